@@ -1,0 +1,24 @@
+FROM python:3.13-slim AS build
+WORKDIR /src
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+RUN python -m venv /opt/build && python -m venv /opt/tidegate
+COPY requirements/ requirements/
+# The development lock pins the build backend too, so nothing enters the image without a hash.
+RUN /opt/build/bin/pip install --require-hashes -r requirements/dev.txt
+RUN /opt/tidegate/bin/pip install --require-hashes -r requirements/runtime.txt
+COPY pyproject.toml README.md LICENSE ./
+COPY gateway/ gateway/
+RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . \
+ && /opt/tidegate/bin/pip install --no-deps --no-index /wheels/*.whl
+
+FROM python:3.13-slim
+RUN useradd --system --uid 10001 --home-dir /var/lib/tidegate --create-home tidegate
+COPY --from=build /opt/tidegate /opt/tidegate
+ENV PATH=/opt/tidegate/bin:$PATH PYTHONUNBUFFERED=1
+# By number, so that Kubernetes can see that it is not root.
+USER 10001
+# Whatever the gateway keeps over a restart lies here.
+WORKDIR /var/lib/tidegate
+VOLUME /var/lib/tidegate
+EXPOSE 8000 9000
+ENTRYPOINT ["tidegate"]

@@ -1,0 +1,64 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.stamp
+BENCH := loadtest/bench
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help check format test demo bench lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo 'ARGS="..." is handed on to test, demo, bench and lock.'
+
+$(STAMP): requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo 'Python 3.11 or newer is needed; name one with make PYTHON=python3.x' >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo 'This Python has no venv module; on Debian and Ubuntu: apt-get install python3-venv' >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+check: $(STAMP) ## lint, format, types, floors, file lengths
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/pytest -q tests/house/test_files.py
+
+format: $(STAMP) ## fix what ruff can fix, and format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test: $(STAMP) ## the whole suite; every branch of gateway/policy must be covered
+	$(BIN)/pytest -n auto --cov $(ARGS)
+
+demo: $(STAMP) ## simulated engines, gateway, load and dashboard on this machine
+	$(BIN)/tidegate demo $(ARGS)
+
+bench: $(STAMP) $(BENCH)/mockvllm $(BENCH)/sseload ## CPU, memory and latency beside nginx; ARGS=--quick for a glance
+	$(BIN)/python -m loadtest.bench $(ARGS)
+
+$(BENCH)/%: $(BENCH)/%.c
+	$(CC) -O2 -Wall -Wextra -o $@ $< -lm
+
+# The oldest supported Python needs the most backports, so its lock serves the newer ones too. Resolved against the
+# public index alone, whatever else pip is told on this machine: the lock must not depend on who made it.
+LOCK := CUSTOM_COMPILE_COMMAND='make lock' PIP_CONFIG_FILE=/dev/null env -u PIP_FIND_LINKS -u PIP_EXTRA_INDEX_URL \
+	$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras \
+	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options
+
+lock: $(STAMP) ## pin requirements/*.txt anew; ARGS=--upgrade moves to the newest versions
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+		{ echo 'Lock with Python 3.11, the oldest supported one: make clean, then make lock PYTHON=python3.11' >&2; exit 1; }
+	$(LOCK) $(ARGS) -o requirements/runtime.txt pyproject.toml
+	$(LOCK) $(ARGS) -o requirements/dev.txt -c requirements/runtime.txt pyproject.toml requirements/dev.in
+
+clean: ## remove everything that make made
+	rm -rf $(VENV) out .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -f $(BENCH)/mockvllm $(BENCH)/sseload
+	find gateway loadtest tests -name __pycache__ -type d -exec rm -rf {} +
