@@ -1,0 +1,153 @@
+"""`tidegate check`: says whether route files are right, and what they mean."""
+
+import json
+from dataclasses import asdict, astuple
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from gateway.config.durations import format_duration
+from gateway.config.load import LoadedRoutes, load
+from gateway.config.problems import RoutesError
+from gateway.config.schema import json_schema
+from gateway.config.table import ModelSpec, PoolSpec, RouteTable
+
+_WIDTH_IN_FILES = 160
+
+
+def check(
+    routes: Annotated[
+        Path | None,
+        typer.Argument(metavar="ROUTES", exists=True, help="A route file, or a folder of them.", show_default=False),
+    ] = None,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of route files and stop.")] = False,
+) -> None:
+    """Check route files: exit code 0 when they can be served, 1 with every problem when not."""
+    if schema:
+        typer.echo(json.dumps(json_schema(), indent=2))
+        return
+    if routes is None:
+        raise typer.BadParameter("name a route file or a folder of them", param_hint="ROUTES")
+    try:
+        loaded = load(routes)
+    except RoutesError as error:
+        _print_problems(error, as_json=as_json)
+        raise typer.Exit(1) from None
+    if as_json:
+        typer.echo(json.dumps(_as_json(loaded), indent=2))
+    else:
+        _print_routes(loaded)
+
+
+def _print_problems(error: RoutesError, *, as_json: bool) -> None:
+    count = len(error.problems)
+    if as_json:
+        typer.echo(json.dumps({"ok": False, "problems": [asdict(problem) for problem in error.problems]}, indent=2))
+    else:
+        typer.echo(str(error), err=True)
+        typer.echo(f"{count} problem{'s' if count > 1 else ''}: these routes cannot be served", err=True)
+
+
+def _print_routes(loaded: LoadedRoutes) -> None:
+    console = Console()
+    if not console.is_terminal:
+        console.width = _WIDTH_IN_FILES
+    for table in (_models_table(loaded.table), _timeouts_table(loaded.table), _pools_table(loaded.table)):
+        console.print(table)
+        console.print()
+    for warning in loaded.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    typer.echo(f"ok: {', '.join(loaded.table.sources)}")
+
+
+def _models_table(table: RouteTable) -> Table:
+    shown = _table("model", "aliases", "version", "share", "pools", "served model")
+    for model in table.models.values():
+        shares = _shares(model)
+        names = (model.name, ", ".join(model.aliases))
+        for version in model.versions.values():
+            share = f"{shares.get(version.name, 0):.4g} %"
+            _add(shown, *names, version.name, share, ", ".join(version.pools), version.served_model)
+            names = ("", "")
+    return shown
+
+
+def _timeouts_table(table: RouteTable) -> Table:
+    shown = _table("timeouts", "connect", "first token", "stall", "total")
+    for model in table.models.values():
+        _add(shown, model.name, *map(format_duration, astuple(model.timeouts)))
+    return shown
+
+
+def _pools_table(table: RouteTable) -> Table:
+    shown = _table("pool", "accelerator", "cost per hour", "backend", "max concurrency", "key")
+    for pool in table.pools.values():
+        cost = "" if pool.cost_per_hour is None else f"{pool.cost_per_hour:g}"
+        kind = (pool.name, pool.accelerator, cost)
+        for backend in pool.backends:
+            key = "yes" if backend.api_key else ""
+            _add(shown, *kind, backend.url, str(backend.max_concurrency or "adaptive"), key)
+            kind = ("", "", "")
+    return shown
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _add(table: Table, *cells: str) -> None:
+    table.add_row(*map(Text, cells))
+
+
+def _shares(model: ModelSpec) -> dict[str, float]:
+    """Per cent of requests by version."""
+    total = sum(weight for _, weight in model.split)
+    return {name: 100 * weight / total for name, weight in model.split}
+
+
+def _as_json(loaded: LoadedRoutes) -> dict[str, Any]:
+    table = loaded.table
+    return {
+        "ok": True,
+        "sources": table.sources,
+        "warnings": [asdict(warning) for warning in loaded.warnings],
+        "models": {name: _model_as_json(model) for name, model in table.models.items()},
+        "pools": {name: _pool_as_json(pool) for name, pool in table.pools.items()},
+    }
+
+
+def _model_as_json(model: ModelSpec) -> dict[str, Any]:
+    return {
+        "aliases": model.aliases,
+        "versions": {
+            version.name: {"pools": version.pools, "served_model": version.served_model}
+            for version in model.versions.values()
+        },
+        "split": dict(model.split),
+        "timeouts_seconds": asdict(model.timeouts),
+    }
+
+
+def _pool_as_json(pool: PoolSpec) -> dict[str, Any]:
+    return {
+        "accelerator": pool.accelerator,
+        "cost_per_hour": pool.cost_per_hour,
+        "backends": [
+            {
+                "id": backend.id,
+                "url": backend.url,
+                "max_concurrency": backend.max_concurrency,
+                "has_api_key": backend.api_key is not None,
+            }
+            for backend in pool.backends
+        ],
+    }

@@ -1,0 +1,89 @@
+"""The base URL of an engine, as route files write it."""
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from gateway.config.problems import InvalidValueError
+
+_PRINTABLE = re.compile(r"[\x21-\x7e]+")
+_NETLOC = re.compile(r"(?:\[[^\[\]]+\]|[^\[\]:]*)(?::[0-9]*)?")
+_LABEL = r"[a-z0-9_][a-z0-9_-]{0,62}"
+_HOST = re.compile(rf"(?=.{{1,253}}$){_LABEL}(?:\.{_LABEL})*\.?")
+_LOOKS_LIKE_IPV4 = re.compile(r"[0-9.]+")
+_PATH = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~%!$&'()*+,;=:@-]+)*")
+_API_PATH = re.compile(r"/v1(?:/(?:chat/)?(?:completions|embeddings|responses|messages|models|rerank|score))?$")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_EXAMPLE = "write it as `http://host:8000`"
+
+PATTERN = r"^https?://[^/?#@\s]+[^?#@\s]*$"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where an engine listens. `host` is lower case and without brackets; `base_path` is empty or begins with `/`."""
+
+    scheme: str
+    host: str
+    port: int
+    base_path: str
+
+    @property
+    def url(self) -> str:
+        """The one spelling of this address, always with its port and never with a trailing slash."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}{self.base_path}"
+
+
+def parse_address(value: object) -> Address:
+    """An http or https URL without user, query or fragment (RFC 3986). Raises InvalidValueError."""
+    if not isinstance(value, str) or not _PRINTABLE.fullmatch(value):
+        raise InvalidValueError("is not a URL", _EXAMPLE)
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError:
+        raise InvalidValueError("is not a URL", "the port is a number up to 65535, an IPv6 host stands in []") from None
+    if parts.scheme not in _DEFAULT_PORTS or not value[len(parts.scheme) :].startswith("://"):
+        raise InvalidValueError("does not begin with http:// or https://", _EXAMPLE)
+    if "@" in parts.netloc:
+        raise InvalidValueError("has a user or password in it", "use `api_key: ${NAME}` or `api_key_file`")
+    if "?" in value or "#" in value:
+        raise InvalidValueError("has a query or a fragment", "end the URL before `?` and `#`")
+    if not _NETLOC.fullmatch(parts.netloc):
+        raise InvalidValueError("is not a URL", "an IPv6 host stands in []: `http://[::1]:8000`")
+    if port == 0 or parts.netloc.endswith(":"):
+        raise InvalidValueError("has no usable port", "write a port from 1 to 65535, or leave the `:` out")
+    return Address(
+        parts.scheme,
+        _host(parts.hostname or "", bracketed="[" in parts.netloc),
+        port or _DEFAULT_PORTS[parts.scheme],
+        _base_path(parts.path),
+    )
+
+
+def _host(host: str, *, bracketed: bool) -> str:
+    if not host:
+        raise InvalidValueError("has no host", _EXAMPLE)
+    try:
+        if bracketed:
+            return str(ipaddress.IPv6Address(host))
+        if _LOOKS_LIKE_IPV4.fullmatch(host):
+            return str(ipaddress.IPv4Address(host))
+    except ValueError:
+        raise InvalidValueError("has a host that is not an IP address", "check the numbers of the address") from None
+    if not _HOST.fullmatch(host):
+        raise InvalidValueError("has a host that is not a name", "letters, digits, `-`, `_` and `.`; IPv6 stands in []")
+    return host
+
+
+def _base_path(path: str) -> str:
+    stripped = path.removesuffix("/")
+    if _API_PATH.search(stripped):
+        raise InvalidValueError("ends in the API's own path", "end it before `/v1`: the gateway appends that")
+    if not _PATH.fullmatch(stripped):
+        raise InvalidValueError(
+            "has a path that cannot be a prefix", "no empty, `.` or `..` part: `http://host/engine`"
+        )
+    return stripped

@@ -1,0 +1,44 @@
+"""Durations as people write them: one number and one unit."""
+
+import re
+from decimal import Decimal
+
+from gateway.config.problems import InvalidValueError
+
+_MILLISECONDS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_NUMBER = r"[0-9]+(?:\.[0-9]+)?"
+_DURATION = re.compile(rf"({_NUMBER})(ms|s|m|h|d)")
+_LONGEST = 365 * 86_400.0
+
+PATTERN = rf"^{_NUMBER}(ms|s|m|h|d)$"
+
+
+def parse_duration(value: object) -> float:
+    """Seconds in `250ms`, `2s`, `10m`, `1h` or `28d`, from 0 to 365 days. Raises InvalidValueError."""
+    text = value if isinstance(value, str) else ""
+    if re.fullmatch(_NUMBER, text):
+        raise InvalidValueError("has no unit", "write `{shown}s` or `{shown}ms`; units are ms, s, m, h, d")
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise InvalidValueError("is not a duration", "one number and one unit of ms, s, m, h, d: `250ms`, `2s`, `10m`")
+    seconds = float(Decimal(match[1]) * _MILLISECONDS[match[2]] / 1000)
+    if seconds > _LONGEST:
+        raise InvalidValueError("is longer than 365 days", "write a shorter duration")
+    return seconds
+
+
+def parse_timeout(value: object) -> float:
+    """As `parse_duration`, and longer than zero."""
+    seconds = parse_duration(value)
+    if not seconds:
+        raise InvalidValueError("would time out at once", "write a duration longer than zero")
+    return seconds
+
+
+def format_duration(seconds: float) -> str:
+    """The text in the largest unit that keeps the number whole; `parse_duration` gives exactly `seconds` back."""
+    milliseconds = Decimal(repr(seconds)) * 1000
+    for unit, size in reversed(_MILLISECONDS.items()):
+        if milliseconds and milliseconds % size == 0:
+            return f"{milliseconds / size:.0f}{unit}"
+    return f"{Decimal(repr(seconds)):f}s"

@@ -1,0 +1,110 @@
+"""Says in a route file's own terms what pydantic found wrong with it."""
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from pydantic import ValidationError
+
+from gateway.config.document import Document, MappingNode, ScalarNode, SequenceNode
+from gateway.config.problems import InvalidValueError, KeyPath, Problem, suggest
+from gateway.config.schema import NAME_RULES, fields_at
+from gateway.config.variables import SECRET_KEYS
+
+_KEY_MARK = "[key]"
+_LONGEST_SHOWN = 80
+_EXPECTED = {
+    "int": "is not a whole number",
+    "float": "is not a number",
+    "finite": "is not a finite number",
+    "string": "is not a single value",
+    "list": "is not a list",
+    "dict": "is not a mapping",
+    "model": "is not a mapping",
+}
+_BOUNDS = {
+    "greater_than_equal": ("is too small", "at least {ge:g}"),
+    "less_than_equal": ("is too large", "at most {le:,.0f}"),
+    "too_short": ("is empty", ""),
+    "string_too_short": ("is empty", ""),
+    "string_too_long": ("is too long", "at most {max_length} characters"),
+}
+
+
+def explain(error: ValidationError, document: Document, known: Iterable[KeyPath]) -> Iterator[Problem]:
+    """One Problem for each thing that pydantic found, but at the paths `known` to be wrong already."""
+    skipped = set(known)
+    for detail in error.errors(include_url=False, include_input=False):
+        where = tuple(part for part in detail["loc"] if part != _KEY_MARK)
+        path = document.lookup(where)[0]
+        if path not in skipped:
+            yield _explain(
+                document, path, where, detail["type"], detail.get("ctx", {}), is_key=detail["loc"][-1] == _KEY_MARK
+            )
+
+
+def shown(document: Document, path: KeyPath) -> str:
+    """The value as the file writes it, before any variable is expanded, and without what may be a password."""
+    match document.lookup(path)[2]:
+        case MappingNode():
+            return "this mapping"
+        case SequenceNode():
+            return "this list"
+        case ScalarNode() if path and path[-1] in SECRET_KEYS:
+            return "the secret"
+        case ScalarNode(text=""):
+            return "this value"
+        case ScalarNode(text=text):
+            without_password = re.sub(r"(?s)^(\w+://)?.*@", r"\1***@", text)
+            return _quote(re.sub(r"(?s)[?#].*", "?***", without_password))
+
+
+def _explain(
+    document: Document, path: KeyPath, where: KeyPath, kind: str, context: dict[str, Any], *, is_key: bool
+) -> Problem:
+    if kind == "missing":
+        return document.problem(path, f"`{where[-1]}` is missing", _example(where))
+    if kind == "extra_forbidden":
+        hint = suggest(str(path[-1]), fields_at(path[:-1]), "known keys here")
+        return document.problem(path, "unknown key", hint, at_key=True)
+    subject = _quote(str(path[-1])) if is_key else shown(document, path)
+    message, hint = _predicate(document, path, kind, context)
+    return document.problem(path, f"{subject} {message}", hint.replace("{shown}", subject.strip("`")), at_key=is_key)
+
+
+def _predicate(document: Document, path: KeyPath, kind: str, context: dict[str, Any]) -> tuple[str, str]:
+    error = context.get("error")
+    if isinstance(error, InvalidValueError):
+        return error.message, error.hint
+    if kind == "string_pattern_mismatch":
+        return "is not a valid name", NAME_RULES[context["pattern"]]
+    if kind == "literal_error":
+        return "is not a known value", f"one of {context['expected']}".replace("'", "`")
+    if kind in _BOUNDS:
+        message, hint = _BOUNDS[kind]
+        return message, hint.format(**context) or _example(path)
+    message = _EXPECTED.get(kind.split("_", maxsplit=1)[0], "cannot be used")
+    node = document.lookup(path)[2]
+    if kind == "list_type" and isinstance(node, ScalarNode):
+        return message, f"write `{path[-1]}: [{{shown}}]`"
+    return message, _example(path)
+
+
+def _example(path: KeyPath) -> str:
+    """How the key at `path`, or the nearest around it, may look, from the schema's own examples."""
+    for end in range(len(path), 0, -1):
+        field = fields_at(path[: end - 1]).get(str(path[end - 1]))
+        if field is not None and field.examples:
+            return f"for example `{path[end - 1]}: {_flow(field.examples[0])}`"
+    return ""
+
+
+def _flow(value: object) -> str:
+    """A value as YAML writes it on one line."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_flow(item)}" for key, item in value.items()) + "}"
+    return f"[{', '.join(map(_flow, value))}]" if isinstance(value, list) else str(value)
+
+
+def _quote(text: str) -> str:
+    return f"`{text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + '...'}`"

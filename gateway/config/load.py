@@ -1,0 +1,111 @@
+"""Loads route files: all of them, or none."""
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from gateway.config.build import build_table
+from gateway.config.consistency import Consistency, Declared
+from gateway.config.document import Document, DocumentError, parse_document
+from gateway.config.explain import explain
+from gateway.config.problems import Problem, RoutesError
+from gateway.config.schema import ModelEntry, PoolEntry, RoutesFile
+from gateway.config.sources import Source, read_sources
+from gateway.config.table import RouteTable
+from gateway.config.variables import Values, plain_values
+
+_WHERE_POOLS_STAND = ("", "pools")
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedRoutes:
+    """A table that can be used, and what is odd about it."""
+
+    table: RouteTable
+    warnings: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """One route file after each step; `entries` is None when it is not valid."""
+
+    document: Document
+    values: Values
+    entries: RoutesFile | None
+
+
+def load_routes(path: Path, environ: Mapping[str, str] = os.environ) -> RouteTable:
+    """The table of the route file or folder at `path`. Raises RoutesError with every problem in every file."""
+    return load(path, environ).table
+
+
+def load(path: Path, environ: Mapping[str, str] = os.environ) -> LoadedRoutes:
+    """As `load_routes`, with warnings. `table.sources` are the route files, then the files that secrets came from."""
+    sources, problems = read_sources(path)
+    files = [_validate(document, environ, problems) for document in _parse(sources, problems)]
+    all_pools_known = not any(problem.path in _WHERE_POOLS_STAND for problem in problems)
+    pools = _merge(files, "pools", problems)
+    models = _merge(files, "models", problems)
+    consistency = Consistency(pools, models, all_pools_known)
+    consistency.check()
+    problems += consistency.problems
+    if not (models or problems):
+        hint = "the smallest: `models: {my-model: {backends: [http://localhost:8000]}}`"
+        problems.append(Problem(str(path), 1, 1, "", "no models: there is nothing to serve", hint))
+    if problems:
+        raise RoutesError(problems)
+    secret_files = {name for file in files for name in file.values.secret_files}
+    table = _build(files, (*(source.file for source in sources), *sorted(secret_files)))
+    return LoadedRoutes(table, tuple(sorted(consistency.warnings)))
+
+
+def _parse(sources: Iterable[Source], problems: list[Problem]) -> list[Document]:
+    documents = []
+    for source in sources:
+        try:
+            document = parse_document(source)
+        except DocumentError as error:
+            problems.append(error.problem)
+        else:
+            problems += document.problems
+            documents.append(document)
+    return documents
+
+
+def _validate(document: Document, environ: Mapping[str, str], problems: list[Problem]) -> _File:
+    values = plain_values(document, environ)
+    problems += values.problems.values()
+    entries = None
+    try:
+        entries = RoutesFile.model_validate(values.plain)
+    except ValidationError as error:
+        problems += explain(error, document, values.problems)
+    return _File(document, values, entries)
+
+
+def _merge(files: Iterable[_File], section: str, problems: list[Problem]) -> dict[str, Declared]:
+    """What all files declare in one section, by name, valid or not."""
+    merged: dict[str, Declared] = {}
+    for file in files:
+        entries = file.values.plain.get(section)
+        for name, values in entries.items() if isinstance(entries, dict) else ():
+            path = (section, name)
+            if name in merged:
+                message = f"the {section.removesuffix('s')} is already defined at {merged[name].where}"
+                problems.append(file.document.problem(path, message, "rename one of the two", at_key=True))
+            else:
+                merged[name] = Declared(file.document, path, values)
+    return merged
+
+
+def _build(files: Iterable[_File], sources: Iterable[str]) -> RouteTable:
+    pools: dict[str, PoolEntry] = {}
+    models: dict[str, ModelEntry] = {}
+    for file in files:
+        if file.entries is not None:
+            pools |= file.entries.pools
+            models |= file.entries.models
+    return build_table(pools, models, sources)

@@ -1,0 +1,86 @@
+"""What can be wrong with route files, said so that the reader knows where to look and what to write."""
+
+import difflib
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+KeyPath: TypeAlias = tuple[str | int, ...]
+"""Mapping keys and list positions from the top of a file: `("pools", "gpu", "backends", 0)`."""
+
+_PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]+")
+_LONGEST_COMPARED = 128
+_MOST_COMPARED = 500
+_MOST_LISTED = 20
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Problem:
+    """One thing wrong in one place, and in `hint` what would be right.
+
+    `line` and `column` count from 1; `path` is empty when the whole file is meant.
+    """
+
+    file: str
+    line: int
+    column: int
+    path: str
+    message: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        path = f"{self.path}: " if self.path else ""
+        text = _printable(f"{self.file}:{self.line}:{self.column}: {path}{self.message}")
+        return f"{text}\n  hint: {_printable(self.hint)}" if self.hint else text
+
+
+class RoutesError(Exception):
+    """Route files that cannot be used, with every problem found in them, sorted by file and line."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(sorted(set(problems)))
+        super().__init__(self.problems)
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.problems))
+
+
+class InvalidValueError(ValueError):
+    """One value that cannot be used. The texts follow its path, or itself, in a sentence and never contain it.
+
+    `{shown}` in `hint` is replaced by the value as the file writes it.
+    """
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+def _printable(text: str) -> str:
+    """The text with its control characters escaped, so that a route file cannot write to anybody's terminal."""
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+
+
+def suggest(word: str, known: Iterable[str], label: str) -> str:
+    """A hint for a name that does not exist: "did you mean ...?" if one is close, then the names that do exist."""
+    names = sorted(known)
+    is_cheap = len(word) <= _LONGEST_COMPARED and len(names) <= _MOST_COMPARED
+    close = difflib.get_close_matches(word, names, n=1) if is_cheap else []
+    question = f"did you mean `{close[0]}`? " if close else ""
+    rest = ", ..." if len(names) > _MOST_LISTED else ""
+    return f"{question}{label}: {', '.join(names[:_MOST_LISTED]) or 'none'}{rest}"
+
+
+def path_text(path: KeyPath) -> str:
+    """`models.llama.versions.v1.pools[0]`; keys with other characters than letters, digits, `_` and `-` are quoted."""
+    text = ""
+    for part in path:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            key = part if _PLAIN_KEY.fullmatch(part) else json.dumps(part)
+            text += f".{key}" if text else key
+    return text

@@ -1,0 +1,216 @@
+"""What may stand in route files, as pydantic models; their descriptions and examples are the reference people read."""
+
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, StringConstraints, WithJsonSchema
+from pydantic.fields import FieldInfo
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+
+from gateway.config import addresses, durations, variables
+from gateway.config.durations import format_duration
+from gateway.config.problems import KeyPath
+from gateway.config.table import Timeouts
+
+MODEL_NAME = r"^[A-Za-z0-9][A-Za-z0-9._/:-]{0,127}$"
+POOL_NAME = r"^[a-z0-9._-]{1,63}$"
+NAME_RULES = {
+    MODEL_NAME: "up to 128 of letters, digits and `. _ / : -`, beginning with a letter or digit",
+    POOL_NAME: "up to 63 of lower-case letters, digits and `. _ -`",
+}
+
+_VARIABLE = {"type": "string", "pattern": variables.PATTERN}
+
+ModelName = Annotated[str, StringConstraints(pattern=MODEL_NAME)]
+PoolName = Annotated[str, StringConstraints(pattern=POOL_NAME)]
+ServedModel = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+Timeout = Annotated[
+    float,
+    PlainValidator(durations.parse_timeout),
+    WithJsonSchema({"anyOf": [{"type": "string", "pattern": durations.PATTERN}, _VARIABLE]}),
+]
+Url = Annotated[
+    addresses.Address,
+    PlainValidator(addresses.parse_address),
+    WithJsonSchema({"anyOf": [{"type": "string", "pattern": addresses.PATTERN}, _VARIABLE]}),
+]
+Weight = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
+
+
+class Entry(BaseModel):
+    """A mapping in a route file, with no other keys than these."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class BackendEntry(Entry):
+    """One engine: a URL, or a mapping with more about it."""
+
+    url: Url = Field(
+        description="Base URL of the engine, without `/v1`.",
+        examples=["http://vllm-0:8000"],
+    )
+    max_concurrency: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
+        default=None,
+        description="Most requests at once. Without it the gateway finds the limit itself.",
+        examples=[64],
+    )
+    api_key: Annotated[str, WithJsonSchema({"type": "string", "pattern": variables.REFERENCE_PATTERN})] | None = Field(
+        default=None,
+        repr=False,
+        description="Key sent to this engine, from the environment alone.",
+        examples=["${VLLM_API_KEY}"],
+    )
+    api_key_file: Annotated[str, StringConstraints(min_length=1)] | None = Field(
+        default=None,
+        description="File that holds the key sent to this engine, relative to the route file.",
+        examples=["/run/secrets/vllm-api-key"],
+    )
+
+
+def _backend_mapping(value: object) -> object:
+    return {"url": value} if isinstance(value, str) else value
+
+
+Backends = Annotated[
+    list[Annotated[BackendEntry, BeforeValidator(_backend_mapping, json_schema_input_type=Url | BackendEntry)]],
+    Field(min_length=1),
+]
+
+
+class PoolEntry(Entry):
+    """Engines of one kind that stand in for each other."""
+
+    accelerator: Literal["gpu", "cpu"] = Field(default="gpu", description="What the engines run on.", examples=["cpu"])
+    cost_per_hour: Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)] | None = Field(
+        default=None,
+        description="What one backend costs per hour, in any currency, the same one everywhere.",
+        examples=[2.5],
+    )
+    backends: Backends = Field(description="The engines.", examples=[["http://vllm-0:8000"]])
+
+
+class VersionEntry(Entry):
+    """One version of a model."""
+
+    pools: Annotated[list[PoolName], Field(min_length=1)] = Field(
+        description="Names of the pools that serve it, the preferred one first.", examples=[["gpu", "cpu"]]
+    )
+    served_model: ServedModel | None = Field(
+        default=None,
+        description="The name its engines know it by (vLLM: `--served-model-name`). Default: the model's name.",
+        examples=["meta-llama/Llama-3.1-8B-Instruct"],
+    )
+
+
+class TimeoutsEntry(Entry):
+    """How long a request may wait, as durations such as `250ms`, `2s`, `10m`."""
+
+    connect: Timeout | None = Field(
+        default=None,
+        description=f"For one connection attempt. Default: {format_duration(Timeouts().connect)}.",
+        examples=["2s"],
+    )
+    first_token: Timeout | None = Field(
+        default=None,
+        description=f"For the first token of one attempt. Default: {format_duration(Timeouts().first_token)}.",
+        examples=["30s"],
+    )
+    stall: Timeout | None = Field(
+        default=None,
+        description=f"Between two tokens. Default: {format_duration(Timeouts().stall)}.",
+        examples=["20s"],
+    )
+    total: Timeout | None = Field(
+        default=None,
+        description=f"For the whole request. Default: {format_duration(Timeouts().total)}.",
+        examples=["10m"],
+    )
+
+
+class ModelEntry(Entry):
+    """A model as clients name it: with `backends` in short, or with `versions` in full."""
+
+    aliases: list[ModelName] = Field(
+        default_factory=list, description="Other names that clients may use.", examples=[["gpt-4o-mini"]]
+    )
+    backends: Backends | None = Field(
+        default=None,
+        description="In short: the engines of the only version, `default`, in a pool named after the model.",
+        examples=[["http://localhost:8000"]],
+    )
+    served_model: ServedModel | None = Field(
+        default=None,
+        description="Beside `backends`: the name the engines know the model by. Default: the model's name.",
+        examples=["meta-llama/Llama-3.1-8B-Instruct"],
+    )
+    versions: Annotated[dict[PoolName, VersionEntry], Field(min_length=1)] | None = Field(
+        default=None, description="In full: the versions by name.", examples=[{"v1": {"pools": ["gpu"]}}]
+    )
+    split: dict[PoolName, Weight] | None = Field(
+        default=None,
+        description="How requests are shared between versions, by weight. Needed with more than one version.",
+        examples=[{"v1": 95, "v2": 5}],
+    )
+    timeouts: TimeoutsEntry = Field(default_factory=TimeoutsEntry, examples=[{"first_token": "30s"}])
+
+
+class RoutesFile(Entry):
+    """One route file; the files of a folder are merged by name."""
+
+    pools: dict[PoolName, PoolEntry] = Field(
+        default_factory=dict,
+        description="Pools of engines by name.",
+        examples=[{"gpu": {"backends": ["http://vllm-0:8000"]}}],
+    )
+    models: dict[ModelName, ModelEntry] = Field(
+        default_factory=dict,
+        description="Models by the name that clients send.",
+        examples=[{"my-model": {"backends": ["http://localhost:8000"]}}],
+    )
+
+
+def fields_at(path: KeyPath) -> dict[str, FieldInfo]:
+    """The keys that the schema knows in the mapping at `path`; none where names are free or values are not mappings."""
+    kind: Any = RoutesFile
+    for part in path:
+        if isinstance(kind, type) and issubclass(kind, Entry):
+            field = kind.model_fields.get(str(part))
+            kind = field.annotation if field else None
+        else:
+            kind = get_args(kind)[-1] if get_origin(kind) in (dict, list) else None
+        while get_origin(kind) not in (None, dict, list):
+            kind = get_args(kind)[0]
+    return dict(kind.model_fields) if isinstance(kind, type) and issubclass(kind, Entry) else {}
+
+
+class _SchemaGenerator(GenerateJsonSchema):
+    """The schema of the text rather than of the models: a number may be a variable, and null is nothing."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+    def nullable_schema(self, schema: Any) -> JsonSchemaValue:
+        return self.generate_inner(schema["schema"])
+
+    def default_schema(self, schema: Any) -> JsonSchemaValue:
+        if schema.get("default") is None:
+            return self.generate_inner(schema["schema"])
+        return super().default_schema(schema)
+
+    def dict_schema(self, schema: Any) -> JsonSchemaValue:
+        return {**super().dict_schema(schema), "additionalProperties": False}
+
+    def int_schema(self, schema: Any) -> JsonSchemaValue:
+        return {"anyOf": [super().int_schema(schema), _VARIABLE]}
+
+    def float_schema(self, schema: Any) -> JsonSchemaValue:
+        return {"anyOf": [super().float_schema(schema), _VARIABLE]}
+
+    def literal_schema(self, schema: Any) -> JsonSchemaValue:
+        return {"anyOf": [super().literal_schema(schema), _VARIABLE]}
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of one route file."""
+    schema = RoutesFile.model_json_schema(schema_generator=_SchemaGenerator)
+    return {"$schema": GenerateJsonSchema.schema_dialect, **schema, "title": "Tidegate routes"}

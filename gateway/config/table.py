@@ -1,0 +1,84 @@
+"""The frozen result of loading route files: what the data plane reads, without any framework in it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+IMPLICIT_VERSION = "default"
+"""The only version of a model that names its backends itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long one request may wait for what, in seconds.
+
+    `connect` bounds one connection attempt, `first_token` the wait for the first content event of an attempt,
+    `stall` the gap between two content events, `total` the whole request.
+    """
+
+    connect: float = 2.0
+    first_token: float = 30.0
+    stall: float = 20.0
+    total: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class BackendSpec:
+    """One engine's address. Its identity over reloads is `id`: pool and URL."""
+
+    pool: str
+    url: str
+    host: str
+    port: int
+    tls: bool = False
+    base_path: str = ""
+    max_concurrency: int | None = None
+    api_key: str | None = field(default=None, repr=False)
+
+    @property
+    def id(self) -> str:
+        """`pool/host:port`, then the path when the URL has one: a metric label, a header value, a name in logs."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.pool}/{host}:{self.port}{self.base_path}"
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSpec:
+    """Backends of one kind that stand in for each other."""
+
+    name: str
+    backends: tuple[BackendSpec, ...]
+    accelerator: str = "gpu"
+    cost_per_hour: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VersionSpec:
+    """One version of a model: where it runs (pools, in order of preference) and what its engines call it."""
+
+    name: str
+    pools: tuple[str, ...]
+    served_model: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """A model as clients name it. `split` holds (version, weight) with weights > 0; weights need not add up to 100."""
+
+    name: str
+    versions: Mapping[str, VersionSpec]
+    split: tuple[tuple[str, float], ...]
+    aliases: tuple[str, ...] = ()
+    timeouts: Timeouts = Timeouts()
+
+
+@dataclass(frozen=True, slots=True)
+class RouteTable:
+    """Everything a request needs to find its way. Reloading swaps the reference to one of these.
+
+    `names` maps every model name and every alias to its model.
+    """
+
+    pools: Mapping[str, PoolSpec]
+    models: Mapping[str, ModelSpec]
+    names: Mapping[str, ModelSpec]
+    sources: tuple[str, ...] = ()

@@ -1,0 +1,94 @@
+"""Environment variables in route files: `${NAME}` and `${NAME:-default}`.
+
+Expanded after parsing, and once, so that no value can add structure or more variables.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gateway.config.document import Document, MappingNode, Node, ScalarNode, SequenceNode
+from gateway.config.problems import InvalidValueError, KeyPath, Problem
+from gateway.config.sources import clean_secret, read_secret
+
+PATTERN = r"\$\{[A-Za-z_][A-Za-z0-9_]*(:-[^}]*)?\}"
+REFERENCE_PATTERN = r"^\$\{[A-Za-z_][A-Za-z0-9_]*\}$"
+SECRET_KEYS = frozenset(("api_key",))
+SECRET_FILE_KEYS = frozenset(("api_key_file",))
+
+_VARIABLE = re.compile(r"\$\{(?:([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\})?")
+_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+def expand(text: str, environ: Mapping[str, str]) -> str:
+    """`text` with its variables replaced; a default stands in for an unset or empty one. Raises InvalidValueError."""
+
+    def value_of(match: re.Match[str]) -> str:
+        name, default = match.groups()
+        if name is None:
+            raise InvalidValueError("has a `${` that begins no variable", "write `${NAME}` or `${NAME:-default}`")
+        value = environ.get(name)
+        if default is not None:
+            return value or default
+        if value is None:
+            raise _not_set(name, f"write `${{{name}:-default}}`")
+        return value
+
+    return _VARIABLE.sub(value_of, text)
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """A document as dicts, lists and strings: variables expanded, `api_key_file` replaced by what the file holds.
+
+    A value that has a problem of its own is None. `secret_files` are the files that were read.
+    """
+
+    plain: dict[str, Any]
+    problems: dict[KeyPath, Problem] = field(default_factory=dict)
+    secret_files: tuple[str, ...] = ()
+
+
+def plain_values(document: Document, environ: Mapping[str, str]) -> Values:
+    """The values of one document."""
+    problems: dict[KeyPath, Problem] = {}
+    secret_files: list[str] = []
+
+    def plain(node: Node, path: KeyPath) -> Any:
+        match node:
+            case MappingNode():
+                return {key: plain(value, (*path, key)) for key, (_, value) in node.entries.items()}
+            case SequenceNode():
+                return [plain(item, (*path, position)) for position, item in enumerate(node.items)]
+        try:
+            text = _text(node, path[-1], environ)
+            if path[-1] not in SECRET_FILE_KEYS:
+                return text
+            file = Path(document.file).parent / text
+            secret_files.append(str(file))
+            return read_secret(file)
+        except InvalidValueError as error:
+            problems[path] = document.problem(path, error.message, error.hint)
+            return None
+
+    values = {key: plain(node, (key,)) for key, (_, node) in document.root.entries.items()}
+    return Values(values, problems, tuple(secret_files))
+
+
+def _text(node: ScalarNode, key: str | int, environ: Mapping[str, str]) -> str:
+    if node.is_null:
+        raise InvalidValueError("has no value", "write one, or delete the line")
+    if key not in SECRET_KEYS:
+        return expand(node.text, environ)
+    reference = _REFERENCE.fullmatch(node.text)
+    if reference is None:
+        raise InvalidValueError("a secret cannot stand in the file", f"write `{key}: ${{NAME}}`, or use `{key}_file`")
+    if reference[1] not in environ:
+        raise _not_set(reference[1], f"use `{key}_file`")
+    return clean_secret(environ[reference[1]])
+
+
+def _not_set(name: str, alternative: str) -> InvalidValueError:
+    return InvalidValueError(f"the environment variable `{name}` is not set", f"set it, or {alternative}")

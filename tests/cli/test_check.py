@@ -1,0 +1,148 @@
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from gateway.cli import app
+from gateway.config.schema import json_schema
+
+GOOD = """\
+pools:
+  gpu: {cost_per_hour: 2.5, backends: [{url: http://gpu-0:8000, max_concurrency: 64, api_key: "${KEY}"}]}
+  next: {backends: [http://next-0:8000]}
+models:
+  llama:
+    aliases: [gpt-4o-mini]
+    versions: {v1: {pools: [gpu], served_model: meta/llama}, v2: {pools: [next]}}
+    split: {v1: 3, v2: 1}
+    timeouts: {first_token: 250ms}
+"""
+BAD = "models:\n  m: {backend: [http://a]}\n  n: {backends: [http://a], timeouts: {total: 5}}\n"
+
+
+def check(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, ["check", *map(str, arguments)], env={"KEY": "sk-hunter2"})
+
+
+@pytest.fixture
+def routes(tmp_path: Path) -> Path:
+    return tmp_path / "routes.yaml"
+
+
+class TestRoutesThatCanBeServed:
+    def test_it_shows_what_they_mean(self, routes: Path) -> None:
+        routes.write_text(GOOD)
+
+        result = check(routes)
+
+        assert result.exit_code == 0
+        assert result.stderr == ""
+        rows = [line.split() for line in result.stdout.splitlines()]
+        assert ["llama", "gpt-4o-mini", "v1", "75", "%", "gpu", "meta/llama"] in rows
+        assert ["v2", "25", "%", "next", "llama"] in rows
+        assert ["llama", "2s", "250ms", "20s", "10m"] in rows
+        assert ["gpu", "gpu", "2.5", "http://gpu-0:8000", "64", "yes"] in rows
+        assert ["next", "gpu", "http://next-0:8000", "adaptive"] in rows
+        assert rows[-1] == ["ok:", str(routes)]
+
+    def test_it_shows_them_to_programs(self, routes: Path) -> None:
+        routes.write_text(GOOD)
+
+        result = check(routes, "--json")
+
+        assert result.exit_code == 0
+        outcome = json.loads(result.stdout)
+        assert outcome["ok"] is True
+        assert outcome["sources"] == [str(routes)]
+        assert outcome["warnings"] == []
+        assert outcome["models"]["llama"] == {
+            "aliases": ["gpt-4o-mini"],
+            "versions": {
+                "v1": {"pools": ["gpu"], "served_model": "meta/llama"},
+                "v2": {"pools": ["next"], "served_model": "llama"},
+            },
+            "split": {"v1": 3.0, "v2": 1.0},
+            "timeouts_seconds": {"connect": 2.0, "first_token": 0.25, "stall": 20.0, "total": 600.0},
+        }
+        assert outcome["pools"]["gpu"] == {
+            "accelerator": "gpu",
+            "cost_per_hour": 2.5,
+            "backends": [
+                {
+                    "id": "gpu/gpu-0:8000",
+                    "url": "http://gpu-0:8000",
+                    "max_concurrency": 64,
+                    "has_api_key": True,
+                }
+            ],
+        }
+
+    @pytest.mark.parametrize("options", [(), ("--json",)])
+    def test_it_shows_no_secret(self, routes: Path, options: tuple[str, ...]) -> None:
+        routes.write_text(GOOD)
+
+        assert "hunter2" not in check(routes, *options).output
+
+    def test_it_warns_of_what_is_odd(self, routes: Path) -> None:
+        routes.write_text("pools:\n  spare: {backends: [http://a]}\nmodels: {m: {backends: [http://a]}}\n")
+
+        result = check(routes)
+
+        assert result.exit_code == 0
+        assert result.stderr.startswith(f"warning: {routes}:2:3: pools.spare: no model uses this pool\n")
+        assert [warning["path"] for warning in json.loads(check(routes, "--json").stdout)["warnings"]] == [
+            "pools.spare"
+        ]
+
+
+class TestRoutesThatCannot:
+    def test_every_problem_is_printed_as_compilers_do(self, routes: Path) -> None:
+        routes.write_text(BAD)
+
+        result = check(routes)
+
+        assert result.exit_code == 1
+        assert result.stdout == ""
+        assert [line for line in result.stderr.splitlines() if not line.startswith("  hint: ")] == [
+            f"{routes}:2:7: models.m.backend: unknown key",
+            f"{routes}:3:47: models.n.timeouts.total: `5` has no unit",
+            "2 problems: these routes cannot be served",
+        ]
+
+    def test_programs_get_them_in_parts(self, routes: Path) -> None:
+        routes.write_text(BAD)
+
+        result = check(routes, "--json")
+
+        assert result.exit_code == 1
+        outcome = json.loads(result.stdout)
+        assert outcome["ok"] is False
+        assert outcome["problems"][1] == {
+            "file": str(routes),
+            "line": 3,
+            "column": 47,
+            "path": "models.n.timeouts.total",
+            "message": "`5` has no unit",
+            "hint": "write `5s` or `5ms`; units are ms, s, m, h, d",
+        }
+
+
+class TestWrongUse:
+    def test_a_path_that_does_not_exist(self, tmp_path: Path) -> None:
+        assert check(tmp_path / "nowhere.yaml").exit_code == 2
+
+    def test_no_path(self) -> None:
+        assert check().exit_code == 2
+
+    def test_an_option_that_does_not_exist(self, routes: Path) -> None:
+        routes.write_text(GOOD)
+
+        assert check(routes, "--strict").exit_code == 2
+
+
+def test_the_schema_needs_no_routes() -> None:
+    result = check("--schema")
+
+    assert result.exit_code == 0
+    assert json.loads(result.stdout) == json_schema()

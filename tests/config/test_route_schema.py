@@ -1,0 +1,57 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from gateway.config.load import load
+from gateway.config.schema import fields_at, json_schema
+
+ROUTES = Path(__file__).parents[2] / "routes"
+SAMPLES = sorted(ROUTES.glob("*.yaml"))
+
+
+def test_the_schema_file_is_the_one_that_the_models_print() -> None:
+    assert (ROUTES / "schema.json").read_text() == json.dumps(json_schema(), indent=2) + "\n"
+
+
+def test_there_are_samples() -> None:
+    assert {"minimal.yaml", "gpu-and-cpu.yaml", "canary-split.yaml"} <= {sample.name for sample in SAMPLES}
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.name)
+class TestSamples:
+    def test_it_loads_without_any_variable_and_without_warnings(self, sample: Path) -> None:
+        assert load(sample, {}).warnings == ()
+
+    def test_its_first_line_tells_editors_where_the_schema_is(self, sample: Path) -> None:
+        _, _, schema = sample.read_text().splitlines()[0].partition("# yaml-language-server: $schema=")
+        assert (sample.parent / schema).is_file()
+
+
+@pytest.mark.parametrize(
+    ("path", "keys"),
+    [
+        ((), {"pools", "models"}),
+        (("pools",), set()),
+        (("pools", "gpu", "backends", 0), {"url", "max_concurrency", "api_key", "api_key_file"}),
+        (("models", "m", "backends", 3), {"url", "max_concurrency", "api_key", "api_key_file"}),
+        (("models", "m", "versions", "v1"), {"pools", "served_model"}),
+        (("models", "m", "timeouts"), {"connect", "first_token", "stall", "total"}),
+        (("models", "m", "split"), set()),
+        (("models", "m", "nothing", "deeper"), set()),
+    ],
+)
+def test_the_schema_knows_its_keys_at_every_path(path: tuple[str | int, ...], keys: set[str]) -> None:
+    assert fields_at(path).keys() == keys
+
+
+def test_every_key_tells_people_what_it_is_for() -> None:
+    definitions = json_schema()["$defs"].values()
+    undescribed = [
+        key
+        for entry in definitions
+        for key, value in entry["properties"].items()
+        if not {"description", "$ref"} & value.keys()
+    ]
+
+    assert undescribed == []
