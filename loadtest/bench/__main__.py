@@ -1,0 +1,108 @@
+"""Measures nginx and tidegate on this machine, in one run, and says whether tidegate is where it should be.
+
+REPS (windows of each kind, 3) and WIN (seconds of each, 3) come from the environment. Exits with 1 when a limit that
+must be reached is not, or when the run ended early.
+"""
+
+import argparse
+import json
+import os
+import platform
+import signal
+import sys
+import time
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from loadtest.bench import measure, peers, report, summary
+
+FULL_IDLE_STREAMS = 1000
+QUICK = measure.Plan(repeats=1, seconds=1.0, idle_streams=300)
+GATEWAYS = ("nginx", "tidegate")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="loadtest.bench", description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="one short window each: a glance, not a figure to quote")
+    parser.add_argument("--only", choices=GATEWAYS, help="measure one gateway, beside none")
+    parser.add_argument("--out", type=Path, default=Path("out/bench"), help="where results and logs go (%(default)s)")
+    return parser.parse_args()
+
+
+def plan(quick: bool) -> measure.Plan:
+    if quick:
+        return QUICK
+    return measure.Plan(int(os.environ.get("REPS", "3")), float(os.environ.get("WIN", "3")), FULL_IDLE_STREAMS)
+
+
+def two_cores() -> tuple[int, int]:
+    """A core for the gateway and one for all else; raises SystemExit where there is only one."""
+    allowed = sorted(os.sched_getaffinity(0))
+    if len(allowed) < 2:
+        raise SystemExit("measuring needs two cores: one for the gateway, one for the load and the engine")
+    return allowed[0], allowed[1]
+
+
+def machine() -> dict[str, Any]:
+    """What the figures depend on besides the code."""
+    cpuinfo = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((entry.split(":", 1)[1].strip() for entry in cpuinfo if entry.startswith("model name")), "unknown")
+    return {"cpu": model, "cores": os.cpu_count(), "kernel": platform.release(), "python": platform.python_version()}
+
+
+def run(names: tuple[str, ...], what: measure.Plan, folder: Path) -> dict[str, measure.Measurement]:
+    """Measures `names`, after the engine alone; everything started here has ended when it returns or raises."""
+    gateway_core, load_core = two_cores()
+    os.sched_setaffinity(0, {load_core})
+    backend = peers.free_port()
+    engine = folder / "engine"
+    engine.mkdir(parents=True, exist_ok=True)
+    say = partial(print, file=sys.stderr, flush=True)
+    bench = measure.Bench(gateway_core, load_core, backend, folder, what, say)
+    with peers.running([str(peers.HERE / "mockvllm"), "-p", str(backend)], load_core, engine) as process:
+        peers.wait_until_it_answers(process, backend, engine)
+        measured = {"direct": measure.measure_direct(bench)}
+        for name in names:
+            measured[name] = measure.measure_gateway(bench, name)
+    return measured
+
+
+def main() -> int:
+    options = arguments()
+    what = plan(options.quick)
+    names = (options.only,) if options.only else GATEWAYS
+    folder: Path = options.out.resolve()
+    # A polite kill unwinds like Ctrl-C, so that nothing is left running.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+
+    measured = run(names, what, folder)
+    figures = {name: summary.summarize(measured[name], measured["direct"]) for name in names}
+    lines = [report.line(row, figures.get("nginx"), figures.get("tidegate")) for row in report.ROWS]
+    table = report.markdown(lines)
+    stamp = time.strftime("%Y-%m-%dT%H%M%S")
+    raw = {
+        "when": stamp,
+        "machine": machine(),
+        "plan": asdict(what),
+        "measured": {name: asdict(each) for name, each in measured.items()},
+        "figures": {name: asdict(each) for name, each in figures.items()},
+    }
+    (folder / f"{stamp}.json").write_text(json.dumps(raw, indent=1) + "\n")
+    (folder / f"{stamp}.md").write_text(table + "\n")
+
+    print(table)
+    windows = what.repeats * len(measure.EVERY_SCENARIO)
+    for name, each in figures.items():
+        if each.noisy:
+            print(f"{name}: something else was busy during {each.noisy} of {windows} windows, each tried twice")
+    print(f"written to {folder / stamp}.json and .md")
+    return 0 if all(each.reached is not False for each in lines) else 1
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
