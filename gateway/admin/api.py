@@ -1,0 +1,120 @@
+"""The admin listener: metrics, status, reload. Never on the data listener, and never on the hot path."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Annotated
+
+from fastapi import FastAPI, Header, Request, Response
+from fastapi.responses import JSONResponse
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+from starlette.exceptions import HTTPException as StarletteHTTPException
+
+from gateway.admin.protection import Protection, error
+from gateway.admin.status import BackendStatus, ModelStatus, Reloaded, RoutesStatus, Status, VersionStatus
+from gateway.backends.backend import Backend
+from gateway.backends.registry import Registry
+from gateway.config.problems import RoutesError
+from gateway.config.table import ModelSpec
+from gateway.control.reload import Reloader
+
+
+@dataclass(frozen=True, slots=True)
+class AdminView:
+    """What the admin plane looks at."""
+
+    registry: Registry
+    reloader: Reloader
+    metrics: CollectorRegistry
+    draining: Callable[[], bool]
+    in_flight: Callable[[], int]
+    connections: Callable[[], int]
+    uptime: Callable[[], float]
+
+
+def create_admin(view: AdminView, *, host: str, token: str | None) -> FastAPI:
+    """Return the admin application; `host` is where it is bound."""
+    app = FastAPI(title="Tidegate admin", version=version("tidegate"), redoc_url=None)
+    app.middleware("http")(Protection(host, token))
+    app.add_exception_handler(StarletteHTTPException, _http_error)
+
+    @app.get("/health")
+    async def health() -> dict[str, str]:
+        """Say that this process lives."""
+        return {"status": "ok"}
+
+    @app.get("/metrics", response_class=Response)
+    async def metrics(accept: Annotated[str, Header()] = "") -> Response:
+        """Return Prometheus or OpenMetrics text."""
+        encoder, content_type = choose_encoder(accept)
+        return Response(encoder(view.metrics), headers={"content-type": content_type})
+
+    @app.get("/admin/status")
+    async def status() -> Status:
+        """Return what is routed where, and how it is."""
+        return _status(view)
+
+    @app.post("/admin/reload", response_model=Reloaded, responses={409: {"description": "Refused; the old ones stay."}})
+    async def reload() -> Reloaded | Response:
+        """Load the route files again."""
+        try:
+            table = await view.reloader.reload()
+        except RoutesError as refused:
+            problems = [str(each) for each in refused.problems]
+            return error(409, "routes_refused", "the routes were not loaded, the old ones stay", problems=problems)
+        return Reloaded(models=len(table.models), pools=len(table.pools), sources=list(table.sources))
+
+    return app
+
+
+async def _http_error(_: Request, exc: Exception) -> JSONResponse:
+    if not isinstance(exc, StarletteHTTPException):
+        return error(500, "internal_error", "the admin listener failed on this request")
+    code = {404: "not_found", 405: "method_not_allowed"}.get(exc.status_code, "invalid_request")
+    return error(exc.status_code, code, str(exc.detail))
+
+
+def _status(view: AdminView) -> Status:
+    table, failure = view.reloader.table, view.reloader.failure
+    return Status(
+        version=version("tidegate"),
+        uptime_seconds=round(view.uptime(), 1),
+        draining=view.draining(),
+        in_flight=view.in_flight(),
+        client_connections=view.connections(),
+        routes=RoutesStatus(
+            sources=list(table.sources),
+            loaded=failure is None,
+            problems=[str(problem) for problem in failure.problems] if failure else [],
+        ),
+        models=[_model(spec) for spec in table.models.values()],
+        backends=[_backend(backend) for backend in view.registry],
+    )
+
+
+def _model(spec: ModelSpec) -> ModelStatus:
+    weights = dict(spec.split)
+    total = sum(weights.values())
+    versions = [
+        VersionStatus(
+            name=each.name,
+            served_model=each.served_model,
+            pools=list(each.pools),
+            weight=round(weights.get(each.name, 0.0) / total, 6),
+        )
+        for each in spec.versions.values()
+    ]
+    return ModelStatus(name=spec.name, aliases=list(spec.aliases), versions=versions)
+
+
+def _backend(backend: Backend) -> BackendStatus:
+    return BackendStatus(
+        id=backend.id,
+        pool=backend.spec.pool,
+        state=backend.readiness.state,
+        reason=backend.readiness.reason,
+        in_flight=backend.in_flight,
+        idle_connections=backend.pool.idle,
+        models=sorted(backend.models) if backend.models is not None else None,
+    )

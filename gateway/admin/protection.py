@@ -1,0 +1,77 @@
+"""Who may talk to the admin listener: its token, and the Host and Origin of browsers that were led there."""
+
+import hashlib
+import hmac
+import ipaddress
+from collections.abc import Awaitable, Callable
+from urllib.parse import urlsplit
+
+from fastapi import Request, Response
+from fastapi.responses import JSONResponse
+
+_OPEN = frozenset(("/health",))
+_WRITES = frozenset(("POST", "PUT", "PATCH", "DELETE"))
+_LOOPBACK_NAMES = frozenset(("localhost", "localhost.localdomain"))
+Next = Callable[[Request], Awaitable[Response]]
+
+
+class TokenRequired(ValueError):
+    """The admin listener would be reachable from elsewhere without a token."""
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or an address is this machine's own."""
+    if host.lower() in _LOOPBACK_NAMES:
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def require_token(host: str, token: str | None) -> None:
+    """Raise TokenRequired when `host` is beyond loopback and there is no token."""
+    if not token and not is_loopback(host):
+        raise TokenRequired(
+            f"the admin listener on {host} could be reached from elsewhere: set TIDEGATE_ADMIN_TOKEN or"
+            " --admin-token-file, or bind it to 127.0.0.1"
+        )
+
+
+class Protection:
+    """A middleware. Only the digest of the token is kept."""
+
+    def __init__(self, host: str, token: str | None) -> None:
+        self._host = host.lower()
+        self._digest = hashlib.sha256(token.encode()).digest() if token else None
+
+    async def __call__(self, request: Request, call_next: Next) -> Response:
+        """Refuse, or pass on."""
+        refusal = self._refusal(request)
+        return await call_next(request) if refusal is None else refusal
+
+    def _refusal(self, request: Request) -> Response | None:
+        authority = request.headers.get("host", "")
+        host = (urlsplit(f"//{authority}").hostname or "").lower()
+        # A name that resolves to loopback is how a web page reaches what is bound there (DNS rebinding).
+        if self._digest is None and not (is_loopback(host) or host == self._host):
+            return error(403, "forbidden", f"the host `{authority[:128]}` is not this listener's")
+        if request.method in _WRITES:
+            origin = request.headers.get("origin")
+            if origin is not None and urlsplit(origin).netloc != authority:
+                return error(403, "forbidden", "requests from other origins may not change anything")
+        if self._digest is None or request.url.path in _OPEN:
+            return None
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        right = hmac.compare_digest(hashlib.sha256(given.encode()).digest(), self._digest)
+        if scheme.lower() == "bearer" and right:
+            return None
+        return error(401, "invalid_admin_token", "the admin listener wants `authorization: Bearer <token>`")
+
+
+def error(status: int, code: str, message: str, **more: object) -> JSONResponse:
+    """Return an error in the shape of all the gateway's errors."""
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    body = {"message": message, "type": kind, "param": None, "code": code, **more}
+    headers = {"www-authenticate": "Bearer"} if status == 401 else None
+    return JSONResponse({"error": body}, status, headers)

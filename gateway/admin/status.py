@@ -1,0 +1,61 @@
+"""What `/admin/status` tells, as models that document themselves."""
+
+from pydantic import BaseModel
+
+
+class BackendStatus(BaseModel):
+    """One engine."""
+
+    id: str
+    pool: str
+    state: str
+    reason: str
+    in_flight: int
+    idle_connections: int
+    models: list[str] | None
+
+
+class VersionStatus(BaseModel):
+    """One version of a model; `weight` is its share of the split, 0 to 1."""
+
+    name: str
+    served_model: str
+    pools: list[str]
+    weight: float
+
+
+class ModelStatus(BaseModel):
+    """One model."""
+
+    name: str
+    aliases: list[str]
+    versions: list[VersionStatus]
+
+
+class RoutesStatus(BaseModel):
+    """What is loaded, and what was wrong with the last load, line by line, when it was refused."""
+
+    sources: list[str]
+    loaded: bool
+    problems: list[str]
+
+
+class Status(BaseModel):
+    """The whole gateway process."""
+
+    version: str
+    uptime_seconds: float
+    draining: bool
+    in_flight: int
+    client_connections: int
+    routes: RoutesStatus
+    models: list[ModelStatus]
+    backends: list[BackendStatus]
+
+
+class Reloaded(BaseModel):
+    """A reload that succeeded."""
+
+    models: int
+    pools: int
+    sources: list[str]

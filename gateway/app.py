@@ -1,0 +1,263 @@
+"""The composition root: builds every part once, hands it down, and runs the two listeners in one event loop."""
+
+import asyncio
+import contextlib
+import gc
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from random import Random
+from typing import Any, cast
+
+import uvicorn
+
+from gateway import clock
+from gateway.admin.api import AdminView, create_admin
+from gateway.backends.registry import Registry
+from gateway.config.load import load_routes
+from gateway.config.table import RouteTable
+from gateway.control.drain import DrainTimes, drain
+from gateway.control.probing import Prober
+from gateway.control.reload import Reloader
+from gateway.control.supervise import Supervisor
+from gateway.control.sweep import sweep
+from gateway.proxy.gateway import Gateway
+from gateway.proxy.live import LiveTable
+from gateway.proxy.order import Observer, Observers, Tools
+from gateway.telemetry import exposition
+from gateway.telemetry.access_log import AccessLog
+from gateway.telemetry.alarms import UnauthorizedAlarm
+from gateway.telemetry.exposition import Gauges
+from gateway.telemetry.lag import LoopLag
+from gateway.telemetry.metrics import Metrics
+from gateway.wire.client import Client
+from gateway.wire.guard import Limits
+
+_BACKLOG = 4096
+_DESCRIPTORS_FOR_OTHERS = 256
+_GC_THRESHOLDS = (50_000, 20, 100)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How one process is run, as opposed to what it routes. Port 0 means any free one."""
+
+    routes: Path
+    host: str = "127.0.0.1"
+    port: int = 8000
+    admin_host: str = "127.0.0.1"
+    admin_port: int = 9000
+    admin_token: str | None = field(default=None, repr=False)
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    access_log: bool = True
+    drain: DrainTimes = field(default_factory=DrainTimes)
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where a running gateway listens, as URLs."""
+
+    data: str
+    admin: str
+
+
+class Listener(uvicorn.Server):
+    """uvicorn's server without its signal handlers: one process has two of these and one idea of stopping."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.accepting = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Say when connections are accepted."""
+        await super().startup(sockets)
+        self.accepting.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to the process."""
+        yield
+
+
+class App:
+    """One gateway process.
+
+    A request passes, in this order: the guard (`wire.guard`, before anything is believed), the body (`wire.body`, one
+    pass), the route (`proxy.gateway`), attempts (`proxy.flight`), the relay (`proxy.relay`), and settlement, where the
+    observers stand: metrics first, since a line that cannot be written must still be counted, then the access log.
+    """
+
+    def __init__(self, settings: Settings, table: RouteTable, *observers: Observer) -> None:
+        self._settings = settings
+        self._clock = clock.monotonic
+        self._rng = Random()
+        self.connections: Callable[[], list[Client]] = list
+        self.registry = Registry(self._clock)
+        self.registry.reconcile(table)
+        self.reloader = Reloader(settings.routes, table, self._apply)
+        self._metrics = Metrics()
+        self._lag = LoopLag(self._clock)
+        self._access_log = AccessLog(sys.stdout.buffer) if settings.access_log else None
+        logs = () if self._access_log is None else (self._access_log,)
+        everyone = Observers(self._metrics, *logs, UnauthorizedAlarm(self._clock), *observers)
+        tools = Tools(self._clock, self._rng, everyone)
+        self._created = int(clock.wall())
+        self._began = self._clock()
+        self.gateway = Gateway(LiveTable(table, self.registry, self._created), tools)
+        self._stopping = asyncio.Event()
+        self._hurry = asyncio.Event()
+
+    async def run(self, started: Callable[[Addresses], None]) -> None:
+        """Serve until told to stop; `started` is called once both listeners accept."""
+        settings = self._settings
+        _raise_descriptor_limit()
+        data_socket = _bind(settings.host, settings.port)
+        admin_socket = _bind(settings.admin_host, settings.admin_port)
+        data, admin = self._data_listener(), self._admin_listener()
+        self.connections = lambda: cast(list[Client], list(data.server_state.connections))
+        loops = self._start_loops()
+        self._handle_signals()
+        serving = asyncio.create_task(data.serve(sockets=[data_socket]))
+        administering = asyncio.create_task(admin.serve(sockets=[admin_socket]))
+        await data.accepting.wait()
+        await admin.accepting.wait()
+        gc.freeze()
+        gc.set_threshold(*_GC_THRESHOLDS)
+        started(Addresses(_url(settings, data_socket), _url(settings, admin_socket, admin=True)))
+        await self._stopping.wait()
+
+        async def close_listener() -> None:
+            data.should_exit = True
+            await serving
+
+        await drain(settings.drain, self.connections, close_listener, self._hurry)
+        admin.should_exit = admin.force_exit = True
+        await administering
+        await loops.close()
+        self.registry.close()
+        if self._access_log is not None:
+            self._access_log.close()
+
+    @property
+    def busy_connections(self) -> int:
+        """How many clients wait for an answer or get one."""
+        return sum(client.busy for client in self.connections())
+
+    def stop(self) -> None:
+        """Begin to drain; a second call ends at once."""
+        if self._stopping.is_set():
+            self._hurry.set()
+        self.gateway.draining = True
+        self._stopping.set()
+
+    def _apply(self, table: RouteTable) -> None:
+        self.registry.reconcile(table)
+        self.gateway.table = LiveTable(table, self.registry, self._created)
+
+    def _start_loops(self) -> Supervisor:
+        supervisor = Supervisor()
+        supervisor.start("probe", Prober(self.registry, self._clock, self._rng).run)
+        supervisor.start("sweep", lambda: sweep(self.connections, self._clock))
+        supervisor.start("loop lag", self._lag.run)
+        supervisor.start("watch routes", self.reloader.watch)
+        return supervisor
+
+    def _handle_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        loop.add_signal_handler(signal.SIGHUP, lambda: loop.create_task(self.reloader.try_reload()))
+
+    def _view(self) -> AdminView:
+        log, reloader = self._access_log, self.reloader
+        gauges = Gauges(
+            backends=lambda: self.registry,
+            in_flight=lambda: self.busy_connections,
+            connections=lambda: len(self.connections()),
+            routes_loaded=lambda: reloader.failure is None,
+            reloads=lambda: reloader.loads,
+            reload_failures=lambda: reloader.failures,
+            loop_lag=lambda: self._lag.worst,
+            access_log_dropped=lambda: 0 if log is None else log.dropped,
+        )
+        return AdminView(
+            registry=self.registry,
+            reloader=reloader,
+            metrics=exposition.registry(self._metrics, gauges),
+            draining=lambda: self.gateway.draining,
+            in_flight=gauges.in_flight,
+            connections=gauges.connections,
+            uptime=lambda: self._clock() - self._began,
+        )
+
+    def _data_listener(self) -> Listener:
+        settings = self._settings
+
+        def protocol(*, server_state: Any, **_: Any) -> Client:
+            return Client(self.gateway, server_state.connections, limits, self._clock)
+
+        descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        limits = _bounded(settings.limits, descriptors)
+        # uvicorn takes any factory here, although its type says class; dependencies are handed over by the closure.
+        http = cast(type[asyncio.Protocol], protocol)
+        return Listener(
+            uvicorn.Config(
+                _no_asgi,
+                http=http,
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                backlog=_BACKLOG,
+                ssl_certfile=settings.tls_certificate,
+                ssl_keyfile=settings.tls_key,
+            )
+        )
+
+    def _admin_listener(self) -> Listener:
+        settings = self._settings
+        app = create_admin(self._view(), host=settings.admin_host, token=settings.admin_token)
+        return Listener(
+            uvicorn.Config(app, http="httptools", ws="none", lifespan="off", log_config=None, access_log=False)
+        )
+
+
+async def run(settings: Settings, started: Callable[[Addresses], None]) -> None:
+    """Load the routes and serve them until stopped.
+
+    Raises RoutesError for routes that cannot be loaded and OSError for addresses that cannot be bound.
+    """
+    table = load_routes(settings.routes)
+    await App(settings, table).run(started)
+
+
+def _raise_descriptor_limit() -> None:
+    """Take the descriptors that the system allows: each stream holds two, and 1024 is a common default."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _bounded(limits: Limits, descriptors: int) -> Limits:
+    """Hold as many connections as there are descriptors for, two a stream, so that the system refuses none."""
+    return replace(limits, connections=min(limits.connections, max(16, (descriptors - _DESCRIPTORS_FOR_OTHERS) // 2)))
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+
+
+def _url(settings: Settings, bound: socket.socket, *, admin: bool = False) -> str:
+    host, port = bound.getsockname()[:2]
+    scheme = "https" if settings.tls_certificate and not admin else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+async def _no_asgi(_scope: Any, _receive: Any, _send: Any) -> None:
+    """Stand where uvicorn wants an application: the data listener's protocol answers by itself."""

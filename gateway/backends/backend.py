@@ -1,0 +1,69 @@
+"""What is known about one engine right now: connections, requests in flight, readiness. Kept over reloads."""
+
+import ssl
+
+from gateway.clock import Clock
+from gateway.config.table import BackendSpec
+from gateway.policy.routing import readiness
+from gateway.policy.routing.readiness import Readiness
+from gateway.wire.pool import UpstreamPool
+
+
+class Lease:
+    """One request's place at a backend. Releasing it is the only way to give it back, and happens once."""
+
+    __slots__ = ("_backend",)
+
+    def __init__(self, backend: "Backend") -> None:
+        self._backend: Backend | None = backend
+        backend.in_flight += 1
+
+    def release(self) -> None:
+        """Give the place back; further calls do nothing."""
+        backend, self._backend = self._backend, None
+        if backend is not None:
+            backend.in_flight -= 1
+
+
+class Backend:
+    """One engine. `models` are the names it serves, None while it has not told."""
+
+    __slots__ = ("authority", "authorization", "id", "in_flight", "models", "pool", "readiness", "spec")
+
+    def __init__(self, spec: BackendSpec, clock: Clock) -> None:
+        self.id = spec.id
+        self.spec = spec
+        self.in_flight = 0
+        self.readiness = Readiness()
+        self.models: frozenset[str] | None = None
+        tls = ssl.create_default_context() if spec.tls else None
+        self.pool = UpstreamPool(spec.host, spec.port, tls, clock)
+        self.authority = (
+            f"{spec.host}:{spec.port}".encode()
+            if ":" not in spec.host
+            else b"[%b]:%d"
+            % (
+                spec.host.encode(),
+                spec.port,
+            )
+        )
+        self.authorization = b"authorization: Bearer %b\r\n" % spec.api_key.encode() if spec.api_key else b""
+
+    def __repr__(self) -> str:
+        return f"<Backend {self.id} {self.readiness.state} {self.in_flight} in flight>"
+
+    def lease(self) -> Lease:
+        """Take a place for one request."""
+        return Lease(self)
+
+    def serves(self, served_model: str) -> bool:
+        """Whether a request for this model may be sent here."""
+        return self.readiness.eligible and (self.models is None or served_model in self.models)
+
+    def connected(self) -> None:
+        """Learn that it took a connection."""
+        self.readiness = readiness.connected(self.readiness)
+
+    def connect_failed(self, detail: str) -> None:
+        """Learn that it did not."""
+        self.readiness = readiness.connect_failed(self.readiness, detail)

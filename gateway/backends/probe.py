@@ -1,0 +1,56 @@
+"""Asking an engine whether it lives and what it serves."""
+
+from dataclasses import dataclass
+
+import httpx
+
+from gateway.backends.backend import Backend
+from gateway.policy.routing import readiness
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeResult:
+    """What a probe found: None for `failure` when all is well, None for `models` when the engine did not tell."""
+
+    failure: str | None
+    models: frozenset[str] | None = None
+
+
+async def probe(client: httpx.AsyncClient, backend: Backend) -> ProbeResult:
+    """Ask `/health`, then `/v1/models`. An engine without a list of models is taken at its health's word."""
+    spec = backend.spec
+    scheme = "https" if spec.tls else "http"
+    host = f"[{spec.host}]" if ":" in spec.host else spec.host
+    base = f"{scheme}://{host}:{spec.port}{spec.base_path}"
+    headers = {"authorization": f"Bearer {spec.api_key}"} if spec.api_key else {}
+    try:
+        health = await client.get(f"{base}/health", headers=headers)
+        if health.status_code >= 500:
+            return ProbeResult(f"/health answers {health.status_code}")
+        models = await client.get(f"{base}/v1/models", headers=headers)
+    except httpx.TimeoutException:
+        return ProbeResult("no answer to a probe in time")
+    except httpx.HTTPError as error:
+        return ProbeResult(f"probe failed: {error or type(error).__name__}")
+    if models.status_code >= 500:
+        return ProbeResult(f"/v1/models answers {models.status_code}")
+    return ProbeResult(None, _names(models))
+
+
+def apply(backend: Backend, result: ProbeResult) -> None:
+    """Move the backend's state by what a probe found."""
+    if result.failure is not None:
+        backend.readiness = readiness.probe_failed(backend.readiness, result.failure)
+        return
+    backend.readiness = readiness.probe_passed(backend.readiness)
+    backend.models = result.models
+
+
+def _names(response: httpx.Response) -> frozenset[str] | None:
+    if response.status_code != 200:
+        return None
+    try:
+        listed = response.json()["data"]
+        return frozenset(str(card["id"]) for card in listed)
+    except (ValueError, KeyError, TypeError):
+        return None

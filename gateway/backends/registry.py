@@ -1,0 +1,54 @@
+"""All backends by identity, reconciled with the routes at every reload."""
+
+import logging
+from collections.abc import Iterator
+
+from gateway.backends.backend import Backend
+from gateway.clock import Clock
+from gateway.config.table import BackendSpec, RouteTable
+
+_log = logging.getLogger(__name__)
+
+
+class Registry:
+    """Holds one `Backend` per identity. A backend that stays in the routes keeps its connections and its state."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._backends: dict[str, Backend] = {}
+
+    def __repr__(self) -> str:
+        return f"<Registry {' '.join(map(repr, self._backends.values()))}>"
+
+    def __iter__(self) -> Iterator[Backend]:
+        return iter(self._backends.values())
+
+    def __getitem__(self, backend_id: str) -> Backend:
+        return self._backends[backend_id]
+
+    def reconcile(self, table: RouteTable) -> None:
+        """Make backends for new identities and let go of those no longer named; their open streams finish."""
+        wanted: dict[str, BackendSpec] = {spec.id: spec for pool in table.pools.values() for spec in pool.backends}
+        for gone in self._backends.keys() - wanted.keys():
+            self._backends.pop(gone).pool.close()
+            _log.info("backend removed", extra={"backend": gone})
+        for identity, spec in wanted.items():
+            known = self._backends.get(identity)
+            if known is not None and known.spec == spec:
+                continue
+            if known is not None:
+                known.pool.close()
+            self._backends[identity] = self._renewed(known, spec)
+
+    def close(self) -> None:
+        """Close every idle connection."""
+        for backend in self._backends.values():
+            backend.pool.close()
+
+    def _renewed(self, known: Backend | None, spec: BackendSpec) -> Backend:
+        fresh = Backend(spec, self._clock)
+        if known is None:
+            _log.info("backend added", extra={"backend": spec.id})
+        else:
+            fresh.readiness, fresh.models = known.readiness, known.models
+        return fresh

@@ -1,0 +1,17 @@
+"""The `tidegate` command: one module per subcommand, put together here."""
+
+import typer
+
+from gateway.cli.check import check
+from gateway.cli.serve import serve
+from gateway.cli.sim import sim
+
+app = typer.Typer(name="tidegate", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app.command()(serve)
+app.command()(check)
+app.command()(sim)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()

@@ -1,0 +1,79 @@
+"""`tidegate serve`: the gateway itself."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import uvloop
+from rich.console import Console
+
+from gateway.admin.protection import TokenRequired, require_token
+from gateway.app import Addresses, Settings, run
+from gateway.config.problems import RoutesError
+from gateway.control.drain import DrainTimes
+from gateway.telemetry.logs import configure
+from gateway.wire.guard import Limits
+
+_errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def serve(  # noqa: PLR0917 - one parameter an option
+    routes: Annotated[Path, typer.Argument(help="Route file, or a folder of them.", exists=True)],
+    host: Annotated[str, typer.Option(help="Address of the data listener.", envvar="TIDEGATE_HOST")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Its port; 0 for a free one.", envvar="TIDEGATE_PORT")] = 8000,
+    admin_host: Annotated[
+        str, typer.Option(help="Address of the admin listener.", envvar="TIDEGATE_ADMIN_HOST")
+    ] = "127.0.0.1",
+    admin_port: Annotated[int, typer.Option(help="Its port; 0 for a free one.", envvar="TIDEGATE_ADMIN_PORT")] = 9000,
+    admin_token_file: Annotated[
+        Path | None, typer.Option(help="File with the admin token; or set TIDEGATE_ADMIN_TOKEN.", exists=True)
+    ] = None,
+    tls_certificate: Annotated[Path | None, typer.Option(help="PEM chain for the data listener.", exists=True)] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="PEM key for the data listener.", exists=True)] = None,
+    access_log: Annotated[bool, typer.Option(help="One JSON line a request on standard output.")] = True,
+    log_level: Annotated[
+        str, typer.Option(help="debug, info, warning or error.", envvar="TIDEGATE_LOG_LEVEL")
+    ] = "info",
+    drain_delay: Annotated[float, typer.Option(help="Seconds from /ready turning 503 to the listener closing.")] = 0.0,
+    drain_timeout: Annotated[float, typer.Option(help="Seconds that open streams have after that.")] = 30.0,
+    max_body: Annotated[int, typer.Option(help="Largest request body in bytes.")] = 32 * 1024 * 1024,
+    max_connections: Annotated[int, typer.Option(help="Most client connections at once.")] = 100_000,
+) -> None:
+    """Serve the models in ROUTES to OpenAI clients."""
+    token = admin_token_file.read_text().strip() if admin_token_file else os.environ.get("TIDEGATE_ADMIN_TOKEN")
+    settings = Settings(
+        routes=routes,
+        host=host,
+        port=port,
+        admin_host=admin_host,
+        admin_port=admin_port,
+        admin_token=token or None,
+        tls_certificate=tls_certificate,
+        tls_key=tls_key,
+        access_log=access_log,
+        drain=DrainTimes(drain_delay, drain_timeout),
+        limits=Limits(body=max_body, connections=max_connections),
+    )
+    try:
+        require_token(admin_host, settings.admin_token)
+        configure(log_level)
+    except (TokenRequired, ValueError) as error:
+        raise typer.BadParameter(str(error)) from None
+    raise typer.Exit(_run(settings))
+
+
+def _run(settings: Settings) -> int:
+    def started(addresses: Addresses) -> None:
+        _errors.print(f"tidegate serves {addresses.data}/v1, admin on {addresses.admin}")
+
+    try:
+        uvloop.run(run(settings, started))
+    except RoutesError as error:
+        _errors.print(str(error), markup=False)
+        return 1
+    except OSError as error:
+        where = f"{settings.host}:{settings.port} or {settings.admin_host}:{settings.admin_port}"
+        _errors.print(f"tidegate: cannot listen on {where}: {error.strerror or error}", markup=False)
+        return 1
+    return 0

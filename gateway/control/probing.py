@@ -1,0 +1,60 @@
+"""The loop that probes every backend about once a second."""
+
+import asyncio
+import logging
+from random import Random
+
+import httpx
+
+from gateway.backends import probe
+from gateway.backends.backend import Backend
+from gateway.backends.registry import Registry
+from gateway.clock import Clock
+
+_log = logging.getLogger(__name__)
+INTERVAL = 1.0
+TIMEOUT = 2.0
+_JITTER = 0.1
+
+
+class Prober:
+    """One task per backend, so that a slow engine delays nobody else's probes. Follows the registry's changes."""
+
+    def __init__(self, registry: Registry, clock: Clock, rng: Random, interval: float = INTERVAL) -> None:
+        self._registry = registry
+        self._clock = clock
+        self._rng = rng
+        self._interval = interval
+        self._tasks: dict[Backend, asyncio.Task[None]] = {}
+
+    async def run(self) -> None:
+        """Probe until cancelled."""
+        # Proxies named by the environment are for people's browsers, not for engines.
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+        client = httpx.AsyncClient(timeout=TIMEOUT, trust_env=False, follow_redirects=False, limits=limits)
+        async with client:
+            try:
+                while True:
+                    self._follow(client)
+                    await asyncio.sleep(self._interval / 4)
+            finally:
+                for task in self._tasks.values():
+                    task.cancel()
+                await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    def _follow(self, client: httpx.AsyncClient) -> None:
+        present = set(self._registry)
+        for backend in self._tasks.keys() - present:
+            self._tasks.pop(backend).cancel()
+        for backend in present - self._tasks.keys():
+            self._tasks[backend] = asyncio.create_task(self._watch(client, backend), name=f"probe {backend.id}")
+
+    async def _watch(self, client: httpx.AsyncClient, backend: Backend) -> None:
+        while True:
+            before = backend.readiness.state
+            probe.apply(backend, await probe.probe(client, backend))
+            after = backend.readiness
+            if after.state is not before:
+                _log.info("backend %s", after.state, extra={"backend": backend.id, "reason": after.reason})
+            backend.pool.prune(self._clock())
+            await asyncio.sleep(self._interval * self._rng.uniform(1 - _JITTER, 1 + _JITTER))

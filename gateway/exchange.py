@@ -1,0 +1,158 @@
+"""The vocabulary of one request: where it goes, how it may end, and the record that is filled in on the way."""
+
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+
+
+class Dialect(Enum):
+    """Whose event names and usage fields an answer speaks."""
+
+    CHAT = "chat"
+    COMPLETIONS = "completions"
+    RESPONSES = "responses"
+    MESSAGES = "messages"
+    PLAIN = "plain"
+
+
+class BodyKind(Enum):
+    """How a request names its model."""
+
+    JSON = "json"
+    MULTIPART = "multipart"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One path that is forwarded to engines. `path` is also the upstream path: never the client's own bytes."""
+
+    path: str
+    operation: str
+    dialect: Dialect = Dialect.PLAIN
+    body: BodyKind = BodyKind.JSON
+
+
+class Outcome(StrEnum):
+    """How a request ended for the user: the closed set of the `outcome` label."""
+
+    OK = "ok"
+    CLIENT_ERROR = "client_error"
+    CLIENT_GONE = "client_gone"
+    QUOTA = "quota"
+    SHED = "shed"
+    NO_BACKEND = "no_backend"
+    BACKEND_ERROR = "backend_error"
+    TIMEOUT = "timeout"
+    TRUNCATED = "truncated"
+    INTERNAL = "internal"
+
+
+class AttemptEnd(StrEnum):
+    """How one try at one backend ended: the closed set of the attempts' `outcome` label."""
+
+    OK = "ok"
+    CLIENT_ERROR = "client_error"
+    CLIENT_GONE = "client_gone"
+    SATURATED = "saturated"
+    UNAUTHORIZED = "unauthorized"
+    SERVER_ERROR = "server_error"
+    CONNECT_FAILED = "connect_failed"
+    CLOSED_EARLY = "closed_early"
+    MALFORMED = "malformed"
+    TRUNCATED = "truncated"
+    ERROR_EVENT = "error_event"
+    STALLED = "stalled"
+    FIRST_TOKEN_TIMEOUT = "first_token_timeout"  # noqa: S105 - a timeout, not a secret
+    DEADLINE_EXCEEDED = "deadline_exceeded"
+    ABANDONED = "abandoned"
+
+
+class Verdict(StrEnum):
+    """What an ending says about availability. Not everything counts."""
+
+    GOOD = "good"
+    BAD = "bad"
+    UNCOUNTED = "uncounted"
+
+
+class Exchange:
+    """The record of one request, filled in by the data plane and read by observers once it has settled.
+
+    Times are seconds on the monotonic clock, 0.0 meaning "did not happen"; durations are seconds. `itl` counts gaps
+    between content events per bucket of `gateway.telemetry.buckets.ITL`, the last slot being +Inf.
+    """
+
+    __slots__ = (
+        "attempts",
+        "backend",
+        "client_status",
+        "content_events",
+        "ended",
+        "endpoint",
+        "first_content",
+        "itl",
+        "itl_sum",
+        "last_content",
+        "model",
+        "outcome",
+        "output_tokens",
+        "pool",
+        "prompt_bytes",
+        "prompt_tokens",
+        "queued",
+        "reason",
+        "received",
+        "request_id",
+        "service_class",
+        "stream",
+        "version",
+        "waited",
+    )
+
+    def __init__(self, request_id: str, endpoint: str, received: float) -> None:
+        self.request_id = request_id
+        self.endpoint = endpoint
+        self.received = received
+        self.service_class = "standard"
+        self.model = "other"
+        self.version = ""
+        self.pool = ""
+        self.backend = ""
+        self.stream = False
+        self.prompt_bytes = 0
+        self.attempts = 0
+        self.queued = 0.0
+        self.waited = 0.0
+        self.first_content = 0.0
+        self.last_content = 0.0
+        self.ended = 0.0
+        self.content_events = 0
+        self.itl: list[int] = []
+        self.itl_sum = 0.0
+        self.prompt_tokens: int | None = None
+        self.output_tokens: int | None = None
+        self.client_status = 0
+        self.outcome = Outcome.INTERNAL
+        self.reason = ""
+
+    @property
+    def ttft(self) -> float | None:
+        """Seconds from the request being fully received to its first content event being written."""
+        return self.first_content - self.received if self.stream and self.first_content else None
+
+    @property
+    def tpot(self) -> float | None:
+        """Seconds per output token after the first; None below 2 tokens and for answers that were not streamed."""
+        tokens = self.output_tokens if self.output_tokens is not None else self.content_events
+        if not self.stream or tokens < 2 or not self.first_content:
+            return None
+        return (self.last_content - self.first_content) / (tokens - 1)
+
+    @property
+    def e2e(self) -> float:
+        """Seconds from the request being fully received to the last byte written."""
+        return self.ended - self.received
+
+    @property
+    def overhead(self) -> float:
+        """What is left of `e2e` after the queue and the time attempts were in a backend's hands: the gateway's own."""
+        return max(0.0, self.e2e - self.queued - self.waited)

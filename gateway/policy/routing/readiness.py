@@ -1,0 +1,57 @@
+"""Whether a backend is fit to be sent requests: a small table of states, moved by probes and by failed connects."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+PROBES_TO_FALL = 2
+CONNECTS_TO_FALL = 3
+
+
+class State(StrEnum):
+    """UNKNOWN is before the first probe: such a backend may be tried, since waiting would fail every request."""
+
+    UNKNOWN = "unknown"
+    READY = "ready"
+    NOT_READY = "not_ready"
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """A state with its reason in words, and how many signs against it came in a row."""
+
+    state: State = State.UNKNOWN
+    reason: str = "not probed yet"
+    failed_probes: int = 0
+    failed_connects: int = 0
+
+    @property
+    def eligible(self) -> bool:
+        """Whether requests may be sent there."""
+        return self.state is not State.NOT_READY
+
+
+def probe_passed(_: Readiness) -> Readiness:
+    """One good probe makes ready: an engine that says so can serve."""
+    return Readiness(State.READY, "probes pass")
+
+
+def probe_failed(current: Readiness, reason: str) -> Readiness:
+    """Two failed probes in a row make not ready, so that one lost packet does not; the first of all does at once."""
+    failed = current.failed_probes + 1
+    falls = failed >= PROBES_TO_FALL or current.state is not State.READY
+    state = State.NOT_READY if falls else current.state
+    return Readiness(state, reason, failed, current.failed_connects)
+
+
+def connect_failed(current: Readiness, reason: str) -> Readiness:
+    """Three failed connects in a row make not ready without waiting for the next probe."""
+    failed = current.failed_connects + 1
+    state = State.NOT_READY if failed >= CONNECTS_TO_FALL else current.state
+    return Readiness(state, reason, current.failed_probes, failed)
+
+
+def connected(current: Readiness) -> Readiness:
+    """Forget failed connects."""
+    if not current.failed_connects:
+        return current
+    return Readiness(current.state, current.reason, current.failed_probes, 0)

@@ -1,0 +1,88 @@
+"""What an ending means: for the backend's availability, for the user's, and for whether to try elsewhere."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from gateway.exchange import AttemptEnd, Outcome, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """What follows from an attempt's ending. `retry` holds only while the client has seen nothing of the answer.
+
+    `outcome` is the request's when this attempt was its last and nothing of the answer had gone out.
+    """
+
+    verdict: Verdict
+    retry: bool
+    outcome: Outcome
+
+
+_GOOD = Ruling(Verdict.GOOD, retry=False, outcome=Outcome.OK)
+_FAILED = Ruling(Verdict.BAD, retry=True, outcome=Outcome.BACKEND_ERROR)
+_LATE = Ruling(Verdict.BAD, retry=True, outcome=Outcome.TIMEOUT)
+
+RULINGS: Mapping[AttemptEnd, Ruling] = MappingProxyType(
+    {
+        AttemptEnd.OK: _GOOD,
+        AttemptEnd.CLIENT_ERROR: Ruling(Verdict.UNCOUNTED, retry=False, outcome=Outcome.CLIENT_ERROR),
+        AttemptEnd.CLIENT_GONE: Ruling(Verdict.UNCOUNTED, retry=False, outcome=Outcome.CLIENT_GONE),
+        AttemptEnd.SATURATED: Ruling(Verdict.UNCOUNTED, retry=True, outcome=Outcome.BACKEND_ERROR),
+        AttemptEnd.UNAUTHORIZED: Ruling(Verdict.UNCOUNTED, retry=False, outcome=Outcome.BACKEND_ERROR),
+        AttemptEnd.SERVER_ERROR: _FAILED,
+        AttemptEnd.CONNECT_FAILED: Ruling(Verdict.BAD, retry=True, outcome=Outcome.NO_BACKEND),
+        AttemptEnd.CLOSED_EARLY: _FAILED,
+        AttemptEnd.MALFORMED: _FAILED,
+        AttemptEnd.TRUNCATED: _FAILED,
+        AttemptEnd.ERROR_EVENT: _FAILED,
+        AttemptEnd.STALLED: _LATE,
+        AttemptEnd.FIRST_TOKEN_TIMEOUT: _LATE,
+        AttemptEnd.DEADLINE_EXCEEDED: Ruling(Verdict.BAD, retry=False, outcome=Outcome.TIMEOUT),
+        AttemptEnd.ABANDONED: Ruling(Verdict.UNCOUNTED, retry=False, outcome=Outcome.INTERNAL),
+    }
+)
+"""The whole table. A 503 is bad for its backend although it is overload: nobody was served."""
+
+_BEGUN: Mapping[AttemptEnd, Outcome] = MappingProxyType(
+    {
+        AttemptEnd.OK: Outcome.OK,
+        AttemptEnd.CLIENT_ERROR: Outcome.CLIENT_ERROR,
+        AttemptEnd.CLIENT_GONE: Outcome.CLIENT_GONE,
+        AttemptEnd.DEADLINE_EXCEEDED: Outcome.TIMEOUT,
+    }
+)
+
+_UNCOUNTED = frozenset((Outcome.CLIENT_ERROR, Outcome.CLIENT_GONE, Outcome.QUOTA))
+
+
+def classify_status(status: int) -> AttemptEnd:
+    """Return what a backend's status says, before its body is known: OK is provisional for 2xx."""
+    if 200 <= status < 300:
+        return AttemptEnd.OK
+    if status in {401, 403}:
+        return AttemptEnd.UNAUTHORIZED
+    if status == 429:
+        return AttemptEnd.SATURATED
+    if status == 501 or 400 <= status < 500:
+        return AttemptEnd.CLIENT_ERROR
+    if 500 <= status < 600:
+        return AttemptEnd.SERVER_ERROR
+    return AttemptEnd.MALFORMED
+
+
+def classify_error_event(code: int) -> AttemptEnd:
+    """Return what an `error` event inside a 200 says: a code of 4xx is the client's doing."""
+    return AttemptEnd.CLIENT_ERROR if 400 <= code < 500 else AttemptEnd.ERROR_EVENT
+
+
+def request_outcome(end: AttemptEnd, *, begun: bool) -> Outcome:
+    """Return the request's outcome from its last attempt; `begun` when the client had part of the answer."""
+    return _BEGUN.get(end, Outcome.TRUNCATED) if begun else RULINGS[end].outcome
+
+
+def request_verdict(outcome: Outcome) -> Verdict:
+    """Return what the user lived through."""
+    if outcome is Outcome.OK:
+        return Verdict.GOOD
+    return Verdict.UNCOUNTED if outcome in _UNCOUNTED else Verdict.BAD

@@ -1,0 +1,71 @@
+"""The gateway's own words: error answers, error events, and what of an engine's refusal is passed on."""
+
+from email.utils import parsedate_to_datetime
+
+import msgspec
+
+from gateway.errors import BackendFailed, FirstTokenTimeout, GatewayError, NoReadyBackend, TimedOut
+from gateway.exchange import AttemptEnd, Dialect
+from gateway.wire.heads import Headers
+
+MAX_RETRY_AFTER = 60
+
+
+def error_head(error: GatewayError, request_id: str) -> bytes:
+    """Return the fields of an error answer."""
+    wait = b"retry-after: %d\r\n" % error.retry_after if error.retry_after is not None else b""
+    allow = b"allow: POST\r\n" if error.status == 405 and "POST" in error.message else b""
+    if error.status == 405 and not allow:
+        allow = b"allow: GET\r\n"
+    return b"x-request-id: %b\r\n%b%b" % (request_id.encode(), wait, allow)
+
+
+def error_event(error: GatewayError, dialect: Dialect, request_id: str) -> bytes:
+    """Return the event that ends a stream which cannot be completed, in the words that the dialect's clients read."""
+    body = error.body()
+    body["error"]["request_id"] = request_id
+    if dialect is Dialect.MESSAGES:
+        body = {"type": "error", "error": {"type": "api_error", "message": error.message}, "request_id": request_id}
+        return b"event: error\ndata: %b\n\n" % msgspec.json.encode(body)
+    if dialect is Dialect.RESPONSES:
+        body = {"type": "error", **body["error"], "error": body["error"]}
+        return b"event: error\ndata: %b\n\n" % msgspec.json.encode(body)
+    return b"data: %b\n\n" % msgspec.json.encode(body)
+
+
+def chunk(data: bytes) -> bytes:
+    """Return one chunk of the chunked coding (RFC 9112 section 7.1)."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def capped_retry_after(headers: Headers, wall_now: float) -> Headers:
+    """Return the fields with Retry-After, in seconds or as a date, made a sane number of seconds, or left out."""
+    kept = [(name, value) for name, value in headers if name != b"retry-after"]
+    for name, value in headers:
+        if name == b"retry-after" and (seconds := _seconds(value, wall_now)) is not None:
+            kept.append((name, b"%d" % min(max(seconds, 0), MAX_RETRY_AFTER)))
+            break
+    return kept
+
+
+def _seconds(value: bytes, wall_now: float) -> int | None:
+    if value.isdigit():
+        return int(value[:9])
+    try:
+        return int(parsedate_to_datetime(value.decode("ascii")).timestamp() - wall_now)
+    except (ValueError, UnicodeDecodeError, OverflowError):
+        return None
+
+
+def failure(end: AttemptEnd, detail: str, attempts: int) -> GatewayError:
+    """Return what to tell the client after the last attempt ended so, with `detail` naming backend and cause."""
+    tries = "1 attempt" if attempts == 1 else f"{attempts} attempts"
+    match end:
+        case AttemptEnd.CONNECT_FAILED:
+            return NoReadyBackend(f"no backend could be reached in {tries}; the last was {detail}")
+        case AttemptEnd.FIRST_TOKEN_TIMEOUT:
+            return FirstTokenTimeout(f"no answer began in {tries}; the last was {detail}")
+        case AttemptEnd.DEADLINE_EXCEEDED:
+            return TimedOut(f"not answered in time, after {tries}; the last was {detail}")
+        case _:
+            return BackendFailed(f"failed in {tries}; the last was {detail}")

@@ -1,0 +1,134 @@
+"""The front of the data plane: understands a request, finds where it may go, and sends it on its way."""
+
+import logging
+import secrets
+from itertools import count
+from urllib.parse import unquote
+
+from gateway.errors import ClientError, GatewayError, InvalidRequest
+from gateway.exchange import BodyKind, Dialect, Endpoint, Exchange, Outcome
+from gateway.proxy.answers import error_head
+from gateway.proxy.flight import Flight
+from gateway.proxy.live import LiveTable
+from gateway.proxy.order import Order, Tools
+from gateway.wire.body import Body, read_json
+from gateway.wire.endpoints import MODELS_PREFIX
+from gateway.wire.heads import Headers, find, forwarded_request
+from gateway.wire.multipart import read_multipart
+from gateway.wire.service import Request, Responder, Writer
+
+_log = logging.getLogger(__name__)
+_SANE_ID = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
+_MAX_ID = 128
+_USAGE_ON_REQUEST = frozenset((Dialect.CHAT, Dialect.COMPLETIONS))
+
+
+class Gateway:
+    """Answers every request of the data listener. `table` is swapped whole at a reload."""
+
+    def __init__(self, table: LiveTable, tools: Tools) -> None:
+        self.table = table
+        self.draining = False
+        self._tools = tools
+        self._prefix = secrets.token_hex(5)
+        self._count = count(1)
+
+    def serve(self, request: Request, client: Writer) -> Responder | None:
+        """Answer a request, at once or by a flight."""
+        endpoint = request.head.endpoint
+        request_id = self._request_id(request.headers)
+        if endpoint is None:
+            self._serve_here(request.head.path, request_id, client)
+            return None
+        exchange = Exchange(request_id, endpoint.path, request.received)
+        try:
+            flight = self._flight(endpoint, request, exchange, client)
+        except GatewayError as error:
+            self._answer(error, exchange, client)
+            return None
+        except Exception:
+            _log.exception("a request broke the gateway", extra={"request_id": request_id})
+            self._answer(GatewayError("the gateway failed on this request; its log says why"), exchange, client)
+            return None
+        flight.start()
+        return flight
+
+    def refuse(self, error: GatewayError, headers: Headers, received: float, client: Writer) -> None:
+        """Answer what did not pass the guard."""
+        self._answer(error, Exchange(self._request_id(headers), "other", received), client)
+
+    def _flight(self, endpoint: Endpoint, request: Request, exchange: Exchange, client: Writer) -> Flight:
+        tools = self._tools
+        headers = request.headers
+        body = self._read(endpoint, request)
+        model = self.table.model(body.model)
+        version = model.split.draw(tools.rng.random())
+        exchange.model, exchange.version, exchange.prompt_bytes = model.name, version.name, body.prompt_bytes
+        fields = forwarded_request(headers, request.head.connection)
+        order = Order(
+            endpoint, version, model.timeouts, fields=b"%bx-request-id: %b\r\n" % (fields, exchange.request_id.encode())
+        )
+        served: bytes | None = None
+        if body.model != version.served_model:
+            served = version.served_json if endpoint.body is BodyKind.JSON else version.served_model.encode()
+        order.body = body.rewritten(served, add_usage=body.stream and endpoint.dialect in _USAGE_ON_REQUEST)
+        order.stream, order.strip_usage, order.choices = body.stream, body.usage_added, body.choices
+        deadline = request.received + _seconds(headers, model.timeouts.total)
+        return Flight(order, exchange, request, client, tools=tools, deadline=deadline)
+
+    @staticmethod
+    def _read(endpoint: Endpoint, request: Request) -> Body:
+        if endpoint.body is BodyKind.JSON:
+            return read_json(request.body)
+        return read_multipart(request.body, request.head.content_type)
+
+    def _answer(self, error: GatewayError, exchange: Exchange, client: Writer) -> None:
+        """Answer with an error before any attempt was made, and settle."""
+        client.reply_json(error.status, error_head(error, exchange.request_id), error.body())
+        exchange.client_status = error.status
+        exchange.outcome = Outcome.CLIENT_ERROR if isinstance(error, ClientError) else Outcome.INTERNAL
+        exchange.reason = error.code
+        exchange.ended = self._tools.clock()
+        self._tools.observer.settled(exchange)
+        client.finish()
+
+    def _serve_here(self, path: bytes, request_id: str, client: Writer) -> None:
+        """Answer what no engine is asked for; these are nobody's SLI, so nothing is settled."""
+        head = b"x-request-id: %b\r\n" % request_id.encode()
+        if path == b"/v1/models":
+            client.reply_json(200, head, self.table.cards())
+        elif path == b"/health":
+            client.reply_json(200, head, {"status": "ok"})
+        elif path == b"/ready":
+            ready = not self.draining and self.table.serving
+            status = "draining" if self.draining else "ready" if ready else "no ready backend"
+            client.reply_json(200 if ready else 503, head, {"status": status})
+        else:
+            try:
+                card = self.table.card(unquote(path.removeprefix(MODELS_PREFIX).decode("latin-1")))
+            except GatewayError as error:
+                client.reply_json(error.status, head, error.body())
+            else:
+                client.reply_json(200, head, card)
+        client.finish()
+
+    def _request_id(self, headers: Headers) -> str:
+        """Keep the client's id when it is sane, else make one."""
+        given = find(headers, b"x-request-id")
+        if given and len(given) <= _MAX_ID and _SANE_ID.issuperset(given):
+            return given.decode("ascii")
+        return f"{self._prefix}-{next(self._count):x}"
+
+
+def _seconds(headers: Headers, limit: float) -> float:
+    """Return how long the request may take: the route's total, or less when `x-request-timeout` says so."""
+    given = find(headers, b"x-request-timeout")
+    if given is None:
+        return limit
+    try:
+        seconds = float(given)
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds < float("inf"):
+        raise InvalidRequest("`x-request-timeout` must be a number of seconds above 0", param="x-request-timeout")
+    return min(seconds, limit)

@@ -1,0 +1,92 @@
+"""The route table joined with live backends: what one request looks its way up in. Built anew at every reload."""
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+
+import msgspec
+
+from gateway.backends.backend import Backend
+from gateway.backends.registry import Registry
+from gateway.config.table import ModelSpec, RouteTable, Timeouts, VersionSpec
+from gateway.errors import ModelNotFound
+from gateway.policy.canary.split import Split
+
+CLOSE_MATCHES = 3
+
+
+class LiveVersion:
+    """One version of a model with the backends of its pools."""
+
+    __slots__ = ("backends", "labels", "name", "served_json", "served_model")
+
+    def __init__(self, spec: VersionSpec, backends: tuple[Backend, ...]) -> None:
+        self.name = spec.name
+        self.served_model = spec.served_model
+        self.served_json = msgspec.json.encode(spec.served_model)
+        self.backends = backends
+        self.labels: Mapping[str, bytes] = {
+            backend.id: b"x-gateway-backend: %b\r\nx-gateway-pool: %b\r\nx-gateway-version: %b\r\n"
+            % (backend.id.encode(), backend.spec.pool.encode(), spec.name.encode())
+            for backend in backends
+        }
+
+    def __repr__(self) -> str:
+        return f"<LiveVersion {self.name} of {len(self.backends)} backends>"
+
+
+class LiveModel:
+    """One model: its versions by weight."""
+
+    __slots__ = ("name", "split", "timeouts", "versions")
+
+    def __init__(self, spec: ModelSpec, versions: Mapping[str, LiveVersion]) -> None:
+        self.name = spec.name
+        self.versions = versions
+        self.timeouts: Timeouts = spec.timeouts
+        self.split = Split([(versions[name], weight) for name, weight in spec.split])
+
+
+class LiveTable:
+    """Every model by name and alias. A request keeps the table that it began with."""
+
+    def __init__(self, table: RouteTable, registry: Registry, created: int) -> None:
+        """Join `table` with `registry`, which has been reconciled with it; `created` is told to clients (epoch s)."""
+        self._models = {name: _live_model(spec, table, registry) for name, spec in table.models.items()}
+        self._names = {name: self._models[spec.name] for name, spec in table.names.items()}
+        self._created = created
+
+    def model(self, name: str) -> LiveModel:
+        """Return the model of this name or alias; raises ModelNotFound, naming close matches."""
+        model = self._names.get(name)
+        if model is None:
+            close = get_close_matches(name[:128], self._names, n=CLOSE_MATCHES)
+            hint = f"; did you mean {' or '.join(f'`{match}`' for match in close)}?" if close else ""
+            raise ModelNotFound(f"the model `{name[:128]}` does not exist{hint}", param="model")
+        return model
+
+    def card(self, name: str) -> dict[str, object]:
+        """Return what GET /v1/models/{id} answers; raises ModelNotFound."""
+        model = self.model(name)
+        return {"id": name, "object": "model", "created": self._created, "owned_by": "tidegate", "root": model.name}
+
+    def cards(self) -> dict[str, object]:
+        """Return what GET /v1/models answers: models and aliases."""
+        return {"object": "list", "data": [self.card(name) for name in self._names]}
+
+    @property
+    def serving(self) -> bool:
+        """Whether some model has a backend that is known to be ready."""
+        return any(
+            backend.readiness.state == "ready" and backend.serves(version.served_model)
+            for model in self._models.values()
+            for version in model.versions.values()
+            for backend in version.backends
+        )
+
+
+def _live_model(spec: ModelSpec, table: RouteTable, registry: Registry) -> LiveModel:
+    versions = {}
+    for version in spec.versions.values():
+        ids = dict.fromkeys(backend.id for pool in version.pools for backend in table.pools[pool].backends)
+        versions[version.name] = LiveVersion(version, tuple(registry[backend_id] for backend_id in ids))
+    return LiveModel(spec, versions)

@@ -1,0 +1,86 @@
+"""What a request asks for, understood, and what every request is handed to get it."""
+
+import logging
+from random import Random
+from typing import Protocol
+
+from gateway.backends.backend import Backend
+from gateway.clock import Clock
+from gateway.config.table import Timeouts
+from gateway.exchange import AttemptEnd, Endpoint, Exchange
+from gateway.proxy.live import LiveVersion
+
+_log = logging.getLogger(__name__)
+
+
+class Observer(Protocol):
+    """Whoever is told what happened; never asked what to do."""
+
+    def attempt_ended(self, exchange: Exchange, backend: Backend, end: AttemptEnd) -> None:
+        """Learn how one attempt ended."""
+
+    def retried(self, exchange: Exchange, end: AttemptEnd) -> None:
+        """Learn that an attempt which ended so was followed by another."""
+
+    def settled(self, exchange: Exchange) -> None:
+        """Learn how a request ended; called exactly once for each."""
+
+
+class Order:
+    """What a request asks for, understood: where it may go and the bytes that go there."""
+
+    __slots__ = ("body", "choices", "endpoint", "fields", "stream", "strip_usage", "timeouts", "version")
+
+    def __init__(self, endpoint: Endpoint, version: LiveVersion, timeouts: Timeouts, *, fields: bytes) -> None:
+        self.endpoint = endpoint
+        self.version = version
+        self.timeouts = timeouts
+        self.fields = fields
+        self.body = b""
+        self.stream = False
+        self.strip_usage = False
+        self.choices = 1
+
+
+class Tools:
+    """What every flight is handed: a clock, chance, and the observers."""
+
+    __slots__ = ("clock", "observer", "rng")
+
+    def __init__(self, clock: Clock, rng: Random, observer: Observer) -> None:
+        self.clock = clock
+        self.rng = rng
+        self.observer = observer
+
+
+class Observers:
+    """Several observers as one. One that breaks is logged and harms neither the request nor the others."""
+
+    __slots__ = ("_observers",)
+
+    def __init__(self, *observers: Observer) -> None:
+        self._observers = observers
+
+    def attempt_ended(self, exchange: Exchange, backend: Backend, end: AttemptEnd) -> None:
+        """Tell all of them."""
+        for observer in self._observers:
+            try:
+                observer.attempt_ended(exchange, backend, end)
+            except Exception:
+                _log.exception("an observer broke")
+
+    def retried(self, exchange: Exchange, end: AttemptEnd) -> None:
+        """Tell all of them."""
+        for observer in self._observers:
+            try:
+                observer.retried(exchange, end)
+            except Exception:
+                _log.exception("an observer broke")
+
+    def settled(self, exchange: Exchange) -> None:
+        """Tell all of them."""
+        for observer in self._observers:
+            try:
+                observer.settled(exchange)
+            except Exception:
+                _log.exception("an observer broke")

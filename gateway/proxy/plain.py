@@ -1,0 +1,150 @@
+"""Carrying answers that are not streams of events: whole JSON documents, plain text, and an engine's refusals."""
+
+from collections.abc import Callable
+
+import msgspec
+
+from gateway.exchange import AttemptEnd, Exchange
+from gateway.proxy.answers import chunk
+from gateway.proxy.relay import Journey
+from gateway.wire.service import Writer
+from gateway.wire.upstream import Loss
+from gateway.wire.usage import find_usage
+
+MAX_HELD = 64 * 1024
+MAX_UNFRAMED = 8 * 1024 * 1024
+MAX_REFUSAL = 256 * 1024
+_USAGE_WITHIN = 8 * 1024
+_CLOSE = b"connection: close\r\n"
+
+
+class PlainRelay:
+    """Relays one document.
+
+    Up to 64 KiB of it is held until it is whole, so that one cut short can be fetched elsewhere; what is longer flows.
+    A document that only closing ends is held to its end, since nothing else tells whether it is whole.
+    """
+
+    __slots__ = (
+        "_chunked",
+        "_client",
+        "_exchange",
+        "_flowing",
+        "_head",
+        "_held",
+        "_journey",
+        "_json",
+        "_length",
+        "_size",
+    )
+
+    def __init__(
+        self,
+        journey: Journey,
+        client: Writer,
+        exchange: Exchange,
+        *,
+        head: bytes,
+        length: int | None,
+        chunked: bool,
+        whole_json: bool,
+    ) -> None:
+        self._journey = journey
+        self._client = client
+        self._exchange = exchange
+        self._head = head
+        self._length = length
+        self._chunked = chunked
+        self._json = whole_json
+        self._held: list[bytes] = []
+        self._size = 0
+        self._flowing = False
+
+    def data(self, body: bytes) -> None:
+        """Hold or pass on a piece."""
+        if self._flowing:
+            self._client.write(chunk(body) if self._chunked and self._length is None else body)
+            self._held = [(self._held[0] + body)[-_USAGE_WITHIN:]]
+            return
+        self._held.append(body)
+        self._size += len(body)
+        if self._json and self._size > MAX_UNFRAMED:
+            self._journey.fail(AttemptEnd.MALFORMED, f"an answer without framing is over {MAX_UNFRAMED} bytes")
+        elif not self._json and self._size > MAX_HELD:
+            self._flow()
+
+    def last(self, body: bytes) -> None:
+        """Pass on what is left and settle."""
+        if self._flowing:
+            if body:
+                self.data(body)
+            self._tell_usage(self._held[0])
+            if self._chunked and self._length is None:
+                self._client.write(b"0\r\n\r\n")
+            self._journey.complete(AttemptEnd.OK)
+            return
+        held = self._held
+        whole = body if not held else b"".join((*held, body))
+        if self._json and not _is_json(whole):
+            self._journey.fail(AttemptEnd.TRUNCATED, "the answer was cut: it is not whole JSON")
+            return
+        self._tell_usage(whole)
+        self._journey.commit()
+        self._client.write(b"%bcontent-length: %d\r\n\r\n%b" % (self._head, len(whole), whole))
+        self._journey.complete(AttemptEnd.OK)
+
+    def lost(self, loss: Loss, detail: str) -> None:
+        """Half a document is none."""
+        self._journey.fail(AttemptEnd.MALFORMED if loss is Loss.MALFORMED else AttemptEnd.TRUNCATED, detail)
+
+    def _flow(self) -> None:
+        self._flowing = True
+        body = b"".join(self._held)
+        self._held = [body[-_USAGE_WITHIN:]]
+        self._journey.commit()
+        if self._length is not None:
+            self._client.write(b"%bcontent-length: %d\r\n\r\n%b" % (self._head, self._length, body))
+        elif self._chunked:
+            self._client.write(b"%btransfer-encoding: chunked\r\n\r\n%b" % (self._head, chunk(body)))
+        else:
+            self._client.write(b"%b\r\n%b" % (self._head, body))
+
+    def _tell_usage(self, document: bytes) -> None:
+        usage = find_usage(document)
+        if usage is not None:
+            self._exchange.prompt_tokens = usage.prompt
+            self._exchange.output_tokens = usage.output
+
+
+class Refusal:
+    """Gathers an engine's error answer, so that it can be given to the client if no other backend does better."""
+
+    __slots__ = ("_body", "_done", "_size")
+
+    def __init__(self, done: Callable[[bytes], None]) -> None:
+        self._done = done
+        self._body: list[bytes] = []
+        self._size = 0
+
+    def data(self, body: bytes) -> None:
+        """Gather, bounded: an error needs few words."""
+        self._size += len(body)
+        if self._size <= MAX_REFUSAL:
+            self._body.append(body)
+
+    def last(self, body: bytes) -> None:
+        """Hand over what was gathered."""
+        self.data(body)
+        self._done(b"".join(self._body))
+
+    def lost(self, _loss: Loss, _detail: str) -> None:
+        """An error whose body was cut is still that error."""
+        self._done(b"".join(self._body))
+
+
+def _is_json(document: bytes) -> bool:
+    try:
+        msgspec.json.decode(document, type=msgspec.Raw)
+    except msgspec.DecodeError:
+        return False
+    return True

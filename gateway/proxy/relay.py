@@ -1,0 +1,186 @@
+"""Carrying one answer from an engine to a client while measuring it: streams of events."""
+
+from bisect import bisect_left
+from typing import Protocol
+
+from gateway.clock import Clock
+from gateway.exchange import AttemptEnd, Exchange
+from gateway.policy.slo.buckets import ITL
+from gateway.policy.slo.classify import classify_error_event
+from gateway.proxy.answers import chunk
+from gateway.wire.service import Writer
+from gateway.wire.sse import EventTooLarge, Scanner
+from gateway.wire.upstream import Loss
+
+MAX_HELD = 64 * 1024
+_LAST_CHUNK = b"0\r\n\r\n"
+
+
+class Journey(Protocol):
+    """The request that an answer belongs to, as the answer's carrier sees it."""
+
+    begun: bool
+
+    def commit(self) -> None:
+        """Learn that bytes of the answer go to the client now: from here on nothing is retried."""
+
+    def complete(self, end: AttemptEnd) -> None:
+        """Learn that the answer has been written to its end."""
+
+    def fail(self, end: AttemptEnd, detail: str) -> None:
+        """Learn that the answer cannot be completed."""
+
+    def refuse(self, end: AttemptEnd, status: int, body: bytes) -> None:
+        """Learn that a stream began, and ended, with an error of the engine's."""
+
+    def drop_upstream(self) -> None:
+        """Close the engine's connection: what still comes on it is of no use."""
+
+
+class StreamRelay:
+    """Relays server-sent events.
+
+    The head and what precedes the first output are held back, so that an attempt that fails there can be repeated
+    elsewhere. From then on each read becomes one write of whole events.
+    """
+
+    __slots__ = ("_chunked", "_client", "_clock", "_exchange", "_held", "_journey", "_previous", "scanner")
+
+    def __init__(
+        self,
+        journey: Journey,
+        client: Writer,
+        exchange: Exchange,
+        scanner: Scanner,
+        *,
+        head: bytes,
+        chunked: bool,
+        clock: Clock,
+    ) -> None:
+        self._journey = journey
+        self._client = client
+        self._exchange = exchange
+        self._held: list[bytes] | None = [head]
+        self._chunked = chunked
+        self._clock = clock
+        self._previous = 0.0
+        self.scanner = scanner
+        exchange.itl = [0] * (len(ITL) + 1)
+
+    def data(self, body: bytes) -> None:
+        """Pass a read on; the hot path."""
+        scanner = self.scanner
+        try:
+            out = scanner.feed(body)
+        except EventTooLarge:
+            self._journey.fail(AttemptEnd.MALFORMED, "one event is over 1 MiB")
+            return
+        if scanner.content:
+            self._measure(scanner.content)
+        if self._held is not None:
+            out = self._release(self._held, out)
+        elif out and self._chunked:
+            out = b"%x\r\n%b\r\n" % (len(out), out)
+        if out:
+            self._client.write(out)
+        if scanner.surplus and self._journey.begun:
+            self._finish(b"")
+            self._journey.drop_upstream()
+
+    def last(self, body: bytes) -> None:
+        """Pass the final bytes on and judge the whole."""
+        scanner = self.scanner
+        out = b""
+        try:
+            if body:
+                out = scanner.feed(body)
+                if scanner.content:
+                    self._measure(scanner.content)
+            out += scanner.flush()
+        except EventTooLarge:
+            self._journey.fail(AttemptEnd.MALFORMED, "one event is over 1 MiB")
+            return
+        if scanner.content:
+            self._measure(scanner.content)
+        if self._held is not None:
+            out = self._release(self._held, out)
+            if self._held is not None:
+                if scanner.error is None:
+                    self._journey.fail(AttemptEnd.CLOSED_EARLY, "the stream ended before its first event")
+                return
+        elif out and self._chunked:
+            out = chunk(out)
+        if scanner.error is not None or scanner.complete:
+            self._finish(out)
+            return
+        if out:
+            self._client.write(out)
+        self._journey.fail(AttemptEnd.TRUNCATED, "the stream ended without its terminator")
+
+    def lost(self, loss: Loss, detail: str) -> None:
+        """Decide what a cut means: after the terminator nothing, before any output another try, else the end."""
+        if self._held is None and self.scanner.done:
+            self._finish(b"")
+            return
+        end = AttemptEnd.TRUNCATED if self._held is None else AttemptEnd.CLOSED_EARLY
+        self._journey.fail(AttemptEnd.MALFORMED if loss is Loss.MALFORMED else end, detail)
+
+    def resumed(self) -> None:
+        """Forget the last arrival: the pause was the client's, so the gap is not the engine's."""
+        self._previous = 0.0
+
+    def probe(self) -> bytes | None:
+        """Return a comment, which every reader of events skips."""
+        if self._held is not None:
+            return None
+        return chunk(b":\n\n") if self._chunked else b":\n\n"
+
+    def closed_after_end(self, now: float, patience: float) -> bool:
+        """Finish a stream whose terminator came `patience` seconds ago although its framing goes on."""
+        if not self.scanner.done or self._held is not None or now - self._exchange.last_content < patience:
+            return False
+        self._finish(b"")
+        self._journey.drop_upstream()
+        return True
+
+    def _measure(self, events: int) -> None:
+        now = self._clock()
+        exchange = self._exchange
+        previous = self._previous
+        if previous:
+            gap = now - previous
+            exchange.itl[bisect_left(ITL, gap)] += 1
+            exchange.itl_sum += gap
+            exchange.itl[0] += events - 1
+        elif not exchange.first_content:
+            exchange.first_content = now
+            exchange.itl[0] += events - 1
+        self._previous = exchange.last_content = now
+        exchange.content_events += events
+
+    def _release(self, held: list[bytes], out: bytes) -> bytes:
+        """Keep what commits nobody; once output, or an end, is there, return all that was kept, framed."""
+        scanner = self.scanner
+        if scanner.error is not None and not self._exchange.content_events:
+            self._journey.refuse(classify_error_event(scanner.error_code), scanner.error_code, scanner.error)
+            return b""
+        held.append(out)
+        if not scanner.begun and sum(map(len, held)) < MAX_HELD:
+            return b""
+        self._held = None
+        self._journey.commit()
+        body = b"".join(held[1:])
+        return held[0] + (chunk(body) if self._chunked and body else body)
+
+    def _finish(self, out: bytes) -> None:
+        """Write the end, `out` being framed already, and settle."""
+        scanner = self.scanner
+        if scanner.usage is not None:
+            self._exchange.prompt_tokens = scanner.usage.prompt
+            self._exchange.output_tokens = scanner.usage.output
+        if self._chunked:
+            out += _LAST_CHUNK
+        if out:
+            self._client.write(out)
+        end = AttemptEnd.OK if scanner.error is None else classify_error_event(scanner.error_code)
+        self._journey.complete(end)

@@ -1,0 +1,36 @@
+"""What a person should be told although the data plane goes on."""
+
+import logging
+
+from gateway.backends.backend import Backend
+from gateway.clock import Clock
+from gateway.exchange import AttemptEnd, Exchange
+
+_log = logging.getLogger(__name__)
+_EVERY = 60.0
+
+
+class UnauthorizedAlarm:
+    """An observer that says, once a minute for each backend, that it rejects the gateway's key."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._told: dict[str, float] = {}
+
+    def attempt_ended(self, exchange: Exchange, backend: Backend, end: AttemptEnd) -> None:
+        """Look for rejected keys."""
+        if end is not AttemptEnd.UNAUTHORIZED:
+            return
+        now = self._clock()
+        if now - self._told.get(backend.id, -_EVERY) >= _EVERY:
+            self._told[backend.id] = now
+            _log.error(
+                "the backend rejects the gateway's key: give its pool's backend an `api_key`",
+                extra={"backend": backend.id},
+            )
+
+    def retried(self, exchange: Exchange, end: AttemptEnd) -> None:
+        """Nothing to add."""
+
+    def settled(self, exchange: Exchange) -> None:
+        """Nothing to add."""

@@ -1,0 +1,161 @@
+"""Prometheus metrics, built when somebody scrapes. Every name here has a row in docs/metrics.md."""
+
+import platform
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TypeVar
+
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from gateway.backends.backend import Backend
+from gateway.policy.routing.readiness import State
+from gateway.telemetry.histogram import Histogram
+from gateway.telemetry.metrics import Metrics
+
+_Key = TypeVar("_Key", bound=tuple[str, ...])
+_BY_VERSION = ("model", "version", "pool")
+
+
+@dataclass(frozen=True, slots=True)
+class Gauges:
+    """Where the numbers of the moment are read from."""
+
+    backends: Callable[[], Iterable[Backend]]
+    in_flight: Callable[[], int]
+    connections: Callable[[], int]
+    routes_loaded: Callable[[], bool]
+    reloads: Callable[[], int]
+    reload_failures: Callable[[], int]
+    loop_lag: Callable[[], float]
+    access_log_dropped: Callable[[], int]
+
+
+class GatewayCollector(Collector):
+    """Everything that begins with `tidegate_`."""
+
+    def __init__(self, metrics: Metrics, gauges: Gauges) -> None:
+        self._metrics = metrics
+        self._gauges = gauges
+
+    def collect(self) -> Iterable[Metric]:
+        """Return all metrics as they are now."""
+        yield from self._counters()
+        yield from self._histograms()
+        yield from self._backends()
+        yield from self._process()
+
+    def _counters(self) -> Iterable[Metric]:
+        metrics = self._metrics
+        yield _counter(
+            "requests",
+            "Requests by how they ended for the user.",
+            ("model", "version", "class", "endpoint", "outcome"),
+            metrics.requests,
+        )
+        yield _counter(
+            "attempts",
+            "Attempts at backends by how they ended.",
+            ("backend", "pool", "version", "outcome"),
+            metrics.attempts,
+        )
+        yield _counter(
+            "tokens",
+            "Tokens by direction and by who counted.",
+            ("model", "version", "direction", "source"),
+            metrics.tokens,
+        )
+        retries = {(end,): count for end, count in metrics.retries.items()}
+        yield _counter("retries", "Attempts followed by another, by how they ended.", ("reason",), retries)
+
+    def _histograms(self) -> Iterable[Metric]:
+        metrics = self._metrics
+        latency = metrics.latency
+        yield _histogram(
+            "time_to_first_token_seconds",
+            "From the request being received to its first content event being written.",
+            _BY_VERSION,
+            {key: record.ttft for key, record in latency.items()},
+        )
+        yield _histogram(
+            "inter_token_latency_seconds",
+            "Between content events, as they arrive.",
+            _BY_VERSION,
+            {key: record.itl for key, record in latency.items()},
+        )
+        yield _histogram(
+            "time_per_output_token_seconds",
+            "From the first content event to the last, per output token after the first.",
+            _BY_VERSION,
+            {key: record.tpot for key, record in latency.items()},
+        )
+        yield _histogram(
+            "request_duration_seconds", "Of complete answers, to the last byte.", ("model", "version"), metrics.duration
+        )
+        queue = {(name,): histogram for name, histogram in metrics.queue.items()}
+        yield _histogram("queue_seconds", "Time spent queued.", ("class",), queue)
+        yield _histogram(
+            "overhead_seconds", "Time neither queued nor in a backend's hands.", (), {(): metrics.overhead}
+        )
+
+    def _backends(self) -> Iterable[Metric]:
+        labels = ("backend", "pool")
+        state = GaugeMetricFamily(
+            "tidegate_backend_state", "1 for the state a backend is in.", labels=(*labels, "state")
+        )
+        in_flight = GaugeMetricFamily("tidegate_backend_in_flight", "Requests in progress.", labels=labels)
+        idle = GaugeMetricFamily("tidegate_backend_idle_connections", "Connections kept for reuse.", labels=labels)
+        opened = CounterMetricFamily("tidegate_backend_connections", "Connections opened.", labels=labels)
+        for backend in self._gauges.backends():
+            names = (backend.id, backend.spec.pool)
+            for each in State:
+                state.add_metric((*names, each), float(backend.readiness.state is each))
+            in_flight.add_metric(names, backend.in_flight)
+            idle.add_metric(names, backend.pool.idle)
+            opened.add_metric(names, backend.pool.opened)
+        yield from (state, in_flight, idle, opened)
+
+    def _process(self) -> Iterable[Metric]:
+        gauges = self._gauges
+        yield GaugeMetricFamily("tidegate_in_flight", "Requests in progress.", gauges.in_flight())
+        yield GaugeMetricFamily("tidegate_client_connections", "Client connections open.", gauges.connections())
+        yield GaugeMetricFamily(
+            "tidegate_routes_loaded", "1 when the last load was good.", float(gauges.routes_loaded())
+        )
+        yield CounterMetricFamily("tidegate_reloads", "Good loads of the routes after the first.", gauges.reloads())
+        yield CounterMetricFamily("tidegate_reload_failures", "Loads refused.", gauges.reload_failures())
+        yield GaugeMetricFamily(
+            "tidegate_loop_lag_seconds", "Longest delay of the event loop in the last 10 s.", gauges.loop_lag()
+        )
+        yield CounterMetricFamily(
+            "tidegate_access_log_dropped", "Lines dropped for a slow sink.", gauges.access_log_dropped()
+        )
+        build = GaugeMetricFamily("tidegate_build_info", "Always 1.", labels=("version", "python"))
+        build.add_metric((version("tidegate"), platform.python_version()), 1)
+        yield build
+
+
+def registry(metrics: Metrics, gauges: Gauges) -> CollectorRegistry:
+    """Return a registry with the gateway's metrics and the process's."""
+    collectors = CollectorRegistry(auto_describe=False)
+    collectors.register(GatewayCollector(metrics, gauges))
+    ProcessCollector(registry=collectors)
+    PlatformCollector(registry=collectors)
+    GCCollector(registry=collectors)
+    return collectors
+
+
+def _counter(name: str, text: str, labels: tuple[str, ...], values: Mapping[_Key, int]) -> Metric:
+    family = CounterMetricFamily(f"tidegate_{name}", text, labels=labels)
+    for key, value in values.items():
+        family.add_metric(key, value)
+    return family
+
+
+def _histogram(name: str, text: str, labels: tuple[str, ...], values: Mapping[_Key, Histogram]) -> Metric:
+    family = HistogramMetricFamily(f"tidegate_{name}", text, labels=labels)
+    for key, histogram in values.items():
+        family.add_metric(key, buckets=histogram.cumulative(), sum_value=histogram.total)
+    return family

@@ -1,0 +1,37 @@
+"""A histogram that costs a bisect and two additions: what the hot path can afford."""
+
+from bisect import bisect_left
+from collections.abc import Sequence
+
+
+class Histogram:
+    """Counts per bucket, not cumulative, the last being +Inf; bounds in seconds, ascending."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """Add one observation."""
+        self.counts[bisect_left(self.bounds, seconds)] += 1
+        self.total += seconds
+
+    def merge(self, counts: Sequence[int], total: float) -> None:
+        """Add observations counted elsewhere in the same buckets."""
+        mine = self.counts
+        for index, count in enumerate(counts):
+            if count:
+                mine[index] += count
+        self.total += total
+
+    def cumulative(self) -> list[tuple[str, float]]:
+        """Return (upper bound, observations up to it), as Prometheus wants them."""
+        running = 0
+        buckets = []
+        for bound, count in zip((*map(str, self.bounds), "+Inf"), self.counts, strict=True):
+            running += count
+            buckets.append((bound, float(running)))
+        return buckets

@@ -1,0 +1,374 @@
+"""One client's connection, hosted by uvicorn: bytes in, checked requests out, and a place to write answers to."""
+
+import asyncio
+from collections import deque
+from enum import Enum, auto
+from typing import cast
+
+import httptools
+import msgspec
+
+from gateway.clock import Clock
+from gateway.errors import (
+    BadHttp,
+    GatewayError,
+    HeadersTooLarge,
+    RequestTimeout,
+    RequestTooLarge,
+    TargetTooLong,
+    Unavailable,
+)
+from gateway.wire import guard
+from gateway.wire.guard import Head, Limits
+from gateway.wire.heads import Headers, status_line
+from gateway.wire.service import Request, Responder, Service
+
+MAX_PIPELINED = 64
+_LINGER_SECONDS = 2.0
+_PROBE_AFTER = 0.08
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_TOO_MANY_BODY = msgspec.json.encode(Unavailable("the gateway holds as many connections as it may").body())
+_TOO_MANY = (
+    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\nconnection: close\r\n"
+    b"content-length: %d\r\n\r\n%b" % (len(_TOO_MANY_BODY), _TOO_MANY_BODY)
+)
+
+
+class Phase(Enum):
+    """What a connection without a request in progress waits for."""
+
+    FRESH = auto()
+    IDLE = auto()
+    HEAD = auto()
+    BODY = auto()
+    LINGER = auto()
+
+
+class Client(asyncio.Protocol):
+    """A client's connection: at most one request in progress, the next ones wait their turn, in order."""
+
+    __slots__ = (
+        "_body",
+        "_body_size",
+        "_buffered",
+        "_clock",
+        "_connections",
+        "_deadline",
+        "_fields",
+        "_half_closed",
+        "_head",
+        "_head_size",
+        "_keep",
+        "_last_read",
+        "_limits",
+        "_paused_at",
+        "_phase",
+        "_probed_at",
+        "_queue",
+        "_responder",
+        "_service",
+        "_target",
+        "_unparsed",
+        "busy",
+        "parser",
+        "transport",
+    )
+
+    def __init__(self, service: Service, connections: set[asyncio.Protocol], limits: Limits, clock: Clock) -> None:
+        self._service = service
+        self._connections = connections
+        self._limits = limits
+        self._clock = clock
+        self.transport = cast(asyncio.Transport, None)
+        self.parser = httptools.HttpRequestParser(self)
+        self.busy = False
+        self._responder: Responder | None = None
+        self._queue: deque[Request | GatewayError] = deque()
+        self._phase = Phase.FRESH
+        self._deadline = self._last_read = 0.0
+        self._keep = True
+        self._half_closed = False
+        self._probed_at = self._paused_at = 0.0
+        self._buffered = 0
+        self._unparsed = 0
+        self._head: Head | None = None
+        self._fields: Headers = []
+        self._body: list[bytes] = []
+        self._target = b""
+        self._head_size = self._body_size = 0
+
+    def __repr__(self) -> str:
+        return f"<Client {'busy' if self.busy else self._phase.name.lower()} queued {len(self._queue)}>"
+
+    # What the transport tells
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Join the listener's connections; the head has ten seconds to come."""
+        self.transport = cast(asyncio.Transport, transport)
+        if len(self._connections) >= self._limits.connections:
+            self.transport.write(_TOO_MANY)
+            self.transport.close()
+            return
+        self._connections.add(self)
+        self._deadline = self._clock() + self._limits.head_seconds
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell the request in progress; those that wait are forgotten."""
+        self._connections.discard(self)
+        self._queue.clear()
+        self._keep = False
+        self.busy = False
+        responder, self._responder = self._responder, None
+        if responder is not None:
+            responder.client_gone()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse; whole requests are served, or wait for the one in progress."""
+        if self._phase is Phase.LINGER:
+            return
+        if not self.busy and self._phase is not Phase.BODY and self._phase is not Phase.HEAD:
+            self._enter(Phase.HEAD, self._limits.head_seconds)
+        self._unparsed += len(data)
+        self._last_read = self._clock()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            cause = error.__context__
+            self._reject(cause if isinstance(cause, GatewayError) else BadHttp(f"not proper HTTP/1.1: {error}"))
+            return
+        if self._head is None and self._unparsed > self._limits.head:
+            self._reject(HeadersTooLarge(f"the head is over {self._limits.head} bytes"))
+
+    def eof_received(self) -> bool:
+        """Go on answering a client that has only closed its own side, once it is known to be there."""
+        if not self.busy or self._queue or self.transport.get_extra_info("sslcontext") is not None:
+            return False
+        self._half_closed = True
+        self._keep = False
+        return self._probe(self._clock())
+
+    def pause_writing(self) -> None:
+        """Stop the answer: the client reads too slowly."""
+        self._paused_at = self._clock()
+        self._buffered = self.transport.get_write_buffer_size()
+        if self._responder is not None:
+            self._responder.pause()
+
+    def resume_writing(self) -> None:
+        """Let the answer go on."""
+        self._paused_at = 0.0
+        if self._responder is not None:
+            self._responder.resume()
+
+    # What the parser finds
+
+    def on_message_begin(self) -> None:
+        """Start a head."""
+        self._target = b""
+        self._fields = []
+        self._body = []
+        self._head = None
+        self._head_size = self._body_size = 0
+
+    def on_url(self, part: bytes) -> None:
+        """Gather the target, which may come in pieces."""
+        self._target += part
+        if len(self._target) > guard.MAX_TARGET:
+            raise TargetTooLong(f"the request target is over {guard.MAX_TARGET} bytes")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Gather a field; those after the head are trailers, and dropped."""
+        if self._head is not None:
+            return
+        self._head_size += len(name) + len(value) + 4
+        if len(self._fields) >= guard.MAX_FIELDS:
+            raise HeadersTooLarge(f"the head has more than {guard.MAX_FIELDS} fields")
+        self._fields.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        """Hold the head against the guard before any of the body is taken."""
+        parser = self.parser
+        method = parser.get_method()
+        size = self._head_size + len(method) + len(self._target) + len("  HTTP/1.1\r\n\r\n")
+        if size > self._limits.head:
+            raise HeadersTooLarge(f"the head is over {self._limits.head} bytes")
+        self._head = guard.check(method, self._target, parser.get_http_version(), self._fields, self._limits)
+        if not self.busy:
+            self._enter(Phase.BODY, self._limits.body_seconds)
+            if self._head.expects_continue:
+                self.transport.write(_CONTINUE)
+
+    def on_body(self, body: bytes) -> None:
+        """Gather the body, bounded."""
+        self._body_size += len(body)
+        if self._body_size > self._limits.body:
+            raise RequestTooLarge(f"the body is over the limit of {self._limits.body} bytes")
+        self._body.append(body)
+
+    def on_message_complete(self) -> None:
+        """Serve the request, or let it wait its turn."""
+        head, parts = self._head, self._body
+        if head is None:
+            raise BadHttp("a request without a head")
+        self._unparsed = 0
+        http10 = self.parser.get_http_version() != "1.1"
+        body = parts[0] if len(parts) == 1 else b"".join(parts)
+        self._body = []
+        keep_alive = self.parser.should_keep_alive() and not http10
+        request = Request(head, self._fields, body, http10=http10, keep_alive=keep_alive, received=self._clock())
+        self._fields = []
+        if not self.busy:
+            self._serve(request)
+            return
+        if len(self._queue) >= MAX_PIPELINED:
+            raise BadHttp(f"more than {MAX_PIPELINED} requests at once on one connection")
+        self._queue.append(request)
+        self.transport.pause_reading()
+
+    # What the answering side uses
+
+    @property
+    def keep_alive(self) -> bool:
+        """Whether the connection will outlive the answer in progress; an answer's head has to say so if not."""
+        return self._keep
+
+    def write(self, data: bytes) -> None:
+        """Write a piece of the answer in progress."""
+        self.transport.write(data)
+
+    def reply(self, status: int, head: bytes, body: bytes) -> None:
+        """Write a whole answer; `head` are fields, each line ended. `finish` has to follow."""
+        close = b"" if self._keep else b"connection: close\r\n"
+        self.transport.write(
+            b"%b%b%bcontent-length: %d\r\n\r\n%b" % (status_line(status), head, close, len(body), body)
+        )
+
+    def reply_json(self, status: int, head: bytes, value: object) -> None:
+        """Write a whole answer in JSON. `finish` has to follow."""
+        self.reply(status, head + b"content-type: application/json\r\n", msgspec.json.encode(value))
+
+    def finish(self) -> None:
+        """End the answer in progress: close, or take the next request."""
+        self._responder = None
+        if not self._keep:
+            self.busy = False
+            self._close()
+            return
+        if self._queue:
+            asyncio.get_running_loop().call_soon(self._next)
+            return
+        self.busy = False
+        self._enter(Phase.IDLE, self._limits.keep_alive)
+
+    def break_off(self) -> None:
+        """End an answer that cannot be completed: what is written goes out, no proper end follows."""
+        self._responder = None
+        self._keep = False
+        self.busy = False
+        self.transport.close()
+
+    # What the listener uses
+
+    def check(self, now: float) -> None:
+        """Hold this connection's deadlines; called about ten times a second."""
+        if not self.busy:
+            silent = self._phase is Phase.BODY and now - self._last_read > self._limits.body_silence
+            if silent or now > self._deadline:
+                self._expire()
+            return
+        if self._paused_at and self._stuck(now):
+            self.transport.abort()
+            return
+        if self._half_closed and self._probed_at and now - self._probed_at > _PROBE_AFTER:
+            self._probe(now)
+            self._probed_at = 0.0
+        if self._responder is not None:
+            self._responder.check(now)
+
+    def shutdown(self) -> None:
+        """Close as soon as the request in progress, if any, is answered."""
+        self._keep = False
+        if not self.busy and not self._queue and self._phase is not Phase.BODY:
+            self.transport.close()
+
+    def give_up(self, error: GatewayError) -> None:
+        """End at once: the time to drain is over."""
+        self._keep = False
+        if self._responder is not None:
+            self._responder.give_up(error)
+        elif not self.transport.is_closing():
+            self.transport.close()
+
+    # Inside
+
+    def _serve(self, request: Request) -> None:
+        self.busy = True
+        self._keep = self._keep and request.keep_alive
+        responder = self._service.serve(request, self)
+        if self.busy and responder is not None:
+            self._responder = responder
+            if self._paused_at:
+                responder.pause()
+
+    def _next(self) -> None:
+        if not self._queue:
+            return
+        item = self._queue.popleft()
+        if isinstance(item, GatewayError):
+            self._refuse(item)
+            return
+        if not self._queue:
+            self.transport.resume_reading()
+        self._serve(item)
+
+    def _reject(self, error: GatewayError) -> None:
+        """Answer broken input in its turn, and read nothing more."""
+        self._phase = Phase.LINGER
+        if self.busy:
+            self._queue.append(error)
+        else:
+            self._refuse(error)
+
+    def _refuse(self, error: GatewayError) -> None:
+        self.busy = True
+        self._keep = False
+        self._phase = Phase.LINGER
+        self._service.refuse(error, self._fields, self._clock(), self)
+
+    def _close(self) -> None:
+        """Close for good, after reading away what still comes, since closing on it would destroy the answer."""
+        if self._phase is Phase.LINGER and not self.transport.is_closing():
+            self._deadline = self._clock() + _LINGER_SECONDS
+            if self.transport.can_write_eof():
+                self.transport.write_eof()
+            self.transport.resume_reading()
+        else:
+            self.transport.close()
+
+    def _enter(self, phase: Phase, seconds: float) -> None:
+        self._phase = phase
+        self._deadline = self._clock() + seconds
+
+    def _expire(self) -> None:
+        if self._phase is Phase.BODY or (self._phase is Phase.HEAD and self._unparsed):
+            self._reject(RequestTimeout("the request did not come in time"))
+        else:
+            self.transport.abort()
+
+    def _stuck(self, now: float) -> bool:
+        left = self.transport.get_write_buffer_size()
+        if left < self._buffered:
+            self._buffered, self._paused_at = left, now
+        return now - self._paused_at > self._limits.write_silence
+
+    def _probe(self, now: float) -> bool:
+        """Write something meaningless: if the client is gone its host says so, and the second write fails.
+
+        Returns whether to go on answering.
+        """
+        data = self._responder.probe() if self._responder is not None else None
+        if data is None:
+            return False
+        self._probed_at = now
+        self.transport.write(data)
+        return True

@@ -1,0 +1,33 @@
+"""The allow-list: the only paths that ever reach an engine."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from gateway.exchange import BodyKind, Dialect, Endpoint
+
+_ENDPOINTS = (
+    Endpoint("/v1/chat/completions", "chat", Dialect.CHAT),
+    Endpoint("/v1/completions", "text_completion", Dialect.COMPLETIONS),
+    Endpoint("/v1/responses", "chat", Dialect.RESPONSES),
+    Endpoint("/v1/messages", "chat", Dialect.MESSAGES),
+    Endpoint("/v1/embeddings", "embeddings"),
+    Endpoint("/v1/rerank", "rerank"),
+    Endpoint("/rerank", "rerank"),
+    Endpoint("/v1/score", "score"),
+    Endpoint("/score", "score"),
+    Endpoint("/pooling", "pooling"),
+    Endpoint("/classify", "classify"),
+    Endpoint("/tokenize", "tokenize"),
+    Endpoint("/detokenize", "detokenize"),
+    Endpoint("/v1/audio/transcriptions", "transcription", Dialect.CHAT, BodyKind.MULTIPART),
+    Endpoint("/v1/audio/translations", "translation", Dialect.CHAT, BodyKind.MULTIPART),
+)
+
+FORWARDED: Mapping[bytes, Endpoint] = MappingProxyType({endpoint.path.encode(): endpoint for endpoint in _ENDPOINTS})
+"""Request target to endpoint, for POST. Compared as bytes: nothing is decoded, normalised or matched by prefix."""
+
+LOCAL = frozenset((b"/v1/models", b"/health", b"/ready"))
+"""What this process answers by itself, for GET."""
+
+MODELS_PREFIX = b"/v1/models/"
+"""One model's card; its name, which may hold slashes, follows. Answered here as well."""

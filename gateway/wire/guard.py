@@ -1,0 +1,145 @@
+"""What a request's head must hold before anything else is done with it: the rules that the parser does not enforce."""
+
+import re
+from dataclasses import dataclass
+
+from gateway.errors import (
+    BadHttp,
+    ExpectationFailed,
+    InvalidRequest,
+    MethodNotAllowed,
+    NotFound,
+    NotSupported,
+    RequestTooLarge,
+    UnsupportedMediaType,
+)
+from gateway.exchange import BodyKind, Endpoint
+from gateway.wire.endpoints import FORWARDED, LOCAL, MODELS_PREFIX
+from gateway.wire.heads import Headers, named_by_connection
+
+MAX_TARGET = 8 * 1024
+MAX_FIELDS = 100
+
+_METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"))
+_HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]+)(?::\d{1,5})?")
+_READ = frozenset(
+    (
+        b"connection",
+        b"content-encoding",
+        b"content-length",
+        b"content-type",
+        b"expect",
+        b"host",
+        b"transfer-encoding",
+        b"upgrade",
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on what clients may send and hold open, in bytes, seconds and connections."""
+
+    connections: int = 100_000
+    head: int = 32 * 1024
+    body: int = 32 * 1024 * 1024
+    head_seconds: float = 10.0
+    body_seconds: float = 30.0
+    body_silence: float = 10.0
+    keep_alive: float = 75.0
+    write_silence: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A head that passed: what to do with it. `endpoint` is None for what this process answers itself."""
+
+    endpoint: Endpoint | None
+    path: bytes
+    content_type: bytes
+    connection: frozenset[bytes]
+    expects_continue: bool
+
+
+def check(method: bytes, target: bytes, version: str, fields: Headers, limits: Limits) -> Head:
+    """Hold a head against RFC 9110 and 9112 and the allow-list. The parser has seen to tokens and control characters.
+
+    Raises a GatewayError whose message says which rule was broken.
+    """
+    if version not in {"1.0", "1.1"}:
+        raise NotSupported(f"HTTP/{version} is not spoken here, HTTP/1.1 is")
+    http10 = version == "1.0"
+    seen = _read(fields)
+    if b"host" not in seen and not http10:
+        raise BadHttp("a Host field is required (RFC 9112 section 3.2)")
+    _check_framing(http10, seen, limits)
+    if method not in _METHODS or b"upgrade" in seen:
+        raise NotSupported("CONNECT, TRACE and protocol upgrades are not spoken here")
+    path, _, _ = target.partition(b"?")
+    endpoint = _find(method, path)
+    if endpoint is not None:
+        _check_body(endpoint, seen)
+    return Head(
+        endpoint,
+        path,
+        seen.get(b"content-type", b""),
+        named_by_connection((seen[b"connection"],)) if b"connection" in seen else frozenset(),
+        b"expect" in seen and not http10,
+    )
+
+
+def _read(fields: Headers) -> dict[bytes, bytes]:
+    """Return the fields that matter here; each but Connection may come once."""
+    seen: dict[bytes, bytes] = {}
+    for name, value in fields:
+        if name not in _READ:
+            continue
+        if name not in seen:
+            seen[name] = value
+        elif name == b"connection":
+            seen[name] += b"," + value
+        else:
+            raise BadHttp(f"the field `{name.decode()}` came twice")
+    if b"host" in seen and not _HOST.fullmatch(seen[b"host"]):
+        raise BadHttp("the Host field is not a host")
+    return seen
+
+
+def _check_framing(http10: bool, seen: dict[bytes, bytes], limits: Limits) -> None:
+    coding = seen.get(b"transfer-encoding")
+    if coding is not None:
+        if http10:
+            raise BadHttp("Transfer-Encoding does not exist in HTTP/1.0 (RFC 9112 section 6.1)")
+        if coding.lower() != b"chunked":
+            raise NotSupported("the only transfer coding taken is `chunked`")
+    expect = seen.get(b"expect")
+    if expect is not None and expect.lower() != b"100-continue":
+        raise ExpectationFailed("the only expectation known is 100-continue")
+    length = seen.get(b"content-length")
+    if length is not None and int(length) > limits.body:
+        raise RequestTooLarge(f"the body is over the limit of {limits.body} bytes")
+
+
+def _find(method: bytes, path: bytes) -> Endpoint | None:
+    endpoint = FORWARDED.get(path)
+    if endpoint is not None:
+        if method == b"POST":
+            return endpoint
+        raise MethodNotAllowed(f"{endpoint.path} takes POST")
+    if path in LOCAL or (path.startswith(MODELS_PREFIX) and len(path) > len(MODELS_PREFIX)):
+        if method == b"GET":
+            return None
+        raise MethodNotAllowed("this path takes GET")
+    raise NotFound("no such path: the README lists the paths that are served")
+
+
+def _check_body(endpoint: Endpoint, seen: dict[bytes, bytes]) -> None:
+    coding = seen.get(b"content-encoding")
+    if coding is not None and coding.lower() != b"identity":
+        raise UnsupportedMediaType("compressed request bodies are not taken: send it without Content-Encoding")
+    if endpoint.body is BodyKind.JSON:
+        kind = seen.get(b"content-type", b"application/json").partition(b";")[0].strip().lower()
+        if kind != b"application/json":
+            raise UnsupportedMediaType(f"{endpoint.path} takes application/json")
+    if b"content-length" not in seen and b"transfer-encoding" not in seen:
+        raise InvalidRequest("the body is missing")

@@ -1,0 +1,132 @@
+"""Keep-alive connections to one engine: the freshest idle one first, new ones made in a task of their own."""
+
+import asyncio
+import socket
+import ssl
+from typing import Protocol
+
+from gateway.clock import Clock
+from gateway.wire.upstream import Upstream
+
+MAX_IDLE = 1024
+IDLE_SECONDS = 60.0
+# A read takes at most what the kernel holds: this bounds what one slow client can make the gateway buffer.
+_RECEIVE_BUFFER = 64 * 1024
+
+
+class Waiter(Protocol):
+    """Whoever asked for a connection."""
+
+    def connected(self, upstream: Upstream) -> bool:
+        """Take the connection, or return False when it is no longer wanted."""
+
+    def connect_failed(self, detail: str) -> None:
+        """Learn that there is none."""
+
+
+class UpstreamPool:
+    """Connections to one address. Names are resolved at each connect; while that fails, the last answer holds."""
+
+    def __init__(self, host: str, port: int, tls: ssl.SSLContext | None, clock: Clock) -> None:
+        self.host = host
+        self.port = port
+        self.opened = 0
+        self._tls = tls
+        self._clock = clock
+        self._idle: dict[Upstream, None] = {}
+        self._connecting: set[asyncio.Task[None]] = set()
+        self._addresses: list[str] = []
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"<UpstreamPool {self.host}:{self.port} idle {len(self._idle)} connecting {len(self._connecting)}>"
+
+    @property
+    def idle(self) -> int:
+        """How many connections wait for work."""
+        return len(self._idle)
+
+    def take(self) -> Upstream | None:
+        """Return an idle connection, the last one used, or None."""
+        while self._idle:
+            upstream, _ = self._idle.popitem()
+            if not upstream.transport.is_closing():
+                return upstream
+        return None
+
+    def put(self, upstream: Upstream) -> None:
+        """Keep a connection for the next request."""
+        if self._closed or len(self._idle) >= MAX_IDLE or upstream.transport.is_closing():
+            upstream.transport.close()
+            return
+        upstream.idle_since = self._clock()
+        self._idle[upstream] = None
+
+    def forget(self, upstream: Upstream) -> None:
+        """Drop a connection that has gone."""
+        self._idle.pop(upstream, None)
+
+    def prune(self, now: float) -> None:
+        """Close what has been idle for a minute."""
+        for upstream in [u for u in self._idle if now - u.idle_since > IDLE_SECONDS]:
+            del self._idle[upstream]
+            upstream.transport.close()
+
+    def connect(self, waiter: Waiter, seconds: float) -> None:
+        """Open a connection for `waiter`, who hears of it later; it has `seconds` for names, TCP and TLS."""
+        task = asyncio.get_running_loop().create_task(self._connect(waiter, seconds))
+        self._connecting.add(task)
+        task.add_done_callback(self._connecting.discard)
+
+    def close(self) -> None:
+        """Close idle connections and take none back; those at work close when their exchange ends."""
+        self._closed = True
+        for task in self._connecting:
+            task.cancel()
+        for upstream in list(self._idle):
+            upstream.transport.close()
+        self._idle.clear()
+
+    async def _connect(self, waiter: Waiter, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                upstream = await self._open()
+        except TimeoutError:
+            waiter.connect_failed(f"no connection within {seconds:g} s")
+            return
+        except (OSError, ssl.SSLError) as error:
+            waiter.connect_failed(f"{error.strerror or error}")
+            return
+        if not waiter.connected(upstream):
+            self.put(upstream)
+
+    async def _open(self) -> Upstream:
+        loop = asyncio.get_running_loop()
+        failure: OSError = OSError(f"no address for {self.host}")
+        for address in await self._resolve(loop):
+            try:
+                _, upstream = await loop.create_connection(
+                    lambda: Upstream(self),
+                    address,
+                    self.port,
+                    ssl=self._tls,
+                    server_hostname=self.host if self._tls else None,
+                )
+            except OSError as error:
+                failure = error
+                continue
+            self.opened += 1
+            peer: socket.socket = upstream.transport.get_extra_info("socket")
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+            return upstream
+        raise failure
+
+    async def _resolve(self, loop: asyncio.AbstractEventLoop) -> list[str]:
+        try:
+            found = await loop.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
+        except OSError:
+            if not self._addresses:
+                raise
+            return self._addresses
+        self._addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+        return self._addresses

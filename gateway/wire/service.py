@@ -1,0 +1,78 @@
+"""The seam between a client's connection and whoever answers: what each offers to the other."""
+
+from typing import Protocol
+
+from gateway.errors import GatewayError
+from gateway.wire.guard import Head
+from gateway.wire.heads import Headers
+
+
+class Writer(Protocol):
+    """A client's connection, as the answering side sees it."""
+
+    @property
+    def keep_alive(self) -> bool:
+        """Whether the connection outlives the answer in progress; an answer's head has to say so if not."""
+
+    def write(self, data: bytes) -> None:
+        """Write a piece of the answer in progress."""
+
+    def reply(self, status: int, head: bytes, body: bytes) -> None:
+        """Write a whole answer; `head` are fields, each line ended. `finish` has to follow."""
+
+    def reply_json(self, status: int, head: bytes, value: object) -> None:
+        """Write a whole answer in JSON. `finish` has to follow."""
+
+    def finish(self) -> None:
+        """End the answer in progress."""
+
+    def break_off(self) -> None:
+        """End an answer that cannot be completed: what is written goes out, no proper end follows."""
+
+
+class Request:
+    """A request that passed the guard, complete with its body. `received` is when its last byte came."""
+
+    __slots__ = ("body", "head", "headers", "http10", "keep_alive", "received")
+
+    def __init__(
+        self, head: Head, headers: Headers, body: bytes, *, http10: bool, keep_alive: bool, received: float
+    ) -> None:
+        self.head = head
+        self.headers = headers
+        self.body = body
+        self.http10 = http10
+        self.keep_alive = keep_alive
+        self.received = received
+
+
+class Responder(Protocol):
+    """A request in progress, as its connection sees it."""
+
+    def client_gone(self) -> None:
+        """Learn that nobody listens any more."""
+
+    def pause(self) -> None:
+        """Stop producing: the client reads too slowly."""
+
+    def resume(self) -> None:
+        """Go on producing."""
+
+    def check(self, now: float) -> None:
+        """Hold deadlines; called about ten times a second."""
+
+    def probe(self) -> bytes | None:
+        """Return bytes that mean nothing at this point of the answer, None where the protocol has no such bytes."""
+
+    def give_up(self, error: GatewayError) -> None:
+        """End at once, telling the client why."""
+
+
+class Service(Protocol):
+    """Whoever answers. Both calls may answer at once or return a responder that will."""
+
+    def serve(self, request: Request, client: Writer) -> Responder | None:
+        """Take a request."""
+
+    def refuse(self, error: GatewayError, headers: Headers, received: float, client: Writer) -> None:
+        """Answer what did not pass the guard."""

@@ -1,0 +1,284 @@
+"""Reading a stream of server-sent events as it passes: bytes in, whole events out, counted and classified.
+
+The hot path of the gateway. After the first content event nothing is parsed: an event counts as content when it holds
+the same marker (such as `"content":"`) followed by something other than the closing quote. A raw quote cannot stand
+inside a JSON string, so a marker found in the bytes is never a piece of somebody's text. Only whole events are handed
+on; the start of an event stays here until its end has come, so that an error event can always be put between two
+events, and a usage chunk taken out. Framing is that of the HTML standard, section 9.2.6.
+"""
+
+import re
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import msgspec
+
+from gateway.exchange import Dialect
+from gateway.wire.usage import Usage, find_usage
+
+MAX_EVENT = 1024 * 1024
+_QUOTE = 0x22
+_BOM = b"\xef\xbb\xbf"
+_LAST_EVENTS = 3
+_FRAMING = re.compile(rb"(?:\r\n|\r(?!\n)|\n)(?:\r\n|\r(?!\n)|\n)")
+_LINE_END = re.compile(rb"\r\n|\r|\n")
+_DONE = b"[DONE]"
+_FINISH = re.compile(rb'"finish_reason"\s*+:\s*+"')
+_NO_CHOICES = re.compile(rb'"choices"\s*+:\s*+\[\s*+\]')
+_MAY_BE_ERROR = re.compile(rb'"error"|"type"\s*+:\s*+"response\.failed"')
+
+
+@dataclass(frozen=True, slots=True)
+class Grammar:
+    """What events of one dialect look like: patterns over the bytes of an event's data.
+
+    `content` is generated output. `preamble` comes before any output and commits nobody; None means that everything
+    without content is preamble. `end` is the event after which the answer is whole, `[DONE]` aside.
+    """
+
+    content: re.Pattern[bytes]
+    preamble: re.Pattern[bytes] | None = None
+    end: re.Pattern[bytes] | None = None
+
+
+_CHAT = Grammar(
+    re.compile(
+        rb'"(?:content|reasoning_content|reasoning|refusal)"\s*+:\s*+"(?!")'
+        rb'|"(?:tool_calls|function_call|audio)"\s*+:\s*+[\[{]\s*+["{]'
+        rb'|"type"\s*+:\s*+"transcript\.text\.delta"'
+    ),
+    end=re.compile(rb'"type"\s*+:\s*+"transcript\.text\.done"'),
+)
+GRAMMARS = MappingProxyType(
+    {
+        Dialect.CHAT: _CHAT,
+        Dialect.PLAIN: _CHAT,
+        Dialect.COMPLETIONS: Grammar(re.compile(rb'"text"\s*+:\s*+"(?!")')),
+        Dialect.RESPONSES: Grammar(
+            re.compile(rb'"type"\s*+:\s*+"response\.[a-z_.]+\.delta"'),
+            re.compile(
+                rb'"type"\s*+:\s*+"response\.(?:created|queued|in_progress|output_item\.added|content_part\.added'
+                rb'|reasoning_part\.added)"'
+            ),
+            re.compile(rb'"type"\s*+:\s*+"response\.(?:completed|incomplete)"'),
+        ),
+        Dialect.MESSAGES: Grammar(
+            re.compile(rb'"type"\s*+:\s*+"content_block_delta"'),
+            re.compile(rb'"type"\s*+:\s*+"(?:message_start|content_block_start|ping)"'),
+            re.compile(rb'"type"\s*+:\s*+"message_stop"'),
+        ),
+    }
+)
+
+
+class EventTooLarge(Exception):
+    """One event is over 1 MiB: no engine sends that, and holding it would let memory grow without bound."""
+
+
+class Scanner:
+    """Follows one stream. `feed` returns what may be passed on and leaves its findings in the attributes.
+
+    `content`: content events in the last feed. `begun`: something other than preamble has come. `finished`: choices
+    seen to give a finish reason. `done`: the terminator came. `error`: an error event's data came, `error_code` its HTTP
+    status (500 where it names none). `usage`: token counts seen. `surplus`: bytes came after the end and were dropped.
+    """
+
+    __slots__ = (
+        "_choices",
+        "_closed",
+        "_finish",
+        "_grammar",
+        "_lines",
+        "_marker",
+        "_strip_usage",
+        "_tail",
+        "begun",
+        "content",
+        "done",
+        "error",
+        "error_code",
+        "finished",
+        "surplus",
+        "usage",
+    )
+
+    def __init__(self, dialect: Dialect, *, strip_usage: bool = False, choices: int = 1) -> None:
+        self._grammar = GRAMMARS[dialect]
+        self._strip_usage = strip_usage
+        self._tail = b""
+        self._marker = b""
+        self._finish = b""
+        self._lines = 0
+        self._choices = choices
+        self._closed = False
+        self.content = 0
+        self.begun = False
+        self.finished = 0
+        self.done = False
+        self.error: bytes | None = None
+        self.error_code = 0
+        self.usage: Usage | None = None
+        self.surplus = False
+
+    def feed(self, data: bytes) -> bytes:
+        """Take bytes as they were read and return those to pass on: whole events, unchanged.
+
+        Raises EventTooLarge.
+        """
+        marker = self._marker
+        if marker and not self._tail and data[-2:] == b"\n\n" and data.find(b"\n\n") == len(data) - 2:
+            at = data.find(marker)
+            if at > 0 and data[at + len(marker)] != _QUOTE and b"\r" not in data and not self.done:
+                self.content = 1
+                if self._finish in data:
+                    self.finished += 1
+                return data
+        self.content = 0
+        return self._feed(data)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the answer is whole: its terminator came, or a finish reason for every choice."""
+        return self.done or self.finished >= self._choices
+
+    def flush(self) -> bytes:
+        """Return what is left when the framing has ended; an engine may leave out the last blank line."""
+        rest, self._tail = self._tail, b""
+        self.content = 0
+        return b"" if not rest or self._event(rest) else rest
+
+    def _feed(self, data: bytes) -> bytes:
+        buffer = self._tail + data if self._tail else data
+        if b"\r" in buffer:
+            ends = [match.end() for match in _FRAMING.finditer(buffer)]
+            if ends and ends[-1] == len(buffer) and buffer.endswith(b"\r"):
+                ends.pop()  # this CR may be half of a CRLF
+            end = ends[-1] if ends else 0
+        else:
+            ends = None
+            end = buffer.rfind(b"\n\n") + 2 if b"\n\n" in buffer else 0
+        self._tail = buffer[end:]
+        if len(self._tail) > MAX_EVENT:
+            raise EventTooLarge
+        return self._walk(buffer[:end], ends) if end else b""
+
+    def _walk(self, block: bytes, ends: list[int] | None) -> bytes:
+        """Classify every event of a block of whole events; `ends` where framing is not LF alone. Return what stays."""
+        dropped: list[tuple[int, int]] = []
+        at, size, runs = 0, len(block), ends is None
+        remaining = iter(ends or ())
+        while at < size:
+            if runs and self._marker and not self.done:
+                at = self._run(block, at)
+                runs = False
+            end = block.find(b"\n\n", at) + 2 if ends is None else next(remaining)
+            if end - at > MAX_EVENT:
+                raise EventTooLarge
+            if self._event(block[at:end]):
+                dropped.append((at, end))
+            at = end
+        for start, end in reversed(dropped):
+            block = block[:start] + block[end:]
+        return block
+
+    def _run(self, block: bytes, at: int) -> int:
+        """Count a long run of plain content events at once and return where it ends: `at` when there is none.
+
+        A run is plain when it has as many markers as its lines make events. The last few events of a block are left
+        out, since a stream's special events stand at its end.
+        """
+        stop = len(block)
+        for _ in range(_LAST_EVENTS):
+            stop = block.rfind(b"\n\n", at, stop - 2) + 2
+            if stop <= at + 1:
+                return at
+        marker = self._marker
+        events = block.count(marker, at, stop)
+        if events * self._lines != block.count(b"\n", at, stop) or block.find(marker + b'"', at, stop) >= 0:
+            return at
+        self.content += events
+        if self._choices > 1:
+            self.finished += block.count(self._finish, at, stop)
+        return stop
+
+    def _event(self, event: bytes) -> bool:
+        """Classify one event and tell whether it is to be dropped."""
+        if self.done:
+            return self._after_the_end(event)
+        marker = self._marker
+        at = event.find(marker) if marker else -1
+        if at >= 0 and event[at + len(marker) : at + len(marker) + 1] != b'"':
+            self.content += 1
+            self.finished += self._finish in event
+            return False
+        data = _data(event)
+        if not data:
+            return False
+        if data == _DONE:
+            self.done = self._closed = self.begun = True
+            return False
+        self._look_closely(event, data)
+        return self._strip_usage and self.usage is not None and _NO_CHOICES.search(data) is not None
+
+    def _after_the_end(self, event: bytes) -> bool:
+        """Only a `[DONE]` may follow a dialect's own end event."""
+        if not self._closed and _data(event) == _DONE:
+            self._closed = True
+            return False
+        self.surplus = True
+        return True
+
+    def _look_closely(self, event: bytes, data: bytes) -> None:
+        grammar = self._grammar
+        content = grammar.content.search(data)
+        if content is not None:
+            self.content += 1
+            self.begun = True
+            if content[0] in event:
+                self._marker = content[0]
+                self._lines = event.count(b"\n")
+                self._finish = b'"finish_reason": "' if b": " in content[0] else b'"finish_reason":"'
+        if _FINISH.search(data):
+            self.finished += 1
+            self.begun = True
+        usage = find_usage(data)
+        if usage is not None:
+            self.usage = usage if self.usage is None else self.usage.updated(usage)
+        if content is not None:
+            return
+        if _MAY_BE_ERROR.search(data) and (code := error_code(data)):
+            self.error, self.error_code = data, code
+            self.begun = True
+        elif grammar.end is not None and grammar.end.search(data):
+            self.done = self.begun = True
+        elif grammar.preamble is not None and not grammar.preamble.search(data):
+            self.begun = True
+
+
+def _data(event: bytes) -> bytes:
+    """Return an event's data; empty for a comment or a ping."""
+    if event.startswith(b"data:") and event.find(b"\n") >= len(event) - 2 and b"\r" not in event:
+        return event[5:].strip(b" \n")
+    lines = _LINE_END.split(event.removeprefix(_BOM))
+    return b"\n".join(line[5:].removeprefix(b" ") for line in lines if line.startswith(b"data:"))
+
+
+def error_code(data: bytes) -> int:
+    """Return the HTTP status that an error event stands for, 500 where it names none, and 0 when it is no error."""
+    try:
+        event = msgspec.json.decode(data, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return 0
+    error = event if event.get("object") == "error" else event.get("error")
+    if event.get("type") == "response.failed":
+        error = event["response"].get("error") if isinstance(event.get("response"), dict) else None
+        error = error or {}
+    elif not error:
+        return 0
+    if not isinstance(error, dict):
+        return 500
+    code = error.get("code")
+    if isinstance(code, int) and 400 <= code < 600:
+        return code
+    return 400 if error.get("type") == "invalid_request_error" else 500

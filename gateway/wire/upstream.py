@@ -1,0 +1,239 @@
+"""One connection to one engine: requests out, parsed answers in. Knows no policy; tells its sink what came."""
+
+import asyncio
+from enum import Enum
+from typing import Protocol, cast
+
+import httptools
+
+from gateway.wire.heads import Headers
+
+MAX_HEAD = 64 * 1024
+MAX_FIELDS = 100
+MAX_INFORMATIONAL = 8
+
+
+class Loss(Enum):
+    """How an exchange on a connection was cut short."""
+
+    STALE = "an idle connection had been closed"
+    CLOSED = "the connection was closed"
+    MALFORMED = "the answer is not proper HTTP"
+
+
+class Sink(Protocol):
+    """Where an answer's body goes."""
+
+    def data(self, body: bytes) -> None:
+        """Take body bytes, once per read."""
+
+    def last(self, body: bytes) -> None:
+        """Take the final bytes, which may be none: the answer is complete."""
+
+    def lost(self, loss: Loss, detail: str) -> None:
+        """Learn that the answer will not be completed."""
+
+
+class Taker(Protocol):
+    """Whoever sent a request."""
+
+    def head(self, status: int, headers: Headers, *, length: int | None, until_close: bool) -> Sink | None:
+        """Take the final head and say where the body goes; None after giving the exchange up.
+
+        `length` is as declared in bytes; `until_close` tells that only closing ends the body.
+        """
+
+    def lost(self, loss: Loss, detail: str) -> None:
+        """Learn that no answer came."""
+
+
+class Upstream(asyncio.Protocol):
+    """A connection, idle or carrying one exchange. Every exchange ends in exactly one of: last data, lost, cancel."""
+
+    __slots__ = (
+        "_body",
+        "_fields",
+        "_head_size",
+        "_informational",
+        "_keep",
+        "_parser",
+        "_sink",
+        "_status",
+        "_taker",
+        "answered",
+        "ended",
+        "exchanges",
+        "idle_since",
+        "owner",
+        "transport",
+        "until_close",
+    )
+
+    def __init__(self, owner: "Owner") -> None:
+        self.owner = owner
+        self.transport = cast(asyncio.Transport, None)
+        self._taker: Taker | None = None
+        self._sink: Sink | None = None
+        self.exchanges = 0
+        self.idle_since = 0.0
+        self.answered = False
+        self.ended = False
+        self.until_close = False
+        self._body: list[bytes] = []
+        self._fields: Headers | None = None
+        self._status = 0
+        self._keep = False
+        self._parser = httptools.HttpResponseParser(self)
+
+    def __repr__(self) -> str:
+        state = "answering" if self._sink is not None else "idle" if self._taker is None else "waiting"
+        return f"<Upstream {state} after {self.exchanges} exchanges>"
+
+    @property
+    def busy(self) -> bool:
+        """Whether an exchange is going on."""
+        return self._taker is not None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        self.transport = cast(asyncio.Transport, transport)
+
+    def start(self, taker: Taker, request: bytes) -> None:
+        """Send a request; `taker` gets its answer."""
+        self._taker = taker
+        self.exchanges += 1
+        self.answered = False
+        self.ended = False
+        self.until_close = False
+        self._informational = 0
+        self._head_size = 0
+        self.transport.write(request)
+
+    def cancel(self) -> None:
+        """Give the exchange up: the engine notices the closed connection and stops working for nobody."""
+        self._taker = self._sink = None
+        self.transport.abort()
+
+    # What the parser finds
+
+    def on_message_begin(self) -> None:
+        """Start a head."""
+        if self.ended:
+            raise _Malformed("bytes after the end of the answer")
+        self._fields = []
+        self._status = 0
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Collect a field; what comes after the head is a trailer, and dropped."""
+        fields = self._fields
+        if fields is None:
+            return
+        self._head_size += len(name) + len(value) + 4
+        if len(fields) >= MAX_FIELDS or self._head_size > MAX_HEAD:
+            raise _Malformed(f"its head is over {MAX_FIELDS} fields or {MAX_HEAD} bytes")
+        fields.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        """Pass a final head on; swallow an informational one (RFC 9110 section 15.2)."""
+        status = self._parser.get_status_code()
+        if 100 <= status < 200:
+            self._informational += 1
+            if status == 101 or self._informational > MAX_INFORMATIONAL:
+                raise _Malformed(f"unasked status {status}")
+            self._status = status
+            return
+        fields, self._fields = self._fields or [], None
+        length, chunked = None, False
+        for name, value in fields:
+            if name == b"content-length":
+                length = int(value)
+            elif name == b"transfer-encoding":
+                if value.lower() != b"chunked" or self._parser.get_http_version() != "1.1":
+                    raise _Malformed(f"transfer coding {value[:40]!r}")
+                chunked = True
+        self.until_close = length is None and not chunked and status not in {204, 304}
+        if self._taker is not None:
+            self._sink = self._taker.head(status, fields, length=length, until_close=self.until_close)
+
+    def on_body(self, body: bytes) -> None:
+        """Gather what one read brought, so that it is passed on, and written, once."""
+        self._body.append(body)
+
+    def on_message_complete(self) -> None:
+        """Note the end. Only here does the parser still know whether the connection may be kept."""
+        if 100 <= self._status < 200:
+            return
+        self.ended = True
+        self._keep = self._parser.should_keep_alive()
+
+    # What the transport tells
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came and hand it to the sink in one call."""
+        if self._taker is None:
+            self.transport.abort()
+            return
+        self.answered = True
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            if not self.ended:
+                self._fail(f"{Loss.MALFORMED.value}: {error.__context__ or error}")
+                return
+            self._keep = False
+        parts = self._body
+        body = b""
+        if parts:
+            body = parts[0] if len(parts) == 1 else b"".join(parts)
+            parts.clear()
+        sink = self._sink
+        if sink is None:
+            return
+        if self.ended:
+            self._taker = self._sink = None
+            if self._keep:
+                self.owner.put(self)
+            else:
+                self.transport.close()
+            sink.last(body)
+        elif body:
+            sink.data(body)
+
+    def eof_received(self) -> None:
+        """Let the transport close: an engine that ends its side has nothing more to say."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell whoever is waiting; an answer that only closing ends is complete now."""
+        self.owner.forget(self)
+        taker, sink = self._taker, self._sink
+        self._taker = self._sink = None
+        if taker is None:
+            return
+        if sink is not None and self.until_close and exc is None:
+            sink.last(b"")
+        elif not self.answered and self.exchanges > 1:
+            taker.lost(Loss.STALE, Loss.STALE.value)
+        else:
+            (sink or taker).lost(Loss.CLOSED, f"{Loss.CLOSED.value}{f' ({exc})' if exc else ''}")
+
+    def _fail(self, detail: str) -> None:
+        target = self._sink or self._taker
+        self._taker = self._sink = None
+        self._body.clear()
+        self.transport.abort()
+        if target is not None:
+            target.lost(Loss.MALFORMED, detail)
+
+
+class Owner(Protocol):
+    """Whoever keeps idle connections."""
+
+    def put(self, upstream: Upstream) -> None:
+        """Take a connection back whose exchange is over."""
+
+    def forget(self, upstream: Upstream) -> None:
+        """Learn that a connection is gone."""
+
+
+class _Malformed(Exception):
+    """Raised inside parser callbacks to make httptools stop."""

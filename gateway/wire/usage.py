@@ -1,0 +1,38 @@
+"""Token counts as engines tell them, read from the bytes of an answer's end without decoding the answer."""
+
+import re
+from dataclasses import dataclass
+
+_NEAR = 2048
+_PROMPT = re.compile(rb'"(?:prompt|input)_tokens"\s*+:\s*+(\d{1,12})\b')
+_OUTPUT = re.compile(rb'"(?:completion|output)_tokens"\s*+:\s*+(\d{1,12})\b')
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens in and out, None where the engine told only the other."""
+
+    prompt: int | None
+    output: int | None
+
+    def updated(self, later: "Usage") -> "Usage":
+        """Return what is known after `later` came: some dialects tell the prompt first and the output last."""
+        return Usage(
+            self.prompt if later.prompt is None else later.prompt,
+            self.output if later.output is None else later.output,
+        )
+
+
+def find_usage(data: bytes) -> Usage | None:
+    """Return the last `usage` object in these bytes, or None.
+
+    A raw `"usage"` cannot stand inside a JSON string, so it is a key. Its counts come within 2 KiB of it.
+    """
+    at = data.rfind(b'"usage"')
+    if at < 0:
+        return None
+    prompt = _PROMPT.search(data, at, at + _NEAR)
+    output = _OUTPUT.search(data, at, at + _NEAR)
+    if prompt is None and output is None:
+        return None
+    return Usage(int(prompt[1]) if prompt else None, int(output[1]) if output else None)
