@@ -36,6 +36,7 @@ from gateway.telemetry.lag import LoopLag
 from gateway.telemetry.metrics import Metrics
 from gateway.wire.client import Client
 from gateway.wire.guard import Limits
+from gateway.wire.outbox import Outbox
 
 _BACKLOG = 4096
 _DESCRIPTORS_FOR_OTHERS = 256
@@ -98,7 +99,8 @@ class App:
         self._clock = clock.monotonic
         self._rng = Random()
         self.connections: Callable[[], list[Client]] = list
-        self.registry = Registry(self._clock)
+        self._outbox = Outbox()
+        self.registry = Registry(self._outbox, self._clock)
         self.registry.reconcile(table)
         self.reloader = Reloader(settings.routes, table, self._apply)
         self._metrics = Metrics()
@@ -200,7 +202,7 @@ class App:
         settings = self._settings
 
         def protocol(*, server_state: Any, **_: Any) -> Client:
-            return Client(self.gateway, server_state.connections, limits, self._clock)
+            return Client(self.gateway, server_state.connections, limits, outbox=self._outbox, clock=self._clock)
 
         descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         limits = _bounded(settings.limits, descriptors)

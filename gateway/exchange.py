@@ -96,7 +96,6 @@ class Exchange:
         "outcome",
         "output_tokens",
         "pool",
-        "prompt_bytes",
         "prompt_tokens",
         "queued",
         "reason",
@@ -118,7 +117,6 @@ class Exchange:
         self.pool = ""
         self.backend = ""
         self.stream = False
-        self.prompt_bytes = 0
         self.attempts = 0
         self.queued = 0.0
         self.waited = 0.0

@@ -6,6 +6,7 @@ from gateway.clock import Clock
 from gateway.config.table import BackendSpec
 from gateway.policy.routing import readiness
 from gateway.policy.routing.readiness import Readiness
+from gateway.wire.outbox import Outbox
 from gateway.wire.pool import UpstreamPool
 
 
@@ -30,14 +31,14 @@ class Backend:
 
     __slots__ = ("authority", "authorization", "id", "in_flight", "models", "pool", "readiness", "spec")
 
-    def __init__(self, spec: BackendSpec, clock: Clock) -> None:
+    def __init__(self, spec: BackendSpec, outbox: Outbox, clock: Clock) -> None:
         self.id = spec.id
         self.spec = spec
         self.in_flight = 0
         self.readiness = Readiness()
         self.models: frozenset[str] | None = None
         tls = ssl.create_default_context() if spec.tls else None
-        self.pool = UpstreamPool(spec.host, spec.port, tls, clock)
+        self.pool = UpstreamPool(spec.host, spec.port, tls=tls, outbox=outbox, clock=clock)
         self.authority = (
             f"{spec.host}:{spec.port}".encode()
             if ":" not in spec.host

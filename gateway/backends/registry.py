@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from gateway.backends.backend import Backend
 from gateway.clock import Clock
 from gateway.config.table import BackendSpec, RouteTable
+from gateway.wire.outbox import Outbox
 
 _log = logging.getLogger(__name__)
 
@@ -13,7 +14,8 @@ _log = logging.getLogger(__name__)
 class Registry:
     """Holds one `Backend` per identity. A backend that stays in the routes keeps its connections and its state."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, outbox: Outbox, clock: Clock) -> None:
+        self._outbox = outbox
         self._clock = clock
         self._backends: dict[str, Backend] = {}
 
@@ -46,7 +48,7 @@ class Registry:
             backend.pool.close()
 
     def _renewed(self, known: Backend | None, spec: BackendSpec) -> Backend:
-        fresh = Backend(spec, self._clock)
+        fresh = Backend(spec, self._outbox, self._clock)
         if known is None:
             _log.info("backend added", extra={"backend": spec.id})
         else:

@@ -11,10 +11,10 @@ from gateway.proxy.answers import capped_retry_after, chunk, error_event, error_
 from gateway.proxy.order import Order, Tools
 from gateway.proxy.plain import PlainRelay, Refusal
 from gateway.proxy.relay import StreamRelay
-from gateway.wire.heads import Headers, find, forwarded_response
+from gateway.wire.heads import forwarded_response, status_line
 from gateway.wire.service import Request, Writer
 from gateway.wire.sse import Scanner
-from gateway.wire.upstream import Loss, Sink, Upstream
+from gateway.wire.upstream import AnswerHead, Loss, Sink, Upstream
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _PATIENCE_AFTER_END = 1.0
@@ -135,27 +135,25 @@ class Flight:
         if self._paused:
             upstream.transport.pause_reading()
 
-    def head(self, status: int, headers: Headers, *, length: int | None, until_close: bool) -> Sink | None:
+    def head(self, head: AnswerHead) -> Sink | None:
         """Judge the head of an answer and choose who carries the rest."""
-        end = classify_status(status)
-        detail = f"status {status}"
-        coding = find(headers, b"content-encoding")
-        if coding is not None and coding.lower() != b"identity":
-            end, detail = AttemptEnd.MALFORMED, "compressed, though not asked for"
-        if end in {AttemptEnd.MALFORMED, AttemptEnd.UNAUTHORIZED}:
-            self.fail(end, detail)
+        end = classify_status(head.status)
+        if head.coding is not None:
+            self.fail(AttemptEnd.MALFORMED, "compressed, though not asked for")
             return None
-        if end is not AttemptEnd.OK:
-            return Refusal(lambda body: self._turned_down(end, status, headers, body))
-        return self._carry(status, headers, length=length, until_close=until_close)
+        if end is AttemptEnd.OK:
+            return self._carry(head)
+        if end in {AttemptEnd.MALFORMED, AttemptEnd.UNAUTHORIZED}:
+            self.fail(end, f"status {head.status}")
+            return None
+        return Refusal(lambda body: self._turned_down(end, head, body))
 
-    def _carry(self, status: int, headers: Headers, *, length: int | None, until_close: bool) -> Sink:
-        self._exchange.client_status = status
-        head = self._answer_head(status, headers)
-        kind = find(headers, b"content-type") or b""
+    def _carry(self, answer: AnswerHead) -> Sink:
+        self._exchange.client_status = answer.status
+        head = self._answer_head(forwarded_response(answer.status, answer.fields, answer.connection))
         order = self._order
         relay: StreamRelay | PlainRelay
-        if kind.startswith(b"text/event-stream"):
+        if answer.kind.startswith(b"text/event-stream"):
             self._exchange.stream = True
             relay = StreamRelay(
                 self,
@@ -172,23 +170,23 @@ class Flight:
                 self._client,
                 self._exchange,
                 head=head,
-                length=length,
+                length=answer.length,
                 chunked=not self._http10,
-                whole_json=until_close and b"json" in kind,
+                whole_json=answer.until_close and b"json" in answer.kind,
             )
         self._relay = relay
         return relay
 
-    def _turned_down(self, end: AttemptEnd, status: int, headers: Headers, body: bytes) -> None:
+    def _turned_down(self, end: AttemptEnd, head: AnswerHead, body: bytes) -> None:
         """Keep an engine's refusal for the client, and see whether another backend does better."""
-        head = self._answer_head(status, capped_retry_after(headers, wall()))
-        self._refused = (status, head, body)
-        self.fail(end, f"status {status}")
+        fields = capped_retry_after(head.fields, wall())
+        self._refused = (head.status, self._answer_head(forwarded_response(head.status, fields, head.connection)), body)
+        self.fail(end, f"status {head.status}")
 
-    def _answer_head(self, status: int, headers: Headers) -> bytes:
+    def _answer_head(self, forwarded: bytes) -> bytes:
         exchange, backend = self._exchange, self._backend
         return b"%bx-request-id: %b\r\n%bx-gateway-attempts: %d\r\nx-gateway-queue-ms: %d\r\n%b" % (
-            forwarded_response(status, headers),
+            forwarded,
             exchange.request_id.encode(),
             self._order.version.labels[backend.id] if backend is not None else b"",
             exchange.attempts,
@@ -222,7 +220,7 @@ class Flight:
 
     def refuse(self, end: AttemptEnd, status: int, body: bytes) -> None:
         """A 200 whose first word is an error gets the status that it deserved."""
-        head = self._answer_head(status, [(b"content-type", b"application/json")])
+        head = self._answer_head(b"%bcontent-type: application/json\r\n" % status_line(status))
         self._refused = (status, head, body)
         self.fail(end, f"an error event with code {status}")
 

@@ -36,7 +36,7 @@ class Gateway:
     def serve(self, request: Request, client: Writer) -> Responder | None:
         """Answer a request, at once or by a flight."""
         endpoint = request.head.endpoint
-        request_id = self._request_id(request.headers)
+        request_id = self._request_id(request.head.request_id)
         if endpoint is None:
             self._serve_here(request.head.path, request_id, client)
             return None
@@ -55,7 +55,7 @@ class Gateway:
 
     def refuse(self, error: GatewayError, headers: Headers, received: float, client: Writer) -> None:
         """Answer what did not pass the guard."""
-        self._answer(error, Exchange(self._request_id(headers), "other", received), client)
+        self._answer(error, Exchange(self._request_id(find(headers, b"x-request-id")), "other", received), client)
 
     def _flight(self, endpoint: Endpoint, request: Request, exchange: Exchange, client: Writer) -> Flight:
         tools = self._tools
@@ -63,7 +63,7 @@ class Gateway:
         body = self._read(endpoint, request)
         model = self.table.model(body.model)
         version = model.split.draw(tools.rng.random())
-        exchange.model, exchange.version, exchange.prompt_bytes = model.name, version.name, body.prompt_bytes
+        exchange.model, exchange.version = model.name, version.name
         fields = forwarded_request(headers, request.head.connection)
         order = Order(
             endpoint, version, model.timeouts, fields=b"%bx-request-id: %b\r\n" % (fields, exchange.request_id.encode())
@@ -73,7 +73,7 @@ class Gateway:
             served = version.served_json if endpoint.body is BodyKind.JSON else version.served_model.encode()
         order.body = body.rewritten(served, add_usage=body.stream and endpoint.dialect in _USAGE_ON_REQUEST)
         order.stream, order.strip_usage, order.choices = body.stream, body.usage_added, body.choices
-        deadline = request.received + _seconds(headers, model.timeouts.total)
+        deadline = request.received + _seconds(request.head.timeout, model.timeouts.total)
         return Flight(order, exchange, request, client, tools=tools, deadline=deadline)
 
     @staticmethod
@@ -112,17 +112,15 @@ class Gateway:
                 client.reply_json(200, head, card)
         client.finish()
 
-    def _request_id(self, headers: Headers) -> str:
+    def _request_id(self, given: bytes | None) -> str:
         """Keep the client's id when it is sane, else make one."""
-        given = find(headers, b"x-request-id")
         if given and len(given) <= _MAX_ID and _SANE_ID.issuperset(given):
             return given.decode("ascii")
         return f"{self._prefix}-{next(self._count):x}"
 
 
-def _seconds(headers: Headers, limit: float) -> float:
+def _seconds(given: bytes | None, limit: float) -> float:
     """Return how long the request may take: the route's total, or less when `x-request-timeout` says so."""
-    given = find(headers, b"x-request-timeout")
     if given is None:
         return limit
     try:

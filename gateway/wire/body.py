@@ -5,7 +5,7 @@ the rest as it came.
 """
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import msgspec
 
@@ -15,28 +15,37 @@ MAX_DEPTH = 64
 
 _top_level = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _KEY = re.compile(rb'[ \t\r\n]*+[,{][ \t\r\n]*+"((?:[^"\\]|\\.)*+)"[ \t\r\n]*+:[ \t\r\n]*+')
+_END = re.compile(rb"[ \t\r\n]*+\}[ \t\r\n]*+")
 _STRING = re.compile(rb'"[^"]*+"')
 _NOT_STRUCTURE = bytes(set(range(256)) - set(b'"[]{}'))
-_PROMPT_KEYS = ("messages", "prompt", "input", "query", "documents", "text")
-_OUTPUT_LIMIT_KEYS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 
+Span = tuple[int, int]
 Edit = tuple[int, int, bytes]
 """Replace body[start:end] by these bytes."""
 
 
-@dataclass(slots=True)
 class Body:
-    """What a request says about itself. Sizes in bytes, limits in tokens, `spans` of top-level values in the bytes."""
+    """What a request says about itself; `spans` are where top-level values stand in the bytes."""
 
-    raw: bytes
-    model: str
-    model_span: tuple[int, int]
-    stream: bool = False
-    prompt_bytes: int = 0
-    max_tokens: int | None = None
-    choices: int = 1
-    spans: dict[str, tuple[int, int]] | None = None
-    usage_added: bool = False
+    __slots__ = ("choices", "model", "model_span", "raw", "spans", "stream", "usage_added")
+
+    def __init__(
+        self,
+        raw: bytes,
+        model: str,
+        model_span: Span,
+        *,
+        stream: bool,
+        choices: int = 1,
+        spans: Mapping[bytes, Span] | None = None,
+    ) -> None:
+        self.raw = raw
+        self.model = model
+        self.model_span = model_span
+        self.stream = stream
+        self.choices = choices
+        self.spans = spans
+        self.usage_added = False
 
     def rewritten(self, served_model: bytes | None, add_usage: bool) -> bytes:
         """Return the body as the engine shall see it.
@@ -81,55 +90,56 @@ def read_json(raw: bytes) -> Body:
         raise InvalidRequest("the body must be a JSON object") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidJson(f"the body is not valid JSON: {error}") from None
+    if "model" not in values:
+        raise InvalidRequest("`model` is missing: name one of the models that GET /v1/models lists", param="model")
     spans = _spans(raw, values)
-    model = _model(values)
     stream = values.get("stream")
-    body = Body(raw, model, spans["model"], stream is not None and bytes(stream) == b"true", spans=spans)
-    for key in _PROMPT_KEYS:
-        if key in spans:
-            start, end = spans[key]
-            body.prompt_bytes += end - start
-    for key in _OUTPUT_LIMIT_KEYS:
-        if key in values:
-            body.max_tokens = _integer(values[key])
-            break
-    if "n" in values:
-        body.choices = max(1, _integer(values["n"]) or 1)
-    return body
+    return Body(
+        raw,
+        _model(values),
+        spans[b"model"],
+        stream=stream is not None and bytes(stream) == b"true",
+        choices=_choices(values["n"]) if "n" in values else 1,
+        spans=spans,
+    )
 
 
 def _model(values: dict[str, msgspec.Raw]) -> str:
-    if "model" not in values:
-        raise InvalidRequest("`model` is missing: name one of the models that GET /v1/models lists", param="model")
     try:
         return msgspec.json.decode(values["model"], type=str)
     except msgspec.DecodeError:
         raise InvalidRequest("`model` must be a string", param="model") from None
 
 
-def _integer(value: msgspec.Raw) -> int | None:
-    """Return a whole number, or None for anything else: the engine words its own complaint better than we could."""
+def _choices(value: msgspec.Raw) -> int:
+    """Return how many answers are asked for; nonsense counts as one, since the engine words that complaint better."""
     try:
-        return msgspec.json.decode(value, type=int)
+        return max(1, msgspec.json.decode(value, type=int))
     except msgspec.DecodeError:
-        return None
+        return 1
 
 
-def _spans(raw: bytes, values: dict[str, msgspec.Raw]) -> dict[str, tuple[int, int]]:
-    """Locate every top-level value by walking the keys; values are skipped by the length the decoder found."""
-    spans: dict[str, tuple[int, int]] = {}
+def _spans(raw: bytes, values: Mapping[str, msgspec.Raw]) -> dict[bytes, Span]:
+    """Locate every top-level value by walking the keys; values are skipped by the length the decoder found.
+
+    The decoder keeps the last of two equal keys in the place of the first. The walk then meets a key once more, loses
+    its step, or ends before the closing brace does.
+    """
+    spans: dict[bytes, Span] = {}
     at = 0
-    for _ in values:
+    for value in values.values():
         match = _KEY.match(raw, at)
-        key = match[1].decode() if match else ""
-        if "\\" in key:
-            key = msgspec.json.decode(b'"%b"' % key.encode(), type=str)
-        if match is None or key in spans or key not in values:
+        if match is None:
             raise _repeated_key()
         start = match.end()
-        at = start + len(memoryview(values[key]))
-        spans[key] = (start, at)
-    if raw[at:].strip(b" \t\r\n") != b"}" and values:
+        at = start + len(memoryview(value))
+        spans[match[1]] = (start, at)
+    if len(spans) != len(values) or _END.fullmatch(raw, at) is None:
+        raise _repeated_key()
+    if b"\\" in b"".join(spans):
+        spans = {msgspec.json.decode(b'"%b"' % key, type=str).encode(): span for key, span in spans.items()}
+    start, at = spans.get(b"model", (0, 0))
+    if raw[start:at] != bytes(values["model"]):
         raise _repeated_key()
     return spans
 
@@ -156,12 +166,12 @@ def check_depth(raw: bytes) -> None:
         raise InvalidRequest(f"the body is nested deeper than {MAX_DEPTH} levels")
 
 
-def _usage_edit(raw: bytes, spans: dict[str, tuple[int, int]]) -> Edit | None:
+def _usage_edit(raw: bytes, spans: Mapping[bytes, Span]) -> Edit | None:
     """Return the edit that adds `include_usage`, or None when the client asks for it, or for nonsense, by itself."""
-    if "stream_options" not in spans:
-        end = spans["stream"][1]
+    if b"stream_options" not in spans:
+        end = spans[b"stream"][1]
         return (end, end, b',"stream_options":{"include_usage":true}')
-    start, end = spans["stream_options"]
+    start, end = spans[b"stream_options"]
     try:
         options = msgspec.json.decode(raw[start:end], type=dict[str, object] | None) or {}
     except msgspec.DecodeError:

@@ -21,6 +21,7 @@ from gateway.errors import (
 from gateway.wire import guard
 from gateway.wire.guard import Head, Limits
 from gateway.wire.heads import Headers, status_line
+from gateway.wire.outbox import Outbox
 from gateway.wire.service import Request, Responder, Service
 
 MAX_PIPELINED = 64
@@ -52,17 +53,19 @@ class Client(asyncio.Protocol):
         "_body_size",
         "_buffered",
         "_clock",
+        "_completed",
         "_connections",
         "_deadline",
         "_fields",
         "_half_closed",
         "_head",
-        "_head_size",
         "_keep",
         "_last_read",
         "_limits",
+        "_outbox",
         "_paused_at",
         "_phase",
+        "_pipelined",
         "_probed_at",
         "_queue",
         "_responder",
@@ -74,8 +77,11 @@ class Client(asyncio.Protocol):
         "transport",
     )
 
-    def __init__(self, service: Service, connections: set[asyncio.Protocol], limits: Limits, clock: Clock) -> None:
+    def __init__(
+        self, service: Service, connections: set[asyncio.Protocol], limits: Limits, *, outbox: Outbox, clock: Clock
+    ) -> None:
         self._service = service
+        self._outbox = outbox
         self._connections = connections
         self._limits = limits
         self._clock = clock
@@ -95,7 +101,8 @@ class Client(asyncio.Protocol):
         self._fields: Headers = []
         self._body: list[bytes] = []
         self._target = b""
-        self._head_size = self._body_size = 0
+        self._body_size = 0
+        self._completed = self._pipelined = False
 
     def __repr__(self) -> str:
         return f"<Client {'busy' if self.busy else self._phase.name.lower()} queued {len(self._queue)}>"
@@ -129,6 +136,7 @@ class Client(asyncio.Protocol):
         if not self.busy and self._phase is not Phase.BODY and self._phase is not Phase.HEAD:
             self._enter(Phase.HEAD, self._limits.head_seconds)
         self._unparsed += len(data)
+        self._completed = False
         self._last_read = self._clock()
         try:
             self.parser.feed_data(data)
@@ -168,7 +176,8 @@ class Client(asyncio.Protocol):
         self._fields = []
         self._body = []
         self._head = None
-        self._head_size = self._body_size = 0
+        self._body_size = 0
+        self._pipelined = self._completed
 
     def on_url(self, part: bytes) -> None:
         """Gather the target, which may come in pieces."""
@@ -178,25 +187,20 @@ class Client(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Gather a field; those after the head are trailers, and dropped."""
-        if self._head is not None:
-            return
-        self._head_size += len(name) + len(value) + 4
-        if len(self._fields) >= guard.MAX_FIELDS:
-            raise HeadersTooLarge(f"the head has more than {guard.MAX_FIELDS} fields")
-        self._fields.append((name.lower(), value))
+        if self._head is None:
+            self._fields.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         """Hold the head against the guard before any of the body is taken."""
         parser = self.parser
         method = parser.get_method()
-        size = self._head_size + len(method) + len(self._target) + len("  HTTP/1.1\r\n\r\n")
-        if size > self._limits.head:
-            raise HeadersTooLarge(f"the head is over {self._limits.head} bytes")
+        if self._unparsed > self._limits.head or self._pipelined:
+            guard.check_size(method, self._target, self._fields, self._limits)
         self._head = guard.check(method, self._target, parser.get_http_version(), self._fields, self._limits)
         if not self.busy:
             self._enter(Phase.BODY, self._limits.body_seconds)
             if self._head.expects_continue:
-                self.transport.write(_CONTINUE)
+                self.write(_CONTINUE)
 
     def on_body(self, body: bytes) -> None:
         """Gather the body, bounded."""
@@ -211,6 +215,7 @@ class Client(asyncio.Protocol):
         if head is None:
             raise BadHttp("a request without a head")
         self._unparsed = 0
+        self._completed = True
         http10 = self.parser.get_http_version() != "1.1"
         body = parts[0] if len(parts) == 1 else b"".join(parts)
         self._body = []
@@ -234,14 +239,12 @@ class Client(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """Write a piece of the answer in progress."""
-        self.transport.write(data)
+        self._outbox.write(self.transport, data)
 
     def reply(self, status: int, head: bytes, body: bytes) -> None:
         """Write a whole answer; `head` are fields, each line ended. `finish` has to follow."""
         close = b"" if self._keep else b"connection: close\r\n"
-        self.transport.write(
-            b"%b%b%bcontent-length: %d\r\n\r\n%b" % (status_line(status), head, close, len(body), body)
-        )
+        self.write(b"%b%b%bcontent-length: %d\r\n\r\n%b" % (status_line(status), head, close, len(body), body))
 
     def reply_json(self, status: int, head: bytes, value: object) -> None:
         """Write a whole answer in JSON. `finish` has to follow."""
@@ -265,6 +268,7 @@ class Client(asyncio.Protocol):
         self._responder = None
         self._keep = False
         self.busy = False
+        self._outbox.flush()
         self.transport.close()
 
     # What the listener uses
@@ -337,6 +341,7 @@ class Client(asyncio.Protocol):
 
     def _close(self) -> None:
         """Close for good, after reading away what still comes, since closing on it would destroy the answer."""
+        self._outbox.flush()
         if self._phase is Phase.LINGER and not self.transport.is_closing():
             self._deadline = self._clock() + _LINGER_SECONDS
             if self.transport.can_write_eof():
@@ -370,5 +375,5 @@ class Client(asyncio.Protocol):
         if data is None:
             return False
         self._probed_at = now
-        self.transport.write(data)
+        self.write(data)
         return True

@@ -2,10 +2,12 @@
 
 import re
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from gateway.errors import (
     BadHttp,
     ExpectationFailed,
+    HeadersTooLarge,
     InvalidRequest,
     MethodNotAllowed,
     NotFound,
@@ -20,6 +22,7 @@ from gateway.wire.heads import Headers, named_by_connection
 MAX_TARGET = 8 * 1024
 MAX_FIELDS = 100
 
+_JSON = b"application/json"
 _METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"))
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]+)(?::\d{1,5})?")
 _READ = frozenset(
@@ -32,6 +35,8 @@ _READ = frozenset(
         b"host",
         b"transfer-encoding",
         b"upgrade",
+        b"x-request-id",
+        b"x-request-timeout",
     )
 )
 
@@ -50,8 +55,7 @@ class Limits:
     write_silence: float = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):
     """A head that passed: what to do with it. `endpoint` is None for what this process answers itself."""
 
     endpoint: Endpoint | None
@@ -59,6 +63,8 @@ class Head:
     content_type: bytes
     connection: frozenset[bytes]
     expects_continue: bool
+    request_id: bytes | None
+    timeout: bytes | None
 
 
 def check(method: bytes, target: bytes, version: str, fields: Headers, limits: Limits) -> Head:
@@ -66,6 +72,8 @@ def check(method: bytes, target: bytes, version: str, fields: Headers, limits: L
 
     Raises a GatewayError whose message says which rule was broken.
     """
+    if len(fields) > MAX_FIELDS:
+        raise HeadersTooLarge(f"the head has more than {MAX_FIELDS} fields")
     if version not in {"1.0", "1.1"}:
         raise NotSupported(f"HTTP/{version} is not spoken here, HTTP/1.1 is")
     http10 = version == "1.0"
@@ -85,7 +93,16 @@ def check(method: bytes, target: bytes, version: str, fields: Headers, limits: L
         seen.get(b"content-type", b""),
         named_by_connection((seen[b"connection"],)) if b"connection" in seen else frozenset(),
         b"expect" in seen and not http10,
+        seen.get(b"x-request-id"),
+        seen.get(b"x-request-timeout"),
     )
+
+
+def check_size(method: bytes, target: bytes, fields: Headers, limits: Limits) -> None:
+    """Raise HeadersTooLarge where a head, as it stood on the wire, is over the limit."""
+    size = len(method) + len(target) + len("  HTTP/1.1\r\n\r\n")
+    if size + sum(len(name) + len(value) + 4 for name, value in fields) > limits.head:
+        raise HeadersTooLarge(f"the head is over {limits.head} bytes")
 
 
 def _read(fields: Headers) -> dict[bytes, bytes]:
@@ -138,8 +155,8 @@ def _check_body(endpoint: Endpoint, seen: dict[bytes, bytes]) -> None:
     if coding is not None and coding.lower() != b"identity":
         raise UnsupportedMediaType("compressed request bodies are not taken: send it without Content-Encoding")
     if endpoint.body is BodyKind.JSON:
-        kind = seen.get(b"content-type", b"application/json").partition(b";")[0].strip().lower()
-        if kind != b"application/json":
+        kind = seen.get(b"content-type", _JSON)
+        if kind != _JSON and kind.partition(b";")[0].strip().lower() != _JSON:
             raise UnsupportedMediaType(f"{endpoint.path} takes application/json")
     if b"content-length" not in seen and b"transfer-encoding" not in seen:
         raise InvalidRequest("the body is missing")

@@ -20,18 +20,25 @@ _HOP_BY_HOP = frozenset(
         b"upgrade",
     )
 )
-_NEVER_UPSTREAM = _HOP_BY_HOP | {
-    b"accept-encoding",
-    b"authorization",
-    b"content-length",
-    b"cookie",
-    b"expect",
-    b"host",
-    b"x-api-key",
-    b"x-request-id",
-}
-_NEVER_DOWNSTREAM = _HOP_BY_HOP | {b"content-length", b"x-request-id"}
-_OURS = b"x-gateway-"
+_OURS = frozenset(
+    b"x-gateway-" + name
+    for name in (b"attempts", b"backend", b"class", b"model-version", b"pool", b"queue-ms", b"version")
+)
+_NEVER_UPSTREAM = (
+    _HOP_BY_HOP
+    | {
+        b"accept-encoding",
+        b"authorization",
+        b"content-length",
+        b"cookie",
+        b"expect",
+        b"host",
+        b"x-api-key",
+        b"x-request-id",
+    }
+    | _OURS
+)
+_NEVER_DOWNSTREAM = _HOP_BY_HOP | {b"content-length", b"x-request-id"} | _OURS
 
 _STATUS_LINES = MappingProxyType(
     {status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus}
@@ -53,26 +60,14 @@ def find(headers: Headers, name: bytes) -> bytes | None:
 
 def forwarded_request(headers: Headers, connection: frozenset[bytes]) -> bytes:
     """Return the client's fields that go on to an engine, as bytes of a head."""
-    return b"".join(
-        [
-            b"%b: %b\r\n" % (name, value)
-            for name, value in headers
-            if name not in _NEVER_UPSTREAM and name not in connection and not name.startswith(_OURS)
-        ]
-    )
+    stays = _NEVER_UPSTREAM | connection if connection else _NEVER_UPSTREAM
+    return b"".join([b"%b: %b\r\n" % field for field in headers if field[0] not in stays])
 
 
-def forwarded_response(status: int, headers: Headers) -> bytes:
+def forwarded_response(status: int, headers: Headers, connection: frozenset[bytes] | None) -> bytes:
     """Return the status line and the engine's fields that go on to a client; framing is left to the caller."""
-    parts = [status_line(status)]
-    connection: frozenset[bytes] = frozenset()
-    for name, value in headers:
-        if name == b"connection":
-            connection = named_by_connection((value,))
-    for name, value in headers:
-        if name not in _NEVER_DOWNSTREAM and name not in connection and not name.startswith(_OURS):
-            parts.append(b"%b: %b\r\n" % (name, value))
-    return b"".join(parts)
+    stays = _NEVER_DOWNSTREAM | connection if connection else _NEVER_DOWNSTREAM
+    return status_line(status) + b"".join([b"%b: %b\r\n" % field for field in headers if field[0] not in stays])
 
 
 def status_line(status: int) -> bytes:

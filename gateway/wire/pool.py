@@ -6,6 +6,7 @@ import ssl
 from typing import Protocol
 
 from gateway.clock import Clock
+from gateway.wire.outbox import Outbox
 from gateway.wire.upstream import Upstream
 
 MAX_IDLE = 1024
@@ -27,11 +28,12 @@ class Waiter(Protocol):
 class UpstreamPool:
     """Connections to one address. Names are resolved at each connect; while that fails, the last answer holds."""
 
-    def __init__(self, host: str, port: int, tls: ssl.SSLContext | None, clock: Clock) -> None:
+    def __init__(self, host: str, port: int, *, tls: ssl.SSLContext | None, outbox: Outbox, clock: Clock) -> None:
         self.host = host
         self.port = port
         self.opened = 0
         self._tls = tls
+        self._outbox = outbox
         self._clock = clock
         self._idle: dict[Upstream, None] = {}
         self._connecting: set[asyncio.Task[None]] = set()
@@ -106,7 +108,7 @@ class UpstreamPool:
         for address in await self._resolve(loop):
             try:
                 _, upstream = await loop.create_connection(
-                    lambda: Upstream(self),
+                    lambda: Upstream(self, self._outbox),
                     address,
                     self.port,
                     ssl=self._tls,

@@ -6,7 +6,8 @@ from typing import Protocol, cast
 
 import httptools
 
-from gateway.wire.heads import Headers
+from gateway.wire.heads import Headers, named_by_connection
+from gateway.wire.outbox import Outbox
 
 MAX_HEAD = 64 * 1024
 MAX_FIELDS = 100
@@ -19,6 +20,39 @@ class Loss(Enum):
     STALE = "an idle connection had been closed"
     CLOSED = "the connection was closed"
     MALFORMED = "the answer is not proper HTTP"
+
+
+class AnswerHead:
+    """A final head, read once.
+
+    `length` is as declared, in bytes; `until_close` tells that only closing ends the body; `kind` and `coding` are the
+    content type and the content coding; `connection` names fields that stop here (RFC 9110 section 7.6.1).
+    """
+
+    __slots__ = ("chunked", "coding", "connection", "fields", "kind", "length", "status", "until_close")
+
+    def __init__(self, status: int, fields: Headers) -> None:
+        self.status = status
+        self.fields = fields
+        self.kind = b""
+        self.coding: bytes | None = None
+        self.connection: frozenset[bytes] | None = None
+        self.length: int | None = None
+        self.chunked = False
+        for name, value in fields:
+            if name == b"content-type":
+                self.kind = value
+            elif name == b"content-length":
+                self.length = int(value)
+            elif name == b"transfer-encoding":
+                if value.lower() != b"chunked":
+                    raise _Malformed(f"transfer coding {value[:40]!r}")
+                self.chunked = True
+            elif name == b"content-encoding" and value.lower() != b"identity":
+                self.coding = value
+            elif name == b"connection":
+                self.connection = named_by_connection((value,))
+        self.until_close = self.length is None and not self.chunked and status not in {204, 304}
 
 
 class Sink(Protocol):
@@ -37,11 +71,8 @@ class Sink(Protocol):
 class Taker(Protocol):
     """Whoever sent a request."""
 
-    def head(self, status: int, headers: Headers, *, length: int | None, until_close: bool) -> Sink | None:
-        """Take the final head and say where the body goes; None after giving the exchange up.
-
-        `length` is as declared in bytes; `until_close` tells that only closing ends the body.
-        """
+    def head(self, head: AnswerHead) -> Sink | None:
+        """Take the final head and say where the body goes; None after giving the exchange up."""
 
     def lost(self, loss: Loss, detail: str) -> None:
         """Learn that no answer came."""
@@ -53,23 +84,26 @@ class Upstream(asyncio.Protocol):
     __slots__ = (
         "_body",
         "_fields",
-        "_head_size",
         "_informational",
         "_keep",
+        "_outbox",
         "_parser",
         "_sink",
         "_status",
         "_taker",
+        "_unparsed",
         "answered",
         "ended",
         "exchanges",
         "idle_since",
+        "on_body",
         "owner",
         "transport",
         "until_close",
     )
 
-    def __init__(self, owner: "Owner") -> None:
+    def __init__(self, owner: "Owner", outbox: Outbox) -> None:
+        self._outbox = outbox
         self.owner = owner
         self.transport = cast(asyncio.Transport, None)
         self._taker: Taker | None = None
@@ -83,6 +117,9 @@ class Upstream(asyncio.Protocol):
         self._fields: Headers | None = None
         self._status = 0
         self._keep = False
+        self._unparsed = 0
+        # What one read brings is gathered by the list itself: a method would cost a call for every chunk.
+        self.on_body = self._body.append
         self._parser = httptools.HttpResponseParser(self)
 
     def __repr__(self) -> str:
@@ -106,8 +143,8 @@ class Upstream(asyncio.Protocol):
         self.ended = False
         self.until_close = False
         self._informational = 0
-        self._head_size = 0
-        self.transport.write(request)
+        self._unparsed = 0
+        self._outbox.write(self.transport, request)
 
     def cancel(self) -> None:
         """Give the exchange up: the engine notices the closed connection and stops working for nobody."""
@@ -126,12 +163,8 @@ class Upstream(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """Collect a field; what comes after the head is a trailer, and dropped."""
         fields = self._fields
-        if fields is None:
-            return
-        self._head_size += len(name) + len(value) + 4
-        if len(fields) >= MAX_FIELDS or self._head_size > MAX_HEAD:
-            raise _Malformed(f"its head is over {MAX_FIELDS} fields or {MAX_HEAD} bytes")
-        fields.append((name.lower(), value))
+        if fields is not None:
+            fields.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         """Pass a final head on; swallow an informational one (RFC 9110 section 15.2)."""
@@ -143,21 +176,14 @@ class Upstream(asyncio.Protocol):
             self._status = status
             return
         fields, self._fields = self._fields or [], None
-        length, chunked = None, False
-        for name, value in fields:
-            if name == b"content-length":
-                length = int(value)
-            elif name == b"transfer-encoding":
-                if value.lower() != b"chunked" or self._parser.get_http_version() != "1.1":
-                    raise _Malformed(f"transfer coding {value[:40]!r}")
-                chunked = True
-        self.until_close = length is None and not chunked and status not in {204, 304}
+        if len(fields) > MAX_FIELDS or self._unparsed > MAX_HEAD:
+            _check_size(fields)
+        head = AnswerHead(status, fields)
+        if head.chunked and self._parser.get_http_version() != "1.1":
+            raise _Malformed("chunked in HTTP/1.0")
+        self.until_close = head.until_close
         if self._taker is not None:
-            self._sink = self._taker.head(status, fields, length=length, until_close=self.until_close)
-
-    def on_body(self, body: bytes) -> None:
-        """Gather what one read brought, so that it is passed on, and written, once."""
-        self._body.append(body)
+            self._sink = self._taker.head(head)
 
     def on_message_complete(self) -> None:
         """Note the end. Only here does the parser still know whether the connection may be kept."""
@@ -174,6 +200,8 @@ class Upstream(asyncio.Protocol):
             self.transport.abort()
             return
         self.answered = True
+        if self._sink is None:
+            self._unparsed += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
@@ -181,6 +209,9 @@ class Upstream(asyncio.Protocol):
                 self._fail(f"{Loss.MALFORMED.value}: {error.__context__ or error}")
                 return
             self._keep = False
+        if self._unparsed > MAX_HEAD and self._fields is not None:
+            self._fail(f"{Loss.MALFORMED.value}: its head is over {MAX_HEAD} bytes")
+            return
         parts = self._body
         body = b""
         if parts:
@@ -233,6 +264,11 @@ class Owner(Protocol):
 
     def forget(self, upstream: Upstream) -> None:
         """Learn that a connection is gone."""
+
+
+def _check_size(fields: Headers) -> None:
+    if len(fields) > MAX_FIELDS or sum(len(name) + len(value) + 4 for name, value in fields) > MAX_HEAD:
+        raise _Malformed(f"its head is over {MAX_FIELDS} fields or {MAX_HEAD} bytes")
 
 
 class _Malformed(Exception):

@@ -1,15 +1,14 @@
 """Token counts as engines tell them, read from the bytes of an answer's end without decoding the answer."""
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 _NEAR = 2048
 _PROMPT = re.compile(rb'"(?:prompt|input)_tokens"\s*+:\s*+(\d{1,12})\b')
 _OUTPUT = re.compile(rb'"(?:completion|output)_tokens"\s*+:\s*+(\d{1,12})\b')
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """Tokens in and out, None where the engine told only the other."""
 
     prompt: int | None
