@@ -90,32 +90,33 @@ class StreamRelay:
     def last(self, body: bytes) -> None:
         """Pass the final bytes on and judge the whole."""
         scanner = self.scanner
-        out = b""
         try:
-            if body:
-                out = scanner.feed(body)
-                if scanner.content:
-                    self._measure(scanner.content)
-            out += scanner.flush()
+            out = self._feed(body) if body else b""
         except EventTooLarge:
             self._journey.fail(AttemptEnd.MALFORMED, "one event is over 1 MiB")
             return
+        out += scanner.flush()
         if scanner.content:
             self._measure(scanner.content)
         if self._held is not None:
             out = self._release(self._held, out)
-            if self._held is not None:
-                if scanner.error is None:
-                    self._journey.fail(AttemptEnd.CLOSED_EARLY, "the stream ended before its first event")
-                return
         elif out and self._chunked:
             out = chunk(out)
-        if scanner.error is not None or scanner.complete:
+        if self._held is not None:
+            if scanner.error is None:
+                self._journey.fail(AttemptEnd.CLOSED_EARLY, "the stream ended before its first event")
+        elif scanner.error is not None or scanner.complete:
             self._finish(out)
-            return
-        if out:
-            self._client.write(out)
-        self._journey.fail(AttemptEnd.TRUNCATED, "the stream ended without its terminator")
+        else:
+            if out:
+                self._client.write(out)
+            self._journey.fail(AttemptEnd.TRUNCATED, "the stream ended without its terminator")
+
+    def _feed(self, body: bytes) -> bytes:
+        out = self.scanner.feed(body)
+        if self.scanner.content:
+            self._measure(self.scanner.content)
+        return out
 
     def lost(self, loss: Loss, detail: str) -> None:
         """Decide what a cut means: after the terminator nothing, before any output another try, else the end."""
@@ -165,7 +166,7 @@ class StreamRelay:
             self._journey.refuse(classify_error_event(scanner.error_code), scanner.error_code, scanner.error)
             return b""
         held.append(out)
-        if not scanner.begun and sum(map(len, held)) < MAX_HELD:
+        if not (scanner.begun or self._exchange.content_events) and sum(map(len, held)) < MAX_HELD:
             return b""
         self._held = None
         self._journey.commit()

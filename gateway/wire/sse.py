@@ -33,16 +33,21 @@ _MAY_BE_ERROR = re.compile(rb'"error"|"type"\s*+:\s*+"response\.failed"')
 class Grammar:
     """What events of one dialect look like: patterns over the bytes of an event's data.
 
-    `content` is generated output. `preamble` comes before any output and commits nobody; None means that everything
-    without content is preamble. `end` is the event after which the answer is whole, `[DONE]` aside.
+    `marker` is how output usually begins, in events of `lines` lines; `content` finds any generated output. `preamble`
+    comes before any output and commits nobody; None means that everything without content is preamble. `end` is the
+    event after which the answer is whole, `[DONE]` aside.
     """
 
+    marker: bytes
+    lines: int
     content: re.Pattern[bytes]
     preamble: re.Pattern[bytes] | None = None
     end: re.Pattern[bytes] | None = None
 
 
 _CHAT = Grammar(
+    b'"content":"',
+    2,
     re.compile(
         rb'"(?:content|reasoning_content|reasoning|refusal)"\s*+:\s*+"(?!")'
         rb'|"(?:tool_calls|function_call|audio)"\s*+:\s*+[\[{]\s*+["{]'
@@ -54,8 +59,10 @@ GRAMMARS = MappingProxyType(
     {
         Dialect.CHAT: _CHAT,
         Dialect.PLAIN: _CHAT,
-        Dialect.COMPLETIONS: Grammar(re.compile(rb'"text"\s*+:\s*+"(?!")')),
+        Dialect.COMPLETIONS: Grammar(b'"text":"', 2, re.compile(rb'"text"\s*+:\s*+"(?!")')),
         Dialect.RESPONSES: Grammar(
+            b'"type":"response.output_text.delta"',
+            3,
             re.compile(rb'"type"\s*+:\s*+"response\.[a-z_.]+\.delta"'),
             re.compile(
                 rb'"type"\s*+:\s*+"response\.(?:created|queued|in_progress|output_item\.added|content_part\.added'
@@ -64,6 +71,8 @@ GRAMMARS = MappingProxyType(
             re.compile(rb'"type"\s*+:\s*+"response\.(?:completed|incomplete)"'),
         ),
         Dialect.MESSAGES: Grammar(
+            b'"type":"content_block_delta"',
+            3,
             re.compile(rb'"type"\s*+:\s*+"content_block_delta"'),
             re.compile(rb'"type"\s*+:\s*+"(?:message_start|content_block_start|ping)"'),
             re.compile(rb'"type"\s*+:\s*+"message_stop"'),
@@ -79,9 +88,10 @@ class EventTooLarge(Exception):
 class Scanner:
     """Follows one stream. `feed` returns what may be passed on and leaves its findings in the attributes.
 
-    `content`: content events in the last feed. `begun`: something other than preamble has come. `finished`: choices
-    seen to give a finish reason. `done`: the terminator came. `error`: an error event's data came, `error_code` its HTTP
-    status (500 where it names none). `usage`: token counts seen. `surplus`: bytes came after the end and were dropped.
+    `content`: content events in the last feed. `begun`: something that is neither preamble nor output has come.
+    `finished`: choices seen to give a finish reason. `done`: the terminator came. `error`: an error event's data,
+    `error_code` its HTTP status (500 where it names none). `usage`: token counts seen. `surplus`: bytes came after the
+    end and were dropped.
     """
 
     __slots__ = (
@@ -104,12 +114,12 @@ class Scanner:
     )
 
     def __init__(self, dialect: Dialect, *, strip_usage: bool = False, choices: int = 1) -> None:
-        self._grammar = GRAMMARS[dialect]
+        self._grammar = grammar = GRAMMARS[dialect]
         self._strip_usage = strip_usage
         self._tail = b""
-        self._marker = b""
-        self._finish = b""
-        self._lines = 0
+        self._marker = grammar.marker
+        self._finish = b'"finish_reason":"'
+        self._lines = grammar.lines
         self._choices = choices
         self._closed = False
         self.content = 0
@@ -127,12 +137,12 @@ class Scanner:
         Raises EventTooLarge.
         """
         marker = self._marker
-        if marker and not self._tail and data[-2:] == b"\n\n" and data.find(b"\n\n") == len(data) - 2:
+        if not self._tail and data[-2:] == b"\n\n" and data.find(b"\n\n") == len(data) - 2:
             at = data.find(marker)
             if at > 0 and data[at + len(marker)] != _QUOTE and b"\r" not in data and not self.done:
                 self.content = 1
                 if self._finish in data:
-                    self.finished += 1
+                    self._finished(data)
                 return data
         self.content = 0
         return self._feed(data)
@@ -169,7 +179,7 @@ class Scanner:
         at, size, runs = 0, len(block), ends is None
         remaining = iter(ends or ())
         while at < size:
-            if runs and self._marker and not self.done:
+            if runs and not self.done:
                 at = self._run(block, at)
                 runs = False
             end = block.find(b"\n\n", at) + 2 if ends is None else next(remaining)
@@ -188,6 +198,8 @@ class Scanner:
         A run is plain when it has as many markers as its lines make events. The last few events of a block are left
         out, since a stream's special events stand at its end.
         """
+        if self._choices > 1:
+            return at  # finish reasons may stand anywhere, and an event may hold several choices
         stop = len(block)
         for _ in range(_LAST_EVENTS):
             stop = block.rfind(b"\n\n", at, stop - 2) + 2
@@ -198,8 +210,6 @@ class Scanner:
         if events * self._lines != block.count(b"\n", at, stop) or block.find(marker + b'"', at, stop) >= 0:
             return at
         self.content += events
-        if self._choices > 1:
-            self.finished += block.count(self._finish, at, stop)
         return stop
 
     def _event(self, event: bytes) -> bool:
@@ -207,10 +217,11 @@ class Scanner:
         if self.done:
             return self._after_the_end(event)
         marker = self._marker
-        at = event.find(marker) if marker else -1
+        at = event.find(marker)
         if at >= 0 and event[at + len(marker) : at + len(marker) + 1] != b'"':
             self.content += 1
-            self.finished += self._finish in event
+            if self._finish in event:
+                self._finished(event)
             return False
         data = _data(event)
         if not data:
@@ -218,8 +229,22 @@ class Scanner:
         if data == _DONE:
             self.done = self._closed = self.begun = True
             return False
+        if self._note_usage(data) and _NO_CHOICES.search(data) is not None:
+            return self._strip_usage
         self._look_closely(event, data)
-        return self._strip_usage and self.usage is not None and _NO_CHOICES.search(data) is not None
+        return False
+
+    def _finished(self, event: bytes) -> None:
+        """Count a finish reason; some engines tell the usage beside it."""
+        self.finished += 1
+        self._note_usage(event)
+
+    def _note_usage(self, data: bytes) -> bool:
+        usage = find_usage(data)
+        if usage is None:
+            return False
+        self.usage = usage if self.usage is None else self.usage.updated(usage)
+        return True
 
     def _after_the_end(self, event: bytes) -> bool:
         """Only a `[DONE]` may follow a dialect's own end event."""
@@ -242,9 +267,6 @@ class Scanner:
         if _FINISH.search(data):
             self.finished += 1
             self.begun = True
-        usage = find_usage(data)
-        if usage is not None:
-            self.usage = usage if self.usage is None else self.usage.updated(usage)
         if content is not None:
             return
         if _MAY_BE_ERROR.search(data) and (code := error_code(data)):

@@ -209,17 +209,12 @@ class Upstream(asyncio.Protocol):
                 self._fail(f"{Loss.MALFORMED.value}: {error.__context__ or error}")
                 return
             self._keep = False
-        if self._unparsed > MAX_HEAD and self._fields is not None:
-            self._fail(f"{Loss.MALFORMED.value}: its head is over {MAX_HEAD} bytes")
-            return
-        parts = self._body
-        body = b""
-        if parts:
-            body = parts[0] if len(parts) == 1 else b"".join(parts)
-            parts.clear()
-        sink = self._sink
+        sink, parts = self._sink, self._body
         if sink is None:
+            self._check_head_in_progress()
             return
+        body = parts[0] if len(parts) == 1 else b"".join(parts)
+        parts.clear()
         if self.ended:
             self._taker = self._sink = None
             if self._keep:
@@ -229,6 +224,12 @@ class Upstream(asyncio.Protocol):
             sink.last(body)
         elif body:
             sink.data(body)
+
+    def _check_head_in_progress(self) -> None:
+        """Bound a head that does not end."""
+        self._body.clear()
+        if self._unparsed > MAX_HEAD and self._taker is not None:
+            self._fail(f"{Loss.MALFORMED.value}: its head is over {MAX_HEAD} bytes")
 
     def eof_received(self) -> None:
         """Let the transport close: an engine that ends its side has nothing more to say."""
