@@ -34,6 +34,8 @@ class Endpoint:
 class Outcome(StrEnum):
     """How a request ended for the user: the closed set of the `outcome` label."""
 
+    __hash__ = str.__hash__  # of every key on the hot path; Enum's own is written in Python
+
     OK = "ok"
     CLIENT_ERROR = "client_error"
     CLIENT_GONE = "client_gone"
@@ -48,6 +50,8 @@ class Outcome(StrEnum):
 
 class AttemptEnd(StrEnum):
     """How one try at one backend ended: the closed set of the attempts' `outcome` label."""
+
+    __hash__ = str.__hash__  # of every key on the hot path; Enum's own is written in Python
 
     OK = "ok"
     CLIENT_ERROR = "client_error"

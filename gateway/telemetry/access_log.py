@@ -28,7 +28,7 @@ class AccessLine(msgspec.Struct, omit_defaults=True):
     status: int
     e2e: float
     overhead: float
-    klass: str = msgspec.field(name="class", default="")
+    service_class: str = msgspec.field(name="class", default="")
     version: str = ""
     pool: str = ""
     backend: str = ""
@@ -52,6 +52,8 @@ class AccessLog:
         self._lines: list[bytes] = []
         self._stop = threading.Event()
         self._told = False
+        self._second = 0
+        self._prefix = ""
         self._thread = threading.Thread(target=self._write, name="access log", daemon=True)
         self._thread.start()
 
@@ -66,12 +68,46 @@ class AccessLog:
         if len(self._lines) >= MAX_LINES:
             self.dropped += 1
             return
-        self._lines.append(_encode(_line(exchange, self._clock())))
+        self._lines.append(_encode(self._line(exchange)))
 
     def close(self) -> None:
         """Write what waits, for at most two seconds."""
         self._stop.set()
         self._thread.join(_CLOSE_SECONDS)
+
+    def _line(self, exchange: Exchange) -> AccessLine:
+        ttft, tpot = exchange.ttft, exchange.tpot
+        return AccessLine(
+            self._timestamp(),
+            exchange.request_id,
+            exchange.model,
+            exchange.endpoint,
+            exchange.outcome,
+            exchange.client_status,
+            _seconds(exchange.ended - exchange.received),
+            _seconds(exchange.overhead),
+            exchange.service_class,
+            exchange.version,
+            exchange.pool,
+            exchange.backend,
+            exchange.attempts,
+            exchange.stream,
+            None if ttft is None else _seconds(ttft),
+            None if tpot is None else _seconds(tpot),
+            _seconds(exchange.queued) if exchange.queued else 0.0,
+            exchange.prompt_tokens,
+            exchange.output_tokens,
+            exchange.reason,
+        )
+
+    def _timestamp(self) -> str:
+        """Return the time in ISO 8601; all but the milliseconds is made once a second."""
+        now = self._clock()
+        second = int(now)
+        if second != self._second:
+            self._second = second
+            self._prefix = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S.")
+        return f"{self._prefix}{int((now - second) * 1000):03d}Z"
 
     def _write(self) -> None:
         while not self._stop.wait(FLUSH_SECONDS):
@@ -79,9 +115,12 @@ class AccessLog:
         self._flush()
 
     def _flush(self) -> None:
-        lines, self._lines = self._lines, []
+        lines = self._lines
         if not lines:
             return
+        # The event loop only appends, so what is there now can be cut off at the front without a lock.
+        lines = lines[:]
+        del self._lines[: len(lines)]
         try:
             self._sink.write(b"\n".join(lines) + b"\n")
             self._sink.flush()
@@ -92,31 +131,5 @@ class AccessLog:
                 sys.stderr.write(f"tidegate: the access log cannot be written: {error}\n")
 
 
-def _line(exchange: Exchange, now: float) -> AccessLine:
-    ttft, tpot = exchange.ttft, exchange.tpot
-    return AccessLine(
-        time=_timestamp(now),
-        request_id=exchange.request_id,
-        model=exchange.model,
-        endpoint=exchange.endpoint,
-        outcome=exchange.outcome,
-        status=exchange.client_status,
-        e2e=round(exchange.e2e, 4),
-        overhead=round(exchange.overhead, 4),
-        klass=exchange.service_class,
-        version=exchange.version,
-        pool=exchange.pool,
-        backend=exchange.backend,
-        attempts=exchange.attempts,
-        stream=exchange.stream,
-        ttft=round(ttft, 4) if ttft is not None else None,
-        tpot=round(tpot, 4) if tpot is not None else None,
-        queue=round(exchange.queued, 4),
-        tokens_in=exchange.prompt_tokens,
-        tokens_out=exchange.output_tokens,
-        reason=exchange.reason,
-    )
-
-
-def _timestamp(now: float) -> str:
-    return datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds")
+def _seconds(value: float) -> float:
+    return int(value * 10_000 + 0.5) / 10_000

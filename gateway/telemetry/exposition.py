@@ -53,7 +53,7 @@ class GatewayCollector(Collector):
             "requests",
             "Requests by how they ended for the user.",
             ("model", "version", "class", "endpoint", "outcome"),
-            metrics.requests,
+            metrics.requests(),
         )
         yield _counter(
             "attempts",
@@ -65,34 +65,37 @@ class GatewayCollector(Collector):
             "tokens",
             "Tokens by direction and by who counted.",
             ("model", "version", "direction", "source"),
-            metrics.tokens,
+            metrics.tokens(),
         )
         retries = {(end,): count for end, count in metrics.retries.items()}
         yield _counter("retries", "Attempts followed by another, by how they ended.", ("reason",), retries)
 
     def _histograms(self) -> Iterable[Metric]:
         metrics = self._metrics
-        latency = metrics.latency
+        streams = metrics.streams()
         yield _histogram(
             "time_to_first_token_seconds",
             "From the request being received to its first content event being written.",
             _BY_VERSION,
-            {key: record.ttft for key, record in latency.items()},
+            {key: series.ttft for key, series in streams},
         )
         yield _histogram(
             "inter_token_latency_seconds",
             "Between content events, as they arrive.",
             _BY_VERSION,
-            {key: record.itl for key, record in latency.items()},
+            {key: series.itl for key, series in streams},
         )
         yield _histogram(
             "time_per_output_token_seconds",
             "From the first content event to the last, per output token after the first.",
             _BY_VERSION,
-            {key: record.tpot for key, record in latency.items()},
+            {key: series.tpot for key, series in streams},
         )
         yield _histogram(
-            "request_duration_seconds", "Of complete answers, to the last byte.", ("model", "version"), metrics.duration
+            "request_duration_seconds",
+            "Of complete answers, to the last byte.",
+            ("model", "version"),
+            metrics.durations(),
         )
         queue = {(name,): histogram for name, histogram in metrics.queue.items()}
         yield _histogram("queue_seconds", "Time spent queued.", ("class",), queue)

@@ -1,6 +1,7 @@
 """What the data plane counts: plain numbers in plain containers, turned into Prometheus metrics only at a scrape."""
 
 from collections import Counter
+from collections.abc import Iterable
 
 from gateway.backends.backend import Backend
 from gateway.exchange import AttemptEnd, Exchange, Outcome
@@ -8,33 +9,44 @@ from gateway.policy.slo import buckets
 from gateway.telemetry.histogram import Histogram
 
 
-class Latency:
-    """The latency of one (model, version, pool)."""
+class Series:
+    """What is counted of one (model, version, pool); `outcomes` by (class, endpoint, outcome)."""
 
-    __slots__ = ("itl", "tpot", "ttft")
+    __slots__ = (
+        "duration",
+        "itl",
+        "outcomes",
+        "output_estimated",
+        "output_tokens",
+        "prompt_tokens",
+        "tpot",
+        "ttft",
+    )
 
     def __init__(self) -> None:
+        self.outcomes: dict[tuple[str, str, Outcome], int] = {}
         self.ttft = Histogram(buckets.TTFT)
         self.itl = Histogram(buckets.ITL)
         self.tpot = Histogram(buckets.TPOT)
+        self.duration = Histogram(buckets.DURATION)
+        self.prompt_tokens = 0
+        self.output_tokens = 0
+        self.output_estimated = 0
 
 
 class Metrics:
     """An observer. Keys are tuples of configured names and closed sets, so that their number is bounded."""
 
     def __init__(self) -> None:
-        self.requests: Counter[tuple[str, str, str, str, Outcome]] = Counter()
+        self.series: dict[tuple[str, str, str], Series] = {}
         self.attempts: Counter[tuple[str, str, str, AttemptEnd]] = Counter()
         self.retries: Counter[AttemptEnd] = Counter()
-        self.tokens: Counter[tuple[str, str, str, str]] = Counter()
-        self.latency: dict[tuple[str, str, str], Latency] = {}
-        self.duration: dict[tuple[str, str], Histogram] = {}
         self.queue: dict[str, Histogram] = {}
         self.overhead = Histogram(buckets.OVERHEAD)
 
     def attempt_ended(self, exchange: Exchange, backend: Backend, end: AttemptEnd) -> None:
         """Count an attempt."""
-        self.attempts[backend.id, backend.spec.pool, exchange.version, end] += 1
+        self.attempts[backend.id, exchange.pool, exchange.version, end] += 1
 
     def retried(self, exchange: Exchange, end: AttemptEnd) -> None:
         """Count a retry by what made it necessary."""
@@ -42,40 +54,64 @@ class Metrics:
 
     def settled(self, exchange: Exchange) -> None:
         """Count a request and, where it was answered whole, how long it took."""
-        model, version, outcome = exchange.model, exchange.version, exchange.outcome
-        self.requests[model, version, exchange.service_class, exchange.endpoint, outcome] += 1
+        key = (exchange.model, exchange.version, exchange.pool)
+        series = self.series.get(key)
+        if series is None:
+            series = self.series[key] = Series()
+        outcome = exchange.outcome
+        ended = (exchange.service_class, exchange.endpoint, outcome)
+        series.outcomes[ended] = series.outcomes.get(ended, 0) + 1
         self.overhead.observe(exchange.overhead)
-        self._count_tokens(exchange)
+        if exchange.prompt_tokens is not None:
+            series.prompt_tokens += exchange.prompt_tokens
+        if exchange.output_tokens is not None:
+            series.output_tokens += exchange.output_tokens
+        else:
+            series.output_estimated += exchange.content_events
         if outcome is not Outcome.OK:
             return
-        duration = self.duration.get((model, version))
-        if duration is None:
-            duration = self.duration[model, version] = Histogram(buckets.DURATION)
-        duration.observe(exchange.ended - exchange.received)
+        series.duration.observe(exchange.ended - exchange.received)
         queue = self.queue.get(exchange.service_class)
         if queue is None:
             queue = self.queue[exchange.service_class] = Histogram(buckets.DURATION)
         queue.observe(exchange.queued)
         if exchange.stream:
-            self._observe_stream(exchange)
+            _observe_stream(series, exchange)
 
-    def _observe_stream(self, exchange: Exchange) -> None:
-        key = (exchange.model, exchange.version, exchange.pool)
-        latency = self.latency.get(key)
-        if latency is None:
-            latency = self.latency[key] = Latency()
-        ttft, tpot = exchange.ttft, exchange.tpot
-        if ttft is not None:
-            latency.ttft.observe(ttft)
-        if tpot is not None:
-            latency.tpot.observe(tpot)
-        latency.itl.merge(exchange.itl, exchange.itl_sum)
+    def requests(self) -> dict[tuple[str, str, str, str, str], int]:
+        """Return requests by (model, version, class, endpoint, outcome)."""
+        totals: Counter[tuple[str, str, str, str, str]] = Counter()
+        for (model, version, _), series in self.series.items():
+            for (service_class, endpoint, outcome), count in series.outcomes.items():
+                totals[model, version, service_class, endpoint, outcome] += count
+        return totals
 
-    def _count_tokens(self, exchange: Exchange) -> None:
-        model, version = exchange.model, exchange.version
-        if exchange.prompt_tokens:
-            self.tokens[model, version, "prompt", "usage"] += exchange.prompt_tokens
-        if exchange.output_tokens is not None:
-            self.tokens[model, version, "output", "usage"] += exchange.output_tokens
-        elif exchange.content_events:
-            self.tokens[model, version, "output", "estimated"] += exchange.content_events
+    def tokens(self) -> dict[tuple[str, str, str, str], int]:
+        """Return tokens by (model, version, direction, source)."""
+        totals: Counter[tuple[str, str, str, str]] = Counter()
+        for (model, version, _), series in self.series.items():
+            totals[model, version, "prompt", "usage"] += series.prompt_tokens
+            totals[model, version, "output", "usage"] += series.output_tokens
+            totals[model, version, "output", "estimated"] += series.output_estimated
+        return totals
+
+    def durations(self) -> dict[tuple[str, str], Histogram]:
+        """Return the duration of complete answers by (model, version)."""
+        totals: dict[tuple[str, str], Histogram] = {}
+        for (model, version, _), series in self.series.items():
+            total = totals.setdefault((model, version), Histogram(buckets.DURATION))
+            total.merge(series.duration.counts, series.duration.total)
+        return totals
+
+    def streams(self) -> Iterable[tuple[tuple[str, str, str], Series]]:
+        """Return the series that a stream has contributed to."""
+        return [(key, series) for key, series in self.series.items() if any(series.ttft.counts)]
+
+
+def _observe_stream(series: Series, exchange: Exchange) -> None:
+    ttft, tpot = exchange.ttft, exchange.tpot
+    if ttft is not None:
+        series.ttft.observe(ttft)
+    if tpot is not None:
+        series.tpot.observe(tpot)
+    series.itl.merge(exchange.itl, exchange.itl_sum)
