@@ -27,7 +27,7 @@ from gateway.control.supervise import Supervisor
 from gateway.control.sweep import sweep
 from gateway.proxy.gateway import Gateway
 from gateway.proxy.live import LiveTable
-from gateway.proxy.order import Observer, Observers, Tools
+from gateway.proxy.order import Observers, Tools
 from gateway.telemetry import exposition
 from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.alarms import UnauthorizedAlarm
@@ -94,7 +94,7 @@ class App:
     observers stand: metrics first, since a line that cannot be written must still be counted, then the access log.
     """
 
-    def __init__(self, settings: Settings, table: RouteTable, *observers: Observer) -> None:
+    def __init__(self, settings: Settings, table: RouteTable, *observers: object) -> None:
         self._settings = settings
         self._clock = clock.monotonic
         self._rng = Random()

@@ -29,7 +29,7 @@ class Lease:
 class Backend:
     """One engine. `models` are the names it serves, None while it has not told."""
 
-    __slots__ = ("authority", "authorization", "id", "in_flight", "models", "pool", "readiness", "spec")
+    __slots__ = ("authority", "authorization", "base_path", "id", "in_flight", "models", "pool", "readiness", "spec")
 
     def __init__(self, spec: BackendSpec, outbox: Outbox, clock: Clock) -> None:
         self.id = spec.id
@@ -48,6 +48,7 @@ class Backend:
                 spec.port,
             )
         )
+        self.base_path = spec.base_path.encode()
         self.authorization = b"authorization: Bearer %b\r\n" % spec.api_key.encode() if spec.api_key else b""
 
     def __repr__(self) -> str:

@@ -123,7 +123,7 @@ class Flight:
             self,
             b"POST %b%b HTTP/1.1\r\nhost: %b\r\naccept-encoding: identity\r\n%b%bcontent-length: %d\r\n\r\n%b"
             % (
-                backend.spec.base_path.encode(),
+                backend.base_path,
                 order.endpoint.path.encode(),
                 backend.authority,
                 backend.authorization,

@@ -1,6 +1,7 @@
 """What a request asks for, understood, and what every request is handed to get it."""
 
 import logging
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Protocol
 
@@ -54,33 +55,40 @@ class Tools:
 
 
 class Observers:
-    """Several observers as one. One that breaks is logged and harms neither the request nor the others."""
+    """Several observers as one. One that breaks is logged and does not harm the request."""
 
-    __slots__ = ("_observers",)
+    __slots__ = ("_attempt_ended", "_retried", "_settled")
 
-    def __init__(self, *observers: Observer) -> None:
-        self._observers = observers
+    def __init__(self, *observers: object) -> None:
+        """Take observers that have any of an observer's methods."""
+        self._attempt_ended = _having(observers, "attempt_ended")
+        self._retried = _having(observers, "retried")
+        self._settled = _having(observers, "settled")
 
     def attempt_ended(self, exchange: Exchange, backend: Backend, end: AttemptEnd) -> None:
-        """Tell all of them."""
-        for observer in self._observers:
-            try:
-                observer.attempt_ended(exchange, backend, end)
-            except Exception:
-                _log.exception("an observer broke")
+        """Tell whoever wants to know."""
+        try:
+            for tell in self._attempt_ended:
+                tell(exchange, backend, end)
+        except Exception:
+            _log.exception("an observer broke")
 
     def retried(self, exchange: Exchange, end: AttemptEnd) -> None:
-        """Tell all of them."""
-        for observer in self._observers:
-            try:
-                observer.retried(exchange, end)
-            except Exception:
-                _log.exception("an observer broke")
+        """Tell whoever wants to know."""
+        try:
+            for tell in self._retried:
+                tell(exchange, end)
+        except Exception:
+            _log.exception("an observer broke")
 
     def settled(self, exchange: Exchange) -> None:
-        """Tell all of them."""
-        for observer in self._observers:
-            try:
-                observer.settled(exchange)
-            except Exception:
-                _log.exception("an observer broke")
+        """Tell whoever wants to know."""
+        try:
+            for tell in self._settled:
+                tell(exchange)
+        except Exception:
+            _log.exception("an observer broke")
+
+
+def _having(observers: Sequence[object], name: str) -> list[Callable[..., None]]:
+    return [getattr(observer, name) for observer in observers if hasattr(observer, name)]

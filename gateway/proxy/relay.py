@@ -78,11 +78,9 @@ class StreamRelay:
         if scanner.content:
             self._measure(scanner.content)
         if self._held is not None:
-            out = self._release(self._held, out)
-        elif out and self._chunked:
-            out = b"%x\r\n%b\r\n" % (len(out), out)
-        if out:
-            self._client.write(out)
+            self._pass_on_held(self._held, out)
+        elif out:
+            self._client.write(b"%x\r\n%b\r\n" % (len(out), out) if self._chunked else out)
         if scanner.surplus and self._journey.begun:
             self._finish(b"")
             self._journey.drop_upstream()
@@ -91,32 +89,27 @@ class StreamRelay:
         """Pass the final bytes on and judge the whole."""
         scanner = self.scanner
         try:
-            out = self._feed(body) if body else b""
+            out = scanner.feed(body) if body else b""
         except EventTooLarge:
             self._journey.fail(AttemptEnd.MALFORMED, "one event is over 1 MiB")
             return
+        events = scanner.content if body else 0
         out += scanner.flush()
-        if scanner.content:
-            self._measure(scanner.content)
+        if events := events + scanner.content:
+            self._measure(events)
+        head = b""
         if self._held is not None:
-            out = self._release(self._held, out)
-        elif out and self._chunked:
-            out = chunk(out)
-        if self._held is not None:
-            if scanner.error is None:
-                self._journey.fail(AttemptEnd.CLOSED_EARLY, "the stream ended before its first event")
-        elif scanner.error is not None or scanner.complete:
-            self._finish(out)
-        else:
-            if out:
-                self._client.write(out)
-            self._journey.fail(AttemptEnd.TRUNCATED, "the stream ended without its terminator")
-
-    def _feed(self, body: bytes) -> bytes:
-        out = self.scanner.feed(body)
-        if self.scanner.content:
-            self._measure(self.scanner.content)
-        return out
+            released = self._release(self._held, out)
+            if released is None:
+                if scanner.error is None:
+                    self._journey.fail(AttemptEnd.CLOSED_EARLY, "the stream ended before its first event")
+                return
+            head, out = released
+        if scanner.error is not None or scanner.complete:
+            self._finish(out, head)
+            return
+        self._write(head, out)
+        self._journey.fail(AttemptEnd.TRUNCATED, "the stream ended without its terminator")
 
     def lost(self, loss: Loss, detail: str) -> None:
         """Decide what a cut means: after the terminator nothing, before any output another try, else the end."""
@@ -159,29 +152,37 @@ class StreamRelay:
         self._previous = exchange.last_content = now
         exchange.content_events += events
 
-    def _release(self, held: list[bytes], out: bytes) -> bytes:
-        """Keep what commits nobody; once output, or an end, is there, return all that was kept, framed."""
-        scanner = self.scanner
-        if scanner.error is not None and not self._exchange.content_events:
+    def _pass_on_held(self, held: list[bytes], out: bytes) -> None:
+        released = self._release(held, out)
+        if released is not None:
+            self._write(*released)
+
+    def _release(self, held: list[bytes], out: bytes) -> tuple[bytes, bytes] | None:
+        """Keep what commits nobody; once output, or an end, is there, return the head and all that was kept."""
+        scanner, begun = self.scanner, self._exchange.content_events > 0
+        if scanner.error is not None and not begun:
             self._journey.refuse(classify_error_event(scanner.error_code), scanner.error_code, scanner.error)
-            return b""
+            return None
         held.append(out)
-        if not (scanner.begun or self._exchange.content_events) and sum(map(len, held)) < MAX_HELD:
-            return b""
+        if not (begun or scanner.begun) and sum(map(len, held)) < MAX_HELD:
+            return None
         self._held = None
         self._journey.commit()
-        body = b"".join(held[1:])
-        return held[0] + (chunk(body) if self._chunked and body else body)
+        return held[0], b"".join(held[1:])
 
-    def _finish(self, out: bytes) -> None:
-        """Write the end, `out` being framed already, and settle."""
+    def _write(self, head: bytes, body: bytes, end: bytes = b"") -> None:
+        """Write in one piece, copied once."""
+        if self._chunked and body:
+            self._client.write(b"%b%x\r\n%b\r\n%b" % (head, len(body), body, end))
+        elif head or body or end:
+            self._client.write(b"%b%b%b" % (head, body, end))
+
+    def _finish(self, out: bytes, head: bytes = b"") -> None:
+        """Write the end and settle."""
         scanner = self.scanner
         if scanner.usage is not None:
             self._exchange.prompt_tokens = scanner.usage.prompt
             self._exchange.output_tokens = scanner.usage.output
-        if self._chunked:
-            out += _LAST_CHUNK
-        if out:
-            self._client.write(out)
+        self._write(head, out, _LAST_CHUNK if self._chunked else b"")
         end = AttemptEnd.OK if scanner.error is None else classify_error_event(scanner.error_code)
         self._journey.complete(end)

@@ -7,9 +7,8 @@ from typing import BinaryIO
 
 import msgspec
 
-from gateway.backends.backend import Backend
 from gateway.clock import Clock, wall
-from gateway.exchange import AttemptEnd, Exchange
+from gateway.exchange import Exchange
 
 MAX_LINES = 10_000
 FLUSH_SECONDS = 0.2
@@ -56,12 +55,6 @@ class AccessLog:
         self._prefix = ""
         self._thread = threading.Thread(target=self._write, name="access log", daemon=True)
         self._thread.start()
-
-    def attempt_ended(self, exchange: Exchange, backend: Backend, end: AttemptEnd) -> None:
-        """Wait for the whole request."""
-
-    def retried(self, exchange: Exchange, end: AttemptEnd) -> None:
-        """Nothing to add."""
 
     def settled(self, exchange: Exchange) -> None:
         """Note a line."""

@@ -28,9 +28,3 @@ class UnauthorizedAlarm:
                 "the backend rejects the gateway's key: give its pool's backend an `api_key`",
                 extra={"backend": backend.id},
             )
-
-    def retried(self, exchange: Exchange, end: AttemptEnd) -> None:
-        """Nothing to add."""
-
-    def settled(self, exchange: Exchange) -> None:
-        """Nothing to add."""

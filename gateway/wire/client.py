@@ -133,19 +133,16 @@ class Client(asyncio.Protocol):
         """Parse; whole requests are served, or wait for the one in progress."""
         if self._phase is Phase.LINGER:
             return
-        if not self.busy and self._phase is not Phase.BODY and self._phase is not Phase.HEAD:
-            self._enter(Phase.HEAD, self._limits.head_seconds)
         self._unparsed += len(data)
         self._completed = False
-        self._last_read = self._clock()
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserError as error:
             cause = error.__context__
             self._reject(cause if isinstance(cause, GatewayError) else BadHttp(f"not proper HTTP/1.1: {error}"))
             return
-        if self._head is None and self._unparsed > self._limits.head:
-            self._reject(HeadersTooLarge(f"the head is over {self._limits.head} bytes"))
+        if self._unparsed:
+            self._await_rest()
 
     def eof_received(self) -> bool:
         """Go on answering a client that has only closed its own side, once it is known to be there."""
@@ -197,10 +194,8 @@ class Client(asyncio.Protocol):
         if self._unparsed > self._limits.head or self._pipelined:
             guard.check_size(method, self._target, self._fields, self._limits)
         self._head = guard.check(method, self._target, parser.get_http_version(), self._fields, self._limits)
-        if not self.busy:
-            self._enter(Phase.BODY, self._limits.body_seconds)
-            if self._head.expects_continue:
-                self.write(_CONTINUE)
+        if self._head.expects_continue and not self.busy:
+            self.write(_CONTINUE)
 
     def on_body(self, body: bytes) -> None:
         """Gather the body, bounded."""
@@ -353,6 +348,18 @@ class Client(asyncio.Protocol):
     def _enter(self, phase: Phase, seconds: float) -> None:
         self._phase = phase
         self._deadline = self._clock() + seconds
+
+    def _await_rest(self) -> None:
+        """Give the rest of a request its time; what comes whole, as most do, needs no deadline."""
+        if self._head is None:
+            if self._unparsed > self._limits.head:
+                self._reject(HeadersTooLarge(f"the head is over {self._limits.head} bytes"))
+            elif not self.busy and self._phase is not Phase.HEAD:
+                self._enter(Phase.HEAD, self._limits.head_seconds)
+        elif not self.busy:
+            self._last_read = self._clock()
+            if self._phase is not Phase.BODY:
+                self._enter(Phase.BODY, self._limits.body_seconds)
 
     def _expire(self) -> None:
         if self._phase is Phase.BODY or (self._phase is Phase.HEAD and self._unparsed):

@@ -188,9 +188,7 @@ class Scanner:
             if self._event(block[at:end]):
                 dropped.append((at, end))
             at = end
-        for start, end in reversed(dropped):
-            block = block[:start] + block[end:]
-        return block
+        return _without(block, dropped) if dropped else block
 
     def _run(self, block: bytes, at: int) -> int:
         """Count a long run of plain content events at once and return where it ends: `at` when there is none.
@@ -276,6 +274,15 @@ class Scanner:
             self.done = self.begun = True
         elif grammar.preamble is not None and not grammar.preamble.search(data):
             self.begun = True
+
+
+def _without(block: bytes, dropped: list[tuple[int, int]]) -> bytes:
+    view, at, kept = memoryview(block), 0, []
+    for start, end in dropped:
+        kept.append(view[at:start])
+        at = end
+    kept.append(view[at:])
+    return b"".join(kept)
 
 
 def _data(event: bytes) -> bytes:
