@@ -3,10 +3,12 @@
 import typer
 
 from gateway.cli.check import check
+from gateway.cli.demo import demo
 from gateway.cli.serve import serve
 from gateway.cli.sim import sim
 
 app = typer.Typer(name="tidegate", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app.command()(demo)
 app.command()(serve)
 app.command()(check)
 app.command()(sim)
