@@ -21,6 +21,7 @@ MAX_EVENT = 1024 * 1024
 _QUOTE = 0x22
 _BOM = b"\xef\xbb\xbf"
 _LAST_EVENTS = 3
+_NEEDLE = 100
 _FRAMING = re.compile(rb"(?:\r\n|\r(?!\n)|\n)(?:\r\n|\r(?!\n)|\n)")
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 _DONE = b"[DONE]"
@@ -179,7 +180,7 @@ class Scanner:
         at, size, runs = 0, len(block), ends is None
         remaining = iter(ends or ())
         while at < size:
-            if runs and not self.done:
+            if runs and at and not self.done:
                 at = self._run(block, at)
                 runs = False
             end = block.find(b"\n\n", at) + 2 if ends is None else next(remaining)
@@ -193,8 +194,8 @@ class Scanner:
     def _run(self, block: bytes, at: int) -> int:
         """Count a long run of plain content events at once and return where it ends: `at` when there is none.
 
-        A run is plain when it has as many markers as its lines make events. The last few events of a block are left
-        out, since a stream's special events stand at its end.
+        A run is plain when it has as many markers as its lines make events. The first event of a block and the last few
+        are left out, since a stream's special events stand there.
         """
         if self._choices > 1:
             return at  # finish reasons may stand anywhere, and an event may hold several choices
@@ -203,9 +204,11 @@ class Scanner:
             stop = block.rfind(b"\n\n", at, stop - 2) + 2
             if stop <= at + 1:
                 return at
-        marker = self._marker
-        events = block.count(marker, at, stop)
-        if events * self._lines != block.count(b"\n", at, stop) or block.find(marker + b'"', at, stop) >= 0:
+        last = block.rfind(self._marker, at, stop) + len(self._marker)
+        # The bytes before the output repeat too, and a longer needle is found faster.
+        needle = block[max(at, last - _NEEDLE) : last]
+        events = block.count(needle, at, stop)
+        if events * self._lines != block.count(b"\n", at, stop) or block.find(needle + b'"', at, stop) >= 0:
             return at
         self.content += events
         return stop

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 
 MODEL = "demo-chat"
-_WORDS = "the tide comes in over the harbour wall and the boats rise with it as they always have".split()
+_WORDS = ("the", "tide", "comes", "in", "over", "the", "harbour", "wall", "and", "the", "boats", "rise", "with", "it")
 _MAX_AT_ONCE = 64
 
 
