@@ -1,33 +1,33 @@
-"""The act: start everything, show it, end everything."""
+"""The command: starts everything, shows it, ends everything."""
 
 import asyncio
-import json
-import re
 import signal
-import tempfile
 from collections import deque
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from random import Random
-from typing import Annotated
+from typing import Annotated, Any
 
 import httpx
 import typer
-from rich.console import Console, RenderableType
+from rich.console import Console
 from rich.live import Live
 
-from gateway.cli.demo.figures import Figures, read
-from gateway.cli.demo.load import MODEL, Load
-from gateway.cli.demo.processes import Child, ProcessDied, spawn
-from gateway.cli.demo.table import picture, welcome
+from gateway.cli.demo import stage
+from gateway.cli.demo.figures import Figures, Reading, compare, read
+from gateway.cli.demo.load import Load
+from gateway.cli.demo.processes import ProcessDied
+from gateway.cli.demo.table import line, tables, welcome
 
-_ENGINES = (("gpu", "gpu"), ("gpu", "gpu"), ("cpu", "cpu"))
-_REFRESH = 0.5
-_PLAIN_EVERY = 10
-_RATE_OVER = 10
-_URL = re.compile(r"http://[0-9.]+:\d+")
-_console = Console(highlight=False)
+_READ_EVERY = 0.5
+_LINE_EVERY = 5.0
+_LOOK_BACK = 30.0
+_READY_SECONDS = 10.0
+_ANSWER_SECONDS = 60.0
+
+
+class NothingServed(RuntimeError):
+    """The time was over and no request had been answered."""
 
 
 def demo(
@@ -37,132 +37,124 @@ def demo(
     admin_port: Annotated[int, typer.Option(min=0, max=65535, help="Its admin port; 0 for a free one.")] = 0,
     rate: Annotated[float, typer.Option(min=0.1, max=200, help="Requests a second, on average.")] = 6.0,
     seed: Annotated[int, typer.Option(help="Decides what is asked, and what the engines answer.")] = 0,
-    plain: Annotated[bool, typer.Option(help="Print the table now and then instead of redrawing it.")] = False,
+    plain: Annotated[bool, typer.Option(help="Print a line now and then instead of redrawing a table.")] = False,
 ) -> None:
     """Run simulated engines, the gateway and a gentle load on this machine, and show what the gateway measures."""
-    stage = Stage(port=port, admin_port=admin_port, rate=rate, seed=seed, plain=plain or not _console.is_terminal)
+    console = Console(highlight=False)
+    act = Act(console, rate=rate, seed=seed, plain=plain or not console.is_terminal)
     try:
-        asyncio.run(stage.play(seconds))
-    except ProcessDied as error:
-        Console(stderr=True, highlight=False).print(f"tidegate demo: {error}", markup=False)
+        stage.claim(port, admin_port)
+        asyncio.run(act.play(seconds, port=port, admin_port=admin_port))
+    except (stage.PortTaken, ProcessDied, NothingServed) as error:
+        typer.echo(f"tidegate demo: {error}", err=True)
         raise typer.Exit(1) from None
 
 
-class Stage:
+class Act:
     """One run of the demo."""
 
-    def __init__(self, *, port: int, admin_port: int, rate: float, seed: int, plain: bool) -> None:
-        self._port = port
-        self._admin_port = admin_port
+    def __init__(self, console: Console, *, rate: float, seed: int, plain: bool) -> None:
+        self._console = console
         self._rate = rate
         self._seed = seed
         self._plain = plain
-        self._children: list[Child] = []
-        self._history: deque[tuple[float, Figures]] = deque(maxlen=int(_RATE_OVER / _REFRESH))
+        self._first: Reading | None = None
+        self._recent: deque[Reading] = deque(maxlen=int(_LOOK_BACK / _READ_EVERY) + 1)
 
-    async def play(self, seconds: float | None) -> None:
-        """Run until the time is over or somebody interrupts; raises ProcessDied."""
-        over = asyncio.Event()
+    async def play(self, seconds: float | None, *, port: int, admin_port: int) -> None:
+        """Run until the time is over or somebody interrupts; raises ProcessDied and NothingServed."""
+        interrupted = asyncio.Event()
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, over.set)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, interrupted.set)
+        await _until_first(self._perform(seconds, port=port, admin_port=admin_port), interrupted.wait())
+        if self._first is None:
+            return
+        whole = compare(self._recent[-1], self._first)
+        self._console.print()
+        self._console.print(tables(whole, f"all {whole.seconds:.0f} s"))
+        if not whole.requests and not interrupted.is_set():
+            raise NothingServed(f"no request was answered in {whole.seconds:.0f} s; a higher --rate may help")
+
+    async def _perform(self, seconds: float | None, *, port: int, admin_port: int) -> None:
         async with AsyncExitStack() as stack:
-            data, admin = await self._raise_curtain(stack)
-            _console.print(welcome(data, admin), markup=False, soft_wrap=True)
-            stopping = f"ends after {seconds:g} s" if seconds else "Ctrl-C ends it"
-            _console.print(f"  two GPU engines, one CPU engine, {self._rate:g} requests/s; {stopping}\n")
-            load = asyncio.create_task(Load(data, self._rate, Random(self._seed)).run())
-            stack.push_async_callback(_cancel, load)
-            client = await stack.enter_async_context(httpx.AsyncClient(base_url=admin, trust_env=False))
-            if seconds:
-                loop.call_later(seconds, over.set)
-            await self._show(client, over)
+            built = await stage.build(stack, port=port, admin_port=admin_port, seed=self._seed)
+            users = await stack.enter_async_context(_client(built.data, _ANSWER_SECONDS))
+            scraper = await stack.enter_async_context(_client(built.admin, _READY_SECONDS))
+            deaths = [child.watch() for child in built.children]
+            await _until_first(_until_ready(users), *deaths)
+            ending = f"ends after {seconds:g} s" if seconds else "Ctrl-C ends it"
+            self._print(f"{welcome(built.data, built.admin)}\n2 GPU engines, 1 CPU engine, all simulated; {ending}.\n")
+            load = Load(users, self._rate, Random(self._seed))
+            deaths = [child.watch() for child in built.children]
+            await _until_first(load.run(), self._show(scraper, seconds), *deaths)
 
-    async def _raise_curtain(self, stack: AsyncExitStack) -> tuple[str, str]:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tidegate-demo-")))
-        engines = await asyncio.gather(
-            *(self._engine(stack, index, profile) for index, (_, profile) in enumerate(_ENGINES))
-        )
-        pools: dict[str, dict[str, object]] = {}
-        for (pool, profile), url in zip(_ENGINES, engines, strict=True):
-            entry = pools.setdefault(pool, {"accelerator": profile, "backends": []})
-            backends = entry["backends"]
-            if isinstance(backends, list):
-                backends.append(url)
-        model = {"aliases": ["gpt-4o-mini"], "versions": {"v1": {"pools": list(pools), "served_model": MODEL}}}
-        routes = folder / "routes.yaml"
-        routes.write_text(json.dumps({"pools": pools, "models": {MODEL: model}}))
-        arguments = ("gateway.cli", "serve", str(routes), "--port", str(self._port))
-        gateway = await self._spawn(stack, "the gateway", (*arguments, "--admin-port", str(self._admin_port)))
-        if gateway.process.stderr is None:
-            raise gateway.died()
-        line = await gateway.line_with(gateway.process.stderr, "tidegate serves")
-        data, admin = _URL.findall(line)
-        await _until_ready(data)
-        return data, admin
+    async def _show(self, scraper: httpx.AsyncClient, seconds: float | None) -> None:
+        """Read and show the figures until `seconds` are over."""
+        began = await self._read(scraper)
+        self._first = began
+        with self._screen() as show:
+            while seconds is None or self._recent[-1].at - began.at < seconds:
+                await asyncio.sleep(_READ_EVERY)
+                now = await self._read(scraper)
+                show(compare(now, self._recent[0]), now.at - began.at)
 
-    async def _engine(self, stack: AsyncExitStack, index: int, profile: str) -> str:
-        arguments = ("--port", "0", "--profile", profile, "--model", MODEL, "--seed", str(self._seed + index))
-        child = await self._spawn(stack, f"engine {index}", ("gateway.sim", *arguments), stdout=asyncio.subprocess.PIPE)
-        if child.process.stdout is None:
-            raise child.died()
-        line = await child.line_with(child.process.stdout, "listening on")
-        return str(_URL.findall(line)[0])
+    @contextmanager
+    def _screen(self) -> Iterator[Callable[[Figures, float], None]]:
+        """Give a function that shows figures and the seconds since the beginning, in the way that suits the output."""
+        if self._plain:
+            due = _LINE_EVERY
 
-    async def _spawn(
-        self, stack: AsyncExitStack, name: str, arguments: tuple[str, ...], stdout: int = asyncio.subprocess.DEVNULL
-    ) -> Child:
-        child = await spawn(name, arguments, stdout=stdout)
-        stack.push_async_callback(child.stop)
-        self._children.append(child)
-        return child
+            def write(figures: Figures, elapsed: float) -> None:
+                nonlocal due
+                if elapsed >= due:
+                    self._print(line(figures, elapsed))
+                    due += _LINE_EVERY
 
-    async def _show(self, client: httpx.AsyncClient, over: asyncio.Event) -> None:
-        async with _screen(self._plain) as show:
-            turn = 0
-            while not over.is_set():
-                for child in self._children:
-                    if not child.alive:
-                        raise child.died()
-                now = asyncio.get_running_loop().time()
-                figures = read((await client.get("/metrics")).text)
-                since, before = self._history[0] if self._history else (now, figures)
-                self._history.append((now, figures))
-                if not self._plain or turn % _PLAIN_EVERY == _PLAIN_EVERY - 1:
-                    show(picture(figures, before, now - since))
-                turn += 1
-                await _pause(over, _REFRESH)
-        if self._plain and self._history:
-            _console.print("at the end")
-            _console.print(picture(self._history[-1][1], Figures(), self._history[-1][0] - self._history[0][0]))
+            yield write
+            return
+        with Live(console=self._console, auto_refresh=False, transient=True) as live:
+            yield lambda figures, elapsed: live.update(
+                tables(figures, f"{elapsed:.0f} s, the last {figures.seconds:.0f} of them"), refresh=True
+            )
+
+    async def _read(self, scraper: httpx.AsyncClient) -> Reading:
+        try:
+            text = (await scraper.get("/metrics")).raise_for_status().text
+        except httpx.HTTPError as error:
+            # Let the end of the gateway be told as such, if it is one.
+            await asyncio.sleep(1)
+            raise ProcessDied(f"the gateway's metrics cannot be read: {error!r}") from None
+        reading = read(text, asyncio.get_running_loop().time())
+        self._recent.append(reading)
+        return reading
+
+    def _print(self, text: str) -> None:
+        self._console.print(text, markup=False, soft_wrap=True)
+        self._console.file.flush()
 
 
-@asynccontextmanager
-async def _screen(plain: bool) -> AsyncIterator[Callable[[RenderableType], None]]:
-    if plain:
-        yield _console.print
-        return
-    with Live(console=_console, auto_refresh=False) as live:
-        yield lambda table: live.update(table, refresh=True)
+def _client(url: str, timeout: float) -> httpx.AsyncClient:
+    return httpx.AsyncClient(base_url=url, timeout=timeout, trust_env=False)
 
 
-async def _until_ready(data: str) -> None:
-    async with httpx.AsyncClient(trust_env=False) as client:
-        for _ in range(100):
-            if (await client.get(f"{data}/ready")).status_code == 200:
-                return
-            await asyncio.sleep(0.1)
-    raise ProcessDied("the gateway found no engine ready in 10 s")
-
-
-async def _pause(over: asyncio.Event, seconds: float) -> None:
+async def _until_ready(users: httpx.AsyncClient) -> None:
     try:
-        async with asyncio.timeout(seconds):
-            await over.wait()
+        async with asyncio.timeout(_READY_SECONDS):
+            while (await users.get("/ready")).status_code != 200:
+                await asyncio.sleep(0.05)
     except TimeoutError:
-        return
+        raise ProcessDied(f"the gateway found no engine ready in {_READY_SECONDS:g} s") from None
 
 
-async def _cancel(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+async def _until_first(*works: Coroutine[Any, Any, object]) -> None:
+    """Run until one of several is done, and raise what it raised; the others are cancelled and waited for."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        task.result()

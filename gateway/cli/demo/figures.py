@@ -1,17 +1,20 @@
 """What the gateway has measured, read from its metrics as any Prometheus would."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import TypeVar
 
 from prometheus_client.parser import text_string_to_metric_families
 
 _BAD = frozenset(("no_backend", "backend_error", "timeout", "truncated", "internal", "shed"))
 Labels = tuple[tuple[str, str], ...]
+Buckets = Mapping[float, float]
+_Key = TypeVar("_Key")
 
 
 @dataclass(frozen=True, slots=True)
-class BackendFigures:
-    """One engine: its state, requests in flight, attempts so far."""
+class BackendReading:
+    """One engine at one moment; `attempts` since the gateway began."""
 
     name: str
     pool: str
@@ -21,53 +24,127 @@ class BackendFigures:
 
 
 @dataclass(frozen=True, slots=True)
+class Reading:
+    """One scrape, `at` seconds on the monotonic clock. All but states and in flight are counts since it began."""
+
+    at: float
+    outcomes: Mapping[str, float]
+    ttft: Mapping[str, Buckets]
+    itl: Buckets
+    in_flight: int
+    backends: tuple[BackendReading, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BackendFigures:
+    """One engine over a while: attempts a second, its share of all (0 to 1), its pool's TTFT in seconds."""
+
+    name: str
+    pool: str
+    state: str
+    in_flight: int
+    rate: float
+    share: float | None
+    pool_ttft_p50: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Figures:
-    """Counts so far, quantiles in seconds (None before there are any), availability from 0 to 1."""
+    """All over `seconds`: requests settled and a second, quantiles in seconds, availability from 0 to 1.
 
-    requests: int = 0
-    availability: float | None = None
-    in_flight: int = 0
-    ttft_p50: float | None = None
-    ttft_p99: float | None = None
-    itl_p99: float | None = None
-    backends: tuple[BackendFigures, ...] = field(default=())
+    None stands for what there is not: quantiles of nothing, availability without requests.
+    """
+
+    seconds: float
+    requests: int
+    rate: float
+    availability: float | None
+    in_flight: int
+    ttft_p50: float | None
+    ttft_p99: float | None
+    itl_p99: float | None
+    backends: tuple[BackendFigures, ...]
 
 
-def read(text: str) -> Figures:
-    """Return the figures in an exposition of the gateway's metrics."""
+def read(text: str, at: float) -> Reading:
+    """Return what an exposition of the gateway's metrics says; raises ValueError when it is none."""
     samples: dict[str, dict[Labels, float]] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             samples.setdefault(sample.name, {})[tuple(sorted(sample.labels.items()))] = sample.value
-    outcomes = _sum_by(samples.get("tidegate_requests_total", {}), "outcome")
-    bad = sum(count for outcome, count in outcomes.items() if outcome in _BAD)
-    judged = outcomes.get("ok", 0.0) + bad
-    ttft = _buckets(samples.get("tidegate_time_to_first_token_seconds_bucket", {}))
-    itl = _buckets(samples.get("tidegate_inter_token_latency_seconds_bucket", {}))
-    return Figures(
-        requests=int(sum(outcomes.values())),
-        availability=1 - bad / judged if judged else None,
-        in_flight=int(sum(samples.get("tidegate_backend_in_flight", {}).values())),
-        ttft_p50=quantile(ttft, 0.5),
-        ttft_p99=quantile(ttft, 0.99),
-        itl_p99=quantile(itl, 0.99),
+    ttft = samples.get("tidegate_time_to_first_token_seconds_bucket", {})
+    return Reading(
+        at=at,
+        outcomes=_sum_by(samples.get("tidegate_requests_total", {}), "outcome"),
+        ttft={
+            pool: _buckets({labels: count for labels, count in ttft.items() if ("pool", pool) in labels})
+            for pool in _sum_by(ttft, "pool")
+        },
+        itl=_buckets(samples.get("tidegate_inter_token_latency_seconds_bucket", {})),
+        in_flight=int(samples.get("tidegate_in_flight", {}).get((), 0.0)),
         backends=_backends(samples),
     )
 
 
-def quantile(buckets: Mapping[float, float], q: float) -> float | None:
+def compare(now: Reading, before: Reading) -> Figures:
+    """Return the figures of the time between two readings."""
+    seconds = now.at - before.at
+    outcomes = _less(now.outcomes, before.outcomes)
+    requests, bad = sum(outcomes.values()), sum(outcomes.get(outcome, 0.0) for outcome in _BAD)
+    judged = outcomes.get("ok", 0.0) + bad
+    pools = {pool: _less(buckets, before.ttft.get(pool, {})) for pool, buckets in now.ttft.items()}
+    ttft: dict[float, float] = {}
+    for buckets in pools.values():
+        for bound, count in buckets.items():
+            ttft[bound] = ttft.get(bound, 0.0) + count
+    earlier = {backend.name: backend.attempts for backend in before.backends}
+    attempts = {backend.name: backend.attempts - earlier.get(backend.name, 0) for backend in now.backends}
+    everything = sum(attempts.values())
+    return Figures(
+        seconds=seconds,
+        requests=int(requests),
+        rate=_rate(requests, seconds),
+        availability=1 - bad / judged if judged else None,
+        in_flight=now.in_flight,
+        ttft_p50=quantile(ttft, 0.5),
+        ttft_p99=quantile(ttft, 0.99),
+        itl_p99=quantile(_less(now.itl, before.itl), 0.99),
+        backends=tuple(
+            BackendFigures(
+                name=backend.name,
+                pool=backend.pool,
+                state=backend.state,
+                in_flight=backend.in_flight,
+                rate=_rate(attempts[backend.name], seconds),
+                share=attempts[backend.name] / everything if everything else None,
+                pool_ttft_p50=quantile(pools.get(backend.pool, {}), 0.5),
+            )
+            for backend in now.backends
+        ),
+    )
+
+
+def quantile(buckets: Buckets, q: float) -> float | None:
     """Return the q-quantile by linear interpolation within its bucket, as PromQL's histogram_quantile does."""
     total = max(buckets.values(), default=0.0)
     if not total:
         return None
     rank, below, lower = q * total, 0.0, 0.0
     for bound, count in sorted(buckets.items()):
-        if count >= rank:
+        if count >= rank and count > below:
             if bound == float("inf"):
                 return lower
-            return lower + (bound - lower) * (rank - below) / max(count - below, 1e-9)
+            return lower + (bound - lower) * (rank - below) / (count - below)
         below, lower = count, bound
     return lower
+
+
+def _rate(count: float, seconds: float) -> float:
+    return count / seconds if seconds > 0 else 0.0
+
+
+def _less(now: Mapping[_Key, float], before: Mapping[_Key, float]) -> dict[_Key, float]:
+    return {key: count - before.get(key, 0.0) for key, count in now.items()}
 
 
 def _buckets(samples: Mapping[Labels, float]) -> dict[float, float]:
@@ -82,7 +159,7 @@ def _sum_by(samples: Mapping[Labels, float], label: str) -> dict[str, float]:
     return totals
 
 
-def _backends(samples: Mapping[str, Mapping[Labels, float]]) -> tuple[BackendFigures, ...]:
+def _backends(samples: Mapping[str, Mapping[Labels, float]]) -> tuple[BackendReading, ...]:
     attempts = _sum_by(samples.get("tidegate_attempts_total", {}), "backend")
     states = {
         dict(labels)["backend"]: dict(labels)["state"]
@@ -90,7 +167,7 @@ def _backends(samples: Mapping[str, Mapping[Labels, float]]) -> tuple[BackendFig
         if value
     }
     return tuple(
-        BackendFigures(
+        BackendReading(
             name=dict(labels)["backend"],
             pool=dict(labels)["pool"],
             state=states.get(dict(labels)["backend"], "unknown"),

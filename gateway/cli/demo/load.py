@@ -1,4 +1,4 @@
-"""The demo's load: gentle, mixed, seeded, and only to this machine."""
+"""The demo's load: gentle, mixed, seeded."""
 
 import asyncio
 import contextlib
@@ -8,52 +8,56 @@ from typing import Any
 import httpx
 
 MODEL = "demo-chat"
-_WORDS = ("the", "tide", "comes", "in", "over", "the", "harbour", "wall", "and", "the", "boats", "rise", "with", "it")
-_MAX_AT_ONCE = 64
+MOST_AT_ONCE = 64
+"""Requests in progress beyond which none is sent, whatever the rate."""
+
+_WORDS = "the tide comes in over the harbour wall and the boats rise with it as they always have".split()
 
 
 class Load:
-    """Asks about `rate` times a second until cancelled; what is asked is drawn from `rng`."""
+    """Asks about `rate` times a second through `client`; what is asked, and when, is drawn from `rng`."""
 
-    def __init__(self, url: str, rate: float, rng: Random) -> None:
-        self._url = url
+    def __init__(self, client: httpx.AsyncClient, rate: float, rng: Random) -> None:
+        self._client = client
         self._rate = rate
         self._rng = rng
         self._asking: set[asyncio.Task[None]] = set()
 
-    async def run(self) -> None:
-        """Ask, with arrivals as independent clients make them."""
-        async with httpx.AsyncClient(base_url=self._url, timeout=60.0, trust_env=False) as client:
-            try:
-                while True:
-                    await asyncio.sleep(self._rng.expovariate(self._rate))
-                    if len(self._asking) < _MAX_AT_ONCE:
-                        task = asyncio.create_task(self._ask(client))
-                        self._asking.add(task)
-                        task.add_done_callback(self._asking.discard)
-            finally:
-                for task in self._asking:
-                    task.cancel()
-                await asyncio.gather(*self._asking, return_exceptions=True)
+    def __repr__(self) -> str:
+        return f"<Load {self._rate:g}/s {len(self._asking)} in flight>"
 
-    async def _ask(self, client: httpx.AsyncClient) -> None:
-        path, body = self._request()
+    async def run(self) -> None:
+        """Ask until cancelled, with arrivals as independent clients make them (a Poisson process)."""
+        loop = asyncio.get_running_loop()
+        due = loop.time()
+        try:
+            while True:
+                due += self._rng.expovariate(self._rate)
+                await asyncio.sleep(due - loop.time())
+                if len(self._asking) < MOST_AT_ONCE:
+                    task = asyncio.create_task(self._ask(*draw(self._rng)))
+                    self._asking.add(task)
+                    task.add_done_callback(self._asking.discard)
+        finally:
+            for task in self._asking:
+                task.cancel()
+            await asyncio.gather(*self._asking, return_exceptions=True)
+
+    async def _ask(self, path: str, body: dict[str, Any]) -> None:
         # An error shows in the table: the gateway counts it.
         with contextlib.suppress(httpx.HTTPError):
-            async with client.stream("POST", path, json=body) as answer:
+            async with self._client.stream("POST", path, json=body) as answer:
                 async for _ in answer.aiter_raw():
                     pass
 
-    def _request(self) -> tuple[str, dict[str, Any]]:
-        kind = self._rng.random()
-        text = " ".join(self._rng.choices(_WORDS, k=self._rng.choice((20, 60, 200))))
-        tokens = self._rng.choice((8, 16, 32, 64))
-        if kind < 0.8:
-            messages = [{"role": "user", "content": text}]
-            return "/v1/chat/completions", {"model": MODEL, "messages": messages, "stream": True, "max_tokens": tokens}
-        if kind < 0.9:
-            messages = [{"role": "user", "content": text}]
-            return "/v1/chat/completions", {"model": MODEL, "messages": messages, "max_tokens": tokens}
-        if kind < 0.95:
-            return "/v1/completions", {"model": MODEL, "prompt": text, "stream": True, "max_tokens": tokens}
+
+def draw(rng: Random) -> tuple[str, dict[str, Any]]:
+    """Return the path and body of one request: 80 % streamed chat, the rest whole chat, completions, embeddings."""
+    kind = rng.random()
+    text = " ".join(rng.choices(_WORDS, k=rng.choice((20, 60, 200))))
+    if kind < 0.05:
         return "/v1/embeddings", {"model": MODEL, "input": text}
+    body = {"model": MODEL, "max_tokens": rng.choice((8, 16, 32, 64)), "stream": kind >= 0.15}
+    if kind < 0.1:
+        return "/v1/completions", {**body, "prompt": text, "stream": True}
+    return "/v1/chat/completions", {**body, "messages": [{"role": "user", "content": text}]}

@@ -2,94 +2,104 @@
 
 import asyncio
 import contextlib
-import ctypes
+import os
 import signal
 import sys
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
-_PR_SET_PDEATHSIG = 1
 _START_SECONDS = 20.0
 _STOP_SECONDS = 5.0
-_LAST_WORDS = 20
+_LAST_WORDS = 10
 
 
 class ProcessDied(RuntimeError):
     """A process of the demo ended, or never came up; the message has its last words."""
 
 
-def _die_with_parent() -> None:
-    """Ask the kernel to end this child when its parent ends, even by SIGKILL; Linux only."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-@dataclass
 class Child:
-    """A running process and the last lines that it wrote to standard error."""
+    """A running process and the last lines that it wrote."""
 
-    name: str
-    process: asyncio.subprocess.Process
-    words: list[str] = field(default_factory=list)
-    readers: list[asyncio.Task[None]] = field(default_factory=list)
+    def __init__(self, name: str, process: asyncio.subprocess.Process) -> None:
+        self.name = name
+        self.pid = process.pid
+        self._process = process
+        self._words: deque[str] = deque(maxlen=_LAST_WORDS)
+        self._reader: asyncio.Task[None] | None = None
 
-    @property
-    def alive(self) -> bool:
-        """Whether it still runs."""
-        return self.process.returncode is None
+    def __repr__(self) -> str:
+        return f"<Child {self.name} pid {self.pid} {_ending(self._process.returncode)}>"
 
-    def died(self) -> ProcessDied:
-        """Return the error that tells its end."""
-        return ProcessDied(f"{self.name} ended with status {self.process.returncode}:\n" + "\n".join(self.words))
-
-    async def line_with(self, stream: asyncio.StreamReader, text: str) -> str:
-        """Return the first line with `text`; raises ProcessDied when none comes in time."""
+    async def line_with(self, text: str, *, seconds: float = _START_SECONDS) -> str:
+        """Return the first line with `text`, to be asked for once; raises ProcessDied when none comes in time."""
         try:
-            async with asyncio.timeout(_START_SECONDS):
-                while line := (await stream.readline()).decode(errors="replace"):
-                    self._remember(line)
+            async with asyncio.timeout(seconds):
+                while line := await self._line():
                     if text in line:
-                        self.readers.append(asyncio.create_task(self._drain(stream)))
+                        self._reader = asyncio.create_task(self._read_on())
                         return line
         except TimeoutError:
-            raise ProcessDied(f"{self.name} did not come up in {_START_SECONDS:g} s") from None
-        await self.process.wait()
-        raise self.died()
+            raise self._died(f"did not come up in {seconds:g} s") from None
+        raise self._died(_ending(await self._process.wait()))
 
-    async def stop(self) -> None:
-        """End it: politely, then not."""
-        if self.alive:
-            with contextlib.suppress(ProcessLookupError):
-                self.process.terminate()
-            try:
-                async with asyncio.timeout(_STOP_SECONDS):
-                    await self.process.wait()
-            except TimeoutError:
-                self.process.kill()
-                await self.process.wait()
-        for reader in self.readers:
-            reader.cancel()
-        await asyncio.gather(*self.readers, return_exceptions=True)
+    async def watch(self) -> None:
+        """Wait for it to end, which it should not; raises ProcessDied."""
+        status = await self._process.wait()
+        if self._reader is not None:
+            await self._reader
+        raise self._died(_ending(status))
 
-    async def _drain(self, stream: asyncio.StreamReader) -> None:
-        while line := await stream.readline():
-            self._remember(line.decode(errors="replace"))
+    async def stop(self, *, grace: float = _STOP_SECONDS) -> None:
+        """End it: politely, then after `grace` seconds not."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.terminate()
+        try:
+            async with asyncio.timeout(grace):
+                await self._process.wait()
+        except TimeoutError:
+            self._process.kill()
+            await self._process.wait()
+        if self._reader is not None:
+            self._reader.cancel()
+            await asyncio.gather(self._reader, return_exceptions=True)
+        if self._process.stdin is not None:
+            self._process.stdin.close()
 
-    def _remember(self, line: str) -> None:
-        self.words.append(line.rstrip())
-        del self.words[:-_LAST_WORDS]
+    async def _line(self) -> str:
+        if self._process.stdout is None:
+            return ""
+        line = (await self._process.stdout.readline()).decode(errors="replace")
+        if line:
+            self._words.append(line.rstrip())
+        return line
+
+    async def _read_on(self) -> None:
+        # A pipe that nobody reads would fill, and stop the process at its next word.
+        while await self._line():
+            pass
+
+    def _died(self, how: str) -> ProcessDied:
+        return ProcessDied("\n  ".join((f"{self.name} (pid {self.pid}) {how}", *self._words)))
 
 
-async def spawn(name: str, arguments: Sequence[str], *, stdout: int = asyncio.subprocess.DEVNULL) -> Child:
-    """Start `python -m ARGUMENTS`, in a session of its own so that Ctrl-C reaches the demo alone."""
+async def spawn(name: str, arguments: Sequence[str]) -> Child:
+    """Start `python -m ARGUMENTS`, in a session of its own so that Ctrl-C reaches the demo alone.
+
+    It sees none of the environment's `TIDEGATE_*`: the demo must not listen elsewhere because a service does.
+    """
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        "-m",
-        *arguments,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=stdout,
-        stderr=asyncio.subprocess.PIPE,
+        *("-m", "gateway.cli.demo.tied", *arguments),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        env={name: value for name, value in os.environ.items() if not name.startswith("TIDEGATE_")},
         start_new_session=True,
-        preexec_fn=_die_with_parent,
     )
     return Child(name, process)
+
+
+def _ending(status: int | None) -> str:
+    if status is None:
+        return "runs"
+    return f"ended with status {status}" if status >= 0 else f"was ended by {signal.Signals(-status).name}"

@@ -1,55 +1,80 @@
-"""The demo's table."""
+"""What the demo prints: what to try, and the figures as tables or as a line."""
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from gateway.cli.demo.figures import Figures
+from gateway.cli.demo.figures import BackendFigures, Figures
+from gateway.cli.demo.load import MODEL
 
 
 def welcome(data: str, admin: str) -> str:
     """Return what to try, to be copied from the terminal."""
-    return f"""
-  OpenAI clients    base_url={data}/v1   model=demo-chat (or gpt-4o-mini)
-  metrics, status   {admin}/metrics   {admin}/admin/status
+    return f"""\
+OpenAI clients   {data}/v1   model {MODEL}, or gpt-4o-mini
+Admin            {admin}/metrics   {admin}/admin/status
 
-  curl -N {data}/v1/chat/completions -H 'content-type: application/json' \\
-    -d '{{"model": "demo-chat", "stream": true, "messages": [{{"role": "user", "content": "Hello"}}]}}'
+curl -N {data}/v1/chat/completions -H 'content-type: application/json' \\
+  -d '{{"model": "{MODEL}", "stream": true, "messages": [{{"role": "user", "content": "Hello"}}]}}'
+
+from openai import OpenAI
+client = OpenAI(base_url="{data}/v1", api_key="unused")
+print(client.chat.completions.create(model="{MODEL}", messages=[{{"role": "user", "content": "Hello"}}]))
 """
 
 
-def picture(now: Figures, before: Figures, seconds: float) -> RenderableType:
-    """Return the table; rates are over the `seconds` between the two readings."""
-    totals = Table(title="as users live it", title_justify="left", expand=False)
-    for name in ("requests/s", "TTFT p50", "TTFT p99", "ITL p99", "availability", "in flight", "requests"):
-        totals.add_column(name, justify="right")
-    totals.add_row(
-        f"{(now.requests - before.requests) / max(seconds, 1e-9):.1f}",
-        _milliseconds(now.ttft_p50),
-        _milliseconds(now.ttft_p99),
-        _milliseconds(now.itl_p99),
-        "-" if now.availability is None else f"{now.availability:.3%}",
-        str(now.in_flight),
-        str(now.requests),
+def tables(figures: Figures, title: str) -> RenderableType:
+    """Return the figures as two tables, what users live through and each backend, at most 80 columns wide."""
+    whole = _table("requests", "requests/s", "TTFT p50", "TTFT p99", "ITL p99", "availability", "in flight")
+    whole.add_row(
+        str(figures.requests),
+        f"{figures.rate:.1f}",
+        _milliseconds(figures.ttft_p50),
+        _milliseconds(figures.ttft_p99),
+        _milliseconds(figures.itl_p99),
+        _percent(figures.availability, digits=2),
+        str(figures.in_flight),
     )
-    engines = Table(title="by backend", title_justify="left", expand=False)
-    engines.add_column("backend")
-    engines.add_column("state")
-    for name in ("requests/s", "share", "in flight", "requests"):
-        engines.add_column(name, justify="right")
-    earlier = {each.name: each.attempts for each in before.backends}
-    everything = sum(each.attempts for each in now.backends) or 1
-    for each in now.backends:
+    engines = _table("backend", "pool", "state", "in flight", "req/s", "share", "pool's TTFT p50", words=3)
+    for backend in figures.backends:
         engines.add_row(
-            each.name,
-            Text(each.state, style="green" if each.state == "ready" else "red"),
-            f"{(each.attempts - earlier.get(each.name, 0)) / max(seconds, 1e-9):.1f}",
-            f"{each.attempts / everything:.0%}",
-            str(each.in_flight),
-            str(each.attempts),
+            backend.name.partition("/")[2],
+            backend.pool,
+            Text(backend.state, style="green" if backend.state == "ready" else "red"),
+            str(backend.in_flight),
+            f"{backend.rate:.1f}",
+            _percent(backend.share, digits=0),
+            _milliseconds(backend.pool_ttft_p50),
         )
-    return Group(totals, engines)
+    return Group(Text(title, style="bold"), whole, engines)
+
+
+def line(figures: Figures, elapsed: float) -> str:
+    """Return the figures as one line, `elapsed` seconds after the beginning."""
+    ttft = f"TTFT p50 {_milliseconds(figures.ttft_p50)} p99 {_milliseconds(figures.ttft_p99)}"
+    shares = "  ".join(map(_share, figures.backends))
+    return (
+        f"{elapsed:4.0f} s  {figures.rate:.1f} req/s  {ttft}  ITL p99 {_milliseconds(figures.itl_p99)}"
+        f"  availability {_percent(figures.availability, digits=2)}  in flight {figures.in_flight}  {shares}"
+    )
+
+
+def _share(backend: BackendFigures) -> str:
+    return f"{backend.name} {_percent(backend.share, digits=0)}"
+
+
+def _table(*columns: str, words: int = 0) -> Table:
+    """Return a table whose first `words` columns are words, and the others numbers."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index < words else "right", no_wrap=True)
+    return table
 
 
 def _milliseconds(seconds: float | None) -> str:
     return "-" if seconds is None else f"{seconds * 1000:.0f} ms"
+
+
+def _percent(ratio: float | None, *, digits: int) -> str:
+    return "-" if ratio is None else f"{100 * ratio:.{digits}f} %"

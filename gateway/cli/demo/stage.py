@@ -1,0 +1,82 @@
+"""What the demo runs: engines, the route file that names them, and the gateway in front."""
+
+import json
+import re
+import socket
+import tempfile
+from contextlib import AsyncExitStack, ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.cli.demo.load import MODEL
+from gateway.cli.demo.processes import Child, spawn
+
+_HOST = "127.0.0.1"
+_POOLS = {"gpu": 2, "cpu": 1}
+"""Engines by profile; each profile has a pool of its name."""
+
+_DRAIN_SECONDS = "1"
+_URL = re.compile(r"http://[0-9.]+:\d+")
+
+
+class PortTaken(RuntimeError):
+    """A port that was asked for cannot be had; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Where the gateway listens, as URLs, and every process there is."""
+
+    data: str
+    admin: str
+    children: tuple[Child, ...]
+
+
+def claim(port: int, admin_port: int) -> None:
+    """Raise PortTaken when one of the ports cannot be listened on; 0 always can."""
+    with ExitStack() as stack:
+        for option, number in (("--port", port), ("--admin-port", admin_port)):
+            try:
+                stack.enter_context(socket.create_server((_HOST, number)))
+            except OSError as error:
+                raise PortTaken(
+                    f"the gateway cannot listen on {_HOST}:{number}: {error.strerror}.\n"
+                    f"  Leave {option} out for a free port, or end what listens there (`ss -ltnp sport = :{number}`)."
+                ) from None
+
+
+async def build(stack: AsyncExitStack, *, port: int, admin_port: int, seed: int) -> Stage:
+    """Start everything, to be ended by `stack`; raises ProcessDied."""
+    engines: dict[str, list[Child]] = {}
+    for profile, count in _POOLS.items():
+        for index in range(count):
+            number = seed + sum(map(len, engines.values()))
+            options = ("--port", "0", "--profile", profile, "--model", MODEL, "--seed", str(number))
+            engine = await _start(stack, f"engine {profile}-{index}", "gateway.sim", *options)
+            engines.setdefault(profile, []).append(engine)
+    urls = {
+        profile: [_URL.findall(await engine.line_with("listening on"))[0] for engine in pool]
+        for profile, pool in engines.items()
+    }
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tidegate-demo-")))
+    routes = folder / "routes.json"
+    routes.write_text(json.dumps(_routes(urls), indent=2))
+    listeners = ("--host", _HOST, "--port", str(port), "--admin-host", _HOST, "--admin-port", str(admin_port))
+    quiet = ("--no-access-log", "--log-level", "warning", "--drain-timeout", _DRAIN_SECONDS)
+    gateway = await _start(stack, "the gateway", "gateway.cli", "serve", str(routes), *listeners, *quiet)
+    data, admin = _URL.findall(await gateway.line_with("tidegate serves"))
+    return Stage(data, admin, (*(engine for pool in engines.values() for engine in pool), gateway))
+
+
+async def _start(stack: AsyncExitStack, name: str, *arguments: str) -> Child:
+    child = await spawn(name, arguments)
+    stack.push_async_callback(child.stop)
+    return child
+
+
+def _routes(urls: dict[str, list[str]]) -> dict[str, object]:
+    version = {"pools": list(urls), "served_model": MODEL}
+    return {
+        "pools": {name: {"accelerator": name, "backends": backends} for name, backends in urls.items()},
+        "models": {MODEL: {"aliases": ["gpt-4o-mini"], "versions": {"v1": version}}},
+    }

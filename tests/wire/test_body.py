@@ -1,0 +1,185 @@
+"""Reading and splicing request bodies."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.errors import GatewayError, InvalidJson, InvalidRequest, UnsupportedMediaType
+from gateway.wire.body import MAX_DEPTH, read_json
+from gateway.wire.multipart import read_multipart
+
+scalars = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=20)
+values = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4)
+)
+names = st.text(max_size=10).filter(lambda name: name not in {"model", "stream", "stream_options", "n"})
+
+
+@st.composite
+def bodies(draw: st.DrawFn) -> tuple[dict[str, Any], bytes]:
+    """A request and one way of writing it: any order of keys, any spacing, any escaping."""
+    entries = list(draw(st.dictionaries(names, values, max_size=5)).items())
+    entries.append(("model", draw(st.text(max_size=12))))
+    entries.append(("messages", [{"content": draw(st.sampled_from(['"model":"x"', '\\"model\\"', "model", "}{"]))}]))
+    if draw(st.booleans()):
+        entries.append(("stream", draw(st.booleans())))
+    if draw(st.booleans()):
+        options = st.none() | st.fixed_dictionaries({}, optional={"include_usage": st.booleans(), "x": st.integers()})
+        entries.append(("stream_options", draw(options)))
+    entries = draw(st.permutations(entries))
+    space, ascii_only = draw(st.sampled_from(["", " ", "\n\t"])), draw(st.booleans())
+    pairs = (
+        f"{space}{json.dumps(key, ensure_ascii=ascii_only)}{space}:{space}{json.dumps(value, ensure_ascii=ascii_only)}"
+        for key, value in entries
+    )
+    text = "{" + f"{space},".join(pairs) + space + "}" + space
+    return dict(entries), text.encode(errors="surrogatepass")
+
+
+def sound(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+@settings(max_examples=400, deadline=None)
+@given(bodies(), st.text(max_size=20), st.booleans())
+def test_a_body_is_read_and_rewritten_as_json_would_be(
+    made: tuple[dict[str, Any], bytes], to: str, usage: bool
+) -> None:
+    value, raw = made
+    if not sound(raw) or not sound(to.encode(errors="surrogatepass")):
+        return
+    body = read_json(raw)
+    assert (body.model, body.stream) == (value["model"], value.get("stream") is True)
+    out = body.rewritten(json.dumps(to).encode(), add_usage=usage and body.stream)
+    expected = {**value, "model": to}
+    if usage and body.stream:
+        expected["stream_options"] = {**(value.get("stream_options") or {}), "include_usage": True}
+        asked = (value.get("stream_options") or {}).get("include_usage") is True
+        assert body.usage_added is not asked
+    assert json.loads(out) == expected
+    start, end = body.model_span
+    assert out[:start] == raw[:start] if not usage else True
+    assert json.loads(raw[start:end]) == value["model"]
+
+
+@given(bodies())
+def test_without_a_change_the_very_bytes_go_on(made: tuple[dict[str, Any], bytes]) -> None:
+    raw = made[1]
+    if sound(raw):
+        assert read_json(raw).rewritten(None, add_usage=False) is raw
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"model":"a","model":"b"}',
+        b'{"model":"a","x":1,"model":"a"}',
+        b'{"model":"a","mod\\u0065l":"b"}',
+        b'{"model":"a","stream":true,"stream":false}',
+        b'{"model":"a","pad":"' + b"x" * 50 + b'","model":"' + b"b" * 20 + b'"}',
+        b'{"model":"aa","pad":",\\"model2\\":1","model":"aaaaaaaaaaaaaa"}',
+    ],
+)
+def test_a_key_twice_is_refused(raw: bytes) -> None:
+    with pytest.raises(InvalidRequest, match="twice"):
+        read_json(raw)
+
+
+@pytest.mark.parametrize("opening", [b"[", b'{"a":'])
+def test_nesting_has_a_bound(opening: bytes) -> None:
+    closing = b"]" if opening == b"[" else b"}"
+
+    def nested(depth: int) -> bytes:
+        return b'{"model":"m","x":' + opening * (depth - 1) + b"1" + closing * (depth - 1) + b"}"
+
+    assert read_json(nested(MAX_DEPTH)).model == "m"
+    with pytest.raises(InvalidRequest, match="deeper"):
+        read_json(nested(MAX_DEPTH + 1))
+    with pytest.raises(GatewayError):
+        read_json(b'{"model":"m","x":' + opening * 100_000)
+
+
+def test_brackets_in_text_are_not_nesting() -> None:
+    text = '[[[{{{"\\' * 50
+    assert read_json(json.dumps({"model": "m", "messages": text}).encode()).model == "m"
+    assert read_json(json.dumps({"model": "m", "x": [[]] * 500}).encode()).model == "m"
+
+
+@pytest.mark.parametrize(
+    "raw", [b"", b"{", b'{"model":}', b"nope", b'{"model":"a"} x', b'{"a":NaN,"model":"m"}', b"\xff"]
+)
+def test_what_is_not_json_is_told_so(raw: bytes) -> None:
+    with pytest.raises(InvalidJson):
+        read_json(raw)
+
+
+@pytest.mark.parametrize("raw", [b"[]", b"1", b'"x"', b"null", b"{}", b'{"x":1}', b'{"model":1}', b'{"model":null}'])
+def test_json_that_is_no_request_is_told_so(raw: bytes) -> None:
+    with pytest.raises(InvalidRequest):
+        read_json(raw)
+
+
+@pytest.mark.parametrize(("n", "choices"), [("2", 2), ("0", 1), ("-3", 1), ('"x"', 1), ("null", 1)])
+def test_choices(n: str, choices: int) -> None:
+    assert read_json(f'{{"model":"m","n":{n}}}'.encode()).choices == choices
+
+
+def test_continuous_usage_is_not_switched_on_by_our_asking() -> None:
+    body = read_json(b'{"model":"m","stream":true,"stream_options":{"continuous_usage_stats":true}}')
+    assert json.loads(body.rewritten(None, add_usage=True))["stream_options"] == {"include_usage": True}
+
+
+def test_nonsense_in_stream_options_is_left_to_the_engine() -> None:
+    raw = b'{"model":"m","stream":true,"stream_options":"yes"}'
+    body = read_json(raw)
+    assert body.rewritten(None, add_usage=True) == raw
+    assert not body.usage_added
+
+
+def form(*parts: tuple[str, bytes], boundary: str = "b0", end: bool = True) -> bytes:
+    out = b"".join(
+        f"--{boundary}\r\ncontent-disposition: form-data; {head}\r\n\r\n".encode() + value + b"\r\n"
+        for head, value in parts
+    )
+    return out + (f"--{boundary}--\r\n".encode() if end else b"")
+
+
+TYPE = b"multipart/form-data; boundary=b0"
+MODEL = ('name="model"', b"whisper")
+FILE = ('name="file"; filename="model"', b"RIFF\r\n--b1\r\nname=model\x00\xff")
+
+
+@pytest.mark.parametrize("parts", [(MODEL, FILE), (FILE, MODEL), (FILE, ('name="stream"', b"true"), MODEL)])
+def test_a_forms_model_is_found_and_spliced(parts: tuple[tuple[str, bytes], ...]) -> None:
+    raw = form(*parts)
+    body = read_multipart(raw, TYPE)
+    assert (body.model, body.stream) == ("whisper", len(parts) == 3)
+    assert body.rewritten(b"openai/whisper-large", add_usage=False) == raw.replace(b"whisper", b"openai/whisper-large")
+
+
+@pytest.mark.parametrize(
+    ("raw", "kind", "error"),
+    [
+        (form(FILE), TYPE, "`model` is missing"),
+        (form(MODEL, MODEL), TYPE, "twice"),
+        (form(MODEL, end=False), TYPE, "ends before"),
+        (b"junk", TYPE, "cannot be read|ends before"),
+        (form(('name="model"', b"\xff")), TYPE, "UTF-8"),
+    ],
+)
+def test_broken_forms(raw: bytes, kind: bytes, error: str) -> None:
+    with pytest.raises(InvalidRequest, match=error):
+        read_multipart(raw, kind)
+
+
+@pytest.mark.parametrize("kind", [b"application/json", b"multipart/form-data", b""])
+def test_what_is_no_form(kind: bytes) -> None:
+    with pytest.raises(UnsupportedMediaType):
+        read_multipart(form(MODEL), kind)
