@@ -113,8 +113,8 @@ class Client(asyncio.Protocol):
         """Join the listener's connections; the head has ten seconds to come."""
         self.transport = cast(asyncio.Transport, transport)
         if len(self._connections) >= self._limits.connections:
-            self.transport.write(_TOO_MANY)
-            self.transport.close()
+            self._phase = Phase.LINGER
+            asyncio.get_running_loop().call_soon(self._turn_away)  # uvloop cannot close what it is still opening
             return
         self._connections.add(self)
         self._deadline = self._clock() + self._limits.head_seconds
@@ -299,6 +299,11 @@ class Client(asyncio.Protocol):
             self.transport.close()
 
     # Inside
+
+    def _turn_away(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(_TOO_MANY)
+            self.transport.close()
 
     def _serve(self, request: Request) -> None:
         self.busy = True

@@ -6,25 +6,21 @@ from pathlib import Path
 import pytest
 
 from gateway.exchange import AttemptEnd, Outcome
-from tests.e2e.harness import (
+from tests.e2e.fakes import (
     DONE,
     JSON_ANSWER,
     LAST_CHUNK,
     ROLE,
     STREAM_HEAD,
     Call,
-    ask,
     backends,
-    chat,
     chunked,
-    connect,
     event,
-    gateway,
     good,
-    post,
-    routes,
     whole,
 )
+from tests.e2e.harness import ask, chat, eventually, gateway, post, routes
+from tests.e2e.raw_client import connect
 
 pytestmark = pytest.mark.anyio
 ERROR = b'{"error":{"message":"boom","type":"InternalServerError","param":null,"code":500}}'
@@ -250,8 +246,6 @@ async def test_nobody_listening_is_503_with_retry_after(tmp_path: Path) -> None:
 async def test_a_dead_engine_is_left_out_while_its_probe_fails(tmp_path: Path) -> None:
     async with backends(good, good) as (dead, healthy), gateway(tmp_path, routes(dead.url, healthy.url)) as running:
         dead.health = b"503 Service Unavailable"
-        from tests.e2e.harness import eventually
-
         await eventually(lambda: running.backend(0).readiness.state == "not_ready")
         for _ in range(20):
             assert (await ask(running.port, chat(stream=False))).status == 200

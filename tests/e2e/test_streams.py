@@ -8,27 +8,21 @@ import pytest
 
 from gateway.exchange import AttemptEnd, Outcome
 from gateway.wire.guard import Limits
-from tests.e2e.harness import (
+from tests.e2e.fakes import (
     DONE,
     LAST_CHUNK,
     ROLE,
     STREAM_HEAD,
     USAGE,
-    Answer,
     Call,
     Script,
-    ask,
     backends,
-    chat,
     chunked,
-    connect,
     event,
-    eventually,
-    gateway,
     good_stream,
-    post,
-    routes,
 )
+from tests.e2e.harness import ask, chat, eventually, gateway, post, routes
+from tests.e2e.raw_client import Answer, connect
 
 pytestmark = pytest.mark.anyio
 BEGINNING = chunked(ROLE, event("a"), event("b"))

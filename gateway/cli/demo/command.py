@@ -1,10 +1,10 @@
 """The command: starts everything, shows it, ends everything."""
 
 import asyncio
+import contextlib
 import signal
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import AsyncExitStack, contextmanager
 from random import Random
 from typing import Annotated, Any
 
@@ -22,6 +22,7 @@ from gateway.cli.demo.table import line, tables, welcome
 _READ_EVERY = 0.5
 _LINE_EVERY = 5.0
 _LOOK_BACK = 30.0
+_READY_EVERY = 0.05
 _READY_SECONDS = 10.0
 _ANSWER_SECONDS = 60.0
 
@@ -77,7 +78,7 @@ class Act:
             raise NothingServed(f"no request was answered in {whole.seconds:.0f} s; a higher --rate may help")
 
     async def _perform(self, seconds: float | None, *, port: int, admin_port: int) -> None:
-        async with AsyncExitStack() as stack:
+        async with contextlib.AsyncExitStack() as stack:
             built = await stage.build(stack, port=port, admin_port=admin_port, seed=self._seed)
             users = await stack.enter_async_context(_client(built.data, _ANSWER_SECONDS))
             scraper = await stack.enter_async_context(_client(built.admin, _READY_SECONDS))
@@ -99,7 +100,7 @@ class Act:
                 now = await self._read(scraper)
                 show(compare(now, self._recent[0]), now.at - began.at)
 
-    @contextmanager
+    @contextlib.contextmanager
     def _screen(self) -> Iterator[Callable[[Figures, float], None]]:
         """Give a function that shows figures and the seconds since the beginning, in the way that suits the output."""
         if self._plain:
@@ -139,12 +140,13 @@ def _client(url: str, timeout: float) -> httpx.AsyncClient:
 
 
 async def _until_ready(users: httpx.AsyncClient) -> None:
-    try:
-        async with asyncio.timeout(_READY_SECONDS):
-            while (await users.get("/ready")).status_code != 200:
-                await asyncio.sleep(0.05)
-    except TimeoutError:
-        raise ProcessDied(f"the gateway found no engine ready in {_READY_SECONDS:g} s") from None
+    """Wait for the gateway to find an engine ready; raises ProcessDied."""
+    for _ in range(int(_READY_SECONDS / _READY_EVERY)):
+        with contextlib.suppress(httpx.HTTPError):
+            if (await users.get("/ready")).status_code == 200:
+                return
+        await asyncio.sleep(_READY_EVERY)
+    raise ProcessDied(f"the gateway found no engine ready in {_READY_SECONDS:g} s")
 
 
 async def _until_first(*works: Coroutine[Any, Any, object]) -> None:

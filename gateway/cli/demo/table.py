@@ -5,7 +5,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from gateway.cli.demo.figures import BackendFigures, Figures
+from gateway.cli.demo.figures import Figures
 from gateway.cli.demo.load import MODEL
 
 
@@ -26,7 +26,7 @@ print(client.chat.completions.create(model="{MODEL}", messages=[{{"role": "user"
 
 def tables(figures: Figures, title: str) -> RenderableType:
     """Return the figures as two tables, what users live through and each backend, at most 80 columns wide."""
-    whole = _table("requests", "requests/s", "TTFT p50", "TTFT p99", "ITL p99", "availability", "in flight")
+    whole = _table("requests", "req/s", "TTFT p50", "TTFT p99", "ITL p99", "availability", "in flight")
     whole.add_row(
         str(figures.requests),
         f"{figures.rate:.1f}",
@@ -47,26 +47,29 @@ def tables(figures: Figures, title: str) -> RenderableType:
             _percent(backend.share, digits=0),
             _milliseconds(backend.pool_ttft_p50),
         )
-    return Group(Text(title, style="bold"), whole, engines)
+    return Group(Text(title, style="bold"), whole, Text(), engines)
 
 
 def line(figures: Figures, elapsed: float) -> str:
     """Return the figures as one line, `elapsed` seconds after the beginning."""
     ttft = f"TTFT p50 {_milliseconds(figures.ttft_p50)} p99 {_milliseconds(figures.ttft_p99)}"
-    shares = "  ".join(map(_share, figures.backends))
+    pools = dict.fromkeys(backend.pool for backend in figures.backends)
+    shares = "  ".join(f"{pool} {_percent(_share(figures, pool), digits=0)}" for pool in pools)
     return (
         f"{elapsed:4.0f} s  {figures.rate:.1f} req/s  {ttft}  ITL p99 {_milliseconds(figures.itl_p99)}"
         f"  availability {_percent(figures.availability, digits=2)}  in flight {figures.in_flight}  {shares}"
     )
 
 
-def _share(backend: BackendFigures) -> str:
-    return f"{backend.name} {_percent(backend.share, digits=0)}"
+def _share(figures: Figures, pool: str) -> float | None:
+    """Return the share of attempts that a pool had, 0 to 1."""
+    shares = [backend.share for backend in figures.backends if backend.pool == pool and backend.share is not None]
+    return sum(shares) if shares else None
 
 
 def _table(*columns: str, words: int = 0) -> Table:
     """Return a table whose first `words` columns are words, and the others numbers."""
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for index, column in enumerate(columns):
         table.add_column(column, justify="left" if index < words else "right", no_wrap=True)
     return table
