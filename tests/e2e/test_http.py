@@ -304,6 +304,7 @@ async def test_connections_have_a_bound_and_idle_ones_harm_nobody(tmp_path: Path
             idle = [await connect(running.port) for _ in range(199)]
             await eventually(lambda: len(running.connections) == 199)
             assert (await ask(running.port, chat(stream=False))).status == 200
+            await eventually(lambda: len(running.connections) == 199)
             idle.append(await connect(running.port))
             await eventually(lambda: len(running.connections) == 200)
             refused = await connect(running.port)

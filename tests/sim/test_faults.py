@@ -26,7 +26,7 @@ async def break_with(client: httpx.AsyncClient, **faults: Any) -> None:
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
     async with asyncio.timeout(5):
-        while not await condition():  # noqa: ASYNC110 - the server is asked over the wire
+        while not await condition():
             await asyncio.sleep(0.005)
 
 

@@ -29,7 +29,7 @@ async def test_stopping_cuts_connections_and_leaves_no_task() -> None:
         client = httpx.AsyncClient(base_url=server.url)
         body = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1000, "ignore_eos": True}
         call = asyncio.create_task(client.post("/v1/chat/completions", json=body))
-        while not server.simulation.calls:  # noqa: ASYNC110 - nothing tells of it
+        while not server.simulation.calls:
             await asyncio.sleep(0.001)
     with pytest.raises(httpx.TransportError):
         await call

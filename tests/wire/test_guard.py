@@ -119,12 +119,51 @@ def test_heads_have_a_bound(off: int) -> None:
             guard.check_size(b"POST", b"/x", fields, Limits(head=1000))
 
 
-ENGINES_OWN = """/metrics /sleep /wake_up /is_sleeping /pause /resume /load /version /server_info /v1/load_lora_adapter
-/v1/unload_lora_adapter /reset_prefix_cache /reset_mm_cache /collective_rpc /invocations /update_weights
-/init_weight_transfer_engine /abort_requests /scale_elastic_ep /start_profile /stop_profile /ping /docs /openapi.json /""".split()
-TRICKS = """/v1/chat/completions/ /v1/chat/completions/.. /v1//chat/completions //v1/chat/completions /V1/chat/completions
-/v1/chat/completions%00 /v1/chat/%63ompletions /v1/%2e%2e/metrics /v1/..%2fmetrics /v1/chat/completions/../../metrics
-http://engine:8000/metrics http://gateway/v1/chat/completions * v1/chat/completions /v1/chat/completions;x /v1/models""".split()
+ENGINES_OWN = (
+    "/metrics",
+    "/sleep",
+    "/wake_up",
+    "/is_sleeping",
+    "/pause",
+    "/resume",
+    "/load",
+    "/version",
+    "/server_info",
+    "/v1/load_lora_adapter",
+    "/v1/unload_lora_adapter",
+    "/reset_prefix_cache",
+    "/reset_mm_cache",
+    "/collective_rpc",
+    "/invocations",
+    "/update_weights",
+    "/init_weight_transfer_engine",
+    "/abort_requests",
+    "/scale_elastic_ep",
+    "/start_profile",
+    "/stop_profile",
+    "/ping",
+    "/docs",
+    "/openapi.json",
+    "/",
+)
+TRICKS = (
+    "/v1/chat/completions/",
+    "/v1/chat/completions/..",
+    "/v1//chat/completions",
+    "//v1/chat/completions",
+    "/V1/chat/completions",
+    "/v1/chat/completions%00",
+    "/v1/chat/%63ompletions",
+    "/v1/%2e%2e/metrics",
+    "/v1/..%2fmetrics",
+    "/v1/chat/completions/../../metrics",
+    "http://engine:8000/metrics",
+    "http://gateway/v1/chat/completions",
+    "*",
+    "v1/chat/completions",
+    "/v1/chat/completions;x",
+    "/v1/models",
+)
 
 
 @pytest.mark.parametrize("path", ENGINES_OWN + TRICKS)

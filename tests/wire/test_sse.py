@@ -1,5 +1,6 @@
 """The scanner against an obvious model of it, however the bytes are cut."""
 
+import itertools
 import json
 import re
 from dataclasses import dataclass
@@ -107,7 +108,7 @@ def model(data: bytes, dialect: Dialect, *, strip: bool = False) -> Seen:
 
 def cut(data: bytes, points: list[int]) -> list[bytes]:
     edges = sorted({0, len(data), *(point % (len(data) + 1) for point in points)})
-    return [data[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    return [data[a:b] for a, b in itertools.pairwise(edges)]
 
 
 @pytest.mark.parametrize("name", STREAMS)

@@ -75,7 +75,9 @@ class Act:
         self._console.print()
         self._console.print(tables(whole, f"all {whole.seconds:.0f} s"))
         if not whole.requests and not interrupted.is_set():
-            raise NothingServed(f"no request was answered in {whole.seconds:.0f} s; a higher --rate may help")
+            raise NothingServed(
+                f"no request was answered in {whole.seconds:.0f} s; more --seconds or a higher --rate may help"
+            )
 
     async def _perform(self, seconds: float | None, *, port: int, admin_port: int) -> None:
         async with contextlib.AsyncExitStack() as stack:

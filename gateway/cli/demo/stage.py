@@ -1,6 +1,7 @@
 """What the demo runs: engines, the route file that names them, and the gateway in front."""
 
 import json
+import os
 import re
 import socket
 import tempfile
@@ -39,9 +40,10 @@ def claim(port: int, admin_port: int) -> None:
             try:
                 stack.enter_context(socket.create_server((_HOST, number)))
             except OSError as error:
+                reason = os.strerror(error.errno) if error.errno else str(error)
                 raise PortTaken(
-                    f"the gateway cannot listen on {_HOST}:{number}: {error.strerror}.\n"
-                    f"  Leave {option} out for a free port, or end what listens there (`ss -ltnp sport = :{number}`)."
+                    f"the gateway cannot listen on {_HOST}:{number}: {reason}.\n"
+                    f"  Give {option} another port, or 0 for any free one; `ss -ltnp sport = :{number}` shows who has it."
                 ) from None
 
 

@@ -20,7 +20,7 @@ curl -N {data}/v1/chat/completions -H 'content-type: application/json' \\
 
 from openai import OpenAI
 client = OpenAI(base_url="{data}/v1", api_key="unused")
-print(client.chat.completions.create(model="{MODEL}", messages=[{{"role": "user", "content": "Hello"}}]))
+answer = client.chat.completions.create(model="{MODEL}", messages=[{{"role": "user", "content": "Hello"}}])
 """
 
 

@@ -1,0 +1,200 @@
+"""The demo as people start it: real engines, a real gateway, real signals."""
+
+import json
+import os
+import re
+import shlex
+import signal
+import socket
+import sys
+
+import httpx
+import pytest
+
+from tests.cli.demo.conftest import Demo, StartDemo, running, until
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are counted in /proc")
+
+UP = "Ctrl-C ends it"
+READY = re.compile(r"^127\.0\.0\.1:\d+ +(gpu|cpu) +ready +\d+ +[\d.]+ +[\d.-]+", re.MULTILINE)
+
+
+def address(demo: Demo, what: str) -> str:
+    found = re.search(rf"^{what} +(http://127\.0\.0\.1:\d+)", demo.out, re.MULTILINE)
+    assert found is not None, demo.out
+    return found[1]
+
+
+class TestARunThatEndsByItself:
+    def test_it_serves_and_sums_up(self, start_demo: StartDemo) -> None:
+        demo = start_demo("--seconds", "3", "--rate", "20")
+
+        assert demo.ended() == 0, demo.err
+        assert demo.err == ""
+        summary = demo.out.rpartition("\nall 3 s")[2]
+        assert sorted(READY.findall(summary)) == ["cpu", "gpu", "gpu"]
+        requests = re.search(r"^ *(\d+) +[\d.]+ +\d+ ms +\d+ ms +\d+ ms +100\.00 % +\d+$", summary, re.MULTILINE)
+        assert requests is not None, summary
+        assert int(requests[1]) > 0
+        assert list(demo.temporary.iterdir()) == []
+
+    def test_a_run_that_served_nobody_failed(self, start_demo: StartDemo) -> None:
+        demo = start_demo("--seconds", "1", "--rate", "0.1")
+
+        assert demo.ended() == 1
+        assert demo.err == (
+            "tidegate demo: no request was answered in 1 s; more --seconds or a higher --rate may help\n"
+        )
+
+
+class TestWhatItTellsToTry:
+    def test_the_curl_line_streams_an_answer(self, start_demo: StartDemo) -> None:
+        demo = start_demo()
+        demo.until_shown(UP)
+
+        curl = shlex.split(demo.out[demo.out.index("curl ") : demo.out.index("\nfrom openai")].replace("\\\n", ""))
+
+        assert curl[:2] == ["curl", "-N"]
+        assert curl[3:6:2] == ["-H", "-d"]
+        answer = httpx.post(curl[2], headers=[curl[4].split(": ")], json=json.loads(curl[6]), trust_env=False)  # type: ignore[list-item]
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        assert answer.text.rstrip().endswith("data: [DONE]")
+
+    def test_the_python_lines_get_one(self, start_demo: StartDemo) -> None:
+        demo = start_demo()
+        demo.until_shown(UP)
+        lines = demo.out[demo.out.index("from openai") :].split("\n\n")[0]
+        names: dict[str, object] = {}
+
+        exec(lines, names)  # noqa: S102 - what the demo prints is what is tested
+
+        assert len(lines.splitlines()) == 3
+        assert names["answer"].choices[0].message.content  # type: ignore[attr-defined]
+        names["client"].close()  # type: ignore[attr-defined]
+
+    def test_the_alias_is_served_too_and_the_admin_addresses_answer(self, start_demo: StartDemo) -> None:
+        demo = start_demo()
+        demo.until_shown(UP)
+
+        models = httpx.get(f"{address(demo, 'OpenAI clients')}/v1/models", trust_env=False).json()
+        assert {card["id"] for card in models["data"]} == {"demo-chat", "gpt-4o-mini"}
+        for path in ("/metrics", "/admin/status"):
+            assert httpx.get(address(demo, "Admin") + path, trust_env=False).status_code == 200
+
+
+class TestNothingIsLeftBehind:
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+    def test_being_told_to_end_is_a_good_end(self, start_demo: StartDemo, number: signal.Signals) -> None:
+        demo = start_demo()
+        demo.until_shown(UP)
+        children = demo.children()
+        assert len(children) == 4
+
+        demo.process.send_signal(number)
+
+        assert demo.ended() == 0
+        assert demo.err == ""
+        assert not any(map(running, children))
+        assert list(demo.temporary.iterdir()) == []
+
+    def test_not_even_when_told_before_it_is_up(self, start_demo: StartDemo) -> None:
+        demo = start_demo()
+        until(demo.children, "the first engine")
+        children = demo.children()
+
+        demo.process.send_signal(signal.SIGINT)
+
+        assert demo.ended() == 0
+        assert demo.err == ""
+        assert UP not in demo.out
+        assert not any(map(running, children))
+
+    def test_an_impatient_second_ctrl_c_changes_nothing(self, start_demo: StartDemo) -> None:
+        demo = start_demo()
+        demo.until_shown(UP)
+        children = demo.children()
+
+        demo.process.send_signal(signal.SIGINT)
+        demo.process.send_signal(signal.SIGINT)
+
+        assert demo.ended() == 0
+        assert not any(map(running, children))
+
+    def test_no_process_even_when_the_demo_is_killed(self, start_demo: StartDemo) -> None:
+        demo = start_demo()
+        demo.until_shown(UP)
+        children = demo.children()
+        assert len(children) == 4
+
+        demo.process.kill()
+
+        demo.ended()
+        until(lambda: not any(map(running, children)), "engines and gateway to end")
+
+    def test_no_process_when_nobody_reads_the_output(self, start_demo: StartDemo) -> None:
+        demo = start_demo(tty=True)
+        demo.until_shown("the last")
+        children = demo.children()
+
+        demo.process.kill()
+
+        demo.ended()
+        until(lambda: not any(map(running, children)), "engines and gateway to end")
+
+
+class TestWhatGoesWrong:
+    @pytest.mark.parametrize(
+        ("words", "name"), [("gateway.cli serve", "the gateway"), ("--profile cpu", "engine cpu-0")]
+    )
+    def test_a_process_that_dies_ends_the_demo_and_is_named(self, start_demo: StartDemo, words: str, name: str) -> None:
+        demo = start_demo()
+        demo.until_shown(UP)
+        children = demo.children()
+        victim = demo.child(words)
+
+        os.kill(victim, signal.SIGKILL)
+
+        assert demo.ended() == 1
+        assert demo.err.startswith(f"tidegate demo: {name} (pid {victim}) was ended by SIGKILL\n")
+        assert "Traceback" not in demo.err
+        assert not any(map(running, children))
+
+    @pytest.mark.parametrize("option", ["--port", "--admin-port"])
+    def test_a_port_in_use_is_told_before_anything_is_started(self, start_demo: StartDemo, option: str) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            demo = start_demo(option, str(port))
+
+            assert demo.ended() == 1
+
+        assert demo.out == ""
+        assert demo.err == (
+            f"tidegate demo: the gateway cannot listen on 127.0.0.1:{port}: Address already in use.\n"
+            f"  Give {option} another port, or 0 for any free one; `ss -ltnp sport = :{port}` shows who has it.\n"
+        )
+
+
+def test_settings_of_another_gateway_do_not_reach_this_one(start_demo: StartDemo) -> None:
+    demo = start_demo(environment={"TIDEGATE_HOST": "0.0.0.0", "TIDEGATE_ADMIN_TOKEN": "another's"})
+    demo.until_shown(UP)
+
+    assert address(demo, "OpenAI clients")
+    assert httpx.get(f"{address(demo, 'Admin')}/metrics", trust_env=False).status_code == 200
+
+
+class TestOnATerminal:
+    def test_the_table_is_redrawn_and_the_cursor_given_back(self, start_demo: StartDemo) -> None:
+        demo = start_demo("--rate", "20", tty=True)
+        demo.until_shown("2 s, the last 2 of them")
+
+        demo.process.send_signal(signal.SIGINT)
+
+        assert demo.ended() == 0
+        assert demo.out.count("of them") >= 3
+        assert demo.out.rindex("\x1b[?25h") > demo.out.rindex("\x1b[?25l")
+
+    def test_plain_asks_for_lines_there_too(self, start_demo: StartDemo) -> None:
+        demo = start_demo("--plain", "--seconds", "1", "--rate", "20", tty=True)
+
+        assert demo.ended() == 0
+        assert "\x1b[?25l" not in demo.out
