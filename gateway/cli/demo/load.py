@@ -57,7 +57,7 @@ def draw(rng: Random) -> tuple[str, dict[str, Any]]:
     text = " ".join(rng.choices(_WORDS, k=rng.choice((20, 60, 200))))
     if kind < 0.05:
         return "/v1/embeddings", {"model": MODEL, "input": text}
-    body = {"model": MODEL, "max_tokens": rng.choice((8, 16, 32, 64)), "stream": kind >= 0.15}
+    body = {"model": MODEL, "max_tokens": rng.choice((8, 16, 32, 64)), "stream": kind >= 0.2}
     if kind < 0.1:
         return "/v1/completions", {**body, "prompt": text, "stream": True}
     return "/v1/chat/completions", {**body, "messages": [{"role": "user", "content": text}]}

@@ -26,7 +26,11 @@ def exposition(*, ok: int, bad: int = 0, gone: int = 0, fast: int = 0, slow: int
 # TYPE tidegate_time_to_first_token_seconds histogram
 {ttft}{{model="m",pool="gpu",le="0.01"}} 0
 {ttft}{{model="m",pool="gpu",le="0.02"}} {fast}
+{ttft}{{model="m",pool="gpu",le="0.25"}} {fast}
+{ttft}{{model="m",pool="gpu",le="0.5"}} {fast}
 {ttft}{{model="m",pool="gpu",le="+Inf"}} {fast}
+{ttft}{{model="m",pool="cpu",le="0.01"}} 0
+{ttft}{{model="m",pool="cpu",le="0.02"}} 0
 {ttft}{{model="m",pool="cpu",le="0.25"}} 0
 {ttft}{{model="m",pool="cpu",le="0.5"}} {slow}
 {ttft}{{model="m",pool="cpu",le="+Inf"}} {slow}

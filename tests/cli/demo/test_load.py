@@ -17,8 +17,8 @@ class TestWhatIsAsked:
 
         shares = {kind: count / DRAWS for kind, count in kinds.items()}
         assert shares == {
-            ("/v1/chat/completions", True): pytest.approx(0.85, abs=0.03),
-            ("/v1/chat/completions", False): pytest.approx(0.05, abs=0.02),
+            ("/v1/chat/completions", True): pytest.approx(0.80, abs=0.03),
+            ("/v1/chat/completions", False): pytest.approx(0.10, abs=0.02),
             ("/v1/completions", True): pytest.approx(0.05, abs=0.02),
             ("/v1/embeddings", False): pytest.approx(0.05, abs=0.02),
         }

@@ -53,7 +53,7 @@ async def test_one_that_says_nothing_is_waited_for_so_long_and_no_longer(actors:
     write(actors, "mute", "import time\ntime.sleep(60)")
     child = await spawn("engine 1", ["mute"])
 
-    with pytest.raises(ProcessDied, match="did not come up in 0.2 s"):
+    with pytest.raises(ProcessDied, match=r"did not come up in 0\.2 s"):
         await child.line_with("listening on", seconds=0.2)
 
     await child.stop()

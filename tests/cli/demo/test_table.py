@@ -1,3 +1,5 @@
+from io import StringIO
+
 import pytest
 from rich.console import Console
 
@@ -25,9 +27,8 @@ IDLE = Figures(
 
 
 def printed(figures: Figures) -> list[list[str]]:
-    console = Console(width=80, record=True, quiet=False, file=open("/dev/null", "w"))  # noqa: SIM115
-    with console.file:
-        console.print(tables(figures, "30 s"))
+    console = Console(width=80, record=True, file=StringIO())
+    console.print(tables(figures, "30 s"))
     return [line.split() for line in console.export_text().splitlines()]
 
 
