@@ -80,6 +80,8 @@ class Running:
         await eventually(lambda: len(self.records.exchanges) >= count)
         await self.quiet()
         assert len(self.records.exchanges) == count, [e.reason for e in self.records.exchanges]
+        for each in self.records.exchanges:
+            assert abs(each.queued + each.waited + each.overhead - each.e2e) < 1e-6, "the parts must add up"
         return self.records.exchanges[-1]
 
     async def ready(self, *backends: int) -> None:
@@ -98,7 +100,13 @@ def routes(*urls: str, model: str = "m", **timeouts: str) -> str:
 
 @asynccontextmanager
 async def gateway(
-    folder: Path, text: str, *, limits: Limits | None = None, drain: DrainTimes | None = None, wait_ready: bool = True
+    folder: Path,
+    text: str,
+    *,
+    limits: Limits | None = None,
+    drain: DrainTimes | None = None,
+    wait_ready: bool = True,
+    token: str | None = None,
 ) -> AsyncIterator[Running]:
     """Run a gateway on free ports until the block ends."""
     path = folder / "routes.yaml"
@@ -107,6 +115,7 @@ async def gateway(
         routes=path,
         port=0,
         admin_port=0,
+        admin_token=token,
         access_log=False,
         limits=limits or Limits(),
         drain=drain or DrainTimes(0.0, 5.0),

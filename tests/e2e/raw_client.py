@@ -76,6 +76,11 @@ class RawClient:
                 return True
         return False
 
+    async def answer_rest(self) -> bytes:
+        """Read until the gateway closes."""
+        async with asyncio.timeout(DEADLINE):
+            return await self.reader.read()
+
     async def closed(self) -> bool:
         """Return whether the gateway has closed this connection (waits for it)."""
         async with asyncio.timeout(DEADLINE):

@@ -1,0 +1,122 @@
+"""The admin listener, over real listeners."""
+
+from pathlib import Path
+
+import httpx
+import pytest
+
+from gateway.admin.protection import TokenRequired, is_loopback, require_token
+from tests.e2e.fakes import backends, good
+from tests.e2e.harness import ask, chat, gateway, routes
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_status_tells_what_is_routed_and_how_it_is(tmp_path: Path) -> None:
+    async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url)) as running, httpx.AsyncClient() as web:
+        await ask(running.port, chat())
+        status = (await web.get(f"{running.admin}/admin/status")).json()
+        assert status["models"][0]["versions"] == [
+            {"name": "default", "served_model": "m", "pools": ["m"], "weight": 1.0}
+        ]
+        (backend,) = status["backends"]
+        assert (backend["state"], backend["in_flight"], backend["models"]) == ("ready", 0, ["m"])
+        assert status["routes"]["loaded"] is True
+        assert (await web.get(f"{running.admin}/health")).json() == {"status": "ok"}
+        assert "/admin/status" in (await web.get(f"{running.admin}/openapi.json")).json()["paths"]
+
+
+async def test_a_reload_answers_with_the_problems(tmp_path: Path) -> None:
+    async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url)) as running, httpx.AsyncClient() as web:
+        assert (await web.post(f"{running.admin}/admin/reload")).json()["models"] == 1
+        (tmp_path / "routes.yaml").write_text("models: {m: {backnds: []}}")
+        refused = await web.post(f"{running.admin}/admin/reload")
+        assert refused.status_code == 409
+        assert "did you mean" in "".join(refused.json()["error"]["problems"])
+        status = (await web.get(f"{running.admin}/admin/status")).json()
+        assert status["routes"]["loaded"] is False
+        assert (await ask(running.port, chat())).status == 200
+
+
+async def test_neither_plane_answers_for_the_other(tmp_path: Path) -> None:
+    async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url)) as running, httpx.AsyncClient() as web:
+        for path in ("/metrics", "/admin/status", "/admin/reload", "/docs", "/openapi.json"):
+            assert (await web.get(running.data + path)).status_code == 404
+        assert (await web.post(f"{running.admin}/v1/chat/completions", json=chat())).status_code == 404
+        for method, path, status in (("GET", "/nope", 404), ("GET", "/admin/reload", 405)):
+            answer = await web.request(method, running.admin + path)
+            assert answer.status_code == status
+            assert set(answer.json()["error"]) >= {"message", "type", "param", "code"}
+
+
+async def test_strangers_hosts_and_origins_are_refused(tmp_path: Path) -> None:
+    async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url)) as running, httpx.AsyncClient() as web:
+        rebound = await web.get(f"{running.admin}/metrics", headers={"host": "evil.example"})
+        assert rebound.status_code == 403
+        foreign = await web.post(f"{running.admin}/admin/reload", headers={"origin": "http://evil.example"})
+        assert foreign.status_code == 403
+        own = await web.post(f"{running.admin}/admin/reload", headers={"origin": running.admin})
+        assert own.status_code == 200
+
+
+async def test_with_a_token_nothing_but_health_is_open(tmp_path: Path) -> None:
+    async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url), token="t0k") as running:
+        async with httpx.AsyncClient(base_url=running.admin) as web:
+            for given in ({}, {"authorization": "Bearer wrong"}, {"authorization": "Basic t0k"}):
+                answer = await web.get("/metrics", headers=given)
+                assert (answer.status_code, answer.json()["error"]["code"]) == (401, "invalid_admin_token")
+            assert (await web.get("/health")).status_code == 200
+            assert (await web.get("/metrics", headers={"authorization": "Bearer t0k"})).status_code == 200
+
+
+async def test_random_models_and_paths_do_not_grow_the_series(tmp_path: Path) -> None:
+    async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url)) as running, httpx.AsyncClient() as web:
+
+        async def series() -> int:
+            text = (await web.get(f"{running.admin}/metrics")).text
+            assert "nan" not in text.lower()
+            return sum(line.startswith("tidegate_") for line in text.splitlines())
+
+        await ask(running.port, {**chat(), "model": "first"})
+        await ask(running.port, chat(), path="/first")
+        before = await series()
+        for number in range(200):
+            await ask(running.port, {**chat(), "model": f"random-{number}"}, headers=f"x-request-id: r{number}\r\n")
+            await ask(running.port, chat(), path=f"/random/{number}")
+        assert await series() == before
+
+
+CANARY = "sk-canary-5f2a"
+
+
+async def test_secrets_and_prompts_appear_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("KEY", CANARY)
+    caplog.set_level("DEBUG")
+    async with backends(good) as (fake,):
+        text = routes(fake.url).replace(f'"{fake.url}"', '{"url": "' + fake.url + '", "api_key": "${KEY}"}')
+        async with gateway(tmp_path, text) as running, httpx.AsyncClient() as web:
+            body = {**chat(), "messages": [{"role": "user", "content": CANARY}]}
+            headers = f"authorization: Bearer {CANARY}\r\ncookie: {CANARY}\r\nx-api-key: {CANARY}\r\n"
+            answers = [await ask(running.port, body, headers=headers)]
+            answers.append(await ask(running.port, body, path="/nope", headers=headers))
+            answers.append(await ask(running.port, {**body, "model": "nope"}, headers=headers))
+            answers.append(await ask(running.port, b'{"' + CANARY.encode(), headers=headers))
+            pages = [(await web.get(running.admin + path)).text for path in ("/metrics", "/admin/status")]
+            everything = "".join([*pages, caplog.text, repr(running.app.registry), *map(repr, answers)])
+            assert [answer.status for answer in answers] == [200, 404, 404, 400]
+            assert CANARY not in everything
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "[::1]", "127.9.9.9"])
+def test_loopback_needs_no_token(host: str) -> None:
+    assert is_loopback(host)
+    require_token(host, None)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "10.0.0.1", "::", "gateway.example"])
+def test_beyond_loopback_a_token_is_required(host: str) -> None:
+    with pytest.raises(TokenRequired, match="TIDEGATE_ADMIN_TOKEN"):
+        require_token(host, None)
+    require_token(host, "t")

@@ -1,0 +1,112 @@
+"""What the gateway measures at its edge against what a load generator measures at its own."""
+
+import asyncio
+import json
+from pathlib import Path
+from statistics import quantiles
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.e2e.processes import serving
+
+pytestmark = pytest.mark.anyio
+LOAD = "-m m -c 10 -w 0.5 -d 3 -D 3 -s -n 21 -t 60 -i 15".split()  # noqa: SIM905 - as on a command line
+BENCH = Path(__file__).parents[2] / "loadtest" / "bench"
+
+
+async def build(source: str, folder: Path) -> str:
+    target = folder / source.removesuffix(".c")
+    compiler = await asyncio.create_subprocess_exec("cc", "-O2", "-o", str(target), str(BENCH / source), "-lm")
+    assert await compiler.wait() == 0
+    return str(target)
+
+
+def free_port() -> int:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return int(sock.getsockname()[1])
+
+
+def percentile(values: list[float], q: int) -> float:
+    return quantiles(values, n=100, method="inclusive")[q - 1] * 1000
+
+
+def gap_buckets(metrics: str) -> dict[float, float]:
+    """Return the cumulative counts of the gateway's ITL histogram by upper bound."""
+    samples = (
+        sample
+        for family in text_string_to_metric_families(metrics)
+        for sample in family.samples
+        if sample.name == "tidegate_inter_token_latency_seconds_bucket"
+    )
+    return {float(sample.labels["le"]): sample.value for sample in samples}
+
+
+def bucket(cumulative: dict[float, float], q: float) -> tuple[float, float]:
+    """Return the bounds of the bucket that holds the q-quantile."""
+    lower = 0.0
+    for bound, count in sorted(cumulative.items()):
+        if count >= q * max(cumulative.values()):
+            return lower, bound
+        lower = bound
+    raise AssertionError("no gaps were counted")
+
+
+async def test_ttft_itl_and_tpot_agree_with_the_clients_own(tmp_path: Path) -> None:
+    mock, load = await asyncio.gather(build("mockvllm.c", tmp_path), build("sseload.c", tmp_path))
+    number = free_port()
+    engine = await asyncio.create_subprocess_exec(mock, "-p", str(number), "-m", "m")
+    try:
+        async with serving(tmp_path, [f"http://127.0.0.1:{number}"]) as served:
+            arguments = [
+                "-m",
+                "m",
+                "-c",
+                "10",
+                "-w",
+                "0.5",
+                "-d",
+                "3",
+                "-D",
+                "3",
+                "-s",
+                "-n",
+                "21",
+                "-t",
+                "60",
+                "-i",
+                "15",
+            ]
+            async with httpx.AsyncClient() as web, asyncio.timeout(10):
+                while (await web.get(f"{served.urls[0]}/ready")).status_code != 200:
+                    await asyncio.sleep(0.02)
+            client = await asyncio.create_subprocess_exec(
+                load,
+                *arguments,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.DEVNULL,
+            )
+            out, _ = await client.communicate()
+            theirs = json.loads(out)
+            assert (theirs["errors"], theirs["missing_done"]) == (0, 0)
+            async with httpx.AsyncClient() as web:
+                gaps = gap_buckets((await web.get(f"{served.urls[1]}/metrics")).text)
+            served.process.terminate()
+            assert await served.ended() == 0
+            lines = [line for line in served.logged() if line["outcome"] == "ok"]
+            assert len(lines) >= theirs["ok"]
+            ttft = [line["ttft"] for line in lines]
+            tpot = [line["tpot"] for line in lines]
+            for q in (50, 99):
+                assert percentile(ttft, q) == pytest.approx(theirs["ttft_us"][f"p{q}"] / 1000, abs=2)
+                assert percentile(tpot, q) == pytest.approx(theirs["itl_us"]["mean"] / 1000, abs=2)
+                lower, upper = bucket(gaps, q / 100)
+                assert lower - 0.002 <= theirs["itl_us"][f"p{q}"] / 1e6 <= upper + 0.002
+            e2e = [line["e2e"] for line in lines]
+            assert percentile(e2e, 50) == pytest.approx(theirs["e2e_us"]["p50"] / 1000, abs=2)
+    finally:
+        engine.kill()
+        await engine.wait()

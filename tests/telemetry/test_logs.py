@@ -1,0 +1,107 @@
+"""The access log and the process's own log."""
+
+import io
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from gateway.backends.backend import Backend
+from gateway.config.table import BackendSpec
+from gateway.exchange import AttemptEnd, Exchange, Outcome
+from gateway.telemetry import access_log
+from gateway.telemetry.access_log import AccessLog
+from gateway.telemetry.alarms import UnauthorizedAlarm
+from gateway.telemetry.logs import JsonFormatter
+from gateway.wire.outbox import Outbox
+
+DOCS = Path(__file__).parents[2] / "docs" / "metrics.md"
+
+
+def exchange(request_id: str = "r-1") -> Exchange:
+    made = Exchange(request_id, "/v1/chat/completions", 10.0)
+    made.model, made.version, made.pool, made.backend = "m", "v1", "gpu", "gpu/e:1"
+    made.outcome, made.stream, made.attempts, made.client_status = Outcome.TRUNCATED, True, 2, 200
+    made.first_content, made.last_content, made.ended, made.waited = 10.25, 11.25, 11.5, 1.4
+    made.prompt_tokens, made.output_tokens = 7, 11
+    made.queued, made.reason = 0.05, "the stream\nwas \x1b[31mcut"
+    return made
+
+
+def test_a_request_is_one_line_with_the_documented_fields() -> None:
+    sink = io.BytesIO()
+    log = AccessLog(sink, lambda: 1_790_000_000.25)
+    log.settled(exchange())
+    log.close()
+    raw = sink.getvalue()
+    assert raw.count(b"\n") == 1
+    assert b"\x1b" not in raw
+    line = json.loads(raw)
+    assert line["time"] == "2026-09-21T14:13:20.250Z"
+    assert (line["ttft"], line["tpot"], line["e2e"], line["queue"], line["overhead"]) == (0.25, 0.1, 1.5, 0.05, 0.05)
+    documented = DOCS.read_text().split("## Access log")[1]
+    assert {name for name in line if f"`{name}`" not in documented} == set()
+    assert (line["class"], line["outcome"], line["tokens_in"]) == ("standard", "truncated", 7)
+
+
+def test_what_did_not_happen_is_absent() -> None:
+    sink = io.BytesIO()
+    log = AccessLog(sink)
+    log.settled(Exchange("r", "other", 1.0))
+    log.close()
+    assert {"ttft", "tpot", "queue", "tokens_in", "backend", "reason"}.isdisjoint(json.loads(sink.getvalue()))
+
+
+def test_a_full_disk_costs_lines_and_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    with open("/dev/full", "wb", buffering=0) as sink:
+        log = AccessLog(sink)
+        for _ in range(3):
+            log.settled(exchange())
+        log.close()
+        assert log.dropped == 3
+    assert capsys.readouterr().err.count("cannot be written") == 1
+
+
+def test_a_sink_that_nobody_reads_blocks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access_log, "MAX_LINES", 50)
+    monkeypatch.setattr(access_log, "_CLOSE_SECONDS", 0.1)
+    reader, writer = os.pipe()
+    os.set_blocking(writer, True)
+    with open(writer, "wb", buffering=0) as sink:
+        log = AccessLog(sink)
+        for number in range(20_000):
+            log.settled(exchange(f"r-{number}"))
+        assert log.dropped > 0
+        log.close()
+        os.close(reader)
+
+
+def test_the_process_log_is_json_with_extra_fields_and_exceptions() -> None:
+    formatter = JsonFormatter()
+    try:
+        raise ValueError("boom\n")
+    except ValueError:
+        record = logging.LogRecord("gateway.x", logging.ERROR, "f", 1, "it %s\x00", ("broke",), sys.exc_info())
+    record.backend = "gpu/e:1"
+    text = formatter.format(record)
+    assert "\n" not in text
+    line = json.loads(text)
+    assert (line["level"], line["message"], line["backend"]) == ("error", "it broke\x00", "gpu/e:1")
+    assert "ValueError: boom" in line["exception"]
+
+
+def test_a_rejected_key_is_told_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    now = [0.0]
+    alarm = UnauthorizedAlarm(lambda: now[0])
+    backend = Backend(BackendSpec("gpu", "http://e:1", "e", 1, api_key="sk-secret"), Outbox(), lambda: 0.0)
+    alarm.attempt_ended(exchange(), backend, AttemptEnd.OK)
+    assert not caplog.records
+    for now[0] in (0.0, 30.0, 59.0, 61.0):
+        alarm.attempt_ended(exchange(), backend, AttemptEnd.UNAUTHORIZED)
+    assert len(caplog.records) == 2
+    assert "sk-secret" not in caplog.text + repr(backend) + repr(backend.spec)

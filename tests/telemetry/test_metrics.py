@@ -1,0 +1,141 @@
+"""What is counted, and how it is told."""
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client.exposition import generate_latest
+from prometheus_client.openmetrics.exposition import generate_latest as open_metrics
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_open_metrics
+from prometheus_client.parser import text_string_to_metric_families
+
+from gateway.backends.backend import Backend
+from gateway.config.table import BackendSpec
+from gateway.exchange import AttemptEnd, Exchange, Outcome
+from gateway.policy.slo import buckets
+from gateway.telemetry.exposition import Gauges, registry
+from gateway.telemetry.histogram import Histogram
+from gateway.telemetry.metrics import Metrics
+from gateway.wire.outbox import Outbox
+
+DOCS = Path(__file__).parents[2] / "docs" / "metrics.md"
+BACKEND = Backend(BackendSpec("gpu", "http://e:1", "e", 1), Outbox(), lambda: 0.0)
+
+
+def exchange(outcome: Outcome = Outcome.OK, *, stream: bool = True, model: str = "m") -> Exchange:
+    made = Exchange("r-1", "/v1/chat/completions", 10.0)
+    made.model, made.version, made.pool = model, "v1", "gpu"
+    made.outcome, made.stream = outcome, stream
+    made.first_content, made.last_content, made.ended = 10.3, 11.3, 11.4
+    made.waited = 1.399
+    made.content_events, made.output_tokens, made.prompt_tokens = 11, 21, 7
+    made.itl = [0] * (len(buckets.ITL) + 1)
+    made.itl[4], made.itl_sum = 10, 1.0
+    return made
+
+
+def expose(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    gauges = Gauges(
+        backends=lambda: [BACKEND],
+        in_flight=lambda: 1,
+        connections=lambda: 2,
+        routes_loaded=lambda: True,
+        reloads=lambda: 3,
+        reload_failures=lambda: 4,
+        loop_lag=lambda: 0.5,
+        access_log_dropped=lambda: 6,
+    )
+    collectors = registry(metrics, gauges)
+    assert list(parse_open_metrics(open_metrics(collectors).decode()))
+    families = text_string_to_metric_families(generate_latest(collectors).decode())
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+def value(samples: dict[tuple[str, tuple[tuple[str, str], ...]], float], name: str, **labels: str) -> float:
+    return sum(
+        number for (found, pairs), number in samples.items() if found == name and labels.items() <= dict(pairs).items()
+    )
+
+
+def test_a_stream_counts_everywhere_once() -> None:
+    metrics = Metrics()
+    metrics.attempt_ended(exchange(), BACKEND, AttemptEnd.OK)
+    metrics.settled(exchange())
+    samples = expose(metrics)
+    assert value(samples, "tidegate_requests_total", outcome="ok", model="m", version="v1") == 1
+    assert value(samples, "tidegate_attempts_total", outcome="ok", backend="gpu/e:1") == 1
+    assert value(samples, "tidegate_tokens_total", direction="output", source="usage") == 21
+    assert value(samples, "tidegate_tokens_total", direction="prompt") == 7
+    assert value(samples, "tidegate_time_to_first_token_seconds_sum") == pytest.approx(0.3)
+    assert value(samples, "tidegate_time_per_output_token_seconds_sum") == pytest.approx(0.05)
+    assert value(samples, "tidegate_inter_token_latency_seconds_count") == 10
+    assert value(samples, "tidegate_inter_token_latency_seconds_bucket", le="0.075") == 0
+    assert value(samples, "tidegate_inter_token_latency_seconds_bucket", le="0.1") == 10
+    assert value(samples, "tidegate_request_duration_seconds_sum") == pytest.approx(1.4)
+    assert value(samples, "tidegate_overhead_seconds_sum") == pytest.approx(0.001)
+
+
+@pytest.mark.parametrize("outcome", [each for each in Outcome if each is not Outcome.OK])
+def test_what_failed_is_absent_from_latency(outcome: Outcome) -> None:
+    metrics = Metrics()
+    metrics.settled(exchange(outcome))
+    samples = expose(metrics)
+    assert value(samples, "tidegate_requests_total", outcome=outcome) == 1
+    assert value(samples, "tidegate_time_to_first_token_seconds_count") == 0
+    assert value(samples, "tidegate_request_duration_seconds_count") == 0
+
+
+def test_a_document_has_a_duration_and_no_ttft() -> None:
+    metrics = Metrics()
+    metrics.settled(exchange(stream=False))
+    samples = expose(metrics)
+    assert value(samples, "tidegate_request_duration_seconds_count") == 1
+    assert value(samples, "tidegate_time_to_first_token_seconds_count") == 0
+
+
+def test_without_usage_events_are_counted_and_said_to_be_an_estimate() -> None:
+    metrics, made = Metrics(), exchange()
+    made.output_tokens = made.prompt_tokens = None
+    metrics.settled(made)
+    assert value(expose(metrics), "tidegate_tokens_total", source="estimated") == 11
+
+
+def test_retries_are_counted_by_their_reason() -> None:
+    metrics = Metrics()
+    metrics.retried(exchange(), AttemptEnd.CONNECT_FAILED)
+    assert value(expose(metrics), "tidegate_retries_total", reason="connect_failed") == 1
+
+
+def test_every_metric_has_its_row_and_every_row_its_metric() -> None:
+    table = [line.split("|") for line in DOCS.read_text().splitlines() if line.startswith("| `tidegate_")]
+    rows = {cells[1].strip(" `"): cells[3] for cells in table}
+    metrics = Metrics()
+    metrics.settled(exchange())
+    metrics.attempt_ended(exchange(), BACKEND, AttemptEnd.OK)
+    metrics.retried(exchange(), AttemptEnd.STALLED)
+    exported: dict[str, set[str]] = {}
+    for name, pairs in expose(metrics):
+        family = re.sub(r"_(bucket|sum|count|created)$", "", name)
+        if name.startswith("tidegate_"):
+            exported.setdefault(family, set()).update(key for key, _ in pairs if key != "le")
+    assert {name: set(filter(None, re.split(r"[, ]+", labels))) for name, labels in rows.items()} == exported
+
+
+@given(st.lists(st.floats(0, 1000), max_size=60))
+def test_a_histogram_equals_counting_one_by_one(seconds: list[float]) -> None:
+    histogram = Histogram(buckets.TTFT)
+    for each in seconds:
+        histogram.observe(each)
+    for bound, count in histogram.cumulative():
+        assert count == sum(each <= float(bound) for each in seconds)
+    twice = Histogram(buckets.TTFT)
+    twice.merge(histogram.counts, histogram.total)
+    twice.merge(histogram.counts, histogram.total)
+    assert twice.counts == [2 * count for count in histogram.counts]
+    assert histogram.total == pytest.approx(sum(seconds))
