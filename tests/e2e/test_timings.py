@@ -61,25 +61,7 @@ async def test_ttft_itl_and_tpot_agree_with_the_clients_own(tmp_path: Path) -> N
     engine = await asyncio.create_subprocess_exec(mock, "-p", str(number), "-m", "m")
     try:
         async with serving(tmp_path, [f"http://127.0.0.1:{number}"]) as served:
-            arguments = [
-                "-m",
-                "m",
-                "-c",
-                "10",
-                "-w",
-                "0.5",
-                "-d",
-                "3",
-                "-D",
-                "3",
-                "-s",
-                "-n",
-                "21",
-                "-t",
-                "60",
-                "-i",
-                "15",
-            ]
+            arguments = [*LOAD, "-p", served.urls[0].rsplit(":", 1)[1]]
             async with httpx.AsyncClient() as web, asyncio.timeout(10):
                 while (await web.get(f"{served.urls[0]}/ready")).status_code != 200:
                     await asyncio.sleep(0.02)
