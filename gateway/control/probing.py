@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import ssl
 from random import Random
 
 import httpx
@@ -31,8 +32,8 @@ class Prober:
         """Probe until cancelled."""
         # Proxies named by the environment are for people's browsers, not for engines.
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-        client = httpx.AsyncClient(timeout=TIMEOUT, trust_env=False, follow_redirects=False, limits=limits)
-        async with client:
+        tls = ssl.create_default_context()  # the system's roots, as for the requests themselves
+        async with httpx.AsyncClient(timeout=TIMEOUT, trust_env=False, limits=limits, verify=tls) as client:
             try:
                 while True:
                     self._follow(client)

@@ -1,3 +1,4 @@
+import asyncio
 import os
 import signal
 import subprocess
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.cli.demo.processes import ProcessDied, spawn
-from tests.cli.demo.conftest import running, until
+from tests.cli.demo.conftest import DEADLINE, running, until
 
 pytestmark = [
     pytest.mark.anyio,
@@ -65,7 +66,8 @@ async def test_however_much_it_says_it_is_read(actors: Path) -> None:
     await child.line_with("up")
 
     with pytest.raises(ProcessDied, match=r"(?s)ended with status 3\n.*word 99999$"):
-        await child.watch()
+        async with asyncio.timeout(DEADLINE):
+            await child.watch()
 
     await child.stop()
 
