@@ -12,6 +12,7 @@ from gateway.proxy.order import Order, Tools
 from gateway.proxy.plain import PlainRelay, Refusal
 from gateway.proxy.relay import StreamRelay
 from gateway.wire.heads import forwarded_response, status_line
+from gateway.wire.pool import UpstreamPool
 from gateway.wire.service import Request, Writer
 from gateway.wire.sse import Scanner
 from gateway.wire.upstream import AnswerHead, Loss, Sink, Upstream
@@ -109,10 +110,10 @@ class Flight:
         self._send(upstream, backend)
         return True
 
-    def connect_failed(self, detail: str) -> None:
-        """Count it against the backend and go elsewhere."""
+    def connect_failed(self, pool: UpstreamPool, detail: str) -> None:
+        """Count it against the backend and go elsewhere; an attempt given up meanwhile is none of this one's."""
         backend = self._backend
-        if backend is not None and self._upstream is None:
+        if backend is not None and backend.pool is pool and self._upstream is None:
             backend.connect_failed(detail)
             self.fail(AttemptEnd.CONNECT_FAILED, detail)
 

@@ -21,8 +21,8 @@ class Waiter(Protocol):
     def connected(self, upstream: Upstream) -> bool:
         """Take the connection, or return False when it is no longer wanted."""
 
-    def connect_failed(self, detail: str) -> None:
-        """Learn that there is none."""
+    def connect_failed(self, pool: "UpstreamPool", detail: str) -> None:
+        """Learn that `pool` could make none."""
 
 
 class UpstreamPool:
@@ -94,10 +94,10 @@ class UpstreamPool:
             async with asyncio.timeout(seconds):
                 upstream = await self._open()
         except TimeoutError:
-            waiter.connect_failed(f"no connection within {seconds:g} s")
+            waiter.connect_failed(self, f"no connection within {seconds:g} s")
             return
         except (OSError, ssl.SSLError) as error:
-            waiter.connect_failed(f"{error.strerror or error}")
+            waiter.connect_failed(self, f"{error.strerror or error}")
             return
         if not waiter.connected(upstream):
             self.put(upstream)
@@ -125,10 +125,12 @@ class UpstreamPool:
 
     async def _resolve(self, loop: asyncio.AbstractEventLoop) -> list[str]:
         try:
-            found = await loop.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
+            self._addresses = await self._lookup(loop)
         except OSError:
             if not self._addresses:
                 raise
-            return self._addresses
-        self._addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
         return self._addresses
+
+    async def _lookup(self, loop: asyncio.AbstractEventLoop) -> list[str]:
+        found = await loop.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
+        return list(dict.fromkeys(str(entry[4][0]) for entry in found))

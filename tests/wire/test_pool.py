@@ -1,0 +1,106 @@
+"""Connections to one address."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from gateway.wire.outbox import Outbox
+from gateway.wire.pool import IDLE_SECONDS, UpstreamPool
+from gateway.wire.upstream import Upstream
+
+pytestmark = pytest.mark.anyio
+
+
+class Waiting:
+    """A waiter that takes one connection, or none."""
+
+    def __init__(self, *, takes: bool = True) -> None:
+        self.takes = takes
+        self.upstream: asyncio.Future[Upstream] = asyncio.get_running_loop().create_future()
+        self.failure: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    def connected(self, upstream: Upstream) -> bool:
+        self.upstream.set_result(upstream)
+        return self.takes
+
+    def connect_failed(self, pool: UpstreamPool, detail: str) -> None:
+        self.failure.set_result(detail)
+
+
+class Resolving(UpstreamPool):
+    """A pool whose name resolves to what a test says."""
+
+    answers: list[list[str] | OSError]
+
+    async def _lookup(self, loop: asyncio.AbstractEventLoop) -> list[str]:
+        answer = self.answers.pop(0)
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+
+@asynccontextmanager
+async def listening() -> AsyncIterator[int]:
+    server = await asyncio.start_server(lambda _r, _w: None, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+
+
+async def test_a_name_that_no_longer_resolves_keeps_its_last_addresses() -> None:
+    async with listening() as port:
+        pool = Resolving("engine", port, tls=None, outbox=Outbox(), clock=lambda: 0.0)
+        pool.answers = [["127.0.0.1"], OSError("no DNS")]
+        for _ in range(2):
+            waiter = Waiting()
+            pool.connect(waiter, 2.0)
+            (await waiter.upstream).transport.close()
+        assert pool.opened == 2
+
+
+async def test_a_name_that_never_resolved_is_a_failed_connect() -> None:
+    pool = Resolving("engine", 1, tls=None, outbox=Outbox(), clock=lambda: 0.0)
+    pool.answers = [OSError("no DNS")]
+    waiter = Waiting()
+    pool.connect(waiter, 2.0)
+    assert "no DNS" in await waiter.failure
+
+
+async def test_the_next_address_is_tried_when_one_refuses() -> None:
+    async with listening() as port:
+        pool = Resolving("engine", port, tls=None, outbox=Outbox(), clock=lambda: 0.0)
+        pool.answers = [["127.0.0.2", "127.0.0.1"]]
+        waiter = Waiting()
+        pool.connect(waiter, 2.0)
+        (await waiter.upstream).transport.close()
+
+
+async def test_a_connection_nobody_wants_any_more_is_kept_and_idle_ones_are_closed() -> None:
+    now = [0.0]
+    async with listening() as port:
+        pool = UpstreamPool("127.0.0.1", port, tls=None, outbox=Outbox(), clock=lambda: now[0])
+        waiter = Waiting(takes=False)
+        pool.connect(waiter, 2.0)
+        upstream = await waiter.upstream
+        async with asyncio.timeout(5):
+            while pool.idle != 1:
+                await asyncio.sleep(0.005)
+        pool.prune(IDLE_SECONDS)
+        assert pool.take() is upstream
+        pool.put(upstream)
+        pool.prune(IDLE_SECONDS + 1)
+        assert (pool.idle, upstream.transport.is_closing(), pool.take()) == (0, True, None)
+
+
+async def test_a_closed_pool_takes_nothing_back() -> None:
+    async with listening() as port:
+        pool = UpstreamPool("127.0.0.1", port, tls=None, outbox=Outbox(), clock=lambda: 0.0)
+        waiter = Waiting()
+        pool.connect(waiter, 2.0)
+        upstream = await waiter.upstream
+        pool.close()
+        pool.put(upstream)
+        assert (pool.idle, upstream.transport.is_closing()) == (0, True)
