@@ -43,11 +43,22 @@ class Resolving(UpstreamPool):
 
 @asynccontextmanager
 async def listening() -> AsyncIterator[int]:
-    server = await asyncio.start_server(lambda _r, _w: None, "127.0.0.1", 0)
+    """Accept connections, and end only when every one of them has been closed by the pool's side."""
+    open_ones: set[asyncio.Task[None] | None] = set()
+
+    async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        open_ones.add(asyncio.current_task())
+        await reader.read()
+        writer.close()
+        await writer.wait_closed()
+
+    server = await asyncio.start_server(hold, "127.0.0.1", 0)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
+        async with asyncio.timeout(5):
+            await asyncio.gather(*(task for task in open_ones if task))
 
 
 async def test_a_name_that_no_longer_resolves_keeps_its_last_addresses() -> None:
