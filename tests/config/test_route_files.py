@@ -1,10 +1,10 @@
 import os
-import threading
-import time
+from itertools import count
 from pathlib import Path
 
 import pytest
 
+from gateway.config import sources
 from gateway.config.load import load_routes
 from gateway.config.problems import RoutesError
 from gateway.config.sources import MAX_BYTES
@@ -112,29 +112,18 @@ def test_every_beginning_of_a_file_in_braces_is_a_problem_and_never_a_part_of_th
             load_routes(path, {})
 
 
-def test_a_file_that_does_not_hold_still_is_not_read(tmp_path: Path) -> None:
+def test_a_file_that_does_not_hold_still_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "routes.yaml"
     path.write_bytes(ROUTES)
-    stop = threading.Event()
+    read_all, changes = sources._read_all, count(1)
 
-    def touch() -> None:
-        moment = 0
-        while not stop.is_set():
-            moment += 1
-            os.utime(path, ns=(moment, moment))
+    def while_somebody_writes(snapshot: dict[Path, tuple[int, int, int]]) -> object:
+        found = read_all(snapshot)
+        moment = next(changes)
+        os.utime(path, ns=(moment, moment))
+        return found
 
-    toucher = threading.Thread(target=touch)
-    toucher.start()
-    try:
-        deadline = time.monotonic() + 30
-        messages: set[str] = set()
-        while "changes while it is being read" not in messages and time.monotonic() < deadline:
-            try:
-                load_routes(path, {})
-            except RoutesError as error:
-                messages |= {problem.message for problem in error.problems}
-    finally:
-        stop.set()
-        toucher.join()
-
-    assert messages == {"changes while it is being read"}
+    monkeypatch.setattr(sources, "_read_all", while_somebody_writes)
+    with pytest.raises(RoutesError, match="changes while it is being read"):
+        load_routes(path, {})
+    assert next(changes) == 4, "it is read three times before it is given up"

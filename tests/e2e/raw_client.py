@@ -76,9 +76,9 @@ class RawClient:
                 return True
         return False
 
-    async def answer_rest(self) -> bytes:
+    async def answer_rest(self, seconds: float = DEADLINE) -> bytes:
         """Read until the gateway closes."""
-        async with asyncio.timeout(DEADLINE):
+        async with asyncio.timeout(seconds):
             return await self.reader.read()
 
     async def closed(self) -> bool:
@@ -100,5 +100,11 @@ class RawClient:
         self.writer.transport.abort()
 
 
-async def connect(port: int) -> RawClient:
-    return RawClient(*await asyncio.open_connection("127.0.0.1", port))
+async def connect(port: int, receive_buffer: int = 0) -> RawClient:
+    """Connect; a `receive_buffer` in bytes makes a client whose kernel holds little."""
+    sock = socket.socket()
+    sock.settimeout(0)
+    if receive_buffer:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
+    return RawClient(*await asyncio.open_connection(sock=sock))
