@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from gateway.policy.slo.objective import DEFAULT, Objective
+
 IMPLICIT_VERSION = "default"
 """The only version of a model that names its backends itself."""
 
@@ -69,6 +71,7 @@ class ModelSpec:
     split: tuple[tuple[str, float], ...]
     aliases: tuple[str, ...] = ()
     timeouts: Timeouts = Timeouts()
+    objective: Objective = DEFAULT
 
 
 @dataclass(frozen=True, slots=True)

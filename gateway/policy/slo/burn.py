@@ -1,0 +1,52 @@
+"""How fast an error budget is spent, and when there is too little to say. Google's SRE workbook, chapter 5."""
+
+from dataclasses import dataclass
+from math import ceil
+
+PRIOR_BAD = 0.5
+"""Bad events that the prior of a routing burn is worth: one failure in three then reads about 3, not 333."""
+MIN_BAD = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Good and bad events of one window. Those of several processes are merged by adding them."""
+
+    good: int = 0
+    bad: int = 0
+
+    @property
+    def total(self) -> int:
+        """All events that count."""
+        return self.good + self.bad
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(self.good + other.good, self.bad + other.bad)
+
+
+def burn(counts: Counts, budget: float) -> float | None:
+    """Return the burn rate, None without events; 1 spends the budget (a ratio above 0) exactly over the SLO window."""
+    return counts.bad / counts.total / budget if counts.total else None
+
+
+def smoothed_burn(good: int, bad: int, budget: float) -> float:
+    """Return the burn rate with a prior at exactly the objective, so that no traffic reads 1.
+
+    The prior is `PRIOR_BAD / budget` pseudo-events of which `PRIOR_BAD` are bad; the quotient is free of `1/budget`.
+    """
+    return (bad + PRIOR_BAD) / ((good + bad) * budget + PRIOR_BAD)
+
+
+def minimum_events(factor: float, budget: float) -> int:
+    """Return how many events a window must hold before its burn rate can be held against `factor`."""
+    return ceil(1 / (factor * budget))
+
+
+def insufficient(counts: Counts, factor: float, budget: float) -> bool:
+    """Whether a window holds too few events to say anything about `factor`."""
+    return counts.bad < MIN_BAD or counts.total < minimum_events(factor, budget)
+
+
+def budget_left(counts: Counts, budget: float) -> float | None:
+    """Return the share of the error budget left over the SLO window, below 0 when overspent; None without events."""
+    return 1 - counts.bad / (counts.total * budget) if counts.total else None

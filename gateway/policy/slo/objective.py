@@ -1,0 +1,77 @@
+"""What is promised: for each SLI the share of events that must be good, and how fast good is."""
+
+from bisect import bisect_right
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+
+DAY = 86_400.0
+
+
+class Sli(StrEnum):
+    """What is measured against a promise: the closed set of the `sli` label."""
+
+    __hash__ = str.__hash__  # of every key on the hot path; Enum's own is written in Python
+
+    AVAILABILITY = "availability"
+    TTFT = "ttft"
+    TPOT = "tpot"
+    ITL = "itl"
+    E2E = "e2e"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """`ratio` of the events (above 0, below 1) must be good; a latency is good up to `under` seconds.
+
+    `by_prompt_tokens` holds ascending (tokens, seconds): from so many prompt tokens on, that threshold holds instead.
+    """
+
+    ratio: float
+    under: float = 0.0
+    by_prompt_tokens: tuple[tuple[int, float], ...] = ()
+
+    @property
+    def budget(self) -> float:
+        """The share of events that may be bad."""
+        return 1.0 - self.ratio
+
+    @property
+    def highest_burn(self) -> float:
+        """The burn rate when every event is bad: nothing burns faster."""
+        return 1.0 / self.budget
+
+    def threshold(self, prompt_tokens: int) -> float:
+        """Return the threshold in seconds for a prompt of this length."""
+        steps = self.by_prompt_tokens
+        if not steps or prompt_tokens < steps[0][0]:
+            return self.under
+        return steps[bisect_right(steps, prompt_tokens, key=lambda step: step[0]) - 1][1]
+
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        """All thresholds in seconds, none for availability."""
+        return (self.under, *(seconds for _, seconds in self.by_prompt_tokens)) if self.under else ()
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """What a model promises: targets by SLI, held over `window` seconds."""
+
+    name: str
+    targets: Mapping[Sli, Target]
+    window: float = 28 * DAY
+
+
+DEFAULT = Objective(
+    "default",
+    MappingProxyType(
+        {
+            Sli.AVAILABILITY: Target(0.999),
+            Sli.TTFT: Target(0.99, 2.0, ((4096, 5.0), (32_768, 30.0))),
+            Sli.TPOT: Target(0.99, 0.1),
+        }
+    ),
+)
+"""Of a model that names no objective: what a person who chats would put up with."""
