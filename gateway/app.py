@@ -21,6 +21,7 @@ from gateway.backends.registry import Registry
 from gateway.config.load import load_routes
 from gateway.config.table import RouteTable
 from gateway.control.drain import DrainTimes, drain
+from gateway.control.judging import Judge
 from gateway.control.probing import Prober
 from gateway.control.reload import Reloader
 from gateway.control.supervise import Supervisor
@@ -34,6 +35,7 @@ from gateway.telemetry.alarms import UnauthorizedAlarm
 from gateway.telemetry.exposition import Gauges
 from gateway.telemetry.lag import LoopLag
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.slo import SloBook
 from gateway.wire.client import Client
 from gateway.wire.guard import Limits
 from gateway.wire.outbox import Outbox
@@ -91,7 +93,8 @@ class App:
 
     A request passes, in this order: the guard (`wire.guard`, before anything is believed), the body (`wire.body`, one
     pass), the route (`proxy.gateway`), attempts (`proxy.flight`), the relay (`proxy.relay`), and settlement, where the
-    observers stand: metrics first, since a line that cannot be written must still be counted, then the access log.
+    observers stand: metrics and the book of SLIs first, since a line that cannot be written must still be counted, then
+    the access log.
     """
 
     def __init__(self, settings: Settings, table: RouteTable, *observers: object) -> None:
@@ -101,13 +104,16 @@ class App:
         self.connections: Callable[[], list[Client]] = list
         self._outbox = Outbox()
         self.registry = Registry(self._outbox, self._clock)
-        self.registry.reconcile(table)
         self.reloader = Reloader(settings.routes, table, self._apply)
         self._metrics = Metrics()
+        started = clock.wall() - self._clock()
+        self.book = SloBook(lambda: self._clock() + started)
+        self.judge = Judge(self.book, self.registry, self._clock, self._rng)
+        self._follow(table)
         self._lag = LoopLag(self._clock)
         self._access_log = AccessLog(sys.stdout.buffer) if settings.access_log else None
         logs = () if self._access_log is None else (self._access_log,)
-        everyone = Observers(self._metrics, *logs, UnauthorizedAlarm(self._clock), *observers)
+        everyone = Observers(self._metrics, self.book, *logs, UnauthorizedAlarm(self._clock), *observers)
         tools = Tools(self._clock, self._rng, everyone)
         self._created = int(clock.wall())
         self._began = self._clock()
@@ -159,13 +165,19 @@ class App:
         self._stopping.set()
 
     def _apply(self, table: RouteTable) -> None:
+        self._follow(table)
+        self.gateway.table = LiveTable(table, self.registry, self._created, before=self.gateway.table)
+
+    def _follow(self, table: RouteTable) -> None:
         self.registry.reconcile(table)
-        self.gateway.table = LiveTable(table, self.registry, self._created)
+        self.book.follow(table)
+        self._metrics.follow(table)
 
     def _start_loops(self) -> Supervisor:
         supervisor = Supervisor()
         supervisor.start("probe", Prober(self.registry, self._clock, self._rng).run)
         supervisor.start("sweep", lambda: sweep(self.connections, self._clock))
+        supervisor.start("judge", self.judge.run)
         supervisor.start("loop lag", self._lag.run)
         supervisor.start("watch routes", self.reloader.watch)
         return supervisor

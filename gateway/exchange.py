@@ -1,6 +1,7 @@
 """The vocabulary of one request: where it goes, how it may end, and the record that is filled in on the way."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 
 
@@ -23,12 +24,19 @@ class BodyKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One path that is forwarded to engines. `path` is also the upstream path: never the client's own bytes."""
+    """One path that is forwarded to engines. `path` is also the upstream path: never the client's own bytes.
+
+    `target` is the path as it stands in a request line.
+    """
 
     path: str
     operation: str
     dialect: Dialect = Dialect.PLAIN
     body: BodyKind = BodyKind.JSON
+    target: bytes = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "target", self.path.encode())
 
 
 class Outcome(StrEnum):
@@ -81,11 +89,14 @@ class Verdict(StrEnum):
 class Exchange:
     """The record of one request, filled in by the data plane and read by observers once it has settled.
 
-    Times are seconds on the monotonic clock, 0.0 meaning "did not happen"; durations are seconds. `itl` counts gaps
-    between content events per bucket of `gateway.telemetry.buckets.ITL`, the last slot being +Inf.
+    Times are seconds on the monotonic clock, 0.0 meaning "did not happen"; durations are seconds. `sent` and
+    `attempt_ended` are the last attempt's. `itl` counts gaps between content events per bucket of `itl_bounds`, the
+    last slot being +Inf. `stream` is what the client asked for until an answer shows what it gets. `routing` is the
+    decision about the last attempt; its str() says it in words.
     """
 
     __slots__ = (
+        "attempt_ended",
         "attempts",
         "backend",
         "client_status",
@@ -94,17 +105,21 @@ class Exchange:
         "endpoint",
         "first_content",
         "itl",
+        "itl_bounds",
         "itl_sum",
         "last_content",
         "model",
         "outcome",
         "output_tokens",
         "pool",
+        "prompt_estimate",
         "prompt_tokens",
         "queued",
         "reason",
         "received",
         "request_id",
+        "routing",
+        "sent",
         "service_class",
         "stream",
         "version",
@@ -129,17 +144,27 @@ class Exchange:
         self.ended = 0.0
         self.content_events = 0
         self.itl: list[int] = []
+        self.itl_bounds: Sequence[float] = ()
         self.itl_sum = 0.0
+        self.sent = 0.0
+        self.attempt_ended = 0.0
+        self.prompt_estimate = 0
         self.prompt_tokens: int | None = None
         self.output_tokens: int | None = None
         self.client_status = 0
         self.outcome = Outcome.INTERNAL
         self.reason = ""
+        self.routing: object = ""
 
     @property
     def ttft(self) -> float | None:
         """Seconds from the request being fully received to its first content event being written."""
         return self.first_content - self.received if self.stream and self.first_content else None
+
+    @property
+    def attempt_ttft(self) -> float | None:
+        """Seconds from the last attempt being sent to its first content event."""
+        return self.first_content - self.sent if self.stream and self.first_content else None
 
     @property
     def tpot(self) -> float | None:

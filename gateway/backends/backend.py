@@ -5,36 +5,21 @@ import ssl
 from gateway.clock import Clock
 from gateway.config.table import BackendSpec
 from gateway.policy.routing import readiness
+from gateway.policy.routing.health import Health
 from gateway.policy.routing.readiness import Readiness
 from gateway.wire.outbox import Outbox
 from gateway.wire.pool import UpstreamPool
 
 
-class Lease:
-    """One request's place at a backend. Releasing it is the only way to give it back, and happens once."""
-
-    __slots__ = ("_backend",)
-
-    def __init__(self, backend: "Backend") -> None:
-        self._backend: Backend | None = backend
-        backend.in_flight += 1
-
-    def release(self) -> None:
-        """Give the place back; further calls do nothing."""
-        backend, self._backend = self._backend, None
-        if backend is not None:
-            backend.in_flight -= 1
-
-
 class Backend:
     """One engine. `models` are the names it serves, None while it has not told."""
 
-    __slots__ = ("authority", "authorization", "base_path", "id", "in_flight", "models", "pool", "readiness", "spec")
+    __slots__ = ("authority", "authorization", "base_path", "health", "id", "models", "pool", "readiness", "spec")
 
-    def __init__(self, spec: BackendSpec, outbox: Outbox, clock: Clock) -> None:
+    def __init__(self, spec: BackendSpec, health: Health, outbox: Outbox, clock: Clock) -> None:
         self.id = spec.id
         self.spec = spec
-        self.in_flight = 0
+        self.health = health
         self.readiness = Readiness()
         self.models: frozenset[str] | None = None
         tls = ssl.create_default_context() if spec.tls else None
@@ -54,9 +39,10 @@ class Backend:
     def __repr__(self) -> str:
         return f"<Backend {self.id} {self.readiness.state} {self.in_flight} in flight>"
 
-    def lease(self) -> Lease:
-        """Take a place for one request."""
-        return Lease(self)
+    @property
+    def in_flight(self) -> int:
+        """Requests in progress there."""
+        return self.health.in_flight
 
     def serves(self, served_model: str) -> bool:
         """Whether a request for this model may be sent here."""

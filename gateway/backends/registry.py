@@ -6,18 +6,23 @@ from collections.abc import Iterator
 from gateway.backends.backend import Backend
 from gateway.clock import Clock
 from gateway.config.table import BackendSpec, RouteTable
+from gateway.policy.routing.health import Peers
 from gateway.wire.outbox import Outbox
 
 _log = logging.getLogger(__name__)
 
 
 class Registry:
-    """Holds one `Backend` per identity. A backend that stays in the routes keeps its connections and its state."""
+    """Holds one `Backend` per identity. A backend that stays in the routes keeps its connections and its state.
+
+    `pools` are the backends of each pool as routing compares them.
+    """
 
     def __init__(self, outbox: Outbox, clock: Clock) -> None:
         self._outbox = outbox
         self._clock = clock
         self._backends: dict[str, Backend] = {}
+        self.pools: dict[str, Peers] = {}
 
     def __repr__(self) -> str:
         return f"<Registry {' '.join(map(repr, self._backends.values()))}>"
@@ -30,6 +35,9 @@ class Registry:
 
     def reconcile(self, table: RouteTable) -> None:
         """Make backends for new identities and let go of those no longer named; their open streams finish."""
+        self.pools = {name: self.pools.get(name) or Peers(name, self._clock()) for name in table.pools}
+        for name, pool in table.pools.items():
+            self.pools[name].follow(spec.id for spec in pool.backends)
         wanted: dict[str, BackendSpec] = {spec.id: spec for pool in table.pools.values() for spec in pool.backends}
         for gone in self._backends.keys() - wanted.keys():
             self._backends.pop(gone).pool.close()
@@ -48,7 +56,8 @@ class Registry:
             backend.pool.close()
 
     def _renewed(self, known: Backend | None, spec: BackendSpec) -> Backend:
-        fresh = Backend(spec, self._outbox, self._clock)
+        health = self.pools[spec.pool].members[spec.id]
+        fresh = Backend(spec, health, self._outbox, self._clock)
         if known is None:
             _log.info("backend added", extra={"backend": spec.id})
         else:

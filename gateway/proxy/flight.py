@@ -1,17 +1,20 @@
 """The life of one request after it is understood: attempts, retries, deadlines, and its one settlement."""
 
-from gateway.backends.backend import Backend, Lease
+import asyncio
+
+from gateway.backends.backend import Backend
 from gateway.clock import wall
 from gateway.errors import GatewayError, NoReadyBackend, StreamBroken
 from gateway.exchange import AttemptEnd, Exchange, Outcome, Verdict
-from gateway.policy.routing.pick import least_loaded
-from gateway.policy.routing.retry import may_retry
+from gateway.policy.routing.choose import choose
+from gateway.policy.routing.health import Answer, Lease
+from gateway.policy.routing.retry import may_retry, pause
 from gateway.policy.slo.classify import RULINGS, classify_status, request_outcome
 from gateway.proxy.answers import capped_retry_after, chunk, error_event, error_head, failure
 from gateway.proxy.order import Order, Tools
 from gateway.proxy.plain import PlainRelay, Refusal
 from gateway.proxy.relay import StreamRelay
-from gateway.wire.heads import forwarded_response, status_line
+from gateway.wire.heads import find, forwarded_response, status_line
 from gateway.wire.pool import UpstreamPool
 from gateway.wire.service import Request, Writer
 from gateway.wire.sse import Scanner
@@ -25,7 +28,6 @@ class Flight:
     """One request on its way: zero or more attempts, one after the other, and exactly one settlement."""
 
     __slots__ = (
-        "_attempt_started",
         "_backend",
         "_client",
         "_clock",
@@ -39,6 +41,7 @@ class Flight:
         "_refused",
         "_relay",
         "_resumed",
+        "_retry",
         "_rng",
         "_settled",
         "_tried",
@@ -63,7 +66,8 @@ class Flight:
         self._upstream: Upstream | None = None
         self._relay: StreamRelay | PlainRelay | None = None
         self._refused: tuple[int, bytes, bytes] | None = None
-        self._attempt_started = self._resumed = 0.0
+        self._resumed = 0.0
+        self._retry: asyncio.TimerHandle | None = None
         self._paused = False
         self._settled = False
         self.begun = False
@@ -73,6 +77,7 @@ class Flight:
 
     def start(self) -> None:
         """Send the request on its way, or answer at once when there is nowhere to send it."""
+        self._order.model.memory.retries.request(self._exchange.received)
         if not self._attempt():
             self._answer(NoReadyBackend(f"no backend of the model `{self._exchange.model}` is ready"))
             self._settle(Outcome.NO_BACKEND, "no ready backend")
@@ -80,20 +85,25 @@ class Flight:
 
     # Attempts
 
+    def _others(self) -> list[Backend]:
+        """Return the backends that could be sent this request and have not been."""
+        version, tried = self._order.version, self._tried
+        return [b for b in version.backends if b not in tried and b.serves(version.served_model)]
+
     def _attempt(self) -> bool:
         """Begin an attempt at a backend not tried yet; return False when there is none."""
-        version, tried = self._order.version, self._tried
-        candidates = [b for b in version.backends if b not in tried and b.serves(version.served_model)]
+        candidates = self._others()
         if not candidates:
             return False
-        backend = least_loaded(candidates, self._rng)
-        tried.append(backend)
         exchange = self._exchange
+        now = exchange.sent = self._clock()
+        choice = choose(candidates, exchange.prompt_estimate, now, self._rng)
+        backend = choice.winner
+        self._tried.append(backend)
         exchange.attempts += 1
-        exchange.backend, exchange.pool = backend.id, backend.spec.pool
+        exchange.backend, exchange.pool, exchange.routing = backend.id, backend.spec.pool, choice
         self._backend = backend
-        self._lease = backend.lease()
-        self._attempt_started = self._clock()
+        self._lease = backend.health.lease(exchange.prompt_estimate)
         upstream = backend.pool.take()
         if upstream is None:
             backend.pool.connect(self, self._order.timeouts.connect)
@@ -118,21 +128,8 @@ class Flight:
             self.fail(AttemptEnd.CONNECT_FAILED, detail)
 
     def _send(self, upstream: Upstream, backend: Backend) -> None:
-        order = self._order
         self._upstream = upstream
-        upstream.start(
-            self,
-            b"POST %b%b HTTP/1.1\r\nhost: %b\r\naccept-encoding: identity\r\n%b%bcontent-length: %d\r\n\r\n%b"
-            % (
-                backend.base_path,
-                order.endpoint.path.encode(),
-                backend.authority,
-                backend.authorization,
-                order.fields,
-                len(order.body),
-                order.body,
-            ),
-        )
+        upstream.start(self, self._order.written_for(backend))
         if self._paused:
             upstream.transport.pause_reading()
 
@@ -154,8 +151,8 @@ class Flight:
         head = self._answer_head(forwarded_response(answer.status, answer.fields, answer.connection))
         order = self._order
         relay: StreamRelay | PlainRelay
-        if answer.kind.startswith(b"text/event-stream"):
-            self._exchange.stream = True
+        is_stream = self._exchange.stream = answer.kind.startswith(b"text/event-stream")
+        if is_stream:
             relay = StreamRelay(
                 self,
                 self._client,
@@ -181,6 +178,9 @@ class Flight:
     def _turned_down(self, end: AttemptEnd, head: AnswerHead, body: bytes) -> None:
         """Keep an engine's refusal for the client, and see whether another backend does better."""
         fields = capped_retry_after(head.fields, wall())
+        patience = find(fields, b"retry-after")
+        if patience is not None and self._backend is not None:
+            self._backend.health.hold(int(patience), self._clock())
         self._refused = (head.status, self._answer_head(forwarded_response(head.status, fields, head.connection)), body)
         self.fail(end, f"status {head.status}")
 
@@ -212,6 +212,8 @@ class Flight:
         self.begun = True
         self._order.body = b""
         self._tried.clear()
+        if self._lease is not None:
+            self._lease.prefilled()
 
     def complete(self, end: AttemptEnd) -> None:
         """The answer is written to its end."""
@@ -237,9 +239,30 @@ class Flight:
             begun=self.begun,
             time_left=self._deadline - self._clock(),
         )
-        if again and self._attempt():
+        now = self._clock()
+        if again and self._others() and self._order.model.memory.retries.take(now):
             self._observer.retried(self._exchange, end)
+            self._exchange.sent = now
+            seconds = pause(self._exchange.attempts, self._rng)
+            self._retry = asyncio.get_running_loop().call_later(seconds, self._again, end, detail, backend)
             return
+        self._conclude(end, detail, backend)
+
+    def _again(self, end: AttemptEnd, detail: str, backend: Backend | None) -> None:
+        """Try elsewhere after a pause; where nothing is ready any more, the last failure stands."""
+        self._end_pause()
+        if not self._attempt():
+            self._conclude(end, detail, backend)
+
+    def _end_pause(self) -> None:
+        """A pause before a retry is time spent for the backend's sake."""
+        retry, self._retry = self._retry, None
+        if retry is not None:
+            retry.cancel()
+            self._exchange.waited += self._clock() - self._exchange.sent
+
+    def _conclude(self, end: AttemptEnd, detail: str, backend: Backend | None) -> None:
+        """Tell the client of a failure that is not followed by another attempt."""
         outcome = request_outcome(end, begun=self.begun)
         if self.begun:
             self._break_off(StreamBroken(f"the backend failed while it was answering: {detail}"))
@@ -294,7 +317,7 @@ class Flight:
                 return
             if now - max(exchange.last_content, self._resumed) > timeouts.stall:
                 self.fail(AttemptEnd.STALLED, f"no token for {timeouts.stall:g} s")
-        elif self._order.stream and now - self._attempt_started > timeouts.first_token:
+        elif self._order.stream and now - exchange.sent > timeouts.first_token:
             self.fail(AttemptEnd.FIRST_TOKEN_TIMEOUT, f"no first token within {timeouts.first_token:g} s")
 
     def probe(self) -> bytes | None:
@@ -324,12 +347,28 @@ class Flight:
         if backend is None:
             return
         self.drop_upstream()
+        exchange = self._exchange
+        now = exchange.attempt_ended = self._clock()
+        exchange.waited += now - exchange.sent
         lease, self._lease = self._lease, None
         if lease is not None:
             lease.release()
+            verdict = RULINGS[end].verdict
+            answer = self._answered() if verdict is Verdict.GOOD else None
+            backend.health.ended(lease, verdict, now, self._rng, answer=answer)
         self._relay = None
-        self._exchange.waited += self._clock() - self._attempt_started
-        self._observer.attempt_ended(self._exchange, backend, end)
+        self._observer.attempt_ended(exchange, backend, end)
+
+    def _answered(self) -> Answer:
+        """Return how fast a complete answer was, and learn how long its prompt was."""
+        exchange, model = self._exchange, self._order.model
+        prompt = exchange.prompt_tokens
+        if prompt is None:
+            prompt = exchange.prompt_estimate
+        else:
+            model.memory.prompts.observe(self._order.size, prompt)
+        ttft, tpot = exchange.attempt_ttft, exchange.tpot
+        return Answer(ttft, tpot, model.objective.kept(ttft, tpot, prompt))
 
     def _answer(self, error: GatewayError) -> None:
         self._exchange.client_status = error.status
@@ -350,6 +389,7 @@ class Flight:
 
     def _settle(self, outcome: Outcome, reason: str) -> None:
         self._settled = True
+        self._end_pause()
         exchange = self._exchange
         exchange.ended = self._clock()
         exchange.outcome = outcome

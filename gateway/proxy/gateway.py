@@ -66,13 +66,17 @@ class Gateway:
         exchange.model, exchange.version = model.name, version.name
         fields = forwarded_request(headers, request.head.connection)
         order = Order(
-            endpoint, version, model.timeouts, fields=b"%bx-request-id: %b\r\n" % (fields, exchange.request_id.encode())
+            endpoint, model, version, fields=b"%bx-request-id: %b\r\n" % (fields, exchange.request_id.encode())
         )
         served: bytes | None = None
         if body.model != version.served_model:
             served = version.served_json if endpoint.body is BodyKind.JSON else version.served_model.encode()
         order.body = body.rewritten(served, add_usage=body.stream and endpoint.dialect in _USAGE_ON_REQUEST)
         order.stream, order.strip_usage, order.choices = body.stream, body.usage_added, body.choices
+        order.size = len(request.body)
+        exchange.stream = body.stream
+        exchange.itl_bounds = model.itl_bounds
+        exchange.prompt_estimate = model.memory.prompts.tokens(order.size)
         deadline = request.received + _seconds(request.head.timeout, model.timeouts.total)
         return Flight(order, exchange, request, client, tools=tools, deadline=deadline)
 

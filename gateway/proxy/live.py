@@ -10,6 +10,9 @@ from gateway.backends.registry import Registry
 from gateway.config.table import ModelSpec, RouteTable, Timeouts, VersionSpec
 from gateway.errors import ModelNotFound
 from gateway.policy.canary.split import Split
+from gateway.policy.routing.retry import RetryBudget
+from gateway.policy.routing.tokens import TokenEstimate
+from gateway.policy.slo.buckets import bounds_for
 
 CLOSE_MATCHES = 3
 
@@ -34,13 +37,26 @@ class LiveVersion:
         return f"<LiveVersion {self.name} of {len(self.backends)} backends>"
 
 
+class ModelMemory:
+    """What is learnt of one model and outlives a reload: its retry budget, and how long its prompts are."""
+
+    __slots__ = ("prompts", "retries")
+
+    def __init__(self) -> None:
+        self.prompts = TokenEstimate()
+        self.retries = RetryBudget()
+
+
 class LiveModel:
     """One model: its versions by weight."""
 
-    __slots__ = ("name", "split", "timeouts", "versions")
+    __slots__ = ("itl_bounds", "memory", "name", "objective", "split", "timeouts", "versions")
 
-    def __init__(self, spec: ModelSpec, versions: Mapping[str, LiveVersion]) -> None:
+    def __init__(self, spec: ModelSpec, versions: Mapping[str, LiveVersion], memory: ModelMemory) -> None:
         self.name = spec.name
+        self.memory = memory
+        self.objective = spec.objective
+        self.itl_bounds = bounds_for(spec.objective).itl
         self.versions = versions
         self.timeouts: Timeouts = spec.timeouts
         self.split = Split([(versions[name], weight) for name, weight in spec.split])
@@ -49,9 +65,18 @@ class LiveModel:
 class LiveTable:
     """Every model by name and alias. A request keeps the table that it began with."""
 
-    def __init__(self, table: RouteTable, registry: Registry, created: int) -> None:
-        """Join `table` with `registry`, which has been reconciled with it; `created` is told to clients (epoch s)."""
-        self._models = {name: _live_model(spec, table, registry) for name, spec in table.models.items()}
+    def __init__(
+        self, table: RouteTable, registry: Registry, created: int, *, before: "LiveTable | None" = None
+    ) -> None:
+        """Join `table` with `registry`, which has been reconciled with it; `created` is told to clients (epoch s).
+
+        What was learnt of a model is taken over from the table `before`.
+        """
+        known = {name: model.memory for name, model in before._models.items()} if before is not None else {}
+        self._models: dict[str, LiveModel] = {
+            name: _live_model(spec, table, registry, known.get(name) or ModelMemory())
+            for name, spec in table.models.items()
+        }
         self._names = {name: self._models[spec.name] for name, spec in table.names.items()}
         self._created = created
 
@@ -84,9 +109,9 @@ class LiveTable:
         )
 
 
-def _live_model(spec: ModelSpec, table: RouteTable, registry: Registry) -> LiveModel:
+def _live_model(spec: ModelSpec, table: RouteTable, registry: Registry, memory: ModelMemory) -> LiveModel:
     versions = {}
     for version in spec.versions.values():
         ids = dict.fromkeys(backend.id for pool in version.pools for backend in table.pools[pool].backends)
         versions[version.name] = LiveVersion(version, tuple(registry[backend_id] for backend_id in ids))
-    return LiveModel(spec, versions)
+    return LiveModel(spec, versions, memory)

@@ -9,7 +9,7 @@ from gateway.backends.backend import Backend
 from gateway.clock import Clock
 from gateway.config.table import Timeouts
 from gateway.exchange import AttemptEnd, Endpoint, Exchange
-from gateway.proxy.live import LiveVersion
+from gateway.proxy.live import LiveModel, LiveVersion
 
 _log = logging.getLogger(__name__)
 
@@ -28,19 +28,44 @@ class Observer(Protocol):
 
 
 class Order:
-    """What a request asks for, understood: where it may go and the bytes that go there."""
+    """What a request asks for, understood: where it may go and the bytes that go there; `size` is its body's."""
 
-    __slots__ = ("body", "choices", "endpoint", "fields", "stream", "strip_usage", "timeouts", "version")
+    __slots__ = (
+        "body",
+        "choices",
+        "endpoint",
+        "fields",
+        "model",
+        "size",
+        "stream",
+        "strip_usage",
+        "timeouts",
+        "version",
+    )
 
-    def __init__(self, endpoint: Endpoint, version: LiveVersion, timeouts: Timeouts, *, fields: bytes) -> None:
+    def __init__(self, endpoint: Endpoint, model: LiveModel, version: LiveVersion, *, fields: bytes) -> None:
         self.endpoint = endpoint
+        self.model = model
         self.version = version
-        self.timeouts = timeouts
+        self.timeouts: Timeouts = model.timeouts
+        self.size = 0
         self.fields = fields
         self.body = b""
         self.stream = False
         self.strip_usage = False
         self.choices = 1
+
+    def written_for(self, backend: Backend) -> bytes:
+        """Return the request as this backend shall read it."""
+        return b"POST %b%b HTTP/1.1\r\nhost: %b\r\naccept-encoding: identity\r\n%b%bcontent-length: %d\r\n\r\n%b" % (
+            backend.base_path,
+            self.endpoint.target,
+            backend.authority,
+            backend.authorization,
+            self.fields,
+            len(self.body),
+            self.body,
+        )
 
 
 class Tools:

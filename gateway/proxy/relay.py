@@ -5,7 +5,6 @@ from typing import Protocol
 
 from gateway.clock import Clock
 from gateway.exchange import AttemptEnd, Exchange
-from gateway.policy.slo.buckets import ITL
 from gateway.policy.slo.classify import classify_error_event
 from gateway.proxy.answers import chunk
 from gateway.wire.service import Writer
@@ -44,7 +43,7 @@ class StreamRelay:
     elsewhere. From then on each read becomes one write of whole events.
     """
 
-    __slots__ = ("_chunked", "_client", "_clock", "_exchange", "_held", "_journey", "_previous", "scanner")
+    __slots__ = ("_bounds", "_chunked", "_client", "_clock", "_exchange", "_held", "_journey", "_previous", "scanner")
 
     def __init__(
         self,
@@ -65,7 +64,8 @@ class StreamRelay:
         self._clock = clock
         self._previous = 0.0
         self.scanner = scanner
-        exchange.itl = [0] * (len(ITL) + 1)
+        self._bounds = exchange.itl_bounds
+        exchange.itl = [0] * (len(self._bounds) + 1)
 
     def data(self, body: bytes) -> None:
         """Pass a read on; the hot path."""
@@ -143,7 +143,7 @@ class StreamRelay:
         previous = self._previous
         if previous:
             gap = now - previous
-            exchange.itl[bisect_left(ITL, gap)] += 1
+            exchange.itl[bisect_left(self._bounds, gap)] += 1
             exchange.itl_sum += gap
             exchange.itl[0] += events - 1
         elif not exchange.first_content:

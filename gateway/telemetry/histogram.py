@@ -2,6 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from math import inf
 
 
 class Histogram:
@@ -19,12 +20,16 @@ class Histogram:
         self.counts[bisect_left(self.bounds, seconds)] += 1
         self.total += seconds
 
-    def merge(self, counts: Sequence[int], total: float) -> None:
-        """Add observations counted elsewhere in the same buckets."""
+    def merge(self, counts: Sequence[int], total: float, bounds: Sequence[float]) -> None:
+        """Add observations counted elsewhere; those in buckets of other bounds count at their upper bound."""
         mine = self.counts
-        for index, count in enumerate(counts):
-            if count:
-                mine[index] += count
+        if bounds is self.bounds or bounds == self.bounds:
+            for index, count in enumerate(counts):
+                if count:
+                    mine[index] += count
+        else:
+            for bound, count in zip((*bounds, inf), counts, strict=True):
+                mine[bisect_left(self.bounds, bound)] += count
         self.total += total
 
     def cumulative(self) -> list[tuple[str, float]]:

@@ -4,15 +4,20 @@ from collections import Counter
 from collections.abc import Iterable
 
 from gateway.backends.backend import Backend
+from gateway.config.table import RouteTable
 from gateway.exchange import AttemptEnd, Exchange, Outcome
 from gateway.policy.slo import buckets
+from gateway.policy.slo.buckets import Bounds
 from gateway.telemetry.histogram import Histogram
+
+_USUAL = Bounds()
 
 
 class Series:
     """What is counted of one (model, version, pool); `outcomes` by (class, endpoint, outcome)."""
 
     __slots__ = (
+        "bounds",
         "duration",
         "itl",
         "outcomes",
@@ -23,15 +28,20 @@ class Series:
         "ttft",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, bounds: Bounds) -> None:
         self.outcomes: dict[tuple[str, str, Outcome], int] = {}
-        self.ttft = Histogram(buckets.TTFT)
-        self.itl = Histogram(buckets.ITL)
-        self.tpot = Histogram(buckets.TPOT)
-        self.duration = Histogram(buckets.DURATION)
         self.prompt_tokens = 0
         self.output_tokens = 0
         self.output_estimated = 0
+        self.rebucket(bounds)
+
+    def rebucket(self, bounds: Bounds) -> None:
+        """Begin the histograms anew with other bounds; to Prometheus that is a restart of these counters."""
+        self.bounds = bounds
+        self.ttft = Histogram(bounds.ttft)
+        self.itl = Histogram(bounds.itl)
+        self.tpot = Histogram(bounds.tpot)
+        self.duration = Histogram(bounds.duration)
 
 
 class Metrics:
@@ -43,6 +53,15 @@ class Metrics:
         self.retries: Counter[AttemptEnd] = Counter()
         self.queue: dict[str, Histogram] = {}
         self.overhead = Histogram(buckets.OVERHEAD)
+        self._bounds: dict[str, Bounds] = {}
+
+    def follow(self, table: RouteTable) -> None:
+        """Give every model's histograms the bounds that its objective needs."""
+        self._bounds = {name: buckets.bounds_for(spec.objective) for name, spec in table.models.items()}
+        for (model, _, _), series in self.series.items():
+            bounds = self._bounds.get(model, series.bounds)
+            if bounds != series.bounds:
+                series.rebucket(bounds)
 
     def attempt_ended(self, exchange: Exchange, backend: Backend, end: AttemptEnd) -> None:
         """Count an attempt."""
@@ -57,7 +76,7 @@ class Metrics:
         key = (exchange.model, exchange.version, exchange.pool)
         series = self.series.get(key)
         if series is None:
-            series = self.series[key] = Series()
+            series = self.series[key] = Series(self._bounds.get(exchange.model, _USUAL))
         outcome = exchange.outcome
         ended = (exchange.service_class, exchange.endpoint, outcome)
         series.outcomes[ended] = series.outcomes.get(ended, 0) + 1
@@ -99,8 +118,8 @@ class Metrics:
         """Return the duration of complete answers by (model, version)."""
         totals: dict[tuple[str, str], Histogram] = {}
         for (model, version, _), series in self.series.items():
-            total = totals.setdefault((model, version), Histogram(buckets.DURATION))
-            total.merge(series.duration.counts, series.duration.total)
+            total = totals.setdefault((model, version), Histogram(series.bounds.duration))
+            total.merge(series.duration.counts, series.duration.total, series.bounds.duration)
         return totals
 
     def streams(self) -> Iterable[tuple[tuple[str, str, str], Series]]:
@@ -114,4 +133,4 @@ def _observe_stream(series: Series, exchange: Exchange) -> None:
         series.ttft.observe(ttft)
     if tpot is not None:
         series.tpot.observe(tpot)
-    series.itl.merge(exchange.itl, exchange.itl_sum)
+    series.itl.merge(exchange.itl, exchange.itl_sum, exchange.itl_bounds)

@@ -9,14 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from gateway.backends.backend import Backend
 from gateway.config.table import BackendSpec
 from gateway.exchange import AttemptEnd, Exchange, Outcome
 from gateway.telemetry import access_log
 from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.alarms import UnauthorizedAlarm
 from gateway.telemetry.logs import JsonFormatter
-from gateway.wire.outbox import Outbox
+from tests.backends.made import live_backend
 
 DOCS = Path(__file__).parents[2] / "docs" / "metrics.md"
 
@@ -98,7 +97,7 @@ def test_the_process_log_is_json_with_extra_fields_and_exceptions() -> None:
 def test_a_rejected_key_is_told_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
     now = [0.0]
     alarm = UnauthorizedAlarm(lambda: now[0])
-    backend = Backend(BackendSpec("gpu", "http://e:1", "e", 1, api_key="sk-secret"), Outbox(), lambda: 0.0)
+    backend = live_backend(BackendSpec("gpu", "http://e:1", "e", 1, api_key="sk-secret"))
     alarm.attempt_ended(exchange(), backend, AttemptEnd.OK)
     assert not caplog.records
     for now[0] in (0.0, 30.0, 59.0, 61.0):

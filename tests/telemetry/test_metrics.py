@@ -11,17 +11,16 @@ from prometheus_client.openmetrics.exposition import generate_latest as open_met
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_open_metrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.backends.backend import Backend
 from gateway.config.table import BackendSpec
 from gateway.exchange import AttemptEnd, Exchange, Outcome
 from gateway.policy.slo import buckets
 from gateway.telemetry.exposition import Gauges, registry
 from gateway.telemetry.histogram import Histogram
 from gateway.telemetry.metrics import Metrics
-from gateway.wire.outbox import Outbox
+from tests.backends.made import live_backend
 
 DOCS = Path(__file__).parents[2] / "docs" / "metrics.md"
-BACKEND = Backend(BackendSpec("gpu", "http://e:1", "e", 1), Outbox(), lambda: 0.0)
+BACKEND = live_backend(BackendSpec("gpu", "http://e:1", "e", 1))
 
 
 def exchange(outcome: Outcome = Outcome.OK, *, stream: bool = True, model: str = "m") -> Exchange:
@@ -31,6 +30,7 @@ def exchange(outcome: Outcome = Outcome.OK, *, stream: bool = True, model: str =
     made.first_content, made.last_content, made.ended = 10.3, 11.3, 11.4
     made.waited = 1.399
     made.content_events, made.output_tokens, made.prompt_tokens = 11, 21, 7
+    made.itl_bounds = buckets.ITL
     made.itl = [0] * (len(buckets.ITL) + 1)
     made.itl[4], made.itl_sum = 10, 1.0
     return made

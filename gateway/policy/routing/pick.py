@@ -1,10 +1,12 @@
-"""Choosing one of several candidates: best of two, and weighted chance."""
+"""Choosing a backend: the lowest score of all, or of two drawn at random."""
 
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
 FEW = 4
 """Up to this many candidates all are compared; beyond, two drawn at random, so that stale numbers herd nobody."""
+TIE = 1.1
+"""Scores within a tenth of the lowest are equal: predictions are no better than that."""
 
 
 class Chance(Protocol):
@@ -14,33 +16,21 @@ class Chance(Protocol):
         """Return a float in [0, 1)."""
 
 
-class Loaded(Protocol):
-    """Anything with work in progress."""
-
-    @property
-    def in_flight(self) -> int:
-        """Requests in progress there."""
+Candidate = TypeVar("Candidate")
 
 
-Candidate = TypeVar("Candidate", bound=Loaded)
-
-
-def least_loaded(candidates: Sequence[Candidate], rng: Chance) -> Candidate:
-    """Return the candidate with the fewest requests in flight, ties broken by chance.
-
-    `candidates` must not be empty. Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing" (2001).
-    """
+def drawn(candidates: Sequence[Candidate], rng: Chance) -> Sequence[Candidate]:
+    """Return those to compare. Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing" (2001)."""
     count = len(candidates)
-    if count == 1:
-        return candidates[0]
-    start = int(rng.random() * count)
-    if count > FEW:
-        first = candidates[start]
-        second = candidates[(start + 1 + int(rng.random() * (count - 1))) % count]
-        return first if first.in_flight <= second.in_flight else second
-    best = candidates[start]
-    for offset in range(1, count):
-        other = candidates[(start + offset) % count]
-        if other.in_flight < best.in_flight:
-            best = other
-    return best
+    if count <= FEW:
+        return candidates
+    first = int(rng.random() * count)
+    return candidates[first], candidates[(first + 1 + int(rng.random() * (count - 1))) % count]
+
+
+def best(rows: Sequence[tuple[Candidate, float, float]], rng: Chance) -> Candidate:
+    """Return the candidate of about the lowest score; a row is (candidate, latency above 0, weight above 0)."""
+    scores = [latency / weight for _, latency, weight in rows]
+    limit = min(scores) * TIE
+    tied = [row[0] for row, score in zip(rows, scores, strict=True) if score <= limit]
+    return tied[0] if len(tied) == 1 else tied[int(rng.random() * len(tied))]

@@ -1,6 +1,14 @@
-"""Whether a failed attempt is followed by another."""
+"""Whether a failed attempt is followed by another, and when. SRE book, chapter 21; finagle's RetryBudget."""
+
+from gateway.policy.routing.pick import Chance
 
 MAX_RETRIES = 2
+SHARE = 0.2
+AT_LEAST = 3.0
+"""Retries per second that are always allowed, so that a quiet gateway retries too."""
+WINDOW = 10
+FIRST_PAUSE = 0.025
+LONGEST_PAUSE = 1.0
 
 
 def may_retry(*, worth: bool, attempts: int, begun: bool, time_left: float) -> bool:
@@ -10,3 +18,47 @@ def may_retry(*, worth: bool, attempts: int, begun: bool, time_left: float) -> b
     nor without time left (seconds).
     """
     return worth and not begun and attempts <= MAX_RETRIES and time_left > 0
+
+
+def pause(retries: int, rng: Chance) -> float:
+    """Return seconds to wait before retry number `retries` (from 1): exponential, and anything up to that by chance."""
+    return float(min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (retries - 1)) * rng.random())
+
+
+class RetryBudget:
+    """Retries may be a fifth of the requests of the last ten seconds, or three a second: no outage is multiplied."""
+
+    __slots__ = ("_requests", "_retries", "_second", "requests", "retries")
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.retries = 0
+        self._requests = [0] * WINDOW
+        self._retries = [0] * WINDOW
+        self._second = 0
+
+    def __repr__(self) -> str:
+        return f"<RetryBudget {self.retries} retries of {self.requests} requests in {WINDOW} s>"
+
+    def request(self, now: float) -> None:
+        """Count a request at `now` (seconds)."""
+        self._advance(int(now))
+        self._requests[self._second % WINDOW] += 1
+        self.requests += 1
+
+    def take(self, now: float) -> bool:
+        """Return whether one more retry fits at `now` (seconds), and count it when it does."""
+        self._advance(int(now))
+        if self.retries >= max(SHARE * self.requests, AT_LEAST * WINDOW):
+            return False
+        self._retries[self._second % WINDOW] += 1
+        self.retries += 1
+        return True
+
+    def _advance(self, second: int) -> None:
+        for passing in range(max(self._second + 1, second - WINDOW + 1), second + 1):
+            at = passing % WINDOW
+            self.requests -= self._requests[at]
+            self.retries -= self._retries[at]
+            self._requests[at] = self._retries[at] = 0
+        self._second = max(self._second, second)

@@ -41,6 +41,7 @@ PAIRS = (
     AlertPair(Severity.TICKET, 0.10, 3 * DAY, 6 * HOUR),
 )
 FASTEST = PAIRS[0]
+"""The pair whose factor is meant wherever a burn rate is called page rate."""
 
 
 class AlertState(StrEnum):

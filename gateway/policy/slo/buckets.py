@@ -1,5 +1,9 @@
 """Histogram bounds in seconds, as in OpenTelemetry's GenAI conventions and vLLM: edge and engine can be overlaid."""
 
+from dataclasses import dataclass
+
+from gateway.policy.slo.objective import Objective, Sli
+
 TTFT = (
     0.001,
     0.005,
@@ -26,3 +30,23 @@ ITL = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5, 
 TPOT = ITL
 DURATION = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92, 160.0, 320.0, 640.0)
 OVERHEAD = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """The bounds of one model's histograms: the usual ones and every threshold that its objective names."""
+
+    ttft: tuple[float, ...] = TTFT
+    itl: tuple[float, ...] = ITL
+    tpot: tuple[float, ...] = TPOT
+    duration: tuple[float, ...] = DURATION
+
+
+def bounds_for(objective: Objective) -> Bounds:
+    """Return the bounds of a model with this objective, so that no rule depends on a bucket that may not exist."""
+
+    def merged(usual: tuple[float, ...], sli: Sli) -> tuple[float, ...]:
+        target = objective.targets.get(sli)
+        return tuple(sorted({*usual, *target.thresholds})) if target else usual
+
+    return Bounds(merged(TTFT, Sli.TTFT), merged(ITL, Sli.ITL), merged(TPOT, Sli.TPOT), merged(DURATION, Sli.E2E))

@@ -37,6 +37,15 @@ def smoothed_burn(good: int, bad: int, budget: float) -> float:
     return (bad + PRIOR_BAD) / ((good + bad) * budget + PRIOR_BAD)
 
 
+def routing_burn(recent: tuple[int, int, int, int], budget: float) -> float:
+    """Return the burn rate for decisions within seconds, from good and bad of the last minute, then of 10 s.
+
+    The lower of both: the minute is the evidence, the ten seconds let go quickly.
+    """
+    good, bad, good_now, bad_now = recent
+    return min(smoothed_burn(good, bad, budget), smoothed_burn(good_now, bad_now, budget))
+
+
 def minimum_events(factor: float, budget: float) -> int:
     """Return how many events a window must hold before its burn rate can be held against `factor`."""
     return ceil(1 / (factor * budget))

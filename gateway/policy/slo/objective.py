@@ -63,6 +63,13 @@ class Objective:
     targets: Mapping[Sli, Target]
     window: float = 28 * DAY
 
+    def kept(self, ttft: float | None, tpot: float | None, prompt_tokens: int) -> bool:
+        """Whether these latencies, in seconds as far as they exist, are good ones."""
+        return all(
+            seconds is None or target is None or seconds <= target.threshold(prompt_tokens)
+            for seconds, target in ((ttft, self.targets.get(Sli.TTFT)), (tpot, self.targets.get(Sli.TPOT)))
+        )
+
 
 DEFAULT = Objective(
     "default",

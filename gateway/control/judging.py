@@ -1,0 +1,102 @@
+"""The loop that turns what was counted into weights, ejections and returns, four times a second."""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Iterable
+from random import Random
+
+from gateway.backends.backend import Backend
+from gateway.backends.registry import Registry
+from gateway.clock import Clock
+from gateway.policy.routing import ejection
+from gateway.policy.routing.health import Cause, Peers, Signal, Transition
+from gateway.policy.slo.alerts import FASTEST
+from gateway.policy.slo.burn import routing_burn
+from gateway.policy.slo.objective import Sli
+from gateway.policy.slo.windows import TICK
+from gateway.telemetry.slo import Kind, SloBook, Tracked
+
+_log = logging.getLogger(__name__)
+
+
+class Judge:
+    """Advances the book and lets every pool judge its backends. `ejections` counts by (backend, pool, cause)."""
+
+    def __init__(self, book: SloBook, registry: Registry, clock: Clock, rng: Random) -> None:
+        self.ejections: Counter[tuple[str, str, Cause]] = Counter()
+        self._book = book
+        self._registry = registry
+        self._clock = clock
+        self._rng = rng
+        self._panics: set[str] = set()
+
+    async def run(self) -> None:
+        """Judge until cancelled."""
+        while True:
+            await asyncio.sleep(TICK)
+            self.judge()
+
+    def judge(self) -> None:
+        """Judge once."""
+        self._book.advance()
+        now = self._clock()
+        signals = {backend.id: self._signal(backend) for backend in self._registry}
+        for peers in self._registry.pools.values():
+            peers.tick(now, signals, self._rng)
+            for transition in peers.take_transitions():
+                self._tell(peers, transition, now)
+            self._tell_panic(peers)
+
+    def _signal(self, backend: Backend) -> Signal:
+        return signal(self._book.get(Kind.BACKEND, backend.id), gone=not backend.readiness.eligible)
+
+    def _tell(self, peers: Peers, transition: Transition, now: float) -> None:
+        after = transition.after
+        if transition.cause is not None:
+            self.ejections[transition.backend, peers.pool, transition.cause] += 1
+        _log.log(
+            logging.WARNING if after.state is ejection.State.EJECTED else logging.INFO,
+            "backend %s",
+            after.state.replace("_", " "),
+            extra={
+                "backend": transition.backend,
+                "pool": peers.pool,
+                "before": transition.before,
+                "reason": after.reason,
+                "seconds": round(max(0.0, after.until - now), 1),
+                "recent_ejections": after.ejections,
+            },
+        )
+
+    def _tell_panic(self, peers: Peers) -> None:
+        if peers.panic == (peers.pool in self._panics):
+            return
+        if peers.panic:
+            self._panics.add(peers.pool)
+            _log.warning(
+                "more than half of the pool is out or burning: ejections are ignored", extra={"pool": peers.pool}
+            )
+        else:
+            self._panics.discard(peers.pool)
+            _log.info("ejections hold again", extra={"pool": peers.pool})
+
+
+def signal(tracked: Iterable[Tracked], *, gone: bool) -> Signal:
+    """Return what the book says of one backend: the highest routing burn, and which SLIs burn at page rate."""
+    highest, failing, slow = 0.0, "", ""
+    for each in tracked:
+        recent = each.windows.recent
+        burn = routing_burn(recent, each.target.budget)
+        highest = max(highest, burn)
+        factor = FASTEST.factor(each.windows.slo)
+        if burn < factor or recent[0] + recent[1] < ejection.EVENTS:
+            continue
+        words = (
+            f"{each.sli} burns at {burn:.1f} (limit {factor:.1f}), {recent[1]} of {recent[0] + recent[1]} bad in 1 m"
+        )
+        if each.sli == Sli.AVAILABILITY:
+            failing = words
+        else:
+            slow = slow or words
+    return Signal(gone, highest or 1.0, failing, slow)

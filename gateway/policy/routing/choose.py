@@ -1,0 +1,99 @@
+"""From the backends that could take a request to the one that gets it: filter, score, pick, with the reason."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from gateway.policy.routing.health import Health
+from gateway.policy.routing.pick import Chance, best, drawn
+
+
+class Routed(Protocol):
+    """Anything that has a health."""
+
+    @property
+    def health(self) -> Health:
+        """What routing believes of it."""
+
+
+Backend = TypeVar("Backend", bound=Routed)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice(Generic[Backend]):
+    """The winner, why it won, and every backend compared, as (id, predicted TTFT in seconds, weight)."""
+
+    winner: Backend
+    why: str
+    compared: tuple[tuple[str, float, float], ...] = ()
+
+    def __str__(self) -> str:
+        """Return the decision in words, for logs and people."""
+        scores = ", ".join(
+            f"{name} {predicted * 1000:.0f} ms" + (f" at weight {weight:.2f}" if weight < 1 else "")
+            for name, predicted, weight in self.compared
+        )
+        return f"{self.why}: {scores}" if scores else self.why
+
+
+def choose(ready: Sequence[Backend], tokens: int, now: float, rng: Chance) -> Choice[Backend]:
+    """Choose among `ready` backends (at least one) for a prompt of so many tokens.
+
+    A filter that would remove everyone removes no one. A half-open backend that nobody is asking gets the request:
+    else it would never return.
+    """
+    if len(ready) == 1:
+        return Choice(ready[0], "the only one ready")
+    open_ = [backend for backend in ready if backend.health.available(now)]
+    for backend in open_:
+        if backend.health.wants_probe:
+            return Choice(backend, "half-open: this request shows whether it can return")
+    why = "lowest score"
+    if not open_:
+        open_, why = list(ready), "all are ejected or asked for patience; lowest score"
+    elif len(open_) == 1:
+        return Choice(open_[0], "the others are ejected or asked for patience")
+    compared = drawn(open_, rng)
+    rows = [(b, b.health.predicted(tokens), b.health.weight) for b in compared]
+    winner = best(rows, rng)
+    if len(open_) > len(compared):
+        why = f"{why} of two drawn from {len(open_)}"
+    return Choice(winner, why, tuple((b.health.id, predicted, weight) for b, predicted, weight in rows))
+
+
+@dataclass(frozen=True, slots=True)
+class Considered:
+    """How one backend looks to a prompt of some length; `refused` says why it would get no request, "" when it may."""
+
+    id: str
+    refused: str
+    predicted_ttft: float
+    weight: float
+    burn: float
+    in_flight: int
+    prefilling: int
+
+    @property
+    def score(self) -> float:
+        """Predicted TTFT over weight: the lowest is best."""
+        return self.predicted_ttft / self.weight
+
+
+def consider(health: Health, tokens: int, now: float) -> Considered:
+    """Return how a backend would be judged now."""
+    refused = ""
+    if not health.available(now):
+        standing = health.standing
+        if now < health.hold_until:
+            refused = f"asked for patience for {health.hold_until - now:.1f} s more"
+        else:
+            refused = f"{standing.state}: {standing.reason}"
+    return Considered(
+        health.id,
+        refused,
+        health.predicted(tokens),
+        health.weight,
+        health.signal.burn,
+        health.in_flight,
+        health.prefilling,
+    )

@@ -1,0 +1,156 @@
+"""Taking a backend out of service, and back in: one table of states, and the rules of when.
+
+    in service --eject--> ejected --time--> half-open --answered--> slow start --time--> in service
+                             ^                  |                      |
+                             +----- failed -----+------- eject --------+
+
+The terms are Envoy's (outlier detection: ejection, maximum ejection, panic) and Nygard's ("Release It!": half-open).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from types import MappingProxyType
+
+from gateway.policy.routing.pick import Chance
+
+FAILURES_IN_A_ROW = 5
+EVENTS = 10
+"""Events of the last minute without which a burn rate ejects nobody."""
+BASE = 30.0
+"""Seconds of the first ejection; each recent one adds as much."""
+LONGEST = 300.0
+JITTER = 0.1
+PROBES = 3
+"""Good answers in a row, asked for one at a time, that end an ejection."""
+SLOW_START = 60.0
+"""Seconds over which the weight of a returned backend grows to its full height."""
+LEAST_WEIGHT = 0.02
+
+
+class State(StrEnum):
+    """Whether a backend gets requests: the closed set of the `ejection` label."""
+
+    IN_SERVICE = "in_service"
+    EJECTED = "ejected"
+    HALF_OPEN = "half_open"
+    SLOW_START = "slow_start"
+
+
+class Event(StrEnum):
+    """What moves a backend from state to state."""
+
+    EJECT = "eject"
+    TIME = "time"
+    ANSWERED = "answered"
+    FAILED = "failed"
+
+
+TRANSITIONS: Mapping[tuple[State, Event], State] = MappingProxyType(
+    {
+        (State.IN_SERVICE, Event.EJECT): State.EJECTED,
+        (State.SLOW_START, Event.EJECT): State.EJECTED,
+        (State.EJECTED, Event.TIME): State.HALF_OPEN,
+        (State.HALF_OPEN, Event.ANSWERED): State.SLOW_START,
+        (State.HALF_OPEN, Event.FAILED): State.EJECTED,
+        (State.SLOW_START, Event.TIME): State.IN_SERVICE,
+    }
+)
+"""Every way from state to state; what is not here changes nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A state since when, until when (seconds; 0.0 for good), after how many recent ejections, and why."""
+
+    state: State = State.IN_SERVICE
+    since: float = 0.0
+    until: float = 0.0
+    ejections: int = 0
+    answered: int = 0
+    reason: str = "never ejected"
+
+    @property
+    def out(self) -> bool:
+        """Whether it is taken out of service."""
+        return self.state is State.EJECTED or self.state is State.HALF_OPEN
+
+
+def eject(standing: Standing, now: float, reason: str, rng: Chance) -> Standing:
+    """Take out for 30 s times the number of recent ejections, at most 300 s, give or take a tenth.
+
+    KeyError from a state that knows no ejection: whoever is out already cannot be ejected.
+    """
+    return _out(replace(standing, ejections=standing.ejections + 1), Event.EJECT, now, reason, rng)
+
+
+def answered(standing: Standing, now: float) -> Standing:
+    """A half-open backend answered well; after three in a row it returns, slowly."""
+    if standing.state is not State.HALF_OPEN:
+        return standing
+    if standing.answered + 1 < PROBES:
+        return replace(standing, answered=standing.answered + 1)
+    state = TRANSITIONS[State.HALF_OPEN, Event.ANSWERED]
+    return Standing(state, now, now + SLOW_START, standing.ejections, 0, f"{PROBES} good answers in a row")
+
+
+def failed(standing: Standing, now: float, reason: str, rng: Chance) -> Standing:
+    """A half-open backend did not answer well: out again, as long as before, since this is the same trouble."""
+    return _out(standing, Event.FAILED, now, reason, rng)
+
+
+def elapse(standing: Standing, now: float) -> Standing:
+    """Let time end an ejection or a slow start, and forget ejections of which the last is long ago."""
+    state = TRANSITIONS.get((standing.state, Event.TIME))
+    if state is not None and now >= standing.until:
+        reason = "may be asked again" if state is State.HALF_OPEN else "slow start is over"
+        return Standing(state, now, 0.0, standing.ejections, 0, reason)
+    if state is None and standing.state is State.IN_SERVICE and standing.ejections and now - standing.since >= LONGEST:
+        return replace(standing, since=now, ejections=standing.ejections - 1)
+    return standing
+
+
+def weight(burn: float, standing: Standing, now: float) -> float:
+    """Return the share of its due that a backend gets, from 0.02 to 1, by its routing burn and its slow start."""
+    ramp = (now - standing.since) / SLOW_START if standing.state is State.SLOW_START else 1.0
+    return max(LEAST_WEIGHT, min(1.0, 1.0 / burn) * min(1.0, ramp))
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One backend as the rules for its whole pool see it.
+
+    `gone` it cannot be asked (not ready); `burning` it spends its budget at page rate, for whatever cause; `guilty`
+    that is its own doing, in the words of `reason`.
+    """
+
+    standing: Standing
+    gone: bool = False
+    burning: bool = False
+    guilty: bool = False
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """Which members (by index) to eject now, and whether ejections are to be ignored."""
+
+    eject: tuple[int, ...]
+    panic: bool
+
+
+def rule(members: Sequence[Member]) -> Ruling:
+    """Eject the guilty, at most half of the pool. Where more than half is out or burning, the fault is the load's or
+    ours: panic, and ejections are ignored."""
+    unfit = sum(member.gone or member.burning or member.standing.out for member in members)
+    if unfit * 2 > len(members):
+        return Ruling((), panic=True)
+    room = len(members) // 2 - sum(member.gone or member.standing.out for member in members)
+    guilty = [i for i, member in enumerate(members) if member.guilty and not (member.gone or member.standing.out)]
+    return Ruling(tuple(guilty[: max(0, room)]), panic=False)
+
+
+def _out(standing: Standing, event: Event, now: float, reason: str, rng: Chance) -> Standing:
+    seconds = BASE * standing.ejections * (1 + JITTER * (2 * rng.random() - 1))
+    until = now + min(LONGEST, seconds)
+    return Standing(TRANSITIONS[standing.state, event], now, until, standing.ejections, 0, reason)

@@ -1,0 +1,128 @@
+"""A small linear model of a latency, fitted online: base + seconds per prompt token + seconds per request in flight.
+
+Weighted least squares with exponential forgetting, kept as normal equations: an observation adds to ten sums, and the
+coefficients are solved for a few times a second. Rows are weighted by the inverse of what was predicted, so that the
+error made small is the relative one. A model leans on another's sums where its own are few: a backend without
+samples predicts what its pool does, and one that nobody asked for a while comes back to that.
+"""
+
+from collections.abc import Sequence
+from math import exp
+
+Row = tuple[float, float, float]
+
+FLOOR = 0.0005
+"""Seconds below which latencies are taken as equal: no prediction is smaller."""
+LEAN = 10.0
+"""Samples of the pool that a backend's own model leans on."""
+_RIDGE = 1e-9
+_ERRORS_KEPT = 101
+_PRIOR: Row = (0.05, 0.00005, 0.001)
+
+
+class Fit:
+    """One latency in seconds, predicted from prompt tokens to prefill (all that lie ahead and the request's own) and
+    requests in flight.
+
+    `half_life` is how many seconds make a sample count half.
+    """
+
+    __slots__ = ("_at", "_errors", "_half_life", "_moments", "_products", "coefficients", "samples")
+
+    def __init__(self, half_life: float) -> None:
+        self.coefficients: Row = _PRIOR
+        self.samples = 0.0
+        self._half_life = half_life
+        self._moments = [0.0] * 6
+        self._products = [0.0] * 3
+        self._errors: list[float] = []
+        self._at = 0
+
+    def __repr__(self) -> str:
+        base, token, request = self.coefficients
+        return f"<Fit {base:.4f} s + {token:.2e} s/token + {request:.2e} s/request from {self.samples:.0f} samples>"
+
+    def predict(self, tokens: float, in_flight: float) -> float:
+        """Return the latency in seconds, at least `FLOOR`."""
+        base, token, request = self.coefficients
+        return max(FLOOR, base + token * tokens + request * in_flight)
+
+    def observe(self, tokens: float, in_flight: float, seconds: float, predicted: float) -> None:
+        """Learn one latency, and what had been predicted for it (at least `FLOOR`). Takes about a microsecond."""
+        scale = 1.0 / predicted
+        tokens *= scale
+        in_flight *= scale
+        seconds *= scale
+        moments, products = self._moments, self._products
+        moments[0] += scale * scale
+        moments[1] += scale * tokens
+        moments[2] += scale * in_flight
+        moments[3] += tokens * tokens
+        moments[4] += tokens * in_flight
+        moments[5] += in_flight * in_flight
+        products[0] += scale * seconds
+        products[1] += tokens * seconds
+        products[2] += in_flight * seconds
+        self.samples += 1.0
+
+    def judge(self, predicted: float, seconds: float) -> None:
+        """Remember how far off a prediction was."""
+        error = abs(predicted - seconds) / max(seconds, FLOOR)
+        if len(self._errors) < _ERRORS_KEPT:
+            self._errors.append(error)
+        else:
+            self._errors[self._at] = error
+            self._at = (self._at + 1) % _ERRORS_KEPT
+
+    @property
+    def error(self) -> float | None:
+        """The median absolute percentage error of the last hundred predictions, as a ratio; None before the first."""
+        return sorted(self._errors)[len(self._errors) // 2] if self._errors else None
+
+    def refit(self, elapsed: float, lean_on: "Fit | None" = None) -> None:
+        """Forget for `elapsed` seconds, then solve for the coefficients, leaning on another model where given."""
+        kept = exp(-0.6931 * elapsed / self._half_life)
+        self._moments = [value * kept for value in self._moments]
+        self._products = [value * kept for value in self._products]
+        self.samples *= kept
+        moments, products = self._moments, self._products
+        if lean_on is not None and lean_on.samples > 0:
+            share = min(1.0, LEAN / lean_on.samples)
+            moments = [own + share * other for own, other in zip(moments, lean_on._moments, strict=True)]
+            products = [own + share * other for own, other in zip(products, lean_on._products, strict=True)]
+        if moments[0] > 0 and (self.samples + (lean_on.samples if lean_on else 0.0)) >= 1.0:
+            self.coefficients = _solved(moments, products)
+
+    def forget(self) -> None:
+        """Start over: what was learnt is about an engine that is no more."""
+        self._moments = [0.0] * 6
+        self._products = [0.0] * 3
+        self.samples = 0.0
+
+
+def _solved(moments: Sequence[float], products: Sequence[float]) -> Row:
+    """Return the least-squares coefficients, none negative: a feature that would be is left out."""
+    one, to_token, to_request, token, cross, request = moments
+    matrix = ((one, to_token, to_request), (to_token, token, cross), (to_request, cross, request))
+    active = [index for index in range(3) if matrix[index][index] > 0]
+    while True:
+        solution = _eliminated(matrix, products, active)
+        lowest = min(active, key=lambda index: solution[index])
+        if solution[lowest] >= 0 or len(active) == 1:
+            return solution[0], solution[1], solution[2]
+        active.remove(lowest)
+
+
+def _eliminated(matrix: Sequence[Row], products: Sequence[float], active: Sequence[int]) -> list[float]:
+    """Solve the symmetric system of the active features by elimination; the others are 0."""
+    rows = [[matrix[i][j] * (1 + _RIDGE if i == j else 1) for j in active] + [products[i]] for i in active]
+    size = len(rows)
+    for i in range(size):
+        for k in range(i + 1, size):
+            ratio = rows[k][i] / rows[i][i]
+            rows[k] = [below - ratio * above for below, above in zip(rows[k], rows[i], strict=True)]
+    solution = [0.0, 0.0, 0.0]
+    for i in reversed(range(size)):
+        known = sum(rows[i][j] * solution[active[j]] for j in range(i + 1, size))
+        solution[active[i]] = (rows[i][size] - known) / rows[i][i]
+    return solution

@@ -1,0 +1,297 @@
+"""What routing believes of each backend, and of the pool whose backends are measured against each other.
+
+Nothing here reads a clock or draws by itself, so a simulation runs the very code that routes.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from gateway.exchange import Verdict
+from gateway.policy.routing import ejection
+from gateway.policy.routing.ejection import Member, Standing, State
+from gateway.policy.routing.fit import Fit
+from gateway.policy.routing.pick import Chance
+from gateway.policy.routing.residual import Residual, Sickness
+
+OWN_HALF_LIFE = 5.0
+POOL_HALF_LIFE = 30.0
+SLOW_ANSWER = 2.5
+"""How many times its pool's expectation an answer of a half-open backend may take."""
+LONGEST_HOLD = 30.0
+
+
+class Cause(StrEnum):
+    """Why a backend was ejected: the closed set of the `reason` label."""
+
+    FAILURES = "failures"
+    BURN = "burn"
+    PROBE = "probe"
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """A backend's change of standing; `cause` only when it was ejected."""
+
+    backend: str
+    before: State
+    after: Standing
+    cause: Cause | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """What others know of a backend at a tick.
+
+    `gone` it is not ready; `burn` its routing burn, over all SLIs; `failing` and `slow` say, in words, which SLI burns
+    at page rate over enough events: availability, or a latency.
+    """
+
+    gone: bool = False
+    burn: float = 1.0
+    failing: str = ""
+    slow: str = ""
+
+
+class Health:
+    """One backend: the work it holds, its standing, its weight, its own model of TTFT.
+
+    `prefilling` are prompt tokens of attempts without a first token yet; `hold_until` is when a backend that asked for
+    patience (Retry-After) may be asked again, in seconds of the caller's clock.
+    """
+
+    __slots__ = (
+        "failures",
+        "fit",
+        "hold_until",
+        "id",
+        "in_flight",
+        "peers",
+        "prefilling",
+        "probing",
+        "residual",
+        "signal",
+        "standing",
+        "weight",
+    )
+
+    def __init__(self, identity: str, peers: "Peers") -> None:
+        self.id = identity
+        self.peers = peers
+        self.in_flight = 0
+        self.prefilling = 0
+        self.failures = 0
+        self.hold_until = 0.0
+        self.probing = False
+        self.standing = Standing()
+        self.weight = 1.0
+        self.signal = Signal()
+        self.fit = Fit(OWN_HALF_LIFE)
+        self.residual = Residual()
+
+    def __repr__(self) -> str:
+        return f"<Health {self.id} {self.standing.state} weight {self.weight:.2f} {self.in_flight} in flight>"
+
+    def available(self, now: float) -> bool:
+        """Whether it may be sent a request: in service, or half-open and not being asked; in a panic anyway."""
+        if now < self.hold_until:
+            return False
+        if not self.standing.out or self.peers.panic:
+            return True
+        return self.standing.state is State.HALF_OPEN and not self.probing
+
+    @property
+    def wants_probe(self) -> bool:
+        """Whether the next request should go here, to see whether it can return."""
+        return self.standing.state is State.HALF_OPEN and not self.probing and not self.peers.panic
+
+    def predicted(self, tokens: int) -> float:
+        """Return the TTFT in seconds that a prompt of so many tokens would meet."""
+        return self.fit.predict(self.prefilling + tokens, self.in_flight)
+
+    def lease(self, tokens: int) -> "Lease":
+        """Take a place for one request of so many prompt tokens."""
+        return Lease(self, tokens)
+
+    def hold(self, seconds: float, now: float) -> None:
+        """Leave it alone for as long as it asked, at most half a minute."""
+        self.hold_until = max(self.hold_until, now + min(seconds, LONGEST_HOLD))
+
+    def ended(
+        self, lease: "Lease", verdict: Verdict, now: float, rng: Chance, *, answer: "Answer | None" = None
+    ) -> None:
+        """Learn how an attempt ended; `answer` when it was complete."""
+        if lease.is_probe:
+            self.probing = False
+        if verdict is Verdict.UNCOUNTED:
+            return
+        bad = verdict is Verdict.BAD
+        self.residual.ended(bad)
+        self.failures = self.failures + 1 if bad else 0
+        kept = not bad and (answer is None or self._learn(lease, answer))
+        if lease.is_probe and self.standing.state is State.HALF_OPEN:
+            self._judge_probe(kept, now, rng)
+        elif bad and self.failures >= ejection.FAILURES_IN_A_ROW and not self.standing.out and self.peers.has_room:
+            reason = f"{self.failures} failures in a row"
+            self._move(ejection.eject(self.standing, now, reason, rng), Cause.FAILURES)
+
+    def tick(self, now: float, elapsed: float, signal: Signal) -> None:
+        """Let time pass and take what others know."""
+        self.signal = signal
+        self.residual.advance(elapsed)
+        self.fit.refit(elapsed, lean_on=self.peers.ttft)
+        self._move(ejection.elapse(self.standing, now))
+        self.weight = ejection.weight(signal.burn, self.standing, now)
+
+    def as_member(self) -> Member:
+        """Return this backend as the rules for its pool see it."""
+        signal = self.signal
+        sickness = self.sickness if signal.slow else None
+        reason = signal.failing or (f"{signal.slow}: {sickness.what} at {sickness.ratio:.1f}x" if sickness else "")
+        burning = bool(signal.failing or signal.slow)
+        return Member(self.standing, signal.gone, burning, bool(reason), reason)
+
+    def eject(self, reason: str, now: float, rng: Chance) -> None:
+        """Take it out of service because of its burn rate."""
+        self._move(ejection.eject(self.standing, now, reason, rng), Cause.BURN)
+
+    @property
+    def sickness(self) -> Sickness | None:
+        """What sets it apart from its peers, None when nothing does."""
+        return self.residual.sickness(self.peers.residuals(self))
+
+    @property
+    def residual_ratio(self) -> float | None:
+        """Its TTFT over that of its peers at the same work; None while too little is known."""
+        return self.residual.ratio(self.peers.residuals(self))
+
+    def _learn(self, lease: "Lease", answer: "Answer") -> bool:
+        """Learn from a complete answer; return whether it was as fast as promised, and as its peers would be."""
+        peers, kept = self.peers, answer.kept
+        if answer.ttft is not None:
+            expected = peers.ttft.predict(lease.tokens, lease.in_flight)
+            self.fit.judge(lease.predicted, answer.ttft)
+            self.fit.observe(lease.tokens, lease.in_flight, answer.ttft, lease.predicted)
+            peers.ttft.observe(lease.tokens, lease.in_flight, answer.ttft, expected)
+            self.residual.ttft.add(max(answer.ttft, 1e-6) / expected)
+            kept = kept and answer.ttft < SLOW_ANSWER * expected
+        if answer.tpot is not None:
+            expected = peers.tpot.predict(0.0, lease.in_flight)
+            peers.tpot.observe(0.0, lease.in_flight, answer.tpot, expected)
+            self.residual.tpot.add(max(answer.tpot, 1e-6) / expected)
+        return kept
+
+    def _judge_probe(self, kept: bool, now: float, rng: Chance) -> None:
+        if not kept:
+            self._move(ejection.failed(self.standing, now, "its probe failed or was slow", rng), Cause.PROBE)
+            return
+        self._move(ejection.answered(self.standing, now))
+        if not self.standing.out:
+            self.fit.forget()
+            self.residual = Residual()
+            self.weight = ejection.weight(1.0, self.standing, now)
+
+    def _move(self, after: Standing, cause: Cause | None = None) -> None:
+        before, self.standing = self.standing, after
+        if after.state is not before.state:
+            self.failures = 0
+            self.peers.transitions.append(Transition(self.id, before.state, after, cause))
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """How fast a complete answer was, in seconds; `kept` when it met every target."""
+
+    ttft: float | None = None
+    tpot: float | None = None
+    kept: bool = True
+
+
+class Lease:
+    """One request's place at a backend. Releasing it is the only way to give it back, and happens once.
+
+    `tokens` are the prompt tokens to prefill until its first token, others' ahead of it included; `in_flight` the
+    requests that it found there; `predicted` its TTFT in seconds.
+    """
+
+    __slots__ = ("_health", "_own", "in_flight", "is_probe", "predicted", "tokens")
+
+    def __init__(self, health: Health, tokens: int) -> None:
+        self._health: Health | None = health
+        self._own = tokens
+        self.tokens = health.prefilling + tokens
+        self.in_flight = health.in_flight
+        self.predicted = health.fit.predict(self.tokens, self.in_flight)
+        self.is_probe = health.wants_probe
+        if self.is_probe:
+            health.probing = True
+        health.in_flight += 1
+        health.prefilling += tokens
+
+    def prefilled(self) -> None:
+        """Its first token is there: nothing of its prompt is ahead of others any more."""
+        if self._health is not None:
+            self._health.prefilling -= self._own
+            self._own = 0
+
+    def release(self) -> None:
+        """Give the place back; further calls do nothing."""
+        self.prefilled()
+        health, self._health = self._health, None
+        if health is not None:
+            health.in_flight -= 1
+
+
+class Peers:
+    """The backends of one pool: what they have in common, and the rules that look at all of them.
+
+    `transitions` are those since they were last taken.
+    """
+
+    __slots__ = ("_ticked", "members", "panic", "pool", "tpot", "transitions", "ttft")
+
+    def __init__(self, pool: str, now: float) -> None:
+        self.pool = pool
+        self.members: dict[str, Health] = {}
+        self.panic = False
+        self.ttft = Fit(POOL_HALF_LIFE)
+        self.tpot = Fit(POOL_HALF_LIFE)
+        self.transitions: list[Transition] = []
+        self._ticked = now
+
+    def __repr__(self) -> str:
+        out = sum(health.standing.out for health in self.members.values())
+        return f"<Peers {self.pool} {len(self.members)} backends {out} out{' in panic' if self.panic else ''}>"
+
+    def follow(self, identities: Iterable[str]) -> None:
+        """Hold exactly these backends; those that stay keep what is known of them."""
+        self.members = {each: self.members.get(each) or Health(each, self) for each in identities}
+
+    def residuals(self, of: Health) -> list[Residual]:
+        """Return the residuals of everyone else."""
+        return [health.residual for health in self.members.values() if health is not of]
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more may be ejected: at most half of the pool is out at a time."""
+        out = sum(health.signal.gone or health.standing.out for health in self.members.values())
+        return (out + 1) * 2 <= len(self.members)
+
+    def tick(self, now: float, signals: Mapping[str, Signal], rng: Chance) -> None:
+        """Let time pass, and eject whoever has to be; called a few times a second."""
+        elapsed, self._ticked = now - self._ticked, now
+        self.ttft.refit(elapsed)
+        self.tpot.refit(elapsed)
+        healths = list(self.members.values())
+        for health in healths:
+            health.tick(now, elapsed, signals.get(health.id, health.signal))
+        members = [health.as_member() for health in healths]
+        ruling = ejection.rule(members)
+        self.panic = ruling.panic
+        for index in ruling.eject:
+            healths[index].eject(members[index].reason, now, rng)
+
+    def take_transitions(self) -> list[Transition]:
+        """Return the transitions since the last call, in order."""
+        taken, self.transitions = self.transitions, []
+        return taken

@@ -1,0 +1,121 @@
+"""Telling a sick backend from a busy one: its latencies against what its pool's model expects of the same work, beside
+its peers in the same minute. Load shifts that for all of them; a sick backend stands out alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import exp, log, sqrt
+from statistics import median
+
+HALF_LIFE = 15.0
+"""Seconds after which a sample counts half."""
+RATIO = 1.25
+"""How much slower than its peers a backend must be before it can stand out."""
+_LOWEST = log(RATIO)
+_DEVIATIONS = 4.0
+_SAMPLES = 8.0
+_FAILURES = 3.0
+_FAILING = 0.03
+_BOUND = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sickness:
+    """What sets a backend apart: `what` in words, `ratio` how many times slower (or the share that fails)."""
+
+    what: str
+    ratio: float
+
+
+class Channel:
+    """Log ratios of observed to expected, forgotten exponentially."""
+
+    __slots__ = ("squares", "total", "weight")
+
+    def __init__(self) -> None:
+        self.weight = self.total = self.squares = 0.0
+
+    def add(self, ratio: float) -> None:
+        """Learn one ratio, above 0; outliers are bounded, since one stuck request is not a sick engine."""
+        value = max(-_BOUND, min(_BOUND, log(ratio)))
+        self.weight += 1.0
+        self.total += value
+        self.squares += value * value
+
+    def decay(self, kept: float) -> None:
+        """Let all that was learnt count for a little less."""
+        self.weight *= kept
+        self.total *= kept
+        self.squares *= kept
+
+    @property
+    def known(self) -> bool:
+        """Whether there are samples enough to compare."""
+        return self.weight >= _SAMPLES
+
+    @property
+    def mean(self) -> float:
+        """The mean log ratio."""
+        return self.total / self.weight
+
+    @property
+    def uncertainty(self) -> float:
+        """The standard error of the mean."""
+        variance = max(0.0, self.squares / self.weight - self.mean**2)
+        return sqrt((variance + 0.01) / self.weight)
+
+
+class Residual:
+    """How one backend's TTFT, TPOT and failures compare with what its pool expects."""
+
+    __slots__ = ("asked", "failed", "tpot", "ttft")
+
+    def __init__(self) -> None:
+        self.ttft = Channel()
+        self.tpot = Channel()
+        self.asked = self.failed = 0.0
+
+    def ended(self, failed: bool) -> None:
+        """Count an attempt that ended in a way that speaks about the backend."""
+        self.asked += 1.0
+        self.failed += failed
+
+    def advance(self, elapsed: float) -> None:
+        """Forget for so many seconds."""
+        kept = exp(-0.6931 * elapsed / HALF_LIFE)
+        self.ttft.decay(kept)
+        self.tpot.decay(kept)
+        self.asked *= kept
+        self.failed *= kept
+
+    def sickness(self, peers: Sequence["Residual"]) -> Sickness | None:
+        """Return what sets this backend apart from `peers` (the others of its pool), None when nothing does."""
+        failing = self.failed / self.asked if self.asked else 0.0
+        if self.failed >= _FAILURES and failing > _FAILING + 2 * median(_failing(peers)):
+            return Sickness("fails", failing)
+        for what, own, others in (
+            ("prefill", self.ttft, [peer.ttft for peer in peers]),
+            ("decode", self.tpot, [peer.tpot for peer in peers]),
+        ):
+            ratio = _excess(own, [other for other in others if other.known])
+            if ratio is not None:
+                return Sickness(what, ratio)
+        return None
+
+    def ratio(self, peers: Sequence["Residual"]) -> float | None:
+        """Return TTFT over that of peers at the same work, 1 being equal; None while too little is known."""
+        known = [peer.ttft for peer in peers if peer.ttft.known]
+        return exp(self.ttft.mean - median(peer.mean for peer in known)) if self.ttft.known and known else None
+
+
+def _failing(peers: Sequence[Residual]) -> list[float]:
+    return [peer.failed / peer.asked for peer in peers if peer.asked] or [0.0]
+
+
+def _excess(own: Channel, peers: Sequence[Channel]) -> float | None:
+    """Return how many times slower than its peers, when that is both large and certain."""
+    if not own.known or not peers:
+        return None
+    typical = median(peer.mean for peer in peers)
+    margin = own.mean - typical
+    uncertainty = sqrt(own.uncertainty**2 + max(peer.uncertainty for peer in peers) ** 2)
+    return exp(margin) if margin > _LOWEST and margin > _DEVIATIONS * uncertainty else None

@@ -1,0 +1,244 @@
+"""The book of good and bad events: every SLI of every model, version, pool and backend, over every window."""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping
+from enum import StrEnum
+
+from gateway.backends.backend import Backend
+from gateway.clock import Clock
+from gateway.config.table import ModelSpec, RouteTable
+from gateway.exchange import AttemptEnd, Exchange, Outcome, Verdict
+from gateway.policy.slo.burn import Counts
+from gateway.policy.slo.classify import RULINGS, request_verdict
+from gateway.policy.slo.objective import DEFAULT, Objective, Sli, Target
+from gateway.policy.slo.windows import Windows
+
+_VERDICTS = {outcome: request_verdict(outcome) for outcome in Outcome}
+_LONGEST_PAUSE = 5.0
+_EXACTNESS = 29 / 30
+_LATENCIES = (Sli.TTFT, Sli.TPOT, Sli.E2E)
+
+
+class Kind(StrEnum):
+    """What a burn rate can belong to: the closed set of the `subject` label. GATEWAY is the process's own time."""
+
+    MODEL = "model"
+    VERSION = "version"
+    POOL = "pool"
+    BACKEND = "backend"
+    GATEWAY = "gateway"
+
+
+class Tracked:
+    """The events of one SLI of one subject, and the target that they are held against."""
+
+    __slots__ = ("kind", "name", "sli", "target", "windows")
+
+    def __init__(self, kind: Kind, name: str, sli: str, target: Target, windows: Windows) -> None:
+        self.kind = kind
+        self.name = name
+        self.sli = sli
+        self.target = target
+        self.windows = windows
+
+    def __repr__(self) -> str:
+        return f"<Tracked {self.sli} of {self.kind} {self.name} {self.windows!r}>"
+
+
+class Promise:
+    """What one model promises, and the `windows` by SLI of the two subjects that its events count for."""
+
+    __slots__ = ("objective", "targets", "windows")
+
+    def __init__(self, objective: Objective, windows: Mapping[Sli, tuple[Windows, ...]]) -> None:
+        self.objective = objective
+        self.windows = windows
+        self.targets = [(sli, objective.targets[sli]) for sli in _LATENCIES if sli in objective.targets]
+
+
+Events = dict[tuple[str, str, str, str], dict[Sli, list[int]]]
+
+
+class SloBook:
+    """An observer. Requests count for their model and version, attempts for their backend and pool.
+
+    `events` are all events since the start, [good, bad] by (model, version, pool, backend) and SLI; `goodput` is
+    output tokens of requests that met every target, by (model, version).
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        """Take a clock of seconds since the epoch that never jumps."""
+        self.events: Events = {}
+        self.goodput: dict[tuple[str, str], int] = {}
+        self._clock = clock
+        self._advanced = clock()
+        self._observed = Tracked(Kind.GATEWAY, "", "observed", Target(0.5), Windows(self._advanced, 90 * 86_400.0))
+        self._tracked: dict[tuple[Kind, str, str], Tracked] = {}
+        self._requests: dict[tuple[str, str], Promise] = {}
+        self._attempts: dict[tuple[str, str], Promise] = {}
+
+    def __repr__(self) -> str:
+        return f"<SloBook of {len(self._tracked)} series>"
+
+    def __iter__(self) -> Iterator[Tracked]:
+        return iter(self._tracked.values())
+
+    def follow(self, table: RouteTable) -> None:
+        """Track what the routes name. What stays keeps its counts; a pool is held to its strictest model."""
+        before, self._tracked = self._tracked, {}
+        self._requests, self._attempts = {}, {}
+        strictest = _strictest(table)
+        for model in table.models.values():
+            of_model = self._subject(before, Kind.MODEL, model.name, model.objective)
+            for version in model.versions.values():
+                name = f"{model.name}/{version.name}"
+                of_version = self._subject(before, Kind.VERSION, name, model.objective)
+                self._requests[model.name, version.name] = _promise(model.objective, of_model, of_version)
+                for pool in version.pools:
+                    of_pool = self._subject(before, Kind.POOL, pool, strictest[pool])
+                    for spec in table.pools[pool].backends:
+                        of_backend = self._subject(before, Kind.BACKEND, spec.id, strictest[pool])
+                        self._attempts[spec.id, model.name] = _promise(model.objective, of_pool, of_backend)
+
+    def get(self, kind: Kind, name: str) -> list[Tracked]:
+        """Return what is tracked of one subject, by SLI."""
+        found = (self._tracked.get((kind, name, sli)) for sli in Sli)
+        return [each for each in found if each is not None]
+
+    def settled(self, exchange: Exchange) -> None:
+        """Count what the user lived through."""
+        promise = self._requests.get((exchange.model, exchange.version))
+        if promise is None:
+            return
+        verdict = _VERDICTS[exchange.outcome]
+        if verdict is Verdict.UNCOUNTED and exchange.outcome is not Outcome.CLIENT_GONE:
+            return
+        key = (exchange.model, exchange.version, exchange.pool, exchange.backend)
+        events = self.events.get(key)
+        if events is None:
+            events = self.events[key] = {sli: [0, 0] for sli in promise.objective.targets}
+        kept = _count(promise, exchange, verdict, start=exchange.received, end=exchange.ended, events=events)
+        if kept and verdict is Verdict.GOOD:
+            tokens = exchange.output_tokens if exchange.output_tokens is not None else exchange.content_events
+            model = key[:2]
+            self.goodput[model] = self.goodput.get(model, 0) + tokens
+
+    def attempt_ended(self, exchange: Exchange, backend: Backend, end: AttemptEnd) -> None:
+        """Count what the backend did."""
+        promise = self._attempts.get((backend.id, exchange.model))
+        if promise is None:
+            return
+        verdict = RULINGS[end].verdict
+        if verdict is not Verdict.UNCOUNTED or end is AttemptEnd.CLIENT_GONE:
+            _count(promise, exchange, verdict, start=exchange.sent, end=exchange.attempt_ended)
+
+    def advance(self) -> None:
+        """Fold in what was counted since the last call; called every `windows.TICK` seconds."""
+        now = self._clock()
+        elapsed = now - self._advanced
+        self._advanced = now
+        self._observed.windows.good += int(min(elapsed, _LONGEST_PAUSE) * 1000)
+        self._observed.windows.advance(now)
+        for tracked in self._tracked.values():
+            tracked.windows.advance(now)
+
+    def coverage(self, window: float) -> float:
+        """Return the share of a window, 0 to 1, in which anybody was there to count."""
+        counts: Counts = self._observed.windows.count(window)
+        return min(1.0, counts.good / 1000 / (window * _EXACTNESS))
+
+    def _subject(
+        self, before: Mapping[tuple[Kind, str, str], Tracked], kind: Kind, name: str, objective: Objective
+    ) -> dict[Sli, Windows]:
+        found = {}
+        for sli, target in objective.targets.items():
+            key = (kind, name, sli)
+            tracked = self._tracked.get(key)
+            if tracked is None:
+                known = before.get(key)
+                windows = known.windows if known is not None else Windows(self._clock(), objective.window)
+                tracked = self._tracked[key] = Tracked(kind, name, sli, target, windows)
+            found[sli] = tracked.windows
+        return found
+
+
+def _count(
+    promise: Promise,
+    exchange: Exchange,
+    verdict: Verdict,
+    *,
+    start: float,
+    end: float,
+    events: Mapping[Sli, list[int]] | None = None,
+) -> bool:
+    """Count one ending, UNCOUNTED being a client that hung up; return whether every latency target was kept.
+
+    What failed is absent from latency. A client that left before the first token counts once it had waited longer
+    than the threshold: else the slowest backend would look healthy, since its victims leave.
+    """
+    if verdict is not Verdict.GOOD:
+        if verdict is Verdict.BAD:
+            _add(promise, Sli.AVAILABILITY, 0, 1, events)
+        elif exchange.stream and not exchange.first_content:
+            ttft = promise.objective.targets.get(Sli.TTFT)
+            if ttft is not None and end - start > ttft.threshold(_prompt(exchange)):
+                _add(promise, Sli.TTFT, 0, 1, events)
+        return False
+    _add(promise, Sli.AVAILABILITY, 1, 0, events)
+    kept = True
+    for sli, target in promise.targets:
+        if sli is Sli.TTFT:
+            seconds = exchange.first_content - start if exchange.stream and exchange.first_content else None
+        else:
+            seconds = exchange.tpot if sli is Sli.TPOT else end - start
+        if seconds is None:
+            continue
+        good = seconds <= (target.threshold(_prompt(exchange)) if target.by_prompt_tokens else target.under)
+        kept = kept and good
+        _add(promise, sli, good, not good, events)
+    itl = promise.objective.targets.get(Sli.ITL)
+    if itl is not None and exchange.itl:
+        good_gaps = sum(exchange.itl[: bisect_right(exchange.itl_bounds, itl.under)])
+        bad_gaps = sum(exchange.itl) - good_gaps
+        kept = kept and not bad_gaps
+        _add(promise, Sli.ITL, good_gaps, bad_gaps, events)
+    return kept
+
+
+def _add(promise: Promise, sli: Sli, good: int, bad: int, events: Mapping[Sli, list[int]] | None) -> None:
+    for windows in promise.windows[sli]:
+        windows.good += good
+        windows.bad += bad
+    if events is not None:
+        counted = events[sli]
+        counted[0] += good
+        counted[1] += bad
+
+
+def _prompt(exchange: Exchange) -> int:
+    return exchange.prompt_tokens if exchange.prompt_tokens is not None else exchange.prompt_estimate
+
+
+def _promise(objective: Objective, *subjects: Mapping[Sli, Windows]) -> Promise:
+    return Promise(objective, {sli: tuple(windows[sli] for windows in subjects) for sli in objective.targets})
+
+
+def _strictest(table: RouteTable) -> dict[str, Objective]:
+    """Return for each pool the highest target of the models that it serves, SLI by SLI."""
+    serving: dict[str, list[ModelSpec]] = {}
+    for model in table.models.values():
+        for version in model.versions.values():
+            for pool in version.pools:
+                serving.setdefault(pool, []).append(model)
+    return {pool: _held_by(pool, models) for pool, models in serving.items()}
+
+
+def _held_by(pool: str, models: Iterable[ModelSpec]) -> Objective:
+    targets: dict[Sli, Target] = {}
+    window = DEFAULT.window
+    for model in models:
+        window = model.objective.window
+        for sli, target in model.objective.targets.items():
+            if sli not in targets or target.ratio > targets[sli].ratio:
+                targets[sli] = target
+    return Objective(pool, targets, window)

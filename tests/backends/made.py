@@ -1,0 +1,13 @@
+"""Backends as the registry makes them, without a registry."""
+
+from gateway.backends.backend import Backend
+from gateway.config.table import BackendSpec
+from gateway.policy.routing.health import Peers
+from gateway.wire.outbox import Outbox
+
+
+def live_backend(spec: BackendSpec) -> Backend:
+    """Return a backend alone in its pool, at a time that stands still."""
+    peers = Peers(spec.pool, 0.0)
+    peers.follow([spec.id])
+    return Backend(spec, peers.members[spec.id], Outbox(), lambda: 0.0)
