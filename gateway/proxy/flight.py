@@ -7,7 +7,7 @@ from gateway.clock import wall
 from gateway.errors import GatewayError, NoReadyBackend, StreamBroken
 from gateway.exchange import AttemptEnd, Exchange, Outcome, Verdict
 from gateway.policy.routing.choose import choose
-from gateway.policy.routing.health import Answer, Lease
+from gateway.policy.routing.health import Health, Lease
 from gateway.policy.routing.retry import may_retry, pause
 from gateway.policy.slo.classify import RULINGS, classify_status, request_outcome
 from gateway.proxy.answers import capped_retry_after, chunk, error_event, error_head, failure
@@ -212,8 +212,9 @@ class Flight:
         self.begun = True
         self._order.body = b""
         self._tried.clear()
-        if self._lease is not None:
-            self._lease.prefilled()
+        lease, backend, exchange = self._lease, self._backend, self._exchange
+        if lease is not None and backend is not None and exchange.stream and exchange.first_content:
+            backend.health.began(lease, exchange.first_content - exchange.sent)
 
     def complete(self, end: AttemptEnd) -> None:
         """The answer is written to its end."""
@@ -354,21 +355,24 @@ class Flight:
         if lease is not None:
             lease.release()
             verdict = RULINGS[end].verdict
-            answer = self._answered() if verdict is Verdict.GOOD else None
-            backend.health.ended(lease, verdict, now, self._rng, answer=answer)
+            if verdict is Verdict.GOOD:
+                self._learn(backend.health, lease, now)
+            else:
+                backend.health.ended(lease, verdict, now, self._rng)
         self._relay = None
         self._observer.attempt_ended(exchange, backend, end)
 
-    def _answered(self) -> Answer:
-        """Return how fast a complete answer was, and learn how long its prompt was."""
+    def _learn(self, health: Health, lease: Lease, now: float) -> None:
+        """Learn from a complete answer how fast the backend is, and how long the prompt was."""
         exchange, model = self._exchange, self._order.model
         prompt = exchange.prompt_tokens
         if prompt is None:
             prompt = exchange.prompt_estimate
         else:
             model.memory.prompts.observe(self._order.size, prompt)
-        ttft, tpot = exchange.attempt_ttft, exchange.tpot
-        return Answer(ttft, tpot, model.objective.kept(ttft, tpot, prompt))
+        tpot = exchange.tpot
+        kept = not lease.is_probe or model.objective.kept(exchange.attempt_ttft, tpot, prompt)
+        health.ended(lease, Verdict.GOOD, now, self._rng, tpot=tpot, kept=kept)
 
     def _answer(self, error: GatewayError) -> None:
         self._exchange.client_status = error.status

@@ -135,7 +135,7 @@ def test_a_histogram_equals_counting_one_by_one(seconds: list[float]) -> None:
     for bound, count in histogram.cumulative():
         assert count == sum(each <= float(bound) for each in seconds)
     twice = Histogram(buckets.TTFT)
-    twice.merge(histogram.counts, histogram.total)
-    twice.merge(histogram.counts, histogram.total)
+    twice.merge(histogram.counts, histogram.total, histogram.bounds)
+    twice.merge(histogram.counts, histogram.total, histogram.bounds)
     assert twice.counts == [2 * count for count in histogram.counts]
     assert histogram.total == pytest.approx(sum(seconds))

@@ -10,14 +10,12 @@ from enum import StrEnum
 from gateway.exchange import Verdict
 from gateway.policy.routing import ejection
 from gateway.policy.routing.ejection import Member, Standing, State
-from gateway.policy.routing.fit import Fit
+from gateway.policy.routing.fit import FLOOR, Fit
 from gateway.policy.routing.pick import Chance
-from gateway.policy.routing.residual import Residual, Sickness
+from gateway.policy.routing.residual import OUTLIER, Residual, Sickness
 
 OWN_HALF_LIFE = 5.0
 POOL_HALF_LIFE = 30.0
-SLOW_ANSWER = 2.5
-"""How many times its pool's expectation an answer of a half-open backend may take."""
 LONGEST_HOLD = 30.0
 
 
@@ -117,21 +115,35 @@ class Health:
         """Leave it alone for as long as it asked, at most half a minute."""
         self.hold_until = max(self.hold_until, now + min(seconds, LONGEST_HOLD))
 
+    def began(self, lease: "Lease", ttft: float) -> None:
+        """Learn the TTFT of an attempt, in seconds, the moment its first token is there."""
+        lease.prefilled()
+        ttft = max(ttft, FLOOR)
+        pool = self.peers.ttft
+        expected = pool.predict(lease.tokens, lease.in_flight)
+        self.fit.judge(lease.predicted, ttft)
+        self.fit.observe(lease.tokens, lease.in_flight, ttft, lease.predicted)
+        pool.observe(lease.tokens, lease.in_flight, ttft, expected)
+        self.residual.ttft.add(ttft / expected)
+        lease.is_late = ttft > OUTLIER * expected
+
     def ended(
-        self, lease: "Lease", verdict: Verdict, now: float, rng: Chance, *, answer: "Answer | None" = None
+        self, lease: "Lease", verdict: Verdict, now: float, rng: Chance, *, tpot: float | None = None, kept: bool = True
     ) -> None:
-        """Learn how an attempt ended; `answer` when it was complete."""
+        """Learn how an attempt ended: the TPOT of a complete answer in seconds, and whether it `kept` every target."""
         if lease.is_probe:
             self.probing = False
         if verdict is Verdict.UNCOUNTED:
             return
-        bad = verdict is Verdict.BAD
-        self.residual.ended(bad)
-        self.failures = self.failures + 1 if bad else 0
-        kept = not bad and (answer is None or self._learn(lease, answer))
+        good = verdict is Verdict.GOOD
+        if good:
+            self._answered(lease, tpot)
+        else:
+            self.failures += 1
+            self.residual.failure()
         if lease.is_probe and self.standing.state is State.HALF_OPEN:
-            self._judge_probe(kept, now, rng)
-        elif bad and self.failures >= ejection.FAILURES_IN_A_ROW and not self.standing.out and self.peers.has_room:
+            self._judge_probe(good and kept and not lease.is_late, now, rng)
+        elif self.failures >= ejection.FAILURES_IN_A_ROW and not self.standing.out and self.peers.has_room:
             reason = f"{self.failures} failures in a row"
             self._move(ejection.eject(self.standing, now, reason, rng), Cause.FAILURES)
 
@@ -147,7 +159,7 @@ class Health:
         """Return this backend as the rules for its pool see it."""
         signal = self.signal
         sickness = self.sickness if signal.slow else None
-        reason = signal.failing or (f"{signal.slow}: {sickness.what} at {sickness.ratio:.1f}x" if sickness else "")
+        reason = signal.failing or (f"{signal.slow}: {sickness}" if sickness and sickness.is_grave else "")
         burning = bool(signal.failing or signal.slow)
         return Member(self.standing, signal.gone, burning, bool(reason), reason)
 
@@ -165,21 +177,16 @@ class Health:
         """Its TTFT over that of its peers at the same work; None while too little is known."""
         return self.residual.ratio(self.peers.residuals(self))
 
-    def _learn(self, lease: "Lease", answer: "Answer") -> bool:
-        """Learn from a complete answer; return whether it was as fast as promised, and as its peers would be."""
-        peers, kept = self.peers, answer.kept
-        if answer.ttft is not None:
-            expected = peers.ttft.predict(lease.tokens, lease.in_flight)
-            self.fit.judge(lease.predicted, answer.ttft)
-            self.fit.observe(lease.tokens, lease.in_flight, answer.ttft, lease.predicted)
-            peers.ttft.observe(lease.tokens, lease.in_flight, answer.ttft, expected)
-            self.residual.ttft.add(max(answer.ttft, 1e-6) / expected)
-            kept = kept and answer.ttft < SLOW_ANSWER * expected
-        if answer.tpot is not None:
-            expected = peers.tpot.predict(0.0, lease.in_flight)
-            peers.tpot.observe(0.0, lease.in_flight, answer.tpot, expected)
-            self.residual.tpot.add(max(answer.tpot, 1e-6) / expected)
-        return kept
+    def _answered(self, lease: "Lease", tpot: float | None) -> None:
+        self.failures = 0
+        if tpot is not None:
+            tpot = max(tpot, FLOOR)
+            pool = self.peers.tpot
+            expected = pool.predict(0.0, lease.in_flight)
+            pool.observe(0.0, lease.in_flight, tpot, expected)
+            self.residual.tpot.add(tpot / expected)
+            lease.is_late = lease.is_late or tpot > OUTLIER * expected
+        self.residual.answer(late=lease.is_late)
 
     def _judge_probe(self, kept: bool, now: float, rng: Chance) -> None:
         if not kept:
@@ -198,23 +205,14 @@ class Health:
             self.peers.transitions.append(Transition(self.id, before.state, after, cause))
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """How fast a complete answer was, in seconds; `kept` when it met every target."""
-
-    ttft: float | None = None
-    tpot: float | None = None
-    kept: bool = True
-
-
 class Lease:
     """One request's place at a backend. Releasing it is the only way to give it back, and happens once.
 
     `tokens` are the prompt tokens to prefill until its first token, others' ahead of it included; `in_flight` the
-    requests that it found there; `predicted` its TTFT in seconds.
+    requests that it found there; `predicted` its TTFT in seconds; `is_late` that it took far longer than expected.
     """
 
-    __slots__ = ("_health", "_own", "in_flight", "is_probe", "predicted", "tokens")
+    __slots__ = ("_health", "_own", "in_flight", "is_late", "is_probe", "predicted", "tokens")
 
     def __init__(self, health: Health, tokens: int) -> None:
         self._health: Health | None = health
@@ -222,6 +220,7 @@ class Lease:
         self.tokens = health.prefilling + tokens
         self.in_flight = health.in_flight
         self.predicted = health.fit.predict(self.tokens, self.in_flight)
+        self.is_late = False
         self.is_probe = health.wants_probe
         if self.is_probe:
             health.probing = True

@@ -13,17 +13,30 @@ RATIO = 1.25
 _LOWEST = log(RATIO)
 _DEVIATIONS = 4.0
 _SAMPLES = 8.0
-_FAILURES = 3.0
+_FAILURES = 2.0
 _FAILING = 0.03
+_OUTLIERS = 2.0
+_LATE = 0.1
+_GRAVE_RATIO = 1.5
+_GRAVE_LATE = 0.25
 _BOUND = 3.0
+OUTLIER = 2.0
+"""How many times the expected makes an answer late: some late answers among good ones are what freezes look like."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sickness:
-    """What sets a backend apart: `what` in words, `ratio` how many times slower (or the share that fails)."""
+    """What sets a backend apart: `what` it does, and how much of it: times slower than its peers, or a share.
+
+    `is_grave` says that doing without the backend is better than living with it.
+    """
 
     what: str
-    ratio: float
+    amount: float
+    is_grave: bool
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.amount:.1f}x" if self.amount > 1 else f"{self.what} {self.amount:.0%}"
 
 
 class Channel:
@@ -65,19 +78,28 @@ class Channel:
 
 
 class Residual:
-    """How one backend's TTFT, TPOT and failures compare with what its pool expects."""
+    """How one backend's TTFT, TPOT and failures compare with what its pool expects.
 
-    __slots__ = ("asked", "failed", "tpot", "ttft")
+    `asked`, `failed` and `late` count attempts: all that speak about the backend, those that failed, and those that
+    took `OUTLIER` times what was expected.
+    """
+
+    __slots__ = ("asked", "failed", "late", "tpot", "ttft")
 
     def __init__(self) -> None:
         self.ttft = Channel()
         self.tpot = Channel()
-        self.asked = self.failed = 0.0
+        self.asked = self.failed = self.late = 0.0
 
-    def ended(self, failed: bool) -> None:
-        """Count an attempt that ended in a way that speaks about the backend."""
+    def failure(self) -> None:
+        """Count an attempt that failed."""
         self.asked += 1.0
-        self.failed += failed
+        self.failed += 1.0
+
+    def answer(self, *, late: bool) -> None:
+        """Count a complete answer."""
+        self.asked += 1.0
+        self.late += late
 
     def advance(self, elapsed: float) -> None:
         """Forget for so many seconds."""
@@ -86,19 +108,23 @@ class Residual:
         self.tpot.decay(kept)
         self.asked *= kept
         self.failed *= kept
+        self.late *= kept
 
     def sickness(self, peers: Sequence["Residual"]) -> Sickness | None:
         """Return what sets this backend apart from `peers` (the others of its pool), None when nothing does."""
-        failing = self.failed / self.asked if self.asked else 0.0
-        if self.failed >= _FAILURES and failing > _FAILING + 2 * median(_failing(peers)):
-            return Sickness("fails", failing)
+        failing = _share(self.failed, self.asked)
+        if self.failed >= _FAILURES and failing > _FAILING + 2 * _typical([(p.failed, p.asked) for p in peers]):
+            return Sickness("fails", failing, is_grave=True)
+        late = _share(self.late, self.asked)
+        if self.late >= _OUTLIERS and late > _LATE + 2 * _typical([(p.late, p.asked) for p in peers]):
+            return Sickness("is late", late, is_grave=late >= _GRAVE_LATE)
         for what, own, others in (
             ("prefill", self.ttft, [peer.ttft for peer in peers]),
             ("decode", self.tpot, [peer.tpot for peer in peers]),
         ):
             ratio = _excess(own, [other for other in others if other.known])
             if ratio is not None:
-                return Sickness(what, ratio)
+                return Sickness(what, ratio, is_grave=ratio >= _GRAVE_RATIO)
         return None
 
     def ratio(self, peers: Sequence["Residual"]) -> float | None:
@@ -107,8 +133,12 @@ class Residual:
         return exp(self.ttft.mean - median(peer.mean for peer in known)) if self.ttft.known and known else None
 
 
-def _failing(peers: Sequence[Residual]) -> list[float]:
-    return [peer.failed / peer.asked for peer in peers if peer.asked] or [0.0]
+def _share(count: float, asked: float) -> float:
+    return count / asked if asked else 0.0
+
+
+def _typical(peers: Sequence[tuple[float, float]]) -> float:
+    return median([_share(count, asked) for count, asked in peers] or [0.0])
 
 
 def _excess(own: Channel, peers: Sequence[Channel]) -> float | None:
