@@ -26,9 +26,10 @@ from gateway.control.probing import Prober
 from gateway.control.reload import Reloader
 from gateway.control.supervise import Supervisor
 from gateway.control.sweep import sweep
+from gateway.policy.routing.choose import choose
 from gateway.proxy.gateway import Gateway
 from gateway.proxy.live import LiveTable
-from gateway.proxy.order import Observers, Tools
+from gateway.proxy.order import Chooser, Observers, Tools
 from gateway.telemetry import exposition
 from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.alarms import UnauthorizedAlarm
@@ -97,7 +98,7 @@ class App:
     the access log.
     """
 
-    def __init__(self, settings: Settings, table: RouteTable, *observers: object) -> None:
+    def __init__(self, settings: Settings, table: RouteTable, *observers: object, choose: Chooser = choose) -> None:
         self._settings = settings
         self._clock = clock.monotonic
         self._rng = Random()
@@ -114,7 +115,7 @@ class App:
         self._access_log = AccessLog(sys.stdout.buffer) if settings.access_log else None
         logs = () if self._access_log is None else (self._access_log,)
         everyone = Observers(self._metrics, self.book, *logs, UnauthorizedAlarm(self._clock), *observers)
-        tools = Tools(self._clock, self._rng, everyone)
+        tools = Tools(self._clock, self._rng, everyone, choose)
         self._created = int(clock.wall())
         self._began = self._clock()
         self.gateway = Gateway(LiveTable(table, self.registry, self._created), tools)

@@ -15,6 +15,8 @@ from gateway.config.load import LoadedRoutes, load
 from gateway.config.problems import RoutesError
 from gateway.config.schema import json_schema
 from gateway.config.table import ModelSpec, PoolSpec, RouteTable
+from gateway.policy.slo.alerts import FASTEST
+from gateway.policy.slo.objective import Target
 
 _WIDTH_IN_FILES = 160
 
@@ -58,7 +60,8 @@ def _print_routes(loaded: LoadedRoutes) -> None:
     console = Console()
     if not console.is_terminal:
         console.width = _WIDTH_IN_FILES
-    for table in (_models_table(loaded.table), _timeouts_table(loaded.table), _pools_table(loaded.table)):
+    tables = (_models_table, _objectives_table, _timeouts_table, _pools_table)
+    for table in (make(loaded.table) for make in tables):
         console.print(table)
         console.print()
     for warning in loaded.warnings:
@@ -76,6 +79,25 @@ def _models_table(table: RouteTable) -> Table:
             _add(shown, *names, version.name, share, ", ".join(version.pools), version.served_model)
             names = ("", "")
     return shown
+
+
+def _objectives_table(table: RouteTable) -> Table:
+    shown = _table("objective", "model", "sli", "target", "good", "page above a burn rate of")
+    for model in table.models.values():
+        objective = model.objective
+        names = (f"{objective.name} ({format_duration(objective.window)})", model.name)
+        for sli, target in objective.targets.items():
+            _add(shown, *names, sli, f"{target.ratio:.6g}", _good(target), f"{FASTEST.factor(objective.window):.4g}")
+            names = ("", "")
+    return shown
+
+
+def _good(target: Target) -> str:
+    """What is good, in words."""
+    if not target.under:
+        return "answered whole"
+    steps = (f"{format_duration(seconds)} from {tokens} prompt tokens" for tokens, seconds in target.by_prompt_tokens)
+    return ", ".join((f"up to {format_duration(target.under)}", *steps))
 
 
 def _timeouts_table(table: RouteTable) -> Table:
@@ -134,7 +156,18 @@ def _model_as_json(model: ModelSpec) -> dict[str, Any]:
         },
         "split": dict(model.split),
         "timeouts_seconds": asdict(model.timeouts),
+        "objective": {
+            "name": model.objective.name,
+            "window_seconds": model.objective.window,
+            "targets": {sli: _target_as_json(target) for sli, target in model.objective.targets.items()},
+        },
     }
+
+
+def _target_as_json(target: Target) -> dict[str, Any]:
+    if not target.under:
+        return {"ratio": target.ratio}
+    return {"ratio": target.ratio, "under_seconds": target.under, "by_prompt_tokens": dict(target.by_prompt_tokens)}
 
 
 def _pool_as_json(pool: PoolSpec) -> dict[str, Any]:

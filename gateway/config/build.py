@@ -1,21 +1,35 @@
 """Builds the frozen table from entries that are valid and agree with each other."""
 
 from collections.abc import Iterable, Mapping
+from decimal import Decimal
 from types import MappingProxyType
 
-from gateway.config.schema import BackendEntry, ModelEntry, PoolEntry
+from gateway.config.schema import (
+    AvailabilityEntry,
+    BackendEntry,
+    LatencyEntry,
+    ModelEntry,
+    ObjectiveEntry,
+    PaceEntry,
+    PoolEntry,
+)
 from gateway.config.table import IMPLICIT_VERSION, BackendSpec, ModelSpec, PoolSpec, RouteTable, Timeouts, VersionSpec
+from gateway.policy.slo.objective import DEFAULT, Objective, Sli, Target
 
 
 def build_table(
-    pools: Mapping[str, PoolEntry], models: Mapping[str, ModelEntry], sources: Iterable[str] = ()
+    pools: Mapping[str, PoolEntry],
+    models: Mapping[str, ModelEntry],
+    objectives: Mapping[str, ObjectiveEntry] = MappingProxyType({}),
+    sources: Iterable[str] = (),
 ) -> RouteTable:
     """The table, with pools and models in the order of their names, whichever files they came from."""
+    promises = {name: _objective(name, entry) for name, entry in objectives.items()}
     pool_specs = {name: _pool(name, entry) for name, entry in pools.items()}
     pool_specs |= {
         name: PoolSpec(name, _backends(name, entry.backends)) for name, entry in models.items() if entry.backends
     }
-    model_specs = {name: _model(name, entry) for name, entry in sorted(models.items())}
+    model_specs = {name: _model(name, entry, promises) for name, entry in sorted(models.items())}
     names = model_specs | {alias: model for model in model_specs.values() for alias in model.aliases}
     return RouteTable(
         pools=MappingProxyType(dict(sorted(pool_specs.items()))),
@@ -45,7 +59,23 @@ def _backends(pool: str, entries: Iterable[BackendEntry]) -> tuple[BackendSpec, 
     )
 
 
-def _model(name: str, entry: ModelEntry) -> ModelSpec:
+def _objective(name: str, entry: ObjectiveEntry) -> Objective:
+    targets = {Sli.AVAILABILITY: DEFAULT.targets[Sli.AVAILABILITY]}
+    for sli in Sli:
+        promised = getattr(entry, sli)
+        if promised is not None:
+            targets[sli] = _target(promised)
+    return Objective(name, MappingProxyType(targets), entry.window or DEFAULT.window)
+
+
+def _target(entry: AvailabilityEntry) -> Target:
+    ratio = float(Decimal(repr(entry.target)) / 100)
+    under = entry.under if isinstance(entry, PaceEntry) else 0.0
+    steps = entry.by_prompt_tokens.items() if isinstance(entry, LatencyEntry) else ()
+    return Target(ratio, under, tuple(sorted((int(tokens), seconds) for tokens, seconds in steps)))
+
+
+def _model(name: str, entry: ModelEntry, promises: Mapping[str, Objective]) -> ModelSpec:
     versions = _versions(name, entry)
     split = entry.split if entry.split is not None else dict.fromkeys(versions, 1.0)
     return ModelSpec(
@@ -53,6 +83,7 @@ def _model(name: str, entry: ModelEntry) -> ModelSpec:
         versions=MappingProxyType(versions),
         split=tuple((version, weight) for version, weight in split.items() if weight > 0),
         aliases=tuple(entry.aliases),
+        objective=promises[entry.objective] if entry.objective is not None else DEFAULT,
         timeouts=Timeouts(**entry.timeouts.model_dump(exclude_none=True)),
     )
 

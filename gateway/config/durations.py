@@ -35,6 +35,22 @@ def parse_timeout(value: object) -> float:
     return seconds
 
 
+def parse_threshold(value: object) -> float:
+    """As `parse_duration`, and longer than zero."""
+    seconds = parse_duration(value)
+    if not seconds:
+        raise InvalidValueError("would never be kept", "write a duration longer than zero")
+    return seconds
+
+
+def parse_slo_window(value: object) -> float:
+    """As `parse_duration`, from 7 to 90 days."""
+    seconds = parse_duration(value)
+    if not 7 * 86_400 <= seconds <= 90 * 86_400:
+        raise InvalidValueError("is no window to hold a promise over", "write 7d to 90d; 28d is usual")
+    return seconds
+
+
 def format_duration(seconds: float) -> str:
     """The text in the largest unit that keeps the number whole; `parse_duration` gives exactly `seconds` back."""
     milliseconds = Decimal(repr(seconds)) * 1000

@@ -12,7 +12,8 @@ from gateway.config.consistency import Consistency, Declared
 from gateway.config.document import Document, DocumentError, parse_document
 from gateway.config.explain import explain
 from gateway.config.problems import Problem, RoutesError
-from gateway.config.schema import ModelEntry, PoolEntry, RoutesFile
+from gateway.config.promises import Promises
+from gateway.config.schema import ModelEntry, ObjectiveEntry, PoolEntry, RoutesFile
 from gateway.config.sources import Source, read_sources
 from gateway.config.table import RouteTable
 from gateway.config.variables import Values, plain_values
@@ -49,9 +50,12 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> LoadedRoutes:
     all_pools_known = not any(problem.path in _WHERE_POOLS_STAND for problem in problems)
     pools = _merge(files, "pools", problems)
     models = _merge(files, "models", problems)
+    objectives = _merge(files, "objectives", problems)
     consistency = Consistency(pools, models, all_pools_known)
     consistency.check()
-    problems += consistency.problems
+    promises = Promises(objectives, models)
+    promises.check()
+    problems += consistency.problems + promises.problems
     if not (models or problems):
         hint = "the smallest: `models: {my-model: {backends: [http://localhost:8000]}}`"
         problems.append(Problem(str(path), 1, 1, "", "no models: there is nothing to serve", hint))
@@ -59,7 +63,7 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> LoadedRoutes:
         raise RoutesError(problems)
     secret_files = {name for file in files for name in file.values.secret_files}
     table = _build(files, (*(source.file for source in sources), *sorted(secret_files)))
-    return LoadedRoutes(table, tuple(sorted(consistency.warnings)))
+    return LoadedRoutes(table, tuple(sorted(consistency.warnings + promises.warnings)))
 
 
 def _parse(sources: Iterable[Source], problems: list[Problem]) -> list[Document]:
@@ -104,8 +108,10 @@ def _merge(files: Iterable[_File], section: str, problems: list[Problem]) -> dic
 def _build(files: Iterable[_File], sources: Iterable[str]) -> RouteTable:
     pools: dict[str, PoolEntry] = {}
     models: dict[str, ModelEntry] = {}
+    objectives: dict[str, ObjectiveEntry] = {}
     for file in files:
         if file.entries is not None:
             pools |= file.entries.pools
             models |= file.entries.models
-    return build_table(pools, models, sources)
+            objectives |= file.entries.objectives
+    return build_table(pools, models, objectives, sources)

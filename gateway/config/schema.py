@@ -10,10 +10,13 @@ from gateway.config import addresses, durations, variables
 from gateway.config.durations import format_duration
 from gateway.config.problems import KeyPath
 from gateway.config.table import Timeouts
+from gateway.policy.slo.objective import DEFAULT, Sli
 
 MODEL_NAME = r"^[A-Za-z0-9][A-Za-z0-9._/:-]{0,127}$"
 POOL_NAME = r"^[a-z0-9._-]{1,63}$"
+PROMPT_TOKENS = r"^[1-9][0-9]{0,6}$"
 NAME_RULES = {
+    PROMPT_TOKENS: "a number of prompt tokens, from 1 to 9999999",
     MODEL_NAME: "up to 128 of letters, digits and `. _ / : -`, beginning with a letter or digit",
     POOL_NAME: "up to 63 of lower-case letters, digits and `. _ -`",
 }
@@ -28,6 +31,18 @@ Timeout = Annotated[
     PlainValidator(durations.parse_timeout),
     WithJsonSchema({"anyOf": [{"type": "string", "pattern": durations.PATTERN}, _VARIABLE]}),
 ]
+Threshold = Annotated[
+    float,
+    PlainValidator(durations.parse_threshold),
+    WithJsonSchema({"anyOf": [{"type": "string", "pattern": durations.PATTERN}, _VARIABLE]}),
+]
+Window = Annotated[
+    float,
+    PlainValidator(durations.parse_slo_window),
+    WithJsonSchema({"anyOf": [{"type": "string", "pattern": durations.PATTERN}, _VARIABLE]}),
+]
+PromptTokens = Annotated[str, StringConstraints(pattern=PROMPT_TOKENS)]
+Percent = Annotated[float, Field(gt=0, lt=100, allow_inf_nan=False)]
 Url = Annotated[
     addresses.Address,
     PlainValidator(addresses.parse_address),
@@ -127,6 +142,57 @@ class TimeoutsEntry(Entry):
     )
 
 
+class AvailabilityEntry(Entry):
+    """The share of requests that must be answered whole."""
+
+    target: Percent = Field(description="Per cent of requests that must be good.", examples=[99.9])
+
+
+class PaceEntry(AvailabilityEntry):
+    """A pace that most of the output must keep."""
+
+    target: Percent = Field(description="Per cent that must be good.", examples=[99])
+    under: Threshold = Field(description="The longest time that is good.", examples=["50ms"])
+
+
+class LatencyEntry(PaceEntry):
+    """A latency that most requests must keep, which may depend on how long the prompt is."""
+
+    under: Threshold = Field(description="The longest time that is good.", examples=["500ms"])
+    by_prompt_tokens: dict[PromptTokens, Threshold] = Field(
+        default_factory=dict,
+        description="The longest good time from so many prompt tokens on.",
+        examples=[{4096: "2s"}],
+    )
+
+
+class ObjectiveEntry(Entry):
+    """What models promise. What is left out is not promised, but availability always is."""
+
+    window: Window | None = Field(
+        default=None,
+        description=f"How long the promise is held over, 7d to 90d. Default: {format_duration(DEFAULT.window)}.",
+        examples=["28d"],
+    )
+    availability: AvailabilityEntry | None = Field(
+        default=None,
+        description=f"Whole answers. Default: a target of {DEFAULT.targets[Sli.AVAILABILITY].ratio * 100:g}.",
+        examples=[{"target": 99.9}],
+    )
+    ttft: LatencyEntry | None = Field(
+        default=None, description="Time to first token.", examples=[{"target": 99, "under": "500ms"}]
+    )
+    tpot: PaceEntry | None = Field(
+        default=None, description="Time per output token, of a request.", examples=[{"target": 99, "under": "50ms"}]
+    )
+    itl: PaceEntry | None = Field(
+        default=None, description="Gaps between tokens, each of them.", examples=[{"target": 99, "under": "100ms"}]
+    )
+    e2e: LatencyEntry | None = Field(
+        default=None, description="The whole answer.", examples=[{"target": 95, "under": "60s"}]
+    )
+
+
 class ModelEntry(Entry):
     """A model as clients name it: with `backends` in short, or with `versions` in full."""
 
@@ -152,6 +218,9 @@ class ModelEntry(Entry):
         examples=[{"v1": 95, "v2": 5}],
     )
     timeouts: TimeoutsEntry = Field(default_factory=TimeoutsEntry, examples=[{"first_token": "30s"}])
+    objective: PoolName | None = Field(
+        default=None, description="Name of the objective it is held to. Default: see docs/routes.md.", examples=["fast"]
+    )
 
 
 class RoutesFile(Entry):
@@ -161,6 +230,11 @@ class RoutesFile(Entry):
         default_factory=dict,
         description="Pools of engines by name.",
         examples=[{"gpu": {"backends": ["http://vllm-0:8000"]}}],
+    )
+    objectives: dict[PoolName, ObjectiveEntry] = Field(
+        default_factory=dict,
+        description="What models promise, by name.",
+        examples=[{"fast": {"ttft": {"target": 99, "under": "500ms"}}}],
     )
     models: dict[ModelName, ModelEntry] = Field(
         default_factory=dict,

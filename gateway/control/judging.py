@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable
 from random import Random
 
@@ -18,13 +18,18 @@ from gateway.policy.slo.windows import TICK
 from gateway.telemetry.slo import Kind, SloBook, Tracked
 
 _log = logging.getLogger(__name__)
+_REMEMBERED = 256
 
 
 class Judge:
-    """Advances the book and lets every pool judge its backends. `ejections` counts by (backend, pool, cause)."""
+    """Advances the book and lets every pool judge its backends.
+
+    `ejections` counts by (backend, pool, cause); `history` holds the latest transitions, the newest last.
+    """
 
     def __init__(self, book: SloBook, registry: Registry, clock: Clock, rng: Random) -> None:
         self.ejections: Counter[tuple[str, str, Cause]] = Counter()
+        self.history: deque[Transition] = deque(maxlen=_REMEMBERED)
         self._book = book
         self._registry = registry
         self._clock = clock
@@ -53,6 +58,7 @@ class Judge:
 
     def _tell(self, peers: Peers, transition: Transition, now: float) -> None:
         after = transition.after
+        self.history.append(transition)
         if transition.cause is not None:
             self.ejections[transition.backend, peers.pool, transition.cause] += 1
         _log.log(

@@ -6,7 +6,6 @@ from gateway.backends.backend import Backend
 from gateway.clock import wall
 from gateway.errors import GatewayError, NoReadyBackend, StreamBroken
 from gateway.exchange import AttemptEnd, Exchange, Outcome, Verdict
-from gateway.policy.routing.choose import choose
 from gateway.policy.routing.health import Health, Lease
 from gateway.policy.routing.retry import may_retry, pause
 from gateway.policy.slo.classify import RULINGS, classify_status, request_outcome
@@ -29,6 +28,7 @@ class Flight:
 
     __slots__ = (
         "_backend",
+        "_choose",
         "_client",
         "_clock",
         "_deadline",
@@ -58,6 +58,7 @@ class Flight:
         self._http10 = request.http10
         self._clock = tools.clock
         self._rng = tools.rng
+        self._choose = tools.choose
         self._observer = tools.observer
         self._deadline = deadline
         self._tried: list[Backend] = []
@@ -97,7 +98,7 @@ class Flight:
             return False
         exchange = self._exchange
         now = exchange.sent = self._clock()
-        choice = choose(candidates, exchange.prompt_estimate, now, self._rng)
+        choice = self._choose(candidates, exchange.prompt_estimate, now, self._rng)
         backend = choice.winner
         self._tried.append(backend)
         exchange.attempts += 1

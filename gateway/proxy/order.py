@@ -3,12 +3,14 @@
 import logging
 from collections.abc import Callable, Sequence
 from random import Random
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from gateway.backends.backend import Backend
 from gateway.clock import Clock
 from gateway.config.table import Timeouts
 from gateway.exchange import AttemptEnd, Endpoint, Exchange
+from gateway.policy.routing.choose import Choice, choose
+from gateway.policy.routing.pick import Chance
 from gateway.proxy.live import LiveModel, LiveVersion
 
 _log = logging.getLogger(__name__)
@@ -68,15 +70,20 @@ class Order:
         )
 
 
+Chooser: TypeAlias = Callable[[Sequence[Backend], int, float, Chance], Choice[Backend]]
+"""Chooses among ready backends for a prompt of so many tokens, at a time (s): `policy.routing.choose.choose`."""
+
+
 class Tools:
-    """What every flight is handed: a clock, chance, and the observers."""
+    """What every flight is handed: a clock, chance, the observers, and who chooses a backend."""
 
-    __slots__ = ("clock", "observer", "rng")
+    __slots__ = ("choose", "clock", "observer", "rng")
 
-    def __init__(self, clock: Clock, rng: Random, observer: Observer) -> None:
+    def __init__(self, clock: Clock, rng: Random, observer: Observer, choose: Chooser = choose) -> None:
         self.clock = clock
         self.rng = rng
         self.observer = observer
+        self.choose = choose
 
 
 class Observers:

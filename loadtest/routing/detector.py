@@ -1,10 +1,11 @@
 """Forty seeded runs with and without a sick engine: does the residual score tell the sick from the busy?"""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from random import Random
 
 from gateway.policy.slo.objective import DEFAULT
-from loadtest.routing.world import Workload, World
+from loadtest.routing.world import Server, Workload, World
 
 WARM_UP = 40.0
 WATCHED = 60.0
@@ -24,6 +25,7 @@ class Run:
 
     @property
     def cell(self) -> str:
+        """Where it falls in the confusion table; to blame the wrong one is to find a well one sick."""
         if not self.sick:
             return "FP" if self.found else "TN"
         if self.sick not in self.found:
@@ -56,6 +58,11 @@ def run(seed: int) -> Run:
     return Run(seed, scenario, sick, tuple(sorted(found)), found.get(sick))
 
 
+def f1(cells: Mapping[str, int]) -> float:
+    """Return the harmonic mean of precision and recall."""
+    return 2 * cells["TP"] / (2 * cells["TP"] + cells["FP"] + cells["FN"])
+
+
 def _change(world: World, rng: Random, kind: int) -> str:
     """Change the work for everyone."""
     workload = world.workload
@@ -79,11 +86,8 @@ def _change(world: World, rng: Random, kind: int) -> str:
             return "a fifth of the requests"
 
 
-def _injure(victim: object, rng: Random, kind: int, now: float) -> str:
+def _injure(victim: Server, rng: Random, kind: int, now: float) -> str:
     """Make one engine sick."""
-    from loadtest.routing.world import Server
-
-    assert isinstance(victim, Server)
     match kind % 5:
         case 0 | 1 | 2:
             victim.slow = rng.uniform(1.5, 5.0)

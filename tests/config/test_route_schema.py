@@ -31,7 +31,10 @@ class TestSamples:
 @pytest.mark.parametrize(
     ("path", "keys"),
     [
-        ((), {"pools", "models"}),
+        ((), {"pools", "models", "objectives"}),
+        (("objectives", "fast"), {"window", "availability", "ttft", "tpot", "itl", "e2e"}),
+        (("objectives", "fast", "ttft"), {"target", "under", "by_prompt_tokens"}),
+        (("objectives", "fast", "itl"), {"target", "under"}),
         (("pools",), set()),
         (("pools", "gpu", "backends", 0), {"url", "max_concurrency", "api_key", "api_key_file"}),
         (("models", "m", "backends", 3), {"url", "max_concurrency", "api_key", "api_key_file"}),

@@ -1,0 +1,116 @@
+"""Whether objectives can be held: that models name ones there are, and that every alert of theirs could ever fire.
+
+Looks at plain values, as `consistency` does, so that a slip in one place does not hide those in others.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from gateway.config.consistency import Declared
+from gateway.config.durations import format_duration, parse_slo_window, parse_threshold
+from gateway.config.explain import shown
+from gateway.config.problems import InvalidValueError, KeyPath, Problem, suggest
+from gateway.config.table import Timeouts
+from gateway.policy.slo.alerts import PAIRS
+from gateway.policy.slo.objective import DEFAULT, Sli
+
+_DEFINE = "define it under `objectives`"
+
+
+@dataclass(frozen=True, slots=True)
+class Promises:
+    """Checks objectives, and what models make of them; gathers what is wrong and what is odd."""
+
+    objectives: Mapping[str, Declared]
+    models: Mapping[str, Declared]
+    problems: list[Problem] = field(default_factory=list)
+    warnings: list[Problem] = field(default_factory=list)
+
+    def check(self) -> None:
+        """Fills `problems` and `warnings`."""
+        for objective in self.objectives.values():
+            self._check_targets(objective)
+            self._check_steps(objective)
+        used = {self._check_use(model) for model in self.models.values()}
+        for name, objective in self.objectives.items():
+            if name not in used:
+                hint = f"name it in a model: `objective: {name}`"
+                self.warnings.append(objective.document.problem(objective.path, "no model uses this objective", hint))
+
+    def _check_targets(self, objective: Declared) -> None:
+        """An alert whose burn rate exceeds what a total outage burns would never fire, and nobody would know."""
+        window = _value(objective, "window", parse=parse_slo_window) or DEFAULT.window
+        for sli in Sli:
+            percent = _value(objective, sli, "target", parse=float)
+            if percent is None or not 0 < percent < 100:
+                continue
+            for pair in PAIRS:
+                factor = pair.factor(window)
+                limit = round(100 * (1 - 1 / factor), 2) if factor > 1 else 0.0
+                if percent > limit:
+                    continue
+                self.problems.append(
+                    objective.document.problem(
+                        (*objective.path, sli, "target"),
+                        f"the {pair.severity} on {format_duration(pair.long)} and {format_duration(pair.short)} could "
+                        f"never fire: it needs a burn rate above {factor:.4g}, and with a target of {percent:g} "
+                        f"nothing burns faster than {100 / (100 - percent):.4g}",
+                        f"a target of {limit + 0.01:.2f} or more, or a shorter `window`",
+                    )
+                )
+                break
+
+    def _check_steps(self, objective: Declared) -> None:
+        """Longer prompts may take longer; that they must be faster is a slip."""
+        for sli in (Sli.TTFT, Sli.E2E):
+            longest = _value(objective, sli, "under", parse=parse_threshold) or 0.0
+            steps = [
+                (path, _parsed(value, parse_threshold)) for path, value in objective.items(sli, "by_prompt_tokens")
+            ]
+            for path, seconds in sorted(steps, key=lambda step: _tokens(step[0])):
+                if seconds is not None and seconds < longest:
+                    message = f"longer prompts would have to be faster: {format_duration(longest)} holds below"
+                    self.warnings.append(objective.document.problem(path, message, "raise it"))
+                longest = max(longest, seconds or 0.0)
+
+    def _check_use(self, model: Declared) -> str:
+        """Return the name of the objective that a model names, "" when it names none."""
+        name = model.values.get("objective") if isinstance(model.values, dict) else None
+        if not isinstance(name, str):
+            return ""
+        path = (*model.path, "objective")
+        if name not in self.objectives:
+            message = f"there is no objective {shown(model.document, path)}"
+            hint = suggest(name, self.objectives, "known objectives") if self.objectives else _DEFINE
+            self.problems.append(model.document.problem(path, message, hint))
+            return name
+        self._check_first_token(model, self.objectives[name])
+        return name
+
+    def _check_first_token(self, model: Declared, objective: Declared) -> None:
+        threshold = _value(objective, Sli.TTFT, "under", parse=parse_threshold)
+        limit = _value(model, "timeouts", "first_token", parse=parse_threshold) or Timeouts().first_token
+        if threshold is not None and threshold > limit:
+            message = f"`first_token` gives up after {format_duration(limit)}, before this is missed"
+            path = (*objective.path, Sli.TTFT, "under")
+            self.warnings.append(objective.document.problem(path, message, "shorten it, or wait longer"))
+
+
+def _value(declared: Declared, *path: str, parse: Any) -> Any:
+    value = declared.values
+    for part in path:
+        value = value.get(part) if isinstance(value, dict) else None
+    return None if value is None else _parsed(value, parse)
+
+
+def _parsed(value: Any, parse: Any) -> Any:
+    try:
+        return parse(value)
+    except (InvalidValueError, TypeError, ValueError):
+        return None
+
+
+def _tokens(path: KeyPath) -> int:
+    text = str(path[-1])
+    return int(text) if text.isdigit() else 0

@@ -1,0 +1,93 @@
+"""Objectives as the data plane gets them, and targets that no alert could be held against."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gateway.config.load import load, load_routes
+from gateway.config.problems import RoutesError
+from gateway.policy.slo.alerts import PAIRS
+from gateway.policy.slo.buckets import ITL, TTFT, bounds_for
+from gateway.policy.slo.objective import DAY, DEFAULT, Objective, Sli, Target
+
+ROUTES = """
+objectives:
+  fast:
+    window: 30d
+    availability: {{target: {target}}}
+    ttft: {{target: 99, under: 500ms, by_prompt_tokens: {{4096: 2s, 100: 600ms}}}}
+    itl: {{target: 99.5, under: 35ms}}
+models:
+  m: {{backends: [http://a], objective: fast}}
+  n: {{backends: [http://b]}}
+"""
+
+
+def objective_of(path: Path, target: str = "99.95") -> Objective:
+    path.write_text(ROUTES.format(target=target))
+    table = load_routes(path, {})
+    assert table.models["n"].objective is DEFAULT
+    return table.models["m"].objective
+
+
+def test_an_objective_is_read_as_it_is_written(tmp_path: Path) -> None:
+    objective = objective_of(tmp_path / "routes.yaml")
+    assert objective.window == 30 * DAY
+    assert objective.targets == {
+        Sli.AVAILABILITY: Target(0.9995),
+        Sli.TTFT: Target(0.99, 0.5, ((100, 0.6), (4096, 2.0))),
+        Sli.ITL: Target(0.995, 0.035),
+    }
+    ttft = objective.targets[Sli.TTFT]
+    assert [ttft.threshold(tokens) for tokens in (1, 99, 100, 4095, 4096, 10**6)] == [0.5, 0.5, 0.6, 0.6, 2.0, 2.0]
+
+
+def test_every_threshold_is_a_bound_of_its_histogram(tmp_path: Path) -> None:
+    bounds = bounds_for(objective_of(tmp_path / "routes.yaml"))
+    assert {0.5, 0.6, 2.0} <= set(bounds.ttft)
+    assert set(TTFT) < set(bounds.ttft)
+    assert set(bounds.itl) == {*ITL, 0.035}
+    assert list(bounds.itl) == sorted(bounds.itl)
+
+
+@given(st.decimals(min_value="80", max_value="99.99", places=2))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+def test_a_target_is_refused_exactly_when_some_alert_could_never_fire(tmp_path: Path, target: object) -> None:
+    highest = 1 / (1 - float(str(target)) / 100)
+    hardest = max(pair.factor(30 * DAY) for pair in PAIRS)
+    if highest > hardest + 0.02:
+        assert objective_of(tmp_path / "routes.yaml", str(target)).targets[Sli.AVAILABILITY].highest_burn > hardest
+    elif highest <= hardest:
+        with pytest.raises(RoutesError, match="could never fire"):
+            objective_of(tmp_path / "routes.yaml", str(target))
+
+
+@pytest.mark.parametrize(
+    ("text", "warning"),
+    [
+        ("objectives: {a: {}}\nmodels: {m: {backends: [http://a]}}", "no model uses this objective"),
+        (
+            "objectives: {a: {ttft: {target: 99, under: 2s, by_prompt_tokens: {100: 1s}}}}\n"
+            "models: {m: {backends: [http://a], objective: a}}",
+            "longer prompts would have to be faster",
+        ),
+        (
+            "objectives: {a: {ttft: {target: 99, under: 40s}}}\nmodels: {m: {backends: [http://a], objective: a}}",
+            "`first_token` gives up after 30s, before this is missed",
+        ),
+    ],
+)
+def test_what_is_odd_is_said(text: str, warning: str, tmp_path: Path) -> None:
+    path = tmp_path / "routes.yaml"
+    path.write_text(text)
+    (said,) = load(path, {}).warnings
+    assert warning in said.message
+
+
+def test_an_objective_defined_twice_cites_both_places(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("objectives: {fast: {}}\nmodels: {m: {backends: [http://a], objective: fast}}")
+    (tmp_path / "b.yaml").write_text("objectives: {fast: {}}")
+    with pytest.raises(RoutesError, match=r"b\.yaml:1:14.*already defined at .*a\.yaml:1"):
+        load_routes(tmp_path, {})
