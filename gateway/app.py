@@ -21,6 +21,7 @@ from gateway.backends.registry import Registry
 from gateway.config.load import load_routes
 from gateway.config.table import RouteTable
 from gateway.control.drain import DrainTimes, drain
+from gateway.control.flush import Flusher
 from gateway.control.judging import Judge
 from gateway.control.probing import Prober
 from gateway.control.reload import Reloader
@@ -30,6 +31,7 @@ from gateway.policy.routing.choose import choose
 from gateway.proxy.gateway import Gateway
 from gateway.proxy.live import LiveTable
 from gateway.proxy.order import Chooser, Observers, Tools
+from gateway.state.url import opened
 from gateway.telemetry import exposition
 from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.alarms import UnauthorizedAlarm
@@ -48,7 +50,10 @@ _GC_THRESHOLDS = (50_000, 20, 100)
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How one process is run, as opposed to what it routes. Port 0 means any free one."""
+    """How one process is run, as opposed to what it routes. Port 0 means any free one.
+
+    `state` is where counts outlive the process; None is the user's own folder, or nowhere when that cannot be used.
+    """
 
     routes: Path
     host: str = "127.0.0.1"
@@ -59,6 +64,7 @@ class Settings:
     tls_certificate: Path | None = None
     tls_key: Path | None = None
     access_log: bool = True
+    state: str | None = "memory://"
     drain: DrainTimes = field(default_factory=DrainTimes)
     limits: Limits = field(default_factory=Limits)
 
@@ -108,9 +114,18 @@ class App:
         self.reloader = Reloader(settings.routes, table, self._apply)
         self._metrics = Metrics()
         started = clock.wall() - self._clock()
-        self.book = SloBook(lambda: self._clock() + started)
-        self.judge = Judge(self.book, self.registry, self._clock, self._rng)
+
+        def epoch() -> float:
+            return self._clock() + started
+
+        self.book = SloBook(epoch)
+        self.judge = Judge(self.book, self.registry, clock=self._clock, epoch=epoch, rng=self._rng)
         self._follow(table)
+        store = opened(settings.state)
+        saved = store.load(epoch())
+        self.book.restore(saved.slots)
+        self.judge.restore(saved.ejections)
+        self.flusher = Flusher(store, self.book.unsaved, self.judge.unsaved_ejections, epoch)
         self._lag = LoopLag(self._clock)
         self._access_log = AccessLog(sys.stdout.buffer) if settings.access_log else None
         logs = () if self._access_log is None else (self._access_log,)
@@ -149,6 +164,7 @@ class App:
         admin.should_exit = admin.force_exit = True
         await administering
         await loops.close()
+        await self.flusher.close()
         self.registry.close()
         if self._access_log is not None:
             self._access_log.close()
@@ -179,6 +195,7 @@ class App:
         supervisor.start("probe", Prober(self.registry, self._clock, self._rng).run)
         supervisor.start("sweep", lambda: sweep(self.connections, self._clock))
         supervisor.start("judge", self.judge.run)
+        supervisor.start("save state", self.flusher.run)
         supervisor.start("loop lag", self._lag.run)
         supervisor.start("watch routes", self.reloader.watch)
         return supervisor
@@ -245,7 +262,8 @@ class App:
 async def run(settings: Settings, started: Callable[[Addresses], None]) -> None:
     """Load the routes and serve them until stopped.
 
-    Raises RoutesError for routes that cannot be loaded and OSError for addresses that cannot be bound.
+    Raises RoutesError for routes that cannot be loaded, OSError for addresses that cannot be bound, StateError for a store
+    that was asked for and cannot be used.
     """
     table = load_routes(settings.routes)
     await App(settings, table).run(started)

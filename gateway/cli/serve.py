@@ -12,6 +12,7 @@ from gateway.admin.protection import TokenRequired, require_token
 from gateway.app import Addresses, Settings, run
 from gateway.config.problems import RoutesError
 from gateway.control.drain import DrainTimes
+from gateway.state.store import StateError
 from gateway.telemetry.logs import configure
 from gateway.wire.guard import Limits
 
@@ -31,6 +32,14 @@ def serve(  # noqa: PLR0917 - one parameter an option
     ] = None,
     tls_certificate: Annotated[Path | None, typer.Option(help="PEM chain for the data listener.", exists=True)] = None,
     tls_key: Annotated[Path | None, typer.Option(help="PEM key for the data listener.", exists=True)] = None,
+    state: Annotated[
+        str | None,
+        typer.Option(
+            help="Where counts outlive the process: sqlite:///FILE, or memory:// for nowhere.",
+            envvar="TIDEGATE_STATE",
+            show_default="a file in the user's state folder",
+        ),
+    ] = None,
     access_log: Annotated[bool, typer.Option(help="One JSON line a request on standard output.")] = True,
     log_level: Annotated[
         str, typer.Option(help="debug, info, warning or error.", envvar="TIDEGATE_LOG_LEVEL")
@@ -52,6 +61,7 @@ def serve(  # noqa: PLR0917 - one parameter an option
         tls_certificate=tls_certificate,
         tls_key=tls_key,
         access_log=access_log,
+        state=state,
         drain=DrainTimes(drain_delay, drain_timeout),
         limits=Limits(body=max_body, connections=max_connections),
     )
@@ -69,7 +79,7 @@ def _run(settings: Settings) -> int:
 
     try:
         uvloop.run(run(settings, started))
-    except RoutesError as error:
+    except (RoutesError, StateError) as error:
         _errors.print(str(error), markup=False)
         return 1
     except OSError as error:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections import Counter, deque
 from collections.abc import Iterable
+from dataclasses import replace
 from random import Random
 
 from gateway.backends.backend import Backend
@@ -15,6 +16,7 @@ from gateway.policy.slo.alerts import FASTEST
 from gateway.policy.slo.burn import routing_burn
 from gateway.policy.slo.objective import Sli
 from gateway.policy.slo.windows import TICK
+from gateway.state.store import Ejection
 from gateway.telemetry.slo import Kind, SloBook, Tracked
 
 _log = logging.getLogger(__name__)
@@ -27,13 +29,16 @@ class Judge:
     `ejections` counts by (backend, pool, cause); `history` holds the latest transitions, the newest last.
     """
 
-    def __init__(self, book: SloBook, registry: Registry, clock: Clock, rng: Random) -> None:
+    def __init__(self, book: SloBook, registry: Registry, *, clock: Clock, epoch: Clock, rng: Random) -> None:
+        """Take the registry's clock, and one of seconds since the epoch that never jumps."""
         self.ejections: Counter[tuple[str, str, Cause]] = Counter()
         self.history: deque[Transition] = deque(maxlen=_REMEMBERED)
         self._book = book
         self._registry = registry
         self._clock = clock
+        self._epoch = epoch
         self._rng = rng
+        self._unsaved: list[Ejection] = []
         self._panics: set[str] = set()
 
     async def run(self) -> None:
@@ -53,6 +58,28 @@ class Judge:
                 self._tell(peers, transition, now)
             self._tell_panic(peers)
 
+    def unsaved_ejections(self) -> list[Ejection]:
+        """Return the ejections since the last call, to be kept over a restart."""
+        taken, self._unsaved = self._unsaved, []
+        return taken
+
+    def restore(self, ejections: Iterable[Ejection]) -> None:
+        """Take back ejections kept over a restart: one that still lasts holds again, the others count as recent."""
+        offset = self._epoch() - self._clock()
+        recent: dict[str, list[Ejection]] = {}
+        for each in ejections:
+            if each.at > self._epoch() - 2 * ejection.LONGEST:
+                recent.setdefault(each.backend, []).append(each)
+        for backend in self._registry:
+            if backend.id in recent:
+                last = recent[backend.id][-1]
+                known = ejection.Standing(ejections=len(recent[backend.id]), since=self._clock(), reason=last.reason)
+                if last.until > self._epoch():
+                    known = replace(
+                        known, state=ejection.State.EJECTED, since=last.at - offset, until=last.until - offset
+                    )
+                backend.health.standing = known
+
     def _signal(self, backend: Backend) -> Signal:
         return signal(self._book.get(Kind.BACKEND, backend.id), gone=not backend.readiness.eligible)
 
@@ -61,6 +88,8 @@ class Judge:
         self.history.append(transition)
         if transition.cause is not None:
             self.ejections[transition.backend, peers.pool, transition.cause] += 1
+            offset = self._epoch() - now
+            self._unsaved.append(Ejection(transition.backend, after.since + offset, after.until + offset, after.reason))
         _log.log(
             logging.WARNING if after.state is ejection.State.EJECTED else logging.INFO,
             "backend %s",

@@ -11,7 +11,7 @@ from gateway.exchange import AttemptEnd, Exchange, Outcome, Verdict
 from gateway.policy.slo.burn import Counts
 from gateway.policy.slo.classify import RULINGS, request_verdict
 from gateway.policy.slo.objective import DEFAULT, Objective, Sli, Target
-from gateway.policy.slo.windows import Windows
+from gateway.policy.slo.windows import KeptSlot, Windows
 
 _VERDICTS = {outcome: request_verdict(outcome) for outcome in Outcome}
 _LONGEST_PAUSE = 5.0
@@ -146,6 +146,21 @@ class SloBook:
         """Return the share of a window, 0 to 1, in which anybody was there to count."""
         counts: Counts = self._observed.windows.count(window)
         return min(1.0, counts.good / 1000 / (window * _EXACTNESS))
+
+    def unsaved(self) -> Iterator[tuple[str, str, str, int, int]]:
+        """Return kind, name, SLI, good and bad of whatever was folded in since the last call."""
+        for tracked in (self._observed, *self._tracked.values()):
+            good, bad = tracked.windows.unsaved()
+            if good or bad:
+                yield tracked.kind, tracked.name, tracked.sli, good, bad
+
+    def restore(self, slots: Iterable[KeptSlot]) -> None:
+        """Take back what was kept over a restart; what is about a subject that is no more is left out."""
+        for slot in slots:
+            is_own = slot.kind == Kind.GATEWAY
+            tracked = self._observed if is_own else self._tracked.get((Kind(slot.kind), slot.name, slot.sli))
+            if tracked is not None:
+                tracked.windows.restore(slot.width, slot.slot, slot.good, slot.bad)
 
     def _subject(
         self, before: Mapping[tuple[Kind, str, str], Tracked], kind: Kind, name: str, objective: Objective

@@ -70,7 +70,7 @@ def command(name: str, port: int, backend: int, folder: Path) -> list[str]:
         routes = folder / "routes.yaml"
         routes.write_text(f"models:\n  {MODEL}:\n    backends: [http://127.0.0.1:{backend}]\n")
         address = ["--host", "127.0.0.1", "--port", str(port), "--admin-port", str(free_port())]
-        return [*find_tidegate(), "serve", str(routes), *address]
+        return [*find_tidegate(), "serve", str(routes), *address, "--state", f"sqlite:///{folder / 'state.sqlite'}"]
     raise ValueError(f"no such gateway: {name}")
 
 

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from loadtest.routing import detector
-from loadtest.routing.brownout import ENGINES, STRATEGIES, Plan, Result, scenario
+from loadtest.routing.brownout import ENGINES, RATE, STRATEGIES, Plan, Result, scenario
 
 _QUICK = Plan(12.0, 62.0, 0.0)
 F1_AT_LEAST = 0.95
@@ -21,7 +21,7 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     brownout = commands.add_parser("brownout", help="four engines, one or two slowed five times, three ways to choose")
     brownout.add_argument("--sick", type=int, default=1, choices=range(1, ENGINES), help="engines slowed (%(default)s)")
-    brownout.add_argument("--rate", type=float, default=20.0, help="requests per second (%(default)s)")
+    brownout.add_argument("--rate", type=float, default=RATE, help="requests per second (%(default)s)")
     brownout.add_argument("--only", choices=sorted(STRATEGIES), help="one way of choosing alone")
     brownout.add_argument("--quick", action="store_true", help="short, and without the return to service")
     brownout.add_argument("--out", type=Path, default=Path("out/routing"), help="where results go (%(default)s)")

@@ -28,15 +28,16 @@ from gateway.proxy.order import Chooser
 
 MODEL = "brown"
 ENGINES = 4
-RATE = 20.0
-PROMPT_BYTES = 1600
-TOKENS = 20
+RATE = 24.0
+PROMPT_BYTES = 6400
+TOKENS = 12
 SLOW = 5.0
 THRESHOLD = 0.5
 """Seconds of TTFT above which a request missed its target."""
-PREFILL_RATE = 4000.0
+PREFILL_RATE = 20_000.0
 """Prompt tokens per second of one engine: what its share of time in prefill, its utilisation, is reckoned from."""
-_ENGINE = (f"prefill_rate={PREFILL_RATE}", "step_base=0.03", "prefix_caching=0")
+_ENGINE = (f"prefill_rate={PREFILL_RATE}", "prefix_caching=0")
+_UNBOUNDED = httpx.Limits(max_connections=None, max_keepalive_connections=None)
 _URL = re.compile(r"http://[0-9.]+:\d+")
 
 
@@ -207,7 +208,7 @@ async def scenario(strategy: str, plan: Plan, *, sick: int = 1, rate: float = RA
     async with contextlib.AsyncExitStack() as stack:
         urls = await stack.enter_async_context(engines())
         app, addresses = await stack.enter_async_context(gateway(urls, log, STRATEGIES[strategy]()))
-        client = await stack.enter_async_context(httpx.AsyncClient(timeout=60.0, trust_env=False))
+        client = await stack.enter_async_context(httpx.AsyncClient(timeout=60.0, trust_env=False, limits=_UNBOUNDED))
         asking = asyncio.create_task(load(client, addresses.data, rate, Random(seed)))
         loop = asyncio.get_running_loop()
         victims = [backend.id for backend in app.registry][:sick]

@@ -85,7 +85,7 @@ async def serving(folder: Path, backends: Sequence[str], *arguments: str, text: 
     """Run `tidegate serve`; `urls` are its data and its admin address."""
     path = folder / "served.yaml"
     path.write_text(text or json.dumps({"models": {"m": {"backends": list(backends)}}}))
-    ports = ("--port", "0", "--admin-port", "0")
+    ports = ("--port", "0", "--admin-port", "0", "--state", f"sqlite:///{folder / 'state.sqlite'}")
     async with running("gateway.cli", "serve", str(path), *ports, *arguments) as child:
         child.urls = _URL.findall(await child.said("tidegate serves"))
         yield child

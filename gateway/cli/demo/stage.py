@@ -64,7 +64,7 @@ async def build(stack: AsyncExitStack, *, port: int, admin_port: int, seed: int)
     routes = folder / "routes.json"
     routes.write_text(json.dumps(_routes(urls), indent=2))
     listeners = ("--host", _HOST, "--port", str(port), "--admin-host", _HOST, "--admin-port", str(admin_port))
-    quiet = ("--no-access-log", "--log-level", "warning", "--drain-timeout", _DRAIN_SECONDS)
+    quiet = ("--no-access-log", "--log-level", "warning", "--drain-timeout", _DRAIN_SECONDS, "--state", "memory://")
     gateway = await _start(stack, "the gateway", "gateway.cli", "serve", str(routes), *listeners, *quiet)
     data, admin = _URL.findall(await gateway.line_with("tidegate serves"))
     return Stage(data, admin, (*(engine for pool in engines.values() for engine in pool), gateway))

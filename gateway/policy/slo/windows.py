@@ -6,6 +6,7 @@ and no slot is longer than a thirtieth of any window that is read from it.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from gateway.policy.slo.burn import Counts
 from gateway.policy.slo.objective import DAY
@@ -24,6 +25,19 @@ SLO_SLOT = 3 * HOUR
 SHORT_WINDOWS = tuple(length for _, lengths in LAYOUT for length in lengths)
 LASTING = (MINUTE, 720.0, SLO_SLOT)
 """Widths whose slots are worth keeping over a restart: those of the windows of half an hour and longer."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeptSlot:
+    """What was counted of one SLI of one subject in one slot: `width` seconds from `slot * width` of the epoch."""
+
+    kind: str
+    name: str
+    sli: str
+    width: float
+    slot: int
+    good: int
+    bad: int
 
 
 class Tier:

@@ -1,0 +1,138 @@
+"""Lasting state in one SQLite file.
+
+Write-ahead logging with `synchronous=NORMAL`: what a commit returned for survives the process, whatever ends it; a
+power cut may take the last commits, but never the file.
+"""
+
+import contextlib
+import logging
+import os
+import sqlite3
+import time
+from pathlib import Path
+
+from gateway.policy.slo.objective import DAY
+from gateway.policy.slo.windows import HOUR, LASTING, MINUTE, SLO_SLOT, KeptSlot
+from gateway.state.store import Batch, Ejection, Saved, StateError
+
+_log = logging.getLogger(__name__)
+_VERSION = 1
+_KEPT = {MINUTE: 2 * HOUR + MINUTE, 720.0: 3 * DAY + 720.0, SLO_SLOT: 90 * DAY + SLO_SLOT}
+_EJECTIONS_KEPT = DAY
+_PRUNE_EVERY = 600.0
+_BUSY_SECONDS = 1.0
+_SCHEMA = """
+CREATE TABLE counts (
+    kind TEXT, name TEXT, sli TEXT, width INTEGER, slot INTEGER, good INTEGER, bad INTEGER,
+    PRIMARY KEY (kind, name, sli, width, slot)
+) WITHOUT ROWID;
+CREATE TABLE ejections (backend TEXT, at REAL, until REAL, reason TEXT);
+"""
+_ADD = """
+INSERT INTO counts VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET good = good + excluded.good, bad = bad + excluded.bad
+"""
+
+
+class SqliteStore:
+    """One file, which other processes may share: their counts add up."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or make the file, and its folder; raises StateError. A file that is damaged is put aside."""
+        self._path = path
+        self._pruned = 0.0
+        self._connection = self._opened()
+
+    def __repr__(self) -> str:
+        return f"<SqliteStore {self._path}>"
+
+    def load(self, now: float) -> Saved:
+        """Return what some window still holds."""
+        try:
+            rows = self._connection.execute("SELECT kind, name, sli, width, slot, good, bad FROM counts").fetchall()
+            ejections = self._connection.execute(
+                "SELECT backend, at, until, reason FROM ejections WHERE at > ? ORDER BY at", (now - _EJECTIONS_KEPT,)
+            ).fetchall()
+        except sqlite3.Error as error:
+            raise self._failed("cannot be read", error) from None
+        held = (KeptSlot(*row) for row in rows if (row[4] + 1) * row[3] > now - _KEPT[float(row[3])])
+        return Saved(tuple(held), tuple(Ejection(*row) for row in ejections))
+
+    def save(self, batch: Batch) -> None:
+        """Add a batch in one transaction; a file that was deleted is made anew."""
+        rows = [
+            (delta.kind, delta.name, delta.sli, int(width), int(batch.at // width), delta.good, delta.bad)
+            for delta in batch.deltas
+            for width in LASTING
+        ]
+        ejections = [(each.backend, each.at, each.until, each.reason) for each in batch.ejections]
+        try:
+            if not self._is_there():
+                self._connection.close()
+                self._connection = self._opened()
+            with self._connection:
+                self._connection.executemany(_ADD, rows)
+                self._connection.executemany("INSERT INTO ejections VALUES (?, ?, ?, ?)", ejections)
+                self._prune(batch.at)
+        except (sqlite3.Error, OSError) as error:
+            raise self._failed("cannot be written", error) from None
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    def _prune(self, now: float) -> None:
+        if now - self._pruned < _PRUNE_EVERY:
+            return
+        self._pruned = now
+        for width, kept in _KEPT.items():
+            self._connection.execute(
+                "DELETE FROM counts WHERE width = ? AND slot < ?", (int(width), int((now - kept) // width))
+            )
+        self._connection.execute("DELETE FROM ejections WHERE at < ?", (now - _EJECTIONS_KEPT,))
+
+    def _is_there(self) -> bool:
+        with contextlib.suppress(OSError):
+            return os.stat(self._path).st_ino == self._inode
+        return False
+
+    def _opened(self) -> sqlite3.Connection:
+        try:
+            return self._connected()
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.OperationalError):
+                raise self._failed("cannot be opened", error) from None
+            aside = self._path.with_name(f"{self._path.name}.damaged-{int(time.time())}")
+            _log.error("the state file is damaged: it is put aside, and a new one begun", extra={"aside": str(aside)})
+            self._path.rename(aside)
+            for suffix in ("-wal", "-shm"):
+                self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+            return self._connected()
+        except OSError as error:
+            raise self._failed("cannot be opened", error) from None
+
+    def _connected(self) -> sqlite3.Connection:
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
+        self._inode = os.stat(self._path).st_ino
+        connection = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, check_same_thread=False)
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute("BEGIN IMMEDIATE")
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            if version == 0:
+                for statement in _SCHEMA.split(";"):
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA user_version = {_VERSION}")
+            connection.commit()
+        except BaseException:
+            connection.close()
+            raise
+        if version > _VERSION:
+            connection.close()
+            raise StateError(f"the state file {self._path} was written by a newer release: name another with --state")
+        return connection
+
+    def _failed(self, what: str, error: Exception) -> StateError:
+        return StateError(f"the state file {self._path} {what}: {error}")

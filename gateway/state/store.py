@@ -1,0 +1,81 @@
+"""What a store of lasting state has to do: take counts that are added up, and give back what some window still holds.
+
+Merging is addition, so several processes may share one store, and a batch that was late is credited a little later.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from gateway.policy.slo.windows import KeptSlot
+
+
+class StateError(Exception):
+    """A store cannot be used; the message says which, why, and what would be right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """Events of one SLI of one subject to be added."""
+
+    kind: str
+    name: str
+    sli: str
+    good: int
+    bad: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ejection:
+    """A backend taken out of service at a moment (seconds since the epoch), until another."""
+
+    backend: str
+    at: float
+    until: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What is saved at once, counted at `at` (seconds since the epoch)."""
+
+    at: float
+    deltas: tuple[Delta, ...] = ()
+    ejections: tuple[Ejection, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What a store gives back."""
+
+    slots: tuple[KeptSlot, ...] = ()
+    ejections: tuple[Ejection, ...] = ()
+
+
+class Store(Protocol):
+    """Calls block; they come from one thread at a time."""
+
+    def load(self, now: float) -> Saved:
+        """Return what some window still holds at `now` (seconds since the epoch); raises StateError."""
+
+    def save(self, batch: Batch) -> None:
+        """Add a batch, all of it or nothing; raises StateError."""
+
+    def close(self) -> None:
+        """Let go of files and connections."""
+
+
+class MemoryStore:
+    """Keeps nothing: for those who want no state over restarts."""
+
+    def __repr__(self) -> str:
+        return "<MemoryStore>"
+
+    def load(self, now: float) -> Saved:
+        """Return nothing."""
+        return Saved()
+
+    def save(self, batch: Batch) -> None:
+        """Keep nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""

@@ -1,0 +1,49 @@
+"""Where state is kept: `sqlite:///path/to/file`, or `memory://` for nowhere."""
+
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from gateway.state.sqlite import SqliteStore
+from gateway.state.store import MemoryStore, StateError, Store
+
+_log = logging.getLogger(__name__)
+_SQLITE = "sqlite:///"
+_FILE = "state.sqlite"
+
+
+def open_store(url: str) -> Store:
+    """Return the store that a URL names; raises StateError, also when it cannot be opened.
+
+    `sqlite:///state.sqlite` is relative to the working directory, `sqlite:////var/lib/x` begins at the root, as in
+    SQLAlchemy.
+    """
+    if url == "memory://":
+        return MemoryStore()
+    if url.startswith(_SQLITE) and len(url) > len(_SQLITE):
+        return SqliteStore(Path(url.removeprefix(_SQLITE)))
+    raise StateError(f"`{url}` names no store: write sqlite:///path/to/file, or memory:// to keep nothing")
+
+
+def opened(url: str | None, environ: Mapping[str, str] = os.environ) -> Store:
+    """Return the store that was asked for; raises StateError.
+
+    None is the default one. Where that cannot be used nobody asked for it, so the process goes on without, loudly.
+    """
+    if url is not None:
+        return open_store(url)
+    try:
+        return open_store(default_url(environ))
+    except StateError as error:
+        _log.error("state will not outlive this process: name a file with --state", extra={"reason": str(error)})
+        return MemoryStore()
+
+
+def default_url(environ: Mapping[str, str]) -> str:
+    """Return where state is kept unless somebody says otherwise: what systemd gives, else the user's own folder."""
+    given = environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    if given:
+        return f"{_SQLITE}{Path(given) / _FILE}"
+    home = environ.get("XDG_STATE_HOME") or str(Path(environ.get("HOME", "/")) / ".local" / "state")
+    return f"{_SQLITE}{Path(home) / 'tidegate' / _FILE}"
