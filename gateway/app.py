@@ -262,8 +262,8 @@ class App:
 async def run(settings: Settings, started: Callable[[Addresses], None]) -> None:
     """Load the routes and serve them until stopped.
 
-    Raises RoutesError for routes that cannot be loaded, OSError for addresses that cannot be bound, StateError for a store
-    that was asked for and cannot be used.
+    Raises RoutesError for routes that cannot be loaded, OSError for addresses that cannot be bound, and StateError for
+    a store that was asked for and cannot be used.
     """
     table = load_routes(settings.routes)
     await App(settings, table).run(started)

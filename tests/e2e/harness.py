@@ -107,6 +107,7 @@ async def gateway(
     drain: DrainTimes | None = None,
     wait_ready: bool = True,
     token: str | None = None,
+    state: str = "memory://",
 ) -> AsyncIterator[Running]:
     """Run a gateway on free ports until the block ends."""
     path = folder / "routes.yaml"
@@ -117,6 +118,7 @@ async def gateway(
         admin_port=0,
         admin_token=token,
         access_log=False,
+        state=state,
         limits=limits or Limits(),
         drain=drain or DrainTimes(0.0, 5.0),
     )

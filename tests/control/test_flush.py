@@ -1,0 +1,127 @@
+"""The loop that saves: it loses nothing, doubles nothing, and holds nobody up."""
+
+import asyncio
+import contextlib
+import sqlite3
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from gateway.control.flush import Counted, Flusher
+from gateway.state.store import Batch, Ejection, Saved, StateError
+from gateway.telemetry.slo import Kind
+from tests.e2e.harness import ask, chat, eventually, gateway, routes
+from tests.e2e.processes import engine, serving
+
+pytestmark = pytest.mark.anyio
+COUNT: Counted = ("model", "m", "ttft", 3, 1)
+
+
+@dataclass
+class Shelf:
+    """A store that fails or hangs when told to."""
+
+    broken: bool = False
+    gate: threading.Event = field(default_factory=threading.Event)
+    batches: list[Batch] = field(default_factory=list)
+    closed: bool = False
+
+    def __post_init__(self) -> None:
+        self.gate.set()
+
+    def load(self, now: float) -> Saved:
+        return Saved()
+
+    def save(self, batch: Batch) -> None:
+        self.gate.wait(10)
+        if self.broken:
+            raise StateError("the disk is full")
+        self.batches.append(batch)
+
+    def close(self) -> None:
+        self.closed = True
+
+    @property
+    def good(self) -> int:
+        return sum(delta.good for batch in self.batches for delta in batch.deltas)
+
+
+def flusher(shelf: Shelf, counts: Callable[[], list[Counted]] = lambda: [COUNT]) -> Flusher:
+    return Flusher(shelf, counts, list[Ejection], lambda: 7.0, interval=0.005)
+
+
+async def test_what_could_not_be_saved_is_added_to_what_comes(caplog: pytest.LogCaptureFixture) -> None:
+    shelf = Shelf(broken=True)
+    saving = flusher(shelf)
+    for _ in range(3):
+        await saving.flush()
+    assert (saving.failures, saving.saved_at) == (3, 0.0)
+    assert caplog.text.count("state is not saved") == 1
+    shelf.broken = False
+    await saving.flush()
+    (batch,) = shelf.batches
+    assert [(delta.good, delta.bad) for delta in batch.deltas] == [(12, 4)]
+    assert saving.saved_at == 7.0
+    await saving.close()
+    assert shelf.closed
+
+
+async def test_a_store_that_hangs_holds_up_nobody_and_loses_nothing() -> None:
+    shelf = Shelf()
+    saving = flusher(shelf)
+    shelf.gate.clear()
+    running = asyncio.create_task(saving.run())
+    ticks = 0
+
+    async def tick() -> None:
+        nonlocal ticks
+        while True:
+            ticks += 1
+            await asyncio.sleep(0)
+
+    ticking = asyncio.create_task(tick())
+    await eventually(lambda: ticks > 1000)
+    shelf.gate.set()
+    await eventually(lambda: len(shelf.batches) > 2)
+    running.cancel()
+    ticking.cancel()
+    await asyncio.gather(running, ticking, return_exceptions=True)
+    await saving.close()
+
+
+async def test_closing_does_not_wait_for_a_store_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.control.flush._CLOSE_SECONDS", 0.05)
+    shelf = Shelf()
+    saving = flusher(shelf)
+    shelf.gate.clear()
+    async with asyncio.timeout(5):
+        await saving.close()
+    shelf.gate.set()
+
+
+def saved(path: Path) -> int:
+    """Good availability events of the model in the file, as another process sees them."""
+    query = "SELECT sum(good) FROM counts WHERE kind = 'model' AND sli = 'availability' AND width = 60"
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        return connection.execute(query).fetchone()[0] or 0
+
+
+async def test_counts_outlive_a_process_that_was_killed(tmp_path: Path) -> None:
+    state = tmp_path / "state.sqlite"
+    async with engine() as backend:
+        async with serving(tmp_path, backend.urls) as first:
+            port = int(first.urls[0].rsplit(":", 1)[1])
+            for _ in range(5):
+                assert (await ask(port, chat(stream=False))).status == 200
+            await eventually(lambda: saved(state) == 5)
+            first.process.kill()
+            await first.ended()
+        async with gateway(tmp_path, routes(backend.urls[0]), state=f"sqlite:///{state}") as running:
+            (tracked, *_) = running.app.book.get(Kind.MODEL, "m")
+            held = {seconds: counts.total for seconds, counts in tracked.windows.items()}
+            assert held[3600.0] == held[28 * 86_400.0] == 5
+            assert held[60.0] == 0
+            assert running.app.book.coverage(3600.0) > 0

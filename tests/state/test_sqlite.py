@@ -1,0 +1,180 @@
+"""What is saved is there again: after a restart, beside another process, and whatever ended the last one."""
+
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gateway.policy.slo.windows import LASTING
+from gateway.state.sqlite import SqliteStore
+from gateway.state.store import Batch, Delta, Ejection, MemoryStore, Saved, StateError
+from gateway.state.url import default_url, open_store, opened
+
+NOW = 1_700_000_000.0
+
+
+def totals(saved: Saved) -> Counter[tuple[str, float, int]]:
+    """Good and bad in one number, by name, width and slot."""
+    return Counter({(each.name, each.width, each.slot): each.good + 1000 * each.bad for each in saved.slots})
+
+
+batches = st.lists(
+    st.tuples(st.integers(0, 7000), st.sampled_from("ab"), st.integers(0, 9), st.integers(0, 9), st.booleans()),
+    max_size=25,
+)
+
+
+@given(batches)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_two_stores_on_one_file_add_up_over_restarts(
+    tmp_path: Path, steps: list[tuple[int, str, int, int, bool]]
+) -> None:
+    path = tmp_path / "state.sqlite"
+    for each in tmp_path.iterdir():
+        each.unlink()
+    expected: Counter[tuple[str, float, int]] = Counter()
+    stores = [SqliteStore(path), SqliteStore(path)]
+    for after, name, good, bad, restart in steps:
+        at = NOW + after
+        stores[after % 2].save(Batch(at, (Delta("model", name, "ttft", good, bad),)))
+        for width in LASTING:
+            expected[name, width, int(at // width)] += good + 1000 * bad
+        if restart:
+            stores[after % 2].close()
+            stores[after % 2] = SqliteStore(path)
+    assert +totals(stores[0].load(NOW + 7000)) == +expected
+    for store in stores:
+        store.close()
+
+
+def test_what_no_window_holds_any_more_is_neither_given_back_nor_kept(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "state.sqlite")
+    store.save(Batch(NOW, (Delta("model", "m", "ttft", 1, 0),), (Ejection("gpu/a", NOW, NOW + 30, "five in a row"),)))
+    assert {each.width for each in store.load(NOW + 3600).slots} == set(LASTING)
+    assert {each.width for each in store.load(NOW + 3 * 3600).slots} == {720, 10_800}
+    assert store.load(NOW + 3600).ejections == (Ejection("gpu/a", NOW, NOW + 30, "five in a row"),)
+    store.save(Batch(NOW + 100 * 86_400))
+    assert store.load(NOW) == Saved()
+    store.close()
+
+
+def test_only_its_owner_may_read_it(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "state.sqlite"
+    SqliteStore(path).close()
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from gateway.state.sqlite import SqliteStore
+from gateway.state.store import Batch, Delta
+store = SqliteStore(Path(sys.argv[1]))
+for number in range(1, 100_000):
+    store.save(Batch(1_700_000_000.0, (Delta("model", "m", "ttft", 1, 0),)))
+    print(number, flush=True)
+"""
+
+
+def test_nothing_that_was_committed_is_lost_when_the_process_is_killed(tmp_path: Path) -> None:
+    path = tmp_path / "state.sqlite"
+    with subprocess.Popen([sys.executable, "-c", KILLED, str(path)], stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        told = [child.stdout.readline() for _ in range(50)]
+        child.send_signal(signal.SIGKILL)
+        told += child.stdout.readlines()
+    committed = int(told[-1])
+    store = SqliteStore(path)
+    for slot in store.load(NOW).slots:
+        assert committed <= slot.good <= committed + 1
+    store.close()
+
+
+def test_a_full_disk_is_told_and_the_batch_is_all_or_nothing(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "state.sqlite")
+    store.save(Batch(NOW, (Delta("model", "m", "ttft", 1, 0),)))
+    (pages,) = store._connection.execute("PRAGMA page_count").fetchone()
+    store._connection.execute(f"PRAGMA max_page_count = {pages}")
+    many = tuple(Delta("model", f"m{number}", "ttft", 1, 0) for number in range(1000))
+    with pytest.raises(StateError, match="cannot be written: database or disk is full"):
+        store.save(Batch(NOW, many))
+    assert {slot.name for slot in store.load(NOW).slots} == {"m"}
+    store._connection.execute("PRAGMA max_page_count = 100000")
+    store.save(Batch(NOW, many))
+    assert len({slot.name for slot in store.load(NOW).slots}) == 1001
+    store.close()
+
+
+def test_a_file_that_was_deleted_is_made_anew(tmp_path: Path) -> None:
+    path = tmp_path / "folder" / "state.sqlite"
+    store = SqliteStore(path)
+    for each in path.parent.iterdir():
+        each.unlink()
+    path.parent.rmdir()
+    store.save(Batch(NOW, (Delta("model", "m", "ttft", 1, 0),)))
+    store.close()
+    again = SqliteStore(path)
+    assert {slot.good for slot in again.load(NOW).slots} == {1}
+    again.close()
+
+
+def test_a_damaged_file_is_put_aside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "state.sqlite"
+    path.write_bytes(b"this is no database" * 500)
+    store = SqliteStore(path)
+    assert store.load(NOW) == Saved()
+    assert "put aside" in caplog.text
+    (aside,) = tmp_path.glob("state.sqlite.damaged-*")
+    assert aside.read_bytes().startswith(b"this is no database")
+    store.close()
+
+
+def test_a_file_of_a_newer_release_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "state.sqlite"
+    SqliteStore(path).close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    with pytest.raises(StateError, match="newer release"):
+        SqliteStore(path)
+
+
+class TestUrls:
+    def test_a_url_names_its_store(self, tmp_path: Path) -> None:
+        assert isinstance(open_store("memory://"), MemoryStore)
+        store = open_store(f"sqlite:///{tmp_path}/state.sqlite")
+        assert repr(store) == f"<SqliteStore {tmp_path}/state.sqlite>"
+        store.close()
+
+    @pytest.mark.parametrize("url", ["", "sqlite://", "sqlite:///", "redis://x", "/var/lib/state"])
+    def test_anything_else_is_refused_with_what_would_be_right(self, url: str) -> None:
+        with pytest.raises(StateError, match="write sqlite:///path/to/file, or memory://"):
+            open_store(url)
+
+    def test_a_file_that_cannot_be_is_told_when_it_was_asked_for(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+        with pytest.raises(StateError, match="cannot be opened"):
+            opened(f"sqlite:///{tmp_path}/file/state.sqlite")
+
+    def test_the_default_one_is_done_without(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        (tmp_path / "file").write_text("")
+        assert isinstance(opened(None, {"XDG_STATE_HOME": str(tmp_path / "file")}), MemoryStore)
+        assert "state will not outlive this process" in caplog.text
+
+    @pytest.mark.parametrize(
+        ("environ", "path"),
+        [
+            ({"HOME": "/home/u"}, "/home/u/.local/state/tidegate/state.sqlite"),
+            ({"HOME": "/home/u", "XDG_STATE_HOME": "/s"}, "/s/tidegate/state.sqlite"),
+            ({"HOME": "/home/u", "STATE_DIRECTORY": "/var/lib/tidegate:/x"}, "/var/lib/tidegate/state.sqlite"),
+        ],
+    )
+    def test_the_default_is_the_users_own_folder(self, environ: dict[str, str], path: str) -> None:
+        assert default_url(environ) == f"sqlite:///{path}"
