@@ -7,7 +7,7 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
@@ -20,6 +20,7 @@ from gateway.admin.api import AdminView, create_admin
 from gateway.backends.registry import Registry
 from gateway.config.load import load_routes
 from gateway.config.table import RouteTable
+from gateway.control.alerting import Alerter
 from gateway.control.drain import DrainTimes, drain
 from gateway.control.flush import Flusher
 from gateway.control.judging import Judge
@@ -27,7 +28,10 @@ from gateway.control.probing import Prober
 from gateway.control.reload import Reloader
 from gateway.control.supervise import Supervisor
 from gateway.control.sweep import sweep
+from gateway.control.webhook import Webhook
 from gateway.policy.routing.choose import choose
+from gateway.policy.routing.health import Peers
+from gateway.proxy.explain import Explained, explain
 from gateway.proxy.gateway import Gateway
 from gateway.proxy.live import LiveTable
 from gateway.proxy.order import Chooser, Observers, Tools
@@ -35,10 +39,12 @@ from gateway.state.url import opened
 from gateway.telemetry import exposition
 from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.alarms import UnauthorizedAlarm
-from gateway.telemetry.exposition import Gauges
+from gateway.telemetry.exposition import GatewayCollector, Gauges
 from gateway.telemetry.lag import LoopLag
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.routing_exposition import RoutingCollector
 from gateway.telemetry.slo import SloBook
+from gateway.telemetry.slo_exposition import SloCollector
 from gateway.wire.client import Client
 from gateway.wire.guard import Limits
 from gateway.wire.outbox import Outbox
@@ -65,6 +71,7 @@ class Settings:
     tls_key: Path | None = None
     access_log: bool = True
     state: str | None = "memory://"
+    alert_webhook: str | None = field(default=None, repr=False)
     drain: DrainTimes = field(default_factory=DrainTimes)
     limits: Limits = field(default_factory=Limits)
 
@@ -125,6 +132,9 @@ class App:
         saved = store.load(epoch())
         self.book.restore(saved.slots)
         self.judge.restore(saved.ejections)
+        self._webhook = Webhook(settings.alert_webhook) if settings.alert_webhook else None
+        notify = self._webhook.notify if self._webhook is not None else lambda _: None
+        self.alerter = Alerter(self.book, epoch, notify)
         self.flusher = Flusher(store, self.book.unsaved, self.judge.unsaved_ejections, epoch)
         self._lag = LoopLag(self._clock)
         self._access_log = AccessLog(sys.stdout.buffer) if settings.access_log else None
@@ -195,6 +205,9 @@ class App:
         supervisor.start("probe", Prober(self.registry, self._clock, self._rng).run)
         supervisor.start("sweep", lambda: sweep(self.connections, self._clock))
         supervisor.start("judge", self.judge.run)
+        supervisor.start("alerts", self.alerter.run)
+        if self._webhook is not None:
+            supervisor.start("alert webhook", self._webhook.run)
         supervisor.start("save state", self.flusher.run)
         supervisor.start("loop lag", self._lag.run)
         supervisor.start("watch routes", self.reloader.watch)
@@ -217,16 +230,37 @@ class App:
             reload_failures=lambda: reloader.failures,
             loop_lag=lambda: self._lag.worst,
             access_log_dropped=lambda: 0 if log is None else log.dropped,
+            state_saved_at=lambda: self.flusher.saved_at,
+            state_failures=lambda: self.flusher.failures,
+            notifications=lambda: {} if self._webhook is None else self._webhook.results,
         )
         return AdminView(
             registry=self.registry,
             reloader=reloader,
-            metrics=exposition.registry(self._metrics, gauges),
+            metrics=exposition.registry(
+                GatewayCollector(self._metrics, gauges),
+                SloCollector(self.book, lambda: self.alerter),
+                RoutingCollector(
+                    self._pools,
+                    lambda: self.judge.ejections,
+                    lambda: {model.name: model.memory.retries.refused for model in self.gateway.table},
+                ),
+            ),
+            book=self.book,
+            alerter=self.alerter,
+            explain=self._explain,
             draining=lambda: self.gateway.draining,
             in_flight=gauges.in_flight,
             connections=gauges.connections,
             uptime=lambda: self._clock() - self._began,
         )
+
+    def _pools(self) -> Iterable[Peers]:
+        return self.registry.pools.values()
+
+    def _explain(self, name: str, tokens: int) -> tuple[str, list[Explained]]:
+        model = self.gateway.table.model(name)
+        return model.name, explain(model, tokens, self._clock(), self._rng)
 
     def _data_listener(self) -> Listener:
         settings = self._settings

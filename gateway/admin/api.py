@@ -5,19 +5,25 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Annotated
 
-from fastapi import FastAPI, Header, Request, Response
+from fastapi import FastAPI, Header, Query, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
+from gateway.admin.decisions import Decision, VersionDecision, candidate
 from gateway.admin.protection import Protection, error
+from gateway.admin.slo import SloStatus, slo_status
 from gateway.admin.status import BackendStatus, ModelStatus, Reloaded, RoutesStatus, Status, VersionStatus
 from gateway.backends.backend import Backend
 from gateway.backends.registry import Registry
 from gateway.config.problems import RoutesError
 from gateway.config.table import ModelSpec
+from gateway.control.alerting import Alerter
 from gateway.control.reload import Reloader
+from gateway.errors import ModelNotFound
+from gateway.proxy.explain import Explained
+from gateway.telemetry.slo import SloBook
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +33,9 @@ class AdminView:
     registry: Registry
     reloader: Reloader
     metrics: CollectorRegistry
+    book: SloBook
+    alerter: Alerter
+    explain: Callable[[str, int], tuple[str, list[Explained]]]
     draining: Callable[[], bool]
     in_flight: Callable[[], int]
     connections: Callable[[], int]
@@ -54,6 +63,30 @@ def create_admin(view: AdminView, *, host: str, token: str | None) -> FastAPI:
     async def status() -> Status:
         """Return what is routed where, and how it is."""
         return _status(view)
+
+    @app.get("/admin/models/{model:path}/slo", response_model=SloStatus, responses={404: {"description": "Unknown."}})
+    async def slo(model: str) -> SloStatus | Response:
+        """Return how a model, or alias, keeps its promise: burn rates over every window, budgets and alerts."""
+        table = view.reloader.table
+        spec = table.names.get(model)
+        if spec is None:
+            known = ", ".join(table.models)
+            return error(404, "model_not_found", f"there is no model `{model[:128]}`; there are {known}")
+        return slo_status(spec, table, view.book, view.alerter)
+
+    @app.get("/admin/explain", response_model=Decision, responses={404: {"description": "Unknown model."}})
+    async def explain(
+        model: str,
+        prompt_tokens: Annotated[int, Query(ge=1, le=10_000_000)],
+        service_class: Annotated[str, Query(alias="class", max_length=63)] = "standard",
+    ) -> Decision | Response:
+        """Return where a request would go now, and why; nothing is sent."""
+        try:
+            name, versions = view.explain(model, prompt_tokens)
+        except ModelNotFound as unknown:
+            return error(404, unknown.code, unknown.message)
+        decided = [_version_decision(each) for each in versions]
+        return Decision(model=name, prompt_tokens=prompt_tokens, service_class=service_class, versions=decided)
 
     @app.post("/admin/reload", response_model=Reloaded, responses={409: {"description": "Refused; the old ones stay."}})
     async def reload() -> Reloaded | Response:
@@ -93,6 +126,16 @@ def _status(view: AdminView) -> Status:
     )
 
 
+def _version_decision(explained: Explained) -> VersionDecision:
+    return VersionDecision(
+        version=explained.version,
+        share=round(explained.share, 6),
+        candidates=[candidate(each) for each in explained.considered],
+        winner=explained.winner or None,
+        why=explained.why,
+    )
+
+
 def _model(spec: ModelSpec) -> ModelStatus:
     weights = dict(spec.split)
     total = sum(weights.values())
@@ -114,6 +157,9 @@ def _backend(backend: Backend) -> BackendStatus:
         pool=backend.spec.pool,
         state=backend.readiness.state,
         reason=backend.readiness.reason,
+        ejection=backend.health.standing.state,
+        ejection_reason=backend.health.standing.reason,
+        weight=round(backend.health.weight, 4),
         in_flight=backend.in_flight,
         idle_connections=backend.pool.idle,
         models=sorted(backend.models) if backend.models is not None else None,

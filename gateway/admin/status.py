@@ -10,6 +10,9 @@ class BackendStatus(BaseModel):
     pool: str
     state: str
     reason: str
+    ejection: str
+    ejection_reason: str
+    weight: float
     in_flight: int
     idle_connections: int
     models: list[str] | None

@@ -40,6 +40,14 @@ def serve(  # noqa: PLR0917 - one parameter an option
             show_default="a file in the user's state folder",
         ),
     ] = None,
+    alert_webhook: Annotated[
+        str | None,
+        typer.Option(
+            help="URL that is told of alerts, in Alertmanager's JSON.",
+            envvar="TIDEGATE_ALERT_WEBHOOK",
+            show_default="none",
+        ),
+    ] = None,
     access_log: Annotated[bool, typer.Option(help="One JSON line a request on standard output.")] = True,
     log_level: Annotated[
         str, typer.Option(help="debug, info, warning or error.", envvar="TIDEGATE_LOG_LEVEL")
@@ -62,6 +70,7 @@ def serve(  # noqa: PLR0917 - one parameter an option
         tls_key=tls_key,
         access_log=access_log,
         state=state,
+        alert_webhook=alert_webhook,
         drain=DrainTimes(drain_delay, drain_timeout),
         limits=Limits(body=max_body, connections=max_connections),
     )

@@ -84,8 +84,6 @@ class Flight:
             self._settle(Outcome.NO_BACKEND, "no ready backend")
             self._client.finish()
 
-    # Attempts
-
     def _others(self) -> list[Backend]:
         """Return the backends that could be sent this request and have not been."""
         version, tried = self._order.version, self._tried
@@ -206,8 +204,6 @@ class Flight:
             return
         self.fail(AttemptEnd.MALFORMED if loss is Loss.MALFORMED else AttemptEnd.CLOSED_EARLY, detail)
 
-    # What the carrier of the answer tells
-
     def commit(self) -> None:
         """Let go of what only a retry would need."""
         self.begun = True
@@ -284,8 +280,6 @@ class Flight:
         if upstream is not None and upstream.busy:
             upstream.cancel()
 
-    # What the client's connection tells
-
     def client_gone(self) -> None:
         """Stop the engine's work: nobody listens."""
         if not self._settled:
@@ -340,8 +334,6 @@ class Flight:
         self._settle(request_outcome(AttemptEnd.ABANDONED, begun=self.begun), error.message)
         if not self.begun:
             self._client.finish()
-
-    # Endings
 
     def _end_attempt(self, end: AttemptEnd) -> None:
         """Give back the slot and the connection; once per attempt."""

@@ -1,6 +1,6 @@
 """The route table joined with live backends: what one request looks its way up in. Built anew at every reload."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 
 import msgspec
@@ -79,6 +79,9 @@ class LiveTable:
         }
         self._names = {name: self._models[spec.name] for name, spec in table.names.items()}
         self._created = created
+
+    def __iter__(self) -> Iterator[LiveModel]:
+        return iter(self._models.values())
 
     def model(self, name: str) -> LiveModel:
         """Return the model of this name or alias; raises ModelNotFound, naming close matches."""

@@ -39,6 +39,7 @@ class AccessLine(msgspec.Struct, omit_defaults=True):
     tokens_in: int | None = None
     tokens_out: int | None = None
     reason: str = ""
+    routing: str = ""
 
 
 class AccessLog:
@@ -91,6 +92,7 @@ class AccessLog:
             exchange.prompt_tokens,
             exchange.output_tokens,
             exchange.reason,
+            str(exchange.routing),
         )
 
     def _timestamp(self) -> str:

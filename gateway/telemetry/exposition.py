@@ -31,6 +31,9 @@ class Gauges:
     reload_failures: Callable[[], int]
     loop_lag: Callable[[], float]
     access_log_dropped: Callable[[], int]
+    state_saved_at: Callable[[], float]
+    state_failures: Callable[[], int]
+    notifications: Callable[[], Mapping[str, int]]
 
 
 class GatewayCollector(Collector):
@@ -135,15 +138,21 @@ class GatewayCollector(Collector):
         yield CounterMetricFamily(
             "tidegate_access_log_dropped", "Lines dropped for a slow sink.", gauges.access_log_dropped()
         )
+        if saved_at := gauges.state_saved_at():
+            yield GaugeMetricFamily("tidegate_state_saved_timestamp_seconds", "When state was last saved.", saved_at)
+        yield CounterMetricFamily("tidegate_state_save_failures", "Saves that failed.", gauges.state_failures())
+        results = {(result,): count for result, count in gauges.notifications().items()}
+        yield _counter("alert_notifications", "Alerts for the webhook, by what became of them.", ("result",), results)
         build = GaugeMetricFamily("tidegate_build_info", "Always 1.", labels=("version", "python"))
         build.add_metric((version("tidegate"), platform.python_version()), 1)
         yield build
 
 
-def registry(metrics: Metrics, gauges: Gauges) -> CollectorRegistry:
-    """Return a registry with the gateway's metrics and the process's."""
+def registry(*own: Collector) -> CollectorRegistry:
+    """Return a registry with the gateway's own collectors and the process's."""
     collectors = CollectorRegistry(auto_describe=False)
-    collectors.register(GatewayCollector(metrics, gauges))
+    for collector in own:
+        collectors.register(collector)
     ProcessCollector(registry=collectors)
     PlatformCollector(registry=collectors)
     GCCollector(registry=collectors)

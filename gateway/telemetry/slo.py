@@ -8,13 +8,13 @@ from gateway.backends.backend import Backend
 from gateway.clock import Clock
 from gateway.config.table import ModelSpec, RouteTable
 from gateway.exchange import AttemptEnd, Exchange, Outcome, Verdict
-from gateway.policy.slo.burn import Counts
 from gateway.policy.slo.classify import RULINGS, request_verdict
 from gateway.policy.slo.objective import DEFAULT, Objective, Sli, Target
 from gateway.policy.slo.windows import KeptSlot, Windows
 
 _VERDICTS = {outcome: request_verdict(outcome) for outcome in Outcome}
 _LONGEST_PAUSE = 5.0
+_OBSERVED = "observed over {:g} s"
 _EXACTNESS = 29 / 30
 _LATENCIES = (Sli.TTFT, Sli.TPOT, Sli.E2E)
 
@@ -30,13 +30,20 @@ class Kind(StrEnum):
 
 
 class Tracked:
-    """The events of one SLI of one subject, and the target that they are held against."""
+    """The events of one SLI of one subject, and the target that they are held against.
 
-    __slots__ = ("kind", "name", "sli", "target", "windows")
+    `model` and `version` say whose it is, "" where that is not one model's or version's.
+    """
 
-    def __init__(self, kind: Kind, name: str, sli: str, target: Target, windows: Windows) -> None:
+    __slots__ = ("kind", "model", "name", "sli", "target", "version", "windows")
+
+    def __init__(
+        self, kind: Kind, name: str, sli: str, target: Target, windows: Windows, *, model: str = "", version: str = ""
+    ) -> None:
         self.kind = kind
         self.name = name
+        self.model = model
+        self.version = version
         self.sli = sli
         self.target = target
         self.windows = windows
@@ -72,7 +79,7 @@ class SloBook:
         self.goodput: dict[tuple[str, str], int] = {}
         self._clock = clock
         self._advanced = clock()
-        self._observed = Tracked(Kind.GATEWAY, "", "observed", Target(0.5), Windows(self._advanced, 90 * 86_400.0))
+        self._observed: dict[float, Windows] = {}
         self._tracked: dict[tuple[Kind, str, str], Tracked] = {}
         self._requests: dict[tuple[str, str], Promise] = {}
         self._attempts: dict[tuple[str, str], Promise] = {}
@@ -86,13 +93,17 @@ class SloBook:
     def follow(self, table: RouteTable) -> None:
         """Track what the routes name. What stays keeps its counts; a pool is held to its strictest model."""
         before, self._tracked = self._tracked, {}
+        lengths = {model.objective.window for model in table.models.values()}
+        self._observed = {each: self._observed.get(each) or Windows(self._clock(), each) for each in sorted(lengths)}
         self._requests, self._attempts = {}, {}
         strictest = _strictest(table)
         for model in table.models.values():
-            of_model = self._subject(before, Kind.MODEL, model.name, model.objective)
+            of_model = self._subject(before, Kind.MODEL, model.name, model.objective, model=model.name)
             for version in model.versions.values():
                 name = f"{model.name}/{version.name}"
-                of_version = self._subject(before, Kind.VERSION, name, model.objective)
+                of_version = self._subject(
+                    before, Kind.VERSION, name, model.objective, model=model.name, version=version.name
+                )
                 self._requests[model.name, version.name] = _promise(model.objective, of_model, of_version)
                 for pool in version.pools:
                     of_pool = self._subject(before, Kind.POOL, pool, strictest[pool])
@@ -137,33 +148,45 @@ class SloBook:
         now = self._clock()
         elapsed = now - self._advanced
         self._advanced = now
-        self._observed.windows.good += int(min(elapsed, _LONGEST_PAUSE) * 1000)
-        self._observed.windows.advance(now)
+        for windows in self._observed.values():
+            windows.good += int(min(elapsed, _LONGEST_PAUSE) * 1000)
+            windows.advance(now)
         for tracked in self._tracked.values():
             tracked.windows.advance(now)
 
     def coverage(self, window: float) -> float:
-        """Return the share of a window, 0 to 1, in which anybody was there to count."""
-        counts: Counts = self._observed.windows.count(window)
-        return min(1.0, counts.good / 1000 / (window * _EXACTNESS))
+        """Return the share of a window, 0 to 1, in which anybody was there to count; KeyError for no such window."""
+        observed = self._observed.get(window) or next(iter(self._observed.values()))
+        return min(1.0, observed.count(window).good / 1000 / (window * _EXACTNESS))
 
     def unsaved(self) -> Iterator[tuple[str, str, str, int, int]]:
         """Return kind, name, SLI, good and bad of whatever was folded in since the last call."""
-        for tracked in (self._observed, *self._tracked.values()):
+        for length, observed in self._observed.items():
+            milliseconds, _ = observed.unsaved()
+            yield Kind.GATEWAY, _OBSERVED.format(length), "", milliseconds, 0
+        for tracked in self._tracked.values():
             good, bad = tracked.windows.unsaved()
             if good or bad:
                 yield tracked.kind, tracked.name, tracked.sli, good, bad
 
     def restore(self, slots: Iterable[KeptSlot]) -> None:
         """Take back what was kept over a restart; what is about a subject that is no more is left out."""
+        own = {_OBSERVED.format(length): observed for length, observed in self._observed.items()}
         for slot in slots:
-            is_own = slot.kind == Kind.GATEWAY
-            tracked = self._observed if is_own else self._tracked.get((Kind(slot.kind), slot.name, slot.sli))
-            if tracked is not None:
-                tracked.windows.restore(slot.width, slot.slot, slot.good, slot.bad)
+            tracked = self._tracked.get((Kind(slot.kind), slot.name, slot.sli))
+            windows = tracked.windows if tracked is not None else own.get(slot.name)
+            if windows is not None:
+                windows.restore(slot.width, slot.slot, slot.good, slot.bad)
 
     def _subject(
-        self, before: Mapping[tuple[Kind, str, str], Tracked], kind: Kind, name: str, objective: Objective
+        self,
+        before: Mapping[tuple[Kind, str, str], Tracked],
+        kind: Kind,
+        name: str,
+        objective: Objective,
+        *,
+        model: str = "",
+        version: str = "",
     ) -> dict[Sli, Windows]:
         found = {}
         for sli, target in objective.targets.items():
@@ -171,8 +194,12 @@ class SloBook:
             tracked = self._tracked.get(key)
             if tracked is None:
                 known = before.get(key)
-                windows = known.windows if known is not None else Windows(self._clock(), objective.window)
-                tracked = self._tracked[key] = Tracked(kind, name, sli, target, windows)
+                if known is not None and known.windows.slo == objective.window:
+                    windows = known.windows
+                else:
+                    windows = Windows(self._clock(), objective.window)
+                tracked = Tracked(kind, name, sli, target, windows, model=model, version=version)
+                self._tracked[key] = tracked
             found[sli] = tracked.windows
         return found
 

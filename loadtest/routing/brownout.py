@@ -28,7 +28,7 @@ from gateway.proxy.order import Chooser
 
 MODEL = "brown"
 ENGINES = 4
-RATE = 24.0
+RATE = 20.0
 PROMPT_BYTES = 6400
 TOKENS = 12
 SLOW = 5.0

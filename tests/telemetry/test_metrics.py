@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -10,13 +11,19 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as open_metrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_open_metrics
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
 
-from gateway.config.table import BackendSpec
-from gateway.exchange import AttemptEnd, Exchange, Outcome
+from gateway.config.table import BackendSpec, ModelSpec, PoolSpec, RouteTable, VersionSpec
+from gateway.control.alerting import Alerter
+from gateway.exchange import AttemptEnd, Exchange, Outcome, Verdict
+from gateway.policy.routing.health import Cause, Peers
 from gateway.policy.slo import buckets
-from gateway.telemetry.exposition import Gauges, registry
+from gateway.telemetry.exposition import GatewayCollector, Gauges, registry
 from gateway.telemetry.histogram import Histogram
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.routing_exposition import RoutingCollector
+from gateway.telemetry.slo import SloBook
+from gateway.telemetry.slo_exposition import SloCollector
 from tests.backends.made import live_backend
 
 DOCS = Path(__file__).parents[2] / "docs" / "metrics.md"
@@ -36,7 +43,7 @@ def exchange(outcome: Outcome = Outcome.OK, *, stream: bool = True, model: str =
     return made
 
 
-def expose(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+def expose(metrics: Metrics, *others: Collector) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     gauges = Gauges(
         backends=lambda: [BACKEND],
         in_flight=lambda: 1,
@@ -46,8 +53,11 @@ def expose(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], fl
         reload_failures=lambda: 4,
         loop_lag=lambda: 0.5,
         access_log_dropped=lambda: 6,
+        state_saved_at=lambda: 7.0,
+        state_failures=lambda: 8,
+        notifications=lambda: {"sent": 9},
     )
-    collectors = registry(metrics, gauges)
+    collectors = registry(GatewayCollector(metrics, gauges), *others)
     assert list(parse_open_metrics(open_metrics(collectors).decode()))
     families = text_string_to_metric_families(generate_latest(collectors).decode())
     return {
@@ -112,6 +122,47 @@ def test_retries_are_counted_by_their_reason() -> None:
     assert value(expose(metrics), "tidegate_retries_total", reason="connect_failed") == 1
 
 
+def slo_collector() -> SloCollector:
+    """What a model with one good answer, and one that met no target, shows."""
+    now = [1_700_000_000.0]
+    book = SloBook(lambda: now[0])
+    spec = BackendSpec("gpu", "http://e:1", "e", 1)
+    model = ModelSpec("m", {"v1": VersionSpec("v1", ("gpu",), "m")}, (("v1", 1.0),))
+    book.follow(RouteTable(pools={"gpu": PoolSpec("gpu", (spec,))}, models={"m": model}, names={"m": model}))
+    made = exchange()
+    made.backend, made.sent, made.attempt_ended = BACKEND.id, 10.0, 11.4
+    book.attempt_ended(made, BACKEND, AttemptEnd.OK)
+    book.settled(made)
+    now[0] += 0.25
+    book.advance()
+    alerter = Alerter(book, lambda: now[0], lambda _: None)
+    alerter.evaluate()
+    return SloCollector(book, lambda: alerter)
+
+
+def routing_collector() -> RoutingCollector:
+    """What a pool of two shows after some answers."""
+    peers = Peers("gpu", 0.0)
+    peers.follow(["gpu/e:1", "gpu/e:2"])
+    for health in list(peers.members.values()) * 20:
+        lease = health.lease(100)
+        health.began(lease, 0.1)
+        lease.release()
+        health.ended(lease, Verdict.GOOD, 1.0, Random(1), tpot=0.01)
+    peers.tick(1.0, {}, Random(1))
+    ejections = {("gpu/e:1", "gpu", Cause.BURN): 1}
+    return RoutingCollector(lambda: [peers], lambda: ejections, lambda: {"m": 2})
+
+
+def test_burn_rates_show_what_the_budget_lives_through() -> None:
+    samples = expose(Metrics(), slo_collector())
+    assert value(samples, "tidegate_sli_events_total", sli="ttft", verdict="good", backend="gpu/e:1") == 1
+    assert value(samples, "tidegate_sli_events_total", sli="tpot", verdict="bad") == 0
+    assert value(samples, "tidegate_goodput_tokens_total", model="m", version="v1") == 21
+    assert value(samples, "tidegate_error_budget_remaining_ratio", version="v1", sli="availability") == 1
+    assert value(samples, "tidegate_alert_state", version="v1", sli="ttft", state="inactive") == 4
+
+
 def test_every_metric_has_its_row_and_every_row_its_metric() -> None:
     table = [line.split("|") for line in DOCS.read_text().splitlines() if line.startswith("| `tidegate_")]
     rows = {cells[1].strip(" `"): cells[3] for cells in table}
@@ -120,7 +171,7 @@ def test_every_metric_has_its_row_and_every_row_its_metric() -> None:
     metrics.attempt_ended(exchange(), BACKEND, AttemptEnd.OK)
     metrics.retried(exchange(), AttemptEnd.STALLED)
     exported: dict[str, set[str]] = {}
-    for name, pairs in expose(metrics):
+    for name, pairs in expose(metrics, slo_collector(), routing_collector()):
         family = re.sub(r"_(bucket|sum|count|created)$", "", name)
         if name.startswith("tidegate_"):
             exported.setdefault(family, set()).update(key for key, _ in pairs if key != "le")

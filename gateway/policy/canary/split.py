@@ -21,6 +21,11 @@ class Split(Generic[Version]):
         self._versions = [version for version, _ in drawn]
         self._bounds = list(accumulate(weight for _, weight in drawn))
 
+    def shares(self) -> list[tuple[Version, float]]:
+        """Return every version with its share, 0 to 1."""
+        bounds, total = [0.0, *self._bounds], self._bounds[-1]
+        return [(version, (bounds[i + 1] - bounds[i]) / total) for i, version in enumerate(self._versions)]
+
     def draw(self, chance: float) -> Version:
         """Return the version for `chance`, uniform in [0, 1)."""
         versions = self._versions

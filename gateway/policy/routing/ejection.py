@@ -140,10 +140,13 @@ class Ruling:
 
 
 def rule(members: Sequence[Member]) -> Ruling:
-    """Eject the guilty, at most half of the pool. Where more than half is out or burning, the fault is the load's or
-    ours: panic, and ejections are ignored."""
-    unfit = sum(member.gone or member.burning or member.standing.out for member in members)
-    if unfit * 2 > len(members):
+    """Eject the guilty, at most half of the pool.
+
+    Where more than half is out or burning, the fault is the load's or ours: panic, and ejections are ignored.
+    """
+    troubled = sum(member.burning or member.standing.out for member in members)
+    gone = sum(member.gone and not (member.burning or member.standing.out) for member in members)
+    if troubled and (troubled + gone) * 2 > len(members) > 1:
         return Ruling((), panic=True)
     room = len(members) // 2 - sum(member.gone or member.standing.out for member in members)
     guilty = [i for i, member in enumerate(members) if member.guilty and not (member.gone or member.standing.out)]

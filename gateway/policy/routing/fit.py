@@ -13,7 +13,7 @@ Row = tuple[float, float, float]
 
 FLOOR = 0.0005
 """Seconds below which latencies are taken as equal: no prediction is smaller."""
-LEAN = 10.0
+LEAN = 2.0
 """Samples of the pool that a backend's own model leans on."""
 _RIDGE = 1e-9
 _ERRORS_KEPT = 101

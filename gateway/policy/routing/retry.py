@@ -26,13 +26,17 @@ def pause(retries: int, rng: Chance) -> float:
 
 
 class RetryBudget:
-    """Retries may be a fifth of the requests of the last ten seconds, or three a second: no outage is multiplied."""
+    """Retries may be a fifth of the requests of the last ten seconds, or three a second: no outage is multiplied.
 
-    __slots__ = ("_requests", "_retries", "_second", "requests", "retries")
+    `requests` and `retries` are of those ten seconds, `refused` counts since the start.
+    """
+
+    __slots__ = ("_requests", "_retries", "_second", "refused", "requests", "retries")
 
     def __init__(self) -> None:
         self.requests = 0
         self.retries = 0
+        self.refused = 0
         self._requests = [0] * WINDOW
         self._retries = [0] * WINDOW
         self._second = 0
@@ -50,6 +54,7 @@ class RetryBudget:
         """Return whether one more retry fits at `now` (seconds), and count it when it does."""
         self._advance(int(now))
         if self.retries >= max(SHARE * self.requests, AT_LEAST * WINDOW):
+            self.refused += 1
             return False
         self._retries[self._second % WINDOW] += 1
         self.retries += 1

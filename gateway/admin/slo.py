@@ -1,0 +1,164 @@
+"""What `/admin/models/{m}/slo` tells: every burn rate of a model and of what serves it, and the state of its alerts."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Literal
+
+from pydantic import BaseModel
+
+from gateway.config.durations import format_duration
+from gateway.config.table import ModelSpec, RouteTable
+from gateway.control.alerting import Alerter
+from gateway.policy.slo.alerts import FASTEST, Alert, AlertPair
+from gateway.policy.slo.burn import Counts, budget_left, burn, insufficient, routing_burn
+from gateway.policy.slo.objective import Target
+from gateway.telemetry.slo import Kind, SloBook, Tracked
+
+_HALF = 0.5
+
+
+class Threshold(BaseModel):
+    """The longest good time for prompts from so many tokens on."""
+
+    prompt_tokens: int
+    seconds: float
+
+
+class TargetStatus(BaseModel):
+    """The share of events that must be good, 0 to 1, and what is good."""
+
+    sli: str
+    target: float
+    thresholds: list[Threshold]
+
+
+class WindowStatus(BaseModel):
+    """One window; `burn` is null without events, `coverage` the share of it in which this gateway counted."""
+
+    window: str
+    good: int
+    bad: int
+    burn: float | None
+    coverage: float
+    half_covered: bool
+    state: Literal["ok", "insufficient", "no events"]
+
+
+class AlertStatus(BaseModel):
+    """One alert pair; a burn rate is null where too few events were seen to say."""
+
+    severity: str
+    long_window: str
+    short_window: str
+    factor: float
+    state: str
+    since: datetime | None
+    long_burn: float | None
+    short_burn: float | None
+
+
+class SliStatus(BaseModel):
+    """One SLI of one subject."""
+
+    sli: str
+    target: float
+    routing_burn: float
+    error_budget_remaining: float | None
+    windows: list[WindowStatus]
+    alerts: list[AlertStatus]
+
+
+class SubjectStatus(BaseModel):
+    """A model, version, pool or backend."""
+
+    subject: str
+    name: str
+    slis: list[SliStatus]
+
+
+class SloStatus(BaseModel):
+    """How a model keeps its promise."""
+
+    model: str
+    objective: str
+    window: str
+    targets: list[TargetStatus]
+    subjects: list[SubjectStatus]
+
+
+def slo_status(model: ModelSpec, table: RouteTable, book: SloBook, alerter: Alerter) -> SloStatus:
+    """Return how a model keeps its promise: itself, its versions, their pools and the backends of those."""
+    objective = model.objective
+    return SloStatus(
+        model=model.name,
+        objective=objective.name,
+        window=format_duration(objective.window),
+        targets=[_target(sli, target) for sli, target in objective.targets.items()],
+        subjects=[
+            SubjectStatus(
+                subject=kind, name=name, slis=[_sli(each, book, alerter.of(each)) for each in book.get(kind, name)]
+            )
+            for kind, name in _subjects(model, table)
+        ],
+    )
+
+
+def _subjects(model: ModelSpec, table: RouteTable) -> Iterable[tuple[Kind, str]]:
+    yield Kind.MODEL, model.name
+    for version in model.versions:
+        yield Kind.VERSION, f"{model.name}/{version}"
+    pools = dict.fromkeys(pool for version in model.versions.values() for pool in version.pools)
+    for pool in pools:
+        yield Kind.POOL, pool
+        for backend in table.pools[pool].backends:
+            yield Kind.BACKEND, backend.id
+
+
+def _target(sli: str, target: Target) -> TargetStatus:
+    steps = ((0, target.under), *target.by_prompt_tokens) if target.under else ()
+    thresholds = [Threshold(prompt_tokens=tokens, seconds=seconds) for tokens, seconds in steps]
+    return TargetStatus(sli=sli, target=target.ratio, thresholds=thresholds)
+
+
+def _sli(tracked: Tracked, book: SloBook, alerts: list[tuple[AlertPair, Alert]]) -> SliStatus:
+    windows, budget = tracked.windows, tracked.target.budget
+    return SliStatus(
+        sli=tracked.sli,
+        target=tracked.target.ratio,
+        routing_burn=round(routing_burn(windows.recent, budget), 4),
+        error_budget_remaining=_rounded(budget_left(windows.count(windows.slo), budget)),
+        windows=[_window(length, counts, tracked, book) for length, counts in windows.items()],
+        alerts=[_alert(pair, alert, windows.slo) for pair, alert in alerts],
+    )
+
+
+def _window(length: float, counts: Counts, tracked: Tracked, book: SloBook) -> WindowStatus:
+    budget, coverage = tracked.target.budget, book.coverage(length)
+    too_few = insufficient(counts, FASTEST.factor(tracked.windows.slo), budget)
+    return WindowStatus(
+        window=format_duration(length),
+        good=counts.good,
+        bad=counts.bad,
+        burn=_rounded(burn(counts, budget)),
+        coverage=round(coverage, 4),
+        half_covered=coverage < _HALF,
+        state="no events" if not counts.total else "insufficient" if too_few else "ok",
+    )
+
+
+def _alert(pair: AlertPair, alert: Alert, slo_window: float) -> AlertStatus:
+    reading = alert.reading
+    return AlertStatus(
+        severity=pair.severity,
+        long_window=format_duration(pair.long),
+        short_window=format_duration(pair.short),
+        factor=round(pair.factor(slo_window), 4),
+        state=alert.state,
+        since=datetime.fromtimestamp(alert.since, UTC) if alert.since else None,
+        long_burn=_rounded(reading.long if reading else None),
+        short_burn=_rounded(reading.short if reading else None),
+    )
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)

@@ -1,0 +1,139 @@
+"""Telling a webhook of alerts in Alertmanager's own JSON, so that what receives those receives these."""
+
+import asyncio
+import hashlib
+import logging
+from collections import Counter
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+import httpx
+from tenacity import AsyncRetrying, RetryError, retry_if_exception_type, stop_after_delay, wait_random_exponential
+
+from gateway.config.durations import format_duration
+from gateway.control.alerting import Notice
+from gateway.policy.slo.alerts import AlertState
+
+_log = logging.getLogger(__name__)
+WAITING = 1000
+_NEVER = "0001-01-01T00:00:00Z"
+_NAME = "TidegateErrorBudgetBurn"
+
+
+class _Refused(Exception):
+    """The receiver did not take it, for now."""
+
+
+class Webhook:
+    """Posts notices one after the other, in order. `results` counts them: sent, failed, dropped.
+
+    The URL may hold a secret: it is in no log, metric or error.
+    """
+
+    def __init__(self, url: str, *, patience: float = 120.0, timeout: float = 5.0) -> None:
+        """`patience` is how long one notice is tried for, `timeout` how long one try may take, in seconds."""
+        self.results: Counter[str] = Counter()
+        self._url = url
+        self._patience = patience
+        self._timeout = timeout
+        self._waiting: asyncio.Queue[Notice] = asyncio.Queue(WAITING)
+
+    def notify(self, notice: Notice) -> None:
+        """Have a notice sent; where too many wait the oldest goes."""
+        if self._waiting.full():
+            self._waiting.get_nowait()
+            self.results["dropped"] += 1
+        self._waiting.put_nowait(notice)
+
+    async def run(self) -> None:
+        """Send until cancelled."""
+        # Proxies named by the environment are for people's browsers; a redirect could carry the alert anywhere.
+        async with httpx.AsyncClient(timeout=self._timeout, trust_env=False, follow_redirects=False) as client:
+            while True:
+                notice = await self._waiting.get()
+                await self._send(client, payload(notice))
+
+    async def _send(self, client: httpx.AsyncClient, body: Mapping[str, object]) -> None:
+        retrying = AsyncRetrying(
+            retry=retry_if_exception_type((httpx.HTTPError, _Refused)),
+            wait=wait_random_exponential(multiplier=0.5, max=15.0),
+            stop=stop_after_delay(self._patience),
+        )
+        try:
+            async for attempt in retrying:
+                with attempt:
+                    answer = await client.post(self._url, json=body)
+                    if answer.status_code == 429 or answer.status_code >= 500:
+                        raise _Refused(f"status {answer.status_code}")
+        except (RetryError, httpx.InvalidURL) as error:
+            self._failed(type(error).__name__)
+            return
+        if answer.is_success:
+            self.results["sent"] += 1
+        else:
+            self._failed(f"status {answer.status_code}")
+
+    def _failed(self, why: str) -> None:
+        self.results["failed"] += 1
+        _log.error("an alert could not be sent to the webhook", extra={"reason": why})
+
+
+def payload(notice: Notice) -> dict[str, object]:
+    """Return Alertmanager's webhook message, version 4."""
+    status = "firing" if notice.alert.state is AlertState.FIRING else "resolved"
+    labels = _labels(notice)
+    group = {"alertname": _NAME, "model": notice.model}
+    annotations = _annotations(notice)
+    alert = {
+        "status": status,
+        "labels": labels,
+        "annotations": annotations,
+        "startsAt": _time(notice.fired),
+        "endsAt": _NEVER if status == "firing" else _time(notice.alert.since),
+        "generatorURL": "",
+        "fingerprint": hashlib.blake2b(repr(sorted(labels.items())).encode(), digest_size=8).hexdigest(),
+    }
+    return {
+        "version": "4",
+        "groupKey": "{}:{" + ", ".join(f'{name}="{value}"' for name, value in group.items()) + "}",
+        "truncatedAlerts": 0,
+        "status": status,
+        "receiver": "tidegate",
+        "groupLabels": group,
+        "commonLabels": labels,
+        "commonAnnotations": annotations,
+        "externalURL": "",
+        "alerts": [alert],
+    }
+
+
+def _labels(notice: Notice) -> dict[str, str]:
+    labels = {
+        "alertname": _NAME,
+        "severity": str(notice.pair.severity),
+        "model": notice.model,
+        "version": notice.version,
+        "sli": notice.tracked.sli,
+        "long_window": format_duration(notice.pair.long),
+        "short_window": format_duration(notice.pair.short),
+    }
+    return {name: value for name, value in labels.items() if value}
+
+
+def _annotations(notice: Notice) -> dict[str, str]:
+    reading, labels = notice.alert.reading, _labels(notice)
+    whose = " ".join(part for part in (notice.model, notice.version) if part)
+    rates = ", ".join(
+        f"{labels[name]}: {rate:.1f}"
+        for name, rate in (("long_window", reading and reading.long), ("short_window", reading and reading.short))
+        if rate is not None
+    )
+    limit = f" (limit {reading.factor:.1f})" if reading else ""
+    return {
+        "summary": f"{notice.tracked.sli} of {whose} burns its error budget",
+        "description": f"burn rate over {rates or 'too few events'}{limit}; target {notice.tracked.target.ratio:.6g}",
+    }
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

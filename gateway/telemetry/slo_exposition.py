@@ -1,0 +1,90 @@
+"""Burn rates, budgets and alerts as Prometheus metrics. Every name here has a row in docs/metrics.md."""
+
+from collections.abc import Callable, Iterable
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from gateway.config.durations import format_duration
+from gateway.policy.slo.alerts import Alert, AlertPair, AlertState
+from gateway.policy.slo.burn import budget_left, burn
+from gateway.telemetry.slo import Kind, SloBook, Tracked
+
+Alerts = Callable[[], Iterable[tuple[Tracked, AlertPair, Alert]]]
+
+
+class SloCollector(Collector):
+    """What the book of SLIs and the alerts say now."""
+
+    def __init__(self, book: SloBook, alerts: Alerts) -> None:
+        self._book = book
+        self._alerts = alerts
+
+    def collect(self) -> Iterable[Metric]:
+        """Return all metrics as they are now."""
+        yield from self._events()
+        yield from self._burn()
+        yield self._alert_states()
+
+    def _events(self) -> Iterable[Metric]:
+        events = CounterMetricFamily(
+            "tidegate_sli_events",
+            "Events of each SLI, as users lived them, by verdict.",
+            labels=("model", "version", "pool", "backend", "sli", "verdict"),
+        )
+        for key, slis in self._book.events.items():
+            for sli, (good, bad) in slis.items():
+                events.add_metric((*key, sli, "good"), good)
+                events.add_metric((*key, sli, "bad"), bad)
+        yield events
+        goodput = CounterMetricFamily(
+            "tidegate_goodput_tokens",
+            "Output tokens of requests that met every target of theirs.",
+            labels=("model", "version"),
+        )
+        for names, tokens in self._book.goodput.items():
+            goodput.add_metric(names, tokens)
+        yield goodput
+
+    def _burn(self) -> Iterable[Metric]:
+        rates = GaugeMetricFamily(
+            "tidegate_burn_rate",
+            "How fast the error budget is spent; 1 spends it exactly. Absent without events.",
+            labels=("subject", "name", "sli", "window"),
+        )
+        budgets = GaugeMetricFamily(
+            "tidegate_error_budget_remaining_ratio",
+            "Share of the error budget left over the SLO window; version is empty for the model as a whole.",
+            labels=("model", "version", "sli"),
+        )
+        names: dict[float, str] = {}
+        for tracked in self._book:
+            windows, budget = tracked.windows, tracked.target.budget
+            for length, counts in windows.items():
+                name = names.get(length) or names.setdefault(length, format_duration(length))
+                rate = burn(counts, budget)
+                if rate is not None:
+                    rates.add_metric((tracked.kind, tracked.name, tracked.sli, name), rate)
+            left = budget_left(windows.count(windows.slo), budget)
+            if left is not None and tracked.kind in {Kind.MODEL, Kind.VERSION}:
+                budgets.add_metric((tracked.model, tracked.version, tracked.sli), left)
+        coverage = GaugeMetricFamily(
+            "tidegate_window_coverage_ratio",
+            "Share of each window in which this gateway was there to count.",
+            labels=("window",),
+        )
+        for length, name in names.items():
+            coverage.add_metric((name,), self._book.coverage(length))
+        yield from (rates, budgets, coverage)
+
+    def _alert_states(self) -> Metric:
+        states = GaugeMetricFamily(
+            "tidegate_alert_state",
+            "1 for the state that an alert is in.",
+            labels=("model", "version", "sli", "severity", "long_window", "state"),
+        )
+        for tracked, pair, alert in self._alerts():
+            for state in AlertState:
+                labels = (tracked.model, tracked.version, tracked.sli, pair.severity, format_duration(pair.long), state)
+                states.add_metric(labels, float(alert.state is state))
+        return states
