@@ -4,6 +4,8 @@ import typer
 
 from gateway.cli.check import check
 from gateway.cli.demo import demo
+from gateway.cli.explain import explain
+from gateway.cli.rules import rules
 from gateway.cli.serve import serve
 from gateway.cli.sim import sim
 
@@ -11,6 +13,8 @@ app = typer.Typer(name="tidegate", no_args_is_help=True, add_completion=False, p
 app.command()(demo)
 app.command()(serve)
 app.command()(check)
+app.command()(explain)
+app.command()(rules)
 app.command()(sim)
 
 

@@ -1,0 +1,120 @@
+"""`tidegate rules`: alerting rules from the objectives in route files."""
+
+from collections.abc import Iterable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import yaml
+
+from gateway.config.load import load_routes
+from gateway.config.problems import RoutesError
+from gateway.config.table import RouteTable
+from gateway.rules.engine import engine_promises
+from gateway.rules.openslo import openslo
+from gateway.rules.prometheus import operator_rule, rules_file
+from gateway.rules.promise import Document, Promise, Scale, promises
+from gateway.rules.promtool import unit_tests
+from gateway.rules.sloth import sloth_specs
+
+
+class Format(StrEnum):
+    """What is written."""
+
+    PROMETHEUS = "prometheus"
+    PROMETHEUSRULE = "prometheusrule"
+    SLOTH = "sloth"
+    OPENSLO = "openslo"
+    PROMTOOL_TEST = "promtool-test"
+
+
+class Origin(StrEnum):
+    """Whose metrics the rules read."""
+
+    GATEWAY = "gateway"
+    ENGINE = "engine"
+
+
+def rules(
+    routes: Annotated[Path, typer.Argument(help="Route file, or a folder of them.", exists=True)],
+    *,
+    output_format: Annotated[Format, typer.Option("--format", help="What to write.")] = Format.PROMETHEUS,
+    source: Annotated[Origin, typer.Option(help="Whose metrics the rules read.")] = Origin.GATEWAY,
+    out: Annotated[Path | None, typer.Option(help="File to write to.", show_default="standard output")] = None,
+    rules_path: Annotated[
+        str, typer.Option("--rules-file", help="With promtool-test: the rules file that is tested.")
+    ] = "rules.yaml",
+    runbook: Annotated[str, typer.Option(help="URL before the SLI's name in runbook_url.", show_default="none")] = "",
+    time_scale: Annotated[
+        float,
+        typer.Option(
+            help="Shortens every window, for tests and game days: 0.01 makes an hour 36 s.", min=1e-4, max=1.0
+        ),
+    ] = 1.0,
+) -> None:
+    """Write alerting rules from the objectives in ROUTES: pages and tickets on two windows each, after Google's SRE
+    workbook, for Prometheus, its operator, Sloth or OpenSLO, and unit tests for promtool.
+
+    tidegate rules routes/ > rules.yaml && promtool check rules rules.yaml
+    """
+    if source is Origin.ENGINE and output_format is Format.PROMTOOL_TEST:
+        raise typer.BadParameter("tests are written for the gateway's own metrics", param_hint="--source")
+    try:
+        table = load_routes(routes)
+    except RoutesError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
+    promised = _promised(table, source, runbook, Scale(time_scale))
+    documents = _documents(promised, output_format, rules_path)
+    text = f"# Made by `tidegate rules` from {routes.name}: make it anew when an objective changes.\n{_yaml(documents)}"
+    if out is None:
+        typer.echo(text, nl=False)
+    else:
+        out.write_text(text)
+
+
+def _promised(table: RouteTable, source: Origin, runbook: str, scale: Scale) -> list[Promise]:
+    if source is Origin.GATEWAY:
+        return list(promises(table, runbook, scale))
+    promised, left_out = engine_promises(table, runbook, scale)
+    for words in left_out:
+        typer.echo(f"warning: {words}", err=True)
+    if not promised:
+        typer.echo("tidegate: nothing that these models promise can be seen in an engine's metrics", err=True)
+        raise typer.Exit(1)
+    return promised
+
+
+def _documents(promised: list[Promise], output_format: Format, rules_path: str) -> list[Document]:
+    match output_format:
+        case Format.PROMETHEUS:
+            return [rules_file(promised)]
+        case Format.PROMETHEUSRULE:
+            return [operator_rule(promised)]
+        case Format.SLOTH:
+            return sloth_specs(promised)
+        case Format.OPENSLO:
+            return list(openslo(promised))
+        case Format.PROMTOOL_TEST:
+            return [unit_tests(promised, rules_path)]
+
+
+class _Dumper(yaml.SafeDumper):
+    """Long queries as blocks, and no anchors: people read this."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Dumper.add_representer(str, _text)
+
+
+def _yaml(documents: Iterable[Document]) -> str:
+    return yaml.dump_all(
+        documents, Dumper=_Dumper, sort_keys=False, width=1000, allow_unicode=True, explicit_start=False
+    )

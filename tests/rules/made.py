@@ -1,0 +1,55 @@
+"""Route tables with promises of every kind, and promtool."""
+
+import shutil
+import subprocess
+from pathlib import Path
+from types import MappingProxyType
+
+import pytest
+
+from gateway.config.table import BackendSpec, ModelSpec, PoolSpec, RouteTable, VersionSpec
+from gateway.policy.slo.objective import DAY, DEFAULT, Objective, Sli, Target
+
+needs_promtool = pytest.mark.skipif(
+    not (shutil.which("promtool") and shutil.which("prometheus")),
+    reason="prometheus and promtool are not installed; .ci/run installs them",
+)
+EVERYTHING = Objective(
+    "everything",
+    MappingProxyType(
+        {
+            Sli.AVAILABILITY: Target(0.9995),
+            Sli.TTFT: Target(0.99, 0.5, ((4096, 2.0),)),
+            Sli.TPOT: Target(0.95, 0.05),
+            Sli.ITL: Target(0.999, 0.2),
+            Sli.E2E: Target(0.9307, 60.0),
+        }
+    ),
+    30 * DAY,
+)
+SMALL = Objective("small", MappingProxyType({Sli.AVAILABILITY: Target(0.999)}))
+
+
+def table(**objectives: Objective) -> RouteTable:
+    """Return routes with one model for each objective; an underscore in its name stands for a slash."""
+    pool = PoolSpec("p", (BackendSpec("p", "http://e:1", "e", 1),))
+    models = {}
+    for given, objective in objectives.items():
+        name = given.replace("_", "/")
+        version = VersionSpec("v1", ("p",), f"served-{given}")
+        models[name] = ModelSpec(name, {"v1": version}, (("v1", 1.0),), objective=objective)
+    return RouteTable(pools={"p": pool}, models=models, names=models)
+
+
+TABLES = {
+    "the default": table(m=DEFAULT),
+    "every SLI over thirty days": table(m=EVERYTHING),
+    "several models with odd names": table(meta_Llama=SMALL, other=SMALL),
+}
+
+
+def promtool(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run promtool in a folder."""
+    return subprocess.run(
+        ["promtool", *arguments], cwd=folder, capture_output=True, text=True, check=False, timeout=120
+    )

@@ -1,0 +1,106 @@
+"""A real Prometheus scrapes a running gateway, and the page that `tidegate rules` wrote fires there."""
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from gateway.config.load import load_routes
+from gateway.rules.prometheus import rules_file
+from gateway.rules.promise import Scale, promises
+from tests.e2e.harness import DEADLINE, ask, chat, gateway
+from tests.e2e.processes import engine
+from tests.rules.made import needs_promtool
+
+pytestmark = [pytest.mark.anyio, needs_promtool]
+SCALE = 0.005
+"""An hour is 18 s and five minutes are 1.5 s."""
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return int(listening.getsockname()[1])
+
+
+@asynccontextmanager
+async def prometheus(folder: Path, target: str, rules: Path) -> AsyncIterator[str]:
+    """Run Prometheus until the block ends; return its URL."""
+    config = {
+        "global": {"scrape_interval": "250ms", "scrape_timeout": "250ms", "evaluation_interval": "250ms"},
+        "rule_files": [str(rules)],
+        "scrape_configs": [{"job_name": "tidegate", "static_configs": [{"targets": [target]}]}],
+    }
+    (folder / "prometheus.yaml").write_text(yaml.safe_dump(config))
+    port = free_port()
+    process = await asyncio.create_subprocess_exec(
+        "prometheus",
+        f"--config.file={folder / 'prometheus.yaml'}",
+        f"--storage.tsdb.path={folder / 'data'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def until(client: httpx.AsyncClient, url: str, found: Any, seconds: float = 4 * DEADLINE) -> Any:
+    """Ask until `found` is true of the answer's data, and return that."""
+    async with asyncio.timeout(seconds):
+        while True:
+            try:
+                answer = (await client.get(url)).json()["data"]
+                if found(answer):
+                    return answer
+            except (httpx.HTTPError, ValueError, KeyError):
+                pass
+            await asyncio.sleep(0.1)
+
+
+async def test_the_page_fires_on_a_burn_and_clears_after_it(tmp_path: Path) -> None:
+    async with engine() as backend, httpx.AsyncClient(trust_env=False) as client:
+        text = json.dumps(
+            {
+                "objectives": {"o": {"availability": {"target": 99}}},
+                "models": {"m": {"backends": backend.urls[:1], "objective": "o"}},
+            }
+        )
+        async with gateway(tmp_path, text) as running:
+            rules = tmp_path / "rules.yaml"
+            table = load_routes(tmp_path / "routes.yaml")
+            rules.write_text(yaml.safe_dump(rules_file(list(promises(table, "", Scale(SCALE))))))
+            async with prometheus(tmp_path, running.admin.removeprefix("http://"), rules) as url:
+
+                async def load() -> None:
+                    while True:
+                        await ask(running.port, chat(stream=False, max_tokens=1))
+
+                asking = asyncio.create_task(load())
+                query = f"{url}/api/v1/query?query=slo:sli_error:ratio_rate1h"
+                healthy = await until(client, query, lambda data: data["result"])
+                assert [float(row["value"][1]) for row in healthy["result"]] == [0.0]
+                await client.post(f"{backend.urls[0]}/sim/faults", json={"error_rate": 0.5, "error_code": 500})
+                alerts = await until(client, f"{url}/api/v1/alerts", lambda data: paging(data["alerts"]))
+                (page,) = paging(alerts["alerts"])
+                assert page["labels"]["sli"] == "availability"
+                assert page["labels"]["model"] == "m"
+                assert "99 % of requests answered whole" in page["annotations"]["description"]
+                await client.delete(f"{backend.urls[0]}/sim/faults")
+                await until(client, f"{url}/api/v1/alerts", lambda data: not paging(data["alerts"]))
+                asking.cancel()
+                await asyncio.gather(asking, return_exceptions=True)
+            await running.quiet()
+
+
+def paging(alerts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [each for each in alerts if each["labels"]["severity"] == "page" and each["state"] == "firing"]
