@@ -26,6 +26,7 @@ from gateway.control.flush import Flusher
 from gateway.control.judging import Judge
 from gateway.control.probing import Prober
 from gateway.control.reload import Reloader
+from gateway.control.scraping import Scraper
 from gateway.control.supervise import Supervisor
 from gateway.control.sweep import sweep
 from gateway.control.webhook import Webhook
@@ -203,6 +204,7 @@ class App:
     def _start_loops(self) -> Supervisor:
         supervisor = Supervisor()
         supervisor.start("probe", Prober(self.registry, self._clock, self._rng).run)
+        supervisor.start("scrape", Scraper(self.registry, self._clock, self._rng).run)
         supervisor.start("sweep", lambda: sweep(self.connections, self._clock))
         supervisor.start("judge", self.judge.run)
         supervisor.start("alerts", self.alerter.run)
@@ -223,6 +225,7 @@ class App:
         log, reloader = self._access_log, self.reloader
         gauges = Gauges(
             backends=lambda: self.registry,
+            clock=self._clock,
             in_flight=lambda: self.busy_connections,
             connections=lambda: len(self.connections()),
             routes_loaded=lambda: reloader.failure is None,
@@ -252,6 +255,7 @@ class App:
             draining=lambda: self.gateway.draining,
             in_flight=gauges.in_flight,
             connections=gauges.connections,
+            clock=self._clock,
             uptime=lambda: self._clock() - self._began,
         )
 

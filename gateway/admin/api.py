@@ -1,7 +1,7 @@
 """The admin listener: metrics, status, reload. Never on the data listener, and never on the hot path."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Annotated
 
@@ -14,9 +14,10 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from gateway.admin.decisions import Decision, VersionDecision, candidate
 from gateway.admin.protection import Protection, error
 from gateway.admin.slo import SloStatus, slo_status
-from gateway.admin.status import BackendStatus, ModelStatus, Reloaded, RoutesStatus, Status, VersionStatus
+from gateway.admin.status import BackendStatus, EngineStatus, ModelStatus, Reloaded, RoutesStatus, Status, VersionStatus
 from gateway.backends.backend import Backend
 from gateway.backends.registry import Registry
+from gateway.clock import Clock
 from gateway.config.problems import RoutesError
 from gateway.config.table import ModelSpec
 from gateway.control.alerting import Alerter
@@ -39,6 +40,7 @@ class AdminView:
     draining: Callable[[], bool]
     in_flight: Callable[[], int]
     connections: Callable[[], int]
+    clock: Clock
     uptime: Callable[[], float]
 
 
@@ -122,7 +124,7 @@ def _status(view: AdminView) -> Status:
             problems=[str(problem) for problem in failure.problems] if failure else [],
         ),
         models=[_model(spec) for spec in table.models.values()],
-        backends=[_backend(backend) for backend in view.registry],
+        backends=[_backend(backend, view.clock()) for backend in view.registry],
     )
 
 
@@ -151,7 +153,8 @@ def _model(spec: ModelSpec) -> ModelStatus:
     return ModelStatus(name=spec.name, aliases=list(spec.aliases), versions=versions)
 
 
-def _backend(backend: Backend) -> BackendStatus:
+def _backend(backend: Backend, now: float) -> BackendStatus:
+    engine = backend.engine_now(now)
     return BackendStatus(
         id=backend.id,
         pool=backend.spec.pool,
@@ -163,4 +166,5 @@ def _backend(backend: Backend) -> BackendStatus:
         in_flight=backend.in_flight,
         idle_connections=backend.pool.idle,
         models=sorted(backend.models) if backend.models is not None else None,
+        engine=EngineStatus(**asdict(engine)) if engine is not None else None,
     )

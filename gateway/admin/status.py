@@ -3,8 +3,22 @@
 from pydantic import BaseModel
 
 
+class EngineStatus(BaseModel):
+    """What an engine says of itself; null for what it does not expose."""
+
+    running: float | None
+    waiting: float | None
+    kv_usage: float | None
+    kv_capacity: int | None
+    preemptions: float | None
+    prefix_queries: float | None
+    prefix_hits: float | None
+    adapters: list[str] | None
+    sleeping: bool | None
+
+
 class BackendStatus(BaseModel):
-    """One engine."""
+    """One engine; `engine` is null while its metrics are unknown, or older than 3 s."""
 
     id: str
     pool: str
@@ -16,6 +30,7 @@ class BackendStatus(BaseModel):
     in_flight: int
     idle_connections: int
     models: list[str] | None
+    engine: EngineStatus | None
 
 
 class VersionStatus(BaseModel):

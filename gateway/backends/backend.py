@@ -2,6 +2,7 @@
 
 import ssl
 
+from gateway.backends.exposed import EngineMetrics
 from gateway.clock import Clock
 from gateway.config.table import BackendSpec
 from gateway.policy.routing import readiness
@@ -10,11 +11,28 @@ from gateway.policy.routing.readiness import Readiness
 from gateway.wire.outbox import Outbox
 from gateway.wire.pool import UpstreamPool
 
+STALE_AFTER = 3.0
+
 
 class Backend:
-    """One engine. `models` are the names it serves, None while it has not told."""
+    """One engine. `models` are the names it serves, None while it has not told.
 
-    __slots__ = ("authority", "authorization", "base_path", "health", "id", "models", "pool", "readiness", "spec")
+    `engine` is what its own metrics said at `engine_read` (seconds of the clock).
+    """
+
+    __slots__ = (
+        "authority",
+        "authorization",
+        "base_path",
+        "engine",
+        "engine_read",
+        "health",
+        "id",
+        "models",
+        "pool",
+        "readiness",
+        "spec",
+    )
 
     def __init__(self, spec: BackendSpec, health: Health, outbox: Outbox, clock: Clock) -> None:
         self.id = spec.id
@@ -22,6 +40,8 @@ class Backend:
         self.health = health
         self.readiness = Readiness()
         self.models: frozenset[str] | None = None
+        self.engine: EngineMetrics | None = None
+        self.engine_read = 0.0
         tls = ssl.create_default_context() if spec.tls else None
         self.pool = UpstreamPool(spec.host, spec.port, tls=tls, outbox=outbox, clock=clock)
         self.authority = (
@@ -43,6 +63,10 @@ class Backend:
     def in_flight(self) -> int:
         """Requests in progress there."""
         return self.health.in_flight
+
+    def engine_now(self, now: float) -> EngineMetrics | None:
+        """Return what the engine says of itself; None once that is 3 s old: stale means unknown."""
+        return self.engine if now - self.engine_read <= STALE_AFTER else None
 
     def serves(self, served_model: str) -> bool:
         """Whether a request for this model may be sent here."""

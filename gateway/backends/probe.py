@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import httpx
 
 from gateway.backends.backend import Backend
+from gateway.config.table import BackendSpec
 from gateway.policy.routing import readiness
 
 
@@ -18,23 +19,19 @@ class ProbeResult:
 
 async def probe(client: httpx.AsyncClient, backend: Backend) -> ProbeResult:
     """Ask `/health`, then `/v1/models`. An engine without a list of models is taken at its health's word."""
-    spec = backend.spec
-    scheme = "https" if spec.tls else "http"
-    host = f"[{spec.host}]" if ":" in spec.host else spec.host
-    base = f"{scheme}://{host}:{spec.port}{spec.base_path}"
-    headers = {"authorization": f"Bearer {spec.api_key}"} if spec.api_key else {}
+    base, fields = base_url(backend.spec), headers(backend.spec)
     try:
-        health = await client.get(f"{base}/health", headers=headers)
+        health = await client.get(f"{base}/health", headers=fields)
         if health.status_code >= 500:
             return ProbeResult(f"/health answers {health.status_code}")
-        models = await client.get(f"{base}/v1/models", headers=headers)
+        models = await client.get(f"{base}/v1/models", headers=fields)
     except httpx.TimeoutException:
         return ProbeResult("no answer to a probe in time")
     except httpx.HTTPError as error:
         return ProbeResult(f"probe failed: {error or type(error).__name__}")
     if models.status_code >= 500:
         return ProbeResult(f"/v1/models answers {models.status_code}")
-    return ProbeResult(None, _names(models))
+    return ProbeResult(None, names(models))
 
 
 def apply(backend: Backend, result: ProbeResult) -> None:
@@ -46,7 +43,20 @@ def apply(backend: Backend, result: ProbeResult) -> None:
     backend.models = result.models
 
 
-def _names(response: httpx.Response) -> frozenset[str] | None:
+def base_url(spec: BackendSpec) -> str:
+    """Return the URL that control calls begin with."""
+    scheme = "https" if spec.tls else "http"
+    host = f"[{spec.host}]" if ":" in spec.host else spec.host
+    return f"{scheme}://{host}:{spec.port}{spec.base_path}"
+
+
+def headers(spec: BackendSpec) -> dict[str, str]:
+    """Return the fields that control calls carry."""
+    return {"authorization": f"Bearer {spec.api_key}"} if spec.api_key else {}
+
+
+def names(response: httpx.Response) -> frozenset[str] | None:
+    """Return the models that an engine's list names; None when it is none."""
     if response.status_code != 200:
         return None
     try:

@@ -4,6 +4,7 @@ import typer
 
 from gateway.cli.check import check
 from gateway.cli.demo import demo
+from gateway.cli.doctor import doctor
 from gateway.cli.explain import explain
 from gateway.cli.rules import rules
 from gateway.cli.serve import serve
@@ -13,6 +14,7 @@ app = typer.Typer(name="tidegate", no_args_is_help=True, add_completion=False, p
 app.command()(demo)
 app.command()(serve)
 app.command()(check)
+app.command()(doctor)
 app.command()(explain)
 app.command()(rules)
 app.command()(sim)

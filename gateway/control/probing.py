@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import ssl
+from functools import partial
 from random import Random
 
 import httpx
@@ -11,6 +12,7 @@ from gateway.backends import probe
 from gateway.backends.backend import Backend
 from gateway.backends.registry import Registry
 from gateway.clock import Clock
+from gateway.control.each_backend import for_each_backend
 
 _log = logging.getLogger(__name__)
 INTERVAL = 1.0
@@ -26,7 +28,6 @@ class Prober:
         self._clock = clock
         self._rng = rng
         self._interval = interval
-        self._tasks: dict[Backend, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
         """Probe until cancelled."""
@@ -34,21 +35,8 @@ class Prober:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
         tls = ssl.create_default_context()  # the system's roots, as for the requests themselves
         async with httpx.AsyncClient(timeout=TIMEOUT, trust_env=False, limits=limits, verify=tls) as client:
-            try:
-                while True:
-                    self._follow(client)
-                    await asyncio.sleep(self._interval / 4)
-            finally:
-                for task in self._tasks.values():
-                    task.cancel()
-                await asyncio.gather(*self._tasks.values(), return_exceptions=True)
-
-    def _follow(self, client: httpx.AsyncClient) -> None:
-        present = set(self._registry)
-        for backend in self._tasks.keys() - present:
-            self._tasks.pop(backend).cancel()
-        for backend in present - self._tasks.keys():
-            self._tasks[backend] = asyncio.create_task(self._watch(client, backend), name=f"probe {backend.id}")
+            watch = partial(self._watch, client)
+            await for_each_backend(self._registry, watch, "probe", every=self._interval / 4)
 
     async def _watch(self, client: httpx.AsyncClient, backend: Backend) -> None:
         while True:

@@ -11,6 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from gateway.backends.backend import Backend
+from gateway.clock import Clock
 from gateway.policy.routing.readiness import State
 from gateway.telemetry.histogram import Histogram
 from gateway.telemetry.metrics import Metrics
@@ -24,6 +25,7 @@ class Gauges:
     """Where the numbers of the moment are read from."""
 
     backends: Callable[[], Iterable[Backend]]
+    clock: Clock
     in_flight: Callable[[], int]
     connections: Callable[[], int]
     routes_loaded: Callable[[], bool]
@@ -122,6 +124,22 @@ class GatewayCollector(Collector):
             idle.add_metric(names, backend.pool.idle)
             opened.add_metric(names, backend.pool.opened)
         yield from (state, in_flight, idle, opened)
+        yield from self._engines()
+
+    def _engines(self) -> Iterable[Metric]:
+        """What engines say of themselves; absent where that is unknown or stale."""
+        labels, now = ("backend", "pool"), self._gauges.clock()
+        running = GaugeMetricFamily("tidegate_engine_running", "Requests that the engine runs.", labels=labels)
+        waiting = GaugeMetricFamily("tidegate_engine_waiting", "Requests that wait in the engine.", labels=labels)
+        usage = GaugeMetricFamily("tidegate_engine_kv_usage_ratio", "Share of its KV cache in use.", labels=labels)
+        for backend in self._gauges.backends():
+            engine = backend.engine_now(now)
+            if engine is None:
+                continue
+            for family, value in ((running, engine.running), (waiting, engine.waiting), (usage, engine.kv_usage)):
+                if value is not None:
+                    family.add_metric((backend.id, backend.spec.pool), value)
+        yield from (running, waiting, usage)
 
     def _process(self) -> Iterable[Metric]:
         gauges = self._gauges

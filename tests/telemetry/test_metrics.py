@@ -13,6 +13,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
+from gateway.backends.exposed import EngineMetrics
 from gateway.config.table import BackendSpec, ModelSpec, PoolSpec, RouteTable, VersionSpec
 from gateway.control.alerting import Alerter
 from gateway.exchange import AttemptEnd, Exchange, Outcome, Verdict
@@ -28,6 +29,7 @@ from tests.backends.made import live_backend
 
 DOCS = Path(__file__).parents[2] / "docs" / "metrics.md"
 BACKEND = live_backend(BackendSpec("gpu", "http://e:1", "e", 1))
+BACKEND.engine = EngineMetrics(running=1.0, waiting=0.0, kv_usage=0.5)
 
 
 def exchange(outcome: Outcome = Outcome.OK, *, stream: bool = True, model: str = "m") -> Exchange:
@@ -46,6 +48,7 @@ def exchange(outcome: Outcome = Outcome.OK, *, stream: bool = True, model: str =
 def expose(metrics: Metrics, *others: Collector) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     gauges = Gauges(
         backends=lambda: [BACKEND],
+        clock=lambda: 0.0,
         in_flight=lambda: 1,
         connections=lambda: 2,
         routes_loaded=lambda: True,

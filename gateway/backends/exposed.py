@@ -1,0 +1,117 @@
+"""Reading an engine's own metrics: a few wanted lines out of hundreds, under the names that vLLM uses or used."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import isfinite
+
+_NAMES = (
+    b"num_requests_running",
+    b"num_requests_waiting",
+    b"kv_cache_usage_perc",
+    b"gpu_cache_usage_perc",
+    b"cache_config_info",
+    b"num_preemptions_total",
+    b"prefix_cache_queries_total",
+    b"prefix_cache_hits_total",
+    b"gpu_prefix_cache_queries_total",
+    b"gpu_prefix_cache_hits_total",
+    b"lora_requests_info",
+    b"engine_sleep_state",
+)
+_LINE = re.compile(
+    rb"^vllm:(" + rb"|".join(_NAMES) + rb')(?:\{((?:[^"}\n]|"(?:[^"\\\n]|\\.)*+")*+)\})?[ \t]+([^ \t\n]+)', re.MULTILINE
+)
+_LABEL = re.compile(rb'([a-zA-Z_]\w*)="((?:[^"\\]|\\.)*+)"')
+
+
+@dataclass(frozen=True, slots=True)
+class EngineMetrics:
+    """What an engine says of itself, summed over its data-parallel ranks; None for what it does not expose.
+
+    `kv_usage` is the share of the KV cache in use, 0 to 1, the mean over ranks; `kv_capacity` is in tokens.
+    """
+
+    running: float | None = None
+    waiting: float | None = None
+    kv_usage: float | None = None
+    kv_capacity: int | None = None
+    preemptions: float | None = None
+    prefix_queries: float | None = None
+    prefix_hits: float | None = None
+    adapters: tuple[str, ...] | None = None
+    sleeping: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One wanted line: the name without `vllm:`, its labels as they stand, and its value."""
+
+    name: str
+    labels: bytes
+    value: float
+
+
+def samples(body: bytes) -> Iterator[Sample]:
+    """Return the wanted lines of an exposition, in order; what is no finite number is left out."""
+    for name, labels, text in _LINE.findall(body):
+        try:
+            value = float(text)
+        except ValueError:
+            continue
+        if isfinite(value):
+            yield Sample(name.decode(), labels, value)
+
+
+def extract(body: bytes) -> EngineMetrics:
+    """Return what an exposition says. One pass of one pattern: a full parse would cost tens of milliseconds."""
+    found: dict[str, list[Sample]] = {}
+    for sample in samples(body):
+        found.setdefault(sample.name, []).append(sample)
+
+    def total(*names: str) -> float | None:
+        rows = next((found[name] for name in names if name in found), None)
+        return None if rows is None else sum(row.value for row in rows)
+
+    usage = next((found[name] for name in ("kv_cache_usage_perc", "gpu_cache_usage_perc") if name in found), None)
+    return EngineMetrics(
+        running=total("num_requests_running"),
+        waiting=total("num_requests_waiting"),
+        kv_usage=sum(row.value for row in usage) / len(usage) if usage else None,
+        kv_capacity=_capacity(found.get("cache_config_info", [])),
+        preemptions=total("num_preemptions_total"),
+        prefix_queries=total("prefix_cache_queries_total", "gpu_prefix_cache_queries_total"),
+        prefix_hits=total("prefix_cache_hits_total", "gpu_prefix_cache_hits_total"),
+        adapters=_adapters(found.get("lora_requests_info")),
+        sleeping=_sleeping(found.get("engine_sleep_state")),
+    )
+
+
+def _capacity(rows: list[Sample]) -> int | None:
+    blocks = 0
+    for row in rows:
+        labels = _labels(row)
+        try:
+            blocks += int(labels[b"num_gpu_blocks"]) * int(labels[b"block_size"])
+        except (KeyError, ValueError):
+            return None
+    return blocks or None
+
+
+def _adapters(rows: list[Sample] | None) -> tuple[str, ...] | None:
+    """The newest series tells which adapters run; its value is when it was written."""
+    if not rows:
+        return None
+    latest = max(rows, key=lambda row: row.value)
+    names = _labels(latest).get(b"running_lora_adapters", b"").decode(errors="replace")
+    return tuple(sorted(filter(None, names.split(","))))
+
+
+def _sleeping(rows: list[Sample] | None) -> bool | None:
+    if not rows:
+        return None
+    return any(row.value == 1 and _labels(row).get(b"sleep_state", b"awake") != b"awake" for row in rows)
+
+
+def _labels(sample: Sample) -> dict[bytes, bytes]:
+    return dict(_LABEL.findall(sample.labels))

@@ -1,0 +1,57 @@
+"""`tidegate doctor`: asks every backend of the routes what it serves, and whether its metrics are what rules need."""
+
+import asyncio
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from gateway.config.load import load_routes
+from gateway.config.problems import RoutesError
+from gateway.doctor.ask import Checkup, check_all
+from gateway.doctor.checkup import Level
+
+_WIDTH_IN_FILES = 160
+
+
+def doctor(
+    routes: Annotated[Path, typer.Argument(help="Route file, or a folder of them.", exists=True)],
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,
+) -> None:
+    """Ask each backend in ROUTES what it serves, and whether its metrics and buckets exist; it costs no tokens.
+
+    Exit code 1 when a backend cannot serve what the routes say; warnings alone are no reason.
+    """
+    try:
+        table = load_routes(routes)
+    except RoutesError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
+    checkups = asyncio.run(check_all(table))
+    if as_json:
+        typer.echo(json.dumps([asdict(each) for each in checkups], indent=2))
+    else:
+        _print(checkups)
+    if any(finding.level is Level.PROBLEM for each in checkups for finding in each.findings):
+        raise typer.Exit(1)
+
+
+def _print(checkups: list[Checkup]) -> None:
+    console = Console()
+    if not console.is_terminal:
+        console.width = _WIDTH_IN_FILES
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in ("backend", "", "found", "what would be right"):
+        table.add_column(column, overflow="fold")
+    for each in checkups:
+        name = each.backend
+        for finding in each.findings:
+            table.add_row(Text(name), Text(finding.level), Text(finding.what), Text(finding.hint))
+            name = ""
+    console.print(table)

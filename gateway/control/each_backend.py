@@ -1,0 +1,29 @@
+"""One task for each backend, so that a slow engine delays nobody else; follows the registry's changes."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from gateway.backends.backend import Backend
+from gateway.backends.registry import Registry
+
+_LOOK_EVERY = 0.25
+
+
+async def for_each_backend(
+    registry: Registry, watch: Callable[[Backend], Coroutine[Any, Any, None]], name: str, *, every: float = _LOOK_EVERY
+) -> None:
+    """Run `watch` for every backend there is until cancelled; whoever leaves the routes is let go."""
+    tasks: dict[Backend, asyncio.Task[None]] = {}
+    try:
+        while True:
+            present = set(registry)
+            for backend in tasks.keys() - present:
+                tasks.pop(backend).cancel()
+            for backend in present - tasks.keys():
+                tasks[backend] = asyncio.create_task(watch(backend), name=f"{name} {backend.id}")
+            await asyncio.sleep(every)
+    finally:
+        for task in tasks.values():
+            task.cancel()
+        await asyncio.gather(*tasks.values(), return_exceptions=True)

@@ -1,0 +1,41 @@
+"""Engines' own metrics arrive within seconds, grow stale, and never matter more than a hint."""
+
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.e2e.fakes import Call, backends
+from tests.e2e.harness import ask, chat, eventually, gateway, routes
+from tests.e2e.processes import engine
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.mark.parametrize("names", [(), ("--old-metric-names",)], ids=["new", "old"])
+async def test_what_an_engine_says_is_shown_and_then_forgotten(names: tuple[str, ...], tmp_path: Path) -> None:
+    async with engine(*names) as backend, gateway(tmp_path, routes(backend.urls[0])) as running:
+        live = running.backend()
+        await eventually(lambda: live.engine is not None)
+        assert live.engine is not None
+        assert (live.engine.running, live.engine.kv_capacity) == (0.0, 8192 * 16)
+        async with httpx.AsyncClient() as client:
+            status = (await client.get(f"{running.admin}/admin/status")).json()
+            assert status["backends"][0]["engine"]["kv_usage"] == 0.0
+            assert "tidegate_engine_waiting{" in (await client.get(f"{running.admin}/metrics")).text
+            backend.process.kill()
+            await eventually(lambda: live.engine_now(running.app._clock()) is None)
+            status = (await client.get(f"{running.admin}/admin/status")).json()
+            assert status["backends"][0]["engine"] is None
+            assert "tidegate_engine_waiting{" not in (await client.get(f"{running.admin}/metrics")).text
+
+
+async def test_an_engine_without_metrics_serves_all_the_same(tmp_path: Path) -> None:
+    async def document(call: Call) -> None:
+        await call.send(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+
+    async with backends(document) as (fake,):
+        async with gateway(tmp_path, routes(fake.url)) as running:
+            assert (await ask(running.port, chat(stream=False))).status == 200
+            assert running.backend().engine is None
+            await running.quiet()
