@@ -22,4 +22,5 @@ async def scrape(client: httpx.AsyncClient, spec: BackendSpec) -> EngineMetrics 
                     return None
     except (httpx.HTTPError, httpx.InvalidURL):
         return None
-    return extract(bytes(body))
+    found = extract(bytes(body))
+    return found if found != EngineMetrics() else None

@@ -1,7 +1,6 @@
-"""Picking a backend, its readiness, and whether to try another."""
+"""Sharing among versions, readiness, and whether and when to try another backend."""
 
 from collections import Counter
-from dataclasses import dataclass
 from random import Random
 
 import pytest
@@ -10,60 +9,9 @@ from hypothesis import strategies as st
 
 from gateway.policy.canary.split import Split
 from gateway.policy.routing import readiness
-from gateway.policy.routing.pick import FEW, least_loaded
 from gateway.policy.routing.readiness import Readiness, State
-from gateway.policy.routing.retry import MAX_RETRIES, may_retry
-
-
-@dataclass(frozen=True)
-class Engine:
-    name: int
-    in_flight: int
-
-
-class Watched(Random):
-    """Remembers what it drew."""
-
-    def __init__(self, seed: int) -> None:
-        super().__init__(seed)
-        self.drawn: list[float] = []
-
-    def random(self) -> float:
-        self.drawn.append(super().random())
-        return self.drawn[-1]
-
-
-engines = st.lists(st.integers(0, 9), min_size=1, max_size=12).map(
-    lambda loads: [Engine(name, load) for name, load in enumerate(loads)]
-)
-
-
-@given(engines, st.integers())
-def test_the_pick_is_a_candidate_and_of_few_the_least_loaded(candidates: list[Engine], seed: int) -> None:
-    chosen = least_loaded(candidates, Random(seed))
-    assert chosen in candidates
-    if len(candidates) <= FEW:
-        assert chosen.in_flight == min(each.in_flight for each in candidates)
-
-
-@given(st.lists(st.integers(0, 9), min_size=FEW + 1, max_size=30), st.integers())
-def test_of_many_the_better_of_two_different_ones_is_picked(loads: list[int], seed: int) -> None:
-    candidates = [Engine(name, load) for name, load in enumerate(loads)]
-    rng = Watched(seed)
-    chosen = least_loaded(candidates, rng)
-    first = int(rng.drawn[0] * len(candidates))
-    second = (first + 1 + int(rng.drawn[1] * (len(candidates) - 1))) % len(candidates)
-    assert first != second
-    assert chosen.in_flight == min(candidates[first].in_flight, candidates[second].in_flight)
-
-
-@pytest.mark.parametrize("count", [2, 4, 9])
-def test_equals_share_evenly(count: int) -> None:
-    rng = Random(7)
-    picks = Counter(least_loaded([Engine(name, 3) for name in range(count)], rng).name for _ in range(9000))
-    assert len(picks) == count
-    assert max(picks.values()) < 1.15 * 9000 / count
-
+from gateway.policy.routing.retry import LONGEST_PAUSE, MAX_RETRIES, RetryBudget, may_retry, pause
+from gateway.policy.routing.tokens import TokenEstimate
 
 weights = st.lists(st.floats(0, 100), min_size=1, max_size=6).filter(lambda each: sum(each) > 1e-6)
 
@@ -117,3 +65,59 @@ def test_three_failed_connects_in_a_row_need_no_probe() -> None:
 def test_a_retry_needs_hope_silence_time_and_a_try_left(worth: bool, tries: int, begun: bool, left: float) -> None:
     allowed = may_retry(worth=worth, attempts=tries, begun=begun, time_left=left)
     assert allowed == (worth and not begun and left > 0 and tries <= MAX_RETRIES)
+
+
+@given(weights)
+def test_shares_are_those_that_are_drawn(shares: list[float]) -> None:
+    told = dict(Split(list(enumerate(shares))).shares())
+    assert sum(told.values()) == pytest.approx(1.0)
+    for version, share in told.items():
+        assert share == pytest.approx(shares[version] / sum(shares), abs=1e-6)
+
+
+@given(st.integers(1, 10), st.floats(0, 1, exclude_max=True))
+def test_pauses_grow_and_are_bounded(retries: int, chance: float) -> None:
+    class Fixed(Random):
+        def random(self) -> float:
+            return chance
+
+    assert 0 <= pause(retries, Fixed()) < min(LONGEST_PAUSE, 0.025 * 2 ** (retries - 1)) + 1e-9
+
+
+@given(st.lists(st.tuples(st.floats(0, 4), st.booleans()), max_size=120))
+def test_retries_stay_within_their_budget(rows: list[tuple[float, bool]]) -> None:
+    budget, now = RetryBudget(), 1000.0
+    requests: list[int] = []
+    retries: list[int] = []
+    for elapsed, is_retry in rows:
+        now += elapsed
+        recent = [each for each in requests if each > int(now) - 10]
+        spent = [each for each in retries if each > int(now) - 10]
+        if is_retry:
+            allowed = budget.take(now)
+            assert allowed == (len(spent) < max(0.2 * len(recent), 30))
+            retries += [int(now)] * allowed
+        else:
+            budget.request(now)
+            requests.append(int(now))
+    assert repr(budget).startswith("<RetryBudget ")
+
+
+def test_an_outage_is_not_multiplied() -> None:
+    budget = RetryBudget()
+    for _ in range(1000):
+        budget.request(5.0)
+    assert sum(budget.take(5.0) for _ in range(1000)) == 200
+    assert budget.refused == 800
+    assert budget.take(16.0)
+
+
+def test_prompt_lengths_are_learnt() -> None:
+    estimate = TokenEstimate()
+    assert estimate.tokens(4000) == 1000
+    for _ in range(300):
+        estimate.observe(4000, 500)
+    assert estimate.tokens(4000) == pytest.approx(500, rel=0.02)
+    estimate.observe(0, 5)
+    estimate.observe(5, 0)
+    assert estimate.tokens(0) == 1

@@ -1,9 +1,10 @@
 """A small linear model of a latency, fitted online: base + seconds per prompt token + seconds per request in flight.
 
 Weighted least squares with exponential forgetting, kept as normal equations: an observation adds to ten sums, and the
-coefficients are solved for a few times a second. Rows are weighted by the inverse of what was predicted, so that the
-error made small is the relative one. A model leans on another's sums where its own are few: a backend without
-samples predicts what its pool does, and one that nobody asked for a while comes back to that.
+coefficients are solved for a few times a second. Rows are weighted by the inverse of what was predicted: between
+absolute errors, which long prompts would rule, and relative ones, by which an engine that became slow would long be
+outweighed by its own fast past. A model leans on another's sums where its own are few: a backend without samples
+predicts what its pool does, and one that nobody asked for a while comes back to that.
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,8 @@ FLOOR = 0.0005
 """Seconds below which latencies are taken as equal: no prediction is smaller."""
 LEAN = 2.0
 """Samples of the pool that a backend's own model leans on."""
-_RIDGE = 1e-9
+_RIDGE = 1e-6
+_NOTHING = 1e-12
 _ERRORS_KEPT = 101
 _PRIOR: Row = (0.05, 0.00005, 0.001)
 
@@ -49,7 +51,7 @@ class Fit:
 
     def observe(self, tokens: float, in_flight: float, seconds: float, predicted: float) -> None:
         """Learn one latency, and what had been predicted for it (at least `FLOOR`). Takes about a microsecond."""
-        scale = 1.0 / predicted
+        scale = predicted**-0.5
         tokens *= scale
         in_flight *= scale
         seconds *= scale
@@ -90,7 +92,7 @@ class Fit:
             share = min(1.0, LEAN / lean_on.samples)
             moments = [own + share * other for own, other in zip(moments, lean_on._moments, strict=True)]
             products = [own + share * other for own, other in zip(products, lean_on._products, strict=True)]
-        if moments[0] > 0 and (self.samples + (lean_on.samples if lean_on else 0.0)) >= 1.0:
+        if moments[0] > _NOTHING and (self.samples + (lean_on.samples if lean_on else 0.0)) >= 1.0:
             self.coefficients = _solved(moments, products)
 
     def forget(self) -> None:
@@ -104,7 +106,7 @@ def _solved(moments: Sequence[float], products: Sequence[float]) -> Row:
     """Return the least-squares coefficients, none negative: a feature that would be is left out."""
     one, to_token, to_request, token, cross, request = moments
     matrix = ((one, to_token, to_request), (to_token, token, cross), (to_request, cross, request))
-    active = [index for index in range(3) if matrix[index][index] > 0]
+    active = [index for index in range(3) if matrix[index][index] > _NOTHING]
     while True:
         solution = _eliminated(matrix, products, active)
         lowest = min(active, key=lambda index: solution[index])

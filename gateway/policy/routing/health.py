@@ -150,7 +150,7 @@ class Health:
     def tick(self, now: float, elapsed: float, signal: Signal) -> None:
         """Let time pass and take what others know."""
         self.signal = signal
-        self.residual.advance(elapsed)
+        self.residual.advance(elapsed, self.peers.residuals(self))
         self.fit.refit(elapsed, lean_on=self.peers.ttft)
         self._move(ejection.elapse(self.standing, now))
         self.weight = ejection.weight(signal.burn, self.standing, now)

@@ -13,12 +13,12 @@ RATIO = 1.25
 _LOWEST = log(RATIO)
 _DEVIATIONS = 4.0
 _SAMPLES = 8.0
-_FAILURES = 2.0
 _FAILING = 0.03
-_OUTLIERS = 2.0
 _LATE = 0.1
+_FAILING_SURPLUS = 1.8
+_LATE_SURPLUS = 7.0
+_MOST_SURPLUS = 20.0
 _GRAVE_RATIO = 1.5
-_GRAVE_LATE = 0.25
 _BOUND = 3.0
 OUTLIER = 2.0
 """How many times the expected makes an answer late: some late answers among good ones are what freezes look like."""
@@ -77,47 +77,79 @@ class Channel:
         return sqrt((variance + 0.01) / self.weight)
 
 
-class Residual:
-    """How one backend's TTFT, TPOT and failures compare with what its pool expects.
+class Share:
+    """How often something bad happened, and by how much that is beyond what peers make one expect.
 
-    `asked`, `failed` and `late` count attempts: all that speak about the backend, those that failed, and those that
-    took `OUTLIER` times what was expected.
+    `surplus` is Page's cumulative sum ("Continuous Inspection Schemes", 1954): each answer adds what happened less what
+    was `allowed`, and it never falls below 0, so that a fault counts from its first answer on, whatever went before.
     """
 
-    __slots__ = ("asked", "failed", "late", "tpot", "ttft")
+    __slots__ = ("allowed", "hits", "seen", "surplus")
+
+    def __init__(self, allowed: float) -> None:
+        self.allowed = allowed
+        self.hits = self.seen = self.surplus = 0.0
+
+    def add(self, *, hit: bool) -> None:
+        """Count one answer."""
+        self.seen += 1.0
+        self.hits += hit
+        self.surplus = min(_MOST_SURPLUS, max(0.0, self.surplus + hit - self.allowed))
+
+    def decay(self, kept: float) -> None:
+        """Let all that was learnt count for a little less."""
+        self.seen *= kept
+        self.hits *= kept
+        self.surplus *= kept
+
+    def beyond(self, peers: Sequence["Share"]) -> float:
+        """Return the surplus less that of the next worst, and half as much: what meets others too is nobody's own."""
+        return self.surplus - 1.5 * max((peer.surplus for peer in peers), default=0.0)
+
+    @property
+    def ratio(self) -> float:
+        """The share of answers in which it happened, 0 to 1."""
+        return self.hits / self.seen if self.seen else 0.0
+
+
+class Residual:
+    """How one backend's TTFT, TPOT, failures and late answers compare with what its pool expects.
+
+    Late is an answer that took `OUTLIER` times what was expected.
+    """
+
+    __slots__ = ("failing", "late", "tpot", "ttft")
 
     def __init__(self) -> None:
         self.ttft = Channel()
         self.tpot = Channel()
-        self.asked = self.failed = self.late = 0.0
+        self.failing = Share(_FAILING)
+        self.late = Share(_LATE)
 
     def failure(self) -> None:
         """Count an attempt that failed."""
-        self.asked += 1.0
-        self.failed += 1.0
+        self.failing.add(hit=True)
 
     def answer(self, *, late: bool) -> None:
         """Count a complete answer."""
-        self.asked += 1.0
-        self.late += late
+        self.failing.add(hit=False)
+        self.late.add(hit=late)
 
-    def advance(self, elapsed: float) -> None:
-        """Forget for so many seconds."""
+    def advance(self, elapsed: float, peers: Sequence["Residual"] = ()) -> None:
+        """Forget for so many seconds, and allow twice what is typical of peers."""
         kept = exp(-0.6931 * elapsed / HALF_LIFE)
-        self.ttft.decay(kept)
-        self.tpot.decay(kept)
-        self.asked *= kept
-        self.failed *= kept
-        self.late *= kept
+        for part in (self.ttft, self.tpot, self.failing, self.late):
+            part.decay(kept)
+        self.failing.allowed = _FAILING + 2 * median([peer.failing.ratio for peer in peers] or [0.0])
+        self.late.allowed = _LATE + 2 * median([peer.late.ratio for peer in peers] or [0.0])
 
     def sickness(self, peers: Sequence["Residual"]) -> Sickness | None:
         """Return what sets this backend apart from `peers` (the others of its pool), None when nothing does."""
-        failing = _share(self.failed, self.asked)
-        if self.failed >= _FAILURES and failing > _FAILING + 2 * _typical([(p.failed, p.asked) for p in peers]):
-            return Sickness("fails", failing, is_grave=True)
-        late = _share(self.late, self.asked)
-        if self.late >= _OUTLIERS and late > _LATE + 2 * _typical([(p.late, p.asked) for p in peers]):
-            return Sickness("is late", late, is_grave=late >= _GRAVE_LATE)
+        if self.failing.beyond([peer.failing for peer in peers]) >= _FAILING_SURPLUS:
+            return Sickness("fails", self.failing.ratio, is_grave=True)
+        late = self.late.beyond([peer.late for peer in peers])
+        if late >= _LATE_SURPLUS:
+            return Sickness("is late", self.late.ratio, is_grave=True)
         for what, own, others in (
             ("prefill", self.ttft, [peer.ttft for peer in peers]),
             ("decode", self.tpot, [peer.tpot for peer in peers]),
@@ -131,14 +163,6 @@ class Residual:
         """Return TTFT over that of peers at the same work, 1 being equal; None while too little is known."""
         known = [peer.ttft for peer in peers if peer.ttft.known]
         return exp(self.ttft.mean - median(peer.mean for peer in known)) if self.ttft.known and known else None
-
-
-def _share(count: float, asked: float) -> float:
-    return count / asked if asked else 0.0
-
-
-def _typical(peers: Sequence[tuple[float, float]]) -> float:
-    return median([_share(count, asked) for count, asked in peers] or [0.0])
 
 
 def _excess(own: Channel, peers: Sequence[Channel]) -> float | None:

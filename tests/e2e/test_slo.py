@@ -1,0 +1,228 @@
+"""What users live through becomes burn rates of the right SLI, for the right subjects, at the gateway's own edge."""
+
+import asyncio
+import contextlib
+import json
+from pathlib import Path
+
+import httpx
+import pytest
+
+from gateway.policy.routing.ejection import State
+from gateway.telemetry.slo import Kind
+from tests.e2e.fakes import DONE, LAST_CHUNK, STREAM_HEAD, USAGE, Call, backends, chunked, event, good, whole
+from tests.e2e.harness import Running, ask, chat, eventually, gateway, post
+from tests.e2e.processes import running as process
+from tests.e2e.raw_client import connect
+
+pytestmark = pytest.mark.anyio
+OBJECTIVE = {
+    "availability": {"target": 99.9},
+    "ttft": {"target": 99, "under": "150ms"},
+    "tpot": {"target": 99, "under": "60ms"},
+    "itl": {"target": 99, "under": "60ms"},
+    "e2e": {"target": 95, "under": "5s"},
+}
+
+
+def routes(*urls: str) -> str:
+    pool = {"backends": list(urls)}
+    model = {"objective": "o", "versions": {"v1": {"pools": ["gpu"]}}, "timeouts": {"connect": "500ms"}}
+    return json.dumps({"pools": {"gpu": pool}, "objectives": {"o": OBJECTIVE}, "models": {"m": model}})
+
+
+def counts(running: Running, kind: Kind, name: str) -> dict[str, tuple[int, int]]:
+    """Good and bad of the last five minutes by SLI, as far as there are any."""
+    found = {each.sli: each.windows.count(300.0) for each in running.app.book.get(kind, name)}
+    return {sli: (seen.good, seen.bad) for sli, seen in found.items() if seen.total}
+
+
+async def counted(running: Running, expected: dict[str, tuple[int, int]], *subjects: tuple[Kind, str]) -> None:
+    """Wait until these subjects have counted exactly this."""
+    with contextlib.suppress(TimeoutError):
+        await eventually(lambda: all(counts(running, *subject) == expected for subject in subjects))
+    assert [counts(running, *subject) for subject in subjects] == [expected] * len(subjects)
+
+
+def subjects(running: Running, index: int = 0) -> tuple[tuple[Kind, str], ...]:
+    backend = running.backend(index).id
+    return (Kind.MODEL, "m"), (Kind.VERSION, "m/v1"), (Kind.POOL, "gpu"), (Kind.BACKEND, backend)
+
+
+def slow(*pauses: float) -> object:
+    """A stream with a pause before each of its tokens."""
+
+    async def script(call: Call) -> None:
+        await call.send(STREAM_HEAD)
+        for pause in pauses:
+            await asyncio.sleep(pause)
+            await call.send(chunked(event("x")))
+        await call.send(chunked(event(finish="stop"), USAGE, DONE), LAST_CHUNK)
+
+    return script
+
+
+@pytest.mark.parametrize(
+    ("pauses", "bad"),
+    [((0, 0, 0), set()), ((0.4, 0, 0), {"ttft"}), ((0, 0.25, 0.25), {"tpot", "itl"})],
+    ids=["well", "prefill fault", "decode stall"],
+)
+async def test_each_fault_burns_its_own_budget_alone(pauses: tuple[float, ...], bad: set[str], tmp_path: Path) -> None:
+    async with backends(slow(*pauses)) as (fake,), gateway(tmp_path, routes(fake.url)) as running:  # type: ignore[arg-type]
+        assert (await ask(running.port, chat())).complete
+        await running.quiet()
+        expected = {sli: (0, 1) if sli in bad else (1, 0) for sli in OBJECTIVE}
+        expected["itl"] = (0, 2) if "itl" in bad else (2, 0)
+        await counted(running, expected, *subjects(running))
+
+
+async def test_a_failure_burns_availability_alone_and_a_retry_spares_the_user(tmp_path: Path) -> None:
+    async def closes(call: Call) -> None:
+        call.close()
+
+    async with backends(closes, good) as (bad, well), gateway(tmp_path, routes(bad.url, well.url)) as running:
+        while not bad.calls:
+            assert (await ask(running.port, chat())).status == 200
+        await running.quiet()
+        await counted(running, {"availability": (0, 1)}, (Kind.BACKEND, running.backend(0).id))
+        served = len(well.calls)
+        assert served == len(running.records.exchanges)
+        for kind, name in ((Kind.MODEL, "m"), (Kind.VERSION, "m/v1"), (Kind.BACKEND, running.backend(1).id)):
+            await eventually(lambda kind=kind, name=name: counts(running, kind, name)["availability"] == (served, 0))  # type: ignore[misc]
+        await eventually(lambda: counts(running, Kind.POOL, "gpu")["availability"] == (served, 1))
+
+
+@pytest.mark.parametrize(("patience", "expected"), [(0.4, {"ttft": (0, 1)}), (0.02, {})], ids=["late", "early"])
+async def test_a_client_that_leaves_counts_once_it_has_waited_too_long(
+    patience: float, expected: dict[str, tuple[int, int]], tmp_path: Path
+) -> None:
+    async def never(call: Call) -> None:
+        await call.send(STREAM_HEAD)
+        await call.until_gone()
+
+    async with backends(never) as (fake,), gateway(tmp_path, routes(fake.url)) as running:
+        client = await connect(running.port)
+        await client.send(post(chat()))
+        await eventually(lambda: bool(fake.calls))
+        await asyncio.sleep(patience)
+        client.reset()
+        await running.settled()
+        running.app.book.advance()
+        await counted(running, expected, *subjects(running))
+
+
+async def test_what_is_the_clients_doing_counts_nowhere(tmp_path: Path) -> None:
+    async def refuses(call: Call) -> None:
+        await call.send(whole(b"400 Bad Request", b"{}"))
+
+    async with backends(refuses) as (fake,), gateway(tmp_path, routes(fake.url)) as running:
+        assert (await ask(running.port, chat())).status == 400
+        assert (await ask(running.port, b"{")).status == 400
+        await running.quiet()
+        assert running.app.book.events.get(("m", "v1", "gpu", running.backend().id)) is None
+        await counted(running, {}, *subjects(running))
+
+
+async def test_a_backend_that_fails_fast_attracts_nobody_for_looking_idle(tmp_path: Path) -> None:
+    async def fails(call: Call) -> None:
+        await call.send(whole(b"500 Internal Server Error", b"{}"))
+
+    async with backends(fails, slow(0.03, 0, 0)) as (bad, _), gateway(tmp_path, routes(bad.url, _.url)) as running:  # type: ignore[arg-type]
+        for _round in range(10):
+            answers = await asyncio.gather(*(ask(running.port, chat()) for _ in range(10)))
+            assert {answer.status for answer in answers} == {200}
+        await running.quiet()
+        assert len(bad.calls) <= 14
+        standing = running.backend(0).health.standing
+        assert standing.state in {State.EJECTED, State.IN_SERVICE}
+        assert running.backend(0).health.weight < 0.2 or standing.out
+
+
+async def test_retries_spend_a_budget(tmp_path: Path) -> None:
+    async def fails(call: Call) -> None:
+        await call.send(whole(b"500 Internal Server Error", b"{}"))
+
+    async with backends(fails, fails) as (one, other), gateway(tmp_path, routes(one.url, other.url)) as running:
+        for _ in range(8):
+            answers = await asyncio.gather(*(ask(running.port, chat(stream=False)) for _ in range(10)))
+            assert {answer.status for answer in answers} == {500}
+        await running.quiet()
+        assert len(running.records.retries) == 30
+        assert len(one.calls) + len(other.calls) == 80 + 30
+        async with httpx.AsyncClient() as web:
+            assert 'tidegate_retries_refused_total{model="m"} 50.0' in (await web.get(f"{running.admin}/metrics")).text
+
+
+async def test_a_backend_that_asks_for_patience_gets_it(tmp_path: Path) -> None:
+    async def busy(call: Call) -> None:
+        await call.send(whole(b"429 Too Many Requests", b"{}", b"retry-after: 20\r\n"))
+
+    async with backends(busy, good) as (hot, cool), gateway(tmp_path, routes(hot.url, cool.url)) as running:
+        for _ in range(20):
+            assert (await ask(running.port, chat())).status == 200
+        await running.quiet()
+        assert len(hot.calls) <= 1
+        assert running.backend(0).health.standing.state is State.IN_SERVICE
+
+
+async def test_the_slo_of_a_model_is_told(tmp_path: Path) -> None:
+    async def fails(call: Call) -> None:
+        await call.send(whole(b"500 Internal Server Error", b"{}"))
+
+    async with backends(fails) as (fake,), gateway(tmp_path, routes(fake.url)) as running, httpx.AsyncClient() as web:
+        for _ in range(4):
+            await ask(running.port, chat())
+        await running.quiet()
+        await counted(running, {"availability": (0, 4)}, *subjects(running))
+        await eventually(lambda: bool(list(running.app.alerter)))
+        slo = (await web.get(f"{running.admin}/admin/models/m/slo")).json()
+        assert (slo["model"], slo["objective"], slo["window"]) == ("m", "o", "28d")
+        assert [each["subject"] for each in slo["subjects"]] == ["model", "version", "pool", "backend"]
+        for subject in slo["subjects"]:
+            availability = subject["slis"][0]
+            minute = next(each for each in availability["windows"] if each["window"] == "1m")
+            assert (minute["bad"], minute["state"], minute["half_covered"]) == (4, "insufficient", True)
+            assert minute["burn"] == pytest.approx(1000)
+            assert availability["error_budget_remaining"] == pytest.approx(-999)
+            assert len(availability["alerts"]) == (4 if subject["subject"] in {"model", "version"} else 0)
+        unknown = await web.get(f"{running.admin}/admin/models/meta/x/slo")
+        assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "model_not_found")
+
+
+async def test_a_decision_is_explained_by_the_admin_the_command_and_the_log(tmp_path: Path) -> None:
+    async with backends(good, good) as (one, other), gateway(tmp_path, routes(one.url, other.url)) as running:
+        await ask(running.port, chat())
+        last = await running.settled()
+        assert str(last.routing).startswith("lowest score: gpu/127.0.0.1:")
+        arguments = ("explain", "--model", "m", "--prompt-tokens", "300", "--admin", running.admin)
+        async with process("gateway.cli", *arguments) as command:
+            assert await command.ended() == 0, command.err
+            assert sum(f"gpu/127.0.0.1:{fake.port}" in "".join(command.out) for fake in (one, other)) == 2
+        async with process("gateway.cli", *arguments, "--json") as command:
+            assert await command.ended() == 0
+            decision = json.loads("\n".join(command.out))
+            assert decision["versions"][0]["winner"] in {running.backend(0).id, running.backend(1).id}
+        async with process("gateway.cli", "explain", "--model", "mm", *arguments[3:]) as command:
+            assert await command.ended() == 1
+            assert "did you mean `m`?" in "".join(command.err)
+    async with process("gateway.cli", *arguments) as command:
+        assert await command.ended() == 1
+        assert "name its admin listener with --admin" in "".join(command.err)
+
+
+async def test_counts_outlive_a_reload(tmp_path: Path) -> None:
+    async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url)) as running, httpx.AsyncClient() as web:
+        await ask(running.port, chat())
+        await running.quiet()
+        await eventually(lambda: "ttft" in counts(running, Kind.MODEL, "m"))
+        before = counts(running, Kind.MODEL, "m")
+        assert (await web.post(f"{running.admin}/admin/reload")).status_code == 200
+        assert counts(running, Kind.MODEL, "m") == before
+        changed = json.loads(routes(fake.url))
+        changed["objectives"]["o"]["ttft"]["under"] = "190ms"
+        (tmp_path / "routes.yaml").write_text(json.dumps(changed))
+        assert (await web.post(f"{running.admin}/admin/reload")).status_code == 200
+        await ask(running.port, chat())
+        await running.quiet()
+        await eventually(lambda: counts(running, Kind.MODEL, "m")["ttft"][0] == before["ttft"][0] + 1)
+        assert 'le="0.19"' in (await web.get(f"{running.admin}/metrics")).text

@@ -1,0 +1,80 @@
+"""How fast a budget is spent, and when there is too little to say."""
+
+from fractions import Fraction
+from math import ceil
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.policy.slo.burn import (
+    Counts,
+    budget_left,
+    burn,
+    insufficient,
+    minimum_events,
+    routing_burn,
+    smoothed_burn,
+)
+from gateway.policy.slo.objective import DEFAULT, Sli, Target
+
+counts = st.builds(Counts, st.integers(0, 10**6), st.integers(0, 10**6))
+budgets = st.sampled_from([0.1, 0.05, 0.01, 0.001, 0.0005])
+
+
+@given(counts, budgets)
+def test_a_burn_rate_is_the_bad_share_over_the_budget(seen: Counts, budget: float) -> None:
+    rate = burn(seen, budget)
+    if not seen.total:
+        assert rate is None
+        assert budget_left(seen, budget) is None
+    else:
+        exact = Fraction(seen.bad, seen.total) / Fraction(budget)
+        assert rate == pytest.approx(float(exact))
+        assert budget_left(seen, budget) == pytest.approx(1 - float(exact))
+        assert 0 <= rate <= 1 / budget * 1.0001
+
+
+@given(st.integers(0, 10**6), st.integers(0, 10**6), budgets)
+def test_smoothing_pulls_towards_one_and_keeps_the_side(good: int, bad: int, budget: float) -> None:
+    smoothed = smoothed_burn(good, bad, budget)
+    raw = burn(Counts(good, bad), budget)
+    assert smoothed_burn(0, 0, budget) == 1.0
+    if raw is not None:
+        assert min(raw, 1.0) - 1e-9 <= smoothed <= max(raw, 1.0) + 1e-9
+
+
+def test_one_failure_in_three_is_no_catastrophe() -> None:
+    assert smoothed_burn(2, 1, 0.001) < 3.01
+    assert smoothed_burn(0, 20, 0.01) > 14.4
+
+
+@given(*[st.integers(0, 1000)] * 4, budgets)
+def test_the_routing_burn_lets_go_as_soon_as_either_window_does(a: int, b: int, c: int, d: int, budget: float) -> None:
+    rate = routing_burn((a, b, c, d), budget)
+    assert rate == min(smoothed_burn(a, b, budget), smoothed_burn(c, d, budget))
+    assert routing_burn((a, b, 0, 0), budget) <= 1.0
+
+
+@given(counts, st.floats(1, 20), budgets)
+def test_too_few_events_is_an_answer(seen: Counts, factor: float, budget: float) -> None:
+    least = minimum_events(factor, budget)
+    assert least == ceil(1 / (factor * budget))
+    assert insufficient(seen, factor, budget) == (seen.bad < 2 or seen.total < least)
+
+
+def test_the_least_number_of_events_is_enough_and_one_less_is_not() -> None:
+    least = minimum_events(13.44, 0.001)
+    assert least == 75
+    assert not insufficient(Counts(least - 2, 2), 13.44, 0.001)
+    assert insufficient(Counts(least - 3, 2), 13.44, 0.001)
+    assert insufficient(Counts(10**6, 1), 13.44, 0.001)
+
+
+def test_what_is_kept_is_held_against_every_target_there_is() -> None:
+    assert DEFAULT.kept(1.9, 0.09, 100)
+    assert not DEFAULT.kept(2.1, 0.09, 100)
+    assert DEFAULT.kept(2.1, None, 4096)
+    assert not DEFAULT.kept(None, 0.11, 100)
+    assert DEFAULT.targets[Sli.AVAILABILITY].thresholds == ()
+    assert Target(0.99).highest_burn == pytest.approx(100)

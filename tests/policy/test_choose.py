@@ -1,0 +1,151 @@
+"""Filter, score, pick: whom a request goes to, and why."""
+
+from collections import Counter
+from dataclasses import dataclass
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.exchange import Verdict
+from gateway.policy.routing.choose import choose, consider
+from gateway.policy.routing.ejection import LEAST_WEIGHT, Standing, State
+from gateway.policy.routing.health import Health, Peers
+from gateway.policy.routing.pick import FEW, TIE, drawn
+
+
+@dataclass(frozen=True)
+class Engine:
+    health: Health
+
+
+class Watched(Random):
+    """Remembers what it drew."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self.drawn: list[float] = []
+
+    def random(self) -> float:
+        self.drawn.append(super().random())
+        return self.drawn[-1]
+
+
+def pool(count: int) -> list[Engine]:
+    peers = Peers("gpu", 0.0)
+    peers.follow(f"gpu/{number}" for number in range(count))
+    return [Engine(health) for health in peers.members.values()]
+
+
+states = st.lists(
+    st.tuples(st.integers(0, 50), st.floats(LEAST_WEIGHT, 1.0), st.sampled_from(State), st.booleans()),
+    min_size=1,
+    max_size=9,
+)
+
+
+@given(states, st.integers(1, 10_000), st.integers())
+def test_the_winner_is_never_worse_than_what_it_was_compared_with(
+    rows: list[tuple[int, float, State, bool]], tokens: int, seed: int
+) -> None:
+    engines = pool(len(rows))
+    for engine, (in_flight, weight, state, held) in zip(engines, rows, strict=True):
+        engine.health.in_flight, engine.health.weight = in_flight, weight
+        engine.health.standing = Standing(state)
+        engine.health.hold_until = 10.0 if held else 0.0
+    choice = choose(engines, tokens, 5.0, Random(seed))
+    assert choice.winner in engines
+    if any(engine.health.available(5.0) for engine in engines) and len(engines) > 1:
+        assert choice.winner.health.available(5.0)
+    scores = {name: predicted / weight for name, predicted, weight in choice.compared}
+    if scores:
+        assert scores[choice.winner.health.id] <= min(scores.values()) * TIE
+        assert len(scores) <= FEW
+    assert choice.why in str(choice)
+
+
+@given(st.integers(FEW + 1, 30), st.integers())
+def test_of_many_two_different_ones_are_drawn(count: int, seed: int) -> None:
+    rng = Watched(seed)
+    first, second = drawn(range(count), rng)
+    assert first != second
+    assert len(rng.drawn) == 2
+
+
+@pytest.mark.parametrize("count", [2, 4, 9])
+def test_equals_share_evenly(count: int) -> None:
+    engines, rng = pool(count), Random(7)
+    picks = Counter(choose(engines, 100, 0.0, rng).winner.health.id for _ in range(9000))
+    assert len(picks) == count
+    assert max(picks.values()) < 1.15 * 9000 / count
+
+
+def test_a_slower_a_busier_and_a_burning_one_are_left_alone() -> None:
+    for change in ("slower", "busier", "burning"):
+        engines = pool(3)
+        health = engines[1].health
+        if change == "slower":
+            health.fit.coefficients = (0.5, 0.0005, 0.0)
+        elif change == "busier":
+            health.prefilling = 50_000
+        else:
+            health.weight = 0.1
+        picks = {choose(engines, 100, 0.0, Random(seed)).winner.health.id for seed in range(50)}
+        assert picks == {"gpu/0", "gpu/2"}
+
+
+def test_the_only_one_needs_no_reason_but_that() -> None:
+    assert str(choose(pool(1), 1, 0.0, Random(1))) == "the only one ready"
+    engines = pool(2)
+    engines[0].health.standing = Standing(State.EJECTED)
+    assert str(choose(engines, 1, 0.0, Random(1))) == "the others are ejected or asked for patience"
+
+
+def test_a_filter_that_would_remove_everyone_removes_no_one() -> None:
+    engines = pool(2)
+    for engine in engines:
+        engine.health.standing = Standing(State.EJECTED)
+    assert str(choose(engines, 1, 0.0, Random(1))).startswith("all are ejected or asked for patience; lowest score: ")
+
+
+def test_a_half_open_one_is_asked_by_one_request_at_a_time() -> None:
+    engines = pool(3)
+    engines[2].health.standing = Standing(State.HALF_OPEN, ejections=1)
+    choice = choose(engines, 1, 0.0, Random(1))
+    assert choice.winner is engines[2]
+    lease = choice.winner.health.lease(1)
+    assert lease.is_probe
+    assert all(choose(engines, 1, 0.0, Random(seed)).winner is not engines[2] for seed in range(50))
+    lease.release()
+    engines[2].health.ended(lease, Verdict.UNCOUNTED, 1.0, Random(1))
+    assert choose(engines, 1, 1.0, Random(1)).winner is engines[2]
+
+
+def test_in_a_panic_ejections_are_ignored() -> None:
+    engines = pool(2)
+    engines[0].health.standing = Standing(State.HALF_OPEN)
+    engines[0].health.peers.panic = True
+    engines[1].health.prefilling = 50_000
+    choice = choose(engines, 1, 0.0, Random(1))
+    assert (choice.winner, choice.why) == (engines[0], "lowest score")
+    assert not choice.winner.health.lease(1).is_probe
+
+
+def test_words_for_people() -> None:
+    engines = pool(6)
+    engines[0].health.weight = 0.5
+    assert "lowest score of two drawn from 6" in str(choose(engines, 100, 0.0, Random(1)))
+    text = str(choose(engines[:2], 100, 0.0, Random(1)))
+    assert text == "lowest score: gpu/0 55 ms at weight 0.50, gpu/1 55 ms"
+
+
+def test_how_a_backend_looks() -> None:
+    health = pool(2)[0].health
+    seen = consider(health, 100, 0.0)
+    assert (seen.refused, seen.weight, seen.burn) == ("", 1.0, 1.0)
+    assert seen.score == seen.predicted_ttft == pytest.approx(0.055)
+    health.hold(60.0, 0.0)
+    assert consider(health, 100, 10.0).refused == "asked for patience for 20.0 s more"
+    health.standing = Standing(State.EJECTED, reason="5 failures in a row")
+    assert consider(health, 100, 40.0).refused == "ejected: 5 failures in a row"

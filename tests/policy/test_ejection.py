@@ -1,0 +1,140 @@
+"""Out of service and back: the table of states, and the rules that look at the whole pool."""
+
+from collections.abc import Sequence
+from itertools import product
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.policy.routing import ejection
+from gateway.policy.routing.ejection import (
+    BASE,
+    JITTER,
+    LEAST_WEIGHT,
+    LONGEST,
+    PROBES,
+    SLOW_START,
+    TRANSITIONS,
+    Event,
+    Member,
+    Ruling,
+    Standing,
+    State,
+    rule,
+)
+
+RNG = Random(1)
+
+
+def test_the_table_has_no_dead_ends() -> None:
+    assert {state for state, _ in TRANSITIONS} == set(State)
+    for state, event in product(State, Event):
+        assert TRANSITIONS.get((state, event), state) in State
+
+
+@given(st.integers(0, 30), st.integers())
+def test_an_ejection_lasts_longer_each_time_and_never_too_long(recent: int, seed: int) -> None:
+    standing = ejection.eject(Standing(ejections=recent), 100.0, "why", Random(seed))
+    seconds = standing.until - 100.0
+    expected = min(LONGEST, BASE * (recent + 1))
+    assert expected * (1 - JITTER) <= seconds <= min(LONGEST, expected * (1 + JITTER))
+    assert (standing.state, standing.since, standing.reason) == (State.EJECTED, 100.0, "why")
+    assert standing.out
+
+
+def test_the_way_out_and_back() -> None:
+    standing = ejection.eject(Standing(), 0.0, "failed", RNG)
+    assert ejection.elapse(standing, standing.until - 0.01) is standing
+    standing = ejection.elapse(standing, standing.until)
+    assert standing.state is State.HALF_OPEN
+    assert standing.out
+    for _ in range(PROBES - 1):
+        standing = ejection.answered(standing, 40.0)
+        assert standing.state is State.HALF_OPEN
+    standing = ejection.answered(standing, 41.0)
+    assert (standing.state, standing.until) == (State.SLOW_START, 41.0 + SLOW_START)
+    assert not standing.out
+    assert ejection.answered(standing, 42.0) is standing
+    standing = ejection.elapse(standing, 101.0)
+    assert (standing.state, standing.ejections) == (State.IN_SERVICE, 1)
+    assert ejection.elapse(standing, 101.0 + LONGEST - 1) is standing
+    assert ejection.elapse(standing, 101.0 + LONGEST).ejections == 0
+
+
+def test_a_failed_probe_ejects_for_as_long_as_before() -> None:
+    standing = ejection.elapse(ejection.eject(Standing(), 0.0, "slow", RNG), 40.0)
+    again = ejection.failed(standing, 40.0, "its probe failed", RNG)
+    assert (again.state, again.ejections) == (State.EJECTED, 1)
+    assert again.until - 40.0 <= BASE * (1 + JITTER)
+    with pytest.raises(KeyError):
+        ejection.eject(again, 41.0, "out already", RNG)
+
+
+def test_during_slow_start_it_can_be_ejected_again() -> None:
+    standing = Standing(State.SLOW_START, 0.0, 60.0, 1)
+    assert ejection.eject(standing, 10.0, "again", RNG).ejections == 2
+
+
+@given(st.floats(0.001, 1000), st.sampled_from(State), st.floats(0, 100))
+def test_weights_keep_their_bounds(burn: float, state: State, elapsed: float) -> None:
+    weight = ejection.weight(burn, Standing(state, 0.0, SLOW_START), elapsed)
+    assert LEAST_WEIGHT <= weight <= 1.0
+    if state is not State.SLOW_START:
+        assert weight == max(LEAST_WEIGHT, min(1.0, 1.0 / burn))
+
+
+def test_slow_start_grows_to_the_full_weight() -> None:
+    standing = Standing(State.SLOW_START, 0.0, SLOW_START)
+    weights = [ejection.weight(1.0, standing, seconds) for seconds in (0.0, 15.0, 30.0, 60.0, 90.0)]
+    assert weights == [LEAST_WEIGHT, 0.25, 0.5, 1.0, 1.0]
+
+
+members = st.lists(
+    st.builds(
+        Member,
+        standing=st.sampled_from([Standing(), Standing(State.EJECTED), Standing(State.HALF_OPEN)]),
+        gone=st.booleans(),
+        burning=st.booleans(),
+        guilty=st.booleans(),
+    ),
+    min_size=1,
+    max_size=9,
+)
+
+
+@given(members)
+def test_at_most_half_is_out_and_a_panic_ejects_nobody(pool: Sequence[Member]) -> None:
+    ruling = rule(pool)
+    out_before = [member.gone or member.standing.out for member in pool]
+    if ruling.panic:
+        assert ruling.eject == ()
+        unfit = sum(member.gone or member.burning or member.standing.out for member in pool)
+        assert unfit * 2 > len(pool) > 1
+    for index in ruling.eject:
+        assert pool[index].guilty
+        assert not out_before[index]
+    if ruling.eject:
+        assert (sum(out_before) + len(ruling.eject)) * 2 <= len(pool)
+
+
+def test_two_of_four_may_go_and_three_are_a_panic() -> None:
+    sick = Member(Standing(), burning=True, guilty=True, reason="slow")
+    well = Member(Standing())
+    assert rule([sick, sick, well, well]) == Ruling((0, 1), panic=False)
+    assert rule([sick, sick, sick, well]) == Ruling((), panic=True)
+    assert rule([sick]) == Ruling((), panic=False)
+    assert rule([sick, well]) == Ruling((0,), panic=False)
+
+
+def test_backends_that_are_merely_gone_are_no_panic() -> None:
+    gone, well = Member(Standing(), gone=True), Member(Standing())
+    assert rule([gone, gone, gone, well]) == Ruling((), panic=False)
+    assert rule([gone, gone, Member(Standing(), burning=True), well]) == Ruling((), panic=True)
+
+
+def test_load_that_burns_everyone_ejects_nobody() -> None:
+    burning = Member(Standing(), burning=True, guilty=False)
+    assert rule([burning] * 4) == Ruling((), panic=True)
+    assert rule([burning, *[Member(Standing())] * 3]) == Ruling((), panic=False)

@@ -1,0 +1,191 @@
+"""What routing believes of backends, moved by attempts and ticks as the data plane and the control plane move it."""
+
+from collections.abc import Sequence
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.exchange import Verdict
+from gateway.policy.routing.ejection import EVENTS, FAILURES_IN_A_ROW, LEAST_WEIGHT, PROBES, Standing, State
+from gateway.policy.routing.health import Cause, Health, Peers, Signal
+
+RNG = Random(1)
+
+
+def pool(count: int = 4) -> tuple[Peers, list[Health]]:
+    peers = Peers("gpu", 0.0)
+    peers.follow(f"gpu/{number}" for number in range(count))
+    return peers, list(peers.members.values())
+
+
+def attempt(
+    health: Health, now: float, verdict: Verdict = Verdict.GOOD, *, ttft: float = 0.05, kept: bool = True
+) -> None:
+    lease = health.lease(100)
+    if verdict is Verdict.GOOD:
+        health.began(lease, ttft)
+    lease.release()
+    health.ended(lease, verdict, now, RNG, tpot=0.02 * ttft / 0.05, kept=kept)
+
+
+def test_a_lease_gives_back_what_it_took_once() -> None:
+    _, (health, *_) = pool()
+    first, second = health.lease(100), health.lease(50)
+    assert (second.tokens, second.in_flight) == (150, 1)
+    assert (health.in_flight, health.prefilling) == (2, 150)
+    first.prefilled()
+    first.prefilled()
+    assert health.prefilling == 50
+    for lease in (first, second, first, second):
+        lease.release()
+        lease.prefilled()
+    assert (health.in_flight, health.prefilling) == (0, 0)
+    assert repr(health) == "<Health gpu/0 in_service weight 1.00 0 in flight>"
+
+
+ends = st.lists(st.tuples(st.integers(0, 3), st.sampled_from(Verdict), st.booleans()), max_size=60)
+
+
+@given(ends)
+def test_counters_come_back_to_zero_and_no_more_than_half_is_ever_out(
+    rows: Sequence[tuple[int, Verdict, bool]],
+) -> None:
+    peers, healths = pool()
+    now = 0.0
+    for index, verdict, later in rows:
+        attempt(healths[index], now, verdict)
+        assert sum(health.standing.out for health in healths) <= 2
+        if later:
+            now += 10.0
+            peers.tick(now, {}, RNG)
+            assert all(LEAST_WEIGHT <= health.weight <= 1.0 for health in healths)
+    assert all((health.in_flight, health.prefilling, health.probing) == (0, 0, False) for health in healths)
+    for transition in peers.take_transitions():
+        assert (transition.cause is not None) == (transition.after.state is State.EJECTED)
+    assert peers.take_transitions() == []
+
+
+def test_five_failures_in_a_row_eject_at_once_and_a_good_answer_forgives() -> None:
+    peers, (health, *_) = pool()
+    for number in range(3 * FAILURES_IN_A_ROW):
+        attempt(health, 1.0, Verdict.GOOD if number % FAILURES_IN_A_ROW == 4 else Verdict.BAD)
+    assert not health.standing.out
+    for _ in range(FAILURES_IN_A_ROW):
+        attempt(health, 2.0, Verdict.BAD)
+    assert health.standing.reason == "5 failures in a row"
+    assert [each.cause for each in peers.take_transitions()] == [Cause.FAILURES]
+    attempt(health, 2.5, Verdict.BAD)
+    assert peers.take_transitions() == []
+
+
+def test_the_last_half_stays_whatever_fails() -> None:
+    _, healths = pool()
+    for health in healths:
+        for _ in range(FAILURES_IN_A_ROW):
+            attempt(health, 1.0, Verdict.BAD)
+    assert [health.standing.out for health in healths] == [True, True, False, False]
+    _, (alone,) = pool(1)
+    for _ in range(20):
+        attempt(alone, 1.0, Verdict.BAD)
+    assert not alone.standing.out
+
+
+def ejected() -> tuple[Peers, Health]:
+    peers, healths = pool()
+    for health in healths[1:]:
+        for _ in range(20):
+            attempt(health, 1.0)
+    for _ in range(FAILURES_IN_A_ROW):
+        attempt(healths[0], 1.0, Verdict.BAD)
+    peers.tick(40.0, {}, RNG)
+    assert healths[0].standing.state is State.HALF_OPEN
+    peers.take_transitions()
+    return peers, healths[0]
+
+
+def test_three_good_probes_bring_it_back_slowly() -> None:
+    peers, health = ejected()
+    for _ in range(PROBES):
+        attempt(health, 41.0)
+    assert health.standing.state is State.SLOW_START
+    assert health.weight == LEAST_WEIGHT
+    peers.tick(71.0, {}, RNG)
+    assert health.weight == 0.5
+    peers.tick(102.0, {}, RNG)
+    assert (health.weight, health.standing.state) == (1.0, State.IN_SERVICE)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "ttft", "kept"),
+    [(Verdict.BAD, 0.05, True), (Verdict.GOOD, 5.0, True), (Verdict.GOOD, 0.05, False)],
+    ids=["failed", "far slower than its peers", "missed its target"],
+)
+def test_a_bad_probe_sends_it_out_again(verdict: Verdict, ttft: float, kept: bool) -> None:
+    peers, health = ejected()
+    attempt(health, 41.0, verdict, ttft=ttft, kept=kept)
+    assert health.standing.state is State.EJECTED
+    assert [each.cause for each in peers.take_transitions()] == [Cause.PROBE]
+    assert not health.probing
+
+
+def test_a_probe_that_says_nothing_leaves_the_way_open() -> None:
+    _, health = ejected()
+    attempt(health, 41.0, Verdict.UNCOUNTED)
+    assert health.wants_probe
+
+
+def test_a_burn_ejects_for_failing_at_once_and_for_slowness_only_who_stands_out() -> None:
+    peers, healths = pool()
+    for health in healths:
+        for _ in range(30):
+            attempt(health, 1.0, ttft=0.25 if health is healths[1] else 0.05)
+    failing, slow = Signal(burn=20.0, failing="availability burns"), Signal(burn=20.0, slow="ttft")
+    peers.tick(2.0, {healths[0].id: failing, healths[1].id: slow}, RNG)
+    assert [health.standing.out for health in healths] == [True, True, False, False]
+    assert healths[0].standing.reason == "availability burns"
+    assert healths[1].standing.reason.startswith("ttft: ")
+    assert healths[1].residual_ratio is not None
+    assert healths[1].residual_ratio > 2
+
+
+def test_a_workload_that_burns_everyone_ejects_nobody() -> None:
+    peers, healths = pool()
+    for health in healths:
+        for _ in range(30):
+            attempt(health, 1.0, ttft=3.0, kept=False)
+    peers.tick(2.0, {health.id: Signal(burn=50.0, slow="ttft burns") for health in healths}, RNG)
+    assert not any(health.standing.out for health in healths)
+    assert peers.panic
+    assert repr(peers) == "<Peers gpu 4 backends 0 out in panic>"
+    assert all(health.weight == LEAST_WEIGHT for health in healths)
+    peers.tick(3.0, {health.id: Signal(burn=50.0, slow="ttft burns") for health in healths[:1]}, RNG)
+    assert healths[0].sickness is None
+    assert not healths[0].standing.out
+
+
+def test_an_answer_that_was_no_stream_teaches_nothing_about_speed() -> None:
+    _, (health, *_) = pool()
+    lease = health.lease(100)
+    lease.release()
+    health.ended(lease, Verdict.GOOD, 1.0, RNG)
+    assert (health.residual.failing.seen, health.residual.tpot.weight, health.residual.ttft.weight) == (1.0, 0.0, 0.0)
+
+
+def test_patience_is_granted_and_bounded() -> None:
+    _, (health, *_) = pool()
+    health.hold(5.0, 0.0)
+    assert not health.available(4.9)
+    assert health.available(5.0)
+    health.hold(10_000.0, 0.0)
+    assert health.available(31.0)
+
+
+def test_those_that_stay_keep_what_is_known_of_them() -> None:
+    peers, healths = pool(2)
+    healths[0].standing = Standing(State.EJECTED)
+    peers.follow(["gpu/0", "gpu/9"])
+    assert peers.members["gpu/0"] is healths[0]
+    assert list(peers.members) == ["gpu/0", "gpu/9"]
+    assert EVENTS == 10
