@@ -88,14 +88,15 @@ def extract(body: bytes) -> EngineMetrics:
 
 
 def _capacity(rows: list[Sample]) -> int | None:
-    blocks = 0
+    """Each rank's series tells the blocks of all ranks together (vLLM's `core_client.py` adds them up)."""
+    sizes = []
     for row in rows:
         labels = _labels(row)
         try:
-            blocks += int(labels[b"num_gpu_blocks"]) * int(labels[b"block_size"])
+            sizes.append(int(labels[b"num_gpu_blocks"]) * int(labels[b"block_size"]))
         except (KeyError, ValueError):
             return None
-    return blocks or None
+    return max(sizes, default=0) or None
 
 
 def _adapters(rows: list[Sample] | None) -> tuple[str, ...] | None:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import StrEnum
+from math import inf
 
 from gateway.rules.engine import EngineHistogram, Needed, nearest
 
@@ -109,12 +110,20 @@ def _buckets(metrics: str, needed: Iterable[Needed]) -> Iterator[Finding]:
     models: dict[str, set[str]] = {}
     for name, labels in _BUCKET.findall(metrics):
         le, model = _LE.search(labels), _MODEL.search(labels)
-        if le is not None and le[1] != "+Inf":
-            bounds.setdefault(name, set()).add(float(le[1]))
+        if le is not None:
+            bounds.setdefault(name, set()).add(_seconds(le[1]))
         if model is not None:
             models.setdefault(name, set()).add(model[1])
     for each in needed:
         yield _bucket(each, bounds, models)
+
+
+def _seconds(le: str) -> float:
+    """Return a bound; what is no number is as good as none."""
+    try:
+        return float(le)
+    except ValueError:
+        return inf
 
 
 def _bucket(needed: Needed, bounds: Mapping[str, set[float]], models: Mapping[str, set[str]]) -> Finding:

@@ -6,6 +6,7 @@ An engine cannot see a request that never reached it, so availability is not amo
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from math import isfinite
 from types import MappingProxyType
 
 from gateway.config.table import ModelSpec, RouteTable
@@ -107,7 +108,7 @@ def needed_buckets(table: RouteTable) -> Iterator[Needed]:
 
 def nearest(bounds: Iterable[float], seconds: float) -> str:
     """Return, in words, the bounds next to a threshold that is none."""
-    ascending = sorted(bounds)
+    ascending = sorted(bound for bound in bounds if isfinite(bound))
     around = [*(b for b in ascending if b < seconds)][-1:] + [*(b for b in ascending if b > seconds)][:1]
     return " or ".join(f"{bound:g}s" for bound in around)
 

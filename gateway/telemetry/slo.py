@@ -53,14 +53,20 @@ class Tracked:
 
 
 class Promise:
-    """What one model promises, and the `windows` by SLI of the two subjects that its events count for."""
+    """What one model promises, and the `windows` by SLI of the two subjects that its events count for.
 
-    __slots__ = ("objective", "targets", "windows")
+    `streamed` and `whole` are the latencies that a stream, and any other answer, is held against.
+    """
 
-    def __init__(self, objective: Objective, windows: Mapping[Sli, tuple[Windows, ...]]) -> None:
+    __slots__ = ("availability", "itl", "objective", "streamed", "whole", "windows")
+
+    def __init__(self, objective: Objective, windows: Mapping[Sli, tuple[Windows, Windows]]) -> None:
         self.objective = objective
         self.windows = windows
-        self.targets = [(sli, objective.targets[sli]) for sli in _LATENCIES if sli in objective.targets]
+        self.availability = windows[Sli.AVAILABILITY]
+        self.itl = objective.targets.get(Sli.ITL)
+        self.streamed = [(sli, objective.targets[sli], *windows[sli]) for sli in _LATENCIES if sli in objective.targets]
+        self.whole = [row for row in self.streamed if row[0] is Sli.E2E]
 
 
 Events = dict[tuple[str, str, str, str], dict[Sli, list[int]]]
@@ -219,32 +225,52 @@ def _count(
     than the threshold: else the slowest backend would look healthy, since its victims leave.
     """
     if verdict is not Verdict.GOOD:
-        if verdict is Verdict.BAD:
-            _add(promise, Sli.AVAILABILITY, 0, 1, events)
-        elif exchange.stream and not exchange.first_content:
-            ttft = promise.objective.targets.get(Sli.TTFT)
-            if ttft is not None and end - start > ttft.threshold(_prompt(exchange)):
-                _add(promise, Sli.TTFT, 0, 1, events)
+        _count_failure(promise, exchange, verdict, end - start, events)
         return False
-    _add(promise, Sli.AVAILABILITY, 1, 0, events)
+    one, other = promise.availability
+    one.good += 1
+    other.good += 1
+    if events is not None:
+        events[Sli.AVAILABILITY][0] += 1
     kept = True
-    for sli, target in promise.targets:
+    for sli, target, one, other in promise.streamed if exchange.stream else promise.whole:
         if sli is Sli.TTFT:
-            seconds = exchange.first_content - start if exchange.stream and exchange.first_content else None
+            seconds = exchange.first_content - start if exchange.first_content else None
         else:
             seconds = exchange.tpot if sli is Sli.TPOT else end - start
         if seconds is None:
             continue
         good = seconds <= (target.threshold(_prompt(exchange)) if target.by_prompt_tokens else target.under)
-        kept = kept and good
-        _add(promise, sli, good, not good, events)
-    itl = promise.objective.targets.get(Sli.ITL)
-    if itl is not None and exchange.itl:
-        good_gaps = sum(exchange.itl[: bisect_right(exchange.itl_bounds, itl.under)])
-        bad_gaps = sum(exchange.itl) - good_gaps
-        kept = kept and not bad_gaps
-        _add(promise, Sli.ITL, good_gaps, bad_gaps, events)
-    return kept
+        if good:
+            one.good += 1
+            other.good += 1
+        else:
+            kept = False
+            one.bad += 1
+            other.bad += 1
+        if events is not None:
+            events[sli][not good] += 1
+    return _count_gaps(promise, exchange, events) and kept
+
+
+def _count_failure(
+    promise: Promise, exchange: Exchange, verdict: Verdict, waited: float, events: Mapping[Sli, list[int]] | None
+) -> None:
+    if verdict is Verdict.BAD:
+        _add(promise, Sli.AVAILABILITY, 0, 1, events)
+    elif exchange.stream and not exchange.first_content:
+        ttft = promise.objective.targets.get(Sli.TTFT)
+        if ttft is not None and waited > ttft.threshold(_prompt(exchange)):
+            _add(promise, Sli.TTFT, 0, 1, events)
+
+
+def _count_gaps(promise: Promise, exchange: Exchange, events: Mapping[Sli, list[int]] | None) -> bool:
+    if promise.itl is None or not exchange.itl:
+        return True
+    good = sum(exchange.itl[: bisect_right(exchange.itl_bounds, promise.itl.under)])
+    bad = sum(exchange.itl) - good
+    _add(promise, Sli.ITL, good, bad, events)
+    return not bad
 
 
 def _add(promise: Promise, sli: Sli, good: int, bad: int, events: Mapping[Sli, list[int]] | None) -> None:
@@ -261,8 +287,8 @@ def _prompt(exchange: Exchange) -> int:
     return exchange.prompt_tokens if exchange.prompt_tokens is not None else exchange.prompt_estimate
 
 
-def _promise(objective: Objective, *subjects: Mapping[Sli, Windows]) -> Promise:
-    return Promise(objective, {sli: tuple(windows[sli] for windows in subjects) for sli in objective.targets})
+def _promise(objective: Objective, one: Mapping[Sli, Windows], other: Mapping[Sli, Windows]) -> Promise:
+    return Promise(objective, {sli: (one[sli], other[sli]) for sli in objective.targets})
 
 
 def _strictest(table: RouteTable) -> dict[str, Objective]:

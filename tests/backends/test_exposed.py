@@ -50,3 +50,10 @@ def test_adapters_and_sleep() -> None:
     )
     read = extract(body)
     assert (read.adapters, read.sleeping, read.kv_capacity) == (("a", "b"), True, None)
+
+
+def test_the_cache_of_several_ranks_is_not_counted_twice() -> None:
+    body = b"".join(
+        b'vllm:cache_config_info{block_size="16",engine="%d",num_gpu_blocks="2000"} 1.0\n' % rank for rank in range(2)
+    )
+    assert extract(body).kv_capacity == 32_000

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gateway.exchange import Verdict
 from gateway.policy.routing.ejection import EVENTS, FAILURES_IN_A_ROW, LEAST_WEIGHT, PROBES, Standing, State
-from gateway.policy.routing.health import Cause, Health, Peers, Signal
+from gateway.policy.routing.health import MOST_SAMPLES, Cause, Health, Peers, Signal
 
 RNG = Random(1)
 
@@ -166,11 +166,21 @@ def test_a_workload_that_burns_everyone_ejects_nobody() -> None:
 
 
 def test_an_answer_that_was_no_stream_teaches_nothing_about_speed() -> None:
-    _, (health, *_) = pool()
+    peers, (health, *_) = pool()
     lease = health.lease(100)
     lease.release()
     health.ended(lease, Verdict.GOOD, 1.0, RNG)
+    peers.tick(0.0, {}, RNG)
     assert (health.residual.failing.seen, health.residual.tpot.weight, health.residual.ttft.weight) == (1.0, 0.0, 0.0)
+
+
+def test_a_busy_backend_is_learnt_from_by_samples() -> None:
+    peers, (health, *_) = pool()
+    for _ in range(3 * MOST_SAMPLES):
+        attempt(health, 0.1)
+    peers.tick(0.0, {}, RNG)
+    assert health.fit.samples == health.residual.late.seen == MOST_SAMPLES
+    assert health.residual.failing.seen == 3 * MOST_SAMPLES
 
 
 def test_patience_is_granted_and_bounded() -> None:

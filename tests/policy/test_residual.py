@@ -13,7 +13,8 @@ def grown(rng: Random, ratio: float = 1.0, *, answers: int = 40, late: int = 0, 
     for number in range(answers):
         made.ttft.add(ratio * rng.uniform(0.7, 1.4))
         made.tpot.add(ratio * rng.uniform(0.95, 1.05))
-        made.answer(late=number >= answers - late)
+        made.answered()
+        made.late.add(hit=number >= answers - late)
     for _ in range(failures):
         made.failure()
     return made

@@ -19,21 +19,25 @@ class Routed(Protocol):
 Backend = TypeVar("Backend", bound=Routed)
 
 
-@dataclass(frozen=True, slots=True)
 class Choice(Generic[Backend]):
     """The winner, why it won, and every backend compared, as (id, predicted TTFT in seconds, weight)."""
 
-    winner: Backend
-    why: str
-    compared: tuple[tuple[str, float, float], ...] = ()
+    __slots__ = ("compared", "why", "winner")
+
+    def __init__(self, winner: Backend, why: str, compared: tuple[tuple[str, float, float], ...] = ()) -> None:
+        self.winner = winner
+        self.why = why
+        self.compared = compared
 
     def __str__(self) -> str:
         """Return the decision in words, for logs and people."""
+        if not self.compared:
+            return self.why
         scores = ", ".join(
             f"{name} {predicted * 1000:.0f} ms" + (f" at weight {weight:.2f}" if weight < 1 else "")
             for name, predicted, weight in self.compared
         )
-        return f"{self.why}: {scores}" if scores else self.why
+        return f"{self.why}: {scores}"
 
 
 def choose(ready: Sequence[Backend], tokens: int, now: float, rng: Chance) -> Choice[Backend]:

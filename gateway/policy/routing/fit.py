@@ -46,8 +46,7 @@ class Fit:
 
     def predict(self, tokens: float, in_flight: float) -> float:
         """Return the latency in seconds, at least `FLOOR`."""
-        base, token, request = self.coefficients
-        return max(FLOOR, base + token * tokens + request * in_flight)
+        return predict(self.coefficients, tokens, in_flight)
 
     def observe(self, tokens: float, in_flight: float, seconds: float, predicted: float) -> None:
         """Learn one latency, and what had been predicted for it (at least `FLOOR`). Takes about a microsecond."""
@@ -100,6 +99,12 @@ class Fit:
         self._moments = [0.0] * 6
         self._products = [0.0] * 3
         self.samples = 0.0
+
+
+def predict(coefficients: Row, tokens: float, in_flight: float) -> float:
+    """Return the latency in seconds that these coefficients give, at least `FLOOR`."""
+    base, token, request = coefficients
+    return max(FLOOR, base + token * tokens + request * in_flight)
 
 
 def _solved(moments: Sequence[float], products: Sequence[float]) -> Row:

@@ -10,13 +10,15 @@ from enum import StrEnum
 from gateway.exchange import Verdict
 from gateway.policy.routing import ejection
 from gateway.policy.routing.ejection import Member, Standing, State
-from gateway.policy.routing.fit import FLOOR, Fit
+from gateway.policy.routing.fit import FLOOR, Fit, predict
 from gateway.policy.routing.pick import Chance
 from gateway.policy.routing.residual import OUTLIER, Residual, Sickness
 
 OWN_HALF_LIFE = 5.0
 POOL_HALF_LIFE = 30.0
 LONGEST_HOLD = 30.0
+MOST_SAMPLES = 64
+"""First tokens, and answers, of one backend that are learnt from at one tick: more would say the same."""
 
 
 class Cause(StrEnum):
@@ -59,6 +61,8 @@ class Health:
     """
 
     __slots__ = (
+        "_begun",
+        "_finished",
         "failures",
         "fit",
         "hold_until",
@@ -86,6 +90,8 @@ class Health:
         self.signal = Signal()
         self.fit = Fit(OWN_HALF_LIFE)
         self.residual = Residual()
+        self._begun: list[tuple[Lease, float]] = []
+        self._finished: list[tuple[Lease, float | None]] = []
 
     def __repr__(self) -> str:
         return f"<Health {self.id} {self.standing.state} weight {self.weight:.2f} {self.in_flight} in flight>"
@@ -116,16 +122,11 @@ class Health:
         self.hold_until = max(self.hold_until, now + min(seconds, LONGEST_HOLD))
 
     def began(self, lease: "Lease", ttft: float) -> None:
-        """Learn the TTFT of an attempt, in seconds, the moment its first token is there."""
+        """Take the TTFT of an attempt, in seconds, the moment its first token is there."""
         lease.prefilled()
-        ttft = max(ttft, FLOOR)
-        pool = self.peers.ttft
-        expected = pool.predict(lease.tokens, lease.in_flight)
-        self.fit.judge(lease.predicted, ttft)
-        self.fit.observe(lease.tokens, lease.in_flight, ttft, lease.predicted)
-        pool.observe(lease.tokens, lease.in_flight, ttft, expected)
-        self.residual.ttft.add(ttft / expected)
-        lease.is_late = ttft > OUTLIER * expected
+        lease.ttft = ttft
+        if len(self._begun) < MOST_SAMPLES:
+            self._begun.append((lease, ttft))
 
     def ended(
         self, lease: "Lease", verdict: Verdict, now: float, rng: Chance, *, tpot: float | None = None, kept: bool = True
@@ -137,12 +138,15 @@ class Health:
             return
         good = verdict is Verdict.GOOD
         if good:
-            self._answered(lease, tpot)
+            self.failures = 0
+            self.residual.answered()
+            if len(self._finished) < MOST_SAMPLES:
+                self._finished.append((lease, tpot))
         else:
             self.failures += 1
             self.residual.failure()
         if lease.is_probe and self.standing.state is State.HALF_OPEN:
-            self._judge_probe(good and kept and not lease.is_late, now, rng)
+            self._judge_probe(good and kept and not self._is_late(lease, tpot), now, rng)
         elif self.failures >= ejection.FAILURES_IN_A_ROW and not self.standing.out and self.peers.has_room:
             reason = f"{self.failures} failures in a row"
             self._move(ejection.eject(self.standing, now, reason, rng), Cause.FAILURES)
@@ -150,6 +154,7 @@ class Health:
     def tick(self, now: float, elapsed: float, signal: Signal) -> None:
         """Let time pass and take what others know."""
         self.signal = signal
+        self._learn()
         self.residual.advance(elapsed, self.peers.residuals(self))
         self.fit.refit(elapsed, lean_on=self.peers.ttft)
         self._move(ejection.elapse(self.standing, now))
@@ -177,16 +182,31 @@ class Health:
         """Its TTFT over that of its peers at the same work; None while too little is known."""
         return self.residual.ratio(self.peers.residuals(self))
 
-    def _answered(self, lease: "Lease", tpot: float | None) -> None:
-        self.failures = 0
-        if tpot is not None:
-            tpot = max(tpot, FLOOR)
-            pool = self.peers.tpot
-            expected = pool.predict(0.0, lease.in_flight)
-            pool.observe(0.0, lease.in_flight, tpot, expected)
-            self.residual.tpot.add(tpot / expected)
-            lease.is_late = lease.is_late or tpot > OUTLIER * expected
-        self.residual.answer(late=lease.is_late)
+    def _learn(self) -> None:
+        """Learn from the samples taken since the last tick."""
+        ttfts, tpots, residual = self.peers.ttft, self.peers.tpot, self.residual
+        for lease, seconds in self._begun:
+            ttft, predicted = max(seconds, FLOOR), lease.predicted
+            expected = ttfts.predict(lease.tokens, lease.in_flight)
+            self.fit.judge(predicted, ttft)
+            self.fit.observe(lease.tokens, lease.in_flight, ttft, predicted)
+            ttfts.observe(lease.tokens, lease.in_flight, ttft, expected)
+            residual.ttft.add(ttft / expected)
+        for lease, tpot in self._finished:
+            residual.late.add(hit=self._is_late(lease, tpot))
+            if tpot is not None:
+                expected = tpots.predict(0.0, lease.in_flight)
+                tpots.observe(0.0, lease.in_flight, max(tpot, FLOOR), expected)
+                residual.tpot.add(max(tpot, FLOOR) / expected)
+        self._begun.clear()
+        self._finished.clear()
+
+    def _is_late(self, lease: "Lease", tpot: float | None) -> bool:
+        """Whether an answer took far longer than its pool's models expect of the same work."""
+        peers = self.peers
+        return lease.ttft > OUTLIER * peers.ttft.predict(lease.tokens, lease.in_flight) or (
+            tpot is not None and tpot > OUTLIER * peers.tpot.predict(0.0, lease.in_flight)
+        )
 
     def _judge_probe(self, kept: bool, now: float, rng: Chance) -> None:
         if not kept:
@@ -209,23 +229,28 @@ class Lease:
     """One request's place at a backend. Releasing it is the only way to give it back, and happens once.
 
     `tokens` are the prompt tokens to prefill until its first token, others' ahead of it included; `in_flight` the
-    requests that it found there; `predicted` its TTFT in seconds; `is_late` that it took far longer than expected.
+    requests that it found there; `ttft` is in seconds, 0.0 while there is no first token.
     """
 
-    __slots__ = ("_health", "_own", "in_flight", "is_late", "is_probe", "predicted", "tokens")
+    __slots__ = ("_health", "_model", "_own", "in_flight", "is_probe", "tokens", "ttft")
 
     def __init__(self, health: Health, tokens: int) -> None:
         self._health: Health | None = health
         self._own = tokens
         self.tokens = health.prefilling + tokens
         self.in_flight = health.in_flight
-        self.predicted = health.fit.predict(self.tokens, self.in_flight)
-        self.is_late = False
+        self._model = health.fit.coefficients
+        self.ttft = 0.0
         self.is_probe = health.wants_probe
         if self.is_probe:
             health.probing = True
         health.in_flight += 1
         health.prefilling += tokens
+
+    @property
+    def predicted(self) -> float:
+        """Its TTFT in seconds, as predicted when it was taken."""
+        return predict(self._model, self.tokens, self.in_flight)
 
     def prefilled(self) -> None:
         """Its first token is there: nothing of its prompt is ahead of others any more."""

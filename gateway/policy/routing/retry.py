@@ -46,8 +46,10 @@ class RetryBudget:
 
     def request(self, now: float) -> None:
         """Count a request at `now` (seconds)."""
-        self._advance(int(now))
-        self._requests[self._second % WINDOW] += 1
+        second = int(now)
+        if second != self._second:
+            self._advance(second)
+        self._requests[second % WINDOW] += 1
         self.requests += 1
 
     def take(self, now: float) -> bool:
