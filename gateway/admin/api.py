@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from difflib import get_close_matches
 from importlib.metadata import version
 from typing import Annotated
 
@@ -72,8 +73,9 @@ def create_admin(view: AdminView, *, host: str, token: str | None) -> FastAPI:
         table = view.reloader.table
         spec = table.names.get(model)
         if spec is None:
-            known = ", ".join(table.models)
-            return error(404, "model_not_found", f"there is no model `{model[:128]}`; there are {known}")
+            close = get_close_matches(model[:128], table.names, n=3)
+            hint = f"; did you mean {' or '.join(f'`{name}`' for name in close)}?" if close else ""
+            return error(404, "model_not_found", f"there is no model `{model[:128]}`{hint}")
         return slo_status(spec, table, view.book, view.alerter)
 
     @app.get("/admin/explain", response_model=Decision, responses={404: {"description": "Unknown model."}})

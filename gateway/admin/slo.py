@@ -9,8 +9,8 @@ from pydantic import BaseModel
 from gateway.config.durations import format_duration
 from gateway.config.table import ModelSpec, RouteTable
 from gateway.control.alerting import Alerter
-from gateway.policy.slo.alerts import FASTEST, Alert, AlertPair
-from gateway.policy.slo.burn import Counts, budget_left, burn, insufficient, routing_burn
+from gateway.policy.slo.alerts import FASTEST, PAIRS, Alert, AlertPair
+from gateway.policy.slo.burn import MIN_BAD, Counts, budget_left, burn, minimum_events, routing_burn
 from gateway.policy.slo.objective import Target
 from gateway.telemetry.slo import Kind, SloBook, Tracked
 
@@ -134,7 +134,9 @@ def _sli(tracked: Tracked, book: SloBook, alerts: list[tuple[AlertPair, Alert]])
 
 def _window(length: float, counts: Counts, tracked: Tracked, book: SloBook) -> WindowStatus:
     budget, coverage = tracked.target.budget, book.coverage(length)
-    too_few = insufficient(counts, FASTEST.factor(tracked.windows.slo), budget)
+    factor = next((pair for pair in PAIRS if length in {pair.long, pair.short}), FASTEST).factor(tracked.windows.slo)
+    # A window that holds enough events and no bad one says so; with a single bad one it says nothing yet.
+    too_few = counts.total < minimum_events(factor, budget) or 0 < counts.bad < MIN_BAD
     return WindowStatus(
         window=format_duration(length),
         good=counts.good,

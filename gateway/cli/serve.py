@@ -12,6 +12,7 @@ from gateway.admin.protection import TokenRequired, require_token
 from gateway.app import Addresses, Settings, run
 from gateway.config.problems import RoutesError
 from gateway.control.drain import DrainTimes
+from gateway.control.webhook import Webhook
 from gateway.state.store import StateError
 from gateway.telemetry.logs import configure
 from gateway.wire.guard import Limits
@@ -75,6 +76,8 @@ def serve(  # noqa: PLR0917 - one parameter an option
         limits=Limits(body=max_body, connections=max_connections),
     )
     try:
+        if alert_webhook is not None:
+            Webhook(alert_webhook)
         require_token(admin_host, settings.admin_token)
         configure(log_level)
     except (TokenRequired, ValueError) as error:

@@ -77,11 +77,15 @@ class Alerter:
         return [(key[3], self._alerts[key][1]) for key in keys if key in self._alerts]
 
     def _evaluate(self, tracked: Tracked, before: dict[Key, tuple[Tracked, Alert, float]], now: float) -> None:
-        counts = dict(tracked.windows.items())
+        counts = None if tracked.windows.spotless else dict(tracked.windows.items())
         for pair in PAIRS:
             key = (tracked.kind, tracked.name, tracked.sli, pair)
             known = before.get(key)
             alert, fired = (known[1], known[2]) if known is not None else (Alert(), 0.0)
+            if counts is None and alert.state is AlertState.INACTIVE:
+                self._alerts[key] = tracked, alert, fired
+                continue
+            counts = counts or dict(tracked.windows.items())
             reading = read(pair, tracked.target, tracked.windows.slo, counts[pair.long], counts[pair.short])
             after = step(alert, reading, now)
             if after.state is AlertState.FIRING and alert.state is not AlertState.FIRING:

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import logging
+import re
 from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -31,8 +32,13 @@ class Webhook:
     """
 
     def __init__(self, url: str, *, patience: float = 120.0, timeout: float = 5.0) -> None:
-        """`patience` is how long one notice is tried for, `timeout` how long one try may take, in seconds."""
-        self.results: Counter[str] = Counter()
+        """`patience` is how long one notice is tried for, `timeout` how long one try may take, in seconds.
+
+        Raises ValueError, without the URL in it, for what is none.
+        """
+        if not re.match(r"https?://[^/\s]+", url):
+            raise ValueError("the webhook's URL must begin with http:// or https:// and a host")
+        self.results: Counter[str] = Counter(sent=0, failed=0, dropped=0)
         self._url = url
         self._patience = patience
         self._timeout = timeout
@@ -55,23 +61,28 @@ class Webhook:
 
     async def _send(self, client: httpx.AsyncClient, body: Mapping[str, object]) -> None:
         retrying = AsyncRetrying(
-            retry=retry_if_exception_type((httpx.HTTPError, _Refused)),
+            retry=retry_if_exception_type((httpx.HTTPError, TimeoutError, _Refused)),
             wait=wait_random_exponential(multiplier=0.5, max=15.0),
             stop=stop_after_delay(self._patience),
         )
         try:
             async for attempt in retrying:
                 with attempt:
-                    answer = await client.post(self._url, json=body)
-                    if answer.status_code == 429 or answer.status_code >= 500:
-                        raise _Refused(f"status {answer.status_code}")
-        except (RetryError, httpx.InvalidURL) as error:
-            self._failed(type(error).__name__)
+                    status = await self._post(client, body)
+                    if status == 429 or status >= 500:
+                        raise _Refused(f"status {status}")
+        except RetryError as error:
+            self._failed(repr(error.last_attempt.exception())[:100].partition("(")[0])
             return
-        if answer.is_success:
+        if 200 <= status < 300:
             self.results["sent"] += 1
         else:
-            self._failed(f"status {answer.status_code}")
+            self._failed(f"status {status}")
+
+    async def _post(self, client: httpx.AsyncClient, body: Mapping[str, object]) -> int:
+        """Return the status; whatever else the receiver has to say is not waited for."""
+        async with asyncio.timeout(self._timeout), client.stream("POST", self._url, json=body) as answer:
+            return answer.status_code
 
     def _failed(self, why: str) -> None:
         self.results["failed"] += 1
@@ -79,10 +90,9 @@ class Webhook:
 
 
 def payload(notice: Notice) -> dict[str, object]:
-    """Return Alertmanager's webhook message, version 4."""
+    """Return Alertmanager's webhook message, version 4; each alert is a group of its own."""
     status = "firing" if notice.alert.state is AlertState.FIRING else "resolved"
     labels = _labels(notice)
-    group = {"alertname": _NAME, "model": notice.model}
     annotations = _annotations(notice)
     alert = {
         "status": status,
@@ -95,11 +105,11 @@ def payload(notice: Notice) -> dict[str, object]:
     }
     return {
         "version": "4",
-        "groupKey": "{}:{" + ", ".join(f'{name}="{value}"' for name, value in group.items()) + "}",
+        "groupKey": "{}:{" + ", ".join(f'{name}="{value}"' for name, value in labels.items()) + "}",
         "truncatedAlerts": 0,
         "status": status,
         "receiver": "tidegate",
-        "groupLabels": group,
+        "groupLabels": labels,
         "commonLabels": labels,
         "commonAnnotations": annotations,
         "externalURL": "",

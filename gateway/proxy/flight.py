@@ -6,6 +6,7 @@ from gateway.backends.backend import Backend
 from gateway.clock import wall
 from gateway.errors import GatewayError, NoReadyBackend, StreamBroken
 from gateway.exchange import AttemptEnd, Exchange, Outcome, Verdict
+from gateway.policy.routing.choose import ONLY
 from gateway.policy.routing.health import Health, Lease
 from gateway.policy.routing.retry import may_retry, pause
 from gateway.policy.slo.classify import RULINGS, classify_status, request_outcome
@@ -96,11 +97,15 @@ class Flight:
             return False
         exchange = self._exchange
         now = exchange.sent = self._clock()
-        choice = self._choose(candidates, exchange.prompt_estimate, now, self._rng)
-        backend = choice.winner
+        if len(candidates) == 1:
+            backend = candidates[0]
+            exchange.routing = ONLY
+        else:
+            exchange.routing = choice = self._choose(candidates, exchange.prompt_estimate, now, self._rng)
+            backend = choice.winner
         self._tried.append(backend)
         exchange.attempts += 1
-        exchange.backend, exchange.pool, exchange.routing = backend.id, backend.spec.pool, choice
+        exchange.backend, exchange.pool = backend.id, backend.spec.pool
         self._backend = backend
         self._lease = backend.health.lease(exchange.prompt_estimate)
         upstream = backend.pool.take()

@@ -55,16 +55,21 @@ class Tracked:
 class Promise:
     """What one model promises, and the `windows` by SLI of the two subjects that its events count for.
 
-    `streamed` and `whole` are the latencies that a stream, and any other answer, is held against.
+    `streamed` and `whole` are the latencies that a stream, and any other answer, is held against; `events` is what the
+    book counted by backend, `goodput` its one number, shared with it.
     """
 
-    __slots__ = ("availability", "itl", "objective", "streamed", "whole", "windows")
+    __slots__ = ("availability", "events", "goodput", "itl", "objective", "streamed", "whole", "windows")
 
-    def __init__(self, objective: Objective, windows: Mapping[Sli, tuple[Windows, Windows]]) -> None:
+    def __init__(
+        self, objective: Objective, windows: Mapping[Sli, tuple[Windows, Windows]], goodput: list[int]
+    ) -> None:
         self.objective = objective
         self.windows = windows
         self.availability = windows[Sli.AVAILABILITY]
         self.itl = objective.targets.get(Sli.ITL)
+        self.events: dict[str, dict[Sli, list[int]]] = {}
+        self.goodput = goodput
         self.streamed = [(sli, objective.targets[sli], *windows[sli]) for sli in _LATENCIES if sli in objective.targets]
         self.whole = [row for row in self.streamed if row[0] is Sli.E2E]
 
@@ -76,13 +81,13 @@ class SloBook:
     """An observer. Requests count for their model and version, attempts for their backend and pool.
 
     `events` are all events since the start, [good, bad] by (model, version, pool, backend) and SLI; `goodput` is
-    output tokens of requests that met every target, by (model, version).
+    output tokens of requests that met every target, one number by (model, version).
     """
 
     def __init__(self, clock: Clock) -> None:
         """Take a clock of seconds since the epoch that never jumps."""
         self.events: Events = {}
-        self.goodput: dict[tuple[str, str], int] = {}
+        self.goodput: dict[tuple[str, str], list[int]] = {}
         self._clock = clock
         self._advanced = clock()
         self._observed: dict[float, Windows] = {}
@@ -110,12 +115,13 @@ class SloBook:
                 of_version = self._subject(
                     before, Kind.VERSION, name, model.objective, model=model.name, version=version.name
                 )
-                self._requests[model.name, version.name] = _promise(model.objective, of_model, of_version)
+                goodput = self.goodput.setdefault((model.name, version.name), [0])
+                self._requests[model.name, version.name] = _promise(model.objective, of_model, of_version, goodput)
                 for pool in version.pools:
                     of_pool = self._subject(before, Kind.POOL, pool, strictest[pool])
                     for spec in table.pools[pool].backends:
                         of_backend = self._subject(before, Kind.BACKEND, spec.id, strictest[pool])
-                        self._attempts[spec.id, model.name] = _promise(model.objective, of_pool, of_backend)
+                        self._attempts[spec.id, model.name] = _promise(model.objective, of_pool, of_backend, [0])
 
     def get(self, kind: Kind, name: str) -> list[Tracked]:
         """Return what is tracked of one subject, by SLI."""
@@ -130,15 +136,14 @@ class SloBook:
         verdict = _VERDICTS[exchange.outcome]
         if verdict is Verdict.UNCOUNTED and exchange.outcome is not Outcome.CLIENT_GONE:
             return
-        key = (exchange.model, exchange.version, exchange.pool, exchange.backend)
-        events = self.events.get(key)
+        events = promise.events.get(exchange.backend)
         if events is None:
-            events = self.events[key] = {sli: [0, 0] for sli in promise.objective.targets}
+            events = promise.events[exchange.backend] = self._events_of(exchange, promise)
         kept = _count(promise, exchange, verdict, start=exchange.received, end=exchange.ended, events=events)
         if kept and verdict is Verdict.GOOD:
-            tokens = exchange.output_tokens if exchange.output_tokens is not None else exchange.content_events
-            model = key[:2]
-            self.goodput[model] = self.goodput.get(model, 0) + tokens
+            promise.goodput[0] += (
+                exchange.output_tokens if exchange.output_tokens is not None else exchange.content_events
+            )
 
     def attempt_ended(self, exchange: Exchange, backend: Backend, end: AttemptEnd) -> None:
         """Count what the backend did."""
@@ -164,6 +169,13 @@ class SloBook:
         """Return the share of a window, 0 to 1, in which anybody was there to count; KeyError for no such window."""
         observed = self._observed.get(window) or next(iter(self._observed.values()))
         return min(1.0, observed.count(window).good / 1000 / (window * _EXACTNESS))
+
+    def _events_of(self, exchange: Exchange, promise: Promise) -> dict[Sli, list[int]]:
+        key = (exchange.model, exchange.version, exchange.pool, exchange.backend)
+        events = self.events.setdefault(key, {})
+        for sli in promise.objective.targets:
+            events.setdefault(sli, [0, 0])
+        return events
 
     def unsaved(self) -> Iterator[tuple[str, str, str, int, int]]:
         """Return kind, name, SLI, good and bad of whatever was folded in since the last call."""
@@ -287,8 +299,10 @@ def _prompt(exchange: Exchange) -> int:
     return exchange.prompt_tokens if exchange.prompt_tokens is not None else exchange.prompt_estimate
 
 
-def _promise(objective: Objective, one: Mapping[Sli, Windows], other: Mapping[Sli, Windows]) -> Promise:
-    return Promise(objective, {sli: (one[sli], other[sli]) for sli in objective.targets})
+def _promise(
+    objective: Objective, one: Mapping[Sli, Windows], other: Mapping[Sli, Windows], goodput: list[int]
+) -> Promise:
+    return Promise(objective, {sli: (one[sli], other[sli]) for sli in objective.targets}, goodput)
 
 
 def _strictest(table: RouteTable) -> dict[str, Objective]:

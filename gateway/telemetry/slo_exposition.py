@@ -42,7 +42,7 @@ class SloCollector(Collector):
             "Output tokens of requests that met every target of theirs.",
             labels=("model", "version"),
         )
-        for names, tokens in self._book.goodput.items():
+        for names, (tokens,) in self._book.goodput.items():
             goodput.add_metric(names, tokens)
         yield goodput
 

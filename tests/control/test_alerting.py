@@ -88,7 +88,7 @@ def notices() -> list[Notice]:
 
 @dataclass
 class Receiver:
-    """What posts messages to it, and what it answers: statuses in turn, the last one for good; 0 hangs."""
+    """What posts messages to it, and what it answers: statuses in turn, the last one for good; 0 hangs, -1 drips."""
 
     statuses: list[int]
     url: str = ""
@@ -112,6 +112,11 @@ async def receiving(*statuses: int) -> AsyncIterator[Receiver]:
                 status = receiver.statuses.pop(0) if len(receiver.statuses) > 1 else receiver.statuses[0]
                 if not status:
                     await asyncio.Event().wait()
+                while status < 0:
+                    writer.write(b"HTTP/1.1 200 OK\r\nx-y: " if status == -1 else b"z")
+                    status -= 1
+                    await writer.drain()
+                    await asyncio.sleep(0.02)
                 receiver.messages.append({"answered": status, **message})
                 writer.write(b"HTTP/1.1 %d X\r\ncontent-length: 0\r\n\r\n" % status)
         except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
@@ -164,7 +169,14 @@ async def test_a_receiver_gets_what_alertmanager_would_send(caplog: pytest.LogCa
     assert "s3cret" not in caplog.text
 
 
-@pytest.mark.parametrize("status", [0, 404, 500])
+@pytest.mark.parametrize("url", ["", "example.com/hook?token=s3cret", "ftp://example.com/s3cret", "http://"])
+def test_what_is_no_url_is_refused_without_being_shown(url: str) -> None:
+    with pytest.raises(ValueError, match="must begin with http") as caught:
+        Webhook(url)
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("status", [-1, 0, 404, 500])
 async def test_a_receiver_that_does_not_take_it_is_given_up_on_and_never_named(
     status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -182,5 +194,5 @@ async def test_the_oldest_go_when_too_many_wait() -> None:
     firing = notices()[0]
     for _ in range(WAITING + 5):
         webhook.notify(firing)
-    assert webhook.results == {"dropped": 5}
+    assert webhook.results["dropped"] == 5
     assert payload(firing)["receiver"] == "tidegate"

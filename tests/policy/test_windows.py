@@ -99,6 +99,16 @@ def test_what_was_saved_each_second_is_there_again(rows: list[tuple[float, int, 
         assert again.count(length) == expected
 
 
+@pytest.mark.parametrize("slo", [7.1 * DAY, 169 * 3600.0, 28 * DAY, 30 * DAY, 90 * DAY])
+def test_the_slo_window_may_have_any_length(slo: float) -> None:
+    windows = Windows(START, slo)
+    windows.bad = 3
+    assert windows.spotless
+    windows.advance(START)
+    assert windows.count(slo) == Counts(0, 3)
+    assert not windows.spotless
+
+
 def test_time_that_runs_back_changes_nothing() -> None:
     tier = Tier(1.0, [10.0], START)
     tier.add(1, 0)

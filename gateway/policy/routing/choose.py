@@ -16,6 +16,7 @@ class Routed(Protocol):
         """What routing believes of it."""
 
 
+ONLY = "the only one ready"
 Backend = TypeVar("Backend", bound=Routed)
 
 
@@ -47,7 +48,7 @@ def choose(ready: Sequence[Backend], tokens: int, now: float, rng: Chance) -> Ch
     else it would never return.
     """
     if len(ready) == 1:
-        return Choice(ready[0], "the only one ready")
+        return Choice(ready[0], ONLY)
     open_ = [backend for backend in ready if backend.health.available(now)]
     for backend in open_:
         if backend.health.wants_probe:

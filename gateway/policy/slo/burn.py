@@ -6,6 +6,8 @@ from math import ceil
 PRIOR_BAD = 0.5
 """Bad events that the prior of a routing burn is worth: one failure in three then reads about 3, not 333."""
 MIN_BAD = 2
+_NOISE = 1e-9
+"""What a target such as 0.9 is off by as a float must not ask for one event more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ def routing_burn(recent: tuple[int, int, int, int], budget: float) -> float:
 
 def minimum_events(factor: float, budget: float) -> int:
     """Return how many events a window must hold before its burn rate can be held against `factor`."""
-    return ceil(1 / (factor * budget))
+    return ceil(1 / (factor * budget) - _NOISE)
 
 
 def insufficient(counts: Counts, factor: float, budget: float) -> bool:

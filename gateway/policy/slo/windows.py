@@ -43,10 +43,11 @@ class KeptSlot:
 class Tier:
     """A ring of slots of one width, and the running sums of the windows that are read from it."""
 
-    __slots__ = ("_bad", "_good", "_head", "_size", "bad", "good", "lengths", "width")
+    __slots__ = ("_bad", "_good", "_head", "_size", "bad", "good", "lengths", "seconds", "width")
 
     def __init__(self, width: float, windows: Sequence[float], now: float) -> None:
         self.width = width
+        self.seconds = tuple(windows)
         self.lengths = [round(window / width) for window in windows]
         self.good = [0] * len(windows)
         self.bad = [0] * len(windows)
@@ -109,7 +110,18 @@ class Windows:
     epoch, read from a clock that never jumps.
     """
 
-    __slots__ = ("_lasting", "_minute", "_ten_seconds", "_tiers", "_unsaved_bad", "_unsaved_good", "bad", "good", "slo")
+    __slots__ = (
+        "_days",
+        "_lasting",
+        "_minute",
+        "_ten_seconds",
+        "_tiers",
+        "_unsaved_bad",
+        "_unsaved_good",
+        "bad",
+        "good",
+        "slo",
+    )
 
     def __init__(self, now: float, slo_window: float = 28 * DAY) -> None:
         self.good = 0
@@ -117,7 +129,7 @@ class Windows:
         self.slo = slo_window
         layout = (*LAYOUT, (SLO_SLOT, (slo_window,)))
         self._tiers = [Tier(width, windows, now) for width, windows in layout]
-        self._ten_seconds, self._minute = self._tiers[0], self._tiers[1]
+        self._ten_seconds, self._minute, _, self._days, _ = self._tiers
         self._lasting = {tier.width: tier for tier in self._tiers if tier.width in LASTING}
         self._unsaved_good = 0
         self._unsaved_bad = 0
@@ -150,8 +162,13 @@ class Windows:
     def items(self) -> Iterator[tuple[float, Counts]]:
         """Return every window, in seconds, shortest first, with its counts."""
         for tier in self._tiers:
-            for index, length in enumerate(tier.lengths):
-                yield length * tier.width, Counts(tier.good[index], tier.bad[index])
+            for index, seconds in enumerate(tier.seconds):
+                yield seconds, Counts(tier.good[index], tier.bad[index])
+
+    @property
+    def spotless(self) -> bool:
+        """Whether three days went by without a bad event: no alert looks further back."""
+        return not self._days.bad[-1]
 
     @property
     def recent(self) -> tuple[int, int, int, int]:
