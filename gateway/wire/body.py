@@ -14,6 +14,7 @@ from gateway.errors import ClientError, InvalidJson, InvalidRequest
 MAX_DEPTH = 64
 
 _top_level = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_text = msgspec.json.Decoder(str).decode
 _KEY = re.compile(rb'[ \t\r\n]*+[,{][ \t\r\n]*+"((?:[^"\\]|\\.)*+)"[ \t\r\n]*+:[ \t\r\n]*+')
 _END = re.compile(rb"[ \t\r\n]*+\}[ \t\r\n]*+")
 _STRING = re.compile(rb'"[^"]*+"')
@@ -37,7 +38,7 @@ class Body:
         *,
         stream: bool,
         choices: int = 1,
-        spans: Mapping[bytes, Span] | None = None,
+        spans: Mapping[str, Span] | None = None,
     ) -> None:
         self.raw = raw
         self.model = model
@@ -97,7 +98,7 @@ def read_json(raw: bytes) -> Body:
     return Body(
         raw,
         _model(values),
-        spans[b"model"],
+        spans["model"],
         stream=stream is not None and bytes(stream) == b"true",
         choices=_choices(values["n"]) if "n" in values else 1,
         spans=spans,
@@ -106,7 +107,7 @@ def read_json(raw: bytes) -> Body:
 
 def _model(values: dict[str, msgspec.Raw]) -> str:
     try:
-        return msgspec.json.decode(values["model"], type=str)
+        return _decode_text(values["model"])
     except msgspec.DecodeError:
         raise InvalidRequest("`model` must be a string", param="model") from None
 
@@ -119,7 +120,26 @@ def _choices(value: msgspec.Raw) -> int:
         return 1
 
 
-def _spans(raw: bytes, values: Mapping[str, msgspec.Raw]) -> dict[bytes, Span]:
+def _spans(raw: bytes, values: Mapping[str, msgspec.Raw]) -> dict[str, Span]:
+    """Locate every top-level value. Raises InvalidRequest for a key that stands there twice.
+
+    A body exactly as long as its keys, its values and the fewest marks between them has no room for a key twice, a
+    space or an escape: there the values stand where their lengths put them. Others are walked.
+    """
+    lengths = sum(map(len, values)) + sum(map(len, values.values()))
+    if lengths + 4 * len(values) + 1 != len(raw):
+        return _walked(raw, values)
+    spans = {}
+    at = 1
+    for key, value in values.items():
+        start = at + len(key) + 3
+        end = start + len(value)
+        spans[key] = start, end
+        at = end + 1
+    return spans
+
+
+def _walked(raw: bytes, values: Mapping[str, msgspec.Raw]) -> dict[str, Span]:
     """Locate every top-level value by walking the keys; values are skipped by the length the decoder found.
 
     The decoder keeps the last of two equal keys in the place of the first. The walk then meets a key once more, loses
@@ -132,16 +152,15 @@ def _spans(raw: bytes, values: Mapping[str, msgspec.Raw]) -> dict[bytes, Span]:
         if match is None:
             raise _repeated_key()
         start = match.end()
-        at = start + len(memoryview(value))
+        at = start + len(value)
         spans[match[1]] = (start, at)
     if len(spans) != len(values) or _END.fullmatch(raw, at) is None:
         raise _repeated_key()
-    if b"\\" in b"".join(spans):
-        spans = {msgspec.json.decode(b'"%b"' % key, type=str).encode(): span for key, span in spans.items()}
-    start, at = spans.get(b"model", (0, 0))
+    located = {_decode_text(b'"%b"' % key) if b"\\" in key else key.decode(): span for key, span in spans.items()}
+    start, at = located.get("model", (0, 0))
     if raw[start:at] != bytes(values["model"]):
         raise _repeated_key()
-    return spans
+    return located
 
 
 def _repeated_key() -> ClientError:
@@ -166,12 +185,12 @@ def check_depth(raw: bytes) -> None:
         raise InvalidRequest(f"the body is nested deeper than {MAX_DEPTH} levels")
 
 
-def _usage_edit(raw: bytes, spans: Mapping[bytes, Span]) -> Edit | None:
+def _usage_edit(raw: bytes, spans: Mapping[str, Span]) -> Edit | None:
     """Return the edit that adds `include_usage`, or None when the client asks for it, or for nonsense, by itself."""
-    if b"stream_options" not in spans:
-        end = spans[b"stream"][1]
+    if "stream_options" not in spans:
+        end = spans["stream"][1]
         return (end, end, b',"stream_options":{"include_usage":true}')
-    start, end = spans[b"stream_options"]
+    start, end = spans["stream_options"]
     try:
         options = msgspec.json.decode(raw[start:end], type=dict[str, object] | None) or {}
     except msgspec.DecodeError:

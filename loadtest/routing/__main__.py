@@ -1,4 +1,4 @@
-"""`python -m loadtest.routing brownout|detector`: how routing bears a sick engine, in figures."""
+"""`python -m loadtest.routing brownout|detector|cost`: how routing bears a sick engine, and what it costs."""
 
 import argparse
 import asyncio
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from loadtest.routing import detector
+from loadtest.routing import cost, detector
 from loadtest.routing.brownout import ENGINES, RATE, STRATEGIES, Plan, Result, scenario
 
 _QUICK = Plan(12.0, 62.0, 0.0)
@@ -27,8 +27,11 @@ def main() -> int:
     brownout.add_argument("--out", type=Path, default=Path("out/routing"), help="where results go (%(default)s)")
     runs = commands.add_parser("detector", help="seeded runs with and without a sick engine")
     runs.add_argument("--runs", type=int, default=40, help="how many (%(default)s)")
+    commands.add_parser("cost", help="microseconds of counting, choosing and judging")
     chosen = parser.parse_args()
-    return _brownout(chosen) if chosen.command == "brownout" else _detector(chosen.runs)
+    if chosen.command == "brownout":
+        return _brownout(chosen)
+    return _detector(chosen.runs) if chosen.command == "detector" else _cost()
 
 
 def _brownout(chosen: argparse.Namespace) -> int:
@@ -94,6 +97,14 @@ def _detector(count: int) -> int:
     print(f"  is well        {cells['FP']:10d}   {cells['TN']:10d}")
     print(f"  F1 {f1:.3f} (at least {F1_AT_LEAST})")
     return 0 if f1 >= F1_AT_LEAST else 1
+
+
+def _cost() -> int:
+    costs = cost.report()
+    for each in costs:
+        limit = f"  at most {each.limit:g}: {'ok' if each.held else 'FAIL'}" if each.limit is not None else ""
+        print(f"{each.microseconds:10.2f} us  {each.what}{limit}")
+    return 0 if all(each.held for each in costs) else 1
 
 
 if __name__ == "__main__":

@@ -76,6 +76,19 @@ def test_without_a_change_the_very_bytes_go_on(made: tuple[dict[str, Any], bytes
         assert read_json(raw).rewritten(None, add_usage=False) is raw
 
 
+@given(bodies())
+def test_values_stand_where_a_walk_over_the_keys_finds_them(made: tuple[dict[str, Any], bytes]) -> None:
+    """A space in front makes the walk necessary; a body without any is located by its lengths."""
+    compact = json.dumps(made[0], separators=(",", ":"), ensure_ascii=False).encode(errors="surrogatepass")
+    for raw in (made[1], compact):
+        if sound(raw):
+            spans, walked = read_json(raw).spans, read_json(b" " + raw).spans
+            assert spans is not None
+            assert walked is not None
+            assert spans == {key: (start - 1, end - 1) for key, (start, end) in walked.items()}
+            assert {key: json.loads(raw[start:end]) for key, (start, end) in spans.items()} == made[0]
+
+
 @pytest.mark.parametrize(
     "raw",
     [
