@@ -92,7 +92,7 @@ class Exchange:
     Times are seconds on the monotonic clock, 0.0 meaning "did not happen"; durations are seconds. `sent` and
     `attempt_ended` are the last attempt's. `itl` counts gaps between content events per bucket of `itl_bounds`, the
     last slot being +Inf. `stream` is what the client asked for until an answer shows what it gets. `routing` is the
-    decision about the last attempt; its str() says it in words.
+    decision about the last attempt; its str() says it in words, none where there was no choice.
     """
 
     __slots__ = (

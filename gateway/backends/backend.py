@@ -21,6 +21,8 @@ class Backend:
     """
 
     __slots__ = (
+        "_eligible",
+        "_readiness",
         "authority",
         "authorization",
         "base_path",
@@ -30,7 +32,6 @@ class Backend:
         "id",
         "models",
         "pool",
-        "readiness",
         "spec",
     )
 
@@ -68,9 +69,19 @@ class Backend:
         """Return what the engine says of itself; None once that is 3 s old: stale means unknown."""
         return self.engine if now - self.engine_read <= STALE_AFTER else None
 
+    @property
+    def readiness(self) -> Readiness:
+        """Whether it can be reached and says that it can serve."""
+        return self._readiness
+
+    @readiness.setter
+    def readiness(self, value: Readiness) -> None:
+        self._readiness = value
+        self._eligible = value.eligible
+
     def serves(self, served_model: str) -> bool:
         """Whether a request for this model may be sent here."""
-        return self.readiness.eligible and (self.models is None or served_model in self.models)
+        return self._eligible and (self.models is None or served_model in self.models)
 
     def connected(self) -> None:
         """Learn that it took a connection."""

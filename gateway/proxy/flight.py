@@ -99,7 +99,7 @@ class Flight:
         now = exchange.sent = self._clock()
         if len(candidates) == 1:
             backend = candidates[0]
-            exchange.routing = ONLY
+            exchange.routing = ONLY if self._tried else ""
         else:
             exchange.routing = choice = self._choose(candidates, exchange.prompt_estimate, now, self._rng)
             backend = choice.winner

@@ -139,7 +139,7 @@ class SloBook:
         events = promise.events.get(exchange.backend)
         if events is None:
             events = promise.events[exchange.backend] = self._events_of(exchange, promise)
-        kept = _count(promise, exchange, verdict, start=exchange.received, end=exchange.ended, events=events)
+        kept = _count(promise, exchange, verdict, exchange.received, exchange.ended, events)
         if kept and verdict is Verdict.GOOD:
             promise.goodput[0] += (
                 exchange.output_tokens if exchange.output_tokens is not None else exchange.content_events
@@ -152,7 +152,7 @@ class SloBook:
             return
         verdict = RULINGS[end].verdict
         if verdict is not Verdict.UNCOUNTED or end is AttemptEnd.CLIENT_GONE:
-            _count(promise, exchange, verdict, start=exchange.sent, end=exchange.attempt_ended)
+            _count(promise, exchange, verdict, exchange.sent, exchange.attempt_ended, None)
 
     def advance(self) -> None:
         """Fold in what was counted since the last call; called every `windows.TICK` seconds."""
@@ -190,11 +190,14 @@ class SloBook:
     def restore(self, slots: Iterable[KeptSlot]) -> None:
         """Take back what was kept over a restart; what is about a subject that is no more is left out."""
         own = {_OBSERVED.format(length): observed for length, observed in self._observed.items()}
+        series: dict[tuple[str, str, str, float], dict[int, tuple[int, int]]] = {}
         for slot in slots:
-            tracked = self._tracked.get((Kind(slot.kind), slot.name, slot.sli))
-            windows = tracked.windows if tracked is not None else own.get(slot.name)
+            series.setdefault((slot.kind, slot.name, slot.sli, slot.width), {})[slot.slot] = slot.good, slot.bad
+        for (kind, name, sli, width), counted in series.items():
+            tracked = self._tracked.get((Kind(kind), name, sli))
+            windows = tracked.windows if tracked is not None else own.get(name)
             if windows is not None:
-                windows.restore(slot.width, slot.slot, slot.good, slot.bad)
+                windows.restore(width, counted)
 
     def _subject(
         self,
@@ -222,14 +225,13 @@ class SloBook:
         return found
 
 
-def _count(
+def _count(  # noqa: PLR0917 - on the path of every request, where names cost
     promise: Promise,
     exchange: Exchange,
     verdict: Verdict,
-    *,
     start: float,
     end: float,
-    events: Mapping[Sli, list[int]] | None = None,
+    events: Mapping[Sli, list[int]] | None,
 ) -> bool:
     """Count one ending, UNCOUNTED being a client that hung up; return whether every latency target was kept.
 
@@ -262,7 +264,7 @@ def _count(
             other.bad += 1
         if events is not None:
             events[sli][not good] += 1
-    return _count_gaps(promise, exchange, events) and kept
+    return (promise.itl is None or _count_gaps(promise.itl, promise, exchange, events)) and kept
 
 
 def _count_failure(
@@ -276,10 +278,10 @@ def _count_failure(
             _add(promise, Sli.TTFT, 0, 1, events)
 
 
-def _count_gaps(promise: Promise, exchange: Exchange, events: Mapping[Sli, list[int]] | None) -> bool:
-    if promise.itl is None or not exchange.itl:
+def _count_gaps(itl: Target, promise: Promise, exchange: Exchange, events: Mapping[Sli, list[int]] | None) -> bool:
+    if not exchange.itl:
         return True
-    good = sum(exchange.itl[: bisect_right(exchange.itl_bounds, promise.itl.under)])
+    good = sum(exchange.itl[: bisect_right(exchange.itl_bounds, itl.under)])
     bad = sum(exchange.itl) - good
     _add(promise, Sli.ITL, good, bad, events)
     return not bad

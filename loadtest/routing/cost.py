@@ -41,7 +41,7 @@ def report() -> list[Cost]:
     for backends in (4, 50):
         plane = _Plane(backends)
         costs.append(Cost(f"choose one of {backends} backends", plane.choice()))
-        costs.append(Cost(f"judge {backends} backends at 2,000 requests/s (4 times a second)", plane.judgement()))
+        costs.append(Cost(f"judge {backends} backends at 8,000 requests/s (4 times a second)", plane.judgement()))
     return costs
 
 
@@ -109,7 +109,7 @@ class _Plane:
 
         return _best(settle, 50_000)
 
-    def judgement(self, rate: float = 2000.0) -> float:
+    def judgement(self, rate: float = 8000.0) -> float:
         """Return what one tick takes after a quarter second of traffic, evenly spread."""
         best = float("inf")
         for _ in range(_ROUNDS * 4):

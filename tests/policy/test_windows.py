@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from gateway.policy.slo.burn import Counts
 from gateway.policy.slo.objective import DAY
-from gateway.policy.slo.windows import LASTING, LAYOUT, SLO_SLOT, TICK, Tier, Windows
+from gateway.policy.slo.windows import LASTING, LAYOUT, SLO_SLOT, TICK, Windows
 
 START = 1_700_000_000.0
 SLOTS = {length: width for width, lengths in (*LAYOUT, (SLO_SLOT, (28 * DAY,))) for length in lengths}
@@ -91,9 +91,9 @@ def test_what_was_saved_each_second_is_there_again(rows: list[tuple[float, int, 
     now += later
     windows.advance(now)
     again = Windows(now)
-    for (width, at), (good, bad) in kept.items():
-        again.restore(width, at, good, bad)
-    again.restore(60.0, int(now // 60.0) + 1, 99, 99)
+    kept[60.0, int(now // 60.0) + 1] = [99, 99]
+    for width in LASTING:
+        again.restore(width, {at: (good, bad) for (of, at), (good, bad) in kept.items() if of == width})
     for length, width in SLOTS.items():
         expected = windows.count(length) if width in LASTING else Counts()
         assert again.count(length) == expected
@@ -110,10 +110,12 @@ def test_the_slo_window_may_have_any_length(slo: float) -> None:
 
 
 def test_time_that_runs_back_changes_nothing() -> None:
-    tier = Tier(1.0, [10.0], START)
-    tier.add(1, 0)
-    tier.advance(START - 100)
-    assert tier.good == [1]
+    windows = Windows(START)
+    windows.good = 1
+    windows.advance(START)
+    before = dict(windows.items())
+    windows.advance(START - 100)
+    assert dict(windows.items()) == before
 
 
 def test_an_unknown_window_is_an_error() -> None:

@@ -49,10 +49,13 @@ def choose(ready: Sequence[Backend], tokens: int, now: float, rng: Chance) -> Ch
     """
     if len(ready) == 1:
         return Choice(ready[0], ONLY)
-    open_ = [backend for backend in ready if backend.health.available(now)]
-    for backend in open_:
-        if backend.health.wants_probe:
-            return Choice(backend, "half-open: this request shows whether it can return")
+    # Nearly always all are in service: that is seen without asking each of them in turn.
+    open_ = [b for b in ready if (health := b.health).hold_until <= now and not health.standing.out]
+    if len(open_) < len(ready):
+        open_ = [backend for backend in ready if backend.health.available(now)]
+        for backend in open_:
+            if backend.health.wants_probe:
+                return Choice(backend, "half-open: this request shows whether it can return")
     why = "lowest score"
     if not open_:
         open_, why = list(ready), "all are ejected or asked for patience; lowest score"

@@ -17,8 +17,9 @@ from gateway.policy.routing.residual import OUTLIER, Residual, Sickness
 OWN_HALF_LIFE = 5.0
 POOL_HALF_LIFE = 30.0
 LONGEST_HOLD = 30.0
-MOST_SAMPLES = 64
-"""First tokens, and answers, of one backend that are learnt from at one tick: more would say the same."""
+MOST_SAMPLES, FEWEST_SAMPLES = 256, 8
+"""First tokens, and answers, that are learnt from at one tick, of a whole pool and of each of its backends: more would
+say the same, and keep the event loop from its work."""
 
 
 class Cause(StrEnum):
@@ -125,7 +126,7 @@ class Health:
         """Take the TTFT of an attempt, in seconds, the moment its first token is there."""
         lease.prefilled()
         lease.ttft = ttft
-        if len(self._begun) < MOST_SAMPLES:
+        if len(self._begun) < self.peers.samples:
             self._begun.append((lease, ttft))
 
     def ended(
@@ -140,7 +141,7 @@ class Health:
         if good:
             self.failures = 0
             self.residual.answered()
-            if len(self._finished) < MOST_SAMPLES:
+            if len(self._finished) < self.peers.samples:
                 self._finished.append((lease, tpot))
         else:
             self.failures += 1
@@ -269,14 +270,15 @@ class Lease:
 class Peers:
     """The backends of one pool: what they have in common, and the rules that look at all of them.
 
-    `transitions` are those since they were last taken.
+    `samples` is how many of one backend are learnt from at a tick; `transitions` are those since they were last taken.
     """
 
-    __slots__ = ("_ticked", "members", "panic", "pool", "tpot", "transitions", "ttft")
+    __slots__ = ("_ticked", "members", "panic", "pool", "samples", "tpot", "transitions", "ttft")
 
     def __init__(self, pool: str, now: float) -> None:
         self.pool = pool
         self.members: dict[str, Health] = {}
+        self.samples = MOST_SAMPLES
         self.panic = False
         self.ttft = Fit(POOL_HALF_LIFE)
         self.tpot = Fit(POOL_HALF_LIFE)
@@ -290,6 +292,7 @@ class Peers:
     def follow(self, identities: Iterable[str]) -> None:
         """Hold exactly these backends; those that stay keep what is known of them."""
         self.members = {each: self.members.get(each) or Health(each, self) for each in identities}
+        self.samples = max(FEWEST_SAMPLES, MOST_SAMPLES // max(1, len(self.members)))
 
     def residuals(self, of: Health) -> list[Residual]:
         """Return the residuals of everyone else."""

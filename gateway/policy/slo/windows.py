@@ -1,11 +1,12 @@
 """Sliding counts of good and bad events over ten windows at once, from ten seconds to the SLO window.
 
-An event is one addition to `good` or `bad`. Every quarter of a second `advance` folds those into the tiers: rings of
-slots of one width each, whose windows are running sums over the newest slots. A window is exact to one of its slots,
-and no slot is longer than a thirtieth of any window that is read from it.
+An event is one addition to `good` or `bad`, which `advance` folds into one running total every quarter of a second.
+Tiers are rings of slots of one width each, which remember that total as it was when each slot began: a window is a
+subtraction, whatever its length. It is exact to one of its slots, and no slot is longer than a thirtieth of any window
+that is read from it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from gateway.policy.slo.burn import Counts
@@ -21,6 +22,7 @@ LAYOUT: tuple[tuple[float, tuple[float, ...]], ...] = (
     (720.0, (6 * HOUR, DAY, 3 * DAY)),
 )
 """(width of a slot, windows read from it) in seconds; the SLO window has a tier of its own, with three-hour slots."""
+_DAYS = 3
 SLO_SLOT = 3 * HOUR
 SHORT_WINDOWS = tuple(length for _, lengths in LAYOUT for length in lengths)
 LASTING = (MINUTE, 720.0, SLO_SLOT)
@@ -41,66 +43,47 @@ class KeptSlot:
 
 
 class Tier:
-    """A ring of slots of one width, and the running sums of the windows that are read from it."""
+    """A ring of slots of one width, each with what had been counted when it began; the newest lasts `until` then.
 
-    __slots__ = ("_bad", "_good", "_head", "_size", "bad", "good", "lengths", "seconds", "width")
+    A window is the difference between what is counted now and what was when its oldest slot began.
+    """
+
+    __slots__ = ("_bad", "_good", "_head", "_lengths", "_size", "seconds", "until", "width")
 
     def __init__(self, width: float, windows: Sequence[float], now: float) -> None:
         self.width = width
         self.seconds = tuple(windows)
-        self.lengths = [round(window / width) for window in windows]
-        self.good = [0] * len(windows)
-        self.bad = [0] * len(windows)
-        self._size = max(self.lengths) + 1
+        self._lengths = [round(window / width) for window in windows]
+        self._size = max(self._lengths)
         self._good = [0] * self._size
         self._bad = [0] * self._size
         self._head = int(now // width)
+        self.until = (self._head + 1) * width
 
-    def advance(self, now: float) -> None:
-        """Move on to the slot of `now`, letting go of what has left each window. Time that runs back does nothing."""
+    def advance(self, now: float, good: int, bad: int) -> None:
+        """Move on to the slot of `now`; `good` and `bad` are all that was counted until then."""
         slot = int(now // self.width)
-        if slot <= self._head:
-            return
-        if slot - self._head >= self._size:
-            self._clear()
-            self._head = slot
-            return
-        while self._head < slot:
-            self._step()
+        size = self._size
+        for passing in range(max(self._head + 1, slot - size + 1), slot + 1):
+            self._good[passing % size] = good
+            self._bad[passing % size] = bad
+        self._head = max(self._head, slot)
+        self.until = (self._head + 1) * self.width
 
-    def add(self, good: int, bad: int) -> None:
-        """Count into the newest slot."""
-        at = self._head % self._size
-        self._good[at] += good
-        self._bad[at] += bad
-        for index in range(len(self.lengths)):
-            self.good[index] += good
-            self.bad[index] += bad
+    def before(self, index: int) -> tuple[int, int]:
+        """Return the good and bad that had been counted when the window of this index began."""
+        at = (self._head - self._lengths[index] + 1) % self._size
+        return self._good[at], self._bad[at]
 
-    def restore(self, slot: int, good: int, bad: int) -> None:
-        """Count into an older slot, as far as it is still held; one from the future is none of ours."""
-        age = self._head - slot
-        if not 0 <= age < self._size:
-            return
-        self._good[slot % self._size] += good
-        self._bad[slot % self._size] += bad
-        for index, length in enumerate(self.lengths):
-            if age < length:
-                self.good[index] += good
-                self.bad[index] += bad
-
-    def _step(self) -> None:
-        head = self._head = self._head + 1
-        size, goods, bads = self._size, self._good, self._bad
-        for index, length in enumerate(self.lengths):
-            leaving = (head - length) % size
-            self.good[index] -= goods[leaving]
-            self.bad[index] -= bads[leaving]
-        goods[head % size] = bads[head % size] = 0
-
-    def _clear(self) -> None:
-        self._good[:] = self._bad[:] = [0] * self._size
-        self.good[:] = self.bad[:] = [0] * len(self.lengths)
+    def restore(self, slots: Mapping[int, tuple[int, int]]) -> None:
+        """Count into older slots, as far as they are still held; one from the future is none of ours."""
+        good = bad = 0
+        for slot in range(self._head, self._head - self._size, -1):
+            if slot in slots:
+                good += slots[slot][0]
+                bad += slots[slot][1]
+            self._good[slot % self._size] -= good
+            self._bad[slot % self._size] -= bad
 
 
 class Windows:
@@ -110,29 +93,16 @@ class Windows:
     epoch, read from a clock that never jumps.
     """
 
-    __slots__ = (
-        "_days",
-        "_lasting",
-        "_minute",
-        "_ten_seconds",
-        "_tiers",
-        "_unsaved_bad",
-        "_unsaved_good",
-        "bad",
-        "good",
-        "slo",
-    )
+    __slots__ = ("_all_bad", "_all_good", "_saved", "_tiers", "bad", "good", "slo")
 
     def __init__(self, now: float, slo_window: float = 28 * DAY) -> None:
         self.good = 0
         self.bad = 0
         self.slo = slo_window
-        layout = (*LAYOUT, (SLO_SLOT, (slo_window,)))
-        self._tiers = [Tier(width, windows, now) for width, windows in layout]
-        self._ten_seconds, self._minute, _, self._days, _ = self._tiers
-        self._lasting = {tier.width: tier for tier in self._tiers if tier.width in LASTING}
-        self._unsaved_good = 0
-        self._unsaved_bad = 0
+        self._tiers = [Tier(width, windows, now) for width, windows in (*LAYOUT, (SLO_SLOT, (slo_window,)))]
+        self._all_good = 0
+        self._all_bad = 0
+        self._saved = (0, 0)
 
     def __repr__(self) -> str:
         counts = self.count(10.0)
@@ -140,17 +110,12 @@ class Windows:
 
     def advance(self, now: float) -> None:
         """Let time pass, and fold in what was counted since the last call; it happened now, to within a tick."""
-        good, bad = self.good, self.bad
-        if not good and not bad:
-            for tier in self._tiers:
-                tier.advance(now)
-            return
-        self.good = self.bad = 0
-        self._unsaved_good += good
-        self._unsaved_bad += bad
         for tier in self._tiers:
-            tier.advance(now)
-            tier.add(good, bad)
+            if now >= tier.until:
+                tier.advance(now, self._all_good, self._all_bad)
+        self._all_good += self.good
+        self._all_bad += self.bad
+        self.good = self.bad = 0
 
     def count(self, window: float) -> Counts:
         """Return what the window of so many seconds held at the last `advance`; KeyError for an unknown window."""
@@ -163,25 +128,28 @@ class Windows:
         """Return every window, in seconds, shortest first, with its counts."""
         for tier in self._tiers:
             for index, seconds in enumerate(tier.seconds):
-                yield seconds, Counts(tier.good[index], tier.bad[index])
+                good, bad = tier.before(index)
+                yield seconds, Counts(self._all_good - good, self._all_bad - bad)
 
     @property
     def spotless(self) -> bool:
         """Whether three days went by without a bad event: no alert looks further back."""
-        return not self._days.bad[-1]
+        _, bad = self._tiers[_DAYS].before(-1)
+        return bad == self._all_bad
 
     @property
     def recent(self) -> tuple[int, int, int, int]:
         """Good and bad of the last minute, then of the last ten seconds."""
-        minute, ten = self._minute, self._ten_seconds
-        return minute.good[0], minute.bad[0], ten.good[0], ten.bad[0]
+        good, bad = self._all_good, self._all_bad
+        minute, ten = self._tiers[1].before(0), self._tiers[0].before(0)
+        return good - minute[0], bad - minute[1], good - ten[0], bad - ten[1]
 
     def unsaved(self) -> tuple[int, int]:
         """Return good and bad folded since the last call: what a store has not been given yet."""
-        taken = self._unsaved_good, self._unsaved_bad
-        self._unsaved_good = self._unsaved_bad = 0
-        return taken
+        good, bad = self._saved
+        self._saved = self._all_good, self._all_bad
+        return self._all_good - good, self._all_bad - bad
 
-    def restore(self, width: float, slot: int, good: int, bad: int) -> None:
-        """Take back a slot of the given width (one of `LASTING`) that was kept over a restart."""
-        self._lasting[width].restore(slot, good, bad)
+    def restore(self, width: float, slots: Mapping[int, tuple[int, int]]) -> None:
+        """Take back what was kept over a restart: good and bad by slot of the given width (one of `LASTING`)."""
+        next(tier for tier in self._tiers if tier.width == width).restore(slots)
