@@ -92,6 +92,14 @@ async def test_a_failure_burns_availability_alone_and_a_retry_spares_the_user(tm
         await eventually(lambda: counts(running, Kind.POOL, "gpu")["availability"] == (served, 1))
 
 
+async def test_a_refused_connection_burns_availability_alone(tmp_path: Path) -> None:
+    async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url)) as running:
+        await fake.stop()
+        assert (await ask(running.port, chat())).status == 503
+        await running.quiet()
+        await counted(running, {"availability": (0, 1)}, *subjects(running))
+
+
 @pytest.mark.parametrize(("patience", "expected"), [(0.4, {"ttft": (0, 1)}), (0.02, {})], ids=["late", "early"])
 async def test_a_client_that_leaves_counts_once_it_has_waited_too_long(
     patience: float, expected: dict[str, tuple[int, int]], tmp_path: Path
