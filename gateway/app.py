@@ -20,6 +20,7 @@ from gateway.admin.api import AdminView, create_admin
 from gateway.backends.registry import Registry
 from gateway.config.load import load_routes
 from gateway.config.table import RouteTable
+from gateway.control.admitting import Admitter
 from gateway.control.alerting import Alerter
 from gateway.control.drain import DrainTimes, drain
 from gateway.control.flush import Flusher
@@ -36,6 +37,7 @@ from gateway.proxy.explain import Explained, explain
 from gateway.proxy.gateway import Gateway
 from gateway.proxy.live import LiveTable
 from gateway.proxy.order import Chooser, Observers, Tools
+from gateway.proxy.tenants import Tenants
 from gateway.state.url import opened
 from gateway.telemetry import exposition
 from gateway.telemetry.access_log import AccessLog
@@ -144,7 +146,16 @@ class App:
         tools = Tools(self._clock, self._rng, everyone, choose)
         self._created = int(clock.wall())
         self._began = self._clock()
-        self.gateway = Gateway(LiveTable(table, self.registry, self._created), tools)
+        tenants = Tenants(table, self._clock)
+        self.gateway = Gateway(LiveTable(table, self.registry, self._created), tenants, tools)
+        self.admitter = Admitter(
+            self.registry,
+            lambda: self.gateway.table,
+            self.book,
+            classes=lambda: self.gateway.tenants.classes,
+            clock=self._clock,
+        )
+        self.admitter.follow()
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()
 
@@ -195,6 +206,8 @@ class App:
     def _apply(self, table: RouteTable) -> None:
         self._follow(table)
         self.gateway.table = LiveTable(table, self.registry, self._created, before=self.gateway.table)
+        self.gateway.tenants = Tenants(table, self._clock, before=self.gateway.tenants)
+        self.admitter.follow()
 
     def _follow(self, table: RouteTable) -> None:
         self.registry.reconcile(table)
@@ -207,6 +220,7 @@ class App:
         supervisor.start("scrape", Scraper(self.registry, self._clock, self._rng).run)
         supervisor.start("sweep", lambda: sweep(self.connections, self._clock))
         supervisor.start("judge", self.judge.run)
+        supervisor.start("admit", self.admitter.run)
         supervisor.start("alerts", self.alerter.run)
         if self._webhook is not None:
             supervisor.start("alert webhook", self._webhook.run)

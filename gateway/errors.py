@@ -48,6 +48,28 @@ class BadHttp(ClientError):
     code = "bad_http"
 
 
+class InvalidApiKey(ClientError):
+    """No key where one is needed, or one that nobody was given."""
+
+    status = 401
+    code = "invalid_api_key"
+
+
+class ModelNotAllowed(ClientError):
+    """The tenant may not use this model."""
+
+    status = 403
+    code = "model_not_allowed"
+
+
+class RateLimited(ClientError):
+    """The tenant has used up what it may use."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "rate_limit_exceeded"
+
+
 class NotFound(ClientError):
     """No such path."""
 
@@ -134,6 +156,17 @@ class Unavailable(GatewayError):
     type = "service_unavailable"
     code = "overloaded"
     retry_after = 1
+
+
+class Overloaded(Unavailable):
+    """The request would wait too long, so it is turned away now."""
+
+
+class Shed(Overloaded):
+    """As `Overloaded`, for a class that is turned away before others."""
+
+    status = 429
+    type = "rate_limit_error"
 
 
 class NoReadyBackend(Unavailable):

@@ -122,6 +122,7 @@ class Exchange:
         "sent",
         "service_class",
         "stream",
+        "tenant",
         "version",
         "waited",
     )
@@ -131,6 +132,7 @@ class Exchange:
         self.endpoint = endpoint
         self.received = received
         self.service_class = "standard"
+        self.tenant = ""
         self.model = "other"
         self.version = ""
         self.pool = ""

@@ -7,13 +7,26 @@ from types import MappingProxyType
 from gateway.config.schema import (
     AvailabilityEntry,
     BackendEntry,
+    ClassEntry,
     LatencyEntry,
     ModelEntry,
     ObjectiveEntry,
     PaceEntry,
     PoolEntry,
+    TenantEntry,
 )
-from gateway.config.table import IMPLICIT_VERSION, BackendSpec, ModelSpec, PoolSpec, RouteTable, Timeouts, VersionSpec
+from gateway.config.table import (
+    IMPLICIT_VERSION,
+    BackendSpec,
+    ModelSpec,
+    PoolSpec,
+    RouteTable,
+    TenantSpec,
+    Timeouts,
+    VersionSpec,
+)
+from gateway.policy.admission.classes import CLASSES, STANDARD, ServiceClass
+from gateway.policy.admission.quota import QuotaLimits
 from gateway.policy.slo.objective import DEFAULT, Objective, Sli, Target
 
 
@@ -21,6 +34,9 @@ def build_table(
     pools: Mapping[str, PoolEntry],
     models: Mapping[str, ModelEntry],
     objectives: Mapping[str, ObjectiveEntry] = MappingProxyType({}),
+    classes: Mapping[str, ClassEntry] = MappingProxyType({}),
+    tenants: Mapping[str, TenantEntry] = MappingProxyType({}),
+    *,
     sources: Iterable[str] = (),
 ) -> RouteTable:
     """The table, with pools and models in the order of their names, whichever files they came from."""
@@ -36,14 +52,29 @@ def build_table(
         models=MappingProxyType(model_specs),
         names=MappingProxyType(names),
         sources=tuple(sources),
+        classes=MappingProxyType(dict(CLASSES) | {name: _class(name, entry) for name, entry in classes.items()}),
+        tenants=MappingProxyType({name: _tenant(name, entry, names) for name, entry in sorted(tenants.items())}),
     )
 
 
+def _class(name: str, entry: ClassEntry) -> ServiceClass:
+    return ServiceClass(name, entry.priority, entry.max_queue_wait, entry.sheddable, entry.min_share)
+
+
+def _tenant(name: str, entry: TenantEntry, models: Mapping[str, ModelSpec]) -> TenantSpec:
+    allowed = None if entry.models is None else frozenset(models[each].name for each in entry.models)
+    limits = QuotaLimits(**entry.limits.model_dump())
+    return TenantSpec(name, tuple(entry.key_sha256), entry.service_class or STANDARD, allowed, limits)
+
+
 def _pool(name: str, entry: PoolEntry) -> PoolSpec:
-    return PoolSpec(name, _backends(name, entry.backends), entry.accelerator, entry.cost_per_hour)
+    backends = _backends(name, entry.backends, priority_scheduling=entry.priority_scheduling)
+    return PoolSpec(name, backends, entry.accelerator, entry.cost_per_hour, entry.priority_scheduling)
 
 
-def _backends(pool: str, entries: Iterable[BackendEntry]) -> tuple[BackendSpec, ...]:
+def _backends(
+    pool: str, entries: Iterable[BackendEntry], *, priority_scheduling: bool = False
+) -> tuple[BackendSpec, ...]:
     return tuple(
         BackendSpec(
             pool=pool,
@@ -53,6 +84,7 @@ def _backends(pool: str, entries: Iterable[BackendEntry]) -> tuple[BackendSpec, 
             tls=entry.url.scheme == "https",
             base_path=entry.url.base_path,
             max_concurrency=entry.max_concurrency,
+            priority_scheduling=priority_scheduling,
             api_key=entry.api_key or entry.api_key_file,
         )
         for entry in entries

@@ -4,21 +4,26 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from pydantic import ValidationError
 
 from gateway.config.build import build_table
 from gateway.config.consistency import Consistency, Declared
 from gateway.config.document import Document, DocumentError, parse_document
+from gateway.config.entitlements import Entitlements
 from gateway.config.explain import explain
 from gateway.config.problems import Problem, RoutesError
 from gateway.config.promises import Promises
-from gateway.config.schema import ModelEntry, ObjectiveEntry, PoolEntry, RoutesFile
+from gateway.config.schema import ClassEntry, ModelEntry, ObjectiveEntry, PoolEntry, RoutesFile, TenantEntry
 from gateway.config.sources import Source, read_sources
 from gateway.config.table import RouteTable
 from gateway.config.variables import Values, plain_values
 
 _WHERE_POOLS_STAND = ("", "pools")
+_SINGULAR = MappingProxyType(
+    {"pools": "pool", "models": "model", "objectives": "objective", "classes": "class", "tenants": "tenant"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +60,9 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> LoadedRoutes:
     consistency.check()
     promises = Promises(objectives, models)
     promises.check()
-    problems += consistency.problems + promises.problems
+    admission = Entitlements(_merge(files, "classes", problems), _merge(files, "tenants", problems), models)
+    admission.check()
+    problems += consistency.problems + promises.problems + admission.problems
     if not (models or problems):
         hint = "the smallest: `models: {my-model: {backends: [http://localhost:8000]}}`"
         problems.append(Problem(str(path), 1, 1, "", "no models: there is nothing to serve", hint))
@@ -98,7 +105,7 @@ def _merge(files: Iterable[_File], section: str, problems: list[Problem]) -> dic
         for name, values in entries.items() if isinstance(entries, dict) else ():
             path = (section, name)
             if name in merged:
-                message = f"the {section.removesuffix('s')} is already defined at {merged[name].where}"
+                message = f"the {_SINGULAR[section]} is already defined at {merged[name].where}"
                 problems.append(file.document.problem(path, message, "rename one of the two", at_key=True))
             else:
                 merged[name] = Declared(file.document, path, values)
@@ -109,9 +116,13 @@ def _build(files: Iterable[_File], sources: Iterable[str]) -> RouteTable:
     pools: dict[str, PoolEntry] = {}
     models: dict[str, ModelEntry] = {}
     objectives: dict[str, ObjectiveEntry] = {}
+    classes: dict[str, ClassEntry] = {}
+    tenants: dict[str, TenantEntry] = {}
     for file in files:
         if file.entries is not None:
             pools |= file.entries.pools
             models |= file.entries.models
             objectives |= file.entries.objectives
-    return build_table(pools, models, objectives, sources)
+            classes |= file.entries.classes
+            tenants |= file.entries.tenants
+    return build_table(pools, models, objectives, classes, tenants, sources=sources)

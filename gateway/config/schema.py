@@ -10,12 +10,16 @@ from gateway.config import addresses, durations, variables
 from gateway.config.durations import format_duration
 from gateway.config.problems import KeyPath
 from gateway.config.table import Timeouts
+from gateway.policy.admission.classes import CLASSES, STANDARD
 from gateway.policy.slo.objective import DEFAULT, Sli
 
 MODEL_NAME = r"^[A-Za-z0-9][A-Za-z0-9._/:-]{0,127}$"
 POOL_NAME = r"^[a-z0-9._-]{1,63}$"
 PROMPT_TOKENS = r"^[1-9][0-9]{0,6}$"
+KEY_DIGEST = r"^[0-9a-f]{64}$"
+STANDARD_WAIT = CLASSES[STANDARD].max_queue_wait
 NAME_RULES = {
+    KEY_DIGEST: "64 lower-case hex digits: `printf %s KEY | sha256sum`",
     PROMPT_TOKENS: "a number of prompt tokens, from 1 to 9999999",
     MODEL_NAME: "up to 128 of letters, digits and `. _ / : -`, beginning with a letter or digit",
     POOL_NAME: "up to 63 of lower-case letters, digits and `. _ -`",
@@ -47,6 +51,22 @@ Url = Annotated[
     addresses.Address,
     PlainValidator(addresses.parse_address),
     WithJsonSchema({"anyOf": [{"type": "string", "pattern": addresses.PATTERN}, _VARIABLE]}),
+]
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+KeyDigest = Annotated[
+    str,
+    StringConstraints(pattern=KEY_DIGEST),
+    WithJsonSchema({"anyOf": [{"type": "string", "pattern": KEY_DIGEST}, _VARIABLE]}),
+]
+KeyDigests = Annotated[
+    list[KeyDigest],
+    Field(min_length=1),
+    BeforeValidator(_as_list, json_schema_input_type=KeyDigest | list[KeyDigest]),
 ]
 Weight = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
 
@@ -100,6 +120,11 @@ class PoolEntry(Entry):
         default=None,
         description="What one backend costs per hour, in any currency, the same one everywhere.",
         examples=[2.5],
+    )
+    priority_scheduling: bool = Field(
+        default=False,
+        description="The engines run with `--scheduling-policy priority`, and are told each request's priority.",
+        examples=[True],
     )
     backends: Backends = Field(description="The engines.", examples=[["http://vllm-0:8000"]])
 
@@ -223,6 +248,54 @@ class ModelEntry(Entry):
     )
 
 
+class ClassEntry(Entry):
+    """A service class: how long its requests may wait, and who goes first."""
+
+    priority: Annotated[int, Field(ge=0, le=1_000)] = Field(
+        description="The lowest is served first; also the `priority` that engines are told.", examples=[10]
+    )
+    max_queue_wait: Timeout = Field(
+        default=STANDARD_WAIT, description="Longest wait for a slot. Default: 10s.", examples=["2s"]
+    )
+    sheddable: bool = Field(default=False, description="Turned away before all others.", examples=[True])
+    min_share: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = Field(
+        default=0.0, description="Share of the tokens served that it gets while it waits, 0 to 1.", examples=[0.05]
+    )
+
+
+class LimitsEntry(Entry):
+    """What a tenant may use."""
+
+    requests_per_minute: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = Field(
+        default=None, description="Requests a minute.", examples=[600]
+    )
+    tokens_per_minute: Annotated[int, Field(ge=1, le=1_000_000_000_000)] | None = Field(
+        default=None, description="Tokens a minute, prompt and output.", examples=[1_000_000]
+    )
+    concurrent: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
+        default=None, description="Requests at once.", examples=[50]
+    )
+
+
+class TenantEntry(Entry):
+    """Whoever holds a key."""
+
+    key_sha256: KeyDigests = Field(
+        description="SHA-256 of its API key, in hex; several while keys are changed.",
+        examples=["${ACME_KEY_SHA256}"],
+    )
+    service_class: PoolName | None = Field(
+        default=None,
+        alias="class",
+        description="Its class, and the best it may ask for. Default: standard.",
+        examples=["interactive"],
+    )
+    models: list[ModelName] | None = Field(
+        default=None, description="Models it may use. Default: all.", examples=[["llama-3.1-8b"]]
+    )
+    limits: LimitsEntry = Field(default_factory=LimitsEntry, examples=[{"requests_per_minute": 600}])
+
+
 class RoutesFile(Entry):
     """One route file; the files of a folder are merged by name."""
 
@@ -235,6 +308,16 @@ class RoutesFile(Entry):
         default_factory=dict,
         description="What models promise, by name.",
         examples=[{"fast": {"ttft": {"target": 99, "under": "500ms"}}}],
+    )
+    classes: dict[PoolName, ClassEntry] = Field(
+        default_factory=dict,
+        description="Service classes by name, beside or instead of the built-in `interactive`, `standard`, `batch`.",
+        examples=[{"batch": {"priority": 20, "max_queue_wait": "10m", "sheddable": True}}],
+    )
+    tenants: dict[PoolName, TenantEntry] = Field(
+        default_factory=dict,
+        description="Who may send requests. None: everyone, without a key.",
+        examples=[{"acme": {"key_sha256": "${ACME_KEY_SHA256}"}}],
     )
     models: dict[ModelName, ModelEntry] = Field(
         default_factory=dict,

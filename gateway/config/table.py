@@ -2,7 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
+from gateway.policy.admission.classes import CLASSES, STANDARD, ServiceClass
+from gateway.policy.admission.quota import QuotaLimits
 from gateway.policy.slo.objective import DEFAULT, Objective
 
 IMPLICIT_VERSION = "default"
@@ -34,6 +37,7 @@ class BackendSpec:
     tls: bool = False
     base_path: str = ""
     max_concurrency: int | None = None
+    priority_scheduling: bool = False
     api_key: str | None = field(default=None, repr=False)
 
     @property
@@ -51,6 +55,7 @@ class PoolSpec:
     backends: tuple[BackendSpec, ...]
     accelerator: str = "gpu"
     cost_per_hour: float | None = None
+    priority_scheduling: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +80,26 @@ class ModelSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class TenantSpec:
+    """Whoever holds one of these keys (SHA-256, in hex). `models` are those it may use, None for all."""
+
+    name: str
+    key_digests: tuple[str, ...] = field(repr=False)
+    service_class: str = STANDARD
+    models: frozenset[str] | None = None
+    limits: QuotaLimits = field(default_factory=QuotaLimits)
+
+
+@dataclass(frozen=True, slots=True)
 class RouteTable:
     """Everything a request needs to find its way. Reloading swaps the reference to one of these.
 
-    `names` maps every model name and every alias to its model.
+    `names` maps every model name and every alias to its model. Without `tenants` everyone may send requests.
     """
 
     pools: Mapping[str, PoolSpec]
     models: Mapping[str, ModelSpec]
     names: Mapping[str, ModelSpec]
     sources: tuple[str, ...] = ()
+    classes: Mapping[str, ServiceClass] = field(default_factory=lambda: CLASSES)
+    tenants: Mapping[str, TenantSpec] = field(default_factory=lambda: MappingProxyType({}))

@@ -4,8 +4,11 @@ from email.utils import parsedate_to_datetime
 
 import msgspec
 
-from gateway.errors import BackendFailed, FirstTokenTimeout, GatewayError, NoReadyBackend, TimedOut
-from gateway.exchange import AttemptEnd, Dialect
+from gateway.errors import BackendFailed, FirstTokenTimeout, GatewayError, NoReadyBackend, Overloaded, Shed, TimedOut
+from gateway.exchange import AttemptEnd, Dialect, Exchange
+from gateway.policy.admission.classes import ServiceClass
+from gateway.policy.admission.decide import Shed as Reason
+from gateway.policy.admission.decide import TurnedAway
 from gateway.wire.heads import Headers
 
 MAX_RETRY_AFTER = 60
@@ -18,6 +21,33 @@ def error_head(error: GatewayError, request_id: str) -> bytes:
     if error.status == 405 and not allow:
         allow = b"allow: GET\r\n"
     return b"x-request-id: %b\r\n%b%b" % (request_id.encode(), wait, allow)
+
+
+def answer_head(exchange: Exchange, forwarded: bytes, labels: bytes, quota: bytes, *, keep_alive: bool) -> bytes:
+    """Return the head of an engine's answer: `forwarded` of its own, then what the gateway has to say."""
+    return b"%bx-request-id: %b\r\n%b%bx-gateway-attempts: %d\r\nx-gateway-queue-ms: %d\r\n%b" % (
+        forwarded,
+        exchange.request_id.encode(),
+        labels,
+        quota,
+        exchange.attempts,
+        int(exchange.queued * 1000),
+        b"" if keep_alive else b"connection: close\r\n",
+    )
+
+
+def turned_away(refused: TurnedAway, service_class: ServiceClass) -> GatewayError:
+    """Return what to tell a client whose request gets no slot."""
+    match refused.why:
+        case Reason.BUDGET:
+            words = f"requests of the class `{service_class.name}` are turned away while the model misses its objective"
+        case Reason.FULL | Reason.PUSHED_OUT:
+            words = "too many requests wait"
+        case _:
+            words = f"a request of the class `{service_class.name}` may wait {service_class.max_queue_wait:g} s"
+            words = f"{words}, and would have to wait longer"
+    kind = Shed if service_class.sheddable else Overloaded
+    return kind(f"overloaded: {words}; come again in {refused.retry_after} s", retry_after=refused.retry_after)
 
 
 def error_event(error: GatewayError, dialect: Dialect, request_id: str) -> bytes:

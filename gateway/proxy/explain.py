@@ -31,6 +31,8 @@ def _explained(version: LiveVersion, share: float, tokens: int, now: float, rng:
     if not ready:
         return Explained(version.name, share, rows, "", "no backend is ready")
     choice = choose(ready, tokens, now, rng)
+    if choice is None:
+        return Explained(version.name, share, rows, "", "nobody has a slot: the request would wait")
     return Explained(version.name, share, rows, choice.winner.id, str(choice))
 
 

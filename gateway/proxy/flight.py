@@ -6,18 +6,22 @@ from gateway.backends.backend import Backend
 from gateway.clock import wall
 from gateway.errors import GatewayError, NoReadyBackend, StreamBroken
 from gateway.exchange import AttemptEnd, Exchange, Outcome, Verdict
-from gateway.policy.routing.choose import ONLY
-from gateway.policy.routing.health import Health, Lease
+from gateway.policy.admission.decide import TurnedAway
+from gateway.policy.routing.health import Lease
 from gateway.policy.routing.retry import may_retry, pause
 from gateway.policy.slo.classify import RULINGS, classify_status, request_outcome
-from gateway.proxy.answers import capped_retry_after, chunk, error_event, error_head, failure
+from gateway.proxy import learning, replies
+from gateway.proxy.answers import answer_head, capped_retry_after, failure, turned_away
+from gateway.proxy.carrier import carrier
+from gateway.proxy.finding import Tried, find, others
 from gateway.proxy.order import Order, Tools
+from gateway.proxy.place import Place
 from gateway.proxy.plain import PlainRelay, Refusal
 from gateway.proxy.relay import StreamRelay
-from gateway.wire.heads import find, forwarded_response, status_line
+from gateway.wire.heads import find as find_field
+from gateway.wire.heads import forwarded_response, status_line
 from gateway.wire.pool import UpstreamPool
 from gateway.wire.service import Request, Writer
-from gateway.wire.sse import Scanner
 from gateway.wire.upstream import AnswerHead, Loss, Sink, Upstream
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -34,11 +38,13 @@ class Flight:
         "_clock",
         "_deadline",
         "_exchange",
+        "_failure",
         "_http10",
         "_lease",
         "_observer",
         "_order",
         "_paused",
+        "_place",
         "_refused",
         "_relay",
         "_resumed",
@@ -67,6 +73,8 @@ class Flight:
         self._lease: Lease | None = None
         self._upstream: Upstream | None = None
         self._relay: StreamRelay | PlainRelay | None = None
+        self._place: Place | None = None
+        self._failure: tuple[AttemptEnd, str, Backend | None] | None = None
         self._refused: tuple[int, bytes, bytes] | None = None
         self._resumed = 0.0
         self._retry: asyncio.TimerHandle | None = None
@@ -78,42 +86,70 @@ class Flight:
         return f"<Flight {self._exchange.request_id} attempt {self._exchange.attempts} at {self._backend}>"
 
     def start(self) -> None:
-        """Send the request on its way, or answer at once when there is nowhere to send it."""
-        self._order.model.memory.retries.request(self._exchange.received)
-        if not self._attempt():
-            self._answer(NoReadyBackend(f"no backend of the model `{self._exchange.model}` is ready"))
-            self._settle(Outcome.NO_BACKEND, "no ready backend")
-            self._client.finish()
+        """Send the request on its way, let it wait for a slot, or answer at once when neither can be."""
+        order = self._order
+        order.model.memory.retries.request(self._exchange.received)
+        line = order.version.line
+        shed = line.shed(order.service_class, order.tenant.name, self._rng.random()) if line.away else None
+        tried = Tried.FULL if line.queue.size or shed else self._attempt()
+        if shed is not None:
+            self.turned_away(shed)
+        elif tried is Tried.FULL:
+            self._wait()
+        elif tried is Tried.NOBODY:
+            self._find_nobody()
 
-    def _others(self) -> list[Backend]:
-        """Return the backends that could be sent this request and have not been."""
-        version, tried = self._order.version, self._tried
-        return [b for b in version.backends if b not in tried and b.serves(version.served_model)]
+    def _wait(self) -> None:
+        """Wait for a slot, unless that is hopeless."""
+        if not others(self._order, self._tried):
+            self._find_nobody()
+            return
+        now = self._clock()
+        self._place = Place(self, self._order.version.line)
+        self._place.enter(self._order, now=now, patience=self._deadline - now, chance=self._rng.random())
 
-    def _attempt(self) -> bool:
-        """Begin an attempt at a backend not tried yet; return False when there is none."""
-        candidates = self._others()
-        if not candidates:
+    def try_again(self, waited: float) -> bool:
+        """Take a slot that came free after so many seconds."""
+        if self._attempt() is not Tried.STARTED:
             return False
-        exchange = self._exchange
-        now = exchange.sent = self._clock()
-        if len(candidates) == 1:
-            backend = candidates[0]
-            exchange.routing = ONLY if self._tried else ""
+        self._place = None
+        self._exchange.queued += waited
+        return True
+
+    def turned_away(self, why: TurnedAway) -> None:
+        """Answer that there is no slot; a request that had one and failed there is told of that instead."""
+        if self._failure is not None:
+            self._conclude(*self._failure)
         else:
-            exchange.routing = choice = self._choose(candidates, exchange.prompt_estimate, now, self._rng)
-            backend = choice.winner
+            self._refuse(turned_away(why, self._order.service_class), Outcome.SHED, why.why)
+
+    def _find_nobody(self) -> None:
+        error = NoReadyBackend(f"no backend of the model `{self._exchange.model}` is ready")
+        self._refuse(error, Outcome.NO_BACKEND, "no ready backend")
+
+    def _refuse(self, error: GatewayError, outcome: Outcome, reason: str) -> None:
+        self._answer(error)
+        self._settle(outcome, reason)
+        self._client.finish()
+
+    def _attempt(self) -> Tried:
+        """Begin an attempt at a backend not tried yet, if one has a slot."""
+        exchange, now = self._exchange, self._clock()
+        backend = find(self._order, exchange, self._tried, self._choose, now=now, rng=self._rng)
+        if isinstance(backend, Tried):
+            return backend
+        exchange.sent = now
         self._tried.append(backend)
         exchange.attempts += 1
         exchange.backend, exchange.pool = backend.id, backend.spec.pool
         self._backend = backend
-        self._lease = backend.health.lease(exchange.prompt_estimate)
+        self._lease = backend.health.lease(exchange.prompt_estimate, self._order.kv)
         upstream = backend.pool.take()
         if upstream is None:
             backend.pool.connect(self, self._order.timeouts.connect)
         else:
             self._send(upstream, backend)
-        return True
+        return Tried.STARTED
 
     def connected(self, upstream: Upstream) -> bool:
         """Use a new connection, if it is still wanted."""
@@ -151,53 +187,28 @@ class Flight:
         return Refusal(lambda body: self._turned_down(end, head, body))
 
     def _carry(self, answer: AnswerHead) -> Sink:
-        self._exchange.client_status = answer.status
+        client, exchange, order = self._client, self._exchange, self._order
         head = self._answer_head(forwarded_response(answer.status, answer.fields, answer.connection))
-        order = self._order
-        relay: StreamRelay | PlainRelay
-        is_stream = self._exchange.stream = answer.kind.startswith(b"text/event-stream")
-        if is_stream:
-            relay = StreamRelay(
-                self,
-                self._client,
-                self._exchange,
-                Scanner(order.endpoint.dialect, strip_usage=order.strip_usage, choices=order.choices),
-                head=head + (b"\r\n" if self._http10 else b"transfer-encoding: chunked\r\n\r\n"),
-                chunked=not self._http10,
-                clock=self._clock,
-            )
-        else:
-            relay = PlainRelay(
-                self,
-                self._client,
-                self._exchange,
-                head=head,
-                length=answer.length,
-                chunked=not self._http10,
-                whole_json=answer.until_close and b"json" in answer.kind,
-            )
-        self._relay = relay
-        return relay
+        self._relay = carrier(
+            self, client, exchange, order, answer=answer, head=head, http10=self._http10, clock=self._clock
+        )
+        return self._relay
 
     def _turned_down(self, end: AttemptEnd, head: AnswerHead, body: bytes) -> None:
         """Keep an engine's refusal for the client, and see whether another backend does better."""
         fields = capped_retry_after(head.fields, wall())
-        patience = find(fields, b"retry-after")
+        patience = find_field(fields, b"retry-after")
         if patience is not None and self._backend is not None:
             self._backend.health.hold(int(patience), self._clock())
+        if end is AttemptEnd.SATURATED and self._backend is not None:
+            self._backend.health.refused()
         self._refused = (head.status, self._answer_head(forwarded_response(head.status, fields, head.connection)), body)
         self.fail(end, f"status {head.status}")
 
     def _answer_head(self, forwarded: bytes) -> bytes:
-        exchange, backend = self._exchange, self._backend
-        return b"%bx-request-id: %b\r\n%bx-gateway-attempts: %d\r\nx-gateway-queue-ms: %d\r\n%b" % (
-            forwarded,
-            exchange.request_id.encode(),
-            self._order.version.labels[backend.id] if backend is not None else b"",
-            exchange.attempts,
-            int(exchange.queued * 1000),
-            b"" if self._client.keep_alive else b"connection: close\r\n",
-        )
+        backend, order = self._backend, self._order
+        labels = order.version.labels[backend.id] if backend is not None else b""
+        return answer_head(self._exchange, forwarded, labels, order.quota_shown, keep_alive=self._client.keep_alive)
 
     def lost(self, loss: Loss, detail: str) -> None:
         """Learn that the connection went before an answer's head came."""
@@ -216,7 +227,7 @@ class Flight:
         self._tried.clear()
         lease, backend, exchange = self._lease, self._backend, self._exchange
         if lease is not None and backend is not None and exchange.stream and exchange.first_content:
-            backend.health.began(lease, exchange.first_content - exchange.sent)
+            learning.began(self._order, exchange, backend.health, lease)
 
     def complete(self, end: AttemptEnd) -> None:
         """The answer is written to its end."""
@@ -243,19 +254,23 @@ class Flight:
             time_left=self._deadline - self._clock(),
         )
         now = self._clock()
-        if again and self._others() and self._order.model.memory.retries.take(now):
+        if again and others(self._order, self._tried) and self._order.model.memory.retries.take(now):
             self._observer.retried(self._exchange, end)
             self._exchange.sent = now
             seconds = pause(self._exchange.attempts, self._rng)
-            self._retry = asyncio.get_running_loop().call_later(seconds, self._again, end, detail, backend)
+            self._failure = end, detail, backend
+            self._retry = asyncio.get_running_loop().call_later(seconds, self._again)
             return
         self._conclude(end, detail, backend)
 
-    def _again(self, end: AttemptEnd, detail: str, backend: Backend | None) -> None:
+    def _again(self) -> None:
         """Try elsewhere after a pause; where nothing is ready any more, the last failure stands."""
         self._end_pause()
-        if not self._attempt():
-            self._conclude(end, detail, backend)
+        tried = self._attempt()
+        if tried is Tried.FULL:
+            self._wait()
+        elif tried is Tried.NOBODY and self._failure is not None:
+            self._conclude(*self._failure)
 
     def _end_pause(self) -> None:
         """A pause before a retry is time spent for the backend's sake."""
@@ -270,7 +285,7 @@ class Flight:
         if self.begun:
             self._break_off(StreamBroken(f"the backend failed while it was answering: {detail}"))
         elif self._refused is not None:
-            self._pass_refusal(*self._refused)
+            replies.pass_refusal(self._client, self._exchange, *self._refused)
             if RULINGS[end].verdict is Verdict.BAD:
                 outcome = Outcome.BACKEND_ERROR
         else:
@@ -309,6 +324,8 @@ class Flight:
     def check(self, now: float) -> None:
         """Hold the deadlines of the request and of the attempt in progress."""
         timeouts, exchange = self._order.timeouts, self._exchange
+        if self._place is not None and self._place.check(now, self._rng.random()):
+            return
         if now > self._deadline:
             self.fail(AttemptEnd.DEADLINE_EXCEEDED, "the request's time is over")
         elif self._paused or self._backend is None:
@@ -354,46 +371,29 @@ class Flight:
             lease.release()
             verdict = RULINGS[end].verdict
             if verdict is Verdict.GOOD:
-                self._learn(backend.health, lease, now)
+                learning.answered(self._order, exchange, backend.health, lease, now=now, rng=self._rng)
             else:
                 backend.health.ended(lease, verdict, now, self._rng)
         self._relay = None
         self._observer.attempt_ended(exchange, backend, end)
-
-    def _learn(self, health: Health, lease: Lease, now: float) -> None:
-        """Learn from a complete answer how fast the backend is, and how long the prompt was."""
-        exchange, model = self._exchange, self._order.model
-        prompt = exchange.prompt_tokens
-        if prompt is None:
-            prompt = exchange.prompt_estimate
-        else:
-            model.memory.prompts.observe(self._order.size, prompt)
-        tpot = exchange.tpot
-        kept = not lease.is_probe or model.objective.kept(exchange.attempt_ttft, tpot, prompt)
-        health.ended(lease, Verdict.GOOD, now, self._rng, tpot=tpot, kept=kept)
+        self._order.version.line.give_back(now)
 
     def _answer(self, error: GatewayError) -> None:
-        self._exchange.client_status = error.status
-        head = error_head(error, self._exchange.request_id)
-        attempts = b"x-gateway-attempts: %d\r\n" % self._exchange.attempts
-        self._client.reply_json(error.status, head + attempts, error.body())
-
-    def _pass_refusal(self, status: int, head: bytes, body: bytes) -> None:
-        self._exchange.client_status = status
-        self._client.write(b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body))
+        replies.answer(self._client, self._exchange, error, self._order.quota_shown)
 
     def _break_off(self, error: GatewayError) -> None:
-        """End an answer that has begun: one error event between two events of a stream, and no proper end."""
-        if self._exchange.stream:
-            event = error_event(error, self._order.endpoint.dialect, self._exchange.request_id)
-            self._client.write(event if self._http10 else chunk(event))
-        self._client.break_off()
+        replies.break_off(self._client, self._exchange, error, self._order.endpoint.dialect, http10=self._http10)
 
     def _settle(self, outcome: Outcome, reason: str) -> None:
         self._settled = True
         self._end_pause()
-        exchange = self._exchange
+        exchange, order = self._exchange, self._order
         exchange.ended = self._clock()
         exchange.outcome = outcome
         exchange.reason = reason
+        if self._place is not None:
+            exchange.queued += self._place.leave(exchange.ended)
+            self._place = None
+        if order.tenant.is_limited:
+            order.settle_quota(exchange)
         self._observer.settled(exchange)

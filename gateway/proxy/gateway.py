@@ -3,16 +3,19 @@
 import logging
 import secrets
 from itertools import count
+from typing import cast
 from urllib.parse import unquote
 
-from gateway.errors import ClientError, GatewayError, InvalidRequest
+from gateway.errors import ClientError, GatewayError, InvalidRequest, RateLimited
 from gateway.exchange import BodyKind, Dialect, Endpoint, Exchange, Outcome
 from gateway.proxy.answers import error_head
 from gateway.proxy.flight import Flight
 from gateway.proxy.live import LiveTable
 from gateway.proxy.order import Order, Tools
+from gateway.proxy.tenants import LiveTenant, Tenants
 from gateway.wire.body import Body, read_json
-from gateway.wire.endpoints import MODELS_PREFIX
+from gateway.wire.endpoints import MODELS_PREFIX, OPEN
+from gateway.wire.guard import Head
 from gateway.wire.heads import Headers, find, forwarded_request
 from gateway.wire.multipart import read_multipart
 from gateway.wire.service import Request, Responder, Writer
@@ -24,14 +27,21 @@ _USAGE_ON_REQUEST = frozenset((Dialect.CHAT, Dialect.COMPLETIONS))
 
 
 class Gateway:
-    """Answers every request of the data listener. `table` is swapped whole at a reload."""
+    """Answers every request of the data listener. `table` and `tenants` are swapped whole at a reload."""
 
-    def __init__(self, table: LiveTable, tools: Tools) -> None:
+    def __init__(self, table: LiveTable, tenants: Tenants, tools: Tools) -> None:
         self.table = table
+        self.tenants = tenants
         self.draining = False
         self._tools = tools
         self._prefix = secrets.token_hex(5)
         self._count = count(1)
+
+    def authorize(self, head: Head) -> LiveTenant | None:
+        """Return whose key it is; raises InvalidApiKey. Health and readiness are told to anyone."""
+        if head.endpoint is None and head.path in OPEN:
+            return None
+        return self.tenants.of(head)
 
     def serve(self, request: Request, client: Writer) -> Responder | None:
         """Answer a request, at once or by a flight."""
@@ -60,25 +70,48 @@ class Gateway:
     def _flight(self, endpoint: Endpoint, request: Request, exchange: Exchange, client: Writer) -> Flight:
         tools = self._tools
         headers = request.headers
+        tenant = cast(LiveTenant, request.caller)
+        service_class = self.tenants.class_for(tenant, request.head.service_class)
+        exchange.tenant, exchange.service_class = tenant.name, service_class.name
         body = self._read(endpoint, request)
         model = self.table.model(body.model)
+        tenant.may_use(model.name)
         version = model.split.draw(tools.rng.random())
         exchange.model, exchange.version = model.name, version.name
         fields = forwarded_request(headers, request.head.connection)
         order = Order(
-            endpoint, model, version, fields=b"%bx-request-id: %b\r\n" % (fields, exchange.request_id.encode())
+            endpoint,
+            model,
+            version,
+            tenant,
+            service_class,
+            fields=b"%bx-request-id: %b\r\n" % (fields, exchange.request_id.encode()),
         )
+        add_usage = body.stream and endpoint.dialect in _USAGE_ON_REQUEST
         served: bytes | None = None
         if body.model != version.served_model:
             served = version.served_json if endpoint.body is BodyKind.JSON else version.served_model.encode()
-        order.body = body.rewritten(served, add_usage=body.stream and endpoint.dialect in _USAGE_ON_REQUEST)
+        if version.by_priority:
+            order.urgent_body = body.rewritten(served, add_usage, service_class.priority)
+        order.body = body.rewritten(served, add_usage)
         order.stream, order.strip_usage, order.choices = body.stream, body.usage_added, body.choices
         order.size = len(request.body)
         exchange.stream = body.stream
         exchange.itl_bounds = model.itl_bounds
         exchange.prompt_estimate = model.memory.prompts.tokens(order.size)
         deadline = request.received + _seconds(request.head.timeout, model.timeouts.total)
+        self._charge(order, body, exchange)
         return Flight(order, exchange, request, client, tools=tools, deadline=deadline)
+
+    @staticmethod
+    def _charge(order: Order, body: Body, exchange: Exchange) -> None:
+        """Reckon the most tokens that the request may take, and charge its tenant; raises RateLimited."""
+        output = body.max_tokens if body.max_tokens is not None else int(order.model.memory.prompts.output)
+        order.kv = exchange.prompt_estimate + body.choices * output
+        if order.tenant.is_limited:
+            order.reserved = body.choices * (exchange.prompt_estimate + output)
+            order.tenant.reserve(order.reserved, exchange.received)
+            order.quota_shown = order.tenant.shown()
 
     @staticmethod
     def _read(endpoint: Endpoint, request: Request) -> Body:
@@ -90,7 +123,7 @@ class Gateway:
         """Answer with an error before any attempt was made, and settle."""
         client.reply_json(error.status, error_head(error, exchange.request_id), error.body())
         exchange.client_status = error.status
-        exchange.outcome = Outcome.CLIENT_ERROR if isinstance(error, ClientError) else Outcome.INTERNAL
+        exchange.outcome = _outcome(error)
         exchange.reason = error.code
         exchange.ended = self._tools.clock()
         self._tools.observer.settled(exchange)
@@ -121,6 +154,12 @@ class Gateway:
         if given and len(given) <= _MAX_ID and _SANE_ID.issuperset(given):
             return given.decode("ascii")
         return f"{self._prefix}-{next(self._count):x}"
+
+
+def _outcome(error: GatewayError) -> Outcome:
+    if isinstance(error, RateLimited):
+        return Outcome.QUOTA
+    return Outcome.CLIENT_ERROR if isinstance(error, ClientError) else Outcome.INTERNAL
 
 
 def _seconds(given: bytes | None, limit: float) -> float:

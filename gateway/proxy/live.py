@@ -9,10 +9,14 @@ from gateway.backends.backend import Backend
 from gateway.backends.registry import Registry
 from gateway.config.table import ModelSpec, RouteTable, Timeouts, VersionSpec
 from gateway.errors import ModelNotFound
+from gateway.policy.admission.classes import ServiceClass
+from gateway.policy.admission.decide import Shedding
 from gateway.policy.canary.split import Split
 from gateway.policy.routing.retry import RetryBudget
 from gateway.policy.routing.tokens import TokenEstimate
 from gateway.policy.slo.buckets import bounds_for
+from gateway.policy.slo.objective import Sli
+from gateway.proxy.line import Line, join
 
 CLOSE_MATCHES = 3
 
@@ -20,10 +24,12 @@ CLOSE_MATCHES = 3
 class LiveVersion:
     """One version of a model with the backends of its pools."""
 
-    __slots__ = ("backends", "labels", "name", "served_json", "served_model")
+    __slots__ = ("backends", "by_priority", "labels", "line", "name", "served_json", "served_model")
 
-    def __init__(self, spec: VersionSpec, backends: tuple[Backend, ...]) -> None:
+    def __init__(self, spec: VersionSpec, backends: tuple[Backend, ...], line: Line) -> None:
         self.name = spec.name
+        self.line = line
+        self.by_priority = any(backend.spec.priority_scheduling for backend in backends)
         self.served_model = spec.served_model
         self.served_json = msgspec.json.encode(spec.served_model)
         self.backends = backends
@@ -38,24 +44,36 @@ class LiveVersion:
 
 
 class ModelMemory:
-    """What is learnt of one model and outlives a reload: its retry budget, and how long its prompts are."""
+    """What outlives a reload of one model: its retry budget, how long its prompts are, whoever waits, by version."""
 
-    __slots__ = ("prompts", "retries")
+    __slots__ = ("lines", "prompts", "retries", "shedding")
 
     def __init__(self) -> None:
         self.prompts = TokenEstimate()
         self.retries = RetryBudget()
+        self.shedding = Shedding()
+        self.lines: dict[str, Line] = {}
+
+    def line(self, version: str, classes: Mapping[str, ServiceClass]) -> Line:
+        """Return where requests of a version wait."""
+        line = self.lines.get(version)
+        if line is None:
+            line = self.lines[version] = Line(classes)
+        line.queue.follow(classes)
+        return line
 
 
 class LiveModel:
     """One model: its versions by weight."""
 
-    __slots__ = ("itl_bounds", "memory", "name", "objective", "split", "timeouts", "versions")
+    __slots__ = ("itl_bounds", "memory", "name", "objective", "split", "timeouts", "tpot", "ttft", "versions")
 
     def __init__(self, spec: ModelSpec, versions: Mapping[str, LiveVersion], memory: ModelMemory) -> None:
         self.name = spec.name
         self.memory = memory
         self.objective = spec.objective
+        self.ttft = spec.objective.targets.get(Sli.TTFT)
+        self.tpot = spec.objective.targets.get(Sli.TPOT)
         self.itl_bounds = bounds_for(spec.objective).itl
         self.versions = versions
         self.timeouts: Timeouts = spec.timeouts
@@ -77,6 +95,11 @@ class LiveTable:
             name: _live_model(spec, table, registry, known.get(name) or ModelMemory())
             for name, spec in table.models.items()
         }
+        join(
+            (version.line, frozenset(backend.id for backend in version.backends))
+            for model in self._models.values()
+            for version in model.versions.values()
+        )
         self._names = {name: self._models[spec.name] for name, spec in table.names.items()}
         self._created = created
 
@@ -116,5 +139,6 @@ def _live_model(spec: ModelSpec, table: RouteTable, registry: Registry, memory: 
     versions = {}
     for version in spec.versions.values():
         ids = dict.fromkeys(backend.id for pool in version.pools for backend in table.pools[pool].backends)
-        versions[version.name] = LiveVersion(version, tuple(registry[backend_id] for backend_id in ids))
+        backends = tuple(registry[backend_id] for backend_id in ids)
+        versions[version.name] = LiveVersion(version, backends, memory.line(version.name, table.classes))
     return LiveModel(spec, versions, memory)

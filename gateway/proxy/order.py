@@ -9,9 +9,11 @@ from gateway.backends.backend import Backend
 from gateway.clock import Clock
 from gateway.config.table import Timeouts
 from gateway.exchange import AttemptEnd, Endpoint, Exchange
+from gateway.policy.admission.classes import ServiceClass
 from gateway.policy.routing.choose import Choice, choose
 from gateway.policy.routing.pick import Chance
 from gateway.proxy.live import LiveModel, LiveVersion
+from gateway.proxy.tenants import LiveTenant
 
 _log = logging.getLogger(__name__)
 
@@ -30,22 +32,46 @@ class Observer(Protocol):
 
 
 class Order:
-    """What a request asks for, understood: where it may go and the bytes that go there; `size` is its body's."""
+    """What a request asks for, understood: where it may go and the bytes that go there; `size` is its body's.
+
+    `kv` are the tokens that it may come to at an engine, `reserved` what its tenant was charged at first;
+    `urgent_body` is the body for an engine that schedules by priority.
+    """
 
     __slots__ = (
         "body",
         "choices",
         "endpoint",
         "fields",
+        "kv",
         "model",
+        "quota_shown",
+        "reserved",
+        "service_class",
         "size",
         "stream",
         "strip_usage",
+        "tenant",
         "timeouts",
+        "urgent_body",
         "version",
     )
 
-    def __init__(self, endpoint: Endpoint, model: LiveModel, version: LiveVersion, *, fields: bytes) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        model: LiveModel,
+        version: LiveVersion,
+        tenant: LiveTenant,
+        service_class: ServiceClass,
+        *,
+        fields: bytes,
+    ) -> None:
+        self.tenant = tenant
+        self.service_class = service_class
+        self.kv = self.reserved = 0
+        self.quota_shown = b""
+        self.urgent_body: bytes | None = None
         self.endpoint = endpoint
         self.model = model
         self.version = version
@@ -57,21 +83,30 @@ class Order:
         self.strip_usage = False
         self.choices = 1
 
+    def settle_quota(self, exchange: Exchange) -> None:
+        """Charge the tenant for what was really used; an answer that the engine did not count, for what was seen."""
+        prompt, output = exchange.prompt_tokens, exchange.output_tokens
+        if prompt is None:
+            prompt = exchange.prompt_estimate if exchange.client_status == 200 else 0
+        self.tenant.quota.settle(self.reserved, prompt + (exchange.content_events if output is None else output))
+
     def written_for(self, backend: Backend) -> bytes:
         """Return the request as this backend shall read it."""
+        urgent = self.urgent_body is not None and backend.spec.priority_scheduling
+        body = self.urgent_body if urgent and self.urgent_body is not None else self.body
         return b"POST %b%b HTTP/1.1\r\nhost: %b\r\naccept-encoding: identity\r\n%b%bcontent-length: %d\r\n\r\n%b" % (
             backend.base_path,
             self.endpoint.target,
             backend.authority,
             backend.authorization,
             self.fields,
-            len(self.body),
-            self.body,
+            len(body),
+            body,
         )
 
 
-Chooser: TypeAlias = Callable[[Sequence[Backend], int, float, Chance], Choice[Backend]]
-"""Chooses among ready backends for a prompt of so many tokens, at a time (s): `policy.routing.choose.choose`."""
+Chooser: TypeAlias = Callable[[Sequence[Backend], int, float, Chance, int], Choice[Backend] | None]
+"""Chooses among ready backends, as `policy.routing.choose.choose` does."""
 
 
 class Tools:

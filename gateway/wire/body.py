@@ -6,19 +6,27 @@ the rest as it came.
 
 import re
 from collections.abc import Mapping
+from types import MappingProxyType
 
 import msgspec
 
 from gateway.errors import ClientError, InvalidJson, InvalidRequest
 
 MAX_DEPTH = 64
+MAX_CHOICES, MAX_LOGPROBS = 8, 20
 
 _top_level = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_text = msgspec.json.Decoder(str).decode
+_decode_number = msgspec.json.Decoder(int).decode
 _KEY = re.compile(rb'[ \t\r\n]*+[,{][ \t\r\n]*+"((?:[^"\\]|\\.)*+)"[ \t\r\n]*+:[ \t\r\n]*+')
 _END = re.compile(rb"[ \t\r\n]*+\}[ \t\r\n]*+")
 _STRING = re.compile(rb'"[^"]*+"')
 _NOT_STRUCTURE = bytes(set(range(256)) - set(b'"[]{}'))
+
+_BOUNDS = MappingProxyType(
+    {"n": MAX_CHOICES, "best_of": MAX_CHOICES, "logprobs": MAX_LOGPROBS, "top_logprobs": MAX_LOGPROBS}
+)
+_MAX_TOKENS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 
 Span = tuple[int, int]
 Edit = tuple[int, int, bytes]
@@ -26,9 +34,12 @@ Edit = tuple[int, int, bytes]
 
 
 class Body:
-    """What a request says about itself; `spans` are where top-level values stand in the bytes."""
+    """What a request says about itself; `spans` are where top-level values stand in the bytes.
 
-    __slots__ = ("choices", "model", "model_span", "raw", "spans", "stream", "usage_added")
+    `max_tokens` bounds the output of each of `choices` answers; None leaves it to the engine.
+    """
+
+    __slots__ = ("choices", "max_tokens", "model", "model_span", "raw", "spans", "stream", "usage_added")
 
     def __init__(
         self,
@@ -38,6 +49,7 @@ class Body:
         *,
         stream: bool,
         choices: int = 1,
+        max_tokens: int | None = None,
         spans: Mapping[str, Span] | None = None,
     ) -> None:
         self.raw = raw
@@ -45,15 +57,16 @@ class Body:
         self.model_span = model_span
         self.stream = stream
         self.choices = choices
+        self.max_tokens = max_tokens
         self.spans = spans
         self.usage_added = False
 
-    def rewritten(self, served_model: bytes | None, add_usage: bool) -> bytes:
+    def rewritten(self, served_model: bytes | None, add_usage: bool, priority: int | None = None) -> bytes:
         """Return the body as the engine shall see it.
 
         `served_model` is the engine's name for the model as it stands in this kind of body (quoted for JSON), None to
         keep the client's. `add_usage` asks for the usage chunk of a stream unless the client did; `usage_added` then
-        says whether that chunk has to be taken out again.
+        says whether that chunk has to be taken out again. `priority` is told to an engine that schedules by it.
         """
         edits: list[Edit] = []
         if served_model is not None:
@@ -63,7 +76,16 @@ class Body:
             self.usage_added = edit is not None
             if edit is not None:
                 edits.append(edit)
+        if priority is not None and self.spans is not None:
+            edits.append(_priority_edit(self.raw, self.spans, priority))
         return splice(self.raw, edits) if edits else self.raw
+
+
+def _priority_edit(raw: bytes, spans: Mapping[str, Span], priority: int) -> Edit:
+    if "priority" in spans:
+        return (*spans["priority"], b"%d" % priority)
+    start = raw.index(b"{") + 1
+    return (start, start, b'"priority":%d,' % priority)
 
 
 def splice(raw: bytes, edits: list[Edit]) -> bytes:
@@ -100,7 +122,8 @@ def read_json(raw: bytes) -> Body:
         _model(values),
         spans["model"],
         stream=stream is not None and bytes(stream) == b"true",
-        choices=_choices(values["n"]) if "n" in values else 1,
+        choices=_checked_choices(values),
+        max_tokens=_max_tokens(values),
         spans=spans,
     )
 
@@ -112,12 +135,27 @@ def _model(values: dict[str, msgspec.Raw]) -> str:
         raise InvalidRequest("`model` must be a string", param="model") from None
 
 
-def _choices(value: msgspec.Raw) -> int:
-    """Return how many answers are asked for; nonsense counts as one, since the engine words that complaint better."""
+def _checked_choices(values: Mapping[str, msgspec.Raw]) -> int:
+    """Return how many answers are asked for, and hold what multiplies an engine's work against its bounds."""
+    for name, most in _BOUNDS.items():
+        if name in values and (asked := _number(values[name])) is not None and asked > most:
+            raise InvalidRequest(f"`{name}` may be at most {most} here", param=name)
+    return max(1, _number(values["n"]) or 1) if "n" in values else 1
+
+
+def _max_tokens(values: Mapping[str, msgspec.Raw]) -> int | None:
+    for name in _MAX_TOKENS:
+        if name in values and (asked := _number(values[name])) is not None and asked > 0:
+            return asked
+    return None
+
+
+def _number(value: msgspec.Raw) -> int | None:
+    """Return a whole number; of nonsense nothing is said here, since the engine words that complaint better."""
     try:
-        return max(1, msgspec.json.decode(value, type=int))
+        return _decode_number(value)
     except msgspec.DecodeError:
-        return 1
+        return None
 
 
 def _spans(raw: bytes, values: Mapping[str, msgspec.Raw]) -> dict[str, Span]:

@@ -52,6 +52,7 @@ class Client(asyncio.Protocol):
         "_body",
         "_body_size",
         "_buffered",
+        "_caller",
         "_clock",
         "_completed",
         "_connections",
@@ -98,6 +99,7 @@ class Client(asyncio.Protocol):
         self._buffered = 0
         self._unparsed = 0
         self._head: Head | None = None
+        self._caller: object = None
         self._fields: Headers = []
         self._body: list[bytes] = []
         self._target = b""
@@ -194,6 +196,7 @@ class Client(asyncio.Protocol):
         if self._unparsed > self._limits.head or self._pipelined:
             guard.check_size(method, self._target, self._fields, self._limits)
         self._head = guard.check(method, self._target, parser.get_http_version(), self._fields, self._limits)
+        self._caller = self._service.authorize(self._head)
         if self._head.expects_continue and not self.busy:
             self.write(_CONTINUE)
 
@@ -215,7 +218,9 @@ class Client(asyncio.Protocol):
         body = parts[0] if len(parts) == 1 else b"".join(parts)
         self._body = []
         keep_alive = self.parser.should_keep_alive() and not http10
-        request = Request(head, self._fields, body, http10=http10, keep_alive=keep_alive, received=self._clock())
+        request = Request(
+            head, self._fields, body, http10=http10, keep_alive=keep_alive, received=self._clock(), caller=self._caller
+        )
         self._fields = []
         if not self.busy:
             self._serve(request)

@@ -26,7 +26,10 @@ _ENDPOINTS = (
 FORWARDED: Mapping[bytes, Endpoint] = MappingProxyType({endpoint.path.encode(): endpoint for endpoint in _ENDPOINTS})
 """Request target to endpoint, for POST. Compared as bytes: nothing is decoded, normalised or matched by prefix."""
 
-LOCAL = frozenset((b"/v1/models", b"/health", b"/ready"))
+OPEN = frozenset((b"/health", b"/ready"))
+"""What this process tells anyone, key or none, for GET."""
+
+LOCAL = OPEN | {b"/v1/models"}
 """What this process answers by itself, for GET."""
 
 MODELS_PREFIX = b"/v1/models/"

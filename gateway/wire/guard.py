@@ -27,6 +27,7 @@ _METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"O
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]+)(?::\d{1,5})?")
 _READ = frozenset(
     (
+        b"authorization",
         b"connection",
         b"content-encoding",
         b"content-length",
@@ -35,6 +36,8 @@ _READ = frozenset(
         b"host",
         b"transfer-encoding",
         b"upgrade",
+        b"x-api-key",
+        b"x-gateway-class",
         b"x-request-id",
         b"x-request-timeout",
     )
@@ -65,6 +68,9 @@ class Head(NamedTuple):
     expects_continue: bool
     request_id: bytes | None
     timeout: bytes | None
+    authorization: bytes | None = None
+    api_key: bytes | None = None
+    service_class: bytes | None = None
 
 
 def check(method: bytes, target: bytes, version: str, fields: Headers, limits: Limits) -> Head:
@@ -95,6 +101,9 @@ def check(method: bytes, target: bytes, version: str, fields: Headers, limits: L
         b"expect" in seen and not http10,
         seen.get(b"x-request-id"),
         seen.get(b"x-request-timeout"),
+        seen.get(b"authorization"),
+        seen.get(b"x-api-key"),
+        seen.get(b"x-gateway-class"),
     )
 
 

@@ -31,12 +31,23 @@ class Writer(Protocol):
 
 
 class Request:
-    """A request that passed the guard, complete with its body. `received` is when its last byte came."""
+    """A request that passed the guard, complete with its body.
 
-    __slots__ = ("body", "head", "headers", "http10", "keep_alive", "received")
+    `received` is when its last byte came, `caller` is what `authorize` returned.
+    """
+
+    __slots__ = ("body", "caller", "head", "headers", "http10", "keep_alive", "received")
 
     def __init__(
-        self, head: Head, headers: Headers, body: bytes, *, http10: bool, keep_alive: bool, received: float
+        self,
+        head: Head,
+        headers: Headers,
+        body: bytes,
+        *,
+        http10: bool,
+        keep_alive: bool,
+        received: float,
+        caller: object = None,
     ) -> None:
         self.head = head
         self.headers = headers
@@ -44,6 +55,7 @@ class Request:
         self.http10 = http10
         self.keep_alive = keep_alive
         self.received = received
+        self.caller = caller
 
 
 class Responder(Protocol):
@@ -69,7 +81,10 @@ class Responder(Protocol):
 
 
 class Service(Protocol):
-    """Whoever answers. Both calls may answer at once or return a responder that will."""
+    """Whoever answers. Requests are answered at once or by a responder."""
+
+    def authorize(self, head: Head) -> object:
+        """Return who is calling, before any of the body is taken; raises a GatewayError for whoever may not."""
 
     def serve(self, request: Request, client: Writer) -> Responder | None:
         """Take a request."""

@@ -31,7 +31,7 @@ class TestSamples:
 @pytest.mark.parametrize(
     ("path", "keys"),
     [
-        ((), {"pools", "models", "objectives"}),
+        ((), {"pools", "models", "objectives", "classes", "tenants"}),
         (("objectives", "fast"), {"window", "availability", "ttft", "tpot", "itl", "e2e"}),
         (("objectives", "fast", "ttft"), {"target", "under", "by_prompt_tokens"}),
         (("objectives", "fast", "itl"), {"target", "under"}),

@@ -51,7 +51,7 @@ def test_a_file_that_says_everything(tmp_path: Path) -> None:
     )
 
     gpu_0 = BackendSpec("gpu", "http://gpu-0:8000", "gpu-0", 8000)
-    gpu_1 = BackendSpec("gpu", "https://gpu-1:443/engine", "gpu-1", 443, True, "/engine", 64, "sk-1")  # noqa: FBT003
+    gpu_1 = BackendSpec("gpu", "https://gpu-1:443/engine", "gpu-1", 443, True, "/engine", 64, False, "sk-1")  # noqa: FBT003
     assert routes.pools["gpu"] == PoolSpec("gpu", (gpu_0, gpu_1), "gpu", 2.5)
     assert routes.pools["cpu"] == PoolSpec("cpu", (BackendSpec("cpu", "http://[::1]:8001", "::1", 8001),), "cpu")
     model = routes.models["meta/llama"]

@@ -71,9 +71,22 @@ class Running:
     def in_flight(self) -> int:
         return sum(backend.in_flight for backend in self.app.registry)
 
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for a slot."""
+        lines = [version.line for model in self.app.gateway.table for version in model.versions.values()]
+        return sum(len(line.queue) for line in lines)
+
+    @property
+    def held(self) -> int:
+        """What requests hold, all told: slots, tokens, places, quotas; 0 when nothing is in progress."""
+        healths = [backend.health for backend in self.app.registry]
+        slots = sum(health.in_flight + health.kv + health.prefilling for health in healths)
+        return slots + self.waiting + sum(tenant.quota.in_flight for tenant in self.app.gateway.tenants)
+
     async def quiet(self, seconds: float = DEADLINE) -> None:
         """Wait until nothing is in progress anywhere: what every test of a fault ends with."""
-        await eventually(lambda: self.in_flight == 0 and not self.app.busy_connections, seconds)
+        await eventually(lambda: self.held == 0 and not self.app.busy_connections, seconds)
 
     async def settled(self, count: int = 1) -> Exchange:
         """Wait until exactly `count` requests have settled and nothing is left; return the last."""

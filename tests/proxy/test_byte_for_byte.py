@@ -17,6 +17,7 @@ from gateway.exchange import Exchange, Outcome
 from gateway.proxy.gateway import Gateway
 from gateway.proxy.live import LiveTable
 from gateway.proxy.order import Observers, Tools
+from gateway.proxy.tenants import Tenants
 from gateway.wire.client import Client
 from gateway.wire.guard import Limits
 from gateway.wire.outbox import Outbox
@@ -78,7 +79,7 @@ class Bench:
         registry = Registry(outbox, monotonic)
         registry.reconcile(table)
         tools = Tools(monotonic, Random(1), Observers(self.recorder))
-        gateway = Gateway(LiveTable(table, registry, 0), tools)
+        gateway = Gateway(LiveTable(table, registry, 0), Tenants(table, monotonic), tools)
         (self.backend,) = registry
         self.model = next(iter(table.models))
         self.upstream = Upstream(self.backend.pool, outbox)

@@ -41,14 +41,14 @@ class Choice(Generic[Backend]):
         return f"{self.why}: {scores}"
 
 
-def choose(ready: Sequence[Backend], tokens: int, now: float, rng: Chance) -> Choice[Backend]:
-    """Choose among `ready` backends (at least one) for a prompt of so many tokens.
+def choose(ready: Sequence[Backend], tokens: int, now: float, rng: Chance, kv: int = 0) -> Choice[Backend] | None:
+    """Choose among `ready` backends (at least one) for a prompt of so many tokens, `kv` with its answer.
 
-    A filter that would remove everyone removes no one. A half-open backend that nobody is asking gets the request:
-    else it would never return.
+    None when whoever could be chosen has no slot. Otherwise a filter that would remove everyone removes no one. A
+    half-open backend that nobody is asking gets the request: else it would never return.
     """
     if len(ready) == 1:
-        return Choice(ready[0], ONLY)
+        return Choice(ready[0], ONLY) if ready[0].health.has_slot(kv) else None
     # Nearly always all are in service: that is seen without asking each of them in turn.
     open_ = [b for b in ready if (health := b.health).hold_until <= now and not health.standing.out]
     if len(open_) < len(ready):
@@ -59,6 +59,11 @@ def choose(ready: Sequence[Backend], tokens: int, now: float, rng: Chance) -> Ch
     why = "lowest score"
     if not open_:
         open_, why = list(ready), "all are ejected or asked for patience; lowest score"
+    slots = [backend for backend in open_ if backend.health.has_slot(kv)]
+    if len(slots) < len(open_):
+        if not slots:
+            return None
+        open_, why = slots, f"{why} of those with a slot"
     elif len(open_) == 1:
         return Choice(open_[0], "the others are ejected or asked for patience")
     compared = drawn(open_, rng)
@@ -89,7 +94,7 @@ class Considered:
 
 def consider(health: Health, tokens: int, now: float) -> Considered:
     """Return how a backend would be judged now."""
-    refused = ""
+    refused = "" if health.has_slot(0) else f"full: {health.in_flight} in flight of {health.limit}"
     if not health.available(now):
         standing = health.standing
         if now < health.hold_until:

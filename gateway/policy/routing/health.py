@@ -14,6 +14,7 @@ from gateway.policy.routing.fit import FLOOR, Fit, predict
 from gateway.policy.routing.pick import Chance
 from gateway.policy.routing.residual import OUTLIER, Residual, Sickness
 
+UNLIMITED = 1 << 62
 OWN_HALF_LIFE = 5.0
 POOL_HALF_LIFE = 30.0
 LONGEST_HOLD = 30.0
@@ -57,22 +58,33 @@ class Signal:
 class Health:
     """One backend: the work it holds, its standing, its weight, its own model of TTFT.
 
-    `prefilling` are prompt tokens of attempts without a first token yet; `hold_until` is when a backend that asked for
-    patience (Retry-After) may be asked again, in seconds of the caller's clock.
+    `prefilling` are prompt tokens of attempts without a first token yet; `limit` bounds requests in flight, and
+    `kv_capacity`, where it is known, the tokens `kv` that their prompts and answers may come to. `peak` is the most in
+    flight, `begun` and `late` are latencies of what was let in under this limit, `saturated` whether it refused work,
+    all since somebody last looked. `hold_until` is when a backend that asked for patience (Retry-After) may be asked
+    again, in seconds of the caller's clock.
     """
 
     __slots__ = (
         "_begun",
         "_finished",
+        "begun",
+        "era",
         "failures",
         "fit",
         "hold_until",
         "id",
         "in_flight",
+        "kv",
+        "kv_capacity",
+        "late",
+        "limit",
+        "peak",
         "peers",
         "prefilling",
         "probing",
         "residual",
+        "saturated",
         "signal",
         "standing",
         "weight",
@@ -82,6 +94,13 @@ class Health:
         self.id = identity
         self.peers = peers
         self.in_flight = 0
+        self.kv = 0
+        self.limit = UNLIMITED
+        self.kv_capacity = UNLIMITED
+        self.peak = 0
+        self.era = 0
+        self.begun = self.late = 0
+        self.saturated = False
         self.prefilling = 0
         self.failures = 0
         self.hold_until = 0.0
@@ -114,9 +133,36 @@ class Health:
         """Return the TTFT in seconds that a prompt of so many tokens would meet."""
         return self.fit.predict(self.prefilling + tokens, self.in_flight)
 
-    def lease(self, tokens: int) -> "Lease":
-        """Take a place for one request of so many prompt tokens."""
-        return Lease(self, tokens)
+    def has_slot(self, kv: int) -> bool:
+        """Whether one more request fits, of so many tokens with its answer; an empty backend takes any."""
+        return self.in_flight < self.limit and (self.kv + kv <= self.kv_capacity or not self.in_flight)
+
+    def lease(self, tokens: int, kv: int = 0) -> "Lease":
+        """Take a place for one request of so many prompt tokens, and so many with its answer."""
+        return Lease(self, tokens, kv)
+
+    def relimited(self, limit: int) -> None:
+        """Take another limit; what was let in under the old one says nothing about it."""
+        if limit < self.limit:
+            self.era += 1
+            self.begun = self.late = 0
+        self.limit = limit
+
+    def looked_at(self) -> None:
+        """Begin anew to gather what a limit is judged by."""
+        self.peak = self.in_flight
+        self.begun = self.late = 0
+        self.saturated = False
+
+    def refused(self) -> None:
+        """Learn that it refused work because it has too much (429)."""
+        self.saturated = True
+
+    def judged(self, lease: "Lease", *, late: bool) -> None:
+        """Learn whether a latency of a request let in under this limit was beyond its target."""
+        if lease.era == self.era:
+            self.begun += 1
+            self.late += late
 
     def hold(self, seconds: float, now: float) -> None:
         """Leave it alone for as long as it asked, at most half a minute."""
@@ -233,9 +279,9 @@ class Lease:
     requests that it found there; `ttft` is in seconds, 0.0 while there is no first token.
     """
 
-    __slots__ = ("_health", "_model", "_own", "in_flight", "is_probe", "tokens", "ttft")
+    __slots__ = ("_health", "_kv", "_model", "_own", "era", "in_flight", "is_probe", "tokens", "ttft")
 
-    def __init__(self, health: Health, tokens: int) -> None:
+    def __init__(self, health: Health, tokens: int, kv: int = 0) -> None:
         self._health: Health | None = health
         self._own = tokens
         self.tokens = health.prefilling + tokens
@@ -245,7 +291,11 @@ class Lease:
         self.is_probe = health.wants_probe
         if self.is_probe:
             health.probing = True
+        self.era = health.era
+        self._kv = kv
+        health.kv += kv
         health.in_flight += 1
+        health.peak = max(health.peak, health.in_flight)
         health.prefilling += tokens
 
     @property
@@ -265,6 +315,7 @@ class Lease:
         health, self._health = self._health, None
         if health is not None:
             health.in_flight -= 1
+            health.kv -= self._kv
 
 
 class Peers:

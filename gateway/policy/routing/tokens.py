@@ -3,14 +3,21 @@
 _FORGETTING = 0.98
 _USUAL_BYTES_PER_TOKEN = 4.0
 _TRUST = 5.0
+_USUAL_OUTPUT = 256.0
 
 
 class TokenEstimate:
-    """Bytes per prompt token of one model, learnt from what engines report; images and JSON count as bytes too."""
+    """Bytes per prompt token of one model, learnt from what engines report; images and JSON count as bytes too.
 
-    __slots__ = ("_bytes", "_tokens")
+    `error` is how far off estimates have been of late, as a ratio (mean absolute percentage error); None before any.
+    `output` is the mean of answers' tokens.
+    """
+
+    __slots__ = ("_bytes", "_tokens", "error", "output")
 
     def __init__(self) -> None:
+        self.error: float | None = None
+        self.output = _USUAL_OUTPUT
         self._tokens = _TRUST
         self._bytes = _TRUST * _USUAL_BYTES_PER_TOKEN
 
@@ -21,5 +28,11 @@ class TokenEstimate:
     def observe(self, size: int, tokens: int) -> None:
         """Learn that a body of `size` bytes held so many tokens; each sample weighs the same, whatever its length."""
         if size > 0 and tokens > 0:
+            off = abs(self.tokens(size) - tokens) / tokens
+            self.error = off if self.error is None else self.error * _FORGETTING + off * (1 - _FORGETTING)
             self._tokens = self._tokens * _FORGETTING + tokens / size
             self._bytes = self._bytes * _FORGETTING + 1.0
+
+    def answered(self, tokens: int) -> None:
+        """Learn how long an answer was, in tokens."""
+        self.output += (1 - _FORGETTING) * (tokens - self.output)

@@ -1,0 +1,87 @@
+"""How many requests an engine takes at once before all of them suffer: found by trying, as TCP finds its window.
+
+Additive increase while the limit is in use and all is well; multiplicative decrease when the engine queues by itself or
+first tokens come late. Jacobson and Karels, "Congestion Avoidance and Control" (1988).
+"""
+
+from dataclasses import dataclass
+
+FIRST = 256
+"""What vLLM runs at once unless told otherwise (`--max-num-seqs`)."""
+LEAST, MOST = 2, 4096
+STEP = 1.0
+"""What a limit in use grows by at each tick, four times a second."""
+DECREASE = 0.9
+PAUSE = 1.0
+"""Seconds between two decreases."""
+IN_USE = 0.9
+QUEUED_SCRAPES = 2
+"""Looks at an engine in a row that found requests waiting inside it: one alone may be a passing moment."""
+JUDGED = 5
+"""First tokens that must have come since the last change before their lateness counts."""
+LATE = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What happened since the last tick: most `in_flight` at once, and first tokens, `late` ones among them.
+
+    `queued` is how many looks in a row found the engine's own queue filled.
+    """
+
+    in_flight: int
+    queued: int = 0
+    begun: int = 0
+    late: int = 0
+
+
+class AdaptiveLimit:
+    """The limit of one backend, in requests at once; `reason` says what moved it last."""
+
+    __slots__ = ("_begun", "_changed", "_is_new", "_late", "reason", "value")
+
+    def __init__(self, value: float = FIRST) -> None:
+        self.value = float(value)
+        self.reason = "not tried yet"
+        self._changed = float("-inf")
+        self._begun = self._late = 0
+        self._is_new = True
+
+    def __repr__(self) -> str:
+        return f"<AdaptiveLimit {self.value:.1f}: {self.reason}>"
+
+    def tick(self, seen: Seen, now: float) -> None:
+        """Take what was seen since the last tick; `now` in seconds.
+
+        A limit that was lowered is judged again only once no more requests are in flight than it allows: what still
+        runs beyond it was let in before.
+        """
+        if seen.in_flight > self.value + 1:
+            return
+        self._begun += seen.begun
+        self._late += seen.late
+        why = self._congestion(seen)
+        if why:
+            if now - self._changed >= PAUSE:
+                self.value = max(float(LEAST), min(self.value, max(seen.in_flight, LEAST)) * DECREASE)
+                self._forget(why, now)
+        elif seen.in_flight >= IN_USE * self.value and not seen.queued:
+            # Before the first congestion the limit grows by whatever went well, doubling in each round trip.
+            step = max(STEP, seen.begun - seen.late) if self._is_new else STEP
+            self.value = min(float(MOST), self.value + step)
+            self.reason = "in use, and all is well"
+            if self._begun >= JUDGED:
+                self._begun = self._late = 0
+
+    def _congestion(self, seen: Seen) -> str:
+        if seen.queued >= QUEUED_SCRAPES:
+            return "the engine queues by itself"
+        if self._begun >= JUDGED and self._late >= LATE * self._begun:
+            return f"{self._late} of {self._begun} first tokens came late"
+        return ""
+
+    def _forget(self, why: str, now: float) -> None:
+        self.reason = why
+        self._changed = now
+        self._is_new = False
+        self._begun = self._late = 0

@@ -1,0 +1,110 @@
+"""What a tenant may use: requests and tokens a minute, as token buckets, and requests at once."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from math import ceil
+
+MINUTE = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaLimits:
+    """Limits of one tenant; None is none."""
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    concurrent: int | None = None
+
+
+class Exceeded(StrEnum):
+    """Which limit a request ran into."""
+
+    REQUESTS = "requests_per_minute"
+    TOKENS = "tokens_per_minute"
+    CONCURRENT = "concurrent"
+
+
+class Bucket:
+    """So much a minute, and a minute's worth at once; it may go into debt when the real cost is known late."""
+
+    __slots__ = ("_at", "level", "size")
+
+    def __init__(self, size: int, now: float) -> None:
+        self.size = size
+        self.level = float(size)
+        self._at = now
+
+    def __repr__(self) -> str:
+        return f"<Bucket {self.level:.1f} of {self.size}>"
+
+    def refill(self, now: float) -> None:
+        """Let time pass."""
+        if now > self._at:
+            self.level = min(float(self.size), self.level + (now - self._at) * self.size / MINUTE)
+            self._at = now
+
+    def wait(self, amount: float) -> float:
+        """Return seconds until so much is there."""
+        return max(0.0, (amount - self.level) * MINUTE / self.size)
+
+    @property
+    def reset(self) -> float:
+        """Seconds until it is full."""
+        return (self.size - self.level) * MINUTE / self.size
+
+
+@dataclass(frozen=True, slots=True)
+class Denied:
+    """Why a request is refused, and after how many seconds it would not be, if ever: more than a bucket never fits."""
+
+    limit: Exceeded
+    allowed: int
+    asked: int
+    retry_after: int | None
+
+
+class Quota:
+    """What one tenant has left. Every `reserve` that was granted is followed by one `settle`."""
+
+    __slots__ = ("in_flight", "limits", "requests", "tokens")
+
+    def __init__(self, limits: QuotaLimits, now: float) -> None:
+        self.in_flight = 0
+        self.follow(limits, now)
+
+    def __repr__(self) -> str:
+        return f"<Quota {self.in_flight} in flight, {self.requests}, {self.tokens}>"
+
+    def follow(self, limits: QuotaLimits, now: float) -> None:
+        """Take other limits; what is in flight stays so."""
+        self.limits = limits
+        self.requests = Bucket(limits.requests_per_minute, now) if limits.requests_per_minute else None
+        self.tokens = Bucket(limits.tokens_per_minute, now) if limits.tokens_per_minute else None
+
+    def reserve(self, tokens: int, now: float) -> Denied | None:
+        """Charge a request of at most so many tokens; None when granted; a refusal charges nothing."""
+        limits = self.limits
+        if limits.concurrent is not None and self.in_flight >= limits.concurrent:
+            return Denied(Exceeded.CONCURRENT, limits.concurrent, self.in_flight + 1, 1)
+        for bucket, amount, limit in (
+            (self.requests, 1, Exceeded.REQUESTS),
+            (self.tokens, tokens, Exceeded.TOKENS),
+        ):
+            if bucket is None:
+                continue
+            bucket.refill(now)
+            if bucket.level < amount:
+                never = amount > bucket.size
+                return Denied(limit, bucket.size, amount, None if never else max(1, ceil(bucket.wait(amount))))
+        if self.requests is not None:
+            self.requests.level -= 1
+        if self.tokens is not None:
+            self.tokens.level -= tokens
+        self.in_flight += 1
+        return None
+
+    def settle(self, reserved: int, used: int) -> None:
+        """End a granted request: give back what was reserved and not used, or charge what was used beyond."""
+        self.in_flight -= 1
+        if self.tokens is not None:
+            self.tokens.level = min(float(self.tokens.size), self.tokens.level + reserved - used)

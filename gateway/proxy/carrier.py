@@ -1,0 +1,45 @@
+"""Who carries an engine's answer to the client: a relay of events, or of a document."""
+
+from gateway.clock import Clock
+from gateway.exchange import Exchange
+from gateway.proxy.order import Order
+from gateway.proxy.plain import PlainRelay
+from gateway.proxy.relay import Journey, StreamRelay
+from gateway.wire.service import Writer
+from gateway.wire.sse import Scanner
+from gateway.wire.upstream import AnswerHead
+
+
+def carrier(
+    journey: Journey,
+    client: Writer,
+    exchange: Exchange,
+    order: Order,
+    *,
+    answer: AnswerHead,
+    head: bytes,
+    http10: bool,
+    clock: Clock,
+) -> StreamRelay | PlainRelay:
+    """Return the relay for this answer; `head` is what the client gets before its framing."""
+    exchange.client_status = answer.status
+    exchange.stream = answer.kind.startswith(b"text/event-stream")
+    if exchange.stream:
+        return StreamRelay(
+            journey,
+            client,
+            exchange,
+            Scanner(order.endpoint.dialect, strip_usage=order.strip_usage, choices=order.choices),
+            head=head + (b"\r\n" if http10 else b"transfer-encoding: chunked\r\n\r\n"),
+            chunked=not http10,
+            clock=clock,
+        )
+    return PlainRelay(
+        journey,
+        client,
+        exchange,
+        head=head,
+        length=answer.length,
+        chunked=not http10,
+        whole_json=answer.until_close and b"json" in answer.kind,
+    )

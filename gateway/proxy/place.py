@@ -1,0 +1,70 @@
+"""One request's place in a line: made when it has to wait, gone when it gets a slot, gives up or is turned away."""
+
+from typing import Protocol
+
+from gateway.policy.admission.decide import TurnedAway
+from gateway.policy.admission.queue import Entry
+from gateway.proxy.line import Line, Waiter
+from gateway.proxy.order import Order
+
+
+class Traveller(Protocol):
+    """Whoever waits."""
+
+    def try_again(self, waited: float) -> bool:
+        """Take a slot after so many seconds; return False where there is none."""
+
+    def turned_away(self, why: TurnedAway) -> None:
+        """Learn that there will be no slot."""
+
+
+class Place:
+    """Waits for a slot of one version. `queued` is how long it has waited, in seconds, once it is over."""
+
+    __slots__ = ("_entry", "_line", "_traveller", "queued")
+
+    def __init__(self, traveller: Traveller, line: Line) -> None:
+        self._traveller = traveller
+        self._line = line
+        self._entry: Entry[Waiter] | None = None
+
+    def enter(self, order: Order, *, now: float, patience: float, chance: float) -> bool:
+        """Join the line; where that is hopeless the traveller is turned away at once, and False returned."""
+        entry = self._line.enter(
+            self,
+            order.service_class,
+            order.tenant.name,
+            cost=order.kv,
+            now=now,
+            patience=patience,
+            chance=chance,
+        )
+        if isinstance(entry, TurnedAway):
+            self._traveller.turned_away(entry)
+            return False
+        self._entry = entry
+        return True
+
+    def begin(self, since: float, now: float) -> bool:
+        """Go on, if there is a slot."""
+        return self._traveller.try_again(now - since)
+
+    def turned_away(self, why: TurnedAway) -> None:
+        """Make room for somebody of a higher class."""
+        self._traveller.turned_away(why)
+
+    def check(self, now: float, chance: float) -> bool:
+        """Turn away whoever has waited as long as its class may; return whether it was."""
+        entry = self._entry
+        if entry is None or now - entry.since <= entry.service_class.max_queue_wait:
+            return False
+        self._traveller.turned_away(self._line.waited(entry, chance))
+        return True
+
+    def leave(self, now: float) -> float:
+        """Leave the line for whatever reason; return how long it has been waited, in seconds."""
+        entry, self._entry = self._entry, None
+        if entry is None:
+            return 0.0
+        self._line.queue.remove(entry)
+        return now - entry.since

@@ -1,0 +1,28 @@
+"""Putting the gateway's own answers on a client's connection."""
+
+from gateway.errors import GatewayError
+from gateway.exchange import Dialect, Exchange
+from gateway.proxy.answers import chunk, error_event, error_head
+from gateway.wire.service import Writer
+
+
+def answer(client: Writer, exchange: Exchange, error: GatewayError, quota: bytes) -> None:
+    """Answer with an error; `quota` are the fields that tell what the tenant has left."""
+    exchange.client_status = error.status
+    head = error_head(error, exchange.request_id)
+    attempts = b"x-gateway-attempts: %d\r\n" % exchange.attempts
+    client.reply_json(error.status, head + quota + attempts, error.body())
+
+
+def pass_refusal(client: Writer, exchange: Exchange, status: int, head: bytes, body: bytes) -> None:
+    """Pass an engine's error answer on."""
+    exchange.client_status = status
+    client.write(b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body))
+
+
+def break_off(client: Writer, exchange: Exchange, error: GatewayError, dialect: Dialect, *, http10: bool) -> None:
+    """End an answer that has begun: one error event between two events of a stream, and no proper end."""
+    if exchange.stream:
+        event = error_event(error, dialect, exchange.request_id)
+        client.write(event if http10 else chunk(event))
+    client.break_off()

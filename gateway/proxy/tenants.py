@@ -1,0 +1,134 @@
+"""Who calls, what they may use, and what they have left: keys are looked up by digest and never kept."""
+
+import hmac
+from collections.abc import Iterator, Mapping
+from hashlib import sha256
+
+from gateway.clock import Clock
+from gateway.config.table import RouteTable, TenantSpec
+from gateway.errors import InvalidApiKey, InvalidRequest, ModelNotAllowed, RateLimited
+from gateway.policy.admission.classes import STANDARD, ServiceClass
+from gateway.policy.admission.quota import Bucket, Denied, Quota, QuotaLimits
+from gateway.wire.guard import Head
+
+ANYONE = "anyone"
+"""The tenant of every request while routes name no tenants."""
+_BEARER = b"bearer "
+_NOBODY = TenantSpec("", ("0" * 64,))
+
+
+class LiveTenant:
+    """One tenant, its class, and its quota. A free one may ask for any class."""
+
+    __slots__ = ("is_free", "is_limited", "name", "quota", "service_class", "spec")
+
+    def __init__(self, spec: TenantSpec, service_class: ServiceClass, quota: Quota, *, is_free: bool = False) -> None:
+        self.spec = spec
+        self.name = spec.name
+        self.service_class = service_class
+        self.quota = quota
+        self.is_free = is_free
+        self.is_limited = spec.limits != QuotaLimits()
+
+    def __repr__(self) -> str:
+        return f"<LiveTenant {self.name} {self.quota}>"
+
+    def may_use(self, model: str) -> None:
+        """Raise ModelNotAllowed for a model outside its list."""
+        if self.spec.models is not None and model not in self.spec.models:
+            raise ModelNotAllowed(f"this key may not use the model `{model}`", param="model")
+
+    def reserve(self, tokens: int, now: float) -> None:
+        """Charge a request of at most so many tokens; raises RateLimited."""
+        denied = self.quota.reserve(tokens, now)
+        if denied is not None:
+            raise RateLimited(_words(denied), retry_after=denied.retry_after)
+
+    def shown(self) -> bytes:
+        """Return the fields that tell what is left, in OpenAI's names; none without limits."""
+        quota = self.quota
+        if quota.requests is None and quota.tokens is None:
+            return b""
+        return _fields(b"requests", quota.requests) + _fields(b"tokens", quota.tokens)
+
+
+class Tenants:
+    """Everyone that the routes name, by the digests of their keys; quotas outlive a reload."""
+
+    def __init__(self, table: RouteTable, clock: Clock, before: "Tenants | None" = None) -> None:
+        self._clock = clock
+        self.classes: Mapping[str, ServiceClass] = table.classes
+        known: Mapping[str, LiveTenant] = before._by_name if before is not None else {}
+        self._by_name: dict[str, LiveTenant] = {
+            name: self._tenant(spec, known.get(name)) for name, spec in table.tenants.items()
+        }
+        self._by_digest = {digest: each for each in self._by_name.values() for digest in each.spec.key_digests}
+        spec = TenantSpec(ANYONE, ())
+        self._anyone = LiveTenant(spec, self.classes[STANDARD], Quota(spec.limits, clock()), is_free=True)
+
+    def __repr__(self) -> str:
+        return f"<Tenants {', '.join(self._by_name) or ANYONE}>"
+
+    def __iter__(self) -> Iterator[LiveTenant]:
+        return iter(self._by_name.values())
+
+    def of(self, head: Head) -> LiveTenant:
+        """Return whose key a head carries; raises InvalidApiKey. Without tenants it is anyone's."""
+        if not self._by_digest:
+            return self._anyone
+        key = head.api_key
+        if key is None and head.authorization is not None and head.authorization[:7].lower() == _BEARER:
+            key = head.authorization[7:]
+        if not key:
+            raise InvalidApiKey("an API key is needed: send `Authorization: Bearer <key>`")
+        digest = sha256(key.strip()).hexdigest()
+        tenant = self._by_digest.get(digest)
+        # A key that nobody has takes the same path to the same words as one that is nearly right.
+        digests = tenant.spec.key_digests if tenant is not None else _NOBODY.key_digests
+        matches = [hmac.compare_digest(digest, each) for each in digests]
+        if tenant is None or not any(matches):
+            raise InvalidApiKey("the API key is not known here")
+        return tenant
+
+    def class_for(self, tenant: LiveTenant, asked: bytes | None) -> ServiceClass:
+        """Return the class that is asked for, when it is no better than the tenant's; raises InvalidRequest."""
+        own = tenant.service_class
+        if asked is None:
+            return own
+        wanted = self.classes.get(asked.decode("latin-1"))
+        if wanted is None:
+            raise InvalidRequest(
+                f"there is no such class in `x-gateway-class`; there are {', '.join(self.classes)}",
+                param="x-gateway-class",
+            )
+        return wanted if tenant.is_free or wanted.priority >= own.priority else own
+
+    def _tenant(self, spec: TenantSpec, known: LiveTenant | None) -> LiveTenant:
+        now = self._clock()
+        if known is None:
+            quota = Quota(spec.limits, now)
+        else:
+            quota = known.quota
+            if quota.limits != spec.limits:
+                quota.follow(spec.limits, now)
+        return LiveTenant(spec, self.classes[spec.service_class], quota)
+
+
+def _words(denied: Denied) -> str:
+    text = f"the limit `{denied.limit}: {denied.allowed}` is reached"
+    if denied.retry_after is None:
+        return f"this request alone may take {denied.asked} tokens: the limit is `{denied.limit}: {denied.allowed}`"
+    return f"{text}; come again in {denied.retry_after} s"
+
+
+def _fields(what: bytes, bucket: Bucket | None) -> bytes:
+    if bucket is None:
+        return b""
+    return b"x-ratelimit-limit-%b: %d\r\nx-ratelimit-remaining-%b: %d\r\nx-ratelimit-reset-%b: %ds\r\n" % (
+        what,
+        bucket.size,
+        what,
+        max(0, int(bucket.level)),
+        what,
+        int(bucket.reset + 0.999),
+    )
