@@ -376,7 +376,7 @@ class Flight:
                 backend.health.ended(lease, verdict, now, self._rng)
         self._relay = None
         self._observer.attempt_ended(exchange, backend, end)
-        self._order.version.line.give_back(now)
+        self._order.version.line.give_back(now, now - exchange.sent)
 
     def _answer(self, error: GatewayError) -> None:
         replies.answer(self._client, self._exchange, error, self._order.quota_shown)

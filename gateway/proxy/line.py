@@ -1,17 +1,18 @@
 """Where requests of one version of a model wait for a slot, and how a slot that is given back finds who is next."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from math import exp
 from typing import Protocol
 
 from gateway.policy.admission.classes import ServiceClass
-from gateway.policy.admission.decide import CAPACITY, Shed, TurnedAway, decide, predicted_wait, refusal
+from gateway.policy.admission.decide import CAPACITY, Shed, TurnedAway, decide, longest_wait, predicted_wait, refusal
 from gateway.policy.admission.queue import Entry, Queue
+from gateway.policy.routing.health import Health
 
 _HALF_LIFE = 3.0
-_PESSIMISM = 1.4
-"""By how much waits are taken to be longer than predicted, so that whoever is let in is served in time."""
+_FRESH = 0.05
+"""What the latest request weighs in how long one takes."""
 
 
 class Waiter(Protocol):
@@ -27,23 +28,28 @@ class Waiter(Protocol):
 class Line:
     """The queue of one version; `neighbours` are the lines, itself among them, that wait for the same backends.
 
-    `ended` counts slots given back; `sheds` counts those turned away, by class and reason.
+    `healths` are those backends. `sheds` counts those turned away, by class and reason.
     """
 
-    __slots__ = ("_rate", "_served", "_shares", "away", "ended", "neighbours", "queue", "sheds")
+    __slots__ = ("_seconds", "_served", "_shares", "away", "healths", "neighbours", "queue", "sheds")
 
     def __init__(self, classes: Mapping[str, ServiceClass]) -> None:
         self.queue: Queue[Waiter] = Queue(classes)
         self.neighbours: tuple[Line, ...] = (self,)
         self.sheds: Counter[tuple[str, Shed]] = Counter()
         self.away: frozenset[str] = frozenset()
-        self.ended = 0
-        self._rate = 0.0
+        self.healths: Sequence[Health] = ()
+        self._seconds = 0.0
         self._served: Counter[str] = Counter()
         self._shares: dict[str, float] = {}
 
     def __repr__(self) -> str:
-        return f"<Line {self.queue} at {self._rate:.1f} slots/s>"
+        return f"<Line {self.queue} at {self.rate:.1f} slots/s>"
+
+    @property
+    def rate(self) -> float:
+        """Slots that come free in a second (Little's law): requests in flight over how long one takes; 0.0 unknown."""
+        return sum(health.in_flight for health in self.healths) / self._seconds if self._seconds else 0.0
 
     def enter(
         self,
@@ -57,8 +63,9 @@ class Line:
         chance: float,
     ) -> Entry[Waiter] | TurnedAway:
         """Let a request wait, or say at once why not; `patience` is what is left of its own time, in seconds."""
-        wait = self.predicted_wait(service_class, tenant)
-        refused = decide(service_class, wait=wait * _PESSIMISM, patience=patience, chance=chance)
+        ahead, rate = self.queue.ahead(service_class, tenant), self._rate_for(service_class)
+        wait = predicted_wait(ahead, rate)
+        refused = decide(service_class, wait=longest_wait(ahead, rate), patience=patience, chance=chance)
         if refused is None and self.queue.size >= CAPACITY:
             refused = self._make_room(service_class, wait, chance)
         if refused is not None:
@@ -81,17 +88,20 @@ class Line:
 
     def predicted_wait(self, service_class: ServiceClass, tenant: str) -> float:
         """Return the wait, in seconds, of a request that came now."""
+        return predicted_wait(self.queue.ahead(service_class, tenant), self._rate_for(service_class))
+
+    def _rate_for(self, service_class: ServiceClass) -> float:
+        """Return how many slots a second a class gets: what higher ones leave, and its guaranteed share at least."""
         above = sum(
             share
             for name, share in self._shares.items()
             if (known := self.queue.service_class(name)) is not None and known.priority < service_class.priority
         )
-        share = max(1.0 - above, service_class.min_share, 0.01)
-        return predicted_wait(self.queue.ahead(service_class, tenant), self._rate * share)
+        return self.rate * max(1.0 - above, service_class.min_share, 0.01)
 
-    def give_back(self, now: float) -> None:
-        """Learn that a slot came free."""
-        self.ended += 1
+    def give_back(self, now: float, seconds: float) -> None:
+        """Learn that a slot came free which was held for so many seconds."""
+        self._seconds += (seconds - self._seconds) * (_FRESH if self._seconds else 1.0)
         for line in self.neighbours:
             if line.queue.size:
                 self.freed(now)
@@ -112,10 +122,8 @@ class Line:
                 lines.remove(line)
 
     def tick(self, elapsed: float) -> None:
-        """Take stock of how fast slots come free, and to whom they go."""
+        """Take stock of whom slots go to."""
         fading = exp(-0.6931 * elapsed / _HALF_LIFE)
-        self._rate = self._rate * fading + (1 - fading) * self.ended / elapsed
-        self.ended = 0
         served = sum(self._served.values())
         for name, _ in self.queue.sizes():
             share = self._served[name] / served if served else 0.0
@@ -133,11 +141,12 @@ class Line:
         return None
 
 
-def join(lines: Iterable[tuple[Line, frozenset[str]]]) -> None:
-    """Make neighbours of lines that share backends, given by their ids."""
+def join(lines: Iterable[tuple[Line, Sequence[Health]]]) -> None:
+    """Tell lines whose slots they wait for, and make neighbours of those that share some."""
     every = list(lines)
-    for line, ids in every:
-        line.neighbours = tuple(other for other, theirs in every if ids & theirs)
+    for line, healths in every:
+        line.healths = healths
+        line.neighbours = tuple(other for other, theirs in every if not set(healths).isdisjoint(theirs))
 
 
 def _precedence(line: Line) -> tuple[int, float]:

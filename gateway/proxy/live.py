@@ -96,7 +96,7 @@ class LiveTable:
             for name, spec in table.models.items()
         }
         join(
-            (version.line, frozenset(backend.id for backend in version.backends))
+            (version.line, [backend.health for backend in version.backends])
             for model in self._models.values()
             for version in model.versions.values()
         )

@@ -100,13 +100,13 @@ class Result:
 def round_robin() -> Chooser:
     turn = count()
 
-    def choice(ready: Sequence[Backend], tokens: int, now: float, rng: Chance) -> Choice[Backend]:
+    def choice(ready: Sequence[Backend], tokens: int, now: float, rng: Chance, kv: int = 0) -> Choice[Backend]:
         return Choice(ready[next(turn) % len(ready)], "its turn")
 
     return choice
 
 
-def least_in_flight(ready: Sequence[Backend], tokens: int, now: float, rng: Chance) -> Choice[Backend]:
+def least_in_flight(ready: Sequence[Backend], tokens: int, now: float, rng: Chance, kv: int = 0) -> Choice[Backend]:
     lowest = min(backend.in_flight for backend in ready)
     tied = [backend for backend in ready if backend.in_flight == lowest]
     return Choice(tied[int(rng.random() * len(tied))], "fewest in flight")

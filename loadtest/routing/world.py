@@ -59,7 +59,9 @@ Strategy = Callable[["World", Request, list[Server]], Server]
 
 def by_burn(world: "World", request: Request, servers: list[Server]) -> Server:
     """The gateway's own choice."""
-    return choose(servers, request.prompt, world.now, world.rng).winner
+    choice = choose(servers, request.prompt, world.now, world.rng)
+    assert choice is not None, "nothing is limited here"
+    return choice.winner
 
 
 def least_in_flight(world: "World", request: Request, servers: list[Server]) -> Server:
@@ -144,10 +146,12 @@ class World:
 
     def _send(self, request: Request) -> None:
         others = [server for server in self.servers if server not in request.tried]
-        server = self._strategy(self, request, others)
+        self._start(request, self._strategy(self, request, others))
+
+    def _start(self, request: Request, server: Server) -> None:
         request.server, request.sent = server, self.now
         request.tried.append(server)
-        request.lease = server.health.lease(request.prompt)
+        request.lease = server.health.lease(request.prompt, request.prompt + request.output)
         if server.error_rate and self.rng.random() < server.error_rate:
             self.at(self.now + 0.001, lambda: self._fail(request, server))
             return
@@ -201,11 +205,15 @@ class World:
         lease, request.lease = request.lease, None
         assert lease is not None
         lease.release()
+        self._freed(request)
         if answer is None:
             server.health.ended(lease, Verdict.BAD, self.now, self.rng)
         else:
             kept = self.objective.kept(*answer, request.prompt)
             server.health.ended(lease, Verdict.GOOD, self.now, self.rng, tpot=answer[1], kept=kept)
+
+    def _freed(self, request: Request) -> None:
+        """Nobody waits here."""
 
     def _tick(self) -> None:
         signals = {}

@@ -150,11 +150,7 @@ async def test_who_waits_too_long_is_told_when_to_come_again(name: str, status: 
 async def test_a_hopeless_wait_is_refused_at_once(tmp_path: Path) -> None:
     async with one_slot(tmp_path) as (running, _):
         line = next(iter(next(iter(running.app.gateway.table)).versions.values())).line
-        for _ in range(20):
-            line.ended = 0
-            line.tick(0.25)
-        line.ended = 1
-        line.tick(100.0)
+        line.give_back(0.0, 60.0)
         answer = await ask(running.port, words("hopeless"))
         assert (answer.status, answer.json["error"]["code"]) == (503, "overloaded")
         last = running.records.exchanges[-1]
@@ -163,24 +159,27 @@ async def test_a_hopeless_wait_is_refused_at_once(tmp_path: Path) -> None:
 
 async def test_a_retry_waits_for_a_slot_elsewhere(tmp_path: Path) -> None:
     gate = Gate()
+    failures: list[Call] = []
 
-    async def fails(call: Call) -> None:
-        await call.send(whole(b"500 Internal Server Error", b"{}"))
+    async def fails_once(call: Call) -> None:
+        if "second" in call.body.decode() and not failures:
+            failures.append(call)
+            await call.send(whole(b"500 Internal Server Error", b"{}"))
+        else:
+            await gate(call)
 
-    async with backends(gate, fails) as (good_one, bad), gateway(tmp_path, routes(good_one.url, bad.url)) as running:
-        first = None
-        while not gate.prompts:
-            if first is not None:
-                first.close()
-            first = await begin(running, "first")
-            await eventually(lambda: bool(gate.prompts) or running.held == 0)
+    async with (
+        backends(fails_once, fails_once) as (one, other),
+        gateway(tmp_path, routes(one.url, other.url)) as running,
+    ):
+        first = await begin(running, "first")
+        await eventually(lambda: gate.prompts == ["first"])
         second = asyncio.create_task(ask(running.port, words("second")))
         await eventually(lambda: running.waiting == 1)
-        for _ in range(9):
-            gate.open.release()
+        gate.open.release()
+        gate.open.release()
         answer = await second
         assert (answer.status, answer.complete, answer.headers["x-gateway-attempts"]) == (200, True, "2")
-        assert first is not None
         first.close()
         await running.quiet()
 

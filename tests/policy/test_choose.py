@@ -149,3 +149,26 @@ def test_how_a_backend_looks() -> None:
     assert consider(health, 100, 10.0).refused == "asked for patience for 20.0 s more"
     health.standing = Standing(State.EJECTED, reason="5 failures in a row")
     assert consider(health, 100, 40.0).refused == "ejected: 5 failures in a row"
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5), st.booleans()), min_size=1, max_size=8), st.integers())
+def test_only_who_has_a_slot_is_chosen_and_nobody_out_of_service_for_want_of_one(
+    rows: list[tuple[int, int, bool]], seed: int
+) -> None:
+    engines = pool(len(rows))
+    for engine, (in_flight, limit, out) in zip(engines, rows, strict=True):
+        engine.health.in_flight, engine.health.limit = in_flight, limit
+        engine.health.standing = Standing(State.EJECTED if out else State.IN_SERVICE)
+    choice = choose(engines, 100, 0.0, Random(seed), 10)
+    usable = [engine for engine in engines if engine.health.available(0.0)] or engines
+    free = [engine for engine in usable if engine.health.in_flight < engine.health.limit]
+    assert (choice is None) == (not free)
+    if choice is not None:
+        assert choice.winner in free
+
+
+def test_one_that_is_full_says_so() -> None:
+    (engine,) = pool(1)
+    engine.health.limit = 1
+    engine.health.lease(10)
+    assert consider(engine.health, 10, 0.0).refused == "full: 1 in flight of 1"

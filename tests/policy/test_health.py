@@ -201,3 +201,39 @@ def test_those_that_stay_keep_what_is_known_of_them() -> None:
     assert peers.members["gpu/0"] is healths[0]
     assert list(peers.members) == ["gpu/0", "gpu/9"]
     assert EVENTS == 10
+
+
+def test_slots_are_bounded_in_requests_and_in_tokens() -> None:
+    _, (health, *_) = pool()
+    health.relimited(2)
+    health.kv_capacity = 100
+    assert health.has_slot(1000), "an empty backend takes any"
+    first = health.lease(10, 60)
+    assert health.has_slot(40)
+    assert not health.has_slot(41)
+    second = health.lease(10, 40)
+    assert not health.has_slot(0)
+    assert (health.peak, health.kv) == (2, 100)
+    first.release()
+    first.release()
+    assert (health.kv, health.in_flight) == (40, 1)
+    second.release()
+    assert (health.kv, health.in_flight) == (0, 0)
+
+
+def test_a_lower_limit_is_judged_by_what_it_let_in() -> None:
+    _, (health, *_) = pool()
+    health.relimited(10)
+    before = health.lease(10)
+    health.relimited(5)
+    after = health.lease(10)
+    health.judged(before, late=True)
+    health.judged(after, late=True)
+    health.judged(after, late=False)
+    health.refused()
+    assert (health.begun, health.late, health.saturated) == (2, 1, True)
+    health.looked_at()
+    assert (health.begun, health.late, health.saturated, health.peak) == (0, 0, False, 2)
+    health.relimited(8)
+    health.judged(after, late=False)
+    assert health.begun == 1, "a higher limit lets the same in"

@@ -121,3 +121,15 @@ def test_prompt_lengths_are_learnt() -> None:
     estimate.observe(0, 5)
     estimate.observe(5, 0)
     assert estimate.tokens(0) == 1
+
+
+def test_how_far_off_estimates_are_is_known_and_how_long_answers_are() -> None:
+    estimate = TokenEstimate()
+    assert estimate.error is None
+    estimate.observe(4000, 500)
+    assert estimate.error == pytest.approx(1.0)
+    for _ in range(500):
+        estimate.observe(4000, 500)
+        estimate.answered(40)
+    assert estimate.error == pytest.approx(0.0, abs=0.02)
+    assert estimate.output == pytest.approx(40, abs=1)

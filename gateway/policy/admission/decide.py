@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from math import ceil
+from math import ceil, sqrt
 
 from gateway.policy.admission.classes import ServiceClass
 
@@ -38,15 +38,19 @@ def predicted_wait(ahead: int, rate: float) -> float:
     return (ahead + 1) / rate if rate > 0 else 0.0
 
 
+def longest_wait(ahead: int, rate: float) -> float:
+    """Return a wait that hardly any exceeds: the mean and three standard deviations, slots coming free at random."""
+    turns = ahead + 1
+    return (turns + 3 * sqrt(turns)) / rate if rate > 0 else 0.0
+
+
 def decide(service_class: ServiceClass, *, wait: float, patience: float, chance: float) -> TurnedAway | None:
     """Return None to let a request wait, or why not.
 
-    `wait` is the predicted one, `patience` what is left of the request's own time, in seconds; `chance` in [0, 1)
-    spreads out when the refused come again.
+    `wait` is the longest to be feared, `patience` what is left of the request's own time, in seconds; `chance`, from 0
+    to below 1, spreads out when the refused come again.
     """
-    if wait > min(service_class.max_queue_wait, patience):
-        return refusal(Shed.HOPELESS, wait, chance)
-    return None
+    return refusal(Shed.HOPELESS, wait, chance) if wait > min(service_class.max_queue_wait, patience) else None
 
 
 def refusal(why: Shed, wait: float, chance: float) -> TurnedAway:

@@ -38,7 +38,10 @@ class _Tenant(Generic[Item]):
 
 
 class _ClassQueue(Generic[Item]):
-    """The tenants of one class that wait, each in order of arrival; `virtual` is when the last one served started."""
+    """The tenants of one class that wait, each in order of arrival; `virtual` is when the last one served started.
+
+    `idle` is what tenants that wait no more have had: it counts against them until nobody waits at all.
+    """
 
     __slots__ = ("credit", "idle", "service_class", "size", "virtual", "waiting")
 
@@ -66,7 +69,9 @@ class _ClassQueue(Generic[Item]):
         self.size -= 1
         if not tenant.entries:
             del self.waiting[entry.tenant]
-            self._remember(entry.tenant, tenant.virtual)
+            self.idle[entry.tenant] = tenant.virtual
+        if not self.size:
+            self.idle.clear()
         return True
 
     def head(self) -> Entry[Item]:
@@ -83,13 +88,6 @@ class _ClassQueue(Generic[Item]):
         self.virtual = tenant.virtual
         tenant.virtual += entry.cost
         self.remove(entry)
-
-    def _remember(self, name: str, virtual: float) -> None:
-        """What a tenant has had counts against it until everybody else has had as much."""
-        if virtual > self.virtual:
-            self.idle[name] = virtual
-        if len(self.idle) > 2 * len(self.waiting) + 16:
-            self.idle = {each: at for each, at in self.idle.items() if at > self.virtual}
 
 
 class Queue(Generic[Item]):

@@ -1,0 +1,131 @@
+"""`python -m loadtest.admission overload|limit|neighbour|starvation`: what admission is worth, in virtual time."""
+
+import argparse
+import sys
+from collections.abc import Callable
+
+from loadtest.admission.figures import Figures, figures, ttft_p99
+from loadtest.admission.world import Admission, Overloaded
+from loadtest.routing.world import Workload
+
+PROMPT, OUTPUT = 400, 200
+WARM_UP, SPAN, REST = 30.0, 60.0, 30.0
+LOADS = (1.0, 2.0, 4.0, 8.0)
+
+
+def main() -> int:
+    commands: dict[str, Callable[[int], int]] = {
+        "overload": overload,
+        "limit": limit,
+        "neighbour": neighbour,
+        "starvation": starvation,
+    }
+    parser = argparse.ArgumentParser(prog="loadtest.admission", description=__doc__)
+    parser.add_argument("what", choices=commands)
+    parser.add_argument("--seed", type=int, default=1, help="of arrivals and lengths (%(default)s)")
+    chosen = parser.parse_args()
+    return commands[chosen.what](chosen.seed)
+
+
+def capacity(seed: int) -> float:
+    """Return the requests per second that the engines serve at most within every SLO, found by a sweep."""
+    best = 0.0
+    for rate in (10.0, 15.0, 20.0, 25.0, 30.0, 35.0, 40.0, 50.0):
+        seen = run(seed, rate, Admission())
+        best = max(best, seen.goodput / OUTPUT)
+    return best
+
+
+def run(seed: int, rate: float, admission: Admission) -> Figures:
+    world = Overloaded(seed, Workload(rate, PROMPT, OUTPUT), admission)
+    world.run(WARM_UP + SPAN)
+    world.workload.rate = 0.01
+    world.run(WARM_UP + SPAN + REST)
+    return figures(world, WARM_UP, WARM_UP + SPAN)
+
+
+def overload(seed: int) -> int:
+    full = capacity(seed)
+    print(f"2 engines, 60 % interactive and 40 % batch; capacity {full:.1f} requests/s of {PROMPT} + {OUTPUT} tokens\n")
+    print("load       goodput  interactive in time  refused  told in (p99)  batch of tokens  preemptions")
+    with_it = {}
+    for on in (True, False):
+        print("with the gateway's admission" if on else "without: limits off")
+        for load in LOADS:
+            seen = run(seed, full * load, Admission(on=on))
+            if on:
+                with_it[load] = seen
+            print(
+                f"{load:3.0f}x {seen.goodput:9.0f}/s {seen.kept:19.1%} {seen.refused:8.1%} "
+                f"{seen.refusal_p99 * 1000:11.0f} ms {seen.batch_share:16.1%} {seen.preemptions:12d}",
+                flush=True,
+            )
+    peak = max(seen.goodput for seen in with_it.values())
+    return _verdict(
+        {
+            "goodput at 8x at least 90 % of the peak": with_it[8.0].goodput >= 0.9 * peak,
+            "interactive in time at 99 % or refused": all(seen.kept >= 0.99 for seen in with_it.values()),
+            "refused within 10 ms (p99)": all(seen.refusal_p99 <= 0.01 for seen in with_it.values()),
+        }
+    )
+
+
+def limit(seed: int) -> int:
+    """At twice the capacity and without KV slots: sweep fixed limits, then let the limit find itself from 4 and 400."""
+    rate = 2 * capacity(seed)
+    best = 0.0
+    for fixed in (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 128, 192, 256):
+        seen = run(seed, rate, Admission(limit=fixed, kv=False))
+        best = max(best, seen.goodput)
+        print(f"fixed at {fixed:4d}: goodput {seen.goodput:6.0f}/s", flush=True)
+    checks = {}
+    for first in (4.0, 400.0):
+        world = Overloaded(seed, Workload(rate, PROMPT, OUTPUT), Admission(first=first, kv=False))
+        world.run(60.0 + SPAN)
+        world.workload.rate = 0.01
+        world.run(60.0 + SPAN + REST)
+        seen = figures(world, 60.0, 60.0 + SPAN)
+        values = ", ".join(f"{each.value:.0f}" for each in world.limits.values())
+        print(f"adaptive from {first:3.0f}: goodput {seen.goodput:6.0f}/s after 60 s, limits at the end {values}")
+        checks[f"from {first:.0f}: at least 90 % of the best fixed limit"] = seen.goodput >= 0.9 * best
+    return _verdict(checks)
+
+
+def neighbour(seed: int) -> int:
+    """Three tenants at 15 % of the capacity each, without a fourth and beside one at twenty times its share."""
+    full = capacity(seed)
+    share = 0.15 * full
+    quiet, noisy = {"a": 1.0, "b": 1.0, "c": 1.0}, {"a": 1.0, "b": 1.0, "c": 1.0, "d": 20.0}
+    seconds = {}
+    for name, tenants, per_minute in (
+        ("without it", quiet, None),
+        ("beside it, each tenant limited to its share", noisy, round(share * 60)),
+        ("beside it, by fair queueing alone", noisy, None),
+    ):
+        workload = Workload(share * sum(tenants.values()), PROMPT, OUTPUT)
+        everyone = {"interactive": 1.0}
+        world = Overloaded(seed, workload, Admission(), tenants=tenants, shares=everyone, per_minute=per_minute)
+        world.run(2 * WARM_UP + SPAN)
+        seconds[name] = ttft_p99(world, 2 * WARM_UP, 2 * WARM_UP + SPAN, *quiet)
+        print(f"p99 TTFT of the other three {seconds[name] * 1000:4.0f} ms  {name}")
+    alone, limited, _ = seconds.values()
+    return _verdict({"limited, it moves theirs by less than 20 %": limited < 1.2 * alone})
+
+
+def starvation(seed: int) -> int:
+    full = capacity(seed)
+    world = Overloaded(seed, Workload(4 * full, PROMPT, OUTPUT), Admission(), shares={"interactive": 0.8, "batch": 0.2})
+    world.run(WARM_UP + SPAN)
+    seen = figures(world, 0.0, WARM_UP + SPAN)
+    print(f"batch got {seen.batch_share:.1%} of the tokens served under endless interactive load (guaranteed: 5 %)")
+    return _verdict({"its guaranteed share": seen.batch_share >= 0.045})
+
+
+def _verdict(checks: dict[str, bool]) -> int:
+    for name, held in checks.items():
+        print(f"{'ok  ' if held else 'FAIL'} {name}")
+    return 0 if all(checks.values()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

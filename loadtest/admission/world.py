@@ -1,0 +1,171 @@
+"""Overload in virtual time: simulated engines that thrash past saturation, behind the gateway's admission or none."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from gateway.policy.admission.classes import CLASSES, STANDARD, ServiceClass
+from gateway.policy.admission.decide import Shed, TurnedAway
+from gateway.policy.admission.limit import AdaptiveLimit, Seen
+from gateway.policy.admission.queue import Entry
+from gateway.policy.admission.quota import Quota, QuotaLimits
+from gateway.policy.routing.choose import choose
+from gateway.policy.slo.objective import DEFAULT, Objective, Sli
+from gateway.proxy.line import Line, Waiter
+from gateway.sim.profiles import GPU, Profile
+from loadtest.routing.world import Request, Server, Workload, World
+
+SMALL_KV: Profile = replace(GPU, num_blocks=2048, max_model_len=8192, prefix_caching=False)
+"""An engine that takes in more sequences than its KV cache can hold to their end, and preempts them then."""
+PATIENT = replace(CLASSES["interactive"], max_queue_wait=1.0)
+MIX: Mapping[str, float] = {"interactive": 0.6, "batch": 0.4}
+
+
+@dataclass(frozen=True)
+class Admission:
+    """How slots are limited: `limit` fixed, or adaptive from `first`; `on` False lets everything through."""
+
+    on: bool = True
+    limit: int | None = None
+    first: float = 256.0
+    kv: bool = True
+
+
+class Guest:
+    """What is remembered of a request beside its timing: class, tenant, and how it was refused, if it was."""
+
+    __slots__ = ("entry", "refused", "service_class", "tenant")
+
+    def __init__(self, service_class: ServiceClass, tenant: str) -> None:
+        self.service_class = service_class
+        self.tenant = tenant
+        self.entry: Entry[Waiter] | None = None
+        self.refused: float | None = None
+
+
+class Overloaded(World):
+    """Open-loop load of several classes and tenants; `shares` and `tenants` are what arrives, by weight.
+
+    `per_minute` is the quota of each tenant, in requests.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        workload: Workload,
+        admission: Admission,
+        *,
+        objective: Objective = DEFAULT,
+        servers: int = 2,
+        profile: Profile = SMALL_KV,
+        shares: Mapping[str, float] = MIX,
+        tenants: Mapping[str, float] | None = None,
+        per_minute: int | None = None,
+    ) -> None:
+        self.classes = {**CLASSES, "interactive": PATIENT}
+        self.line = Line(self.classes)
+        self.guests: dict[int, Guest] = {}
+        self.limits: dict[str, AdaptiveLimit] = {}
+        self._admission = admission
+        self._shares = shares
+        self._tenants = tenants or {"anyone": 1.0}
+        self._quotas = {name: Quota(QuotaLimits(per_minute), 0.0) for name in self._tenants}
+        self._queued: dict[str, int] = {}
+        super().__init__(seed, objective, workload, servers=servers, profile=profile)
+        self.line.healths = [server.health for server in self.servers]
+        for server in self.servers:
+            if admission.on:
+                self.limits[server.name] = AdaptiveLimit(admission.first)
+                server.health.limit = admission.limit or int(admission.first)
+                if admission.kv:
+                    server.health.kv_capacity = profile.num_blocks * profile.block_size
+        self.every_tick.append(self._look)
+        self._looks = 0
+
+    def guest(self, request: Request) -> Guest:
+        """Return who a request is."""
+        return self.guests[request.number]
+
+    def _send(self, request: Request) -> None:
+        draw = self.rng.choices
+        name = draw(list(self._shares), list(self._shares.values()))[0]
+        tenant = draw(list(self._tenants), list(self._tenants.values()))[0]
+        guest = self.guests[request.number] = Guest(self.classes.get(name, CLASSES[STANDARD]), tenant)
+        if self._quotas[tenant].reserve(request.prompt + request.output, self.now) is not None:
+            guest.refused = 0.0
+            return
+        if not self.line.queue.size and self._begin(request):
+            return
+        entry = self.line.enter(
+            _Place(self, request),
+            guest.service_class,
+            tenant,
+            cost=request.prompt + request.output,
+            now=self.now,
+            patience=600.0,
+            chance=self.rng.random(),
+        )
+        if isinstance(entry, TurnedAway):
+            guest.refused = 0.0
+        else:
+            guest.entry = entry
+
+    def _begin(self, request: Request) -> bool:
+        kv = request.prompt + request.output if self._admission.kv else 0
+        choice = choose(self.servers, request.prompt, self.now, self.rng, kv)
+        if choice is None:
+            return False
+        self._start(request, choice.winner)
+        return True
+
+    def _freed(self, request: Request) -> None:
+        self.line.give_back(self.now, self.now - request.sent)
+
+    def _look(self) -> None:
+        self._looks += 1
+        if self._looks % 4 == 0:
+            for server in self.servers:
+                self._queued[server.name] = self._queued.get(server.name, 0) + 1 if server.engine.queued else 0
+        self.line.tick(0.25)
+        for server in self.servers:
+            self._limit(server)
+        for entry in [*self.line.queue]:
+            if self.now - entry.since > entry.service_class.max_queue_wait:
+                self.line.waited(entry, self.rng.random())
+                entry.item.turned_away(TurnedAway(why=Shed.WAITED, predicted_wait=0.0, retry_after=1))
+        if self.line.queue.size:
+            self.line.freed(self.now)
+
+    def _limit(self, server: Server) -> None:
+        if not self._admission.on:
+            return
+        if self._admission.limit is None:
+            health, limit = server.health, self.limits[server.name]
+            limit.tick(Seen(health.peak, self._queued.get(server.name, 0), health.begun, health.late), self.now)
+            health.relimited(int(limit.value))
+        server.health.looked_at()
+
+    def _stepped(self, server: Server, step: object) -> None:
+        waiting = self._unbegun(server)
+        super()._stepped(server, step)
+        ttft = self.objective.targets[Sli.TTFT]
+        for request in waiting:
+            if request.first >= 0 and request.lease is not None:
+                server.health.judged(request.lease, late=request.first - request.sent > ttft.threshold(request.prompt))
+
+    def _unbegun(self, server: Server) -> list[Request]:
+        sequences = (*server.engine.running, *server.engine.waiting)
+        return [self.requests[int(sequence.adapter)] for sequence in sequences if not sequence.produced]
+
+
+class _Place:
+    """One request's place in the line."""
+
+    def __init__(self, world: Overloaded, request: Request) -> None:
+        self._world = world
+        self._request = request
+
+    def begin(self, since: float, now: float) -> bool:
+        return self._world._begin(self._request)
+
+    def turned_away(self, why: TurnedAway) -> None:
+        self._world.guest(self._request).refused = self._world.now - self._request.arrived

@@ -1,0 +1,202 @@
+"""Quotas, limits, predicted waits, and who is turned away."""
+
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.policy.admission.classes import CLASSES, ServiceClass
+from gateway.policy.admission.decide import (
+    ESCALATION,
+    LONGEST_RETRY_AFTER,
+    Shed,
+    Shedding,
+    decide,
+    longest_wait,
+    predicted_wait,
+    refusal,
+)
+from gateway.policy.admission.limit import DECREASE, FIRST, JUDGED, LEAST, MOST, AdaptiveLimit, Seen
+from gateway.policy.admission.quota import Bucket, Exceeded, Quota, QuotaLimits
+
+
+@given(
+    st.integers(1, 1000),
+    st.integers(1, 100_000),
+    st.integers(1, 20),
+    st.lists(st.tuples(st.floats(0, 20), st.integers(1, 3000), st.integers(0, 3000), st.booleans()), max_size=60),
+)
+def test_a_quota_never_grants_more_than_a_minutes_worth_and_what_flows_in(
+    requests: int, tokens: int, concurrent: int, rows: list[tuple[float, int, int, bool]]
+) -> None:
+    quota = Quota(QuotaLimits(requests, tokens, concurrent), 0.0)
+    now, granted, charged = 0.0, 0, 0.0
+    held: list[tuple[int, int]] = []
+    for pause, asked, used, ends in rows:
+        now += pause
+        denied = quota.reserve(asked, now)
+        if denied is None:
+            granted += 1
+            charged += asked
+            held.append((asked, min(used, asked)))
+        elif denied.retry_after is None:
+            assert asked > tokens
+        else:
+            assert denied.retry_after >= 1
+        if ends and held:
+            reserved, spent = held.pop(0)
+            quota.settle(reserved, spent)
+            charged -= reserved - spent
+        assert quota.in_flight == len(held) <= concurrent
+        assert granted <= requests * (1 + now / 60) + 1e-6
+        assert charged <= tokens * (1 + now / 60) + 1e-6
+    while held:
+        quota.settle(*held.pop())
+    assert quota.in_flight == 0
+
+
+def test_each_limit_is_named_with_when_to_come_again() -> None:
+    quota = Quota(QuotaLimits(2, 100, 1), 0.0)
+    assert quota.reserve(60, 0.0) is None
+    denied = quota.reserve(10, 0.0)
+    assert denied is not None
+    assert (denied.limit, denied.allowed, denied.asked, denied.retry_after) == (Exceeded.CONCURRENT, 1, 2, 1)
+    quota.settle(60, 60)
+    denied = quota.reserve(60, 0.0)
+    assert denied is not None
+    assert (denied.limit, denied.allowed, denied.retry_after) == (Exceeded.TOKENS, 100, 12)
+    denied = quota.reserve(101, 0.0)
+    assert denied is not None
+    assert denied.retry_after is None
+    assert quota.reserve(40, 0.0) is None
+    quota.settle(40, 500)
+    denied = quota.reserve(1, 0.0)
+    assert denied is not None
+    assert denied.limit is Exceeded.REQUESTS
+    assert quota.requests is not None
+    assert quota.requests.reset == 60.0
+    assert repr(quota) == "<Quota 0 in flight, <Bucket 0.0 of 2>, <Bucket -460.0 of 100>>"
+
+
+def test_without_limits_everything_is_granted() -> None:
+    quota = Quota(QuotaLimits(), 0.0)
+    for _ in range(1000):
+        assert quota.reserve(10**9, 0.0) is None
+    assert quota.in_flight == 1000
+    quota.settle(10**9, 1)
+    quota.follow(QuotaLimits(concurrent=1), 0.0)
+    assert quota.in_flight == 999
+    assert quota.reserve(1, 0.0) is not None
+
+
+def test_time_that_runs_back_fills_no_bucket() -> None:
+    bucket = Bucket(60, 100.0)
+    bucket.level = 10.0
+    bucket.refill(50.0)
+    assert bucket.level == 10.0
+    bucket.refill(110.0)
+    assert bucket.level == 20.0
+    assert bucket.wait(21.0) == 1.0
+
+
+@given(st.integers(0, 1000), st.just(0.0) | st.floats(0.001, 1000))
+def test_a_predicted_wait_is_never_negative(ahead: int, rate: float) -> None:
+    wait = predicted_wait(ahead, rate)
+    assert wait >= 0
+    assert wait <= longest_wait(ahead, rate)
+    assert (longest_wait(ahead, rate) == 0) == (rate == 0)
+
+
+@given(st.sampled_from(list(CLASSES.values())), st.floats(0, 1e6), st.floats(0, 600), st.floats(0, 0.999))
+def test_who_would_wait_too_long_is_refused(each: ServiceClass, wait: float, patience: float, chance: float) -> None:
+    refused = decide(each, wait=wait, patience=patience, chance=chance)
+    assert (refused is None) == (wait <= min(each.max_queue_wait, patience))
+    if refused is not None:
+        assert refused.why is Shed.HOPELESS
+        assert 1 <= refused.retry_after <= LONGEST_RETRY_AFTER
+
+
+def test_the_refused_come_again_at_different_times() -> None:
+    rng = Random(1)
+    seconds = [refusal(Shed.FULL, 20.0, rng.random()).retry_after for _ in range(100)]
+    assert min(seconds) <= 12
+    assert max(seconds) >= 28
+
+
+def test_classes_are_turned_away_one_step_at_a_time_and_the_highest_never() -> None:
+    shedding, now, seen = Shedding(), 0.0, []
+    for burning in (True, True, True, True, False, False, False):
+        shedding.tick(CLASSES.values(), now, burning=burning)
+        shedding.tick(CLASSES.values(), now + 1, burning=burning)
+        seen.append(sorted(shedding.away))
+        now += ESCALATION + 2
+    batch, both = ["batch"], ["batch", "standard"]
+    assert seen == [batch, both, both, both, batch, [], []]
+    assert repr(shedding) == "<Shedding nobody>"
+
+
+def test_without_a_sheddable_class_the_lowest_goes_first() -> None:
+    shedding = Shedding()
+    classes = [ServiceClass("low", 9), ServiceClass("high", 1)]
+    shedding.tick(classes, 0.0, burning=True)
+    assert shedding.away == {"low"}
+    assert repr(shedding) == "<Shedding low>"
+
+
+ticks = st.lists(
+    st.tuples(st.integers(0, 600), st.integers(0, 3), st.integers(0, 50), st.floats(0, 1), st.floats(0.2, 2)),
+    max_size=100,
+)
+
+
+@given(ticks, st.floats(LEAST, MOST))
+def test_a_limit_keeps_its_bounds_and_falls_once_a_second_at_most(
+    rows: list[tuple[int, int, int, float, float]], first: float
+) -> None:
+    limit, now, fallen = AdaptiveLimit(first), 0.0, float("-inf")
+    for in_flight, queued, begun, late, pause in rows:
+        now += pause
+        before = limit.value
+        limit.tick(Seen(in_flight, queued, begun, int(late * begun)), now)
+        assert LEAST <= limit.value <= MOST
+        if limit.value < before:
+            assert now - fallen >= 1.0
+            assert limit.value <= DECREASE * before or limit.value == LEAST
+            fallen = now
+        if limit.value > before:
+            assert in_flight >= 0.9 * before
+
+
+def test_a_limit_doubles_until_the_first_congestion_and_then_feels_its_way() -> None:
+    limit = AdaptiveLimit()
+    limit.tick(Seen(FIRST, begun=FIRST), 0.0)
+    assert limit.value == 2 * FIRST
+    limit.tick(Seen(2 * FIRST, queued=2), 1.0)
+    assert limit.value == pytest.approx(2 * FIRST * DECREASE)
+    assert limit.reason == "the engine queues by itself"
+    value = limit.value
+    limit.tick(Seen(int(value), begun=100), 2.0)
+    assert limit.value == value + 1
+    limit.tick(Seen(int(value) + 1, begun=1), 2.5)
+    limit.tick(Seen(int(value) - 50), 2.7)
+    value = limit.value
+    limit.tick(Seen(int(value), begun=9 * JUDGED, late=9 * JUDGED), 3.0)
+    assert limit.reason == f"{9 * JUDGED} of {9 * JUDGED + 1} first tokens came late"
+    assert repr(limit).startswith("<AdaptiveLimit 4") or limit.value < value
+
+
+def test_what_was_let_in_before_is_not_held_against_a_lower_limit() -> None:
+    limit = AdaptiveLimit(100.0)
+    limit.tick(Seen(100, queued=2), 0.0)
+    limit.tick(Seen(100, queued=9), 5.0)
+    assert limit.value == 90.0
+    limit.tick(Seen(90, queued=9), 6.0)
+    assert limit.value == 81.0
+
+
+def test_a_limit_that_is_not_in_use_stays() -> None:
+    limit = AdaptiveLimit(100.0)
+    for now in range(100):
+        limit.tick(Seen(50, begun=5), float(now))
+    assert limit.value == 100.0
