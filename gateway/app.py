@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import gc
+import ipaddress
+import logging
 import resource
 import signal
 import socket
@@ -20,7 +22,7 @@ from gateway.admin.api import AdminView, create_admin
 from gateway.backends.registry import Registry
 from gateway.config.load import load_routes
 from gateway.config.table import RouteTable
-from gateway.control.admitting import Admitter
+from gateway.control.admitting import Admitter, queued
 from gateway.control.alerting import Alerter
 from gateway.control.drain import DrainTimes, drain
 from gateway.control.flush import Flusher
@@ -41,6 +43,7 @@ from gateway.proxy.tenants import Tenants
 from gateway.state.url import opened
 from gateway.telemetry import exposition
 from gateway.telemetry.access_log import AccessLog
+from gateway.telemetry.admission_exposition import AdmissionCollector
 from gateway.telemetry.alarms import UnauthorizedAlarm
 from gateway.telemetry.exposition import GatewayCollector, Gauges
 from gateway.telemetry.lag import LoopLag
@@ -52,6 +55,7 @@ from gateway.wire.client import Client
 from gateway.wire.guard import Limits
 from gateway.wire.outbox import Outbox
 
+_log = logging.getLogger(__name__)
 _BACKLOG = 4096
 _DESCRIPTORS_FOR_OTHERS = 256
 _GC_THRESHOLDS = (50_000, 20, 100)
@@ -173,6 +177,11 @@ class App:
         administering = asyncio.create_task(admin.serve(sockets=[admin_socket]))
         await data.accepting.wait()
         await admin.accepting.wait()
+        if not self.gateway.tenants.closed and not _is_loopback(settings.host):
+            _log.warning(
+                "no tenants in the routes: anyone who reaches this listener may send requests",
+                extra={"host": settings.host},
+            )
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
         started(Addresses(_url(settings, data_socket), _url(settings, admin_socket, admin=True)))
@@ -257,6 +266,11 @@ class App:
             metrics=exposition.registry(
                 GatewayCollector(self._metrics, gauges),
                 SloCollector(self.book, lambda: self.alerter),
+                AdmissionCollector(
+                    self._pools,
+                    lambda: queued(self.gateway.table),
+                    lambda: {model.name: model.memory.prompts.error for model in self.gateway.table},
+                ),
                 RoutingCollector(
                     self._pools,
                     lambda: self.judge.ejections,
@@ -266,6 +280,9 @@ class App:
             book=self.book,
             alerter=self.alerter,
             explain=self._explain,
+            table=lambda: self.gateway.table,
+            tenants=lambda: self.gateway.tenants,
+            limits=lambda: self.admitter.limits,
             draining=lambda: self.gateway.draining,
             in_flight=gauges.in_flight,
             connections=gauges.connections,
@@ -276,9 +293,10 @@ class App:
     def _pools(self) -> Iterable[Peers]:
         return self.registry.pools.values()
 
-    def _explain(self, name: str, tokens: int) -> tuple[str, list[Explained]]:
+    def _explain(self, name: str, tokens: int, service_class: str) -> tuple[str, list[Explained]]:
         model = self.gateway.table.model(name)
-        return model.name, explain(model, tokens, self._clock(), self._rng)
+        asked = self.gateway.tenants.class_named(service_class)
+        return model.name, explain(model, tokens, asked, now=self._clock(), rng=self._rng)
 
     def _data_listener(self) -> Listener:
         settings = self._settings
@@ -331,6 +349,15 @@ def _raise_descriptor_limit() -> None:
 def _bounded(limits: Limits, descriptors: int) -> Limits:
     """Hold as many connections as there are descriptors for, two a stream, so that the system refuses none."""
     return replace(limits, connections=min(limits.connections, max(16, (descriptors - _DESCRIPTORS_FOR_OTHERS) // 2)))
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _bind(host: str, port: int) -> socket.socket:

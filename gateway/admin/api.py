@@ -1,10 +1,10 @@
 """The admin listener: metrics, status, reload. Never on the data listener, and never on the hot path."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import FastAPI, Header, Query, Request, Response
 from fastapi.responses import JSONResponse
@@ -15,7 +15,16 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from gateway.admin.decisions import Decision, VersionDecision, candidate
 from gateway.admin.protection import Protection, error
 from gateway.admin.slo import SloStatus, slo_status
-from gateway.admin.status import BackendStatus, EngineStatus, ModelStatus, Reloaded, RoutesStatus, Status, VersionStatus
+from gateway.admin.status import (
+    BackendStatus,
+    EngineStatus,
+    ModelStatus,
+    Reloaded,
+    RoutesStatus,
+    Status,
+    TenantStatus,
+    VersionStatus,
+)
 from gateway.backends.backend import Backend
 from gateway.backends.registry import Registry
 from gateway.clock import Clock
@@ -23,9 +32,18 @@ from gateway.config.problems import RoutesError
 from gateway.config.table import ModelSpec
 from gateway.control.alerting import Alerter
 from gateway.control.reload import Reloader
-from gateway.errors import ModelNotFound
+from gateway.errors import ClientError
+from gateway.policy.admission.limit import AdaptiveLimit
+from gateway.policy.routing.health import UNLIMITED
 from gateway.proxy.explain import Explained
+from gateway.proxy.live import LiveTable
+from gateway.proxy.tenants import LiveTenant, Tenants
 from gateway.telemetry.slo import SloBook
+
+_EXPLAIN_ERRORS: dict[int | str, dict[str, Any]] = {
+    404: {"description": "Unknown model."},
+    400: {"description": "Unknown class."},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +55,10 @@ class AdminView:
     metrics: CollectorRegistry
     book: SloBook
     alerter: Alerter
-    explain: Callable[[str, int], tuple[str, list[Explained]]]
+    explain: Callable[[str, int, str], tuple[str, list[Explained]]]
+    table: Callable[[], LiveTable]
+    tenants: Callable[[], Tenants]
+    limits: Callable[[], Mapping[str, AdaptiveLimit]]
     draining: Callable[[], bool]
     in_flight: Callable[[], int]
     connections: Callable[[], int]
@@ -78,7 +99,11 @@ def create_admin(view: AdminView, *, host: str, token: str | None) -> FastAPI:
             return error(404, "model_not_found", f"there is no model `{model[:128]}`{hint}")
         return slo_status(spec, table, view.book, view.alerter)
 
-    @app.get("/admin/explain", response_model=Decision, responses={404: {"description": "Unknown model."}})
+    @app.get(
+        "/admin/explain",
+        response_model=Decision,
+        responses=_EXPLAIN_ERRORS,
+    )
     async def explain(
         model: str,
         prompt_tokens: Annotated[int, Query(ge=1, le=10_000_000)],
@@ -86,9 +111,9 @@ def create_admin(view: AdminView, *, host: str, token: str | None) -> FastAPI:
     ) -> Decision | Response:
         """Return where a request would go now, and why; nothing is sent."""
         try:
-            name, versions = view.explain(model, prompt_tokens)
-        except ModelNotFound as unknown:
-            return error(404, unknown.code, unknown.message)
+            name, versions = view.explain(model, prompt_tokens, service_class)
+        except ClientError as unknown:
+            return error(unknown.status, unknown.code, unknown.message)
         decided = [_version_decision(each) for each in versions]
         return Decision(model=name, prompt_tokens=prompt_tokens, service_class=service_class, versions=decided)
 
@@ -125,8 +150,9 @@ def _status(view: AdminView) -> Status:
             loaded=failure is None,
             problems=[str(problem) for problem in failure.problems] if failure else [],
         ),
-        models=[_model(spec) for spec in table.models.values()],
-        backends=[_backend(backend, view.clock()) for backend in view.registry],
+        models=[_model(spec, view.table()) for spec in table.models.values()],
+        backends=[_backend(backend, view.limits().get(backend.id), view.clock()) for backend in view.registry],
+        tenants=[_tenant(tenant, view.clock()) for tenant in view.tenants()],
     )
 
 
@@ -140,8 +166,25 @@ def _version_decision(explained: Explained) -> VersionDecision:
     )
 
 
-def _model(spec: ModelSpec) -> ModelStatus:
+def _tenant(tenant: LiveTenant, now: float) -> TenantStatus:
+    left = []
+    for bucket in (tenant.quota.requests, tenant.quota.tokens):
+        if bucket is not None:
+            bucket.refill(now)
+        left.append(None if bucket is None else int(bucket.level))
+    requests, tokens = left
+    return TenantStatus(
+        name=tenant.name,
+        service_class=tenant.service_class.name,
+        in_flight=tenant.quota.in_flight,
+        requests_left=requests,
+        tokens_left=tokens,
+    )
+
+
+def _model(spec: ModelSpec, live: LiveTable) -> ModelStatus:
     weights = dict(spec.split)
+    lines = {name: version.line for name, version in live.model(spec.name).versions.items()}
     total = sum(weights.values())
     versions = [
         VersionStatus(
@@ -149,14 +192,24 @@ def _model(spec: ModelSpec) -> ModelStatus:
             served_model=each.served_model,
             pools=list(each.pools),
             weight=round(weights.get(each.name, 0.0) / total, 6),
+            waiting=dict(lines[each.name].queue.sizes()),
+            turned_away=sorted(lines[each.name].away),
+            shed=_by_class(lines[each.name].sheds),
         )
         for each in spec.versions.values()
     ]
     return ModelStatus(name=spec.name, aliases=list(spec.aliases), versions=versions)
 
 
-def _backend(backend: Backend, now: float) -> BackendStatus:
-    engine = backend.engine_now(now)
+def _by_class(sheds: Mapping[tuple[str, str], int]) -> dict[str, dict[str, int]]:
+    found: dict[str, dict[str, int]] = {}
+    for (name, reason), count in sheds.items():
+        found.setdefault(name, {})[reason] = count
+    return found
+
+
+def _backend(backend: Backend, limit: AdaptiveLimit | None, now: float) -> BackendStatus:
+    engine, health = backend.engine_now(now), backend.health
     return BackendStatus(
         id=backend.id,
         pool=backend.spec.pool,
@@ -166,6 +219,10 @@ def _backend(backend: Backend, now: float) -> BackendStatus:
         ejection_reason=backend.health.standing.reason,
         weight=round(backend.health.weight, 4),
         in_flight=backend.in_flight,
+        limit=health.limit if health.limit < UNLIMITED else None,
+        limit_reason=limit.reason if limit is not None else "fixed by the routes",
+        kv_tokens=health.kv,
+        kv_capacity=health.kv_capacity if health.kv_capacity < UNLIMITED else None,
         idle_connections=backend.pool.idle,
         models=sorted(backend.models) if backend.models is not None else None,
         engine=EngineStatus(**asdict(engine)) if engine is not None else None,

@@ -18,7 +18,10 @@ class EngineStatus(BaseModel):
 
 
 class BackendStatus(BaseModel):
-    """One engine; `engine` is null while its metrics are unknown, or older than 3 s."""
+    """One engine; `engine` is null while its metrics are unknown, or older than 3 s.
+
+    `limit` is in requests at once, `kv_capacity` in tokens; null where there is none.
+    """
 
     id: str
     pool: str
@@ -28,18 +31,28 @@ class BackendStatus(BaseModel):
     ejection_reason: str
     weight: float
     in_flight: int
+    limit: int | None
+    limit_reason: str
+    kv_tokens: int
+    kv_capacity: int | None
     idle_connections: int
     models: list[str] | None
     engine: EngineStatus | None
 
 
 class VersionStatus(BaseModel):
-    """One version of a model; `weight` is its share of the split, 0 to 1."""
+    """One version of a model; `weight` is its share of the split, 0 to 1.
+
+    `waiting` is by class, `shed` by class and reason; `turned_away` are the classes that get no slot at the moment.
+    """
 
     name: str
     served_model: str
     pools: list[str]
     weight: float
+    waiting: dict[str, int]
+    turned_away: list[str]
+    shed: dict[str, dict[str, int]]
 
 
 class ModelStatus(BaseModel):
@@ -58,6 +71,16 @@ class RoutesStatus(BaseModel):
     problems: list[str]
 
 
+class TenantStatus(BaseModel):
+    """One tenant and what it has left this minute; null where it has no such limit."""
+
+    name: str
+    service_class: str
+    in_flight: int
+    requests_left: int | None
+    tokens_left: int | None
+
+
 class Status(BaseModel):
     """The whole gateway process."""
 
@@ -69,6 +92,7 @@ class Status(BaseModel):
     routes: RoutesStatus
     models: list[ModelStatus]
     backends: list[BackendStatus]
+    tenants: list[TenantStatus]
 
 
 class Reloaded(BaseModel):

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from gateway.backends.backend import Backend
 from gateway.backends.registry import Registry
@@ -15,6 +15,7 @@ from gateway.policy.slo.burn import MIN_BAD, burn
 from gateway.policy.slo.objective import Sli
 from gateway.policy.slo.windows import MINUTE, TICK
 from gateway.proxy.live import LiveModel, LiveTable
+from gateway.telemetry.admission_exposition import Queued
 from gateway.telemetry.slo import Kind, SloBook, Tracked
 
 _log = logging.getLogger(__name__)
@@ -104,6 +105,14 @@ class Admitter:
         _log.warning("classes turned away: %s", ", ".join(sorted(away)) or "none any more", extra={"model": model.name})
         for version in model.versions.values():
             version.line.away = away
+
+
+def queued(table: LiveTable) -> Iterator[Queued]:
+    """Return every version's queue."""
+    for model in table:
+        for version in model.versions.values():
+            line = version.line
+            yield Queued(model.name, version.name, dict(line.queue.sizes()), dict(line.sheds))
 
 
 def _pages(tracked: Tracked) -> bool:

@@ -36,7 +36,7 @@ class Line:
     def __init__(self, classes: Mapping[str, ServiceClass]) -> None:
         self.queue: Queue[Waiter] = Queue(classes)
         self.neighbours: tuple[Line, ...] = (self,)
-        self.sheds: Counter[tuple[str, Shed]] = Counter()
+        self.sheds: Counter[tuple[str, str]] = Counter()
         self.away: frozenset[str] = frozenset()
         self.healths: Sequence[Health] = ()
         self._seconds = 0.0

@@ -11,8 +11,6 @@ from gateway.policy.admission.classes import STANDARD, ServiceClass
 from gateway.policy.admission.quota import Bucket, Denied, Quota, QuotaLimits
 from gateway.wire.guard import Head
 
-ANYONE = "anyone"
-"""The tenant of every request while routes name no tenants."""
 _BEARER = b"bearer "
 _NOBODY = TenantSpec("", ("0" * 64,))
 
@@ -63,14 +61,19 @@ class Tenants:
             name: self._tenant(spec, known.get(name)) for name, spec in table.tenants.items()
         }
         self._by_digest = {digest: each for each in self._by_name.values() for digest in each.spec.key_digests}
-        spec = TenantSpec(ANYONE, ())
+        spec = TenantSpec("", ())
         self._anyone = LiveTenant(spec, self.classes[STANDARD], Quota(spec.limits, clock()), is_free=True)
 
     def __repr__(self) -> str:
-        return f"<Tenants {', '.join(self._by_name) or ANYONE}>"
+        return f"<Tenants {', '.join(self._by_name) or 'anyone'}>"
 
     def __iter__(self) -> Iterator[LiveTenant]:
         return iter(self._by_name.values())
+
+    @property
+    def closed(self) -> bool:
+        """Whether a key is needed."""
+        return bool(self._by_digest)
 
     def of(self, head: Head) -> LiveTenant:
         """Return whose key a head carries; raises InvalidApiKey. Without tenants it is anyone's."""
@@ -95,13 +98,16 @@ class Tenants:
         own = tenant.service_class
         if asked is None:
             return own
-        wanted = self.classes.get(asked.decode("latin-1"))
-        if wanted is None:
-            raise InvalidRequest(
-                f"there is no such class in `x-gateway-class`; there are {', '.join(self.classes)}",
-                param="x-gateway-class",
-            )
+        wanted = self.class_named(asked.decode("latin-1"))
         return wanted if tenant.is_free or wanted.priority >= own.priority else own
+
+    def class_named(self, name: str) -> ServiceClass:
+        """Return a class by its name; raises InvalidRequest."""
+        found = self.classes.get(name)
+        if found is None:
+            there_are = ", ".join(self.classes)
+            raise InvalidRequest(f"there is no class `{name[:64]}`; there are {there_are}", param="x-gateway-class")
+        return found
 
     def _tenant(self, spec: TenantSpec, known: LiveTenant | None) -> LiveTenant:
         now = self._clock()

@@ -28,6 +28,7 @@ class AccessLine(msgspec.Struct, omit_defaults=True):
     e2e: float
     overhead: float
     service_class: str = msgspec.field(name="class", default="")
+    tenant: str = ""
     version: str = ""
     pool: str = ""
     backend: str = ""
@@ -81,6 +82,7 @@ class AccessLog:
             _seconds(exchange.ended - exchange.received),
             _seconds(exchange.overhead),
             exchange.service_class,
+            exchange.tenant,
             exchange.version,
             exchange.pool,
             exchange.backend,

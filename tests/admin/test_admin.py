@@ -17,10 +17,20 @@ async def test_status_tells_what_is_routed_and_how_it_is(tmp_path: Path) -> None
         await ask(running.port, chat())
         status = (await web.get(f"{running.admin}/admin/status")).json()
         assert status["models"][0]["versions"] == [
-            {"name": "default", "served_model": "m", "pools": ["m"], "weight": 1.0}
+            {
+                "name": "default",
+                "served_model": "m",
+                "pools": ["m"],
+                "weight": 1.0,
+                "waiting": {"interactive": 0, "standard": 0, "batch": 0},
+                "turned_away": [],
+                "shed": {},
+            }
         ]
         (backend,) = status["backends"]
         assert (backend["state"], backend["in_flight"], backend["models"]) == ("ready", 0, ["m"])
+        assert (backend["limit"], backend["limit_reason"], backend["kv_tokens"]) == (256, "not tried yet", 0)
+        assert status["tenants"] == []
         assert status["routes"]["loaded"] is True
         assert (await web.get(f"{running.admin}/health")).json() == {"status": "ok"}
         assert "/admin/status" in (await web.get(f"{running.admin}/openapi.json")).json()["paths"]

@@ -8,10 +8,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from gateway.exchange import Outcome
 from gateway.policy.admission.decide import Shed
+from gateway.telemetry.slo import Kind
 from tests.e2e.fakes import DONE, LAST_CHUNK, STREAM_HEAD, USAGE, Call, backends, chunked, event, good, whole
 from tests.e2e.harness import Running, ask, chat, eventually, gateway, post
 from tests.e2e.raw_client import RawClient, connect
@@ -313,4 +315,50 @@ async def test_engines_that_schedule_by_priority_are_told_it(tmp_path: Path) -> 
         for more in ({}, {"priority": -1000}):
             assert (await ask(running.port, chat(**more), headers="x-gateway-class: batch\r\n")).complete
         assert [call.json["priority"] for call in fake.calls] == [20, 20]
+        await running.quiet()
+
+
+async def test_queues_and_quotas_are_told(tmp_path: Path) -> None:
+    async with one_slot(tmp_path) as (running, gate), httpx.AsyncClient() as web:
+        waiting = asyncio.create_task(ask(running.port, words("second")))
+        await eventually(lambda: running.waiting == 1)
+        status = (await web.get(f"{running.admin}/admin/status")).json()
+        assert status["models"][0]["versions"][0]["waiting"] == {"interactive": 0, "standard": 1, "batch": 0}
+        (backend,) = status["backends"]
+        assert (backend["in_flight"], backend["limit"], backend["limit_reason"]) == (1, 1, "fixed by the routes")
+        assert backend["kv_tokens"] > 0
+        metrics = (await web.get(f"{running.admin}/metrics")).text
+        assert 'tidegate_queue_depth{class="standard",model="m",version="v1"} 1.0' in metrics
+        query = {"model": "m", "prompt_tokens": "10", "class": "batch"}
+        explained = (await web.get(f"{running.admin}/admin/explain", params=query)).json()["versions"][0]
+        assert explained["winner"] is None
+        assert "behind 1 others" in explained["why"]
+        assert explained["candidates"][0]["refused"] == "full: 1 in flight of 1"
+        unknown = await web.get(f"{running.admin}/admin/explain", params=query | {"class": "gold"})
+        assert (unknown.status_code, "interactive, standard, batch" in unknown.text) == (400, True)
+        gate.open.release()
+        gate.open.release()
+        await waiting
+    async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url, slots=9, tenants=TENANTS)) as running:
+        await ask(running.port, chat(), headers=bearer("sk-acme"))
+        async with httpx.AsyncClient() as web:
+            told = (await web.get(f"{running.admin}/admin/status")).text
+        assert "sk-acme" not in told
+        assert key("sk-acme") not in told
+        acme = json.loads(told)["tenants"][0]
+        assert (acme["name"], acme["requests_left"], acme["tokens_left"]) == ("acme", 2, None)
+
+
+async def test_a_class_is_turned_away_while_the_model_misses_its_objective(tmp_path: Path) -> None:
+    async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url, slots=9)) as running:
+        ttft = next(each for each in running.app.book.get(Kind.MODEL, "m") if each.sli == "ttft")
+        ttft.windows.bad += 100
+        running.app.book.advance()
+        running.app.admitter.admit()
+        shed = await ask(running.port, chat(), headers="x-gateway-class: batch\r\n")
+        assert (shed.status, shed.json["error"]["code"]) == (429, "overloaded")
+        assert "misses its objective" in shed.json["error"]["message"]
+        assert (await ask(running.port, chat())).status == 200
+        assert running.records.exchanges[0].reason == Shed.BUDGET
+        assert len(fake.calls) == 1
         await running.quiet()

@@ -19,6 +19,7 @@ from gateway.control.alerting import Alerter
 from gateway.exchange import AttemptEnd, Exchange, Outcome, Verdict
 from gateway.policy.routing.health import Cause, Peers
 from gateway.policy.slo import buckets
+from gateway.telemetry.admission_exposition import AdmissionCollector, Queued
 from gateway.telemetry.exposition import GatewayCollector, Gauges, registry
 from gateway.telemetry.histogram import Histogram
 from gateway.telemetry.metrics import Metrics
@@ -166,6 +167,22 @@ def test_burn_rates_show_what_the_budget_lives_through() -> None:
     assert value(samples, "tidegate_alert_state", version="v1", sli="ttft", state="inactive") == 4
 
 
+def admission_collector() -> AdmissionCollector:
+    peers = Peers("gpu", 0.0)
+    peers.follow(["gpu/e:1"])
+    peers.members["gpu/e:1"].relimited(7)
+    queue = Queued("m", "v1", {"batch": 3}, {("batch", "queue_full"): 2})
+    return AdmissionCollector(lambda: [peers], lambda: [queue], lambda: {"m": 0.1, "new": None})
+
+
+def test_queues_slots_and_who_was_turned_away_are_shown() -> None:
+    samples = expose(Metrics(), admission_collector())
+    assert value(samples, "tidegate_queue_depth", model="m", version="v1") == 3
+    assert value(samples, "tidegate_shed_total", reason="queue_full") == 2
+    assert value(samples, "tidegate_backend_limit", backend="gpu/e:1") == 7
+    assert value(samples, "tidegate_prompt_estimate_error_ratio", model="new") == 0
+
+
 def test_every_metric_has_its_row_and_every_row_its_metric() -> None:
     table = [line.split("|") for line in DOCS.read_text().splitlines() if line.startswith("| `tidegate_")]
     rows = {cells[1].strip(" `"): cells[3] for cells in table}
@@ -174,7 +191,7 @@ def test_every_metric_has_its_row_and_every_row_its_metric() -> None:
     metrics.attempt_ended(exchange(), BACKEND, AttemptEnd.OK)
     metrics.retried(exchange(), AttemptEnd.STALLED)
     exported: dict[str, set[str]] = {}
-    for name, pairs in expose(metrics, slo_collector(), routing_collector()):
+    for name, pairs in expose(metrics, slo_collector(), routing_collector(), admission_collector()):
         family = re.sub(r"_(bucket|sum|count|created)$", "", name)
         if name.startswith("tidegate_"):
             exported.setdefault(family, set()).update(key for key, _ in pairs if key != "le")
