@@ -1,10 +1,14 @@
-"""`python -m loadtest.admission overload|limit|neighbour|starvation`: what admission is worth, in virtual time."""
+"""`python -m loadtest.admission overload|limit|neighbour|starvation|flood`: what admission is worth.
+
+All but `flood` run in virtual time, on the simulated engine's scheduler and the gateway's own admission.
+"""
 
 import argparse
 import sys
 from collections.abc import Callable
 
 from loadtest.admission.figures import Figures, figures, ttft_p99
+from loadtest.admission.flood import flood
 from loadtest.admission.world import Admission, Overloaded
 from loadtest.routing.world import Workload
 
@@ -19,8 +23,9 @@ def main() -> int:
         "limit": limit,
         "neighbour": neighbour,
         "starvation": starvation,
+        "flood": refusals,
     }
-    parser = argparse.ArgumentParser(prog="loadtest.admission", description=__doc__)
+    parser = argparse.ArgumentParser(prog="loadtest.admission", description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=commands)
     parser.add_argument("--seed", type=int, default=1, help="of arrivals and lengths (%(default)s)")
     chosen = parser.parse_args()
@@ -119,6 +124,12 @@ def starvation(seed: int) -> int:
     seen = figures(world, 0.0, WARM_UP + SPAN)
     print(f"batch got {seen.batch_share:.1%} of the tokens served under endless interactive load (guaranteed: 5 %)")
     return _verdict({"its guaranteed share": seen.batch_share >= 0.045})
+
+
+def refusals(_: int) -> int:
+    seen = flood()
+    print(f"{seen.microseconds:.1f} us of CPU for each refusal, at {seen.rate:.0f} a second; answers {seen.statuses}")
+    return _verdict({"at most 60 us": seen.microseconds <= 60})
 
 
 def _verdict(checks: dict[str, bool]) -> int:
