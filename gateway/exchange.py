@@ -184,4 +184,4 @@ class Exchange:
     @property
     def overhead(self) -> float:
         """What is left of `e2e` after the queue and the time attempts were in a backend's hands: the gateway's own."""
-        return max(0.0, self.e2e - self.queued - self.waited)
+        return max(0.0, self.ended - self.received - self.queued - self.waited)

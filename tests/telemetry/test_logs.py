@@ -32,7 +32,7 @@ def exchange(request_id: str = "r-1") -> Exchange:
 
 def test_a_request_is_one_line_with_the_documented_fields() -> None:
     sink = io.BytesIO()
-    log = AccessLog(sink, lambda: 1_790_000_000.25)
+    log = AccessLog(sink, lambda: 11.5, lambda: 1_790_000_000.25)
     log.settled(exchange())
     log.close()
     raw = sink.getvalue()
