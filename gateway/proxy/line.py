@@ -71,7 +71,15 @@ class Line:
         if refused is not None:
             self.sheds[service_class.name, refused.why] += 1
             return refused
-        return self.queue.push(waiter, service_class, tenant, max(cost, 1.0), now)
+        entry = self.queue.push(waiter, service_class, tenant, max(cost, 1.0), now)
+        if self.queue.head() is entry:
+            self.freed(now)  # whoever stood at the head may have been too large for what is free
+        return entry
+
+    def leave(self, entry: Entry[Waiter], now: float) -> None:
+        """Take out one that does not wait any more; whoever comes after it may fit where it did not."""
+        if self.queue.remove(entry) and self.queue.size:
+            self.freed(now)
 
     def shed(self, service_class: ServiceClass, tenant: str, chance: float) -> TurnedAway | None:
         """Return why a class is turned away before it even asks for a slot, None when it is not."""
@@ -81,8 +89,7 @@ class Line:
         return refusal(Shed.BUDGET, max(5.0, self.predicted_wait(service_class, tenant)), chance)
 
     def waited(self, entry: Entry[Waiter], chance: float) -> TurnedAway:
-        """Take out one whose time to wait is over."""
-        self.queue.remove(entry)
+        """Return what to tell one whose time to wait is over; it still has to `leave`."""
         self.sheds[entry.service_class.name, Shed.WAITED] += 1
         return refusal(Shed.WAITED, self.predicted_wait(entry.service_class, entry.tenant), chance)
 

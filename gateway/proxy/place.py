@@ -66,5 +66,5 @@ class Place:
         entry, self._entry = self._entry, None
         if entry is None:
             return 0.0
-        self._line.queue.remove(entry)
+        self._line.leave(entry, now)
         return now - entry.since

@@ -1,12 +1,14 @@
-"""`python -m loadtest.admission overload|limit|neighbour|starvation|flood`: what admission is worth.
+"""`python -m loadtest.admission overload|limit|neighbour|starvation|flood|real`: what admission is worth.
 
-All but `flood` run in virtual time, on the simulated engine's scheduler and the gateway's own admission.
+All but `flood` and `real` run in virtual time, on the simulated engine's scheduler and the gateway's own admission.
 """
 
 import argparse
+import asyncio
 import sys
 from collections.abc import Callable
 
+from loadtest.admission import real
 from loadtest.admission.figures import Figures, figures, ttft_p99
 from loadtest.admission.flood import flood
 from loadtest.admission.world import Admission, Overloaded
@@ -24,6 +26,7 @@ def main() -> int:
         "neighbour": neighbour,
         "starvation": starvation,
         "flood": refusals,
+        "real": real_overload,
     }
     parser = argparse.ArgumentParser(prog="loadtest.admission", description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=commands)
@@ -124,6 +127,32 @@ def starvation(seed: int) -> int:
     seen = figures(world, 0.0, WARM_UP + SPAN)
     print(f"batch got {seen.batch_share:.1%} of the tokens served under endless interactive load (guaranteed: 5 %)")
     return _verdict({"its guaranteed share": seen.batch_share >= 0.045})
+
+
+def real_overload(seed: int) -> int:
+    """As `overload`, with processes, sockets and the gateway's data plane; the seed decides arrivals."""
+    full, seconds = capacity(seed), 24.0
+    print(f"capacity {full:.1f} requests/s; {seconds:.0f} s each, the first third not counted\n")
+    print("load    goodput  interactive in time  refused  told in (p99)")
+    with_it = {}
+    for on in (True, False):
+        print("with the gateway's admission" if on else "without: limits off")
+        for load in LOADS:
+            seen = asyncio.run(real.overload(full * load, seconds=seconds, admission=on, seed=seed))
+            if on:
+                with_it[load] = seen
+            told = seen.refusal_p99 * 1000
+            print(
+                f"{load:3.0f}x {seen.goodput:7.0f}/s {seen.kept:18.1%} {seen.refused:8.1%} {told:11.1f} ms", flush=True
+            )
+    peak = max(seen.goodput for seen in with_it.values())
+    return _verdict(
+        {
+            "goodput at 8x at least 90 % of the peak": with_it[8.0].goodput >= 0.9 * peak,
+            "interactive in time at 99 % or refused": all(seen.kept >= 0.99 for seen in with_it.values()),
+            "refused within 10 ms (p99)": all(seen.refusal_p99 <= 0.01 for seen in with_it.values()),
+        }
+    )
 
 
 def refusals(_: int) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from gateway.policy.admission.classes import CLASSES, STANDARD, ServiceClass
-from gateway.policy.admission.decide import Shed, TurnedAway
+from gateway.policy.admission.decide import TurnedAway
 from gateway.policy.admission.limit import AdaptiveLimit, Seen
 from gateway.policy.admission.queue import Entry
 from gateway.policy.admission.quota import Quota, QuotaLimits
@@ -130,8 +130,8 @@ class Overloaded(World):
             self._limit(server)
         for entry in [*self.line.queue]:
             if self.now - entry.since > entry.service_class.max_queue_wait:
-                self.line.waited(entry, self.rng.random())
-                entry.item.turned_away(TurnedAway(why=Shed.WAITED, predicted_wait=0.0, retry_after=1))
+                entry.item.turned_away(self.line.waited(entry, self.rng.random()))
+                self.line.leave(entry, self.now)
         if self.line.queue.size:
             self.line.freed(self.now)
 

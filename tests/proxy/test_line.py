@@ -1,0 +1,149 @@
+"""Slots given back find who is next; limits hold; nobody is forgotten."""
+
+from random import Random
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from gateway.policy.admission.classes import CLASSES
+from gateway.policy.admission.decide import Shed, TurnedAway
+from gateway.policy.admission.queue import Entry
+from gateway.policy.routing.choose import choose
+from gateway.policy.routing.health import Health, Lease, Peers
+from gateway.proxy.line import Line, join
+
+names, tenants = st.sampled_from(list(CLASSES)), st.sampled_from(["a", "b"])
+
+
+class Engine:
+    def __init__(self, health: Health) -> None:
+        self.health = health
+
+
+class Waiting:
+    """A request that takes a slot when there is one."""
+
+    def __init__(self, world: "Admitting", kv: int) -> None:
+        self.world = world
+        self.kv = kv
+        self.refused: TurnedAway | None = None
+
+    def begin(self, since: float, now: float) -> bool:
+        return self.world.take(self.kv)
+
+    def turned_away(self, why: TurnedAway) -> None:
+        self.refused = why
+
+
+class Admitting(RuleBasedStateMachine):
+    """Two lines that share two engines, under any interleaving."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.peers = Peers("gpu", 0.0)
+        self.peers.follow(["x", "y"])
+        self.engines = [Engine(health) for health in self.peers.members.values()]
+        for engine in self.engines:
+            engine.health.relimited(3)
+            engine.health.kv_capacity = 100
+        self.lines = [Line(CLASSES), Line(CLASSES)]
+        join((line, [engine.health for engine in self.engines]) for line in self.lines)
+        self.leases: list[Lease] = []
+        self.entries: list[tuple[Line, Entry[Waiting]]] = []
+        self.rng = Random(1)
+
+    def take(self, kv: int) -> bool:
+        choice = choose(self.engines, 10, 0.0, self.rng, kv)
+        if choice is None:
+            return False
+        self.leases.append(choice.winner.health.lease(10, kv))
+        return True
+
+    @rule(at=st.integers(0, 1), name=names, tenant=tenants, kv=st.integers(1, 150))
+    def arrive(self, at: int, name: str, tenant: str, kv: int) -> None:
+        line = self.lines[at]
+        if not line.queue.size and self.take(kv):
+            return
+        waiting = Waiting(self, kv)
+        entry = line.enter(waiting, CLASSES[name], tenant, cost=kv, now=0.0, patience=1e9, chance=0.5)
+        if isinstance(entry, TurnedAway):
+            assert entry.why is Shed.HOPELESS
+        else:
+            self.entries.append((line, entry))  # type: ignore[arg-type]
+
+    @precondition(lambda self: self.leases)
+    @rule(data=st.data())
+    def end(self, data: st.DataObject) -> None:
+        self.leases.pop(data.draw(st.integers(0, len(self.leases) - 1))).release()
+        self.lines[0].give_back(0.0, 0.001)
+
+    @precondition(lambda self: self.entries)
+    @rule(data=st.data())
+    def leave(self, data: st.DataObject) -> None:
+        line, entry = self.entries.pop(data.draw(st.integers(0, len(self.entries) - 1)))
+        line.leave(entry, 0.0)  # type: ignore[arg-type]
+
+    @rule(limit=st.integers(1, 5))
+    def relimit(self, limit: int) -> None:
+        for engine in self.engines:
+            engine.health.relimited(max(limit, engine.health.in_flight))
+        self.lines[0].freed(0.0)
+
+    @rule()
+    def tick(self) -> None:
+        for line in self.lines:
+            line.tick(0.25)
+
+    @invariant()
+    def no_limit_is_exceeded_and_nothing_is_lost(self) -> None:
+        healths = [engine.health for engine in self.engines]
+        for health in healths:
+            assert health.in_flight <= health.limit
+            assert health.kv <= health.kv_capacity or health.in_flight == 1
+        assert sum(health.in_flight for health in healths) == len(self.leases)
+        waiting = [entry for line in self.lines for entry in line.queue]
+        known = {id(entry) for _, entry in self.entries}
+        assert all(id(entry) in known for entry in waiting)
+
+    @invariant()
+    def no_slot_stays_free_while_the_next_in_line_fits(self) -> None:
+        for line in self.lines:
+            entry = line.queue.head()
+            if entry is not None:
+                kv = entry.item.kv  # type: ignore[attr-defined]
+                assert not any(engine.health.has_slot(kv) for engine in self.engines)
+
+
+Admitting.TestCase.settings = settings(deadline=None, max_examples=60)
+TestAdmitting = Admitting.TestCase
+
+
+def test_a_full_queue_pushes_out_the_newest_of_the_lowest_class() -> None:
+    line = Line(CLASSES)
+    world = Admitting()
+    for engine in world.engines:
+        engine.health.relimited(0)
+    low = [Waiting(world, 1) for _ in range(3)]
+    for number, waiting in enumerate(low):
+        line.enter(waiting, CLASSES["batch"], "a", cost=1, now=float(number), patience=1e9, chance=0.5)
+    line.queue.size += 10_000 - 3
+    high = line.enter(Waiting(world, 1), CLASSES["standard"], "a", cost=1, now=8.0, patience=1e9, chance=0.5)
+    assert isinstance(high, Entry)
+    assert [waiting.refused is not None for waiting in low] == [False, False, True]
+    also = line.enter(Waiting(world, 1), CLASSES["batch"], "a", cost=1, now=9.0, patience=1e9, chance=0.5)
+    assert isinstance(also, TurnedAway)
+    assert also.why is Shed.FULL
+    assert line.sheds == {("batch", Shed.PUSHED_OUT): 1, ("batch", Shed.FULL): 1}
+
+
+def test_waits_are_predicted_by_littles_law() -> None:
+    world = Admitting()
+    line = world.lines[0]
+    assert line.predicted_wait(CLASSES["standard"], "a") == 0.0
+    for _ in range(4):
+        assert world.take(10)
+    line.give_back(0.0, 2.0)
+    assert line.rate == 2.0
+    assert line.predicted_wait(CLASSES["interactive"], "a") == 0.5
+    assert repr(line).endswith("at 2.0 slots/s>")
