@@ -107,6 +107,8 @@ class Gateway:
     def _charge(order: Order, body: Body, exchange: Exchange) -> None:
         """Reckon the most tokens that the request may take, and charge its tenant; raises RateLimited."""
         output = body.max_tokens if body.max_tokens is not None else int(order.model.memory.prompts.output)
+        if order.endpoint.dialect is Dialect.PLAIN:
+            output = 0
         order.kv = exchange.prompt_estimate + body.choices * output
         if order.tenant.is_limited:
             order.reserved = body.choices * (exchange.prompt_estimate + output)

@@ -23,10 +23,12 @@ from gateway.wire.guard import Head, Limits
 from gateway.wire.heads import Headers, status_line
 from gateway.wire.outbox import Outbox
 from gateway.wire.service import Request, Responder, Service
+from gateway.wire.sockets import was_reset
 
 MAX_PIPELINED = 64
 _LINGER_SECONDS = 2.0
 _PROBE_AFTER = 0.08
+_RESET_WITHIN = 0.02
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _TOO_MANY_BODY = msgspec.json.encode(Unavailable("the gateway holds as many connections as it may").body())
 _TOO_MANY = (
@@ -109,8 +111,6 @@ class Client(asyncio.Protocol):
     def __repr__(self) -> str:
         return f"<Client {'busy' if self.busy else self._phase.name.lower()} queued {len(self._queue)}>"
 
-    # What the transport tells
-
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Join the listener's connections; the head has ten seconds to come."""
         self.transport = cast(asyncio.Transport, transport)
@@ -166,8 +166,6 @@ class Client(asyncio.Protocol):
         self._paused_at = 0.0
         if self._responder is not None:
             self._responder.resume()
-
-    # What the parser finds
 
     def on_message_begin(self) -> None:
         """Start a head."""
@@ -230,8 +228,6 @@ class Client(asyncio.Protocol):
         self._queue.append(request)
         self.transport.pause_reading()
 
-    # What the answering side uses
-
     @property
     def keep_alive(self) -> bool:
         """Whether the connection will outlive the answer in progress; an answer's head has to say so if not."""
@@ -271,8 +267,6 @@ class Client(asyncio.Protocol):
         self._outbox.flush()
         self.transport.close()
 
-    # What the listener uses
-
     def check(self, now: float) -> None:
         """Hold this connection's deadlines; called about ten times a second."""
         if not self.busy:
@@ -302,8 +296,6 @@ class Client(asyncio.Protocol):
             self._responder.give_up(error)
         elif not self.transport.is_closing():
             self.transport.close()
-
-    # Inside
 
     def _turn_away(self) -> None:
         if not self.transport.is_closing():
@@ -392,5 +384,10 @@ class Client(asyncio.Protocol):
         if data is None:
             return False
         self._probed_at = now
+        asyncio.get_running_loop().call_later(_RESET_WITHIN, self._look_for_reset)
         self.write(data)
         return True
+
+    def _look_for_reset(self) -> None:
+        if self._half_closed and not self.transport.is_closing() and was_reset(self.transport):
+            self.transport.abort()

@@ -1,16 +1,22 @@
-"""`python -m loadtest.admission overload|limit|neighbour|starvation|flood|real`: what admission is worth.
+"""`python -m loadtest.admission overload|limit|neighbour|starvation|flood|real|hangups`:
+what admission is worth.
 
-All but `flood` and `real` run in virtual time, on the simulated engine's scheduler and the gateway's own admission.
+The first four run in virtual time, on the simulated engine's scheduler and the gateway's own admission.
 """
 
 import argparse
 import asyncio
 import sys
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
+
+import uvloop
 
 from loadtest.admission import real
 from loadtest.admission.figures import Figures, figures, ttft_p99
 from loadtest.admission.flood import flood
+from loadtest.admission.hangups import hangups
 from loadtest.admission.world import Admission, Overloaded
 from loadtest.routing.world import Workload
 
@@ -27,6 +33,7 @@ def main() -> int:
         "starvation": starvation,
         "flood": refusals,
         "real": real_overload,
+        "hangups": hang_up,
     }
     parser = argparse.ArgumentParser(prog="loadtest.admission", description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=commands)
@@ -151,6 +158,23 @@ def real_overload(seed: int) -> int:
             "goodput at 8x at least 90 % of the peak": with_it[8.0].goodput >= 0.9 * peak,
             "interactive in time at 99 % or refused": all(seen.kept >= 0.99 for seen in with_it.values()),
             "refused within 10 ms (p99)": all(seen.refusal_p99 <= 0.01 for seen in with_it.values()),
+        }
+    )
+
+
+def hang_up(_: int) -> int:
+    """10,000 wait for one slot, or as many as the system allows, nine in ten hang up, then all."""
+    with tempfile.TemporaryDirectory() as folder:
+        seen = uvloop.run(hangups(Path(folder)))
+    before, full, after = seen.megabytes
+    print(f"{seen.queued} waited, {seen.hung_up} hung up")
+    print(f"from the hang-up to being gone: median {seen.median * 1000:.0f} ms, at most {seen.worst * 1000:.0f} ms")
+    print(f"then {seen.waiting} wait and {seen.in_flight} is served; memory, MB: {before:.0f}, {full:.0f}, {after:.0f}")
+    return _verdict(
+        {
+            "gone within 100 ms each": seen.worst <= 0.1,
+            "nobody else lost, one slot taken": (seen.waiting, seen.in_flight) == (seen.queued - seen.hung_up, 1),
+            "memory back": after - before <= 0.2 * (full - before),
         }
     )
 

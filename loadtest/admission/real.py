@@ -113,6 +113,11 @@ async def _ask(port: int, asked: Asked, salt: float) -> None:
         writer.close()
 
 
+async def engine_url(child: Child) -> str:
+    """Return where a simulated engine listens, once it does."""
+    return _URL.findall(await child.line_with("listening on"))[0]
+
+
 @contextlib.asynccontextmanager
 async def engines() -> AsyncIterator[list[str]]:
     """Simulated engines that preempt, each a process."""
@@ -123,7 +128,7 @@ async def engines() -> AsyncIterator[list[str]]:
             knobs = [part for knob in _ENGINE for part in ("--engine", knob)]
             command = ["gateway.sim", "--port", "0", "--model", MODEL, "--seed", str(number), *knobs]
             children.append(await spawn(f"engine {number}", command))
-            urls.append(_URL.findall(await children[-1].line_with("listening on"))[0])
+            urls.append(await engine_url(children[-1]))
         yield urls
     finally:
         await asyncio.gather(*(child.stop() for child in children))

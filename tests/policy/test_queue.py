@@ -4,7 +4,6 @@ from collections import Counter
 from dataclasses import replace
 from typing import Any
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -169,8 +168,10 @@ def test_classes_may_change_while_somebody_waits() -> None:
     assert repr(queue.push("x", other["gold"], "t", 2, 0.0)) == "<Entry of t in gold, 2 tokens>"
     stranger = Entry("y", CLASSES["interactive"], "t", 1, 0.0)
     assert not queue.remove(stranger)
-    with pytest.raises(KeyError):
-        queue.push("z", CLASSES["interactive"], "t", 1, 0.0)
+    queue.push("z", CLASSES["interactive"], "t", 1, 0.0)
+    queue.push("x", other["gold"], "t", 1, 0.0)
+    assert [name for name, _ in queue.sizes()] == ["interactive", "gold", "batch"]
+    assert queue.head() is not None
 
 
 def test_once_nobody_waits_all_is_forgotten() -> None:

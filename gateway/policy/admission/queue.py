@@ -124,9 +124,16 @@ class Queue(Generic[Item]):
         self._classes = sorted(self._by_name.values(), key=lambda each: each.service_class.priority)
 
     def push(self, item: Item, service_class: ServiceClass, tenant: str, cost: float, now: float) -> Entry[Item]:
-        """Add one at the end of its tenant's line; `cost` is in tokens, above 0. KeyError for an unknown class."""
+        """Add one at the end of its tenant's line; `cost` is in tokens, above 0.
+
+        A class that is no more, which the request began with, is known again until nobody waits in it.
+        """
         entry = Entry(item, service_class, tenant, cost, now)
-        self._by_name[service_class.name].push(entry)
+        queue = self._by_name.get(service_class.name)
+        if queue is None:
+            queue = self._by_name[service_class.name] = _ClassQueue(service_class)
+            self._classes = sorted(self._by_name.values(), key=lambda each: each.service_class.priority)
+        queue.push(entry)
         self.size += 1
         return entry
 
