@@ -166,10 +166,10 @@ def hang_up(_: int) -> int:
     """10,000 wait for one slot, or as many as the system allows, nine in ten hang up, then all."""
     with tempfile.TemporaryDirectory() as folder:
         seen = uvloop.run(hangups(Path(folder)))
-    before, full, after = seen.megabytes
+    before, full, after = seen.blocks
     print(f"{seen.queued} waited, {seen.hung_up} hung up")
     print(f"from the hang-up to being gone: median {seen.median * 1000:.0f} ms, at most {seen.worst * 1000:.0f} ms")
-    print(f"then {seen.waiting} wait and {seen.in_flight} is served; memory, MB: {before:.0f}, {full:.0f}, {after:.0f}")
+    print(f"then {seen.waiting} wait and {seen.in_flight} is served; memory blocks: {before}, {full}, {after}")
     return _verdict(
         {
             "gone within 100 ms each": seen.worst <= 0.1,

@@ -34,7 +34,11 @@ class Log:
 
 @dataclass(frozen=True)
 class Hangups:
-    """Seconds from a hang-up to being gone, at most and in the median; who is left; megabytes at each stage."""
+    """Seconds from a hang-up to being gone, at most and in the median; who is left.
+
+    `blocks` are the memory blocks that Python holds before, while all wait, and after: RSS would also show how
+    fragmented they lie.
+    """
 
     queued: int
     hung_up: int
@@ -42,7 +46,7 @@ class Hangups:
     median: float
     waiting: int
     in_flight: int
-    megabytes: tuple[float, float, float]
+    blocks: tuple[int, int, int]
 
 
 async def hangups(folder: Path) -> Hangups:
@@ -67,7 +71,7 @@ async def hangups(folder: Path) -> Hangups:
     serving = asyncio.create_task(app.run(started.set_result))
     port = (await started).data.rsplit(":", 1)[1]
     (line,) = [version.line for model in app.gateway.table for version in model.versions.values()]
-    before = _megabytes()
+    before = sys.getallocatedblocks()
     clients = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -83,7 +87,7 @@ async def hangups(folder: Path) -> Hangups:
     assert clients.stdout is not None
     try:
         await _until(lambda: line.queue.size >= queued)
-        full = _megabytes()
+        full = sys.getallocatedblocks()
         clients.stdin.write(b"hang up\n")
         hung = sorted(json.loads(await clients.stdout.readline()))
         await _until(lambda: len(log.gone) >= hanging_up)
@@ -93,7 +97,7 @@ async def hangups(folder: Path) -> Hangups:
         await clients.wait()
         await _until(lambda: log.settled_in_all == queued + 1 and not app.connections())
         gc.collect()
-        after = _megabytes()
+        after = sys.getallocatedblocks()
     finally:
         app.stop()
         app.stop()
@@ -106,12 +110,6 @@ async def _until(condition: Callable[[], bool], seconds: float = 120.0) -> None:
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - what makes it true is another process
             await asyncio.sleep(0.02)
-
-
-def _megabytes() -> float:
-    """Return what the process has in use: RSS."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize() / 1e6
 
 
 async def _clients(port: int, queued: int, hanging_up: int) -> None:
