@@ -34,7 +34,7 @@ from gateway.control.supervise import Supervisor
 from gateway.control.sweep import sweep
 from gateway.control.webhook import Webhook
 from gateway.policy.routing.choose import choose
-from gateway.policy.routing.health import Peers
+from gateway.policy.routing.peers import Peers
 from gateway.proxy.explain import Explained, explain
 from gateway.proxy.gateway import Gateway
 from gateway.proxy.live import LiveTable

@@ -92,7 +92,8 @@ class Exchange:
     Times are seconds on the monotonic clock, 0.0 meaning "did not happen"; durations are seconds. `sent` and
     `attempt_ended` are the last attempt's. `itl` counts gaps between content events per bucket of `itl_bounds`, the
     last slot being +Inf. `stream` is what the client asked for until an answer shows what it gets. `routing` is the
-    decision about the last attempt; its str() says it in words, none where there was no choice.
+    decision about the last attempt; its str() says it in words, none where there was no choice. `forced` says that the
+    client chose the version.
     """
 
     __slots__ = (
@@ -104,6 +105,7 @@ class Exchange:
         "ended",
         "endpoint",
         "first_content",
+        "forced",
         "itl",
         "itl_bounds",
         "itl_sum",
@@ -138,6 +140,7 @@ class Exchange:
         self.pool = ""
         self.backend = ""
         self.stream = False
+        self.forced = False
         self.attempts = 0
         self.queued = 0.0
         self.waited = 0.0

@@ -30,6 +30,7 @@ from gateway.backends.registry import Registry
 from gateway.clock import Clock
 from gateway.config.problems import RoutesError
 from gateway.config.table import ModelSpec
+from gateway.control.admitting import queued
 from gateway.control.alerting import Alerter
 from gateway.control.reload import Reloader
 from gateway.errors import ClientError
@@ -183,18 +184,18 @@ def _tenant(tenant: LiveTenant, now: float) -> TenantStatus:
 
 
 def _model(spec: ModelSpec, live: LiveTable) -> ModelStatus:
-    weights = dict(spec.split)
-    lines = {name: version.line for name, version in live.model(spec.name).versions.items()}
-    total = sum(weights.values())
+    model = live.model(spec.name)
+    shares = {version.name: share for version, share in model.split.shares()}
+    queues = {queue.version: queue for queue in queued([model])}
     versions = [
         VersionStatus(
             name=each.name,
             served_model=each.served_model,
             pools=list(each.pools),
-            weight=round(weights.get(each.name, 0.0) / total, 6),
-            waiting=dict(lines[each.name].queue.sizes()),
-            turned_away=sorted(lines[each.name].away),
-            shed=_by_class(lines[each.name].sheds),
+            weight=round(shares.get(each.name, 0.0), 6),
+            waiting=dict(queues[each.name].waiting),
+            turned_away=sorted(model.memory.shedding.away),
+            shed=_by_class(queues[each.name].shed),
         )
         for each in spec.versions.values()
     ]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from gateway.backends.backend import Backend
 from gateway.clock import Clock
 from gateway.config.table import BackendSpec, RouteTable
-from gateway.policy.routing.health import Peers
+from gateway.policy.routing.peers import Peers
 from gateway.wire.outbox import Outbox
 
 _log = logging.getLogger(__name__)
@@ -38,6 +38,7 @@ class Registry:
         self.pools = {name: self.pools.get(name) or Peers(name, self._clock()) for name in table.pools}
         for name, pool in table.pools.items():
             self.pools[name].follow(spec.id for spec in pool.backends)
+            self.pools[name].cost_per_hour = pool.cost_per_hour
         wanted: dict[str, BackendSpec] = {spec.id: spec for pool in table.pools.values() for spec in pool.backends}
         for gone in self._backends.keys() - wanted.keys():
             self._backends.pop(gone).pool.close()

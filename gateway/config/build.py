@@ -1,7 +1,9 @@
 """Builds the frozen table from entries that are valid and agree with each other."""
 
+import json
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
+from hashlib import sha256
 from types import MappingProxyType
 
 from gateway.config.schema import (
@@ -15,6 +17,7 @@ from gateway.config.schema import (
     PoolEntry,
     TenantEntry,
 )
+from gateway.config.steering_schema import CanaryEntry, RuleEntry
 from gateway.config.table import (
     IMPLICIT_VERSION,
     BackendSpec,
@@ -27,6 +30,8 @@ from gateway.config.table import (
 )
 from gateway.policy.admission.classes import CLASSES, STANDARD, ServiceClass
 from gateway.policy.admission.quota import QuotaLimits
+from gateway.policy.canary.plan import OnStall, Plan
+from gateway.policy.routing.rules import ANY, Rule, When
 from gateway.policy.slo.objective import DEFAULT, Objective, Sli, Target
 
 
@@ -45,7 +50,7 @@ def build_table(
     pool_specs |= {
         name: PoolSpec(name, _backends(name, entry.backends)) for name, entry in models.items() if entry.backends
     }
-    model_specs = {name: _model(name, entry, promises) for name, entry in sorted(models.items())}
+    model_specs = {name: _model(name, entry, promises, pool_specs) for name, entry in sorted(models.items())}
     names = model_specs | {alias: model for model in model_specs.values() for alias in model.aliases}
     return RouteTable(
         pools=MappingProxyType(dict(sorted(pool_specs.items()))),
@@ -97,7 +102,8 @@ def _objective(name: str, entry: ObjectiveEntry) -> Objective:
         promised = getattr(entry, sli)
         if promised is not None:
             targets[sli] = _target(promised)
-    return Objective(name, MappingProxyType(targets), entry.window or DEFAULT.window)
+    deployment = _target(entry.deployment) if entry.deployment is not None else None
+    return Objective(name, MappingProxyType(targets), entry.window or DEFAULT.window, deployment)
 
 
 def _target(entry: AvailabilityEntry) -> Target:
@@ -107,9 +113,12 @@ def _target(entry: AvailabilityEntry) -> Target:
     return Target(ratio, under, tuple(sorted((int(tokens), seconds) for tokens, seconds in steps)))
 
 
-def _model(name: str, entry: ModelEntry, promises: Mapping[str, Objective]) -> ModelSpec:
+def _model(name: str, entry: ModelEntry, promises: Mapping[str, Objective], pools: Mapping[str, PoolSpec]) -> ModelSpec:
     versions = _versions(name, entry)
     split = entry.split if entry.split is not None else dict.fromkeys(versions, 1.0)
+    plan = _plan(name, entry, entry.canary, pools) if entry.canary is not None else None
+    if plan is not None:
+        split = {plan.stable: 1.0}
     return ModelSpec(
         name=name,
         versions=MappingProxyType(versions),
@@ -117,6 +126,49 @@ def _model(name: str, entry: ModelEntry, promises: Mapping[str, Objective]) -> M
         aliases=tuple(entry.aliases),
         objective=promises[entry.objective] if entry.objective is not None else DEFAULT,
         timeouts=Timeouts(**entry.timeouts.model_dump(exclude_none=True)),
+        rules=tuple(_rule(each) for each in entry.rules),
+        canary=plan,
+        sticky_by=tuple(entry.sticky_by),
+        version_header=entry.version_header,
+    )
+
+
+def _plan(name: str, entry: ModelEntry, canary: CanaryEntry, pools: Mapping[str, PoolSpec]) -> Plan:
+    candidate = _versions(name, entry)[canary.candidate]
+    urls = [backend.url for pool in candidate.pools for backend in pools[pool].backends]
+    definition = json.dumps([canary.stable, canary.candidate, candidate.pools, candidate.served_model, urls])
+    return Plan(
+        stable=canary.stable,
+        candidate=canary.candidate,
+        steps=tuple(canary.steps),
+        hold=canary.hold,
+        min_requests=canary.min_requests,
+        max_hold=canary.max_hold,
+        on_stall=OnStall(canary.on_stall),
+        mirror=canary.mirror,
+        manual=canary.start == "manual",
+        margin=canary.margin / 100,
+        warm_up=canary.warm_up,
+        freeze_below=canary.freeze_below / 100,
+        pause_below=canary.pause_below / 100,
+        fingerprint=sha256(definition.encode()).hexdigest()[:16],
+    )
+
+
+def _rule(entry: RuleEntry) -> Rule:
+    when = entry.when
+    return Rule(
+        tuple(dict.fromkeys(entry.use)),
+        When(
+            endpoints=frozenset(when.endpoint or ()),
+            prompt_tokens=when.prompt_tokens or ANY,
+            max_tokens=when.max_tokens or ANY,
+            classes=frozenset(when.service_class or ()),
+            tenants=frozenset(when.tenant or ()),
+            tools=when.tools,
+            images=when.images,
+        ),
+        entry.spill_at_burn,
     )
 
 

@@ -14,7 +14,7 @@ from gateway.config.durations import format_duration, parse_timeout
 from gateway.config.explain import shown
 from gateway.config.problems import InvalidValueError, KeyPath, Problem, suggest
 from gateway.config.schema import ModelEntry
-from gateway.config.table import IMPLICIT_VERSION, Timeouts
+from gateway.config.table import Timeouts
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,6 @@ class Consistency:
             self._check_backends(model)
             self._check_shape(name, model)
             self._check_pools(model)
-            self._check_split(model)
             self._check_timeouts(model)
         self._check_aliases()
         self._check_use()
@@ -119,25 +118,6 @@ class Consistency:
                     self._wrong(model, path, "the pool is listed twice", "keep one of the two")
                 listed.add(pool)
 
-    def _check_split(self, model: Declared) -> None:
-        keys = model.names()
-        versions = model.names("versions") if "versions" in keys else [IMPLICIT_VERSION]
-        if "split" not in keys:
-            if len(versions) > 1:
-                weights = ", ".join(f"{name}: {0 if position else 100}" for position, name in enumerate(versions))
-                message = f"{len(versions)} versions, and nothing says how requests are shared"
-                self._wrong(model, model.path, message, f"write `split: {{{weights}}}` with the weights you want")
-            return
-        weights_above_zero = False
-        for path, weight in model.items("split"):
-            if versions and path[-1] not in versions:
-                hint = suggest(str(path[-1]), versions, "known versions")
-                self._wrong(model, path, "this model has no such version", hint, at_key=True)
-            weights_above_zero |= not _is_zero(weight)
-        if not weights_above_zero and isinstance(model.values["split"], dict):
-            hint = "raise a weight above 0"
-            self._wrong(model, (*model.path, "split"), "no version would get a request", hint)
-
     def _check_timeouts(self, model: Declared) -> None:
         seconds = {str(path[-1]): _seconds(value) for path, value in model.items("timeouts")}
         total = seconds.pop("total", None) or Timeouts().total
@@ -185,10 +165,3 @@ def _seconds(value: Any) -> float | None:
         return parse_timeout(value)
     except InvalidValueError:
         return None
-
-
-def _is_zero(weight: Any) -> bool:
-    try:
-        return float(weight) == 0
-    except (TypeError, ValueError):
-        return False

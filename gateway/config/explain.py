@@ -7,8 +7,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from gateway.config.document import Document, MappingNode, ScalarNode, SequenceNode
+from gateway.config.kinds import NAME_RULES
 from gateway.config.problems import InvalidValueError, KeyPath, Problem, suggest
-from gateway.config.schema import NAME_RULES, fields_at
+from gateway.config.schema import fields_at
 from gateway.config.variables import SECRET_KEYS
 
 _KEY_MARK = "[key]"

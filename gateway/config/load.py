@@ -17,6 +17,7 @@ from gateway.config.problems import Problem, RoutesError
 from gateway.config.promises import Promises
 from gateway.config.schema import ClassEntry, ModelEntry, ObjectiveEntry, PoolEntry, RoutesFile, TenantEntry
 from gateway.config.sources import Source, read_sources
+from gateway.config.steering import Steering
 from gateway.config.table import RouteTable
 from gateway.config.variables import Values, plain_values
 
@@ -60,9 +61,12 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> LoadedRoutes:
     consistency.check()
     promises = Promises(objectives, models)
     promises.check()
-    admission = Entitlements(_merge(files, "classes", problems), _merge(files, "tenants", problems), models)
+    classes, tenants = _merge(files, "classes", problems), _merge(files, "tenants", problems)
+    admission = Entitlements(classes, tenants, models)
     admission.check()
-    problems += consistency.problems + promises.problems + admission.problems
+    steering = Steering(models, pools, classes, tenants)
+    steering.check()
+    problems += consistency.problems + promises.problems + admission.problems + steering.problems
     if not (models or problems):
         hint = "the smallest: `models: {my-model: {backends: [http://localhost:8000]}}`"
         problems.append(Problem(str(path), 1, 1, "", "no models: there is nothing to serve", hint))
@@ -70,7 +74,7 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> LoadedRoutes:
         raise RoutesError(problems)
     secret_files = {name for file in files for name in file.values.secret_files}
     table = _build(files, (*(source.file for source in sources), *sorted(secret_files)))
-    return LoadedRoutes(table, tuple(sorted(consistency.warnings + promises.warnings)))
+    return LoadedRoutes(table, tuple(sorted(consistency.warnings + promises.warnings + steering.warnings)))
 
 
 def _parse(sources: Iterable[Source], problems: list[Problem]) -> list[Document]:

@@ -2,79 +2,34 @@
 
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, StringConstraints, WithJsonSchema
+from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
-from gateway.config import addresses, durations, variables
+from gateway.config import variables
 from gateway.config.durations import format_duration
+from gateway.config.kinds import (
+    VARIABLE,
+    Entry,
+    KeyDigests,
+    ModelName,
+    Percent,
+    PoolName,
+    PromptTokens,
+    ServedModel,
+    Threshold,
+    Timeout,
+    Url,
+    Weight,
+    Window,
+)
 from gateway.config.problems import KeyPath
+from gateway.config.steering_schema import CanaryEntry, RuleEntry, StickyBy
 from gateway.config.table import Timeouts
 from gateway.policy.admission.classes import CLASSES, STANDARD
 from gateway.policy.slo.objective import DEFAULT, Sli
 
-MODEL_NAME = r"^[A-Za-z0-9][A-Za-z0-9._/:-]{0,127}$"
-POOL_NAME = r"^[a-z0-9._-]{1,63}$"
-PROMPT_TOKENS = r"^[1-9][0-9]{0,6}$"
-KEY_DIGEST = r"^[0-9a-f]{64}$"
 STANDARD_WAIT = CLASSES[STANDARD].max_queue_wait
-NAME_RULES = {
-    KEY_DIGEST: "64 lower-case hex digits: `printf %s KEY | sha256sum`",
-    PROMPT_TOKENS: "a number of prompt tokens, from 1 to 9999999",
-    MODEL_NAME: "up to 128 of letters, digits and `. _ / : -`, beginning with a letter or digit",
-    POOL_NAME: "up to 63 of lower-case letters, digits and `. _ -`",
-}
-
-_VARIABLE = {"type": "string", "pattern": variables.PATTERN}
-
-ModelName = Annotated[str, StringConstraints(pattern=MODEL_NAME)]
-PoolName = Annotated[str, StringConstraints(pattern=POOL_NAME)]
-ServedModel = Annotated[str, StringConstraints(min_length=1, max_length=256)]
-Timeout = Annotated[
-    float,
-    PlainValidator(durations.parse_timeout),
-    WithJsonSchema({"anyOf": [{"type": "string", "pattern": durations.PATTERN}, _VARIABLE]}),
-]
-Threshold = Annotated[
-    float,
-    PlainValidator(durations.parse_threshold),
-    WithJsonSchema({"anyOf": [{"type": "string", "pattern": durations.PATTERN}, _VARIABLE]}),
-]
-Window = Annotated[
-    float,
-    PlainValidator(durations.parse_slo_window),
-    WithJsonSchema({"anyOf": [{"type": "string", "pattern": durations.PATTERN}, _VARIABLE]}),
-]
-PromptTokens = Annotated[str, StringConstraints(pattern=PROMPT_TOKENS)]
-Percent = Annotated[float, Field(gt=0, lt=100, allow_inf_nan=False)]
-Url = Annotated[
-    addresses.Address,
-    PlainValidator(addresses.parse_address),
-    WithJsonSchema({"anyOf": [{"type": "string", "pattern": addresses.PATTERN}, _VARIABLE]}),
-]
-
-
-def _as_list(value: object) -> object:
-    return [value] if isinstance(value, str) else value
-
-
-KeyDigest = Annotated[
-    str,
-    StringConstraints(pattern=KEY_DIGEST),
-    WithJsonSchema({"anyOf": [{"type": "string", "pattern": KEY_DIGEST}, _VARIABLE]}),
-]
-KeyDigests = Annotated[
-    list[KeyDigest],
-    Field(min_length=1),
-    BeforeValidator(_as_list, json_schema_input_type=KeyDigest | list[KeyDigest]),
-]
-Weight = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
-
-
-class Entry(BaseModel):
-    """A mapping in a route file, with no other keys than these."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class BackendEntry(Entry):
@@ -216,6 +171,11 @@ class ObjectiveEntry(Entry):
     e2e: LatencyEntry | None = Field(
         default=None, description="The whole answer.", examples=[{"target": 95, "under": "60s"}]
     )
+    deployment: PaceEntry | None = Field(
+        default=None,
+        description="From a deployment's registration to the new version's first live answer.",
+        examples=[{"target": 95, "under": "10m"}],
+    )
 
 
 class ModelEntry(Entry):
@@ -241,6 +201,27 @@ class ModelEntry(Entry):
         default=None,
         description="How requests are shared between versions, by weight. Needed with more than one version.",
         examples=[{"v1": 95, "v2": 5}],
+    )
+    canary: CanaryEntry | None = Field(
+        default=None,
+        description="A version that takes over from another step by step; instead of `split`.",
+        examples=[{"stable": "v1", "candidate": "v2"}],
+    )
+    rules: list[RuleEntry] = Field(
+        default_factory=list,
+        description="Which pools requests use. Without a rule that holds: the cheapest that keeps the objective.",
+        examples=[[{"when": {"class": "batch"}, "use": ["cpu", "gpu"]}]],
+    )
+    sticky_by: list[StickyBy] = Field(
+        default=["session", "user", "tenant"],
+        description="What keeps a client on one version, the first that a request has. "
+        "Default: session (`x-session-id`), user (OpenAI's `user`), tenant.",
+        examples=[["session", "user"]],
+    )
+    version_header: bool = Field(
+        default=False,
+        description="Whether `x-gateway-model-version` forces a version.",
+        examples=[True],
     )
     timeouts: TimeoutsEntry = Field(default_factory=TimeoutsEntry, examples=[{"first_token": "30s"}])
     objective: PoolName | None = Field(
@@ -358,13 +339,13 @@ class _SchemaGenerator(GenerateJsonSchema):
         return {**super().dict_schema(schema), "additionalProperties": False}
 
     def int_schema(self, schema: Any) -> JsonSchemaValue:
-        return {"anyOf": [super().int_schema(schema), _VARIABLE]}
+        return {"anyOf": [super().int_schema(schema), VARIABLE]}
 
     def float_schema(self, schema: Any) -> JsonSchemaValue:
-        return {"anyOf": [super().float_schema(schema), _VARIABLE]}
+        return {"anyOf": [super().float_schema(schema), VARIABLE]}
 
     def literal_schema(self, schema: Any) -> JsonSchemaValue:
-        return {"anyOf": [super().literal_schema(schema), _VARIABLE]}
+        return {"anyOf": [super().literal_schema(schema), VARIABLE]}
 
 
 def json_schema() -> dict[str, Any]:

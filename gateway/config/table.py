@@ -6,10 +6,14 @@ from types import MappingProxyType
 
 from gateway.policy.admission.classes import CLASSES, STANDARD, ServiceClass
 from gateway.policy.admission.quota import QuotaLimits
+from gateway.policy.canary.plan import Plan
+from gateway.policy.routing.rules import Rule
 from gateway.policy.slo.objective import DEFAULT, Objective
 
 IMPLICIT_VERSION = "default"
 """The only version of a model that names its backends itself."""
+STICKY_BY = ("session", "user", "tenant")
+"""What keeps a client on one version of a model: the first of these that a request has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +73,11 @@ class VersionSpec:
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """A model as clients name it. `split` holds (version, weight) with weights > 0; weights need not add up to 100."""
+    """A model as clients name it. `split` holds (version, weight) with weights > 0; weights need not add up to 100.
+
+    With a `canary` the split is what holds before it starts: all for stable. `sticky_by` says what keeps a client on
+    one version; `version_header` whether clients may force one.
+    """
 
     name: str
     versions: Mapping[str, VersionSpec]
@@ -77,6 +85,10 @@ class ModelSpec:
     aliases: tuple[str, ...] = ()
     timeouts: Timeouts = Timeouts()
     objective: Objective = DEFAULT
+    rules: tuple[Rule, ...] = ()
+    canary: Plan | None = None
+    sticky_by: tuple[str, ...] = STICKY_BY
+    version_header: bool = False
 
 
 @dataclass(frozen=True, slots=True)

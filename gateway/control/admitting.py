@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from gateway.backends.backend import Backend
 from gateway.backends.registry import Registry
@@ -14,6 +15,7 @@ from gateway.policy.slo.alerts import FASTEST
 from gateway.policy.slo.burn import MIN_BAD, burn
 from gateway.policy.slo.objective import Sli
 from gateway.policy.slo.windows import MINUTE, TICK
+from gateway.proxy.line import Line
 from gateway.proxy.live import LiveModel, LiveTable
 from gateway.telemetry.admission_exposition import Queued
 from gateway.telemetry.slo import Kind, SloBook, Tracked
@@ -65,8 +67,7 @@ class Admitter:
             self._limit(backend, now)
         for model in self._table():
             self._shed(model, now)
-            for version in model.versions.values():
-                line = version.line
+            for line in _lines(model):
                 line.tick(max(elapsed, TICK / 10))
                 if line.queue.size:
                     line.freed(now)
@@ -103,16 +104,25 @@ class Admitter:
         if away == before:
             return
         _log.warning("classes turned away: %s", ", ".join(sorted(away)) or "none any more", extra={"model": model.name})
-        for version in model.versions.values():
-            version.line.away = away
+        for line in _lines(model):
+            line.away = away
 
 
-def queued(table: LiveTable) -> Iterator[Queued]:
+def queued(models: Iterable[LiveModel]) -> Iterator[Queued]:
     """Return every version's queue."""
-    for model in table:
+    for model in models:
         for version in model.versions.values():
-            line = version.line
-            yield Queued(model.name, version.name, dict(line.queue.sizes()), dict(line.sheds))
+            waiting: Counter[str] = Counter()
+            shed: Counter[tuple[str, str]] = Counter()
+            for line in version.lines:
+                waiting.update(dict(line.queue.sizes()))
+                shed.update(line.sheds)
+            yield Queued(model.name, version.name, waiting, shed)
+
+
+def _lines(model: LiveModel) -> Iterable[Line]:
+    """Return every queue, that of whoever began under other routes among them."""
+    return model.memory.lines.values()
 
 
 def _pages(tracked: Tracked) -> bool:

@@ -11,7 +11,8 @@ from gateway.backends.backend import Backend
 from gateway.backends.registry import Registry
 from gateway.clock import Clock
 from gateway.policy.routing import ejection
-from gateway.policy.routing.health import Cause, Peers, Signal, Transition
+from gateway.policy.routing.health import Cause, Signal, Transition
+from gateway.policy.routing.peers import Peers
 from gateway.policy.slo.alerts import FASTEST
 from gateway.policy.slo.burn import routing_burn
 from gateway.policy.slo.objective import Sli
@@ -53,6 +54,7 @@ class Judge:
         now = self._clock()
         signals = {backend.id: self._signal(backend) for backend in self._registry}
         for peers in self._registry.pools.values():
+            peers.burn = pool_burn(self._book.get(Kind.POOL, peers.pool))
             peers.tick(now, signals, self._rng)
             for transition in peers.take_transitions():
                 self._tell(peers, transition, now)
@@ -115,6 +117,16 @@ class Judge:
         else:
             self._panics.discard(peers.pool)
             _log.info("ejections hold again", extra={"pool": peers.pool})
+
+
+def pool_burn(tracked: Iterable[Tracked]) -> float:
+    """Return the highest routing burn of a pool, 1.0 while the last minute holds too little to say."""
+    burns = (
+        routing_burn(each.windows.recent, each.target.budget)
+        for each in tracked
+        if sum(each.windows.recent[:2]) >= ejection.EVENTS
+    )
+    return max(burns, default=1.0)
 
 
 def signal(tracked: Iterable[Tracked], *, gone: bool) -> Signal:

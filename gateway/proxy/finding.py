@@ -8,6 +8,7 @@ from gateway.backends.backend import Backend
 from gateway.exchange import Exchange
 from gateway.policy.routing.choose import ONLY
 from gateway.proxy.order import Chooser, Order
+from gateway.proxy.pooling import need_of, pool_for
 
 
 class Tried(Enum):
@@ -20,8 +21,8 @@ class Tried(Enum):
 
 def others(order: Order, tried: Sequence[Backend]) -> list[Backend]:
     """Return the backends that could be sent this request and have not been."""
-    version = order.version
-    return [b for b in version.backends if b not in tried and b.serves(version.served_model)]
+    served = order.version.served_model
+    return [b for b in order.route.backends if b not in tried and b.serves(served)]
 
 
 def find(
@@ -36,8 +37,29 @@ def find(
         return candidates[0]
     if not candidates:
         return Tried.NOBODY
+    if len(order.route.pools) > 1:
+        return _find_in_pool(order, exchange, candidates, choose, now=now, rng=rng)
     choice = choose(candidates, exchange.prompt_estimate, now, rng, order.kv)
     if choice is None:
         return Tried.FULL
     exchange.routing = choice
+    return choice.winner
+
+
+def _find_in_pool(
+    order: Order, exchange: Exchange, candidates: Sequence[Backend], choose: Chooser, *, now: float, rng: Random
+) -> Backend | Tried:
+    """Select a pool first, then a backend of it."""
+    option, routing = pool_for(order.route, need_of(order, exchange), candidates, now)
+    choice = choose(option.backends, exchange.prompt_estimate, now, rng, order.kv)
+    if choice is None:
+        return Tried.FULL
+    if routing is None:
+        exchange.routing = choice
+        return choice.winner
+    routing.choice = choice
+    if routing.selection.trial:
+        option.trials.begin()
+        order.trial = option.trials
+    exchange.routing = routing
     return choice.winner

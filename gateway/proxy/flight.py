@@ -88,8 +88,8 @@ class Flight:
     def start(self) -> None:
         """Send the request on its way, let it wait for a slot, or answer at once when neither can be."""
         order = self._order
-        order.model.memory.retries.request(self._exchange.received)
-        line = order.version.line
+        order.retries.request(self._exchange.received)
+        line = order.route.line
         shed = line.shed(order.service_class, order.tenant.name, self._rng.random()) if line.away else None
         tried = Tried.FULL if line.queue.size or shed else self._attempt()
         if shed is not None:
@@ -105,7 +105,7 @@ class Flight:
             self._find_nobody()
             return
         now = self._clock()
-        self._place = Place(self, self._order.version.line)
+        self._place = Place(self, self._order.route.line)
         self._place.enter(self._order, now=now, patience=self._deadline - now, chance=self._rng.random())
 
     def try_again(self, waited: float) -> bool:
@@ -254,7 +254,7 @@ class Flight:
             time_left=self._deadline - self._clock(),
         )
         now = self._clock()
-        if again and others(self._order, self._tried) and self._order.model.memory.retries.take(now):
+        if again and others(self._order, self._tried) and self._order.retries.take(now):
             self._observer.retried(self._exchange, end)
             self._exchange.sent = now
             seconds = pause(self._exchange.attempts, self._rng)
@@ -370,13 +370,10 @@ class Flight:
         if lease is not None:
             lease.release()
             verdict = RULINGS[end].verdict
-            if verdict is Verdict.GOOD:
-                learning.answered(self._order, exchange, backend.health, lease, now=now, rng=self._rng)
-            else:
-                backend.health.ended(lease, verdict, now, self._rng)
+            learning.ended(self._order, exchange, backend.health, lease, verdict, now=now, rng=self._rng)
         self._relay = None
         self._observer.attempt_ended(exchange, backend, end)
-        self._order.version.line.give_back(now, now - exchange.sent)
+        self._order.route.line.give_back(now, now - exchange.sent)
 
     def _answer(self, error: GatewayError) -> None:
         replies.answer(self._client, self._exchange, error, self._order.quota_shown)

@@ -12,6 +12,7 @@ from gateway.proxy.answers import error_head
 from gateway.proxy.flight import Flight
 from gateway.proxy.live import LiveTable
 from gateway.proxy.order import Order, Tools
+from gateway.proxy.steering import route_for, version_for
 from gateway.proxy.tenants import LiveTenant, Tenants
 from gateway.wire.body import Body, read_json
 from gateway.wire.endpoints import MODELS_PREFIX, OPEN
@@ -76,8 +77,9 @@ class Gateway:
         body = self._read(endpoint, request)
         model = self.table.model(body.model)
         tenant.may_use(model.name)
-        version = model.split.draw(tools.rng.random())
-        exchange.model, exchange.version = model.name, version.name
+        exchange.model = model.name
+        version = version_for(model, exchange, request.head, body, tools.rng.random())
+        exchange.version = version.name
         fields = forwarded_request(headers, request.head.connection)
         order = Order(
             endpoint,
@@ -99,6 +101,7 @@ class Gateway:
         exchange.stream = body.stream
         exchange.itl_bounds = model.itl_bounds
         exchange.prompt_estimate = model.memory.prompts.tokens(order.size)
+        order.route = route_for(model, version, endpoint, exchange, body)
         deadline = request.received + _seconds(request.head.timeout, model.timeouts.total)
         self._charge(order, body, exchange)
         return Flight(order, exchange, request, client, tools=tools, deadline=deadline)
@@ -109,6 +112,7 @@ class Gateway:
         output = body.max_tokens if body.max_tokens is not None else int(order.model.memory.prompts.output)
         if order.endpoint.dialect is Dialect.PLAIN:
             output = 0
+        order.output = output
         order.kv = exchange.prompt_estimate + body.choices * output
         if order.tenant.is_limited:
             order.reserved = body.choices * (exchange.prompt_estimate + output)

@@ -47,6 +47,11 @@ class Line:
         return f"<Line {self.queue} at {self.rate:.1f} slots/s>"
 
     @property
+    def seconds(self) -> float:
+        """How long a request holds its slot, of late; 0.0 unknown."""
+        return self._seconds
+
+    @property
     def rate(self) -> float:
         """Slots that come free in a second (Little's law): requests in flight over how long one takes; 0.0 unknown."""
         return sum(health.in_flight for health in self.healths) / self._seconds if self._seconds else 0.0
@@ -150,7 +155,7 @@ class Line:
 
 def join(lines: Iterable[tuple[Line, Sequence[Health]]]) -> None:
     """Tell lines whose slots they wait for, and make neighbours of those that share some."""
-    every = list(lines)
+    every = list(dict(lines).items())
     for line, healths in every:
         line.healths = healths
         line.neighbours = tuple(other for other, theirs in every if not set(healths).isdisjoint(theirs))

@@ -1,6 +1,6 @@
 """The route table joined with live backends: what one request looks its way up in. Built anew at every reload."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 
 import msgspec
@@ -12,7 +12,10 @@ from gateway.errors import ModelNotFound
 from gateway.policy.admission.classes import ServiceClass
 from gateway.policy.admission.decide import Shedding
 from gateway.policy.canary.split import Split
+from gateway.policy.routing.peers import Peers
+from gateway.policy.routing.pools import Trials
 from gateway.policy.routing.retry import RetryBudget
+from gateway.policy.routing.rules import SPILL_AT_BURN
 from gateway.policy.routing.tokens import TokenEstimate
 from gateway.policy.slo.buckets import bounds_for
 from gateway.policy.slo.objective import Sli
@@ -21,14 +24,49 @@ from gateway.proxy.line import Line, join
 CLOSE_MATCHES = 3
 
 
-class LiveVersion:
-    """One version of a model with the backends of its pools."""
+class LivePool:
+    """A pool as one route uses it."""
 
-    __slots__ = ("backends", "by_priority", "labels", "line", "name", "served_json", "served_model")
+    __slots__ = ("peers", "trials")
 
-    def __init__(self, spec: VersionSpec, backends: tuple[Backend, ...], line: Line) -> None:
-        self.name = spec.name
+    def __init__(self, peers: Peers) -> None:
+        self.peers = peers
+        self.trials = Trials()
+
+    def __repr__(self) -> str:
+        return f"<LivePool {self.peers.pool} {self.trials}>"
+
+
+class LiveRoute:
+    """The pools that some requests for a version may use, in order, and where they wait for a slot there.
+
+    `cheapest` says that no rule gave the order: the cheapest comes first. `spill_at` is a burn rate.
+    """
+
+    __slots__ = ("backends", "cheapest", "line", "pools", "spill_at")
+
+    def __init__(
+        self, pools: Sequence[LivePool], backends: tuple[Backend, ...], line: Line, spill_at: float, *, cheapest: bool
+    ) -> None:
+        self.pools = pools
+        self.backends = backends
         self.line = line
+        self.spill_at = spill_at
+        self.cheapest = cheapest
+
+    def __repr__(self) -> str:
+        return f"<LiveRoute {' '.join(pool.peers.pool for pool in self.pools)}>"
+
+
+class LiveVersion:
+    """One version of a model with the backends of its pools; `routes` are one for each rule, then that of the rest."""
+
+    __slots__ = ("backends", "by_priority", "labels", "lines", "name", "routes", "served_json", "served_model")
+
+    def __init__(self, spec: VersionSpec, backends: tuple[Backend, ...], routes: Sequence[LiveRoute]) -> None:
+        self.name = spec.name
+        self.routes = routes
+        self.lines: Sequence[Line] = list(dict.fromkeys(route.line for route in routes))
         self.by_priority = any(backend.spec.priority_scheduling for backend in backends)
         self.served_model = spec.served_model
         self.served_json = msgspec.json.encode(spec.served_model)
@@ -42,9 +80,24 @@ class LiveVersion:
     def __repr__(self) -> str:
         return f"<LiveVersion {self.name} of {len(self.backends)} backends>"
 
+    @property
+    def is_served(self) -> bool:
+        """Whether some backend could be sent a request for it."""
+        return any(backend.serves(self.served_model) for backend in self.backends)
+
+
+class Mirror:
+    """Copies of a share (0 to 1) of requests are sent to a version that nobody gets answers from."""
+
+    __slots__ = ("share", "version")
+
+    def __init__(self, version: LiveVersion, share: float) -> None:
+        self.version = version
+        self.share = share
+
 
 class ModelMemory:
-    """What outlives a reload of one model: its retry budget, how long its prompts are, whoever waits, by version."""
+    """What outlives a reload of one model: its retry budget, how long its prompts are, whoever waits."""
 
     __slots__ = ("lines", "prompts", "retries", "shedding")
 
@@ -52,21 +105,39 @@ class ModelMemory:
         self.prompts = TokenEstimate()
         self.retries = RetryBudget()
         self.shedding = Shedding()
-        self.lines: dict[str, Line] = {}
+        self.lines: dict[tuple[str, frozenset[str]], Line] = {}
 
-    def line(self, version: str, classes: Mapping[str, ServiceClass]) -> Line:
-        """Return where requests of a version wait."""
-        line = self.lines.get(version)
+    def line(self, version: str, pools: Iterable[str], classes: Mapping[str, ServiceClass]) -> Line:
+        """Return where requests for a version wait that may use these pools."""
+        key = version, frozenset(pools)
+        line = self.lines.get(key)
         if line is None:
-            line = self.lines[version] = Line(classes)
+            line = self.lines[key] = Line(classes)
         line.queue.follow(classes)
         return line
 
 
 class LiveModel:
-    """One model: its versions by weight."""
+    """One model: its versions by weight. A canary swaps `split` whole, and `mirror` while copies are sent."""
 
-    __slots__ = ("itl_bounds", "memory", "name", "objective", "split", "timeouts", "tpot", "ttft", "versions")
+    __slots__ = (
+        "asks_images",
+        "asks_tools",
+        "e2e",
+        "itl_bounds",
+        "memory",
+        "mirror",
+        "name",
+        "objective",
+        "rules",
+        "split",
+        "sticky_by",
+        "timeouts",
+        "tpot",
+        "ttft",
+        "version_header",
+        "versions",
+    )
 
     def __init__(self, spec: ModelSpec, versions: Mapping[str, LiveVersion], memory: ModelMemory) -> None:
         self.name = spec.name
@@ -74,10 +145,24 @@ class LiveModel:
         self.objective = spec.objective
         self.ttft = spec.objective.targets.get(Sli.TTFT)
         self.tpot = spec.objective.targets.get(Sli.TPOT)
+        self.e2e = spec.objective.targets.get(Sli.E2E)
+        self.rules = spec.rules
+        self.asks_tools = any(rule.when.tools is not None for rule in spec.rules)
+        self.asks_images = any(rule.when.images is not None for rule in spec.rules)
+        self.sticky_by = spec.sticky_by
+        self.version_header = spec.version_header
+        self.mirror: Mirror | None = None
         self.itl_bounds = bounds_for(spec.objective).itl
         self.versions = versions
         self.timeouts: Timeouts = spec.timeouts
-        self.split = Split([(versions[name], weight) for name, weight in spec.split])
+        self.split = self.shared(spec.split)
+
+    def shared(self, weights: Iterable[tuple[str, float]]) -> Split[LiveVersion]:
+        """Return a split of the versions of these names, with these weights; keys fall otherwise for each model."""
+        rows = list(weights)
+        return Split(
+            [(self.versions[name], weight) for name, weight in rows], [f"{self.name}/{name}" for name, _ in rows]
+        )
 
 
 class LiveTable:
@@ -96,9 +181,10 @@ class LiveTable:
             for name, spec in table.models.items()
         }
         join(
-            (version.line, [backend.health for backend in version.backends])
+            (route.line, [backend.health for backend in route.backends])
             for model in self._models.values()
             for version in model.versions.values()
+            for route in version.routes
         )
         self._names = {name: self._models[spec.name] for name, spec in table.names.items()}
         self._created = created
@@ -138,7 +224,19 @@ class LiveTable:
 def _live_model(spec: ModelSpec, table: RouteTable, registry: Registry, memory: ModelMemory) -> LiveModel:
     versions = {}
     for version in spec.versions.values():
-        ids = dict.fromkeys(backend.id for pool in version.pools for backend in table.pools[pool].backends)
-        backends = tuple(registry[backend_id] for backend_id in ids)
-        versions[version.name] = LiveVersion(version, backends, memory.line(version.name, table.classes))
+        routes = []
+        for rule in (*spec.rules, None):
+            pools = tuple(pool for pool in (rule.use if rule else ()) if pool in version.pools)
+            ordered = pools or version.pools
+            line = memory.line(version.name, ordered, table.classes)
+            spill_at = rule.spill_at_burn if rule is not None else SPILL_AT_BURN
+            live = [LivePool(registry.pools[pool]) for pool in ordered]
+            routes.append(LiveRoute(live, _backends(ordered, table, registry), line, spill_at, cheapest=not pools))
+        versions[version.name] = LiveVersion(version, _backends(version.pools, table, registry), routes)
+    used = {line for version in versions.values() for line in version.lines}
+    memory.lines = {key: line for key, line in memory.lines.items() if line in used or line.queue.size}
     return LiveModel(spec, versions, memory)
+
+
+def _backends(pools: Iterable[str], table: RouteTable, registry: Registry) -> tuple[Backend, ...]:
+    return tuple(registry[spec.id] for pool in pools for spec in table.pools[pool].backends)

@@ -12,7 +12,8 @@ from gateway.exchange import AttemptEnd, Endpoint, Exchange
 from gateway.policy.admission.classes import ServiceClass
 from gateway.policy.routing.choose import Choice, choose
 from gateway.policy.routing.pick import Chance
-from gateway.proxy.live import LiveModel, LiveVersion
+from gateway.policy.routing.pools import Trials
+from gateway.proxy.live import LiveModel, LiveRoute, LiveVersion
 from gateway.proxy.tenants import LiveTenant
 
 _log = logging.getLogger(__name__)
@@ -34,8 +35,9 @@ class Observer(Protocol):
 class Order:
     """What a request asks for, understood: where it may go and the bytes that go there; `size` is its body's.
 
-    `kv` are the tokens that it may come to at an engine, `reserved` what its tenant was charged at first;
-    `urgent_body` is the body for an engine that schedules by priority.
+    `kv` are the tokens that it may come to at an engine, `output` those of one answer, `reserved` what its tenant was
+    charged at first; `urgent_body` is the body for an engine that schedules by priority. `trial` is the trial of a pool
+    that the attempt in progress is.
     """
 
     __slots__ = (
@@ -45,14 +47,18 @@ class Order:
         "fields",
         "kv",
         "model",
+        "output",
         "quota_shown",
         "reserved",
+        "retries",
+        "route",
         "service_class",
         "size",
         "stream",
         "strip_usage",
         "tenant",
         "timeouts",
+        "trial",
         "urgent_body",
         "version",
     )
@@ -69,7 +75,10 @@ class Order:
     ) -> None:
         self.tenant = tenant
         self.service_class = service_class
-        self.kv = self.reserved = 0
+        self.kv = self.output = self.reserved = 0
+        self.route: LiveRoute = version.routes[-1]
+        self.retries = model.memory.retries
+        self.trial: Trials | None = None
         self.quota_shown = b""
         self.urgent_body: bytes | None = None
         self.endpoint = endpoint

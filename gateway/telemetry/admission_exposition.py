@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from gateway.policy.routing.health import UNLIMITED, Peers
+from gateway.policy.routing.health import UNLIMITED
+from gateway.policy.routing.peers import Peers
 
 _BACKEND = ("backend", "pool")
 _CLASS = ("model", "version", "class")

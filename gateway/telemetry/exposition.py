@@ -72,6 +72,12 @@ class GatewayCollector(Collector):
             ("model", "version", "direction", "source"),
             metrics.tokens(),
         )
+        yield _counter(
+            "cost",
+            "What attempts cost, in the currency of the pools' prices: time held, times the price of a slot.",
+            _BY_VERSION,
+            metrics.costs,
+        )
         retries = {(end,): count for end, count in metrics.retries.items()}
         yield _counter("retries", "Attempts followed by another, by how they ended.", ("reason",), retries)
 
@@ -177,7 +183,7 @@ def registry(*own: Collector) -> CollectorRegistry:
     return collectors
 
 
-def _counter(name: str, text: str, labels: tuple[str, ...], values: Mapping[_Key, int]) -> Metric:
+def _counter(name: str, text: str, labels: tuple[str, ...], values: Mapping[_Key, float]) -> Metric:
     family = CounterMetricFamily(f"tidegate_{name}", text, labels=labels)
     for key, value in values.items():
         family.add_metric(key, value)

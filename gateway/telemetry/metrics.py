@@ -1,6 +1,6 @@
 """What the data plane counts: plain numbers in plain containers, turned into Prometheus metrics only at a scrape."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 
 from gateway.backends.backend import Backend
@@ -45,11 +45,15 @@ class Series:
 
 
 class Metrics:
-    """An observer. Keys are tuples of configured names and closed sets, so that their number is bounded."""
+    """An observer. Keys are tuples of configured names and closed sets, so that their number is bounded.
+
+    `costs` are what attempts cost, by (model, version, pool), in the currency of the pools' prices.
+    """
 
     def __init__(self) -> None:
         self.series: dict[tuple[str, str, str], Series] = {}
         self.attempts: Counter[tuple[str, str, str, AttemptEnd]] = Counter()
+        self.costs: defaultdict[tuple[str, str, str], float] = defaultdict(float)
         self.retries: Counter[AttemptEnd] = Counter()
         self.queue: dict[str, Histogram] = {}
         self.overhead = Histogram(buckets.OVERHEAD)
@@ -66,6 +70,9 @@ class Metrics:
     def attempt_ended(self, exchange: Exchange, backend: Backend, end: AttemptEnd) -> None:
         """Count an attempt."""
         self.attempts[backend.id, exchange.pool, exchange.version, end] += 1
+        if backend.health.peers.cost_per_hour is not None:
+            seconds = exchange.attempt_ended - exchange.sent
+            self.costs[exchange.model, exchange.version, exchange.pool] += backend.health.cost(seconds)
 
     def retried(self, exchange: Exchange, end: AttemptEnd) -> None:
         """Count a retry by what made it necessary."""

@@ -6,7 +6,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from gateway.policy.routing.ejection import State
-from gateway.policy.routing.health import Cause, Health, Peers
+from gateway.policy.routing.health import Cause, Health
+from gateway.policy.routing.peers import Peers
 
 _BACKEND = ("backend", "pool")
 

@@ -21,6 +21,8 @@ _decode_number = msgspec.json.Decoder(int).decode
 _KEY = re.compile(rb'[ \t\r\n]*+[,{][ \t\r\n]*+"((?:[^"\\]|\\.)*+)"[ \t\r\n]*+:[ \t\r\n]*+')
 _END = re.compile(rb"[ \t\r\n]*+\}[ \t\r\n]*+")
 _STRING = re.compile(rb'"[^"]*+"')
+_ANYTHING = re.compile(rb"\{")
+_IMAGE = re.compile(rb'"type"\s*:\s*"(?:image|image_url|input_image)"')
 _NOT_STRUCTURE = bytes(set(range(256)) - set(b'"[]{}'))
 
 _BOUNDS = MappingProxyType(
@@ -60,6 +62,27 @@ class Body:
         self.max_tokens = max_tokens
         self.spans = spans
         self.usage_added = False
+
+    def value(self, key: str) -> bytes | None:
+        """Return a top-level value as it stands in the body, None where there is none or it is null."""
+        if self.spans is None or key not in self.spans:
+            return None
+        start, end = self.spans[key]
+        value = self.raw[start:end]
+        return None if value == b"null" else value
+
+    @property
+    def has_tools(self) -> bool:
+        """Whether the model is offered tools."""
+        tools = self.value("tools")
+        return tools is not None and _ANYTHING.search(tools) is not None
+
+    @property
+    def has_images(self) -> bool:
+        """Whether messages hold images: parts whose type says so, in any of the dialects."""
+        return any(
+            (value := self.value(key)) is not None and _IMAGE.search(value) is not None for key in ("messages", "input")
+        )
 
     def rewritten(self, served_model: bytes | None, add_usage: bool, priority: int | None = None) -> bytes:
         """Return the body as the engine shall see it.

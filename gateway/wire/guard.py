@@ -38,8 +38,10 @@ _READ = frozenset(
         b"upgrade",
         b"x-api-key",
         b"x-gateway-class",
+        b"x-gateway-model-version",
         b"x-request-id",
         b"x-request-timeout",
+        b"x-session-id",
     )
 )
 
@@ -71,6 +73,8 @@ class Head(NamedTuple):
     authorization: bytes | None = None
     api_key: bytes | None = None
     service_class: bytes | None = None
+    version: bytes | None = None
+    session: bytes | None = None
 
 
 def check(method: bytes, target: bytes, version: str, fields: Headers, limits: Limits) -> Head:
@@ -104,6 +108,8 @@ def check(method: bytes, target: bytes, version: str, fields: Headers, limits: L
         seen.get(b"authorization"),
         seen.get(b"x-api-key"),
         seen.get(b"x-gateway-class"),
+        seen.get(b"x-gateway-model-version"),
+        seen.get(b"x-session-id"),
     )
 
 

@@ -70,7 +70,7 @@ async def hangups(folder: Path) -> Hangups:
     started: asyncio.Future[Addresses] = asyncio.get_running_loop().create_future()
     serving = asyncio.create_task(app.run(started.set_result))
     port = (await started).data.rsplit(":", 1)[1]
-    (line,) = [version.line for model in app.gateway.table for version in model.versions.values()]
+    (line,) = [line for model in app.gateway.table for line in model.memory.lines.values()]
     before = sys.getallocatedblocks()
     clients = await asyncio.create_subprocess_exec(
         sys.executable,

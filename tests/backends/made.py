@@ -2,7 +2,7 @@
 
 from gateway.backends.backend import Backend
 from gateway.config.table import BackendSpec
-from gateway.policy.routing.health import Peers
+from gateway.policy.routing.peers import Peers
 from gateway.wire.outbox import Outbox
 
 

@@ -74,7 +74,7 @@ class Running:
     @property
     def waiting(self) -> int:
         """How many requests wait for a slot."""
-        lines = [version.line for model in self.app.gateway.table for version in model.versions.values()]
+        lines = [line for model in self.app.gateway.table for line in model.memory.lines.values()]
         return sum(len(line.queue) for line in lines)
 
     @property

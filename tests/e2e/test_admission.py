@@ -151,7 +151,7 @@ async def test_who_waits_too_long_is_told_when_to_come_again(name: str, status: 
 
 async def test_a_hopeless_wait_is_refused_at_once(tmp_path: Path) -> None:
     async with one_slot(tmp_path) as (running, _):
-        line = next(iter(next(iter(running.app.gateway.table)).versions.values())).line
+        (line,) = next(iter(running.app.gateway.table)).memory.lines.values()
         line.give_back(0.0, 60.0)
         answer = await ask(running.port, words("hopeless"))
         assert (answer.status, answer.json["error"]["code"]) == (503, "overloaded")

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from gateway.exchange import Verdict
 from gateway.policy.routing.choose import choose, consider
 from gateway.policy.routing.ejection import LEAST_WEIGHT, Standing, State
-from gateway.policy.routing.health import Health, Peers
+from gateway.policy.routing.health import Health
+from gateway.policy.routing.peers import Peers
 from gateway.policy.routing.pick import FEW, TIE, drawn
 
 

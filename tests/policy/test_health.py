@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from gateway.exchange import Verdict
 from gateway.policy.routing.ejection import EVENTS, FAILURES_IN_A_ROW, LEAST_WEIGHT, PROBES, Standing, State
-from gateway.policy.routing.health import MOST_SAMPLES, Cause, Health, Peers, Signal
+from gateway.policy.routing.health import Cause, Health, Signal
+from gateway.policy.routing.peers import MOST_SAMPLES, Peers
 
 RNG = Random(1)
 

@@ -1,40 +1,15 @@
-"""Sharing among versions, readiness, and whether and when to try another backend."""
+"""Readiness, and whether and when to try another backend."""
 
-from collections import Counter
 from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.policy.canary.split import Split
 from gateway.policy.routing import readiness
 from gateway.policy.routing.readiness import Readiness, State
 from gateway.policy.routing.retry import LONGEST_PAUSE, MAX_RETRIES, RetryBudget, may_retry, pause
 from gateway.policy.routing.tokens import TokenEstimate
-
-weights = st.lists(st.floats(0, 100), min_size=1, max_size=6).filter(lambda each: sum(each) > 1e-6)
-
-
-@given(weights, st.floats(0, 1, exclude_max=True))
-def test_a_version_without_weight_is_never_drawn(shares: list[float], chance: float) -> None:
-    split = Split(list(enumerate(shares)))
-    assert shares[split.draw(chance)] > 0
-
-
-@given(weights)
-def test_versions_are_drawn_in_proportion(shares: list[float]) -> None:
-    split = Split(list(enumerate(shares)))
-    steps = 2000
-    drawn = Counter(split.draw((step + 0.5) / steps) for step in range(steps))
-    for version, share in enumerate(shares):
-        assert drawn[version] / steps == pytest.approx(share / sum(shares), abs=2 / steps)
-
-
-@pytest.mark.parametrize("shares", [[], [0.0], [1.0, -1.0]])
-def test_a_split_without_any_weight_is_refused(shares: list[float]) -> None:
-    with pytest.raises(ValueError, match="weights"):
-        Split(list(enumerate(shares)))
 
 
 def test_one_bad_probe_is_forgiven_and_a_second_is_not() -> None:
@@ -65,14 +40,6 @@ def test_three_failed_connects_in_a_row_need_no_probe() -> None:
 def test_a_retry_needs_hope_silence_time_and_a_try_left(worth: bool, tries: int, begun: bool, left: float) -> None:
     allowed = may_retry(worth=worth, attempts=tries, begun=begun, time_left=left)
     assert allowed == (worth and not begun and left > 0 and tries <= MAX_RETRIES)
-
-
-@given(weights)
-def test_shares_are_those_that_are_drawn(shares: list[float]) -> None:
-    told = dict(Split(list(enumerate(shares))).shares())
-    assert sum(told.values()) == pytest.approx(1.0)
-    for version, share in told.items():
-        assert share == pytest.approx(shares[version] / sum(shares), abs=1e-6)
 
 
 @given(st.integers(1, 10), st.floats(0, 1, exclude_max=True))

@@ -10,7 +10,8 @@ from gateway.policy.admission.classes import CLASSES
 from gateway.policy.admission.decide import Shed, TurnedAway
 from gateway.policy.admission.queue import Entry
 from gateway.policy.routing.choose import choose
-from gateway.policy.routing.health import Health, Lease, Peers
+from gateway.policy.routing.health import Health, Lease
+from gateway.policy.routing.peers import Peers
 from gateway.proxy.line import Line, join
 
 names, tenants = st.sampled_from(list(CLASSES)), st.sampled_from(["a", "b"])

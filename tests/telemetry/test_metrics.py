@@ -17,7 +17,8 @@ from gateway.backends.exposed import EngineMetrics
 from gateway.config.table import BackendSpec, ModelSpec, PoolSpec, RouteTable, VersionSpec
 from gateway.control.alerting import Alerter
 from gateway.exchange import AttemptEnd, Exchange, Outcome, Verdict
-from gateway.policy.routing.health import Cause, Peers
+from gateway.policy.routing.health import Cause
+from gateway.policy.routing.peers import Peers
 from gateway.policy.slo import buckets
 from gateway.telemetry.admission_exposition import AdmissionCollector, Queued
 from gateway.telemetry.exposition import GatewayCollector, Gauges, registry

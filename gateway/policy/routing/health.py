@@ -1,11 +1,11 @@
-"""What routing believes of each backend, and of the pool whose backends are measured against each other.
+"""What routing believes of each backend.
 
 Nothing here reads a clock or draws by itself, so a simulation runs the very code that routes.
 """
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from gateway.exchange import Verdict
 from gateway.policy.routing import ejection
@@ -14,13 +14,14 @@ from gateway.policy.routing.fit import FLOOR, Fit, predict
 from gateway.policy.routing.pick import Chance
 from gateway.policy.routing.residual import OUTLIER, Residual, Sickness
 
+if TYPE_CHECKING:
+    from gateway.policy.routing.peers import Peers
+
 UNLIMITED = 1 << 62
+USUAL_SLOTS = 64
+"""Slots that a backend is reckoned to have where no limit has been found yet."""
 OWN_HALF_LIFE = 5.0
-POOL_HALF_LIFE = 30.0
 LONGEST_HOLD = 30.0
-MOST_SAMPLES, FEWEST_SAMPLES = 256, 8
-"""First tokens, and answers, that are learnt from at one tick, of a whole pool and of each of its backends: more would
-say the same, and keep the event loop from its work."""
 
 
 class Cause(StrEnum):
@@ -87,6 +88,7 @@ class Health:
         "saturated",
         "signal",
         "standing",
+        "tpot",
         "weight",
     )
 
@@ -109,6 +111,7 @@ class Health:
         self.weight = 1.0
         self.signal = Signal()
         self.fit = Fit(OWN_HALF_LIFE)
+        self.tpot = Fit(OWN_HALF_LIFE)
         self.residual = Residual()
         self._begun: list[tuple[Lease, float]] = []
         self._finished: list[tuple[Lease, float | None]] = []
@@ -132,6 +135,18 @@ class Health:
     def predicted(self, tokens: int) -> float:
         """Return the TTFT in seconds that a prompt of so many tokens would meet."""
         return self.fit.predict(self.prefilling + tokens, self.in_flight)
+
+    def predicted_tpot(self) -> float:
+        """Return the TPOT in seconds that one more request would meet; 0.0 while nothing is known of the pool's."""
+        return self.tpot.predict(0.0, self.in_flight) if self.peers.tpot.samples >= 1.0 else 0.0
+
+    def cost(self, seconds: float) -> float:
+        """Return what one slot costs for so long, in the currency of the pool's price; 0.0 without one.
+
+        A slot's price is the backend's over its limit: what the capacity that is used is worth, however idle the rest.
+        """
+        price = self.peers.cost_per_hour or 0.0
+        return price / 3600.0 * seconds / min(self.limit, max(USUAL_SLOTS, self.in_flight))
 
     def has_slot(self, kv: int) -> bool:
         """Whether one more request fits, of so many tokens with its answer; an empty backend takes any."""
@@ -201,9 +216,12 @@ class Health:
     def tick(self, now: float, elapsed: float, signal: Signal) -> None:
         """Let time pass and take what others know."""
         self.signal = signal
+        if self._begun:
+            self.peers.learnt_at = now
         self._learn()
         self.residual.advance(elapsed, self.peers.residuals(self))
         self.fit.refit(elapsed, lean_on=self.peers.ttft)
+        self.tpot.refit(elapsed, lean_on=self.peers.tpot)
         self._move(ejection.elapse(self.standing, now))
         self.weight = ejection.weight(signal.burn, self.standing, now)
 
@@ -244,6 +262,7 @@ class Health:
             if tpot is not None:
                 expected = tpots.predict(0.0, lease.in_flight)
                 tpots.observe(0.0, lease.in_flight, max(tpot, FLOOR), expected)
+                self.tpot.observe(0.0, lease.in_flight, max(tpot, FLOOR), expected)
                 residual.tpot.add(max(tpot, FLOOR) / expected)
         self._begun.clear()
         self._finished.clear()
@@ -316,60 +335,3 @@ class Lease:
         if health is not None:
             health.in_flight -= 1
             health.kv -= self._kv
-
-
-class Peers:
-    """The backends of one pool: what they have in common, and the rules that look at all of them.
-
-    `samples` is how many of one backend are learnt from at a tick; `transitions` are those since they were last taken.
-    """
-
-    __slots__ = ("_ticked", "members", "panic", "pool", "samples", "tpot", "transitions", "ttft")
-
-    def __init__(self, pool: str, now: float) -> None:
-        self.pool = pool
-        self.members: dict[str, Health] = {}
-        self.samples = MOST_SAMPLES
-        self.panic = False
-        self.ttft = Fit(POOL_HALF_LIFE)
-        self.tpot = Fit(POOL_HALF_LIFE)
-        self.transitions: list[Transition] = []
-        self._ticked = now
-
-    def __repr__(self) -> str:
-        out = sum(health.standing.out for health in self.members.values())
-        return f"<Peers {self.pool} {len(self.members)} backends {out} out{' in panic' if self.panic else ''}>"
-
-    def follow(self, identities: Iterable[str]) -> None:
-        """Hold exactly these backends; those that stay keep what is known of them."""
-        self.members = {each: self.members.get(each) or Health(each, self) for each in identities}
-        self.samples = max(FEWEST_SAMPLES, MOST_SAMPLES // max(1, len(self.members)))
-
-    def residuals(self, of: Health) -> list[Residual]:
-        """Return the residuals of everyone else."""
-        return [health.residual for health in self.members.values() if health is not of]
-
-    @property
-    def has_room(self) -> bool:
-        """Whether one more may be ejected: at most half of the pool is out at a time."""
-        out = sum(health.signal.gone or health.standing.out for health in self.members.values())
-        return (out + 1) * 2 <= len(self.members)
-
-    def tick(self, now: float, signals: Mapping[str, Signal], rng: Chance) -> None:
-        """Let time pass, and eject whoever has to be; called a few times a second."""
-        elapsed, self._ticked = now - self._ticked, now
-        self.ttft.refit(elapsed)
-        self.tpot.refit(elapsed)
-        healths = list(self.members.values())
-        for health in healths:
-            health.tick(now, elapsed, signals.get(health.id, health.signal))
-        members = [health.as_member() for health in healths]
-        ruling = ejection.rule(members)
-        self.panic = ruling.panic
-        for index in ruling.eject:
-            healths[index].eject(members[index].reason, now, rng)
-
-    def take_transitions(self) -> list[Transition]:
-        """Return the transitions since the last call, in order."""
-        taken, self.transitions = self.transitions, []
-        return taken

@@ -57,11 +57,15 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """What a model promises: targets by SLI, held over `window` seconds."""
+    """What a model promises: targets by SLI, held over `window` seconds.
+
+    `deployment` is how soon a new version gives its first live answer, None where that is not promised.
+    """
 
     name: str
     targets: Mapping[Sli, Target]
     window: float = 28 * DAY
+    deployment: Target | None = None
 
     def kept(self, ttft: float | None, tpot: float | None, prompt_tokens: int) -> bool:
         """Whether these latencies, in seconds as far as they exist, are good ones."""

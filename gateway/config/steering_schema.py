@@ -1,0 +1,137 @@
+"""What may stand in route files about steering requests: rules that pick pools, and canaries."""
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+
+from gateway.config.durations import format_duration
+from gateway.config.kinds import Comparison, Entry, PoolName, Timeout
+from gateway.policy.canary.plan import Plan
+from gateway.policy.routing.rules import SPILL_AT_BURN
+
+_PLAN = Plan("", "")
+
+Path = Literal[
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/embeddings",
+    "/v1/responses",
+    "/v1/messages",
+    "/v1/rerank",
+    "/rerank",
+    "/v1/score",
+    "/score",
+    "/pooling",
+    "/classify",
+    "/tokenize",
+    "/detokenize",
+    "/v1/audio/transcriptions",
+    "/v1/audio/translations",
+]
+
+
+def _listed(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+Paths = Annotated[list[Path], BeforeValidator(_listed, json_schema_input_type=Path | list[Path])]
+Names = Annotated[list[PoolName], BeforeValidator(_listed, json_schema_input_type=PoolName | list[PoolName])]
+StickyBy = Literal["session", "user", "tenant"]
+Step = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
+
+
+class WhenEntry(Entry):
+    """What a request must be for a rule to hold; all that is named, and anything where nothing is."""
+
+    endpoint: Paths | None = Field(default=None, description="Its path, or several.", examples=["/v1/embeddings"])
+    prompt_tokens: Comparison | None = Field(
+        default=None, description="Tokens of its prompt, estimated from its bytes.", examples=["<256"]
+    )
+    max_tokens: Comparison | None = Field(
+        default=None,
+        description="The most tokens it asks for; one that does not say asks for endlessly many.",
+        examples=["<=64"],
+    )
+    service_class: Names | None = Field(
+        default=None, alias="class", description="Its class, or several.", examples=["batch"]
+    )
+    tenant: Names | None = Field(default=None, description="Whose it is, or several.", examples=["nightly-reports"])
+    tools: bool | None = Field(default=None, description="Whether it offers tools.", examples=[True])
+    images: bool | None = Field(default=None, description="Whether it holds images.", examples=[False])
+
+
+class RuleEntry(Entry):
+    """Which pools requests of a kind use. The first rule that holds counts; pools that a version lacks are skipped."""
+
+    when: WhenEntry = Field(
+        default_factory=WhenEntry, description="Whose rule it is. Default: everyone's.", examples=[{"class": "batch"}]
+    )
+    use: Annotated[list[PoolName], Field(min_length=1)] = Field(
+        description="Pools, the preferred one first.", examples=[["cpu", "gpu"]]
+    )
+    spill_at_burn: Annotated[float, Field(ge=1, le=1000, allow_inf_nan=False)] = Field(
+        default=SPILL_AT_BURN,
+        description=f"Burn rate at which a pool is left for the next one. Default: {SPILL_AT_BURN:g}.",
+        examples=[6],
+    )
+
+
+class CanaryEntry(Entry):
+    """A new version that takes over step by step, and is rolled back by itself when it is worse."""
+
+    stable: PoolName = Field(description="The version that serves now.", examples=["v1"])
+    candidate: PoolName = Field(description="The version that is to take over.", examples=["v2"])
+    steps: Annotated[list[Step], Field(min_length=1, max_length=50)] = Field(
+        default=list(_PLAN.steps),
+        description="Per cent of requests that the candidate gets, step by step. Default: 1, 5, 25, 50, 100.",
+        examples=[[1, 5, 25, 50, 100]],
+    )
+    hold: Timeout = Field(
+        default=_PLAN.hold, description=f"Shortest step. Default: {format_duration(_PLAN.hold)}.", examples=["10m"]
+    )
+    min_requests: Annotated[int, Field(ge=1, le=100_000_000)] = Field(
+        default=_PLAN.min_requests,
+        description=f"Requests that the candidate must answer in each step. Default: {_PLAN.min_requests}.",
+        examples=[200],
+    )
+    max_hold: Timeout = Field(
+        default=_PLAN.max_hold,
+        description=f"Longest step. Default: {format_duration(_PLAN.max_hold)}.",
+        examples=["2h"],
+    )
+    on_stall: Literal["pause", "promote", "rollback"] = Field(
+        default="pause",
+        description="What happens to a step that may not end after `max_hold`. Default: pause.",
+        examples=["pause"],
+    )
+    start: Literal["auto", "manual"] = Field(
+        default="auto",
+        description="Whether a new candidate starts by itself once it is ready, or waits for a person. Default: auto.",
+        examples=["manual"],
+    )
+    mirror: Share = Field(
+        default=_PLAN.mirror,
+        description="Per cent of requests copied to the candidate in a first step; nobody gets them back. Default: 0.",
+        examples=[10],
+    )
+    margin: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] = Field(
+        default=_PLAN.margin * 100,
+        description="Percentage points by which the candidate may, at worst, miss more than stable does. Default: 2.",
+        examples=[2],
+    )
+    warm_up: Annotated[int, Field(ge=0, le=1_000_000)] = Field(
+        default=_PLAN.warm_up,
+        description=f"First answers of the candidate whose latency does not count. Default: {_PLAN.warm_up}.",
+        examples=[20],
+    )
+    freeze_below: Share = Field(
+        default=_PLAN.freeze_below * 100,
+        description="Per cent of the error budget below which no rollout starts. Default: 10.",
+        examples=[10],
+    )
+    pause_below: Share = Field(
+        default=_PLAN.pause_below * 100,
+        description="Per cent of the error budget below which a running rollout pauses. Default: 5.",
+        examples=[5],
+    )

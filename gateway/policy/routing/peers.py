@@ -1,0 +1,102 @@
+"""The backends of one pool, measured against each other."""
+
+from collections.abc import Iterable, Mapping
+
+from gateway.policy.routing import ejection
+from gateway.policy.routing.fit import Fit
+from gateway.policy.routing.health import Health, Signal, Transition
+from gateway.policy.routing.pick import Chance
+from gateway.policy.routing.residual import Residual
+
+POOL_HALF_LIFE = 30.0
+MOST_SAMPLES, FEWEST_SAMPLES = 256, 8
+"""First tokens, and answers, that are learnt from at one tick, of a whole pool and of each of its backends: more would
+say the same, and keep the event loop from its work."""
+
+
+class Peers:
+    """The backends of one pool: what they have in common, and the rules that look at all of them.
+
+    `samples` is how many of one backend are learnt from at a tick, `learnt_at` when there last was one (seconds);
+    `burn` is the pool's routing burn, `cost_per_hour` the price of one backend, None where there is none;
+    `transitions` are those since they were last taken.
+    """
+
+    __slots__ = (
+        "_ticked",
+        "burn",
+        "cost_per_hour",
+        "learnt_at",
+        "members",
+        "panic",
+        "pool",
+        "samples",
+        "tpot",
+        "transitions",
+        "ttft",
+    )
+
+    def __init__(self, pool: str, now: float) -> None:
+        self.pool = pool
+        self.members: dict[str, Health] = {}
+        self.samples = MOST_SAMPLES
+        self.panic = False
+        self.ttft = Fit(POOL_HALF_LIFE)
+        self.tpot = Fit(POOL_HALF_LIFE)
+        self.burn = 1.0
+        self.cost_per_hour: float | None = None
+        self.learnt_at = now
+        self.transitions: list[Transition] = []
+        self._ticked = now
+
+    def __repr__(self) -> str:
+        out = sum(health.standing.out for health in self.members.values())
+        return f"<Peers {self.pool} {len(self.members)} backends {out} out{' in panic' if self.panic else ''}>"
+
+    def follow(self, identities: Iterable[str]) -> None:
+        """Hold exactly these backends; those that stay keep what is known of them."""
+        self.members = {each: self.members.get(each) or Health(each, self) for each in identities}
+        self.samples = max(FEWEST_SAMPLES, MOST_SAMPLES // max(1, len(self.members)))
+
+    @property
+    def is_known(self) -> bool:
+        """Whether there are samples to predict from."""
+        return self.ttft.samples >= 1.0
+
+    def forget(self) -> None:
+        """Unlearn how slow it was: it is not any more."""
+        for fit in (
+            self.ttft,
+            self.tpot,
+            *(fit for health in self.members.values() for fit in (health.fit, health.tpot)),
+        ):
+            fit.forget()
+
+    def residuals(self, of: Health) -> list[Residual]:
+        """Return the residuals of everyone else."""
+        return [health.residual for health in self.members.values() if health is not of]
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more may be ejected: at most half of the pool is out at a time."""
+        out = sum(health.signal.gone or health.standing.out for health in self.members.values())
+        return (out + 1) * 2 <= len(self.members)
+
+    def tick(self, now: float, signals: Mapping[str, Signal], rng: Chance) -> None:
+        """Let time pass, and eject whoever has to be; called a few times a second."""
+        elapsed, self._ticked = now - self._ticked, now
+        self.ttft.refit(elapsed)
+        self.tpot.refit(elapsed)
+        healths = list(self.members.values())
+        for health in healths:
+            health.tick(now, elapsed, signals.get(health.id, health.signal))
+        members = [health.as_member() for health in healths]
+        ruling = ejection.rule(members)
+        self.panic = ruling.panic
+        for index in ruling.eject:
+            healths[index].eject(members[index].reason, now, rng)
+
+    def take_transitions(self) -> list[Transition]:
+        """Return the transitions since the last call, in order."""
+        taken, self.transitions = self.transitions, []
+        return taken

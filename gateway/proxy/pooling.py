@@ -1,0 +1,68 @@
+"""Selecting the pool for one attempt, where a request may use several."""
+
+from collections.abc import Sequence
+from math import inf
+
+from gateway.backends.backend import Backend
+from gateway.exchange import Dialect, Exchange
+from gateway.policy.routing.choose import Choice
+from gateway.policy.routing.pools import Need, Option, Outlook, Selection, by_cost, outlook, select
+from gateway.proxy.live import LiveModel, LiveRoute
+from gateway.proxy.order import Order
+
+
+class Routing:
+    """Why an attempt went where it did: the pool, then the backend in it."""
+
+    __slots__ = ("choice", "outlooks", "selection")
+
+    def __init__(self, selection: Selection, outlooks: Sequence[Outlook]) -> None:
+        self.selection = selection
+        self.outlooks = outlooks
+        self.choice: Choice[Backend] | None = None
+
+    def __str__(self) -> str:
+        """Return the decision in words."""
+        pools = "; ".join(map(str, self.outlooks))
+        pool = f"pool {self.outlooks[self.selection.place].pool}, {self.selection.why} ({pools})"
+        return f"{pool}; {self.choice}" if self.choice is not None else pool
+
+
+def need_of(order: Order, exchange: Exchange) -> Need:
+    """Return what a request asks of a pool."""
+    if order.endpoint.dialect is Dialect.PLAIN:
+        return Need(exchange.prompt_estimate, order.kv)
+    return need_for(order.model, exchange.prompt_estimate, kv=order.kv, output=order.output, streams=order.stream)
+
+
+def need_for(model: LiveModel, prompt: int, *, kv: int = 0, output: float = inf, streams: bool = True) -> Need:
+    """Return what a chat asks of a pool: a prompt of so many tokens, an answer of at most so many."""
+    return Need(
+        prompt,
+        kv,
+        output=min(output, model.memory.prompts.output),
+        ttft=model.ttft.threshold(prompt) if streams and model.ttft is not None else inf,
+        tpot=model.tpot.under if streams and model.tpot is not None else inf,
+        e2e=model.e2e.threshold(prompt) if model.e2e is not None else inf,
+    )
+
+
+def pool_for(
+    route: LiveRoute, need: Need, candidates: Sequence[Backend], now: float
+) -> tuple[Option[Backend], Routing | None]:
+    """Return the pool that the candidates are narrowed to, and why, None where only one is left.
+
+    `candidates` must not be empty.
+    """
+    options: Sequence[Option[Backend]] = [
+        Option(pool.peers, pool.trials, backends)
+        for pool in route.pools
+        if (backends := [backend for backend in candidates if backend.spec.pool == pool.peers.pool])
+    ]
+    if len(options) == 1:
+        return options[0], None
+    if route.cheapest:
+        options = by_cost(options, need)
+    outlooks = [outlook(option, need, route.spill_at, now, route.line.seconds) for option in options]
+    selection = select(outlooks)
+    return options[selection.place], Routing(selection, outlooks)

@@ -1,0 +1,69 @@
+"""Steering one request: to a version that it sticks to, and along the first rule that it falls under."""
+
+from collections.abc import Sequence
+from math import inf
+
+from gateway.errors import InvalidRequest
+from gateway.exchange import Dialect, Endpoint, Exchange
+from gateway.policy.routing.rules import Traits, first_match
+from gateway.proxy.live import LiveModel, LiveRoute, LiveVersion
+from gateway.wire.body import Body
+from gateway.wire.guard import Head
+
+
+def version_for(model: LiveModel, exchange: Exchange, head: Head, body: Body, chance: float) -> LiveVersion:
+    """Return the version that a request gets; raises InvalidRequest for one that may not be forced.
+
+    A version that has no backend for it right now is passed over while another has one: a rollout costs no request.
+    """
+    if head.version is not None:
+        exchange.forced = True
+        return _forced(model, head.version.decode("latin-1"))
+    split = model.split
+    if split.is_single:
+        return split.draw(0.0)
+    key = _key(model.sticky_by, exchange.tenant, head, body)
+    version = split.draw(chance) if key is None else split.place(key)
+    if version.is_served:
+        return version
+    return next((other for other in split.others(version) if other.is_served), version)
+
+
+def route_for(model: LiveModel, version: LiveVersion, endpoint: Endpoint, exchange: Exchange, body: Body) -> LiveRoute:
+    """Return the pools that a request may use."""
+    rules = model.rules
+    if not rules:
+        return version.routes[0]
+    traits = Traits(
+        endpoint=endpoint.path,
+        prompt_tokens=exchange.prompt_estimate,
+        max_tokens=0 if endpoint.dialect is Dialect.PLAIN else inf if body.max_tokens is None else body.max_tokens,
+        service_class=exchange.service_class,
+        tenant=exchange.tenant,
+        tools=model.asks_tools and body.has_tools,
+        images=model.asks_images and body.has_images,
+    )
+    return version.routes[first_match(rules, traits)]
+
+
+def _forced(model: LiveModel, name: str) -> LiveVersion:
+    if not model.version_header:
+        raise InvalidRequest(f"the model `{model.name}` lets nobody choose a version", param="x-gateway-model-version")
+    version = model.versions.get(name)
+    if version is None:
+        there_are = ", ".join(model.versions)
+        message = f"the model `{model.name}` has no version `{name[:64]}`; there are {there_are}"
+        raise InvalidRequest(message, param="x-gateway-model-version")
+    return version
+
+
+def _key(sticky_by: Sequence[str], tenant: str, head: Head, body: Body) -> bytes | None:
+    """Return what keeps a request where its like are, None when it has nothing of the kind."""
+    for kind in sticky_by:
+        if kind == "session" and head.session:
+            return b"%b\0%b" % (tenant.encode(), head.session)
+        if kind == "user" and (user := body.value("user")):
+            return b"%b\0%b" % (tenant.encode(), user)
+        if kind == "tenant" and tenant:
+            return tenant.encode()
+    return None
