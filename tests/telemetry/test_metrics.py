@@ -189,6 +189,7 @@ def test_every_metric_has_its_row_and_every_row_its_metric() -> None:
     rows = {cells[1].strip(" `"): cells[3] for cells in table}
     metrics = Metrics()
     metrics.settled(exchange())
+    BACKEND.health.peers.cost_per_hour = 2.5
     metrics.attempt_ended(exchange(), BACKEND, AttemptEnd.OK)
     metrics.retried(exchange(), AttemptEnd.STALLED)
     exported: dict[str, set[str]] = {}
