@@ -1,16 +1,13 @@
 """The composition root: builds every part once, hands it down, and runs the two listeners in one event loop."""
 
 import asyncio
-import contextlib
 import gc
-import ipaddress
 import logging
 import resource
 import signal
-import socket
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any, cast
@@ -19,27 +16,35 @@ import uvicorn
 
 from gateway import clock
 from gateway.admin.api import AdminView, create_admin
+from gateway.admin.protection import is_loopback
 from gateway.backends.registry import Registry
 from gateway.config.load import load_routes
 from gateway.config.table import RouteTable
 from gateway.control.admitting import Admitter, queued
 from gateway.control.alerting import Alerter
+from gateway.control.audit import Audit
+from gateway.control.deploying import Deployments
 from gateway.control.drain import DrainTimes, drain
-from gateway.control.flush import Flusher
+from gateway.control.drained import Drained
+from gateway.control.flush import Flusher, Keeps
 from gateway.control.judging import Judge
 from gateway.control.probing import Prober
 from gateway.control.reload import Reloader
+from gateway.control.rolling import Roller
 from gateway.control.scraping import Scraper
 from gateway.control.supervise import Supervisor
-from gateway.control.sweep import sweep
+from gateway.control.sweep import Checked, sweep
 from gateway.control.webhook import Webhook
+from gateway.hosting import BACKLOG, Listener, bind, bounded, no_asgi, raise_descriptor_limit, url
 from gateway.policy.routing.choose import choose
 from gateway.policy.routing.peers import Peers
 from gateway.proxy.explain import Explained, explain
 from gateway.proxy.gateway import Gateway
 from gateway.proxy.live import LiveTable
+from gateway.proxy.mirroring import Mirroring
 from gateway.proxy.order import Chooser, Observers, Tools
 from gateway.proxy.tenants import Tenants
+from gateway.state.store import Document
 from gateway.state.url import opened
 from gateway.telemetry import exposition
 from gateway.telemetry.access_log import AccessLog
@@ -48,6 +53,7 @@ from gateway.telemetry.alarms import UnauthorizedAlarm
 from gateway.telemetry.exposition import GatewayCollector, Gauges
 from gateway.telemetry.lag import LoopLag
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.rollout_exposition import Delivered, RolloutCollector
 from gateway.telemetry.routing_exposition import RoutingCollector
 from gateway.telemetry.slo import SloBook
 from gateway.telemetry.slo_exposition import SloCollector
@@ -56,8 +62,6 @@ from gateway.wire.guard import Limits
 from gateway.wire.outbox import Outbox
 
 _log = logging.getLogger(__name__)
-_BACKLOG = 4096
-_DESCRIPTORS_FOR_OTHERS = 256
 _GC_THRESHOLDS = (50_000, 20, 100)
 
 
@@ -91,24 +95,6 @@ class Addresses:
     admin: str
 
 
-class Listener(uvicorn.Server):
-    """uvicorn's server without its signal handlers: one process has two of these and one idea of stopping."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.accepting = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Say when connections are accepted."""
-        await super().startup(sockets)
-        self.accepting.set()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave signals to the process."""
-        yield
-
-
 class App:
     """One gateway process.
 
@@ -134,24 +120,50 @@ class App:
 
         self.book = SloBook(epoch)
         self.judge = Judge(self.book, self.registry, clock=self._clock, epoch=epoch, rng=self._rng)
-        self._follow(table)
         store = opened(settings.state)
         saved = store.load(epoch())
+        self.audit = Audit(epoch)
+        self.audit.restore(saved.records)
+        self.drained = Drained(self.registry, self.audit)
+        self.drained.restore(saved.documents)
+        self._follow(table)
         self.book.restore(saved.slots)
         self.judge.restore(saved.ejections)
         self._webhook = Webhook(settings.alert_webhook) if settings.alert_webhook else None
         notify = self._webhook.notify if self._webhook is not None else lambda _: None
         self.alerter = Alerter(self.book, epoch, notify)
-        self.flusher = Flusher(store, self.book.unsaved, self.judge.unsaved_ejections, epoch)
+        self.flusher = Flusher(
+            store,
+            self.book.unsaved,
+            self.judge.unsaved_ejections,
+            epoch,
+            keeps=Keeps(self._documents, self.audit.unsaved, self._take_over),
+        )
+        self.flusher.lead()
+        self.roller = Roller(
+            self.book,
+            lambda: self.gateway.table,
+            self.audit,
+            clock=epoch,
+            leads=lambda: self.flusher.token > 0,
+            saved=self.flusher.wake,
+        )
+        self.deployments = Deployments(self.book, lambda: self.gateway.table, self.roller, self.audit, clock=epoch)
         self._lag = LoopLag(self._clock)
         self._access_log = AccessLog(sys.stdout.buffer) if settings.access_log else None
         logs = () if self._access_log is None else (self._access_log,)
-        everyone = Observers(self._metrics, self.book, *logs, UnauthorizedAlarm(self._clock), *observers)
+        alarm = UnauthorizedAlarm(self._clock)
+        everyone = Observers(self._metrics, self.book, self.roller, self.deployments, *logs, alarm, *observers)
         tools = Tools(self._clock, self._rng, everyone, choose)
+        self.mirroring = Mirroring(tools, self.roller.settled)
         self._created = int(clock.wall())
         self._began = self._clock()
         tenants = Tenants(table, self._clock)
-        self.gateway = Gateway(LiveTable(table, self.registry, self._created), tenants, tools)
+        live = LiveTable(table, self.registry, self._created)
+        self.gateway = Gateway(live, tenants, tools, self.mirroring)
+        self.roller.restore(saved.documents)
+        self.roller.follow(table)
+        self.deployments.restore(saved.documents)
         self.admitter = Admitter(
             self.registry,
             lambda: self.gateway.table,
@@ -166,9 +178,9 @@ class App:
     async def run(self, started: Callable[[Addresses], None]) -> None:
         """Serve until told to stop; `started` is called once both listeners accept."""
         settings = self._settings
-        _raise_descriptor_limit()
-        data_socket = _bind(settings.host, settings.port)
-        admin_socket = _bind(settings.admin_host, settings.admin_port)
+        raise_descriptor_limit()
+        data_socket = bind(settings.host, settings.port)
+        admin_socket = bind(settings.admin_host, settings.admin_port)
         data, admin = self._data_listener(), self._admin_listener()
         self.connections = lambda: cast(list[Client], list(data.server_state.connections))
         loops = self._start_loops()
@@ -177,14 +189,14 @@ class App:
         administering = asyncio.create_task(admin.serve(sockets=[admin_socket]))
         await data.accepting.wait()
         await admin.accepting.wait()
-        if not self.gateway.tenants.closed and not _is_loopback(settings.host):
+        if not self.gateway.tenants.closed and not is_loopback(settings.host):
             _log.warning(
                 "no tenants in the routes: anyone who reaches this listener may send requests",
                 extra={"host": settings.host},
             )
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
-        started(Addresses(_url(settings, data_socket), _url(settings, admin_socket, admin=True)))
+        started(Addresses(url(data_socket, tls=settings.tls_certificate is not None), url(admin_socket)))
         await self._stopping.wait()
 
         async def close_listener() -> None:
@@ -195,6 +207,7 @@ class App:
         admin.should_exit = admin.force_exit = True
         await administering
         await loops.close()
+        self.mirroring.close()
         await self.flusher.close()
         self.registry.close()
         if self._access_log is not None:
@@ -217,6 +230,13 @@ class App:
         self.gateway.table = LiveTable(table, self.registry, self._created, before=self.gateway.table)
         self.gateway.tenants = Tenants(table, self._clock, before=self.gateway.tenants)
         self.admitter.follow()
+        self.roller.follow(table)
+
+    def _documents(self) -> list[Document]:
+        return [*self.roller.documents(), *self.deployments.documents(), *self.drained.documents()]
+
+    def _take_over(self, documents: Iterable[Document]) -> None:
+        self.roller.taken_over(documents, self.reloader.table)
 
     def _follow(self, table: RouteTable) -> None:
         self.registry.reconcile(table)
@@ -227,16 +247,21 @@ class App:
         supervisor = Supervisor()
         supervisor.start("probe", Prober(self.registry, self._clock, self._rng).run)
         supervisor.start("scrape", Scraper(self.registry, self._clock, self._rng).run)
-        supervisor.start("sweep", lambda: sweep(self.connections, self._clock))
+        supervisor.start("sweep", lambda: sweep(self._checked, self._clock))
         supervisor.start("judge", self.judge.run)
         supervisor.start("admit", self.admitter.run)
         supervisor.start("alerts", self.alerter.run)
+        supervisor.start("rollouts", self.roller.run)
+        supervisor.start("deployments", self.deployments.run)
         if self._webhook is not None:
             supervisor.start("alert webhook", self._webhook.run)
         supervisor.start("save state", self.flusher.run)
         supervisor.start("loop lag", self._lag.run)
         supervisor.start("watch routes", self.reloader.watch)
         return supervisor
+
+    def _checked(self) -> Iterable[Checked]:
+        return (*self.connections(), *self.mirroring.flights)
 
     def _handle_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -271,6 +296,7 @@ class App:
                     lambda: queued(self.gateway.table),
                     lambda: {model.name: model.memory.prompts.error for model in self.gateway.table},
                 ),
+                RolloutCollector(self.roller.rows, self._delivered),
                 RoutingCollector(
                     self._pools,
                     lambda: self.judge.ejections,
@@ -280,6 +306,11 @@ class App:
             book=self.book,
             alerter=self.alerter,
             explain=self._explain,
+            roller=self.roller,
+            deployments=self.deployments,
+            drained=self.drained,
+            audit=self.audit,
+            saved=self.flusher.wake,
             table=lambda: self.gateway.table,
             tenants=lambda: self.gateway.tenants,
             limits=lambda: self.admitter.limits,
@@ -288,6 +319,11 @@ class App:
             connections=gauges.connections,
             clock=self._clock,
             uptime=lambda: self._clock() - self._began,
+        )
+
+    def _delivered(self) -> Delivered:
+        return Delivered(
+            self.roller.results, self.mirroring.outcomes, self.deployments.durations, self.deployments.stages()
         )
 
     def _pools(self) -> Iterable[Peers]:
@@ -305,17 +341,17 @@ class App:
             return Client(self.gateway, server_state.connections, limits, outbox=self._outbox, clock=self._clock)
 
         descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        limits = _bounded(settings.limits, descriptors)
+        limits = bounded(settings.limits, descriptors)
         # uvicorn takes any factory here, although its type says class; dependencies are handed over by the closure.
         http = cast(type[asyncio.Protocol], protocol)
         return Listener(
             uvicorn.Config(
-                _no_asgi,
+                no_asgi,
                 http=http,
                 ws="none",
                 lifespan="off",
                 log_config=None,
-                backlog=_BACKLOG,
+                backlog=BACKLOG,
                 ssl_certfile=settings.tls_certificate,
                 ssl_keyfile=settings.tls_key,
             )
@@ -337,39 +373,3 @@ async def run(settings: Settings, started: Callable[[Addresses], None]) -> None:
     """
     table = load_routes(settings.routes)
     await App(settings, table).run(started)
-
-
-def _raise_descriptor_limit() -> None:
-    """Take the descriptors that the system allows: each stream holds two, and 1024 is a common default."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _bounded(limits: Limits, descriptors: int) -> Limits:
-    """Hold as many connections as there are descriptors for, two a stream, so that the system refuses none."""
-    return replace(limits, connections=min(limits.connections, max(16, (descriptors - _DESCRIPTORS_FOR_OTHERS) // 2)))
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=_BACKLOG)
-
-
-def _url(settings: Settings, bound: socket.socket, *, admin: bool = False) -> str:
-    host, port = bound.getsockname()[:2]
-    scheme = "https" if settings.tls_certificate and not admin else "http"
-    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
-
-
-async def _no_asgi(_scope: Any, _receive: Any, _send: Any) -> None:
-    """Stand where uvicorn wants an application: the data listener's protocol answers by itself."""

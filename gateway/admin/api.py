@@ -12,7 +12,10 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
+from gateway.admin.canary import canary_routes
 from gateway.admin.decisions import Decision, VersionDecision, candidate
+from gateway.admin.deployments import deployment_routes
+from gateway.admin.operations import operation_routes
 from gateway.admin.protection import Protection, error
 from gateway.admin.slo import SloStatus, slo_status
 from gateway.admin.status import (
@@ -32,7 +35,11 @@ from gateway.config.problems import RoutesError
 from gateway.config.table import ModelSpec
 from gateway.control.admitting import queued
 from gateway.control.alerting import Alerter
+from gateway.control.audit import Audit
+from gateway.control.deploying import Deployments
+from gateway.control.drained import Drained
 from gateway.control.reload import Reloader
+from gateway.control.rolling import Roller
 from gateway.errors import ClientError
 from gateway.policy.admission.limit import AdaptiveLimit
 from gateway.policy.routing.health import UNLIMITED
@@ -57,6 +64,11 @@ class AdminView:
     book: SloBook
     alerter: Alerter
     explain: Callable[[str, int, str], tuple[str, list[Explained]]]
+    roller: Roller
+    deployments: Deployments
+    drained: Drained
+    audit: Audit
+    saved: Callable[[], None]
     table: Callable[[], LiveTable]
     tenants: Callable[[], Tenants]
     limits: Callable[[], Mapping[str, AdaptiveLimit]]
@@ -128,6 +140,9 @@ def create_admin(view: AdminView, *, host: str, token: str | None) -> FastAPI:
             return error(409, "routes_refused", "the routes were not loaded, the old ones stay", problems=problems)
         return Reloaded(models=len(table.models), pools=len(table.pools), sources=list(table.sources))
 
+    app.include_router(canary_routes(view.roller))
+    app.include_router(deployment_routes(view.deployments))
+    app.include_router(operation_routes(view.registry, view.drained, view.audit, view.saved))
     return app
 
 
@@ -216,6 +231,7 @@ def _backend(backend: Backend, limit: AdaptiveLimit | None, now: float) -> Backe
         pool=backend.spec.pool,
         state=backend.readiness.state,
         reason=backend.readiness.reason,
+        drained=backend.drained,
         ejection=backend.health.standing.state,
         ejection_reason=backend.health.standing.reason,
         weight=round(backend.health.weight, 4),

@@ -27,6 +27,7 @@ class BackendStatus(BaseModel):
     pool: str
     state: str
     reason: str
+    drained: bool
     ejection: str
     ejection_reason: str
     weight: float

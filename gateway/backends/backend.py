@@ -21,6 +21,7 @@ class Backend:
     """
 
     __slots__ = (
+        "_drained",
         "_eligible",
         "_readiness",
         "authority",
@@ -39,6 +40,7 @@ class Backend:
         self.id = spec.id
         self.spec = spec
         self.health = health
+        self._drained = False
         self.readiness = Readiness()
         self.models: frozenset[str] | None = None
         self.engine: EngineMetrics | None = None
@@ -77,7 +79,17 @@ class Backend:
     @readiness.setter
     def readiness(self, value: Readiness) -> None:
         self._readiness = value
-        self._eligible = value.eligible
+        self._eligible = value.eligible and not self._drained
+
+    @property
+    def drained(self) -> bool:
+        """Whether somebody wants it to get no new requests."""
+        return self._drained
+
+    @drained.setter
+    def drained(self, value: bool) -> None:
+        self._drained = value
+        self._eligible = self._readiness.eligible and not value
 
     def serves(self, served_model: str) -> bool:
         """Whether a request for this model may be sent here."""

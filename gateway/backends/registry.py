@@ -15,7 +15,8 @@ _log = logging.getLogger(__name__)
 class Registry:
     """Holds one `Backend` per identity. A backend that stays in the routes keeps its connections and its state.
 
-    `pools` are the backends of each pool as routing compares them.
+    `pools` are the backends of each pool as routing compares them, `drained` the ids of those that get no requests,
+    whether the routes name them at the moment or not.
     """
 
     def __init__(self, outbox: Outbox, clock: Clock) -> None:
@@ -23,6 +24,7 @@ class Registry:
         self._clock = clock
         self._backends: dict[str, Backend] = {}
         self.pools: dict[str, Peers] = {}
+        self.drained: set[str] = set()
 
     def __repr__(self) -> str:
         return f"<Registry {' '.join(map(repr, self._backends.values()))}>"
@@ -51,6 +53,15 @@ class Registry:
                 known.pool.close()
             self._backends[identity] = self._renewed(known, spec)
 
+    def drain(self, backend_id: str, *, drained: bool) -> None:
+        """Send a backend no new requests, or send it some again."""
+        if drained:
+            self.drained.add(backend_id)
+        else:
+            self.drained.discard(backend_id)
+        if backend_id in self._backends:
+            self._backends[backend_id].drained = drained
+
     def close(self) -> None:
         """Close every idle connection."""
         for backend in self._backends.values():
@@ -59,6 +70,7 @@ class Registry:
     def _renewed(self, known: Backend | None, spec: BackendSpec) -> Backend:
         health = self.pools[spec.pool].members[spec.id]
         fresh = Backend(spec, health, self._outbox, self._clock)
+        fresh.drained = spec.id in self.drained
         if known is None:
             _log.info("backend added", extra={"backend": spec.id})
         else:

@@ -2,10 +2,12 @@
 
 import typer
 
+from gateway.cli.canary import app as canary
 from gateway.cli.check import check
 from gateway.cli.demo import demo
 from gateway.cli.doctor import doctor
 from gateway.cli.explain import explain
+from gateway.cli.operations import audit, deploy, deployments, drain, undrain
 from gateway.cli.rules import rules
 from gateway.cli.serve import serve
 from gateway.cli.sim import sim
@@ -16,6 +18,12 @@ app.command()(serve)
 app.command()(check)
 app.command()(doctor)
 app.command()(explain)
+app.add_typer(canary, name="canary")
+app.command()(drain)
+app.command()(undrain)
+app.command()(deploy)
+app.command()(deployments)
+app.command()(audit)
 app.command()(rules)
 app.command()(sim)
 

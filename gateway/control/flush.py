@@ -1,15 +1,20 @@
 """The loop that saves, each second and off the event loop, what shall outlive the process. It never stops traffic."""
 
 import asyncio
+import contextlib
 import logging
+import secrets
+import socket
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 
 from gateway.clock import Clock
-from gateway.state.store import Batch, Delta, Ejection, StateError, Store
+from gateway.state.store import Batch, Delta, Document, Ejection, Record, StateError, Store
 
 _log = logging.getLogger(__name__)
 INTERVAL = 1.0
+LEASE_SECONDS = 5.0
 _CLOSE_SECONDS = 2.0
 _EJECTIONS_WAITING = 1000
 
@@ -17,11 +22,24 @@ Counted = tuple[str, str, str, int, int]
 """Kind, name, SLI, good, bad."""
 
 
+@dataclass(frozen=True, slots=True)
+class Keeps:
+    """What is kept beside counts: changed documents and new records, each given once.
+
+    `taken_over` is told what others kept, when this process takes the lead from them.
+    """
+
+    documents: Callable[[], Iterable[Document]] = tuple
+    records: Callable[[], Iterable[Record]] = tuple
+    taken_over: Callable[[Iterable[Document]], None] = lambda _: None
+
+
 class Flusher:
     """Saves what `counts` and `ejections` give, each of which gives everything once.
 
     What cannot be saved waits and is added to what comes, so that nothing is lost or doubled while a disk is full.
     `saved_at` is the last good save, in seconds since the epoch, 0.0 before the first; `failures` counts the others.
+    `token` is the fencing token under which this process leads rollouts, 0 while another does.
     """
 
     def __init__(
@@ -31,9 +49,17 @@ class Flusher:
         ejections: Callable[[], Iterable[Ejection]],
         clock: Clock,
         interval: float = INTERVAL,
+        *,
+        keeps: Keeps | None = None,
     ) -> None:
         self.saved_at = 0.0
         self.failures = 0
+        self.token = 0
+        self._owner = f"{socket.gethostname()}/{secrets.token_hex(6)}"
+        self._keeps = keeps or Keeps()
+        self._waiting_documents: dict[tuple[str, str], Document] = {}
+        self._waiting_records: list[Record] = []
+        self._wake = asyncio.Event()
         self._store = store
         self._counts = counts
         self._ejections = ejections
@@ -48,17 +74,28 @@ class Flusher:
     async def run(self) -> None:
         """Save until cancelled."""
         while True:
-            await asyncio.sleep(self._interval)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._interval):
+                    await self._wake.wait()
+            self._wake.clear()
             await self.flush()
+
+    def wake(self) -> None:
+        """Save soon: something happened that no restart may undo."""
+        self._wake.set()
+
+    def lead(self) -> None:
+        """Take the lease before anything is served; blocks, and raises StateError."""
+        self.token = self._store.lead(self._owner, self._clock(), LEASE_SECONDS)
 
     async def flush(self) -> None:
         """Save once what has come and what waits; a failure is told once, and when it is over."""
         async with self._turn:
             self._collect()
             batch = self._batch()
-            saving = asyncio.get_running_loop().run_in_executor(self._thread, self._store.save, batch)
+            saving = asyncio.get_running_loop().run_in_executor(self._thread, self._save, batch)
             try:
-                await asyncio.shield(saving)
+                self._led(*await asyncio.shield(saving))
             except StateError as error:
                 self._failed(error)
                 return
@@ -77,7 +114,24 @@ class Flusher:
             _log.error("state could not be saved in time: up to a few seconds of counts are lost")
         self._thread.shutdown(wait=False, cancel_futures=True)
         if not self._turn.locked():
+            with contextlib.suppress(StateError):
+                self._store.resign(self._owner)
             self._store.close()
+
+    def _save(self, batch: Batch) -> tuple[int, tuple[Document, ...]]:
+        """Renew the lease and save; return the token, and what others have kept when it was taken over just now."""
+        token = self._store.lead(self._owner, batch.at, LEASE_SECONDS)
+        leads = token and token == batch.token
+        self._store.save(batch if leads else replace(batch, documents=()))
+        return token, self._store.load(batch.at).documents if token and not leads else ()
+
+    def _led(self, token: int, documents: tuple[Document, ...]) -> None:
+        before, self.token = self.token, token
+        if token and token != before:
+            _log.info("this gateway leads rollouts now")
+            self._keeps.taken_over(documents)
+        elif before and not token:
+            _log.warning("another gateway leads rollouts now")
 
     def _collect(self) -> None:
         waiting = self._waiting
@@ -87,14 +141,26 @@ class Flusher:
             waiting[key] = (known[0] + good, known[1] + bad)
         self._waiting_ejections += self._ejections()
         del self._waiting_ejections[:-_EJECTIONS_WAITING]
+        self._waiting_documents |= {(each.kind, each.name): each for each in self._keeps.documents()}
+        self._waiting_records += self._keeps.records()
+        del self._waiting_records[:-_EJECTIONS_WAITING]
 
     def _batch(self) -> Batch:
         deltas = tuple(Delta(*key, *counts) for key, counts in self._waiting.items())
-        return Batch(self._clock(), deltas, tuple(self._waiting_ejections))
+        return Batch(
+            self._clock(),
+            deltas,
+            tuple(self._waiting_ejections),
+            tuple(self._waiting_documents.values()),
+            tuple(self._waiting_records),
+            self.token,
+        )
 
     def _saved(self, batch: Batch) -> None:
         self._waiting.clear()
         self._waiting_ejections.clear()
+        self._waiting_documents.clear()
+        self._waiting_records.clear()
         self.saved_at = batch.at
         if self._failing:
             self._failing = False

@@ -1,5 +1,6 @@
 """The front of the data plane: understands a request, finds where it may go, and sends it on its way."""
 
+import asyncio
 import logging
 import secrets
 from itertools import count
@@ -10,7 +11,8 @@ from gateway.errors import ClientError, GatewayError, InvalidRequest, RateLimite
 from gateway.exchange import BodyKind, Dialect, Endpoint, Exchange, Outcome
 from gateway.proxy.answers import error_head
 from gateway.proxy.flight import Flight
-from gateway.proxy.live import LiveTable
+from gateway.proxy.live import LiveTable, LiveVersion
+from gateway.proxy.mirroring import Mirroring
 from gateway.proxy.order import Order, Tools
 from gateway.proxy.steering import route_for, version_for
 from gateway.proxy.tenants import LiveTenant, Tenants
@@ -30,7 +32,8 @@ _USAGE_ON_REQUEST = frozenset((Dialect.CHAT, Dialect.COMPLETIONS))
 class Gateway:
     """Answers every request of the data listener. `table` and `tenants` are swapped whole at a reload."""
 
-    def __init__(self, table: LiveTable, tenants: Tenants, tools: Tools) -> None:
+    def __init__(self, table: LiveTable, tenants: Tenants, tools: Tools, mirroring: Mirroring) -> None:
+        self._mirroring = mirroring
         self.table = table
         self.tenants = tenants
         self.draining = False
@@ -63,6 +66,12 @@ class Gateway:
             return None
         flight.start()
         return flight
+
+    def _mirror(self, order: Order, body: Body, exchange: Exchange, request: Request, version: LiveVersion) -> None:
+        try:
+            self._mirroring.copy(order, body, exchange, request, version)
+        except Exception:
+            _log.exception("a request could not be copied", extra={"request_id": exchange.request_id})
 
     def refuse(self, error: GatewayError, headers: Headers, received: float, client: Writer) -> None:
         """Answer what did not pass the guard."""
@@ -104,6 +113,10 @@ class Gateway:
         order.route = route_for(model, version, endpoint, exchange, body)
         deadline = request.received + _seconds(request.head.timeout, model.timeouts.total)
         self._charge(order, body, exchange)
+        mirror = model.mirror
+        if mirror is not None and not exchange.forced and tools.rng.random() < mirror.share:
+            # After this request is on its way: a copy comes last.
+            asyncio.get_running_loop().call_soon(self._mirror, order, body, exchange, request, mirror.version)
         return Flight(order, exchange, request, client, tools=tools, deadline=deadline)
 
     @staticmethod

@@ -13,24 +13,40 @@ from pathlib import Path
 
 from gateway.policy.slo.objective import DAY
 from gateway.policy.slo.windows import HOUR, LASTING, MINUTE, SLO_SLOT, KeptSlot
-from gateway.state.store import Batch, Ejection, Saved, StateError
+from gateway.state.store import Batch, Document, Ejection, Record, Saved, StateError
 
 _log = logging.getLogger(__name__)
-_VERSION = 1
 _KEPT = {MINUTE: 2 * HOUR + MINUTE, 720.0: 3 * DAY + 720.0, SLO_SLOT: 90 * DAY + SLO_SLOT}
 _EJECTIONS_KEPT = DAY
+_RECORDS_KEPT, _RECORDS_LOADED = 90 * DAY, 1000
 _PRUNE_EVERY = 600.0
 _BUSY_SECONDS = 1.0
-_SCHEMA = """
+_SCHEMAS = (
+    """
 CREATE TABLE counts (
     kind TEXT, name TEXT, sli TEXT, width INTEGER, slot INTEGER, good INTEGER, bad INTEGER,
     PRIMARY KEY (kind, name, sli, width, slot)
 ) WITHOUT ROWID;
 CREATE TABLE ejections (backend TEXT, at REAL, until REAL, reason TEXT);
-"""
+""",
+    """
+CREATE TABLE documents (
+    kind TEXT, name TEXT, body TEXT, token INTEGER, PRIMARY KEY (kind, name)
+) WITHOUT ROWID;
+CREATE TABLE records (at REAL, actor TEXT, action TEXT, subject TEXT, reason TEXT);
+CREATE TABLE lease (owner TEXT, token INTEGER, until REAL);
+""",
+)
+"""What each version of the file added to the one before."""
 _ADD = """
 INSERT INTO counts VALUES (?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT DO UPDATE SET good = good + excluded.good, bad = bad + excluded.bad
+"""
+
+
+_PUT = """
+INSERT INTO documents VALUES (?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET body = excluded.body, token = excluded.token WHERE excluded.token >= token
 """
 
 
@@ -53,10 +69,19 @@ class SqliteStore:
             ejections = self._connection.execute(
                 "SELECT backend, at, until, reason FROM ejections WHERE at > ? ORDER BY at", (now - _EJECTIONS_KEPT,)
             ).fetchall()
+            documents = self._connection.execute("SELECT kind, name, body FROM documents").fetchall()
+            records = self._connection.execute(
+                "SELECT at, actor, action, subject, reason FROM records ORDER BY at DESC LIMIT ?", (_RECORDS_LOADED,)
+            ).fetchall()
         except sqlite3.Error as error:
             raise self._failed("cannot be read", error) from None
         held = (KeptSlot(*row) for row in rows if (row[4] + 1) * row[3] > now - _KEPT[float(row[3])])
-        return Saved(tuple(held), tuple(Ejection(*row) for row in ejections))
+        return Saved(
+            tuple(held),
+            tuple(Ejection(*row) for row in ejections),
+            tuple(Document(*row) for row in documents),
+            tuple(Record(*row) for row in reversed(records)),
+        )
 
     def save(self, batch: Batch) -> None:
         """Add a batch in one transaction; a file that was deleted is made anew."""
@@ -66,6 +91,8 @@ class SqliteStore:
             for width in LASTING
         ]
         ejections = [(each.backend, each.at, each.until, each.reason) for each in batch.ejections]
+        documents = [(each.kind, each.name, each.body, batch.token) for each in batch.documents]
+        records = [(each.at, each.actor, each.action, each.subject, each.reason) for each in batch.records]
         try:
             if not self._is_there():
                 self._connection.close()
@@ -73,8 +100,34 @@ class SqliteStore:
             with self._connection:
                 self._connection.executemany(_ADD, rows)
                 self._connection.executemany("INSERT INTO ejections VALUES (?, ?, ?, ?)", ejections)
+                self._connection.executemany(_PUT, documents)
+                self._connection.executemany("INSERT INTO records VALUES (?, ?, ?, ?, ?)", records)
                 self._prune(batch.at)
         except (sqlite3.Error, OSError) as error:
+            raise self._failed("cannot be written", error) from None
+
+    def lead(self, owner: str, now: float, seconds: float) -> int:
+        """Take or renew the lease; 0 while another owner holds it."""
+        try:
+            with self._connection:
+                self._connection.execute("BEGIN IMMEDIATE")
+                row = self._connection.execute("SELECT owner, token, until FROM lease").fetchone()
+                holder, token, until = row or ("", 0, 0.0)
+                if holder not in {"", owner} and until > now:
+                    return 0
+                token += holder != owner
+                self._connection.execute("DELETE FROM lease")
+                self._connection.execute("INSERT INTO lease VALUES (?, ?, ?)", (owner, token, now + seconds))
+                return int(token)
+        except sqlite3.Error as error:
+            raise self._failed("cannot be leased", error) from None
+
+    def resign(self, owner: str) -> None:
+        """Give the lease back, if it is held."""
+        try:
+            with self._connection:
+                self._connection.execute("UPDATE lease SET owner = '', until = 0 WHERE owner = ?", (owner,))
+        except sqlite3.Error as error:
             raise self._failed("cannot be written", error) from None
 
     def close(self) -> None:
@@ -90,6 +143,7 @@ class SqliteStore:
                 "DELETE FROM counts WHERE width = ? AND slot < ?", (int(width), int((now - kept) // width))
             )
         self._connection.execute("DELETE FROM ejections WHERE at < ?", (now - _EJECTIONS_KEPT,))
+        self._connection.execute("DELETE FROM records WHERE at < ?", (now - _RECORDS_KEPT,))
 
     def _is_there(self) -> bool:
         with contextlib.suppress(OSError):
@@ -121,15 +175,16 @@ class SqliteStore:
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute("BEGIN IMMEDIATE")
             (version,) = connection.execute("PRAGMA user_version").fetchone()
-            if version == 0:
-                for statement in _SCHEMA.split(";"):
+            for schema in _SCHEMAS[version:]:
+                for statement in schema.split(";"):
                     connection.execute(statement)
-                connection.execute(f"PRAGMA user_version = {_VERSION}")
+            if version < len(_SCHEMAS):
+                connection.execute(f"PRAGMA user_version = {len(_SCHEMAS)}")
             connection.commit()
         except BaseException:
             connection.close()
             raise
-        if version > _VERSION:
+        if version > len(_SCHEMAS):
             connection.close()
             raise StateError(f"the state file {self._path} was written by a newer release: name another with --state")
         return connection

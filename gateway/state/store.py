@@ -35,12 +35,38 @@ class Ejection:
 
 
 @dataclass(frozen=True, slots=True)
+class Document:
+    """The latest of one thing, in JSON: a rollout, a deployment, a backend that is drained."""
+
+    kind: str
+    name: str
+    body: str
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Who did what to which subject, when (seconds since the epoch), and why."""
+
+    at: float
+    actor: str
+    action: str
+    subject: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
-    """What is saved at once, counted at `at` (seconds since the epoch)."""
+    """What is saved at once, counted at `at` (seconds since the epoch).
+
+    Documents are written under the fencing `token` of whoever leads; under an older one than the last they are not.
+    """
 
     at: float
     deltas: tuple[Delta, ...] = ()
     ejections: tuple[Ejection, ...] = ()
+    documents: tuple[Document, ...] = ()
+    records: tuple[Record, ...] = ()
+    token: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +75,8 @@ class Saved:
 
     slots: tuple[KeptSlot, ...] = ()
     ejections: tuple[Ejection, ...] = ()
+    documents: tuple[Document, ...] = ()
+    records: tuple[Record, ...] = ()
 
 
 class Store(Protocol):
@@ -59,6 +87,16 @@ class Store(Protocol):
 
     def save(self, batch: Batch) -> None:
         """Add a batch, all of it or nothing; raises StateError."""
+
+    def lead(self, owner: str, now: float, seconds: float) -> int:
+        """Take or renew the lease under which rollouts are led, for so many seconds.
+
+        Return its fencing token, above every earlier owner's (Kleppmann, "How to do distributed locking", 2016); 0
+        while another owner holds it. Raises StateError.
+        """
+
+    def resign(self, owner: str) -> None:
+        """Give the lease back, if it is held; raises StateError."""
 
     def close(self) -> None:
         """Let go of files and connections."""
@@ -76,6 +114,13 @@ class MemoryStore:
 
     def save(self, batch: Batch) -> None:
         """Keep nothing."""
+
+    def lead(self, owner: str, now: float, seconds: float) -> int:
+        """Lead: there is nobody else."""
+        return 1
+
+    def resign(self, owner: str) -> None:
+        """Do nothing."""
 
     def close(self) -> None:
         """Do nothing."""

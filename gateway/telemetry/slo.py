@@ -9,7 +9,7 @@ from gateway.clock import Clock
 from gateway.config.table import ModelSpec, RouteTable
 from gateway.exchange import AttemptEnd, Exchange, Outcome, Verdict
 from gateway.policy.slo.classify import RULINGS, request_verdict
-from gateway.policy.slo.objective import DEFAULT, Objective, Sli, Target
+from gateway.policy.slo.objective import DEFAULT, DEPLOYMENT, Objective, Sli, Target
 from gateway.policy.slo.windows import KeptSlot, Windows
 
 _VERDICTS = {outcome: request_verdict(outcome) for outcome in Outcome}
@@ -110,6 +110,7 @@ class SloBook:
         strictest = _strictest(table)
         for model in table.models.values():
             of_model = self._subject(before, Kind.MODEL, model.name, model.objective, model=model.name)
+            self._deployments(before, model)
             for version in model.versions.values():
                 name = f"{model.name}/{version.name}"
                 of_version = self._subject(
@@ -125,8 +126,16 @@ class SloBook:
 
     def get(self, kind: Kind, name: str) -> list[Tracked]:
         """Return what is tracked of one subject, by SLI."""
-        found = (self._tracked.get((kind, name, sli)) for sli in Sli)
+        found = (self._tracked.get((kind, name, sli)) for sli in (*Sli, DEPLOYMENT))
         return [each for each in found if each is not None]
+
+    def deployed(self, model: str, seconds: float | None) -> None:
+        """Count a deployment that took so long to its first live answer, None for one that never came to it."""
+        tracked = self._tracked.get((Kind.MODEL, model, DEPLOYMENT))
+        if tracked is not None:
+            good = seconds is not None and seconds <= tracked.target.under
+            tracked.windows.good += good
+            tracked.windows.bad += not good
 
     def settled(self, exchange: Exchange) -> None:
         """Count what the user lived through."""
@@ -198,6 +207,14 @@ class SloBook:
             windows = tracked.windows if tracked is not None else own.get(name)
             if windows is not None:
                 windows.restore(width, counted)
+
+    def _deployments(self, before: Mapping[tuple[Kind, str, str], Tracked], model: ModelSpec) -> None:
+        target, key = model.objective.deployment, (Kind.MODEL, model.name, DEPLOYMENT)
+        if target is not None:
+            known = before.get(key)
+            is_same = known is not None and known.windows.slo == model.objective.window
+            windows = known.windows if known is not None and is_same else Windows(self._clock(), model.objective.window)
+            self._tracked[key] = Tracked(Kind.MODEL, model.name, DEPLOYMENT, target, windows, model=model.name)
 
     def _subject(
         self,

@@ -41,6 +41,12 @@ class Shelf:
             raise StateError("the disk is full")
         self.batches.append(batch)
 
+    def lead(self, owner: str, now: float, seconds: float) -> int:
+        return 1
+
+    def resign(self, owner: str) -> None:
+        pass
+
     def close(self) -> None:
         self.closed = True
 

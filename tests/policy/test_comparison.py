@@ -147,7 +147,7 @@ def test_one_good_request_before_the_failures_asks_for_more_evidence() -> None:
     for _ in range(FIRST):
         evidence.add({AVAILABILITY: False}, candidate=True)
     assert not evidence.is_worse, "there is no stable request to compare with"
-    for _ in range(FIRST):
+    for _ in range(2 * FIRST):
         evidence.add({AVAILABILITY: True}, candidate=False)
         evidence.add({AVAILABILITY: False}, candidate=True)
     assert evidence.is_worse
@@ -197,6 +197,7 @@ def test_the_difference_is_bounded_more_tightly_by_more_requests() -> None:
         (([80, 20], [0, 0]), [1000, 0], ""),
         (([80, 20], [8, 2]), [800, 200], ""),  # stable is as bad
         (([0, 20], [0, 20]), [0, 200], ""),
+        (([80, 20], [8, 2]), [700, 300], ""),
         (([98, 2], [8, 2]), [1000, 1], ""),  # may be chance
         (([80, 20], [8, 2]), [1000, 1], "availability burns at 200.0 over 5 m and 200.0 over 1 m (limit 14.4)"),
         (([0, 20], [0, 20]), [0, 0], "availability burns at 1000.0"),
@@ -212,4 +213,5 @@ def test_the_guard_needs_a_burn_that_is_no_chance(
 
 def test_words_name_alpha() -> None:
     assert ALPHA == 0.01
-    assert "e 1" in repr(Evidence({"ttft": 0.01}, 0))
+    assert repr(Evidence({"ttft": 0.01}, 0)) == "<Evidence of 0 requests, e 1>"
+    assert repr(Comparison(0.01)) == "<Comparison e 1 candidate [0, 0] stable [0, 0]>"

@@ -77,6 +77,7 @@ def test_the_first_good_pool_wins_and_no_worse_one_is_preferred_to_an_earlier(ro
 
 def test_a_pool_is_left_when_it_burns_and_comes_back_by_three_good_trials() -> None:
     trials = Trials()
+    assert repr(trials) == "<Trials in 0 good>"
     trials.leave(10.0)
     trials.leave(99.0)  # it has been left already
     assert not trials.is_due(9.0)

@@ -18,6 +18,7 @@ from gateway.policy.canary.rollout import (
     Rollout,
     Seen,
     decide,
+    may_resume,
     may_start,
     move,
     resumed,
@@ -161,6 +162,8 @@ def test_a_rollout_does_not_start_on_a_spent_budget_and_says_so() -> None:
         assert decision.reason.startswith("7.1 % of the error budget is left, and no rollout starts below 10 %")
     assert may_start(PLAN, None) == ""
     assert may_start(PLAN, 0.1) == ""
+    assert may_resume(PLAN, None) == may_resume(PLAN, 0.05) == ""
+    assert may_resume(PLAN, 0.049).startswith("4.9 % of the error budget is left, and no rollout goes on below 5 %")
 
 
 def test_a_candidate_waits_until_it_is_ready_and_for_a_person_where_the_route_says_so() -> None:

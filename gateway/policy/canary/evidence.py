@@ -1,7 +1,7 @@
 """What a rollout has seen of both versions, SLI by SLI: since it began, and in the step in progress."""
 
 from collections.abc import Mapping
-from math import exp, inf, log, sqrt
+from math import exp, log, sqrt
 from typing import Any
 
 from gateway.policy.canary.comparison import Comparison
@@ -160,11 +160,9 @@ def guard(sli: str, candidate: tuple[list[int], list[int]], stable: list[int], *
 
 
 def _divergence(p: float, q: float) -> float:
-    """Return how far a share p is above a share q, in nats an event; 0.0 when it is not above."""
+    """Return how far a share p is above a share q below 1, in nats an event; 0.0 when it is not above."""
     if p <= q:
         return 0.0
-    if q >= 1:
-        return 0.0 if p >= 1 else inf
     return p * log(p / q) + ((1 - p) * log((1 - p) / (1 - q)) if p < 1 else 0.0)
 
 

@@ -142,12 +142,22 @@ BY_PEOPLE = frozenset((Event.START, Event.PAUSE, Event.RESUME, Event.PROMOTE, Ev
 
 
 def may_start(plan: Plan, budget_left: float | None) -> str:
-    """Return "" when the error budget allows a rollout to start or resume, or why it does not."""
+    """Return "" when the error budget allows a rollout to start, or why it does not."""
     if budget_left is None or budget_left >= plan.freeze_below:
         return ""
     return (
         f"{budget_left * 100:.1f} % of the error budget is left, and no rollout starts below "
         f"{plan.freeze_below * 100:g} % (`freeze_below`): let the budget recover, or `promote` if this is the remedy"
+    )
+
+
+def may_resume(plan: Plan, budget_left: float | None) -> str:
+    """Return "" when the error budget allows a paused rollout to go on, or why it does not."""
+    if budget_left is None or budget_left >= plan.pause_below:
+        return ""
+    return (
+        f"{budget_left * 100:.1f} % of the error budget is left, and no rollout goes on below "
+        f"{plan.pause_below * 100:g} % (`pause_below`): let the budget recover, or `rollback`"
     )
 
 

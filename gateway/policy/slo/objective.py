@@ -7,6 +7,8 @@ from enum import StrEnum
 from types import MappingProxyType
 
 DAY = 86_400.0
+DEPLOYMENT = "deployment"
+"""The SLI of deployments: no request's, so not among those."""
 
 
 class Sli(StrEnum):

@@ -1,0 +1,230 @@
+"""What `/admin/models/{m}/canary` tells of a rollout, and the report that compares its two versions."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from math import exp
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Header, Response
+from pydantic import BaseModel, Field
+
+from gateway.admin.protection import error
+from gateway.control.rolling import Roller, Running
+from gateway.policy.canary.evidence import ALPHA
+from gateway.policy.canary.rollout import BY_PEOPLE, Event, Refused, Rollout
+from gateway.telemetry.tally import QUANTILES, Tally, quantile
+
+_LARGEST_LOG = 700.0
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    404: {"description": "The model has no canary."},
+    409: {"description": "Refused; the message says why."},
+}
+
+
+class MoveStatus(BaseModel):
+    """One change of a rollout; `weight` is the candidate's share from then on, in per cent."""
+
+    at: datetime
+    phase: str
+    step: int
+    weight: float
+    actor: str
+    reason: str
+
+
+class CanaryStatus(BaseModel):
+    """A rollout: `step` counts from 1, 0 while requests are only copied; `decision` says what it waits for."""
+
+    model: str
+    stable: str
+    candidate: str
+    phase: str
+    step: int
+    steps: list[float]
+    weight: float
+    mirror: float
+    since: datetime
+    started: datetime | None
+    actor: str
+    reason: str
+    decision: str
+    requests_in_step: int
+    min_requests: int
+    error_budget_remaining: float | None
+    history: list[MoveStatus]
+
+
+class VersionReport(BaseModel):
+    """What one version did since the rollout began; latencies in seconds by quantile, null without any."""
+
+    version: str
+    requests: int
+    failed: int
+    prompt_tokens: int
+    output_tokens: int
+    ttft: dict[str, float | None]
+    tpot: dict[str, float | None]
+
+
+class SliReport(BaseModel):
+    """One SLI: misses of both versions, and how sure it is that the candidate misses more often.
+
+    `e_value` reaches `roll_back_at` by chance in at most 1 % of the rollouts of a candidate that equals stable.
+    """
+
+    sli: str
+    stable_bad: int
+    stable_total: int
+    candidate_bad: int
+    candidate_total: int
+    worst_difference: float | None
+    e_value: float
+
+
+class CanaryReport(BaseModel):
+    """Candidate against stable."""
+
+    model: str
+    phase: str
+    weight: float
+    versions: list[VersionReport]
+    slis: list[SliReport]
+    e_value: float
+    roll_back_at: float
+    decision: str
+
+
+class Asked(BaseModel):
+    """Why somebody wants it."""
+
+    reason: Annotated[str, Field(max_length=500)] = ""
+
+
+def canary_routes(roller: Roller) -> APIRouter:
+    """Return the paths of rollouts."""
+    router = APIRouter(prefix="/admin/models")
+
+    @router.get("/{model:path}/canary", response_model=CanaryStatus, responses={404: _ERRORS[404]})
+    async def status(model: str) -> CanaryStatus | Response:
+        """Return where a rollout stands, what it waits for, and its way so far."""
+        running = roller.get(model)
+        return _none(model) if running is None else canary_status(running, roller)
+
+    @router.get("/{model:path}/canary/report", response_model=CanaryReport, responses={404: _ERRORS[404]})
+    async def report(model: str) -> CanaryReport | Response:
+        """Compare candidate and stable."""
+        running = roller.get(model)
+        return _none(model) if running is None else canary_report(running)
+
+    @router.post("/{model:path}/canary/{action}", response_model=CanaryStatus, responses=_ERRORS)
+    async def act(
+        model: str,
+        action: str,
+        asked: Annotated[Asked | None, Body()] = None,
+        x_gateway_actor: Annotated[str, Header()] = "admin API",
+    ) -> CanaryStatus | Response:
+        """Start, pause, resume, promote or roll back. `x-gateway-actor` says who asks, for the record."""
+        if action not in BY_PEOPLE:
+            return error(404, "not_found", f"there is no `{action[:64]}`; there are {', '.join(sorted(BY_PEOPLE))}")
+        reason = (asked.reason if asked else "") or "no reason given"
+        try:
+            running = roller.ask(model, Event(action), actor=x_gateway_actor, reason=reason)
+        except KeyError:
+            return _none(model)
+        except Refused as refused:
+            return error(409, "rollout_refused", str(refused))
+        return canary_status(running, roller)
+
+    return router
+
+
+def _none(model: str) -> Response:
+    return error(404, "canary_not_found", f"the routes have no canary for a model `{model[:128]}`")
+
+
+def canary_status(running: Running, roller: Roller) -> CanaryStatus:
+    """Return a rollout as people read it."""
+    plan, rollout, seen = running.plan, running.rollout, roller.seen(running)
+    return CanaryStatus(
+        model=running.model,
+        stable=plan.stable,
+        candidate=plan.candidate,
+        phase=rollout.phase,
+        step=rollout.step + 1,
+        steps=list(plan.steps),
+        weight=rollout.weight(plan),
+        mirror=rollout.mirrored(plan),
+        since=_time(rollout.since),
+        started=_time(rollout.started) if rollout.started else None,
+        actor=rollout.actor,
+        reason=rollout.reason,
+        decision=running.decision.reason,
+        requests_in_step=seen.requests,
+        min_requests=plan.min_requests,
+        error_budget_remaining=None if seen.budget_left is None else round(seen.budget_left, 4),
+        history=[_move(each, running) for each in running.history],
+    )
+
+
+def canary_report(running: Running) -> CanaryReport:
+    """Return the comparison of both versions."""
+    bounds = running.evidence.bounds()
+    return CanaryReport(
+        model=running.model,
+        phase=running.rollout.phase,
+        weight=running.rollout.weight(running.plan),
+        versions=[_version(name, tally) for name, tally in running.tallies.items()],
+        slis=[
+            SliReport(
+                sli=sli,
+                stable_bad=each.stable[1],
+                stable_total=sum(each.stable),
+                candidate_bad=each.candidate[1],
+                candidate_total=sum(each.candidate),
+                worst_difference=round(bounds[sli], 5) if sli in bounds else None,
+                e_value=_e(each.log_e),
+            )
+            for sli, each in running.evidence.comparisons.items()
+        ],
+        e_value=_e(running.evidence.log_e),
+        roll_back_at=1 / ALPHA,
+        decision=running.decision.reason,
+    )
+
+
+def _version(name: str, tally: Tally) -> VersionReport:
+    return VersionReport(
+        version=name,
+        requests=tally.requests,
+        failed=tally.failed,
+        prompt_tokens=tally.prompt_tokens,
+        output_tokens=tally.output_tokens,
+        ttft=_quantiles(quantile(tally.ttft, share) for share in QUANTILES),
+        tpot=_quantiles(quantile(tally.tpot, share) for share in QUANTILES),
+    )
+
+
+def _quantiles(values: Iterable[float | None]) -> dict[str, float | None]:
+    return {
+        f"p{share * 100:g}": None if value is None else round(value, 6)
+        for share, value in zip(QUANTILES, values, strict=True)
+    }
+
+
+def _move(rollout: Rollout, running: Running) -> MoveStatus:
+    return MoveStatus(
+        at=_time(rollout.since),
+        phase=rollout.phase,
+        step=rollout.step + 1,
+        weight=rollout.weight(running.plan),
+        actor=rollout.actor,
+        reason=rollout.reason,
+    )
+
+
+def _e(log_e: float) -> float:
+    return float(f"{exp(min(log_e, _LARGEST_LOG)):.4g}")
+
+
+def _time(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)

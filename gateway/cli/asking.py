@@ -1,0 +1,65 @@
+"""Asking a running gateway through its admin listener, and saying so when it refuses."""
+
+import getpass
+import os
+import socket
+from typing import Annotated, Any
+
+import httpx
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+_WIDTH_IN_FILES = 160
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+Admin = Annotated[str, typer.Option(help="Admin listener of the gateway.", envvar="TIDEGATE_ADMIN")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Reason = Annotated[str, typer.Option(help="Why, for the audit record.")]
+ADMIN = "http://127.0.0.1:9000"
+
+
+def ask(admin: str, method: str, path: str, **request: Any) -> Any:
+    """Return the answer's JSON; ends the command with 1, and the gateway's own words, when it refuses.
+
+    A token is taken from TIDEGATE_ADMIN_TOKEN.
+    """
+    token = os.environ.get("TIDEGATE_ADMIN_TOKEN")
+    headers = {"x-gateway-actor": _actor()} | ({"authorization": f"Bearer {token}"} if token else {})
+    try:
+        answer = httpx.request(method, f"{admin}{path}", headers=headers, trust_env=False, timeout=10.0, **request)
+        body = answer.json()
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+        errors.print(f"tidegate: no gateway answers at {admin}: {error}; name its admin listener with --admin")
+        raise typer.Exit(1) from None
+    if not answer.is_success:
+        detail = body.get("error", {}).get("message") if isinstance(body, dict) else None
+        errors.print(f"tidegate: {detail or f'the gateway answered {answer.status_code}'}", markup=False)
+        raise typer.Exit(1)
+    return body
+
+
+def console() -> Console:
+    """Return where results are printed: as wide as the terminal, or wide enough for a file."""
+    found = Console(highlight=False)
+    if not found.is_terminal:
+        found.width = _WIDTH_IN_FILES
+    return found
+
+
+def table(columns: list[str], rows: list[list[str]]) -> Table:
+    """Return a plain table."""
+    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in columns:
+        made.add_column(column, overflow="fold")
+    for row in rows:
+        made.add_row(*map(Text, row))
+    return made
+
+
+def _actor() -> str:
+    try:
+        return f"{getpass.getuser()}@{socket.gethostname()}"
+    except (OSError, KeyError):
+        return f"uid {os.getuid()}@{socket.gethostname()}"

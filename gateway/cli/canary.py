@@ -1,0 +1,113 @@
+"""`tidegate canary`: how a rollout fares, and what a person may do to it."""
+
+import json
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from gateway.cli.asking import ADMIN, Admin, AsJson, Reason, ask, console, table
+
+app = typer.Typer(help="Watch and steer the rollout of a new version.", no_args_is_help=True)
+
+Model = Annotated[str, typer.Argument(help="Model, as the routes name it.")]
+
+
+@app.command()
+def status(model: Model, admin: Admin = ADMIN, *, as_json: AsJson = False) -> None:
+    """Show where the rollout of MODEL stands, what it waits for, and its way so far."""
+    _show(ask(admin, "GET", f"/admin/models/{model}/canary"), as_json=as_json)
+
+
+@app.command()
+def report(model: Model, admin: Admin = ADMIN, *, as_json: AsJson = False) -> None:
+    """Compare candidate and stable, SLI by SLI."""
+    found = ask(admin, "GET", f"/admin/models/{model}/canary/report")
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+        return
+    screen = console()
+    screen.print(Text(f"{found['model']}: {found['phase']}, candidate at {found['weight']:g} % of requests\n"))
+    screen.print(
+        table(
+            ["version", "requests", "failed", "prompt tokens", "output tokens", "TTFT p50/p95/p99", "TPOT p50/p95/p99"],
+            [
+                [
+                    each["version"],
+                    f"{each['requests']:,}",
+                    f"{each['failed']:,}",
+                    f"{each['prompt_tokens']:,}",
+                    f"{each['output_tokens']:,}",
+                    _milliseconds(each["ttft"]),
+                    _milliseconds(each["tpot"]),
+                ]
+                for each in found["versions"]
+            ],
+        )
+    )
+    screen.print()
+    screen.print(
+        table(
+            ["SLI", "stable missed", "candidate missed", "at worst worse by", "e-value"],
+            [
+                [
+                    each["sli"],
+                    _share(each["stable_bad"], each["stable_total"]),
+                    _share(each["candidate_bad"], each["candidate_total"]),
+                    "-" if each["worst_difference"] is None else f"{each['worst_difference'] * 100:.2f} points",
+                    f"{each['e_value']:g}",
+                ]
+                for each in found["slis"]
+            ],
+        )
+    )
+    screen.print(Text(f"\ne-value {found['e_value']:g} of {found['roll_back_at']:g}: {found['decision']}"))
+
+
+def _command(action: str, text: str) -> None:
+    def act(model: Model, reason: Reason = "", admin: Admin = ADMIN, *, as_json: AsJson = False) -> None:
+        body = {"reason": reason}
+        _show(ask(admin, "POST", f"/admin/models/{model}/canary/{action}", json=body), as_json=as_json)
+
+    act.__doc__ = text
+    app.command(action)(act)
+
+
+_command("start", "Start a rollout, or start one again that was rolled back.")
+_command("pause", "Stay at the step in progress.")
+_command("resume", "Go on after a pause; the step is held anew.")
+_command("promote", "Give all requests to the candidate now.")
+_command("rollback", "Give all requests to stable now.")
+
+
+def _show(found: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+        return
+    screen = console()
+    step = f" {found['step']} of {len(found['steps'])}" if found["phase"] in {"step", "paused"} else ""
+    budget = found["error_budget_remaining"]
+    left = "" if budget is None else f", {budget * 100:.1f} % of the error budget left"
+    screen.print(Text(f"{found['model']}: {found['stable']} -> {found['candidate']}"))
+    phase = found["phase"].replace("_", " ")
+    screen.print(Text(f"{phase}{step}, candidate at {found['weight']:g} % of requests{left}"))
+    screen.print(Text(f"{found['requests_in_step']:,} requests in this step: {found['decision']}\n"))
+    rows = [
+        [
+            each["at"][:19].replace("T", " "),
+            each["phase"].replace("_", " "),
+            f"{each['weight']:g} %",
+            each["actor"],
+            each["reason"],
+        ]
+        for each in found["history"]
+    ]
+    screen.print(table(["when (UTC)", "phase", "candidate", "who", "why"], rows))
+
+
+def _share(bad: int, total: int) -> str:
+    return f"{bad:,} of {total:,}" + (f" ({bad / total * 100:.2f} %)" if total else "")
+
+
+def _milliseconds(quantiles: dict[str, float | None]) -> str:
+    return " / ".join("-" if value is None else f"{value * 1000:.0f}" for value in quantiles.values()) + " ms"

@@ -1,0 +1,71 @@
+"""`tidegate drain`, `undrain`, `deployments`, `deploy` and `audit`: running a gateway from a shell."""
+
+import json
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from gateway.cli.asking import ADMIN, Admin, AsJson, Reason, ask, console, table
+
+BackendId = Annotated[str, typer.Argument(help="Backend, as `/admin/status` names it: pool/host:port.")]
+
+
+def drain(backend: BackendId, reason: Reason = "", admin: Admin = ADMIN) -> None:
+    """Send BACKEND no new requests, over restarts too; what it streams goes on."""
+    found = ask(admin, "POST", f"/admin/backends/{backend}/drain", json={"reason": reason})
+    console().print(Text(f"{backend} is drained, {found['in_flight']} requests still in flight"))
+
+
+def undrain(backend: BackendId, reason: Reason = "", admin: Admin = ADMIN) -> None:
+    """Send BACKEND requests again."""
+    ask(admin, "POST", f"/admin/backends/{backend}/undrain", json={"reason": reason})
+    console().print(Text(f"{backend} gets requests again"))
+
+
+def deploy(
+    model: Annotated[str, typer.Argument(help="Model, as the routes name it.")],
+    version: Annotated[str, typer.Argument(help="The version that was deployed.")],
+    identity: Annotated[str, typer.Option("--id", help="The CD system's own id; twice is once.")] = "",
+    admin: Admin = ADMIN,
+) -> None:
+    """Register a deployment: the clock runs until VERSION gives its first live answer."""
+    body = {"model": model, "version": version, "id": identity}
+    console().print(Text(ask(admin, "POST", "/admin/deployments", json=body)["id"]))
+
+
+def deployments(admin: Admin = ADMIN, *, as_json: AsJson = False) -> None:
+    """Show the latest deployments, and how long each stage took."""
+    found = ask(admin, "GET", "/admin/deployments")
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+        return
+    rows = [
+        [
+            each["id"],
+            f"{each['model']}/{each['version']}",
+            each["result"].replace("_", " "),
+            ", ".join(f"{stage['stage'].replace('_', ' ')} {stage['seconds']:.1f} s" for stage in each["stages"][1:]),
+            each["reason"],
+        ]
+        for each in found
+    ]
+    console().print(table(["id", "version", "result", "stages", "why"], rows))
+
+
+def audit(
+    limit: Annotated[int, typer.Option(help="How many.", min=1, max=1000)] = 20,
+    admin: Admin = ADMIN,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Show who changed what, the latest first."""
+    found = ask(admin, "GET", "/admin/audit", params={"limit": limit})
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+        return
+    rows = [
+        [each["at"][:19].replace("T", " "), each["actor"], each["action"], each["subject"], each["reason"]]
+        for each in found
+    ]
+    console().print(table(["when (UTC)", "who", "what", "whose", "why"], rows))

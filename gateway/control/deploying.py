@@ -1,0 +1,274 @@
+"""How long deployments take: from a CD system's word that a version is out to its first answer to a user."""
+
+import asyncio
+import logging
+import secrets
+import ssl
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+
+import httpx
+import msgspec
+
+from gateway.backends.backend import Backend
+from gateway.clock import Clock
+from gateway.control.audit import Audit
+from gateway.control.rolling import Roller
+from gateway.errors import ModelNotFound
+from gateway.exchange import Exchange, Outcome
+from gateway.policy.canary.rollout import Phase
+from gateway.proxy.live import LiveTable, LiveVersion
+from gateway.state.store import Document
+from gateway.telemetry.histogram import Histogram
+from gateway.telemetry.slo import SloBook
+
+_log = logging.getLogger(__name__)
+INTERVAL = 0.25
+KIND = "deployment"
+GIVEN_UP_AFTER = 3600.0
+BUCKETS = (1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0)
+_KEPT = 100
+_SYNTHETIC_SECONDS = 30.0
+_FULL = 0.999
+_QUESTIONS = (
+    ("/v1/chat/completions", {"messages": [{"role": "user", "content": "ping"}], "max_tokens": 1}),
+    ("/v1/completions", {"prompt": "ping", "max_tokens": 1}),
+    ("/v1/embeddings", {"input": "ping"}),
+)
+
+
+class Stage(StrEnum):
+    """What a deployment passes, in order: the closed set of the `stage` label."""
+
+    REGISTERED = "registered"
+    BACKENDS_READY = "backends_ready"
+    FIRST_SYNTHETIC_ANSWER = "first_synthetic_answer"
+    FIRST_LIVE_ANSWER = "first_live_answer"
+    FULL_WEIGHT = "full_weight"
+
+
+class Result(StrEnum):
+    """How a deployment stands: the closed set of the `result` label."""
+
+    RUNNING = "running"
+    LIVE = "live"
+    ROLLED_BACK = "rolled_back"
+    SUPERSEDED = "superseded"
+    GIVEN_UP = "given_up"
+
+
+@dataclass(slots=True)
+class Deployment:
+    """One version's way to its users: `stages` hold when each was reached (seconds since the epoch)."""
+
+    id: str
+    model: str
+    version: str
+    actor: str
+    stages: dict[str, float] = field(default_factory=dict)
+    result: Result = Result.RUNNING
+    reason: str = ""
+
+    @property
+    def registered(self) -> float:
+        """When it was registered, in seconds since the epoch."""
+        return self.stages[Stage.REGISTERED]
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more can happen to it."""
+        at_work = self.result is Result.LIVE and Stage.FULL_WEIGHT not in self.stages
+        return not at_work and self.result is not Result.RUNNING
+
+
+class Deployments:
+    """An observer of settled requests, and the loop that stamps the other stages.
+
+    `durations` are times to the first live answer by (model, result), `results` counts by the same.
+    """
+
+    def __init__(
+        self,
+        book: SloBook,
+        table: Callable[[], LiveTable],
+        roller: Roller,
+        audit: Audit,
+        *,
+        clock: Clock,
+    ) -> None:
+        """Take a clock of seconds since the epoch."""
+        self.durations: defaultdict[tuple[str, str], Histogram] = defaultdict(lambda: Histogram(BUCKETS))
+        self.results: Counter[tuple[str, str]] = Counter()
+        self._book = book
+        self._table = table
+        self._roller = roller
+        self._audit = audit
+        self._clock = clock
+        self._all: dict[str, Deployment] = {}
+        self._waiting: dict[tuple[str, str], Deployment] = {}
+        self._changed: set[str] = set()
+        self._asking: dict[str, asyncio.Task[None]] = {}
+
+    def __iter__(self) -> Iterator[Deployment]:
+        return iter(self._all.values())
+
+    def get(self, identity: str) -> Deployment | None:
+        """Return a deployment by its id."""
+        return self._all.get(identity)
+
+    def register(self, model: str, version: str, *, actor: str, identity: str = "") -> Deployment:
+        """Start the clock; raises ModelNotFound, and KeyError for a version that the model does not have.
+
+        A deployment of this id that is known already is returned as it is. One still on its way is superseded.
+        """
+        known = self._all.get(identity)
+        if known is not None:
+            return known
+        live = self._table().model(model)
+        live.versions[version]
+        for other in list(self._all.values()):
+            if other.model == live.name and not other.is_over:
+                self._end(other, Result.SUPERSEDED, f"{version} was deployed")
+        deployment = Deployment(identity or secrets.token_hex(6), live.name, version, actor)
+        self._all[deployment.id] = deployment
+        self._waiting[live.name, version] = deployment
+        for oldest in list(self._all)[:-_KEPT]:
+            del self._all[oldest]
+        self._stamp(deployment, Stage.REGISTERED)
+        self._audit.record(actor, "register", f"deployment {deployment.id}", f"{live.name}/{version}")
+        return deployment
+
+    def settled(self, exchange: Exchange) -> None:
+        """Stamp the first answer that a user got from a version."""
+        if not self._waiting or exchange.outcome is not Outcome.OK or exchange.forced:
+            return
+        deployment = self._waiting.get((exchange.model, exchange.version))
+        if deployment is not None and Stage.FIRST_LIVE_ANSWER not in deployment.stages:
+            self._stamp(deployment, Stage.FIRST_LIVE_ANSWER)
+            self._end(deployment, Result.LIVE, "")
+
+    def stages(self) -> dict[tuple[str, str, str], float]:
+        """Return by (model, version, stage) the seconds from registration of each model's latest deployment."""
+        latest = {deployment.model: deployment for deployment in self._all.values()}
+        return {
+            (model, each.version, stage): at - each.registered
+            for model, each in latest.items()
+            for stage, at in each.stages.items()
+        }
+
+    async def run(self) -> None:
+        """Stamp stages until cancelled."""
+        tls = ssl.create_default_context()
+        async with httpx.AsyncClient(timeout=_SYNTHETIC_SECONDS, trust_env=False, verify=tls) as client:
+            try:
+                while True:
+                    await asyncio.sleep(INTERVAL)
+                    for deployment in list(self._all.values()):
+                        if not deployment.is_over:
+                            self._follow(deployment, client)
+            finally:
+                for task in self._asking.values():
+                    task.cancel()
+                self._asking.clear()
+
+    def documents(self) -> list[Document]:
+        """Return what changed since the last call."""
+        changed, self._changed = self._changed, set()
+        return [
+            Document(KIND, each, msgspec.json.encode(asdict(self._all[each])).decode())
+            for each in changed
+            if each in self._all
+        ]
+
+    def restore(self, documents: Iterable[Document]) -> None:
+        """Take back what was kept over a restart."""
+        found = []
+        for document in documents:
+            if document.kind == KIND:
+                try:
+                    found.append(msgspec.json.decode(document.body, type=Deployment))
+                except msgspec.DecodeError:
+                    _log.error("what was kept of a deployment cannot be read", extra={"deployment": document.name})
+        for deployment in sorted(found, key=lambda each: each.registered)[-_KEPT:]:
+            self._all[deployment.id] = deployment
+            if deployment.result is Result.RUNNING:
+                self._waiting[deployment.model, deployment.version] = deployment
+
+    def _follow(self, deployment: Deployment, client: httpx.AsyncClient) -> None:
+        try:
+            live = self._table().model(deployment.model)
+            version = live.versions[deployment.version]
+        except (KeyError, ModelNotFound):
+            self._end(deployment, Result.GIVEN_UP, "the routes do not name it any more")
+            return
+        ready = [each for each in version.backends if each.serves(version.served_model) and each.models is not None]
+        if ready and Stage.BACKENDS_READY not in deployment.stages:
+            self._stamp(deployment, Stage.BACKENDS_READY)
+        if ready and Stage.FIRST_SYNTHETIC_ANSWER not in deployment.stages and deployment.id not in self._asking:
+            self._asking[deployment.id] = asyncio.create_task(self._ask(deployment, client, ready[0], version))
+        if any(each is version and share >= _FULL for each, share in live.split.shares()):
+            self._stamp(deployment, Stage.FULL_WEIGHT)
+        self._end_if_over(deployment)
+
+    def _end_if_over(self, deployment: Deployment) -> None:
+        running = self._roller.get(deployment.model)
+        rollout = running.rollout if running is not None and running.plan.candidate == deployment.version else None
+        if rollout is not None and rollout.phase is Phase.ROLLED_BACK and rollout.since >= deployment.registered:
+            self._end(deployment, Result.ROLLED_BACK, rollout.reason)
+        elif deployment.result is Result.RUNNING and self._clock() - deployment.registered > GIVEN_UP_AFTER:
+            self._end(deployment, Result.GIVEN_UP, f"no live answer within {GIVEN_UP_AFTER:g} s")
+
+    async def _ask(
+        self, deployment: Deployment, client: httpx.AsyncClient, backend: Backend, version: LiveVersion
+    ) -> None:
+        """Ask an engine something small, the way users do, and stamp its answer; a refusal is asked again later."""
+        try:
+            key = backend.spec.api_key
+            headers = {"authorization": f"Bearer {key}"} if key else {}
+            for path, question in _QUESTIONS:
+                answer = await client.post(
+                    f"{backend.spec.url}{path}", json={"model": version.served_model, **question}, headers=headers
+                )
+                if answer.is_success:
+                    self._stamp(deployment, Stage.FIRST_SYNTHETIC_ANSWER)
+                    return
+            await asyncio.sleep(1.0)
+        except httpx.HTTPError:
+            await asyncio.sleep(1.0)
+        finally:
+            self._asking.pop(deployment.id, None)
+
+    def _stamp(self, deployment: Deployment, stage: Stage) -> None:
+        if stage in deployment.stages:
+            return
+        now = deployment.stages[stage] = self._clock()
+        self._changed.add(deployment.id)
+        _log.info(
+            "deployment %s",
+            stage.replace("_", " "),
+            extra={
+                "deployment": deployment.id,
+                "model": deployment.model,
+                "version": deployment.version,
+                "seconds": round(now - deployment.registered, 3),
+            },
+        )
+
+    def _end(self, deployment: Deployment, result: Result, reason: str) -> None:
+        """Count how it ended, once; one that had answered users and is rolled back later has failed as well."""
+        before, deployment.result, deployment.reason = deployment.result, result, reason
+        self._waiting.pop((deployment.model, deployment.version), None)
+        self._changed.add(deployment.id)
+        if before is not Result.RUNNING and result is Result.SUPERSEDED:
+            deployment.result = before
+            deployment.stages.setdefault(Stage.FULL_WEIGHT, self._clock())
+            return
+        seconds = self._clock() - deployment.registered
+        self.durations[deployment.model, result].observe(seconds)
+        self.results[deployment.model, result] += 1
+        if result is not Result.SUPERSEDED and before is Result.RUNNING:
+            self._book.deployed(deployment.model, seconds if result is Result.LIVE else None)
+        words = f"{deployment.model}/{deployment.version} after {seconds:.1f} s" + (f": {reason}" if reason else "")
+        self._audit.record("tidegate", result, f"deployment {deployment.id}", words)

@@ -1,0 +1,63 @@
+"""Hosting a listener: its socket, its server, and what the system lets it hold."""
+
+import asyncio
+import contextlib
+import resource
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import uvicorn
+
+from gateway.wire.guard import Limits
+
+BACKLOG = 4096
+_DESCRIPTORS_FOR_OTHERS = 256
+
+
+class Listener(uvicorn.Server):
+    """uvicorn's server without its signal handlers: one process has two of these and one idea of stopping."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.accepting = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Say when connections are accepted."""
+        await super().startup(sockets)
+        self.accepting.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to the process."""
+        yield
+
+
+def raise_descriptor_limit() -> None:
+    """Take the descriptors that the system allows: each stream holds two, and 1024 is a common default."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def bounded(limits: Limits, descriptors: int) -> Limits:
+    """Hold as many connections as there are descriptors for, two a stream, so that the system refuses none."""
+    return replace(limits, connections=min(limits.connections, max(16, (descriptors - _DESCRIPTORS_FOR_OTHERS) // 2)))
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Return a listening socket; port 0 means any free one. Raises OSError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=BACKLOG)
+
+
+def url(bound: socket.socket, *, tls: bool = False) -> str:
+    """Return where a socket listens, as a URL."""
+    host, port = bound.getsockname()[:2]
+    scheme = "https" if tls else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+async def no_asgi(_scope: Any, _receive: Any, _send: Any) -> None:
+    """Stand where uvicorn wants an application: the data listener's protocol answers by itself."""

@@ -1,0 +1,136 @@
+"""Copies of requests for a version that nobody gets answers from: measured, thrown away, and in nobody's way."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+from gateway.backends.backend import Backend
+from gateway.config.table import TenantSpec
+from gateway.exchange import AttemptEnd, BodyKind, Exchange
+from gateway.policy.admission.quota import Quota
+from gateway.policy.routing.retry import RetryBudget
+from gateway.proxy.flight import Flight
+from gateway.proxy.live import LiveVersion
+from gateway.proxy.order import Observers, Order, Tools
+from gateway.proxy.tenants import LiveTenant
+from gateway.wire.body import Body
+from gateway.wire.service import Request
+
+MOST = 64
+"""Copies in progress at once; a copy too many is not made."""
+
+
+class NoRetries(RetryBudget):
+    """A copy that fails has failed: the retry budget is for those who wait for an answer."""
+
+    def take(self, now: float) -> bool:
+        """Return False."""
+        return False
+
+
+class Nobody:
+    """Where the answer to a copy goes."""
+
+    keep_alive = False
+
+    def __init__(self, done: Callable[[], None]) -> None:
+        self._done = done
+
+    def write(self, data: bytes) -> None:
+        """Throw it away."""
+
+    def reply(self, status: int, head: bytes, body: bytes) -> None:
+        """Throw it away."""
+
+    def reply_json(self, status: int, head: bytes, value: object) -> None:
+        """Throw it away."""
+
+    def finish(self) -> None:
+        """The answer is over."""
+        self._done()
+
+    def break_off(self) -> None:
+        """The answer is over."""
+        self._done()
+
+
+class Mirroring:
+    """Sends copies and tells `settled` how they fared; `outcomes` counts them by (model, version, outcome).
+
+    A copy takes a free slot of a backend that is at most half full, or is not made: it never waits, is never tried
+    again, and no tenant pays for it.
+    """
+
+    def __init__(self, tools: Tools, settled: Callable[[Exchange], None]) -> None:
+        self.outcomes: Counter[tuple[str, str, str]] = Counter()
+        self._settled = settled
+        self._tools = Tools(tools.clock, tools.rng, Observers(self), tools.choose)
+        self._flights: set[Flight] = set()
+        self._retries = NoRetries()
+
+    def __repr__(self) -> str:
+        return f"<Mirroring {len(self._flights)} copies>"
+
+    @property
+    def flights(self) -> Iterable[Flight]:
+        """Copies in progress."""
+        return tuple(self._flights)
+
+    def copy(self, order: Order, body: Body, original: Exchange, request: Request, version: LiveVersion) -> None:
+        """Send a copy of a request to a version, if that is in nobody's way."""
+        if len(self._flights) >= MOST or not _has_room(version, order.kv):
+            return
+        clock = self._tools.clock
+        now = clock()
+        exchange = Exchange(original.request_id, original.endpoint, now)
+        exchange.model, exchange.version = order.model.name, version.name
+        exchange.service_class = order.service_class.name
+        exchange.prompt_estimate, exchange.itl_bounds = original.prompt_estimate, original.itl_bounds
+        exchange.stream = body.stream
+        spec = TenantSpec("", ())
+        nobody = LiveTenant(spec, order.service_class, Quota(spec.limits, now), is_free=True)
+        copied = Order(order.endpoint, order.model, version, nobody, order.service_class, fields=order.fields)
+        served = version.served_json if order.endpoint.body is BodyKind.JSON else version.served_model.encode()
+        copied.body = body.rewritten(served, order.strip_usage)
+        copied.stream, copied.strip_usage, copied.choices = body.stream, order.strip_usage, body.choices
+        copied.size, copied.kv, copied.output = order.size, order.kv, order.output
+        copied.retries = self._retries
+        deadline = now + order.model.timeouts.total
+        flight = Flight(
+            copied,
+            exchange,
+            request,
+            Nobody(lambda: self._flights.discard(flight)),
+            tools=self._tools,
+            deadline=deadline,
+        )
+        self._flights.add(flight)
+        flight.start()
+
+    def attempt_ended(self, exchange: Exchange, backend: Backend, end: AttemptEnd) -> None:
+        """Attempts of copies count for nobody."""
+
+    def retried(self, exchange: Exchange, end: AttemptEnd) -> None:
+        """Never happens."""
+
+    def settled(self, exchange: Exchange) -> None:
+        """Count a copy and tell what became of it."""
+        self.outcomes[exchange.model, exchange.version, exchange.outcome] += 1
+        self._settled(exchange)
+
+    def close(self) -> None:
+        """Let go of every copy."""
+        for flight in self.flights:
+            flight.client_gone()
+            self._flights.discard(flight)
+
+
+def _has_room(version: LiveVersion, kv: int) -> bool:
+    """Whether some backend of a version has more free slots than taken ones, and nobody waits for them."""
+    if any(line.queue.size for line in version.routes[-1].line.neighbours):
+        return False
+    return any(
+        backend.serves(version.served_model)
+        and backend.health.has_slot(kv)
+        and 2 * backend.health.in_flight < backend.health.limit
+        for backend in version.backends
+    )

@@ -1,0 +1,367 @@
+"""A candidate that is as good walks every step, a bad one is back at nothing by itself, and nobody sees an error."""
+
+import asyncio
+import json
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from gateway.control.rolling import Running as Rolling
+from gateway.exchange import Outcome
+from gateway.policy.canary.rollout import Phase
+from tests.e2e.fakes import FakeBackend, Script, backends, good, whole
+from tests.e2e.harness import Running, ask, chat, eventually, gateway
+from tests.e2e.processes import Process, engine, serving
+
+pytestmark = pytest.mark.anyio
+FAST = {"steps": [10, 50, 100], "hold": "200ms", "min_requests": 10, "max_hold": "60s", "warm_up": 2, "margin": 100}
+OBJECTIVE = {"availability": {"target": 99.9}, "ttft": {"target": 95, "under": "100ms"}}
+
+
+def routes(stable: str, candidate: str, objective: dict[str, Any] | None = None, **canary: Any) -> str:
+    return json.dumps(
+        {
+            "pools": {"blue": {"backends": [stable]}, "green": {"backends": [candidate]}},
+            "objectives": {"o": objective or OBJECTIVE},
+            "models": {
+                "m": {
+                    "objective": "o",
+                    "versions": {"v1": {"pools": ["blue"]}, "v2": {"pools": ["green"]}},
+                    "canary": {"stable": "v1", "candidate": "v2", **FAST, **canary},
+                    "version_header": True,
+                }
+            },
+        }
+    )
+
+
+class Crowd:
+    """Clients with sessions, one request after the other each; `seen` are the versions of every session, in order."""
+
+    def __init__(self, port: int, sessions: int = 40) -> None:
+        self.seen: defaultdict[str, list[str]] = defaultdict(list)
+        self.errors: list[tuple[int, bytes]] = []
+        self._port = port
+        self._tasks = [asyncio.create_task(self._client(f"s{number}")) for number in range(sessions)]
+
+    async def _client(self, session: str) -> None:
+        while True:
+            answer = await ask(self._port, chat(), headers=f"x-session-id: {session}\r\n")
+            self.seen[session].append(answer.headers.get("x-gateway-version", ""))
+            if answer.status != 200 or not answer.complete or b"error" in answer.body:
+                self.errors.append((answer.status, answer.body))
+            await asyncio.sleep(0.01)
+
+    async def leave(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    @property
+    def moves(self) -> list[tuple[str, str]]:
+        """Every change of version that a session lived through."""
+        return [
+            (before, after)
+            for versions in self.seen.values()
+            for before, after in pairwise(versions)
+            if before != after
+        ]
+
+
+@asynccontextmanager
+async def crowd(port: int, sessions: int = 40) -> AsyncIterator[Crowd]:
+    people = Crowd(port, sessions)
+    try:
+        yield people
+    finally:
+        await people.leave()
+
+
+@asynccontextmanager
+async def rolling(
+    folder: Path, stable: Script, candidate: Script, **canary: Any
+) -> AsyncIterator[tuple[Running, list[FakeBackend], Rolling]]:
+    async with backends(stable, candidate) as fakes:
+        async with gateway(folder, routes(fakes[0].url, fakes[1].url, **canary)) as running:
+            found = running.app.roller.get("m")
+            assert found is not None
+            yield running, fakes, found
+            await running.quiet()
+
+
+def now(running: Running) -> Rolling:
+    found = running.app.roller.get("m")
+    assert found is not None
+    return found
+
+
+async def in_phase(running: Running, phase: Phase, seconds: float = 20.0) -> Rolling:
+    await eventually(lambda: now(running).rollout.phase is phase, seconds)
+    return now(running)
+
+
+def after(seconds: float) -> Script:
+    async def script(call: Any) -> None:
+        await asyncio.sleep(seconds)
+        await good(call)
+
+    return script
+
+
+async def failing(call: Any) -> None:
+    await call.send(whole(b"500 Internal Server Error", b'{"error": {"message": "no"}}'))
+
+
+async def test_a_good_candidate_walks_every_step_and_no_session_goes_back(tmp_path: Path) -> None:
+    async with rolling(tmp_path, good, good) as (running, _, _):
+        async with crowd(running.port) as people:
+            done = await in_phase(running, Phase.PROMOTED)
+            promoted = {session: len(versions) for session, versions in people.seen.items()}
+            await eventually(lambda: all(len(people.seen[each]) > count + 3 for each, count in promoted.items()))
+    assert [(each.phase, each.weight(done.plan)) for each in done.history] == [
+        (Phase.IDLE, 0.0),
+        (Phase.WAITING, 0.0),
+        (Phase.STEP, 10.0),
+        (Phase.STEP, 50.0),
+        (Phase.STEP, 100.0),
+        (Phase.PROMOTED, 100.0),
+    ]
+    assert people.errors == []
+    assert set(people.moves) <= {("v1", "v2")}, "a session changes its version by the rollout alone"
+    assert {versions[-1] for versions in people.seen.values()} == {"v2"}
+    words = [(record.action, record.reason) for record in running.app.audit]
+    assert [action for action, _ in words] == ["start", "ready", "advance", "advance", "finish"]
+    assert "requests, no SLI is worse; v2 now has 50 % of requests" in words[2][1]
+
+
+async def test_a_slow_candidate_goes_back_by_itself_and_no_client_sees_an_error(tmp_path: Path) -> None:
+    async with rolling(tmp_path, good, after(0.25)) as (running, _, _):
+        async with crowd(running.port) as people:
+            done = await in_phase(running, Phase.ROLLED_BACK)
+            count = len(running.records.exchanges)
+            await eventually(lambda: len(running.records.exchanges) > count + 100)
+            later = running.records.exchanges[-50:]
+    assert "ttft is worse than stable's: e-value" in done.rollout.reason
+    assert people.errors == []
+    assert {each.version for each in later} == {"v1"}
+    assert set(people.moves) <= {("v1", "v2"), ("v2", "v1")}
+    report = done.tallies["v2"]
+    assert report.requests < 100, "most requests never met it"
+
+
+async def test_a_candidate_that_fails_every_request_is_out_within_five(tmp_path: Path) -> None:
+    async with rolling(tmp_path, good, failing) as (running, fakes, _):
+        async with crowd(running.port):
+            done = await in_phase(running, Phase.ROLLED_BACK)
+        assert done.evidence.answered <= 5, done.rollout.reason
+        bad = [each for each in running.records.exchanges if each.outcome is Outcome.BACKEND_ERROR]
+        assert len(bad) <= 5 + 40, "those in flight at the time may fail too"
+        assert sum(each.version == "v2" for each in bad) == len(bad)
+        assert fakes[1].calls
+
+
+async def test_a_candidate_that_is_not_ready_waits_and_costs_no_request(tmp_path: Path) -> None:
+    async with backends(good, good) as (old, new):
+        new.health = b"503 Service Unavailable"
+        async with gateway(tmp_path, routes(old.url, new.url), wait_ready=False) as running:
+            await running.ready(0)
+            await in_phase(running, Phase.WAITING)
+            await eventually(lambda: now(running).decision.reason == "no backend of v2 is ready")
+            assert (await ask(running.port, chat())).headers["x-gateway-version"] == "v1"
+            new.health = b"200 OK"
+            await in_phase(running, Phase.STEP)
+
+
+async def test_a_candidate_that_goes_away_costs_no_request(tmp_path: Path) -> None:
+    async with rolling(tmp_path, good, good, hold="30s") as (running, fakes, _):
+        await in_phase(running, Phase.STEP)
+        fakes[1].health = b"503 Service Unavailable"
+        await eventually(lambda: not running.backend(1).readiness.eligible)
+        async with crowd(running.port, 20) as people:
+            await eventually(lambda: len(running.records.exchanges) > 100)
+        assert people.errors == []
+        assert {each.version for each in running.records.exchanges} == {"v1"}
+
+
+async def post(running: Running, action: str, reason: str = "because") -> httpx.Response:
+    async with httpx.AsyncClient(base_url=running.admin) as client:
+        return await client.post(
+            f"/admin/models/m/canary/{action}", json={"reason": reason}, headers={"x-gateway-actor": "ann"}
+        )
+
+
+async def get(running: Running, path: str) -> Any:
+    async with httpx.AsyncClient(base_url=running.admin) as client:
+        return (await client.get(path)).json()
+
+
+async def test_people_pause_resume_promote_and_roll_back_and_all_of_it_is_on_record(tmp_path: Path) -> None:
+    async with rolling(tmp_path, good, good, start="manual", hold="30s") as (running, _, _):
+        await eventually(lambda: now(running).decision.reason == "waits for `tidegate canary start`")
+        assert (await post(running, "start", "let us try")).json()["phase"] == "waiting"
+        await in_phase(running, Phase.STEP)
+        assert (await post(running, "pause", "lunch")).json()["weight"] == 10.0
+        refused = await post(running, "pause")
+        assert refused.status_code == 409
+        message = refused.json()["error"]["message"]
+        assert message == "cannot pause a rollout that is paused; what it can: promote, resume, rollback"
+        assert (await post(running, "resume")).json()["phase"] == "step"
+        assert (await post(running, "promote", "it is fine")).json()["weight"] == 100.0
+        assert (await ask(running.port, chat())).headers["x-gateway-version"] == "v2"
+        assert (await post(running, "rollback", "it is not")).json()["phase"] == "rolled_back"
+        assert (await ask(running.port, chat())).headers["x-gateway-version"] == "v1"
+        assert (await post(running, "explode")).status_code == 404
+
+        records = await get(running, "/admin/audit")
+        told = [(each["actor"], each["action"], each["reason"].split(";")[0]) for each in records]
+        assert told[:3] == [
+            ("ann", "rollback", "it is not"),
+            ("ann", "promote", "it is fine"),
+            ("ann", "resume", "because"),
+        ]
+        assert told[3][1] == "pause refused"
+        assert "(asked: because)" in told[3][2] or "(asked: because)" in records[3]["reason"]
+        status = await get(running, "/admin/models/m/canary")
+        assert [each["phase"] for each in status["history"]][-2:] == ["promoted", "rolled_back"]
+
+
+async def test_a_spent_error_budget_freezes_and_pauses_with_its_numbers(tmp_path: Path) -> None:
+    objective = {"availability": {"target": 95}}
+    async with backends(good, good) as (old, new):
+        text = routes(old.url, new.url, objective=objective, start="manual", hold="30s")
+        async with gateway(tmp_path, text) as running:
+            (model,) = [each for each in running.app.book.get("model", "m") if each.sli == "availability"]
+            model.windows.good, model.windows.bad = 953, 47
+            await eventually(lambda: model.windows.count(model.windows.slo).total == 1000)
+            refused = await post(running, "start")
+            assert refused.status_code == 409
+            words = refused.json()["error"]["message"]
+            assert words.startswith("6.0 % of the error budget is left, and no rollout starts below 10 %")
+            assert "let the budget recover, or `promote`" in words
+            (record,) = await get(running, "/admin/audit")
+            assert (record["action"], record["subject"]) == ("start refused", "rollout of m")
+
+            model.windows.good = 1000
+            await eventually(lambda: model.windows.count(model.windows.slo).total == 2000)
+            assert (await post(running, "start")).status_code == 200
+            await in_phase(running, Phase.STEP)
+            model.windows.bad = 60
+            paused = await in_phase(running, Phase.PAUSED)
+            assert "of the error budget is left, below 5 % (`pause_below`)" in paused.rollout.reason
+            refused = await post(running, "resume")
+            assert refused.status_code == 409
+            assert "no rollout goes on below 5 %" in refused.json()["error"]["message"]
+
+
+async def test_clients_force_a_version_where_they_may_and_are_no_sample(tmp_path: Path) -> None:
+    async with rolling(tmp_path, good, good, start="manual") as (running, _, _):
+        answer = await ask(running.port, chat(), headers="x-gateway-model-version: v2\r\n")
+        assert answer.headers["x-gateway-version"] == "v2"
+        unknown = await ask(running.port, chat(), headers="x-gateway-model-version: v9\r\n")
+        assert unknown.status == 400
+        assert unknown.json["error"]["message"] == "the model `m` has no version `v9`; there are v1, v2"
+        await post(running, "start")
+        await in_phase(running, Phase.STEP)
+        for _ in range(5):
+            await ask(running.port, chat(), headers="x-gateway-model-version: v2\r\n")
+        assert now(running).evidence.answered == 0
+
+
+async def test_a_version_may_not_be_forced_where_the_route_says_nothing(tmp_path: Path) -> None:
+    async with backends(good) as (engine_,):
+        text = json.dumps({"models": {"m": {"backends": [engine_.url]}}})
+        async with gateway(tmp_path, text) as running:
+            answer = await ask(running.port, chat(), headers="x-gateway-model-version: default\r\n")
+            assert answer.status == 400
+            assert answer.json["error"]["message"] == "the model `m` lets nobody choose a version"
+
+
+async def test_a_rolled_back_candidate_stays_out_over_reloads_until_it_changes(tmp_path: Path) -> None:
+    async with rolling(tmp_path, good, good, hold="30s") as (running, fakes, _):
+        await in_phase(running, Phase.STEP)
+        await post(running, "rollback")
+        text = routes(fakes[0].url, fakes[1].url, hold="31s")
+        (tmp_path / "routes.yaml").write_text(text)
+        await running.app.reloader.reload()
+        assert now(running).plan.hold == 31.0
+        assert now(running).rollout.phase is Phase.ROLLED_BACK
+        (tmp_path / "routes.yaml").write_text(text.replace('"v2": {', '"v2": {"served_model": "m", '))
+        await running.app.reloader.reload()
+        assert now(running).rollout.phase is Phase.ROLLED_BACK, "the same in other words"
+        other = text.replace('"v2": {"pools": ["green"]}', '"v2": {"pools": ["green", "blue"]}')
+        (tmp_path / "routes.yaml").write_text(other)
+        await running.app.reloader.reload()
+        await in_phase(running, Phase.STEP)
+
+
+async def test_a_reload_under_way_keeps_share_and_evidence(tmp_path: Path) -> None:
+    async with rolling(tmp_path, good, good, hold="30s") as (running, fakes, _):
+        async with crowd(running.port) as people:
+            await in_phase(running, Phase.STEP)
+            await eventually(lambda: now(running).evidence.answered > 10)
+            known = now(running).evidence.answered
+            text = routes(fakes[0].url, fakes[1].url, hold="40s", steps=[5, 10, 80])
+            (tmp_path / "routes.yaml").write_text(text)
+            await running.app.reloader.reload()
+            assert now(running).evidence.answered >= known
+            assert now(running).rollout.weight(now(running).plan) == 10.0
+            assert now(running).rollout.step == 1
+        assert people.errors == []
+        assert set(people.moves) <= {("v1", "v2")}
+
+
+async def until(process: Process, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    """Wait until the rollout of a gateway process is as wanted."""
+    async with httpx.AsyncClient(base_url=process.urls[-1]) as client, asyncio.timeout(30):
+        while True:
+            status: dict[str, Any] = (await client.get("/admin/models/m/canary")).json()
+            if wanted(status):
+                return status
+            await asyncio.sleep(0.05)
+
+
+async def requests(process: Process, count: int) -> list[str]:
+    port = int(process.urls[0].rsplit(":", 1)[1])
+    answers: list[Awaitable[Any]] = [
+        ask(port, chat(max_tokens=2), headers=f"x-session-id: s{number}\r\n") for number in range(count)
+    ]
+    found = await asyncio.gather(*answers)
+    assert {answer.status for answer in found} == {200}
+    return [answer.headers["x-gateway-version"] for answer in found]
+
+
+async def test_a_gateway_that_is_killed_at_every_step_goes_on_where_it_was(tmp_path: Path) -> None:
+    objective = {"availability": {"target": 99.9}, "ttft": {"target": 95, "under": "5s"}}
+    async with engine("--time-scale", "0.2") as old, engine("--time-scale", "0.2") as new:
+        text = routes(old.urls[0], new.urls[0], objective=objective, hold="500ms", steps=[20, 60, 100])
+        on_candidate: set[int] = set()
+        for weight in (20.0, 60.0, 100.0):
+            async with serving(tmp_path, [], text=text) as process:
+                status = await until(process, lambda seen: seen["phase"] == "step" or seen["phase"] == "promoted")
+                assert status["weight"] <= weight, "a restart skips nothing"
+                while status["weight"] < weight:
+                    versions = await requests(process, 60)
+                    status = await until(process, lambda seen: True)
+                versions = await requests(process, 60)
+                mine = {number for number, version in enumerate(versions) if version == "v2"}
+                assert on_candidate <= mine, "whoever was on the candidate is on it after a restart"
+                on_candidate = mine
+                await until(process, lambda seen: seen["requests_in_step"] > 0 or seen["phase"] == "promoted")
+                await asyncio.sleep(1.2)  # a save
+                process.process.kill()
+                await process.ended()
+        async with serving(tmp_path, [], text=text) as process:
+            await until(process, lambda seen: seen["weight"] == 100.0)
+            await requests(process, 30)
+            status = await until(process, lambda seen: seen["phase"] == "promoted")
+            assert [each["weight"] for each in status["history"] if each["phase"] == "step"] == [20.0, 60.0, 100.0]
+            process.process.terminate()
+            assert await process.ended() == 0
+        async with serving(tmp_path, [], text=text) as process:
+            assert set(await requests(process, 10)) == {"v2"}
