@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gateway.policy.slo.windows import LASTING
 from gateway.state.sqlite import SqliteStore
-from gateway.state.store import Batch, Delta, Ejection, MemoryStore, Saved, StateError
+from gateway.state.store import Batch, Delta, Document, Ejection, MemoryStore, Record, Saved, StateError
 from gateway.state.url import default_url, open_store, opened
 
 NOW = 1_700_000_000.0
@@ -178,3 +178,49 @@ class TestUrls:
     )
     def test_the_default_is_the_users_own_folder(self, environ: dict[str, str], path: str) -> None:
         assert default_url(environ) == f"sqlite:///{path}"
+
+
+def test_documents_are_the_latest_and_records_are_all(tmp_path: Path) -> None:
+    path = tmp_path / "state.sqlite"
+    store = SqliteStore(path)
+    first, second = Record(NOW, "ann", "pause", "rollout of m", "lunch"), Record(NOW + 1, "bob", "resume", "m", "")
+    store.save(Batch(NOW, documents=(Document("rollout", "m", "1"),), records=(first,), token=1))
+    store.save(Batch(NOW + 1, documents=(Document("rollout", "m", "2"),), records=(second,), token=1))
+    store.close()
+    saved = SqliteStore(path).load(NOW + 2)
+    assert saved.documents == (Document("rollout", "m", "2"),)
+    assert saved.records == (first, second)
+    later = SqliteStore(path)
+    later.save(Batch(NOW + 91 * 86_400))
+    assert later.load(NOW + 91 * 86_400).records == ()
+
+
+def test_one_owner_leads_at_a_time_and_its_token_fences_off_whoever_led_before(tmp_path: Path) -> None:
+    path = tmp_path / "state.sqlite"
+    old, new = SqliteStore(path), SqliteStore(path)
+    assert old.lead("old", NOW, 5.0) == 1
+    assert new.lead("new", NOW + 4.9, 5.0) == 0
+    assert old.lead("old", NOW + 4.9, 5.0) == 1, "renewed"
+    assert new.lead("new", NOW + 10.0, 5.0) == 2
+    new.save(Batch(NOW, documents=(Document("rollout", "m", "new"),), token=2))
+    old.save(Batch(NOW, documents=(Document("rollout", "m", "old"),), token=1))
+    assert new.load(NOW).documents == (Document("rollout", "m", "new"),)
+    assert old.lead("old", NOW + 11.0, 5.0) == 0
+    old.resign("old")
+    new.resign("new")
+    assert old.lead("old", NOW + 11.0, 5.0) == 3
+    assert MemoryStore().lead("any", NOW, 5.0) == 1
+
+
+def test_a_file_of_the_first_version_gains_what_came_since(tmp_path: Path) -> None:
+    path = tmp_path / "state.sqlite"
+    SqliteStore(path).close()
+    with sqlite3.connect(path) as connection:
+        for table in ("documents", "records", "lease"):
+            connection.execute(f"DROP TABLE {table}")
+        connection.execute("INSERT INTO ejections VALUES ('gpu/e:1', ?, ?, 'why')", (NOW, NOW + 30))
+        connection.execute("PRAGMA user_version = 1")
+    store = SqliteStore(path)
+    assert store.lead("me", NOW, 5.0) == 1
+    saved = store.load(NOW + 1)
+    assert (len(saved.ejections), saved.documents) == (1, ())

@@ -17,6 +17,7 @@ from gateway.backends.exposed import EngineMetrics
 from gateway.config.table import BackendSpec, ModelSpec, PoolSpec, RouteTable, VersionSpec
 from gateway.control.alerting import Alerter
 from gateway.exchange import AttemptEnd, Exchange, Outcome, Verdict
+from gateway.policy.canary.rollout import Phase
 from gateway.policy.routing.health import Cause
 from gateway.policy.routing.peers import Peers
 from gateway.policy.slo import buckets
@@ -24,6 +25,7 @@ from gateway.telemetry.admission_exposition import AdmissionCollector, Queued
 from gateway.telemetry.exposition import GatewayCollector, Gauges, registry
 from gateway.telemetry.histogram import Histogram
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.rollout_exposition import Delivered, RolloutCollector, RolloutRow
 from gateway.telemetry.routing_exposition import RoutingCollector
 from gateway.telemetry.slo import SloBook
 from gateway.telemetry.slo_exposition import SloCollector
@@ -184,6 +186,28 @@ def test_queues_slots_and_who_was_turned_away_are_shown() -> None:
     assert value(samples, "tidegate_prompt_estimate_error_ratio", model="new") == 0
 
 
+def rollout_collector() -> RolloutCollector:
+    row = RolloutRow("m", Phase.STEP, 2, {"v1": 0.95, "v2": 0.05}, {"ttft": 1e6, "availability": 0.0})
+    duration = Histogram((1.0, 5.0))
+    duration.observe(3.0)
+    delivered = Delivered(
+        {("m", "promoted"): 1}, {("m", "v2", "ok"): 4}, {("m", "live"): duration}, {("m", "v2", "registered"): 0.0}
+    )
+    return RolloutCollector(lambda: [row], lambda: delivered)
+
+
+def test_rollouts_and_deployments_are_shown() -> None:
+    samples = expose(Metrics(), rollout_collector())
+    assert value(samples, "tidegate_canary_phase", model="m", phase="step") == 1
+    assert value(samples, "tidegate_canary_phase", model="m", phase="paused") == 0
+    assert value(samples, "tidegate_canary_step", model="m") == 2
+    assert value(samples, "tidegate_canary_weight_ratio", version="v2") == 0.05
+    assert value(samples, "tidegate_canary_e_value", sli="ttft") == 1e9, "never infinite"
+    assert value(samples, "tidegate_rollouts_total", result="promoted") == 1
+    assert value(samples, "tidegate_mirrored_requests_total", outcome="ok") == 4
+    assert value(samples, "tidegate_deployment_duration_seconds_sum", result="live") == 3.0
+
+
 def test_every_metric_has_its_row_and_every_row_its_metric() -> None:
     table = [line.split("|") for line in DOCS.read_text().splitlines() if line.startswith("| `tidegate_")]
     rows = {cells[1].strip(" `"): cells[3] for cells in table}
@@ -193,7 +217,9 @@ def test_every_metric_has_its_row_and_every_row_its_metric() -> None:
     metrics.attempt_ended(exchange(), BACKEND, AttemptEnd.OK)
     metrics.retried(exchange(), AttemptEnd.STALLED)
     exported: dict[str, set[str]] = {}
-    for name, pairs in expose(metrics, slo_collector(), routing_collector(), admission_collector()):
+    for name, pairs in expose(
+        metrics, slo_collector(), routing_collector(), admission_collector(), rollout_collector()
+    ):
         family = re.sub(r"_(bucket|sum|count|created)$", "", name)
         if name.startswith("tidegate_"):
             exported.setdefault(family, set()).update(key for key, _ in pairs if key != "le")

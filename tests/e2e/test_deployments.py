@@ -1,0 +1,169 @@
+"""A deployment's clock runs from the CD system's word to the first live answer; backends are drained by hand."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from gateway.control.deploying import Stage
+from gateway.policy.canary.rollout import Phase
+from tests.e2e.fakes import FakeBackend, backends, good
+from tests.e2e.harness import Running, ask, chat, eventually, gateway
+from tests.e2e.test_canary import OBJECTIVE, crowd, failing, now, routes
+
+pytestmark = pytest.mark.anyio
+DEPLOYMENT = {**OBJECTIVE, "deployment": {"target": 95, "under": "60s"}}
+
+
+@asynccontextmanager
+async def admin(running: Running) -> AsyncIterator[httpx.AsyncClient]:
+    headers = {"x-gateway-actor": "argo"}
+    async with httpx.AsyncClient(base_url=running.admin, headers=headers) as client:
+        yield client
+
+
+async def registered(client: httpx.AsyncClient, **more: str) -> dict[str, Any]:
+    answer = await client.post("/admin/deployments", json={"model": "m", "version": "v2", **more})
+    assert answer.status_code == 201, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def stages(running: Running, identity: str) -> list[str]:
+    found = running.app.deployments.get(identity)
+    assert found is not None
+    return [stage for stage, _ in sorted(found.stages.items(), key=lambda item: item[1])]
+
+
+def burned(running: Running) -> tuple[int, int]:
+    """Good and bad deployments as the objective counts them."""
+    (tracked,) = [each for each in running.app.book.get("model", "m") if each.sli == "deployment"]
+    counts = tracked.windows.count(tracked.windows.slo)
+    return counts.good, counts.bad
+
+
+async def test_a_deployment_passes_every_stage(tmp_path: Path) -> None:
+    async with backends(good, good) as (old, new):
+        new.health = b"503 Service Unavailable"
+        text = routes(old.url, new.url, objective=DEPLOYMENT)
+        async with gateway(tmp_path, text, wait_ready=False) as running, admin(running) as client:
+            await running.ready(0)
+            found = await registered(client, id="run-42")
+            assert [each["stage"] for each in found["stages"]] == ["registered"]
+            again = await registered(client, id="run-42")
+            assert again["stages"] == found["stages"], "registering twice is registering once"
+            new.health = b"200 OK"
+            await eventually(lambda: Stage.FIRST_SYNTHETIC_ANSWER in stages(running, "run-42"))
+            assert len(new.calls) == 1, "one small question, before any user's"
+            assert new.calls[0].json["max_tokens"] == 1
+            async with crowd(running.port):
+                await eventually(lambda: Stage.FULL_WEIGHT in stages(running, "run-42"), 20)
+            assert stages(running, "run-42") == list(Stage)
+            listed = (await client.get("/admin/deployments")).json()
+            assert [(each["id"], each["result"], each["actor"]) for each in listed] == [("run-42", "live", "argo")]
+            await eventually(lambda: burned(running) == (1, 0))
+            text = (await client.get("/metrics")).text
+            assert 'tidegate_deployment_duration_seconds_count{model="m",result="live"} 1.0' in text
+            assert 'tidegate_deployment_stage_seconds{model="m",stage="full_weight",version="v2"}' in text
+            actions = [record.action for record in running.app.audit if record.subject == "deployment run-42"]
+            assert actions == ["register", "live"]
+
+
+async def test_a_deployment_that_is_rolled_back_before_anybody_was_answered_burns_its_objective(
+    tmp_path: Path,
+) -> None:
+    async with backends(good, failing) as (old, new):
+        text = routes(old.url, new.url, objective=DEPLOYMENT)
+        async with gateway(tmp_path, text) as running, admin(running) as client:
+            found = await registered(client)
+            async with crowd(running.port):
+                await eventually(lambda: now(running).rollout.phase is Phase.ROLLED_BACK)
+            await eventually(lambda: burned(running) == (0, 1))
+            one = (await client.get(f"/admin/deployments/{found['id']}")).json()
+            assert one["result"] == "rolled_back"
+            assert one["reason"] == now(running).rollout.reason
+
+
+async def test_a_newer_deployment_supersedes_one_under_way(tmp_path: Path) -> None:
+    async with backends(good, good) as (old, new):
+        text = routes(old.url, new.url, objective=DEPLOYMENT, start="manual")
+        async with gateway(tmp_path, text) as running, admin(running) as client:
+            first = await registered(client)
+            second = await registered(client)
+            results = {each["id"]: each["result"] for each in (await client.get("/admin/deployments")).json()}
+            assert results == {first["id"]: "superseded", second["id"]: "running"}
+            assert burned(running) == (0, 0)
+
+
+async def test_what_cannot_be_registered_is_refused_in_words(tmp_path: Path) -> None:
+    async with backends(good, good) as (old, new):
+        async with gateway(tmp_path, routes(old.url, new.url)) as running, admin(running) as client:
+            wrong = await client.post("/admin/deployments", json={"model": "mm", "version": "v2"})
+            assert (wrong.status_code, "did you mean `m`" in wrong.json()["error"]["message"]) == (404, True)
+            wrong = await client.post("/admin/deployments", json={"model": "m", "version": "v3"})
+            assert wrong.json()["error"]["message"] == "the model `m` has no version `v3`"
+            assert (await client.get("/admin/deployments/none")).status_code == 404
+            assert (await client.get("/admin/models/x/canary")).status_code == 404
+
+
+async def test_a_deployment_under_way_outlives_the_process(tmp_path: Path) -> None:
+    state = f"sqlite:///{tmp_path / 'state.sqlite'}"
+    async with backends(good, good) as (old, new):
+        text = routes(old.url, new.url, objective=DEPLOYMENT, start="manual")
+        async with gateway(tmp_path, text, state=state) as running, admin(running) as client:
+            found = await registered(client)
+            await eventually(lambda: Stage.FIRST_SYNTHETIC_ANSWER in stages(running, found["id"]))
+        async with gateway(tmp_path, text, state=state) as running, admin(running) as client:
+            assert len(stages(running, found["id"])) == 3
+            await client.post("/admin/models/m/canary/promote", json={"reason": "go"})
+            assert (await ask(running.port, chat())).headers["x-gateway-version"] == "v2"
+            await eventually(lambda: len(stages(running, found["id"])) == 5)
+
+
+async def test_a_drained_backend_finishes_its_streams_and_gets_nothing_new_over_restarts(tmp_path: Path) -> None:
+    release = asyncio.Event()
+
+    async def held(call: Any) -> None:
+        await release.wait()
+        await good(call)
+
+    state = f"sqlite:///{tmp_path / 'state.sqlite'}"
+    async with backends(held, good) as (first, second):
+        text = json.dumps({"models": {"m": {"backends": [first.url, second.url]}}})
+        async with gateway(tmp_path, text, state=state) as running, admin(running) as client:
+            streams = [asyncio.create_task(ask(running.port, chat())) for _ in range(8)]
+            await eventually(lambda: len(first.calls) > 0)
+            name = running.backend(0).id
+            answer = await client.post(f"/admin/backends/{name}/drain", json={"reason": "new driver"})
+            assert answer.json() == {"backend": name, "drained": True, "in_flight": len(first.calls)}
+            taken = len(first.calls)
+            for _ in range(10):
+                assert (await ask(running.port, chat())).status == 200
+            assert len(first.calls) == taken
+            release.set()
+            assert {answer.status for answer in await asyncio.gather(*streams)} == {200}
+            status = (await client.get("/admin/status")).json()
+            assert [each["drained"] for each in status["backends"]] == [True, False]
+            missing = await client.post("/admin/backends/m/nowhere:1/drain")
+            assert (missing.status_code, "known backends" in missing.json()["error"]["message"]) == (404, True)
+        async with gateway(tmp_path, text, state=state) as running, admin(running) as client:
+            await served_by(running, second)
+            await client.post(f"/admin/backends/{name}/undrain", json={"reason": "done"})
+            await eventually(lambda: not running.backend(0).drained)
+            records = (await client.get("/admin/audit")).json()
+            assert [(each["action"], each["reason"], each["actor"]) for each in records] == [
+                ("undrain", "done", "argo"),
+                ("drain", "new driver", "argo"),
+            ]
+
+
+async def served_by(running: Running, only: FakeBackend) -> None:
+    before = len(only.calls)
+    for _ in range(6):
+        assert (await ask(running.port, chat())).status == 200
+    assert len(only.calls) == before + 6
