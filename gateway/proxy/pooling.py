@@ -6,7 +6,7 @@ from math import inf
 from gateway.backends.backend import Backend
 from gateway.exchange import Dialect, Exchange
 from gateway.policy.routing.choose import Choice
-from gateway.policy.routing.pools import Need, Option, Outlook, Selection, by_cost, outlook, select
+from gateway.policy.routing.pools import Need, Option, Outlook, Selection, Waiting, by_cost, outlook, select
 from gateway.proxy.live import LiveModel, LiveRoute
 from gateway.proxy.order import Order
 
@@ -63,6 +63,7 @@ def pool_for(
         return options[0], None
     if route.cheapest:
         options = by_cost(options, need)
-    outlooks = [outlook(option, need, route.spill_at, now, route.line.seconds) for option in options]
+    line = Waiting(route.line.queue.size, route.line.seconds)
+    outlooks = [outlook(option, need, route.spill_at, now, line) for option in options]
     selection = select(outlooks)
     return options[selection.place], Routing(selection, outlooks)

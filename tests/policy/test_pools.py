@@ -16,6 +16,7 @@ from gateway.policy.routing.pools import (
     Option,
     Outlook,
     Trials,
+    Waiting,
     by_cost,
     outlook,
     select,
@@ -51,6 +52,7 @@ outlooks = st.lists(
         Outlook,
         pool=st.sampled_from("abcd"),
         ratio=st.floats(0.0, 5.0),
+        keeps=st.booleans(),
         out=st.booleans(),
         slot=st.booleans(),
         due=st.booleans(),
@@ -65,14 +67,15 @@ def test_the_first_good_pool_wins_and_no_worse_one_is_preferred_to_an_earlier(ro
     selection = select(rows)
     chosen = rows[selection.place]
 
-    better = [i for i, row in enumerate(rows) if row.good or (row.due and row.slot)]
+    panic = all(row.out for row in rows)
+    better = [i for i, row in enumerate(rows) if row.is_good(panic=panic) or (row.due and row.slot)]
     if better:
         assert selection.place == better[0]
-        assert selection.trial == (not chosen.good)
+        assert selection.trial == (not chosen.is_good(panic=panic))
     else:
         assert not selection.trial
         if selection.place and chosen.ratio > 1:
-            assert max(rows[0].ratio, 1.0 if rows[0].out else 0.0) > chosen.ratio
+            assert max(rows[0].ratio, 1.0 if rows[0].out and not panic else 0.0) > chosen.ratio
 
 
 def test_a_pool_is_left_when_it_burns_and_comes_back_by_three_good_trials() -> None:
@@ -119,40 +122,40 @@ def test_trials_of_a_pool_that_stays_late_become_seldom() -> None:
 
 
 def test_a_pool_of_which_nothing_is_known_is_asked() -> None:
-    assert outlook(pool("cpu"), Need(10_000, ttft=0.1), 6.0, 100.0, 1.0).good
+    assert outlook(pool("cpu"), Need(10_000, ttft=0.1), 6.0, 100.0, Waiting(0, 1.0)).is_good()
 
 
 def test_a_pool_is_held_against_what_was_promised_to_this_request() -> None:
     option = pool("cpu", ttft=0.4, tpot=0.06)
     option.peers.learnt_at = 100.0
 
-    assert outlook(option, Need(10, ttft=0.5, tpot=0.1), 6.0, 100.0, 1.0).good
-    assert not outlook(option, Need(10, ttft=0.3), 6.0, 100.0, 1.0).good
-    assert not outlook(option, Need(10, tpot=0.05), 6.0, 100.0, 1.0).good
-    assert outlook(option, Need(10, output=10.0, e2e=2.0), 6.0, 100.0, 1.0).good
-    assert not outlook(option, Need(10, output=100.0, e2e=2.0), 6.0, 100.0, 1.0).good
-    assert outlook(option, Need(10, output=inf), 6.0, 100.0, 1.0).good, "nothing is promised"
+    assert outlook(option, Need(10, ttft=0.5, tpot=0.1), 6.0, 100.0, Waiting(0, 1.0)).is_good()
+    assert not outlook(option, Need(10, ttft=0.3), 6.0, 100.0, Waiting(0, 1.0)).is_good()
+    assert not outlook(option, Need(10, tpot=0.05), 6.0, 100.0, Waiting(0, 1.0)).is_good()
+    assert outlook(option, Need(10, output=10.0, e2e=2.0), 6.0, 100.0, Waiting(0, 1.0)).is_good()
+    assert not outlook(option, Need(10, output=100.0, e2e=2.0), 6.0, 100.0, Waiting(0, 1.0)).is_good()
+    assert outlook(option, Need(10, output=inf), 6.0, 100.0, Waiting(0, 1.0)).is_good(), "nothing is promised"
 
 
 def test_a_pool_that_is_predicted_to_miss_is_tried_once_nothing_is_known_of_it_any_more() -> None:
     option = pool("cpu", ttft=0.4)
     option.peers.learnt_at = 100.0
 
-    assert not outlook(option, Need(10, ttft=0.3), 6.0, 100.0 + FIRST_PAUSE - 0.1, 1.0).due
-    seen = outlook(option, Need(10, ttft=0.3), 6.0, 100.0 + FIRST_PAUSE + 0.1, 1.0)
+    assert not outlook(option, Need(10, ttft=0.3), 6.0, 100.0 + FIRST_PAUSE - 0.1, Waiting(0, 1.0)).due
+    seen = outlook(option, Need(10, ttft=0.3), 6.0, 100.0 + FIRST_PAUSE + 0.1, Waiting(0, 1.0))
     assert (seen.due, seen.out) == (True, False)
     assert select([seen, Outlook("gpu", 0.1)]).trial
-    assert outlook(option, Need(10, ttft=0.5), 6.0, 200.0, 1.0).good, "shorter ones go on"
+    assert outlook(option, Need(10, ttft=0.5), 6.0, 200.0, Waiting(0, 1.0)).is_good(), "shorter ones go on"
 
 
 def test_a_pool_that_burns_is_left_for_one_that_does_not() -> None:
     cpu, gpu = pool("cpu", ttft=0.1), pool("gpu", ttft=0.1)
     cpu.peers.burn = 6.0
     need = Need(10, ttft=0.5)
-    rows = [outlook(option, need, 6.0, 50.0, 1.0) for option in (cpu, gpu)]
+    rows = [outlook(option, need, 6.0, 50.0, Waiting(0, 1.0)) for option in (cpu, gpu)]
     assert select(rows).place == 1
     cpu.peers.burn = 1.0
-    rows = [outlook(option, need, 6.0, 51.0, 1.0) for option in (cpu, gpu)]
+    rows = [outlook(option, need, 6.0, 51.0, Waiting(0, 1.0)) for option in (cpu, gpu)]
     assert select(rows).place == 1, "it has to show first that it is well"
     assert str(rows[0]) == "cpu 0.20 of what is promised, left"
 
@@ -163,11 +166,31 @@ def test_a_full_pool_is_left_for_one_with_a_slot_unless_waiting_is_better() -> N
         engine.health.limit = 0
         engine.health.in_flight = 10
     need = Need(10, ttft=0.5)
-    soon = [outlook(option, need, 6.0, 1.0, 1.0) for option in (cpu, gpu)]
+    soon = [outlook(option, need, 6.0, 1.0, Waiting(0, 1.0)) for option in (cpu, gpu)]
     assert select(soon).place == 0, "a slot comes free in 50 ms, and the other pool would miss"
-    late = [outlook(option, need, 6.0, 1.0, 100.0) for option in (cpu, gpu)]
+    behind = [outlook(option, need, 6.0, 1.0, Waiting(1000, 1.0)) for option in (cpu, gpu)]
+    assert select(behind).place == 1, "a thousand wait for it"
+    late = [outlook(option, need, 6.0, 1.0, Waiting(0, 100.0)) for option in (cpu, gpu)]
     assert select(late).place == 1
     assert "full" in str(late[0])
+
+
+def test_where_all_have_been_left_the_load_is_to_blame_and_none_is() -> None:
+    rows = [Outlook("cpu", 0.5, out=True, slot=False), Outlook("gpu", 0.9, out=True)]
+    assert select(rows).place == 1
+    assert not select(rows).trial
+
+
+def test_a_prediction_is_trusted_as_far_as_it_has_been_right() -> None:
+    sure, unsure = pool("cpu", ttft=0.4), pool("cpu", ttft=0.4)
+    for option, seconds in ((sure, 0.4), (unsure, 0.8)):
+        option.peers.learnt_at = 100.0
+        for engine in option.backends:
+            for _ in range(10):
+                engine.health.fit.judge(0.4, seconds)
+            engine.health.fit.refit(0.0, lean_on=option.peers.ttft)
+    assert outlook(sure, Need(10, ttft=0.5), 6.0, 100.0, Waiting()).is_good()
+    assert not outlook(unsure, Need(10, ttft=0.5), 6.0, 100.0, Waiting()).is_good()
 
 
 def test_ejected_backends_say_nothing_of_their_pool_while_others_are_open() -> None:
@@ -177,9 +200,9 @@ def test_ejected_backends_say_nothing_of_their_pool_while_others_are_open() -> N
     for _ in range(1000):
         slow.health.fit.observe(10.0, 0.0, 9.0, 9.0)
     slow.health.fit.refit(0.0)
-    assert outlook(option, Need(10, ttft=0.5), 6.0, 1.0, 1.0).good
+    assert outlook(option, Need(10, ttft=0.5), 6.0, 1.0, Waiting(0, 1.0)).is_good()
     well.health.hold_until = 100.0
-    assert outlook(option, Need(10, ttft=0.5), 6.0, 1.0, 1.0).good, "all are out: then all are asked"
+    assert outlook(option, Need(10, ttft=0.5), 6.0, 1.0, Waiting(0, 1.0)).is_good(), "all are out: then all are asked"
 
 
 def test_the_cheapest_pool_comes_first_where_all_have_a_price() -> None:

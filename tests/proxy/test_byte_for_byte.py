@@ -16,6 +16,7 @@ from gateway.config.load import load_routes
 from gateway.exchange import Exchange, Outcome
 from gateway.proxy.gateway import Gateway
 from gateway.proxy.live import LiveTable
+from gateway.proxy.mirroring import Mirroring
 from gateway.proxy.order import Observers, Tools
 from gateway.proxy.tenants import Tenants
 from gateway.wire.client import Client
@@ -79,7 +80,9 @@ class Bench:
         registry = Registry(outbox, monotonic)
         registry.reconcile(table)
         tools = Tools(monotonic, Random(1), Observers(self.recorder))
-        gateway = Gateway(LiveTable(table, registry, 0), Tenants(table, monotonic), tools)
+        gateway = Gateway(
+            LiveTable(table, registry, 0), Tenants(table, monotonic), tools, Mirroring(tools, lambda _: None)
+        )
         (self.backend,) = registry
         self.model = next(iter(table.models))
         self.upstream = Upstream(self.backend.pool, outbox)

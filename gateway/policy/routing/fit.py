@@ -14,6 +14,8 @@ Row = tuple[float, float, float]
 
 FLOOR = 0.0005
 """Seconds below which latencies are taken as equal: no prediction is smaller."""
+CAUTION = 2.0
+"""Median errors by which a promise is expected to be kept: about two standard deviations are three of them."""
 LEAN = 2.0
 """Samples of the pool that a backend's own model leans on."""
 _RIDGE = 1e-6
@@ -26,10 +28,21 @@ class Fit:
     """One latency in seconds, predicted from prompt tokens to prefill (all that lie ahead and the request's own) and
     requests in flight.
 
-    `half_life` is how many seconds make a sample count half.
+    `half_life` is how many seconds make a sample count half; `caution` is what a prediction has to be multiplied by so
+    that few latencies exceed it.
     """
 
-    __slots__ = ("_at", "_errors", "_half_life", "_moments", "_products", "coefficients", "samples")
+    __slots__ = (
+        "_at",
+        "_errors",
+        "_half_life",
+        "_judged",
+        "_moments",
+        "_products",
+        "caution",
+        "coefficients",
+        "samples",
+    )
 
     def __init__(self, half_life: float) -> None:
         self.coefficients: Row = _PRIOR
@@ -39,6 +52,8 @@ class Fit:
         self._products = [0.0] * 3
         self._errors: list[float] = []
         self._at = 0
+        self._judged = False
+        self.caution = 1.0
 
     def __repr__(self) -> str:
         base, token, request = self.coefficients
@@ -69,6 +84,7 @@ class Fit:
     def judge(self, predicted: float, seconds: float) -> None:
         """Remember how far off a prediction was."""
         error = abs(predicted - seconds) / max(seconds, FLOOR)
+        self._judged = True
         if len(self._errors) < _ERRORS_KEPT:
             self._errors.append(error)
         else:
@@ -82,6 +98,9 @@ class Fit:
 
     def refit(self, elapsed: float, lean_on: "Fit | None" = None) -> None:
         """Forget for `elapsed` seconds, then solve for the coefficients, leaning on another model where given."""
+        if self._judged:
+            self._judged = False
+            self.caution = 1.0 + CAUTION * (self.error or 0.0)
         kept = exp(-0.6931 * elapsed / self._half_life)
         self._moments = [value * kept for value in self._moments]
         self._products = [value * kept for value in self._products]

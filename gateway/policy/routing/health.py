@@ -262,6 +262,7 @@ class Health:
             if tpot is not None:
                 expected = tpots.predict(0.0, lease.in_flight)
                 tpots.observe(0.0, lease.in_flight, max(tpot, FLOOR), expected)
+                self.tpot.judge(self.tpot.predict(0.0, lease.in_flight), max(tpot, FLOOR))
                 self.tpot.observe(0.0, lease.in_flight, max(tpot, FLOOR), expected)
                 residual.tpot.add(max(tpot, FLOOR) / expected)
         self._begun.clear()

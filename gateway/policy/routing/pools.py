@@ -38,16 +38,29 @@ class Need:
     tpot: float = inf
     e2e: float = inf
 
-    def ratio(self, health: Health, wait: float = 0.0) -> float:
-        """Return predicted over longest good time, the worst of the three: up to 1 the promise is kept."""
-        ttft = health.predicted(self.prompt) + wait
-        tpot = health.predicted_tpot()
+    def ratio(self, health: Health, wait: float = 0.0, *, cautious: bool = False) -> float:
+        """Return predicted over longest good time, the worst of the three: up to 1 the promise is kept.
+
+        When `cautious`, by as much as predictions have been off: they are about the usual, promises about the slowest.
+        """
+        ttft, tpot = health.predicted(self.prompt), health.predicted_tpot()
+        if cautious:
+            ttft, tpot = ttft * health.fit.caution, tpot * health.tpot.caution
+        ttft += wait
         return max(ttft / self.ttft, tpot / self.tpot, (ttft + tpot * self.output) / self.e2e)
 
     def cost(self, health: Health) -> float:
         """Return what the request is likely to cost there, in the currency of the pool's price."""
         seconds = health.predicted(self.prompt) + health.predicted_tpot() * self.output
         return health.cost(seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """How many wait for a slot already, and for how many seconds a slot is held."""
+
+    ahead: int = 0
+    seconds: float = 0.0
 
 
 class Trials:
@@ -108,19 +121,19 @@ class Option(Generic[Backend]):
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """How one pool looks to one request: predicted over promised time, and whether it has been left, has a slot, is
-    due for a trial."""
+    """How one pool looks to one request: predicted over promised time, and whether it `keeps` the promise when the
+    prediction is taken with caution, has been left, has a slot, is due for a trial."""
 
     pool: str
     ratio: float
+    keeps: bool = True
     out: bool = False
     slot: bool = True
     due: bool = False
 
-    @property
-    def good(self) -> bool:
-        """Whether the request may go there without a second thought."""
-        return self.slot and not self.out and self.ratio <= 1.0
+    def is_good(self, *, panic: bool = False) -> bool:
+        """Whether the request may go there without a second thought; in a panic a pool that was left counts."""
+        return self.slot and self.keeps and (panic or not self.out)
 
     def __str__(self) -> str:
         notes = [f"{self.ratio:.2f} of what is promised"]
@@ -141,30 +154,33 @@ def select(outlooks: Sequence[Outlook]) -> Selection:
     """Select among pools in order of preference.
 
     The first that is good; one that is due for a trial takes its turn on the way. Where none is good the least bad: no
-    pool that is predicted to miss is preferred to an earlier one that is not worse.
+    pool that is predicted to miss is preferred to an earlier one that is not worse. Where all have been left, the load
+    is to blame, and none is.
     """
+    panic = all(outlook.out for outlook in outlooks)
     for place, outlook in enumerate(outlooks):
-        if outlook.good:
+        if outlook.is_good(panic=panic):
             return Selection(place, "first choice" if not place else "the first that keeps its promise")
         if outlook.due and outlook.slot:
             return Selection(place, "on trial: this request shows whether it can come back", trial=True)
-    ratios = [max(1.0, outlook.ratio) if outlook.out else outlook.ratio for outlook in outlooks]
+    ratios = [max(1.0, outlook.ratio) if outlook.out and not panic else outlook.ratio for outlook in outlooks]
     limit = min(ratios) * TIE
     return Selection(next(i for i, ratio in enumerate(ratios) if ratio <= limit), "the least bad")
 
 
-def outlook(option: Option[Backend], need: Need, spill_at: float, now: float, seconds: float) -> Outlook:
-    """Return how a pool looks now; `seconds` is how long a request takes there, to guess when a slot comes free."""
+def outlook(option: Option[Backend], need: Need, spill_at: float, now: float, line: Waiting) -> Outlook:
+    """Return how a pool looks now."""
     peers, trials = option.peers, option.trials
     open_ = [b.health for b in option.backends if b.health.available(now)] or [b.health for b in option.backends]
     slots = [health for health in open_ if health.has_slot(need.kv)]
-    wait = 0.0 if slots else seconds / max(1, sum(health.in_flight for health in open_))
+    wait = 0.0 if slots else (line.ahead + 1) * line.seconds / max(1, sum(health.in_flight for health in open_))
     # Of a pool without samples nothing bad is known: it is asked, and tells.
     ratio = min(need.ratio(health, wait) for health in slots or open_) if peers.is_known else 0.0
+    keeps = not peers.is_known or min(need.ratio(health, wait, cautious=True) for health in slots or open_) <= 1.0
     if peers.burn >= spill_at:
         trials.leave(now + FIRST_PAUSE)
-    asked_for = trials.out or (ratio > 1.0 and now - peers.learnt_at > FIRST_PAUSE)
-    return Outlook(peers.pool, ratio, trials.out, bool(slots), asked_for and trials.is_due(now))
+    asked_for = trials.out or (not keeps and now - peers.learnt_at > FIRST_PAUSE)
+    return Outlook(peers.pool, ratio, keeps, trials.out, bool(slots), asked_for and trials.is_due(now))
 
 
 def by_cost(options: Sequence[Option[Backend]], need: Need) -> Sequence[Option[Backend]]:
