@@ -119,7 +119,14 @@ class App:
             return self._clock() + started
 
         self.book = SloBook(epoch)
-        self.judge = Judge(self.book, self.registry, clock=self._clock, epoch=epoch, rng=self._rng)
+        self.judge = Judge(
+            self.book,
+            self.registry,
+            clock=self._clock,
+            epoch=epoch,
+            rng=self._rng,
+            settle=self._settle,
+        )
         store = opened(settings.state)
         saved = store.load(epoch())
         self.audit = Audit(epoch)
@@ -152,9 +159,9 @@ class App:
         self._lag = LoopLag(self._clock)
         self._access_log = AccessLog(sys.stdout.buffer) if settings.access_log else None
         logs = () if self._access_log is None else (self._access_log,)
-        alarm = UnauthorizedAlarm(self._clock)
-        everyone = Observers(self._metrics, self.book, self.roller, self.deployments, *logs, alarm, *observers)
-        tools = Tools(self._clock, self._rng, everyone, choose)
+        watching = (self.roller, self.deployments, *logs, UnauthorizedAlarm(self._clock), *observers)
+        self._observers = Observers(*watching, batched=(self._metrics, self.book))
+        tools = Tools(self._clock, self._rng, self._observers, choose)
         self.mirroring = Mirroring(tools, self.roller.settled)
         self._created = int(clock.wall())
         self._began = self._clock()
@@ -207,6 +214,7 @@ class App:
         admin.should_exit = admin.force_exit = True
         await administering
         await loops.close()
+        self.judge.judge()
         self.mirroring.close()
         await self.flusher.close()
         self.registry.close()
@@ -231,6 +239,9 @@ class App:
         self.gateway.tenants = Tenants(table, self._clock, before=self.gateway.tenants)
         self.admitter.follow()
         self.roller.follow(table)
+
+    def _settle(self) -> None:
+        self._observers.flush()
 
     def _documents(self) -> list[Document]:
         return [*self.roller.documents(), *self.deployments.documents(), *self.drained.documents()]
@@ -288,6 +299,7 @@ class App:
         return AdminView(
             registry=self.registry,
             reloader=reloader,
+            settle=self._settle,
             metrics=exposition.registry(
                 GatewayCollector(self._metrics, gauges),
                 SloCollector(self.book, lambda: self.alerter),

@@ -60,6 +60,7 @@ class AdminView:
 
     registry: Registry
     reloader: Reloader
+    settle: Callable[[], None]
     metrics: CollectorRegistry
     book: SloBook
     alerter: Alerter
@@ -93,6 +94,7 @@ def create_admin(view: AdminView, *, host: str, token: str | None) -> FastAPI:
     @app.get("/metrics", response_class=Response)
     async def metrics(accept: Annotated[str, Header()] = "") -> Response:
         """Return Prometheus or OpenMetrics text."""
+        view.settle()
         encoder, content_type = choose_encoder(accept)
         return Response(encoder(view.metrics), headers={"content-type": content_type})
 

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from random import Random
 
@@ -30,8 +30,19 @@ class Judge:
     `ejections` counts by (backend, pool, cause); `history` holds the latest transitions, the newest last.
     """
 
-    def __init__(self, book: SloBook, registry: Registry, *, clock: Clock, epoch: Clock, rng: Random) -> None:
-        """Take the registry's clock, and one of seconds since the epoch that never jumps."""
+    def __init__(
+        self,
+        book: SloBook,
+        registry: Registry,
+        *,
+        clock: Clock,
+        epoch: Clock,
+        rng: Random,
+        settle: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Take the registry's clock, one of seconds since the epoch that never jumps, and who brings the book up to
+        date."""
+        self._settle = settle
         self.ejections: Counter[tuple[str, str, Cause]] = Counter()
         self.history: deque[Transition] = deque(maxlen=_REMEMBERED)
         self._book = book
@@ -50,6 +61,7 @@ class Judge:
 
     def judge(self) -> None:
         """Judge once."""
+        self._settle()
         self._book.advance()
         now = self._clock()
         signals = {backend.id: self._signal(backend) for backend in self._registry}

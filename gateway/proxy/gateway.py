@@ -87,7 +87,9 @@ class Gateway:
         model = self.table.model(body.model)
         tenant.may_use(model.name)
         exchange.model = model.name
-        version = version_for(model, exchange, request.head, body, tools.rng.random())
+        version = model.only
+        if version is None or request.head.version is not None:
+            version = version_for(model, exchange, request.head, body, tools.rng.random())
         exchange.version = version.name
         fields = forwarded_request(headers, request.head.connection)
         order = Order(
@@ -110,7 +112,8 @@ class Gateway:
         exchange.stream = body.stream
         exchange.itl_bounds = model.itl_bounds
         exchange.prompt_estimate = model.memory.prompts.tokens(order.size)
-        order.route = route_for(model, version, endpoint, exchange, body)
+        if model.rules:
+            order.route = route_for(model, version, endpoint, exchange, body)
         deadline = request.received + _seconds(request.head.timeout, model.timeouts.total)
         self._charge(order, body, exchange)
         mirror = model.mirror

@@ -118,9 +118,13 @@ class ModelMemory:
 
 
 class LiveModel:
-    """One model: its versions by weight. A canary swaps `split` whole, and `mirror` while copies are sent."""
+    """One model: its versions by weight, `only` where one gets all.
+
+    A canary swaps `split` whole, and `mirror` while copies are sent.
+    """
 
     __slots__ = (
+        "_split",
         "asks_images",
         "asks_tools",
         "e2e",
@@ -129,8 +133,8 @@ class LiveModel:
         "mirror",
         "name",
         "objective",
+        "only",
         "rules",
-        "split",
         "sticky_by",
         "timeouts",
         "tpot",
@@ -156,6 +160,16 @@ class LiveModel:
         self.versions = versions
         self.timeouts: Timeouts = spec.timeouts
         self.split = self.shared(spec.split)
+
+    @property
+    def split(self) -> Split[LiveVersion]:
+        """How requests are shared among versions."""
+        return self._split
+
+    @split.setter
+    def split(self, split: Split[LiveVersion]) -> None:
+        self._split = split
+        self.only = split.draw(0.0) if split.is_single else None
 
     def shared(self, weights: Iterable[tuple[str, float]]) -> Split[LiveVersion]:
         """Return a split of the versions of these names, with these weights; keys fall otherwise for each model."""

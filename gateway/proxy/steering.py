@@ -20,8 +20,6 @@ def version_for(model: LiveModel, exchange: Exchange, head: Head, body: Body, ch
         exchange.forced = True
         return _forced(model, head.version.decode("latin-1"))
     split = model.split
-    if split.is_single:
-        return split.draw(0.0)
     key = _key(model.sticky_by, exchange.tenant, head, body)
     version = split.draw(chance) if key is None else split.place(key)
     if version.is_served:
@@ -30,10 +28,7 @@ def version_for(model: LiveModel, exchange: Exchange, head: Head, body: Body, ch
 
 
 def route_for(model: LiveModel, version: LiveVersion, endpoint: Endpoint, exchange: Exchange, body: Body) -> LiveRoute:
-    """Return the pools that a request may use."""
-    rules = model.rules
-    if not rules:
-        return version.routes[0]
+    """Return the pools that a request may use, by the rules of its model."""
     traits = Traits(
         endpoint=endpoint.path,
         prompt_tokens=exchange.prompt_estimate,
@@ -43,7 +38,7 @@ def route_for(model: LiveModel, version: LiveVersion, endpoint: Endpoint, exchan
         tools=model.asks_tools and body.has_tools,
         images=model.asks_images and body.has_images,
     )
-    return version.routes[first_match(rules, traits)]
+    return version.routes[first_match(model.rules, traits)]
 
 
 def _forced(model: LiveModel, name: str) -> LiveVersion:
