@@ -177,10 +177,10 @@ def canary_report(running: Running) -> CanaryReport:
         slis=[
             SliReport(
                 sli=sli,
-                stable_bad=each.stable[1],
-                stable_total=sum(each.stable),
-                candidate_bad=each.candidate[1],
-                candidate_total=sum(each.candidate),
+                stable_bad=each.seen(candidate=False)[1],
+                stable_total=sum(each.seen(candidate=False)),
+                candidate_bad=each.seen(candidate=True)[1],
+                candidate_total=sum(each.seen(candidate=True)),
                 worst_difference=round(bounds[sli], 5) if sli in bounds else None,
                 e_value=_e(each.log_e),
             )

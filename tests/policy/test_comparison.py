@@ -60,6 +60,9 @@ def test_what_is_kept_over_a_restart_goes_on_as_before(stream: list[tuple[bool, 
     restored.restore(comparison.state())
     assert restored.log_e == comparison.log_e
     assert (restored.stable, restored.candidate) == (comparison.stable, comparison.candidate)
+    for side in (False, True):
+        bads = [bad for candidate, bad in stream if candidate is side]
+        assert comparison.seen(candidate=side) == (len(bads) - sum(bads), sum(bads))
 
 
 @pytest.mark.parametrize("state", [{}, {"logs": [0.0], "stable": [0, 0], "candidate": [0, 0]}])

@@ -8,6 +8,7 @@ import tempfile
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from gateway.cli.demo.load import MODEL
 from gateway.cli.demo.processes import Child, spawn
@@ -18,6 +19,7 @@ _POOLS = {"gpu": 2, "cpu": 1}
 
 _DRAIN_SECONDS = "1"
 _URL = re.compile(r"http://[0-9.]+:\d+")
+_PRICES = MappingProxyType({"gpu": 2.5, "cpu": 0.2})
 
 
 class PortTaken(RuntimeError):
@@ -78,7 +80,10 @@ async def _start(stack: AsyncExitStack, name: str, *arguments: str) -> Child:
 
 def _routes(urls: dict[str, list[str]]) -> dict[str, object]:
     version = {"pools": list(urls), "served_model": MODEL}
-    return {
-        "pools": {name: {"accelerator": name, "backends": backends} for name, backends in urls.items()},
-        "models": {MODEL: {"aliases": ["gpt-4o-mini"], "versions": {"v1": version}}},
+    pools = {
+        name: {"accelerator": name, "cost_per_hour": _PRICES[name], "backends": backends}
+        for name, backends in urls.items()
     }
+    rules = [{"when": {"prompt_tokens": "<256", "max_tokens": "<=16"}, "use": ["cpu", "gpu"]}, {"use": ["gpu", "cpu"]}]
+    model = {"aliases": ["gpt-4o-mini"], "versions": {"v1": version}, "rules": rules}
+    return {"pools": pools, "models": {MODEL: model}}

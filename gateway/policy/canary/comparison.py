@@ -54,6 +54,11 @@ class Comparison:
         if any(self._open_candidate) and any(self._open_stable):
             self._close()
 
+    def seen(self, *, candidate: bool) -> Counts:
+        """Return good and bad of one side, the block in progress among them."""
+        closed, open_ = (self.candidate, self._open_candidate) if candidate else (self.stable, self._open_stable)
+        return closed[0] + open_[0], closed[1] + open_[1]
+
     def state(self) -> dict[str, list[float]]:
         """Return what has to be kept over a restart; the block in progress is not."""
         return {"logs": self._logs, "stable": [*self.stable], "candidate": [*self.candidate]}

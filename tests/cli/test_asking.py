@@ -1,0 +1,84 @@
+"""`tidegate canary`, `drain`, `deploy` and `audit` against a gateway that runs."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from gateway.cli import app
+from gateway.policy.canary.rollout import Phase
+from tests.e2e.fakes import backends, good
+from tests.e2e.harness import Running, ask, chat, eventually, gateway
+from tests.e2e.test_canary import in_phase, now, routes
+
+pytestmark = pytest.mark.anyio
+
+
+async def tidegate(running: Running, *arguments: str, status: int = 0) -> Result:
+    """Run a command as a person would, while the gateway goes on."""
+    result = await asyncio.to_thread(CliRunner().invoke, app, [*arguments, "--admin", running.admin])
+    assert result.exit_code == status, result.output
+    return result
+
+
+async def test_a_rollout_is_watched_and_steered_from_a_shell(tmp_path: Path) -> None:
+    async with backends(good, good) as (old, new):
+        text = routes(old.url, new.url, start="manual", hold="30s")
+        async with gateway(tmp_path, text) as running:
+            refused = await tidegate(running, "canary", "pause", "m", status=1)
+            assert refused.stderr == "tidegate: cannot pause a rollout that is idle; what it can: promote, start\n"
+            started = await tidegate(running, "canary", "start", "m", "--reason", "night shift")
+            assert started.stdout.startswith("m: v1 -> v2\nwaiting, candidate at 0 % of requests\n")
+            await in_phase(running, Phase.STEP)
+            for number in range(40):
+                await ask(running.port, chat(), headers=f"x-session-id: s{number}\r\n")
+            await eventually(lambda: now(running).decision.reason.startswith("held for"))
+
+            status = await tidegate(running, "canary", "status", "m")
+            assert "step 1 of 3, candidate at 10 % of requests" in status.stdout
+            assert "night shift" in status.stdout
+            report = await tidegate(running, "canary", "report", "m")
+            assert "availability" in report.stdout
+            assert "of 100: held for" in report.stdout
+            told = json.loads((await tidegate(running, "canary", "report", "m", "--json")).stdout)
+            versions = {each["version"]: each for each in told["versions"]}
+            assert versions["v1"]["requests"] + versions["v2"]["requests"] == 40
+            assert versions["v1"]["ttft"]["p50"] > 0
+            totals = [(each["sli"], each["stable_total"] + each["candidate_total"]) for each in told["slis"]]
+            assert totals[0] == ("availability", 40)
+            raw = json.loads((await tidegate(running, "canary", "promote", "m", "--json")).stdout)
+            assert (raw["phase"], raw["weight"]) == ("promoted", 100.0)
+
+            audit = (await tidegate(running, "audit")).stdout
+            assert "promote" in audit
+            assert "no reason given" in audit
+            records = json.loads((await tidegate(running, "audit", "--json", "--limit", "2")).stdout)
+            assert [each["action"] for each in records] == ["promote", "ready"]
+            assert "@" in records[0]["actor"]
+
+
+async def test_backends_are_drained_and_deployments_registered_from_a_shell(tmp_path: Path) -> None:
+    async with backends(good, good) as (old, new):
+        async with gateway(tmp_path, routes(old.url, new.url, start="manual")) as running:
+            name = running.backend(0).id
+            drained = await tidegate(running, "drain", name, "--reason", "new driver")
+            assert drained.stdout == f"{name} is drained, 0 requests still in flight\n"
+            assert (await tidegate(running, "undrain", name)).stdout == f"{name} gets requests again\n"
+            unknown = await tidegate(running, "drain", "blue/nowhere:1", status=1)
+            assert "there is no backend `blue/nowhere:1`" in unknown.stderr
+
+            identity = (await tidegate(running, "deploy", "m", "v2", "--id", "run-7")).stdout.strip()
+            assert identity == "run-7"
+            assert "run-7" in (await tidegate(running, "deployments")).stdout
+            (one,) = json.loads((await tidegate(running, "deployments", "--json")).stdout)
+            assert (one["model"], one["version"], one["result"]) == ("m", "v2", "running")
+            missing = await tidegate(running, "deploy", "m", "v9", status=1)
+            assert missing.stderr == "tidegate: the model `m` has no version `v9`\n"
+
+
+def test_a_gateway_that_does_not_answer_is_named() -> None:
+    result = CliRunner().invoke(app, ["canary", "status", "m", "--admin", "http://127.0.0.1:9"])
+    assert result.exit_code == 1
+    assert "no gateway answers at http://127.0.0.1:9" in result.stderr
