@@ -25,7 +25,7 @@ class Audit:
 
     def record(self, actor: str, action: str, subject: str, reason: str) -> None:
         """Keep that somebody did something to a subject."""
-        record = Record(self._clock(), actor[:_LONGEST], action, subject, reason[:_LONGEST])
+        record = Record(self._clock(), _printable(actor), action, subject, _printable(reason))
         self._records.append(record)
         self._unsaved.append(record)
         fields = {"actor": record.actor, "action": action, "subject": subject, "reason": record.reason}
@@ -39,3 +39,8 @@ class Audit:
     def restore(self, records: Iterable[Record]) -> None:
         """Take back what was kept over a restart."""
         self._records.extend(records)
+
+
+def _printable(text: str) -> str:
+    """Return what somebody wrote, bounded, and fit for anybody's terminal."""
+    return "".join(each if each.isprintable() else " " for each in text[:_LONGEST])

@@ -121,16 +121,19 @@ class Flusher:
     def _save(self, batch: Batch) -> tuple[int, tuple[Document, ...]]:
         """Renew the lease and save; return the token, and what others have kept when it was taken over just now."""
         token = self._store.lead(self._owner, batch.at, LEASE_SECONDS)
-        leads = token and token == batch.token
+        leads = token > 0 and token == batch.token
+        # Documents of a process that does not lead wait until it does.
         self._store.save(batch if leads else replace(batch, documents=()))
         return token, self._store.load(batch.at).documents if token and not leads else ()
 
     def _led(self, token: int, documents: tuple[Document, ...]) -> None:
         before, self.token = self.token, token
-        if token and token != before:
+        if token and token == before:
+            self._waiting_documents.clear()
+        elif token:
             _log.info("this gateway leads rollouts now")
             self._keeps.taken_over(documents)
-        elif before and not token:
+        elif before:
             _log.warning("another gateway leads rollouts now")
 
     def _collect(self) -> None:
@@ -159,7 +162,6 @@ class Flusher:
     def _saved(self, batch: Batch) -> None:
         self._waiting.clear()
         self._waiting_ejections.clear()
-        self._waiting_documents.clear()
         self._waiting_records.clear()
         self.saved_at = batch.at
         if self._failing:

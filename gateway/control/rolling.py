@@ -232,7 +232,7 @@ class Roller:
         """Return what is known about a rollout now."""
         live = self._table().model(running.model)
         now = self._clock()
-        if live.versions[running.plan.candidate].is_served:
+        if live.versions[running.plan.candidate].is_ready:
             running.ready_at = now
         evidence, compares = running.evidence, running.rollout.is_live
         return Seen(
@@ -301,7 +301,10 @@ class Roller:
         return running
 
     def _guard(self, running: Running) -> str:
+        """Ask the absolute guard, once its windows hold nothing from before this rollout began."""
         plan = running.plan
+        if self._clock() - running.rollout.started < 5 * MINUTE:
+            return ""
         stable = {each.sli: each for each in self._book.get(Kind.VERSION, f"{running.model}/{plan.stable}")}
         for tracked in self._book.get(Kind.VERSION, f"{running.model}/{plan.candidate}"):
             windows = tracked.windows

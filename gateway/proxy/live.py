@@ -85,6 +85,11 @@ class LiveVersion:
         """Whether some backend could be sent a request for it."""
         return any(backend.serves(self.served_model) for backend in self.backends)
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether some backend is known to be ready for it."""
+        return any(each.readiness.state == "ready" and each.serves(self.served_model) for each in self.backends)
+
 
 class Mirror:
     """Copies of a share (0 to 1) of requests are sent to a version that nobody gets answers from."""
@@ -227,12 +232,7 @@ class LiveTable:
     @property
     def serving(self) -> bool:
         """Whether some model has a backend that is known to be ready."""
-        return any(
-            backend.readiness.state == "ready" and backend.serves(version.served_model)
-            for model in self._models.values()
-            for version in model.versions.values()
-            for backend in version.backends
-        )
+        return any(version.is_ready for model in self._models.values() for version in model.versions.values())
 
 
 def _live_model(spec: ModelSpec, table: RouteTable, registry: Registry, memory: ModelMemory) -> LiveModel:

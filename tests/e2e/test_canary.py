@@ -48,10 +48,11 @@ class Crowd:
         self.seen: defaultdict[str, list[str]] = defaultdict(list)
         self.errors: list[tuple[int, bytes]] = []
         self._port = port
+        self._leaving = asyncio.Event()
         self._tasks = [asyncio.create_task(self._client(f"s{number}")) for number in range(sessions)]
 
     async def _client(self, session: str) -> None:
-        while True:
+        while not self._leaving.is_set():
             answer = await ask(self._port, chat(), headers=f"x-session-id: {session}\r\n")
             self.seen[session].append(answer.headers.get("x-gateway-version", ""))
             if answer.status != 200 or not answer.complete or b"error" in answer.body:
@@ -59,9 +60,8 @@ class Crowd:
             await asyncio.sleep(0.01)
 
     async def leave(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._leaving.set()
+        await asyncio.gather(*self._tasks)
 
     @property
     def moves(self) -> list[tuple[str, str]]:
