@@ -3,15 +3,19 @@
 import asyncio
 import hashlib
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gateway.exchange import Outcome
 from gateway.policy.canary.rollout import MIRRORING, Phase
 from gateway.proxy.mirroring import MOST
-from tests.e2e.fakes import Script, backends, good, whole
+from tests.e2e.fakes import STREAM_HEAD, Script, backends, chunked, event, good, whole
 from tests.e2e.harness import Running, ask, chat, eventually, gateway, post
 from tests.e2e.raw_client import connect
 from tests.e2e.test_canary import OBJECTIVE, failing, now
@@ -174,3 +178,63 @@ async def test_a_candidate_that_fails_its_copies_never_meets_a_client(tmp_path: 
             assert copies(running) <= 5
             await quiet(running)
             assert MOST >= 8
+
+
+async def half(call: Any) -> None:
+    """Begin a stream and cut it."""
+    await call.send(STREAM_HEAD, chunked(event("a")))
+    call.close()
+
+
+async def garbage(call: Any) -> None:
+    await call.send(b"220 smtp.example.org ESMTP\r\n\r\n")
+    call.close()
+
+
+async def busy(call: Any) -> None:
+    await call.send(whole(b"429 Too Many Requests", b"{}", b"retry-after: 30\r\n"))
+
+
+FATES: dict[str, Script] = {
+    "good": good,
+    "failing": failing,
+    "cut": cut,
+    "silent": silent,
+    "half": half,
+    "garbage": garbage,
+    "busy": busy,
+}
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(sorted(FATES)), st.booleans()), min_size=1, max_size=12))
+def test_whatever_becomes_of_copies_clients_get_the_same_bytes_and_pay_once(fates: list[tuple[str, bool]]) -> None:
+    """No behaviour of a candidate, in any order, changes an answer, a settlement, a quota or a slot of stable's."""
+    with tempfile.TemporaryDirectory() as folder:
+        uvloop.run(copied(Path(folder), fates))
+
+
+async def copied(folder: Path, fates: list[tuple[str, bool]]) -> None:
+    due = iter([fate for fate, _ in fates])
+
+    async def candidate(call: Any) -> None:
+        await FATES[next(due, "good")](call)
+
+    digest = hashlib.sha256(KEY.encode()).hexdigest()
+    async with backends(good, candidate) as (old, new):
+        text = routes(old.url, new.url, digest=digest, requests_per_minute=1000)
+        async with gateway(folder, text.replace('"min_requests": 10', '"min_requests": 10000')) as running:
+            await mirroring(running)
+            for _, stream in fates:
+                answer = await ask(running.port, chat(stream), headers=f"authorization: Bearer {KEY}\r\n")
+                assert (answer.status, answer.complete, answer.headers["x-gateway-version"]) == (200, True, "v1")
+                assert b"error" not in answer.body
+            assert [each.outcome for each in running.records.exchanges] == [Outcome.OK] * len(fates)
+            assert {each.attempts for each in running.records.exchanges} == {1}
+            (tenant,) = running.app.gateway.tenants
+            assert tenant.quota.requests is not None
+            assert tenant.quota.requests.level >= 1000 - len(fates)
+            stable = running.backend(0).health
+            await eventually(lambda: (stable.in_flight, stable.kv, tenant.quota.in_flight) == (0, 0, 0))
+        assert running.held == 0
+        assert not running.app.mirroring.flights
