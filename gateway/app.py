@@ -7,10 +7,8 @@ import resource
 import signal
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from pathlib import Path
 from random import Random
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import uvicorn
 
@@ -24,7 +22,7 @@ from gateway.control.admitting import Admitter, queued
 from gateway.control.alerting import Alerter
 from gateway.control.audit import Audit
 from gateway.control.deploying import Deployments
-from gateway.control.drain import DrainTimes, drain
+from gateway.control.drain import drain
 from gateway.control.drained import Drained
 from gateway.control.flush import Flusher, Keeps
 from gateway.control.judging import Judge
@@ -35,7 +33,17 @@ from gateway.control.scraping import Scraper
 from gateway.control.supervise import Supervisor
 from gateway.control.sweep import Checked, sweep
 from gateway.control.webhook import Webhook
-from gateway.hosting import BACKLOG, Listener, bind, bounded, no_asgi, raise_descriptor_limit, url
+from gateway.hosting import (
+    BACKLOG,
+    Addresses,
+    Listener,
+    Settings,
+    bind,
+    bounded,
+    no_asgi,
+    raise_descriptor_limit,
+    url,
+)
 from gateway.policy.routing.choose import choose
 from gateway.policy.routing.peers import Peers
 from gateway.proxy.explain import Explained, explain
@@ -58,41 +66,13 @@ from gateway.telemetry.routing_exposition import RoutingCollector
 from gateway.telemetry.slo import SloBook
 from gateway.telemetry.slo_exposition import SloCollector
 from gateway.wire.client import Client
-from gateway.wire.guard import Limits
 from gateway.wire.outbox import Outbox
+
+if TYPE_CHECKING:
+    from gateway.telemetry.traces import Traces
 
 _log = logging.getLogger(__name__)
 _GC_THRESHOLDS = (50_000, 20, 100)
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """How one process is run, as opposed to what it routes. Port 0 means any free one.
-
-    `state` is where counts outlive the process; None is the user's own folder, or nowhere when that cannot be used.
-    """
-
-    routes: Path
-    host: str = "127.0.0.1"
-    port: int = 8000
-    admin_host: str = "127.0.0.1"
-    admin_port: int = 9000
-    admin_token: str | None = field(default=None, repr=False)
-    tls_certificate: Path | None = None
-    tls_key: Path | None = None
-    access_log: bool = True
-    state: str | None = "memory://"
-    alert_webhook: str | None = field(default=None, repr=False)
-    drain: DrainTimes = field(default_factory=DrainTimes)
-    limits: Limits = field(default_factory=Limits)
-
-
-@dataclass(frozen=True, slots=True)
-class Addresses:
-    """Where a running gateway listens, as URLs."""
-
-    data: str
-    admin: str
 
 
 class App:
@@ -155,7 +135,15 @@ class App:
             leads=lambda: self.flusher.token > 0,
             saved=self.flusher.wake,
         )
-        self.deployments = Deployments(self.book, lambda: self.gateway.table, self.roller, self.audit, clock=epoch)
+        self._traces = _traces(settings.otlp_endpoint)
+        self.deployments = Deployments(
+            self.book,
+            lambda: self.gateway.table,
+            self.roller,
+            self.audit,
+            clock=epoch,
+            over=self._traces.over if self._traces is not None else lambda _: None,
+        )
         self._lag = LoopLag(self._clock)
         self._access_log = AccessLog(sys.stdout.buffer) if settings.access_log else None
         logs = () if self._access_log is None else (self._access_log,)
@@ -220,6 +208,8 @@ class App:
         self.registry.close()
         if self._access_log is not None:
             self._access_log.close()
+        if self._traces is not None:
+            await asyncio.to_thread(self._traces.close)
 
     @property
     def busy_connections(self) -> int:
@@ -375,6 +365,15 @@ class App:
         return Listener(
             uvicorn.Config(app, http="httptools", ws="none", lifespan="off", log_config=None, access_log=False)
         )
+
+
+def _traces(endpoint: str | None) -> "Traces | None":
+    """Return who sends traces; the library behind it is loaded only where an endpoint is set."""
+    if endpoint is None:
+        return None
+    from gateway.telemetry.traces import Traces  # noqa: PLC0415 - a tenth of a second and 20 MB
+
+    return Traces(endpoint)
 
 
 async def run(settings: Settings, started: Callable[[Addresses], None]) -> None:

@@ -1,19 +1,52 @@
-"""Hosting a listener: its socket, its server, and what the system lets it hold."""
+"""Hosting a process: how it is run, its sockets and servers, and what the system lets it hold."""
 
 import asyncio
 import contextlib
 import resource
 import socket
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import uvicorn
 
+from gateway.control.drain import DrainTimes
 from gateway.wire.guard import Limits
 
 BACKLOG = 4096
 _DESCRIPTORS_FOR_OTHERS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How one process is run, as opposed to what it routes. Port 0 means any free one.
+
+    `state` is where counts outlive the process; None is the user's own folder, or nowhere when that cannot be used.
+    """
+
+    routes: Path
+    host: str = "127.0.0.1"
+    port: int = 8000
+    admin_host: str = "127.0.0.1"
+    admin_port: int = 9000
+    admin_token: str | None = field(default=None, repr=False)
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    access_log: bool = True
+    state: str | None = "memory://"
+    alert_webhook: str | None = field(default=None, repr=False)
+    otlp_endpoint: str | None = None
+    drain: DrainTimes = field(default_factory=DrainTimes)
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where a running gateway listens, as URLs."""
+
+    data: str
+    admin: str
 
 
 class Listener(uvicorn.Server):

@@ -50,11 +50,14 @@ def deployment_routes(deployments: Deployments) -> APIRouter:
     async def register(
         registration: Annotated[Registration, Body()],
         x_gateway_actor: Annotated[str, Header()] = "admin API",
+        traceparent: Annotated[str, Header(max_length=128)] = "",
     ) -> DeploymentStatus | Response:
-        """Start the clock of a deployment."""
+        """Start the clock of a deployment; its trace goes on from `traceparent`."""
         name, version = registration.model, registration.version
         try:
-            found = deployments.register(name, version, actor=x_gateway_actor, identity=registration.id)
+            found = deployments.register(
+                name, version, actor=x_gateway_actor, identity=registration.id, traceparent=traceparent
+            )
         except ModelNotFound as unknown:
             return error(404, unknown.code, unknown.message)
         except KeyError:

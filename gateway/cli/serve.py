@@ -9,10 +9,11 @@ import uvloop
 from rich.console import Console
 
 from gateway.admin.protection import TokenRequired, require_token
-from gateway.app import Addresses, Settings, run
+from gateway.app import run
 from gateway.config.problems import RoutesError
 from gateway.control.drain import DrainTimes
 from gateway.control.webhook import Webhook
+from gateway.hosting import Addresses, Settings
 from gateway.state.store import StateError
 from gateway.telemetry.logs import configure
 from gateway.wire.guard import Limits
@@ -49,6 +50,14 @@ def serve(  # noqa: PLR0917 - one parameter an option
             show_default="none",
         ),
     ] = None,
+    otlp_endpoint: Annotated[
+        str | None,
+        typer.Option(
+            help="OTLP/HTTP collector that gets traces of deployments, such as http://localhost:4318.",
+            envvar=["TIDEGATE_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"],
+            show_default="none",
+        ),
+    ] = None,
     access_log: Annotated[bool, typer.Option(help="One JSON line a request on standard output.")] = True,
     log_level: Annotated[
         str, typer.Option(help="debug, info, warning or error.", envvar="TIDEGATE_LOG_LEVEL")
@@ -72,6 +81,7 @@ def serve(  # noqa: PLR0917 - one parameter an option
         access_log=access_log,
         state=state,
         alert_webhook=alert_webhook,
+        otlp_endpoint=otlp_endpoint,
         drain=DrainTimes(drain_delay, drain_timeout),
         limits=Limits(body=max_body, connections=max_connections),
     )

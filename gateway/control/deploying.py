@@ -61,7 +61,9 @@ class Result(StrEnum):
 
 @dataclass(slots=True)
 class Deployment:
-    """One version's way to its users: `stages` hold when each was reached (seconds since the epoch)."""
+    """One version's way to its users: `stages` hold when each was reached, `ended` when it was over (seconds since the
+    epoch, 0.0 before). `traceparent` is the CD system's W3C trace context.
+    """
 
     id: str
     model: str
@@ -70,11 +72,40 @@ class Deployment:
     stages: dict[str, float] = field(default_factory=dict)
     result: Result = Result.RUNNING
     reason: str = ""
+    traceparent: str = ""
+    ended: float = 0.0
 
     @property
     def registered(self) -> float:
         """When it was registered, in seconds since the epoch."""
         return self.stages[Stage.REGISTERED]
+
+    @property
+    def label(self) -> str:
+        """What it is called in a trace."""
+        return f"deploy {self.model}/{self.version}"
+
+    @property
+    def attributes(self) -> dict[str, str]:
+        """What a trace tells about it."""
+        return {
+            "deployment.id": self.id,
+            "gen_ai.request.model": self.model,
+            "tidegate.version": self.version,
+            "tidegate.actor": self.actor,
+            "deployment.status": self.result,
+        }
+
+    @property
+    def milestones(self) -> list[tuple[str, float]]:
+        """Its stages, the earliest first; one that did not reach the last ends with how it ended."""
+        reached = sorted(self.stages.items(), key=lambda item: item[1])
+        return reached if self.result is Result.LIVE else [*reached, (str(self.result), self.ended)]
+
+    @property
+    def failure(self) -> str:
+        """Why no user got an answer of it, "" when one did."""
+        return "" if self.result is Result.LIVE else f"{self.result}: {self.reason}"
 
     @property
     def is_over(self) -> bool:
@@ -86,7 +117,8 @@ class Deployment:
 class Deployments:
     """An observer of settled requests, and the loop that stamps the other stages.
 
-    `durations` are times to the first live answer by (model, result), `results` counts by the same.
+    `durations` are times to the first live answer by (model, result), `results` counts by the same; `open` are the ids
+    of those that are not over.
     """
 
     def __init__(
@@ -97,8 +129,10 @@ class Deployments:
         audit: Audit,
         *,
         clock: Clock,
+        over: Callable[[Deployment], None] = lambda _: None,
     ) -> None:
-        """Take a clock of seconds since the epoch."""
+        """Take a clock of seconds since the epoch, and whom to tell of deployments that are over."""
+        self._over = over
         self.durations: defaultdict[tuple[str, str], Histogram] = defaultdict(lambda: Histogram(BUCKETS))
         self.results: Counter[tuple[str, str]] = Counter()
         self._book = book
@@ -108,6 +142,7 @@ class Deployments:
         self._clock = clock
         self._all: dict[str, Deployment] = {}
         self._waiting: dict[tuple[str, str], Deployment] = {}
+        self.open: set[str] = set()
         self._changed: set[str] = set()
         self._asking: dict[str, asyncio.Task[None]] = {}
 
@@ -118,7 +153,9 @@ class Deployments:
         """Return a deployment by its id."""
         return self._all.get(identity)
 
-    def register(self, model: str, version: str, *, actor: str, identity: str = "") -> Deployment:
+    def register(
+        self, model: str, version: str, *, actor: str, identity: str = "", traceparent: str = ""
+    ) -> Deployment:
         """Start the clock; raises ModelNotFound, and KeyError for a version that the model does not have.
 
         A deployment of this id that is known already is returned as it is. One still on its way is superseded.
@@ -131,8 +168,10 @@ class Deployments:
         for other in list(self._all.values()):
             if other.model == live.name and not other.is_over:
                 self._end(other, Result.SUPERSEDED, f"{version} was deployed")
-        deployment = Deployment(identity or secrets.token_hex(6), live.name, version, actor)
+        name = identity or secrets.token_hex(6)
+        deployment = Deployment(name, live.name, version, actor, traceparent=traceparent)
         self._all[deployment.id] = deployment
+        self.open.add(deployment.id)
         self._waiting[live.name, version] = deployment
         for oldest in list(self._all)[:-_KEPT]:
             del self._all[oldest]
@@ -165,9 +204,7 @@ class Deployments:
             try:
                 while True:
                     await asyncio.sleep(INTERVAL)
-                    for deployment in list(self._all.values()):
-                        if not deployment.is_over:
-                            self._follow(deployment, client)
+                    self._follow_all(client)
             finally:
                 for task in self._asking.values():
                     task.cancel()
@@ -193,8 +230,18 @@ class Deployments:
                     _log.error("what was kept of a deployment cannot be read", extra={"deployment": document.name})
         for deployment in sorted(found, key=lambda each: each.registered)[-_KEPT:]:
             self._all[deployment.id] = deployment
+            if not deployment.is_over:
+                self.open.add(deployment.id)
             if deployment.result is Result.RUNNING:
                 self._waiting[deployment.model, deployment.version] = deployment
+
+    def _follow_all(self, client: httpx.AsyncClient) -> None:
+        for deployment in [self._all[each] for each in self.open if each in self._all]:
+            if not deployment.is_over:
+                self._follow(deployment, client)
+            if deployment.is_over:
+                self.open.discard(deployment.id)
+                self._over(deployment)
 
     def _follow(self, deployment: Deployment, client: httpx.AsyncClient) -> None:
         try:
@@ -265,7 +312,8 @@ class Deployments:
             deployment.result = before
             deployment.stages.setdefault(Stage.FULL_WEIGHT, self._clock())
             return
-        seconds = self._clock() - deployment.registered
+        deployment.ended = self._clock()
+        seconds = deployment.ended - deployment.registered
         self.durations[deployment.model, result].observe(seconds)
         self.results[deployment.model, result] += 1
         if result is not Result.SUPERSEDED and before is Result.RUNNING:

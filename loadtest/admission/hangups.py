@@ -10,10 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gateway.app import Addresses, App, Settings
+from gateway.app import App
 from gateway.cli.demo.processes import spawn
 from gateway.config.load import load_routes
 from gateway.exchange import Exchange, Outcome
+from gateway.hosting import Addresses, Settings
 from loadtest.admission.real import MODEL, engine_url
 
 QUEUED = 10_000

@@ -16,11 +16,12 @@ from random import Random
 
 import httpx
 
-from gateway.app import Addresses, App, Settings
+from gateway.app import App
 from gateway.backends.backend import Backend
 from gateway.cli.demo.processes import Child, spawn
 from gateway.config.load import load_routes
 from gateway.exchange import Exchange
+from gateway.hosting import Addresses, Settings
 from gateway.policy.routing.choose import Choice, choose
 from gateway.policy.routing.health import Transition
 from gateway.policy.routing.pick import Chance

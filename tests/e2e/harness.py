@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gateway.app import Addresses, App, Settings
+from gateway.app import App
 from gateway.backends.backend import Backend
 from gateway.config.load import load_routes
 from gateway.control.drain import DrainTimes
 from gateway.exchange import AttemptEnd, Exchange
+from gateway.hosting import Addresses, Settings
 from gateway.wire.client import Client
 from gateway.wire.guard import Limits
 from tests.e2e.raw_client import Answer, connect
@@ -121,6 +122,7 @@ async def gateway(
     wait_ready: bool = True,
     token: str | None = None,
     state: str = "memory://",
+    otlp_endpoint: str | None = None,
 ) -> AsyncIterator[Running]:
     """Run a gateway on free ports until the block ends."""
     path = folder / "routes.yaml"
@@ -132,6 +134,7 @@ async def gateway(
         admin_token=token,
         access_log=False,
         state=state,
+        otlp_endpoint=otlp_endpoint,
         limits=limits or Limits(),
         drain=drain or DrainTimes(0.0, 5.0),
     )

@@ -1,6 +1,7 @@
 """A deployment's clock runs from the CD system's word to the first live answer; backends are drained by hand."""
 
 import asyncio
+import gzip
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,6 +10,8 @@ from typing import Any
 
 import httpx
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from gateway.control.deploying import Stage
 from gateway.policy.canary.rollout import Phase
@@ -167,3 +170,55 @@ async def served_by(running: Running, only: FakeBackend) -> None:
     for _ in range(6):
         assert (await ask(running.port, chat())).status == 200
     assert len(only.calls) == before + 6
+
+
+@asynccontextmanager
+async def collector() -> AsyncIterator[tuple[str, list[Span]]]:
+    """Run an OTLP collector that keeps what it is sent."""
+    spans: list[Span] = []
+
+    async def receive(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        fields = dict(line.split(b": ", 1) for line in head.lower().split(b"\r\n") if b": " in line)
+        length = int(fields[b"content-length"])
+        body = await reader.readexactly(length)
+        if fields.get(b"content-encoding") == b"gzip":
+            body = gzip.decompress(body)
+        request = ExportTraceServiceRequest.FromString(body)
+        spans.extend(span for each in request.resource_spans for scope in each.scope_spans for span in scope.spans)
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(receive, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    try:
+        yield f"http://127.0.0.1:{port}", spans
+    finally:
+        server.close()
+        await server.wait_closed()
+
+
+async def test_a_deployment_leaves_a_trace_that_goes_on_from_the_cd_systems(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    async with backends(good, good) as (old, new), collector() as (endpoint, spans):
+        text = routes(old.url, new.url, objective=DEPLOYMENT, start="manual")
+        async with gateway(tmp_path, text, otlp_endpoint=endpoint) as running, admin(running) as client:
+            body = {"model": "m", "version": "v2", "id": "run-9"}
+            await client.post("/admin/deployments", json=body, headers={"traceparent": parent})
+            await eventually(lambda: Stage.FIRST_SYNTHETIC_ANSWER in stages(running, "run-9"))
+            await client.post("/admin/models/m/canary/promote", json={})
+            await ask(running.port, chat())
+            await eventually(lambda: len(stages(running, "run-9")) == 5)
+            deployment = running.app.deployments.get("run-9")
+            await eventually(lambda: deployment is not None and deployment.id not in running.app.deployments.open)
+        named = {span.name: span for span in spans}
+        assert set(named) == {"deploy m/v2", *list(Stage)[1:]}
+        root = named.pop("deploy m/v2")
+        assert root.trace_id.hex() == "0af7651916cd43dd8448eb211c80319c"
+        assert root.parent_span_id.hex() == "b7ad6b7169203331"
+        assert {each.key: each.value.string_value for each in root.attributes}["deployment.status"] == "live"
+        assert {span.parent_span_id for span in named.values()} == {root.span_id}
+        assert root.end_time_unix_nano == max(span.end_time_unix_nano for span in named.values())

@@ -1,0 +1,78 @@
+"""Traces over OTLP/HTTP, where an endpoint is set: made when a thing is over, sent from a thread of their own."""
+
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import Protocol
+
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.trace import Status, StatusCode, set_span_in_context
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+_NANOSECONDS = 1e9
+_CLOSE_MILLISECONDS = 2000
+
+
+class Staged(Protocol):
+    """Something that passed stages, each reached at a moment (seconds since the epoch), the earliest first."""
+
+    @property
+    def label(self) -> str:
+        """What it is called in a trace."""
+
+    @property
+    def attributes(self) -> Mapping[str, str]:
+        """What is told about it."""
+
+    @property
+    def milestones(self) -> Sequence[tuple[str, float]]:
+        """Its stages, and when it was over."""
+
+    @property
+    def failure(self) -> str:
+        """Why it failed, "" when it did not."""
+
+    @property
+    def traceparent(self) -> str:
+        """The W3C trace context that it belongs to, "" for none."""
+
+
+class Traces:
+    """Sends a trace of whatever is over: a span, and one below it for each stage."""
+
+    def __init__(self, endpoint: str) -> None:
+        """Take the collector's base URL, to which `/v1/traces` is appended."""
+        resource = Resource.create({"service.name": "tidegate", "service.version": version("tidegate")})
+        self._provider = TracerProvider(resource=resource)
+        exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces")
+        self._provider.add_span_processor(BatchSpanProcessor(exporter))
+        self._tracer = self._provider.get_tracer("tidegate")
+
+    def over(self, thing: Staged) -> None:
+        """Send its trace. Never blocks; what cannot be sent is dropped by the exporter, which says so."""
+        (_, began), *stages = thing.milestones
+        carrier = {"traceparent": thing.traceparent} if thing.traceparent else {}
+        parent = TraceContextTextMapPropagator().extract(carrier)
+        root = self._tracer.start_span(
+            thing.label, context=parent, start_time=_nanoseconds(began), attributes=dict(thing.attributes)
+        )
+        below = set_span_in_context(root)
+        before = began
+        for name, at in stages:
+            span = self._tracer.start_span(name, context=below, start_time=_nanoseconds(before))
+            span.end(_nanoseconds(at))
+            before = at
+        if thing.failure:
+            root.set_status(Status(StatusCode.ERROR, thing.failure))
+        root.end(_nanoseconds(before))
+
+    def close(self) -> None:
+        """Send what waits, for at most two seconds."""
+        self._provider.force_flush(_CLOSE_MILLISECONDS)
+        self._provider.shutdown()
+
+
+def _nanoseconds(seconds: float) -> int:
+    return int(seconds * _NANOSECONDS)
