@@ -358,10 +358,12 @@ async def test_a_gateway_that_is_killed_at_every_step_goes_on_where_it_was(tmp_p
                 while status["weight"] < weight:
                     await requests(process, SESSIONS)
                     status = await until(process, lambda seen: True)
+                before = (await status_of(process))["weight"]
                 versions = await requests(process, SESSIONS)
+                afterwards = (await status_of(process))["weight"]
                 mine = {number for number, version in enumerate(versions) if version == "v2"}
                 assert on_candidate <= mine, "whoever was on the candidate is on it after a restart"
-                assert len(mine) == pytest.approx(SESSIONS * (await status_of(process))["weight"] / 100, abs=25)
+                assert SESSIONS * before / 100 - 25 <= len(mine) <= SESSIONS * afterwards / 100 + 25
                 on_candidate = mine
                 process.process.kill()
                 await process.ended()

@@ -80,9 +80,10 @@ async def test_the_page_fires_on_a_burn_and_clears_after_it(tmp_path: Path) -> N
             table = load_routes(tmp_path / "routes.yaml")
             rules.write_text(yaml.safe_dump(rules_file(list(promises(table, "", Scale(SCALE))))))
             async with prometheus(tmp_path, running.admin.removeprefix("http://"), rules) as url:
+                enough = asyncio.Event()
 
                 async def load() -> None:
-                    while True:
+                    while not enough.is_set():
                         await ask(running.port, chat(stream=False, max_tokens=1))
 
                 asking = asyncio.create_task(load())
@@ -97,8 +98,8 @@ async def test_the_page_fires_on_a_burn_and_clears_after_it(tmp_path: Path) -> N
                 assert "99 % of requests answered whole" in page["annotations"]["description"]
                 await client.delete(f"{backend.urls[0]}/sim/faults")
                 await until(client, f"{url}/api/v1/alerts", lambda data: not paging(data["alerts"]))
-                asking.cancel()
-                await asyncio.gather(asking, return_exceptions=True)
+                enough.set()
+                await asking
             await running.quiet()
 
 
