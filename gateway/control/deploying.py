@@ -110,8 +110,7 @@ class Deployment:
     @property
     def is_over(self) -> bool:
         """Whether nothing more can happen to it."""
-        at_work = self.result is Result.LIVE and Stage.FULL_WEIGHT not in self.stages
-        return not at_work and self.result is not Result.RUNNING
+        return self.ended > 0.0
 
 
 class Deployments:
@@ -175,6 +174,7 @@ class Deployments:
         self._waiting[live.name, version] = deployment
         for oldest in list(self._all)[:-_KEPT]:
             del self._all[oldest]
+            self.open.discard(oldest)
         self._stamp(deployment, Stage.REGISTERED)
         self._audit.record(actor, "register", f"deployment {deployment.id}", f"{live.name}/{version}")
         return deployment
@@ -239,6 +239,9 @@ class Deployments:
         for deployment in [self._all[each] for each in self.open if each in self._all]:
             if not deployment.is_over:
                 self._follow(deployment, client)
+            if deployment.result is Result.LIVE and not deployment.ended and Stage.FULL_WEIGHT in deployment.stages:
+                deployment.ended = max(deployment.stages.values())
+                self._changed.add(deployment.id)
             if deployment.is_over:
                 self.open.discard(deployment.id)
                 self._over(deployment)
@@ -308,12 +311,13 @@ class Deployments:
         before, deployment.result, deployment.reason = deployment.result, result, reason
         self._waiting.pop((deployment.model, deployment.version), None)
         self._changed.add(deployment.id)
-        if before is not Result.RUNNING and result is Result.SUPERSEDED:
+        now = self._clock()
+        if result is not Result.LIVE:
+            deployment.ended = now
+        if before is Result.LIVE and result is not Result.ROLLED_BACK:
             deployment.result = before
-            deployment.stages.setdefault(Stage.FULL_WEIGHT, self._clock())
             return
-        deployment.ended = self._clock()
-        seconds = deployment.ended - deployment.registered
+        seconds = now - deployment.registered
         self.durations[deployment.model, result].observe(seconds)
         self.results[deployment.model, result] += 1
         if result is not Result.SUPERSEDED and before is Result.RUNNING:

@@ -103,6 +103,28 @@ async def test_a_newer_deployment_supersedes_one_under_way(tmp_path: Path) -> No
             assert burned(running) == (0, 0)
 
 
+async def test_one_that_answered_users_is_live_whatever_comes_after_it_but_a_rollback(tmp_path: Path) -> None:
+    async with backends(good, good) as (old, new):
+        text = routes(old.url, new.url, objective=DEPLOYMENT, start="manual", hold="30s")
+        async with gateway(tmp_path, text) as running, admin(running) as client:
+            await client.post("/admin/models/m/canary/start", json={})
+            first = await registered(client)
+            async with crowd(running.port):
+                await eventually(lambda: Stage.FIRST_LIVE_ANSWER in stages(running, first["id"]))
+            second = await registered(client)
+            one = (await client.get(f"/admin/deployments/{first['id']}")).json()
+            assert (one["result"], one["stages"][-1]["stage"]) == ("live", "first_live_answer")
+            assert second["result"] == "running"
+            await eventually(lambda: running.app.deployments.open == {second["id"]})
+            async with crowd(running.port):
+                await eventually(lambda: Stage.FIRST_LIVE_ANSWER in stages(running, second["id"]))
+            await client.post("/admin/models/m/canary/rollback", json={"reason": "no"})
+            await eventually(lambda: not running.app.deployments.open)
+            two = (await client.get(f"/admin/deployments/{second['id']}")).json()
+            assert (two["result"], two["reason"]) == ("rolled_back", "no")
+            await eventually(lambda: burned(running) == (2, 0))
+
+
 async def test_what_cannot_be_registered_is_refused_in_words(tmp_path: Path) -> None:
     async with backends(good, good) as (old, new):
         async with gateway(tmp_path, routes(old.url, new.url)) as running, admin(running) as client:
