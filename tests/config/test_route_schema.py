@@ -1,10 +1,13 @@
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from gateway.config.load import load
 from gateway.config.schema import fields_at, json_schema
+from gateway.config.steering_schema import Path as RoutedPath
+from gateway.wire.endpoints import FORWARDED
 
 ROUTES = Path(__file__).parents[2] / "routes"
 SAMPLES = sorted(ROUTES.glob("*.yaml"))
@@ -58,3 +61,7 @@ def test_every_key_tells_people_what_it_is_for() -> None:
     ]
 
     assert undescribed == []
+
+
+def test_rules_know_every_path_that_is_forwarded_and_no_other() -> None:
+    assert set(get_args(RoutedPath)) == {path.decode() for path in FORWARDED}
