@@ -15,6 +15,7 @@ from gateway.config.load import LoadedRoutes, load
 from gateway.config.problems import RoutesError
 from gateway.config.schema import json_schema
 from gateway.config.table import ModelSpec, PoolSpec, RouteTable
+from gateway.policy.routing.rules import ANY, Span, When
 from gateway.policy.slo.alerts import FASTEST
 from gateway.policy.slo.objective import Target
 
@@ -60,10 +61,11 @@ def _print_routes(loaded: LoadedRoutes) -> None:
     console = Console()
     if not console.is_terminal:
         console.width = _WIDTH_IN_FILES
-    tables = (_models_table, _objectives_table, _timeouts_table, _pools_table)
+    tables = (_models_table, _canary_table, _rules_table, _objectives_table, _timeouts_table, _pools_table)
     for table in (make(loaded.table) for make in tables):
-        console.print(table)
-        console.print()
+        if table.row_count:
+            console.print(table)
+            console.print()
     for warning in loaded.warnings:
         typer.echo(f"warning: {warning}", err=True)
     typer.echo(f"ok: {', '.join(loaded.table.sources)}")
@@ -89,6 +91,9 @@ def _objectives_table(table: RouteTable) -> Table:
         for sli, target in objective.targets.items():
             _add(shown, *names, sli, f"{target.ratio:.6g}", _good(target), f"{FASTEST.factor(objective.window):.4g}")
             names = ("", "")
+        if objective.deployment is not None:
+            target = objective.deployment
+            _add(shown, *names, "deployment", f"{target.ratio:.6g}", _good(target), "")
     return shown
 
 
@@ -116,6 +121,50 @@ def _pools_table(table: RouteTable) -> Table:
             key = "yes" if backend.api_key else ""
             _add(shown, *kind, backend.url, str(backend.max_concurrency or "adaptive"), key)
             kind = ("", "", "")
+    return shown
+
+
+def _rules_table(table: RouteTable) -> Table:
+    shown = _table("rules", "when", "use", "left at burn")
+    for model in table.models.values():
+        name = model.name
+        for rule in model.rules:
+            _add(shown, name, _when(rule.when), ", ".join(rule.use), f"{rule.spill_at_burn:g}")
+            name = ""
+    return shown
+
+
+def _when(when: When) -> str:
+    """Whose rule it is, in words."""
+    named = (("path", when.endpoints), ("class", when.classes), ("tenant", when.tenants))
+    counted = (("prompt tokens", when.prompt_tokens), ("max_tokens", when.max_tokens))
+    held = (("tools", when.tools), ("images", when.images))
+    asked = [f"{what} {' or '.join(sorted(names))}" for what, names in named if names]
+    asked += [f"{what} {_span(span)}" for what, span in counted if span != ANY]
+    asked += [f"{'with' if wanted else 'without'} {what}" for what, wanted in held if wanted is not None]
+    return ", ".join(asked) or "everyone"
+
+
+def _span(span: Span) -> str:
+    return f"up to {span.most:g}" if span.least <= 0 else f"from {span.least:g}"
+
+
+def _canary_table(table: RouteTable) -> Table:
+    shown = _table("canary", "versions", "steps", "hold", "requests", "mirror", "starts", "on stall")
+    for model in table.models.values():
+        plan = model.canary
+        if plan is not None:
+            _add(
+                shown,
+                model.name,
+                f"{plan.stable} -> {plan.candidate}",
+                " ".join(f"{step:g}" for step in plan.steps),
+                f"{format_duration(plan.hold)} to {format_duration(plan.max_hold)}",
+                f"{plan.min_requests:,}",
+                f"{plan.mirror:g} %",
+                "by hand" if plan.manual else "when ready",
+                plan.on_stall,
+            )
     return shown
 
 
@@ -155,6 +204,10 @@ def _model_as_json(model: ModelSpec) -> dict[str, Any]:
             for version in model.versions.values()
         },
         "split": dict(model.split),
+        "canary": asdict(model.canary) if model.canary is not None else None,
+        "rules": [
+            {"when": _when(rule.when), "use": rule.use, "spill_at_burn": rule.spill_at_burn} for rule in model.rules
+        ],
         "timeouts_seconds": asdict(model.timeouts),
         "objective": {
             "name": model.objective.name,

@@ -62,6 +62,8 @@ class TestRoutesThatCanBeServed:
         assert promise["targets"]["availability"] == {"ratio": 0.999}
         assert promise["targets"]["tpot"] == {"ratio": 0.99, "under_seconds": 0.1, "by_prompt_tokens": {}}
         assert outcome["models"]["llama"] == {
+            "canary": None,
+            "rules": [],
             "aliases": ["gpt-4o-mini"],
             "versions": {
                 "v1": {"pools": ["gpu"], "served_model": "meta/llama"},
@@ -151,3 +153,40 @@ def test_the_schema_needs_no_routes() -> None:
 
     assert result.exit_code == 0
     assert json.loads(result.stdout) == json_schema()
+
+
+STEERED = """\
+pools: {gpu: {backends: [http://a]}, cpu: {backends: [http://b]}, next: {backends: [http://c]}}
+objectives: {chat: {deployment: {target: 95, under: 10m}}}
+models:
+  llama:
+    objective: chat
+    versions: {v1: {pools: [gpu, cpu]}, v2: {pools: [next]}}
+    canary: {stable: v1, candidate: v2, mirror: 10, start: manual}
+    rules:
+      - {when: {class: batch, tools: false}, use: [cpu, gpu]}
+      - {when: {prompt_tokens: "<256", max_tokens: ">64"}, use: [cpu]}
+      - {use: [gpu, cpu], spill_at_burn: 3}
+"""
+
+
+class TestRoutesThatSteer:
+    def test_it_shows_the_rollout_and_the_rules(self, routes: Path) -> None:
+        routes.write_text(STEERED)
+
+        lines = [line.split() for line in check(routes).stdout.splitlines()]
+
+        rollout = "llama v1 -> v2 1 5 25 50 100 10m to 2h 200 10 % by hand pause"
+        assert rollout.split() in lines
+        assert ["llama", "class", "batch,", "without", "tools", "cpu,", "gpu", "6"] in lines
+        assert ["prompt", "tokens", "up", "to", "255,", "max_tokens", "from", "65", "cpu", "6"] in lines
+        assert ["everyone", "gpu,", "cpu", "3"] in lines
+        assert ["deployment", "0.95", "up", "to", "10m"] in lines
+
+    def test_json_has_them_too(self, routes: Path) -> None:
+        routes.write_text(STEERED)
+
+        told = json.loads(check(routes, "--json").stdout)["models"]["llama"]
+
+        assert (told["canary"]["candidate"], told["canary"]["steps"]) == ("v2", [1.0, 5.0, 25.0, 50.0, 100.0])
+        assert told["rules"][2] == {"when": "everyone", "use": ["gpu", "cpu"], "spill_at_burn": 3.0}
