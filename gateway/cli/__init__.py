@@ -11,6 +11,7 @@ from gateway.cli.operations import audit, deploy, deployments, drain, undrain
 from gateway.cli.rules import rules
 from gateway.cli.serve import serve
 from gateway.cli.sim import sim
+from gateway.cli.status import status
 
 app = typer.Typer(name="tidegate", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command()(demo)
@@ -18,6 +19,7 @@ app.command()(serve)
 app.command()(check)
 app.command()(doctor)
 app.command()(explain)
+app.command()(status)
 app.add_typer(canary, name="canary")
 app.command()(drain)
 app.command()(undrain)

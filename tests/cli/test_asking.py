@@ -78,6 +78,29 @@ async def test_backends_are_drained_and_deployments_registered_from_a_shell(tmp_
             assert missing.stderr == "tidegate: the model `m` has no version `v9`\n"
 
 
+async def test_status_shows_what_is_and_says_what_is_wrong(tmp_path: Path) -> None:
+    async with backends(good, good) as (old, new):
+        text = routes(old.url, new.url, start="manual")
+        async with gateway(tmp_path, text) as running:
+            lines = [" ".join(line.split()) for line in (await tidegate(running, "status")).stdout.splitlines()]
+            assert ", serving, up " in lines[0]
+            assert "m v1 100 % blue" in lines
+            assert "m v2 0 % green" in lines
+            assert any(line.startswith(f"{running.backend(0).id} ready in service 1.00 0 ") for line in lines)
+
+            new.health = b"503 Service Unavailable"
+            (tmp_path / "routes.yaml").write_text("models: {m: {backend: [x]}}")
+            await running.app.reloader.try_reload()
+            await eventually(lambda: not running.backend(1).readiness.eligible)
+            await tidegate(running, "drain", running.backend(0).id)
+            wrong = await tidegate(running, "status", status=1)
+            assert "! routes not loaded, the old ones serve:" in wrong.stdout
+            assert f"! {running.backend(1).id} is not ready:" in wrong.stdout
+            assert f"{running.backend(0).id} drained" in " ".join(wrong.stdout.split())
+            told = json.loads((await tidegate(running, "status", "--json", status=1)).stdout)
+            assert told["routes"]["loaded"] is False
+
+
 def test_a_gateway_that_does_not_answer_is_named() -> None:
     result = CliRunner().invoke(app, ["canary", "status", "m", "--admin", "http://127.0.0.1:9"])
     assert result.exit_code == 1
