@@ -72,6 +72,22 @@ def test_a_failed_probe_ejects_for_as_long_as_before() -> None:
         ejection.eject(again, 41.0, "out already", RNG)
 
 
+@pytest.mark.parametrize("state", State)
+def test_whoever_can_be_reached_again_is_tried_before_it_is_trusted(state: State) -> None:
+    standing = Standing(state, 0.0, 60.0, 2)
+    back = ejection.returned(standing, 10.0)
+    if standing.out:
+        assert back is standing
+    else:
+        assert back == Standing(State.HALF_OPEN, 10.0, 0.0, 2, 0, "can be reached again")
+
+
+def test_whoever_fails_that_trial_is_out_as_after_a_first_ejection() -> None:
+    out = ejection.failed(ejection.returned(Standing(), 10.0), 11.0, "its probe was slow", RNG)
+    assert (out.state, out.ejections) == (State.EJECTED, 1)
+    assert out.until - 11.0 >= BASE * (1 - JITTER)
+
+
 def test_during_slow_start_it_can_be_ejected_again() -> None:
     standing = Standing(State.SLOW_START, 0.0, 60.0, 1)
     assert ejection.eject(standing, 10.0, "again", RNG).ejections == 2

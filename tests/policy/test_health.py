@@ -137,6 +137,20 @@ def test_a_probe_that_says_nothing_leaves_the_way_open() -> None:
     assert health.wants_probe
 
 
+def test_whoever_comes_back_is_tried_first_and_the_last_half_never() -> None:
+    for count, tried in ((1, 0), (2, 1), (3, 1), (4, 2)):
+        peers, healths = pool(count)
+        everybody = [health.id for health in healths]
+        peers.tick(1.0, dict.fromkeys(everybody, Signal(gone=True)), RNG)
+        peers.tick(2.0, dict.fromkeys(everybody, Signal()), RNG)
+        assert sum(health.standing.state is State.HALF_OPEN for health in healths) == tried
+    returned = next(health for health in healths if health.standing.out)
+    for _ in range(PROBES):
+        attempt(returned, 3.0)
+    assert returned.standing.state is State.SLOW_START
+    assert not any(transition.cause for transition in peers.transitions)
+
+
 def test_a_burn_ejects_for_failing_at_once_and_for_slowness_only_who_stands_out() -> None:
     peers, healths = pool()
     for health in healths:

@@ -4,6 +4,9 @@
                              ^                  |                      |
                              +----- failed -----+------- eject --------+
 
+Whoever comes back from not being reachable begins at half-open, from wherever it was in service: what it was like
+before says little about an engine that has restarted.
+
 The terms are Envoy's (outlier detection: ejection, maximum ejection, panic) and Nygard's ("Release It!": half-open).
 """
 
@@ -44,6 +47,7 @@ class Event(StrEnum):
     TIME = "time"
     ANSWERED = "answered"
     FAILED = "failed"
+    RETURNED = "returned"
 
 
 TRANSITIONS: Mapping[tuple[State, Event], State] = MappingProxyType(
@@ -54,6 +58,8 @@ TRANSITIONS: Mapping[tuple[State, Event], State] = MappingProxyType(
         (State.HALF_OPEN, Event.ANSWERED): State.SLOW_START,
         (State.HALF_OPEN, Event.FAILED): State.EJECTED,
         (State.SLOW_START, Event.TIME): State.IN_SERVICE,
+        (State.IN_SERVICE, Event.RETURNED): State.HALF_OPEN,
+        (State.SLOW_START, Event.RETURNED): State.HALF_OPEN,
     }
 )
 """Every way from state to state; what is not here changes nothing."""
@@ -94,8 +100,17 @@ def answered(standing: Standing, now: float) -> Standing:
     return Standing(state, now, now + SLOW_START, standing.ejections, 0, f"{PROBES} good answers in a row")
 
 
+def returned(standing: Standing, now: float) -> Standing:
+    """A backend can be reached again: it is asked one request at a time first."""
+    state = TRANSITIONS.get((standing.state, Event.RETURNED))
+    if state is None:
+        return standing
+    return Standing(state, now, 0.0, standing.ejections, 0, "can be reached again")
+
+
 def failed(standing: Standing, now: float, reason: str, rng: Chance) -> Standing:
     """A half-open backend did not answer well: out again, as long as before, since this is the same trouble."""
+    standing = replace(standing, ejections=max(1, standing.ejections))
     return _out(standing, Event.FAILED, now, reason, rng)
 
 

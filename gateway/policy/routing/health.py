@@ -215,7 +215,9 @@ class Health:
 
     def tick(self, now: float, elapsed: float, signal: Signal) -> None:
         """Let time pass and take what others know."""
-        self.signal = signal
+        was_gone, self.signal = self.signal.gone, signal
+        if was_gone and not signal.gone and self.peers.has_room:
+            self._move(ejection.returned(self.standing, now))
         if self._begun:
             self.peers.learnt_at = now
         self._learn()
