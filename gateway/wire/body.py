@@ -36,39 +36,46 @@ Edit = tuple[int, int, bytes]
 
 
 class Body:
-    """What a request says about itself; `spans` are where top-level values stand in the bytes.
+    """What a request says about itself.
 
-    `max_tokens` bounds the output of each of `choices` answers; None leaves it to the engine.
+    `max_tokens` bounds the output of each of `choices` answers; None leaves it to the engine. `values` are the
+    top-level values of a body in JSON, none in other bodies; `spans` are where they stand, as far as that is known yet.
     """
 
-    __slots__ = ("choices", "max_tokens", "model", "model_span", "raw", "spans", "stream", "usage_added")
+    __slots__ = ("_spans", "choices", "max_tokens", "model", "raw", "stream", "usage_added", "values")
 
     def __init__(
         self,
         raw: bytes,
         model: str,
-        model_span: Span,
         *,
         stream: bool,
         choices: int = 1,
         max_tokens: int | None = None,
+        values: Mapping[str, msgspec.Raw] = MappingProxyType({}),
         spans: Mapping[str, Span] | None = None,
     ) -> None:
         self.raw = raw
         self.model = model
-        self.model_span = model_span
         self.stream = stream
         self.choices = choices
         self.max_tokens = max_tokens
-        self.spans = spans
+        self.values = values
+        self._spans = spans
         self.usage_added = False
+
+    @property
+    def spans(self) -> Mapping[str, Span]:
+        """Where the values stand in the bytes; only a rewrite wants to know."""
+        if self._spans is None:
+            self._spans = _placed(self.values)
+        return self._spans
 
     def value(self, key: str) -> bytes | None:
         """Return a top-level value as it stands in the body, None where there is none or it is null."""
-        if self.spans is None or key not in self.spans:
+        if key not in self.values:
             return None
-        start, end = self.spans[key]
-        value = self.raw[start:end]
+        value = bytes(self.values[key])
         return None if value == b"null" else value
 
     @property
@@ -93,13 +100,13 @@ class Body:
         """
         edits: list[Edit] = []
         if served_model is not None:
-            edits.append((*self.model_span, served_model))
-        if add_usage and self.spans is not None:
+            edits.append((*self.spans["model"], served_model))
+        if add_usage and self.values:
             edit = _usage_edit(self.raw, self.spans)
             self.usage_added = edit is not None
             if edit is not None:
                 edits.append(edit)
-        if priority is not None and self.spans is not None:
+        if priority is not None and self.values:
             edits.append(_priority_edit(self.raw, self.spans, priority))
         return splice(self.raw, edits) if edits else self.raw
 
@@ -138,15 +145,15 @@ def read_json(raw: bytes) -> Body:
         raise InvalidJson(f"the body is not valid JSON: {error}") from None
     if "model" not in values:
         raise InvalidRequest("`model` is missing: name one of the models that GET /v1/models lists", param="model")
-    spans = _spans(raw, values)
+    spans = None if _compact(raw, values) else _walked(raw, values)
     stream = values.get("stream")
     return Body(
         raw,
         _model(values),
-        spans["model"],
         stream=stream is not None and bytes(stream) == b"true",
         choices=_checked_choices(values),
         max_tokens=_max_tokens(values),
+        values=values,
         spans=spans,
     )
 
@@ -160,6 +167,8 @@ def _model(values: dict[str, msgspec.Raw]) -> str:
 
 def _checked_choices(values: Mapping[str, msgspec.Raw]) -> int:
     """Return how many answers are asked for, and hold what multiplies an engine's work against its bounds."""
+    if values.keys().isdisjoint(_BOUNDS):
+        return 1
     for name, most in _BOUNDS.items():
         if name in values and (asked := _number(values[name])) is not None and asked > most:
             raise InvalidRequest(f"`{name}` may be at most {most} here", param=name)
@@ -181,15 +190,16 @@ def _number(value: msgspec.Raw) -> int | None:
         return None
 
 
-def _spans(raw: bytes, values: Mapping[str, msgspec.Raw]) -> dict[str, Span]:
-    """Locate every top-level value. Raises InvalidRequest for a key that stands there twice.
+def _compact(raw: bytes, values: Mapping[str, msgspec.Raw]) -> bool:
+    """Whether a body is exactly as long as its keys, its values and the fewest marks between them.
 
-    A body exactly as long as its keys, its values and the fewest marks between them has no room for a key twice, a
-    space or an escape: there the values stand where their lengths put them. Others are walked.
+    It has no room then for a key twice, a space or an escape.
     """
-    lengths = sum(map(len, values)) + sum(map(len, values.values()))
-    if lengths + 4 * len(values) + 1 != len(raw):
-        return _walked(raw, values)
+    return sum(map(len, values)) + sum(map(len, values.values())) + 4 * len(values) + 1 == len(raw)
+
+
+def _placed(values: Mapping[str, msgspec.Raw]) -> dict[str, Span]:
+    """Locate every top-level value of a compact body: they stand where their lengths put them."""
     spans = {}
     at = 1
     for key, value in values.items():

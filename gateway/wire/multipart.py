@@ -103,4 +103,4 @@ def read_multipart(raw: bytes, content_type: bytes) -> Body:
         raise InvalidRequest("`model` must be UTF-8 text", param="model") from None
     at, to = fields.spans.get("stream", (0, 0))
     stream = raw[at:to].strip().lower() in {b"true", b"1"}
-    return Body(raw, model, (start, end), stream=stream)
+    return Body(raw, model, stream=stream, spans={"model": (start, end)})

@@ -64,7 +64,7 @@ def test_a_body_is_read_and_rewritten_as_json_would_be(
         asked = (value.get("stream_options") or {}).get("include_usage") is True
         assert body.usage_added is not asked
     assert json.loads(out) == expected
-    start, end = body.model_span
+    start, end = body.spans["model"]
     assert out[:start] == raw[:start] if not usage else True
     assert json.loads(raw[start:end]) == value["model"]
 
