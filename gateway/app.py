@@ -277,6 +277,7 @@ class App:
             clock=self._clock,
             in_flight=lambda: self.busy_connections,
             connections=lambda: len(self.connections()),
+            tasks=lambda: len(asyncio.all_tasks()),
             routes_loaded=lambda: reloader.failure is None,
             reloads=lambda: reloader.loads,
             reload_failures=lambda: reloader.failures,

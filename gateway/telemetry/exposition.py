@@ -28,6 +28,7 @@ class Gauges:
     clock: Clock
     in_flight: Callable[[], int]
     connections: Callable[[], int]
+    tasks: Callable[[], int]
     routes_loaded: Callable[[], bool]
     reloads: Callable[[], int]
     reload_failures: Callable[[], int]
@@ -151,6 +152,7 @@ class GatewayCollector(Collector):
         gauges = self._gauges
         yield GaugeMetricFamily("tidegate_in_flight", "Requests in progress.", gauges.in_flight())
         yield GaugeMetricFamily("tidegate_client_connections", "Client connections open.", gauges.connections())
+        yield GaugeMetricFamily("tidegate_tasks", "Tasks of the event loop.", gauges.tasks())
         yield GaugeMetricFamily(
             "tidegate_routes_loaded", "1 when the last load was good.", float(gauges.routes_loaded())
         )

@@ -55,6 +55,7 @@ def expose(metrics: Metrics, *others: Collector) -> dict[tuple[str, tuple[tuple[
         clock=lambda: 0.0,
         in_flight=lambda: 1,
         connections=lambda: 2,
+        tasks=lambda: 10,
         routes_loaded=lambda: True,
         reloads=lambda: 3,
         reload_failures=lambda: 4,
