@@ -14,9 +14,11 @@ from gateway.policy.routing.ejection import (
     JITTER,
     LEAST_WEIGHT,
     LONGEST,
+    PAUSE,
     PROBES,
     SLOW_START,
     TRANSITIONS,
+    WARM_UP,
     Event,
     Member,
     Ruling,
@@ -82,10 +84,18 @@ def test_whoever_can_be_reached_again_is_tried_before_it_is_trusted(state: State
         assert back == Standing(State.HALF_OPEN, 10.0, 0.0, 2, 0, "can be reached again")
 
 
-def test_whoever_fails_that_trial_is_out_as_after_a_first_ejection() -> None:
+def test_whoever_fails_that_trial_is_soon_tried_again() -> None:
     out = ejection.failed(ejection.returned(Standing(), 10.0), 11.0, "its probe was slow", RNG)
-    assert (out.state, out.ejections) == (State.EJECTED, 1)
-    assert out.until - 11.0 >= BASE * (1 - JITTER)
+    assert (out.state, out.ejections) == (State.EJECTED, 0)
+    assert PAUSE * (1 - JITTER) <= out.until - 11.0 <= PAUSE * (1 + JITTER)
+
+
+def test_whoever_stands_that_trial_is_back_sooner_than_after_an_ejection() -> None:
+    standing = ejection.returned(Standing(), 10.0)
+    for _ in range(PROBES):
+        standing = ejection.answered(standing, 12.0)
+    assert (standing.state, standing.until) == (State.SLOW_START, 12.0 + WARM_UP)
+    assert ejection.weight(1.0, standing, 12.0 + WARM_UP / 2) == 0.5
 
 
 def test_during_slow_start_it_can_be_ejected_again() -> None:

@@ -23,11 +23,15 @@ EVENTS = 10
 BASE = 30.0
 """Seconds of the first ejection; each recent one adds as much."""
 LONGEST = 300.0
+PAUSE = 4.0
+"""Seconds until a backend that has only come back, and was never ejected, is tried again."""
 JITTER = 0.1
 PROBES = 3
 """Good answers in a row, asked for one at a time, that end an ejection."""
 SLOW_START = 60.0
 """Seconds over which the weight of a returned backend grows to its full height."""
+WARM_UP = 5.0
+"""The same for a backend that has only come back."""
 LEAST_WEIGHT = 0.02
 
 
@@ -97,7 +101,8 @@ def answered(standing: Standing, now: float) -> Standing:
     if standing.answered + 1 < PROBES:
         return replace(standing, answered=standing.answered + 1)
     state = TRANSITIONS[State.HALF_OPEN, Event.ANSWERED]
-    return Standing(state, now, now + SLOW_START, standing.ejections, 0, f"{PROBES} good answers in a row")
+    until = now + (SLOW_START if standing.ejections else WARM_UP)
+    return Standing(state, now, until, standing.ejections, 0, f"{PROBES} good answers in a row")
 
 
 def returned(standing: Standing, now: float) -> Standing:
@@ -110,7 +115,6 @@ def returned(standing: Standing, now: float) -> Standing:
 
 def failed(standing: Standing, now: float, reason: str, rng: Chance) -> Standing:
     """A half-open backend did not answer well: out again, as long as before, since this is the same trouble."""
-    standing = replace(standing, ejections=max(1, standing.ejections))
     return _out(standing, Event.FAILED, now, reason, rng)
 
 
@@ -127,8 +131,10 @@ def elapse(standing: Standing, now: float) -> Standing:
 
 def weight(burn: float, standing: Standing, now: float) -> float:
     """Return the share of its due that a backend gets, from 0.02 to 1, by its routing burn and its slow start."""
-    ramp = (now - standing.since) / SLOW_START if standing.state is State.SLOW_START else 1.0
-    return max(LEAST_WEIGHT, min(1.0, 1.0 / burn) * min(1.0, ramp))
+    ramp = 1.0
+    if standing.state is State.SLOW_START and now < standing.until:
+        ramp = (now - standing.since) / (standing.until - standing.since)
+    return max(LEAST_WEIGHT, min(1.0, 1.0 / burn) * ramp)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +175,6 @@ def rule(members: Sequence[Member]) -> Ruling:
 
 
 def _out(standing: Standing, event: Event, now: float, reason: str, rng: Chance) -> Standing:
-    seconds = BASE * standing.ejections * (1 + JITTER * (2 * rng.random() - 1))
+    seconds = (BASE * standing.ejections or PAUSE) * (1 + JITTER * (2 * rng.random() - 1))
     until = now + min(LONGEST, seconds)
     return Standing(TRANSITIONS[standing.state, event], now, until, standing.ejections, 0, reason)
