@@ -52,6 +52,7 @@ from gateway.proxy.live import LiveTable
 from gateway.proxy.mirroring import Mirroring
 from gateway.proxy.order import Chooser, Observers, Tools
 from gateway.proxy.tenants import Tenants
+from gateway.proxy.tracing import Tracing
 from gateway.state.store import Document
 from gateway.state.url import opened
 from gateway.telemetry import exposition
@@ -147,9 +148,11 @@ class App:
         self._lag = LoopLag(self._clock)
         self._access_log = AccessLog(sys.stdout.buffer) if settings.access_log else None
         logs = () if self._access_log is None else (self._access_log,)
+        traced = () if self._traces is None else (self._traces.requests,)
         watching = (self.roller, self.deployments, *logs, UnauthorizedAlarm(self._clock), *observers)
-        self._observers = Observers(*watching, batched=(self._metrics, self.book))
-        tools = Tools(self._clock, self._rng, self._observers, choose)
+        self._observers = Observers(*watching, batched=(self._metrics, self.book, *traced))
+        tracing = Tracing(settings.trace_ratio, self._rng) if traced else None
+        tools = Tools(self._clock, self._rng, self._observers, choose, tracing)
         self.mirroring = Mirroring(tools, self.roller.settled)
         self._created = int(clock.wall())
         self._began = self._clock()

@@ -93,7 +93,7 @@ class Exchange:
     `attempt_ended` are the last attempt's. `itl` counts gaps between content events per bucket of `itl_bounds`, the
     last slot being +Inf. `stream` is what the client asked for until an answer shows what it gets. `routing` is the
     decision about the last attempt; its str() says it in words, none where there was no choice. `forced` says that the
-    client chose the version.
+    client chose the version. `trace` is the context of a request that leaves a trace.
     """
 
     __slots__ = (
@@ -125,6 +125,7 @@ class Exchange:
         "service_class",
         "stream",
         "tenant",
+        "trace",
         "version",
         "waited",
     )
@@ -160,6 +161,7 @@ class Exchange:
         self.outcome = Outcome.INTERNAL
         self.reason = ""
         self.routing: object = ""
+        self.trace: object = None
 
     @property
     def ttft(self) -> float | None:

@@ -37,6 +37,7 @@ class Settings:
     state: str | None = "memory://"
     alert_webhook: str | None = field(default=None, repr=False)
     otlp_endpoint: str | None = None
+    trace_ratio: float = 0.01
     drain: DrainTimes = field(default_factory=DrainTimes)
     limits: Limits = field(default_factory=Limits)
 

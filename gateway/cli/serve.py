@@ -53,11 +53,20 @@ def serve(  # noqa: PLR0917 - one parameter an option
     otlp_endpoint: Annotated[
         str | None,
         typer.Option(
-            help="OTLP/HTTP collector that gets traces of deployments, such as http://localhost:4318.",
+            help="OTLP/HTTP collector that gets traces, such as http://localhost:4318.",
             envvar=["TIDEGATE_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"],
             show_default="none",
         ),
     ] = None,
+    trace_ratio: Annotated[
+        float,
+        typer.Option(
+            help="Share of requests traced, of those without a traceparent.",
+            envvar="TIDEGATE_TRACE_RATIO",
+            min=0.0,
+            max=1.0,
+        ),
+    ] = 0.01,
     access_log: Annotated[bool, typer.Option(help="One JSON line a request on standard output.")] = True,
     log_level: Annotated[
         str, typer.Option(help="debug, info, warning or error.", envvar="TIDEGATE_LOG_LEVEL")
@@ -82,6 +91,7 @@ def serve(  # noqa: PLR0917 - one parameter an option
         state=state,
         alert_webhook=alert_webhook,
         otlp_endpoint=otlp_endpoint,
+        trace_ratio=trace_ratio,
         drain=DrainTimes(drain_delay, drain_timeout),
         limits=Limits(body=max_body, connections=max_connections),
     )

@@ -16,6 +16,7 @@ from gateway.proxy.mirroring import Mirroring
 from gateway.proxy.order import Order, Tools
 from gateway.proxy.steering import route_for, version_for
 from gateway.proxy.tenants import LiveTenant, Tenants
+from gateway.proxy.tracing import carried
 from gateway.wire.body import Body, read_json
 from gateway.wire.endpoints import MODELS_PREFIX, OPEN
 from gateway.wire.guard import Head
@@ -91,14 +92,18 @@ class Gateway:
         if version is None or request.head.version is not None:
             version = version_for(model, exchange, request.head, body, tools.rng.random())
         exchange.version = version.name
-        fields = forwarded_request(headers, request.head.connection)
+        connection, traced = request.head.connection, b""
+        if tools.tracing is not None or request.head.traceparent is not None:
+            exchange.trace, stays, traced = carried(request.head.traceparent, tools.tracing)
+            connection |= stays
+        fields = forwarded_request(headers, connection)
         order = Order(
             endpoint,
             model,
             version,
             tenant,
             service_class,
-            fields=b"%bx-request-id: %b\r\n" % (fields, exchange.request_id.encode()),
+            fields=b"%b%bx-request-id: %b\r\n" % (fields, traced, exchange.request_id.encode()),
         )
         add_usage = body.stream and endpoint.dialect in _USAGE_ON_REQUEST
         served: bytes | None = None

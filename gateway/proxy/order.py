@@ -15,6 +15,7 @@ from gateway.policy.routing.pick import Chance
 from gateway.policy.routing.pools import Trials
 from gateway.proxy.live import LiveModel, LiveRoute, LiveVersion
 from gateway.proxy.tenants import LiveTenant
+from gateway.proxy.tracing import Tracing
 
 _log = logging.getLogger(__name__)
 BATCH = 64
@@ -120,15 +121,18 @@ Chooser: TypeAlias = Callable[[Sequence[Backend], int, float, Chance, int], Choi
 
 
 class Tools:
-    """What every flight is handed: a clock, chance, the observers, and who chooses a backend."""
+    """What every flight is handed: a clock, chance, the observers, who chooses a backend, and who samples traces."""
 
-    __slots__ = ("choose", "clock", "observer", "rng")
+    __slots__ = ("choose", "clock", "observer", "rng", "tracing")
 
-    def __init__(self, clock: Clock, rng: Random, observer: Observer, choose: Chooser = choose) -> None:
+    def __init__(
+        self, clock: Clock, rng: Random, observer: Observer, choose: Chooser = choose, tracing: Tracing | None = None
+    ) -> None:
         self.clock = clock
         self.rng = rng
         self.observer = observer
         self.choose = choose
+        self.tracing = tracing
 
 
 class Observers:

@@ -11,6 +11,8 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Status, StatusCode, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from gateway.telemetry.request_traces import RequestTraces
+
 _NANOSECONDS = 1e9
 _CLOSE_MILLISECONDS = 2000
 
@@ -40,14 +42,19 @@ class Staged(Protocol):
 
 
 class Traces:
-    """Sends a trace of whatever is over: a span, and one below it for each stage."""
+    """Sends a trace of whatever is over: a span, and one below it for each stage.
+
+    `requests` is an observer that does so for those requests that are sampled.
+    """
 
     def __init__(self, endpoint: str) -> None:
         """Take the collector's base URL, to which `/v1/traces` is appended."""
         resource = Resource.create({"service.name": "tidegate", "service.version": version("tidegate")})
         self._provider = TracerProvider(resource=resource)
         exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces")
-        self._provider.add_span_processor(BatchSpanProcessor(exporter))
+        self._sender = BatchSpanProcessor(exporter)
+        self._provider.add_span_processor(self._sender)
+        self.requests = RequestTraces(self._sender.on_end, resource)
         self._tracer = self._provider.get_tracer("tidegate")
 
     def over(self, thing: Staged) -> None:

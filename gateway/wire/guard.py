@@ -34,6 +34,7 @@ _READ = frozenset(
         b"content-type",
         b"expect",
         b"host",
+        b"traceparent",
         b"transfer-encoding",
         b"upgrade",
         b"x-api-key",
@@ -75,6 +76,7 @@ class Head(NamedTuple):
     service_class: bytes | None = None
     version: bytes | None = None
     session: bytes | None = None
+    traceparent: bytes | None = None
 
 
 def check(method: bytes, target: bytes, version: str, fields: Headers, limits: Limits) -> Head:
@@ -110,6 +112,7 @@ def check(method: bytes, target: bytes, version: str, fields: Headers, limits: L
         seen.get(b"x-gateway-class"),
         seen.get(b"x-gateway-model-version"),
         seen.get(b"x-session-id"),
+        seen.get(b"traceparent"),
     )
 
 

@@ -123,6 +123,7 @@ async def gateway(
     token: str | None = None,
     state: str = "memory://",
     otlp_endpoint: str | None = None,
+    trace_ratio: float = 0.01,
 ) -> AsyncIterator[Running]:
     """Run a gateway on free ports until the block ends."""
     path = folder / "routes.yaml"
@@ -135,6 +136,7 @@ async def gateway(
         access_log=False,
         state=state,
         otlp_endpoint=otlp_endpoint,
+        trace_ratio=trace_ratio,
         limits=limits or Limits(),
         drain=drain or DrainTimes(0.0, 5.0),
     )

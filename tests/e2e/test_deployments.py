@@ -1,7 +1,6 @@
 """A deployment's clock runs from the CD system's word to the first live answer; backends are drained by hand."""
 
 import asyncio
-import gzip
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,11 +9,10 @@ from typing import Any
 
 import httpx
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from gateway.control.deploying import Stage
 from gateway.policy.canary.rollout import Phase
+from tests.e2e.collector import collector
 from tests.e2e.fakes import FakeBackend, backends, good
 from tests.e2e.harness import Running, ask, chat, eventually, gateway
 from tests.e2e.test_canary import OBJECTIVE, crowd, failing, now, routes
@@ -192,32 +190,6 @@ async def served_by(running: Running, only: FakeBackend) -> None:
     for _ in range(6):
         assert (await ask(running.port, chat())).status == 200
     assert len(only.calls) == before + 6
-
-
-@asynccontextmanager
-async def collector() -> AsyncIterator[tuple[str, list[Span]]]:
-    """Run an OTLP collector that keeps what it is sent."""
-    spans: list[Span] = []
-
-    async def receive(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = await reader.readuntil(b"\r\n\r\n")
-        fields = dict(line.split(b": ", 1) for line in head.lower().split(b"\r\n") if b": " in line)
-        length = int(fields[b"content-length"])
-        body = await reader.readexactly(length)
-        if fields.get(b"content-encoding") == b"gzip":
-            body = gzip.decompress(body)
-        request = ExportTraceServiceRequest.FromString(body)
-        spans.extend(span for each in request.resource_spans for scope in each.scope_spans for span in scope.spans)
-        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
-        writer.close()
-
-    server = await asyncio.start_server(receive, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    try:
-        yield f"http://127.0.0.1:{port}", spans
-    finally:
-        server.close()
-        await server.wait_closed()
 
 
 async def test_a_deployment_leaves_a_trace_that_goes_on_from_the_cd_systems(
