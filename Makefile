@@ -3,15 +3,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 BENCH := loadtest/bench
+PEERS := out/peers
 ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help check format test demo bench lock clean
+.PHONY: help check format test demo loadtest bench peers scenarios soak lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo 'ARGS="..." is handed on to test, demo, bench and lock.'
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo 'ARGS="..." is handed on to test, demo, loadtest, bench, scenarios, soak and lock.'
 
 $(STAMP): requirements/dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -40,8 +41,21 @@ test: $(STAMP) ## the whole suite; every branch of gateway/policy must be covere
 demo: $(STAMP) ## simulated engines, gateway, load and dashboard on this machine
 	$(BIN)/tidegate demo $(ARGS)
 
+loadtest: $(STAMP) ## locust against a demo, and a report; ARGS="--url http://..." against a gateway that runs
+	$(BIN)/python -m loadtest.users $(ARGS)
+
 bench: $(STAMP) $(BENCH)/mockvllm $(BENCH)/sseload ## CPU, memory and latency beside nginx; ARGS=--quick for a glance
 	$(BIN)/python -m loadtest.bench $(ARGS)
+
+peers: ## install the gateways from PyPI that scenarios are played through, apart from .venv
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/pip install --quiet --disable-pip-version-check sglang-router vllm-router 'litellm[proxy]'
+
+scenarios: $(STAMP) ## faults and loads through several gateways side by side; writes docs/benchmarks.md
+	$(BIN)/python -m loadtest.scenarios --docs docs $(ARGS)
+
+soak: $(STAMP) ## ten minutes of flapping engines, hang-ups and reloads; fails when anything piles up
+	$(BIN)/python -m loadtest.soak $(ARGS)
 
 $(BENCH)/%: $(BENCH)/%.c
 	$(CC) -O2 -Wall -Wextra -o $@ $< -lm

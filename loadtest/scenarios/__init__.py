@@ -1,0 +1,1 @@
+"""One scenario, played through several gateways side by side."""

@@ -1,0 +1,115 @@
+"""Play one scenario once: the same requests and faults, at the same time, through several gateways side by side."""
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from itertools import chain
+from pathlib import Path
+from time import monotonic
+from typing import TypeVar
+
+import httpx
+
+from loadtest.bench import proc
+from loadtest.report.recording import About, Event, Recording, Request
+from loadtest.scenarios.client import ask
+from loadtest.scenarios.engines import Engine, engines, inflict
+from loadtest.scenarios.gateways import Gateway, Setup, running
+from loadtest.scenarios.scenario import Fault, Scenario
+from loadtest.scenarios.traffic import Traffic
+
+_T = TypeVar("_T")
+_STAGGER = 0.007
+"""Seconds by which each gateway's load is behind the one before, so that not all are asked in the same instant."""
+_SETTLE = 1.0
+
+
+async def play(scenario: Scenario, seed: int, names: Sequence[str], folder: Path) -> Recording:
+    """Return what happened, for all gateways in one recording; raises ProcessDied when one does not start."""
+    traffic = Traffic(scenario, seed)
+    async with contextlib.AsyncExitStack() as stack:
+        control = await stack.enter_async_context(httpx.AsyncClient(timeout=10.0, trust_env=False))
+        groups = await _all(stack, [engines(scenario, seed) for _ in names])
+        setups = [
+            Setup(scenario, group, folder / name.replace(" ", "-")) for name, group in zip(names, groups, strict=True)
+        ]
+        gateways = await _all(stack, [running(name, setup) for name, setup in zip(names, setups, strict=True)])
+        began = monotonic() + _SETTLE
+        before = proc.sample([])
+        gaps: Counter[tuple[int, float]] = Counter()
+        late: list[float] = []
+        faults = asyncio.gather(*(_break(control, fault, groups, began) for fault in scenario.faults))
+        driven = await asyncio.gather(
+            *(
+                _drive(traffic, gateway, began + number * _STAGGER, gaps, late)
+                for number, gateway in enumerate(gateways)
+            )
+        )
+        await faults
+        after = proc.sample([])
+    return Recording(_about(scenario, seed, names, _notes(before, after, late)), [*chain.from_iterable(driven)], gaps)
+
+
+async def _all(stack: contextlib.AsyncExitStack, started: Sequence[AbstractAsyncContextManager[_T]]) -> list[_T]:
+    """Enter contexts at the same time; what has been entered is left with the stack, whatever the others do."""
+
+    async def enter(one: AbstractAsyncContextManager[_T]) -> _T:
+        return await stack.enter_async_context(one)
+
+    async with asyncio.TaskGroup() as tasks:
+        entering = [tasks.create_task(enter(one)) for one in started]
+    return [task.result() for task in entering]
+
+
+async def _drive(
+    traffic: Traffic, gateway: Gateway, began: float, gaps: Counter[tuple[int, float]], late: list[float]
+) -> list[Request]:
+    """Send every request when it is due, whatever became of those before."""
+    host, _, port = gateway.url.removeprefix("http://").partition(":")
+    asking = []
+    for arrival in traffic.arrivals:
+        due = began + arrival.at
+        await asyncio.sleep(due - monotonic())
+        late.append(monotonic() - due)
+        data = traffic.request(arrival, gateway.url.removeprefix("http://"))
+        asking.append(
+            asyncio.create_task(ask((host, int(port)), arrival, data, due=due, gateway=gateway.name, gaps=gaps))
+        )
+    return await asyncio.gather(*asking)
+
+
+async def _break(control: httpx.AsyncClient, fault: Fault, groups: Sequence[list[Engine]], began: float) -> None:
+    """Put a fault in force at its time and end it at its time, before every gateway alike."""
+    for at, faults in ((fault.at, fault.faults), (fault.until, {})):
+        await asyncio.sleep(began + at - monotonic())
+        chosen = [engine for group in groups for engine in group if engine.name in fault.engines]
+        await inflict(control, chosen, faults)
+
+
+def _about(scenario: Scenario, seed: int, names: Sequence[str], notes: tuple[str, ...]) -> About:
+    ends = [Event(fault.until, f"{fault.label} ends") for fault in scenario.faults if fault.until < scenario.seconds]
+    streams = [Event(each.start, f"{each.name} begins") for each in scenario.load if each.start > 0]
+    events = [*(Event(fault.at, fault.label) for fault in scenario.faults), *ends, *streams]
+    return About(
+        title=scenario.title,
+        command=f"make scenarios ARGS='--only {scenario.name} --seed {seed}'",
+        seed=seed,
+        seconds=scenario.seconds,
+        time_scale=scenario.time_scale,
+        promise=scenario.promise.promise(),
+        events=tuple(sorted(events, key=lambda event: event.at)),
+        notes=(scenario.about, f"Side by side: {', '.join(names)}.", *notes),
+    )
+
+
+def _notes(before: proc.Sample, after: proc.Sample, late: list[float]) -> tuple[str, ...]:
+    seconds = after.at - before.at
+    busy = [(core.busy - before.cores[name].busy) / seconds for name, core in after.cores.items()]
+    ordered = sorted(late)
+    p99 = ordered[int(len(ordered) * 0.99)] if ordered else 0.0
+    return (
+        f"Cores were busy {', '.join(f'{share:.0%}' for share in busy)} of the time; "
+        f"the load generator was late by {p99 * 1000:.1f} ms at p99.",
+    )

@@ -1,0 +1,135 @@
+"""What each run of a scenario came to, and how gateways compare over repetitions. Arithmetic alone."""
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from loadtest.report.figures import Verdict, recovered_after
+from loadtest.report.recording import Recording
+from loadtest.scenarios.scenario import Scenario
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One gateway in one repetition of one scenario.
+
+    Times in seconds, `goodput` in output tokens a second, `missed` of `requests`; `cost` is what a million output
+    tokens of kept requests cost, in the currency of `cost_per_hour`. `recovered` counts from the fault; None: never.
+    """
+
+    scenario: str
+    gateway: str
+    seed: int
+    requests: int
+    missed: int
+    late_ttft: int
+    late_tpot: int
+    failed: int
+    cut: int
+    refused: int
+    goodput: float
+    ttft_p50: float | None
+    ttft_p99: float | None
+    tpot_p99: float | None
+    recovered: float | None
+    cost: float | None
+
+    @property
+    def share(self) -> float:
+        """The share of requests that missed the promise."""
+        return self.missed / self.requests if self.requests else 0.0
+
+
+def judged(scenario: Scenario, recording: Recording) -> list[Run]:
+    """Return a run for each gateway of a recording."""
+    streams = {stream.name for stream in scenario.load if stream.judged}
+    promise = recording.about.promise
+    found = []
+    for gateway in dict.fromkeys(request.gateway for request in recording.requests):
+        own = [each for each in recording.requests if each.gateway == gateway and each.name in streams]
+        verdict = Verdict.of(own, promise, *scenario.judged)
+        why = {reason.lower().replace(" ", "_"): count for reason, count in verdict.why.items()}
+        tokens_an_hour = verdict.goodput * 3600
+        found.append(
+            Run(
+                scenario=scenario.name,
+                gateway=gateway,
+                seed=recording.about.seed,
+                requests=verdict.requests,
+                missed=round(verdict.missed * verdict.requests),
+                **why,
+                goodput=verdict.goodput,
+                ttft_p50=verdict.ttft_p50,
+                ttft_p99=verdict.ttft_p99,
+                tpot_p99=verdict.tpot_p99,
+                recovered=recovered_after(own, promise, scenario.fault_at),
+                cost=scenario.price / tokens_an_hour * 1e6 if tokens_an_hour else None,
+            )
+        )
+    return found
+
+
+def write(path: Path, runs: Iterable[Run]) -> None:
+    """Write runs as CSV."""
+    with path.open("w", newline="") as file:
+        table = csv.DictWriter(file, [each.name for each in fields(Run)], lineterminator="\n")
+        table.writeheader()
+        for run in runs:
+            table.writerow({name: _cell(value) for name, value in asdict(run).items()})
+
+
+def _cell(value: Any) -> Any:
+    return f"{value:.4g}" if isinstance(value, float) else value
+
+
+@dataclass(frozen=True, slots=True)
+class Middle:
+    """The median of a figure over repetitions, and its spread; None stands for a figure that there was not."""
+
+    median: float | None
+    low: float | None
+    high: float | None
+
+    @classmethod
+    def of(cls, values: Sequence[float | None]) -> "Middle":
+        """Return the middle of these values; where most are None, so is it."""
+        known = [value for value in values if value is not None]
+        if 2 * len(known) <= len(values):
+            return cls(None, min(known, default=None), max(known, default=None))
+        return cls(median(known), min(known), max(known))
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """How many times fewer requests missed the promise than at another gateway; None where the other missed none.
+
+    Where nobody of ours missed, `times` is what one miss would have given, and `at_least` says so.
+    """
+
+    against: str
+    times: float | None
+    at_least: bool
+
+    def told(self) -> str:
+        """Return it in words."""
+        if self.times is None:
+            return f"nobody missed at {self.against} either" if self.at_least else f"{self.against} missed none"
+        return f"{'over ' if self.at_least else ''}{self.times:.1f}x fewer than {self.against}"
+
+    def reaches(self, aim: float) -> bool:
+        """Whether it is as good as was aimed at; where nobody missed there is nothing to gain."""
+        return self.at_least if self.times is None else self.times >= aim
+
+
+def compare(ours: Sequence[Run], others: Mapping[str, Sequence[Run]]) -> Comparison:
+    """Hold our repetitions against the best of other gateways, by the median share of missed requests."""
+    shares = {name: median(run.share for run in runs) for name, runs in others.items()}
+    best = min(shares, key=lambda name: shares[name])
+    own = median(run.share for run in ours)
+    if not shares[best]:
+        return Comparison(best, None, not own)
+    one = 1 / median(run.requests for run in ours)
+    return Comparison(best, shares[best] / (own or one), not own)

@@ -1,0 +1,1 @@
+"""A long run in which everything goes wrong all the time, and nothing may pile up."""

@@ -1,0 +1,161 @@
+"""`python -m loadtest.users`: a demo, locust against it, a report; or against a gateway that runs, with `--url`."""
+
+import argparse
+import asyncio
+import shutil
+import signal
+import socket
+import sys
+from collections import Counter
+from contextlib import AsyncExitStack, ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from gateway.cli.demo.load import MODEL
+from gateway.cli.demo.processes import ProcessDied, spawn
+from loadtest.report.figures import all_gaps, distribution
+from loadtest.report.page import write_report
+from loadtest.report.recording import CUT, FAILED, OK, REFUSED, Recording
+
+_HOST = "127.0.0.1"
+_LOCUSTFILE = Path(__file__).with_name("locustfile.py")
+_STOP_SECONDS = 15.0
+_PER_CENT = (50, 90, 99, 100)
+_LAST_LINES = 15
+
+
+class LoadFailed(RuntimeError):
+    """A run from which nothing can be told; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What the load goes to. `admin` is "" where it is not known."""
+
+    url: str
+    admin: str
+    model: str
+
+
+def main() -> None:
+    """Run, write, print; exit with 1 when more requests failed than may."""
+    chosen, more = _options()
+    try:
+        recording = asyncio.run(_run(chosen, more))
+        page = write_report(recording, chosen.folder, table=chosen.folder / "locust_stats.csv")
+    except (LoadFailed, ProcessDied) as error:
+        sys.exit(f"loadtest: {error}")
+    except asyncio.CancelledError:
+        sys.exit(130)
+    console = Console(highlight=False)
+    outcomes = Counter(request.outcome for request in recording.requests)
+    console.print(_table(recording))
+    console.print(", ".join(f"{outcomes[outcome]} {outcome}" for outcome in (OK, REFUSED, FAILED, CUT)))
+    console.print(f"{page}\n{page.with_suffix('.md')}", soft_wrap=True)
+    bad = 100 * (1 - outcomes[OK] / len(recording.requests))
+    if bad > chosen.most_failures:
+        sys.exit(f"loadtest: {bad:.2f} % of all requests were not answered well; {chosen.most_failures:g} % may be")
+
+
+def _options() -> tuple[argparse.Namespace, list[str]]:
+    parser = argparse.ArgumentParser(
+        prog="loadtest", description=__doc__, epilog="All other arguments are handed on to locust.", allow_abbrev=False
+    )
+    parser.add_argument("--url", default="", help="A gateway that runs; without it, a demo is started and ended.")
+    parser.add_argument("--admin", default="", help="With --url: its admin listener, to record its metrics.")
+    parser.add_argument("--model", default=MODEL, help="Model to ask for.")
+    parser.add_argument("--shape", default="flash", help="As locustfile.py has them.")
+    parser.add_argument("--users", type=int, default=40, help="At the peak of the shape.")
+    parser.add_argument("--seconds", type=int, default=45, help="Length of the run.")
+    parser.add_argument("--folder", type=Path, default=Path("out/loadtest"), help="Where report and recording go.")
+    parser.add_argument("--most-failures", type=float, default=1.0, help="Per cent of requests not answered well.")
+    return parser.parse_known_args()
+
+
+async def _run(chosen: argparse.Namespace, more: list[str]) -> Recording:
+    """Put the load on and return what was recorded; raises LoadFailed and ProcessDied. Ends all that it started."""
+    task = asyncio.current_task()
+    assert task is not None
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    chosen.folder.mkdir(parents=True, exist_ok=True)
+    record, log = chosen.folder / "recording", chosen.folder / "locust.log"
+    shutil.rmtree(record, ignore_errors=True)
+    async with AsyncExitStack() as stack:
+        target = Target(chosen.url, chosen.admin, chosen.model) if chosen.url else await _demo(stack)
+        print(f"{chosen.shape}, up to {chosen.users} users for {chosen.seconds} s at {target.url}; {log}", flush=True)
+        status = await _locust(
+            log,
+            *("-f", str(_LOCUSTFILE), "--headless", "--only-summary", "--exit-code-on-error", "0"),
+            *("--host", target.url, "--admin", target.admin, "--model", target.model),
+            *("--shape", chosen.shape, "--users", str(chosen.users), "--run-time", f"{chosen.seconds}s"),
+            *("--stop-timeout", "10", "--csv", str(chosen.folder / "locust"), "--record", str(record), *more),
+        )
+    if status:
+        words = "\n  ".join(log.read_text(errors="replace").splitlines()[-_LAST_LINES:])
+        raise LoadFailed(f"locust ended with status {status}\n  {words}")
+    recording = Recording.read(record)
+    if not recording.requests:
+        raise LoadFailed(f"no request ended; {log} may say why")
+    return recording
+
+
+async def _demo(stack: AsyncExitStack) -> Target:
+    with ExitStack() as holding:
+        held = [holding.enter_context(socket.create_server((_HOST, 0))) for _ in range(2)]
+        port, admin_port = (str(each.getsockname()[1]) for each in held)
+    options = ("--port", port, "--admin-port", admin_port, "--rate", "0.1", "--plain")
+    demo = await spawn("the demo", ("gateway.cli", "demo", *options))
+    stack.push_async_callback(demo.stop, grace=_STOP_SECONDS)
+    await demo.line_with("Ctrl-C ends it")
+    return Target(f"http://{_HOST}:{port}", f"http://{_HOST}:{admin_port}", MODEL)
+
+
+async def _locust(log: Path, *arguments: str) -> int:
+    """Run locust to its end, which comes with ours however that comes, and return its status."""
+    with log.open("wb") as out:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", "loadtest.users.tied", *arguments),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        )
+        try:
+            return await process.wait()
+        finally:
+            await _end(process)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        process.terminate()
+        try:
+            async with asyncio.timeout(_STOP_SECONDS):
+                await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+    if process.stdin is not None:
+        process.stdin.close()
+
+
+def _table(recording: Recording) -> Table:
+    """Quantiles in milliseconds, of requests that were answered well."""
+    rows = {measure: distribution(recording.requests, measure) for measure in ("TTFT", "TPOT", "e2e")}
+    rows["ITL"] = all_gaps(recording.gaps)
+    table = Table("ms", "count", *("max" if each == 100 else f"p{each}" for each in _PER_CENT))
+    for name in ("TTFT", "ITL", "TPOT", "e2e"):
+        values = (rows[name].percentile(each) for each in _PER_CENT)
+        table.add_row(
+            name, str(rows[name].count), *("-" if value is None else f"{1000 * value:.1f}" for value in values)
+        )
+    return table
+
+
+if __name__ == "__main__":
+    main()
