@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from loadtest.bench import measure, peers, report, summary
+from loadtest.bench import measure, report, summary
 
 FULL_IDLE_STREAMS = 1000
 QUICK = measure.Plan(repeats=1, seconds=1.0, idle_streams=300)
@@ -54,15 +54,8 @@ def machine() -> dict[str, Any]:
 
 def run(names: tuple[str, ...], what: measure.Plan, folder: Path) -> dict[str, measure.Measurement]:
     """Measures `names`, after the engine alone; everything started here has ended when it returns or raises."""
-    gateway_core, load_core = two_cores()
-    os.sched_setaffinity(0, {load_core})
-    backend = peers.free_port()
-    engine = folder / "engine"
-    engine.mkdir(parents=True, exist_ok=True)
     say = partial(print, file=sys.stderr, flush=True)
-    bench = measure.Bench(gateway_core, load_core, backend, folder, what, say)
-    with peers.running([str(peers.HERE / "mockvllm"), "-p", str(backend)], load_core, engine) as process:
-        peers.wait_until_it_answers(process, backend, engine)
+    with measure.engine(*two_cores(), folder, what, say) as bench:
         measured = {"direct": measure.measure_direct(bench)}
         for name in names:
             measured[name] = measure.measure_gateway(bench, name)

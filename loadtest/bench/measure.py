@@ -1,6 +1,7 @@
 """One gateway under each kind of load: windows of a few seconds, each with the CPU the gateway used in it."""
 
 import json
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -145,7 +146,8 @@ def _window(bench: Bench, target: Target, options: str) -> Window:
     return Window(seconds, cpu, foreign, 100 * stolen / seconds, load)
 
 
-def _repeat(bench: Bench, target: Target, scenario: Scenario) -> list[Window]:
+def repeated(bench: Bench, target: Target, scenario: Scenario) -> list[Window]:
+    """Windows of one kind of load, noisy ones tried twice."""
     windows = []
     for number in range(1, bench.plan.repeats + 1):
         options = f"-w {scenario.warm} -d {bench.plan.seconds} -x {number} {scenario.options}"
@@ -158,7 +160,8 @@ def _repeat(bench: Bench, target: Target, scenario: Scenario) -> list[Window]:
     return windows
 
 
-def _warm_up(bench: Bench, target: Target) -> None:
+def warm_up(bench: Bench, target: Target) -> None:
+    """A second of load that nobody measures."""
     _window(bench, target, "-c 16 -w 0.1 -d 1")
 
 
@@ -187,11 +190,36 @@ def _connects_per_10k(bench: Bench, target: Target) -> float:
 
 
 @contextmanager
+def mock(port: int, core: int, logs: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run an engine that costs next to nothing."""
+    logs.mkdir(parents=True, exist_ok=True)
+    with peers.running([str(peers.HERE / "mockvllm"), "-p", str(port)], core, logs) as process:
+        yield process
+
+
+@contextmanager
+def engine(gateway_core: int, load_core: int, folder: Path, plan: Plan, say: Callable[[str], None]) -> Iterator[Bench]:
+    """Run the engine, and keep this process to its core."""
+    os.sched_setaffinity(0, {load_core})
+    backend = peers.free_port()
+    logs = folder / "engine"
+    with mock(backend, load_core, logs) as process:
+        peers.wait_until_it_answers(process, backend, logs)
+        yield Bench(gateway_core, load_core, backend, folder, plan, say)
+
+
+@contextmanager
 def _gateway(bench: Bench, name: str) -> Iterator[Target]:
     folder = bench.folder / name
     folder.mkdir(parents=True, exist_ok=True)
     port = peers.free_port()
-    argv = peers.command(name, port, bench.backend, folder)
+    with gateway(bench, folder, peers.command(name, port, bench.backend, folder), port) as target:
+        yield target
+
+
+@contextmanager
+def gateway(bench: Bench, folder: Path, argv: list[str], port: int) -> Iterator[Target]:
+    """Run a gateway on its core, from when it answers."""
     with peers.running(argv, bench.gateway_core, folder) as process:
         seconds = peers.wait_until_it_answers(process, port, folder)
         yield Target(port, process.pid, seconds)
@@ -200,7 +228,7 @@ def _gateway(bench: Bench, name: str) -> Iterator[Target]:
 def measure_direct(bench: Bench) -> Measurement:
     """The engine with no gateway before it: what latencies are added to."""
     bench.say("direct: low")
-    return Measurement("direct", windows={LOW.name: _repeat(bench, Target(bench.backend, None), LOW)})
+    return Measurement("direct", windows={LOW.name: repeated(bench, Target(bench.backend, None), LOW)})
 
 
 def measure_gateway(bench: Bench, name: str) -> Measurement:
@@ -211,10 +239,10 @@ def measure_gateway(bench: Bench, name: str) -> Measurement:
         result.start_seconds = target.start_seconds
         result.idle_stream_kb = _idle_stream_kb(bench, target)
     with _gateway(bench, name) as target:
-        _warm_up(bench, target)
+        warm_up(bench, target)
         bench.say(f"{name}: upstream connects")
         result.connects_per_10k = _connects_per_10k(bench, target)
         for scenario in EVERY_SCENARIO:
             bench.say(f"{name}: {scenario.name}")
-            result.windows[scenario.name] = _repeat(bench, target, scenario)
+            result.windows[scenario.name] = repeated(bench, target, scenario)
     return result

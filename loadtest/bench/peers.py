@@ -8,12 +8,14 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from string import Template
 from typing import Any
+
+import yaml
 
 from loadtest.bench import proc
 
@@ -23,6 +25,8 @@ START_WITHIN = 30.0
 END_WITHIN = 5.0
 
 MODEL = "mock-model"
+KEY = "sk-test-1234"
+"""The API key that sseload sends."""
 
 
 def free_port() -> int:
@@ -67,11 +71,17 @@ def command(name: str, port: int, backend: int, folder: Path) -> list[str]:
         conf.write_text(Template((HERE / "conf" / "nginx.conf").read_text()).substitute(port=port, backend=backend))
         return [find_nginx(), "-p", f"{folder}/", "-c", str(conf), "-e", str(folder / "error.log")]
     if name == "tidegate":
-        routes = folder / "routes.yaml"
-        routes.write_text(f"models:\n  {MODEL}:\n    backends: [http://127.0.0.1:{backend}]\n")
-        address = ["--host", "127.0.0.1", "--port", str(port), "--admin-port", str(free_port())]
-        return [*find_tidegate(), "serve", str(routes), *address, "--state", f"sqlite:///{folder / 'state.sqlite'}"]
+        return tidegate(port, folder, {"models": {MODEL: {"backends": [f"http://127.0.0.1:{backend}"]}}})
     raise ValueError(f"no such gateway: {name}")
+
+
+def tidegate(port: int, folder: Path, routes: Mapping[str, Any], *options: str) -> list[str]:
+    """What starts tidegate on `port` with these routes and options; writes its files to `folder`."""
+    path = folder / "routes.yaml"
+    path.write_text(yaml.safe_dump(dict(routes), sort_keys=False))
+    address = ["--host", "127.0.0.1", "--port", str(port), "--admin-port", str(free_port())]
+    state = f"sqlite:///{folder / 'state.sqlite'}"
+    return [*find_tidegate(), "serve", str(path), *address, "--state", state, *options]
 
 
 @contextmanager
@@ -111,10 +121,11 @@ def get_json(port: int, path: str) -> Any:
 
 def _answers(port: int) -> bool:
     message = {"role": "user", "content": "mock:ttft=0,itl=0,n=1;"}
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {KEY}"}
     body = json.dumps({"model": MODEL, "messages": [message], "max_tokens": 1})
     connection = HTTPConnection("127.0.0.1", port, timeout=2)
     try:
-        connection.request("POST", "/v1/chat/completions", body, {"Content-Type": "application/json"})
+        connection.request("POST", "/v1/chat/completions", body, headers)
         return connection.getresponse().status == 200
     except (OSError, HTTPException):
         return False

@@ -59,7 +59,7 @@ def test_tidegate_serves_a_routes_file_that_names_the_engine(tmp_path: Path, mon
     routes = tmp_path / "routes.yaml"
     assert argv[:5] == ["python", "-m", "gateway", "serve", str(routes)]
     assert argv[5:9] == ["--host", "127.0.0.1", "--port", "4101"]
-    assert "backends: [http://127.0.0.1:4102]" in routes.read_text()
+    assert "- http://127.0.0.1:4102" in routes.read_text()
 
 
 def test_without_nginx_and_without_the_right_to_install_it_the_message_says_what_to_do(
