@@ -62,6 +62,7 @@ class Client(asyncio.Protocol):
         "_fields",
         "_half_closed",
         "_head",
+        "_http10",
         "_keep",
         "_last_read",
         "_limits",
@@ -95,6 +96,7 @@ class Client(asyncio.Protocol):
         self._queue: deque[Request | GatewayError] = deque()
         self._phase = Phase.FRESH
         self._deadline = self._last_read = 0.0
+        self._http10 = False
         self._keep = True
         self._half_closed = False
         self._probed_at = self._paused_at = 0.0
@@ -193,7 +195,9 @@ class Client(asyncio.Protocol):
         method = parser.get_method()
         if self._unparsed > self._limits.head or self._pipelined:
             guard.check_size(method, self._target, self._fields, self._limits)
-        self._head = guard.check(method, self._target, parser.get_http_version(), self._fields, self._limits)
+        version = parser.get_http_version()
+        self._http10 = version != "1.1"
+        self._head = guard.check(method, self._target, version, self._fields, self._limits)
         self._caller = self._service.authorize(self._head)
         if self._head.expects_continue and not self.busy:
             self.write(_CONTINUE)
@@ -212,7 +216,7 @@ class Client(asyncio.Protocol):
             raise BadHttp("a request without a head")
         self._unparsed = 0
         self._completed = True
-        http10 = self.parser.get_http_version() != "1.1"
+        http10 = self._http10
         body = parts[0] if len(parts) == 1 else b"".join(parts)
         self._body = []
         keep_alive = self.parser.should_keep_alive() and not http10

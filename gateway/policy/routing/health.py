@@ -134,7 +134,10 @@ class Health:
 
     def predicted(self, tokens: int) -> float:
         """Return the TTFT in seconds that a prompt of so many tokens would meet."""
-        return self.fit.predict(self.prefilling + tokens, self.in_flight)
+        # As fit.predict, without its two calls: every request asks this of every backend.
+        base, token, request = self.fit.coefficients
+        seconds = base + token * (self.prefilling + tokens) + request * self.in_flight
+        return seconds if seconds > FLOOR else FLOOR
 
     def predicted_tpot(self) -> float:
         """Return the TPOT in seconds that one more request would meet; 0.0 while nothing is known of the pool's."""
