@@ -12,7 +12,7 @@ from gateway.cli.demo.processes import ProcessDied
 from loadtest.report.page import write_report
 from loadtest.report.recording import Recording, machine
 from loadtest.scenarios import benchmarks, runs
-from loadtest.scenarios.gateways import NAMES, chosen, missing, versions
+from loadtest.scenarios.gateways import APART, NAMES, chosen, missing, versions
 from loadtest.scenarios.play import play
 from loadtest.scenarios.scenario import Scenario, load, shipped
 
@@ -41,7 +41,8 @@ def main(
             _console.print(f"left out: {name}, since {binary} is not installed (`make peers`)")
         for repetition in range(repeat):
             for scenario in scenarios:
-                _play(scenario, seed + repetition, chosen(gateway or NAMES, scenario), out)
+                for names in chosen(gateway or NAMES, scenario):
+                    _play(scenario, seed + repetition, names, out)
     found = _judge(out, scenarios)
     if docs is not None and not only and not gateway:
         facts = {**machine(), "versions": ", ".join(f"{name} {version}" for name, version in versions().items())}
@@ -64,7 +65,8 @@ def _scenarios(only: list[str] | None) -> list[Scenario]:
 
 
 def _play(scenario: Scenario, seed: int, names: list[str], out: Path) -> None:
-    folder = (out / scenario.name / str(seed)).absolute()
+    apart = f"-{names[0]}" if set(names) <= APART else ""
+    folder = (out / scenario.name / f"{seed}{apart}").absolute()
     try:
         recording = asyncio.run(play(scenario, seed, names, folder / "files"))
     except* ProcessDied as errors:

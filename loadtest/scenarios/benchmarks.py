@@ -14,7 +14,8 @@ figures are in [benchmarks.csv](benchmarks.csv), and each run leaves a recording
 `out/scenarios/`.
 
 - **Side by side**: one run plays a scenario (`loadtest/scenarios/*.yaml`) through all gateways at the same time, each
-  with engines of its own: the same requests at the same moments, the same faults.
+  with engines of its own: the same requests at the same moments, the same faults. LiteLLM plays the same alone, as it
+  needs a core for itself at these rates.
 - **Missed**: late first token, slow tokens, failed, cut or refused, seen by the client; all requests due in the judged
   span count, with times from when they were due. Median of the repetitions, lowest and highest in brackets.
 - **Engines are simulated** (`tidegate sim`: continuous batching, chunked prefill, KV cache), so that two cores suffice.

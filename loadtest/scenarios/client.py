@@ -11,7 +11,7 @@ import httptools
 from loadtest.report.recording import CUT, FAILED, OK, REFUSED, Request, rounded
 from loadtest.scenarios.traffic import Arrival
 
-_CONTENT = re.compile(rb'"content": ?"(?!")')
+_CONTENT = re.compile(rb'"(?:content|reasoning(?:_content)?)": ?"(?!")')
 _PATIENCE = 30.0
 """Seconds after which a client gives up."""
 

@@ -154,6 +154,8 @@ COMMANDS: dict[str, Callable[[Setup, int], list[str]]] = {
 }
 TIDEGATE, ROUND_ROBIN = "Tidegate", "Tidegate round robin"
 NAMES = (TIDEGATE, ROUND_ROBIN, *COMMANDS)
+APART = frozenset(("LiteLLM",))
+"""Gateways that need a core for themselves at these rates, and would take it from the others."""
 _BINARIES = {name: name.split()[0].lower() for name in COMMANDS}
 
 
@@ -241,7 +243,9 @@ def _found(binary: str) -> str:
     return path
 
 
-def chosen(wanted: Iterable[str], scenario: Scenario) -> list[str]:
-    """Return the gateways that can play a scenario, in the usual order."""
-    absent = missing()
-    return [name for name in NAMES if name in set(wanted) and name not in absent and name not in scenario.without]
+def chosen(wanted: Iterable[str], scenario: Scenario) -> list[list[str]]:
+    """Return the gateways that can play a scenario: those that do so side by side, then each that plays alone."""
+    absent, names = missing(), set(wanted)
+    able = [name for name in NAMES if name in names and name not in absent and name not in scenario.without]
+    together = [name for name in able if name not in APART]
+    return [group for group in (together, *([name] for name in able if name in APART)) if group]
