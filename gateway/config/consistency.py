@@ -10,7 +10,7 @@ from typing import Any
 
 from gateway.config.addresses import Address, parse_address
 from gateway.config.document import Document
-from gateway.config.durations import format_duration, parse_timeout
+from gateway.config.durations import format_duration, readable_timeout
 from gateway.config.explain import shown
 from gateway.config.problems import InvalidValueError, KeyPath, Problem, suggest
 from gateway.config.schema import ModelEntry
@@ -119,7 +119,7 @@ class Consistency:
                 listed.add(pool)
 
     def _check_timeouts(self, model: Declared) -> None:
-        seconds = {str(path[-1]): _seconds(value) for path, value in model.items("timeouts")}
+        seconds = {str(path[-1]): readable_timeout(value) for path, value in model.items("timeouts")}
         total = seconds.pop("total", None) or Timeouts().total
         for name, limit in seconds.items():
             if limit is not None and limit > total:
@@ -156,12 +156,5 @@ class Consistency:
 def _address(backend: Any) -> Address | None:
     try:
         return parse_address(backend.get("url") if isinstance(backend, dict) else backend)
-    except InvalidValueError:
-        return None
-
-
-def _seconds(value: Any) -> float | None:
-    try:
-        return parse_timeout(value)
     except InvalidValueError:
         return None

@@ -35,6 +35,14 @@ def parse_timeout(value: object) -> float:
     return seconds
 
 
+def readable_timeout(value: object) -> float | None:
+    """As `parse_timeout`; None for what it refuses, of which others have told already."""
+    try:
+        return parse_timeout(value)
+    except InvalidValueError:
+        return None
+
+
 def parse_threshold(value: object) -> float:
     """As `parse_duration`, and longer than zero."""
     seconds = parse_duration(value)

@@ -9,9 +9,9 @@ from itertools import pairwise
 from typing import Any
 
 from gateway.config.consistency import Declared
-from gateway.config.durations import format_duration, parse_timeout
+from gateway.config.durations import format_duration, readable_timeout
 from gateway.config.explain import shown
-from gateway.config.problems import InvalidValueError, KeyPath, Problem, suggest
+from gateway.config.problems import KeyPath, Problem, suggest
 from gateway.config.table import IMPLICIT_VERSION
 from gateway.policy.admission.classes import CLASSES
 from gateway.policy.canary.plan import Plan
@@ -137,8 +137,8 @@ class Steering:
                 self._wrong(model, (*path, at + 1), "is not above the step before it", "let the steps rise, up to 100")
 
     def _check_times(self, model: Declared, path: KeyPath, canary: Mapping[str, Any]) -> None:
-        hold = _seconds(canary.get("hold")) or _PLAN.hold
-        longest = _seconds(canary.get("max_hold")) or _PLAN.max_hold
+        hold = readable_timeout(canary.get("hold")) or _PLAN.hold
+        longest = readable_timeout(canary.get("max_hold")) or _PLAN.max_hold
         if longest < hold:
             key = "max_hold" if "max_hold" in canary else "hold"
             message = f"`max_hold` is {format_duration(longest)}, shorter than `hold`, {format_duration(hold)}"
@@ -164,13 +164,6 @@ class Steering:
 
 def _versions(model: Declared) -> list[str]:
     return model.names("versions") if "versions" in model.names() else [IMPLICIT_VERSION]
-
-
-def _seconds(value: Any) -> float | None:
-    try:
-        return parse_timeout(value)
-    except InvalidValueError:
-        return None
 
 
 def _number(value: Any) -> float | None:
