@@ -7,13 +7,15 @@ from typing import Any
 from pydantic import ValidationError
 
 from gateway.config.document import Document, MappingNode, ScalarNode, SequenceNode
-from gateway.config.kinds import NAME_RULES
+from gateway.config.kinds import KEY_DIGEST, NAME_RULES
 from gateway.config.problems import InvalidValueError, KeyPath, Problem, suggest
 from gateway.config.schema import fields_at
 from gateway.config.variables import SECRET_KEYS
 
 _KEY_MARK = "[key]"
 _LONGEST_SHOWN = 80
+# What stands where a digest should may be the key itself.
+_HIDDEN = SECRET_KEYS | {"key_sha256"}
 _EXPECTED = {
     "int": "is not a whole number",
     "float": "is not a number",
@@ -53,7 +55,7 @@ def shown(document: Document, path: KeyPath) -> str:
             return "this mapping"
         case SequenceNode():
             return "this list"
-        case ScalarNode() if path and path[-1] in SECRET_KEYS:
+        case ScalarNode() if not _HIDDEN.isdisjoint(path[-2:]):
             return "the secret"
         case ScalarNode(text=""):
             return "this value"
@@ -80,7 +82,8 @@ def _predicate(document: Document, path: KeyPath, kind: str, context: dict[str, 
     if isinstance(error, InvalidValueError):
         return error.message, error.hint
     if kind == "string_pattern_mismatch":
-        return "is not a valid name", NAME_RULES[context["pattern"]]
+        pattern = context["pattern"]
+        return "is not a SHA-256 digest" if pattern == KEY_DIGEST else "is not a valid name", NAME_RULES[pattern]
     if kind == "literal_error":
         return "is not a known value", f"one of {context['expected']}".replace("'", "`")
     if kind in _BOUNDS:
