@@ -118,10 +118,11 @@ def _told(exchange: Exchange, arrival: Arrival, due: float, gateway: str, gaps: 
     events = exchange.events if exchange.status == 200 else []
     tokens = sum(count for _, count in events)
     began = due - arrival.at
-    for (earlier, _), (later, count) in pairwise(events):
+    for (earlier, _), (later, _) in pairwise(events):
         gaps[int(later - began), rounded(later - earlier)] += 1
+    for at, count in events:
         if count > 1:
-            gaps[int(later - began), rounded(0.0)] += count - 1
+            gaps[int(at - began), rounded(0.0)] += count - 1
     return Request(
         at=arrival.at,
         name=arrival.stream.name,

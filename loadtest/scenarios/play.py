@@ -5,7 +5,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
-from itertools import chain
+from itertools import chain, count
 from pathlib import Path
 from time import monotonic
 from typing import TypeVar
@@ -13,10 +13,11 @@ from typing import TypeVar
 import httpx
 
 from loadtest.bench import proc
-from loadtest.report.recording import About, Event, Recording, Request
+from loadtest.report.recording import About, Event, Recording, Request, Sample
+from loadtest.report.told import read
 from loadtest.scenarios.client import ask
 from loadtest.scenarios.engines import Engine, engines, inflict
-from loadtest.scenarios.gateways import Gateway, Setup, running
+from loadtest.scenarios.gateways import TIDEGATE, Gateway, Setup, running
 from loadtest.scenarios.scenario import Fault, Scenario
 from loadtest.scenarios.traffic import Traffic
 
@@ -40,6 +41,10 @@ async def play(scenario: Scenario, seed: int, names: Sequence[str], folder: Path
         before = proc.sample([])
         gaps: Counter[tuple[int, float]] = Counter()
         late: list[float] = []
+        series: list[Sample] = []
+        sampling = asyncio.gather(
+            *(_sample(control, each, began, series) for each in gateways if each.name == TIDEGATE)
+        )
         faults = asyncio.gather(*(_break(control, fault, groups, began) for fault in scenario.faults))
         driven = await asyncio.gather(
             *(
@@ -48,8 +53,12 @@ async def play(scenario: Scenario, seed: int, names: Sequence[str], folder: Path
             )
         )
         await faults
+        sampling.cancel()
+        await asyncio.gather(sampling, return_exceptions=True)
         after = proc.sample([])
-    return Recording(_about(scenario, seed, names, _notes(before, after, late)), [*chain.from_iterable(driven)], gaps)
+    return Recording(
+        _about(scenario, seed, names, _notes(before, after, late)), [*chain.from_iterable(driven)], gaps, series
+    )
 
 
 async def _all(stack: contextlib.AsyncExitStack, started: Sequence[AbstractAsyncContextManager[_T]]) -> list[_T]:
@@ -78,6 +87,17 @@ async def _drive(
             asyncio.create_task(ask((host, int(port)), arrival, data, due=due, gateway=gateway.name, gaps=gaps))
         )
     return await asyncio.gather(*asking)
+
+
+async def _sample(control: httpx.AsyncClient, gateway: Gateway, began: float, series: list[Sample]) -> None:
+    """Read what the gateway tells of itself, once a second until cancelled."""
+    attempts: dict[str, float] = {}
+    for second in count():
+        await asyncio.sleep(max(0.0, began + second - monotonic()))
+        with contextlib.suppress(httpx.HTTPError):
+            text = (await control.get(f"{gateway.admin}/metrics")).text
+            samples, attempts = read(text, monotonic() - began, attempts)
+            series += samples
 
 
 async def _break(control: httpx.AsyncClient, fault: Fault, groups: Sequence[list[Engine]], began: float) -> None:

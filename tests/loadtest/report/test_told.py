@@ -1,6 +1,6 @@
 import pytest
 
-from loadtest.users.sampler import read
+from loadtest.report.told import read
 
 METRICS = """# HELP tidegate_attempts_total tries
 # TYPE tidegate_attempts_total counter
