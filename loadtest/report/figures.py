@@ -1,6 +1,6 @@
 """From a recording to numbers: distributions, bins of time, and what became of the promise. Arithmetic alone."""
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -50,13 +50,6 @@ class Distribution:
             return None
         rank = max(1, -(-self.count * per_cent // 100))
         return self.values[bisect_left(self.up_to, rank)]
-
-    def within(self, most: float) -> float | None:
-        """The share of values that are at most this; None where there are no values."""
-        if not self.count:
-            return None
-        place = bisect_right(self.values, most)
-        return self.up_to[place - 1] / self.count if place else 0.0
 
     def curve(self) -> list[tuple[float, float]]:
         """The cumulative distribution as points (value, share), thinned to a few hundred; the last one stays."""

@@ -14,7 +14,7 @@ from loadtest.report.figures import (
     distribution,
     grouped,
 )
-from loadtest.report.recording import About, Request
+from loadtest.report.recording import OK, About, Promise, Request
 from loadtest.report.view import ALL, View
 
 NONE = "-"
@@ -55,7 +55,7 @@ def promise(view: View) -> Table:
         view.grouped_by,
         "requests",
         f"availability (promised {number(promised.availability)} %)",
-        f"TTFT within {milliseconds(promised.ttft)} ms (promised {number(promised.ttft_target)} %)",
+        f"TTFT within {_thresholds(promised)} (promised {number(promised.ttft_target)} %)",
         f"TPOT within {milliseconds(promised.tpot)} ms (promised {number(promised.tpot_target)} %)",
         "promise",
     )
@@ -64,8 +64,8 @@ def promise(view: View) -> Table:
     for name, requests in view.judged.items():
         measured = (
             Verdict.of(requests, promised, 0.0, view.seconds).availability,
-            distribution(requests, "TTFT").within(promised.ttft),
-            distribution(requests, "TPOT").within(promised.tpot),
+            _in_time([request for request in requests if request.ttft is not None], promised.late_ttft),
+            _in_time([request for request in requests if request.tpot is not None], promised.late_tpot),
         )
         held = all(
             share is None or 100 * share >= target - 1e-9 for share, target in zip(measured, targets, strict=True)
@@ -73,6 +73,17 @@ def promise(view: View) -> Table:
         rows.append((name, str(len(requests)), *map(per_cent, measured), "kept" if held else "broken"))
     note = "Availability: the share of all requests that were answered whole; refused ones count against it. "
     return Table("promise", "Promise", head, tuple(rows), note + "TTFT and TPOT: of answered streams.")
+
+
+def _thresholds(promised: Promise) -> str:
+    longer = (f", {milliseconds(under)} ms from {tokens} prompt tokens on" for tokens, under in promised.long_prompts)
+    return f"{milliseconds(promised.ttft)} ms{''.join(longer)}"
+
+
+def _in_time(requests: Sequence[Request], late: Callable[[Request], bool]) -> float | None:
+    """The share of answered requests that were not late; None where none was answered."""
+    answered = [request for request in requests if request.outcome == OK]
+    return 1 - sum(map(late, answered)) / len(answered) if answered else None
 
 
 def missed(view: View) -> Table:
