@@ -93,7 +93,8 @@ class Exchange:
     `attempt_ended` are the last attempt's. `itl` counts gaps between content events per bucket of `itl_bounds`, the
     last slot being +Inf. `stream` is what the client asked for until an answer shows what it gets. `routing` is the
     decision about the last attempt; its str() says it in words, none where there was no choice. `forced` says that the
-    client chose the version. `trace` is the context of a request that leaves a trace.
+    client chose the version, `weighed` that its TTFT is in a rollout's evidence already. `trace` is the context of a
+    request that leaves a trace.
     """
 
     __slots__ = (
@@ -128,6 +129,7 @@ class Exchange:
         "trace",
         "version",
         "waited",
+        "weighed",
     )
 
     def __init__(self, request_id: str, endpoint: str, received: float) -> None:
@@ -142,6 +144,7 @@ class Exchange:
         self.backend = ""
         self.stream = False
         self.forced = False
+        self.weighed = False
         self.attempts = 0
         self.queued = 0.0
         self.waited = 0.0

@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
 from types import MappingProxyType
 from typing import Any
@@ -31,7 +31,7 @@ from gateway.policy.canary.rollout import (
 )
 from gateway.policy.slo.alerts import FASTEST
 from gateway.policy.slo.burn import budget_left, insufficient
-from gateway.policy.slo.judge import judge
+from gateway.policy.slo.judge import judge, judge_first
 from gateway.policy.slo.objective import DEPLOYMENT, Objective, Sli
 from gateway.policy.slo.windows import MINUTE
 from gateway.proxy.live import LiveTable, Mirror
@@ -159,18 +159,32 @@ class Roller:
         self.restore(kept)
         self.follow(routes)
 
+    def began(self, exchange: Exchange) -> None:
+        """Weigh a first token the moment it is there: a slow candidate's streams may take minutes to settle."""
+        running = self._weighing(exchange)
+        if running is not None and (outcomes := judge_first(running.objective, exchange)):
+            exchange.weighed = True
+            self._weigh(running, outcomes, candidate=exchange.version == running.plan.candidate)
+
     def settled(self, exchange: Exchange) -> None:
         """Weigh a request; one that a client forced to a version is no fair sample."""
+        running = self._weighing(exchange)
+        if running is None:
+            return
+        running.tallies[exchange.version].add(exchange)
+        outcomes = judge(running.objective, exchange)
+        if exchange.weighed:
+            outcomes.pop(Sli.TTFT, None)
+        self._weigh(running, outcomes, candidate=exchange.version == running.plan.candidate)
+
+    def _weighing(self, exchange: Exchange) -> Running | None:
+        """Return the rollout that a request says something about, if any."""
         running = self._running.get(exchange.model)
         if running is None or exchange.forced or not running.rollout.is_live:
-            return
-        tally = running.tallies.get(exchange.version)
-        if tally is not None:
-            tally.add(exchange)
-            self._weigh(running, exchange, candidate=exchange.version == running.plan.candidate)
+            return None
+        return running if exchange.version in running.tallies else None
 
-    def _weigh(self, running: Running, exchange: Exchange, *, candidate: bool) -> None:
-        outcomes = judge(running.objective, exchange)
+    def _weigh(self, running: Running, outcomes: Mapping[str, bool], *, candidate: bool) -> None:
         running.evidence.add(outcomes, candidate=candidate)
         running.changed = True
         if candidate and running.evidence.is_worse and self._leads():

@@ -228,6 +228,8 @@ class Flight:
         lease, backend, exchange = self._lease, self._backend, self._exchange
         if lease is not None and backend is not None and exchange.stream and exchange.first_content:
             learning.began(self._order, exchange, backend.health, lease)
+            if self._order.model.only is None:
+                self._observer.began(exchange)
 
     def complete(self, end: AttemptEnd) -> None:
         """The answer is written to its end."""

@@ -112,6 +112,9 @@ class Mirroring:
     def retried(self, exchange: Exchange, end: AttemptEnd) -> None:
         """Never happens."""
 
+    def began(self, exchange: Exchange) -> None:
+        """Copies are weighed when they have settled: nobody waits for them."""
+
     def settled(self, exchange: Exchange) -> None:
         """Count a copy and tell what became of it."""
         self.outcomes[exchange.model, exchange.version, exchange.outcome] += 1

@@ -30,6 +30,9 @@ class Observer(Protocol):
     def retried(self, exchange: Exchange, end: AttemptEnd) -> None:
         """Learn that an attempt which ended so was followed by another."""
 
+    def began(self, exchange: Exchange) -> None:
+        """Learn that a stream's first token is there, of a model that has several versions."""
+
     def settled(self, exchange: Exchange) -> None:
         """Learn how a request ended; called exactly once for each."""
 
@@ -138,7 +141,7 @@ class Tools:
 class Observers:
     """Several observers as one. One that breaks is logged and does not harm the request."""
 
-    __slots__ = ("_attempt_ended", "_batch", "_retried", "_settled", "_waiting")
+    __slots__ = ("_attempt_ended", "_batch", "_began", "_retried", "_settled", "_waiting")
 
     def __init__(self, *observers: object, batched: Sequence[object] = ()) -> None:
         """Take observers that have any of an observer's methods.
@@ -148,6 +151,7 @@ class Observers:
         """
         self._attempt_ended = _having((*batched, *observers), "attempt_ended")
         self._retried = _having((*batched, *observers), "retried")
+        self._began = _having((*batched, *observers), "began")
         self._settled = _having(observers, "settled")
         self._batch = _having(batched, "settled")
         self._waiting: list[Exchange] = []
@@ -165,6 +169,14 @@ class Observers:
         try:
             for tell in self._retried:
                 tell(exchange, end)
+        except Exception:
+            _log.exception("an observer broke")
+
+    def began(self, exchange: Exchange) -> None:
+        """Tell whoever wants to know."""
+        try:
+            for tell in self._began:
+                tell(exchange)
         except Exception:
             _log.exception("an observer broke")
 

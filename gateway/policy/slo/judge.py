@@ -5,6 +5,14 @@ from gateway.policy.slo.classify import request_verdict
 from gateway.policy.slo.objective import Objective, Sli
 
 
+def judge_first(objective: Objective, exchange: Exchange) -> dict[str, bool]:
+    """Return whether a stream's first token came in time, as soon as it is there; {} where that is not promised."""
+    ttft, target = exchange.ttft, objective.targets.get(Sli.TTFT)
+    if ttft is None or target is None:
+        return {}
+    return {Sli.TTFT: ttft <= target.threshold(exchange.prompt_estimate)}
+
+
 def judge(objective: Objective, exchange: Exchange) -> dict[str, bool]:
     """Return whether a settled request was good, by SLI; what does not count is left out.
 
