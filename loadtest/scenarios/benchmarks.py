@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import median
 
-from loadtest.scenarios.gateways import NAMES, ROUND_ROBIN, TIDEGATE
+from loadtest.scenarios.gateways import NAMES, NGINX_ROUND_ROBIN, ROUND_ROBIN, TIDEGATE
 from loadtest.scenarios.runs import Middle, Run, compare
 from loadtest.scenarios.scenario import Scenario
 
@@ -21,7 +21,9 @@ figures are in [benchmarks.csv](benchmarks.csv), and each run leaves a recording
 - **Engines are simulated** (`tidegate sim`: continuous batching, chunked prefill, KV cache), so that two cores suffice.
 - Gateways are set up as `loadtest/scenarios/gateways.py` and `conf/` show: nginx repeats failed POSTs and HAProxy
   checks health each second and repeats, which is more than their defaults; the others with their defaults.
-- **Tidegate round robin** is Tidegate with everything but its choice of an engine.
+- **Tidegate round robin** is Tidegate with everything but its choice of an engine; pools, queues and versions are the
+  same.
+- A single run says little: where shares are small, compare medians and spreads.
 """
 
 
@@ -40,7 +42,7 @@ def verdicts(runs: Sequence[Run], scenario: Scenario) -> list[tuple[str, bool]]:
     by = _by_gateway(runs)
     ours = by.get(TIDEGATE, [])
     peers = {name: found for name, found in by.items() if name not in {TIDEGATE, ROUND_ROBIN}}
-    turns = {name: found for name, found in by.items() if name.endswith("round robin")}
+    turns = {name: found for name, found in by.items() if name == NGINX_ROUND_ROBIN}
     told = []
     for others, aim in ((peers, scenario.aim), (turns, scenario.aim_round_robin)):
         if ours and others and (others is peers or aim > 1):

@@ -144,8 +144,9 @@ def _litellm(setup: Setup, port: int) -> list[str]:
     return [_found("litellm"), "--config", str(path), "--host", "127.0.0.1", "--port", str(port)]
 
 
+NGINX_ROUND_ROBIN = "nginx round robin"
 COMMANDS: dict[str, Callable[[Setup, int], list[str]]] = {
-    "nginx round robin": _nginx(""),
+    NGINX_ROUND_ROBIN: _nginx(""),
     "nginx least_conn": _nginx("least_conn;"),
     "HAProxy leastconn": _haproxy,
     "sglang-router": _router("sglang-router"),

@@ -21,18 +21,23 @@ Backend = TypeVar("Backend", bound=Routed)
 
 
 class Choice(Generic[Backend]):
-    """The winner, why it won, and every backend compared, as (id, predicted TTFT in seconds, weight)."""
+    """The winner, why it won, and every backend compared: `rows` of (backend, predicted TTFT in seconds, weight)."""
 
-    __slots__ = ("compared", "why", "winner")
+    __slots__ = ("_rows", "why", "winner")
 
-    def __init__(self, winner: Backend, why: str, compared: tuple[tuple[str, float, float], ...] = ()) -> None:
+    def __init__(self, winner: Backend, why: str, rows: Sequence[tuple[Backend, float, float]] = ()) -> None:
         self.winner = winner
         self.why = why
-        self.compared = compared
+        self._rows = rows
+
+    @property
+    def compared(self) -> tuple[tuple[str, float, float], ...]:
+        """Every backend compared, as (id, predicted TTFT in seconds, weight); made only where somebody asks."""
+        return tuple((backend.health.id, predicted, weight) for backend, predicted, weight in self._rows)
 
     def __str__(self) -> str:
         """Return the decision in words, for logs and people."""
-        if not self.compared:
+        if not self._rows:
             return self.why
         scores = ", ".join(
             f"{name} {predicted * 1000:.0f} ms" + (f" at weight {weight:.2f}" if weight < 1 else "")
@@ -71,7 +76,7 @@ def choose(ready: Sequence[Backend], tokens: int, now: float, rng: Chance, kv: i
     winner = best(rows, rng)
     if len(open_) > len(compared):
         why = f"{why} of two drawn from {len(open_)}"
-    return Choice(winner, why, tuple((b.health.id, predicted, weight) for b, predicted, weight in rows))
+    return Choice(winner, why, rows)
 
 
 @dataclass(frozen=True, slots=True)
