@@ -61,8 +61,8 @@ class AccessLog:
         self._stop = threading.Event()
         self._making = threading.Lock()
         self._told = False
-        self._second = 0
-        self._prefix = ""
+        self._millisecond = 0
+        self._stamp = ""
         self._thread = threading.Thread(target=self._write, name="access log", daemon=True)
         self._thread.start()
 
@@ -115,12 +115,13 @@ class AccessLog:
         )
 
     def _timestamp(self, now: float) -> str:
-        """Return the time in ISO 8601; all but the milliseconds is made once a second."""
-        second = int(now)
-        if second != self._second:
-            self._second = second
-            self._prefix = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S.")
-        return f"{self._prefix}{int((now - second) * 1000):03d}Z"
+        """Return the time in ISO 8601, made once a millisecond: under load many lines share it."""
+        millisecond = int(now * 1000)
+        if millisecond != self._millisecond:
+            self._millisecond = millisecond
+            second = datetime.fromtimestamp(millisecond // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+            self._stamp = f"{second}.{millisecond % 1000:03d}Z"
+        return self._stamp
 
     def _write(self) -> None:
         while not self._stop.wait(FLUSH_SECONDS):

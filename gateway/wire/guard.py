@@ -125,18 +125,25 @@ def check_size(method: bytes, target: bytes, fields: Headers, limits: Limits) ->
 
 def _read(fields: Headers) -> dict[bytes, bytes]:
     """Return the fields that matter here; each but Connection may come once."""
+    read = [field for field in fields if field[0] in _READ]
+    seen = dict(read)
+    if len(seen) != len(read):
+        seen = _joined(read)
+    if b"host" in seen and not _HOST.fullmatch(seen[b"host"]):
+        raise BadHttp("the Host field is not a host")
+    return seen
+
+
+def _joined(read: Headers) -> dict[bytes, bytes]:
+    """Return fields of which one came more than once; only Connection may."""
     seen: dict[bytes, bytes] = {}
-    for name, value in fields:
-        if name not in _READ:
-            continue
+    for name, value in read:
         if name not in seen:
             seen[name] = value
         elif name == b"connection":
             seen[name] += b"," + value
         else:
             raise BadHttp(f"the field `{name.decode()}` came twice")
-    if b"host" in seen and not _HOST.fullmatch(seen[b"host"]):
-        raise BadHttp("the Host field is not a host")
     return seen
 
 
