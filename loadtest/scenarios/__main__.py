@@ -1,6 +1,8 @@
 """`python -m loadtest.scenarios`: play scenarios through several gateways side by side, and write the table."""
 
 import asyncio
+import signal
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -32,6 +34,8 @@ def main(
     table_only: Annotated[bool, typer.Option(help="Play nothing; judge what is in --out.")] = False,
 ) -> None:
     """Play scenarios and say what users lived through behind each gateway."""
+    # A polite kill unwinds like Ctrl-C, so that nothing is left running.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     scenarios = _scenarios(only)
     for name in gateway or ():
         if name not in NAMES:
