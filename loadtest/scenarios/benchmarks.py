@@ -93,7 +93,8 @@ def _section(runs: Sequence[Run], scenario: Scenario) -> Iterator[str]:
     yield _row("gateway", *columns, "cost of 1M kept tokens")
     yield _row("---", *("---:" if name != "why, in all" else "---" for name in columns), "---:")
     for name, found in _by_gateway(runs).items():
-        yield _row(name, *_cells(found))
+        fewer = "" if len(found) == len(seeds) else f" ({len(found)} of {len(seeds)} runs)"
+        yield _row(name + fewer, *_cells(found))
     for name, why in scenario.without.items():
         yield _row(name, f"left out: it {why}", *([""] * len(columns)))
 
