@@ -1,0 +1,39 @@
+"""What counts against a candidate, and when."""
+
+import asyncio
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.policy.canary.rollout import Phase
+from tests.e2e.fakes import DONE, LAST_CHUNK, ROLE, STREAM_HEAD, chunked, event, good
+from tests.e2e.test_canary import crowd, in_phase, rolling
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_late_first_token_counts_while_its_stream_still_runs(tmp_path: Path) -> None:
+    release = asyncio.Event()
+
+    async def endless(call: Any) -> None:
+        await asyncio.sleep(0.25)
+        await call.send(STREAM_HEAD, chunked(ROLE), chunked(event("a")))
+        await release.wait()
+        await call.send(chunked(event("b", "stop"), DONE) + LAST_CHUNK)
+
+    async with rolling(tmp_path, good, endless, warm_up=0, steps=[50, 100]) as (running, _, _):
+        async with crowd(running.port) as people:
+            try:
+                done = await in_phase(running, Phase.ROLLED_BACK)
+                settled = Counter(each.version for each in running.records.exchanges)
+            finally:
+                release.set()
+        assert "ttft is worse than stable's: e-value" in done.rollout.reason
+        assert settled["v1"] > 10
+        assert settled["v2"] == 0
+        assert people.errors == []
+        weighed = done.evidence.comparisons["ttft"].seen(candidate=True)
+        await running.quiet()
+        assert done.evidence.comparisons["ttft"].seen(candidate=True) == weighed, "counted once"
