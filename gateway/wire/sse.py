@@ -204,7 +204,10 @@ class Scanner:
             stop = block.rfind(b"\n\n", at, stop - 2) + 2
             if stop <= at + 1:
                 return at
-        last = block.rfind(self._marker, at, stop) + len(self._marker)
+        marker = block.rfind(self._marker, at, stop)
+        if marker < 0:
+            return at
+        last = marker + len(self._marker)
         # The bytes before the output repeat too, and a longer needle is found faster.
         needle = block[max(at, last - _NEEDLE) : last]
         events = block.count(needle, at, stop)

@@ -111,6 +111,15 @@ def cut(data: bytes, points: list[int]) -> list[bytes]:
     return [data[a:b] for a, b in itertools.pairwise(edges)]
 
 
+def test_a_comment_among_the_last_events_is_no_content() -> None:
+    reasoning = b'data: {"choices":[{"index":0,"delta":{"reasoning_content":"so"}}]}\n\n'
+    comments = b": keep-alive\n\n: keep-alive\n\n"
+    rest = b'data: {"choices":[{"index":0,"delta":{"content":""}}]}\n\n'
+    end = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+    pieces = [reasoning, comments + rest + end]
+    assert scan(pieces, Dialect.CHAT).content == model(b"".join(pieces), Dialect.CHAT, strip=False).content == 1
+
+
 @pytest.mark.parametrize("name", STREAMS)
 def test_a_captured_stream_passes_unchanged_and_is_understood(name: str) -> None:
     data, dialect = body(name), STREAMS[name]
