@@ -16,7 +16,7 @@ from loadtest.bench import proc
 from loadtest.report.recording import About, Event, Recording, Request, Sample
 from loadtest.report.told import read
 from loadtest.scenarios.client import ask
-from loadtest.scenarios.engines import Engine, engines, inflict
+from loadtest.scenarios.engines import Engine, controlling, engines, inflict
 from loadtest.scenarios.gateways import TIDEGATE, Gateway, Setup, running
 from loadtest.scenarios.scenario import Fault, Scenario
 from loadtest.scenarios.traffic import Traffic
@@ -31,7 +31,7 @@ async def play(scenario: Scenario, seed: int, names: Sequence[str], folder: Path
     """Return what happened, for all gateways in one recording; raises ProcessDied when one does not start."""
     traffic = Traffic(scenario, seed)
     async with contextlib.AsyncExitStack() as stack:
-        control = await stack.enter_async_context(httpx.AsyncClient(timeout=10.0, trust_env=False))
+        control = await stack.enter_async_context(controlling())
         groups = await _all(stack, [engines(scenario, seed) for _ in names])
         setups = [
             Setup(scenario, group, folder / name.replace(" ", "-")) for name, group in zip(names, groups, strict=True)

@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from loadtest.report.recording import Request
 from loadtest.scenarios.client import ask
-from loadtest.scenarios.engines import Engine, engines, inflict
+from loadtest.scenarios.engines import Engine, controlling, engines, inflict
 from loadtest.scenarios.gateways import ROUTES, TIDEGATE, Gateway, Setup, running
 from loadtest.scenarios.scenario import Scenario
 from loadtest.scenarios.traffic import Traffic
@@ -93,7 +93,7 @@ async def soak(seconds: float, rate: float, seed: int, folder: Path) -> Seen:
     """Run it and return what was seen; raises ProcessDied when something does not start."""
     plan, seen = scenario(rate), Seen()
     async with contextlib.AsyncExitStack() as stack:
-        control = await stack.enter_async_context(httpx.AsyncClient(timeout=10.0, trust_env=False))
+        control = await stack.enter_async_context(controlling())
         group = await stack.enter_async_context(engines(plan, seed))
         setup = Setup(plan, group, folder)
         gateway = await stack.enter_async_context(running(TIDEGATE, setup))
