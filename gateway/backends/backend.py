@@ -1,6 +1,7 @@
 """What is known about one engine right now: connections, requests in flight, readiness. Kept over reloads."""
 
 import ssl
+from collections.abc import Mapping
 
 from gateway.backends.exposed import EngineMetrics
 from gateway.clock import Clock
@@ -15,7 +16,7 @@ STALE_AFTER = 3.0
 
 
 class Backend:
-    """One engine. `models` are the names it serves, None while it has not told.
+    """One engine. `models` are the names it serves with their context lengths in tokens, None while it has not told.
 
     `engine` is what its own metrics said at `engine_read` (seconds of the clock).
     """
@@ -42,7 +43,7 @@ class Backend:
         self.health = health
         self._drained = False
         self.readiness = Readiness()
-        self.models: frozenset[str] | None = None
+        self.models: Mapping[str, int | None] | None = None
         self.engine: EngineMetrics | None = None
         self.engine_read = 0.0
         tls = ssl.create_default_context() if spec.tls else None
@@ -94,6 +95,10 @@ class Backend:
     def serves(self, served_model: str) -> bool:
         """Whether a request for this model may be sent here."""
         return self._eligible and (self.models is None or served_model in self.models)
+
+    def context(self, served_model: str) -> int | None:
+        """Return how many tokens a prompt of this model and its answer may have together; None while unknown."""
+        return self.models.get(served_model) if self.models is not None else None
 
     def connected(self) -> None:
         """Learn that it took a connection."""

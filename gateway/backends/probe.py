@@ -1,5 +1,6 @@
 """Asking an engine whether it lives and what it serves."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import httpx
@@ -11,10 +12,13 @@ from gateway.policy.routing import readiness
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """What a probe found: None for `failure` when all is well, None for `models` when the engine did not tell."""
+    """What a probe found: None for `failure` when all is well, None for `models` when the engine did not tell.
+
+    `models` maps each name to its context length in tokens, None where the engine does not tell that.
+    """
 
     failure: str | None
-    models: frozenset[str] | None = None
+    models: Mapping[str, int | None] | None = None
 
 
 async def probe(client: httpx.AsyncClient, backend: Backend) -> ProbeResult:
@@ -31,7 +35,7 @@ async def probe(client: httpx.AsyncClient, backend: Backend) -> ProbeResult:
         return ProbeResult(f"probe failed: {error or type(error).__name__}")
     if models.status_code >= 500:
         return ProbeResult(f"/v1/models answers {models.status_code}")
-    return ProbeResult(None, names(models))
+    return ProbeResult(None, listed(models))
 
 
 def apply(backend: Backend, result: ProbeResult) -> None:
@@ -55,12 +59,16 @@ def headers(spec: BackendSpec) -> dict[str, str]:
     return {"authorization": f"Bearer {spec.api_key}"} if spec.api_key else {}
 
 
-def names(response: httpx.Response) -> frozenset[str] | None:
-    """Return the models that an engine's list names; None when it is none."""
+def listed(response: httpx.Response) -> dict[str, int | None] | None:
+    """Return the models that an engine's list names, with their `max_model_len`; None when it is no list."""
     if response.status_code != 200:
         return None
     try:
-        listed = response.json()["data"]
-        return frozenset(str(card["id"]) for card in listed)
+        return {str(card["id"]): _context(card) for card in response.json()["data"]}
     except (ValueError, KeyError, TypeError):
         return None
+
+
+def _context(card: Mapping[str, object]) -> int | None:
+    length = card.get("max_model_len")
+    return length if isinstance(length, int) and length > 0 else None

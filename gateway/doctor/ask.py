@@ -50,8 +50,13 @@ async def ask(client: httpx.AsyncClient, spec: BackendSpec) -> Answers:
     models, version, metrics = [
         await _text(client, f"{base}{path}", headers) for path in ("/v1/models", "/version", "/metrics")
     ]
-    listed = probe.names(httpx.Response(200, text=models)) if models is not None else None
-    return Answers(health=health.status_code, version=_version(version), models=listed, metrics=metrics)
+    listed = probe.listed(httpx.Response(200, text=models)) if models is not None else None
+    return Answers(
+        health=health.status_code,
+        version=_version(version),
+        models=None if listed is None else frozenset(listed),
+        metrics=metrics,
+    )
 
 
 async def _text(client: httpx.AsyncClient, url: str, headers: dict[str, str]) -> str | None:

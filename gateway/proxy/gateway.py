@@ -113,10 +113,10 @@ class Gateway:
             order.urgent_body = body.rewritten(served, add_usage, service_class.priority)
         order.body = body.rewritten(served, add_usage)
         order.stream, order.strip_usage, order.choices = body.stream, body.usage_added, body.choices
-        order.size = len(request.body)
+        order.size, order.has_media = len(request.body) - body.media, body.media > 0
         exchange.stream = body.stream
         exchange.itl_bounds = model.itl_bounds
-        exchange.prompt_estimate = model.memory.prompts.tokens(order.size)
+        exchange.prompt_estimate = version.capped(model.memory.prompts.tokens(order.size))
         if model.rules:
             order.route = route_for(model, version, endpoint, exchange, body)
         deadline = request.received + _seconds(request.head.timeout, model.timeouts.total)
@@ -133,7 +133,7 @@ class Gateway:
         output = body.max_tokens if body.max_tokens is not None else int(order.model.memory.prompts.output)
         if order.endpoint.dialect is Dialect.PLAIN:
             output = 0
-        order.output = output
+        order.output = output = order.version.capped(output)
         order.kv = exchange.prompt_estimate + body.choices * output
         if order.tenant.is_limited:
             order.reserved = body.choices * (exchange.prompt_estimate + output)

@@ -40,7 +40,7 @@ def _answered(order: Order, exchange: Exchange, health: Health, lease: Lease, *,
     prompt = exchange.prompt_tokens
     if prompt is None:
         prompt = exchange.prompt_estimate
-    else:
+    elif not order.has_media:
         prompts.observe(order.size, prompt)
     if exchange.output_tokens:
         prompts.answered(exchange.output_tokens)

@@ -1,5 +1,6 @@
 """Where requests of one version of a model wait for a slot, and how a slot that is given back finds who is next."""
 
+import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from math import exp
@@ -10,6 +11,7 @@ from gateway.policy.admission.decide import CAPACITY, Shed, TurnedAway, decide, 
 from gateway.policy.admission.queue import Entry, Queue
 from gateway.policy.routing.health import Health
 
+_log = logging.getLogger(__name__)
 _HALF_LIFE = 3.0
 _FRESH = 0.05
 """What the latest request weighs in how long one takes."""
@@ -23,6 +25,9 @@ class Waiter(Protocol):
 
     def turned_away(self, refused: TurnedAway) -> None:
         """Learn that it gets no slot."""
+
+    def broke(self) -> None:
+        """Learn that it cannot be handled, and is out of the queue."""
 
 
 class Line:
@@ -125,13 +130,23 @@ class Line:
         while lines:
             line = min(lines, key=_precedence)
             entry = line.queue.head()
-            if entry is None or not entry.item.begin(entry.since, now):
+            if entry is None or not line._begin(entry, now):
                 lines.remove(line)
                 continue
             line.queue.serve(entry)
             line._served[entry.service_class.name] += 1
             if not line.queue.size:
                 lines.remove(line)
+
+    def _begin(self, entry: Entry[Waiter], now: float) -> bool:
+        """Offer a slot; one that cannot be handled leaves, since it would stay at the head for ever."""
+        try:
+            return entry.item.begin(entry.since, now)
+        except Exception:
+            _log.exception("a request that waited broke the gateway")
+            self.queue.remove(entry)
+            entry.item.broke()
+            return False
 
     def tick(self, elapsed: float) -> None:
         """Take stock of whom slots go to."""

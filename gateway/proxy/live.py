@@ -22,6 +22,10 @@ from gateway.policy.slo.objective import Sli
 from gateway.proxy.line import Line, join
 
 CLOSE_MATCHES = 3
+LONGEST_CONTEXT = 1 << 24
+"""Tokens of a prompt and its answer, where no engine says how many a model takes: more than any does."""
+_SMALL = 512
+"""Tokens that fit the context of every model: the usual request asks no backend about it."""
 
 
 class LivePool:
@@ -79,6 +83,15 @@ class LiveVersion:
 
     def __repr__(self) -> str:
         return f"<LiveVersion {self.name} of {len(self.backends)} backends>"
+
+    @property
+    def context(self) -> int:
+        """How many tokens a prompt and its answer may have together, at the most generous backend."""
+        return max((b.context(self.served_model) or LONGEST_CONTEXT for b in self.backends), default=LONGEST_CONTEXT)
+
+    def capped(self, tokens: int) -> int:
+        """Return so many tokens, or as many as the model's context has: nothing costs more than that."""
+        return tokens if tokens <= _SMALL else min(tokens, self.context)
 
     @property
     def is_served(self) -> bool:

@@ -92,7 +92,7 @@ class Mirroring:
         served = version.served_json if order.endpoint.body is BodyKind.JSON else version.served_model.encode()
         copied.body = body.rewritten(served, order.strip_usage)
         copied.stream, copied.strip_usage, copied.choices = body.stream, order.strip_usage, body.choices
-        copied.size, copied.kv, copied.output = order.size, order.kv, order.output
+        copied.size, copied.has_media, copied.kv, copied.output = order.size, order.has_media, order.kv, order.output
         copied.retries = self._retries
         deadline = now + order.model.timeouts.total
         flight = Flight(

@@ -38,11 +38,11 @@ class Observer(Protocol):
 
 
 class Order:
-    """What a request asks for, understood: where it may go and the bytes that go there; `size` is its body's.
+    """What a request asks for, understood: where it may go and the bytes that go there; `size` is its text's.
 
     `kv` are the tokens that it may come to at an engine, `output` those of one answer, `reserved` what its tenant was
-    charged at first; `urgent_body` is the body for an engine that schedules by priority. `trial` is the trial of a pool
-    that the attempt in progress is.
+    charged at first; `has_media` says that there is more than text; `urgent_body` is the body for an engine that
+    schedules by priority. `trial` is the trial of a pool that the attempt in progress is.
     """
 
     __slots__ = (
@@ -50,6 +50,7 @@ class Order:
         "choices",
         "endpoint",
         "fields",
+        "has_media",
         "kv",
         "model",
         "output",
@@ -91,6 +92,7 @@ class Order:
         self.version = version
         self.timeouts: Timeouts = model.timeouts
         self.size = 0
+        self.has_media = False
         self.fields = fields
         self.body = b""
         self.stream = False

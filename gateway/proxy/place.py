@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+from gateway.errors import GatewayError
 from gateway.policy.admission.decide import TurnedAway
 from gateway.policy.admission.queue import Entry
 from gateway.proxy.line import Line, Waiter
@@ -16,6 +17,9 @@ class Traveller(Protocol):
 
     def turned_away(self, why: TurnedAway) -> None:
         """Learn that there will be no slot."""
+
+    def give_up(self, error: GatewayError) -> None:
+        """End at once."""
 
 
 class Place:
@@ -52,6 +56,10 @@ class Place:
     def turned_away(self, why: TurnedAway) -> None:
         """Make room for somebody of a higher class."""
         self._traveller.turned_away(why)
+
+    def broke(self) -> None:
+        """End with an error of the gateway's own."""
+        self._traveller.give_up(GatewayError("the gateway failed on this request; its log says why"))
 
     def check(self, now: float, chance: float) -> bool:
         """Turn away whoever has waited as long as its class may; return whether it was."""

@@ -11,13 +11,14 @@ from types import MappingProxyType
 import msgspec
 
 from gateway.errors import ClientError, InvalidJson, InvalidRequest
+from gateway.wire.media import media_size
+from gateway.wire.numbers import whole_number
 
 MAX_DEPTH = 64
 MAX_CHOICES, MAX_LOGPROBS = 8, 20
 
 _top_level = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_text = msgspec.json.Decoder(str).decode
-_decode_number = msgspec.json.Decoder(int).decode
 _KEY = re.compile(rb'[ \t\r\n]*+[,{][ \t\r\n]*+"((?:[^"\\]|\\.)*+)"[ \t\r\n]*+:[ \t\r\n]*+')
 _END = re.compile(rb"[ \t\r\n]*+\}[ \t\r\n]*+")
 _STRING = re.compile(rb'"[^"]*+"')
@@ -29,6 +30,7 @@ _BOUNDS = MappingProxyType(
     {"n": MAX_CHOICES, "best_of": MAX_CHOICES, "logprobs": MAX_LOGPROBS, "top_logprobs": MAX_LOGPROBS}
 )
 _MAX_TOKENS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+_FLAG = re.compile(rb'(?i:"?(?:true|false|yes|no|on|off|[tfyn])"?)')
 
 Span = tuple[int, int]
 Edit = tuple[int, int, bytes]
@@ -38,11 +40,12 @@ Edit = tuple[int, int, bytes]
 class Body:
     """What a request says about itself.
 
-    `max_tokens` bounds the output of each of `choices` answers; None leaves it to the engine. `values` are the
-    top-level values of a body in JSON, none in other bodies; `spans` are where they stand, as far as that is known yet.
+    `max_tokens` bounds the output of each of `choices` answers; None leaves it to the engine. `media` is how many bytes
+    of it are images, audio or files, and no text. `values` are the top-level values of a body in JSON, none in other
+    bodies; `spans` are where they stand, as far as that is known yet.
     """
 
-    __slots__ = ("_spans", "choices", "max_tokens", "model", "raw", "stream", "usage_added", "values")
+    __slots__ = ("_spans", "choices", "max_tokens", "media", "model", "raw", "stream", "usage_added", "values")
 
     def __init__(
         self,
@@ -52,6 +55,7 @@ class Body:
         stream: bool,
         choices: int = 1,
         max_tokens: int | None = None,
+        media: int = 0,
         values: Mapping[str, msgspec.Raw] = MappingProxyType({}),
         spans: Mapping[str, Span] | None = None,
     ) -> None:
@@ -60,6 +64,7 @@ class Body:
         self.stream = stream
         self.choices = choices
         self.max_tokens = max_tokens
+        self.media = media
         self.values = values
         self._spans = spans
         self.usage_added = False
@@ -153,6 +158,7 @@ def read_json(raw: bytes) -> Body:
         stream=stream is not None and bytes(stream) == b"true",
         choices=_checked_choices(values),
         max_tokens=_max_tokens(values),
+        media=media_size(raw),
         values=values,
         spans=spans,
     )
@@ -170,24 +176,17 @@ def _checked_choices(values: Mapping[str, msgspec.Raw]) -> int:
     if values.keys().isdisjoint(_BOUNDS):
         return 1
     for name, most in _BOUNDS.items():
-        if name in values and (asked := _number(values[name])) is not None and asked > most:
+        if name not in values or (name == "logprobs" and _FLAG.fullmatch(bytes(values[name]))):
+            continue  # the chat dialect's `logprobs` is a flag
+        if (whole_number(name, values[name]) or 0) > most:
             raise InvalidRequest(f"`{name}` may be at most {most} here", param=name)
-    return max(1, _number(values["n"]) or 1) if "n" in values else 1
+    return max(1, whole_number("n", values["n"]) or 1) if "n" in values else 1
 
 
 def _max_tokens(values: Mapping[str, msgspec.Raw]) -> int | None:
-    for name in _MAX_TOKENS:
-        if name in values and (asked := _number(values[name])) is not None and asked > 0:
-            return asked
-    return None
-
-
-def _number(value: msgspec.Raw) -> int | None:
-    """Return a whole number; of nonsense nothing is said here, since the engine words that complaint better."""
-    try:
-        return _decode_number(value)
-    except msgspec.DecodeError:
-        return None
+    """Return the first limit of the output that is above 0; of one below, the engine says what it thinks."""
+    found = [whole_number(name, values[name]) for name in _MAX_TOKENS if name in values]
+    return next((asked for asked in found if asked is not None and asked > 0), None)
 
 
 def _compact(raw: bytes, values: Mapping[str, msgspec.Raw]) -> bool:

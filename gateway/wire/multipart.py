@@ -103,4 +103,5 @@ def read_multipart(raw: bytes, content_type: bytes) -> Body:
         raise InvalidRequest("`model` must be UTF-8 text", param="model") from None
     at, to = fields.spans.get("stream", (0, 0))
     stream = raw[at:to].strip().lower() in {b"true", b"1"}
-    return Body(raw, model, stream=stream, spans={"model": (start, end)})
+    media = len(raw) - sum(end - start for start, end in fields.spans.values())
+    return Body(raw, model, stream=stream, media=media, spans={"model": (start, end)})

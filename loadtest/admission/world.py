@@ -167,5 +167,8 @@ class _Place:
     def begin(self, since: float, now: float) -> bool:
         return self._world._begin(self._request)
 
+    def broke(self) -> None:
+        raise AssertionError("nothing breaks here")
+
     def turned_away(self, why: TurnedAway) -> None:
         self._world.guest(self._request).refused = self._world.now - self._request.arrived

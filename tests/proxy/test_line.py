@@ -36,6 +36,9 @@ class Waiting:
     def turned_away(self, why: TurnedAway) -> None:
         self.refused = why
 
+    def broke(self) -> None:
+        raise AssertionError("nothing breaks here")
+
 
 class Admitting(RuleBasedStateMachine):
     """Two lines that share two engines, under any interleaving."""
@@ -148,3 +151,30 @@ def test_waits_are_predicted_by_littles_law() -> None:
     assert line.rate == 2.0
     assert line.predicted_wait(CLASSES["interactive"], "a") == 0.5
     assert repr(line).endswith("at 2.0 slots/s>")
+
+
+class Broken(Waiting):
+    """A request that cannot be handled."""
+
+    gone = False
+
+    def begin(self, since: float, now: float) -> bool:
+        raise OverflowError("int too large to convert to float")
+
+    def broke(self) -> None:
+        self.gone = True
+
+
+def test_a_request_that_cannot_be_handled_leaves_and_blocks_no_other() -> None:
+    world = Admitting()
+    line = world.lines[0]
+    broken, well = Broken(world, 1), Waiting(world, 1)
+    for engine in world.engines:
+        engine.health.relimited(0)
+    for waiting in (broken, well):
+        line.enter(waiting, CLASSES["standard"], "a", cost=1, now=0.0, patience=1e9, chance=0.5)
+    for engine in world.engines:
+        engine.health.relimited(1)
+    line.freed(1.0)
+    line.freed(1.25)
+    assert (broken.gone, line.queue.size, len(world.leases)) == (True, 0, 1)

@@ -11,6 +11,8 @@ from typing import Generic, TypeVar
 from gateway.policy.admission.classes import ServiceClass
 
 Item = TypeVar("Item")
+DEAREST = 1e9
+"""Tokens that a request counts for at most: beyond, sums of them would lose the small ones."""
 
 
 class Entry(Generic[Item]):
@@ -124,11 +126,11 @@ class Queue(Generic[Item]):
         self._classes = sorted(self._by_name.values(), key=lambda each: each.service_class.priority)
 
     def push(self, item: Item, service_class: ServiceClass, tenant: str, cost: float, now: float) -> Entry[Item]:
-        """Add one at the end of its tenant's line; `cost` is in tokens, above 0.
+        """Add one at the end of its tenant's line; `cost` is in tokens, and counts as 1 to `DEAREST`.
 
         A class that is no more, which the request began with, is known again until nobody waits in it.
         """
-        entry = Entry(item, service_class, tenant, cost, now)
+        entry = Entry(item, service_class, tenant, max(1.0, min(cost, DEAREST)), now)
         queue = self._by_name.get(service_class.name)
         if queue is None:
             queue = self._by_name[service_class.name] = _ClassQueue(service_class)

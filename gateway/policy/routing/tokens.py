@@ -7,7 +7,7 @@ _USUAL_OUTPUT = 256.0
 
 
 class TokenEstimate:
-    """Bytes per prompt token of one model, learnt from what engines report; images and JSON count as bytes too.
+    """Bytes per prompt token of one model, learnt from what engines report about bodies of text alone.
 
     `error` is how far off estimates have been of late, as a ratio (mean absolute percentage error); None before any.
     `output` is the mean of answers' tokens.

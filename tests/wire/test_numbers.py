@@ -1,0 +1,119 @@
+"""Numbers are read as the engine reads them, and what is no text is not taken for it."""
+
+import json
+from base64 import b64encode
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
+
+from gateway.errors import InvalidRequest
+from gateway.wire.body import read_json
+from gateway.wire.media import SMALL, media_size
+from gateway.wire.multipart import read_multipart
+from gateway.wire.numbers import LARGEST, whole_number
+
+engine = TypeAdapter(int | None)
+
+
+def read(raw: bytes) -> Any:
+    try:
+        return whole_number("n", msgspec.Raw(raw))
+    except InvalidRequest:
+        return "400"
+
+
+def as_vllm(raw: bytes) -> Any:
+    try:
+        number = engine.validate_json(raw)
+    except ValidationError:
+        return "400"
+    return "400" if number is not None and abs(number) > LARGEST else number
+
+
+@given(
+    st.integers(-(2**70), 2**70)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.booleans()
+    | st.none()
+    | st.text(max_size=5)
+    | st.integers().map(str)
+    | st.lists(st.integers(), max_size=2)
+    | st.dictionaries(st.text(max_size=2), st.integers(), max_size=2)
+)
+def test_a_number_is_what_the_engine_would_read(value: Any) -> None:
+    try:
+        raw = json.dumps(value).encode()
+    except UnicodeEncodeError:
+        return
+    assert read(raw) == as_vllm(raw)
+
+
+@pytest.mark.parametrize("raw", [b"9", b'"9"', b"9.0", b"9e0", b'" 9 "', b'"9.0"'])
+def test_every_way_of_writing_nine(raw: bytes) -> None:
+    assert read(raw) == 9
+    body = read_json(b'{"model":"m","max_tokens":%b}' % raw)
+    assert body.max_tokens == 9
+    with pytest.raises(InvalidRequest, match="at most 8"):
+        read_json(b'{"model":"m","n":%b}' % raw)
+
+
+@pytest.mark.parametrize("raw", [b"9" * 400, b'"' + b"9" * 400 + b'"', b"1e400", b"[9]", b'{"a":9}', b'"nine"', b"9.5"])
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens", "max_output_tokens", "n", "best_of"])
+def test_what_is_no_whole_number_is_refused_by_name(raw: bytes, name: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        read_json(b'{"model":"m","%b":%b}' % (name.encode(), raw))
+    assert refused.value.param == name
+
+
+@pytest.mark.parametrize(
+    ("raw", "found"), [(b"null", None), (b"0", None), (b"-5", None), (b"true", 1), (b"false", None)]
+)
+def test_a_limit_that_bounds_nothing_is_none(raw: bytes, found: int | None) -> None:
+    assert read_json(b'{"model":"m","max_tokens":%b}' % raw).max_tokens == found
+
+
+@pytest.mark.parametrize("raw", [b"true", b"false", b"null", b"20", b'"20"', b'"yes"'])
+def test_logprobs_are_a_flag_in_one_dialect_and_a_number_in_another(raw: bytes) -> None:
+    read_json(b'{"model":"m","logprobs":%b}' % raw)
+    with pytest.raises(InvalidRequest, match="at most 20"):
+        read_json(b'{"model":"m","logprobs":"21"}')
+
+
+BASE64 = b64encode(bytes(range(256)) * 200)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,%s"}},
+        {"type": "input_image", "image_url": "data:image/png;base64,%s"},
+        {"type": "input_audio", "input_audio": {"data": "%s", "format": "wav"}},
+        {"type": "file", "file": {"file_data": "data:application/pdf;base64,%s"}},
+        {"type": "file", "file": {"file_data": "%s"}},
+        {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "%s"}},
+    ],
+)
+@pytest.mark.parametrize("separators", [(",", ":"), (", ", ": ")])
+def test_images_audio_and_files_are_not_text(part: Any, separators: tuple[str, str]) -> None:
+    text = json.dumps({"model": "m", "messages": [{"content": [part, part, {"text": "hi"}]}]}, separators=separators)
+    raw = text.replace("%s", BASE64.decode()).encode()
+    assert media_size(raw) == read_json(raw).media == 2 * len(BASE64)
+
+
+@given(st.text(alphabet='data";base64, :\\{}x', max_size=200))
+def test_text_that_speaks_of_data_is_text(text: str) -> None:
+    raw = json.dumps({"model": "m", "messages": [{"content": text + " word" * SMALL}]}).encode()
+    assert media_size(raw) == 0
+
+
+def test_a_forms_file_is_not_text() -> None:
+    form = (
+        b'--b\r\ncontent-disposition: form-data; name="model"\r\n\r\nm\r\n'
+        b'--b\r\ncontent-disposition: form-data; name="file"; filename="a.wav"\r\n\r\n' + bytes(9000) + b"\r\n--b--\r\n"
+    )
+    body = read_multipart(form, b"multipart/form-data; boundary=b")
+    assert len(form) - body.media == len(b"m")
