@@ -92,9 +92,9 @@ class Exchange:
     Times are seconds on the monotonic clock, 0.0 meaning "did not happen"; durations are seconds. `sent` and
     `attempt_ended` are the last attempt's. `itl` counts gaps between content events per bucket of `itl_bounds`, the
     last slot being +Inf. `stream` is what the client asked for until an answer shows what it gets. `routing` is the
-    decision about the last attempt; its str() says it in words, none where there was no choice. `forced` says that the
-    client chose the version, `weighed` that its TTFT is in a rollout's evidence already. `trace` is the context of a
-    request that leaves a trace.
+    decision about the last attempt; its str() says it in words, none where there was no choice. `objective` names what
+    it is held to, "" where that is its model's own. `forced` says that the client chose the version, `weighed` that its
+    TTFT is in a rollout's evidence already. `trace` is the context of a request that leaves a trace.
     """
 
     __slots__ = (
@@ -112,6 +112,7 @@ class Exchange:
         "itl_sum",
         "last_content",
         "model",
+        "objective",
         "outcome",
         "output_tokens",
         "pool",
@@ -139,6 +140,7 @@ class Exchange:
         self.service_class = "standard"
         self.tenant = ""
         self.model = "other"
+        self.objective = ""
         self.version = ""
         self.pool = ""
         self.backend = ""

@@ -75,6 +75,7 @@ class VersionSpec:
 class ModelSpec:
     """A model as clients name it. `split` holds (version, weight) with weights > 0; weights need not add up to 100.
 
+    `objective` is what requests are held to whose class has none of its own in `objective_by_class`.
     With a `canary` the split is what holds before it starts: all for stable. `sticky_by` says what keeps a client on
     one version; `version_header` whether clients may force one.
     """
@@ -89,6 +90,12 @@ class ModelSpec:
     canary: Plan | None = None
     sticky_by: tuple[str, ...] = STICKY_BY
     version_header: bool = False
+    objective_by_class: Mapping[str, Objective] = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """Every objective that some of its requests are held to, each once, `objective` first."""
+        return tuple({each.name: each for each in (self.objective, *self.objective_by_class.values())}.values())
 
 
 @dataclass(frozen=True, slots=True)

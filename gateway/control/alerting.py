@@ -9,6 +9,7 @@ from gateway.clock import Clock
 from gateway.config.durations import format_duration
 from gateway.policy.slo.alerts import PAIRS, Alert, AlertPair, AlertState, read, step
 from gateway.policy.slo.burn import budget_left
+from gateway.policy.slo.series import SeriesKey
 from gateway.telemetry.slo import Kind, SloBook, Tracked
 
 _log = logging.getLogger(__name__)
@@ -16,7 +17,7 @@ INTERVAL = 1.0
 _ALERTING = frozenset((Kind.MODEL, Kind.VERSION))
 """Whose alerts people are told of: what users live through. Pools and backends burn visibly, and routing acts on it."""
 
-Key = tuple[Kind, str, str, AlertPair]
+Key = tuple[SeriesKey, AlertPair]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,25 +62,25 @@ class Alerter:
         now = self._clock()
         before, self._alerts = self._alerts, {}
         for tracked in self._book:
-            if tracked.kind in _ALERTING:
+            if tracked.kind in _ALERTING and not tracked.prompt_tokens:
                 self._evaluate(tracked, before, now)
         for key, (tracked, alert, fired) in before.items():
             if key not in self._alerts and alert.state is AlertState.FIRING:
-                self._tell(Notice(tracked, key[3], Alert(AlertState.RESOLVED, now, alert.reading), fired))
+                self._tell(Notice(tracked, key[1], Alert(AlertState.RESOLVED, now, alert.reading), fired))
 
     def __iter__(self) -> Iterator[tuple[Tracked, AlertPair, Alert]]:
         for key, (tracked, alert, _) in self._alerts.items():
-            yield tracked, key[3], alert
+            yield tracked, key[1], alert
 
     def of(self, tracked: Tracked) -> list[tuple[AlertPair, Alert]]:
         """Return the alerts of one SLI of one subject; none for subjects that nobody is told of."""
-        keys = ((tracked.kind, tracked.name, tracked.sli, pair) for pair in PAIRS)
-        return [(key[3], self._alerts[key][1]) for key in keys if key in self._alerts]
+        keys = ((tracked.key, pair) for pair in PAIRS)
+        return [(key[1], self._alerts[key][1]) for key in keys if key in self._alerts]
 
     def _evaluate(self, tracked: Tracked, before: dict[Key, tuple[Tracked, Alert, float]], now: float) -> None:
         counts = None if tracked.windows.spotless else dict(tracked.windows.items())
         for pair in PAIRS:
-            key = (tracked.kind, tracked.name, tracked.sli, pair)
+            key = (tracked.key, pair)
             known = before.get(key)
             alert, fired = (known[1], known[2]) if known is not None else (Alert(), 0.0)
             if counts is None and alert.state is AlertState.INACTIVE:
@@ -106,6 +107,7 @@ class Alerter:
                 "severity": pair.severity,
                 "model": notice.model,
                 "version": notice.version,
+                "objective": tracked.objective,
                 "sli": tracked.sli,
                 "windows": f"{format_duration(pair.long)} and {format_duration(pair.short)}",
                 "burn_long": _rounded(reading.long if reading else None),

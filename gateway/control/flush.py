@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from gateway.clock import Clock
+from gateway.policy.slo.series import SeriesKey
 from gateway.state.store import Batch, Delta, Document, Ejection, Record, StateError, Store
 
 _log = logging.getLogger(__name__)
@@ -18,8 +19,8 @@ LEASE_SECONDS = 5.0
 _CLOSE_SECONDS = 2.0
 _EJECTIONS_WAITING = 1000
 
-Counted = tuple[str, str, str, int, int]
-"""Kind, name, SLI, good, bad."""
+Counted = tuple[SeriesKey, int, int]
+"""A series, good, bad."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ class Flusher:
         self._ejections = ejections
         self._clock = clock
         self._interval = interval
-        self._waiting: dict[tuple[str, str, str], tuple[int, int]] = {}
+        self._waiting: dict[SeriesKey, tuple[int, int]] = {}
         self._waiting_ejections: list[Ejection] = []
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="state")
         self._turn = asyncio.Lock()
@@ -138,10 +139,9 @@ class Flusher:
 
     def _collect(self) -> None:
         waiting = self._waiting
-        for kind, name, sli, good, bad in self._counts():
-            key = (kind, name, sli)
-            known = waiting.get(key, (0, 0))
-            waiting[key] = (known[0] + good, known[1] + bad)
+        for series, good, bad in self._counts():
+            known = waiting.get(series, (0, 0))
+            waiting[series] = (known[0] + good, known[1] + bad)
         self._waiting_ejections += self._ejections()
         del self._waiting_ejections[:-_EJECTIONS_WAITING]
         self._waiting_documents |= {(each.kind, each.name): each for each in self._keeps.documents()}
@@ -149,7 +149,7 @@ class Flusher:
         del self._waiting_records[:-_EJECTIONS_WAITING]
 
     def _batch(self) -> Batch:
-        deltas = tuple(Delta(*key, *counts) for key, counts in self._waiting.items())
+        deltas = tuple(Delta(series, *counts) for series, counts in self._waiting.items())
         return Batch(
             self._clock(),
             deltas,

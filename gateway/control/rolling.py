@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from types import MappingProxyType
 from typing import Any
@@ -31,7 +31,7 @@ from gateway.policy.canary.rollout import (
 )
 from gateway.policy.slo.alerts import FASTEST
 from gateway.policy.slo.burn import budget_left, insufficient
-from gateway.policy.slo.judge import judge, judge_first
+from gateway.policy.slo.judge import judge_first, judge_request
 from gateway.policy.slo.objective import DEPLOYMENT, Objective, Sli
 from gateway.policy.slo.windows import MINUTE
 from gateway.proxy.live import LiveTable, Mirror
@@ -50,14 +50,14 @@ _NEEDS_BUDGET = MappingProxyType({Event.START: may_start, Event.RESUME: may_resu
 class Running:
     """One model's rollout: where it stands, what it has seen, and its way so far (`history`, the newest last)."""
 
-    def __init__(self, model: str, plan: Plan, objective: Objective, rollout: Rollout) -> None:
+    def __init__(self, model: str, plan: Plan, objectives: Sequence[Objective], rollout: Rollout) -> None:
         self.model = model
         self.plan = plan
-        self.objective = objective
+        self.objectives = {each.name: each for each in objectives}
         self.rollout = rollout
         self.decision = Decision(None, rollout.reason)
         self.history: deque[Rollout] = deque([rollout], maxlen=_HISTORY)
-        self.evidence = _evidence(plan, objective)
+        self.evidence = _evidence(plan, objectives)
         self.tallies = {plan.stable: Tally(), plan.candidate: Tally()}
         self.ready_at = 0.0
         self.changed = True
@@ -67,8 +67,12 @@ class Running:
 
     def begin(self) -> None:
         """Start to compare anew."""
-        self.evidence = _evidence(self.plan, self.objective)
+        self.evidence = _evidence(self.plan, self.objectives.values())
         self.tallies = {self.plan.stable: Tally(), self.plan.candidate: Tally()}
+
+    def objective_of(self, exchange: Exchange) -> Objective:
+        """Return what a request is held to; one that began under other routes, to what the model promises first."""
+        return self.objectives.get(exchange.objective) or next(iter(self.objectives.values()))
 
     def document(self) -> Document:
         """Return what is kept over a restart."""
@@ -162,7 +166,7 @@ class Roller:
     def began(self, exchange: Exchange) -> None:
         """Weigh a first token the moment it is there: a slow candidate's streams may take minutes to settle."""
         running = self._weighing(exchange)
-        if running is not None and (outcomes := judge_first(running.objective, exchange)):
+        if running is not None and (outcomes := judge_first(running.objective_of(exchange), exchange)):
             exchange.weighed = True
             self._weigh(running, outcomes, candidate=exchange.version == running.plan.candidate)
 
@@ -172,7 +176,7 @@ class Roller:
         if running is None:
             return
         running.tallies[exchange.version].add(exchange)
-        outcomes = judge(running.objective, exchange)
+        outcomes = judge_request(running.objective_of(exchange), exchange)
         if exchange.weighed:
             outcomes.pop(Sli.TTFT, None)
         self._weigh(running, outcomes, candidate=exchange.version == running.plan.candidate)
@@ -302,7 +306,7 @@ class Roller:
         body = self._kept.get(spec.name)
         if known is not None and known.plan.fingerprint == plan.fingerprint:
             body = known.document().body
-        running = Running(spec.name, plan, spec.objective, Rollout(since=now))
+        running = Running(spec.name, plan, spec.objectives, Rollout(since=now))
         running.ready_at = now
         try:
             kept = json.loads(body) if body is not None else {}
@@ -310,7 +314,7 @@ class Roller:
                 running.restore(kept)
         except (KeyError, TypeError, ValueError, IndexError, AttributeError):
             _log.exception("what was kept of a rollout cannot be read: it begins anew", extra={"model": spec.name})
-            running = Running(spec.name, plan, spec.objective, Rollout(since=now))
+            running = Running(spec.name, plan, spec.objectives, Rollout(since=now))
             running.ready_at = now
         return running
 
@@ -319,13 +323,15 @@ class Roller:
         plan = running.plan
         if self._clock() - running.rollout.started < 5 * MINUTE:
             return ""
-        stable = {each.sli: each for each in self._book.get(Kind.VERSION, f"{running.model}/{plan.stable}")}
+        stable = {
+            (each.objective, each.sli): each for each in self._book.get(Kind.VERSION, f"{running.model}/{plan.stable}")
+        }
         for tracked in self._book.get(Kind.VERSION, f"{running.model}/{plan.candidate}"):
             windows = tracked.windows
             if tracked.sli == Sli.ITL or windows.spotless:
                 continue
             long, short = windows.count(5 * MINUTE), windows.count(MINUTE)
-            theirs = stable[tracked.sli].windows.count(5 * MINUTE)
+            theirs = stable[tracked.objective, tracked.sli].windows.count(5 * MINUTE)
             found = guard(
                 tracked.sli,
                 ([long.good, long.bad], [short.good, short.bad]),
@@ -355,8 +361,13 @@ def _blocks(decision: Decision) -> bool:
     return decision.event is None and "error budget" in decision.reason
 
 
-def _evidence(plan: Plan, objective: Objective) -> Evidence:
-    budgets = {str(sli): target.budget for sli, target in objective.targets.items() if sli is not Sli.ITL}
+def _evidence(plan: Plan, objectives: Iterable[Objective]) -> Evidence:
+    """Each request is judged by its own objective, and all are compared together; the strictest target is the prior."""
+    budgets: dict[str, float] = {}
+    for objective in objectives:
+        for sli, target in objective.targets.items():
+            if sli is not Sli.ITL:
+                budgets[sli] = min(target.budget, budgets.get(sli, 1.0))
     return Evidence(budgets, plan.warm_up)
 
 

@@ -123,6 +123,7 @@ def _labels(notice: Notice) -> dict[str, str]:
         "severity": str(notice.pair.severity),
         "model": notice.model,
         "version": notice.version,
+        "objective": notice.tracked.objective,
         "sli": notice.tracked.sli,
         "long_window": format_duration(notice.pair.long),
         "short_window": format_duration(notice.pair.short),

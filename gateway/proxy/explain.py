@@ -42,7 +42,9 @@ def _decided(
     ready = [backend for backend in route.backends if backend.serves(version.served_model)]
     if not ready:
         return "", f"no backend is ready in {', '.join(pool.peers.pool for pool in route.pools)}"
-    option, routing = pool_for(route, need_for(model, tokens), ready, now)
+    option, routing = pool_for(
+        route, need_for(model, model.objective_by_class.get(name, model.objective), tokens), ready, now
+    )
     choice = choose(option.backends, tokens, now, rng)
     line = route.line
     if name in line.away:

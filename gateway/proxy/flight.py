@@ -371,8 +371,7 @@ class Flight:
         lease, self._lease = self._lease, None
         if lease is not None:
             lease.release()
-            verdict = RULINGS[end].verdict
-            learning.ended(self._order, exchange, backend.health, lease, verdict, now=now, rng=self._rng)
+            learning.ended(self._order, exchange, backend.health, lease, end, now=now, rng=self._rng)
         self._relay = None
         self._observer.attempt_ended(exchange, backend, end)
         self._order.route.line.give_back(now, now - exchange.sent)

@@ -106,6 +106,7 @@ class Gateway:
             fields=b"%b%bx-request-id: %b\r\n" % (fields, traced, exchange.request_id.encode()),
         )
         add_usage = body.stream and endpoint.dialect in _USAGE_ON_REQUEST
+        exchange.objective = order.objective.name
         served: bytes | None = None
         if body.model != version.served_model:
             served = version.served_json if endpoint.body is BodyKind.JSON else version.served_model.encode()

@@ -2,9 +2,11 @@
 
 from random import Random
 
-from gateway.exchange import Exchange, Verdict
+from gateway.exchange import AttemptEnd, Exchange, Verdict
 from gateway.policy.routing.health import Health, Lease
 from gateway.policy.routing.pools import HYSTERESIS
+from gateway.policy.slo.classify import RULINGS
+from gateway.policy.slo.judge import judge_attempt
 from gateway.proxy.order import Order
 
 
@@ -12,18 +14,21 @@ def began(order: Order, exchange: Exchange, health: Health, lease: Lease) -> Non
     """Learn from a first token, the moment it is there."""
     ttft = exchange.first_content - exchange.sent
     health.began(lease, ttft)
-    target = order.model.ttft
+    target = order.objective.ttft
     if target is not None:
         health.judged(lease, late=ttft > target.threshold(exchange.prompt_estimate))
 
 
 def ended(
-    order: Order, exchange: Exchange, health: Health, lease: Lease, verdict: Verdict, *, now: float, rng: Random
+    order: Order, exchange: Exchange, health: Health, lease: Lease, end: AttemptEnd, *, now: float, rng: Random
 ) -> None:
     """Learn how an attempt ended."""
-    kept = False
+    kept, verdict = False, RULINGS[end].verdict
     if verdict is Verdict.GOOD:
-        kept = _answered(order, exchange, health, lease, now=now, rng=rng)
+        # Only what is on trial is judged here: the SLIs are counted elsewhere.
+        tried = lease.is_probe or order.trial is not None
+        kept = not tried or all(judge_attempt(order.objective, exchange, end).values())
+        _answered(order, exchange, health, lease, now=now, rng=rng, kept=kept)
     else:
         health.ended(lease, verdict, now, rng)
     trial, order.trial = order.trial, None
@@ -33,19 +38,15 @@ def ended(
             health.peers.forget()
 
 
-def _answered(order: Order, exchange: Exchange, health: Health, lease: Lease, *, now: float, rng: Random) -> bool:
-    """Learn from a complete answer; return whether it kept its promise."""
-    model = order.model
-    prompts = model.memory.prompts
-    prompt = exchange.prompt_tokens
-    if prompt is None:
-        prompt = exchange.prompt_estimate
-    elif not order.has_media:
-        prompts.observe(order.size, prompt)
+def _answered(
+    order: Order, exchange: Exchange, health: Health, lease: Lease, *, now: float, rng: Random, kept: bool
+) -> None:
+    """Learn from a complete answer."""
+    prompts = order.model.memory.prompts
+    if exchange.prompt_tokens is not None and not order.has_media:
+        prompts.observe(order.size, exchange.prompt_tokens)
     if exchange.output_tokens:
         prompts.answered(exchange.output_tokens)
-    tpot = exchange.tpot
-    health.judged(lease, late=tpot is not None and model.tpot is not None and tpot > model.tpot.under)
-    kept = not (lease.is_probe or order.trial) or model.objective.kept(exchange.attempt_ttft, tpot, prompt)
+    tpot, target = exchange.tpot, order.objective.tpot
+    health.judged(lease, late=tpot is not None and target is not None and tpot > target.under)
     health.ended(lease, Verdict.GOOD, now, rng, tpot=tpot, kept=kept)
-    return kept and (model.e2e is None or now - exchange.sent <= model.e2e.threshold(prompt))

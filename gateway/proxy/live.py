@@ -18,7 +18,6 @@ from gateway.policy.routing.retry import RetryBudget
 from gateway.policy.routing.rules import SPILL_AT_BURN
 from gateway.policy.routing.tokens import TokenEstimate
 from gateway.policy.slo.buckets import bounds_for
-from gateway.policy.slo.objective import Sli
 from gateway.proxy.line import Line, join
 
 CLOSE_MATCHES = 3
@@ -145,18 +144,16 @@ class LiveModel:
         "_split",
         "asks_images",
         "asks_tools",
-        "e2e",
         "itl_bounds",
         "memory",
         "mirror",
         "name",
         "objective",
+        "objective_by_class",
         "only",
         "rules",
         "sticky_by",
         "timeouts",
-        "tpot",
-        "ttft",
         "version_header",
         "versions",
     )
@@ -165,16 +162,14 @@ class LiveModel:
         self.name = spec.name
         self.memory = memory
         self.objective = spec.objective
-        self.ttft = spec.objective.targets.get(Sli.TTFT)
-        self.tpot = spec.objective.targets.get(Sli.TPOT)
-        self.e2e = spec.objective.targets.get(Sli.E2E)
+        self.objective_by_class = spec.objective_by_class
         self.rules = spec.rules
         self.asks_tools = any(rule.when.tools is not None for rule in spec.rules)
         self.asks_images = any(rule.when.images is not None for rule in spec.rules)
         self.sticky_by = spec.sticky_by
         self.version_header = spec.version_header
         self.mirror: Mirror | None = None
-        self.itl_bounds = bounds_for(spec.objective).itl
+        self.itl_bounds = bounds_for(spec.objectives).itl
         self.versions = versions
         self.timeouts: Timeouts = spec.timeouts
         self.split = self.shared(spec.split)

@@ -83,7 +83,7 @@ class Mirroring:
         now = clock()
         exchange = Exchange(original.request_id, original.endpoint, now)
         exchange.model, exchange.version = order.model.name, version.name
-        exchange.service_class = order.service_class.name
+        exchange.service_class, exchange.objective = order.service_class.name, order.objective.name
         exchange.prompt_estimate, exchange.itl_bounds = original.prompt_estimate, original.itl_bounds
         exchange.stream = body.stream
         spec = TenantSpec("", ())

@@ -42,7 +42,8 @@ class Order:
 
     `kv` are the tokens that it may come to at an engine, `output` those of one answer, `reserved` what its tenant was
     charged at first; `has_media` says that there is more than text; `urgent_body` is the body for an engine that
-    schedules by priority. `trial` is the trial of a pool that the attempt in progress is.
+    schedules by priority. `trial` is the trial of a pool that the attempt in progress is. `objective` is what its class
+    is promised.
     """
 
     __slots__ = (
@@ -53,6 +54,7 @@ class Order:
         "has_media",
         "kv",
         "model",
+        "objective",
         "output",
         "quota_shown",
         "reserved",
@@ -89,6 +91,7 @@ class Order:
         self.urgent_body: bytes | None = None
         self.endpoint = endpoint
         self.model = model
+        self.objective = model.objective_by_class.get(service_class.name, model.objective)
         self.version = version
         self.timeouts: Timeouts = model.timeouts
         self.size = 0

@@ -7,6 +7,7 @@ from gateway.backends.backend import Backend
 from gateway.exchange import Dialect, Exchange
 from gateway.policy.routing.choose import Choice
 from gateway.policy.routing.pools import Need, Option, Outlook, Selection, Waiting, by_cost, outlook, select
+from gateway.policy.slo.objective import Objective
 from gateway.proxy.live import LiveModel, LiveRoute
 from gateway.proxy.order import Order
 
@@ -32,18 +33,23 @@ def need_of(order: Order, exchange: Exchange) -> Need:
     """Return what a request asks of a pool."""
     if order.endpoint.dialect is Dialect.PLAIN:
         return Need(exchange.prompt_estimate, order.kv)
-    return need_for(order.model, exchange.prompt_estimate, kv=order.kv, output=order.output, streams=order.stream)
+    return need_for(
+        order.model, order.objective, exchange.prompt_estimate, kv=order.kv, output=order.output, streams=order.stream
+    )
 
 
-def need_for(model: LiveModel, prompt: int, *, kv: int = 0, output: float = inf, streams: bool = True) -> Need:
+def need_for(
+    model: LiveModel, objective: Objective, prompt: int, *, kv: int = 0, output: float = inf, streams: bool = True
+) -> Need:
     """Return what a chat asks of a pool: a prompt of so many tokens, an answer of at most so many."""
+    ttft, tpot, e2e = objective.ttft, objective.tpot, objective.e2e
     return Need(
         prompt,
         kv,
         output=min(output, model.memory.prompts.output),
-        ttft=model.ttft.threshold(prompt) if streams and model.ttft is not None else inf,
-        tpot=model.tpot.under if streams and model.tpot is not None else inf,
-        e2e=model.e2e.threshold(prompt) if model.e2e is not None else inf,
+        ttft=ttft.threshold(prompt) if streams and ttft is not None else inf,
+        tpot=tpot.under if streams and tpot is not None else inf,
+        e2e=e2e.threshold(prompt) if e2e is not None else inf,
     )
 
 

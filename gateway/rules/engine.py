@@ -85,7 +85,8 @@ def engine_promises(table: RouteTable, runbook: str, scale: Scale) -> tuple[list
     """Return the promises that engines' histograms can be held against, and in words what had to be left out."""
     found, left_out = [], []
     for model in table.models.values():
-        for sli, target in model.objective.targets.items():
+        objective = model.objective
+        for sli, target in objective.targets.items():
             why = _unfit(model, sli, target)
             if why:
                 left_out.append(f"{model.name}: {why}")
@@ -93,7 +94,7 @@ def engine_promises(table: RouteTable, runbook: str, scale: Scale) -> tuple[list
                 continue
             names = tuple(dict.fromkeys(version.served_model for version in model.versions.values()))
             source = EngineEvents(names, HISTOGRAMS[sli].name, target.under)
-            found.append(promise(model, sli, target, source, runbook, scale))
+            found.append(promise(model, objective, sli, source, runbook, scale))
     return found, left_out
 
 

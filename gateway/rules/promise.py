@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from gateway.config.durations import format_duration
 from gateway.config.table import ModelSpec, RouteTable
 from gateway.policy.slo.alerts import PAIRS, AlertPair, Severity
-from gateway.policy.slo.objective import Sli, Target
+from gateway.policy.slo.objective import Objective, Sli, Target
 from gateway.policy.slo.windows import SHORT_WINDOWS
 
 ALERT = "TidegateErrorBudgetBurn"
@@ -31,6 +31,7 @@ class EdgeEvents:
     """Events as the gateway counts them at its own edge: what users lived through."""
 
     model: str
+    objective: str
     sli: str
 
     def bad(self, function: str, window: str) -> str:
@@ -43,7 +44,8 @@ class EdgeEvents:
 
     @property
     def _labels(self) -> str:
-        return f'model={json.dumps(self.model, ensure_ascii=False)}, sli="{self.sli}"'
+        model = json.dumps(self.model, ensure_ascii=False)
+        return f'model={model}, objective="{self.objective}", sli="{self.sli}"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +62,10 @@ class Scale:
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """One SLI of one model: what is promised, and where its events are counted."""
+    """One SLI of one model under one objective: what is promised, and where its events are counted."""
 
     model: str
+    under: str
     sli: Sli
     target: Target
     window: float
@@ -73,7 +76,7 @@ class Promise:
     @property
     def id(self) -> str:
         """Its name in Sloth's labels."""
-        return f"{self.model}-{self.sli}"
+        return f"{self.model}-{self.under}-{self.sli}"
 
     @property
     def slug(self) -> str:
@@ -86,8 +89,9 @@ class Promise:
         return {
             "sloth_id": self.id,
             "sloth_service": self.model,
-            "sloth_slo": str(self.sli),
+            "sloth_slo": f"{self.under}-{self.sli}",
             "model": self.model,
+            "objective": self.under,
             "sli": str(self.sli),
         }
 
@@ -130,13 +134,17 @@ class Promise:
 def promises(table: RouteTable, runbook: str, scale: Scale) -> Iterator[Promise]:
     """Return what the models of a route table promise, as the gateway counts it."""
     for model in table.models.values():
-        for sli, target in model.objective.targets.items():
-            yield promise(model, sli, target, EdgeEvents(model.name, sli), runbook, scale)
+        for objective in model.objectives:
+            for sli in objective.targets:
+                source = EdgeEvents(model.name, objective.name, sli)
+                yield promise(model, objective, sli, source, runbook, scale)
 
 
-def promise(model: ModelSpec, sli: Sli, target: Target, source: Source, runbook: str, scale: Scale) -> Promise:  # noqa: PLR0917
+def promise(  # noqa: PLR0917
+    model: ModelSpec, objective: Objective, sli: Sli, source: Source, runbook: str, scale: Scale
+) -> Promise:
     """Return one promise of a model with its events from `source`."""
-    return Promise(model.name, sli, target, model.objective.window, source, runbook, scale)
+    return Promise(model.name, objective.name, sli, objective.targets[sli], objective.window, source, runbook, scale)
 
 
 def alert_name(severity: Severity) -> str:

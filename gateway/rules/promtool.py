@@ -14,7 +14,6 @@ _GOOD_STEPS = 360
 _EVALUATED_EVERY = 720.0
 """Seconds: what every moment asked about is a multiple of; promtool evaluates all rules each time, so no less."""
 _ABOVE, _BELOW = 1.2, 0.9
-_NAMES = {"version": "v1", "pool": "pool", "backend": "pool/backend:8000"}
 
 
 def unit_tests(promises: Iterable[Promise], rules_file: str) -> Document:
@@ -68,7 +67,7 @@ def _one_bad_event(promise: Promise) -> Document:
 
 
 def _series(promise: Promise, good: str, bad: str) -> list[Document]:
-    labels = {"model": promise.model, **_NAMES, "sli": str(promise.sli)}
+    labels = {"model": promise.model, "version": "v1", "objective": promise.under, "sli": str(promise.sli)}
     return [
         {"series": f"tidegate_sli_events_total{{{_written({**labels, 'verdict': verdict})}}}", "values": values}
         for verdict, values in (("good", good), ("bad", bad))

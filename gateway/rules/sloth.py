@@ -26,10 +26,10 @@ def sloth_specs(promises: Iterable[Promise]) -> list[Document]:
 
 def _slo(promise: Promise) -> Document:
     return {
-        "name": str(promise.sli),
+        "name": f"{promise.under}-{promise.sli}",
         "objective": float(f"{promise.target.ratio * 100:.8g}"),
         "description": promise.objective,
-        "labels": {"sli": str(promise.sli)},
+        "labels": {"objective": promise.under, "sli": str(promise.sli)},
         "sli": {
             "events": {
                 "error_query": promise.source.bad("rate", _WINDOW),

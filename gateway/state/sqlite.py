@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 from gateway.policy.slo.objective import DAY
+from gateway.policy.slo.series import SeriesKey
 from gateway.policy.slo.windows import HOUR, LASTING, MINUTE, SLO_SLOT, KeptSlot
 from gateway.state.store import Batch, Document, Ejection, Record, Saved, StateError
 
@@ -36,10 +37,20 @@ CREATE TABLE documents (
 CREATE TABLE records (at REAL, actor TEXT, action TEXT, subject TEXT, reason TEXT);
 CREATE TABLE lease (owner TEXT, token INTEGER, until REAL);
 """,
+    """
+ALTER TABLE counts RENAME TO counts_before;
+CREATE TABLE counts (
+    kind TEXT, name TEXT, objective TEXT, sli TEXT, prompt_tokens TEXT,
+    width INTEGER, slot INTEGER, good INTEGER, bad INTEGER,
+    PRIMARY KEY (kind, name, objective, sli, prompt_tokens, width, slot)
+) WITHOUT ROWID;
+INSERT INTO counts SELECT kind, name, '', sli, '', width, slot, good, bad FROM counts_before;
+DROP TABLE counts_before;
+""",
 )
 """What each version of the file added to the one before."""
 _ADD = """
-INSERT INTO counts VALUES (?, ?, ?, ?, ?, ?, ?)
+INSERT INTO counts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT DO UPDATE SET good = good + excluded.good, bad = bad + excluded.bad
 """
 
@@ -65,7 +76,9 @@ class SqliteStore:
     def load(self, now: float) -> Saved:
         """Return what some window still holds."""
         try:
-            rows = self._connection.execute("SELECT kind, name, sli, width, slot, good, bad FROM counts").fetchall()
+            rows = self._connection.execute(
+                "SELECT kind, name, objective, sli, prompt_tokens, width, slot, good, bad FROM counts"
+            ).fetchall()
             ejections = self._connection.execute(
                 "SELECT backend, at, until, reason FROM ejections WHERE at > ? ORDER BY at", (now - _EJECTIONS_KEPT,)
             ).fetchall()
@@ -75,7 +88,8 @@ class SqliteStore:
             ).fetchall()
         except sqlite3.Error as error:
             raise self._failed("cannot be read", error) from None
-        held = (KeptSlot(*row) for row in rows if (row[4] + 1) * row[3] > now - _KEPT[float(row[3])])
+        slots = (KeptSlot(SeriesKey(*row[:5]), *row[5:]) for row in rows)
+        held = (each for each in slots if (each.slot + 1) * each.width > now - _KEPT[float(each.width)])
         return Saved(
             tuple(held),
             tuple(Ejection(*row) for row in ejections),
@@ -86,7 +100,7 @@ class SqliteStore:
     def save(self, batch: Batch) -> None:
         """Add a batch in one transaction; a file that was deleted is made anew."""
         rows = [
-            (delta.kind, delta.name, delta.sli, int(width), int(batch.at // width), delta.good, delta.bad)
+            (*delta.series, int(width), int(batch.at // width), delta.good, delta.bad)
             for delta in batch.deltas
             for width in LASTING
         ]

@@ -6,6 +6,7 @@ Merging is addition, so several processes may share one store, and a batch that 
 from dataclasses import dataclass
 from typing import Protocol
 
+from gateway.policy.slo.series import SeriesKey
 from gateway.policy.slo.windows import KeptSlot
 
 
@@ -15,11 +16,9 @@ class StateError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """Events of one SLI of one subject to be added."""
+    """Events of one series to be added."""
 
-    kind: str
-    name: str
-    sli: str
+    series: SeriesKey
     good: int
     bad: int
 

@@ -60,8 +60,8 @@ class Metrics:
         self._bounds: dict[str, Bounds] = {}
 
     def follow(self, table: RouteTable) -> None:
-        """Give every model's histograms the bounds that its objective needs."""
-        self._bounds = {name: buckets.bounds_for(spec.objective) for name, spec in table.models.items()}
+        """Give every model's histograms the bounds that its objectives need."""
+        self._bounds = {name: buckets.bounds_for(spec.objectives) for name, spec in table.models.items()}
         for (model, _, _), series in self.series.items():
             bounds = self._bounds.get(model, series.bounds)
             if bounds != series.bounds:

@@ -30,32 +30,48 @@ class SloCollector(Collector):
         events = CounterMetricFamily(
             "tidegate_sli_events",
             "Events of each SLI, as users lived them, by verdict.",
-            labels=("model", "version", "pool", "backend", "sli", "verdict"),
+            labels=("model", "version", "objective", "sli", "prompt_tokens", "verdict"),
         )
-        for key, slis in self._book.events.items():
-            for sli, (good, bad) in slis.items():
-                events.add_metric((*key, sli, "good"), good)
-                events.add_metric((*key, sli, "bad"), bad)
-        yield events
+        judged = CounterMetricFamily(
+            "tidegate_judged_requests",
+            "Requests held to their objective: good ones met every target of it.",
+            labels=("model", "version", "objective", "verdict"),
+        )
         goodput = CounterMetricFamily(
             "tidegate_goodput_tokens",
             "Output tokens of requests that met every target of theirs.",
-            labels=("model", "version"),
+            labels=("model", "version", "objective"),
         )
-        for names, (tokens,) in self._book.goodput.items():
-            goodput.add_metric(names, tokens)
-        yield goodput
+        for names, counts in self._book.requests.items():
+            for cell in counts:
+                _add(events, (*names, cell.sli, cell.prompt_tokens), cell.good, cell.bad)
+            _add(judged, names, counts.met, counts.missed)
+            goodput.add_metric(names, counts.tokens)
+        yield from (events, judged, goodput, self._attempts())
+
+    def _attempts(self) -> Metric:
+        """Kept apart from what users lived through: no sum may hold a request and its attempts."""
+        events = CounterMetricFamily(
+            "tidegate_backend_sli_events",
+            "Events of each SLI by the backend of the attempt, by verdict.",
+            labels=("pool", "backend", "objective", "sli", "verdict"),
+        )
+        for (backend, objective), counts in self._book.attempts.items():
+            for cell in counts:
+                names = (self._book.pools[backend], backend, objective, cell.sli)
+                _add(events, names, cell.good, cell.bad)
+        return events
 
     def _burn(self) -> Iterable[Metric]:
         rates = GaugeMetricFamily(
             "tidegate_burn_rate",
             "How fast the error budget is spent; 1 spends it exactly. Absent without events.",
-            labels=("subject", "name", "sli", "window"),
+            labels=("subject", "name", "objective", "sli", "prompt_tokens", "window"),
         )
         budgets = GaugeMetricFamily(
             "tidegate_error_budget_remaining_ratio",
             "Share of the error budget left over the SLO window; version is empty for the model as a whole.",
-            labels=("model", "version", "sli"),
+            labels=("model", "version", "objective", "sli", "prompt_tokens"),
         )
         names: dict[float, str] = {}
         for tracked in self._book:
@@ -64,10 +80,10 @@ class SloCollector(Collector):
                 name = names.get(length) or names.setdefault(length, format_duration(length))
                 rate = burn(counts, budget)
                 if rate is not None:
-                    rates.add_metric((tracked.kind, tracked.name, tracked.sli, name), rate)
+                    rates.add_metric((*tracked.key, name), rate)
             left = budget_left(windows.count(windows.slo), budget)
             if left is not None and tracked.kind in {Kind.MODEL, Kind.VERSION}:
-                budgets.add_metric((tracked.model, tracked.version, tracked.sli), left)
+                budgets.add_metric((tracked.model, tracked.version, *tracked.key[2:]), left)
         coverage = GaugeMetricFamily(
             "tidegate_window_coverage_ratio",
             "Share of each window in which this gateway was there to count.",
@@ -81,10 +97,16 @@ class SloCollector(Collector):
         states = GaugeMetricFamily(
             "tidegate_alert_state",
             "1 for the state that an alert is in.",
-            labels=("model", "version", "sli", "severity", "long_window", "state"),
+            labels=("model", "version", "objective", "sli", "prompt_tokens", "severity", "long_window", "state"),
         )
         for tracked, pair, alert in self._alerts():
             for state in AlertState:
-                labels = (tracked.model, tracked.version, tracked.sli, pair.severity, format_duration(pair.long), state)
+                long = format_duration(pair.long)
+                labels = (tracked.model, tracked.version, *tracked.key[2:], pair.severity, long, state)
                 states.add_metric(labels, float(alert.state is state))
         return states
+
+
+def _add(family: CounterMetricFamily, labels: tuple[str, ...], good: int, bad: int) -> None:
+    family.add_metric((*labels, "good"), good)
+    family.add_metric((*labels, "bad"), bad)

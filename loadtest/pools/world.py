@@ -10,6 +10,7 @@ from gateway.policy.routing.peers import Peers
 from gateway.policy.routing.pools import HYSTERESIS, Need, Option, Outlook, Trials, Waiting, outlook, select
 from gateway.policy.routing.rules import SPILL_AT_BURN, Rule, Span, Traits, When, first_match
 from gateway.policy.slo.objective import DEFAULT, Objective, Sli, Target
+from gateway.policy.slo.series import SeriesKey
 from gateway.policy.slo.windows import TICK, Windows
 from gateway.sim.profiles import CPU, GPU
 from gateway.telemetry.slo import Kind, Tracked
@@ -92,7 +93,8 @@ class Pools(World):
         for server in servers:
             server.health.limit = SLOTS[name]
         self.tracked[name] = [
-            Tracked(Kind.POOL, name, sli, target, Windows(0.0, CHAT.window)) for sli, target in CHAT.targets.items()
+            Tracked(SeriesKey(Kind.POOL, name, CHAT.name, sli), target, Windows(0.0, CHAT.window))
+            for sli, target in CHAT.targets.items()
         ]
 
     def _cpu(self, peers: Peers, name: str) -> Server:

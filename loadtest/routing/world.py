@@ -15,6 +15,7 @@ from gateway.policy.routing.choose import choose
 from gateway.policy.routing.health import Health, Lease
 from gateway.policy.routing.peers import Peers
 from gateway.policy.slo.objective import Objective, Sli
+from gateway.policy.slo.series import SeriesKey
 from gateway.policy.slo.windows import TICK, Windows
 from gateway.sim.engine import Engine, Sequence
 from gateway.sim.profiles import GPU, Profile
@@ -130,7 +131,9 @@ class World:
 
     def _server(self, name: str, profile: Profile) -> Server:
         tracked = [
-            Tracked(Kind.BACKEND, name, sli, target, Windows(0.0, self.objective.window))
+            Tracked(
+                SeriesKey(Kind.BACKEND, name, self.objective.name, sli), target, Windows(0.0, self.objective.window)
+            )
             for sli, target in self.objective.targets.items()
         ]
         return Server(name, Engine(profile, Random(self.rng.random())), self.peers.members[name], tracked)

@@ -45,7 +45,7 @@ def test_an_objective_is_read_as_it_is_written(tmp_path: Path) -> None:
 
 
 def test_every_threshold_is_a_bound_of_its_histogram(tmp_path: Path) -> None:
-    bounds = bounds_for(objective_of(tmp_path / "routes.yaml"))
+    bounds = bounds_for([objective_of(tmp_path / "routes.yaml")])
     assert {0.5, 0.6, 2.0} <= set(bounds.ttft)
     assert set(TTFT) < set(bounds.ttft)
     assert set(bounds.itl) == {*ITL, 0.035}

@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 
 from gateway.control.flush import Counted, Flusher
+from gateway.policy.slo.series import SeriesKey
 from gateway.state.store import Batch, Ejection, Saved, StateError
 from gateway.telemetry.slo import Kind
 from tests.e2e.harness import ask, chat, eventually, gateway, routes
 from tests.e2e.processes import engine, serving
 
 pytestmark = pytest.mark.anyio
-COUNT: Counted = ("model", "m", "ttft", 3, 1)
+COUNT: Counted = (SeriesKey("model", "m", "o", "ttft"), 3, 1)
 
 
 @dataclass

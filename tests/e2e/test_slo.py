@@ -127,7 +127,8 @@ async def test_what_is_the_clients_doing_counts_nowhere(tmp_path: Path) -> None:
         assert (await ask(running.port, chat())).status == 400
         assert (await ask(running.port, b"{")).status == 400
         await running.quiet()
-        assert running.app.book.events.get(("m", "v1", "gpu", running.backend().id)) is None
+        cells = [*running.app.book.requests["m", "v1", "o"], *running.app.book.attempts[running.backend().id, "o"]]
+        assert {(cell.good, cell.bad) for cell in cells} == {(0, 0)}
         await counted(running, {}, *subjects(running))
 
 

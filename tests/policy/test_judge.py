@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.exchange import Exchange, Outcome
-from gateway.policy.slo.judge import judge, judge_first
+from gateway.policy.slo.judge import judge_first, judge_request
 from gateway.policy.slo.objective import Objective, Sli, Target
 
 PROMISED = Objective("o", {Sli.AVAILABILITY: Target(0.999), Sli.TTFT: Target(0.99, 0.5, ((4096, 2.0),))})
@@ -22,7 +22,7 @@ def test_a_first_token_is_judged_when_it_comes_as_it_is_at_the_end(first: float,
     exchange = streaming(first, prompt=prompt)
     assert judge_first(PROMISED, exchange) == {Sli.TTFT: good}
     exchange.outcome, exchange.ended = Outcome.OK, 20.0
-    assert judge(PROMISED, exchange) == {Sli.AVAILABILITY: True, Sli.TTFT: good}
+    assert judge_request(PROMISED, exchange) == {Sli.AVAILABILITY: True, Sli.TTFT: good}
 
 
 def test_where_no_first_token_is_promised_or_has_come_there_is_nothing_to_say() -> None:

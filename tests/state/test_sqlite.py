@@ -11,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.policy.slo.windows import LASTING
+from gateway.policy.slo.series import SeriesKey
+from gateway.policy.slo.windows import LASTING, KeptSlot
 from gateway.state.sqlite import SqliteStore
 from gateway.state.store import Batch, Delta, Document, Ejection, MemoryStore, Record, Saved, StateError
 from gateway.state.url import default_url, open_store, opened
@@ -19,9 +20,13 @@ from gateway.state.url import default_url, open_store, opened
 NOW = 1_700_000_000.0
 
 
+def series(name: str) -> SeriesKey:
+    return SeriesKey("model", name, "interactive", "ttft", "4096+")
+
+
 def totals(saved: Saved) -> Counter[tuple[str, float, int]]:
     """Good and bad in one number, by name, width and slot."""
-    return Counter({(each.name, each.width, each.slot): each.good + 1000 * each.bad for each in saved.slots})
+    return Counter({(each.series.name, each.width, each.slot): each.good + 1000 * each.bad for each in saved.slots})
 
 
 batches = st.lists(
@@ -42,7 +47,7 @@ def test_two_stores_on_one_file_add_up_over_restarts(
     stores = [SqliteStore(path), SqliteStore(path)]
     for after, name, good, bad, restart in steps:
         at = NOW + after
-        stores[after % 2].save(Batch(at, (Delta("model", name, "ttft", good, bad),)))
+        stores[after % 2].save(Batch(at, (Delta(series(name), good, bad),)))
         for width in LASTING:
             expected[name, width, int(at // width)] += good + 1000 * bad
         if restart:
@@ -55,7 +60,7 @@ def test_two_stores_on_one_file_add_up_over_restarts(
 
 def test_what_no_window_holds_any_more_is_neither_given_back_nor_kept(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "state.sqlite")
-    store.save(Batch(NOW, (Delta("model", "m", "ttft", 1, 0),), (Ejection("gpu/a", NOW, NOW + 30, "five in a row"),)))
+    store.save(Batch(NOW, (Delta(series("m"), 1, 0),), (Ejection("gpu/a", NOW, NOW + 30, "five in a row"),)))
     assert {each.width for each in store.load(NOW + 3600).slots} == set(LASTING)
     assert {each.width for each in store.load(NOW + 3 * 3600).slots} == {720, 10_800}
     assert store.load(NOW + 3600).ejections == (Ejection("gpu/a", NOW, NOW + 30, "five in a row"),)
@@ -75,10 +80,11 @@ KILLED = """
 import sys
 from pathlib import Path
 from gateway.state.sqlite import SqliteStore
+from gateway.policy.slo.series import SeriesKey
 from gateway.state.store import Batch, Delta
 store = SqliteStore(Path(sys.argv[1]))
 for number in range(1, 100_000):
-    store.save(Batch(1_700_000_000.0, (Delta("model", "m", "ttft", 1, 0),)))
+    store.save(Batch(1_700_000_000.0, (Delta(SeriesKey("model", "m", "o", "ttft"), 1, 0),)))
     print(number, flush=True)
 """
 
@@ -99,16 +105,16 @@ def test_nothing_that_was_committed_is_lost_when_the_process_is_killed(tmp_path:
 
 def test_a_full_disk_is_told_and_the_batch_is_all_or_nothing(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "state.sqlite")
-    store.save(Batch(NOW, (Delta("model", "m", "ttft", 1, 0),)))
+    store.save(Batch(NOW, (Delta(series("m"), 1, 0),)))
     (pages,) = store._connection.execute("PRAGMA page_count").fetchone()
     store._connection.execute(f"PRAGMA max_page_count = {pages}")
-    many = tuple(Delta("model", f"m{number}", "ttft", 1, 0) for number in range(1000))
+    many = tuple(Delta(series(f"m{number}"), 1, 0) for number in range(1000))
     with pytest.raises(StateError, match="cannot be written: database or disk is full"):
         store.save(Batch(NOW, many))
-    assert {slot.name for slot in store.load(NOW).slots} == {"m"}
+    assert {slot.series.name for slot in store.load(NOW).slots} == {"m"}
     store._connection.execute("PRAGMA max_page_count = 100000")
     store.save(Batch(NOW, many))
-    assert len({slot.name for slot in store.load(NOW).slots}) == 1001
+    assert len({slot.series.name for slot in store.load(NOW).slots}) == 1001
     store.close()
 
 
@@ -118,7 +124,7 @@ def test_a_file_that_was_deleted_is_made_anew(tmp_path: Path) -> None:
     for each in path.parent.iterdir():
         each.unlink()
     path.parent.rmdir()
-    store.save(Batch(NOW, (Delta("model", "m", "ttft", 1, 0),)))
+    store.save(Batch(NOW, (Delta(series("m"), 1, 0),)))
     store.close()
     again = SqliteStore(path)
     assert {slot.good for slot in again.load(NOW).slots} == {1}
@@ -216,11 +222,20 @@ def test_a_file_of_the_first_version_gains_what_came_since(tmp_path: Path) -> No
     path = tmp_path / "state.sqlite"
     SqliteStore(path).close()
     with sqlite3.connect(path) as connection:
-        for table in ("documents", "records", "lease"):
+        for table in ("documents", "records", "lease", "counts"):
             connection.execute(f"DROP TABLE {table}")
+        connection.execute(
+            "CREATE TABLE counts (kind TEXT, name TEXT, sli TEXT, width INTEGER, slot INTEGER, good INTEGER, "
+            "bad INTEGER, PRIMARY KEY (kind, name, sli, width, slot)) WITHOUT ROWID"
+        )
+        connection.execute("INSERT INTO counts VALUES ('model', 'm', 'ttft', 60, ?, 5, 2)", (int(NOW // 60),))
         connection.execute("INSERT INTO ejections VALUES ('gpu/e:1', ?, ?, 'why')", (NOW, NOW + 30))
         connection.execute("PRAGMA user_version = 1")
     store = SqliteStore(path)
     assert store.lead("me", NOW, 5.0) == 1
     saved = store.load(NOW + 1)
     assert (len(saved.ejections), saved.documents) == (1, ())
+    assert saved.slots == (KeptSlot(SeriesKey("model", "m", "", "ttft"), 60, int(NOW // 60), 5, 2),)
+    store.save(Batch(NOW + 1, (Delta(series("m"), 1, 0),)))
+    assert len(store.load(NOW + 1).slots) == 1 + len(LASTING)
+    store.close()

@@ -164,7 +164,10 @@ def routing_collector() -> RoutingCollector:
 
 def test_burn_rates_show_what_the_budget_lives_through() -> None:
     samples = expose(Metrics(), slo_collector())
-    assert value(samples, "tidegate_sli_events_total", sli="ttft", verdict="good", backend="gpu/e:1") == 1
+    assert value(samples, "tidegate_sli_events_total", sli="ttft", verdict="good", objective="default") == 1
+    assert value(samples, "tidegate_sli_events_total", sli="ttft", verdict="good", prompt_tokens="<4096") == 1
+    assert value(samples, "tidegate_backend_sli_events_total", sli="ttft", verdict="good", backend="gpu/e:1") == 1
+    assert value(samples, "tidegate_judged_requests_total", verdict="good") == 1
     assert value(samples, "tidegate_sli_events_total", sli="tpot", verdict="bad") == 0
     assert value(samples, "tidegate_goodput_tokens_total", model="m", version="v1") == 21
     assert value(samples, "tidegate_error_budget_remaining_ratio", version="v1", sli="availability") == 1

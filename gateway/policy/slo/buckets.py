@@ -1,5 +1,6 @@
 """Histogram bounds in seconds, as in OpenTelemetry's GenAI conventions and vLLM: edge and engine can be overlaid."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gateway.policy.slo.objective import Objective, Sli
@@ -34,7 +35,7 @@ OVERHEAD = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """The bounds of one model's histograms: the usual ones and every threshold that its objective names."""
+    """The bounds of one model's histograms: the usual ones and every threshold that its objectives name."""
 
     ttft: tuple[float, ...] = TTFT
     itl: tuple[float, ...] = ITL
@@ -42,11 +43,11 @@ class Bounds:
     duration: tuple[float, ...] = DURATION
 
 
-def bounds_for(objective: Objective) -> Bounds:
-    """Return the bounds of a model with this objective, so that no rule depends on a bucket that may not exist."""
+def bounds_for(objectives: Sequence[Objective]) -> Bounds:
+    """Return the bounds of a model with these objectives, so that no rule depends on a bucket that may not exist."""
 
     def merged(usual: tuple[float, ...], sli: Sli) -> tuple[float, ...]:
-        target = objective.targets.get(sli)
-        return tuple(sorted({*usual, *target.thresholds})) if target else usual
+        targets = [objective.targets[sli] for objective in objectives if sli in objective.targets]
+        return tuple(sorted({*usual, *(seconds for target in targets for seconds in target.thresholds)}))
 
     return Bounds(merged(TTFT, Sli.TTFT), merged(ITL, Sli.ITL), merged(TPOT, Sli.TPOT), merged(DURATION, Sli.E2E))

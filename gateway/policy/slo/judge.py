@@ -1,39 +1,80 @@
-"""Which promises one request kept: what a comparison of versions counts, request by request."""
+"""The one judgement of an answer against its objective: what SLIs, goodput, rollouts and trials of pools count."""
 
-from gateway.exchange import Exchange, Outcome, Verdict
-from gateway.policy.slo.classify import request_verdict
-from gateway.policy.slo.objective import Objective, Sli
+from bisect import bisect_right
+
+from gateway.exchange import AttemptEnd, Exchange, Outcome, Verdict
+from gateway.policy.slo.classify import RULINGS, request_verdict
+from gateway.policy.slo.objective import Objective, Sli, Target
+
+_VERDICTS = {outcome: request_verdict(outcome) for outcome in Outcome}
+
+
+def judge_request(objective: Objective, exchange: Exchange) -> dict[str, bool]:
+    """Return whether a settled request was good for its user, by SLI; what does not count is left out.
+
+    What failed is absent from latency. Gaps between tokens are no requests, so `itl` is not here.
+    """
+    outcome = exchange.outcome
+    verdict = _VERDICTS[outcome]
+    if verdict is Verdict.GOOD:
+        return _latencies(objective, exchange, exchange.received, exchange.ended)
+    if verdict is Verdict.BAD:
+        return {Sli.AVAILABILITY: False}
+    return _censored(objective, exchange, exchange.e2e) if outcome is Outcome.CLIENT_GONE else {}
+
+
+def judge_attempt(objective: Objective, exchange: Exchange, end: AttemptEnd) -> dict[str, bool]:
+    """Return the same of the last attempt, which has ended so: what its backend did."""
+    verdict = RULINGS[end].verdict
+    if verdict is Verdict.GOOD:
+        return _latencies(objective, exchange, exchange.sent, exchange.attempt_ended)
+    if verdict is Verdict.BAD:
+        return {Sli.AVAILABILITY: False}
+    gone = end is AttemptEnd.CLIENT_GONE
+    return _censored(objective, exchange, exchange.attempt_ended - exchange.sent) if gone else {}
 
 
 def judge_first(objective: Objective, exchange: Exchange) -> dict[str, bool]:
     """Return whether a stream's first token came in time, as soon as it is there; {} where that is not promised."""
-    ttft, target = exchange.ttft, objective.targets.get(Sli.TTFT)
+    ttft, target = exchange.ttft, objective.ttft
     if ttft is None or target is None:
         return {}
     return {Sli.TTFT: ttft <= target.threshold(exchange.prompt_estimate)}
 
 
-def judge(objective: Objective, exchange: Exchange) -> dict[str, bool]:
-    """Return whether a settled request was good, by SLI; what does not count is left out.
+def judge_gaps(target: Target, exchange: Exchange) -> tuple[int, int]:
+    """Return how many gaps between content events were good, and how many bad."""
+    good = sum(exchange.itl[: bisect_right(exchange.itl_bounds, target.under)])
+    return good, sum(exchange.itl) - good
 
-    As in the book of SLIs: what failed is absent from latency, and a client that left before the first token counts
-    once it had waited longer than the threshold. Gaps between tokens are no requests, so `itl` is not here.
+
+def prompt_length(exchange: Exchange) -> int:
+    """Return the tokens of the prompt: the engine's count, else the gateway's estimate."""
+    return exchange.prompt_tokens if exchange.prompt_tokens is not None else exchange.prompt_estimate
+
+
+def _latencies(objective: Objective, exchange: Exchange, start: float, end: float) -> dict[str, bool]:
+    judged: dict[str, bool] = {Sli.AVAILABILITY: True}
+    for sli, target in objective.streamed if exchange.stream else objective.whole:
+        if sli is Sli.TTFT:
+            seconds = exchange.first_content - start if exchange.first_content else None
+        else:
+            seconds = exchange.tpot if sli is Sli.TPOT else end - start
+        if seconds is not None:
+            threshold = target.threshold(prompt_length(exchange)) if target.by_prompt_tokens else target.under
+            judged[sli] = seconds <= threshold
+    return judged
+
+
+def _censored(objective: Objective, exchange: Exchange, waited: float) -> dict[str, bool]:
+    """A client that hung up while it waited for the first token, or for an answer that is not streamed.
+
+    It counts once it had waited longer than promised: else the slowest backend would look healthy, since its clients
+    leave.
     """
-    verdict = request_verdict(exchange.outcome)
-    prompt = exchange.prompt_tokens if exchange.prompt_tokens is not None else exchange.prompt_estimate
-    targets = objective.targets
-    if verdict is Verdict.BAD:
-        return {Sli.AVAILABILITY: False}
-    if verdict is Verdict.UNCOUNTED:
-        ttft = targets.get(Sli.TTFT)
-        left = exchange.outcome is Outcome.CLIENT_GONE and exchange.stream and not exchange.first_content
-        return {Sli.TTFT: False} if left and ttft is not None and exchange.e2e > ttft.threshold(prompt) else {}
-    seconds = {Sli.TTFT: exchange.ttft, Sli.TPOT: exchange.tpot, Sli.E2E: exchange.e2e}
-    return {
-        Sli.AVAILABILITY: True,
-        **{
-            sli: value <= targets[sli].threshold(prompt)
-            for sli, value in seconds.items()
-            if value is not None and sli in targets
-        },
-    }
+    if exchange.first_content and exchange.stream:
+        return {}
+    sli, target = (Sli.TTFT, objective.ttft) if exchange.stream else (Sli.E2E, objective.e2e)
+    if target is None or waited <= target.threshold(prompt_length(exchange)):
+        return {}
+    return {sli: False}

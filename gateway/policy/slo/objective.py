@@ -2,8 +2,9 @@
 
 from bisect import bisect_right
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import pairwise
 from types import MappingProxyType
 
 DAY = 86_400.0
@@ -46,10 +47,27 @@ class Target:
 
     def threshold(self, prompt_tokens: int) -> float:
         """Return the threshold in seconds for a prompt of this length."""
+        step = self.step(prompt_tokens)
+        return self.by_prompt_tokens[step - 1][1] if step else self.under
+
+    def step(self, prompt_tokens: int) -> int:
+        """Return the index in `prompt_classes` of a prompt of this length, 0 where length makes no difference."""
         steps = self.by_prompt_tokens
-        if not steps or prompt_tokens < steps[0][0]:
-            return self.under
-        return steps[bisect_right(steps, prompt_tokens, key=lambda step: step[0]) - 1][1]
+        return bisect_right(steps, prompt_tokens, key=_tokens) if steps else 0
+
+    @property
+    def prompt_classes(self) -> tuple[tuple[str, "Target"], ...]:
+        """The classes of prompt lengths, shortest first, with a target of their own each; none without steps."""
+        steps = self.by_prompt_tokens
+        if not steps:
+            return ()
+        bounds = [tokens for tokens, _ in steps]
+        names = (
+            f"<{bounds[0]}",
+            *(f"{low}-{high - 1}" for low, high in pairwise(bounds)),
+            f"{bounds[-1]}+",
+        )
+        return tuple((name, Target(self.ratio, under)) for name, under in zip(names, self.thresholds, strict=True))
 
     @property
     def thresholds(self) -> tuple[float, ...]:
@@ -57,23 +75,42 @@ class Target:
         return (self.under, *(seconds for _, seconds in self.by_prompt_tokens)) if self.under else ()
 
 
+def _tokens(step: tuple[int, float]) -> int:
+    return step[0]
+
+
 @dataclass(frozen=True, slots=True)
 class Objective:
     """What a model promises: targets by SLI, held over `window` seconds.
 
-    `deployment` is how soon a new version gives its first live answer, None where that is not promised.
+    `deployment` is how soon a new version gives its first live answer, None where that is not promised. `streamed` and
+    `whole` are the latency targets that a stream, and any other answer, is held to as a whole.
     """
 
     name: str
     targets: Mapping[Sli, Target]
     window: float = 28 * DAY
     deployment: Target | None = None
+    ttft: Target | None = field(init=False, repr=False, compare=False)
+    tpot: Target | None = field(init=False, repr=False, compare=False)
+    itl: Target | None = field(init=False, repr=False, compare=False)
+    e2e: Target | None = field(init=False, repr=False, compare=False)
+    streamed: tuple[tuple[Sli, Target], ...] = field(init=False, repr=False, compare=False)
+    whole: tuple[tuple[Sli, Target], ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        targets = self.targets
+        for sli in (Sli.TTFT, Sli.TPOT, Sli.ITL, Sli.E2E):
+            object.__setattr__(self, str(sli), targets.get(sli))
+        rows = tuple((sli, targets[sli]) for sli in (Sli.TTFT, Sli.TPOT, Sli.E2E) if sli in targets)
+        object.__setattr__(self, "streamed", rows)
+        object.__setattr__(self, "whole", tuple(row for row in rows if row[0] is Sli.E2E))
 
     def kept(self, ttft: float | None, tpot: float | None, prompt_tokens: int) -> bool:
-        """Whether these latencies, in seconds as far as they exist, are good ones."""
+        """Whether these latencies, in seconds as far as they exist, are good ones; for simulations."""
         return all(
             seconds is None or target is None or seconds <= target.threshold(prompt_tokens)
-            for seconds, target in ((ttft, self.targets.get(Sli.TTFT)), (tpot, self.targets.get(Sli.TPOT)))
+            for seconds, target in ((ttft, self.ttft), (tpot, self.tpot))
         )
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from gateway.policy.slo.burn import Counts
 from gateway.policy.slo.objective import DAY
+from gateway.policy.slo.series import SeriesKey
 
 TICK = 0.25
 """Seconds between two calls of `advance`: the width of the finest slots."""
@@ -31,11 +32,9 @@ LASTING = (MINUTE, 720.0, SLO_SLOT)
 
 @dataclass(frozen=True, slots=True)
 class KeptSlot:
-    """What was counted of one SLI of one subject in one slot: `width` seconds from `slot * width` of the epoch."""
+    """What was counted of one series in one slot: `width` seconds from `slot * width` of the epoch."""
 
-    kind: str
-    name: str
-    sli: str
+    series: SeriesKey
     width: float
     slot: int
     good: int

@@ -1,0 +1,118 @@
+"""What is counted on the path of every request: plain numbers, which the book folds into its windows later."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from gateway.exchange import Exchange
+from gateway.policy.slo.judge import judge_gaps, prompt_length
+from gateway.policy.slo.objective import Objective, Sli, Target
+from gateway.policy.slo.windows import Windows
+
+Series = Mapping[Sli, Sequence[Windows]]
+"""The windows of one subject by SLI: first those of all prompts, then one for each class of prompt lengths."""
+
+
+class Cell:
+    """Good and bad events of one kind since the start, and the windows that they are folded into."""
+
+    __slots__ = ("_bad", "_good", "_windows", "bad", "good", "prompt_tokens", "sli")
+
+    def __init__(self, sli: Sli, prompt_tokens: str, windows: Sequence[Windows]) -> None:
+        self.sli = sli
+        self.prompt_tokens = prompt_tokens
+        self.good = self.bad = 0
+        self._good = self._bad = 0
+        self._windows = windows
+
+    def __repr__(self) -> str:
+        return f"<Cell {self.sli} {self.prompt_tokens} {self.good} good {self.bad} bad>"
+
+    def go_on_from(self, known: "Cell") -> None:
+        """Take over the counts of a cell that has been folded."""
+        self.good = self._good = known.good
+        self.bad = self._bad = known.bad
+
+    def fold(self) -> None:
+        """Add what was counted since the last call to every window."""
+        good, bad = self.good - self._good, self.bad - self._bad
+        if good or bad:
+            self._good, self._bad = self.good, self.bad
+            for windows in self._windows:
+                windows.good += good
+                windows.bad += bad
+
+
+class ObjectiveCounts:
+    """What requests, or attempts, did that are held to one objective, since the start.
+
+    `met` counts requests that met every target, `tokens` their output; `missed` counts the others that were judged.
+    Iterating gives every cell: one for each SLI, or for each of its classes of prompt lengths.
+    """
+
+    __slots__ = ("_by_length", "_cells", "met", "missed", "objective", "tokens")
+
+    def __init__(self, objective: Objective, subjects: Sequence[Series], known: "ObjectiveCounts | None") -> None:
+        """Count for these subjects, and go on from what was counted under other routes."""
+        self.objective = objective
+        self.met = self.missed = self.tokens = 0
+        self._cells: dict[str, list[Cell]] = {sli: _cells(objective, sli, subjects) for sli in objective.targets}
+        self._by_length: dict[str, Target] = {
+            cell.sli: objective.targets[cell.sli] for cell in self if cell.prompt_tokens
+        }
+        if known is not None:
+            self.met, self.missed, self.tokens = known.met, known.missed, known.tokens
+            counted = {(cell.sli, cell.prompt_tokens): cell for cell in known}
+            for cell in self:
+                if (cell.sli, cell.prompt_tokens) in counted:
+                    cell.go_on_from(counted[cell.sli, cell.prompt_tokens])
+
+    def __iter__(self) -> Iterator[Cell]:
+        for cells in self._cells.values():
+            yield from cells
+
+    def __repr__(self) -> str:
+        return f"<ObjectiveCounts {self.objective.name} {self.met} met {self.missed} missed>"
+
+    def fold(self) -> None:
+        """Fold every cell."""
+        for cell in self:
+            cell.fold()
+
+    def count(self, judged: Mapping[str, bool], exchange: Exchange) -> bool:
+        """Count an ending that has been judged; return whether every target was met."""
+        met, by_length = True, self._by_length
+        for sli, good in judged.items():
+            cells = self._cells[sli]
+            target = by_length.get(sli)
+            cell = cells[0] if target is None else cells[target.step(prompt_length(exchange))]
+            if good:
+                cell.good += 1
+            else:
+                cell.bad += 1
+                met = False
+        itl = self.objective.itl
+        if itl is not None and exchange.itl and judged.get(Sli.AVAILABILITY):
+            good_gaps, bad_gaps = judge_gaps(itl, exchange)
+            cell = self._cells[Sli.ITL][0]
+            cell.good += good_gaps
+            cell.bad += bad_gaps
+            return met and not bad_gaps
+        return met
+
+    def count_request(self, judged: Mapping[str, bool], exchange: Exchange) -> None:
+        """Count a settled request, and its goodput."""
+        if self.count(judged, exchange):
+            self.met += 1
+            output = exchange.output_tokens
+            self.tokens += output if output is not None else exchange.content_events
+        else:
+            self.missed += 1
+
+
+def _cells(objective: Objective, sli: Sli, subjects: Sequence[Series]) -> list[Cell]:
+    found = [subject[sli] for subject in subjects]
+    if all(len(windows) == 1 for windows in found):
+        return [Cell(sli, "", [windows[0] for windows in found])]
+    return [
+        Cell(sli, name, [each for windows in found for each in (windows[0], windows[step])])
+        for step, (name, _) in enumerate(objective.targets[sli].prompt_classes, 1)
+    ]
