@@ -72,6 +72,13 @@ class Backend:
         """Return what the engine says of itself; None once that is 3 s old: stale means unknown."""
         return self.engine if now - self.engine_read <= STALE_AFTER else None
 
+    def is_busy(self, now: float) -> bool:
+        """Whether it is healthy and at work, so that its refusing more means that it has enough to do."""
+        if self._readiness.state is not readiness.State.READY:
+            return False
+        engine = self.engine_now(now)
+        return self.health.activity.works(now) or bool(engine is not None and engine.running)
+
     @property
     def readiness(self) -> Readiness:
         """Whether it can be reached and says that it can serve."""

@@ -31,7 +31,7 @@ def find(
     """Return who gets the next attempt, with the reason noted in `exchange.routing`, or why nobody does."""
     candidates = others(order, tried)
     if len(candidates) == 1:
-        if not candidates[0].health.has_slot(order.kv):
+        if not candidates[0].health.takes(order.kv, now):
             return Tried.FULL
         exchange.routing = ONLY if tried else ""
         return candidates[0]

@@ -8,16 +8,19 @@ from gateway.errors import GatewayError, NoReadyBackend, StreamBroken
 from gateway.exchange import AttemptEnd, Exchange, Outcome, Verdict
 from gateway.policy.admission.decide import TurnedAway
 from gateway.policy.routing.health import Lease
-from gateway.policy.routing.retry import may_retry, pause
-from gateway.policy.slo.classify import RULINGS, classify_status, request_outcome
+from gateway.policy.routing.retry import pause
+from gateway.policy.slo.classify import RULINGS, classify_error, classify_status, request_outcome
 from gateway.proxy import learning, replies
 from gateway.proxy.answers import answer_head, capped_retry_after, failure, turned_away
 from gateway.proxy.carrier import carrier
+from gateway.proxy.deadlines import overdue
 from gateway.proxy.finding import Tried, find, others
+from gateway.proxy.learning import Classify
 from gateway.proxy.order import Order, Tools
 from gateway.proxy.place import Place
 from gateway.proxy.plain import PlainRelay, Refusal
 from gateway.proxy.relay import StreamRelay
+from gateway.proxy.retrying import Next, after
 from gateway.wire.heads import find as find_field
 from gateway.wire.heads import forwarded_response, status_line
 from gateway.wire.pool import UpstreamPool
@@ -94,7 +97,11 @@ class Flight:
         tried = Tried.FULL if line.queue.size or shed else self._attempt()
         if shed is not None:
             self.turned_away(shed)
-        elif tried is Tried.FULL:
+        else:
+            self._follow(tried)
+
+    def _follow(self, tried: Tried) -> None:
+        if tried is Tried.FULL:
             self._wait()
         elif tried is Tried.NOBODY:
             self._find_nobody()
@@ -105,7 +112,7 @@ class Flight:
             self._find_nobody()
             return
         now = self._clock()
-        self._place = Place(self, self._order.route.line)
+        self._place = Place(self, self._order.route.line, self._exchange.queued)
         self._place.enter(self._order, now=now, patience=self._deadline - now, chance=self._rng.random())
 
     def try_again(self, waited: float) -> bool:
@@ -118,16 +125,16 @@ class Flight:
 
     def turned_away(self, why: TurnedAway) -> None:
         """Answer that there is no slot; a request that had one and failed there is told of that instead."""
-        if self._failure is not None:
-            self._conclude(*self._failure)
-        else:
-            self._refuse(turned_away(why, self._order.service_class), Outcome.SHED, why.why)
+        self._refuse(turned_away(why, self._order.service_class), Outcome.SHED, why.why)
 
     def _find_nobody(self) -> None:
         error = NoReadyBackend(f"no backend of the model `{self._exchange.model}` is ready")
         self._refuse(error, Outcome.NO_BACKEND, "no ready backend")
 
     def _refuse(self, error: GatewayError, outcome: Outcome, reason: str) -> None:
+        if self._failure is not None:
+            self._conclude(*self._failure)
+            return
         self._answer(error)
         self._settle(outcome, reason)
         self._client.finish()
@@ -144,7 +151,8 @@ class Flight:
         exchange.backend, exchange.pool = backend.id, backend.spec.pool
         self._backend = backend
         self._lease = backend.health.lease(exchange.prompt_estimate, self._order.kv)
-        upstream = backend.pool.take()
+        # What must not reach an engine twice is not sent on a connection that may be closed already.
+        upstream = backend.pool.take() if self._order.repeatable else None
         if upstream is None:
             backend.pool.connect(self, self._order.timeouts.connect)
         else:
@@ -184,7 +192,7 @@ class Flight:
         if end in {AttemptEnd.MALFORMED, AttemptEnd.UNAUTHORIZED}:
             self.fail(end, f"status {head.status}")
             return None
-        return Refusal(lambda body: self._turned_down(end, head, body))
+        return Refusal(lambda body: self._turned_down(head, body))
 
     def _carry(self, answer: AnswerHead) -> Sink:
         client, exchange, order = self._client, self._exchange, self._order
@@ -194,16 +202,16 @@ class Flight:
         )
         return self._relay
 
-    def _turned_down(self, end: AttemptEnd, head: AnswerHead, body: bytes) -> None:
+    def _turned_down(self, head: AnswerHead, body: bytes) -> None:
         """Keep an engine's refusal for the client, and see whether another backend does better."""
         fields = capped_retry_after(head.fields, wall())
-        patience = find_field(fields, b"retry-after")
-        if patience is not None and self._backend is not None:
-            self._backend.health.hold(int(patience), self._clock())
-        if end is AttemptEnd.SATURATED and self._backend is not None:
-            self._backend.health.refused()
+        end = self._judge(classify_status, head.status, find_field(fields, b"retry-after"))
         self._refused = (head.status, self._answer_head(forwarded_response(head.status, fields, head.connection)), body)
         self.fail(end, f"status {head.status}")
+
+    def _judge(self, classify: Classify, status: int, patience: bytes | None = None) -> AttemptEnd:
+        now, backend = self._clock(), self._backend
+        return classify(status) if backend is None else learning.refused(backend, classify, status, patience, now)
 
     def _answer_head(self, forwarded: bytes) -> bytes:
         backend, order = self._backend, self._order
@@ -231,48 +239,43 @@ class Flight:
             if self._order.model.only is None:
                 self._observer.began(exchange)
 
-    def complete(self, end: AttemptEnd) -> None:
-        """The answer is written to its end."""
+    def complete(self, error_code: int = 0) -> None:
+        """The answer is written to its end; an error that it ended with has that code."""
+        end = self._judge(classify_error, error_code) if error_code else AttemptEnd.OK
         self._end_attempt(end)
         self._settle(request_outcome(end, begun=True), "")
         self._client.finish()
 
-    def refuse(self, end: AttemptEnd, status: int, body: bytes) -> None:
+    def refuse(self, status: int, body: bytes) -> None:
         """A 200 whose first word is an error gets the status that it deserved."""
-        head = self._answer_head(b"%bcontent-type: application/json\r\n" % status_line(status))
-        self._refused = (status, head, body)
-        self.fail(end, f"an error event with code {status}")
+        end = self._judge(classify_error, status)
+        if end is not AttemptEnd.UNAUTHORIZED:
+            head = self._answer_head(b"%bcontent-type: application/json\r\n" % status_line(status))
+            self._refused = (status, head, body)
+        self.fail(end, f"an error with code {status}")
 
     def fail(self, end: AttemptEnd, detail: str) -> None:
         """End the attempt; try elsewhere, or tell the client."""
         if self._settled:
             return
-        backend = self._backend
+        order, exchange, backend, now = self._order, self._exchange, self._backend, self._clock()
         self._end_attempt(end)
-        again = may_retry(
-            worth=RULINGS[end].retry,
-            attempts=self._exchange.attempts,
-            begun=self.begun,
-            time_left=self._deadline - self._clock(),
-        )
-        now = self._clock()
-        if again and others(self._order, self._tried) and self._order.retries.take(now):
-            self._observer.retried(self._exchange, end)
-            self._exchange.sent = now
-            seconds = pause(self._exchange.attempts, self._rng)
-            self._failure = end, detail, backend
-            self._retry = asyncio.get_running_loop().call_later(seconds, self._again)
-            return
-        self._conclude(end, detail, backend)
+        self._failure = end, detail, backend
+        match after(end, order, exchange, self._tried, begun=self.begun, deadline=self._deadline, now=now):
+            case Next.ELSEWHERE:
+                self._observer.retried(exchange, end)
+                exchange.sent = now
+                seconds = pause(exchange.attempts, self._rng)
+                self._retry = asyncio.get_running_loop().call_later(seconds, self._again)
+            case Next.QUEUE:
+                self._wait()
+            case Next.END:
+                self._conclude(end, detail, backend)
 
     def _again(self) -> None:
         """Try elsewhere after a pause; where nothing is ready any more, the last failure stands."""
         self._end_pause()
-        tried = self._attempt()
-        if tried is Tried.FULL:
-            self._wait()
-        elif tried is Tried.NOBODY and self._failure is not None:
-            self._conclude(*self._failure)
+        self._follow(self._attempt())
 
     def _end_pause(self) -> None:
         """A pause before a retry is time spent for the backend's sake."""
@@ -325,20 +328,19 @@ class Flight:
 
     def check(self, now: float) -> None:
         """Hold the deadlines of the request and of the attempt in progress."""
-        timeouts, exchange = self._order.timeouts, self._exchange
         if self._place is not None and self._place.check(now, self._rng.random()):
             return
         if now > self._deadline:
             self.fail(AttemptEnd.DEADLINE_EXCEEDED, "the request's time is over")
-        elif self._paused or self._backend is None:
             return
-        elif exchange.last_content:
-            if isinstance(self._relay, StreamRelay) and self._relay.closed_after_end(now, _PATIENCE_AFTER_END):
-                return
-            if now - max(exchange.last_content, self._resumed) > timeouts.stall:
-                self.fail(AttemptEnd.STALLED, f"no token for {timeouts.stall:g} s")
-        elif self._order.stream and now - exchange.sent > timeouts.first_token:
-            self.fail(AttemptEnd.FIRST_TOKEN_TIMEOUT, f"no first token within {timeouts.first_token:g} s")
+        backend = self._backend
+        if self._paused or backend is None:
+            return
+        if isinstance(self._relay, StreamRelay) and self._relay.closed_after_end(now, _PATIENCE_AFTER_END):
+            return
+        late = overdue(self._order, self._exchange, backend, resumed=self._resumed, now=now)
+        if late is not None:
+            self.fail(*late)
 
     def probe(self) -> bytes | None:
         """Return bytes that a client which has only half closed will skip."""

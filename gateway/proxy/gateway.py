@@ -115,6 +115,8 @@ class Gateway:
         order.body = body.rewritten(served, add_usage)
         order.stream, order.strip_usage, order.choices = body.stream, body.usage_added, body.choices
         order.size, order.has_media = len(request.body) - body.media, body.media > 0
+        if endpoint.dialect is Dialect.RESPONSES and body.keeps_state:
+            order.repeatable = False
         exchange.stream = body.stream
         exchange.itl_bounds = model.itl_bounds
         exchange.prompt_estimate = version.capped(model.memory.prompts.tokens(order.size))
@@ -123,7 +125,7 @@ class Gateway:
         deadline = request.received + _seconds(request.head.timeout, model.timeouts.total)
         self._charge(order, body, exchange)
         mirror = model.mirror
-        if mirror is not None and not exchange.forced and tools.rng.random() < mirror.share:
+        if mirror is not None and order.repeatable and not exchange.forced and tools.rng.random() < mirror.share:
             # After this request is on its way: a copy comes last.
             asyncio.get_running_loop().call_soon(self._mirror, order, body, exchange, request, mirror.version)
         return Flight(order, exchange, request, client, tools=tools, deadline=deadline)

@@ -1,7 +1,9 @@
 """What a complete answer teaches: how fast its backend is, how long prompts and answers of its model are."""
 
 from random import Random
+from typing import Protocol
 
+from gateway.backends.backend import Backend
 from gateway.exchange import AttemptEnd, Exchange, Verdict
 from gateway.policy.routing.health import Health, Lease
 from gateway.policy.routing.pools import HYSTERESIS
@@ -9,14 +11,33 @@ from gateway.policy.slo.classify import RULINGS
 from gateway.policy.slo.judge import judge_attempt
 from gateway.proxy.order import Order
 
+_UNAVAILABLE = 503
+
+
+class Classify(Protocol):
+    """Says what a status means; `busy` when the backend is healthy and at work."""
+
+    def __call__(self, status: int, /, *, busy: bool = False) -> AttemptEnd:
+        """Return it."""
+
 
 def began(order: Order, exchange: Exchange, health: Health, lease: Lease) -> None:
     """Learn from a first token, the moment it is there."""
     ttft = exchange.first_content - exchange.sent
+    health.activity.produced(exchange.first_content)
     health.began(lease, ttft)
     target = order.objective.ttft
     if target is not None:
         health.judged(lease, late=ttft > target.threshold(exchange.prompt_estimate))
+
+
+def refused(backend: Backend, classify: Classify, status: int, patience: bytes | None, now: float) -> AttemptEnd:
+    """Judge an engine's error; one that refuses work, whether it is busy or sick, is left alone for a while."""
+    end = classify(status, busy=backend.is_busy(now))
+    if end is AttemptEnd.SATURATED or status == _UNAVAILABLE:
+        seconds = int(patience) if patience is not None else None
+        backend.health.refused(now, seconds, busy=end is AttemptEnd.SATURATED)
+    return end
 
 
 def ended(
@@ -49,4 +70,4 @@ def _answered(
         prompts.answered(exchange.output_tokens)
     tpot, target = exchange.tpot, order.objective.tpot
     health.judged(lease, late=tpot is not None and target is not None and tpot > target.under)
-    health.ended(lease, Verdict.GOOD, now, rng, tpot=tpot, kept=kept)
+    health.ended(lease, Verdict.GOOD, now, rng, seconds=now - exchange.sent, tpot=tpot, kept=kept)

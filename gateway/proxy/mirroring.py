@@ -77,10 +77,10 @@ class Mirroring:
 
     def copy(self, order: Order, body: Body, original: Exchange, request: Request, version: LiveVersion) -> None:
         """Send a copy of a request to a version, if that is in nobody's way."""
-        if len(self._flights) >= MOST or not _has_room(version, order.kv):
-            return
         clock = self._tools.clock
         now = clock()
+        if len(self._flights) >= MOST or not _has_room(version, order.kv, now):
+            return
         exchange = Exchange(original.request_id, original.endpoint, now)
         exchange.model, exchange.version = order.model.name, version.name
         exchange.service_class, exchange.objective = order.service_class.name, order.objective.name
@@ -94,6 +94,7 @@ class Mirroring:
         copied.stream, copied.strip_usage, copied.choices = body.stream, order.strip_usage, body.choices
         copied.size, copied.has_media, copied.kv, copied.output = order.size, order.has_media, order.kv, order.output
         copied.retries = self._retries
+        copied.waits = False
         deadline = now + order.model.timeouts.total
         flight = Flight(
             copied,
@@ -127,13 +128,13 @@ class Mirroring:
             self._flights.discard(flight)
 
 
-def _has_room(version: LiveVersion, kv: int) -> bool:
+def _has_room(version: LiveVersion, kv: int, now: float) -> bool:
     """Whether some backend of a version has more free slots than taken ones, and nobody waits for them."""
     if any(line.queue.size for line in version.routes[-1].line.neighbours):
         return False
     return any(
         backend.serves(version.served_model)
-        and backend.health.has_slot(kv)
+        and backend.health.takes(kv, now)
         and 2 * backend.health.in_flight < backend.health.limit
         for backend in version.backends
     )

@@ -41,9 +41,10 @@ class Order:
     """What a request asks for, understood: where it may go and the bytes that go there; `size` is its text's.
 
     `kv` are the tokens that it may come to at an engine, `output` those of one answer, `reserved` what its tenant was
-    charged at first; `has_media` says that there is more than text; `urgent_body` is the body for an engine that
-    schedules by priority. `trial` is the trial of a pool that the attempt in progress is. `objective` is what its class
-    is promised.
+    charged at first; `has_media` says that there is more than text; `repeatable` whether it may be sent to an engine
+    twice, `waits` whether it may queue again after an engine was too busy for it. `urgent_body` is the body for an
+    engine that schedules by priority. `trial` is the trial of a pool that the attempt in progress is. `objective` is
+    what its class is promised.
     """
 
     __slots__ = (
@@ -57,6 +58,7 @@ class Order:
         "objective",
         "output",
         "quota_shown",
+        "repeatable",
         "reserved",
         "retries",
         "route",
@@ -69,6 +71,7 @@ class Order:
         "trial",
         "urgent_body",
         "version",
+        "waits",
     )
 
     def __init__(
@@ -99,6 +102,7 @@ class Order:
         self.fields = fields
         self.body = b""
         self.stream = False
+        self.repeatable = self.waits = True
         self.strip_usage = False
         self.choices = 1
 

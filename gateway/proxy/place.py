@@ -23,11 +23,12 @@ class Traveller(Protocol):
 
 
 class Place:
-    """Waits for a slot of one version. `queued` is how long it has waited, in seconds, once it is over."""
+    """Waits for a slot of one version; `waited` is how long its request has waited before, in seconds."""
 
-    __slots__ = ("_entry", "_line", "_traveller", "queued")
+    __slots__ = ("_entry", "_line", "_traveller", "_waited")
 
-    def __init__(self, traveller: Traveller, line: Line) -> None:
+    def __init__(self, traveller: Traveller, line: Line, waited: float = 0.0) -> None:
+        self._waited = waited
         self._traveller = traveller
         self._line = line
         self._entry: Entry[Waiter] | None = None
@@ -64,7 +65,7 @@ class Place:
     def check(self, now: float, chance: float) -> bool:
         """Turn away whoever has waited as long as its class may; return whether it was."""
         entry = self._entry
-        if entry is None or now - entry.since <= entry.service_class.max_queue_wait:
+        if entry is None or self._waited + now - entry.since <= entry.service_class.max_queue_wait:
             return False
         self._traveller.turned_away(self._line.waited(entry, chance))
         return True

@@ -1,5 +1,6 @@
 """Carrying answers that are not streams of events: whole JSON documents, plain text, and an engine's refusals."""
 
+import re
 from collections.abc import Callable
 
 import msgspec
@@ -8,6 +9,7 @@ from gateway.exchange import AttemptEnd, Exchange
 from gateway.proxy.answers import chunk
 from gateway.proxy.relay import Journey
 from gateway.wire.service import Writer
+from gateway.wire.sse import error_code
 from gateway.wire.upstream import Loss
 from gateway.wire.usage import find_usage
 
@@ -15,7 +17,7 @@ MAX_HELD = 64 * 1024
 MAX_UNFRAMED = 8 * 1024 * 1024
 MAX_REFUSAL = 256 * 1024
 _USAGE_WITHIN = 8 * 1024
-_CLOSE = b"connection: close\r\n"
+_MAY_BE_ERROR = re.compile(rb'\s*+\{\s*+"(?:error"\s*+:\s*+[{"]|object"\s*+:\s*+"error")')
 
 
 class PlainRelay:
@@ -81,7 +83,7 @@ class PlainRelay:
             self._tell_usage(self._held[0])
             if self._chunked and self._length is None:
                 self._client.write(b"0\r\n\r\n")
-            self._journey.complete(AttemptEnd.OK)
+            self._journey.complete()
             return
         held = self._held
         whole = body if not held else b"".join((*held, body))
@@ -89,9 +91,12 @@ class PlainRelay:
             self._journey.fail(AttemptEnd.TRUNCATED, "the answer was cut: it is not whole JSON")
             return
         self._tell_usage(whole)
+        if _MAY_BE_ERROR.match(whole) and (code := error_code(whole)):
+            self._journey.refuse(code, whole)
+            return
         self._journey.commit()
         self._client.write(b"%bcontent-length: %d\r\n\r\n%b" % (self._head, len(whole), whole))
-        self._journey.complete(AttemptEnd.OK)
+        self._journey.complete()
 
     def lost(self, loss: Loss, detail: str) -> None:
         """Half a document is none."""

@@ -5,7 +5,6 @@ from typing import Protocol
 
 from gateway.clock import Clock
 from gateway.exchange import AttemptEnd, Exchange
-from gateway.policy.slo.classify import classify_error_event
 from gateway.proxy.answers import chunk
 from gateway.wire.service import Writer
 from gateway.wire.sse import EventTooLarge, Scanner
@@ -23,14 +22,14 @@ class Journey(Protocol):
     def commit(self) -> None:
         """Learn that bytes of the answer go to the client now: from here on nothing is retried."""
 
-    def complete(self, end: AttemptEnd) -> None:
-        """Learn that the answer has been written to its end."""
+    def complete(self, error_code: int = 0) -> None:
+        """Learn that the answer has been written to its end, which was an error with this code unless that is 0."""
 
     def fail(self, end: AttemptEnd, detail: str) -> None:
         """Learn that the answer cannot be completed."""
 
-    def refuse(self, end: AttemptEnd, status: int, body: bytes) -> None:
-        """Learn that a stream began, and ended, with an error of the engine's."""
+    def refuse(self, status: int, body: bytes) -> None:
+        """Learn that a 200 holds nothing but an error of the engine's, which names this status."""
 
     def drop_upstream(self) -> None:
         """Close the engine's connection: what still comes on it is of no use."""
@@ -161,7 +160,7 @@ class StreamRelay:
         """Keep what commits nobody; once output, or an end, is there, return the head and all that was kept."""
         scanner, begun = self.scanner, self._exchange.content_events > 0
         if scanner.error is not None and not begun:
-            self._journey.refuse(classify_error_event(scanner.error_code), scanner.error_code, scanner.error)
+            self._journey.refuse(scanner.error_code, scanner.error)
             return None
         held.append(out)
         if not (begun or scanner.begun) and sum(map(len, held)) < MAX_HELD:
@@ -184,5 +183,4 @@ class StreamRelay:
             self._exchange.prompt_tokens = scanner.usage.prompt
             self._exchange.output_tokens = scanner.usage.output
         self._write(head, out, _LAST_CHUNK if self._chunked else b"")
-        end = AttemptEnd.OK if scanner.error is None else classify_error_event(scanner.error_code)
-        self._journey.complete(end)
+        self._journey.complete(scanner.error_code)

@@ -19,6 +19,8 @@ MAX_CHOICES, MAX_LOGPROBS = 8, 20
 
 _top_level = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_text = msgspec.json.Decoder(str).decode
+_CLIENT_TOOLS = frozenset(("function", "custom"))
+"""Tools that the client runs; all others run on the server."""
 _KEY = re.compile(rb'[ \t\r\n]*+[,{][ \t\r\n]*+"((?:[^"\\]|\\.)*+)"[ \t\r\n]*+:[ \t\r\n]*+')
 _END = re.compile(rb"[ \t\r\n]*+\}[ \t\r\n]*+")
 _STRING = re.compile(rb'"[^"]*+"')
@@ -35,6 +37,13 @@ _FLAG = re.compile(rb'(?i:"?(?:true|false|yes|no|on|off|[tfyn])"?)')
 Span = tuple[int, int]
 Edit = tuple[int, int, bytes]
 """Replace body[start:end] by these bytes."""
+
+
+class _Tool(msgspec.Struct):
+    type: str = "function"
+
+
+_decode_tools = msgspec.json.Decoder(list[_Tool]).decode
 
 
 class Body:
@@ -95,6 +104,17 @@ class Body:
         return any(
             (value := self.value(key)) is not None and _IMAGE.search(value) is not None for key in ("messages", "input")
         )
+
+    @property
+    def keeps_state(self) -> bool:
+        """Whether the engine does more than answer: it goes on in the background, keeps a conversation, runs tools."""
+        if self.value("conversation") is not None or self.value("background") not in {None, b"false"}:
+            return True
+        try:
+            tools = _decode_tools(self.value("tools") or b"[]")
+        except msgspec.DecodeError:
+            return False  # the engine words that complaint better
+        return any(tool.type not in _CLIENT_TOOLS for tool in tools)
 
     def rewritten(self, served_model: bytes | None, add_usage: bool, priority: int | None = None) -> bytes:
         """Return the body as the engine shall see it.

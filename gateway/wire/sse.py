@@ -90,9 +90,9 @@ class Scanner:
     """Follows one stream. `feed` returns what may be passed on and leaves its findings in the attributes.
 
     `content`: content events in the last feed. `begun`: something that is neither preamble nor output has come.
-    `finished`: choices seen to give a finish reason. `done`: the terminator came. `error`: an error event's data,
-    `error_code` its HTTP status (500 where it names none). `usage`: token counts seen. `surplus`: bytes came after the
-    end and were dropped.
+    `finished`: choices seen to give a finish reason. `done`: the terminator, or an error, came. `error`: an error
+    event's data, `error_code` its HTTP status (500 where it names none). `usage`: token counts seen. `surplus`: what
+    still comes is dropped: there were bytes after the end, or the answer failed.
     """
 
     __slots__ = (
@@ -274,8 +274,9 @@ class Scanner:
         if content is not None:
             return
         if _MAY_BE_ERROR.search(data) and (code := error_code(data)):
+            # Whatever an engine still says (vLLM says `[DONE]`), the answer has failed and ends here.
             self.error, self.error_code = data, code
-            self.begun = True
+            self.done = self._closed = self.begun = self.surplus = True
         elif grammar.end is not None and grammar.end.search(data):
             self.done = self.begun = True
         elif grammar.preamble is not None and not grammar.preamble.search(data):
@@ -314,6 +315,8 @@ def error_code(data: bytes) -> int:
     if not isinstance(error, dict):
         return 500
     code = error.get("code")
+    if isinstance(code, str) and code.isascii() and code.isdigit():
+        code = int(code[:4])
     if isinstance(code, int) and 400 <= code < 600:
         return code
     return 400 if error.get("type") == "invalid_request_error" else 500

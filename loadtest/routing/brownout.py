@@ -101,15 +101,21 @@ class Result:
 def round_robin() -> Chooser:
     turn = count()
 
-    def choice(ready: Sequence[Backend], tokens: int, now: float, rng: Chance, kv: int = 0) -> Choice[Backend]:
-        return Choice(ready[next(turn) % len(ready)], "its turn")
+    def choice(ready: Sequence[Backend], tokens: int, now: float, rng: Chance, kv: int = 0) -> Choice[Backend] | None:
+        able = [backend for backend in ready if backend.health.takes(kv, now)]
+        return Choice(able[next(turn) % len(able)], "its turn") if able else None
 
     return choice
 
 
-def least_in_flight(ready: Sequence[Backend], tokens: int, now: float, rng: Chance, kv: int = 0) -> Choice[Backend]:
-    lowest = min(backend.in_flight for backend in ready)
-    tied = [backend for backend in ready if backend.in_flight == lowest]
+def least_in_flight(
+    ready: Sequence[Backend], tokens: int, now: float, rng: Chance, kv: int = 0
+) -> Choice[Backend] | None:
+    able = [backend for backend in ready if backend.health.takes(kv, now)]
+    lowest = min((backend.in_flight for backend in able), default=0)
+    tied = [backend for backend in able if backend.in_flight == lowest]
+    if not tied:
+        return None
     return Choice(tied[int(rng.random() * len(tied))], "fewest in flight")
 
 

@@ -54,7 +54,7 @@ def test_the_winner_is_never_worse_than_what_it_was_compared_with(
     for engine, (in_flight, weight, state, held) in zip(engines, rows, strict=True):
         engine.health.in_flight, engine.health.weight = in_flight, weight
         engine.health.standing = Standing(state)
-        engine.health.hold_until = 10.0 if held else 0.0
+        engine.health.activity.hold_until = 10.0 if held else 0.0
     choice = choose(engines, tokens, 5.0, Random(seed))
     assert choice.winner in engines
     if any(engine.health.available(5.0) for engine in engines) and len(engines) > 1:
@@ -141,13 +141,26 @@ def test_words_for_people() -> None:
     assert text == "lowest score: gpu/0 55 ms at weight 0.50, gpu/1 55 ms"
 
 
+def test_the_busy_are_not_asked_even_where_all_are() -> None:
+    engines = pool(2)
+    for engine in engines:
+        engine.health.refused(0.0, None, busy=True)
+    assert choose(engines, 100, 0.1, Random(1)) is None
+    assert choose(engines[:1], 100, 0.1, Random(1)) is None
+    assert choose(engines, 100, 0.25, Random(1)) is not None
+    engines[0].health.refused(1.0, 30.0, busy=False)
+    engines[1].health.refused(1.0, 30.0, busy=True)
+    assert choose(engines, 100, 2.0, Random(1)).winner is engines[0], "sick, but perhaps well again"
+    assert choose(engines, 100, 6.0, Random(1)) is not None, "where nobody else serves, 5 s are enough"
+
+
 def test_how_a_backend_looks() -> None:
     health = pool(2)[0].health
     seen = consider(health, 100, 0.0)
     assert (seen.refused, seen.weight, seen.burn) == ("", 1.0, 1.0)
     assert seen.score == seen.predicted_ttft == pytest.approx(0.055)
-    health.hold(60.0, 0.0)
-    assert consider(health, 100, 10.0).refused == "asked for patience for 20.0 s more"
+    health.refused(0.0, 60.0, busy=False)
+    assert consider(health, 100, 10.0).refused == "refused work, and is left alone for 20.0 s more"
     health.standing = Standing(State.EJECTED, reason="5 failures in a row")
     assert consider(health, 100, 40.0).refused == "ejected: 5 failures in a row"
 

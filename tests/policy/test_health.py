@@ -202,11 +202,39 @@ def test_a_busy_backend_is_learnt_from_by_samples() -> None:
 
 def test_patience_is_granted_and_bounded() -> None:
     _, (health, *_) = pool()
-    health.hold(5.0, 0.0)
+    health.refused(0.0, 5.0, busy=False)
     assert not health.available(4.9)
     assert health.available(5.0)
-    health.hold(10_000.0, 0.0)
+    health.refused(0.0, 10_000.0, busy=False)
     assert health.available(31.0)
+    assert health.takes(0, 0.0), "what is merely sick is asked where nobody else serves"
+
+
+def test_one_that_names_no_time_is_left_alone_ever_longer_until_it_works() -> None:
+    _, (health, *_) = pool()
+    pauses, now = [], 100.0
+    for _ in range(7):
+        health.refused(now, None, busy=True)
+        health.refused(now + 0.1, None, busy=True)  # sent before the first was known
+        pauses.append(round(health.activity.hold_until - now - 0.1, 6))
+        now = health.activity.hold_until
+    assert pauses == [0.25, 0.5, 1.0, 2.0, 4.0, 5.0, 5.0]
+    health.activity.produced(now)
+    health.refused(now, None, busy=True)
+    assert health.activity.hold_until == now + 0.25
+    assert "1 refusals" in repr(health.activity)
+
+
+def test_one_that_works_shows_it_by_answers_of_its_usual_length() -> None:
+    _, (health, *_) = pool()
+    assert not health.activity.works(0.0), "nothing was ever seen of it"
+    attempt(health, 100.0)
+    assert health.activity.works(110.0)
+    assert not health.activity.works(111.0)
+    for _ in range(100):
+        health.activity.answered(200.0, 30.0)
+    assert health.activity.works(255.0)
+    assert not health.activity.works(261.0)
 
 
 def test_those_that_stay_keep_what_is_known_of_them() -> None:
@@ -245,8 +273,8 @@ def test_a_lower_limit_is_judged_by_what_it_let_in() -> None:
     health.judged(before, late=True)
     health.judged(after, late=True)
     health.judged(after, late=False)
-    health.refused()
-    assert (health.begun, health.late, health.saturated) == (2, 1, True)
+    health.refused(0.0, None, busy=True)
+    assert (health.begun, health.late, health.saturated, health.borne) == (2, 1, True, 1)
     health.looked_at()
     assert (health.begun, health.late, health.saturated, health.peak) == (0, 0, False, 2)
     health.relimited(8)

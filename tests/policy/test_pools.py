@@ -196,13 +196,16 @@ def test_a_prediction_is_trusted_as_far_as_it_has_been_right() -> None:
 def test_ejected_backends_say_nothing_of_their_pool_while_others_are_open() -> None:
     option = pool("cpu", ttft=0.1)
     slow, well = option.backends
-    slow.health.hold_until = 100.0
+    slow.health.activity.hold_until = 100.0
     for _ in range(1000):
         slow.health.fit.observe(10.0, 0.0, 9.0, 9.0)
     slow.health.fit.refit(0.0)
     assert outlook(option, Need(10, ttft=0.5), 6.0, 1.0, Waiting(0, 1.0)).is_good()
-    well.health.hold_until = 100.0
+    well.health.activity.hold_until = 100.0
     assert outlook(option, Need(10, ttft=0.5), 6.0, 1.0, Waiting(0, 1.0)).is_good(), "all are out: then all are asked"
+    slow.health.activity.closed_until = well.health.activity.closed_until = 100.0
+    seen = outlook(option, Need(10, ttft=0.5), 6.0, 1.0, Waiting(0, 1.0))
+    assert not seen.is_good(), "all are busy: then none is"
 
 
 def test_the_cheapest_pool_comes_first_where_all_have_a_price() -> None:

@@ -6,7 +6,7 @@ from gateway.exchange import AttemptEnd, Outcome, Verdict
 from gateway.policy.slo import buckets
 from gateway.policy.slo.classify import (
     RULINGS,
-    classify_error_event,
+    classify_error,
     classify_status,
     request_outcome,
     request_verdict,
@@ -32,10 +32,17 @@ def test_statuses(statuses: list[int], end: AttemptEnd) -> None:
     assert {classify_status(status) for status in statuses} == {end}
 
 
+def test_a_503_of_a_backend_at_work_means_that_it_is_busy() -> None:
+    assert classify_status(503, busy=True) is AttemptEnd.SATURATED
+    assert classify_error(503, busy=True) is AttemptEnd.SATURATED
+    assert classify_status(500, busy=True) is AttemptEnd.SERVER_ERROR
+
+
 @pytest.mark.parametrize("code", range(400, 600))
-def test_an_error_event_blames_by_its_code(code: int) -> None:
-    expected = AttemptEnd.CLIENT_ERROR if code < 500 else AttemptEnd.ERROR_EVENT
-    assert classify_error_event(code) is expected
+def test_an_error_in_a_200_is_judged_as_the_status_that_it_names(code: int) -> None:
+    as_status = classify_status(code)
+    expected = AttemptEnd.ERROR_EVENT if as_status is AttemptEnd.SERVER_ERROR else as_status
+    assert classify_error(code) is expected
 
 
 @pytest.mark.parametrize("end", AttemptEnd)

@@ -93,6 +93,7 @@ def model(data: bytes, dialect: Dialect, *, strip: bool = False) -> Seen:
             seen.done |= event.get("type") in {"response.completed", "response.incomplete", "message_stop"}
             if isinstance(event.get("error"), dict):
                 seen.error = event["error"].get("code") or 500
+                seen.done = True
             usage = event.get("usage") or (event.get("response") or {}).get("usage") or {}
             usage = usage or (event.get("message") or {}).get("usage") or {}
             prompt = usage.get("prompt_tokens", usage.get("input_tokens"))
@@ -102,6 +103,8 @@ def model(data: bytes, dialect: Dialect, *, strip: bool = False) -> Seen:
             keep = not (strip and usage and event.get("choices") == [])
         if keep:
             seen.out += match[0]
+        if seen.error:
+            return seen  # what follows an error is no part of an answer
     assert at == len(normal)
     return seen
 
@@ -130,7 +133,7 @@ def test_a_captured_stream_passes_unchanged_and_is_understood(name: str) -> None
         [data[i : i + 7] for i in range(0, len(data), 7)],
     ):
         seen = scan(pieces, dialect)
-        assert seen.out == data
+        assert seen.out == (expected.out if expected.error else data)
         seen.out = expected.out
         assert seen == expected
 
@@ -220,10 +223,10 @@ def test_a_thousand_events_in_one_read() -> None:
 @pytest.mark.parametrize("odd", [b": ping\n\n", EVENT.replace(b'"x"', b'""'), b'data: {"error":{"code":500}}\n\n'])
 def test_one_odd_event_in_a_burst_is_found(odd: bytes) -> None:
     data = EVENT * 50 + odd + EVENT * 50
-    scanner = Scanner(Dialect.CHAT)
-    assert scanner.feed(data) == data
-    assert scanner.content == 100
-    assert (scanner.error_code == 500) is (b"error" in odd)
+    scanner, failed = Scanner(Dialect.CHAT), b"error" in odd
+    assert scanner.feed(data) == (EVENT * 50 + odd if failed else data)
+    assert scanner.content == (50 if failed else 100)
+    assert (scanner.error_code == 500) is failed
 
 
 def test_what_follows_the_end_is_dropped() -> None:
@@ -256,6 +259,7 @@ def test_an_event_over_the_limit_is_refused_before_it_is_held() -> None:
         (b'{"error":{"message":"x","code":400}}', 400),
         (b'{"error": {"message": "x", "code": 503}}', 503),
         (b'{"error":{"message":"x","code":"rate_limit"}}', 500),
+        (b'{"error":{"message":"x","code":"503"}}', 503),
         (b'{"error":{"message":"x","type":"invalid_request_error"}}', 400),
         (b'{"error":"boom"}', 500),
         (b'{"object":"error","message":"x","code":404}', 404),

@@ -49,13 +49,13 @@ class Choice(Generic[Backend]):
 def choose(ready: Sequence[Backend], tokens: int, now: float, rng: Chance, kv: int = 0) -> Choice[Backend] | None:
     """Choose among `ready` backends (at least one) for a prompt of so many tokens, `kv` with its answer.
 
-    None when whoever could be chosen has no slot. Otherwise a filter that would remove everyone removes no one. A
-    half-open backend that nobody is asking gets the request: else it would never return.
+    None when whoever could be chosen has no slot, or is busy. Otherwise a filter that would remove everyone removes no
+    one. A half-open backend that nobody is asking gets the request: else it would never return.
     """
     if len(ready) == 1:
-        return Choice(ready[0], ONLY) if ready[0].health.has_slot(kv) else None
+        return Choice(ready[0], ONLY) if ready[0].health.takes(kv, now) else None
     # Nearly always all are in service: that is seen without asking each of them in turn.
-    open_ = [b for b in ready if (health := b.health).hold_until <= now and not health.standing.out]
+    open_ = [b for b in ready if (health := b.health).activity.hold_until <= now and not health.standing.out]
     if len(open_) < len(ready):
         open_ = [backend for backend in ready if backend.health.available(now)]
         for backend in open_:
@@ -63,11 +63,13 @@ def choose(ready: Sequence[Backend], tokens: int, now: float, rng: Chance, kv: i
                 return Choice(backend, "half-open: this request shows whether it can return")
     why = "lowest score"
     if not open_:
-        open_, why = list(ready), "all are ejected or asked for patience; lowest score"
+        # Those that are busy are not asked even so: the request waits for them.
+        open_ = [backend for backend in ready if backend.health.activity.closed_until <= now]
+        why = "all are ejected or asked for patience; lowest score"
     slots = [backend for backend in open_ if backend.health.has_slot(kv)]
+    if not slots:
+        return None
     if len(slots) < len(open_):
-        if not slots:
-            return None
         open_, why = slots, f"{why} of those with a slot"
     elif len(open_) == 1:
         return Choice(open_[0], "the others are ejected or asked for patience")
@@ -102,8 +104,8 @@ def consider(health: Health, tokens: int, now: float) -> Considered:
     refused = "" if health.has_slot(0) else f"full: {health.in_flight} in flight of {health.limit}"
     if not health.available(now):
         standing = health.standing
-        if now < health.hold_until:
-            refused = f"asked for patience for {health.hold_until - now:.1f} s more"
+        if now < health.activity.hold_until:
+            refused = f"refused work, and is left alone for {health.activity.hold_until - now:.1f} s more"
         else:
             refused = f"{standing.state}: {standing.reason}"
     return Considered(

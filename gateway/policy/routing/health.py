@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from gateway.exchange import Verdict
 from gateway.policy.routing import ejection
+from gateway.policy.routing.activity import Activity
 from gateway.policy.routing.ejection import Member, Standing, State
 from gateway.policy.routing.fit import FLOOR, Fit, predict
 from gateway.policy.routing.pick import Chance
@@ -21,7 +22,6 @@ UNLIMITED = 1 << 62
 USUAL_SLOTS = 64
 """Slots that a backend is reckoned to have where no limit has been found yet."""
 OWN_HALF_LIFE = 5.0
-LONGEST_HOLD = 30.0
 
 
 class Cause(StrEnum):
@@ -61,19 +61,20 @@ class Health:
 
     `prefilling` are prompt tokens of attempts without a first token yet; `limit` bounds requests in flight, and
     `kv_capacity`, where it is known, the tokens `kv` that their prompts and answers may come to. `peak` is the most in
-    flight, `begun` and `late` are latencies of what was let in under this limit, `saturated` whether it refused work,
-    all since somebody last looked. `hold_until` is when a backend that asked for patience (Retry-After) may be asked
-    again, in seconds of the caller's clock.
+    flight, `begun` and `late` are latencies of what was let in under this limit, `saturated` whether it refused work
+    because it is busy and `borne` the fewest in flight beside what it refused, all since somebody last looked.
+    `activity` is when it last worked, and until when it is left alone.
     """
 
     __slots__ = (
         "_begun",
         "_finished",
+        "activity",
         "begun",
+        "borne",
         "era",
         "failures",
         "fit",
-        "hold_until",
         "id",
         "in_flight",
         "kv",
@@ -103,9 +104,10 @@ class Health:
         self.era = 0
         self.begun = self.late = 0
         self.saturated = False
+        self.borne = UNLIMITED
         self.prefilling = 0
         self.failures = 0
-        self.hold_until = 0.0
+        self.activity = Activity()
         self.probing = False
         self.standing = Standing()
         self.weight = 1.0
@@ -121,7 +123,7 @@ class Health:
 
     def available(self, now: float) -> bool:
         """Whether it may be sent a request: in service, or half-open and not being asked; in a panic anyway."""
-        if now < self.hold_until:
+        if now < self.activity.hold_until:
             return False
         if not self.standing.out or self.peers.panic:
             return True
@@ -155,6 +157,10 @@ class Health:
         """Whether one more request fits, of so many tokens with its answer; an empty backend takes any."""
         return self.in_flight < self.limit and (self.kv + kv <= self.kv_capacity or not self.in_flight)
 
+    def takes(self, kv: int, now: float) -> bool:
+        """Whether one more request fits, and it is not left alone because it is busy."""
+        return self.has_slot(kv) and now >= self.activity.closed_until
+
     def lease(self, tokens: int, kv: int = 0) -> "Lease":
         """Take a place for one request of so many prompt tokens, and so many with its answer."""
         return Lease(self, tokens, kv)
@@ -171,20 +177,20 @@ class Health:
         self.peak = self.in_flight
         self.begun = self.late = 0
         self.saturated = False
+        self.borne = UNLIMITED
 
-    def refused(self) -> None:
-        """Learn that it refused work because it has too much (429)."""
-        self.saturated = True
+    def refused(self, now: float, patience: float | None, *, busy: bool) -> None:
+        """Learn that it refused work, which is still in flight, and for how many seconds it asked for patience."""
+        self.activity.refused(now, patience, busy=busy)
+        if busy:
+            self.saturated = True
+            self.borne = min(self.borne, self.in_flight - 1)
 
     def judged(self, lease: "Lease", *, late: bool) -> None:
         """Learn whether a latency of a request let in under this limit was beyond its target."""
         if lease.era == self.era:
             self.begun += 1
             self.late += late
-
-    def hold(self, seconds: float, now: float) -> None:
-        """Leave it alone for as long as it asked, at most half a minute."""
-        self.hold_until = max(self.hold_until, now + min(seconds, LONGEST_HOLD))
 
     def began(self, lease: "Lease", ttft: float) -> None:
         """Take the TTFT of an attempt, in seconds, the moment its first token is there."""
@@ -194,9 +200,18 @@ class Health:
             self._begun.append((lease, ttft))
 
     def ended(
-        self, lease: "Lease", verdict: Verdict, now: float, rng: Chance, *, tpot: float | None = None, kept: bool = True
+        self,
+        lease: "Lease",
+        verdict: Verdict,
+        now: float,
+        rng: Chance,
+        *,
+        seconds: float = 0.0,
+        tpot: float | None = None,
+        kept: bool = True,
     ) -> None:
-        """Learn how an attempt ended: the TPOT of a complete answer in seconds, and whether it `kept` every target."""
+        """Learn how an attempt ended: of a complete answer how many `seconds` it took, its TPOT in seconds, and whether
+        it `kept` every target."""
         if lease.is_probe:
             self.probing = False
         if verdict is Verdict.UNCOUNTED:
@@ -204,6 +219,7 @@ class Health:
         good = verdict is Verdict.GOOD
         if good:
             self.failures = 0
+            self.activity.answered(now, seconds)
             self.residual.answered()
             if len(self._finished) < self.peers.samples:
                 self._finished.append((lease, tpot))

@@ -172,7 +172,7 @@ def outlook(option: Option[Backend], need: Need, spill_at: float, now: float, li
     """Return how a pool looks now."""
     peers, trials = option.peers, option.trials
     open_ = [b.health for b in option.backends if b.health.available(now)] or [b.health for b in option.backends]
-    slots = [health for health in open_ if health.has_slot(need.kv)]
+    slots = [health for health in open_ if health.takes(need.kv, now)]
     wait = 0.0 if slots else (line.ahead + 1) * line.seconds / max(1, sum(health.in_flight for health in open_))
     # Of a pool without samples nothing bad is known: it is asked, and tells.
     ratio = min(need.ratio(health, wait) for health in slots or open_) if peers.is_known else 0.0

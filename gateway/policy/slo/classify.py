@@ -42,7 +42,7 @@ RULINGS: Mapping[AttemptEnd, Ruling] = MappingProxyType(
         AttemptEnd.ABANDONED: Ruling(Verdict.UNCOUNTED, retry=False, outcome=Outcome.INTERNAL),
     }
 )
-"""The whole table. A 503 is bad for its backend although it is overload: nobody was served."""
+"""The whole table."""
 
 _BEGUN: Mapping[AttemptEnd, Outcome] = MappingProxyType(
     {
@@ -56,13 +56,16 @@ _BEGUN: Mapping[AttemptEnd, Outcome] = MappingProxyType(
 _UNCOUNTED = frozenset((Outcome.CLIENT_ERROR, Outcome.CLIENT_GONE, Outcome.QUOTA))
 
 
-def classify_status(status: int) -> AttemptEnd:
-    """Return what a backend's status says, before its body is known: OK is provisional for 2xx."""
+def classify_status(status: int, *, busy: bool = False) -> AttemptEnd:
+    """Return what a backend's status says, before its body is known: OK is provisional for 2xx.
+
+    `busy` says that the backend is healthy and at work: its 503 then means that it has enough to do.
+    """
     if 200 <= status < 300:
         return AttemptEnd.OK
     if status in {401, 403}:
         return AttemptEnd.UNAUTHORIZED
-    if status == 429:
+    if status == 429 or (status == 503 and busy):
         return AttemptEnd.SATURATED
     if status == 501 or 400 <= status < 500:
         return AttemptEnd.CLIENT_ERROR
@@ -71,9 +74,10 @@ def classify_status(status: int) -> AttemptEnd:
     return AttemptEnd.MALFORMED
 
 
-def classify_error_event(code: int) -> AttemptEnd:
-    """Return what an `error` event inside a 200 says: a code of 4xx is the client's doing."""
-    return AttemptEnd.CLIENT_ERROR if 400 <= code < 500 else AttemptEnd.ERROR_EVENT
+def classify_error(code: int, *, busy: bool = False) -> AttemptEnd:
+    """Return what an error inside a 200 says: the same as the status that it names."""
+    end = classify_status(code, busy=busy)
+    return AttemptEnd.ERROR_EVENT if end is AttemptEnd.SERVER_ERROR else end
 
 
 def request_outcome(end: AttemptEnd, *, begun: bool) -> Outcome:

@@ -1,0 +1,61 @@
+"""Whether a backend is at work, and for how long it is left alone after it refused some: busy is not sick."""
+
+RECENT = 10.0
+"""Seconds for which an answer, or a token, shows that a backend works; at least twice as long as an answer takes."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.25, 5.0
+"""Seconds for which a backend that named no Retry-After is left alone, doubling with each refusal in a row."""
+LONGEST_HOLD = 30.0
+"""The most of a Retry-After that is granted, in seconds."""
+_FRESH = 0.1
+"""What the latest answer weighs in how long one takes."""
+
+
+class Activity:
+    """When one backend last showed that it works, and what it said when it was asked for more than it could take.
+
+    Until `hold_until` others are preferred to it; until `closed_until` it is not asked at all, since it is busy.
+    `seconds` is how long an answer takes, of late; `worked_at` when the last token or answer came. Times are seconds of
+    the caller's clock.
+    """
+
+    __slots__ = ("_refusals", "closed_until", "hold_until", "seconds", "worked_at")
+
+    def __init__(self) -> None:
+        self.worked_at = float("-inf")
+        self.seconds = 0.0
+        self.hold_until = 0.0
+        self.closed_until = 0.0
+        self._refusals = 0
+
+    def __repr__(self) -> str:
+        return f"<Activity at {self.worked_at:.1f}, {self._refusals} refusals in a row>"
+
+    def answered(self, now: float, seconds: float) -> None:
+        """Learn that it completed an answer, and how long that took."""
+        self.seconds += (seconds - self.seconds) * (_FRESH if self.seconds else 1.0)
+        self.produced(now)
+
+    def produced(self, now: float) -> None:
+        """Learn that it produced something."""
+        self.worked_at = now
+        self._refusals = 0
+
+    def works(self, now: float) -> bool:
+        """Whether it produced something recently enough to be called busy, not sick, when it refuses work."""
+        return now - self.worked_at <= max(RECENT, 2 * self.seconds)
+
+    def refused(self, now: float, patience: float | None, *, busy: bool) -> None:
+        """Learn that it refused work (429, 503), and for how many seconds it asked to be left alone, if it did.
+
+        Refusals while it is left alone already are of requests sent before, and do not prolong that.
+        """
+        if now >= self.hold_until:
+            self._refusals += 1
+        if patience:
+            pause = min(patience, LONGEST_HOLD)
+        else:
+            pause = min(FIRST_PAUSE * 2.0 ** (min(self._refusals, 10) - 1), LONGEST_PAUSE)
+        self.hold_until = max(self.hold_until, now + pause)
+        if busy:
+            # What asks for more than a few seconds is asked again where nobody else can serve.
+            self.closed_until = max(self.closed_until, min(self.hold_until, now + LONGEST_PAUSE))
