@@ -11,11 +11,11 @@ import yaml
 from gateway.config.load import load_routes
 from gateway.config.problems import RoutesError
 from gateway.config.table import RouteTable
-from gateway.rules.engine import engine_promises
+from gateway.rules.engine import engine_slos
 from gateway.rules.openslo import openslo
 from gateway.rules.prometheus import operator_rule, rules_file
-from gateway.rules.promise import Document, Promise, Scale, promises
 from gateway.rules.promtool import unit_tests
+from gateway.rules.slo import RUNBOOK, Document, Scale, Slo, slos
 from gateway.rules.sloth import sloth_specs
 
 
@@ -45,7 +45,9 @@ def rules(
     rules_path: Annotated[
         str, typer.Option("--rules-file", help="With promtool-test: the rules file that is tested.")
     ] = "rules.yaml",
-    runbook: Annotated[str, typer.Option(help="URL before the SLI's name in runbook_url.", show_default="none")] = "",
+    runbook: Annotated[
+        str, typer.Option(help="URL of the page that alerts link to; the SLI follows as its anchor.")
+    ] = RUNBOOK,
     time_scale: Annotated[
         float,
         typer.Option(
@@ -74,10 +76,10 @@ def rules(
         out.write_text(text)
 
 
-def _promised(table: RouteTable, source: Origin, runbook: str, scale: Scale) -> list[Promise]:
+def _promised(table: RouteTable, source: Origin, runbook: str, scale: Scale) -> list[Slo]:
     if source is Origin.GATEWAY:
-        return list(promises(table, runbook, scale))
-    promised, left_out = engine_promises(table, runbook, scale)
+        return list(slos(table, runbook, scale))
+    promised, left_out = engine_slos(table, runbook, scale)
     for words in left_out:
         typer.echo(f"warning: {words}", err=True)
     if not promised:
@@ -86,7 +88,7 @@ def _promised(table: RouteTable, source: Origin, runbook: str, scale: Scale) -> 
     return promised
 
 
-def _documents(promised: list[Promise], output_format: Format, rules_path: str) -> list[Document]:
+def _documents(promised: list[Slo], output_format: Format, rules_path: str) -> list[Document]:
     match output_format:
         case Format.PROMETHEUS:
             return [rules_file(promised)]

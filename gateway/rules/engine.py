@@ -3,7 +3,6 @@
 An engine cannot see a request that never reached it, so availability is not among them.
 """
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import isfinite
@@ -11,7 +10,7 @@ from types import MappingProxyType
 
 from gateway.config.table import ModelSpec, RouteTable
 from gateway.policy.slo.objective import Sli, Target
-from gateway.rules.promise import Promise, Scale, promise
+from gateway.rules.slo import Scale, Slo, one_of
 
 _LONG = (1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0)
 _ITL = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, *_LONG)
@@ -53,6 +52,11 @@ class EngineEvents:
     histogram: str
     le: float
 
+    @property
+    def counters(self) -> str:
+        """The selector of the counters that together count every event."""
+        return f"{self.histogram}_count{{{self._labels}}}"
+
     def bad(self, function: str, window: str) -> str:
         """Return the query of what took longer than the threshold."""
         good = f'sum({function}({self.histogram}_bucket{{{self._labels}, le="{self.le!r}"}}[{window}]))'
@@ -60,14 +64,15 @@ class EngineEvents:
 
     def total(self, function: str, window: str) -> str:
         """Return the query of everything observed."""
-        return f"sum({function}({self.histogram}_count{{{self._labels}}}[{window}]))"
+        return f"sum({function}({self.counters}[{window}]))"
+
+    def worst(self, _: str) -> str:
+        """Return nothing: engines are told apart by labels of Prometheus that only its configuration knows."""
+        return ""
 
     @property
     def _labels(self) -> str:
-        if len(self.served_models) == 1:
-            return f"model_name={json.dumps(self.served_models[0], ensure_ascii=False)}"
-        pattern = "|".join(_escaped(name) for name in self.served_models)
-        return f"model_name=~{json.dumps(pattern, ensure_ascii=False)}"
+        return one_of("model_name", self.served_models)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +86,11 @@ class Needed:
     le: float
 
 
-def engine_promises(table: RouteTable, runbook: str, scale: Scale) -> tuple[list[Promise], list[str]]:
-    """Return the promises that engines' histograms can be held against, and in words what had to be left out."""
+def engine_slos(table: RouteTable, runbook: str, scale: Scale) -> tuple[list[Slo], list[str]]:
+    """Return the SLOs that engines' histograms can be held against, and in words what had to be left out."""
     found, left_out = [], []
     for model in table.models.values():
-        objective = model.objective
-        for sli, target in objective.targets.items():
+        for sli, target in model.objective.targets.items():
             why = _unfit(model, sli, target)
             if why:
                 left_out.append(f"{model.name}: {why}")
@@ -94,7 +98,10 @@ def engine_promises(table: RouteTable, runbook: str, scale: Scale) -> tuple[list
                 continue
             names = tuple(dict.fromkeys(version.served_model for version in model.versions.values()))
             source = EngineEvents(names, HISTOGRAMS[sli].name, target.under)
-            found.append(promise(model, objective, sli, source, runbook, scale))
+            objective = model.objective
+            found.append(
+                Slo(model.name, objective.name, sli, target, objective.window, source, runbook=runbook, scale=scale)
+            )
     return found, left_out
 
 
@@ -126,7 +133,3 @@ def _unfit(model: ModelSpec, sli: Sli, target: Target) -> str:
     if target.by_prompt_tokens:
         return f"{sli}: engines do not tell prompts apart by length, so {target.under:g}s is held against all of them"
     return ""
-
-
-def _escaped(text: str) -> str:
-    return "".join(f"\\{c}" if c in r"\.+*?()[]{}|^$" else c for c in text)

@@ -1,81 +1,83 @@
-"""The promises as OpenSLO v1 documents: a Service a model, an SLO a promise, a policy and condition an alert pair."""
+"""OpenSLO v1 documents: a Service a model, a document an SLO, a policy and condition an alert pair.
+
+A condition of OpenSLO holds one window against one number: minimum evidence, the weight of idle time and the short
+window cannot be said, and tools that read it apply their own.
+"""
 
 from collections.abc import Iterable, Iterator
 
 from gateway.config.durations import format_duration
 from gateway.policy.slo.alerts import PAIRS, AlertPair
-from gateway.rules.promise import Document, Promise, slug
+from gateway.rules.slo import Document, Slo, slug
 
 _WINDOW = "5m"
 
 
-def openslo(promises: Iterable[Promise]) -> Iterator[Document]:
+def openslo(slos: Iterable[Slo]) -> Iterator[Document]:
     """Return every document, each name once."""
     services = set()
-    for promise in promises:
-        if promise.model not in services:
-            services.add(promise.model)
-            yield _document(
-                "Service", slug(promise.model), promise.model, {"description": f"The model {promise.model}"}
-            )
+    for slo in slos:
+        if slo.model not in services:
+            services.add(slo.model)
+            yield _document("Service", slug(slo.model), slo.model, {"description": f"The model {slo.model}"})
         for pair in PAIRS:
-            yield _condition(promise, pair)
-            yield _policy(promise, pair)
-        yield _slo(promise)
+            yield _condition(slo, pair)
+            yield _policy(slo, pair)
+        yield _slo(slo)
 
 
-def _slo(promise: Promise) -> Document:
+def _slo(slo: Slo) -> Document:
     counted = {
         name: {"metricSource": {"type": "Prometheus", "spec": {"query": query}}}
         for name, query in (
-            ("bad", promise.source.bad("increase", _WINDOW)),
-            ("total", promise.source.total("increase", _WINDOW)),
+            ("bad", slo.source.bad("increase", _WINDOW)),
+            ("total", slo.source.total("increase", _WINDOW)),
         )
     }
     spec = {
-        "description": promise.objective,
-        "service": slug(promise.model),
+        "description": slo.promise,
+        "service": slug(slo.model),
         "indicator": {
-            "metadata": {"name": promise.slug, "displayName": f"{promise.sli} of {promise.model}"},
+            "metadata": {"name": slo.slug, "displayName": f"{slo.sli} of {slo.subject}"},
             "spec": {"ratioMetric": {"counter": False, **counted}},
         },
-        "timeWindow": [{"duration": format_duration(promise.window), "isRolling": True}],
+        "timeWindow": [{"duration": format_duration(slo.window), "isRolling": True}],
         "budgetingMethod": "Occurrences",
-        "objectives": [{"displayName": promise.objective, "target": promise.target.ratio}],
-        "alertPolicies": [_name(promise, pair) for pair in PAIRS],
+        "objectives": [{"displayName": slo.promise, "target": slo.target.ratio}],
+        "alertPolicies": [_name(slo, pair) for pair in PAIRS],
     }
-    return _document("SLO", promise.slug, f"{promise.sli} of {promise.model}", spec)
+    return _document("SLO", slo.slug, f"{slo.sli} of {slo.subject}", spec)
 
 
-def _condition(promise: Promise, pair: AlertPair) -> Document:
+def _condition(slo: Slo, pair: AlertPair) -> Document:
     condition = {
         "kind": "burnrate",
         "op": "gt",
-        "threshold": float(f"{pair.factor(promise.window):.6g}"),
+        "threshold": float(f"{pair.factor(slo.window):.6g}"),
         "lookbackWindow": format_duration(pair.long),
         "alertAfter": "0m",
     }
-    spec = {"description": _words(promise, pair), "severity": str(pair.severity), "condition": condition}
-    return _document("AlertCondition", _name(promise, pair), _words(promise, pair), spec)
+    spec = {"description": _words(slo, pair), "severity": str(pair.severity), "condition": condition}
+    return _document("AlertCondition", _name(slo, pair), _words(slo, pair), spec)
 
 
-def _policy(promise: Promise, pair: AlertPair) -> Document:
+def _policy(slo: Slo, pair: AlertPair) -> Document:
     spec = {
-        "description": _words(promise, pair),
+        "description": _words(slo, pair),
         "alertWhenBreaching": True,
         "alertWhenResolved": True,
-        "conditions": [{"conditionRef": _name(promise, pair)}],
+        "conditions": [{"conditionRef": _name(slo, pair)}],
         "notificationTargets": [],
     }
-    return _document("AlertPolicy", _name(promise, pair), _words(promise, pair), spec)
+    return _document("AlertPolicy", _name(slo, pair), _words(slo, pair), spec)
 
 
-def _words(promise: Promise, pair: AlertPair) -> str:
-    return f"{pair.severity}: {promise.sli} of {promise.model} burns over {format_duration(pair.long)}"
+def _words(slo: Slo, pair: AlertPair) -> str:
+    return f"{pair.severity}: {slo.sli} of {slo.subject} burns over {format_duration(pair.long)}"
 
 
-def _name(promise: Promise, pair: AlertPair) -> str:
-    return slug(f"{pair.severity}-{format_duration(pair.long)}-{promise.id}")
+def _name(slo: Slo, pair: AlertPair) -> str:
+    return slug(f"{pair.severity}-{format_duration(pair.long)}-{slo.slug}")
 
 
 def _document(kind: str, name: str, display_name: str, spec: Document) -> Document:

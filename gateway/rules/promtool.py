@@ -1,90 +1,177 @@
-"""Unit tests of the alerts for `promtool test rules`: each fires when it should, and not when it should not."""
+"""Unit tests of the alerts for `promtool test rules`: each fires when it should, and not when it should not.
 
-from collections.abc import Iterable
+All SLOs are played at once, since promtool evaluates every rule in every test.
+"""
 
-from gateway.config.durations import format_duration
-from gateway.policy.slo.alerts import FASTEST, PAIRS, AlertPair, Severity
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import product
+from math import sqrt
+
+from gateway.policy.slo.alerts import FASTEST, PAIRS, Severity
+from gateway.policy.slo.windows import HOUR, MINUTE
+from gateway.rules import alerts
 from gateway.rules.prometheus import groups
-from gateway.rules.promise import Document, Promise, alert_name, pairs_of
+from gateway.rules.recordings import EVERY, z
+from gateway.rules.slo import Document, Slo, alert_name, matchers
 
-_PER_STEP = 100_000
-_STEPS_OF_LONG = 60
-_STEPS = 72
-_GOOD_STEPS = 360
-_EVALUATED_EVERY = 720.0
-"""Seconds: what every moment asked about is a multiple of; promtool evaluates all rules each time, so no less."""
-_ABOVE, _BELOW = 1.2, 0.9
+_BEFORE = 120
+"""Steps of `recordings.EVERY` before something happens: an hour."""
+_BUSY = 100_000
+"""Events a step: so many that failing shares are exact."""
+_FIRST_PAGE = 300.0
+"""Seconds after which an outage pages at the earliest: long enough to tell a little before from a little after."""
+_MARGIN = 1.2
+_NAMES = {"version": "v1", "prompt_tokens": ""}
 
 
-def unit_tests(promises: Iterable[Promise], rules_file: str) -> Document:
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """Whether a series is there `at` a time in seconds."""
+
+    at: float
+    series: str
+    there: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """Values of the counters of each replica, good and bad, in promtool's notation, and what is expected of them."""
+
+    replicas: list[tuple[str, str]]
+    expected: list[Expected]
+
+
+def unit_tests(slos: Iterable[Slo], rules_file: str) -> Document:
     """Return tests of what `rules_file` holds, whose path is relative to the tests' own."""
-    promised = list(promises)
-    tests = []
-    for promise in promised:
-        tests += [_burning(promise, pair, _ABOVE * pair.factor(promise.window), fires=True) for pair in PAIRS]
-        for severity in Severity:
-            slowest = min(pairs_of(severity), key=lambda pair: pair.factor(promise.window))
-            tests.append(_burning(promise, slowest, _BELOW * slowest.factor(promise.window), fires=False))
-        tests.append(_one_bad_event(promise))
+    promised = list(slos)
+    interval = f"{round(EVERY * promised[0].scale.factor * 1000)}ms"
     return {
         "rule_files": [rules_file],
-        "evaluation_interval": _exact(_EVALUATED_EVERY * promised[0].scale.factor),
+        "evaluation_interval": interval,
         "group_eval_order": [group["name"] for group in groups(promised)],
-        "tests": tests,
+        "tests": [{"name": name, "interval": interval, **_played(promised, play)} for name, play in _SCENARIOS.items()],
     }
 
 
-def _burning(promise: Promise, pair: AlertPair, burn: float, *, fires: bool) -> Document:
-    """A steady burn for a little longer than the pair's long window.
-
-    Before the fastest pair's lies a good time, so that no slower pair of its severity fires in its stead.
-    """
-    bad = round(_PER_STEP * min(1.0, burn * promise.target.budget))
-    before = _GOOD_STEPS if pair is FASTEST else 0
-    good_until = before * _PER_STEP
-    step = pair.long * promise.scale.factor / _STEPS_OF_LONG
-    return {
-        "name": f"{promise.id}: a burn rate of {burn:.4g} for {format_duration(pair.long)}",
-        "interval": _exact(step),
-        "input_series": _series(
-            promise,
-            f"0+{_PER_STEP}x{before} {good_until}+{_PER_STEP - bad}x{_STEPS}",
-            f"0x{before} 0+{bad}x{_STEPS}",
-        ),
-        "alert_rule_test": [_expected(promise, pair.severity, (before + _STEPS) * step, fires=fires)],
-    }
-
-
-def _one_bad_event(promise: Promise) -> Document:
-    """One bad event among hours of one request a minute alarms nobody."""
-    step, half = 60.0 * promise.scale.factor, 189
-    return {
-        "name": f"{promise.id}: one bad event at one request a minute",
-        "interval": _exact(step),
-        "input_series": _series(promise, f"0+1x{2 * half}", f"0x{half} 1x{half}"),
-        "alert_rule_test": [_expected(promise, each, (half + 3) * step, fires=False) for each in Severity],
-    }
-
-
-def _series(promise: Promise, good: str, bad: str) -> list[Document]:
-    labels = {"model": promise.model, "version": "v1", "objective": promise.under, "sli": str(promise.sli)}
-    return [
-        {"series": f"tidegate_sli_events_total{{{_written({**labels, 'verdict': verdict})}}}", "values": values}
-        for verdict, values in (("good", good), ("bad", bad))
+def _outage(slo: Slo) -> Scenario:
+    """Failures begin, as many as page after five minutes, and go on until all pairs burn. A replica restarts then."""
+    budget = slo.target.budget
+    share = min(1.0, FASTEST.factor(slo.window) * budget * FASTEST.long / _FIRST_PAGE)
+    seconds = {pair: pair.factor(slo.window) * budget * pair.long / share for pair in PAIRS}
+    steps = _steps(max(seconds.values()) * _MARGIN) + 4
+    failed = round(_BUSY * share)
+    bad = f"0x{_BEFORE} 0+{failed}x{steps}"
+    replicas = [
+        (f"0+{_BUSY}x{_BEFORE} {_BUSY * _BEFORE}+{_BUSY - failed}x{steps}", bad),
+        (f"0+{_BUSY}x{_BEFORE} 0+{_BUSY - failed}x{steps}", bad),
     ]
+    begins = {alerts.burning(slo, pair): seconds[pair] for pair in PAIRS} | {_page(slo): seconds[FASTEST]}
+    belongs = [_firing(slo, severity) for severity in Severity if slo.part.labels or severity is Severity.TICKET]
+    expected = [
+        Expected(_later(after, there=there), series, there)
+        for (series, after), there in product(begins.items(), (False, True))
+    ]
+    end = _later(max(seconds.values()), there=True)
+    return Scenario(replicas, [*expected, *(Expected(end, series, there=False) for series in belongs)])
 
 
-def _expected(promise: Promise, severity: Severity, at: float, *, fires: bool) -> Document:
-    expected = {
-        "exp_labels": {**promise.labels, "severity": str(severity), "sloth_severity": str(severity)},
-        "exp_annotations": promise.annotations(severity),
+def _quiet_outage(slo: Slo) -> Scenario:
+    """One request a minute, and all of them fail after a good hour."""
+    limit = FASTEST.factor(slo.window) * slo.target.budget
+    failures = next((bad for bad in range(5, 61) if _wilson(bad, 60) > limit), None)
+    after = 60 * (failures or 60) + 3 * MINUTE
+    minutes = [*range(1, _BEFORE // 2 + 1)]
+    good = " ".join(f"{minute}x1" for minute in minutes)
+    bad = f"0x{_BEFORE} " + " ".join(f"{minute}x1" for minute in range(1, round(after / 60) + 2))
+    expected = [Expected(_BEFORE * EVERY, _page(slo), there=False)]
+    if failures is not None:
+        expected.append(Expected(_BEFORE * EVERY + after, _page(slo), there=True))
+    return Scenario([(f"0 {good} {minutes[-1]}x{2 * round(after / 60)}", bad)], expected)
+
+
+def _blip(slo: Slo) -> Scenario:
+    """Twenty requests fail at once after an idle night, and all after them are answered."""
+    limit = FASTEST.factor(slo.window) * slo.target.budget
+    each = 20 * max(2, round(2 * EVERY / HOUR / limit))
+    replicas = [(f"0x{_BEFORE} 0+{each}x120", f"0x{_BEFORE} 20x120")]
+    times = [(_BEFORE + steps) * EVERY for steps in (1, 2, 3, 4, 10, 20, 30, 40, 60, 120)]
+    return Scenario(replicas, [Expected(at, _firing(slo, each), there=False) for at in times for each in Severity])
+
+
+def _idle(slo: Slo) -> Scenario:
+    return Scenario(
+        [(f"0x{_BEFORE}", f"0x{_BEFORE}")],
+        [Expected(_BEFORE * EVERY, _firing(slo, severity), there=False) for severity in Severity],
+    )
+
+
+def _fresh(slo: Slo) -> Scenario:
+    """A process that is new, whose counters begin at 0, and whose every request fails."""
+    seconds = FASTEST.factor(slo.window) * slo.target.budget * HOUR
+    by = min(seconds * _MARGIN, HOUR) + 3 * EVERY
+    expected = [Expected(EVERY, _page(slo), there=False), Expected(_steps(by) * EVERY, _page(slo), there=True)]
+    return Scenario([(f"0x{_steps(by)}", f"0+100x{_steps(by)}")], expected)
+
+
+_SCENARIOS: dict[str, Callable[[Slo], Scenario]] = {
+    "failures begin after a good hour, and a replica restarts": _outage,
+    "every request fails, at one a minute": _quiet_outage,
+    "the first requests after an idle night fail": _blip,
+    "no request comes": _idle,
+    "every request of a new process fails": _fresh,
+}
+
+
+def _played(slos: list[Slo], play: Callable[[Slo], Scenario]) -> Document:
+    """Only SLOs without parts have series of their own: those of a whole are the sum of its parts'."""
+    series: dict[str, str] = {}
+    tests = []
+    split = {slo.whole for slo in slos if slo.part.labels}
+    for slo in slos:
+        scenario = play(slo)
+        tests += [_test(slo, each) for each in scenario.expected]
+        if slo.id not in split:
+            series.update(_series(slo, scenario))
+    return {
+        "input_series": [{"series": name, "values": values} for name, values in series.items()],
+        "promql_expr_test": tests,
     }
-    return {"eval_time": _exact(at), "alertname": alert_name(severity), "exp_alerts": [expected] if fires else []}
 
 
-def _written(labels: dict[str, str]) -> str:
-    return ", ".join(f'{name}="{value}"' for name, value in labels.items())
+def _series(slo: Slo, scenario: Scenario) -> Iterator[tuple[str, str]]:
+    for replica, values in enumerate(scenario.replicas):
+        for verdict, value in zip(("good", "bad"), values, strict=True):
+            labels = _NAMES | slo.counted | {"verdict": verdict, "instance": f"replica-{replica}"}
+            yield f"tidegate_sli_events_total{{{matchers(labels)}}}", value
 
 
-def _exact(seconds: float) -> str:
-    return f"{round(seconds * 1000)}ms"
+def _test(slo: Slo, expected: Expected) -> Document:
+    at = round(expected.at * slo.scale.factor * 1000)
+    samples = [{"labels": "{}", "value": 1}] if expected.there else []
+    return {"expr": f"count({expected.series})", "eval_time": f"{at}ms", "exp_samples": samples}
+
+
+def _page(slo: Slo) -> str:
+    """The page of a whole; the page of a part belongs to that, so its burn rate is what shows."""
+    return alerts.burning(slo, FASTEST) if slo.part.labels else _firing(slo, Severity.PAGE)
+
+
+def _firing(slo: Slo, severity: Severity) -> str:
+    return f'ALERTS{{alertname="{alert_name(severity)}", alertstate="firing", {slo.selector}}}'
+
+
+def _later(seconds: float, *, there: bool) -> float:
+    """A time a little before or after failures have gone on for so long: one that rules are evaluated at."""
+    steps = _steps(seconds * _MARGIN) + 2 if there else int(seconds / _MARGIN / EVERY)
+    return (_BEFORE + 1 + steps) * EVERY
+
+
+def _steps(seconds: float) -> int:
+    return round(seconds / EVERY)
+
+
+def _wilson(bad: int, total: int) -> float:
+    z2 = z(FASTEST) ** 2
+    root = sqrt(bad * (total - bad) / total + z2 / 4)
+    return (bad + z2 / 2 - z(FASTEST) * root) / (total + z2)

@@ -1,44 +1,47 @@
-"""The promises as specs of Sloth (`prometheus/v1`), one document a model, for those who make their rules with it."""
+"""Specs of Sloth (`prometheus/v1`), one document a model, for those who make their rules with it.
+
+Sloth writes its own plain multi-window alerts: minimum evidence and the weight of idle time cannot be said in a spec.
+"""
 
 from collections.abc import Iterable
 
 from gateway.policy.slo.alerts import Severity
-from gateway.rules.promise import ALERT, Document, Promise
+from gateway.rules.slo import ALERT, Document, Slo
 
 _WINDOW = "{{.window}}"
 
 
-def sloth_specs(promises: Iterable[Promise]) -> list[Document]:
+def sloth_specs(slos: Iterable[Slo]) -> list[Document]:
     """Return one spec for each model."""
-    by_model: dict[str, list[Promise]] = {}
-    for promise in promises:
-        by_model.setdefault(promise.model, []).append(promise)
+    by_model: dict[str, list[Slo]] = {}
+    for slo in slos:
+        by_model.setdefault(slo.model, []).append(slo)
     return [
         {
             "version": "prometheus/v1",
             "service": model,
             "labels": {"model": model},
-            "slos": [_slo(promise) for promise in promised],
+            "slos": [_slo(slo) for slo in promised],
         }
         for model, promised in by_model.items()
     ]
 
 
-def _slo(promise: Promise) -> Document:
+def _slo(slo: Slo) -> Document:
     return {
-        "name": f"{promise.under}-{promise.sli}",
-        "objective": float(f"{promise.target.ratio * 100:.8g}"),
-        "description": promise.objective,
-        "labels": {"objective": promise.under, "sli": str(promise.sli)},
+        "name": slo.slug,
+        "objective": float(f"{slo.target.ratio * 100:.8g}"),
+        "description": slo.promise,
+        "labels": slo.counted,
         "sli": {
             "events": {
-                "error_query": promise.source.bad("rate", _WINDOW),
-                "total_query": promise.source.total("rate", _WINDOW),
+                "error_query": slo.source.bad("rate", _WINDOW),
+                "total_query": slo.source.total("rate", _WINDOW),
             }
         },
         "alerting": {
             "name": ALERT,
-            "annotations": {"summary": f"{promise.sli} of {promise.model} burns its error budget"},
+            "annotations": {"summary": f"{slo.sli} of {slo.subject} burns its error budget"},
             "page_alert": {"labels": {"severity": str(Severity.PAGE)}},
             "ticket_alert": {"labels": {"severity": str(Severity.TICKET)}},
         },

@@ -1,7 +1,8 @@
-"""Route tables with promises of every kind, and promtool."""
+"""Route tables with objectives of every kind, and promtool."""
 
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -28,6 +29,7 @@ EVERYTHING = Objective(
     30 * DAY,
 )
 SMALL = Objective("small", MappingProxyType({Sli.AVAILABILITY: Target(0.999)}))
+BY_LENGTH = Objective("by-length", MappingProxyType({Sli.TTFT: Target(0.99, 0.5, ((4096, 2.0),))}))
 
 
 def table(**objectives: Objective) -> RouteTable:
@@ -41,15 +43,24 @@ def table(**objectives: Objective) -> RouteTable:
     return RouteTable(pools={"p": pool}, models=models, names=models)
 
 
+def parted() -> RouteTable:
+    """Return routes with a model of two versions, two objectives by class, and two classes of prompt lengths."""
+    one = table(m=BY_LENGTH)
+    versions = {name: VersionSpec(name, ("p",), "served") for name in ("v1", "v2")}
+    model = replace(one.models["m"], versions=versions, objective_by_class=MappingProxyType({"batch": SMALL}))
+    return replace(one, models={"m": model}, names={"m": model})
+
+
 TABLES = {
     "the default": table(m=DEFAULT),
     "every SLI over thirty days": table(m=EVERYTHING),
     "several models with odd names": table(meta_Llama=SMALL, other=SMALL),
+    "versions, objectives by class, prompt lengths": parted(),
 }
 
 
 def promtool(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run promtool in a folder."""
     return subprocess.run(
-        ["promtool", *arguments], cwd=folder, capture_output=True, text=True, check=False, timeout=120
+        ["promtool", *arguments], cwd=folder, capture_output=True, text=True, check=False, timeout=600
     )

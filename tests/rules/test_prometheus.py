@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,7 +15,7 @@ import yaml
 
 from gateway.config.load import load_routes
 from gateway.rules.prometheus import rules_file
-from gateway.rules.promise import Scale, promises
+from gateway.rules.slo import Scale, slos
 from tests.e2e.harness import DEADLINE, ask, chat, gateway
 from tests.e2e.processes import engine
 from tests.rules.made import needs_promtool
@@ -78,7 +79,7 @@ async def test_the_page_fires_on_a_burn_and_clears_after_it(tmp_path: Path) -> N
         async with gateway(tmp_path, text) as running:
             rules = tmp_path / "rules.yaml"
             table = load_routes(tmp_path / "routes.yaml")
-            rules.write_text(yaml.safe_dump(rules_file(list(promises(table, "", Scale(SCALE))))))
+            rules.write_text(yaml.safe_dump(rules_file(list(slos(table, "docs/alerting.md", Scale(SCALE))))))
             async with prometheus(tmp_path, running.admin.removeprefix("http://"), rules) as url:
                 enough = asyncio.Event()
 
@@ -95,7 +96,9 @@ async def test_the_page_fires_on_a_burn_and_clears_after_it(tmp_path: Path) -> N
                 (page,) = paging(alerts["alerts"])
                 assert page["labels"]["sli"] == "availability"
                 assert page["labels"]["model"] == "m"
-                assert "99 % of requests answered whole" in page["annotations"]["description"]
+                words = page["annotations"]["description"]
+                assert re.match(r"At this rate the budget of 28d is gone in \d.*; \d+ of \d+ requests failed in", words)
+                assert "99 % of requests answered completely" in words
                 await client.delete(f"{backend.urls[0]}/sim/faults")
                 await until(client, f"{url}/api/v1/alerts", lambda data: not paging(data["alerts"]))
                 enough.set()

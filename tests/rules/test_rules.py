@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -12,24 +13,26 @@ from typer.testing import CliRunner
 
 from gateway.cli import app
 from gateway.config.table import RouteTable
-from gateway.policy.slo.objective import DEFAULT, Sli
-from gateway.rules.engine import HISTOGRAMS, engine_promises, needed_buckets
+from gateway.policy.slo.objective import DAY, DEFAULT, Objective, Sli, Target
+from gateway.rules.engine import HISTOGRAMS, engine_slos, needed_buckets
 from gateway.rules.openslo import openslo
 from gateway.rules.prometheus import operator_rule, rules_file
-from gateway.rules.promise import Promise, Scale, promises, slug
 from gateway.rules.promtool import unit_tests
+from gateway.rules.slo import Scale, Slo, slos, slug
 from gateway.rules.sloth import sloth_specs
-from tests.rules.made import EVERYTHING, SMALL, TABLES, needs_promtool, promtool, table
+from tests.rules.made import EVERYTHING, SMALL, TABLES, needs_promtool, parted, promtool, table
 
+LENIENT = Objective("lenient", MappingProxyType({Sli.AVAILABILITY: Target(0.9307)}), 30 * DAY)
+STRICT = Objective("strict", MappingProxyType({Sli.ITL: Target(0.9999, 0.2)}))
 every_table = pytest.mark.parametrize("routes", TABLES.values(), ids=TABLES)
 
 
-def promised(routes: RouteTable, scale: float = 1.0) -> list[Promise]:
-    return list(promises(routes, "https://runbooks.example/slo", Scale(scale)))
+def promised(routes: RouteTable, scale: float = 1.0) -> list[Slo]:
+    return list(slos(routes, "https://runbooks.example/slo", Scale(scale)))
 
 
 def write(path: Path, document: Mapping[str, Any]) -> str:
-    path.write_text(yaml.safe_dump(dict(document), sort_keys=False))
+    path.write_text(yaml.safe_dump(dict(document), sort_keys=False, width=10_000))
     return path.name
 
 
@@ -41,13 +44,13 @@ def test_promtool_accepts_the_rules(routes: RouteTable, scale: float, tmp_path: 
     for document in (rules_file(found), operator_rule(found)["spec"]):
         result = promtool(tmp_path, "check", "rules", write(tmp_path / "rules.yaml", document))
         assert result.returncode == 0, result.stderr
-        assert f"{len(found) * 17} rules found" in result.stdout
+        assert f"{len(found) * 63} rules found" in result.stdout
 
 
 @needs_promtool
 @every_table
 def test_promtool_accepts_the_rules_for_engines(routes: RouteTable, tmp_path: Path) -> None:
-    found, _ = engine_promises(routes, "", Scale())
+    found, _ = engine_slos(routes, "", Scale())
     if found:
         result = promtool(tmp_path, "check", "rules", write(tmp_path / "rules.yaml", rules_file(found)))
         assert result.returncode == 0, result.stderr
@@ -55,29 +58,44 @@ def test_promtool_accepts_the_rules_for_engines(routes: RouteTable, tmp_path: Pa
 
 @needs_promtool
 class TestTheUnitTestsThatAreWrittenToo:
-    @pytest.mark.parametrize("objective", [SMALL, EVERYTHING], ids=["28d", "30d"])
-    def test_they_pass(self, objective: Any, tmp_path: Path) -> None:
-        found = [promise for promise in promised(table(a_b=objective)) if promise.sli in {"availability", "e2e"}]
-        self.write(found, tmp_path)
+    @pytest.mark.parametrize(
+        "routes",
+        [table(a_b=SMALL), table(m=LENIENT), table(m=STRICT), parted()],
+        ids=["99.9 %", "93.07 %, where only a total outage pages", "99.99 %", "parts"],
+    )
+    def test_they_pass(self, routes: RouteTable, tmp_path: Path) -> None:
+        self.write(promised(routes), tmp_path)
         result = promtool(tmp_path, "test", "rules", "tests.yaml")
         assert result.returncode == 0, result.stdout + result.stderr
 
     @pytest.mark.parametrize(
-        ("right", "wrong"),
-        [("13.44 *", "17 *"), ("5.6 *", "1 *"), (">= 1.5", ">= 0"), ("} > (", "} >= -(")],
+        ("right", "wrong", "scenario"),
+        [
+            ("13.44 *", "20 *", "a replica restarts"),
+            ("13.44 *", "10 *", "a replica restarts"),
+            ("5.6 *", "4 *", "a replica restarts"),
+            ("2.8 *", "4 *", "a replica restarts"),
+            ("0.9333333333 *", "0.7 *", "a replica restarts"),
+            ("slo:sli_weight:ratio1h{", "vector(1) or slo:sli_weight:ratio1h{", "after an idle night"),
+            ("unless on()", "and on()", "a replica restarts"),
+            (">= 4.5", ">= 25", "one a minute"),
+        ],
     )
-    def test_they_fail_when_somebody_changes_the_rules(self, right: str, wrong: str, tmp_path: Path) -> None:
+    def test_they_fail_when_the_rules_change(self, right: str, wrong: str, scenario: str, tmp_path: Path) -> None:
         self.write(promised(table(m=SMALL)), tmp_path)
-        rules = tmp_path / "rules.yaml"
+        rules, tests = tmp_path / "rules.yaml", tmp_path / "tests.yaml"
         assert right in rules.read_text()
-        text = rules.read_text().replace(right, wrong)
-        if wrong == ">= 0":
-            text = re.sub(r">= \d+\)", ">= 0)", text)
-        rules.write_text(text)
-        assert promtool(tmp_path, "test", "rules", "tests.yaml").returncode != 0
+        rules.write_text(rules.read_text().replace(right, wrong))
+        told = yaml.safe_load(tests.read_text())
+        told["tests"] = [each for each in told["tests"] if scenario in each["name"]]
+        assert len(told["tests"]) == 1
+        write(tests, told)
+        result = promtool(tmp_path, "test", "rules", "tests.yaml")
+        assert result.returncode != 0
+        assert "FAILED" in result.stdout + result.stderr
 
     @staticmethod
-    def write(found: list[Promise], folder: Path) -> None:
+    def write(found: list[Slo], folder: Path) -> None:
         write(folder / "rules.yaml", rules_file(found))
         write(folder / "tests.yaml", unit_tests(found, "rules.yaml"))
 
@@ -93,14 +111,14 @@ def test_every_rule_has_its_own_name_and_labels(routes: RouteTable) -> None:
     assert {"5m", "30m", "1h", "2h", "6h", "1d", "3d"} < windows
     for rule in rules:
         if "alert" in rule:
-            assert rule["annotations"]["runbook_url"].startswith("https://runbooks.example/slo/")
+            assert rule["annotations"]["runbook_url"] == f"https://runbooks.example/slo#{rule['labels']['sli']}"
 
 
 def test_a_scale_shortens_ranges_and_not_names() -> None:
     groups = rules_file(promised(table(m=SMALL), 0.01))["groups"]
-    hour = next(rule for rule in groups[0]["rules"] if rule["record"] == "slo:sli_error:ratio_rate1h")
+    hour = next(rule for rule in groups[0]["rules"] if rule.get("record") == "slo:sli_events:increase1h")
     assert "[36s]" in hour["expr"]
-    assert hour["labels"]["sloth_window"] == "1h"
+    assert [group["interval"] for group in groups] == ["300ms", "3s", "3s"]
 
 
 @every_table
@@ -139,11 +157,11 @@ def test_openslo_documents_refer_to_each_other(routes: RouteTable) -> None:
 
 class TestRulesFromEngines:
     def test_what_no_bucket_or_no_engine_can_show_is_said(self) -> None:
-        found, left_out = engine_promises(table(m=EVERYTHING), "", Scale())
-        assert [promise.sli for promise in found] == [Sli.TTFT, Sli.TPOT, Sli.ITL, Sli.E2E]
+        found, left_out = engine_slos(table(m=EVERYTHING), "", Scale())
+        assert [slo.sli for slo in found] == [Sli.TTFT, Sli.TPOT, Sli.ITL, Sli.E2E]
         assert any("availability cannot be seen by an engine" in words for words in left_out)
         assert any("do not tell prompts apart" in words for words in left_out)
-        _, left_out = engine_promises(table(m=DEFAULT), "", Scale())
+        _, left_out = engine_slos(table(m=DEFAULT), "", Scale())
         assert any("2s has no bucket" in words and "the nearest are 1s or 2.5s" in words for words in left_out)
 
     def test_the_buckets_they_need_are_told(self) -> None:
