@@ -9,8 +9,9 @@ from pydantic import BaseModel
 from gateway.config.durations import format_duration
 from gateway.config.table import ModelSpec, RouteTable
 from gateway.control.alerting import Alerter
-from gateway.policy.slo.alerts import FASTEST, PAIRS, Alert, AlertPair
-from gateway.policy.slo.burn import MIN_BAD, Counts, budget_left, burn, minimum_events, routing_burn
+from gateway.policy.slo.alerts import FASTEST, MIN_BAD, PAIRS, Alert, AlertPair
+from gateway.policy.slo.budget import error_budget
+from gateway.policy.slo.burn import Counts, at_least, burn, routing_burn
 from gateway.policy.slo.objective import Target
 from gateway.telemetry.slo import Kind, SloBook, Tracked
 
@@ -45,7 +46,11 @@ class WindowStatus(BaseModel):
 
 
 class AlertStatus(BaseModel):
-    """One alert pair; a burn rate is null where too few events were seen to say."""
+    """One alert pair; a burn rate is null without events.
+
+    `weight` is how much of the long window was lived, 0 to 1; its burn rate counts times that. `short_burn` is that of
+    the latest events where the short window holds too few.
+    """
 
     severity: str
     long_window: str
@@ -55,6 +60,7 @@ class AlertStatus(BaseModel):
     since: datetime | None
     long_burn: float | None
     short_burn: float | None
+    weight: float | None
 
 
 class SliStatus(BaseModel):
@@ -126,7 +132,7 @@ def _sli(tracked: Tracked, book: SloBook, alerts: list[tuple[AlertPair, Alert]])
         sli=tracked.sli,
         target=tracked.target.ratio,
         routing_burn=round(routing_burn(windows.recent, budget), 4),
-        error_budget_remaining=_rounded(budget_left(windows.count(windows.slo), budget)),
+        error_budget_remaining=_rounded(error_budget(windows, budget).left),
         windows=[_window(length, counts, tracked, book) for length, counts in windows.items()],
         alerts=[_alert(pair, alert, windows.slo) for pair, alert in alerts],
     )
@@ -134,9 +140,10 @@ def _sli(tracked: Tracked, book: SloBook, alerts: list[tuple[AlertPair, Alert]])
 
 def _window(length: float, counts: Counts, tracked: Tracked, book: SloBook) -> WindowStatus:
     budget, coverage = tracked.target.budget, book.coverage(length)
-    factor = next((pair for pair in PAIRS if length in {pair.long, pair.short}), FASTEST).factor(tracked.windows.slo)
-    # A window that holds enough events and no bad one says so; with a single bad one it says nothing yet.
-    too_few = counts.total < minimum_events(factor, budget) or 0 < counts.bad < MIN_BAD
+    pair = next((pair for pair in PAIRS if length in {pair.long, pair.short}), FASTEST)
+    limit = pair.factor(tracked.windows.slo) * budget
+    # It burns, but on so few events that chance may explain it.
+    uncertain = counts.bad > limit * counts.total and (counts.bad < MIN_BAD or at_least(counts, pair.z) <= limit)
     return WindowStatus(
         window=format_duration(length),
         good=counts.good,
@@ -144,7 +151,7 @@ def _window(length: float, counts: Counts, tracked: Tracked, book: SloBook) -> W
         burn=_rounded(burn(counts, budget)),
         coverage=round(coverage, 4),
         half_covered=coverage < _HALF,
-        state="no events" if not counts.total else "insufficient" if too_few else "ok",
+        state="no events" if not counts.total else "insufficient" if uncertain else "ok",
     )
 
 
@@ -157,8 +164,9 @@ def _alert(pair: AlertPair, alert: Alert, slo_window: float) -> AlertStatus:
         factor=round(pair.factor(slo_window), 4),
         state=alert.state,
         since=datetime.fromtimestamp(alert.since, UTC) if alert.since else None,
-        long_burn=_rounded(reading.long if reading else None),
-        short_burn=_rounded(reading.short if reading else None),
+        long_burn=_rounded(burn(reading.long, reading.budget) if reading else None),
+        short_burn=_rounded(burn(reading.short, reading.budget) if reading else None),
+        weight=_rounded(reading.weight if reading else None),
     )
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from gateway.clock import Clock
 from gateway.config.durations import format_duration
 from gateway.policy.slo.alerts import PAIRS, Alert, AlertPair, AlertState, read, step
-from gateway.policy.slo.burn import budget_left
+from gateway.policy.slo.budget import error_budget
+from gateway.policy.slo.burn import burn
 from gateway.policy.slo.series import SeriesKey
 from gateway.telemetry.slo import Kind, SloBook, Tracked
 
@@ -78,17 +79,15 @@ class Alerter:
         return [(key[1], self._alerts[key][1]) for key in keys if key in self._alerts]
 
     def _evaluate(self, tracked: Tracked, before: dict[Key, tuple[Tracked, Alert, float]], now: float) -> None:
-        counts = None if tracked.windows.spotless else dict(tracked.windows.items())
+        spotless = tracked.windows.spotless
         for pair in PAIRS:
             key = (tracked.key, pair)
             known = before.get(key)
             alert, fired = (known[1], known[2]) if known is not None else (Alert(), 0.0)
-            if counts is None and alert.state is AlertState.INACTIVE:
+            if spotless and alert.state is AlertState.INACTIVE:
                 self._alerts[key] = tracked, alert, fired
                 continue
-            counts = counts or dict(tracked.windows.items())
-            reading = read(pair, tracked.target, tracked.windows.slo, counts[pair.long], counts[pair.short])
-            after = step(alert, reading, now)
+            after = step(alert, read(pair, tracked.target, tracked.windows), now)
             if after.state is AlertState.FIRING and alert.state is not AlertState.FIRING:
                 fired = now
             self._alerts[key] = tracked, after, fired
@@ -98,7 +97,7 @@ class Alerter:
     def _tell(self, notice: Notice) -> None:
         tracked, pair, reading = notice.tracked, notice.pair, notice.alert.reading
         long = tracked.windows.count(pair.long)
-        left = budget_left(tracked.windows.count(tracked.windows.slo), tracked.target.budget)
+        left = error_budget(tracked.windows, tracked.target.budget).left
         _log.log(
             logging.ERROR if notice.alert.state is AlertState.FIRING else logging.INFO,
             "alert %s",
@@ -110,8 +109,9 @@ class Alerter:
                 "objective": tracked.objective,
                 "sli": tracked.sli,
                 "windows": f"{format_duration(pair.long)} and {format_duration(pair.short)}",
-                "burn_long": _rounded(reading.long if reading else None),
-                "burn_short": _rounded(reading.short if reading else None),
+                "burn_long": _rounded(burn(reading.long, reading.budget) if reading else None),
+                "burn_short": _rounded(burn(reading.short, reading.budget) if reading else None),
+                "weight": _rounded(reading.weight if reading else None),
                 "factor": _rounded(reading.factor if reading else None),
                 "bad": long.bad,
                 "total": long.total,

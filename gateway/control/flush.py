@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from gateway.clock import Clock
 from gateway.policy.slo.series import SeriesKey
+from gateway.policy.slo.windows import Slot, merged
 from gateway.state.store import Batch, Delta, Document, Ejection, Record, StateError, Store
 
 _log = logging.getLogger(__name__)
@@ -19,8 +20,8 @@ LEASE_SECONDS = 5.0
 _CLOSE_SECONDS = 2.0
 _EJECTIONS_WAITING = 1000
 
-Counted = tuple[SeriesKey, int, int]
-"""A series, good, bad."""
+Counted = tuple[SeriesKey, Slot]
+"""A series, and what it counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class Flusher:
         self._ejections = ejections
         self._clock = clock
         self._interval = interval
-        self._waiting: dict[SeriesKey, tuple[int, int]] = {}
+        self._waiting: dict[SeriesKey, Slot] = {}
         self._waiting_ejections: list[Ejection] = []
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="state")
         self._turn = asyncio.Lock()
@@ -139,9 +140,9 @@ class Flusher:
 
     def _collect(self) -> None:
         waiting = self._waiting
-        for series, good, bad in self._counts():
-            known = waiting.get(series, (0, 0))
-            waiting[series] = (known[0] + good, known[1] + bad)
+        for series, slot in self._counts():
+            known = waiting.get(series)
+            waiting[series] = slot if known is None else merged(known, slot)
         self._waiting_ejections += self._ejections()
         del self._waiting_ejections[:-_EJECTIONS_WAITING]
         self._waiting_documents |= {(each.kind, each.name): each for each in self._keeps.documents()}
@@ -149,7 +150,7 @@ class Flusher:
         del self._waiting_records[:-_EJECTIONS_WAITING]
 
     def _batch(self) -> Batch:
-        deltas = tuple(Delta(series, *counts) for series, counts in self._waiting.items())
+        deltas = tuple(Delta(series, *slot) for series, slot in self._waiting.items())
         return Batch(
             self._clock(),
             deltas,

@@ -14,6 +14,7 @@ from tenacity import AsyncRetrying, RetryError, retry_if_exception_type, stop_af
 from gateway.config.durations import format_duration
 from gateway.control.alerting import Notice
 from gateway.policy.slo.alerts import AlertState
+from gateway.policy.slo.burn import burn
 
 _log = logging.getLogger(__name__)
 WAITING = 1000
@@ -134,10 +135,15 @@ def _labels(notice: Notice) -> dict[str, str]:
 def _annotations(notice: Notice) -> dict[str, str]:
     reading, labels = notice.alert.reading, _labels(notice)
     whose = " ".join(part for part in (notice.model, notice.version) if part)
-    rates = ", ".join(
-        f"{labels[name]}: {rate:.1f}"
-        for name, rate in (("long_window", reading and reading.long), ("short_window", reading and reading.short))
-        if rate is not None
+    rates = (
+        ", ".join(
+            f"{labels[name]}: {rate:.1f}"
+            for name, counts in (("long_window", reading.long), ("short_window", reading.short))
+            for rate in [burn(counts, reading.budget)]
+            if rate is not None
+        )
+        if reading
+        else ""
     )
     limit = f" (limit {reading.factor:.1f})" if reading else ""
     return {

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from gateway.policy.slo.objective import DAY
 from gateway.policy.slo.series import SeriesKey
-from gateway.policy.slo.windows import HOUR, LASTING, MINUTE, SLO_SLOT, KeptSlot
+from gateway.policy.slo.windows import FINE, HOUR, LASTING, MINUTE, SLO_SLOT, KeptSlot
 from gateway.state.store import Batch, Document, Ejection, Record, Saved, StateError
 
 _log = logging.getLogger(__name__)
-_KEPT = {MINUTE: 2 * HOUR + MINUTE, 720.0: 3 * DAY + 720.0, SLO_SLOT: 90 * DAY + SLO_SLOT}
+_KEPT = {FINE: 5 * MINUTE + FINE, MINUTE: 2 * HOUR + MINUTE, 720.0: 3 * DAY + 720.0, SLO_SLOT: 90 * DAY + SLO_SLOT}
 _EJECTIONS_KEPT = DAY
 _RECORDS_KEPT, _RECORDS_LOADED = 90 * DAY, 1000
 _PRUNE_EVERY = 600.0
@@ -47,11 +47,17 @@ CREATE TABLE counts (
 INSERT INTO counts SELECT kind, name, '', sli, '', width, slot, good, bad FROM counts_before;
 DROP TABLE counts_before;
 """,
+    """
+ALTER TABLE counts ADD COLUMN first REAL NOT NULL DEFAULT 0;
+ALTER TABLE counts ADD COLUMN last REAL NOT NULL DEFAULT 0;
+UPDATE counts SET first = slot * width, last = (slot + 1) * width;
+""",
 )
-"""What each version of the file added to the one before."""
+"""What each version of the file added to the one before. Slots of old say only that something happened in them."""
 _ADD = """
-INSERT INTO counts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT DO UPDATE SET good = good + excluded.good, bad = bad + excluded.bad
+INSERT INTO counts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET good = good + excluded.good, bad = bad + excluded.bad,
+    first = min(first, excluded.first), last = max(last, excluded.last)
 """
 
 
@@ -77,7 +83,7 @@ class SqliteStore:
         """Return what some window still holds."""
         try:
             rows = self._connection.execute(
-                "SELECT kind, name, objective, sli, prompt_tokens, width, slot, good, bad FROM counts"
+                "SELECT kind, name, objective, sli, prompt_tokens, width, slot, good, bad, first, last FROM counts"
             ).fetchall()
             ejections = self._connection.execute(
                 "SELECT backend, at, until, reason FROM ejections WHERE at > ? ORDER BY at", (now - _EJECTIONS_KEPT,)
@@ -100,8 +106,8 @@ class SqliteStore:
     def save(self, batch: Batch) -> None:
         """Add a batch in one transaction; a file that was deleted is made anew."""
         rows = [
-            (*delta.series, int(width), int(batch.at // width), delta.good, delta.bad)
-            for delta in batch.deltas
+            (*each.series, int(width), int(batch.at // width), each.good, each.bad, each.first, each.last)
+            for each in batch.deltas
             for width in LASTING
         ]
         ejections = [(each.backend, each.at, each.until, each.reason) for each in batch.ejections]

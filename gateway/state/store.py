@@ -16,11 +16,13 @@ class StateError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """Events of one series to be added."""
+    """Events of one series to be added; `first` and `last` are when they began and ended to be counted."""
 
     series: SeriesKey
     good: int
     bad: int
+    first: float
+    last: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from gateway.exchange import AttemptEnd, Exchange
 from gateway.policy.slo.judge import judge_attempt, judge_request
 from gateway.policy.slo.objective import DEPLOYMENT, Objective, Sli, Target
 from gateway.policy.slo.series import SeriesKey
-from gateway.policy.slo.windows import KeptSlot, Windows
+from gateway.policy.slo.windows import KeptSlot, Slot, Windows
 from gateway.telemetry.counting import ObjectiveCounts, Series
 
 _LONGEST_PAUSE = 5.0
@@ -166,15 +166,16 @@ class SloBook:
         observed = self._observed.get(window) or next(iter(self._observed.values()))
         return min(1.0, observed.count(window).good / 1000 / (window * _EXACTNESS))
 
-    def unsaved(self) -> Iterator[tuple[SeriesKey, int, int]]:
-        """Return good and bad of every series that something was folded into since the last call."""
+    def unsaved(self) -> Iterator[tuple[SeriesKey, Slot]]:
+        """Return what every series that something was folded into has counted since the last call."""
         for length, observed in self._observed.items():
-            milliseconds, _ = observed.unsaved()
-            yield _observed_key(length), milliseconds, 0
+            slot = observed.unsaved()
+            if slot[0]:
+                yield _observed_key(length), slot
         for key, tracked in self._tracked.items():
-            good, bad = tracked.windows.unsaved()
-            if good or bad:
-                yield key, good, bad
+            slot = tracked.windows.unsaved()
+            if slot[0] or slot[1]:
+                yield key, slot
 
     def restore(self, slots: Iterable[KeptSlot]) -> None:
         """Take back what was kept over a restart; what is about a subject that is no more is left out.
@@ -186,9 +187,10 @@ class SloBook:
         for key, tracked in self._tracked.items():
             if not key.prompt_tokens:
                 known.setdefault(key._replace(objective=""), tracked.windows)
-        series: dict[tuple[SeriesKey, float], dict[int, tuple[int, int]]] = {}
-        for slot in slots:
-            series.setdefault((slot.series, slot.width), {})[slot.slot] = slot.good, slot.bad
+        series: dict[tuple[SeriesKey, float], dict[int, Slot]] = {}
+        for kept in slots:
+            slot = kept.good, kept.bad, kept.first, kept.last
+            series.setdefault((kept.series, kept.width), {})[kept.slot] = slot
         for (key, width), counted in series.items():
             if key in known:
                 known[key].restore(width, counted)

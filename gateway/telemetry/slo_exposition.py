@@ -7,7 +7,8 @@ from prometheus_client.registry import Collector
 
 from gateway.config.durations import format_duration
 from gateway.policy.slo.alerts import Alert, AlertPair, AlertState
-from gateway.policy.slo.burn import budget_left, burn
+from gateway.policy.slo.budget import error_budget
+from gateway.policy.slo.burn import burn
 from gateway.telemetry.slo import Kind, SloBook, Tracked
 
 Alerts = Callable[[], Iterable[tuple[Tracked, AlertPair, Alert]]]
@@ -81,7 +82,7 @@ class SloCollector(Collector):
                 rate = burn(counts, budget)
                 if rate is not None:
                     rates.add_metric((*tracked.key, name), rate)
-            left = budget_left(windows.count(windows.slo), budget)
+            left = error_budget(windows, budget).left
             if left is not None and tracked.kind in {Kind.MODEL, Kind.VERSION}:
                 budgets.add_metric((tracked.model, tracked.version, *tracked.key[2:]), left)
         coverage = GaugeMetricFamily(

@@ -18,7 +18,7 @@ from tests.e2e.harness import ask, chat, eventually, gateway, routes
 from tests.e2e.processes import engine, serving
 
 pytestmark = pytest.mark.anyio
-COUNT: Counted = (SeriesKey("model", "m", "o", "ttft"), 3, 1)
+COUNT: Counted = (SeriesKey("model", "m", "o", "ttft"), (3, 1, 5.0, 6.0))
 
 
 @dataclass
@@ -130,5 +130,6 @@ async def test_counts_outlive_a_process_that_was_killed(tmp_path: Path) -> None:
             (tracked, *_) = running.app.book.get(Kind.MODEL, "m")
             held = {seconds: counts.total for seconds, counts in tracked.windows.items()}
             assert held[3600.0] == held[28 * 86_400.0] == 5
-            assert held[60.0] == 0
+            assert held[300.0] == 5
+            assert held[10.0] == 0
             assert running.app.book.coverage(3600.0) > 0

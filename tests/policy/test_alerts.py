@@ -1,9 +1,10 @@
-"""The alert pairs on a fake clock: what fires is what the SRE workbook's table says, when its formula says."""
+"""The alert pairs on a fake clock: they fire when budget is spent, and neither sooner nor without certainty."""
 
 import pytest
 
 from gateway.policy.slo.alerts import (
     FASTEST,
+    MIN_BAD,
     PAIRS,
     PENDING_FOR,
     RESOLVED_FOR,
@@ -22,7 +23,10 @@ START = 1_700_000_000.0
 
 
 class Replay:
-    """Traffic of a known error ratio through windows and alerts, time by time; `fired` says when each pair did."""
+    """Traffic of a known error ratio through windows and alerts, time by time; `fired` says when each pair first did.
+
+    `edges` counts how often each began to fire.
+    """
 
     def __init__(self, slo_window: float = 30 * DAY, target: Target = TARGET) -> None:
         self.now = START
@@ -31,29 +35,36 @@ class Replay:
         self.alerts = dict.fromkeys(PAIRS, Alert())
         self.fired: dict[AlertPair, float] = {}
         self.resolved: dict[AlertPair, float] = {}
+        self.edges = dict.fromkeys(PAIRS, 0)
         self._owed = 0.0
 
-    def run(self, seconds: float, ratio: float, *, every: float = 10.0) -> None:
-        """Let a hundred events a second flow, of which a share is bad."""
+    def run(self, seconds: float, ratio: float, *, every: float = 10.0, rate: float = 100.0) -> None:
+        """Let so many events a second flow, of which a share is bad."""
         until = self.now + seconds
-        events = int(100 * every)
+        events = max(1, round(rate * every))
         while self.now < until:
             self.now += every
             self._owed += events * ratio
-            bad = int(self._owed)
+            bad = int(self._owed + 1e-9)
             self._owed -= bad
             self.event(events - bad, bad)
+
+    def idle(self, seconds: float, every: float = 10.0) -> None:
+        """Let time pass without an event."""
+        until = self.now + seconds
+        while self.now < until:
+            self.now += every
+            self.event(0, 0)
 
     def event(self, good: int, bad: int) -> None:
         self.windows.good += good
         self.windows.bad += bad
         self.windows.advance(self.now)
-        counts = dict(self.windows.items())
         for pair, alert in self.alerts.items():
-            reading = read(pair, self.target, self.windows.slo, counts[pair.long], counts[pair.short])
-            after = step(alert, reading, self.now)
-            if after.state is AlertState.FIRING:
+            after = step(alert, read(pair, self.target, self.windows), self.now)
+            if after.state is AlertState.FIRING and alert.state is not AlertState.FIRING:
                 self.fired.setdefault(pair, self.now)
+                self.edges[pair] += 1
             if after.state is AlertState.RESOLVED:
                 self.resolved.setdefault(pair, self.now)
             self.alerts[pair] = after
@@ -91,16 +102,83 @@ def test_exactly_the_pairs_of_the_table_fire_and_in_the_time_of_its_formula(burn
         assert -pair.long / 25 <= late <= pair.long / 25 + 60, (pair, takes, late)
 
 
-def test_a_page_clears_when_its_short_window_does() -> None:
+def test_an_outage_pages_in_a_minute_with_a_history_and_without_one() -> None:
+    for history in (3 * DAY, 0.0):
+        replay = Replay(28 * DAY)
+        replay.run(history, 0.0, every=60.0)
+        began = replay.now
+        replay.run(5 * MINUTE, 1.0, every=1.0)
+        assert 45 <= replay.fired[FASTEST] - began <= 55, history
+
+
+def test_a_total_outage_of_a_quiet_model_pages() -> None:
+    """74 requests, all of them failed, alerted nobody: every window was `insufficient`."""
+    replay = Replay(28 * DAY)
+    replay.run(74 * 45, 1.0, every=45.0, rate=1 / 45)
+    assert replay.windows.count(HOUR).total == 74
+    assert replay.fired[FASTEST] - START <= 5 * 45 + 45
+    assert FASTEST in replay.firing
+
+
+@pytest.mark.parametrize(("every", "hours"), [(600.0, 1.0), (3600.0, 6.0)], ids=["in ten minutes", "an hour"])
+def test_one_request_now_and_then_pages_when_all_of_them_fail(every: float, hours: float) -> None:
+    replay = Replay(28 * DAY)
+    replay.run(8 * HOUR, 1.0, every=every, rate=1 / every)
+    page = min(at for pair, at in replay.fired.items() if pair.severity is Severity.PAGE)
+    assert page - START <= hours * HOUR
+
+
+def test_seconds_are_not_taken_for_days() -> None:
+    """A process of twenty seconds was sent a ticket of three days, and one of a minute's failures another."""
+    replay = Replay(28 * DAY)
+    replay.run(20.0, 1.0, every=1.0)
+    assert not replay.fired
+    replay.run(10 * MINUTE, 0.02, every=1.0)
+    assert all(pair.severity is Severity.PAGE for pair in replay.fired)
+
+
+def test_the_first_second_of_an_office_morning_does_not_page() -> None:
+    replay = Replay(28 * DAY)
+    for _ in range(3):
+        replay.run(8 * HOUR, 0.0, every=30.0)
+        replay.idle(16 * HOUR, every=60.0)
+    replay.run(1.0, 1.0, every=1.0)
+    replay.run(8 * HOUR, 0.0, every=30.0)
+    assert not replay.fired
+    replay.idle(16 * HOUR, every=60.0)
+    began = replay.now
+    replay.run(5 * MINUTE, 1.0, every=1.0)
+    assert replay.fired[FASTEST] - began <= 60
+
+
+def test_a_page_clears_when_its_short_window_has_for_its_own_length() -> None:
     replay = Replay()
     replay.run(2 * HOUR, 0.0)
     replay.run(10 * MINUTE, 1.0)
     assert FASTEST in replay.firing
     ended = replay.now
     replay.run(3 * HOUR, 0.0)
-    assert 0 < replay.resolved[FASTEST] - ended <= FASTEST.short + 20
+    assert FASTEST.short < replay.resolved[FASTEST] - ended <= 2 * FASTEST.short + 20
     assert FASTEST not in replay.firing
     assert replay.alerts[FASTEST].state is AlertState.INACTIVE
+    slower = PAIRS[1]
+    assert replay.resolved[slower] - ended == pytest.approx(HOUR, abs=2 * MINUTE)
+
+
+def test_a_fault_that_comes_for_five_minutes_each_hour_is_one_page() -> None:
+    replay = Replay()
+    for _ in range(12):
+        replay.run(5 * MINUTE, 1.0)
+        replay.run(55 * MINUTE, 0.0)
+    assert replay.edges[PAIRS[1]] == 1
+    assert PAIRS[1] in replay.firing
+
+
+@pytest.mark.parametrize("ratio", [0.5, 0.9])
+def test_a_budget_that_lasts_alerts_nobody(ratio: float) -> None:
+    replay = Replay()
+    replay.run(10 * DAY, ratio * TARGET.budget, every=60.0)
+    assert not replay.fired
 
 
 def test_one_bad_event_at_one_request_a_minute_never_alerts() -> None:
@@ -111,26 +189,37 @@ def test_one_bad_event_at_one_request_a_minute_never_alerts() -> None:
         assert not replay.fired, minute
 
 
-def test_an_outage_with_hardly_any_traffic_is_insufficient_rather_than_a_page() -> None:
+def test_fewer_than_five_failures_alert_nobody_though_their_share_is_high() -> None:
     replay = Replay()
-    for _ in range(60):
-        replay.now += 60.0
-        replay.event(0, 1)
+    replay.run(MIN_BAD - 1, 1.0, every=1.0, rate=1.0)
+    replay.run(HOUR, 0.0, every=60.0, rate=1 / 60)
     reading = replay.alerts[FASTEST].reading
     assert reading is not None
-    assert (reading.long, reading.short) == (None, None)
-    assert not reading.exceeds
+    assert not reading.speaks
+    assert not replay.fired
+
+
+def test_what_an_objective_needs_to_alert() -> None:
+    """At 95 % even all of seven failures in an hour may be chance: eight are not."""
+    assert FASTEST.fewest(28 * DAY, 0.05) == 8
+    assert FASTEST.fewest(28 * DAY, 0.001) == MIN_BAD
+    for failures in (7, 8):
+        windows = Windows(START)
+        windows.bad = failures
+        windows.advance(START)
+        assert read(FASTEST, Target(0.95), windows).speaks == (failures == 8)
 
 
 def test_states_follow_each_other() -> None:
-    target, slo = Target(0.99), 30 * DAY
-    windows = Windows(START, slo)
-    windows.bad = 100
-    windows.advance(START)
-    counts = dict(windows.items())
-    high = read(FASTEST, target, slo, counts[HOUR], counts[300.0])
-    low = read(FASTEST, target, slo, Windows(START).count(HOUR), Windows(START).count(300.0))
+    target = Target(0.99)
+    windows = Windows(START)
+    for _ in range(1200):
+        windows.bad += 1
+        windows.advance(windows.now + 1)
+    high = read(FASTEST, target, windows)
+    low = read(FASTEST, target, Windows(START))
     assert high.exceeds
+    assert (low.exceeds, low.lasts, low.confirms) == (False, False, False)
     alert = step(Alert(), low, 0.0)
     assert alert.state is AlertState.INACTIVE
     alert = step(alert, high, 1.0)
@@ -140,7 +229,7 @@ def test_states_follow_each_other() -> None:
     alert = step(alert, high, 1.0 + PENDING_FOR)
     assert (alert.state, alert.since) == (AlertState.FIRING, 1.0 + PENDING_FOR)
     alert = step(alert, high, 50.0)
-    assert (alert.state, alert.since) == (AlertState.FIRING, 1.0 + PENDING_FOR)
+    assert (alert.state, alert.since, alert.confirmed) == (AlertState.FIRING, 1.0 + PENDING_FOR, 50.0)
     alert = step(alert, low, 60.0)
     assert (alert.state, alert.since) == (AlertState.RESOLVED, 60.0)
     assert step(alert, low, 61.0).state is AlertState.RESOLVED

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from gateway.policy.slo.burn import (
     Counts,
+    at_least,
     budget_left,
     burn,
     insufficient,
@@ -79,3 +80,16 @@ def test_what_is_kept_is_held_against_every_target_there_is() -> None:
     assert not DEFAULT.kept(None, 0.11, 100)
     assert DEFAULT.targets[Sli.AVAILABILITY].thresholds == ()
     assert Target(0.99).highest_burn == pytest.approx(100)
+
+
+def test_what_is_certain_of_a_bad_share() -> None:
+    """Wilson's interval: two of ten may be as few as 5.7 %, all of five as few as 57 %, and none is none."""
+    assert at_least(Counts(), 1.96) == 0.0
+    assert at_least(Counts(10, 0), 1.96) == 0.0
+    assert at_least(Counts(8, 2), 1.96) == pytest.approx(0.0567, abs=1e-4)
+    assert at_least(Counts(0, 5), 1.96) == pytest.approx(0.5655, abs=1e-4)
+
+
+@given(counts, st.sampled_from([1.96, 2.58]))
+def test_what_is_certain_is_less_than_what_is_seen(seen: Counts, z: float) -> None:
+    assert 0.0 <= at_least(seen, z) <= (seen.bad / seen.total if seen.total else 0.0) + 1e-12

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from gateway.policy.slo.burn import Counts
 from gateway.policy.slo.objective import DAY
-from gateway.policy.slo.windows import LASTING, LAYOUT, SLO_SLOT, TICK, Windows
+from gateway.policy.slo.windows import HOUR, LASTING, LAYOUT, LONG, SLO_SLOT, TICK, Slot, Windows, merged
 
 START = 1_700_000_000.0
 SLOTS = {length: width for width, lengths in (*LAYOUT, (SLO_SLOT, (28 * DAY,))) for length in lengths}
@@ -77,26 +77,30 @@ def test_what_was_saved_each_second_is_there_again(rows: list[tuple[float, int, 
     """Kept slots restored into new windows give what the old ones would show, in every window that lasts."""
     now = START
     windows = Windows(now)
-    kept: dict[tuple[float, int], list[int]] = {}
+    kept: dict[tuple[float, int], Slot] = {}
     for pause, good, bad in rows:
         now += pause
         windows.good, windows.bad = good, bad
         windows.advance(now)
         unsaved = windows.unsaved()
-        assert unsaved == (good, bad)
-        for width in LASTING:
-            slot = kept.setdefault((width, int(now // width)), [0, 0])
-            slot[0] += good
-            slot[1] += bad
+        assert unsaved[:2] == (good, bad)
+        for width in LASTING if good or bad else ():
+            assert unsaved[2:] == (now, now)
+            key = (width, int(now // width))
+            kept[key] = merged(kept[key], unsaved) if key in kept else unsaved
     now += later
     windows.advance(now)
     again = Windows(now)
-    kept[60.0, int(now // 60.0) + 1] = [99, 99]
+    kept[60.0, int(now // 60.0) + 1] = 99, 99, now + 60, now + 60
     for width in LASTING:
-        again.restore(width, {at: (good, bad) for (of, at), (good, bad) in kept.items() if of == width})
+        again.restore(width, {at: slot for (of, at), slot in kept.items() if of == width})
     for length, width in SLOTS.items():
         expected = windows.count(length) if width in LASTING else Counts()
         assert again.count(length) == expected
+    assert (again.first, again.last) == (windows.first, windows.last)
+    for long in LONG:
+        # A slot of twelve minutes keeps when its events began and ended, not the gaps between them.
+        assert again.weight(long) == pytest.approx(windows.weight(long), abs=0.04)
 
 
 @pytest.mark.parametrize("slo", [7.1 * DAY, 169 * 3600.0, 28 * DAY, 30 * DAY, 90 * DAY])
@@ -123,3 +127,77 @@ def test_an_unknown_window_is_an_error() -> None:
     with pytest.raises(KeyError):
         windows.count(7.0)
     assert repr(windows) == "<Windows 0 good 0 bad in 10 s>"
+
+
+def steady(windows: Windows, seconds: float, every: float = 1.0) -> None:
+    """Let a good event come every so many seconds."""
+    for _ in range(round(seconds / every)):
+        windows.good += 1
+        windows.advance(windows.now + every)
+
+
+def test_a_window_weighs_what_was_lived_of_it() -> None:
+    windows = Windows(START)
+    assert [windows.weight(long) for long in LONG] == [0.0] * 4
+    assert (windows.age, windows.weekly) == (0.0, 0.0)
+    steady(windows, 20.0)
+    assert windows.weight(HOUR) == pytest.approx(19 / 3600)
+    assert windows.weight(3 * DAY) == pytest.approx(19 / (3 * DAY))
+    steady(windows, 3 * HOUR)
+    assert windows.weight(HOUR) == pytest.approx(1.0, abs=1 / 60)
+    assert windows.weight(6 * HOUR) == pytest.approx(0.5, abs=1 / 30)
+    assert windows.weekly == pytest.approx(1.0, rel=0.01)
+
+
+@pytest.mark.parametrize("long", LONG)
+def test_a_gap_of_a_quarter_of_the_window_is_bridged_and_a_longer_one_is_a_pause(long: float) -> None:
+    for gap, used in ((long / 4, long / 4), (long / 4 + 1, 0.0)):
+        windows = Windows(START)
+        windows.good += 1
+        windows.advance(START)
+        windows.good += 1
+        windows.advance(START + gap)
+        assert windows.weight(long) == pytest.approx(used / long)
+
+
+def test_a_service_with_few_busy_hours_is_not_made_light_of() -> None:
+    """All of a day's events in ten minutes: the hour holds them all, though it was hardly in use."""
+    windows = Windows(START)
+    for _ in range(3):
+        steady(windows, 600.0)
+        windows.advance(windows.now + DAY - 600.0)
+    steady(windows, 600.0)
+    assert windows.weight(HOUR) == 1.0
+    assert 0.02 < windows.weight(3 * DAY) <= 1.0
+    windows.advance(windows.now + 40 * DAY)
+    assert windows.weight(HOUR) == 0.0
+
+
+def test_the_newest_events_stand_in_as_far_back_as_they_may() -> None:
+    windows = Windows(START)
+    for _ in range(24):
+        windows.bad += 1
+        windows.advance(windows.now + 600.0)
+    assert windows.newest(1, 900.0) == Counts(0, 1)
+    assert windows.newest(9, 900.0).bad in {1, 2}
+    assert windows.newest(3, 5400.0).bad == 3
+    assert windows.newest(30, 5400.0).bad == 9
+    assert windows.newest(30, 21_600.0).bad == 24
+
+
+def test_what_two_processes_kept_of_one_slot_is_one() -> None:
+    assert merged((1, 2, 5.0, 9.0), (3, 4, 2.0, 7.0)) == (4, 6, 2.0, 9.0)
+
+
+def test_an_idle_night_is_a_pause_also_over_a_restart() -> None:
+    windows = Windows(START)
+    slots: dict[int, Slot] = {
+        int((START - 40_000) // 720): (5, 0, START - 40_000, START - 39_900),
+        int((START - 100) // 720): (5, 0, START - 100, START - 50),
+    }
+    windows.restore(720.0, slots)
+    assert windows.weight(6 * HOUR) == pytest.approx(50 / (6 * HOUR))
+    assert windows.weight(3 * DAY) == pytest.approx((100 + 39_800 + 50) / (3 * DAY))
+    windows.good += 1
+    windows.advance(START + 60)
+    assert windows.weight(6 * HOUR) == pytest.approx((50 + 110) / (6 * HOUR))

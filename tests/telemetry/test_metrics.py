@@ -143,6 +143,8 @@ def slo_collector() -> SloCollector:
     book.settled(made)
     now[0] += 0.25
     book.advance()
+    now[0] += 86_400.0
+    book.advance()
     alerter = Alerter(book, lambda: now[0], lambda _: None)
     alerter.evaluate()
     return SloCollector(book, lambda: alerter)

@@ -1,16 +1,29 @@
-"""Multi-window, multi-burn-rate alerts: a table of four pairs and the states of each. SRE workbook, chapter 5."""
+"""Multi-window, multi-burn-rate alerts: a table of four pairs and the states of each. SRE workbook, chapter 5.
+
+An alert means that budget is spent. So the burn rate of a long window is weighed by how much of that window was lived,
+and it has to be certain: five bad events at least, and more than chance explains.
+"""
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from math import ceil
 
-from gateway.policy.slo.burn import Counts, burn, insufficient
+from gateway.policy.slo.burn import Counts, at_least, burn
 from gateway.policy.slo.objective import DAY, Target
-from gateway.policy.slo.windows import HOUR, MINUTE
+from gateway.policy.slo.windows import BRIDGED, HOUR, MINUTE, Windows
 
 RESOLVED_FOR = 300.0
 """Seconds that an alert is shown as resolved before it is inactive again."""
 PENDING_FOR = 2.0
 """Seconds that both windows must exceed before an alert fires: one reading is not yet a state."""
+MIN_BAD = 5
+"""Bad events that the long window holds at least before it says anything."""
+STAYING_BAD = 2
+"""Bad events that it holds at least for an alert to go on."""
+CONFIRMING = 3
+"""Bad events expected in a short window that confirms; where it holds too few for that, the latest events stand in."""
+_NOISE = 1e-9
+"""What a target such as 0.9 is off by as a float must not ask for one event more."""
 
 
 class Severity(StrEnum):
@@ -22,23 +35,32 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AlertPair:
-    """Fires when `share` of the budget of the SLO window is spent within `long` seconds and still within `short`."""
+    """Fires when `share` of the budget of the SLO window is spent within `long` seconds and still within `short`.
+
+    `z` is how certain the long window has to be, in standard errors.
+    """
 
     severity: Severity
     share: float
     long: float
     short: float
+    z: float = 1.96
 
     def factor(self, slo_window: float) -> float:
         """Return the burn rate that spends `share` of the budget in the long window: 14.4 for 2 % in 1 h of 30 d."""
         return self.share * slo_window / self.long
+
+    def fewest(self, slo_window: float, budget: float) -> int:
+        """Return how many events, were all of them bad, the long window holds before it speaks."""
+        share = self.factor(slo_window) * budget
+        return max(MIN_BAD, ceil(self.z**2 * share / (1 - share) - _NOISE))
 
 
 PAIRS = (
     AlertPair(Severity.PAGE, 0.02, HOUR, 5 * MINUTE),
     AlertPair(Severity.PAGE, 0.05, 6 * HOUR, 30 * MINUTE),
     AlertPair(Severity.TICKET, 0.10, DAY, 2 * HOUR),
-    AlertPair(Severity.TICKET, 0.10, 3 * DAY, 6 * HOUR),
+    AlertPair(Severity.TICKET, 0.10, 3 * DAY, 6 * HOUR, 2.58),
 )
 FASTEST = PAIRS[0]
 """The pair whose factor is meant wherever a burn rate is called page rate."""
@@ -55,49 +77,86 @@ class AlertState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Both windows of a pair against its factor; a burn is None where too few events were seen to say."""
+    """Both windows of a pair held against its factor; `weight` is how much of the long one was lived.
 
+    `speaks` when the long window has enough events to be certain. `short` holds the latest events where the short
+    window has too few.
+    """
+
+    pair: AlertPair
     factor: float
-    long: float | None
-    short: float | None
+    budget: float
+    long: Counts
+    short: Counts
+    weight: float
+    speaks: bool
+
+    @property
+    def spent(self) -> float:
+        """The burn rate of the long window, as much of it as was lived."""
+        return (burn(self.long, self.budget) or 0.0) * self.weight
+
+    @property
+    def confirms(self) -> bool:
+        """Whether the short window says that it goes on."""
+        return (burn(self.short, self.budget) or 0.0) > self.factor
 
     @property
     def exceeds(self) -> bool:
-        """Whether both windows burn faster than the factor."""
-        return self.long is not None and self.short is not None and min(self.long, self.short) > self.factor
+        """Whether budget is spent faster than the factor, for certain and still."""
+        return self.speaks and self.spent > self.factor and self.confirms
+
+    @property
+    def lasts(self) -> bool:
+        """Whether the long window lets an alert that fires go on."""
+        return self.long.bad >= STAYING_BAD and self.spent > self.factor / 2
 
 
-def read(pair: AlertPair, target: Target, slo_window: float, long: Counts, short: Counts) -> Reading:
-    """Return what the counts of a pair's windows say."""
-    factor = pair.factor(slo_window)
-    rates = (
-        None if insufficient(counts, factor, target.budget) else burn(counts, target.budget) for counts in (long, short)
-    )
-    return Reading(factor, *rates)
+def read(pair: AlertPair, target: Target, windows: Windows) -> Reading:
+    """Return what a pair's windows say."""
+    budget, factor = target.budget, pair.factor(windows.slo)
+    long, short = windows.count(pair.long), windows.count(pair.short)
+    weight = 0.0
+    if long.bad >= STAYING_BAD and long.bad > long.total * budget * factor / 2:
+        # Else it neither fires nor lasts, whatever the rest says: of thousands of series that is nearly every one.
+        weight = windows.weight(pair.long)
+        wanted = max(CONFIRMING, ceil(CONFIRMING * long.total / long.bad))
+        if short.total < wanted:
+            short = windows.newest(wanted, pair.long / BRIDGED)
+    speaks = long.bad >= MIN_BAD and at_least(long, pair.z) > factor * budget
+    return Reading(pair, factor, budget, long, short, weight, speaks)
 
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """The state of one pair for one subject and SLI, since when, and the last reading."""
+    """The state of one pair for one subject and SLI, since when, and the last reading.
+
+    `confirmed` is when the short window last said that it goes on.
+    """
 
     state: AlertState = AlertState.INACTIVE
     since: float = 0.0
     reading: Reading | None = None
+    confirmed: float = 0.0
 
 
 def step(alert: Alert, reading: Reading, now: float) -> Alert:
     """Return the alert after a reading taken at `now` (seconds).
 
-    Fires once both windows have exceeded for `PENDING_FOR`; resolves as soon as either no longer does, which in
-    practice is the short one.
+    It fires once it has exceeded for `PENDING_FOR`. It stays while the long window burns at half the factor and the
+    short one confirmed within its own length: a fault that comes and goes is one alert.
     """
+    confirmed = now if reading.confirms else alert.confirmed
+    alert = replace(alert, reading=reading, confirmed=confirmed)
     state, elapsed = alert.state, now - alert.since
-    if reading.exceeds:
-        if state is AlertState.FIRING or (state is AlertState.PENDING and elapsed < PENDING_FOR):
-            return replace(alert, reading=reading)
-        return Alert(AlertState.FIRING if state is AlertState.PENDING else AlertState.PENDING, now, reading)
     if state is AlertState.FIRING:
-        return Alert(AlertState.RESOLVED, now, reading)
+        if reading.lasts and now - confirmed <= reading.pair.short:
+            return alert
+        return replace(alert, state=AlertState.RESOLVED, since=now)
+    if reading.exceeds:
+        if state is not AlertState.PENDING:
+            return replace(alert, state=AlertState.PENDING, since=now)
+        return alert if elapsed < PENDING_FOR else replace(alert, state=AlertState.FIRING, since=now)
     if state is AlertState.PENDING or (state is AlertState.RESOLVED and elapsed >= RESOLVED_FOR):
-        return Alert(AlertState.INACTIVE, now, reading)
-    return replace(alert, reading=reading)
+        return replace(alert, state=AlertState.INACTIVE, since=now)
+    return alert

@@ -1,7 +1,7 @@
 """How fast an error budget is spent, and when there is too little to say. Google's SRE workbook, chapter 5."""
 
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, sqrt
 
 PRIOR_BAD = 0.5
 """Bad events that the prior of a routing burn is worth: one failure in three then reads about 3, not 333."""
@@ -29,6 +29,18 @@ class Counts:
 def burn(counts: Counts, budget: float) -> float | None:
     """Return the burn rate, None without events; 1 spends the budget (a ratio above 0) exactly over the SLO window."""
     return counts.bad / counts.total / budget if counts.total else None
+
+
+def at_least(counts: Counts, z: float) -> float:
+    """Return the lower end of Wilson's interval of the bad share, `z` standard errors wide; 0 without events.
+
+    Wilson, "Probable inference, the law of succession, and statistical inference" (1927).
+    """
+    bad, total = counts.bad, counts.total
+    if not total:
+        return 0.0
+    spread = z * sqrt(bad * (total - bad) / total + z * z / 4)
+    return max(0.0, (bad + z * z / 2 - spread) / (total + z * z))
 
 
 def smoothed_burn(good: int, bad: int, budget: float) -> float:

@@ -4,10 +4,16 @@ An event is one addition to `good` or `bad`, which `advance` folds into one runn
 Tiers are rings of slots of one width each, which remember that total as it was when each slot began: a window is a
 subtraction, whatever its length. It is exact to one of its slots, and no slot is longer than a thirtieth of any window
 that is read from it.
+
+Beside the counts go the seconds of the four long alert windows that were *used*: the gaps between events that follow
+each other within a quarter of the window. An alert weighs a burn rate by them, so that a minute of traffic is not taken
+for three days of it.
 """
 
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 
 from gateway.policy.slo.burn import Counts
 from gateway.policy.slo.objective import DAY
@@ -16,56 +22,95 @@ from gateway.policy.slo.series import SeriesKey
 TICK = 0.25
 """Seconds between two calls of `advance`: the width of the finest slots."""
 MINUTE, HOUR = 60.0, 3600.0
+FINE = 2.0
 LAYOUT: tuple[tuple[float, tuple[float, ...]], ...] = (
     (TICK, (10.0,)),
-    (2.0, (MINUTE, 5 * MINUTE)),
+    (FINE, (MINUTE, 5 * MINUTE)),
     (MINUTE, (30 * MINUTE, HOUR, 2 * HOUR)),
     (720.0, (6 * HOUR, DAY, 3 * DAY)),
 )
 """(width of a slot, windows read from it) in seconds; the SLO window has a tier of its own, with three-hour slots."""
-_DAYS = 3
+LONG = (HOUR, 6 * HOUR, DAY, 3 * DAY)
+"""The long windows of alerts, whose used seconds are kept."""
+BRIDGED = 4
+"""A gap of up to this fraction of a long window is time in use; a longer one is a pause."""
+WEEK = 7 * DAY
+_MINUTES, _DAYS, _SLO = 2, 3, 4
 SLO_SLOT = 3 * HOUR
 SHORT_WINDOWS = tuple(length for _, lengths in LAYOUT for length in lengths)
-LASTING = (MINUTE, 720.0, SLO_SLOT)
-"""Widths whose slots are worth keeping over a restart: those of the windows of half an hour and longer."""
+LASTING = (FINE, MINUTE, 720.0, SLO_SLOT)
+"""Widths whose slots are kept over a restart: those of every window that an alert reads, and of the SLO window."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeptSlot:
-    """What was counted of one series in one slot: `width` seconds from `slot * width` of the epoch."""
+    """What was counted of one series in one slot: `width` seconds from `slot * width` of the epoch.
+
+    `first` and `last` are when the first and the last of these events were counted, in seconds since the epoch.
+    """
 
     series: SeriesKey
     width: float
     slot: int
     good: int
     bad: int
+    first: float
+    last: float
+
+
+Slot = tuple[int, int, float, float]
+"""Good, bad, and when the first and the last event was counted."""
+
+
+def merged(one: Slot, other: Slot) -> Slot:
+    """Return what two slots hold together."""
+    return one[0] + other[0], one[1] + other[1], min(one[2], other[2]), max(one[3], other[3])
 
 
 class Tier:
-    """A ring of slots of one width, each with what had been counted when it began; the newest lasts `until` then.
+    """A ring of slots of one width each, with what had been counted when each began; the newest lasts `until` then.
 
-    A window is the difference between what is counted now and what was when its oldest slot began.
+    A window is the difference between what is counted now and what was when its oldest slot began. `longs` are those
+    of its windows whose used seconds are kept, `LONG[offset:]`.
     """
 
-    __slots__ = ("_bad", "_good", "_head", "_lengths", "_size", "seconds", "until", "width")
+    __slots__ = (
+        "_bad",
+        "_good",
+        "_head",
+        "_lengths",
+        "_longs",
+        "_offset",
+        "_size",
+        "_used",
+        "seconds",
+        "until",
+        "width",
+    )
 
     def __init__(self, width: float, windows: Sequence[float], now: float) -> None:
         self.width = width
         self.seconds = tuple(windows)
         self._lengths = [round(window / width) for window in windows]
         self._size = max(self._lengths)
-        self._good = [0] * self._size
-        self._bad = [0] * self._size
+        self._good = array("q", bytes(8 * self._size))
+        self._bad = array("q", bytes(8 * self._size))
+        self._longs = [window for window in windows if window in LONG]
+        self._offset = LONG.index(self._longs[0]) if self._longs else 0
+        self._used = [array("d", bytes(8 * self._size)) for _ in self._longs]
         self._head = int(now // width)
         self.until = (self._head + 1) * width
 
-    def advance(self, now: float, good: int, bad: int) -> None:
-        """Move on to the slot of `now`; `good` and `bad` are all that was counted until then."""
+    def advance(self, now: float, good: int, bad: int, used: Sequence[float]) -> None:
+        """Move on to the slot of `now`; `good`, `bad` and `used` (by long window) are all that was until then."""
         slot = int(now // self.width)
         size = self._size
         for passing in range(max(self._head + 1, slot - size + 1), slot + 1):
-            self._good[passing % size] = good
-            self._bad[passing % size] = bad
+            at = passing % size
+            self._good[at] = good
+            self._bad[at] = bad
+            for index, seconds in enumerate(self._used, self._offset):
+                seconds[at] = used[index]
         self._head = max(self._head, slot)
         self.until = (self._head + 1) * self.width
 
@@ -74,34 +119,91 @@ class Tier:
         at = (self._head - self._lengths[index] + 1) % self._size
         return self._good[at], self._bad[at]
 
-    def restore(self, slots: Mapping[int, tuple[int, int]]) -> None:
+    def used_before(self, long: int) -> float:
+        """Return the seconds that had been used when `LONG[long]` began."""
+        length = round(LONG[long] / self.width)
+        return self._used[long - self._offset][(self._head - length + 1) % self._size]
+
+    def holding(self, events: int, within: float, total: int) -> tuple[int, int]:
+        """Return the good and bad that had been counted before the newest slots that hold so many events.
+
+        `total` is all that was counted. None of the slots began longer than `within` seconds ago.
+        """
+        head, size, good, bad = self._head, self._size, self._good, self._bad
+        at = head % size
+        for slot in range(head, head - round(within / self.width), -1):
+            at = slot % size
+            if total - good[at] - bad[at] >= events:
+                break
+        return good[at], bad[at]
+
+    def slots_before(self, seconds: float) -> int:
+        """Return how many events had been counted so many seconds ago."""
+        at = (self._head - round(seconds / self.width) + 1) % self._size
+        return self._good[at] + self._bad[at]
+
+    def restore(self, slots: Mapping[int, Slot]) -> None:
         """Count into older slots, as far as they are still held; one from the future is none of ours."""
+        spent = dict(self._used_by_slot(slots))
         good = bad = 0
+        used = [0.0 for _ in self._longs]
         for slot in range(self._head, self._head - self._size, -1):
             if slot in slots:
                 good += slots[slot][0]
                 bad += slots[slot][1]
-            self._good[slot % self._size] -= good
-            self._bad[slot % self._size] -= bad
+                used = [total + seconds for total, seconds in zip(used, spent[slot], strict=True)]
+            at = slot % self._size
+            self._good[at] -= good
+            self._bad[at] -= bad
+            for column, seconds in zip(self._used, used, strict=True):
+                column[at] -= seconds
+
+    def _used_by_slot(self, slots: Mapping[int, Slot]) -> Iterator[tuple[int, list[float]]]:
+        """Return what each slot's events used of each long window: the gaps within it, and the one before its first."""
+        before = -inf
+        for slot in sorted(slots):
+            _, _, first, last = slots[slot]
+            within, gap = min(last - first, self.width), max(0.0, first - before)
+            yield slot, [within + (gap if gap <= long / BRIDGED else 0.0) for long in self._longs]
+            before = last
 
 
 class Windows:
     """Good and bad events of one subject and SLI over every window.
 
     `good` and `bad` are what came since the last `advance`; whoever counts adds to them. Times are seconds since the
-    epoch, read from a clock that never jumps.
+    epoch, read from a clock that never jumps. `first` and `last` are when the first and the last event was folded in
+    (infinite, and minus infinite, before there was one), `now` when time last advanced.
     """
 
-    __slots__ = ("_all_bad", "_all_good", "_saved", "_tiers", "bad", "good", "slo")
+    __slots__ = (
+        "_all_bad",
+        "_all_good",
+        "_fresh",
+        "_saved",
+        "_tiers",
+        "_used",
+        "bad",
+        "first",
+        "good",
+        "last",
+        "now",
+        "slo",
+    )
 
     def __init__(self, now: float, slo_window: float = 28 * DAY) -> None:
         self.good = 0
         self.bad = 0
         self.slo = slo_window
+        self.now = now
+        self.first = inf
+        self.last = -inf
         self._tiers = [Tier(width, windows, now) for width, windows in (*LAYOUT, (SLO_SLOT, (slo_window,)))]
         self._all_good = 0
         self._all_bad = 0
+        self._used = [0.0] * len(LONG)
         self._saved = (0, 0)
+        self._fresh = inf
 
     def __repr__(self) -> str:
         counts = self.count(10.0)
@@ -111,16 +213,20 @@ class Windows:
         """Let time pass, and fold in what was counted since the last call; it happened now, to within a tick."""
         for tier in self._tiers:
             if now >= tier.until:
-                tier.advance(now, self._all_good, self._all_bad)
-        self._all_good += self.good
-        self._all_bad += self.bad
-        self.good = self.bad = 0
+                tier.advance(now, self._all_good, self._all_bad, self._used)
+        self.now = now
+        if self.good or self.bad:
+            self._all_good += self.good
+            self._all_bad += self.bad
+            self.good = self.bad = 0
+            self._happened(now)
 
     def count(self, window: float) -> Counts:
         """Return what the window of so many seconds held at the last `advance`; KeyError for an unknown window."""
-        for length, counts in self.items():
-            if length == window:
-                return counts
+        for tier in self._tiers:
+            if window in tier.seconds:
+                good, bad = tier.before(tier.seconds.index(window))
+                return Counts(self._all_good - good, self._all_bad - bad)
         raise KeyError(window)
 
     def items(self) -> Iterator[tuple[float, Counts]]:
@@ -129,6 +235,40 @@ class Windows:
             for index, seconds in enumerate(tier.seconds):
                 good, bad = tier.before(index)
                 yield seconds, Counts(self._all_good - good, self._all_bad - bad)
+
+    def newest(self, events: int, within: float) -> Counts:
+        """Return the newest so many events, or a slot's more, none older than `within` seconds (two hours or more
+        are exact to twelve minutes, less to one)."""
+        tier = self._tiers[_MINUTES if within <= 2 * HOUR else _DAYS]
+        good, bad = tier.holding(events, within, self._all_good + self._all_bad)
+        return Counts(self._all_good - good, self._all_bad - bad)
+
+    def weight(self, long: float) -> float:
+        """Return how much of a long alert window (one of `LONG`) was lived, 0 to 1.
+
+        That is the share of it that was in use, or its events over those of a usual window of that length, once a day
+        of history tells what is usual; the higher of both, so that a service with few busy hours is not made light of.
+        """
+        index = LONG.index(long)
+        tier = self._tiers[_MINUTES if index == 0 else _DAYS]
+        used = (self._used[index] - tier.used_before(index)) / long
+        age = self.age
+        if used >= 1.0 or age < DAY:
+            return min(1.0, used)
+        usual = self.count(self.slo).total / min(self.slo, age) * long
+        return min(1.0, max(used, self.count(long).total / usual)) if usual else used
+
+    @property
+    def age(self) -> float:
+        """Seconds since the first event, 0 before there is one."""
+        return max(0.0, self.now - self.first)
+
+    @property
+    def weekly(self) -> float:
+        """Events per second over the last seven days, or since the first event."""
+        span = min(WEEK, self.age)
+        total = self._all_good + self._all_bad - self._tiers[_SLO].slots_before(WEEK)
+        return total / span if span else 0.0
 
     @property
     def spotless(self) -> bool:
@@ -143,12 +283,28 @@ class Windows:
         minute, ten = self._tiers[1].before(0), self._tiers[0].before(0)
         return good - minute[0], bad - minute[1], good - ten[0], bad - ten[1]
 
-    def unsaved(self) -> tuple[int, int]:
-        """Return good and bad folded since the last call: what a store has not been given yet."""
+    def unsaved(self) -> Slot:
+        """Return good and bad folded since the last call, and when the first and last: what no store has yet."""
         good, bad = self._saved
+        first, self._fresh = self._fresh, inf
         self._saved = self._all_good, self._all_bad
-        return self._all_good - good, self._all_bad - bad
+        return self._all_good - good, self._all_bad - bad, first, self.last
 
-    def restore(self, width: float, slots: Mapping[int, tuple[int, int]]) -> None:
-        """Take back what was kept over a restart: good and bad by slot of the given width (one of `LASTING`)."""
+    def restore(self, width: float, slots: Mapping[int, Slot]) -> None:
+        """Take back what was kept over a restart: by slot of the given width (one of `LASTING`)."""
         next(tier for tier in self._tiers if tier.width == width).restore(slots)
+        for _, _, first, last in slots.values():
+            if first <= self.now:
+                self.first = min(self.first, first)
+                self.last = max(self.last, min(last, self.now))
+
+    def _happened(self, now: float) -> None:
+        gap = now - self.last
+        self.first = min(self.first, now)
+        self._fresh = min(self._fresh, now)
+        if gap <= 0.0:
+            return
+        self.last = now
+        for index, long in enumerate(LONG):
+            if gap <= long / BRIDGED:
+                self._used[index] += gap

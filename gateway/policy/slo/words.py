@@ -1,0 +1,112 @@
+"""Burn rates, budgets and alerts in words that a person who is woken understands."""
+
+from math import ceil
+
+from gateway.policy.slo.alerts import PAIRS, Reading
+from gateway.policy.slo.budget import Budget
+from gateway.policy.slo.burn import Counts, burn
+from gateway.policy.slo.objective import DAY, Sli, Target
+from gateway.policy.slo.windows import HOUR, MINUTE
+
+_UNITS = ((DAY, "d"), (HOUR, "h"), (MINUTE, "min"))
+_LAST = {HOUR: "the last hour", DAY: "the last day"}
+_MISSED: dict[str, str] = {
+    Sli.AVAILABILITY: "requests failed",
+    Sli.TTFT: "requests missed TTFT",
+    Sli.TPOT: "requests missed TPOT",
+    Sli.ITL: "gaps between tokens missed ITL",
+    Sli.E2E: "requests missed E2E",
+}
+_BRIEF = 10.0
+"""An outage of so many seconds is shorter than what a person, or a restart, needs."""
+
+
+def duration(seconds: float) -> str:
+    """Return a length of time as people say it: 4.8 s, 12 min, 9 h, 3 d."""
+    for unit, name in _UNITS:
+        if seconds >= 2 * unit:
+            return f"{seconds / unit:.0f} {name}"
+    return f"{seconds:.3g} s"
+
+
+def budget_words(budget: Budget, not_counted: float = 0.0) -> str:
+    """Return how an error budget stands; `not_counted` are seconds in which no gateway was there to count."""
+    name = f"{budget.window / DAY:g}-day budget"
+    if not budget.total:
+        words = f"no events yet: 100 % of the {name} is left"
+    elif budget.spent is None:
+        words = f"{budget.bad:,} of {budget.total:,} missed so far; the {name} is judged after one day of history"
+    elif budget.spent > 1:
+        words = f"the {name} is overspent by {_percent(budget.spent - 1)}"
+    else:
+        words = f"{_percent(budget.spent)} of the {name} is spent"
+    notes = [f"projected from {budget.age / DAY:.1f} days"] if budget.projected else []
+    notes += [f"not counted: {duration(not_counted)}"] if not_counted >= MINUTE else []
+    return f"{words} ({', '.join(notes)})" if notes else words
+
+
+def rate_words(reading: Reading, budget: Budget) -> str:
+    """Return what becomes of the budget at the burn rate of an alert's long window."""
+    name = f"{budget.window / DAY:g}-day budget"
+    rate, left = burn(reading.long, reading.budget) or 0.0, budget.left
+    if not rate:
+        return f"no more of the {name} is spent"
+    if left is None:
+        return f"at this rate a whole {name} is gone in {duration(budget.window / rate)}"
+    if left <= 0:
+        return f"the {name} is gone, and is spent {rate:.3g} times as fast as it comes back"
+    return f"at this rate the {name} is gone in {duration(left * budget.window / rate)}"
+
+
+def missed_words(sli: str, counts: Counts, window: float) -> str:
+    """Return how many of the events of a window were bad: 212 of 4,100 requests missed TTFT in the last hour."""
+    what = _MISSED.get(sli, "deployments were late")
+    return f"{counts.bad:,} of {counts.total:,} {what} in {_LAST.get(window, f'the last {duration(window)}')}"
+
+
+def where_words(bad: int, backends: dict[str, Counts]) -> str:
+    """Return the backend that more than half of the bad attempts were at, "" where none stands out.
+
+    `bad` is how many requests were. Attempts that a retry made good are no request's miss, so there may be more.
+    """
+    if len(backends) < 2:
+        return ""
+    name, worst = max(backends.items(), key=lambda item: item[1].bad)
+    if 2 * worst.bad <= sum(each.bad for each in backends.values()):
+        return ""
+    if worst.bad <= bad:
+        return f"{worst.bad:,} of them on {name}"
+    return f"most on {name}: {worst.bad:,} of its {worst.total:,} attempts"
+
+
+def limits_of(target: Target, window: float) -> list[str]:
+    """Return what an objective over this SLO window cannot do, in words."""
+    budget = target.budget
+    needs = (f"{pair.fewest(window, budget):,} in {duration_of(pair.long)} ({pair.severity})" for pair in PAIRS)
+    whole = 1 / (budget * window / DAY)
+    return [
+        f"an alert needs at least so many bad events: {', '.join(needs)}",
+        f"below {ceil(whole):,} events a day one failure is more than the whole {window / DAY:g}-day budget",
+        f"the {PAIRS[0].share:.0%} page is an outage of {duration(PAIRS[0].share * window * budget)}".replace(
+            "%", " %"
+        ),
+    ]
+
+
+def too_strict(target: Target, window: float) -> str:
+    """Return why nothing that pages for this target can be kept from it in time, "" where it can."""
+    outage = PAIRS[0].share * window * target.budget
+    if outage >= _BRIEF:
+        return ""
+    percent = f"{100 * target.ratio:.6g} %"
+    return f"at {percent} the 2 % page is an outage of {duration(outage)}: a restart of the only backend pages"
+
+
+def duration_of(window: float) -> str:
+    """Return the length of an alert window: 1 h, 6 h, 1 d, 3 d."""
+    return f"{window / DAY:g} d" if window >= DAY else f"{window / HOUR:g} h"
+
+
+def _percent(share: float) -> str:
+    percent = 100 * share
+    return f"{percent:.0f} %" if percent >= 10 or percent == 0 else f"{percent:.2g} %"

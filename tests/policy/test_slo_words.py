@@ -1,0 +1,106 @@
+"""What an alert, a budget and an objective say to the person who reads them."""
+
+import pytest
+
+from gateway.policy.slo.alerts import FASTEST, Reading
+from gateway.policy.slo.budget import Budget
+from gateway.policy.slo.burn import Counts
+from gateway.policy.slo.objective import DAY, DEPLOYMENT, Sli, Target
+from gateway.policy.slo.windows import HOUR
+from gateway.policy.slo.words import (
+    budget_words,
+    duration,
+    limits_of,
+    missed_words,
+    rate_words,
+    too_strict,
+    where_words,
+)
+
+MONTH = 28 * DAY
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(4.84, "4.84 s"), (90, "90 s"), (720, "12 min"), (9 * HOUR, "9 h"), (30 * HOUR, "30 h"), (3 * DAY, "3 d")],
+)
+def test_a_length_of_time_is_said_as_people_do(seconds: float, said: str) -> None:
+    assert duration(seconds) == said
+
+
+@pytest.mark.parametrize(
+    ("budget", "said"),
+    [
+        (Budget(0, 0, MONTH, 0.0, 0.0), "no events yet: 100 % of the 28-day budget is left"),
+        (
+            Budget(8, 10, MONTH, 20.0, None),
+            "8 of 10 missed so far; the 28-day budget is judged after one day of history",
+        ),
+        (Budget(5, 1000, MONTH, 40 * DAY, 0.58), "58 % of the 28-day budget is spent"),
+        (Budget(5, 1000, MONTH, 40 * DAY, 0.004), "0.4 % of the 28-day budget is spent"),
+        (Budget(0, 1000, MONTH, 40 * DAY, 0.0), "0 % of the 28-day budget is spent"),
+        (Budget(5, 1000, MONTH, 2 * DAY, 3.0), "the 28-day budget is overspent by 200 % (projected from 2.0 days)"),
+    ],
+)
+def test_a_budget_is_said_without_negative_numbers(budget: Budget, said: str) -> None:
+    assert budget_words(budget) == said
+
+
+def test_time_without_a_gateway_is_said() -> None:
+    spent = Budget(5, 1000, MONTH, 2 * DAY, 0.5)
+    assert budget_words(spent, DAY).endswith("is spent (projected from 2.0 days, not counted: 24 h)")
+
+
+def reading(bad: int, total: int) -> Reading:
+    counts = Counts(total - bad, bad)
+    return Reading(FASTEST, 13.44, 0.001, counts, counts, 1.0, speaks=True)
+
+
+@pytest.mark.parametrize(
+    ("bad", "spent", "said"),
+    [
+        (745, 0.0, "at this rate the 28-day budget is gone in 9 h"),
+        (745, None, "at this rate a whole 28-day budget is gone in 9 h"),
+        (200, 0.5, "at this rate the 28-day budget is gone in 17 h"),
+        (200, 1.4, "the 28-day budget is gone, and is spent 20 times as fast as it comes back"),
+        (0, 0.5, "no more of the 28-day budget is spent"),
+    ],
+)
+def test_a_burn_rate_is_said_as_when_the_budget_is_gone(bad: int, spent: float | None, said: str) -> None:
+    total = 10_000
+    assert rate_words(reading(bad, total), Budget(bad, total, MONTH, 40 * DAY, spent)) == said
+
+
+def test_what_was_missed_is_counted() -> None:
+    assert missed_words(Sli.TTFT, Counts(3888, 212), HOUR) == "212 of 4,100 requests missed TTFT in the last hour"
+    assert missed_words(Sli.AVAILABILITY, Counts(0, 74), 6 * HOUR) == "74 of 74 requests failed in the last 6 h"
+    assert missed_words(DEPLOYMENT, Counts(1, 1), DAY) == "1 of 2 deployments were late in the last day"
+
+
+def test_a_backend_is_named_where_it_stands_out() -> None:
+    assert where_words(212, {"gpu-3": Counts(900, 190), "gpu-2": Counts(900, 22)}) == "190 of them on gpu-3"
+    assert where_words(5, {"gpu-3": Counts(900, 190), "gpu-2": Counts(900, 2)}) == (
+        "most on gpu-3: 190 of its 1,090 attempts"
+    )
+    assert not where_words(212, {"gpu-3": Counts(900, 100), "gpu-2": Counts(900, 112), "gpu-1": Counts(900, 100)})
+    assert not where_words(212, {"gpu-3": Counts(900, 212)})
+
+
+def test_what_an_objective_cannot_do_is_said() -> None:
+    assert limits_of(Target(0.95), MONTH) == [
+        "an alert needs at least so many bad events: 8 in 1 h (page), 5 in 6 h (page), 5 in 1 d (ticket), "
+        "5 in 3 d (ticket)",
+        "below 1 events a day one failure is more than the whole 28-day budget",
+        "the 2 % page is an outage of 40 min",
+    ]
+    assert limits_of(Target(0.999), MONTH)[1:] == [
+        "below 36 events a day one failure is more than the whole 28-day budget",
+        "the 2 % page is an outage of 48.4 s",
+    ]
+
+
+def test_a_target_that_no_restart_keeps_is_said() -> None:
+    assert too_strict(Target(0.9999), MONTH) == (
+        "at 99.99 % the 2 % page is an outage of 4.84 s: a restart of the only backend pages"
+    )
+    assert not too_strict(Target(0.999), MONTH)
