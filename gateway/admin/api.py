@@ -211,7 +211,7 @@ def _model(spec: ModelSpec, live: LiveTable) -> ModelStatus:
             pools=list(each.pools),
             weight=round(shares.get(each.name, 0.0), 6),
             waiting=dict(queues[each.name].waiting),
-            turned_away=sorted(model.memory.shedding.away),
+            held_back=sorted(queues[each.name].held),
             shed=_by_class(queues[each.name].shed),
         )
         for each in spec.versions.values()

@@ -44,7 +44,8 @@ class BackendStatus(BaseModel):
 class VersionStatus(BaseModel):
     """One version of a model; `weight` is its share of the split, 0 to 1.
 
-    `waiting` is by class, `shed` by class and reason; `turned_away` are the classes that get no slot at the moment.
+    `waiting` is by class, `shed` by class and reason; `held_back` are the classes that are
+    kept in the queue for a higher one's sake.
     """
 
     name: str
@@ -52,7 +53,7 @@ class VersionStatus(BaseModel):
     pools: list[str]
     weight: float
     waiting: dict[str, int]
-    turned_away: list[str]
+    held_back: list[str]
     shed: dict[str, dict[str, int]]
 
 

@@ -65,8 +65,8 @@ def _print(found: dict[str, Any], wrong: list[str]) -> None:
 
 def _waiting(version: dict[str, Any]) -> str:
     waiting = ", ".join(f"{count} {name}" for name, count in version["waiting"].items() if count)
-    away = f"{', '.join(version['turned_away'])} turned away" if version["turned_away"] else ""
-    return "; ".join(filter(None, (waiting, away)))
+    held = f"{', '.join(version['held_back'])} held back" if version["held_back"] else ""
+    return "; ".join(filter(None, (waiting, held)))
 
 
 def _wrong(found: dict[str, Any]) -> list[str]:
@@ -78,7 +78,7 @@ def _wrong(found: dict[str, Any]) -> list[str]:
         if each["ejection"] in {"ejected", "half_open"}:
             wrong.append(f"{each['id']} is ejected: {each['ejection_reason']}")
     for model in found["models"]:
-        away = sorted({name for version in model["versions"] for name in version["turned_away"]})
-        if away:
-            wrong.append(f"{model['name']} misses its objective: {', '.join(away)} turned away")
+        held = sorted({name for version in model["versions"] for name in version["held_back"]})
+        if held:
+            wrong.append(f"{model['name']} misses its objective: {', '.join(held)} held back")
     return wrong

@@ -103,7 +103,7 @@ def _objective(name: str, entry: ObjectiveEntry) -> Objective:
         if promised is not None:
             targets[sli] = _target(promised)
     deployment = _target(entry.deployment) if entry.deployment is not None else None
-    return Objective(name, MappingProxyType(targets), entry.window or DEFAULT.window, deployment)
+    return Objective(name, MappingProxyType(targets), entry.window or DEFAULT.window, deployment, hold=entry.hold)
 
 
 def _target(entry: AvailabilityEntry) -> Target:

@@ -176,6 +176,11 @@ class ObjectiveEntry(Entry):
         description="From a deployment's registration to the new version's first live answer.",
         examples=[{"target": 95, "under": "10m"}],
     )
+    hold: bool = Field(
+        default=True,
+        description="Whether sheddable classes are held back in the queue while a higher class misses its latencies.",
+        examples=[False],
+    )
 
 
 class ModelEntry(Entry):

@@ -1,21 +1,22 @@
-"""The loop behind admission: limits that follow what engines bear, classes turned away, slots that time has freed."""
+"""The loop behind admission: limits that follow what engines bear, classes held back, slots that time has freed."""
 
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from gateway.backends.backend import Backend
 from gateway.backends.registry import Registry
 from gateway.clock import Clock
 from gateway.policy.admission.classes import ServiceClass
+from gateway.policy.admission.hold import held_below
 from gateway.policy.admission.limit import QUEUED_SCRAPES, AdaptiveLimit, Seen
 from gateway.policy.routing.health import UNLIMITED
 from gateway.policy.slo.alerts import FASTEST
 from gateway.policy.slo.burn import MIN_BAD, burn
 from gateway.policy.slo.objective import Sli
 from gateway.policy.slo.windows import MINUTE, TICK
-from gateway.proxy.line import Line
+from gateway.proxy.line import Line, holders_of
 from gateway.proxy.live import LiveModel, LiveTable
 from gateway.telemetry.admission_exposition import Queued
 from gateway.telemetry.slo import Kind, SloBook, Tracked
@@ -25,7 +26,7 @@ _LATENCIES = frozenset((Sli.TTFT, Sli.TPOT, Sli.ITL))
 
 
 class Admitter:
-    """Keeps every backend's limit and every model's shedding; `limits` are the adaptive ones, by backend."""
+    """Keeps every backend's limit, and what is held back; `limits` are the adaptive ones, by backend."""
 
     def __init__(
         self,
@@ -65,10 +66,10 @@ class Admitter:
         elapsed, self._at = now - self._at, now
         for backend in self._registry:
             self._limit(backend, now)
+            holders_of(backend.health).tick(now, max(elapsed, 0.0))
         for model in self._table():
-            self._shed(model, now)
+            self._hold(model)
             for line in _lines(model):
-                line.tick(max(elapsed, TICK / 10))
                 if line.queue.size:
                     line.freed(now)
 
@@ -83,7 +84,9 @@ class Admitter:
         else:
             limit = self.limits.setdefault(backend.id, AdaptiveLimit())
             queued = QUEUED_SCRAPES if health.saturated else self._queued(backend)
-            limit.tick(Seen(health.peak, queued, health.begun, health.late), now)
+            # A free slot that a lower class was denied was wanted: the limit is in use, as far as it may be.
+            peak = max(health.peak, health.limit) if holders_of(health).wanted else health.peak
+            limit.tick(Seen(peak, queued, health.begun, health.late), now)
             health.relimited(int(limit.value))
         health.looked_at()
 
@@ -96,16 +99,40 @@ class Admitter:
             self._streaks[backend.id] = backend.engine_read, streak
         return streak
 
-    def _shed(self, model: LiveModel, now: float) -> None:
-        before = model.memory.shedding.away
-        burning = any(_pages(each) for each in self._book.get(Kind.MODEL, model.name) if each.sli in _LATENCIES)
-        model.memory.shedding.tick(self._classes().values(), now, burning=burning)
-        away = model.memory.shedding.away
-        if away == before:
-            return
-        _log.warning("classes turned away: %s", ", ".join(sorted(away)) or "none any more", extra={"model": model.name})
+    def _hold(self, model: LiveModel) -> None:
+        """Hold sheddable classes back while a higher one misses its latencies, where that helps it."""
+        burning = {
+            objective.name
+            for objective in (model.objective, *model.objective_by_class.values())
+            if objective.hold and any(map(_pages, self._latencies(model, objective.name)))
+        }
+        classes = self._classes()
+        priorities = [
+            each.priority
+            for each in classes.values()
+            if model.objective_by_class.get(each.name, model.objective).name in burning
+        ]
         for line in _lines(model):
-            line.away = away
+            before, line.held_below = line.held_below, self._held_below(line, priorities) if priorities else None
+            if (before is None) is not (line.held_below is None):
+                held = ", ".join(each.name for each in classes.values() if line.holds(each)) or "none any more"
+                _log.warning("classes held back: %s", held, extra={"model": model.name})
+
+    def _held_below(self, line: Line, burning: Sequence[int]) -> int | None:
+        waiting = line.queue.priorities()
+        present = waiting.union(*(holders.priorities for holders in line.holders))
+        queues = any(self._streak(health.id) >= QUEUED_SCRAPES for health in line.healths)
+        return held_below(burning, waiting, present, engine_queues=queues)
+
+    def _latencies(self, model: LiveModel, objective: str) -> Iterable[Tracked]:
+        return (
+            each
+            for each in self._book.get(Kind.MODEL, model.name)
+            if each.sli in _LATENCIES and each.objective == objective
+        )
+
+    def _streak(self, backend: str) -> int:
+        return self._streaks.get(backend, (0.0, 0))[1]
 
 
 def queued(models: Iterable[LiveModel]) -> Iterator[Queued]:
@@ -117,7 +144,10 @@ def queued(models: Iterable[LiveModel]) -> Iterator[Queued]:
             for line in version.lines:
                 waiting.update(dict(line.queue.sizes()))
                 shed.update(line.sheds)
-            yield Queued(model.name, version.name, waiting, shed)
+            held = frozenset(
+                name for line in version.lines for name, each in line.queue.classes().items() if line.holds(each)
+            )
+            yield Queued(model.name, version.name, waiting, shed, held)
 
 
 def _lines(model: LiveModel) -> Iterable[Line]:

@@ -39,15 +39,15 @@ def answer_head(exchange: Exchange, forwarded: bytes, labels: bytes, quota: byte
 def turned_away(refused: TurnedAway, service_class: ServiceClass) -> GatewayError:
     """Return what to tell a client whose request gets no slot."""
     match refused.why:
-        case Reason.BUDGET:
-            words = f"requests of the class `{service_class.name}` are turned away while the model misses its objective"
         case Reason.FULL | Reason.PUSHED_OUT:
             words = "too many requests wait"
-        case _:
-            words = f"a request of the class `{service_class.name}` may wait {service_class.max_queue_wait:g} s"
-            words = f"{words}, and would have to wait longer"
+        case Reason.HOPELESS:
+            words = f"behind {refused.ahead} others, the chance of a slot within {refused.patience:.3g} s"
+            words = f"{words} is at most {refused.chance:.0%}"
+        case Reason.WAITED:
+            words = f"no slot came free within {refused.patience:.3g} s"
     kind = Shed if service_class.sheddable else Overloaded
-    return kind(f"overloaded: {words}; come again in {refused.retry_after} s", retry_after=refused.retry_after)
+    return kind(f"overloaded: {words}; retry in {refused.retry_after} s", retry_after=refused.retry_after)
 
 
 def error_event(error: GatewayError, dialect: Dialect, request_id: str) -> bytes:

@@ -1,8 +1,10 @@
 """Where a request would go now, and why: the same filter, score and pick, with every reason kept."""
 
 from dataclasses import dataclass, replace
+from math import inf
 
 from gateway.backends.backend import Backend
+from gateway.claim import Claim
 from gateway.policy.admission.classes import ServiceClass
 from gateway.policy.routing.choose import Considered, choose, consider
 from gateway.policy.routing.pick import Chance
@@ -26,39 +28,44 @@ def explain(model: LiveModel, tokens: int, service_class: ServiceClass, *, now: 
     """Return what would be decided now for a chat with a prompt of so many tokens, for each version in the split."""
     found = []
     for version, share in model.split.shares():
-        rows = tuple(_considered(backend, version.served_model, tokens, now) for backend in version.backends)
-        winner, why = _decided(model, version, tokens, service_class, now=now, rng=rng)
+        claim = Claim(tokens, service_class.priority, sheddable=service_class.sheddable)
+        rows = tuple(_considered(backend, version.served_model, claim, now) for backend in version.backends)
+        winner, why = _decided(model, version, claim, service_class, now=now, rng=rng)
         found.append(Explained(version.name, share, rows, winner, why))
     return found
 
 
 def _decided(
-    model: LiveModel, version: LiveVersion, tokens: int, service_class: ServiceClass, *, now: float, rng: Chance
+    model: LiveModel, version: LiveVersion, claim: Claim, service_class: ServiceClass, *, now: float, rng: Chance
 ) -> tuple[str, str]:
     """Return the id of the winner, "" for nobody, and why."""
-    name = service_class.name
+    name, tokens = service_class.name, claim.kv
     place = first_match(model.rules, Traits("/v1/chat/completions", tokens, service_class=name))
     route = version.routes[place]
     ready = [backend for backend in route.backends if backend.serves(version.served_model)]
     if not ready:
         return "", f"no backend is ready in {', '.join(pool.peers.pool for pool in route.pools)}"
-    option, routing = pool_for(
-        route, need_for(model, model.objective_by_class.get(name, model.objective), tokens), ready, now
-    )
-    choice = choose(option.backends, tokens, now, rng)
+    objective = model.objective_by_class.get(name, model.objective)
+    option, routing = pool_for(route, need_for(model, objective, tokens, claim=claim), ready, now)
+    choice = choose(option.backends, tokens, now, rng, claim)
     line = route.line
-    if name in line.away:
-        return "", f"requests of the class {name} are turned away while the model misses its objective"
-    if choice is None or line.queue.size:
-        ahead, wait = line.queue.ahead(service_class, ""), line.predicted_wait(service_class, "")
-        return "", f"no slot is free: a request of the class {name} would wait about {wait:.1f} s behind {ahead} others"
+    if choice is None or line.must_wait(service_class):
+        kind = model.memory.kinds.of("/v1/chat/completions", name, None)
+        promise = objective.ttft.threshold(tokens) if objective.ttft is not None else inf
+        patient = line.patience(service_class, kind, promise, tokens)
+        seen = line.outlook(service_class, "", patient, now)
+        held = "; its class is held back while a higher one misses its objective" if line.holds(service_class) else ""
+        return "", (
+            f"no slot is free: one of the class {name} would wait up to {patient:.3g} s, behind {seen.ahead} others;"
+            f" its place in line bounds the chance of a slot to {seen.chance:.0%} ({seen.why}){held}"
+        )
     by = f"rule {place + 1}: " if place < len(model.rules) else ""
     pool = f"{routing}; " if routing is not None else ""
     return choice.winner.id, f"{by}{pool}{choice}"
 
 
-def _considered(backend: Backend, served_model: str, tokens: int, now: float) -> Considered:
-    considered = consider(backend.health, tokens, now)
+def _considered(backend: Backend, served_model: str, claim: Claim, now: float) -> Considered:
+    considered = consider(backend.health, claim.kv, now, claim)
     if backend.serves(served_model):
         return considered
     if not backend.readiness.eligible:

@@ -31,7 +31,7 @@ def find(
     """Return who gets the next attempt, with the reason noted in `exchange.routing`, or why nobody does."""
     candidates = others(order, tried)
     if len(candidates) == 1:
-        if not candidates[0].health.takes(order.kv, now):
+        if not candidates[0].health.takes(order.claim, now):
             return Tried.FULL
         exchange.routing = ONLY if tried else ""
         return candidates[0]
@@ -39,7 +39,7 @@ def find(
         return Tried.NOBODY
     if len(order.route.pools) > 1:
         return _find_in_pool(order, exchange, candidates, choose, now=now, rng=rng)
-    choice = choose(candidates, exchange.prompt_estimate, now, rng, order.kv)
+    choice = choose(candidates, exchange.prompt_estimate, now, rng, order.claim)
     if choice is None:
         return Tried.FULL
     exchange.routing = choice
@@ -51,7 +51,7 @@ def _find_in_pool(
 ) -> Backend | Tried:
     """Select a pool first, then a backend of it."""
     option, routing = pool_for(order.route, need_of(order, exchange), candidates, now)
-    choice = choose(option.backends, exchange.prompt_estimate, now, rng, order.kv)
+    choice = choose(option.backends, exchange.prompt_estimate, now, rng, order.claim)
     if choice is None:
         return Tried.FULL
     if routing is None:

@@ -93,12 +93,8 @@ class Flight:
         order = self._order
         order.retries.request(self._exchange.received)
         line = order.route.line
-        shed = line.shed(order.service_class, order.tenant.name, self._rng.random()) if line.away else None
-        tried = Tried.FULL if line.queue.size or shed else self._attempt()
-        if shed is not None:
-            self.turned_away(shed)
-        else:
-            self._follow(tried)
+        waits = (line.queue.size or line.held_below is not None) and line.must_wait(order.service_class)
+        self._follow(Tried.FULL if waits else self._attempt())
 
     def _follow(self, tried: Tried) -> None:
         if tried is Tried.FULL:
@@ -112,8 +108,10 @@ class Flight:
             self._find_nobody()
             return
         now = self._clock()
-        self._place = Place(self, self._order.route.line, self._exchange.queued)
-        self._place.enter(self._order, now=now, patience=self._deadline - now, chance=self._rng.random())
+        left, queued = self._deadline - now, self._exchange.queued
+        patience = left if self._order.is_timed else min(left, self._order.patience(self._exchange) - queued)
+        self._place = Place(self, self._order)
+        self._place.enter(self._order, now=now, patience=patience, chance=self._rng.random())
 
     def try_again(self, waited: float) -> bool:
         """Take a slot that came free after so many seconds."""
@@ -150,7 +148,7 @@ class Flight:
         exchange.attempts += 1
         exchange.backend, exchange.pool = backend.id, backend.spec.pool
         self._backend = backend
-        self._lease = backend.health.lease(exchange.prompt_estimate, self._order.kv)
+        self._lease = backend.health.lease(exchange.prompt_estimate, self._order.claim, now)
         # What must not reach an engine twice is not sent on a connection that may be closed already.
         upstream = backend.pool.take() if self._order.repeatable else None
         if upstream is None:
@@ -376,6 +374,7 @@ class Flight:
             learning.ended(self._order, exchange, backend.health, lease, end, now=now, rng=self._rng)
         self._relay = None
         self._observer.attempt_ended(exchange, backend, end)
+        self._order.kind.ended(now - exchange.sent)
         self._order.route.line.give_back(now, now - exchange.sent)
 
     def _answer(self, error: GatewayError) -> None:

@@ -7,6 +7,7 @@ from itertools import count
 from typing import cast
 from urllib.parse import unquote
 
+from gateway.claim import Claim
 from gateway.errors import ClientError, GatewayError, InvalidRequest, RateLimited
 from gateway.exchange import BodyKind, Dialect, Endpoint, Exchange, Outcome
 from gateway.proxy.answers import error_head
@@ -123,6 +124,7 @@ class Gateway:
         if model.rules:
             order.route = route_for(model, version, endpoint, exchange, body)
         deadline = request.received + _seconds(request.head.timeout, model.timeouts.total)
+        order.is_timed = request.head.timeout is not None
         self._charge(order, body, exchange)
         mirror = model.mirror
         if mirror is not None and order.repeatable and not exchange.forced and tools.rng.random() < mirror.share:
@@ -133,13 +135,17 @@ class Gateway:
     @staticmethod
     def _charge(order: Order, body: Body, exchange: Exchange) -> None:
         """Reckon the most tokens that the request may take, and charge its tenant; raises RateLimited."""
-        output = body.max_tokens if body.max_tokens is not None else int(order.model.memory.prompts.output)
-        if order.endpoint.dialect is Dialect.PLAIN:
-            output = 0
-        order.output = output = order.version.capped(output)
-        order.kv = exchange.prompt_estimate + body.choices * output
+        plain, prompt, memory = order.endpoint.dialect is Dialect.PLAIN, exchange.prompt_estimate, order.model.memory
+        service_class = order.service_class
+        kind = order.kind = memory.kinds.of(exchange.endpoint, service_class.name, None if plain else body.max_tokens)
+        usual = int(memory.prompts.output)
+        order.output = output = 0 if plain else order.version.capped(body.max_tokens or usual)
+        # Most answers end long before the most that they may have: so much is kept for each as nine in ten need.
+        answer = min(output, kind.longest or output) if body.max_tokens else kind.longest or output
+        kv = prompt + (0 if plain else body.choices * answer)
+        order.claim = Claim(kv, service_class.priority, sheddable=service_class.sheddable, kind=kind)
         if order.tenant.is_limited:
-            order.reserved = body.choices * (exchange.prompt_estimate + output)
+            order.reserved = body.choices * (prompt + output)
             order.tenant.reserve(order.reserved, exchange.received)
             order.quota_shown = order.tenant.shown()
 

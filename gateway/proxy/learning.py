@@ -68,6 +68,7 @@ def _answered(
         prompts.observe(order.size, exchange.prompt_tokens)
     if exchange.output_tokens:
         prompts.answered(exchange.output_tokens)
+        order.kind.answered(exchange.output_tokens // order.choices)
     tpot, target = exchange.tpot, order.objective.tpot
     health.judged(lease, late=tpot is not None and target is not None and tpot > target.under)
     health.ended(lease, Verdict.GOOD, now, rng, seconds=now - exchange.sent, tpot=tpot, kept=kept)

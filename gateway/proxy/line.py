@@ -3,22 +3,34 @@
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from math import exp
+from dataclasses import dataclass
+from math import inf
 from typing import Protocol
 
+from gateway.claim import Claim, HoldingTimes
+from gateway.policy.admission import chance as chances
 from gateway.policy.admission.classes import ServiceClass
-from gateway.policy.admission.decide import CAPACITY, Shed, TurnedAway, decide, longest_wait, predicted_wait, refusal
+from gateway.policy.admission.decide import CAPACITY, HOLD_PAUSE, Shed, TurnedAway, predicted_wait, retry_after
+from gateway.policy.admission.expected import Expected
+from gateway.policy.admission.headroom import Holders
 from gateway.policy.admission.queue import Entry, Queue
 from gateway.policy.routing.health import Health
 
 _log = logging.getLogger(__name__)
-_HALF_LIFE = 3.0
 _FRESH = 0.05
 """What the latest request weighs in how long one takes."""
+_LOOK = 8
+"""How many of a class are looked at for one that fits, where its head does not."""
+_PASSED = 1.0
+"""Seconds for which smaller requests may pass one that is too large for what is free."""
 
 
 class Waiter(Protocol):
     """A request in the queue."""
+
+    @property
+    def claim(self) -> Claim:
+        """What it asks of a backend's slots."""
 
     def begin(self, since: float, now: float) -> bool:
         """Take a slot, having waited `since` then; return False where there is none."""
@@ -30,26 +42,55 @@ class Waiter(Protocol):
         """Learn that it cannot be handled, and is out of the queue."""
 
 
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """How it looks for a request that came now: how many are `ahead`, and a bound of its chance to get a slot in time.
+
+    `why` says what the bound rests on.
+    """
+
+    ahead: int
+    chance: float
+    why: str
+
+
 class Line:
     """The queue of one version; `neighbours` are the lines, itself among them, that wait for the same backends.
 
-    `healths` are those backends. `sheds` counts those turned away, by class and reason.
+    `healths` are those backends, `holders` who has their slots. `sheds` counts those turned away, by class and reason.
+    Sheddable classes below the priority `held_below` are held back: one start a second passes. `refuses` False lets
+    everyone wait.
     """
 
-    __slots__ = ("_seconds", "_served", "_shares", "away", "healths", "neighbours", "queue", "sheds")
+    __slots__ = (
+        "_expected",
+        "_keeps",
+        "_passed",
+        "_seconds",
+        "healths",
+        "held_below",
+        "holders",
+        "neighbours",
+        "queue",
+        "refuses",
+        "sheds",
+    )
 
     def __init__(self, classes: Mapping[str, ServiceClass]) -> None:
         self.queue: Queue[Waiter] = Queue(classes)
         self.neighbours: tuple[Line, ...] = (self,)
         self.sheds: Counter[tuple[str, str]] = Counter()
-        self.away: frozenset[str] = frozenset()
+        self.held_below: int | None = None
+        self.refuses = True
         self.healths: Sequence[Health] = ()
+        self.holders: Sequence[Holders] = ()
+        self._expected = Expected()
+        self._keeps: Holders | None = None
+        self._passed = float("-inf")
         self._seconds = 0.0
-        self._served: Counter[str] = Counter()
-        self._shares: dict[str, float] = {}
 
     def __repr__(self) -> str:
-        return f"<Line {self.queue} at {self.rate:.1f} slots/s>"
+        return f"<Line {self.queue} at {self.rate:.1f} slots/s{' held' if self.held_below is not None else ''}>"
 
     @property
     def seconds(self) -> float:
@@ -61,60 +102,71 @@ class Line:
         """Slots that come free in a second (Little's law): requests in flight over how long one takes; 0.0 unknown."""
         return sum(health.in_flight for health in self.healths) / self._seconds if self._seconds else 0.0
 
+    def holds(self, service_class: ServiceClass) -> bool:
+        """Whether a class is held back."""
+        below = self.held_below
+        return below is not None and service_class.sheddable and service_class.priority > below
+
+    def must_wait(self, service_class: ServiceClass) -> bool:
+        """Whether a newcomer of a class may not look for a slot before others do."""
+        if self.holds(service_class):
+            return True
+        return self.queue.size > 0 and self.queue.waits_before(service_class.priority)
+
+    def patience(self, service_class: ServiceClass, kind: HoldingTimes, promise: float, prompt: int) -> float:
+        """Return for how many seconds a request waits; `promise` is its TTFT threshold, infinite where it has none."""
+        ttft = min((health.predicted(prompt) for health in self.healths), default=0.0) if promise < inf else 0.0
+        return chances.patience(service_class.max_queue_wait, kind.mean, promise, ttft)
+
     def enter(
         self,
         waiter: Waiter,
         service_class: ServiceClass,
         tenant: str,
         *,
-        cost: float,
         now: float,
         patience: float,
         chance: float,
     ) -> Entry[Waiter] | TurnedAway:
-        """Let a request wait, or say at once why not; `patience` is what is left of its own time, in seconds."""
-        ahead, rate = self.queue.ahead(service_class, tenant), self._rate_for(service_class)
-        wait = predicted_wait(ahead, rate)
-        refused = decide(service_class, wait=longest_wait(ahead, rate), patience=patience, chance=chance)
-        if refused is None and self.queue.size >= CAPACITY:
-            refused = self._make_room(service_class, wait, chance)
-        if refused is not None:
-            self.sheds[service_class.name, refused.why] += 1
-            return refused
-        entry = self.queue.push(waiter, service_class, tenant, max(cost, 1.0), now)
-        if self.queue.head() is entry:
-            self.freed(now)  # whoever stood at the head may have been too large for what is free
+        """Let a request wait for `patience` seconds at most, or say at once why not; `chance` spreads out retries."""
+        outlook = self.outlook(service_class, tenant, patience, now)
+        if outlook.chance < chances.LEAST and self.refuses:
+            return self._refused(Shed.HOPELESS, service_class, outlook, patience=patience, chance=chance)
+        if self.queue.size >= CAPACITY and not self._make_room(service_class, chance):
+            return self._refused(Shed.FULL, service_class, outlook, patience=patience, chance=chance)
+        claim = waiter.claim
+        entry = Entry(
+            waiter, service_class, tenant, claim.kv, now, holding=claim.kind.mean or self._seconds, until=now + patience
+        )
+        self.queue.push(entry)
+        self.freed(now)
         return entry
 
     def leave(self, entry: Entry[Waiter], now: float) -> None:
         """Take out one that does not wait any more; whoever comes after it may fit where it did not."""
-        if self.queue.remove(entry) and self.queue.size:
-            self.freed(now)
-
-    def shed(self, service_class: ServiceClass, tenant: str, chance: float) -> TurnedAway | None:
-        """Return why a class is turned away before it even asks for a slot, None when it is not."""
-        if service_class.name not in self.away:
-            return None
-        self.sheds[service_class.name, Shed.BUDGET] += 1
-        return refusal(Shed.BUDGET, max(5.0, self.predicted_wait(service_class, tenant)), chance)
+        if self.queue.remove(entry):
+            self._unkeep(entry.item.claim)
+            if self.queue.size:
+                self.freed(now)
 
     def waited(self, entry: Entry[Waiter], chance: float) -> TurnedAway:
         """Return what to tell one whose time to wait is over; it still has to `leave`."""
-        self.sheds[entry.service_class.name, Shed.WAITED] += 1
-        return refusal(Shed.WAITED, self.predicted_wait(entry.service_class, entry.tenant), chance)
+        outlook = Outlook(self.queue.ahead(entry.service_class, entry.tenant)[0], 0.0, "")
+        patience = entry.until - entry.since
+        return self._refused(Shed.WAITED, entry.service_class, outlook, patience=patience, chance=chance)
 
-    def predicted_wait(self, service_class: ServiceClass, tenant: str) -> float:
-        """Return the wait, in seconds, of a request that came now."""
-        return predicted_wait(self.queue.ahead(service_class, tenant), self._rate_for(service_class))
-
-    def _rate_for(self, service_class: ServiceClass) -> float:
-        """Return how many slots a second a class gets: what higher ones leave, and its guaranteed share at least."""
-        above = sum(
-            share
-            for name, share in self._shares.items()
-            if (known := self.queue.service_class(name)) is not None and known.priority < service_class.priority
-        )
-        return self.rate * max(1.0 - above, service_class.min_share, 0.01)
+    def outlook(self, service_class: ServiceClass, tenant: str, patience: float, now: float) -> Outlook:
+        """Return how it looks for a request that came now and would wait so long; it bounds its place in line."""
+        ahead, holding = self.queue.ahead(service_class, tenant)
+        if any(health.in_flight < health.limit for health in self.healths):
+            return Outlook(ahead, 1.0, "a slot is free")
+        if any(holders.holds_below(service_class.priority) for holders in self.holders):
+            return Outlook(ahead, 1.0, "lower classes hold slots")
+        self._expected.look(self.holders, now)
+        if not self._expected.is_known:
+            return Outlook(ahead, 1.0, "too little is known of how long slots are held")
+        bound = chances.chance(ahead, holding, patience, self._expected)
+        return Outlook(ahead, bound, "by how long slots have been held")
 
     def give_back(self, now: float, seconds: float) -> None:
         """Learn that a slot came free which was held for so many seconds."""
@@ -125,18 +177,40 @@ class Line:
                 return
 
     def freed(self, now: float) -> None:
-        """Give a slot that came free to whoever is next, in any line that waits for it, as long as there are slots."""
+        """Give slots that are free to whoever is next, in any line that waits for them, as long as there are some."""
         lines = [line for line in self.neighbours if line.queue.size]
+        if len(lines) > 1:
+            lines.sort(key=_precedence)
         while lines:
-            line = min(lines, key=_precedence)
-            entry = line.queue.head()
-            if entry is None or not line._begin(entry, now):
-                lines.remove(line)
+            if lines[0]._serve_one(now):
+                if len(lines) > 1:
+                    lines = [line for line in lines if line.queue.size]
+                    lines.sort(key=_precedence)
+            else:
+                lines.pop(0)
+
+    def _serve_one(self, now: float) -> bool:
+        """Serve the first that fits; return False where there is none."""
+        if not self.queue.size or not any(health.in_flight < health.limit for health in self.healths):
+            return False
+        smallest: dict[str, int] = {}
+        for entry in [*self.queue.next(_LOOK)]:
+            service_class, claim = entry.service_class, entry.item.claim
+            if claim.kv >= smallest.get(service_class.name, 1 << 62) or not self._may_pass(service_class, now):
                 continue
-            line.queue.serve(entry)
-            line._served[entry.service_class.name] += 1
-            if not line.queue.size:
-                lines.remove(line)
+            if any(health.has_slot(claim) for health in self.healths) and self._begin(entry, now):
+                self.queue.serve(entry)
+                self._unkeep(claim)
+                if service_class.sheddable:
+                    self._passed = now
+                return True
+            if not smallest:
+                self._keep(entry, now)
+            smallest[service_class.name] = claim.kv
+        return False
+
+    def _may_pass(self, service_class: ServiceClass, now: float) -> bool:
+        return not self.holds(service_class) or now - self._passed >= HOLD_PAUSE
 
     def _begin(self, entry: Entry[Waiter], now: float) -> bool:
         """Offer a slot; one that cannot be handled leaves, since it would stay at the head for ever."""
@@ -145,35 +219,68 @@ class Line:
         except Exception:
             _log.exception("a request that waited broke the gateway")
             self.queue.remove(entry)
+            self._unkeep(entry.item.claim)
             entry.item.broke()
             return False
 
-    def tick(self, elapsed: float) -> None:
-        """Take stock of whom slots go to."""
-        fading = exp(-0.6931 * elapsed / _HALF_LIFE)
-        served = sum(self._served.values())
-        for name, _ in self.queue.sizes():
-            share = self._served[name] / served if served else 0.0
-            self._shares[name] = self._shares.get(name, 0.0) * fading + (1 - fading) * share
-        self._served.clear()
+    def _keep(self, entry: Entry[Waiter], now: float) -> None:
+        """Keep a place for the first in line when it has been too large for a while for what is free."""
+        claim = entry.item.claim
+        if self._keeps is not None and self._keeps.kept_for is None:
+            self._keeps = None
+        if self._keeps is not None or now - entry.since < _PASSED:
+            return
+        rows = list(zip(self.healths, self.holders, strict=True))
+        if any(health.in_flight < health.limit and health.fits(claim.kv) for health in self.healths):
+            return
+        kept_in = {health.peers.pool for health, holders in rows if holders.kept_for is not None}
+        open_ = [row for row in rows if row[0].peers.pool not in kept_in and not row[0].signal.gone]
+        if not open_:
+            return
+        _, holders = min(open_, key=lambda row: row[0].kv)
+        holders.kept_for, holders.gently = claim, len(rows) == 1
+        self._keeps = holders
 
-    def _make_room(self, service_class: ServiceClass, wait: float, chance: float) -> TurnedAway | None:
+    def _unkeep(self, claim: Claim) -> None:
+        if self._keeps is not None and self._keeps.kept_for is claim:
+            self._keeps.kept_for = None
+            self._keeps = None
+
+    def _refused(
+        self, why: Shed, service_class: ServiceClass, outlook: Outlook, *, patience: float, chance: float
+    ) -> TurnedAway:
+        self.sheds[service_class.name, why] += 1
+        seconds = retry_after(predicted_wait(outlook.ahead, self.rate), chance)
+        return TurnedAway(why, seconds, patience, outlook.chance, outlook.ahead)
+
+    def _make_room(self, service_class: ServiceClass, chance: float) -> bool:
         """Push out the newest of a lower class; where there is none, the queue is full."""
         victim = self.queue.below(service_class)
         if victim is None:
-            return refusal(Shed.FULL, wait, chance)
+            return False
         self.queue.remove(victim)
-        self.sheds[victim.service_class.name, Shed.PUSHED_OUT] += 1
-        victim.item.turned_away(refusal(Shed.PUSHED_OUT, wait, chance))
-        return None
+        self._unkeep(victim.item.claim)
+        outlook = Outlook(self.queue.size, 0.0, "")
+        patience = victim.until - victim.since
+        victim.item.turned_away(
+            self._refused(Shed.PUSHED_OUT, victim.service_class, outlook, patience=patience, chance=chance)
+        )
+        return True
 
 
 def join(lines: Iterable[tuple[Line, Sequence[Health]]]) -> None:
     """Tell lines whose slots they wait for, and make neighbours of those that share some."""
     every = list(dict(lines).items())
     for line, healths in every:
-        line.healths = healths
+        line.healths, line.holders = healths, [holders_of(health) for health in healths]
         line.neighbours = tuple(other for other, theirs in every if not set(healths).isdisjoint(theirs))
+
+
+def holders_of(health: Health) -> Holders:
+    """Return who has the slots of a backend; from the first call on, admission's rules hold there."""
+    if not isinstance(health.slots, Holders):
+        health.slots = Holders()
+    return health.slots
 
 
 def _precedence(line: Line) -> tuple[int, float]:

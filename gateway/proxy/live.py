@@ -10,7 +10,7 @@ from gateway.backends.registry import Registry
 from gateway.config.table import ModelSpec, RouteTable, Timeouts, VersionSpec
 from gateway.errors import ModelNotFound
 from gateway.policy.admission.classes import ServiceClass
-from gateway.policy.admission.decide import Shedding
+from gateway.policy.admission.kinds import Kinds
 from gateway.policy.canary.split import Split
 from gateway.policy.routing.peers import Peers
 from gateway.policy.routing.pools import Trials
@@ -114,14 +114,14 @@ class Mirror:
 
 
 class ModelMemory:
-    """What outlives a reload of one model: its retry budget, how long its prompts are, whoever waits."""
+    """What outlives a reload of one model: its retry budget, how long its prompts and answers are, whoever waits."""
 
-    __slots__ = ("lines", "prompts", "retries", "shedding")
+    __slots__ = ("kinds", "lines", "prompts", "retries")
 
     def __init__(self) -> None:
         self.prompts = TokenEstimate()
         self.retries = RetryBudget()
-        self.shedding = Shedding()
+        self.kinds = Kinds()
         self.lines: dict[tuple[str, frozenset[str]], Line] = {}
 
     def line(self, version: str, pools: Iterable[str], classes: Mapping[str, ServiceClass]) -> Line:

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 from gateway.backends.backend import Backend
+from gateway.claim import Claim
 from gateway.config.table import TenantSpec
 from gateway.exchange import AttemptEnd, BodyKind, Exchange
 from gateway.policy.admission.quota import Quota
@@ -79,7 +80,7 @@ class Mirroring:
         """Send a copy of a request to a version, if that is in nobody's way."""
         clock = self._tools.clock
         now = clock()
-        if len(self._flights) >= MOST or not _has_room(version, order.kv, now):
+        if len(self._flights) >= MOST or not _has_room(version, order.claim, now):
             return
         exchange = Exchange(original.request_id, original.endpoint, now)
         exchange.model, exchange.version = order.model.name, version.name
@@ -92,7 +93,9 @@ class Mirroring:
         served = version.served_json if order.endpoint.body is BodyKind.JSON else version.served_model.encode()
         copied.body = body.rewritten(served, order.strip_usage)
         copied.stream, copied.strip_usage, copied.choices = body.stream, order.strip_usage, body.choices
-        copied.size, copied.has_media, copied.kv, copied.output = order.size, order.has_media, order.kv, order.output
+        copied.size, copied.has_media, copied.output = order.size, order.has_media, order.output
+        copied.kind = order.kind
+        copied.claim = Claim(order.claim.kv, order.claim.priority, sheddable=True, kind=order.claim.kind)
         copied.retries = self._retries
         copied.waits = False
         deadline = now + order.model.timeouts.total
@@ -128,13 +131,13 @@ class Mirroring:
             self._flights.discard(flight)
 
 
-def _has_room(version: LiveVersion, kv: int, now: float) -> bool:
+def _has_room(version: LiveVersion, claim: Claim, now: float) -> bool:
     """Whether some backend of a version has more free slots than taken ones, and nobody waits for them."""
     if any(line.queue.size for line in version.routes[-1].line.neighbours):
         return False
     return any(
         backend.serves(version.served_model)
-        and backend.health.takes(kv, now)
+        and backend.health.takes(claim, now)
         and 2 * backend.health.in_flight < backend.health.limit
         for backend in version.backends
     )

@@ -2,14 +2,17 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from math import inf
 from random import Random
 from typing import Protocol, TypeAlias
 
 from gateway.backends.backend import Backend
+from gateway.claim import SMALLEST, Claim
 from gateway.clock import Clock
 from gateway.config.table import Timeouts
 from gateway.exchange import AttemptEnd, Endpoint, Exchange
 from gateway.policy.admission.classes import ServiceClass
+from gateway.policy.admission.kinds import Kind
 from gateway.policy.routing.choose import Choice, choose
 from gateway.policy.routing.pick import Chance
 from gateway.policy.routing.pools import Trials
@@ -40,20 +43,22 @@ class Observer(Protocol):
 class Order:
     """What a request asks for, understood: where it may go and the bytes that go there; `size` is its text's.
 
-    `kv` are the tokens that it may come to at an engine, `output` those of one answer, `reserved` what its tenant was
-    charged at first; `has_media` says that there is more than text; `repeatable` whether it may be sent to an engine
-    twice, `waits` whether it may queue again after an engine was too busy for it. `urgent_body` is the body for an
-    engine that schedules by priority. `trial` is the trial of a pool that the attempt in progress is. `objective` is
-    what its class is promised.
+    `claim` is what it asks of a backend's slots, `kind` the requests it is like; `output` are the tokens of one answer
+    at most, `reserved` what its tenant was charged at first; `is_timed` says that its client named the time it has,
+    `has_media` that there is more than text, `repeatable` whether it may be sent to an engine twice, `waits` whether it
+    may queue again after an engine was too busy for it. `urgent_body` is the body for an engine that schedules by
+    priority. `trial` is the trial of a pool that the attempt in progress is. `objective` is what its class is promised.
     """
 
     __slots__ = (
         "body",
         "choices",
+        "claim",
         "endpoint",
         "fields",
         "has_media",
-        "kv",
+        "is_timed",
+        "kind",
         "model",
         "objective",
         "output",
@@ -86,7 +91,10 @@ class Order:
     ) -> None:
         self.tenant = tenant
         self.service_class = service_class
-        self.kv = self.output = self.reserved = 0
+        self.output = self.reserved = 0
+        self.kind: Kind
+        self.claim = SMALLEST
+        self.is_timed = False
         self.route: LiveRoute = version.routes[-1]
         self.retries = model.memory.retries
         self.trial: Trials | None = None
@@ -105,6 +113,13 @@ class Order:
         self.repeatable = self.waits = True
         self.strip_usage = False
         self.choices = 1
+
+    def patience(self, exchange: Exchange) -> float:
+        """Return for how many seconds it waits for a slot when its client does not say."""
+        prompt = exchange.prompt_estimate
+        ttft = self.objective.ttft if self.stream else None
+        promise = inf if ttft is None else ttft.threshold(prompt)
+        return self.route.line.patience(self.service_class, self.kind, promise, prompt)
 
     def settle_quota(self, exchange: Exchange) -> None:
         """Charge the tenant for what was really used; an answer that the engine did not count, for what was seen."""
@@ -128,7 +143,7 @@ class Order:
         )
 
 
-Chooser: TypeAlias = Callable[[Sequence[Backend], int, float, Chance, int], Choice[Backend] | None]
+Chooser: TypeAlias = Callable[[Sequence[Backend], int, float, Chance, Claim], Choice[Backend] | None]
 """Chooses among ready backends, as `policy.routing.choose.choose` does."""
 
 

@@ -5,7 +5,7 @@ from typing import Protocol
 from gateway.errors import GatewayError
 from gateway.policy.admission.decide import TurnedAway
 from gateway.policy.admission.queue import Entry
-from gateway.proxy.line import Line, Waiter
+from gateway.proxy.line import Waiter
 from gateway.proxy.order import Order
 
 
@@ -23,14 +23,14 @@ class Traveller(Protocol):
 
 
 class Place:
-    """Waits for a slot of one version; `waited` is how long its request has waited before, in seconds."""
+    """Waits for a slot of one version."""
 
-    __slots__ = ("_entry", "_line", "_traveller", "_waited")
+    __slots__ = ("_entry", "_line", "_traveller", "claim")
 
-    def __init__(self, traveller: Traveller, line: Line, waited: float = 0.0) -> None:
-        self._waited = waited
+    def __init__(self, traveller: Traveller, order: Order) -> None:
         self._traveller = traveller
-        self._line = line
+        self._line = order.route.line
+        self.claim = order.claim
         self._entry: Entry[Waiter] | None = None
 
     def enter(self, order: Order, *, now: float, patience: float, chance: float) -> bool:
@@ -39,7 +39,6 @@ class Place:
             self,
             order.service_class,
             order.tenant.name,
-            cost=order.kv,
             now=now,
             patience=patience,
             chance=chance,
@@ -63,9 +62,9 @@ class Place:
         self._traveller.give_up(GatewayError("the gateway failed on this request; its log says why"))
 
     def check(self, now: float, chance: float) -> bool:
-        """Turn away whoever has waited as long as its class may; return whether it was."""
+        """Turn the request away when its patience is over; return whether it was."""
         entry = self._entry
-        if entry is None or self._waited + now - entry.since <= entry.service_class.max_queue_wait:
+        if entry is None or now <= entry.until:
             return False
         self._traveller.turned_away(self._line.waited(entry, chance))
         return True

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from math import inf
 
 from gateway.backends.backend import Backend
+from gateway.claim import SMALLEST, Claim
 from gateway.exchange import Dialect, Exchange
 from gateway.policy.routing.choose import Choice
 from gateway.policy.routing.pools import Need, Option, Outlook, Selection, Waiting, by_cost, outlook, select
@@ -32,20 +33,31 @@ class Routing:
 def need_of(order: Order, exchange: Exchange) -> Need:
     """Return what a request asks of a pool."""
     if order.endpoint.dialect is Dialect.PLAIN:
-        return Need(exchange.prompt_estimate, order.kv)
+        return Need(exchange.prompt_estimate, order.claim)
     return need_for(
-        order.model, order.objective, exchange.prompt_estimate, kv=order.kv, output=order.output, streams=order.stream
+        order.model,
+        order.objective,
+        exchange.prompt_estimate,
+        claim=order.claim,
+        output=order.output,
+        streams=order.stream,
     )
 
 
 def need_for(
-    model: LiveModel, objective: Objective, prompt: int, *, kv: int = 0, output: float = inf, streams: bool = True
+    model: LiveModel,
+    objective: Objective,
+    prompt: int,
+    *,
+    claim: Claim = SMALLEST,
+    output: float = inf,
+    streams: bool = True,
 ) -> Need:
     """Return what a chat asks of a pool: a prompt of so many tokens, an answer of at most so many."""
     ttft, tpot, e2e = objective.ttft, objective.tpot, objective.e2e
     return Need(
         prompt,
-        kv,
+        claim,
         output=min(output, model.memory.prompts.output),
         ttft=ttft.threshold(prompt) if streams and ttft is not None else inf,
         tpot=tpot.under if streams and tpot is not None else inf,

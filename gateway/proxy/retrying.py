@@ -34,5 +34,5 @@ def after(
     if end is not AttemptEnd.SATURATED or not order.waits or not order.repeatable or begun or now >= deadline:
         return Next.ELSEWHERE if again and others(order, tried) and order.retries.take(now) else Next.END
     tried.pop()
-    free = any(each.health.takes(order.kv, now) for each in others(order, tried))
+    free = any(each.health.takes(order.claim, now) for each in others(order, tried))
     return Next.ELSEWHERE if again and free and order.retries.take(now) else Next.QUEUE

@@ -1,6 +1,6 @@
 """Slots, queues and whom they turned away, as Prometheus metrics. Every name here has a row in docs/metrics.md."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -15,12 +15,16 @@ _CLASS = ("model", "version", "class")
 
 @dataclass(frozen=True, slots=True)
 class Queued:
-    """The queue of one version: how many wait, by class, and how many were turned away, by class and reason."""
+    """The queue of one version: how many wait, by class, and how many were turned away, by class and reason.
+
+    `held` are the classes that are held back.
+    """
 
     model: str
     version: str
     waiting: Mapping[str, int]
     shed: Mapping[tuple[str, str], int]
+    held: Collection[str] = ()
 
 
 class AdmissionCollector(Collector):
@@ -40,12 +44,14 @@ class AdmissionCollector(Collector):
         """Return all metrics as they are now."""
         depth = GaugeMetricFamily("tidegate_queue_depth", "Requests that wait for a slot.", labels=_CLASS)
         shed = CounterMetricFamily("tidegate_shed", "Requests turned away for overload.", labels=(*_CLASS, "reason"))
+        held = GaugeMetricFamily("tidegate_queue_held", "1 while a class is held back in the queue.", labels=_CLASS)
         for queue in self._queues():
             for name, waiting in queue.waiting.items():
                 depth.add_metric((queue.model, queue.version, name), waiting)
+                held.add_metric((queue.model, queue.version, name), name in queue.held)
             for (name, reason), count in queue.shed.items():
                 shed.add_metric((queue.model, queue.version, name, reason), count)
-        yield from (depth, shed)
+        yield from (depth, held, shed)
         yield from self._slots()
         error = GaugeMetricFamily(
             "tidegate_prompt_estimate_error_ratio",

@@ -13,7 +13,7 @@ class Figures:
     """Of the requests that arrived in a span: goodput in tokens a second, shares from 0 to 1, times in seconds.
 
     `kept` is the share of interactive requests served that kept the TTFT target; `refused` the share of all refused,
-    `refusal_p99` how long those took to hear it. `batch_share` is batch's of all tokens served.
+    `refusal_p99` how long those took to hear it who were refused early. `batch_share` is batch's of all tokens served.
     """
 
     goodput: float
@@ -35,6 +35,7 @@ def figures(world: Overloaded, since: float, until: float) -> Figures:
     threshold = world.objective.targets[Sli.TTFT]
     in_time = sum(r.first - r.arrived <= threshold.threshold(r.prompt) for r in interactive)
     refusals = sorted(guest.refused for _, guest in rows if guest.refused is not None)
+    early = [seconds for seconds in refusals if seconds == 0.0]
     tokens = sum(request.prompt + request.output for request, _ in done)
     return Figures(
         goodput=sum(request.output for request in good) / (until - since),
@@ -42,7 +43,7 @@ def figures(world: Overloaded, since: float, until: float) -> Figures:
         served=len(done),
         kept=in_time / max(1, len(interactive)),
         refused=len(refusals) / max(1, len(rows)),
-        refusal_p99=_p99(refusals),
+        refusal_p99=_p99(early),
         batch_share=_tokens(done, "batch") / max(1, tokens),
         preemptions=sum(server.engine.tally.preemptions for server in world.servers),
     )

@@ -3,43 +3,55 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from gateway.claim import Claim
 from gateway.policy.admission.classes import CLASSES, STANDARD, ServiceClass
-from gateway.policy.admission.decide import TurnedAway
-from gateway.policy.admission.limit import AdaptiveLimit, Seen
+from gateway.policy.admission.decide import Shed, TurnedAway
+from gateway.policy.admission.kinds import Kind, Kinds
+from gateway.policy.admission.limit import FIRST, AdaptiveLimit, Seen
 from gateway.policy.admission.queue import Entry
 from gateway.policy.admission.quota import Quota, QuotaLimits
 from gateway.policy.routing.choose import choose
+from gateway.policy.routing.health import Lease
 from gateway.policy.slo.objective import DEFAULT, Objective, Sli
-from gateway.proxy.line import Line, Waiter
+from gateway.policy.slo.windows import TICK
+from gateway.proxy.line import Line, Waiter, holders_of, join
 from gateway.sim.profiles import GPU, Profile
 from loadtest.routing.world import Request, Server, Workload, World
 
 SMALL_KV: Profile = replace(GPU, num_blocks=2048, max_model_len=8192, prefix_caching=False)
 """An engine that takes in more sequences than its KV cache can hold to their end, and preempts them then."""
 PATIENT = replace(CLASSES["interactive"], max_queue_wait=1.0)
+IMPATIENT: Mapping[str, ServiceClass] = {**CLASSES, "interactive": PATIENT}
 MIX: Mapping[str, float] = {"interactive": 0.6, "batch": 0.4}
 
 
 @dataclass(frozen=True)
 class Admission:
-    """How slots are limited: `limit` fixed, or adaptive from `first`; `on` False lets everything through."""
+    """How slots are limited: `limit` fixed, or adaptive from `first`; `on` False lets everything through.
+
+    Without `refusals` nobody is refused early; whoever waits leaves when its patience ends, as a client would.
+    """
 
     on: bool = True
     limit: int | None = None
-    first: float = 256.0
+    first: float = FIRST
     kv: bool = True
+    refusals: bool = True
 
 
 class Guest:
-    """What is remembered of a request beside its timing: class, tenant, and how it was refused, if it was."""
+    """What is remembered of a request beside its timing: class, tenant, and how and why it was refused, if it was."""
 
-    __slots__ = ("entry", "refused", "service_class", "tenant")
+    __slots__ = ("claim", "entry", "kind", "refused", "service_class", "tenant", "why")
 
-    def __init__(self, service_class: ServiceClass, tenant: str) -> None:
+    def __init__(self, service_class: ServiceClass, tenant: str, kind: Kind, kv: int) -> None:
         self.service_class = service_class
         self.tenant = tenant
+        self.kind = kind
+        self.claim = Claim(kv, service_class.priority, sheddable=service_class.sheddable, kind=kind)
         self.entry: Entry[Waiter] | None = None
         self.refused: float | None = None
+        self.why: Shed | None = None
 
 
 class Overloaded(World):
@@ -60,8 +72,10 @@ class Overloaded(World):
         shares: Mapping[str, float] = MIX,
         tenants: Mapping[str, float] | None = None,
         per_minute: int | None = None,
+        classes: Mapping[str, ServiceClass] = IMPATIENT,
     ) -> None:
-        self.classes = {**CLASSES, "interactive": PATIENT}
+        self.classes = classes
+        self.kinds = Kinds()
         self.line = Line(self.classes)
         self.guests: dict[int, Guest] = {}
         self.limits: dict[str, AdaptiveLimit] = {}
@@ -71,7 +85,8 @@ class Overloaded(World):
         self._quotas = {name: Quota(QuotaLimits(per_minute), 0.0) for name in self._tenants}
         self._queued: dict[str, int] = {}
         super().__init__(seed, objective, workload, servers=servers, profile=profile)
-        self.line.healths = [server.health for server in self.servers]
+        self.line.refuses = admission.refusals
+        join([(self.line, [server.health for server in self.servers])])
         for server in self.servers:
             if admission.on:
                 self.limits[server.name] = AdaptiveLimit(admission.first)
@@ -89,47 +104,61 @@ class Overloaded(World):
         draw = self.rng.choices
         name = draw(list(self._shares), list(self._shares.values()))[0]
         tenant = draw(list(self._tenants), list(self._tenants.values()))[0]
-        guest = self.guests[request.number] = Guest(self.classes.get(name, CLASSES[STANDARD]), tenant)
+        service_class = self.classes.get(name, CLASSES[STANDARD])
+        kind, most = self.kinds.of("chat", name, None), self.most(request)
+        kv = request.prompt + min(most, kind.longest or most) if self._admission.kv else 0
+        guest = self.guests[request.number] = Guest(service_class, tenant, kind, kv)
         if self._quotas[tenant].reserve(request.prompt + request.output, self.now) is not None:
             guest.refused = 0.0
             return
-        if not self.line.queue.size and self._begin(request):
+        if not (self._admission.on and self.line.must_wait(service_class)) and self._begin(request):
             return
         entry = self.line.enter(
             _Place(self, request),
-            guest.service_class,
+            service_class,
             tenant,
-            cost=request.prompt + request.output,
             now=self.now,
-            patience=600.0,
+            patience=self.line.patience(
+                service_class, kind, self.objective.targets[Sli.TTFT].threshold(request.prompt), request.prompt
+            ),
             chance=self.rng.random(),
         )
         if isinstance(entry, TurnedAway):
-            guest.refused = 0.0
+            guest.refused, guest.why = 0.0, entry.why
         else:
             guest.entry = entry
 
+    def most(self, request: Request) -> int:
+        """Return the `max_tokens` of a request: a world's own clients know how long their answers are."""
+        return request.output
+
     def _begin(self, request: Request) -> bool:
-        kv = request.prompt + request.output if self._admission.kv else 0
-        choice = choose(self.servers, request.prompt, self.now, self.rng, kv)
+        claim = self.guest(request).claim
+        choice = choose(self.servers, request.prompt, self.now, self.rng, claim)
         if choice is None:
             return False
         self._start(request, choice.winner)
         return True
 
+    def _lease(self, request: Request, server: Server) -> Lease:
+        return server.health.lease(request.prompt, self.guest(request).claim, self.now)
+
     def _freed(self, request: Request) -> None:
-        self.line.give_back(self.now, self.now - request.sent)
+        seconds, guest = self.now - request.sent, self.guest(request)
+        guest.kind.ended(seconds)
+        guest.kind.answered(request.output)
+        self.line.give_back(self.now, seconds)
 
     def _look(self) -> None:
         self._looks += 1
         if self._looks % 4 == 0:
             for server in self.servers:
                 self._queued[server.name] = self._queued.get(server.name, 0) + 1 if server.engine.queued else 0
-        self.line.tick(0.25)
         for server in self.servers:
             self._limit(server)
+            holders_of(server.health).tick(self.now, TICK)
         for entry in [*self.line.queue]:
-            if self.now - entry.since > entry.service_class.max_queue_wait:
+            if self.now > entry.until:
                 entry.item.turned_away(self.line.waited(entry, self.rng.random()))
                 self.line.leave(entry, self.now)
         if self.line.queue.size:
@@ -140,7 +169,8 @@ class Overloaded(World):
             return
         if self._admission.limit is None:
             health, limit = server.health, self.limits[server.name]
-            limit.tick(Seen(health.peak, self._queued.get(server.name, 0), health.begun, health.late), self.now)
+            peak = max(health.peak, health.limit) if holders_of(health).wanted else health.peak
+            limit.tick(Seen(peak, self._queued.get(server.name, 0), health.begun, health.late), self.now)
             health.relimited(int(limit.value))
         server.health.looked_at()
 
@@ -163,6 +193,7 @@ class _Place:
     def __init__(self, world: Overloaded, request: Request) -> None:
         self._world = world
         self._request = request
+        self.claim = world.guest(request).claim
 
     def begin(self, since: float, now: float) -> bool:
         return self._world._begin(self._request)
@@ -171,4 +202,5 @@ class _Place:
         raise AssertionError("nothing breaks here")
 
     def turned_away(self, why: TurnedAway) -> None:
-        self._world.guest(self._request).refused = self._world.now - self._request.arrived
+        guest = self._world.guest(self._request)
+        guest.refused, guest.why = self._world.now - self._request.arrived, why.why

@@ -155,7 +155,7 @@ class World:
     def _start(self, request: Request, server: Server) -> None:
         request.server, request.sent = server, self.now
         request.tried.append(server)
-        request.lease = server.health.lease(request.prompt, request.prompt + request.output)
+        request.lease = self._lease(request, server)
         if server.error_rate and self.rng.random() < server.error_rate:
             self.at(self.now + 0.001, lambda: self._fail(request, server))
             return
@@ -164,6 +164,9 @@ class World:
         server.engine.submit(sequence)
         if not server.stepping:
             self._step(server)
+
+    def _lease(self, request: Request, server: Server) -> Lease:
+        return server.health.lease(request.prompt)
 
     def _fail(self, request: Request, server: Server) -> None:
         self._end(request, server, None)

@@ -23,13 +23,13 @@ async def test_status_tells_what_is_routed_and_how_it_is(tmp_path: Path) -> None
                 "pools": ["m"],
                 "weight": 1.0,
                 "waiting": {"interactive": 0, "standard": 0, "batch": 0},
-                "turned_away": [],
+                "held_back": [],
                 "shed": {},
             }
         ]
         (backend,) = status["backends"]
         assert (backend["state"], backend["in_flight"], backend["models"]) == ("ready", 0, ["m"])
-        assert (backend["limit"], backend["limit_reason"], backend["kv_tokens"]) == (256, "not tried yet", 0)
+        assert (backend["limit"], backend["limit_reason"], backend["kv_tokens"]) == (32, "not tried yet", 0)
         assert status["tenants"] == []
         assert status["routes"]["loaded"] is True
         assert (await web.get(f"{running.admin}/health")).json() == {"status": "ok"}

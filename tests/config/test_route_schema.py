@@ -35,7 +35,7 @@ class TestSamples:
     ("path", "keys"),
     [
         ((), {"pools", "models", "objectives", "classes", "tenants"}),
-        (("objectives", "fast"), {"window", "availability", "ttft", "tpot", "itl", "e2e", "deployment"}),
+        (("objectives", "fast"), {"window", "availability", "ttft", "tpot", "itl", "e2e", "deployment", "hold"}),
         (("objectives", "fast", "ttft"), {"target", "under", "by_prompt_tokens"}),
         (("objectives", "fast", "itl"), {"target", "under"}),
         (("pools",), set()),

@@ -151,10 +151,12 @@ async def test_who_waits_too_long_is_told_when_to_come_again(name: str, status: 
 
 async def test_a_hopeless_wait_is_refused_at_once(tmp_path: Path) -> None:
     async with one_slot(tmp_path) as (running, _):
-        (line,) = next(iter(running.app.gateway.table)).memory.lines.values()
-        line.give_back(0.0, 60.0)
+        memory = next(iter(running.app.gateway.table)).memory
+        for _ in range(20):
+            memory.kinds.of("/v1/chat/completions", "standard", None).ended(60.0)
         answer = await ask(running.port, words("hopeless"))
         assert (answer.status, answer.json["error"]["code"]) == (503, "overloaded")
+        assert "behind 0 others, the chance of a slot within 30 s" in answer.json["error"]["message"]
         last = running.records.exchanges[-1]
         assert (last.reason, last.e2e < 0.1) == (Shed.HOPELESS, True)
 
@@ -332,7 +334,7 @@ async def test_queues_and_quotas_are_told(tmp_path: Path) -> None:
         query = {"model": "m", "prompt_tokens": "10", "class": "batch"}
         explained = (await web.get(f"{running.admin}/admin/explain", params=query)).json()["versions"][0]
         assert explained["winner"] is None
-        assert "behind 1 others" in explained["why"]
+        assert "behind 1 others; its place in line bounds the chance of a slot to 100%" in explained["why"]
         assert explained["candidates"][0]["refused"] == "full: 1 in flight of 1"
         unknown = await web.get(f"{running.admin}/admin/explain", params=query | {"class": "gold"})
         assert (unknown.status_code, "interactive, standard, batch" in unknown.text) == (400, True)
@@ -349,16 +351,28 @@ async def test_queues_and_quotas_are_told(tmp_path: Path) -> None:
         assert (acme["name"], acme["requests_left"], acme["tokens_left"]) == ("acme", 2, None)
 
 
-async def test_a_class_is_turned_away_while_the_model_misses_its_objective(tmp_path: Path) -> None:
-    async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url, slots=9)) as running:
+async def test_a_class_is_held_back_but_never_refused_while_a_higher_one_misses_its_objective(tmp_path: Path) -> None:
+    """A burned budget refuses no one: it holds sheddable classes back only where that helps."""
+    async with one_slot(tmp_path) as (running, gate):
         ttft = next(each for each in running.app.book.get(Kind.MODEL, "m") if each.sli == "ttft")
         ttft.windows.bad += 100
         running.app.book.advance()
         running.app.admitter.admit()
-        shed = await ask(running.port, chat(), headers="x-gateway-class: batch\r\n")
-        assert (shed.status, shed.json["error"]["code"]) == (429, "overloaded")
-        assert "misses its objective" in shed.json["error"]["message"]
-        assert (await ask(running.port, chat())).status == 200
-        assert running.records.exchanges[0].reason == Shed.BUDGET
-        assert len(fake.calls) == 1
-        await running.quiet()
+        (line,) = next(iter(running.app.gateway.table)).memory.lines.values()
+        assert line.held_below is None, "nobody waits: holding would help nobody"
+        clients = [await begin(running, "batch", "x-gateway-class: batch\r\n"), await begin(running, "standard")]
+        await eventually(lambda: running.waiting == 2)
+        running.app.admitter.admit()
+        assert line.held_below == 10
+        async with httpx.AsyncClient() as web:
+            status = (await web.get(f"{running.admin}/admin/status")).json()
+            assert status["models"][0]["versions"][0]["held_back"] == ["batch"]
+            metrics = (await web.get(f"{running.admin}/metrics")).text
+        assert 'tidegate_queue_held{class="batch",model="m",version="v1"} 1.0' in metrics
+        for _ in clients:
+            gate.open.release()
+        for client in clients:
+            gate.open.release()
+            assert (await client.answer()).status == 200
+            client.close()
+        assert gate.prompts == ["first", "standard", "batch"]

@@ -6,17 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.policy.admission.classes import CLASSES, ServiceClass
-from gateway.policy.admission.decide import (
-    ESCALATION,
-    LONGEST_RETRY_AFTER,
-    Shed,
-    Shedding,
-    decide,
-    longest_wait,
-    predicted_wait,
-    refusal,
-)
+from gateway.policy.admission.decide import LONGEST_RETRY_AFTER, predicted_wait, retry_after
 from gateway.policy.admission.limit import DECREASE, FIRST, JUDGED, LEAST, MOST, AdaptiveLimit, Seen
 from gateway.policy.admission.quota import Bucket, Exceeded, Quota, QuotaLimits
 
@@ -100,48 +90,19 @@ def test_time_that_runs_back_fills_no_bucket() -> None:
     assert bucket.wait(21.0) == 1.0
 
 
-@given(st.integers(0, 1000), st.just(0.0) | st.floats(0.001, 1000))
-def test_a_predicted_wait_is_never_negative(ahead: int, rate: float) -> None:
+@given(st.integers(0, 1000), st.just(0.0) | st.floats(0.001, 1000), st.floats(0, 0.999))
+def test_a_predicted_wait_is_never_negative(ahead: int, rate: float, chance: float) -> None:
     wait = predicted_wait(ahead, rate)
     assert wait >= 0
-    assert wait <= longest_wait(ahead, rate)
-    assert (longest_wait(ahead, rate) == 0) == (rate == 0)
+    assert (wait == 0) == (rate == 0)
+    assert 1 <= retry_after(wait, chance) <= LONGEST_RETRY_AFTER
 
 
-@given(st.sampled_from(list(CLASSES.values())), st.floats(0, 1e6), st.floats(0, 600), st.floats(0, 0.999))
-def test_who_would_wait_too_long_is_refused(each: ServiceClass, wait: float, patience: float, chance: float) -> None:
-    refused = decide(each, wait=wait, patience=patience, chance=chance)
-    assert (refused is None) == (wait <= min(each.max_queue_wait, patience))
-    if refused is not None:
-        assert refused.why is Shed.HOPELESS
-        assert 1 <= refused.retry_after <= LONGEST_RETRY_AFTER
-
-
-def test_the_refused_come_again_at_different_times() -> None:
+def test_the_refused_retry_at_different_times() -> None:
     rng = Random(1)
-    seconds = [refusal(Shed.FULL, 20.0, rng.random()).retry_after for _ in range(100)]
+    seconds = [retry_after(20.0, rng.random()) for _ in range(100)]
     assert min(seconds) <= 12
     assert max(seconds) >= 28
-
-
-def test_classes_are_turned_away_one_step_at_a_time_and_the_highest_never() -> None:
-    shedding, now, seen = Shedding(), 0.0, []
-    for burning in (True, True, True, True, False, False, False):
-        shedding.tick(CLASSES.values(), now, burning=burning)
-        shedding.tick(CLASSES.values(), now + 1, burning=burning)
-        seen.append(sorted(shedding.away))
-        now += ESCALATION + 2
-    batch, both = ["batch"], ["batch", "standard"]
-    assert seen == [batch, both, both, both, batch, [], []]
-    assert repr(shedding) == "<Shedding nobody>"
-
-
-def test_without_a_sheddable_class_the_lowest_goes_first() -> None:
-    shedding = Shedding()
-    classes = [ServiceClass("low", 9), ServiceClass("high", 1)]
-    shedding.tick(classes, 0.0, burning=True)
-    assert shedding.away == {"low"}
-    assert repr(shedding) == "<Shedding low>"
 
 
 ticks = st.lists(

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.claim import Claim
 from gateway.exchange import Verdict
 from gateway.policy.routing.choose import choose, consider
 from gateway.policy.routing.ejection import LEAST_WEIGHT, Standing, State
@@ -173,12 +174,32 @@ def test_only_who_has_a_slot_is_chosen_and_nobody_out_of_service_for_want_of_one
     for engine, (in_flight, limit, out) in zip(engines, rows, strict=True):
         engine.health.in_flight, engine.health.limit = in_flight, limit
         engine.health.standing = Standing(State.EJECTED if out else State.IN_SERVICE)
-    choice = choose(engines, 100, 0.0, Random(seed), 10)
+    choice = choose(engines, 100, 0.0, Random(seed), Claim(10))
     usable = [engine for engine in engines if engine.health.available(0.0)] or engines
     free = [engine for engine in usable if engine.health.in_flight < engine.health.limit]
     assert (choice is None) == (not free)
     if choice is not None:
         assert choice.winner in free
+
+
+def test_one_that_keeps_its_free_slots_for_others_says_so() -> None:
+    class ForOthers:
+        def allows(self, claim: Claim, in_flight: int, limit: int) -> bool:
+            return claim.priority == 0
+
+        def took(self, claim: Claim, now: float) -> None:
+            """Nothing to do."""
+
+        def released(self, claim: Claim) -> None:
+            """Nothing to do."""
+
+    (engine,) = pool(1)
+    engine.health.slots, engine.health.limit = ForOthers(), 8
+    low = Claim(1, 20)
+    assert choose([engine], 1, 0.0, Random(1), low) is None
+    assert consider(engine.health, 1, 0.0, low).refused == "keeps what is free for others: 0 in flight of 8"
+    assert not consider(engine.health, 1, 0.0).refused
+    engine.health.lease(1, low, 0.0).release()
 
 
 def test_one_that_is_full_says_so() -> None:

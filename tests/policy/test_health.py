@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.claim import Claim
 from gateway.exchange import Verdict
 from gateway.policy.routing.ejection import EVENTS, FAILURES_IN_A_ROW, LEAST_WEIGHT, PROBES, Standing, State
 from gateway.policy.routing.health import Cause, Health, Signal
@@ -207,7 +208,7 @@ def test_patience_is_granted_and_bounded() -> None:
     assert health.available(5.0)
     health.refused(0.0, 10_000.0, busy=False)
     assert health.available(31.0)
-    assert health.takes(0, 0.0), "what is merely sick is asked where nobody else serves"
+    assert health.takes(Claim(), 0.0), "what is merely sick is asked where nobody else serves"
 
 
 def test_one_that_names_no_time_is_left_alone_ever_longer_until_it_works() -> None:
@@ -250,12 +251,12 @@ def test_slots_are_bounded_in_requests_and_in_tokens() -> None:
     _, (health, *_) = pool()
     health.relimited(2)
     health.kv_capacity = 100
-    assert health.has_slot(1000), "an empty backend takes any"
-    first = health.lease(10, 60)
-    assert health.has_slot(40)
-    assert not health.has_slot(41)
-    second = health.lease(10, 40)
-    assert not health.has_slot(0)
+    assert health.has_slot(Claim(1000)), "an empty backend takes any"
+    first = health.lease(10, Claim(60))
+    assert health.has_slot(Claim(40))
+    assert not health.has_slot(Claim(41))
+    second = health.lease(10, Claim(40))
+    assert not health.has_slot()
     assert (health.peak, health.kv) == (2, 100)
     first.release()
     first.release()

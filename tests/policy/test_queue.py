@@ -4,17 +4,26 @@ from collections import Counter
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from gateway.policy.admission.classes import CLASSES, ServiceClass
-from gateway.policy.admission.queue import Entry, Queue
+from gateway.policy.admission.queue import DEAREST, Entry, Queue
 
 NAMES = list(CLASSES)
 TENANTS = ["a", "b", "c"]
 names, tenants = st.sampled_from(NAMES), st.sampled_from(TENANTS)
 costs = st.integers(1, 500)
+
+
+def push(  # noqa: PLR0917
+    queue: Queue[Any], item: Any, service_class: ServiceClass, tenant: str, cost: float, now: float
+) -> Entry[Any]:
+    entry = Entry(item, service_class, tenant, cost, now, holding=min(cost, 1000) / 10)
+    queue.push(entry)
+    return entry
 
 
 def served(queue: Queue[Any]) -> Entry[Any]:
@@ -37,7 +46,7 @@ class Queueing(RuleBasedStateMachine):
     @rule(name=names, tenant=tenants, cost=costs)
     def arrive(self, name: str, tenant: str, cost: int) -> None:
         self.arrived += 1
-        self.entries.append(self.queue.push(self.arrived, CLASSES[name], tenant, cost, float(self.arrived)))
+        self.entries.append(push(self.queue, self.arrived, CLASSES[name], tenant, cost, float(self.arrived)))
 
     @precondition(lambda self: self.entries)
     @rule(data=st.data())
@@ -64,7 +73,13 @@ class Queueing(RuleBasedStateMachine):
 
     @rule(name=names, tenant=tenants)
     def look(self, name: str, tenant: str) -> None:
-        ahead = self.queue.ahead(CLASSES[name], tenant)
+        ahead, holding = self.queue.ahead(CLASSES[name], tenant)
+        higher = [each for each in self.entries if each.service_class.priority < CLASSES[name].priority]
+        if ahead == len(higher) > 0:
+            assert holding == pytest.approx(sum(each.holding for each in higher) / len(higher))
+        assert (holding > 0) == (ahead > 0)
+        waits = any(each.service_class.priority <= CLASSES[name].priority for each in self.entries)
+        assert self.queue.waits_before(CLASSES[name].priority) == waits
         most = sum(each.service_class.priority <= CLASSES[name].priority for each in self.entries)
         assert 0 <= ahead <= most
         below = self.queue.below(CLASSES[name])
@@ -73,6 +88,18 @@ class Queueing(RuleBasedStateMachine):
         if below is not None:
             assert below.service_class.priority == max(each.service_class.priority for each in lower)
             assert below.since == max(each.since for each in lower if each.service_class is below.service_class)
+
+    @precondition(lambda self: self.entries)
+    @rule(most=st.integers(1, 20))
+    def look_for_one_that_fits(self, most: int) -> None:
+        found = list(self.queue.next(most))
+        assert found[0] is self.queue.head()
+        assert set(found) <= set(self.entries)
+        for name in NAMES:
+            of_class = [each for each in self.entries if each.service_class.name == name]
+            seen = {each for each in found if each.service_class.name == name}
+            assert min(most, len(of_class)) <= len(seen) <= most + 1
+        assert self.queue.priorities() == {each.service_class.priority for each in self.entries}
 
     @invariant()
     def holds_exactly_who_waits(self) -> None:
@@ -92,7 +119,7 @@ def test_tenants_of_a_class_are_served_alike_to_within_one_request(rows: list[tu
     standard = CLASSES["standard"]
     waiting: Counter[str] = Counter()
     for number, (tenant, cost) in enumerate(rows):
-        queue.push(number, standard, tenant, cost, float(number))
+        push(queue, number, standard, tenant, cost, float(number))
         waiting[tenant] += 1
     served: Counter[str] = Counter()
     largest = max(cost for _, cost in rows)
@@ -108,12 +135,12 @@ def test_tenants_of_a_class_are_served_alike_to_within_one_request(rows: list[tu
 def test_one_that_was_served_much_cannot_forget_it_by_leaving_for_a_moment() -> None:
     queue: Queue[str] = Queue(CLASSES)
     standard = CLASSES["standard"]
-    queue.push("a big one", standard, "greedy", 1000, 0.0)
-    queue.push("small", standard, "modest", 10, 0.0)
+    push(queue, "a big one", standard, "greedy", 1000, 0.0)
+    push(queue, "small", standard, "modest", 10, 0.0)
     served(queue)
     for number in range(5):
-        queue.push(f"small {number}", standard, "modest", 10, 1.0)
-    queue.push("again", standard, "greedy", 10, 1.0)
+        push(queue, f"small {number}", standard, "modest", 10, 1.0)
+    push(queue, "again", standard, "greedy", 10, 1.0)
     order = []
     while (entry := queue.head()) is not None:
         order.append(entry.item)
@@ -125,11 +152,11 @@ def test_idling_earns_nothing() -> None:
     queue: Queue[str] = Queue(CLASSES)
     standard = CLASSES["standard"]
     for number in range(100):
-        queue.push(f"busy {number}", standard, "busy", 10, float(number))
+        push(queue, f"busy {number}", standard, "busy", 10, float(number))
     for _ in range(50):
         served(queue)
     for number in range(50):
-        queue.push(f"idle {number}", standard, "idle", 10, 100.0)
+        push(queue, f"idle {number}", standard, "idle", 10, 100.0)
     first = [served(queue).tenant for _ in range(20)]
     assert 9 <= first.count("idle") <= 11
 
@@ -139,8 +166,8 @@ def test_a_class_gets_its_share_under_endless_higher_load(share: float, sizes: l
     classes = {"high": ServiceClass("high", 0), "low": replace(CLASSES["batch"], name="low", min_share=share)}
     queue: Queue[int] = Queue(classes)
     for number, cost in enumerate(sizes):
-        queue.push(number, classes["high"], "a", cost, 0.0)
-        queue.push(number, classes["low"], "b", cost, 0.0)
+        push(queue, number, classes["high"], "a", cost, 0.0)
+        push(queue, number, classes["low"], "b", cost, 0.0)
     total = low = 0.0
     for _ in sizes:
         entry = queue.head()
@@ -153,33 +180,52 @@ def test_a_class_gets_its_share_under_endless_higher_load(share: float, sizes: l
 
 def test_classes_may_change_while_somebody_waits() -> None:
     queue: Queue[str] = Queue(CLASSES)
-    queue.push("old", CLASSES["batch"], "a", 1, 0.0)
+    push(queue, "old", CLASSES["batch"], "a", 1, 0.0)
     other = {"gold": ServiceClass("gold", 1)}
     queue.follow(other)
-    queue.push("new", other["gold"], "a", 1, 1.0)
-    assert queue.service_class("gold") is other["gold"]
-    assert queue.service_class("standard") is None
+    push(queue, "new", other["gold"], "a", 1, 1.0)
+    assert queue.classes() == {"gold": other["gold"], "batch": CLASSES["batch"]}
     assert repr(queue) == "<Queue gold 1 batch 1>"
     served = []
     while (entry := queue.head()) is not None:
         served.append(entry.item)
         queue.serve(entry)
     assert served == ["new", "old"]
-    assert repr(queue.push("x", other["gold"], "t", 2, 0.0)) == "<Entry of t in gold, 2 tokens>"
+    assert repr(push(queue, "x", other["gold"], "t", 2, 0.0)) == "<Entry of t in gold, 2 tokens>"
     stranger = Entry("y", CLASSES["interactive"], "t", 1, 0.0)
     assert not queue.remove(stranger)
-    queue.push("z", CLASSES["interactive"], "t", 1, 0.0)
-    queue.push("x", other["gold"], "t", 1, 0.0)
+    push(queue, "z", CLASSES["interactive"], "t", 1, 0.0)
+    push(queue, "x", other["gold"], "t", 1, 0.0)
     assert [name for name, _ in queue.sizes()] == ["interactive", "gold", "batch"]
     assert queue.head() is not None
+
+
+def test_whose_share_has_come_due_is_offered_first_and_the_others_after_it() -> None:
+    queue: Queue[str] = Queue(CLASSES)
+    for number in range(40):
+        push(queue, f"high {number}", CLASSES["interactive"], "a", 10, float(number))
+    push(queue, "low", CLASSES["batch"], "a", 10, 0.0)
+    for _ in range(20):
+        served(queue)
+    assert [each.item for each in queue.next(2)] == ["low", "high 20", "high 21", "low"]
 
 
 def test_once_nobody_waits_all_is_forgotten() -> None:
     queue: Queue[str] = Queue(CLASSES)
     standard = CLASSES["standard"]
     for tenant, cost in (("a", 1000), ("b", 10)):
-        queue.push(tenant, standard, tenant, cost, 0.0)
+        push(queue, tenant, standard, tenant, cost, 0.0)
         served(queue)
-    queue.push("first", standard, "a", 10, 1.0)
-    queue.push("second", standard, "b", 10, 2.0)
+    push(queue, "first", standard, "a", 10, 1.0)
+    push(queue, "second", standard, "b", 10, 2.0)
     assert served(queue).item == "first"
+
+
+@given(st.sampled_from([10**400, -5, 0, 0.5, 10**18, float("inf")]))
+def test_no_cost_overflows_the_queue(cost: float) -> None:
+    queue: Queue[str] = Queue(CLASSES)
+    standard = CLASSES["standard"]
+    assert 1 <= push(queue, "absurd", standard, "a", cost, 0.0).cost <= DEAREST
+    push(queue, "sane", standard, "b", 10, 0.0)
+    assert {served(queue).item, served(queue).item} == {"absurd", "sane"}
+    assert not queue.size

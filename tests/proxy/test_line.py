@@ -6,13 +6,15 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from gateway.policy.admission.classes import CLASSES
+from gateway.claim import Claim
+from gateway.policy.admission.classes import CLASSES, ServiceClass
 from gateway.policy.admission.decide import Shed, TurnedAway
+from gateway.policy.admission.kinds import Kind
 from gateway.policy.admission.queue import Entry
 from gateway.policy.routing.choose import choose
 from gateway.policy.routing.health import Health, Lease
 from gateway.policy.routing.peers import Peers
-from gateway.proxy.line import Line, join
+from gateway.proxy.line import Line, holders_of, join
 
 names, tenants = st.sampled_from(list(CLASSES)), st.sampled_from(["a", "b"])
 
@@ -25,13 +27,14 @@ class Engine:
 class Waiting:
     """A request that takes a slot when there is one."""
 
-    def __init__(self, world: "Admitting", kv: int) -> None:
+    def __init__(self, world: "Admitting", kv: int, service_class: ServiceClass = CLASSES["standard"]) -> None:
         self.world = world
         self.kv = kv
+        self.claim = Claim(kv, service_class.priority, sheddable=service_class.sheddable, kind=world.kind)
         self.refused: TurnedAway | None = None
 
     def begin(self, since: float, now: float) -> bool:
-        return self.world.take(self.kv)
+        return self.world.take(self.claim)
 
     def turned_away(self, why: TurnedAway) -> None:
         self.refused = why
@@ -53,24 +56,25 @@ class Admitting(RuleBasedStateMachine):
             engine.health.kv_capacity = 100
         self.lines = [Line(CLASSES), Line(CLASSES)]
         join((line, [engine.health for engine in self.engines]) for line in self.lines)
+        self.kind = Kind()
         self.leases: list[Lease] = []
         self.entries: list[tuple[Line, Entry[Waiting]]] = []
         self.rng = Random(1)
 
-    def take(self, kv: int) -> bool:
-        choice = choose(self.engines, 10, 0.0, self.rng, kv)
+    def take(self, claim: Claim) -> bool:
+        choice = choose(self.engines, 10, 0.0, self.rng, claim)
         if choice is None:
             return False
-        self.leases.append(choice.winner.health.lease(10, kv))
+        self.leases.append(choice.winner.health.lease(10, claim, 0.0))
         return True
 
     @rule(at=st.integers(0, 1), name=names, tenant=tenants, kv=st.integers(1, 150))
     def arrive(self, at: int, name: str, tenant: str, kv: int) -> None:
         line = self.lines[at]
-        if not line.queue.size and self.take(kv):
+        waiting = Waiting(self, kv, CLASSES[name])
+        if not line.must_wait(CLASSES[name]) and self.take(waiting.claim):
             return
-        waiting = Waiting(self, kv)
-        entry = line.enter(waiting, CLASSES[name], tenant, cost=kv, now=0.0, patience=1e9, chance=0.5)
+        entry = line.enter(waiting, CLASSES[name], tenant, now=0.0, patience=1e9, chance=0.5)
         if isinstance(entry, TurnedAway):
             assert entry.why is Shed.HOPELESS
         else:
@@ -80,6 +84,7 @@ class Admitting(RuleBasedStateMachine):
     @rule(data=st.data())
     def end(self, data: st.DataObject) -> None:
         self.leases.pop(data.draw(st.integers(0, len(self.leases) - 1))).release()
+        self.kind.ended(0.001)
         self.lines[0].give_back(0.0, 0.001)
 
     @precondition(lambda self: self.entries)
@@ -96,8 +101,8 @@ class Admitting(RuleBasedStateMachine):
 
     @rule()
     def tick(self) -> None:
-        for line in self.lines:
-            line.tick(0.25)
+        for engine in self.engines:
+            holders_of(engine.health).tick(0.0, 0.25)
 
     @invariant()
     def no_limit_is_exceeded_and_nothing_is_lost(self) -> None:
@@ -115,8 +120,7 @@ class Admitting(RuleBasedStateMachine):
         for line in self.lines:
             entry = line.queue.head()
             if entry is not None:
-                kv = entry.item.kv  # type: ignore[attr-defined]
-                assert not any(engine.health.has_slot(kv) for engine in self.engines)
+                assert not any(engine.health.has_slot(entry.item.claim) for engine in self.engines)
 
 
 Admitting.TestCase.settings = settings(deadline=None, max_examples=60)
@@ -128,28 +132,27 @@ def test_a_full_queue_pushes_out_the_newest_of_the_lowest_class() -> None:
     world = Admitting()
     for engine in world.engines:
         engine.health.relimited(0)
-    low = [Waiting(world, 1) for _ in range(3)]
+    low = [Waiting(world, 1, CLASSES["batch"]) for _ in range(3)]
     for number, waiting in enumerate(low):
-        line.enter(waiting, CLASSES["batch"], "a", cost=1, now=float(number), patience=1e9, chance=0.5)
+        line.enter(waiting, CLASSES["batch"], "a", now=float(number), patience=1e9, chance=0.5)
     line.queue.size += 10_000 - 3
-    high = line.enter(Waiting(world, 1), CLASSES["standard"], "a", cost=1, now=8.0, patience=1e9, chance=0.5)
+    high = line.enter(Waiting(world, 1), CLASSES["standard"], "a", now=8.0, patience=1e9, chance=0.5)
     assert isinstance(high, Entry)
     assert [waiting.refused is not None for waiting in low] == [False, False, True]
-    also = line.enter(Waiting(world, 1), CLASSES["batch"], "a", cost=1, now=9.0, patience=1e9, chance=0.5)
+    also = line.enter(Waiting(world, 1), CLASSES["batch"], "a", now=9.0, patience=1e9, chance=0.5)
     assert isinstance(also, TurnedAway)
     assert also.why is Shed.FULL
     assert line.sheds == {("batch", Shed.PUSHED_OUT): 1, ("batch", Shed.FULL): 1}
 
 
-def test_waits_are_predicted_by_littles_law() -> None:
+def test_slots_come_free_at_the_rate_of_littles_law() -> None:
     world = Admitting()
     line = world.lines[0]
-    assert line.predicted_wait(CLASSES["standard"], "a") == 0.0
+    assert (line.rate, line.seconds) == (0.0, 0.0)
     for _ in range(4):
-        assert world.take(10)
+        assert world.take(Claim(10))
     line.give_back(0.0, 2.0)
     assert line.rate == 2.0
-    assert line.predicted_wait(CLASSES["interactive"], "a") == 0.5
     assert repr(line).endswith("at 2.0 slots/s>")
 
 
@@ -172,7 +175,7 @@ def test_a_request_that_cannot_be_handled_leaves_and_blocks_no_other() -> None:
     for engine in world.engines:
         engine.health.relimited(0)
     for waiting in (broken, well):
-        line.enter(waiting, CLASSES["standard"], "a", cost=1, now=0.0, patience=1e9, chance=0.5)
+        line.enter(waiting, CLASSES["standard"], "a", now=0.0, patience=1e9, chance=0.5)
     for engine in world.engines:
         engine.health.relimited(1)
     line.freed(1.0)

@@ -6,8 +6,8 @@ first tokens come late. Jacobson and Karels, "Congestion Avoidance and Control" 
 
 from dataclasses import dataclass
 
-FIRST = 256
-"""What vLLM runs at once unless told otherwise (`--max-num-seqs`)."""
+FIRST = 32
+"""A start that few engines suffer from. It doubles in each round trip while it is in use and all is well."""
 LEAST, MOST = 2, 4096
 STEP = 1.0
 """What a limit in use grows by at each tick, four times a second."""

@@ -6,6 +6,7 @@ tokens. Every operation takes a time that grows with the number of tenants that 
 """
 
 from collections.abc import Iterator, Mapping
+from itertools import chain, islice
 from typing import Generic, TypeVar
 
 from gateway.policy.admission.classes import ServiceClass
@@ -16,16 +17,31 @@ DEAREST = 1e9
 
 
 class Entry(Generic[Item]):
-    """One place in the queue: whose, of how many tokens, since when (seconds)."""
+    """One place in the queue: whose, of how many tokens, since when (seconds).
 
-    __slots__ = ("cost", "item", "service_class", "since", "tenant")
+    `holding` is how long it will hold a slot, in seconds, as far as one knows; `until` when its patience ends.
+    """
 
-    def __init__(self, item: Item, service_class: ServiceClass, tenant: str, cost: float, since: float) -> None:
+    __slots__ = ("cost", "holding", "item", "service_class", "since", "tenant", "until")
+
+    def __init__(
+        self,
+        item: Item,
+        service_class: ServiceClass,
+        tenant: str,
+        cost: float,
+        since: float,
+        *,
+        holding: float = 0.0,
+        until: float = float("inf"),
+    ) -> None:
         self.item = item
         self.service_class = service_class
         self.tenant = tenant
         self.cost = cost
         self.since = since
+        self.holding = holding
+        self.until = until
 
     def __repr__(self) -> str:
         return f"<Entry of {self.tenant} in {self.service_class.name}, {self.cost:.0f} tokens>"
@@ -42,15 +58,17 @@ class _Tenant(Generic[Item]):
 class _ClassQueue(Generic[Item]):
     """The tenants of one class that wait, each in order of arrival; `virtual` is when the last one served started.
 
-    `idle` is what tenants that wait no more have had: it counts against them until nobody waits at all.
+    `idle` is what tenants that wait no more have had: it counts against them until nobody waits at all. `holding` is
+    the sum of how long its entries will hold a slot, in seconds.
     """
 
-    __slots__ = ("credit", "idle", "service_class", "size", "virtual", "waiting")
+    __slots__ = ("credit", "holding", "idle", "service_class", "size", "virtual", "waiting")
 
     def __init__(self, service_class: ServiceClass) -> None:
         self.service_class = service_class
         self.size = 0
         self.credit = 0.0
+        self.holding = 0.0
         self.virtual = 0.0
         self.waiting: dict[str, _Tenant[Item]] = {}
         self.idle: dict[str, float] = {}
@@ -62,6 +80,7 @@ class _ClassQueue(Generic[Item]):
             tenant = self.waiting[entry.tenant] = _Tenant(virtual)
         tenant.entries[entry] = None
         self.size += 1
+        self.holding += entry.holding
 
     def remove(self, entry: Entry[Item]) -> bool:
         tenant = self.waiting.get(entry.tenant)
@@ -69,6 +88,7 @@ class _ClassQueue(Generic[Item]):
             return False
         del tenant.entries[entry]
         self.size -= 1
+        self.holding = self.holding - entry.holding if self.size else 0.0
         if not tenant.entries:
             del self.waiting[entry.tenant]
             self.idle[entry.tenant] = tenant.virtual
@@ -80,6 +100,11 @@ class _ClassQueue(Generic[Item]):
         """Return whoever is next in this class; it must not be empty."""
         tenant = min(self.waiting.values(), key=lambda each: each.virtual)
         return next(iter(tenant.entries))
+
+    def first(self, most: int) -> Iterator[Entry[Item]]:
+        """Return those who are next, at most so many."""
+        tenants = sorted(self.waiting.values(), key=lambda each: each.virtual) if len(self.waiting) > 1 else None
+        return islice(chain.from_iterable(each.entries for each in tenants or self.waiting.values()), most)
 
     def newest(self) -> Entry[Item]:
         """Return whoever came last; the class must not be empty."""
@@ -125,19 +150,19 @@ class Queue(Generic[Item]):
         self._by_name |= {name: queue for name, queue in known.items() if queue.size}
         self._classes = sorted(self._by_name.values(), key=lambda each: each.service_class.priority)
 
-    def push(self, item: Item, service_class: ServiceClass, tenant: str, cost: float, now: float) -> Entry[Item]:
-        """Add one at the end of its tenant's line; `cost` is in tokens, and counts as 1 to `DEAREST`.
+    def push(self, entry: Entry[Item]) -> None:
+        """Add one at the end of its tenant's line; its cost counts as 1 to `DEAREST`.
 
         A class that is no more, which the request began with, is known again until nobody waits in it.
         """
-        entry = Entry(item, service_class, tenant, max(1.0, min(cost, DEAREST)), now)
+        entry.cost = max(1.0, min(entry.cost, DEAREST))
+        service_class = entry.service_class
         queue = self._by_name.get(service_class.name)
         if queue is None:
             queue = self._by_name[service_class.name] = _ClassQueue(service_class)
             self._classes = sorted(self._by_name.values(), key=lambda each: each.service_class.priority)
         queue.push(entry)
         self.size += 1
-        return entry
 
     def remove(self, entry: Entry[Item]) -> bool:
         """Take one out, wherever it stands; return whether it was there."""
@@ -158,8 +183,24 @@ class Queue(Generic[Item]):
                 return entry
         return first.head() if first is not None else None
 
+    def next(self, most: int) -> Iterator[Entry[Item]]:
+        """Return who could be served, in order, at most so many of each class: some of them may not fit.
+
+        The heads of classes whose guaranteed share has come due go first, then classes by priority.
+        """
+        waiting = [each for each in self._classes if each.size]
+        for each in waiting[1:]:
+            if each.credit >= (entry := each.head()).cost:
+                yield entry
+        for each in waiting:
+            yield from each.first(most)
+
+    def waits_before(self, priority: int) -> bool:
+        """Whether somebody waits whom a newcomer of this priority must not overtake."""
+        return any(each.size and each.service_class.priority <= priority for each in self._classes)
+
     def serve(self, entry: Entry[Item]) -> None:
-        """Take the head out because it got its slot, and book its tokens."""
+        """Take one out because it got its slot, and book its tokens."""
         chosen = self._by_name[entry.service_class.name]
         for each in self._classes:
             if each.size and each.service_class.min_share:
@@ -177,25 +218,34 @@ class Queue(Generic[Item]):
                 return each.newest()
         return None
 
-    def ahead(self, service_class: ServiceClass, tenant: str) -> int:
-        """Return about how many requests would be served before one that came now."""
-        ahead = 0
+    def ahead(self, service_class: ServiceClass, tenant: str) -> tuple[int, float]:
+        """Return about how many requests would be served before one that came now, and for how long they hold a slot.
+
+        The second is the mean, in seconds; 0.0 when there is nobody.
+        """
+        ahead, seconds = 0, 0.0
         for each in self._classes:
             if each.service_class.priority > service_class.priority:
                 break
-            if each.service_class.name != service_class.name:
-                ahead += each.size
+            if not each.size:
                 continue
-            own = each.waiting.get(tenant)
-            others = len(each.waiting) - (own is not None)
-            mine = len(own.entries) if own is not None else 0
-            ahead += min(each.size, mine + others * (mine + 1))
-        return ahead
+            count = each.size
+            if each.service_class.name == service_class.name:
+                own = each.waiting.get(tenant)
+                others = len(each.waiting) - (own is not None)
+                mine = len(own.entries) if own is not None else 0
+                count = min(each.size, mine + others * (mine + 1))
+            ahead += count
+            seconds += each.holding * count / each.size
+        return ahead, seconds / ahead if ahead else 0.0
 
-    def service_class(self, name: str) -> ServiceClass | None:
-        """Return a class by its name."""
-        queue = self._by_name.get(name)
-        return queue.service_class if queue is not None else None
+    def classes(self) -> dict[str, ServiceClass]:
+        """Return the classes, by name."""
+        return {each.service_class.name: each.service_class for each in self._classes}
+
+    def priorities(self) -> set[int]:
+        """Return the priorities of the classes that wait."""
+        return {each.service_class.priority for each in self._classes if each.size}
 
     def sizes(self) -> list[tuple[str, int]]:
         """Return how many wait, by class, the first served first."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
+from gateway.claim import SMALLEST, Claim
 from gateway.policy.routing.health import Health
 from gateway.policy.routing.pick import Chance, best, drawn
 
@@ -46,14 +47,16 @@ class Choice(Generic[Backend]):
         return f"{self.why}: {scores}"
 
 
-def choose(ready: Sequence[Backend], tokens: int, now: float, rng: Chance, kv: int = 0) -> Choice[Backend] | None:
-    """Choose among `ready` backends (at least one) for a prompt of so many tokens, `kv` with its answer.
+def choose(
+    ready: Sequence[Backend], tokens: int, now: float, rng: Chance, claim: Claim = SMALLEST
+) -> Choice[Backend] | None:
+    """Choose among `ready` backends (at least one) for a prompt of so many tokens, with this claim.
 
     None when whoever could be chosen has no slot, or is busy. Otherwise a filter that would remove everyone removes no
     one. A half-open backend that nobody is asking gets the request: else it would never return.
     """
     if len(ready) == 1:
-        return Choice(ready[0], ONLY) if ready[0].health.takes(kv, now) else None
+        return Choice(ready[0], ONLY) if ready[0].health.takes(claim, now) else None
     # Nearly always all are in service: that is seen without asking each of them in turn.
     open_ = [b for b in ready if (health := b.health).activity.hold_until <= now and not health.standing.out]
     if len(open_) < len(ready):
@@ -66,7 +69,7 @@ def choose(ready: Sequence[Backend], tokens: int, now: float, rng: Chance, kv: i
         # Those that are busy are not asked even so: the request waits for them.
         open_ = [backend for backend in ready if backend.health.activity.closed_until <= now]
         why = "all are ejected or asked for patience; lowest score"
-    slots = [backend for backend in open_ if backend.health.has_slot(kv)]
+    slots = [backend for backend in open_ if backend.health.has_slot(claim)]
     if not slots:
         return None
     if len(slots) < len(open_):
@@ -99,9 +102,13 @@ class Considered:
         return self.predicted_ttft / self.weight
 
 
-def consider(health: Health, tokens: int, now: float) -> Considered:
+def consider(health: Health, tokens: int, now: float, claim: Claim = SMALLEST) -> Considered:
     """Return how a backend would be judged now."""
-    refused = "" if health.has_slot(0) else f"full: {health.in_flight} in flight of {health.limit}"
+    refused = ""
+    if health.in_flight >= health.limit or not health.fits(claim.kv):
+        refused = f"full: {health.in_flight} in flight of {health.limit}"
+    elif not health.has_slot(claim):
+        refused = f"keeps what is free for others: {health.in_flight} in flight of {health.limit}"
     if not health.available(now):
         standing = health.standing
         if now < health.activity.hold_until:

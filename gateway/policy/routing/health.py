@@ -5,8 +5,9 @@ Nothing here reads a clock or draws by itself, so a simulation runs the very cod
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
+from gateway.claim import SMALLEST, Claim
 from gateway.exchange import Verdict
 from gateway.policy.routing import ejection
 from gateway.policy.routing.activity import Activity
@@ -56,6 +57,19 @@ class Signal:
     slow: str = ""
 
 
+class Slots(Protocol):
+    """Rules of admission for who may have a free slot."""
+
+    def allows(self, claim: Claim, in_flight: int, limit: int) -> bool:
+        """Whether a request may have one."""
+
+    def took(self, claim: Claim, now: float) -> None:
+        """Learn that a request has one."""
+
+    def released(self, claim: Claim) -> None:
+        """Learn that it has given it back."""
+
+
 class Health:
     """One backend: the work it holds, its standing, its weight, its own model of TTFT.
 
@@ -63,7 +77,7 @@ class Health:
     `kv_capacity`, where it is known, the tokens `kv` that their prompts and answers may come to. `peak` is the most in
     flight, `begun` and `late` are latencies of what was let in under this limit, `saturated` whether it refused work
     because it is busy and `borne` the fewest in flight beside what it refused, all since somebody last looked.
-    `activity` is when it last worked, and until when it is left alone.
+    `activity` is when it last worked, and until when it is left alone. `slots` are admission's rules for free ones.
     """
 
     __slots__ = (
@@ -88,6 +102,7 @@ class Health:
         "residual",
         "saturated",
         "signal",
+        "slots",
         "standing",
         "tpot",
         "weight",
@@ -100,6 +115,7 @@ class Health:
         self.kv = 0
         self.limit = UNLIMITED
         self.kv_capacity = UNLIMITED
+        self.slots: Slots | None = None
         self.peak = 0
         self.era = 0
         self.begun = self.late = 0
@@ -153,17 +169,23 @@ class Health:
         price = self.peers.cost_per_hour or 0.0
         return price / 3600.0 * seconds / min(self.limit, max(USUAL_SLOTS, self.in_flight))
 
-    def has_slot(self, kv: int) -> bool:
-        """Whether one more request fits, of so many tokens with its answer; an empty backend takes any."""
-        return self.in_flight < self.limit and (self.kv + kv <= self.kv_capacity or not self.in_flight)
+    def has_slot(self, claim: Claim = SMALLEST) -> bool:
+        """Whether one more request fits, by number, by tokens, and by the rules of admission."""
+        if self.in_flight >= self.limit or not self.fits(claim.kv):
+            return False
+        return self.slots is None or self.slots.allows(claim, self.in_flight, self.limit)
 
-    def takes(self, kv: int, now: float) -> bool:
+    def fits(self, kv: int) -> bool:
+        """Whether so many tokens fit; an empty backend takes any."""
+        return self.kv + kv <= self.kv_capacity or not self.in_flight
+
+    def takes(self, claim: Claim, now: float) -> bool:
         """Whether one more request fits, and it is not left alone because it is busy."""
-        return self.has_slot(kv) and now >= self.activity.closed_until
+        return self.has_slot(claim) and now >= self.activity.closed_until
 
-    def lease(self, tokens: int, kv: int = 0) -> "Lease":
-        """Take a place for one request of so many prompt tokens, and so many with its answer."""
-        return Lease(self, tokens, kv)
+    def lease(self, tokens: int, claim: Claim = SMALLEST, now: float = 0.0) -> "Lease":
+        """Take a place for one request of so many prompt tokens."""
+        return Lease(self, tokens, claim, now)
 
     def relimited(self, limit: int) -> None:
         """Take another limit; what was let in under the old one says nothing about it."""
@@ -320,9 +342,21 @@ class Lease:
     requests that it found there; `ttft` is in seconds, 0.0 while there is no first token.
     """
 
-    __slots__ = ("_health", "_kv", "_model", "_own", "era", "in_flight", "is_probe", "tokens", "ttft")
+    __slots__ = (
+        "_claim",
+        "_health",
+        "_kv",
+        "_model",
+        "_own",
+        "_slots",
+        "era",
+        "in_flight",
+        "is_probe",
+        "tokens",
+        "ttft",
+    )
 
-    def __init__(self, health: Health, tokens: int, kv: int = 0) -> None:
+    def __init__(self, health: Health, tokens: int, claim: Claim, now: float) -> None:
         self._health: Health | None = health
         self._own = tokens
         self.tokens = health.prefilling + tokens
@@ -333,8 +367,10 @@ class Lease:
         if self.is_probe:
             health.probing = True
         self.era = health.era
-        self._kv = kv
-        health.kv += kv
+        self._claim, self._kv, self._slots = claim, claim.kv, health.slots
+        health.kv += claim.kv
+        if self._slots is not None:
+            self._slots.took(claim, now)
         health.in_flight += 1
         health.peak = max(health.peak, health.in_flight)
         health.prefilling += tokens
@@ -357,3 +393,5 @@ class Lease:
         if health is not None:
             health.in_flight -= 1
             health.kv -= self._kv
+            if self._slots is not None:
+                self._slots.released(self._claim)

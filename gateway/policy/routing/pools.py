@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Generic, TypeVar
 
+from gateway.claim import SMALLEST, Claim
 from gateway.policy.routing.choose import Routed
 from gateway.policy.routing.health import Health
 from gateway.policy.routing.peers import Peers
@@ -26,13 +27,13 @@ Backend = TypeVar("Backend", bound=Routed)
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What a request asks of a pool: tokens of its prompt, with its answer (`kv`), and of the answer alone (`output`).
+    """What a request asks of a pool: tokens of its prompt and of its answer (`output`), and its `claim` on slots.
 
     `ttft`, `tpot` and `e2e` are the longest good times in seconds, infinite where none is promised.
     """
 
     prompt: int
-    kv: int = 0
+    claim: Claim = SMALLEST
     output: float = 0.0
     ttft: float = inf
     tpot: float = inf
@@ -172,7 +173,7 @@ def outlook(option: Option[Backend], need: Need, spill_at: float, now: float, li
     """Return how a pool looks now."""
     peers, trials = option.peers, option.trials
     open_ = [b.health for b in option.backends if b.health.available(now)] or [b.health for b in option.backends]
-    slots = [health for health in open_ if health.takes(need.kv, now)]
+    slots = [health for health in open_ if health.takes(need.claim, now)]
     wait = 0.0 if slots else (line.ahead + 1) * line.seconds / max(1, sum(health.in_flight for health in open_))
     # Of a pool without samples nothing bad is known: it is asked, and tells.
     ratio = min(need.ratio(health, wait) for health in slots or open_) if peers.is_known else 0.0

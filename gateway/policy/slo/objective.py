@@ -91,6 +91,7 @@ class Objective:
     targets: Mapping[Sli, Target]
     window: float = 28 * DAY
     deployment: Target | None = None
+    hold: bool = True
     ttft: Target | None = field(init=False, repr=False, compare=False)
     tpot: Target | None = field(init=False, repr=False, compare=False)
     itl: Target | None = field(init=False, repr=False, compare=False)

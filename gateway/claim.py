@@ -1,0 +1,52 @@
+"""What a request asks of a backend's slots: the word that routing and admission share."""
+
+from typing import Protocol
+
+
+class HoldingTimes(Protocol):
+    """How long requests of one kind hold a slot, in seconds."""
+
+    @property
+    def mean(self) -> float:
+        """Their mean; 0.0 while unknown."""
+
+    @property
+    def is_known(self) -> bool:
+        """Whether enough of them have ended to say more."""
+
+    def ends_within(self, age: float, seconds: float) -> float:
+        """Return the chance, 0 to 1, that one which is `age` old ends within so many seconds."""
+
+
+class _Unknown:
+    """Of requests of no particular kind nothing is known."""
+
+    mean = 0.0
+    is_known = False
+
+    def ends_within(self, age: float, seconds: float) -> float:
+        """Nothing is known."""
+        return 1.0
+
+
+class Claim:
+    """`kv` tokens, prompt and answer together, for a class of this `priority` (the lowest first). `kind` is what
+    requests that last about as long have in common."""
+
+    __slots__ = ("kind", "kv", "priority", "sheddable")
+
+    def __init__(
+        self, kv: int = 0, priority: int = 0, *, sheddable: bool = False, kind: HoldingTimes | None = None
+    ) -> None:
+        self.kv = kv
+        self.priority = priority
+        self.sheddable = sheddable
+        self.kind: HoldingTimes = kind if kind is not None else _UNKNOWN
+
+    def __repr__(self) -> str:
+        return f"<Claim {self.kv} tokens at priority {self.priority}>"
+
+
+_UNKNOWN = _Unknown()
+SMALLEST = Claim()
+"""A request of the highest class without a token: where it does not fit, none does."""

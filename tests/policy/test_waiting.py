@@ -1,0 +1,246 @@
+"""Chances of a slot, kinds of requests, headroom and holding back, against slow and obvious versions of each."""
+
+from math import ceil, exp, factorial, inf, sqrt
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.claim import SMALLEST, Claim
+from gateway.policy.admission.chance import at_least, chance, patience
+from gateway.policy.admission.expected import FRESH, MOST, Expected
+from gateway.policy.admission.headroom import MEMORY, Holders
+from gateway.policy.admission.hold import held_below
+from gateway.policy.admission.kinds import FEWEST, FEWEST_ANSWERS, SAMPLES, Kind, Kinds
+
+seconds = st.floats(0.001, 1000)
+
+
+def known(*times: float) -> Kind:
+    kind = Kind()
+    for each in times:
+        kind.ended(each)
+    return kind
+
+
+@given(st.lists(seconds, min_size=FEWEST, max_size=600), seconds, seconds)
+def test_how_long_a_slot_is_still_held_is_counted_among_those_that_lasted_as_long(
+    times: list[float], age: float, within: float
+) -> None:
+    kind = known(*times)
+    kind.ends_within(0.0, 1.0)
+    latest = times[-SAMPLES:] if len(times) > SAMPLES else times
+    if len(times) % 8 == 0 or len(times) < 8:
+        longer = [each for each in latest if each > age]
+        ended = [each for each in longer if each <= age + within]
+        expected = len(ended) / len(longer) if len(longer) >= FEWEST else 1 - (age / (age + within)) ** 1.5
+        assert kind.ends_within(age, within) == pytest.approx(expected)
+    assert 0 <= kind.ends_within(age, within) <= 1
+    assert kind.ends_within(age, within) <= kind.ends_within(age, 2 * within) + 1e-12
+    assert kind.is_known
+
+
+def test_only_the_latest_count() -> None:
+    kind = known(*[100.0] * SAMPLES, *[1.0] * SAMPLES)
+    assert kind.ends_within(0.5, 1.0) == 1.0
+
+
+def test_beyond_what_was_seen_what_took_long_goes_on_for_long() -> None:
+    kind = known(*[1.0] * 50)
+    assert kind.ends_within(0.5, 0.6) == 1.0
+    assert kind.ends_within(10.0, 0.0) == 0.0
+    assert 0 < kind.ends_within(100.0, 1.0) < kind.ends_within(10.0, 1.0) < 0.2
+    assert not Kind().is_known
+    assert repr(kind) == "<Kind held for 1.00 s, answers up to None>"
+
+
+def test_the_longest_answer_is_what_nine_in_ten_do_not_exceed() -> None:
+    kind = Kind()
+    for tokens in range(1, FEWEST_ANSWERS):
+        kind.answered(tokens)
+    assert kind.longest is None, "too few: max_tokens is believed"
+    kind.answered(FEWEST_ANSWERS)
+    assert kind.longest == 45
+    for _ in range(2000):
+        kind.answered(300)
+    assert kind.longest == 300
+
+
+def test_kinds_go_by_endpoint_class_and_steps_of_four_of_max_tokens() -> None:
+    kinds = Kinds()
+    one = kinds.of("/v1/chat/completions", "batch", 1000)
+    assert kinds.of("/v1/chat/completions", "batch", 800) is one
+    others = [("/v1/completions", "batch", 1000), ("/v1/chat/completions", "standard", 1000)]
+    others += [("/v1/chat/completions", "batch", None), ("/v1/chat/completions", "batch", 100)]
+    for key in others:
+        assert kinds.of(*key) is not one
+    assert kinds.of("x", "y", 10**300) is kinds.of("x", "y", 10**200)
+
+
+@given(st.integers(1, 30), st.floats(0, 60))
+def test_the_tail_of_a_poisson_variable(count: int, mean: float) -> None:
+    below = sum(exp(-mean) * mean**each / factorial(each) for each in range(count))
+    assert at_least(count, mean) == pytest.approx(1 - below, abs=1e-9)
+
+
+@given(st.integers(33, 2000), st.floats(0.2, 3))
+def test_far_out_the_tail_is_near_enough(count: int, ratio: float) -> None:
+    mean = ratio * count
+    drawn = Random(1)
+    term, below = exp(-mean / 2) if mean < 1400 else 0.0, 0.0
+    if term:
+        scale = exp(-mean / 2)
+        for each in range(count):
+            below += term * scale
+            term *= mean / (each + 1)
+        assert at_least(count, mean) == pytest.approx(1 - below, abs=0.01)
+    assert at_least(count, mean) <= at_least(count, mean * (1 + drawn.random())) + 1e-12
+
+
+def test_nothing_comes_free_of_nothing() -> None:
+    assert at_least(1, 0.0) == 0.0
+    assert chance(0, 0.0, 10.0, lambda _: 0.0) == 0.0
+
+
+@given(st.integers(0, 40), st.floats(0, 5), st.floats(0.1, 20), st.floats(0.01, 10))
+def test_the_chance_is_that_of_the_best_number_of_waves(ahead: int, holding: float, wait: float, rate: float) -> None:
+    place = ahead + 1
+    numbers = {min(2**power, place) for power in range(7)}
+    rows = [(each, wait - (place / each - 1) * holding) for each in numbers]
+    best = max((at_least(each, rate * left) for each, left in rows if left > 0), default=0.0)
+    assert chance(ahead, holding, wait, lambda left: rate * left) == best
+
+
+def test_patience() -> None:
+    assert patience(2.0, 0.0) == 2.0, "as its class does"
+    assert patience(2.0, 60.0) == 30.0, "half as long as it will hold its slot"
+    assert patience(10.0, 60.0, promise=2.0) == 30.0, "a class that waits beyond its promise is patient"
+    assert patience(2.0, 60.0, promise=2.0, ttft=0.1) == pytest.approx(1.35), (
+        "one that does not keeps room for the engine"
+    )
+    assert patience(2.0, 60.0, promise=2.0, ttft=0.9) == 1.0
+    assert patience(0.5, 0.0, promise=2.0, ttft=0.1) == 0.5
+    assert patience(2.0, 1.0, promise=2.0, ttft=2.5) == 2.0, (
+        "an engine that keeps no promise is waited for all the same"
+    )
+    assert patience(2.0, 1.0, promise=inf) == 2.0
+
+
+def test_what_is_expected_is_the_sum_of_every_slots_own_chance() -> None:
+    fast, slow = known(*[1.0 + each / 100 for each in range(40)]), known(*[60.0 + each for each in range(40)])
+    holders = [Holders(), Holders()]
+    for each in holders:
+        for _ in range(5):
+            each.took(Claim(1, 0, kind=fast), 0.0)
+            each.took(Claim(1, 20, kind=slow), 0.0)
+    expected = Expected()
+    expected.look(holders, 1.0)
+    assert expected.is_known
+    assert expected(1.0) == expected(1.0) == pytest.approx(10.0)
+    assert expected(0.01) < 1.0
+    holders[0].took(Claim(), 1.0)
+    expected.look(holders, 1.0 + FRESH / 2)
+    assert expected.is_known, "what was reckoned holds for a moment"
+    expected.look(holders, 1.0 + 2 * FRESH)
+    assert not expected.is_known, "of one kind nothing is known"
+    assert SMALLEST.kind.ends_within(1.0, 1.0) == 1.0
+
+
+def test_of_many_slots_a_sample_stands_for_all() -> None:
+    kind = known(*[1.0] * 40)
+    holders = Holders()
+    for _ in range(10 * MOST):
+        holders.took(Claim(1, 0, kind=kind), 0.0)
+    expected = Expected()
+    expected.look([], -1.0)
+    assert not expected.is_known
+    expected.look([holders], 0.5)
+    assert expected(1.0) == pytest.approx(10 * MOST)
+
+
+def settle(holders: Holders, now: float = 100.0) -> None:
+    for _ in range(400):
+        holders.tick(now, 0.25)
+
+
+@given(st.integers(0, 60), st.integers(0, 60), st.integers(1, 256))
+def test_slots_stay_free_for_higher_classes(high: int, low: int, limit: int) -> None:
+    holders = Holders()
+    for priority, count in ((0, high), (20, low)):
+        for _ in range(count):
+            holders.took(Claim(1, priority, sheddable=priority > 0), 100.0)
+    settle(holders)
+    kept = ceil(2 * sqrt(high + 1)) if high else 0
+    if limit <= 4:
+        kept = min(kept, 1)
+    batch = Claim(1, 20, sheddable=True)
+    in_flight = high + low
+    if in_flight < limit:
+        expected = limit - in_flight > kept or low < max(1, 0.05 * limit)
+        assert holders.allows(batch, in_flight, limit) == expected
+        assert holders.wanted == (not expected)
+        assert holders.allows(Claim(1, 0), in_flight, limit)
+
+
+def test_a_class_that_is_not_sheddable_is_kept_from_slots_only_where_it_lasts_ten_times_as_long() -> None:
+    for times, kept in ((9.0, 0), (11.0, 2)):
+        holders = Holders()
+        short, long = known(1.0), known(times)
+        for _ in range(3):
+            holders.took(Claim(1, 0, kind=short), 0.0)
+            holders.took(Claim(1, 10, kind=long), 0.0)
+        settle(holders)
+        assert holders.kept_free(Claim(1, 10, kind=long)) == kept
+        assert holders.kept_free(Claim(1, 5, kind=long)) == 0, "never seen here: nothing is known"
+    assert Holders().kept_free(Claim(1, 10)) == 0
+
+
+def test_a_class_counts_for_a_minute_after_it_was_seen() -> None:
+    holders = Holders()
+    one, other = Claim(1, 0), Claim(1, 20, sheddable=True)
+    holders.took(one, 0.0)
+    holders.took(other, 0.0)
+    assert holders.mixed
+    assert holders.holds_below(10)
+    assert repr(holders) == "<Holders {0: 1, 20: 1}>"
+    holders.released(one)
+    holders.tick(MEMORY, 0.25)
+    assert holders.priorities == {0, 20}
+    holders.tick(MEMORY + 0.25, 0.25)
+    assert (holders.priorities, holders.mixed) == ({20}, False)
+    holders.released(other)
+    assert not holders.holds_below(10)
+
+
+def test_a_place_is_kept_by_name() -> None:
+    holders = Holders()
+    large, small, higher = Claim(900, 10), Claim(1, 10), Claim(1, 0)
+    holders.kept_for = large
+    assert [holders.allows(each, 1, 8) for each in (large, small, higher)] == [True, False, False]
+    holders.gently = True
+    assert [holders.allows(each, 1, 8) for each in (large, small, higher)] == [True, False, True]
+    holders.took(large, 0.0)
+    assert holders.kept_for is None
+    assert repr(large) == "<Claim 900 tokens at priority 10>"
+
+
+@given(
+    st.sets(st.sampled_from([0, 10, 20])),
+    st.sets(st.sampled_from([0, 10, 20])),
+    st.sets(st.sampled_from([0, 10, 20])),
+    st.booleans(),
+)
+def test_a_class_is_held_back_only_where_that_helps_one_that_burns(
+    burning: set[int], waiting: set[int], seen: set[int], engine_queues: bool
+) -> None:
+    present = waiting | seen
+    below = held_below(burning, waiting, present, engine_queues=engine_queues)
+    for priority in (0, 10, 20):
+        held = below is not None and priority > below
+        helped = any(
+            each in burning and (each in waiting or (engine_queues and each in present))
+            for each in (0, 10, 20)
+            if each < priority
+        )
+        assert held == helped
