@@ -1,5 +1,6 @@
 """`tidegate rules`: alerting rules from the objectives in route files."""
 
+import json
 from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
@@ -12,6 +13,7 @@ from gateway.config.load import load_routes
 from gateway.config.problems import RoutesError
 from gateway.config.table import RouteTable
 from gateway.rules.engine import engine_slos
+from gateway.rules.grafana import dashboard
 from gateway.rules.openslo import openslo
 from gateway.rules.prometheus import operator_rule, rules_file
 from gateway.rules.promtool import unit_tests
@@ -27,6 +29,7 @@ class Format(StrEnum):
     SLOTH = "sloth"
     OPENSLO = "openslo"
     PROMTOOL_TEST = "promtool-test"
+    GRAFANA = "grafana"
 
 
 class Origin(StrEnum):
@@ -56,20 +59,23 @@ def rules(
     ] = 1.0,
 ) -> None:
     """Write alerting rules from the objectives in ROUTES: pages and tickets on two windows each, after Google's SRE
-    workbook, for Prometheus, its operator, Sloth or OpenSLO, and unit tests for promtool.
+    workbook, for Prometheus, its operator, Sloth or OpenSLO; unit tests for promtool; or a dashboard for Grafana.
 
     tidegate rules routes/ > rules.yaml && promtool check rules rules.yaml
     """
-    if source is Origin.ENGINE and output_format is Format.PROMTOOL_TEST:
-        raise typer.BadParameter("tests are written for the gateway's own metrics", param_hint="--source")
+    if source is Origin.ENGINE and output_format in {Format.PROMTOOL_TEST, Format.GRAFANA}:
+        raise typer.BadParameter(f"{output_format} is written for the gateway's own metrics", param_hint="--source")
     try:
         table = load_routes(routes)
     except RoutesError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
     promised = _promised(table, source, runbook, Scale(time_scale))
-    documents = _documents(promised, output_format, rules_path)
-    text = f"# Made by `tidegate rules` from {routes.name}: make it anew when an objective changes.\n{_yaml(documents)}"
+    if output_format is Format.GRAFANA:
+        text = json.dumps(dashboard(promised), indent=2, ensure_ascii=False) + "\n"
+    else:
+        text = f"# Made by `tidegate rules` from {routes.name}: make it anew when an objective changes.\n"
+        text += _yaml(_documents(promised, output_format, rules_path))
     if out is None:
         typer.echo(text, nl=False)
     else:
@@ -90,8 +96,6 @@ def _promised(table: RouteTable, source: Origin, runbook: str, scale: Scale) -> 
 
 def _documents(promised: list[Slo], output_format: Format, rules_path: str) -> list[Document]:
     match output_format:
-        case Format.PROMETHEUS:
-            return [rules_file(promised)]
         case Format.PROMETHEUSRULE:
             return [operator_rule(promised)]
         case Format.SLOTH:
@@ -100,6 +104,8 @@ def _documents(promised: list[Slo], output_format: Format, rules_path: str) -> l
             return list(openslo(promised))
         case Format.PROMTOOL_TEST:
             return [unit_tests(promised, rules_path)]
+        case _:
+            return [rules_file(promised)]
 
 
 class _Dumper(yaml.SafeDumper):

@@ -1,0 +1,116 @@
+"""A dashboard for Grafana: budgets and burn, latency, admission, backends, canaries, and the gateway itself."""
+
+from collections.abc import Iterable, Iterator
+
+from gateway.rules.panels import Panel, rows
+from gateway.rules.slo import Document, Slo
+
+_SCHEMA = 39
+"""Version of the dashboard's schema: Grafana 10.4 and later read it as it is, and bring it up to their own."""
+_COLUMNS, _HEIGHT = 24, 8
+_SOURCE = {"type": "prometheus", "uid": "${datasource}"}
+_OPTIONS: dict[str, Document] = {
+    "timeseries": {
+        "legend": {"displayMode": "list", "placement": "bottom"},
+        "tooltip": {"mode": "multi", "sort": "desc"},
+    },
+    "stat": {"reduceOptions": {"calcs": ["lastNotNull"]}, "orientation": "horizontal", "textMode": "value_and_name"},
+}
+_HIDDEN = {"Time": True, "Value": True, "__name__": True, "alertstate": True}
+_ORGANIZED = [{"id": "organize", "options": {"excludeByName": _HIDDEN}}]
+
+
+def dashboard(slos: Iterable[Slo]) -> Document:
+    """Return the dashboard of a gateway with these SLOs, as JSON that Grafana imports or is provisioned with."""
+    return {
+        "title": "Tidegate",
+        "uid": "tidegate",
+        "tags": ["tidegate", "slo"],
+        "description": "Made by `tidegate rules --format grafana`: make it anew when an objective changes.",
+        "schemaVersion": _SCHEMA,
+        "version": 1,
+        "editable": True,
+        "graphTooltip": 1,
+        "refresh": "30s",
+        "time": {"from": "now-6h", "to": "now"},
+        "timezone": "browser",
+        "annotations": {"list": []},
+        "templating": {"list": _variables()},
+        "panels": list(_laid_out(rows(list(slos)))),
+    }
+
+
+def queries(found: Document) -> list[str]:
+    """Return every query of a dashboard."""
+    return [target["expr"] for panel in found["panels"] for target in panel.get("targets", ())]
+
+
+def _variables() -> list[Document]:
+    source = {"name": "datasource", "label": "Data source", "type": "datasource", "query": "prometheus"}
+    return [
+        source,
+        _variable("model", "Model", "label_values(tidegate_judged_requests_total, model)"),
+        _variable("pool", "Pool", "label_values(tidegate_backend_state, pool)"),
+    ]
+
+
+def _variable(name: str, label: str, query: str) -> Document:
+    return {
+        "name": name,
+        "label": label,
+        "type": "query",
+        "datasource": _SOURCE,
+        "query": {"query": query, "refId": "variable"},
+        "refresh": 2,
+        "sort": 1,
+        "multi": True,
+        "includeAll": True,
+        "allValue": ".*",
+        "current": {"text": ["All"], "value": ["$__all"]},
+    }
+
+
+def _laid_out(found: dict[str, tuple[Panel, ...]]) -> Iterator[Document]:
+    """Panels side by side, row under row, each with an id of its own."""
+    y = identity = 0
+    for title, panels in found.items():
+        identity += 1
+        at = {"x": 0, "y": y, "w": _COLUMNS, "h": 1}
+        yield {"id": identity, "type": "row", "title": title, "collapsed": False, "gridPos": at, "panels": []}
+        x, y = 0, y + 1
+        for panel in panels:
+            if x + panel.width > _COLUMNS:
+                x, y = 0, y + _HEIGHT
+            identity += 1
+            yield _drawn(panel, identity, {"x": x, "y": y, "w": panel.width, "h": _HEIGHT})
+            x += panel.width
+        y += _HEIGHT
+
+
+def _drawn(panel: Panel, identity: int, at: dict[str, int]) -> Document:
+    is_table = panel.kind == "table"
+    targets = [
+        {
+            "refId": chr(ord("A") + index),
+            "datasource": _SOURCE,
+            "expr": query.expr,
+            "legendFormat": query.legend or "__auto",
+            "instant": is_table,
+            "range": not is_table,
+            "format": "table" if is_table else "time_series",
+        }
+        for index, query in enumerate(panel.queries)
+    ]
+    limits: Document = {"min": 0} if panel.kind == "timeseries" else {}
+    return {
+        "id": identity,
+        "type": panel.kind,
+        "title": panel.title,
+        "description": panel.about,
+        "datasource": _SOURCE,
+        "gridPos": at,
+        "fieldConfig": {"defaults": {"unit": panel.unit, **limits}, "overrides": []},
+        "options": _OPTIONS.get(panel.kind, {}),
+        "targets": targets,
+        "transformations": _ORGANIZED if is_table else [],
+    }
