@@ -6,13 +6,13 @@ All SLOs are played at once, since promtool evaluates every rule in every test.
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import product
-from math import sqrt
 
-from gateway.policy.slo.alerts import FASTEST, PAIRS, Severity
+from gateway.policy.slo.alerts import FASTEST, MIN_BAD, PAIRS, Severity
+from gateway.policy.slo.burn import Counts, at_least
 from gateway.policy.slo.windows import HOUR, MINUTE
 from gateway.rules import alerts
 from gateway.rules.prometheus import groups
-from gateway.rules.recordings import EVERY, z
+from gateway.rules.recordings import EVERY
 from gateway.rules.slo import Document, Slo, alert_name, matchers
 
 _BEFORE = 120
@@ -79,7 +79,7 @@ def _outage(slo: Slo) -> Scenario:
 def _quiet_outage(slo: Slo) -> Scenario:
     """One request a minute, and all of them fail after a good hour."""
     limit = FASTEST.factor(slo.window) * slo.target.budget
-    failures = next((bad for bad in range(5, 61) if _wilson(bad, 60) > limit), None)
+    failures = next((bad for bad in range(MIN_BAD, 61) if at_least(Counts(60 - bad, bad), FASTEST.z) > limit), None)
     after = 60 * (failures or 60) + 3 * MINUTE
     minutes = [*range(1, _BEFORE // 2 + 1)]
     good = " ".join(f"{minute}x1" for minute in minutes)
@@ -169,9 +169,3 @@ def _later(seconds: float, *, there: bool) -> float:
 
 def _steps(seconds: float) -> int:
     return round(seconds / EVERY)
-
-
-def _wilson(bad: int, total: int) -> float:
-    z2 = z(FASTEST) ** 2
-    root = sqrt(bad * (total - bad) / total + z2 / 4)
-    return (bad + z2 / 2 - z(FASTEST) * root) / (total + z2)

@@ -104,17 +104,12 @@ def bounds(slo: Slo, severity: Severity) -> list[Document]:
     """Return the lower end of the Wilson interval of each long window's error ratio."""
     rules = []
     for pair in pairs_of(severity):
-        z2 = z(pair) ** 2
+        z2 = pair.z**2
         b, n = bad(slo, pair.long), total(slo, pair.long)
         root = f"sqrt({b} * clamp_min({n} - {b}, 0) / ({n} > 0) + {z2 / 4:.6g})"
-        bound = f"({b} + {z2 / 2:.6g} - {z(pair):g} * {root})\n/\n({n} + {z2:.6g})"
+        bound = f"({b} + {z2 / 2:.6g} - {pair.z:g} * {root})\n/\n({n} + {z2:.6g})"
         rules.append(_rule(slo, f"slo:sli_error:wilson{format_duration(pair.long)}", bound))
     return rules
-
-
-def z(pair: AlertPair) -> float:
-    """Return how many standard deviations below what was seen an error ratio must still be too high."""
-    return 2.58 if pair is PAIRS[-1] else 1.96
 
 
 def history(slo: Slo) -> list[Document]:
