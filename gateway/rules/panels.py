@@ -64,7 +64,7 @@ def _budgets(slos: list[Slo]) -> tuple[Panel, ...]:
         Panel(
             "Burn rate, 1 h and 6 h",
             tuple(Query(_burn("model", "$model", window), f"{names} {window}") for window in ("1h", "6h")),
-            about="1 spends the error budget exactly over the SLO window. Pages need 13.44 over 1 h or 5.6 over 6 h (28 d).",
+            about="1 spends the budget exactly over the SLO window. Pages need 13.44 over 1 h or 5.6 over 6 h (28 d).",
         ),
         Panel(
             "Firing alerts",
