@@ -51,6 +51,7 @@ from gateway.proxy.gateway import Gateway
 from gateway.proxy.live import LiveTable
 from gateway.proxy.mirroring import Mirroring
 from gateway.proxy.order import Chooser, Observers, Tools
+from gateway.proxy.renewal import outlived, renew_waiting
 from gateway.proxy.tenants import Tenants
 from gateway.proxy.tracing import Tracing
 from gateway.state.store import Document
@@ -228,10 +229,13 @@ class App:
 
     def _apply(self, table: RouteTable) -> None:
         self._follow(table)
-        self.gateway.table = LiveTable(table, self.registry, self._created, before=self.gateway.table)
+        before = self.gateway.table
+        self.gateway.table = LiveTable(table, self.registry, self._created, before=before)
         self.gateway.tenants = Tenants(table, self._clock, before=self.gateway.tenants)
         self.admitter.follow()
         self.roller.follow(table)
+        outlived(before, self.gateway.table)
+        renew_waiting(before, self.gateway.table, self._clock())
 
     def _settle(self) -> None:
         self._observers.flush()

@@ -15,11 +15,11 @@ from gateway.proxy.answers import answer_head, capped_retry_after, failure, turn
 from gateway.proxy.carrier import carrier
 from gateway.proxy.deadlines import overdue
 from gateway.proxy.finding import Tried, find, others
-from gateway.proxy.learning import Classify
 from gateway.proxy.order import Order, Tools
 from gateway.proxy.place import Place
 from gateway.proxy.plain import PlainRelay, Refusal
 from gateway.proxy.relay import StreamRelay
+from gateway.proxy.renewal import renew
 from gateway.proxy.retrying import Next, after
 from gateway.wire.heads import find as find_field
 from gateway.wire.heads import forwarded_response, status_line
@@ -97,21 +97,22 @@ class Flight:
         self._follow(Tried.FULL if waits else self._attempt())
 
     def _follow(self, tried: Tried) -> None:
-        if tried is Tried.FULL:
-            self._wait()
-        elif tried is Tried.NOBODY:
-            self._find_nobody()
+        """Wait for a slot, unless that is hopeless, or tell that there can be none."""
+        if tried is not Tried.STARTED and not others(self._order, self._tried):
+            error = NoReadyBackend(f"no backend of the model `{self._exchange.model}` is ready")
+            self._refuse(error, Outcome.NO_BACKEND, "no ready backend")
+        elif tried is Tried.FULL:
+            now = self._clock()
+            patience = self._order.patience(self._exchange, self._deadline - now)
+            self._place = Place(self, self._order)
+            self._place.enter(self._order, now=now, patience=patience, chance=self._rng.random())
 
-    def _wait(self) -> None:
-        """Wait for a slot, unless that is hopeless."""
-        if not others(self._order, self._tried):
-            self._find_nobody()
-            return
-        now = self._clock()
-        left, queued = self._deadline - now, self._exchange.queued
-        patience = left if self._order.is_timed else min(left, self._order.patience(self._exchange) - queued)
-        self._place = Place(self, self._order)
-        self._place.enter(self._order, now=now, patience=patience, chance=self._rng.random())
+    def renew(self) -> bool:
+        """Follow a reload of the routes; return False when that was the end."""
+        error = renew(self._order, self._exchange, self._rng.random())
+        if error is not None:
+            self._refuse(error, Outcome.CLIENT_ERROR, error.code)
+        return error is None
 
     def try_again(self, waited: float) -> bool:
         """Take a slot that came free after so many seconds."""
@@ -124,10 +125,6 @@ class Flight:
     def turned_away(self, why: TurnedAway) -> None:
         """Answer that there is no slot; a request that had one and failed there is told of that instead."""
         self._refuse(turned_away(why, self._order.service_class), Outcome.SHED, why.why)
-
-    def _find_nobody(self) -> None:
-        error = NoReadyBackend(f"no backend of the model `{self._exchange.model}` is ready")
-        self._refuse(error, Outcome.NO_BACKEND, "no ready backend")
 
     def _refuse(self, error: GatewayError, outcome: Outcome, reason: str) -> None:
         if self._failure is not None:
@@ -207,7 +204,7 @@ class Flight:
         self._refused = (head.status, self._answer_head(forwarded_response(head.status, fields, head.connection)), body)
         self.fail(end, f"status {head.status}")
 
-    def _judge(self, classify: Classify, status: int, patience: bytes | None = None) -> AttemptEnd:
+    def _judge(self, classify: learning.Classify, status: int, patience: bytes | None = None) -> AttemptEnd:
         now, backend = self._clock(), self._backend
         return classify(status) if backend is None else learning.refused(backend, classify, status, patience, now)
 
@@ -265,15 +262,16 @@ class Flight:
                 exchange.sent = now
                 seconds = pause(exchange.attempts, self._rng)
                 self._retry = asyncio.get_running_loop().call_later(seconds, self._again)
-            case Next.QUEUE:
-                self._wait()
+            case Next.QUEUE if self.renew():
+                self._follow(Tried.FULL)
             case Next.END:
                 self._conclude(end, detail, backend)
 
     def _again(self) -> None:
         """Try elsewhere after a pause; where nothing is ready any more, the last failure stands."""
         self._end_pause()
-        self._follow(self._attempt())
+        if self.renew():
+            self._follow(self._attempt())
 
     def _end_pause(self) -> None:
         """A pause before a retry is time spent for the backend's sake."""

@@ -41,6 +41,9 @@ class Waiter(Protocol):
     def broke(self) -> None:
         """Learn that it cannot be handled, and is out of the queue."""
 
+    def renew(self, now: float) -> None:
+        """Follow a reload of the routes, into another line where need be."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
@@ -148,6 +151,15 @@ class Line:
             self._unkeep(entry.item.claim)
             if self.queue.size:
                 self.freed(now)
+
+    def adopt(self, entry: Entry[Waiter]) -> None:
+        """Let one wait here that has waited in another line; it keeps its time."""
+        self.queue.push(entry)
+
+    def hand_over(self, entry: Entry[Waiter]) -> None:
+        """Take out one that goes on waiting in another line."""
+        self.queue.remove(entry)
+        self._unkeep(entry.item.claim)
 
     def waited(self, entry: Entry[Waiter], chance: float) -> TurnedAway:
         """Return what to tell one whose time to wait is over; it still has to `leave`."""

@@ -137,13 +137,15 @@ class ModelMemory:
 class LiveModel:
     """One model: its versions by weight, `only` where one gets all.
 
-    A canary swaps `split` whole, and `mirror` while copies are sent.
+    A canary swaps `split` whole, and `mirror` while copies are sent. After a reload `successor` holds, or the model
+    `is_gone`.
     """
 
     __slots__ = (
         "_split",
         "asks_images",
         "asks_tools",
+        "is_gone",
         "itl_bounds",
         "memory",
         "mirror",
@@ -153,6 +155,7 @@ class LiveModel:
         "only",
         "rules",
         "sticky_by",
+        "successor",
         "timeouts",
         "version_header",
         "versions",
@@ -169,6 +172,8 @@ class LiveModel:
         self.sticky_by = spec.sticky_by
         self.version_header = spec.version_header
         self.mirror: Mirror | None = None
+        self.successor: LiveModel | None = None
+        self.is_gone = False
         self.itl_bounds = bounds_for(spec.objectives).itl
         self.versions = versions
         self.timeouts: Timeouts = spec.timeouts

@@ -114,12 +114,20 @@ class Order:
         self.strip_usage = False
         self.choices = 1
 
-    def patience(self, exchange: Exchange) -> float:
-        """Return for how many seconds it waits for a slot when its client does not say."""
-        prompt = exchange.prompt_estimate
-        ttft = self.objective.ttft if self.stream else None
+    def move(self, model: LiveModel, version: LiveVersion) -> None:
+        """Follow a reload of the routes, by which rules do not hold yet."""
+        self.model, self.version, self.route = model, version, version.routes[-1]
+        self.timeouts, self.retries = model.timeouts, model.memory.retries
+        self.objective = model.objective_by_class.get(self.service_class.name, model.objective)
+
+    def patience(self, exchange: Exchange, left: float) -> float:
+        """Return for how many seconds it waits for a slot; `left` are those until its deadline."""
+        if self.is_timed:
+            return left
+        prompt, ttft = exchange.prompt_estimate, self.objective.ttft if self.stream else None
         promise = inf if ttft is None else ttft.threshold(prompt)
-        return self.route.line.patience(self.service_class, self.kind, promise, prompt)
+        usual = self.route.line.patience(self.service_class, self.kind, promise, prompt)
+        return min(left, usual - exchange.queued)
 
     def settle_quota(self, exchange: Exchange) -> None:
         """Charge the tenant for what was really used; an answer that the engine did not count, for what was seen."""

@@ -21,14 +21,18 @@ class Traveller(Protocol):
     def give_up(self, error: GatewayError) -> None:
         """End at once."""
 
+    def renew(self) -> bool:
+        """Follow a reload of the routes; return False when that was the end."""
+
 
 class Place:
     """Waits for a slot of one version."""
 
-    __slots__ = ("_entry", "_line", "_traveller", "claim")
+    __slots__ = ("_entry", "_line", "_order", "_traveller", "claim")
 
     def __init__(self, traveller: Traveller, order: Order) -> None:
         self._traveller = traveller
+        self._order = order
         self._line = order.route.line
         self.claim = order.claim
         self._entry: Entry[Waiter] | None = None
@@ -60,6 +64,15 @@ class Place:
     def broke(self) -> None:
         """End with an error of the gateway's own."""
         self._traveller.give_up(GatewayError("the gateway failed on this request; its log says why"))
+
+    def renew(self, now: float) -> None:
+        """Follow a reload of the routes, into another line where need be."""
+        entry, goes_on = self._entry, self._traveller.renew()
+        line = self._order.route.line
+        if goes_on and line is not self._line and entry is not None:
+            self._line.hand_over(entry)
+            line.adopt(entry)
+            self._line = line
 
     def check(self, now: float, chance: float) -> bool:
         """Turn the request away when its patience is over; return whether it was."""

@@ -201,6 +201,9 @@ class _Place:
     def broke(self) -> None:
         raise AssertionError("nothing breaks here")
 
+    def renew(self, now: float) -> None:
+        raise AssertionError("no routes change here")
+
     def turned_away(self, why: TurnedAway) -> None:
         guest = self._world.guest(self._request)
         guest.refused, guest.why = self._world.now - self._request.arrived, why.why

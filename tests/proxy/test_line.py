@@ -42,6 +42,9 @@ class Waiting:
     def broke(self) -> None:
         raise AssertionError("nothing breaks here")
 
+    def renew(self, now: float) -> None:
+        raise AssertionError("no routes change here")
+
 
 class Admitting(RuleBasedStateMachine):
     """Two lines that share two engines, under any interleaving."""
