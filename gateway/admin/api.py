@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from gateway.admin.canary import canary_routes
+from gateway.admin.canary import canary_routes, canary_status
 from gateway.admin.decisions import Decision, VersionDecision, candidate
 from gateway.admin.deployments import deployment_routes
 from gateway.admin.operations import operation_routes
@@ -171,6 +171,7 @@ def _status(view: AdminView) -> Status:
         models=[_model(spec, view.table()) for spec in table.models.values()],
         backends=[_backend(backend, view.limits().get(backend.id), view.clock()) for backend in view.registry],
         tenants=[_tenant(tenant, view.clock()) for tenant in view.tenants()],
+        rollouts=[canary_status(running, view.roller) for running in view.roller],
     )
 
 

@@ -2,6 +2,8 @@
 
 from pydantic import BaseModel
 
+from gateway.admin.canary import CanaryStatus
+
 
 class EngineStatus(BaseModel):
     """What an engine says of itself; null for what it does not expose."""
@@ -95,6 +97,7 @@ class Status(BaseModel):
     models: list[ModelStatus]
     backends: list[BackendStatus]
     tenants: list[TenantStatus]
+    rollouts: list[CanaryStatus]
 
 
 class Reloaded(BaseModel):

@@ -1,84 +1,130 @@
-"""`tidegate status`: how a running gateway, its models and its backends are."""
+"""`tidegate status`: how a running gateway, its objectives, rollouts, queues and backends are, and what is wrong."""
 
 import json
+from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 import typer
+from rich.table import Table
 from rich.text import Text
 
 from gateway.cli.asking import ADMIN, Admin, AsJson, ask, console, table
+from gateway.cli.problems import Problem, problems
+
+_BURNS = ("5m", "1h", "6h", "3d")
 
 
 def status(admin: Admin = ADMIN, *, as_json: AsJson = False) -> None:
-    """Show models with whoever waits, backends with their slots, and what is wrong. Exit code 1 when something is.
+    """Show objectives with their budgets, rollouts, queues and backends, and for each problem what to do.
 
-    A token is taken from TIDEGATE_ADMIN_TOKEN.
+    Exit code 1 when there is a problem: an alert that fires, a budget that is overspent, a backend that is ejected or
+    not ready, a paused rollout, route files that were not applied. A token is taken from TIDEGATE_ADMIN_TOKEN.
     """
     found = ask(admin, "GET", "/admin/status")
-    wrong = _wrong(found)
+    wrong = problems(found)
     if as_json:
-        typer.echo(json.dumps(found, indent=2))
+        typer.echo(json.dumps({**found, "problems": [asdict(each) for each in wrong]}, indent=2))
     else:
         _print(found, wrong)
     if wrong:
         raise typer.Exit(1)
 
 
-def _print(found: dict[str, Any], wrong: list[str]) -> None:
+def _print(found: dict[str, Any], wrong: list[Problem]) -> None:
     screen = console()
     state = "draining" if found["draining"] else "serving"
     up = f"up {found['uptime_seconds']:,.0f} s, {found['in_flight']} in flight, {found['client_connections']} clients"
     screen.print(Text(f"tidegate {found['version']}, {state}, {up}\n"))
-    rows = [
+    for shown in _tables(found):
+        if shown.row_count:
+            screen.print(shown)
+            screen.print()
+    if not wrong:
+        screen.print(Text("no problem found"))
+    for each in wrong:
+        screen.print(Text(f"! {each.what}"))
+        screen.print(Text(f"    {each.command}"))
+
+
+def _tables(found: dict[str, Any]) -> Iterator[Table]:
+    yield _objectives(found)
+    yield _rollouts(found)
+    yield _models(found)
+    yield _backends(found)
+
+
+def _objectives(found: dict[str, Any]) -> Table:
+    """The alert comes before the budget, which is a sentence; a burn rate without events is not shown as 0."""
+    return table(
+        ["model", "objective", "SLI", "target", *(f"burn {window}" for window in _BURNS), "alert", "budget"],
         [
-            model["name"],
-            version["name"],
-            f"{version['weight'] * 100:g} %",
-            ", ".join(version["pools"]),
-            _waiting(version),
-        ]
-        for model in found["models"]
-        for version in model["versions"]
-    ]
-    screen.print(table(["model", "version", "share", "pools", "waiting"], rows))
-    screen.print()
-    screen.print(
-        table(
-            ["backend", "state", "ejection", "weight", "in flight", "limit", "KV tokens"],
             [
-                [
-                    each["id"],
-                    "drained" if each["drained"] else each["state"].replace("_", " "),
-                    each["ejection"].replace("_", " "),
-                    f"{each['weight']:.2f}",
-                    str(each["in_flight"]),
-                    str(each["limit"] or "-"),
-                    f"{each['kv_tokens']:,}" + (f" of {each['kv_capacity']:,}" if each["kv_capacity"] else ""),
-                ]
-                for each in found["backends"]
-            ],
-        )
+                each["model"],
+                each["objective"],
+                each["sli"],
+                f"{each['target'] * 100:.6g} %",
+                *(burn_rate(each["burn"].get(window)) for window in _BURNS),
+                each["alert"] or "-",
+                each["budget"]["words"],
+            ]
+            for each in found.get("objectives", ())
+        ],
     )
-    for line in wrong:
-        screen.print(Text(f"! {line}"))
+
+
+def burn_rate(value: float | None) -> str:
+    """Return a burn rate, "-" where no event was seen."""
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _rollouts(found: dict[str, Any]) -> Table:
+    rows = []
+    for each in found.get("rollouts", ()):
+        step = f" {each['step']} of {len(each['steps'])}" if each["phase"] in {"step", "paused"} else ""
+        waits = "; ".join(filter(None, (each["decision"], each.get("outlook", ""), *each.get("notes", ()))))
+        versions = f"{each['stable']} -> {each['candidate']}"
+        phase = each["phase"].replace("_", " ") + step
+        rows.append([each["model"], versions, phase, f"{each['weight']:g} %", f"{each['requests_in_step']:,}", waits])
+    return table(["model", "rollout", "phase", "candidate gets", "requests in step", "waits for"], rows)
+
+
+def _models(found: dict[str, Any]) -> Table:
+    return table(
+        ["model", "version", "share", "pools", "waiting"],
+        [
+            [
+                model["name"],
+                version["name"],
+                f"{version['weight'] * 100:g} %",
+                ", ".join(version["pools"]),
+                _waiting(version),
+            ]
+            for model in found["models"]
+            for version in model["versions"]
+        ],
+    )
 
 
 def _waiting(version: dict[str, Any]) -> str:
     waiting = ", ".join(f"{count} {name}" for name, count in version["waiting"].items() if count)
-    held = f"{', '.join(version['held_back'])} held back" if version["held_back"] else ""
-    return "; ".join(filter(None, (waiting, held)))
+    held = ", ".join(version.get("held_back", ()))
+    return "; ".join(filter(None, (waiting, f"{held} held back for a higher class" if held else "")))
 
 
-def _wrong(found: dict[str, Any]) -> list[str]:
-    """Return what a person should look at."""
-    wrong = [f"routes not loaded, the old ones serve: {problem}" for problem in found["routes"]["problems"]]
-    for each in found["backends"]:
-        if each["state"] == "not_ready":
-            wrong.append(f"{each['id']} is not ready: {each['reason']}")
-        if each["ejection"] in {"ejected", "half_open"}:
-            wrong.append(f"{each['id']} is ejected: {each['ejection_reason']}")
-    for model in found["models"]:
-        held = sorted({name for version in model["versions"] for name in version["held_back"]})
-        if held:
-            wrong.append(f"{model['name']} misses its objective: {', '.join(held)} held back")
-    return wrong
+def _backends(found: dict[str, Any]) -> Table:
+    return table(
+        ["backend", "state", "ejection", "weight", "in flight", "limit", "KV tokens"],
+        [
+            [
+                each["id"],
+                "drained" if each["drained"] else each["state"].replace("_", " "),
+                each["ejection"].replace("_", " "),
+                f"{each['weight']:.2f}",
+                str(each["in_flight"]),
+                str(each["limit"] or "-"),
+                f"{each['kv_tokens']:,}" + (f" of {each['kv_capacity']:,}" if each["kv_capacity"] else ""),
+            ]
+            for each in found["backends"]
+        ],
+    )

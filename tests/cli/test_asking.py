@@ -86,6 +86,8 @@ async def test_status_shows_what_is_and_says_what_is_wrong(tmp_path: Path) -> No
             assert ", serving, up " in lines[0]
             assert "m v1 100 % blue" in lines
             assert "m v2 0 % green" in lines
+            assert any(line.startswith("m v1 -> v2 idle 0 % 0") for line in lines)
+            assert "no problem found" in lines
             assert any(line.startswith(f"{running.backend(0).id} ready in service 1.00 0 ") for line in lines)
 
             new.health = b"503 Service Unavailable"
@@ -94,11 +96,16 @@ async def test_status_shows_what_is_and_says_what_is_wrong(tmp_path: Path) -> No
             await eventually(lambda: not running.backend(1).readiness.eligible)
             await tidegate(running, "drain", running.backend(0).id)
             wrong = await tidegate(running, "status", status=1)
-            assert "! routes not loaded, the old ones serve:" in wrong.stdout
+            assert "! the route files were not applied, the routes before them serve:" in wrong.stdout
+            assert f"tidegate check {tmp_path / 'routes.yaml'}" in wrong.stdout
             assert f"! {running.backend(1).id} is not ready:" in wrong.stdout
+            assert "! m/v1 has no ready backend: its requests get 503" in wrong.stdout
+            assert f"tidegate doctor {tmp_path / 'routes.yaml'}" in wrong.stdout
             assert f"{running.backend(0).id} drained" in " ".join(wrong.stdout.split())
             told = json.loads((await tidegate(running, "status", "--json", status=1)).stdout)
             assert told["routes"]["loaded"] is False
+            assert told["problems"][-1]["command"].endswith(f"tidegate check {tmp_path / 'routes.yaml'}")
+            assert [(each["model"], each["phase"]) for each in told["rollouts"]] == [("m", "idle")]
 
 
 def test_a_gateway_that_does_not_answer_is_named() -> None:

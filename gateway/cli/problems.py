@@ -1,0 +1,89 @@
+"""What a person should look at in a running gateway, and the command that helps: read from its own status."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something wrong, in words, and what to do about it."""
+
+    what: str
+    command: str
+
+
+def problems(found: dict[str, Any]) -> list[Problem]:
+    """Return what is wrong in an answer of `/admin/status`, the gravest first."""
+    return [
+        *_alerts(found),
+        *_budgets(found),
+        *_models(found),
+        *_backends(found),
+        *_routes(found),
+        *_rollouts(found),
+    ]
+
+
+def _alerts(found: dict[str, Any]) -> Iterator[Problem]:
+    for alert in sorted(found.get("alerts", ()), key=lambda each: each["severity"]):
+        since = alert["since"][:16].replace("T", " ")
+        what = f"{alert['severity']} since {since} UTC: {alert['summary']}. {alert['description']}"
+        yield Problem(what, f"tidegate slo {alert['model']}")
+        if alert["notified"] == "failed":
+            yield Problem("the alert webhook did not take this alert", "see `alert webhook` in the gateway's log")
+
+
+def _budgets(found: dict[str, Any]) -> Iterator[Problem]:
+    for each in found.get("objectives", ()):
+        left = each["budget"]["left"]
+        if left is not None and left < 0 and not each["alert"]:
+            what = f"{each['sli']} of {each['model']} ({each['objective']}): {each['budget']['words']}"
+            yield Problem(what, f"tidegate slo {each['model']}")
+
+
+def _models(found: dict[str, Any]) -> Iterator[Problem]:
+    """A version that gets requests, and none of whose backends can take one."""
+    pools: dict[str, list[dict[str, Any]]] = {}
+    for backend in found["backends"]:
+        pools.setdefault(backend["pool"], []).append(backend)
+    for model in found["models"]:
+        for version in model["versions"]:
+            behind = [backend for pool in version["pools"] for backend in pools.get(pool, ())]
+            if version["weight"] > 0 and all(each["drained"] or each["state"] == "not_ready" for each in behind):
+                what = f"{model['name']}/{version['name']} has no ready backend: its requests get 503"
+                yield Problem(what, f"tidegate doctor {_source(found)}")
+
+
+def _backends(found: dict[str, Any]) -> Iterator[Problem]:
+    for each in found["backends"]:
+        if each["drained"]:
+            continue
+        if each["state"] == "not_ready":
+            what = f"{each['id']} is not ready: {each['reason']}"
+            yield Problem(what, f"tidegate doctor {_source(found)}; without it: tidegate drain {each['id']}")
+        if each["ejection"] in {"ejected", "half_open"}:
+            state = "ejected" if each["ejection"] == "ejected" else "tried by single requests after an ejection"
+            what = f"{each['id']} is {state}: {each['ejection_reason']}"
+            yield Problem(what, f"it returns when it answers well again; to keep it out: tidegate drain {each['id']}")
+
+
+def _routes(found: dict[str, Any]) -> Iterator[Problem]:
+    for problem in found["routes"]["problems"]:
+        what = f"the route files were not applied, the routes before them serve: {problem}"
+        yield Problem(what, f"mend the file, then: tidegate check {_source(found)}")
+
+
+def _rollouts(found: dict[str, Any]) -> Iterator[Problem]:
+    for each in found.get("rollouts", ()):
+        if each["phase"] == "paused":
+            versions = f"{each['stable']} -> {each['candidate']}"
+            what = f"the rollout of {each['model']} ({versions}) is paused at {each['weight']:g} %: {each['reason']}"
+            model = each["model"]
+            remedy = each.get("command") or f"tidegate canary resume {model}, or tidegate canary rollback {model}"
+            yield Problem(what, remedy)
+
+
+def _source(found: dict[str, Any]) -> str:
+    sources = found["routes"]["sources"]
+    return sources[0] if len(sources) == 1 else "ROUTES"

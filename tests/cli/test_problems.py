@@ -1,0 +1,111 @@
+"""What `tidegate status` calls a problem, and what it does not."""
+
+from typing import Any
+
+import pytest
+
+from gateway.cli.problems import problems
+
+BUDGET = {"left": 0.9, "words": "10 % of the 28-day budget is spent"}
+UNJUDGED = {"left": None, "words": "3 of 3 missed so far"}
+
+
+def found(**parts: Any) -> dict[str, Any]:
+    """Return a status in which nothing is wrong, but for `parts`."""
+    version = {"name": "v1", "pools": ["p"], "weight": 1.0, "waiting": {"batch": 40}, "held_back": ["batch"]}
+    well = {
+        "routes": {"sources": ["routes.yaml"], "loaded": True, "problems": []},
+        "models": [{"name": "m", "versions": [version]}],
+        "backends": [backend()],
+        "alerts": [],
+        "objectives": [objective()],
+        "rollouts": [],
+    }
+    return well | parts
+
+
+def backend(**more: Any) -> dict[str, Any]:
+    well = {"id": "p/a:1", "pool": "p", "state": "ready", "reason": "", "drained": False}
+    return well | {"ejection": "in_service", "ejection_reason": ""} | more
+
+
+def objective(**more: Any) -> dict[str, Any]:
+    return {"model": "m", "objective": "o", "sli": "ttft", "budget": BUDGET, "alert": ""} | more
+
+
+def alert(**more: Any) -> dict[str, Any]:
+    words = {"summary": "availability of m", "description": "all of it failed", "since": "2026-01-02T03:04:05Z"}
+    return {"severity": "page", "model": "m", "notified": "sent", **words} | more
+
+
+def rollout(**more: Any) -> dict[str, Any]:
+    versions = {"model": "m", "stable": "v1", "candidate": "v2", "weight": 5.0}
+    return versions | {"phase": "paused", "reason": "no requests", "command": "tidegate canary promote m"} | more
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {},
+        {"backends": [backend(state="unknown")]},
+        {"backends": [backend(), backend(id="p/b:1", drained=True, state="not_ready")]},
+        {"backends": [backend(ejection="slow_start")]},
+        {"rollouts": [rollout(phase="step"), rollout(phase="rolled_back"), rollout(phase="waiting")]},
+        {"objectives": [objective(budget=UNJUDGED)]},
+    ],
+    ids=["well", "not probed yet", "drained", "slow start", "rollouts that go on or ended", "a budget not judged yet"],
+)
+def test_what_is_no_problem(parts: dict[str, Any]) -> None:
+    assert problems(found(**parts)) == []
+
+
+@pytest.mark.parametrize(
+    ("parts", "what", "command"),
+    [
+        ({"alerts": [alert()]}, "page since 2026-01-02 03:04 UTC: availability of m. all of it", "tidegate slo m"),
+        ({"backends": [backend(ejection="ejected", ejection_reason="5 failures")]}, "5 failures", "drain p/a:1"),
+        ({"backends": [backend(ejection="half_open")]}, "tried by single requests", "tidegate drain p/a:1"),
+        ({"rollouts": [rollout()]}, "is paused at 5 %: no requests", "tidegate canary promote m"),
+        ({"rollouts": [rollout(command="")]}, "rollout of m (v1 -> v2)", "tidegate canary resume m"),
+        (
+            {"objectives": [objective(budget={"left": -0.2, "words": "overspent by 20 %"})]},
+            "ttft of m (o): overspent by 20 %",
+            "tidegate slo m",
+        ),
+        (
+            {"routes": {"sources": ["routes.yaml"], "loaded": False, "problems": ["line 3: no"]}},
+            "the route files were not applied, the routes before them serve: line 3: no",
+            "tidegate check routes.yaml",
+        ),
+    ],
+)
+def test_each_problem_names_what_helps(parts: dict[str, Any], what: str, command: str) -> None:
+    (problem,) = problems(found(**parts))
+    assert what in problem.what
+    assert command in problem.command
+
+
+def test_a_backend_that_is_not_ready_is_one_problem_and_a_model_without_any_another() -> None:
+    lone, one = problems(found(backends=[backend(state="not_ready", reason="refused")]))
+    assert lone.what == "m/v1 has no ready backend: its requests get 503"
+    assert one.what == "p/a:1 is not ready: refused"
+    (only,) = problems(found(backends=[backend(), backend(id="p/b:1", state="not_ready", reason="refused")]))
+    assert only.what == "p/b:1 is not ready: refused"
+
+
+def test_a_page_comes_before_a_ticket_and_explains_an_overspent_budget() -> None:
+    spent = objective(budget={"left": -1.0, "words": "overspent"}, alert="page")
+    first, second = problems(found(alerts=[alert(severity="ticket"), alert()], objectives=[spent]))
+    assert (first.what[:4], second.what[:6]) == ("page", "ticket")
+
+
+def test_an_alert_that_the_webhook_did_not_take_is_said() -> None:
+    _, untold = problems(found(alerts=[alert(notified="failed")]))
+    assert untold.what == "the alert webhook did not take this alert"
+
+
+def test_a_gateway_of_an_older_release_is_read_too() -> None:
+    older = found()
+    for name in ("alerts", "objectives", "rollouts"):
+        del older[name]
+    assert problems(older) == []
