@@ -68,6 +68,7 @@ class AttemptEnd(StrEnum):
     UNAUTHORIZED = "unauthorized"
     SERVER_ERROR = "server_error"
     CONNECT_FAILED = "connect_failed"
+    NOT_READY = "not_ready"
     CLOSED_EARLY = "closed_early"
     MALFORMED = "malformed"
     TRUNCATED = "truncated"

@@ -18,6 +18,7 @@ class ProbeResult:
     """
 
     failure: str | None
+    silent: bool = False
     models: Mapping[str, int | None] | None = None
 
 
@@ -30,18 +31,18 @@ async def probe(client: httpx.AsyncClient, backend: Backend) -> ProbeResult:
             return ProbeResult(f"/health answers {health.status_code}")
         models = await client.get(f"{base}/v1/models", headers=fields)
     except httpx.TimeoutException:
-        return ProbeResult("no answer to a probe in time")
+        return ProbeResult("no answer to a probe in time", silent=True)
     except httpx.HTTPError as error:
         return ProbeResult(f"probe failed: {error or type(error).__name__}")
     if models.status_code >= 500:
         return ProbeResult(f"/v1/models answers {models.status_code}")
-    return ProbeResult(None, listed(models))
+    return ProbeResult(None, models=listed(models))
 
 
 def apply(backend: Backend, result: ProbeResult) -> None:
     """Move the backend's state by what a probe found."""
     if result.failure is not None:
-        backend.readiness = readiness.probe_failed(backend.readiness, result.failure)
+        backend.readiness = readiness.probe_failed(backend.readiness, result.failure, silent=result.silent)
         return
     backend.readiness = readiness.probe_passed(backend.readiness)
     backend.models = result.models

@@ -23,6 +23,7 @@ class Registry:
         self._outbox = outbox
         self._clock = clock
         self._backends: dict[str, Backend] = {}
+        self._leaving: set[Backend] = set()
         self.pools: dict[str, Peers] = {}
         self.drained: set[str] = set()
 
@@ -31,6 +32,11 @@ class Registry:
 
     def __iter__(self) -> Iterator[Backend]:
         return iter(self._backends.values())
+
+    def watched(self) -> set[Backend]:
+        """Return every backend that is probed: those that left the routes too, until their last request has ended."""
+        self._leaving = {backend for backend in self._leaving if backend.in_flight}
+        return {*self._backends.values(), *self._leaving}
 
     def __getitem__(self, backend_id: str) -> Backend:
         return self._backends[backend_id]
@@ -43,6 +49,7 @@ class Registry:
             self.pools[name].cost_per_hour = pool.cost_per_hour
         wanted: dict[str, BackendSpec] = {spec.id: spec for pool in table.pools.values() for spec in pool.backends}
         for gone in self._backends.keys() - wanted.keys():
+            self._leaving.add(self._backends[gone])
             self._backends.pop(gone).pool.close()
             _log.info("backend removed", extra={"backend": gone})
         for identity, spec in wanted.items():

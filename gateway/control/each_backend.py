@@ -1,23 +1,26 @@
 """One task for each backend, so that a slow engine delays nobody else; follows the registry's changes."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from gateway.backends.backend import Backend
-from gateway.backends.registry import Registry
 
 _LOOK_EVERY = 0.25
 
 
 async def for_each_backend(
-    registry: Registry, watch: Callable[[Backend], Coroutine[Any, Any, None]], name: str, *, every: float = _LOOK_EVERY
+    backends: Callable[[], Iterable[Backend]],
+    watch: Callable[[Backend], Coroutine[Any, Any, None]],
+    name: str,
+    *,
+    every: float = _LOOK_EVERY,
 ) -> None:
-    """Run `watch` for every backend there is until cancelled; whoever leaves the routes is let go."""
+    """Run `watch` for every backend there is until cancelled; whoever is no longer among them is let go."""
     tasks: dict[Backend, asyncio.Task[None]] = {}
     try:
         while True:
-            present = set(registry)
+            present = set(backends())
             for backend in tasks.keys() - present:
                 tasks.pop(backend).cancel()
             for backend in present - tasks.keys():

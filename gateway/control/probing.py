@@ -36,7 +36,7 @@ class Prober:
         tls = ssl.create_default_context()  # the system's roots, as for the requests themselves
         async with httpx.AsyncClient(timeout=TIMEOUT, trust_env=False, limits=limits, verify=tls) as client:
             watch = partial(self._watch, client)
-            await for_each_backend(self._registry, watch, "probe", every=self._interval / 4)
+            await for_each_backend(self._registry.watched, watch, "probe", every=self._interval / 4)
 
     async def _watch(self, client: httpx.AsyncClient, backend: Backend) -> None:
         while True:

@@ -33,7 +33,7 @@ class Scraper:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
         tls = ssl.create_default_context()
         async with httpx.AsyncClient(timeout=TIMEOUT, trust_env=False, limits=limits, verify=tls) as client:
-            await for_each_backend(self._registry, partial(self._watch, client), "scrape")
+            await for_each_backend(lambda: self._registry, partial(self._watch, client), "scrape")
 
     async def _watch(self, client: httpx.AsyncClient, backend: Backend) -> None:
         misses = 0

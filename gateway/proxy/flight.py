@@ -20,7 +20,7 @@ from gateway.proxy.place import Place
 from gateway.proxy.plain import PlainRelay, Refusal
 from gateway.proxy.relay import StreamRelay
 from gateway.proxy.renewal import renew
-from gateway.proxy.retrying import Next, after
+from gateway.proxy.retrying import Next, after, is_stranded
 from gateway.wire.heads import find as find_field
 from gateway.wire.heads import forwarded_response, status_line
 from gateway.wire.pool import UpstreamPool
@@ -335,6 +335,8 @@ class Flight:
         if isinstance(self._relay, StreamRelay) and self._relay.closed_after_end(now, _PATIENCE_AFTER_END):
             return
         late = overdue(self._order, self._exchange, backend, resumed=self._resumed, now=now)
+        if late is None and not self.begun and is_stranded(self._order, self._exchange, backend, self._tried, now):
+            late = AttemptEnd.NOT_READY, backend.readiness.reason
         if late is not None:
             self.fail(*late)
 
@@ -386,8 +388,7 @@ class Flight:
         self._end_pause()
         exchange, order = self._exchange, self._order
         exchange.ended = self._clock()
-        exchange.outcome = outcome
-        exchange.reason = reason
+        exchange.outcome, exchange.reason = outcome, reason
         if self._place is not None:
             exchange.queued += self._place.leave(exchange.ended)
             self._place = None

@@ -23,7 +23,7 @@ MOST = 64
 class NoRetries(RetryBudget):
     """A copy that fails has failed: the retry budget is for those who wait for an answer."""
 
-    def take(self, now: float) -> bool:
+    def allows(self, now: float) -> bool:
         """Return False."""
         return False
 

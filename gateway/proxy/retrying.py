@@ -4,7 +4,8 @@ from enum import Enum, auto
 
 from gateway.backends.backend import Backend
 from gateway.exchange import AttemptEnd, Exchange
-from gateway.policy.routing.retry import may_retry
+from gateway.policy.routing.readiness import State
+from gateway.policy.routing.retry import MAX_RETRIES, may_retry
 from gateway.policy.slo.classify import RULINGS
 from gateway.proxy.finding import others
 from gateway.proxy.order import Order
@@ -36,3 +37,20 @@ def after(
     tried.pop()
     free = any(each.health.takes(order.claim, now) for each in others(order, tried))
     return Next.ELSEWHERE if again and free and order.retries.take(now) else Next.QUEUE
+
+
+def is_stranded(order: Order, exchange: Exchange, backend: Backend, tried: list[Backend], now: float) -> bool:
+    """Whether an attempt without output is better made elsewhere: its backend has gone, and another is free.
+
+    Of an answer that comes in one piece nothing is known until it is there, so that it is given more time.
+    """
+    if exchange.last_content or not order.repeatable or not backend.readiness.is_lost(long=not order.stream):
+        return False
+    if exchange.attempts > MAX_RETRIES or not order.retries.allows(now):
+        return False
+    return any(_is_free(each, order, now) for each in others(order, tried))
+
+
+def _is_free(backend: Backend, order: Order, now: float) -> bool:
+    health = backend.health
+    return backend.readiness.state is State.READY and health.available(now) and health.takes(order.claim, now)

@@ -144,11 +144,13 @@ async def test_one_that_refuses_everything_is_sick_and_is_ejected(tmp_path: Path
     mood = Moods(*refusal)
     mood.refuses = True
     async with backends(mood, good) as (sick, well), gateway(tmp_path, routes(sick.url, well.url)) as running:
-        health = running.backend().health
-        while not health.standing.ejections:
+        health, other = running.backend().health, running.backend(1).health
+        other.activity.hold_until = float("inf")  # it is second choice
+        for _ in range(5):
             assert (await ask(running.port, chat())).status == 200
             health.activity.hold_until = 0.0  # as if it had been left alone for long enough
-        assert counted(running)[1] >= 5
+        assert health.standing.ejections == 1
+        assert counted(running)[1] == 5
         assert ended(running, AttemptEnd.SATURATED) == 0
         await running.quiet()
 

@@ -5,6 +5,10 @@ from enum import StrEnum
 
 PROBES_TO_FALL = 2
 CONNECTS_TO_FALL = 3
+SILENT_PROBES = 3
+"""Probes without an answer by which a backend is lost: on a busy machine one or two may be merely late."""
+LOST_FOR_LONG = 10
+"""Failed probes after which even an answer that comes in one piece is given up."""
 
 
 class State(StrEnum):
@@ -17,12 +21,21 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """A state with its reason in words, and how many signs against it came in a row."""
+    """A state with its reason in words, and how many signs against it came in a row.
+
+    `silent` says that the last probe had no answer at all: neither a refusal nor an error.
+    """
 
     state: State = State.UNKNOWN
     reason: str = "not probed yet"
     failed_probes: int = 0
     failed_connects: int = 0
+    silent: bool = False
+
+    def is_lost(self, *, long: bool = False) -> bool:
+        """Whether probes say for certain, or for `long`, that no answer will begin there any more."""
+        probes = LOST_FOR_LONG if long else SILENT_PROBES if self.silent else PROBES_TO_FALL
+        return self.state is State.NOT_READY and self.failed_probes >= probes
 
     @property
     def eligible(self) -> bool:
@@ -35,23 +48,23 @@ def probe_passed(_: Readiness) -> Readiness:
     return Readiness(State.READY, "probes pass")
 
 
-def probe_failed(current: Readiness, reason: str) -> Readiness:
+def probe_failed(current: Readiness, reason: str, *, silent: bool = False) -> Readiness:
     """Two failed probes in a row make not ready, so that one lost packet does not; the first of all does at once."""
     failed = current.failed_probes + 1
     falls = failed >= PROBES_TO_FALL or current.state is not State.READY
     state = State.NOT_READY if falls else current.state
-    return Readiness(state, reason, failed, current.failed_connects)
+    return Readiness(state, reason, failed, current.failed_connects, silent)
 
 
 def connect_failed(current: Readiness, reason: str) -> Readiness:
     """Three failed connects in a row make not ready without waiting for the next probe."""
     failed = current.failed_connects + 1
     state = State.NOT_READY if failed >= CONNECTS_TO_FALL else current.state
-    return Readiness(state, reason, current.failed_probes, failed)
+    return Readiness(state, reason, current.failed_probes, failed, current.silent)
 
 
 def connected(current: Readiness) -> Readiness:
     """Forget failed connects."""
     if not current.failed_connects:
         return current
-    return Readiness(current.state, current.reason, current.failed_probes, 0)
+    return Readiness(current.state, current.reason, current.failed_probes, 0, current.silent)

@@ -52,10 +52,14 @@ class RetryBudget:
         self._requests[second % WINDOW] += 1
         self.requests += 1
 
+    def allows(self, now: float) -> bool:
+        """Return whether one more retry fits at `now` (seconds)."""
+        self._advance(int(now))
+        return self.retries < max(SHARE * self.requests, AT_LEAST * WINDOW)
+
     def take(self, now: float) -> bool:
         """Return whether one more retry fits at `now` (seconds), and count it when it does."""
-        self._advance(int(now))
-        if self.retries >= max(SHARE * self.requests, AT_LEAST * WINDOW):
+        if not self.allows(now):
             self.refused += 1
             return False
         self._retries[self._second % WINDOW] += 1

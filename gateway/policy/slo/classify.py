@@ -32,6 +32,7 @@ RULINGS: Mapping[AttemptEnd, Ruling] = MappingProxyType(
         AttemptEnd.UNAUTHORIZED: Ruling(Verdict.UNCOUNTED, retry=False, outcome=Outcome.BACKEND_ERROR),
         AttemptEnd.SERVER_ERROR: _FAILED,
         AttemptEnd.CONNECT_FAILED: Ruling(Verdict.BAD, retry=True, outcome=Outcome.NO_BACKEND),
+        AttemptEnd.NOT_READY: Ruling(Verdict.BAD, retry=True, outcome=Outcome.NO_BACKEND),
         AttemptEnd.CLOSED_EARLY: _FAILED,
         AttemptEnd.MALFORMED: _FAILED,
         AttemptEnd.TRUNCATED: _FAILED,

@@ -1,0 +1,140 @@
+"""Requests that wait for a first token at a backend that has gone go elsewhere at once."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from gateway.exchange import AttemptEnd, Outcome
+from tests.e2e.fakes import DONE, ROLE, STREAM_HEAD, Call, FakeBackend, backends, chunked, event, good
+from tests.e2e.harness import Running, ask, chat, eventually, gateway, routes
+from tests.e2e.processes import engine
+from tests.e2e.raw_client import Answer
+
+pytestmark = pytest.mark.anyio
+PATIENT = {"first_token": "10m", "stall": "10m", "total": "20m"}
+"""Timeouts that no test lives to see: whatever moves, moves for another reason."""
+
+
+async def silent(call: Call) -> None:
+    """The head and the role are there, as of vLLM, and no token comes."""
+    await call.send(STREAM_HEAD, chunked(ROLE))
+    await call.until_gone()
+
+
+async def waiting_at(running: Running, fake: FakeBackend, body: Any) -> "asyncio.Task[Answer]":
+    """Ask until a request waits at this backend, and return that one."""
+    asking = asyncio.create_task(ask(running.port, body))
+    while not await _arrived(asking, fake):
+        asking = asyncio.create_task(ask(running.port, body))
+    return asking
+
+
+async def _arrived(asking: "asyncio.Task[Answer]", fake: FakeBackend) -> bool:
+    """Whether a request came to this backend, and not to the other, which has answered it."""
+    await eventually(lambda: asking.done() or bool(fake.calls))
+    return not asking.done()
+
+
+def lost(running: Running, index: int = 0) -> bool:
+    return running.backend(index).readiness.is_lost()
+
+
+async def test_a_backend_that_says_it_is_not_ready_loses_what_it_has_not_begun(tmp_path: Path) -> None:
+    async with backends(silent, good) as (sick, well):
+        async with gateway(tmp_path, routes(sick.url, well.url, **PATIENT)) as running:
+            asking = await waiting_at(running, sick, chat())
+            sick.health = b"503 Service Unavailable"
+            answer = await asking
+            assert (answer.status, answer.body.endswith(DONE)) == (200, True)
+            await running.quiet()
+            last = running.records.exchanges[-1]
+            assert (last.outcome, last.attempts) == (Outcome.OK, 2)
+            assert running.records.retries == [AttemptEnd.NOT_READY]
+
+
+async def test_a_simulated_engine_that_closes_its_port_loses_what_it_has_not_begun(tmp_path: Path) -> None:
+    """As vLLM does on SIGTERM: the port refuses, open streams stay open, and no token comes."""
+    async with engine("--control-port", "0") as sick, engine() as well:
+        control = next(url for url in sick.urls if url != sick.urls[0])
+        async with (
+            httpx.AsyncClient(trust_env=False) as client,
+            gateway(tmp_path, routes(sick.urls[0], well.urls[0], **PATIENT)) as running,
+        ):
+            await client.post(f"{control}/sim/faults", json={"ttft_delay": 3000})
+            backend = running.backend()
+            asked: list[asyncio.Task[Answer]] = []
+            while not backend.in_flight:
+                asked.append(asyncio.create_task(ask(running.port, chat(max_tokens=2))))
+                await eventually(lambda: bool(backend.in_flight) or asked[-1].done())
+            await client.post(f"{control}/sim/faults", json={"refuse": True, "ttft_delay": 3000})
+            answers = await asyncio.gather(*asked)
+            assert {answer.status for answer in answers} == {200}
+            await running.quiet()
+
+
+async def test_one_that_left_the_routes_is_watched_until_its_requests_have_ended(tmp_path: Path) -> None:
+    async with backends(silent, good) as (sick, well):
+        async with gateway(tmp_path, routes(sick.url, well.url, **PATIENT)) as running:
+            asking = await waiting_at(running, sick, chat())
+            (tmp_path / "routes.yaml").write_text(routes(well.url, **PATIENT))
+            async with httpx.AsyncClient(trust_env=False) as client:
+                assert (await client.post(f"{running.admin}/admin/reload")).status_code == 200
+            assert len(list(running.app.registry)) == 1
+            assert len(running.app.registry.watched()) == 2
+            sick.health = b"503 Service Unavailable"
+            assert (await asking).status == 200
+            await running.quiet()
+            assert len(running.app.registry.watched()) == 1
+
+
+async def test_alone_it_is_waited_for(tmp_path: Path) -> None:
+    async with backends(silent) as (sick,), gateway(tmp_path, routes(sick.url, **PATIENT)) as running:
+        asking = await waiting_at(running, sick, chat())
+        sick.health = b"503 Service Unavailable"
+        await eventually(lambda: lost(running))
+        sick.health = b"200 OK"
+        await running.ready()
+        assert not asking.done()
+        assert len(sick.calls) == 1
+        asking.cancel()
+
+
+STAYS: dict[str, tuple[Any, str]] = {
+    "a stream that has begun": (chat(), "begun"),
+    "an answer in one piece": (chat(stream=False), "silent"),
+}
+
+
+@pytest.mark.parametrize("what", STAYS)
+async def test_what_may_still_be_finished_there_stays(tmp_path: Path, what: str) -> None:
+    body, how = STAYS[what]
+
+    async def script(call: Call) -> None:
+        if how == "begun":
+            await call.send(STREAM_HEAD, chunked(event("x")))
+        await call.until_gone()
+
+    async with backends(script, good) as (sick, well):
+        async with gateway(tmp_path, routes(sick.url, well.url, **PATIENT)) as running:
+            asking = await waiting_at(running, sick, body)
+            sick.health = b"503 Service Unavailable"
+            await eventually(lambda: lost(running))
+            assert not asking.done()
+            assert running.backend().in_flight == 1
+            asking.cancel()
+
+
+async def test_what_an_engine_goes_on_with_is_not_sent_twice(tmp_path: Path) -> None:
+    async with backends(silent, silent) as fakes:
+        async with gateway(tmp_path, routes(*(f.url for f in fakes), **PATIENT)) as running:
+            body = {"model": "m", "input": "hi", "background": True, "stream": True}
+            asking = asyncio.create_task(ask(running.port, body, path="/v1/responses"))
+            await eventually(lambda: any(fake.calls for fake in fakes))
+            sick = next(fake for fake in fakes if fake.calls)
+            sick.health = b"503 Service Unavailable"
+            await eventually(lambda: lost(running, fakes.index(sick)))
+            assert sum(len(fake.calls) for fake in fakes) == 1
+            asking.cancel()
