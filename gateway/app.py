@@ -19,7 +19,7 @@ from gateway.backends.registry import Registry
 from gateway.config.load import load_routes
 from gateway.config.table import RouteTable
 from gateway.control.admitting import Admitter, queued
-from gateway.control.alerting import Alerter
+from gateway.control.alerting import alerter
 from gateway.control.audit import Audit
 from gateway.control.deploying import Deployments
 from gateway.control.drain import drain
@@ -119,8 +119,6 @@ class App:
         self.book.restore(saved.slots)
         self.judge.restore(saved.ejections)
         self._webhook = Webhook(settings.alert_webhook) if settings.alert_webhook else None
-        notify = self._webhook.notify if self._webhook is not None else lambda _: None
-        self.alerter = Alerter(self.book, epoch, notify)
         self.flusher = Flusher(
             store,
             self.book.unsaved,
@@ -129,6 +127,7 @@ class App:
             keeps=Keeps(self._documents, self.audit.unsaved, self._take_over),
         )
         self.flusher.lead()
+        self.alerter = alerter(self.book, epoch, self._webhook, self.flusher.wake, saved.documents)
         self.roller = Roller(
             self.book,
             lambda: self.gateway.table,
@@ -241,7 +240,8 @@ class App:
         self._observers.flush()
 
     def _documents(self) -> list[Document]:
-        return [*self.roller.documents(), *self.deployments.documents(), *self.drained.documents()]
+        keepers = (self.roller, self.deployments, self.drained, self.alerter)
+        return [document for keeper in keepers for document in keeper.documents()]
 
     def _take_over(self, documents: Iterable[Document]) -> None:
         self.roller.taken_over(documents, self.reloader.table)

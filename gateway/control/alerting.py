@@ -1,56 +1,69 @@
 """The loop that holds every model's burn rates against the alert pairs, once a second, and tells of what changes."""
 
 import asyncio
+import json
 import logging
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 from gateway.clock import Clock
-from gateway.config.durations import format_duration
-from gateway.policy.slo.alerts import PAIRS, Alert, AlertPair, AlertState, read, step
-from gateway.policy.slo.budget import error_budget
-from gateway.policy.slo.burn import burn
+from gateway.control.incidents import (
+    FAILED,
+    NO_WEBHOOK,
+    SENT,
+    WAITING,
+    Incident,
+    Name,
+    Notice,
+    firing_of,
+    incident_of,
+    texts,
+)
+from gateway.control.webhook import Webhook
+from gateway.policy.slo.alerts import PAIRS, Alert, AlertPair, AlertState, Severity, read, step
+from gateway.policy.slo.incidents import Firing, Standing, standing
+from gateway.policy.slo.objective import DAY
 from gateway.policy.slo.series import SeriesKey
+from gateway.state.store import Document
 from gateway.telemetry.slo import Kind, SloBook, Tracked
 
 _log = logging.getLogger(__name__)
 INTERVAL = 1.0
+KIND, _ALL = "alerts", "all"
+_RETOLD = 60.0
+_KEPT_EVERY = 10.0
 _ALERTING = frozenset((Kind.MODEL, Kind.VERSION))
 """Whose alerts people are told of: what users live through. Pools and backends burn visibly, and routing acts on it."""
+_QUIET = Alert()
 
-Key = tuple[SeriesKey, AlertPair]
-
-
-@dataclass(frozen=True, slots=True)
-class Notice:
-    """An alert that began to fire, or that resolved: what a person is told."""
-
-    tracked: Tracked
-    pair: AlertPair
-    alert: Alert
-    fired: float
-    """When it began to fire, in seconds since the epoch."""
-
-    @property
-    def model(self) -> str:
-        """The model that it is about."""
-        return self.tracked.model
-
-    @property
-    def version(self) -> str:
-        """The version, "" when the model as a whole is meant."""
-        return self.tracked.version
+Pairs = dict[AlertPair, Alert]
 
 
 class Alerter:
-    """Keeps the state of every alert; `notify` is told of those that fire and those that resolve."""
+    """Keeps the state of every alert; `notify` is told of incidents that begin and of those that end.
 
-    def __init__(self, book: SloBook, clock: Clock, notify: Callable[[Notice], None]) -> None:
-        """Take a clock of seconds since the epoch."""
+    Where it is None nobody is told but the log. What fires outlives a restart: `documents` is kept, `restore` takes it.
+    """
+
+    def __init__(
+        self,
+        book: SloBook,
+        clock: Clock,
+        notify: Callable[[Notice], None] | None,
+        saved: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Take a clock of seconds since the epoch, and whom to tell that something has to be saved at once."""
         self._book = book
         self._clock = clock
         self._notify = notify
-        self._alerts: dict[Key, tuple[Tracked, Alert, float]] = {}
+        self._saved = saved
+        self._alerts: dict[SeriesKey, Pairs] = {}
+        self._live: dict[Name, Incident] = {}
+        self._ended: list[Incident] = []
+        self._versions: Counter[str] = Counter()
+        self._kept_at = 0.0
+        self._changed = False
 
     async def run(self) -> None:
         """Evaluate until cancelled."""
@@ -59,67 +72,196 @@ class Alerter:
             self.evaluate()
 
     def evaluate(self) -> None:
-        """Evaluate once. What the routes no longer name resolves before it is forgotten."""
+        """Evaluate once. What the routes no longer name ends."""
         now = self._clock()
+        self._versions = Counter(model for model, version in self._book.serving if version)
         before, self._alerts = self._alerts, {}
+        firings: dict[Name, tuple[Tracked, Firing]] = {}
         for tracked in self._book:
-            if tracked.kind in _ALERTING and not tracked.prompt_tokens:
-                self._evaluate(tracked, before, now)
-        for key, (tracked, alert, fired) in before.items():
-            if key not in self._alerts and alert.state is AlertState.FIRING:
-                self._tell(Notice(tracked, key[1], Alert(AlertState.RESOLVED, now, alert.reading), fired))
+            if self._alerting(tracked):
+                self._evaluate(tracked, before, firings, now)
+        for name in [name for name in self._live if name not in firings]:
+            self._end(self._live.pop(name), now)
+        told = [firings[name][1] for name, incident in self._live.items() if incident.told]
+        for name, (tracked, firing) in sorted(firings.items(), key=_broad_first):
+            self._judge(name, tracked, firing, told, now)
+        self._tell_again(now)
 
     def __iter__(self) -> Iterator[tuple[Tracked, AlertPair, Alert]]:
-        for key, (tracked, alert, _) in self._alerts.items():
-            yield tracked, key[1], alert
+        for tracked in self._book:
+            for pair, alert in self.of(tracked):
+                yield tracked, pair, alert
 
     def of(self, tracked: Tracked) -> list[tuple[AlertPair, Alert]]:
-        """Return the alerts of one SLI of one subject; none for subjects that nobody is told of."""
-        keys = ((tracked.key, pair) for pair in PAIRS)
-        return [(key[1], self._alerts[key][1]) for key in keys if key in self._alerts]
+        """Return the alerts of one series; none for those that nobody is told of."""
+        if not self._alerting(tracked):
+            return []
+        return list((self._alerts.get(tracked.key) or dict.fromkeys(PAIRS, _QUIET)).items())
 
-    def _evaluate(self, tracked: Tracked, before: dict[Key, tuple[Tracked, Alert, float]], now: float) -> None:
-        spotless = tracked.windows.spotless
-        for pair in PAIRS:
-            key = (tracked.key, pair)
-            known = before.get(key)
-            alert, fired = (known[1], known[2]) if known is not None else (Alert(), 0.0)
-            if spotless and alert.state is AlertState.INACTIVE:
-                self._alerts[key] = tracked, alert, fired
-                continue
-            after = step(alert, read(pair, tracked.target, tracked.windows), now)
-            if after.state is AlertState.FIRING and alert.state is not AlertState.FIRING:
-                fired = now
-            self._alerts[key] = tracked, after, fired
-            if after.state is not alert.state and after.state in {AlertState.FIRING, AlertState.RESOLVED}:
-                self._tell(Notice(tracked, pair, after, fired))
+    @property
+    def incidents(self) -> list[tuple[Tracked, Firing, Incident]]:
+        """What people were told of and goes on, pages first."""
+        found = []
+        for tracked in self._book:
+            for (series, severity), incident in self._live.items():
+                if incident.told and series == tracked.key and series in self._alerts:
+                    found.append((tracked, self._firing(tracked, self._alerts[series], severity), incident))
+        return sorted(found, key=lambda each: (each[2].severity, each[2].started))
 
-    def _tell(self, notice: Notice) -> None:
-        tracked, pair, reading = notice.tracked, notice.pair, notice.alert.reading
-        long = tracked.windows.count(pair.long)
-        left = error_budget(tracked.windows, tracked.target.budget).left
+    def delivered(self, notice: Notice, how: str) -> None:
+        """Take note of what became of a notice: `SENT` or `FAILED`."""
+        for incident in (*self._live.values(), *self._ended):
+            if (incident.labels, incident.started, incident.ended) == (notice.labels, notice.started, notice.ended):
+                incident.delivery = how
+                incident.tried = self._clock()
+                self._keep()
+        self._ended = [each for each in self._ended if each.delivery != SENT]
+
+    def documents(self) -> list[Document]:
+        """Return what fires and what could not be told yet, if that has changed since the last call."""
+        now = self._clock()
+        if not (self._changed or (self._live and now - self._kept_at >= _KEPT_EVERY)):
+            return []
+        self._changed, self._kept_at = False, now
+        pairs = [
+            [*series, pair.long, alert.since, alert.confirmed]
+            for series, alerts in self._alerts.items()
+            for pair, alert in alerts.items()
+            if alert.state is AlertState.FIRING
+        ]
+        incidents = [each.state() for each in (*self._live.values(), *self._ended)]
+        return [Document(KIND, _ALL, json.dumps({"pairs": pairs, "incidents": incidents}))]
+
+    def restore(self, documents: Iterable[Document]) -> None:
+        """Take back what was kept over a restart: what fired goes on, and what could not be told is told."""
+        for document in documents:
+            if document.kind == KIND:
+                try:
+                    self._restore(json.loads(document.body))
+                except (KeyError, TypeError, ValueError, StopIteration):
+                    _log.exception("what was kept of alerts cannot be read: those that fire are told anew")
+
+    def _restore(self, body: dict[str, Any]) -> None:
+        for *series, long, since, confirmed in body["pairs"]:
+            pair = next(each for each in PAIRS if each.long == long)
+            alerts = self._alerts.setdefault(SeriesKey(*series), dict.fromkeys(PAIRS, _QUIET))
+            alerts[pair] = Alert(AlertState.FIRING, float(since), None, float(confirmed))
+        for incident in map(incident_of, body["incidents"]):
+            if incident.told and self._notify is not None and incident.delivery != SENT:
+                incident.delivery = FAILED
+            if incident.ended:
+                self._ended.append(incident)
+            else:
+                self._live[incident.series, incident.severity] = incident
+
+    def _alerting(self, tracked: Tracked) -> bool:
+        """A model's only version says the same as the model."""
+        if tracked.kind not in _ALERTING:
+            return False
+        return tracked.kind is Kind.MODEL or self._versions[tracked.model] != 1
+
+    def _evaluate(
+        self,
+        tracked: Tracked,
+        before: dict[SeriesKey, Pairs],
+        firings: dict[Name, tuple[Tracked, Firing]],
+        now: float,
+    ) -> None:
+        key = tracked.key
+        alerts = before.get(key)
+        if alerts is None:
+            if tracked.windows.spotless:
+                return
+            alerts = dict.fromkeys(PAIRS, _QUIET)
+        after = {pair: step(alert, read(pair, tracked.target, tracked.windows), now) for pair, alert in alerts.items()}
+        if tracked.windows.spotless and all(alert.state is AlertState.INACTIVE for alert in after.values()):
+            return
+        self._alerts[key] = after
+        for severity in {pair.severity for pair, alert in after.items() if alert.state is AlertState.FIRING}:
+            firings[key, severity] = tracked, self._firing(tracked, after, severity)
+
+    def _firing(self, tracked: Tracked, alerts: Pairs, severity: Severity) -> Firing:
+        firing = {
+            pair: alert
+            for pair, alert in alerts.items()
+            if pair.severity == severity and alert.state is AlertState.FIRING
+        }
+        return firing_of(tracked, severity, firing)
+
+    def _judge(self, name: Name, tracked: Tracked, firing: Firing, told: list[Firing], now: float) -> None:
+        incident = self._live.get(name)
+        if incident is None:
+            incident = self._live[name] = Incident(*name, tracked.model, tracked.version, now)
+            self._keep()
+        if incident.told:
+            return
+        series, severity = name
+        if severity is Severity.TICKET and (series, Severity.PAGE) in self._live:
+            found = Standing.BELONGS
+        else:
+            if incident.covered and not incident.uncovered:
+                incident.uncovered = now
+            found = standing(firing, told, incident.uncovered, now)
+        if found is Standing.BELONGS:
+            incident.covered, incident.uncovered = True, 0.0
+        elif found is Standing.TOLD:
+            incident.told = True
+            told.append(firing)
+            incident.summary, incident.description = texts(tracked, firing, self._book)
+            self._tell(incident, now)
+
+    def _end(self, incident: Incident, now: float) -> None:
+        self._keep()
+        if incident.told:
+            incident.ended = now
+            self._ended.append(incident)
+            self._tell(incident, now)
+
+    def _tell(self, incident: Incident, now: float) -> None:
         _log.log(
-            logging.ERROR if notice.alert.state is AlertState.FIRING else logging.INFO,
-            "alert %s",
-            notice.alert.state,
+            logging.INFO if incident.ended else logging.ERROR,
+            "alert resolved" if incident.ended else "alert firing",
             extra={
-                "severity": pair.severity,
-                "model": notice.model,
-                "version": notice.version,
-                "objective": tracked.objective,
-                "sli": tracked.sli,
-                "windows": f"{format_duration(pair.long)} and {format_duration(pair.short)}",
-                "burn_long": _rounded(burn(reading.long, reading.budget) if reading else None),
-                "burn_short": _rounded(burn(reading.short, reading.budget) if reading else None),
-                "weight": _rounded(reading.weight if reading else None),
-                "factor": _rounded(reading.factor if reading else None),
-                "bad": long.bad,
-                "total": long.total,
-                "budget_left": _rounded(left),
+                **incident.labels,
+                "summary": incident.summary,
+                "description": incident.description,
+                "seconds": round(now - incident.started),
             },
         )
-        self._notify(notice)
+        self._send(incident, now)
+
+    def _send(self, incident: Incident, now: float) -> None:
+        self._keep()
+        incident.tried = now
+        incident.delivery = WAITING if self._notify is not None else NO_WEBHOOK
+        if self._notify is not None:
+            self._notify(incident.notice())
+        elif incident.ended:
+            self._ended.remove(incident)
+
+    def _tell_again(self, now: float) -> None:
+        """A receiver that was down for a while has to hear of what goes on, and that it is over."""
+        self._ended = [each for each in self._ended if now - each.ended < DAY]
+        for incident in (*self._live.values(), *self._ended):
+            if incident.delivery == FAILED and now - incident.tried >= _RETOLD:
+                self._send(incident, now)
+
+    def _keep(self) -> None:
+        self._changed = True
+        self._saved()
 
 
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 4)
+def alerter(
+    book: SloBook, clock: Clock, webhook: Webhook | None, saved: Callable[[], None], documents: Iterable[Document]
+) -> Alerter:
+    """Return an alerter that tells a webhook, if there is one, and goes on from what was kept over a restart."""
+    made = Alerter(book, clock, webhook.notify if webhook is not None else None, saved)
+    if webhook is not None:
+        webhook.delivered = made.delivered
+    made.restore(documents)
+    return made
+
+
+def _broad_first(item: tuple[Name, tuple[Tracked, Firing]]) -> tuple[bool, bool, str]:
+    firing = item[1][1]
+    return bool(firing.version), bool(firing.prompt_tokens), firing.severity

@@ -5,16 +5,13 @@ import hashlib
 import logging
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
 import httpx
 from tenacity import AsyncRetrying, RetryError, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
-from gateway.config.durations import format_duration
-from gateway.control.alerting import Notice
-from gateway.policy.slo.alerts import AlertState
-from gateway.policy.slo.burn import burn
+from gateway.control.incidents import FAILED, SENT, Notice
 
 _log = logging.getLogger(__name__)
 WAITING = 1000
@@ -29,7 +26,8 @@ class _Refused(Exception):
 class Webhook:
     """Posts notices one after the other, in order. `results` counts them: sent, failed, dropped.
 
-    The URL may hold a secret: it is in no log, metric or error.
+    `delivered` is told what became of each notice: `SENT` or `FAILED`. The URL may hold a secret: it is in no log,
+    metric or error.
     """
 
     def __init__(self, url: str, *, patience: float = 120.0, timeout: float = 5.0) -> None:
@@ -44,12 +42,14 @@ class Webhook:
         self._patience = patience
         self._timeout = timeout
         self._waiting: asyncio.Queue[Notice] = asyncio.Queue(WAITING)
+        self.delivered: Callable[[Notice, str], None] = lambda _notice, _how: None
 
     def notify(self, notice: Notice) -> None:
         """Have a notice sent; where too many wait the oldest goes."""
         if self._waiting.full():
-            self._waiting.get_nowait()
+            dropped = self._waiting.get_nowait()
             self.results["dropped"] += 1
+            self.delivered(dropped, FAILED)
         self._waiting.put_nowait(notice)
 
     async def run(self) -> None:
@@ -58,9 +58,9 @@ class Webhook:
         async with httpx.AsyncClient(timeout=self._timeout, trust_env=False, follow_redirects=False) as client:
             while True:
                 notice = await self._waiting.get()
-                await self._send(client, payload(notice))
+                self.delivered(notice, SENT if await self._send(client, payload(notice)) else FAILED)
 
-    async def _send(self, client: httpx.AsyncClient, body: Mapping[str, object]) -> None:
+    async def _send(self, client: httpx.AsyncClient, body: Mapping[str, object]) -> bool:
         retrying = AsyncRetrying(
             retry=retry_if_exception_type((httpx.HTTPError, TimeoutError, _Refused)),
             wait=wait_random_exponential(multiplier=0.5, max=15.0),
@@ -74,11 +74,12 @@ class Webhook:
                         raise _Refused(f"status {status}")
         except RetryError as error:
             self._failed(repr(error.last_attempt.exception())[:100].partition("(")[0])
-            return
+            return False
         if 200 <= status < 300:
             self.results["sent"] += 1
-        else:
-            self._failed(f"status {status}")
+            return True
+        self._failed(f"status {status}")
+        return False
 
     async def _post(self, client: httpx.AsyncClient, body: Mapping[str, object]) -> int:
         """Return the status; whatever else the receiver has to say is not waited for."""
@@ -92,15 +93,15 @@ class Webhook:
 
 def payload(notice: Notice) -> dict[str, object]:
     """Return Alertmanager's webhook message, version 4; each alert is a group of its own."""
-    status = "firing" if notice.alert.state is AlertState.FIRING else "resolved"
-    labels = _labels(notice)
-    annotations = _annotations(notice)
+    status = "firing" if notice.firing else "resolved"
+    labels = {"alertname": _NAME, **notice.labels}
+    annotations = {"summary": notice.summary, "description": notice.description}
     alert = {
         "status": status,
         "labels": labels,
         "annotations": annotations,
-        "startsAt": _time(notice.fired),
-        "endsAt": _NEVER if status == "firing" else _time(notice.alert.since),
+        "startsAt": _time(notice.started),
+        "endsAt": _NEVER if notice.firing else _time(notice.ended),
         "generatorURL": "",
         "fingerprint": hashlib.blake2b(repr(sorted(labels.items())).encode(), digest_size=8).hexdigest(),
     }
@@ -115,40 +116,6 @@ def payload(notice: Notice) -> dict[str, object]:
         "commonAnnotations": annotations,
         "externalURL": "",
         "alerts": [alert],
-    }
-
-
-def _labels(notice: Notice) -> dict[str, str]:
-    labels = {
-        "alertname": _NAME,
-        "severity": str(notice.pair.severity),
-        "model": notice.model,
-        "version": notice.version,
-        "objective": notice.tracked.objective,
-        "sli": notice.tracked.sli,
-        "long_window": format_duration(notice.pair.long),
-        "short_window": format_duration(notice.pair.short),
-    }
-    return {name: value for name, value in labels.items() if value}
-
-
-def _annotations(notice: Notice) -> dict[str, str]:
-    reading, labels = notice.alert.reading, _labels(notice)
-    whose = " ".join(part for part in (notice.model, notice.version) if part)
-    rates = (
-        ", ".join(
-            f"{labels[name]}: {rate:.1f}"
-            for name, counts in (("long_window", reading.long), ("short_window", reading.short))
-            for rate in [burn(counts, reading.budget)]
-            if rate is not None
-        )
-        if reading
-        else ""
-    )
-    limit = f" (limit {reading.factor:.1f})" if reading else ""
-    return {
-        "summary": f"{notice.tracked.sli} of {whose} burns its error budget",
-        "description": f"burn rate over {rates or 'too few events'}{limit}; target {notice.tracked.target.ratio:.6g}",
     }
 
 

@@ -14,7 +14,7 @@ from gateway.exchange import AttemptEnd, Exchange
 from gateway.policy.slo.judge import judge_attempt, judge_request
 from gateway.policy.slo.objective import DEPLOYMENT, Objective, Sli, Target
 from gateway.policy.slo.series import SeriesKey
-from gateway.policy.slo.windows import KeptSlot, Slot, Windows
+from gateway.policy.slo.windows import SLO_SLOT, KeptSlot, Slot, Windows
 from gateway.telemetry.counting import ObjectiveCounts, Series
 
 _LONGEST_PAUSE = 5.0
@@ -64,7 +64,7 @@ class SloBook:
     """An observer of requests and attempts.
 
     `requests` are the counts since the start by (model, version, objective), `attempts` by (backend, objective).
-    `pools` says which pool a backend is of.
+    `pools` says which pool a backend is of, `serving` which backends serve a (model, version), "" being all.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -72,6 +72,7 @@ class SloBook:
         self.requests: dict[tuple[str, str, str], ObjectiveCounts] = {}
         self.attempts: dict[tuple[str, str], ObjectiveCounts] = {}
         self.pools: dict[str, str] = {}
+        self.serving: dict[tuple[str, str], list[str]] = {}
         self._clock = clock
         self._advanced = clock()
         self._observed: dict[float, Windows] = {}
@@ -94,6 +95,7 @@ class SloBook:
         requests, self.requests = self.requests, {}
         attempts, self.attempts = self.attempts, {}
         self.pools = {spec.id: pool.name for pool in table.pools.values() for spec in pool.backends}
+        self.serving = serving(table)
         self._defaults = {model.name: model.objective.name for model in table.models.values()}
         for model in table.models.values():
             for objective in model.objectives:
@@ -165,6 +167,13 @@ class SloBook:
         """Return the share of a window, 0 to 1, in which anybody was there to count; KeyError for no such window."""
         observed = self._observed.get(window) or next(iter(self._observed.values()))
         return min(1.0, observed.count(window).good / 1000 / (window * _EXACTNESS))
+
+    def uncounted(self, windows: Windows) -> float:
+        """Return the seconds of a series' SLO window, since its first event, in which no gateway was there to count."""
+        observed = self._observed.get(windows.slo)
+        if observed is None:
+            return 0.0
+        return max(0.0, min(windows.age, windows.slo - SLO_SLOT) - observed.count(windows.slo).good / 1000)
 
     def unsaved(self) -> Iterator[tuple[SeriesKey, Slot]]:
         """Return what every series that something was folded into has counted since the last call."""
@@ -264,3 +273,14 @@ class SloBook:
 
 def _observed_key(length: float) -> SeriesKey:
     return SeriesKey(Kind.GATEWAY, f"observed over {length:g} s", "", "")
+
+
+def serving(table: RouteTable) -> dict[tuple[str, str], list[str]]:
+    """Return the backends of each (model, version), and of each model under the version ""."""
+    found: dict[tuple[str, str], dict[str, None]] = {}
+    for model in table.models.values():
+        for version in model.versions.values():
+            ids = [spec.id for pool in version.pools for spec in table.pools[pool].backends]
+            found[model.name, version.name] = dict.fromkeys(ids)
+            found.setdefault((model.name, ""), {}).update(dict.fromkeys(ids))
+    return {key: list(ids) for key, ids in found.items()}

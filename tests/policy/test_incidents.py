@@ -1,0 +1,65 @@
+"""One fault is one incident: what is seen from nearer or farther, or weighs less, belongs to what people know of."""
+
+from dataclasses import replace
+
+import pytest
+
+from gateway.policy.slo.alerts import FASTEST, PAIRS, Reading, Severity
+from gateway.policy.slo.burn import Counts
+from gateway.policy.slo.incidents import NARROW_WAIT, Firing, Standing, standing
+
+OUTAGE, WELL = Counts(0, 500), Counts(5000, 0)
+
+
+def firing(
+    long: Counts = OUTAGE, *, version: str = "", prompts: str = "", severity: Severity = Severity.PAGE
+) -> Firing:
+    pair = next(pair for pair in PAIRS if pair.severity is severity)
+    reading = Reading(pair, pair.factor(28 * 86_400.0), 0.001, long, long, 1.0, speaks=True)
+    longs = {pair.long: long for pair in PAIRS}
+    return Firing("m", version, "o", "ttft", prompts, severity, 1000.0, (reading,), longs)
+
+
+MODEL, VERSION, LONG_PROMPTS = firing(), firing(version="v1"), firing(prompts="4096+")
+
+
+def test_what_is_new_is_told() -> None:
+    assert standing(MODEL, [], 0.0, 1000.0) is Standing.TOLD
+    other = replace(MODEL, sli="tpot")
+    assert standing(MODEL, [other], 0.0, 1000.0) is Standing.TOLD
+
+
+@pytest.mark.parametrize("narrow", [VERSION, LONG_PROMPTS], ids=["version", "long prompts"])
+def test_a_part_belongs_to_the_whole_and_waits_for_it(narrow: Firing) -> None:
+    assert standing(narrow, [MODEL], 0.0, 9000.0) is Standing.BELONGS
+    assert standing(narrow, [], 0.0, 1000.0 + NARROW_WAIT - 1) is Standing.WAITS
+    assert standing(narrow, [], 0.0, 1000.0 + NARROW_WAIT) is Standing.TOLD
+
+
+def test_one_version_does_not_speak_for_another() -> None:
+    assert standing(firing(version="v2"), [VERSION], 0.0, 9000.0) is Standing.TOLD
+
+
+def test_the_whole_belongs_to_a_part_unless_it_burns_without_it() -> None:
+    whole = firing(OUTAGE + WELL)
+    assert standing(whole, [VERSION], 0.0, 1000.0) is Standing.BELONGS
+    assert standing(firing(OUTAGE + OUTAGE), [VERSION], 0.0, 1000.0) is Standing.TOLD
+    assert standing(firing(OUTAGE + OUTAGE), [VERSION], 900.0, 1000.0) is Standing.TOLD
+    few = firing(OUTAGE + Counts(0, 4))
+    assert standing(few, [VERSION], 0.0, 1000.0) is Standing.BELONGS
+
+
+def test_a_ticket_belongs_to_a_page_and_a_page_to_no_ticket() -> None:
+    ticket = firing(severity=Severity.TICKET)
+    assert standing(ticket, [MODEL], 0.0, 1000.0) is Standing.BELONGS
+    assert standing(MODEL, [ticket], 0.0, 1000.0) is Standing.TOLD
+    assert standing(replace(VERSION, severity=Severity.TICKET), [ticket], 0.0, 9000.0) is Standing.BELONGS
+    assert standing(ticket, [replace(VERSION, longs=dict.fromkeys(VERSION.longs, WELL))], 0.0, 1.0) is Standing.TOLD
+
+
+def test_what_outlives_that_is_told_once_it_goes_on_for_a_whole_short_window() -> None:
+    ended = 5000.0
+    assert standing(MODEL, [], ended, ended + FASTEST.short) is Standing.WAITS
+    assert standing(MODEL, [], ended, ended + FASTEST.short + 1) is Standing.TOLD
+    over = replace(MODEL, readings=(replace(MODEL.readings[0], short=WELL),))
+    assert standing(over, [], ended, ended + 10 * FASTEST.short) is Standing.WAITS
