@@ -3,9 +3,11 @@ WORKDIR /src
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/build && python -m venv /opt/tidegate
 COPY requirements/ requirements/
-# The development lock pins the build backend too, so nothing enters the image without a hash.
-RUN /opt/build/bin/pip install --require-hashes -r requirements/dev.txt
-RUN /opt/tidegate/bin/pip install --require-hashes -r requirements/runtime.txt
+# The development lock pins the build backend too, so nothing enters the image without a hash. Nothing is resolved:
+# a lock lists everything, which `pip check` confirms.
+RUN /opt/build/bin/pip install --no-deps --require-hashes -r requirements/dev.txt
+RUN /opt/tidegate/bin/pip install --no-deps --require-hashes -r requirements/runtime.txt \
+ && /opt/tidegate/bin/pip check
 COPY pyproject.toml README.md LICENSE ./
 COPY gateway/ gateway/
 RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . \
@@ -20,5 +22,5 @@ USER 10001
 # Whatever the gateway keeps over a restart lies here.
 WORKDIR /var/lib/tidegate
 VOLUME /var/lib/tidegate
-EXPOSE 8000 9000
+EXPOSE 8080 9000
 ENTRYPOINT ["tidegate"]

@@ -14,15 +14,16 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo 'ARGS="..." is handed on to test, demo, loadtest, bench, scenarios, soak and lock.'
 
-$(STAMP): requirements/dev.txt pyproject.toml
+$(STAMP): requirements/dev.txt requirements/install.py pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo 'Python 3.11 or newer is needed; name one with make PYTHON=python3.x' >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 		{ echo 'This Python has no venv module; on Debian and Ubuntu: apt-get install python3-venv' >&2; exit 1; }
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(PYTHON) requirements/install.py $(VENV) requirements/dev.txt
+	@echo 'Installing tidegate itself, a few seconds'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-index --no-deps --no-build-isolation -e .
 	@touch $@
+	@echo 'Installed: $(BIN)/tidegate'
 
 check: $(STAMP) ## lint, format, types, floors, file lengths
 	$(BIN)/ruff check .
@@ -47,9 +48,8 @@ loadtest: $(STAMP) ## locust against a demo, and a report; ARGS="--url http://..
 bench: $(STAMP) $(BENCH)/mockvllm $(BENCH)/sseload ## CPU, memory and latency beside nginx; ARGS=--quick for a glance
 	$(BIN)/python -m loadtest.bench $(ARGS)
 
-peers: ## install the gateways from PyPI that scenarios are played through, apart from .venv
-	$(PYTHON) -m venv $(PEERS)
-	$(PEERS)/bin/pip install --quiet --disable-pip-version-check sglang-router vllm-router 'litellm[proxy]'
+peers: $(STAMP) ## install the gateways from PyPI that scenarios are played through, apart from .venv
+	@$(PYTHON) requirements/install.py $(PEERS) requirements/peers.txt
 
 scenarios: $(STAMP) ## faults and loads through several gateways side by side; writes docs/benchmarks.md
 	$(BIN)/python -m loadtest.scenarios --docs docs $(ARGS)
@@ -71,6 +71,7 @@ lock: $(STAMP) ## pin requirements/*.txt anew; ARGS=--upgrade moves to the newes
 		{ echo 'Lock with Python 3.11, the oldest supported one: make clean, then make lock PYTHON=python3.11' >&2; exit 1; }
 	$(LOCK) $(ARGS) -o requirements/runtime.txt pyproject.toml
 	$(LOCK) $(ARGS) -o requirements/dev.txt -c requirements/runtime.txt pyproject.toml requirements/dev.in
+	$(LOCK) $(ARGS) -o requirements/peers.txt requirements/peers.in
 
 clean: ## remove everything that make made
 	rm -rf $(VENV) out .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
