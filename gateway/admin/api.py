@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
+from gateway.admin.alerts import firing_alerts, objective_statuses
 from gateway.admin.canary import canary_routes, canary_status
 from gateway.admin.decisions import Decision, VersionDecision, candidate
 from gateway.admin.deployments import deployment_routes
@@ -172,6 +173,8 @@ def _status(view: AdminView) -> Status:
         backends=[_backend(backend, view.limits().get(backend.id), view.clock()) for backend in view.registry],
         tenants=[_tenant(tenant, view.clock()) for tenant in view.tenants()],
         rollouts=[canary_status(running, view.roller) for running in view.roller],
+        alerts=firing_alerts(view.alerter, view.book),
+        objectives=objective_statuses(view.book, view.alerter),
     )
 
 

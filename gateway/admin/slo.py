@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel
 
+from gateway.admin.alerts import BudgetStatus, FiringAlert, budget_status, firing_alerts
 from gateway.config.durations import format_duration
 from gateway.config.table import ModelSpec, RouteTable
 from gateway.control.alerting import Alerter
@@ -70,6 +71,7 @@ class SliStatus(BaseModel):
     target: float
     routing_burn: float
     error_budget_remaining: float | None
+    budget: BudgetStatus
     windows: list[WindowStatus]
     alerts: list[AlertStatus]
 
@@ -90,6 +92,7 @@ class SloStatus(BaseModel):
     window: str
     targets: list[TargetStatus]
     subjects: list[SubjectStatus]
+    alerts: list[FiringAlert]
 
 
 def slo_status(model: ModelSpec, table: RouteTable, book: SloBook, alerter: Alerter) -> SloStatus:
@@ -106,6 +109,7 @@ def slo_status(model: ModelSpec, table: RouteTable, book: SloBook, alerter: Aler
             )
             for kind, name in _subjects(model, table)
         ],
+        alerts=firing_alerts(alerter, book, model.name),
     )
 
 
@@ -133,6 +137,7 @@ def _sli(tracked: Tracked, book: SloBook, alerts: list[tuple[AlertPair, Alert]])
         target=tracked.target.ratio,
         routing_burn=round(routing_burn(windows.recent, budget), 4),
         error_budget_remaining=_rounded(error_budget(windows, budget).left),
+        budget=budget_status(tracked, book),
         windows=[_window(length, counts, tracked, book) for length, counts in windows.items()],
         alerts=[_alert(pair, alert, windows.slo) for pair, alert in alerts],
     )

@@ -2,6 +2,7 @@
 
 from pydantic import BaseModel
 
+from gateway.admin.alerts import FiringAlert, ObjectiveStatus
 from gateway.admin.canary import CanaryStatus
 
 
@@ -98,6 +99,8 @@ class Status(BaseModel):
     backends: list[BackendStatus]
     tenants: list[TenantStatus]
     rollouts: list[CanaryStatus]
+    alerts: list[FiringAlert]
+    objectives: list[ObjectiveStatus]
 
 
 class Reloaded(BaseModel):

@@ -102,10 +102,12 @@ class Alerter:
     def incidents(self) -> list[tuple[Tracked, Firing, Incident]]:
         """What people were told of and goes on, pages first."""
         found = []
-        for tracked in self._book:
-            for (series, severity), incident in self._live.items():
-                if incident.told and series == tracked.key and series in self._alerts:
-                    found.append((tracked, self._firing(tracked, self._alerts[series], severity), incident))
+        told = [incident for incident in self._live.values() if incident.told]
+        for tracked in self._book if told else ():
+            for incident in told:
+                if incident.series == tracked.key and incident.series in self._alerts:
+                    firing = self._firing(tracked, self._alerts[incident.series], incident.severity)
+                    found += [(tracked, firing, incident)] if firing.readings else []
         return sorted(found, key=lambda each: (each[2].severity, each[2].started))
 
     def delivered(self, notice: Notice, how: str) -> None:

@@ -125,7 +125,7 @@ def firing_of(tracked: Tracked, severity: Severity, alerts: Mapping[AlertPair, A
         tracked.sli,
         tracked.prompt_tokens,
         severity,
-        min(alert.since for alert in alerts.values()),
+        min((alert.since for alert in alerts.values()), default=0.0),
         tuple(alert.reading or read(pair, tracked.target, windows) for pair, alert in alerts.items()),
         {pair.long: windows.count(pair.long) for pair in PAIRS},
     )

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from gateway.policy.routing.ejection import State
-from gateway.telemetry.slo import Kind
+from gateway.telemetry.slo import Kind, SloBook
 from tests.e2e.fakes import DONE, LAST_CHUNK, STREAM_HEAD, USAGE, Call, backends, chunked, event, good, whole
 from tests.e2e.harness import Running, ask, chat, eventually, gateway, post
 from tests.e2e.processes import running as process
@@ -235,3 +235,75 @@ async def test_counts_outlive_a_reload(tmp_path: Path) -> None:
         await running.quiet()
         await eventually(lambda: counts(running, Kind.MODEL, "m")["ttft"][0] == before["ttft"][0] + 1)
         assert 'le="0.19"' in (await web.get(f"{running.admin}/metrics")).text
+
+
+async def test_a_total_outage_of_a_quiet_model_pages_and_is_told_everywhere(tmp_path: Path) -> None:
+    """74 requests of which each was a 500 alerted nobody: every window held too few events."""
+
+    async def fails(call: Call) -> None:
+        await call.send(whole(b"500 Internal Server Error", b"{}"))
+
+    async with backends(fails) as (fake,), gateway(tmp_path, routes(fake.url)) as running, httpx.AsyncClient() as web:
+        book, alerter = running.app.book, running.app.alerter
+        clock = Ahead(book)
+        alerter._clock = clock
+        for _ in range(74):
+            assert (await ask(running.port, chat())).status == 500
+            await running.quiet()
+            clock.jump(45.0)
+            running.app.judge.judge()
+            alerter.evaluate()
+        status = (await web.get(f"{running.admin}/admin/status")).json()
+        (alert,) = status["alerts"]
+        assert (alert["severity"], alert["model"], alert["version"], alert["sli"]) == ("page", "m", "", "availability")
+        assert "at this rate a whole 28-day budget is gone in" in alert["summary"]
+        assert alert["description"].startswith("74 of 74 requests failed in the last hour")
+        (availability,) = [each for each in status["objectives"] if each["sli"] == "availability"]
+        assert availability["alert"] == "page"
+        assert availability["budget"]["left"] is None
+        assert availability["budget"]["words"].startswith("74 of 74 missed so far")
+        slo = (await web.get(f"{running.admin}/admin/models/m/slo")).json()
+        assert [each["severity"] for each in slo["alerts"]] == ["page"]
+        assert slo["subjects"][0]["slis"][0]["budget"] == availability["budget"]
+
+
+async def test_a_process_of_seconds_sends_no_ticket_and_shows_no_budget(tmp_path: Path) -> None:
+    """Twenty seconds after its start it sent a ticket of three days, and -799 was left of a budget."""
+
+    async def fails(call: Call) -> None:
+        await call.send(whole(b"500 Internal Server Error", b"{}"))
+
+    async with backends(fails) as (fake,), gateway(tmp_path, routes(fake.url)) as running, httpx.AsyncClient() as web:
+        clock = Ahead(running.app.book)
+        running.app.alerter._clock = clock
+        for _ in range(20):
+            await ask(running.port, chat())
+            await running.quiet()
+            clock.jump(1.0)
+            running.app.judge.judge()
+            running.app.alerter.evaluate()
+        status = (await web.get(f"{running.admin}/admin/status")).json()
+        assert status["alerts"] == []
+        budgets = {each["sli"]: each["budget"] for each in status["objectives"]}
+        assert (budgets["availability"]["left"], budgets["availability"]["bad"]) == (None, 20)
+        assert budgets["ttft"]["words"] == "no events yet: 100 % of the 28-day budget is left"
+        metrics = (await web.get(f"{running.admin}/metrics")).text
+        assert 'tidegate_error_budget_remaining_ratio{model="m",objective="o",prompt_tokens="",sli="ttft"' in metrics
+        assert (
+            'tidegate_error_budget_remaining_ratio{model="m",objective="o",prompt_tokens="",sli="avail' not in metrics
+        )
+
+
+class Ahead:
+    """The clock of a gateway's book, which may be set forward."""
+
+    def __init__(self, book: SloBook) -> None:
+        self._clock = book._clock
+        self._ahead = 0.0
+        book._clock = self
+
+    def __call__(self) -> float:
+        return self._clock() + self._ahead
+
+    def jump(self, seconds: float) -> None:
+        self._ahead += seconds

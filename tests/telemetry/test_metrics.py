@@ -173,7 +173,10 @@ def test_burn_rates_show_what_the_budget_lives_through() -> None:
     assert value(samples, "tidegate_sli_events_total", sli="tpot", verdict="bad") == 0
     assert value(samples, "tidegate_goodput_tokens_total", model="m", version="v1") == 21
     assert value(samples, "tidegate_error_budget_remaining_ratio", version="v1", sli="availability") == 1
-    assert value(samples, "tidegate_alert_state", model="m", version="", prompt_tokens="", sli="ttft", state="inactive") == 4
+    assert (
+        value(samples, "tidegate_alert_state", model="m", version="", prompt_tokens="", sli="ttft", state="inactive")
+        == 4
+    )
 
 
 def admission_collector() -> AdmissionCollector:
