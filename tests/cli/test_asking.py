@@ -10,8 +10,9 @@ from typer.testing import CliRunner, Result
 from gateway.cli import app
 from gateway.policy.canary.rollout import Phase
 from tests.e2e.fakes import backends, good
-from tests.e2e.harness import Running, ask, chat, eventually, gateway
+from tests.e2e.harness import Running, ask, chat, gateway
 from tests.e2e.test_canary import in_phase, now, routes
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 

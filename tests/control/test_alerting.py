@@ -18,7 +18,7 @@ from gateway.policy.slo.objective import Sli
 from gateway.policy.slo.windows import LASTING, KeptSlot
 from gateway.state.store import Document
 from gateway.telemetry.slo import Kind, SloBook, Tracked
-from tests.e2e.harness import eventually
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -257,10 +257,10 @@ class Receiver:
 @asynccontextmanager
 async def receiving(*statuses: int) -> AsyncIterator[Receiver]:
     receiver = Receiver(list(statuses))
-    open_: set[asyncio.StreamWriter] = set()
+    serving: set[asyncio.Task[None] | None] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        open_.add(writer)
+        serving.add(asyncio.current_task())
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -272,13 +272,18 @@ async def receiving(*statuses: int) -> AsyncIterator[Receiver]:
                 if not status:
                     await asyncio.Event().wait()
                 while status < 0:
+                    if writer.is_closing():  # the sender has lost patience
+                        return
                     writer.write(b"HTTP/1.1 200 OK\r\nx-y: " if status == -1 else b"z")
                     status -= 1
                     await writer.drain()
                     await asyncio.sleep(0.02)
                 receiver.messages.append({"answered": status, **message})
-                writer.write(b"HTTP/1.1 %d X\r\ncontent-length: 0\r\n\r\n" % status)
+                if not writer.is_closing():
+                    writer.write(b"HTTP/1.1 %d X\r\ncontent-length: 0\r\n\r\n" % status)
         except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            pass  # whoever sent has gone, or the test is over
+        finally:
             writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
@@ -287,8 +292,10 @@ async def receiving(*statuses: int) -> AsyncIterator[Receiver]:
         yield receiver
     finally:
         server.close()
-        for writer in open_:
-            writer.close()
+        tasks = [task for task in serving if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks)
 
 
 @asynccontextmanager
@@ -308,7 +315,7 @@ async def test_a_receiver_gets_what_alertmanager_would_send(caplog: pytest.LogCa
         async with sending(webhook):
             webhook.notify(firing)
             webhook.notify(resolved)
-            await eventually(lambda: webhook.results["sent"] == 2, 30)
+            await eventually(lambda: webhook.results["sent"] == 2)
     taken = [message for message in receiver.messages if message["answered"] == 200]
     assert [message["status"] for message in taken] == ["firing", "resolved"]
     (alert,) = taken[0]["alerts"]

@@ -14,8 +14,9 @@ from gateway.control.flush import Counted, Flusher
 from gateway.policy.slo.series import SeriesKey
 from gateway.state.store import Batch, Ejection, Saved, StateError
 from gateway.telemetry.slo import Kind
-from tests.e2e.harness import ask, chat, eventually, gateway, routes
+from tests.e2e.harness import ask, chat, gateway, routes
 from tests.e2e.processes import engine, serving
+from tests.waiting import DEADLINE, eventually
 
 pytestmark = pytest.mark.anyio
 COUNT: Counted = (SeriesKey("model", "m", "o", "ttft"), (3, 1, 5.0, 6.0))
@@ -104,7 +105,7 @@ async def test_closing_does_not_wait_for_a_store_that_hangs(monkeypatch: pytest.
     shelf = Shelf()
     saving = flusher(shelf)
     shelf.gate.clear()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(DEADLINE):
         await saving.close()
     shelf.gate.set()
 

@@ -6,8 +6,9 @@ import httpx
 import pytest
 
 from tests.e2e.fakes import Call, backends
-from tests.e2e.harness import ask, chat, eventually, gateway, routes
+from tests.e2e.harness import ask, chat, gateway, routes
 from tests.e2e.processes import engine
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-DEADLINE = 10.0
+from tests.waiting import DEADLINE
 
 
 class Call:

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,15 +17,7 @@ from gateway.hosting import Addresses, Settings
 from gateway.wire.client import Client
 from gateway.wire.guard import Limits
 from tests.e2e.raw_client import Answer, connect
-
-DEADLINE = 10.0
-
-
-async def eventually(condition: Callable[[], bool], seconds: float = DEADLINE) -> None:
-    """Wait for a condition; fails when it does not come in time."""
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.005)
+from tests.waiting import DEADLINE, eventually
 
 
 @dataclass
@@ -106,8 +98,8 @@ class Running:
 
 
 def routes(*urls: str, model: str = "m", **timeouts: str) -> str:
-    """Return routes with one model on these backends."""
-    limits = {"connect": "500ms", "first_token": "5s", "stall": "5s", "total": "20s"} | timeouts
+    """Return routes with one model on these backends; a test of a timeout says how short that one is."""
+    limits = {"connect": "20s", "first_token": "60s", "stall": "60s", "total": "2m"} | timeouts
     spec = {"models": {model: {"backends": list(urls), "timeouts": limits}}}
     return json.dumps(spec)
 

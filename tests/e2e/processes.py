@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-START_SECONDS = 30.0
+from tests.waiting import DEADLINE
+
 _URL = re.compile(r"http://[0-9.]+:\d+")
 
 
@@ -26,7 +27,7 @@ class Process:
 
     async def said(self, text: str) -> str:
         """Wait for a line with `text` and return it."""
-        async with asyncio.timeout(START_SECONDS):
+        async with asyncio.timeout(DEADLINE):
             while True:
                 for line in (*self.out, *self.err):
                     if text in line:
@@ -37,7 +38,7 @@ class Process:
 
     async def ended(self) -> int:
         """Wait for its end and return its status."""
-        async with asyncio.timeout(START_SECONDS):
+        async with asyncio.timeout(DEADLINE):
             status = await self.process.wait()
             await asyncio.gather(*self.readers)
             return status

@@ -9,7 +9,7 @@ from typing import Any
 
 import h11
 
-DEADLINE = 10.0
+from tests.waiting import DEADLINE
 
 
 @dataclass

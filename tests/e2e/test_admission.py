@@ -15,8 +15,9 @@ from gateway.exchange import Outcome
 from gateway.policy.admission.decide import Shed
 from gateway.telemetry.slo import Kind
 from tests.e2e.fakes import DONE, LAST_CHUNK, STREAM_HEAD, USAGE, Call, backends, chunked, event, good, whole
-from tests.e2e.harness import Running, ask, chat, eventually, gateway, post
+from tests.e2e.harness import Running, ask, chat, gateway, post
 from tests.e2e.raw_client import RawClient, connect
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -119,7 +120,7 @@ async def test_a_client_that_leaves_the_queue_takes_no_slot(tmp_path: Path) -> N
         gone = await begin(running, "gone")
         await eventually(lambda: running.waiting == 1)
         gone.reset()
-        await eventually(lambda: running.waiting == 0, 0.1)
+        await eventually(lambda: running.waiting == 0)
         gate.open.release()
         assert (await ask_and_open(running, gate, "next")).status == 200
         assert gate.prompts == ["first", "next"]

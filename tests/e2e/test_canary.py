@@ -16,8 +16,9 @@ from gateway.control.rolling import Running as Rolling
 from gateway.exchange import Outcome
 from gateway.policy.canary.rollout import Phase
 from tests.e2e.fakes import FakeBackend, Script, backends, good, whole
-from tests.e2e.harness import Running, ask, chat, eventually, gateway
+from tests.e2e.harness import Running, ask, chat, gateway
 from tests.e2e.processes import Process, engine, serving
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 FAST = {"steps": [10, 50, 100], "hold": "200ms", "min_requests": 10, "max_hold": "60s", "warm_up": 2, "margin": 100}

@@ -14,8 +14,9 @@ from gateway.control.deploying import Stage
 from gateway.policy.canary.rollout import Phase
 from tests.e2e.collector import collector
 from tests.e2e.fakes import FakeBackend, backends, good
-from tests.e2e.harness import Running, ask, chat, eventually, gateway
+from tests.e2e.harness import Running, ask, chat, gateway
 from tests.e2e.test_canary import OBJECTIVE, crowd, failing, now, routes
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 DEPLOYMENT = {**OBJECTIVE, "deployment": {"target": 95, "under": "60s"}}

@@ -11,9 +11,10 @@ import httpx
 import pytest
 
 from gateway.exchange import Outcome
-from tests.e2e.harness import ask, eventually, gateway, post, routes
+from tests.e2e.harness import ask, gateway, post, routes
 from tests.e2e.processes import Process, engine
 from tests.e2e.raw_client import connect
+from tests.waiting import DEADLINE, eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -37,7 +38,7 @@ def question(tokens: int, *, stream: bool = True) -> bytes:
     return post({**body, "stream": stream})
 
 
-async def test_two_hundred_clients_hang_up_and_every_engine_is_idle_within_a_second(tmp_path: Path) -> None:
+async def test_two_hundred_clients_hang_up_and_every_engine_stops_working_for_them(tmp_path: Path) -> None:
     rng = Random(5)
     async with AsyncExitStack() as stack:
         fleet = await engines(stack, 3)
@@ -47,7 +48,7 @@ async def test_two_hundred_clients_hang_up_and_every_engine_is_idle_within_a_sec
 
         async def visit(patience: float, *, stream: bool, reset: bool) -> None:
             client = await connect(running.port)
-            await client.send(question(400, stream=stream))
+            await client.send(question(5_000, stream=stream))  # would take longer than the test waits
             await asyncio.sleep(patience)
             if reset:
                 client.reset()
@@ -57,20 +58,17 @@ async def test_two_hundred_clients_hang_up_and_every_engine_is_idle_within_a_sec
         await asyncio.gather(
             *(visit(rng.uniform(0, 3), stream=rng.random() < 0.7, reset=rng.random() < 0.3) for _ in range(200))
         )
-        deadline = asyncio.get_running_loop().time() + 1.0
-        await running.quiet(1.0)
-        while sum([await busy(web, url) for url in urls]):
-            assert asyncio.get_running_loop().time() < deadline + 0.2
-            await asyncio.sleep(0.02)
+        await running.quiet()
+        async with asyncio.timeout(DEADLINE):
+            while sum([await busy(web, url) for url in urls]):
+                await asyncio.sleep(0.02)
         metrics = (await web.get(f"{running.admin}/metrics")).text
         in_flight = [line for line in metrics.splitlines() if line.startswith("tidegate_backend_in_flight{")]
         assert len(in_flight) == 3
         assert all(line.endswith(" 0.0") for line in in_flight)
         assert "tidegate_in_flight 0.0" in metrics
         await eventually(lambda: len(running.records.exchanges) == 200)
-        outcomes = {exchange.outcome for exchange in running.records.exchanges}
-        assert outcomes <= {Outcome.CLIENT_GONE, Outcome.OK}
-        assert Outcome.CLIENT_GONE in outcomes
+        assert {exchange.outcome for exchange in running.records.exchanges} == {Outcome.CLIENT_GONE}
 
 
 async def test_an_engine_killed_in_mid_stream_is_told_and_before_the_first_byte_is_not_noticed(tmp_path: Path) -> None:

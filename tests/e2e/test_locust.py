@@ -19,20 +19,21 @@ from loadtest.traces.formats import read_trace
 from tests.e2e.fakes import DONE, LAST_CHUNK, ROLE, STREAM_HEAD, Call, backends, chunked, event, good_stream, whole
 from tests.e2e.processes import Process, engine, running, serving
 from tests.e2e.test_timings import bucket, build, free_port, on_a_quiet_moment
+from tests.waiting import DEADLINE
 
 pytestmark = pytest.mark.anyio
 ROOT = Path(__file__).parents[2]
 TRACES = ROOT / "loadtest" / "traces"
 LOCUST = ("locust", "-f", str(ROOT / "loadtest" / "users" / "locustfile.py"), "--skip-log-setup")
 ALONE = ("--headless", "--only-summary", "--model", "m")
-SECONDS = 40.0
+SECONDS = 3 * DEADLINE
 
 
 @asynccontextmanager
 async def gateway_and_engine(folder: Path, *options: str) -> AsyncIterator[Process]:
     """Run an engine and a gateway that has found it ready."""
     async with engine(*options) as sim, serving(folder, [sim.urls[0]], "--no-access-log") as served:
-        async with httpx.AsyncClient() as web, asyncio.timeout(10):
+        async with httpx.AsyncClient() as web, asyncio.timeout(DEADLINE):
             while (await web.get(f"{served.urls[0]}/ready")).status_code != 200:
                 await asyncio.sleep(0.02)
         yield served

@@ -16,9 +16,10 @@ from gateway.exchange import Outcome
 from gateway.policy.canary.rollout import MIRRORING, Phase
 from gateway.proxy.mirroring import MOST
 from tests.e2e.fakes import STREAM_HEAD, Script, backends, chunked, event, good, whole
-from tests.e2e.harness import Running, ask, chat, eventually, gateway, post
+from tests.e2e.harness import Running, ask, chat, gateway, post
 from tests.e2e.raw_client import connect
 from tests.e2e.test_canary import OBJECTIVE, failing, now
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 KEY = "0c7e4f1d6b1b4fb1a3d1d0c1f3a6f6b7"

@@ -10,8 +10,9 @@ import httpx
 import pytest
 
 from tests.e2e.fakes import Call, Script, backends, good
-from tests.e2e.harness import Running, ask, chat, eventually, gateway
+from tests.e2e.harness import Running, ask, chat, gateway
 from tests.e2e.raw_client import Answer
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 

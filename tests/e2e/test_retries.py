@@ -20,8 +20,9 @@ from tests.e2e.fakes import (
     good,
     whole,
 )
-from tests.e2e.harness import ask, chat, eventually, gateway, post, routes
+from tests.e2e.harness import ask, chat, gateway, post, routes
 from tests.e2e.raw_client import connect
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 ERROR = b'{"error":{"message":"boom","type":"InternalServerError","param":null,"code":500}}'

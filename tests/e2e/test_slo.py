@@ -11,9 +11,10 @@ import pytest
 from gateway.policy.routing.ejection import State
 from gateway.telemetry.slo import Kind, SloBook
 from tests.e2e.fakes import DONE, LAST_CHUNK, STREAM_HEAD, USAGE, Call, backends, chunked, event, good, whole
-from tests.e2e.harness import Running, ask, chat, eventually, gateway, post
+from tests.e2e.harness import Running, ask, chat, gateway, post
 from tests.e2e.processes import running as process
 from tests.e2e.raw_client import connect
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 OBJECTIVE = {

@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from gateway.proxy import relay
 from tests.e2e.harness import gateway, routes
 from tests.e2e.processes import serving
+from tests.waiting import DEADLINE
 
 pytestmark = pytest.mark.anyio
 LOAD = "-m m -c 10 -w 0.5 -d 3 -D 3 -s -n 21 -t 60 -i 15".split()  # noqa: SIM905 - as on a command line
@@ -83,7 +84,7 @@ async def test_ttft_itl_and_tpot_agree_with_the_clients_own(tmp_path: Path) -> N
     try:
         async with serving(tmp_path, [f"http://127.0.0.1:{number}"]) as served:
             arguments = [*LOAD, "-p", served.urls[0].rsplit(":", 1)[1]]
-            async with httpx.AsyncClient() as web, asyncio.timeout(10):
+            async with httpx.AsyncClient() as web, asyncio.timeout(DEADLINE):
                 while (await web.get(f"{served.urls[0]}/ready")).status_code != 200:
                     await asyncio.sleep(0.02)
             client = await asyncio.create_subprocess_exec(

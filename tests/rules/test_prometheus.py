@@ -16,9 +16,10 @@ import yaml
 from gateway.config.load import load_routes
 from gateway.rules.prometheus import rules_file
 from gateway.rules.slo import Scale, slos
-from tests.e2e.harness import DEADLINE, ask, chat, gateway
+from tests.e2e.harness import ask, chat, gateway
 from tests.e2e.processes import engine
 from tests.rules.made import needs_promtool
+from tests.waiting import DEADLINE
 
 pytestmark = [pytest.mark.anyio, needs_promtool]
 SCALE = 0.005
@@ -55,7 +56,7 @@ async def prometheus(folder: Path, target: str, rules: Path) -> AsyncIterator[st
         await process.wait()
 
 
-async def until(client: httpx.AsyncClient, url: str, found: Any, seconds: float = 4 * DEADLINE) -> Any:
+async def until(client: httpx.AsyncClient, url: str, found: Any, seconds: float = 2 * DEADLINE) -> Any:
     """Ask until `found` is true of the answer's data, and return that."""
     async with asyncio.timeout(seconds):
         while True:

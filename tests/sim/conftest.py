@@ -9,6 +9,7 @@ import pytest
 from gateway.sim.profiles import GPU
 from gateway.sim.server import SimServer, running
 from gateway.sim.settings import Settings
+from tests.waiting import DEADLINE
 
 SMALL = replace(GPU, max_model_len=2048, num_blocks=256)
 FAST = Settings(profile=SMALL, models=("tiny",), time_scale=0.0, output_tokens=1000)
@@ -20,7 +21,10 @@ Serve = Callable[..., AbstractAsyncContextManager[Served]]
 
 @asynccontextmanager
 async def serving(**changes: Any) -> AsyncIterator[Served]:
-    async with running(replace(FAST, **changes)) as sim, httpx.AsyncClient(base_url=sim.url, timeout=10) as client:
+    async with (
+        running(replace(FAST, **changes)) as sim,
+        httpx.AsyncClient(base_url=sim.url, timeout=DEADLINE) as client,
+    ):
         yield sim, client
 
 

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from gateway.cli import app
 from tests.sim.process import ROOT, started, url_in
+from tests.waiting import DEADLINE
 
 
 def test_it_says_where_it_listens() -> None:
@@ -31,7 +32,7 @@ def test_a_signal_ends_it_quietly_even_while_it_streams(number: signal.Signals) 
             client.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
             assert client.recv(4096).startswith(b"HTTP/1.1 200 OK")
             process.send_signal(number)
-            output, errors = process.communicate(timeout=5)
+            output, errors = process.communicate(timeout=DEADLINE)
         assert (process.returncode, output, errors) == (0, "", "")
 
 
@@ -39,7 +40,7 @@ def test_a_signal_ends_it_while_it_is_still_starting() -> None:
     command = [sys.executable, "-c", "import signal, gateway.sim.server as s, gateway.sim.settings as t, threading, os;"
                "threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start();"
                "s.run(t.Settings(startup_seconds=60))"]  # fmt: skip
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=10, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
@@ -69,7 +70,7 @@ def test_a_port_that_is_taken_is_an_error() -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         port = str(taken.getsockname()[1])
         command = [sys.executable, "-m", "gateway.sim", "--port", port]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=10, check=False)
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE, check=False)
     assert done.returncode == 1
     assert done.stderr == f"cannot listen on 127.0.0.1 port {port}: Address already in use\n"
 

@@ -9,6 +9,7 @@ import pytest
 
 from tests.sim.captured import captured, events
 from tests.sim.conftest import Serve
+from tests.waiting import DEADLINE
 
 CHAT = "/v1/chat/completions"
 
@@ -25,7 +26,7 @@ async def break_with(client: httpx.AsyncClient, **faults: Any) -> None:
 
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(DEADLINE):
         while not await condition():
             await asyncio.sleep(0.005)
 

@@ -12,6 +12,7 @@ from gateway.sim.profiles import GPU
 from tests.sim.captured import events
 from tests.sim.conftest import SMALL, Serve
 from tests.sim.test_faults import calls_are, until
+from tests.waiting import DEADLINE
 
 CHAT = "/v1/chat/completions"
 
@@ -260,7 +261,7 @@ async def test_two_requests_on_one_connection_are_answered_in_order(serve: Serve
     async with serve() as (sim, _):
         reader, writer = await asyncio.open_connection("127.0.0.1", sim.port)
         writer.write(raw(CHAT, chat(stream=True)) + raw(CHAT, chat()))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(DEADLINE):
             streamed = await reader.readuntil(b"data: [DONE]\n\n\r\n0\r\n\r\n")
             whole = await reader.readuntil(b"\r\n\r\n")
         writer.close()

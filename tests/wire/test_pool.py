@@ -9,6 +9,7 @@ import pytest
 from gateway.wire.outbox import Outbox
 from gateway.wire.pool import IDLE_SECONDS, UpstreamPool
 from gateway.wire.upstream import Upstream
+from tests.waiting import DEADLINE
 
 pytestmark = pytest.mark.anyio
 
@@ -57,7 +58,7 @@ async def listening() -> AsyncIterator[int]:
         yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(DEADLINE):
             await asyncio.gather(*(task for task in open_ones if task))
 
 
@@ -96,7 +97,7 @@ async def test_a_connection_nobody_wants_any_more_is_kept_and_idle_ones_are_clos
         waiter = Waiting(takes=False)
         pool.connect(waiter, 2.0)
         upstream = await waiter.upstream
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(DEADLINE):
             while pool.idle != 1:
                 await asyncio.sleep(0.005)
         pool.prune(IDLE_SECONDS)

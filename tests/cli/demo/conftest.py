@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-DEADLINE = 60.0
+from tests.waiting import DEADLINE
 
 
 def running(pid: int) -> bool:

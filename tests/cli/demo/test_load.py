@@ -6,6 +6,7 @@ import httpx
 import pytest
 
 from gateway.cli.demo.load import MODEL, MOST_AT_ONCE, Load, draw
+from tests.waiting import DEADLINE
 
 DRAWS = 4000
 
@@ -52,7 +53,7 @@ class TestRunning:
         async with httpx.AsyncClient(transport=httpx.MockTransport(hang), base_url="http://x") as client:
             load = Load(client, 1e6, Random(0))
             running = asyncio.create_task(load.run())
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(DEADLINE):
                 await full.wait()
             for _ in range(1000):
                 await asyncio.sleep(0)
@@ -75,7 +76,7 @@ class TestRunning:
 
         async with httpx.AsyncClient(transport=httpx.MockTransport(fail), base_url="http://x") as client:
             running = asyncio.create_task(Load(client, 1e6, Random(0)).run())
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(DEADLINE):
                 await enough.wait()
 
             assert not running.done()

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from loadtest.bench import peers, proc
-
-DEADLINE = 10.0
+from tests.waiting import DEADLINE
 
 STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); signal.pause()"
 PARENT = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {STUBBORN!r}])"
