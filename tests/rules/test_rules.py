@@ -20,7 +20,7 @@ from gateway.rules.prometheus import operator_rule, rules_file
 from gateway.rules.promtool import unit_tests
 from gateway.rules.slo import Scale, Slo, slos, slug
 from gateway.rules.sloth import sloth_specs
-from tests.rules.made import EVERYTHING, SMALL, TABLES, needs_promtool, parted, promtool, table
+from tests.rules.made import BY_LENGTH, EVERYTHING, SMALL, TABLES, needs_promtool, promtool, table
 
 LENIENT = Objective("lenient", MappingProxyType({Sli.AVAILABILITY: Target(0.9307)}), 30 * DAY)
 STRICT = Objective("strict", MappingProxyType({Sli.ITL: Target(0.9999, 0.2)}))
@@ -60,8 +60,8 @@ def test_promtool_accepts_the_rules_for_engines(routes: RouteTable, tmp_path: Pa
 class TestTheUnitTestsThatAreWrittenToo:
     @pytest.mark.parametrize(
         "routes",
-        [table(a_b=SMALL), table(m=LENIENT), table(m=STRICT), parted()],
-        ids=["99.9 %", "93.07 %, where only a total outage pages", "99.99 %", "parts"],
+        [table(a_b=SMALL), table(m=LENIENT), table(m=STRICT), table(m=BY_LENGTH)],
+        ids=["99.9 %", "93.07 %, where only a total outage pages", "99.99 %", "prompt lengths"],
     )
     def test_they_pass(self, routes: RouteTable, tmp_path: Path) -> None:
         self.write(promised(routes), tmp_path)
