@@ -18,6 +18,7 @@ from gateway.config.table import ModelSpec, PoolSpec, RouteTable
 from gateway.policy.routing.rules import ANY, Span, When
 from gateway.policy.slo.alerts import FASTEST
 from gateway.policy.slo.objective import Target
+from gateway.policy.slo.words import limits_of
 
 _WIDTH_IN_FILES = 160
 
@@ -66,6 +67,8 @@ def _print_routes(loaded: LoadedRoutes) -> None:
         if table.row_count:
             console.print(table)
             console.print()
+    for words in _limits(loaded.table):
+        typer.echo(f"note: {words}")
     for warning in loaded.warnings:
         typer.echo(f"warning: {warning}", err=True)
     typer.echo(f"ok: {', '.join(loaded.table.sources)}")
@@ -95,6 +98,16 @@ def _objectives_table(table: RouteTable) -> Table:
             target = objective.deployment
             _add(shown, *names, "deployment", f"{target.ratio:.6g}", _good(target), "")
     return shown
+
+
+def _limits(table: RouteTable) -> list[str]:
+    """What alerts on each objective cannot do, in words."""
+    objectives = {objective.name: objective for model in table.models.values() for objective in model.objectives}
+    return [
+        f"{objective.name}, {sli} {100 * target.ratio:.6g} %: {'; '.join(limits_of(target, objective.window))}"
+        for objective in objectives.values()
+        for sli, target in objective.targets.items()
+    ]
 
 
 def _good(target: Target) -> str:
@@ -191,6 +204,7 @@ def _as_json(loaded: LoadedRoutes) -> dict[str, Any]:
         "ok": True,
         "sources": table.sources,
         "warnings": [asdict(warning) for warning in loaded.warnings],
+        "notes": _limits(table),
         "models": {name: _model_as_json(model) for name, model in table.models.items()},
         "pools": {name: _pool_as_json(pool) for name, pool in table.pools.items()},
     }

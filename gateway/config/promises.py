@@ -13,7 +13,8 @@ from gateway.config.explain import shown
 from gateway.config.problems import InvalidValueError, KeyPath, Problem, suggest
 from gateway.config.table import Timeouts
 from gateway.policy.slo.alerts import PAIRS
-from gateway.policy.slo.objective import DEFAULT, Sli
+from gateway.policy.slo.objective import DEFAULT, Sli, Target
+from gateway.policy.slo.words import too_strict
 
 _DEFINE = "define it under `objectives`"
 
@@ -45,6 +46,10 @@ class Promises:
             percent = _value(objective, sli, "target", parse=float)
             if percent is None or not 0 < percent < 100:
                 continue
+            strict = too_strict(Target(percent / 100), window)
+            if strict:
+                path = (*objective.path, sli, "target")
+                self.warnings.append(objective.document.problem(path, strict, "a lower target, unless that is meant"))
             for pair in PAIRS:
                 factor = pair.factor(window)
                 limit = round(100 * (1 - 1 / factor), 2) if factor > 1 else 0.0

@@ -74,6 +74,10 @@ def test_a_target_is_refused_exactly_when_some_alert_could_never_fire(tmp_path: 
             "longer prompts would have to be faster",
         ),
         (
+            "objectives: {a: {availability: {target: 99.99}}}\nmodels: {m: {backends: [http://a], objective: a}}",
+            "at 99.99 % the 2 % page is an outage of 4.84 s",
+        ),
+        (
             "objectives: {a: {ttft: {target: 99, under: 40s}}}\nmodels: {m: {backends: [http://a], objective: a}}",
             "`first_token` gives up after 30s, before this is missed",
         ),

@@ -88,14 +88,12 @@ def test_a_backend_is_named_where_it_stands_out() -> None:
 
 def test_what_an_objective_cannot_do_is_said() -> None:
     assert limits_of(Target(0.95), MONTH) == [
-        "an alert needs at least so many bad events: 8 in 1 h (page), 5 in 6 h (page), 5 in 1 d (ticket), "
-        "5 in 3 d (ticket)",
-        "below 1 events a day one failure is more than the whole 28-day budget",
-        "the 2 % page is an outage of 40 min",
+        "failures at least: a page needs 8 in 1 h or 5 in 6 h, a ticket needs 5 in 1 d or 5 in 3 d",
+        "a total outage pages after 40 min in use",
     ]
     assert limits_of(Target(0.999), MONTH)[1:] == [
         "below 36 events a day one failure is more than the whole 28-day budget",
-        "the 2 % page is an outage of 48.4 s",
+        "a total outage pages after 48.4 s in use",
     ]
 
 

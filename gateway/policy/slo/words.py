@@ -1,5 +1,6 @@
 """Burn rates, budgets and alerts in words that a person who is woken understands."""
 
+from itertools import groupby
 from math import ceil
 
 from gateway.policy.slo.alerts import PAIRS, Reading
@@ -19,6 +20,10 @@ _MISSED: dict[str, str] = {
 }
 _BRIEF = 10.0
 """An outage of so many seconds is shorter than what a person, or a restart, needs."""
+
+
+_NOISE = 1e-9
+"""What a target such as 0.9 is off by as a float must not ask for one event more."""
 
 
 def duration(seconds: float) -> str:
@@ -80,17 +85,17 @@ def where_words(bad: int, backends: dict[str, Counts]) -> str:
 
 
 def limits_of(target: Target, window: float) -> list[str]:
-    """Return what an objective over this SLO window cannot do, in words."""
+    """Return what alerts on a target over this SLO window cannot do, in words."""
     budget = target.budget
-    needs = (f"{pair.fewest(window, budget):,} in {duration_of(pair.long)} ({pair.severity})" for pair in PAIRS)
-    whole = 1 / (budget * window / DAY)
-    return [
-        f"an alert needs at least so many bad events: {', '.join(needs)}",
-        f"below {ceil(whole):,} events a day one failure is more than the whole {window / DAY:g}-day budget",
-        f"the {PAIRS[0].share:.0%} page is an outage of {duration(PAIRS[0].share * window * budget)}".replace(
-            "%", " %"
-        ),
-    ]
+    by_severity = (
+        (severity, [f"{pair.fewest(window, budget):,} in {duration_of(pair.long)}" for pair in pairs])
+        for severity, pairs in groupby(PAIRS, key=lambda pair: pair.severity)
+    )
+    needs = ", ".join(f"a {severity} needs {' or '.join(counts)}" for severity, counts in by_severity)
+    whole = ceil(1 / (budget * window / DAY) - _NOISE)
+    few = f"below {whole:,} events a day one failure is more than the whole {window / DAY:g}-day budget"
+    page = f"a total outage pages after {duration(PAIRS[0].share * window * budget)} in use"
+    return [f"failures at least: {needs}", *([few] if whole > 1 else []), page]
 
 
 def too_strict(target: Target, window: float) -> str:
