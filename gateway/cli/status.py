@@ -43,8 +43,8 @@ def _print(found: dict[str, Any], wrong: list[Problem]) -> None:
     if not wrong:
         screen.print(Text("no problem found"))
     for each in wrong:
-        screen.print(Text(f"! {each.what}"))
-        screen.print(Text(f"    {each.command}"))
+        screen.print(Text(f"! {each.what}"), soft_wrap=True)
+        screen.print(Text(f"    {each.command}"), soft_wrap=True)
 
 
 def _tables(found: dict[str, Any]) -> Iterator[Table]:
@@ -66,7 +66,7 @@ def _objectives(found: dict[str, Any]) -> Table:
                 f"{each['target'] * 100:.6g} %",
                 *(burn_rate(each["burn"].get(window)) for window in _BURNS),
                 each["alert"] or "-",
-                each["budget"]["words"],
+                budget_words(each["budget"]),
             ]
             for each in found.get("objectives", ())
         ],
@@ -76,6 +76,11 @@ def _objectives(found: dict[str, Any]) -> Table:
 def burn_rate(value: float | None) -> str:
     """Return a burn rate, "-" where no event was seen."""
     return "-" if value is None else f"{value:.2f}"
+
+
+def budget_words(budget: dict[str, Any]) -> str:
+    """Return an error budget in words; without events nothing is claimed of it."""
+    return str(budget["words"]) if budget["total"] else "no events yet"
 
 
 def _rollouts(found: dict[str, Any]) -> Table:
