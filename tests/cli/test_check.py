@@ -45,9 +45,7 @@ class TestRoutesThatCanBeServed:
         assert ["default", "(28d)", "llama", "availability", "0.999", "answered", "whole", "13.44"] in rows
         assert ["gpu", "gpu", "2.5", "http://gpu-0:8000", "64", "yes"] in rows
         assert ["next", "gpu", "http://next-0:8000", "adaptive"] in rows
-        assert (
-            "note: default, availability 99.9 %: failures at least: a page needs 5 in 1 h or" in result.stdout
-        )
+        assert "note: default, availability 99.9 %: failures at least: a page needs 5 in 1 h or" in result.stdout
         assert "below 36 events a day one failure is more than the whole 28-day budget" in result.stdout
         assert rows[-1] == ["ok:", str(routes)]
 
