@@ -93,7 +93,7 @@ class App:
         self.connections: Callable[[], list[Client]] = list
         self._outbox = Outbox()
         self.registry = Registry(self._outbox, self._clock)
-        self.reloader = Reloader(settings.routes, table, self._apply)
+        self.reloader = Reloader(settings.routes, table, self._apply, listeners=settings.listeners)
         self._metrics = Metrics()
         started = clock.wall() - self._clock()
 
@@ -253,7 +253,7 @@ class App:
 
     def _start_loops(self) -> Supervisor:
         supervisor = Supervisor()
-        supervisor.start("probe", Prober(self.registry, self._clock, self._rng).run)
+        supervisor.start("probe", Prober(self.registry, self._clock, self._rng, hops=self.gateway.hops.name).run)
         supervisor.start("scrape", Scraper(self.registry, self._clock, self._rng).run)
         supervisor.start("sweep", lambda: sweep(self._checked, self._clock))
         supervisor.start("judge", self.judge.run)
@@ -390,5 +390,5 @@ async def run(settings: Settings, started: Callable[[Addresses], None]) -> None:
     Raises RoutesError for routes that cannot be loaded, OSError for addresses that cannot be bound, and StateError for
     a store that was asked for and cannot be used.
     """
-    table = load_routes(settings.routes)
+    table = load_routes(settings.routes, listeners=settings.listeners)
     await App(settings, table).run(started)

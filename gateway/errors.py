@@ -126,6 +126,13 @@ class ExpectationFailed(ClientError):
     code = "expectation_failed"
 
 
+class LoopDetected(ClientError):
+    """A request that this gateway has sent on itself, or that too many gateways have (RFC 5842 section 7.2)."""
+
+    status = 508
+    code = "loop_detected"
+
+
 class HeadersTooLarge(ClientError):
     """The head is over the limit in bytes or in fields."""
 

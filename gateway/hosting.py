@@ -11,6 +11,7 @@ from typing import Any
 
 import uvicorn
 
+from gateway.config.itself import Listening
 from gateway.control.drain import DrainTimes
 from gateway.wire.guard import Limits
 
@@ -27,7 +28,7 @@ class Settings:
 
     routes: Path
     host: str = "127.0.0.1"
-    port: int = 8000
+    port: int = 8080
     admin_host: str = "127.0.0.1"
     admin_port: int = 9000
     admin_token: str | None = field(default=None, repr=False)
@@ -40,6 +41,11 @@ class Settings:
     trace_ratio: float = 0.01
     drain: DrainTimes = field(default_factory=DrainTimes)
     limits: Limits = field(default_factory=Limits)
+
+    @property
+    def listeners(self) -> tuple[Listening, ...]:
+        """Where this gateway listens: no backend may be there."""
+        return Listening(self.host, self.port), Listening(self.admin_host, self.admin_port)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,8 @@ async def probe(client: httpx.AsyncClient, backend: Backend) -> ProbeResult:
     base, fields = base_url(backend.spec), headers(backend.spec)
     try:
         health = await client.get(f"{base}/health", headers=fields)
+        if health.status_code == 508:
+            return ProbeResult("it is this gateway itself: what is sent there comes back")
         if health.status_code >= 500:
             return ProbeResult(f"/health answers {health.status_code}")
         models = await client.get(f"{base}/v1/models", headers=fields)

@@ -1,5 +1,8 @@
 """The `tidegate` command: one module per subcommand, put together here."""
 
+from importlib.metadata import version
+from typing import Annotated
+
 import typer
 
 from gateway.cli.canary import app as canary
@@ -13,7 +16,13 @@ from gateway.cli.serve import serve
 from gateway.cli.sim import sim
 from gateway.cli.status import status
 
-app = typer.Typer(name="tidegate", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(
+    name="tidegate",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},  # subcommands inherit it
+)
 app.command()(demo)
 app.command()(serve)
 app.command()(check)
@@ -30,6 +39,22 @@ app.command()(rules)
 app.command()(sim)
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"tidegate {version('tidegate')}")
+        raise typer.Exit
+
+
+@app.callback()
+def tidegate(
+    *,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """The gateway in front of vLLM: measures what users live through and acts on it."""
+
+
 def main() -> None:
     """Entry point of the console script."""
-    app()
+    app(prog_name="tidegate")

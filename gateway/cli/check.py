@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gateway.config.durations import format_duration
+from gateway.config.itself import Listening
 from gateway.config.load import LoadedRoutes, load
 from gateway.config.problems import RoutesError
 from gateway.config.schema import json_schema
@@ -30,6 +31,9 @@ def check(
     ] = None,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
+    host: Annotated[str, typer.Option(help="Where the gateway will listen.", envvar="TIDEGATE_HOST")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Its port, which no backend may be.", envvar="TIDEGATE_PORT")] = 8080,
+    admin_port: Annotated[int, typer.Option(help="Its admin port.", envvar="TIDEGATE_ADMIN_PORT")] = 9000,
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of route files and stop.")] = False,
 ) -> None:
     """Check route files: exit code 0 when they can be served, 1 with every problem when not."""
@@ -39,7 +43,7 @@ def check(
     if routes is None:
         raise typer.BadParameter("name a route file or a folder of them", param_hint="ROUTES")
     try:
-        loaded = load(routes)
+        loaded = load(routes, listeners=(Listening(host, port), Listening("127.0.0.1", admin_port)))
     except RoutesError as error:
         _print_problems(error, as_json=as_json)
         raise typer.Exit(1) from None

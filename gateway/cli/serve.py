@@ -24,7 +24,7 @@ _errors = Console(stderr=True, highlight=False, soft_wrap=True)
 def serve(  # noqa: PLR0917 - one parameter an option
     routes: Annotated[Path, typer.Argument(help="Route file, or a folder of them.", exists=True)],
     host: Annotated[str, typer.Option(help="Address of the data listener.", envvar="TIDEGATE_HOST")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Its port; 0 for a free one.", envvar="TIDEGATE_PORT")] = 8000,
+    port: Annotated[int, typer.Option(help="Its port; 0 for a free one.", envvar="TIDEGATE_PORT")] = 8080,
     admin_host: Annotated[
         str, typer.Option(help="Address of the admin listener.", envvar="TIDEGATE_ADMIN_HOST")
     ] = "127.0.0.1",

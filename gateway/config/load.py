@@ -1,7 +1,7 @@
 """Loads route files: all of them, or none."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -13,6 +13,7 @@ from gateway.config.consistency import Consistency, Declared
 from gateway.config.document import Document, DocumentError, parse_document
 from gateway.config.entitlements import Entitlements
 from gateway.config.explain import explain
+from gateway.config.itself import Listening, find_itself
 from gateway.config.problems import Problem, RoutesError
 from gateway.config.promises import Promises
 from gateway.config.schema import ClassEntry, ModelEntry, ObjectiveEntry, PoolEntry, RoutesFile, TenantEntry
@@ -44,13 +45,18 @@ class _File:
     entries: RoutesFile | None
 
 
-def load_routes(path: Path, environ: Mapping[str, str] = os.environ) -> RouteTable:
+def load_routes(
+    path: Path, environ: Mapping[str, str] = os.environ, *, listeners: Collection[Listening] = ()
+) -> RouteTable:
     """The table of the route file or folder at `path`. Raises RoutesError with every problem in every file."""
-    return load(path, environ).table
+    return load(path, environ, listeners=listeners).table
 
 
-def load(path: Path, environ: Mapping[str, str] = os.environ) -> LoadedRoutes:
-    """As `load_routes`, with warnings. `table.sources` are the route files, then the files that secrets came from."""
+def load(path: Path, environ: Mapping[str, str] = os.environ, *, listeners: Collection[Listening] = ()) -> LoadedRoutes:
+    """As `load_routes`, with warnings. `table.sources` are the route files, then the files that secrets came from.
+
+    `listeners` are the gateway's own, which no backend may be.
+    """
     sources, problems = read_sources(path)
     files = [_validate(document, environ, problems) for document in _parse(sources, problems)]
     all_pools_known = not any(problem.path in _WHERE_POOLS_STAND for problem in problems)
@@ -67,6 +73,7 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> LoadedRoutes:
     steering = Steering(models, pools, classes, tenants)
     steering.check()
     problems += consistency.problems + promises.problems + admission.problems + steering.problems
+    problems += find_itself((*pools.values(), *models.values()), listeners)
     if not (models or problems):
         hint = "the smallest: `models: {my-model: {backends: [http://localhost:8000]}}`"
         problems.append(Problem(str(path), 1, 1, "", "no models: there is nothing to serve", hint))

@@ -42,9 +42,12 @@ class Promises:
     def _check_targets(self, objective: Declared) -> None:
         """An alert whose burn rate exceeds what a total outage burns would never fire, and nobody would know."""
         window = _value(objective, "window", parse=parse_slo_window) or DEFAULT.window
-        for sli in Sli:
+        for sli in (*Sli, "deployment"):
             percent = _value(objective, sli, "target", parse=float)
-            if percent is None or not 0 < percent < 100:
+            if percent is not None and 0 < percent < 1:
+                self._tell_fraction(objective, sli, percent)
+                continue
+            if percent is None or not 0 < percent < 100 or sli not in set(Sli):
                 continue
             strict = too_strict(Target(percent / 100), window)
             if strict:
@@ -65,6 +68,12 @@ class Promises:
                     )
                 )
                 break
+
+    def _tell_fraction(self, objective: Declared, sli: str, percent: float) -> None:
+        """A share was written where per cent are meant."""
+        message = f"a target of {percent:g} is {percent:g} %: hardly any request would have to be good"
+        hint = f"did you mean {round(100 * percent, 9):g}? Targets are per cent"
+        self.problems.append(objective.document.problem((*objective.path, sli, "target"), message, hint))
 
     def _check_steps(self, objective: Declared) -> None:
         """Longer prompts may take longer; that they must be faster is a slip."""

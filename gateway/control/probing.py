@@ -13,6 +13,7 @@ from gateway.backends.backend import Backend
 from gateway.backends.registry import Registry
 from gateway.clock import Clock
 from gateway.control.each_backend import for_each_backend
+from gateway.proxy.hops import FIELD
 
 _log = logging.getLogger(__name__)
 INTERVAL = 1.0
@@ -23,18 +24,24 @@ _JITTER = 0.1
 class Prober:
     """One task per backend, so that a slow engine delays nobody else's probes. Follows the registry's changes."""
 
-    def __init__(self, registry: Registry, clock: Clock, rng: Random, interval: float = INTERVAL) -> None:
+    def __init__(
+        self, registry: Registry, clock: Clock, rng: Random, interval: float = INTERVAL, hops: bytes = b""
+    ) -> None:
+        """`hops` is this gateway's own name, by which it knows a backend that is itself."""
         self._registry = registry
         self._clock = clock
         self._rng = rng
         self._interval = interval
+        self._fields = {FIELD.decode(): hops.decode()} if hops else {}
 
     async def run(self) -> None:
         """Probe until cancelled."""
         # Proxies named by the environment are for people's browsers, not for engines.
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
         tls = ssl.create_default_context()  # the system's roots, as for the requests themselves
-        async with httpx.AsyncClient(timeout=TIMEOUT, trust_env=False, limits=limits, verify=tls) as client:
+        async with httpx.AsyncClient(
+            timeout=TIMEOUT, trust_env=False, limits=limits, verify=tls, headers=self._fields
+        ) as client:
             watch = partial(self._watch, client)
             await for_each_backend(self._registry.watched, watch, "probe", every=self._interval / 4)
 

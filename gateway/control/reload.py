@@ -2,11 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from watchfiles import awatch
 
+from gateway.config.itself import Listening
 from gateway.config.load import load_routes
 from gateway.config.problems import RoutesError
 from gateway.config.table import RouteTable
@@ -18,20 +19,29 @@ _SETTLE_MS = 200
 class Reloader:
     """Loads the routes again and hands good ones to `apply`. `failure` is the last load's, None after a good one."""
 
-    def __init__(self, path: Path, table: RouteTable, apply: Callable[[RouteTable], None]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        table: RouteTable,
+        apply: Callable[[RouteTable], None],
+        *,
+        listeners: Collection[Listening] = (),
+    ) -> None:
+        """`listeners` are the gateway's own, which no backend may be."""
         self.table = table
         self.failure: RoutesError | None = None
         self.loads = 0
         self.failures = 0
         self._path = path
         self._apply = apply
+        self._listeners = listeners
         self._turn = asyncio.Lock()
 
     async def reload(self) -> RouteTable:
         """Load and apply; raises RoutesError and keeps the old routes where a file is wrong."""
         async with self._turn:
             try:
-                table = await asyncio.to_thread(load_routes, self._path)
+                table = await asyncio.to_thread(load_routes, self._path, listeners=self._listeners)
             except RoutesError as error:
                 self.failure = error
                 self.failures += 1

@@ -12,6 +12,7 @@ from gateway.errors import ClientError, GatewayError, InvalidRequest, RateLimite
 from gateway.exchange import BodyKind, Dialect, Endpoint, Exchange, Outcome
 from gateway.proxy.answers import error_head
 from gateway.proxy.flight import Flight
+from gateway.proxy.hops import Hops
 from gateway.proxy.live import LiveTable, LiveVersion
 from gateway.proxy.mirroring import Mirroring
 from gateway.proxy.order import Order, Tools
@@ -39,12 +40,15 @@ class Gateway:
         self.table = table
         self.tenants = tenants
         self.draining = False
+        self.hops = Hops()
         self._tools = tools
         self._prefix = secrets.token_hex(5)
         self._count = count(1)
 
     def authorize(self, head: Head) -> LiveTenant | None:
-        """Return whose key it is; raises InvalidApiKey. Health and readiness are told to anyone."""
+        """Return whose key it is; raises InvalidApiKey, and LoopDetected. Health and readiness are told to anyone."""
+        if head.hops is not None:
+            self.hops.check(head.hops)
         if head.endpoint is None and head.path in OPEN:
             return None
         return self.tenants.of(head)
@@ -104,7 +108,8 @@ class Gateway:
             version,
             tenant,
             service_class,
-            fields=b"%b%bx-request-id: %b\r\n" % (fields, traced, exchange.request_id.encode()),
+            fields=b"%b%b%bx-request-id: %b\r\n"
+            % (fields, traced, self.hops.field(request.head.hops), exchange.request_id.encode()),
         )
         add_usage = body.stream and endpoint.dialect in _USAGE_ON_REQUEST
         exchange.objective = order.objective.name

@@ -39,6 +39,7 @@ _READ = frozenset(
         b"upgrade",
         b"x-api-key",
         b"x-gateway-class",
+        b"x-gateway-hops",
         b"x-gateway-model-version",
         b"x-request-id",
         b"x-request-timeout",
@@ -77,6 +78,7 @@ class Head(NamedTuple):
     version: bytes | None = None
     session: bytes | None = None
     traceparent: bytes | None = None
+    hops: bytes | None = None
 
 
 def check(method: bytes, target: bytes, version: str, fields: Headers, limits: Limits) -> Head:
@@ -113,6 +115,7 @@ def check(method: bytes, target: bytes, version: str, fields: Headers, limits: L
         seen.get(b"x-gateway-model-version"),
         seen.get(b"x-session-id"),
         seen.get(b"traceparent"),
+        seen.get(b"x-gateway-hops"),
     )
 
 

@@ -22,7 +22,7 @@ _HOP_BY_HOP = frozenset(
 )
 _OURS = frozenset(
     b"x-gateway-" + name
-    for name in (b"attempts", b"backend", b"class", b"model-version", b"pool", b"queue-ms", b"version")
+    for name in (b"attempts", b"backend", b"class", b"hops", b"model-version", b"pool", b"queue-ms", b"version")
 )
 _NEVER_UPSTREAM = (
     _HOP_BY_HOP

@@ -95,3 +95,18 @@ def test_an_objective_defined_twice_cites_both_places(tmp_path: Path) -> None:
     (tmp_path / "b.yaml").write_text("objectives: {fast: {}}")
     with pytest.raises(RoutesError, match=r"b\.yaml:1:14.*already defined at .*a\.yaml:1"):
         load_routes(tmp_path, {})
+
+
+@pytest.mark.parametrize(("written", "meant"), [("0.999", "99.9"), ("0.95", "95")])
+@pytest.mark.parametrize("sli", ["availability", "ttft", "deployment"])
+def test_a_share_where_per_cent_are_meant_is_refused_with_what_was_meant(
+    tmp_path: Path, written: str, meant: str, sli: str
+) -> None:
+    under = "" if sli == "availability" else ", under: 1s"
+    path = tmp_path / "routes.yaml"
+    path.write_text(
+        f"objectives: {{o: {{{sli}: {{target: {written}{under}}}}}}}\n"
+        "models: {m: {objective: o, backends: ['http://e:1']}}\n"
+    )
+    with pytest.raises(RoutesError, match=f"did you mean {meant}\\?"):
+        load_routes(path)

@@ -1,0 +1,48 @@
+"""The command as a whole: its version, its help, and how it is started."""
+
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from gateway.cli import app
+from tests.waiting import DEADLINE
+
+
+def names() -> list[list[str]]:
+    command = typer.main.get_command(app)
+    found: list[list[str]] = [[]]
+    for name, each in command.commands.items():  # type: ignore[attr-defined]
+        found.append([name])
+        found += [[name, inner] for inner in getattr(each, "commands", ())]
+    return found
+
+
+@pytest.mark.parametrize("command", names(), ids=" ".join)
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_every_command_explains_itself(command: list[str], option: str) -> None:
+    result = CliRunner().invoke(app, [*command, option])
+    assert result.exit_code == 0
+    assert "Usage" in result.output
+
+
+def test_it_tells_its_version_as_a_command_and_as_a_module() -> None:
+    expected = f"tidegate {version('tidegate')}\n"
+    assert CliRunner().invoke(app, ["--version"]).output == expected
+    done = subprocess.run(
+        [sys.executable, "-m", "gateway", "--version"], capture_output=True, text=True, timeout=DEADLINE, check=True
+    )
+    assert done.stdout == expected
+
+
+def test_check_refuses_a_backend_where_the_gateway_would_listen(tmp_path: Path) -> None:
+    path = tmp_path / "routes.yaml"
+    path.write_text("models: {m: {backends: ['http://localhost:8080']}}")
+    result = CliRunner().invoke(app, ["check", str(path)])
+    assert result.exit_code == 1
+    assert "this gateway itself listens" in result.output
+    assert CliRunner().invoke(app, ["check", str(path), "--port", "8081"]).exit_code == 0
