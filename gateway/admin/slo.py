@@ -13,7 +13,7 @@ from gateway.control.alerting import Alerter
 from gateway.policy.slo.alerts import FASTEST, MIN_BAD, PAIRS, Alert, AlertPair
 from gateway.policy.slo.budget import error_budget
 from gateway.policy.slo.burn import Counts, at_least, burn, routing_burn
-from gateway.policy.slo.objective import Target
+from gateway.policy.slo.objective import Objective, Target
 from gateway.telemetry.slo import Kind, SloBook, Tracked
 
 _HALF = 0.5
@@ -65,9 +65,14 @@ class AlertStatus(BaseModel):
 
 
 class SliStatus(BaseModel):
-    """One SLI of one subject."""
+    """One SLI of one subject under one objective.
 
+    `prompt_tokens` is a class of prompt lengths such as "4096+", "" for prompts of all lengths.
+    """
+
+    objective: str
     sli: str
+    prompt_tokens: str
     target: float
     routing_burn: float
     error_budget_remaining: float | None
@@ -84,32 +89,63 @@ class SubjectStatus(BaseModel):
     slis: list[SliStatus]
 
 
-class SloStatus(BaseModel):
-    """How a model keeps its promise."""
+class Goodput(BaseModel):
+    """Requests since the start that met every target, and those that missed one."""
 
-    model: str
-    objective: str
+    good: int
+    bad: int
+
+
+class ModelObjective(BaseModel):
+    """What some classes of requests are promised; no `classes` where it is all that have no other objective."""
+
+    name: str
+    classes: list[str]
     window: str
     targets: list[TargetStatus]
+    goodput: Goodput
+
+
+class SloStatus(BaseModel):
+    """How a model keeps its promises."""
+
+    model: str
+    objectives: list[ModelObjective]
     subjects: list[SubjectStatus]
     alerts: list[FiringAlert]
 
 
 def slo_status(model: ModelSpec, table: RouteTable, book: SloBook, alerter: Alerter) -> SloStatus:
     """Return how a model keeps its promise: itself, its versions, their pools and the backends of those."""
-    objective = model.objective
+    promised = {objective.name for objective in model.objectives}
     return SloStatus(
         model=model.name,
-        objective=objective.name,
-        window=format_duration(objective.window),
-        targets=[_target(sli, target) for sli, target in objective.targets.items()],
+        objectives=[_objective(model, each, book) for each in model.objectives],
         subjects=[
             SubjectStatus(
-                subject=kind, name=name, slis=[_sli(each, book, alerter.of(each)) for each in book.get(kind, name)]
+                subject=kind,
+                name=name,
+                slis=[
+                    _sli(each, book, alerter.of(each))
+                    for each in (*book.get(kind, name), *book.by_prompt_tokens(kind, name))
+                    if each.objective in promised
+                ],
             )
             for kind, name in _subjects(model, table)
         ],
         alerts=firing_alerts(alerter, book, model.name),
+    )
+
+
+def _objective(model: ModelSpec, objective: Objective, book: SloBook) -> ModelObjective:
+    counted = [counts for (name, _, of), counts in book.requests.items() if (name, of) == (model.name, objective.name)]
+    classes = [name for name, each in model.objective_by_class.items() if each.name == objective.name]
+    return ModelObjective(
+        name=objective.name,
+        classes=[] if objective.name == model.objective.name else classes,
+        window=format_duration(objective.window),
+        targets=[_target(sli, target) for sli, target in objective.targets.items()],
+        goodput=Goodput(good=sum(each.met for each in counted), bad=sum(each.missed for each in counted)),
     )
 
 
@@ -133,7 +169,9 @@ def _target(sli: str, target: Target) -> TargetStatus:
 def _sli(tracked: Tracked, book: SloBook, alerts: list[tuple[AlertPair, Alert]]) -> SliStatus:
     windows, budget = tracked.windows, tracked.target.budget
     return SliStatus(
+        objective=tracked.objective,
         sli=tracked.sli,
+        prompt_tokens=tracked.prompt_tokens,
         target=tracked.target.ratio,
         routing_burn=round(routing_burn(windows.recent, budget), 4),
         error_budget_remaining=_rounded(error_budget(windows, budget).left),

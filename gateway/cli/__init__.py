@@ -14,6 +14,7 @@ from gateway.cli.operations import audit, deploy, deployments, drain, undrain
 from gateway.cli.rules import rules
 from gateway.cli.serve import serve
 from gateway.cli.sim import sim
+from gateway.cli.slo import slo
 from gateway.cli.status import status
 
 app = typer.Typer(
@@ -29,6 +30,7 @@ app.command()(check)
 app.command()(doctor)
 app.command()(explain)
 app.command()(status)
+app.command()(slo)
 app.add_typer(canary, name="canary")
 app.command()(drain)
 app.command()(undrain)

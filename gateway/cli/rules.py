@@ -32,6 +32,14 @@ class Format(StrEnum):
     GRAFANA = "grafana"
 
 
+_UNSAID = {
+    Format.SLOTH: "Sloth writes plain multi-window alerts: minimum evidence and the weight of idle time are left out",
+    Format.OPENSLO: "OpenSLO knows one burn rate a condition: minimum evidence, the weight of idle time and the short "
+    "window are left out",
+}
+"""What a format cannot say of the alerts."""
+
+
 class Origin(StrEnum):
     """Whose metrics the rules read."""
 
@@ -76,6 +84,8 @@ def rules(
     else:
         text = f"# Made by `tidegate rules` from {routes.name}: make it anew when an objective changes.\n"
         text += _yaml(_documents(promised, output_format, rules_path))
+    if output_format in _UNSAID:
+        typer.echo(f"warning: {_UNSAID[output_format]}", err=True)
     if out is None:
         typer.echo(text, nl=False)
     else:

@@ -120,7 +120,8 @@ def _annotations(slo: Slo, severity: Severity) -> dict[str, str]:
     number = '{{ . | first | value | printf "%.0f" }}'
     failed = f"{{{{ with query `{recordings.bad(slo, length)}` }}}}{number}{{{{ end }}}}"
     events = f"{{{{ with query `{recordings.total(slo, length)}` }}}}{number}{{{{ end }}}}"
-    left = f"(clamp_min({slo.recorded('slo:period_error_budget_remaining:ratio')}, 0) or on() vector(1))"
+    remaining = slo.recorded("slo:period_error_budget_remaining:ratio").replace("%", "%%")
+    left = f"(clamp_min({remaining}, 0) or on() vector(1))"
     seconds = f"{{{{ with printf `{left} * {slo.window * slo.scale.factor:g} / %f` $value | query }}}}"
     gone = (
         f"{seconds}{{{{ with . | first | value }}}}At this rate the budget of {window} is gone in "
@@ -140,5 +141,5 @@ def _worst(slo: Slo, length: float) -> str:
     query = slo.source.worst(slo.scale.range(length))
     if not query:
         return ""
-    words = ', most of them on {{ . | first | label "backend" }} ({{ . | first | value | printf "%.0f" }} attempts)'
+    words = ', worst on {{ . | first | label "backend" }} ({{ . | first | value | printf "%.0f" }} attempts)'
     return f"{{{{ with query `{query}` }}}}{words}{{{{ end }}}}"

@@ -1,6 +1,7 @@
 """`tidegate status` and `tidegate slo` of a gateway whose engine fails, on a clock that is set forward."""
 
 import json
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,7 +12,9 @@ import pytest
 from tests.cli.test_asking import tidegate
 from tests.e2e.harness import Running, ask, chat, gateway
 from tests.e2e.processes import engine
+from tests.e2e.processes import running as process
 from tests.e2e.test_slo import Ahead
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 OBJECTIVES = {"o": {"availability": {"target": 99.9}, "ttft": {"target": 99, "under": "500ms"}}}
@@ -70,3 +73,43 @@ async def test_before_the_first_request_nothing_is_claimed(tmp_path: Path) -> No
         (availability,) = [line for line in found if line.startswith("m o availability")]
         assert availability == "m o availability 99.9 % - - - - - no events yet"
         assert not any("100 %" in line for line in found if line.startswith("m o "))
+
+
+async def test_slo_shows_targets_burn_rates_budgets_goodput_and_the_alert_that_fires(tmp_path: Path) -> None:
+    async with simulated(tmp_path) as (running, url, clock), httpx.AsyncClient(trust_env=False) as web:
+        before = lines((await tidegate(running, "slo", "m")).stdout)
+        assert before[0] == "m"
+        assert "objective o (all classes), over 28d:" in before
+        assert "goodput: no events yet" in before
+        assert "no events yet: no alert can fire" in before
+        assert any(line.startswith("ttft 99 % within 500ms; failures at least: a page needs") for line in before)
+        assert "m o availability - - - - - - - - - - no events yet" in before
+
+        await requests(running, clock, 5, 10.0)
+        await web.post(f"{url}/sim/faults", json={"error_rate": 1.0, "error_code": 500})
+        await requests(running, clock, 30, 30.0)
+        after = lines((await tidegate(running, "slo", status=1)).stdout)
+        assert "goodput: 5 of 35 requests since the start (14.29 %) met every target" in after
+        assert any(line.startswith("! page: availability of m: at this rate") for line in after)
+        (page,) = [line for line in after if line.startswith("m o availability page 1h/5m firing since ")]
+        assert page.endswith("13.44")
+        assert not any(line.startswith("m/default") for line in after)
+        told = json.loads((await tidegate(running, "slo", "m", "--json", status=1)).stdout)
+        assert told["objectives"][0]["goodput"] == {"good": 5, "bad": 30}
+
+
+async def test_a_model_that_is_not_there_is_said_and_watching_json_is_wrong_use(tmp_path: Path) -> None:
+    async with simulated(tmp_path) as (running, _, _):
+        unknown = await tidegate(running, "slo", "mm", status=1)
+        assert unknown.stderr == "tidegate: there is no model `mm`; did you mean `m`?\n"
+        await tidegate(running, "slo", "--watch", "--json", status=2)
+
+
+async def test_watching_goes_on_until_ctrl_c_and_ends_well(tmp_path: Path) -> None:
+    async with simulated(tmp_path) as (running, _, _):
+        command = ("gateway.cli", "slo", "m", "--watch", "--interval", "0.2", "--admin", running.admin)
+        async with process(*command) as watching:
+            await eventually(lambda: sum("objective o" in line for line in watching.out) > 1)
+            watching.process.send_signal(signal.SIGINT)
+            assert await watching.ended() == 0
+            assert watching.err == []

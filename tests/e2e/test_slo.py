@@ -186,7 +186,7 @@ async def test_the_slo_of_a_model_is_told(tmp_path: Path) -> None:
         await counted(running, {"availability": (0, 4)}, *subjects(running))
         await eventually(lambda: bool(list(running.app.alerter)))
         slo = (await web.get(f"{running.admin}/admin/models/m/slo")).json()
-        assert (slo["model"], slo["objective"], slo["window"]) == ("m", "o", "28d")
+        assert (slo["model"], [(each["name"], each["window"]) for each in slo["objectives"]]) == ("m", [("o", "28d")])
         assert [each["subject"] for each in slo["subjects"]] == ["model", "version", "pool", "backend"]
         for subject in slo["subjects"]:
             availability = subject["slis"][0]

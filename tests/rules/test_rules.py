@@ -182,6 +182,7 @@ class TestTheCommand:
         assert result.exit_code == 0, result.output
         assert result.stdout.startswith("# Made by `tidegate rules` from routes.yaml")
         assert list(yaml.safe_load_all(result.stdout))
+        assert ("minimum evidence" in result.stderr) is (name in {"sloth", "openslo"})
 
     def test_engines_alone_give_no_availability(self, tmp_path: Path) -> None:
         (tmp_path / "routes.yaml").write_text(self.ROUTES)

@@ -1,0 +1,185 @@
+"""`tidegate slo`: objectives, burn rates, budgets and alerts of models, as tables; with `--watch` again and again."""
+
+import json
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import typer
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from gateway.cli.asking import ADMIN, Admin, AsJson, ask, console, table
+from gateway.cli.status import budget_words, burn_rate
+from gateway.config.durations import format_duration, parse_duration
+from gateway.policy.slo.objective import Target
+from gateway.policy.slo.words import limits_of
+
+_ATTEMPTS = frozenset({"pool", "backend"})
+
+
+def slo(
+    model: Annotated[str | None, typer.Argument(help="Model or alias.", show_default="all models")] = None,
+    admin: Admin = ADMIN,
+    *,
+    watch: Annotated[bool, typer.Option("--watch", help="Refresh in place until Ctrl-C.")] = False,
+    interval: Annotated[float, typer.Option(help="Seconds between two refreshes.", min=0.2, max=3600.0)] = 2.0,
+    as_json: AsJson = False,
+) -> None:
+    """Show how models keep their objectives: targets, burn rates over every window, budgets, and the state of alerts.
+
+    Exit code 1 when an alert fires. A token is taken from TIDEGATE_ADMIN_TOKEN.
+    """
+    if watch and as_json:
+        raise typer.BadParameter("--watch is for people; ask again for JSON", param_hint="--watch")
+    if watch:
+        _watch(admin, model, interval)
+        return
+    found = _ask(admin, model)
+    if as_json:
+        typer.echo(json.dumps(found if model is None else found[0], indent=2))
+    else:
+        console().print(_shown(found))
+    if any(_firing(each) for each in found):
+        raise typer.Exit(1)
+
+
+def _watch(admin: str, model: str | None, interval: float) -> None:
+    """In place on a terminal; one after the other where the output is none."""
+    screen = console()
+    try:
+        if not screen.is_terminal:
+            while True:
+                screen.print(_shown(_ask(admin, model)))
+                sys.stdout.flush()
+                time.sleep(interval)
+        with Live(_shown(_ask(admin, model)), console=screen, auto_refresh=False, screen=True) as live:
+            while True:
+                time.sleep(interval)
+                live.update(_shown(_ask(admin, model)), refresh=True)
+    except KeyboardInterrupt:
+        return
+
+
+def _ask(admin: str, model: str | None) -> list[dict[str, Any]]:
+    names = [model] if model else [each["name"] for each in ask(admin, "GET", "/admin/status")["models"]]
+    return [ask(admin, "GET", f"/admin/models/{quote(name)}/slo") for name in names]
+
+
+def _firing(found: dict[str, Any]) -> list[dict[str, Any]]:
+    alerts = (alert for _, sli in _slis(found) for alert in sli["alerts"])
+    return [alert for alert in alerts if alert["state"] == "firing"]
+
+
+def _slis(found: dict[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Every SLI of every subject; the only version of a model is the model, and not told a second time."""
+    versions = sum(subject["subject"] == "version" for subject in found["subjects"])
+    for subject in found["subjects"]:
+        for sli in subject["slis"] if subject["subject"] != "version" or versions > 1 else ():
+            yield subject, sli
+
+
+def _shown(found: Iterable[dict[str, Any]]) -> RenderableType:
+    return Group(*(part for each in found for part in _parts(each)))
+
+
+def _parts(found: dict[str, Any]) -> Iterator[RenderableType]:
+    yield Text(found["model"], style="bold")
+    for objective in found["objectives"]:
+        yield from _promised(objective, alone=len(found["objectives"]) == 1)
+    for alert in found.get("alerts", ()):
+        yield Text(f"! {alert['severity']}: {alert['summary']}. {alert['description']}")
+    yield Text()
+    yield _users(found)
+    yield Text()
+    yield from _alerts(found)
+    yield _attempts(found)
+    yield Text()
+
+
+def _promised(objective: dict[str, Any], *, alone: bool) -> Iterator[RenderableType]:
+    """The targets of an objective, and what they can and cannot show."""
+    window = parse_duration(objective["window"])
+    classes = ", ".join(objective["classes"])
+    whose = f"class {classes}" if classes else "all classes" if alone else "all other classes"
+    yield Text(f"objective {objective['name']} ({whose}), over {objective['window']}:")
+    for target in objective["targets"]:
+        promise = f"{target['sli']} {target['target'] * 100:.6g} %{_thresholds(target['thresholds'])}"
+        yield Text(f"  {promise}; {'; '.join(limits_of(Target(target['target']), window)[:2])}")
+    yield Text(f"  goodput: {_goodput(objective['goodput'])}")
+
+
+def _goodput(goodput: dict[str, Any]) -> str:
+    total = goodput["good"] + goodput["bad"]
+    if not total:
+        return "no events yet"
+    share = f"{goodput['good'] / total * 100:.4g} %"
+    return f"{goodput['good']:,} of {total:,} requests since the start ({share}) met every target"
+
+
+def _thresholds(steps: list[dict[str, Any]]) -> str:
+    if not steps:
+        return ""
+    first, *more = steps
+    later = (f"{format_duration(each['seconds'])} from {each['prompt_tokens']:,} prompt tokens" for each in more)
+    return f" within {', '.join((format_duration(first['seconds']), *later))}"
+
+
+def _users(found: dict[str, Any]) -> Table:
+    """Burn rates of what users live through, and budgets in words; without events a rate is not shown as 0."""
+    rows, windows = [], _windows(found)
+    for subject, sli in _slis(found):
+        if subject["subject"] in _ATTEMPTS:
+            continue
+        prompts = f" {sli['prompt_tokens']} tokens" if sli["prompt_tokens"] else ""
+        rates = {each["window"]: burn_rate(each["burn"]) for each in sli["windows"]}
+        shown = (rates.get(window, "-") for window in windows)
+        rows.append([subject["name"], sli["objective"], sli["sli"] + prompts, *shown, budget_words(sli["budget"])])
+    return table(["burn rate of", "objective", "SLI", *windows, "budget"], rows)
+
+
+def _windows(found: dict[str, Any]) -> list[str]:
+    return list(dict.fromkeys(each["window"] for _, sli in _slis(found) for each in sli["windows"]))
+
+
+def _alerts(found: dict[str, Any]) -> Iterator[RenderableType]:
+    """The pairs that do more than wait; that none does is said, since an empty table says nothing."""
+    rows = [
+        [
+            subject["name"],
+            sli["objective"],
+            sli["sli"],
+            f"{alert['severity']} {alert['long_window']}/{alert['short_window']}",
+            f"{alert['state']} since {alert['since'][:16].replace('T', ' ')} UTC" if alert["since"] else alert["state"],
+            f"{burn_rate(alert['long_burn'])} x {_weight(alert['weight'])}, {burn_rate(alert['short_burn'])}",
+            f"{alert['factor']:g}",
+        ]
+        for subject, sli in _slis(found)
+        for alert in sli["alerts"]
+        if alert["state"] != "inactive"
+    ]
+    if rows:
+        columns = ["alert of", "objective", "SLI", "pair", "state", "burn x time in use, short", "fires above"]
+        yield table(columns, rows)
+    else:
+        total = sum(window["good"] + window["bad"] for _, sli in _slis(found) for window in sli["windows"])
+        yield Text("no alert fires" if total else "no events yet: no alert can fire")
+    yield Text()
+
+
+def _weight(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2g}"
+
+
+def _attempts(found: dict[str, Any]) -> Table:
+    rows = []
+    for subject, sli in _slis(found):
+        if subject["subject"] in _ATTEMPTS:
+            rates = {each["window"]: burn_rate(each["burn"]) for each in sli["windows"]}
+            shown = (rates.get(window, "-") for window in ("1m", "5m", "1h", "1d"))
+            rows.append([subject["name"], sli["objective"], sli["sli"], *shown])
+    return table(["burn rate of attempts at", "objective", "SLI", "1m", "5m", "1h", "1d"], rows)
