@@ -168,7 +168,13 @@ def _admission() -> tuple[Panel, ...]:
     return (
         Panel(
             "Queue depth by class",
-            (Query(f"sum by (model, class) (tidegate_queue_depth{{{_MODEL}}})", _by("model", "class")),),
+            (
+                Query(f"sum by (model, class) (tidegate_queue_depth{{{_MODEL}}})", _by("model", "class")),
+                Query(
+                    f"max by (model, class) (tidegate_queue_held{{{_MODEL}}} == 1)",
+                    "{{model}} {{class}} is held back for a higher class",
+                ),
+            ),
         ),
         Panel(
             "Time in the queue by class",

@@ -98,7 +98,10 @@ async def test_the_page_fires_on_a_burn_and_clears_after_it(tmp_path: Path) -> N
                 assert page["labels"]["sli"] == "availability"
                 assert page["labels"]["model"] == "m"
                 words = page["annotations"]["description"]
-                assert re.match(r"At this rate the budget of 28d is gone in \d.*; \d+ of \d+ requests failed in", words)
+                assert words.startswith("At this rate the budget of 28d is gone in ")
+                assert re.search(
+                    r"; \d+ of \d+ requests failed in the last hour, worst on m/127.0.0.1:\d+ \(\d+ ", words
+                )
                 assert "99 % of requests answered completely" in words
                 await client.delete(f"{backend.urls[0]}/sim/faults")
                 await until(client, f"{url}/api/v1/alerts", lambda data: not paging(data["alerts"]))
