@@ -45,7 +45,7 @@ demo: $(STAMP) ## simulated engines, gateway, load and dashboard on this machine
 loadtest: $(STAMP) ## locust against a demo, and a report; ARGS="--url http://..." against a gateway that runs
 	$(BIN)/python -m loadtest.users $(ARGS)
 
-bench: $(STAMP) $(BENCH)/mockvllm $(BENCH)/sseload ## CPU, memory and latency beside nginx; ARGS=--quick for a glance
+bench: $(STAMP) $(BENCH)/mockvllm $(BENCH)/sseload ## CPU, memory and latency beside nginx; ARGS="--against COMMIT" beside that commit
 	$(BIN)/python -m loadtest.bench $(ARGS)
 
 peers: $(STAMP) ## install the gateways from PyPI that scenarios are played through, apart from .venv

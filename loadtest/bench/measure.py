@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from loadtest.bench import peers, proc
 
@@ -17,6 +17,8 @@ NOISY_FOREIGN_PERCENT = 6.0
 NOISY_STOLEN_PERCENT = 8.0
 
 IDLE_MS = 60_000
+
+Start: TypeAlias = Callable[[int, Path], list[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,11 +211,12 @@ def engine(gateway_core: int, load_core: int, folder: Path, plan: Plan, say: Cal
 
 
 @contextmanager
-def _gateway(bench: Bench, name: str) -> Iterator[Target]:
+def _gateway(bench: Bench, name: str, start: Start | None) -> Iterator[Target]:
     folder = bench.folder / name
     folder.mkdir(parents=True, exist_ok=True)
     port = peers.free_port()
-    with gateway(bench, folder, peers.command(name, port, bench.backend, folder), port) as target:
+    argv = start(port, folder) if start is not None else peers.command(name, port, bench.backend, folder)
+    with gateway(bench, folder, argv, port) as target:
         yield target
 
 
@@ -231,14 +234,17 @@ def measure_direct(bench: Bench) -> Measurement:
     return Measurement("direct", windows={LOW.name: repeated(bench, Target(bench.backend, None), LOW)})
 
 
-def measure_gateway(bench: Bench, name: str) -> Measurement:
-    """Everything about one gateway: memory in a fresh process, the rest in another."""
+def measure_gateway(bench: Bench, name: str, start: Start | None = None) -> Measurement:
+    """Everything about one gateway: memory in a fresh process, the rest in another.
+
+    `start` gives the command for a port and a folder; without it, that of the known gateway `name`.
+    """
     result = Measurement(name)
     bench.say(f"{name}: idle streams")
-    with _gateway(bench, name) as target:
+    with _gateway(bench, name, start) as target:
         result.start_seconds = target.start_seconds
         result.idle_stream_kb = _idle_stream_kb(bench, target)
-    with _gateway(bench, name) as target:
+    with _gateway(bench, name, start) as target:
         warm_up(bench, target)
         bench.say(f"{name}: upstream connects")
         result.connects_per_10k = _connects_per_10k(bench, target)

@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -71,17 +71,27 @@ def command(name: str, port: int, backend: int, folder: Path) -> list[str]:
         conf.write_text(Template((HERE / "conf" / "nginx.conf").read_text()).substitute(port=port, backend=backend))
         return [find_nginx(), "-p", f"{folder}/", "-c", str(conf), "-e", str(folder / "error.log")]
     if name == "tidegate":
-        return tidegate(port, folder, {"models": {MODEL: {"backends": [f"http://127.0.0.1:{backend}"]}}})
+        return tidegate(port, folder, routes(backend))
     raise ValueError(f"no such gateway: {name}")
 
 
-def tidegate(port: int, folder: Path, routes: Mapping[str, Any], *options: str) -> list[str]:
-    """What starts tidegate on `port` with these routes and options; writes its files to `folder`."""
+def routes(backend: int) -> dict[str, Any]:
+    """Routes with one model on the engine on port `backend`."""
+    return {"models": {MODEL: {"backends": [f"http://127.0.0.1:{backend}"]}}}
+
+
+def tidegate(
+    port: int, folder: Path, routes: Mapping[str, Any], *options: str, program: Sequence[str] = ()
+) -> list[str]:
+    """What starts tidegate on `port` with these routes and options; writes its files to `folder`.
+
+    `program` is the command; without it, the one that `find_tidegate` finds.
+    """
     path = folder / "routes.yaml"
     path.write_text(yaml.safe_dump(dict(routes), sort_keys=False))
     address = ["--host", "127.0.0.1", "--port", str(port), "--admin-port", str(free_port())]
     state = f"sqlite:///{folder / 'state.sqlite'}"
-    return [*find_tidegate(), "serve", str(path), *address, "--state", state, *options]
+    return [*(program or find_tidegate()), "serve", str(path), *address, "--state", state, *options]
 
 
 @contextmanager

@@ -69,8 +69,12 @@ def line(row: Row, nginx: Summary | None, tidegate: Summary | None) -> Line:
 
 def markdown(lines: Sequence[Line]) -> str:
     """The lines as an aligned markdown table, which reads as well on a terminal."""
-    rows = [HEAD, *(each.cells for each in lines)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
+    return aligned([HEAD, *(each.cells for each in lines)])
+
+
+def aligned(rows: Sequence[tuple[str, ...]]) -> str:
+    """A head and its rows as a markdown table."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     padded = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in rows]
     padded.insert(1, ["-" * width for width in widths])
     return "\n".join("| " + " | ".join(row) + " |" for row in padded)

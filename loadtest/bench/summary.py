@@ -37,6 +37,11 @@ def relayed_chunk_us(paced_event_us: float, one_chunk_us: float) -> float:
     return (paced_event_us * CHUNKS - one_chunk_us) / (CHUNKS - 1)
 
 
+def median_of(values: Iterable[float]) -> float:
+    """The median of figures of several runs."""
+    return median(values)
+
+
 def latency_ms(windows: Iterable[Window], of: str) -> tuple[float, float]:
     """Medians over the windows of p50 and of p99 of `of` (ttft_us, relay_us), in milliseconds."""
     found = [window.load[of] for window in windows]

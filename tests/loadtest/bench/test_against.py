@@ -1,0 +1,56 @@
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from loadtest.bench import against
+from loadtest.bench.summary import Summary
+
+FIGURES = Summary("tidegate", 200.0, 300.0, 8.0, 900.0, 9.0, (0.2, 1.0), (0.1, 0.5), 30.0, 0, 0)
+
+
+def pairs(**now: object) -> list[tuple[Summary, Summary]]:
+    return [(replace(FIGURES, **now), FIGURES)] * 10  # type: ignore[arg-type]
+
+
+def test_the_table_shows_both_their_ratio_and_its_interval() -> None:
+    measured = pairs(plain_us=220.0)
+    judged = against.judge(measured)
+    lines = against.markdown(measured, judged, "0123456").splitlines()
+    assert [cell.strip() for cell in lines[0].split("|")[2:4]] == ["0123456", "now"]
+    plain = next(line for line in lines if "plain request" in line)
+    assert [cell.strip() for cell in plain.split("|")[2:-1]] == ["200", "220", "1.100", "1.100 to 1.100", "SLOWER"]
+    stream = next(line for line in lines if "1-chunk" in line)
+    assert stream.split("|")[-2].strip() == "yes"
+
+
+@pytest.mark.parametrize(
+    ("now", "passes"),
+    [({}, True), ({"plain_us": 205.0}, True), ({"plain_us": 220.0}, False), ({"added_ttft_ms": (0.2, 2.0)}, False),
+     ({"connects_per_10k": 0.0}, True), ({"errors": 1}, False)],
+)  # fmt: skip
+def test_it_passes_unless_a_row_is_slower_or_requests_fail_that_did_not(now: dict[str, object], passes: bool) -> None:
+    measured = pairs(**now)
+    assert against.passes(measured, against.judge(measured)) is passes
+
+
+def test_a_commit_is_unpacked_and_its_own_code_would_run(tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    (repository / "gateway").mkdir(parents=True)
+    (repository / "gateway" / "__init__.py").write_text("OLD = True\n")
+    git = ["git", "-C", str(repository), "-c", "user.name=t", "-c", "user.email=t@example.com"]
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "add", "."], check=True)
+    subprocess.run([*git, "commit", "-q", "-m", "Old"], check=True)
+    (repository / "gateway" / "__init__.py").write_text("OLD = False\n")
+    checkout = against.unpack("HEAD", tmp_path / "out", repository)
+    assert (checkout.root / "gateway" / "__init__.py").read_text() == "OLD = True\n"
+    checkout.require_own_code()
+    with pytest.raises(SystemExit, match="no such commit"):
+        against.unpack("nonsense", tmp_path / "out", repository)
+
+
+def test_what_would_run_other_code_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="python runs"):
+        against.Checkout("empty", tmp_path).require_own_code()
