@@ -12,7 +12,7 @@ import pytest
 from tests.e2e.fakes import Call, Script, backends, good
 from tests.e2e.harness import Running, ask, chat, gateway
 from tests.e2e.raw_client import Answer
-from tests.waiting import eventually
+from tests.waiting import DEADLINE, eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -90,28 +90,28 @@ def both(script: Engine) -> list[Script]:
     return [good, script]
 
 
-async def used(running: Running, wanted: Callable[[list[str]], bool], seconds: float, **body: Any) -> list[str]:
+async def used(running: Running, wanted: Callable[[list[str]], bool], **body: Any) -> list[str]:
     """Send requests four at a time until the pools of the last twenty are as wanted."""
     pools: list[str] = []
-    async with asyncio.timeout(seconds):
+    async with asyncio.timeout(DEADLINE):
         while len(pools) < 20 or not wanted(pools[-20:]):
             pools += await asyncio.gather(*(pool_of(running, **body) for _ in range(4)))
             await asyncio.sleep(0.02)
     return pools
 
 
-async def test_a_pool_that_becomes_slow_is_left_within_ten_seconds_and_used_again_when_it_is_well(
+async def test_a_pool_that_becomes_slow_is_left_and_used_again_when_it_is_well(
     tmp_path: Path,
 ) -> None:
     engine = Engine(0.02)
     async with backends(*both(engine)) as (gpu, cpu):
         text = routes(gpu.url, cpu.url, RULES)
         async with gateway(tmp_path, text) as running:
-            await used(running, lambda pools: pools.count("cpu") == 20, 10, max_tokens=10)
+            await used(running, lambda pools: pools.count("cpu") == 20, max_tokens=10)
             engine.seconds = 0.3
-            await used(running, lambda pools: pools.count("gpu") >= 19, 10, max_tokens=10)
+            await used(running, lambda pools: pools.count("gpu") >= 19, max_tokens=10)
             engine.seconds = 0.02
-            await used(running, lambda pools: pools.count("cpu") == 20, 30, max_tokens=10)
+            await used(running, lambda pools: pools.count("cpu") == 20, max_tokens=10)
             await running.quiet()
 
 
@@ -160,7 +160,7 @@ async def test_a_reload_that_changes_rules_forgets_nobody_who_waits(tmp_path: Pa
             await eventually(lambda: running.waiting == 4)
             (tmp_path / "routes.yaml").write_text(routes(gpu.url, cpu.url, [{"use": ["gpu"]}]))
             await running.app.reloader.reload()
-            assert running.waiting == 4
+            await eventually(lambda: running.waiting == 0)
             release.set()
-            assert set(await asyncio.gather(*batch)) == {"cpu"}
+            assert sorted(await asyncio.gather(*batch)) == ["cpu"] * 8 + ["gpu"] * 4, "who waits goes by the new rules"
             await running.quiet()

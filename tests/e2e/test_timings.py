@@ -51,6 +51,32 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
+class Lateness:
+    """How late timers of this process are while something is measured: what a busy machine adds to any of two sides."""
+
+    def __init__(self) -> None:
+        self._delays = [0.0]
+
+    def tolerance(self, q: int) -> float:
+        """Return by how many milliseconds two sides may differ at a percentile: 2 on a quiet machine."""
+        return 2 + 1000 * (max(self._delays) if q >= 99 else sorted(self._delays)[len(self._delays) * 9 // 10])
+
+    async def __aenter__(self) -> "Lateness":
+        self._task = asyncio.create_task(self._watch())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _watch(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + 0.002
+            await asyncio.sleep(0.002)
+            self._delays.append(max(0.0, loop.time() - due))
+
+
 def percentile(values: list[float], q: int) -> float:
     return quantiles(values, n=100, method="inclusive")[q - 1] * 1000
 
@@ -87,13 +113,14 @@ async def test_ttft_itl_and_tpot_agree_with_the_clients_own(tmp_path: Path) -> N
             async with httpx.AsyncClient() as web, asyncio.timeout(DEADLINE):
                 while (await web.get(f"{served.urls[0]}/ready")).status_code != 200:
                     await asyncio.sleep(0.02)
-            client = await asyncio.create_subprocess_exec(
-                load,
-                *arguments,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.DEVNULL,
-            )
-            out, _ = await client.communicate()
+            async with Lateness() as late:
+                client = await asyncio.create_subprocess_exec(
+                    load,
+                    *arguments,
+                    stdout=asyncio.subprocess.PIPE,
+                    stderr=asyncio.subprocess.DEVNULL,
+                )
+                out, _ = await client.communicate()
             theirs = json.loads(out)
             assert (theirs["errors"], theirs["missing_done"]) == (0, 0)
             async with httpx.AsyncClient() as web:
@@ -105,12 +132,13 @@ async def test_ttft_itl_and_tpot_agree_with_the_clients_own(tmp_path: Path) -> N
             ttft = [line["ttft"] for line in lines]
             tpot = [line["tpot"] for line in lines]
             for q in (50, 99):
-                assert percentile(ttft, q) == pytest.approx(theirs["ttft_us"][f"p{q}"] / 1000, abs=2)
-                assert percentile(tpot, q) == pytest.approx(theirs["itl_us"]["mean"] / 1000, abs=2)
+                spare = late.tolerance(q)
+                assert percentile(ttft, q) == pytest.approx(theirs["ttft_us"][f"p{q}"] / 1000, abs=spare)
+                assert percentile(tpot, q) == pytest.approx(theirs["itl_us"]["mean"] / 1000, abs=spare)
                 lower, upper = bucket(gaps, q / 100)
-                assert lower - 0.002 <= theirs["itl_us"][f"p{q}"] / 1e6 <= upper + 0.002
+                assert lower - spare / 1000 <= theirs["itl_us"][f"p{q}"] / 1e6 <= upper + spare / 1000
             e2e = [line["e2e"] for line in lines]
-            assert percentile(e2e, 50) == pytest.approx(theirs["e2e_us"]["p50"] / 1000, abs=2)
+            assert percentile(e2e, 50) == pytest.approx(theirs["e2e_us"]["p50"] / 1000, abs=late.tolerance(50))
     finally:
         engine.kill()
         await engine.wait()
@@ -132,23 +160,24 @@ async def test_every_gap_agrees_with_the_clients_own(tmp_path: Path, monkeypatch
     try:
         async with gateway(tmp_path, routes(f"http://127.0.0.1:{number}"), wait_ready=False) as running:
             await running.ready()
-            client = await asyncio.create_subprocess_exec(
-                load,
-                *LOAD,
-                "-p",
-                str(running.port),
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.DEVNULL,
-            )
-            out, _ = await client.communicate()
+            async with Lateness() as late:
+                client = await asyncio.create_subprocess_exec(
+                    load,
+                    *LOAD,
+                    "-p",
+                    str(running.port),
+                    stdout=asyncio.subprocess.PIPE,
+                    stderr=asyncio.subprocess.DEVNULL,
+                )
+                out, _ = await client.communicate()
             theirs = json.loads(out)
             await running.quiet()
             assert (theirs["errors"], theirs["missing_done"]) == (0, 0)
             assert len(gaps) >= theirs["itl_us"]["n"] > 500
             for q in (50, 99):
-                assert percentile(gaps, q) == pytest.approx(theirs["itl_us"][f"p{q}"] / 1000, abs=2)
+                assert percentile(gaps, q) == pytest.approx(theirs["itl_us"][f"p{q}"] / 1000, abs=late.tolerance(q))
             ttft = [each.ttft for each in running.records.exchanges if each.ttft is not None]
-            assert percentile(ttft, 99) == pytest.approx(theirs["ttft_us"]["p99"] / 1000, abs=2)
+            assert percentile(ttft, 99) == pytest.approx(theirs["ttft_us"]["p99"] / 1000, abs=late.tolerance(99))
     finally:
         engine.kill()
         await engine.wait()
