@@ -4,6 +4,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 BENCH := loadtest/bench
 PEERS := out/peers
+DEPLOY := out/deploy
 ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -25,12 +26,17 @@ $(STAMP): requirements/dev.txt requirements/install.py pyproject.toml
 	@touch $@
 	@echo 'Installed: $(BIN)/tidegate'
 
-check: $(STAMP) ## lint, format, types, floors, file lengths
+$(DEPLOY)/.stamp: requirements/deploy.txt requirements/install.py
+	@$(PYTHON) requirements/install.py $(DEPLOY) requirements/deploy.txt
+	@touch $@
+
+check: $(STAMP) $(DEPLOY)/.stamp ## lint, format, types, floors, file lengths, the files in deploy/
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/pytest -q tests/house/test_files.py
+	$(DEPLOY)/bin/python deploy/validate.py
 
 format: $(STAMP) ## fix what ruff can fix, and format
 	$(BIN)/ruff check --fix .
@@ -71,6 +77,7 @@ lock: $(STAMP) ## pin requirements/*.txt anew; ARGS=--upgrade moves to the newes
 		{ echo 'Lock with Python 3.11, the oldest supported one: make clean, then make lock PYTHON=python3.11' >&2; exit 1; }
 	$(LOCK) $(ARGS) -o requirements/runtime.txt pyproject.toml
 	$(LOCK) $(ARGS) -o requirements/dev.txt -c requirements/runtime.txt pyproject.toml requirements/dev.in
+	$(LOCK) $(ARGS) -o requirements/deploy.txt -c requirements/dev.txt requirements/deploy.in
 	$(LOCK) $(ARGS) -o requirements/peers.txt requirements/peers.in
 
 clean: ## remove everything that make made

@@ -1,0 +1,156 @@
+"""What deploy/ starts, started here: the very arguments, other addresses."""
+
+import asyncio
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from tests.e2e.processes import engine, running
+from tests.waiting import DEADLINE
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+URL = re.compile(r"http://[0-9.]+:\d+")
+
+pytestmark = pytest.mark.anyio
+
+
+def compose() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+    return found
+
+
+def manifest(kind: str) -> dict[str, Any]:
+    documents = yaml.safe_load_all((DEPLOY / "kubernetes" / "tidegate.yaml").read_text())
+    return next(each for each in documents if each["kind"] == kind)
+
+
+def unit() -> str:
+    return (DEPLOY / "systemd" / "tidegate.service").read_text()
+
+
+def container() -> dict[str, Any]:
+    found: dict[str, Any] = manifest("Deployment")["spec"]["template"]["spec"]["containers"][0]
+    return found
+
+
+STARTS = {
+    "compose": compose()["gateway"]["command"],
+    "kubernetes": container()["args"],
+    "systemd": shlex.split(re.findall(r"(?m)^ExecStart=\S+ (.*)$", unit())[0]),
+}
+
+
+def moved(arguments: list[str], folder: Path) -> list[str]:
+    """Return arguments whose absolute paths lie below `folder`, on free ports of loopback."""
+    below = [re.sub(r"(^|=)(sqlite:///)?(/(?:etc|var)/)", rf"\1\2{folder}\3", each) for each in arguments]
+    return [*(each for each in below if not each.startswith("--host")), "--port", "0", "--admin-port", "0"]
+
+
+def mount(folder: Path, routes: str, version: str) -> None:
+    """Write routes as the kubelet mounts a ConfigMap: behind a link that is replaced as a whole."""
+    (folder / f"..{version}").mkdir(parents=True)
+    (folder / f"..{version}" / "routes.yaml").write_text(routes)
+    os.symlink(f"..{version}", folder / "..data_tmp")
+    os.replace(folder / "..data_tmp", folder / "..data")
+    if not (folder / "routes.yaml").is_symlink():
+        os.symlink("..data/routes.yaml", folder / "routes.yaml")
+
+
+async def until_answered(url: str, model: str) -> None:
+    body = {"model": model, "max_tokens": 4, "messages": [{"role": "user", "content": "Hello"}]}
+    async with asyncio.timeout(DEADLINE), httpx.AsyncClient(base_url=url, timeout=DEADLINE) as client:
+        while (await client.post("/v1/chat/completions", json=body)).status_code != 200:
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("way", STARTS)
+async def test_the_arguments_start_a_gateway_that_serves_and_follows_its_routes(way: str, tmp_path: Path) -> None:
+    arguments = moved(STARTS[way], tmp_path)
+    where = Path(arguments[1])
+    (tmp_path / "var/lib/tidegate").mkdir(parents=True)
+    (tmp_path / "etc/tidegate/admin").mkdir(parents=True)
+    (tmp_path / "etc/tidegate/admin/token").write_text("not-a-secret-of-anybody")
+    async with engine(model="demo-chat") as simulated:
+
+        def routes(name: str) -> str:
+            versions = {"v1": {"served_model": "demo-chat", "pools": ["p"]}}
+            return json.dumps(
+                {"models": {name: {"versions": versions}}, "pools": {"p": {"backends": [simulated.urls[0]]}}}
+            )
+
+        if where.suffix:
+            where.write_text(routes("first"))
+        else:
+            mount(where, routes("first"), "2026_01")
+        async with running("gateway.cli", *arguments) as gateway:
+            url = URL.findall(await gateway.said("tidegate serves"))[0]
+            await until_answered(url, "first")
+            if where.suffix:
+                where.write_text(routes("second"))
+            else:
+                mount(where, routes("second"), "2026_02")
+            await until_answered(url, "second")
+            gateway.process.terminate()
+            assert await gateway.ended() == 0
+    assert list((tmp_path / "var/lib/tidegate").glob("state.sqlite*"))
+
+
+async def test_the_engines_of_compose_serve_the_model_of_its_routes() -> None:
+    table = yaml.safe_load((DEPLOY / "routes.yaml").read_text())["models"]
+    for name in ("engine-a", "engine-b"):
+        arguments = [each for each in compose()[name]["command"] if not each.startswith(("--host", "--port"))]
+        assert f"http://{name}:8000" in table["demo-chat"]["backends"]
+        async with running("gateway.cli", *arguments, "--port", "0") as simulated:
+            url = URL.findall(await simulated.said("listening on"))[0]
+            await until_answered(url, "demo-chat")
+
+
+def test_prometheus_reads_the_rules_that_compose_writes_for_it(tmp_path: Path) -> None:
+    promtool = shutil.which("promtool")
+    assert promtool is not None, "promtool is missing: apt-get install prometheus"
+    [script] = compose()["rules"]["command"]
+    for written in (tmp_path / "generated", tmp_path / "etc"):
+        written.mkdir()
+    script = script.replace("tidegate rules", f"{sys.executable} -m gateway.cli rules")
+    script = script.replace("/etc/tidegate/", f"{DEPLOY}/").replace("/var/lib/tidegate/", f"{tmp_path}/generated/")
+    subprocess.run([*compose()["rules"]["entrypoint"][:1], "-euc", script], check=True, cwd=DEPLOY.parent)
+    shutil.copy(DEPLOY / "prometheus.yml", tmp_path)
+
+    done = subprocess.run(
+        [promtool, "check", "config", tmp_path / "prometheus.yml"], capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "1 rule files found" in done.stdout
+    assert (tmp_path / "generated" / "tidegate.json").stat().st_size > 1000
+
+
+class TestKubernetes:
+    def test_the_time_to_end_covers_the_hook_and_the_drain(self) -> None:
+        options = dict(each.removeprefix("--").split("=") for each in container()["args"] if each.startswith("--"))
+        hook = int(container()["lifecycle"]["preStop"]["exec"]["command"][-1])
+        needed = hook + int(options["drain-delay"]) + int(options["drain-timeout"])
+        grace = manifest("Deployment")["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+        assert needed < grace
+
+    def test_endpoints_forget_a_pod_before_its_listener_closes(self) -> None:
+        options = dict(each.removeprefix("--").split("=") for each in container()["args"] if each.startswith("--"))
+        probe = container()["readinessProbe"]
+        assert probe["periodSeconds"] * probe["failureThreshold"] <= int(options["drain-delay"])
+
+    def test_the_service_of_clients_does_not_reach_the_admin_listener(self) -> None:
+        assert [port["targetPort"] for port in manifest("Service")["spec"]["ports"]] == ["http"]
+
+
+def test_systemd_waits_as_long_as_the_gateway_drains() -> None:
+    assert int(re.findall(r"TimeoutStopSec=(\d+)", unit())[0]) > int(re.findall(r"--drain-timeout (\d+)", unit())[0])
