@@ -32,6 +32,7 @@ from gateway.control.rolling import Roller
 from gateway.control.scraping import Scraper
 from gateway.control.supervise import Supervisor
 from gateway.control.sweep import Checked, sweep
+from gateway.control.warming import Warmer
 from gateway.control.webhook import Webhook
 from gateway.hosting import (
     BACKLOG,
@@ -54,7 +55,7 @@ from gateway.proxy.order import Chooser, Observers, Tools
 from gateway.proxy.renewal import outlived, renew_waiting
 from gateway.proxy.tenants import Tenants
 from gateway.proxy.tracing import Tracing
-from gateway.state.store import Document
+from gateway.state.store import Document, MemoryStore
 from gateway.state.url import opened
 from gateway.telemetry import exposition
 from gateway.telemetry.access_log import AccessLog
@@ -135,6 +136,7 @@ class App:
             clock=epoch,
             leads=lambda: self.flusher.token > 0,
             saved=self.flusher.wake,
+            lasting=not isinstance(store, MemoryStore),
         )
         self._traces = _traces(settings.otlp_endpoint)
         self.deployments = Deployments(
@@ -260,6 +262,8 @@ class App:
         supervisor.start("admit", self.admitter.run)
         supervisor.start("alerts", self.alerter.run)
         supervisor.start("rollouts", self.roller.run)
+        warmer = Warmer(self.roller, lambda: self.gateway.table, lambda: self.flusher.token > 0)
+        supervisor.start("warm candidates", warmer.run)
         supervisor.start("deployments", self.deployments.run)
         if self._webhook is not None:
             supervisor.start("alert webhook", self._webhook.run)

@@ -95,7 +95,8 @@ class Exchange:
     last slot being +Inf. `stream` is what the client asked for until an answer shows what it gets. `routing` is the
     decision about the last attempt; its str() says it in words, none where there was no choice. `objective` names what
     it is held to, "" where that is its model's own. `forced` says that the client chose the version, `weighed` that its
-    TTFT is in a rollout's evidence already. `trace` is the context of a request that leaves a trace.
+    TTFT is in a rollout's evidence already, `sticky` what keeps its client on a version. `trace` is the context of a
+    request that leaves a trace.
     """
 
     __slots__ = (
@@ -126,6 +127,7 @@ class Exchange:
         "routing",
         "sent",
         "service_class",
+        "sticky",
         "stream",
         "tenant",
         "trace",
@@ -148,6 +150,7 @@ class Exchange:
         self.stream = False
         self.forced = False
         self.weighed = False
+        self.sticky: bytes | None = None
         self.attempts = 0
         self.queued = 0.0
         self.waited = 0.0

@@ -2,19 +2,18 @@
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from math import exp
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Header, Response
 from pydantic import BaseModel, Field
 
 from gateway.admin.protection import error
-from gateway.control.rolling import Roller, Running
-from gateway.policy.canary.evidence import ALPHA
+from gateway.control.rolling import Roller
+from gateway.control.running import Running
+from gateway.policy.canary.evidence import ALPHA, shown
 from gateway.policy.canary.rollout import BY_PEOPLE, Event, Refused, Rollout
 from gateway.telemetry.tally import QUANTILES, Tally, quantile
 
-_LARGEST_LOG = 700.0
 _ERRORS: dict[int | str, dict[str, Any]] = {
     404: {"description": "The model has no canary."},
     409: {"description": "Refused; the message says why."},
@@ -33,7 +32,11 @@ class MoveStatus(BaseModel):
 
 
 class CanaryStatus(BaseModel):
-    """A rollout: `step` counts from 1, 0 while requests are only copied; `decision` says what it waits for."""
+    """A rollout: `step` counts from 1, 0 while requests are only copied; `decision` says what it waits for.
+
+    `outlook` says how far that is at `requests_per_second`, of which `seconds_left` are until this step may end and
+    `seconds_to_promotion` until the last one; `command` is what a person may do, "" for nothing. Null: cannot be said.
+    """
 
     model: str
     stable: str
@@ -48,6 +51,13 @@ class CanaryStatus(BaseModel):
     actor: str
     reason: str
     decision: str
+    outlook: str
+    notes: list[str]
+    command: str
+    requests_missing: int | None
+    requests_per_second: float
+    seconds_left: float | None
+    seconds_to_promotion: float | None
     requests_in_step: int
     min_requests: int
     error_budget_remaining: float | None
@@ -77,6 +87,7 @@ class SliReport(BaseModel):
     stable_total: int
     candidate_bad: int
     candidate_total: int
+    set_aside: int
     worst_difference: float | None
     e_value: float
 
@@ -100,6 +111,12 @@ class Asked(BaseModel):
     reason: Annotated[str, Field(max_length=500)] = ""
 
 
+class AskedOfRollout(Asked):
+    """Why somebody wants it; `despite_budget` starts or resumes although the error budget is short."""
+
+    despite_budget: bool = False
+
+
 def canary_routes(roller: Roller) -> APIRouter:
     """Return the paths of rollouts."""
     router = APIRouter(prefix="/admin/models")
@@ -120,7 +137,7 @@ def canary_routes(roller: Roller) -> APIRouter:
     async def act(
         model: str,
         action: str,
-        asked: Annotated[Asked | None, Body()] = None,
+        asked: Annotated[AskedOfRollout | None, Body()] = None,
         x_gateway_actor: Annotated[str, Header()] = "admin API",
     ) -> CanaryStatus | Response:
         """Start, pause, resume, promote or roll back. `x-gateway-actor` says who asks, for the record."""
@@ -128,7 +145,13 @@ def canary_routes(roller: Roller) -> APIRouter:
             return error(404, "not_found", f"there is no `{action[:64]}`; there are {', '.join(sorted(BY_PEOPLE))}")
         reason = (asked.reason if asked else "") or "no reason given"
         try:
-            running = roller.ask(model, Event(action), actor=x_gateway_actor, reason=reason)
+            running = roller.ask(
+                model,
+                Event(action),
+                actor=x_gateway_actor,
+                reason=reason,
+                despite_budget=asked is not None and asked.despite_budget,
+            )
         except KeyError:
             return _none(model)
         except Refused as refused:
@@ -144,47 +167,55 @@ def _none(model: str) -> Response:
 
 def canary_status(running: Running, roller: Roller) -> CanaryStatus:
     """Return a rollout as people read it."""
-    plan, rollout, seen = running.plan, running.rollout, roller.seen(running)
+    plan, rollout, seen, ahead = running.plan, running.rollout, roller.seen(running), roller.outlook(running)
     return CanaryStatus(
         model=running.model,
         stable=plan.stable,
         candidate=plan.candidate,
         phase=rollout.phase,
         step=rollout.step + 1,
-        steps=list(plan.steps),
-        weight=rollout.weight(plan),
+        steps=list(plan.shares),
+        weight=rollout.share,
         mirror=rollout.mirrored(plan),
         since=_time(rollout.since),
         started=_time(rollout.started) if rollout.started else None,
         actor=rollout.actor,
         reason=rollout.reason,
         decision=running.decision.reason,
-        requests_in_step=seen.requests,
+        outlook=ahead.words,
+        notes=roller.notes(running),
+        command=ahead.command,
+        requests_missing=ahead.missing,
+        requests_per_second=round(seen.traffic.rate, 4),
+        seconds_left=ahead.step,
+        seconds_to_promotion=ahead.rest,
+        requests_in_step=seen.traffic.requests,
         min_requests=plan.min_requests,
         error_budget_remaining=None if seen.budget_left is None else round(seen.budget_left, 4),
-        history=[_move(each, running) for each in running.history],
+        history=[_move(each) for each in running.history],
     )
 
 
 def canary_report(running: Running) -> CanaryReport:
     """Return the comparison of both versions."""
-    bounds = running.evidence.bounds()
+    standings = running.evidence.standings({})
     return CanaryReport(
         model=running.model,
         phase=running.rollout.phase,
-        weight=running.rollout.weight(running.plan),
+        weight=running.rollout.share,
         versions=[_version(name, tally) for name, tally in running.tallies.items()],
         slis=[
             SliReport(
                 sli=sli,
-                stable_bad=each.seen(candidate=False)[1],
-                stable_total=sum(each.seen(candidate=False)),
-                candidate_bad=each.seen(candidate=True)[1],
-                candidate_total=sum(each.seen(candidate=True)),
-                worst_difference=round(bounds[sli], 5) if sli in bounds else None,
-                e_value=_e(each.log_e),
+                stable_bad=each.side(candidate=False)[1],
+                stable_total=sum(each.side(candidate=False)),
+                candidate_bad=each.side(candidate=True)[1],
+                candidate_total=sum(each.side(candidate=True)),
+                set_aside=each.set_aside,
+                worst_difference=_rounded(standings[sli].upper),
+                e_value=_e(each.comparison.log_e),
             )
-            for sli, each in running.evidence.comparisons.items()
+            for sli, each in running.evidence.tracks.items()
         ],
         e_value=_e(running.evidence.log_e),
         roll_back_at=1 / ALPHA,
@@ -211,19 +242,23 @@ def _quantiles(values: Iterable[float | None]) -> dict[str, float | None]:
     }
 
 
-def _move(rollout: Rollout, running: Running) -> MoveStatus:
+def _move(rollout: Rollout) -> MoveStatus:
     return MoveStatus(
         at=_time(rollout.since),
         phase=rollout.phase,
         step=rollout.step + 1,
-        weight=rollout.weight(running.plan),
+        weight=rollout.share,
         actor=rollout.actor,
         reason=rollout.reason,
     )
 
 
 def _e(log_e: float) -> float:
-    return float(f"{exp(min(log_e, _LARGEST_LOG)):.4g}")
+    return float(f"{shown(log_e):.4g}")
+
+
+def _rounded(difference: float | None) -> float | None:
+    return None if difference is None else round(difference, 5)
 
 
 def _time(seconds: float) -> datetime:

@@ -64,18 +64,41 @@ def report(model: Model, admin: Admin = ADMIN, *, as_json: AsJson = False) -> No
     screen.print(Text(f"\ne-value {found['e_value']:g} of {found['roll_back_at']:g}: {found['decision']}"))
 
 
+DespiteBudget = Annotated[
+    bool, typer.Option("--despite-budget", help="Although the error budget is short: step by step all the same.")
+]
+
+
 def _command(action: str, text: str) -> None:
     def act(model: Model, reason: Reason = "", admin: Admin = ADMIN, *, as_json: AsJson = False) -> None:
-        body = {"reason": reason}
-        _show(ask(admin, "POST", f"/admin/models/{model}/canary/{action}", json=body), as_json=as_json)
+        _act(action, model, admin, {"reason": reason}, as_json=as_json)
 
     act.__doc__ = text
     app.command(action)(act)
 
 
-_command("start", "Start a rollout, or start one again that was rolled back.")
+def _command_with_budget(action: str, text: str) -> None:
+    def act(
+        model: Model,
+        reason: Reason = "",
+        admin: Admin = ADMIN,
+        *,
+        despite_budget: DespiteBudget = False,
+        as_json: AsJson = False,
+    ) -> None:
+        _act(action, model, admin, {"reason": reason, "despite_budget": despite_budget}, as_json=as_json)
+
+    act.__doc__ = text
+    app.command(action)(act)
+
+
+def _act(action: str, model: str, admin: str, body: dict[str, Any], *, as_json: bool) -> None:
+    _show(ask(admin, "POST", f"/admin/models/{model}/canary/{action}", json=body), as_json=as_json)
+
+
+_command_with_budget("start", "Start a rollout, or start one again that was rolled back.")
 _command("pause", "Stay at the step in progress.")
-_command("resume", "Go on after a pause; the step is held anew.")
+_command_with_budget("resume", "Go on after a pause; the step is held anew.")
 _command("promote", "Give all requests to the candidate now.")
 _command("rollback", "Give all requests to stable now.")
 
@@ -91,7 +114,13 @@ def _show(found: dict[str, Any], *, as_json: bool) -> None:
     screen.print(Text(f"{found['model']}: {found['stable']} -> {found['candidate']}"))
     phase = found["phase"].replace("_", " ")
     screen.print(Text(f"{phase}{step}, candidate at {found['weight']:g} % of requests{left}"))
-    screen.print(Text(f"{found['requests_in_step']:,} requests in this step: {found['decision']}\n"))
+    screen.print(Text(f"{found['requests_in_step']:,} requests in this step: {found['decision']}"))
+    for line in (found["outlook"], *found["notes"]):
+        if line:
+            screen.print(Text(line))
+    if found["command"]:
+        screen.print(Text(f"next: {found['command']}"))
+    screen.print()
     rows = [
         [
             each["at"][:19].replace("T", " "),

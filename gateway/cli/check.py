@@ -16,6 +16,9 @@ from gateway.config.load import LoadedRoutes, load
 from gateway.config.problems import RoutesError
 from gateway.config.schema import json_schema
 from gateway.config.table import ModelSpec, PoolSpec, RouteTable
+from gateway.policy.canary.forecast import Standing, Traffic
+from gateway.policy.canary.plan import LAST
+from gateway.policy.canary.rollout import span
 from gateway.policy.routing.rules import ANY, Span, When
 from gateway.policy.slo.alerts import FASTEST
 from gateway.policy.slo.objective import Target
@@ -66,7 +69,15 @@ def _print_routes(loaded: LoadedRoutes) -> None:
     console = Console()
     if not console.is_terminal:
         console.width = _WIDTH_IN_FILES
-    tables = (_models_table, _canary_table, _rules_table, _objectives_table, _timeouts_table, _pools_table)
+    tables = (
+        _models_table,
+        _canary_table,
+        _durations_table,
+        _rules_table,
+        _objectives_table,
+        _timeouts_table,
+        _pools_table,
+    )
     for table in (make(loaded.table) for make in tables):
         if table.row_count:
             console.print(table)
@@ -175,13 +186,29 @@ def _canary_table(table: RouteTable) -> Table:
                 shown,
                 model.name,
                 f"{plan.stable} -> {plan.candidate}",
-                " ".join(f"{step:g}" for step in plan.steps),
-                f"{format_duration(plan.hold)} to {format_duration(plan.max_hold)}",
+                ("auto: " if plan.is_auto else "") + " ".join(f"{step:g}" for step in plan.shares),
+                f"{format_duration(plan.hold)}, last {format_duration(plan.held_for(LAST))}",
                 f"{plan.min_requests:,}",
                 f"{plan.mirror:g} %",
                 "by hand" if plan.manual else "when ready",
                 plan.on_stall,
             )
+    return shown
+
+
+def _durations_table(table: RouteTable) -> Table:
+    """How long each rollout takes until promotion, by traffic: of an equal candidate that fails as seldom as stable."""
+    rates = (0.05, 1.0, 12.0, 100.0)
+    shown = _table("canary until promotion at", *(f"{rate:g} requests/s" for rate in rates))
+    for model in table.models.values():
+        if model.canary is not None:
+            slis = {str(sli): Standing(target.budget) for sli, target in model.objective.targets.items()}
+            cells = []
+            for rate in rates:
+                traffic = Traffic(rate, slis)
+                first = traffic.first_step(model.canary)
+                cells.append(f"{span(traffic.rest(model.canary, first))}, from {first:g} %")
+            _add(shown, model.name, *cells)
     return shown
 
 

@@ -218,9 +218,9 @@ class ModelEntry(Entry):
         examples=[[{"when": {"class": "batch"}, "use": ["cpu", "gpu"]}]],
     )
     sticky_by: list[StickyBy] = Field(
-        default=["session", "user", "tenant"],
+        default=["session", "user"],
         description="What keeps a client on one version, the first that a request has. "
-        "Default: session (`x-session-id`), user (OpenAI's `user`), tenant.",
+        "Default: session (`x-session-id`), user (OpenAI's `user`). A few large tenants cannot tell versions apart.",
         examples=[["session", "user"]],
     )
     version_header: bool = Field(

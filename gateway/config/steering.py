@@ -14,7 +14,7 @@ from gateway.config.explain import shown
 from gateway.config.problems import KeyPath, Problem, suggest
 from gateway.config.table import IMPLICIT_VERSION
 from gateway.policy.admission.classes import CLASSES
-from gateway.policy.canary.plan import Plan
+from gateway.policy.canary.plan import LAST, Plan
 
 _PLAN = Plan("", "")
 
@@ -134,15 +134,20 @@ class Steering:
         numbers = [_number(each) for each in steps] if isinstance(steps, list) else []
         for at, (before, after) in enumerate(pairwise(numbers)):
             if before is not None and after is not None and after <= before:
-                self._wrong(model, (*path, at + 1), "is not above the step before it", "let the steps rise, up to 100")
+                self._wrong(model, (*path, at + 1), "is not above the step before it", "let the steps rise, up to 95")
+        last = numbers[-1] if numbers else None
+        if last is not None and 0 < last <= 100 and last != LAST:
+            message = (
+                f"the last step is {LAST:g} %: 5 % stay on stable for `last_hold`, to compare with, then it is promoted"
+            )
+            self._odd(model, (*path, len(numbers) - 1), message, f"let the list end in {LAST:g}")
 
     def _check_times(self, model: Declared, path: KeyPath, canary: Mapping[str, Any]) -> None:
         hold = readable_timeout(canary.get("hold")) or _PLAN.hold
-        longest = readable_timeout(canary.get("max_hold")) or _PLAN.max_hold
-        if longest < hold:
-            key = "max_hold" if "max_hold" in canary else "hold"
+        longest = readable_timeout(canary.get("max_hold"))
+        if longest is not None and longest < hold:
             message = f"`max_hold` is {format_duration(longest)}, shorter than `hold`, {format_duration(hold)}"
-            self._wrong(model, (*path, key), message, "make `max_hold` longer")
+            self._wrong(model, (*path, "max_hold"), message, "make `max_hold` longer")
         freeze = _number(canary.get("freeze_below", _PLAN.freeze_below * 100))
         pause = _number(canary.get("pause_below", _PLAN.pause_below * 100))
         if freeze is not None and pause is not None and pause > freeze:

@@ -6,7 +6,8 @@ from pydantic import BeforeValidator, Field
 
 from gateway.config.durations import format_duration
 from gateway.config.kinds import Comparison, Entry, PoolName, Timeout
-from gateway.policy.canary.plan import Plan
+from gateway.config.problems import InvalidValueError
+from gateway.policy.canary.plan import LEAST_MAX_HOLD, TIMES_PREDICTED, Plan
 from gateway.policy.routing.rules import SPILL_AT_BURN
 
 _PLAN = Plan("", "")
@@ -38,6 +39,19 @@ Paths = Annotated[list[Path], BeforeValidator(_listed, json_schema_input_type=Pa
 Names = Annotated[list[PoolName], BeforeValidator(_listed, json_schema_input_type=PoolName | list[PoolName])]
 StickyBy = Literal["session", "user", "tenant"]
 Step = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
+
+
+def _steps(value: object) -> object:
+    if value == []:
+        raise InvalidValueError("this list is empty", "write `auto`, or per cents such as `[1, 5, 25, 50, 95]`")
+    return [] if value == "auto" else value
+
+
+Steps = Annotated[
+    list[Step],
+    Field(max_length=50),
+    BeforeValidator(_steps, json_schema_input_type=Literal["auto"] | Annotated[list[Step], Field(min_length=1)]),
+]
 Share = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 
 
@@ -78,26 +92,33 @@ class RuleEntry(Entry):
 
 
 class CanaryEntry(Entry):
-    """A new version that takes over step by step, and is rolled back by itself when it is worse."""
+    """A new version that takes over step by step, and is rolled back when it is worse."""
 
     stable: PoolName = Field(description="The version that serves now.", examples=["v1"])
     candidate: PoolName = Field(description="The version that is to take over.", examples=["v2"])
-    steps: Annotated[list[Step], Field(min_length=1, max_length=50)] = Field(
-        default=list(_PLAN.steps),
-        description="Per cent of requests that the candidate gets, step by step. Default: 1, 5, 25, 50, 100.",
-        examples=[[1, 5, 25, 50, 100]],
+    steps: Steps = Field(
+        default_factory=list,
+        description="Per cent of requests that the candidate gets, step by step; the last step is always 95, so that "
+        "stable keeps enough to compare with. Default: auto, which starts 1, 5, 25, 50, 95 where the traffic suffices.",
+        examples=[[1, 5, 25, 50, 95]],
     )
     hold: Timeout = Field(
         default=_PLAN.hold, description=f"Shortest step. Default: {format_duration(_PLAN.hold)}.", examples=["10m"]
     )
+    last_hold: Timeout = Field(
+        default=_PLAN.last_hold,
+        description=f"Shortest last step, before promotion. Default: {format_duration(_PLAN.last_hold)}.",
+        examples=["1h"],
+    )
     min_requests: Annotated[int, Field(ge=1, le=100_000_000)] = Field(
         default=_PLAN.min_requests,
         description=f"Requests that the candidate must answer in each step. Default: {_PLAN.min_requests}.",
-        examples=[200],
+        examples=[20],
     )
-    max_hold: Timeout = Field(
-        default=_PLAN.max_hold,
-        description=f"Longest step. Default: {format_duration(_PLAN.max_hold)}.",
+    max_hold: Timeout | None = Field(
+        default=None,
+        description=f"Longest step. Default: {TIMES_PREDICTED:g} times as long as predicted, at least "
+        f"{format_duration(LEAST_MAX_HOLD)}.",
         examples=["2h"],
     )
     on_stall: Literal["pause", "promote", "rollback"] = Field(
@@ -107,7 +128,7 @@ class CanaryEntry(Entry):
     )
     start: Literal["auto", "manual"] = Field(
         default="auto",
-        description="Whether a new candidate starts by itself once it is ready, or waits for a person. Default: auto.",
+        description="Whether a new candidate starts once it is ready, or waits for a person. Default: auto.",
         examples=["manual"],
     )
     mirror: Share = Field(
@@ -116,14 +137,20 @@ class CanaryEntry(Entry):
         examples=[10],
     )
     margin: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] = Field(
-        default=_PLAN.margin * 100,
-        description="Percentage points by which the candidate may, at worst, miss more than stable does. Default: 2.",
+        default=_PLAN.margin,
+        description=f"Extra burn rate that the next step may, at worst, cost the model. Default: {_PLAN.margin:g}.",
         examples=[2],
     )
     warm_up: Annotated[int, Field(ge=0, le=1_000_000)] = Field(
         default=_PLAN.warm_up,
-        description=f"First answers of the candidate whose latency does not count. Default: {_PLAN.warm_up}.",
+        description=f"First answers of each backend whose latency does not count. Default: {_PLAN.warm_up}.",
         examples=[20],
+    )
+    warm_up_time: Timeout = Field(
+        default=_PLAN.warm_up_time,
+        description="Time from a backend's first answer in which its latency does not count. Default: "
+        f"{format_duration(_PLAN.warm_up_time)}.",
+        examples=["1m"],
     )
     freeze_below: Share = Field(
         default=_PLAN.freeze_below * 100,

@@ -12,7 +12,7 @@ from gateway.policy.slo.objective import DEFAULT, Objective
 
 IMPLICIT_VERSION = "default"
 """The only version of a model that names its backends itself."""
-STICKY_BY = ("session", "user", "tenant")
+STICKY_BY = ("session", "user")
 """What keeps a client on one version of a model: the first of these that a request has."""
 
 

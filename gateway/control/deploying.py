@@ -16,6 +16,7 @@ from gateway.backends.backend import Backend
 from gateway.clock import Clock
 from gateway.control.audit import Audit
 from gateway.control.rolling import Roller
+from gateway.control.synthetic import SECONDS, answers
 from gateway.errors import ModelNotFound
 from gateway.exchange import Exchange, Outcome
 from gateway.policy.canary.rollout import Phase
@@ -30,13 +31,7 @@ KIND = "deployment"
 GIVEN_UP_AFTER = 3600.0
 BUCKETS = (1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0)
 _KEPT = 100
-_SYNTHETIC_SECONDS = 30.0
 _FULL = 0.999
-_QUESTIONS = (
-    ("/v1/chat/completions", {"messages": [{"role": "user", "content": "ping"}], "max_tokens": 1}),
-    ("/v1/completions", {"prompt": "ping", "max_tokens": 1}),
-    ("/v1/embeddings", {"input": "ping"}),
-)
 
 
 class Stage(StrEnum):
@@ -200,7 +195,7 @@ class Deployments:
     async def run(self) -> None:
         """Stamp stages until cancelled."""
         tls = ssl.create_default_context()
-        async with httpx.AsyncClient(timeout=_SYNTHETIC_SECONDS, trust_env=False, verify=tls) as client:
+        async with httpx.AsyncClient(timeout=SECONDS, trust_env=False, verify=tls) as client:
             try:
                 while True:
                     await asyncio.sleep(INTERVAL)
@@ -275,15 +270,9 @@ class Deployments:
     ) -> None:
         """Ask an engine something small, the way users do, and stamp its answer; a refusal is asked again later."""
         try:
-            key = backend.spec.api_key
-            headers = {"authorization": f"Bearer {key}"} if key else {}
-            for path, question in _QUESTIONS:
-                answer = await client.post(
-                    f"{backend.spec.url}{path}", json={"model": version.served_model, **question}, headers=headers
-                )
-                if answer.is_success:
-                    self._stamp(deployment, Stage.FIRST_SYNTHETIC_ANSWER)
-                    return
+            if await answers(client, backend, version.served_model):
+                self._stamp(deployment, Stage.FIRST_SYNTHETIC_ANSWER)
+                return
             await asyncio.sleep(1.0)
         except httpx.HTTPError:
             await asyncio.sleep(1.0)

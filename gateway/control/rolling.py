@@ -3,17 +3,16 @@
 import asyncio
 import json
 import logging
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
-from types import MappingProxyType
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
 from gateway.clock import Clock
 from gateway.config.table import ModelSpec, RouteTable
 from gateway.control.audit import Audit
-from gateway.exchange import Exchange
-from gateway.policy.canary.evidence import Evidence, guard
+from gateway.control.running import KEYS, KIND, Running
+from gateway.exchange import Exchange, Outcome
+from gateway.policy.canary.outlook import Outlook, outlook
 from gateway.policy.canary.plan import Plan
 from gateway.policy.canary.rollout import (
     GATEWAY,
@@ -27,78 +26,21 @@ from gateway.policy.canary.rollout import (
     may_resume,
     may_start,
     move,
-    resumed,
 )
-from gateway.policy.slo.alerts import FASTEST
-from gateway.policy.slo.burn import budget_left, insufficient
+from gateway.policy.slo.budget import error_budget
 from gateway.policy.slo.judge import judge_first, judge_request
-from gateway.policy.slo.objective import DEPLOYMENT, Objective, Sli
-from gateway.policy.slo.windows import MINUTE
+from gateway.policy.slo.objective import DAY, DEPLOYMENT, Sli
 from gateway.proxy.live import LiveTable, Mirror
 from gateway.state.store import Document
 from gateway.telemetry.rollout_exposition import RolloutRow
 from gateway.telemetry.slo import Kind, SloBook
-from gateway.telemetry.tally import Tally
+
+__all__ = ["KIND", "Roller", "Running"]
 
 _log = logging.getLogger(__name__)
 INTERVAL = 0.25
-KIND = "rollout"
-_HISTORY = 200
-_NEEDS_BUDGET = MappingProxyType({Event.START: may_start, Event.RESUME: may_resume})
-
-
-class Running:
-    """One model's rollout: where it stands, what it has seen, and its way so far (`history`, the newest last)."""
-
-    def __init__(self, model: str, plan: Plan, objectives: Sequence[Objective], rollout: Rollout) -> None:
-        self.model = model
-        self.plan = plan
-        self.objectives = {each.name: each for each in objectives}
-        self.rollout = rollout
-        self.decision = Decision(None, rollout.reason)
-        self.history: deque[Rollout] = deque([rollout], maxlen=_HISTORY)
-        self.evidence = _evidence(plan, objectives)
-        self.tallies = {plan.stable: Tally(), plan.candidate: Tally()}
-        self.ready_at = 0.0
-        self.changed = True
-
-    def __repr__(self) -> str:
-        return f"<Running {self.model} {self.rollout.phase} {self.rollout.step} {self.evidence!r}>"
-
-    def begin(self) -> None:
-        """Start to compare anew."""
-        self.evidence = _evidence(self.plan, self.objectives.values())
-        self.tallies = {self.plan.stable: Tally(), self.plan.candidate: Tally()}
-
-    def objective_of(self, exchange: Exchange) -> Objective:
-        """Return what a request is held to; one that began under other routes, to what the model promises first."""
-        return self.objectives.get(exchange.objective) or next(iter(self.objectives.values()))
-
-    def document(self) -> Document:
-        """Return what is kept over a restart."""
-        body = {
-            "fingerprint": self.plan.fingerprint,
-            "rollout": asdict(self.rollout),
-            "weight": self.rollout.weight(self.plan),
-            "history": [asdict(each) for each in self.history],
-            "evidence": self.evidence.state(),
-            "tallies": {name: tally.state() for name, tally in self.tallies.items()},
-        }
-        return Document(KIND, self.model, json.dumps(body))
-
-    def goes_on_from(self, body: dict[str, Any]) -> bool:
-        """Whether this stands where that was kept, and has seen as much at least."""
-        return bool(body["rollout"] == asdict(self.rollout) and body["evidence"]["answered"] <= self.evidence.answered)
-
-    def restore(self, body: dict[str, Any]) -> None:
-        """Take back what was kept; raises KeyError, TypeError, ValueError or IndexError for what cannot be that."""
-        rollout = _rollout(body["rollout"])
-        self.history = deque([_rollout(each) for each in body["history"]], maxlen=_HISTORY)
-        self.evidence.restore(body["evidence"])
-        for name, tally in self.tallies.items():
-            tally.restore(body["tallies"][name])
-        self.rollout = resumed(self.plan, rollout, float(body["weight"]))
-        self.decision = Decision(None, rollout.reason)
+_FORGETS = "without lasting state a restart begins every rollout anew, a promotion or rollback will not survive"
+_NEEDS_BUDGET = {Event.START: may_start, Event.RESUME: may_resume}
 
 
 class Roller:
@@ -116,8 +58,11 @@ class Roller:
         clock: Clock,
         leads: Callable[[], bool],
         saved: Callable[[], None],
+        lasting: bool = True,
     ) -> None:
-        """Take a clock of seconds since the epoch, and whom to tell that something has to be saved at once."""
+        """Take a clock of seconds since the epoch, and whom to tell that something has to be saved at once; `lasting`
+        says whether that outlives the process.
+        """
         self.results: Counter[tuple[str, str]] = Counter()
         self._book = book
         self._table = table
@@ -125,8 +70,9 @@ class Roller:
         self._clock = clock
         self._leads = leads
         self._saved = saved
+        self._lasting = lasting
         self._running: dict[str, Running] = {}
-        self._kept: dict[str, str] = {}
+        self._kept: dict[tuple[str, str], str] = {}
 
     def __iter__(self) -> Iterator[Running]:
         return iter(self._running.values())
@@ -143,15 +89,42 @@ class Roller:
 
     def restore(self, documents: Iterable[Document]) -> None:
         """Take what was kept over a restart, or by whoever led before; `follow` has to come after."""
-        self._kept |= {each.name: each.body for each in documents if each.kind == KIND}
+        self._kept |= {(each.kind, each.name): each.body for each in documents if each.kind in {KIND, KEYS}}
 
     def follow(self, routes: RouteTable) -> None:
-        """Take other routes: a rollout whose definition is the same goes on, another begins."""
+        """Take other routes: a rollout whose definition is the same goes on with its share, another begins."""
         before, self._running = self._running, {}
         for spec in routes.models.values():
             if spec.canary is not None:
-                self._running[spec.name] = self._begun(spec, spec.canary, before.get(spec.name))
-                self._apply(self._running[spec.name])
+                known = before.pop(spec.name, None)
+                self._running[spec.name] = running = self._begun(spec, spec.canary, known)
+                self._apply(running)
+                if known is not None and known.plan != running.plan:
+                    self._reloaded(known, running)
+        if self._running and not self._lasting:
+            _log.warning(f"{_FORGETS}: name a file with --state", extra={"models": ", ".join(self._running)})
+        for model, gone in before.items():
+            self._audit.record("reload", "end", f"rollout of {model}", f"the routes have no canary of {model} any more")
+            _log.info("a rollout ended by a reload", extra={"model": model, "share": gone.rollout.share})
+
+    def _reloaded(self, known: Running, running: Running) -> None:
+        """Leave a record of what a reload changed, and of what it did not."""
+        share = f"{running.plan.candidate} has {running.rollout.share:g} % of requests"
+        if known.plan.fingerprint != running.plan.fingerprint:
+            was = f"{known.plan.candidate} had {known.rollout.share:g} %"
+            self._audit.record(
+                "reload", "begin anew", f"rollout of {running.model}", f"another definition: {share}, {was}"
+            )
+            return
+        old, new = known.plan, running.plan
+        changed = [
+            f"{name}: {getattr(old, name)} -> {getattr(new, name)}"
+            for name in type(new).__dataclass_fields__
+            if getattr(old, name) != getattr(new, name)
+        ]
+        self._audit.record(
+            "reload", "change", f"rollout of {running.model}", f"{', '.join(changed)}; {share}, as before"
+        )
 
     def taken_over(self, documents: Iterable[Document], routes: RouteTable) -> None:
         """Go on where another gateway stopped to lead; what has been seen since then is not lost."""
@@ -165,13 +138,23 @@ class Roller:
 
     def began(self, exchange: Exchange) -> None:
         """Weigh a first token the moment it is there: a slow candidate's streams may take minutes to settle."""
+        known = self._running.get(exchange.model)
+        if known is not None:
+            known.warmth.answered(exchange.backend, self._clock())
         running = self._weighing(exchange)
         if running is not None and (outcomes := judge_first(running.objective_of(exchange), exchange)):
             exchange.weighed = True
-            self._weigh(running, outcomes, candidate=exchange.version == running.plan.candidate)
+            self._weigh(running, outcomes, exchange, settled=False)
 
     def settled(self, exchange: Exchange) -> None:
-        """Weigh a request; one that a client forced to a version is no fair sample."""
+        """Count a request, and weigh it; one that a client forced to a version is no fair sample."""
+        running = self._running.get(exchange.model)
+        if running is None:
+            return
+        now = self._clock()
+        running.pace.add(now)
+        if exchange.outcome is Outcome.OK and not (exchange.stream and exchange.first_content):
+            running.warmth.answered(exchange.backend, now)
         running = self._weighing(exchange)
         if running is None:
             return
@@ -179,7 +162,7 @@ class Roller:
         outcomes = judge_request(running.objective_of(exchange), exchange)
         if exchange.weighed:
             outcomes.pop(Sli.TTFT, None)
-        self._weigh(running, outcomes, candidate=exchange.version == running.plan.candidate)
+        self._weigh(running, outcomes, exchange, settled=True)
 
     def _weighing(self, exchange: Exchange) -> Running | None:
         """Return the rollout that a request says something about, if any."""
@@ -188,10 +171,11 @@ class Roller:
             return None
         return running if exchange.version in running.tallies else None
 
-    def _weigh(self, running: Running, outcomes: Mapping[str, bool], *, candidate: bool) -> None:
-        running.evidence.add(outcomes, candidate=candidate)
-        running.changed = True
-        if candidate and running.evidence.is_worse and self._leads():
+    def _weigh(self, running: Running, outcomes: dict[str, bool], exchange: Exchange, *, settled: bool) -> None:
+        running.weigh(outcomes, exchange, self._clock(), settled=settled)
+        # A bad outcome of the candidate is what makes it worse; for all else the next tick is soon enough.
+        bad = exchange.version == running.plan.candidate and not all(outcomes.values())
+        if bad and running.evidence.is_worse and self._leads():
             self._tick(running)
 
     def tick(self) -> None:
@@ -203,7 +187,7 @@ class Roller:
                 except Exception:
                     _log.exception("a rollout could not be led", extra={"model": running.model})
 
-    def ask(self, model: str, event: Event, *, actor: str, reason: str) -> Running:
+    def ask(self, model: str, event: Event, *, actor: str, reason: str, despite_budget: bool = False) -> Running:
         """Do what a person asks for; raises KeyError for a model without a rollout and Refused, with the reason.
 
         What was refused has a record too.
@@ -213,24 +197,40 @@ class Roller:
             if not self._leads():
                 raise Refused("another gateway leads rollouts now: ask that one")
             allowed = _NEEDS_BUDGET.get(event)
-            if allowed is not None and (frozen := allowed(running.plan, self._budget_left(model))):
+            left = self._budget_left(model)
+            if allowed is not None and not despite_budget and (frozen := allowed(running.plan, left, model)):
                 raise Refused(frozen)
-            rollout = move(running.rollout, event, self._clock(), actor=actor, reason=reason)
+            rollout = running.rollout
+            if despite_budget and event is Event.START and rollout.phase is Phase.WAITING:
+                rollout = replace(rollout, phase=Phase.IDLE)
+            rollout = move(rollout, event, self._clock(), actor=actor, decision=Decision(event, reason))
+            if despite_budget:
+                rollout = replace(rollout, despite_budget=True, reason=f"{reason} (despite the error budget)")
         except Refused as refused:
             self._audit.record(actor, f"{event} refused", f"rollout of {model}", f"{refused} (asked: {reason})")
             raise
+        if event is Event.RESUME:
+            running.evidence.accept()
         self._move(running, event, rollout)
         return running
+
+    def warmed(self, model: str, backend: str) -> None:
+        """Count a synthetic answer of a backend."""
+        running = self._running.get(model)
+        if running is not None:
+            running.warmth.answered(backend, self._clock())
 
     def documents(self) -> list[Document]:
         """Return what changed since the last call."""
         if not self._leads():
             return []
-        changed = [running for running in self._running.values() if running.changed]
-        for running in changed:
-            running.changed = False
-        documents = [running.document() for running in changed]
-        self._kept |= {each.name: each.body for each in documents}
+        now = self._clock()
+        documents = []
+        for running in self._running.values():
+            if running.changed:
+                running.changed = False
+                documents += running.documents(now)
+        self._kept |= {(each.kind, each.name): each.body for each in documents}
         return documents
 
     def rows(self) -> list[RolloutRow]:
@@ -241,7 +241,7 @@ class Roller:
                 running.rollout.phase,
                 running.rollout.step + 1,
                 {version.name: share for version, share in self._table().model(running.model).split.shares()},
-                {sli: comparison.log_e for sli, comparison in running.evidence.comparisons.items()},
+                {sli: track.comparison.log_e for sli, track in running.evidence.tracks.items()},
             )
             for running in self._running.values()
         ]
@@ -250,30 +250,47 @@ class Roller:
         """Return what is known about a rollout now."""
         live = self._table().model(running.model)
         now = self._clock()
-        if live.versions[running.plan.candidate].is_ready:
+        candidate = live.versions[running.plan.candidate]
+        if candidate.is_ready:
             running.ready_at = now
+        for backend in candidate.backends:
+            if backend.readiness.state != "ready":
+                running.warmth.forget(backend.id)
         evidence, compares = running.evidence, running.rollout.is_live
+        guard, must_go = evidence.guard(now) if compares else ("", False)
+        if guard and not must_go and running.guard != guard.split(":")[0]:
+            words = "the candidate burns at page rate, and stable has too little traffic to compare with"
+            _log.warning(words, extra={"model": running.model, "reason": guard})
+        running.guard = guard.split(":")[0] if guard and not must_go else ""
         return Seen(
             unready=now - running.ready_at,
             worse=evidence.is_worse if compares else "",
-            guard=self._guard(running) if compares else "",
-            requests=evidence.requests,
-            bounds=evidence.bounds(),
+            guard=guard if must_go else "",
+            doubt=evidence.doubt if compares else "",
+            traffic=running.traffic(now, self._usual(running.model)),
+            watched=now - running.watched_since,
             budget_left=self._budget_left(running.model),
         )
 
+    def outlook(self, running: Running) -> Outlook:
+        """Return what lies ahead of a rollout at the traffic seen."""
+        return outlook(running.plan, running.rollout, self.seen(running), self._clock(), running.model)
+
+    def notes(self, running: Running) -> list[str]:
+        """Return what else one should know of a rollout."""
+        found = running.evidence.notes if running.rollout.is_live else []
+        if not self._lasting:
+            found.append(f"{_FORGETS}: start `tidegate serve` with --state, or name the version in the routes")
+        guard, must_go = running.evidence.guard(self._clock()) if running.rollout.is_live else ("", False)
+        if guard and not must_go:
+            found.append(f"{guard}: stable has too little traffic to compare with, so it is not rolled back for this")
+        return found
+
     def _tick(self, running: Running) -> None:
-        before = running.decision
-        decision = running.decision = decide(running.plan, running.rollout, self.seen(running), self._clock())
+        before, now = running.decision, self._clock()
+        decision = running.decision = decide(running.plan, running.rollout, self.seen(running), now, running.model)
         if decision.event is not None:
-            rollout = move(
-                running.rollout,
-                decision.event,
-                self._clock(),
-                actor=GATEWAY,
-                reason=decision.reason,
-                step=decision.step,
-            )
+            rollout = move(running.rollout, decision.event, now, actor=GATEWAY, decision=decision)
             self._move(running, decision.event, rollout)
         elif running.rollout.phase in {Phase.IDLE, Phase.WAITING} and _blocks(decision) and not _blocks(before):
             self._audit.record(GATEWAY, "start refused", f"rollout of {running.model}", decision.reason)
@@ -283,12 +300,12 @@ class Roller:
         running.history.append(rollout)
         running.changed = True
         if event in {Event.START, Event.READY}:
-            running.begin()
-        elif (before.phase, before.step) != (rollout.phase, rollout.step):
+            running.begin(self._usual(running.model))
+        elif (before.phase, before.share) != (rollout.phase, rollout.share):
             running.evidence.begin_step()
         if rollout.phase in {Phase.PROMOTED, Phase.ROLLED_BACK}:
             self.results[running.model, rollout.phase] += 1
-        weight = f"{running.plan.candidate} now has {rollout.weight(running.plan):g} % of requests"
+        weight = f"{running.plan.candidate} now has {rollout.share:g} % of requests"
         self._audit.record(rollout.actor, event, f"rollout of {running.model}", f"{rollout.reason}; {weight}")
         self._apply(running)
         self._saved()
@@ -296,80 +313,55 @@ class Roller:
     def _apply(self, running: Running) -> None:
         """Let requests from now on follow the rollout; those in progress go on where they are."""
         live, plan, rollout = self._table().model(running.model), running.plan, running.rollout
-        weight = rollout.weight(plan)
+        weight = rollout.share
         live.split = live.shared([(plan.stable, 100.0 - weight), (plan.candidate, weight)])
         mirrored = rollout.mirrored(plan)
         live.mirror = Mirror(live.versions[plan.candidate], mirrored / 100) if mirrored else None
 
     def _begun(self, spec: ModelSpec, plan: Plan, known: Running | None) -> Running:
-        now = self._clock()
-        body = self._kept.get(spec.name)
+        running = self._idle(spec, plan)
         if known is not None and known.plan.fingerprint == plan.fingerprint:
-            body = known.document().body
-        running = Running(spec.name, plan, spec.objectives, Rollout(since=now))
-        running.ready_at = now
+            running.take_over(known)
+            return running
+        body = self._kept.get((KIND, spec.name))
         try:
             kept = json.loads(body) if body is not None else {}
             if kept.get("fingerprint") == plan.fingerprint:
                 running.restore(kept)
+                keys = self._kept.get((KEYS, spec.name))
+                if keys is not None:
+                    running.evidence.restore_keys(json.loads(keys))
         except (KeyError, TypeError, ValueError, IndexError, AttributeError):
             _log.exception("what was kept of a rollout cannot be read: it begins anew", extra={"model": spec.name})
-            running = Running(spec.name, plan, spec.objectives, Rollout(since=now))
-            running.ready_at = now
+            running = self._idle(spec, plan)
         return running
 
-    def _guard(self, running: Running) -> str:
-        """Ask the absolute guard, once its windows hold nothing from before this rollout began."""
-        plan = running.plan
-        if self._clock() - running.rollout.started < 5 * MINUTE:
-            return ""
-        stable = {
-            (each.objective, each.sli): each for each in self._book.get(Kind.VERSION, f"{running.model}/{plan.stable}")
-        }
-        for tracked in self._book.get(Kind.VERSION, f"{running.model}/{plan.candidate}"):
-            windows = tracked.windows
-            if tracked.sli == Sli.ITL or windows.spotless:
-                continue
-            long, short = windows.count(5 * MINUTE), windows.count(MINUTE)
-            theirs = stable[tracked.objective, tracked.sli].windows.count(5 * MINUTE)
-            found = guard(
-                tracked.sli,
-                ([long.good, long.bad], [short.good, short.bad]),
-                [theirs.good, theirs.bad],
-                budget=tracked.target.budget,
-                factor=FASTEST.factor(windows.slo),
-            )
-            if found:
-                return found
-        return ""
+    def _idle(self, spec: ModelSpec, plan: Plan) -> Running:
+        now = self._clock()
+        running = Running(spec.name, plan, spec.objectives, Rollout(since=now))
+        running.ready_at = now
+        return running
+
+    def _usual(self, model: str) -> dict[str, tuple[int, int]]:
+        """Return good and bad of a model's last day, by SLI."""
+        found: dict[str, tuple[int, int]] = {}
+        for tracked in self._book.get(Kind.MODEL, model):
+            counts, known = tracked.windows.count(DAY), found.get(tracked.sli, (0, 0))
+            found[tracked.sli] = (known[0] + counts.good, known[1] + counts.bad)
+        return found
 
     def _budget_left(self, model: str) -> float | None:
-        """Return the smallest error budget left of a model's SLIs, None while too few events were seen."""
+        """Return the smallest error budget left of a model's SLIs, None below one day of history."""
         left = []
         for tracked in self._book.get(Kind.MODEL, model):
             if tracked.sli == DEPLOYMENT:
                 continue
-            counts, budget = tracked.windows.count(tracked.windows.slo), tracked.target.budget
-            share = None if insufficient(counts, 1.0, budget) else budget_left(counts, budget)
-            if share is not None:
-                left.append(share)
+            budget = error_budget(tracked.windows, tracked.target.budget)
+            if budget.total and budget.left is not None:
+                left.append(budget.left)
         return min(left, default=None)
 
 
 def _blocks(decision: Decision) -> bool:
     """Whether it is the error budget that keeps a rollout from starting."""
     return decision.event is None and "error budget" in decision.reason
-
-
-def _evidence(plan: Plan, objectives: Iterable[Objective]) -> Evidence:
-    """Each request is judged by its own objective, and all are compared together; the strictest target is the prior."""
-    budgets: dict[str, float] = {}
-    for objective in objectives:
-        for sli, target in objective.targets.items():
-            if sli is not Sli.ITL:
-                budgets[sli] = min(target.budget, budgets.get(sli, 1.0))
-    return Evidence(budgets, plan.warm_up)
-
-
-def _rollout(values: dict[str, Any]) -> Rollout:
-    return replace(Rollout(**values), phase=Phase(values["phase"]))

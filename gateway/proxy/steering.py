@@ -21,6 +21,7 @@ def version_for(model: LiveModel, exchange: Exchange, head: Head, body: Body, ch
         return _forced(model, head.version.decode("latin-1"))
     split = model.split
     key = _key(model.sticky_by, exchange.tenant, head, body)
+    exchange.sticky = key
     version = split.draw(chance) if key is None else split.place(key)
     if version.is_served:
         return version

@@ -1,8 +1,7 @@
-"""`python -m loadtest.canary alarms|detection`: what rollouts of good and of bad candidates come to."""
+"""`python -m loadtest.canary [all|equal|incidents|sticky|worse]`: what rollouts come to under the gateway's rules."""
 
 import sys
-from concurrent.futures import ProcessPoolExecutor
-from os import cpu_count
+from collections.abc import Sequence
 from typing import Annotated
 
 import numpy as np
@@ -10,91 +9,93 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from loadtest.canary.rollouts import SECONDS, WEIGHT, Found, Rates, simulate
+from gateway.policy.canary.plan import Plan
+from gateway.policy.canary.rollout import Phase, span
+from loadtest.canary.cells import DAY, GROUPS, Cell
+from loadtest.canary.world import Ended, Simulation
 
+_console = Console(width=160)
+_HORIZON = 60 * DAY
+_CHANCE = 2.33
+"""Standard errors that a share may lie beyond a limit by chance (one in a hundred)."""
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-_console = Console(width=140)
-RATES = (1.0, 10.0, 100.0)
-ERRORS = (0.001, 0.01)
-LATE = 0.005
-
-Rollouts = Annotated[int, typer.Option(help="Simulated rollouts of each kind.")]
-Seed = Annotated[int, typer.Option(help="Seed of the first kind.")]
 
 
-LIMIT = 4000
+def rollouts(cell: Cell, count: int, seed: int) -> list[Ended]:
+    """Run so many rollouts in one world."""
+    plan = Plan("v1", "v2")
+    return [Simulation(np.random.default_rng([seed, run]), cell.world, plan).run(_HORIZON) for run in range(count)]
 
 
-def _run(arguments: tuple[int, Rates, float, int, int]) -> Found:
-    seed, rates, per_second, rollouts, requests = arguments
-    return simulate(np.random.default_rng(seed), rates, per_second, rollouts=rollouts, requests=requests)
+def share(found: Sequence[Ended], phase: Phase) -> float:
+    """Return the share of rollouts that ended in a phase."""
+    return sum(each.phase is phase for each in found) / len(found)
 
 
-def _each(kinds: list[tuple[Rates, float]], rollouts: int, seed: int, requests: int = 0) -> list[Found]:
-    jobs = [
-        (seed + place, rates, per_second, rollouts, requests or round(SECONDS * per_second * WEIGHT))
-        for place, (rates, per_second) in enumerate(kinds)
+def breaches(cell: Cell, found: Sequence[Ended]) -> list[str]:
+    """Say which promises a cell breaks, beyond what chance explains."""
+    promoted, back = share(found, Phase.PROMOTED), share(found, Phase.ROLLED_BACK)
+    slack = [_CHANCE * (limit * (1 - limit) / len(found)) ** 0.5 for limit in (0.95, 0.01, 0.08)]
+    broken = []
+    if cell.least_promoted is not None and promoted < cell.least_promoted - slack[0]:
+        broken.append(f"{promoted * 100:.0f} % promoted (least {cell.least_promoted * 100:g} %)")
+    if cell.most_rolled_back is not None and back > cell.most_rolled_back + slack[1]:
+        broken.append(f"{back * 100:.1f} % rolled back (most {cell.most_rolled_back * 100:g} %)")
+    if cell.most_promoted is not None and promoted > cell.most_promoted + (slack[2] if cell.most_promoted else 0.0):
+        broken.append(f"{promoted * 100:.1f} % promoted (most {cell.most_promoted * 100:g} %)")
+    return [f"{cell.name} at {cell.world.rate:g}/s: {each}" for each in broken]
+
+
+def _row(cell: Cell, found: Sequence[Ended]) -> list[str]:
+    times = [each.seconds for each in found if each.phase is Phase.PROMOTED]
+    predicted = float(np.median([each.predicted for each in found]))
+    return [
+        cell.name,
+        f"{cell.world.rate:g}",
+        f"{share(found, Phase.PROMOTED) * 100:.0f} %",
+        f"{share(found, Phase.ROLLED_BACK) * 100:.1f} %",
+        f"{share(found, Phase.PAUSED) * 100:.0f} %",
+        span(float(np.median(times))) if times else "-",
+        span(predicted) if predicted < _HORIZON else "-",
+        f"{float(np.median([each.bad_served for each in found])):,.0f}",
     ]
-    with ProcessPoolExecutor(cpu_count()) as pool:
-        return list(pool.map(_run, jobs))
 
 
 @app.command()
-def alarms(rollouts: Rollouts = 10_000, seed: Seed = 1) -> None:
-    """Roll out candidates that equal stable: 30 minutes at 5 %, looked at after every request."""
-    kinds = [(Rates((errors, LATE), (errors, LATE)), per_second) for errors in ERRORS for per_second in RATES]
-    found = _each(kinds, rollouts, seed)
-    table = Table(
-        title=f"Rolled back of {rollouts:,} candidates that equal stable (30 min at 5 %)", title_justify="left"
-    )
-    for column in ("errors", "requests/s", "candidate requests", "gateway", "plain threshold", "repeated test"):
-        table.add_column(column, justify="right")
-    for (rates, per_second), each in zip(kinds, found, strict=True):
-        shares = [f"{each.share(rule) * 100:.2f} %" for rule in ("gateway", "threshold", "repeated")]
-        table.add_row(f"{rates.stable[0] * 100:g} %", f"{per_second:g}", f"{each.requests:,}", *shares)
-    _console.print(table)
-    worst = max(each.share("gateway") for each in found)
-    _console.print(f"at worst {worst * 100:.2f} % (limit 1 %)")
-    if worst > 0.01:
-        raise typer.Exit(1)
-
-
-def _bad_candidates() -> list[tuple[str, Rates, float]]:
-    kinds = [
-        (f"errors {errors * 100:g} % x {times}", Rates((errors, LATE), (errors * times, LATE)))
-        for errors in ERRORS
-        for times in (2, 5, 20)
-    ]
-    kinds += [(f"late {LATE * 100:g} % x {times}", Rates((0.001, LATE), (0.001, LATE * times))) for times in (2, 5)]
-    kinds.append(("fails every request", Rates((0.001, LATE), (1.0, 0.0))))
-    return [(name, rates, per_second) for name, rates in kinds for per_second in RATES]
-
-
-@app.command()
-def detection(rollouts: Rollouts = 400, seed: Seed = 1) -> None:
-    """Roll out candidates that are worse: requests of theirs until they are rolled back."""
-    cases = _bad_candidates()
-    names = [(name, per_second) for name, _, per_second in cases]
-    kinds = [(rates, per_second) for _, rates, per_second in cases]
-    found = _each(kinds, rollouts, seed, LIMIT)
-    table = Table(title="Requests that a bad candidate served before its rollback (at 5 %)", title_justify="left")
-    for column in ("candidate", "requests/s", "median", "time", f"found out within {LIMIT:,}"):
-        table.add_column(column, justify="right")
-    for (name, per_second), each in zip(names, found, strict=True):
-        median = each.median("gateway")
-        shown, seconds = f"over {LIMIT:,}", "-"
-        if np.isfinite(median):
-            shown, seconds = f"{median:,.0f}", f"{median / (per_second * WEIGHT):,.0f} s"
-        table.add_row(name, f"{per_second:g}", shown, seconds, f"{each.share('gateway') * 100:.0f} %")
-    _console.print(table)
-    slow = [
-        f"{name} at {per_second:g}/s"
-        for (name, per_second), each in zip(names, found, strict=True)
-        if ("x 5" in name and per_second == 10 and each.median("gateway") > 2000)
-        or (name == "fails every request" and each.median("gateway") > 5)
-    ]
-    if slow:
-        _console.print(f"too late: {', '.join(slow)} (limits: 2,000 at 5 x and 10/s, 5 where all fail)")
+def main(
+    group: Annotated[str, typer.Argument(help=f"all, {', '.join(GROUPS)}")] = "all",
+    *,
+    count: Annotated[int, typer.Option(help="Simulated rollouts of each cell.")] = 60,
+    seed: Annotated[int, typer.Option(help="Seed of all chance.")] = 1,
+    quick: Annotated[bool, typer.Option("--quick", help="A tenth of the rollouts.")] = False,
+) -> None:
+    """Simulate rollouts over the grid; exit code 1 where a promise is broken."""
+    runs = max(5, count // 10) if quick else count
+    broken: list[str] = []
+    for name in GROUPS if group == "all" else [group]:
+        table = Table(title=f"{name}: {runs} rollouts of each", title_justify="left")
+        table.add_column("candidate")
+        for column in ("requests/s", "promoted", "rolled back", "paused", "time", "predicted", "failures of v2"):
+            table.add_column(column, justify="right")
+        every: list[Ended] = []
+        unpromised: set[str] = set()
+        for cell in GROUPS[name]():
+            found = rollouts(cell, runs, seed)
+            every += found if cell.most_rolled_back is not None else []
+            table.add_row(*_row(cell, found))
+            unpromised |= {cell.why} if cell.why else set()
+            broken += breaches(cell, found)
+        _console.print(table)
+        for why in sorted(unpromised):
+            _console.print(f"no promise of promotion for {why}")
+        if every:
+            back = share(every, Phase.ROLLED_BACK)
+            _console.print(f"of {len(every):,} where at most 1 % is promised, {back * 100:.2f} % were rolled back\n")
+            if back > 0.01 + _CHANCE * (0.0099 / len(every)) ** 0.5:
+                broken.append(f"{name}: {back * 100:.2f} % rolled back (most 1 %)")
+    for each in broken:
+        _console.print(each)
+    if broken:
         raise typer.Exit(1)
 
 

@@ -179,7 +179,7 @@ class TestRoutesThatSteer:
 
         lines = [line.split() for line in check(routes).stdout.splitlines()]
 
-        rollout = "llama v1 -> v2 1 5 25 50 100 10m to 2h 200 10 % by hand pause"
+        rollout = "llama v1 -> v2 auto: 1 5 25 50 95 10m, last 1h 20 10 % by hand pause"
         assert rollout.split() in lines
         assert ["llama", "class", "batch,", "without", "tools", "cpu,", "gpu", "6"] in lines
         assert ["prompt", "tokens", "up", "to", "255,", "max_tokens", "from", "65", "cpu", "6"] in lines
@@ -191,5 +191,5 @@ class TestRoutesThatSteer:
 
         told = json.loads(check(routes, "--json").stdout)["models"]["llama"]
 
-        assert (told["canary"]["candidate"], told["canary"]["steps"]) == ("v2", [1.0, 5.0, 25.0, 50.0, 100.0])
+        assert (told["canary"]["candidate"], told["canary"]["steps"]) == ("v2", [])
         assert told["rules"][2] == {"when": "everyone", "use": ["gpu", "cpu"], "spill_at_burn": 3.0}

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway.control.rolling import Running as Rolling
+from gateway.control.running import Running as Rolling
 from gateway.exchange import Outcome
 from gateway.policy.canary.rollout import Phase
 from tests.e2e.fakes import FakeBackend, Script, backends, good, whole
@@ -21,7 +21,16 @@ from tests.e2e.processes import Process, engine, serving
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
-FAST = {"steps": [10, 50, 100], "hold": "200ms", "min_requests": 10, "max_hold": "60s", "warm_up": 2, "margin": 100}
+FAST = {
+    "steps": [10, 50, 95],
+    "hold": "200ms",
+    "last_hold": "200ms",
+    "min_requests": 10,
+    "max_hold": "60s",
+    "warm_up": 2,
+    "warm_up_time": "1ms",
+    "margin": 100,
+}
 OBJECTIVE = {"availability": {"target": 99.9}, "ttft": {"target": 95, "under": "100ms"}}
 
 
@@ -45,16 +54,19 @@ def routes(stable: str, candidate: str, objective: dict[str, Any] | None = None,
 class Crowd:
     """Clients with sessions, one request after the other each; `seen` are the versions of every session, in order."""
 
-    def __init__(self, port: int, sessions: int = 40) -> None:
+    def __init__(self, port: int, sessions: int = 40, *, fresh: bool = False) -> None:
+        """With `fresh` every request is a session of its own: a few sessions cannot tell versions apart."""
         self.seen: defaultdict[str, list[str]] = defaultdict(list)
         self.errors: list[tuple[int, bytes]] = []
         self._port = port
+        self._fresh = fresh
         self._leaving = asyncio.Event()
         self._tasks = [asyncio.create_task(self._client(f"s{number}")) for number in range(sessions)]
 
     async def _client(self, session: str) -> None:
         while not self._leaving.is_set():
-            answer = await ask(self._port, chat(), headers=f"x-session-id: {session}\r\n")
+            number = f"-{len(self.seen[session])}" if self._fresh else ""
+            answer = await ask(self._port, chat(), headers=f"x-session-id: {session}{number}\r\n")
             self.seen[session].append(answer.headers.get("x-gateway-version", ""))
             if answer.status != 200 or not answer.complete or b"error" in answer.body:
                 self.errors.append((answer.status, answer.body))
@@ -76,8 +88,8 @@ class Crowd:
 
 
 @asynccontextmanager
-async def crowd(port: int, sessions: int = 40) -> AsyncIterator[Crowd]:
-    people = Crowd(port, sessions)
+async def crowd(port: int, sessions: int = 40, *, fresh: bool = False) -> AsyncIterator[Crowd]:
+    people = Crowd(port, sessions, fresh=fresh)
     try:
         yield people
     finally:
@@ -125,12 +137,12 @@ async def test_a_good_candidate_walks_every_step_and_no_session_goes_back(tmp_pa
             done = await in_phase(running, Phase.PROMOTED)
             promoted = {session: len(versions) for session, versions in people.seen.items()}
             await eventually(lambda: all(len(people.seen[each]) > count + 3 for each, count in promoted.items()))
-    assert [(each.phase, each.weight(done.plan)) for each in done.history] == [
+    assert [(each.phase, each.share) for each in done.history] == [
         (Phase.IDLE, 0.0),
         (Phase.WAITING, 0.0),
         (Phase.STEP, 10.0),
         (Phase.STEP, 50.0),
-        (Phase.STEP, 100.0),
+        (Phase.STEP, 95.0),
         (Phase.PROMOTED, 100.0),
     ]
     assert people.errors == []
@@ -143,15 +155,14 @@ async def test_a_good_candidate_walks_every_step_and_no_session_goes_back(tmp_pa
 
 async def test_a_slow_candidate_goes_back_by_itself_and_no_client_sees_an_error(tmp_path: Path) -> None:
     async with rolling(tmp_path, good, after(0.25)) as (running, _, _):
-        async with crowd(running.port) as people:
+        async with crowd(running.port, fresh=True) as people:
             done = await in_phase(running, Phase.ROLLED_BACK)
             count = len(running.records.exchanges)
-            await eventually(lambda: len(running.records.exchanges) > count + 100)
+            await eventually(lambda: len(running.records.exchanges) > count + 400)
             later = running.records.exchanges[-50:]
     assert "ttft is worse than stable's: e-value" in done.rollout.reason
     assert people.errors == []
     assert {each.version for each in later} == {"v1"}
-    assert set(people.moves) <= {("v1", "v2"), ("v2", "v1")}
     report = done.tallies["v2"]
     assert report.requests < 100, "most requests never met it"
 
@@ -190,10 +201,10 @@ async def test_a_candidate_that_goes_away_costs_no_request(tmp_path: Path) -> No
         assert {each.version for each in running.records.exchanges} == {"v1"}
 
 
-async def post(running: Running, action: str, reason: str = "because") -> httpx.Response:
+async def post(running: Running, action: str, reason: str = "because", **more: bool) -> httpx.Response:
     async with httpx.AsyncClient(base_url=running.admin) as client:
         return await client.post(
-            f"/admin/models/m/canary/{action}", json={"reason": reason}, headers={"x-gateway-actor": "ann"}
+            f"/admin/models/m/canary/{action}", json={"reason": reason, **more}, headers={"x-gateway-actor": "ann"}
         )
 
 
@@ -204,7 +215,7 @@ async def get(running: Running, path: str) -> Any:
 
 async def test_people_pause_resume_promote_and_roll_back_and_all_of_it_is_on_record(tmp_path: Path) -> None:
     async with rolling(tmp_path, good, good, start="manual", hold="30s") as (running, _, _):
-        await eventually(lambda: now(running).decision.reason == "waits for `tidegate canary start`")
+        await eventually(lambda: now(running).decision.reason == "waits for `tidegate canary start m`")
         assert (await post(running, "start", "let us try")).json()["phase"] == "waiting"
         await in_phase(running, Phase.STEP)
         assert (await post(running, "pause", "lunch")).json()["weight"] == 10.0
@@ -230,34 +241,6 @@ async def test_people_pause_resume_promote_and_roll_back_and_all_of_it_is_on_rec
         assert "(asked: because)" in told[3][2] or "(asked: because)" in records[3]["reason"]
         status = await get(running, "/admin/models/m/canary")
         assert [each["phase"] for each in status["history"]][-2:] == ["promoted", "rolled_back"]
-
-
-async def test_a_spent_error_budget_freezes_and_pauses_with_its_numbers(tmp_path: Path) -> None:
-    objective = {"availability": {"target": 95}}
-    async with backends(good, good) as (old, new):
-        text = routes(old.url, new.url, objective=objective, start="manual", hold="30s")
-        async with gateway(tmp_path, text) as running:
-            (model,) = [each for each in running.app.book.get("model", "m") if each.sli == "availability"]
-            model.windows.good, model.windows.bad = 953, 47
-            await eventually(lambda: model.windows.count(model.windows.slo).total == 1000)
-            refused = await post(running, "start")
-            assert refused.status_code == 409
-            words = refused.json()["error"]["message"]
-            assert words.startswith("6.0 % of the error budget is left, and no rollout starts below 10 %")
-            assert "let the budget recover, or `promote`" in words
-            (record,) = await get(running, "/admin/audit")
-            assert (record["action"], record["subject"]) == ("start refused", "rollout of m")
-
-            model.windows.good = 1000
-            await eventually(lambda: model.windows.count(model.windows.slo).total == 2000)
-            assert (await post(running, "start")).status_code == 200
-            await in_phase(running, Phase.STEP)
-            model.windows.bad = 60
-            paused = await in_phase(running, Phase.PAUSED)
-            assert "of the error budget is left, below 5 % (`pause_below`)" in paused.rollout.reason
-            refused = await post(running, "resume")
-            assert refused.status_code == 409
-            assert "no rollout goes on below 5 %" in refused.json()["error"]["message"]
 
 
 async def test_clients_force_a_version_where_they_may_and_are_no_sample(tmp_path: Path) -> None:
@@ -311,8 +294,11 @@ async def test_a_reload_under_way_keeps_share_and_evidence(tmp_path: Path) -> No
             (tmp_path / "routes.yaml").write_text(text)
             await running.app.reloader.reload()
             assert now(running).evidence.answered >= known
-            assert now(running).rollout.weight(now(running).plan) == 10.0
-            assert now(running).rollout.step == 1
+            assert now(running).rollout.share == 10.0
+            record = list(running.app.audit)[-1]
+            assert (record.actor, record.action) == ("reload", "change")
+            assert "steps: (10.0, 50.0, 95.0) -> (5.0, 10.0, 80.0)" in record.reason
+            assert record.reason.endswith("v2 has 10 % of requests, as before")
         assert people.errors == []
         assert set(people.moves) <= {("v1", "v2")}
 
@@ -346,7 +332,7 @@ SESSIONS = 500
 
 async def test_a_gateway_that_is_killed_at_every_step_goes_on_where_it_was(tmp_path: Path) -> None:
     objective = {"availability": {"target": 99.9}, "ttft": {"target": 95, "under": "5s"}}
-    steps = [1.0, 5.0, 25.0, 50.0, 100.0]
+    steps = [1.0, 5.0, 25.0, 50.0, 95.0]
     async with engine("--time-scale", "0.1") as old, engine("--time-scale", "0.1") as new:
         text = routes(
             old.urls[0], new.urls[0], objective=objective, hold="300ms", steps=steps, min_requests=5, warm_up=0

@@ -46,6 +46,8 @@ def routes(stable: str, candidate: str, mirror: float = 100, digest: str = "", *
                         "hold": "300ms",
                         "min_requests": 10,
                         "margin": 100,
+                        "steps": [1, 5, 25, 50, 95],
+                        "warm_up_time": "1ms",
                     },
                 }
             },
@@ -162,7 +164,7 @@ async def test_a_good_candidate_goes_from_copies_to_its_first_step(tmp_path: Pat
             while now(running).rollout.step == MIRRORING:
                 assert (await ask(running.port, chat())).headers["x-gateway-version"] == "v1"
             assert 10 <= copies(running) <= len(running.records.exchanges)
-            assert now(running).rollout.weight(now(running).plan) == 1.0
+            assert now(running).rollout.share == 1.0
             await quiet(running)
 
 

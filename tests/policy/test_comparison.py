@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.policy.canary.comparison import PRIOR_BAD, TIMES_WORSE, Comparison
-from gateway.policy.canary.evidence import ALPHA, AVAILABILITY, FIRST, Evidence, guard, upper_difference
 
 outcomes = st.lists(st.tuples(st.booleans(), st.booleans()), max_size=200)
 
@@ -47,7 +46,7 @@ def defined(stream: list[tuple[bool, bool]], budget: float) -> float:
 def test_the_e_value_equals_its_definition(stream: list[tuple[bool, bool]], budget: float) -> None:
     comparison = Comparison(budget)
     for candidate, bad in stream:
-        comparison.add(candidate=candidate, bad=bad)
+        comparison.add(not bad, bad, candidate=candidate)
     assert isclose(exp(comparison.log_e), defined(stream, budget), rel_tol=1e-6)
 
 
@@ -55,14 +54,22 @@ def test_the_e_value_equals_its_definition(stream: list[tuple[bool, bool]], budg
 def test_what_is_kept_over_a_restart_goes_on_as_before(stream: list[tuple[bool, bool]], budget: float) -> None:
     comparison = Comparison(budget)
     for candidate, bad in stream:
-        comparison.add(candidate=candidate, bad=bad)
+        comparison.add(not bad, bad, candidate=candidate)
     restored = Comparison(budget)
     restored.restore(comparison.state())
     assert restored.log_e == comparison.log_e
-    assert (restored.stable, restored.candidate) == (comparison.stable, comparison.candidate)
+    assert restored.state() == comparison.state()
     for side in (False, True):
         bads = [bad for candidate, bad in stream if candidate is side]
         assert comparison.seen(candidate=side) == (len(bads) - sum(bads), sum(bads))
+
+
+def test_what_an_older_version_kept_is_one_class() -> None:
+    old = {"logs": [0.1, 0.2, 0.3, 0.4], "stable": [90, 1], "candidate": [9, 2]}
+    comparison = Comparison(0.01)
+    comparison.restore(old)
+    assert (comparison.seen(candidate=False), comparison.seen(candidate=True)) == ((90, 1), (9, 2))
+    assert 0.1 < comparison.log_e < 0.4
 
 
 @pytest.mark.parametrize("state", [{}, {"logs": [0.0], "stable": [0, 0], "candidate": [0, 0]}])
@@ -87,14 +94,10 @@ def test_one_more_block_of_equals_is_worth_nothing_on_average(
     before = fed(past).log_e
     for bads in product((False, True), repeat=len(sides)):
         comparison = fed(past)
-        comparison._open_stable = [0, 0]
-        comparison._open_candidate = [0, 0]
-        for side, bad in list(zip(sides, bads, strict=True))[:stable]:
-            comparison.add(candidate=side, bad=bad)
-        block = comparison._open_candidate
-        for bad in bads[stable:]:
-            block[bad] += 1
-        comparison._close()
+        comparison._open[0] = [0, 0, 0, 0]
+        ours, theirs = bads[:stable], bads[stable:]
+        comparison.add(len(ours) - sum(ours), sum(ours), candidate=False)
+        comparison.add(len(theirs) - sum(theirs), sum(theirs), candidate=True)
         total += exp(comparison.log_e - before) * share ** sum(bads) * (1 - share) ** (len(bads) - sum(bads))
     assert total <= 1 + 1e-9
 
@@ -102,7 +105,7 @@ def test_one_more_block_of_equals_is_worth_nothing_on_average(
 def fed(past: list[tuple[int, bool]]) -> Comparison:
     comparison = Comparison(0.01)
     for side, bad in past:
-        comparison.add(candidate=side == 1, bad=bad)
+        comparison.add(not bad, bad, candidate=side == 1)
     return comparison
 
 
@@ -111,110 +114,45 @@ def test_equals_are_hardly_ever_told_apart_however_long_one_looks() -> None:
     for _ in range(300):
         comparison = Comparison(0.01)
         for _ in range(2000):
-            comparison.add(candidate=rng.random() < 0.2, bad=rng.random() < 0.03)
+            bad = rng.random() < 0.03
+            comparison.add(not bad, bad, candidate=rng.random() < 0.2)
             if comparison.log_e >= -log(0.05):
                 alarms += 1
                 break
     assert alarms <= 0.05 * 300
 
 
-def feed(evidence: Evidence, rng: Random, requests: int, *, stable: float, candidate: float) -> int:
-    """Feed until the candidate is found out; return how many of its requests that took."""
-    for _ in range(requests):
-        is_candidate = rng.random() < 0.1
-        bad = rng.random() < (candidate if is_candidate else stable)
-        evidence.add({AVAILABILITY: not bad, **({} if bad else {"ttft": True})}, candidate=is_candidate)
-        if evidence.is_worse:
-            return evidence.answered
-    return 0
+def test_a_version_that_happens_to_get_the_long_prompts_is_not_taken_for_a_worse_one() -> None:
+    """Long prompts miss ten times as often, and the candidate gets most of them."""
+    rng, pooled, by_class = Random(5), Comparison(0.01), Comparison(0.01)
+    for _ in range(6000):
+        candidate = rng.random() < 0.5
+        long = rng.random() < (0.8 if candidate else 0.2)
+        bad = rng.random() < (0.1 if long else 0.01)
+        pooled.add(not bad, bad, candidate=candidate)
+        by_class.add(not bad, bad, candidate=candidate, input_class=int(long))
+    assert pooled.log_e > log(100)
+    assert by_class.log_e < log(10)
+    assert by_class.difference < pooled.difference / 3
 
 
-def test_a_candidate_that_fails_five_times_as_often_is_found_out() -> None:
-    evidence = Evidence({AVAILABILITY: 0.001, "ttft": 0.01}, 0)
-    assert 0 < feed(evidence, Random(1), 40_000, stable=0.01, candidate=0.05) < 1000
-    assert "availability is worse than stable's: e-value" in evidence.is_worse
-    assert evidence.worst == AVAILABILITY
+def test_a_block_ends_by_what_arrives() -> None:
+    comparison = Comparison(0.01)
+    assert not comparison.is_open(0)
+    comparison.add(3, 1, candidate=False)
+    assert comparison.is_open(0)
+    assert not comparison.is_open(1)
+    comparison.add(0, 1, candidate=True)
+    assert not comparison.is_open(0)
+    assert repr(comparison).endswith("candidate (0, 1) stable (3, 1)>")
 
 
-def test_a_candidate_that_fails_from_the_first_is_out_after_five() -> None:
-    evidence = Evidence({AVAILABILITY: 0.001}, 20)
-    for _ in range(FIRST):
-        assert not evidence.is_worse
-        evidence.add({AVAILABILITY: False}, candidate=True)
-    assert evidence.is_worse == "its first 5 requests all failed"
-
-
-def test_one_good_request_before_the_failures_asks_for_more_evidence() -> None:
-    evidence = Evidence({AVAILABILITY: 0.001}, 0)
-    evidence.add({AVAILABILITY: True}, candidate=True)
-    for _ in range(FIRST):
-        evidence.add({AVAILABILITY: False}, candidate=True)
-    assert not evidence.is_worse, "there is no stable request to compare with"
-    for _ in range(2 * FIRST):
-        evidence.add({AVAILABILITY: True}, candidate=False)
-        evidence.add({AVAILABILITY: False}, candidate=True)
-    assert evidence.is_worse
-
-
-def test_latencies_of_the_first_answers_do_not_count_but_their_failures_do() -> None:
-    evidence = Evidence({AVAILABILITY: 0.001, "ttft": 0.01}, 3)
-    for _ in range(5):
-        evidence.add({AVAILABILITY: True, "ttft": False}, candidate=True)
-        evidence.add({"itl": False}, candidate=True)
-    evidence.add({AVAILABILITY: True, "ttft": True}, candidate=False)
-    assert evidence.comparisons["ttft"].candidate == [0, 2]
-    assert evidence.comparisons[AVAILABILITY].candidate == [5, 0]
-    assert evidence.requests == 5
-    evidence.begin_step()
-    assert (evidence.requests, evidence.answered, evidence.bounds()) == (0, 5, {})
-
-
-def test_evidence_survives_a_restart() -> None:
-    evidence, restored = (Evidence({AVAILABILITY: 0.001, "ttft": 0.01}, 2) for _ in range(2))
-    feed(evidence, Random(3), 500, stable=0.01, candidate=0.02)
-    restored.restore(evidence.state())
-    assert restored.state() == evidence.state()
-    assert (restored.log_e, restored.bounds()) == (evidence.log_e, evidence.bounds())
-    fewer = Evidence({AVAILABILITY: 0.001, "tpot": 0.01}, 2)
-    fewer.restore(evidence.state())
-    assert fewer.answered == evidence.answered
-
-
-def test_without_a_promise_of_availability_the_others_weigh_all() -> None:
-    evidence = Evidence({"ttft": 0.01, "tpot": 0.01}, 0)
-    assert exp(evidence.log_e) == pytest.approx(1.0)
-
-
-def test_the_difference_is_bounded_more_tightly_by_more_requests() -> None:
-    few, many = upper_difference([198, 2], [198, 2]), upper_difference([19_800, 200], [19_800, 200])
-    assert 0 < many < 0.005 < few < 0.05
-    assert upper_difference([100, 0], [50, 50]) > 0.5
-    assert upper_difference([50, 50], [100, 0]) < 0
-
-
-@pytest.mark.parametrize(
-    ("candidate", "stable", "says"),
-    [
-        (([0, 19], [0, 19]), [100, 0], ""),  # too few
-        (([80, 20], [10, 0]), [1000, 0], ""),  # it is over
-        (([80, 20], [0, 0]), [1000, 0], ""),
-        (([80, 20], [8, 2]), [800, 200], ""),  # stable is as bad
-        (([0, 20], [0, 20]), [0, 200], ""),
-        (([80, 20], [8, 2]), [700, 300], ""),
-        (([98, 2], [8, 2]), [1000, 1], ""),  # may be chance
-        (([80, 20], [8, 2]), [1000, 1], "availability burns at 200.0 over 5 m and 200.0 over 1 m (limit 14.4)"),
-        (([0, 20], [0, 20]), [0, 0], "availability burns at 1000.0"),
-    ],
-)
-def test_the_guard_needs_a_burn_that_is_no_chance(
-    candidate: tuple[list[int], list[int]], stable: list[int], says: str
-) -> None:
-    found = guard(AVAILABILITY, candidate, stable, budget=0.001, factor=14.4)
-    assert found.startswith(says)
-    assert bool(found) == bool(says)
-
-
-def test_words_name_alpha() -> None:
-    assert ALPHA == 0.01
-    assert repr(Evidence({"ttft": 0.01}, 0)) == "<Evidence of 0 requests, e 1>"
-    assert repr(Comparison(0.01)) == "<Comparison e 1 candidate [0, 0] stable [0, 0]>"
+def test_the_loudest_outcome_is_known() -> None:
+    comparison = Comparison(0.001)
+    for _ in range(20):
+        comparison.add(100, 0, candidate=False)
+        comparison.add(1, 0, candidate=True)
+    assert comparison.log_e_without_loudest == comparison.log_e
+    comparison.add(100, 0, candidate=False)
+    comparison.add(0, 1, candidate=True)
+    assert comparison.log_e > comparison.log_e_without_loudest

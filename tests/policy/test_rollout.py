@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.policy.canary.plan import OnStall, Plan
+from gateway.policy.canary.forecast import Standing, Traffic
+from gateway.policy.canary.outlook import outlook
+from gateway.policy.canary.plan import LADDER, OnStall, Plan
 from gateway.policy.canary.rollout import (
     BY_PEOPLE,
     MIRRORING,
@@ -20,30 +22,47 @@ from gateway.policy.canary.rollout import (
     decide,
     may_resume,
     may_start,
+    migrated,
     move,
-    resumed,
+    percent,
+    span,
 )
 
-PLAN = Plan("v1", "v2", hold=60.0, min_requests=100, max_hold=600.0)
-STEP = Rollout(Phase.STEP, 1, 1000.0, 900.0)
-FINE = Seen(requests=100, bounds={"ttft": 0.01})
+PLAN = Plan("v1", "v2", (1.0, 5.0, 25.0, 50.0, 95.0), hold=60.0, last_hold=60.0, min_requests=100, max_hold=600.0)
+AUTO = Plan("v1", "v2")
+STEP = Rollout(Phase.STEP, 1, 1000.0, 900.0, share=5.0)
+TTFT = Standing(0.01, (9900, 100), (990, 10), 0.01)
+FINE = Seen(traffic=Traffic(10.0, {"ttft": TTFT}, 100))
 
 plans = st.builds(
     Plan,
     stable=st.just("v1"),
     candidate=st.just("v2"),
-    steps=st.sampled_from([(1.0, 5.0, 25.0, 50.0, 100.0), (10.0,), (50.0, 100.0)]),
+    steps=st.sampled_from([(), (1.0, 5.0, 25.0, 50.0, 100.0), (10.0,), (50.0, 100.0)]),
     on_stall=st.sampled_from(OnStall),
     mirror=st.sampled_from([0.0, 10.0]),
     manual=st.booleans(),
+)
+standings = st.builds(
+    Standing,
+    budget=st.sampled_from([0.001, 0.01]),
+    stable=st.tuples(st.integers(0, 9999), st.integers(0, 99)),
+    candidate=st.tuples(st.integers(0, 9999), st.integers(0, 99)),
+    upper=st.none() | st.floats(-0.1, 0.1),
 )
 seens = st.builds(
     Seen,
     unready=st.sampled_from([0.0, 1.0, 31.0]),
     worse=st.sampled_from(["", "worse"]),
     guard=st.sampled_from(["", "burns"]),
-    requests=st.integers(0, 400),
-    bounds=st.dictionaries(st.sampled_from(["ttft", "availability"]), st.floats(-0.1, 0.1)),
+    doubt=st.sampled_from(["", "odd"]),
+    traffic=st.builds(
+        Traffic,
+        rate=st.sampled_from([0.0, 0.05, 12.0]),
+        slis=st.dictionaries(st.sampled_from(["ttft", "availability"]), standings),
+        requests=st.integers(0, 400),
+    ),
+    watched=st.sampled_from([0.0, 1000.0]),
     budget_left=st.none() | st.floats(-1, 1),
 )
 
@@ -52,7 +71,11 @@ def moved(plan: Plan, rollout: Rollout, seen: Seen, now: float) -> Rollout:
     decision = decide(plan, rollout, seen, now)
     if decision.event is None:
         return rollout
-    return move(rollout, decision.event, now, actor="tidegate", reason=decision.reason, step=decision.step)
+    return move(rollout, decision.event, now, actor="tidegate", decision=decision)
+
+
+def asked(rollout: Rollout, event: Event, now: float, reason: str = "asked") -> Rollout:
+    return move(rollout, event, now, actor="ann", decision=Decision(event, reason))
 
 
 @given(plans, st.lists(st.tuples(seens, st.floats(0, 5000), st.none() | st.sampled_from(sorted(BY_PEOPLE)))))
@@ -60,90 +83,120 @@ def test_a_rollout_never_skips_a_step_nor_serves_what_is_worse(
     plan: Plan, story: list[tuple[Seen, float, Event | None]]
 ) -> None:
     rollout, now = Rollout(), 0.0
-    for seen, seconds, asked in story:
+    for seen, seconds, event in story:
         now += seconds
         before = rollout
-        if asked is not None:
+        if event is not None:
             try:
-                rollout = move(rollout, asked, now, actor="ann", reason="asked")
+                rollout = asked(rollout, event, now)
             except Refused:
-                assert (before.phase, asked) not in TRANSITIONS
+                assert (before.phase, event) not in TRANSITIONS
         else:
             rollout = moved(plan, rollout, seen, now)
-        assert 0 <= rollout.weight(plan) <= 100
+        assert 0 <= rollout.share <= 100
         assert rollout.reason
-        if asked is None and rollout is not before:
+        assert outlook(plan, rollout, seen, now, "m") is not None
+        if event is None and rollout is not before:
             check(plan, before, rollout, seen)
+        if event in {Event.PAUSE, Event.RESUME}:
+            assert rollout.share == before.share
 
 
 def check(plan: Plan, before: Rollout, after: Rollout, seen: Seen) -> None:
-    """What must hold of a move that the gateway made by itself."""
-    if after.phase is Phase.STEP and before.phase is Phase.STEP:
-        assert after.step == before.step + 1
+    """What must hold of a move that the gateway made."""
+    if after.phase is Phase.STEP and before.phase is Phase.STEP and before.step != MIRRORING:
+        assert after.share == plan.after(before.share)
     if before.is_live and (seen.worse or seen.guard or seen.unready > 30):
         assert after.phase is Phase.ROLLED_BACK
-        assert after.weight(plan) == 0
-    if after.weight(plan) > before.weight(plan):
-        assert before.phase is Phase.WAITING or (seen.worse, seen.guard) == ("", "")
-        enough = seen.requests >= plan.min_requests and all(bound < plan.margin for bound in seen.bounds.values())
-        assert enough or before.phase is Phase.WAITING or plan.on_stall is OnStall.PROMOTE
+        assert after.share == 0
+    if after.share > before.share:
+        assert before.phase is Phase.WAITING or (seen.worse, seen.guard, seen.doubt) == ("", "", "")
+        to = 0.0 if before.step == MIRRORING else after.share
+        enough = seen.traffic.requests >= plan.min_requests and all(
+            each.may_go_on(to, plan.margin) for each in seen.traffic.slis.values()
+        )
+        assert enough or before.step == MIRRORING or before.phase is Phase.WAITING or plan.on_stall is OnStall.PROMOTE
 
 
 @given(plans)
 def test_a_good_candidate_walks_every_step_and_is_promoted(plan: Plan) -> None:
     plan = replace(plan, manual=False)
-    rollout, now, weights = Rollout(), 0.0, []
+    rollout, now, shares = Rollout(), 0.0, []
     while rollout.phase is not Phase.PROMOTED:
-        now += plan.hold
-        rollout = moved(plan, rollout, Seen(requests=plan.min_requests), now)
+        now += plan.held_for(rollout.share)
+        rollout = moved(plan, rollout, Seen(traffic=Traffic(100.0, {}, plan.min_requests)), now)
         if rollout.mirrored(plan):
-            assert not weights
+            assert not shares
         elif rollout.phase is Phase.STEP:
-            weights.append(rollout.weight(plan))
-    assert weights == list(plan.steps)
-    assert rollout.weight(plan) == 100
+            shares.append(rollout.share)
+    assert shares == list(plan.shares)
+    assert shares[-1] == 95
+    assert rollout.share == 100
+
+
+def standing(**values: object) -> Seen:
+    return replace(FINE, traffic=Traffic(10.0, {"ttft": replace(TTFT, **values)}, 100))  # type: ignore[arg-type]
+
+
+def requests(count: int, rate: float = 10.0) -> Seen:
+    return replace(FINE, traffic=Traffic(rate, {"ttft": TTFT}, count))
 
 
 @pytest.mark.parametrize(
-    ("seen", "now", "decision"),
+    ("seen", "now", "event", "words"),
     [
-        (FINE, 1059.0, Decision(None, "held for 59 s of 60 s")),
-        (FINE, 1060.0, Decision(Event.ADVANCE, "held for 60 s, 100 requests, no SLI is worse", 2)),
-        (replace(FINE, requests=99), 1060.0, Decision(None, "99 requests of `min_requests` 100")),
+        (FINE, 1059.0, None, "held for 59 s of 60 s"),
+        (FINE, 1060.0, Event.ADVANCE, "held for 60 s, 100 requests, no SLI is worse"),
+        (requests(99), 1059.0, None, "held for 59 s of 60 s; 99 requests of `min_requests` 100"),
+        (requests(99), 1060.0, None, "99 requests of `min_requests` 100"),
         (
-            replace(FINE, bounds={"ttft": 0.025}),
+            standing(upper=0.05),
             1060.0,
-            Decision(None, "ttft may still miss 2.50 percentage points more often than stable's (`margin` 2)"),
+            None,
+            "ttft may still miss 5 points more often than stable's, which at 25 % of requests has to be below 4 "
+            "(`margin` 1)",
         ),
+        (standing(upper=None), 1060.0, None, "v1 has had no request to judge ttft by"),
+        (standing(upper=None, candidate=(0, 0)), 1060.0, None, "v2 has had no request to judge ttft by"),
         (
-            replace(FINE, requests=9),
+            requests(9),
             1600.0,
-            Decision(
-                Event.PAUSE,
-                "9 requests of `min_requests` 100, for 600 s (`max_hold` 600 s, `on_stall: pause`)",
-            ),
+            Event.PAUSE,
+            "9 requests of `min_requests` 100: about 91 more requests of v2, 3 min at this rate; held for 10 min "
+            "(`max_hold` 10 min, `on_stall: pause`): `tidegate canary resume m` holds the step anew, "
+            "`tidegate canary promote` or `rollback` decides; a wider `margin` asks for less",
         ),
-        (replace(FINE, worse="it is worse"), 1001.0, Decision(Event.ROLLBACK, "it is worse")),
-        (replace(FINE, guard="it burns"), 1001.0, Decision(Event.ROLLBACK, "it burns")),
         (
-            replace(FINE, unready=31.0),
+            requests(9, 0.0),
+            1600.0,
+            Event.PAUSE,
+            "9 requests of `min_requests` 100: about 91 more requests of v2, and har",
+        ),
+        (replace(FINE, worse="it is worse"), 1001.0, Event.ROLLBACK, "it is worse"),
+        (replace(FINE, guard="it burns"), 1001.0, Event.ROLLBACK, "it burns"),
+        (replace(FINE, unready=31.0), 1001.0, Event.ROLLBACK, "no backend of v2 has been ready for 31 s"),
+        (
+            replace(FINE, doubt="one key"),
             1001.0,
-            Decision(Event.ROLLBACK, "no backend of v2 has been ready for 31 s"),
+            Event.PAUSE,
+            "one key: compare both with `tidegate canary report m`, then `resume` or `rollback`",
         ),
         (
             replace(FINE, budget_left=0.049),
             1060.0,
-            Decision(Event.PAUSE, "4.9 % of the error budget is left, below 5 % (`pause_below`)"),
+            Event.PAUSE,
+            "4.9 % of the error budget is left, and no rollout goes on below 5 % (`pause_below`): resume it when old "
+            "failures have left the window, or now with `tidegate canary resume m --despite-budget`",
         ),
-        (
-            replace(FINE, budget_left=0.051),
-            1060.0,
-            Decision(Event.ADVANCE, "held for 60 s, 100 requests, no SLI is worse", 2),
-        ),
+        (replace(FINE, budget_left=0.051), 1060.0, Event.ADVANCE, "held for 60 s, 100 requests, no SLI is worse"),
     ],
 )
-def test_what_is_decided_in_a_step_and_in_what_words(seen: Seen, now: float, decision: Decision) -> None:
-    assert decide(PLAN, STEP, seen, now) == decision
+def test_what_is_decided_in_a_step_and_in_what_words(seen: Seen, now: float, event: Event | None, words: str) -> None:
+    decision = decide(PLAN, STEP, seen, now, "m")
+    assert decision.event is event
+    assert decision.reason.startswith(words)
+    if event is Event.ADVANCE:
+        assert (decision.step, decision.share) == (2, 25.0)
 
 
 @pytest.mark.parametrize(
@@ -154,54 +207,162 @@ def test_a_step_that_stalls_does_what_the_route_says(on_stall: OnStall, event: E
     assert decide(replace(PLAN, on_stall=on_stall), STEP, Seen(), 9999.0).event is event
 
 
-def test_a_rollout_does_not_start_on_a_spent_budget_and_says_so() -> None:
+def test_without_a_limit_of_its_own_a_step_may_last_many_times_what_was_predicted() -> None:
+    plan = replace(PLAN, max_hold=None)
+    assert decide(plan, STEP, requests(9), 1000.0 + 7199).event is None
+    assert decide(plan, STEP, requests(9), 1000.0 + 7201).event is Event.PAUSE
+    assert decide(plan, replace(STEP, predicted=3600.0), requests(9), 1000.0 + 7201).event is None
+
+
+def test_the_last_step_keeps_five_per_cent_of_stable_and_is_held_longer() -> None:
+    last = Rollout(Phase.STEP, 4, 1000.0, 900.0, share=95.0)
+    assert decide(AUTO, last, FINE, 1000.0 + 3599).event is None
+    assert decide(AUTO, last, FINE, 1000.0 + 3600).event is Event.FINISH
+    assert replace(AUTO, steps=(1.0, 50.0, 100.0)).shares == (1.0, 50.0, 95.0)
+    assert replace(AUTO, steps=(10.0,)).shares == (10.0, 95.0)
+
+
+def test_an_edit_of_the_steps_never_moves_the_share() -> None:
+    """One more request moves when the gateway or a person decides, never because somebody saved a file."""
+    for steps in ((50.0, 100.0), (1.0,), ()):
+        edited = replace(PLAN, steps=steps)
+        for phase in (Phase.PAUSED, Phase.STEP):
+            rollout = replace(STEP, phase=phase)
+            assert moved(edited, rollout, FINE, 1001.0).share == 5.0
+    assert replace(PLAN, steps=(50.0, 100.0)).place(5.0) == 0
+    assert replace(PLAN, steps=(50.0, 100.0)).after(5.0) == 50.0
+
+
+def test_a_rollout_does_not_start_on_a_spent_budget_and_promotion_is_not_the_only_way_out() -> None:
     spent = Seen(budget_left=0.071)
     for rollout in (Rollout(), Rollout(Phase.WAITING)):
-        decision = decide(PLAN, rollout, spent, 0.0)
+        decision = decide(PLAN, rollout, spent, 0.0, "m")
         assert decision.event is None
         assert decision.reason.startswith("7.1 % of the error budget is left, and no rollout starts below 10 %")
+        assert "`tidegate canary start m --despite-budget`" in decision.reason
+        assert "--despite-budget" in outlook(PLAN, rollout, spent, 0.0, "m").command
     assert may_start(PLAN, None) == ""
     assert may_start(PLAN, 0.1) == ""
     assert may_resume(PLAN, None) == may_resume(PLAN, 0.05) == ""
-    assert may_resume(PLAN, 0.049).startswith("4.9 % of the error budget is left, and no rollout goes on below 5 %")
+    assert may_resume(PLAN, -0.5).startswith("the error budget is overspent by 50 %, and no rollout goes on below 5 %")
+
+
+def test_a_rollout_despite_the_budget_goes_step_by_step() -> None:
+    spent = replace(FINE, budget_left=-3.0)
+    waiting = Rollout(Phase.WAITING, despite_budget=True)
+    step = moved(PLAN, waiting, spent, 1000.0)
+    assert (step.phase, step.share, step.despite_budget) == (Phase.STEP, 1.0, True)
+    step = moved(PLAN, step, spent, 1060.0)
+    assert (step.phase, step.share, step.despite_budget) == (Phase.STEP, 5.0, True)
+    again = asked(asked(step, Event.ROLLBACK, 1.0), Event.START, 2.0)
+    assert not again.despite_budget
 
 
 def test_a_candidate_waits_until_it_is_ready_and_for_a_person_where_the_route_says_so() -> None:
     assert decide(PLAN, Rollout(), Seen(), 0.0) == Decision(Event.START, "v2 is new")
-    assert decide(replace(PLAN, manual=True), Rollout(), Seen(), 0.0).event is None
+    by_hand = decide(replace(PLAN, manual=True), Rollout(), Seen(), 0.0, "m")
+    assert by_hand == Decision(None, "waits for `tidegate canary start m`")
     assert decide(PLAN, Rollout(Phase.WAITING), Seen(unready=0.1), 0.0) == Decision(None, "no backend of v2 is ready")
-    assert decide(PLAN, Rollout(Phase.WAITING), Seen(), 0.0) == Decision(Event.READY, "v2 is ready", 0)
+    ready = decide(PLAN, Rollout(Phase.WAITING), FINE, 0.0)
+    assert (ready.event, ready.reason, ready.step, ready.share) == (Event.READY, "v2 is ready", 0, 1.0)
     mirroring = replace(PLAN, mirror=10.0)
     assert decide(mirroring, Rollout(Phase.WAITING), Seen(), 0.0).step == MIRRORING
 
 
+def test_the_first_step_of_auto_depends_on_the_traffic_which_has_to_be_seen() -> None:
+    waiting = Rollout(Phase.WAITING)
+    unseen = decide(AUTO, waiting, Seen(watched=60.0), 0.0)
+    assert unseen.event is None
+    assert unseen.reason == "counts requests to choose the first step: starts after 20 requests, or in 240 s"
+    assert decide(AUTO, waiting, Seen(), 0.0).share == 50.0
+    shares = [
+        decide(AUTO, waiting, Seen(traffic=Traffic(rate, {"a": Standing(0.001)})), 0.0).share
+        for rate in (0.05, 1.0, 3.0, 12.0, 100.0)
+    ]
+    assert shares == sorted(shares, reverse=True)
+    assert (shares[0], shares[-1]) == (50.0, 1.0)
+    assert set(shares) <= set(LADDER)
+
+
+def test_copies_come_first_where_the_route_says_so() -> None:
+    plan = replace(PLAN, mirror=10.0)
+    copying = moved(plan, Rollout(Phase.WAITING), FINE, 0.0)
+    assert (copying.share, copying.mirrored(plan), copying.step) == (0.0, 10.0, MIRRORING)
+    assert decide(plan, copying, requests(3), 61.0).reason == "3 copies of `min_requests` 100"
+    assert "once started at 1 %" in outlook(plan, copying, requests(3), 61.0, "m").words
+    first = moved(plan, copying, FINE, 61.0)
+    assert (first.step, first.share) == (0, 1.0)
+
+
 def test_a_paused_rollout_keeps_its_share_and_still_rolls_back() -> None:
-    paused = move(STEP, Event.PAUSE, 1010.0, actor="ann", reason="lunch")
-    assert (paused.weight(PLAN), paused.step, paused.started) == (5.0, 1, 900.0)
+    paused = asked(STEP, Event.PAUSE, 1010.0, "lunch")
+    assert (paused.share, paused.step, paused.started) == (5.0, 1, 900.0)
     assert decide(PLAN, paused, FINE, 9999.0) == Decision(None, "lunch")
     assert decide(PLAN, paused, replace(FINE, worse="bad"), 9999.0).event is Event.ROLLBACK
-    back = move(paused, Event.RESUME, 1020.0, actor="ann", reason="on")
+    back = asked(paused, Event.RESUME, 1020.0)
     assert (back.phase, back.step, back.since) == (Phase.STEP, 1, 1020.0)
 
 
 @pytest.mark.parametrize("phase", [Phase.PROMOTED, Phase.ROLLED_BACK])
-def test_what_is_over_stays_so_by_itself(phase: Phase) -> None:
+def test_what_is_over_stays_so(phase: Phase) -> None:
     over = Rollout(phase, 2, reason="because")
     assert decide(PLAN, over, replace(FINE, worse="bad"), 1e9) == Decision(None, "because")
 
 
 def test_what_makes_no_sense_is_refused_in_words() -> None:
     with pytest.raises(Refused, match="cannot resume a rollout that is rolled back; what it can: start"):
-        move(Rollout(Phase.ROLLED_BACK), Event.RESUME, 0.0, actor="ann", reason="")
+        asked(Rollout(Phase.ROLLED_BACK), Event.RESUME, 0.0)
     with pytest.raises(Refused, match="in progress; what it can: pause, promote, rollback"):
-        move(STEP, Event.START, 0.0, actor="ann", reason="")
-    restarted = move(Rollout(Phase.ROLLED_BACK, 3), Event.START, 50.0, actor="ann", reason="fixed")
+        asked(STEP, Event.START, 0.0)
+    restarted = asked(Rollout(Phase.ROLLED_BACK, 3), Event.START, 50.0)
     assert (restarted.phase, restarted.step, restarted.started) == (Phase.WAITING, 0, 50.0)
 
 
-@pytest.mark.parametrize(("weight", "step"), [(5.0, 0), (25.0, 1), (1.0, 0), (100.0, 2)])
-def test_other_steps_begin_at_the_share_that_it_had(weight: float, step: int) -> None:
-    plan = replace(PLAN, steps=(5.0, 20.0, 100.0))
-    assert resumed(plan, STEP, weight).step == step
-    assert resumed(plan, Rollout(Phase.STEP, MIRRORING), weight).step == MIRRORING
-    assert resumed(plan, Rollout(Phase.ROLLED_BACK, 4), weight).step == 4
+def test_a_rollout_of_an_older_version_keeps_its_share_but_compares_to_the_end() -> None:
+    assert migrated(STEP, 25.0).share == 25.0
+    last = migrated(Rollout(Phase.STEP, 4, reason="held"), 100.0)
+    assert (last.share, last.reason) == (95.0, "held; 5 % stay on stable in the last step")
+    assert migrated(Rollout(Phase.PROMOTED, 4), 100.0).share == 100.0
+
+
+@pytest.mark.parametrize(
+    ("rollout", "command"),
+    [
+        (Rollout(), ""),
+        (Rollout(Phase.WAITING), ""),
+        (STEP, "tidegate canary report m"),
+        (replace(STEP, phase=Phase.PAUSED), "tidegate canary resume m"),
+        (Rollout(Phase.ROLLED_BACK), "tidegate canary start m"),
+        (Rollout(Phase.PROMOTED), "make v2 the `stable` of the routes, or their only version"),
+    ],
+)
+def test_every_state_names_the_command_that_helps(rollout: Rollout, command: str) -> None:
+    assert outlook(PLAN, rollout, FINE, 1000.0, "m").command == command
+
+
+def test_a_pause_for_the_budget_is_resumed_despite_it() -> None:
+    paused, spent = replace(STEP, phase=Phase.PAUSED), replace(FINE, budget_left=0.01)
+    assert outlook(PLAN, paused, spent, 0.0, "m").command == "tidegate canary resume m --despite-budget"
+    assert outlook(replace(PLAN, manual=True), Rollout(), FINE, 0.0, "m").command == "tidegate canary start m"
+
+
+def test_the_outlook_says_how_many_requests_and_how_long() -> None:
+    ahead = outlook(AUTO, STEP, Seen(traffic=Traffic(12.0, {"a": Standing(0.001)}, 10)), 1000.0, "m")
+    assert ahead.missing == pytest.approx(676, rel=0.05)
+    assert ahead.step == pytest.approx(ahead.missing / 0.6)
+    assert ahead.words.startswith("about 680 more requests of v2, 19 min at this rate; 25 % in 19 min, promotion in ")
+    assert ahead.words.endswith(" at 12 requests/s")
+    unknown = outlook(AUTO, STEP, Seen(), 1000.0, "m")
+    assert (unknown.rest, unknown.words) == (None, "too few requests seen to say how long it takes")
+    before = outlook(AUTO, Rollout(), FINE, 1000.0, "m")
+    assert before.words.startswith("once started at 1 %, ")
+    enough = outlook(AUTO, replace(STEP, share=95.0), FINE, 1000.0, "m")
+    assert (enough.missing, enough.words) == (0, "promotion in 60 min at 10 requests/s")
+    hopeless = Traffic(10.0, {"a": replace(TTFT, upper=0.9, stable=(1, 0), candidate=(10, 90))}, 100)
+    assert outlook(AUTO, STEP, Seen(traffic=hopeless), 1000.0, "m").missing is not None
+
+
+def test_durations_and_shares_are_said_as_people_say_them() -> None:
+    spans = [span(seconds) for seconds in (48.0, 480.0, 11_520.0, 172_800.0)]
+    assert spans == ["48 s", "8 min", "3.2 h", "2.0 days"]
+    assert (percent(0.0012), percent(0.25)) == ("0.12", "25")

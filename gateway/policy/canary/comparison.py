@@ -7,16 +7,24 @@ of n stable and m candidate outcomes, and their mean c = (n a + m b) / (n + m), 
 has an expectation of at most 1 whenever both sides fail equally often, however often that is. So has the product over
 blocks, and the mean of several such products. By Ville's inequality it ever reaches 1/alpha with a probability of at
 most alpha, however long one looks.
+
+Input classes have blocks and shares of their own, so that a version which happens to get the longer prompts is not
+taken for a worse one; the product runs over the blocks of all of them.
 """
 
 from collections.abc import Sequence
 from math import exp, log
+from typing import Any
+
+from gateway.policy.canary.bounds import difference
 
 TIMES_WORSE = (2.0, 5.0, 20.0)
 """How much more often the candidate may fail: what the test is keen on, beside what it learns of the candidate."""
 PRIOR_BAD = 0.5
 """Bad outcomes that the prior, at exactly the objective, is worth."""
+INPUT_CLASSES = 3
 _LEAST, _MOST = 1e-6, 0.95
+_CANDIDATE = 2
 
 Counts = tuple[int, int]
 """Good and bad."""
@@ -25,77 +33,125 @@ Counts = tuple[int, int]
 class Comparison:
     """The evidence that a candidate misses one promise more often than stable does.
 
-    `budget` is the share that may miss it.
+    `budget` is the share that may miss it. Counts are lists of good and bad of stable, then of the candidate, by input
+    class.
     """
 
-    __slots__ = ("_budget", "_logs", "_open_candidate", "_open_stable", "candidate", "stable")
+    __slots__ = ("_budget", "_closed", "_logs", "_loudest", "_open", "_shares")
 
     def __init__(self, budget: float) -> None:
         self._budget = budget
         self._logs = [0.0] * (1 + len(TIMES_WORSE))
-        self._open_stable = [0, 0]
-        self._open_candidate = [0, 0]
-        self.stable = [0, 0]
-        self.candidate = [0, 0]
+        self._loudest = [0.0] * len(self._logs)
+        self._open = [[0, 0, 0, 0] for _ in range(INPUT_CLASSES)]
+        self._closed = [[0, 0, 0, 0] for _ in range(INPUT_CLASSES)]
+        self._shares = [(budget, budget)] * INPUT_CLASSES
 
     def __repr__(self) -> str:
-        return f"<Comparison e {exp(self.log_e):.3g} candidate {self.candidate} stable {self.stable}>"
+        candidate, stable = self.seen(candidate=True), self.seen(candidate=False)
+        return f"<Comparison e {exp(self.log_e):.3g} candidate {candidate} stable {stable}>"
 
     @property
     def log_e(self) -> float:
         """The natural logarithm of the e-value."""
-        highest = max(self._logs)
-        return highest + log(sum(exp(each - highest) for each in self._logs) / len(self._logs))
+        return _log_mean(self._logs)
 
-    def add(self, *, candidate: bool, bad: bool, count: int = 1) -> None:
-        """Take an outcome, or several that are alike and came in a row."""
-        block = self._open_candidate if candidate else self._open_stable
-        block[bad] += count
-        if any(self._open_candidate) and any(self._open_stable):
-            self._close()
+    @property
+    def log_e_without_loudest(self) -> float:
+        """The same without the one outcome of the candidate that speaks loudest against it."""
+        return _log_mean([each - loud for each, loud in zip(self._logs, self._loudest, strict=True)])
+
+    @property
+    def difference(self) -> float:
+        """How much more often the candidate missed, each input class compared with itself."""
+        return difference(self._all())
+
+    def is_open(self, input_class: int) -> bool:
+        """Whether a block of this class has begun."""
+        return any(self._open[input_class])
+
+    def add(
+        self, good: int, bad: int, *, candidate: bool, input_class: int = 0, known: Sequence[int] | None = None
+    ) -> None:
+        """Take an outcome, or all of one side that came in a row.
+
+        `known` are the counts from which a block that begins now takes its shares, by default those of the blocks
+        before; they may be anything that was known before this outcome.
+        """
+        block = self._open[input_class]
+        if not any(block):
+            counts = self._closed[input_class] if known is None else known
+            a = self._learnt(counts[0], counts[1])
+            self._shares[input_class] = (a, max(a, self._learnt(counts[2], counts[3])))
+        place = _CANDIDATE * candidate
+        block[place] += good
+        block[place + 1] += bad
+        if (block[0] or block[1]) and (block[2] or block[3]):
+            self._close(input_class, block)
 
     def seen(self, *, candidate: bool) -> Counts:
-        """Return good and bad of one side, the block in progress among them."""
-        closed, open_ = (self.candidate, self._open_candidate) if candidate else (self.stable, self._open_stable)
-        return closed[0] + open_[0], closed[1] + open_[1]
+        """Return good and bad of one side, the blocks in progress among them."""
+        good = _CANDIDATE * candidate
+        counts = self._all()
+        return sum(each[good] for each in counts), sum(each[good + 1] for each in counts)
 
-    def state(self) -> dict[str, list[float]]:
-        """Return what has to be kept over a restart; the block in progress is not."""
-        return {"logs": self._logs, "stable": [*self.stable], "candidate": [*self.candidate]}
+    def state(self) -> dict[str, Any]:
+        """Return what has to be kept over a restart; the blocks in progress are not."""
+        return {
+            "logs": [*self._logs],
+            "loudest": [*self._loudest],
+            "classes": [[*each] for each in self._closed],
+        }
 
-    def restore(self, state: dict[str, list[float]]) -> None:
-        """Take back what `state` gave; raises KeyError, TypeError or ValueError for what it cannot have given."""
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take back what `state` gave; raises KeyError, TypeError or ValueError for what it cannot have given.
+
+        Versions before 0.2 kept one class.
+        """
         logs = [float(each) for each in state["logs"]]
         if len(logs) != len(self._logs):
             raise ValueError("as many logarithms as alternatives are needed")
-        self.stable = _counts(state["stable"])
-        self.candidate = _counts(state["candidate"])
+        if "classes" in state:
+            closed = [_four(each) for each in state["classes"]]
+            loudest = [float(each) for each in state["loudest"]]
+        else:
+            closed = [_four([*state["stable"], *state["candidate"]])]
+            loudest = [0.0] * len(logs)
+        self._closed = closed + [[0, 0, 0, 0] for _ in range(INPUT_CLASSES - len(closed))]
+        self._loudest = loudest
         self._logs = logs
 
-    def _close(self) -> None:
-        (good_a, bad_a), (good_b, bad_b) = self._open_stable, self._open_candidate
-        a = self._learnt(self.stable)
+    def _all(self) -> list[list[int]]:
+        return [[x + y for x, y in zip(*pair, strict=True)] for pair in zip(self._closed, self._open, strict=True)]
+
+    def _close(self, input_class: int, block: list[int]) -> None:
+        closed, logs = self._closed[input_class], self._logs
+        good_a, bad_a, good_b, bad_b = block
+        a, learnt = self._shares[input_class]
         n, m = good_a + bad_a, good_b + bad_b
-        learnt = max(a, self._learnt(self.candidate))
         for place, b in enumerate((learnt, *(min(_MOST, a * times) for times in TIMES_WORSE))):
             c = (n * a + m * b) / (n + m)
-            self._logs[place] += (
-                bad_a * log(a / c)
-                + good_a * log((1 - a) / (1 - c))
-                + bad_b * log(b / c)
-                + good_b * log((1 - b) / (1 - c))
+            loud = log(b / c)
+            logs[place] += (
+                bad_a * log(a / c) + good_a * log((1 - a) / (1 - c)) + bad_b * loud + good_b * log((1 - b) / (1 - c))
             )
-        for total, block in ((self.stable, self._open_stable), (self.candidate, self._open_candidate)):
-            total[0] += block[0]
-            total[1] += block[1]
-            block[0] = block[1] = 0
+            if bad_b and loud > self._loudest[place]:
+                self._loudest[place] = loud
+        for slot in range(4):
+            closed[slot] += block[slot]
+            block[slot] = 0
 
-    def _learnt(self, counts: Sequence[int]) -> float:
+    def _learnt(self, good: int, bad: int) -> float:
         """Return the share of bad outcomes so far, leaning on the objective."""
-        share = (counts[1] + PRIOR_BAD) / (counts[0] + counts[1] + PRIOR_BAD / self._budget)
+        share = (bad + PRIOR_BAD) / (good + bad + PRIOR_BAD / self._budget)
         return min(_MOST, max(_LEAST, share))
 
 
-def _counts(values: Sequence[float]) -> list[int]:
-    good, bad = (int(value) for value in values)
-    return [good, bad]
+def _log_mean(logs: Sequence[float]) -> float:
+    highest = max(logs)
+    return highest + log(sum(exp(each - highest) for each in logs) / len(logs))
+
+
+def _four(values: Sequence[float]) -> list[int]:
+    good_a, bad_a, good_b, bad_b = (int(value) for value in values)
+    return [good_a, bad_a, good_b, bad_b]

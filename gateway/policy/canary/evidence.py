@@ -1,178 +1,251 @@
-"""What a rollout has seen of both versions, SLI by SLI: since it began, and in the step in progress."""
+"""What a rollout has seen of both versions, SLI by SLI."""
 
 from collections.abc import Mapping
-from math import exp, log, sqrt
+from math import exp, log
 from typing import Any
 
-from gateway.policy.canary.comparison import Comparison
+from gateway.policy.canary.bounds import adjusted_upper
+from gateway.policy.canary.comparison import INPUT_CLASSES
+from gateway.policy.canary.forecast import Standing
+from gateway.policy.canary.keys import Keys, hashed
+from gateway.policy.canary.recent import Recent, guard
+from gateway.policy.canary.track import Sample, Track
 
 AVAILABILITY = "availability"
+FIRST_ATTEMPT, STAYED = "first_attempt", "stayed"
+HIDDEN = (FIRST_ATTEMPT, STAYED)
+"""Comparisons without an objective: what a retry hid, and clients that left before the end."""
 ALPHA = 0.01
 """How likely a candidate that equals stable is ever rolled back by the comparison, at most."""
 FIRST = 5
 """A candidate whose first so many requests all fail is out at once."""
-GUARD_EVENTS = 20
-BEYOND_CHANCE = 13.8
-"""Nats: what the absolute guard has seen would happen by chance once in a million times, if both were equal."""
-_Z = 1.645
+FEWEST_KEYS = 30
+"""Fewer sticky keys on either side cannot tell versions apart."""
+_HIDDEN_BUDGET = 0.01
+_ENOUGH = 20
+_LARGEST_LOG = 700.0
 
 
 class Evidence:
-    """Outcomes of stable and of the candidate. `budgets` are the shares that may be bad, by SLI.
+    """Outcomes of stable and of the candidate. `budgets` are the shares that may be bad, by SLI; `factor` is the burn
+    rate that pages; `usual` are good and bad of the model before the rollout.
 
-    `requests` are the candidate's in this step, `answered` all of its; latencies of the first `warm_up` do not count.
+    `requests` are the candidate's in this step, `answered` all of its; `keys` are how many sticky keys stable and the
+    candidate had.
     """
 
-    def __init__(self, budgets: Mapping[str, float], warm_up: int) -> None:
+    def __init__(
+        self, budgets: Mapping[str, float], factor: float, usual: Mapping[str, tuple[int, int]] | None = None
+    ) -> None:
         self.requests = 0
         self.answered = 0
         self.failed_first = 0
-        self.comparisons = {sli: Comparison(budget) for sli, budget in budgets.items()}
-        self._warm_up = warm_up
-        self._step: dict[str, tuple[list[int], list[int]]] = {}
-        self.begin_step()
+        self.keys = [0, 0]
+        self.tracks = {
+            sli: Track(sli, budget, factor, (usual or {}).get(sli, (0, 0))) for sli, budget in budgets.items()
+        }
+        self.hidden = {name: Track(name, _HIDDEN_BUDGET, factor) for name in HIDDEN}
+        self.accepted = False
+        self._factor = factor
+        self._counted = (Keys(), Keys())
 
     def __repr__(self) -> str:
-        return f"<Evidence of {self.answered} requests, e {exp(min(self.log_e, 700.0)):.3g}>"
+        return f"<Evidence of {self.answered} requests, e {shown(self.log_e):.3g}>"
 
     def begin_step(self) -> None:
         """Forget what only the step in progress is judged by."""
         self.requests = 0
-        self._step = {sli: ([0, 0], [0, 0]) for sli in self.comparisons}
+        for track in self.tracks.values():
+            track.recent = (Recent(), Recent())
 
-    def add(self, outcomes: Mapping[str, bool], *, candidate: bool) -> None:
+    def accept(self) -> None:
+        """Go on although a person was asked: what was said then is not said again."""
+        self.accepted = True
+        self.hidden = {name: Track(name, _HIDDEN_BUDGET, self._factor) for name in HIDDEN}
+
+    def add(self, outcomes: Mapping[str, bool], sample: Sample) -> None:
         """Take one request: whether it was good, by SLI; what does not count is left out."""
-        warm = not candidate or self.answered >= self._warm_up
-        if candidate:
-            self._count(outcomes)
+        key = None if sample.key is None else hashed(sample.key)
         for sli, good in outcomes.items():
-            comparison = self.comparisons.get(sli)
-            if comparison is not None and (warm or sli == AVAILABILITY):
-                comparison.add(candidate=candidate, bad=not good)
-                self._step[sli][candidate][not good] += 1
+            self.take(sli, int(good), int(not good), sample, key)
 
-    def _count(self, outcomes: Mapping[str, bool]) -> None:
-        good = outcomes.get(AVAILABILITY)
-        if good is None:
+    def take(self, sli: str, good: int, bad: int, sample: Sample, key: int | None = None) -> None:
+        """Take outcomes of one SLI that came in a row; `key` is the sticky key's hash."""
+        track = self.tracks.get(sli) or self.hidden.get(sli)
+        if track is None:
             return
-        self.answered += 1
-        self.requests += 1
-        if not good and self.failed_first == self.answered - 1:
-            self.failed_first += 1
+        fresh = key is None or self._counted[sample.candidate].is_new(key ^ track.salt)
+        counts = track.add(good, bad, sample, fresh=fresh)
+        if sli != AVAILABILITY:
+            return
+        if counts and sample.candidate:
+            if not good and self.failed_first == self.answered:
+                self.failed_first += bad
+            self.answered += good + bad
+            self.requests += good + bad
+        if fresh and key is not None:
+            self.keys[sample.candidate] += 1
 
     @property
     def log_e(self) -> float:
         """The logarithm of the e-value over all SLIs: a mean in which availability weighs half."""
-        logs = [comparison.log_e + log(self._weight(sli)) for sli, comparison in self.comparisons.items()]
-        highest = max(logs)
-        return highest + log(sum(exp(each - highest) for each in logs))
+        return self._mean({sli: track.comparison.log_e for sli, track in self.tracks.items()})
 
     @property
     def worst(self) -> str:
         """The SLI that speaks loudest against the candidate."""
-        return max(self.comparisons, key=lambda sli: self.comparisons[sli].log_e + log(self._weight(sli)))
+        return max(self.tracks, key=lambda sli: self.tracks[sli].comparison.log_e + log(self._weight(sli)))
 
     @property
     def is_worse(self) -> str:
-        """Say why the candidate is worse than stable, "" while that may be chance."""
+        """Say why the candidate is worse than stable, "" while that may be chance, or one client's doing."""
         if self.failed_first >= FIRST:
             return f"its first {self.failed_first} requests all failed"
-        if self.log_e < -log(ALPHA):
+        if not self._beyond_chance or self._by_one_key or not self.tracks[self.worst].is_worth_it:
             return ""
-        sli, shown = self.worst, exp(min(self.log_e, 700.0))
-        comparison = self.comparisons[sli]
-        return (
-            f"{sli} is worse than stable's: e-value {shown:.3g} has reached {1 / ALPHA:g}; "
-            f"{_share(comparison.candidate)} of its requests missed, {_share(comparison.stable)} of stable's"
-        )
+        return f"{self._told} {shown(self.log_e):.3g} has reached {1 / ALPHA:g}; {self._shares(self.worst)}"
 
-    def bounds(self) -> dict[str, float]:
-        """Return by SLI how much more often, at worst, the candidate misses in this step than stable does (95 %)."""
-        return {
-            sli: upper_difference(stable, candidate)
-            for sli, (stable, candidate) in self._step.items()
-            if any(stable) and any(candidate)
-        }
+    @property
+    def doubt(self) -> str:
+        """Say why a person should look at the candidate, "" without a reason; that a key makes it is asked once."""
+        if self._beyond_chance and self._by_one_key and not self.accepted and self.tracks[self.worst].is_worth_it:
+            return (
+                f"{self._told} {shown(self.log_e):.3g} has reached {1 / ALPHA:g}, but would not have without one "
+                f"of its {self.keys[1]:,} sticky keys; {self._shares(self.worst)}"
+            )
+        logs = {name: track.comparison.log_e for name, track in self.hidden.items()}
+        name = max(logs, key=lambda each: logs[each])
+        if logs[name] - log(len(HIDDEN)) < -log(ALPHA) or not self.hidden[name].is_worth_it:
+            return ""
+        what = {FIRST_ATTEMPT: "failed at first, which retries hid", STAYED: "were given up by their clients"}[name]
+        candidate, stable = (self.hidden[name].comparison.seen(candidate=side) for side in (True, False))
+        e_value = f"e-value {shown(logs[name]):.3g}"
+        return f"{_share(candidate)} of its requests {what}, {_share(stable)} of stable's ({e_value})"
+
+    @property
+    def notes(self) -> list[str]:
+        """Say what else one should know of this evidence."""
+        found = []
+        if self._beyond_chance and not self.tracks[self.worst].is_worth_it:
+            found.append(
+                f"{self._told} {shown(self.log_e):.3g}, by less than a quarter of the budget, which is no reason to go "
+                f"back; {self._shares(self.worst)}"
+            )
+        fewest = min(self.keys)
+        if any(self.keys) and fewest < FEWEST_KEYS:
+            side = "the candidate" if self.keys[1] == fewest else "stable"
+            found.append(f"{fewest} sticky keys on {side}: fewer than {FEWEST_KEYS} cannot tell versions apart")
+        for sli, track in self.tracks.items():
+            if track.incident:
+                found.append(f"{sli}: stable itself is in an incident, what arrives is set aside")
+        return found
+
+    def guard(self, now: float) -> tuple[str, bool]:
+        """Say what burns at page rate in this step, "" for nothing, and whether the candidate has to go for it."""
+        said = ""
+        for sli, track in self.tracks.items():
+            stable, candidate = track.recent
+            found, must_go = guard(sli, candidate, stable, now, budget=track.budget, factor=self._factor)
+            if must_go:
+                return found, True
+            said = said or found
+        return said, False
+
+    def standings(self, usual: Mapping[str, tuple[int, int]]) -> dict[str, Standing]:
+        """Return how each SLI stands; `usual` are good and bad of the model before the rollout."""
+        first = self.tracks.get(AVAILABILITY)
+        requests = sum(first.side(candidate=False)) + sum(first.side(candidate=True)) if first else 0
+        found = {}
+        for sli, track in self.tracks.items():
+            stable, candidate = track.side(candidate=False), track.side(candidate=True)
+            events = sum(stable) + sum(candidate)
+            per_request = min(1.0, events / requests) if requests >= _ENOUGH else 1.0
+            upper = adjusted_upper(track.totals)
+            found[sli] = Standing(track.budget, stable, candidate, upper, usual.get(sli, (0, 0)), per_request)
+        return found
+
+    @property
+    def _beyond_chance(self) -> bool:
+        return bool(self.tracks) and self.log_e >= -log(ALPHA)
+
+    @property
+    def _by_one_key(self) -> bool:
+        if not any(self.keys):
+            return False
+        return self._mean({s: each.comparison.log_e_without_loudest for s, each in self.tracks.items()}) < -log(ALPHA)
+
+    @property
+    def _told(self) -> str:
+        return f"{self.worst} is worse than stable's: e-value"
+
+    def _shares(self, sli: str) -> str:
+        comparison = self.tracks[sli].comparison
+        candidate, stable = comparison.seen(candidate=True), comparison.seen(candidate=False)
+        return f"{_share(candidate)} of its requests missed, {_share(stable)} of stable's"
+
+    def _mean(self, logs: Mapping[str, float]) -> float:
+        weighed = [each + log(self._weight(sli)) for sli, each in logs.items()]
+        highest = max(weighed)
+        return highest + log(sum(exp(each - highest) for each in weighed))
+
+    def _weight(self, sli: str) -> float:
+        others = len(self.tracks) - (AVAILABILITY in self.tracks)
+        if sli == AVAILABILITY:
+            return 0.5 if others else 1.0
+        return (0.5 if AVAILABILITY in self.tracks else 1.0) / others
 
     def state(self) -> dict[str, Any]:
-        """Return what has to be kept over a restart."""
+        """Return what has to be kept over a restart; `keys_state` is apart, since it is large."""
         return {
             "requests": self.requests,
             "answered": self.answered,
             "failed_first": self.failed_first,
-            "step": {sli: [stable, candidate] for sli, (stable, candidate) in self._step.items()},
-            "comparisons": {sli: comparison.state() for sli, comparison in self.comparisons.items()},
+            "keys": [*self.keys],
+            "accepted": self.accepted,
+            "comparisons": {sli: track.comparison.state() for sli, track in self._all().items()},
+            "totals": {sli: track.totals for sli, track in self._all().items()},
+            "set_aside": {sli: track.set_aside for sli, track in self._all().items()},
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take back what `state` gave; SLIs that are promised no more are left out.
 
-        Raises KeyError, TypeError or ValueError for what it cannot have given.
+        Raises KeyError, TypeError or ValueError for what it cannot have given. Versions before 0.2 kept no totals.
         """
-        for sli, comparison in self.comparisons.items():
+        for sli, track in self._all().items():
             if sli in state["comparisons"]:
-                comparison.restore(state["comparisons"][sli])
-                stable, candidate = state["step"][sli]
-                self._step[sli] = (list(map(int, stable)), list(map(int, candidate)))
+                track.comparison.restore(state["comparisons"][sli])
+                totals = state.get("totals", {}).get(sli)
+                known = totals or [
+                    [*track.comparison.seen(candidate=False), *track.comparison.seen(candidate=True)],
+                    *([0, 0, 0, 0] for _ in range(INPUT_CLASSES - 1)),
+                ]
+                track.totals = [[int(a), int(b), int(c), int(d)] for a, b, c, d in known]
+                track.set_aside = int(state.get("set_aside", {}).get(sli, 0))
+        stable, candidate = (int(each) for each in state.get("keys", (0, 0)))
+        self.keys = [stable, candidate]
+        self.accepted = bool(state.get("accepted", False))
         self.requests = int(state["requests"])
         self.answered = int(state["answered"])
         self.failed_first = int(state["failed_first"])
 
-    def _weight(self, sli: str) -> float:
-        others = len(self.comparisons) - (AVAILABILITY in self.comparisons)
-        if sli == AVAILABILITY:
-            return 0.5 if others else 1.0
-        return (0.5 if AVAILABILITY in self.comparisons else 1.0) / others
+    def keys_state(self) -> list[str]:
+        """Return which sticky keys have been counted."""
+        return [each.state() for each in self._counted]
+
+    def restore_keys(self, state: list[str]) -> None:
+        """Take back what `keys_state` gave; raises ValueError for what it cannot have given."""
+        for keys, kept in zip(self._counted, state, strict=True):
+            keys.restore(kept)
+
+    def _all(self) -> dict[str, Track]:
+        return {**self.tracks, **self.hidden}
 
 
-def upper_difference(stable: list[int], candidate: list[int]) -> float:
-    """Return an upper bound (one-sided, 95 %) of how much more often the candidate is bad, from (good, bad).
-
-    Newcombe's hybrid of two Wilson intervals ("Interval estimation for the difference between independent proportions",
-    1998, method 10).
-    """
-    low, a, _ = _wilson(stable)
-    _, b, high = _wilson(candidate)
-    return b - a + sqrt((high - b) ** 2 + (a - low) ** 2)
+def shown(log_e: float) -> float:
+    """Return an e-value that is no larger than a float may be."""
+    return exp(min(log_e, _LARGEST_LOG))
 
 
-def guard(sli: str, candidate: tuple[list[int], list[int]], stable: list[int], *, budget: float, factor: float) -> str:
-    """Say why the candidate must go whatever the comparison says yet, "" when it need not.
-
-    `candidate` are good and bad of its last five minutes and of its last minute, `stable` those of five. It burns at
-    page rate in both, over enough events, and so much more often than stable that it is no chance (Chernoff's bound):
-    else two equals that both fail often would be told apart.
-    """
-    long, short = candidate
-    total = sum(long)
-    if total < GUARD_EVENTS or not sum(short):
-        return ""
-    burns = [counts[1] / sum(counts) / budget for counts in (long, short)]
-    if min(burns) < factor:
-        return ""
-    expected = max(budget, (stable[1] + budget) / (sum(stable) + 1))
-    if total * _divergence(long[1] / total, expected) < BEYOND_CHANCE:
-        return ""
-    return (
-        f"{sli} burns at {burns[0]:.1f} over 5 m and {burns[1]:.1f} over 1 m (limit {factor:.1f}): "
-        f"{_share(long)} missed, {_share(stable)} of stable's"
-    )
-
-
-def _divergence(p: float, q: float) -> float:
-    """Return how far a share p is above a share q below 1, in nats an event; 0.0 when it is not above."""
-    if p <= q:
-        return 0.0
-    return p * log(p / q) + ((1 - p) * log((1 - p) / (1 - q)) if p < 1 else 0.0)
-
-
-def _wilson(counts: list[int]) -> tuple[float, float, float]:
-    total = sum(counts)
-    share, square = counts[1] / total, _Z * _Z / total
-    middle = (share + square / 2) / (1 + square)
-    half = _Z * sqrt(share * (1 - share) / total + square / (4 * total)) / (1 + square)
-    return max(0.0, middle - half), share, min(1.0, middle + half)
-
-
-def _share(counts: list[int]) -> str:
+def _share(counts: tuple[int, int]) -> str:
     return f"{counts[1]:,} of {sum(counts):,}"

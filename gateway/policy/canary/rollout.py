@@ -7,22 +7,28 @@
                                       paused
 
 `rollback` leads from anywhere but idle to rolled back, `promote` from anywhere before it to promoted; a rollout that
-was rolled back stays so until it is started again.
+was rolled back stays so until it is started again. The candidate's share is part of the rollout, not of the plan: only
+a move changes it.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from math import ceil, inf
 from types import MappingProxyType
 
-from gateway.policy.canary.plan import OnStall, Plan
+from gateway.policy.canary.forecast import ENOUGH_TRAFFIC, Traffic
+from gateway.policy.canary.plan import LAST, OnStall, Plan
 
 GATEWAY = "tidegate"
-"""The actor of what the gateway does by itself."""
+"""The actor of what the gateway decides."""
 MIRRORING = -1
 """The step before the first, in which requests are copied."""
 UNREADY_SECONDS = 30.0
 """How long no backend of a candidate in service may be ready."""
+WATCHED = 300.0
+"""Seconds after which `auto` starts even though hardly any traffic was seen."""
+_DECIDES = "`tidegate canary promote` or `rollback` decides"
 
 
 class Phase(StrEnum):
@@ -74,7 +80,11 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """A phase and step since when (seconds since the epoch), by whom, and why. `started` is 0.0 before the start."""
+    """A phase and step since when (seconds since the epoch), by whom, and why. `started` is 0.0 before the start.
+
+    `share` is the candidate's, in per cent; `predicted` is how many seconds the step was expected to take when it
+    began; `despite_budget` says that a person started it although the error budget is short.
+    """
 
     phase: Phase = Phase.IDLE
     step: int = 0
@@ -82,14 +92,9 @@ class Rollout:
     started: float = 0.0
     actor: str = GATEWAY
     reason: str = "not started"
-
-    def weight(self, plan: Plan) -> float:
-        """Return the candidate's share of requests, in per cent."""
-        if self.phase is Phase.PROMOTED:
-            return 100.0
-        if self.phase in {Phase.STEP, Phase.PAUSED} and self.step >= 0:
-            return plan.steps[min(self.step, len(plan.steps) - 1)]
-        return 0.0
+    share: float = 0.0
+    predicted: float = 0.0
+    despite_budget: bool = False
 
     def mirrored(self, plan: Plan) -> float:
         """Return the share of requests copied to the candidate, in per cent."""
@@ -106,83 +111,116 @@ class Seen:
     """What is known at one moment.
 
     `unready` is for how many seconds no backend of the candidate could be sent a request, 0.0 while one can; `worse`
-    and `guard` say in words what speaks against the candidate, "" for nothing; `requests` are the candidate's in this
-    step, `bounds` how much more often it may miss, by SLI; `budget_left` is the model's, None while unknown.
+    and `guard` say in words what speaks against the candidate, `doubt` what a person should look at, "" for nothing;
+    `watched` is for how many seconds the model's traffic has been counted; `budget_left` is the model's, None while
+    unknown.
     """
 
     unready: float = 0.0
     worse: str = ""
     guard: str = ""
-    requests: int = 0
-    bounds: Mapping[str, float] = field(default_factory=dict)
+    doubt: str = ""
+    traffic: Traffic = Traffic()  # noqa: RUF009 - frozen
+    watched: float = inf
     budget_left: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What happens now, None for nothing, and why; an advance leads to `step`."""
+    """What happens now, None for nothing, and why; `share` is what the candidate gets from then on, in per cent."""
 
     event: Event | None
     reason: str
     step: int = 0
+    share: float = 0.0
+    predicted: float = 0.0
 
 
-def move(rollout: Rollout, event: Event, now: float, *, actor: str, reason: str, step: int = 0) -> Rollout:
+BY_PEOPLE = frozenset((Event.START, Event.PAUSE, Event.RESUME, Event.PROMOTE, Event.ROLLBACK))
+_KEEPS = frozenset((Event.PAUSE, Event.RESUME))
+_STAYS = _KEEPS | {Event.ROLLBACK, Event.FINISH, Event.PROMOTE}
+
+
+def move(rollout: Rollout, event: Event, now: float, *, actor: str, decision: Decision) -> Rollout:
     """Return the rollout after an event; raises Refused where that makes no sense."""
     phase = TRANSITIONS.get((rollout.phase, event))
     if phase is None:
         may = ", ".join(sorted(known for at, known in TRANSITIONS if at is rollout.phase and known in BY_PEOPLE))
         raise Refused(f"cannot {event} a rollout that is {_words(rollout.phase)}; what it can: {may or 'nothing'}")
-    started = now if event is Event.START else rollout.started
-    kept = rollout.step if event in {Event.PAUSE, Event.RESUME, Event.ROLLBACK, Event.FINISH, Event.PROMOTE} else step
-    return Rollout(phase, kept, now, started, actor, reason)
+    share = decision.share
+    if event in _KEEPS:
+        share = rollout.share
+    elif phase in {Phase.PROMOTED, Phase.ROLLED_BACK}:
+        share = 100.0 if phase is Phase.PROMOTED else 0.0
+    return Rollout(
+        phase,
+        rollout.step if event in _STAYS else decision.step,
+        now,
+        now if event is Event.START else rollout.started,
+        actor,
+        decision.reason,
+        share,
+        rollout.predicted if event in _KEEPS else decision.predicted,
+        rollout.despite_budget and event is not Event.START,
+    )
 
 
-BY_PEOPLE = frozenset((Event.START, Event.PAUSE, Event.RESUME, Event.PROMOTE, Event.ROLLBACK))
-
-
-def may_start(plan: Plan, budget_left: float | None) -> str:
+def may_start(plan: Plan, budget_left: float | None, model: str = "MODEL") -> str:
     """Return "" when the error budget allows a rollout to start, or why it does not."""
     if budget_left is None or budget_left >= plan.freeze_below:
         return ""
     return (
-        f"{budget_left * 100:.1f} % of the error budget is left, and no rollout starts below "
-        f"{plan.freeze_below * 100:g} % (`freeze_below`): let the budget recover, or `promote` if this is the remedy"
+        f"{_left(budget_left)}, and no rollout starts below {plan.freeze_below * 100:g} % (`freeze_below`): it starts "
+        f"when old failures leave the window, or now, step by step, with `tidegate canary start {model} "
+        "--despite-budget` if this version is the remedy"
     )
 
 
-def may_resume(plan: Plan, budget_left: float | None) -> str:
+def may_resume(plan: Plan, budget_left: float | None, model: str = "MODEL") -> str:
     """Return "" when the error budget allows a paused rollout to go on, or why it does not."""
     if budget_left is None or budget_left >= plan.pause_below:
         return ""
     return (
-        f"{budget_left * 100:.1f} % of the error budget is left, and no rollout goes on below "
-        f"{plan.pause_below * 100:g} % (`pause_below`): let the budget recover, or `rollback`"
+        f"{_left(budget_left)}, and no rollout goes on below {plan.pause_below * 100:g} % (`pause_below`): resume it "
+        f"when old failures have left the window, or now with `tidegate canary resume {model} --despite-budget`"
     )
 
 
-def decide(plan: Plan, rollout: Rollout, seen: Seen, now: float) -> Decision:
-    """Return what the gateway does by itself."""
+def decide(plan: Plan, rollout: Rollout, seen: Seen, now: float, model: str = "MODEL") -> Decision:
+    """Return what the gateway does now."""
     match rollout.phase:
         case Phase.IDLE:
-            return _at_idle(plan, seen)
+            return _at_idle(plan, seen, model)
         case Phase.WAITING:
-            return _while_waiting(plan, seen)
+            return _while_waiting(plan, rollout, seen, model)
         case Phase.STEP:
-            return _against(plan, seen) or _in_step(plan, rollout, seen, now)
+            return _against(plan, seen) or _in_step(plan, rollout, seen, now, model)
         case Phase.PAUSED:
             return _against(plan, seen) or Decision(None, rollout.reason)
         case _:
             return Decision(None, rollout.reason)
 
 
-def _while_waiting(plan: Plan, seen: Seen) -> Decision:
+def _while_waiting(plan: Plan, rollout: Rollout, seen: Seen, model: str) -> Decision:
     if seen.unready:
         return Decision(None, f"no backend of {plan.candidate} is ready")
-    frozen = may_start(plan, seen.budget_left)
+    frozen = "" if rollout.despite_budget else may_start(plan, seen.budget_left, model)
     if frozen:
         return Decision(None, frozen)
-    return Decision(Event.READY, f"{plan.candidate} is ready", MIRRORING if plan.mirror else 0)
+    if plan.is_auto and not seen.traffic.rate and seen.watched < WATCHED:
+        return Decision(
+            None,
+            f"counts requests to choose the first step: starts after {ENOUGH_TRAFFIC} requests, or in "
+            f"{WATCHED - seen.watched:.0f} s",
+        )
+    if plan.mirror:
+        return Decision(Event.READY, f"{plan.candidate} is ready", MIRRORING, 0.0, plan.hold)
+    return _to(plan, seen, Event.READY, seen.traffic.first_step(plan), f"{plan.candidate} is ready")
+
+
+def _to(plan: Plan, seen: Seen, event: Event, share: float, reason: str) -> Decision:
+    predicted = seen.traffic.step(plan, share)
+    return Decision(event, reason, plan.place(share), share, 0.0 if predicted == inf else predicted)
 
 
 def _against(plan: Plan, seen: Seen) -> Decision | None:
@@ -193,67 +231,131 @@ def _against(plan: Plan, seen: Seen) -> Decision | None:
     return Decision(Event.ROLLBACK, reason) if reason else None
 
 
-def _at_idle(plan: Plan, seen: Seen) -> Decision:
+def _at_idle(plan: Plan, seen: Seen, model: str) -> Decision:
     if plan.manual:
-        return Decision(None, "waits for `tidegate canary start`")
-    frozen = may_start(plan, seen.budget_left)
+        return Decision(None, f"waits for `tidegate canary start {model}`")
+    frozen = may_start(plan, seen.budget_left, model)
     if frozen:
         return Decision(None, frozen)
     return Decision(Event.START, f"{plan.candidate} is new")
 
 
-def _in_step(plan: Plan, rollout: Rollout, seen: Seen, now: float) -> Decision:
-    if seen.budget_left is not None and seen.budget_left < plan.pause_below:
-        left, limit = seen.budget_left * 100, plan.pause_below * 100
-        return Decision(Event.PAUSE, f"{left:.1f} % of the error budget is left, below {limit:g} % (`pause_below`)")
+def _in_step(plan: Plan, rollout: Rollout, seen: Seen, now: float, model: str) -> Decision:
+    if not rollout.despite_budget and seen.budget_left is not None and seen.budget_left < plan.pause_below:
+        return Decision(Event.PAUSE, may_resume(plan, seen.budget_left, model))
+    if seen.doubt:
+        return Decision(
+            Event.PAUSE,
+            f"{seen.doubt}: compare both with `tidegate canary report {model}`, then `resume` or `rollback`",
+        )
     held = now - rollout.since
-    missing = _missing(plan, seen)
-    if held < plan.hold:
-        return Decision(None, f"held for {held:.0f} s of {plan.hold:g} s")
+    share = rollout.share
+    if rollout.step == MIRRORING:
+        missing = _few_requests(plan, seen, "copies")
+        least, longest = plan.hold, plan.longest(0.0)
+    else:
+        missing = _missing(plan, share, seen)
+        least, longest = plan.held_for(share), plan.longest(rollout.predicted)
+    if held < least:
+        return Decision(None, f"held for {span(held)} of {span(least)}" + (f"; {missing}" if missing else ""))
     if not missing:
-        return _advance(plan, rollout, f"held for {held:.0f} s, {seen.requests:,} requests, no SLI is worse")
-    if held < plan.max_hold:
+        return _advance(
+            plan, rollout, seen, f"held for {span(held)}, {seen.traffic.requests:,} requests, no SLI is worse"
+        )
+    if held < longest:
         return Decision(None, missing)
-    return _at_stall(plan, rollout, f"{missing}, for {held:.0f} s")
+    missing = f"{missing}: {how_far(plan, share, seen.traffic)}"
+    return _at_stall(plan, rollout, seen, f"{missing}; held for {span(held)} (`max_hold` {span(longest)}", model)
 
 
-def _at_stall(plan: Plan, rollout: Rollout, missing: str) -> Decision:
-    reason = f"{missing} (`max_hold` {plan.max_hold:g} s, `on_stall: {plan.on_stall}`)"
+def _at_stall(plan: Plan, rollout: Rollout, seen: Seen, missing: str, model: str) -> Decision:
+    reason = f"{missing}, `on_stall: {plan.on_stall}`)"
     match plan.on_stall:
         case OnStall.PROMOTE:
-            return _advance(plan, rollout, reason)
+            return _advance(plan, rollout, seen, reason)
         case OnStall.ROLLBACK:
             return Decision(Event.ROLLBACK, reason)
         case _:
-            return Decision(Event.PAUSE, reason)
+            remedy = f"`tidegate canary resume {model}` holds the step anew, {_DECIDES}; a wider `margin` asks for less"
+            return Decision(Event.PAUSE, f"{reason}: {remedy}")
 
 
-def _missing(plan: Plan, seen: Seen) -> str:
+def _missing(plan: Plan, share: float, seen: Seen) -> str:
     """Return what a step still lacks, "" when it may end."""
-    if seen.requests < plan.min_requests:
-        return f"{seen.requests:,} requests of `min_requests` {plan.min_requests:,}"
-    for sli, bound in seen.bounds.items():
-        if bound >= plan.margin:
-            return (
-                f"{sli} may still miss {bound * 100:.2f} percentage points more often than stable's "
-                f"(`margin` {plan.margin * 100:g})"
+    traffic = seen.traffic
+    few = _few_requests(plan, seen, "requests")
+    to = plan.after(share)
+    for sli, standing in traffic.slis.items():
+        if few or standing.may_go_on(to, plan.margin):
+            continue
+        if standing.upper is None:
+            side = plan.stable if sum(standing.candidate) else plan.candidate
+            few = f"{side} has had no request to judge {sli} by"
+        else:
+            few = (
+                f"{sli} may still miss {percent(standing.upper)} points more often than stable's, which at {to:g} % of "
+                f"requests has to be below {percent(standing.limit(plan.margin) * 100 / to)} (`margin` {plan.margin:g})"
             )
-    return ""
+    return few
 
 
-def _advance(plan: Plan, rollout: Rollout, reason: str) -> Decision:
-    step = rollout.step + 1
-    if step >= len(plan.steps):
-        return Decision(Event.FINISH, reason)
-    return Decision(Event.ADVANCE, reason, step)
+def _few_requests(plan: Plan, seen: Seen, what: str) -> str:
+    if seen.traffic.requests >= plan.min_requests:
+        return ""
+    return f"{seen.traffic.requests:,} {what} of `min_requests` {plan.min_requests:,}"
 
 
-def resumed(plan: Plan, rollout: Rollout, weight: float) -> Rollout:
-    """Return a rollout under a changed plan: at the highest step that is not above the share it had (per cent)."""
-    if rollout.step == MIRRORING or rollout.phase not in {Phase.STEP, Phase.PAUSED}:
-        return rollout
-    below = [place for place, step in enumerate(plan.steps) if step <= weight]
-    return replace(rollout, step=below[-1] if below else 0)
+def how_far(plan: Plan, share: float, traffic: Traffic) -> str:
+    """Say how many more requests a step takes, and how long at this rate."""
+    missing, seconds = max(1, traffic.missing(plan, share)), traffic.seconds(plan, share)
+    requests = f"about {_rounded(missing):,} more requests of {plan.candidate}"
+    if seconds == inf:
+        return f"{requests}, and hardly any arrive"
+    return f"{requests}, {span(seconds)} at this rate"
+
+
+def _advance(plan: Plan, rollout: Rollout, seen: Seen, reason: str) -> Decision:
+    if rollout.step == MIRRORING:
+        return _to(plan, seen, Event.ADVANCE, seen.traffic.first_step(plan), reason)
+    share = plan.after(rollout.share)
+    if share == 100.0:
+        return Decision(Event.FINISH, reason, rollout.step, share)
+    return _to(plan, seen, Event.ADVANCE, share, reason)
+
+
+def migrated(rollout: Rollout, share: float) -> Rollout:
+    """Return a rollout that was kept by a version before 0.2 without its share, which was `share` per cent.
+
+    A last step of 100 % becomes one of 95 %, so that there is something to compare with.
+    """
+    if rollout.is_live and share > LAST:
+        return replace(rollout, share=LAST, reason=f"{rollout.reason}; 5 % stay on stable in the last step")
+    return replace(rollout, share=share)
+
+
+def span(seconds: float) -> str:
+    """Return a duration as people say it: `48 s`, `8 min`, `3.2 h`, `2.0 days`."""
+    for limit, unit, name in ((120.0, 1.0, "s"), (7200.0, 60.0, "min"), (172_800.0, 3600.0, "h")):
+        if seconds < limit:
+            return f"{seconds / unit:.1f} {name}" if name == "h" else f"{seconds / unit:.0f} {name}"
+    return f"{seconds / 86_400:.1f} days"
+
+
+def percent(share: float) -> str:
+    """Return a share in percentage points, with as many digits as say something."""
+    return f"{share * 100:.2g}" if share < 0.1 else f"{share * 100:.0f}"
+
+
+def _rounded(count: int) -> int:
+    """Return a count to two digits: more would pretend to know."""
+    unit: int = 10 ** max(0, len(str(count)) - 2)
+    return ceil(count / unit) * unit
+
+
+def _left(budget_left: float) -> str:
+    if budget_left < 0:
+        return f"the error budget is overspent by {-budget_left * 100:.0f} %"
+    return f"{budget_left * 100:.1f} % of the error budget is left"
 
 
 def _words(phase: Phase) -> str:

@@ -1,0 +1,168 @@
+"""One model's rollout as the loop leads it: where it stands, what it has seen, and what is kept of it."""
+
+import json
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, fields
+from typing import Any
+
+from gateway.exchange import Exchange, Outcome
+from gateway.policy.canary.evidence import AVAILABILITY, FIRST_ATTEMPT, STAYED, Evidence
+from gateway.policy.canary.forecast import ENOUGH_TRAFFIC, Pace, Traffic
+from gateway.policy.canary.plan import Plan
+from gateway.policy.canary.rollout import WATCHED, Decision, Phase, Rollout, migrated
+from gateway.policy.canary.track import Sample, input_class
+from gateway.policy.canary.warmth import Warmth
+from gateway.policy.slo.alerts import FASTEST
+from gateway.policy.slo.judge import prompt_length
+from gateway.policy.slo.objective import Objective, Sli
+from gateway.state.store import Document
+from gateway.telemetry.tally import Tally
+
+KIND = "rollout"
+KEYS = "rollout-keys"
+_HISTORY = 200
+_KEYS_EVERY = 30.0
+_NEW = frozenset(("share", "predicted", "despite_budget"))
+
+
+class Running:
+    """One model's rollout: where it stands, what it has seen, and its way so far (`history`, the newest last).
+
+    `pace` counts the model's requests and `warmth` the answers of its backends, whether or not a rollout is under way.
+    """
+
+    def __init__(self, model: str, plan: Plan, objectives: Sequence[Objective], rollout: Rollout) -> None:
+        self.model = model
+        self.plan = plan
+        self.objectives = {each.name: each for each in objectives}
+        self.rollout = rollout
+        self.decision = Decision(None, rollout.reason)
+        self.history: deque[Rollout] = deque([rollout], maxlen=_HISTORY)
+        self.evidence = _evidence(objectives)
+        self.tallies = {plan.stable: Tally(), plan.candidate: Tally()}
+        self.pace = Pace()
+        self.warmth = Warmth(plan.warm_up, plan.warm_up_time)
+        self.watched_since = rollout.since
+        self.ready_at = 0.0
+        self.guard = ""
+        self.changed = True
+        self._keys_saved = rollout.since
+
+    def __repr__(self) -> str:
+        return f"<Running {self.model} {self.rollout.phase} {self.rollout.share:g} % {self.evidence!r}>"
+
+    def begin(self, usual: dict[str, tuple[int, int]]) -> None:
+        """Start to compare anew; `usual` is the model's record before."""
+        self.evidence = _evidence(self.objectives.values(), usual)
+        self.tallies = {self.plan.stable: Tally(), self.plan.candidate: Tally()}
+
+    def objective_of(self, exchange: Exchange) -> Objective:
+        """Return what a request was held to."""
+        return self.objectives.get(exchange.objective) or next(iter(self.objectives.values()))
+
+    def weigh(self, outcomes: dict[str, bool], exchange: Exchange, now: float, *, settled: bool) -> None:
+        """Take what a request says; a cold backend's latency says nothing."""
+        if not self.warmth.is_warm(exchange.backend, now):
+            good = outcomes.get(AVAILABILITY)
+            outcomes = {} if good is None else {AVAILABILITY: good}
+        sample = Sample(
+            exchange.version == self.plan.candidate, now, input_class(prompt_length(exchange)), exchange.sticky
+        )
+        self.evidence.add(outcomes, sample)
+        if settled and (hidden := _hidden(exchange)):
+            self.evidence.add(hidden, sample)
+        self.changed = True
+
+    def traffic(self, now: float, usual: dict[str, tuple[int, int]]) -> Traffic:
+        """Return the requests seen, and how every SLI stands; `usual` is the model's own record."""
+        known = self.pace.requests >= ENOUGH_TRAFFIC or now - self.watched_since >= WATCHED
+        rate = self.pace.rate(now) if known else 0.0
+        return Traffic(rate, self.evidence.standings(usual), self.evidence.requests)
+
+    def documents(self, now: float) -> list[Document]:
+        """Return what is kept over a restart: keys are large, so less often."""
+        found = [self.document()]
+        if any(self.evidence.keys) and now - self._keys_saved >= _KEYS_EVERY:
+            self._keys_saved = now
+            found.append(Document(KEYS, self.model, json.dumps(self.evidence.keys_state())))
+        return found
+
+    def document(self) -> Document:
+        """Return where it stands, its way, and the evidence."""
+        body = {
+            "fingerprint": self.plan.fingerprint,
+            "rollout": asdict(self.rollout),
+            "weight": self.rollout.share,
+            "history": [asdict(each) for each in self.history],
+            "evidence": self.evidence.state(),
+            "tallies": {name: tally.state() for name, tally in self.tallies.items()},
+        }
+        return Document(KIND, self.model, json.dumps(body))
+
+    def goes_on_from(self, body: dict[str, Any]) -> bool:
+        """Whether this stands where that was kept, and has seen as much at least."""
+        return bool(body["rollout"] == asdict(self.rollout) and body["evidence"]["answered"] <= self.evidence.answered)
+
+    def take_over(self, known: "Running") -> None:
+        """Go on with what another plan for the same candidate has seen; the share stays what it was."""
+        self.rollout, self.decision, self.history = known.rollout, known.decision, known.history
+        self.pace, self.watched_since = known.pace, known.watched_since
+        self.tallies = known.tallies
+        if known.plan.warm_up == self.plan.warm_up and known.plan.warm_up_time == self.plan.warm_up_time:
+            self.warmth = known.warmth
+        if known.objectives == self.objectives:
+            self.evidence = known.evidence
+        else:
+            self.evidence.restore(known.evidence.state())
+            self.evidence.restore_keys(known.evidence.keys_state())
+
+    def restore(self, body: dict[str, Any]) -> None:
+        """Take back what was kept; raises KeyError, TypeError, ValueError or IndexError for what cannot be that."""
+        rollout = _rollout(body["rollout"])
+        history = [_rollout(each) for each in body["history"]]
+        if "share" not in body["rollout"]:
+            # Kept by a version that reckoned shares from the steps of the day.
+            rollout = migrated(rollout, float(body["weight"]))
+            history = [*(migrated(each, _share_then(each, self.plan)) for each in history[:-1]), rollout]
+        self.history = deque(history, maxlen=_HISTORY)
+        self.evidence.restore(body["evidence"])
+        for name, tally in self.tallies.items():
+            tally.restore(body["tallies"][name])
+        self.rollout = rollout
+        self.decision = Decision(None, rollout.reason)
+
+
+def _evidence(objectives: Iterable[Objective], usual: dict[str, tuple[int, int]] | None = None) -> Evidence:
+    """Each request is judged by its own objective, and all are compared together; the strictest target is the prior."""
+    budgets: dict[str, float] = {}
+    window = 0.0
+    for objective in objectives:
+        window = window or objective.window
+        for sli, target in objective.targets.items():
+            if sli is not Sli.ITL:
+                budgets[str(sli)] = min(budgets.get(str(sli), 1.0), target.budget)
+    return Evidence(budgets, FASTEST.factor(window), usual)
+
+
+def _hidden(exchange: Exchange) -> dict[str, bool]:
+    """Return what no objective sees: whether the first attempt was enough, and whether the client stayed."""
+    if exchange.outcome is Outcome.CLIENT_GONE:
+        return {STAYED: False}
+    if exchange.outcome is not Outcome.OK:
+        return {}
+    return {STAYED: True, FIRST_ATTEMPT: exchange.attempts <= 1}
+
+
+def _share_then(rollout: Rollout, plan: Plan) -> float:
+    if rollout.phase is Phase.PROMOTED:
+        return 100.0
+    shares = plan.shares
+    return shares[min(rollout.step, len(shares) - 1)] if rollout.is_live and rollout.step >= 0 else 0.0
+
+
+def _rollout(values: dict[str, Any]) -> Rollout:
+    known = {each.name for each in fields(Rollout)}
+    if not known - _NEW <= set(values) <= known:
+        raise ValueError("these are no values of a rollout")
+    return Rollout(**{**values, "phase": Phase(values["phase"])})

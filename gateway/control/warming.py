@@ -1,0 +1,67 @@
+"""The loop that warms backends of a candidate with synthetic requests, so that users meet no cold start."""
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Callable, Iterator
+
+import httpx
+
+from gateway.backends.backend import Backend
+from gateway.control.rolling import Roller
+from gateway.control.synthetic import SECONDS, answers
+from gateway.errors import ModelNotFound
+from gateway.policy.canary.rollout import Phase
+from gateway.proxy.live import LiveTable
+
+INTERVAL = 1.0
+_WARMED = frozenset((Phase.WAITING, Phase.STEP, Phase.PAUSED))
+
+
+class Warmer:
+    """Asks every cold backend of a candidate something small, one request at a time each."""
+
+    def __init__(self, roller: Roller, table: Callable[[], LiveTable], leads: Callable[[], bool]) -> None:
+        self._roller = roller
+        self._table = table
+        self._leads = leads
+        self._asking: dict[str, asyncio.Task[None]] = {}
+
+    async def run(self) -> None:
+        """Warm until cancelled."""
+        tls = ssl.create_default_context()
+        async with httpx.AsyncClient(timeout=SECONDS, trust_env=False, verify=tls) as client:
+            try:
+                while True:
+                    await asyncio.sleep(INTERVAL)
+                    for model, backend, served in self._cold() if self._leads() else ():
+                        if backend.id not in self._asking:
+                            task = asyncio.create_task(self._warm(client, model, backend, served))
+                            self._asking[backend.id] = task
+            finally:
+                for task in self._asking.values():
+                    task.cancel()
+                self._asking.clear()
+
+    def _cold(self) -> Iterator[tuple[str, Backend, str]]:
+        for running in self._roller:
+            if running.rollout.phase in _WARMED:
+                with contextlib.suppress(ModelNotFound, KeyError):
+                    version = self._table().model(running.model).versions[running.plan.candidate]
+                    for backend in version.backends:
+                        is_ready = backend.readiness.state == "ready" and backend.serves(version.served_model)
+                        if is_ready and running.warmth.answers(backend.id) < running.plan.warm_up:
+                            yield running.model, backend, version.served_model
+
+    async def _warm(self, client: httpx.AsyncClient, model: str, backend: Backend, served: str) -> None:
+        try:
+            running = self._roller.get(model)
+            while running is not None and running.warmth.answers(backend.id) < running.plan.warm_up:
+                if not await answers(client, backend, served):
+                    return
+                self._roller.warmed(model, backend.id)
+                running = self._roller.get(model)
+        except httpx.HTTPError:
+            return
+        finally:
+            self._asking.pop(backend.id, None)

@@ -1,0 +1,63 @@
+"""What a person who looks at a rollout wants to know: what it waits for, how long, and which command helps."""
+
+from dataclasses import dataclass
+from math import inf
+
+from gateway.policy.canary.plan import Plan
+from gateway.policy.canary.rollout import MIRRORING, Phase, Rollout, Seen, how_far, span
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """`missing` are requests of the candidate until this step may end, `step` and `rest` seconds until it ends and
+    until promotion, None where that cannot be said; `words` say it, and `command` is what a person may do.
+    """
+
+    missing: int | None
+    step: float | None
+    rest: float | None
+    words: str
+    command: str
+
+
+def outlook(plan: Plan, rollout: Rollout, seen: Seen, now: float, model: str) -> Outlook:
+    """Return what lies ahead of a rollout, at the traffic seen."""
+    traffic, command = seen.traffic, _command(plan, rollout, seen, model)
+    if rollout.phase in {Phase.PROMOTED, Phase.ROLLED_BACK}:
+        return Outlook(None, None, None, "", command)
+    live = rollout.is_live and rollout.step != MIRRORING
+    share = rollout.share if live else traffic.first_step(plan)
+    held = now - rollout.since if rollout.phase is Phase.STEP and live else 0.0
+    missing = traffic.missing(plan, share)
+    step = max(0.0, plan.held_for(share) - held, traffic.seconds(plan, share))
+    rest = traffic.rest(plan, share, held)
+    if not traffic.rate:
+        return Outlook(missing, None, None, "too few requests seen to say how long it takes", command)
+    begins = "" if live else f"once started at {share:g} %, "
+    words = f"{begins}{how_far(plan, share, traffic)}; " if missing else begins
+    nxt = plan.after(share)
+    if step != inf and nxt < 100.0:
+        words += f"{nxt:g} % in {span(step)}, "
+    words += (
+        "promotion is not in sight" if rest == inf else f"promotion in {span(rest)} at {traffic.rate:.2g} requests/s"
+    )
+    return Outlook(missing, None if step == inf else step, None if rest == inf else rest, words, command)
+
+
+def _command(plan: Plan, rollout: Rollout, seen: Seen, model: str) -> str:
+    frozen = seen.budget_left is not None and seen.budget_left < plan.freeze_below
+    starts = f"tidegate canary start {model}" + (" --despite-budget" if frozen else "")
+    match rollout.phase:
+        case Phase.IDLE:
+            return starts if plan.manual or frozen else ""
+        case Phase.WAITING:
+            return starts if frozen and not rollout.despite_budget else ""
+        case Phase.PAUSED:
+            short = seen.budget_left is not None and seen.budget_left < plan.pause_below and not rollout.despite_budget
+            return f"tidegate canary resume {model}" + (" --despite-budget" if short else "")
+        case Phase.ROLLED_BACK:
+            return starts
+        case Phase.PROMOTED:
+            return f"make {plan.candidate} the `stable` of the routes, or their only version"
+        case _:
+            return f"tidegate canary report {model}"

@@ -1,0 +1,82 @@
+"""The grid: in which worlds rollouts are simulated, and what is promised there."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from gateway.policy.canary.evidence import AVAILABILITY
+from loadtest.canary.world import BUDGETS, Clients, Incident, World
+
+DAY = 86_400.0
+_MOST_ERRORS = 0.5
+RATES = (0.05, 0.2, 1.0, 3.0, 12.0, 60.0, 500.0)
+ERRORS = (0.0001, 0.001, 0.01, 0.05)
+LONG_LATE = (0.002, 0.004, 0.03)
+MIX = (0.6, 0.3, 0.1)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One world. `promised` are the least share of promotions and the largest share of rollbacks, None where nothing is
+    promised; `why` says that in words.
+    """
+
+    name: str
+    world: World
+    least_promoted: float | None = 0.95
+    most_rolled_back: float | None = 0.01
+    most_promoted: float | None = None
+    why: str = ""
+
+
+def equal() -> Iterator[Cell]:
+    """Candidates that equal stable, assigned request by request."""
+    for rate in RATES:
+        for errors in ERRORS:
+            yield Cell(f"{errors * 100:g} % errors", World(rate, errors))
+    for rate in (0.2, 3.0, 60.0):
+        yield Cell("1 % errors, three input classes", World(rate, 0.01, late=LONG_LATE, mix=MIX))
+        yield Cell("0.1 % errors, cold for 60 s", World(rate, 0.001, cold=60.0))
+
+
+def incidents() -> Iterator[Cell]:
+    """Candidates that equal stable while both fail together."""
+    for rate in (0.2, 3.0, 60.0):
+        for share in (0.1, 0.5, 1.0):
+            name = f"three incidents of 5 min, {share * 100:g} % fail"
+            world = World(rate, 0.001, incidents=_spells(share))
+            yield Cell(name, world, None, why="what an incident blurs takes longer, and may pause")
+
+
+def sticky() -> Iterator[Cell]:
+    """Candidates that equal stable, with clients that stay where they are."""
+    unlike = "clients that differ too much to be taken for one another: it may pause"
+    for count in (20, 200, 1000):
+        for heavy in (False, True):
+            why = "too few clients to tell versions apart: it may pause" if count < 200 else unlike if heavy else ""
+            name = f"{count:,} clients, {'heavy-tailed' if heavy else 'even'}"
+            world = World(3.0, 0.01, clients=Clients(count, heavy))
+            yield Cell(name, world, None if why else 0.9, why=why)
+    crowd = Clients(200, heavy=True)
+    world = World(3.0, 0.01, late=LONG_LATE, mix=MIX, clients=crowd, mixed_clients=True)
+    yield Cell("200 clients, heavy-tailed, each with its own mix of inputs", world, None, why=unlike)
+
+
+def worse() -> Iterator[Cell]:
+    """Candidates that are worse: never promoted at twenty times the errors, seldom at five."""
+    for times, most in ((5.0, 0.08), (20.0, 0.0)):
+        for rate in RATES:
+            for errors in ERRORS:
+                if errors * times <= _MOST_ERRORS:
+                    within = errors * times < BUDGETS[AVAILABILITY]
+                    why = "a candidate that is worse than stable, but within the objective" if within else ""
+                    name = f"{errors * 100:g} % errors x {times:g}"
+                    yield Cell(name, World(rate, errors, times), None, None, None if within else most, why)
+        world = World(3.0, 0.001, times, incidents=_spells(0.5))
+        yield Cell(f"0.1 % errors x {times:g} and incidents", world, None, None, most)
+
+
+def _spells(share: float) -> tuple[Incident, ...]:
+    return tuple(Incident(at, 300.0, share) for at in (120.0, 1500.0, 4000.0))
+
+
+GROUPS = {"equal": equal, "incidents": incidents, "sticky": sticky, "worse": worse}

@@ -1,0 +1,82 @@
+"""A short error budget holds rollouts back, and never leaves promotion as the only way out."""
+
+from pathlib import Path
+
+import pytest
+
+from gateway import clock
+from gateway.policy.canary.rollout import Phase
+from gateway.policy.slo.windows import SLO_SLOT, Windows
+from tests.e2e.fakes import backends, good
+from tests.e2e.harness import ask, chat, eventually, gateway
+from tests.e2e.test_canary import get, in_phase, now, post, routes
+
+pytestmark = pytest.mark.anyio
+
+
+def remember(windows: Windows, good_events: int, bad_events: int) -> None:
+    """Count events of almost four weeks ago: a budget says nothing before one day of history."""
+    slot = int(clock.wall() // SLO_SLOT) - 220
+    windows.restore(SLO_SLOT, {slot: (good_events, bad_events, slot * SLO_SLOT, slot * SLO_SLOT + 1.0)})
+
+
+async def test_a_spent_error_budget_freezes_and_pauses_with_its_numbers(tmp_path: Path) -> None:
+    objective = {"availability": {"target": 95}}
+    async with backends(good, good) as (old, new):
+        text = routes(old.url, new.url, objective=objective, start="manual", hold="30s")
+        async with gateway(tmp_path, text) as running:
+            (model,) = [each for each in running.app.book.get("model", "m") if each.sli == "availability"]
+            remember(model.windows, 953, 47)
+            refused = await post(running, "start")
+            assert refused.status_code == 409
+            words = refused.json()["error"]["message"]
+            assert words.startswith("6.0 % of the error budget is left, and no rollout starts below 10 %")
+            assert "`tidegate canary start m --despite-budget`" in words
+            (record,) = await get(running, "/admin/audit")
+            assert (record["action"], record["subject"]) == ("start refused", "rollout of m")
+
+            model.windows.good = 1000
+            await eventually(lambda: model.windows.count(model.windows.slo).total == 2000)
+            assert (await post(running, "start")).status_code == 200
+            await in_phase(running, Phase.STEP)
+            model.windows.bad = 60
+            paused = await in_phase(running, Phase.PAUSED)
+            assert "no rollout goes on below 5 % (`pause_below`)" in paused.rollout.reason
+            refused = await post(running, "resume")
+            assert refused.status_code == 409
+            assert "no rollout goes on below 5 %" in refused.json()["error"]["message"]
+
+
+async def test_minutes_of_failures_freeze_nothing(tmp_path: Path) -> None:
+    """A newcomer's first rollout, on a process that is seconds old and has failed once or twice: it goes on."""
+    async with backends(good, good) as (old, new):
+        async with gateway(tmp_path, routes(old.url, new.url, start="manual", hold="30s")) as running:
+            (model,) = [each for each in running.app.book.get("model", "m") if each.sli == "availability"]
+            model.windows.good, model.windows.bad = 30, 5
+            await eventually(lambda: model.windows.count(model.windows.slo).total == 35)
+            assert (await post(running, "start")).status_code == 200
+            await in_phase(running, Phase.STEP)
+            status = await get(running, "/admin/models/m/canary")
+            assert status["error_budget_remaining"] is None
+            assert status["outlook"]
+            assert status["command"] == "tidegate canary report m"
+
+
+async def test_a_person_may_start_despite_the_budget_and_goes_step_by_step(tmp_path: Path) -> None:
+    objective = {"availability": {"target": 95}}
+    async with backends(good, good) as (old, new):
+        text = routes(old.url, new.url, objective=objective, start="manual", hold="200ms")
+        async with gateway(tmp_path, text) as running:
+            (model,) = [each for each in running.app.book.get("model", "m") if each.sli == "availability"]
+            remember(model.windows, 100, 900)
+            frozen = await get(running, "/admin/models/m/canary")
+            assert frozen["command"] == "tidegate canary start m --despite-budget"
+            started = await post(running, "start", "the remedy", despite_budget=True)
+            assert started.status_code == 200
+            await in_phase(running, Phase.STEP)
+            for number in range(200):
+                await ask(running.port, chat(), headers=f"x-session-id: s{number}\r\n")
+                if now(running).rollout.share > 10:
+                    break
+            assert [each.share for each in now(running).history][-2:] == [10.0, 50.0]
+            assert "(despite the error budget)" in [each.reason for each in now(running).history][1]
