@@ -8,8 +8,8 @@ from gateway import clock
 from gateway.policy.canary.rollout import Phase
 from gateway.policy.slo.windows import SLO_SLOT, Windows
 from tests.e2e.fakes import backends, good
-from tests.e2e.harness import ask, chat, eventually, gateway
-from tests.e2e.test_canary import get, in_phase, now, post, routes
+from tests.e2e.harness import eventually, gateway
+from tests.e2e.test_canary import crowd, get, in_phase, now, post, routes
 
 pytestmark = pytest.mark.anyio
 
@@ -74,9 +74,8 @@ async def test_a_person_may_start_despite_the_budget_and_goes_step_by_step(tmp_p
             started = await post(running, "start", "the remedy", despite_budget=True)
             assert started.status_code == 200
             await in_phase(running, Phase.STEP)
-            for number in range(200):
-                await ask(running.port, chat(), headers=f"x-session-id: s{number}\r\n")
-                if now(running).rollout.share > 10:
-                    break
-            assert [each.share for each in now(running).history][-2:] == [10.0, 50.0]
+            async with crowd(running.port, fresh=True):
+                await eventually(lambda: now(running).rollout.share > 10)
+            shares = [each.share for each in now(running).history if each.phase is Phase.STEP]
+            assert shares[:2] == [10.0, 50.0]
             assert "(despite the error budget)" in [each.reason for each in now(running).history][1]
