@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.policy.slo.alerts import PAIRS, Alert, AlertPair, Severity, read
+from gateway.policy.slo.alerts import Alert, AlertPair, Severity, read
 from gateway.policy.slo.budget import error_budget
 from gateway.policy.slo.incidents import Firing
 from gateway.policy.slo.series import SeriesKey
@@ -127,7 +127,7 @@ def firing_of(tracked: Tracked, severity: Severity, alerts: Mapping[AlertPair, A
         severity,
         min((alert.since for alert in alerts.values()), default=0.0),
         tuple(alert.reading or read(pair, tracked.target, windows) for pair, alert in alerts.items()),
-        {pair.long: windows.count(pair.long) for pair in PAIRS},
+        dict(windows.items()),
     )
 
 

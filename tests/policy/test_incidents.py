@@ -16,8 +16,8 @@ def firing(
 ) -> Firing:
     pair = next(pair for pair in PAIRS if pair.severity is severity)
     reading = Reading(pair, pair.factor(28 * 86_400.0), 0.001, long, long, 1.0, speaks=True)
-    longs = {pair.long: long for pair in PAIRS}
-    return Firing("m", version, "o", "ttft", prompts, severity, 1000.0, (reading,), longs)
+    counts = {length: long for pair in PAIRS for length in (pair.long, pair.short)}
+    return Firing("m", version, "o", "ttft", prompts, severity, 1000.0, (reading,), counts)
 
 
 MODEL, VERSION, LONG_PROMPTS = firing(), firing(version="v1"), firing(prompts="4096+")
@@ -54,12 +54,12 @@ def test_a_ticket_belongs_to_a_page_and_a_page_to_no_ticket() -> None:
     assert standing(ticket, [MODEL], 0.0, 1000.0) is Standing.BELONGS
     assert standing(MODEL, [ticket], 0.0, 1000.0) is Standing.TOLD
     assert standing(replace(VERSION, severity=Severity.TICKET), [ticket], 0.0, 9000.0) is Standing.BELONGS
-    assert standing(ticket, [replace(VERSION, longs=dict.fromkeys(VERSION.longs, WELL))], 0.0, 1.0) is Standing.TOLD
+    assert standing(ticket, [replace(VERSION, counts=dict.fromkeys(VERSION.counts, WELL))], 0.0, 1.0) is Standing.TOLD
 
 
 def test_what_outlives_that_is_told_once_it_goes_on_for_a_whole_short_window() -> None:
     ended = 5000.0
     assert standing(MODEL, [], ended, ended + FASTEST.short) is Standing.WAITS
     assert standing(MODEL, [], ended, ended + FASTEST.short + 1) is Standing.TOLD
-    over = replace(MODEL, readings=(replace(MODEL.readings[0], short=WELL),))
+    over = replace(MODEL, counts=dict.fromkeys(MODEL.counts, WELL))
     assert standing(over, [], ended, ended + 10 * FASTEST.short) is Standing.WAITS

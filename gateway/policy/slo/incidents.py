@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from gateway.policy.slo.alerts import MIN_BAD, Reading, Severity
-from gateway.policy.slo.burn import Counts, at_least
+from gateway.policy.slo.burn import Counts, at_least, burn
 
 NARROW_WAIT = 60.0
 """Seconds that an alert on a version, or on a class of prompt lengths, waits for the model's own to include it."""
@@ -16,7 +16,7 @@ class Firing:
     """The pairs of one severity that fire for one series, as one alert, since `since` (seconds).
 
     `version` and `prompt_tokens` are "" for a model as a whole. `readings` are those of the pairs that fire, the
-    fastest first; `longs` is what every long window of the series holds, by its length.
+    fastest first; `counts` is what every window of the series holds, by its length.
     """
 
     model: str
@@ -27,22 +27,19 @@ class Firing:
     severity: Severity
     since: float
     readings: tuple[Reading, ...]
-    longs: Mapping[float, Counts]
+    counts: Mapping[float, Counts]
 
     @property
     def is_narrow(self) -> bool:
         """Whether it is about a part of a model's requests."""
         return bool(self.version or self.prompt_tokens)
 
-    @property
-    def confirms(self) -> bool:
-        """Whether what it is about still goes on."""
-        return any(reading.confirms for reading in self.readings)
-
-    @property
-    def short(self) -> float:
-        """The shortest of its short windows, in seconds."""
-        return min(reading.pair.short for reading in self.readings)
+    def goes_on(self, seconds: float) -> bool:
+        """Whether the fault has gone on within a whole short window, and that within so many seconds."""
+        return any(
+            seconds > each.pair.short and (burn(self.counts[each.pair.short], each.budget) or 0.0) > each.factor
+            for each in self.readings
+        )
 
     def covers(self, other: "Firing") -> bool:
         """Whether the other one belongs to this, of which people know: the same fault, seen from nearer or farther."""
@@ -56,7 +53,7 @@ class Firing:
 
     def burns_without(self, part: "Firing") -> bool:
         """Whether it would burn without the requests of a part of it."""
-        return any(_burns(reading, part.longs[reading.pair.long]) for reading in self.readings)
+        return any(_burns(reading, part.counts[reading.pair.long]) for reading in self.readings)
 
     def _outranks(self, other: "Firing") -> bool:
         """Whether it is about the same promise, and no ticket beside a page."""
@@ -91,7 +88,7 @@ def standing(firing: Firing, told: Sequence[Firing], uncovered: float, now: floa
     if any(firing.outgrows(known) for known in told):
         return Standing.TOLD
     if uncovered:
-        goes_on = firing.confirms and now - uncovered > firing.short
+        goes_on = firing.goes_on(now - uncovered)
     else:
         goes_on = not firing.is_narrow or now - firing.since >= NARROW_WAIT
     return Standing.TOLD if goes_on else Standing.WAITS
