@@ -5,6 +5,7 @@ from typing import Protocol
 
 from gateway.backends.backend import Backend
 from gateway.exchange import AttemptEnd, Exchange, Verdict
+from gateway.policy.admission.limit import is_late
 from gateway.policy.routing.health import Health, Lease
 from gateway.policy.routing.pools import HYSTERESIS
 from gateway.policy.slo.classify import RULINGS
@@ -24,11 +25,13 @@ class Classify(Protocol):
 def began(order: Order, exchange: Exchange, health: Health, lease: Lease) -> None:
     """Learn from a first token, the moment it is there."""
     ttft = exchange.first_content - exchange.sent
-    health.activity.produced(exchange.first_content)
+    health.activity.began(exchange.first_content, ttft)
     health.began(lease, ttft)
     target = order.objective.ttft
     if target is not None:
-        health.judged(lease, late=ttft > target.threshold(exchange.prompt_estimate))
+        prompt = exchange.prompt_estimate
+        idle = max(health.activity.quickest, health.fit.predict(prompt, 0.0))
+        health.judged(lease, late=is_late(ttft, target.threshold(prompt), idle))
 
 
 def refused(backend: Backend, classify: Classify, status: int, patience: bytes | None, now: float) -> AttemptEnd:
@@ -69,6 +72,5 @@ def _answered(
     if exchange.output_tokens:
         prompts.answered(exchange.output_tokens)
         order.kind.answered(exchange.output_tokens // order.choices)
-    tpot, target = exchange.tpot, order.objective.tpot
-    health.judged(lease, late=tpot is not None and target is not None and tpot > target.under)
+    tpot = exchange.tpot
     health.ended(lease, Verdict.GOOD, now, rng, seconds=now - exchange.sent, tpot=tpot, kept=kept)

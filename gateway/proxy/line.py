@@ -118,7 +118,9 @@ class Line:
 
     def patience(self, service_class: ServiceClass, kind: HoldingTimes, promise: float, prompt: int) -> float:
         """Return for how many seconds a request waits; `promise` is its TTFT threshold, infinite where it has none."""
-        ttft = min((health.predicted(prompt) for health in self.healths), default=0.0) if promise < inf else 0.0
+        ttft = 0.0
+        if promise < inf:
+            ttft = min((health.predicted(prompt) * health.fit.caution for health in self.healths), default=0.0)
         return chances.patience(service_class.max_queue_wait, kind.mean, promise, ttft)
 
     def enter(

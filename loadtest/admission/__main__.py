@@ -1,7 +1,7 @@
-"""`python -m loadtest.admission overload|limit|neighbour|starvation|flood|real|hangups`:
+"""`python -m loadtest.admission overload|limit|neighbour|starvation|harm|flood|real|hangups`:
 what admission is worth.
 
-The first four run in virtual time, on the simulated engine's scheduler and the gateway's own admission.
+The first five run in virtual time, on the simulated engine's scheduler and the gateway's own admission.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from loadtest.admission import real
 from loadtest.admission.figures import Figures, figures, ttft_p99
 from loadtest.admission.flood import flood
 from loadtest.admission.hangups import hangups
+from loadtest.admission.harm import harm
 from loadtest.admission.world import Admission, Overloaded
 from loadtest.routing.world import Workload
 
@@ -36,10 +37,11 @@ def main() -> int:
         "hangups": hang_up,
     }
     parser = argparse.ArgumentParser(prog="loadtest.admission", description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=commands)
+    parser.add_argument("what", choices=[*commands, "harm"])
+    parser.add_argument("--quick", action="store_true", help="harm: a sample of the grid, and no table in the docs")
     parser.add_argument("--seed", type=int, default=1, help="of arrivals and lengths (%(default)s)")
     chosen = parser.parse_args()
-    return commands[chosen.what](chosen.seed)
+    return harm(quick=chosen.quick) if chosen.what == "harm" else commands[chosen.what](chosen.seed)
 
 
 def capacity(seed: int) -> float:

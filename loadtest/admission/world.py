@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from gateway.claim import Claim
+from gateway.policy.admission.chance import LOOKS
 from gateway.policy.admission.classes import CLASSES, STANDARD, ServiceClass
 from gateway.policy.admission.decide import Shed, TurnedAway
 from gateway.policy.admission.kinds import Kind, Kinds
-from gateway.policy.admission.limit import FIRST, AdaptiveLimit, Seen
+from gateway.policy.admission.limit import FIRST, AdaptiveLimit, Seen, is_late
 from gateway.policy.admission.queue import Entry
 from gateway.policy.admission.quota import Quota, QuotaLimits
 from gateway.policy.routing.choose import choose
@@ -125,8 +126,15 @@ class Overloaded(World):
         )
         if isinstance(entry, TurnedAway):
             guest.refused, guest.why = 0.0, entry.why
-        else:
+        elif request.lease is None:
             guest.entry = entry
+            self.at(entry.until + LOOKS / 2, lambda: self._expire(request))
+
+    def _expire(self, request: Request) -> None:
+        guest = self.guest(request)
+        if guest.entry is not None and request.lease is None and guest.refused is None and request.sent < 0:
+            _Place(self, request).turned_away(self.line.waited(guest.entry, self.rng.random()))
+            self.line.leave(guest.entry, self.now)
 
     def most(self, request: Request) -> int:
         """Return the `max_tokens` of a request: a world's own clients know how long their answers are."""
@@ -157,10 +165,6 @@ class Overloaded(World):
         for server in self.servers:
             self._limit(server)
             holders_of(server.health).tick(self.now, TICK)
-        for entry in [*self.line.queue]:
-            if self.now > entry.until:
-                entry.item.turned_away(self.line.waited(entry, self.rng.random()))
-                self.line.leave(entry, self.now)
         if self.line.queue.size:
             self.line.freed(self.now)
 
@@ -180,7 +184,10 @@ class Overloaded(World):
         ttft = self.objective.targets[Sli.TTFT]
         for request in waiting:
             if request.first >= 0 and request.lease is not None:
-                server.health.judged(request.lease, late=request.first - request.sent > ttft.threshold(request.prompt))
+                server.health.activity.began(self.now, request.first - request.sent)
+                idle = max(server.health.activity.quickest, server.health.fit.predict(request.prompt, 0.0))
+                late = is_late(request.first - request.sent, ttft.threshold(request.prompt), idle)
+                server.health.judged(request.lease, late=late)
 
     def _unbegun(self, server: Server) -> list[Request]:
         sequences = (*server.engine.running, *server.engine.waiting)

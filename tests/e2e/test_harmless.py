@@ -1,14 +1,17 @@
 """First, do no harm: what one request may not do to the others, with simulated engines behind the real listener."""
 
 import asyncio
+import json
 from base64 import b64encode
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from tests.e2e.fakes import backends, good
-from tests.e2e.harness import ask, chat, eventually, gateway, routes
+from tests.e2e.harness import Running, ask, chat, eventually, gateway, routes
 from tests.e2e.processes import engine
 
 pytestmark = pytest.mark.anyio
@@ -53,3 +56,53 @@ async def test_an_image_of_9_mb_is_no_long_prompt_and_blocks_no_small_request(tm
         assert estimates[-1] < 200
         long.cancel()
         await running.quiet()
+
+
+async def load(running: Running, count: int, each: float, names: list[str], body: dict[str, Any]) -> Counter[Any]:
+    """Send requests of these classes in turn, `each` seconds apart; return answers by class and status."""
+    asking = []
+    for number in range(count):
+        name = names[number % len(names)]
+        headers = f"x-gateway-class: {name}\r\n"
+        asking.append((name, asyncio.create_task(ask(running.port, body, headers=headers))))
+        await asyncio.sleep(each)
+    return Counter([(name, (await task).status) for name, task in asking])
+
+
+async def test_an_engine_that_is_slower_than_promised_is_not_taken_for_an_overloaded_one(tmp_path: Path) -> None:
+    """The page-rate burn of a model that is merely slow refuses and delays no one."""
+    async with engine() as sim:
+        spec = {
+            "pools": {"gpu": {"backends": sim.urls}},
+            "objectives": {"fast": {"ttft": {"target": 99, "under": "50ms"}}},
+            "models": {"m": {"versions": {"v1": {"pools": ["gpu"]}}, "objective": "fast"}},
+        }
+        slow = chat(max_tokens=2, sim={"ttft_delay": 0.1})
+        async with gateway(tmp_path, json.dumps(spec)) as running:
+            seen = await load(running, 90, 0.05, ["interactive", "standard", "batch"], slow)
+            assert seen == {("interactive", 200): 30, ("standard", 200): 30, ("batch", 200): 30}
+            assert all(each.queued < 0.05 for each in running.records.exchanges), "no one was held back either"
+            await running.quiet()
+
+
+async def test_the_highest_class_is_served_first_where_slots_are_scarce(tmp_path: Path) -> None:
+    """Four slots, answers of 0.2 s, 20 requests/s of each class: three times what can be served."""
+    async with engine() as sim:
+        spec = {
+            "pools": {"gpu": {"backends": [{"url": sim.urls[0], "max_concurrency": 4}]}},
+            "classes": {
+                "interactive": {"priority": 0, "max_queue_wait": "200ms"},
+                "standard": {"priority": 10, "max_queue_wait": "1s"},
+                "batch": {"priority": 20, "max_queue_wait": "1s", "sheddable": True},
+            },
+            "models": {"m": {"versions": {"v1": {"pools": ["gpu"]}}}},
+        }
+        body = chat(max_tokens=2, sim={"ttft_delay": 0.2})
+        async with gateway(tmp_path, json.dumps(spec)) as running:
+            seen = await load(running, 240, 1 / 60, ["interactive", "standard", "batch"], body)
+            served = {name: seen[name, 200] for name in ("interactive", "standard", "batch")}
+            assert served["interactive"] >= 40, served
+            assert served["interactive"] >= max(served.values()), served
+            assert not seen["standard", 429]
+            assert not seen["batch", 503]
+            await running.quiet()

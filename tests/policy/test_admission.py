@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.policy.admission.decide import LONGEST_RETRY_AFTER, predicted_wait, retry_after
-from gateway.policy.admission.limit import DECREASE, FIRST, JUDGED, LEAST, MOST, AdaptiveLimit, Seen
+from gateway.policy.admission.limit import DECREASE, FIRST, JUDGED, LEAST, LOADED, MOST, AdaptiveLimit, Seen, is_late
 from gateway.policy.admission.quota import Bucket, Exceeded, Quota, QuotaLimits
 
 
@@ -103,6 +103,11 @@ def test_the_refused_retry_at_different_times() -> None:
     seconds = [retry_after(20.0, rng.random()) for _ in range(100)]
     assert min(seconds) <= 12
     assert max(seconds) >= 28
+
+
+@given(st.floats(0.001, 100), st.floats(0.001, 100), st.floats(0.001, 100))
+def test_only_load_makes_late(seconds: float, threshold: float, idle: float) -> None:
+    assert is_late(seconds, threshold, idle) == (seconds > max(threshold, LOADED * idle))
 
 
 ticks = st.lists(

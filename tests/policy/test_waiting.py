@@ -103,23 +103,42 @@ def test_nothing_comes_free_of_nothing() -> None:
     assert chance(0, 0.0, 10.0, lambda _: 0.0) == 0.0
 
 
-@given(st.integers(0, 40), st.floats(0, 5), st.floats(0.1, 20), st.floats(0.01, 10))
-def test_the_chance_is_that_of_the_best_number_of_waves(ahead: int, holding: float, wait: float, rate: float) -> None:
-    place = ahead + 1
-    numbers = {min(2**power, place) for power in range(7)}
-    rows = [(each, wait - (place / each - 1) * holding) for each in numbers]
-    best = max((at_least(each, rate * left) for each, left in rows if left > 0), default=0.0)
-    assert chance(ahead, holding, wait, lambda left: rate * left) == best
+@given(st.integers(0, 40), st.floats(0.5, 20), st.integers(1, 20), st.integers(0, 5))
+def test_the_chance_is_that_enough_slots_come_free(ahead: int, wait: float, slots: int, seed: int) -> None:
+    """Beside slots that are really held one time after the other: exponentially, as far as one can tell."""
+    rng = Random(seed)
+    holding = 2.0
+    mean = slots * wait / holding
+    enough = chance(ahead, holding, wait, lambda seconds: slots * (1 - exp(-seconds / holding)))
+    assert enough == pytest.approx(at_least(ahead + 1, mean), abs=0.05)
+    runs = 300
+    seen = 0
+    for _ in range(runs):
+        at, count = rng.expovariate(slots / holding), 0
+        while at < wait:
+            at, count = at + rng.expovariate(slots / holding), count + 1
+        seen += count > ahead
+    assert enough == pytest.approx(seen / runs, abs=0.15)
+
+
+def test_a_long_line_before_few_slots_is_hopeless_and_a_short_one_is_not() -> None:
+    def expected(seconds: float) -> float:
+        return min(4.0, 4.0 * seconds / 8.0)
+
+    assert chance(0, 0.0, 4.0, expected) > 0.8
+    assert chance(3, 8.0, 9.75, expected) > 0.5
+    assert chance(30, 8.0, 9.75, expected) < 0.001
+    assert chance(0, 8.0, 0.0, expected) == 0.0
 
 
 def test_patience() -> None:
     assert patience(2.0, 0.0) == 2.0, "as its class does"
     assert patience(2.0, 60.0) == 30.0, "half as long as it will hold its slot"
     assert patience(10.0, 60.0, promise=2.0) == 30.0, "a class that waits beyond its promise is patient"
-    assert patience(2.0, 60.0, promise=2.0, ttft=0.1) == pytest.approx(1.35), (
+    assert patience(2.0, 60.0, promise=2.0, ttft=0.1) == pytest.approx(1.8), (
         "one that does not keeps room for the engine"
     )
-    assert patience(2.0, 60.0, promise=2.0, ttft=0.9) == 1.0
+    assert patience(2.0, 60.0, promise=2.0, ttft=1.0) == 1.0
     assert patience(0.5, 0.0, promise=2.0, ttft=0.1) == 0.5
     assert patience(2.0, 1.0, promise=2.0, ttft=2.5) == 2.0, (
         "an engine that keeps no promise is waited for all the same"

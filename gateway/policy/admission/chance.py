@@ -1,15 +1,19 @@
-"""Whether it is worth waiting: how likely a request gets a slot in time, bounded from above.
+"""Whether it is worth waiting: how likely a request gets a slot in time, as far as its place in line says.
 
-The slots that come free in some time are about Poisson distributed, their mean the sum of each slot's own chance. The
-bound is of the place in line: j slots must come free in the last of the waves that those ahead leave room for.
+The slots that come free in some time are about Poisson distributed. Their mean is the sum of each held slot's own
+chance to come free, and of those that come free again: from its first release on a slot turns over at the usual rate.
+Those ahead who leave make it more, so the true chance is higher.
 """
 
 from collections.abc import Callable
 from math import erf, exp, inf, sqrt
 
-LEAST = 0.1
+LEAST = 0.02
 """A request with less of a chance than this is refused at once."""
+LOOKS = 0.1
+"""Seconds between two looks at who has waited for too long."""
 _DIRECT = 32
+_PARTS = 8
 
 
 def patience(usual: float, holding: float, promise: float = inf, ttft: float = 0.0) -> float:
@@ -17,30 +21,29 @@ def patience(usual: float, holding: float, promise: float = inf, ttft: float = 0
 
     As long as its class usually does, or half the mean time that requests of its kind hold a slot where that is longer:
     a short wait before a long answer is no loss. A class that waits no longer than its `promise` for the first token
-    leaves room in it for the engine, which is predicted to take `ttft`: in lasting overload everyone who is served has
-    waited for as long as the patience lasts, and all would be late.
+    leaves room in it for the engine, which hardly ever takes longer than `ttft`: in lasting overload everyone who is
+    served has waited for as long as the patience lasts, and all would be late.
     """
     longest = max(usual, 0.5 * holding)
     if usual > promise or ttft >= promise:
         return longest
-    return min(longest, max(0.5 * promise, promise - 4 * ttft - 0.25))
+    return min(longest, max(0.5 * promise, promise - ttft - LOOKS))
 
 
 def chance(ahead: int, holding: float, seconds: float, expected: Callable[[float], float]) -> float:
-    """Return a bound of the chance that the request behind `ahead` others gets a slot within `seconds`.
+    """Return the chance that enough slots for a request behind `ahead` others come free within `seconds`.
 
-    `holding` is the mean time that those ahead will hold one, `expected` how many slots come free within some time.
+    `holding` is the mean time that those ahead will hold one, `expected` how many of the slots that are held now come
+    free within some time.
     """
-    place = ahead + 1
-    best, waves = 0.0, 1
-    while True:
-        at_once = min(waves, place)
-        left = seconds - (place / at_once - 1) * holding
-        if left > 0:
-            best = max(best, at_least(at_once, expected(left)))
-        if at_once == place:
-            return best
-        waves *= 2
+    if seconds <= 0:
+        return 0.0
+    released = expected(seconds)
+    if holding > 0:
+        step = seconds / _PARTS
+        area = step * (sum(expected(step * part) for part in range(1, _PARTS)) + 0.5 * released)
+        released += area / holding
+    return at_least(ahead + 1, released)
 
 
 def at_least(count: int, mean: float) -> float:

@@ -20,6 +20,8 @@ QUEUED_SCRAPES = 2
 JUDGED = 5
 """First tokens that must have come since the last change before their lateness counts."""
 LATE = 0.1
+LOADED = 2.0
+"""Times an idle engine's latency from which load is to blame for one that is late."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,14 @@ class Seen:
     queued: int = 0
     begun: int = 0
     late: int = 0
+
+
+def is_late(seconds: float, threshold: float, idle: float) -> bool:
+    """Whether a latency is late because of the load: beyond its threshold, and far beyond that of an `idle` engine.
+
+    An engine that is slow with nothing else to do is not overloaded: it would be as slow under any limit.
+    """
+    return seconds > threshold and seconds > LOADED * idle
 
 
 class AdaptiveLimit:
@@ -63,7 +73,7 @@ class AdaptiveLimit:
         why = self._congestion(seen)
         if why:
             if now - self._changed >= PAUSE:
-                self.value = max(float(LEAST), min(self.value, max(seen.in_flight, LEAST)) * DECREASE)
+                self.value = max(float(LEAST), min(self.value, 2.0 * max(seen.in_flight, LEAST)) * DECREASE)
                 self._forget(why, now)
         elif seen.in_flight >= IN_USE * self.value and not seen.queued:
             # Before the first congestion the limit grows by whatever went well, doubling in each round trip.

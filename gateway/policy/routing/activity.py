@@ -6,6 +6,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.25, 5.0
 """Seconds for which a backend that named no Retry-After is left alone, doubling with each refusal in a row."""
 LONGEST_HOLD = 30.0
 """The most of a Retry-After that is granted, in seconds."""
+MEMORY = 30.0
+"""Seconds after which the quickest first token begins to be forgotten; at twice as many it is."""
 _FRESH = 0.1
 """What the latest answer weighs in how long one takes."""
 
@@ -14,15 +16,17 @@ class Activity:
     """When one backend last showed that it works, and what it said when it was asked for more than it could take.
 
     Until `hold_until` others are preferred to it; until `closed_until` it is not asked at all, since it is busy.
-    `seconds` is how long an answer takes, of late; `worked_at` when the last token or answer came. Times are seconds of
-    the caller's clock.
+    `seconds` is how long an answer takes, of late; `worked_at` when the last token or answer came; `quickest` the
+    shortest TTFT of the last half minute or so. Times are seconds of the caller's clock.
     """
 
-    __slots__ = ("_refusals", "closed_until", "hold_until", "seconds", "worked_at")
+    __slots__ = ("_before", "_latest", "_refusals", "_since", "closed_until", "hold_until", "seconds", "worked_at")
 
     def __init__(self) -> None:
         self.worked_at = float("-inf")
         self.seconds = 0.0
+        self._before = self._latest = float("inf")
+        self._since = float("-inf")
         self.hold_until = 0.0
         self.closed_until = 0.0
         self._refusals = 0
@@ -39,6 +43,19 @@ class Activity:
         """Learn that it produced something."""
         self.worked_at = now
         self._refusals = 0
+
+    def began(self, now: float, ttft: float) -> None:
+        """Learn of a first token, after so many seconds."""
+        self.produced(now)
+        if now - self._since >= MEMORY:
+            self._before, self._latest, self._since = self._latest, ttft, now
+        elif ttft < self._latest:
+            self._latest = ttft
+
+    @property
+    def quickest(self) -> float:
+        """The shortest TTFT of late, in seconds; infinite before the first."""
+        return min(self._before, self._latest)
 
     def works(self, now: float) -> bool:
         """Whether it produced something recently enough to be called busy, not sick, when it refuses work."""

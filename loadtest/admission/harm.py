@@ -1,0 +1,255 @@
+"""First, do no harm: requests served in time with the gateway's refusals, beside the same requests without them."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from math import ceil
+from pathlib import Path
+from random import Random
+
+from gateway.policy.admission.decide import Shed
+from loadtest.admission.seats import PROMISES, WITHOUT_SHARES, Drawn, Guest, Lengths, Policy, Seats
+
+SEEDS = 10
+TAIL, GRACE = 30.0, 5.0
+"""Seconds of light load after the load's end, and those after which nobody is refused any more."""
+LIGHT = 0.1
+REQUESTS = 250
+BEGIN, END = "<!-- harm: written by python -m loadtest.admission harm -->", "<!-- end of harm -->"
+PAGE = Path(__file__).parents[2] / "docs" / "admission.md"
+MIXES: Mapping[str, Mapping[str, float]] = {
+    "standard": {"standard": 1.0},
+    "interactive and batch": {"interactive": 0.5, "batch": 0.5},
+    "all three": {"interactive": 1.0, "standard": 1.0, "batch": 1.0},
+}
+LENGTHS = {"interactive": 0.5, "standard": 1.0, "batch": 2.0}
+"""How long requests of a class hold a slot, beside each other."""
+ALONE = 2.0
+"""The promise of an impatient class, in seconds, that `pace` is told in."""
+BASELINES = (Policy(early=False), Policy(early=False, patient=True))
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One kind of service: `load` times its capacity, at `rate` requests a second, a first token after `pace` times the
+    2 s that are promised; for `spell` seconds in the middle the engines are ten times slower."""
+
+    load: float
+    rate: float
+    pace: float
+    mix: str
+    spell: float = 0.0
+    engines: int = 1
+
+    @property
+    def ttft(self) -> float:
+        """Seconds that an engine takes for a first token."""
+        return self.pace * ALONE
+
+    @property
+    def seats(self) -> int:
+        """Requests that one engine serves at once: as many as make answers last longer than their first tokens."""
+        few = {0.2: 1, 2.0: 4, 10.0: 16, 50.0: 64}[self.rate]
+        return max(few, ceil(1.5 * self.ttft * self.rate / self.load / self.engines))
+
+    @property
+    def holding(self) -> float:
+        """Seconds that an answer takes, on average."""
+        return self.load * self.seats * self.engines / self.rate
+
+    @property
+    def span(self) -> float:
+        """Seconds of load."""
+        return min(600.0, max(30.0, REQUESTS / self.rate, 3 * self.holding))
+
+    def draw(self, seed: int) -> list[Drawn]:
+        """Return the requests of one run, light load at its end included."""
+        rng, shares = Random(f"{self} {seed}"), MIXES[self.mix]
+        found: list[Drawn] = []
+        at = rng.expovariate(self.rate)
+        while at < self.span + TAIL:
+            found.append(Drawn(at, rng.choices(list(shares), list(shares.values()))[0]))
+            at += rng.expovariate(self.rate * (LIGHT / max(LIGHT, self.load) if at >= self.span else 1.0))
+        return found
+
+    def lengths(self, seed: int) -> Lengths:
+        """Return how long requests hold their slots in one run."""
+        shares = MIXES[self.mix]
+        mean = sum(LENGTHS[name] * share for name, share in shares.items()) / sum(shares.values())
+        return {
+            name: partial(_length, Random(f"{self} {seed} {name}"), self.holding * LENGTHS[name] / mean)
+            for name in shares
+        }
+
+    def slow(self, now: float) -> float:
+        """Return how many times slower everything is."""
+        return 10.0 if self.span / 2 <= now < self.span / 2 + self.spell else 1.0
+
+    def run(self, seed: int, policy: Policy) -> "Tally":
+        """Play one run to its end."""
+        world = Seats(
+            self.draw(seed),
+            self.lengths(seed),
+            policy,
+            seats=self.seats,
+            engines=self.engines,
+            ttft=self.ttft,
+            limit=self.seats if self.seats <= 4 else None,
+            slow=self.slow,
+        )
+        world.run(self.span + TAIL + max(30.0, 10 * self.holding))
+        return self._tally(world.guests)
+
+    def _tally(self, guests: Sequence[Guest]) -> "Tally":
+        tally = Tally()
+        for guest in guests:
+            name, arrived = guest.drawn.name, guest.drawn.at
+            early = guest.why is Shed.HOPELESS
+            tally.early += early
+            tally.inversions += guest.why is not None and guest.overtaken
+            tally.afterwards += early and arrived > self.span + GRACE
+            if arrived < self.span:
+                tally.arrived[name] += 1
+                tally.in_time[name] += 0 <= guest.first <= arrived + self._allowed(name)
+        return tally
+
+    def _allowed(self, name: str) -> float:
+        """What is in time: within the promise, or where the engine alone is slower, so long after its own time."""
+        promise = PROMISES[name]
+        return promise if self.ttft < promise else promise + self.ttft
+
+
+@dataclass
+class Tally:
+    """What became of requests, by class; `early` were refused at once, `afterwards` those of them after the load."""
+
+    arrived: Counter[str] = field(default_factory=Counter)
+    in_time: Counter[str] = field(default_factory=Counter)
+    early: int = 0
+    inversions: int = 0
+    afterwards: int = 0
+
+    def add(self, other: "Tally") -> None:
+        """Pool another seed."""
+        for name in other.arrived:
+            self.arrived[name] += other.arrived[name]
+            self.in_time[name] += other.in_time[name]
+        self.early += other.early
+        self.inversions += other.inversions
+        self.afterwards += other.afterwards
+
+
+@dataclass
+class Row:
+    """One cell with refusals, and without them in two ways."""
+
+    cell: Cell
+    seen: Tally
+    without: Sequence[Tally]
+
+    def faults(self) -> Iterator[str]:
+        """Return what is wrong, in words."""
+        seen, total = self.seen, sum(self.seen.arrived.values())
+        for other in self.without:
+            lost = sum(other.in_time.values()) - sum(seen.in_time.values())
+            if lost > _tolerance(total):
+                yield f"{lost} fewer in time"
+        gained = 0
+        for name in sorted(seen.arrived, key=lambda each: WITHOUT_SHARES[each].priority):
+            less = self.without[0].in_time[name] - seen.in_time[name]
+            if less > max(_tolerance(seen.arrived[name]), gained):
+                yield f"{less} fewer of {name} in time"
+            gained += max(0, -less)
+        most = 0 if self.cell.load <= 0.5 else 0.01 * total if self.cell.load <= 0.9 else total
+        if seen.early > most:
+            yield f"{seen.early} refused early at {self.cell.load:g}x"
+        if seen.inversions:
+            yield f"{seen.inversions} refused while a lower class was served"
+        if seen.afterwards:
+            yield f"{seen.afterwards} refused after the load"
+
+
+def _length(rng: Random, mean: float) -> float:
+    return mean * rng.gammavariate(2.0, 0.5)
+
+
+def _tolerance(count: int) -> float:
+    return max(0.01 * count, 2)
+
+
+def cells(*, quick: bool) -> list[Cell]:
+    """Return the grid."""
+    found = [
+        Cell(load, rate, pace, mix)
+        for load in (0.1, 0.5, 0.9, 1.5, 4.0)
+        for rate in (0.2, 2.0, 10.0, 50.0)
+        for pace in (0.02, 0.5, 1.25, 10.0)
+        for mix in MIXES
+        if (pace < 10 or rate <= 2) and (pace != 0.5 or mix == "all three")
+    ]
+    found += [
+        Cell(load, rate, pace, mix, spell, engines)
+        for load in (0.1, 0.5, 0.9)
+        for rate, engines in ((0.2, 1), (2.0, 1), (2.0, 4), (10.0, 2))
+        for pace in (0.02,)
+        for mix in ("standard", "all three")
+        for spell in (3.0, 10.0)
+    ]
+    return found[:: 12 if quick else 1]
+
+
+def measure(cell: Cell, seeds: int) -> Row:
+    """Play one cell."""
+    row = Row(cell, Tally(), [Tally() for _ in BASELINES])
+    for seed in range(1, seeds + 1):
+        row.seen.add(cell.run(seed, Policy()))
+        for policy, tally in zip(BASELINES, row.without, strict=True):
+            tally.add(cell.run(seed, policy))
+    return row
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Return the rows as a Markdown table, those of the same load and pace together."""
+    lines = [
+        "| load | first token, of 2 s | spell | requests | in time | not early | nobody leaves | early | inversions |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    groups: dict[tuple[float, float, float], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row.cell.load, row.cell.pace, row.cell.spell), []).append(row)
+    for (load, pace, spell), group in sorted(groups.items(), key=lambda each: (each[0][2], *each[0][:2])):
+        arrived = sum(sum(row.seen.arrived.values()) for row in group)
+        shares = [
+            sum(sum(tally.in_time.values()) for tally in tallies) / max(1, arrived)
+            for tallies in ([row.seen for row in group], *zip(*(row.without for row in group), strict=True))
+        ]
+        early = sum(row.seen.early for row in group) / max(1, arrived)
+        inversions = sum(row.seen.inversions for row in group)
+        words = " | ".join(f"{share:.1%}" for share in shares)
+        spelled = f"{spell:g} s" if spell else "-"
+        lines.append(f"| {load:g}x | {pace:.0%} | {spelled} | {arrived:,} | {words} | {early:.1%} | {inversions} |")
+    return "\n".join(lines)
+
+
+def write(text: str, page: Path = PAGE) -> None:
+    """Put the table between its marks."""
+    before, _, rest = page.read_text().partition(BEGIN)
+    _, _, after = rest.partition(END)
+    page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
+
+
+def harm(*, quick: bool) -> int:
+    """Play the grid; return 1 when a cell is worse off with refusals."""
+    rows, failed = [], 0
+    for cell in cells(quick=quick):
+        row = measure(cell, 3 if quick else SEEDS)
+        rows.append(row)
+        for fault in dict.fromkeys(row.faults()):
+            failed += 1
+            print(f"FAIL {cell}: {fault}", flush=True)
+    print(table(rows))
+    print(f"{'FAIL' if failed else 'ok  '} {len(rows)} cells, {failed} faults")
+    if not quick:
+        write(table(rows))
+    return 1 if failed else 0

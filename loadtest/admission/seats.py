@@ -1,0 +1,240 @@
+"""Engines as seats that are held for drawn times, behind the gateway's own admission: thousands of runs in minutes.
+
+An engine serves as many requests at once as it has seats; what it is sent beyond waits inside it. Arrivals and times
+are drawn beforehand, so that two ways of admission meet the very same requests.
+"""
+
+import heapq
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import count
+from random import Random
+
+from gateway.claim import Claim
+from gateway.exchange import Verdict
+from gateway.policy.admission.chance import LOOKS
+from gateway.policy.admission.classes import CLASSES, ServiceClass
+from gateway.policy.admission.decide import Shed, TurnedAway
+from gateway.policy.admission.kinds import Kind, Kinds
+from gateway.policy.admission.limit import AdaptiveLimit, Seen, is_late
+from gateway.policy.admission.queue import Entry
+from gateway.policy.routing.choose import choose
+from gateway.policy.routing.health import Health, Lease
+from gateway.policy.routing.peers import Peers
+from gateway.policy.slo.windows import TICK
+from gateway.proxy.line import Line, Waiter, holders_of, join
+
+PROMISES: Mapping[str, float] = {"interactive": 2.0, "standard": 10.0, "batch": 600.0}
+"""Seconds to the first token that each class is promised."""
+WITHOUT_SHARES: Mapping[str, ServiceClass] = {name: replace(each, min_share=0.0) for name, each in CLASSES.items()}
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One request: when it arrives, and of which class."""
+
+    at: float
+    name: str
+
+
+Lengths = Mapping[str, Callable[[], float]]
+"""For how many seconds the next request of a class that gets a seat holds it: whoever that is, so that two ways of
+admission are not told apart by the luck of whom they serve."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What is switched off: refusals `early`, and leaving the queue when patience ends (`patient`)."""
+
+    early: bool = True
+    patient: bool = False
+
+
+@dataclass(eq=False)
+class Guest:
+    """One request on its way; times in seconds, negative until they happen; `overtaken` by a lower class."""
+
+    drawn: Drawn
+    claim: Claim
+    kind: Kind
+    service_class: ServiceClass
+    entry: Entry[Waiter] | None = None
+    lease: Lease | None = None
+    sent: float = -1.0
+    first: float = -1.0
+    refused: float = -1.0
+    why: Shed | None = None
+    overtaken: bool = False
+
+
+@dataclass(eq=False)
+class Engine:
+    """So many seats; `inside` are those that wait for one of them."""
+
+    health: Health
+    seats: int
+    taken: int = 0
+    inside: list[Guest] = field(default_factory=list)
+    queued: int = 0
+
+
+class Seats:
+    """Engines of one pool under drawn load. `slow` says how many times slower than usual everything is at a time."""
+
+    def __init__(
+        self,
+        requests: Sequence[Drawn],
+        lengths: Lengths,
+        policy: Policy,
+        *,
+        seats: int,
+        engines: int,
+        ttft: float,
+        limit: int | None,
+        slow: Callable[[float], float] = lambda _: 1.0,
+    ) -> None:
+        self.now = 0.0
+        self.guests: list[Guest] = []
+        self.ttft = ttft
+        self._slow = slow
+        self._lengths = lengths
+        self._policy = policy
+        self._limit = limit
+        self._rng = Random(1)
+        self._kinds = Kinds()
+        self._order = count()
+        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._peers = Peers("gpu", 0.0)
+        self._peers.follow([f"gpu/{number}" for number in range(engines)])
+        self.engines = [Engine(health, seats) for health in self._peers.members.values()]
+        self._limits = {engine.health.id: AdaptiveLimit() for engine in self.engines}
+        self.line = Line(WITHOUT_SHARES)
+        self.line.refuses = policy.early
+        join([(self.line, [engine.health for engine in self.engines])])
+        self._of = {engine.health.id: engine for engine in self.engines}
+        for engine in self.engines:
+            engine.health.limit = limit or int(self._limits[engine.health.id].value)
+        for drawn in requests:
+            self._at(drawn.at, lambda drawn=drawn: self._arrive(drawn))  # type: ignore[misc]
+        self._at(TICK, self._tick)
+
+    def run(self, until: float) -> None:
+        """Let time pass."""
+        while self._events and self._events[0][0] <= until:
+            self.now, _, do = heapq.heappop(self._events)
+            do()
+
+    def _at(self, when: float, do: Callable[[], None]) -> None:
+        heapq.heappush(self._events, (when, next(self._order), do))
+
+    def _arrive(self, drawn: Drawn) -> None:
+        service_class, kind = WITHOUT_SHARES[drawn.name], self._kinds.of("chat", drawn.name, None)
+        claim = Claim(1, service_class.priority, sheddable=service_class.sheddable, kind=kind)
+        guest = Guest(drawn, claim, kind, service_class)
+        self.guests.append(guest)
+        if not self.line.must_wait(service_class) and self.begin(guest):
+            return
+        patience = self.line.patience(service_class, kind, PROMISES[drawn.name], 1)
+        if self._policy.patient:
+            patience = 1e6
+        place = Place(self, guest)
+        entry = self.line.enter(place, service_class, "", now=self.now, patience=patience, chance=self._rng.random())
+        if isinstance(entry, TurnedAway):
+            self.refuse(guest, entry)
+            guest.overtaken = any(
+                held.priority > claim.priority for engine in self.engines for held in holders_of(engine.health).held
+            )
+        elif guest.lease is None:
+            guest.entry = entry
+            self._at(entry.until + LOOKS / 2, lambda: self._expire(guest))
+
+    def begin(self, guest: Guest) -> bool:
+        """Send a request to an engine, if one has a slot."""
+        choice = choose(self.engines, 1, self.now, self._rng, guest.claim)
+        if choice is None:
+            return False
+        for entry in self.line.queue:
+            place = entry.item
+            if isinstance(place, Place) and entry.service_class.priority < guest.service_class.priority:
+                place.guest.overtaken = True
+        engine = choice.winner
+        guest.lease = engine.health.lease(1, guest.claim, self.now)
+        guest.sent, guest.entry = self.now, None
+        if engine.taken < engine.seats:
+            self._seat(engine, guest)
+        else:
+            engine.inside.append(guest)
+        return True
+
+    def refuse(self, guest: Guest, why: TurnedAway) -> None:
+        """Note that a request was turned away."""
+        guest.refused, guest.why, guest.entry = self.now, why.why, None
+
+    def _expire(self, guest: Guest) -> None:
+        entry = guest.entry
+        if entry is not None:
+            entry.item.turned_away(self.line.waited(entry, 0.5))
+            self.line.leave(entry, self.now)
+
+    def _seat(self, engine: Engine, guest: Guest) -> None:
+        engine.taken += 1
+        slow = self._slow(self.now)
+        self._at(self.now + slow * self.ttft, lambda: self._first(engine, guest))
+        holding = max(self._lengths[guest.drawn.name](), self.ttft)
+        self._at(self.now + slow * holding, lambda: self._end(engine, guest))
+
+    def _first(self, engine: Engine, guest: Guest) -> None:
+        guest.first = self.now
+        if guest.lease is not None:
+            ttft = self.now - guest.sent
+            engine.health.began(guest.lease, ttft)
+            engine.health.activity.began(self.now, ttft)
+            idle = max(engine.health.activity.quickest, engine.health.fit.predict(1, 0.0))
+            engine.health.judged(guest.lease, late=is_late(ttft, PROMISES[guest.drawn.name], idle))
+
+    def _end(self, engine: Engine, guest: Guest) -> None:
+        lease, guest.lease = guest.lease, None
+        assert lease is not None
+        lease.release()
+        engine.taken -= 1
+        if engine.inside:
+            self._seat(engine, engine.inside.pop(0))
+        engine.health.ended(lease, Verdict.GOOD, self.now, self._rng)
+        guest.kind.ended(self.now - guest.sent)
+        self.line.give_back(self.now, self.now - guest.sent)
+
+    def _tick(self) -> None:
+        self._peers.tick(self.now, {}, self._rng)
+        for engine in self.engines:
+            health, holders, limit = engine.health, holders_of(engine.health), self._limits[engine.health.id]
+            engine.queued = engine.queued + 1 if engine.inside else 0
+            if self._limit is None:
+                peak = max(health.peak, health.limit) if holders.wanted else health.peak
+                limit.tick(Seen(peak, engine.queued // 4, health.begun, health.late), self.now)
+                health.relimited(int(limit.value))
+            health.looked_at()
+            holders.tick(self.now, TICK)
+        if self.line.queue.size:
+            self.line.freed(self.now)
+        self._at(self.now + TICK, self._tick)
+
+
+class Place:
+    """One request's place in the line."""
+
+    def __init__(self, world: Seats, guest: Guest) -> None:
+        self.guest = guest
+        self.claim = guest.claim
+        self._world = world
+
+    def begin(self, since: float, now: float) -> bool:
+        return self._world.begin(self.guest)
+
+    def broke(self) -> None:
+        raise AssertionError("nothing breaks here")
+
+    def renew(self, now: float) -> None:
+        raise AssertionError("no routes change here")
+
+    def turned_away(self, why: TurnedAway) -> None:
+        self._world.refuse(self.guest, why)
