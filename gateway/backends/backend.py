@@ -103,6 +103,12 @@ class Backend:
         """Whether a request for this model may be sent here."""
         return self._eligible and (self.models is None or served_model in self.models)
 
+    def may_serve(self, served_model: str) -> bool:
+        """Whether nothing is known against it but that it does not answer probes in time."""
+        if self._drained or not (self._readiness.eligible or self._readiness.silent):
+            return False
+        return self.models is None or served_model in self.models
+
     def context(self, served_model: str) -> int | None:
         """Return how many tokens a prompt of this model and its answer may have together; None while unknown."""
         return self.models.get(served_model) if self.models is not None else None

@@ -20,9 +20,14 @@ class Tried(Enum):
 
 
 def others(order: Order, tried: Sequence[Backend]) -> list[Backend]:
-    """Return the backends that could be sent this request and have not been."""
+    """Return the backends that could be sent this request and have not been.
+
+    Where none is ready, those of which probes only have no answer: they may be slow, or this machine is, and refusing
+    everyone would be worse than asking them.
+    """
     served = order.version.served_model
-    return [b for b in order.route.backends if b not in tried and b.serves(served)]
+    ready = [b for b in order.route.backends if b not in tried and b.serves(served)]
+    return ready if ready or tried else [b for b in order.route.backends if b.may_serve(served)]
 
 
 def find(

@@ -114,6 +114,12 @@ class Overloaded(World):
             return
         if not (self._admission.on and self.line.must_wait(service_class)) and self._begin(request):
             return
+        self._enter(request)
+
+    def _enter(self, request: Request) -> None:
+        """Let a request wait for a slot, unless that is hopeless."""
+        guest = self.guest(request)
+        service_class, kind, tenant = guest.service_class, guest.kind, guest.tenant
         entry = self.line.enter(
             _Place(self, request),
             service_class,

@@ -1,4 +1,4 @@
-"""`python -m loadtest.routing brownout|detector|cost`: how routing bears a sick engine, and what it costs."""
+"""`python -m loadtest.routing brownout|detector|cost|quiet`: how routing bears sick engines, and what it costs."""
 
 import argparse
 import asyncio
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from loadtest.routing import cost, detector
+from loadtest.routing import cost, detector, quiet
 from loadtest.routing.brownout import ENGINES, RATE, STRATEGIES, Plan, Result, scenario
 
 _QUICK = Plan(12.0, 62.0, 0.0)
@@ -28,9 +28,14 @@ def main() -> int:
     runs = commands.add_parser("detector", help="seeded runs with and without a sick engine")
     runs.add_argument("--runs", type=int, default=40, help="how many (%(default)s)")
     commands.add_parser("cost", help="microseconds of counting, choosing and judging")
+    quietly = commands.add_parser("quiet", help="quiet services with short spells, beside models of nginx and HAProxy")
+    quietly.add_argument("--seeds", type=int, default=10, help="how many for each variant (%(default)s)")
+    quietly.add_argument("--only", default="", help="variants whose name holds this")
     chosen = parser.parse_args()
     if chosen.command == "brownout":
         return _brownout(chosen)
+    if chosen.command == "quiet":
+        return _quiet(chosen.seeds, chosen.only)
     return _detector(chosen.runs) if chosen.command == "detector" else _cost()
 
 
@@ -105,6 +110,19 @@ def _cost() -> int:
         limit = f"  at most {each.limit:g}: {'ok' if each.held else 'FAIL'}" if each.limit is not None else ""
         print(f"{each.microseconds:10.2f} us  {each.what}{limit}")
     return 0 if all(each.held for each in costs) else 1
+
+
+def _quiet(seeds: int, only: str) -> int:
+    found: dict[str, list[str]] = {}
+    print(f"{'missed, median of seeds':28s}{''.join(f'{name:>20s}' for name in quiet.GATEWAYS)}")
+    for variant in quiet.VARIANTS:
+        if only in variant.name:
+            outcomes = [*quiet.outcomes(variant, range(1, seeds + 1))]
+            shares = quiet.medians(outcomes)
+            found[variant.name] = quiet.breaches(outcomes)
+            cells = "".join(f"{shares[name]:20.2%}" for name in quiet.GATEWAYS)
+            print(f"{variant.name:28s}{cells}  {'; '.join(found[variant.name]) or 'ok'}", flush=True)
+    return 1 if any(found.values()) else 0
 
 
 if __name__ == "__main__":

@@ -66,6 +66,7 @@ class FakeBackend:
     script: Script
     models: tuple[str, ...] = ("m",)
     health: bytes = b"200 OK"
+    silent: bool = False
     port: int = 0
     calls: list[Call] = field(default_factory=list)
     connections: int = 0
@@ -123,6 +124,8 @@ class FakeBackend:
             writer.close()
 
     def _answer_probe(self, writer: asyncio.StreamWriter, head: bytes) -> None:
+        if self.silent:
+            return
         if head.startswith(b"GET /v1/models"):
             body = json.dumps({"object": "list", "data": [{"id": name, "object": "model"} for name in self.models]})
             writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body.encode()))

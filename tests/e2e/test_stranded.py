@@ -138,3 +138,18 @@ async def test_what_an_engine_goes_on_with_is_not_sent_twice(tmp_path: Path) -> 
             await eventually(lambda: lost(running, fakes.index(sick)))
             assert sum(len(fake.calls) for fake in fakes) == 1
             asking.cancel()
+
+
+async def test_where_probes_are_only_slow_everywhere_requests_are_sent_all_the_same(tmp_path: Path) -> None:
+    """An engine that was paused, or a machine that is busy: to refuse everyone would be the outage."""
+    async with backends(good, good) as fakes, gateway(tmp_path, routes(*(f.url for f in fakes))) as running:
+        for fake in fakes:
+            fake.silent = True
+        await eventually(lambda: all(each.readiness.state == "not_ready" for each in running.app.registry))
+        assert (await ask(running.port, chat())).status == 200
+        fakes[0].silent, fakes[0].health = False, b"503 Service Unavailable"
+        await eventually(lambda: not running.backend().readiness.silent)
+        served = len(fakes[1].calls)
+        assert (await ask(running.port, chat())).status == 200
+        assert len(fakes[1].calls) == served + 1, "one that says that it is not ready is left out"
+        await running.quiet()

@@ -78,7 +78,7 @@ def choose(
         return Choice(open_[0], "the others are ejected or asked for patience")
     compared = drawn(open_, rng)
     rows = [(b, b.health.predicted(tokens), b.health.weight) for b in compared]
-    winner = best(rows, rng)
+    winner = best(rows, [b.health.in_flight for b in compared], rng)
     if len(open_) > len(compared):
         why = f"{why} of two drawn from {len(open_)}"
     return Choice(winner, why, rows)

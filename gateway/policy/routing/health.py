@@ -23,6 +23,8 @@ UNLIMITED = 1 << 62
 USUAL_SLOTS = 64
 """Slots that a backend is reckoned to have where no limit has been found yet."""
 OWN_HALF_LIFE = 5.0
+SURPRISE = 5.0
+"""How many times the predicted a first token is taken for: one moment of silence says little about the next request."""
 
 
 class Cause(StrEnum):
@@ -297,8 +299,8 @@ class Health:
             ttft, predicted = max(seconds, FLOOR), lease.predicted
             expected = ttfts.predict(lease.tokens, lease.in_flight)
             self.fit.judge(predicted, ttft)
-            self.fit.observe(lease.tokens, lease.in_flight, ttft, predicted)
-            ttfts.observe(lease.tokens, lease.in_flight, ttft, expected)
+            self.fit.observe(lease.tokens, lease.in_flight, min(ttft, SURPRISE * predicted), predicted)
+            ttfts.observe(lease.tokens, lease.in_flight, min(ttft, SURPRISE * expected), expected)
             residual.ttft.add(ttft / expected)
         for lease, tpot in self._finished:
             residual.late.add(hit=self._is_late(lease, tpot))

@@ -28,9 +28,16 @@ def drawn(candidates: Sequence[Candidate], rng: Chance) -> Sequence[Candidate]:
     return candidates[first], candidates[(first + 1 + int(rng.random() * (count - 1))) % count]
 
 
-def best(rows: Sequence[tuple[Candidate, float, float]], rng: Chance) -> Candidate:
-    """Return the candidate of about the lowest score; a row is (candidate, latency above 0, weight above 0)."""
+def best(rows: Sequence[tuple[Candidate, float, float]], loads: Sequence[int], rng: Chance) -> Candidate:
+    """Return the candidate of about the lowest score; a row is (candidate, latency above 0, weight above 0).
+
+    Of equal ones it is that of the lowest load, its requests in flight: one that has stopped keeps those it has.
+    """
     scores = [latency / weight for _, latency, weight in rows]
     limit = min(scores) * TIE
-    tied = [row[0] for row, score in zip(rows, scores, strict=True) if score <= limit]
-    return tied[0] if len(tied) == 1 else tied[int(rng.random() * len(tied))]
+    tied = [(load, row[0]) for row, score, load in zip(rows, scores, loads, strict=True) if score <= limit]
+    if len(tied) == 1:
+        return tied[0][1]
+    lowest = min(load for load, _ in tied)
+    idle = [candidate for load, candidate in tied if load == lowest]
+    return idle[0] if len(idle) == 1 else idle[int(rng.random() * len(idle))]
