@@ -79,3 +79,19 @@ async def test_a_person_may_start_despite_the_budget_and_goes_step_by_step(tmp_p
             shares = [each.share for each in now(running).history if each.phase is Phase.STEP]
             assert shares[:2] == [10.0, 50.0]
             assert "(despite the error budget)" in [each.reason for each in now(running).history][1]
+
+
+async def test_a_paused_rollout_gains_nothing_by_an_edit_of_its_steps(tmp_path: Path) -> None:
+    """16 of 300 requests became 75, without a record, and history said that it had always been so."""
+    async with backends(good, good) as (old, new):
+        async with gateway(tmp_path, routes(old.url, new.url, steps=[5, 50], hold="30s")) as running:
+            await in_phase(running, Phase.STEP)
+            await post(running, "pause", "lunch")
+            (tmp_path / "routes.yaml").write_text(routes(old.url, new.url, steps=[25, 50], hold="30s"))
+            await running.app.reloader.reload()
+            status = await get(running, "/admin/models/m/canary")
+            assert (status["phase"], status["weight"]) == ("paused", 5.0)
+            assert [each["weight"] for each in status["history"]] == [0.0, 0.0, 5.0, 5.0]
+            record = (await get(running, "/admin/audit"))[0]
+            assert (record["actor"], record["action"]) == ("reload", "change")
+            assert any("promotion or rollback will not survive" in each for each in status["notes"])
