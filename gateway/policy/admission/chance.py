@@ -8,7 +8,7 @@ Those ahead who leave make it more, so the true chance is higher.
 from collections.abc import Callable
 from math import erf, exp, inf, sqrt
 
-LEAST = 0.02
+LEAST = 0.01
 """A request with less of a chance than this is refused at once."""
 LOOKS = 0.1
 """Seconds between two looks at who has waited for too long."""
