@@ -9,6 +9,7 @@ from gateway.policy.slo.alerts import AlertPair, Severity
 from gateway.policy.slo.objective import DAY
 from gateway.policy.slo.windows import HOUR, MINUTE
 from gateway.rules import recordings
+from gateway.rules.recordings import EVERY_LONG
 from gateway.rules.slo import MISSED, Document, Slo, alert_name, matchers, pairs_of
 
 _LEAST_BAD = 4.5
@@ -29,10 +30,15 @@ def states(slo: Slo, severity: Severity) -> list[Document]:
 
 
 def alert(slo: Slo, severity: Severity) -> Document:
-    """Return the one alert of all pairs of a severity."""
+    """Return the one alert of all pairs of a severity.
+
+    A ticket waits for an evaluation: where few events are enough for both, the page must come first.
+    """
+    waits = {"for": slo.scale.range(EVERY_LONG)} if severity is Severity.TICKET else {}
     return {
         "alert": alert_name(severity),
         "expr": "\nor\n".join(_alone(slo, pair) for pair in pairs_of(severity)),
+        **waits,
         "keep_firing_for": slo.scale.range(_KEPT[severity]),
         "labels": {**slo.labels, "severity": str(severity), "sloth_severity": str(severity)},
         "annotations": _annotations(slo, severity),

@@ -113,6 +113,7 @@ def test_a_total_outage_at_one_request_in_ten_minutes_pages(tmp_path: Path) -> N
         [*[(1, 1, 0), (minutes - 1, 0, 0)] * 12, *[(1, 0, 1), (minutes - 1, 0, 0)] * 10],
         *silent(PAGE, 12 * minutes, 15 * minutes),
         *fires(PAGE, 19 * minutes + 2),
+        *silent(TICKET, *range(16 * minutes, 22 * minutes, 5)),
     )
 
 
