@@ -61,7 +61,7 @@ class Alerter:
         self._alerts: dict[SeriesKey, Pairs] = {}
         self._live: dict[Name, Incident] = {}
         self._ended: list[Incident] = []
-        self._versions: Counter[str] = Counter()
+        self._versions = _versions(book)
         self._kept_at = 0.0
         self._changed = False
 
@@ -74,7 +74,7 @@ class Alerter:
     def evaluate(self) -> None:
         """Evaluate once. What the routes no longer name ends."""
         now = self._clock()
-        self._versions = Counter(model for model, version in self._book.serving if version)
+        self._versions = _versions(self._book)
         before, self._alerts = self._alerts, {}
         firings: dict[Name, tuple[Tracked, Firing]] = {}
         for tracked in self._book:
@@ -267,3 +267,8 @@ def alerter(
 def _broad_first(item: tuple[Name, tuple[Tracked, Firing]]) -> tuple[bool, bool, str]:
     firing = item[1][1]
     return bool(firing.version), bool(firing.prompt_tokens), firing.severity
+
+
+def _versions(book: SloBook) -> Counter[str]:
+    """Count the versions of each model: an only version has no alerts beside those of its model."""
+    return Counter(model for model, version in book.serving if version)

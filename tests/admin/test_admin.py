@@ -8,6 +8,7 @@ import pytest
 from gateway.admin.protection import TokenRequired, is_loopback, require_token
 from tests.e2e.fakes import backends, good
 from tests.e2e.harness import ask, chat, gateway, routes
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -89,6 +90,7 @@ async def test_random_models_and_paths_do_not_grow_the_series(tmp_path: Path) ->
 
         await ask(running.port, {**chat(), "model": "first"})
         await ask(running.port, chat(), path="/first")
+        await eventually(lambda: running.app.flusher.saved_at > 0)  # that time is a series of its own
         before = await series()
         for number in range(200):
             await ask(running.port, {**chat(), "model": f"random-{number}"}, headers=f"x-request-id: r{number}\r\n")

@@ -112,6 +112,14 @@ def test_an_outage_is_told_once_with_its_numbers_and_resolves(caplog: pytest.Log
     assert not town.alerter.of(town.availability(Kind.VERSION, "m/v1"))
 
 
+def test_the_only_version_of_a_model_has_no_alerts_of_its_own_from_the_start_on() -> None:
+    town = Town(None, routes=table("m"))
+    before = {tracked.key for tracked, _, _ in town.alerter}
+    town.alerter.evaluate()
+    assert before == {tracked.key for tracked, _, _ in town.alerter}
+    assert {key.kind for key in before} == {Kind.MODEL}
+
+
 def test_a_fault_that_burns_on_below_the_paging_rate_is_told_as_a_ticket() -> None:
     """A ticket that began while its subject paged belonged to the page; the page is over, and the fault is not."""
     told: list[Notice] = []
