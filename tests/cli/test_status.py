@@ -9,10 +9,13 @@ from pathlib import Path
 import httpx
 import pytest
 
+from gateway.policy.canary.rollout import Phase
 from tests.cli.test_asking import tidegate
+from tests.e2e.fakes import backends, good
 from tests.e2e.harness import Running, ask, chat, gateway
 from tests.e2e.processes import engine
 from tests.e2e.processes import running as process
+from tests.e2e.test_canary import in_phase, routes
 from tests.e2e.test_slo import Ahead
 from tests.waiting import eventually
 
@@ -113,3 +116,17 @@ async def test_watching_goes_on_until_ctrl_c_and_ends_well(tmp_path: Path) -> No
             watching.process.send_signal(signal.SIGINT)
             assert await watching.ended() == 0
             assert watching.err == []
+
+
+async def test_a_paused_rollout_is_a_problem_with_a_remedy_and_one_that_goes_on_is_not(tmp_path: Path) -> None:
+    async with backends(good, good) as (old, new):
+        async with gateway(tmp_path, routes(old.url, new.url, start="manual", hold="30s")) as running:
+            await tidegate(running, "canary", "start", "m")
+            await in_phase(running, Phase.STEP)
+            (step,) = [line for line in lines((await tidegate(running, "status")).stdout) if "v1 -> v2 step 1" in line]
+            assert step.startswith("m v1 -> v2 step 1 of 3 10 %")
+            await tidegate(running, "canary", "pause", "m", "--reason", "lunch")
+            wrong = lines((await tidegate(running, "status", status=1)).stdout)
+            (paused,) = [line for line in wrong if line.startswith("! the rollout of m (v1 -> v2) is paused at 10 %")]
+            assert paused.endswith("lunch")
+            assert "tidegate canary " in wrong[wrong.index(paused) + 1]
