@@ -21,7 +21,7 @@ from gateway.policy.canary.plan import LAST
 from gateway.policy.canary.rollout import span
 from gateway.policy.routing.rules import ANY, Span, When
 from gateway.policy.slo.alerts import FASTEST
-from gateway.policy.slo.objective import Target
+from gateway.policy.slo.objective import Objective, Target
 from gateway.policy.slo.words import limits_of
 
 _WIDTH_IN_FILES = 160
@@ -102,16 +102,19 @@ def _models_table(table: RouteTable) -> Table:
 
 
 def _objectives_table(table: RouteTable) -> Table:
-    shown = _table("objective", "model", "sli", "target", "good", "page above a burn rate of")
+    shown = _table("model", "classes", "objective", "sli", "target", "good", "page above a burn rate of")
     for model in table.models.values():
-        objective = model.objective
-        names = (f"{objective.name} ({format_duration(objective.window)})", model.name)
-        for sli, target in objective.targets.items():
-            _add(shown, *names, sli, f"{target.ratio:.6g}", _good(target), f"{FASTEST.factor(objective.window):.4g}")
-            names = ("", "")
-        if objective.deployment is not None:
-            target = objective.deployment
-            _add(shown, *names, "deployment", f"{target.ratio:.6g}", _good(target), "")
+        name = model.name
+        for objective in model.objectives:
+            names = (name, _classes(model, objective), f"{objective.name} ({format_duration(objective.window)})")
+            factor = f"{FASTEST.factor(objective.window):.4g}"
+            for sli, target in objective.targets.items():
+                _add(shown, *names, sli, f"{target.ratio:.6g}", _good(target), factor)
+                names = ("", "", "")
+            name = ""
+        deployment = model.objective.deployment
+        if deployment is not None:
+            _add(shown, *names, "deployment", f"{deployment.ratio:.6g}", _good(deployment), "")
     return shown
 
 
@@ -123,6 +126,15 @@ def _limits(table: RouteTable) -> list[str]:
         for objective in objectives.values()
         for sli, target in objective.targets.items()
     ]
+
+
+def _classes(model: ModelSpec, objective: Objective) -> str:
+    """Whose requests are held to it, in words."""
+    named = [name for name, each in model.objective_by_class.items() if each.name == objective.name]
+    others = [name for name, each in model.objective_by_class.items() if each.name != model.objective.name]
+    if objective.name == model.objective.name:
+        return f"all but {', '.join(others)}" if others else "all"
+    return ", ".join(named)
 
 
 def _good(target: Target) -> str:
@@ -254,11 +266,16 @@ def _model_as_json(model: ModelSpec) -> dict[str, Any]:
             {"when": _when(rule.when), "use": rule.use, "spill_at_burn": rule.spill_at_burn} for rule in model.rules
         ],
         "timeouts_seconds": asdict(model.timeouts),
-        "objective": {
-            "name": model.objective.name,
-            "window_seconds": model.objective.window,
-            "targets": {sli: _target_as_json(target) for sli, target in model.objective.targets.items()},
-        },
+        "objective": _objective_as_json(model.objective),
+        "objective_by_class": {name: _objective_as_json(each) for name, each in model.objective_by_class.items()},
+    }
+
+
+def _objective_as_json(objective: Objective) -> dict[str, Any]:
+    return {
+        "name": objective.name,
+        "window_seconds": objective.window,
+        "targets": {sli: _target_as_json(target) for sli, target in objective.targets.items()},
     }
 
 

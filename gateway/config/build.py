@@ -19,6 +19,7 @@ from gateway.config.schema import (
 )
 from gateway.config.steering_schema import CanaryEntry, RuleEntry
 from gateway.config.table import (
+    DEFAULT_OBJECTIVE,
     IMPLICIT_VERSION,
     BackendSpec,
     ModelSpec,
@@ -119,12 +120,14 @@ def _model(name: str, entry: ModelEntry, promises: Mapping[str, Objective], pool
     plan = _plan(name, entry, entry.canary, pools) if entry.canary is not None else None
     if plan is not None:
         split = {plan.stable: 1.0}
+    by_class = dict(entry.objective or {})
     return ModelSpec(
         name=name,
         versions=MappingProxyType(versions),
         split=tuple((version, weight) for version, weight in split.items() if weight > 0),
         aliases=tuple(entry.aliases),
-        objective=promises[entry.objective] if entry.objective is not None else DEFAULT,
+        objective=promises.get(by_class.pop(DEFAULT_OBJECTIVE, DEFAULT_OBJECTIVE), DEFAULT),
+        objective_by_class=MappingProxyType({each: promises[objective] for each, objective in by_class.items()}),
         timeouts=Timeouts(**entry.timeouts.model_dump(exclude_none=True)),
         rules=tuple(_rule(each) for each in entry.rules),
         canary=plan,

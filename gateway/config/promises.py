@@ -11,7 +11,8 @@ from gateway.config.consistency import Declared
 from gateway.config.durations import format_duration, parse_slo_window, parse_threshold
 from gateway.config.explain import shown
 from gateway.config.problems import InvalidValueError, KeyPath, Problem, suggest
-from gateway.config.table import Timeouts
+from gateway.config.table import DEFAULT_OBJECTIVE, Timeouts
+from gateway.policy.admission.classes import CLASSES, STANDARD
 from gateway.policy.slo.alerts import PAIRS
 from gateway.policy.slo.objective import DEFAULT, Sli, Target
 from gateway.policy.slo.words import too_strict
@@ -25,6 +26,8 @@ class Promises:
 
     objectives: Mapping[str, Declared]
     models: Mapping[str, Declared]
+    classes: Mapping[str, Declared] = field(default_factory=dict)
+    tenants: Mapping[str, Declared] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
 
@@ -33,7 +36,7 @@ class Promises:
         for objective in self.objectives.values():
             self._check_targets(objective)
             self._check_steps(objective)
-        used = {self._check_use(model) for model in self.models.values()}
+        used = {name for model in self.models.values() for name in self._check_use(model)}
         for name, objective in self.objectives.items():
             if name not in used:
                 hint = f"name it in a model: `objective: {name}`"
@@ -88,19 +91,55 @@ class Promises:
                     self.warnings.append(objective.document.problem(path, message, "raise it"))
                 longest = max(longest, seconds or 0.0)
 
-    def _check_use(self, model: Declared) -> str:
-        """Return the name of the objective that a model names, "" when it names none."""
-        name = model.values.get("objective") if isinstance(model.values, dict) else None
-        if not isinstance(name, str):
-            return ""
+    def _check_use(self, model: Declared) -> list[str]:
+        """Return the names of the objectives that a model names."""
         path = (*model.path, "objective")
-        if name not in self.objectives:
-            message = f"there is no objective {shown(model.document, path)}"
-            hint = suggest(name, self.objectives, "known objectives") if self.objectives else _DEFINE
-            self.problems.append(model.document.problem(path, message, hint))
-            return name
-        self._check_first_token(model, self.objectives[name])
-        return name
+        named = model.values.get("objective") if isinstance(model.values, dict) else None
+        if named is None:
+            return [DEFAULT_OBJECTIVE]
+        names = [(path, named)]
+        if isinstance(named, dict):
+            self._check_classes(model, path, named)
+            names = model.items("objective")
+        return [name for where, name in names if isinstance(name, str) and self._check_name(model, where, name)]
+
+    def _check_name(self, model: Declared, path: KeyPath, name: str) -> bool:
+        if name in self.objectives:
+            self._check_first_token(model, self.objectives[name])
+            return True
+        message = f"there is no objective {shown(model.document, path)}"
+        hint = suggest(name, self.objectives, "known objectives") if self.objectives else _DEFINE
+        self.problems.append(model.document.problem(path, message, hint))
+        return False
+
+    def _check_classes(self, model: Declared, path: KeyPath, by_class: Mapping[Any, Any]) -> None:
+        """Every class has an objective, and every class that is named exists and is asked for by some tenant."""
+        if by_class and DEFAULT_OBJECTIVE not in by_class:
+            message = "no objective for the classes that are not named here"
+            self.problems.append(model.document.problem(path, message, "add `default`, with an objective"))
+        known = [*CLASSES, *self.classes]
+        best = self._best_priority()
+        for name in by_class:
+            if not isinstance(name, str) or name == DEFAULT_OBJECTIVE:
+                continue
+            if name not in known:
+                message, hint = "there is no such class", suggest(name, [DEFAULT_OBJECTIVE, *known], "known classes")
+                self.problems.append(model.document.problem((*path, name), message, hint, at_key=True))
+            elif best is not None and self._priority(name) < best:
+                message = "no tenant may send requests of this class"
+                hint = "give a tenant the class, or delete this"
+                self.warnings.append(model.document.problem((*path, name), message, hint, at_key=True))
+
+    def _best_priority(self) -> float | None:
+        """Return the priority of the best class that some tenant has, None where anyone may ask for any class."""
+        names = [_value(tenant, "class", parse=str) or STANDARD for tenant in self.tenants.values()]
+        return min((self._priority(name) for name in names), default=None)
+
+    def _priority(self, name: str) -> float:
+        declared = self.classes.get(name)
+        if declared is not None:
+            return float(_value(declared, "priority", parse=int) or 0)
+        return CLASSES[name].priority if name in CLASSES else 0.0
 
     def _check_first_token(self, model: Declared, objective: Declared) -> None:
         threshold = _value(objective, Sli.TTFT, "under", parse=parse_threshold)

@@ -25,7 +25,7 @@ from gateway.config.kinds import (
 )
 from gateway.config.problems import KeyPath
 from gateway.config.steering_schema import CanaryEntry, RuleEntry, StickyBy
-from gateway.config.table import Timeouts
+from gateway.config.table import DEFAULT_OBJECTIVE, Timeouts
 from gateway.policy.admission.classes import CLASSES, STANDARD
 from gateway.policy.slo.objective import DEFAULT, Sli
 
@@ -183,6 +183,17 @@ class ObjectiveEntry(Entry):
     )
 
 
+def _objective_mapping(value: object) -> object:
+    return {DEFAULT_OBJECTIVE: value} if isinstance(value, str) else value
+
+
+ObjectiveNames = Annotated[
+    dict[PoolName, PoolName],
+    Field(min_length=1),
+    BeforeValidator(_objective_mapping, json_schema_input_type=PoolName | dict[PoolName, PoolName]),
+]
+
+
 class ModelEntry(Entry):
     """A model as clients name it: with `backends` in short, or with `versions` in full."""
 
@@ -229,8 +240,11 @@ class ModelEntry(Entry):
         examples=[True],
     )
     timeouts: TimeoutsEntry = Field(default_factory=TimeoutsEntry, examples=[{"first_token": "30s"}])
-    objective: PoolName | None = Field(
-        default=None, description="Name of the objective it is held to. Default: see docs/routes.md.", examples=["fast"]
+    objective: ObjectiveNames | None = Field(
+        default=None,
+        description="The objective that it is held to; or objectives by class, `default` for the classes not named. "
+        "Default: see docs/routes.md.",
+        examples=["fast", {"default": "interactive", "batch": "offline"}],
     )
 
 

@@ -12,6 +12,8 @@ from gateway.policy.slo.objective import DEFAULT, Objective
 
 IMPLICIT_VERSION = "default"
 """The only version of a model that names its backends itself."""
+DEFAULT_OBJECTIVE = "default"
+"""The key of the classes without an objective of their own, and the objective of models that name none."""
 STICKY_BY = ("session", "user")
 """What keeps a client on one version of a model: the first of these that a request has."""
 

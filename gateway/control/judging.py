@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from random import Random
 
@@ -22,6 +22,8 @@ from gateway.telemetry.slo import Kind, SloBook, Tracked
 
 _log = logging.getLogger(__name__)
 _REMEMBERED = 256
+Recent = tuple[int, int, int, int]
+"""Good and bad of the last minute, then of the last ten seconds."""
 
 
 class Judge:
@@ -66,7 +68,7 @@ class Judge:
         now = self._clock()
         signals = {backend.id: self._signal(backend) for backend in self._registry}
         for peers in self._registry.pools.values():
-            peers.burn = pool_burn(self._book.get(Kind.POOL, peers.pool))
+            peers.burns = pool_burns(self._book.get(Kind.POOL, peers.pool))
             peers.tick(now, signals, self._rng)
             for transition in peers.take_transitions():
                 self._tell(peers, transition, now)
@@ -131,31 +133,47 @@ class Judge:
             _log.info("ejections hold again", extra={"pool": peers.pool})
 
 
-def pool_burn(tracked: Iterable[Tracked]) -> float:
-    """Return the highest routing burn of a pool, 1.0 while the last minute holds too little to say."""
-    burns = (
-        routing_burn(each.windows.recent, each.target.budget)
-        for each in tracked
-        if sum(each.windows.recent[:2]) >= ejection.EVENTS
-    )
-    return max(burns, default=1.0)
+def pool_burns(tracked: Iterable[Tracked]) -> dict[str, float]:
+    """Return the highest routing burn of a pool by objective; none while the last minute holds too little to say."""
+    burns: dict[str, float] = {}
+    for each in tracked:
+        recent = each.windows.recent
+        if recent[0] + recent[1] >= ejection.EVENTS:
+            burn = routing_burn(recent, each.target.budget)
+            burns[each.objective] = max(burn, burns.get(each.objective, 0.0))
+    return burns
 
 
 def signal(tracked: Iterable[Tracked], *, gone: bool) -> Signal:
-    """Return what the book says of one backend: the highest routing burn, and which SLIs burn at page rate."""
+    """Return what the book says of one backend: the highest routing burn, and which SLIs burn at page rate.
+
+    Every objective that runs there counts, each with its own targets, and all of them together: what each sees of a
+    failing backend may be too little to say.
+    """
     highest, failing, slow = 0.0, "", ""
-    for each in tracked:
-        recent = each.windows.recent
-        burn = routing_burn(recent, each.target.budget)
+    for sli, recent, budget, factor in _rows(tracked):
+        burn = routing_burn(recent, budget)
         highest = max(highest, burn)
-        factor = FASTEST.factor(each.windows.slo)
         if burn < factor or recent[0] + recent[1] < ejection.EVENTS:
             continue
-        words = (
-            f"{each.sli} burns at {burn:.1f} (limit {factor:.1f}), {recent[1]} of {recent[0] + recent[1]} bad in 1 m"
-        )
-        if each.sli == Sli.AVAILABILITY:
+        words = f"{sli} burns at {burn:.1f} (limit {factor:.1f}), {recent[1]} of {recent[0] + recent[1]} bad in 1 m"
+        if sli == Sli.AVAILABILITY:
             failing = words
         else:
             slow = slow or words
     return Signal(gone, highest or 1.0, failing, slow)
+
+
+def _rows(tracked: Iterable[Tracked]) -> Iterator[tuple[str, Recent, float, float]]:
+    """Return SLI, counts, budget and the factor of page rate: of every series, then of several of one SLI together."""
+    together: dict[str, list[tuple[Recent, float, float]]] = {}
+    for each in tracked:
+        row = each.windows.recent, each.target.budget, FASTEST.factor(each.windows.slo)
+        together.setdefault(each.sli, []).append(row)
+        yield each.sli, *row
+    for sli, rows in together.items():
+        total = sum(recent[0] + recent[1] for recent, _, _ in rows)
+        if len(rows) > 1 and total:
+            good, bad, good_now, bad_now = (sum(counts) for counts in zip(*(row[0] for row in rows), strict=True))
+            budget = sum((recent[0] + recent[1]) * budget for recent, budget, _ in rows) / total
+            yield sli, (good, bad, good_now, bad_now), budget, max(factor for _, _, factor in rows)

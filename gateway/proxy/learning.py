@@ -57,7 +57,7 @@ def ended(
         health.ended(lease, verdict, now, rng)
     trial, order.trial = order.trial, None
     if trial is not None:
-        calm = health.peers.burn < HYSTERESIS * order.route.spill_at
+        calm = health.peers.burn(order.objective.name) < HYSTERESIS * order.route.spill_at
         if trial.end(now, kept=None if verdict is Verdict.UNCOUNTED else kept, calm=calm):
             health.peers.forget()
 

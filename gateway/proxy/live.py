@@ -18,6 +18,7 @@ from gateway.policy.routing.retry import RetryBudget
 from gateway.policy.routing.rules import SPILL_AT_BURN
 from gateway.policy.routing.tokens import TokenEstimate
 from gateway.policy.slo.buckets import bounds_for
+from gateway.policy.slo.objective import Objective
 from gateway.proxy.line import Line, join
 
 CLOSE_MATCHES = 3
@@ -28,13 +29,13 @@ _SMALL = 512
 
 
 class LivePool:
-    """A pool as one route uses it."""
+    """A pool as one route uses it; `trials` by objective, since a pool that is too slow for one may do for another."""
 
     __slots__ = ("peers", "trials")
 
-    def __init__(self, peers: Peers) -> None:
+    def __init__(self, peers: Peers, objectives: Iterable[Objective]) -> None:
         self.peers = peers
-        self.trials = Trials()
+        self.trials = {each.name: Trials() for each in objectives}
 
     def __repr__(self) -> str:
         return f"<LivePool {self.peers.pool} {self.trials}>"
@@ -257,7 +258,7 @@ def _live_model(spec: ModelSpec, table: RouteTable, registry: Registry, memory: 
             ordered = pools or version.pools
             line = memory.line(version.name, ordered, table.classes)
             spill_at = rule.spill_at_burn if rule is not None else SPILL_AT_BURN
-            live = [LivePool(registry.pools[pool]) for pool in ordered]
+            live = [LivePool(registry.pools[pool], spec.objectives) for pool in ordered]
             routes.append(LiveRoute(live, _backends(ordered, table, registry), line, spill_at, cheapest=not pools))
         versions[version.name] = LiveVersion(version, _backends(version.pools, table, registry), routes)
     used = {line for version in versions.values() for line in version.lines}

@@ -33,7 +33,7 @@ class Routing:
 def need_of(order: Order, exchange: Exchange) -> Need:
     """Return what a request asks of a pool."""
     if order.endpoint.dialect is Dialect.PLAIN:
-        return Need(exchange.prompt_estimate, order.claim)
+        return Need(exchange.prompt_estimate, order.claim, objective=order.objective.name)
     return need_for(
         order.model,
         order.objective,
@@ -62,6 +62,7 @@ def need_for(
         ttft=ttft.threshold(prompt) if streams and ttft is not None else inf,
         tpot=tpot.under if streams and tpot is not None else inf,
         e2e=e2e.threshold(prompt) if e2e is not None else inf,
+        objective=objective.name,
     )
 
 
@@ -73,7 +74,7 @@ def pool_for(
     `candidates` must not be empty.
     """
     options: Sequence[Option[Backend]] = [
-        Option(pool.peers, pool.trials, backends)
+        Option(pool.peers, pool.trials[need.objective], backends)
         for pool in route.pools
         if (backends := [backend for backend in candidates if backend.spec.pool == pool.peers.pool])
     ]

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from gateway.control.judging import pool_burn, signal
+from gateway.control.judging import pool_burns, signal
 from gateway.policy.routing.choose import choose
 from gateway.policy.routing.peers import Peers
 from gateway.policy.routing.pools import HYSTERESIS, Need, Option, Outlook, Trials, Waiting, outlook, select
@@ -157,7 +157,7 @@ class Pools(World):
         peers = self.pools[sent.pool]
         if trial is not None:
             kept = answer is not None and CHAT.kept(*answer, request.prompt)
-            if trial.end(self.now, kept=kept, calm=peers.burn < HYSTERESIS * SPILL_AT_BURN):
+            if trial.end(self.now, kept=kept, calm=peers.burn("") < HYSTERESIS * SPILL_AT_BURN):
                 peers.forget()
 
     def _tick(self) -> None:
@@ -169,7 +169,7 @@ class Pools(World):
                 signals[server.name] = signal(server.tracked, gone=False)
             for tracked in self.tracked[name]:
                 tracked.windows.advance(self.now)
-            peers.burn = pool_burn(self.tracked[name])
+            peers.burns = {"": max(pool_burns(self.tracked[name]).values(), default=1.0)}
             peers.tick(self.now, signals, self.rng)
         for watch in self.every_tick:
             watch()

@@ -42,7 +42,7 @@ class TestRoutesThatCanBeServed:
         assert ["llama", "gpt-4o-mini", "v1", "75", "%", "gpu", "meta/llama"] in rows
         assert ["v2", "25", "%", "next", "llama"] in rows
         assert ["llama", "2s", "250ms", "20s", "10m"] in rows
-        assert ["default", "(28d)", "llama", "availability", "0.999", "answered", "whole", "13.44"] in rows
+        assert ["llama", "all", "default", "(28d)", "availability", "0.999", "answered", "whole", "13.44"] in rows
         assert ["gpu", "gpu", "2.5", "http://gpu-0:8000", "64", "yes"] in rows
         assert ["next", "gpu", "http://next-0:8000", "adaptive"] in rows
         assert "note: default, availability 99.9 %: failures at least: a page needs 5 in 1 h or" in result.stdout
@@ -65,6 +65,7 @@ class TestRoutesThatCanBeServed:
         assert promise["targets"]["availability"] == {"ratio": 0.999}
         assert promise["targets"]["tpot"] == {"ratio": 0.99, "under_seconds": 0.1, "by_prompt_tokens": {}}
         assert outcome["models"]["llama"] == {
+            "objective_by_class": {},
             "canary": None,
             "rules": [],
             "aliases": ["gpt-4o-mini"],

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from gateway.config.load import load, load_routes
 from gateway.config.problems import RoutesError
+from gateway.config.table import RouteTable
 from gateway.policy.slo.alerts import PAIRS
 from gateway.policy.slo.buckets import ITL, TTFT, bounds_for
 from gateway.policy.slo.objective import DAY, DEFAULT, Objective, Sli, Target
@@ -81,6 +82,11 @@ def test_a_target_is_refused_exactly_when_some_alert_could_never_fire(tmp_path: 
             "objectives: {a: {ttft: {target: 99, under: 40s}}}\nmodels: {m: {backends: [http://a], objective: a}}",
             "`first_token` gives up after 30s, before this is missed",
         ),
+        (
+            "objectives: {a: {}, b: {}}\nmodels: {m: {backends: [http://a], objective: {default: a, interactive: b}}}\n"
+            f"tenants: {{t: {{key_sha256: '{'0' * 64}'}}}}",
+            "no tenant may send requests of this class",
+        ),
     ],
 )
 def test_what_is_odd_is_said(text: str, warning: str, tmp_path: Path) -> None:
@@ -88,6 +94,31 @@ def test_what_is_odd_is_said(text: str, warning: str, tmp_path: Path) -> None:
     path.write_text(text)
     (said,) = load(path, {}).warnings
     assert warning in said.message
+
+
+def table_of(text: str, path: Path) -> RouteTable:
+    path.write_text(text)
+    return load_routes(path, {})
+
+
+def test_each_class_has_the_objective_that_it_is_given_and_all_others_the_default_one(tmp_path: Path) -> None:
+    objectives = "objectives: {fast: {ttft: {target: 99, under: 35ms}}, slow: {itl: {target: 99, under: 7s}}}\n"
+    model = "models: {m: {backends: [http://a], objective: {default: fast, batch: slow, standard: fast}}}"
+    table = table_of(objectives + model, tmp_path / "routes.yaml")
+    spec = table.models["m"]
+    assert spec.objective.name == "fast"
+    assert {name: each.name for name, each in spec.objective_by_class.items()} == {"batch": "slow", "standard": "fast"}
+    assert [each.name for each in spec.objectives] == ["fast", "slow"]
+    bounds = bounds_for(spec.objectives)
+    assert 0.035 in bounds.ttft
+    assert 7.0 in bounds.itl, "of every objective, whichever class a request has"
+
+
+def test_an_objective_called_default_is_that_of_models_that_name_none(tmp_path: Path) -> None:
+    text = "objectives: {default: {e2e: {target: 95, under: 60s}}}\nmodels: {m: {backends: [http://a]}}"
+    table = table_of(text, tmp_path / "routes.yaml")
+    assert set(table.models["m"].objective.targets) == {Sli.AVAILABILITY, Sli.E2E}
+    assert load(tmp_path / "routes.yaml", {}).warnings == ()
 
 
 def test_an_objective_defined_twice_cites_both_places(tmp_path: Path) -> None:

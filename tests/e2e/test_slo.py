@@ -120,6 +120,25 @@ async def test_a_client_that_leaves_counts_once_it_has_waited_too_long(
         await counted(running, expected, *subjects(running))
 
 
+@pytest.mark.parametrize(("patience", "expected"), [(0.4, {"e2e": (0, 1)}), (0.02, {})], ids=["late", "early"])
+async def test_a_client_that_leaves_a_plain_answer_counts_once_it_has_waited_too_long(
+    patience: float, expected: dict[str, tuple[int, int]], tmp_path: Path
+) -> None:
+    async def never(call: Call) -> None:
+        await call.until_gone()
+
+    text = routes("http://backend").replace("5s", "200ms")
+    async with backends(never) as (fake,), gateway(tmp_path, text.replace("http://backend", fake.url)) as running:
+        client = await connect(running.port)
+        await client.send(post(chat(stream=False)))
+        await eventually(lambda: bool(fake.calls))
+        await asyncio.sleep(patience)
+        client.reset()
+        await running.settled()
+        running.app.book.advance()
+        await counted(running, expected, *subjects(running))
+
+
 async def test_what_is_the_clients_doing_counts_nowhere(tmp_path: Path) -> None:
     async def refuses(call: Call) -> None:
         await call.send(whole(b"400 Bad Request", b"{}"))

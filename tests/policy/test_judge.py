@@ -1,17 +1,34 @@
-"""Which promises a request kept, as soon as each is known."""
+"""The one judgement of an answer: which targets it met, as soon as each is known, for its user and for its backend."""
 
 import pytest
 
-from gateway.exchange import Exchange, Outcome
-from gateway.policy.slo.judge import judge_first, judge_request
+from gateway.exchange import AttemptEnd, Exchange, Outcome
+from gateway.policy.slo.judge import judge_attempt, judge_first, judge_gaps, judge_request
 from gateway.policy.slo.objective import Objective, Sli, Target
 
 PROMISED = Objective("o", {Sli.AVAILABILITY: Target(0.999), Sli.TTFT: Target(0.99, 0.5, ((4096, 2.0),))})
+WHOLE = Objective(
+    "whole",
+    {
+        Sli.AVAILABILITY: Target(0.999),
+        Sli.TTFT: Target(0.99, 0.5),
+        Sli.TPOT: Target(0.99, 0.1),
+        Sli.E2E: Target(0.95, 3.0, ((4096, 9.0),)),
+    },
+)
 
 
 def streaming(first: float, *, prompt: int = 100) -> Exchange:
     exchange = Exchange("r", "/v1/chat/completions", 10.0)
     exchange.stream, exchange.first_content, exchange.prompt_estimate = True, first, prompt
+    return exchange
+
+
+def answered(*, stream: bool, ended: float = 12.0) -> Exchange:
+    exchange = streaming(10.4)
+    exchange.stream, exchange.outcome = stream, Outcome.OK
+    exchange.last_content = exchange.ended = exchange.attempt_ended = ended
+    exchange.output_tokens = 11
     return exchange
 
 
@@ -28,3 +45,69 @@ def test_a_first_token_is_judged_when_it_comes_as_it_is_at_the_end(first: float,
 def test_where_no_first_token_is_promised_or_has_come_there_is_nothing_to_say() -> None:
     assert judge_first(Objective("none", {}), streaming(10.1)) == {}
     assert judge_first(PROMISED, streaming(0.0)) == {}
+
+
+def test_a_stream_is_held_to_every_latency_and_any_other_answer_to_the_whole_time() -> None:
+    expected = {Sli.AVAILABILITY: True, Sli.TTFT: True, Sli.TPOT: False, Sli.E2E: True}
+    assert judge_request(WHOLE, answered(stream=True)) == expected
+    assert judge_request(WHOLE, answered(stream=False)) == {Sli.AVAILABILITY: True, Sli.E2E: True}
+    assert judge_request(WHOLE, answered(stream=False, ended=13.5)) == {Sli.AVAILABILITY: True, Sli.E2E: False}
+    without_content = answered(stream=True)
+    without_content.first_content = 0.0
+    assert judge_request(WHOLE, without_content) == {Sli.AVAILABILITY: True, Sli.E2E: True}
+
+
+def test_an_attempt_is_judged_from_when_it_was_sent() -> None:
+    exchange = answered(stream=True)
+    exchange.received, exchange.sent = 2.0, 10.3
+    assert judge_request(WHOLE, exchange)[Sli.TTFT] is False
+    assert judge_attempt(WHOLE, exchange, AttemptEnd.OK)[Sli.TTFT] is True
+    assert judge_attempt(WHOLE, exchange, AttemptEnd.CLOSED_EARLY) == {Sli.AVAILABILITY: False}
+    assert judge_attempt(WHOLE, exchange, AttemptEnd.CLIENT_ERROR) == {}
+
+
+def test_what_failed_is_absent_from_latency_and_what_is_the_clients_doing_from_everything() -> None:
+    exchange = answered(stream=True)
+    exchange.outcome = Outcome.TIMEOUT
+    assert judge_request(WHOLE, exchange) == {Sli.AVAILABILITY: False}
+    exchange.outcome = Outcome.QUOTA
+    assert judge_request(WHOLE, exchange) == {}
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "plain"])
+@pytest.mark.parametrize(("waited", "prompt", "late"), [(0.4, 1, ""), (3.5, 1, "both"), (3.5, 5000, "ttft")])
+def test_a_client_that_left_counts_once_it_had_waited_longer_than_promised(
+    stream: bool, waited: float, prompt: int, late: str
+) -> None:
+    exchange = streaming(0.0, prompt=prompt)
+    exchange.stream, exchange.outcome = stream, Outcome.CLIENT_GONE
+    exchange.sent, exchange.ended, exchange.attempt_ended = 10.0, 10.0 + waited, 10.0 + waited
+    sli = Sli.TTFT if stream else Sli.E2E
+    expected = {sli: False} if late in {"both", sli} else {}
+    assert judge_request(WHOLE, exchange) == expected
+    assert judge_attempt(WHOLE, exchange, AttemptEnd.CLIENT_GONE) == expected
+
+
+def test_a_client_that_left_after_the_first_token_or_where_no_time_is_promised_does_not_count() -> None:
+    exchange = streaming(10.1)
+    exchange.outcome, exchange.ended = Outcome.CLIENT_GONE, 99.0
+    assert judge_request(WHOLE, exchange) == {}
+    exchange.stream = False
+    assert judge_request(PROMISED, exchange) == {}
+
+
+def test_gaps_are_counted_by_the_threshold_not_by_the_buckets_of_another_objective() -> None:
+    exchange = streaming(10.1)
+    exchange.itl_bounds, exchange.itl = (0.05, 0.1, 0.2), [5, 4, 3, 2]
+    assert judge_gaps(Target(0.99, 0.05), exchange) == (5, 9)
+    assert judge_gaps(Target(0.99, 0.2), exchange) == (12, 2)
+
+
+def test_prompts_fall_into_classes_with_a_threshold_each() -> None:
+    target = Target(0.99, 0.5, ((4096, 2.0), (32_768, 10.0)))
+    classes = target.prompt_classes
+    assert [name for name, _ in classes] == ["<4096", "4096-32767", "32768+"]
+    for tokens in (1, 4095, 4096, 32_767, 32_768, 10**6):
+        assert classes[target.step(tokens)][1] == Target(0.99, target.threshold(tokens))
+    assert Target(0.99, 0.5).prompt_classes == ()
+    assert Target(0.99, 0.5).step(10**6) == 0

@@ -148,13 +148,21 @@ def test_a_pool_that_is_predicted_to_miss_is_tried_once_nothing_is_known_of_it_a
     assert outlook(option, Need(10, ttft=0.5), 6.0, 200.0, Waiting(0, 1.0)).is_good(), "shorter ones go on"
 
 
+def test_a_pool_that_burns_under_one_objective_stays_with_those_of_another() -> None:
+    option = pool("cpu", ttft=0.1)
+    option.peers.burns = {"interactive": 6.0, "offline": 0.4}
+    patient = Need(10, e2e=60.0, objective="offline")
+    assert not outlook(option, patient, 6.0, 50.0, Waiting(0, 1.0)).out
+    assert outlook(option, Need(10, ttft=0.5, objective="interactive"), 6.0, 50.0, Waiting(0, 1.0)).out
+
+
 def test_a_pool_that_burns_is_left_for_one_that_does_not() -> None:
     cpu, gpu = pool("cpu", ttft=0.1), pool("gpu", ttft=0.1)
-    cpu.peers.burn = 6.0
+    cpu.peers.burns = {"": 6.0}
     need = Need(10, ttft=0.5)
     rows = [outlook(option, need, 6.0, 50.0, Waiting(0, 1.0)) for option in (cpu, gpu)]
     assert select(rows).place == 1
-    cpu.peers.burn = 1.0
+    cpu.peers.burns = {}
     rows = [outlook(option, need, 6.0, 51.0, Waiting(0, 1.0)) for option in (cpu, gpu)]
     assert select(rows).place == 1, "it has to show first that it is well"
     assert str(rows[0]) == "cpu 0.20 of what is promised, left"

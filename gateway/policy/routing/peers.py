@@ -18,13 +18,13 @@ class Peers:
     """The backends of one pool: what they have in common, and the rules that look at all of them.
 
     `samples` is how many of one backend are learnt from at a tick, `learnt_at` when there last was one (seconds);
-    `burn` is the pool's routing burn, `cost_per_hour` the price of one backend, None where there is none;
-    `transitions` are those since they were last taken.
+    `burns` are the pool's routing burns by objective, `cost_per_hour` the price of one backend, None where there is
+    none; `transitions` are those since they were last taken.
     """
 
     __slots__ = (
         "_ticked",
-        "burn",
+        "burns",
         "cost_per_hour",
         "learnt_at",
         "members",
@@ -43,7 +43,7 @@ class Peers:
         self.panic = False
         self.ttft = Fit(POOL_HALF_LIFE)
         self.tpot = Fit(POOL_HALF_LIFE)
-        self.burn = 1.0
+        self.burns: Mapping[str, float] = {}
         self.cost_per_hour: float | None = None
         self.learnt_at = now
         self.transitions: list[Transition] = []
@@ -62,6 +62,10 @@ class Peers:
     def is_known(self) -> bool:
         """Whether there are samples to predict from."""
         return self.ttft.samples >= 1.0
+
+    def burn(self, objective: str) -> float:
+        """Return the pool's routing burn under an objective, 1.0 while too little is known to say."""
+        return self.burns.get(objective, 1.0)
 
     def forget(self) -> None:
         """Unlearn how slow it was: it is not any more."""

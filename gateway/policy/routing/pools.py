@@ -29,7 +29,8 @@ Backend = TypeVar("Backend", bound=Routed)
 class Need:
     """What a request asks of a pool: tokens of its prompt and of its answer (`output`), and its `claim` on slots.
 
-    `ttft`, `tpot` and `e2e` are the longest good times in seconds, infinite where none is promised.
+    `ttft`, `tpot` and `e2e` are the longest good times in seconds, infinite where none is promised; `objective` names
+    what promises them.
     """
 
     prompt: int
@@ -38,6 +39,7 @@ class Need:
     ttft: float = inf
     tpot: float = inf
     e2e: float = inf
+    objective: str = ""
 
     def ratio(self, health: Health, wait: float = 0.0, *, cautious: bool = False) -> float:
         """Return predicted over longest good time, the worst of the three: up to 1 the promise is kept.
@@ -178,7 +180,7 @@ def outlook(option: Option[Backend], need: Need, spill_at: float, now: float, li
     # Of a pool without samples nothing bad is known: it is asked, and tells.
     ratio = min(need.ratio(health, wait) for health in slots or open_) if peers.is_known else 0.0
     keeps = not peers.is_known or min(need.ratio(health, wait, cautious=True) for health in slots or open_) <= 1.0
-    if peers.burn >= spill_at:
+    if peers.burn(need.objective) >= spill_at:
         trials.leave(now + FIRST_PAUSE)
     asked_for = trials.out or (not keeps and now - peers.learnt_at > FIRST_PAUSE)
     return Outlook(peers.pool, ratio, keeps, trials.out, bool(slots), asked_for and trials.is_due(now))
