@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from tests.e2e.processes import engine, running
+from tests.rules.made import needs_promtool
 from tests.waiting import DEADLINE
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -105,6 +106,30 @@ async def test_the_arguments_start_a_gateway_that_serves_and_follows_its_routes(
     assert list((tmp_path / "var/lib/tidegate").glob("state.sqlite*"))
 
 
+async def test_a_sick_engine_does_not_make_the_gateways_container_unhealthy(tmp_path: Path) -> None:
+    _, python, *check = compose()["gateway"]["healthcheck"]["test"]
+    assert python == "python"
+    (tmp_path / "routes.yaml").write_text("models: {m: {backends: [http://127.0.0.1:9]}}")
+    arguments = ("serve", str(tmp_path / "routes.yaml"), "--state", "memory://", "--port", "0", "--admin-port", "0")
+    async with running("gateway.cli", *arguments) as gateway:
+        url = URL.findall(await gateway.said("tidegate serves"))[0]
+        command = [sys.executable, *(each.replace("http://127.0.0.1:8080", url) for each in check)]
+
+        well = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False)
+        gateway.process.terminate()
+        await gateway.ended()
+        gone = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False)
+
+    assert well.returncode == 0, well.stderr
+    assert gone.returncode != 0
+
+
+def test_one_service_of_compose_builds_the_image_that_the_others_use() -> None:
+    image = compose()["gateway"]["image"]
+    assert [name for name, service in compose().items() if "build" in service] == ["gateway"]
+    assert {compose()[name]["image"] for name in ("engine-a", "engine-b", "rules")} == {image}
+
+
 async def test_the_engines_of_compose_serve_the_model_of_its_routes() -> None:
     table = yaml.safe_load((DEPLOY / "routes.yaml").read_text())["models"]
     for name in ("engine-a", "engine-b"):
@@ -115,9 +140,8 @@ async def test_the_engines_of_compose_serve_the_model_of_its_routes() -> None:
             await until_answered(url, "demo-chat")
 
 
+@needs_promtool
 def test_prometheus_reads_the_rules_that_compose_writes_for_it(tmp_path: Path) -> None:
-    promtool = shutil.which("promtool")
-    assert promtool is not None, "promtool is missing: apt-get install prometheus"
     [script] = compose()["rules"]["command"]
     for written in (tmp_path / "generated", tmp_path / "etc"):
         written.mkdir()
@@ -127,7 +151,7 @@ def test_prometheus_reads_the_rules_that_compose_writes_for_it(tmp_path: Path) -
     shutil.copy(DEPLOY / "prometheus.yml", tmp_path)
 
     done = subprocess.run(
-        [promtool, "check", "config", tmp_path / "prometheus.yml"], capture_output=True, text=True, check=False
+        ["promtool", "check", "config", tmp_path / "prometheus.yml"], capture_output=True, text=True, check=False
     )
 
     assert done.returncode == 0, done.stderr
