@@ -1,0 +1,59 @@
+"""A lock has all that it takes, for every Python that is supported."""
+
+import re
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, requires
+from pathlib import Path
+
+import pytest
+from packaging.markers import default_environment
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[2]
+PINS = {
+    lock.name: dict(re.findall(r"(?m)^([A-Za-z0-9._-]+)==(\S+)", lock.read_text()))
+    for lock in (ROOT / "requirements").glob("*.txt")
+}
+TOOLS = re.findall(r"(?m)^[A-Za-z][\w-]*$", (ROOT / "requirements" / "dev.in").read_text())
+PYTHONS = ("3.11", "3.12", "3.13", "3.14")
+
+
+def test_what_checks_deployments_has_the_versions_that_the_tests_have() -> None:
+    shared = PINS["deploy.txt"].keys() & PINS["dev.txt"].keys()
+    assert {name: PINS["deploy.txt"][name] for name in shared} == {name: PINS["dev.txt"][name] for name in shared}
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_a_lock_made_with_one_python_has_what_the_others_need(python: str) -> None:
+    """Locks are made with the oldest one, and nothing is resolved when they are installed."""
+    environment = {**default_environment(), "python_version": python, "python_full_version": f"{python}.0"}
+    missing = [
+        f"{name} needs {needed}"
+        for lock, roots in {"runtime.txt": ["tidegate"], "dev.txt": ["tidegate", *TOOLS]}.items()
+        for root in roots
+        for name, needed in _needs(root, frozenset(), {**environment, "extra": ""}, set())
+        if needed.name not in PINS[lock] or not needed.specifier.contains(PINS[lock][needed.name], prereleases=True)
+    ]
+    assert missing == []
+
+
+def _needs(
+    name: str, extras: frozenset[str], environment: dict[str, str], seen: set[tuple[str, frozenset[str]]]
+) -> Iterator[tuple[str, Requirement]]:
+    """Yield each requirement of a package, and of those that it needs, with what needs it."""
+    if (name, extras) in seen:
+        return
+    seen.add((name, extras))
+    try:
+        lines = requires(name) or []
+    except PackageNotFoundError:
+        return
+    for line in lines:
+        needed = Requirement(line)
+        needed.name = canonicalize_name(needed.name)
+        asked = [{**environment, "extra": extra} for extra in ("", *extras)]
+        if needed.marker and not any(needed.marker.evaluate(each) for each in asked):
+            continue
+        yield name, needed
+        yield from _needs(needed.name, frozenset(needed.extras), environment, seen)
