@@ -97,7 +97,7 @@ def breaches(found: Sequence[Outcome]) -> list[str]:
     shares = medians(found)
     best = min((name for name in GATEWAYS if name != TIDEGATE), key=lambda name: shares[name])
     told = []
-    if shares[TIDEGATE] > shares[best] and _is_certain([each.missed[TIDEGATE] - each.missed[best] for each in found]):
+    if shares[TIDEGATE] > shares[best] and is_certain([each.missed[TIDEGATE] - each.missed[best] for each in found]):
         told.append(f"median {shares[TIDEGATE]:.2%} against {shares[best]:.2%} of {best}")
     told += [
         f"seed {each.seed}: {each.missed[TIDEGATE]} of {each.requests} against {each.best_peer}"
@@ -107,6 +107,6 @@ def breaches(found: Sequence[Outcome]) -> list[str]:
     return told
 
 
-def _is_certain(differences: Sequence[int]) -> bool:
+def is_certain(differences: Sequence[int]) -> bool:
     """Whether a mean difference above 0 is more than chance."""
     return fmean(differences) > 2 * pstdev(differences) / sqrt(len(differences))

@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -16,6 +17,7 @@ from loadtest.report.recording import Recording, machine
 from loadtest.scenarios import benchmarks, runs
 from loadtest.scenarios.gateways import APART, NAMES, chosen, missing, versions
 from loadtest.scenarios.play import play
+from loadtest.scenarios.quiet import FAMILY, family, verdicts
 from loadtest.scenarios.scenario import Scenario, load, shipped
 
 _console = Console(width=160, highlight=False)
@@ -31,6 +33,7 @@ def main(
     docs: Annotated[
         Path | None, typer.Option(help="Write benchmarks.md and .csv here, when nothing is left out.")
     ] = None,
+    at_once: Annotated[int, typer.Option(min=1, help="Seeds of a quiet service that are played side by side.")] = 5,
     table_only: Annotated[bool, typer.Option(help="Play nothing; judge what is in --out.")] = False,
 ) -> None:
     """Play scenarios and say what users lived through behind each gateway."""
@@ -43,10 +46,7 @@ def main(
     if not table_only:
         for name, binary in missing().items():
             _console.print(f"left out: {name}, since {binary} is not installed (`make peers`)")
-        for repetition in range(repeat):
-            for scenario in scenarios:
-                for names in chosen(gateway or NAMES, scenario):
-                    _play(scenario, seed + repetition, names, out)
+        _play_all(scenarios, gateway or NAMES, repeat=repeat, seed=seed, at_once=at_once, out=out)
     found = _judge(out, scenarios)
     if docs is not None and not only and not gateway:
         facts = {**machine(), "versions": ", ".join(f"{name} {version}" for name, version in versions().items())}
@@ -59,28 +59,57 @@ def main(
 
 def _scenarios(only: list[str] | None) -> list[Scenario]:
     known = {path.stem: path for path in shipped()}
-    for name in only or ():
-        if name not in known and not Path(name).is_file():
-            raise typer.BadParameter(f"no scenario {name!r}; there are {', '.join(known)}", param_hint="--only")
+    quiet = {scenario.name: scenario for scenario in family()}
+    wanted = [each for name in only or [*known, FAMILY] for each in (quiet if name == FAMILY else [name])]
+    for name in wanted:
+        if name not in known and name not in quiet and not Path(name).is_file():
+            names = ", ".join([*known, FAMILY, *quiet])
+            raise typer.BadParameter(f"no scenario {name!r}; there are {names}", param_hint="--only")
     try:
-        return [load(known.get(name, Path(name))) for name in only or known]
+        return [quiet.get(name) or load(known.get(name, Path(name))) for name in wanted]
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--only") from None
 
 
-def _play(scenario: Scenario, seed: int, names: list[str], out: Path) -> None:
+def _play_all(
+    scenarios: list[Scenario], gateways: Sequence[str], *, repeat: int, seed: int, at_once: int, out: Path
+) -> None:
+    """Play scenarios one after the other, all before any is repeated; then quiet services, seeds in parallel."""
+    for repetition in range(repeat):
+        for scenario in scenarios:
+            for names in chosen(gateways, scenario) if not scenario.repeat else ():
+                _play(scenario, [seed + repetition], names, out)
+    for scenario in scenarios:
+        for first in range(0, scenario.repeat, at_once):
+            seeds = [seed + number for number in range(first, min(first + at_once, scenario.repeat))]
+            for names in chosen(gateways, scenario):
+                _play(scenario, seeds, names, out)
+
+
+def _play(scenario: Scenario, seeds: list[int], names: list[str], out: Path) -> None:
+    """Play one seed, or several at the same time."""
     apart = f"-{names[0]}" if set(names) <= APART else ""
-    folder = (out / scenario.name / f"{seed}{apart}").absolute()
+    folders = [(out / scenario.name / f"{seed}{apart}").absolute() for seed in seeds]
     try:
-        recording = asyncio.run(play(scenario, seed, names, folder / "files"))
+        recordings = asyncio.run(_together(scenario, seeds, names, folders))
     except* ProcessDied as errors:
         _console.print(f"{scenario.name}: {errors.exceptions[0]}", markup=False)
         raise typer.Exit(1) from None
-    recording.write(folder)
-    write_report(recording, folder)
-    _console.print(f"{scenario.name}, seed {seed}: {recording.about.notes[-1]}")
-    for run in runs.judged(scenario, recording):
-        _console.print(f"  {run.gateway:22s} {run.share:8.2%} of {run.requests} missed")
+    for seed, recording, folder in zip(seeds, recordings, folders, strict=True):
+        recording.write(folder)
+        write_report(recording, folder)
+        _console.print(f"{scenario.name}, seed {seed}: {recording.about.notes[-1]}")
+        for run in runs.judged(scenario, recording):
+            _console.print(f"  {run.gateway:22s} {run.share:8.2%} of {run.requests} missed")
+
+
+async def _together(scenario: Scenario, seeds: list[int], names: list[str], folders: list[Path]) -> list[Recording]:
+    async with asyncio.TaskGroup() as tasks:
+        playing = [
+            tasks.create_task(play(scenario, seed, names, folder / "files"))
+            for seed, folder in zip(seeds, folders, strict=True)
+        ]
+    return [task.result() for task in playing]
 
 
 def _judge(out: Path, scenarios: list[Scenario]) -> list[runs.Run]:
@@ -93,7 +122,8 @@ def _judge(out: Path, scenarios: list[Scenario]) -> list[runs.Run]:
 
 
 def _tell(found: list[runs.Run], scenario: Scenario) -> bool:
-    told = benchmarks.verdicts([run for run in found if run.scenario == scenario.name], scenario)
+    mine = [run for run in found if run.scenario == scenario.name]
+    told = verdicts(mine) if scenario.repeat else benchmarks.verdicts(mine, scenario)
     for text, reached in told:
         _console.print(f"{'ok  ' if reached else 'SHORT'} {scenario.name}: {text}")
     return all(reached for _, reached in told)

@@ -83,6 +83,7 @@ class Scenario(_Part):
     """One scenario. The verdict is over requests due from `judged[0]` to `judged[1]`; a fault begins at `fault_at`.
 
     `aims` are the least factors by which the gateway must miss less than the best peer, or than round robin.
+    `repeat` is how often it is played, side by side with a seed each, where it is too quiet to need the whole machine.
     `tidegate` is merged into its routes: rules, classes, tenants, versions.
     """
 
@@ -99,6 +100,7 @@ class Scenario(_Part):
     without: dict[str, str] = {}
     aim: float = 1.0
     aim_round_robin: float = 1.0
+    repeat: int = Field(default=0, ge=0)
     tidegate: dict[str, Any] = {}
 
     @model_validator(mode="after")
