@@ -14,7 +14,6 @@ from gateway.policy.canary.evidence import (
     Evidence,
     shown,
 )
-from gateway.policy.canary.keys import Keys, hashed
 from gateway.policy.canary.recent import Recent, guard
 from gateway.policy.canary.track import Sample, input_class
 from gateway.policy.canary.warmth import Warmth
@@ -185,12 +184,24 @@ def test_a_bad_candidate_is_found_out_although_both_were_in_an_incident_before()
     assert evidence.standings({})[AVAILABILITY].limit(1.0) < 0.005
 
 
+def test_an_incident_that_is_over_makes_the_next_one_no_more_usual() -> None:
+    evidence, rng = evidence_of(availability=0.001), Random(8)
+    aside = []
+    for at in range(5000):
+        failing = 120 <= at < 420 or 4000 <= at < 4300
+        for candidate in (False, True):
+            add(evidence, candidate=candidate, good=not failing or rng.random() < 0.2, at=float(at))
+        if at in {3900, 4900}:
+            aside.append(evidence.tracks[AVAILABILITY].set_aside)
+    assert aside[1] > 1.9 * aside[0]
+
+
 def test_what_lasts_half_an_hour_is_no_incident_any_more() -> None:
     evidence, rng = evidence_of(availability=0.001), Random(6)
     aside = 0
     for at in range(4000):
         for candidate in (False, True):
-            add(evidence, candidate=candidate, good=rng.random() < 0.9, at=float(at))
+            add(evidence, candidate=candidate, good=rng.random() < 0.5, at=float(at))
         if at == 1900:
             aside = evidence.tracks[AVAILABILITY].set_aside
     assert aside > 3000
@@ -364,26 +375,6 @@ def test_a_backend_is_warm_after_answers_and_time() -> None:
     assert warmth.answers("a") == 0
     assert repr(warmth) == "<Warmth of 0 backends>"
     assert Warmth(0, 0.0).is_warm("a", 1.0)
-
-
-def test_a_key_is_new_once_and_over_restarts() -> None:
-    keys = Keys()
-    assert keys.is_new(hashed(b"a"))
-    assert not keys.is_new(hashed(b"a"))
-    news = sum(keys.is_new(hashed(b"%d" % number)) for number in range(50_000))
-    assert news > 49_500
-    restored = Keys()
-    restored.restore(keys.state())
-    assert not restored.is_new(hashed(b"a"))
-    restored.restore(Keys().state())
-    assert restored.is_new(hashed(b"a"))
-    assert repr(Keys()) == "<Keys 0.0% full>"
-
-
-@pytest.mark.parametrize("state", ["AAAA", "eJxjAAAAAQAB"])
-def test_what_are_no_keys_is_not_taken_back(state: str) -> None:
-    with pytest.raises(ValueError, match="these are"):
-        Keys().restore(state)
 
 
 def test_words_name_alpha() -> None:

@@ -17,6 +17,8 @@ _INCIDENT_TIMES = 5.0
 _INCIDENT_CHECKED = 1.0
 _INCIDENT_LONGEST = 1800.0
 """Seconds after which what began as an incident is what stable usually does."""
+_INCIDENT_OVER = 120.0
+"""Seconds without an incident after which the next one is another."""
 _SLOT = 5.0
 _SLOTS = 12
 _CANDIDATE = 2
@@ -148,7 +150,9 @@ class Track:
         return bad >= _INCIDENT_TIMES * usual * total
 
     def _usual_by(self, now: float) -> tuple[int, int]:
-        """Return good and bad of before the rollout, and of what was set aside so long ago that it is usual by now."""
+        """Return good and bad of before the rollout, and of an incident that lasts so long that it is usual by now."""
+        if self._aside and now > self._aside[-1][0] + _INCIDENT_OVER:
+            self._aside.clear()
         while self._aside and self._aside[0][0] < now - _INCIDENT_LONGEST:
             _, good, bad = self._aside.popleft()
             self._usual = (self._usual[0] + good, self._usual[1] + bad)
