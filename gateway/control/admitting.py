@@ -12,8 +12,8 @@ from gateway.policy.admission.classes import ServiceClass
 from gateway.policy.admission.hold import held_below
 from gateway.policy.admission.limit import QUEUED_SCRAPES, AdaptiveLimit, Seen
 from gateway.policy.routing.health import UNLIMITED
-from gateway.policy.slo.alerts import FASTEST
-from gateway.policy.slo.burn import MIN_BAD, burn
+from gateway.policy.slo.alerts import FASTEST, STAYING_BAD
+from gateway.policy.slo.burn import burn
 from gateway.policy.slo.objective import Sli
 from gateway.policy.slo.windows import MINUTE, TICK
 from gateway.proxy.line import Line, holders_of
@@ -160,6 +160,6 @@ def _pages(tracked: Tracked) -> bool:
     factor = FASTEST.factor(tracked.windows.slo)
     for window in (5 * MINUTE, MINUTE):
         counts = tracked.windows.count(window)
-        if counts.bad < MIN_BAD or (burn(counts, tracked.target.budget) or 0.0) < factor:
+        if counts.bad < STAYING_BAD or (burn(counts, tracked.target.budget) or 0.0) < factor:
             return False
     return True

@@ -1,13 +1,10 @@
 """How fast an error budget is spent, and when there is too little to say. Google's SRE workbook, chapter 5."""
 
 from dataclasses import dataclass
-from math import ceil, sqrt
+from math import sqrt
 
 PRIOR_BAD = 0.5
 """Bad events that the prior of a routing burn is worth: one failure in three then reads about 3, not 333."""
-MIN_BAD = 2
-_NOISE = 1e-9
-"""What a target such as 0.9 is off by as a float must not ask for one event more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,18 +55,3 @@ def routing_burn(recent: tuple[int, int, int, int], budget: float) -> float:
     """
     good, bad, good_now, bad_now = recent
     return min(smoothed_burn(good, bad, budget), smoothed_burn(good_now, bad_now, budget))
-
-
-def minimum_events(factor: float, budget: float) -> int:
-    """Return how many events a window must hold before its burn rate can be held against `factor`."""
-    return ceil(1 / (factor * budget) - _NOISE)
-
-
-def insufficient(counts: Counts, factor: float, budget: float) -> bool:
-    """Whether a window holds too few events to say anything about `factor`."""
-    return counts.bad < MIN_BAD or counts.total < minimum_events(factor, budget)
-
-
-def budget_left(counts: Counts, budget: float) -> float | None:
-    """Return the share of the error budget left over the SLO window, below 0 when overspent; None without events."""
-    return 1 - counts.bad / (counts.total * budget) if counts.total else None

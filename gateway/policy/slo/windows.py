@@ -34,6 +34,7 @@ LONG = (HOUR, 6 * HOUR, DAY, 3 * DAY)
 """The long windows of alerts, whose used seconds are kept."""
 BRIDGED = 4
 """A gap of up to this fraction of a long window is time in use; a longer one is a pause."""
+_ALWAYS_BRIDGED = LONG[0] / BRIDGED
 WEEK = 7 * DAY
 _MINUTES, _DAYS, _SLO = 2, 3, 4
 SLO_SLOT = 3 * HOUR
@@ -79,10 +80,10 @@ class Tier:
         "_good",
         "_head",
         "_lengths",
-        "_longs",
         "_offset",
         "_size",
         "_used",
+        "longs",
         "seconds",
         "until",
         "width",
@@ -95,9 +96,9 @@ class Tier:
         self._size = max(self._lengths)
         self._good = array("q", bytes(8 * self._size))
         self._bad = array("q", bytes(8 * self._size))
-        self._longs = [window for window in windows if window in LONG]
-        self._offset = LONG.index(self._longs[0]) if self._longs else 0
-        self._used = [array("d", bytes(8 * self._size)) for _ in self._longs]
+        self.longs = [window for window in windows if window in LONG]
+        self._offset = LONG.index(self.longs[0]) if self.longs else 0
+        self._used = [array("d", bytes(8 * self._size)) for _ in self.longs]
         self._head = int(now // width)
         self.until = (self._head + 1) * width
 
@@ -146,7 +147,7 @@ class Tier:
         """Count into older slots, as far as they are still held; one from the future is none of ours."""
         spent = dict(self._used_by_slot(slots))
         good = bad = 0
-        used = [0.0 for _ in self._longs]
+        used = [0.0 for _ in self.longs]
         for slot in range(self._head, self._head - self._size, -1):
             if slot in slots:
                 good += slots[slot][0]
@@ -164,7 +165,7 @@ class Tier:
         for slot in sorted(slots):
             _, _, first, last = slots[slot]
             within, gap = min(last - first, self.width), max(0.0, first - before)
-            yield slot, [within + (gap if gap <= long / BRIDGED else 0.0) for long in self._longs]
+            yield slot, [within + (gap if gap <= long / BRIDGED else 0.0) for long in self.longs]
             before = last
 
 
@@ -180,9 +181,10 @@ class Windows:
         "_all_bad",
         "_all_good",
         "_fresh",
+        "_gaps",
+        "_longer_gaps",
         "_saved",
         "_tiers",
-        "_used",
         "bad",
         "first",
         "good",
@@ -201,7 +203,8 @@ class Windows:
         self._tiers = [Tier(width, windows, now) for width, windows in (*LAYOUT, (SLO_SLOT, (slo_window,)))]
         self._all_good = 0
         self._all_bad = 0
-        self._used = [0.0] * len(LONG)
+        self._gaps = 0.0
+        self._longer_gaps = [0.0] * len(LONG)
         self._saved = (0, 0)
         self._fresh = inf
 
@@ -213,13 +216,19 @@ class Windows:
         """Let time pass, and fold in what was counted since the last call; it happened now, to within a tick."""
         for tier in self._tiers:
             if now >= tier.until:
-                tier.advance(now, self._all_good, self._all_bad, self._used)
+                tier.advance(now, self._all_good, self._all_bad, self._used if tier.longs else ())
         self.now = now
         if self.good or self.bad:
             self._all_good += self.good
             self._all_bad += self.bad
             self.good = self.bad = 0
-            self._happened(now)
+            self._fresh = min(self._fresh, now)
+            gap = now - self.last
+            if 0.0 < gap <= _ALWAYS_BRIDGED:
+                self._gaps += gap
+                self.last = now
+            elif gap > 0.0:
+                self._paused(gap)
 
     def count(self, window: float) -> Counts:
         """Return what the window of so many seconds held at the last `advance`; KeyError for an unknown window."""
@@ -251,7 +260,7 @@ class Windows:
         """
         index = LONG.index(long)
         tier = self._tiers[_MINUTES if index == 0 else _DAYS]
-        used = (self._used[index] - tier.used_before(index)) / long
+        used = (self._gaps + self._longer_gaps[index] - tier.used_before(index)) / long
         age = self.age
         if used >= 1.0 or age < DAY:
             return min(1.0, used)
@@ -298,13 +307,15 @@ class Windows:
                 self.first = min(self.first, first)
                 self.last = max(self.last, min(last, self.now))
 
-    def _happened(self, now: float) -> None:
-        gap = now - self.last
-        self.first = min(self.first, now)
-        self._fresh = min(self._fresh, now)
-        if gap <= 0.0:
-            return
-        self.last = now
+    @property
+    def _used(self) -> list[float]:
+        """The seconds that were used of each long window, since the beginning."""
+        return [self._gaps + longer for longer in self._longer_gaps]
+
+    def _paused(self, gap: float) -> None:
+        """Take an event after none for so long, or the first of all."""
+        self.first = min(self.first, self.now)
+        self.last = self.now
         for index, long in enumerate(LONG):
             if gap <= long / BRIDGED:
-                self._used[index] += gap
+                self._longer_gaps[index] += gap
