@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import secrets
-import ssl
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -16,7 +15,7 @@ from gateway.backends.backend import Backend
 from gateway.clock import Clock
 from gateway.control.audit import Audit
 from gateway.control.rolling import Roller
-from gateway.control.synthetic import SECONDS, answers
+from gateway.control.synthetic import answers, asking
 from gateway.errors import ModelNotFound
 from gateway.exchange import Exchange, Outcome
 from gateway.policy.canary.rollout import Phase
@@ -194,16 +193,10 @@ class Deployments:
 
     async def run(self) -> None:
         """Stamp stages until cancelled."""
-        tls = ssl.create_default_context()
-        async with httpx.AsyncClient(timeout=SECONDS, trust_env=False, verify=tls) as client:
-            try:
-                while True:
-                    await asyncio.sleep(INTERVAL)
-                    self._follow_all(client)
-            finally:
-                for task in self._asking.values():
-                    task.cancel()
-                self._asking.clear()
+        async with asking(self._asking) as client:
+            while True:
+                await asyncio.sleep(INTERVAL)
+                self._follow_all(client)
 
     def documents(self) -> list[Document]:
         """Return what changed since the last call."""

@@ -1,5 +1,10 @@
 """Synthetic requests: an engine is asked something small, the way users do."""
 
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 import httpx
 
 from gateway.backends.backend import Backend
@@ -10,6 +15,19 @@ _QUESTIONS = (
     ("/v1/completions", {"prompt": "ping", "max_tokens": 1}),
     ("/v1/embeddings", {"input": "ping"}),
 )
+
+
+@asynccontextmanager
+async def asking(tasks: dict[str, asyncio.Task[None]]) -> AsyncIterator[httpx.AsyncClient]:
+    """Give a client for synthetic requests; in the end, cancel and forget the `tasks` that still ask with it."""
+    tls = ssl.create_default_context()
+    async with httpx.AsyncClient(timeout=SECONDS, trust_env=False, verify=tls) as client:
+        try:
+            yield client
+        finally:
+            for task in tasks.values():
+                task.cancel()
+            tasks.clear()
 
 
 async def answers(client: httpx.AsyncClient, backend: Backend, served_model: str) -> bool:

@@ -2,14 +2,13 @@
 
 import asyncio
 import contextlib
-import ssl
 from collections.abc import Callable, Iterator
 
 import httpx
 
 from gateway.backends.backend import Backend
 from gateway.control.rolling import Roller
-from gateway.control.synthetic import SECONDS, answers
+from gateway.control.synthetic import answers, asking
 from gateway.errors import ModelNotFound
 from gateway.policy.canary.rollout import Phase
 from gateway.proxy.live import LiveTable
@@ -29,19 +28,13 @@ class Warmer:
 
     async def run(self) -> None:
         """Warm until cancelled."""
-        tls = ssl.create_default_context()
-        async with httpx.AsyncClient(timeout=SECONDS, trust_env=False, verify=tls) as client:
-            try:
-                while True:
-                    await asyncio.sleep(INTERVAL)
-                    for model, backend, served in self._cold() if self._leads() else ():
-                        if backend.id not in self._asking:
-                            task = asyncio.create_task(self._warm(client, model, backend, served))
-                            self._asking[backend.id] = task
-            finally:
-                for task in self._asking.values():
-                    task.cancel()
-                self._asking.clear()
+        async with asking(self._asking) as client:
+            while True:
+                await asyncio.sleep(INTERVAL)
+                for model, backend, served in self._cold() if self._leads() else ():
+                    if backend.id not in self._asking:
+                        task = asyncio.create_task(self._warm(client, model, backend, served))
+                        self._asking[backend.id] = task
 
     def _cold(self) -> Iterator[tuple[str, Backend, str]]:
         for running in self._roller:

@@ -38,7 +38,6 @@ _ALWAYS_BRIDGED = LONG[0] / BRIDGED
 WEEK = 7 * DAY
 _MINUTES, _DAYS, _SLO = 2, 3, 4
 SLO_SLOT = 3 * HOUR
-SHORT_WINDOWS = tuple(length for _, lengths in LAYOUT for length in lengths)
 LASTING = (FINE, MINUTE, 720.0, SLO_SLOT)
 """Widths whose slots are kept over a restart: those of every window that an alert reads, and of the SLO window."""
 
