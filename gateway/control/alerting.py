@@ -21,10 +21,11 @@ from gateway.control.incidents import (
     texts,
 )
 from gateway.control.webhook import Webhook
-from gateway.policy.slo.alerts import PAIRS, Alert, AlertPair, AlertState, Severity, read, step
+from gateway.policy.slo.alerts import MIN_BAD, PAIRS, RESOLVED_FOR, Alert, AlertPair, AlertState, Severity, read, step
 from gateway.policy.slo.incidents import Firing, Standing, standing
 from gateway.policy.slo.objective import DAY
 from gateway.policy.slo.series import SeriesKey
+from gateway.policy.slo.windows import Windows
 from gateway.state.store import Document
 from gateway.telemetry.slo import Kind, SloBook, Tracked
 
@@ -61,6 +62,7 @@ class Alerter:
         self._alerts: dict[SeriesKey, Pairs] = {}
         self._live: dict[Name, Incident] = {}
         self._ended: list[Incident] = []
+        self._accounted: dict[Name, tuple[Windows, int]] = {}
         self._versions = _versions(book)
         self._kept_at = 0.0
         self._changed = False
@@ -81,8 +83,8 @@ class Alerter:
             if self._alerting(tracked):
                 self._evaluate(tracked, before, firings, now)
         for name in [name for name in self._live if name not in firings]:
-            self._end(self._live.pop(name), now)
-        told = [firings[name][1] for name, incident in self._live.items() if incident.told]
+            self._quiet(name, now)
+        told = [firings[name][1] for name, incident in self._live.items() if incident.told and name in firings]
         for name, (tracked, firing) in sorted(firings.items(), key=_broad_first):
             self._judge(name, tracked, firing, told, now)
         self._tell_again(now)
@@ -154,6 +156,9 @@ class Alerter:
             if incident.ended:
                 self._ended.append(incident)
             else:
+                # It ended while no gateway ran, unless its pairs turn out to fire still.
+                alerts = self._alerts.get(incident.series, {})
+                incident.silent = incident.silent or max((each.confirmed for each in alerts.values()), default=0.0)
                 self._live[incident.series, incident.severity] = incident
 
     def _alerting(self, tracked: Tracked) -> bool:
@@ -195,7 +200,11 @@ class Alerter:
         if incident is None:
             incident = self._live[name] = Incident(*name, tracked.model, tracked.version, now)
             self._keep()
+        incident.silent = 0.0
         if incident.told:
+            self._accounted[name] = tracked.windows, tracked.windows.failures
+            return
+        if self._is_old(name, tracked.windows):
             return
         series, severity = name
         if severity is Severity.TICKET and (series, Severity.PAGE) in self._live:
@@ -212,10 +221,24 @@ class Alerter:
             incident.summary, incident.description = texts(tracked, firing, self._book)
             self._tell(incident, now)
 
-    def _end(self, incident: Incident, now: float) -> None:
+    def _is_old(self, name: Name, windows: Windows) -> bool:
+        """Whether only failures of an incident that is over still burn in a long window: another one needs its own."""
+        counted, failures = self._accounted.get(name, (None, 0))
+        return counted is windows and windows.failures < failures + MIN_BAD
+
+    def _quiet(self, name: Name, now: float) -> None:
+        """End an incident of which no pair has fired for a while; what the routes no longer name ends at once."""
+        incident = self._live[name]
+        incident.silent = incident.silent or now
+        is_known = name[0] in self._alerts
+        if incident.told and is_known and now - incident.silent < RESOLVED_FOR:
+            return
+        del self._live[name]
         self._keep()
+        if not is_known:
+            self._accounted.pop(name, None)
         if incident.told:
-            incident.ended = now
+            incident.ended = incident.silent
             self._ended.append(incident)
             self._tell(incident, now)
 

@@ -37,8 +37,8 @@ class Incident:
     """An alert that fires, or that has ended while that could not be told yet.
 
     `told` once people were, or are to be, told of it; until then it belongs to another one (`covered`), or waits for
-    that. `uncovered` is when the last one that it belonged to ended. `delivery` is how far the last notice has come,
-    `tried` since when.
+    that. `uncovered` is when the last one that it belonged to ended, `silent` when its pairs ceased to fire. `delivery`
+    is how far the last notice has come, `tried` since when.
     """
 
     series: SeriesKey
@@ -49,6 +49,7 @@ class Incident:
     told: bool = False
     covered: bool = False
     uncovered: float = 0.0
+    silent: float = 0.0
     ended: float = 0.0
     delivery: str = ""
     tried: float = 0.0
@@ -86,6 +87,7 @@ class Incident:
             self.told,
             self.covered,
             self.uncovered,
+            self.silent,
             self.ended,
             self.delivery,
             self.summary,
@@ -98,7 +100,7 @@ def incident_of(state: list[Any]) -> Incident:
     kind, name, objective, sli, prompt_tokens, severity, model, version, started, told, covered, uncovered, *rest = (
         state
     )
-    ended, delivery, summary, description = rest
+    silent, ended, delivery, summary, description = rest
     return Incident(
         SeriesKey(kind, name, objective, sli, prompt_tokens),
         Severity(severity),
@@ -108,6 +110,7 @@ def incident_of(state: list[Any]) -> Incident:
         told=bool(told),
         covered=bool(covered),
         uncovered=float(uncovered),
+        silent=float(silent),
         ended=float(ended),
         delivery=delivery,
         summary=summary,

@@ -112,6 +112,19 @@ def test_an_outage_is_told_once_with_its_numbers_and_resolves(caplog: pytest.Log
     assert not town.alerter.of(town.availability(Kind.VERSION, "m/v1"))
 
 
+def test_a_fault_after_a_reload_that_began_the_windows_anew_is_told_too() -> None:
+    told: list[Notice] = []
+    town = Town(told.append)
+    town.live(600, 1.0)
+    town.live(7200)
+    gone = RouteTable(pools={}, models={}, names={})
+    town.book.follow(gone)
+    town.alerter.evaluate()
+    town.book.follow(table("m"))
+    town.live(120, 1.0)
+    assert [each.firing for each in told] == [True, False, True]
+
+
 def test_the_only_version_of_a_model_has_no_alerts_of_its_own_from_the_start_on() -> None:
     town = Town(None, routes=table("m"))
     before = {tracked.key for tracked, _, _ in town.alerter}

@@ -116,6 +116,7 @@ async def gateway(
     state: str = "memory://",
     otlp_endpoint: str | None = None,
     trace_ratio: float = 0.01,
+    alert_webhook: str | None = None,
 ) -> AsyncIterator[Running]:
     """Run a gateway on free ports until the block ends."""
     path = folder / "routes.yaml"
@@ -129,6 +130,7 @@ async def gateway(
         state=state,
         otlp_endpoint=otlp_endpoint,
         trace_ratio=trace_ratio,
+        alert_webhook=alert_webhook,
         limits=limits or Limits(),
         drain=drain or DrainTimes(0.0, 5.0),
     )

@@ -110,6 +110,7 @@ def test_the_slo_window_may_have_any_length(slo: float) -> None:
     assert windows.spotless
     windows.advance(START)
     assert windows.count(slo) == Counts(0, 3)
+    assert windows.failures == 3
     assert not windows.spotless
 
 

@@ -279,6 +279,11 @@ class Windows:
         return total / span if span else 0.0
 
     @property
+    def failures(self) -> int:
+        """Bad events since this process began to count."""
+        return self._all_bad
+
+    @property
     def spotless(self) -> bool:
         """Whether three days went by without a bad event: no alert looks further back."""
         _, bad = self._tiers[_DAYS].before(-1)

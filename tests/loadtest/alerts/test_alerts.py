@@ -36,6 +36,16 @@ def test_a_fault_pages_in_time_with_days_before_it_and_without() -> None:
     assert late([play(Case(0.999, 10.0, 1.0, lived, 1)) for lived in (True, False)]) == []
 
 
+@pytest.mark.parametrize(
+    "case",
+    [Case(0.99, 1 / 60, 1.0, lived=True, seed=94_000), Case(0.99, 0.1, 0.2, lived=False, seed=105_001)],
+    ids=["a long window still holds it when it is over", "chance hides it for some minutes"],
+)
+def test_a_fault_is_one_page_though_its_evidence_comes_and_goes(case: Case) -> None:
+    found = play(case)
+    assert (found.pages, found.resolved) == (1, 1)
+
+
 def test_a_week_within_the_budget_pages_nobody() -> None:
     lived = live(Year(0.999, 1.0, "constant", 0.9, 7.0, 1))
     assert (lived.pages, lived.requests > 500_000) == (0, True)
