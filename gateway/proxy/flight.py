@@ -172,7 +172,7 @@ class Flight:
 
     def _send(self, upstream: Upstream, backend: Backend) -> None:
         self._upstream = upstream
-        upstream.start(self, self._order.written_for(backend))
+        upstream.start(self, *self._order.written_for(backend))
         if self._paused:
             upstream.transport.pause_reading()
 
@@ -226,7 +226,7 @@ class Flight:
     def commit(self) -> None:
         """Let go of what only a retry would need."""
         self.begun = True
-        self._order.body = b""
+        self._order.forget()
         self._tried.clear()
         lease, backend, exchange = self._lease, self._backend, self._exchange
         if lease is not None and backend is not None and exchange.stream and exchange.first_content:

@@ -16,20 +16,22 @@ from gateway.proxy.hops import Hops
 from gateway.proxy.live import LiveTable, LiveVersion
 from gateway.proxy.mirroring import Mirroring
 from gateway.proxy.order import Order, Tools
+from gateway.proxy.reading import Reading
 from gateway.proxy.steering import route_for, version_for
 from gateway.proxy.tenants import LiveTenant, Tenants
 from gateway.proxy.tracing import carried
-from gateway.wire.body import Body, read_json
+from gateway.wire.body import Body, read_json, read_long_json
 from gateway.wire.endpoints import MODELS_PREFIX, OPEN
 from gateway.wire.guard import Head
 from gateway.wire.heads import Headers, find, forwarded_request
-from gateway.wire.multipart import read_multipart
+from gateway.wire.multipart import SHORT_FORM, read_long_form, read_multipart
+from gateway.wire.rope import Rope
 from gateway.wire.service import Request, Responder, Writer
+from gateway.wire.slices import Slices, Work
 
 _log = logging.getLogger(__name__)
 _SANE_ID = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
 _MAX_ID = 128
-_USAGE_ON_REQUEST = frozenset((Dialect.CHAT, Dialect.COMPLETIONS))
 
 
 class Gateway:
@@ -44,6 +46,7 @@ class Gateway:
         self._tools = tools
         self._prefix = secrets.token_hex(5)
         self._count = count(1)
+        self._slices = Slices(tools.clock)
 
     def authorize(self, head: Head) -> LiveTenant | None:
         """Return whose key it is; raises InvalidApiKey, and LoopDetected. Health and readiness are told to anyone."""
@@ -62,16 +65,30 @@ class Gateway:
             return None
         exchange = Exchange(request_id, endpoint.path, request.received)
         try:
-            flight = self._flight(endpoint, request, exchange, client)
-        except GatewayError as error:
-            self._answer(error, exchange, client)
-            return None
-        except Exception:
-            _log.exception("a request broke the gateway", extra={"request_id": request_id})
-            self._answer(GatewayError("the gateway failed on this request; its log says why"), exchange, client)
+            tenant = cast(LiveTenant, request.caller)
+            service_class = self.tenants.class_for(tenant, request.head.service_class)
+            exchange.tenant, exchange.service_class = tenant.name, service_class.name
+            body = _read(endpoint, request)
+            if not isinstance(body, Body):
+                return Reading(self, self._slices, body, request, exchange=exchange, client=client)
+            flight = self.flight(request, body, exchange, client)
+        except Exception as error:
+            self.turn_down(exchange, client, error)
             return None
         flight.start()
         return flight
+
+    def turn_down(self, exchange: Exchange, client: Writer, error: Exception) -> None:
+        """Answer a request that can be sent nowhere, and settle."""
+        if not isinstance(error, GatewayError):
+            _log.error("a request broke the gateway", exc_info=error, extra={"request_id": exchange.request_id})
+            error = GatewayError("the gateway failed on this request; its log says why")
+        self._answer(error, exchange, client)
+
+    def abandoned(self, exchange: Exchange, outcome: Outcome, reason: str) -> None:
+        """Settle a request without an answer."""
+        exchange.outcome, exchange.reason, exchange.ended = outcome, reason, self._tools.clock()
+        self._tools.observer.settled(exchange)
 
     def _mirror(self, order: Order, body: Body, exchange: Exchange, request: Request, version: LiveVersion) -> None:
         try:
@@ -83,13 +100,12 @@ class Gateway:
         """Answer what did not pass the guard."""
         self._answer(error, Exchange(self._request_id(find(headers, b"x-request-id")), "other", received), client)
 
-    def _flight(self, endpoint: Endpoint, request: Request, exchange: Exchange, client: Writer) -> Flight:
+    def flight(self, request: Request, body: Body, exchange: Exchange, client: Writer) -> Flight:
+        """Return the flight of a request that was read; raises GatewayError where there is none for it."""
         tools = self._tools
-        headers = request.headers
+        headers, endpoint = request.headers, cast(Endpoint, request.head.endpoint)
         tenant = cast(LiveTenant, request.caller)
         service_class = self.tenants.class_for(tenant, request.head.service_class)
-        exchange.tenant, exchange.service_class = tenant.name, service_class.name
-        body = self._read(endpoint, request)
         model = self.table.model(body.model)
         tenant.may_use(model.name)
         exchange.model = model.name
@@ -111,15 +127,9 @@ class Gateway:
             fields=b"%b%b%bx-request-id: %b\r\n"
             % (fields, traced, self.hops.field(request.head.hops), exchange.request_id.encode()),
         )
-        add_usage = body.stream and endpoint.dialect in _USAGE_ON_REQUEST
         exchange.objective = order.objective.name
-        served: bytes | None = None
-        if body.model != version.served_model:
-            served = version.served_json if endpoint.body is BodyKind.JSON else version.served_model.encode()
-        if version.by_priority:
-            order.urgent_body = body.rewritten(served, add_usage, service_class.priority)
-        order.body = body.rewritten(served, add_usage)
-        order.stream, order.strip_usage, order.choices = body.stream, body.usage_added, body.choices
+        order.write(body)
+        order.stream, order.choices = body.stream, body.choices
         order.size, order.has_media = len(request.body) - body.media, body.media > 0
         if endpoint.dialect is Dialect.RESPONSES and body.keeps_state:
             order.repeatable = False
@@ -153,12 +163,6 @@ class Gateway:
             order.reserved = body.choices * (prompt + output)
             order.tenant.reserve(order.reserved, exchange.received)
             order.quota_shown = order.tenant.shown()
-
-    @staticmethod
-    def _read(endpoint: Endpoint, request: Request) -> Body:
-        if endpoint.body is BodyKind.JSON:
-            return read_json(request.body)
-        return read_multipart(request.body, request.head.content_type)
 
     def _answer(self, error: GatewayError, exchange: Exchange, client: Writer) -> None:
         """Answer with an error before any attempt was made, and settle."""
@@ -195,6 +199,16 @@ class Gateway:
         if given and len(given) <= _MAX_ID and _SANE_ID.issuperset(given):
             return given.decode("ascii")
         return f"{self._prefix}-{next(self._count):x}"
+
+
+def _read(endpoint: Endpoint, request: Request) -> Body | Work[Body]:
+    """Return what a request asks for; of a long one, the work that finds out."""
+    raw, kind = request.body, request.head.content_type
+    if endpoint.body is BodyKind.JSON:
+        return read_json(raw) if isinstance(raw, bytes) else read_long_json(raw)
+    if isinstance(raw, bytes):
+        return read_multipart(raw, kind) if len(raw) <= SHORT_FORM else read_long_form(Rope((raw,)), kind, raw)
+    return read_long_form(raw, kind)
 
 
 def _outcome(error: GatewayError) -> Outcome:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from gateway.backends.backend import Backend
 from gateway.claim import Claim
 from gateway.config.table import TenantSpec
-from gateway.exchange import AttemptEnd, BodyKind, Exchange
+from gateway.exchange import AttemptEnd, Exchange
 from gateway.policy.admission.quota import Quota
 from gateway.policy.routing.retry import RetryBudget
 from gateway.proxy.flight import Flight
@@ -90,9 +90,9 @@ class Mirroring:
         spec = TenantSpec("", ())
         nobody = LiveTenant(spec, order.service_class, Quota(spec.limits, now), is_free=True)
         copied = Order(order.endpoint, order.model, version, nobody, order.service_class, fields=order.fields)
-        served = version.served_json if order.endpoint.body is BodyKind.JSON else version.served_model.encode()
-        copied.body = body.rewritten(served, order.strip_usage)
-        copied.stream, copied.strip_usage, copied.choices = body.stream, order.strip_usage, body.choices
+        copied.write(body)
+        copied.urgent_body = None
+        copied.stream, copied.choices = body.stream, body.choices
         copied.size, copied.has_media, copied.output = order.size, order.has_media, order.output
         copied.kind = order.kind
         copied.claim = Claim(order.claim.kv, order.claim.priority, sheddable=True, kind=order.claim.kind)

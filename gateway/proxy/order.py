@@ -10,7 +10,7 @@ from gateway.backends.backend import Backend
 from gateway.claim import SMALLEST, Claim
 from gateway.clock import Clock
 from gateway.config.table import Timeouts
-from gateway.exchange import AttemptEnd, Endpoint, Exchange
+from gateway.exchange import AttemptEnd, BodyKind, Dialect, Endpoint, Exchange
 from gateway.policy.admission.classes import ServiceClass
 from gateway.policy.admission.kinds import Kind
 from gateway.policy.routing.choose import Choice, choose
@@ -19,9 +19,12 @@ from gateway.policy.routing.pools import Trials
 from gateway.proxy.live import LiveModel, LiveRoute, LiveVersion
 from gateway.proxy.tenants import LiveTenant
 from gateway.proxy.tracing import Tracing
+from gateway.wire.body import Body
+from gateway.wire.rope import Rope
 
 _log = logging.getLogger(__name__)
 BATCH = 64
+_USAGE_ON_REQUEST = frozenset((Dialect.CHAT, Dialect.COMPLETIONS))
 
 
 class Observer(Protocol):
@@ -46,8 +49,9 @@ class Order:
     `claim` is what it asks of a backend's slots, `kind` the requests it is like; `output` are the tokens of one answer
     at most, `reserved` what its tenant was charged at first; `is_timed` says that its client named the time it has,
     `has_media` that there is more than text, `repeatable` whether it may be sent to an engine twice, `waits` whether it
-    may queue again after an engine was too busy for it. `urgent_body` is the body for an engine that schedules by
-    priority. `trial` is the trial of a pool that the attempt in progress is. `objective` is what its class is promised.
+    may queue again after an engine was too busy for it. `given` is the client's body until the answer has
+    begun, `body` what an engine is sent, `urgent_body` what one that schedules by priority is. `trial` is the trial of
+    a pool that the attempt in progress is. `objective` is what its class is promised.
     """
 
     __slots__ = (
@@ -56,6 +60,7 @@ class Order:
         "claim",
         "endpoint",
         "fields",
+        "given",
         "has_media",
         "is_timed",
         "kind",
@@ -99,7 +104,8 @@ class Order:
         self.retries = model.memory.retries
         self.trial: Trials | None = None
         self.quota_shown = b""
-        self.urgent_body: bytes | None = None
+        self.given: Body | None = None
+        self.urgent_body: bytes | Rope | None = None
         self.endpoint = endpoint
         self.model = model
         self.objective = model.objective_by_class.get(service_class.name, model.objective)
@@ -108,7 +114,7 @@ class Order:
         self.size = 0
         self.has_media = False
         self.fields = fields
-        self.body = b""
+        self.body: bytes | Rope = b""
         self.stream = False
         self.repeatable = self.waits = True
         self.strip_usage = False
@@ -136,10 +142,29 @@ class Order:
             prompt = exchange.prompt_estimate if exchange.client_status == 200 else 0
         self.tenant.quota.settle(self.reserved, prompt + (exchange.content_events if output is None else output))
 
-    def written_for(self, backend: Backend) -> bytes:
-        """Return the request as this backend shall read it."""
+    def write(self, given: Body) -> None:
+        """Write the client's body anew for the engines of the version."""
+        version, json = self.version, self.endpoint.body is BodyKind.JSON
+        served: bytes | None = None
+        if given.model != version.served_model:
+            served = version.served_json if json else version.served_model.encode()
+        add_usage = given.stream and self.endpoint.dialect in _USAGE_ON_REQUEST
+        self.given = given
+        urgent = version.by_priority
+        self.urgent_body = given.rewritten(served, add_usage, self.service_class.priority) if urgent else None
+        self.body = given.rewritten(served, add_usage)
+        self.strip_usage = given.usage_added
+
+    def forget(self) -> None:
+        """Let go of what only another attempt would need."""
+        self.given = self.urgent_body = None
+        self.body = b""
+
+    def written_for(self, backend: Backend) -> tuple[bytes, Rope | None]:
+        """Return the request as this backend shall read it, and what of its body follows: a long one."""
         urgent = self.urgent_body is not None and backend.spec.priority_scheduling
         body = self.urgent_body if urgent and self.urgent_body is not None else self.body
+        short, long = (b"", body) if isinstance(body, Rope) else (body, None)
         return b"POST %b%b HTTP/1.1\r\nhost: %b\r\naccept-encoding: identity\r\n%b%bcontent-length: %d\r\n\r\n%b" % (
             backend.base_path,
             self.endpoint.target,
@@ -147,8 +172,8 @@ class Order:
             backend.authorization,
             self.fields,
             len(body),
-            body,
-        )
+            short,
+        ), long
 
 
 Chooser: TypeAlias = Callable[[Sequence[Backend], int, float, Chance, Claim], Choice[Backend] | None]

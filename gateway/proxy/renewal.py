@@ -1,16 +1,10 @@
 """Following a reload: what waits, or is tried again, goes where the new routes send a request that comes now."""
 
-import re
-
 from gateway.errors import GatewayError, ModelNotFound
-from gateway.exchange import BodyKind, Exchange
-from gateway.proxy.live import LiveModel, LiveTable, LiveVersion
+from gateway.exchange import Exchange
+from gateway.proxy.live import LiveModel, LiveTable
 from gateway.proxy.order import Order
 from gateway.proxy.steering import route_for
-from gateway.wire.body import Body, read_json
-from gateway.wire.multipart import read_multipart
-
-_CONTENT_TYPE = re.compile(rb"(?im)^content-type:[ \t]*+([^\r\n]*+)")
 
 
 def renew(order: Order, exchange: Exchange, chance: float) -> GatewayError | None:
@@ -37,14 +31,14 @@ def _move(order: Order, exchange: Exchange, model: LiveModel, chance: float) -> 
     if version is None or not version.is_served:
         drawn = model.split.draw(chance)
         version = drawn if version is None or drawn.is_served else version
-    if version.served_model != order.version.served_model:
-        order.body = _renamed(order, order.body, version)
-        if order.urgent_body is not None:
-            order.urgent_body = _renamed(order, order.urgent_body, version)
+    renamed = version.served_model != order.version.served_model
     order.move(model, version)
     exchange.version, exchange.objective = version.name, order.objective.name
-    if model.rules:
-        order.route = route_for(model, version, order.endpoint, exchange, _read(order, order.body))
+    if order.given is not None:
+        if renamed:
+            order.write(order.given)
+        if model.rules:
+            order.route = route_for(model, version, order.endpoint, exchange, order.given)
 
 
 def renew_waiting(before: LiveTable, after: LiveTable, now: float) -> None:
@@ -55,20 +49,6 @@ def renew_waiting(before: LiveTable, after: LiveTable, now: float) -> None:
     for model in after:
         for line in model.memory.lines.values():
             line.freed(now)
-
-
-def _read(order: Order, raw: bytes) -> Body:
-    if order.endpoint.body is BodyKind.JSON:
-        return read_json(raw)
-    kind = _CONTENT_TYPE.search(order.fields)
-    if kind is None:
-        raise GatewayError("the form's boundary is not known any more")
-    return read_multipart(raw, kind[1])
-
-
-def _renamed(order: Order, raw: bytes, version: LiveVersion) -> bytes:
-    served = version.served_json if order.endpoint.body is BodyKind.JSON else version.served_model.encode()
-    return _read(order, raw).rewritten(served, add_usage=False)
 
 
 def outlived(before: LiveTable, after: LiveTable) -> None:

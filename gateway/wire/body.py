@@ -1,7 +1,7 @@
 """One pass over a JSON request body: what routing must know, and where it stands, so that rewriting splices.
 
 The prompt is never decoded: top-level values stay raw slices. A rewrite replaces the few bytes that differ and copies
-the rest as it came.
+the rest as it came. A body of up to 64 KiB is read in one go, a longer one in slices, and never joined.
 """
 
 import re
@@ -10,11 +10,13 @@ from types import MappingProxyType
 
 import msgspec
 
-from gateway.errors import ClientError, InvalidJson, InvalidRequest
-from gateway.wire.media import media_size
-from gateway.wire.numbers import whole_number
+from gateway.errors import InvalidJson, InvalidRequest
+from gateway.wire.media import images_in, media_in, media_size
+from gateway.wire.numbers import flag, whole_number
+from gateway.wire.rope import Edit, Rope, Span
+from gateway.wire.scan import MAX_KEYS, check_depth, repeated_key, too_many_keys, top_level
+from gateway.wire.slices import Work
 
-MAX_DEPTH = 64
 MAX_CHOICES, MAX_LOGPROBS = 8, 20
 
 _top_level = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -23,20 +25,18 @@ _CLIENT_TOOLS = frozenset(("function", "custom"))
 """Tools that the client runs; all others run on the server."""
 _KEY = re.compile(rb'[ \t\r\n]*+[,{][ \t\r\n]*+"((?:[^"\\]|\\.)*+)"[ \t\r\n]*+:[ \t\r\n]*+')
 _END = re.compile(rb"[ \t\r\n]*+\}[ \t\r\n]*+")
-_STRING = re.compile(rb'"[^"]*+"')
-_ANYTHING = re.compile(rb"\{")
 _IMAGE = re.compile(rb'"type"\s*:\s*"(?:image|image_url|input_image)"')
-_NOT_STRUCTURE = bytes(set(range(256)) - set(b'"[]{}'))
 
 _BOUNDS = MappingProxyType(
     {"n": MAX_CHOICES, "best_of": MAX_CHOICES, "logprobs": MAX_LOGPROBS, "top_logprobs": MAX_LOGPROBS}
 )
 _MAX_TOKENS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 _FLAG = re.compile(rb'(?i:"?(?:true|false|yes|no|on|off|[tfyn])"?)')
-
-Span = tuple[int, int]
-Edit = tuple[int, int, bytes]
-"""Replace body[start:end] by these bytes."""
+_MAX_VALUE = 1024
+"""Bytes of a value that says something about the request; a name or a number is shorter."""
+_MAX_OPTIONS = 64 * 1024
+_MAX_TOOLS = 256 * 1024
+_TOLD = frozenset((*_BOUNDS, *_MAX_TOKENS, "model", "stream"))
 
 
 class _Tool(msgspec.Struct):
@@ -50,15 +50,27 @@ class Body:
     """What a request says about itself.
 
     `max_tokens` bounds the output of each of `choices` answers; None leaves it to the engine. `media` is how many bytes
-    of it are images, audio or files, and no text. `values` are the top-level values of a body in JSON, none in other
-    bodies; `spans` are where they stand, as far as that is known yet.
+    of it are images, audio or files, and no text. `values` are the top-level values of a body in JSON (of a long one
+    only those that say something about it), none in other bodies; `spans` are where they all stand, as far as that is
+    known yet. `images` tells whether messages hold some, None where nobody has looked.
     """
 
-    __slots__ = ("_spans", "choices", "max_tokens", "media", "model", "raw", "stream", "usage_added", "values")
+    __slots__ = (
+        "_images",
+        "_spans",
+        "choices",
+        "max_tokens",
+        "media",
+        "model",
+        "raw",
+        "stream",
+        "usage_added",
+        "values",
+    )
 
     def __init__(
         self,
-        raw: bytes,
+        raw: bytes | Rope,
         model: str,
         *,
         stream: bool,
@@ -67,6 +79,7 @@ class Body:
         media: int = 0,
         values: Mapping[str, msgspec.Raw] = MappingProxyType({}),
         spans: Mapping[str, Span] | None = None,
+        images: bool | None = None,
     ) -> None:
         self.raw = raw
         self.model = model
@@ -76,6 +89,7 @@ class Body:
         self.media = media
         self.values = values
         self._spans = spans
+        self._images = images
         self.usage_added = False
 
     @property
@@ -85,38 +99,43 @@ class Body:
             self._spans = _placed(self.values)
         return self._spans
 
-    def value(self, key: str) -> bytes | None:
-        """Return a top-level value as it stands in the body, None where there is none or it is null."""
-        if key not in self.values:
-            return None
-        value = bytes(self.values[key])
-        return None if value == b"null" else value
+    def value(self, key: str, most: int = _MAX_OPTIONS) -> bytes | None:
+        """Return a top-level value as it stands in the body, `most` bytes of it; None where there is none, or null."""
+        if isinstance(self.raw, Rope):
+            start, end = self.spans.get(key, (0, 0)) if self.values else (0, 0)
+            value = self.raw.read(start, min(end, start + most))
+        else:
+            value = bytes(self.values[key])[:most] if key in self.values else b""
+        return None if value in {b"", b"null"} else value
 
     @property
     def has_tools(self) -> bool:
         """Whether the model is offered tools."""
         tools = self.value("tools")
-        return tools is not None and _ANYTHING.search(tools) is not None
+        return tools is not None and b"{" in tools
 
     @property
     def has_images(self) -> bool:
         """Whether messages hold images: parts whose type says so, in any of the dialects."""
-        return any(
-            (value := self.value(key)) is not None and _IMAGE.search(value) is not None for key in ("messages", "input")
-        )
+        if self._images is None:
+            values = (self.value(key) for key in ("messages", "input"))
+            self._images = any(value is not None and _IMAGE.search(value) is not None for value in values)
+        return self._images
 
     @property
     def keeps_state(self) -> bool:
         """Whether the engine does more than answer: it goes on in the background, keeps a conversation, runs tools."""
         if self.value("conversation") is not None or self.value("background") not in {None, b"false"}:
             return True
+        tools = self.value("tools", _MAX_TOOLS + 1) or b"[]"
+        if len(tools) > _MAX_TOOLS:
+            return True  # too many to look through; what may have an effect is sent once
         try:
-            tools = _decode_tools(self.value("tools") or b"[]")
+            return any(tool.type not in _CLIENT_TOOLS for tool in _decode_tools(tools))
         except msgspec.DecodeError:
             return False  # the engine words that complaint better
-        return any(tool.type not in _CLIENT_TOOLS for tool in tools)
 
-    def rewritten(self, served_model: bytes | None, add_usage: bool, priority: int | None = None) -> bytes:
+    def rewritten(self, served_model: bytes | None, add_usage: bool, priority: int | None = None) -> bytes | Rope:
         """Return the body as the engine shall see it.
 
         `served_model` is the engine's name for the model as it stands in this kind of body (quoted for JSON), None to
@@ -127,20 +146,22 @@ class Body:
         if served_model is not None:
             edits.append((*self.spans["model"], served_model))
         if add_usage and self.values:
-            edit = _usage_edit(self.raw, self.spans)
+            edit = _usage_edit(self.spans, self.value("stream_options", _MAX_OPTIONS + 1))
             self.usage_added = edit is not None
             if edit is not None:
                 edits.append(edit)
         if priority is not None and self.values:
-            edits.append(_priority_edit(self.raw, self.spans, priority))
-        return splice(self.raw, edits) if edits else self.raw
+            edits.append(_priority_edit(self.spans, priority))
+        if not edits:
+            return self.raw
+        return self.raw.spliced(edits) if isinstance(self.raw, Rope) else splice(self.raw, edits)
 
 
-def _priority_edit(raw: bytes, spans: Mapping[str, Span], priority: int) -> Edit:
+def _priority_edit(spans: Mapping[str, Span], priority: int) -> Edit:
     if "priority" in spans:
         return (*spans["priority"], b"%d" % priority)
-    start = raw.index(b"{") + 1
-    return (start, start, b'"priority":%d,' % priority)
+    end = spans["model"][1]
+    return (end, end, b',"priority":%d' % priority)
 
 
 def splice(raw: bytes, edits: list[Edit]) -> bytes:
@@ -168,20 +189,56 @@ def read_json(raw: bytes) -> Body:
         raise InvalidRequest("the body must be a JSON object") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidJson(f"the body is not valid JSON: {error}") from None
+    if len(values) > MAX_KEYS:
+        raise too_many_keys()
+    spans = None if _compact(raw, values) else _walked(raw, values)
+    return _understood(raw, values, spans, media_size(raw))
+
+
+def read_long_json(rope: Rope) -> Work[Body]:
+    """Find what routing needs in a long JSON body, a slice at a time; raises as `read_json`.
+
+    What stands inside nested values need not be JSON; the engine says so if it is not.
+    """
+    spans = yield from top_level(rope)
+    for key in _TOLD & spans.keys():
+        start, end = spans[key]
+        if end - start > _MAX_VALUE:
+            raise InvalidRequest(f"`{key}` is over {_MAX_VALUE} bytes", param=key)
+    values = {key: msgspec.Raw(rope.read(*spans[key])) for key in spans if key in _TOLD}
+    media = yield from media_in(rope)
+    images = yield from images_in(rope, spans)
+    return _understood(rope, values, spans, media, images)
+
+
+def _understood(
+    raw: bytes | Rope,
+    values: dict[str, msgspec.Raw],
+    spans: dict[str, Span] | None,
+    media: int,
+    images: bool | None = None,
+) -> Body:
     if "model" not in values:
         raise InvalidRequest("`model` is missing: name one of the models that GET /v1/models lists", param="model")
-    spans = None if _compact(raw, values) else _walked(raw, values)
-    stream = values.get("stream")
     return Body(
         raw,
         _model(values),
-        stream=stream is not None and bytes(stream) == b"true",
+        stream="stream" in values and _stream(values["stream"]),
         choices=_checked_choices(values),
         max_tokens=_max_tokens(values),
-        media=media_size(raw),
+        media=media,
         values=values,
         spans=spans,
+        images=images,
     )
+
+
+def _stream(value: msgspec.Raw) -> bool:
+    """Whether a stream is asked for; of nonsense, the engine says what it thinks."""
+    try:
+        return flag(value) is True
+    except ValueError:
+        return False
 
 
 def _model(values: dict[str, msgspec.Raw]) -> str:
@@ -240,53 +297,32 @@ def _walked(raw: bytes, values: Mapping[str, msgspec.Raw]) -> dict[str, Span]:
     for value in values.values():
         match = _KEY.match(raw, at)
         if match is None:
-            raise _repeated_key()
+            raise repeated_key()
         start = match.end()
         at = start + len(value)
         spans[match[1]] = (start, at)
     if len(spans) != len(values) or _END.fullmatch(raw, at) is None:
-        raise _repeated_key()
+        raise repeated_key()
     located = {_decode_text(b'"%b"' % key) if b"\\" in key else key.decode(): span for key, span in spans.items()}
     start, at = located.get("model", (0, 0))
     if raw[start:at] != bytes(values["model"]):
-        raise _repeated_key()
+        raise repeated_key()
     return located
 
 
-def _repeated_key() -> ClientError:
-    return InvalidRequest(
-        "a key appears twice at the top of the body: which one holds is anybody's guess, so none does"
-    )
-
-
-def check_depth(raw: bytes) -> None:
-    """Raise InvalidRequest where brackets nest deeper than 64: engines parse recursively.
-
-    Counting opening brackets clears nearly every body at the speed of memchr; only a body with more of them than may
-    be nested is looked at closely: escapes and strings go, then the innermost pairs go, 64 times.
-    """
-    if raw.count(b"[") + raw.count(b"{") <= MAX_DEPTH:
-        return
-    structure = raw.replace(b"\\\\", b"").replace(b'\\"', b"").translate(None, _NOT_STRUCTURE)
-    structure = _STRING.sub(b"", structure).replace(b"{", b"[").replace(b"}", b"]")
-    for _ in range(MAX_DEPTH):
-        structure = structure.replace(b"[]", b"")
-    if b"[]" in structure:
-        raise InvalidRequest(f"the body is nested deeper than {MAX_DEPTH} levels")
-
-
-def _usage_edit(raw: bytes, spans: Mapping[str, Span]) -> Edit | None:
+def _usage_edit(spans: Mapping[str, Span], given: bytes | None) -> Edit | None:
     """Return the edit that adds `include_usage`, or None when the client asks for it, or for nonsense, by itself."""
     if "stream_options" not in spans:
         end = spans["stream"][1]
         return (end, end, b',"stream_options":{"include_usage":true}')
-    start, end = spans["stream_options"]
-    try:
-        options = msgspec.json.decode(raw[start:end], type=dict[str, object] | None) or {}
-    except msgspec.DecodeError:
+    if given is not None and len(given) > _MAX_OPTIONS:
         return None
-    if options.get("include_usage") is True:
+    try:
+        options = msgspec.json.decode(given or b"{}", type=dict[str, msgspec.Raw])
+        if flag(options.pop("include_usage", b"null")):
+            return None
+    except (msgspec.DecodeError, ValueError):
         return None
     # Usage in every chunk hangs on include_usage: a client that gets none today must get none tomorrow.
     options.pop("continuous_usage_stats", None)
-    return (start, end, msgspec.json.encode({**options, "include_usage": True}))
+    return (*spans["stream_options"], msgspec.json.encode({**options, "include_usage": True}))

@@ -22,6 +22,7 @@ from gateway.wire import guard
 from gateway.wire.guard import Head, Limits
 from gateway.wire.heads import Headers, status_line
 from gateway.wire.outbox import Outbox
+from gateway.wire.rope import Rope, complete, longer
 from gateway.wire.service import Request, Responder, Service
 from gateway.wire.sockets import was_reset
 
@@ -105,7 +106,7 @@ class Client(asyncio.Protocol):
         self._head: Head | None = None
         self._caller: object = None
         self._fields: Headers = []
-        self._body: list[bytes] = []
+        self._body: bytes | Rope = b""
         self._target = b""
         self._body_size = 0
         self._completed = self._pipelined = False
@@ -173,7 +174,7 @@ class Client(asyncio.Protocol):
         """Start a head."""
         self._target = b""
         self._fields = []
-        self._body = []
+        self._body = b""
         self._head = None
         self._body_size = 0
         self._pipelined = self._completed
@@ -207,18 +208,17 @@ class Client(asyncio.Protocol):
         self._body_size += len(body)
         if self._body_size > self._limits.body:
             raise RequestTooLarge(f"the body is over the limit of {self._limits.body} bytes")
-        self._body.append(body)
+        self._body = longer(self._body, body) if self._body else body
 
     def on_message_complete(self) -> None:
         """Serve the request, or let it wait its turn."""
-        head, parts = self._head, self._body
+        head, body = self._head, complete(self._body)
         if head is None:
             raise BadHttp("a request without a head")
         self._unparsed = 0
         self._completed = True
         http10 = self._http10
-        body = parts[0] if len(parts) == 1 else b"".join(parts)
-        self._body = []
+        self._body = b""
         keep_alive = self.parser.should_keep_alive() and not http10
         request = Request(
             head, self._fields, body, http10=http10, keep_alive=keep_alive, received=self._clock(), caller=self._caller

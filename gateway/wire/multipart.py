@@ -1,107 +1,131 @@
-"""Finding `model` among the fields of a form (RFC 7578), for the audio endpoints, so that it can be spliced."""
+"""Finding `model` among the fields of a form (RFC 7578), for the audio endpoints, so that it can be spliced.
 
-from typing import TYPE_CHECKING
+Stricter than the engines' parsers where those differ, so that none of them finds another `model`.
+"""
 
-from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
+from python_multipart.multipart import parse_options_header
 
 from gateway.errors import InvalidRequest, UnsupportedMediaType
 from gateway.wire.body import Body
+from gateway.wire.numbers import flag
+from gateway.wire.rope import Rope, Span
+from gateway.wire.scan import WINDOW, Steps
+from gateway.wire.slices import Work, finish
 
-if TYPE_CHECKING:
-    from python_multipart.multipart import MultipartCallbacks
-
-
-class _Fields:
-    """Collects where the values of the two fields stand; a file's bytes are only passed over."""
-
-    def __init__(self) -> None:
-        self.spans: dict[str, tuple[int, int]] = {}
-        self.repeated: str | None = None
-        self.complete = False
-        self._header = b""
-        self._disposition = b""
-        self._name: str | None = None
-        self._start = self._end = -1
-
-    def callbacks(self) -> "MultipartCallbacks":
-        return {
-            "on_part_begin": self._part_begin,
-            "on_header_field": self._header_field,
-            "on_header_value": self._header_value,
-            "on_header_end": self._header_end,
-            "on_headers_finished": self._headers_finished,
-            "on_part_data": self._part_data,
-            "on_part_end": self._part_end,
-            "on_end": self._finished,
-        }
-
-    def _part_begin(self) -> None:
-        self._header = self._disposition = b""
-        self._value = b""
-        self._name = None
-        self._start = self._end = -1
-
-    def _header_field(self, data: bytes, start: int, end: int) -> None:
-        self._header += data[start:end]
-
-    def _header_value(self, data: bytes, start: int, end: int) -> None:
-        self._value += data[start:end]
-
-    def _header_end(self) -> None:
-        if self._header.lower() == b"content-disposition":
-            self._disposition = self._value
-        self._header = self._value = b""
-
-    def _headers_finished(self) -> None:
-        _, options = parse_options_header(self._disposition)
-        if b"filename" not in options:
-            self._name = options.get(b"name", b"").decode("latin-1")
-
-    def _part_data(self, _data: bytes, start: int, end: int) -> None:
-        if self._start < 0:
-            self._start = start
-        self._end = end
-
-    def _part_end(self) -> None:
-        if self._name is None:
-            return
-        if self._name in self.spans and self._name in {"model", "stream"}:
-            self.repeated = self._name
-        self.spans[self._name] = (self._start, self._end)
-
-    def _finished(self) -> None:
-        self.complete = True
+MAX_PARTS = 1000
+"""As Starlette has it, on which vLLM is built."""
+SHORT_FORM = 8 * 1024
+"""Bytes of a form up to which it is read in one go: at worst that takes about two milliseconds."""
+MAX_BOUNDARY = 70
+MAX_PART_HEAD = 8 * 1024
+_MAX_VALUE = 1024
+_READ = frozenset(("model", "stream"))
 
 
 def read_multipart(raw: bytes, content_type: bytes) -> Body:
-    """Find `model` and `stream` in a form.
+    """Find `model` and `stream` in a short form; raises as `read_long_form`."""
+    return finish(read_long_form(Rope((raw,)), content_type, raw))
+
+
+def read_long_form(rope: Rope, content_type: bytes, raw: bytes | None = None) -> Work[Body]:
+    """Find `model` and `stream` in a form, a slice at a time; `raw` is a short one in one piece.
 
     Raises UnsupportedMediaType when it is no form and InvalidRequest when it is a broken one, or has no `model`.
     """
-    kind, options = parse_options_header(content_type)
-    boundary = options.get(b"boundary", b"")
-    if kind != b"multipart/form-data" or not boundary:
-        raise UnsupportedMediaType("the content type must be multipart/form-data with a boundary")
-    fields = _Fields()
-    try:
-        parser = MultipartParser(boundary, fields.callbacks(), max_size=max(1, len(raw)))
-        parser.write(raw)
-        parser.finalize()
-    except FormParserError as error:
-        raise InvalidRequest(f"the form cannot be read: {error}") from None
-    if not fields.complete:
-        raise InvalidRequest("the form ends before its closing boundary")
-    if fields.repeated:
-        raise InvalidRequest(f"the field `{fields.repeated}` appears twice", param=fields.repeated)
-    start, end = fields.spans.get("model", (-1, -1))
-    if start < 0:
+    spans, text = yield from _fields(rope, _boundary(content_type))
+    if "model" not in spans:
         raise InvalidRequest("`model` is missing: name one of the models that GET /v1/models lists", param="model")
+    for name, (start, end) in spans.items():
+        if end - start > _MAX_VALUE:
+            raise InvalidRequest(f"`{name}` is over {_MAX_VALUE} bytes", param=name)
     try:
-        model = raw[start:end].decode()
+        model = rope.read(*spans["model"]).decode()
     except UnicodeDecodeError:
         raise InvalidRequest("`model` must be UTF-8 text", param="model") from None
-    at, to = fields.spans.get("stream", (0, 0))
-    stream = raw[at:to].strip().lower() in {b"true", b"1"}
-    media = len(raw) - sum(end - start for start, end in fields.spans.values())
-    return Body(raw, model, stream=stream, media=media, spans={"model": (start, end)})
+    return Body(
+        rope if raw is None else raw,
+        model,
+        stream=_stream(rope.read(*spans.get("stream", (0, 0)))),
+        media=len(rope) - text,
+        spans={"model": spans["model"]},
+    )
+
+
+def _boundary(content_type: bytes) -> bytes:
+    kind, options = parse_options_header(content_type)
+    boundary = options.get(b"boundary", b"")
+    if kind != b"multipart/form-data" or not 0 < len(boundary) <= MAX_BOUNDARY:
+        raise UnsupportedMediaType(
+            f"the content type must be multipart/form-data with a boundary of 1 to {MAX_BOUNDARY} bytes"
+        )
+    return boundary
+
+
+def _fields(rope: Rope, boundary: bytes) -> Work[tuple[dict[str, Span], int]]:
+    """Return where the fields stand that are read here, and how many bytes all fields have that are not files."""
+    delimiter = b"\r\n--" + boundary
+    spans: dict[str, Span] = {}
+    text, at = 0, 0
+    if rope.read(0, len(delimiter) - 2) != delimiter[2:]:
+        raise _broken("it does not begin with its boundary")
+    at += len(delimiter) - 2
+    for _ in range(MAX_PARTS + 1):
+        mark = rope.read(at, at + 2)
+        if mark == b"--":
+            return spans, text
+        if mark != b"\r\n":
+            raise _broken("a line begins with its boundary and does not end there")
+        name, start = _part(rope, at)
+        end = yield from _find(rope, delimiter, start)
+        if name is not None:
+            text += end - start
+            if name in spans:
+                raise InvalidRequest(f"the field `{name}` appears twice", param=name)
+            if name in _READ:
+                spans[name] = start, end
+        at = end + len(delimiter)
+        yield
+    raise InvalidRequest(f"the form has more than {MAX_PARTS} parts")
+
+
+def _part(rope: Rope, at: int) -> tuple[str | None, int]:
+    """Return the name of the part after the line that ends at `at`, None for a file, and where its value begins."""
+    head, found, _ = rope.read(at, at + MAX_PART_HEAD).partition(b"\r\n\r\n")
+    if not found:
+        raise _broken(f"it breaks off in the head of a part, or that is over {MAX_PART_HEAD} bytes")
+    dispositions = []
+    for line in head.split(b"\r\n")[1:]:
+        field, colon, value = line.partition(b":")
+        if not colon:
+            raise _broken("a line in the head of a part is no field")
+        if field.lower() == b"content-disposition":
+            dispositions.append(value.strip())
+    if len(dispositions) != 1:
+        raise _broken("a part needs one Content-Disposition")
+    _, options = parse_options_header(dispositions[0])
+    name = None if b"filename" in options else options.get(b"name", b"").decode("latin-1")
+    return name, at + len(head) + 4
+
+
+def _find(rope: Rope, delimiter: bytes, at: int) -> Steps:
+    size = 256
+    while len(window := rope.read(at, at + size + len(delimiter))) >= len(delimiter):
+        found = window.find(delimiter)
+        if found >= 0:
+            return at + found
+        at += len(window) - len(delimiter) + 1
+        size = min(2 * size, WINDOW)
+        yield
+    raise _broken("it ends before its closing boundary")
+
+
+def _stream(value: bytes) -> bool:
+    """Read a field as the engine does: as the text of a flag."""
+    try:
+        return flag(b'"%b"' % value.strip()) is True
+    except ValueError:
+        return False
+
+
+def _broken(how: str) -> InvalidRequest:
+    return InvalidRequest(f"the form cannot be read: {how}")

@@ -1,4 +1,6 @@
-"""Whole numbers in a request, read as vLLM reads them: by pydantic's rules, by which `"9"`, `9.0` and `9e0` are 9."""
+"""Numbers and flags in a request, read as vLLM reads them: by pydantic's rules, by which `"9"` and `9e0` are 9."""
+
+from types import MappingProxyType
 
 import msgspec
 from pydantic import TypeAdapter, ValidationError
@@ -8,6 +10,8 @@ from gateway.errors import InvalidRequest
 LARGEST = 2**63 - 1
 _decode_whole = msgspec.json.Decoder(int).decode
 _read = TypeAdapter(int | None).validate_json
+_read_flag = TypeAdapter(bool | None).validate_json
+_LITERALS = MappingProxyType({b"true": True, b"false": False, b"null": None})
 
 
 def whole_number(name: str, value: msgspec.Raw) -> int | None:
@@ -26,3 +30,12 @@ def whole_number(name: str, value: msgspec.Raw) -> int | None:
     if number is not None and not -LARGEST <= number <= LARGEST:
         raise InvalidRequest(f"`{name}` is too large a number", param=name)
     return number
+
+
+def flag(value: bytes | msgspec.Raw) -> bool | None:
+    """Return what a JSON value says as a flag (`"true"`, `1` and `"yes"` say true); None for null.
+
+    Raises ValueError for what an engine could not read either.
+    """
+    raw = bytes(value)
+    return _LITERALS[raw] if raw in _LITERALS else _read_flag(raw)

@@ -5,6 +5,7 @@ from typing import Protocol
 from gateway.errors import GatewayError
 from gateway.wire.guard import Head
 from gateway.wire.heads import Headers
+from gateway.wire.rope import Rope
 
 
 class Writer(Protocol):
@@ -33,7 +34,7 @@ class Writer(Protocol):
 class Request:
     """A request that passed the guard, complete with its body.
 
-    `received` is when its last byte came, `caller` is what `authorize` returned.
+    A long body is a rope. `received` is when its last byte came, `caller` is what `authorize` returned.
     """
 
     __slots__ = ("body", "caller", "head", "headers", "http10", "keep_alive", "received")
@@ -42,7 +43,7 @@ class Request:
         self,
         head: Head,
         headers: Headers,
-        body: bytes,
+        body: bytes | Rope,
         *,
         http10: bool,
         keep_alive: bool,

@@ -1,6 +1,7 @@
 """One connection to one engine: requests out, parsed answers in. Knows no policy; tells its sink what came."""
 
 import asyncio
+from collections.abc import Iterator
 from enum import Enum
 from typing import Protocol, cast
 
@@ -8,6 +9,7 @@ import httptools
 
 from gateway.wire.heads import Headers, named_by_connection
 from gateway.wire.outbox import Outbox
+from gateway.wire.rope import Rope
 
 MAX_HEAD = 64 * 1024
 MAX_FIELDS = 100
@@ -84,10 +86,12 @@ class Upstream(asyncio.Protocol):
     __slots__ = (
         "_body",
         "_fields",
+        "_full",
         "_informational",
         "_keep",
         "_outbox",
         "_parser",
+        "_rest",
         "_sink",
         "_status",
         "_taker",
@@ -118,6 +122,8 @@ class Upstream(asyncio.Protocol):
         self._status = 0
         self._keep = False
         self._unparsed = 0
+        self._rest: Iterator[bytes | bytearray | memoryview] | None = None
+        self._full = False
         # What one read brings is gathered by the list itself: a method would cost a call for every chunk.
         self.on_body = self._body.append
         self._parser = httptools.HttpResponseParser(self)
@@ -135,8 +141,8 @@ class Upstream(asyncio.Protocol):
         """Keep the transport."""
         self.transport = cast(asyncio.Transport, transport)
 
-    def start(self, taker: Taker, request: bytes) -> None:
-        """Send a request; `taker` gets its answer."""
+    def start(self, taker: Taker, request: bytes, body: Rope | None = None) -> None:
+        """Send a request, and a long body behind it as fast as the engine takes it; `taker` gets its answer."""
         self._taker = taker
         self.exchanges += 1
         self.answered = False
@@ -144,11 +150,37 @@ class Upstream(asyncio.Protocol):
         self.until_close = False
         self._informational = 0
         self._unparsed = 0
-        self._outbox.write(self.transport, request)
+        if body is None:
+            self._outbox.write(self.transport, request)
+        else:
+            self.transport.write(request)
+            self._rest = body.blocks()
+            self._send_on()
+
+    def pause_writing(self) -> None:
+        """Wait: the engine takes its request more slowly."""
+        self._full = True
+
+    def resume_writing(self) -> None:
+        """Send on."""
+        self._full = False
+        self._send_on()
+
+    def _send_on(self) -> None:
+        """Send one block of a long body in each turn of the loop."""
+        if self._rest is None or self._full or self.transport.is_closing():
+            return
+        block = next(self._rest, None)
+        if block is None:
+            self._rest = None
+            return
+        self.transport.write(block)
+        if not self._full:
+            asyncio.get_running_loop().call_soon(self._send_on)
 
     def cancel(self) -> None:
         """Give the exchange up: the engine notices the closed connection and stops working for nobody."""
-        self._taker = self._sink = None
+        self._taker = self._sink = self._rest = None
         self.transport.abort()
 
     # What the parser finds
@@ -217,7 +249,10 @@ class Upstream(asyncio.Protocol):
         parts.clear()
         if self.ended:
             self._taker = self._sink = None
-            if self._keep:
+            if self._rest is not None:
+                self._rest = None
+                self.transport.abort()  # the engine did not want the rest
+            elif self._keep:
                 self.owner.put(self)
             else:
                 self.transport.close()
@@ -238,7 +273,7 @@ class Upstream(asyncio.Protocol):
         """Tell whoever is waiting; an answer that only closing ends is complete now."""
         self.owner.forget(self)
         taker, sink = self._taker, self._sink
-        self._taker = self._sink = None
+        self._taker = self._sink = self._rest = None
         if taker is None:
             return
         if sink is not None and self.until_close and exc is None:
@@ -250,7 +285,7 @@ class Upstream(asyncio.Protocol):
 
     def _fail(self, detail: str) -> None:
         target = self._sink or self._taker
-        self._taker = self._sink = None
+        self._taker = self._sink = self._rest = None
         self._body.clear()
         self.transport.abort()
         if target is not None:

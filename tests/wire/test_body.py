@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import GatewayError, InvalidJson, InvalidRequest, UnsupportedMediaType
-from gateway.wire.body import MAX_DEPTH, read_json
+from gateway.wire.body import read_json
 from gateway.wire.multipart import read_multipart
+from gateway.wire.scan import MAX_DEPTH
 
 scalars = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=20)
 values = st.recursive(

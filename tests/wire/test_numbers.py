@@ -117,3 +117,27 @@ def test_a_forms_file_is_not_text() -> None:
     )
     body = read_multipart(form, b"multipart/form-data; boundary=b")
     assert len(form) - body.media == len(b"m")
+
+
+@pytest.mark.parametrize("raw", ["true", '"true"', '"True"', "1", "1.0", '"1"', '"yes"', '"on"', '"t"'])
+def test_every_way_of_saying_yes(raw: str) -> None:
+    body = read_json(b'{"model":"m","stream":%b,"stream_options":{"include_usage":%b}}' % (raw.encode(), raw.encode()))
+    assert body.stream
+    assert body.rewritten(None, add_usage=True) is body.raw
+    assert not body.usage_added
+
+
+@pytest.mark.parametrize("raw", ["false", '"false"', "0", '"no"', "null"])
+def test_every_way_of_saying_no(raw: str) -> None:
+    assert not read_json(b'{"model":"m","stream":%b}' % raw.encode()).stream
+    body = read_json(b'{"model":"m","stream":1,"stream_options":{"include_usage":%b}}' % raw.encode())
+    assert json.loads(bytes(body.rewritten(None, add_usage=True)))["stream_options"] == {"include_usage": True}
+    assert body.usage_added
+
+
+@pytest.mark.parametrize("raw", ["2", '"maybe"', "[]", "{}", "1.5", '""'])
+def test_flags_that_are_none_are_left_to_the_engine(raw: str) -> None:
+    assert not read_json(b'{"model":"m","stream":%b}' % raw.encode()).stream
+    body = read_json(b'{"model":"m","stream":true,"stream_options":{"include_usage":%b}}' % raw.encode())
+    assert body.rewritten(None, add_usage=True) is body.raw
+    assert not body.usage_added

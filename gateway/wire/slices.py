@@ -1,0 +1,94 @@
+"""Long work on the event loop, done a slice at a time, so that everybody else's bytes pass in between."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Generator
+from typing import Any, TypeVar
+
+from gateway.clock import Clock
+
+T = TypeVar("T")
+Work = Generator[None, None, T]
+"""Work that yields after each bounded piece, and returns its result."""
+
+SECONDS = 0.001
+"""How long slices may follow each other in one turn of the loop, whatever there is to do."""
+
+
+def finish(work: Work[T]) -> T:
+    """Do short work in one go and return its result."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+
+class Job:
+    """Work that was begun; `cancel` ends it without a word."""
+
+    __slots__ = ("_done", "_failed", "_work")
+
+    def __init__(self, work: Work[Any], done: Callable[[Any], None], failed: Callable[[Exception], None]) -> None:
+        self._work: Work[Any] | None = work
+        self._done: Callable[[Any], None] | None = done
+        self._failed: Callable[[Exception], None] | None = failed
+
+    def cancel(self) -> None:
+        """Do no more of it, and let go of what it holds."""
+        self._work = self._done = self._failed = None
+
+    def step(self) -> bool:
+        """Do one piece; return whether there is more."""
+        if self._work is None:
+            return False
+        try:
+            next(self._work)
+        except StopIteration as end:
+            tell, result = self._done, end.value
+        except Exception as error:
+            tell, result = self._failed, error
+        else:
+            return True
+        self.cancel()
+        if tell is not None:
+            tell(result)
+        return False
+
+
+class Slices:
+    """Shares a millisecond of each turn of the loop among all jobs, one after the other."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._jobs: deque[Job] = deque()
+        self._scheduled = False
+
+    def __repr__(self) -> str:
+        return f"<Slices {len(self._jobs)} jobs>"
+
+    def start(self, work: Work[T], done: Callable[[T], None], failed: Callable[[Exception], None]) -> Job:
+        """Begin work, in the next turn; `done` gets its result, or `failed` what it raised."""
+        job = Job(work, done, failed)
+        self._jobs.append(job)
+        self._schedule()
+        return job
+
+    def _schedule(self) -> None:
+        if self._jobs and not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._scheduled = False
+        until = self._clock() + SECONDS
+        try:
+            while self._jobs:
+                job = self._jobs.popleft()
+                if job.step():
+                    self._jobs.append(job)
+                if self._clock() >= until:
+                    break
+        finally:
+            self._schedule()

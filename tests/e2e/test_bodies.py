@@ -1,0 +1,116 @@
+"""Long and hostile bodies through a real gateway: relayed as they came, and never in anybody's way."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from gateway.exchange import AttemptEnd, Outcome
+from gateway.proxy import reading
+from gateway.wire.slices import Slices
+from tests.e2e.fakes import JSON_ANSWER, Call, backends, good, whole
+from tests.e2e.harness import ask, gateway, post, routes
+from tests.e2e.raw_client import connect
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.anyio
+MIB = 1024 * 1024
+
+
+def long_chat(size: int, stream: str = "false") -> bytes:
+    text = json.dumps("it is said\n" * (size // 12))
+    return b'{"model": "m", "messages": [{"role": "user", "content": %b}], "stream": %b}' % (
+        text.encode(),
+        stream.encode(),
+    )
+
+
+@pytest.mark.parametrize("size", [70_000, 3 * MIB])
+async def test_a_long_body_reaches_the_engine_as_it_came(tmp_path: Path, size: int) -> None:
+    body = long_chat(size)
+    async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url)) as running:
+        answer = await ask(running.port, body)
+        assert (answer.status, answer.body) == (200, JSON_ANSWER)
+        assert fake.calls[0].body == body
+        assert (await running.settled()).prompt_estimate > size / 10
+        again = await ask(running.port, body)
+        assert (again.status, fake.connections) == (200, 1)
+
+
+async def test_only_what_is_rewritten_differs(tmp_path: Path) -> None:
+    body = long_chat(MIB, "true")
+    spec = {
+        "pools": {"p": {"backends": ["URL"]}},
+        "models": {"m": {"versions": {"v1": {"pools": ["p"], "served_model": "org/model"}}}},
+    }
+    async with backends(good) as (fake,):
+        fake.models = ("org/model",)
+        text = json.dumps(spec).replace("URL", fake.url)
+        async with gateway(tmp_path, text) as running:
+            assert (await ask(running.port, body)).status == 200
+            expected = body.replace(b'"m"', b'"org/model"').replace(
+                b'"stream": true', b'"stream": true,"stream_options":{"include_usage":true}'
+            )
+            assert fake.calls[0].body == expected
+            assert (await running.settled()).output_tokens == 3
+
+
+async def test_a_long_body_is_sent_again_where_an_engine_fails(tmp_path: Path) -> None:
+    async def failing(call: Call) -> None:
+        await call.send(whole(b"500 Internal Server Error", b"{}"))
+
+    body = long_chat(MIB)
+    async with backends(failing, good) as fakes, gateway(tmp_path, routes(*[fake.url for fake in fakes])) as running:
+        for _ in range(6):
+            assert (await ask(running.port, body)).status == 200
+        assert fakes[0].calls
+        assert all(call.body == body for fake in fakes for call in fake.calls)
+
+
+async def test_an_engine_that_answers_before_the_end_of_a_long_body_costs_its_connection(tmp_path: Path) -> None:
+    refused = b'{"error":{"message":"too long","type":"BadRequestError","param":null,"code":400}}'
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        if head.startswith(b"GET"):
+            models = b'{"object":"list","data":[{"id":"m","object":"model"}]}'
+            writer.write(whole(b"200 OK", models))
+            writer.close()
+            return
+        writer.write(whole(b"400 Bad Request", refused))
+        await writer.drain()
+        gone.set_result(await reader.read(-1))
+        writer.close()
+
+    gone: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=2**16)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server, gateway(tmp_path, routes(url)) as running:
+        answer = await ask(running.port, long_chat(16 * MIB))
+        assert (answer.status, answer.body) == (400, refused)
+        assert len(await gone) < 16 * MIB
+        assert running.backend().pool.idle == 0
+        await running.settled()
+
+
+async def test_a_client_may_leave_while_its_body_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Slices, "_turn", lambda _: None)  # reading takes for ever
+    async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url)) as running:
+        client = await connect(running.port)
+        await client.send(post(long_chat(MIB)))
+        await eventually(lambda: bool(running.app.busy_connections))
+        client.close()
+        assert (await running.settled()).outcome is Outcome.CLIENT_GONE
+        assert not fake.calls
+
+
+async def test_reading_has_a_deadline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Slices, "_turn", lambda _: None)
+    monkeypatch.setattr(reading, "PATIENCE", 0.2)
+    async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url)) as running:
+        answer = await ask(running.port, long_chat(MIB))
+        assert (answer.status, answer.json["error"]["code"]) == (503, "overloaded")
+        assert answer.headers["retry-after"] == "1"
+        await running.settled()
+        assert AttemptEnd.OK not in {end for _, end in running.records.attempts}

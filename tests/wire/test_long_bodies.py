@@ -1,0 +1,252 @@
+"""Long bodies are read in slices: the same is found as in short ones, and no slice is long whatever they hold."""
+
+import itertools
+import json
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.errors import GatewayError, InvalidJson, InvalidRequest
+from gateway.wire.body import Body, read_json, read_long_json
+from gateway.wire.media import media_in, media_size
+from gateway.wire.multipart import MAX_PARTS, read_long_form
+from gateway.wire.rope import BLOCK, SHORT, Rope
+from gateway.wire.scan import MAX_DEPTH, MAX_KEYS, WINDOW, top_level
+from gateway.wire.slices import finish
+from tests.wire.test_body import FILE, MODEL, TYPE, bodies, form, sound
+
+MIB = 1024 * 1024
+
+
+def rope(raw: bytes, *cuts: int) -> Rope:
+    """Return a rope that is cut at these places."""
+    ends = sorted({min(cut, len(raw)) for cut in cuts} | {0, len(raw)})
+    return Rope(raw[start:end] for start, end in itertools.pairwise(ends))
+
+
+class Watched(Rope):
+    """A rope that counts how much of it is read."""
+
+    def __init__(self, raw: bytes) -> None:
+        super().__init__((raw,))
+        self.seen = 0
+
+    def read(self, start: int, end: int) -> bytes:
+        found = super().read(start, end)
+        self.seen += len(found)
+        return found
+
+
+def watch(work: Generator[None, None, Body], watched: Watched) -> tuple[int, int, object]:
+    """Do all the work; return the most that was read between two yields, all that was read, and what came of it."""
+    longest = before = 0
+    result: object = None
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            result = end.value
+            break
+        except GatewayError as error:
+            result = error
+            break
+        longest, before = max(longest, watched.seen - before), watched.seen
+    return max(longest, watched.seen - before), watched.seen, result
+
+
+cuts = st.lists(st.integers(0, 400), max_size=8)
+
+
+@settings(max_examples=200, deadline=None)
+@given(bodies(), cuts, st.text(max_size=20), st.booleans())
+def test_a_long_body_is_read_and_rewritten_as_a_short_one(
+    made: tuple[dict[str, Any], bytes], points: list[int], to: str, usage: bool
+) -> None:
+    raw = made[1]
+    if not sound(raw) or not sound(to.encode(errors="surrogatepass")):
+        return
+    short, long = read_json(raw), finish(read_long_json(rope(raw, *points)))
+    for name in ("model", "stream", "choices", "max_tokens", "has_tools", "has_images", "keeps_state", "spans"):
+        assert getattr(long, name) == getattr(short, name)
+    for key in short.spans:
+        assert long.value(key) == short.value(key)
+    written = [body.rewritten(json.dumps(to).encode(), usage and body.stream, 5) for body in (short, long)]
+    assert isinstance(written[1], Rope)
+    assert b"".join(written[1].blocks()) == written[0]
+    assert len(written[1]) == len(written[0])
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(alphabet='{}[]",:\\ tn1a', max_size=40), cuts)
+def test_what_a_parser_accepts_is_located_as_it_would(text: str, points: list[int]) -> None:
+    raw = b'{"model":"m","x":%b,"y":1}' % text.encode()
+    try:
+        value = json.loads(raw)
+    except ValueError:
+        return
+    if len(value) == 3:
+        spans = finish(top_level(rope(raw, *points)))
+        assert {key: json.loads(raw[start:end]) for key, (start, end) in spans.items()} == value
+
+
+@given(st.lists(st.binary(max_size=40), max_size=8), st.integers(0, 200), st.integers(0, 200))
+def test_a_rope_reads_as_its_bytes(parts: list[bytes], start: int, size: int) -> None:
+    raw, made, gathered = b"".join(parts), Rope(parts), Rope()
+    for part in parts:
+        gathered.append(part)
+    for each in (made, gathered):
+        assert (len(each), b"".join(each.blocks())) == (len(raw), raw)
+        assert each.read(start, start + size) == raw[start : start + size]
+
+
+def test_a_byte_in_a_chunk_of_its_own_costs_a_byte() -> None:
+    gathered = Rope()
+    for _ in range(2 * BLOCK):
+        gathered.append(b"x")
+    assert len(list(gathered.blocks())) == 2
+
+
+HEAD = b'{"model":"m","x":'
+GROUP = b"[" * 60 + b"]" * 60
+HOSTILE = {
+    "brackets": HEAD + b"[" * MIB,
+    "groups of 60": HEAD + b"[" + b",".join([GROUP] * (MIB // 121)) + b"]}",
+    "empty lists": HEAD + b"[" + b",".join([b"[]"] * (MIB // 3)) + b"]}",
+    "keys": b'{"model":"m"' + b"".join(b',"%x":1' % i for i in range(MIB // 9)) + b"}",
+    "keys below": HEAD + b"{" + b",".join(b'"%x":1' % i for i in range(MIB // 9)) + b"}}",
+    "spaces": HEAD + b" " * MIB + b"1}",
+    "quotes": HEAD + b'"' + b'\\"' * (MIB // 2) + b'"}',
+    "backslashes": HEAD + b'"' + b"\\\\" * (MIB // 2) + b'"}',
+    "open string": HEAD + b'"' + b"x" * MIB,
+    "numbers": HEAD + b"[" + b"1," * (MIB // 2) + b"1]}",
+    "digits": HEAD + b"9" * MIB + b"}",
+    "a long number of choices": b'{"model":"m","n":' + b"9" * MIB + b"}",
+    "a long model": b'{"model":"' + b"m" * MIB + b'"}',
+    "a long key": b'{"model":"m","' + b"m" * MIB + b'":1}',
+    "data": HEAD + b"[" + b'"data",' * (MIB // 7) + b"1]}",
+    "data without end": HEAD + b"[{" + b'"data":"",' * (MIB // 10) + b'"a":1}]}',
+    "data URLs": HEAD + b'"' + b";base64," * (MIB // 8) + b'"}',
+    "short images": HEAD + b"[" + (b'"data:;base64,' + b"A" * 64 + b'",') * (MIB // 79) + b"1]}",
+    "types": b'{"model":"m","messages":[' + b'{"type":"text"},' * (MIB // 16) + b"1]}",
+    "small messages": b'{"model":"m","messages":[' + b'{"role":"user","content":"a\\nb"},' * (MIB // 32) + b"1]}",
+    "small tools": b'{"model":"m","tools":[' + b'{"type":"function"},' * (MIB // 20) + b"1]}",
+    "text": HEAD + json.dumps("all is well, é said\n" * (MIB // 20)).encode() + b"}",
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_no_slice_is_long_and_the_whole_is_read_a_few_times_at_most(case: str) -> None:
+    watched = Watched(HOSTILE[case])
+    longest, seen, result = watch(read_long_json(watched), watched)
+    assert longest <= 2 * WINDOW
+    assert seen <= 6 * len(watched)
+    assert isinstance(result, Body | InvalidRequest | InvalidJson)
+
+
+PART = b'--b0\r\ncontent-disposition: form-data; name="x"\r\n\r\nm\r\n'
+FORMS = {
+    "parts": PART * (MIB // len(PART)) + b"--b0--\r\n",
+    "carriage returns": form(MODEL, ('name="file"; filename="a"', b"\r" * MIB)),
+    "near boundaries": form(MODEL, ('name="file"; filename="a"', b"\r\n--b" * (MIB // 5))),
+    "a long head": PART[:-8] + b"x" * MIB,
+    "a long model": form(('name="model"', b"m" * MIB)),
+    "audio": form(MODEL, ('name="file"; filename="a"', bytes(range(256)) * 4096)),
+}
+
+
+@pytest.mark.parametrize("case", FORMS)
+def test_forms_are_read_in_slices_too(case: str) -> None:
+    watched = Watched(FORMS[case])
+    longest, seen, result = watch(read_long_form(watched, TYPE), watched)
+    assert longest <= 2 * WINDOW
+    assert seen <= 10 * len(watched)
+    assert isinstance(result, Body if case in {"carriage returns", "near boundaries", "audio"} else InvalidRequest)
+
+
+def test_keys_and_parts_have_bounds() -> None:
+    def keys(count: int) -> bytes:
+        return b'{"model":"m"' + b"".join(b',"%d":1' % i for i in range(count - 1)) + b"}"
+
+    assert read_json(keys(MAX_KEYS)).model == finish(read_long_json(Rope((keys(MAX_KEYS),)))).model == "m"
+    for read in (read_json, lambda raw: finish(read_long_json(Rope((raw,))))):
+        with pytest.raises(InvalidRequest, match="more than 256 keys"):
+            read(keys(MAX_KEYS + 1))
+    many = [MODEL, *(('name="x[]"', b"1") for _ in range(MAX_PARTS - 1))]
+    assert finish(read_long_form(Rope((form(*many),)), TYPE)).model == "whisper"
+    with pytest.raises(InvalidRequest, match="more than 1000 parts"):
+        finish(read_long_form(Rope((form(*many, FILE),)), TYPE))
+
+
+@pytest.mark.parametrize("opening", [b"[", b'{"a":'])
+@pytest.mark.parametrize("padding", [0, 500, WINDOW])
+def test_nesting_has_the_same_bound(opening: bytes, padding: int) -> None:
+    closing = b"]" if opening == b"[" else b"}"
+
+    def nested(depth: int) -> Rope:
+        inner = opening * (depth - 2) + b"1" + closing * (depth - 2)
+        return Rope((b'{"model":"m","x":["%b",%b]}' % (b"x" * padding, inner),))
+
+    assert finish(read_long_json(nested(MAX_DEPTH))).model == "m"
+    with pytest.raises(InvalidRequest, match="deeper"):
+        finish(read_long_json(nested(MAX_DEPTH + 1)))
+
+
+@pytest.mark.parametrize(
+    ("raw", "error"),
+    [
+        (b"", InvalidJson),
+        (b"nope", InvalidRequest),
+        (b"[]", InvalidRequest),
+        (b"{", InvalidJson),
+        (b'{"a":1', InvalidJson),
+        (b'{"a":1}x', InvalidJson),
+        (b'{"a":1,}', InvalidJson),
+        (b'{"a":1.}', InvalidJson),
+        (b'{"a":NaN}', InvalidJson),
+        (b'{"a" 1}', InvalidJson),
+        (b'{"\xff":1}', InvalidJson),
+        (b'{"a":1}', InvalidRequest),
+        (b'{"model":1}', InvalidRequest),
+        (b'{"model":"a","mod\\u0065l":"b"}', InvalidRequest),
+    ],
+)
+def test_what_is_no_request_is_told_so(raw: bytes, error: type[GatewayError]) -> None:
+    with pytest.raises(error):
+        finish(read_long_json(Rope((raw,))))
+
+
+def test_base64_is_measured_across_windows() -> None:
+    image = "A" * (3 * WINDOW + 17)
+    parts = [{"type": "image_url", "image_url": {"url": f"data:image/png;base64,{image[:size]}"}} for size in (70, -1)]
+    for space in range(0, 600, 37):
+        content = [{"text": "x" * (WINDOW - space)}, *parts, {"data": image}]
+        raw = json.dumps({"model": "m", "messages": [{"content": content}]}).encode()
+        expected = 70 + 2 * len(image) - 1
+        assert finish(media_in(rope(raw, *range(0, len(raw), 1000)))) == media_size(raw) == expected
+        assert finish(read_long_json(Rope((raw,)))).has_images
+
+
+def test_what_says_something_about_the_request_is_short() -> None:
+    for name in ("model", "n", "max_tokens", "stream"):
+        with pytest.raises(InvalidRequest) as refused:
+            finish(
+                read_long_json(
+                    Rope((b'{"model":"m","%b":"%b"}' % (name.encode(), b"9" * SHORT),)),
+                )
+            )
+        assert refused.value.param in {name, None}
+
+
+def test_a_form_that_another_parser_might_read_otherwise_is_refused() -> None:
+    for raw in (
+        b"x" + form(MODEL, FILE),
+        form(MODEL, FILE).replace(b"--b0\r\n", b"--b0 \r\n"),
+        form(('name="model"\r\ncontent-disposition: form-data; name="stream"', b"m")),
+        form(('name="model"\r\nno field', b"m")),
+        form(MODEL, ('name="x"', b"\r\n--b0x\r\n")),
+    ):
+        with pytest.raises(InvalidRequest):
+            finish(read_long_form(Rope((raw,)), TYPE))
