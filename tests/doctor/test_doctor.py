@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from gateway.backends.exposed import EngineMetrics, extract
+from gateway.cli import app
 from gateway.config.load import load_routes
 from gateway.doctor.ask import Checkup, check_all
 from gateway.doctor.checkup import Level
 from tests.e2e.processes import engine
-from tests.e2e.processes import running as process
 
 pytestmark = pytest.mark.anyio
 LLAMA = "meta-llama/Llama-3.1-8B-Instruct"
@@ -139,15 +140,16 @@ async def test_a_dead_engine_and_one_that_is_not_there_are_problems(tmp_path: Pa
 async def test_the_command_on_simulated_engines(old: tuple[str, ...], code: int, tmp_path: Path) -> None:
     async with engine(*old, model="m") as backend:
         (tmp_path / "routes.yaml").write_text(json.dumps({"models": {"m": {"backends": backend.urls[:1]}}}))
-        async with process("gateway.cli", "doctor", str(tmp_path / "routes.yaml")) as doctor:
-            assert await doctor.ended() == code, doctor.err
-            assert any("serves m" in line for line in doctor.out)
-        async with process("gateway.cli", "doctor", str(tmp_path / "routes.yaml"), "--json") as doctor:
-            assert await doctor.ended() == code
-            (found,) = json.loads("\n".join(doctor.out))
-            assert found["backend"] == f"m/{backend.urls[0].removeprefix('http://')}"
-    async with process("gateway.cli", "doctor", str(tmp_path / "routes.yaml")) as doctor:
-        assert await doctor.ended() == 1
+        arguments = ["doctor", str(tmp_path / "routes.yaml")]
+        well = await asyncio.to_thread(CliRunner().invoke, app, arguments)
+        assert well.exit_code == code, well.stderr
+        assert "serves m" in well.stdout
+        listed = await asyncio.to_thread(CliRunner().invoke, app, [*arguments, "--json"])
+        assert listed.exit_code == code
+        (found,) = json.loads(listed.stdout)
+        assert found["backend"] == f"m/{backend.urls[0].removeprefix('http://')}"
+    gone = await asyncio.to_thread(CliRunner().invoke, app, arguments)
+    assert gone.exit_code == 1
 
 
 def test_what_is_read_of_each_release() -> None:

@@ -18,8 +18,8 @@ from gateway.exchange import Outcome
 from gateway.policy.canary.rollout import Phase
 from tests.e2e.fakes import FakeBackend, Script, backends, good, whole
 from tests.e2e.harness import Running, ask, chat, gateway
-from tests.e2e.processes import Process, engine, serving
-from tests.waiting import eventually
+from tests.e2e.processes import Process, serving
+from tests.waiting import DEADLINE, eventually
 
 pytestmark = pytest.mark.anyio
 FAST = {
@@ -306,7 +306,7 @@ async def test_a_reload_under_way_keeps_share_and_evidence(tmp_path: Path) -> No
 
 async def until(process: Process, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
     """Wait until the rollout of a gateway process is as wanted."""
-    async with httpx.AsyncClient(base_url=process.urls[-1]) as client, asyncio.timeout(30):
+    async with httpx.AsyncClient(base_url=process.urls[-1]) as client, asyncio.timeout(DEADLINE):
         while True:
             status: dict[str, Any] = (await client.get("/admin/models/m/canary")).json()
             if wanted(status):
@@ -334,10 +334,8 @@ SESSIONS = 500
 async def test_a_gateway_that_is_killed_at_every_step_goes_on_where_it_was(tmp_path: Path) -> None:
     objective = {"availability": {"target": 99.9}, "ttft": {"target": 95, "under": "5s"}}
     steps = [1.0, 5.0, 25.0, 50.0, 95.0]
-    async with engine("--time-scale", "0.1") as old, engine("--time-scale", "0.1") as new:
-        text = routes(
-            old.urls[0], new.urls[0], objective=objective, hold="300ms", steps=steps, min_requests=5, warm_up=0
-        )
+    async with backends(good, good) as (old, new):
+        text = routes(old.url, new.url, objective=objective, hold="300ms", steps=steps, min_requests=5, warm_up=0)
         on_candidate: set[int] = set()
         saved = 0.0
         for weight in steps:

@@ -10,9 +10,9 @@ import pytest
 
 from gateway.policy.routing.ejection import State
 from gateway.telemetry.slo import Kind, SloBook
+from tests.cli.test_asking import tidegate
 from tests.e2e.fakes import DONE, LAST_CHUNK, STREAM_HEAD, USAGE, Call, backends, chunked, event, good, whole
 from tests.e2e.harness import Running, ask, chat, gateway, post
-from tests.e2e.processes import running as process
 from tests.e2e.raw_client import connect
 from tests.waiting import eventually
 
@@ -223,20 +223,15 @@ async def test_a_decision_is_explained_by_the_admin_the_command_and_the_log(tmp_
         await ask(running.port, chat())
         last = await running.settled()
         assert str(last.routing).startswith("lowest score: gpu/127.0.0.1:")
-        arguments = ("explain", "--model", "m", "--prompt-tokens", "300", "--admin", running.admin)
-        async with process("gateway.cli", *arguments) as command:
-            assert await command.ended() == 0, command.err
-            assert sum(f"gpu/127.0.0.1:{fake.port}" in "".join(command.out) for fake in (one, other)) == 2
-        async with process("gateway.cli", *arguments, "--json") as command:
-            assert await command.ended() == 0
-            decision = json.loads("\n".join(command.out))
-            assert decision["versions"][0]["winner"] in {running.backend(0).id, running.backend(1).id}
-        async with process("gateway.cli", "explain", "--model", "mm", *arguments[3:]) as command:
-            assert await command.ended() == 1
-            assert "did you mean `m`?" in "".join(command.err)
-    async with process("gateway.cli", *arguments) as command:
-        assert await command.ended() == 1
-        assert "name its admin listener with --admin" in "".join(command.err)
+        arguments = ("explain", "--model", "m", "--prompt-tokens", "300")
+        words = (await tidegate(running, *arguments)).stdout
+        assert sum(f"gpu/127.0.0.1:{fake.port}" in words.replace("\n", "") for fake in (one, other)) == 2
+        decision = json.loads((await tidegate(running, *arguments, "--json")).stdout)
+        assert decision["versions"][0]["winner"] in {running.backend(0).id, running.backend(1).id}
+        unknown = await tidegate(running, "explain", "--model", "mm", *arguments[3:], status=1)
+        assert "did you mean `m`?" in unknown.stderr
+    gone = await tidegate(running, *arguments, status=1)
+    assert "name its admin listener with --admin" in gone.stderr
 
 
 async def test_counts_outlive_a_reload(tmp_path: Path) -> None:

@@ -49,8 +49,8 @@ class TestARunThatEndsByItself:
 
 
 class TestWhatItTellsToTry:
-    def test_the_lines_can_be_copied_as_they_are(self, start_demo: StartDemo) -> None:
-        demo = start_demo()
+    def test_the_lines_can_be_copied_whatever_is_set_for_another_gateway(self, start_demo: StartDemo) -> None:
+        demo = start_demo(environment={"TIDEGATE_HOST": "0.0.0.0", "TIDEGATE_ADMIN_TOKEN": "another's"})
         demo.until_shown(UP)
         _, curl, python, _ = demo.out.split("\n\n", 3)
 
@@ -66,10 +66,6 @@ class TestWhatItTellsToTry:
         assert len(python.splitlines()) == 3
         assert names["answer"].choices[0].message.content
         names["client"].close()
-
-    def test_the_addresses_hold_whatever_is_set_for_another_gateway(self, start_demo: StartDemo) -> None:
-        demo = start_demo(environment={"TIDEGATE_HOST": "0.0.0.0", "TIDEGATE_ADMIN_TOKEN": "another's"})
-        demo.until_shown(UP)
 
         models = httpx.get(f"{address(demo, 'OpenAI clients')}/v1/models", trust_env=False).json()
         assert {card["id"] for card in models["data"]} == {"demo-chat", "gpt-4o-mini"}
