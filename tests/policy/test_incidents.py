@@ -40,6 +40,13 @@ def test_one_version_does_not_speak_for_another() -> None:
     assert standing(firing(version="v2"), [VERSION], 0.0, 9000.0) is Standing.TOLD
 
 
+def test_a_class_of_prompt_lengths_belongs_to_whatever_they_know_of_the_same_promise() -> None:
+    for known in (MODEL, VERSION, firing(prompts="<4096"), firing(prompts="<4096", version="v1")):
+        assert standing(LONG_PROMPTS, [known], 0.0, 9000.0) is Standing.BELONGS
+    assert standing(LONG_PROMPTS, [replace(MODEL, sli="e2e")], 0.0, 9000.0) is Standing.TOLD
+    assert standing(firing(prompts="4096+", version="v2"), [VERSION], 0.0, 9000.0) is Standing.TOLD
+
+
 def test_the_whole_belongs_to_a_part_unless_it_burns_without_it() -> None:
     whole = firing(OUTAGE + WELL)
     assert standing(whole, [VERSION], 0.0, 1000.0) is Standing.BELONGS

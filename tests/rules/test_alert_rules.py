@@ -10,7 +10,7 @@ from gateway.config.table import RouteTable, VersionSpec
 from gateway.rules.prometheus import rules_file
 from gateway.rules.recordings import EVERY
 from gateway.rules.slo import Scale, slos
-from tests.rules.made import SMALL, needs_promtool, promtool, table
+from tests.rules.made import BY_LENGTH, SMALL, needs_promtool, promtool, table
 
 pytestmark = needs_promtool
 PAGE = 'ALERTS{alertname="TidegateErrorBudgetBurnPage", alertstate="firing"}'
@@ -145,3 +145,14 @@ def test_a_candidate_that_fails_at_one_percent_of_requests_is_named_by_its_versi
     series = events(*counters(*stable), version="v1") | events(*counters(*candidate), version="v2")
     named = PAGE.replace("}", ', version="v2"}')
     holds(tmp_path, series, *fires(PAGE, HOUR + 12), *fires(named, HOUR + 12), routes=two_versions())
+
+
+def test_long_prompts_that_are_late_are_told_of_when_their_model_does_not_burn(tmp_path: Path) -> None:
+    """A class of prompt lengths has an alert of its own, which belongs to the model's as soon as that fires."""
+    routes = table(m=BY_LENGTH)
+    for others, told in ((3000, "4096+"), (0, "")):
+        series: dict[str, str] = {}
+        for prompts, rates in (("<4096", [(HOUR + 40, others, 0)]), ("4096+", [(HOUR, 30, 0), (40, 0, 30)])):
+            series |= events(*counters(*rates), objective=BY_LENGTH.name, sli="ttft", prompt_tokens=prompts)
+        named = f'{PAGE.removesuffix("}")}, prompt_tokens="{told}"}}'
+        holds(tmp_path, series, *fires(PAGE, HOUR + 30), *fires(named, HOUR + 30), routes=routes)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from math import ceil
 
-from gateway.policy.slo.burn import Counts, at_least, burn
+from gateway.policy.slo.burn import Counts, at_least, burn, whole_events
 from gateway.policy.slo.objective import DAY, Target
 from gateway.policy.slo.windows import BRIDGED, HOUR, MINUTE, Windows
 
@@ -22,8 +22,6 @@ STAYING_BAD = 2
 """Bad events that it holds at least for an alert to go on."""
 CONFIRMING = 3
 """Bad events expected in a short window that confirms; where it holds too few for that, the latest events stand in."""
-_NOISE = 1e-9
-"""What a target such as 0.9 is off by as a float must not ask for one event more."""
 
 
 class Severity(StrEnum):
@@ -53,7 +51,7 @@ class AlertPair:
     def fewest(self, slo_window: float, budget: float) -> int:
         """Return how many events, were all of them bad, the long window holds before it speaks."""
         share = self.factor(slo_window) * budget
-        return max(MIN_BAD, ceil(self.z**2 * share / (1 - share) - _NOISE))
+        return max(MIN_BAD, whole_events(self.z**2 * share / (1 - share)))
 
 
 PAIRS = (

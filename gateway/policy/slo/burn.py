@@ -1,7 +1,7 @@
 """How fast an error budget is spent, and when there is too little to say. Google's SRE workbook, chapter 5."""
 
 from dataclasses import dataclass
-from math import sqrt
+from math import ceil, sqrt
 
 PRIOR_BAD = 0.5
 """Bad events that the prior of a routing burn is worth: one failure in three then reads about 3, not 333."""
@@ -38,6 +38,11 @@ def at_least(counts: Counts, z: float) -> float:
         return 0.0
     spread = z * sqrt(bad * (total - bad) / total + z * z / 4)
     return max(0.0, (bad + z * z / 2 - spread) / (total + z * z))
+
+
+def whole_events(events: float) -> int:
+    """Return so many events, rounded up; what a target such as 0.9 is off by as a float asks for none more."""
+    return ceil(events - 1e-9)
 
 
 def smoothed_burn(good: int, bad: int, budget: float) -> float:

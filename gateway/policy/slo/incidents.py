@@ -44,7 +44,9 @@ class Firing:
     def covers(self, other: "Firing") -> bool:
         """Whether the other one belongs to this, of which people know: the same fault, seen from nearer or farther."""
         return self._outranks(other) and (
-            self._includes(other) or (other._includes(self) and not other.burns_without(self))
+            self._includes(other)
+            or self._overlaps_class(other)
+            or (other._includes(self) and not other.burns_without(self))
         )
 
     def outgrows(self, part: "Firing") -> bool:
@@ -59,6 +61,11 @@ class Firing:
         """Whether it is about the same promise, and no ticket beside a page."""
         is_akin = (self.model, self.objective, self.sli) == (other.model, other.objective, other.sli)
         return is_akin and (self.severity is Severity.PAGE or other.severity is Severity.TICKET)
+
+    def _overlaps_class(self, other: "Firing") -> bool:
+        """Whether the other one is about a class of prompt lengths, and this about requests that may be the same or
+        have lengths that suffer alike."""
+        return bool(other.prompt_tokens) and (not self.version or self.version == other.version or not other.version)
 
     def _includes(self, other: "Firing") -> bool:
         return self.version in {"", other.version} and self.prompt_tokens in {"", other.prompt_tokens}

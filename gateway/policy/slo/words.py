@@ -1,11 +1,10 @@
 """Burn rates, budgets and alerts in words that a person who is woken understands."""
 
 from itertools import groupby
-from math import ceil
 
 from gateway.policy.slo.alerts import PAIRS, Reading
 from gateway.policy.slo.budget import Budget
-from gateway.policy.slo.burn import Counts, burn
+from gateway.policy.slo.burn import Counts, burn, whole_events
 from gateway.policy.slo.objective import DAY, Sli, Target
 from gateway.policy.slo.windows import HOUR, MINUTE
 
@@ -20,10 +19,6 @@ _MISSED: dict[str, str] = {
 }
 _BRIEF = 10.0
 """An outage of so many seconds is shorter than what a person, or a restart, needs."""
-
-
-_NOISE = 1e-9
-"""What a target such as 0.9 is off by as a float must not ask for one event more."""
 
 
 def duration(seconds: float) -> str:
@@ -92,7 +87,7 @@ def limits_of(target: Target, window: float) -> list[str]:
         for severity, pairs in groupby(PAIRS, key=lambda pair: pair.severity)
     )
     needs = ", ".join(f"a {severity} needs {' or '.join(counts)}" for severity, counts in by_severity)
-    whole = ceil(1 / (budget * window / DAY) - _NOISE)
+    whole = whole_events(1 / (budget * window / DAY))
     few = f"below {whole:,} events a day one failure is more than the whole {window / DAY:g}-day budget"
     page = f"a total outage pages after {duration(PAIRS[0].share * window * budget)} in use"
     return [f"failures at least: {needs}", *([few] if whole > 1 else []), page]
