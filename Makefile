@@ -77,6 +77,7 @@ lock: $(STAMP) ## pin requirements/*.txt anew; ARGS=--upgrade moves to the newes
 		{ echo 'Lock with Python 3.11, the oldest supported one: make clean, then make lock PYTHON=python3.11' >&2; exit 1; }
 	$(LOCK) $(ARGS) -o requirements/runtime.txt pyproject.toml
 	$(LOCK) $(ARGS) -o requirements/dev.txt -c requirements/runtime.txt pyproject.toml requirements/dev.in
+	$(LOCK) $(ARGS) -o requirements/build.txt -c requirements/dev.txt requirements/build.in
 	$(LOCK) $(ARGS) -o requirements/deploy.txt -c requirements/dev.txt requirements/deploy.in
 	$(LOCK) $(ARGS) -o requirements/peers.txt requirements/peers.in
 

@@ -21,7 +21,7 @@ def main() -> int:
         [BIN / "kubernetes-validate", "--strict", "--quiet", *manifests],
     ]
     wrong = sum(subprocess.run(command, check=False).returncode != 0 for command in commands)
-    return 1 if wrong + _compose() + _unit() else 0
+    return 1 if wrong + _compose() + _unit() + _prometheus() else 0
 
 
 def _compose() -> int:
@@ -45,6 +45,17 @@ def _unit() -> int:
     said = [line for line in done.stderr.splitlines() if "is not executable" not in line]
     print("\n".join(said), end="\n" if said else "", file=sys.stderr)
     return 1 if said else 0
+
+
+def _prometheus() -> int:
+    if shutil.which("promtool") is None:
+        print("promtool is not on this machine: deploy/prometheus.yml is not checked")
+        return 0
+    # The rules that it names are generated on the spot; tests/deploy checks both together.
+    command: list[Path | str] = ["promtool", "check", "config", "--syntax-only", DEPLOY / "prometheus.yml"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    print(done.stderr if done.returncode else "", end="", file=sys.stderr)
+    return done.returncode
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ NAMES_THAT_SAY_NOTHING = {"common", "helper", "helpers", "manager", "managers", 
 
 def test_there_is_something_to_look_at() -> None:
     assert len(SOURCES) > 20
-    assert [path.name for path in LOCKS] == ["deploy.txt", "dev.txt", "peers.txt", "runtime.txt"]
+    assert [path.name for path in LOCKS] == ["build.txt", "deploy.txt", "dev.txt", "peers.txt", "runtime.txt"]
 
 
 def test_no_file_is_longer_than_one_sitting() -> None:

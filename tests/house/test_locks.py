@@ -1,6 +1,7 @@
 """A lock has all that it takes, for every Python that is supported."""
 
 import re
+import tomllib
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
@@ -19,9 +20,18 @@ TOOLS = re.findall(r"(?m)^[A-Za-z][\w-]*$", (ROOT / "requirements" / "dev.in").r
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 
 
-def test_what_checks_deployments_has_the_versions_that_the_tests_have() -> None:
-    shared = PINS["deploy.txt"].keys() & PINS["dev.txt"].keys()
-    assert {name: PINS["deploy.txt"][name] for name in shared} == {name: PINS["dev.txt"][name] for name in shared}
+@pytest.mark.parametrize("lock", ["build.txt", "deploy.txt"])
+def test_what_builds_and_checks_deployments_has_the_versions_that_the_tests_have(lock: str) -> None:
+    shared = PINS[lock].keys() & PINS["dev.txt"].keys()
+    assert {name: PINS[lock][name] for name in shared} == {name: PINS["dev.txt"][name] for name in shared}
+
+
+def test_the_image_is_built_with_the_build_backend_of_the_project() -> None:
+    backends = {
+        Requirement(each).name
+        for each in tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
+    }
+    assert backends <= PINS["build.txt"].keys()
 
 
 @pytest.mark.parametrize("python", PYTHONS)
@@ -30,7 +40,11 @@ def test_a_lock_made_with_one_python_has_what_the_others_need(python: str) -> No
     environment = {**default_environment(), "python_version": python, "python_full_version": f"{python}.0"}
     missing = [
         f"{name} needs {needed}"
-        for lock, roots in {"runtime.txt": ["tidegate"], "dev.txt": ["tidegate", *TOOLS]}.items()
+        for lock, roots in {
+            "runtime.txt": ["tidegate"],
+            "dev.txt": ["tidegate", *TOOLS],
+            "build.txt": ["hatchling"],
+        }.items()
         for root in roots
         for name, needed in _needs(root, frozenset(), {**environment, "extra": ""}, set())
         if needed.name not in PINS[lock] or not needed.specifier.contains(PINS[lock][needed.name], prereleases=True)
