@@ -101,15 +101,18 @@ async def test_a_refused_connection_burns_availability_alone(tmp_path: Path) -> 
         await counted(running, {"availability": (0, 1)}, *subjects(running))
 
 
-@pytest.mark.parametrize(("patience", "expected"), [(0.4, {"ttft": (0, 1)}), (0.02, {})], ids=["late", "early"])
+@pytest.mark.parametrize(
+    ("under", "patience", "expected"), [("150ms", 0.4, {"ttft": (0, 1)}), ("60s", 0.02, {})], ids=["late", "early"]
+)
 async def test_a_client_that_leaves_counts_once_it_has_waited_too_long(
-    patience: float, expected: dict[str, tuple[int, int]], tmp_path: Path
+    under: str, patience: float, expected: dict[str, tuple[int, int]], tmp_path: Path
 ) -> None:
     async def never(call: Call) -> None:
         await call.send(STREAM_HEAD)
         await call.until_gone()
 
-    async with backends(never) as (fake,), gateway(tmp_path, routes(fake.url)) as running:
+    text = routes("http://backend").replace("150ms", under).replace("5s", "2m")
+    async with backends(never) as (fake,), gateway(tmp_path, text.replace("http://backend", fake.url)) as running:
         client = await connect(running.port)
         await client.send(post(chat()))
         await eventually(lambda: bool(fake.calls))
@@ -120,14 +123,16 @@ async def test_a_client_that_leaves_counts_once_it_has_waited_too_long(
         await counted(running, expected, *subjects(running))
 
 
-@pytest.mark.parametrize(("patience", "expected"), [(0.4, {"e2e": (0, 1)}), (0.02, {})], ids=["late", "early"])
+@pytest.mark.parametrize(
+    ("under", "patience", "expected"), [("200ms", 0.4, {"e2e": (0, 1)}), ("60s", 0.02, {})], ids=["late", "early"]
+)
 async def test_a_client_that_leaves_a_plain_answer_counts_once_it_has_waited_too_long(
-    patience: float, expected: dict[str, tuple[int, int]], tmp_path: Path
+    under: str, patience: float, expected: dict[str, tuple[int, int]], tmp_path: Path
 ) -> None:
     async def never(call: Call) -> None:
         await call.until_gone()
 
-    text = routes("http://backend").replace("5s", "200ms")
+    text = routes("http://backend").replace("5s", under)
     async with backends(never) as (fake,), gateway(tmp_path, text.replace("http://backend", fake.url)) as running:
         client = await connect(running.port)
         await client.send(post(chat(stream=False)))
