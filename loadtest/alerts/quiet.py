@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from gateway.policy.slo.objective import DAY
 from loadtest.alerts.world import SHAPES, Service
 
-YEAR = 365 * DAY
 TARGETS = (0.95, 0.99, 0.999, 0.9999)
 RATES = (1 / 600, 1 / 60, 1.0, 1000.0)
 SPENT = (0.5, 0.9)
+MANY = 10.0
+"""Requests per second from which chance moves no five minutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +37,9 @@ class Lived:
 
 def live(year: Year) -> Lived:
     """Live it."""
-    service = Service(year.target, SHAPES[year.shape](year.rate), year.seed)
-    service.run(year.days * DAY, year.spent * (1 - year.target), tick=max(60.0, 0.25 / year.rate))
+    service = Service(year.target, SHAPES[year.shape](year.rate), year.seed, patience=1800.0)
+    tick = 300.0 if year.rate > MANY else max(60.0, 0.25 / year.rate)
+    service.run(year.days * DAY, year.spent * (1 - year.target), tick=tick)
     return Lived(year, len(service.pages), len(service.tickets), service.plain, service.total)
 
 

@@ -18,6 +18,7 @@ MONDAY = 1_700_438_400.0
 """A Monday, 0:00 UTC."""
 SLO = 28 * DAY
 CONFIRM = 2.0
+AWAKE = frozenset({AlertState.PENDING, AlertState.FIRING})
 
 Shape = Callable[[float], float]
 """A number for each moment: requests per second, or the share of them that fails."""
@@ -30,10 +31,15 @@ class Book:
         names = [f"v{number + 1}" for number in range(versions)]
         self.serving = {("m", version): [] for version in ("", *names)}
         self.model = _tracked(Kind.MODEL, "m", target, "", now)
-        self.versions = {name: _tracked(Kind.VERSION, f"m/{name}", target, name, now) for name in names}
+        several = names if versions > 1 else []
+        self.versions = {name: _tracked(Kind.VERSION, f"m/{name}", target, name, now) for name in several}
 
     def __iter__(self) -> Iterator[Tracked]:
         return iter((self.model, *self.versions.values()))
+
+    def counting(self, version: str) -> tuple[Tracked, ...]:
+        """Return what counts the requests to a version."""
+        return (self.model, self.versions[version]) if self.versions else (self.model,)
 
     def get(self, kind: Kind, name: str) -> list[Tracked]:
         """No backends: none is named."""
@@ -52,11 +58,20 @@ class Service:
     """Traffic of `rate` requests a second, counted, judged each tick, and restarted at will.
 
     `told` is what people were told; `plain` counts how often the plain rule (both burn rates above the factor) would
-    have begun to page. Only a `lasting` one may be restarted.
+    have begun to page. Only a `lasting` one may be restarted. While no pair is awake, ticks without a failure are
+    judged once in `patience` seconds: what they change can hardly begin an alert.
     """
 
     def __init__(
-        self, target: float, rate: Shape, seed: int, *, versions: int = 1, start: float = MONDAY, lasting: bool = False
+        self,
+        target: float,
+        rate: Shape,
+        seed: int,
+        *,
+        versions: int = 1,
+        start: float = MONDAY,
+        lasting: bool = False,
+        patience: float = 0.0,
     ) -> None:
         self.now = start
         self.rate = rate
@@ -68,6 +83,9 @@ class Service:
         self._rng = Random(seed)
         self._versions = versions
         self._lasting = lasting
+        self._patience = patience
+        self._judged = start
+        self._awake = False
         self._documents: list[Document] = []
         self._kept: dict[tuple[SeriesKey, float, int], Slot] = {}
         self._plain_fires = False
@@ -96,13 +114,21 @@ class Service:
         """Count what came since the last tick, and judge."""
         self.total += total
         self.bad += bad
-        for tracked in (self.book.model, self.book.versions[version]):
+        for tracked in self.book.counting(version):
             tracked.windows.good += total - bad
             tracked.windows.bad += bad
+        if self._patience and not (bad or self._awake):
+            if not total:
+                return
+            if self.now - self._judged < self._patience:
+                self._advance()
+                return
         self._judge()
         if self._lasting and total:
             self._save()
-        if any(alert.state is AlertState.PENDING for _, _, alert in self.alerter):
+        states = {alert.state for _, _, alert in self.alerter}
+        self._awake = self._plain_fires or not AWAKE.isdisjoint(states)
+        if AlertState.PENDING in states:
             # The gateway looks each second: what is pending is looked at again before the next tick.
             self.now += CONFIRM
             self._judge()
@@ -141,9 +167,13 @@ class Service:
         self.told.append(notice)
         self.alerter.delivered(notice, SENT)
 
-    def _judge(self) -> None:
+    def _advance(self) -> None:
         for tracked in self.book:
             tracked.windows.advance(self.now)
+
+    def _judge(self) -> None:
+        self._judged = self.now
+        self._advance()
         self.alerter.evaluate()
         windows = self.book.model.windows
         if windows.spotless:
