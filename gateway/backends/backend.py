@@ -68,6 +68,11 @@ class Backend:
         """Requests in progress there."""
         return self.health.in_flight
 
+    def told(self, engine: EngineMetrics, now: float) -> None:
+        """Take what the engine says of itself; its queue belongs to what choosing weighs."""
+        self.engine, self.engine_read = engine, now
+        self.health.told(engine.waiting, now)
+
     def engine_now(self, now: float) -> EngineMetrics | None:
         """Return what the engine says of itself; None once that is 3 s old: stale means unknown."""
         return self.engine if now - self.engine_read <= STALE_AFTER else None

@@ -44,7 +44,7 @@ class Scraper:
             except TimeoutError:
                 found = None
             if found is not None:
-                backend.engine, backend.engine_read = found, self._clock()
+                backend.told(found, self._clock())
             misses = 0 if found is not None else misses + 1
             pause = self._interval if misses < 3 else min(_WITHOUT_METRICS, self._interval * misses)
             await asyncio.sleep(pause * self._rng.uniform(1 - _JITTER, 1 + _JITTER))

@@ -7,7 +7,7 @@ from gateway.clock import wall
 from gateway.errors import GatewayError, NoReadyBackend, StreamBroken
 from gateway.exchange import AttemptEnd, Exchange, Outcome, Verdict
 from gateway.policy.admission.decide import TurnedAway
-from gateway.policy.routing.health import Lease
+from gateway.policy.routing.lease import Lease
 from gateway.policy.routing.retry import pause
 from gateway.policy.slo.classify import RULINGS, classify_error, classify_status, request_outcome
 from gateway.proxy import learning, replies

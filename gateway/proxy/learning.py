@@ -6,7 +6,8 @@ from typing import Protocol
 from gateway.backends.backend import Backend
 from gateway.exchange import AttemptEnd, Exchange, Verdict
 from gateway.policy.admission.limit import is_late
-from gateway.policy.routing.health import Health, Lease
+from gateway.policy.routing.health import Health
+from gateway.policy.routing.lease import Lease
 from gateway.policy.routing.pools import HYSTERESIS
 from gateway.policy.slo.classify import RULINGS
 from gateway.policy.slo.judge import judge_attempt

@@ -19,7 +19,8 @@ from gateway.policy.admission.kinds import Kind, Kinds
 from gateway.policy.admission.limit import AdaptiveLimit, Seen, is_late
 from gateway.policy.admission.queue import Entry
 from gateway.policy.routing.choose import choose
-from gateway.policy.routing.health import Health, Lease
+from gateway.policy.routing.health import Health
+from gateway.policy.routing.lease import Lease
 from gateway.policy.routing.peers import Peers
 from gateway.policy.slo.windows import TICK
 from gateway.proxy.line import Line, Waiter, holders_of, join

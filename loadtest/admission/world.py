@@ -12,7 +12,7 @@ from gateway.policy.admission.limit import FIRST, AdaptiveLimit, Seen, is_late
 from gateway.policy.admission.queue import Entry
 from gateway.policy.admission.quota import Quota, QuotaLimits
 from gateway.policy.routing.choose import choose
-from gateway.policy.routing.health import Lease
+from gateway.policy.routing.lease import Lease
 from gateway.policy.slo.objective import DEFAULT, Objective, Sli
 from gateway.policy.slo.windows import TICK
 from gateway.proxy.line import Line, Waiter, holders_of, join

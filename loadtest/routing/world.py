@@ -12,7 +12,8 @@ from random import Random
 from gateway.control.judging import signal
 from gateway.exchange import Verdict
 from gateway.policy.routing.choose import choose
-from gateway.policy.routing.health import Health, Lease
+from gateway.policy.routing.health import Health
+from gateway.policy.routing.lease import Lease
 from gateway.policy.routing.peers import Peers
 from gateway.policy.slo.objective import Objective, Sli
 from gateway.policy.slo.series import SeriesKey

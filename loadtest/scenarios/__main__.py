@@ -33,7 +33,7 @@ def main(
     docs: Annotated[
         Path | None, typer.Option(help="Write benchmarks.md and .csv here, when nothing is left out.")
     ] = None,
-    at_once: Annotated[int, typer.Option(min=1, help="Seeds of a quiet service that are played side by side.")] = 5,
+    parallel: Annotated[int, typer.Option(min=1, help="Runs of quiet services that are played side by side.")] = 5,
     table_only: Annotated[bool, typer.Option(help="Play nothing; judge what is in --out.")] = False,
 ) -> None:
     """Play scenarios and say what users lived through behind each gateway."""
@@ -46,7 +46,7 @@ def main(
     if not table_only:
         for name, binary in missing().items():
             _console.print(f"left out: {name}, since {binary} is not installed (`make peers`)")
-        _play_all(scenarios, gateway or NAMES, repeat=repeat, seed=seed, at_once=at_once, out=out)
+        _play_all(scenarios, gateway or NAMES, repeat=repeat, seed=seed, parallel=parallel, out=out)
     found = _judge(out, scenarios)
     if docs is not None and not only and not gateway:
         facts = {**machine(), "versions": ", ".join(f"{name} {version}" for name, version in versions().items())}
@@ -72,44 +72,63 @@ def _scenarios(only: list[str] | None) -> list[Scenario]:
 
 
 def _play_all(
-    scenarios: list[Scenario], gateways: Sequence[str], *, repeat: int, seed: int, at_once: int, out: Path
+    scenarios: list[Scenario], gateways: Sequence[str], *, repeat: int, seed: int, parallel: int, out: Path
 ) -> None:
-    """Play scenarios one after the other, all before any is repeated; then quiet services, seeds in parallel."""
-    for repetition in range(repeat):
-        for scenario in scenarios:
-            for names in chosen(gateways, scenario) if not scenario.repeat else ():
-                _play(scenario, [seed + repetition], names, out)
-    for scenario in scenarios:
-        for first in range(0, scenario.repeat, at_once):
-            seeds = [seed + number for number in range(first, min(first + at_once, scenario.repeat))]
-            for names in chosen(gateways, scenario):
-                _play(scenario, seeds, names, out)
-
-
-def _play(scenario: Scenario, seeds: list[int], names: list[str], out: Path) -> None:
-    """Play one seed, or several at the same time."""
-    apart = f"-{names[0]}" if set(names) <= APART else ""
-    folders = [(out / scenario.name / f"{seed}{apart}").absolute() for seed in seeds]
+    """Play scenarios one after the other, all before any is repeated; then quiet services, many at the same time."""
+    ended = False
     try:
-        recordings = asyncio.run(_together(scenario, seeds, names, folders))
-    except* ProcessDied as errors:
-        _console.print(f"{scenario.name}: {errors.exceptions[0]}", markup=False)
-        raise typer.Exit(1) from None
-    for seed, recording, folder in zip(seeds, recordings, folders, strict=True):
-        recording.write(folder)
-        write_report(recording, folder)
-        _console.print(f"{scenario.name}, seed {seed}: {recording.about.notes[-1]}")
-        for run in runs.judged(scenario, recording):
-            _console.print(f"  {run.gateway:22s} {run.share:8.2%} of {run.requests} missed")
+        for repetition in range(repeat):
+            for scenario in scenarios:
+                for names in chosen(gateways, scenario) if not scenario.repeat else ():
+                    asyncio.run(_play(scenario, seed + repetition, names, out))
+        asyncio.run(_play_quiet([each for each in scenarios if each.repeat], gateways, seed, parallel, out))
+    except* ProcessDied as died:
+        _console.print(f"{_first(died)}", markup=False)
+        ended = True
+    if ended:
+        raise typer.Exit(1)
 
 
-async def _together(scenario: Scenario, seeds: list[int], names: list[str], folders: list[Path]) -> list[Recording]:
-    async with asyncio.TaskGroup() as tasks:
-        playing = [
-            tasks.create_task(play(scenario, seed, names, folder / "files"))
-            for seed, folder in zip(seeds, folders, strict=True)
+async def _play_quiet(scenarios: list[Scenario], gateways: Sequence[str], seed: int, parallel: int, out: Path) -> None:
+    """Play every seed of quiet services, so many runs at the same time: each of them needs little of the machine."""
+    waiting = iter(
+        [
+            (scenario, seed + number, names)
+            for number in range(max((each.repeat for each in scenarios), default=0))
+            for scenario in scenarios
+            for names in chosen(gateways, scenario)
+            if number < scenario.repeat
         ]
-    return [task.result() for task in playing]
+    )
+    starting = asyncio.Lock()
+
+    async def work() -> None:
+        for scenario, number, names in waiting:
+            await _play(scenario, number, names, out, starting)
+
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(parallel):
+            tasks.create_task(work())
+
+
+async def _play(
+    scenario: Scenario, seed: int, names: list[str], out: Path, starting: asyncio.Lock | None = None
+) -> None:
+    apart = f"-{names[0]}" if set(names) <= APART else ""
+    folder = (out / scenario.name / f"{seed}{apart}").absolute()
+    recording = await play(scenario, seed, names, folder / "files", starting)
+    recording.write(folder)
+    if starting is None:  # a report takes long to write, and those who play beside it would wait for it
+        write_report(recording, folder)
+    _console.print(f"{scenario.name}, seed {seed}: {recording.about.notes[-1]}")
+    for run in runs.judged(scenario, recording):
+        _console.print(f"  {run.gateway:22s} {run.share:8.2%} of {run.requests} missed")
+
+
+def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the first error of a group of groups."""
+    first = errors.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first
 
 
 def _judge(out: Path, scenarios: list[Scenario]) -> list[runs.Run]:

@@ -27,16 +27,27 @@ _STAGGER = 0.007
 _SETTLE = 1.0
 
 
-async def play(scenario: Scenario, seed: int, names: Sequence[str], folder: Path) -> Recording:
-    """Return what happened, for all gateways in one recording; raises ProcessDied when one does not start."""
+async def play(
+    scenario: Scenario,
+    seed: int,
+    names: Sequence[str],
+    folder: Path,
+    starting: AbstractAsyncContextManager[object] | None = None,
+) -> Recording:
+    """Return what happened, for all gateways in one recording; raises ProcessDied when one does not start.
+
+    Processes are started inside `starting`, so that plays at the same time need not start theirs all at once.
+    """
     traffic = Traffic(scenario, seed)
     async with contextlib.AsyncExitStack() as stack:
         control = await stack.enter_async_context(controlling())
-        groups = await _all(stack, [engines(scenario, seed) for _ in names])
-        setups = [
-            Setup(scenario, group, folder / name.replace(" ", "-")) for name, group in zip(names, groups, strict=True)
-        ]
-        gateways = await _all(stack, [running(name, setup) for name, setup in zip(names, setups, strict=True)])
+        async with starting or contextlib.nullcontext():
+            groups = await _all(stack, [engines(scenario, seed) for _ in names])
+            setups = [
+                Setup(scenario, group, folder / name.replace(" ", "-"))
+                for name, group in zip(names, groups, strict=True)
+            ]
+            gateways = await _all(stack, [running(name, setup) for name, setup in zip(names, setups, strict=True)])
         began = monotonic() + _SETTLE
         before = proc.sample([])
         gaps: Counter[tuple[int, float]] = Counter()

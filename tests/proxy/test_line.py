@@ -12,7 +12,8 @@ from gateway.policy.admission.decide import Shed, TurnedAway
 from gateway.policy.admission.kinds import Kind
 from gateway.policy.admission.queue import Entry
 from gateway.policy.routing.choose import choose
-from gateway.policy.routing.health import Health, Lease
+from gateway.policy.routing.health import Health
+from gateway.policy.routing.lease import Lease
 from gateway.policy.routing.peers import Peers
 from gateway.proxy.line import Line, holders_of, join
 

@@ -57,7 +57,8 @@ class Child:
             async with asyncio.timeout(grace):
                 await self._process.wait()
         except TimeoutError:
-            self._process.kill()
+            with contextlib.suppress(ProcessLookupError):  # it may have ended just now
+                self._process.kill()
             await self._process.wait()
         if self._reader is not None:
             self._reader.cancel()

@@ -12,7 +12,9 @@ from gateway.exchange import Verdict
 from gateway.policy.routing import ejection
 from gateway.policy.routing.activity import Activity
 from gateway.policy.routing.ejection import Member, Standing, State
-from gateway.policy.routing.fit import FLOOR, Fit, predict
+from gateway.policy.routing.engine_queue import EngineQueue
+from gateway.policy.routing.fit import FLOOR, Fit
+from gateway.policy.routing.lease import Lease
 from gateway.policy.routing.pick import Chance
 from gateway.policy.routing.residual import OUTLIER, Residual, Sickness
 
@@ -80,17 +82,20 @@ class Health:
     flight, `begun` and `late` are latencies of what was let in under this limit, `saturated` whether it refused work
     because it is busy and `borne` the fewest in flight beside what it refused, all since somebody last looked.
     `activity` is when it last worked, and until when it is left alone. `slots` are admission's rules for free ones.
+    `unbegun` are attempts without a first token yet, `foreign` the requests of others that count as waiting there.
     """
 
     __slots__ = (
         "_begun",
         "_finished",
+        "_queue",
         "activity",
         "begun",
         "borne",
         "era",
         "failures",
         "fit",
+        "foreign",
         "id",
         "in_flight",
         "kv",
@@ -107,6 +112,7 @@ class Health:
         "slots",
         "standing",
         "tpot",
+        "unbegun",
         "weight",
     )
 
@@ -124,6 +130,9 @@ class Health:
         self.saturated = False
         self.borne = UNLIMITED
         self.prefilling = 0
+        self.unbegun = 0
+        self.foreign = 0.0
+        self._queue = EngineQueue()
         self.failures = 0
         self.activity = Activity()
         self.probing = False
@@ -156,8 +165,16 @@ class Health:
         """Return the TTFT in seconds that a prompt of so many tokens would meet."""
         # As fit.predict, without its two calls: every request asks this of every backend.
         base, token, request = self.fit.coefficients
-        seconds = base + token * (self.prefilling + tokens) + request * self.in_flight
+        if foreign := self.foreign:
+            seconds = base + token * (self.prefilling + tokens + foreign * tokens)
+            seconds += request * (self.in_flight + foreign)
+        else:
+            seconds = base + token * (self.prefilling + tokens) + request * self.in_flight
         return seconds if seconds > FLOOR else FLOOR
+
+    def told(self, waiting: float | None, now: float) -> None:
+        """Learn how many requests wait in the engine, by its own word."""
+        self._queue.told(waiting, self.unbegun, now)
 
     def predicted_tpot(self) -> float:
         """Return the TPOT in seconds that one more request would meet; 0.0 while nothing is known of the pool's."""
@@ -185,7 +202,7 @@ class Health:
         """Whether one more request fits, and it is not left alone because it is busy."""
         return self.has_slot(claim) and now >= self.activity.closed_until
 
-    def lease(self, tokens: int, claim: Claim = SMALLEST, now: float = 0.0) -> "Lease":
+    def lease(self, tokens: int, claim: Claim = SMALLEST, now: float = 0.0) -> Lease:
         """Take a place for one request of so many prompt tokens."""
         return Lease(self, tokens, claim, now)
 
@@ -210,13 +227,13 @@ class Health:
             self.saturated = True
             self.borne = min(self.borne, self.in_flight - 1)
 
-    def judged(self, lease: "Lease", *, late: bool) -> None:
+    def judged(self, lease: Lease, *, late: bool) -> None:
         """Learn whether a latency of a request let in under this limit was beyond its target."""
         if lease.era == self.era:
             self.begun += 1
             self.late += late
 
-    def began(self, lease: "Lease", ttft: float) -> None:
+    def began(self, lease: Lease, ttft: float) -> None:
         """Take the TTFT of an attempt, in seconds, the moment its first token is there."""
         lease.prefilled()
         lease.ttft = ttft
@@ -225,7 +242,7 @@ class Health:
 
     def ended(
         self,
-        lease: "Lease",
+        lease: Lease,
         verdict: Verdict,
         now: float,
         rng: Chance,
@@ -267,6 +284,7 @@ class Health:
         self.residual.advance(elapsed, self.peers.residuals(self))
         self.fit.refit(elapsed, lean_on=self.peers.ttft)
         self.tpot.refit(elapsed, lean_on=self.peers.tpot)
+        self.foreign = self._queue.foreign(now)
         self._move(ejection.elapse(self.standing, now))
         self.weight = ejection.weight(signal.burn, self.standing, now)
 
@@ -313,7 +331,7 @@ class Health:
         self._begun.clear()
         self._finished.clear()
 
-    def _is_late(self, lease: "Lease", tpot: float | None) -> bool:
+    def _is_late(self, lease: Lease, tpot: float | None) -> bool:
         """Whether an answer took far longer than its pool's models expect of the same work."""
         peers = self.peers
         return lease.ttft > OUTLIER * peers.ttft.predict(lease.tokens, lease.in_flight) or (
@@ -335,65 +353,3 @@ class Health:
         if after.state is not before.state:
             self.failures = 0
             self.peers.transitions.append(Transition(self.id, before.state, after, cause))
-
-
-class Lease:
-    """One request's place at a backend. Releasing it is the only way to give it back, and happens once.
-
-    `tokens` are the prompt tokens to prefill until its first token, others' ahead of it included; `in_flight` the
-    requests that it found there; `ttft` is in seconds, 0.0 while there is no first token.
-    """
-
-    __slots__ = (
-        "_claim",
-        "_health",
-        "_kv",
-        "_model",
-        "_own",
-        "_slots",
-        "era",
-        "in_flight",
-        "is_probe",
-        "tokens",
-        "ttft",
-    )
-
-    def __init__(self, health: Health, tokens: int, claim: Claim, now: float) -> None:
-        self._health: Health | None = health
-        self._own = tokens
-        self.tokens = health.prefilling + tokens
-        self.in_flight = health.in_flight
-        self._model = health.fit.coefficients
-        self.ttft = 0.0
-        self.is_probe = health.wants_probe
-        if self.is_probe:
-            health.probing = True
-        self.era = health.era
-        self._claim, self._kv, self._slots = claim, claim.kv, health.slots
-        health.kv += claim.kv
-        if self._slots is not None:
-            self._slots.took(claim, now)
-        health.in_flight += 1
-        health.peak = max(health.peak, health.in_flight)
-        health.prefilling += tokens
-
-    @property
-    def predicted(self) -> float:
-        """Its TTFT in seconds, as predicted when it was taken."""
-        return predict(self._model, self.tokens, self.in_flight)
-
-    def prefilled(self) -> None:
-        """Its first token is there: nothing of its prompt is ahead of others any more."""
-        if self._health is not None:
-            self._health.prefilling -= self._own
-            self._own = 0
-
-    def release(self) -> None:
-        """Give the place back; further calls do nothing."""
-        self.prefilled()
-        health, self._health = self._health, None
-        if health is not None:
-            health.in_flight -= 1
-            health.kv -= self._kv
-            if self._slots is not None:
-                self._slots.released(self._claim)
