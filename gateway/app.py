@@ -70,6 +70,7 @@ from gateway.telemetry.slo import SloBook
 from gateway.telemetry.slo_exposition import SloCollector
 from gateway.wire.client import Client
 from gateway.wire.outbox import Outbox
+from gateway.wire.slices import Slices
 
 if TYPE_CHECKING:
     from gateway.telemetry.traces import Traces
@@ -160,7 +161,8 @@ class App:
         self._began = self._clock()
         tenants = Tenants(table, self._clock)
         live = LiveTable(table, self.registry, self._created)
-        self.gateway = Gateway(live, tenants, tools, self.mirroring)
+        self._slices = Slices(self._clock)
+        self.gateway = Gateway(live, tenants, tools, self.mirroring, self._slices)
         self.roller.restore(saved.documents)
         self.roller.follow(table)
         self.deployments.restore(saved.documents)
@@ -352,7 +354,7 @@ class App:
         settings = self._settings
 
         def protocol(*, server_state: Any, **_: Any) -> Client:
-            return Client(self.gateway, server_state.connections, limits, outbox=self._outbox, clock=self._clock)
+            return Client(self.gateway, server_state.connections, limits, self._outbox, self._slices, clock=self._clock)
 
         descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         limits = bounded(settings.limits, descriptors)

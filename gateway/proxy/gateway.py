@@ -37,7 +37,7 @@ _MAX_ID = 128
 class Gateway:
     """Answers every request of the data listener. `table` and `tenants` are swapped whole at a reload."""
 
-    def __init__(self, table: LiveTable, tenants: Tenants, tools: Tools, mirroring: Mirroring) -> None:
+    def __init__(self, table: LiveTable, tenants: Tenants, tools: Tools, mirroring: Mirroring, slices: Slices) -> None:
         self._mirroring = mirroring
         self.table = table
         self.tenants = tenants
@@ -46,7 +46,7 @@ class Gateway:
         self._tools = tools
         self._prefix = secrets.token_hex(5)
         self._count = count(1)
-        self._slices = Slices(tools.clock)
+        self._slices = slices
 
     def authorize(self, head: Head) -> LiveTenant | None:
         """Return whose key it is; raises InvalidApiKey, and LoopDetected. Health and readiness are told to anyone."""

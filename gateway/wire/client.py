@@ -2,7 +2,6 @@
 
 import asyncio
 from collections import deque
-from enum import Enum, auto
 from typing import cast
 
 import httptools
@@ -19,17 +18,18 @@ from gateway.errors import (
     Unavailable,
 )
 from gateway.wire import guard
+from gateway.wire.backlog import MARKS, PIECE, Backlog
 from gateway.wire.guard import Head, Limits
+from gateway.wire.half_closed import HalfClosed
 from gateway.wire.heads import Headers, status_line
 from gateway.wire.outbox import Outbox
+from gateway.wire.phase import Phase
 from gateway.wire.rope import Rope, complete, longer
 from gateway.wire.service import Request, Responder, Service
-from gateway.wire.sockets import was_reset
+from gateway.wire.slices import Slices
 
 MAX_PIPELINED = 64
 _LINGER_SECONDS = 2.0
-_PROBE_AFTER = 0.08
-_RESET_WITHIN = 0.02
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _TOO_MANY_BODY = msgspec.json.encode(Unavailable("the gateway holds as many connections as it may").body())
 _TOO_MANY = (
@@ -38,20 +38,11 @@ _TOO_MANY = (
 )
 
 
-class Phase(Enum):
-    """What a connection without a request in progress waits for."""
-
-    FRESH = auto()
-    IDLE = auto()
-    HEAD = auto()
-    BODY = auto()
-    LINGER = auto()
-
-
 class Client(asyncio.Protocol):
     """A client's connection: at most one request in progress, the next ones wait their turn, in order."""
 
     __slots__ = (
+        "_backlog",
         "_body",
         "_body_size",
         "_buffered",
@@ -71,7 +62,6 @@ class Client(asyncio.Protocol):
         "_paused_at",
         "_phase",
         "_pipelined",
-        "_probed_at",
         "_queue",
         "_responder",
         "_service",
@@ -83,10 +73,18 @@ class Client(asyncio.Protocol):
     )
 
     def __init__(
-        self, service: Service, connections: set[asyncio.Protocol], limits: Limits, *, outbox: Outbox, clock: Clock
+        self,
+        service: Service,
+        connections: set[asyncio.Protocol],
+        limits: Limits,
+        outbox: Outbox,
+        slices: Slices,
+        *,
+        clock: Clock,
     ) -> None:
         self._service = service
         self._outbox = outbox
+        self._backlog = Backlog(self, slices)
         self._connections = connections
         self._limits = limits
         self._clock = clock
@@ -99,8 +97,8 @@ class Client(asyncio.Protocol):
         self._deadline = self._last_read = 0.0
         self._http10 = False
         self._keep = True
-        self._half_closed = False
-        self._probed_at = self._paused_at = 0.0
+        self._half_closed: HalfClosed | None = None
+        self._paused_at = 0.0
         self._buffered = 0
         self._unparsed = 0
         self._head: Head | None = None
@@ -128,6 +126,7 @@ class Client(asyncio.Protocol):
         """Tell the request in progress; those that wait are forgotten."""
         self._connections.discard(self)
         self._queue.clear()
+        self._backlog.drop()
         self._keep = False
         self.busy = False
         responder, self._responder = self._responder, None
@@ -135,7 +134,14 @@ class Client(asyncio.Protocol):
             responder.client_gone()
 
     def data_received(self, data: bytes) -> None:
-        """Parse; whole requests are served, or wait for the one in progress."""
+        """Parse, now or a piece at a time; whole requests are served, or wait for the one in progress."""
+        if self._backlog.held or (len(data) > PIECE and data.count(b"\r\n") > MARKS):
+            self._backlog.add(data)
+        else:
+            self.parse(data)
+
+    def parse(self, data: bytes | memoryview) -> None:
+        """Parse a piece of what was read."""
         if self._phase is Phase.LINGER:
             return
         self._unparsed += len(data)
@@ -153,9 +159,9 @@ class Client(asyncio.Protocol):
         """Go on answering a client that has only closed its own side, once it is known to be there."""
         if not self.busy or self._queue or self.transport.get_extra_info("sslcontext") is not None:
             return False
-        self._half_closed = True
         self._keep = False
-        return self._probe(self._clock())
+        self._half_closed = HalfClosed(self, lambda: self._responder.probe() if self._responder is not None else None)
+        return self._half_closed.probe(self._clock())
 
     def pause_writing(self) -> None:
         """Stop the answer: the client reads too slowly."""
@@ -224,13 +230,21 @@ class Client(asyncio.Protocol):
             head, self._fields, body, http10=http10, keep_alive=keep_alive, received=self._clock(), caller=self._caller
         )
         self._fields = []
-        if not self.busy:
+        if not self.busy and not self._pipelined:
             self._serve(request)
             return
         if len(self._queue) >= MAX_PIPELINED:
             raise BadHttp(f"more than {MAX_PIPELINED} requests at once on one connection")
         self._queue.append(request)
         self.transport.pause_reading()
+        if not self.busy:
+            self.busy = True  # one request in each turn of the loop, however quickly they are answered
+            asyncio.get_running_loop().call_soon(self._next)
+
+    @property
+    def is_taking(self) -> bool:
+        """Whether more may be parsed: nothing waits for its turn."""
+        return not self._queue
 
     @property
     def keep_alive(self) -> bool:
@@ -281,9 +295,8 @@ class Client(asyncio.Protocol):
         if self._paused_at and self._stuck(now):
             self.transport.abort()
             return
-        if self._half_closed and self._probed_at and now - self._probed_at > _PROBE_AFTER:
-            self._probe(now)
-            self._probed_at = 0.0
+        if self._half_closed is not None:
+            self._half_closed.check(now)
         if self._responder is not None:
             self._responder.check(now)
 
@@ -323,12 +336,16 @@ class Client(asyncio.Protocol):
             self._refuse(item)
             return
         if not self._queue:
-            self.transport.resume_reading()
+            if self._backlog.held:
+                self._backlog.go_on()
+            else:
+                self.transport.resume_reading()
         self._serve(item)
 
     def _reject(self, error: GatewayError) -> None:
         """Answer broken input in its turn, and read nothing more."""
         self._phase = Phase.LINGER
+        self._backlog.drop()
         if self.busy:
             self._queue.append(error)
         else:
@@ -378,20 +395,3 @@ class Client(asyncio.Protocol):
         if left < self._buffered:
             self._buffered, self._paused_at = left, now
         return now - self._paused_at > self._limits.write_silence
-
-    def _probe(self, now: float) -> bool:
-        """Write something meaningless: if the client is gone its host says so, and the second write fails.
-
-        Returns whether to go on answering.
-        """
-        data = self._responder.probe() if self._responder is not None else None
-        if data is None:
-            return False
-        self._probed_at = now
-        asyncio.get_running_loop().call_later(_RESET_WITHIN, self._look_for_reset)
-        self.write(data)
-        return True
-
-    def _look_for_reset(self) -> None:
-        if self._half_closed and not self.transport.is_closing() and was_reset(self.transport):
-            self.transport.abort()

@@ -22,6 +22,7 @@ from gateway.proxy.tenants import Tenants
 from gateway.wire.client import Client
 from gateway.wire.guard import Limits
 from gateway.wire.outbox import Outbox
+from gateway.wire.slices import Slices
 from gateway.wire.upstream import Upstream
 
 CAPTURES = Path(__file__).parents[1] / "captures" / "vllm"
@@ -80,15 +81,14 @@ class Bench:
         registry = Registry(outbox, monotonic)
         registry.reconcile(table)
         tools = Tools(monotonic, Random(1), Observers(self.recorder))
-        gateway = Gateway(
-            LiveTable(table, registry, 0), Tenants(table, monotonic), tools, Mirroring(tools, lambda _: None)
-        )
+        slices, mirroring = Slices(monotonic), Mirroring(tools, lambda _: None)
+        gateway = Gateway(LiveTable(table, registry, 0), Tenants(table, monotonic), tools, mirroring, slices)
         (self.backend,) = registry
         self.model = next(iter(table.models))
         self.upstream = Upstream(self.backend.pool, outbox)
         self.upstream.connection_made(Wire())
         self.backend.pool.put(self.upstream)
-        self.client = Client(gateway, set(), Limits(), outbox=outbox, clock=monotonic)
+        self.client = Client(gateway, set(), Limits(), outbox, slices, clock=monotonic)
         self.out = Wire()
         self.client.connection_made(self.out)
 

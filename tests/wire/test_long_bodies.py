@@ -16,6 +16,7 @@ from gateway.wire.multipart import MAX_PARTS, read_long_form
 from gateway.wire.rope import BLOCK, SHORT, Rope
 from gateway.wire.scan import MAX_DEPTH, MAX_KEYS, WINDOW, top_level
 from gateway.wire.slices import finish
+from loadtest.bodies.shapes import documents, forms
 from tests.wire.test_body import FILE, MODEL, TYPE, bodies, form, sound
 
 MIB = 1024 * 1024
@@ -109,32 +110,7 @@ def test_a_byte_in_a_chunk_of_its_own_costs_a_byte() -> None:
     assert len(list(gathered.blocks())) == 2
 
 
-HEAD = b'{"model":"m","x":'
-GROUP = b"[" * 60 + b"]" * 60
-HOSTILE = {
-    "brackets": HEAD + b"[" * MIB,
-    "groups of 60": HEAD + b"[" + b",".join([GROUP] * (MIB // 121)) + b"]}",
-    "empty lists": HEAD + b"[" + b",".join([b"[]"] * (MIB // 3)) + b"]}",
-    "keys": b'{"model":"m"' + b"".join(b',"%x":1' % i for i in range(MIB // 9)) + b"}",
-    "keys below": HEAD + b"{" + b",".join(b'"%x":1' % i for i in range(MIB // 9)) + b"}}",
-    "spaces": HEAD + b" " * MIB + b"1}",
-    "quotes": HEAD + b'"' + b'\\"' * (MIB // 2) + b'"}',
-    "backslashes": HEAD + b'"' + b"\\\\" * (MIB // 2) + b'"}',
-    "open string": HEAD + b'"' + b"x" * MIB,
-    "numbers": HEAD + b"[" + b"1," * (MIB // 2) + b"1]}",
-    "digits": HEAD + b"9" * MIB + b"}",
-    "a long number of choices": b'{"model":"m","n":' + b"9" * MIB + b"}",
-    "a long model": b'{"model":"' + b"m" * MIB + b'"}',
-    "a long key": b'{"model":"m","' + b"m" * MIB + b'":1}',
-    "data": HEAD + b"[" + b'"data",' * (MIB // 7) + b"1]}",
-    "data without end": HEAD + b"[{" + b'"data":"",' * (MIB // 10) + b'"a":1}]}',
-    "data URLs": HEAD + b'"' + b";base64," * (MIB // 8) + b'"}',
-    "short images": HEAD + b"[" + (b'"data:;base64,' + b"A" * 64 + b'",') * (MIB // 79) + b"1]}",
-    "types": b'{"model":"m","messages":[' + b'{"type":"text"},' * (MIB // 16) + b"1]}",
-    "small messages": b'{"model":"m","messages":[' + b'{"role":"user","content":"a\\nb"},' * (MIB // 32) + b"1]}",
-    "small tools": b'{"model":"m","tools":[' + b'{"type":"function"},' * (MIB // 20) + b"1]}",
-    "text": HEAD + json.dumps("all is well, é said\n" * (MIB // 20)).encode() + b"}",
-}
+HOSTILE, FORMS = documents(MIB), forms(MIB)
 
 
 @pytest.mark.parametrize("case", HOSTILE)
@@ -144,17 +120,6 @@ def test_no_slice_is_long_and_the_whole_is_read_a_few_times_at_most(case: str) -
     assert longest <= 2 * WINDOW
     assert seen <= 6 * len(watched)
     assert isinstance(result, Body | InvalidRequest | InvalidJson)
-
-
-PART = b'--b0\r\ncontent-disposition: form-data; name="x"\r\n\r\nm\r\n'
-FORMS = {
-    "parts": PART * (MIB // len(PART)) + b"--b0--\r\n",
-    "carriage returns": form(MODEL, ('name="file"; filename="a"', b"\r" * MIB)),
-    "near boundaries": form(MODEL, ('name="file"; filename="a"', b"\r\n--b" * (MIB // 5))),
-    "a long head": PART[:-8] + b"x" * MIB,
-    "a long model": form(('name="model"', b"m" * MIB)),
-    "audio": form(MODEL, ('name="file"; filename="a"', bytes(range(256)) * 4096)),
-}
 
 
 @pytest.mark.parametrize("case", FORMS)

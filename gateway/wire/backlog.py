@@ -1,0 +1,68 @@
+"""What a connection has read and not parsed yet, where parsing it at once would hold everybody else up.
+
+A read of 256 KiB may hold thousands of requests, or tens of thousands of chunks of a byte.
+"""
+
+import asyncio
+from typing import Protocol
+
+from gateway.wire.slices import Slices, Work
+
+PIECE = 16 * 1024
+"""Bytes that are parsed at once whatever they hold."""
+MARKS = 256
+"""Ends of lines in a longer read up to which it is parsed at once: heads, and chunks, have at least one each."""
+
+
+class Parsing(Protocol):
+    """Whoever parses: one connection."""
+
+    transport: asyncio.Transport
+
+    @property
+    def is_taking(self) -> bool:
+        """Whether it takes more now; else it calls `go_on` when it does."""
+
+    def parse(self, data: bytes | memoryview) -> None:
+        """Parse a piece."""
+
+
+class Backlog:
+    """Bytes that wait to be parsed, a piece at a time, while the connection reads nothing."""
+
+    __slots__ = ("_parsing", "_slices", "_working", "held")
+
+    def __init__(self, parsing: Parsing, slices: Slices) -> None:
+        self._parsing = parsing
+        self._slices = slices
+        self.held = memoryview(b"")
+        self._working = False
+
+    def add(self, data: bytes) -> None:
+        """Take what was read."""
+        self.held = memoryview(bytes(self.held) + data if self.held else data)
+        self._parsing.transport.pause_reading()
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Parse, in the next turns of the loop."""
+        if not self._working:
+            self._working = True
+            self._slices.start(self._work(), lambda _: None, self._broken)
+
+    def drop(self) -> None:
+        """Forget the rest: nobody wants it."""
+        self.held = memoryview(b"")
+
+    def _work(self) -> Work[None]:
+        while self.held and self._parsing.is_taking:
+            piece, self.held = self.held[:PIECE], self.held[PIECE:]
+            self._parsing.parse(piece)
+            yield
+        self._working = False
+        if not self.held and not self._parsing.transport.is_closing():
+            self._parsing.transport.resume_reading()
+
+    def _broken(self, error: Exception) -> None:
+        self._working = False
+        raise error

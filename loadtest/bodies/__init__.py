@@ -1,0 +1,1 @@
+"""Hostile request bodies beside a stream: what they cost others."""
