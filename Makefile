@@ -43,7 +43,7 @@ format: $(STAMP) ## fix what ruff can fix, and format
 	$(BIN)/ruff format .
 
 test: $(STAMP) ## the whole suite; every branch of gateway/policy must be covered
-	$(BIN)/pytest -n auto --cov $(ARGS)
+	$(BIN)/pytest -n auto --dist worksteal --cov $(ARGS)
 
 demo: $(STAMP) ## simulated engines, gateway, load and dashboard on this machine
 	$(BIN)/tidegate demo $(ARGS)

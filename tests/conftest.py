@@ -1,3 +1,4 @@
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -6,6 +7,11 @@ from hypothesis import settings
 # How long an example takes says how busy the machine is, not whether the code is right.
 settings.register_profile("tidegate", deadline=None)
 settings.load_profile("tidegate")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """`-n auto`: two workers more than there are cores, since half of what tests take is waiting."""
+    return len(os.sched_getaffinity(0)) + 2 if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1) + 2
 
 
 @pytest.fixture(autouse=True, scope="session")
