@@ -26,13 +26,14 @@ class BodyKind(Enum):
 class Endpoint:
     """One path that is forwarded to engines. `path` is also the upstream path: never the client's own bytes.
 
-    `target` is the path as it stands in a request line.
+    `target` is the path as it stands in a request line, `answers_json` says that whole answers are JSON.
     """
 
     path: str
     operation: str
     dialect: Dialect = Dialect.PLAIN
     body: BodyKind = BodyKind.JSON
+    answers_json: bool = True
     target: bytes = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

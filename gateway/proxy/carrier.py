@@ -9,6 +9,8 @@ from gateway.wire.service import Writer
 from gateway.wire.sse import Scanner
 from gateway.wire.upstream import AnswerHead
 
+_BINARY = (b"application/octet-stream", b"audio/", b"image/", b"multipart/")
+
 
 def carrier(
     journey: Journey,
@@ -42,4 +44,5 @@ def carrier(
         length=answer.length,
         chunked=not http10,
         whole_json=answer.until_close and b"json" in answer.kind,
+        must_be_json=order.endpoint.answers_json and not answer.kind.startswith(_BINARY),
     )

@@ -234,12 +234,18 @@ class Flight:
             if self._order.model.only is None:
                 self._observer.began(exchange)
 
-    def complete(self, error_code: int = 0) -> None:
-        """The answer is written to its end; an error that it ended with has that code."""
-        end = self._judge(classify_error, error_code) if error_code else AttemptEnd.OK
-        self._end_attempt(end)
-        self._settle(request_outcome(end, begun=True), "")
+    def complete(self) -> None:
+        """The answer is written to its end."""
+        self._end_attempt(AttemptEnd.OK)
+        self._settle(Outcome.OK, "")
         self._client.finish()
+
+    def failed(self, code: int) -> None:
+        """End a stream that an error of the engine's has ended: no proper end follows it."""
+        end = self._judge(classify_error, code)
+        self._end_attempt(end)
+        self._settle(request_outcome(end, begun=True), f"the engine ended the stream with an error, code {code}")
+        self._client.break_off()
 
     def refuse(self, status: int, body: bytes) -> None:
         """A 200 whose first word is an error gets the status that it deserved."""

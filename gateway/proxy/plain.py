@@ -17,14 +17,16 @@ MAX_HELD = 64 * 1024
 MAX_UNFRAMED = 8 * 1024 * 1024
 MAX_REFUSAL = 256 * 1024
 _USAGE_WITHIN = 8 * 1024
-_MAY_BE_ERROR = re.compile(rb'\s*+\{\s*+"(?:error"\s*+:\s*+[{"]|object"\s*+:\s*+"error")')
+_MAY_BE_ERROR = re.compile(rb'"(?:error"\s*+:\s*+[{"]|(?:object|type)"\s*+:\s*+"error")')
+_BEGINS_JSON = re.compile(rb"[ \t\r\n]*+(?:[{\[]|$)")
 
 
 class PlainRelay:
     """Relays one document.
 
     Up to 64 KiB of it is held until it is whole, so that one cut short can be fetched elsewhere; what is longer flows.
-    A document that only closing ends is held to its end, since nothing else tells whether it is whole.
+    A document that only closing ends is held to its end, since nothing else tells whether it is whole. `must_be_json`
+    says that nothing else can be an answer: an empty one, or the HTML page of a proxy in between, is a failure.
     """
 
     __slots__ = (
@@ -37,6 +39,7 @@ class PlainRelay:
         "_journey",
         "_json",
         "_length",
+        "_must_be_json",
         "_size",
     )
 
@@ -50,6 +53,7 @@ class PlainRelay:
         length: int | None,
         chunked: bool,
         whole_json: bool,
+        must_be_json: bool,
     ) -> None:
         self._journey = journey
         self._client = client
@@ -58,6 +62,7 @@ class PlainRelay:
         self._length = length
         self._chunked = chunked
         self._json = whole_json
+        self._must_be_json = must_be_json
         self._held: list[bytes] = []
         self._size = 0
         self._flowing = False
@@ -70,7 +75,9 @@ class PlainRelay:
             return
         self._held.append(body)
         self._size += len(body)
-        if self._json and self._size > MAX_UNFRAMED:
+        if self._must_be_json and not _BEGINS_JSON.match(self._held[0]):
+            self._journey.fail(AttemptEnd.MALFORMED, "the answer is not JSON")
+        elif self._json and self._size > MAX_UNFRAMED:
             self._journey.fail(AttemptEnd.MALFORMED, f"an answer without framing is over {MAX_UNFRAMED} bytes")
         elif not self._json and self._size > MAX_HELD:
             self._flow()
@@ -90,8 +97,11 @@ class PlainRelay:
         if self._json and not _is_json(whole):
             self._journey.fail(AttemptEnd.TRUNCATED, "the answer was cut: it is not whole JSON")
             return
+        if self._must_be_json and (not _BEGINS_JSON.match(whole) or not whole.strip()):
+            self._journey.fail(AttemptEnd.MALFORMED, "the answer is not JSON" if whole else "the answer is empty")
+            return
         self._tell_usage(whole)
-        if _MAY_BE_ERROR.match(whole) and (code := error_code(whole)):
+        if b'"error"' in whole and _MAY_BE_ERROR.search(whole) and (code := error_code(whole)):
             self._journey.refuse(code, whole)
             return
         self._journey.commit()

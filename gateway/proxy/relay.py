@@ -12,6 +12,7 @@ from gateway.wire.upstream import Loss
 
 MAX_HELD = 64 * 1024
 _LAST_CHUNK = b"0\r\n\r\n"
+_KEPT_FOR = 0.25
 
 
 class Journey(Protocol):
@@ -22,8 +23,11 @@ class Journey(Protocol):
     def commit(self) -> None:
         """Learn that bytes of the answer go to the client now: from here on nothing is retried."""
 
-    def complete(self, error_code: int = 0) -> None:
-        """Learn that the answer has been written to its end, which was an error with this code unless that is 0."""
+    def complete(self) -> None:
+        """Learn that the answer has been written to its end."""
+
+    def failed(self, code: int) -> None:
+        """Learn that the answer has been written, and that it ended with an error of the engine's with this code."""
 
     def fail(self, end: AttemptEnd, detail: str) -> None:
         """Learn that the answer cannot be completed."""
@@ -115,6 +119,8 @@ class StreamRelay:
         if self._held is None and self.scanner.done:
             self._finish(b"")
             return
+        if self._held is None:
+            self._write(b"", self.scanner.release())
         end = AttemptEnd.TRUNCATED if self._held is None else AttemptEnd.CLOSED_EARLY
         self._journey.fail(AttemptEnd.MALFORMED if loss is Loss.MALFORMED else end, detail)
 
@@ -130,7 +136,12 @@ class StreamRelay:
 
     def closed_after_end(self, now: float, patience: float) -> bool:
         """Finish a stream whose terminator came `patience` seconds ago although its framing goes on."""
-        if not self.scanner.done or self._held is not None or now - self._exchange.last_content < patience:
+        silence = now - self._exchange.last_content
+        if self._held is not None or silence < _KEPT_FOR:
+            return False
+        if last := self.scanner.release():
+            self._write(b"", last)
+        if not self.scanner.done or silence < patience:
             return False
         self._finish(b"")
         self._journey.drop_upstream()
@@ -182,5 +193,9 @@ class StreamRelay:
         if scanner.usage is not None:
             self._exchange.prompt_tokens = scanner.usage.prompt
             self._exchange.output_tokens = scanner.usage.output
-        self._write(head, out, _LAST_CHUNK if self._chunked else b"")
-        self._journey.complete(scanner.error_code)
+        if scanner.error is not None:
+            self._write(head, out)
+            self._journey.failed(scanner.error_code)
+            return
+        self._write(head, out + scanner.missing_end, _LAST_CHUNK if self._chunked else b"")
+        self._journey.complete()

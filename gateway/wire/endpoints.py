@@ -19,8 +19,8 @@ _ENDPOINTS = (
     Endpoint("/classify", "classify"),
     Endpoint("/tokenize", "tokenize"),
     Endpoint("/detokenize", "detokenize"),
-    Endpoint("/v1/audio/transcriptions", "transcription", Dialect.CHAT, BodyKind.MULTIPART),
-    Endpoint("/v1/audio/translations", "translation", Dialect.CHAT, BodyKind.MULTIPART),
+    Endpoint("/v1/audio/transcriptions", "transcription", Dialect.CHAT, BodyKind.MULTIPART, answers_json=False),
+    Endpoint("/v1/audio/translations", "translation", Dialect.CHAT, BodyKind.MULTIPART, answers_json=False),
 )
 
 FORWARDED: Mapping[bytes, Endpoint] = MappingProxyType({endpoint.path.encode(): endpoint for endpoint in _ENDPOINTS})

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from gateway.exchange import Dialect
+from gateway.wire.error_status import error_status
 from gateway.wire.usage import Usage, find_usage
 
 MAX_EVENT = 1024 * 1024
@@ -25,9 +26,13 @@ _NEEDLE = 100
 _FRAMING = re.compile(rb"(?:\r\n|\r(?!\n)|\n)(?:\r\n|\r(?!\n)|\n)")
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 _DONE = b"[DONE]"
+_DONE_EVENT = b"data: [DONE]\n\n"
+_END_WITH_DONE = frozenset((Dialect.CHAT, Dialect.COMPLETIONS))
 _FINISH = re.compile(rb'"finish_reason"\s*+:\s*+"')
+_ID = re.compile(rb'"id"\s*+:\s*+"([^"]*+)"')
+_FINGERPRINT = re.compile(rb'"system_fingerprint"\s*+:\s*+"(?:[^"\\]|\\.)*+"')
 _NO_CHOICES = re.compile(rb'"choices"\s*+:\s*+\[\s*+\]')
-_MAY_BE_ERROR = re.compile(rb'"error"|"type"\s*+:\s*+"response\.failed"')
+_MAY_BE_ERROR = re.compile(rb'"error"|"error_type"|"type"\s*+:\s*+"response\.failed"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +103,12 @@ class Scanner:
     __slots__ = (
         "_choices",
         "_closed",
+        "_ends_with_done",
+        "_fingerprint",
         "_finish",
         "_grammar",
+        "_id",
+        "_kept",
         "_lines",
         "_marker",
         "_strip_usage",
@@ -122,7 +131,11 @@ class Scanner:
         self._finish = b'"finish_reason":"'
         self._lines = grammar.lines
         self._choices = choices
+        self._ends_with_done = dialect in _END_WITH_DONE
         self._closed = False
+        self._kept = 0
+        self._id: re.Match[bytes] | None = None
+        self._fingerprint: re.Match[bytes] | None = None
         self.content = 0
         self.begun = False
         self.finished = 0
@@ -144,6 +157,9 @@ class Scanner:
                 self.content = 1
                 if self._finish in data:
                     self._finished(data)
+                    if self._strip_usage and self.finished >= self._choices:
+                        self._tail, self._kept = data, len(data)
+                        return b""
                 return data
         self.content = 0
         return self._feed(data)
@@ -153,11 +169,23 @@ class Scanner:
         """Whether the answer is whole: its terminator came, or a finish reason for every choice."""
         return self.done or self.finished >= self._choices
 
+    @property
+    def missing_end(self) -> bytes:
+        """The end that a whole answer's clients wait for and its engine left out, as transformers serve does."""
+        return b"" if self.done or not self._ends_with_done else _DONE_EVENT
+
     def flush(self) -> bytes:
         """Return what is left when the framing has ended; an engine may leave out the last blank line."""
+        last, self.content = self.release(), 0
         rest, self._tail = self._tail, b""
-        self.content = 0
-        return b"" if not rest or self._event(rest) else rest
+        dropped = not rest or self._event(rest)
+        return (_stamped(last, self._fingerprint) if last else b"") + (b"" if dropped else rest)
+
+    def release(self) -> bytes:
+        """Return the last event of the output, if it is kept back until the usage chunk comes."""
+        kept, self._kept = self._kept, 0
+        out, self._tail = self._tail[:kept], self._tail[kept:]
+        return out
 
     def _feed(self, data: bytes) -> bytes:
         buffer = self._tail + data if self._tail else data
@@ -172,13 +200,20 @@ class Scanner:
         self._tail = buffer[end:]
         if len(self._tail) > MAX_EVENT:
             raise EventTooLarge
-        return self._walk(buffer[:end], ends) if end else b""
+        kept, self._kept = self._kept, 0
+        return self._walk(buffer[:end], ends, kept) if end else b""
 
-    def _walk(self, block: bytes, ends: list[int] | None) -> bytes:
-        """Classify every event of a block of whole events; `ends` where framing is not LF alone. Return what stays."""
+    def _walk(self, block: bytes, ends: list[int] | None, kept: int) -> bytes:
+        """Classify every event of a block of whole events; `ends` where framing is not LF alone. Return what stays.
+
+        The first `kept` bytes have been classified. Where the usage chunk is to be taken out, the last event of the
+        output waits for it: vLLM puts `system_fingerprint` into the last chunk, and a client that did not ask for usage
+        gets it there.
+        """
         dropped: list[tuple[int, int]] = []
-        at, size, runs = 0, len(block), ends is None
-        remaining = iter(ends or ())
+        at, size, runs = kept, len(block), ends is None
+        last = 0 if kept else -1
+        remaining = (each for each in ends or () if each > kept)
         while at < size:
             if runs and at and not self.done:
                 at = self._run(block, at)
@@ -186,10 +221,24 @@ class Scanner:
             end = block.find(b"\n\n", at) + 2 if ends is None else next(remaining)
             if end - at > MAX_EVENT:
                 raise EventTooLarge
+            whole = self.finished >= self._choices
             if self._event(block[at:end]):
                 dropped.append((at, end))
+            elif self._strip_usage and not whole and self.finished >= self._choices:
+                last = at
             at = end
+        if last >= 0:
+            return self._without_usage(block, last, dropped)
         return _without(block, dropped) if dropped else block
+
+    def _without_usage(self, block: bytes, last: int, dropped: list[tuple[int, int]]) -> bytes:
+        """Return what may go out of a block whose event at `last` ended the output: all, or what came before it."""
+        if not (self.done or dropped):
+            self._tail, self._kept = block[last:] + self._tail, len(block) - last
+            return block[:last]
+        return block[:last] + _stamped(
+            _without(block[last:], [(a - last, b - last) for a, b in dropped]), self._fingerprint
+        )
 
     def _run(self, block: bytes, at: int) -> int:
         """Count a long run of plain content events at once and return where it ends: `at` when there is none.
@@ -234,7 +283,7 @@ class Scanner:
             self.done = self._closed = self.begun = True
             return False
         if self._note_usage(data) and _NO_CHOICES.search(data) is not None:
-            return self._strip_usage
+            return self._strip_usage and self._is_of_this_stream(data)
         self._look_closely(event, data)
         return False
 
@@ -242,6 +291,16 @@ class Scanner:
         """Count a finish reason; some engines tell the usage beside it."""
         self.finished += 1
         self._note_usage(event)
+        if self._strip_usage:
+            self._id = _ID.search(event)
+
+    def _is_of_this_stream(self, usage: bytes) -> bool:
+        """Whether a chunk with usage and without choices is the one that was asked for: it has the stream's id."""
+        mine, its = self._id, _ID.search(usage)
+        if mine is not None and its is not None and mine[1] != its[1]:
+            return False
+        self._fingerprint = _FINGERPRINT.search(usage)
+        return True
 
     def _note_usage(self, data: bytes) -> bool:
         usage = find_usage(data)
@@ -271,6 +330,8 @@ class Scanner:
         if _FINISH.search(data):
             self.finished += 1
             self.begun = True
+            if self._strip_usage:
+                self._id = _ID.search(data)
         if content is not None:
             return
         if _MAY_BE_ERROR.search(data) and (code := error_code(data)):
@@ -292,6 +353,13 @@ def _without(block: bytes, dropped: list[tuple[int, int]]) -> bytes:
     return b"".join(kept)
 
 
+def _stamped(event: bytes, fingerprint: re.Match[bytes] | None) -> bytes:
+    """Return a chunk with the `system_fingerprint` that stood in the usage chunk, unless it has its own."""
+    if fingerprint is None or b'"system_fingerprint"' in event or b"{" not in event:
+        return event
+    return event.replace(b"{", b"{%b," % fingerprint[0], 1)
+
+
 def _data(event: bytes) -> bytes:
     """Return an event's data; empty for a comment or a ping."""
     if event.startswith(b"data:") and event.find(b"\n") >= len(event) - 2 and b"\r" not in event:
@@ -306,17 +374,4 @@ def error_code(data: bytes) -> int:
         event = msgspec.json.decode(data, type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError):
         return 0
-    error = event if event.get("object") == "error" else event.get("error")
-    if event.get("type") == "response.failed":
-        error = event["response"].get("error") if isinstance(event.get("response"), dict) else None
-        error = error or {}
-    elif not error:
-        return 0
-    if not isinstance(error, dict):
-        return 500
-    code = error.get("code")
-    if isinstance(code, str) and code.isascii() and code.isdigit():
-        code = int(code[:4])
-    if isinstance(code, int) and 400 <= code < 600:
-        return code
-    return 400 if error.get("type") == "invalid_request_error" else 500
+    return error_status(event)

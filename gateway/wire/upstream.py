@@ -43,7 +43,7 @@ class AnswerHead:
         self.chunked = False
         for name, value in fields:
             if name == b"content-type":
-                self.kind = value
+                self.kind = value.lower()
             elif name == b"content-length":
                 self.length = int(value)
             elif name == b"transfer-encoding":

@@ -116,6 +116,27 @@ async def short_body(call: Call) -> None:
     call.close()
 
 
+async def html_page(call: Call) -> None:
+    await call.send(whole(b"200 OK", b"<!doctype html><title>nginx</title>").replace(b"application/json", b"text/html"))
+
+
+async def empty_answer(call: Call) -> None:
+    await call.send(whole(b"200 OK", b""))
+
+
+async def no_content(call: Call) -> None:
+    await call.send(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+
+async def busy_event_first(call: Call) -> None:
+    event = b'event: error\ndata: {"type":"error","error":{"type":"rate_limit_error","message":"x"}}\n\n'
+    await call.send(STREAM_HEAD, chunked(event), LAST_CHUNK)
+
+
+async def rate_limit_document(call: Call) -> None:
+    await call.send(whole(b"200 OK", b'{"error": {"message": "x", "code": "rate_limit_exceeded"}}'))
+
+
 RETRIED = {
     "closed at once": (closed_at_once, AttemptEnd.CLOSED_EARLY),
     "reset at once": (reset_at_once, AttemptEnd.CLOSED_EARLY),
@@ -135,6 +156,11 @@ RETRIED = {
     "429": (saturated, AttemptEnd.SATURATED),
     "an answer compressed unasked": (compressed, AttemptEnd.MALFORMED),
     "an error as first event": (error_event_first, AttemptEnd.ERROR_EVENT),
+    "an HTML page": (html_page, AttemptEnd.MALFORMED),
+    "an empty answer": (empty_answer, AttemptEnd.MALFORMED),
+    "204": (no_content, AttemptEnd.MALFORMED),
+    "busy as first event, by its type": (busy_event_first, AttemptEnd.SATURATED),
+    "busy as a whole answer, by its code": (rate_limit_document, AttemptEnd.SATURATED),
 }
 
 

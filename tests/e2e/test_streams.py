@@ -179,7 +179,10 @@ async def test_an_error_event_in_the_middle_is_passed_through_and_ends_the_answe
     async with backends(dying) as (fake,), gateway(tmp_path, routes(fake.url)) as running:
         answer = await ask(running.port, chat())
         assert answer.body == ROLE + WORDS + error
-        assert (await running.settled()).outcome is Outcome.TRUNCATED
+        assert not answer.complete
+        last = await running.settled()
+        assert last.outcome is Outcome.TRUNCATED
+        assert last.reason == "the engine ended the stream with an error, code 500"
         assert running.records.attempts[0][1] is AttemptEnd.ERROR_EVENT
 
 

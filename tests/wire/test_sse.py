@@ -211,6 +211,55 @@ def test_any_stream_cut_anywhere_equals_the_model(data: bytes, points: list[int]
     assert seen == expected
 
 
+FINGERPRINTED = (
+    b'data: {"id":"c","choices":[{"index":0,"delta":{"content":"x"},"finish_reason":null}]}\n\n',
+    b'data: {"id":"c","choices":[{"index":0,"delta":{"content":"y"},"finish_reason":"stop"}]}\n\n',
+    b'data: {"id":"c","choices":[],"usage":{"prompt_tokens":5},"system_fingerprint":"vllm-1\\""}\n\n',
+    b"data: [DONE]\n\n",
+)
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+def test_the_fingerprint_of_a_usage_chunk_that_is_taken_out_goes_to_the_chunk_before_it(end: bytes) -> None:
+    """vLLM stamps the last chunk of a stream: the usage chunk where there is one, else the one that ends the output."""
+    data = b"".join(FINGERPRINTED).replace(b"\n", end)
+    first, last, _, done = (event.replace(b"\n", end) for event in FINGERPRINTED)
+    expected = first + last.replace(b"{", b'{"system_fingerprint":"vllm-1\\"",', 1) + done
+    for at in range(len(data) + 1):
+        assert scan([data[:at], data[at:]], Dialect.CHAT, strip=True).out == expected
+    assert scan([data[:-3]], Dialect.CHAT, strip=True).out == expected[:-3]
+    assert scan(list(FINGERPRINTED), Dialect.CHAT).out == b"".join(FINGERPRINTED)
+
+
+def test_the_event_that_ends_the_output_can_be_had_before_the_usage_comes() -> None:
+    scanner = Scanner(Dialect.CHAT, strip_usage=True)
+    assert scanner.feed(FINGERPRINTED[0]) == FINGERPRINTED[0]
+    assert scanner.feed(FINGERPRINTED[1]) == b""
+    assert scanner.content == 1
+    assert scanner.release() == FINGERPRINTED[1]
+    assert scanner.feed(FINGERPRINTED[2]) == b""
+    assert scanner.feed(FINGERPRINTED[3]) == FINGERPRINTED[3]
+
+
+def test_a_usage_chunk_with_another_id_is_not_the_one_that_was_asked_for() -> None:
+    other = b'data: {"id":"other","choices":[],"usage":{"prompt_tokens":5}}\n\n'
+    data = [FINGERPRINTED[1], other, FINGERPRINTED[3]]
+    assert scan(data, Dialect.CHAT, strip=True).out == b"".join(data)
+
+
+def test_a_whole_answer_without_the_end_that_its_clients_wait_for_is_given_one() -> None:
+    for dialect, event in (
+        (Dialect.CHAT, FINGERPRINTED[1]),
+        (Dialect.COMPLETIONS, b'data: {"choices":[{"text":"x","finish_reason":"stop"}]}\n\n'),
+    ):
+        scanner = Scanner(dialect)
+        scanner.feed(event)
+        assert scanner.missing_end == b"data: [DONE]\n\n"
+        scanner.feed(b"data: [DONE]\n\n")
+        assert scanner.missing_end == b""
+    assert Scanner(Dialect.RESPONSES).missing_end == Scanner(Dialect.MESSAGES).missing_end == b""
+
+
 EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"x"},"finish_reason":null}]}\n\n'
 
 
@@ -259,6 +308,17 @@ def test_an_event_over_the_limit_is_refused_before_it_is_held() -> None:
         (b'{"error":{"message":"x","code":400}}', 400),
         (b'{"error": {"message": "x", "code": 503}}', 503),
         (b'{"error":{"message":"x","code":"rate_limit"}}', 500),
+        (b'{"error":{"message":"x","type":"rate_limit_error"}}', 429),
+        (b'{"error":{"message":"x","type":"requests","code":"rate_limit_exceeded"}}', 429),
+        (b'{"error":{"message":"x","code":"context_length_exceeded"}}', 400),
+        (b'{"error":{"message":"x","type":"ServiceUnavailableError","code":null}}', 503),
+        (b'{"error":{"message":"x","status":429}}', 429),
+        (b'{"error":"Unauthorized"}', 401),
+        (b'{"error":"Input validation error","error_type":"validation"}', 422),
+        (b'{"error":"Model is overloaded","error_type":"overloaded"}', 503),
+        (b'{"type":"error","error":{"type":"overloaded_error","message":"x"}}', 503),
+        (b'{"type":"error","code":"rate_limit_exceeded","message":"x","param":null}', 429),
+        (b'{"error":{"message":"x","code":true}}', 500),
         (b'{"error":{"message":"x","code":"503"}}', 503),
         (b'{"error":{"message":"x","type":"invalid_request_error"}}', 400),
         (b'{"error":"boom"}', 500),
@@ -266,6 +326,8 @@ def test_an_event_over_the_limit_is_refused_before_it_is_held() -> None:
         (b'{"type":"response.failed","response":{"error":{"code":"server_error"}}}', 500),
         (b'{"type":"response.created","response":{},"error":null}', 0),
         (b'{"error" broken', 0),
+        (b'{"error":[]}', 0),
+        (b'{"error":["x"]}', 500),
     ],
 )
 def test_error_events(data: bytes, code: int) -> None:
