@@ -130,7 +130,7 @@ class Flight:
         if self._failure is not None:
             self._conclude(*self._failure)
             return
-        self._answer(error)
+        self._tell(error)
         self._settle(outcome, reason)
         self._client.finish()
 
@@ -290,13 +290,13 @@ class Flight:
         """Tell the client of a failure that is not followed by another attempt."""
         outcome = request_outcome(end, begun=self.begun)
         if self.begun:
-            self._break_off(StreamBroken(f"the backend failed while it was answering: {detail}"))
+            self._tell(StreamBroken(f"the backend failed while it was answering: {detail}"))
         elif self._refused is not None:
             replies.pass_refusal(self._client, self._exchange, *self._refused)
             if RULINGS[end].verdict is Verdict.BAD:
                 outcome = Outcome.BACKEND_ERROR
         else:
-            self._answer(failure(end, f"{backend.id if backend else 'the backend'}: {detail}", self._exchange.attempts))
+            self._tell(failure(end, f"{backend.id if backend else 'the backend'}: {detail}", self._exchange.attempts))
         self._settle(outcome, detail)
         if not self.begun:
             self._client.finish()
@@ -357,10 +357,7 @@ class Flight:
         if self._settled:
             return
         self._end_attempt(AttemptEnd.ABANDONED)
-        if self.begun:
-            self._break_off(error)
-        else:
-            self._answer(error)
+        self._tell(error)
         self._settle(request_outcome(AttemptEnd.ABANDONED, begun=self.begun), error.message)
         if not self.begun:
             self._client.finish()
@@ -383,11 +380,13 @@ class Flight:
         self._order.kind.ended(now - exchange.sent)
         self._order.route.line.give_back(now, now - exchange.sent)
 
-    def _answer(self, error: GatewayError) -> None:
-        replies.answer(self._client, self._exchange, error, self._order.quota_shown)
-
-    def _break_off(self, error: GatewayError) -> None:
-        replies.break_off(self._client, self._exchange, error, self._order.endpoint.dialect, http10=self._http10)
+    def _tell(self, error: GatewayError) -> None:
+        """Tell the client by a status, or within a stream that has begun."""
+        client, exchange, order = self._client, self._exchange, self._order
+        if self.begun:
+            replies.break_off(client, exchange, error, order.endpoint.dialect, http10=self._http10)
+        else:
+            replies.answer(client, exchange, error, order.quota_shown)
 
     def _settle(self, outcome: Outcome, reason: str) -> None:
         self._settled = True
