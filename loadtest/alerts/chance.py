@@ -1,6 +1,6 @@
 """Draws of whole ticks at once: how many events, and how many of them bad."""
 
-from math import exp, sqrt
+from math import exp, log, sqrt
 from random import Random
 
 _MANY = 30.0
@@ -28,4 +28,8 @@ def binomial(rng: Random, total: int, share: float) -> int:
         return min(total, max(0, round(rng.gauss(mean, sqrt(mean * (1 - share))))))
     if total > 2 * _MANY:
         return min(total, poisson(rng, mean))
-    return sum(rng.random() < share for _ in range(total))
+    # From one bad event to the next: how many good ones lie between is geometric.
+    logarithm, at, bad = log(1 - share), 0, 0
+    while (at := at + 1 + int(log(1 - rng.random()) / logarithm)) <= total:
+        bad += 1
+    return bad

@@ -91,7 +91,7 @@ def play(case: Case) -> Found:
     """Play one case."""
     service = Service(case.target, constant(case.rate), case.seed)
     if case.lived:
-        service.run(HISTORY, 0.1 * (1 - case.target), tick=max(60.0, 1 / case.rate))
+        service.run(HISTORY, 0.1 * (1 - case.target), tick=max(60.0, 1 / case.rate), patience=1800.0)
     pace = min(case.ideal if case.must else LONGEST, LONGEST)
     tick = min(max(1.0, pace / 200), 60.0)
     seconds = service.until_page(LONGEST, case.share, tick=tick)
@@ -143,7 +143,7 @@ def shaped(seed: int, shape: str, target: float, rate: float) -> Found:
     """Play a total outage of an hour in the middle of a working day, of traffic that is not steady."""
     case = Case(target, rate, 1.0, lived=True, seed=seed)
     service = Service(target, SHAPES[shape](rate), seed)
-    service.run(7 * DAY + 12 * 3600.0, 0.1 * (1 - target), tick=max(60.0, 1 / rate))
+    service.run(7 * DAY + 12 * 3600.0, 0.1 * (1 - target), tick=max(60.0, 1 / rate), patience=1800.0)
     jitter = Random(seed).uniform(0, 600)
     service.run(jitter, tick=10.0)
     seconds = service.until_page(3600.0, 1.0, tick=2.0)

@@ -37,9 +37,9 @@ class Lived:
 
 def live(year: Year) -> Lived:
     """Live it."""
-    service = Service(year.target, SHAPES[year.shape](year.rate), year.seed, patience=1800.0)
+    service = Service(year.target, SHAPES[year.shape](year.rate), year.seed)
     tick = 300.0 if year.rate > MANY else max(60.0, 0.25 / year.rate)
-    service.run(year.days * DAY, year.spent * (1 - year.target), tick=tick)
+    service.run(year.days * DAY, year.spent * (1 - year.target), tick=tick, patience=1800.0)
     return Lived(year, len(service.pages), len(service.tickets), service.plain, service.total)
 
 

@@ -58,8 +58,7 @@ class Service:
     """Traffic of `rate` requests a second, counted, judged each tick, and restarted at will.
 
     `told` is what people were told; `plain` counts how often the plain rule (both burn rates above the factor) would
-    have begun to page. Only a `lasting` one may be restarted. While no pair is awake, ticks without a failure are
-    judged once in `patience` seconds: what they change can hardly begin an alert.
+    have begun to page. Only a `lasting` one may be restarted.
     """
 
     def __init__(
@@ -71,7 +70,6 @@ class Service:
         versions: int = 1,
         start: float = MONDAY,
         lasting: bool = False,
-        patience: float = 0.0,
     ) -> None:
         self.now = start
         self.rate = rate
@@ -83,7 +81,7 @@ class Service:
         self._rng = Random(seed)
         self._versions = versions
         self._lasting = lasting
-        self._patience = patience
+        self._patience = 0.0
         self._judged = start
         self._awake = False
         self._documents: list[Document] = []
@@ -91,8 +89,21 @@ class Service:
         self._plain_fires = False
         self._begin()
 
-    def run(self, seconds: float, failing: Shape | float = 0.0, *, tick: float = 1.0, version: str = "v1") -> None:
-        """Let time pass; `failing` is the share of requests to one version that fail."""
+    def run(
+        self,
+        seconds: float,
+        failing: Shape | float = 0.0,
+        *,
+        tick: float = 1.0,
+        version: str = "v1",
+        patience: float = 0.0,
+    ) -> None:
+        """Let time pass; `failing` is the share of requests to one version that fail.
+
+        While no pair is awake, ticks without a failure are judged only once in `patience` seconds, and idle ones never:
+        what they change can hardly begin an alert.
+        """
+        self._patience = patience
         shape = failing if callable(failing) else _always(failing)
         until = self.now + seconds
         while self.now < until - 1e-6:
