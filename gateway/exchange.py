@@ -93,14 +93,15 @@ class Exchange:
 
     Times are seconds on the monotonic clock, 0.0 meaning "did not happen"; durations are seconds. `sent` and
     `attempt_ended` are the last attempt's. `itl` counts gaps between content events per bucket of `itl_bounds`, the
-    last slot being +Inf. `stream` is what the client asked for until an answer shows what it gets. `routing` is the
-    decision about the last attempt; its str() says it in words, none where there was no choice. `objective` names what
-    it is held to, "" where that is its model's own. `forced` says that the client chose the version, `weighed` that its
-    TTFT is in a rollout's evidence already, `sticky` what keeps its client on a version. `trace` is the context of a
-    request that leaves a trace.
+    last slot being +Inf. `answer_size` is how much of an answer that is no stream has come, in bytes. `stream` is what
+    the client asked for until an answer shows what it gets. `routing` is the decision about the last attempt; its str()
+    says it in words, none where there was no choice. `objective` names what it is held to, "" where that is its model's
+    own. `forced` says that the client chose the version, `weighed` that its TTFT is in a rollout's evidence already,
+    `sticky` what keeps its client on a version. `trace` is the context of a request that leaves a trace.
     """
 
     __slots__ = (
+        "answer_size",
         "attempt_ended",
         "attempts",
         "backend",
@@ -159,6 +160,7 @@ class Exchange:
         self.last_content = 0.0
         self.ended = 0.0
         self.content_events = 0
+        self.answer_size = 0
         self.itl: list[int] = []
         self.itl_bounds: Sequence[float] = ()
         self.itl_sum = 0.0

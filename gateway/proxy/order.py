@@ -140,7 +140,12 @@ class Order:
         prompt, output = exchange.prompt_tokens, exchange.output_tokens
         if prompt is None:
             prompt = exchange.prompt_estimate if exchange.client_status == 200 else 0
-        self.tenant.quota.settle(self.reserved, prompt + (exchange.content_events if output is None else output))
+        if output is None:
+            output = exchange.content_events
+            if exchange.answer_size and self.output:
+                written = self.model.memory.prompts.tokens(exchange.answer_size)
+                output = min(written, self.choices * self.output)
+        self.tenant.quota.settle(self.reserved, prompt + output)
 
     def write(self, given: Body) -> None:
         """Write the client's body anew for the engines of the version."""

@@ -11,12 +11,13 @@ from gateway.proxy.relay import Journey
 from gateway.wire.service import Writer
 from gateway.wire.sse import error_code
 from gateway.wire.upstream import Loss
-from gateway.wire.usage import find_usage
+from gateway.wire.usage import NEAR, find_usage
 
 MAX_HELD = 64 * 1024
 MAX_UNFRAMED = 8 * 1024 * 1024
 MAX_REFUSAL = 256 * 1024
-_USAGE_WITHIN = 8 * 1024
+_OVERLAP = NEAR + 64
+"""More than a `usage` object spans, which may begin in one piece and end in the next."""
 _MAY_BE_ERROR = re.compile(rb'"(?:error"\s*+:\s*+[{"]|(?:object|type)"\s*+:\s*+"error")')
 _BEGINS_JSON = re.compile(rb"[ \t\r\n]*+(?:[{\[]|$)")
 
@@ -41,6 +42,7 @@ class PlainRelay:
         "_length",
         "_must_be_json",
         "_size",
+        "_tail",
     )
 
     def __init__(
@@ -66,12 +68,14 @@ class PlainRelay:
         self._held: list[bytes] = []
         self._size = 0
         self._flowing = False
+        self._tail = b""
 
     def data(self, body: bytes) -> None:
         """Hold or pass on a piece."""
         if self._flowing:
             self._client.write(chunk(body) if self._chunked and self._length is None else body)
-            self._held = [(self._held[0] + body)[-_USAGE_WITHIN:]]
+            self._exchange.answer_size += len(body)
+            self._look_for_usage(body)
             return
         self._held.append(body)
         self._size += len(body)
@@ -87,7 +91,6 @@ class PlainRelay:
         if self._flowing:
             if body:
                 self.data(body)
-            self._tell_usage(self._held[0])
             if self._chunked and self._length is None:
                 self._client.write(b"0\r\n\r\n")
             self._journey.complete()
@@ -100,10 +103,11 @@ class PlainRelay:
         if self._must_be_json and (not _BEGINS_JSON.match(whole) or not whole.strip()):
             self._journey.fail(AttemptEnd.MALFORMED, "the answer is not JSON" if whole else "the answer is empty")
             return
-        self._tell_usage(whole)
+        self._look_for_usage(whole)
         if b'"error"' in whole and _MAY_BE_ERROR.search(whole) and (code := error_code(whole)):
             self._journey.refuse(code, whole)
             return
+        self._exchange.answer_size = len(whole)
         self._journey.commit()
         self._client.write(b"%bcontent-length: %d\r\n\r\n%b" % (self._head, len(whole), whole))
         self._journey.complete()
@@ -115,7 +119,9 @@ class PlainRelay:
     def _flow(self) -> None:
         self._flowing = True
         body = b"".join(self._held)
-        self._held = [body[-_USAGE_WITHIN:]]
+        self._held.clear()
+        self._exchange.answer_size = len(body)
+        self._look_for_usage(body)
         self._journey.commit()
         if self._length is not None:
             self._client.write(b"%bcontent-length: %d\r\n\r\n%b" % (self._head, self._length, body))
@@ -124,11 +130,13 @@ class PlainRelay:
         else:
             self._client.write(b"%b\r\n%b" % (self._head, body))
 
-    def _tell_usage(self, document: bytes) -> None:
-        usage = find_usage(document)
+    def _look_for_usage(self, piece: bytes) -> None:
+        """Note the token counts, wherever in the document they stand; long lists may follow them."""
+        window = self._tail + piece if self._tail else piece
+        self._tail = window[-_OVERLAP:]
+        usage = find_usage(window)
         if usage is not None:
-            self._exchange.prompt_tokens = usage.prompt
-            self._exchange.output_tokens = usage.output
+            self._exchange.prompt_tokens, self._exchange.output_tokens = usage.prompt, usage.output
 
 
 class Refusal:

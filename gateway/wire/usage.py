@@ -3,7 +3,8 @@
 import re
 from typing import NamedTuple
 
-_NEAR = 2048
+NEAR = 2048
+_KEY = re.compile(rb'"usage"\s*+:\s*+\{')
 _PROMPT = re.compile(rb'"(?:prompt|input)_tokens"\s*+:\s*+(\d{1,12})\b')
 _OUTPUT = re.compile(rb'"(?:completion|output)_tokens"\s*+:\s*+(\d{1,12})\b')
 
@@ -25,13 +26,15 @@ class Usage(NamedTuple):
 def find_usage(data: bytes) -> Usage | None:
     """Return the last `usage` object in these bytes, or None.
 
-    A raw `"usage"` cannot stand inside a JSON string, so it is a key. Its counts come within 2 KiB of it.
+    A raw `"usage"` cannot stand inside a JSON string, but may be one: with an object behind it, it is a key. Its counts
+    come within 2 KiB of it.
     """
     at = data.rfind(b'"usage"')
-    if at < 0:
-        return None
-    prompt = _PROMPT.search(data, at, at + _NEAR)
-    output = _OUTPUT.search(data, at, at + _NEAR)
-    if prompt is None and output is None:
-        return None
-    return Usage(int(prompt[1]) if prompt else None, int(output[1]) if output else None)
+    while at >= 0:
+        if _KEY.match(data, at):
+            prompt = _PROMPT.search(data, at, at + NEAR)
+            output = _OUTPUT.search(data, at, at + NEAR)
+            if prompt is not None or output is not None:
+                return Usage(int(prompt[1]) if prompt else None, int(output[1]) if output else None)
+        at = data.rfind(b'"usage"', 0, at)
+    return None

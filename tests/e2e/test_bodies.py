@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -114,3 +115,28 @@ async def test_reading_has_a_deadline(tmp_path: Path, monkeypatch: pytest.Monkey
         assert answer.headers["retry-after"] == "1"
         await running.settled()
         assert AttemptEnd.OK not in {end for _, end in running.records.attempts}
+
+
+LONG_TAIL = b',"prompt_logprobs":[%b null]}' % (b'{"1":{"logprob":-1.0,"decoded_token":"usage"}},' * 5000)
+
+
+@pytest.mark.parametrize("told", [True, False])
+async def test_a_long_answer_is_charged_by_its_usage_or_by_what_was_seen(tmp_path: Path, told: bool) -> None:
+    answer = (JSON_ANSWER if told else JSON_ANSWER[: JSON_ANSWER.index(b',"usage"')] + b"}")[:-1] + LONG_TAIL
+
+    async def engine(call: Call) -> None:
+        await call.send(whole(b"200 OK", answer))
+
+    limits = {"tokens_per_minute": 100_000}
+    async with backends(engine) as (fake,):
+        spec = json.loads(routes(fake.url))
+        spec["tenants"] = {"t": {"key_sha256": sha256(b"sk-t").hexdigest(), "limits": limits}}
+        async with gateway(tmp_path, json.dumps(spec)) as running:
+            request = {"model": "m", "messages": [], "max_tokens": 500}
+            got = await ask(running.port, request, headers="authorization: Bearer sk-t\r\n")
+            assert got.body == answer
+            exchange = await running.settled()
+            assert (exchange.prompt_tokens, exchange.output_tokens) == ((7, 3) if told else (None, None))
+            (tenant,) = running.app.gateway.tenants
+            charged = 100_000 - int(tenant.shown().split(b"remaining-tokens: ")[1].split(b"\r\n")[0])
+            assert charged == 10 if told else charged >= 500

@@ -1,0 +1,25 @@
+"""Token counts are found wherever they stand, and nowhere else."""
+
+import pytest
+
+from gateway.wire.usage import Usage, find_usage
+
+COUNTS = b'"usage":{"prompt_tokens":7,"total_tokens":10,"completion_tokens":3}'
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        b'{"choices":[],%b}' % COUNTS,
+        b'{"choices":[],%b,"prompt_logprobs":[%b]}' % (COUNTS, b'{"1":{"decoded_token":"usage"}},' * 9),
+        b'{"choices":[],%b,"kind":"usage","prompt_token_ids":[%b]}' % (COUNTS, b"1," * 50_000),
+        COUNTS.replace(b":", b" : "),
+    ],
+)
+def test_the_counts_are_found(document: bytes) -> None:
+    assert find_usage(document) == Usage(7, 3)
+
+
+@pytest.mark.parametrize("document", [b"{}", b'{"usage":null}', b'{"kind":"usage"}', b'["usage",{"prompt_tokens":1}]'])
+def test_what_is_no_usage(document: bytes) -> None:
+    assert find_usage(document) is None
