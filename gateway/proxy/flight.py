@@ -251,8 +251,8 @@ class Flight:
         """A 200 whose first word is an error gets the status that it deserved."""
         end = self._judge(classify_error, status)
         if end is not AttemptEnd.UNAUTHORIZED:
-            head = self._answer_head(b"%bcontent-type: application/json\r\n" % status_line(status))
-            self._refused = (status, head, body)
+            fields = b"content-type: application/json\r\n"
+            self._refused = (status, self._answer_head(status_line(status) + fields), body)
         self.fail(end, f"an error with code {status}")
 
     def fail(self, end: AttemptEnd, detail: str) -> None:
@@ -266,8 +266,7 @@ class Flight:
             case Next.ELSEWHERE:
                 self._observer.retried(exchange, end)
                 exchange.sent = now
-                seconds = pause(exchange.attempts, self._rng)
-                self._retry = asyncio.get_running_loop().call_later(seconds, self._again)
+                self._retry = asyncio.get_running_loop().call_later(pause(exchange.attempts, self._rng), self._again)
             case Next.QUEUE if self.renew():
                 self._follow(Tried.FULL)
             case Next.END:
@@ -382,11 +381,10 @@ class Flight:
 
     def _tell(self, error: GatewayError) -> None:
         """Tell the client by a status, or within a stream that has begun."""
-        client, exchange, order = self._client, self._exchange, self._order
         if self.begun:
-            replies.break_off(client, exchange, error, order.endpoint.dialect, http10=self._http10)
+            replies.break_off(self._client, self._exchange, error, self._order.endpoint.dialect, http10=self._http10)
         else:
-            replies.answer(client, exchange, error, order.quota_shown)
+            replies.answer(self._client, self._exchange, error, self._order.quota_shown)
 
     def _settle(self, outcome: Outcome, reason: str) -> None:
         self._settled = True
