@@ -118,14 +118,15 @@ class Gateway:
             exchange.trace, stays, traced = carried(request.head.traceparent, tools.tracing)
             connection |= stays
         fields = forwarded_request(headers, connection)
+        passed = request.head.hops
+        hops = self.hops.first if passed is None else self.hops.field(passed)
         order = Order(
             endpoint,
             model,
             version,
             tenant,
             service_class,
-            fields=b"%b%b%bx-request-id: %b\r\n"
-            % (fields, traced, self.hops.field(request.head.hops), exchange.request_id.encode()),
+            fields=b"%b%b%bx-request-id: %b\r\n" % (fields, traced, hops, exchange.request_id.encode()),
         )
         exchange.objective = order.objective.name
         order.write(body)

@@ -14,13 +14,14 @@ MOST = 4
 
 
 class Hops:
-    """This process by its name among the gateways that a request has passed."""
+    """This process by its name among the gateways that a request has passed; `first` is the field of most requests,
+    which have passed none."""
 
-    __slots__ = ("_first", "name")
+    __slots__ = ("first", "name")
 
     def __init__(self) -> None:
         self.name = secrets.token_hex(6).encode()
-        self._first = b"%b: %b\r\n" % (FIELD, self.name)
+        self.first = b"%b: %b\r\n" % (FIELD, self.name)
 
     def check(self, passed: bytes) -> None:
         """Refuse a request that has been here, or has gone too far; raises LoopDetected."""
@@ -33,6 +34,6 @@ class Hops:
         if len(names) >= MOST:
             raise LoopDetected(f"this request has passed {len(names)} gateways, more than {MOST} may stand in a row")
 
-    def field(self, passed: bytes | None) -> bytes:
+    def field(self, passed: bytes) -> bytes:
         """Return the field that goes on with a request which has passed these gateways."""
-        return self._first if passed is None else b"%b: %b, %b\r\n" % (FIELD, passed, self.name)
+        return b"%b: %b, %b\r\n" % (FIELD, passed, self.name)

@@ -31,8 +31,11 @@ def began(order: Order, exchange: Exchange, health: Health, lease: Lease) -> Non
     target = order.objective.ttft
     if target is not None:
         prompt = exchange.prompt_estimate
-        idle = max(health.activity.quickest, health.fit.predict(prompt, 0.0))
-        health.judged(lease, late=is_late(ttft, target.threshold(prompt), idle))
+        threshold, late = target.threshold(prompt), False
+        if ttft > threshold:
+            idle = max(health.activity.quickest, health.fit.predict(prompt, 0.0))
+            late = is_late(ttft, threshold, idle)
+        health.judged(lease, late=late)
 
 
 def refused(backend: Backend, classify: Classify, status: int, patience: bytes | None, now: float) -> AttemptEnd:

@@ -48,16 +48,15 @@ class ObjectiveCounts:
     Iterating gives every cell: one for each SLI, or for each of its classes of prompt lengths.
     """
 
-    __slots__ = ("_by_length", "_cells", "met", "missed", "objective", "tokens")
+    __slots__ = ("_cells", "_itl", "_targets", "met", "missed", "objective", "tokens")
 
     def __init__(self, objective: Objective, subjects: Sequence[Series], known: "ObjectiveCounts | None") -> None:
         """Count for these subjects, and go on from what was counted under other routes."""
         self.objective = objective
         self.met = self.missed = self.tokens = 0
         self._cells: dict[str, list[Cell]] = {sli: _cells(objective, sli, subjects) for sli in objective.targets}
-        self._by_length: dict[str, Target] = {
-            cell.sli: objective.targets[cell.sli] for cell in self if cell.prompt_tokens
-        }
+        self._targets: dict[str, Target] = dict(objective.targets.items())
+        self._itl = objective.itl
         if known is not None:
             self.met, self.missed, self.tokens = known.met, known.missed, known.tokens
             counted = {(cell.sli, cell.prompt_tokens): cell for cell in known}
@@ -79,17 +78,16 @@ class ObjectiveCounts:
 
     def count(self, judged: Mapping[str, bool], exchange: Exchange) -> bool:
         """Count an ending that has been judged; return whether every target was met."""
-        met, by_length = True, self._by_length
+        met, all_cells = True, self._cells
         for sli, good in judged.items():
-            cells = self._cells[sli]
-            target = by_length.get(sli)
-            cell = cells[0] if target is None else cells[target.step(prompt_length(exchange))]
+            cells = all_cells[sli]
+            cell = cells[0] if len(cells) == 1 else cells[self._targets[sli].step(prompt_length(exchange))]
             if good:
                 cell.good += 1
             else:
                 cell.bad += 1
                 met = False
-        itl = self.objective.itl
+        itl = self._itl
         if itl is not None and exchange.itl and judged.get(Sli.AVAILABILITY):
             good_gaps, bad_gaps = judge_gaps(itl, exchange)
             cell = self._cells[Sli.ITL][0]

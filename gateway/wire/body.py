@@ -262,8 +262,13 @@ def _checked_choices(values: Mapping[str, msgspec.Raw]) -> int:
 
 def _max_tokens(values: Mapping[str, msgspec.Raw]) -> int | None:
     """Return the first limit of the output that is above 0; of one below, the engine says what it thinks."""
-    found = [whole_number(name, values[name]) for name in _MAX_TOKENS if name in values]
-    return next((asked for asked in found if asked is not None and asked > 0), None)
+    limit = None
+    for name in _MAX_TOKENS:
+        if name in values:
+            asked = whole_number(name, values[name])
+            if limit is None and asked is not None and asked > 0:
+                limit = asked
+    return limit
 
 
 def _compact(raw: bytes, values: Mapping[str, msgspec.Raw]) -> bool:

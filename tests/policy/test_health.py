@@ -221,7 +221,7 @@ def test_one_that_names_no_time_is_left_alone_ever_longer_until_it_works() -> No
         pauses.append(round(health.activity.hold_until - now - 0.1, 6))
         now = health.activity.hold_until
     assert pauses == [0.25, 0.5, 1.0, 2.0, 4.0, 5.0, 5.0]
-    health.activity.produced(now)
+    health.activity.answered(now, 1.0)
     health.refused(now, None, busy=True)
     assert health.activity.hold_until == now + 0.25
     assert "1 refusals" in repr(health.activity)

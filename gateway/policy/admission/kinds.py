@@ -1,6 +1,7 @@
 """Kinds of requests, by endpoint, class and `max_tokens`: how long they hold a slot, and how long their answers are."""
 
 from bisect import bisect_right
+from collections import deque
 from math import ceil
 
 SAMPLES = 256
@@ -10,24 +11,27 @@ FEWEST_ANSWERS = 50
 """Answers below which `max_tokens` is believed."""
 SHARE = 0.9
 _FRESH = 0.05
-_STALE = 8
-"""Samples since the last sorting that make another one worth it."""
+_STALE, _ANSWERS_STALE = 8, 16
+"""Holding times, and answers, since the last sorting that make another one worth it."""
 
 
 class Kind:
-    """Requests that hold a slot for about as long as each other. Learning is O(1); sorting waits until it is asked."""
+    """Requests that hold a slot for about as long as each other, `mean` seconds.
 
-    __slots__ = ("_answers", "_changed", "_ended", "_longest", "_new_answers", "_sorted", "_times", "mean")
+    `longest` is the answer that nine in ten do not exceed, in tokens; None while fewer than 50 are known. Both are
+    learnt and read with every request, so they are kept ready; holding times are sorted only when they are asked for.
+    """
+
+    __slots__ = ("_answers", "_changed", "_due", "_sorted", "_times", "longest", "mean")
 
     def __init__(self) -> None:
         self.mean = 0.0
-        self._times: list[float] = []
-        self._ended = 0
+        self.longest: int | None = None
+        self._times: deque[float] = deque(maxlen=SAMPLES)
         self._sorted: list[float] = []
         self._changed = 0
         self._answers: list[int] = []
-        self._new_answers = 0
-        self._longest: int | None = None
+        self._due = FEWEST_ANSWERS
 
     def __repr__(self) -> str:
         return f"<Kind held for {self.mean:.2f} s, answers up to {self.longest}>"
@@ -35,33 +39,23 @@ class Kind:
     @property
     def is_known(self) -> bool:
         """Whether enough have ended."""
-        return self._ended >= FEWEST
+        return len(self._times) >= FEWEST
 
     def ended(self, seconds: float) -> None:
         """Learn that one held its slot for so long."""
-        self.mean += (seconds - self.mean) * (_FRESH if self._ended else 1.0)
-        if self._ended < SAMPLES:
-            self._times.append(seconds)
-        else:
-            self._times[self._ended % SAMPLES] = seconds
-        self._ended += 1
+        times = self._times
+        self.mean += (seconds - self.mean) * (_FRESH if times else 1.0)
+        times.append(seconds)
         self._changed += 1
 
     def answered(self, tokens: int) -> None:
         """Learn how many tokens an answer had."""
-        self._answers.append(tokens)
-        self._new_answers += 1
-        if len(self._answers) >= 2 * SAMPLES:
-            del self._answers[:SAMPLES]
-
-    @property
-    def longest(self) -> int | None:
-        """The answer that nine in ten do not exceed, in tokens; None while fewer than 50 are known."""
-        if self._new_answers >= _STALE and len(self._answers) >= FEWEST_ANSWERS:
-            latest = sorted(self._answers[-SAMPLES:])
-            self._longest = latest[ceil(SHARE * len(latest)) - 1]
-            self._new_answers = 0
-        return self._longest
+        answers = self._answers
+        answers.append(tokens)
+        if len(answers) >= self._due:
+            del answers[:-SAMPLES]
+            self.longest = sorted(answers)[ceil(SHARE * len(answers)) - 1]
+            self._due = len(answers) + _ANSWERS_STALE
 
     def ends_within(self, age: float, seconds: float) -> float:
         """Return the chance that a request which has held its slot for `age` seconds gives it back within `seconds`.
@@ -76,7 +70,7 @@ class Kind:
         return (bisect_right(times, age + seconds) - younger) / beyond
 
     def _in_order(self) -> list[float]:
-        if self._changed >= _STALE or len(self._sorted) < min(self._ended, FEWEST):
+        if self._changed >= _STALE or len(self._sorted) < min(len(self._times), FEWEST):
             self._sorted = sorted(self._times)
             self._changed = 0
         return self._sorted
@@ -93,7 +87,7 @@ class Kinds:
     def of(self, endpoint: str, service_class: str, max_tokens: int | None) -> Kind:
         """Return the kind of a request; `max_tokens` counts in steps of four."""
         size = 0 if max_tokens is None else (max_tokens.bit_length() + 1) // 2
-        key = endpoint, service_class, min(size, 16)
+        key = endpoint, service_class, size if size < 16 else 16
         kind = self._kinds.get(key)
         if kind is None:
             kind = self._kinds[key] = Kind()

@@ -37,16 +37,13 @@ class Activity:
     def answered(self, now: float, seconds: float) -> None:
         """Learn that it completed an answer, and how long that took."""
         self.seconds += (seconds - self.seconds) * (_FRESH if self.seconds else 1.0)
-        self.produced(now)
-
-    def produced(self, now: float) -> None:
-        """Learn that it produced something."""
         self.worked_at = now
         self._refusals = 0
 
     def began(self, now: float, ttft: float) -> None:
         """Learn of a first token, after so many seconds."""
-        self.produced(now)
+        self.worked_at = now
+        self._refusals = 0
         if now - self._since >= MEMORY:
             self._before, self._latest, self._since = self._latest, ttft, now
         elif ttft < self._latest:

@@ -190,9 +190,11 @@ class Health:
 
     def has_slot(self, claim: Claim = SMALLEST) -> bool:
         """Whether one more request fits, by number, by tokens, and by the rules of admission."""
-        if self.in_flight >= self.limit or not self.fits(claim.kv):
+        # As `fits`, without its call: every request asks this of every backend.
+        in_flight, slots = self.in_flight, self.slots
+        if in_flight >= self.limit or (in_flight and self.kv + claim.kv > self.kv_capacity):
             return False
-        return self.slots is None or self.slots.allows(claim, self.in_flight, self.limit)
+        return slots is None or slots.allows(claim, in_flight, self.limit)
 
     def fits(self, kv: int) -> bool:
         """Whether so many tokens fit; an empty backend takes any."""
@@ -200,7 +202,7 @@ class Health:
 
     def takes(self, claim: Claim, now: float) -> bool:
         """Whether one more request fits, and it is not left alone because it is busy."""
-        return self.has_slot(claim) and now >= self.activity.closed_until
+        return now >= self.activity.closed_until and self.has_slot(claim)
 
     def lease(self, tokens: int, claim: Claim = SMALLEST, now: float = 0.0) -> Lease:
         """Take a place for one request of so many prompt tokens."""

@@ -28,7 +28,8 @@ class TokenEstimate:
     def observe(self, size: int, tokens: int) -> None:
         """Learn that a body of `size` bytes held so many tokens; each sample weighs the same, whatever its length."""
         if size > 0 and tokens > 0:
-            off = abs(self.tokens(size) - tokens) / tokens
+            estimate = int(size * self._tokens / self._bytes) or 1  # as `tokens`, without its call
+            off = abs(estimate - tokens) / tokens
             self.error = off if self.error is None else self.error * _FORGETTING + off * (1 - _FORGETTING)
             self._tokens = self._tokens * _FORGETTING + tokens / size
             self._bytes = self._bytes * _FORGETTING + 1.0

@@ -61,7 +61,7 @@ def _latencies(objective: Objective, exchange: Exchange, start: float, end: floa
         else:
             seconds = exchange.tpot if sli is Sli.TPOT else end - start
         if seconds is not None:
-            threshold = target.threshold(prompt_length(exchange)) if target.by_prompt_tokens else target.under
+            threshold = target.threshold(prompt_length(exchange)) if target.steps else target.under
             judged[sli] = seconds <= threshold
     return judged
 

@@ -29,11 +29,16 @@ class Target:
     """`ratio` of the events (above 0, below 1) must be good; a latency is good up to `under` seconds.
 
     `by_prompt_tokens` holds ascending (tokens, seconds): from so many prompt tokens on, that threshold holds instead.
+    `steps` are its tokens alone.
     """
 
     ratio: float
     under: float = 0.0
     by_prompt_tokens: tuple[tuple[int, float], ...] = ()
+    steps: tuple[int, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "steps", tuple(tokens for tokens, _ in self.by_prompt_tokens))
 
     @property
     def budget(self) -> float:
@@ -47,21 +52,19 @@ class Target:
 
     def threshold(self, prompt_tokens: int) -> float:
         """Return the threshold in seconds for a prompt of this length."""
-        step = self.step(prompt_tokens)
+        step = bisect_right(self.steps, prompt_tokens)
         return self.by_prompt_tokens[step - 1][1] if step else self.under
 
     def step(self, prompt_tokens: int) -> int:
         """Return the index in `prompt_classes` of a prompt of this length, 0 where length makes no difference."""
-        steps = self.by_prompt_tokens
-        return bisect_right(steps, prompt_tokens, key=_tokens) if steps else 0
+        return bisect_right(self.steps, prompt_tokens)
 
     @property
     def prompt_classes(self) -> tuple[tuple[str, "Target"], ...]:
         """The classes of prompt lengths, shortest first, with a target of their own each; none without steps."""
-        steps = self.by_prompt_tokens
-        if not steps:
+        bounds = self.steps
+        if not bounds:
             return ()
-        bounds = [tokens for tokens, _ in steps]
         names = (
             f"<{bounds[0]}",
             *(f"{low}-{high - 1}" for low, high in pairwise(bounds)),
@@ -73,10 +76,6 @@ class Target:
     def thresholds(self) -> tuple[float, ...]:
         """All thresholds in seconds, none for availability."""
         return (self.under, *(seconds for _, seconds in self.by_prompt_tokens)) if self.under else ()
-
-
-def _tokens(step: tuple[int, float]) -> int:
-    return step[0]
 
 
 @dataclass(frozen=True, slots=True)
