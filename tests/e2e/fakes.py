@@ -1,6 +1,7 @@
 """A scripted backend on real sockets, and what engines send."""
 
 import asyncio
+import atexit
 import json
 import socket
 import struct
@@ -10,6 +11,39 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.waiting import DEADLINE
+
+
+class KeptPorts:
+    """Ports of backends that have stopped: connections are refused there, and no other test gets one of them.
+
+    Gateways go on asking a backend that has gone; on its port, a backend of a test beside this one would be asked.
+    """
+
+    def __init__(self, most: int = 200) -> None:
+        self._most = most
+        self._sockets: dict[int, socket.socket] = {}
+
+    def keep(self, port: int) -> None:
+        """Keep a port until it is given back, or so many others are kept."""
+        kept = socket.socket()
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            kept.bind(("127.0.0.1", port))  # and nobody listens
+        except OSError:  # another was faster
+            kept.close()
+            return
+        self._sockets[port] = kept
+        if len(self._sockets) > self._most:
+            self.give_back(next(iter(self._sockets)))
+
+    def give_back(self, port: int) -> None:
+        """Let somebody listen there again."""
+        if kept := self._sockets.pop(port, None):
+            kept.close()
+
+
+KEPT_PORTS = KeptPorts()
+atexit.register(lambda: [KEPT_PORTS.give_back(port) for port in list(KEPT_PORTS._sockets)])
 
 
 class Call:
@@ -78,6 +112,7 @@ class FakeBackend:
         return f"http://127.0.0.1:{self.port}"
 
     async def start(self) -> None:
+        KEPT_PORTS.give_back(self.port)
         self._server = await asyncio.start_server(self._connection, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
@@ -87,6 +122,10 @@ class FakeBackend:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._server is not None:
+            self._server = None
+            await asyncio.sleep(0.001)  # the loop closes the listening socket a turn later
+            KEPT_PORTS.keep(self.port)
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
