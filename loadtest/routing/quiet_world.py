@@ -71,6 +71,7 @@ class Quiet(Overloaded):
 
     def __init__(self, gateway: str, seed: int, load: Sequence[Arrival], spells: Sequence[Spell], count: int) -> None:
         self.gateway = gateway
+        self._seed = seed
         self.budget = RetryBudget()
         self._turn = 0
         self._load = load
@@ -169,6 +170,10 @@ class Quiet(Overloaded):
 
     def _arrive(self) -> None:
         """Requests are known beforehand."""
+
+    def _luck(self, request: Request) -> float:
+        """The same for every gateway (common random numbers), so that it decides between none of them."""
+        return Random(f"luck {self._seed} {request.number} {self.tries[request.number]}").random()
 
     def _candidates(self, request: Request) -> list[Server]:
         others = [server for server in self.servers if server not in request.tried]

@@ -157,7 +157,7 @@ class World:
         request.server, request.sent = server, self.now
         request.tried.append(server)
         request.lease = self._lease(request, server)
-        if server.error_rate and self.rng.random() < server.error_rate:
+        if server.error_rate and self._luck(request) < server.error_rate:
             self.at(self.now + 0.001, lambda: self._fail(request, server))
             return
         sequence = Sequence(request.prompt, request.output, self.now)
@@ -165,6 +165,10 @@ class World:
         server.engine.submit(sequence)
         if not server.stepping:
             self._step(server)
+
+    def _luck(self, request: Request) -> float:
+        """Return what decides whether a call fails, from 0 to 1."""
+        return self.rng.random()
 
     def _lease(self, request: Request, server: Server) -> Lease:
         return server.health.lease(request.prompt)

@@ -21,6 +21,21 @@ def test_users_miss_no_more_than_behind_peers(name: str) -> None:
     assert breaches([*outcomes(BY_NAME[name], range(1, 5))]) == []
 
 
+def test_what_is_chance_is_the_same_for_every_gateway() -> None:
+    """Which engine dies, and which call of many fails, is no gateway's merit."""
+    (dying,) = outcomes(BY_NAME["two, one down"], [3])
+    assert len(set(dying.missed.values())) == 1
+    worlds = [play(BY_NAME["four, all fail half"], 1, name) for name in (TIDEGATE, HAPROXY)]
+    retried = [{number for number, count in world.tries.items() if count > 1} for world in worlds]
+    assert retried[0] == retried[1] != set()
+
+
+def test_spells_visit_every_engine_in_turn_unless_all_have_them() -> None:
+    hit = [turned.spells[0].engines for turned in BY_NAME["four, two slow"].turned()]
+    assert hit == [(0, 1), (1, 2), (2, 3), (3, 0)]
+    assert [*BY_NAME["three, all paused"].turned()] == [BY_NAME["three, all paused"]]
+
+
 def test_engines_that_pause_in_turn_do_not_drive_everybody_to_the_next() -> None:
     """One first token after 4 s is no reason to expect the next to take as long."""
     found = [*outcomes(BY_NAME["four, paused in turn"], range(1, 7))]
