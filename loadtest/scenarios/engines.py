@@ -58,9 +58,11 @@ def controlling() -> httpx.AsyncClient:
 
 
 async def inflict(client: httpx.AsyncClient, chosen: list[Engine], faults: dict[str, object]) -> None:
-    """Put faults in force at engines, in place of those before."""
-    for engine in chosen:
-        (await client.post(f"{engine.control}/sim/faults", json=faults)).raise_for_status()
+    """Put faults in force at engines, at the same time, in place of those before."""
+    # One after the other, those of the first gateway had a spell up to seconds before those of the last.
+    answers = await asyncio.gather(*(client.post(f"{each.control}/sim/faults", json=faults) for each in chosen))
+    for answer in answers:
+        answer.raise_for_status()
 
 
 def _wanted(scenario: Scenario, seed: int) -> list[dict[str, object]]:
