@@ -155,7 +155,7 @@ class App:
         watching = (self.roller, self.deployments, *logs, UnauthorizedAlarm(self._clock), *observers)
         self._observers = Observers(*watching, batched=(self._metrics, self.book, *traced))
         tracing = Tracing(settings.trace_ratio, self._rng) if traced else None
-        tools = Tools(self._clock, self._rng, self._observers, choose, tracing)
+        tools = Tools(self._clock, self._rng, self._observers, choose, tracing, max_event=settings.max_event)
         self.mirroring = Mirroring(tools, self.roller.settled)
         self._created = int(clock.wall())
         self._began = self._clock()

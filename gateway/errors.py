@@ -202,6 +202,13 @@ class FirstTokenTimeout(TimedOut):
     code = "first_token_timeout"
 
 
+class AnswerTooLarge(GatewayError):
+    """An answer is over a limit of the gateway's own: nobody's fault, and no other backend would do better."""
+
+    status = 502
+    code = "answer_too_large"
+
+
 class StreamBroken(GatewayError):
     """A stream that had begun could not be finished; told as an event, since the status has long gone."""
 

@@ -54,6 +54,7 @@ class Outcome(StrEnum):
     BACKEND_ERROR = "backend_error"
     TIMEOUT = "timeout"
     TRUNCATED = "truncated"
+    TOO_LARGE = "too_large"
     INTERNAL = "internal"
 
 
@@ -77,6 +78,7 @@ class AttemptEnd(StrEnum):
     STALLED = "stalled"
     FIRST_TOKEN_TIMEOUT = "first_token_timeout"  # noqa: S105 - a timeout, not a secret
     DEADLINE_EXCEEDED = "deadline_exceeded"
+    TOO_LARGE = "too_large"
     ABANDONED = "abandoned"
 
 

@@ -14,6 +14,7 @@ import uvicorn
 from gateway.config.itself import Listening
 from gateway.control.drain import DrainTimes
 from gateway.wire.guard import Limits
+from gateway.wire.long_event import MAX_EVENT
 
 BACKLOG = 4096
 _DESCRIPTORS_FOR_OTHERS = 256
@@ -41,6 +42,7 @@ class Settings:
     trace_ratio: float = 0.01
     drain: DrainTimes = field(default_factory=DrainTimes)
     limits: Limits = field(default_factory=Limits)
+    max_event: int = MAX_EVENT
 
     @property
     def listeners(self) -> tuple[Listening, ...]:

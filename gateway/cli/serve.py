@@ -17,6 +17,7 @@ from gateway.hosting import Addresses, Settings
 from gateway.state.store import StateError
 from gateway.telemetry.logs import configure
 from gateway.wire.guard import Limits
+from gateway.wire.long_event import MAX_EVENT
 
 _errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -74,6 +75,10 @@ def serve(  # noqa: PLR0917 - one parameter an option
     drain_delay: Annotated[float, typer.Option(help="Seconds from /ready turning 503 to the listener closing.")] = 0.0,
     drain_timeout: Annotated[float, typer.Option(help="Seconds that open streams have after that.")] = 30.0,
     max_body: Annotated[int, typer.Option(help="Largest request body in bytes.")] = 32 * 1024 * 1024,
+    max_event: Annotated[
+        int,
+        typer.Option(min=64 * 1024, help="Largest event of an engine's stream in bytes.", envvar="TIDEGATE_MAX_EVENT"),
+    ] = MAX_EVENT,
     max_connections: Annotated[int, typer.Option(help="Most client connections at once.")] = 100_000,
 ) -> None:
     """Serve the models in ROUTES to OpenAI clients."""
@@ -94,6 +99,7 @@ def serve(  # noqa: PLR0917 - one parameter an option
         trace_ratio=trace_ratio,
         drain=DrainTimes(drain_delay, drain_timeout),
         limits=Limits(body=max_body, connections=max_connections),
+        max_event=max_event,
     )
     try:
         if alert_webhook is not None:

@@ -4,7 +4,17 @@ from email.utils import parsedate_to_datetime
 
 import msgspec
 
-from gateway.errors import BackendFailed, FirstTokenTimeout, GatewayError, NoReadyBackend, Overloaded, Shed, TimedOut
+from gateway.errors import (
+    AnswerTooLarge,
+    BackendFailed,
+    FirstTokenTimeout,
+    GatewayError,
+    NoReadyBackend,
+    Overloaded,
+    Shed,
+    StreamBroken,
+    TimedOut,
+)
 from gateway.exchange import AttemptEnd, Dialect, Exchange
 from gateway.policy.admission.classes import ServiceClass
 from gateway.policy.admission.decide import Shed as Reason
@@ -87,8 +97,13 @@ def _seconds(value: bytes, wall_now: float) -> int | None:
         return None
 
 
-def failure(end: AttemptEnd, detail: str, attempts: int) -> GatewayError:
-    """Return what to tell the client after the last attempt ended so, with `detail` naming backend and cause."""
+def failure(end: AttemptEnd, backend: str, detail: str, attempts: int, *, begun: bool) -> GatewayError:
+    """Return what to tell the client after the last attempt ended so; `begun` when it has part of the answer."""
+    if end is AttemptEnd.TOO_LARGE:
+        return AnswerTooLarge(f"the answer cannot be passed on: {detail}")
+    if begun:
+        return StreamBroken(f"the backend failed while it was answering: {detail}")
+    detail = f"{backend}: {detail}"
     tries = "1 attempt" if attempts == 1 else f"{attempts} attempts"
     match end:
         case AttemptEnd.CONNECT_FAILED:

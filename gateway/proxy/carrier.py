@@ -31,7 +31,12 @@ def carrier(
             journey,
             client,
             exchange,
-            Scanner(order.endpoint.dialect, strip_usage=order.strip_usage, choices=order.choices),
+            Scanner(
+                order.endpoint.dialect,
+                strip_usage=order.strip_usage,
+                choices=order.choices,
+                max_event=order.max_event,
+            ),
             head=head + (b"\r\n" if http10 else b"transfer-encoding: chunked\r\n\r\n"),
             chunked=not http10,
             clock=clock,

@@ -4,7 +4,7 @@ import asyncio
 
 from gateway.backends.backend import Backend
 from gateway.clock import wall
-from gateway.errors import GatewayError, NoReadyBackend, StreamBroken
+from gateway.errors import GatewayError, NoReadyBackend
 from gateway.exchange import AttemptEnd, Exchange, Outcome, Verdict
 from gateway.policy.admission.decide import TurnedAway
 from gateway.policy.routing.lease import Lease
@@ -288,14 +288,13 @@ class Flight:
     def _conclude(self, end: AttemptEnd, detail: str, backend: Backend | None) -> None:
         """Tell the client of a failure that is not followed by another attempt."""
         outcome = request_outcome(end, begun=self.begun)
-        if self.begun:
-            self._tell(StreamBroken(f"the backend failed while it was answering: {detail}"))
-        elif self._refused is not None:
+        if self._refused is not None and not self.begun and end is not AttemptEnd.TOO_LARGE:
             replies.pass_refusal(self._client, self._exchange, *self._refused)
             if RULINGS[end].verdict is Verdict.BAD:
                 outcome = Outcome.BACKEND_ERROR
         else:
-            self._tell(failure(end, f"{backend.id if backend else 'the backend'}: {detail}", self._exchange.attempts))
+            where = backend.id if backend else "the backend"
+            self._tell(failure(end, where, detail, self._exchange.attempts, begun=self.begun))
         self._settle(outcome, detail)
         if not self.begun:
             self._client.finish()

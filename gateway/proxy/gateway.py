@@ -130,7 +130,7 @@ class Gateway:
         )
         exchange.objective = order.objective.name
         order.write(body)
-        order.stream, order.choices = body.stream, body.choices
+        order.stream, order.choices, order.max_event = body.stream, body.choices, tools.max_event
         order.size, order.has_media = len(request.body) - body.media, body.media > 0
         if endpoint.dialect is Dialect.RESPONSES and body.keeps_state:
             order.repeatable = False

@@ -20,6 +20,7 @@ from gateway.proxy.live import LiveModel, LiveRoute, LiveVersion
 from gateway.proxy.tenants import LiveTenant
 from gateway.proxy.tracing import Tracing
 from gateway.wire.body import Body
+from gateway.wire.long_event import MAX_EVENT
 from gateway.wire.rope import Rope
 
 _log = logging.getLogger(__name__)
@@ -64,6 +65,7 @@ class Order:
         "has_media",
         "is_timed",
         "kind",
+        "max_event",
         "model",
         "objective",
         "output",
@@ -119,6 +121,7 @@ class Order:
         self.repeatable = self.waits = True
         self.strip_usage = False
         self.choices = 1
+        self.max_event = MAX_EVENT
 
     def move(self, model: LiveModel, version: LiveVersion) -> None:
         """Follow a reload of the routes, by which rules do not hold yet."""
@@ -188,16 +191,24 @@ Chooser: TypeAlias = Callable[[Sequence[Backend], int, float, Chance, Claim], Ch
 class Tools:
     """What every flight is handed: a clock, chance, the observers, who chooses a backend, and who samples traces."""
 
-    __slots__ = ("choose", "clock", "observer", "rng", "tracing")
+    __slots__ = ("choose", "clock", "max_event", "observer", "rng", "tracing")
 
     def __init__(
-        self, clock: Clock, rng: Random, observer: Observer, choose: Chooser = choose, tracing: Tracing | None = None
+        self,
+        clock: Clock,
+        rng: Random,
+        observer: Observer,
+        choose: Chooser = choose,
+        tracing: Tracing | None = None,
+        *,
+        max_event: int = MAX_EVENT,
     ) -> None:
         self.clock = clock
         self.rng = rng
         self.observer = observer
         self.choose = choose
         self.tracing = tracing
+        self.max_event = max_event
 
 
 class Observers:

@@ -82,7 +82,8 @@ class PlainRelay:
         if self._must_be_json and not _BEGINS_JSON.match(self._held[0]):
             self._journey.fail(AttemptEnd.MALFORMED, "the answer is not JSON")
         elif self._json and self._size > MAX_UNFRAMED:
-            self._journey.fail(AttemptEnd.MALFORMED, f"an answer without framing is over {MAX_UNFRAMED} bytes")
+            size = f"over the {MAX_UNFRAMED} bytes that the gateway holds"
+            self._journey.fail(AttemptEnd.TOO_LARGE, f"an answer without framing is {size}")
         elif not self._json and self._size > MAX_HELD:
             self._flow()
 

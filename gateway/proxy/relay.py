@@ -6,8 +6,9 @@ from typing import Protocol
 from gateway.clock import Clock
 from gateway.exchange import AttemptEnd, Exchange
 from gateway.proxy.answers import chunk
+from gateway.wire.long_event import EventTooLarge
 from gateway.wire.service import Writer
-from gateway.wire.sse import EventTooLarge, Scanner
+from gateway.wire.sse import Scanner
 from gateway.wire.upstream import Loss
 
 MAX_HELD = 64 * 1024
@@ -75,8 +76,8 @@ class StreamRelay:
         scanner = self.scanner
         try:
             out = scanner.feed(body)
-        except EventTooLarge:
-            self._journey.fail(AttemptEnd.MALFORMED, "one event is over 1 MiB")
+        except EventTooLarge as error:
+            self._journey.fail(AttemptEnd.TOO_LARGE, str(error))
             return
         if scanner.content:
             self._measure(scanner.content)
@@ -93,8 +94,8 @@ class StreamRelay:
         scanner = self.scanner
         try:
             out = scanner.feed(body) if body else b""
-        except EventTooLarge:
-            self._journey.fail(AttemptEnd.MALFORMED, "one event is over 1 MiB")
+        except EventTooLarge as error:
+            self._journey.fail(AttemptEnd.TOO_LARGE, str(error))
             return
         events = scanner.content if body else 0
         out += scanner.flush()

@@ -16,9 +16,9 @@ import msgspec
 
 from gateway.exchange import Dialect
 from gateway.wire.error_status import error_status
+from gateway.wire.long_event import LONG, MAX_EVENT, EventTooLarge, LongEvent, abridged
 from gateway.wire.usage import Usage, find_usage
 
-MAX_EVENT = 1024 * 1024
 _QUOTE = 0x22
 _BOM = b"\xef\xbb\xbf"
 _LAST_EVENTS = 3
@@ -87,10 +87,6 @@ GRAMMARS = MappingProxyType(
 )
 
 
-class EventTooLarge(Exception):
-    """One event is over 1 MiB: no engine sends that, and holding it would let memory grow without bound."""
-
-
 class Scanner:
     """Follows one stream. `feed` returns what may be passed on and leaves its findings in the attributes.
 
@@ -110,7 +106,9 @@ class Scanner:
         "_id",
         "_kept",
         "_lines",
+        "_long",
         "_marker",
+        "_most",
         "_strip_usage",
         "_tail",
         "begun",
@@ -123,10 +121,14 @@ class Scanner:
         "usage",
     )
 
-    def __init__(self, dialect: Dialect, *, strip_usage: bool = False, choices: int = 1) -> None:
+    def __init__(
+        self, dialect: Dialect, *, strip_usage: bool = False, choices: int = 1, max_event: int = MAX_EVENT
+    ) -> None:
         self._grammar = grammar = GRAMMARS[dialect]
         self._strip_usage = strip_usage
         self._tail = b""
+        self._long: LongEvent | None = None
+        self._most = max_event
         self._marker = grammar.marker
         self._finish = b'"finish_reason":"'
         self._lines = grammar.lines
@@ -177,8 +179,9 @@ class Scanner:
     def flush(self) -> bytes:
         """Return what is left when the framing has ended; an engine may leave out the last blank line."""
         last, self.content = self.release(), 0
-        rest, self._tail = self._tail, b""
-        dropped = not rest or self._event(rest)
+        rest = self._tail if self._long is None else self._long.whole()
+        self._tail, self._long = b"", None
+        dropped = not rest or self._event(abridged(rest, 0, len(rest)))
         return (_stamped(last, self._fingerprint) if last else b"") + (b"" if dropped else rest)
 
     def release(self) -> bytes:
@@ -188,7 +191,12 @@ class Scanner:
         return out
 
     def _feed(self, data: bytes) -> bytes:
-        buffer = self._tail + data if self._tail else data
+        if self._long is None:
+            buffer = self._tail + data if self._tail else data
+        elif self._long.add(data):
+            buffer, self._long = self._long.whole(), None
+        else:
+            return b""
         if b"\r" in buffer:
             ends = [match.end() for match in _FRAMING.finditer(buffer)]
             if ends and ends[-1] == len(buffer) and buffer.endswith(b"\r"):
@@ -198,8 +206,10 @@ class Scanner:
             ends = None
             end = buffer.rfind(b"\n\n") + 2 if b"\n\n" in buffer else 0
         self._tail = buffer[end:]
-        if len(self._tail) > MAX_EVENT:
-            raise EventTooLarge
+        if len(self._tail) > self._most:
+            raise EventTooLarge(self._most)
+        if len(self._tail) > LONG and (end or not self._kept):
+            self._long = LongEvent(self._tail, self._most)
         kept, self._kept = self._kept, 0
         return self._walk(buffer[:end], ends, kept) if end else b""
 
@@ -219,10 +229,10 @@ class Scanner:
                 at = self._run(block, at)
                 runs = False
             end = block.find(b"\n\n", at) + 2 if ends is None else next(remaining)
-            if end - at > MAX_EVENT:
-                raise EventTooLarge
+            if end - at > self._most:
+                raise EventTooLarge(self._most)
             whole = self.finished >= self._choices
-            if self._event(block[at:end]):
+            if self._event(abridged(block, at, end)):
                 dropped.append((at, end))
             elif self._strip_usage and not whole and self.finished >= self._choices:
                 last = at

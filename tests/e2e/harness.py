@@ -16,6 +16,7 @@ from gateway.exchange import AttemptEnd, Exchange
 from gateway.hosting import Addresses, Settings
 from gateway.wire.client import Client
 from gateway.wire.guard import Limits
+from gateway.wire.long_event import MAX_EVENT
 from tests.e2e.raw_client import Answer, connect
 from tests.waiting import DEADLINE, eventually
 
@@ -117,6 +118,7 @@ async def gateway(
     otlp_endpoint: str | None = None,
     trace_ratio: float = 0.01,
     alert_webhook: str | None = None,
+    max_event: int = MAX_EVENT,
 ) -> AsyncIterator[Running]:
     """Run a gateway on free ports until the block ends."""
     path = folder / "routes.yaml"
@@ -131,6 +133,7 @@ async def gateway(
         otlp_endpoint=otlp_endpoint,
         trace_ratio=trace_ratio,
         alert_webhook=alert_webhook,
+        max_event=max_event,
         limits=limits or Limits(),
         drain=drain or DrainTimes(0.0, 5.0),
     )

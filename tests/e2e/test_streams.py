@@ -79,9 +79,8 @@ async def stalled_with_comments(call: Call) -> None:
 
 async def endless_event(call: Call) -> None:
     await call.send(STREAM_HEAD, BEGINNING)
-    for _ in range(24):
+    while True:
         await call.send(chunked(b"a" * 65536))
-    await call.until_gone()
 
 
 BROKEN: dict[str, tuple[Script, AttemptEnd]] = {
@@ -92,7 +91,6 @@ BROKEN: dict[str, tuple[Script, AttemptEnd]] = {
     "no terminator": (no_terminator, AttemptEnd.TRUNCATED),
     "a stall": (stalled, AttemptEnd.STALLED),
     "a stall with comments": (stalled_with_comments, AttemptEnd.STALLED),
-    "an event over 1 MiB": (endless_event, AttemptEnd.MALFORMED),
 }
 
 
@@ -115,6 +113,36 @@ async def test_a_broken_stream_ends_with_one_error_event_and_no_proper_end(tmp_p
             assert running.records.attempts == [(running.backend().id, end)]
             assert running.backend().pool.idle == (fault == "no terminator")
             assert not healthy.calls
+
+
+async def test_an_event_over_the_limit_blames_nobody_and_is_not_asked_for_again(tmp_path: Path) -> None:
+    async with backends(endless_event, endless_event) as (one, other):
+        async with gateway(tmp_path, routes(one.url, other.url), max_event=200_000) as running:
+            for _ in range(4):
+                answer = await ask(running.port, chat())
+                error = last_event(answer)["error"]
+                assert (error["code"], "200000 bytes" in error["message"]) == ("answer_too_large", True)
+                assert not answer.complete
+                assert b"[DONE]" not in answer.raw
+            await running.settled(4)
+            assert {end for _, end in running.records.attempts} == {AttemptEnd.TOO_LARGE}
+            assert {each.outcome for each in running.records.exchanges} == {Outcome.TOO_LARGE}
+            assert (len(running.records.attempts), running.records.retries) == (4, [])
+
+
+async def test_an_event_just_below_the_limit_passes_and_is_read(tmp_path: Path) -> None:
+    ids = b",".join([b"123456"] * 500_000)
+    long = event("long", prompt_token_ids="@").replace(b'"@"', b"[" + ids + b"]")
+
+    async def script(call: Call) -> None:
+        await call.send(STREAM_HEAD, chunked(ROLE, long), chunked(event("b", "stop"), USAGE, DONE) + LAST_CHUNK)
+
+    async with backends(script) as (fake,), gateway(tmp_path, routes(fake.url)) as running:
+        answer = await ask(running.port, chat())
+        assert answer.complete
+        assert answer.body == ROLE + long + event("b", "stop") + DONE
+        exchange = await running.settled()
+        assert (exchange.outcome, exchange.content_events, exchange.output_tokens) == (Outcome.OK, 2, 3)
 
 
 async def close_without_last_chunk(call: Call) -> None:

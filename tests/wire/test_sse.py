@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.exchange import Dialect
-from gateway.wire.sse import MAX_EVENT, EventTooLarge, Scanner
+from gateway.wire.long_event import LONG, EventTooLarge
+from gateway.wire.sse import Scanner
 
 CAPTURES = Path(__file__).parent.parent / "captures"
 STREAMS = {
@@ -294,12 +295,32 @@ def test_a_done_may_follow_the_end_of_a_dialect() -> None:
 
 
 def test_an_event_over_the_limit_is_refused_before_it_is_held() -> None:
-    scanner = Scanner(Dialect.CHAT)
-    scanner.feed(b"data: " + b"a" * (MAX_EVENT - 6))
-    with pytest.raises(EventTooLarge):
-        scanner.feed(b"a")
-    with pytest.raises(EventTooLarge):
-        Scanner(Dialect.CHAT).feed(b"data: " + b"a" * MAX_EVENT + b"\n\n")
+    for most in (1000, 3 * LONG):
+        scanner = Scanner(Dialect.CHAT, max_event=most)
+        scanner.feed(b"data: " + b"a" * (most - 6))
+        with pytest.raises(EventTooLarge, match=f"over the {most} bytes"):
+            scanner.feed(b"a")
+        with pytest.raises(EventTooLarge):
+            Scanner(Dialect.CHAT, max_event=most).feed(b"data: " + b"a" * most + b"\n\n")
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+@pytest.mark.parametrize("off", [-3, -2, -1, 0, 1, 2, 3])
+def test_a_long_event_is_gathered_and_read_at_both_ends(end: bytes, off: int) -> None:
+    long = EVENT.strip()[:-1] + b',"ids":[' + b"1," * LONG + b"1]}"
+    data = long + end + end + b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}' + end + end
+    middle = len(long) + len(end) + off
+    points = [1, *range(LONG // 2, len(long) - 10, LONG // 2), middle]
+    seen = scan(cut(data, points), Dialect.CHAT)
+    assert seen.out == data
+    assert (seen.content, seen.finished) == (1, 1)
+
+
+def test_counts_in_the_middle_of_a_long_event_are_found() -> None:
+    usage = b',"usage":{"prompt_tokens":7,"completion_tokens":3},"ids":['
+    long = b'data: {"choices":[],"pad":"' + b"x" * LONG + b'"' + usage + b"1," * LONG + b"1]}\n\n"
+    seen = scan(cut(long, list(range(LONG // 2, len(long), LONG // 2))), Dialect.CHAT)
+    assert (seen.out, seen.prompt, seen.output) == (long, 7, 3)
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,7 @@ RULINGS: Mapping[AttemptEnd, Ruling] = MappingProxyType(
         AttemptEnd.STALLED: _LATE,
         AttemptEnd.FIRST_TOKEN_TIMEOUT: _LATE,
         AttemptEnd.DEADLINE_EXCEEDED: Ruling(Verdict.BAD, retry=False, outcome=Outcome.TIMEOUT),
+        AttemptEnd.TOO_LARGE: Ruling(Verdict.UNCOUNTED, retry=False, outcome=Outcome.TOO_LARGE),
         AttemptEnd.ABANDONED: Ruling(Verdict.UNCOUNTED, retry=False, outcome=Outcome.INTERNAL),
     }
 )
@@ -50,11 +51,12 @@ _BEGUN: Mapping[AttemptEnd, Outcome] = MappingProxyType(
         AttemptEnd.OK: Outcome.OK,
         AttemptEnd.CLIENT_ERROR: Outcome.CLIENT_ERROR,
         AttemptEnd.CLIENT_GONE: Outcome.CLIENT_GONE,
+        AttemptEnd.TOO_LARGE: Outcome.TOO_LARGE,
         AttemptEnd.DEADLINE_EXCEEDED: Outcome.TIMEOUT,
     }
 )
 
-_UNCOUNTED = frozenset((Outcome.CLIENT_ERROR, Outcome.CLIENT_GONE, Outcome.QUOTA))
+_UNCOUNTED = frozenset((Outcome.CLIENT_ERROR, Outcome.CLIENT_GONE, Outcome.QUOTA, Outcome.TOO_LARGE))
 
 
 def classify_status(status: int, *, busy: bool = False) -> AttemptEnd:
