@@ -43,7 +43,7 @@ def routes(*urls: str, slots: int = 1, classes: Any = None, tenants: Any = None,
             "pools": {"gpu": {"backends": entries, **pool}},
             "classes": classes or {},
             "tenants": tenants or {},
-            "models": {"m": {"versions": {"v1": {"pools": ["gpu"]}}, "timeouts": {"connect": "500ms"}}},
+            "models": {"m": {"versions": {"v1": {"pools": ["gpu"]}}, "timeouts": {"connect": "20s"}}},
         }
     )
 

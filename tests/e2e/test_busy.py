@@ -32,7 +32,7 @@ def routes(*urls: str, slots: int | None = None, patience: str = "20s", **timeou
         {
             "pools": {"gpu": {"backends": entries}},
             "classes": {"standard": {"priority": 10, "max_queue_wait": patience}},
-            "models": {"m": {"versions": {"v1": {"pools": ["gpu"]}}, "timeouts": {"connect": "500ms"} | timeouts}},
+            "models": {"m": {"versions": {"v1": {"pools": ["gpu"]}}, "timeouts": {"connect": "20s"} | timeouts}},
         }
     )
 

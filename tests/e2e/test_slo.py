@@ -28,7 +28,7 @@ OBJECTIVE = {
 
 def routes(*urls: str) -> str:
     pool = {"backends": list(urls)}
-    model = {"objective": "o", "versions": {"v1": {"pools": ["gpu"]}}, "timeouts": {"connect": "500ms"}}
+    model = {"objective": "o", "versions": {"v1": {"pools": ["gpu"]}}, "timeouts": {"connect": "20s"}}
     return json.dumps({"pools": {"gpu": pool}, "objectives": {"o": OBJECTIVE}, "models": {"m": model}})
 
 
