@@ -26,6 +26,18 @@ def address(demo: Demo, what: str) -> str:
     return found[1]
 
 
+def assert_ends_well(demo: Demo, number: signal.Signals) -> None:
+    children = demo.children()
+    assert len(children) == 4
+
+    demo.process.send_signal(number)
+
+    assert demo.ended() == 0
+    assert demo.err == ""
+    assert not any(map(running, children))
+    assert list(demo.temporary.iterdir()) == []
+
+
 class TestARunThatEndsByItself:
     def test_it_serves_and_sums_up(self, start_demo: StartDemo) -> None:
         demo = start_demo("--seconds", "3", "--rate", "20")
@@ -49,7 +61,9 @@ class TestARunThatEndsByItself:
 
 
 class TestWhatItTellsToTry:
-    def test_the_lines_can_be_copied_whatever_is_set_for_another_gateway(self, start_demo: StartDemo) -> None:
+    def test_the_lines_can_be_copied_whatever_is_set_for_another_gateway_until_ctrl_c(
+        self, start_demo: StartDemo
+    ) -> None:
         demo = start_demo(environment={"TIDEGATE_HOST": "0.0.0.0", "TIDEGATE_ADMIN_TOKEN": "another's"})
         demo.until_shown(UP)
         _, curl, python, _ = demo.out.split("\n\n", 3)
@@ -72,21 +86,15 @@ class TestWhatItTellsToTry:
         for path in ("/metrics", "/admin/status"):
             assert httpx.get(address(demo, "Admin") + path, trust_env=False).status_code == 200
 
+        assert_ends_well(demo, signal.SIGINT)
+
 
 class TestNothingIsLeftBehind:
-    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-    def test_being_told_to_end_is_a_good_end(self, start_demo: StartDemo, number: signal.Signals) -> None:
+    def test_being_told_to_end_is_a_good_end(self, start_demo: StartDemo) -> None:
         demo = start_demo()
         demo.until_shown(UP)
-        children = demo.children()
-        assert len(children) == 4
 
-        demo.process.send_signal(number)
-
-        assert demo.ended() == 0
-        assert demo.err == ""
-        assert not any(map(running, children))
-        assert list(demo.temporary.iterdir()) == []
+        assert_ends_well(demo, signal.SIGTERM)
 
     def test_not_even_when_told_before_it_is_up(self, start_demo: StartDemo) -> None:
         demo = start_demo()
