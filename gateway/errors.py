@@ -140,11 +140,10 @@ class HeadersTooLarge(ClientError):
     code = "headers_too_large"
 
 
-class NotSupported(GatewayError):
+class NotSupported(ClientError):
     """A method or transfer coding that the gateway does not speak (RFC 9110 section 15.6.2)."""
 
     status = 501
-    type = "invalid_request_error"
     code = "not_supported"
 
 

@@ -131,6 +131,46 @@ def test_forms_are_read_in_slices_too(case: str) -> None:
     assert isinstance(result, Body if case in {"carriage returns", "near boundaries", "audio"} else InvalidRequest)
 
 
+TOKENS = [
+    *(
+        b"[",
+        b"{",
+        b"]",
+        b"}",
+        b'"',
+        b"\\",
+        b"\\\\",
+        b",",
+        b":",
+        b" ",
+        b"1",
+        b'"a":',
+        b'{"a":1},',
+        b'"data":"',
+        b";base64,",
+    ),
+    *(b"A" * 70, b'"type":"image",', b"\0", b"\r\n", b"\r\n--b0", b"\r\n--b0\r\n"),
+    b'content-disposition: form-data; name="x"',
+]
+RUNS = st.lists(st.tuples(st.sampled_from(TOKENS), st.integers(1, 40_000)), max_size=6)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from(TOKENS), st.integers(1, 40_000)), max_size=6), st.sampled_from(["json", "form"])
+)
+def test_no_bytes_at_all_make_a_long_slice(runs: list[tuple[bytes, int]], kind: str) -> None:
+    middle = b"".join(token * count for token, count in runs)
+    if kind == "json":
+        watched = Watched(b'{"model":"m","messages":' + middle + b"}")
+        longest, seen, _ = watch(read_long_json(watched), watched)
+    else:
+        watched = Watched(form(MODEL, FILE, end=False) + middle + b"\r\n--b0--\r\n")
+        longest, seen, _ = watch(read_long_form(watched, TYPE), watched)
+    assert longest <= 2 * WINDOW
+    assert seen <= 10 * len(watched) + 2**20
+
+
 def test_keys_and_parts_have_bounds() -> None:
     def keys(count: int) -> bytes:
         return b'{"model":"m"' + b"".join(b',"%d":1' % i for i in range(count - 1)) + b"}"
