@@ -191,6 +191,8 @@ def read_json(raw: bytes) -> Body:
         raise InvalidJson(f"the body is not valid JSON: {error}") from None
     if len(values) > MAX_KEYS:
         raise too_many_keys()
+    if "model" not in values:
+        raise _no_model()
     spans = None if _compact(raw, values) else _walked(raw, values)
     return _understood(raw, values, spans, media_size(raw))
 
@@ -205,6 +207,8 @@ def read_long_json(rope: Rope) -> Work[Body]:
         start, end = spans[key]
         if end - start > _MAX_VALUE:
             raise InvalidRequest(f"`{key}` is over {_MAX_VALUE} bytes", param=key)
+    if "model" not in spans:
+        raise _no_model()
     values = {key: msgspec.Raw(rope.read(*spans[key])) for key in spans if key in _TOLD}
     media = yield from media_in(rope)
     images = yield from images_in(rope, spans)
@@ -218,8 +222,6 @@ def _understood(
     media: int,
     images: bool | None = None,
 ) -> Body:
-    if "model" not in values:
-        raise InvalidRequest("`model` is missing: name one of the models that GET /v1/models lists", param="model")
     return Body(
         raw,
         _model(values),
@@ -241,11 +243,15 @@ def _stream(value: msgspec.Raw) -> bool:
         return False
 
 
+def _no_model() -> InvalidRequest:
+    return InvalidRequest("`model` is missing: name one of the models that GET /v1/models lists", param="model")
+
+
 def _model(values: dict[str, msgspec.Raw]) -> str:
     try:
         return _decode_text(values["model"])
-    except msgspec.DecodeError:
-        raise InvalidRequest("`model` must be a string", param="model") from None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise InvalidRequest("`model` must be a string in UTF-8", param="model") from None
 
 
 def _checked_choices(values: Mapping[str, msgspec.Raw]) -> int:

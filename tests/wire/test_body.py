@@ -134,7 +134,10 @@ def test_what_is_not_json_is_told_so(raw: bytes) -> None:
         read_json(raw)
 
 
-@pytest.mark.parametrize("raw", [b"[]", b"1", b'"x"', b"null", b"{}", b'{"x":1}', b'{"model":1}', b'{"model":null}'])
+@pytest.mark.parametrize(
+    "raw",
+    [b"[]", b"1", b'"x"', b"null", b"{}", b'{"x": 1}', b'{"model":1}', b'{"model": "\xed\xa0\x80"}', b'{"model":null}'],
+)
 def test_json_that_is_no_request_is_told_so(raw: bytes) -> None:
     with pytest.raises(InvalidRequest):
         read_json(raw)
