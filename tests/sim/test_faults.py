@@ -102,7 +102,7 @@ async def test_a_stalled_stream_says_nothing_more_until_the_client_leaves(serve:
     async with serve() as (sim, client):
         await break_with(client, stall_after=3)
         with pytest.raises(httpx.ReadTimeout):
-            await client.post(CHAT, json=chat(stream=True), timeout=0.2)
+            await client.post(CHAT, json=chat(stream=True), timeout=httpx.Timeout(DEADLINE, read=0.2))
         await until(lambda: calls_are(client, 0))
         assert sim.simulation.deliveries == set()
 
