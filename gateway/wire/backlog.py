@@ -10,6 +10,8 @@ from gateway.wire.slices import Slices, Work
 
 PIECE = 16 * 1024
 """Bytes that are parsed at once whatever they hold."""
+LONG_READ = 64 * 1024
+"""Bytes of one read after which others have their turn: libuv reads a socket up to 32 times while more is there."""
 MARKS = 256
 """Ends of lines in a longer read up to which it is parsed at once: heads, and chunks, have at least one each."""
 
@@ -50,6 +52,11 @@ class Backlog:
             self._working = True
             self._slices.start(self._work(), lambda _: None, self._broken)
 
+    def breathe(self) -> None:
+        """Read no more in this turn of the loop."""
+        self._parsing.transport.pause_reading()
+        asyncio.get_running_loop().call_soon(self._read_on)
+
     def drop(self) -> None:
         """Forget the rest: nobody wants it."""
         self.held = memoryview(b"")
@@ -60,7 +67,11 @@ class Backlog:
             self._parsing.parse(piece)
             yield
         self._working = False
-        if not self.held and not self._parsing.transport.is_closing():
+        if not self.held:
+            self._read_on()
+
+    def _read_on(self) -> None:
+        if not self.held and self._parsing.is_taking and not self._parsing.transport.is_closing():
             self._parsing.transport.resume_reading()
 
     def _broken(self, error: Exception) -> None:

@@ -18,7 +18,7 @@ from gateway.errors import (
     Unavailable,
 )
 from gateway.wire import guard
-from gateway.wire.backlog import MARKS, PIECE, Backlog
+from gateway.wire.backlog import LONG_READ, MARKS, PIECE, Backlog
 from gateway.wire.guard import Head, Limits
 from gateway.wire.half_closed import HalfClosed
 from gateway.wire.heads import Headers, status_line
@@ -135,6 +135,8 @@ class Client(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse, now or a piece at a time; whole requests are served, or wait for the one in progress."""
+        if len(data) > LONG_READ:
+            self._backlog.breathe()
         if self._backlog.held or (len(data) > PIECE and data.count(b"\r\n") > MARKS):
             self._backlog.add(data)
         else:

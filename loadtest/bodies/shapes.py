@@ -17,8 +17,8 @@ def documents(size: int) -> dict[str, bytes]:
         "brackets": _HEAD + b"[" * size,
         "groups of 60": _HEAD + b"[" + b",".join([_GROUP] * (size // 121)) + b"]}",
         "empty lists": _HEAD + b"[" + b",".join([b"[]"] * (size // 3)) + b"]}",
-        "keys": b'{"model":"m"' + b"".join(b',"%x":1' % i for i in range(size // 9)) + b"}",
-        "keys below": _HEAD + b"{" + b",".join(b'"%x":1' % i for i in range(size // 9)) + b"}}",
+        "keys": b'{"model":"m"' + b"".join(b',"%x":1' % i for i in range(size // 11)) + b"}",
+        "keys below": _HEAD + b"{" + b",".join(b'"%x":1' % i for i in range(size // 11)) + b"}}",
         "spaces": _HEAD + b" " * size + b"1}",
         "quotes": _HEAD + b'"' + b'\\"' * (size // 2) + b'"}',
         "backslashes": _HEAD + b'"' + b"\\\\" * (size // 2) + b'"}',
@@ -35,7 +35,7 @@ def documents(size: int) -> dict[str, bytes]:
         "types": b'{"model":"m","messages":[' + b'{"type":"text"},' * (size // 16) + b"1]}",
         "small messages": b'{"model":"m","messages":[' + b'{"role":"user","content":"a\\nb"},' * (size // 32) + b"1]}",
         "small tools": b'{"model":"m","tools":[' + b'{"type":"function"},' * (size // 20) + b"1]}",
-        "text": _HEAD + json.dumps("all is well, é said\n" * (size // 24)).encode() + b"}",
+        "text": _HEAD + json.dumps("all is well, é said\n" * (size // 27)).encode() + b"}",
         "an image": _HEAD + b'{"url":"data:image/png;base64,' + b64encode(bytes(range(256)) * (size // 342)) + b'"}}',
     }
 

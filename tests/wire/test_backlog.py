@@ -137,6 +137,16 @@ async def test_an_ordinary_long_read_is_parsed_at_once() -> None:
     assert wire.reading
 
 
+async def test_after_a_long_read_others_have_their_turn() -> None:
+    service = Instant()
+    client, wire = connection(service)
+    client.data_received(HEAD + b"content-length: 1000000\r\n\r\n" + b"x" * 200_000)
+    assert not wire.reading
+    await eventually(lambda: wire.reading)
+    client.data_received(b"x" * 800_000)
+    assert len(service.served[0][1].body) == 1_000_000
+
+
 async def test_what_is_left_after_broken_input_is_forgotten() -> None:
     service = Instant()
     client, wire = connection(service)
