@@ -133,6 +133,7 @@ def _model(name: str, entry: ModelEntry, promises: Mapping[str, Objective], pool
         canary=plan,
         sticky_by=tuple(entry.sticky_by),
         version_header=entry.version_header,
+        echo_served_model=entry.echo_served_model,
     )
 
 

@@ -239,6 +239,11 @@ class ModelEntry(Entry):
         description="Whether `x-gateway-model-version` forces a version.",
         examples=[True],
     )
+    echo_served_model: bool = Field(
+        default=False,
+        description="Whether `model` in answers is the engine's name for the model instead of the one asked for.",
+        examples=[True],
+    )
     timeouts: TimeoutsEntry = Field(default_factory=TimeoutsEntry, examples=[{"first_token": "30s"}])
     objective: ObjectiveNames | None = Field(
         default=None,

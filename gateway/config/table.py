@@ -79,7 +79,8 @@ class ModelSpec:
 
     `objective` is what requests are held to whose class has none of its own in `objective_by_class`.
     With a `canary` the split is what holds before it starts: all for stable. `sticky_by` says what keeps a client on
-    one version; `version_header` whether clients may force one.
+    one version; `version_header` whether clients may force one. `echo_served_model`
+    says that answers keep the name that engines give the model.
     """
 
     name: str
@@ -92,6 +93,7 @@ class ModelSpec:
     canary: Plan | None = None
     sticky_by: tuple[str, ...] = STICKY_BY
     version_header: bool = False
+    echo_served_model: bool = False
     objective_by_class: Mapping[str, Objective] = field(default_factory=lambda: MappingProxyType({}))
 
     @property

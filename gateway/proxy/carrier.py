@@ -2,6 +2,7 @@
 
 from gateway.clock import Clock
 from gateway.exchange import Exchange
+from gateway.proxy.naming import Naming
 from gateway.proxy.order import Order
 from gateway.proxy.plain import PlainRelay
 from gateway.proxy.relay import Journey, StreamRelay
@@ -9,6 +10,8 @@ from gateway.wire.service import Writer
 from gateway.wire.sse import Scanner
 from gateway.wire.upstream import AnswerHead
 
+# For proxies in front, which would hold back or recode what shall reach the client at once.
+_UNBUFFERED = b"cache-control: no-transform\r\nx-accel-buffering: no\r\n"
 _BINARY = (b"application/octet-stream", b"audio/", b"image/", b"multipart/")
 
 
@@ -26,7 +29,9 @@ def carrier(
     """Return the relay for this answer; `head` is what the client gets before its framing."""
     exchange.client_status = answer.status
     exchange.stream = answer.kind.startswith(b"text/event-stream")
+    naming = None if order.asked is None else Naming(order.asked, order.version.served_json)
     if exchange.stream:
+        head += _UNBUFFERED if b"x-accel-buffering" not in head else b""
         return StreamRelay(
             journey,
             client,
@@ -40,6 +45,7 @@ def carrier(
             head=head + (b"\r\n" if http10 else b"transfer-encoding: chunked\r\n\r\n"),
             chunked=not http10,
             clock=clock,
+            naming=naming,
         )
     return PlainRelay(
         journey,
@@ -50,4 +56,5 @@ def carrier(
         chunked=not http10,
         whole_json=answer.until_close and b"json" in answer.kind,
         must_be_json=order.endpoint.answers_json and not answer.kind.startswith(_BINARY),
+        naming=naming if b"json" in answer.kind else None,
     )

@@ -394,6 +394,5 @@ class Flight:
         if self._place is not None:
             exchange.queued += self._place.leave(exchange.ended)
             self._place = None
-        if order.tenant.is_limited:
-            order.settle_quota(exchange)
+        order.settle(exchange)
         self._observer.settled(exchange)

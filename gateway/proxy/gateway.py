@@ -2,8 +2,6 @@
 
 import asyncio
 import logging
-import secrets
-from itertools import count
 from typing import cast
 from urllib.parse import unquote
 
@@ -17,6 +15,7 @@ from gateway.proxy.live import LiveTable, LiveVersion
 from gateway.proxy.mirroring import Mirroring
 from gateway.proxy.order import Order, Tools
 from gateway.proxy.reading import Reading
+from gateway.proxy.request_ids import RequestIds, sane
 from gateway.proxy.steering import route_for, version_for
 from gateway.proxy.tenants import LiveTenant, Tenants
 from gateway.proxy.tracing import carried
@@ -30,8 +29,6 @@ from gateway.wire.service import Request, Responder, Writer
 from gateway.wire.slices import Slices, Work
 
 _log = logging.getLogger(__name__)
-_SANE_ID = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
-_MAX_ID = 128
 
 
 class Gateway:
@@ -44,8 +41,7 @@ class Gateway:
         self.draining = False
         self.hops = Hops()
         self._tools = tools
-        self._prefix = secrets.token_hex(5)
-        self._count = count(1)
+        self.ids = RequestIds()
         self._slices = slices
 
     def authorize(self, head: Head) -> LiveTenant | None:
@@ -59,7 +55,7 @@ class Gateway:
     def serve(self, request: Request, client: Writer) -> Responder | None:
         """Answer a request, at once or by a flight."""
         endpoint = request.head.endpoint
-        request_id = self._request_id(request.head.request_id)
+        request_id = self.ids.of(request.head.request_id)
         if endpoint is None:
             self._serve_here(request.head.path, request_id, client)
             return None
@@ -98,7 +94,7 @@ class Gateway:
 
     def refuse(self, error: GatewayError, headers: Headers, received: float, client: Writer) -> None:
         """Answer what did not pass the guard."""
-        self._answer(error, Exchange(self._request_id(find(headers, b"x-request-id")), "other", received), client)
+        self._answer(error, Exchange(self.ids.of(find(headers, b"x-request-id")), "other", received), client)
 
     def flight(self, request: Request, body: Body, exchange: Exchange, client: Writer) -> Flight:
         """Return the flight of a request that was read; raises GatewayError where there is none for it."""
@@ -126,10 +122,12 @@ class Gateway:
             version,
             tenant,
             service_class,
-            fields=b"%b%b%bx-request-id: %b\r\n" % (fields, traced, hops, exchange.request_id.encode()),
+            fields=b"%b%b%b" % (fields, traced, hops),
         )
         exchange.objective = order.objective.name
         order.write(body)
+        if endpoint.body is BodyKind.JSON and not model.echo_served_model:
+            order.asked = body.value("model")
         order.stream, order.choices, order.max_event = body.stream, body.choices, tools.max_event
         order.size, order.has_media = len(request.body) - body.media, body.media > 0
         if endpoint.dialect is Dialect.RESPONSES and body.keeps_state:
@@ -142,11 +140,22 @@ class Gateway:
         deadline = request.received + _seconds(request.head.timeout, model.timeouts.total)
         order.is_timed = request.head.timeout is not None
         self._charge(order, body, exchange)
+        self._name(order, exchange, request.head.request_id, body)
         mirror = model.mirror
         if mirror is not None and order.repeatable and not exchange.forced and tools.rng.random() < mirror.share:
             # After this request is on its way: a copy comes last.
             asyncio.get_running_loop().call_soon(self._mirror, order, body, exchange, request, mirror.version)
         return Flight(order, exchange, request, client, tools=tools, deadline=deadline)
+
+    def _name(self, order: Order, exchange: Exchange, in_head: bytes | None, body: Body) -> None:
+        """Settle on the ids that the client and the engine get: that of the head, of the body, or one made here."""
+        given = sane(in_head)
+        if given is None and (in_body := body.value("request_id")) is not None:
+            given = sane(in_body[1:-1])
+            exchange.request_id = given or exchange.request_id
+        order.engine_id = exchange.request_id
+        if given is not None:
+            order.engine_id, order.ids = self.ids.take(given), self.ids
 
     @staticmethod
     def _charge(order: Order, body: Body, exchange: Exchange) -> None:
@@ -194,12 +203,6 @@ class Gateway:
             else:
                 client.reply_json(200, head, card)
         client.finish()
-
-    def _request_id(self, given: bytes | None) -> str:
-        """Keep the client's id when it is sane, else make one."""
-        if given and len(given) <= _MAX_ID and _SANE_ID.issuperset(given):
-            return given.decode("ascii")
-        return f"{self._prefix}-{next(self._count):x}"
 
 
 def _read(endpoint: Endpoint, request: Request) -> Body | Work[Body]:

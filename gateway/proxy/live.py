@@ -146,6 +146,7 @@ class LiveModel:
         "_split",
         "asks_images",
         "asks_tools",
+        "echo_served_model",
         "is_gone",
         "itl_bounds",
         "memory",
@@ -172,6 +173,7 @@ class LiveModel:
         self.asks_images = any(rule.when.images is not None for rule in spec.rules)
         self.sticky_by = spec.sticky_by
         self.version_header = spec.version_header
+        self.echo_served_model = spec.echo_served_model
         self.mirror: Mirror | None = None
         self.successor: LiveModel | None = None
         self.is_gone = False
@@ -237,7 +239,9 @@ class LiveTable:
     def card(self, name: str) -> dict[str, object]:
         """Return what GET /v1/models/{id} answers; raises ModelNotFound."""
         model = self.model(name)
-        return {"id": name, "object": "model", "created": self._created, "owned_by": "tidegate", "root": model.name}
+        card = {"id": name, "object": "model", "created": self._created, "owned_by": "tidegate", "root": model.name}
+        context = min(version.context for version in model.versions.values())
+        return card if context == LONGEST_CONTEXT else {**card, "max_model_len": context}
 
     def cards(self) -> dict[str, object]:
         """Return what GET /v1/models answers: models and aliases."""

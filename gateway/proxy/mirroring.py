@@ -94,7 +94,7 @@ class Mirroring:
         copied.urgent_body = None
         copied.stream, copied.choices = body.stream, body.choices
         copied.size, copied.has_media, copied.output = order.size, order.has_media, order.output
-        copied.kind = order.kind
+        copied.kind, copied.engine_id = order.kind, order.engine_id
         copied.claim = Claim(order.claim.kv, order.claim.priority, sheddable=True, kind=order.claim.kind)
         copied.retries = self._retries
         copied.waits = False

@@ -17,12 +17,17 @@ from gateway.policy.routing.choose import Choice, choose
 from gateway.policy.routing.pick import Chance
 from gateway.policy.routing.pools import Trials
 from gateway.proxy.live import LiveModel, LiveRoute, LiveVersion
+from gateway.proxy.request_ids import RequestIds
 from gateway.proxy.tenants import LiveTenant
 from gateway.proxy.tracing import Tracing
 from gateway.wire.body import Body
 from gateway.wire.long_event import MAX_EVENT
 from gateway.wire.rope import Rope
 
+_REQUEST = (
+    b"POST %b%b HTTP/1.1\r\nhost: %b\r\naccept-encoding: identity\r\n"
+    b"%b%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n%b"
+)
 _log = logging.getLogger(__name__)
 BATCH = 64
 _USAGE_ON_REQUEST = frozenset((Dialect.CHAT, Dialect.COMPLETIONS))
@@ -47,8 +52,10 @@ class Observer(Protocol):
 class Order:
     """What a request asks for, understood: where it may go and the bytes that go there; `size` is its text's.
 
-    `claim` is what it asks of a backend's slots, `kind` the requests it is like; `output` are the tokens of one answer
-    at most, `reserved` what its tenant was charged at first; `is_timed` says that its client named the time it has,
+    `asked` is the name of the model that answers shall bear, quoted; `engine_id` the request's id as engines see it,
+    which `ids` knows if it is the client's. `claim` is what it asks of a backend's slots, `kind` the requests it is
+    like; `output` are the tokens of one answer at most, `reserved` what its tenant was charged at first; `is_timed`
+    says that its client named the time it has,
     `has_media` that there is more than text, `repeatable` whether it may be sent to an engine twice, `waits` whether it
     may queue again after an engine was too busy for it. `given` is the client's body until the answer has
     begun, `body` what an engine is sent, `urgent_body` what one that schedules by priority is. `trial` is the trial of
@@ -56,13 +63,16 @@ class Order:
     """
 
     __slots__ = (
+        "asked",
         "body",
         "choices",
         "claim",
         "endpoint",
+        "engine_id",
         "fields",
         "given",
         "has_media",
+        "ids",
         "is_timed",
         "kind",
         "max_event",
@@ -107,6 +117,9 @@ class Order:
         self.trial: Trials | None = None
         self.quota_shown = b""
         self.given: Body | None = None
+        self.engine_id = ""
+        self.asked: bytes | None = None
+        self.ids: RequestIds | None = None
         self.urgent_body: bytes | Rope | None = None
         self.endpoint = endpoint
         self.model = model
@@ -138,7 +151,14 @@ class Order:
         usual = self.route.line.patience(self.service_class, self.kind, promise, prompt)
         return min(left, usual - exchange.queued)
 
-    def settle_quota(self, exchange: Exchange) -> None:
+    def settle(self, exchange: Exchange) -> None:
+        """Let go of what the request held beside its slot: its id, and its tenant's quota."""
+        if self.ids is not None:
+            self.ids.give_back(self.engine_id)
+        if self.tenant.is_limited:
+            self._settle_quota(exchange)
+
+    def _settle_quota(self, exchange: Exchange) -> None:
         """Charge the tenant for what was really used; an answer that the engine did not count, for what was seen."""
         prompt, output = exchange.prompt_tokens, exchange.output_tokens
         if prompt is None:
@@ -173,12 +193,13 @@ class Order:
         urgent = self.urgent_body is not None and backend.spec.priority_scheduling
         body = self.urgent_body if urgent and self.urgent_body is not None else self.body
         short, long = (b"", body) if isinstance(body, Rope) else (body, None)
-        return b"POST %b%b HTTP/1.1\r\nhost: %b\r\naccept-encoding: identity\r\n%b%bcontent-length: %d\r\n\r\n%b" % (
+        return _REQUEST % (
             backend.base_path,
             self.endpoint.target,
             backend.authority,
             backend.authorization,
             self.fields,
+            self.engine_id.encode(),
             len(body),
             short,
         ), long

@@ -7,6 +7,7 @@ import msgspec
 
 from gateway.exchange import AttemptEnd, Exchange
 from gateway.proxy.answers import chunk
+from gateway.proxy.naming import Naming
 from gateway.proxy.relay import Journey
 from gateway.wire.service import Writer
 from gateway.wire.sse import error_code
@@ -41,6 +42,7 @@ class PlainRelay:
         "_json",
         "_length",
         "_must_be_json",
+        "_naming",
         "_size",
         "_tail",
     )
@@ -56,6 +58,7 @@ class PlainRelay:
         chunked: bool,
         whole_json: bool,
         must_be_json: bool,
+        naming: Naming | None = None,
     ) -> None:
         self._journey = journey
         self._client = client
@@ -65,6 +68,7 @@ class PlainRelay:
         self._chunked = chunked
         self._json = whole_json
         self._must_be_json = must_be_json
+        self._naming = naming
         self._held: list[bytes] = []
         self._size = 0
         self._flowing = False
@@ -110,6 +114,7 @@ class PlainRelay:
             return
         self._exchange.answer_size = len(whole)
         self._journey.commit()
+        whole = self._named(whole)
         self._client.write(b"%bcontent-length: %d\r\n\r\n%b" % (self._head, len(whole), whole))
         self._journey.complete()
 
@@ -124,12 +129,18 @@ class PlainRelay:
         self._exchange.answer_size = len(body)
         self._look_for_usage(body)
         self._journey.commit()
+        size, body = len(body), self._named(body)
         if self._length is not None:
+            self._length += len(body) - size
             self._client.write(b"%bcontent-length: %d\r\n\r\n%b" % (self._head, self._length, body))
         elif self._chunked:
             self._client.write(b"%btransfer-encoding: chunked\r\n\r\n%b" % (self._head, chunk(body)))
         else:
             self._client.write(b"%b\r\n%b" % (self._head, body))
+
+    def _named(self, document: bytes) -> bytes:
+        renaming = self._naming.renaming(document) if self._naming is not None else None
+        return document if renaming is None else document.replace(*renaming, 1)
 
     def _look_for_usage(self, piece: bytes) -> None:
         """Note the token counts, wherever in the document they stand; long lists may follow them."""

@@ -6,6 +6,7 @@ from typing import Protocol
 from gateway.clock import Clock
 from gateway.exchange import AttemptEnd, Exchange
 from gateway.proxy.answers import chunk
+from gateway.proxy.naming import Naming, Renaming
 from gateway.wire.long_event import EventTooLarge
 from gateway.wire.service import Writer
 from gateway.wire.sse import Scanner
@@ -47,7 +48,19 @@ class StreamRelay:
     elsewhere. From then on each read becomes one write of whole events.
     """
 
-    __slots__ = ("_bounds", "_chunked", "_client", "_clock", "_exchange", "_held", "_journey", "_previous", "scanner")
+    __slots__ = (
+        "_bounds",
+        "_chunked",
+        "_client",
+        "_clock",
+        "_exchange",
+        "_held",
+        "_journey",
+        "_naming",
+        "_previous",
+        "_renaming",
+        "scanner",
+    )
 
     def __init__(
         self,
@@ -59,6 +72,7 @@ class StreamRelay:
         head: bytes,
         chunked: bool,
         clock: Clock,
+        naming: Naming | None = None,
     ) -> None:
         self._journey = journey
         self._client = client
@@ -67,6 +81,8 @@ class StreamRelay:
         self._chunked = chunked
         self._clock = clock
         self._previous = 0.0
+        self._naming = naming
+        self._renaming: Renaming | None = None
         self.scanner = scanner
         self._bounds = exchange.itl_bounds
         exchange.itl = [0] * (len(self._bounds) + 1)
@@ -84,6 +100,8 @@ class StreamRelay:
         if self._held is not None:
             self._pass_on_held(self._held, out)
         elif out:
+            if self._renaming is not None:
+                out = out.replace(*self._renaming)
             self._client.write(b"%x\r\n%b\r\n" % (len(out), out) if self._chunked else out)
         if scanner.surplus and self._journey.begun:
             self._finish(b"")
@@ -179,10 +197,15 @@ class StreamRelay:
             return None
         self._held = None
         self._journey.commit()
-        return held[0], b"".join(held[1:])
+        body = b"".join(held[1:])
+        if self._naming is not None:
+            self._renaming = self._naming.renaming(body)
+        return held[0], body
 
     def _write(self, head: bytes, body: bytes, end: bytes = b"") -> None:
         """Write in one piece, copied once."""
+        if self._renaming is not None:
+            body = body.replace(*self._renaming)
         if self._chunked and body:
             self._client.write(b"%b%x\r\n%b\r\n%b" % (head, len(body), body, end))
         elif head or body or end:

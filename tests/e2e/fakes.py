@@ -101,6 +101,7 @@ class FakeBackend:
     models: tuple[str, ...] = ("m",)
     health: bytes = b"200 OK"
     silent: bool = False
+    max_model_len: int | None = None
     port: int = 0
     calls: list[Call] = field(default_factory=list)
     connections: int = 0
@@ -166,7 +167,9 @@ class FakeBackend:
         if self.silent:
             return
         if head.startswith(b"GET /v1/models"):
-            body = json.dumps({"object": "list", "data": [{"id": name, "object": "model"} for name in self.models]})
+            length = {"max_model_len": self.max_model_len} if self.max_model_len else {}
+            cards = [{"id": name, "object": "model", **length} for name in self.models]
+            body = json.dumps({"object": "list", "data": cards})
             writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body.encode()))
         else:
             writer.write(b"HTTP/1.1 %b\r\ncontent-length: 0\r\n\r\n" % self.health)
