@@ -110,6 +110,12 @@ class TimeoutsEntry(Entry):
         description=f"For the first token of one attempt. Default: {format_duration(Timeouts().first_token)}.",
         examples=["30s"],
     )
+    first_byte: Timeout | None = Field(
+        default=None,
+        description="For an answer that is not streamed to begin, at one backend. Default: learnt from answers before "
+        "it, and held only against a backend that answers nobody.",
+        examples=["2m"],
+    )
     stall: Timeout | None = Field(
         default=None,
         description=f"Between two tokens. Default: {format_duration(Timeouts().stall)}.",

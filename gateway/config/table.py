@@ -23,13 +23,15 @@ class Timeouts:
     """How long one request may wait for what, in seconds.
 
     `connect` bounds one connection attempt, `first_token` the wait for the first content event of an attempt,
-    `stall` the gap between two content events, `total` the whole request.
+    `first_byte` that for an answer in one piece (None: as the answers before it teach), `stall` the gap between two
+    content events, `total` the whole request.
     """
 
     connect: float = 2.0
     first_token: float = 30.0
     stall: float = 20.0
     total: float = 600.0
+    first_byte: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

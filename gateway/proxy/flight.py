@@ -338,7 +338,8 @@ class Flight:
             return
         if isinstance(self._relay, StreamRelay) and self._relay.closed_after_end(now, _PATIENCE_AFTER_END):
             return
-        late = overdue(self._order, self._exchange, backend, resumed=self._resumed, now=now)
+        answered = self._relay is not None
+        late = overdue(self._order, self._exchange, backend, resumed=self._resumed, now=now, answered=answered)
         if late is None and not self.begun and is_stranded(self._order, self._exchange, backend, self._tried, now):
             late = AttemptEnd.NOT_READY, backend.readiness.reason
         if late is not None:

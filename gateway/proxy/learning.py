@@ -76,5 +76,7 @@ def _answered(
     if exchange.output_tokens:
         prompts.answered(exchange.output_tokens)
         order.kind.answered(exchange.output_tokens // order.choices)
+    if not exchange.stream:
+        order.kind.completed(now - exchange.sent)
     tpot = exchange.tpot
     health.ended(lease, Verdict.GOOD, now, rng, seconds=now - exchange.sent, tpot=tpot, kept=kept)

@@ -42,7 +42,7 @@ class TestSamples:
         (("pools", "gpu", "backends", 0), {"url", "max_concurrency", "api_key", "api_key_file"}),
         (("models", "m", "backends", 3), {"url", "max_concurrency", "api_key", "api_key_file"}),
         (("models", "m", "versions", "v1"), {"pools", "served_model"}),
-        (("models", "m", "timeouts"), {"connect", "first_token", "stall", "total"}),
+        (("models", "m", "timeouts"), {"connect", "first_byte", "first_token", "stall", "total"}),
         (("models", "m", "split"), set()),
         (("models", "m", "nothing", "deeper"), set()),
     ],

@@ -153,3 +153,19 @@ async def test_where_probes_are_only_slow_everywhere_requests_are_sent_all_the_s
         assert (await ask(running.port, chat())).status == 200
         assert len(fakes[1].calls) == served + 1, "one that says that it is not ready is left out"
         await running.quiet()
+
+
+async def test_a_document_that_does_not_begin_in_time_is_fetched_elsewhere(tmp_path: Path) -> None:
+    async def hung(call: Call) -> None:
+        await call.until_gone()
+
+    async with backends(hung, good) as (sick, healthy):
+        async with gateway(tmp_path, routes(sick.url, healthy.url, first_byte="300ms")) as running:
+            asked = 0
+            while not sick.calls:
+                answer = await ask(running.port, chat(stream=False))
+                asked += 1
+                assert answer.status == 200
+            last = await running.settled(asked)
+            assert (last.outcome, last.attempts) == (Outcome.OK, 2)
+            assert AttemptEnd.FIRST_TOKEN_TIMEOUT in [end for _, end in running.records.attempts]

@@ -13,6 +13,8 @@ SHARE = 0.9
 _FRESH = 0.05
 _STALE, _ANSWERS_STALE = 8, 16
 """Holding times, and answers, since the last sorting that make another one worth it."""
+_FADING = 0.99
+"""What is left, after each answer, of what the slowest one took."""
 
 
 class Kind:
@@ -22,11 +24,23 @@ class Kind:
     learnt and read with every request, so they are kept ready; holding times are sorted only when they are asked for.
     """
 
-    __slots__ = ("_answers", "_changed", "_due", "_sorted", "_times", "longest", "mean")
+    __slots__ = (
+        "_answers",
+        "_changed",
+        "_completed",
+        "_due",
+        "_slowest",
+        "_sorted",
+        "_times",
+        "longest",
+        "mean",
+    )
 
     def __init__(self) -> None:
         self.mean = 0.0
         self.longest: int | None = None
+        self._completed = 0
+        self._slowest = 0.0
         self._times: deque[float] = deque(maxlen=SAMPLES)
         self._sorted: list[float] = []
         self._changed = 0
@@ -56,6 +70,16 @@ class Kind:
             del answers[:-SAMPLES]
             self.longest = sorted(answers)[ceil(SHARE * len(answers)) - 1]
             self._due = len(answers) + _ANSWERS_STALE
+
+    def completed(self, seconds: float) -> None:
+        """Learn that an answer in one piece was whole after so many seconds at one backend."""
+        self._completed += 1
+        self._slowest = max(seconds, self._slowest * _FADING)
+
+    @property
+    def slowest(self) -> float | None:
+        """What the slowest of these answers took of late, in seconds; None while fewer than 50 are known."""
+        return self._slowest if self._completed >= FEWEST_ANSWERS else None
 
     def ends_within(self, age: float, seconds: float) -> float:
         """Return the chance that a request which has held its slot for `age` seconds gives it back within `seconds`.
