@@ -12,15 +12,17 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_connections_are_refused_until_the_model_is_loaded() -> None:
-    server = SimServer(Settings(startup_seconds=0.2))
-    starting = asyncio.create_task(server.start())
+    loading = SimServer(Settings(startup_seconds=3600))
+    starting = asyncio.create_task(loading.start())
     await asyncio.sleep(0)
-    async with httpx.AsyncClient(base_url=server.url) as client:
+    async with httpx.AsyncClient() as client:
         with pytest.raises(httpx.ConnectError):
-            await client.get("/health")
-        await starting
-        assert (await client.get("/health")).status_code == 200
-    await server.stop()
+            await client.get(f"{loading.url}/health")
+        starting.cancel()
+        await asyncio.wait([starting])
+        async with running(Settings(startup_seconds=0.01)) as loaded:
+            assert (await client.get(f"{loaded.url}/health")).status_code == 200
+    await loading.stop()
 
 
 async def test_stopping_cuts_connections_and_leaves_no_task() -> None:
