@@ -53,7 +53,11 @@ class SimServer:
             self.control_port = control_listener.getsockname()[1]
             await self._control.accept(control_listener)
             self._tasks.append(asyncio.create_task(self._control.main_loop()))
-        await asyncio.sleep(self.settings.startup_seconds)
+        try:
+            await asyncio.sleep(self.settings.startup_seconds)
+        except asyncio.CancelledError:
+            listener.close()
+            raise
         await self._engine.accept(listener)
         self._tasks.append(asyncio.create_task(self._engine.main_loop()))
         self._tasks.append(asyncio.create_task(self.simulation.run()))
