@@ -1,10 +1,10 @@
 """Who carries an engine's answer to the client: a relay of events, or of a document."""
 
 from gateway.clock import Clock
-from gateway.exchange import Exchange
+from gateway.exchange import AttemptEnd, Exchange
 from gateway.proxy.naming import Naming
 from gateway.proxy.order import Order
-from gateway.proxy.plain import PlainRelay
+from gateway.proxy.plain import PlainRelay, Refusal
 from gateway.proxy.relay import Journey, StreamRelay
 from gateway.wire.service import Writer
 from gateway.wire.sse import Scanner
@@ -25,7 +25,7 @@ def carrier(
     head: bytes,
     http10: bool,
     clock: Clock,
-) -> StreamRelay | PlainRelay:
+) -> StreamRelay | PlainRelay | Refusal:
     """Return the relay for this answer; `head` is what the client gets before its framing."""
     exchange.client_status = answer.status
     exchange.stream = answer.kind.startswith(b"text/event-stream")
@@ -47,6 +47,9 @@ def carrier(
             clock=clock,
             naming=naming,
         )
+    if journey.opened:
+        exchange.stream = True
+        return Refusal(lambda _: journey.fail(AttemptEnd.MALFORMED, "a document, where a stream had been begun"))
     return PlainRelay(
         journey,
         client,

@@ -28,7 +28,6 @@ from gateway.wire.service import Request, Writer
 from gateway.wire.upstream import AnswerHead, Loss, Sink, Upstream
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_PATIENCE_AFTER_END = 1.0
 
 
 class Flight:
@@ -57,6 +56,7 @@ class Flight:
         "_tried",
         "_upstream",
         "begun",
+        "opened",
     )
 
     def __init__(
@@ -75,15 +75,14 @@ class Flight:
         self._backend: Backend | None = None
         self._lease: Lease | None = None
         self._upstream: Upstream | None = None
-        self._relay: StreamRelay | PlainRelay | None = None
+        self._relay: StreamRelay | PlainRelay | Refusal | None = None
         self._place: Place | None = None
         self._failure: tuple[AttemptEnd, str, Backend | None] | None = None
         self._refused: tuple[int, bytes, bytes] | None = None
         self._resumed = 0.0
         self._retry: asyncio.TimerHandle | None = None
-        self._paused = False
-        self._settled = False
-        self.begun = False
+        self._paused = self._settled = False
+        self.begun = self.opened = False
 
     def __repr__(self) -> str:
         return f"<Flight {self._exchange.request_id} attempt {self._exchange.attempts} at {self._backend}>"
@@ -132,7 +131,8 @@ class Flight:
             return
         self._tell(error)
         self._settle(outcome, reason)
-        self._client.finish()
+        if not self.opened:
+            self._client.finish()
 
     def _attempt(self) -> Tried:
         """Begin an attempt at a backend not tried yet, if one has a slot."""
@@ -225,7 +225,7 @@ class Flight:
 
     def commit(self) -> None:
         """Let go of what only a retry would need."""
-        self.begun = True
+        self.begun = self.opened = True
         self._order.forget()
         self._tried.clear()
         lease, backend, exchange = self._lease, self._backend, self._exchange
@@ -288,7 +288,7 @@ class Flight:
     def _conclude(self, end: AttemptEnd, detail: str, backend: Backend | None) -> None:
         """Tell the client of a failure that is not followed by another attempt."""
         outcome = request_outcome(end, begun=self.begun)
-        if self._refused is not None and not self.begun and end is not AttemptEnd.TOO_LARGE:
+        if self._refused is not None and not self.opened and end is not AttemptEnd.TOO_LARGE:
             replies.pass_refusal(self._client, self._exchange, *self._refused)
             if RULINGS[end].verdict is Verdict.BAD:
                 outcome = Outcome.BACKEND_ERROR
@@ -296,7 +296,7 @@ class Flight:
             where = backend.id if backend else "the backend"
             self._tell(failure(end, where, detail, self._exchange.attempts, begun=self.begun))
         self._settle(outcome, detail)
-        if not self.begun:
+        if not self.opened:
             self._client.finish()
 
     def drop_upstream(self) -> None:
@@ -336,10 +336,10 @@ class Flight:
         backend = self._backend
         if self._paused or backend is None:
             return
-        if isinstance(self._relay, StreamRelay) and self._relay.closed_after_end(now, _PATIENCE_AFTER_END):
+        relay = self._relay
+        if isinstance(relay, StreamRelay) and relay.check(now):
             return
-        answered = self._relay is not None
-        late = overdue(self._order, self._exchange, backend, resumed=self._resumed, now=now, answered=answered)
+        late = overdue(self._order, self._exchange, backend, resumed=self._resumed, now=now, answered=relay is not None)
         if late is None and not self.begun and is_stranded(self._order, self._exchange, backend, self._tried, now):
             late = AttemptEnd.NOT_READY, backend.readiness.reason
         if late is not None:
@@ -347,7 +347,7 @@ class Flight:
 
     def probe(self) -> bytes | None:
         """Return bytes that a client which has only half closed will skip."""
-        if not self.begun:
+        if not self.opened:
             return None if self._http10 else _CONTINUE
         return self._relay.probe() if isinstance(self._relay, StreamRelay) else None
 
@@ -358,7 +358,7 @@ class Flight:
         self._end_attempt(AttemptEnd.ABANDONED)
         self._tell(error)
         self._settle(request_outcome(AttemptEnd.ABANDONED, begun=self.begun), error.message)
-        if not self.begun:
+        if not self.opened:
             self._client.finish()
 
     def _end_attempt(self, end: AttemptEnd) -> None:
@@ -380,8 +380,8 @@ class Flight:
         self._order.route.line.give_back(now, now - exchange.sent)
 
     def _tell(self, error: GatewayError) -> None:
-        """Tell the client by a status, or within a stream that has begun."""
-        if self.begun:
+        """Tell the client by a status, or within a stream whose head it has."""
+        if self.opened:
             replies.break_off(self._client, self._exchange, error, self._order.endpoint.dialect, http10=self._http10)
         else:
             replies.answer(self._client, self._exchange, error, self._order.quota_shown)

@@ -15,12 +15,19 @@ from gateway.wire.upstream import Loss
 MAX_HELD = 64 * 1024
 _LAST_CHUNK = b"0\r\n\r\n"
 _KEPT_FOR = 0.25
+_PATIENCE_AFTER_END = 1.0
+"""Seconds that framing may go on after the terminator."""
+KEEP_ALIVE = 15.0
+"""Seconds between two comments while a stream has no output yet."""
+_COMMENT = b": waiting for the first token\n\n"
 
 
 class Journey(Protocol):
     """The request that an answer belongs to, as the answer's carrier sees it."""
 
     begun: bool
+    opened: bool
+    """Whether the client has the head of a stream."""
 
     def commit(self) -> None:
         """Learn that bytes of the answer go to the client now: from here on nothing is retried."""
@@ -56,6 +63,7 @@ class StreamRelay:
         "_exchange",
         "_held",
         "_journey",
+        "_kept_alive",
         "_naming",
         "_previous",
         "_renaming",
@@ -77,10 +85,10 @@ class StreamRelay:
         self._journey = journey
         self._client = client
         self._exchange = exchange
-        self._held: list[bytes] | None = [head]
+        self._held: list[bytes] | None = [b"" if journey.opened else head]
         self._chunked = chunked
         self._clock = clock
-        self._previous = 0.0
+        self._previous = self._kept_alive = 0.0
         self._naming = naming
         self._renaming: Renaming | None = None
         self.scanner = scanner
@@ -153,18 +161,29 @@ class StreamRelay:
             return None
         return chunk(b":\n\n") if self._chunked else b":\n\n"
 
-    def closed_after_end(self, now: float, patience: float) -> bool:
-        """Finish a stream whose terminator came `patience` seconds ago although its framing goes on."""
-        silence = now - self._exchange.last_content
-        if self._held is not None or silence < _KEPT_FOR:
+    def check(self, now: float) -> bool:
+        """Do what time alone calls for; return whether that was the end of the stream."""
+        if self._held is not None:
+            self._keep_alive(self._held, now)
             return False
-        if last := self.scanner.release():
+        silence = now - self._exchange.last_content
+        if silence >= _KEPT_FOR and (last := self.scanner.release()):
             self._write(b"", last)
-        if not self.scanner.done or silence < patience:
+        if not self.scanner.done or silence < _PATIENCE_AFTER_END:
             return False
         self._finish(b"")
         self._journey.drop_upstream()
         return True
+
+    def _keep_alive(self, held: list[bytes], now: float) -> None:
+        """Send the head, and comments, while output is waited for: proxies in front give up a silent stream.
+
+        No part of the answer is sent, so another backend may still be asked.
+        """
+        if now - max(self._kept_alive, self._exchange.sent) >= KEEP_ALIVE:
+            head, held[0], self._kept_alive = held[0], b"", now
+            self._client.write(head + (chunk(_COMMENT) if self._chunked else _COMMENT))
+            self._journey.opened = True
 
     def _measure(self, events: int) -> None:
         now = self._clock()

@@ -39,6 +39,10 @@ class RawClient:
         self.writer.write(data)
         await self.writer.drain()
 
+    def unread(self, data: bytes) -> None:
+        """Put back what was read, for `answer` to begin with."""
+        self._left = data + self._left
+
     async def answer(self, method: str = "POST") -> Answer:
         """Read one answer, or what comes of it before the connection ends."""
         parser = h11.Connection(h11.CLIENT)
