@@ -1,10 +1,15 @@
 """The real controller on a clock of its own: a newcomer's canary is promoted in about the time that was said."""
 
 import json
+from collections.abc import Callable
 from random import Random
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
+
+from gateway.cli.demo.load import MODEL
+from gateway.cli.demo.stage import routes_of
 from gateway.config.load import load_routes
 from gateway.control.audit import Audit
 from gateway.control.rolling import Roller
@@ -15,14 +20,23 @@ from gateway.telemetry.slo import SloBook
 RATE = 12.0
 
 
-def test_a_newcomers_canary_at_twelve_requests_a_second_is_promoted_in_about_the_time_that_was_said(
-    tmp_path: Any,
-) -> None:
-    path = tmp_path / "routes.yaml"
+def newcomers() -> dict[str, Any]:
     pools = {"a": {"backends": ["http://a:1"]}, "b": {"backends": ["http://b:1"]}}
     versions = {"v1": {"pools": ["a"]}, "v2": {"pools": ["b"]}}
-    model = {"versions": versions, "canary": {"stable": "v1", "candidate": "v2"}}
-    path.write_text(json.dumps({"pools": pools, "models": {"m": model}}))
+    return {"pools": pools, "models": {MODEL: {"versions": versions, "canary": {"stable": "v1", "candidate": "v2"}}}}
+
+
+def demos() -> dict[str, Any]:
+    return routes_of({name: [f"http://{name}:1"] for name in ("gpu", "cpu", "next")})
+
+
+@pytest.mark.parametrize(("routes_file", "longest"), [(newcomers, 3 * 3600.0), (demos, 300.0)])
+def test_a_canary_at_twelve_requests_a_second_is_promoted_in_about_the_time_that_was_said(
+    tmp_path: Any, routes_file: Callable[[], dict[str, Any]], longest: float
+) -> None:
+    """With default settings, as a newcomer starts it, and as `tidegate demo --canary` does."""
+    path = tmp_path / "routes.yaml"
+    path.write_text(json.dumps(routes_file()))
     table = load_routes(path)
     now = [1_000_000.0]
     book = SloBook(lambda: now[0])
@@ -33,22 +47,23 @@ def test_a_newcomers_canary_at_twelve_requests_a_second_is_promoted_in_about_the
     audit = Audit(lambda: now[0])
     roller = Roller(book, lambda: routes, audit, clock=lambda: now[0], leads=lambda: True, saved=lambda: None)
     roller.follow(table)
-    running = roller.get("m")
+    running = roller.get(MODEL)
     assert running is not None
     rng, said, started = Random(1), 0.0, 0.0
     while running.rollout.phase is not Phase.PROMOTED and now[0] < 1_000_000 + 20_000:
         now[0] += 1 / RATE
         candidate = rng.random() * 100 < running.rollout.share
         exchange = Exchange("r", "/v1/chat/completions", now[0] - 1.0)
-        exchange.model, exchange.version = "m", "v2" if candidate else "v1"
+        exchange.model, exchange.version = MODEL, "v2" if candidate else "v1"
         exchange.backend = exchange.version
         exchange.outcome = Outcome.OK if rng.random() > 0.0005 else Outcome.BACKEND_ERROR
         exchange.attempts, exchange.ended, exchange.client_status = 1, now[0], 200
         roller.settled(exchange)
         if rng.random() < 0.1:
             roller.tick()
-        if not said and running.rollout.phase is Phase.STEP:
+        if not said and running.pace.requests >= 20 and running.rollout.phase is Phase.STEP:
             said, started = roller.outlook(running).rest or 0.0, now[0]
     assert running.rollout.phase is Phase.PROMOTED, running.decision.reason
     assert 0.5 < (now[0] - started) / said < 2.0
+    assert said < longest
     assert [record.action for record in audit][:2] == ["start", "ready"]

@@ -4,10 +4,13 @@ from math import inf
 
 import pytest
 
+from gateway.policy.canary.evidence import AVAILABILITY, Evidence
 from gateway.policy.canary.forecast import Pace, Standing, Traffic
 from gateway.policy.canary.plan import Plan
+from gateway.policy.canary.track import Sample
 
 AUTO = Plan("v1", "v2")
+BUDGETS = {AVAILABILITY: 0.001, "ttft": 0.01}
 
 
 def test_the_pace_is_right_from_the_first_seconds_and_follows_the_traffic() -> None:
@@ -72,3 +75,27 @@ def test_a_candidate_that_looks_bad_needs_more_than_anyone_waits_for() -> None:
     assert Traffic(1.0, {"a": ten_times}).missing(AUTO, 50.0) == 20
     never = Standing(1e-15, (10, 0), (0, 10**14), 1.0)
     assert Traffic(1.0, {"a": never}).missing(AUTO, 50.0) > 1e11
+
+
+def test_latencies_that_did_not_count_while_stable_was_cold_make_no_forecast_longer() -> None:
+    """A demo of a minute said that it would take two hours: its first latencies came after 70 requests of stable."""
+    evidence = Evidence(BUDGETS, 13.44)
+    for _ in range(70):
+        evidence.add({AVAILABILITY: True}, Sample(candidate=False, at=0.0))
+    for _ in range(30):
+        evidence.add({AVAILABILITY: True, "ttft": True}, Sample(candidate=False, at=1.0))
+    assert evidence.standings({})["ttft"].per_request == 1.0
+
+
+def test_what_only_the_candidate_has_is_reckoned_by_all_requests() -> None:
+    evidence = Evidence(BUDGETS, 13.44)
+    for _ in range(20):
+        evidence.add({AVAILABILITY: True}, Sample(candidate=False, at=0.0))
+        evidence.add({AVAILABILITY: True, "ttft": True}, Sample(candidate=True, at=0.0))
+    assert evidence.standings({})["ttft"].per_request == 0.5
+
+
+def test_without_a_promise_of_availability_every_request_is_an_event() -> None:
+    evidence = Evidence({"ttft": 0.01}, 13.44)
+    evidence.add({"ttft": True}, Sample(candidate=False, at=0.0))
+    assert evidence.standings({})["ttft"].per_request == 1.0

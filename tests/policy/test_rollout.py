@@ -264,7 +264,8 @@ def test_a_candidate_waits_until_it_is_ready_and_for_a_person_where_the_route_sa
     assert by_hand == Decision(None, "waits for `tidegate canary start m`")
     assert decide(PLAN, Rollout(Phase.WAITING), Seen(unready=0.1), 0.0) == Decision(None, "no backend of v2 is ready")
     ready = decide(PLAN, Rollout(Phase.WAITING), FINE, 0.0)
-    assert (ready.event, ready.reason, ready.step, ready.share) == (Event.READY, "v2 is ready", 0, 1.0)
+    said = "v2 is ready; promotion in about 7 min at 10 requests/s"
+    assert (ready.event, ready.reason, ready.step, ready.share) == (Event.READY, said, 0, 1.0)
     mirroring = replace(PLAN, mirror=10.0)
     assert decide(mirroring, Rollout(Phase.WAITING), Seen(), 0.0).step == MIRRORING
 

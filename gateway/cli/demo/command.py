@@ -17,6 +17,7 @@ from gateway.cli.demo import stage
 from gateway.cli.demo.figures import Figures, Reading, compare, read
 from gateway.cli.demo.load import Load
 from gateway.cli.demo.processes import ProcessDied
+from gateway.cli.demo.rollout import STATUS, commands, standing
 from gateway.cli.demo.table import line, tables, welcome
 
 _READ_EVERY = 0.5
@@ -25,6 +26,7 @@ _LOOK_BACK = 30.0
 _READY_EVERY = 0.05
 _READY_SECONDS = 10.0
 _ANSWER_SECONDS = 60.0
+_RATE, _CANARY_RATE = 6.0, 12.0
 
 
 class NothingServed(RuntimeError):
@@ -36,13 +38,22 @@ def demo(
     seconds: Annotated[float | None, typer.Option(min=1, help="End after so long; without it, at Ctrl-C.")] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the gateway; 0 for a free one.")] = 0,
     admin_port: Annotated[int, typer.Option(min=0, max=65535, help="Its admin port; 0 for a free one.")] = 0,
-    rate: Annotated[float, typer.Option(min=0.1, max=200, help="Requests a second, on average.")] = 6.0,
+    rate: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1, max=200, help="Requests a second, on average: 6, or 12 with --canary.", show_default=False
+        ),
+    ] = None,
+    canary: Annotated[
+        bool, typer.Option("--canary", help="Roll out a second version step by step, in about three minutes.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Decides what is asked, and what the engines answer.")] = 0,
     plain: Annotated[bool, typer.Option(help="Print a line now and then instead of redrawing a table.")] = False,
 ) -> None:
     """Run simulated engines, the gateway and a gentle load on this machine, and show what the gateway measures."""
     console = Console(highlight=False)
-    act = Act(console, rate=rate, seed=seed, plain=plain or not console.is_terminal)
+    asked = rate or (_CANARY_RATE if canary else _RATE)
+    act = Act(console, rate=asked, seed=seed, plain=plain or not console.is_terminal, canary=canary)
     try:
         stage.claim(port, admin_port)
         asyncio.run(act.play(seconds, port=port, admin_port=admin_port))
@@ -54,11 +65,13 @@ def demo(
 class Act:
     """One run of the demo."""
 
-    def __init__(self, console: Console, *, rate: float, seed: int, plain: bool) -> None:
+    def __init__(self, console: Console, *, rate: float, seed: int, plain: bool, canary: bool) -> None:
         self._console = console
         self._rate = rate
         self._seed = seed
         self._plain = plain
+        self._canary = canary
+        self._rollout = ""
         self._first: Reading | None = None
         self._recent: deque[Reading] = deque(maxlen=int(_LOOK_BACK / _READ_EVERY) + 1)
 
@@ -73,7 +86,7 @@ class Act:
             return
         whole = compare(self._recent[-1], self._first)
         self._console.print()
-        self._console.print(tables(whole, f"all {whole.seconds:.0f} s"))
+        self._console.print(tables(whole, f"all {whole.seconds:.0f} s", self._rollout))
         if not whole.requests and not interrupted.is_set():
             raise NothingServed(
                 f"no request was answered in {whole.seconds:.0f} s; more --seconds or a higher --rate may help"
@@ -81,13 +94,16 @@ class Act:
 
     async def _perform(self, seconds: float | None, *, port: int, admin_port: int) -> None:
         async with contextlib.AsyncExitStack() as stack:
-            built = await stage.build(stack, port=port, admin_port=admin_port, seed=self._seed)
+            built = await stage.build(stack, port=port, admin_port=admin_port, seed=self._seed, canary=self._canary)
             users = await stack.enter_async_context(_client(built.data, _ANSWER_SECONDS))
             scraper = await stack.enter_async_context(_client(built.admin, _READY_SECONDS))
             deaths = [child.watch() for child in built.children]
             await _until_first(_until_ready(users), *deaths)
             ending = f"ends after {seconds:g} s" if seconds else "Ctrl-C ends it"
-            self._print(f"{welcome(built.data, built.admin)}\n2 GPU engines, 1 CPU engine, all simulated; {ending}.\n")
+            engines = f"{3 if self._canary else 2} GPU engines, 1 CPU engine, all simulated"
+            self._print(f"{welcome(built.data, built.admin)}\n{engines}; {ending}.\n")
+            if self._canary:
+                self._print(commands(built.admin))
             load = Load(users, self._rate, Random(self._seed))
             deaths = [child.watch() for child in built.children]
             await _until_first(load.run(), self._show(scraper, seconds), *deaths)
@@ -111,19 +127,21 @@ class Act:
             def write(figures: Figures, elapsed: float) -> None:
                 nonlocal due
                 if elapsed >= due:
-                    self._print(line(figures, elapsed))
+                    self._print("  ".join(filter(None, (line(figures, elapsed), self._rollout))))
                     due += _LINE_EVERY
 
             yield write
             return
         with Live(console=self._console, auto_refresh=False, transient=True) as live:
             yield lambda figures, elapsed: live.update(
-                tables(figures, f"{elapsed:.0f} s, the last {figures.seconds:.0f} of them"), refresh=True
+                tables(figures, f"{elapsed:.0f} s, the last {figures.seconds:.0f} of them", self._rollout), refresh=True
             )
 
     async def _read(self, scraper: httpx.AsyncClient) -> Reading:
         try:
             text = (await scraper.get("/metrics")).raise_for_status().text
+            if self._canary:
+                self._rollout = standing((await scraper.get(STATUS)).raise_for_status().json())
         except httpx.HTTPError as error:
             # Let the end of the gateway be told as such, if it is one.
             await asyncio.sleep(1)

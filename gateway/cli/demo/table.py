@@ -24,8 +24,11 @@ answer = client.chat.completions.create(model="{MODEL}", messages=[{{"role": "us
 """
 
 
-def tables(figures: Figures, title: str) -> RenderableType:
-    """Return the figures as two tables, what users live through and each backend, at most 80 columns wide."""
+def tables(figures: Figures, title: str, below: str = "") -> RenderableType:
+    """Return the figures as two tables, what users live through and each backend, at most 80 columns wide.
+
+    `below` is a line that follows them.
+    """
     whole = _table("requests", "req/s", "TTFT p50", "TTFT p99", "ITL p99", "availability", "in flight")
     whole.add_row(
         str(figures.requests),
@@ -47,7 +50,8 @@ def tables(figures: Figures, title: str) -> RenderableType:
             _percent(backend.share, digits=0),
             _milliseconds(backend.pool_ttft_p50),
         )
-    return Group(Text(title, style="bold"), whole, Text(), engines)
+    ending = (Text(), Text(below)) if below else ()
+    return Group(Text(title, style="bold"), whole, Text(), engines, *ending)
 
 
 def line(figures: Figures, elapsed: float) -> str:

@@ -46,6 +46,7 @@ class Evidence:
         }
         self.hidden = {name: Track(name, _HIDDEN_BUDGET, factor) for name in HIDDEN}
         self.accepted = False
+        self._before: dict[str, int] = {}
         self._factor = factor
         self._counted = (Keys(), Keys())
 
@@ -74,6 +75,8 @@ class Evidence:
         track = self.tracks.get(sli) or self.hidden.get(sli)
         if track is None:
             return
+        if sli not in self._before and not sample.candidate:
+            self._before[sli] = self._requests(candidate=False)
         fresh = key is None or self._counted[sample.candidate].is_new(key ^ track.salt)
         counts = track.add(good, bad, sample, fresh=fresh)
         if sli != AVAILABILITY:
@@ -153,16 +156,23 @@ class Evidence:
 
     def standings(self, usual: Mapping[str, tuple[int, int]]) -> dict[str, Standing]:
         """Return how each SLI stands; `usual` are good and bad of the model before the rollout."""
-        first = self.tracks.get(AVAILABILITY)
-        requests = sum(first.side(candidate=False)) + sum(first.side(candidate=True)) if first else 0
         found = {}
         for sli, track in self.tracks.items():
             stable, candidate = track.side(candidate=False), track.side(candidate=True)
-            events = sum(stable) + sum(candidate)
-            per_request = min(1.0, events / requests) if requests >= _ENOUGH else 1.0
-            upper = adjusted_upper(track.totals)
+            upper, per_request = adjusted_upper(track.totals), self._per_request(sli, stable, candidate)
             found[sli] = Standing(track.budget, stable, candidate, upper, usual.get(sli, (0, 0)), per_request)
         return found
+
+    def _requests(self, *, candidate: bool) -> int:
+        track = self.tracks.get(AVAILABILITY)
+        return sum(track.side(candidate=candidate)) if track else 0
+
+    def _per_request(self, sli: str, stable: tuple[int, int], candidate: tuple[int, int]) -> float:
+        """Return how many events of an SLI a request brings: of stable's since its first, which may have been cold."""
+        events, requests = sum(stable), self._requests(candidate=False) - self._before.get(sli, 0)
+        if not events:
+            events, requests = sum(candidate), self._requests(candidate=False) + self._requests(candidate=True)
+        return min(1.0, events / requests) if requests >= _ENOUGH else 1.0
 
     @property
     def _beyond_chance(self) -> bool:

@@ -215,7 +215,10 @@ def _while_waiting(plan: Plan, rollout: Rollout, seen: Seen, model: str) -> Deci
         )
     if plan.mirror:
         return Decision(Event.READY, f"{plan.candidate} is ready", MIRRORING, 0.0, plan.hold)
-    return _to(plan, seen, Event.READY, seen.traffic.first_step(plan), f"{plan.candidate} is ready")
+    share = seen.traffic.first_step(plan)
+    rest = seen.traffic.rest(plan, share)
+    told = "" if rest == inf else f"; promotion in about {span(rest)} at {seen.traffic.rate:.2g} requests/s"
+    return _to(plan, seen, Event.READY, share, f"{plan.candidate} is ready{told}")
 
 
 def _to(plan: Plan, seen: Seen, event: Event, share: float, reason: str) -> Decision:
