@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.e2e.harness import ask, chat
 from tests.e2e.processes import Process, engine, serving
 from tests.e2e.test_canary import requests, routes, status_of, until
 
@@ -66,3 +67,59 @@ async def test_without_lasting_state_it_is_said_that_a_promotion_will_not_surviv
             await process.said("a promotion or rollback will not survive: name a file with --state")
             again = await until(process, lambda seen: seen["phase"] == "step")
             assert again["weight"] == 10.0
+
+
+async def fail(share: float, *urls: str) -> None:
+    """Let engines answer so large a share of their calls with 500."""
+    async with httpx.AsyncClient() as client:
+        for url in urls:
+            answer = await client.post(f"{url}/sim/faults", json={"error_rate": share, "error_code": 500})
+            assert answer.status_code == 200, answer.text
+
+
+async def fresh(process: Process, count: int, name: str) -> int:
+    """Send requests of sessions that were never seen, ten at a time; return how many failed."""
+    port = int(process.urls[0].rsplit(":", 1)[1])
+    gate = asyncio.Semaphore(10)
+
+    async def one(number: int) -> bool:
+        async with gate:
+            answer = await ask(port, chat(max_tokens=2), headers=f"x-session-id: {name}{number}\r\n")
+            return answer.status != 200
+
+    return sum(await asyncio.gather(*(one(number) for number in range(count))))
+
+
+async def test_a_newcomers_candidate_is_not_paused_for_the_failures_of_its_first_minute(tmp_path: Path) -> None:
+    """A good canary was paused after 8 s for the budget of a process that was a minute old."""
+    async with engines() as (old, new):
+        text = routes(old, new, objective=OBJECTIVE, start="manual", hold="300ms", last_hold="300ms")
+        async with serving(tmp_path, [], text=text) as process:
+            await fail(0.3, old)
+            assert await fresh(process, 40, "early")
+            await fail(0.0, old)
+            await act(process, "start")
+            await until(process, lambda seen: seen["phase"] == "step")
+            for turn in range(200):
+                await fresh(process, 50, f"later{turn}-")
+                status = await status_of(process)
+                assert status["phase"] in {"step", "promoted"}, status["decision"]
+                if status["phase"] == "promoted":
+                    break
+            assert status["phase"] == "promoted"
+            assert "paused" not in {each["phase"] for each in status["history"]}
+
+
+async def test_an_incident_of_both_versions_rolls_no_equal_candidate_back(tmp_path: Path) -> None:
+    """The guard rolled equals back, in the last step above all."""
+    async with engines() as (old, new):
+        text = routes(old, new, objective=OBJECTIVE, steps=[50, 95], hold="60s")
+        async with serving(tmp_path, [], text=text) as process:
+            await until(process, lambda seen: seen["phase"] == "step")
+            await fresh(process, 100, "before")
+            await fail(0.3, old, new)
+            assert await fresh(process, 300, "meanwhile") > 20
+            await fail(0.0, old, new)
+            await fresh(process, 100, "after")
+            status = await status_of(process)
+            assert (status["phase"], status["weight"]) == ("step", 50.0), status["decision"]
