@@ -13,12 +13,14 @@ from loadtest.alerts.world import SHAPES, SLO, Service, constant
 
 PAGES = PAIRS[:2]
 HISTORY = 4 * DAY
-LONGEST = 12 * 3600.0
+LONGEST = 48 * 3600.0
 TARGETS = (0.95, 0.99, 0.999, 0.9999)
 RATES = (1 / 600, 1 / 60, 1 / 10, 1.0, 10.0, 1000.0)
 SHARES = (0.001, 0.01, 0.02, 0.05, 0.2, 1.0)
 CLEAR = 1.3
 """A fault that burns this much faster than a factor must page; one nearer to it may or may not."""
+BY_CHANCE_SEEDS = 5
+"""Faults of one kind whose median is held against the ideal where chance moves the time to page."""
 STEADY = 1.0
 """Requests per second from which the time to page is held against the ideal."""
 
@@ -64,6 +66,11 @@ class Case:
         """Seconds to the page at most: a fifth more than that, and as much again as chance delays so few failures."""
         seconds = max(self.ideal, self.certain)
         return seconds * (1.2 + 2 / sqrt(seconds * self.rate * self.share)) + 10.0 + 2 / self.rate
+
+    @property
+    def by_chance(self) -> bool:
+        """Whether it is held against the ideal though it takes so few failures that chance moves the time to page."""
+        return self.rate >= STEADY and self.rate * self.share * self.certain < 30
 
     @property
     def must(self) -> bool:
@@ -114,9 +121,9 @@ def cases(seeds: int, *, quick: bool) -> list[Case]:
             for share in shares
             for lived in (True, False)
         )
-        for seed in range(seeds)
+        for seed in range(max(seeds, BY_CHANCE_SEEDS))
     ]
-    return [case for case in found if case.must]
+    return [case for case in found if case.must and case.seed % 1000 < (BY_CHANCE_SEEDS if case.by_chance else seeds)]
 
 
 def late(found: list[Found]) -> list[str]:
