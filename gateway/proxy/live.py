@@ -1,7 +1,6 @@
 """The route table joined with live backends: what one request looks its way up in. Built anew at every reload."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from difflib import get_close_matches
 
 import msgspec
 
@@ -20,8 +19,8 @@ from gateway.policy.routing.tokens import TokenEstimate
 from gateway.policy.slo.buckets import bounds_for
 from gateway.policy.slo.objective import Objective
 from gateway.proxy.line import Line, join
+from gateway.proxy.similar import similar
 
-CLOSE_MATCHES = 3
 LONGEST_CONTEXT = 1 << 24
 """Tokens of a prompt and its answer, where no engine says how many a model takes: more than any does."""
 _SMALL = 512
@@ -231,7 +230,7 @@ class LiveTable:
         """Return the model of this name or alias; raises ModelNotFound, naming close matches."""
         model = self._names.get(name)
         if model is None:
-            close = get_close_matches(name[:128], self._names, n=CLOSE_MATCHES)
+            close = similar(name, self._names)
             hint = f"; did you mean {' or '.join(f'`{match}`' for match in close)}?" if close else ""
             raise ModelNotFound(f"the model `{name[:128]}` does not exist{hint}", param="model")
         return model
