@@ -162,7 +162,7 @@ class App:
         tenants = Tenants(table, self._clock)
         live = LiveTable(table, self.registry, self._created)
         self._slices = Slices(self._clock)
-        self.gateway = Gateway(live, tenants, tools, self.mirroring, self._slices)
+        self.gateway = Gateway(live, tenants, tools, self.mirroring, self._slices, edge=settings.edge)
         self.roller.restore(saved.documents)
         self.roller.follow(table)
         self.deployments.restore(saved.documents)

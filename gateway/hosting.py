@@ -13,6 +13,7 @@ import uvicorn
 
 from gateway.config.itself import Listening
 from gateway.control.drain import DrainTimes
+from gateway.wire.edge import Edge
 from gateway.wire.guard import Limits
 from gateway.wire.long_event import MAX_EVENT
 
@@ -43,6 +44,7 @@ class Settings:
     drain: DrainTimes = field(default_factory=DrainTimes)
     limits: Limits = field(default_factory=Limits)
     max_event: int = MAX_EVENT
+    edge: Edge = field(default_factory=Edge)
 
     @property
     def listeners(self) -> tuple[Listening, ...]:

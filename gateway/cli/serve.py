@@ -16,6 +16,7 @@ from gateway.control.webhook import Webhook
 from gateway.hosting import Addresses, Settings
 from gateway.state.store import StateError
 from gateway.telemetry.logs import configure
+from gateway.wire.edge import Edge, networks
 from gateway.wire.guard import Limits
 from gateway.wire.long_event import MAX_EVENT
 
@@ -80,9 +81,24 @@ def serve(  # noqa: PLR0917 - one parameter an option
         typer.Option(min=64 * 1024, help="Largest event of an engine's stream in bytes.", envvar="TIDEGATE_MAX_EVENT"),
     ] = MAX_EVENT,
     max_connections: Annotated[int, typer.Option(help="Most client connections at once.")] = 100_000,
+    trusted_proxies: Annotated[
+        str,
+        typer.Option(
+            help="Addresses and networks, with commas, whose X-Forwarded-* fields are passed on.",
+            envvar="TIDEGATE_TRUSTED_PROXIES",
+            show_default="none",
+        ),
+    ] = "",
+    gateway_headers: Annotated[
+        bool, typer.Option(help="Tell clients in x-gateway-* fields where their answers come from.")
+    ] = True,
 ) -> None:
     """Serve the models in ROUTES to OpenAI clients."""
     token = admin_token_file.read_text().strip() if admin_token_file else os.environ.get("TIDEGATE_ADMIN_TOKEN")
+    try:
+        edge = Edge(networks(trusted_proxies), gateway_headers=gateway_headers)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--trusted-proxies") from None
     settings = Settings(
         routes=routes,
         host=host,
@@ -100,6 +116,7 @@ def serve(  # noqa: PLR0917 - one parameter an option
         drain=DrainTimes(drain_delay, drain_timeout),
         limits=Limits(body=max_body, connections=max_connections),
         max_event=max_event,
+        edge=edge,
     )
     try:
         if alert_webhook is not None:

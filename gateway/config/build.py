@@ -70,7 +70,8 @@ def _class(name: str, entry: ClassEntry) -> ServiceClass:
 def _tenant(name: str, entry: TenantEntry, models: Mapping[str, ModelSpec]) -> TenantSpec:
     allowed = None if entry.models is None else frozenset(models[each].name for each in entry.models)
     limits = QuotaLimits(**entry.limits.model_dump())
-    return TenantSpec(name, tuple(entry.key_sha256), entry.service_class or STANDARD, allowed, limits)
+    digests, service_class = tuple(entry.key_sha256), entry.service_class or STANDARD
+    return TenantSpec(name, digests, service_class, allowed, limits, debug=entry.debug)
 
 
 def _pool(name: str, entry: PoolEntry) -> PoolSpec:

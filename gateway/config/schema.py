@@ -305,6 +305,11 @@ class TenantEntry(Entry):
         default=None, description="Models it may use. Default: all.", examples=[["llama-3.1-8b"]]
     )
     limits: LimitsEntry = Field(default_factory=LimitsEntry, examples=[{"requests_per_minute": 600}])
+    debug: bool = Field(
+        default=False,
+        description="Whether its answers tell where they come from, in `x-gateway-*` fields.",
+        examples=[True],
+    )
 
 
 class RoutesFile(Entry):

@@ -106,13 +106,17 @@ class ModelSpec:
 
 @dataclass(frozen=True, slots=True)
 class TenantSpec:
-    """Whoever holds one of these keys (SHA-256, in hex). `models` are those it may use, None for all."""
+    """Whoever holds one of these keys (SHA-256, in hex). `models` are those it may use, None for all.
+
+    `debug` says that its answers tell where they come from.
+    """
 
     name: str
     key_digests: tuple[str, ...] = field(repr=False)
     service_class: str = STANDARD
     models: frozenset[str] | None = None
     limits: QuotaLimits = field(default_factory=QuotaLimits)
+    debug: bool = False
 
 
 @dataclass(frozen=True, slots=True)

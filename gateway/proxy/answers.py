@@ -33,8 +33,14 @@ def error_head(error: GatewayError, request_id: str) -> bytes:
     return b"x-request-id: %b\r\n%b%b" % (request_id.encode(), wait, allow)
 
 
-def answer_head(exchange: Exchange, forwarded: bytes, labels: bytes, quota: bytes, *, keep_alive: bool) -> bytes:
-    """Return the head of an engine's answer: `forwarded` of its own, then what the gateway has to say."""
+def answer_head(exchange: Exchange, forwarded: bytes, labels: bytes | None, quota: bytes, *, keep_alive: bool) -> bytes:
+    """Return the head of an engine's answer: `forwarded` of its own, then what the gateway has to say.
+
+    `labels` say where the request went; None for a client that is told nothing of the kind.
+    """
+    if labels is None:
+        close = b"" if keep_alive else b"connection: close\r\n"
+        return b"%bx-request-id: %b\r\n%b%b" % (forwarded, exchange.request_id.encode(), quota, close)
     return b"%bx-request-id: %b\r\n%b%bx-gateway-attempts: %d\r\nx-gateway-queue-ms: %d\r\n%b" % (
         forwarded,
         exchange.request_id.encode(),

@@ -209,8 +209,9 @@ class Flight:
         return classify(status) if backend is None else learning.refused(backend, classify, status, patience, now)
 
     def _answer_head(self, forwarded: bytes) -> bytes:
-        backend, order = self._backend, self._order
-        labels = order.version.labels[backend.id] if backend is not None else b""
+        backend, order, labels = self._backend, self._order, None
+        if order.shows_labels:
+            labels = order.version.labels[backend.id] if backend is not None else b""
         return answer_head(self._exchange, forwarded, labels, order.quota_shown, keep_alive=self._client.keep_alive)
 
     def lost(self, loss: Loss, detail: str) -> None:
@@ -384,7 +385,7 @@ class Flight:
         if self.opened:
             replies.break_off(self._client, self._exchange, error, self._order.endpoint.dialect, http10=self._http10)
         else:
-            replies.answer(self._client, self._exchange, error, self._order.quota_shown)
+            replies.answer(self._client, self._exchange, error, self._order)
 
     def _settle(self, outcome: Outcome, reason: str) -> None:
         self._settled = True

@@ -20,6 +20,7 @@ from gateway.proxy.steering import route_for, version_for
 from gateway.proxy.tenants import LiveTenant, Tenants
 from gateway.proxy.tracing import carried
 from gateway.wire.body import Body, read_json, read_long_json
+from gateway.wire.edge import Edge
 from gateway.wire.endpoints import MODELS_PREFIX, OPEN
 from gateway.wire.guard import Head
 from gateway.wire.heads import Headers, find, forwarded_request
@@ -34,7 +35,10 @@ _log = logging.getLogger(__name__)
 class Gateway:
     """Answers every request of the data listener. `table` and `tenants` are swapped whole at a reload."""
 
-    def __init__(self, table: LiveTable, tenants: Tenants, tools: Tools, mirroring: Mirroring, slices: Slices) -> None:
+    def __init__(
+        self, table: LiveTable, tenants: Tenants, tools: Tools, mirroring: Mirroring, slices: Slices, *, edge: Edge
+    ) -> None:
+        self._edge = edge
         self._mirroring = mirroring
         self.table = table
         self.tenants = tenants
@@ -113,7 +117,8 @@ class Gateway:
         if tools.tracing is not None or request.head.traceparent is not None:
             exchange.trace, stays, traced = carried(request.head.traceparent, tools.tracing)
             connection |= stays
-        fields = forwarded_request(headers, connection)
+        trusted = bool(self._edge.trusted_proxies) and self._edge.trusts(client.peer)
+        fields = forwarded_request(headers, connection, trusted=trusted)
         passed = request.head.hops
         hops = self.hops.first if passed is None else self.hops.field(passed)
         order = Order(
@@ -125,6 +130,7 @@ class Gateway:
             fields=b"%b%b%b" % (fields, traced, hops),
         )
         exchange.objective = order.objective.name
+        order.shows_labels = self._edge.gateway_headers and (tenant.is_free or tenant.spec.debug)
         order.write(body)
         if endpoint.body is BodyKind.JSON and not model.echo_served_model:
             order.asked = body.value("model")

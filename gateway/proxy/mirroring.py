@@ -32,6 +32,7 @@ class Nobody:
     """Where the answer to a copy goes."""
 
     keep_alive = False
+    peer = ""
 
     def __init__(self, done: Callable[[], None]) -> None:
         self._done = done

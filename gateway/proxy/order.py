@@ -59,7 +59,8 @@ class Order:
     `has_media` that there is more than text, `repeatable` whether it may be sent to an engine twice, `waits` whether it
     may queue again after an engine was too busy for it. `given` is the client's body until the answer has
     begun, `body` what an engine is sent, `urgent_body` what one that schedules by priority is. `trial` is the trial of
-    a pool that the attempt in progress is. `objective` is what its class is promised.
+    a pool that the attempt in progress is. `objective` is what its class is promised. `shows_labels` says whether its
+    client is told where it went, in `x-gateway-*` fields.
     """
 
     __slots__ = (
@@ -85,6 +86,7 @@ class Order:
         "retries",
         "route",
         "service_class",
+        "shows_labels",
         "size",
         "stream",
         "strip_usage",
@@ -128,6 +130,7 @@ class Order:
         self.timeouts: Timeouts = model.timeouts
         self.size = 0
         self.has_media = False
+        self.shows_labels = True
         self.fields = fields
         self.body: bytes | Rope = b""
         self.stream = False

@@ -3,15 +3,16 @@
 from gateway.errors import GatewayError
 from gateway.exchange import Dialect, Exchange
 from gateway.proxy.answers import chunk, error_event, error_head
+from gateway.proxy.order import Order
 from gateway.wire.service import Writer
 
 
-def answer(client: Writer, exchange: Exchange, error: GatewayError, quota: bytes) -> None:
-    """Answer with an error; `quota` are the fields that tell what the tenant has left."""
+def answer(client: Writer, exchange: Exchange, error: GatewayError, order: Order) -> None:
+    """Answer with an error, and with what the tenant has left."""
     exchange.client_status = error.status
     head = error_head(error, exchange.request_id)
-    attempts = b"x-gateway-attempts: %d\r\n" % exchange.attempts
-    client.reply_json(error.status, head + quota + attempts, error.body())
+    attempts = b"x-gateway-attempts: %d\r\n" % exchange.attempts if order.shows_labels else b""
+    client.reply_json(error.status, head + order.quota_shown + attempts, error.body())
 
 
 def pass_refusal(client: Writer, exchange: Exchange, status: int, head: bytes, body: bytes) -> None:

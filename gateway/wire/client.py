@@ -15,7 +15,6 @@ from gateway.errors import (
     RequestTimeout,
     RequestTooLarge,
     TargetTooLong,
-    Unavailable,
 )
 from gateway.wire import guard
 from gateway.wire.backlog import LONG_READ, MARKS, PIECE, Backlog
@@ -27,15 +26,11 @@ from gateway.wire.phase import Phase
 from gateway.wire.rope import Rope, complete, longer
 from gateway.wire.service import Request, Responder, Service
 from gateway.wire.slices import Slices
+from gateway.wire.turned_away import TOO_MANY
 
 MAX_PIPELINED = 64
 _LINGER_SECONDS = 2.0
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_TOO_MANY_BODY = msgspec.json.encode(Unavailable("the gateway holds as many connections as it may").body())
-_TOO_MANY = (
-    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\nconnection: close\r\n"
-    b"content-length: %d\r\n\r\n%b" % (len(_TOO_MANY_BODY), _TOO_MANY_BODY)
-)
 
 
 class Client(asyncio.Protocol):
@@ -253,6 +248,12 @@ class Client(asyncio.Protocol):
         """Whether the connection will outlive the answer in progress; an answer's head has to say so if not."""
         return self._keep
 
+    @property
+    def peer(self) -> str:
+        """The address of whoever connected, "" where it has none."""
+        name = self.transport.get_extra_info("peername")
+        return str(name[0]) if isinstance(name, tuple) else ""
+
     def write(self, data: bytes) -> None:
         """Write a piece of the answer in progress."""
         self._outbox.write(self.transport, data)
@@ -318,7 +319,7 @@ class Client(asyncio.Protocol):
 
     def _turn_away(self) -> None:
         if not self.transport.is_closing():
-            self.transport.write(_TOO_MANY)
+            self.transport.write(TOO_MANY)
             self.transport.close()
 
     def _serve(self, request: Request) -> None:

@@ -24,21 +24,27 @@ _OURS = frozenset(
     b"x-gateway-" + name
     for name in (b"attempts", b"backend", b"class", b"hops", b"model-version", b"pool", b"queue-ms", b"version")
 )
-_NEVER_UPSTREAM = (
-    _HOP_BY_HOP
-    | {
-        b"accept-encoding",
+_CREDENTIALS = frozenset(
+    (
+        b"api-key",
         b"authorization",
-        b"content-length",
         b"cookie",
-        b"expect",
-        b"host",
+        b"cookie2",
+        b"ocp-apim-subscription-key",
+        b"set-cookie",
+        b"set-cookie2",
         b"x-api-key",
-        b"x-request-id",
-    }
-    | _OURS
+        b"x-auth-token",
+        b"x-goog-api-key",
+    )
 )
-_NEVER_DOWNSTREAM = _HOP_BY_HOP | {b"content-length", b"x-request-id"} | _OURS
+"""Names under which OpenAI's, Anthropic's, Azure's and Google's clients, and browsers, send what must stay secret."""
+_NEVER_UPSTREAM = (
+    _HOP_BY_HOP | _CREDENTIALS | {b"accept-encoding", b"content-length", b"expect", b"host", b"x-request-id"} | _OURS
+)
+_NEVER_DOWNSTREAM = _HOP_BY_HOP | _CREDENTIALS | {b"content-length", b"x-request-id"} | _OURS
+_FORWARDED = (b"forwarded", b"x-forwarded-", b"x-real-ip")
+"""How the names of fields begin by which a proxy says for whom it asks."""
 
 _STATUS_LINES = MappingProxyType(
     {status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus}
@@ -58,10 +64,16 @@ def find(headers: Headers, name: bytes) -> bytes | None:
     return None
 
 
-def forwarded_request(headers: Headers, connection: frozenset[bytes]) -> bytes:
-    """Return the client's fields that go on to an engine, as bytes of a head."""
+def forwarded_request(headers: Headers, connection: frozenset[bytes], *, trusted: bool = False) -> bytes:
+    """Return the client's fields that go on to an engine, as bytes of a head.
+
+    Whom a proxy asks for is passed on only of one that is `trusted`: anybody else can claim whatever they like.
+    """
     stays = _NEVER_UPSTREAM | connection if connection else _NEVER_UPSTREAM
-    return b"".join([b"%b: %b\r\n" % field for field in headers if field[0] not in stays])
+    kept = [field for field in headers if field[0] not in stays]
+    if not trusted:
+        kept = [field for field in kept if not field[0].startswith(_FORWARDED)]
+    return b"".join([b"%b: %b\r\n" % field for field in kept])
 
 
 def forwarded_response(status: int, headers: Headers, connection: frozenset[bytes] | None) -> bytes:

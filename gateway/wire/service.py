@@ -15,6 +15,10 @@ class Writer(Protocol):
     def keep_alive(self) -> bool:
         """Whether the connection outlives the answer in progress; an answer's head has to say so if not."""
 
+    @property
+    def peer(self) -> str:
+        """The address of whoever connected, "" where it has none."""
+
     def write(self, data: bytes) -> None:
         """Write a piece of the answer in progress."""
 

@@ -15,6 +15,7 @@ from gateway.control.drain import DrainTimes
 from gateway.exchange import AttemptEnd, Exchange
 from gateway.hosting import Addresses, Settings
 from gateway.wire.client import Client
+from gateway.wire.edge import Edge
 from gateway.wire.guard import Limits
 from gateway.wire.long_event import MAX_EVENT
 from tests.e2e.raw_client import Answer, connect
@@ -119,6 +120,7 @@ async def gateway(
     trace_ratio: float = 0.01,
     alert_webhook: str | None = None,
     max_event: int = MAX_EVENT,
+    edge: Edge | None = None,
 ) -> AsyncIterator[Running]:
     """Run a gateway on free ports until the block ends."""
     path = folder / "routes.yaml"
@@ -135,6 +137,7 @@ async def gateway(
         alert_webhook=alert_webhook,
         max_event=max_event,
         limits=limits or Limits(),
+        edge=edge or Edge(),
         drain=drain or DrainTimes(0.0, 5.0),
     )
     records = Recorder()

@@ -21,6 +21,7 @@ from gateway.proxy.mirroring import Mirroring
 from gateway.proxy.order import Observers, Tools
 from gateway.proxy.tenants import Tenants
 from gateway.wire.client import Client
+from gateway.wire.edge import Edge
 from gateway.wire.guard import Limits
 from gateway.wire.outbox import Outbox
 from gateway.wire.slices import Slices
@@ -83,7 +84,9 @@ class Bench:
         registry.reconcile(table)
         tools = Tools(monotonic, Random(1), Observers(self.recorder))
         slices, mirroring = Slices(monotonic), Mirroring(tools, lambda _: None)
-        gateway = Gateway(LiveTable(table, registry, 0), Tenants(table, monotonic), tools, mirroring, slices)
+        gateway = Gateway(
+            LiveTable(table, registry, 0), Tenants(table, monotonic), tools, mirroring, slices, edge=Edge()
+        )
         (self.backend,) = registry
         self.model = next(iter(table.models))
         self.upstream = Upstream(self.backend.pool, outbox)
