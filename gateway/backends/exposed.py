@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import isfinite
+from math import isfinite, nan
 
 _NAMES = (
     b"num_requests_running",
@@ -23,11 +23,18 @@ _LINE = re.compile(
     rb"^vllm:(" + rb"|".join(_NAMES) + rb')(?:\{((?:[^"}\n]|"(?:[^"\\\n]|\\.)*+")*+)\})?[ \t]+([^ \t\n]+)', re.MULTILINE
 )
 _LABEL = re.compile(rb'([a-zA-Z_]\w*)="((?:[^"\\]|\\.)*+)"')
+_MOST_REQUESTS = 1_000_000
+_MOST_COUNTED = 2**53
+_MOST_TOKENS = 10**12
+_FULL = 1.01
+"""A full cache, with what a sum of shares may be off."""
 
 
 @dataclass(frozen=True, slots=True)
 class EngineMetrics:
-    """What an engine says of itself, summed over its data-parallel ranks; None for what it does not expose.
+    """What an engine says of itself, summed over its data-parallel ranks.
+
+    None is what it does not expose, or what cannot be: below 0, not finite, or beyond all bounds.
 
     `kv_usage` is the share of the KV cache in use, 0 to 1, the mean over ranks; `kv_capacity` is in tokens.
     """
@@ -53,14 +60,13 @@ class Sample:
 
 
 def samples(body: bytes) -> Iterator[Sample]:
-    """Return the wanted lines of an exposition, in order; what is no finite number is left out."""
+    """Return the wanted lines of an exposition, in order; what is no number is NaN."""
     for name, labels, text in _LINE.findall(body):
         try:
             value = float(text)
         except ValueError:
-            continue
-        if isfinite(value):
-            yield Sample(name.decode(), labels, value)
+            value = nan
+        yield Sample(name.decode(), labels, value)
 
 
 def extract(body: bytes) -> EngineMetrics:
@@ -69,15 +75,20 @@ def extract(body: bytes) -> EngineMetrics:
     for sample in samples(body):
         found.setdefault(sample.name, []).append(sample)
 
-    def total(*names: str) -> float | None:
-        rows = next((found[name] for name in names if name in found), None)
-        return None if rows is None else sum(row.value for row in rows)
+    def values(*names: str, most: float) -> list[float]:
+        rows = next((found[name] for name in names if name in found), [])
+        # One rank that tells nonsense makes the sum unknown: without it the sum would be too small.
+        return [row.value for row in rows] if all(0 <= row.value <= most for row in rows) else []
 
-    usage = next((found[name] for name in ("kv_cache_usage_perc", "gpu_cache_usage_perc") if name in found), None)
+    def total(*names: str, most: float = _MOST_COUNTED) -> float | None:
+        told = values(*names, most=most)
+        return sum(told) if told else None
+
+    usage = values("kv_cache_usage_perc", "gpu_cache_usage_perc", most=_FULL)
     return EngineMetrics(
-        running=total("num_requests_running"),
-        waiting=total("num_requests_waiting"),
-        kv_usage=sum(row.value for row in usage) / len(usage) if usage else None,
+        running=total("num_requests_running", most=_MOST_REQUESTS),
+        waiting=total("num_requests_waiting", most=_MOST_REQUESTS),
+        kv_usage=min(1.0, sum(usage) / len(usage)) if usage else None,
         kv_capacity=_capacity(found.get("cache_config_info", [])),
         preemptions=total("num_preemptions_total"),
         prefix_queries=total("prefix_cache_queries_total", "gpu_prefix_cache_queries_total"),
@@ -93,17 +104,21 @@ def _capacity(rows: list[Sample]) -> int | None:
     for row in rows:
         labels = _labels(row)
         try:
-            sizes.append(int(labels[b"num_gpu_blocks"]) * int(labels[b"block_size"]))
+            blocks, size = int(labels[b"num_gpu_blocks"]), int(labels[b"block_size"])
         except (KeyError, ValueError):
             return None
-    return max(sizes, default=0) or None
+        if blocks <= 0 or not 0 < blocks * size <= _MOST_TOKENS:
+            return None
+        sizes.append(blocks * size)
+    return max(sizes, default=None)
 
 
 def _adapters(rows: list[Sample] | None) -> tuple[str, ...] | None:
     """The newest series tells which adapters run; its value is when it was written."""
-    if not rows:
+    told = [row for row in rows or () if isfinite(row.value)]
+    if not told:
         return None
-    latest = max(rows, key=lambda row: row.value)
+    latest = max(told, key=lambda row: row.value)
     names = _labels(latest).get(b"running_lora_adapters", b"").decode(errors="replace")
     return tuple(sorted(filter(None, names.split(","))))
 

@@ -9,6 +9,9 @@ from gateway.backends.backend import Backend
 from gateway.config.table import BackendSpec
 from gateway.policy.routing import readiness
 
+_LONGEST = 10**9
+"""More tokens than any context has."""
+
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
@@ -68,10 +71,10 @@ def listed(response: httpx.Response) -> dict[str, int | None] | None:
         return None
     try:
         return {str(card["id"]): _context(card) for card in response.json()["data"]}
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
 def _context(card: Mapping[str, object]) -> int | None:
     length = card.get("max_model_len")
-    return length if isinstance(length, int) and length > 0 else None
+    return length if type(length) is int and 0 < length <= _LONGEST else None

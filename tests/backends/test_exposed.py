@@ -1,15 +1,26 @@
 """Reading an engine's metrics with one pattern gives what a full parser gives."""
 
+import httpx
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.backends.exposed import EngineMetrics, extract
+from gateway.backends.probe import listed
 
 names = st.sampled_from(["num_requests_running", "num_requests_waiting", "kv_cache_usage_perc", "gpu_cache_usage_perc"])
 labels = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=12)
-values = st.floats(0, 1e9) | st.just(float("nan")) | st.integers(0, 10**12).map(float)
+values = st.floats(0, 1e9) | st.just(float("nan")) | st.floats(0, 1)
+NAMES = (
+    "num_requests_running",
+    "num_requests_waiting",
+    "kv_cache_usage_perc",
+    "num_preemptions_total",
+    "prefix_cache_queries_total",
+    "prefix_cache_hits_total",
+)
 series = st.dictionaries(st.tuples(names, labels, st.sampled_from("01")), values, max_size=12)
 
 
@@ -26,13 +37,54 @@ def test_sums_over_engines_equal_a_full_parse(rows: dict[tuple[str, str, str], f
     parsed: dict[str, list[float]] = {}
     for family in text_string_to_metric_families(text.decode()):
         for sample in family.samples:
-            if sample.value == sample.value:
-                parsed.setdefault(sample.name.removeprefix("vllm:"), []).append(sample.value)
+            parsed.setdefault(sample.name.removeprefix("vllm:"), []).append(sample.value)
     read = extract(text)
-    assert read.running == (sum(parsed["num_requests_running"]) if "num_requests_running" in parsed else None)
-    assert read.waiting == (sum(parsed["num_requests_waiting"]) if "num_requests_waiting" in parsed else None)
-    usage = parsed.get("kv_cache_usage_perc") or parsed.get("gpu_cache_usage_perc")
-    assert read.kv_usage == (sum(usage) / len(usage) if usage else None)
+
+    def sane(most: float, *names: str) -> list[float]:
+        told = next((parsed[name] for name in names if name in parsed), [])
+        return told if all(0 <= value <= most for value in told) else []
+
+    running, waiting = sane(1e6, "num_requests_running"), sane(1e6, "num_requests_waiting")
+    usage = sane(1.01, "kv_cache_usage_perc", "gpu_cache_usage_perc")
+    assert read.running == (sum(running) if running else None)
+    assert read.waiting == (sum(waiting) if waiting else None)
+    assert read.kv_usage == (min(1.0, sum(usage) / len(usage)) if usage else None)
+
+
+ABSURD = ["-1", "NaN", "+Inf", "-Inf", "1e300", "1e9999", "junk", "-0.001"]
+
+
+@pytest.mark.parametrize("value", ABSURD)
+def test_what_cannot_be_is_unknown(value: str) -> None:
+    lines = [f'vllm:{name}{{engine="0"}} {value}' for name in NAMES]
+    assert extract("\n".join(lines).encode()) == EngineMetrics()
+
+
+@pytest.mark.parametrize("value", ABSURD)
+def test_one_rank_that_tells_nonsense_makes_the_sum_unknown(value: str) -> None:
+    text = f'vllm:num_requests_running{{engine="0"}} 3\nvllm:num_requests_running{{engine="1"}} {value}\n'
+    assert extract(text.encode()).running is None
+
+
+@pytest.mark.parametrize(("blocks", "size"), [("-5", "-16"), ("0", "16"), ("1", "0"), ("9" * 30, "16"), ("nan", "16")])
+def test_a_cache_that_cannot_be_is_unknown(blocks: str, size: str) -> None:
+    text = f'vllm:cache_config_info{{block_size="{size}",num_gpu_blocks="{blocks}"}} 1.0\n'
+    assert extract(text.encode()).kv_capacity is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"data":[{"id":"m","max_model_len":%b}]}' % value
+        for value in (b"-1", b"0", b"NaN", b"true", b"1e30", b"9" * 30, b'"8192"')
+    ],
+)
+def test_a_context_that_cannot_be_is_unknown(body: bytes) -> None:
+    assert listed(httpx.Response(200, content=body)) == {"m": None}
+
+
+def test_a_list_of_models_that_nests_without_end_is_none() -> None:
+    assert listed(httpx.Response(200, content=b"[" * 200_000)) is None
 
 
 @given(st.binary(max_size=400))

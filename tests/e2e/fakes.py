@@ -100,6 +100,7 @@ class FakeBackend:
     script: Script
     models: tuple[str, ...] = ("m",)
     health: bytes = b"200 OK"
+    metrics: bytes = b""
     silent: bool = False
     max_model_len: int | None = None
     port: int = 0
@@ -171,6 +172,8 @@ class FakeBackend:
             cards = [{"id": name, "object": "model", **length} for name in self.models]
             body = json.dumps({"object": "list", "data": cards})
             writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body.encode()))
+        elif head.startswith(b"GET /metrics"):
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(self.metrics), self.metrics))
         else:
             writer.write(b"HTTP/1.1 %b\r\ncontent-length: 0\r\n\r\n" % self.health)
 
