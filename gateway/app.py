@@ -198,7 +198,7 @@ class App:
             )
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
-        started(Addresses(url(data_socket, tls=settings.tls_certificate is not None), url(admin_socket)))
+        started(Addresses(url(data_socket, tls=bool(settings.tls)), url(admin_socket, tls=bool(settings.admin_tls))))
         await self._stopping.wait()
 
         async def close_listener() -> None:
@@ -368,16 +368,16 @@ class App:
                 lifespan="off",
                 log_config=None,
                 backlog=BACKLOG,
-                ssl_certfile=settings.tls_certificate,
-                ssl_keyfile=settings.tls_key,
+                **settings.tls.uvicorn,
             )
         )
 
     def _admin_listener(self) -> Listener:
         settings = self._settings
         app = create_admin(self._view(), host=settings.admin_host, token=settings.admin_token)
+        tls = settings.admin_tls.uvicorn
         return Listener(
-            uvicorn.Config(app, http="httptools", ws="none", lifespan="off", log_config=None, access_log=False)
+            uvicorn.Config(app, http="httptools", ws="none", lifespan="off", log_config=None, access_log=False, **tls)
         )
 
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import resource
 import socket
+import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,6 +23,36 @@ _DESCRIPTORS_FOR_OTHERS = 256
 
 
 @dataclass(frozen=True, slots=True)
+class Tls:
+    """The files by which a listener speaks TLS; without a certificate it speaks none.
+
+    With `client_ca` it takes only clients whose certificate one of these authorities has signed.
+    """
+
+    certificate: Path | None = None
+    key: Path | None = None
+    client_ca: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.certificate is None and (self.key or self.client_ca):
+            raise ValueError("a TLS key or a client CA is of no use without a TLS certificate")
+
+    def __bool__(self) -> bool:
+        return self.certificate is not None
+
+    @property
+    def uvicorn(self) -> dict[str, Any]:
+        """The same as uvicorn's settings."""
+        required = ssl.CERT_REQUIRED if self.client_ca is not None else ssl.CERT_NONE
+        return {
+            "ssl_certfile": self.certificate,
+            "ssl_keyfile": self.key,
+            "ssl_ca_certs": self.client_ca,
+            "ssl_cert_reqs": required,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """How one process is run, as opposed to what it routes. Port 0 means any free one.
 
@@ -34,8 +65,8 @@ class Settings:
     admin_host: str = "127.0.0.1"
     admin_port: int = 9000
     admin_token: str | None = field(default=None, repr=False)
-    tls_certificate: Path | None = None
-    tls_key: Path | None = None
+    tls: Tls = field(default_factory=Tls)
+    admin_tls: Tls = field(default_factory=Tls)
     access_log: bool = True
     state: str | None = "memory://"
     alert_webhook: str | None = field(default=None, repr=False)

@@ -3,6 +3,7 @@
 import getpass
 import os
 import socket
+import ssl
 from typing import Annotated, Any
 
 import httpx
@@ -23,14 +24,18 @@ ADMIN = "http://127.0.0.1:9000"
 def ask(admin: str, method: str, path: str, **request: Any) -> Any:
     """Return the answer's JSON; ends the command with 1, and the gateway's own words, when it refuses.
 
-    A token is taken from TIDEGATE_ADMIN_TOKEN.
+    A token is taken from TIDEGATE_ADMIN_TOKEN; for TLS, an authority from TIDEGATE_ADMIN_CA, and a certificate of its
+    own from TIDEGATE_ADMIN_CERTIFICATE with TIDEGATE_ADMIN_KEY, each a PEM file.
     """
     token = os.environ.get("TIDEGATE_ADMIN_TOKEN")
     headers = {"x-gateway-actor": _actor()} | ({"authorization": f"Bearer {token}"} if token else {})
     try:
-        answer = httpx.request(method, f"{admin}{path}", headers=headers, trust_env=False, timeout=10.0, **request)
+        tls = _tls() if admin.startswith("https:") else False
+        answer = httpx.request(
+            method, f"{admin}{path}", headers=headers, trust_env=False, timeout=10.0, verify=tls, **request
+        )
         body = answer.json()
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
         errors.print(f"tidegate: no gateway answers at {admin}: {error}; name its admin listener with --admin")
         raise typer.Exit(1) from None
     if not answer.is_success:
@@ -38,6 +43,14 @@ def ask(admin: str, method: str, path: str, **request: Any) -> Any:
         errors.print(f"tidegate: {detail or f'the gateway answered {answer.status_code}'}", markup=False)
         raise typer.Exit(1)
     return body
+
+
+def _tls() -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=os.environ.get("TIDEGATE_ADMIN_CA"))
+    certificate = os.environ.get("TIDEGATE_ADMIN_CERTIFICATE")
+    if certificate:
+        context.load_cert_chain(certificate, os.environ.get("TIDEGATE_ADMIN_KEY"))
+    return context
 
 
 def console() -> Console:

@@ -13,7 +13,7 @@ from gateway.app import run
 from gateway.config.problems import RoutesError
 from gateway.control.drain import DrainTimes
 from gateway.control.webhook import Webhook
-from gateway.hosting import Addresses, Settings
+from gateway.hosting import Addresses, Settings, Tls
 from gateway.state.store import StateError
 from gateway.telemetry.logs import configure
 from gateway.wire.edge import Edge, networks
@@ -36,6 +36,16 @@ def serve(  # noqa: PLR0917 - one parameter an option
     ] = None,
     tls_certificate: Annotated[Path | None, typer.Option(help="PEM chain for the data listener.", exists=True)] = None,
     tls_key: Annotated[Path | None, typer.Option(help="PEM key for the data listener.", exists=True)] = None,
+    tls_client_ca: Annotated[
+        Path | None, typer.Option(help="PEM authorities; its clients need a certificate from one.", exists=True)
+    ] = None,
+    admin_tls_certificate: Annotated[
+        Path | None, typer.Option(help="PEM chain for the admin listener.", exists=True)
+    ] = None,
+    admin_tls_key: Annotated[Path | None, typer.Option(help="PEM key for the admin listener.", exists=True)] = None,
+    admin_tls_client_ca: Annotated[
+        Path | None, typer.Option(help="PEM authorities; its clients need a certificate from one.", exists=True)
+    ] = None,
     state: Annotated[
         str | None,
         typer.Option(
@@ -97,8 +107,10 @@ def serve(  # noqa: PLR0917 - one parameter an option
     token = admin_token_file.read_text().strip() if admin_token_file else os.environ.get("TIDEGATE_ADMIN_TOKEN")
     try:
         edge = Edge(networks(trusted_proxies), gateway_headers=gateway_headers)
+        tls = Tls(tls_certificate, tls_key, tls_client_ca)
+        admin_tls = Tls(admin_tls_certificate, admin_tls_key, admin_tls_client_ca)
     except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--trusted-proxies") from None
+        raise typer.BadParameter(str(error)) from None
     settings = Settings(
         routes=routes,
         host=host,
@@ -106,8 +118,8 @@ def serve(  # noqa: PLR0917 - one parameter an option
         admin_host=admin_host,
         admin_port=admin_port,
         admin_token=token or None,
-        tls_certificate=tls_certificate,
-        tls_key=tls_key,
+        tls=tls,
+        admin_tls=admin_tls,
         access_log=access_log,
         state=state,
         alert_webhook=alert_webhook,

@@ -92,7 +92,9 @@ def _routes(setup: Setup) -> dict[str, Any]:
             }
         },
         "classes": added.get("classes", {}),
-        "tenants": {name: {"key_sha256": key_sha256(name), **of} for name, of in added.get("tenants", {}).items()},
+        "tenants": {
+            name: {"key_sha256": key_sha256(name), "debug": True, **of} for name, of in added.get("tenants", {}).items()
+        },
         "models": {
             MODEL: {
                 "objective": "promised",

@@ -13,7 +13,7 @@ from gateway.backends.backend import Backend
 from gateway.config.load import load_routes
 from gateway.control.drain import DrainTimes
 from gateway.exchange import AttemptEnd, Exchange
-from gateway.hosting import Addresses, Settings
+from gateway.hosting import Addresses, Settings, Tls
 from gateway.wire.client import Client
 from gateway.wire.edge import Edge
 from gateway.wire.guard import Limits
@@ -121,6 +121,8 @@ async def gateway(
     alert_webhook: str | None = None,
     max_event: int = MAX_EVENT,
     edge: Edge | None = None,
+    tls: Tls | None = None,
+    admin_tls: Tls | None = None,
 ) -> AsyncIterator[Running]:
     """Run a gateway on free ports until the block ends."""
     path = folder / "routes.yaml"
@@ -138,6 +140,8 @@ async def gateway(
         max_event=max_event,
         limits=limits or Limits(),
         edge=edge or Edge(),
+        tls=tls or Tls(),
+        admin_tls=admin_tls or Tls(),
         drain=drain or DrainTimes(0.0, 5.0),
     )
     records = Recorder()
