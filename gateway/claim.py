@@ -11,6 +11,10 @@ class HoldingTimes(Protocol):
         """Their mean; 0.0 while unknown."""
 
     @property
+    def usual(self) -> float:
+        """Their mean while all was well, of late; 0.0 while unknown."""
+
+    @property
     def is_known(self) -> bool:
         """Whether enough of them have ended to say more."""
 
@@ -21,7 +25,7 @@ class HoldingTimes(Protocol):
 class _Unknown:
     """Of requests of no particular kind nothing is known."""
 
-    mean = 0.0
+    mean = usual = 0.0
     is_known = False
 
     def ends_within(self, age: float, seconds: float) -> float:

@@ -230,6 +230,12 @@ def _by_class(sheds: Mapping[tuple[str, str], int]) -> dict[str, dict[str, int]]
     return found
 
 
+def _limit_reason(backend: Backend, limit: AdaptiveLimit | None) -> str:
+    if limit is None or backend.spec.max_concurrency == backend.health.limit:
+        return "fixed by the routes"
+    return limit.reason
+
+
 def _backend(backend: Backend, limit: AdaptiveLimit | None, now: float) -> BackendStatus:
     engine, health = backend.engine_now(now), backend.health
     return BackendStatus(
@@ -243,7 +249,7 @@ def _backend(backend: Backend, limit: AdaptiveLimit | None, now: float) -> Backe
         weight=round(backend.health.weight, 4),
         in_flight=backend.in_flight,
         limit=health.limit if health.limit < UNLIMITED else None,
-        limit_reason=limit.reason if limit is not None else "fixed by the routes",
+        limit_reason=_limit_reason(backend, limit),
         kv_tokens=health.kv,
         kv_capacity=health.kv_capacity if health.kv_capacity < UNLIMITED else None,
         idle_connections=backend.pool.idle,

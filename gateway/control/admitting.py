@@ -10,13 +10,13 @@ from gateway.backends.registry import Registry
 from gateway.clock import Clock
 from gateway.policy.admission.classes import ServiceClass
 from gateway.policy.admission.hold import held_below
-from gateway.policy.admission.limit import QUEUED_SCRAPES, AdaptiveLimit, Seen
+from gateway.policy.admission.limit import FIRST, MOST, QUEUED_SCRAPES, AdaptiveLimit
 from gateway.policy.routing.health import UNLIMITED
 from gateway.policy.slo.alerts import FASTEST, STAYING_BAD
 from gateway.policy.slo.burn import burn
 from gateway.policy.slo.objective import Sli
 from gateway.policy.slo.windows import MINUTE, TICK
-from gateway.proxy.line import Line, holders_of
+from gateway.proxy.line import Line, holders_of, seen
 from gateway.proxy.live import LiveModel, LiveTable
 from gateway.telemetry.admission_exposition import Queued
 from gateway.telemetry.slo import Kind, SloBook, Tracked
@@ -78,16 +78,11 @@ class Admitter:
         engine = backend.engine_now(now)
         if engine is not None:
             health.kv_capacity = engine.kv_capacity or UNLIMITED
-        if fixed is not None:
-            self.limits.pop(backend.id, None)
-            health.relimited(fixed)
-        else:
-            limit = self.limits.setdefault(backend.id, AdaptiveLimit())
-            queued = QUEUED_SCRAPES if health.saturated else self._queued(backend)
-            # A free slot that a lower class was denied was wanted: the limit is in use, as far as it may be.
-            peak = max(health.peak, health.limit) if holders_of(health).wanted else health.peak
-            limit.tick(Seen(peak, queued, health.begun, health.late), now)
-            health.relimited(int(limit.value))
+        limit, most = self.limits.get(backend.id), MOST if fixed is None else fixed
+        if limit is None or limit.most != most:
+            limit = self.limits[backend.id] = AdaptiveLimit(FIRST if fixed is None else fixed, most=most)
+        limit.tick(seen(health, self._queued(backend), fixed=fixed is not None), now)
+        health.relimited(int(limit.value))
         health.looked_at()
 
     def _queued(self, backend: Backend) -> int:

@@ -101,10 +101,13 @@ class Flight:
             error = NoReadyBackend(f"no backend of the model `{self._exchange.model}` is ready")
             self._refuse(error, Outcome.NO_BACKEND, "no ready backend")
         elif tried is Tried.FULL:
-            now = self._clock()
-            patience = self._order.patience(self._exchange, self._deadline - now)
-            self._place = Place(self, self._order)
-            self._place.enter(self._order, now=now, patience=patience, chance=self._rng.random())
+            order, exchange, now = self._order, self._exchange, self._clock()
+            place = self._place = self._place or Place(self, order)
+            if self._failure is not None and self._failure[0] is AttemptEnd.SATURATED:
+                place.rejoin(order, exchange, now=now, deadline=self._deadline)
+            else:
+                patience = order.patience(exchange, self._deadline - now)
+                place.enter(order, now=now, patience=patience, chance=self._rng.random())
 
     def renew(self) -> bool:
         """Follow a reload of the routes; return False when that was the end."""
@@ -117,7 +120,6 @@ class Flight:
         """Take a slot that came free after so many seconds."""
         if self._attempt() is not Tried.STARTED:
             return False
-        self._place = None
         self._exchange.queued += waited
         return True
 
@@ -377,8 +379,7 @@ class Flight:
             learning.ended(self._order, exchange, backend.health, lease, end, now=now, rng=self._rng)
         self._relay = None
         self._observer.attempt_ended(exchange, backend, end)
-        self._order.kind.ended(now - exchange.sent)
-        self._order.route.line.give_back(now, now - exchange.sent)
+        learning.gave_back(self._order, exchange, end)
 
     def _tell(self, error: GatewayError) -> None:
         """Tell the client by a status, or within a stream whose head it has."""
@@ -395,6 +396,5 @@ class Flight:
         exchange.outcome, exchange.reason = outcome, reason
         if self._place is not None:
             exchange.queued += self._place.leave(exchange.ended)
-            self._place = None
         order.settle(exchange)
         self._observer.settled(exchange)

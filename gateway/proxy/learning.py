@@ -14,6 +14,10 @@ from gateway.policy.slo.judge import judge_attempt
 from gateway.proxy.order import Order
 
 _UNAVAILABLE = 503
+_NOT_WORKED_ON = frozenset(
+    (AttemptEnd.SATURATED, AttemptEnd.UNAUTHORIZED, AttemptEnd.CONNECT_FAILED, AttemptEnd.NOT_READY)
+)
+"""Ends of attempts that say nothing of how long an engine works on a request."""
 
 
 class Classify(Protocol):
@@ -64,6 +68,16 @@ def ended(
         calm = health.peers.burn(order.objective.name) < HYSTERESIS * order.route.spill_at
         if trial.end(now, kept=None if verdict is Verdict.UNCOUNTED else kept, calm=calm):
             health.peers.forget()
+
+
+def gave_back(order: Order, exchange: Exchange, end: AttemptEnd) -> None:
+    """Give the slot of an attempt that has ended so to whoever is next, and learn for how long it was held."""
+    now, seconds = exchange.attempt_ended, exchange.attempt_ended - exchange.sent
+    if end in _NOT_WORKED_ON:
+        order.route.line.give_back(now)
+    else:
+        order.kind.ended(seconds)
+        order.route.line.give_back(now, seconds)
 
 
 def _answered(

@@ -13,6 +13,7 @@ from gateway.policy.admission.classes import ServiceClass
 from gateway.policy.admission.decide import CAPACITY, HOLD_PAUSE, Shed, TurnedAway, predicted_wait, retry_after
 from gateway.policy.admission.expected import Expected
 from gateway.policy.admission.headroom import Holders
+from gateway.policy.admission.limit import Seen
 from gateway.policy.admission.queue import Entry, Queue
 from gateway.policy.routing.health import Health
 
@@ -32,8 +33,8 @@ class Waiter(Protocol):
     def claim(self) -> Claim:
         """What it asks of a backend's slots."""
 
-    def begin(self, since: float, now: float) -> bool:
-        """Take a slot, having waited `since` then; return False where there is none."""
+    def begin(self, now: float) -> bool:
+        """Take a slot; return False where there is none."""
 
     def turned_away(self, refused: TurnedAway) -> None:
         """Learn that it gets no slot."""
@@ -147,6 +148,11 @@ class Line:
         self.freed(now)
         return entry
 
+    def rejoin(self, entry: Entry[Waiter], now: float) -> None:
+        """Let one that an engine sent back wait on, in its old place and until its old patience ends."""
+        self.queue.restore(entry)
+        self.freed(now)
+
     def leave(self, entry: Entry[Waiter], now: float) -> None:
         """Take out one that does not wait any more; whoever comes after it may fit where it did not."""
         if self.queue.remove(entry):
@@ -180,11 +186,15 @@ class Line:
         if not self._expected.is_known:
             return Outlook(ahead, 1.0, "too little is known of how long slots are held")
         bound = chances.chance(ahead, holding, patience, self._expected)
+        if bound < chances.LEAST:
+            # Slots that have been held for long make a slow spell as well as a load: only the latter is lasting.
+            bound = max(bound, chances.at_least(ahead + 1, self._expected.pace * patience))
         return Outlook(ahead, bound, "by how long slots have been held")
 
-    def give_back(self, now: float, seconds: float) -> None:
-        """Learn that a slot came free which was held for so many seconds."""
-        self._seconds += (seconds - self._seconds) * (_FRESH if self._seconds else 1.0)
+    def give_back(self, now: float, seconds: float | None = None) -> None:
+        """Learn that a slot came free which was held for so many seconds; None: by no work of an engine."""
+        if seconds is not None:
+            self._seconds += (seconds - self._seconds) * (_FRESH if self._seconds else 1.0)
         for line in self.neighbours:
             if line.queue.size:
                 self.freed(now)
@@ -229,7 +239,7 @@ class Line:
     def _begin(self, entry: Entry[Waiter], now: float) -> bool:
         """Offer a slot; one that cannot be handled leaves, since it would stay at the head for ever."""
         try:
-            return entry.item.begin(entry.since, now)
+            return entry.item.begin(now)
         except Exception:
             _log.exception("a request that waited broke the gateway")
             self.queue.remove(entry)
@@ -295,6 +305,17 @@ def holders_of(health: Health) -> Holders:
     if not isinstance(health.slots, Holders):
         health.slots = Holders()
     return health.slots
+
+
+def seen(health: Health, queued: int, *, fixed: bool = False) -> Seen:
+    """Return what a backend's limit is judged by; `queued` is how many looks in a row found its own queue filled.
+
+    A limit that is `fixed` listens to nothing but the engine's saying that it is busy.
+    """
+    # A free slot that a lower class was denied was wanted: the limit is in use, as far as it may be.
+    peak = max(health.peak, health.limit) if holders_of(health).wanted else health.peak
+    borne = health.borne if health.saturated else None
+    return Seen(peak, borne=borne) if fixed else Seen(peak, queued, health.begun, health.late, borne)
 
 
 def _precedence(line: Line) -> tuple[int, float]:

@@ -3,6 +3,7 @@
 from typing import Protocol
 
 from gateway.errors import GatewayError
+from gateway.exchange import Exchange
 from gateway.policy.admission.decide import TurnedAway
 from gateway.policy.admission.queue import Entry
 from gateway.proxy.line import Waiter
@@ -26,9 +27,9 @@ class Traveller(Protocol):
 
 
 class Place:
-    """Waits for a slot of one version."""
+    """Waits for a slot of one version. After it got one it may `rejoin` the line, if the engine had too much to do."""
 
-    __slots__ = ("_entry", "_line", "_order", "_traveller", "claim")
+    __slots__ = ("_entry", "_line", "_order", "_since", "_traveller", "_waits", "claim")
 
     def __init__(self, traveller: Traveller, order: Order) -> None:
         self._traveller = traveller
@@ -36,9 +37,12 @@ class Place:
         self._line = order.route.line
         self.claim = order.claim
         self._entry: Entry[Waiter] | None = None
+        self._since = 0.0
+        self._waits = False
 
     def enter(self, order: Order, *, now: float, patience: float, chance: float) -> bool:
         """Join the line; where that is hopeless the traveller is turned away at once, and False returned."""
+        self._line, self._since, self._waits = order.route.line, now, True
         entry = self._line.enter(
             self,
             order.service_class,
@@ -48,14 +52,33 @@ class Place:
             chance=chance,
         )
         if isinstance(entry, TurnedAway):
+            self._waits = False
             self._traveller.turned_away(entry)
             return False
         self._entry = entry
         return True
 
-    def begin(self, since: float, now: float) -> bool:
+    def rejoin(self, order: Order, exchange: Exchange, *, now: float, deadline: float) -> None:
+        """Wait on in the old place, that of its arrival if it never waited, for what is left of the old patience."""
+        line = self._line = order.route.line
+        if self._entry is None:
+            since = exchange.received
+            self._entry = Entry(
+                self,
+                order.service_class,
+                order.tenant.name,
+                self.claim.kv,
+                since,
+                holding=self.claim.kind.mean or line.seconds,
+                until=since + order.patience(exchange, deadline - since),
+            )
+        self._since, self._waits = now, True
+        line.rejoin(self._entry, now)
+
+    def begin(self, now: float) -> bool:
         """Go on, if there is a slot."""
-        return self._traveller.try_again(now - since)
+        self._waits = not self._traveller.try_again(now - self._since)
+        return not self._waits
 
     def turned_away(self, why: TurnedAway) -> None:
         """Make room for somebody of a higher class."""
@@ -77,15 +100,15 @@ class Place:
     def check(self, now: float, chance: float) -> bool:
         """Turn the request away when its patience is over; return whether it was."""
         entry = self._entry
-        if entry is None or now <= entry.until:
+        if not self._waits or entry is None or now <= entry.until:
             return False
         self._traveller.turned_away(self._line.waited(entry, chance))
         return True
 
     def leave(self, now: float) -> float:
         """Leave the line for whatever reason; return how long it has been waited, in seconds."""
-        entry, self._entry = self._entry, None
-        if entry is None:
+        waits, self._waits = self._waits, False
+        if not waits or self._entry is None:
             return 0.0
-        self._line.leave(entry, now)
-        return now - entry.since
+        self._line.leave(self._entry, now)
+        return now - self._since

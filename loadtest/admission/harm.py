@@ -4,17 +4,21 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from math import ceil
+from math import ceil, inf
 from pathlib import Path
 from random import Random
 
 from gateway.policy.admission.decide import Shed
+from gateway.policy.routing.health import UNLIMITED
 from loadtest.admission.seats import PROMISES, WITHOUT_SHARES, Drawn, Guest, Lengths, Policy, Seats
 
 SEEDS = 10
 TAIL, GRACE = 30.0, 5.0
-"""Seconds of light load after the load's end, and those after which nobody is refused any more."""
+"""Seconds of light load after the load's end, and those after which no one is refused any more, or as many as one
+request lasts where that is longer: until then the queue that the load has left cannot be served."""
 LIGHT = 0.1
+SLOT, LARGE = 1000, 3.0
+"""Tokens of the KV cache for each slot, and how many times as many a large request needs."""
 REQUESTS = 250
 BEGIN, END = "<!-- harm: written by python -m loadtest.admission harm -->", "<!-- end of harm -->"
 PAGE = Path(__file__).parents[2] / "docs" / "admission.md"
@@ -23,6 +27,7 @@ MIXES: Mapping[str, Mapping[str, float]] = {
     "interactive and batch": {"interactive": 0.5, "batch": 0.5},
     "all three": {"interactive": 1.0, "standard": 1.0, "batch": 1.0},
 }
+MIXED = ("interactive and batch", "all three")
 LENGTHS = {"interactive": 0.5, "standard": 1.0, "batch": 2.0}
 """How long requests of a class hold a slot, beside each other."""
 ALONE = 2.0
@@ -33,7 +38,12 @@ BASELINES = (Policy(early=False), Policy(early=False, patient=True))
 @dataclass(frozen=True)
 class Cell:
     """One kind of service: `load` times its capacity, at `rate` requests a second, a first token after `pace` times the
-    2 s that are promised; for `spell` seconds in the middle the engines are ten times slower."""
+    2 s that are promised; for `spell` seconds in the middle the engines are ten times slower.
+
+    `fixed` slots are set by the routes; with `kv` requests need so different parts of the KV cache that it bounds them;
+    an engine that has `room` for few to wait says that it is busy; with `hold` sheddable classes are held back while
+    interactive requests wait.
+    """
 
     load: float
     rate: float
@@ -41,6 +51,21 @@ class Cell:
     mix: str
     spell: float = 0.0
     engines: int = 1
+    fixed: int | None = None
+    kv: bool = False
+    room: float = inf
+    hold: bool = False
+
+    @property
+    def special(self) -> str:
+        """What sets it apart, in words."""
+        if self.fixed is not None:
+            return f"fixed at {self.fixed}"
+        if self.kv:
+            return "KV cache"
+        if self.hold:
+            return "held back"
+        return f"room for {self.room:g}" if self.room < inf else f"{self.spell:g} s slow" if self.spell else "-"
 
     @property
     def ttft(self) -> float:
@@ -50,6 +75,8 @@ class Cell:
     @property
     def seats(self) -> int:
         """Requests that one engine serves at once: as many as make answers last longer than their first tokens."""
+        if self.fixed is not None:
+            return self.fixed
         few = {0.2: 1, 2.0: 4, 10.0: 16, 50.0: 64}[self.rate]
         return max(few, ceil(1.5 * self.ttft * self.rate / self.load / self.engines))
 
@@ -69,9 +96,15 @@ class Cell:
         found: list[Drawn] = []
         at = rng.expovariate(self.rate)
         while at < self.span + TAIL:
-            found.append(Drawn(at, rng.choices(list(shares), list(shares.values()))[0]))
+            name = rng.choices(list(shares), list(shares.values()))[0]
+            found.append(Drawn(at, name, self._kv(rng) if self.kv else 1))
             at += rng.expovariate(self.rate * (LIGHT / max(LIGHT, self.load) if at >= self.span else 1.0))
         return found
+
+    def _kv(self, rng: Random) -> int:
+        """Return the tokens of one request, a slot's worth on average; one in ten is large."""
+        mean = LARGE if rng.random() < 0.1 else 0.75
+        return max(1, min(int(SLOT * rng.gammavariate(2.0, 0.5) * mean), self.seats * SLOT))
 
     def lengths(self, seed: int) -> Lengths:
         """Return how long requests hold their slots in one run."""
@@ -92,11 +125,14 @@ class Cell:
             self.draw(seed),
             self.lengths(seed),
             policy,
-            seats=self.seats,
+            seats=3 * self.seats if self.kv else self.seats,
             engines=self.engines,
             ttft=self.ttft,
-            limit=self.seats if self.seats <= 4 else None,
+            limit=self.seats if self.seats <= 4 and not self.kv and self.room == inf else None,
             slow=self.slow,
+            room=self.room,
+            kv=self.seats * SLOT if self.kv else UNLIMITED,
+            hold=self.hold and policy.early,
         )
         world.run(self.span + TAIL + max(30.0, 10 * self.holding))
         return self._tally(world.guests)
@@ -108,7 +144,7 @@ class Cell:
             early = guest.why is Shed.HOPELESS
             tally.early += early
             tally.inversions += guest.why is not None and guest.overtaken
-            tally.afterwards += early and arrived > self.span + GRACE
+            tally.afterwards += early and arrived > self.span + max(GRACE, self.holding)
             if arrived < self.span:
                 tally.arrived[name] += 1
                 tally.in_time[name] += 0 <= guest.first <= arrived + self._allowed(name)
@@ -196,6 +232,12 @@ def cells(*, quick: bool) -> list[Cell]:
         for mix in ("standard", "all three")
         for spell in (3.0, 10.0)
     ]
+    for load in (0.1, 0.5, 0.9, 1.5, 4.0):
+        for mix in ("standard", "all three"):
+            found += [Cell(load, rate, 0.02, mix, fixed=slots) for rate, slots in ((0.2, 4), (2.0, 1), (10.0, 4))]
+            found += [Cell(load, rate, 0.02, mix, kv=True) for rate in (2.0, 10.0)]
+            found += [Cell(load, rate, 0.02, mix, room=room) for rate, room in ((2.0, 1), (10.0, 2))]
+        found += [Cell(load, rate, 0.02, mix, hold=True) for rate in (2.0, 10.0) for mix in MIXED]
     return found[:: 12 if quick else 1]
 
 
@@ -212,13 +254,13 @@ def measure(cell: Cell, seeds: int) -> Row:
 def table(rows: Sequence[Row]) -> str:
     """Return the rows as a Markdown table, those of the same load and pace together."""
     lines = [
-        "| load | first token, of 2 s | spell | requests | in time | not early | nobody leaves | early | inversions |",
+        "| load | first token, of 2 s | beside | requests | in time | not early | nobody leaves | early | inversions |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    groups: dict[tuple[float, float, float], list[Row]] = {}
+    groups: dict[tuple[float, float, str], list[Row]] = {}
     for row in rows:
-        groups.setdefault((row.cell.load, row.cell.pace, row.cell.spell), []).append(row)
-    for (load, pace, spell), group in sorted(groups.items(), key=lambda each: (each[0][2], *each[0][:2])):
+        groups.setdefault((row.cell.load, row.cell.pace, row.cell.special), []).append(row)
+    for (load, pace, special), group in sorted(groups.items(), key=lambda each: (each[0][2], *each[0][:2])):
         arrived = sum(sum(row.seen.arrived.values()) for row in group)
         shares = [
             sum(sum(tally.in_time.values()) for tally in tallies) / max(1, arrived)
@@ -227,8 +269,7 @@ def table(rows: Sequence[Row]) -> str:
         early = sum(row.seen.early for row in group) / max(1, arrived)
         inversions = sum(row.seen.inversions for row in group)
         words = " | ".join(f"{share:.1%}" for share in shares)
-        spelled = f"{spell:g} s" if spell else "-"
-        lines.append(f"| {load:g}x | {pace:.0%} | {spelled} | {arrived:,} | {words} | {early:.1%} | {inversions} |")
+        lines.append(f"| {load:g}x | {pace:.0%} | {special} | {arrived:,} | {words} | {early:.1%} | {inversions} |")
     return "\n".join(lines)
 
 

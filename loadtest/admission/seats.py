@@ -1,13 +1,15 @@
 """Engines as seats that are held for drawn times, behind the gateway's own admission: thousands of runs in minutes.
 
-An engine serves as many requests at once as it has seats; what it is sent beyond waits inside it. Arrivals and times
-are drawn beforehand, so that two ways of admission meet the very same requests.
+An engine serves as many requests at once as it has seats; what it is sent beyond waits inside it, or is sent back as
+too much where it has little room for that. Arrivals and times are drawn beforehand, so that two ways of admission meet
+the very same requests.
 """
 
 import heapq
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
+from math import inf
 from random import Random
 
 from gateway.claim import Claim
@@ -15,27 +17,33 @@ from gateway.exchange import Verdict
 from gateway.policy.admission.chance import LOOKS
 from gateway.policy.admission.classes import CLASSES, ServiceClass
 from gateway.policy.admission.decide import Shed, TurnedAway
+from gateway.policy.admission.hold import held_below
 from gateway.policy.admission.kinds import Kind, Kinds
-from gateway.policy.admission.limit import AdaptiveLimit, Seen, is_late
+from gateway.policy.admission.limit import FIRST, MOST, AdaptiveLimit, is_late
 from gateway.policy.admission.queue import Entry
 from gateway.policy.routing.choose import choose
-from gateway.policy.routing.health import Health
+from gateway.policy.routing.health import UNLIMITED, Health
 from gateway.policy.routing.lease import Lease
 from gateway.policy.routing.peers import Peers
 from gateway.policy.slo.windows import TICK
-from gateway.proxy.line import Line, Waiter, holders_of, join
+from gateway.proxy.line import Line, Waiter, holders_of, join, seen
 
 PROMISES: Mapping[str, float] = {"interactive": 2.0, "standard": 10.0, "batch": 600.0}
 """Seconds to the first token that each class is promised."""
 WITHOUT_SHARES: Mapping[str, ServiceClass] = {name: replace(each, min_share=0.0) for name, each in CLASSES.items()}
 
 
+REFUSAL = 0.001
+"""Seconds that an engine takes to say that it has too much to do."""
+
+
 @dataclass(frozen=True)
 class Drawn:
-    """One request: when it arrives, and of which class."""
+    """One request: when it arrives, of which class, and how many tokens of the KV cache it needs."""
 
     at: float
     name: str
+    kv: int = 1
 
 
 Lengths = Mapping[str, Callable[[], float]]
@@ -53,34 +61,44 @@ class Policy:
 
 @dataclass(eq=False)
 class Guest:
-    """One request on its way; times in seconds, negative until they happen; `overtaken` by a lower class."""
+    """One request on its way; times in seconds, negative until they happen; `overtaken` by a lower class.
+
+    `before` is the place in line that it had last, `sent_back` how many times an engine had too much to do.
+    """
 
     drawn: Drawn
     claim: Claim
     kind: Kind
     service_class: ServiceClass
     entry: Entry[Waiter] | None = None
+    before: Entry[Waiter] | None = None
     lease: Lease | None = None
     sent: float = -1.0
     first: float = -1.0
     refused: float = -1.0
     why: Shed | None = None
     overtaken: bool = False
+    sent_back: int = 0
 
 
 @dataclass(eq=False)
 class Engine:
-    """So many seats; `inside` are those that wait for one of them."""
+    """So many seats, and `room` for those `inside` that wait for one of them."""
 
     health: Health
     seats: int
+    room: float
     taken: int = 0
     inside: list[Guest] = field(default_factory=list)
     queued: int = 0
 
 
 class Seats:
-    """Engines of one pool under drawn load. `slow` says how many times slower than usual everything is at a time."""
+    """Engines of one pool under drawn load. `slow` says how many times slower than usual everything is at a time.
+
+    An engine's cache has room for `kv` tokens. With `hold` the highest class burns its budget all the time, so that
+    sheddable ones are held back whenever one of it waits.
+    """
 
     def __init__(
         self,
@@ -93,6 +111,9 @@ class Seats:
         ttft: float,
         limit: int | None,
         slow: Callable[[float], float] = lambda _: 1.0,
+        room: float = inf,
+        kv: int = UNLIMITED,
+        hold: bool = False,
     ) -> None:
         self.now = 0.0
         self.guests: list[Guest] = []
@@ -101,20 +122,22 @@ class Seats:
         self._lengths = lengths
         self._policy = policy
         self._limit = limit
+        self._hold = hold
         self._rng = Random(1)
         self._kinds = Kinds()
         self._order = count()
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._peers = Peers("gpu", 0.0)
         self._peers.follow([f"gpu/{number}" for number in range(engines)])
-        self.engines = [Engine(health, seats) for health in self._peers.members.values()]
-        self._limits = {engine.health.id: AdaptiveLimit() for engine in self.engines}
+        self.engines = [Engine(health, seats, room) for health in self._peers.members.values()]
+        self._limits = {engine.health.id: AdaptiveLimit(limit or FIRST, most=limit or MOST) for engine in self.engines}
         self.line = Line(WITHOUT_SHARES)
         self.line.refuses = policy.early
         join([(self.line, [engine.health for engine in self.engines])])
         self._of = {engine.health.id: engine for engine in self.engines}
         for engine in self.engines:
             engine.health.limit = limit or int(self._limits[engine.health.id].value)
+            engine.health.kv_capacity = kv
         for drawn in requests:
             self._at(drawn.at, lambda drawn=drawn: self._arrive(drawn))  # type: ignore[misc]
         self._at(TICK, self._tick)
@@ -130,14 +153,12 @@ class Seats:
 
     def _arrive(self, drawn: Drawn) -> None:
         service_class, kind = WITHOUT_SHARES[drawn.name], self._kinds.of("chat", drawn.name, None)
-        claim = Claim(1, service_class.priority, sheddable=service_class.sheddable, kind=kind)
+        claim = Claim(drawn.kv, service_class.priority, sheddable=service_class.sheddable, kind=kind)
         guest = Guest(drawn, claim, kind, service_class)
         self.guests.append(guest)
         if not self.line.must_wait(service_class) and self.begin(guest):
             return
-        patience = self.line.patience(service_class, kind, PROMISES[drawn.name], 1)
-        if self._policy.patient:
-            patience = 1e6
+        patience = self._patience(guest)
         place = Place(self, guest)
         entry = self.line.enter(place, service_class, "", now=self.now, patience=patience, chance=self._rng.random())
         if isinstance(entry, TurnedAway):
@@ -145,9 +166,11 @@ class Seats:
             guest.overtaken = any(
                 held.priority > claim.priority for engine in self.engines for held in holders_of(engine.health).held
             )
-        elif guest.lease is None:
-            guest.entry = entry
-            self._at(entry.until + LOOKS / 2, lambda: self._expire(guest))
+        else:
+            guest.before = entry
+            if guest.lease is None:
+                guest.entry = entry
+                self._at(entry.until + LOOKS / 2, lambda: self._expire(guest))
 
     def begin(self, guest: Guest) -> bool:
         """Send a request to an engine, if one has a slot."""
@@ -163,9 +186,40 @@ class Seats:
         guest.sent, guest.entry = self.now, None
         if engine.taken < engine.seats:
             self._seat(engine, guest)
+        elif len(engine.inside) >= engine.room:
+            self._at(self.now + REFUSAL, lambda: self._send_back(engine, guest))
         else:
             engine.inside.append(guest)
         return True
+
+    def _send_back(self, engine: Engine, guest: Guest) -> None:
+        """An engine has too much to do: the request waits on, in its place."""
+        lease, guest.lease = guest.lease, None
+        assert lease is not None
+        engine.health.refused(self.now, None, busy=True)
+        lease.release()
+        engine.health.ended(lease, Verdict.UNCOUNTED, self.now, self._rng)
+        self.line.give_back(self.now)
+        guest.sent_back += 1
+        self.rejoin(guest)
+
+    def rejoin(self, guest: Guest) -> None:
+        """Let one wait on."""
+        entry = guest.before
+        if entry is None:
+            until = guest.drawn.at + self._patience(guest)
+            place = Place(self, guest)
+            entry = guest.before = Entry(
+                place, guest.service_class, "", guest.claim.kv, guest.drawn.at, holding=guest.kind.mean, until=until
+            )
+        guest.entry = entry
+        self._at(max(self.now, entry.until) + LOOKS / 2, lambda: self._expire(guest))
+        self.line.rejoin(entry, self.now)
+
+    def _patience(self, guest: Guest) -> float:
+        if self._policy.patient:
+            return 1e6
+        return self.line.patience(guest.service_class, guest.kind, PROMISES[guest.drawn.name], 1)
 
     def refuse(self, guest: Guest, why: TurnedAway) -> None:
         """Note that a request was turned away."""
@@ -209,12 +263,14 @@ class Seats:
         for engine in self.engines:
             health, holders, limit = engine.health, holders_of(engine.health), self._limits[engine.health.id]
             engine.queued = engine.queued + 1 if engine.inside else 0
-            if self._limit is None:
-                peak = max(health.peak, health.limit) if holders.wanted else health.peak
-                limit.tick(Seen(peak, engine.queued // 4, health.begun, health.late), self.now)
-                health.relimited(int(limit.value))
+            limit.tick(seen(health, engine.queued // 4, fixed=self._limit is not None), self.now)
+            health.relimited(int(limit.value))
             health.looked_at()
             holders.tick(self.now, TICK)
+        if self._hold:
+            waiting = self.line.queue.priorities()
+            queues = any(engine.queued > 4 for engine in self.engines)
+            self.line.held_below = held_below({0}, waiting, waiting, engine_queues=queues)
         if self.line.queue.size:
             self.line.freed(self.now)
         self._at(self.now + TICK, self._tick)
@@ -228,7 +284,7 @@ class Place:
         self.claim = guest.claim
         self._world = world
 
-    def begin(self, since: float, now: float) -> bool:
+    def begin(self, now: float) -> bool:
         return self._world.begin(self.guest)
 
     def broke(self) -> None:

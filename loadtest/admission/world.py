@@ -8,14 +8,14 @@ from gateway.policy.admission.chance import LOOKS
 from gateway.policy.admission.classes import CLASSES, STANDARD, ServiceClass
 from gateway.policy.admission.decide import Shed, TurnedAway
 from gateway.policy.admission.kinds import Kind, Kinds
-from gateway.policy.admission.limit import FIRST, AdaptiveLimit, Seen, is_late
+from gateway.policy.admission.limit import FIRST, AdaptiveLimit, is_late
 from gateway.policy.admission.queue import Entry
 from gateway.policy.admission.quota import Quota, QuotaLimits
 from gateway.policy.routing.choose import choose
 from gateway.policy.routing.lease import Lease
 from gateway.policy.slo.objective import DEFAULT, Objective, Sli
 from gateway.policy.slo.windows import TICK
-from gateway.proxy.line import Line, Waiter, holders_of, join
+from gateway.proxy.line import Line, Waiter, holders_of, join, seen
 from gateway.sim.profiles import GPU, Profile
 from loadtest.routing.world import Request, Server, Workload, World
 
@@ -179,8 +179,7 @@ class Overloaded(World):
             return
         if self._admission.limit is None:
             health, limit = server.health, self.limits[server.name]
-            peak = max(health.peak, health.limit) if holders_of(health).wanted else health.peak
-            limit.tick(Seen(peak, self._queued.get(server.name, 0), health.begun, health.late), self.now)
+            limit.tick(seen(health, self._queued.get(server.name, 0)), self.now)
             health.relimited(int(limit.value))
         server.health.looked_at()
 
@@ -208,7 +207,7 @@ class _Place:
         self._request = request
         self.claim = world.guest(request).claim
 
-    def begin(self, since: float, now: float) -> bool:
+    def begin(self, now: float) -> bool:
         return self._world._begin(self._request)
 
     def broke(self) -> None:

@@ -123,6 +123,60 @@ async def test_a_busy_backend_is_waited_for(tmp_path: Path, refusal: tuple[bytes
         assert counted(running) == (2, 0)
 
 
+def words(text: str) -> dict[str, Any]:
+    return chat() | {"messages": [{"role": "user", "content": text}]}
+
+
+async def test_one_that_a_busy_backend_sends_back_keeps_its_place_and_teaches_nothing(tmp_path: Path) -> None:
+    mood = Moods(*STATUS)
+    async with backends(mood) as (fake,), gateway(tmp_path, routes(fake.url, slots=1)) as running:
+        assert (await ask(running.port, words("zero"))).status == 200
+        mood.refuses = True
+        first = asyncio.create_task(ask(running.port, words("first")))
+        await eventually(lambda: ended(running, AttemptEnd.SATURATED) >= 1)
+        second = asyncio.create_task(ask(running.port, words("second")))
+        await eventually(lambda: running.waiting == 2)
+        await eventually(lambda: ended(running, AttemptEnd.SATURATED) >= 4)
+        mood.refuses = False
+        assert [(await each).status for each in (first, second)] == [200, 200]
+        sent = [call.json["messages"][0]["content"] for call in fake.calls]
+        assert sent == ["zero", *["first"] * (len(sent) - 2), "second"]
+        kinds = next(iter(running.app.gateway.table)).memory.kinds
+        assert not kinds.of("/v1/chat/completions", "standard", None).is_known, "three answers are fewer than five"
+        await running.settled(3)
+
+
+async def test_a_fixed_limit_gives_way_while_its_engine_bears_less(tmp_path: Path) -> None:
+    async with engine(*SMALL) as child, gateway(tmp_path, routes(child.urls[0], slots=20)) as running:
+        assert (await ask(running.port, chat(max_tokens=2))).status == 200
+        asked = [asyncio.create_task(ask(running.port, chat(max_tokens=20, ignore_eos=True))) for _ in range(20)]
+        health = running.backend().health
+        await eventually(lambda: health.limit < 20)
+        assert running.app.admitter.limits[running.backend().id].reason.startswith("the engine was busy beside")
+        assert [(await each).status for each in asked] == [200] * 20
+        await running.quiet()
+
+
+@pytest.mark.parametrize("refusal", [STATUS, FIRST_EVENT], ids=["503", "event"])
+async def test_what_a_busy_backend_refuses_another_serves_and_neither_is_ejected(
+    tmp_path: Path, refusal: tuple[bytes, ...]
+) -> None:
+    mood = Moods(*refusal)
+    async with backends(mood, good) as fakes, gateway(tmp_path, routes(*(f.url for f in fakes))) as running:
+        while not all(fake.calls for fake in fakes):
+            assert await served(running, 1)
+        mood.refuses = True
+        assert await served(running, 20)
+        await running.quiet()
+        assert not any(backend.health.standing.ejections for backend in running.app.registry)
+        assert counted(running)[1] == counted(running, 1)[1] == 0
+
+
+async def served(running: Running, count: int) -> bool:
+    """Ask so often, in turn; return whether everything was served."""
+    return all([(await ask(running.port, chat())).status == 200 for _ in range(count)])
+
+
 async def test_patience_with_the_busy_ends_and_the_engine_has_the_last_word(tmp_path: Path) -> None:
     """An absurd Retry-After is capped, for the client and for the gateway's own patience."""
     mood = Moods(whole(b"503 Service Unavailable", BUSY, b"retry-after: 3600\r\n"))

@@ -106,3 +106,43 @@ async def test_the_highest_class_is_served_first_where_slots_are_scarce(tmp_path
             assert not seen["standard", 429]
             assert not seen["batch", 503]
             await running.quiet()
+
+
+KV = ("--engine", "num_blocks=256", "--engine", "max_model_len=4096")
+"""An engine whose KV cache holds 4,096 tokens."""
+
+
+async def test_an_idle_engine_takes_a_large_request_at_once(tmp_path: Path) -> None:
+    async with engine(*KV) as sim, gateway(tmp_path, routes(*sim.urls)) as running:
+        await eventually(lambda: running.backend().health.kv_capacity == 4096)
+        assert (await ask(running.port, chat(max_tokens=4000, sim={"output_tokens": 3}))).status == 200
+        assert (await running.settled()).queued == 0.0
+
+
+async def test_a_large_request_is_served_soon_though_small_ones_keep_coming(tmp_path: Path) -> None:
+    """Small ones pass it while there is room; then a place is kept for it, and no one is refused."""
+    async with engine(*KV) as sim, gateway(tmp_path, routes(*sim.urls)) as running:
+        await eventually(lambda: running.backend().health.kv_capacity == 4096)
+        done = asyncio.Event()
+
+        async def keep_asking(delay: float) -> list[int]:
+            small, found = chat(max_tokens=700, sim={"ttft_delay": delay, "output_tokens": 3}), []
+            while not done.is_set():
+                found.append((await ask(running.port, small)).status)
+            return found
+
+        workers = [asyncio.create_task(keep_asking(0.2 + each / 25)) for each in range(5)]
+        await eventually(lambda: running.in_flight >= 4)
+        before = len(running.records.exchanges)
+        try:
+            body = chat(max_tokens=3900, sim={"output_tokens": 3})
+            large = await ask(running.port, body, headers="x-request-id: large\r\n")
+        finally:
+            done.set()
+            statuses = [status for found in await asyncio.gather(*workers) for status in found]
+        assert large.status == 200
+        assert set(statuses) == {200}
+        served = [each.request_id for each in running.records.exchanges]
+        assert served.index("large") - before > 5, "small ones passed it for a second"
+        assert 0.9 < running.records.exchanges[served.index("large")].queued < 10
+        await running.quiet()

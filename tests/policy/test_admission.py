@@ -152,6 +152,41 @@ def test_a_limit_doubles_until_the_first_congestion_and_then_feels_its_way() -> 
     assert repr(limit).startswith("<AdaptiveLimit 4") or limit.value < value
 
 
+def test_a_thousand_long_streams_at_an_idle_engine_are_let_in_within_seconds() -> None:
+    limit, begun, now = AdaptiveLimit(), 0, 0.0
+    while begun < 1000:
+        now += 0.25
+        new = min(1000, int(limit.value)) - begun
+        begun += new
+        limit.tick(Seen(begun, begun=new), now)
+    assert now <= 3.0
+
+
+def test_a_limit_falls_at_once_to_what_an_engine_bore_that_says_it_is_busy() -> None:
+    limit = AdaptiveLimit(256)
+    limit.tick(Seen(40, borne=12), 0.0)
+    assert (limit.value, limit.reason) == (12.0, "the engine was busy beside 12 requests")
+    limit.tick(Seen(20, borne=11), 0.25)
+    assert limit.value == 11.0, "a second refusal is not put off"
+    limit.tick(Seen(30, borne=25), 0.5)
+    assert limit.value == 11.0, "never upwards"
+    limit.tick(Seen(11), 0.75)
+    assert limit.value == 12.0
+    limit.tick(Seen(12, borne=0), 1.0)
+    assert limit.value == LEAST
+
+
+@pytest.mark.parametrize("most", [1, 4])
+def test_a_limit_that_routes_fix_comes_back_to_it_and_never_goes_beyond(most: int) -> None:
+    limit = AdaptiveLimit(most, most=most)
+    assert limit.value == most
+    limit.tick(Seen(most, borne=0), 0.0)
+    assert limit.value == min(most, LEAST)
+    for now in range(1, 10):
+        limit.tick(Seen(int(limit.value)), float(now))
+    assert limit.value == most
+
+
 def test_what_was_let_in_before_is_not_held_against_a_lower_limit() -> None:
     limit = AdaptiveLimit(100.0)
     limit.tick(Seen(100, queued=2), 0.0)

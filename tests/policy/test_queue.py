@@ -71,6 +71,25 @@ class Queueing(RuleBasedStateMachine):
         self.queue.serve(entry)
         self.entries.remove(entry)
 
+    @precondition(lambda self: self.entries)
+    @rule()
+    def send_back(self) -> None:
+        entry = self.queue.head()
+        assert entry is not None
+        virtual, credit = self._booked(entry)
+        self.queue.serve(entry)
+        self.queue.restore(entry)
+        first = next(
+            each for each in self.queue if each.tenant == entry.tenant and each.service_class is entry.service_class
+        )
+        assert first is entry
+        assert self._booked(entry)[0] == pytest.approx(virtual)
+        assert self._booked(entry)[1] <= credit + entry.service_class.min_share * entry.cost + 1e-9
+
+    def _booked(self, entry: Entry[int]) -> tuple[float, float]:
+        queue = self.queue._by_name[entry.service_class.name]
+        return queue.waiting[entry.tenant].virtual, queue.credit
+
     @rule(name=names, tenant=tenants)
     def look(self, name: str, tenant: str) -> None:
         ahead, holding = self.queue.ahead(CLASSES[name], tenant)
@@ -146,6 +165,18 @@ def test_one_that_was_served_much_cannot_forget_it_by_leaving_for_a_moment() -> 
         order.append(entry.item)
         queue.serve(entry)
     assert order[-1] == "again"
+
+
+def test_those_sent_back_stand_where_they_stood() -> None:
+    queue: Queue[str] = Queue(CLASSES)
+    standard = CLASSES["standard"]
+    first, second, third = [push(queue, str(number), standard, "a", 10, float(number)) for number in range(3)]
+    assert [served(queue), served(queue)] == [first, second]
+    queue.restore(first)
+    queue.restore(second)
+    newcomer = Entry("never waited", standard, "a", 10, 1.5)
+    queue.restore(newcomer)
+    assert [served(queue) for _ in range(4)] == [first, second, newcomer, third]
 
 
 def test_idling_earns_nothing() -> None:

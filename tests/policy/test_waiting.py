@@ -41,6 +41,17 @@ def test_how_long_a_slot_is_still_held_is_counted_among_those_that_lasted_as_lon
     assert kind.is_known
 
 
+def test_a_slow_spell_is_not_how_long_they_usually_last() -> None:
+    assert Kind().usual == 0.0
+    assert known(2.0, 4.0).usual > 0, "a few are better than none"
+    kind = known(*[1.0] * SAMPLES, *[10.0] * 100)
+    assert kind.mean > 9
+    assert kind.usual == 1.0
+    for _ in range(SAMPLES):
+        kind.ended(10.0)
+    assert kind.usual == 10.0, "what lasts is usual"
+
+
 def test_only_the_latest_count() -> None:
     kind = known(*[100.0] * SAMPLES, *[1.0] * SAMPLES)
     assert kind.ends_within(0.5, 1.0) == 1.0
@@ -158,6 +169,7 @@ def test_what_is_expected_is_the_sum_of_every_slots_own_chance() -> None:
     assert expected.is_known
     assert expected(1.0) == expected(1.0) == pytest.approx(10.0)
     assert expected(0.01) < 1.0
+    assert expected.pace == 0.0, "nothing is slow"
     holders[0].took(Claim(), 1.0)
     expected.look(holders, 1.0 + FRESH / 2)
     assert expected.is_known, "what was reckoned holds for a moment"
@@ -176,6 +188,8 @@ def test_of_many_slots_a_sample_stands_for_all() -> None:
     assert not expected.is_known
     expected.look([holders], 0.5)
     assert expected(1.0) == pytest.approx(10 * MOST)
+    expected.look([holders], 2.5)
+    assert expected.pace == pytest.approx(10 * MOST), "held for longer than twice the usual"
 
 
 def settle(holders: Holders, now: float = 100.0) -> None:

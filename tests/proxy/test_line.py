@@ -34,7 +34,7 @@ class Waiting:
         self.claim = Claim(kv, service_class.priority, sheddable=service_class.sheddable, kind=world.kind)
         self.refused: TurnedAway | None = None
 
-    def begin(self, since: float, now: float) -> bool:
+    def begin(self, now: float) -> bool:
         return self.world.take(self.claim)
 
     def turned_away(self, why: TurnedAway) -> None:
@@ -165,7 +165,7 @@ class Broken(Waiting):
 
     gone = False
 
-    def begin(self, since: float, now: float) -> bool:
+    def begin(self, now: float) -> bool:
         raise OverflowError("int too large to convert to float")
 
     def broke(self) -> None:
@@ -185,3 +185,45 @@ def test_a_request_that_cannot_be_handled_leaves_and_blocks_no_other() -> None:
     line.freed(1.0)
     line.freed(1.25)
     assert (broken.gone, line.queue.size, len(world.leases)) == (True, 0, 1)
+
+
+def test_a_slow_spell_refuses_no_one_and_what_stays_slow_does() -> None:
+    world = Admitting()
+    line = world.lines[0]
+    for engine in world.engines:
+        engine.health.relimited(1)
+        assert world.take(Waiting(world, 1).claim)
+
+    def arrive(now: float) -> Entry[Waiting] | TurnedAway:
+        return line.enter(Waiting(world, 1), CLASSES["standard"], "a", now=now, patience=5.0, chance=0.5)  # type: ignore[return-value]
+
+    for seconds in (*[1.0] * 64, *[40.0] * 32):
+        world.kind.ended(seconds)
+    assert all(isinstance(arrive(20.0), Entry) for _ in range(4))
+    for _ in range(256):
+        world.kind.ended(40.0)
+    refused = arrive(21.0)
+    assert isinstance(refused, TurnedAway)
+    assert refused.why is Shed.HOPELESS
+
+
+def test_one_that_an_engine_sent_back_waits_on_before_those_that_came_later() -> None:
+    world = Admitting()
+    line = world.lines[0]
+    for engine in world.engines:
+        engine.health.relimited(0)
+    first, second = Waiting(world, 1), Waiting(world, 1)
+    entries = [
+        line.enter(each, CLASSES["standard"], "a", now=float(now), patience=9.0, chance=0.5)
+        for now, each in enumerate((first, second))
+    ]
+    world.engines[0].health.relimited(1)
+    line.freed(2.0)
+    assert [entry.item for entry in line.queue] == [second]
+    world.engines[0].health.relimited(0)
+    world.leases.pop().release()
+    line.give_back(2.0)
+    assert line.seconds == 0.0, "nothing was worked on"
+    line.rejoin(entries[0], 2.0)  # type: ignore[arg-type]
+    assert [entry.item for entry in line.queue] == [first, second]
+    assert entries[0].until == 9.0  # type: ignore[union-attr]

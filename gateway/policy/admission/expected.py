@@ -11,6 +11,8 @@ MOST = 64
 """Slots that are looked at; of more, an even sample stands for all."""
 FRESH = 0.05
 """Seconds for which what was reckoned holds: in a flood of refusals each costs a look at a table."""
+SLOW = 2.0
+"""Times the usual from which what holds a slot, or its kind of late, looks slow."""
 _STEPS = 8
 """Steps of time in each doubling."""
 
@@ -18,13 +20,15 @@ _STEPS = 8
 class Expected:
     """Called with seconds, it returns how many slots come free in that time, on average; time is rounded up a little.
 
-    `is_known` says whether enough is known of every kind that holds a slot.
+    `is_known` says whether enough is known of every kind that holds a slot; `pace` is how many slots would come free in
+    a second, of those that look slow, if they were as usual.
     """
 
-    __slots__ = ("_ages", "_at", "_scale", "_table", "is_known")
+    __slots__ = ("_ages", "_at", "_scale", "_table", "is_known", "pace")
 
     def __init__(self) -> None:
         self.is_known = False
+        self.pace = 0.0
         self._ages: list[tuple[Claim, float]] = []
         self._scale = 1.0
         self._at = float("-inf")
@@ -41,6 +45,8 @@ class Expected:
         step = max(1, ceil(len(every) / MOST))
         self._ages = list(islice(every, 0, None, step))
         self._scale = len(every) / max(1, len(self._ages))
+        rows = [(claim.kind.usual, max(claim.kind.mean, age)) for claim, age in self._ages]
+        self.pace = self._scale * sum(1 / usual for usual, seconds in rows if seconds > SLOW * usual > 0)
 
     def __call__(self, seconds: float) -> float:
         """Return the mean number of slots that come free within so many seconds, above 0."""

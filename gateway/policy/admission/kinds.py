@@ -7,6 +7,8 @@ from math import ceil
 SAMPLES = 256
 FEWEST = 5
 """Holding times below which nothing is said about a kind."""
+BLOCK = 16
+"""Holding times in a row whose mean tells a slow spell from the usual."""
 FEWEST_ANSWERS = 50
 """Answers below which `max_tokens` is believed."""
 SHARE = 0.9
@@ -26,6 +28,8 @@ class Kind:
 
     __slots__ = (
         "_answers",
+        "_block",
+        "_blocks",
         "_changed",
         "_completed",
         "_due",
@@ -42,6 +46,8 @@ class Kind:
         self._completed = 0
         self._slowest = 0.0
         self._times: deque[float] = deque(maxlen=SAMPLES)
+        self._block: list[float] = []
+        self._blocks: deque[float] = deque(maxlen=SAMPLES // BLOCK)
         self._sorted: list[float] = []
         self._changed = 0
         self._answers: list[int] = []
@@ -49,6 +55,11 @@ class Kind:
 
     def __repr__(self) -> str:
         return f"<Kind held for {self.mean:.2f} s, answers up to {self.longest}>"
+
+    @property
+    def usual(self) -> float:
+        """How long they hold a slot while all is well: the lowest mean of a few in a row, of late; 0.0 unknown."""
+        return min(self._blocks, default=self.mean)
 
     @property
     def is_known(self) -> bool:
@@ -61,6 +72,10 @@ class Kind:
         self.mean += (seconds - self.mean) * (_FRESH if times else 1.0)
         times.append(seconds)
         self._changed += 1
+        self._block.append(seconds)
+        if len(self._block) == BLOCK:
+            self._blocks.append(sum(self._block) / BLOCK)
+            self._block.clear()
 
     def answered(self, tokens: int) -> None:
         """Learn how many tokens an answer had."""

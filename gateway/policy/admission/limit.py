@@ -7,7 +7,7 @@ first tokens come late. Jacobson and Karels, "Congestion Avoidance and Control" 
 from dataclasses import dataclass
 
 FIRST = 32
-"""A start that few engines suffer from. It doubles in each round trip while it is in use and all is well."""
+"""A start that few engines suffer from. It doubles with each round of first tokens while it is in use and on time."""
 LEAST, MOST = 2, 4096
 STEP = 1.0
 """What a limit in use grows by at each tick, four times a second."""
@@ -28,13 +28,15 @@ LOADED = 2.0
 class Seen:
     """What happened since the last tick: most `in_flight` at once, and first tokens, `late` ones among them.
 
-    `queued` is how many looks in a row found the engine's own queue filled.
+    `queued` is how many looks in a row found the engine's own queue filled; `borne` the fewest in flight beside a
+    request that it refused because it is busy, None where it refused none.
     """
 
     in_flight: int
     queued: int = 0
     begun: int = 0
     late: int = 0
+    borne: int | None = None
 
 
 def is_late(seconds: float, threshold: float, idle: float) -> bool:
@@ -48,14 +50,16 @@ def is_late(seconds: float, threshold: float, idle: float) -> bool:
 class AdaptiveLimit:
     """The limit of one backend, in requests at once; `reason` says what moved it last."""
 
-    __slots__ = ("_begun", "_changed", "_is_new", "_late", "reason", "value")
+    __slots__ = ("_begun", "_changed", "_due", "_is_new", "_late", "most", "reason", "value")
 
-    def __init__(self, value: float = FIRST) -> None:
-        self.value = float(value)
+    def __init__(self, value: float = FIRST, *, most: int = MOST) -> None:
+        self.most = most
+        self.value = min(float(value), most)
         self.reason = "not tried yet"
         self._changed = float("-inf")
         self._begun = self._late = 0
         self._is_new = True
+        self._due = self.value
 
     def __repr__(self) -> str:
         return f"<AdaptiveLimit {self.value:.1f}: {self.reason}>"
@@ -66,6 +70,9 @@ class AdaptiveLimit:
         A limit that was lowered is judged again only once no more requests are in flight than it allows: what still
         runs beyond it was let in before.
         """
+        if seen.borne is not None:
+            self._fall(min(self.value, seen.borne), f"the engine was busy beside {seen.borne} requests", now)
+            return
         if seen.in_flight > self.value + 1:
             return
         self._begun += seen.begun
@@ -73,12 +80,15 @@ class AdaptiveLimit:
         why = self._congestion(seen)
         if why:
             if now - self._changed >= PAUSE:
-                self.value = max(float(LEAST), min(self.value, 2.0 * max(seen.in_flight, LEAST)) * DECREASE)
-                self._forget(why, now)
+                self._fall(min(self.value, 2.0 * max(seen.in_flight, LEAST)) * DECREASE, why, now)
         elif seen.in_flight >= IN_USE * self.value and not seen.queued:
-            # Before the first congestion the limit grows by whatever went well, doubling in each round trip.
-            step = max(STEP, seen.begun - seen.late) if self._is_new else STEP
-            self.value = min(float(MOST), self.value + step)
+            step = STEP
+            if self._is_new:
+                # Before the first congestion it doubles once as many went well as the last doubling let in.
+                self._due -= seen.begun - seen.late
+                if self._due <= 0:
+                    step = self._due = self.value
+            self.value = min(float(self.most), self.value + step)
             self.reason = "in use, and all is well"
             if self._begun >= JUDGED:
                 self._begun = self._late = 0
@@ -90,7 +100,8 @@ class AdaptiveLimit:
             return f"{self._late} of {self._begun} first tokens came late"
         return ""
 
-    def _forget(self, why: str, now: float) -> None:
+    def _fall(self, value: float, why: str, now: float) -> None:
+        self.value = float(min(self.most, max(LEAST, value)))
         self.reason = why
         self._changed = now
         self._is_new = False

@@ -5,8 +5,9 @@ tokens served, and never behind whoever was served last, so that idling earns no
 tokens. Every operation takes a time that grows with the number of tenants that wait, not of requests.
 """
 
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from itertools import chain, islice
+from itertools import chain, islice, takewhile
 from typing import Generic, TypeVar
 
 from gateway.policy.admission.classes import ServiceClass
@@ -19,10 +20,11 @@ DEAREST = 1e9
 class Entry(Generic[Item]):
     """One place in the queue: whose, of how many tokens, since when (seconds).
 
-    `holding` is how long it will hold a slot, in seconds, as far as one knows; `until` when its patience ends.
+    `holding` is how long it will hold a slot, in seconds, as far as one knows; `until` when its patience ends. Once it
+    was served, `start` is its tenant's virtual time before, and `credit` the part of its class's credit that it used.
     """
 
-    __slots__ = ("cost", "holding", "item", "service_class", "since", "tenant", "until")
+    __slots__ = ("cost", "credit", "holding", "item", "service_class", "since", "start", "tenant", "until")
 
     def __init__(
         self,
@@ -42,6 +44,8 @@ class Entry(Generic[Item]):
         self.since = since
         self.holding = holding
         self.until = until
+        self.start: float | None = None
+        self.credit = 0.0
 
     def __repr__(self) -> str:
         return f"<Entry of {self.tenant} in {self.service_class.name}, {self.cost:.0f} tokens>"
@@ -52,7 +56,7 @@ class _Tenant(Generic[Item]):
 
     def __init__(self, virtual: float) -> None:
         self.virtual = virtual
-        self.entries: dict[Entry[Item], None] = {}
+        self.entries: OrderedDict[Entry[Item], None] = OrderedDict()
 
 
 class _ClassQueue(Generic[Item]):
@@ -81,6 +85,15 @@ class _ClassQueue(Generic[Item]):
         tenant.entries[entry] = None
         self.size += 1
         self.holding += entry.holding
+
+    def restore(self, entry: Entry[Item]) -> None:
+        self.push(entry)
+        tenant = self.waiting[entry.tenant]
+        if entry.start is not None:
+            tenant.virtual = max(entry.start, tenant.virtual - entry.cost)
+        earlier = [*takewhile(lambda each: each is not entry and each.since <= entry.since, tenant.entries)]
+        for each in (entry, *reversed(earlier)):
+            tenant.entries.move_to_end(each, last=False)
 
     def remove(self, entry: Entry[Item]) -> bool:
         tenant = self.waiting.get(entry.tenant)
@@ -112,7 +125,7 @@ class _ClassQueue(Generic[Item]):
 
     def serve(self, entry: Entry[Item]) -> None:
         tenant = self.waiting[entry.tenant]
-        self.virtual = tenant.virtual
+        self.virtual = entry.start = tenant.virtual
         tenant.virtual += entry.cost
         self.remove(entry)
 
@@ -156,13 +169,28 @@ class Queue(Generic[Item]):
         A class that is no more, which the request began with, is known again until nobody waits in it.
         """
         entry.cost = max(1.0, min(entry.cost, DEAREST))
-        service_class = entry.service_class
+        self._of(entry.service_class).push(entry)
+        self.size += 1
+
+    def restore(self, entry: Entry[Item]) -> None:
+        """Put back one that got a slot and could not use it, where it was by `since`; its tokens are booked anew."""
+        entry.cost = max(1.0, min(entry.cost, DEAREST))
+        queue = self._of(entry.service_class)
+        if entry.start is not None:
+            for each in self._classes:
+                if each.size or each is queue:
+                    each.credit = max(0.0, each.credit - each.service_class.min_share * entry.cost)
+            queue.credit += entry.credit
+            entry.credit = 0.0
+        queue.restore(entry)
+        self.size += 1
+
+    def _of(self, service_class: ServiceClass) -> _ClassQueue[Item]:
         queue = self._by_name.get(service_class.name)
         if queue is None:
             queue = self._by_name[service_class.name] = _ClassQueue(service_class)
             self._classes = sorted(self._by_name.values(), key=lambda each: each.service_class.priority)
-        queue.push(entry)
-        self.size += 1
+        return queue
 
     def remove(self, entry: Entry[Item]) -> bool:
         """Take one out, wherever it stands; return whether it was there."""
@@ -206,7 +234,8 @@ class Queue(Generic[Item]):
             if each.size and each.service_class.min_share:
                 each.credit += each.service_class.min_share * entry.cost
         chosen.serve(entry)
-        chosen.credit = max(0.0, chosen.credit - entry.cost)
+        entry.credit = min(chosen.credit, entry.cost)
+        chosen.credit -= entry.credit
         if not chosen.size:
             chosen.credit = 0.0
         self.size -= 1
