@@ -72,6 +72,7 @@ class AttemptEnd(StrEnum):
     CONNECT_FAILED = "connect_failed"
     NOT_READY = "not_ready"
     CLOSED_EARLY = "closed_early"
+    STALE = "stale"
     MALFORMED = "malformed"
     TRUNCATED = "truncated"
     ERROR_EVENT = "error_event"

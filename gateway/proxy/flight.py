@@ -20,7 +20,7 @@ from gateway.proxy.place import Place
 from gateway.proxy.plain import PlainRelay, Refusal
 from gateway.proxy.relay import StreamRelay
 from gateway.proxy.renewal import renew
-from gateway.proxy.retrying import Next, after, is_stranded
+from gateway.proxy.retrying import Next, after, is_stranded, may_resend, resent
 from gateway.wire.heads import find as find_field
 from gateway.wire.heads import forwarded_response, status_line
 from gateway.wire.pool import UpstreamPool
@@ -149,7 +149,7 @@ class Flight:
         self._backend = backend
         self._lease = backend.health.lease(exchange.prompt_estimate, self._order.claim, now)
         # What must not reach an engine twice is not sent on a connection that may be closed already.
-        upstream = backend.pool.take() if self._order.repeatable else None
+        upstream = backend.pool.take(now) if self._order.repeatable else None
         if upstream is None:
             backend.pool.connect(self, self._order.timeouts.connect)
         else:
@@ -218,10 +218,10 @@ class Flight:
 
     def lost(self, loss: Loss, detail: str) -> None:
         """Learn that the connection went before an answer's head came."""
-        backend = self._backend
-        if loss is Loss.STALE and backend is not None:
-            # An idle connection that the engine had closed says nothing about the engine.
+        backend, now = self._backend, self._clock()
+        if loss is Loss.STALE and backend is not None and may_resend(self._order, self._exchange, self._deadline, now):
             self._upstream = None
+            resent(self._exchange, backend, self._observer, now)
             backend.pool.connect(self, self._order.timeouts.connect)
             return
         self.fail(AttemptEnd.MALFORMED if loss is Loss.MALFORMED else AttemptEnd.CLOSED_EARLY, detail)

@@ -8,7 +8,7 @@ from gateway.policy.routing.readiness import State
 from gateway.policy.routing.retry import MAX_RETRIES, may_retry
 from gateway.policy.slo.classify import RULINGS
 from gateway.proxy.finding import others
-from gateway.proxy.order import Order
+from gateway.proxy.order import Observer, Order
 
 
 class Next(Enum):
@@ -37,6 +37,22 @@ def after(
     tried.pop()
     free = any(each.health.takes(order.claim, now) for each in others(order, tried))
     return Next.ELSEWHERE if again and free and order.retries.take(now) else Next.QUEUE
+
+
+def may_resend(order: Order, exchange: Exchange, deadline: float, now: float) -> bool:
+    """Whether a request whose idle connection the engine had closed may go to it once more; the budget is charged."""
+    again = may_retry(worth=order.repeatable, attempts=exchange.attempts, begun=False, time_left=deadline - now)
+    return again and order.retries.take(now)
+
+
+def resent(exchange: Exchange, backend: Backend, observer: Observer, now: float) -> None:
+    """Count it: as far as anyone can tell the engine may have executed the request (RFC 9110 section 9.2.2)."""
+    exchange.attempt_ended = now
+    observer.attempt_ended(exchange, backend, AttemptEnd.STALE)
+    observer.retried(exchange, AttemptEnd.STALE)
+    exchange.waited += now - exchange.sent
+    exchange.sent = now
+    exchange.attempts += 1
 
 
 def is_stranded(order: Order, exchange: Exchange, backend: Backend, tried: list[Backend], now: float) -> bool:

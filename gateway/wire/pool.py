@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import ssl
+from math import inf
 from typing import Protocol
 
 from gateway.clock import Clock
@@ -10,7 +11,11 @@ from gateway.wire.outbox import Outbox
 from gateway.wire.upstream import Upstream
 
 MAX_IDLE = 1024
-IDLE_SECONDS = 60.0
+IDLE_SECONDS = 4.0
+"""How long a connection may be idle: uvicorn, which most engines use, closes one after 5 s."""
+_MARGIN = 1.0
+_REMEMBERED = 300.0
+"""Seconds for which an engine's closing of an idle connection is remembered: it may have been a restart."""
 # A read takes at most what the kernel holds: this bounds what one slow client can make the gateway buffer.
 _RECEIVE_BUFFER = 64 * 1024
 
@@ -39,6 +44,8 @@ class UpstreamPool:
         self._connecting: set[asyncio.Task[None]] = set()
         self._addresses: list[str] = []
         self._closed = False
+        self._told_idle = self._seen_idle = inf
+        self._seen_at = 0.0
 
     def __repr__(self) -> str:
         return f"<UpstreamPool {self.host}:{self.port} idle {len(self._idle)} connecting {len(self._connecting)}>"
@@ -48,12 +55,18 @@ class UpstreamPool:
         """How many connections wait for work."""
         return len(self._idle)
 
-    def take(self) -> Upstream | None:
-        """Return an idle connection, the last one used, or None."""
+    def take(self, now: float) -> Upstream | None:
+        """Return an idle connection, the last one used, or None; one that the engine may be about to close is closed.
+
+        One on which something came that no request asked for is closed too.
+        """
         while self._idle:
             upstream, _ = self._idle.popitem()
-            if not upstream.transport.is_closing():
+            upstream.idle_for = now - upstream.idle_since
+            upstream.taken_at, upstream.reused = now, True
+            if upstream.idle_for <= self._longest_idle(now) and upstream.is_clean():
                 return upstream
+            upstream.transport.close()
         return None
 
     def put(self, upstream: Upstream) -> None:
@@ -65,12 +78,25 @@ class UpstreamPool:
         self._idle[upstream] = None
 
     def forget(self, upstream: Upstream) -> None:
-        """Drop a connection that has gone."""
-        self._idle.pop(upstream, None)
+        """Drop a connection that has gone; one that the engine closed says for how long it keeps idle ones."""
+        if upstream in self._idle:
+            del self._idle[upstream]
+            now = self._clock()
+            self._seen_idle = min(self._longest_seen(now), now - upstream.idle_since)
+            self._seen_at = now
+
+    def keeps_idle(self, seconds: float) -> None:
+        """Learn for how long the engine says that it keeps idle connections."""
+        self._told_idle = seconds
+
+    def now(self) -> float:
+        """Return the time in seconds."""
+        return self._clock()
 
     def prune(self, now: float) -> None:
-        """Close what has been idle for a minute."""
-        for upstream in [u for u in self._idle if now - u.idle_since > IDLE_SECONDS]:
+        """Close what has been idle for too long."""
+        longest = self._longest_idle(now)
+        for upstream in [u for u in self._idle if now - u.idle_since > longest]:
             del self._idle[upstream]
             upstream.transport.close()
 
@@ -89,6 +115,14 @@ class UpstreamPool:
             upstream.transport.close()
         self._idle.clear()
 
+    def _longest_idle(self, now: float) -> float:
+        """Return for how many seconds a connection may be idle: less than until the engine closes it."""
+        closes = min(self._told_idle, self._longest_seen(now))
+        return min(IDLE_SECONDS, max(closes - _MARGIN, closes / 2))
+
+    def _longest_seen(self, now: float) -> float:
+        return self._seen_idle if now - self._seen_at <= _REMEMBERED else inf
+
     async def _connect(self, waiter: Waiter, seconds: float) -> None:
         try:
             async with asyncio.timeout(seconds):
@@ -99,13 +133,16 @@ class UpstreamPool:
         except (OSError, ssl.SSLError) as error:
             waiter.connect_failed(self, f"{error.strerror or error}")
             return
-        if not waiter.connected(upstream):
+        if upstream.transport.is_closing():
+            waiter.connect_failed(self, "the connection was closed at once")
+        elif not waiter.connected(upstream):
             self.put(upstream)
 
     async def _open(self) -> Upstream:
         loop = asyncio.get_running_loop()
         failure: OSError = OSError(f"no address for {self.host}")
         for address in await self._resolve(loop):
+            began = self._clock()
             try:
                 _, upstream = await loop.create_connection(
                     lambda: Upstream(self, self._outbox),
@@ -118,6 +155,7 @@ class UpstreamPool:
                 failure = error
                 continue
             self.opened += 1
+            upstream.connect_seconds = self._clock() - began
             peer: socket.socket = upstream.transport.get_extra_info("socket")
             peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
             return upstream

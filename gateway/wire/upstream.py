@@ -1,6 +1,8 @@
 """One connection to one engine: requests out, parsed answers in. Knows no policy; tells its sink what came."""
 
 import asyncio
+import re
+import select
 from collections.abc import Iterator
 from enum import Enum
 from typing import Protocol, cast
@@ -14,10 +16,20 @@ from gateway.wire.rope import Rope
 MAX_HEAD = 64 * 1024
 MAX_FIELDS = 100
 MAX_INFORMATIONAL = 8
+_TIMEOUT = re.compile(rb"(?i)\btimeout\s*=\s*(\d{1,6})\b")
+
+
+LEAST_IDLE = 1.0
+"""Seconds after which an engine may have closed an idle connection just before the next request reached it."""
+IMMEDIATE = 0.02
+"""Seconds within which such a close comes to light, at least: longer ago, the engine may have begun to work."""
 
 
 class Loss(Enum):
-    """How an exchange on a connection was cut short."""
+    """How an exchange on a connection was cut short.
+
+    STALE is a reused connection that was closed at once and without a byte: the engine hardly saw the request.
+    """
 
     STALE = "an idle connection had been closed"
     CLOSED = "the connection was closed"
@@ -28,10 +40,11 @@ class AnswerHead:
     """A final head, read once.
 
     `length` is as declared, in bytes; `until_close` tells that only closing ends the body; `kind` and `coding` are the
-    content type and the content coding; `connection` names fields that stop here (RFC 9110 section 7.6.1).
+    content type and the content coding; `connection` names fields that stop here (RFC 9110 section 7.6.1); `idle` is
+    what `Keep-Alive` says of how long the engine keeps an idle connection, in seconds.
     """
 
-    __slots__ = ("chunked", "coding", "connection", "fields", "kind", "length", "status", "until_close")
+    __slots__ = ("chunked", "coding", "connection", "fields", "idle", "kind", "length", "status", "until_close")
 
     def __init__(self, status: int, fields: Headers) -> None:
         self.status = status
@@ -40,6 +53,7 @@ class AnswerHead:
         self.coding: bytes | None = None
         self.connection: frozenset[bytes] | None = None
         self.length: int | None = None
+        self.idle: float | None = None
         self.chunked = False
         for name, value in fields:
             if name == b"content-type":
@@ -54,6 +68,8 @@ class AnswerHead:
                 self.coding = value
             elif name == b"connection":
                 self.connection = named_by_connection((value,))
+            elif name == b"keep-alive" and (told := _TIMEOUT.search(value)) is not None:
+                self.idle = float(told[1])
         self.until_close = self.length is None and not self.chunked and status not in {204, 304}
 
 
@@ -91,17 +107,22 @@ class Upstream(asyncio.Protocol):
         "_keep",
         "_outbox",
         "_parser",
+        "_poll",
         "_rest",
         "_sink",
         "_status",
         "_taker",
+        "_trailers",
         "_unparsed",
         "answered",
+        "connect_seconds",
         "ended",
-        "exchanges",
+        "idle_for",
         "idle_since",
         "on_body",
         "owner",
+        "reused",
+        "taken_at",
         "transport",
         "until_close",
     )
@@ -112,8 +133,8 @@ class Upstream(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, None)
         self._taker: Taker | None = None
         self._sink: Sink | None = None
-        self.exchanges = 0
-        self.idle_since = 0.0
+        self.reused = False
+        self.idle_since = self.idle_for = self.taken_at = self.connect_seconds = 0.0
         self.answered = False
         self.ended = False
         self.until_close = False
@@ -121,7 +142,8 @@ class Upstream(asyncio.Protocol):
         self._fields: Headers | None = None
         self._status = 0
         self._keep = False
-        self._unparsed = 0
+        self._unparsed = self._trailers = 0
+        self._poll: select.poll | None = None
         self._rest: Iterator[bytes | bytearray | memoryview] | None = None
         self._full = False
         # What one read brings is gathered by the list itself: a method would cost a call for every chunk.
@@ -130,7 +152,7 @@ class Upstream(asyncio.Protocol):
 
     def __repr__(self) -> str:
         state = "answering" if self._sink is not None else "idle" if self._taker is None else "waiting"
-        return f"<Upstream {state} after {self.exchanges} exchanges>"
+        return f"<Upstream {state}{' again' if self.reused else ''}>"
 
     @property
     def busy(self) -> bool:
@@ -141,15 +163,26 @@ class Upstream(asyncio.Protocol):
         """Keep the transport."""
         self.transport = cast(asyncio.Transport, transport)
 
+    def is_clean(self) -> bool:
+        """Whether an idle connection has nothing unread: bytes that no request asked for, or the engine's end.
+
+        What waits in the kernel would be taken for the beginning of the next answer. One system call.
+        """
+        if self.transport.is_closing():
+            return False
+        if self._poll is None:
+            self._poll = select.poll()
+            self._poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN | select.POLLRDHUP)
+        return not self._poll.poll(0)
+
     def start(self, taker: Taker, request: bytes, body: Rope | None = None) -> None:
         """Send a request, and a long body behind it as fast as the engine takes it; `taker` gets its answer."""
         self._taker = taker
-        self.exchanges += 1
         self.answered = False
         self.ended = False
         self.until_close = False
         self._informational = 0
-        self._unparsed = 0
+        self._unparsed = self._trailers = 0
         if body is None:
             self._outbox.write(self.transport, request)
         else:
@@ -197,6 +230,10 @@ class Upstream(asyncio.Protocol):
         fields = self._fields
         if fields is not None:
             fields.append((name.lower(), value))
+            return
+        self._trailers += len(name) + len(value) + 4
+        if self._trailers > MAX_HEAD:
+            raise _Malformed(f"its trailers are over {MAX_HEAD} bytes")
 
     def on_headers_complete(self) -> None:
         """Pass a final head on; swallow an informational one (RFC 9110 section 15.2)."""
@@ -213,7 +250,10 @@ class Upstream(asyncio.Protocol):
         head = AnswerHead(status, fields)
         if head.chunked and self._parser.get_http_version() != "1.1":
             raise _Malformed("chunked in HTTP/1.0")
+        self._unparsed = 0
         self.until_close = head.until_close
+        if head.idle is not None:
+            self.owner.keeps_idle(head.idle)
         if self._taker is not None:
             self._sink = self._taker.head(head)
 
@@ -249,16 +289,29 @@ class Upstream(asyncio.Protocol):
         parts.clear()
         if self.ended:
             self._taker = self._sink = None
-            if self._rest is not None:
-                self._rest = None
-                self.transport.abort()  # the engine did not want the rest
-            elif self._keep:
-                self.owner.put(self)
-            else:
-                self.transport.close()
+            self._give_back()
             sink.last(body)
         elif body:
+            self._unparsed = 0
             sink.data(body)
+        else:
+            self._check_framing(len(data))
+
+    def _give_back(self) -> None:
+        """Have the connection kept, if nothing is left of this exchange in either direction."""
+        if self._rest is not None or self.transport.get_write_buffer_size():
+            self._rest = None
+            self.transport.abort()  # answered before the whole request had gone: its rest would come next
+        elif self._keep:
+            self.owner.put(self)
+        else:
+            self.transport.close()
+
+    def _check_framing(self, size: int) -> None:
+        """Bound what is no body: chunk extensions and trailers, which the parser gathers until they are whole."""
+        self._unparsed += size
+        if self._unparsed > MAX_HEAD:
+            self._fail(f"{Loss.MALFORMED.value}: over {MAX_HEAD} bytes of framing without a byte of its body")
 
     def _check_head_in_progress(self) -> None:
         """Bound a head that does not end."""
@@ -278,10 +331,16 @@ class Upstream(asyncio.Protocol):
             return
         if sink is not None and self.until_close and exc is None:
             sink.last(b"")
-        elif not self.answered and self.exchanges > 1:
+        elif self._was_stale():
             taker.lost(Loss.STALE, Loss.STALE.value)
         else:
             (sink or taker).lost(Loss.CLOSED, f"{Loss.CLOSED.value}{f' ({exc})' if exc else ''}")
+
+    def _was_stale(self) -> bool:
+        """Whether the engine had most likely closed the connection before the request came (RFC 9112 section 9.3.1)."""
+        if self.answered or not self.reused or self.idle_for < LEAST_IDLE:
+            return False
+        return self.owner.now() - self.taken_at <= max(IMMEDIATE, 2 * self.connect_seconds)
 
     def _fail(self, detail: str) -> None:
         target = self._sink or self._taker
@@ -300,6 +359,12 @@ class Owner(Protocol):
 
     def forget(self, upstream: Upstream) -> None:
         """Learn that a connection is gone."""
+
+    def keeps_idle(self, seconds: float) -> None:
+        """Learn for how long the engine says that it keeps idle connections."""
+
+    def now(self) -> float:
+        """Return the time in seconds."""
 
 
 def _check_size(fields: Headers) -> None:

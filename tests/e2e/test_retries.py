@@ -284,28 +284,6 @@ async def test_a_dead_engine_is_left_out_while_its_probe_fails(tmp_path: Path) -
         await running.ready()
 
 
-async def test_an_idle_connection_closed_by_the_engine_is_nobodys_failure(tmp_path: Path) -> None:
-    """Engines close idle connections; a request that meets one goes once more, on a fresh connection."""
-    served = 0
-
-    async def one_each(call: Call) -> None:
-        nonlocal served
-        served += 1
-        if served == 2:
-            call.reset()  # as if it had been closed just before the request came
-            return
-        await good(call)
-
-    async with backends(one_each) as (fake,), gateway(tmp_path, routes(fake.url)) as running:
-        for _ in range(2):
-            answer = await ask(running.port, chat(stream=False))
-            assert answer.status == 200
-        last = await running.settled(2)
-        assert last.attempts == 1
-        assert [end for _, end in running.records.attempts] == [AttemptEnd.OK, AttemptEnd.OK]
-        assert fake.connections == 2
-
-
 async def test_informational_answers_are_swallowed(tmp_path: Path) -> None:
     async def hints(call: Call) -> None:
         await call.send(b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n" * 7)

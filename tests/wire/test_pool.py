@@ -101,10 +101,10 @@ async def test_a_connection_nobody_wants_any_more_is_kept_and_idle_ones_are_clos
             while pool.idle != 1:
                 await asyncio.sleep(0.005)
         pool.prune(IDLE_SECONDS)
-        assert pool.take() is upstream
+        assert pool.take(IDLE_SECONDS) is upstream
         pool.put(upstream)
         pool.prune(IDLE_SECONDS + 1)
-        assert (pool.idle, upstream.transport.is_closing(), pool.take()) == (0, True, None)
+        assert (pool.idle, upstream.transport.is_closing(), pool.take(now[0])) == (0, True, None)
 
 
 async def test_a_closed_pool_takes_nothing_back() -> None:

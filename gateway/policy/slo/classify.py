@@ -34,6 +34,7 @@ RULINGS: Mapping[AttemptEnd, Ruling] = MappingProxyType(
         AttemptEnd.CONNECT_FAILED: Ruling(Verdict.BAD, retry=True, outcome=Outcome.NO_BACKEND),
         AttemptEnd.NOT_READY: Ruling(Verdict.BAD, retry=True, outcome=Outcome.NO_BACKEND),
         AttemptEnd.CLOSED_EARLY: _FAILED,
+        AttemptEnd.STALE: Ruling(Verdict.UNCOUNTED, retry=True, outcome=Outcome.BACKEND_ERROR),
         AttemptEnd.MALFORMED: _FAILED,
         AttemptEnd.TRUNCATED: _FAILED,
         AttemptEnd.ERROR_EVENT: _FAILED,
