@@ -2,9 +2,12 @@
 
 import asyncio
 import contextlib
+import ctypes
 import resource
+import select
 import socket
 import ssl
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +23,8 @@ from gateway.wire.long_event import MAX_EVENT
 
 BACKLOG = 4096
 _DESCRIPTORS_FOR_OTHERS = 256
+_SO_ATTACH_FILTER = 26
+_BPF_RETURN = 0x06
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +108,33 @@ class Listener(uvicorn.Server):
         await super().startup(sockets)
         self.accepting.set()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept what has connected already before closing: a connection left in the backlog would be reset."""
+        for listening in sockets or ():
+            await _accept_all(listening)
+        await super().shutdown(sockets)
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Leave signals to the process."""
         yield
+
+
+async def _accept_all(listening: socket.socket) -> None:
+    """Let no further connection in, and return when the backlog is empty.
+
+    The filter drops every packet to the listening socket itself: a client that connects now tries again a second
+    later, and is refused then. Connections that are established are sockets of their own.
+    """
+    drop = ctypes.create_string_buffer(struct.pack("HBBI", _BPF_RETURN, 0, 0, 0))
+    with contextlib.suppress(OSError):  # not everywhere allowed; the gap without it is microseconds
+        listening.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", 1, ctypes.addressof(drop)))
+    waiting = select.poll()
+    waiting.register(listening.fileno(), select.POLLIN)
+    more = True
+    while more:
+        more = bool(waiting.poll(0))
+        await asyncio.sleep(0)  # the loop accepts
 
 
 def raise_descriptor_limit() -> None:

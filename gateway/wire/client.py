@@ -8,25 +8,18 @@ import httptools
 import msgspec
 
 from gateway.clock import Clock
-from gateway.errors import (
-    BadHttp,
-    GatewayError,
-    HeadersTooLarge,
-    RequestTimeout,
-    RequestTooLarge,
-    TargetTooLong,
-)
+from gateway.errors import BadHttp, GatewayError, HeadersTooLarge, RequestTimeout, RequestTooLarge, TargetTooLong
 from gateway.wire import guard
 from gateway.wire.backlog import LONG_READ, MARKS, PIECE, Backlog
 from gateway.wire.guard import Head, Limits
 from gateway.wire.half_closed import HalfClosed
 from gateway.wire.heads import Headers, status_line
 from gateway.wire.outbox import Outbox
-from gateway.wire.phase import Phase
+from gateway.wire.phase import COMING, LAST_CALL, Phase, seconds_in
 from gateway.wire.rope import Rope, complete, longer
 from gateway.wire.service import Request, Responder, Service
 from gateway.wire.slices import Slices
-from gateway.wire.turned_away import TOO_MANY
+from gateway.wire.turned_away import turn_away
 
 MAX_PIPELINED = 64
 _LINGER_SECONDS = 2.0
@@ -61,6 +54,7 @@ class Client(asyncio.Protocol):
         "_responder",
         "_service",
         "_target",
+        "_trailers",
         "_unparsed",
         "busy",
         "parser",
@@ -95,7 +89,7 @@ class Client(asyncio.Protocol):
         self._half_closed: HalfClosed | None = None
         self._paused_at = 0.0
         self._buffered = 0
-        self._unparsed = 0
+        self._unparsed = self._trailers = 0
         self._head: Head | None = None
         self._caller: object = None
         self._fields: Headers = []
@@ -112,7 +106,7 @@ class Client(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
         if len(self._connections) >= self._limits.connections:
             self._phase = Phase.LINGER
-            asyncio.get_running_loop().call_soon(self._turn_away)  # uvloop cannot close what it is still opening
+            asyncio.get_running_loop().call_soon(turn_away, self.transport)  # uvloop cannot close it yet
             return
         self._connections.add(self)
         self._deadline = self._clock() + self._limits.head_seconds
@@ -189,9 +183,13 @@ class Client(asyncio.Protocol):
             raise TargetTooLong(f"the request target is over {guard.MAX_TARGET} bytes")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Gather a field; those after the head are trailers, and dropped."""
+        """Gather a field; those after the head are trailers, counted like it, and dropped."""
         if self._head is None:
             self._fields.append((name.lower(), value))
+            return
+        self._trailers += len(name) + len(value) + 4
+        if self._trailers > self._limits.head:
+            raise HeadersTooLarge(f"the trailers are over {self._limits.head} bytes")
 
     def on_headers_complete(self) -> None:
         """Hold the head against the guard before any of the body is taken."""
@@ -203,6 +201,7 @@ class Client(asyncio.Protocol):
         self._http10 = version != "1.1"
         self._head = guard.check(method, self._target, version, self._fields, self._limits)
         self._caller = self._service.authorize(self._head)
+        self._unparsed, self._trailers = 1, 0  # counted anew: what of the body's framing is no body
         if self._head.expects_continue and not self.busy:
             self.write(_CONTINUE)
 
@@ -211,6 +210,7 @@ class Client(asyncio.Protocol):
         self._body_size += len(body)
         if self._body_size > self._limits.body:
             raise RequestTooLarge(f"the body is over the limit of {self._limits.body} bytes")
+        self._unparsed = 1
         self._body = longer(self._body, body) if self._body else body
 
     def on_message_complete(self) -> None:
@@ -220,6 +220,7 @@ class Client(asyncio.Protocol):
             raise BadHttp("a request without a head")
         self._unparsed = 0
         self._completed = True
+        self._phase = Phase.IDLE
         http10 = self._http10
         self._body = b""
         keep_alive = self.parser.should_keep_alive() and not http10
@@ -246,6 +247,8 @@ class Client(asyncio.Protocol):
     @property
     def keep_alive(self) -> bool:
         """Whether the connection will outlive the answer in progress; an answer's head has to say so if not."""
+        if self._service.draining:
+            self._keep = False
         return self._keep
 
     @property
@@ -260,7 +263,7 @@ class Client(asyncio.Protocol):
 
     def reply(self, status: int, head: bytes, body: bytes) -> None:
         """Write a whole answer; `head` are fields, each line ended. `finish` has to follow."""
-        close = b"" if self._keep else b"connection: close\r\n"
+        close = b"" if self.keep_alive else b"connection: close\r\n"
         self.write(b"%b%b%bcontent-length: %d\r\n\r\n%b" % (status_line(status), head, close, len(body), body))
 
     def reply_json(self, status: int, head: bytes, value: object) -> None:
@@ -278,7 +281,8 @@ class Client(asyncio.Protocol):
             asyncio.get_running_loop().call_soon(self._next)
             return
         self.busy = False
-        self._enter(Phase.IDLE, self._limits.keep_alive)
+        if self._phase is Phase.IDLE:
+            self._enter(Phase.IDLE)
 
     def break_off(self) -> None:
         """End an answer that cannot be completed: what is written goes out, no proper end follows."""
@@ -290,10 +294,11 @@ class Client(asyncio.Protocol):
 
     def check(self, now: float) -> None:
         """Hold this connection's deadlines; called about ten times a second."""
-        if not self.busy:
+        if not self.busy or (self._phase in COMING and not self._queue):
             silent = self._phase is Phase.BODY and now - self._last_read > self._limits.body_silence
             if silent or now > self._deadline:
                 self._expire()
+        if not self.busy:
             return
         if self._paused_at and self._stuck(now):
             self.transport.abort()
@@ -304,10 +309,9 @@ class Client(asyncio.Protocol):
             self._responder.check(now)
 
     def shutdown(self) -> None:
-        """Close as soon as the request in progress, if any, is answered."""
-        self._keep = False
-        if not self.busy and not self._queue and self._phase is not Phase.BODY:
-            self.transport.close()
+        """Close soon: answers say so now, and a client that was not told may ask once more, so that nothing is lost."""
+        if self._phase in {Phase.FRESH, Phase.IDLE}:
+            self._deadline = self._clock() + LAST_CALL
 
     def give_up(self, error: GatewayError) -> None:
         """End at once: the time to drain is over."""
@@ -315,11 +319,6 @@ class Client(asyncio.Protocol):
         if self._responder is not None:
             self._responder.give_up(error)
         elif not self.transport.is_closing():
-            self.transport.close()
-
-    def _turn_away(self) -> None:
-        if not self.transport.is_closing():
-            self.transport.write(TOO_MANY)
             self.transport.close()
 
     def _serve(self, request: Request) -> None:
@@ -343,11 +342,14 @@ class Client(asyncio.Protocol):
                 self._backlog.go_on()
             else:
                 self.transport.resume_reading()
+            if self._phase in COMING:  # nothing of it was read while others waited before it
+                self._enter(self._phase)
         self._serve(item)
 
     def _reject(self, error: GatewayError) -> None:
         """Answer broken input in its turn, and read nothing more."""
         self._phase = Phase.LINGER
+        self._body = b""
         self._backlog.drop()
         if self.busy:
             self._queue.append(error)
@@ -371,21 +373,19 @@ class Client(asyncio.Protocol):
         else:
             self.transport.close()
 
-    def _enter(self, phase: Phase, seconds: float) -> None:
+    def _enter(self, phase: Phase) -> None:
         self._phase = phase
-        self._deadline = self._clock() + seconds
+        self._last_read = self._clock()
+        self._deadline = self._last_read + seconds_in(phase, self._limits, draining=self._service.draining)
 
     def _await_rest(self) -> None:
         """Give the rest of a request its time; what comes whole, as most do, needs no deadline."""
-        if self._head is None:
-            if self._unparsed > self._limits.head:
-                self._reject(HeadersTooLarge(f"the head is over {self._limits.head} bytes"))
-            elif not self.busy and self._phase is not Phase.HEAD:
-                self._enter(Phase.HEAD, self._limits.head_seconds)
-        elif not self.busy:
-            self._last_read = self._clock()
-            if self._phase is not Phase.BODY:
-                self._enter(Phase.BODY, self._limits.body_seconds)
+        if self._unparsed > self._limits.head:
+            self._reject(HeadersTooLarge(f"the head, or what frames the body, is over {self._limits.head} bytes"))
+            return
+        if self._phase is not (phase := Phase.HEAD if self._head is None else Phase.BODY):
+            self._enter(phase)
+        self._last_read = self._clock()
 
     def _expire(self) -> None:
         if self._phase is Phase.BODY or (self._phase is Phase.HEAD and self._unparsed):

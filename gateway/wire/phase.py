@@ -2,6 +2,11 @@
 
 from enum import Enum, auto
 
+from gateway.wire.guard import Limits
+
+LAST_CALL = 2.0
+"""Seconds in which a client that was not told that its connection ends may ask once more."""
+
 
 class Phase(Enum):
     """What a connection without a request in progress waits for."""
@@ -11,3 +16,14 @@ class Phase(Enum):
     HEAD = auto()
     BODY = auto()
     LINGER = auto()
+
+
+COMING = frozenset((Phase.HEAD, Phase.BODY))
+"""The next request has begun to come."""
+
+
+def seconds_in(phase: Phase, limits: Limits, *, draining: bool) -> float:
+    """Return how long a connection may stay so."""
+    if phase is Phase.IDLE:
+        return LAST_CALL if draining else limits.keep_alive
+    return limits.body_seconds if phase is Phase.BODY else limits.head_seconds

@@ -86,7 +86,12 @@ class Responder(Protocol):
 
 
 class Service(Protocol):
-    """Whoever answers. Requests are answered at once or by a responder."""
+    """Whoever answers. Requests are answered at once or by a responder.
+
+    `draining` says that the process is about to stop: clients are told to go elsewhere with their next request.
+    """
+
+    draining: bool
 
     def authorize(self, head: Head) -> object:
         """Return who is calling, before any of the body is taken; raises a GatewayError for whoever may not."""

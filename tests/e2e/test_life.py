@@ -1,9 +1,11 @@
 """Starting, reloading, draining, stopping."""
 
 import asyncio
+import errno
 import json
 import os
 import signal
+import socket
 from pathlib import Path
 
 import httpx
@@ -41,6 +43,16 @@ def port(url: str) -> int:
     return int(url.rsplit(":", 1)[1])
 
 
+async def refused(number: int) -> None:
+    """Wait until nothing listens there any more."""
+    async with asyncio.timeout(DEADLINE):
+        while True:
+            with socket.socket() as trying:
+                if trying.connect_ex(("127.0.0.1", number)) == errno.ECONNREFUSED:
+                    return
+            await asyncio.sleep(0.01)
+
+
 async def until_streaming(client: object) -> None:
     await client.reader.readuntil(b'"content":"x"')  # type: ignore[attr-defined]
 
@@ -63,6 +75,57 @@ async def test_sigterm_says_not_ready_serves_on_and_lets_streams_finish(tmp_path
             client.close()
             assert await served.ended() == 0
             assert [line["outcome"] for line in served.logged()] == ["ok", "ok"]
+
+
+async def test_a_client_that_keeps_its_connection_loses_nothing_while_the_gateway_drains(tmp_path: Path) -> None:
+    async with backends(good) as (fake,):
+        async with serving(tmp_path, [fake.url], "--drain-delay", "0.3") as served:
+            number = port(served.urls[0])
+            told, idle, fresh = await connect(number), await connect(number), await connect(number)
+            await idle.send(post(chat(stream=False)))
+            assert "connection" not in (await idle.answer()).headers
+            served.process.send_signal(signal.SIGTERM)
+            while True:
+                await told.send(post(chat(stream=False)))
+                answer = await told.answer()
+                assert answer.status == 200
+                if answer.headers.get("connection") == "close":
+                    break
+            assert await told.closed()
+            await refused(number)
+            for client in (idle, fresh):
+                await client.send(post(chat(stream=False)))
+                answer = await client.answer()
+                assert (answer.status, answer.headers["connection"]) == (200, "close")
+                assert await client.closed()
+            for client in (told, idle, fresh):
+                client.close()
+            assert await served.ended() == 0
+
+
+async def test_a_client_that_was_not_told_may_ask_once_more_after_its_stream(tmp_path: Path) -> None:
+    async with backends(paced) as (fake,), serving(tmp_path, [fake.url]) as served:
+        client = await connect(port(served.urls[0]))
+        await client.send(post(chat()))
+        await until_streaming(client)
+        served.process.send_signal(signal.SIGTERM)
+        await client.reader.readuntil(LAST_CHUNK)
+        await client.send(post(chat()))
+        answer = await client.answer()
+        assert (answer.status, answer.headers["connection"]) == (200, "close")
+        assert await client.closed()
+        client.close()
+        assert await served.ended() == 0
+
+
+async def test_idle_connections_do_not_hold_a_stop(tmp_path: Path) -> None:
+    async with backends(good) as (fake,), serving(tmp_path, [fake.url]) as served:
+        clients = [await connect(port(served.urls[0])) for _ in range(20)]
+        served.process.send_signal(signal.SIGTERM)
+        assert await served.ended() == 0
+        for client in clients:
+            assert await client.closed()
+            client.close()
 
 
 async def test_past_the_drain_time_a_stream_gets_an_error_event(tmp_path: Path) -> None:

@@ -51,6 +51,8 @@ class Wire(asyncio.Transport):
 class Instant:
     """Answers at once."""
 
+    draining = False
+
     def __init__(self) -> None:
         self.served: list[tuple[int, Request]] = []
         self.refused: list[GatewayError] = []
