@@ -19,6 +19,7 @@ from gateway.exchange import AttemptEnd, Dialect, Exchange
 from gateway.policy.admission.classes import ServiceClass
 from gateway.policy.admission.decide import Shed as Reason
 from gateway.policy.admission.decide import TurnedAway
+from gateway.proxy import anthropic
 from gateway.wire.heads import Headers
 
 MAX_RETRY_AFTER = 60
@@ -29,7 +30,7 @@ def error_head(error: GatewayError, request_id: str) -> bytes:
     wait = b"retry-after: %d\r\n" % error.retry_after if error.retry_after is not None else b""
     allow = b"allow: POST\r\n" if error.status == 405 and "POST" in error.message else b""
     if error.status == 405 and not allow:
-        allow = b"allow: GET\r\n"
+        allow = b"allow: GET, HEAD\r\n"
     return b"x-request-id: %b\r\n%b%b" % (request_id.encode(), wait, allow)
 
 
@@ -71,7 +72,7 @@ def error_event(error: GatewayError, dialect: Dialect, request_id: str) -> bytes
     body = error.body()
     body["error"]["request_id"] = request_id
     if dialect is Dialect.MESSAGES:
-        body = {"type": "error", "error": {"type": "api_error", "message": error.message}, "request_id": request_id}
+        body = anthropic.shaped(error.status, error.message, request_id)
         return b"event: error\ndata: %b\n\n" % msgspec.json.encode(body)
     if dialect is Dialect.RESPONSES:
         body = {"type": "error", **body["error"], "error": body["error"]}

@@ -8,6 +8,7 @@ from urllib.parse import unquote
 from gateway.claim import Claim
 from gateway.errors import ClientError, GatewayError, InvalidRequest, RateLimited
 from gateway.exchange import BodyKind, Dialect, Endpoint, Exchange, Outcome
+from gateway.proxy import anthropic
 from gateway.proxy.answers import error_head
 from gateway.proxy.flight import Flight
 from gateway.proxy.hops import Hops
@@ -15,6 +16,7 @@ from gateway.proxy.live import LiveTable, LiveVersion
 from gateway.proxy.mirroring import Mirroring
 from gateway.proxy.order import Order, Tools
 from gateway.proxy.reading import Reading
+from gateway.proxy.replies import Bodiless
 from gateway.proxy.request_ids import RequestIds, sane
 from gateway.proxy.steering import route_for, version_for
 from gateway.proxy.tenants import LiveTenant, Tenants
@@ -52,7 +54,7 @@ class Gateway:
         """Return whose key it is; raises InvalidApiKey, and LoopDetected. Health and readiness are told to anyone."""
         if head.hops is not None:
             self.hops.check(head.hops)
-        if head.endpoint is None and head.path in OPEN:
+        if head.refusal is not None or (head.endpoint is None and head.path in OPEN):
             return None
         return self.tenants.of(head)
 
@@ -61,7 +63,11 @@ class Gateway:
         endpoint = request.head.endpoint
         request_id = self.ids.of(request.head.request_id)
         if endpoint is None:
-            self._serve_here(request.head.path, request_id, client)
+            head, client = request.head, Bodiless(client) if request.head.bodiless else client
+            if head.refusal is None:
+                self._serve_here(head.path, request_id, client)
+            else:
+                self._answer(head.refusal, Exchange(request_id, "other", request.received), client, head.path)
             return None
         exchange = Exchange(request_id, endpoint.path, request.received)
         try:
@@ -96,9 +102,9 @@ class Gateway:
         except Exception:
             _log.exception("a request could not be copied", extra={"request_id": exchange.request_id})
 
-    def refuse(self, error: GatewayError, headers: Headers, received: float, client: Writer) -> None:
+    def refuse(self, error: GatewayError, target: bytes, headers: Headers, received: float, client: Writer) -> None:
         """Answer what did not pass the guard."""
-        self._answer(error, Exchange(self.ids.of(find(headers, b"x-request-id")), "other", received), client)
+        self._answer(error, Exchange(self.ids.of(find(headers, b"x-request-id")), "other", received), client, target)
 
     def flight(self, request: Request, body: Body, exchange: Exchange, client: Writer) -> Flight:
         """Return the flight of a request that was read; raises GatewayError where there is none for it."""
@@ -180,9 +186,11 @@ class Gateway:
             order.tenant.reserve(order.reserved, exchange.received)
             order.quota_shown = order.tenant.shown()
 
-    def _answer(self, error: GatewayError, exchange: Exchange, client: Writer) -> None:
+    def _answer(self, error: GatewayError, exchange: Exchange, client: Writer, target: bytes = b"") -> None:
         """Answer with an error before any attempt was made, and settle."""
-        client.reply_json(error.status, error_head(error, exchange.request_id), error.body())
+        path = target.decode("latin-1") or exchange.endpoint
+        body = anthropic.body(error, path, exchange.request_id)
+        client.reply_json(error.status, error_head(error, exchange.request_id), body)
         exchange.client_status = error.status
         exchange.outcome = _outcome(error)
         exchange.reason = error.code

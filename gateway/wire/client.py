@@ -360,7 +360,7 @@ class Client(asyncio.Protocol):
         self.busy = True
         self._keep = False
         self._phase = Phase.LINGER
-        self._service.refuse(error, self._fields, self._clock(), self)
+        self._service.refuse(error, self._target, self._fields, self._clock(), self)
 
     def _close(self) -> None:
         """Close for good, after reading away what still comes, since closing on it would destroy the answer."""

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from gateway.errors import (
     BadHttp,
     ExpectationFailed,
+    GatewayError,
     HeadersTooLarge,
     InvalidRequest,
     MethodNotAllowed,
@@ -22,8 +23,12 @@ from gateway.wire.heads import Headers, named_by_connection
 MAX_TARGET = 8 * 1024
 MAX_FIELDS = 100
 
+_SHORT = 64 * 1024
+"""Bytes of a body that are read although nothing wants them, so that the connection stays of use."""
 _JSON = b"application/json"
+_ABSOLUTE = re.compile(rb"https?://([^/?#]*)([^#]*)", re.IGNORECASE)
 _METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"))
+_READS = frozenset((b"GET", b"HEAD"))
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]+)(?::\d{1,5})?")
 _READ = frozenset(
     (
@@ -63,7 +68,10 @@ class Limits:
 
 
 class Head(NamedTuple):
-    """A head that passed: what to do with it. `endpoint` is None for what this process answers itself."""
+    """A head that passed: what to do with it. `endpoint` is None for what this process answers itself.
+
+    `refusal` is the answer where there is nothing else to do; `bodiless` says that only an answer's head is wanted.
+    """
 
     endpoint: Endpoint | None
     path: bytes
@@ -79,6 +87,8 @@ class Head(NamedTuple):
     session: bytes | None = None
     traceparent: bytes | None = None
     hops: bytes | None = None
+    refusal: GatewayError | None = None
+    bodiless: bool = False
 
 
 def check(method: bytes, target: bytes, version: str, fields: Headers, limits: Limits) -> Head:
@@ -97,8 +107,14 @@ def check(method: bytes, target: bytes, version: str, fields: Headers, limits: L
     _check_framing(http10, seen, limits)
     if method not in _METHODS or b"upgrade" in seen:
         raise NotSupported("CONNECT, TRACE and protocol upgrades are not spoken here")
-    path, _, _ = target.partition(b"?")
-    endpoint = _find(method, path)
+    path, _, _ = (target if target.startswith(b"/") else _origin_form(target)).partition(b"?")
+    endpoint, refusal = None, None
+    try:
+        path, endpoint = _find(method, path)
+    except (NotFound, MethodNotAllowed) as error:
+        if not _is_short(seen):
+            raise
+        refusal = error
     if endpoint is not None:
         _check_body(endpoint, seen)
     return Head(
@@ -116,6 +132,8 @@ def check(method: bytes, target: bytes, version: str, fields: Headers, limits: L
         seen.get(b"x-session-id"),
         seen.get(b"traceparent"),
         seen.get(b"x-gateway-hops"),
+        refusal,
+        method == b"HEAD",
     )
 
 
@@ -165,15 +183,33 @@ def _check_framing(http10: bool, seen: dict[bytes, bytes], limits: Limits) -> No
         raise RequestTooLarge(f"the body is over the limit of {limits.body} bytes")
 
 
-def _find(method: bytes, path: bytes) -> Endpoint | None:
+def _origin_form(target: bytes) -> bytes:
+    """Return the path and query of a target in absolute form (RFC 9112 section 3.2.2)."""
+    found = _ABSOLUTE.fullmatch(target)
+    if found is None:
+        raise NotFound("no such path: the README lists the paths that are served")
+    if not _HOST.fullmatch(found[1]):
+        raise BadHttp("the target does not name a host")
+    return found[2] or b"/"
+
+
+def _is_short(seen: dict[bytes, bytes]) -> bool:
+    """Whether a body has an end that is known and near."""
+    return b"transfer-encoding" not in seen and b"expect" not in seen and int(seen.get(b"content-length", 0)) <= _SHORT
+
+
+def _find(method: bytes, path: bytes) -> tuple[bytes, Endpoint | None]:
+    """Return what a path means, without the slash that may end it."""
+    if (path.endswith(b"/") and not path.startswith(MODELS_PREFIX)) or path == MODELS_PREFIX:
+        path = path[:-1]
     endpoint = FORWARDED.get(path)
     if endpoint is not None:
         if method == b"POST":
-            return endpoint
+            return path, endpoint
         raise MethodNotAllowed(f"{endpoint.path} takes POST")
     if path in LOCAL or (path.startswith(MODELS_PREFIX) and len(path) > len(MODELS_PREFIX)):
-        if method == b"GET":
-            return None
+        if method in _READS:
+            return path, None
         raise MethodNotAllowed("this path takes GET")
     raise NotFound("no such path: the README lists the paths that are served")
 

@@ -99,5 +99,5 @@ class Service(Protocol):
     def serve(self, request: Request, client: Writer) -> Responder | None:
         """Take a request."""
 
-    def refuse(self, error: GatewayError, headers: Headers, received: float, client: Writer) -> None:
+    def refuse(self, error: GatewayError, target: bytes, headers: Headers, received: float, client: Writer) -> None:
         """Answer what did not pass the guard."""

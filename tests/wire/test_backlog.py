@@ -67,7 +67,7 @@ class Instant:
         client.finish()
         return None
 
-    def refuse(self, error: GatewayError, headers: Headers, received: float, client: Writer) -> None:
+    def refuse(self, error: GatewayError, target: bytes, headers: Headers, received: float, client: Writer) -> None:
         self.refused.append(error)
         client.reply(error.status, b"", b"")
         client.finish()

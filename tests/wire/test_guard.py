@@ -35,7 +35,10 @@ def check(
         fields.append((b"host", host))
     if length is not None:
         fields.append((b"content-length", length))
-    return guard.check(method, target, version, fields, limits or Limits())
+    head = guard.check(method, target, version, fields, limits or Limits())
+    if head.refusal is not None:
+        raise head.refusal
+    return head
 
 
 def test_an_ordinary_head_passes() -> None:
@@ -147,7 +150,7 @@ ENGINES_OWN = (
     "/",
 )
 TRICKS = (
-    "/v1/chat/completions/",
+    "/v1/chat/completions//",
     "/v1/chat/completions/..",
     "/v1//chat/completions",
     "//v1/chat/completions",
@@ -158,7 +161,7 @@ TRICKS = (
     "/v1/..%2fmetrics",
     "/v1/chat/completions/../../metrics",
     "http://engine:8000/metrics",
-    "http://gateway/v1/chat/completions",
+    "https://gateway/v1/chat/completions/../metrics",
     "*",
     "v1/chat/completions",
     "/v1/chat/completions;x",
