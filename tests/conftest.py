@@ -1,5 +1,6 @@
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -12,6 +13,14 @@ settings.load_profile("tidegate")
 def pytest_xdist_auto_num_workers() -> int:
     """`-n auto`: two workers more than there are cores, since half of what tests take is waiting."""
     return len(os.sched_getaffinity(0)) + 2 if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1) + 2
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tests of policy are what must cover policy; simulations run ten times as long when they are watched too."""
+    policy = Path(__file__).parent / "policy"
+    for item in items:
+        if not item.path.is_relative_to(policy):
+            item.add_marker("no_cover")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -81,6 +81,7 @@ def test_factors_are_derived() -> None:
     assert PAIRS[0] is FASTEST
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(
     ("burn", "pairs"),
     [(1000.0, 4), (14.4 * 1.1, 4), (6 * 1.1, 3), (3 * 1.1, 2), (1.1, 1), (0.9, 0)],
@@ -137,6 +138,7 @@ def test_seconds_are_not_taken_for_days() -> None:
     assert all(pair.severity is Severity.PAGE for pair in replay.fired)
 
 
+@pytest.mark.no_cover
 def test_the_first_second_of_an_office_morning_does_not_page() -> None:
     replay = Replay(28 * DAY)
     for _ in range(3):
@@ -174,6 +176,7 @@ def test_a_fault_that_comes_for_five_minutes_each_hour_is_one_page() -> None:
     assert PAIRS[1] in replay.firing
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("ratio", [0.5, 0.9])
 def test_a_budget_that_lasts_alerts_nobody(ratio: float) -> None:
     replay = Replay()

@@ -109,6 +109,7 @@ def fed(past: list[tuple[int, bool]]) -> Comparison:
     return comparison
 
 
+@pytest.mark.no_cover
 def test_equals_are_hardly_ever_told_apart_however_long_one_looks() -> None:
     rng, alarms = Random(7), 0
     for _ in range(300):

@@ -64,6 +64,7 @@ def test_a_word_fades_with_its_age() -> None:
     queue = EngineQueue()
     queue.told(8.0, 0, 10.0)
 
+    assert repr(queue) == "<EngineQueue 8 of others at 10.0>"
     assert queue.foreign(10.0) == 8 * SHARE
     assert queue.foreign(10.0 + FADES / 2) == pytest.approx(4 * SHARE)
     assert queue.foreign(10.0 + FADES) == 0.0

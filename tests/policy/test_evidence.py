@@ -48,6 +48,7 @@ def test_a_candidate_that_fails_five_times_as_often_is_found_out() -> None:
     assert evidence.worst == AVAILABILITY
 
 
+@pytest.mark.no_cover
 def test_equals_are_rolled_back_in_at_most_one_of_a_hundred_rollouts_however_long_one_looks() -> None:
     alarms = sum(
         bool(feed(evidence_of(availability=0.001), Random(seed), 1500, stable=0.02, candidate=0.02))

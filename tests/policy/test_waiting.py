@@ -4,7 +4,7 @@ from math import ceil, exp, factorial, inf, sqrt
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.claim import SMALLEST, Claim
@@ -142,6 +142,18 @@ def test_a_long_line_before_few_slots_is_hopeless_and_a_short_one_is_not() -> No
     assert chance(0, 8.0, 0.0, expected) == 0.0
 
 
+def test_the_slowest_of_answers_in_one_piece_is_known_after_fifty() -> None:
+    kind = Kind()
+    for _ in range(FEWEST_ANSWERS - 1):
+        kind.completed(2.0)
+    assert kind.slowest is None
+    kind.completed(8.0)
+    assert kind.slowest == 8.0
+    for _ in range(100):
+        kind.completed(1.0)
+    assert kind.slowest == pytest.approx(8.0 * 0.99**100), "it is forgotten slowly"
+
+
 def test_patience() -> None:
     assert patience(2.0, 0.0) == 2.0, "as its class does"
     assert patience(2.0, 60.0) == 30.0, "half as long as it will hold its slot"
@@ -198,6 +210,8 @@ def settle(holders: Holders, now: float = 100.0) -> None:
 
 
 @given(st.integers(0, 60), st.integers(0, 60), st.integers(1, 256))
+@example(2, 1, 4)
+@example(60, 2, 64)
 def test_slots_stay_free_for_higher_classes(high: int, low: int, limit: int) -> None:
     holders = Holders()
     for priority, count in ((0, high), (20, low)):
@@ -214,6 +228,7 @@ def test_slots_stay_free_for_higher_classes(high: int, low: int, limit: int) -> 
         assert holders.allows(batch, in_flight, limit) == expected
         assert holders.wanted == (not expected)
         assert holders.allows(Claim(1, 0), in_flight, limit)
+        assert holders.allows(batch, in_flight, limit) == expected, "it is the same when asked again"
 
 
 def test_a_class_that_is_not_sheddable_is_kept_from_slots_only_where_it_lasts_ten_times_as_long() -> None:
