@@ -16,7 +16,7 @@ from gateway.control.webhook import Webhook
 from gateway.hosting import Addresses, Settings, Tls
 from gateway.state.store import StateError
 from gateway.telemetry.logs import configure
-from gateway.wire.edge import Edge, networks
+from gateway.wire.edge import Edge, networks, origins
 from gateway.wire.guard import Limits
 from gateway.wire.long_event import MAX_EVENT
 
@@ -99,6 +99,14 @@ def serve(  # noqa: PLR0917 - one parameter an option
             show_default="none",
         ),
     ] = "",
+    cors_origins: Annotated[
+        str,
+        typer.Option(
+            help="Origins whose web pages may ask, with commas, such as https://chat.example; * for all.",
+            envvar="TIDEGATE_CORS_ORIGINS",
+            show_default="none",
+        ),
+    ] = "",
     gateway_headers: Annotated[
         bool, typer.Option(help="Tell clients in x-gateway-* fields where their answers come from.")
     ] = True,
@@ -106,7 +114,7 @@ def serve(  # noqa: PLR0917 - one parameter an option
     """Serve the models in ROUTES to OpenAI clients."""
     token = admin_token_file.read_text().strip() if admin_token_file else os.environ.get("TIDEGATE_ADMIN_TOKEN")
     try:
-        edge = Edge(networks(trusted_proxies), gateway_headers=gateway_headers)
+        edge = Edge(networks(trusted_proxies), gateway_headers=gateway_headers, cors_origins=origins(cors_origins))
         tls = Tls(tls_certificate, tls_key, tls_client_ca)
         admin_tls = Tls(admin_tls_certificate, admin_tls_key, admin_tls_client_ca)
     except ValueError as error:

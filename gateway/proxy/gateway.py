@@ -10,6 +10,7 @@ from gateway.errors import ClientError, GatewayError, InvalidRequest, RateLimite
 from gateway.exchange import BodyKind, Dialect, Endpoint, Exchange, Outcome
 from gateway.proxy import anthropic
 from gateway.proxy.answers import error_head
+from gateway.proxy.cors import is_preflight, permit, seen_by
 from gateway.proxy.flight import Flight
 from gateway.proxy.hops import Hops
 from gateway.proxy.live import LiveTable, LiveVersion
@@ -62,11 +63,15 @@ class Gateway:
         """Answer a request, at once or by a flight."""
         endpoint = request.head.endpoint
         request_id = self.ids.of(request.head.request_id)
+        client = seen_by(client, request.headers, self._edge.cors_origins)
         if endpoint is None:
-            head, client = request.head, Bodiless(client) if request.head.bodiless else client
+            head = request.head
             if head.refusal is None:
-                self._serve_here(head.path, request_id, client)
+                self._serve_here(head.path, request_id, Bodiless(client) if head.bodiless else client)
+            elif head.is_options and head.refusal.status == 405 and is_preflight(client, request.headers):
+                permit(client, request.headers, request_id)
             else:
+                client = Bodiless(client) if head.bodiless else client
                 self._answer(head.refusal, Exchange(request_id, "other", request.received), client, head.path)
             return None
         exchange = Exchange(request_id, endpoint.path, request.received)
@@ -104,6 +109,7 @@ class Gateway:
 
     def refuse(self, error: GatewayError, target: bytes, headers: Headers, received: float, client: Writer) -> None:
         """Answer what did not pass the guard."""
+        client = seen_by(client, headers, self._edge.cors_origins)
         self._answer(error, Exchange(self.ids.of(find(headers, b"x-request-id")), "other", received), client, target)
 
     def flight(self, request: Request, body: Body, exchange: Exchange, client: Writer) -> Flight:

@@ -10,11 +10,12 @@ Network = IPv4Network | IPv6Network
 class Edge:
     """`trusted_proxies` are the peers whose `Forwarded` and `X-Forwarded-*` are passed on; nobody's are by default.
 
-    `gateway_headers` says whether answers may carry `x-gateway-*`.
+    `gateway_headers` says whether answers may carry `x-gateway-*`; pages of the `cors_origins` may ask, `*` being all.
     """
 
     trusted_proxies: tuple[Network, ...] = ()
     gateway_headers: bool = True
+    cors_origins: frozenset[bytes] = frozenset()
 
     def trusts(self, peer: str) -> bool:
         """Whether a peer, by its address, is one of the trusted proxies."""
@@ -30,3 +31,8 @@ class Edge:
 def networks(text: str) -> tuple[Network, ...]:
     """Read a list of addresses and networks, separated by commas; raises ValueError with what is wrong."""
     return tuple(ip_network(each.strip()) for each in text.split(",") if each.strip())
+
+
+def origins(text: str) -> frozenset[bytes]:
+    """Read a list of origins, separated by commas."""
+    return frozenset(each.strip().encode() for each in text.split(",") if each.strip())

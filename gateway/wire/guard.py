@@ -89,6 +89,7 @@ class Head(NamedTuple):
     hops: bytes | None = None
     refusal: GatewayError | None = None
     bodiless: bool = False
+    is_options: bool = False
 
 
 def check(method: bytes, target: bytes, version: str, fields: Headers, limits: Limits) -> Head:
@@ -134,6 +135,7 @@ def check(method: bytes, target: bytes, version: str, fields: Headers, limits: L
         seen.get(b"x-gateway-hops"),
         refusal,
         method == b"HEAD",
+        method == b"OPTIONS",
     )
 
 

@@ -40,9 +40,23 @@ _CREDENTIALS = frozenset(
 )
 """Names under which OpenAI's, Anthropic's, Azure's and Google's clients, and browsers, send what must stay secret."""
 _NEVER_UPSTREAM = (
-    _HOP_BY_HOP | _CREDENTIALS | {b"accept-encoding", b"content-length", b"expect", b"host", b"x-request-id"} | _OURS
+    _HOP_BY_HOP
+    | _CREDENTIALS
+    | {b"accept-encoding", b"content-length", b"expect", b"host", b"origin", b"x-request-id"}
+    | _OURS
 )
-_NEVER_DOWNSTREAM = _HOP_BY_HOP | _CREDENTIALS | {b"content-length", b"x-request-id"} | _OURS
+_CORS = frozenset(
+    b"access-control-" + name
+    for name in (
+        b"allow-credentials",
+        b"allow-headers",
+        b"allow-methods",
+        b"allow-origin",
+        b"expose-headers",
+        b"max-age",
+    )
+)
+_NEVER_DOWNSTREAM = _HOP_BY_HOP | _CREDENTIALS | _CORS | {b"content-length", b"x-request-id"} | _OURS
 _FORWARDED = (b"forwarded", b"x-forwarded-", b"x-real-ip")
 """How the names of fields begin by which a proxy says for whom it asks."""
 
