@@ -4,7 +4,6 @@ import asyncio
 import gc
 import logging
 import resource
-import signal
 import sys
 from collections.abc import Callable, Iterable
 from random import Random
@@ -22,7 +21,7 @@ from gateway.control.admitting import Admitter, queued
 from gateway.control.alerting import alerter
 from gateway.control.audit import Audit
 from gateway.control.deploying import Deployments
-from gateway.control.drain import drain
+from gateway.control.drain import closed, drain, in_thread
 from gateway.control.drained import Drained
 from gateway.control.flush import Flusher, Keeps
 from gateway.control.judging import Judge
@@ -41,6 +40,7 @@ from gateway.hosting import (
     Settings,
     bind,
     bounded,
+    handle_signals,
     no_asgi,
     raise_descriptor_limit,
     url,
@@ -186,7 +186,7 @@ class App:
         data, admin = self._data_listener(), self._admin_listener()
         self.connections = lambda: cast(list[Client], list(data.server_state.connections))
         loops = self._start_loops()
-        self._handle_signals()
+        handle_signals(self.stop, self._reload)
         serving = asyncio.create_task(data.serve(sockets=[data_socket]))
         administering = asyncio.create_task(admin.serve(sockets=[admin_socket]))
         await data.accepting.wait()
@@ -206,17 +206,17 @@ class App:
             await serving
 
         await drain(settings.drain, self.connections, close_listener, self._hurry)
-        admin.should_exit = admin.force_exit = True
-        await administering
-        await loops.close()
+        data.force_exit = admin.should_exit = admin.force_exit = True
+        await closed(administering, "the admin listener", self._hurry)
+        await closed(loops.close(), "background loops", self._hurry)
         self.judge.judge()
         self.mirroring.close()
-        await self.flusher.close()
+        await closed(self.flusher.close(), "the state", self._hurry)
         self.registry.close()
         if self._access_log is not None:
-            self._access_log.close()
+            await closed(in_thread(self._access_log.close), "the access log", self._hurry)
         if self._traces is not None:
-            await asyncio.to_thread(self._traces.close)
+            await closed(in_thread(self._traces.close), "the OTLP collector", self._hurry)
 
     @property
     def busy_connections(self) -> int:
@@ -277,11 +277,9 @@ class App:
     def _checked(self) -> Iterable[Checked]:
         return (*self.connections(), *self.mirroring.flights)
 
-    def _handle_signals(self) -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.stop)
-        loop.add_signal_handler(signal.SIGHUP, lambda: loop.create_task(self.reloader.try_reload()))
+    async def _reload(self) -> None:
+        if not self._stopping.is_set():
+            await self.reloader.try_reload()
 
     def _view(self) -> AdminView:
         log, reloader = self._access_log, self.reloader

@@ -3,13 +3,16 @@
 import asyncio
 import contextlib
 import ctypes
+import logging
 import resource
 import select
+import signal
 import socket
 import ssl
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,17 @@ BACKLOG = 4096
 _DESCRIPTORS_FOR_OTHERS = 256
 _SO_ATTACH_FILTER = 26
 _BPF_RETURN = 0x06
+_NOT_THE_END = (
+    signal.SIGHUP,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGQUIT,
+    signal.SIGALRM,
+    signal.SIGVTALRM,
+    signal.SIGIO,
+    signal.SIGPWR,
+)
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +149,29 @@ async def _accept_all(listening: socket.socket) -> None:
     while more:
         more = bool(waiting.poll(0))
         await asyncio.sleep(0)  # the loop accepts
+
+
+def hold_signals() -> None:
+    """Let signals that do not mean to end the process wait until it has started."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _NOT_THE_END)
+
+
+def handle_signals(stop: Callable[[], None], reload: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Stop on SIGTERM and SIGINT, reload on SIGHUP; what would kill by default and means nothing here is logged."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    reloads: set[asyncio.Task[None]] = set()
+
+    def reload_soon() -> None:
+        task = loop.create_task(reload())
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
+
+    for number in _NOT_THE_END:
+        loop.add_signal_handler(number, partial(_log.info, "signal ignored", extra={"signal": number.name}))
+    loop.add_signal_handler(signal.SIGHUP, reload_soon)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _NOT_THE_END)
 
 
 def raise_descriptor_limit() -> None:

@@ -1,26 +1,27 @@
 """`tidegate serve`: the gateway itself."""
 
+import asyncio
 import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 import uvloop
-from rich.console import Console
 
 from gateway.admin.protection import TokenRequired, require_token
 from gateway.app import run
 from gateway.config.problems import RoutesError
 from gateway.control.drain import DrainTimes
 from gateway.control.webhook import Webhook
-from gateway.hosting import Addresses, Settings, Tls
+from gateway.hosting import Addresses, Settings, Tls, hold_signals
 from gateway.state.store import StateError
 from gateway.telemetry.logs import configure
+from gateway.telemetry.output import Output
 from gateway.wire.edge import Edge, networks, origins
 from gateway.wire.guard import Limits
 from gateway.wire.long_event import MAX_EVENT
 
-_errors = Console(stderr=True, highlight=False, soft_wrap=True)
+_STANDARD_ERROR = 2
 
 
 def serve(  # noqa: PLR0917 - one parameter an option
@@ -112,6 +113,8 @@ def serve(  # noqa: PLR0917 - one parameter an option
     ] = True,
 ) -> None:
     """Serve the models in ROUTES to OpenAI clients."""
+    hold_signals()
+    output = Output(_STANDARD_ERROR)
     token = admin_token_file.read_text().strip() if admin_token_file else os.environ.get("TIDEGATE_ADMIN_TOKEN")
     try:
         edge = Edge(networks(trusted_proxies), gateway_headers=gateway_headers, cors_origins=origins(cors_origins))
@@ -142,23 +145,27 @@ def serve(  # noqa: PLR0917 - one parameter an option
         if alert_webhook is not None:
             Webhook(alert_webhook)
         require_token(admin_host, settings.admin_token)
-        configure(log_level)
+        configure(log_level, output)
     except (TokenRequired, ValueError) as error:
         raise typer.BadParameter(str(error)) from None
-    raise typer.Exit(_run(settings))
+    status = _run(settings, output)
+    output.close()
+    os._exit(status)  # everything is closed; what is not, in time, must not hold the process
 
 
-def _run(settings: Settings) -> int:
+def _run(settings: Settings, output: Output) -> int:
     def started(addresses: Addresses) -> None:
-        _errors.print(f"tidegate serves {addresses.data}/v1, admin on {addresses.admin}")
+        output.write(f"tidegate serves {addresses.data}/v1, admin on {addresses.admin}\n")
 
+    # Not closed: that would wait for threads, of which one may hang in a resolver or an exporter.
+    runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
     try:
-        uvloop.run(run(settings, started))
+        runner.run(run(settings, started))
     except (RoutesError, StateError) as error:
-        _errors.print(str(error), markup=False)
+        output.write(f"{error}\n")
         return 1
     except OSError as error:
         where = f"{settings.host}:{settings.port} or {settings.admin_host}:{settings.admin_port}"
-        _errors.print(f"tidegate: cannot listen on {where}: {error.strerror or error}", markup=False)
+        output.write(f"tidegate: cannot listen on {where}: {error.strerror or error}\n")
         return 1
     return 0

@@ -1,7 +1,9 @@
 """Stopping without harm: say not ready, stop accepting, let streams finish, then end the rest."""
 
 import asyncio
+import contextlib
 import logging
+import threading
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
@@ -9,6 +11,8 @@ from typing import Protocol
 from gateway.errors import Draining, GatewayError
 
 _log = logging.getLogger(__name__)
+_CLOSE_SECONDS = 2.0
+_HURRIED_SECONDS = 0.5
 
 
 class Connection(Protocol):
@@ -43,7 +47,39 @@ async def drain(
         _log.warning("time to drain is over", extra={"connections": len(left)})
         for connection in left:
             connection.give_up(Draining("the gateway is stopping"))
-    await closing
+        await asyncio.wait({closing}, timeout=_CLOSE_SECONDS)
+    if closing.done():
+        await closing
+
+
+async def closed(closing: Awaitable[object], what: str, hurry: asyncio.Event) -> None:
+    """Wait until something is closed, for two seconds at most, or half a second once `hurry` is set."""
+    task = asyncio.ensure_future(closing)
+    hurried = asyncio.ensure_future(hurry.wait())
+    await asyncio.wait({task, hurried}, timeout=_CLOSE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+    if hurried.done():
+        await asyncio.wait({task}, timeout=_HURRIED_SECONDS)
+    hurried.cancel()
+    if not task.done():
+        _log.warning("not closed in time: the process ends without it", extra={"what": what})
+    elif task.exception() is not None:
+        _log.error("could not be closed", extra={"what": what}, exc_info=task.exception())
+
+
+async def in_thread(work: Callable[[], None]) -> None:
+    """Run something that may hang in a thread that no end of the process waits for."""
+    done = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def run() -> None:
+        try:
+            work()
+        finally:
+            with contextlib.suppress(RuntimeError):  # the loop may be closed by then
+                loop.call_soon_threadsafe(done.set)
+
+    threading.Thread(target=run, name="close", daemon=True).start()
+    await done.wait()
 
 
 async def _either(event: asyncio.Event, seconds: float) -> None:

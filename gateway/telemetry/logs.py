@@ -1,10 +1,13 @@
 """The process's own log: one JSON object a line on standard error."""
 
 import logging
-import sys
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import msgspec
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
 
@@ -26,9 +29,9 @@ class JsonFormatter(logging.Formatter):
         return msgspec.json.encode(line, enc_hook=str).decode()
 
 
-def configure(level: str) -> None:
-    """Send every logger to standard error; of the libraries only what is wrong. Raises ValueError for no such level."""
-    handler = logging.StreamHandler(sys.stderr)
+def configure(level: str, stream: "SupportsWrite[str]") -> None:
+    """Send every logger to `stream`; of the libraries only what is wrong. Raises ValueError for no such level."""
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("gateway").setLevel(level.upper())

@@ -50,7 +50,7 @@ class Traces:
     def __init__(self, endpoint: str) -> None:
         """Take the collector's base URL, to which `/v1/traces` is appended."""
         resource = Resource.create({"service.name": "tidegate", "service.version": version("tidegate")})
-        self._provider = TracerProvider(resource=resource)
+        self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces")
         self._sender = BatchSpanProcessor(exporter)
         self._provider.add_span_processor(self._sender)

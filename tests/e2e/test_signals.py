@@ -1,0 +1,130 @@
+"""Signals, output that is not drained, and receivers that hang: nothing of it kills or holds the process."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.e2e.fakes import backends, good
+from tests.e2e.harness import ask, chat
+from tests.e2e.processes import serving
+from tests.waiting import DEADLINE, eventually
+
+pytestmark = pytest.mark.anyio
+HARMLESS = (signal.SIGHUP, signal.SIGPIPE, signal.SIGUSR1, signal.SIGUSR2, signal.SIGQUIT, signal.SIGALRM)
+
+
+def port(url: str) -> int:
+    return int(url.rsplit(":", 1)[1])
+
+
+@asynccontextmanager
+async def hanging() -> AsyncIterator[tuple[str, list[bytes]]]:
+    """Take connections and requests, and never answer."""
+    asked: list[bytes] = []
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            asked.append(data)
+        writer.close()
+
+    server = await asyncio.start_server(take, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", asked
+    finally:
+        server.close()
+
+
+async def test_signals_that_mean_nothing_do_not_kill_while_serving_or_draining(tmp_path: Path) -> None:
+    async with backends(good) as (fake,), serving(tmp_path, [fake.url], "--drain-delay", "2") as served:
+        for number in HARMLESS:
+            served.process.send_signal(number)
+            assert (await ask(port(served.urls[0]), chat(stream=False))).status == 200
+        served.process.send_signal(signal.SIGTERM)
+        for number in HARMLESS:
+            served.process.send_signal(number)
+            assert (await ask(port(served.urls[0]), chat(stream=False))).status == 200
+        assert await served.ended() == 0
+
+
+@pytest.mark.parametrize("times", [1, 2])
+async def test_a_collector_that_hangs_does_not_hold_the_end(tmp_path: Path, times: int) -> None:
+    async with backends(good) as (fake,), hanging() as (url, asked):
+        arguments = ("--otlp-endpoint", url, "--trace-ratio", "1", "--alert-webhook", url)
+        async with serving(tmp_path, [fake.url], *arguments) as served:
+            assert (await ask(port(served.urls[0]), chat(stream=False))).status == 200
+            await eventually(lambda: bool(asked))
+            began = asyncio.get_running_loop().time()
+            for _ in range(times):
+                served.process.send_signal(signal.SIGTERM)
+            assert await served.ended() == 0
+            assert asyncio.get_running_loop().time() - began < 20, "each close has its bound"
+
+
+@pytest.mark.parametrize("full", ["full at the start", "filled while serving"])
+async def test_output_that_is_not_drained_stops_nothing(tmp_path: Path, full: str) -> None:
+    async with backends(good) as (fake,):
+        routes = tmp_path / "routes.yaml"
+        routes.write_text(json.dumps({"models": {"m": {"backends": [fake.url]}}}))
+        ports = [_free(), _free()]
+        reading, writing = os.pipe()
+        if full == "full at the start":
+            os.set_blocking(writing, False)
+            try:
+                while True:
+                    os.write(writing, b"x" * 4096)
+            except BlockingIOError:
+                os.set_blocking(writing, True)
+        process = await asyncio.create_subprocess_exec(
+            *(
+                sys.executable,
+                "-m",
+                "gateway.cli",
+                "serve",
+                str(routes),
+                "--state",
+                "memory://",
+                "--log-level",
+                "debug",
+            ),
+            *("--port", str(ports[0]), "--admin-port", str(ports[1])),
+            stdout=writing,
+            stderr=writing,
+        )
+        os.close(writing)
+        try:
+            async with httpx.AsyncClient() as web, asyncio.timeout(DEADLINE):
+                while True:
+                    try:
+                        if (await web.get(f"http://127.0.0.1:{ports[0]}/ready")).status_code == 200:
+                            break
+                    except httpx.HTTPError:
+                        pass
+                    await asyncio.sleep(0.02)
+            for _ in range(300):
+                process.send_signal(signal.SIGUSR1)  # a line on standard error, beside one on standard output
+                assert (await ask(ports[0], chat(stream=False))).status == 200
+            process.send_signal(signal.SIGTERM)
+            async with asyncio.timeout(DEADLINE):
+                assert await process.wait() == 0
+        finally:
+            os.close(reading)
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+
+
+def _free() -> int:
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        number: int = taken.getsockname()[1]
+        return number
