@@ -2,10 +2,12 @@
 
 import asyncio
 import json
+import os
 import re
 from itertools import pairwise
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import h11
 from hypothesis import given, settings
@@ -38,6 +40,9 @@ STREAMS = {
 }
 
 
+SILENT = open(os.pipe()[0], "rb", buffering=0)  # noqa: SIM115 - as long as the process lives
+
+
 class Wire(asyncio.Transport):
     """A transport that keeps what is written to it."""
 
@@ -51,6 +56,13 @@ class Wire(asyncio.Transport):
 
     def is_closing(self) -> bool:
         return not self.open
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Return something that never has anything to read, where a socket is asked for."""
+        return SILENT if name == "socket" else default
 
     def close(self) -> None:
         self.open = False
