@@ -13,6 +13,7 @@ from gateway.proxy.answers import error_head
 from gateway.proxy.cors import is_preflight, permit, seen_by
 from gateway.proxy.flight import Flight
 from gateway.proxy.hops import Hops
+from gateway.proxy.http10 import Kept
 from gateway.proxy.live import LiveTable, LiveVersion
 from gateway.proxy.mirroring import Mirroring
 from gateway.proxy.order import Order, Tools
@@ -63,6 +64,8 @@ class Gateway:
         """Answer a request, at once or by a flight."""
         endpoint = request.head.endpoint
         request_id = self.ids.of(request.head.request_id)
+        if request.http10 and request.keep_alive:
+            client = Kept(client)
         client = seen_by(client, request.headers, self._edge.cors_origins)
         if endpoint is None:
             head = request.head

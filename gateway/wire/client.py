@@ -223,7 +223,7 @@ class Client(asyncio.Protocol):
         self._phase = Phase.IDLE
         http10 = self._http10
         self._body = b""
-        keep_alive = self.parser.should_keep_alive() and not http10
+        keep_alive = self.parser.should_keep_alive()
         request = Request(
             head, self._fields, body, http10=http10, keep_alive=keep_alive, received=self._clock(), caller=self._caller
         )

@@ -87,6 +87,27 @@ async def test_head_is_get_without_the_body(tmp_path: Path, path: str) -> None:
         client.close()
 
 
+def http10(request: bytes) -> bytes:
+    return request.replace(b"HTTP/1.1", b"HTTP/1.0").replace(b"\r\n", b"\r\nconnection: keep-alive\r\n", 1)
+
+
+async def test_an_http10_client_keeps_its_connection_while_answers_have_lengths(tmp_path: Path) -> None:
+    async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url)) as running:
+        client = await connect(running.port)
+        for request in (post(chat(stream=False)), post({}), post({}, path="/nowhere"), post(chat(stream=False))):
+            await client.send(http10(request))
+            answer = await client.answer()
+            assert answer.status
+            assert answer.headers["connection"] == "keep-alive"
+        await client.send(http10(post(chat())))
+        raw = await client.reader.read()
+        assert b"connection: close" in raw
+        assert raw.count(b"connection: ") == 1
+        assert raw.endswith(b"data: [DONE]\n\n")
+        client.close()
+        await running.settled(5)
+
+
 async def test_an_unknown_path_leaves_the_connection_open(tmp_path: Path) -> None:
     async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url)) as running:
         client = await connect(running.port)
