@@ -18,6 +18,8 @@ from gateway.proxy.hops import FIELD
 _log = logging.getLogger(__name__)
 INTERVAL = 1.0
 TIMEOUT = 2.0
+_LONGEST = 2 * TIMEOUT + 1.0
+"""Seconds that a probe takes at most, two requests, while this process is not late itself."""
 _JITTER = 0.1
 
 
@@ -48,7 +50,11 @@ class Prober:
     async def _watch(self, client: httpx.AsyncClient, backend: Backend) -> None:
         while True:
             before = backend.readiness.state
-            probe.apply(backend, await probe.probe(client, backend))
+            began = self._clock()
+            result = await probe.probe(client, backend)
+            if result.silent and self._clock() - began > _LONGEST:
+                continue  # this process was late, not the engine: its timers say nothing
+            probe.apply(backend, result)
             after = backend.readiness
             if after.state is not before:
                 _log.info("backend %s", after.state, extra={"backend": backend.id, "reason": after.reason})

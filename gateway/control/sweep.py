@@ -9,6 +9,8 @@ from gateway.clock import Clock
 
 _log = logging.getLogger(__name__)
 INTERVAL = 0.1
+LATE = 1.0
+"""Seconds by which a single sweep is late when the process itself has paused."""
 
 
 class Checked(Protocol):
@@ -19,10 +21,18 @@ class Checked(Protocol):
 
 
 async def sweep(connections: Callable[[], Iterable[Checked]], clock: Clock, interval: float = INTERVAL) -> None:
-    """Check every connection's deadlines until cancelled."""
+    """Check every connection's deadlines until cancelled.
+
+    After a pause of this process itself (stopped, or starved) what lies in the kernel is read before anyone is judged.
+    """
+    due = clock() + interval
     while True:
         await asyncio.sleep(interval)
         now = clock()
+        late, due = now - due, now + interval
+        if late > LATE:
+            _log.warning("the process was late: deadlines wait until what has come is read", extra={"seconds": late})
+            continue
         for connection in connections():
             try:
                 connection.check(now)
