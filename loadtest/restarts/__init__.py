@@ -1,0 +1,1 @@
+"""Requests of clients that keep connections, while two gateways restart in turn."""
