@@ -7,6 +7,8 @@ from math import inf
 from typing import Protocol
 
 from gateway.clock import Clock
+from gateway.wire.dial import first_of
+from gateway.wire.names import Lookup, Name
 from gateway.wire.outbox import Outbox
 from gateway.wire.upstream import Upstream
 
@@ -18,6 +20,7 @@ _REMEMBERED = 300.0
 """Seconds for which an engine's closing of an idle connection is remembered: it may have been a restart."""
 # A read takes at most what the kernel holds: this bounds what one slow client can make the gateway buffer.
 _RECEIVE_BUFFER = 64 * 1024
+_SLOW_FOR = 60.0
 
 
 class Waiter(Protocol):
@@ -31,9 +34,18 @@ class Waiter(Protocol):
 
 
 class UpstreamPool:
-    """Connections to one address. Names are resolved at each connect; while that fails, the last answer holds."""
+    """Connections to one engine. Those to an address that its name has no more end with what they are at work on."""
 
-    def __init__(self, host: str, port: int, *, tls: ssl.SSLContext | None, outbox: Outbox, clock: Clock) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        tls: ssl.SSLContext | None,
+        outbox: Outbox,
+        clock: Clock,
+        lookup: Lookup | None = None,
+    ) -> None:
         self.host = host
         self.port = port
         self.opened = 0
@@ -42,7 +54,8 @@ class UpstreamPool:
         self._clock = clock
         self._idle: dict[Upstream, None] = {}
         self._connecting: set[asyncio.Task[None]] = set()
-        self._addresses: list[str] = []
+        self._name = Name(host, port, clock, lookup)
+        self._slow: dict[str, float] = {}
         self._closed = False
         self._told_idle = self._seen_idle = inf
         self._seen_at = 0.0
@@ -71,7 +84,8 @@ class UpstreamPool:
 
     def put(self, upstream: Upstream) -> None:
         """Keep a connection for the next request."""
-        if self._closed or len(self._idle) >= MAX_IDLE or upstream.transport.is_closing():
+        left = self._name.left and upstream.address in self._name.left
+        if self._closed or left or len(self._idle) >= MAX_IDLE or upstream.transport.is_closing():
             upstream.transport.close()
             return
         upstream.idle_since = self._clock()
@@ -94,7 +108,11 @@ class UpstreamPool:
         return self._clock()
 
     def prune(self, now: float) -> None:
-        """Close what has been idle for too long."""
+        """Close what has been idle for too long, or leads to an address that the name has no more."""
+        self._name.renew()
+        for upstream in [u for u in self._idle if u.address in self._name.left]:
+            del self._idle[upstream]
+            upstream.transport.close()
         longest = self._longest_idle(now)
         for upstream in [u for u in self._idle if now - u.idle_since > longest]:
             del self._idle[upstream]
@@ -139,36 +157,30 @@ class UpstreamPool:
             self.put(upstream)
 
     async def _open(self) -> Upstream:
-        loop = asyncio.get_running_loop()
-        failure: OSError = OSError(f"no address for {self.host}")
-        for address in await self._resolve(loop):
-            began = self._clock()
-            try:
-                _, upstream = await loop.create_connection(
-                    lambda: Upstream(self, self._outbox),
-                    address,
-                    self.port,
-                    ssl=self._tls,
-                    server_hostname=self.host if self._tls else None,
-                )
-            except OSError as error:
-                failure = error
-                continue
-            self.opened += 1
-            upstream.connect_seconds = self._clock() - began
-            peer: socket.socket = upstream.transport.get_extra_info("socket")
-            peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
-            return upstream
-        raise failure
+        addresses, now = await self._name.find(), self._clock()
+        if not addresses:
+            raise OSError(f"no address for {self.host}")
+        if self._slow:
+            # Those that a connect waited for in vain come last for a while.
+            addresses = tuple(sorted(addresses, key=lambda each: now - self._slow.get(each, -inf) < _SLOW_FOR))
+        upstream = await first_of(addresses, self._dial, lambda late: late.transport.close())
+        slow = addresses[: addresses.index(upstream.address)]
+        if slow:
+            self._slow = {a: at for a, at in self._slow.items() if now - at < _SLOW_FOR} | dict.fromkeys(slow, now)
+        self.opened += 1
+        return upstream
 
-    async def _resolve(self, loop: asyncio.AbstractEventLoop) -> list[str]:
-        try:
-            self._addresses = await self._lookup(loop)
-        except OSError:
-            if not self._addresses:
-                raise
-        return self._addresses
-
-    async def _lookup(self, loop: asyncio.AbstractEventLoop) -> list[str]:
-        found = await loop.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
-        return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+    async def _dial(self, address: str) -> Upstream:
+        began = self._clock()
+        _, upstream = await asyncio.get_running_loop().create_connection(
+            lambda: Upstream(self, self._outbox),
+            address,
+            self.port,
+            ssl=self._tls,
+            server_hostname=self.host if self._tls else None,
+        )
+        upstream.address = address
+        upstream.connect_seconds = self._clock() - began
+        peer: socket.socket = upstream.transport.get_extra_info("socket")
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+        return upstream

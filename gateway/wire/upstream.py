@@ -114,6 +114,7 @@ class Upstream(asyncio.Protocol):
         "_taker",
         "_trailers",
         "_unparsed",
+        "address",
         "answered",
         "connect_seconds",
         "ended",
@@ -131,6 +132,7 @@ class Upstream(asyncio.Protocol):
         self._outbox = outbox
         self.owner = owner
         self.transport = cast(asyncio.Transport, None)
+        self.address = ""
         self._taker: Taker | None = None
         self._sink: Sink | None = None
         self.reused = False

@@ -3,13 +3,16 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from time import monotonic
 
 import pytest
 
+from gateway.clock import Clock
+from gateway.wire.names import FRESH
 from gateway.wire.outbox import Outbox
 from gateway.wire.pool import IDLE_SECONDS, UpstreamPool
 from gateway.wire.upstream import Upstream
-from tests.waiting import DEADLINE
+from tests.waiting import DEADLINE, eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -30,16 +33,17 @@ class Waiting:
         self.failure.set_result(detail)
 
 
-class Resolving(UpstreamPool):
-    """A pool whose name resolves to what a test says."""
+def resolving(port: int, *answers: list[str] | OSError, clock: Clock = monotonic) -> UpstreamPool:
+    """Return a pool whose name resolves to what a test says, one look after the other."""
+    left = list(answers)
 
-    answers: list[list[str] | OSError]
-
-    async def _lookup(self, loop: asyncio.AbstractEventLoop) -> list[str]:
-        answer = self.answers.pop(0)
+    def look_up(host: str, port: int) -> list[str]:
+        answer = left.pop(0) if left else OSError("asked too often")
         if isinstance(answer, OSError):
             raise answer
         return answer
+
+    return UpstreamPool("engine", port, tls=None, outbox=Outbox(), clock=clock, lookup=look_up)
 
 
 @asynccontextmanager
@@ -63,19 +67,57 @@ async def listening() -> AsyncIterator[int]:
 
 
 async def test_a_name_that_no_longer_resolves_keeps_its_last_addresses() -> None:
+    now = [0.0]
     async with listening() as port:
-        pool = Resolving("engine", port, tls=None, outbox=Outbox(), clock=lambda: 0.0)
-        pool.answers = [["127.0.0.1"], OSError("no DNS")]
+        pool = resolving(port, ["127.0.0.1"], OSError("no DNS"), clock=lambda: now[0])
         for _ in range(2):
             waiter = Waiting()
-            pool.connect(waiter, 2.0)
+            pool.connect(waiter, DEADLINE)
             (await waiter.upstream).transport.close()
+            now[0] += FRESH
         assert pool.opened == 2
 
 
+async def test_connections_to_an_address_that_a_name_has_no_more_are_not_used_again() -> None:
+    now = [0.0]
+    async with listening() as port:
+        pool = resolving(port, ["127.0.0.1"], ["127.0.0.2"], clock=lambda: now[0])
+        upstreams = []
+        for _ in range(2):
+            waiter = Waiting()
+            pool.connect(waiter, DEADLINE)
+            upstreams.append(await waiter.upstream)
+        idle, at_work = upstreams
+        pool.put(idle)
+        now[0] += FRESH
+        pool.prune(now[0])
+        await eventually(lambda: bool(pool._name.left))
+        pool.prune(now[0])
+        assert (pool.idle, idle.transport.is_closing(), at_work.transport.is_closing()) == (0, True, False)
+        pool.put(at_work)
+        assert (pool.idle, at_work.transport.is_closing()) == (0, True)
+
+
+async def test_a_silent_address_delays_one_connect_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    dialled = []
+    dial = UpstreamPool._dial
+
+    async def silent(pool: UpstreamPool, address: str) -> Upstream:
+        dialled.append(address)
+        return await (asyncio.Event().wait() if address == "127.0.0.2" else dial(pool, address))  # type: ignore[return-value]
+
+    monkeypatch.setattr(UpstreamPool, "_dial", silent)
+    async with listening() as port:
+        pool = resolving(port, ["127.0.0.2", "127.0.0.1"])
+        for _ in range(3):
+            waiter = Waiting()
+            pool.connect(waiter, DEADLINE)
+            (await waiter.upstream).transport.close()
+        assert dialled == ["127.0.0.2", "127.0.0.1", "127.0.0.1", "127.0.0.1"]
+
+
 async def test_a_name_that_never_resolved_is_a_failed_connect() -> None:
-    pool = Resolving("engine", 1, tls=None, outbox=Outbox(), clock=lambda: 0.0)
-    pool.answers = [OSError("no DNS")]
+    pool = resolving(1, OSError("no DNS"))
     waiter = Waiting()
     pool.connect(waiter, 2.0)
     assert "no DNS" in await waiter.failure
@@ -83,8 +125,7 @@ async def test_a_name_that_never_resolved_is_a_failed_connect() -> None:
 
 async def test_the_next_address_is_tried_when_one_refuses() -> None:
     async with listening() as port:
-        pool = Resolving("engine", port, tls=None, outbox=Outbox(), clock=lambda: 0.0)
-        pool.answers = [["127.0.0.2", "127.0.0.1"]]
+        pool = resolving(port, ["127.0.0.2", "127.0.0.1"])
         waiter = Waiting()
         pool.connect(waiter, 2.0)
         (await waiter.upstream).transport.close()
