@@ -1,7 +1,7 @@
 """`tidegate check`: says whether route files are right, and what they mean."""
 
 import json
-from dataclasses import asdict, astuple
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -146,9 +146,14 @@ def _good(target: Target) -> str:
 
 
 def _timeouts_table(table: RouteTable) -> Table:
-    shown = _table("timeouts", "connect", "first token", "stall", "total")
+    shown = _table("timeouts", "connect", "first token", "first byte", "stall", "total")
     for model in table.models.values():
-        _add(shown, model.name, *map(format_duration, astuple(model.timeouts)))
+        limits = model.timeouts
+        first_byte = "learnt" if limits.first_byte is None else format_duration(limits.first_byte)
+        connect, first_token, stall, total = map(
+            format_duration, (limits.connect, limits.first_token, limits.stall, limits.total)
+        )
+        _add(shown, model.name, connect, first_token, first_byte, stall, total)
     return shown
 
 

@@ -41,7 +41,7 @@ class TestRoutesThatCanBeServed:
         rows = [line.split() for line in result.stdout.splitlines()]
         assert ["llama", "gpt-4o-mini", "v1", "75", "%", "gpu", "meta/llama"] in rows
         assert ["v2", "25", "%", "next", "llama"] in rows
-        assert ["llama", "2s", "250ms", "20s", "10m"] in rows
+        assert ["llama", "2s", "250ms", "learnt", "20s", "10m"] in rows
         assert ["llama", "all", "default", "(28d)", "availability", "0.999", "answered", "whole", "13.44"] in rows
         assert ["gpu", "gpu", "2.5", "http://gpu-0:8000", "64", "yes"] in rows
         assert ["next", "gpu", "http://next-0:8000", "adaptive"] in rows
@@ -74,7 +74,13 @@ class TestRoutesThatCanBeServed:
                 "v2": {"pools": ["next"], "served_model": "llama"},
             },
             "split": {"v1": 3.0, "v2": 1.0},
-            "timeouts_seconds": {"connect": 2.0, "first_token": 0.25, "stall": 20.0, "total": 600.0},
+            "timeouts_seconds": {
+                "connect": 2.0,
+                "first_token": 0.25,
+                "stall": 20.0,
+                "total": 600.0,
+                "first_byte": None,
+            },
         }
         assert outcome["pools"]["gpu"] == {
             "accelerator": "gpu",
