@@ -9,6 +9,7 @@ from gateway.policy.canary.rollout import Phase
 from gateway.policy.slo.windows import SLO_SLOT, Windows
 from tests.e2e.fakes import backends, good
 from tests.e2e.harness import eventually, gateway
+from tests.e2e.processes import serving
 from tests.e2e.test_canary import crowd, get, in_phase, now, post, routes
 
 pytestmark = pytest.mark.anyio
@@ -95,3 +96,12 @@ async def test_a_paused_rollout_gains_nothing_by_an_edit_of_its_steps(tmp_path: 
             record = (await get(running, "/admin/audit"))[0]
             assert (record["actor"], record["action"]) == ("reload", "change")
             assert any("promotion or rollback will not survive" in each for each in status["notes"])
+
+
+async def test_serve_says_at_its_start_that_promotions_will_not_survive_without_lasting_state(tmp_path: Path) -> None:
+    async with backends(good, good) as (old, new):
+        text = routes(old.url, new.url)
+        async with serving(tmp_path, [], "--state", "memory://", text=text) as child:
+            assert "--state" in await child.said("a promotion or rollback will not survive")
+        async with serving(tmp_path, [], text=text) as child:
+            assert not any("will not survive" in line for line in child.err)

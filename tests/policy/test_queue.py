@@ -167,6 +167,16 @@ def test_one_that_was_served_much_cannot_forget_it_by_leaving_for_a_moment() -> 
     assert order[-1] == "again"
 
 
+def test_classes_of_one_priority_are_served_in_order_of_arrival() -> None:
+    classes = {name: ServiceClass(name, 5) for name in ("a", "b", "c")}
+    queue: Queue[int] = Queue(classes)
+    names = [*"cabbacabc"]
+    for number, name in enumerate(names):
+        push(queue, number, classes[name], "anyone", 10, float(number))
+    assert next(queue.next(3)) is queue.head()
+    assert [served(queue).item for _ in names] == list(range(len(names)))
+
+
 def test_those_sent_back_stand_where_they_stood() -> None:
     queue: Queue[str] = Queue(CLASSES)
     standard = CLASSES["standard"]

@@ -201,27 +201,30 @@ class Queue(Generic[Item]):
 
     def head(self) -> Entry[Item] | None:
         """Return whoever is next: a class whose guaranteed share has come due, else the first that is not empty."""
-        first = None
-        for each in self._classes:
-            if not each.size:
-                continue
-            if first is None:
-                first = each
-            elif each.credit >= (entry := each.head()).cost:
+        waiting = self._waiting()
+        for each in waiting[1:]:
+            if each.credit >= (entry := each.head()).cost:
                 return entry
-        return first.head() if first is not None else None
+        return waiting[0].head() if waiting else None
 
     def next(self, most: int) -> Iterator[Entry[Item]]:
         """Return who could be served, in order, at most so many of each class: some of them may not fit.
 
         The heads of classes whose guaranteed share has come due go first, then classes by priority.
         """
-        waiting = [each for each in self._classes if each.size]
+        waiting = self._waiting()
         for each in waiting[1:]:
             if each.credit >= (entry := each.head()).cost:
                 yield entry
         for each in waiting:
             yield from each.first(most)
+
+    def _waiting(self) -> list[_ClassQueue[Item]]:
+        """Return the classes that wait, by priority; of equal ones that whose head has waited for longest."""
+        waiting = [each for each in self._classes if each.size]
+        if len({each.service_class.priority for each in waiting}) < len(waiting):
+            waiting.sort(key=lambda each: (each.service_class.priority, each.head().since))
+        return waiting
 
     def waits_before(self, priority: int) -> bool:
         """Whether somebody waits whom a newcomer of this priority must not overtake."""
