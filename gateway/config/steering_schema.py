@@ -28,6 +28,11 @@ Path = Literal[
     "/detokenize",
     "/v1/audio/transcriptions",
     "/v1/audio/translations",
+    "/v1/messages/count_tokens",
+    "/v1/images/generations",
+    "/v1/images/edits",
+    "/v1/images/variations",
+    "/v1/audio/speech",
 ]
 
 
