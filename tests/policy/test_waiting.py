@@ -200,8 +200,8 @@ def test_of_many_slots_a_sample_stands_for_all() -> None:
     assert not expected.is_known
     expected.look([holders], 0.5)
     assert expected(1.0) == pytest.approx(10 * MOST)
-    expected.look([holders], 2.5)
-    assert expected.pace == pytest.approx(10 * MOST), "held for longer than twice the usual"
+    expected.look([holders], 5.5)
+    assert expected.pace == pytest.approx(10 * MOST), "held for far longer than usual"
 
 
 def settle(holders: Holders, now: float = 100.0) -> None:

@@ -11,7 +11,7 @@ MOST = 64
 """Slots that are looked at; of more, an even sample stands for all."""
 FRESH = 0.05
 """Seconds for which what was reckoned holds: in a flood of refusals each costs a look at a table."""
-SLOW = 2.0
+SLOW = 5.0
 """Times the usual from which what holds a slot, or its kind of late, looks slow."""
 _STEPS = 8
 """Steps of time in each doubling."""
