@@ -26,7 +26,7 @@ KEY = "0c7e4f1d6b1b4fb1a3d1d0c1f3a6f6b7"
 
 
 def routes(stable: str, candidate: str, mirror: float = 100, digest: str = "", **limits: Any) -> str:
-    tenants = {"acme": {"key_sha256": digest, "limits": limits}} if digest else {}
+    tenants = {"acme": {"key_sha256": digest, "limits": limits, "debug": True}} if digest else {}
     return json.dumps(
         {
             "pools": {
@@ -162,7 +162,8 @@ async def test_a_good_candidate_goes_from_copies_to_its_first_step(tmp_path: Pat
         async with gateway(tmp_path, routes(old.url, new.url, 50)) as running:
             await mirroring(running)
             while now(running).rollout.step == MIRRORING:
-                assert (await ask(running.port, chat())).headers["x-gateway-version"] == "v1"
+                version = (await ask(running.port, chat())).headers["x-gateway-version"]
+                assert version == "v1" or now(running).rollout.step != MIRRORING
             assert 10 <= copies(running) <= len(running.records.exchanges)
             assert now(running).rollout.share == 1.0
             await quiet(running)

@@ -15,6 +15,8 @@ from tests.e2e.raw_client import Answer
 from tests.waiting import DEADLINE, eventually
 
 pytestmark = pytest.mark.anyio
+UNHURRIED = {"ttft": {"target": 95, "under": "1m"}}
+"""A promise that a busy machine keeps too: nothing is sent elsewhere for a first token that was late."""
 
 
 def routes(gpu: str, cpu: str, rules: list[dict[str, Any]], **objective: Any) -> str:
@@ -60,7 +62,10 @@ RULES: list[dict[str, Any]] = [
 async def test_the_first_rule_that_holds_names_the_pools(tmp_path: Path) -> None:
     picture = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,"}}]}]
     words = [{"role": "user", "content": 'the type is \\"image_url\\", and "tools": [{}]'}]
-    async with backends(good, good) as (gpu, cpu), gateway(tmp_path, routes(gpu.url, cpu.url, RULES)) as running:
+    async with (
+        backends(good, good) as (gpu, cpu),
+        gateway(tmp_path, routes(gpu.url, cpu.url, RULES, **UNHURRIED)) as running,
+    ):
         assert await pool_of(running) == "gpu"
         assert await pool_of(running, max_tokens=64) == "cpu"
         assert await pool_of(running, max_tokens=65) == "gpu"
