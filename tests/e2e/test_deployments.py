@@ -61,8 +61,8 @@ async def test_a_deployment_passes_every_stage(tmp_path: Path) -> None:
             assert again["stages"] == found["stages"], "registering twice is registering once"
             new.health = b"200 OK"
             await eventually(lambda: Stage.FIRST_SYNTHETIC_ANSWER in stages(running, "run-42"))
-            assert len(new.calls) == 1, "one small question, before any user's"
-            assert new.calls[0].json["max_tokens"] == 1
+            asked = [call.json["max_tokens"] for call in new.calls]
+            assert set(asked) == {1}, "small questions, before any user's; a busy machine may ask again"
             async with crowd(running.port):
                 await eventually(lambda: Stage.FULL_WEIGHT in stages(running, "run-42"), 20)
             assert stages(running, "run-42") == list(Stage)
