@@ -2,8 +2,7 @@
 
 import re
 
-import msgspec
-
+from gateway.proxy.around import Around
 from gateway.wire.heads import Headers, find
 from gateway.wire.service import Writer
 
@@ -12,18 +11,12 @@ _SHOWN = b"access-control-expose-headers: x-request-id, retry-after\r\n"
 _MAX_AGE = 600
 
 
-class CrossOrigin:
+class CrossOrigin(Around):
     """A client that is a page of an allowed origin: its answers say that it may read them."""
 
     def __init__(self, client: Writer, origin: bytes) -> None:
-        self._client = client
+        super().__init__(client)
         self._fields = b"access-control-allow-origin: %b\r\nvary: Origin\r\n%b" % (origin, _SHOWN)
-        self.peer = client.peer
-
-    @property
-    def keep_alive(self) -> bool:
-        """Whether the connection outlives the answer."""
-        return self._client.keep_alive
 
     def write(self, data: bytes) -> None:
         """Write a piece of the answer; the first one begins with its head."""
@@ -35,18 +28,6 @@ class CrossOrigin:
     def reply(self, status: int, head: bytes, body: bytes) -> None:
         """Write a whole answer."""
         self._client.reply(status, self._fields + head, body)
-
-    def reply_json(self, status: int, head: bytes, value: object) -> None:
-        """Write a whole answer in JSON."""
-        self.reply(status, head + b"content-type: application/json\r\n", msgspec.json.encode(value))
-
-    def finish(self) -> None:
-        """End the answer."""
-        self._client.finish()
-
-    def break_off(self) -> None:
-        """End an answer that cannot be completed."""
-        self._client.break_off()
 
 
 def seen_by(client: Writer, headers: Headers, origins: frozenset[bytes]) -> Writer:

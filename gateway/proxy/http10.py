@@ -1,25 +1,18 @@
 """Clients of HTTP/1.0 that ask to keep their connection: it lasts while answers say how long they are."""
 
-import msgspec
-
+from gateway.proxy.around import Around
 from gateway.wire.service import Writer
 
 
-class Kept:
+class Kept(Around):
     """An HTTP/1.0 client that sent `connection: keep-alive`.
 
     An answer with a length is told to keep the connection; one that only closing ends closes it.
     """
 
     def __init__(self, client: Writer) -> None:
-        self._client = client
+        super().__init__(client)
         self._begun = self._closes = False
-        self.peer = client.peer
-
-    @property
-    def keep_alive(self) -> bool:
-        """Whether the connection outlives the answer."""
-        return self._client.keep_alive
 
     def write(self, data: bytes) -> None:
         """Write a piece of the answer; the first one begins with its head."""
@@ -35,17 +28,9 @@ class Kept:
         """Write a whole answer."""
         self._client.reply(status, head + b"connection: keep-alive\r\n" if self.keep_alive else head, body)
 
-    def reply_json(self, status: int, head: bytes, value: object) -> None:
-        """Write a whole answer in JSON."""
-        self.reply(status, head + b"content-type: application/json\r\n", msgspec.json.encode(value))
-
     def finish(self) -> None:
         """End the answer; where nothing else tells that it is over, by closing."""
         if self._closes:
             self._client.break_off()
         else:
             self._client.finish()
-
-    def break_off(self) -> None:
-        """End an answer that cannot be completed."""
-        self._client.break_off()

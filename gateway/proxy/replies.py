@@ -1,48 +1,22 @@
 """Putting the gateway's own answers on a client's connection."""
 
-import msgspec
-
 from gateway.errors import GatewayError
 from gateway.exchange import Dialect, Exchange
 from gateway.proxy import anthropic
 from gateway.proxy.answers import chunk, error_event, error_head
+from gateway.proxy.around import Around
 from gateway.proxy.order import Order
 from gateway.wire.heads import status_line
 from gateway.wire.service import Writer
 
 
-class Bodiless:
+class Bodiless(Around):
     """A client that wants the head of an answer alone (RFC 9110 section 9.3.2)."""
-
-    def __init__(self, client: Writer) -> None:
-        self._client = client
-        self.peer = client.peer
-
-    @property
-    def keep_alive(self) -> bool:
-        """Whether the connection outlives the answer."""
-        return self._client.keep_alive
-
-    def write(self, data: bytes) -> None:
-        """Write a piece of the answer."""
-        self._client.write(data)
 
     def reply(self, status: int, head: bytes, body: bytes) -> None:
         """Write the head of a whole answer."""
         close = b"" if self.keep_alive else b"connection: close\r\n"
         self.write(b"%b%b%bcontent-length: %d\r\n\r\n" % (status_line(status), head, close, len(body)))
-
-    def reply_json(self, status: int, head: bytes, value: object) -> None:
-        """Write the head of a whole answer in JSON."""
-        self.reply(status, head + b"content-type: application/json\r\n", msgspec.json.encode(value))
-
-    def finish(self) -> None:
-        """End the answer."""
-        self._client.finish()
-
-    def break_off(self) -> None:
-        """End an answer that cannot be completed."""
-        self._client.break_off()
 
 
 def answer(client: Writer, exchange: Exchange, error: GatewayError, order: Order) -> None:
