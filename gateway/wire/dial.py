@@ -1,8 +1,8 @@
 """Connecting to one of several addresses: the next one is tried when one takes long (RFC 8305, "Happy Eyeballs")."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeVar
 
 NEXT_AFTER = 0.25
 """Seconds after which the next address is tried beside those before (RFC 8305 section 5)."""
@@ -10,7 +10,9 @@ NEXT_AFTER = 0.25
 T = TypeVar("T")
 
 
-async def first_of(addresses: Sequence[str], dial: Callable[[str], Awaitable[T]], discard: Callable[[T], None]) -> T:
+async def first_of(
+    addresses: Sequence[str], dial: Callable[[str], Coroutine[Any, Any, T]], discard: Callable[[T], None]
+) -> T:
     """Return the first connection that comes about.
 
     Connections that come about too late are given to `discard`. Raises the last OSError when there is none.
@@ -23,7 +25,7 @@ async def first_of(addresses: Sequence[str], dial: Callable[[str], Awaitable[T]]
     try:
         while waiting or pending:
             if waiting:
-                pending.add(asyncio.ensure_future(_coroutine(dial, waiting.pop())))
+                pending.add(asyncio.create_task(dial(waiting.pop())))
             done, pending = await asyncio.wait(
                 pending, timeout=NEXT_AFTER if waiting else None, return_when=asyncio.FIRST_COMPLETED
             )
@@ -45,10 +47,6 @@ async def first_of(addresses: Sequence[str], dial: Callable[[str], Awaitable[T]]
             task.add_done_callback(lambda ended: _discard(ended, discard))
             task.cancel()
     raise failure
-
-
-async def _coroutine(dial: Callable[[str], Awaitable[T]], address: str) -> T:
-    return await dial(address)
 
 
 def _discard(ended: "asyncio.Task[T]", discard: Callable[[T], None]) -> None:
