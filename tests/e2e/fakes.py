@@ -253,6 +253,14 @@ async def good_stream(call: Call) -> None:
     await call.send(chunked(*tail, DONE) + LAST_CHUNK)
 
 
+async def closed_at_once(call: Call) -> None:
+    call.close()
+
+
+async def reset_at_once(call: Call) -> None:
+    call.reset()
+
+
 async def good(call: Call) -> None:
     """Answer streams and documents as asked."""
     if b'"stream": true' in call.body or b'"stream":true' in call.body:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateway.exchange import AttemptEnd, Outcome
-from tests.e2e.fakes import JSON_ANSWER, STREAM_HEAD, Call, backends, good, whole
+from tests.e2e.fakes import JSON_ANSWER, STREAM_HEAD, Call, backends, closed_at_once, good, reset_at_once, whole
 from tests.e2e.harness import Running, ask, chat, gateway, post, routes
 from tests.e2e.raw_client import connect
 from tests.waiting import DEADLINE, eventually
@@ -22,14 +22,6 @@ def idle_for(running: Running, seconds: float) -> None:
     """Let every idle connection have been idle for longer."""
     for upstream in running.backend().pool._idle:
         upstream.idle_since -= seconds
-
-
-async def close_at_once(call: Call) -> None:
-    call.close()
-
-
-async def reset_at_once(call: Call) -> None:
-    call.reset()
 
 
 async def die_after_work(call: Call) -> None:
@@ -48,9 +40,9 @@ async def an_early_hint(call: Call) -> None:
 
 
 ENDINGS: dict[str, tuple[Ending, float, bool]] = {
-    "closed at once, after 2 s": (close_at_once, 2.0, True),
+    "closed at once, after 2 s": (closed_at_once, 2.0, True),
     "reset at once, after 2 s": (reset_at_once, 2.0, True),
-    "closed at once, hardly idle": (close_at_once, 0.0, False),
+    "closed at once, hardly idle": (closed_at_once, 0.0, False),
     "dead after work, after 2 s": (die_after_work, 2.0, False),
     "dead after work, hardly idle": (die_after_work, 0.0, False),
     "half a status line": (half_a_line, 2.0, False),
@@ -90,7 +82,7 @@ async def test_what_is_sent_again_takes_from_the_retry_budget(tmp_path: Path) ->
     async def second_closes(call: Call) -> None:
         nonlocal served
         served += 1
-        await (close_at_once(call) if served == 2 else good(call))
+        await (closed_at_once(call) if served == 2 else good(call))
 
     async with backends(second_closes) as (fake,), gateway(tmp_path, routes(fake.url)) as running:
         await ask(running.port, chat(stream=False))

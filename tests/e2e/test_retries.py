@@ -16,8 +16,10 @@ from tests.e2e.fakes import (
     Call,
     backends,
     chunked,
+    closed_at_once,
     event,
     good,
+    reset_at_once,
     whole,
 )
 from tests.e2e.harness import ask, chat, gateway, post, routes
@@ -26,14 +28,6 @@ from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 ERROR = b'{"error":{"message":"boom","type":"InternalServerError","param":null,"code":500}}'
-
-
-async def closed_at_once(call: Call) -> None:
-    call.close()
-
-
-async def reset_at_once(call: Call) -> None:
-    call.reset()
 
 
 async def half_a_head(call: Call) -> None:
