@@ -18,7 +18,7 @@ from gateway.wire.client import Client
 from gateway.wire.edge import Edge
 from gateway.wire.guard import Limits
 from gateway.wire.long_event import MAX_EVENT
-from tests.e2e.raw_client import Answer, connect
+from tests.e2e.raw_client import Answer, close_all, connect
 from tests.waiting import DEADLINE, eventually
 
 
@@ -153,11 +153,12 @@ async def gateway(
         await task
     where = addresses.result()
     running = Running(app, where.data, where.admin, records, task)
-    if wait_ready:
-        await running.ready()
     try:
+        if wait_ready:
+            await running.ready()
         yield running
     finally:
+        close_all(running.port)
         app.stop()
         app.stop()
         async with asyncio.timeout(DEADLINE):

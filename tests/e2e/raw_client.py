@@ -27,6 +27,9 @@ class Answer:
         return json.loads(self.body)
 
 
+_CONNECTED: dict[int, list["RawClient"]] = {}
+
+
 class RawClient:
     """A client that writes whatever bytes a test wants."""
 
@@ -111,4 +114,15 @@ async def connect(port: int, receive_buffer: int = 0) -> RawClient:
     if receive_buffer:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
-    return RawClient(*await asyncio.open_connection(sock=sock))
+    client = RawClient(*await asyncio.open_connection(sock=sock))
+    _CONNECTED.setdefault(port, []).append(client)
+    return client
+
+
+def close_all(port: int) -> None:
+    """Close every client that connected to this port.
+
+    A test that fails half-way closes nothing, and a stream that outlives its loop fails a test beside it.
+    """
+    for client in _CONNECTED.pop(port, ()):
+        client.close()
