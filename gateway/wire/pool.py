@@ -21,6 +21,8 @@ _REMEMBERED = 300.0
 # A read takes at most what the kernel holds: this bounds what one slow client can make the gateway buffer.
 _RECEIVE_BUFFER = 64 * 1024
 _SLOW_FOR = 60.0
+_LAST_LOOK = 0.1
+"""Seconds that a connect has once its time is over: if this process was late, what has come is read before it fails."""
 
 
 class Waiter(Protocol):
@@ -142,9 +144,14 @@ class UpstreamPool:
         return self._seen_idle if now - self._seen_at <= _REMEMBERED else inf
 
     async def _connect(self, waiter: Waiter, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(seconds):
-                upstream = await self._open()
+            async with asyncio.timeout(None) as limit:
+                late = loop.call_later(seconds, lambda: limit.reschedule(loop.time() + _LAST_LOOK))
+                try:
+                    upstream = await self._open()
+                finally:
+                    late.cancel()
         except TimeoutError:
             waiter.connect_failed(self, f"no connection within {seconds:g} s")
             return

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from time import monotonic
+from time import monotonic, sleep
 
 import pytest
 
@@ -129,6 +129,29 @@ async def test_the_next_address_is_tried_when_one_refuses() -> None:
         waiter = Waiting()
         pool.connect(waiter, 2.0)
         (await waiter.upstream).transport.close()
+
+
+async def test_a_pause_of_this_process_is_no_failed_connect() -> None:
+    """The connection came about meanwhile, and lies in the kernel; TCP needs nobody to be awake for that."""
+    async with listening() as port:
+        pool = UpstreamPool("127.0.0.1", port, tls=None, outbox=Outbox(), clock=monotonic)
+        waiter = Waiting()
+        pool.connect(waiter, 0.05)
+        await asyncio.sleep(0)
+        sleep(0.2)  # noqa: ASYNC251 - this is the pause
+        async with asyncio.timeout(DEADLINE):
+            (await waiter.upstream).transport.close()
+
+
+async def test_an_address_that_never_answers_is_a_failed_connect(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def silent(pool: UpstreamPool, address: str) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(UpstreamPool, "_dial", silent)
+    pool = resolving(1, ["127.0.0.1"])
+    waiter = Waiting()
+    pool.connect(waiter, 0.05)
+    assert await waiter.failure == "no connection within 0.05 s"
 
 
 async def test_a_connection_nobody_wants_any_more_is_kept_and_idle_ones_are_closed() -> None:
