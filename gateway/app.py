@@ -32,6 +32,7 @@ from gateway.control.scraping import Scraper
 from gateway.control.supervise import Supervisor
 from gateway.control.sweep import Checked, sweep
 from gateway.control.warming import Warmer
+from gateway.control.watching import Watched, watch
 from gateway.control.webhook import Webhook
 from gateway.hosting import (
     BACKLOG,
@@ -271,7 +272,7 @@ class App:
             supervisor.start("alert webhook", self._webhook.run)
         supervisor.start("save state", self.flusher.run)
         supervisor.start("loop lag", self._lag.run)
-        supervisor.start("watch routes", self.reloader.watch)
+        supervisor.start("watch files", lambda: watch(self._watched()))
         return supervisor
 
     def _checked(self) -> Iterable[Checked]:
@@ -279,7 +280,11 @@ class App:
 
     async def _reload(self) -> None:
         if not self._stopping.is_set():
-            await self.reloader.try_reload()
+            for source in self._watched():
+                await source.again()
+
+    def _watched(self) -> tuple[Watched, ...]:
+        return (self.reloader,)
 
     def _view(self) -> AdminView:
         log, reloader = self._access_log, self.reloader
@@ -358,16 +363,9 @@ class App:
         limits = bounded(settings.limits, descriptors)
         # uvicorn takes any factory here, although its type says class; dependencies are handed over by the closure.
         http = cast(type[asyncio.Protocol], protocol)
+        tls = settings.tls.uvicorn
         return Listener(
-            uvicorn.Config(
-                no_asgi,
-                http=http,
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                backlog=BACKLOG,
-                **settings.tls.uvicorn,
-            )
+            uvicorn.Config(no_asgi, http=http, ws="none", lifespan="off", log_config=None, backlog=BACKLOG, **tls)
         )
 
     def _admin_listener(self) -> Listener:

@@ -77,9 +77,9 @@ def load(path: Path, environ: Mapping[str, str] = os.environ, *, listeners: Coll
     if not (models or problems):
         hint = "the smallest: `models: {my-model: {backends: [http://localhost:8000]}}`"
         problems.append(Problem(str(path), 1, 1, "", "no models: there is nothing to serve", hint))
-    if problems:
-        raise RoutesError(problems)
     secret_files = {name for file in files for name in file.values.secret_files}
+    if problems:
+        raise RoutesError(problems, secret_files)
     table = _build(files, (*(source.file for source in sources), *sorted(secret_files)))
     return LoadedRoutes(table, tuple(sorted(consistency.warnings + promises.warnings + steering.warnings)))
 

@@ -37,10 +37,14 @@ class Problem:
 
 
 class RoutesError(Exception):
-    """Route files that cannot be used, with every problem found in them, sorted by file and line."""
+    """Route files that cannot be used, with every problem found in them, sorted by file and line.
 
-    def __init__(self, problems: Iterable[Problem]) -> None:
+    `secret_files` are the files that secrets were to come from.
+    """
+
+    def __init__(self, problems: Iterable[Problem], secret_files: Iterable[str] = ()) -> None:
         self.problems = tuple(sorted(set(problems)))
+        self.secret_files = tuple(sorted(secret_files))
         super().__init__(self.problems)
 
     def __str__(self) -> str:

@@ -40,6 +40,14 @@ def read_sources(path: Path) -> tuple[list[Source], list[Problem]]:
     raise RoutesError([Problem(str(path), 1, 1, "", "changes while it is being read", hint)])
 
 
+def route_files(path: Path) -> list[Path]:
+    """Return the files that are read for `path`, sorted; itself where it is no folder that can be listed."""
+    try:
+        return _listed(path)
+    except OSError:
+        return [path]
+
+
 def read_secret(path: Path) -> str:
     """The secret in a file, without the white space around it. Raises InvalidValueError, without the secret in it."""
     hint = "name a file, relative to the folder of the route file"
@@ -64,12 +72,15 @@ def clean_secret(text: str) -> str:
     return text
 
 
+def _listed(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    return sorted(file for file in path.iterdir() if file.suffix in _SUFFIXES and not file.name.startswith("."))
+
+
 def _snapshot(path: Path) -> _Snapshot:
     try:
-        files = [path]
-        if path.is_dir():
-            files = sorted(f for f in path.iterdir() if f.suffix in _SUFFIXES and not f.name.startswith("."))
-        found = [(file, file.stat()) for file in files]
+        found = [(file, file.stat()) for file in _listed(path)]
     except OSError as error:
         raise RoutesError([Problem(str(path), 1, 1, "", f"cannot be read: {error.strerror}")]) from None
     if not found:

@@ -5,15 +5,14 @@ import logging
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from watchfiles import awatch
-
 from gateway.config.itself import Listening
 from gateway.config.load import load_routes
 from gateway.config.problems import RoutesError
+from gateway.config.sources import route_files
 from gateway.config.table import RouteTable
+from gateway.control.watching import FileMarks
 
 _log = logging.getLogger(__name__)
-_SETTLE_MS = 200
 
 
 class Reloader:
@@ -36,12 +35,14 @@ class Reloader:
         self._apply = apply
         self._listeners = listeners
         self._turn = asyncio.Lock()
+        self._marks = FileMarks(self._files)
+        self._marks.take()
 
     async def reload(self) -> RouteTable:
         """Load and apply; raises RoutesError and keeps the old routes where a file is wrong."""
         async with self._turn:
             try:
-                table = await asyncio.to_thread(load_routes, self._path, listeners=self._listeners)
+                table = await asyncio.to_thread(self._load)
             except RoutesError as error:
                 self.failure = error
                 self.failures += 1
@@ -54,26 +55,28 @@ class Reloader:
             _log.info("routes loaded", extra={"sources": list(table.sources)})
             return table
 
-    async def try_reload(self) -> None:
+    async def again(self) -> None:
         """Reload when nobody waits for the result; what is wrong has been logged and counted."""
         try:
             await self.reload()
         except RoutesError:
             return
 
-    async def watch(self) -> None:
-        """Reload whenever a route file changes, until cancelled.
+    async def look(self) -> None:
+        """Reload if a route file, or a file that a secret comes from, has changed."""
+        if await asyncio.to_thread(self._marks.have_changed):
+            await self.again()
 
-        The folder is watched rather than the file: editors and Kubernetes replace files instead of writing to them.
-        """
-        folder = self._path if self._path.is_dir() else self._path.parent
-        async for changes in awatch(folder, debounce=_SETTLE_MS, step=50, recursive=False):
-            if self._concerns({name for _, name in changes}):
-                await self.try_reload()
+    def _load(self) -> RouteTable:
+        self._marks.take()
+        try:
+            table = load_routes(self._path, listeners=self._listeners)
+        except RoutesError as error:
+            self._marks.adopt(map(Path, error.secret_files))
+            raise
+        self._marks.adopt(map(Path, table.sources))
+        return table
 
-    def _concerns(self, changed: set[str]) -> bool:
-        """Whether a change is to a route file; Kubernetes swaps a link named `..data` for a whole folder of them."""
-        if self._path.is_dir():
-            return True
-        names = {Path(source).name for source in self.table.sources} | {self._path.name, "..data"}
-        return any(Path(name).name in names for name in changed)
+    def _files(self) -> set[Path]:
+        secrets = self.failure.secret_files if self.failure is not None else ()
+        return {*route_files(self._path), *map(Path, self.table.sources), *map(Path, secrets)}

@@ -123,10 +123,12 @@ async def gateway(
     edge: Edge | None = None,
     tls: Tls | None = None,
     admin_tls: Tls | None = None,
+    path: Path | None = None,
 ) -> AsyncIterator[Running]:
-    """Run a gateway on free ports until the block ends."""
-    path = folder / "routes.yaml"
-    path.write_text(text)
+    """Run a gateway on free ports until the block ends, with routes of this text, or those at `path`."""
+    if path is None:
+        path = folder / "routes.yaml"
+        path.write_text(text)
     settings = Settings(
         routes=path,
         port=0,

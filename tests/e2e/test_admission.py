@@ -200,7 +200,7 @@ async def test_limits_and_queues_outlive_a_reload(tmp_path: Path) -> None:
         await eventually(lambda: running.waiting == 1)
         (url,) = [backend.spec.url for backend in running.app.registry]
         (tmp_path / "routes.yaml").write_text(routes(url, slots=2))
-        await running.app.reloader.try_reload()
+        await running.app.reloader.again()
         await eventually(lambda: gate.prompts == ["first", "second"])
         gate.open.release()
         gate.open.release()
