@@ -18,6 +18,7 @@ from gateway.policy.slo.objective import Sli
 from gateway.policy.slo.windows import LASTING, KeptSlot
 from gateway.state.store import Document
 from gateway.telemetry.slo import Kind, SloBook, Tracked
+from tests.listening import listening
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
@@ -278,45 +279,29 @@ class Receiver:
 @asynccontextmanager
 async def receiving(*statuses: int) -> AsyncIterator[Receiver]:
     receiver = Receiver(list(statuses))
-    serving: set[asyncio.Task[None] | None] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        serving.add(asyncio.current_task())
-        try:
-            while True:
-                head = await reader.readuntil(b"\r\n\r\n")
-                length = next(
-                    int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")
-                )
-                message = json.loads(await reader.readexactly(length))
-                status = receiver.statuses.pop(0) if len(receiver.statuses) > 1 else receiver.statuses[0]
-                if not status:
-                    await asyncio.Event().wait()
-                while status < 0:
-                    if writer.is_closing():  # the sender has lost patience
-                        return
-                    writer.write(b"HTTP/1.1 200 OK\r\nx-y: " if status == -1 else b"z")
-                    status -= 1
-                    await writer.drain()
-                    await asyncio.sleep(0.02)
-                receiver.messages.append({"answered": status, **message})
-                if not writer.is_closing():
-                    writer.write(b"HTTP/1.1 %d X\r\ncontent-length: 0\r\n\r\n" % status)
-        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
-            pass  # whoever sent has gone, or the test is over
-        finally:
-            writer.close()
+        while True:
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = next(int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length"))
+            message = json.loads(await reader.readexactly(length))
+            status = receiver.statuses.pop(0) if len(receiver.statuses) > 1 else receiver.statuses[0]
+            if not status:
+                await asyncio.Event().wait()
+            while status < 0:
+                if writer.is_closing():  # the sender has lost patience
+                    return
+                writer.write(b"HTTP/1.1 200 OK\r\nx-y: " if status == -1 else b"z")
+                status -= 1
+                await writer.drain()
+                await asyncio.sleep(0.02)
+            receiver.messages.append({"answered": status, **message})
+            if not writer.is_closing():
+                writer.write(b"HTTP/1.1 %d X\r\ncontent-length: 0\r\n\r\n" % status)
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    receiver.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/hook?token=s3cret"
-    try:
+    async with listening(serve) as url:
+        receiver.url = f"{url}/hook?token=s3cret"
         yield receiver
-    finally:
-        server.close()
-        tasks = [task for task in serving if task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks)
 
 
 @asynccontextmanager

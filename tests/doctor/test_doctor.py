@@ -16,6 +16,7 @@ from gateway.config.load import load_routes
 from gateway.doctor.ask import Checkup, check_all
 from gateway.doctor.checkup import Level
 from tests.e2e.processes import engine
+from tests.listening import listening
 
 pytestmark = pytest.mark.anyio
 LLAMA = "meta-llama/Llama-3.1-8B-Instruct"
@@ -46,17 +47,8 @@ async def answering(metrics: str | None, *models: str, health: int = 200, versio
             data = body.encode()
             writer.write(b"HTTP/1.1 %d X\r\ncontent-length: %d\r\n\r\n%b" % (status, len(data), data))
 
-    async def quietly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            await serve(reader, writer)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.close()
-
-    server = await asyncio.start_server(quietly, "127.0.0.1", 0)
-    async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with listening(serve) as url:
+        yield url
 
 
 async def examined(folder: Path, url: str, served: str = LLAMA, under: str = "500ms") -> list[tuple[Level, str, str]]:

@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from tests.listening import listening
+
 
 @asynccontextmanager
 async def collector() -> AsyncIterator[tuple[str, list[Span]]]:
@@ -24,12 +26,6 @@ async def collector() -> AsyncIterator[tuple[str, list[Span]]]:
         request = ExportTraceServiceRequest.FromString(body)
         spans.extend(span for each in request.resource_spans for scope in each.scope_spans for span in scope.spans)
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
-        writer.close()
 
-    server = await asyncio.start_server(receive, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    try:
-        yield f"http://127.0.0.1:{port}", spans
-    finally:
-        server.close()
-        await server.wait_closed()
+    async with listening(receive) as url:
+        yield url, spans

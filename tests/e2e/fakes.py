@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.listening import Listener
 from tests.waiting import DEADLINE
 
 
@@ -106,8 +107,7 @@ class FakeBackend:
     port: int = 0
     calls: list[Call] = field(default_factory=list)
     connections: int = 0
-    _server: asyncio.Server | None = None
-    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _listener: Listener | None = None
 
     @property
     def url(self) -> str:
@@ -115,54 +115,30 @@ class FakeBackend:
 
     async def start(self) -> None:
         KEPT_PORTS.give_back(self.port)
-        self._server = await asyncio.start_server(self._connection, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
+        self._listener = Listener(self._connection)
+        self.port = await self._listener.start(self.port)
 
     async def stop(self) -> None:
-        if self._server is not None:
-            self._server.close()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._server is not None:
-            self._server = None
-            await asyncio.sleep(0.001)  # the loop closes the listening socket a turn later
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            await listener.stop()
             KEPT_PORTS.keep(self.port)
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        if task is not None:
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
         counted = False
-        try:
-            while True:
-                head = await reader.readuntil(b"\r\n\r\n")
-                length = next(
-                    (
-                        int(line.split(b":")[1])
-                        for line in head.split(b"\r\n")
-                        if line.lower().startswith(b"content-length")
-                    ),
-                    0,
-                )
-                body = await reader.readexactly(length)
-                if head.startswith(b"GET"):
-                    self._answer_probe(writer, head)
-                    continue
-                if not counted:
-                    self.connections += 1
-                    counted = True
-                call = Call(reader, writer, head, body)
-                self.calls.append(call)
-                await self.script(call)
-        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
-            pass
-        except RuntimeError as error:
-            if "closed" not in str(error):  # uvloop's word for writing to a connection that has gone
-                raise
-        finally:
-            writer.close()
+        while True:
+            head = await reader.readuntil(b"\r\n\r\n")
+            lines = [line for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")]
+            body = await reader.readexactly(int(lines[0].split(b":")[1]) if lines else 0)
+            if head.startswith(b"GET"):
+                self._answer_probe(writer, head)
+                continue
+            if not counted:
+                self.connections += 1
+                counted = True
+            call = Call(reader, writer, head, body)
+            self.calls.append(call)
+            await self.script(call)
 
     def _answer_probe(self, writer: asyncio.StreamWriter, head: bytes) -> None:
         if self.silent:

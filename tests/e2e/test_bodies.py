@@ -13,6 +13,7 @@ from gateway.wire.slices import Slices
 from tests.e2e.fakes import JSON_ANSWER, Call, backends, good, whole
 from tests.e2e.harness import ask, gateway, post, routes
 from tests.e2e.raw_client import connect
+from tests.listening import listening
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
@@ -77,17 +78,13 @@ async def test_an_engine_that_answers_before_the_end_of_a_long_body_costs_its_co
         if head.startswith(b"GET"):
             models = b'{"object":"list","data":[{"id":"m","object":"model"}]}'
             writer.write(whole(b"200 OK", models))
-            writer.close()
             return
         writer.write(whole(b"400 Bad Request", refused))
         await writer.drain()
         gone.set_result(await reader.read(-1))
-        writer.close()
 
     gone: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=2**16)
-    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    async with server, gateway(tmp_path, routes(url)) as running:
+    async with listening(serve) as url, gateway(tmp_path, routes(url)) as running:
         answer = await ask(running.port, long_chat(16 * MIB))
         assert (answer.status, answer.body) == (400, refused)
         assert len(await gone) < 16 * MIB

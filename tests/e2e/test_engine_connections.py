@@ -12,6 +12,7 @@ from gateway.exchange import AttemptEnd, Outcome
 from tests.e2e.fakes import JSON_ANSWER, STREAM_HEAD, Call, backends, closed_at_once, good, reset_at_once, whole
 from tests.e2e.harness import Running, ask, chat, gateway, post, routes
 from tests.e2e.raw_client import connect
+from tests.listening import listening
 from tests.waiting import DEADLINE, eventually
 
 pytestmark = pytest.mark.anyio
@@ -161,22 +162,17 @@ async def test_an_answer_before_the_whole_request_was_taken_ends_the_connection(
             writer.write(whole(b"200 OK", listed, b"connection: close\r\n"))
         await writer.drain()
         if not head.startswith(b"POST"):
-            writer.close()
             return
         async with asyncio.timeout(DEADLINE):
             while await reader.read(65536):
                 pass
-        writer.close()
 
-    server = await asyncio.start_server(hasty, "127.0.0.1", 0, limit=65536)
-    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    async with gateway(tmp_path, routes(url)) as running:
+    async with listening(hasty) as url, gateway(tmp_path, routes(url)) as running:
         for _ in range(2):
             answer = await ask(running.port, chat(stream=False, filler="x" * 8_000_000))
             assert answer.status == 413
         await running.settled(2)
         assert (len(heads), running.backend().pool.idle) == (2, 0)
-    server.close()
 
 
 CHUNK = b"%x\r\n%b\r\n" % (len(JSON_ANSWER), JSON_ANSWER)
@@ -219,16 +215,12 @@ async def test_an_engine_that_never_ends_its_framing_is_left(tmp_path: Path, end
 async def test_a_fresh_connection_that_is_closed_at_once_is_a_failed_attempt(tmp_path: Path) -> None:
     async def slam(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"go away\r\n")
-        writer.close()
 
-    server = await asyncio.start_server(slam, "127.0.0.1", 0)
-    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    async with gateway(tmp_path, routes(url), wait_ready=False) as running:
+    async with listening(slam) as url, gateway(tmp_path, routes(url), wait_ready=False) as running:
         for _ in range(20):
             assert (await ask(running.port, chat(stream=False))).status in {502, 503}
         await running.quiet()
         assert {each.outcome for each in running.records.exchanges} <= {Outcome.BACKEND_ERROR, Outcome.NO_BACKEND}
-    server.close()
 
 
 async def test_a_stream_whose_engine_writes_on_after_its_end_stays_whole(tmp_path: Path) -> None:

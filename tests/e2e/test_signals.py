@@ -15,6 +15,7 @@ import pytest
 from tests.e2e.fakes import backends, good
 from tests.e2e.harness import ask, chat
 from tests.e2e.processes import serving
+from tests.listening import listening
 from tests.waiting import DEADLINE, eventually
 
 pytestmark = pytest.mark.anyio
@@ -33,13 +34,9 @@ async def hanging() -> AsyncIterator[tuple[str, list[bytes]]]:
     async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(65536):
             asked.append(data)
-        writer.close()
 
-    server = await asyncio.start_server(take, "127.0.0.1", 0)
-    try:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", asked
-    finally:
-        server.close()
+    async with listening(take) as url:
+        yield url, asked
 
 
 async def test_signals_that_mean_nothing_do_not_kill_while_serving_or_draining(tmp_path: Path) -> None:
