@@ -15,6 +15,7 @@ from gateway import clock
 from gateway.admin.api import AdminView, create_admin
 from gateway.admin.protection import is_loopback
 from gateway.backends.registry import Registry
+from gateway.clock import Clock
 from gateway.config.load import load_routes
 from gateway.config.table import RouteTable
 from gateway.control.admitting import Admitter, queued
@@ -89,9 +90,16 @@ class App:
     the access log.
     """
 
-    def __init__(self, settings: Settings, table: RouteTable, *observers: object, choose: Chooser = choose) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        table: RouteTable,
+        *observers: object,
+        choose: Chooser = choose,
+        now: Clock = clock.monotonic,
+    ) -> None:
         self._settings = settings
-        self._clock = clock.monotonic
+        self._clock = now
         self._rng = Random()
         self.connections: Callable[[], list[Client]] = list
         self._outbox = Outbox()
@@ -104,14 +112,7 @@ class App:
             return self._clock() + started
 
         self.book = SloBook(epoch)
-        self.judge = Judge(
-            self.book,
-            self.registry,
-            clock=self._clock,
-            epoch=epoch,
-            rng=self._rng,
-            settle=self._settle,
-        )
+        self.judge = Judge(self.book, self.registry, clock=now, epoch=epoch, rng=self._rng, settle=self._settle)
         store = opened(settings.state)
         saved = store.load(epoch())
         self.audit = Audit(epoch)

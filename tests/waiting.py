@@ -1,4 +1,7 @@
-"""How tests wait: for a condition, with a deadline so generous that only what never comes runs into it."""
+"""How tests wait: for a condition, with a deadline so generous that only what never comes runs into it.
+
+What is measured in seconds is measured by a clock that the test moves: a busy machine adds nothing to it.
+"""
 
 import asyncio
 from collections.abc import Callable
@@ -12,3 +15,16 @@ async def eventually(condition: Callable[[], bool], seconds: float = DEADLINE) -
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.005)
+
+
+class HandClock:
+    """A clock that stands still unless a test moves it."""
+
+    def __init__(self, now: float = 1_000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds

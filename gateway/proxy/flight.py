@@ -262,8 +262,9 @@ class Flight:
         """End the attempt; try elsewhere, or tell the client."""
         if self._settled:
             return
-        order, exchange, backend, now = self._order, self._exchange, self._backend, self._clock()
+        order, exchange, backend = self._order, self._exchange, self._backend
         self._end_attempt(end)
+        now = self._clock()  # read after the attempt's end: no moment belongs to it and to the pause behind it
         self._failure = end, detail, backend
         match after(end, order, exchange, self._tried, begun=self.begun, deadline=self._deadline, now=now):
             case Next.ELSEWHERE:

@@ -10,6 +10,7 @@ from typing import Any
 
 from gateway.app import App
 from gateway.backends.backend import Backend
+from gateway.clock import Clock, monotonic
 from gateway.config.load import load_routes
 from gateway.control.drain import DrainTimes
 from gateway.exchange import AttemptEnd, Exchange
@@ -124,8 +125,12 @@ async def gateway(
     tls: Tls | None = None,
     admin_tls: Tls | None = None,
     path: Path | None = None,
+    now: Clock = monotonic,
 ) -> AsyncIterator[Running]:
-    """Run a gateway on free ports until the block ends, with routes of this text, or those at `path`."""
+    """Run a gateway on free ports until the block ends, with routes of this text, or those at `path`.
+
+    What it measures it measures by the clock `now`.
+    """
     if path is None:
         path = folder / "routes.yaml"
         path.write_text(text)
@@ -147,7 +152,7 @@ async def gateway(
         drain=drain or DrainTimes(0.0, 5.0),
     )
     records = Recorder()
-    app = App(settings, load_routes(path), records)
+    app = App(settings, load_routes(path), records, now=now)
     addresses: asyncio.Future[Addresses] = asyncio.get_running_loop().create_future()
     task = asyncio.create_task(app.run(addresses.set_result))
     await asyncio.wait({task, addresses}, return_when=asyncio.FIRST_COMPLETED)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ from tests.e2e.fakes import (
 )
 from tests.e2e.harness import ask, chat, gateway, post, routes
 from tests.e2e.raw_client import connect
-from tests.waiting import eventually
+from tests.waiting import HandClock, eventually
 
 pytestmark = pytest.mark.anyio
 ERROR = b'{"error":{"message":"boom","type":"InternalServerError","param":null,"code":500}}'
@@ -176,6 +177,41 @@ async def test_a_fault_before_the_first_byte_is_retried_elsewhere(tmp_path: Path
         assert answer.headers["x-gateway-attempts"] == "2"
         assert answer.headers["x-gateway-backend"].endswith(str(healthy.port))
         assert [e for _, e in running.records.attempts].count(end) == 1
+
+
+class Starved(HandClock):
+    """A clock that jumps at one of its readings: there the process was held up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left = -1
+
+    def __call__(self) -> float:
+        self.left -= 1
+        if self.left == 0:
+            self.advance(5.0)
+        return self.now
+
+
+async def test_a_pause_of_the_process_at_any_moment_of_a_failure_is_counted_once(tmp_path: Path) -> None:
+    clock, failed = Starved(), 0
+    async with AsyncExitStack() as stack:
+
+        async def fails_first(call: Call) -> None:
+            nonlocal failed
+            if failed < len(running.records.exchanges) + 1:
+                failed += 1
+                clock.left = failed
+                call.close()
+            else:
+                await good(call)
+
+        fakes = await stack.enter_async_context(backends(fails_first, fails_first))
+        text = routes(*(fake.url for fake in fakes), first_token="1h", total="2h")
+        running = await stack.enter_async_context(gateway(tmp_path, text, now=clock))
+        for asked in range(1, 16):
+            assert (await ask(running.port, chat())).status == 200
+            assert (await running.settled(asked)).attempts == 2
 
 
 ALONE: dict[str, tuple[Callable[[Call], Awaitable[None]], int, str]] = {
