@@ -262,10 +262,9 @@ class Flight:
         """End the attempt; try elsewhere, or tell the client."""
         if self._settled:
             return
-        order, exchange, backend = self._order, self._exchange, self._backend
+        order, exchange, failed = self._order, self._exchange, (end, detail, self._backend)
         self._end_attempt(end)
-        now = self._clock()  # read after the attempt's end: no moment belongs to it and to the pause behind it
-        self._failure = end, detail, backend
+        self._failure, now = failed, self._clock()  # later than the attempt's end: no moment is counted twice
         match after(end, order, exchange, self._tried, begun=self.begun, deadline=self._deadline, now=now):
             case Next.ELSEWHERE:
                 self._observer.retried(exchange, end)
@@ -274,7 +273,7 @@ class Flight:
             case Next.QUEUE if self.renew():
                 self._follow(Tried.FULL)
             case Next.END:
-                self._conclude(end, detail, backend)
+                self._conclude(*failed)
 
     def _again(self) -> None:
         """Try elsewhere after a pause; where nothing is ready any more, the last failure stands."""
