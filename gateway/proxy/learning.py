@@ -29,16 +29,22 @@ class Classify(Protocol):
 
 def began(order: Order, exchange: Exchange, health: Health, lease: Lease) -> None:
     """Learn from a first token, the moment it is there."""
-    ttft = exchange.first_content - exchange.sent
-    health.activity.began(exchange.first_content, ttft)
+    ttft, activity = exchange.first_content - exchange.sent, health.activity
+    silent = exchange.first_content - activity.worked_at
+    activity.began(exchange.first_content, ttft)
     health.began(lease, ttft)
     target = order.objective.ttft
     if target is not None:
         prompt = exchange.prompt_estimate
         threshold, late = target.threshold(prompt), False
         if ttft > threshold:
-            idle = max(health.activity.quickest, health.fit.predict(prompt, 0.0))
+            idle = max(activity.quickest, health.fit.predict(prompt, 0.0))
             late = is_late(ttft, threshold, idle)
+            if late and silent > ttft / 2:
+                activity.woke_at = exchange.first_content
+            if late and exchange.sent < activity.woke_at:
+                # The engine was stalled meanwhile: that says nothing of how many requests it bears.
+                return
         health.judged(lease, late=late)
 
 

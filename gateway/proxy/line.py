@@ -315,7 +315,9 @@ def seen(health: Health, queued: int, *, fixed: bool = False) -> Seen:
     # A free slot that a lower class was denied was wanted: the limit is in use, as far as it may be.
     peak = max(health.peak, health.limit) if holders_of(health).wanted else health.peak
     borne = health.borne if health.saturated else None
-    return Seen(peak, borne=borne) if fixed else Seen(peak, queued, health.begun, health.late, borne)
+    if fixed:
+        return Seen(peak, borne=borne)
+    return Seen(peak, queued, health.begun, health.late, borne, health.activity.worked_at)
 
 
 def _precedence(line: Line) -> tuple[int, float]:

@@ -196,6 +196,20 @@ def test_what_was_let_in_before_is_not_held_against_a_lower_limit() -> None:
     assert limit.value == 81.0
 
 
+def test_the_queue_of_a_stalled_engine_says_nothing_of_what_it_bears() -> None:
+    limit = AdaptiveLimit()
+    limit.tick(Seen(4, begun=1, worked_at=0.0), 0.0)
+    for now in range(1, 30):
+        limit.tick(Seen(min(FIRST, 4 + now), queued=now, worked_at=0.0), float(now))
+    assert limit.value == FIRST
+    limit.tick(Seen(FIRST, queued=30, worked_at=30.0), 30.5)
+    assert limit.value == FIRST * DECREASE, "it works, and queues all the same"
+    limit.tick(Seen(20, queued=32, worked_at=30.0), 32.0)
+    assert limit.value == FIRST * DECREASE, "it has not shown yet what it does under the new limit"
+    limit.tick(Seen(20, queued=33, worked_at=32.5), 33.0)
+    assert limit.value == FIRST * DECREASE**2
+
+
 def test_a_limit_that_is_not_in_use_stays() -> None:
     limit = AdaptiveLimit(100.0)
     for now in range(100):

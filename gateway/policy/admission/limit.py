@@ -29,7 +29,8 @@ class Seen:
     """What happened since the last tick: most `in_flight` at once, and first tokens, `late` ones among them.
 
     `queued` is how many looks in a row found the engine's own queue filled; `borne` the fewest in flight beside a
-    request that it refused because it is busy, None where it refused none.
+    request that it refused because it is busy, None where it refused none. `worked_at` is when the engine last gave a
+    first token or completed an answer, on the clock of the ticks.
     """
 
     in_flight: int
@@ -37,6 +38,7 @@ class Seen:
     begun: int = 0
     late: int = 0
     borne: int | None = None
+    worked_at: float = float("inf")
 
 
 def is_late(seconds: float, threshold: float, idle: float) -> bool:
@@ -50,13 +52,13 @@ def is_late(seconds: float, threshold: float, idle: float) -> bool:
 class AdaptiveLimit:
     """The limit of one backend, in requests at once; `reason` says what moved it last."""
 
-    __slots__ = ("_begun", "_changed", "_due", "_is_new", "_late", "most", "reason", "value")
+    __slots__ = ("_begun", "_changed", "_clear", "_due", "_is_new", "_late", "most", "reason", "value")
 
     def __init__(self, value: float = FIRST, *, most: int = MOST) -> None:
         self.most = most
         self.value = min(float(value), most)
         self.reason = "not tried yet"
-        self._changed = float("-inf")
+        self._changed = self._clear = float("-inf")
         self._begun = self._late = 0
         self._is_new = True
         self._due = self.value
@@ -73,6 +75,8 @@ class AdaptiveLimit:
         if seen.borne is not None:
             self._fall(min(self.value, seen.borne), f"the engine was busy beside {seen.borne} requests", now)
             return
+        if not seen.queued:
+            self._clear = now
         if seen.in_flight > self.value + 1:
             return
         self._begun += seen.begun
@@ -94,7 +98,8 @@ class AdaptiveLimit:
                 self._begun = self._late = 0
 
     def _congestion(self, seen: Seen) -> str:
-        if seen.queued >= QUEUED_SCRAPES:
+        # An engine that queues because it is stalled would do so under any limit.
+        if seen.queued >= QUEUED_SCRAPES and seen.worked_at > max(self._clear, self._changed):
             return "the engine queues by itself"
         if self._begun >= JUDGED and self._late >= LATE * self._begun:
             return f"{self._late} of {self._begun} first tokens came late"

@@ -16,14 +16,25 @@ class Activity:
     """When one backend last showed that it works, and what it said when it was asked for more than it could take.
 
     Until `hold_until` others are preferred to it; until `closed_until` it is not asked at all, since it is busy.
-    `seconds` is how long an answer takes, of late; `worked_at` when the last token or answer came; `quickest` the
-    shortest TTFT of the last half minute or so. Times are seconds of the caller's clock.
+    `seconds` is how long an answer takes, of late; `worked_at` when the last first token or answer came; `woke_at` when
+    it last did so after a stall; `quickest` the shortest TTFT of the last half minute or so. Times are seconds of the
+    caller's clock.
     """
 
-    __slots__ = ("_before", "_latest", "_refusals", "_since", "closed_until", "hold_until", "seconds", "worked_at")
+    __slots__ = (
+        "_before",
+        "_latest",
+        "_refusals",
+        "_since",
+        "closed_until",
+        "hold_until",
+        "seconds",
+        "woke_at",
+        "worked_at",
+    )
 
     def __init__(self) -> None:
-        self.worked_at = float("-inf")
+        self.worked_at = self.woke_at = float("-inf")
         self.seconds = 0.0
         self._before = self._latest = float("inf")
         self._since = float("-inf")
