@@ -5,6 +5,7 @@ What is measured in seconds is measured by a clock that the test moves: a busy m
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 
 DEADLINE = 60.0
 """Seconds; a passing test never waits as long, however busy the machine."""
@@ -28,3 +29,14 @@ class HandClock:
 
     def advance(self, seconds: float) -> None:
         self.now += seconds
+
+    async def passes(self, seconds: float, condition: Callable[[], bool]) -> None:
+        """Let so many seconds pass at once, and again where that was too early, until a condition comes.
+
+        Deadlines are looked at every tenth of a second, and not right after a jump.
+        """
+        async with asyncio.timeout(DEADLINE):
+            while not condition():
+                self.advance(seconds)
+                with suppress(TimeoutError):
+                    await eventually(condition, 0.5)

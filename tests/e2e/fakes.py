@@ -56,6 +56,8 @@ class Call:
         self.head = head
         self.body = body
         self.gone = asyncio.Event()
+        self.passed = asyncio.Event()
+        """Set by a test whose client has what was sent so far."""
 
     @property
     def path(self) -> str:

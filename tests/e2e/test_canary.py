@@ -115,8 +115,8 @@ def now(running: Running) -> Rolling:
     return found
 
 
-async def in_phase(running: Running, phase: Phase, seconds: float = 20.0) -> Rolling:
-    await eventually(lambda: now(running).rollout.phase is phase, seconds)
+async def in_phase(running: Running, phase: Phase) -> Rolling:
+    await eventually(lambda: now(running).rollout.phase is phase)
     return now(running)
 
 

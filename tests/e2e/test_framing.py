@@ -10,9 +10,10 @@ from gateway.wire.guard import Limits
 from tests.e2e.fakes import DONE, LAST_CHUNK, ROLE, STREAM_HEAD, Call, backends, chunked, event, good
 from tests.e2e.harness import chat, gateway, post, routes
 from tests.e2e.raw_client import connect
-from tests.waiting import eventually
+from tests.waiting import HandClock, eventually
 
 pytestmark = pytest.mark.anyio
+PATIENT = {"stall": "1h", "total": "2h"}
 
 
 @pytest.mark.parametrize(
@@ -28,13 +29,13 @@ async def test_a_request_begun_behind_a_running_stream_has_its_deadlines(tmp_pat
         await finish.wait()
         await call.send(chunked(event("b", "stop"), DONE) + LAST_CHUNK)
 
-    limits = Limits(head_seconds=0.3, body_seconds=0.3)
-    async with backends(long_stream) as (fake,), gateway(tmp_path, routes(fake.url), limits=limits) as running:
+    clock = HandClock()
+    async with backends(long_stream) as (fake,), gateway(tmp_path, routes(fake.url, **PATIENT), now=clock) as running:
         client = await connect(running.port)
         await client.send(post(chat()))
         await client.reader.readuntil(b'"content":"a"')
         await client.send(begun)
-        await eventually(lambda: len(running.connections[0]._queue) == 1)
+        await clock.passes(31.0, lambda: len(running.connections[0]._queue) == 1)
         finish.set()
         rest = await client.answer_rest()
         client.close()
@@ -51,15 +52,19 @@ async def test_what_comes_in_time_behind_a_running_stream_is_served(tmp_path: Pa
         await finish.wait()
         await call.send(chunked(event("b", "stop"), DONE) + LAST_CHUNK)
 
+    clock = HandClock()
     async with backends(long_stream) as (fake,):
-        async with gateway(tmp_path, routes(fake.url), limits=Limits(head_seconds=0.2, body_seconds=0.2)) as running:
+        async with gateway(tmp_path, routes(fake.url, **PATIENT), now=clock) as running:
             client = await connect(running.port)
             await client.send(post(chat()))
             await client.reader.readuntil(b'"content":"a"')
             request = post(chat())
             await client.send(request[:-3])
             await client.send(request[-3:])
-            await asyncio.sleep(0.5)  # longer than any deadline: nothing is awaited from this client now
+            (connection,) = running.connections
+            await eventually(lambda: (len(connection._queue), connection._phase.name) == (1, "IDLE"))
+            clock.advance(31.0)  # longer than the deadlines of a head and a body: nothing is awaited from this client
+            await asyncio.sleep(0.3)  # sweeps look every tenth of a second
             finish.set()
             rest = b""
             while rest.count(LAST_CHUNK) < 2:

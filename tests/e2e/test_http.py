@@ -12,7 +12,7 @@ from gateway.wire.guard import Limits
 from tests.e2e.fakes import DONE, JSON_ANSWER, Call, backends, good, whole
 from tests.e2e.harness import ask, chat, gateway, post, routes
 from tests.e2e.raw_client import connect
-from tests.waiting import eventually
+from tests.waiting import HandClock, eventually
 
 pytestmark = pytest.mark.anyio
 TRACEPARENT = "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n"
@@ -111,11 +111,13 @@ async def test_a_refusal_reaches_a_client_that_is_still_sending(tmp_path: Path) 
 
 @pytest.mark.parametrize(("sent", "status"), [(b"", 0), (b"POST /v1/chat/comp", 408), (post({"model": "m"})[:-3], 408)])
 async def test_who_does_not_send_is_let_go(tmp_path: Path, sent: bytes, status: int) -> None:
-    limits = Limits(head_seconds=0.3, body_seconds=0.3)
-    async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url), limits=limits) as running:
+    clock = HandClock()
+    async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url), now=clock) as running:
         client = await connect(running.port)
         await client.send(sent)
-        assert (await client.answer()).status == status
+        waiting = asyncio.create_task(client.answer())
+        await clock.passes(31.0, waiting.done)
+        assert (await waiting).status == status
         client.close()
         await running.quiet()
         await eventually(lambda: not running.connections)

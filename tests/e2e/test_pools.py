@@ -12,7 +12,7 @@ import pytest
 from tests.e2e.fakes import Call, Script, backends, good
 from tests.e2e.harness import Running, ask, chat, gateway
 from tests.e2e.raw_client import Answer
-from tests.waiting import DEADLINE, eventually
+from tests.waiting import DEADLINE, HandClock, eventually
 
 pytestmark = pytest.mark.anyio
 UNHURRIED = {"ttft": {"target": 95, "under": "1m"}}
@@ -81,8 +81,10 @@ async def test_the_first_rule_that_holds_names_the_pools(tmp_path: Path) -> None
 
 
 async def test_without_rules_the_cheapest_pool_that_keeps_the_promise_is_used(tmp_path: Path) -> None:
-    cpu_engine = Engine()
-    async with backends(good, cpu_engine) as (gpu, cpu), gateway(tmp_path, routes(gpu.url, cpu.url, [])) as running:
+    async with (
+        backends(good, good) as (gpu, cpu),
+        gateway(tmp_path, routes(gpu.url, cpu.url, [], **UNHURRIED)) as running,
+    ):
         assert {await pool_of(running) for _ in range(20)} == {"cpu"}
         async with httpx.AsyncClient(base_url=running.admin) as client:
             metrics = (await client.get("/metrics")).text
@@ -121,13 +123,20 @@ async def test_a_pool_that_becomes_slow_is_left_and_used_again_when_it_is_well(
 
 
 async def test_nobody_goes_to_a_pool_that_is_predicted_to_miss_while_the_first_is_no_worse(tmp_path: Path) -> None:
-    gpu_engine, cpu_engine = Engine(0.02), Engine(0.4)
-    async with backends(gpu_engine, cpu_engine) as (gpu, cpu):
+    clock = HandClock()
+
+    def takes(seconds: float) -> Script:
+        async def script(call: Call) -> None:
+            clock.advance(seconds)
+            await good(call)
+
+        return script
+
+    async with backends(takes(0.25), takes(0.4)) as (gpu, cpu):
         rules = [{"when": {"max_tokens": "<=64"}, "use": ["cpu"]}, {"use": ["gpu", "cpu"]}]
-        async with gateway(tmp_path, routes(gpu.url, cpu.url, rules)) as running:
+        async with gateway(tmp_path, routes(gpu.url, cpu.url, rules), now=clock) as running:
             for _ in range(10):
                 assert await pool_of(running, max_tokens=10) == "cpu", "so that it is known"
-            gpu_engine.seconds = 0.25
             pools = [await pool_of(running) for _ in range(30)]
             assert pools.count("gpu") >= 28, "both miss: the first misses by less"
             await running.quiet()

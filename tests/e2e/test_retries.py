@@ -367,12 +367,15 @@ async def test_time_for_all_attempts_is_the_requests_own(tmp_path: Path) -> None
 
 
 async def test_the_first_token_is_awaited_elsewhere_when_one_backend_is_silent(tmp_path: Path) -> None:
+    clock = HandClock()
+
     async def silent(call: Call) -> None:
         await call.send(STREAM_HEAD, chunked(b": keep-alive\n\n"), chunked(ROLE))
+        clock.advance(61.0)
         await call.until_gone()
 
     async with backends(silent, good) as (sick, healthy):
-        async with gateway(tmp_path, routes(sick.url, healthy.url, first_token="300ms")) as running:
+        async with gateway(tmp_path, routes(sick.url, healthy.url, first_token="60s"), now=clock) as running:
             asked = 0
             while not sick.calls:
                 answer = await ask(running.port, chat())

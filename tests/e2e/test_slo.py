@@ -14,7 +14,7 @@ from tests.cli.test_asking import tidegate
 from tests.e2e.fakes import DONE, LAST_CHUNK, STREAM_HEAD, USAGE, Call, backends, chunked, event, good, whole
 from tests.e2e.harness import Running, ask, chat, gateway, post
 from tests.e2e.raw_client import connect
-from tests.waiting import eventually
+from tests.waiting import HandClock, eventually
 
 pytestmark = pytest.mark.anyio
 OBJECTIVE = {
@@ -50,17 +50,19 @@ def subjects(running: Running, index: int = 0) -> tuple[tuple[Kind, str], ...]:
     return (Kind.MODEL, "m"), (Kind.VERSION, "m/v1"), (Kind.POOL, "gpu"), (Kind.BACKEND, backend)
 
 
-def slow(*pauses: float) -> object:
-    """A stream with a pause before each of its tokens."""
+class Stepwise:
+    """An engine that sends a token each time it is told to, and ends its answer behind the last of so many."""
 
-    async def script(call: Call) -> None:
+    def __init__(self, tokens: int) -> None:
+        self.next = asyncio.Semaphore(0)
+        self._tokens = tokens
+
+    async def __call__(self, call: Call) -> None:
         await call.send(STREAM_HEAD)
-        for pause in pauses:
-            await asyncio.sleep(pause)
+        for _ in range(self._tokens):
+            await self.next.acquire()
             await call.send(chunked(event("x")))
         await call.send(chunked(event(finish="stop"), USAGE, DONE), LAST_CHUNK)
-
-    return script
 
 
 @pytest.mark.parametrize(
@@ -69,8 +71,16 @@ def slow(*pauses: float) -> object:
     ids=["well", "prefill fault", "decode stall"],
 )
 async def test_each_fault_burns_its_own_budget_alone(pauses: tuple[float, ...], bad: set[str], tmp_path: Path) -> None:
-    async with backends(slow(*pauses)) as (fake,), gateway(tmp_path, routes(fake.url)) as running:  # type: ignore[arg-type]
-        assert (await ask(running.port, chat())).complete
+    clock, stepwise = HandClock(), Stepwise(len(pauses))
+    async with backends(stepwise) as (fake,), gateway(tmp_path, routes(fake.url), now=clock) as running:
+        client = await connect(running.port)
+        await client.send(post(chat()))
+        await eventually(lambda: bool(fake.calls))
+        for pause in pauses:
+            clock.advance(pause)
+            stepwise.next.release()
+            await client.reader.readuntil(event("x"))
+        await client.reader.readuntil(LAST_CHUNK)
         await running.quiet()
         expected = {sli: (0, 1) if sli in bad else (1, 0) for sli in OBJECTIVE}
         expected["itl"] = (0, 2) if "itl" in bad else (2, 0)
@@ -111,16 +121,17 @@ async def test_a_client_that_leaves_counts_once_it_has_waited_too_long(
         await call.send(STREAM_HEAD)
         await call.until_gone()
 
-    text = routes("http://backend").replace("150ms", under).replace("5s", "2m")
-    async with backends(never) as (fake,), gateway(tmp_path, text.replace("http://backend", fake.url)) as running:
-        client = await connect(running.port)
-        await client.send(post(chat()))
-        await eventually(lambda: bool(fake.calls))
-        await asyncio.sleep(patience)
-        client.reset()
-        await running.settled()
-        running.app.book.advance()
-        await counted(running, expected, *subjects(running))
+    text, clock = routes("http://backend").replace("150ms", under).replace("5s", "2m"), HandClock()
+    async with backends(never) as (fake,):
+        async with gateway(tmp_path, text.replace("http://backend", fake.url), now=clock) as running:
+            client = await connect(running.port)
+            await client.send(post(chat()))
+            await eventually(lambda: bool(fake.calls))
+            clock.advance(patience)
+            client.reset()
+            await running.settled()
+            running.app.book.advance()
+            await counted(running, expected, *subjects(running))
 
 
 @pytest.mark.parametrize(
@@ -132,16 +143,17 @@ async def test_a_client_that_leaves_a_plain_answer_counts_once_it_has_waited_too
     async def never(call: Call) -> None:
         await call.until_gone()
 
-    text = routes("http://backend").replace("5s", under)
-    async with backends(never) as (fake,), gateway(tmp_path, text.replace("http://backend", fake.url)) as running:
-        client = await connect(running.port)
-        await client.send(post(chat(stream=False)))
-        await eventually(lambda: bool(fake.calls))
-        await asyncio.sleep(patience)
-        client.reset()
-        await running.settled()
-        running.app.book.advance()
-        await counted(running, expected, *subjects(running))
+    text, clock = routes("http://backend").replace("5s", under), HandClock()
+    async with backends(never) as (fake,):
+        async with gateway(tmp_path, text.replace("http://backend", fake.url), now=clock) as running:
+            client = await connect(running.port)
+            await client.send(post(chat(stream=False)))
+            await eventually(lambda: bool(fake.calls))
+            clock.advance(patience)
+            client.reset()
+            await running.settled()
+            running.app.book.advance()
+            await counted(running, expected, *subjects(running))
 
 
 async def test_what_is_the_clients_doing_counts_nowhere(tmp_path: Path) -> None:
@@ -161,7 +173,11 @@ async def test_a_backend_that_fails_fast_attracts_nobody_for_looking_idle(tmp_pa
     async def fails(call: Call) -> None:
         await call.send(whole(b"500 Internal Server Error", b"{}"))
 
-    async with backends(fails, slow(0.03, 0, 0)) as (bad, _), gateway(tmp_path, routes(bad.url, _.url)) as running:  # type: ignore[arg-type]
+    async def well(call: Call) -> None:
+        await asyncio.sleep(0.03)
+        await good(call)
+
+    async with backends(fails, well) as (bad, other), gateway(tmp_path, routes(bad.url, other.url)) as running:
         for _round in range(10):
             answers = await asyncio.gather(*(ask(running.port, chat()) for _ in range(10)))
             assert {answer.status for answer in answers} == {200}
@@ -176,7 +192,10 @@ async def test_retries_spend_a_budget(tmp_path: Path) -> None:
     async def fails(call: Call) -> None:
         await call.send(whole(b"500 Internal Server Error", b"{}"))
 
-    async with backends(fails, fails) as (one, other), gateway(tmp_path, routes(one.url, other.url)) as running:
+    async with (
+        backends(fails, fails) as (one, other),
+        gateway(tmp_path, routes(one.url, other.url), now=HandClock()) as running,
+    ):
         for _ in range(8):
             answers = await asyncio.gather(*(ask(running.port, chat(stream=False)) for _ in range(10)))
             assert {answer.status for answer in answers} == {500}

@@ -44,7 +44,7 @@ async def cut(call: Call) -> None:
 
 async def reset(call: Call) -> None:
     await call.send(STREAM_HEAD, BEGINNING)
-    await asyncio.sleep(0.05)  # the engine's own pace: without it the kernel drops what was sent before the RST
+    await call.passed.wait()  # the kernel drops what was not read before the RST
     call.reset()
 
 
@@ -55,7 +55,7 @@ async def cut_inside_an_event(call: Call) -> None:
 
 async def bad_chunk_size(call: Call) -> None:
     await call.send(STREAM_HEAD, BEGINNING)
-    await asyncio.sleep(0.05)  # in one read with the rest, nothing would have gone to the client yet
+    await call.passed.wait()  # in one read with the rest, nothing would have gone to the client yet
     await call.send(b"zz\r\n")
     await call.until_gone()
 
@@ -99,7 +99,12 @@ async def test_a_broken_stream_ends_with_one_error_event_and_no_proper_end(tmp_p
     script, end = BROKEN[fault]
     async with backends(script, good_stream) as (sick, healthy):
         async with gateway(tmp_path, routes(sick.url, stall="400ms")) as running:
-            answer = await ask(running.port, chat())
+            client = await connect(running.port)
+            await client.send(post(chat()))
+            beginning = await client.reader.readuntil(b'"b"')
+            sick.calls[0].passed.set()
+            client.unread(beginning)
+            answer = await client.answer()
             assert answer.status == 200
             assert not answer.complete
             assert b"[DONE]" not in answer.raw
