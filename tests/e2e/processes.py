@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.e2e.fakes import KEPT_PORTS
 from tests.waiting import DEADLINE
 
 _URL = re.compile(r"http://[0-9.]+:\d+")
@@ -42,6 +43,13 @@ class Process:
             status = await self.process.wait()
             await asyncio.gather(*self.readers)
             return status
+
+    async def killed(self) -> None:
+        """Kill it; its ports refuse from now on, and no other test gets them while a gateway still asks there."""
+        self.process.kill()
+        await self.process.wait()
+        for url in self.urls:
+            KEPT_PORTS.keep(int(url.rsplit(":", 1)[1]))
 
     def logged(self) -> list[dict[str, Any]]:
         """Return the access log's lines."""

