@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import ssl
 from functools import partial
 from random import Random
 
@@ -40,9 +39,8 @@ class Prober:
         """Probe until cancelled."""
         # Proxies named by the environment are for people's browsers, not for engines.
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-        tls = ssl.create_default_context()  # the system's roots, as for the requests themselves
         async with httpx.AsyncClient(
-            timeout=TIMEOUT, trust_env=False, limits=limits, verify=tls, headers=self._fields
+            timeout=TIMEOUT, trust_env=False, limits=limits, verify=probe.system_roots(), headers=self._fields
         ) as client:
             watch = partial(self._watch, client)
             await for_each_backend(self._registry.watched, watch, "probe", every=self._interval / 4)

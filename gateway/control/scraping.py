@@ -1,13 +1,13 @@
 """The loop that reads every engine's own metrics about once a second. What it finds is a hint, never a condition."""
 
 import asyncio
-import ssl
 from functools import partial
 from random import Random
 
 import httpx
 
 from gateway.backends.backend import Backend
+from gateway.backends.probe import system_roots
 from gateway.backends.registry import Registry
 from gateway.backends.scrape import scrape
 from gateway.clock import Clock
@@ -31,8 +31,7 @@ class Scraper:
     async def run(self) -> None:
         """Read until cancelled."""
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-        tls = ssl.create_default_context()
-        async with httpx.AsyncClient(timeout=TIMEOUT, trust_env=False, limits=limits, verify=tls) as client:
+        async with httpx.AsyncClient(timeout=TIMEOUT, trust_env=False, limits=limits, verify=system_roots()) as client:
             await for_each_backend(lambda: self._registry, partial(self._watch, client), "scrape")
 
     async def _watch(self, client: httpx.AsyncClient, backend: Backend) -> None:

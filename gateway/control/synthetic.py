@@ -1,13 +1,13 @@
 """Synthetic requests: an engine is asked something small, the way users do."""
 
 import asyncio
-import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import httpx
 
 from gateway.backends.backend import Backend
+from gateway.backends.probe import system_roots
 
 SECONDS = 30.0
 _QUESTIONS = (
@@ -20,8 +20,7 @@ _QUESTIONS = (
 @asynccontextmanager
 async def asking(tasks: dict[str, asyncio.Task[None]]) -> AsyncIterator[httpx.AsyncClient]:
     """Give a client for synthetic requests; in the end, cancel and forget the `tasks` that still ask with it."""
-    tls = ssl.create_default_context()
-    async with httpx.AsyncClient(timeout=SECONDS, trust_env=False, verify=tls) as client:
+    async with httpx.AsyncClient(timeout=SECONDS, trust_env=False, verify=system_roots()) as client:
         try:
             yield client
         finally:
