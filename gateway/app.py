@@ -6,13 +6,13 @@ import logging
 import resource
 import sys
 from collections.abc import Callable, Iterable
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any, cast
 
-import uvicorn
-
 from gateway import clock
 from gateway.admin.api import AdminView, create_admin
+from gateway.admin.connection import AdminConnection, AdminLimits
 from gateway.admin.protection import is_loopback
 from gateway.backends.registry import Registry
 from gateway.clock import Clock
@@ -39,10 +39,12 @@ from gateway.hosting import (
     BACKLOG,
     Addresses,
     Listener,
+    ListenerFiles,
     Settings,
     bind,
     bounded,
     handle_signals,
+    listener,
     no_asgi,
     raise_descriptor_limit,
     url,
@@ -99,6 +101,7 @@ class App:
         now: Clock = clock.monotonic,
     ) -> None:
         self._settings = settings
+        self._files = ListenerFiles(settings)
         self._clock = now
         self._rng = Random()
         self.connections: Callable[[], list[Client]] = list
@@ -176,8 +179,7 @@ class App:
             clock=self._clock,
         )
         self.admitter.follow()
-        self._stopping = asyncio.Event()
-        self._hurry = asyncio.Event()
+        self._stopping, self._hurry = asyncio.Event(), asyncio.Event()
 
     async def run(self, started: Callable[[Addresses], None]) -> None:
         """Serve until told to stop; `started` is called once both listeners accept."""
@@ -187,7 +189,7 @@ class App:
         admin_socket = bind(settings.admin_host, settings.admin_port)
         data, admin = self._data_listener(), self._admin_listener()
         self.connections = lambda: cast(list[Client], list(data.server_state.connections))
-        loops = self._start_loops()
+        loops = self._start_loops(admin)
         handle_signals(self.stop, self._reload)
         serving = asyncio.create_task(data.serve(sockets=[data_socket]))
         administering = asyncio.create_task(admin.serve(sockets=[admin_socket]))
@@ -257,11 +259,11 @@ class App:
         self.book.follow(table)
         self._metrics.follow(table)
 
-    def _start_loops(self) -> Supervisor:
+    def _start_loops(self, admin: Listener) -> Supervisor:
         supervisor = Supervisor()
         supervisor.start("probe", Prober(self.registry, self._clock, self._rng, hops=self.gateway.hops.name).run)
         supervisor.start("scrape", Scraper(self.registry, self._clock, self._rng).run)
-        supervisor.start("sweep", lambda: sweep(self._checked, self._clock))
+        supervisor.start("sweep", lambda: sweep(lambda: self._checked(admin), self._clock))
         supervisor.start("judge", self.judge.run)
         supervisor.start("admit", self.admitter.run)
         supervisor.start("alerts", self.alerter.run)
@@ -276,8 +278,9 @@ class App:
         supervisor.start("watch files", lambda: watch(self._watched()))
         return supervisor
 
-    def _checked(self) -> Iterable[Checked]:
-        return (*self.connections(), *self.mirroring.flights)
+    def _checked(self, admin: Listener) -> Iterable[Checked]:
+        of_admin = cast(set[Checked], admin.server_state.connections)
+        return (*self.connections(), *of_admin, *self.mirroring.flights)
 
     async def _reload(self) -> None:
         if not self._stopping.is_set():
@@ -285,7 +288,7 @@ class App:
                 await source.again()
 
     def _watched(self) -> tuple[Watched, ...]:
-        return (self.reloader,)
+        return self.reloader, *self._files.watched
 
     def _view(self) -> AdminView:
         log, reloader = self._access_log, self.reloader
@@ -302,6 +305,7 @@ class App:
             access_log_dropped=lambda: 0 if log is None else log.dropped,
             state_saved_at=lambda: self.flusher.saved_at,
             state_failures=lambda: self.flusher.failures,
+            handshakes=self._files.handshakes,
             notifications=lambda: {} if self._webhook is None else self._webhook.results,
         )
         return AdminView(
@@ -356,26 +360,23 @@ class App:
 
     def _data_listener(self) -> Listener:
         settings = self._settings
+        limits = bounded(settings.limits, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 
-        def protocol(*, server_state: Any, **_: Any) -> Client:
+        def client(*, server_state: Any, **_: Any) -> Client:
             return Client(self.gateway, server_state.connections, limits, self._outbox, self._slices, clock=self._clock)
 
-        descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        limits = bounded(settings.limits, descriptors)
-        # uvicorn takes any factory here, although its type says class; dependencies are handed over by the closure.
-        http = cast(type[asyncio.Protocol], protocol)
-        tls = settings.tls.uvicorn
-        return Listener(
-            uvicorn.Config(no_asgi, http=http, ws="none", lifespan="off", log_config=None, backlog=BACKLOG, **tls)
-        )
+        def admits(held: set[asyncio.Protocol]) -> bool:
+            return len(held) < limits.connections
+
+        return listener(no_asgi, client, self._files.doors.get("data"), admits, backlog=BACKLOG)
 
     def _admin_listener(self) -> Listener:
         settings = self._settings
-        app = create_admin(self._view(), host=settings.admin_host, token=settings.admin_token)
-        tls = settings.admin_tls.uvicorn
-        return Listener(
-            uvicorn.Config(app, http="httptools", ws="none", lifespan="off", log_config=None, access_log=False, **tls)
-        )
+        app = create_admin(self._view(), host=settings.admin_host, token=self._files.token)
+        limits = AdminLimits()
+        connection = partial(AdminConnection, limits=limits, clock=self._clock)
+        more = {"backlog": limits.connections, "access_log": False, "timeout_keep_alive": int(limits.idle_seconds)}
+        return listener(app, connection, self._files.doors.get("admin"), limits.admit, **more)
 
 
 def _traces(endpoint: str | None) -> "Traces | None":
@@ -390,8 +391,8 @@ def _traces(endpoint: str | None) -> "Traces | None":
 async def run(settings: Settings, started: Callable[[Addresses], None]) -> None:
     """Load the routes and serve them until stopped.
 
-    Raises RoutesError for routes that cannot be loaded, OSError for addresses that cannot be bound, and StateError for
-    a store that was asked for and cannot be used.
+    Raises RoutesError for routes that cannot be loaded, FilesError for files that a listener cannot use, OSError for
+    addresses that cannot be bound, and StateError for a store that was asked for and cannot be used.
     """
     table = load_routes(settings.routes, listeners=settings.listeners)
     await App(settings, table).run(started)

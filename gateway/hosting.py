@@ -8,21 +8,23 @@ import resource
 import select
 import signal
 import socket
-import ssl
 import struct
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 
+from gateway.admin.protection import AdminToken
 from gateway.config.itself import Listening
 from gateway.control.drain import DrainTimes
+from gateway.control.watching import Reread, Watched
 from gateway.wire.edge import Edge
 from gateway.wire.guard import Limits
 from gateway.wire.long_event import MAX_EVENT
+from gateway.wire.tls import Admits, Credentials, Door, Handshake
 
 BACKLOG = 4096
 _DESCRIPTORS_FOR_OTHERS = 256
@@ -59,16 +61,11 @@ class Tls:
     def __bool__(self) -> bool:
         return self.certificate is not None
 
-    @property
-    def uvicorn(self) -> dict[str, Any]:
-        """The same as uvicorn's settings."""
-        required = ssl.CERT_REQUIRED if self.client_ca is not None else ssl.CERT_NONE
-        return {
-            "ssl_certfile": self.certificate,
-            "ssl_keyfile": self.key,
-            "ssl_ca_certs": self.client_ca,
-            "ssl_cert_reqs": required,
-        }
+    def door(self, seconds: float) -> Door | None:
+        """Return how connections come in, in so many seconds, None without TLS; its files are still to be read."""
+        if self.certificate is None:
+            return None
+        return Door(Credentials(self.certificate, self.key, self.client_ca), seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +81,7 @@ class Settings:
     admin_host: str = "127.0.0.1"
     admin_port: int = 9000
     admin_token: str | None = field(default=None, repr=False)
+    admin_token_file: Path | None = None
     tls: Tls = field(default_factory=Tls)
     admin_tls: Tls = field(default_factory=Tls)
     access_log: bool = True
@@ -97,9 +95,41 @@ class Settings:
     edge: Edge = field(default_factory=Edge)
 
     @property
+    def tls_by_listener(self) -> tuple[tuple[str, Tls], ...]:
+        """The TLS of each listener, by its name."""
+        return ("data", self.tls), ("admin", self.admin_tls)
+
+    @property
     def listeners(self) -> tuple[Listening, ...]:
         """Where this gateway listens: no backend may be there."""
         return Listening(self.host, self.port), Listening(self.admin_host, self.admin_port)
+
+
+class FilesError(Exception):
+    """A file that a listener needs cannot be used; the message says which, and why."""
+
+
+class ListenerFiles:
+    """What the listeners take from files, each of which is `watched`."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Read them; raises FilesError."""
+        doors = {name: tls.door(settings.limits.head_seconds) for name, tls in settings.tls_by_listener}
+        self.doors = {name: door for name, door in doors.items() if door is not None}
+        self.token = AdminToken(settings.admin_token, settings.admin_token_file)
+        self.watched: list[Watched] = []
+        try:
+            for name, door in self.doors.items():
+                credentials = door.credentials
+                self.watched.append(Reread(f"TLS of the {name} listener", credentials.files, credentials.load))
+            if self.token.file is not None:
+                self.watched.append(Reread("admin token", [self.token.file], self.token.load))
+        except (OSError, ValueError) as error:
+            raise FilesError(str(error)) from None
+
+    def handshakes(self) -> dict[tuple[str, str], int]:
+        """Return how many handshakes have ended, by (listener, result)."""
+        return {(name, result): count for name, door in self.doors.items() for result, count in door.ended.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +162,23 @@ class Listener(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Leave signals to the process."""
         yield
+
+
+Make = Callable[..., asyncio.Protocol]
+"""Makes what serves one connection: an HTTP class of uvicorn's, or a factory with its parameters."""
+
+
+def listener(app: Any, make: Make, door: Door | None, admits: Admits, **more: Any) -> Listener:
+    """Return a listener whose connections are served by what `make` makes, behind TLS where there is a door."""
+
+    def protocol(*, server_state: Any, **rest: Any) -> asyncio.Protocol:
+        if door is None:
+            return make(server_state=server_state, **rest)
+        return Handshake(door, server_state.connections, admits, partial(make, server_state=server_state, **rest))
+
+    # uvicorn takes any factory here, although its type says class.
+    http = cast(type[asyncio.Protocol], protocol)
+    return Listener(uvicorn.Config(app, http=http, ws="none", lifespan="off", log_config=None, **more))
 
 
 async def _accept_all(listening: socket.socket) -> None:

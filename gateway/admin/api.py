@@ -1,8 +1,8 @@
 """The admin listener: metrics, status, reload. Never on the data listener, and never on the hot path."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from difflib import get_close_matches
 from importlib.metadata import version
 from typing import Annotated, Any
 
@@ -17,7 +17,7 @@ from gateway.admin.canary import canary_routes, canary_status
 from gateway.admin.decisions import Decision, VersionDecision, candidate
 from gateway.admin.deployments import deployment_routes
 from gateway.admin.operations import operation_routes
-from gateway.admin.protection import Protection, error
+from gateway.admin.protection import AdminToken, Protection, error
 from gateway.admin.slo import SloStatus, slo_status
 from gateway.admin.status import (
     BackendStatus,
@@ -46,6 +46,7 @@ from gateway.policy.admission.limit import AdaptiveLimit
 from gateway.policy.routing.health import UNLIMITED
 from gateway.proxy.explain import Explained
 from gateway.proxy.live import LiveTable
+from gateway.proxy.similar import similar
 from gateway.proxy.tenants import LiveTenant, Tenants
 from gateway.telemetry.slo import SloBook
 
@@ -81,11 +82,12 @@ class AdminView:
     uptime: Callable[[], float]
 
 
-def create_admin(view: AdminView, *, host: str, token: str | None) -> FastAPI:
+def create_admin(view: AdminView, *, host: str, token: AdminToken) -> FastAPI:
     """Return the admin application; `host` is where it is bound."""
     app = FastAPI(title="Tidegate admin", version=version("tidegate"), redoc_url=None)
     app.middleware("http")(Protection(host, token))
     app.add_exception_handler(StarletteHTTPException, _http_error)
+    turn = asyncio.Lock()  # a crowd of large answers is made one in each turn of the loop, among the requests' work
 
     @app.get("/health")
     async def health() -> dict[str, str]:
@@ -95,14 +97,16 @@ def create_admin(view: AdminView, *, host: str, token: str | None) -> FastAPI:
     @app.get("/metrics", response_class=Response)
     async def metrics(accept: Annotated[str, Header()] = "") -> Response:
         """Return Prometheus or OpenMetrics text."""
-        view.settle()
         encoder, content_type = choose_encoder(accept)
-        return Response(encoder(view.metrics), headers={"content-type": content_type})
+        async with turn:
+            view.settle()
+            return Response(encoder(view.metrics), headers={"content-type": content_type})
 
     @app.get("/admin/status")
     async def status() -> Status:
         """Return what is routed where, and how it is."""
-        return _status(view)
+        async with turn:
+            return _status(view)
 
     @app.get("/admin/models/{model:path}/slo", response_model=SloStatus, responses={404: {"description": "Unknown."}})
     async def slo(model: str) -> SloStatus | Response:
@@ -110,7 +114,7 @@ def create_admin(view: AdminView, *, host: str, token: str | None) -> FastAPI:
         table = view.reloader.table
         spec = table.names.get(model)
         if spec is None:
-            close = get_close_matches(model[:128], table.names, n=3)
+            close = similar(model, table.names)
             hint = f"; did you mean {' or '.join(f'`{name}`' for name in close)}?" if close else ""
             return error(404, "model_not_found", f"there is no model `{model[:128]}`{hint}")
         return slo_status(spec, table, view.book, view.alerter)

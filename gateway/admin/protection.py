@@ -4,10 +4,14 @@ import hashlib
 import hmac
 import ipaddress
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from fastapi import Request, Response
 from fastapi.responses import JSONResponse
+
+from gateway.config.problems import InvalidValueError
+from gateway.config.sources import read_secret
 
 _OPEN = frozenset(("/health",))
 _WRITES = frozenset(("POST", "PUT", "PATCH", "DELETE"))
@@ -29,21 +33,48 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def require_token(host: str, token: str | None) -> None:
+def require_token(host: str, *, has_token: bool) -> None:
     """Raise TokenRequired when `host` is beyond loopback and there is no token."""
-    if not token and not is_loopback(host):
+    if not has_token and not is_loopback(host):
         raise TokenRequired(
             f"the admin listener on {host} could be reached from elsewhere: set TIDEGATE_ADMIN_TOKEN or"
             " --admin-token-file, or bind it to 127.0.0.1"
         )
 
 
-class Protection:
-    """A middleware. Only the digest of the token is kept."""
+class AdminToken:
+    """The admin listener's token, of which only the digest is kept; with a file, what that holds."""
 
-    def __init__(self, host: str, token: str | None) -> None:
-        self._host = host.lower()
+    def __init__(self, token: str | None, file: Path | None = None) -> None:
+        """A file's token has to be loaded first."""
+        self.file = file
         self._digest = hashlib.sha256(token.encode()).digest() if token else None
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether requests need it."""
+        return self._digest is not None or self.file is not None
+
+    def load(self) -> None:
+        """Read the file again; raises ValueError, without what it holds, and keeps the token where it holds none."""
+        if self.file is not None:
+            try:
+                token = read_secret(self.file)
+            except InvalidValueError as error:
+                raise ValueError(f"the admin token file {self.file}: {error}") from None
+            self._digest = hashlib.sha256(token.encode()).digest()
+
+    def is_right(self, given: str) -> bool:
+        """Whether this is the token."""
+        return hmac.compare_digest(hashlib.sha256(given.encode()).digest(), self._digest or b"")
+
+
+class Protection:
+    """A middleware."""
+
+    def __init__(self, host: str, token: AdminToken) -> None:
+        self._host = host.lower()
+        self._token = token
 
     async def __call__(self, request: Request, call_next: Next) -> Response:
         """Refuse, or pass on."""
@@ -54,16 +85,16 @@ class Protection:
         authority = request.headers.get("host", "")
         host = (urlsplit(f"//{authority}").hostname or "").lower()
         # A name that resolves to loopback is how a web page reaches what is bound there (DNS rebinding).
-        if self._digest is None and not (is_loopback(host) or host == self._host):
+        if not self._token.is_wanted and not (is_loopback(host) or host == self._host):
             return error(403, "forbidden", f"the host `{authority[:128]}` is not this listener's")
         if request.method in _WRITES:
             origin = request.headers.get("origin")
             if origin is not None and urlsplit(origin).netloc != authority:
                 return error(403, "forbidden", "requests from other origins may not change anything")
-        if self._digest is None or request.url.path in _OPEN:
+        if not self._token.is_wanted or request.url.path in _OPEN:
             return None
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
-        right = hmac.compare_digest(hashlib.sha256(given.encode()).digest(), self._digest)
+        right = self._token.is_right(given)
         if scheme.lower() == "bearer" and right:
             return None
         return error(401, "invalid_admin_token", "the admin listener wants `authorization: Bearer <token>`")

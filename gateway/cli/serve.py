@@ -13,7 +13,7 @@ from gateway.app import run
 from gateway.config.problems import RoutesError
 from gateway.control.drain import DrainTimes
 from gateway.control.webhook import Webhook
-from gateway.hosting import Addresses, Settings, Tls, hold_signals
+from gateway.hosting import Addresses, FilesError, Settings, Tls, hold_signals
 from gateway.state.store import StateError
 from gateway.telemetry.logs import configure
 from gateway.telemetry.output import Output
@@ -115,7 +115,7 @@ def serve(  # noqa: PLR0917 - one parameter an option
     """Serve the models in ROUTES to OpenAI clients."""
     hold_signals()
     output = Output(_STANDARD_ERROR)
-    token = admin_token_file.read_text().strip() if admin_token_file else os.environ.get("TIDEGATE_ADMIN_TOKEN")
+    token = None if admin_token_file else os.environ.get("TIDEGATE_ADMIN_TOKEN")
     try:
         edge = Edge(networks(trusted_proxies), gateway_headers=gateway_headers, cors_origins=origins(cors_origins))
         tls = Tls(tls_certificate, tls_key, tls_client_ca)
@@ -129,6 +129,7 @@ def serve(  # noqa: PLR0917 - one parameter an option
         admin_host=admin_host,
         admin_port=admin_port,
         admin_token=token or None,
+        admin_token_file=admin_token_file,
         tls=tls,
         admin_tls=admin_tls,
         access_log=access_log,
@@ -144,7 +145,7 @@ def serve(  # noqa: PLR0917 - one parameter an option
     try:
         if alert_webhook is not None:
             Webhook(alert_webhook)
-        require_token(admin_host, settings.admin_token)
+        require_token(admin_host, has_token=bool(token or admin_token_file))
         configure(log_level, output)
     except (TokenRequired, ValueError) as error:
         raise typer.BadParameter(str(error)) from None
@@ -161,7 +162,7 @@ def _run(settings: Settings, output: Output) -> int:
     runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
     try:
         runner.run(run(settings, started))
-    except (RoutesError, StateError) as error:
+    except (RoutesError, FilesError, StateError) as error:
         output.write(f"{error}\n")
         return 1
     except OSError as error:

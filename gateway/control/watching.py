@@ -76,7 +76,7 @@ class Reread:
     """A few files that are read by `load`, which raises OSError or ValueError and keeps the old for what is wrong."""
 
     def __init__(self, what: str, files: Sequence[Path], load: Callable[[], None]) -> None:
-        """Read them for the first time; raises what `load` raises."""
+        """Read them for the first time; raises OSError or ValueError."""
         self._what = what
         self._names = [str(file) for file in files]
         self._load = load

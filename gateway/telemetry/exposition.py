@@ -37,6 +37,7 @@ class Gauges:
     state_saved_at: Callable[[], float]
     state_failures: Callable[[], int]
     notifications: Callable[[], Mapping[str, int]]
+    handshakes: Callable[[], Mapping[tuple[str, str], int]]
 
 
 class GatewayCollector(Collector):
@@ -167,6 +168,9 @@ class GatewayCollector(Collector):
         if saved_at := gauges.state_saved_at():
             yield GaugeMetricFamily("tidegate_state_saved_timestamp_seconds", "When state was last saved.", saved_at)
         yield CounterMetricFamily("tidegate_state_save_failures", "Saves that failed.", gauges.state_failures())
+        yield _counter(
+            "tls_handshakes", "TLS handshakes by how they ended.", ("listener", "result"), gauges.handshakes()
+        )
         results = {(result,): count for result, count in gauges.notifications().items()}
         yield _counter("alert_notifications", "Alerts for the webhook, by what became of them.", ("result",), results)
         build = GaugeMetricFamily("tidegate_build_info", "Always 1.", labels=("version", "python"))

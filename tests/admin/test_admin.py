@@ -124,11 +124,11 @@ async def test_secrets_and_prompts_appear_nowhere(
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "[::1]", "127.9.9.9"])
 def test_loopback_needs_no_token(host: str) -> None:
     assert is_loopback(host)
-    require_token(host, None)
+    require_token(host, has_token=False)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "10.0.0.1", "::", "gateway.example"])
 def test_beyond_loopback_a_token_is_required(host: str) -> None:
     with pytest.raises(TokenRequired, match="TIDEGATE_ADMIN_TOKEN"):
-        require_token(host, None)
-    require_token(host, "t")
+        require_token(host, has_token=False)
+    require_token(host, has_token=True)

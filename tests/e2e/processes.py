@@ -57,10 +57,11 @@ class Process:
 
 
 @asynccontextmanager
-async def running(*arguments: str) -> AsyncIterator[Process]:
-    """Run `python -m ARGUMENTS` until the block ends."""
+async def running(*arguments: str, descriptors: int = 0) -> AsyncIterator[Process]:
+    """Run `python -m ARGUMENTS`, with so many descriptors at most if that is not 0, until the block ends."""
     pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(sys.executable, "-m", *arguments, stdout=pipe, stderr=pipe)
+    few = ("sh", "-c", f'ulimit -n {descriptors}; exec "$@"', "sh") if descriptors else ()
+    process = await asyncio.create_subprocess_exec(*few, sys.executable, "-m", *arguments, stdout=pipe, stderr=pipe)
     child = Process(process)
     child.readers = [
         asyncio.create_task(_gather(process.stdout, child.out)),
@@ -90,11 +91,13 @@ async def engine(*arguments: str, model: str = "m") -> AsyncIterator[Process]:
 
 
 @asynccontextmanager
-async def serving(folder: Path, backends: Sequence[str], *arguments: str, text: str = "") -> AsyncIterator[Process]:
+async def serving(
+    folder: Path, backends: Sequence[str], *arguments: str, text: str = "", descriptors: int = 0
+) -> AsyncIterator[Process]:
     """Run `tidegate serve`; `urls` are its data and its admin address."""
     path = folder / "served.yaml"
     path.write_text(text or json.dumps({"models": {"m": {"backends": list(backends)}}}))
     ports = ("--port", "0", "--admin-port", "0", "--state", f"sqlite:///{folder / 'state.sqlite'}")
-    async with running("gateway.cli", "serve", str(path), *ports, *arguments) as child:
+    async with running("gateway.cli", "serve", str(path), *ports, *arguments, descriptors=descriptors) as child:
         child.urls = _URL.findall(await child.said("tidegate serves"))
         yield child

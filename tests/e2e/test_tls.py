@@ -2,7 +2,6 @@
 
 import asyncio
 import ssl
-import subprocess
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 
 from gateway.cli.asking import ask as ask_admin
 from gateway.hosting import Tls
+from tests.e2e.certificates import known, sign
 from tests.e2e.fakes import backends, good
 from tests.e2e.harness import chat, gateway, routes
 
@@ -19,27 +19,9 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with an authority, and certificates of a server and of a client that it has signed."""
     folder = tmp_path_factory.mktemp("tls")
-
-    def openssl(*arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
-
-    new = ("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
-    openssl(*new, "-x509", "-days", "2", "-subj", "/CN=authority", "-keyout", "ca.key", "-out", "ca.pem")
-    for name in ("server", "client"):
-        openssl(*new, "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr")
-        (folder / "names").write_text("subjectAltName=IP:127.0.0.1")
-        sign = ("x509", "-req", "-days", "2", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial")
-        openssl(*sign, "-in", f"{name}.csr", "-out", f"{name}.pem", "-extfile", "names")
+    sign(folder)
     return folder
-
-
-def known(files: Path, *, certificate: bool) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=files / "ca.pem")
-    if certificate:
-        context.load_cert_chain(files / "client.pem", files / "client.key")
-    return context
 
 
 @pytest.mark.parametrize("client_ca", [False, True])

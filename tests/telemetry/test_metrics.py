@@ -64,6 +64,7 @@ def expose(metrics: Metrics, *others: Collector) -> dict[tuple[str, tuple[tuple[
         state_saved_at=lambda: 7.0,
         state_failures=lambda: 8,
         notifications=lambda: {"sent": 9},
+        handshakes=lambda: {("data", "done"): 7},
     )
     collectors = registry(GatewayCollector(metrics, gauges), *others)
     assert list(parse_open_metrics(open_metrics(collectors).decode()))
