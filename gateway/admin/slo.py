@@ -10,9 +10,9 @@ from gateway.admin.alerts import BudgetStatus, FiringAlert, budget_status, firin
 from gateway.config.durations import format_duration
 from gateway.config.table import ModelSpec, RouteTable
 from gateway.control.alerting import Alerter
-from gateway.policy.slo.alerts import FASTEST, MIN_BAD, PAIRS, Alert, AlertPair
+from gateway.policy.slo.alerts import FASTEST, PAIRS, Alert, AlertPair
 from gateway.policy.slo.budget import error_budget
-from gateway.policy.slo.burn import Counts, at_least, burn, routing_burn
+from gateway.policy.slo.burn import Counts, burn, routing_burn
 from gateway.policy.slo.objective import Objective, Target
 from gateway.telemetry.slo import Kind, SloBook, Tracked
 
@@ -184,9 +184,9 @@ def _sli(tracked: Tracked, book: SloBook, alerts: list[tuple[AlertPair, Alert]])
 def _window(length: float, counts: Counts, tracked: Tracked, book: SloBook) -> WindowStatus:
     budget, coverage = tracked.target.budget, book.coverage(length)
     pair = next((pair for pair in PAIRS if length in {pair.long, pair.short}), FASTEST)
-    limit = pair.factor(tracked.windows.slo) * budget
+    factor = pair.factor(tracked.windows.slo)
     # It burns, but on so few events that chance may explain it.
-    uncertain = counts.bad > limit * counts.total and (counts.bad < MIN_BAD or at_least(counts, pair.z) <= limit)
+    uncertain = counts.bad > factor * budget * counts.total and not pair.speaks(counts, factor, budget)
     return WindowStatus(
         window=format_duration(length),
         good=counts.good,

@@ -5,7 +5,7 @@ the factor and the short one confirmed a short window ago at most. Each pair rec
 """
 
 from gateway.config.durations import format_duration
-from gateway.policy.slo.alerts import AlertPair, Severity
+from gateway.policy.slo.alerts import BEYOND_CHANCE, AlertPair, Severity
 from gateway.policy.slo.objective import DAY
 from gateway.policy.slo.windows import HOUR, MINUTE
 from gateway.rules import recordings
@@ -72,7 +72,7 @@ def _burning(slo: Slo, pair: AlertPair) -> Document:
     limit = _limit(slo, pair)
     begins = (
         f"({failed} >= {_LEAST_BAD})",
-        f"({recordings.wilson(slo, pair)} > {limit})",
+        f"({recordings.wilson(slo, pair)} > {limit} or {_surprise(slo, pair)} >= {BEYOND_CHANCE})",
         f"{weighted} > {limit})",
         confirmed,
     )
@@ -110,6 +110,13 @@ def _firing(identity: str, severity: Severity) -> str:
 
 def _ratio(slo: Slo, pair: AlertPair) -> str:
     return f"({recordings.bad(slo, pair.long)} / ({recordings.total(slo, pair.long)} > 0))"
+
+
+def _surprise(slo: Slo, pair: AlertPair) -> str:
+    """Return how unlikely so many bad events are where the budget is spent exactly, in nats."""
+    failed = recordings.bad(slo, pair.long)
+    expected = f"{recordings.total(slo, pair.long)} * {slo.target.budget:.10g}"
+    return f"({failed} * ln({failed} / ({expected})) - {failed} + {expected})"
 
 
 def _limit(slo: Slo, pair: AlertPair) -> str:

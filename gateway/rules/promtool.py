@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import product
 
-from gateway.policy.slo.alerts import FASTEST, MIN_BAD, PAIRS, Severity
-from gateway.policy.slo.burn import Counts, at_least
+from gateway.policy.slo.alerts import FASTEST, PAIRS, Severity
+from gateway.policy.slo.burn import Counts
 from gateway.policy.slo.windows import HOUR, MINUTE
 from gateway.rules import alerts
 from gateway.rules.prometheus import groups
@@ -78,8 +78,8 @@ def _outage(slo: Slo) -> Scenario:
 
 def _quiet_outage(slo: Slo) -> Scenario:
     """One request a minute, and all of them fail after a good hour."""
-    limit = FASTEST.factor(slo.window) * slo.target.budget
-    failures = next((bad for bad in range(MIN_BAD, 61) if at_least(Counts(60 - bad, bad), FASTEST.z) > limit), None)
+    factor, budget = FASTEST.factor(slo.window), slo.target.budget
+    failures = next((bad for bad in range(1, 61) if FASTEST.speaks(Counts(60 - bad, bad), factor, budget)), None)
     after = 60 * (failures or 60) + 3 * MINUTE
     minutes = [*range(1, _BEFORE // 2 + 1)]
     good = " ".join(f"{minute}x1" for minute in minutes)

@@ -12,6 +12,7 @@ from gateway.policy.slo.burn import (
     burn,
     routing_burn,
     smoothed_burn,
+    surprise,
 )
 from gateway.policy.slo.objective import DEFAULT, Sli, Target
 
@@ -66,6 +67,15 @@ def test_what_is_certain_of_a_bad_share() -> None:
     assert at_least(Counts(10, 0), 1.96) == 0.0
     assert at_least(Counts(8, 2), 1.96) == pytest.approx(0.0567, abs=1e-4)
     assert at_least(Counts(0, 5), 1.96) == pytest.approx(0.5655, abs=1e-4)
+
+
+def test_how_unlikely_so_many_bad_events_are_within_the_budget() -> None:
+    """Nats: a service that spends its budget exactly has seven of 3,600 where 0.36 are due once in a million times."""
+    assert surprise(Counts(), 0.001) == 0.0
+    assert surprise(Counts(999, 1), 0.001) == 0.0
+    assert surprise(Counts(1000, 0), 0.001) == 0.0
+    assert surprise(Counts(3593, 7), 0.0001) == pytest.approx(14.1, abs=0.1)
+    assert surprise(Counts(0, 7), 0.05) == pytest.approx(14.3, abs=0.1)
 
 
 @given(counts, st.sampled_from([1.96, 2.58]))

@@ -88,7 +88,7 @@ def test_a_backend_is_named_where_it_stands_out() -> None:
 
 def test_what_an_objective_cannot_do_is_said() -> None:
     assert limits_of(Target(0.95), MONTH) == [
-        "failures at least: a page needs 8 in 1 h or 5 in 6 h, a ticket needs 5 in 1 d or 5 in 3 d",
+        "failures at least: a page needs 7 in 1 h or 5 in 6 h, a ticket needs 5 in 1 d or 5 in 3 d",
         "a total outage pages after 40 min in use",
     ]
     assert limits_of(Target(0.999), MONTH)[1:] == [

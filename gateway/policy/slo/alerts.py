@@ -1,14 +1,15 @@
 """Multi-window, multi-burn-rate alerts: a table of four pairs and the states of each. SRE workbook, chapter 5.
 
 An alert means that budget is spent. So the burn rate of a long window is weighed by how much of that window was lived,
-and it has to be certain: five bad events at least, and more than chance explains.
+and it has to be certain: five bad events at least, and more than chance explains. Either it is certain that the window
+burns faster than the factor, or it does and a service within its budget would not come to that once in a million times.
 """
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from math import ceil
+from math import ceil, log
 
-from gateway.policy.slo.burn import Counts, at_least, burn, whole_events
+from gateway.policy.slo.burn import Counts, at_least, burn, surprise, whole_events
 from gateway.policy.slo.objective import DAY, Target
 from gateway.policy.slo.windows import BRIDGED, HOUR, MINUTE, Windows
 
@@ -20,6 +21,8 @@ MIN_BAD = 5
 """Bad events that the long window holds at least before it says anything."""
 STAYING_BAD = 2
 """Bad events that it holds at least for an alert to go on."""
+BEYOND_CHANCE = 13.8
+"""Nats of surprise that a service within its budget reaches once in a million times."""
 CONFIRMING = 3
 """Bad events expected in a short window that confirms; where it holds too few for that, the latest events stand in."""
 
@@ -51,7 +54,15 @@ class AlertPair:
     def fewest(self, slo_window: float, budget: float) -> int:
         """Return how many events, were all of them bad, the long window holds before it speaks."""
         share = self.factor(slo_window) * budget
-        return max(MIN_BAD, whole_events(self.z**2 * share / (1 - share)))
+        fewest = min(self.z**2 * share / (1 - share), BEYOND_CHANCE / (budget - 1 - log(budget)))
+        return max(MIN_BAD, whole_events(fewest))
+
+    def speaks(self, long: Counts, factor: float, budget: float) -> bool:
+        """Whether the long window burns faster than the factor, on enough events to tell that from chance."""
+        share = factor * budget
+        if long.bad < MIN_BAD or long.bad <= share * long.total:
+            return False
+        return at_least(long, self.z) > share or surprise(long, budget) >= BEYOND_CHANCE
 
 
 PAIRS = (
@@ -121,8 +132,7 @@ def read(pair: AlertPair, target: Target, windows: Windows) -> Reading:
         wanted = max(CONFIRMING, ceil(CONFIRMING * long.total / long.bad))
         if short.total < wanted:
             short = windows.newest(wanted, pair.long / BRIDGED)
-    speaks = long.bad >= MIN_BAD and at_least(long, pair.z) > factor * budget
-    return Reading(pair, factor, budget, long, short, weight, speaks)
+    return Reading(pair, factor, budget, long, short, weight, pair.speaks(long, factor, budget))
 
 
 @dataclass(frozen=True, slots=True)

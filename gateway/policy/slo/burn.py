@@ -1,7 +1,7 @@
 """How fast an error budget is spent, and when there is too little to say. Google's SRE workbook, chapter 5."""
 
 from dataclasses import dataclass
-from math import ceil, sqrt
+from math import ceil, log, sqrt
 
 PRIOR_BAD = 0.5
 """Bad events that the prior of a routing burn is worth: one failure in three then reads about 3, not 333."""
@@ -38,6 +38,15 @@ def at_least(counts: Counts, z: float) -> float:
         return 0.0
     spread = z * sqrt(bad * (total - bad) / total + z * z / 4)
     return max(0.0, (bad + z * z / 2 - spread) / (total + z * z))
+
+
+def surprise(counts: Counts, budget: float) -> float:
+    """Return how unlikely so many bad events are where the budget is spent exactly, in nats; 0 where no more came.
+
+    Chance does it at most once in `exp(surprise)` times (Chernoff's bound of a Poisson tail).
+    """
+    bad, expected = counts.bad, counts.total * budget
+    return bad * log(bad / expected) - bad + expected if bad > expected else 0.0
 
 
 def whole_events(events: float) -> int:

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from gateway.policy.slo.alerts import MIN_BAD, Reading, Severity
-from gateway.policy.slo.burn import Counts, at_least, burn
+from gateway.policy.slo.alerts import Reading, Severity
+from gateway.policy.slo.burn import Counts, burn
 
 NARROW_WAIT = 60.0
 """Seconds that an alert on a version, or on a class of prompt lengths, waits for the model's own to include it."""
@@ -73,7 +73,7 @@ class Firing:
 
 def _burns(reading: Reading, part: Counts) -> bool:
     rest = Counts(max(0, reading.long.good - part.good), max(0, reading.long.bad - part.bad))
-    return rest.bad >= MIN_BAD and at_least(rest, reading.pair.z) > reading.factor * reading.budget
+    return reading.pair.speaks(rest, reading.factor, reading.budget)
 
 
 class Standing(StrEnum):
