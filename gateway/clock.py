@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Callable
-from typing import TypeAlias
+from math import isfinite
+from typing import Any, TypeAlias
 
 Clock: TypeAlias = Callable[[], float]
 """Returns seconds as a float; only differences between two readings of one clock mean anything."""
@@ -12,3 +13,16 @@ monotonic: Clock = time.monotonic
 
 wall: Clock = time.time
 """Seconds since the epoch, for what people read (log lines, audit records); never for durations."""
+
+
+def past(stored: Any, now: float) -> float:
+    """Return a stored time of something that has happened, in seconds since the epoch, 0.0 where it has not.
+
+    A clock that was wrong may have written any number: what lies ahead, or is no time at all, is now. Raises TypeError
+    or ValueError for what is no number.
+    """
+    try:
+        seconds = float(stored)
+    except OverflowError:
+        return now
+    return min(seconds, now) if isfinite(seconds) and seconds >= 0.0 else now

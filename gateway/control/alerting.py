@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from gateway.clock import Clock
+from gateway.clock import Clock, past
 from gateway.control.incidents import (
     FAILED,
     NO_WEBHOOK,
@@ -142,15 +142,16 @@ class Alerter:
             if document.kind == KIND:
                 try:
                     self._restore(json.loads(document.body))
-                except (KeyError, TypeError, ValueError, StopIteration):
+                except (KeyError, TypeError, ValueError, AttributeError, StopIteration):
                     _log.exception("what was kept of alerts cannot be read: those that fire are told anew")
 
     def _restore(self, body: dict[str, Any]) -> None:
+        now = self._clock()
         for *series, long, since, confirmed in body["pairs"]:
             pair = next(each for each in PAIRS if each.long == long)
             alerts = self._alerts.setdefault(SeriesKey(*series), dict.fromkeys(PAIRS, _QUIET))
-            alerts[pair] = Alert(AlertState.FIRING, float(since), None, float(confirmed))
-        for incident in map(incident_of, body["incidents"]):
+            alerts[pair] = Alert(AlertState.FIRING, past(since, now), None, past(confirmed, now))
+        for incident in [incident_of(each, now) for each in body["incidents"]]:
             if incident.told and self._notify is not None and incident.delivery != SENT:
                 incident.delivery = FAILED
             if incident.ended:

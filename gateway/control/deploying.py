@@ -12,7 +12,7 @@ import httpx
 import msgspec
 
 from gateway.backends.backend import Backend
-from gateway.clock import Clock
+from gateway.clock import Clock, past
 from gateway.control.audit import Audit
 from gateway.control.rolling import Roller
 from gateway.control.synthetic import answers, asking
@@ -105,6 +105,16 @@ class Deployment:
     def is_over(self) -> bool:
         """Whether nothing more can happen to it."""
         return self.ended > 0.0
+
+
+def _kept(body: str, now: float) -> Deployment:
+    """Return a deployment that was kept, none of its times after `now`; raises ValueError or msgspec.DecodeError."""
+    deployment = msgspec.json.decode(body, type=Deployment)
+    if Stage.REGISTERED not in deployment.stages:
+        raise ValueError("nothing says when it was registered")
+    deployment.stages = {stage: past(at, now) for stage, at in deployment.stages.items()}
+    deployment.ended = past(deployment.ended, now)
+    return deployment
 
 
 class Deployments:
@@ -213,8 +223,8 @@ class Deployments:
         for document in documents:
             if document.kind == KIND:
                 try:
-                    found.append(msgspec.json.decode(document.body, type=Deployment))
-                except msgspec.DecodeError:
+                    found.append(_kept(document.body, self._clock()))
+                except (msgspec.DecodeError, ValueError):
                     _log.error("what was kept of a deployment cannot be read", extra={"deployment": document.name})
         for deployment in sorted(found, key=lambda each: each.registered)[-_KEPT:]:
             self._all[deployment.id] = deployment

@@ -87,8 +87,12 @@ class Flusher:
         self._wake.set()
 
     def lead(self) -> None:
-        """Take the lease before anything is served; blocks, and raises StateError."""
-        self.token = self._store.lead(self._owner, self._clock(), LEASE_SECONDS)
+        """Take the lease before anything is served; blocks. Where there can be none, nobody else has it either."""
+        try:
+            self.token = self._store.lead(self._owner, self._clock(), LEASE_SECONDS)
+        except StateError as error:
+            self.token = 1
+            self._failed(error)
 
     async def flush(self) -> None:
         """Save once what has come and what waits; a failure is told once, and when it is over."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.clock import past
 from gateway.policy.slo.alerts import Alert, AlertPair, Severity, read
 from gateway.policy.slo.budget import error_budget
 from gateway.policy.slo.incidents import Firing
@@ -95,8 +96,8 @@ class Incident:
         ]
 
 
-def incident_of(state: list[Any]) -> Incident:
-    """Return an incident that was kept; raises TypeError or ValueError for what is none."""
+def incident_of(state: list[Any], now: float) -> Incident:
+    """Return an incident that was kept, its times not after `now`; raises TypeError or ValueError for what is none."""
     kind, name, objective, sli, prompt_tokens, severity, model, version, started, told, covered, uncovered, *rest = (
         state
     )
@@ -106,12 +107,12 @@ def incident_of(state: list[Any]) -> Incident:
         Severity(severity),
         model,
         version,
-        float(started),
+        past(started, now),
         told=bool(told),
         covered=bool(covered),
-        uncovered=float(uncovered),
-        silent=float(silent),
-        ended=float(ended),
+        uncovered=past(uncovered, now),
+        silent=past(silent, now),
+        ended=past(ended, now),
         delivery=delivery,
         summary=summary,
         description=description,

@@ -22,6 +22,8 @@ from gateway.telemetry.slo import Kind, SloBook, Tracked
 
 _log = logging.getLogger(__name__)
 _REMEMBERED = 256
+_SLACK = 5.0
+"""Seconds by which a clock may have been set back between two starts without being called wrong."""
 Recent = tuple[int, int, int, int]
 """Good and bad of the last minute, then of the last ten seconds."""
 
@@ -80,17 +82,23 @@ class Judge:
         return taken
 
     def restore(self, ejections: Iterable[Ejection]) -> None:
-        """Take back ejections kept over a restart: one that still lasts holds again, the others count as recent."""
-        offset = self._epoch() - self._clock()
+        """Take back ejections kept over a restart: one that still lasts holds again, the others count as recent.
+
+        One of a time to come is of a clock that was wrong, and none lasts for longer than ejections do.
+        """
+        epoch = self._epoch()
+        offset = epoch - self._clock()
         recent: dict[str, list[Ejection]] = {}
         for each in ejections:
-            if each.at > self._epoch() - 2 * ejection.LONGEST:
-                recent.setdefault(each.backend, []).append(each)
+            if epoch - 2 * ejection.LONGEST < each.at <= epoch + _SLACK:
+                at = min(each.at, epoch)
+                until = min(each.until, at + ejection.LONGEST)
+                recent.setdefault(each.backend, []).append(replace(each, at=at, until=until))
         for backend in self._registry:
             if backend.id in recent:
                 last = recent[backend.id][-1]
                 known = ejection.Standing(ejections=len(recent[backend.id]), since=self._clock(), reason=last.reason)
-                if last.until > self._epoch():
+                if last.until > epoch:
                     known = replace(
                         known, state=ejection.State.EJECTED, since=last.at - offset, until=last.until - offset
                     )

@@ -131,7 +131,7 @@ class Roller:
         kept = list(documents)
         for document in kept:
             running = self._running.get(document.name)
-            if document.kind == KIND and running is not None and not running.goes_on_from(json.loads(document.body)):
+            if document.kind == KIND and running is not None and not _goes_on(running, document.body):
                 del self._running[document.name]
         self.restore(kept)
         self.follow(routes)
@@ -327,7 +327,7 @@ class Roller:
         try:
             kept = json.loads(body) if body is not None else {}
             if kept.get("fingerprint") == plan.fingerprint:
-                running.restore(kept)
+                running.restore(kept, self._clock())
                 keys = self._kept.get((KEYS, spec.name))
                 if keys is not None:
                     running.evidence.restore_keys(json.loads(keys))
@@ -360,6 +360,14 @@ class Roller:
             if budget.total and budget.left is not None:
                 left.append(budget.left)
         return min(left, default=None)
+
+
+def _goes_on(running: Running, body: str) -> bool:
+    """Whether a rollout stands where it was kept, as far as that can be read."""
+    try:
+        return running.goes_on_from(json.loads(body))
+    except (KeyError, TypeError, ValueError):
+        return True
 
 
 def _blocks(decision: Decision) -> bool:

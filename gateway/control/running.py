@@ -3,9 +3,11 @@
 import json
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
+from math import inf
 from typing import Any
 
+from gateway.clock import past
 from gateway.exchange import Exchange, Outcome
 from gateway.policy.canary.evidence import AVAILABILITY, FIRST_ATTEMPT, STAYED, Evidence
 from gateway.policy.canary.forecast import ENOUGH_TRAFFIC, Pace, Traffic
@@ -117,10 +119,12 @@ class Running:
             self.evidence.restore(known.evidence.state())
             self.evidence.restore_keys(known.evidence.keys_state())
 
-    def restore(self, body: dict[str, Any]) -> None:
-        """Take back what was kept; raises KeyError, TypeError, ValueError or IndexError for what cannot be that."""
-        rollout = _rollout(body["rollout"])
-        history = [_rollout(each) for each in body["history"]]
+    def restore(self, body: dict[str, Any], now: float) -> None:
+        """Take back what was kept, none of its times after `now`; raises KeyError, TypeError, ValueError or IndexError
+        for what cannot be that.
+        """
+        rollout = _rollout(body["rollout"], now)
+        history = [_rollout(each, now) for each in body["history"]]
         if "share" not in body["rollout"]:
             # Kept by a version that reckoned shares from the steps of the day.
             rollout = migrated(rollout, float(body["weight"]))
@@ -161,8 +165,12 @@ def _share_then(rollout: Rollout, plan: Plan) -> float:
     return shares[min(rollout.step, len(shares) - 1)] if rollout.is_live and rollout.step >= 0 else 0.0
 
 
-def _rollout(values: dict[str, Any]) -> Rollout:
+def _rollout(values: dict[str, Any], now: float) -> Rollout:
     known = {each.name for each in fields(Rollout)}
     if not known - _NEW <= set(values) <= known:
         raise ValueError("these are no values of a rollout")
-    return Rollout(**{**values, "phase": Phase(values["phase"])})
+    times = {name: past(values[name], now) for name in ("since", "started")}
+    rollout = Rollout(**{**values, **times, "phase": Phase(values["phase"])})
+    if not 0.0 <= rollout.share <= 100.0:
+        raise ValueError("this is no share")
+    return rollout if 0.0 <= rollout.predicted < inf else replace(rollout, predicted=0.0)

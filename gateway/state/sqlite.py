@@ -8,13 +8,13 @@ import contextlib
 import logging
 import os
 import sqlite3
-import time
 from pathlib import Path
 
 from gateway.policy.slo.objective import DAY
-from gateway.policy.slo.series import SeriesKey
-from gateway.policy.slo.windows import FINE, HOUR, LASTING, MINUTE, SLO_SLOT, KeptSlot
-from gateway.state.store import Batch, Document, Ejection, Record, Saved, StateError
+from gateway.policy.slo.windows import FINE, HOUR, LASTING, MINUTE, SLO_SLOT
+from gateway.state import believed
+from gateway.state.damage import inspect, is_damage, put_aside, salvage
+from gateway.state.store import Batch, Saved, StateError
 
 _log = logging.getLogger(__name__)
 _KEPT = {FINE: 5 * MINUTE + FINE, MINUTE: 2 * HOUR + MINUTE, 720.0: 3 * DAY + 720.0, SLO_SLOT: 90 * DAY + SLO_SLOT}
@@ -67,41 +67,72 @@ ON CONFLICT DO UPDATE SET body = excluded.body, token = excluded.token WHERE exc
 """
 
 
+_COUNTS = "SELECT kind, name, objective, sli, prompt_tokens, width, slot, good, bad, first, last FROM counts"
+_EJECTIONS = "SELECT backend, at, until, reason FROM ejections"
+_DOCUMENTS = "SELECT kind, name, body FROM documents"
+_RECORDS = "SELECT at, actor, action, subject, reason FROM records"
+_QUERIES = (_COUNTS, _EJECTIONS, _DOCUMENTS, _RECORDS, "SELECT owner, token, until FROM lease")
+_OUT_OF_REACH = frozenset((sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN))
+_LARGEST_TOKEN = 1 << 53
+
+
+class NewerState(StateError):
+    """The file was written by a later release, which another start of that release needs."""
+
+
 class SqliteStore:
     """One file, which other processes may share: their counts add up."""
 
     def __init__(self, path: Path) -> None:
-        """Open or make the file, and its folder; raises StateError. A file that is damaged is put aside."""
+        """Open or make the file, and its folder; raises StateError.
+
+        A file that is damaged is put aside. One that is there and cannot be written (read-only, a full disk) is read as
+        far as it can be, and tried again with each call.
+        """
         self._path = path
         self._pruned = 0.0
-        self._connection = self._opened()
+        self._inode = 0
+        self._rival: tuple[tuple[object, ...], float] = (), 0.0
+        self._opened: sqlite3.Connection | None = None
+        try:
+            self._open()
+        except NewerState:
+            raise
+        except StateError as error:
+            if not path.is_file():
+                raise
+            _log.error("state is not saved until its file can be written", extra={"reason": str(error)})
 
     def __repr__(self) -> str:
         return f"<SqliteStore {self._path}>"
 
+    @property
+    def _connection(self) -> sqlite3.Connection:
+        return self._opened if self._opened is not None else self._open()
+
     def load(self, now: float) -> Saved:
         """Return what some window still holds."""
         try:
-            rows = self._connection.execute(
-                "SELECT kind, name, objective, sli, prompt_tokens, width, slot, good, bad, first, last FROM counts"
-            ).fetchall()
-            ejections = self._connection.execute(
-                "SELECT backend, at, until, reason FROM ejections WHERE at > ? ORDER BY at", (now - _EJECTIONS_KEPT,)
-            ).fetchall()
-            documents = self._connection.execute("SELECT kind, name, body FROM documents").fetchall()
-            records = self._connection.execute(
-                "SELECT at, actor, action, subject, reason FROM records ORDER BY at DESC LIMIT ?", (_RECORDS_LOADED,)
-            ).fetchall()
+            if self._opened is None:
+                return self._read_only(now)
+            try:
+                return _read(self._opened, now)
+            except sqlite3.Error as error:
+                if not is_damage(error):
+                    raise
+                return _read(self._begin_anew(error), now)
         except sqlite3.Error as error:
             raise self._failed("cannot be read", error) from None
-        slots = (KeptSlot(SeriesKey(*row[:5]), *row[5:]) for row in rows)
-        held = (each for each in slots if (each.slot + 1) * each.width > now - _KEPT[float(each.width)])
-        return Saved(
-            tuple(held),
-            tuple(Ejection(*row) for row in ejections),
-            tuple(Document(*row) for row in documents),
-            tuple(Record(*row) for row in reversed(records)),
-        )
+
+    def _read_only(self, now: float) -> Saved:
+        """Return what can be read of a file that cannot be written: without its log, so without the last seconds."""
+        try:
+            with contextlib.closing(sqlite3.connect(f"{self._path.absolute().as_uri()}?immutable=1", uri=True)) as file:
+                file.text_factory = _text
+                return _read(file, now)
+        except sqlite3.Error as error:
+            _log.error("state cannot be read: everything begins anew", extra={"reason": str(error)})
+            return Saved()
 
     def save(self, batch: Batch) -> None:
         """Add a batch in one transaction; a file that was deleted is made anew."""
@@ -115,44 +146,62 @@ class SqliteStore:
         records = [(each.at, each.actor, each.action, each.subject, each.reason) for each in batch.records]
         try:
             if not self._is_there():
-                self._connection.close()
-                self._connection = self._opened()
-            with self._connection:
-                self._connection.executemany(_ADD, rows)
-                self._connection.executemany("INSERT INTO ejections VALUES (?, ?, ?, ?)", ejections)
-                self._connection.executemany(_PUT, documents)
-                self._connection.executemany("INSERT INTO records VALUES (?, ?, ?, ?, ?)", records)
+                self.close()
+            with self._connection as connection:
+                connection.executemany(_ADD, rows)
+                connection.executemany("INSERT INTO ejections VALUES (?, ?, ?, ?)", ejections)
+                connection.executemany(_PUT, documents)
+                connection.executemany("INSERT INTO records VALUES (?, ?, ?, ?, ?)", records)
                 self._prune(batch.at)
         except (sqlite3.Error, OSError) as error:
-            raise self._failed("cannot be written", error) from None
+            raise self._broken("cannot be written", error) from None
 
     def lead(self, owner: str, now: float, seconds: float) -> int:
-        """Take or renew the lease; 0 while another owner holds it."""
+        """Take or renew the lease; 0 while another owner holds it.
+
+        A lease that ends later than any taken now would is of a clock that was wrong: it holds while its owner renews
+        it, and not for as long as it says.
+        """
         try:
-            with self._connection:
-                self._connection.execute("BEGIN IMMEDIATE")
-                row = self._connection.execute("SELECT owner, token, until FROM lease").fetchone()
+            with self._connection as connection:
+                connection.execute("BEGIN IMMEDIATE")
+                row = connection.execute("SELECT owner, token, until FROM lease").fetchone()
                 holder, token, until = row or ("", 0, 0.0)
-                if holder not in {"", owner} and until > now:
+                if holder not in {"", owner} and self._holds(row, until, now, seconds):
                     return 0
-                token += holder != owner
-                self._connection.execute("DELETE FROM lease")
-                self._connection.execute("INSERT INTO lease VALUES (?, ?, ?)", (owner, token, now + seconds))
-                return int(token)
-        except sqlite3.Error as error:
-            raise self._failed("cannot be leased", error) from None
+                if not isinstance(token, int) or not 0 <= token < _LARGEST_TOKEN:
+                    token = 0
+                    connection.execute("UPDATE documents SET token = 0")
+                token += holder != owner or not token
+                connection.execute("DELETE FROM lease")
+                connection.execute("INSERT INTO lease VALUES (?, ?, ?)", (owner, token, now + seconds))
+                return token
+        except (sqlite3.Error, OSError) as error:
+            raise self._broken("cannot be leased", error) from None
+
+    def _holds(self, row: tuple[object, ...], until: object, now: float, seconds: float) -> bool:
+        """Whether another owner's lease holds: until it ends or, where that cannot be true, while it changes."""
+        if not isinstance(until, (int, float)) or until > now + seconds:
+            known, since = self._rival
+            if known != row or now < since:
+                self._rival = row, now
+                return True
+            return now - since < seconds
+        return until > now
 
     def resign(self, owner: str) -> None:
         """Give the lease back, if it is held."""
         try:
             with self._connection:
                 self._connection.execute("UPDATE lease SET owner = '', until = 0 WHERE owner = ?", (owner,))
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise self._failed("cannot be written", error) from None
 
     def close(self) -> None:
         """Close the file."""
-        self._connection.close()
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
 
     def _prune(self, now: float) -> None:
         if now - self._pruned < _PRUNE_EVERY:
@@ -170,26 +219,43 @@ class SqliteStore:
             return os.stat(self._path).st_ino == self._inode
         return False
 
-    def _opened(self) -> sqlite3.Connection:
+    def _open(self) -> sqlite3.Connection:
         try:
-            return self._connected()
-        except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError):
+            self._opened = self._connected()
+        except (sqlite3.Error, OSError) as error:
+            # Here, where only our own tables are looked for, their absence is damage too.
+            if not (is_damage(error) or getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR):
                 raise self._failed("cannot be opened", error) from None
-            aside = self._path.with_name(f"{self._path.name}.damaged-{int(time.time())}")
-            _log.error("the state file is damaged: it is put aside, and a new one begun", extra={"aside": str(aside)})
-            self._path.rename(aside)
-            for suffix in ("-wal", "-shm"):
-                self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
-            return self._connected()
-        except OSError as error:
-            raise self._failed("cannot be opened", error) from None
+            return self._begin_anew(error)
+        return self._opened
+
+    def _begin_anew(self, error: Exception) -> sqlite3.Connection:
+        """Put a damaged file aside, and begin another with what can be read of it; raises StateError."""
+        self.close()
+        try:
+            aside = put_aside(self._path, self._inode)
+            self._opened = self._connected()
+            if aside is not None:
+                lost = salvage(aside, self._opened)
+                _log.error(
+                    "the state file is damaged: it is put aside, and a new one begun",
+                    extra={"aside": str(aside), "lost": lost or "nothing but the last seconds", "reason": str(error)},
+                )
+        except (sqlite3.Error, OSError) as again:
+            self.close()
+            raise self._failed("is damaged and cannot be replaced", again) from None
+        return self._opened
 
     def _connected(self) -> sqlite3.Connection:
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
-        self._inode = os.stat(self._path).st_ino
+        if not self._path.exists():
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
+        found = os.stat(self._path)
+        self._inode = found.st_ino
+        if found.st_size:
+            inspect(self._path)
         connection = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, check_same_thread=False)
+        connection.text_factory = _text
         try:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
@@ -201,13 +267,43 @@ class SqliteStore:
             if version < len(_SCHEMAS):
                 connection.execute(f"PRAGMA user_version = {len(_SCHEMAS)}")
             connection.commit()
+            if version <= len(_SCHEMAS):
+                for query in _QUERIES:
+                    connection.execute(f"{query} LIMIT 0")
         except BaseException:
             connection.close()
             raise
         if version > len(_SCHEMAS):
             connection.close()
-            raise StateError(f"the state file {self._path} was written by a newer release: name another with --state")
+            raise NewerState(f"the state file {self._path} was written by a newer release: name another with --state")
         return connection
+
+    def _broken(self, what: str, error: Exception) -> StateError:
+        """Begin anew where that is what is wrong; in any case the call has failed, and is made again later."""
+        if is_damage(error):
+            self._begin_anew(error)
+        elif getattr(error, "sqlite_errorcode", 0) & 0xFF in _OUT_OF_REACH:
+            self.close()  # a connection that was once refused stays so
+        return self._failed(what, error)
 
     def _failed(self, what: str, error: Exception) -> StateError:
         return StateError(f"the state file {self._path} {what}: {error}")
+
+
+def _text(data: bytes) -> str:
+    return data.decode(errors="replace")
+
+
+def _read(connection: sqlite3.Connection, now: float) -> Saved:
+    """Return what some window still holds, as far as it can be believed."""
+    counts = connection.execute(_COUNTS).fetchall()
+    ejections = connection.execute(f"{_EJECTIONS} WHERE at > ? ORDER BY at", (now - _EJECTIONS_KEPT,)).fetchall()
+    documents = connection.execute(_DOCUMENTS).fetchall()
+    records = connection.execute(f"{_RECORDS} ORDER BY at DESC LIMIT ?", (_RECORDS_LOADED,)).fetchall()
+    slots = believed.slots(counts, _KEPT)
+    return Saved(
+        tuple(each for each in slots if (each.slot + 1) * each.width > now - _KEPT[each.width]),
+        tuple(believed.ejections(ejections)),
+        tuple(believed.documents(documents)),
+        tuple(believed.records(reversed(records), now)),
+    )

@@ -1,0 +1,93 @@
+"""State files that are damaged: how that shows, where they go, and what can still be read of them."""
+
+import contextlib
+import os
+import sqlite3
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+_DAMAGE = frozenset((sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT))
+"""Primary codes."""
+_MEANING = {
+    "counts": "counts, so that error budgets and alerts begin anew",
+    "ejections": "ejections",
+    "documents": "rollouts, deployments and drained backends",
+    "records": "audit records",
+}
+"""Tables that are taken over, and what they hold in words. The lease is not: it would keep a new leader waiting."""
+_VERSIONS = 1000
+"""More than there will ever be."""
+
+
+class Damaged(sqlite3.DatabaseError):
+    """The file is a database whose pages do not fit together."""
+
+
+def is_damage(error: Exception) -> bool:
+    """Whether an error says that the file itself is damaged, as opposed to being out of reach, locked or full."""
+    if isinstance(error, Damaged):
+        return True
+    code = getattr(error, "sqlite_errorcode", None) or 0
+    return code == sqlite3.SQLITE_IOERR_SHORT_READ or code & 0xFF in _DAMAGE
+
+
+def inspect(path: Path) -> None:
+    """Raise Damaged, or another sqlite3.Error, where pages, indexes or the version cannot be; some ms a megabyte.
+
+    This comes before the file is opened to be written: closing such a connection would already merge the log into it.
+    """
+    with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+        (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        if found != "ok":
+            raise Damaged(found)
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if not 0 <= version < _VERSIONS:
+            raise Damaged(f"version {version} of it can be of no release")
+        if not version and connection.execute("SELECT 1 FROM sqlite_schema").fetchone():
+            raise Damaged("its tables are another database's, as with a log that is not its own")
+
+
+def put_aside(path: Path, inode: int) -> Path | None:
+    """Rename a file, with its log, after the time; return its new name, None where another process has done so."""
+    if not path.exists() or os.stat(path).st_ino != inode:
+        return None
+    name = f"{path.name}.damaged-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
+    aside = path.with_name(name)
+    count = 1
+    while aside.exists():
+        count += 1
+        aside = path.with_name(f"{name}-{count}")
+    path.rename(aside)
+    with contextlib.suppress(FileNotFoundError):
+        path.with_name(f"{path.name}-wal").rename(aside.with_name(f"{aside.name}-wal"))
+    path.with_name(f"{path.name}-shm").unlink(missing_ok=True)
+    return aside
+
+
+def salvage(aside: Path, connection: sqlite3.Connection) -> str:
+    """Copy the rows that can be read; return what was lost of it, in words."""
+    lost = []
+    try:
+        # Without the log, which may be what is damaged, or of another file: it holds the last seconds only.
+        old = sqlite3.connect(f"{aside.absolute().as_uri()}?immutable=1", uri=True)
+    except sqlite3.Error:
+        return "; ".join(_MEANING.values())
+    with contextlib.closing(old), connection:
+        for table, meaning in _MEANING.items():
+            if not _copied(old, connection, table):
+                lost.append(meaning)
+        connection.execute("UPDATE documents SET token = 0")
+    return "; ".join(lost)
+
+
+def _copied(old: sqlite3.Connection, new: sqlite3.Connection, table: str) -> bool:
+    columns = [row[1] for row in new.execute(f"PRAGMA table_info({table})")]
+    into = f"INSERT OR IGNORE INTO {table} VALUES ({', '.join('?' * len(columns))})"  # noqa: S608 - our own names
+    try:
+        rows: Iterable[tuple[object, ...]] = old.execute(f"SELECT {', '.join(columns)} FROM {table}")  # noqa: S608
+        for row in rows:
+            new.execute(into, row)
+    except (sqlite3.Error, OverflowError):
+        return False
+    return True
