@@ -101,7 +101,9 @@ async def test_a_client_gets_what_stable_says_whatever_becomes_of_the_copy(
 
 async def test_a_copy_that_hangs_delays_nobody_and_ends_with_the_gateway(tmp_path: Path) -> None:
     async with backends(good, silent) as (old, new):
-        async with gateway(tmp_path, routes(old.url, new.url)) as running:
+        patient = '"timeouts": {"first_token": "10m", "stall": "10m", "total": "20m"}'
+        text = routes(old.url, new.url).replace('"objective": "o"', f'"objective": "o", {patient}')
+        async with gateway(tmp_path, text) as running:
             await mirroring(running)
             for _ in range(10):
                 assert (await ask(running.port, chat())).status == 200

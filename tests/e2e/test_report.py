@@ -6,6 +6,7 @@ import shutil
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -14,6 +15,7 @@ from loadtest.report.plots import panels
 from loadtest.report.recording import OK, Recording
 from loadtest.report.view import View
 from tests.loadtest.report.synthetic import one_gateway, several_gateways
+from tests.waiting import DEADLINE
 
 pytestmark = pytest.mark.anyio
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -70,27 +72,33 @@ class Drawn(HTMLParser):
             self.tables[self._table][-1][-1] += data
 
 
-async def opened(page: Path, profile: Path) -> tuple[Drawn, list[str]]:
-    """Open a page and return it as it was drawn, and what the browser's console said."""
+async def _started(page: Path, profile: Path, out: IO[bytes], err: IO[bytes]) -> asyncio.subprocess.Process:
     assert BROWSER is not None
-    process = await asyncio.create_subprocess_exec(
+    return await asyncio.create_subprocess_exec(
         BROWSER,
         *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"),
         *(f"--user-data-dir={profile}", "--window-size=1400,2000", "--virtual-time-budget=10000"),
         *("--enable-logging=stderr", "--dump-dom", page.as_uri()),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
+        stdout=out,
+        stderr=err,
     )
+
+
+async def opened(page: Path, profile: Path) -> tuple[Drawn, list[str]]:
+    """Open a page and return it as it was drawn, and what the browser's console said."""
+    dom, log = profile.with_name("dom.html"), profile.with_name("browser.log")
+    with dom.open("wb") as out, log.open("wb") as err:  # files: a child of the browser may outlive it and hold a pipe
+        process = await _started(page, profile, out, err)
     try:
-        async with asyncio.timeout(60):
-            dom, log = await process.communicate()
+        async with asyncio.timeout(4 * DEADLINE):  # a browser takes some seconds of CPU
+            await process.wait()
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
     drawn = Drawn()
-    drawn.feed(dom.decode())
-    return drawn, [line for line in log.decode(errors="replace").splitlines() if "CONSOLE" in line]
+    drawn.feed(dom.read_text())
+    return drawn, [line for line in log.read_text(errors="replace").splitlines() if "CONSOLE" in line]
 
 
 @needs_browser

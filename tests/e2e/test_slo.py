@@ -282,7 +282,11 @@ async def test_a_total_outage_of_a_quiet_model_pages_and_is_told_everywhere(tmp_
     async def fails(call: Call) -> None:
         await call.send(whole(b"500 Internal Server Error", b"{}"))
 
-    async with backends(fails) as (fake,), gateway(tmp_path, routes(fake.url)) as running, httpx.AsyncClient() as web:
+    async with (
+        backends(fails) as (fake,),
+        gateway(tmp_path, routes(fake.url), now=HandClock()) as running,
+        httpx.AsyncClient() as web,
+    ):
         book, alerter = running.app.book, running.app.alerter
         clock = Ahead(book)
         alerter._clock = clock
@@ -312,7 +316,11 @@ async def test_a_process_of_seconds_sends_no_ticket_and_shows_no_budget(tmp_path
     async def fails(call: Call) -> None:
         await call.send(whole(b"500 Internal Server Error", b"{}"))
 
-    async with backends(fails) as (fake,), gateway(tmp_path, routes(fake.url)) as running, httpx.AsyncClient() as web:
+    async with (
+        backends(fails) as (fake,),
+        gateway(tmp_path, routes(fake.url), now=HandClock()) as running,
+        httpx.AsyncClient() as web,
+    ):
         clock = Ahead(running.app.book)
         running.app.alerter._clock = clock
         for _ in range(20):

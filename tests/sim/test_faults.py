@@ -9,7 +9,7 @@ import pytest
 
 from tests.sim.captured import captured, events
 from tests.sim.conftest import Serve
-from tests.waiting import DEADLINE
+from tests.waiting import DEADLINE, HandClock
 
 CHAT = "/v1/chat/completions"
 
@@ -142,17 +142,17 @@ async def test_a_slow_engine_takes_longer_for_each_token(serve: Serve) -> None:
         assert clock() - before > 0.15
 
 
-async def test_not_ready_turns_health_and_calls_into_503_for_a_while(client: httpx.AsyncClient) -> None:
-    await break_with(client, not_ready_seconds=0.1)
-    assert (await client.get("/health")).status_code == 503
-    assert (await client.post(CHAT, json=chat())).status_code == 503
-    assert (await client.get("/v1/models")).status_code == 200
-
-    async def healthy() -> bool:
-        return (await client.get("/health")).status_code == 200
-
-    await until(healthy)
-    assert (await client.post(CHAT, json=chat())).status_code == 200
+async def test_not_ready_turns_health_and_calls_into_503_for_a_while(serve: Serve) -> None:
+    async with serve() as (sim, client):
+        sim.simulation.board._clock = clock = HandClock()
+        await break_with(client, not_ready_seconds=5)
+        clock.advance(4.9)
+        assert (await client.get("/health")).status_code == 503
+        assert (await client.post(CHAT, json=chat())).status_code == 503
+        assert (await client.get("/v1/models")).status_code == 200
+        clock.advance(0.1)
+        assert (await client.get("/health")).status_code == 200
+        assert (await client.post(CHAT, json=chat())).status_code == 200
 
 
 async def test_a_dead_engine_breaks_running_streams_and_refuses_calls(serve: Serve) -> None:
