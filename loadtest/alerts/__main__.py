@@ -1,7 +1,7 @@
 """`python -m loadtest.alerts`: the gateway's alerts against faults, years and restarts, on a clock of their own.
 
 Exits 1 when a page is lost, late or told twice, or when anybody is paged within the budget. The full replay takes about
-ten minutes of one core.
+eight minutes of one core.
 """
 
 import argparse

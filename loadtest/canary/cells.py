@@ -9,6 +9,9 @@ from loadtest.canary.world import BUDGETS, Clients, Incident, World
 DAY = 86_400.0
 _MOST_ERRORS = 0.5
 RATES = (0.05, 0.2, 1.0, 3.0, 12.0, 60.0, 500.0)
+STICKY_RATES = (0.2, 3.0, 12.0)
+_MANY_CLIENTS = 1000
+"""Clients from which on their own rates of failures even out."""
 ERRORS = (0.0001, 0.001, 0.01, 0.05)
 LONG_LATE = (0.002, 0.004, 0.03)
 MIX = (0.6, 0.3, 0.1)
@@ -49,13 +52,20 @@ def incidents() -> Iterator[Cell]:
 
 def sticky() -> Iterator[Cell]:
     """Candidates that equal stable, with clients that stay where they are."""
-    unlike = "clients that differ too much to be taken for one another: it may pause"
-    for count in (20, 200, 1000):
-        for heavy in (False, True):
-            why = "too few clients to tell versions apart: it may pause" if count < 200 else unlike if heavy else ""
-            name = f"{count:,} clients, {'heavy-tailed' if heavy else 'even'}"
-            world = World(3.0, 0.01, clients=Clients(count, heavy))
-            yield Cell(name, world, None if why else 0.9, why=why)
+    unlike = (
+        "few clients that fail at rates of their own, or unlike traffic: they look like versions that do; it may pause"
+    )
+    for rate in STICKY_RATES:
+        for count in (20, 200, 1000):
+            for kind, clients, promised in (
+                ("alike", Clients(count, alike=True), True),
+                ("each with its own rate of failures", Clients(count), count >= _MANY_CLIENTS),
+                ("heavy-tailed, each with its own", Clients(count, heavy=True), False),
+            ):
+                world = World(rate, 0.01, clients=clients)
+                yield Cell(
+                    f"{count:,} clients, {kind}", world, 0.95 if promised else None, why="" if promised else unlike
+                )
     crowd = Clients(200, heavy=True)
     world = World(3.0, 0.01, late=LONG_LATE, mix=MIX, clients=crowd, mixed_clients=True)
     yield Cell("200 clients, heavy-tailed, each with its own mix of inputs", world, None, why=unlike)

@@ -38,10 +38,11 @@ class Incident:
 
 @dataclass(frozen=True)
 class Clients:
-    """Sticky clients: so many, whose traffic is even or heavy-tailed; each fails at its own rate."""
+    """Sticky clients, of even or heavy-tailed traffic; each fails at its own rate, unless all are alike."""
 
     count: int
     heavy: bool = False
+    alike: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class Crowd:
         self.weights = weights / weights.sum()
         self.places = rng.random(clients.count) * 100
         self.keys = [hashed(b"%d" % number) for number in range(clients.count)]
-        skill = rng.gamma(1.0, 1.0, clients.count)
+        skill = np.ones(clients.count) if clients.alike else rng.gamma(1.0, 1.0, clients.count)
         self.skill = skill / max(1e-9, float((skill * self.weights).sum()))
         if world.mixed_clients:
             self.classes = [rng.dirichlet(np.array(world.mix) * 2 + 1e-3) for _ in range(clients.count)]
@@ -174,10 +175,13 @@ class Simulation:
     def _by_client(self, crowd: Crowd, requests: int, now: float, share: float, *, live: bool) -> None:
         rng, world = self._rng, self._world
         whose = rng.choice(len(crowd.keys), size=requests, p=crowd.weights)
-        for client, chance, chance_late in zip(whose, rng.random(requests), rng.random(requests), strict=True):
-            candidate = bool(crowd.places[client] < share)
+        on_candidate, failing = (crowd.places[whose] < share).tolist(), world.failing(now)
+        skills, chances = crowd.skill[whose].tolist(), (rng.random(requests).tolist(), rng.random(requests).tolist())
+        for client, candidate, skill, chance, chance_late in zip(
+            whose.tolist(), on_candidate, skills, *chances, strict=True
+        ):
             number = int(rng.choice(3, p=crowd.classes[client])) if world.mixed_clients else 0
-            bad = int(chance < min(0.95, world.failing(now)[candidate] * crowd.skill[client]))
+            bad = int(chance < min(0.95, failing[candidate] * skill))
             late = int(not bad and chance_late < self._late(number, now, candidate=candidate))
             timely = (int(not bad) - late, late)
             self._take(Sample(candidate, now, number), (1 - bad, bad), timely, crowd.keys[client], live=live)

@@ -285,6 +285,20 @@ def test_the_first_step_of_auto_depends_on_the_traffic_which_has_to_be_seen() ->
     assert set(shares) <= set(LADDER)
 
 
+def test_a_step_of_auto_that_holds_none_of_few_sticky_clients_is_left_for_the_next() -> None:
+    """Twenty clients, 3 requests/s, 1 %: after ten minutes 18 requests were due, after twelve 21.6."""
+    plan = replace(AUTO, hold=600.0)
+    empty = replace(FINE, traffic=Traffic(3.0, {"ttft": TTFT}))
+    rollout = Rollout(Phase.STEP, 0, 1000.0, share=1.0)
+    assert decide(plan, rollout, empty, 1600.0).event is None
+    decision = decide(plan, rollout, empty, 1720.0)
+    assert (decision.event, decision.share) == (Event.ADVANCE, 5.0)
+    assert decision.reason == "held for 12 min, and no client is in 1 % of requests"
+    assert decide(plan, replace(rollout, step=3, share=50.0), empty, 1720.0).event is None
+    assert decide(replace(plan, steps=(1.0, 5.0)), rollout, empty, 1720.0).event is None
+    assert decide(plan, rollout, replace(FINE, traffic=Traffic(3.0, {"ttft": TTFT}, 1)), 1720.0).event is None
+
+
 def test_copies_come_first_where_the_route_says_so() -> None:
     plan = replace(PLAN, mirror=10.0)
     copying = moved(plan, Rollout(Phase.WAITING), FINE, 0.0)
