@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from gateway.policy.routing.ejection import State
+from gateway.policy.routing.readiness import probe_passed
 from gateway.telemetry.slo import Kind, SloBook
 from tests.cli.test_asking import tidegate
 from tests.e2e.fakes import DONE, LAST_CHUNK, STREAM_HEAD, USAGE, Call, backends, chunked, event, good, whole
@@ -106,6 +107,7 @@ async def test_a_failure_burns_availability_alone_and_a_retry_spares_the_user(tm
 async def test_a_refused_connection_burns_availability_alone(tmp_path: Path) -> None:
     async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url)) as running:
         await fake.stop()
+        running.backend().readiness = probe_passed(running.backend().readiness)  # no probe has seen it yet
         assert (await ask(running.port, chat())).status == 503
         await running.quiet()
         await counted(running, {"availability": (0, 1)}, *subjects(running))
@@ -181,6 +183,7 @@ async def test_a_backend_that_fails_fast_attracts_nobody_for_looking_idle(tmp_pa
         for _round in range(10):
             answers = await asyncio.gather(*(ask(running.port, chat()) for _ in range(10)))
             assert {answer.status for answer in answers} == {200}
+            running.app.judge.judge()
         await running.quiet()
         assert len(bad.calls) <= 14
         standing = running.backend(0).health.standing
