@@ -6,8 +6,9 @@ import json
 import shutil
 import sys
 from bisect import bisect_left
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import wraps
 from pathlib import Path
 
 import httpx
@@ -18,7 +19,7 @@ from loadtest.report.recording import Recording
 from loadtest.traces.formats import read_trace
 from tests.e2e.fakes import DONE, LAST_CHUNK, ROLE, STREAM_HEAD, Call, backends, chunked, event, good_stream, whole
 from tests.e2e.processes import Process, engine, running, serving
-from tests.e2e.test_timings import bucket, build, free_port, on_a_quiet_moment
+from tests.e2e.test_timings import build, free_port
 from tests.waiting import DEADLINE
 
 pytestmark = pytest.mark.anyio
@@ -58,6 +59,31 @@ def failures(folder: Path) -> dict[str, int]:
     """Return how often locust counted which failure."""
     with (folder / "locust_failures.csv").open(newline="") as file:
         return {row["Error"]: int(row["Occurrences"]) for row in csv.DictReader(file)}
+
+
+def on_a_quiet_moment(test: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    """Run a comparison again, up to seven times: a starved machine delays one of the two sides and not the other."""
+
+    @wraps(test)
+    async def patient(*args: object, **fixtures: object) -> None:
+        for _ in range(6):
+            try:
+                return await test(*args, **fixtures)
+            except AssertionError:
+                continue
+        return await test(*args, **fixtures)
+
+    return patient
+
+
+def bucket(cumulative: dict[float, float], q: float) -> tuple[float, float]:
+    """Return the bounds of the bucket that holds the q-quantile."""
+    lower = 0.0
+    for bound, count in sorted(cumulative.items()):
+        if count >= q * max(cumulative.values()):
+            return lower, bound
+        lower = bound
+    raise AssertionError("nothing was counted")
 
 
 def histogram(metrics: str, name: str) -> dict[float, float]:
