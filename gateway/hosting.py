@@ -21,6 +21,7 @@ from gateway.admin.protection import AdminToken
 from gateway.config.itself import Listening
 from gateway.control.drain import DrainTimes
 from gateway.control.watching import Reread, Watched
+from gateway.signals import NOT_THE_END, release
 from gateway.wire.edge import Edge
 from gateway.wire.guard import Limits
 from gateway.wire.long_event import MAX_EVENT
@@ -30,16 +31,6 @@ BACKLOG = 4096
 _DESCRIPTORS_FOR_OTHERS = 256
 _SO_ATTACH_FILTER = 26
 _BPF_RETURN = 0x06
-_NOT_THE_END = (
-    signal.SIGHUP,
-    signal.SIGUSR1,
-    signal.SIGUSR2,
-    signal.SIGQUIT,
-    signal.SIGALRM,
-    signal.SIGVTALRM,
-    signal.SIGIO,
-    signal.SIGPWR,
-)
 _log = logging.getLogger(__name__)
 
 
@@ -198,11 +189,6 @@ async def _accept_all(listening: socket.socket) -> None:
         await asyncio.sleep(0)  # the loop accepts
 
 
-def hold_signals() -> None:
-    """Let signals that do not mean to end the process wait until it has started."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, _NOT_THE_END)
-
-
 def handle_signals(stop: Callable[[], None], reload: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Stop on SIGTERM and SIGINT, reload on SIGHUP; what would kill by default and means nothing here is logged."""
     loop = asyncio.get_running_loop()
@@ -215,10 +201,10 @@ def handle_signals(stop: Callable[[], None], reload: Callable[[], Coroutine[Any,
         reloads.add(task)
         task.add_done_callback(reloads.discard)
 
-    for number in _NOT_THE_END:
+    for number in NOT_THE_END:
         loop.add_signal_handler(number, partial(_log.info, "signal ignored", extra={"signal": number.name}))
     loop.add_signal_handler(signal.SIGHUP, reload_soon)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _NOT_THE_END)
+    release()
 
 
 def raise_descriptor_limit() -> None:

@@ -13,7 +13,7 @@ from gateway.app import run
 from gateway.config.problems import RoutesError
 from gateway.control.drain import DrainTimes
 from gateway.control.webhook import Webhook
-from gateway.hosting import Addresses, FilesError, Settings, Tls, hold_signals
+from gateway.hosting import Addresses, FilesError, Settings, Tls
 from gateway.state.store import StateError
 from gateway.telemetry.logs import configure
 from gateway.telemetry.output import Output
@@ -113,7 +113,6 @@ def serve(  # noqa: PLR0917 - one parameter an option
     ] = True,
 ) -> None:
     """Serve the models in ROUTES to OpenAI clients."""
-    hold_signals()
     output = Output(_STANDARD_ERROR)
     token = None if admin_token_file else os.environ.get("TIDEGATE_ADMIN_TOKEN")
     try:

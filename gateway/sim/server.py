@@ -160,13 +160,14 @@ async def running(settings: Settings) -> AsyncIterator[SimServer]:
 
 
 def run(settings: Settings) -> None:
-    """Serve until SIGINT or SIGTERM, with one line on standard output once connections are accepted."""
+    """Serve until SIGINT, SIGTERM or SIGHUP, with one line on standard output once connections are accepted."""
     uvloop.run(_serve(settings))
 
 
 async def _serve(settings: Settings) -> None:
     stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else set()  # as under nohup
+    for number in {signal.SIGINT, signal.SIGTERM, signal.SIGHUP} - ignored:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     serving = asyncio.create_task(_announce(settings))
     stopped = asyncio.create_task(stop.wait())

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from gateway.cli import app
+from gateway.cli.commands import app
 from gateway.policy.canary.rollout import Phase
 from tests.e2e.fakes import backends, good
 from tests.e2e.harness import Running, ask, chat, gateway

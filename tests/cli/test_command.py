@@ -9,7 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from gateway.cli import app
+from gateway.cli.commands import app
 from tests.waiting import DEADLINE
 
 

@@ -11,7 +11,7 @@ import yaml
 from typer.testing import CliRunner
 
 from gateway.backends.exposed import EngineMetrics, extract
-from gateway.cli import app
+from gateway.cli.commands import app
 from gateway.config.load import load_routes
 from gateway.doctor.ask import Checkup, check_all
 from gateway.doctor.checkup import Level

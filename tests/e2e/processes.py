@@ -62,6 +62,13 @@ async def running(*arguments: str, descriptors: int = 0) -> AsyncIterator[Proces
     pipe = asyncio.subprocess.PIPE
     few = ("sh", "-c", f'ulimit -n {descriptors}; exec "$@"', "sh") if descriptors else ()
     process = await asyncio.create_subprocess_exec(*few, sys.executable, "-m", *arguments, stdout=pipe, stderr=pipe)
+    async with following(process) as child:
+        yield child
+
+
+@asynccontextmanager
+async def following(process: asyncio.subprocess.Process) -> AsyncIterator[Process]:
+    """Gather what a process says until the block ends, and the process with it."""
     child = Process(process)
     child.readers = [
         asyncio.create_task(_gather(process.stdout, child.out)),

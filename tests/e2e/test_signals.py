@@ -14,7 +14,7 @@ import pytest
 
 from tests.e2e.fakes import backends, good
 from tests.e2e.harness import ask, chat
-from tests.e2e.processes import serving
+from tests.e2e.processes import Process, following, serving
 from tests.listening import listening
 from tests.waiting import DEADLINE, eventually
 
@@ -49,6 +49,95 @@ async def test_signals_that_mean_nothing_do_not_kill_while_serving_or_draining(t
             served.process.send_signal(number)
             assert (await ask(port(served.urls[0]), chat(stream=False))).status == 200
         assert await served.ended() == 0
+
+
+START = """
+import os, signal, sys
+sys.argv[:] = ["tidegate", *sys.argv[2:]]
+from gateway import cli, signals
+
+class Signalled:
+    # Sends the signal in the middle of loading the commands.
+    def find_spec(self, name, path=None, target=None):
+        if name == "gateway.cli.check":
+            os.kill(os.getpid(), int(os.environ["SIGNAL"]))
+
+sys.meta_path.insert(0, Signalled())
+cli.main()
+"""
+
+
+@asynccontextmanager
+async def signalled(number: signal.Signals, *arguments: str) -> AsyncIterator[Process]:
+    """Run a command that gets a signal while it is being loaded."""
+    pipe = asyncio.subprocess.PIPE
+    environ = {**os.environ, "SIGNAL": str(int(number)), "PYTHONPATH": "."}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", START, "tidegate", *arguments, stdout=pipe, stderr=pipe, env=environ
+    )
+    async with following(process) as child:
+        yield child
+
+
+@pytest.fixture
+def commands(tmp_path: Path) -> dict[str, tuple[str, ...]]:
+    (tmp_path / "routes.yaml").write_text('{"models": {"m": {"backends": ["http://127.0.0.1:1"]}}}')
+    ports = ("--port", "0", "--admin-port", "0", "--state", "memory://")
+    return {
+        "serve": ("serve", str(tmp_path / "routes.yaml"), *ports),
+        "sim": ("sim", "--port", "0"),
+        "demo": ("demo", "--seconds", "600"),
+    }
+
+
+@pytest.mark.parametrize("command", ["serve", "sim", "demo"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_stop_while_it_starts_ends_it_cleanly(
+    commands: dict[str, tuple[str, ...]], command: str, number: signal.Signals
+) -> None:
+    async with signalled(number, *commands[command]) as child:
+        assert await child.ended() == 0
+        assert not child.err
+
+
+@pytest.mark.parametrize("number", HARMLESS)
+async def test_no_other_signal_kills_a_gateway_that_starts(
+    commands: dict[str, tuple[str, ...]], number: signal.Signals
+) -> None:
+    async with signalled(number, *commands["serve"]) as child:
+        await child.said("tidegate serves")
+        if number is signal.SIGHUP:
+            await child.said("routes loaded")
+        child.process.send_signal(signal.SIGTERM)
+        assert await child.ended() == 0
+
+
+@pytest.mark.parametrize("command", ["sim", "demo"])
+async def test_a_terminal_that_closes_ends_a_simulation_cleanly(
+    commands: dict[str, tuple[str, ...]], command: str
+) -> None:
+    async with signalled(signal.SIGHUP, *commands[command]) as child:
+        assert await child.ended() == 0
+    async with signalled(signal.SIGUSR1, *commands["sim"]) as child:
+        await child.said("listening")
+        for number in (signal.SIGUSR2, signal.SIGPIPE, signal.SIGHUP):
+            child.process.send_signal(number)
+        assert await child.ended() == 0
+
+
+async def test_under_nohup_a_terminal_that_closes_ends_nothing() -> None:
+    nohup = ("trap '' HUP; exec \"$@\"", "sh", sys.executable, "-m", "gateway.cli", "sim", "--port", "0")
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec("sh", "-c", *nohup, stdout=pipe, stderr=pipe)
+    async with following(process) as child:
+        await child.said("listening")
+        child.process.send_signal(signal.SIGHUP)
+        child.process.send_signal(signal.SIGUSR1)
+        async with httpx.AsyncClient() as web:
+            url = (await child.said("listening")).split("listening on ")[1].split()[0]
+            assert (await web.get(f"{url}/health")).status_code == 200
+        child.process.send_signal(signal.SIGTERM)
+        assert await child.ended() == 0
 
 
 @pytest.mark.parametrize("times", [1, 2])

@@ -10,7 +10,7 @@ import click
 import pytest
 import typer
 
-from gateway.cli import app
+from gateway.cli.commands import app
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

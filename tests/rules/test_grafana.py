@@ -9,7 +9,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from gateway.cli import app
+from gateway.cli.commands import app
 from gateway.config.table import RouteTable
 from gateway.rules.grafana import dashboard, queries
 from gateway.rules.slo import Scale, slos

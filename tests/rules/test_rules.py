@@ -11,7 +11,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from gateway.cli import app
+from gateway.cli.commands import app
 from gateway.config.table import RouteTable
 from gateway.policy.slo.objective import DAY, DEFAULT, Objective, Sli, Target
 from gateway.rules.engine import HISTOGRAMS, engine_slos, needed_buckets

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
-from gateway.cli import app
+from gateway.cli.commands import app
 from tests.sim.process import ROOT, started, url_in
 from tests.waiting import DEADLINE
 

@@ -79,7 +79,8 @@ class Act:
         """Run until the time is over or somebody interrupts; raises ProcessDied and NothingServed."""
         interrupted = asyncio.Event()
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else set()  # as under nohup
+        for number in {signal.SIGINT, signal.SIGTERM, signal.SIGHUP} - ignored:
             loop.add_signal_handler(number, interrupted.set)
         await _until_first(self._perform(seconds, port=port, admin_port=admin_port), interrupted.wait())
         if self._first is None:

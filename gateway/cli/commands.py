@@ -1,0 +1,57 @@
+"""The `tidegate` command: one module per subcommand, put together here."""
+
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from gateway.cli.canary import app as canary
+from gateway.cli.check import check
+from gateway.cli.demo import demo
+from gateway.cli.doctor import doctor
+from gateway.cli.explain import explain
+from gateway.cli.operations import audit, deploy, deployments, drain, undrain
+from gateway.cli.rules import rules
+from gateway.cli.serve import serve
+from gateway.cli.sim import sim
+from gateway.cli.slo import slo
+from gateway.cli.status import status
+
+app = typer.Typer(
+    name="tidegate",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},  # subcommands inherit it
+)
+app.command()(demo)
+app.command()(serve)
+app.command()(check)
+app.command()(doctor)
+app.command()(explain)
+app.command()(status)
+app.command()(slo)
+app.add_typer(canary, name="canary")
+app.command()(drain)
+app.command()(undrain)
+app.command()(deploy)
+app.command()(deployments)
+app.command()(audit)
+app.command()(rules)
+app.command()(sim)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"tidegate {version('tidegate')}")
+        raise typer.Exit
+
+
+@app.callback()
+def tidegate(
+    *,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """The gateway in front of vLLM: measures what users live through and acts on it."""

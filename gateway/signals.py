@@ -1,0 +1,51 @@
+"""What signals mean before anything is there that could handle them."""
+
+import os
+import signal
+from collections.abc import Sequence
+from types import FrameType
+
+NOT_THE_END = (
+    signal.SIGHUP,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGQUIT,
+    signal.SIGALRM,
+    signal.SIGVTALRM,
+    signal.SIGIO,
+    signal.SIGPWR,
+)
+"""Signals that end a process by default, and are not meant to end a gateway."""
+
+
+def early(command: Sequence[str]) -> None:
+    """Prepare the commands that run until they are told to stop for signals that come while they start.
+
+    A request to stop is followed at once, with the status that it has later. For the gateway the others wait until it
+    has started: SIGHUP is a reload then.
+    """
+    if not {"serve", "sim", "demo"}.intersection(command):
+        return
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _end)
+    if "serve" in command:
+        hold()
+        return
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
+        signal.signal(signal.SIGHUP, _end)
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def hold() -> None:
+    """Let signals that do not mean to end the process wait until `release`."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, NOT_THE_END)
+
+
+def release() -> None:
+    """Take the signals that wait, and those to come."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, NOT_THE_END)
+
+
+def _end(_number: int, _frame: FrameType | None) -> None:
+    os._exit(0)  # nothing has been begun that would have to be ended
