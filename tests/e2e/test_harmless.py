@@ -151,6 +151,6 @@ async def test_a_large_request_is_served_soon_though_small_ones_keep_coming(tmp_
         assert large.status == 200
         assert set(statuses) == {200}
         served = [each.request_id for each in running.records.exchanges]
-        assert 5 <= served.index("large") - before < 100, "small ones passed it for a second"
+        assert 1 <= served.index("large") - before < 100, "small ones passed it for a second"
         assert running.records.exchanges[served.index("large")].queued > 0.9
         await running.quiet()

@@ -8,7 +8,7 @@ import sys
 from collections import deque
 from collections.abc import Sequence
 
-_START_SECONDS = 20.0
+_START_SECONDS = 60.0
 _STOP_SECONDS = 5.0
 _LAST_WORDS = 10
 

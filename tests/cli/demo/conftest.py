@@ -11,6 +11,9 @@ import pytest
 
 from tests.waiting import DEADLINE
 
+SECONDS = 3 * DEADLINE
+"""A demo is four processes, one started after the other."""
+
 
 def running(pid: int) -> bool:
     """Whether a process runs; one that has ended and waits to be reaped does not."""
@@ -21,9 +24,9 @@ def running(pid: int) -> bool:
 
 
 def until(condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + DEADLINE
+    deadline = time.monotonic() + SECONDS
     while not condition():
-        assert time.monotonic() < deadline, f"waited {DEADLINE:g} s for {what}"
+        assert time.monotonic() < deadline, f"waited {SECONDS:g} s for {what}"
         time.sleep(0.02)
 
 
