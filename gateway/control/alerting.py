@@ -65,6 +65,7 @@ class Alerter:
         self._accounted: dict[Name, tuple[Windows, int]] = {}
         self._versions = _versions(book)
         self._kept_at = 0.0
+        self._kept_own: list[list[Any]] = []
         self._changed = False
 
     async def run(self) -> None:
@@ -124,9 +125,11 @@ class Alerter:
     def documents(self) -> list[Document]:
         """Return what fires and what could not be told yet, if that has changed since the last call."""
         now = self._clock()
-        if not (self._changed or (self._live and now - self._kept_at >= _KEPT_EVERY)):
+        own = self._own_failures()
+        goes_on = self._live or own != self._kept_own
+        if not (self._changed or (goes_on and now - self._kept_at >= _KEPT_EVERY)):
             return []
-        self._changed, self._kept_at = False, now
+        self._changed, self._kept_at, self._kept_own = False, now, own
         pairs = [
             [*series, pair.long, alert.since, alert.confirmed]
             for series, alerts in self._alerts.items()
@@ -134,7 +137,15 @@ class Alerter:
             if alert.state is AlertState.FIRING
         ]
         incidents = [each.state() for each in (*self._live.values(), *self._ended)]
-        return [Document(KIND, _ALL, json.dumps({"pairs": pairs, "incidents": incidents}))]
+        return [Document(KIND, _ALL, json.dumps({"pairs": pairs, "incidents": incidents, "own": own}))]
+
+    def _own_failures(self) -> list[list[Any]]:
+        """Return how many failures came since what people were told of, as long as they are too few for another."""
+        return [
+            [*series, str(severity), windows.failures - failures]
+            for (series, severity), (windows, failures) in self._accounted.items()
+            if windows.failures < failures + MIN_BAD
+        ]
 
     def restore(self, documents: Iterable[Document]) -> None:
         """Take back what was kept over a restart: what fired goes on, and what could not be told is told."""
@@ -161,6 +172,12 @@ class Alerter:
                 alerts = self._alerts.get(incident.series, {})
                 incident.silent = incident.silent or max((each.confirmed for each in alerts.values()), default=0.0)
                 self._live[incident.series, incident.severity] = incident
+
+        tracked_by = {tracked.key: tracked.windows for tracked in self._book}
+        for *series, severity, own in body.get("own", ()):
+            windows = tracked_by.get(SeriesKey(*series))
+            if windows is not None:
+                self._accounted[SeriesKey(*series), Severity(severity)] = windows, windows.failures - int(own)
 
     def _alerting(self, tracked: Tracked) -> bool:
         """A model's only version says the same as the model."""

@@ -212,6 +212,9 @@ class Roller:
         if event is Event.RESUME:
             running.evidence.accept()
         self._move(running, event, rollout)
+        # What it waits for from now on, in words: the next tick decides.
+        reason = decide(running.plan, rollout, self.seen(running), self._clock(), model).reason
+        running.decision = Decision(None, reason)
         return running
 
     def warmed(self, model: str, backend: str) -> None:

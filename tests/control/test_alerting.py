@@ -70,6 +70,12 @@ class Town:
             self.book.advance()
             self.alerter.evaluate()
 
+    def fail_each_minute(self, requests: int) -> None:
+        """Let so many requests fail, one a minute."""
+        for _ in range(requests):
+            self.availability(Kind.MODEL, "m").windows.bad += 1
+            self.live(60, rate=0.0)
+
     def availability(self, kind: Kind, name: str) -> Tracked:
         (found,) = [each for each in self.book.get(kind, name) if each.sli == Sli.AVAILABILITY]
         return found
@@ -203,6 +209,23 @@ def test_what_ended_while_no_gateway_ran_is_resolved_after_the_restart() -> None
     again.live(1)
     assert [each.firing for each in told] == [True, False]
     assert told[1].labels == told[0].labels
+
+
+def test_after_a_restart_another_incident_still_needs_failures_of_its_own() -> None:
+    """Three more failures burn with those of an outage that people know of and that is over: no other page."""
+    told: list[Notice] = []
+    town = Town(told.append)
+    town.live(300, 1.0)
+    town.live(3 * 3600, rate=0.0)
+    assert [each.firing for each in told] == [True, False]
+    for notice in told:
+        town.alerter.delivered(notice, SENT)
+    town.fail_each_minute(1)
+    again = town.restarted(told.append, 5.0)
+    again.fail_each_minute(3)
+    assert len(told) == 2
+    again.fail_each_minute(10)
+    assert [each.firing for each in told] == [True, False, True]
 
 
 def test_what_nobody_could_be_told_is_told_after_the_restart() -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from random import Random
 from types import SimpleNamespace
 from typing import Any, cast
@@ -14,7 +15,7 @@ from gateway.config.load import load_routes
 from gateway.control.audit import Audit
 from gateway.control.rolling import Roller
 from gateway.exchange import Exchange, Outcome
-from gateway.policy.canary.rollout import Phase
+from gateway.policy.canary.rollout import Event, Phase
 from gateway.telemetry.slo import SloBook
 
 RATE = 12.0
@@ -30,15 +31,10 @@ def demos() -> dict[str, Any]:
     return routes_of({name: [f"http://{name}:1"] for name in ("gpu", "cpu", "next")})
 
 
-@pytest.mark.parametrize(("routes_file", "longest"), [(newcomers, 3 * 3600.0), (demos, 300.0)])
-def test_a_canary_at_twelve_requests_a_second_is_promoted_in_about_the_time_that_was_said(
-    tmp_path: Any, routes_file: Callable[[], dict[str, Any]], longest: float
-) -> None:
-    """With default settings, as a newcomer starts it, and as `tidegate demo --canary` does."""
-    path = tmp_path / "routes.yaml"
-    path.write_text(json.dumps(routes_file()))
+def rolled(path: Path, routes_file: dict[str, Any], now: list[float]) -> tuple[Roller, Audit]:
+    """Return what leads the rollouts of a routes file whose versions are ready, and its records."""
+    path.write_text(json.dumps(routes_file))
     table = load_routes(path)
-    now = [1_000_000.0]
     book = SloBook(lambda: now[0])
     book.follow(table)
     ready = SimpleNamespace(is_ready=True, backends=(), name="v2")
@@ -47,6 +43,16 @@ def test_a_canary_at_twelve_requests_a_second_is_promoted_in_about_the_time_that
     audit = Audit(lambda: now[0])
     roller = Roller(book, lambda: routes, audit, clock=lambda: now[0], leads=lambda: True, saved=lambda: None)
     roller.follow(table)
+    return roller, audit
+
+
+@pytest.mark.parametrize(("routes_file", "longest"), [(newcomers, 3 * 3600.0), (demos, 300.0)])
+def test_a_canary_at_twelve_requests_a_second_is_promoted_in_about_the_time_that_was_said(
+    tmp_path: Any, routes_file: Callable[[], dict[str, Any]], longest: float
+) -> None:
+    """With default settings, as a newcomer starts it, and as `tidegate demo --canary` does."""
+    now = [1_000_000.0]
+    roller, audit = rolled(tmp_path / "routes.yaml", routes_file(), now)
     running = roller.get(MODEL)
     assert running is not None
     rng, said, started = Random(1), 0.0, 0.0
@@ -67,3 +73,25 @@ def test_a_canary_at_twelve_requests_a_second_is_promoted_in_about_the_time_that
     assert 0.5 < (now[0] - started) / said < 2.0
     assert said < longest
     assert [record.action for record in audit][:2] == ["start", "ready"]
+
+
+def test_what_a_person_asked_for_is_answered_in_the_words_of_the_new_state(tmp_path: Path) -> None:
+    """They were those of the state before: after `start` it waited for `tidegate canary start`."""
+    now = [1_000_000.0]
+    routes = newcomers()
+    routes["models"][MODEL]["canary"] |= {"start": "manual", "steps": [10], "hold": "5s"}
+    roller, _ = rolled(tmp_path / "routes.yaml", routes, now)
+    roller.tick()
+
+    def said(event: Event) -> str:
+        now[0] += 1.0
+        words = roller.ask(MODEL, event, actor="ann", reason=f"ann wants to {event}").decision.reason
+        roller.tick()
+        return words
+
+    assert said(Event.START) == "v2 is ready"
+    assert said(Event.PAUSE) == "ann wants to pause"
+    assert said(Event.RESUME).startswith("held for 0 s of 5 s")
+    assert said(Event.ROLLBACK) == "ann wants to rollback"
+    assert said(Event.START) == "v2 is ready"
+    assert said(Event.PROMOTE) == "ann wants to promote"
