@@ -143,6 +143,7 @@ class App:
             leads=lambda: self.flusher.token > 0,
             saved=self.flusher.wake,
             lasting=not isinstance(store, MemoryStore),
+            lateness=self.registry.lateness,
         )
         self._traces = _traces(settings.otlp_endpoint)
         self.deployments = Deployments(
@@ -263,7 +264,7 @@ class App:
         supervisor = Supervisor()
         supervisor.start("probe", Prober(self.registry, self._clock, self._rng, hops=self.gateway.hops.name).run)
         supervisor.start("scrape", Scraper(self.registry, self._clock, self._rng).run)
-        supervisor.start("sweep", lambda: sweep(lambda: self._checked(admin), self._clock))
+        supervisor.start("sweep", lambda: sweep(lambda: self._checked(admin), self._clock, self.registry.lateness))
         supervisor.start("judge", self.judge.run)
         supervisor.start("admit", self.admitter.run)
         supervisor.start("alerts", self.alerter.run)

@@ -79,6 +79,7 @@ class AttemptEnd(StrEnum):
     STALLED = "stalled"
     FIRST_TOKEN_TIMEOUT = "first_token_timeout"  # noqa: S105 - a timeout, not a secret
     DEADLINE_EXCEEDED = "deadline_exceeded"
+    GATEWAY_LATE = "gateway_late"
     TOO_LARGE = "too_large"
     ABANDONED = "abandoned"
 
@@ -99,7 +100,8 @@ class Exchange:
     last slot being +Inf. `answer_size` is how much of an answer that is no stream has come, in bytes. `stream` is what
     the client asked for until an answer shows what it gets. `routing` is the decision about the last attempt; its str()
     says it in words, none where there was no choice. `objective` names what it is held to, "" where that is its model's
-    own. `forced` says that the client chose the version, `weighed` that its TTFT is in a rollout's evidence already,
+    own. `excused` says that this process itself was late during the last attempt. `forced` says that the client chose
+    the version, `weighed` that its TTFT is in a rollout's evidence already,
     `sticky` what keeps its client on a version. `trace` is the context of a request that leaves a trace.
     """
 
@@ -112,6 +114,7 @@ class Exchange:
         "content_events",
         "ended",
         "endpoint",
+        "excused",
         "first_content",
         "forced",
         "itl",
@@ -153,6 +156,7 @@ class Exchange:
         self.pool = ""
         self.backend = ""
         self.stream = False
+        self.excused = False
         self.forced = False
         self.weighed = False
         self.sticky: bytes | None = None

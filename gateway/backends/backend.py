@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from gateway.backends.exposed import EngineMetrics
 from gateway.clock import Clock
 from gateway.config.table import BackendSpec
+from gateway.lateness import Lateness
 from gateway.policy.routing import readiness
 from gateway.policy.routing.health import Health
 from gateway.policy.routing.readiness import Readiness
@@ -32,22 +33,26 @@ class Backend:
         "engine_read",
         "health",
         "id",
+        "lateness",
         "models",
         "pool",
         "spec",
     )
 
-    def __init__(self, spec: BackendSpec, health: Health, outbox: Outbox, clock: Clock) -> None:
+    def __init__(
+        self, spec: BackendSpec, health: Health, outbox: Outbox, clock: Clock, lateness: Lateness | None = None
+    ) -> None:
         self.id = spec.id
         self.spec = spec
         self.health = health
+        self.lateness = lateness if lateness is not None else Lateness()
         self._drained = False
         self.readiness = Readiness()
         self.models: Mapping[str, int | None] | None = None
         self.engine: EngineMetrics | None = None
         self.engine_read = 0.0
         tls = ssl.create_default_context() if spec.tls else None
-        self.pool = UpstreamPool(spec.host, spec.port, tls=tls, outbox=outbox, clock=clock)
+        self.pool = UpstreamPool(spec.host, spec.port, tls=tls, outbox=outbox, clock=clock, lateness=self.lateness)
         self.authority = (
             f"{spec.host}:{spec.port}".encode()
             if ":" not in spec.host

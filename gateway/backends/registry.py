@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from gateway.backends.backend import Backend
 from gateway.clock import Clock
 from gateway.config.table import BackendSpec, RouteTable
+from gateway.lateness import Lateness
 from gateway.policy.routing.peers import Peers
 from gateway.wire.outbox import Outbox
 
@@ -16,11 +17,12 @@ class Registry:
     """Holds one `Backend` per identity. A backend that stays in the routes keeps its connections and its state.
 
     `pools` are the backends of each pool as routing compares them, `drained` the ids of those that get no requests,
-    whether the routes name them at the moment or not.
+    whether the routes name them at the moment or not; `lateness` is this process' own.
     """
 
-    def __init__(self, outbox: Outbox, clock: Clock) -> None:
+    def __init__(self, outbox: Outbox, clock: Clock, lateness: Lateness | None = None) -> None:
         self._outbox = outbox
+        self.lateness = lateness if lateness is not None else Lateness()
         self._clock = clock
         self._backends: dict[str, Backend] = {}
         self._leaving: set[Backend] = set()
@@ -76,7 +78,7 @@ class Registry:
 
     def _renewed(self, known: Backend | None, spec: BackendSpec) -> Backend:
         health = self.pools[spec.pool].members[spec.id]
-        fresh = Backend(spec, health, self._outbox, self._clock)
+        fresh = Backend(spec, health, self._outbox, self._clock, self.lateness)
         fresh.drained = spec.id in self.drained
         if known is None:
             _log.info("backend added", extra={"backend": spec.id})

@@ -17,8 +17,6 @@ from gateway.proxy.hops import FIELD
 _log = logging.getLogger(__name__)
 INTERVAL = 1.0
 TIMEOUT = 2.0
-_LONGEST = 2 * TIMEOUT + 1.0
-"""Seconds that a probe takes at most, two requests, while this process is not late itself."""
 _JITTER = 0.1
 
 
@@ -50,8 +48,8 @@ class Prober:
             before = backend.readiness.state
             began = self._clock()
             result = await probe.probe(client, backend)
-            if result.silent and self._clock() - began > _LONGEST:
-                continue  # this process was late, not the engine: its timers say nothing
+            if result.silent and backend.lateness.excuse(began, self._clock()):
+                continue  # this process was late: the probe's timer says nothing
             probe.apply(backend, result)
             after = backend.readiness
             if after.state is not before:

@@ -12,6 +12,8 @@ from gateway.config.table import ModelSpec, RouteTable
 from gateway.control.audit import Audit
 from gateway.control.running import KEYS, KIND, Running
 from gateway.exchange import Exchange, Outcome
+from gateway.lateness import Lateness
+from gateway.policy.canary.evidence import AVAILABILITY
 from gateway.policy.canary.outlook import Outlook, outlook
 from gateway.policy.canary.plan import Plan
 from gateway.policy.canary.rollout import (
@@ -40,6 +42,7 @@ __all__ = ["KIND", "Roller", "Running"]
 _log = logging.getLogger(__name__)
 INTERVAL = 0.25
 _FORGETS = "without lasting state a restart begins every rollout anew, a promotion or rollback will not survive"
+_OUT_OF_TIME = frozenset((Outcome.TIMEOUT, Outcome.SHED))
 _NEEDS_BUDGET = {Event.START: may_start, Event.RESUME: may_resume}
 
 
@@ -59,9 +62,10 @@ class Roller:
         leads: Callable[[], bool],
         saved: Callable[[], None],
         lasting: bool = True,
+        lateness: Lateness | None = None,
     ) -> None:
         """Take a clock of seconds since the epoch, and whom to tell that something has to be saved at once; `lasting`
-        says whether that outlives the process.
+        says whether that outlives the process, `lateness` when this one was late itself.
         """
         self.results: Counter[tuple[str, str]] = Counter()
         self._book = book
@@ -71,6 +75,7 @@ class Roller:
         self._leads = leads
         self._saved = saved
         self._lasting = lasting
+        self._lateness = lateness if lateness is not None else Lateness()
         self._running: dict[str, Running] = {}
         self._kept: dict[tuple[str, str], str] = {}
 
@@ -142,7 +147,9 @@ class Roller:
         if known is not None:
             known.warmth.answered(exchange.backend, self._clock())
         running = self._weighing(exchange)
-        if running is not None and (outcomes := judge_first(running.objective_of(exchange), exchange)):
+        if running is None or self._lateness.overlaps(exchange.received, exchange.first_content):
+            return
+        if outcomes := judge_first(running.objective_of(exchange), exchange):
             exchange.weighed = True
             self._weigh(running, outcomes, exchange, settled=False)
 
@@ -160,6 +167,12 @@ class Roller:
             return
         running.tallies[exchange.version].add(exchange)
         outcomes = judge_request(running.objective_of(exchange), exchange)
+        if self._lateness.overlaps(exchange.received, exchange.ended):
+            # What was slow, or out of time, is not the version's doing: this process was late.
+            good = outcomes.get(AVAILABILITY)
+            if good is not None and exchange.outcome not in _OUT_OF_TIME:
+                self._weigh(running, {AVAILABILITY: good}, exchange, settled=False)
+            return
         if exchange.weighed:
             outcomes.pop(Sli.TTFT, None)
         self._weigh(running, outcomes, exchange, settled=True)

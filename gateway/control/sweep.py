@@ -6,11 +6,9 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from gateway.clock import Clock
+from gateway.lateness import BEAT, Lateness
 
 _log = logging.getLogger(__name__)
-INTERVAL = 0.1
-LATE = 1.0
-"""Seconds by which a single sweep is late when the process itself has paused."""
 
 
 class Checked(Protocol):
@@ -20,19 +18,25 @@ class Checked(Protocol):
         """Act on deadlines that have passed."""
 
 
-async def sweep(connections: Callable[[], Iterable[Checked]], clock: Clock, interval: float = INTERVAL) -> None:
+async def sweep(
+    connections: Callable[[], Iterable[Checked]], clock: Clock, lateness: Lateness, interval: float = BEAT
+) -> None:
     """Check every connection's deadlines until cancelled.
 
     After a pause of this process itself (stopped, or starved) what lies in the kernel is read before anyone is judged.
     """
-    due = clock() + interval
+    known = lateness.times
     while True:
         await asyncio.sleep(interval)
+        lateness.beat(clock())
+        if lateness.times > known:
+            _log.warning(
+                "the process was late: deadlines wait until what has come is read",
+                extra={"seconds": round(lateness.seconds, 3)},
+            )
+            known = lateness.times
+            await asyncio.sleep(interval)  # once, however late that ends: a process that is always late judges too
         now = clock()
-        late, due = now - due, now + interval
-        if late > LATE:
-            _log.warning("the process was late: deadlines wait until what has come is read", extra={"seconds": late})
-            continue
         for connection in connections():
             try:
                 connection.check(now)

@@ -117,7 +117,7 @@ def failure(end: AttemptEnd, backend: str, detail: str, attempts: int, *, begun:
             return NoReadyBackend(f"no backend could be reached in {tries}; the last was {detail}")
         case AttemptEnd.FIRST_TOKEN_TIMEOUT:
             return FirstTokenTimeout(f"no answer began in {tries}; the last was {detail}")
-        case AttemptEnd.DEADLINE_EXCEEDED:
+        case AttemptEnd.DEADLINE_EXCEEDED | AttemptEnd.GATEWAY_LATE:
             return TimedOut(f"not answered in time, after {tries}; the last was {detail}")
         case _:
             return BackendFailed(f"failed in {tries}; the last was {detail}")

@@ -13,20 +13,31 @@ def overdue(
 ) -> tuple[AttemptEnd, str] | None:
     """Return how an attempt that takes too long ends, and why in words; None while it is in time.
 
-    `resumed` is when the client last went on reading: a pause of the client's is none of the engine's. `answered` says
-    that the head of an answer has come.
+    There is one timer of silence for each attempt. `resumed` is when the client last went on reading: a pause of the
+    client's is none of the engine's, nor is one of this process. `answered` says that the head of an answer has come.
     """
-    timeouts, last = order.timeouts, exchange.last_content
+    timeouts, last, lateness = order.timeouts, exchange.last_content, backend.lateness
     if last:
         activity = backend.health.activity
         activity.worked_at = max(activity.worked_at, last)
-        if now - max(last, resumed) > timeouts.stall:
+        if lateness.has_passed(timeouts.stall, max(last, resumed), now):
             return AttemptEnd.STALLED, f"no token for {timeouts.stall:g} s"
-    elif order.stream and now - exchange.sent > timeouts.first_token:
-        return AttemptEnd.FIRST_TOKEN_TIMEOUT, f"no first token within {timeouts.first_token:g} s"
-    elif not order.stream and not answered:
+    elif order.stream:
+        if lateness.has_passed(timeouts.first_token, max(exchange.sent, resumed), now):
+            return AttemptEnd.FIRST_TOKEN_TIMEOUT, f"no first token within {timeouts.first_token:g} s"
+    elif not answered:
         return _without_answer(order, exchange, backend, now)
     return None
+
+
+def time_is_over(exchange: Exchange, backend: Backend | None, now: float) -> tuple[AttemptEnd, str]:
+    """Return how an attempt ends at the deadline of its request, which no excuse moves.
+
+    The user waited in vain; the backend is blamed unless this process was late for half of the time that it had.
+    """
+    late = backend.lateness.excuse(exchange.sent, now) if backend is not None else 0.0
+    end = AttemptEnd.GATEWAY_LATE if late and late * 2 >= now - exchange.sent else AttemptEnd.DEADLINE_EXCEEDED
+    return end, "the request's time is over"
 
 
 def _without_answer(order: Order, exchange: Exchange, backend: Backend, now: float) -> tuple[AttemptEnd, str] | None:
@@ -37,13 +48,14 @@ def _without_answer(order: Order, exchange: Exchange, backend: Backend, now: flo
     """
     limit = order.timeouts.first_byte
     if limit is not None:
-        late = now - exchange.sent > limit
+        late = backend.lateness.has_passed(limit, exchange.sent, now)
         return (AttemptEnd.FIRST_TOKEN_TIMEOUT, f"no answer within {limit:g} s") if late else None
     slowest = order.kind.slowest
     if slowest is None or now - exchange.sent <= SHORTEST:
         return None
-    silent = now - max(exchange.sent, backend.health.activity.worked_at)
-    if silent <= max(SHORTEST, TIMES * slowest):
+    since = max(exchange.sent, backend.health.activity.worked_at)
+    silent = now - since
+    if not backend.lateness.has_passed(max(SHORTEST, TIMES * slowest), since, now):
         return None
     return (
         AttemptEnd.FIRST_TOKEN_TIMEOUT,

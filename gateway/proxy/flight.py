@@ -13,7 +13,7 @@ from gateway.policy.slo.classify import RULINGS, classify_error, classify_status
 from gateway.proxy import learning, replies
 from gateway.proxy.answers import answer_head, capped_retry_after, failure, turned_away
 from gateway.proxy.carrier import carrier
-from gateway.proxy.deadlines import overdue
+from gateway.proxy.deadlines import overdue, time_is_over
 from gateway.proxy.finding import Tried, find, others
 from gateway.proxy.order import Order, Tools
 from gateway.proxy.place import Place
@@ -233,7 +233,7 @@ class Flight:
         self._tried.clear()
         lease, backend, exchange = self._lease, self._backend, self._exchange
         if lease is not None and backend is not None and exchange.stream and exchange.first_content:
-            learning.began(self._order, exchange, backend.health, lease)
+            learning.began(self._order, exchange, backend, lease)
             if self._order.model.only is None:
                 self._observer.began(exchange)
 
@@ -334,7 +334,7 @@ class Flight:
         if self._place is not None and self._place.check(now, self._rng.random()):
             return
         if now > self._deadline:
-            self.fail(AttemptEnd.DEADLINE_EXCEEDED, "the request's time is over")
+            self.fail(*time_is_over(self._exchange, self._backend, now))
             return
         backend = self._backend
         if self._paused or backend is None:
@@ -376,7 +376,7 @@ class Flight:
         lease, self._lease = self._lease, None
         if lease is not None:
             lease.release()
-            learning.ended(self._order, exchange, backend.health, lease, end, now=now, rng=self._rng)
+            learning.ended(self._order, exchange, backend, lease, end, now=now, rng=self._rng)
         self._relay = None
         self._observer.attempt_ended(exchange, backend, end)
         learning.gave_back(self._order, exchange, end)

@@ -27,9 +27,15 @@ class Classify(Protocol):
         """Return it."""
 
 
-def began(order: Order, exchange: Exchange, health: Health, lease: Lease) -> None:
+def began(order: Order, exchange: Exchange, backend: Backend, lease: Lease) -> None:
     """Learn from a first token, the moment it is there."""
-    ttft, activity = exchange.first_content - exchange.sent, health.activity
+    health = backend.health
+    activity = health.activity
+    if backend.lateness.overlaps(exchange.sent, exchange.first_content):
+        activity.worked_at = exchange.first_content
+        lease.prefilled()
+        return
+    ttft = exchange.first_content - exchange.sent
     silent = exchange.first_content - activity.worked_at
     activity.began(exchange.first_content, ttft)
     health.began(lease, ttft)
@@ -58,10 +64,12 @@ def refused(backend: Backend, classify: Classify, status: int, patience: bytes |
 
 
 def ended(
-    order: Order, exchange: Exchange, health: Health, lease: Lease, end: AttemptEnd, *, now: float, rng: Random
+    order: Order, exchange: Exchange, backend: Backend, lease: Lease, end: AttemptEnd, *, now: float, rng: Random
 ) -> None:
     """Learn how an attempt ended."""
     kept, verdict = False, RULINGS[end].verdict
+    health = backend.health
+    exchange.excused = backend.lateness.overlaps(exchange.sent, now)
     if verdict is Verdict.GOOD:
         # Only what is on trial is judged here: the SLIs are counted elsewhere.
         tried = lease.is_probe or order.trial is not None
@@ -79,7 +87,7 @@ def ended(
 def gave_back(order: Order, exchange: Exchange, end: AttemptEnd) -> None:
     """Give the slot of an attempt that has ended so to whoever is next, and learn for how long it was held."""
     now, seconds = exchange.attempt_ended, exchange.attempt_ended - exchange.sent
-    if end in _NOT_WORKED_ON:
+    if end in _NOT_WORKED_ON or exchange.excused:
         order.route.line.give_back(now)
     else:
         order.kind.ended(seconds)
@@ -89,13 +97,16 @@ def gave_back(order: Order, exchange: Exchange, end: AttemptEnd) -> None:
 def _answered(
     order: Order, exchange: Exchange, health: Health, lease: Lease, *, now: float, rng: Random, kept: bool
 ) -> None:
-    """Learn from a complete answer."""
+    """Learn from a complete answer; how long it took is not the backend's doing where this process was late."""
     prompts = order.model.memory.prompts
     if exchange.prompt_tokens is not None and not order.has_media:
         prompts.observe(order.size, exchange.prompt_tokens)
     if exchange.output_tokens:
         prompts.answered(exchange.output_tokens)
         order.kind.answered(exchange.output_tokens // order.choices)
+    if exchange.excused:
+        health.ended(lease, Verdict.GOOD, now, rng, seconds=health.activity.seconds, kept=kept)
+        return
     if not exchange.stream:
         order.kind.completed(now - exchange.sent)
     tpot = exchange.tpot

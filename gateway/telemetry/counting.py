@@ -76,8 +76,8 @@ class ObjectiveCounts:
         for cell in self:
             cell.fold()
 
-    def count(self, judged: Mapping[str, bool], exchange: Exchange) -> bool:
-        """Count an ending that has been judged; return whether every target was met."""
+    def count(self, judged: Mapping[str, bool], exchange: Exchange, *, gaps: bool = True) -> bool:
+        """Count an ending that has been judged, and its gaps between tokens; return whether every target was met."""
         met, all_cells = True, self._cells
         for sli, good in judged.items():
             cells = all_cells[sli]
@@ -88,7 +88,7 @@ class ObjectiveCounts:
                 cell.bad += 1
                 met = False
         itl = self._itl
-        if itl is not None and exchange.itl and judged.get(Sli.AVAILABILITY):
+        if gaps and itl is not None and exchange.itl and judged.get(Sli.AVAILABILITY):
             good_gaps, bad_gaps = judge_gaps(itl, exchange)
             cell = self._cells[Sli.ITL][0]
             cell.good += good_gaps

@@ -149,7 +149,7 @@ class SloBook:
         if counts is not None:
             judged = judge_attempt(counts.objective, exchange, end)
             if judged:
-                counts.count(judged, exchange)
+                counts.count(judged, exchange, gaps=not exchange.excused)
 
     def advance(self) -> None:
         """Fold in what was counted since the last call; called every `windows.TICK` seconds."""

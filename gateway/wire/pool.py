@@ -7,6 +7,7 @@ from math import inf
 from typing import Protocol
 
 from gateway.clock import Clock
+from gateway.lateness import Lateness
 from gateway.wire.dial import first_of
 from gateway.wire.names import Lookup, Name
 from gateway.wire.outbox import Outbox
@@ -47,7 +48,9 @@ class UpstreamPool:
         outbox: Outbox,
         clock: Clock,
         lookup: Lookup | None = None,
+        lateness: Lateness | None = None,
     ) -> None:
+        self._lateness = lateness if lateness is not None else Lateness()
         self.host = host
         self.port = port
         self.opened = 0
@@ -144,10 +147,17 @@ class UpstreamPool:
         return self._seen_idle if now - self._seen_at <= _REMEMBERED else inf
 
     async def _connect(self, waiter: Waiter, seconds: float) -> None:
-        loop = asyncio.get_running_loop()
+        loop, began = asyncio.get_running_loop(), self._clock()
+
+        def over() -> None:
+            """The time is over, without what this process itself was late."""
+            now = self._clock()
+            left = seconds + self._lateness.excuse(began, now) - (now - began)
+            limit.reschedule(loop.time() + max(left, 0.0) + _LAST_LOOK)
+
         try:
             async with asyncio.timeout(None) as limit:
-                late = loop.call_later(seconds, lambda: limit.reschedule(loop.time() + _LAST_LOOK))
+                late = loop.call_later(seconds, over)
                 try:
                     upstream = await self._open()
                 finally:

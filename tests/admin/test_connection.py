@@ -14,6 +14,7 @@ from gateway.admin.connection import AdminConnection, AdminLimits
 from gateway.clock import monotonic
 from gateway.control.sweep import sweep
 from gateway.hosting import Listener, bind, listener
+from gateway.lateness import Lateness
 from tests.e2e.fakes import backends, good
 from tests.e2e.harness import ask, chat, gateway, routes
 from tests.e2e.processes import serving
@@ -43,7 +44,7 @@ async def listening(**bounds: float) -> AsyncIterator[tuple[Listener, int]]:
     bound = bind("127.0.0.1", 0)
     serving = asyncio.create_task(made.serve(sockets=[bound]))
     await made.accepting.wait()
-    sweeping = asyncio.create_task(sweep(lambda: list(made.server_state.connections), monotonic))  # type: ignore[arg-type]
+    sweeping = asyncio.create_task(sweep(lambda: list(made.server_state.connections), monotonic, Lateness()))  # type: ignore[arg-type]
     try:
         yield made, bound.getsockname()[1]
     finally:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
@@ -95,3 +96,26 @@ def test_what_a_person_asked_for_is_answered_in_the_words_of_the_new_state(tmp_p
     assert said(Event.ROLLBACK) == "ann wants to rollback"
     assert said(Event.START) == "v2 is ready"
     assert said(Event.PROMOTE) == "ann wants to promote"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "weighed"),
+    [(Outcome.OK, 1), (Outcome.BACKEND_ERROR, 1), (Outcome.TIMEOUT, 0), (Outcome.CLIENT_GONE, 0)],
+)
+def test_what_the_gateway_itself_was_late_with_says_nothing_of_a_version(
+    tmp_path: Path, outcome: Outcome, weighed: int
+) -> None:
+    roller, _ = rolled(tmp_path / "routes.yaml", newcomers(), [1_000_000.0])
+    running = roller.get(MODEL)
+    assert running is not None
+    running.rollout = replace(running.rollout, phase=Phase.STEP, share=10.0)
+    roller._lateness.beat(1000.0)
+    roller._lateness.beat(1025.0)
+    exchange = Exchange("r", "/v1/chat/completions", 1000.0)
+    exchange.model, exchange.version, exchange.backend, exchange.attempts = MODEL, "v2", "v2", 1
+    exchange.stream, exchange.first_content, exchange.outcome, exchange.ended = True, 1025.1, outcome, 1025.2
+    roller.began(exchange)
+    assert not exchange.weighed
+    before = running.evidence.answered
+    roller.settled(exchange)
+    assert running.evidence.answered - before == weighed

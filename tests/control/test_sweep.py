@@ -1,31 +1,46 @@
 """Holding deadlines, by a process that may have paused itself."""
 
 import asyncio
+from collections.abc import Iterator
 
 import pytest
 
 from gateway.control.sweep import sweep
+from gateway.lateness import Lateness
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_after_a_pause_of_its_own_nobody_is_judged_before_what_came_is_read() -> None:
-    now, checked = [100.0], list[float]()
+class Connection:
+    def __init__(self) -> None:
+        self.checked: list[float] = []
 
-    class Connection:
-        def check(self, at: float) -> None:
-            checked.append(at)
+    def check(self, now: float) -> None:
+        self.checked.append(now)
 
-    reads = iter([100.0, 100.01, 125.0])
+
+async def swept(reads: Iterator[float], checks: int) -> tuple[list[float], Lateness]:
+    """Sweep by a clock that is read at these times, until so many checks were made."""
+    connection, lateness, last = Connection(), Lateness(), [0.0]
 
     def clock() -> float:
-        now[0] = next(reads, now[0] + 0.01)
-        return now[0]
+        last[0] = next(reads, last[0] + 0.01)
+        return last[0]
 
-    sweeping = asyncio.create_task(sweep(lambda: [Connection()], clock, 0.01))
-    await eventually(lambda: len(checked) >= 3)
+    sweeping = asyncio.create_task(sweep(lambda: [connection], clock, lateness, 0.01))
+    await eventually(lambda: len(connection.checked) >= checks)
     sweeping.cancel()
-    assert checked[0] == 100.01
-    assert 125.0 not in checked
-    assert checked[1] > 125.0
+    return connection.checked, lateness
+
+
+async def test_after_a_pause_of_its_own_nobody_is_judged_before_what_came_is_read() -> None:
+    checked, lateness = await swept(iter([100.0, 100.01, 125.0, 125.02]), 2)
+    assert checked[:2] == [100.01, 125.02]
+    assert (lateness.times, lateness.excuse(0.0, 125.02)) == (1, pytest.approx(24.9))
+
+
+async def test_a_process_that_is_late_in_every_sweep_judges_all_the_same() -> None:
+    checked, lateness = await swept(iter([100.0 + 2 * turn for turn in range(100)]), 10)
+    assert len(checked) >= 10
+    assert lateness.times >= 5

@@ -111,3 +111,17 @@ def test_prompts_fall_into_classes_with_a_threshold_each() -> None:
         assert classes[target.step(tokens)][1] == Target(0.99, target.threshold(tokens))
     assert Target(0.99, 0.5).prompt_classes == ()
     assert Target(0.99, 0.5).step(10**6) == 0
+
+
+def test_an_attempt_during_which_the_gateway_was_late_is_not_judged_by_its_times() -> None:
+    late = answered(stream=True, ended=20.0)
+    late.excused = True
+    assert judge_attempt(WHOLE, late, AttemptEnd.OK) == {Sli.AVAILABILITY: True}
+    assert judge_attempt(WHOLE, late, AttemptEnd.STALLED) == {Sli.AVAILABILITY: False}
+    assert judge_attempt(WHOLE, late, AttemptEnd.GATEWAY_LATE) == {}
+    assert judge_request(WHOLE, late)[Sli.E2E] is False
+    left = streaming(0.0)
+    left.attempt_ended = 30.0
+    assert judge_attempt(WHOLE, left, AttemptEnd.CLIENT_GONE) == {Sli.TTFT: False}
+    left.excused = True
+    assert judge_attempt(WHOLE, left, AttemptEnd.CLIENT_GONE) == {}

@@ -7,6 +7,7 @@ import pytest
 
 from gateway.config.table import Timeouts
 from gateway.exchange import AttemptEnd, Exchange
+from gateway.lateness import Lateness
 from gateway.policy.admission.kinds import FEWEST_ANSWERS, Kind
 from gateway.policy.routing.activity import Activity
 from gateway.proxy.deadlines import SHORTEST, TIMES, overdue
@@ -24,7 +25,7 @@ class World:
         self.exchange.sent = 1000.0
         activity = Activity()
         activity.worked_at = worked_at
-        self.backend = SimpleNamespace(health=SimpleNamespace(activity=activity))
+        self.backend = SimpleNamespace(health=SimpleNamespace(activity=activity), lateness=Lateness())
 
     def after(self, seconds: float, *, answered: bool = False) -> tuple[AttemptEnd, str] | None:
         order, backend = cast(Any, self.order), cast(Any, self.backend)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import pytest
 
 from gateway.exchange import Exchange
+from gateway.lateness import Lateness
 from gateway.policy.routing.health import Health
 from gateway.policy.routing.peers import Peers
 from gateway.policy.slo.objective import Objective, Sli, Target
@@ -20,6 +21,14 @@ class Asked:
     objective: Objective
 
 
+@dataclass
+class At:
+    """What is read of a backend here."""
+
+    health: Health
+    lateness: Lateness
+
+
 @pytest.fixture
 def health() -> Health:
     known = Health("gpu/a", Peers("gpu", 0.0))
@@ -33,7 +42,7 @@ def first_token(health: Health, *, sent: float, at: float) -> None:
     exchange = Exchange("r", "/v1/chat/completions", sent)
     exchange.sent, exchange.first_content = sent, at
     lease = health.lease(100)
-    began(Asked(PROMISED), exchange, health, lease)  # type: ignore[arg-type]
+    began(Asked(PROMISED), exchange, At(health, Lateness()), lease)  # type: ignore[arg-type]
     lease.release()
 
 

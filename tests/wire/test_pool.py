@@ -8,6 +8,7 @@ from time import monotonic, sleep
 import pytest
 
 from gateway.clock import Clock
+from gateway.lateness import Lateness
 from gateway.wire.names import FRESH
 from gateway.wire.outbox import Outbox
 from gateway.wire.pool import IDLE_SECONDS, UpstreamPool
@@ -139,6 +140,28 @@ async def test_a_pause_of_this_process_is_no_failed_connect() -> None:
         pool.connect(waiter, 0.05)
         await asyncio.sleep(0)
         sleep(0.2)  # noqa: ASYNC251 - this is the pause
+        async with asyncio.timeout(DEADLINE):
+            (await waiter.upstream).transport.close()
+
+
+async def test_a_connect_has_its_whole_time_without_what_this_process_was_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    answered, dial, lateness = asyncio.Event(), UpstreamPool._dial, Lateness()
+
+    async def slow(pool: UpstreamPool, address: str) -> Upstream:
+        await answered.wait()
+        return await dial(pool, address)
+
+    monkeypatch.setattr(UpstreamPool, "_dial", slow)
+    async with listening() as port:
+        pool = UpstreamPool("127.0.0.1", port, tls=None, outbox=Outbox(), clock=monotonic, lateness=lateness)
+        waiter = Waiting()
+        lateness.beat(monotonic())
+        pool.connect(waiter, 2.0)
+        await asyncio.sleep(0)
+        sleep(2.5)  # noqa: ASYNC251 - this is the pause
+        lateness.beat(monotonic())
+        await asyncio.sleep(0.4)  # longer than what lies in the kernel is looked for
+        answered.set()
         async with asyncio.timeout(DEADLINE):
             (await waiter.upstream).transport.close()
 

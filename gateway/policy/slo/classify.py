@@ -41,6 +41,7 @@ RULINGS: Mapping[AttemptEnd, Ruling] = MappingProxyType(
         AttemptEnd.STALLED: _LATE,
         AttemptEnd.FIRST_TOKEN_TIMEOUT: _LATE,
         AttemptEnd.DEADLINE_EXCEEDED: Ruling(Verdict.BAD, retry=False, outcome=Outcome.TIMEOUT),
+        AttemptEnd.GATEWAY_LATE: Ruling(Verdict.UNCOUNTED, retry=False, outcome=Outcome.TIMEOUT),
         AttemptEnd.TOO_LARGE: Ruling(Verdict.UNCOUNTED, retry=False, outcome=Outcome.TOO_LARGE),
         AttemptEnd.ABANDONED: Ruling(Verdict.UNCOUNTED, retry=False, outcome=Outcome.INTERNAL),
     }
@@ -54,6 +55,7 @@ _BEGUN: Mapping[AttemptEnd, Outcome] = MappingProxyType(
         AttemptEnd.CLIENT_GONE: Outcome.CLIENT_GONE,
         AttemptEnd.TOO_LARGE: Outcome.TOO_LARGE,
         AttemptEnd.DEADLINE_EXCEEDED: Outcome.TIMEOUT,
+        AttemptEnd.GATEWAY_LATE: Outcome.TIMEOUT,
     }
 )
 

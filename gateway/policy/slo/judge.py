@@ -24,13 +24,18 @@ def judge_request(objective: Objective, exchange: Exchange) -> dict[str, bool]:
 
 
 def judge_attempt(objective: Objective, exchange: Exchange, end: AttemptEnd) -> dict[str, bool]:
-    """Return the same of the last attempt, which has ended so: what its backend did."""
+    """Return the same of the last attempt, which has ended so: what its backend did.
+
+    Its times say nothing where this process itself was late meanwhile.
+    """
     verdict = RULINGS[end].verdict
     if verdict is Verdict.GOOD:
+        if exchange.excused:
+            return {Sli.AVAILABILITY: True}
         return _latencies(objective, exchange, exchange.sent, exchange.attempt_ended)
     if verdict is Verdict.BAD:
         return {Sli.AVAILABILITY: False}
-    gone = end is AttemptEnd.CLIENT_GONE
+    gone = end is AttemptEnd.CLIENT_GONE and not exchange.excused
     return _censored(objective, exchange, exchange.attempt_ended - exchange.sent) if gone else {}
 
 
