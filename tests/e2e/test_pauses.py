@@ -8,7 +8,7 @@ import asyncio
 import json
 import re
 import signal
-from collections.abc import Callable
+from math import inf
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -16,8 +16,6 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway import clock
-from gateway.app import App
 from gateway.exchange import AttemptEnd, Outcome
 from gateway.telemetry.slo import Kind
 from tests.e2e.fakes import DONE, LAST_CHUNK, ROLE, STREAM_HEAD, Call, backends, chunked, event, good
@@ -31,23 +29,28 @@ PAUSE = 25.0
 SHORTER = {"stall": "20s", "first_token": "20s", "first_byte": "20s"}
 
 
+class Passing:
+    """The gateway's clock."""
+
+    def __init__(self) -> None:
+        self.missed = 0.0
+
+    def now(self) -> float:
+        return monotonic() + self.missed
+
+    def jump(self, seconds: float) -> None:
+        """Let so many seconds pass in which the gateway does nothing."""
+        self.missed += seconds
+
+    async def judged(self, running: Running) -> None:
+        """Wait until every deadline was held against the time that it is now, at least once."""
+        lateness, now = running.app.registry.lateness, self.now()
+        await eventually(lambda: 0.5 < lateness._beat - now < inf)
+
+
 @pytest.fixture
-def jump(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """Let so many seconds pass in which the gateway does nothing."""
-    missed = [0.0]
-    monkeypatch.setattr(clock, "monotonic", lambda: monotonic() + missed[0])
-    monkeypatch.setitem(App.__init__.__kwdefaults__, "now", clock.monotonic)
-
-    def pause(seconds: float) -> None:
-        missed[0] += seconds
-
-    return pause
-
-
-async def judged(running: Running) -> None:
-    """Wait until every deadline was held against the time that it is now, at least once."""
-    lateness, now = running.app.registry.lateness, clock.monotonic()
-    await eventually(lambda: lateness._beat - now > 0.5)
+def time() -> Passing:
+    return Passing()
 
 
 class Held:
@@ -74,26 +77,24 @@ WAITS: dict[str, tuple[dict[str, Any], bool]] = {
 }
 
 
-async def begun(running: Running, held: Held, body: dict[str, Any]) -> "asyncio.Task[Answer]":
+async def begun(time: Passing, running: Running, held: Held, body: dict[str, Any]) -> "asyncio.Task[Answer]":
     """Ask, and wait until the engine is at it."""
     asking = asyncio.create_task(ask(running.port, body))
     await eventually(lambda: running.backend().in_flight > 0)
     if held.begins:
         await eventually(lambda: running.backend().health.unbegun == 0)
-    await judged(running)
+    await time.judged(running)
     return asking
 
 
 @pytest.mark.parametrize("what", WAITS)
-async def test_what_an_engine_did_not_do_in_a_pause_is_no_failure(
-    tmp_path: Path, jump: Callable[[float], None], what: str
-) -> None:
+async def test_what_an_engine_did_not_do_in_a_pause_is_no_failure(tmp_path: Path, time: Passing, what: str) -> None:
     body, begins = WAITS[what]
     held = Held(begins=begins)
-    async with backends(held) as (fake,), gateway(tmp_path, routes(fake.url, **SHORTER)) as running:
-        asking = await begun(running, held, body)
-        jump(PAUSE)
-        await judged(running)
+    async with backends(held) as (fake,), gateway(tmp_path, routes(fake.url, **SHORTER), now=time.now) as running:
+        asking = await begun(time, running, held, body)
+        time.jump(PAUSE)
+        await time.judged(running)
         held.go_on.set()
         answer = await asking
         assert (answer.status, answer.complete) == (200, True)
@@ -104,16 +105,17 @@ async def test_what_an_engine_did_not_do_in_a_pause_is_no_failure(
 
 
 @pytest.mark.parametrize("what", WAITS)
-async def test_a_dead_engine_is_judged_by_a_gateway_that_hardly_runs(
-    tmp_path: Path, jump: Callable[[float], None], what: str
-) -> None:
+async def test_a_dead_engine_is_judged_by_a_gateway_that_hardly_runs(tmp_path: Path, time: Passing, what: str) -> None:
     body, begins = WAITS[what]
     held = Held(begins=begins)
-    async with backends(held) as (fake,), gateway(tmp_path, routes(fake.url, **SHORTER, total="1h")) as running:
-        asking = await begun(running, held, body)
+    async with (
+        backends(held) as (fake,),
+        gateway(tmp_path, routes(fake.url, **SHORTER, total="1h"), now=time.now) as running,
+    ):
+        asking = await begun(time, running, held, body)
         for _ in range(5):
-            jump(PAUSE)
-            await judged(running)
+            time.jump(PAUSE)
+            await time.judged(running)
         assert [end for _, end in running.records.attempts] == [
             AttemptEnd.STALLED if begins else AttemptEnd.FIRST_TOKEN_TIMEOUT
         ]
@@ -122,26 +124,22 @@ async def test_a_dead_engine_is_judged_by_a_gateway_that_hardly_runs(
         await running.quiet()
 
 
-async def test_an_engine_that_does_nothing_after_the_pause_either_is_judged(
-    tmp_path: Path, jump: Callable[[float], None]
-) -> None:
+async def test_an_engine_that_does_nothing_after_the_pause_either_is_judged(tmp_path: Path, time: Passing) -> None:
     held = Held(begins=True)
-    async with backends(held) as (fake,), gateway(tmp_path, routes(fake.url, stall="1s")) as running:
-        asking = await begun(running, held, chat())
-        jump(PAUSE)
+    async with backends(held) as (fake,), gateway(tmp_path, routes(fake.url, stall="1s"), now=time.now) as running:
+        asking = await begun(time, running, held, chat())
+        time.jump(PAUSE)
         assert not (await asking).complete
         assert [end for _, end in running.records.attempts] == [AttemptEnd.STALLED]
         held.go_on.set()
         await running.quiet()
 
 
-async def test_the_time_of_a_request_goes_on_and_the_backend_is_not_blamed(
-    tmp_path: Path, jump: Callable[[float], None]
-) -> None:
+async def test_the_time_of_a_request_goes_on_and_the_backend_is_not_blamed(tmp_path: Path, time: Passing) -> None:
     held = Held(begins=False)
-    async with backends(held) as (fake,), gateway(tmp_path, routes(fake.url, total="40s")) as running:
-        asking = await begun(running, held, chat())
-        jump(60.0)
+    async with backends(held) as (fake,), gateway(tmp_path, routes(fake.url, total="40s"), now=time.now) as running:
+        asking = await begun(time, running, held, chat())
+        time.jump(60.0)
         answer = await asking
         assert (answer.status, answer.json["error"]["code"]) == (504, "deadline_exceeded")
         last = await running.settled()
@@ -157,18 +155,16 @@ def counted(running: Running, kind: Kind, name: str) -> dict[str, tuple[int, int
     return {str(sli): (count.good, count.bad) for sli, count in found}
 
 
-async def test_what_users_waited_counts_for_the_model_and_not_for_the_backend(
-    tmp_path: Path, jump: Callable[[float], None]
-) -> None:
+async def test_what_users_waited_counts_for_the_model_and_not_for_the_backend(tmp_path: Path, time: Passing) -> None:
     held = Held(begins=False)
     async with backends(held) as (fake,):
         spec = json.loads(routes(fake.url))
         spec["models"]["m"]["objective"] = "quick"
         spec["objectives"] = {"quick": {"availability": {"target": 99}, "ttft": {"target": 99, "under": "2s"}}}
-        async with gateway(tmp_path, json.dumps(spec)) as running:
-            asking = await begun(running, held, chat())
-            jump(PAUSE)
-            await judged(running)
+        async with gateway(tmp_path, json.dumps(spec), now=time.now) as running:
+            asking = await begun(time, running, held, chat())
+            time.jump(PAUSE)
+            await time.judged(running)
             held.go_on.set()
             assert (await asking).status == 200
             await running.settled()
