@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 
 
-class Dialect(Enum):
+class Dialect(StrEnum):
     """Whose event names and usage fields an answer speaks."""
+
+    __hash__ = str.__hash__  # of keys on the hot path; Enum's own is written in Python
 
     CHAT = "chat"
     COMPLETIONS = "completions"
@@ -26,7 +28,8 @@ class BodyKind(Enum):
 class Endpoint:
     """One path that is forwarded to engines. `path` is also the upstream path: never the client's own bytes.
 
-    `target` is the path as it stands in a request line, `answers_json` says that whole answers are JSON.
+    `target` is the path as it stands in a request line, `answers_json` says that whole answers are JSON. `is_json` and
+    `is_plain` say of which kind its body and its answers are.
     """
 
     path: str
@@ -35,9 +38,13 @@ class Endpoint:
     body: BodyKind = BodyKind.JSON
     answers_json: bool = True
     target: bytes = field(init=False, repr=False)
+    is_json: bool = field(init=False, repr=False)
+    is_plain: bool = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "target", self.path.encode())
+        object.__setattr__(self, "is_json", self.body is BodyKind.JSON)
+        object.__setattr__(self, "is_plain", self.dialect is Dialect.PLAIN)
 
 
 class Outcome(StrEnum):
@@ -90,6 +97,11 @@ class Verdict(StrEnum):
     GOOD = "good"
     BAD = "bad"
     UNCOUNTED = "uncounted"
+
+
+# Reading a member through its class takes a call (Python 3.11): what every request asks for is read here instead.
+ANSWERED, SERVED, INTERNAL = AttemptEnd.OK, Outcome.OK, Outcome.INTERNAL
+GOOD, BAD, UNCOUNTED = Verdict.GOOD, Verdict.BAD, Verdict.UNCOUNTED
 
 
 class Exchange:
@@ -177,7 +189,7 @@ class Exchange:
         self.prompt_tokens: int | None = None
         self.output_tokens: int | None = None
         self.client_status = 0
-        self.outcome = Outcome.INTERNAL
+        self.outcome = INTERNAL
         self.reason = ""
         self.routing: object = ""
         self.trace: object = None

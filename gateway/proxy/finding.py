@@ -19,6 +19,10 @@ class Tried(Enum):
     NOBODY = auto()
 
 
+# As in gateway.exchange: what every request asks for is read once.
+STARTED, FULL = Tried.STARTED, Tried.FULL
+
+
 def others(order: Order, tried: Sequence[Backend]) -> list[Backend]:
     """Return the backends that could be sent this request and have not been.
 
@@ -37,7 +41,7 @@ def find(
     candidates = others(order, tried)
     if len(candidates) == 1:
         if not candidates[0].health.takes(order.claim, now):
-            return Tried.FULL
+            return FULL
         exchange.routing = ONLY if tried else ""
         return candidates[0]
     if not candidates:
@@ -46,7 +50,7 @@ def find(
         return _find_in_pool(order, exchange, candidates, choose, now=now, rng=rng)
     choice = choose(candidates, exchange.prompt_estimate, now, rng, order.claim)
     if choice is None:
-        return Tried.FULL
+        return FULL
     exchange.routing = choice
     return choice.winner
 
@@ -58,7 +62,7 @@ def _find_in_pool(
     option, routing = pool_for(order.route, need_of(order, exchange), candidates, now)
     choice = choose(option.backends, exchange.prompt_estimate, now, rng, order.claim)
     if choice is None:
-        return Tried.FULL
+        return FULL
     if routing is None:
         exchange.routing = choice
         return choice.winner

@@ -5,7 +5,7 @@ import asyncio
 from gateway.backends.backend import Backend
 from gateway.clock import wall
 from gateway.errors import GatewayError, NoReadyBackend
-from gateway.exchange import AttemptEnd, Exchange, Outcome, Verdict
+from gateway.exchange import ANSWERED, SERVED, AttemptEnd, Exchange, Outcome, Verdict
 from gateway.policy.admission.decide import TurnedAway
 from gateway.policy.routing.lease import Lease
 from gateway.policy.routing.retry import pause
@@ -14,7 +14,7 @@ from gateway.proxy import learning, replies
 from gateway.proxy.answers import answer_head, capped_retry_after, failure, turned_away
 from gateway.proxy.carrier import carrier
 from gateway.proxy.deadlines import overdue, time_is_over
-from gateway.proxy.finding import Tried, find, others
+from gateway.proxy.finding import FULL, STARTED, Tried, find, others
 from gateway.proxy.order import Order, Tools
 from gateway.proxy.place import Place
 from gateway.proxy.plain import PlainRelay, Refusal
@@ -93,14 +93,15 @@ class Flight:
         order.retries.request(self._exchange.received)
         line = order.route.line
         waits = (line.queue.size or line.held_below is not None) and line.must_wait(order.service_class)
-        self._follow(Tried.FULL if waits else self._attempt())
+        if waits or (tried := self._attempt()) is not STARTED:
+            self._follow(FULL if waits else tried)
 
     def _follow(self, tried: Tried) -> None:
-        """Wait for a slot, unless that is hopeless, or tell that there can be none."""
-        if tried is not Tried.STARTED and not others(self._order, self._tried):
+        """Where no attempt began, wait for a slot, unless that is hopeless, or tell that there can be none."""
+        if not others(self._order, self._tried):
             error = NoReadyBackend(f"no backend of the model `{self._exchange.model}` is ready")
             self._refuse(error, Outcome.NO_BACKEND, "no ready backend")
-        elif tried is Tried.FULL:
+        elif tried is FULL:
             order, exchange, now = self._order, self._exchange, self._clock()
             place = self._place = self._place or Place(self, order)
             if self._failure is not None and self._failure[0] is AttemptEnd.SATURATED:
@@ -118,7 +119,7 @@ class Flight:
 
     def try_again(self, waited: float) -> bool:
         """Take a slot that came free after so many seconds."""
-        if self._attempt() is not Tried.STARTED:
+        if self._attempt() is not STARTED:
             return False
         self._exchange.queued += waited
         return True
@@ -142,11 +143,10 @@ class Flight:
         backend = find(self._order, exchange, self._tried, self._choose, now=now, rng=self._rng)
         if isinstance(backend, Tried):
             return backend
-        exchange.sent = now
+        exchange.sent, self._backend = now, backend
         self._tried.append(backend)
         exchange.attempts += 1
         exchange.backend, exchange.pool = backend.id, backend.spec.pool
-        self._backend = backend
         self._lease = backend.health.lease(exchange.prompt_estimate, self._order.claim, now)
         # What must not reach an engine twice is not sent on a connection that may be closed already.
         upstream = backend.pool.take(now) if self._order.repeatable else None
@@ -154,7 +154,7 @@ class Flight:
             backend.pool.connect(self, self._order.timeouts.connect)
         else:
             self._send(upstream, backend)
-        return Tried.STARTED
+        return STARTED
 
     def connected(self, upstream: Upstream) -> bool:
         """Use a new connection, if it is still wanted."""
@@ -184,7 +184,7 @@ class Flight:
         if head.coding is not None:
             self.fail(AttemptEnd.MALFORMED, "compressed, though not asked for")
             return None
-        if end is AttemptEnd.OK:
+        if end is ANSWERED:
             return self._carry(head)
         if end in {AttemptEnd.MALFORMED, AttemptEnd.UNAUTHORIZED}:
             self.fail(end, f"status {head.status}")
@@ -239,8 +239,8 @@ class Flight:
 
     def complete(self) -> None:
         """The answer is written to its end."""
-        self._end_attempt(AttemptEnd.OK)
-        self._settle(Outcome.OK, "")
+        self._end_attempt(ANSWERED)
+        self._settle(SERVED, "")
         self._client.finish()
 
     def failed(self, code: int) -> None:
@@ -271,15 +271,15 @@ class Flight:
                 exchange.sent = now
                 self._retry = asyncio.get_running_loop().call_later(pause(exchange.attempts, self._rng), self._again)
             case Next.QUEUE if self.renew():
-                self._follow(Tried.FULL)
+                self._follow(FULL)
             case Next.END:
                 self._conclude(*failed)
 
     def _again(self) -> None:
         """Try elsewhere after a pause; where nothing is ready any more, the last failure stands."""
         self._end_pause()
-        if self.renew():
-            self._follow(self._attempt())
+        if self.renew() and (tried := self._attempt()) is not STARTED:
+            self._follow(tried)
 
     def _end_pause(self) -> None:
         """A pause before a retry is time spent for the backend's sake."""

@@ -7,7 +7,7 @@ from urllib.parse import unquote
 
 from gateway.claim import Claim
 from gateway.errors import ClientError, GatewayError, InvalidRequest, RateLimited
-from gateway.exchange import BodyKind, Dialect, Endpoint, Exchange, Outcome
+from gateway.exchange import Dialect, Endpoint, Exchange, Outcome
 from gateway.proxy import anthropic
 from gateway.proxy.answers import error_head
 from gateway.proxy.cors import is_preflight, permit, seen_by
@@ -34,6 +34,7 @@ from gateway.wire.service import Request, Responder, Writer
 from gateway.wire.slices import Slices, Work
 
 _log = logging.getLogger(__name__)
+_RESPONSES = Dialect.RESPONSES
 
 
 class Gateway:
@@ -147,11 +148,11 @@ class Gateway:
         exchange.objective = order.objective.name
         order.shows_labels = self._edge.gateway_headers and (tenant.is_free or tenant.spec.debug)
         order.write(body)
-        if endpoint.body is BodyKind.JSON and not model.echo_served_model:
+        if endpoint.is_json and not model.echo_served_model:
             order.asked = body.value("model")
         order.stream, order.choices, order.max_event = body.stream, body.choices, tools.max_event
         order.size, order.has_media = len(request.body) - body.media, body.media > 0
-        if endpoint.dialect is Dialect.RESPONSES and body.keeps_state:
+        if endpoint.dialect is _RESPONSES and body.keeps_state:
             order.repeatable = False
         exchange.stream = body.stream
         exchange.itl_bounds = model.itl_bounds
@@ -181,7 +182,7 @@ class Gateway:
     @staticmethod
     def _charge(order: Order, body: Body, exchange: Exchange) -> None:
         """Reckon the most tokens that the request may take, and charge its tenant; raises RateLimited."""
-        plain, prompt, memory = order.endpoint.dialect is Dialect.PLAIN, exchange.prompt_estimate, order.model.memory
+        plain, prompt, memory = order.endpoint.is_plain, exchange.prompt_estimate, order.model.memory
         service_class = order.service_class
         kind = order.kind = memory.kinds.of(exchange.endpoint, service_class.name, None if plain else body.max_tokens)
         usual = int(memory.prompts.output)
@@ -231,7 +232,7 @@ class Gateway:
 def _read(endpoint: Endpoint, request: Request) -> Body | Work[Body]:
     """Return what a request asks for; of a long one, the work that finds out."""
     raw, kind = request.body, request.head.content_type
-    if endpoint.body is BodyKind.JSON:
+    if endpoint.is_json:
         return read_json(raw) if isinstance(raw, bytes) else read_long_json(raw)
     if isinstance(raw, bytes):
         return read_multipart(raw, kind) if len(raw) <= SHORT_FORM else read_long_form(Rope((raw,)), kind, raw)

@@ -4,7 +4,7 @@ from random import Random
 from typing import Protocol
 
 from gateway.backends.backend import Backend
-from gateway.exchange import AttemptEnd, Exchange, Verdict
+from gateway.exchange import GOOD, UNCOUNTED, AttemptEnd, Exchange
 from gateway.policy.admission.limit import is_late
 from gateway.policy.routing.health import Health
 from gateway.policy.routing.lease import Lease
@@ -70,7 +70,7 @@ def ended(
     kept, verdict = False, RULINGS[end].verdict
     health = backend.health
     exchange.excused = backend.lateness.overlaps(exchange.sent, now)
-    if verdict is Verdict.GOOD:
+    if verdict is GOOD:
         # Only what is on trial is judged here: the SLIs are counted elsewhere.
         tried = lease.is_probe or order.trial is not None
         kept = not tried or all(judge_attempt(order.objective, exchange, end).values())
@@ -80,7 +80,7 @@ def ended(
     trial, order.trial = order.trial, None
     if trial is not None:
         calm = health.peers.burn(order.objective.name) < HYSTERESIS * order.route.spill_at
-        if trial.end(now, kept=None if verdict is Verdict.UNCOUNTED else kept, calm=calm):
+        if trial.end(now, kept=None if verdict is UNCOUNTED else kept, calm=calm):
             health.peers.forget()
 
 
@@ -105,9 +105,9 @@ def _answered(
         prompts.answered(exchange.output_tokens)
         order.kind.answered(exchange.output_tokens // order.choices)
     if exchange.excused:
-        health.ended(lease, Verdict.GOOD, now, rng, seconds=health.activity.seconds, kept=kept)
+        health.ended(lease, GOOD, now, rng, seconds=health.activity.seconds, kept=kept)
         return
     if not exchange.stream:
         order.kind.completed(now - exchange.sent)
     tpot = exchange.tpot
-    health.ended(lease, Verdict.GOOD, now, rng, seconds=now - exchange.sent, tpot=tpot, kept=kept)
+    health.ended(lease, GOOD, now, rng, seconds=now - exchange.sent, tpot=tpot, kept=kept)

@@ -10,7 +10,7 @@ from gateway.backends.backend import Backend
 from gateway.claim import SMALLEST, Claim
 from gateway.clock import Clock
 from gateway.config.table import Timeouts
-from gateway.exchange import AttemptEnd, BodyKind, Dialect, Endpoint, Exchange
+from gateway.exchange import AttemptEnd, Dialect, Endpoint, Exchange
 from gateway.policy.admission.classes import ServiceClass
 from gateway.policy.admission.kinds import Kind
 from gateway.policy.routing.choose import Choice, choose
@@ -175,7 +175,7 @@ class Order:
 
     def write(self, given: Body) -> None:
         """Write the client's body anew for the engines of the version."""
-        version, json = self.version, self.endpoint.body is BodyKind.JSON
+        version, json = self.version, self.endpoint.is_json
         served: bytes | None = None
         if given.model != version.served_model:
             served = version.served_json if json else version.served_model.encode()

@@ -8,6 +8,7 @@ from gateway.exchange import AttemptEnd, Exchange
 
 _log = logging.getLogger(__name__)
 _EVERY = 60.0
+_UNAUTHORIZED = AttemptEnd.UNAUTHORIZED
 
 
 class UnauthorizedAlarm:
@@ -19,7 +20,7 @@ class UnauthorizedAlarm:
 
     def attempt_ended(self, exchange: Exchange, backend: Backend, end: AttemptEnd) -> None:
         """Look for rejected keys."""
-        if end is not AttemptEnd.UNAUTHORIZED:
+        if end is not _UNAUTHORIZED:
             return
         now = self._clock()
         if now - self._told.get(backend.id, -_EVERY) >= _EVERY:

@@ -7,6 +7,8 @@ from gateway.policy.slo.judge import judge_gaps, prompt_length
 from gateway.policy.slo.objective import Objective, Sli, Target
 from gateway.policy.slo.windows import Windows
 
+_AVAILABILITY, _ITL = Sli.AVAILABILITY, Sli.ITL
+
 Series = Mapping[Sli, Sequence[Windows]]
 """The windows of one subject by SLI: first those of all prompts, then one for each class of prompt lengths."""
 
@@ -88,9 +90,9 @@ class ObjectiveCounts:
                 cell.bad += 1
                 met = False
         itl = self._itl
-        if gaps and itl is not None and exchange.itl and judged.get(Sli.AVAILABILITY):
+        if gaps and itl is not None and exchange.itl and judged.get(_AVAILABILITY):
             good_gaps, bad_gaps = judge_gaps(itl, exchange)
-            cell = self._cells[Sli.ITL][0]
+            cell = all_cells[_ITL][0]
             cell.good += good_gaps
             cell.bad += bad_gaps
             return met and not bad_gaps

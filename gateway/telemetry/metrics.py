@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from gateway.backends.backend import Backend
 from gateway.config.table import RouteTable
-from gateway.exchange import AttemptEnd, Exchange, Outcome
+from gateway.exchange import SERVED, AttemptEnd, Exchange, Outcome
 from gateway.policy.slo import buckets
 from gateway.policy.slo.buckets import Bounds
 from gateway.telemetry.histogram import Histogram
@@ -94,7 +94,7 @@ class Metrics:
             series.output_tokens += exchange.output_tokens
         else:
             series.output_estimated += exchange.content_events
-        if outcome is not Outcome.OK:
+        if outcome is not SERVED:
             return
         series.duration.observe(exchange.ended - exchange.received)
         queue = self.queue.get(exchange.service_class)

@@ -11,7 +11,7 @@ The terms are Envoy's (outlier detection: ejection, maximum ejection, panic) and
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
 
@@ -71,7 +71,10 @@ TRANSITIONS: Mapping[tuple[State, Event], State] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A state since when, until when (seconds; 0.0 for good), after how many recent ejections, and why."""
+    """A state since when, until when (seconds; 0.0 for good), after how many recent ejections, and why.
+
+    `out` says whether it is taken out of service.
+    """
 
     state: State = State.IN_SERVICE
     since: float = 0.0
@@ -79,11 +82,10 @@ class Standing:
     ejections: int = 0
     answered: int = 0
     reason: str = "never ejected"
+    out: bool = field(init=False, repr=False, compare=False)
 
-    @property
-    def out(self) -> bool:
-        """Whether it is taken out of service."""
-        return self.state is State.EJECTED or self.state is State.HALF_OPEN
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "out", self.state is State.EJECTED or self.state is State.HALF_OPEN)
 
 
 def eject(standing: Standing, now: float, reason: str, rng: Chance) -> Standing:

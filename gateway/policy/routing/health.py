@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
 from gateway.claim import SMALLEST, Claim
-from gateway.exchange import Verdict
+from gateway.exchange import GOOD, UNCOUNTED, Verdict
 from gateway.policy.routing import ejection
 from gateway.policy.routing.activity import Activity
 from gateway.policy.routing.ejection import Member, Standing, State
@@ -257,9 +257,9 @@ class Health:
         it `kept` every target."""
         if lease.is_probe:
             self.probing = False
-        if verdict is Verdict.UNCOUNTED:
+        if verdict is UNCOUNTED:
             return
-        good = verdict is Verdict.GOOD
+        good = verdict is GOOD
         if good:
             self.failures = 0
             self.activity.answered(now, seconds)

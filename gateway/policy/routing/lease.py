@@ -41,7 +41,7 @@ class Lease:
             self.in_flight += foreign
         self._model = health.fit.coefficients
         self.ttft = 0.0
-        self.is_probe = health.wants_probe
+        self.is_probe = health.standing.out and health.wants_probe
         if self.is_probe:
             health.probing = True
         self.era = health.era

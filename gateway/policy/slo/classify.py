@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from gateway.exchange import AttemptEnd, Outcome, Verdict
+from gateway.exchange import ANSWERED, BAD, GOOD, SERVED, UNCOUNTED, AttemptEnd, Outcome, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ def classify_status(status: int, *, busy: bool = False) -> AttemptEnd:
     `busy` says that the backend is healthy and at work: its 503 then means that it has enough to do.
     """
     if 200 <= status < 300:
-        return AttemptEnd.OK
+        return ANSWERED
     if status in {401, 403}:
         return AttemptEnd.UNAUTHORIZED
     if status == 429 or (status == 503 and busy):
@@ -93,6 +93,6 @@ def request_outcome(end: AttemptEnd, *, begun: bool) -> Outcome:
 
 def request_verdict(outcome: Outcome) -> Verdict:
     """Return what the user lived through."""
-    if outcome is Outcome.OK:
-        return Verdict.GOOD
-    return Verdict.UNCOUNTED if outcome in _UNCOUNTED else Verdict.BAD
+    if outcome is SERVED:
+        return GOOD
+    return UNCOUNTED if outcome in _UNCOUNTED else BAD

@@ -2,10 +2,11 @@
 
 from bisect import bisect_right
 
-from gateway.exchange import AttemptEnd, Exchange, Outcome, Verdict
+from gateway.exchange import BAD, GOOD, AttemptEnd, Exchange, Outcome
 from gateway.policy.slo.classify import RULINGS, request_verdict
 from gateway.policy.slo.objective import Objective, Sli, Target
 
+_AVAILABILITY, _TTFT, _TPOT = Sli.AVAILABILITY, Sli.TTFT, Sli.TPOT
 _VERDICTS = {outcome: request_verdict(outcome) for outcome in Outcome}
 
 
@@ -16,10 +17,10 @@ def judge_request(objective: Objective, exchange: Exchange) -> dict[str, bool]:
     """
     outcome = exchange.outcome
     verdict = _VERDICTS[outcome]
-    if verdict is Verdict.GOOD:
+    if verdict is GOOD:
         return _latencies(objective, exchange, exchange.received, exchange.ended)
-    if verdict is Verdict.BAD:
-        return {Sli.AVAILABILITY: False}
+    if verdict is BAD:
+        return {_AVAILABILITY: False}
     return _censored(objective, exchange, exchange.e2e) if outcome is Outcome.CLIENT_GONE else {}
 
 
@@ -29,12 +30,12 @@ def judge_attempt(objective: Objective, exchange: Exchange, end: AttemptEnd) -> 
     Its times say nothing where this process itself was late meanwhile.
     """
     verdict = RULINGS[end].verdict
-    if verdict is Verdict.GOOD:
+    if verdict is GOOD:
         if exchange.excused:
-            return {Sli.AVAILABILITY: True}
+            return {_AVAILABILITY: True}
         return _latencies(objective, exchange, exchange.sent, exchange.attempt_ended)
-    if verdict is Verdict.BAD:
-        return {Sli.AVAILABILITY: False}
+    if verdict is BAD:
+        return {_AVAILABILITY: False}
     gone = end is AttemptEnd.CLIENT_GONE and not exchange.excused
     return _censored(objective, exchange, exchange.attempt_ended - exchange.sent) if gone else {}
 
@@ -44,7 +45,7 @@ def judge_first(objective: Objective, exchange: Exchange) -> dict[str, bool]:
     ttft, target = exchange.ttft, objective.ttft
     if ttft is None or target is None:
         return {}
-    return {Sli.TTFT: ttft <= target.threshold(exchange.prompt_estimate)}
+    return {_TTFT: ttft <= target.threshold(exchange.prompt_estimate)}
 
 
 def judge_gaps(target: Target, exchange: Exchange) -> tuple[int, int]:
@@ -59,12 +60,12 @@ def prompt_length(exchange: Exchange) -> int:
 
 
 def _latencies(objective: Objective, exchange: Exchange, start: float, end: float) -> dict[str, bool]:
-    judged: dict[str, bool] = {Sli.AVAILABILITY: True}
+    judged: dict[str, bool] = {_AVAILABILITY: True}
     for sli, target in objective.streamed if exchange.stream else objective.whole:
-        if sli is Sli.TTFT:
+        if sli is _TTFT:
             seconds = exchange.first_content - start if exchange.first_content else None
         else:
-            seconds = exchange.tpot if sli is Sli.TPOT else end - start
+            seconds = exchange.tpot if sli is _TPOT else end - start
         if seconds is not None:
             threshold = target.threshold(prompt_length(exchange)) if target.steps else target.under
             judged[sli] = seconds <= threshold
