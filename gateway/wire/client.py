@@ -15,7 +15,7 @@ from gateway.wire.guard import Head, Limits
 from gateway.wire.half_closed import HalfClosed
 from gateway.wire.heads import Headers, status_line
 from gateway.wire.outbox import Outbox
-from gateway.wire.phase import COMING, LAST_CALL, Phase, seconds_in
+from gateway.wire.phase import BODY, COMING, FRESH, HEAD, IDLE, LAST_CALL, LINGER, Phase, seconds_in
 from gateway.wire.rope import Rope, complete, longer
 from gateway.wire.service import Request, Responder, Service
 from gateway.wire.slices import Slices
@@ -82,7 +82,7 @@ class Client(asyncio.Protocol):
         self.busy = False
         self._responder: Responder | None = None
         self._queue: deque[Request | GatewayError] = deque()
-        self._phase = Phase.FRESH
+        self._phase = FRESH
         self._deadline = self._last_read = 0.0
         self._http10 = False
         self._keep = True
@@ -105,7 +105,7 @@ class Client(asyncio.Protocol):
         """Join the listener's connections; the head has ten seconds to come."""
         self.transport = cast(asyncio.Transport, transport)
         if len(self._connections) >= self._limits.connections:
-            self._phase = Phase.LINGER
+            self._phase = LINGER
             asyncio.get_running_loop().call_soon(turn_away, self.transport)  # uvloop cannot close it yet
             return
         self._connections.add(self)
@@ -133,7 +133,7 @@ class Client(asyncio.Protocol):
 
     def parse(self, data: bytes | memoryview) -> None:
         """Parse a piece of what was read."""
-        if self._phase is Phase.LINGER:
+        if self._phase is LINGER:
             return
         self._unparsed += len(data)
         self._completed = False
@@ -220,7 +220,7 @@ class Client(asyncio.Protocol):
             raise BadHttp("a request without a head")
         self._unparsed = 0
         self._completed = True
-        self._phase = Phase.IDLE
+        self._phase = IDLE
         http10 = self._http10
         self._body = b""
         keep_alive = self.parser.should_keep_alive()
@@ -281,8 +281,8 @@ class Client(asyncio.Protocol):
             asyncio.get_running_loop().call_soon(self._next)
             return
         self.busy = False
-        if self._phase is Phase.IDLE:
-            self._enter(Phase.IDLE)
+        if self._phase is IDLE:
+            self._enter(IDLE)
 
     def break_off(self) -> None:
         """End an answer that cannot be completed: what is written goes out, no proper end follows."""
@@ -295,7 +295,7 @@ class Client(asyncio.Protocol):
     def check(self, now: float) -> None:
         """Hold this connection's deadlines; called about ten times a second."""
         if not self.busy or (self._phase in COMING and not self._queue):
-            silent = self._phase is Phase.BODY and now - self._last_read > self._limits.body_silence
+            silent = self._phase is BODY and now - self._last_read > self._limits.body_silence
             if silent or now > self._deadline:
                 self._expire()
         if not self.busy:
@@ -310,7 +310,7 @@ class Client(asyncio.Protocol):
 
     def shutdown(self) -> None:
         """Close soon: answers say so now, and a client that was not told may ask once more, so that nothing is lost."""
-        if self._phase in {Phase.FRESH, Phase.IDLE}:
+        if self._phase in {FRESH, IDLE}:
             self._deadline = self._clock() + LAST_CALL
 
     def give_up(self, error: GatewayError) -> None:
@@ -348,7 +348,7 @@ class Client(asyncio.Protocol):
 
     def _reject(self, error: GatewayError) -> None:
         """Answer broken input in its turn, and read nothing more."""
-        self._phase = Phase.LINGER
+        self._phase = LINGER
         self._body = b""
         self._backlog.drop()
         if self.busy:
@@ -359,13 +359,13 @@ class Client(asyncio.Protocol):
     def _refuse(self, error: GatewayError) -> None:
         self.busy = True
         self._keep = False
-        self._phase = Phase.LINGER
+        self._phase = LINGER
         self._service.refuse(error, self._target, self._fields, self._clock(), self)
 
     def _close(self) -> None:
         """Close for good, after reading away what still comes, since closing on it would destroy the answer."""
         self._outbox.flush()
-        if self._phase is Phase.LINGER and not self.transport.is_closing():
+        if self._phase is LINGER and not self.transport.is_closing():
             self._deadline = self._clock() + _LINGER_SECONDS
             if self.transport.can_write_eof():
                 self.transport.write_eof()
@@ -383,12 +383,12 @@ class Client(asyncio.Protocol):
         if self._unparsed > self._limits.head:
             self._reject(HeadersTooLarge(f"the head, or what frames the body, is over {self._limits.head} bytes"))
             return
-        if self._phase is not (phase := Phase.HEAD if self._head is None else Phase.BODY):
+        if self._phase is not (phase := HEAD if self._head is None else BODY):
             self._enter(phase)
         self._last_read = self._clock()
 
     def _expire(self) -> None:
-        if self._phase is Phase.BODY or (self._phase is Phase.HEAD and self._unparsed):
+        if self._phase is BODY or (self._phase is HEAD and self._unparsed):
             self._reject(RequestTimeout("the request did not come in time"))
         else:
             self.transport.abort()

@@ -16,7 +16,7 @@ from gateway.errors import (
     RequestTooLarge,
     UnsupportedMediaType,
 )
-from gateway.exchange import BodyKind, Endpoint
+from gateway.exchange import Endpoint
 from gateway.wire.endpoints import FORWARDED, LOCAL, MODELS_PREFIX
 from gateway.wire.heads import Headers, named_by_connection
 
@@ -220,7 +220,7 @@ def _check_body(endpoint: Endpoint, seen: dict[bytes, bytes]) -> None:
     coding = seen.get(b"content-encoding")
     if coding is not None and coding.lower() != b"identity":
         raise UnsupportedMediaType("compressed request bodies are not taken: send it without Content-Encoding")
-    if endpoint.body is BodyKind.JSON:
+    if endpoint.is_json:
         kind = seen.get(b"content-type", _JSON)
         if kind != _JSON and kind.partition(b";")[0].strip().lower() != _JSON:
             raise UnsupportedMediaType(f"{endpoint.path} takes application/json")

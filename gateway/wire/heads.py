@@ -84,10 +84,11 @@ def forwarded_request(headers: Headers, connection: frozenset[bytes], *, trusted
     Whom a proxy asks for is passed on only of one that is `trusted`: anybody else can claim whatever they like.
     """
     stays = _NEVER_UPSTREAM | connection if connection else _NEVER_UPSTREAM
-    kept = [field for field in headers if field[0] not in stays]
-    if not trusted:
-        kept = [field for field in kept if not field[0].startswith(_FORWARDED)]
-    return b"".join([b"%b: %b\r\n" % field for field in kept])
+    if trusted:
+        return b"".join([b"%b: %b\r\n" % field for field in headers if field[0] not in stays])
+    return b"".join(
+        [b"%b: %b\r\n" % field for field in headers if field[0] not in stays and not field[0].startswith(_FORWARDED)]
+    )
 
 
 def forwarded_response(status: int, headers: Headers, connection: frozenset[bytes] | None) -> bytes:

@@ -64,6 +64,7 @@ class UpstreamPool:
         self._closed = False
         self._told_idle = self._seen_idle = inf
         self._seen_at = 0.0
+        self._longest_idle = IDLE_SECONDS
 
     def __repr__(self) -> str:
         return f"<UpstreamPool {self.host}:{self.port} idle {len(self._idle)} connecting {len(self._connecting)}>"
@@ -82,7 +83,7 @@ class UpstreamPool:
             upstream, _ = self._idle.popitem()
             upstream.idle_for = now - upstream.idle_since
             upstream.taken_at, upstream.reused = now, True
-            if upstream.idle_for <= self._longest_idle(now) and upstream.is_clean():
+            if upstream.idle_for <= self._longest_idle and upstream.is_clean():
                 return upstream
             upstream.transport.close()
         return None
@@ -103,10 +104,13 @@ class UpstreamPool:
             now = self._clock()
             self._seen_idle = min(self._longest_seen(now), now - upstream.idle_since)
             self._seen_at = now
+            self._limit_idle(now)
 
     def keeps_idle(self, seconds: float) -> None:
         """Learn for how long the engine says that it keeps idle connections."""
-        self._told_idle = seconds
+        if seconds != self._told_idle:
+            self._told_idle = seconds
+            self._limit_idle(self._clock())
 
     def now(self) -> float:
         """Return the time in seconds."""
@@ -118,8 +122,8 @@ class UpstreamPool:
         for upstream in [u for u in self._idle if u.address in self._name.left]:
             del self._idle[upstream]
             upstream.transport.close()
-        longest = self._longest_idle(now)
-        for upstream in [u for u in self._idle if now - u.idle_since > longest]:
+        self._limit_idle(now)
+        for upstream in [u for u in self._idle if now - u.idle_since > self._longest_idle]:
             del self._idle[upstream]
             upstream.transport.close()
 
@@ -138,10 +142,10 @@ class UpstreamPool:
             upstream.transport.close()
         self._idle.clear()
 
-    def _longest_idle(self, now: float) -> float:
-        """Return for how many seconds a connection may be idle: less than until the engine closes it."""
+    def _limit_idle(self, now: float) -> None:
+        """Settle for how many seconds a connection may be idle: less than until the engine closes it."""
         closes = min(self._told_idle, self._longest_seen(now))
-        return min(IDLE_SECONDS, max(closes - _MARGIN, closes / 2))
+        self._longest_idle = min(IDLE_SECONDS, max(closes - _MARGIN, closes / 2))
 
     def _longest_seen(self, now: float) -> float:
         return self._seen_idle if now - self._seen_at <= _REMEMBERED else inf
