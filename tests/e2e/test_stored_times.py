@@ -1,5 +1,6 @@
 """A start on any state file: damaged ones are put aside, and times of a clock that was wrong are not believed."""
 
+import contextlib
 import json
 import math
 import os
@@ -49,7 +50,7 @@ def misdate(path: Path, wrong: Wrong) -> None:
         return wrong(value) if isinstance(value, float) and value > 1e9 else value
 
     columns = {"ejections": ("at", "until"), "records": ("at",), "lease": ("until",), "counts": ("first", "last")}
-    with sqlite3.connect(path) as connection:
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
         connection.create_function("wrong", 1, lambda at: at if at is None else wrong(at))
         for table, names in columns.items():
             for name in names:
