@@ -8,8 +8,6 @@ from enum import Enum, StrEnum
 class Dialect(StrEnum):
     """Whose event names and usage fields an answer speaks."""
 
-    __hash__ = str.__hash__  # of keys on the hot path; Enum's own is written in Python
-
     CHAT = "chat"
     COMPLETIONS = "completions"
     RESPONSES = "responses"
@@ -113,8 +111,8 @@ class Exchange:
     the client asked for until an answer shows what it gets. `routing` is the decision about the last attempt; its str()
     says it in words, none where there was no choice. `objective` names what it is held to, "" where that is its model's
     own. `excused` says that this process itself was late during the last attempt. `forced` says that the client chose
-    the version, `weighed` that its TTFT is in a rollout's evidence already,
-    `sticky` what keeps its client on a version. `trace` is the context of a request that leaves a trace.
+    the version, `weighed` that its TTFT is in a rollout's evidence already, `sticky` what keeps its client on a
+    version. `trace` is the context of a request that leaves a trace.
     """
 
     __slots__ = (

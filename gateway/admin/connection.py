@@ -149,7 +149,7 @@ class AdminConnection(HttpToolsProtocol):
         if now > self._deadline:
             self.transport.abort()
 
-    def give_up(self, error: GatewayError | None = None) -> None:
+    def give_up(self) -> None:
         """End at once."""
         self.connections.discard(cast(Any, self))
         self.transport.abort()

@@ -67,8 +67,7 @@ class Gateway:
         request_id = self.ids.of(request.head.request_id)
         if request.http10 and request.keep_alive:
             client = Kept(client)
-        if self._edge.cors_origins:
-            client = seen_by(client, request.headers, self._edge.cors_origins)
+        client = seen_by(client, request.headers, self._edge.cors_origins)
         if endpoint is None:
             head = request.head
             if head.refusal is None:

@@ -84,10 +84,12 @@ def forwarded_request(headers: Headers, connection: frozenset[bytes], *, trusted
     Whom a proxy asks for is passed on only of one that is `trusted`: anybody else can claim whatever they like.
     """
     stays = _NEVER_UPSTREAM | connection if connection else _NEVER_UPSTREAM
-    if trusted:
-        return b"".join([b"%b: %b\r\n" % field for field in headers if field[0] not in stays])
     return b"".join(
-        [b"%b: %b\r\n" % field for field in headers if field[0] not in stays and not field[0].startswith(_FORWARDED)]
+        [
+            b"%b: %b\r\n" % field
+            for field in headers
+            if field[0] not in stays and (trusted or not field[0].startswith(_FORWARDED))
+        ]
     )
 
 
