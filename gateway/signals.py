@@ -16,6 +16,7 @@ NOT_THE_END = (
     signal.SIGPWR,
 )
 """Signals that end a process by default, and are not meant to end a gateway."""
+_STOP = (signal.SIGTERM, signal.SIGINT)
 
 
 def early(command: Sequence[str]) -> None:
@@ -26,15 +27,19 @@ def early(command: Sequence[str]) -> None:
     """
     if not {"serve", "sim", "demo"}.intersection(command):
         return
-    for number in (signal.SIGTERM, signal.SIGINT):
+    is_gateway = "serve" in command
+    for number in _STOP if is_gateway else requests_to_stop():
         signal.signal(number, _end)
-    if "serve" in command:
+    if is_gateway:
         hold()
         return
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
-        signal.signal(signal.SIGHUP, _end)
     for number in (signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
+
+
+def requests_to_stop() -> tuple[signal.Signals, ...]:
+    """Return the signals that ask a command in a terminal to stop: not SIGHUP where it is ignored, as under nohup."""
+    return _STOP if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (*_STOP, signal.SIGHUP)
 
 
 def hold() -> None:

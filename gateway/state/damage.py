@@ -32,12 +32,17 @@ def is_damage(error: Exception) -> bool:
     return code == sqlite3.SQLITE_IOERR_SHORT_READ or code & 0xFF in _DAMAGE
 
 
+def read_only(path: Path, how: str = "immutable=1") -> sqlite3.Connection:
+    """Open a file that is not to be changed; by default without its log, so without the last seconds."""
+    return sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True)
+
+
 def inspect(path: Path) -> None:
     """Raise Damaged, or another sqlite3.Error, where pages, indexes or the version cannot be; some ms a megabyte.
 
     This comes before the file is opened to be written: closing such a connection would already merge the log into it.
     """
-    with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+    with contextlib.closing(read_only(path, "mode=ro")) as connection:
         (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if found != "ok":
             raise Damaged(found)
@@ -70,7 +75,7 @@ def salvage(aside: Path, connection: sqlite3.Connection) -> str:
     lost = []
     try:
         # Without the log, which may be what is damaged, or of another file: it holds the last seconds only.
-        old = sqlite3.connect(f"{aside.absolute().as_uri()}?immutable=1", uri=True)
+        old = read_only(aside)
     except sqlite3.Error:
         return "; ".join(_MEANING.values())
     with contextlib.closing(old), connection:

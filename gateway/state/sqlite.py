@@ -13,7 +13,7 @@ from pathlib import Path
 from gateway.policy.slo.objective import DAY
 from gateway.policy.slo.windows import FINE, HOUR, LASTING, MINUTE, SLO_SLOT
 from gateway.state import believed
-from gateway.state.damage import inspect, is_damage, put_aside, salvage
+from gateway.state.damage import inspect, is_damage, put_aside, read_only, salvage
 from gateway.state.store import Batch, Saved, StateError
 
 _log = logging.getLogger(__name__)
@@ -127,7 +127,7 @@ class SqliteStore:
     def _read_only(self, now: float) -> Saved:
         """Return what can be read of a file that cannot be written: without its log, so without the last seconds."""
         try:
-            with contextlib.closing(sqlite3.connect(f"{self._path.absolute().as_uri()}?immutable=1", uri=True)) as file:
+            with contextlib.closing(read_only(self._path)) as file:
                 file.text_factory = _text
                 return _read(file, now)
         except sqlite3.Error as error:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import signal
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from random import Random
@@ -19,6 +18,7 @@ from gateway.cli.demo.load import Load
 from gateway.cli.demo.processes import ProcessDied
 from gateway.cli.demo.rollout import STATUS, commands, standing
 from gateway.cli.demo.table import line, tables, welcome
+from gateway.signals import requests_to_stop
 
 _READ_EVERY = 0.5
 _LINE_EVERY = 5.0
@@ -79,8 +79,7 @@ class Act:
         """Run until the time is over or somebody interrupts; raises ProcessDied and NothingServed."""
         interrupted = asyncio.Event()
         loop = asyncio.get_running_loop()
-        ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else set()  # as under nohup
-        for number in {signal.SIGINT, signal.SIGTERM, signal.SIGHUP} - ignored:
+        for number in requests_to_stop():
             loop.add_signal_handler(number, interrupted.set)
         await _until_first(self._perform(seconds, port=port, admin_port=admin_port), interrupted.wait())
         if self._first is None:
