@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -146,19 +146,31 @@ async def test_counts_go_back_however_a_handshake_ends(
             assert (await web.post(f"{running.data}/v1/chat/completions", json=chat())).status_code == 200
 
 
+async def by_hand(
+    files: Path, reader: asyncio.StreamReader, send: Callable[[bytes], Awaitable[None]]
+) -> tuple[ssl.SSLObject, ssl.MemoryBIO, ssl.MemoryBIO]:
+    """Shake hands, but for the last bytes, which are still to be sent; return TLS, what it reads and what it writes."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = known(files, certificate=False).wrap_bio(incoming, outgoing, server_hostname="127.0.0.1")
+    while True:
+        try:
+            client.do_handshake()
+        except ssl.SSLWantReadError:
+            await send(outgoing.read())
+            incoming.write(await reader.read(65536))
+        else:
+            return client, incoming, outgoing
+
+
 async def test_what_comes_with_the_end_of_a_handshake_is_served(tmp_path: Path, files: Path) -> None:
     """A client may send its request in one segment with the last bytes of its handshake."""
     async with tls_gateway(tmp_path, files, PATIENT) as running:
         reader, writer = await silent(running.port)
-        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        client = known(files, certificate=False).wrap_bio(incoming, outgoing, server_hostname="127.0.0.1")
-        while True:
-            try:
-                client.do_handshake()
-                break
-            except ssl.SSLWantReadError:
-                writer.write(outgoing.read())
-                incoming.write(await reader.read(65536))
+
+        async def whole(hello: bytes) -> None:
+            writer.write(hello)
+
+        client, incoming, outgoing = await by_hand(files, reader, whole)
         client.write(post(chat(stream=False)) + post(chat(stream=False)))
         writer.write(outgoing.read())
         got = b""
@@ -175,17 +187,13 @@ async def test_what_comes_with_the_end_of_a_handshake_is_served(tmp_path: Path, 
 async def test_a_hello_in_many_pieces_is_a_hello(tmp_path: Path, files: Path) -> None:
     async with tls_gateway(tmp_path, files, PATIENT) as running:
         reader, writer = await silent(running.port)
-        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        client = known(files, certificate=False).wrap_bio(incoming, outgoing, server_hostname="127.0.0.1")
-        while True:
-            try:
-                client.do_handshake()
-                break
-            except ssl.SSLWantReadError:
-                for byte in outgoing.read():
-                    writer.write(bytes((byte,)))
-                    await asyncio.sleep(0)
-                incoming.write(await reader.read(65536))
+
+        async def in_pieces(hello: bytes) -> None:
+            for byte in hello:
+                writer.write(bytes((byte,)))
+                await asyncio.sleep(0)
+
+        _, _, outgoing = await by_hand(files, reader, in_pieces)
         writer.write(outgoing.read())
         await eventually(lambda: ended(running) == {"done": 1})
         writer.close()

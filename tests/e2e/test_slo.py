@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -12,12 +13,14 @@ from gateway.policy.routing.ejection import State
 from gateway.policy.routing.readiness import probe_passed
 from gateway.telemetry.slo import Kind, SloBook
 from tests.cli.test_asking import tidegate
-from tests.e2e.fakes import DONE, LAST_CHUNK, STREAM_HEAD, USAGE, Call, backends, chunked, event, good, whole
+from tests.e2e.fakes import DONE, LAST_CHUNK, STREAM_HEAD, USAGE, Call, Script, backends, chunked, event, good, whole
 from tests.e2e.harness import Running, ask, chat, gateway, post
 from tests.e2e.raw_client import connect
 from tests.waiting import HandClock, eventually
 
 pytestmark = pytest.mark.anyio
+Counts = dict[str, tuple[int, int]]
+"""Good and bad events by SLI."""
 OBJECTIVE = {
     "availability": {"target": 99.9},
     "ttft": {"target": 99, "under": "150ms"},
@@ -113,6 +116,23 @@ async def test_a_refused_connection_burns_availability_alone(tmp_path: Path) -> 
         await counted(running, {"availability": (0, 1)}, *subjects(running))
 
 
+async def left(
+    folder: Path, script: Script, text: str, *, body: dict[str, Any], patience: float, expected: Counts
+) -> None:
+    """Let a client leave after so many seconds, and wait until that has counted as expected."""
+    clock = HandClock()
+    async with backends(script) as (fake,):
+        async with gateway(folder, text.replace("http://backend", fake.url), now=clock) as running:
+            client = await connect(running.port)
+            await client.send(post(body))
+            await eventually(lambda: bool(fake.calls))
+            clock.advance(patience)
+            client.reset()
+            await running.settled()
+            running.app.book.advance()
+            await counted(running, expected, *subjects(running))
+
+
 @pytest.mark.parametrize(
     ("under", "patience", "expected"), [("150ms", 0.4, {"ttft": (0, 1)}), ("60s", 0.02, {})], ids=["late", "early"]
 )
@@ -123,17 +143,8 @@ async def test_a_client_that_leaves_counts_once_it_has_waited_too_long(
         await call.send(STREAM_HEAD)
         await call.until_gone()
 
-    text, clock = routes("http://backend").replace("150ms", under).replace("5s", "2m"), HandClock()
-    async with backends(never) as (fake,):
-        async with gateway(tmp_path, text.replace("http://backend", fake.url), now=clock) as running:
-            client = await connect(running.port)
-            await client.send(post(chat()))
-            await eventually(lambda: bool(fake.calls))
-            clock.advance(patience)
-            client.reset()
-            await running.settled()
-            running.app.book.advance()
-            await counted(running, expected, *subjects(running))
+    text = routes("http://backend").replace("150ms", under).replace("5s", "2m")
+    await left(tmp_path, never, text, body=chat(), patience=patience, expected=expected)
 
 
 @pytest.mark.parametrize(
@@ -145,17 +156,8 @@ async def test_a_client_that_leaves_a_plain_answer_counts_once_it_has_waited_too
     async def never(call: Call) -> None:
         await call.until_gone()
 
-    text, clock = routes("http://backend").replace("5s", under), HandClock()
-    async with backends(never) as (fake,):
-        async with gateway(tmp_path, text.replace("http://backend", fake.url), now=clock) as running:
-            client = await connect(running.port)
-            await client.send(post(chat(stream=False)))
-            await eventually(lambda: bool(fake.calls))
-            clock.advance(patience)
-            client.reset()
-            await running.settled()
-            running.app.book.advance()
-            await counted(running, expected, *subjects(running))
+    text = routes("http://backend").replace("5s", under)
+    await left(tmp_path, never, text, body=chat(stream=False), patience=patience, expected=expected)
 
 
 async def test_what_is_the_clients_doing_counts_nowhere(tmp_path: Path) -> None:
