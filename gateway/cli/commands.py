@@ -54,4 +54,4 @@ def tidegate(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and stop.")
     ] = False,
 ) -> None:
-    """The gateway in front of vLLM: measures what users live through and acts on it."""
+    """The gateway in front of vLLM: measures what users experience and acts on it."""

@@ -254,7 +254,7 @@ def measure(cell: Cell, seeds: int) -> Row:
 def table(rows: Sequence[Row]) -> str:
     """Return the rows as a Markdown table, those of the same load and pace together."""
     lines = [
-        "| load | first token, of 2 s | beside | requests | in time | not early | nobody leaves | early | inversions |",
+        "| load | first token, of 2 s | beside | requests | in time | none early | none ever | early | inversions |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     groups: dict[tuple[float, float, str], list[Row]] = {}
