@@ -85,10 +85,14 @@ class ModelNotFound(ClientError):
 
 
 class MethodNotAllowed(ClientError):
-    """The path exists, with another method."""
+    """The path exists, with other methods: those of `allow`."""
 
     status = 405
     code = "method_not_allowed"
+
+    def __init__(self, message: str, *, param: str | None = None, allow: str = "GET, HEAD") -> None:
+        super().__init__(message, param=param)
+        self.allow = allow
 
 
 class RequestTimeout(ClientError):

@@ -20,14 +20,16 @@ class BodyKind(Enum):
 
     JSON = "json"
     MULTIPART = "multipart"
+    NONE = "none"
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """One path that is forwarded to engines. `path` is also the upstream path: never the client's own bytes.
 
-    `target` is the path as it stands in a request line, `answers_json` says that whole answers are JSON. `is_json` and
-    `is_plain` say of which kind its body and its answers are.
+    `target` is what stands in a request line: the path, with the id of a stored response in it where it names one.
+    `answers_json` says that whole answers are JSON. `is_json` and `is_plain` say of which kind its body and its answers
+    are.
     """
 
     path: str
@@ -35,12 +37,13 @@ class Endpoint:
     dialect: Dialect = Dialect.PLAIN
     body: BodyKind = BodyKind.JSON
     answers_json: bool = True
-    target: bytes = field(init=False, repr=False)
+    method: bytes = b"POST"
+    target: bytes = field(default=b"", repr=False)
     is_json: bool = field(init=False, repr=False)
     is_plain: bool = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "target", self.path.encode())
+        object.__setattr__(self, "target", self.target or self.path.encode())
         object.__setattr__(self, "is_json", self.body is BodyKind.JSON)
         object.__setattr__(self, "is_plain", self.dialect is Dialect.PLAIN)
 

@@ -9,6 +9,7 @@ from gateway.errors import (
     BackendFailed,
     FirstTokenTimeout,
     GatewayError,
+    MethodNotAllowed,
     NoReadyBackend,
     Overloaded,
     Shed,
@@ -28,9 +29,7 @@ MAX_RETRY_AFTER = 60
 def error_head(error: GatewayError, request_id: str) -> bytes:
     """Return the fields of an error answer."""
     wait = b"retry-after: %d\r\n" % error.retry_after if error.retry_after is not None else b""
-    allow = b"allow: POST\r\n" if error.status == 405 and "POST" in error.message else b""
-    if error.status == 405 and not allow:
-        allow = b"allow: GET, HEAD\r\n"
+    allow = b"allow: %b\r\n" % error.allow.encode() if isinstance(error, MethodNotAllowed) else b""
     return b"x-request-id: %b\r\n%b%b" % (request_id.encode(), wait, allow)
 
 

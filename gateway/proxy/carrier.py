@@ -2,10 +2,11 @@
 
 from gateway.clock import Clock
 from gateway.exchange import AttemptEnd, Exchange
-from gateway.proxy.naming import Naming
+from gateway.proxy.naming import Namer, Naming
 from gateway.proxy.order import Order
 from gateway.proxy.plain import PlainRelay, Refusal
 from gateway.proxy.relay import Journey, StreamRelay
+from gateway.proxy.stored import Noting
 from gateway.wire.service import Writer
 from gateway.wire.sse import Scanner
 from gateway.wire.upstream import AnswerHead
@@ -29,7 +30,9 @@ def carrier(
     """Return the relay for this answer; `head` is what the client gets before its framing."""
     exchange.client_status = answer.status
     exchange.stream = answer.kind.startswith(b"text/event-stream")
-    naming = None if order.asked is None else Naming(order.asked, order.version.served_json)
+    naming: Namer | None = None if order.asked is None else Naming(order.asked, order.version.served_json)
+    if order.stored is not None:
+        naming = Noting(order.stored, exchange, naming, order.asked)
     if exchange.stream:
         head += _UNBUFFERED if b"x-accel-buffering" not in head else b""
         return StreamRelay(

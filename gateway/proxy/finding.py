@@ -27,8 +27,10 @@ def others(order: Order, tried: Sequence[Backend]) -> list[Backend]:
     """Return the backends that could be sent this request and have not been.
 
     Where none is ready, those of which probes only have no answer: they may be slow, or this machine is, and refusing
-    everyone would be worse than asking them.
+    everyone would be worse than asking them. A drained one still tells of what it keeps.
     """
+    if order.is_lookup:
+        return [b for b in order.route.backends if b not in tried and b.readiness.eligible]
     served = order.version.served_model
     ready = [b for b in order.route.backends if b not in tried and b.serves(served)]
     return ready if ready or tried else [b for b in order.route.backends if b.may_serve(served)]
@@ -40,7 +42,7 @@ def find(
     """Return who gets the next attempt, with the reason noted in `exchange.routing`, or why nobody does."""
     candidates = others(order, tried)
     if len(candidates) == 1:
-        if not candidates[0].health.takes(order.claim, now):
+        if not (order.is_lookup or candidates[0].health.takes(order.claim, now)):
             return FULL
         exchange.routing = ONLY if tried else ""
         return candidates[0]

@@ -139,19 +139,19 @@ class Flight:
 
     def _attempt(self) -> Tried:
         """Begin an attempt at a backend not tried yet, if one has a slot."""
-        exchange, now = self._exchange, self._clock()
-        backend = find(self._order, exchange, self._tried, self._choose, now=now, rng=self._rng)
+        exchange, order, now = self._exchange, self._order, self._clock()
+        backend = find(order, exchange, self._tried, self._choose, now=now, rng=self._rng)
         if isinstance(backend, Tried):
             return backend
         exchange.sent, self._backend = now, backend
         self._tried.append(backend)
         exchange.attempts += 1
         exchange.backend, exchange.pool = backend.id, backend.spec.pool
-        self._lease = backend.health.lease(exchange.prompt_estimate, self._order.claim, now)
+        self._lease = None if order.is_lookup else backend.health.lease(exchange.prompt_estimate, order.claim, now)
         # What must not reach an engine twice is not sent on a connection that may be closed already.
-        upstream = backend.pool.take(now) if self._order.repeatable else None
+        upstream = backend.pool.take(now) if order.repeatable else None
         if upstream is None:
-            backend.pool.connect(self, self._order.timeouts.connect)
+            backend.pool.connect(self, order.timeouts.connect)
         else:
             self._send(upstream, backend)
         return STARTED

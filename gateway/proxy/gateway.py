@@ -7,25 +7,28 @@ from urllib.parse import unquote
 
 from gateway.claim import Claim
 from gateway.errors import ClientError, GatewayError, InvalidRequest, RateLimited
-from gateway.exchange import Dialect, Endpoint, Exchange, Outcome
+from gateway.exchange import BodyKind, Dialect, Endpoint, Exchange, Outcome
 from gateway.proxy import anthropic
 from gateway.proxy.answers import error_head
 from gateway.proxy.cors import is_preflight, permit, seen_by
 from gateway.proxy.flight import Flight
 from gateway.proxy.hops import Hops
 from gateway.proxy.http10 import Kept
-from gateway.proxy.live import LiveTable, LiveVersion
+from gateway.proxy.line import Line
+from gateway.proxy.live import LiveModel, LiveRoute, LiveTable, LiveVersion
 from gateway.proxy.mirroring import Mirroring
 from gateway.proxy.order import Order, Tools
 from gateway.proxy.reading import Reading
 from gateway.proxy.replies import Bodiless
 from gateway.proxy.request_ids import RequestIds, sane
+from gateway.proxy.searching import Searches
 from gateway.proxy.steering import route_for, version_for
+from gateway.proxy.stored import Keeper, Made, StoredResponses, candidates, keeper, no_response
 from gateway.proxy.tenants import LiveTenant, Tenants
 from gateway.proxy.tracing import carried
 from gateway.wire.body import Body, read_json, read_long_json
 from gateway.wire.edge import Edge
-from gateway.wire.endpoints import MODELS_PREFIX, OPEN
+from gateway.wire.endpoints import MODELS_PREFIX, OPEN, stored_id
 from gateway.wire.guard import Head
 from gateway.wire.heads import Headers, find, forwarded_request
 from gateway.wire.multipart import SHORT_FORM, read_long_form, read_multipart
@@ -34,7 +37,7 @@ from gateway.wire.service import Request, Responder, Writer
 from gateway.wire.slices import Slices, Work
 
 _log = logging.getLogger(__name__)
-_RESPONSES = Dialect.RESPONSES
+_RESPONSES, _NONE = Dialect.RESPONSES, BodyKind.NONE
 
 
 class Gateway:
@@ -52,6 +55,8 @@ class Gateway:
         self._tools = tools
         self.ids = RequestIds()
         self._slices = slices
+        self.stored = StoredResponses()
+        self._searches = Searches()
 
     def authorize(self, head: Head) -> LiveTenant | None:
         """Return whose key it is; raises InvalidApiKey, and LoopDetected. Health and readiness are told to anyone."""
@@ -83,9 +88,19 @@ class Gateway:
             tenant = cast(LiveTenant, request.caller)
             service_class = self.tenants.class_for(tenant, request.head.service_class)
             exchange.tenant, exchange.service_class = tenant.name, service_class.name
+            if endpoint.body is _NONE:
+                return self._look_up(request, exchange, client)
             body = _read(endpoint, request)
             if not isinstance(body, Body):
-                return Reading(self, self._slices, body, request, exchange=exchange, client=client)
+                work = body
+                return Reading(
+                    self,
+                    request,
+                    lambda done, failed: self._slices.start(work, done, failed),
+                    lambda body: self.flight(request, body, exchange, client),
+                    exchange=exchange,
+                    client=client,
+                )
             flight = self.flight(request, body, exchange, client)
         except Exception as error:
             self.turn_down(exchange, client, error)
@@ -119,41 +134,23 @@ class Gateway:
     def flight(self, request: Request, body: Body, exchange: Exchange, client: Writer) -> Flight:
         """Return the flight of a request that was read; raises GatewayError where there is none for it."""
         tools = self._tools
-        headers, endpoint = request.headers, cast(Endpoint, request.head.endpoint)
-        tenant = cast(LiveTenant, request.caller)
-        service_class = self.tenants.class_for(tenant, request.head.service_class)
+        endpoint = cast(Endpoint, request.head.endpoint)
         model = self.table.model(body.model)
-        tenant.may_use(model.name)
+        cast(LiveTenant, request.caller).may_use(model.name)
         exchange.model = model.name
         version = model.only
         if version is None or request.head.version is not None:
             version = version_for(model, exchange, request.head, body, tools.rng.random())
         exchange.version = version.name
-        connection, traced = request.head.connection, b""
-        if tools.tracing is not None or request.head.traceparent is not None:
-            exchange.trace, stays, traced = carried(request.head.traceparent, tools.tracing)
-            connection |= stays
-        trusted = bool(self._edge.trusted_proxies) and self._edge.trusts(client.peer)
-        fields = forwarded_request(headers, connection, trusted=trusted)
-        passed = request.head.hops
-        hops = self.hops.first if passed is None else self.hops.field(passed)
-        order = Order(
-            endpoint,
-            model,
-            version,
-            tenant,
-            service_class,
-            fields=b"%b%b%b" % (fields, traced, hops),
-        )
-        exchange.objective = order.objective.name
-        order.shows_labels = self._edge.gateway_headers and (tenant.is_free or tenant.spec.debug)
+        order = self._order(model, version, request, exchange, client)
         order.write(body)
         if endpoint.is_json and not model.echo_served_model:
             order.asked = body.value("model")
         order.stream, order.choices, order.max_event = body.stream, body.choices, tools.max_event
         order.size, order.has_media = len(request.body) - body.media, body.media > 0
-        if endpoint.dialect is _RESPONSES and body.keeps_state:
-            order.repeatable = False
+        if endpoint.dialect is _RESPONSES:
+            order.repeatable = not body.keeps_state
+            order.stored = None if body.value("store") == b"false" else self.stored
         exchange.stream = body.stream
         exchange.itl_bounds = model.itl_bounds
         exchange.prompt_estimate = version.capped(model.memory.prompts.tokens(order.size))
@@ -168,6 +165,76 @@ class Gateway:
             # After this request is on its way: a copy comes last.
             asyncio.get_running_loop().call_soon(self._mirror, order, body, exchange, request, mirror.version)
         return Flight(order, exchange, request, client, tools=tools, deadline=deadline)
+
+    def _order(
+        self, model: LiveModel, version: LiveVersion, request: Request, exchange: Exchange, client: Writer
+    ) -> Order:
+        """Return what is known of a request whatever it asks for."""
+        head, tracing = request.head, self._tools.tracing
+        tenant = cast(LiveTenant, request.caller)
+        service_class = self.tenants.class_for(tenant, head.service_class)
+        connection, traced = head.connection, b""
+        if tracing is not None or head.traceparent is not None:
+            exchange.trace, stays, traced = carried(head.traceparent, tracing)
+            connection |= stays
+        trusted = bool(self._edge.trusted_proxies) and self._edge.trusts(client.peer)
+        fields = forwarded_request(request.headers, connection, trusted=trusted)
+        hops = self.hops.first if head.hops is None else self.hops.field(head.hops)
+        endpoint, fields = cast(Endpoint, head.endpoint), b"%b%b%b" % (fields, traced, hops)
+        order = Order(endpoint, model, version, tenant, service_class, fields=fields)
+        exchange.objective = order.objective.name
+        order.shows_labels = self._edge.gateway_headers and (tenant.is_free or tenant.spec.debug)
+        return order
+
+    def _look_up(self, request: Request, exchange: Exchange, client: Writer) -> Responder:
+        """Send a request for a stored response to the engine that keeps it, once that is known; raises GatewayError."""
+        tenant, response = cast(LiveTenant, request.caller), stored_id(request.head.path)
+        made = self.stored.find(response, tenant.name, exchange.received)
+        if made is not None:
+            known = keeper(self.table, tenant, made)
+            if known is None:
+                raise no_response(response)
+            flight = self._lookup(known, request, exchange, client)
+            flight.start()
+            return flight
+        if tenant.is_limited:  # the search is a request of its own
+            tenant.reserve(0, exchange.received)
+            tenant.quota.settle(0, 0)
+        places = candidates(self.table, self.tenants, tenant)
+        if not places:
+            raise no_response(response)
+        return Reading(
+            self,
+            request,
+            lambda found, failed: self._searches.begin(response, places, found, failed),
+            lambda found: self._found(response, found, request, exchange, client),
+            exchange=exchange,
+            client=client,
+        )
+
+    def _found(self, response: str, found: Keeper, request: Request, exchange: Exchange, client: Writer) -> Flight:
+        names = found.backend.id, found.model.name, found.version.name, exchange.tenant
+        self.stored.note(response, Made(*names, found.asked, exchange.received))
+        return self._lookup(found, request, exchange, client)
+
+    def _lookup(self, found: Keeper, request: Request, exchange: Exchange, client: Writer) -> Flight:
+        """Return the flight of a request to the backend that keeps a response."""
+        model, version, backend, asked = found
+        exchange.model, exchange.version, exchange.itl_bounds = model.name, version.name, model.itl_bounds
+        exchange.forced = exchange.excused = True  # it weighs in no rollout, and by no latency
+        order = self._order(model, version, request, exchange, client)
+        endpoint = order.endpoint
+        order.is_lookup, order.asked = True, None if model.echo_served_model else asked
+        order.route = LiveRoute((), (backend,), Line(self.tenants.classes), 0.0, cheapest=False)
+        order.kind = model.memory.kinds.of(endpoint.path, order.service_class.name, None)
+        order.engine_id, order.max_event = exchange.request_id, self._tools.max_event
+        order.repeatable = endpoint.method == b"GET"
+        order.stream = exchange.stream = b"?stream" in endpoint.target
+        deadline = exchange.received + _seconds(request.head.timeout, model.timeouts.total)
+        if order.tenant.is_limited:
+            order.tenant.reserve(0, exchange.received)
+            order.quota_shown = order.tenant.shown()
+        return Flight(order, exchange, request, client, tools=self._tools, deadline=deadline)
 
     def _name(self, order: Order, exchange: Exchange, in_head: bytes | None, body: Body) -> None:
         """Settle on the ids that the client and the engine get: that of the head, of the body, or one made here."""

@@ -1,11 +1,19 @@
 """The name of the model in answers: clients read the name that they asked for, not the engine's."""
 
 import re
+from typing import Protocol
 
 _MODEL = re.compile(rb'"model"\s*+:\s*+("(?:[^"\\]|\\.)*+")')
 
 Renaming = tuple[bytes, bytes]
 """What stands in an answer, and what takes its place."""
+
+
+class Namer(Protocol):
+    """Says how the model is named in an answer."""
+
+    def renaming(self, beginning: bytes) -> Renaming | None:
+        """Return what has to be replaced in an answer that begins so; None where nothing has to. Asked once."""
 
 
 class Naming:

@@ -18,6 +18,7 @@ from gateway.policy.routing.pick import Chance
 from gateway.policy.routing.pools import Trials
 from gateway.proxy.live import LiveModel, LiveRoute, LiveVersion
 from gateway.proxy.request_ids import RequestIds
+from gateway.proxy.stored import StoredResponses
 from gateway.proxy.tenants import LiveTenant
 from gateway.proxy.tracing import Tracing
 from gateway.wire.body import Body
@@ -25,8 +26,7 @@ from gateway.wire.long_event import MAX_EVENT
 from gateway.wire.rope import Rope
 
 _REQUEST = (
-    b"POST %b%b HTTP/1.1\r\nhost: %b\r\naccept-encoding: identity\r\n"
-    b"%b%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n%b"
+    b"%b %b%b HTTP/1.1\r\nhost: %b\r\naccept-encoding: identity\r\n%b%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n%b"
 )
 _log = logging.getLogger(__name__)
 BATCH = 64
@@ -60,7 +60,9 @@ class Order:
     may queue again after an engine was too busy for it. `given` is the client's body until the answer has
     begun, `body` what an engine is sent, `urgent_body` what one that schedules by priority is. `trial` is the trial of
     a pool that the attempt in progress is. `objective` is what its class is promised. `shows_labels` says whether its
-    client is told where it went, in `x-gateway-*` fields.
+    client is told where it went, in `x-gateway-*` fields. `stored` is where the response that is made will be looked
+    for. `is_lookup` says that it asks for one made before, of the one backend that it has: it takes no slot, and its
+    answer is nobody's work of now.
     """
 
     __slots__ = (
@@ -74,6 +76,7 @@ class Order:
         "given",
         "has_media",
         "ids",
+        "is_lookup",
         "is_timed",
         "kind",
         "max_event",
@@ -88,6 +91,7 @@ class Order:
         "service_class",
         "shows_labels",
         "size",
+        "stored",
         "stream",
         "strip_usage",
         "tenant",
@@ -113,7 +117,8 @@ class Order:
         self.output = self.reserved = 0
         self.kind: Kind
         self.claim = SMALLEST
-        self.is_timed = False
+        self.is_timed = self.is_lookup = False
+        self.stored: StoredResponses | None = None
         self.route: LiveRoute = version.routes[-1]
         self.retries = model.memory.retries
         self.trial: Trials | None = None
@@ -158,6 +163,11 @@ class Order:
         """Let go of what the request held beside its slot: its id, and its tenant's quota."""
         if self.ids is not None:
             self.ids.give_back(self.engine_id)
+        if self.is_lookup:
+            # What is told again was counted when it was made.
+            exchange.prompt_tokens = exchange.output_tokens = None
+            exchange.first_content = exchange.last_content = exchange.itl_sum = 0.0
+            exchange.content_events, exchange.itl = 0, []
         if self.tenant.is_limited:
             self._settle_quota(exchange)
 
@@ -196,9 +206,11 @@ class Order:
         urgent = self.urgent_body is not None and backend.spec.priority_scheduling
         body = self.urgent_body if urgent and self.urgent_body is not None else self.body
         short, long = (b"", body) if isinstance(body, Rope) else (body, None)
+        endpoint = self.endpoint
         return _REQUEST % (
+            endpoint.method,
             backend.base_path,
-            self.endpoint.target,
+            endpoint.target,
             backend.authority,
             backend.authorization,
             self.fields,

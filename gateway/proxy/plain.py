@@ -7,7 +7,7 @@ import msgspec
 
 from gateway.exchange import AttemptEnd, Exchange
 from gateway.proxy.answers import chunk
-from gateway.proxy.naming import Naming
+from gateway.proxy.naming import Namer
 from gateway.proxy.relay import Journey
 from gateway.wire.service import Writer
 from gateway.wire.sse import error_code
@@ -58,7 +58,7 @@ class PlainRelay:
         chunked: bool,
         whole_json: bool,
         must_be_json: bool,
-        naming: Naming | None = None,
+        naming: Namer | None = None,
     ) -> None:
         self._journey = journey
         self._client = client

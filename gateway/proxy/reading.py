@@ -1,24 +1,34 @@
-"""A long request while it is being read, in slices: its connection's responder until there is a flight to send."""
+"""A request of which more must be known first: its connection's responder until there is a flight to send.
 
-from typing import Protocol
+A long one is read in slices; one for a stored response may have to find out who keeps that.
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from gateway.errors import GatewayError, Overloaded
 from gateway.exchange import Exchange, Outcome
 from gateway.proxy.flight import Flight
-from gateway.wire.body import Body
 from gateway.wire.service import Request, Writer
-from gateway.wire.slices import Slices, Work
 
 PATIENCE = 30.0
 """Seconds that reading may take, when so many long requests come at once that each has to wait for the others."""
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-class Front(Protocol):
-    """Whoever knows where a request may go."""
+class Job(Protocol):
+    """Work that was begun."""
 
-    def flight(self, request: Request, body: Body, exchange: Exchange, client: Writer) -> Flight:
-        """Return the flight of a request that was read; raises GatewayError where there is none for it."""
+    def cancel(self) -> None:
+        """End it without a word."""
+
+
+Begin = Callable[[Callable[[Any], None], Callable[[Exception], None]], Job]
+"""Begins work, which ends later: by a call of the first with its result, or of the second with what it failed of."""
+
+
+class Front(Protocol):
+    """Whoever answers a request that does not come to its flight."""
 
     def turn_down(self, exchange: Exchange, client: Writer, error: Exception) -> None:
         """Answer with an error, and settle."""
@@ -28,16 +38,16 @@ class Front(Protocol):
 
 
 class Reading:
-    """Reads, then hands everything on to the flight."""
+    """Waits until `begin`'s work is done, makes the flight that is `of` its result, then hands everything on to it."""
 
     __slots__ = ("_client", "_exchange", "_flight", "_front", "_http10", "_job", "_over", "_paused")
 
     def __init__(
         self,
         front: Front,
-        slices: Slices,
-        work: Work[Body],
         request: Request,
+        begin: Begin,
+        of: Callable[[Any], Flight],
         *,
         exchange: Exchange,
         client: Writer,
@@ -48,7 +58,7 @@ class Reading:
         self._http10 = request.http10
         self._flight: Flight | None = None
         self._paused = self._over = False
-        self._job = slices.start(work, lambda body: self._send(request, body), self._fail)
+        self._job = begin(lambda result: self._send(of, result), self._fail)
 
     def __repr__(self) -> str:
         return f"<Reading {self._exchange.request_id}>"
@@ -92,9 +102,9 @@ class Reading:
         else:
             self._fail(error)
 
-    def _send(self, request: Request, body: Body) -> None:
+    def _send(self, of: Callable[[Any], Flight], result: Any) -> None:
         try:
-            flight = self._front.flight(request, body, self._exchange, self._client)
+            flight = of(result)
         except Exception as error:
             self._fail(error)
             return

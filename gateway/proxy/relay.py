@@ -6,7 +6,7 @@ from typing import Protocol
 from gateway.clock import Clock
 from gateway.exchange import AttemptEnd, Exchange
 from gateway.proxy.answers import chunk
-from gateway.proxy.naming import Naming, Renaming
+from gateway.proxy.naming import Namer, Renaming
 from gateway.wire.long_event import EventTooLarge
 from gateway.wire.service import Writer
 from gateway.wire.sse import Scanner
@@ -80,7 +80,7 @@ class StreamRelay:
         head: bytes,
         chunked: bool,
         clock: Clock,
-        naming: Naming | None = None,
+        naming: Namer | None = None,
     ) -> None:
         self._journey = journey
         self._client = client

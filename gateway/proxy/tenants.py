@@ -31,9 +31,13 @@ class LiveTenant:
     def __repr__(self) -> str:
         return f"<LiveTenant {self.name} {self.quota}>"
 
+    def allows(self, model: str) -> bool:
+        """Whether it may use a model."""
+        return self.spec.models is None or model in self.spec.models
+
     def may_use(self, model: str) -> None:
         """Raise ModelNotAllowed for a model outside its list."""
-        if self.spec.models is not None and model not in self.spec.models:
+        if not self.allows(model):
             raise ModelNotAllowed(f"this key may not use the model `{model}`", param="model")
 
     def reserve(self, tokens: int, now: float) -> None:

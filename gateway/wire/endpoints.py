@@ -1,8 +1,12 @@
 """The allow-list: the only paths that ever reach an engine."""
 
+import re
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
+from urllib.parse import parse_qs
 
+from gateway.errors import InvalidRequest
 from gateway.exchange import BodyKind, Dialect, Endpoint
 
 _ENDPOINTS = (
@@ -31,6 +35,14 @@ _ENDPOINTS = (
 FORWARDED: Mapping[bytes, Endpoint] = MappingProxyType({endpoint.path.encode(): endpoint for endpoint in _ENDPOINTS})
 """Request target to endpoint, for POST. Compared as bytes: nothing is decoded, normalised or matched by prefix."""
 
+RESPONSES_PREFIX = b"/v1/responses/"
+RETRIEVE = Endpoint("/v1/responses/{id}", "retrieve_response", Dialect.RESPONSES, BodyKind.NONE, method=b"GET")
+CANCEL = Endpoint("/v1/responses/{id}/cancel", "cancel_response", Dialect.RESPONSES, BodyKind.NONE)
+"""What is asked of a response that an engine keeps."""
+_STORED = re.compile(rb"/v1/responses/([A-Za-z0-9_-][A-Za-z0-9._-]{0,127})(/cancel)?")
+_DIGITS = 18
+_YES = frozenset(("1", "on", "t", "true", "y", "yes"))
+
 MESSAGES = b"/v1/messages"
 """How the paths begin whose clients read errors in Anthropic's shape."""
 
@@ -42,3 +54,34 @@ LOCAL = OPEN | {b"/v1/models"}
 
 MODELS_PREFIX = b"/v1/models/"
 """One model's card; its name, which may hold slashes, follows. Answered here as well."""
+
+
+def stored(path: bytes, query: bytes) -> Endpoint | None:
+    """Return what a path asks of a stored response, with its own target; None where it names none.
+
+    Of the query only `stream` and `starting_after` go on. Raises InvalidRequest.
+    """
+    match = _STORED.fullmatch(path)
+    if match is None:
+        return None
+    if match[2]:
+        return replace(CANCEL, target=path)
+    return replace(RETRIEVE, target=path + (_wanted(query) if query else b""))
+
+
+def stored_id(path: bytes) -> str:
+    """Return the id in a path that `stored` knows."""
+    return path.removeprefix(RESPONSES_PREFIX).partition(b"/")[0].decode("ascii")
+
+
+def _wanted(query: bytes) -> bytes:
+    """Return the query that an engine gets: how a stream of events goes on, written anew."""
+    given = parse_qs(query.decode("latin-1"))
+    if given.get("stream", [""])[-1].lower() not in _YES:
+        return b""
+    after = given.get("starting_after", [""])[-1]
+    if not after:
+        return b"?stream=true"
+    if not (after.isascii() and after.isdigit() and len(after) <= _DIGITS):
+        raise InvalidRequest("`starting_after` must be the number of an event", param="starting_after")
+    return b"?stream=true&starting_after=%d" % int(after)

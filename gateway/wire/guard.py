@@ -16,8 +16,8 @@ from gateway.errors import (
     RequestTooLarge,
     UnsupportedMediaType,
 )
-from gateway.exchange import Endpoint
-from gateway.wire.endpoints import FORWARDED, LOCAL, MODELS_PREFIX
+from gateway.exchange import BodyKind, Endpoint
+from gateway.wire.endpoints import FORWARDED, LOCAL, MODELS_PREFIX, RESPONSES_PREFIX, stored
 from gateway.wire.heads import Headers, named_by_connection
 
 MAX_TARGET = 8 * 1024
@@ -108,11 +108,11 @@ def check(method: bytes, target: bytes, version: str, fields: Headers, limits: L
     _check_framing(http10, seen, limits)
     if method not in _METHODS or b"upgrade" in seen:
         raise NotSupported("CONNECT, TRACE and protocol upgrades are not spoken here")
-    path, _, _ = (target if target.startswith(b"/") else _origin_form(target)).partition(b"?")
+    path, _, query = (target if target.startswith(b"/") else _origin_form(target)).partition(b"?")
     endpoint, refusal = None, None
     try:
-        path, endpoint = _find(method, path)
-    except (NotFound, MethodNotAllowed) as error:
+        path, endpoint = _find(method, path, query)
+    except (NotFound, MethodNotAllowed, InvalidRequest) as error:
         if not _is_short(seen):
             raise
         refusal = error
@@ -200,15 +200,18 @@ def _is_short(seen: dict[bytes, bytes]) -> bool:
     return b"transfer-encoding" not in seen and b"expect" not in seen and int(seen.get(b"content-length", 0)) <= _SHORT
 
 
-def _find(method: bytes, path: bytes) -> tuple[bytes, Endpoint | None]:
+def _find(method: bytes, path: bytes, query: bytes) -> tuple[bytes, Endpoint | None]:
     """Return what a path means, without the slash that may end it."""
     if (path.endswith(b"/") and not path.startswith(MODELS_PREFIX)) or path == MODELS_PREFIX:
         path = path[:-1]
     endpoint = FORWARDED.get(path)
+    if endpoint is None and path.startswith(RESPONSES_PREFIX):
+        endpoint = stored(path, query)
     if endpoint is not None:
-        if method == b"POST":
+        if method == endpoint.method:
             return path, endpoint
-        raise MethodNotAllowed(f"{endpoint.path} takes POST")
+        allowed = endpoint.method.decode()
+        raise MethodNotAllowed(f"{endpoint.path} takes {allowed}", allow=allowed)
     if path in LOCAL or (path.startswith(MODELS_PREFIX) and len(path) > len(MODELS_PREFIX)):
         if method in _READS:
             return path, None
@@ -217,6 +220,8 @@ def _find(method: bytes, path: bytes) -> tuple[bytes, Endpoint | None]:
 
 
 def _check_body(endpoint: Endpoint, seen: dict[bytes, bytes]) -> None:
+    if endpoint.body is BodyKind.NONE:
+        return
     coding = seen.get(b"content-encoding")
     if coding is not None and coding.lower() != b"identity":
         raise UnsupportedMediaType("compressed request bodies are not taken: send it without Content-Encoding")

@@ -132,7 +132,7 @@ class FakeBackend:
             head = await reader.readuntil(b"\r\n\r\n")
             lines = [line for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")]
             body = await reader.readexactly(int(lines[0].split(b":")[1]) if lines else 0)
-            if head.startswith(b"GET"):
+            if head.startswith(b"GET") and not head.startswith(b"GET /v1/responses/"):
                 self._answer_probe(writer, head)
                 continue
             if not counted:

@@ -1,0 +1,163 @@
+"""Which engine keeps which response: one that is stored lives in the memory of the engine that made it, and no other.
+
+This is known of the latest responses that passed here, not of those before a restart or of another gateway's. Such a
+response is asked for only where no other tenant can have made it: whose it is cannot be told.
+"""
+
+import re
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import msgspec
+
+from gateway.backends.backend import Backend
+from gateway.errors import NotFound
+from gateway.exchange import Exchange
+from gateway.proxy.live import LiveModel, LiveTable, LiveVersion
+from gateway.proxy.naming import Namer, Renaming
+from gateway.proxy.tenants import LiveTenant, Tenants
+
+MOST = 10_000
+LIFETIME = 24 * 3600.0
+"""How many responses are known, and for how many seconds each."""
+_BEGINNING = re.compile(rb'\s*+\{\s*+"id"\s*+:\s*+"([^"\\]{1,128})"')
+
+
+class Made(NamedTuple):
+    """By which backend a response was made, for whom and when (seconds); `asked` is the model's name in its answer."""
+
+    backend: str
+    model: str
+    version: str
+    tenant: str
+    asked: bytes | None
+    at: float
+
+
+class Keeper(NamedTuple):
+    """A backend that keeps a response, or may keep it, and what it is of."""
+
+    model: LiveModel
+    version: LiveVersion
+    backend: Backend
+    asked: bytes | None = None
+
+
+class StoredResponses:
+    """The latest responses, by id."""
+
+    def __init__(self) -> None:
+        self._made: OrderedDict[str, Made] = OrderedDict()
+
+    def __repr__(self) -> str:
+        return f"<StoredResponses {len(self._made)}>"
+
+    def note(self, response: str, made: Made) -> None:
+        """Learn that a response was made. Where clients name their own, a name stays with whoever had it first."""
+        known = self._made.get(response)
+        if known is not None and known.tenant != made.tenant and made.at - known.at <= LIFETIME:
+            return
+        self._made[response] = made
+        self._made.move_to_end(response)
+        if len(self._made) > MOST:
+            self._made.popitem(last=False)
+
+    def find(self, response: str, tenant: str, now: float) -> Made | None:
+        """Return where a response was made, None where that is not known; raises NotFound for another tenant's."""
+        made = self._made.get(response)
+        if made is None or now - made.at > LIFETIME:
+            return None
+        if made.tenant != tenant:
+            raise no_response(response)
+        return made
+
+
+class Noting:
+    """Reads the id of a response when its answer begins, and gives the model the name that was asked for."""
+
+    __slots__ = ("_asked", "_exchange", "_naming", "_stored")
+
+    def __init__(self, stored: StoredResponses, exchange: Exchange, naming: Namer | None, asked: bytes | None) -> None:
+        self._stored = stored
+        self._exchange = exchange
+        self._naming = naming
+        self._asked = asked
+
+    def renaming(self, beginning: bytes) -> Renaming | None:
+        """Note the response; return what has to be replaced in its answer."""
+        exchange = self._exchange
+        response = _in_events(beginning) if exchange.stream else _in_document(beginning)
+        if response is not None:
+            made = Made(
+                exchange.backend, exchange.model, exchange.version, exchange.tenant, self._asked, exchange.received
+            )
+            self._stored.note(response, made)
+        return self._naming.renaming(beginning) if self._naming is not None else None
+
+
+def no_response(response: str) -> NotFound:
+    """Return what to say of a response that is not there, in vLLM's words."""
+    return NotFound(f"Response with id '{response}' not found.", param="response_id")
+
+
+def keeper(table: LiveTable, tenant: LiveTenant, made: Made) -> Keeper | None:
+    """Return who keeps a response; None where routes, or what the tenant may use, have changed."""
+    for model in table:
+        if model.name == made.model and tenant.allows(model.name) and made.version in model.versions:
+            version = model.versions[made.version]
+            for backend in version.backends:
+                if backend.id == made.backend:
+                    return Keeper(model, version, backend, made.asked)
+    return None
+
+
+def candidates(table: LiveTable, tenants: Tenants, tenant: LiveTenant) -> list[Keeper]:
+    """Return the backends that may keep an unknown response of a tenant, and nobody else's."""
+    others = [each for each in tenants if each.name != tenant.name]
+    shared = {
+        backend for model in table if any(each.allows(model.name) for each in others) for backend in _backends(model)
+    }
+    found: dict[Backend, Keeper] = {}
+    for model in table:
+        if tenant.allows(model.name):
+            for version in model.versions.values():
+                for backend in version.backends:
+                    if backend not in shared and backend.readiness.eligible:
+                        found.setdefault(backend, Keeper(model, version, backend, msgspec.json.encode(model.name)))
+    return list(found.values())
+
+
+def _backends(model: LiveModel) -> Iterator[Backend]:
+    versions: Iterable[LiveVersion] = model.versions.values()
+    return (backend for version in versions for backend in version.backends)
+
+
+class _Response(msgspec.Struct):
+    id: str
+
+
+class _Event(msgspec.Struct):
+    response: _Response
+
+
+_decode_response = msgspec.json.Decoder(_Response).decode
+_decode_event = msgspec.json.Decoder(_Event).decode
+
+
+def _in_document(beginning: bytes) -> str | None:
+    """Return the id of a response; of a long one there is only the beginning."""
+    match = _BEGINNING.match(beginning)
+    try:
+        return match[1].decode() if match is not None else _decode_response(beginning).id
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def _in_events(beginning: bytes) -> str | None:
+    """Return the id in the first event, `response.created`."""
+    at = beginning.find(b"data:")
+    try:
+        return _decode_event(beginning[at + 5 : beginning.find(b"\n", at)]).response.id if at >= 0 else None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
