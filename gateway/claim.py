@@ -35,9 +35,10 @@ class _Unknown:
 
 class Claim:
     """`kv` tokens, prompt and answer together, for a class of this `priority` (the lowest first). `kind` is what
-    requests that last about as long have in common."""
+    requests that last about as long have in common. `only` is the one backend's health that it may use, None for any's.
+    """
 
-    __slots__ = ("kind", "kv", "priority", "sheddable")
+    __slots__ = ("kind", "kv", "only", "priority", "sheddable")
 
     def __init__(
         self, kv: int = 0, priority: int = 0, *, sheddable: bool = False, kind: HoldingTimes | None = None
@@ -46,6 +47,7 @@ class Claim:
         self.priority = priority
         self.sheddable = sheddable
         self.kind: HoldingTimes = kind if kind is not None else _UNKNOWN
+        self.only: object = None
 
     def __repr__(self) -> str:
         return f"<Claim {self.kv} tokens at priority {self.priority}>"

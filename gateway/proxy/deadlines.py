@@ -1,6 +1,7 @@
 """What an attempt in progress may take: the time to its first token, and between two."""
 
 from gateway.backends.backend import Backend
+from gateway.errors import InvalidRequest
 from gateway.exchange import AttemptEnd, Exchange
 from gateway.proxy.order import Order
 
@@ -38,6 +39,19 @@ def time_is_over(exchange: Exchange, backend: Backend | None, now: float) -> tup
     late = backend.lateness.excuse(exchange.sent, now) if backend is not None else 0.0
     end = AttemptEnd.GATEWAY_LATE if late and late * 2 >= now - exchange.sent else AttemptEnd.DEADLINE_EXCEEDED
     return end, "the request's time is over"
+
+
+def seconds_for(given: bytes | None, limit: float) -> float:
+    """Return how long the request may take: the route's total, or less when `x-request-timeout` says so."""
+    if given is None:
+        return limit
+    try:
+        seconds = float(given)
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds < float("inf"):
+        raise InvalidRequest("`x-request-timeout` must be a number of seconds above 0", param="x-request-timeout")
+    return min(seconds, limit)
 
 
 def _without_answer(order: Order, exchange: Exchange, backend: Backend, now: float) -> tuple[AttemptEnd, str] | None:

@@ -6,29 +6,29 @@ from typing import cast
 from urllib.parse import unquote
 
 from gateway.claim import Claim
-from gateway.errors import ClientError, GatewayError, InvalidRequest, RateLimited
+from gateway.errors import ClientError, GatewayError, RateLimited
 from gateway.exchange import BodyKind, Dialect, Endpoint, Exchange, Outcome
 from gateway.proxy import anthropic
 from gateway.proxy.answers import error_head
 from gateway.proxy.cors import is_preflight, permit, seen_by
+from gateway.proxy.deadlines import seconds_for
 from gateway.proxy.flight import Flight
 from gateway.proxy.hops import Hops
 from gateway.proxy.http10 import Kept
-from gateway.proxy.line import Line
-from gateway.proxy.live import LiveModel, LiveRoute, LiveTable, LiveVersion
+from gateway.proxy.live import LiveModel, LiveTable, LiveVersion
+from gateway.proxy.lookups import Lookups, continued
 from gateway.proxy.mirroring import Mirroring
 from gateway.proxy.order import Order, Tools
-from gateway.proxy.reading import Reading
+from gateway.proxy.reading import Departing, Reading
 from gateway.proxy.replies import Bodiless
 from gateway.proxy.request_ids import RequestIds, sane
-from gateway.proxy.searching import Searches
 from gateway.proxy.steering import route_for, version_for
-from gateway.proxy.stored import Keeper, Made, StoredResponses, candidates, keeper, no_response
+from gateway.proxy.stored import Keeper, StoredResponses
 from gateway.proxy.tenants import LiveTenant, Tenants
 from gateway.proxy.tracing import carried
 from gateway.wire.body import Body, read_json, read_long_json
 from gateway.wire.edge import Edge
-from gateway.wire.endpoints import MODELS_PREFIX, OPEN, stored_id
+from gateway.wire.endpoints import MODELS_PREFIX, OPEN
 from gateway.wire.guard import Head
 from gateway.wire.heads import Headers, find, forwarded_request
 from gateway.wire.multipart import SHORT_FORM, read_long_form, read_multipart
@@ -38,6 +38,7 @@ from gateway.wire.slices import Slices, Work
 
 _log = logging.getLogger(__name__)
 _RESPONSES, _NONE = Dialect.RESPONSES, BodyKind.NONE
+_RESPONSES_PATH = "/v1/responses"
 
 
 class Gateway:
@@ -56,7 +57,7 @@ class Gateway:
         self.ids = RequestIds()
         self._slices = slices
         self.stored = StoredResponses()
-        self._searches = Searches()
+        self._lookups = Lookups(self, tools)
 
     def authorize(self, head: Head) -> LiveTenant | None:
         """Return whose key it is; raises InvalidApiKey, and LoopDetected. Health and readiness are told to anyone."""
@@ -88,25 +89,35 @@ class Gateway:
             tenant = cast(LiveTenant, request.caller)
             service_class = self.tenants.class_for(tenant, request.head.service_class)
             exchange.tenant, exchange.service_class = tenant.name, service_class.name
-            if endpoint.body is _NONE:
-                return self._look_up(request, exchange, client)
-            body = _read(endpoint, request)
-            if not isinstance(body, Body):
-                work = body
-                return Reading(
-                    self,
-                    request,
-                    lambda done, failed: self._slices.start(work, done, failed),
-                    lambda body: self.flight(request, body, exchange, client),
-                    exchange=exchange,
-                    client=client,
-                )
-            flight = self.flight(request, body, exchange, client)
+            departing = self._departing(endpoint, request, exchange, client)
         except Exception as error:
             self.turn_down(exchange, client, error)
             return None
-        flight.start()
-        return flight
+        departing.start()
+        return departing
+
+    def _departing(self, endpoint: Endpoint, request: Request, exchange: Exchange, client: Writer) -> Departing:
+        """Return what sends a request, or what finds out first where to; raises GatewayError."""
+        if endpoint.body is _NONE:
+            return self._lookups.retrieving(request, exchange, client)
+        body = _read(endpoint, request)
+        if isinstance(body, Body):
+            return self._understood(request, body, exchange, client)
+        work = body
+        return Reading(
+            self,
+            request,
+            lambda done, failed: self._slices.start(work, done, failed),
+            lambda body: self._understood(request, body, exchange, client),
+            exchange=exchange,
+            client=client,
+        )
+
+    def _understood(self, request: Request, body: Body, exchange: Exchange, client: Writer) -> Departing:
+        """Return the flight of a request that was read; one that continues a response goes to whoever keeps that."""
+        if exchange.endpoint == _RESPONSES_PATH and (response := continued(body)) is not None:
+            return self._lookups.continuing(response, request, body, exchange, client)
+        return self.flight(request, body, exchange, client)
 
     def turn_down(self, exchange: Exchange, client: Writer, error: Exception) -> None:
         """Answer a request that can be sent nowhere, and settle."""
@@ -131,18 +142,25 @@ class Gateway:
         client = seen_by(client, headers, self._edge.cors_origins)
         self._answer(error, Exchange(self.ids.of(find(headers, b"x-request-id")), "other", received), client, target)
 
-    def flight(self, request: Request, body: Body, exchange: Exchange, client: Writer) -> Flight:
-        """Return the flight of a request that was read; raises GatewayError where there is none for it."""
+    def flight(
+        self, request: Request, body: Body, exchange: Exchange, client: Writer, place: Keeper | None = None
+    ) -> Flight:
+        """Return the flight of a request that was read, to this `place` alone where there is one.
+
+        Raises GatewayError where there is no flight for it.
+        """
         tools = self._tools
         endpoint = cast(Endpoint, request.head.endpoint)
         model = self.table.model(body.model)
         cast(LiveTenant, request.caller).may_use(model.name)
         exchange.model = model.name
         version = model.only
-        if version is None or request.head.version is not None:
+        if place is not None:
+            version, exchange.forced = place.version, True
+        elif version is None or request.head.version is not None:
             version = version_for(model, exchange, request.head, body, tools.rng.random())
         exchange.version = version.name
-        order = self._order(model, version, request, exchange, client)
+        order = self.order(model, version, request, exchange, client)
         order.write(body)
         if endpoint.is_json and not model.echo_served_model:
             order.asked = body.value("model")
@@ -156,9 +174,11 @@ class Gateway:
         exchange.prompt_estimate = version.capped(model.memory.prompts.tokens(order.size))
         if model.rules:
             order.route = route_for(model, version, endpoint, exchange, body)
-        deadline = request.received + _seconds(request.head.timeout, model.timeouts.total)
+        deadline = request.received + seconds_for(request.head.timeout, model.timeouts.total)
         order.is_timed = request.head.timeout is not None
         self._charge(order, body, exchange)
+        if place is not None:
+            order.pin(place.backend)
         self._name(order, exchange, request.head.request_id, body)
         mirror = model.mirror
         if mirror is not None and order.repeatable and not exchange.forced and tools.rng.random() < mirror.share:
@@ -166,7 +186,7 @@ class Gateway:
             asyncio.get_running_loop().call_soon(self._mirror, order, body, exchange, request, mirror.version)
         return Flight(order, exchange, request, client, tools=tools, deadline=deadline)
 
-    def _order(
+    def order(
         self, model: LiveModel, version: LiveVersion, request: Request, exchange: Exchange, client: Writer
     ) -> Order:
         """Return what is known of a request whatever it asks for."""
@@ -185,56 +205,6 @@ class Gateway:
         exchange.objective = order.objective.name
         order.shows_labels = self._edge.gateway_headers and (tenant.is_free or tenant.spec.debug)
         return order
-
-    def _look_up(self, request: Request, exchange: Exchange, client: Writer) -> Responder:
-        """Send a request for a stored response to the engine that keeps it, once that is known; raises GatewayError."""
-        tenant, response = cast(LiveTenant, request.caller), stored_id(request.head.path)
-        made = self.stored.find(response, tenant.name, exchange.received)
-        if made is not None:
-            known = keeper(self.table, tenant, made)
-            if known is None:
-                raise no_response(response)
-            flight = self._lookup(known, request, exchange, client)
-            flight.start()
-            return flight
-        if tenant.is_limited:  # the search is a request of its own
-            tenant.reserve(0, exchange.received)
-            tenant.quota.settle(0, 0)
-        places = candidates(self.table, self.tenants, tenant)
-        if not places:
-            raise no_response(response)
-        return Reading(
-            self,
-            request,
-            lambda found, failed: self._searches.begin(response, places, found, failed),
-            lambda found: self._found(response, found, request, exchange, client),
-            exchange=exchange,
-            client=client,
-        )
-
-    def _found(self, response: str, found: Keeper, request: Request, exchange: Exchange, client: Writer) -> Flight:
-        names = found.backend.id, found.model.name, found.version.name, exchange.tenant
-        self.stored.note(response, Made(*names, found.asked, exchange.received))
-        return self._lookup(found, request, exchange, client)
-
-    def _lookup(self, found: Keeper, request: Request, exchange: Exchange, client: Writer) -> Flight:
-        """Return the flight of a request to the backend that keeps a response."""
-        model, version, backend, asked = found
-        exchange.model, exchange.version, exchange.itl_bounds = model.name, version.name, model.itl_bounds
-        exchange.forced = exchange.excused = True  # it weighs in no rollout, and by no latency
-        order = self._order(model, version, request, exchange, client)
-        endpoint = order.endpoint
-        order.is_lookup, order.asked = True, None if model.echo_served_model else asked
-        order.route = LiveRoute((), (backend,), Line(self.tenants.classes), 0.0, cheapest=False)
-        order.kind = model.memory.kinds.of(endpoint.path, order.service_class.name, None)
-        order.engine_id, order.max_event = exchange.request_id, self._tools.max_event
-        order.repeatable = endpoint.method == b"GET"
-        order.stream = exchange.stream = b"?stream" in endpoint.target
-        deadline = exchange.received + _seconds(request.head.timeout, model.timeouts.total)
-        if order.tenant.is_limited:
-            order.tenant.reserve(0, exchange.received)
-            order.quota_shown = order.tenant.shown()
-        return Flight(order, exchange, request, client, tools=self._tools, deadline=deadline)
 
     def _name(self, order: Order, exchange: Exchange, in_head: bytes | None, body: Body) -> None:
         """Settle on the ids that the client and the engine get: that of the head, of the body, or one made here."""
@@ -310,16 +280,3 @@ def _outcome(error: GatewayError) -> Outcome:
     if isinstance(error, RateLimited):
         return Outcome.QUOTA
     return Outcome.CLIENT_ERROR if isinstance(error, ClientError) else Outcome.INTERNAL
-
-
-def _seconds(given: bytes | None, limit: float) -> float:
-    """Return how long the request may take: the route's total, or less when `x-request-timeout` says so."""
-    if given is None:
-        return limit
-    try:
-        seconds = float(given)
-    except ValueError:
-        seconds = -1.0
-    if not 0 < seconds < float("inf"):
-        raise InvalidRequest("`x-request-timeout` must be a number of seconds above 0", param="x-request-timeout")
-    return min(seconds, limit)

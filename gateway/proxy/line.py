@@ -218,7 +218,7 @@ class Line:
         if not self.queue.size or not any(health.in_flight < health.limit for health in self.healths):
             return False
         smallest: dict[str, int] = {}
-        for entry in [*self.queue.next(_LOOK)]:
+        for entry in [*self.queue.next(_LOOK, _is_stuck)]:
             service_class, claim = entry.service_class, entry.item.claim
             if claim.kv >= smallest.get(service_class.name, 1 << 62) or not self._may_pass(service_class, now):
                 continue
@@ -228,6 +228,8 @@ class Line:
                 if service_class.sheddable:
                     self._passed = now
                 return True
+            if claim.only is not None:
+                continue
             if not smallest:
                 self._keep(entry, now)
             smallest[service_class.name] = claim.kv
@@ -318,6 +320,12 @@ def seen(health: Health, queued: int, *, fixed: bool = False) -> Seen:
     if fixed:
         return Seen(peak, borne=borne)
     return Seen(peak, queued, health.begun, health.late, borne, health.activity.worked_at)
+
+
+def _is_stuck(entry: Entry[Waiter]) -> bool:
+    """Whether it may use one backend alone, and that has no slot; others need not wait for it."""
+    claim = entry.item.claim
+    return isinstance(claim.only, Health) and not claim.only.has_slot(claim)
 
 
 def _precedence(line: Line) -> tuple[int, float]:

@@ -150,6 +150,13 @@ class Order:
         self.timeouts, self.retries = model.timeouts, model.memory.retries
         self.objective = model.objective_by_class.get(self.service_class.name, model.objective)
 
+    def pin(self, backend: Backend) -> None:
+        """Let it go to one backend of its version alone, which keeps what it goes on from."""
+        usual = self.version.routes[-1]
+        pools = [pool for pool in usual.pools if pool.peers.pool == backend.spec.pool]
+        self.route = LiveRoute(pools, (backend,), usual.line, usual.spill_at, cheapest=usual.cheapest)
+        self.claim.only = backend.health
+
     def patience(self, exchange: Exchange, left: float) -> float:
         """Return for how many seconds it waits for a slot; `left` are those until its deadline."""
         if self.is_timed:

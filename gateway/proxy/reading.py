@@ -8,8 +8,7 @@ from typing import Any, Protocol
 
 from gateway.errors import GatewayError, Overloaded
 from gateway.exchange import Exchange, Outcome
-from gateway.proxy.flight import Flight
-from gateway.wire.service import Request, Writer
+from gateway.wire.service import Request, Responder, Writer
 
 PATIENCE = 30.0
 """Seconds that reading may take, when so many long requests come at once that each has to wait for the others."""
@@ -27,6 +26,13 @@ Begin = Callable[[Callable[[Any], None], Callable[[Exception], None]], Job]
 """Begins work, which ends later: by a call of the first with its result, or of the second with what it failed of."""
 
 
+class Departing(Responder, Protocol):
+    """A request in progress that was not sent yet."""
+
+    def start(self) -> None:
+        """Begin."""
+
+
 class Front(Protocol):
     """Whoever answers a request that does not come to its flight."""
 
@@ -38,16 +44,16 @@ class Front(Protocol):
 
 
 class Reading:
-    """Waits until `begin`'s work is done, makes the flight that is `of` its result, then hands everything on to it."""
+    """Waits until `begin`'s work is done, makes what departs then `of` its result, and hands everything on to that."""
 
-    __slots__ = ("_client", "_exchange", "_flight", "_front", "_http10", "_job", "_over", "_paused")
+    __slots__ = ("_begin", "_client", "_exchange", "_flight", "_front", "_http10", "_job", "_of", "_over", "_paused")
 
     def __init__(
         self,
         front: Front,
         request: Request,
         begin: Begin,
-        of: Callable[[Any], Flight],
+        of: Callable[[Any], Departing],
         *,
         exchange: Exchange,
         client: Writer,
@@ -56,12 +62,21 @@ class Reading:
         self._exchange = exchange
         self._client = client
         self._http10 = request.http10
-        self._flight: Flight | None = None
+        self._flight: Departing | None = None
         self._paused = self._over = False
-        self._job = begin(lambda result: self._send(of, result), self._fail)
+        self._begin = begin
+        self._of = of
+        self._job: Job | None = None
 
     def __repr__(self) -> str:
         return f"<Reading {self._exchange.request_id}>"
+
+    def start(self) -> None:
+        """Begin the work."""
+        try:
+            self._job = self._begin(self._send, self._fail)
+        except GatewayError as error:
+            self._fail(error)
 
     def client_gone(self) -> None:
         """Learn that nobody listens any more."""
@@ -102,9 +117,9 @@ class Reading:
         else:
             self._fail(error)
 
-    def _send(self, of: Callable[[Any], Flight], result: Any) -> None:
+    def _send(self, result: Any) -> None:
         try:
-            flight = of(result)
+            flight = self._of(result)
         except Exception as error:
             self._fail(error)
             return
@@ -120,6 +135,7 @@ class Reading:
 
     def _end(self) -> bool:
         """Read no more; return whether that was still going on."""
-        self._job.cancel()
+        if self._job is not None:
+            self._job.cancel()
         over, self._over = self._over, True
         return not over

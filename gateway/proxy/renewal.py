@@ -39,6 +39,11 @@ def _move(order: Order, exchange: Exchange, model: LiveModel, chance: float) -> 
             order.write(order.given)
         if model.rules:
             order.route = route_for(model, version, order.endpoint, exchange, order.given)
+    if order.claim.only is not None:
+        kept = [backend for backend in version.backends if backend.health is order.claim.only]
+        order.claim.only = None
+        if kept:
+            order.pin(kept[0])
 
 
 def renew_waiting(before: LiveTable, after: LiveTable, now: float) -> None:

@@ -43,6 +43,12 @@ class Keeper(NamedTuple):
     backend: Backend
     asked: bytes | None = None
 
+    def takes_work(self, version: bytes | None) -> bool:
+        """Whether new requests may go there; `version` is the one that the client wants, if it wants one."""
+        if self.backend.drained or (version is not None and version.decode("latin-1") != self.version.name):
+            return False
+        return any(each is self.version for each, _ in self.model.split.shares())
+
 
 class StoredResponses:
     """The latest responses, by id."""
@@ -123,7 +129,7 @@ def candidates(table: LiveTable, tenants: Tenants, tenant: LiveTenant) -> list[K
         if tenant.allows(model.name):
             for version in model.versions.values():
                 for backend in version.backends:
-                    if backend not in shared and backend.readiness.eligible:
+                    if backend not in shared:
                         found.setdefault(backend, Keeper(model, version, backend, msgspec.json.encode(model.name)))
     return list(found.values())
 

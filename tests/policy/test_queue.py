@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from gateway.policy.admission.classes import CLASSES, ServiceClass
-from gateway.policy.admission.queue import DEAREST, Entry, Queue
+from gateway.policy.admission.queue import DEAREST, FARTHEST, Entry, Queue
 
 NAMES = list(CLASSES)
 TENANTS = ["a", "b", "c"]
@@ -249,6 +249,21 @@ def test_whose_share_has_come_due_is_offered_first_and_the_others_after_it() -> 
     for _ in range(20):
         served(queue)
     assert [each.item for each in queue.next(2)] == ["low", "high 20", "high 21", "low"]
+
+
+def test_who_is_stuck_is_passed_over_as_far_as_one_looks() -> None:
+    queue: Queue[str] = Queue(CLASSES)
+    push(queue, "due", CLASSES["batch"], "a", 1, 0.0)
+    for number in range(20):
+        push(queue, f"high {number}", CLASSES["interactive"], "a", 10, float(number))
+    for _ in range(10):
+        served(queue)
+    offered = [each.item for each in queue.next(2, lambda each: each.item in {"due", "high 9", "high 11"})]
+    assert offered == ["high 10", "high 12"]
+    for number in range(FARTHEST):
+        push(queue, f"stuck {number}", CLASSES["standard"], "a", 1, 0.0)
+    push(queue, "far", CLASSES["standard"], "a", 1, 0.0)
+    assert "far" not in [each.item for each in queue.next(2, lambda each: each.item.startswith("stuck"))]
 
 
 def test_once_nobody_waits_all_is_forgotten() -> None:

@@ -6,8 +6,8 @@ tokens. Every operation takes a time that grows with the number of tenants that 
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
-from itertools import chain, islice, takewhile
+from collections.abc import Callable, Iterator, Mapping
+from itertools import chain, filterfalse, islice, takewhile
 from typing import Generic, TypeVar
 
 from gateway.policy.admission.classes import ServiceClass
@@ -15,6 +15,8 @@ from gateway.policy.admission.classes import ServiceClass
 Item = TypeVar("Item")
 DEAREST = 1e9
 """Tokens that a request counts for at most: beyond, sums of them would lose the small ones."""
+FARTHEST = 256
+"""How many of a class are looked through for one that is not stuck."""
 
 
 class Entry(Generic[Item]):
@@ -49,6 +51,10 @@ class Entry(Generic[Item]):
 
     def __repr__(self) -> str:
         return f"<Entry of {self.tenant} in {self.service_class.name}, {self.cost:.0f} tokens>"
+
+
+Stuck = Callable[[Entry[Item]], bool]
+"""Says whether one that waits cannot be served now, whatever comes free for others."""
 
 
 class _Tenant(Generic[Item]):
@@ -114,10 +120,11 @@ class _ClassQueue(Generic[Item]):
         tenant = min(self.waiting.values(), key=lambda each: each.virtual)
         return next(iter(tenant.entries))
 
-    def first(self, most: int) -> Iterator[Entry[Item]]:
-        """Return those who are next, at most so many."""
+    def first(self, most: int, stuck: Stuck[Item]) -> Iterator[Entry[Item]]:
+        """Return those who are next, at most so many that are not stuck."""
         tenants = sorted(self.waiting.values(), key=lambda each: each.virtual) if len(self.waiting) > 1 else None
-        return islice(chain.from_iterable(each.entries for each in tenants or self.waiting.values()), most)
+        entries = chain.from_iterable(each.entries for each in tenants or self.waiting.values())
+        return islice(filterfalse(stuck, islice(entries, FARTHEST)), most)
 
     def newest(self) -> Entry[Item]:
         """Return whoever came last; the class must not be empty."""
@@ -207,17 +214,18 @@ class Queue(Generic[Item]):
                 return entry
         return waiting[0].head() if waiting else None
 
-    def next(self, most: int) -> Iterator[Entry[Item]]:
+    def next(self, most: int, stuck: Stuck[Item] = lambda _: False) -> Iterator[Entry[Item]]:
         """Return who could be served, in order, at most so many of each class: some of them may not fit.
 
-        The heads of classes whose guaranteed share has come due go first, then classes by priority.
+        The heads of classes whose guaranteed share has come due go first, then classes by priority. Those that are
+        `stuck` are passed over: they wait for something else than whoever comes behind them.
         """
         waiting = self._waiting()
         for each in waiting[1:]:
-            if each.credit >= (entry := each.head()).cost:
+            if each.credit >= (entry := each.head()).cost and not stuck(entry):
                 yield entry
         for each in waiting:
-            yield from each.first(most)
+            yield from each.first(most, stuck)
 
     def _waiting(self) -> list[_ClassQueue[Item]]:
         """Return the classes that wait, by priority; of equal ones that whose head has waited for longest."""

@@ -1,0 +1,163 @@
+"""Requests for a response that an engine keeps, or that go on from one: who keeps it is known, or found out first."""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol, cast
+
+import msgspec
+
+from gateway.errors import NoReadyBackend
+from gateway.exchange import Exchange
+from gateway.proxy import reading
+from gateway.proxy.deadlines import seconds_for
+from gateway.proxy.flight import Flight
+from gateway.proxy.line import Line
+from gateway.proxy.live import LiveModel, LiveRoute, LiveTable, LiveVersion
+from gateway.proxy.order import Order, Tools
+from gateway.proxy.reading import Departing, Reading
+from gateway.proxy.searching import Searches
+from gateway.proxy.stored import Keeper, Made, StoredResponses, candidates, keeper, no_response
+from gateway.proxy.tenants import LiveTenant, Tenants
+from gateway.wire.body import Body
+from gateway.wire.endpoints import stored_id
+from gateway.wire.service import Request, Writer
+
+
+class Front(reading.Front, Protocol):
+    """Whoever knows where requests may go, and how they are sent."""
+
+    table: LiveTable
+    tenants: Tenants
+    stored: StoredResponses
+
+    def order(
+        self, model: LiveModel, version: LiveVersion, request: Request, exchange: Exchange, client: Writer
+    ) -> Order:
+        """Return what is known of a request whatever it asks for."""
+
+    def flight(
+        self, request: Request, body: Body, exchange: Exchange, client: Writer, place: Keeper | None = None
+    ) -> Flight:
+        """Return the flight of a request that was read."""
+
+
+class Lookups:
+    """Sends requests to whoever keeps a response."""
+
+    def __init__(self, front: Front, tools: Tools) -> None:
+        self._front = front
+        self._tools = tools
+        self._searches = Searches()
+
+    def __repr__(self) -> str:
+        return f"<Lookups {self._searches}>"
+
+    def retrieving(self, request: Request, exchange: Exchange, client: Writer) -> Departing:
+        """Return what sends a request about a response to the engine that keeps it; raises GatewayError."""
+        response = stored_id(request.head.path)
+        places = self._places(response, request, exchange)
+        if not places:
+            raise no_response(response)
+        if len(places) == 1:
+            return self._flight(places[0], request, exchange, client)
+        return self._search(
+            response,
+            places,
+            lambda place: self._flight(place, request, exchange, client),
+            request,
+            exchange=exchange,
+            client=client,
+        )
+
+    def continuing(self, response: str, request: Request, body: Body, exchange: Exchange, client: Writer) -> Departing:
+        """Return what sends a request that goes on from a response to the engine that keeps it; raises GatewayError."""
+        front = self._front
+        model = front.table.model(body.model)
+        cast(LiveTenant, request.caller).may_use(model.name)
+        exchange.model = model.name
+        places = [
+            each
+            for each in self._places(response, request, exchange)
+            if each.model is model and each.takes_work(request.head.version)
+        ]
+        if not places and front.tenants.closed:
+            raise no_response(response)  # the engine that gets it instead may have another tenant's of that name
+        if len(places) <= 1:
+            return front.flight(request, body, exchange, client, *places)
+        return self._search(
+            response,
+            places,
+            lambda place: front.flight(request, body, exchange, client, place),
+            request,
+            exchange=exchange,
+            client=client,
+        )
+
+    def _places(self, response: str, request: Request, exchange: Exchange) -> Sequence[Keeper]:
+        """Return who keeps a response, or may keep it; raises NotFound and NoReadyBackend."""
+        front, tenant = self._front, cast(LiveTenant, request.caller)
+        made = front.stored.find(response, tenant.name, exchange.received)
+        if made is None:
+            places = candidates(front.table, front.tenants, tenant)
+            ready = [place for place in places if place.backend.readiness.eligible]
+            if places and not ready:
+                raise NoReadyBackend("no backend that may keep this response is ready")
+            return ready
+        known = keeper(front.table, tenant, made)
+        return () if known is None else (known,)
+
+    def _search(
+        self,
+        response: str,
+        places: Sequence[Keeper],
+        of: Callable[[Keeper], Flight],
+        request: Request,
+        *,
+        exchange: Exchange,
+        client: Writer,
+    ) -> Reading:
+        """Return what finds out which of these places keeps a response, and makes the flight `of` it."""
+        tenant = cast(LiveTenant, request.caller)
+        if tenant.is_limited:  # it is a request of its own
+            tenant.reserve(0, exchange.received)
+            tenant.quota.settle(0, 0)
+
+        def found(place: Keeper) -> Flight:
+            names = place.backend.id, place.model.name, place.version.name, tenant.name
+            self._front.stored.note(response, Made(*names, place.asked, exchange.received))
+            return of(place)
+
+        return Reading(
+            self._front,
+            request,
+            lambda done, failed: self._searches.begin(response, places, done, failed),
+            found,
+            exchange=exchange,
+            client=client,
+        )
+
+    def _flight(self, place: Keeper, request: Request, exchange: Exchange, client: Writer) -> Flight:
+        model, version, backend, asked = place
+        exchange.model, exchange.version, exchange.itl_bounds = model.name, version.name, model.itl_bounds
+        exchange.forced = exchange.excused = True  # it weighs in no rollout, and by no latency of the backend's
+        order = self._front.order(model, version, request, exchange, client)
+        endpoint, tenant = order.endpoint, order.tenant
+        order.is_lookup, order.asked = True, None if model.echo_served_model else asked
+        order.route = LiveRoute((), (backend,), Line(self._front.tenants.classes), 0.0, cheapest=False)
+        order.kind = model.memory.kinds.of(endpoint.path, order.service_class.name, None)
+        order.engine_id, order.max_event = exchange.request_id, self._tools.max_event
+        order.repeatable = endpoint.method == b"GET"
+        order.stream = exchange.stream = b"?stream" in endpoint.target
+        if tenant.is_limited:
+            tenant.reserve(0, exchange.received)
+            order.quota_shown = tenant.shown()
+        deadline = exchange.received + seconds_for(request.head.timeout, model.timeouts.total)
+        return Flight(order, exchange, request, client, tools=self._tools, deadline=deadline)
+
+
+def continued(body: Body) -> str | None:
+    """Return the id of the response that a request goes on from; of nonsense the engine says what it thinks."""
+    given = body.value("previous_response_id")
+    try:
+        return None if given is None else msgspec.json.decode(given, type=str)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
