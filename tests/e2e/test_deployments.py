@@ -210,10 +210,10 @@ async def test_a_deployment_leaves_a_trace_that_goes_on_from_the_cd_systems(
             await eventually(lambda: len(stages(running, "run-9")) == 5)
             deployment = running.app.deployments.get("run-9")
             await eventually(lambda: deployment is not None and deployment.id not in running.app.deployments.open)
-        named = {span.name: span for span in spans}
+        # A request may be sampled too; its trace is another one.
+        named = {span.name: span for span in spans if span.trace_id.hex() == "0af7651916cd43dd8448eb211c80319c"}
         assert set(named) == {"deploy m/v2", *list(Stage)[1:]}
         root = named.pop("deploy m/v2")
-        assert root.trace_id.hex() == "0af7651916cd43dd8448eb211c80319c"
         assert root.parent_span_id.hex() == "b7ad6b7169203331"
         assert {each.key: each.value.string_value for each in root.attributes}["deployment.status"] == "live"
         assert {span.parent_span_id for span in named.values()} == {root.span_id}
