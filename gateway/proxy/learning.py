@@ -11,6 +11,7 @@ from gateway.policy.routing.lease import Lease
 from gateway.policy.routing.pools import HYSTERESIS
 from gateway.policy.slo.classify import RULINGS
 from gateway.policy.slo.judge import judge_attempt
+from gateway.proxy.live import LONGEST_CONTEXT, SMALL
 from gateway.proxy.order import Order
 
 _UNAVAILABLE = 503
@@ -67,6 +68,7 @@ def ended(
     order: Order, exchange: Exchange, backend: Backend, lease: Lease, end: AttemptEnd, *, now: float, rng: Random
 ) -> None:
     """Learn how an attempt ended."""
+    doubt(order, exchange, backend)
     kept, verdict = False, RULINGS[end].verdict
     health = backend.health
     exchange.excused = backend.lateness.overlaps(exchange.sent, now)
@@ -82,6 +84,21 @@ def ended(
         calm = health.peers.burn(order.objective.name) < HYSTERESIS * order.route.spill_at
         if trial.end(now, kept=None if verdict is UNCOUNTED else kept, calm=calm):
             health.peers.forget()
+
+
+def doubt(order: Order, exchange: Exchange, backend: Backend) -> None:
+    """Forget counts of tokens that cannot be: beyond the model's context, and what came and went in bytes and events.
+
+    Several prompts in one request may come to more than the context; what they, or their answers, are made of is seen.
+    """
+    prompt, output = exchange.prompt_tokens or 0, exchange.output_tokens or 0
+    if prompt <= SMALL and output <= SMALL:
+        return
+    context = backend.context(order.version.served_model) or LONGEST_CONTEXT
+    if prompt > context + order.size:
+        exchange.prompt_tokens = None
+    if output > order.choices * context + exchange.answer_size + exchange.content_events:
+        exchange.output_tokens = None
 
 
 def gave_back(order: Order, exchange: Exchange, end: AttemptEnd) -> None:

@@ -23,7 +23,7 @@ from gateway.proxy.similar import similar
 
 LONGEST_CONTEXT = 1 << 24
 """Tokens of a prompt and its answer, where no engine says how many a model takes: more than any does."""
-_SMALL = 512
+SMALL = 512
 """Tokens that fit the context of every model: the usual request asks no backend about it."""
 
 
@@ -90,7 +90,7 @@ class LiveVersion:
 
     def capped(self, tokens: int) -> int:
         """Return so many tokens, or as many as the model's context has: nothing costs more than that."""
-        return tokens if tokens <= _SMALL else min(tokens, self.context)
+        return tokens if tokens <= SMALL else min(tokens, self.context)
 
     @property
     def is_served(self) -> bool:

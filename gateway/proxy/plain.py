@@ -12,7 +12,7 @@ from gateway.proxy.relay import Journey
 from gateway.wire.service import Writer
 from gateway.wire.sse import error_code
 from gateway.wire.upstream import Loss
-from gateway.wire.usage import NEAR, find_usage
+from gateway.wire.usage import NEAR, UNTOLD, find_usage
 
 MAX_HELD = 64 * 1024
 MAX_UNFRAMED = 8 * 1024 * 1024
@@ -147,7 +147,7 @@ class PlainRelay:
         window = self._tail + piece if self._tail else piece
         self._tail = window[-_OVERLAP:]
         usage = find_usage(window)
-        if usage is not None:
+        if usage is not None and usage != UNTOLD:
             self._exchange.prompt_tokens, self._exchange.output_tokens = usage.prompt, usage.output
 
 

@@ -5,12 +5,12 @@ from typing import NamedTuple
 
 NEAR = 2048
 _KEY = re.compile(rb'"usage"\s*+:\s*+\{')
-_PROMPT = re.compile(rb'"(?:prompt|input)_tokens"\s*+:\s*+(\d{1,12})\b')
-_OUTPUT = re.compile(rb'"(?:completion|output)_tokens"\s*+:\s*+(\d{1,12})\b')
+_PROMPT = re.compile(rb'"(?:prompt|input)_tokens"\s*+:\s*+(\d{1,12}+)(?![\w.])')
+_OUTPUT = re.compile(rb'"(?:completion|output)_tokens"\s*+:\s*+(\d{1,12}+)(?![\w.])')
 
 
 class Usage(NamedTuple):
-    """Tokens in and out, None where the engine told only the other."""
+    """Tokens in and out, None where the engine did not tell, or told what is no count of tokens."""
 
     prompt: int | None
     output: int | None
@@ -23,18 +23,23 @@ class Usage(NamedTuple):
         )
 
 
+UNTOLD = Usage(None, None)
+
+
 def find_usage(data: bytes) -> Usage | None:
-    """Return the last `usage` object in these bytes, or None.
+    """Return the last `usage` object in these bytes that has counts, without any where none has; None without one.
 
     A raw `"usage"` cannot stand inside a JSON string, but may be one: with an object behind it, it is a key. Its counts
-    come within 2 KiB of it.
+    come within 2 KiB of it. What is negative, a fraction or a string is no count.
     """
+    found = None
     at = data.rfind(b'"usage"')
     while at >= 0:
         if _KEY.match(data, at):
             prompt = _PROMPT.search(data, at, at + NEAR)
             output = _OUTPUT.search(data, at, at + NEAR)
+            found = Usage(int(prompt[1]) if prompt else None, int(output[1]) if output else None)
             if prompt is not None or output is not None:
-                return Usage(int(prompt[1]) if prompt else None, int(output[1]) if output else None)
+                break
         at = data.rfind(b'"usage"', 0, at)
-    return None
+    return found

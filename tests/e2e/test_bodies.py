@@ -10,8 +10,20 @@ import pytest
 from gateway.exchange import AttemptEnd, Outcome
 from gateway.proxy import reading
 from gateway.wire.slices import Slices
-from tests.e2e.fakes import JSON_ANSWER, Call, backends, good, whole
-from tests.e2e.harness import ask, gateway, post, routes
+from tests.e2e.fakes import (
+    DONE,
+    JSON_ANSWER,
+    LAST_CHUNK,
+    ROLE,
+    STREAM_HEAD,
+    Call,
+    backends,
+    chunked,
+    event,
+    good,
+    whole,
+)
+from tests.e2e.harness import ask, chat, gateway, post, routes
 from tests.e2e.raw_client import connect
 from tests.listening import listening
 from tests.waiting import eventually
@@ -137,3 +149,47 @@ async def test_a_long_answer_is_charged_by_its_usage_or_by_what_was_seen(tmp_pat
             (tenant,) = running.app.gateway.tenants
             charged = 100_000 - int(tenant.shown().split(b"remaining-tokens: ")[1].split(b"\r\n")[0])
             assert charged == 10 if told else charged >= 500
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(
+    ("count", "counted"),
+    [
+        ("-50000", False),
+        ("1e300", False),
+        ("1.5", False),
+        ('"7"', False),
+        ("true", False),
+        ("999999999999", False),
+        ("60000", False),
+        ("4000", True),
+    ],
+)
+async def test_a_usage_that_cannot_be_is_charged_to_nobody(
+    tmp_path: Path, count: str, counted: bool, stream: bool
+) -> None:
+    usage = b',"usage":{"prompt_tokens":%b,"completion_tokens":%b}}' % (count.encode(), count.encode())
+    answer = JSON_ANSWER[: JSON_ANSWER.index(b',"usage"')] + usage
+    told = b'data: {"id":"chatcmpl-1","choices":[]%b\n\n' % usage
+
+    async def engine(call: Call) -> None:
+        if stream:
+            await call.send(STREAM_HEAD, chunked(ROLE, event("a"), event("b", "stop"), told, DONE) + LAST_CHUNK)
+        else:
+            await call.send(whole(b"200 OK", answer))
+
+    async with backends(engine) as (fake,):
+        fake.max_model_len = 8192
+        spec = json.loads(routes(fake.url))
+        limits = {"tokens_per_minute": 100_000}
+        spec["tenants"] = {"t": {"key_sha256": sha256(b"sk-t").hexdigest(), "limits": limits}}
+        async with gateway(tmp_path, json.dumps(spec)) as running:
+            headers = "authorization: Bearer sk-t\r\n"
+            got = await ask(running.port, chat(stream, max_tokens=50), headers=headers)
+            assert got.body == (ROLE + event("a") + event("b", "stop") + DONE if stream else answer)
+            exchange = await running.settled()
+            known = int(count) if counted else None
+            assert (exchange.prompt_tokens, exchange.output_tokens) == (known, known)
+            (tenant,) = running.app.gateway.tenants
+            charged = 100_000 - int(tenant.shown().split(b"remaining-tokens: ")[1].split(b"\r\n")[0])
+            assert charged == 8000 if counted else 2 <= charged < 200
