@@ -5,15 +5,17 @@ STAMP := $(VENV)/.stamp
 BENCH := loadtest/bench
 PEERS := out/peers
 DEPLOY := out/deploy
+REAL := out/real
+CLIENTS := loadtest/real/clients
 ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help check format test demo loadtest bench peers scenarios soak lock clean
+.PHONY: help check format test demo loadtest bench peers scenarios soak real real-engine lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo 'ARGS="..." is handed on to test, demo, loadtest, bench, scenarios, soak and lock.'
+	@echo 'ARGS="..." is handed on to test, demo, loadtest, bench, scenarios, soak, real and lock.'
 
 $(STAMP): requirements/dev.txt requirements/install.py pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -63,6 +65,21 @@ scenarios: $(STAMP) ## faults and loads through several gateways side by side; w
 soak: $(STAMP) ## ten minutes of flapping engines, hang-ups and reloads; fails when anything piles up
 	$(BIN)/python -m loadtest.soak $(ARGS)
 
+real-engine: $(STAMP)
+	@$(BIN)/python -m loadtest.real.engine
+
+$(REAL)/py/.stamp: requirements/real.txt requirements/install.py
+	@$(PYTHON) requirements/install.py $(REAL)/py requirements/real.txt
+	@touch $@
+
+$(REAL)/node/.stamp: $(CLIENTS)/package.json $(CLIENTS)/package-lock.json
+	@command -v npm >/dev/null || { echo 'make real needs Node.js 20 or newer with npm' >&2; exit 1; }
+	@mkdir -p $(@D) && cp $^ $(@D) && cd $(@D) && npm ci --no-audit --no-fund
+	@touch $@
+
+real: real-engine $(REAL)/py/.stamp $(REAL)/node/.stamp ## clients and faults at a real vLLM and through the gateway (docs/real-engines.md)
+	$(BIN)/python -m loadtest.real $(ARGS)
+
 $(BENCH)/%: $(BENCH)/%.c
 	$(CC) -O2 -Wall -Wextra -o $@ $< -lm
 
@@ -80,6 +97,7 @@ lock: $(STAMP) ## pin requirements/*.txt anew; ARGS=--upgrade moves to the newes
 	$(LOCK) $(ARGS) -o requirements/build.txt -c requirements/dev.txt requirements/build.in
 	$(LOCK) $(ARGS) -o requirements/deploy.txt -c requirements/dev.txt requirements/deploy.in
 	$(LOCK) $(ARGS) -o requirements/peers.txt requirements/peers.in
+	$(LOCK) $(ARGS) -o requirements/real.txt requirements/real.in
 
 clean: ## remove everything that make made
 	rm -rf $(VENV) out .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

@@ -15,7 +15,8 @@ NAMES_THAT_SAY_NOTHING = {"common", "helper", "helpers", "manager", "managers", 
 
 def test_there_is_something_to_look_at() -> None:
     assert len(SOURCES) > 20
-    assert [path.name for path in LOCKS] == ["build.txt", "deploy.txt", "dev.txt", "peers.txt", "runtime.txt"]
+    locks = ["build.txt", "deploy.txt", "dev.txt", "peers.txt", "real.txt", "runtime.txt"]
+    assert [path.name for path in LOCKS] == locks
 
 
 def test_no_file_is_longer_than_one_sitting() -> None:

@@ -1,0 +1,98 @@
+"""Clients as people use them, asked the same at the engine and through the gateway."""
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from loadtest.real.answers import differences, reduced
+from loadtest.real.engine import KEY
+
+_HERE = Path(__file__).parent / "clients"
+_WITHIN = 600.0
+CLIENTS = {
+    "openai (Python)": "openai_python.py",
+    "openai (Node)": "openai",
+    "anthropic (Python)": "anthropic_python.py",
+    "anthropic (Node)": "anthropic",
+    "langchain": "langchain_python.py",
+    "litellm": "litellm_python.py",
+    "ai-sdk": "ai-sdk",
+}
+"""Scripts of Python clients, and what Node's script calls the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """A difference that is meant: patterns (fnmatch) of the question and of the path in its answer."""
+
+    ask: str
+    path: str
+    reason: str
+
+
+_OWN_WORDS = "error.[!cs]*", "error.code"
+"""Paths of an error that are not its class and its status, which clients act on."""
+
+ALLOWED: tuple[Allowed, ...] = (
+    Allowed("*", "answer*.headers.x-request-id", "every answer can be found in the access log"),
+    Allowed("*", "answer*.headers.cache-control", "no proxy on the way may keep or change a stream"),
+    Allowed("*", "answer*.headers.x-accel-buffering", "no nginx on the way may hold a stream back"),
+    Allowed("models", "answer*", "the list is the routes', not one engine's; it has no permissions"),
+    Allowed("one model", "*", "this engine has no such endpoint, the gateway has"),
+    *(Allowed("embeddings", path, "an engine's unknown path has no OpenAI shape") for path in _OWN_WORDS),
+    *(Allowed("unknown model*", path, "answered from the routes; `code` as OpenAI's") for path in _OWN_WORDS),
+    *(Allowed("wrong key*", path, "an engine's 401 has no OpenAI or Anthropic shape") for path in _OWN_WORDS),
+    *(Allowed("bad type", path, "the gateway reads `max_tokens`, which it charges, itself") for path in _OWN_WORDS),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """One question of one client: what differs, and what of that is not meant."""
+
+    client: str
+    ask: str
+    failed: bool
+    meant: tuple[Allowed, ...]
+    differs: Mapping[str, tuple[Any, Any]]
+
+
+def compare(client: str, engine_url: str, gateway_url: str, folder: Path) -> Iterator[Compared]:
+    """Ask everything at both; raises RuntimeError where a client does not run."""
+    direct = _asked(client, engine_url, folder)
+    through = _asked(client, gateway_url, folder)
+    for ask, answer in direct.items():
+        found = differences(reduced(answer), reduced(through.get(ask)))
+        meant = {path: cause for path in found if (cause := allowed(ask, path)) is not None}
+        left = {path: pair for path, pair in found.items() if path not in meant}
+        yield Compared(client, ask, "error" in answer, tuple(dict.fromkeys(meant.values())), left)
+
+
+def allowed(ask: str, path: str) -> Allowed | None:
+    return next((each for each in ALLOWED if fnmatch(ask, each.ask) and fnmatch(path, each.path)), None)
+
+
+def _asked(client: str, url: str, folder: Path) -> dict[str, Any]:
+    script = CLIENTS[client]
+    if script.endswith(".py"):
+        command, place = [folder.absolute() / "py/bin/python", _HERE.absolute() / script], folder
+    else:
+        command, place = ["node", _HERE.absolute() / "node.mjs", script], folder / "node"
+    done = subprocess.run(
+        [*command, f"{url}/v1"],
+        cwd=place,
+        env=os.environ | {"REAL_KEY": KEY, "LITELLM_LOCAL_MODEL_COST_MAP": "True"},
+        capture_output=True,
+        text=True,
+        timeout=_WITHIN,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"{client} did not run:\n{done.stderr[-2000:]}")
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    return {line.pop("ask"): line for line in lines}
