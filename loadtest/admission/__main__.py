@@ -17,7 +17,7 @@ from loadtest.admission import real
 from loadtest.admission.figures import Figures, figures, ttft_p99
 from loadtest.admission.flood import flood
 from loadtest.admission.hangups import hangups
-from loadtest.admission.harm import harm
+from loadtest.admission.harm import SEEDS, Share, harm
 from loadtest.admission.world import Admission, Overloaded
 from loadtest.routing.world import Workload
 
@@ -38,10 +38,23 @@ def main() -> int:
     }
     parser = argparse.ArgumentParser(prog="loadtest.admission", description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=[*commands, "harm"])
-    parser.add_argument("--quick", action="store_true", help="harm: a sample of the grid, and no table in the docs")
     parser.add_argument("--seed", type=int, default=1, help="of arrivals and lengths (%(default)s)")
+    some = parser.add_argument_group("harm", "a share of the grid, without a table in the docs")
+    some.add_argument("--only", default="", metavar="REGEX", help="cells whose words match, as a fault names them")
+    some.add_argument("--part", type=_part, default=(1, 1), metavar="K/N", help="the K-th of N parts of them")
+    some.add_argument("--seeds", type=int, default=SEEDS, help="of each cell (%(default)s)")
+    some.add_argument("--jobs", type=int, default=1, help="cells at a time (%(default)s)")
     chosen = parser.parse_args()
-    return harm(quick=chosen.quick) if chosen.what == "harm" else commands[chosen.what](chosen.seed)
+    if chosen.what == "harm":
+        return harm(Share(chosen.only, *chosen.part, chosen.seeds, chosen.jobs))
+    return commands[chosen.what](chosen.seed)
+
+
+def _part(text: str) -> tuple[int, int]:
+    part, _, parts = text.partition("/")
+    if not 1 <= int(part) <= int(parts or 1):
+        raise argparse.ArgumentTypeError("not from 1/N to N/N")
+    return int(part), int(parts or 1)
 
 
 def capacity(seed: int) -> float:

@@ -1,7 +1,9 @@
 """First, do no harm: requests served in time with the gateway's refusals, beside the same requests without them."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from math import ceil, inf
@@ -214,7 +216,7 @@ def _tolerance(count: int) -> float:
     return max(0.01 * count, 2)
 
 
-def cells(*, quick: bool) -> list[Cell]:
+def cells() -> list[Cell]:
     """Return the grid."""
     found = [
         Cell(load, rate, pace, mix)
@@ -238,7 +240,30 @@ def cells(*, quick: bool) -> list[Cell]:
             found += [Cell(load, rate, 0.02, mix, kv=True) for rate in (2.0, 10.0)]
             found += [Cell(load, rate, 0.02, mix, room=room) for rate, room in ((2.0, 1), (10.0, 2))]
         found += [Cell(load, rate, 0.02, mix, hold=True) for rate in (2.0, 10.0) for mix in MIXED]
-    return found[:: 12 if quick else 1]
+    return found
+
+
+@dataclass(frozen=True)
+class Share:
+    """What is played: of the cells whose words match `only` every `parts`-th, from the `part`-th on; `seeds` of each.
+
+    The default is the whole grid. `jobs` cells are played at a time.
+    """
+
+    only: str = ""
+    part: int = 1
+    parts: int = 1
+    seeds: int = SEEDS
+    jobs: int = 1
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether its table is that of the docs."""
+        return not self.only and self.parts == 1 and self.seeds == SEEDS
+
+    def cells(self) -> list[Cell]:
+        """Return the cells, in the order of the grid."""
+        return [cell for cell in cells() if re.search(self.only, str(cell))][self.part - 1 :: self.parts]
 
 
 def measure(cell: Cell, seeds: int) -> Row:
@@ -280,17 +305,17 @@ def write(text: str, page: Path = PAGE) -> None:
     page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
 
 
-def harm(*, quick: bool) -> int:
-    """Play the grid; return 1 when a cell is worse off with refusals."""
+def harm(share: Share) -> int:
+    """Play the grid, or a share of it; return 1 when a cell is worse off with refusals."""
     rows, failed = [], 0
-    for cell in cells(quick=quick):
-        row = measure(cell, 3 if quick else SEEDS)
-        rows.append(row)
-        for fault in dict.fromkeys(row.faults()):
-            failed += 1
-            print(f"FAIL {cell}: {fault}", flush=True)
+    with ProcessPoolExecutor(share.jobs) as pool:
+        for row in pool.map(partial(measure, seeds=share.seeds), share.cells()):
+            rows.append(row)
+            for fault in dict.fromkeys(row.faults()):
+                failed += 1
+                print(f"FAIL {row.cell}: {fault}", flush=True)
     print(table(rows))
     print(f"{'FAIL' if failed else 'ok  '} {len(rows)} cells, {failed} faults")
-    if not quick:
+    if share.is_whole:
         write(table(rows))
     return 1 if failed else 0
