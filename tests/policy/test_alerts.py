@@ -168,6 +168,31 @@ def test_a_page_clears_when_its_short_window_has_for_its_own_length() -> None:
     assert replay.resolved[slower] - ended == pytest.approx(HOUR, abs=2 * MINUTE)
 
 
+def test_no_page_begins_with_a_success_after_a_quiet_spell() -> None:
+    """15 s of an outage in 40 s of traffic spent little; the quiet after it spent nothing."""
+    for quiet in (150.0, 600.0, 850.0, 3000.0):
+        replay = Replay()
+        replay.run(10.0, 0.0, every=1.0, rate=3.0)
+        replay.run(15.0, 1.0, every=1.0, rate=3.0)
+        replay.run(20.0, 0.0, every=1.0, rate=3.0)
+        replay.idle(quiet)
+        for _ in range(60):
+            replay.run(1.0, 0.0, every=1.0, rate=1.0)
+            replay.idle(29.0, every=1.0)
+        assert not replay.fired, quiet
+
+
+def test_a_failure_after_a_quiet_spell_brings_no_page_about_what_is_over() -> None:
+    replay = Replay()
+    replay.run(10.0, 0.0, every=1.0, rate=3.0)
+    replay.run(15.0, 1.0, every=1.0, rate=3.0)
+    replay.run(20.0, 0.0, every=1.0, rate=3.0)
+    replay.idle(850.0)
+    replay.run(1.0, 1.0, every=1.0, rate=1.0)
+    replay.run(60.0, 0.0, every=1.0, rate=1.0)
+    assert not replay.fired
+
+
 def test_a_fault_that_comes_for_five_minutes_each_hour_is_one_page() -> None:
     replay = Replay()
     for _ in range(12):

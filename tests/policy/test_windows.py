@@ -161,6 +161,27 @@ def test_a_gap_of_a_quarter_of_the_window_is_bridged_and_a_longer_one_is_a_pause
         assert windows.weight(long) == pytest.approx(used / long)
 
 
+def test_the_quiet_after_dense_traffic_counts_as_use_for_a_minute_at_most() -> None:
+    windows = Windows(START)
+    steady(windows, 600.0)
+    windows.advance(windows.now + 800.0)
+    steady(windows, 1.0)
+    assert windows.weight(HOUR) == pytest.approx((599 + 60) / HOUR)
+    for _ in range(100):
+        steady(windows, 300.0, every=300.0)
+    assert windows.weight(6 * HOUR) > 0.85, "slow traffic is traffic"
+
+
+def test_the_quiet_after_dense_traffic_counts_the_same_over_a_restart() -> None:
+    windows = Windows(START)
+    slots: dict[int, Slot] = {
+        int((START - 900) // 60): (600, 0, START - 900, START - 850),
+        int((START - 100) // 60): (5, 0, START - 100, START - 90),
+    }
+    windows.restore(60.0, slots)
+    assert windows.weight(HOUR) == pytest.approx((50 + 60 + 10) / HOUR)
+
+
 def test_a_service_with_few_busy_hours_is_not_made_light_of() -> None:
     """All of a day's events in ten minutes: the hour holds them all, though it was hardly in use."""
     windows = Windows(START)

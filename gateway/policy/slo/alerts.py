@@ -89,7 +89,7 @@ class Reading:
     """Both windows of a pair held against its factor; `weight` is how much of the long one was lived.
 
     `speaks` when the long window has enough events to be certain. `short` holds the latest events where the short
-    window has too few.
+    window has too few. `failures` are all the bad events since the process began.
     """
 
     pair: AlertPair
@@ -99,6 +99,7 @@ class Reading:
     short: Counts
     weight: float
     speaks: bool
+    failures: int = 0
 
     @property
     def spent(self) -> float:
@@ -132,36 +133,39 @@ def read(pair: AlertPair, target: Target, windows: Windows) -> Reading:
         wanted = max(CONFIRMING, ceil(CONFIRMING * long.total / long.bad))
         if short.total < wanted:
             short = windows.newest(wanted, pair.long / BRIDGED)
-    return Reading(pair, factor, budget, long, short, weight, pair.speaks(long, factor, budget))
+    return Reading(pair, factor, budget, long, short, weight, pair.speaks(long, factor, budget), windows.failures)
 
 
 @dataclass(frozen=True, slots=True)
 class Alert:
     """The state of one pair for one subject and SLI, since when, and the last reading.
 
-    `confirmed` is when the short window last said that it goes on.
+    `confirmed` is when the short window last said that it goes on, `failures` how many bad events there had been.
     """
 
     state: AlertState = AlertState.INACTIVE
     since: float = 0.0
     reading: Reading | None = None
     confirmed: float = 0.0
+    failures: int = 0
 
 
 def step(alert: Alert, reading: Reading, now: float) -> Alert:
     """Return the alert after a reading taken at `now` (seconds).
 
-    It fires once it has exceeded for `PENDING_FOR`. It stays while the long window burns at half the factor and the
+    It begins with a bad event, since a good one only tells how long the quiet before it was, and fires once it has
+    exceeded for `PENDING_FOR`. It stays while the long window burns at half the factor and the
     short one confirmed within its own length: a fault that comes and goes is one alert.
     """
     confirmed = now if reading.confirms else alert.confirmed
-    alert = replace(alert, reading=reading, confirmed=confirmed)
+    fails = reading.failures != alert.failures
+    alert = replace(alert, reading=reading, confirmed=confirmed, failures=reading.failures)
     state, elapsed = alert.state, now - alert.since
     if state is AlertState.FIRING:
         if reading.lasts and now - confirmed <= reading.pair.short:
             return alert
         return replace(alert, state=AlertState.RESOLVED, since=now)
-    if reading.exceeds:
+    if reading.exceeds and (fails or state is AlertState.PENDING):
         if state is not AlertState.PENDING:
             return replace(alert, state=AlertState.PENDING, since=now)
         return alert if elapsed < PENDING_FOR else replace(alert, state=AlertState.FIRING, since=now)

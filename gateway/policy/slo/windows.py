@@ -6,8 +6,8 @@ subtraction, whatever its length. It is exact to one of its slots, and no slot i
 that is read from it.
 
 Beside the counts go the seconds of the four long alert windows that were *used*: the gaps between events that follow
-each other within a quarter of the window. An alert weighs a burn rate by them, so that a minute of traffic is not taken
-for three days of it.
+each other within a quarter of the window, of which a gap far beyond the usual counts only in part. An alert weighs a
+burn rate by them, so that a minute of traffic is not taken for three days of it.
 """
 
 from array import array
@@ -33,8 +33,10 @@ LAYOUT: tuple[tuple[float, tuple[float, ...]], ...] = (
 LONG = (HOUR, 6 * HOUR, DAY, 3 * DAY)
 """The long windows of alerts, whose used seconds are kept."""
 BRIDGED = 4
-"""A gap of up to this fraction of a long window is time in use; a longer one is a pause."""
-_ALWAYS_BRIDGED = LONG[0] / BRIDGED
+"""A gap of up to this fraction of a long window may be time in use; a longer one is a pause."""
+_SHORT_GAP, _USUAL_GAPS = MINUTE, 10
+"""A gap counts as time in use up to a minute, or up to so many times the mean gap of the last day: the quiet that
+follows dense traffic is no use of that kind."""
 WEEK = 7 * DAY
 _MINUTES, _DAYS, _SLO = 2, 3, 4
 SLO_SLOT = 3 * HOUR
@@ -160,12 +162,22 @@ class Tier:
 
     def _used_by_slot(self, slots: Mapping[int, Slot]) -> Iterator[tuple[int, list[float]]]:
         """Return what each slot's events used of each long window: the gaps within it, and the one before its first."""
-        before = -inf
-        for slot in sorted(slots):
-            _, _, first, last = slots[slot]
+        order = sorted(slots)
+        before, oldest, events = -inf, 0, 0
+        for slot in order:
+            good, bad, first, last = slots[slot]
+            while slots[order[oldest]][2] < first - DAY:
+                events -= sum(slots[order[oldest]][:2])
+                oldest += 1
+            bridged = _bridged(min(DAY, first - slots[order[0]][2]), events)
             within, gap = min(last - first, self.width), max(0.0, first - before)
-            yield slot, [within + (gap if gap <= long / BRIDGED else 0.0) for long in self.longs]
-            before = last
+            yield slot, [within + (min(gap, bridged) if gap <= long / BRIDGED else 0.0) for long in self.longs]
+            before, events = last, events + good + bad
+
+
+def _bridged(span: float, events: int) -> float:
+    """Return the seconds of a gap that count at most, where so many events came before it within `span` seconds."""
+    return max(_SHORT_GAP, _USUAL_GAPS * span / (events + 1))
 
 
 class Windows:
@@ -218,16 +230,16 @@ class Windows:
                 tier.advance(now, self._all_good, self._all_bad, self._used if tier.longs else ())
         self.now = now
         if self.good or self.bad:
+            events, gap = self.good + self.bad, now - self.last
             self._all_good += self.good
             self._all_bad += self.bad
             self.good = self.bad = 0
             self._fresh = min(self._fresh, now)
-            gap = now - self.last
-            if 0.0 < gap <= _ALWAYS_BRIDGED:
+            if 0.0 < gap <= _SHORT_GAP:
                 self._gaps += gap
                 self.last = now
             elif gap > 0.0:
-                self._paused(gap)
+                self._paused(gap, events)
 
     def count(self, window: float) -> Counts:
         """Return what the window of so many seconds held at the last `advance`; KeyError for an unknown window."""
@@ -316,10 +328,11 @@ class Windows:
         """The seconds that were used of each long window, since the beginning."""
         return [self._gaps + longer for longer in self._longer_gaps]
 
-    def _paused(self, gap: float) -> None:
-        """Take an event after none for so long, or the first of all."""
+    def _paused(self, gap: float, events: int) -> None:
+        """Take so many events after none for so long, or the first of all."""
         self.first = min(self.first, self.now)
         self.last = self.now
+        bridged = _bridged(min(DAY, self.age), self.count(DAY).total - events)
         for index, long in enumerate(LONG):
             if gap <= long / BRIDGED:
-                self._longer_gaps[index] += gap
+                self._longer_gaps[index] += min(gap, bridged)
