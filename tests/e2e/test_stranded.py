@@ -8,10 +8,14 @@ import httpx
 import pytest
 
 from gateway.exchange import AttemptEnd, Outcome
+from gateway.policy.admission.kinds import FEWEST_ANSWERS
+from gateway.policy.routing.readiness import LOST_FOR_LONG
+from gateway.proxy.deadlines import SHORTEST
 from tests.e2e.fakes import DONE, ROLE, STREAM_HEAD, Call, FakeBackend, backends, chunked, event, good
-from tests.e2e.harness import Running, ask, chat, eventually, gateway, routes
+from tests.e2e.harness import Running, ask, chat, gateway, routes
 from tests.e2e.processes import engine
 from tests.e2e.raw_client import Answer
+from tests.waiting import DEADLINE, HandClock, eventually
 
 pytestmark = pytest.mark.anyio
 PATIENT = {"first_token": "10m", "stall": "10m", "total": "20m"}
@@ -156,9 +160,6 @@ async def test_where_probes_are_only_slow_everywhere_requests_are_sent_all_the_s
 
 
 async def test_a_document_that_does_not_begin_in_time_is_fetched_elsewhere(tmp_path: Path) -> None:
-    async def hung(call: Call) -> None:
-        await call.until_gone()
-
     async with backends(hung, good) as (sick, healthy):
         async with gateway(tmp_path, routes(sick.url, healthy.url, first_byte="300ms")) as running:
             asked = 0
@@ -169,3 +170,84 @@ async def test_a_document_that_does_not_begin_in_time_is_fetched_elsewhere(tmp_p
             last = await running.settled(asked)
             assert (last.outcome, last.attempts) == (Outcome.OK, 2)
             assert AttemptEnd.FIRST_TOKEN_TIMEOUT in [end for _, end in running.records.attempts]
+
+
+async def hung(call: Call) -> None:
+    await call.until_gone()
+
+
+async def test_an_answer_in_one_piece_leaves_a_backend_that_was_not_ready_for_long(tmp_path: Path) -> None:
+    async with backends(hung, good) as (sick, well):
+        async with gateway(tmp_path, routes(sick.url, well.url, **PATIENT)) as running:
+            asking = await waiting_at(running, sick, chat(stream=False))
+            seen: list[int] = []
+
+            def moved() -> bool:
+                seen.append(running.backend().readiness.failed_probes)
+                return bool(well.calls) and asking.done()
+
+            well.calls.clear()
+            sick.health = b"503 Service Unavailable"
+            await eventually(moved)
+            assert (await asking).status == 200
+            assert max(seen) >= LOST_FOR_LONG
+            await running.quiet()
+            last = running.records.exchanges[-1]
+            assert (last.outcome, last.attempts) == (Outcome.OK, 2)
+            assert running.records.retries == [AttemptEnd.NOT_READY]
+
+
+async def test_an_engine_that_hangs_is_ejected_without_streams_though_it_says_that_it_is_well(tmp_path: Path) -> None:
+    """No timeout in the routes says how long an answer may take: the answers before do."""
+    hangs, clock = asyncio.Event(), HandClock()
+
+    async def sick(call: Call) -> None:
+        await (hung if hangs.is_set() else good)(call)
+
+    patient = {**PATIENT, "total": "10h"}
+    async with backends(sick, good) as fakes:
+        async with gateway(tmp_path, routes(*(f.url for f in fakes), **patient), now=clock) as running:
+            for _ in range(FEWEST_ANSWERS):
+                assert (await ask(running.port, chat(stream=False))).status == 200
+            hangs.set()
+            async with asyncio.timeout(DEADLINE):
+                while not running.backend().health.standing.out:
+                    asking = asyncio.create_task(ask(running.port, chat(stream=False)))
+                    await clock.passes(SHORTEST + 1.0, asking.done)
+                    assert (await asking).status == 200
+                    clock.advance(0.5)  # what is held against a backend fades
+            assert running.backend().readiness.state == "ready"
+            bad = [end for backend, end in running.records.attempts if backend == running.backend().id]
+            assert bad[-1] is AttemptEnd.FIRST_TOKEN_TIMEOUT
+            fakes[0].calls.clear()
+            for _ in range(8):
+                assert (await ask(running.port, chat(stream=False))).status == 200
+            assert not fakes[0].calls
+            await running.quiet()
+
+
+async def test_an_engine_that_answers_others_is_waited_for_however_long_one_answer_takes(tmp_path: Path) -> None:
+    clock = HandClock()
+    go_on = asyncio.Event()
+
+    async def one_at_length(call: Call) -> None:
+        if b"long" in call.body:
+            await go_on.wait()
+        await good(call)
+
+    patient = {**PATIENT, "total": "10h"}
+    async with backends(one_at_length) as (fake,), gateway(tmp_path, routes(fake.url, **patient), now=clock) as running:
+        for _ in range(FEWEST_ANSWERS):
+            await ask(running.port, chat(stream=False))
+        asking = asyncio.create_task(ask(running.port, chat(stream=False, user="long")))
+        await eventually(lambda: running.in_flight == 1)
+        lateness = running.app.registry.lateness
+        for _ in range(8):
+            clock.advance(SHORTEST - 1.0)
+            await eventually(lambda: clock() - lateness._beat < 1.0)
+            assert (await ask(running.port, chat(stream=False))).status == 200
+        assert not asking.done()
+        go_on.set()
+        assert (await asking).status == 200
+        await running.quiet()
+        assert {end for _, end in running.records.attempts} == {AttemptEnd.OK}
