@@ -19,6 +19,8 @@ def parse_duration(value: object) -> float:
     if re.fullmatch(_NUMBER, text):
         raise InvalidValueError("has no unit", "write `{shown}s` or `{shown}ms`; units are ms, s, m, h, d")
     match = _DURATION.fullmatch(text)
+    if match is None and _DURATION.fullmatch("".join(text.split())):
+        raise InvalidValueError("is not a duration", "no space before the unit: `500ms`, `2s`, `10m`")
     if match is None:
         raise InvalidValueError("is not a duration", "one number and one unit of ms, s, m, h, d: `250ms`, `2s`, `10m`")
     seconds = float(Decimal(match[1]) * _MILLISECONDS[match[2]] / 1000)

@@ -70,12 +70,19 @@ def _printable(text: str) -> str:
 
 def suggest(word: str, known: Iterable[str], label: str) -> str:
     """A hint for a name that does not exist: "did you mean ...?" if one is close, then the names that do exist."""
-    names = sorted(known)
+    names = sorted(set(known))
     is_cheap = len(word) <= _LONGEST_COMPARED and len(names) <= _MOST_COMPARED
-    close = difflib.get_close_matches(word, names, n=1) if is_cheap else []
+    close = (difflib.get_close_matches(word, names, n=1) or _sharing_words(word, names)) if is_cheap else []
     question = f"did you mean `{close[0]}`? " if close else ""
     rest = ", ..." if len(names) > _MOST_LISTED else ""
     return f"{question}{label}: {', '.join(names[:_MOST_LISTED]) or 'none'}{rest}"
+
+
+def _sharing_words(word: str, names: Iterable[str]) -> list[str]:
+    """The one name that has all words of `word`, or all of whose words it has: `key` for `key_sha256`."""
+    words = set(word.split("_"))
+    found = [name for name in names if words <= (others := set(name.split("_"))) or others <= words]
+    return found if len(found) == 1 else []
 
 
 def path_text(path: KeyPath) -> str:

@@ -347,13 +347,18 @@ def fields_at(path: KeyPath) -> dict[str, FieldInfo]:
     kind: Any = RoutesFile
     for part in path:
         if isinstance(kind, type) and issubclass(kind, Entry):
-            field = kind.model_fields.get(str(part))
+            field = _by_key(kind).get(str(part))
             kind = field.annotation if field else None
         else:
             kind = get_args(kind)[-1] if get_origin(kind) in (dict, list) else None
         while get_origin(kind) not in (None, dict, list):
             kind = get_args(kind)[0]
-    return dict(kind.model_fields) if isinstance(kind, type) and issubclass(kind, Entry) else {}
+    return _by_key(kind) if isinstance(kind, type) and issubclass(kind, Entry) else {}
+
+
+def _by_key(kind: type[Entry]) -> dict[str, FieldInfo]:
+    """The fields of an entry by the keys that files write."""
+    return {field.alias or name: field for name, field in kind.model_fields.items()}
 
 
 class _SchemaGenerator(GenerateJsonSchema):
