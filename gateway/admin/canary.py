@@ -34,8 +34,9 @@ class MoveStatus(BaseModel):
 class CanaryStatus(BaseModel):
     """A rollout: `step` counts from 1, 0 while requests are only copied; `decision` says what it waits for.
 
-    `outlook` says how far that is at `requests_per_second`, of which `seconds_left` are until this step may end and
-    `seconds_to_promotion` until the last one; `command` is what a person may do, "" for nothing. Null: cannot be said.
+    `failing` says that the candidate fails at page rate, "" while it does not; `outlook` says how far that is
+    at `requests_per_second`, of which `seconds_left` are until this step may end and `seconds_to_promotion` until the
+    last one; `command` is what a person may do, "" for nothing. Null: cannot be said.
     """
 
     model: str
@@ -51,6 +52,7 @@ class CanaryStatus(BaseModel):
     actor: str
     reason: str
     decision: str
+    failing: str
     outlook: str
     notes: list[str]
     command: str
@@ -182,6 +184,7 @@ def canary_status(running: Running, roller: Roller) -> CanaryStatus:
         actor=rollout.actor,
         reason=rollout.reason,
         decision=running.decision.reason,
+        failing=running.evidence.failing(plan.stable, plan.candidate) if rollout.is_live else "",
         outlook=ahead.words,
         notes=roller.notes(running),
         command=ahead.command,

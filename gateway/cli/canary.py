@@ -115,7 +115,7 @@ def _show(found: dict[str, Any], *, as_json: bool) -> None:
     phase = found["phase"].replace("_", " ")
     screen.print(Text(f"{phase}{step}, candidate at {found['weight']:g} % of requests{left}"))
     screen.print(Text(f"{found['requests_in_step']:,} requests in this step: {found['decision']}"))
-    for line in (found["outlook"], *found["notes"]):
+    for line in (found.get("failing"), found["outlook"], *found["notes"]):
         if line:
             screen.print(Text(line))
     if found["command"]:

@@ -76,6 +76,9 @@ def _routes(found: dict[str, Any]) -> Iterator[Problem]:
 
 def _rollouts(found: dict[str, Any]) -> Iterator[Problem]:
     for each in found.get("rollouts", ()):
+        if each.get("failing"):
+            remedy = f"tidegate canary report {each['model']}, or tidegate canary rollback {each['model']}"
+            yield Problem(f"the rollout of {each['model']}: {each['failing']}", remedy)
         if each["phase"] == "paused":
             versions = f"{each['stable']} -> {each['candidate']}"
             what = f"the rollout of {each['model']} ({versions}) is paused at {each['weight']:g} %: {each['reason']}"

@@ -19,7 +19,8 @@ def status(admin: Admin = ADMIN, *, as_json: AsJson = False) -> None:
     """Show objectives with their budgets, rollouts, queues and backends, and for each problem what to do.
 
     Exit code 1 when there is a problem: an alert that fires, a budget that is overspent, a backend that is ejected or
-    not ready, a paused rollout, route files that were not applied. A token is taken from TIDEGATE_ADMIN_TOKEN.
+    not ready, a candidate that fails, a paused rollout, route files that were not applied. A token is taken from
+    TIDEGATE_ADMIN_TOKEN.
     """
     found = ask(admin, "GET", "/admin/status")
     wrong = problems(found)
@@ -87,7 +88,8 @@ def _rollouts(found: dict[str, Any]) -> Table:
     rows = []
     for each in found.get("rollouts", ()):
         step = f" {each['step']} of {len(each['steps'])}" if each["phase"] in {"step", "paused"} else ""
-        waits = "; ".join(filter(None, (each["decision"], each.get("outlook", ""), *each.get("notes", ()))))
+        told = (each.get("failing", ""), each["decision"], each.get("outlook", ""), *each.get("notes", ()))
+        waits = "; ".join(filter(None, told))
         versions = f"{each['stable']} -> {each['candidate']}"
         phase = each["phase"].replace("_", " ") + step
         rows.append([each["model"], versions, phase, f"{each['weight']:g} %", f"{each['requests_in_step']:,}", waits])

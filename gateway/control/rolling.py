@@ -294,7 +294,7 @@ class Roller:
 
     def notes(self, running: Running) -> list[str]:
         """Return what else one should know of a rollout."""
-        found = running.evidence.notes if running.rollout.is_live else []
+        found = running.evidence.notes(running.plan.min_requests) if running.rollout.is_live else []
         if not self._lasting:
             found.append(f"{_FORGETS}: start `tidegate serve` with --state, or name the version in the routes")
         guard, must_go = running.evidence.guard(self._clock()) if running.rollout.is_live else ("", False)

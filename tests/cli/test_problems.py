@@ -66,6 +66,11 @@ def test_what_is_no_problem(parts: dict[str, Any]) -> None:
         ({"backends": [backend(ejection="ejected", ejection_reason="5 failures")]}, "5 failures", "drain p/a:1"),
         ({"backends": [backend(ejection="half_open")]}, "tried by single requests", "tidegate drain p/a:1"),
         ({"rollouts": [rollout()]}, "is paused at 5 %: no requests", "tidegate canary promote m"),
+        (
+            {"rollouts": [rollout(phase="step", failing="3 of 3 requests of v2 failed")]},
+            "the rollout of m: 3 of 3 requests of v2 failed",
+            "tidegate canary rollback m",
+        ),
         ({"rollouts": [rollout(command="")]}, "rollout of m (v1 -> v2)", "tidegate canary resume m"),
         (
             {"objectives": [objective(budget={"left": -0.2, "words": "overspent by 20 %"})]},

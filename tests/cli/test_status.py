@@ -15,7 +15,7 @@ from tests.e2e.fakes import backends, good
 from tests.e2e.harness import Running, ask, chat, gateway
 from tests.e2e.processes import engine
 from tests.e2e.processes import running as process
-from tests.e2e.test_canary import in_phase, routes
+from tests.e2e.test_canary import failing, in_phase, routes
 from tests.e2e.test_slo import Ahead
 from tests.waiting import eventually
 
@@ -130,3 +130,20 @@ async def test_a_paused_rollout_is_a_problem_with_a_remedy_and_one_that_goes_on_
             (paused,) = [line for line in wrong if line.startswith("! the rollout of m (v1 -> v2) is paused at 10 %")]
             assert paused.endswith("lunch")
             assert "tidegate canary " in wrong[wrong.index(paused) + 1]
+
+
+async def test_a_candidate_that_fails_every_request_is_a_problem_before_it_is_rolled_back(tmp_path: Path) -> None:
+    async with backends(good, failing) as (old, new):
+        canary = {"start": "manual", "hold": "30s", "steps": [50]}
+        async with gateway(tmp_path, routes(old.url, new.url, **canary)) as running:
+            await tidegate(running, "canary", "start", "m")
+            evidence = (await in_phase(running, Phase.STEP)).evidence
+            while evidence.answered < 3:
+                await ask(running.port, chat())
+                await running.quiet()
+            said = "3 of 3 requests of v2 failed; it is rolled back if its first 5 all fail"
+            wrong = lines((await tidegate(running, "status", status=1)).stdout)
+            assert wrong[wrong.index(f"! the rollout of m: {said}") + 1] == (
+                "tidegate canary report m, or tidegate canary rollback m"
+            )
+            assert said in lines((await tidegate(running, "canary", "status", "m")).stdout)

@@ -19,6 +19,8 @@ ALPHA = 0.01
 """How likely a candidate that equals stable is ever rolled back by the comparison, at most."""
 FIRST = 5
 """A candidate whose first so many requests all fail is out at once."""
+FEWEST_FAILED = 2
+"""Failures of the candidate that are told before they decide anything."""
 FEWEST_KEYS = 30
 """Fewer sticky keys on either side cannot tell versions apart."""
 _HIDDEN_BUDGET = 0.01
@@ -125,9 +127,28 @@ class Evidence:
         e_value = f"e-value {shown(logs[name]):.3g}"
         return f"{_share(candidate)} of its requests {what}, {_share(stable)} of stable's ({e_value})"
 
-    @property
-    def notes(self) -> list[str]:
-        """Say what else one should know of this evidence."""
+    def failing(self, stable: str, candidate: str) -> str:
+        """Say that the candidate fails at page rate, and more than twice as often as stable, before that decides.
+
+        "" while it does not; `stable` and `candidate` are the names of the versions.
+        """
+        track = self.tracks.get(AVAILABILITY)
+        if track is None:
+            return ""
+        mine, theirs = track.side(candidate=True), track.side(candidate=False)
+        if mine[1] < FEWEST_FAILED:
+            return ""
+        usual = theirs[1] / sum(theirs) if any(theirs) else 0.0
+        if mine[1] / sum(mine) <= max(self._factor * track.budget, 2 * usual):
+            return ""
+        said = f"{_share(mine)} requests of {candidate} failed"
+        if self.failed_first == self.answered:
+            return f"{said}; it is rolled back if its first {FIRST} all fail"
+        e_value = f"e-value {shown(self.log_e):.3g}, decided at {1 / ALPHA:g}"
+        return f"{said}, {_share(theirs)} of {stable}; {e_value}"
+
+    def notes(self, least: int = 0) -> list[str]:
+        """Say what else one should know of this evidence; of sticky keys once the candidate answered `least` times."""
         found = []
         if self._beyond_chance and not self.tracks[self.worst].is_worth_it:
             found.append(
@@ -135,7 +156,7 @@ class Evidence:
                 f"back; {self._shares(self.worst)}"
             )
         fewest = min(self.keys)
-        if any(self.keys) and fewest < FEWEST_KEYS:
+        if any(self.keys) and fewest < FEWEST_KEYS and self.answered >= least:
             side = "the candidate" if self.keys[1] == fewest else "stable"
             found.append(f"{fewest} sticky keys on {side}: fewer than {FEWEST_KEYS} cannot tell versions apart")
         for sli, track in self.tracks.items():
