@@ -1,5 +1,6 @@
 """What `/admin/status` and `/admin/models/{m}/slo` tell of alerts that fire, and of budgets."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from math import isfinite
 
@@ -8,12 +9,12 @@ from pydantic import BaseModel
 from gateway.config.durations import format_duration
 from gateway.control.alerting import Alerter
 from gateway.control.incidents import texts
-from gateway.policy.slo.alerts import AlertState, Severity
+from gateway.policy.slo.alerts import Alert, AlertPair, AlertState, Severity
 from gateway.policy.slo.budget import error_budget
 from gateway.policy.slo.burn import burn
 from gateway.policy.slo.objective import DAY
 from gateway.policy.slo.windows import HOUR, MINUTE
-from gateway.policy.slo.words import budget_words
+from gateway.policy.slo.words import budget_words, waiting_words
 from gateway.telemetry.slo import Kind, SloBook, Tracked
 
 _BURNS = (5 * MINUTE, HOUR, 6 * HOUR, 3 * DAY)
@@ -54,7 +55,11 @@ class FiringAlert(BaseModel):
 
 
 class ObjectiveStatus(BaseModel):
-    """One promise of a model: burn rates by window, null without events, its budget, and the alert that fires."""
+    """One promise of a model: burn rates by window, null without events, its budget, and the alert that fires.
+
+    `coverage` is the share of each window in which this gateway counted, 0 to 1; `waiting` says what a page waits for
+    while its windows burn above its factor, "" else.
+    """
 
     model: str
     objective: str
@@ -62,8 +67,10 @@ class ObjectiveStatus(BaseModel):
     prompt_tokens: str
     target: float
     burn: dict[str, float | None]
+    coverage: dict[str, float]
     budget: BudgetStatus
     alert: str
+    waiting: str
 
 
 def budget_status(tracked: Tracked, book: SloBook) -> BudgetStatus:
@@ -118,8 +125,10 @@ def objective_statuses(book: SloBook, alerter: Alerter) -> list[ObjectiveStatus]
                 format_duration(window): _rounded(burn(tracked.windows.count(window), tracked.target.budget))
                 for window in _BURNS
             },
+            coverage={format_duration(window): round(book.coverage(window), 4) for window in _BURNS},
             budget=budget_status(tracked, book),
             alert=_alert(tracked, alerter),
+            waiting=waiting(alerter.of(tracked)),
         )
         for tracked in book
         if tracked.kind is Kind.MODEL and not tracked.prompt_tokens
@@ -129,6 +138,15 @@ def objective_statuses(book: SloBook, alerter: Alerter) -> list[ObjectiveStatus]
 def _alert(tracked: Tracked, alerter: Alerter) -> str:
     firing = [pair.severity for pair, alert in alerter.of(tracked) if alert.state is AlertState.FIRING]
     return str(min(firing, key=list(Severity).index)) if firing else ""
+
+
+def waiting(alerts: Iterable[tuple[AlertPair, Alert]]) -> str:
+    """Return what the page that is the nearest waits for, "" where one fires or none burns above its factor."""
+    pages = [(pair, alert) for pair, alert in alerts if pair.severity is Severity.PAGE]
+    if any(alert.state is AlertState.FIRING for _, alert in pages):
+        return ""
+    words = (waiting_words(alert.reading) for _, alert in pages if alert.reading is not None)
+    return next(filter(None, words), "")
 
 
 def _rounded(value: float | None) -> float | None:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from gateway.admin.alerts import BudgetStatus, FiringAlert, budget_status, firing_alerts
+from gateway.admin.alerts import BudgetStatus, FiringAlert, budget_status, firing_alerts, waiting
 from gateway.config.durations import format_duration
 from gateway.config.table import ModelSpec, RouteTable
 from gateway.control.alerting import Alerter
@@ -67,7 +67,8 @@ class AlertStatus(BaseModel):
 class SliStatus(BaseModel):
     """One SLI of one subject under one objective.
 
-    `prompt_tokens` is a class of prompt lengths such as "4096+", "" for prompts of all lengths.
+    `prompt_tokens` is a class of prompt lengths such as "4096+", "" for prompts of all lengths. `waiting` says what a
+    page waits for while its windows burn above its factor, "" else.
     """
 
     objective: str
@@ -79,6 +80,7 @@ class SliStatus(BaseModel):
     budget: BudgetStatus
     windows: list[WindowStatus]
     alerts: list[AlertStatus]
+    waiting: str
 
 
 class SubjectStatus(BaseModel):
@@ -178,6 +180,7 @@ def _sli(tracked: Tracked, book: SloBook, alerts: list[tuple[AlertPair, Alert]])
         budget=budget_status(tracked, book),
         windows=[_window(length, counts, tracked, book) for length, counts in windows.items()],
         alerts=[_alert(pair, alert, windows.slo) for pair, alert in alerts],
+        waiting=waiting(alerts),
     )
 
 

@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gateway.cli.asking import ADMIN, Admin, AsJson, ask, console, table
-from gateway.cli.status import budget_words, burn_rate
+from gateway.cli.status import budget_words, burn_rate, burn_rates
 from gateway.config.durations import format_duration, parse_duration
 from gateway.policy.slo.objective import Target
 from gateway.policy.slo.words import limits_of
@@ -136,10 +136,14 @@ def _users(found: dict[str, Any]) -> Table:
         if subject["subject"] in _ATTEMPTS:
             continue
         prompts = f" {sli['prompt_tokens']} tokens" if sli["prompt_tokens"] else ""
-        rates = {each["window"]: burn_rate(each["burn"]) for each in sli["windows"]}
-        shown = (rates.get(window, "-") for window in windows)
+        shown = _rates(sli, windows)
         rows.append([subject["name"], sli["objective"], sli["sli"] + prompts, *shown, budget_words(sli["budget"])])
     return table(["burn rate of", "objective", "SLI", *windows, "budget"], rows)
+
+
+def _rates(sli: dict[str, Any], windows: Sequence[str]) -> Iterator[str]:
+    rates = {each["window"]: each["burn"] for each in sli["windows"]}
+    return burn_rates(windows, rates, {each["window"]: each["coverage"] for each in sli["windows"]})
 
 
 def _windows(found: dict[str, Any]) -> list[str]:
@@ -168,6 +172,9 @@ def _alerts(found: dict[str, Any]) -> Iterator[RenderableType]:
     else:
         total = sum(window["good"] + window["bad"] for _, sli in _slis(found) for window in sli["windows"])
         yield Text("no alert fires" if total else "no events yet: no alert can fire")
+    for subject, sli in _slis(found):
+        if sli.get("waiting"):
+            yield Text(f"{sli['sli']} of {subject['name']} ({sli['objective']}) {sli['waiting']}")
     yield Text()
 
 
@@ -179,7 +186,6 @@ def _attempts(found: dict[str, Any]) -> Table:
     rows = []
     for subject, sli in _slis(found):
         if subject["subject"] in _ATTEMPTS:
-            rates = {each["window"]: burn_rate(each["burn"]) for each in sli["windows"]}
-            shown = (rates.get(window, "-") for window in ("1m", "5m", "1h", "1d"))
+            shown = _rates(sli, ("1m", "5m", "1h", "1d"))
             rows.append([subject["name"], sli["objective"], sli["sli"], *shown])
     return table(["burn rate of attempts at", "objective", "SLI", "1m", "5m", "1h", "1d"], rows)

@@ -1,7 +1,7 @@
 """`tidegate status`: how a running gateway, its objectives, rollouts, queues and backends are, and what is wrong."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -11,7 +11,9 @@ from rich.text import Text
 
 from gateway.cli.asking import ADMIN, Admin, AsJson, ask, console, table
 from gateway.cli.problems import Problem, problems
+from gateway.config.durations import parse_duration
 
+_HALF = 0.5
 _BURNS = ("5m", "1h", "6h", "3d")
 
 
@@ -41,8 +43,11 @@ def _print(found: dict[str, Any], wrong: list[Problem]) -> None:
         if shown.row_count:
             screen.print(shown)
             screen.print()
+    waiting = [each for each in found.get("objectives", ()) if each.get("waiting")]
+    for each in waiting:
+        screen.print(Text(f"{each['sli']} of {each['model']} ({each['objective']}) {each['waiting']}"), soft_wrap=True)
     if not wrong:
-        screen.print(Text("no problem found"))
+        screen.print(Text("no other problem found" if waiting else "no problem found"))
     for each in wrong:
         screen.print(Text(f"! {each.what}"), soft_wrap=True)
         screen.print(Text(f"    {each.command}"), soft_wrap=True)
@@ -65,13 +70,25 @@ def _objectives(found: dict[str, Any]) -> Table:
                 each["objective"],
                 each["sli"],
                 f"{each['target'] * 100:.6g} %",
-                *(burn_rate(each["burn"].get(window)) for window in _BURNS),
+                *burn_rates(_BURNS, each["burn"], each.get("coverage", {})),
                 each["alert"] or "-",
                 budget_words(each["budget"]),
             ]
             for each in found.get("objectives", ())
         ],
     )
+
+
+def burn_rates(windows: Sequence[str], rates: dict[str, float | None], coverage: dict[str, float]) -> Iterator[str]:
+    """Yield burn rates by window; one that is mostly not covered would only repeat a shorter one, the first of all says
+    how long was counted.
+    """
+    for place, window in enumerate(windows):
+        rate, covered = rates.get(window), coverage.get(window, 1.0)
+        if rate is None or covered >= _HALF:
+            yield burn_rate(rate)
+        else:
+            yield "-" if place else f"{burn_rate(rate)} ({covered * parse_duration(window):.0f} s)"
 
 
 def burn_rate(value: float | None) -> str:

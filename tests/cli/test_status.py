@@ -1,6 +1,7 @@
 """`tidegate status` and `tidegate slo` of a gateway whose engine fails, on a clock that is set forward."""
 
 import json
+import re
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -68,6 +69,21 @@ async def test_with_a_page_firing_status_exits_1_names_it_and_says_what_to_do(tm
         told = json.loads((await tidegate(running, "status", "--json", status=1)).stdout)
         assert told["problems"][0]["command"] == "tidegate slo m"
         assert [each["severity"] for each in told["alerts"]] == ["page"]
+
+
+async def test_after_40_s_one_column_says_so_and_a_line_says_what_a_page_waits_for(tmp_path: Path) -> None:
+    async with simulated(tmp_path) as (running, url, clock), httpx.AsyncClient(trust_env=False) as web:
+        await requests(running, clock, 15, 1.0)
+        await web.post(f"{url}/sim/faults", json={"error_rate": 1.0, "error_code": 500})
+        await requests(running, clock, 9, 1.0)
+        found = lines((await tidegate(running, "status")).stdout)
+        (availability,) = [line for line in found if line.startswith("m o availability 99.9 %")]
+        assert re.match(r"m o availability 99\.9 % 375\.00 \(\d\d s\) - - - - ", availability)
+        said = "availability of m (o) burns at 375 times its budget: a page after 2 min of this, "
+        assert any(line.startswith(said) and line.endswith(" s so far") for line in found)
+        assert "no other problem found" in found
+        told = lines((await tidegate(running, "slo", "m")).stdout)
+        assert any(line.startswith(said) for line in told)
 
 
 async def test_before_the_first_request_nothing_is_claimed(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """What an alert, a budget and an objective say to the person who reads them."""
 
+from dataclasses import replace
+
 import pytest
 
 from gateway.policy.slo.alerts import FASTEST, Reading
@@ -14,6 +16,7 @@ from gateway.policy.slo.words import (
     missed_words,
     rate_words,
     too_strict,
+    waiting_words,
     where_words,
 )
 
@@ -69,6 +72,25 @@ def reading(bad: int, total: int) -> Reading:
 def test_a_burn_rate_is_said_as_when_the_budget_is_gone(bad: int, spent: float | None, said: str) -> None:
     total = 10_000
     assert rate_words(reading(bad, total), Budget(bad, total, MONTH, 40 * DAY, spent)) == said
+
+
+@pytest.mark.parametrize(
+    ("bad", "total", "weight", "said"),
+    [
+        (0, 0, 0.0, ""),
+        (1, 1000, 0.1, ""),
+        (45, 120, 0.005, "burns at 375 times its budget: a page after 2 min of this, 18 s so far"),
+        (45, 120, 0.5, ""),
+    ],
+)
+def test_what_a_page_waits_for_is_said(bad: int, total: int, weight: float, said: str) -> None:
+    assert waiting_words(replace(reading(bad, total), weight=weight)) == said
+
+
+def test_a_page_that_waits_for_more_failures_says_so_and_one_for_a_fault_that_is_over_says_nothing() -> None:
+    few = replace(reading(3, 4), weight=0.005, speaks=False)
+    assert waiting_words(few) == "burns at 750 times its budget, on too few events for a page: 3 of 4 bad"
+    assert waiting_words(replace(few, short=Counts(20, 0))) == ""
 
 
 def test_what_was_missed_is_counted() -> None:

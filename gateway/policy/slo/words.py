@@ -58,6 +58,18 @@ def rate_words(reading: Reading, budget: Budget) -> str:
     return f"at this rate the {name} is gone in {duration(left * budget.window / rate)}"
 
 
+def waiting_words(reading: Reading) -> str:
+    """Return what an alert waits for whose windows burn above its factor, "" where they do not or it needs no more."""
+    rate, severity, long = burn(reading.long, reading.budget) or 0.0, reading.pair.severity, reading.pair.long
+    if rate <= reading.factor or not reading.confirms or reading.exceeds:
+        return ""
+    burns = f"burns at {rate:.3g} times its budget"
+    if not reading.speaks:
+        return f"{burns}, on too few events for a {severity}: {reading.long.bad:,} of {reading.long.total:,} bad"
+    wanted = duration(long * reading.factor / rate)
+    return f"{burns}: a {severity} after {wanted} of this, {duration(long * reading.weight)} so far"
+
+
 def missed_words(sli: str, counts: Counts, window: float) -> str:
     """Return how many of the events of a window were bad: 212 of 4,100 requests missed TTFT in the last hour."""
     what = _MISSED.get(sli, "deployments were late")
