@@ -110,16 +110,18 @@ class Exchange:
 
     Times are seconds on the monotonic clock, 0.0 meaning "did not happen"; durations are seconds. `sent` and
     `attempt_ended` are the last attempt's. `itl` counts gaps between content events per bucket of `itl_bounds`, the
-    last slot being +Inf. `answer_size` is how much of an answer that is no stream has come, in bytes. `stream` is what
-    the client asked for until an answer shows what it gets. `routing` is the decision about the last attempt; its str()
-    says it in words, none where there was no choice. `objective` names what it is held to, "" where that is its model's
-    own. `excused` says that this process itself was late during the last attempt. `forced` says that the client chose
-    the version, `weighed` that its TTFT is in a rollout's evidence already, `sticky` what keeps its client on a
-    version. `trace` is the context of a request that leaves a trace.
+    last slot being +Inf. `asked` is the model as the client named it, or the path where `endpoint` is "other": text of
+    a client, so for logs alone, and bounded there. `answer_size` is how much of an answer that is no stream has come,
+    in bytes. `stream` is what the client asked for until an answer shows what it gets. `routing` is the decision about
+    the last attempt; its str() says it in words, none where there was no choice. `objective` names what it is held to,
+    "" where that is its model's own. `excused` says that this process itself was late during the last attempt. `forced`
+    says that the client chose the version, `weighed` that its TTFT is in a rollout's evidence already, `sticky` what
+    keeps its client on a version. `trace` is the context of a request that leaves a trace.
     """
 
     __slots__ = (
         "answer_size",
+        "asked",
         "attempt_ended",
         "attempts",
         "backend",
@@ -164,6 +166,7 @@ class Exchange:
         self.service_class = "standard"
         self.tenant = ""
         self.model = "other"
+        self.asked = ""
         self.objective = ""
         self.version = ""
         self.pool = ""

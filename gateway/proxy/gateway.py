@@ -115,6 +115,7 @@ class Gateway:
 
     def _understood(self, request: Request, body: Body, exchange: Exchange, client: Writer) -> Departing:
         """Return the flight of a request that was read; one that continues a response goes to whoever keeps that."""
+        exchange.asked = body.model
         if exchange.endpoint == _RESPONSES_PATH and (response := continued(body)) is not None:
             return self._lookups.continuing(response, request, body, exchange, client)
         return self.flight(request, body, exchange, client)
@@ -236,6 +237,7 @@ class Gateway:
     def _answer(self, error: GatewayError, exchange: Exchange, client: Writer, target: bytes = b"") -> None:
         """Answer with an error before any attempt was made, and settle."""
         path = target.decode("latin-1") or exchange.endpoint
+        exchange.asked = exchange.asked or path.partition("?")[0]
         body = anthropic.body(error, path, exchange.request_id)
         client.reply_json(error.status, error_head(error, exchange.request_id), body)
         exchange.client_status = error.status

@@ -17,6 +17,8 @@ MAX_LINES = 10_000
 FLUSH_SECONDS = 0.2
 BATCH = 64
 _CLOSE_SECONDS = 2.0
+_OTHER = "other"
+_LONGEST_ASKED = 64
 _encode = msgspec.json.Encoder().encode
 
 
@@ -89,11 +91,16 @@ class AccessLog:
 
     def _line(self, exchange: Exchange, offset: float) -> AccessLine:
         ttft, tpot = exchange.ttft, exchange.tpot
+        model, endpoint = exchange.model, exchange.endpoint
+        if endpoint == _OTHER:
+            endpoint = _asked(exchange)
+        elif model == _OTHER:
+            model = _asked(exchange)
         return AccessLine(
             self._timestamp(exchange.ended + offset),
             exchange.request_id,
-            exchange.model,
-            exchange.endpoint,
+            model,
+            endpoint,
             exchange.outcome,
             exchange.client_status,
             _seconds(exchange.ended - exchange.received),
@@ -144,6 +151,12 @@ class AccessLog:
             if not self._told:
                 self._told = True
                 sys.stderr.write(f"tidegate: the access log cannot be written: {error}\n")
+
+
+def _asked(exchange: Exchange) -> str:
+    """Return what a client asked for that is not served, short and without control characters."""
+    text = exchange.asked[:_LONGEST_ASKED]
+    return "".join(each if each.isprintable() else f"\\x{ord(each):02x}" for each in text) or _OTHER
 
 
 def _seconds(value: float) -> float:

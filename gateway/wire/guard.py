@@ -26,6 +26,7 @@ MAX_FIELDS = 100
 _SHORT = 64 * 1024
 """Bytes of a body that are read although nothing wants them, so that the connection stays of use."""
 _JSON = b"application/json"
+_SHOWN = 64
 _ABSOLUTE = re.compile(rb"https?://([^/?#]*)([^#]*)", re.IGNORECASE)
 _METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"))
 _READS = frozenset((b"GET", b"HEAD"))
@@ -228,6 +229,7 @@ def _check_body(endpoint: Endpoint, seen: dict[bytes, bytes]) -> None:
     if endpoint.is_json:
         kind = seen.get(b"content-type", _JSON)
         if kind != _JSON and kind.partition(b";")[0].strip().lower() != _JSON:
-            raise UnsupportedMediaType(f"{endpoint.path} takes application/json")
+            said = kind[:_SHOWN].decode("latin-1") or "nothing"
+            raise UnsupportedMediaType(f'send "content-type: application/json"; this request said {said}')
     if b"content-length" not in seen and b"transfer-encoding" not in seen:
         raise InvalidRequest("the body is missing")

@@ -17,6 +17,7 @@ MAX_PARTS = 1000
 SHORT_FORM = 8 * 1024
 """Bytes of a form up to which it is read in one go: at worst that takes about two milliseconds."""
 MAX_BOUNDARY = 70
+_SHOWN = 64
 MAX_PART_HEAD = 8 * 1024
 _MAX_VALUE = 1024
 _READ = frozenset(("model", "stream"))
@@ -55,8 +56,10 @@ def _boundary(content_type: bytes) -> bytes:
     kind, options = parse_options_header(content_type)
     boundary = options.get(b"boundary", b"")
     if kind != b"multipart/form-data" or not 0 < len(boundary) <= MAX_BOUNDARY:
+        said = kind[:_SHOWN].decode("latin-1") or "nothing"
         raise UnsupportedMediaType(
-            f"the content type must be multipart/form-data with a boundary of 1 to {MAX_BOUNDARY} bytes"
+            f'send "content-type: multipart/form-data" with a boundary of 1 to {MAX_BOUNDARY} bytes, as clients do for '
+            f"files; this request said {said}"
         )
     return boundary
 

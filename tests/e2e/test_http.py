@@ -11,7 +11,7 @@ from gateway.exchange import Outcome
 from gateway.wire.guard import Limits
 from tests.e2e.fakes import DONE, JSON_ANSWER, Call, backends, good, whole
 from tests.e2e.harness import ask, chat, gateway, post, routes
-from tests.e2e.raw_client import connect
+from tests.e2e.raw_client import Answer, connect
 from tests.waiting import HandClock, eventually
 
 pytestmark = pytest.mark.anyio
@@ -79,6 +79,16 @@ BROKEN = {
 }
 
 
+async def raw(port: int, data: bytes) -> Answer:
+    """Send bytes on a connection of their own, and return the answer."""
+    client = await connect(port)
+    try:
+        await client.send(data)
+        return await client.answer()
+    finally:
+        client.close()
+
+
 @pytest.mark.parametrize("case", BROKEN)
 async def test_broken_input_gets_a_clear_answer_and_harms_nobody(tmp_path: Path, case: str) -> None:
     data, status = BROKEN[case]
@@ -92,6 +102,40 @@ async def test_broken_input_gets_a_clear_answer_and_harms_nobody(tmp_path: Path,
         client.close()
         assert (await running.settled()).outcome in {Outcome.CLIENT_ERROR, Outcome.INTERNAL}
         assert (await ask(running.port, chat(stream=False))).status == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "sent", "wanted"),
+    [
+        ("/v1/chat/completions", "application/x-www-form-urlencoded", "application/json"),
+        ("/v1/audio/transcriptions", "application/json", "multipart/form-data"),
+    ],
+)
+async def test_a_body_of_another_type_is_told_which_to_send(tmp_path: Path, path: str, sent: str, wanted: str) -> None:
+    async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url)) as running:
+        fields = f"host: a\r\ncontent-type: {sent}\r\ncontent-length: 2\r\n\r\n{{}}"
+        answer = await raw(running.port, f"POST {path} HTTP/1.1\r\n{fields}".encode())
+        message = answer.json["error"]["message"]
+        assert answer.status == 415
+        assert message.startswith(f'send "content-type: {wanted}"')
+        assert message.endswith(f"; this request said {sent}")
+
+
+@pytest.mark.parametrize(
+    ("request_line", "body", "status", "asked"),
+    [
+        ("POST /v1/completions", b'{"model": "nope", "prompt": "x"}', 404, "nope"),
+        ("POST /v1/nope?key=secret", b"", 404, "/v1/nope"),
+    ],
+)
+async def test_what_is_not_served_is_noted_for_the_log_and_not_for_metrics(
+    tmp_path: Path, request_line: str, body: bytes, status: int, asked: str
+) -> None:
+    async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url)) as running:
+        fields = f"host: a\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+        answer = await raw(running.port, f"{request_line} HTTP/1.1\r\n{fields}".encode() + body)
+        settled = await running.settled()
+        assert (answer.status, settled.asked, settled.model) == (status, asked, "other")
 
 
 async def test_a_refusal_reaches_a_client_that_is_still_sending(tmp_path: Path) -> None:

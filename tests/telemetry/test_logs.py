@@ -46,6 +46,32 @@ def test_a_request_is_one_line_with_the_documented_fields() -> None:
     assert (line["class"], line["outcome"], line["tokens_in"]) == ("standard", "truncated", 7)
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "asked", "model", "written"),
+    [
+        ("/v1/completions", "nope", "nope", "/v1/completions"),
+        (
+            "/v1/completions",
+            "\x1b[31m\ud800\u2028" + "n" * 100,
+            "\\x1b[31m\\xd800\\x2028" + "n" * 57,
+            "/v1/completions",
+        ),
+        ("/v1/completions", "", "other", "/v1/completions"),
+        ("other", "/v1/nope", "other", "/v1/nope"),
+        ("other", "", "other", "other"),
+    ],
+)
+def test_what_is_not_served_is_written_as_it_was_asked_for(endpoint: str, asked: str, model: str, written: str) -> None:
+    sink = io.BytesIO()
+    log = AccessLog(sink)
+    refused = Exchange("r", endpoint, 1.0)
+    refused.asked = asked
+    log.settled(refused)
+    log.close()
+    line = json.loads(sink.getvalue())
+    assert (line["model"], line["endpoint"]) == (model, written)
+
+
 def test_what_did_not_happen_is_absent() -> None:
     sink = io.BytesIO()
     log = AccessLog(sink)
