@@ -45,7 +45,7 @@ class Name:
         return f"<Name {self.host}: {', '.join(self.addresses) or 'not found yet'}>"
 
     async def find(self) -> tuple[str, ...]:
-        """Return the addresses that were found last, or find them first; raises OSError."""
+        """Return the addresses that were found last, at least one, or find them first; raises OSError."""
         if self.addresses:
             self.renew()
         else:
@@ -72,7 +72,6 @@ class Name:
         if self._look is None:
             loop = asyncio.get_running_loop()
             self._look = loop.create_future()
-            self._look.add_done_callback(self._learn)
             Thread(target=self._run, args=(loop, self._look), name=f"lookup {self.host}", daemon=True).start()
         return self._look
 
@@ -87,30 +86,28 @@ class Name:
         except UnicodeError as failure:  # a name that IDNA does not know
             error = OSError(f"{self.host} is no name: {failure}")
         with suppress(RuntimeError):  # the loop has been closed meanwhile
-            loop.call_soon_threadsafe(_tell, look, found, error)
+            loop.call_soon_threadsafe(self._learn, look, found, error)
 
-    def _learn(self, look: "asyncio.Future[Sequence[str]]") -> None:
+    def _learn(self, look: "asyncio.Future[Sequence[str]]", found: Sequence[str], error: OSError | None) -> None:
+        """Take the answer before anyone hears of it: a look that has ended is never one that has found nothing yet."""
         self._look, self._looked_at = None, self._clock()
-        if not look.cancelled() and look.exception() is None and look.result():
-            found = tuple(look.result())
+        if found:
             before = self.left if len(self.left) < _REMEMBERED else frozenset()
             self.left = (before | set(self.addresses)) - set(found)
-            self.addresses, self._found_at = found, self._clock()
+            self.addresses, self._found_at = tuple(found), self._looked_at
+        if look.cancelled():
+            return
+        if found:
+            look.set_result(found)
+        else:
+            look.set_exception(error or OSError(f"no address for {self.host}"))
+            look.exception()  # a look in the background has nobody who waits for it
 
 
 def look_up(host: str, port: int) -> Sequence[str]:
     """Ask the system's resolver; raises OSError."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
-
-
-def _tell(look: "asyncio.Future[Sequence[str]]", found: Sequence[str], error: OSError | None) -> None:
-    if look.done():
-        return
-    if error is not None:
-        look.set_exception(error)
-    else:
-        look.set_result(found)
 
 
 def _is_address(host: str) -> bool:

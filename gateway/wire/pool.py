@@ -134,10 +134,8 @@ class UpstreamPool:
         task.add_done_callback(self._connecting.discard)
 
     def close(self) -> None:
-        """Close idle connections and take none back; those at work close when their exchange ends."""
+        """Close idle connections and take none back; those at work, or that a request waits for, end with that."""
         self._closed = True
-        for task in self._connecting:
-            task.cancel()
         for upstream in list(self._idle):
             upstream.transport.close()
         self._idle.clear()
@@ -167,7 +165,8 @@ class UpstreamPool:
                 finally:
                     late.cancel()
         except TimeoutError:
-            waiter.connect_failed(self, f"no connection within {seconds:g} s")
+            missing = "connection" if self._name.addresses else f"address for {self.host}"
+            waiter.connect_failed(self, f"no {missing} within {seconds:g} s")
             return
         except (OSError, ssl.SSLError) as error:
             waiter.connect_failed(self, f"{error.strerror or error}")
@@ -179,8 +178,6 @@ class UpstreamPool:
 
     async def _open(self) -> Upstream:
         addresses, now = await self._name.find(), self._clock()
-        if not addresses:
-            raise OSError(f"no address for {self.host}")
         if self._slow:
             # Those that a connect waited for in vain come last for a while.
             addresses = tuple(sorted(addresses, key=lambda each: now - self._slow.get(each, -inf) < _SLOW_FOR))

@@ -68,6 +68,28 @@ async def test_a_name_is_looked_up_once_for_everyone_who_asks() -> None:
     assert [type(each) for each in ended] == [asyncio.CancelledError] + [OSError] * 19
 
 
+async def test_whenever_a_name_is_asked_for_while_it_is_looked_up_the_answer_is_the_same() -> None:
+    """Someone asks in every turn of the loop, so also in the turn in which the answer comes."""
+    gate = Event()
+
+    def found(host: str, port: int) -> list[str]:
+        gate.wait(DEADLINE)
+        return ["10.0.0.1"]
+
+    name = Name("engine", 80, Time(), found)
+    asked = [asyncio.create_task(name.find())]
+    while not asked[-1].done():
+        asked += [asyncio.create_task(name.find()) for _ in range(2)]
+        await asyncio.sleep(0)
+        gate.set()
+    assert set(await asyncio.gather(*asked)) == {("10.0.0.1",)}
+
+
+async def test_a_name_without_addresses_is_an_error() -> None:
+    with pytest.raises(OSError, match="no address for nowhere"):
+        await Name("nowhere", 80, Time(), Resolver([])).find()
+
+
 async def test_addresses_are_looked_up_again_when_they_are_old() -> None:
     resolver, time = Resolver(["10.0.0.1"], ["10.0.0.2", "10.0.0.3"]), Time()
     name = Name("engine", 80, time, resolver)

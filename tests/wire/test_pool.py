@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from threading import Event
 from time import monotonic, sleep
 
 import pytest
@@ -122,6 +123,20 @@ async def test_a_name_that_never_resolved_is_a_failed_connect() -> None:
     waiter = Waiting()
     pool.connect(waiter, 2.0)
     assert "no DNS" in await waiter.failure
+
+
+async def test_a_name_that_is_looked_up_for_too_long_is_named() -> None:
+    silent = Event()
+
+    def look_up(host: str, port: int) -> list[str]:
+        silent.wait(DEADLINE)
+        return ["127.0.0.1"]
+
+    pool = UpstreamPool("engine", 1, tls=None, outbox=Outbox(), clock=monotonic, lookup=look_up)
+    waiter = Waiting()
+    pool.connect(waiter, 0.05)
+    assert await waiter.failure == "no address for engine within 0.05 s"
+    silent.set()
 
 
 async def test_the_next_address_is_tried_when_one_refuses() -> None:
