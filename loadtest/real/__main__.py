@@ -3,14 +3,18 @@
 import argparse
 import signal
 import sys
-import time
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from loadtest.real.clients import CLIENTS, Compared, compare
-from loadtest.real.engine import Installed, NoEngine, running
-from loadtest.real.gateway import serving
+from loadtest.real.engine import Engine, Installed, NoEngine, running
+from loadtest.real.faults import FAULTS, TIMEOUTS, Fault
+from loadtest.real.gateway import difference, serving
+
+COLUMNS = ("fault", "clients saw", "requests", "attempts", "users", "backend", "ejections", "reasons")
+"""Of the table of faults: those between what was seen and the reasons are counts."""
 
 _MOST_SHOWN = 12
 
@@ -19,24 +23,68 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="loadtest.real")
     parser.add_argument("--only", choices=["clients", "faults"], help="half of it")
     parser.add_argument("--client", action="append", choices=CLIENTS, help="only this client; may be repeated")
+    parser.add_argument("--fault", default="", metavar="TEXT", help="only faults whose names have this in them")
     parser.add_argument("--engine", metavar="URL", help="an engine that runs already: clients only")
     parser.add_argument("--folder", type=Path, default=Path("out/real"), help="where clients lie and logs go")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the engine ends with this process
-    began = time.monotonic()
     if options.engine:
         return 0 if clients(options.client or CLIENTS, options.engine, options.folder) else 1
     try:
-        installed = Installed.found()
-        print(f"vLLM {installed.version()}", flush=True)
-        with running(installed, options.folder) as engine:
-            print(f"  up after {time.monotonic() - began:.0f} s", flush=True)
-            good = clients(options.client or CLIENTS, engine.url, options.folder)
+        return 0 if everything(Installed.found(), options) else 1
     except NoEngine as error:
         print(f"loadtest.real: {error}", file=sys.stderr)
         return 2
-    print(f"in {time.monotonic() - began:.0f} s")
-    return 0 if good else 1
+
+
+def everything(installed: Installed, options: argparse.Namespace) -> bool:
+    """Play clients and faults; return whether all is as it should be."""
+    print(f"vLLM {installed.version()}", flush=True)
+    folder: Path = options.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    chosen = [fault for fault in FAULTS if options.only != "clients" and options.fault in fault.name]
+    results: list[bool] = []
+    with running(installed, folder) as engine:
+        if options.only != "faults":
+            results.append(clients(options.client or CLIENTS, engine.url, folder))
+        if chosen:
+            row(*COLUMNS)
+            row(*("---" for _ in COLUMNS))
+        results += [play(fault, engine, folder) for fault in chosen if not fault.fatal]
+    for fault in chosen:
+        if fault.fatal:
+            with running(installed, folder) as engine:
+                results.append(play(fault, engine, folder))
+    return all(results)
+
+
+def play(fault: Fault, engine: Engine, folder: Path) -> bool:
+    """Play one fault on a gateway of its own and print what came of it; return whether that is right."""
+    engine.wait_until_healthy()
+    with serving(engine.url, folder, **TIMEOUTS) as gateway:
+        before = gateway.counts()
+        seen = fault.act(engine, gateway)
+        counted = difference(before, gateway.counts())
+        reasons = gateway.reasons()
+    ends = [tally(_counted(counted[name])) for name in COLUMNS[2:-1]]
+    row(fault.name, tally(str(each) for each in seen), *ends, tally(reasons))
+    wrong = fault.mismatches(seen, counted)
+    for each in wrong:
+        print(f"WRONG: {each}", flush=True)
+    return not wrong
+
+
+def row(*cells: str) -> None:
+    """Print a row of a table in Markdown."""
+    print(f"| {' | '.join(cells)} |", flush=True)
+
+
+def _counted(counts: Mapping[str, int]) -> list[str]:
+    return [label for label, count in counts.items() for _ in range(count)]
+
+
+def tally(words: Iterable[str]) -> str:
+    return ", ".join(f"{count} x {word}" if count > 1 else word for word, count in Counter(words).items())
 
 
 def clients(chosen: Iterable[str], engine_url: str, folder: Path) -> bool:

@@ -34,7 +34,7 @@ _OPTIONS = (
     *("--dtype", "bfloat16", "--max-model-len", "2048", "--max-num-seqs", "4", "--enforce-eager"),
     *("--structured-outputs-config", '{"backend":"xgrammar","disable_any_whitespace":true}'),
     *("--enable-auto-tool-choice", "--tool-call-parser", "hermes", "--sse-keep-alive-interval", "1"),
-    *("--max-num-queued-reqs", "1"),
+    *("--max-num-queued-reqs", "4"),
 )
 
 
@@ -44,18 +44,20 @@ class NoEngine(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """A folder with a virtual environment in `vllm` and a model in `tiny-model-trained`."""
+    """A folder with a virtual environment in `vllm`, and beside it the folder of a model."""
 
     home: Path
+    model: Path
 
     @classmethod
     def found(cls) -> "Installed":
         """Return what TIDEGATE_REAL names, or the default; raises NoEngine where something is missing."""
         home = Path(os.environ.get("TIDEGATE_REAL", "~/.cache/tidegate-real")).expanduser()
-        for part in ("vllm/bin/vllm", "tiny-model-trained/config.json"):
-            if not (home / part).exists():
-                raise NoEngine(f"{home / part} is missing; docs/real-engines.md says how to set it up (TIDEGATE_REAL)")
-        return cls(home)
+        models = sorted(home.glob("*/config.json"))
+        for missing, there in ((home / "vllm/bin/vllm", (home / "vllm/bin/vllm").exists()), (home / "MODEL", models)):
+            if not there:
+                raise NoEngine(f"{missing} is missing; docs/real-engines.md says how to set it up (TIDEGATE_REAL)")
+        return cls(home, models[0].parent)
 
     def version(self) -> str:
         """Return the version of vLLM, as its package says."""
@@ -125,7 +127,7 @@ def running(installed: Installed, folder: Path) -> Iterator[Engine]:
     """Start an engine, at low priority, and end it with all of its processes; its words go into `folder`."""
     port = free_port()
     log = folder / "vllm.log"
-    command = ["nice", str(installed.home / "vllm/bin/vllm"), "serve", str(installed.home / "tiny-model-trained")]
+    command = ["nice", str(installed.home / "vllm/bin/vllm"), "serve", str(installed.model)]
     address = ["--served-model-name", MODEL, "--host", "127.0.0.1", "--port", str(port), "--api-key", KEY]
     with log.open("ab") as said:
         process = subprocess.Popen(

@@ -19,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from loadtest.real.engine import KEY, MODEL
 
 _URL = re.compile(r"http://[0-9.]+:\d+")
+_IN_FLIGHT = re.compile(r"(?m)^tidegate_in_flight (\S+)")
 _WITHIN = 60.0
 _COUNTED = {
     "requests": ("tidegate_requests_total", "outcome"),
@@ -42,13 +43,17 @@ class Gateway:
         """Whether it has a backend that is ready."""
         return 'state="ready"} 1.0' in self._metrics()
 
+    def in_flight(self) -> int:
+        """Return how many requests are in progress."""
+        return round(float(_IN_FLIGHT.findall(self._metrics())[0]))
+
     def wait_until_ready(self, *, seconds: float = _WITHIN) -> None:
         """Wait for a ready backend; raises TimeoutError."""
         _wait(self.ready, seconds, "a ready backend")
 
     def counts(self) -> Counts:
         """Return requests, attempts, availability events and ejections so far, once nothing is in progress."""
-        _wait(lambda: "\ntidegate_in_flight 0.0" in self._metrics(), _WITHIN, "the end of all requests")
+        _wait(lambda: not self.in_flight(), _WITHIN, "the end of all requests")
         counts: dict[str, dict[str, float]] = {name: {} for name in _COUNTED}
         for family in text_string_to_metric_families(self._metrics()):
             for sample in family.samples:
@@ -61,7 +66,7 @@ class Gateway:
     def reasons(self) -> list[str]:
         """Return what went wrong in each request that the access log has, in words."""
         lines = (json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{"))
-        return [line["reason"] for line in lines if line.get("reason")]
+        return [line["reason"] for line in lines if "outcome" in line and line.get("reason")]
 
     def _metrics(self) -> str:
         return httpx.get(f"{self.admin}/metrics", trust_env=False).raise_for_status().text

@@ -1,0 +1,288 @@
+"""What a client sees and what the gateway counts when a real engine fails: each fault once, on a gateway of its own."""
+
+import contextlib
+import json
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import httpx
+
+from loadtest.real.engine import KEY, MODEL, Engine
+from loadtest.real.gateway import Gateway
+
+Counted = Mapping[str, Mapping[str, int]]
+TIMEOUTS = {"stall": "6s", "first_token": "6s", "first_byte": "6s"}
+"""Of the gateway: longer than a short pause of the engine."""
+
+_LONG, _SHORT_PAUSE = 1900, 3.0
+_WITHIN = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """How one answer ended for its client.
+
+    `code` is that of the error, as a body or as a stream's event; `cut` says that the connection broke before its end.
+    """
+
+    status: int
+    code: str = ""
+    done: bool = False
+    cut: bool = False
+    retry_after: bool = False
+
+    def __str__(self) -> str:
+        marks = {"[DONE]": self.done, "cut": self.cut, "Retry-After": self.retry_after}
+        return " ".join([str(self.status), *filter(None, [self.code]), *(mark for mark in marks if marks[mark])])
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One fault: how it comes about, and what must follow. `fatal` says that the engine has to be started anew.
+
+    `expected` are counts as `loadtest.real.gateway` names them; `users` and `backend` are events of availability.
+    Where `varies`, what the clients see and the names of what is counted are the only ones that may occur.
+    """
+
+    name: str
+    act: Callable[[Engine, Gateway], list[Seen]]
+    sees: tuple[str, ...]
+    expected: Counted
+    fatal: bool = False
+    varies: bool = False
+
+    def mismatches(self, seen: list[Seen], counted: Counted) -> list[str]:
+        """Return what is not as it must be, in words."""
+        wrong = []
+        saw, must = [str(each) for each in seen], list(self.sees)
+        if (set(saw) - set(must)) if self.varies else saw != must:
+            wrong.append(f"clients saw {_told(saw)}, not {_told(must)}")
+        for name, expected in self.expected.items():
+            found = counted[name]
+            if (found.keys() - expected.keys()) if self.varies else found != expected:
+                wrong.append(f"{name} were {dict(found) or 'none'}, not {dict(expected) or 'none'}")
+        if (requests := sum(counted["requests"].values())) != len(seen):
+            wrong.append(f"{requests} requests were counted, not {len(seen)}")
+        return wrong
+
+
+def stream(gateway: Gateway, during: Callable[[], object] = lambda: None, *, tokens: int = _LONG) -> Seen:
+    """Ask for a stream, do something after its third chunk, and read on to its end."""
+    code, chunks, done = "", 0, False
+    with _post(gateway, tokens, stream=True) as answer:
+        if answer.status_code != 200:
+            return _error(answer)
+        try:
+            for line in answer.iter_lines():
+                if line.startswith("data: {"):
+                    event = json.loads(line.removeprefix("data: "))
+                    code = str(event["error"]["code"]) if "error" in event else code
+                    chunks += 1
+                    if chunks == 3:
+                        during()
+                done = done or line == "data: [DONE]"
+        except httpx.RemoteProtocolError:
+            return Seen(200, code, done, cut=True)
+    return Seen(200, code, done)
+
+
+def plain(gateway: Gateway, *, tokens: int = _LONG) -> Seen:
+    """Ask for an answer as a whole."""
+    with _post(gateway, tokens, stream=False) as answer:
+        return Seen(200) if answer.status_code == 200 and answer.read() else _error(answer)
+
+
+def both(gateway: Gateway, during: Callable[[], object]) -> list[Seen]:
+    """Do something while a stream and a plain answer are in progress, then ask once more when it shows."""
+    seen: list[Seen] = []
+    other = threading.Thread(target=lambda: seen.append(plain(gateway)))
+
+    def strike() -> None:
+        other.start()
+        _until(lambda: gateway.in_flight() == 2)
+        time.sleep(0.5)  # so that the engine has it too, not only the gateway
+        during()
+
+    first = stream(gateway, strike)
+    other.join()
+    _until(lambda: not gateway.ready())
+    return [first, *seen, plain(gateway, tokens=1)]
+
+
+def core_killed(engine: Engine, gateway: Gateway) -> list[Seen]:
+    return both(gateway, lambda: engine.signal_core(signal.SIGKILL))
+
+
+def server_killed(engine: Engine, gateway: Gateway) -> list[Seen]:
+    return both(gateway, lambda: engine.signal_api_server(signal.SIGKILL))
+
+
+def terminated(engine: Engine, gateway: Gateway) -> list[Seen]:
+    return both(gateway, lambda: engine.signal_api_server(signal.SIGTERM))
+
+
+def paused(engine: Engine, gateway: Gateway) -> list[Seen]:
+    """Stop all processes for less than the stall timeout."""
+
+    def strike() -> None:
+        with _stopped(engine.signal_all):
+            time.sleep(_SHORT_PAUSE)
+
+    return [stream(gateway, strike)]
+
+
+def core_hung(engine: Engine, gateway: Gateway) -> list[Seen]:
+    """Stop EngineCore for longer than every timeout, under a living API server."""
+    with contextlib.ExitStack() as stack:
+        first = stream(gateway, lambda: stack.enter_context(_stopped(engine.signal_core)))
+        return [first, stream(gateway), plain(gateway)]
+
+
+def server_hung(engine: Engine, gateway: Gateway) -> list[Seen]:
+    """Stop all processes for longer than every timeout."""
+    with contextlib.ExitStack() as stack:
+        return [stream(gateway, lambda: stack.enter_context(_stopped(engine.signal_all)))]
+
+
+def overloaded(_: Engine, gateway: Gateway) -> list[Seen]:
+    """Ask for more at once than the engine runs and queues."""
+    seen: list[Seen] = []
+    threads = [threading.Thread(target=lambda: seen.append(stream(gateway, tokens=100))) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return seen
+
+
+@contextlib.contextmanager
+def _stopped(send: Callable[[int], None]) -> Iterator[None]:
+    send(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        send(signal.SIGCONT)
+
+
+@contextlib.contextmanager
+def _post(gateway: Gateway, tokens: int, *, stream: bool) -> Iterator[httpx.Response]:
+    body = {
+        "model": MODEL,
+        "messages": [{"role": "user", "content": "hi"}],
+        "max_tokens": tokens,
+        "ignore_eos": True,
+        "stream": stream,
+    }
+    key = {"authorization": f"Bearer {KEY}"}
+    url = f"{gateway.url}/v1/chat/completions"
+    with httpx.stream("POST", url, json=body, headers=key, timeout=_WITHIN, trust_env=False) as answer:
+        yield answer
+
+
+def _error(answer: httpx.Response) -> Seen:
+    error = json.loads(answer.read())["error"]
+    return Seen(answer.status_code, str(error["code"]), retry_after="retry-after" in answer.headers)
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + _WITHIN
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"waited {_WITHIN:g} s in vain")
+        time.sleep(0.1)
+
+
+def _told(saw: list[str]) -> str:
+    return ", ".join(saw)
+
+
+_DOWN = "503 no_ready_backend Retry-After"
+FAULTS = (
+    Fault(
+        "SIGSTOP of all processes for 3 s",
+        paused,
+        ("200 [DONE]",),
+        {
+            "requests": {"ok": 1},
+            "attempts": {"ok": 1},
+            "users": {"good": 1},
+            "backend": {"good": 1},
+            "ejections": {},
+        },
+    ),
+    Fault(
+        "SIGSTOP of all processes under a stream, 6 s and more",
+        server_hung,
+        ("200 stream_broken cut",),
+        {
+            "requests": {"truncated": 1},
+            "attempts": {"stalled": 1},
+            "users": {"bad": 1},
+            "backend": {"bad": 1},
+        },
+    ),
+    Fault(
+        "SIGSTOP of EngineCore under a stream, then a stream, then a plain answer",
+        core_hung,
+        ("200 stream_broken cut", "504 first_token_timeout", "504 first_token_timeout"),
+        {
+            "requests": {"truncated": 1, "timeout": 2},
+            "attempts": {"stalled": 1, "first_token_timeout": 2},
+            "users": {"bad": 3},
+            "backend": {"bad": 3},
+        },
+    ),
+    Fault(
+        "overload: more streams than the engine runs and queues",
+        overloaded,
+        ("200 [DONE]", "503 overloaded Retry-After", "503 503"),
+        {
+            "requests": {"ok": 1, "shed": 1, "backend_error": 1},
+            "attempts": {"ok": 1, "saturated": 1},
+            "users": {"good": 1, "bad": 1},
+            "backend": {"good": 1},
+            "ejections": {},
+        },
+        varies=True,
+    ),
+    Fault(
+        "kill -9 of EngineCore under a stream and a plain answer, then a request",
+        core_killed,
+        ("200 500 cut", "500 500", _DOWN),
+        {
+            "requests": {"truncated": 1, "backend_error": 1, "no_backend": 1},
+            "attempts": {"error_event": 1, "server_error": 1},
+            "users": {"bad": 3},
+            "backend": {"bad": 2},
+        },
+        fatal=True,
+    ),
+    Fault(
+        "kill -9 of the API server under a stream and a plain answer, then a request",
+        server_killed,
+        ("200 stream_broken cut", "502 backend_error", _DOWN),
+        {
+            "requests": {"truncated": 1, "backend_error": 1, "no_backend": 1},
+            "attempts": {"truncated": 1, "closed_early": 1},
+            "users": {"bad": 3},
+            "backend": {"bad": 2},
+        },
+        fatal=True,
+    ),
+    Fault(
+        "SIGTERM under a stream and a plain answer, then a request",
+        terminated,
+        ("200 stream_broken cut", "504 first_token_timeout", _DOWN),
+        {
+            "requests": {"truncated": 1, "timeout": 1, "no_backend": 1},
+            "attempts": {"stalled": 1, "first_token_timeout": 1},
+            "users": {"bad": 3},
+            "backend": {"bad": 2},
+        },
+        fatal=True,
+    ),
+)
+"""In the order in which they are played: those that the engine survives come first."""
