@@ -63,10 +63,16 @@ class Backend:
             )
         )
         self.base_path = spec.base_path.encode()
-        self.authorization = b"authorization: Bearer %b\r\n" % spec.api_key.encode() if spec.api_key else b""
+        self.authorization = b""
+        self.follow(spec)
 
     def __repr__(self) -> str:
         return f"<Backend {self.id} {self.readiness.state} {self.in_flight} in flight>"
+
+    def follow(self, spec: BackendSpec) -> None:
+        """Take what a reload says of the same address; connections and requests in progress notice nothing."""
+        self.spec = spec
+        self.authorization = b"authorization: Bearer %b\r\n" % spec.api_key.encode() if spec.api_key else b""
 
     @property
     def in_flight(self) -> int:

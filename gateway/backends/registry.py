@@ -56,7 +56,8 @@ class Registry:
             _log.info("backend removed", extra={"backend": gone})
         for identity, spec in wanted.items():
             known = self._backends.get(identity)
-            if known is not None and known.spec == spec:
+            if known is not None and known.spec.tls is spec.tls:
+                known.follow(spec)
                 continue
             if known is not None:
                 known.pool.close()

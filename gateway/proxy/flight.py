@@ -173,8 +173,9 @@ class Flight:
             self.fail(AttemptEnd.CONNECT_FAILED, detail)
 
     def _send(self, upstream: Upstream, backend: Backend) -> None:
+        written = self._order.written_for(backend)
         self._upstream = upstream
-        upstream.start(self, *self._order.written_for(backend))
+        upstream.start(self, *written)
         if self._paused:
             upstream.transport.pause_reading()
 
@@ -336,10 +337,9 @@ class Flight:
         if now > self._deadline:
             self.fail(*time_is_over(self._exchange, self._backend, now))
             return
-        backend = self._backend
+        backend, relay = self._backend, self._relay
         if self._paused or backend is None:
             return
-        relay = self._relay
         if isinstance(relay, StreamRelay) and relay.check(now):
             return
         late = overdue(self._order, self._exchange, backend, resumed=self._resumed, now=now, answered=relay is not None)

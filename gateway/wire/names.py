@@ -72,7 +72,11 @@ class Name:
         if self._look is None:
             loop = asyncio.get_running_loop()
             self._look = loop.create_future()
-            Thread(target=self._run, args=(loop, self._look), name=f"lookup {self.host}", daemon=True).start()
+            look = self._look
+            try:
+                Thread(target=self._run, args=(loop, look), name=f"lookup {self.host}", daemon=True).start()
+            except RuntimeError as failure:
+                loop.call_soon(self._learn, look, (), OSError(f"no thread to look up {self.host}: {failure}"))
         return self._look
 
     def _run(self, loop: asyncio.AbstractEventLoop, look: "asyncio.Future[Sequence[str]]") -> None:
@@ -83,8 +87,8 @@ class Name:
             found = self._lookup(self.host, self._port)
         except OSError as failure:
             error = failure
-        except UnicodeError as failure:  # a name that IDNA does not know
-            error = OSError(f"{self.host} is no name: {failure}")
+        except Exception as failure:  # such as a name that IDNA does not know
+            error = OSError(f"{self.host} cannot be looked up: {failure}")
         with suppress(RuntimeError):  # the loop has been closed meanwhile
             loop.call_soon_threadsafe(self._learn, look, found, error)
 

@@ -1,6 +1,7 @@
 """Keep-alive connections to one engine: the freshest idle one first, new ones made in a task of their own."""
 
 import asyncio
+import logging
 import socket
 import ssl
 from math import inf
@@ -13,6 +14,7 @@ from gateway.wire.names import Lookup, Name
 from gateway.wire.outbox import Outbox
 from gateway.wire.upstream import Upstream
 
+_log = logging.getLogger(__name__)
 MAX_IDLE = 1024
 IDLE_SECONDS = 4.0
 """How long a connection may be idle: uvicorn, which most engines use, closes one after 5 s."""
@@ -168,12 +170,27 @@ class UpstreamPool:
             missing = "connection" if self._name.addresses else f"address for {self.host}"
             waiter.connect_failed(self, f"no {missing} within {seconds:g} s")
             return
-        except (OSError, ssl.SSLError) as error:
+        except OSError as error:
             waiter.connect_failed(self, f"{error.strerror or error}")
+            return
+        except Exception as error:  # whatever it is, the waiter has to be told
+            _log.exception("a connect broke")
+            waiter.connect_failed(self, f"{type(error).__name__}: {error}")
             return
         if upstream.transport.is_closing():
             waiter.connect_failed(self, "the connection was closed at once")
-        elif not waiter.connected(upstream):
+        else:
+            self._hand_over(upstream, waiter)
+
+    def _hand_over(self, upstream: Upstream, waiter: Waiter) -> None:
+        try:
+            wanted = waiter.connected(upstream)
+        except Exception:
+            _log.exception("a request broke as it was sent")
+            upstream.transport.abort()
+            waiter.connect_failed(self, "the gateway failed on this request; its log says why")
+            return
+        if not wanted:
             self.put(upstream)
 
     async def _open(self) -> Upstream:

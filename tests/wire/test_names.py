@@ -1,7 +1,7 @@
 """Looking up names: one that nobody answers for holds up no other, and what was found stays."""
 
 import asyncio
-from threading import Event
+from threading import Event, Thread
 
 import pytest
 
@@ -131,4 +131,19 @@ async def test_a_name_that_never_was_found_is_an_error() -> None:
     name = Name("nowhere", 80, Time(), Resolver(OSError("NXDOMAIN"), ["10.0.0.1"]))
     with pytest.raises(OSError, match="NXDOMAIN"):
         await name.find()
+    assert await name.find() == ("10.0.0.1",)
+
+
+async def test_a_look_that_breaks_is_an_error_and_the_next_one_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = Name("engine", 80, Time(), Resolver(ValueError("embedded null"), ["10.0.0.1"]))
+    with pytest.raises(OSError, match="embedded null"):
+        await name.find()
+
+    def out_of_threads(thread: Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Thread, "start", out_of_threads)
+        with pytest.raises(OSError, match="can't start new thread"):
+            await name.find()
     assert await name.find() == ("10.0.0.1",)

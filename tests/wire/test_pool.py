@@ -218,3 +218,42 @@ async def test_a_closed_pool_takes_nothing_back() -> None:
         pool.close()
         pool.put(upstream)
         assert (pool.idle, upstream.transport.is_closing()) == (0, True)
+
+
+async def test_a_pool_that_is_closed_serves_those_who_are_connecting() -> None:
+    async with listening() as port:
+        pool = UpstreamPool("127.0.0.1", port, tls=None, outbox=Outbox(), clock=lambda: 0.0)
+        waiter = Waiting()
+        pool.connect(waiter, 2.0)
+        pool.close()
+        async with asyncio.timeout(DEADLINE):
+            upstream = await waiter.upstream
+        assert not upstream.transport.is_closing()
+        pool.put(upstream)
+        assert (pool.idle, upstream.transport.is_closing()) == (0, True)
+
+
+async def test_whatever_breaks_a_connect_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(pool: UpstreamPool, address: str) -> None:
+        raise ValueError("out of order")
+
+    monkeypatch.setattr(UpstreamPool, "_dial", broken)
+    pool, waiter = resolving(1, ["127.0.0.1"]), Waiting()
+    pool.connect(waiter, 2.0)
+    async with asyncio.timeout(DEADLINE):
+        assert await waiter.failure == "ValueError: out of order"
+
+
+async def test_a_waiter_that_breaks_on_its_connection_is_told_and_the_connection_closed() -> None:
+    class Broken(Waiting):
+        def connected(self, upstream: Upstream) -> bool:
+            super().connected(upstream)
+            raise ValueError("out of order")
+
+    async with listening() as port:
+        pool = UpstreamPool("127.0.0.1", port, tls=None, outbox=Outbox(), clock=lambda: 0.0)
+        waiter = Broken()
+        pool.connect(waiter, 2.0)
+        async with asyncio.timeout(DEADLINE):
+            assert "its log says why" in await waiter.failure
+        assert (pool.idle, (await waiter.upstream).transport.is_closing()) == (0, True)
