@@ -208,7 +208,8 @@ async def test_limits_and_queues_outlive_a_reload(tmp_path: Path) -> None:
 
 
 async def test_a_thousand_that_hang_up_lose_no_slot(tmp_path: Path) -> None:
-    async with one_slot(tmp_path) as (running, gate):
+    patient = {"standard": {"priority": 10, "max_queue_wait": "10m"}}
+    async with one_slot(tmp_path, classes=patient) as (running, gate):
         clients = [await begin(running, f"{number}") for number in range(1000)]
         await eventually(lambda: running.waiting == 1000)
         for client in clients[:900]:

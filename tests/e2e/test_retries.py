@@ -1,5 +1,6 @@
 """Failures before the first byte of an answer: the client notices nothing while another backend can serve."""
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -371,8 +372,9 @@ async def test_the_first_token_is_awaited_elsewhere_when_one_backend_is_silent(t
 
     async def silent(call: Call) -> None:
         await call.send(STREAM_HEAD, chunked(b": keep-alive\n\n"), chunked(ROLE))
-        clock.advance(61.0)
-        await call.until_gone()
+        gone = asyncio.ensure_future(call.until_gone())
+        await clock.passes(61.0, gone.done)
+        await gone
 
     async with backends(silent, good) as (sick, healthy):
         async with gateway(tmp_path, routes(sick.url, healthy.url, first_token="60s"), now=clock) as running:

@@ -25,7 +25,7 @@ from tests.e2e.test_canary import routes
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
-LONG = {"hold": "10m", "last_hold": "10m", "max_hold": "1h"}
+LONG = {"hold": "10m", "last_hold": "10m", "max_hold": "1h", "start": "manual"}
 Wrong = Callable[[float], Any]
 WRONG: dict[str, Wrong] = {
     "an hour ahead": lambda at: at + 3600.0,
@@ -77,7 +77,10 @@ async def test_times_of_a_clock_that_was_wrong_are_not_believed(tmp_path: Path, 
     async with backends(good, good) as (stable, candidate):
         text = routes(stable.url, candidate.url, **LONG)
         outage(path, text, ended=3.0)
-        async with gateway(tmp_path, text, state=state) as running, httpx.AsyncClient(base_url=running.admin) as web:
+        async with (
+            gateway(tmp_path, text, state=state) as running,
+            httpx.AsyncClient(base_url=running.admin, timeout=60) as web,
+        ):
             await eventually(lambda: running.app.flusher.token > 0)
             started = {"actor": "ann", "reason": "try", "despite_budget": True}
             assert (await web.post("/admin/models/m/canary/start", json=started)).status_code == 200
@@ -111,7 +114,7 @@ async def test_times_of_a_clock_that_was_wrong_are_not_believed(tmp_path: Path, 
             assert (await ask(running.port, chat(stream=False))).status == 200
             running.app.alerter.evaluate()
             running.app.roller.tick()
-            async with httpx.AsyncClient(base_url=running.admin) as web:
+            async with httpx.AsyncClient(base_url=running.admin, timeout=60) as web:
                 for page in ("/metrics", "/admin/status", "/admin/audit", "/admin/deployments", "/admin/models/m/slo"):
                     assert (await web.get(page)).status_code == 200, page
             await eventually(lambda: running.app.flusher.token > 0, 30.0)  # no lease holds for longer than one may
