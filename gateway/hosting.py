@@ -220,9 +220,15 @@ def bounded(limits: Limits, descriptors: int) -> Limits:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Return a listening socket; port 0 means any free one. Raises OSError."""
+    """Return a listening socket; port 0 means any free one. Raises OSError that says where, and why not."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    try:
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        # The library adds the address to the reason.
+        reason = str(error.strerror or error).partition(" (while attempting")[0]
+        where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        raise OSError(error.errno, f"cannot listen on {where}: {reason}") from None
 
 
 def url(bound: socket.socket, *, tls: bool = False) -> str:

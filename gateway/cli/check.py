@@ -1,6 +1,7 @@
 """`tidegate check`: says whether route files are right, and what they mean."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,9 +21,9 @@ from gateway.policy.canary.forecast import Standing, Traffic
 from gateway.policy.canary.plan import LAST
 from gateway.policy.canary.rollout import span
 from gateway.policy.routing.rules import ANY, Span, When
-from gateway.policy.slo.alerts import FASTEST
+from gateway.policy.slo.alerts import FASTEST, Severity
 from gateway.policy.slo.objective import Objective, Target
-from gateway.policy.slo.words import limits_of
+from gateway.policy.slo.words import fewest_words, limits_of, outage_words
 
 _WIDTH_IN_FILES = 160
 
@@ -57,12 +58,11 @@ def check(
 
 
 def _print_problems(error: RoutesError, *, as_json: bool) -> None:
-    count = len(error.problems)
     if as_json:
         typer.echo(json.dumps({"ok": False, "problems": [asdict(problem) for problem in error.problems]}, indent=2))
     else:
         typer.echo(str(error), err=True)
-        typer.echo(f"{count} problem{'s' if count > 1 else ''}: these routes cannot be served", err=True)
+        typer.echo(error.summary, err=True)
 
 
 def _print_routes(loaded: LoadedRoutes) -> None:
@@ -75,6 +75,7 @@ def _print_routes(loaded: LoadedRoutes) -> None:
         _durations_table,
         _rules_table,
         _objectives_table,
+        _pages_table,
         _timeouts_table,
         _pools_table,
     )
@@ -82,8 +83,6 @@ def _print_routes(loaded: LoadedRoutes) -> None:
         if table.row_count:
             console.print(table)
             console.print()
-    for words in _limits(loaded.table):
-        typer.echo(f"note: {words}")
     for warning in loaded.warnings:
         typer.echo(f"warning: {warning}", err=True)
     typer.echo(f"ok: {', '.join(loaded.table.sources)}")
@@ -102,28 +101,47 @@ def _models_table(table: RouteTable) -> Table:
 
 
 def _objectives_table(table: RouteTable) -> Table:
-    shown = _table("model", "classes", "objective", "sli", "target", "good", "page above a burn rate of")
+    shown = _table("model", "classes", "objective", "sli", "target", "good")
     for model in table.models.values():
         name = model.name
         for objective in model.objectives:
             names = (name, _classes(model, objective), f"{objective.name} ({format_duration(objective.window)})")
-            factor = f"{FASTEST.factor(objective.window):.4g}"
             for sli, target in objective.targets.items():
-                _add(shown, *names, sli, f"{target.ratio:.6g}", _good(target), factor)
+                _add(shown, *names, sli, _percent(target), _good(target))
                 names = ("", "", "")
             name = ""
         deployment = model.objective.deployment
         if deployment is not None:
-            _add(shown, *names, "deployment", f"{deployment.ratio:.6g}", _good(deployment), "")
+            _add(shown, *names, "deployment", _percent(deployment), _good(deployment))
     return shown
+
+
+def _pages_table(table: RouteTable) -> Table:
+    """What a page needs, SLIs with the same target together; `--json` has the rest in `notes`."""
+    shown = _table("pages of", "sli", "above a burn rate of", "failures needed", "a total outage pages after")
+    for objective in _objectives(table):
+        factor = f"{FASTEST.factor(objective.window):.4g}"
+        for target in dict.fromkeys(target.ratio for target in objective.targets.values()):
+            slis = [(sli, each) for sli, each in objective.targets.items() if each.ratio == target]
+            (_, of), names = slis[0], ", ".join(sli for sli, _ in slis)
+            fewest, outage = fewest_words(Severity.PAGE, of, objective.window), outage_words(of, objective.window)
+            _add(shown, objective.name, names, factor, fewest, outage)
+    return shown
+
+
+def _objectives(table: RouteTable) -> Iterable[Objective]:
+    return {objective.name: objective for model in table.models.values() for objective in model.objectives}.values()
+
+
+def _percent(target: Target) -> str:
+    return f"{100 * target.ratio:.6g} %"
 
 
 def _limits(table: RouteTable) -> list[str]:
     """What alerts on each objective cannot do, in words."""
-    objectives = {objective.name: objective for model in table.models.values() for objective in model.objectives}
     return [
-        f"{objective.name}, {sli} {100 * target.ratio:.6g} %: {'; '.join(limits_of(target, objective.window))}"
-        for objective in objectives.values()
+        f"{objective.name}, {sli} {_percent(target)}: {'; '.join(limits_of(target, objective.window))}"
+        for objective in _objectives(table)
         for sli, target in objective.targets.items()
     ]
 
@@ -140,7 +158,7 @@ def _classes(model: ModelSpec, objective: Objective) -> str:
 def _good(target: Target) -> str:
     """What is good, in words."""
     if not target.under:
-        return "answered whole"
+        return "answered completely"
     steps = (f"{format_duration(seconds)} from {tokens} prompt tokens" for tokens, seconds in target.by_prompt_tokens)
     return ", ".join((f"up to {format_duration(target.under)}", *steps))
 

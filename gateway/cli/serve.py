@@ -161,11 +161,13 @@ def _run(settings: Settings, output: Output) -> int:
     runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
     try:
         runner.run(run(settings, started))
-    except (RoutesError, FilesError, StateError) as error:
+    except RoutesError as error:
+        output.write(f"{error}\n{error.summary}\n")
+        return 1
+    except (FilesError, StateError) as error:
         output.write(f"{error}\n")
         return 1
     except OSError as error:
-        where = f"{settings.host}:{settings.port} or {settings.admin_host}:{settings.admin_port}"
-        output.write(f"tidegate: cannot listen on {where}: {error.strerror or error}\n")
+        output.write(f"tidegate: {error.strerror or error}\n")
         return 1
     return 0

@@ -130,7 +130,7 @@ def _thresholds(steps: list[dict[str, Any]]) -> str:
 
 
 def _users(found: dict[str, Any]) -> Table:
-    """Burn rates of what users live through, and budgets in words; without events a rate is not shown as 0."""
+    """Burn rates of what users experience, and budgets in words; without events a rate is not shown as 0."""
     rows, windows = [], _windows(found)
     for subject, sli in _slis(found):
         if subject["subject"] in _ATTEMPTS:

@@ -50,6 +50,12 @@ class RoutesError(Exception):
     def __str__(self) -> str:
         return "\n".join(map(str, self.problems))
 
+    @property
+    def summary(self) -> str:
+        """How many problems there are, and what follows from them, as the last line."""
+        count = len(self.problems)
+        return f"{count} problem{'s' if count > 1 else ''}: these routes cannot be served"
+
 
 class InvalidValueError(ValueError):
     """One value that cannot be used. The texts follow its path, or itself, in a sentence and never contain it.

@@ -129,7 +129,7 @@ class TimeoutsEntry(Entry):
 
 
 class AvailabilityEntry(Entry):
-    """The share of requests that must be answered whole."""
+    """The share of requests that must be answered completely."""
 
     target: Percent = Field(description="Per cent of requests that must be good.", examples=[99.9])
 
@@ -184,7 +184,7 @@ class ObjectiveEntry(Entry):
     )
     hold: bool = Field(
         default=True,
-        description="Whether sheddable classes are held back in the queue while a higher class misses its latencies.",
+        description="Whether sheddable classes wait in the queue while a higher class misses its latency targets.",
         examples=[False],
     )
 
@@ -201,14 +201,14 @@ ObjectiveNames = Annotated[
 
 
 class ModelEntry(Entry):
-    """A model as clients name it: with `backends` in short, or with `versions` in full."""
+    """A model as clients name it: `backends` is the short form, `versions` the full one."""
 
     aliases: list[ModelName] = Field(
         default_factory=list, description="Other names that clients may use.", examples=[["gpt-4o-mini"]]
     )
     backends: Backends | None = Field(
         default=None,
-        description="In short: the engines of the only version, `default`, in a pool named after the model.",
+        description="Short form: the engines of the only version, `default`, in a pool named after the model.",
         examples=[["http://localhost:8000"]],
     )
     served_model: ServedModel | None = Field(
@@ -217,7 +217,7 @@ class ModelEntry(Entry):
         examples=["meta-llama/Llama-3.1-8B-Instruct"],
     )
     versions: Annotated[dict[PoolName, VersionEntry], Field(min_length=1)] | None = Field(
-        default=None, description="In full: the versions by name.", examples=[{"v1": {"pools": ["gpu"]}}]
+        default=None, description="Full form: the versions by name.", examples=[{"v1": {"pools": ["gpu"]}}]
     )
     split: dict[PoolName, Weight] | None = Field(
         default=None,
@@ -289,7 +289,7 @@ class LimitsEntry(Entry):
 
 
 class TenantEntry(Entry):
-    """Whoever holds a key."""
+    """A client with a key of its own."""
 
     key_sha256: KeyDigests = Field(
         description="SHA-256 of its API key, in hex; several while keys are changed.",
@@ -332,7 +332,7 @@ class RoutesFile(Entry):
     )
     tenants: dict[PoolName, TenantEntry] = Field(
         default_factory=dict,
-        description="Who may send requests. None: everyone, without a key.",
+        description="Who may send requests. Without tenants no key is needed.",
         examples=[{"acme": {"key_sha256": "${ACME_KEY_SHA256}"}}],
     )
     models: dict[ModelName, ModelEntry] = Field(

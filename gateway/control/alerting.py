@@ -35,7 +35,7 @@ KIND, _ALL = "alerts", "all"
 _RETOLD = 60.0
 _KEPT_EVERY = 10.0
 _ALERTING = frozenset((Kind.MODEL, Kind.VERSION))
-"""Whose alerts people are told of: what users live through. Pools and backends burn visibly, and routing acts on it."""
+"""Whose alerts people are told of: what users experience. Pools and backends burn visibly, and routing acts on it."""
 _QUIET = Alert()
 
 Pairs = dict[AlertPair, Alert]

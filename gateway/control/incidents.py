@@ -147,9 +147,10 @@ def texts(tracked: Tracked, firing: Firing, book: SloBook) -> tuple[str, str]:
             if (each.objective, each.sli) == (tracked.objective, tracked.sli):
                 counts[backend] = each.windows.count(reading.pair.long)
     missed = missed_words(tracked.sli, reading.long, reading.pair.long)
+    left = budget_words(budget, book.uncounted(tracked.windows), reading.long)
     where = "" if tracked.prompt_tokens else where_words(reading.long.bad, counts)
     return (
         f"{tracked.sli} of {whose}{prompts}: {rate_words(reading, budget)}",
-        f"{', '.join(filter(None, (missed, where)))}. {budget_words(budget, book.uncounted(tracked.windows))}. "
+        f"{', '.join(filter(None, (missed, where)))}. {left[0].upper()}{left[1:]}. "
         f"Target {100 * tracked.target.ratio:.6g} %, objective {tracked.objective}.",
     )

@@ -36,7 +36,7 @@ def rows(slos: list[Slo]) -> dict[str, tuple[Panel, ...]]:
     """Return the panels of each row, by its title."""
     return {
         "Error budgets and alerts": _budgets(slos),
-        "What users live through": _users(slos),
+        "What users experience": _users(slos),
         "Admission": _admission(),
         "Backends": _backends(),
         "Canary": _canary(),

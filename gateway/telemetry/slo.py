@@ -239,7 +239,7 @@ class SloBook:
         model: str = "",
         version: str = "",
     ) -> Series:
-        """Track a subject under an objective. Only for what users live through prompts are told apart by length."""
+        """Track a subject under an objective. Only for what users experience prompts are told apart by length."""
         found: dict[Sli, list[Windows]] = {}
         for sli, target in objective.targets.items():
             key = SeriesKey(kind, name, objective.name, sli)

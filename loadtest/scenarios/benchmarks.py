@@ -9,7 +9,7 @@ from loadtest.scenarios.scenario import Scenario
 
 _HEAD = """# Benchmarks
 
-What users live through when something goes wrong, behind several gateways. Written by `make scenarios`; every run's
+What users experience when something goes wrong, behind several gateways. Written by `make scenarios`; every run's
 figures are in [benchmarks.csv](benchmarks.csv), and each run leaves a recording of every request and a report in
 `out/scenarios/`.
 

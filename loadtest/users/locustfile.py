@@ -1,4 +1,4 @@
-"""`locust -f loadtest/users/locustfile.py`: load on a gateway, measured as its users live through it.
+"""`locust -f loadtest/users/locustfile.py`: load on a gateway, measured as its users experience it.
 
 Name classes to run only those: `locust -f loadtest/users/locustfile.py ChatUser SessionUser`. docs/loadtest.md tells
 the rest. Run it where `loadtest` is, in the root of the checkout.

@@ -42,11 +42,15 @@ class TestRoutesThatCanBeServed:
         assert ["llama", "gpt-4o-mini", "v1", "75", "%", "gpu", "meta/llama"] in rows
         assert ["v2", "25", "%", "next", "llama"] in rows
         assert ["llama", "2s", "250ms", "learnt", "20s", "10m"] in rows
-        assert ["llama", "all", "default", "(28d)", "availability", "0.999", "answered", "whole", "13.44"] in rows
+        assert ["llama", "all", "default", "(28d)", "availability", "99.9", "%", "answered", "completely"] in rows
         assert ["gpu", "gpu", "2.5", "http://gpu-0:8000", "64", "yes"] in rows
         assert ["next", "gpu", "http://next-0:8000", "adaptive"] in rows
-        assert "note: default, availability 99.9 %: failures at least: a page needs 5 in 1 h or" in result.stdout
-        assert "below 36 events a day one failure is more than the whole 28-day budget" in result.stdout
+        pages = [" ".join(row) for row in rows if row[:1] == ["default"]]
+        assert pages == [
+            "default availability 13.44 5 within 1 h, or 5 within 6 h 48.4 s in use",
+            "default ttft, tpot 13.44 5 within 1 h, or 5 within 6 h 8 min in use",
+        ]
+        assert "note:" not in result.stdout
         assert rows[-1] == ["ok:", str(routes)]
 
     def test_it_shows_them_to_programs(self, routes: Path) -> None:
@@ -60,6 +64,7 @@ class TestRoutesThatCanBeServed:
         assert outcome["sources"] == [str(routes)]
         assert outcome["warnings"] == []
         assert len(outcome["notes"]) == 3
+        assert outcome["notes"][0].startswith("default, availability 99.9 %: minimum failures for a page: 5 within 1 h")
         promise = outcome["models"]["llama"].pop("objective")
         assert (promise["name"], promise["window_seconds"]) == ("default", 28 * 86_400)
         assert promise["targets"]["availability"] == {"ratio": 0.999}
@@ -191,7 +196,7 @@ class TestRoutesThatSteer:
         assert ["llama", "class", "batch,", "without", "tools", "cpu,", "gpu", "6"] in lines
         assert ["prompt", "tokens", "up", "to", "255,", "max_tokens", "from", "65", "cpu", "6"] in lines
         assert ["everyone", "gpu,", "cpu", "3"] in lines
-        assert ["deployment", "0.95", "up", "to", "10m"] in lines
+        assert ["deployment", "95", "%", "up", "to", "10m"] in lines
 
     def test_json_has_them_too(self, routes: Path) -> None:
         routes.write_text(STEERED)

@@ -1,5 +1,6 @@
 """The command as a whole: its version, its help, and how it is started."""
 
+import socket
 import subprocess
 import sys
 from importlib.metadata import version
@@ -37,6 +38,31 @@ def test_it_tells_its_version_as_a_command_and_as_a_module() -> None:
         [sys.executable, "-m", "gateway", "--version"], capture_output=True, text=True, timeout=DEADLINE, check=True
     )
     assert done.stdout == expected
+
+
+def serve(path: Path, *options: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "gateway", "serve", str(path), "--state", "memory://", "--port", "0", *options]
+    return subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE, check=False)
+
+
+def test_serve_says_on_which_address_it_cannot_listen_once(tmp_path: Path) -> None:
+    path = tmp_path / "routes.yaml"
+    path.write_text("models: {m: {backends: ['http://localhost:8000']}}")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = serve(path, "--admin-port", str(port))
+    assert done.returncode == 1
+    said = f"tidegate: cannot listen on 127.0.0.1:{port}: Address already in use"
+    assert done.stderr.splitlines()[-1] == said
+
+
+def test_serve_counts_the_problems_of_routes_as_check_does(tmp_path: Path) -> None:
+    path = tmp_path / "routes.yaml"
+    path.write_text("models: {m: {backend: ['http://localhost:8000']}}")
+    last = "1 problem: these routes cannot be served"
+    assert CliRunner().invoke(app, ["check", str(path)]).stderr.splitlines()[-1] == last
+    done = serve(path, "--admin-port", "0")
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (1, last)
 
 
 def test_check_refuses_a_backend_where_the_gateway_would_listen(tmp_path: Path) -> None:

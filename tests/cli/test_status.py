@@ -101,7 +101,9 @@ async def test_slo_shows_targets_burn_rates_budgets_goodput_and_the_alert_that_f
         assert "objective o (all classes), over 28d:" in before
         assert "goodput: no events yet" in before
         assert "no events yet: no alert can fire" in before
-        assert any(line.startswith("ttft 99 % within 500ms; failures at least: a page needs") for line in before)
+        assert any(
+            line.startswith("ttft 99 % within 500ms; minimum failures for a page: 5 within 1 h, or") for line in before
+        )
         assert "m o availability - - - - - - - - - - no events yet" in before
 
         await requests(running, clock, 5, 10.0)

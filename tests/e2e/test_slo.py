@@ -1,4 +1,4 @@
-"""What users live through becomes burn rates of the right SLI, for the right subjects, at the gateway's own edge."""
+"""What users experience becomes burn rates of the right SLI, for the right subjects, at the gateway's own edge."""
 
 import asyncio
 import contextlib

@@ -153,8 +153,7 @@ def requests(count: int, rate: float = 10.0) -> Seen:
             standing(upper=0.05),
             1060.0,
             None,
-            "ttft may still miss 5 points more often than stable's, which at 25 % of requests has to be below 4 "
-            "(`margin` 1)",
+            "worst case for ttft: 5 points below stable; must be under 4 before the 25 % step (`margin` 1)",
         ),
         (standing(upper=None), 1060.0, None, "v1 has had no request to judge ttft by"),
         (standing(upper=None, candidate=(0, 0)), 1060.0, None, "v2 has had no request to judge ttft by"),

@@ -49,6 +49,12 @@ def test_a_budget_is_said_without_negative_numbers(budget: Budget, said: str) ->
     assert budget_words(budget) == said
 
 
+def test_failures_that_were_counted_before_are_not_counted_twice() -> None:
+    young, judged = Budget(45, 143, MONTH, 3600.0, None), "the 28-day budget is judged after one day of history"
+    assert budget_words(young, said=Counts(98, 45)) == judged
+    assert budget_words(young, said=Counts(90, 45)) == f"45 of 143 missed so far; {judged}"
+
+
 def test_time_without_a_gateway_is_said() -> None:
     spent = Budget(5, 1000, MONTH, 2 * DAY, 0.5)
     assert budget_words(spent, DAY).endswith("is spent (projected from 2.0 days, not counted: 24 h)")
@@ -110,7 +116,7 @@ def test_a_backend_is_named_where_it_stands_out() -> None:
 
 def test_what_an_objective_cannot_do_is_said() -> None:
     assert limits_of(Target(0.95), MONTH) == [
-        "failures at least: a page needs 7 in 1 h or 5 in 6 h, a ticket needs 5 in 1 d or 5 in 3 d",
+        "minimum failures for a page: 7 within 1 h, or 5 within 6 h; for a ticket: 5 within 1 d, or 5 within 3 d",
         "a total outage pages after 40 min in use",
     ]
     assert limits_of(Target(0.999), MONTH)[1:] == [

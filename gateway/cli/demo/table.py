@@ -25,7 +25,7 @@ answer = client.chat.completions.create(model="{MODEL}", messages=[{{"role": "us
 
 
 def tables(figures: Figures, title: str, below: str = "") -> RenderableType:
-    """Return the figures as two tables, what users live through and each backend, at most 80 columns wide.
+    """Return the figures as two tables, what users experience and each backend, at most 80 columns wide.
 
     `below` is a line that follows them.
     """

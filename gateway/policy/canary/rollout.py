@@ -315,10 +315,14 @@ def _missing(plan: Plan, share: float, seen: Seen) -> str:
             few = f"{side} has had no request to judge {sli} by"
         else:
             few = (
-                f"{sli} may still miss {percent(standing.upper)} points more often than stable's, which at {to:g} % of "
-                f"requests has to be below {percent(standing.limit(plan.margin) * 100 / to)} (`margin` {plan.margin:g})"
+                f"worst case for {sli}: {percent(standing.upper)} points below stable; must be under "
+                f"{percent(standing.limit(plan.margin) * 100 / to)} before {_named(to)} (`margin` {plan.margin:g})"
             )
     return few
+
+
+def _named(share: float) -> str:
+    return "promotion" if share == 100.0 else f"the {share:g} % step"
 
 
 def _few_requests(plan: Plan, seen: Seen, what: str) -> str:

@@ -1,8 +1,6 @@
 """Burn rates, budgets and alerts in words that a person who is woken understands."""
 
-from itertools import groupby
-
-from gateway.policy.slo.alerts import PAIRS, Reading
+from gateway.policy.slo.alerts import PAIRS, Reading, Severity
 from gateway.policy.slo.budget import Budget
 from gateway.policy.slo.burn import Counts, burn, whole_events
 from gateway.policy.slo.objective import DAY, Sli, Target
@@ -29,13 +27,18 @@ def duration(seconds: float) -> str:
     return f"{seconds:.3g} s"
 
 
-def budget_words(budget: Budget, not_counted: float = 0.0) -> str:
-    """Return how an error budget stands; `not_counted` are seconds in which no gateway was there to count."""
+def budget_words(budget: Budget, not_counted: float = 0.0, said: Counts | None = None) -> str:
+    """Return how an error budget stands; `not_counted` are seconds in which no gateway was there to count.
+
+    Counts that were `said` already are not repeated.
+    """
     name = f"{budget.window / DAY:g}-day budget"
     if not budget.total:
         words = f"no events yet: 100 % of the {name} is left"
     elif budget.spent is None:
-        words = f"{budget.bad:,} of {budget.total:,} missed so far; the {name} is judged after one day of history"
+        counted = f"{budget.bad:,} of {budget.total:,} missed so far; "
+        is_said = said is not None and (said.bad, said.total) == (budget.bad, budget.total)
+        words = f"{'' if is_said else counted}the {name} is judged after one day of history"
     elif budget.spent > 1:
         words = f"the {name} is overspent by {_percent(budget.spent - 1)}"
     else:
@@ -93,16 +96,22 @@ def where_words(bad: int, backends: dict[str, Counts]) -> str:
 
 def limits_of(target: Target, window: float) -> list[str]:
     """Return what alerts on a target over this SLO window cannot do, in words."""
-    budget = target.budget
-    by_severity = (
-        (severity, [f"{pair.fewest(window, budget):,} in {duration_of(pair.long)}" for pair in pairs])
-        for severity, pairs in groupby(PAIRS, key=lambda pair: pair.severity)
-    )
-    needs = ", ".join(f"a {severity} needs {' or '.join(counts)}" for severity, counts in by_severity)
-    whole = whole_events(1 / (budget * window / DAY))
+    needs = "; ".join(f"for a {severity}: {fewest_words(severity, target, window)}" for severity in Severity)
+    whole = whole_events(1 / (target.budget * window / DAY))
     few = f"below {whole:,} events a day one failure is more than the whole {window / DAY:g}-day budget"
-    page = f"a total outage pages after {duration(PAIRS[0].share * window * budget)} in use"
-    return [f"failures at least: {needs}", *([few] if whole > 1 else []), page]
+    page = f"a total outage pages after {outage_words(target, window)}"
+    return [f"minimum failures {needs}", *([few] if whole > 1 else []), page]
+
+
+def fewest_words(severity: Severity, target: Target, window: float) -> str:
+    """Return how many failures an alert needs at least, by its long windows: 5 within 1 h, or 5 within 6 h."""
+    pairs = (pair for pair in PAIRS if pair.severity is severity)
+    return ", or ".join(f"{pair.fewest(window, target.budget):,} within {duration_of(pair.long)}" for pair in pairs)
+
+
+def outage_words(target: Target, window: float) -> str:
+    """Return how long a total outage lasts until it pages: 48.4 s in use."""
+    return f"{duration(PAIRS[0].share * window * target.budget)} in use"
 
 
 def too_strict(target: Target, window: float) -> str:
