@@ -49,6 +49,7 @@ from gateway.hosting import (
     raise_descriptor_limit,
     url,
 )
+from gateway.lateness import Lateness
 from gateway.policy.routing.choose import choose
 from gateway.policy.routing.peers import Peers
 from gateway.proxy.explain import Explained, explain
@@ -106,7 +107,7 @@ class App:
         self._rng = Random()
         self.connections: Callable[[], list[Client]] = list
         self._outbox = Outbox()
-        self.registry = Registry(self._outbox, self._clock)
+        self.registry = Registry(self._outbox, self._clock, Lateness())
         self.reloader = Reloader(settings.routes, table, self._apply, listeners=settings.listeners)
         self._metrics = Metrics()
         started = clock.wall() - self._clock()
@@ -360,14 +361,14 @@ class App:
         return model.name, explain(model, tokens, asked, now=self._clock(), rng=self._rng)
 
     def _data_listener(self) -> Listener:
-        settings = self._settings
-        limits = bounded(settings.limits, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+        limits = partial(bounded, self._settings.limits, resource.getrlimit(resource.RLIMIT_NOFILE)[0], self.registry)
 
         def client(*, server_state: Any, **_: Any) -> Client:
-            return Client(self.gateway, server_state.connections, limits, self._outbox, self._slices, clock=self._clock)
+            held, clock = server_state.connections, self._clock
+            return Client(self.gateway, held, limits(), self._outbox, self._slices, clock=clock)
 
         def admits(held: set[asyncio.Protocol]) -> bool:
-            return len(held) < limits.connections
+            return len(held) < limits().connections
 
         return listener(no_asgi, client, self._files.doors.get("data"), admits, backlog=BACKLOG)
 

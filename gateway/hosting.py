@@ -9,7 +9,7 @@ import select
 import signal
 import socket
 import struct
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sized
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -28,7 +28,9 @@ from gateway.wire.long_event import MAX_EVENT
 from gateway.wire.tls import Admits, Credentials, Door, Handshake
 
 BACKLOG = 4096
-_DESCRIPTORS_FOR_OTHERS = 256
+_FOR_OTHERS, _FOR_BACKEND = 256, 4
+"""Descriptors for all but streams: files, the admin listener and webhooks; for probes, scrapes and idle connections of
+each backend."""
 _SO_ATTACH_FILTER = 26
 _BPF_RETURN = 0x06
 _log = logging.getLogger(__name__)
@@ -214,9 +216,13 @@ def raise_descriptor_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def bounded(limits: Limits, descriptors: int) -> Limits:
-    """Hold as many connections as there are descriptors for, two a stream, so that the system refuses none."""
-    return replace(limits, connections=min(limits.connections, max(16, (descriptors - _DESCRIPTORS_FOR_OTHERS) // 2)))
+def bounded(limits: Limits, descriptors: int, backends: Sized) -> Limits:
+    """Hold as many connections as there are descriptors for, two a stream, so that the system refuses none.
+
+    Called for each connection, since a reload may bring more backends.
+    """
+    most = max(16, (descriptors - _FOR_OTHERS - _FOR_BACKEND * len(backends)) // 2)
+    return limits if limits.connections <= most else replace(limits, connections=most)
 
 
 def bind(host: str, port: int) -> socket.socket:

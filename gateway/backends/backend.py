@@ -39,13 +39,11 @@ class Backend:
         "spec",
     )
 
-    def __init__(
-        self, spec: BackendSpec, health: Health, outbox: Outbox, clock: Clock, lateness: Lateness | None = None
-    ) -> None:
+    def __init__(self, spec: BackendSpec, health: Health, outbox: Outbox, clock: Clock, lateness: Lateness) -> None:
         self.id = spec.id
         self.spec = spec
         self.health = health
-        self.lateness = lateness if lateness is not None else Lateness()
+        self.lateness = lateness
         self._drained = False
         self.readiness = Readiness()
         self.models: Mapping[str, int | None] | None = None

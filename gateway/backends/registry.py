@@ -20,9 +20,9 @@ class Registry:
     whether the routes name them at the moment or not; `lateness` is this process' own.
     """
 
-    def __init__(self, outbox: Outbox, clock: Clock, lateness: Lateness | None = None) -> None:
+    def __init__(self, outbox: Outbox, clock: Clock, lateness: Lateness) -> None:
         self._outbox = outbox
-        self.lateness = lateness if lateness is not None else Lateness()
+        self.lateness = lateness
         self._clock = clock
         self._backends: dict[str, Backend] = {}
         self._leaving: set[Backend] = set()
@@ -34,6 +34,9 @@ class Registry:
 
     def __iter__(self) -> Iterator[Backend]:
         return iter(self._backends.values())
+
+    def __len__(self) -> int:
+        return len(self._backends)
 
     def watched(self) -> set[Backend]:
         """Return every backend that is probed: those that left the routes too, until their last request has ended."""

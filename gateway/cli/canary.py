@@ -103,17 +103,21 @@ _command("promote", "Give all requests to the candidate now.")
 _command("rollback", "Give all requests to stable now.")
 
 
+def phase_words(rollout: dict[str, Any]) -> str:
+    """Return the phase of a rollout in words, with its step where it is in one."""
+    phase, step = str(rollout["phase"]).replace("_", " "), f"{rollout['step']} of {len(rollout['steps'])}"
+    return f"step {step}" if phase == "step" else f"paused in step {step}" if phase == "paused" else phase
+
+
 def _show(found: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(found, indent=2))
         return
     screen = console()
-    step = f" {found['step']} of {len(found['steps'])}" if found["phase"] in {"step", "paused"} else ""
     budget = found["error_budget_remaining"]
     left = "" if budget is None else f", {budget * 100:.1f} % of the error budget left"
     screen.print(Text(f"{found['model']}: {found['stable']} -> {found['candidate']}"))
-    phase = found["phase"].replace("_", " ")
-    screen.print(Text(f"{phase}{step}, candidate at {found['weight']:g} % of requests{left}"))
+    screen.print(Text(f"{phase_words(found)}, candidate at {found['weight']:g} % of requests{left}"))
     screen.print(Text(f"{found['requests_in_step']:,} requests in this step: {found['decision']}"))
     for line in (found.get("failing"), found["outlook"], *found["notes"]):
         if line:

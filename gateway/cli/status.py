@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gateway.cli.asking import ADMIN, Admin, AsJson, ask, console, table
+from gateway.cli.canary import phase_words
 from gateway.cli.problems import Problem, problems
 from gateway.config.durations import parse_duration
 
@@ -104,12 +105,19 @@ def budget_words(budget: dict[str, Any]) -> str:
 def _rollouts(found: dict[str, Any]) -> Table:
     rows = []
     for each in found.get("rollouts", ()):
-        step = f" {each['step']} of {len(each['steps'])}" if each["phase"] in {"step", "paused"} else ""
         told = (each.get("failing", ""), each["decision"], each.get("outlook", ""), *each.get("notes", ()))
         waits = "; ".join(filter(None, told))
         versions = f"{each['stable']} -> {each['candidate']}"
-        phase = each["phase"].replace("_", " ") + step
-        rows.append([each["model"], versions, phase, f"{each['weight']:g} %", f"{each['requests_in_step']:,}", waits])
+        rows.append(
+            [
+                each["model"],
+                versions,
+                phase_words(each),
+                f"{each['weight']:g} %",
+                f"{each['requests_in_step']:,}",
+                waits,
+            ]
+        )
     return table(["model", "rollout", "phase", "candidate gets", "requests in step", "waits for"], rows)
 
 

@@ -62,7 +62,7 @@ class Roller:
         leads: Callable[[], bool],
         saved: Callable[[], None],
         lasting: bool = True,
-        lateness: Lateness | None = None,
+        lateness: Lateness,
     ) -> None:
         """Take a clock of seconds since the epoch, and whom to tell that something has to be saved at once; `lasting`
         says whether that outlives the process, `lateness` when this one was late itself.
@@ -75,7 +75,7 @@ class Roller:
         self._leads = leads
         self._saved = saved
         self._lasting = lasting
-        self._lateness = lateness if lateness is not None else Lateness()
+        self._lateness = lateness
         self._running: dict[str, Running] = {}
         self._kept: dict[tuple[str, str], str] = {}
 

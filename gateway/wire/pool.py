@@ -49,10 +49,10 @@ class UpstreamPool:
         tls: ssl.SSLContext | None,
         outbox: Outbox,
         clock: Clock,
+        lateness: Lateness,
         lookup: Lookup | None = None,
-        lateness: Lateness | None = None,
     ) -> None:
-        self._lateness = lateness if lateness is not None else Lateness()
+        self._lateness = lateness
         self.host = host
         self.port = port
         self.opened = 0

@@ -9,6 +9,7 @@ from gateway.backends.registry import Registry
 from gateway.config.table import BackendSpec, ModelSpec, PoolSpec, RouteTable, VersionSpec
 from gateway.control.judging import Judge
 from gateway.exchange import AttemptEnd, Exchange, Outcome, Verdict
+from gateway.lateness import Lateness
 from gateway.policy.routing.choose import choose
 from gateway.policy.slo.windows import TICK, Windows
 from gateway.telemetry.slo import SloBook
@@ -87,7 +88,7 @@ class _Plane:
         table = RouteTable({"gpu": pool}, {"m": model}, {"m": model})
         self._now = 1.0
         self._rng = Random(1)
-        self._registry = Registry(Outbox(), self._clock)
+        self._registry = Registry(Outbox(), self._clock, Lateness())
         self._registry.reconcile(table)
         self._book = SloBook(self._clock)
         self._book.follow(table)

@@ -171,7 +171,7 @@ async def test_where_everyone_is_busy_a_newcomer_is_turned_away() -> None:
 
 
 async def test_a_crowd_on_either_listener_leaves_the_other_one_serving(tmp_path: Path) -> None:
-    """With 400 descriptors, of which the data listener takes 72 connections."""
+    """With 400 descriptors, of which the data listener takes 70 connections."""
     async with backends(good) as (fake,), serving(tmp_path, [fake.url], descriptors=400) as served:
         data, admin = (int(url.rsplit(":", 1)[1]) for url in served.urls)
         crowd = [await connect(admin) for _ in range(600)]

@@ -16,6 +16,7 @@ from gateway.config.load import load_routes
 from gateway.control.audit import Audit
 from gateway.control.rolling import Roller
 from gateway.exchange import Exchange, Outcome
+from gateway.lateness import Lateness
 from gateway.policy.canary.rollout import Event, Phase
 from gateway.telemetry.slo import SloBook
 
@@ -42,7 +43,9 @@ def rolled(path: Path, routes_file: dict[str, Any], now: list[float]) -> tuple[R
     live = SimpleNamespace(versions={"v1": ready, "v2": ready}, shared=lambda rows: rows, split=None, mirror=None)
     routes = cast(Any, SimpleNamespace(model=lambda _: live))
     audit = Audit(lambda: now[0])
-    roller = Roller(book, lambda: routes, audit, clock=lambda: now[0], leads=lambda: True, saved=lambda: None)
+    roller = Roller(
+        book, lambda: routes, audit, clock=lambda: now[0], leads=lambda: True, saved=lambda: None, lateness=Lateness()
+    )
     roller.follow(table)
     return roller, audit
 

@@ -17,6 +17,7 @@ from gateway.backends.registry import Registry
 from gateway.clock import monotonic
 from gateway.config.load import load_routes
 from gateway.exchange import Exchange, Outcome
+from gateway.lateness import Lateness
 from gateway.proxy.gateway import Gateway
 from gateway.proxy.live import LiveTable
 from gateway.proxy.mirroring import Mirroring
@@ -92,7 +93,7 @@ class Bench:
     def __init__(self) -> None:
         table = load_routes(ROUTES, {})
         outbox, self.recorder = AtOnce(), Recorder()
-        registry = Registry(outbox, monotonic)
+        registry = Registry(outbox, monotonic, Lateness())
         registry.reconcile(table)
         tools = Tools(monotonic, Random(1), Observers(self.recorder))
         slices, mirroring = Slices(monotonic), Mirroring(tools, lambda _: None)

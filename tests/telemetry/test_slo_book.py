@@ -5,6 +5,7 @@ from dataclasses import replace
 from gateway.backends.registry import Registry
 from gateway.config.table import BackendSpec, ModelSpec, PoolSpec, RouteTable, VersionSpec
 from gateway.exchange import AttemptEnd, Exchange, Outcome
+from gateway.lateness import Lateness
 from gateway.policy.slo.objective import DEFAULT, Objective, Sli, Target
 from gateway.policy.slo.series import SeriesKey
 from gateway.policy.slo.windows import MINUTE, KeptSlot
@@ -34,7 +35,7 @@ class Town:
     def __init__(self, *models: ModelSpec) -> None:
         self.now = 1_700_000_000.0
         self.book = SloBook(lambda: self.now)
-        registry = Registry(Outbox(), lambda: self.now)
+        registry = Registry(Outbox(), lambda: self.now, Lateness())
         registry.reconcile(table(*models))
         (self.backend,) = registry
         self.follow(*models)

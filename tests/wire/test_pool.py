@@ -45,7 +45,7 @@ def resolving(port: int, *answers: list[str] | OSError, clock: Clock = monotonic
             raise answer
         return answer
 
-    return UpstreamPool("engine", port, tls=None, outbox=Outbox(), clock=clock, lookup=look_up)
+    return UpstreamPool("engine", port, tls=None, outbox=Outbox(), clock=clock, lateness=Lateness(), lookup=look_up)
 
 
 @asynccontextmanager
@@ -132,7 +132,7 @@ async def test_a_name_that_is_looked_up_for_too_long_is_named() -> None:
         silent.wait(DEADLINE)
         return ["127.0.0.1"]
 
-    pool = UpstreamPool("engine", 1, tls=None, outbox=Outbox(), clock=monotonic, lookup=look_up)
+    pool = UpstreamPool("engine", 1, tls=None, outbox=Outbox(), clock=monotonic, lookup=look_up, lateness=Lateness())
     waiter = Waiting()
     pool.connect(waiter, 0.05)
     assert await waiter.failure == "no address for engine within 0.05 s"
@@ -150,7 +150,7 @@ async def test_the_next_address_is_tried_when_one_refuses() -> None:
 async def test_a_pause_of_this_process_is_no_failed_connect() -> None:
     """The connection came about meanwhile, and lies in the kernel; TCP needs nobody to be awake for that."""
     async with listening() as port:
-        pool = UpstreamPool("127.0.0.1", port, tls=None, outbox=Outbox(), clock=monotonic)
+        pool = UpstreamPool("127.0.0.1", port, tls=None, outbox=Outbox(), clock=monotonic, lateness=Lateness())
         waiter = Waiting()
         pool.connect(waiter, 0.05)
         await asyncio.sleep(0)
@@ -195,7 +195,7 @@ async def test_an_address_that_never_answers_is_a_failed_connect(monkeypatch: py
 async def test_a_connection_nobody_wants_any_more_is_kept_and_idle_ones_are_closed() -> None:
     now = [0.0]
     async with listening() as port:
-        pool = UpstreamPool("127.0.0.1", port, tls=None, outbox=Outbox(), clock=lambda: now[0])
+        pool = UpstreamPool("127.0.0.1", port, tls=None, outbox=Outbox(), clock=lambda: now[0], lateness=Lateness())
         waiter = Waiting(takes=False)
         pool.connect(waiter, 2.0)
         upstream = await waiter.upstream
@@ -211,7 +211,7 @@ async def test_a_connection_nobody_wants_any_more_is_kept_and_idle_ones_are_clos
 
 async def test_a_closed_pool_takes_nothing_back() -> None:
     async with listening() as port:
-        pool = UpstreamPool("127.0.0.1", port, tls=None, outbox=Outbox(), clock=lambda: 0.0)
+        pool = UpstreamPool("127.0.0.1", port, tls=None, outbox=Outbox(), clock=lambda: 0.0, lateness=Lateness())
         waiter = Waiting()
         pool.connect(waiter, 2.0)
         upstream = await waiter.upstream
@@ -222,7 +222,7 @@ async def test_a_closed_pool_takes_nothing_back() -> None:
 
 async def test_a_pool_that_is_closed_serves_those_who_are_connecting() -> None:
     async with listening() as port:
-        pool = UpstreamPool("127.0.0.1", port, tls=None, outbox=Outbox(), clock=lambda: 0.0)
+        pool = UpstreamPool("127.0.0.1", port, tls=None, outbox=Outbox(), clock=lambda: 0.0, lateness=Lateness())
         waiter = Waiting()
         pool.connect(waiter, 2.0)
         pool.close()
@@ -251,7 +251,7 @@ async def test_a_waiter_that_breaks_on_its_connection_is_told_and_the_connection
             raise ValueError("out of order")
 
     async with listening() as port:
-        pool = UpstreamPool("127.0.0.1", port, tls=None, outbox=Outbox(), clock=lambda: 0.0)
+        pool = UpstreamPool("127.0.0.1", port, tls=None, outbox=Outbox(), clock=lambda: 0.0, lateness=Lateness())
         waiter = Broken()
         pool.connect(waiter, 2.0)
         async with asyncio.timeout(DEADLINE):

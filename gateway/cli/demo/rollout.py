@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import Any
 
+from gateway.cli.canary import phase_words
 from gateway.cli.demo.load import MODEL
 from gateway.policy.canary.rollout import span
 
@@ -20,10 +21,9 @@ v2 is rolled out beside v1, in steps of 10, 50 and 95 %. In another shell:
 
 def standing(status: dict[str, Any]) -> str:
     """Return where a rollout stands, in one line."""
-    phase = status["phase"].replace("_", " ")
-    words = f"canary {status['stable']} -> {status['candidate']}: {phase}"
+    words = f"canary {status['stable']} -> {status['candidate']}: {phase_words(status)}"
     if status["phase"] in {"step", "paused"}:
-        words += f" {status['step']} of {len(status['steps'])}, {status['weight']:g} % of requests"
+        words += f", {status['weight']:g} % of requests"
     if status["phase"] in {"promoted", "rolled_back"} and status["started"] is not None:
         took = datetime.fromisoformat(status["since"]) - datetime.fromisoformat(status["started"])
         return f"{words} after {span(took.total_seconds())}: {status['reason']}"

@@ -25,7 +25,7 @@ STATUS: dict[str, Any] = {
     [
         ("waiting", "canary v1 -> v2: waiting"),
         ("step", "canary v1 -> v2: step 2 of 3, 50 % of requests, promotion in 95 s"),
-        ("paused", "canary v1 -> v2: paused 2 of 3, 50 % of requests"),
+        ("paused", "canary v1 -> v2: paused in step 2 of 3, 50 % of requests"),
         ("promoted", "canary v1 -> v2: promoted after 3 min: held for 30 s"),
         ("rolled_back", "canary v1 -> v2: rolled back after 3 min: held for 30 s"),
     ],
