@@ -104,6 +104,34 @@ async def test_an_engine_that_answers_before_the_end_of_a_long_body_costs_its_co
         await running.settled()
 
 
+GROUPS: dict[str, bytes] = {
+    "60 deep groups": b",".join([b"[" * 60 + b"]" * 60] * 70_000),
+    "numbers": b",".join([b"1"] * 4_000_000),
+    "short strings": b",".join([b'"\\\\"'] * 1_500_000),
+}
+
+
+@pytest.mark.parametrize("what", GROUPS)
+async def test_others_are_answered_while_a_long_body_is_read(tmp_path: Path, what: str) -> None:
+    """Everything here shares one event loop: a body read in one go would leave no turn for anyone in between."""
+    request = post(b'{"model":"m","messages":[],"x":[%b]}' % GROUPS[what])
+    async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url)) as running:
+        client, other = await connect(running.port), await connect(running.port)
+        await client.send(request[:-1])
+        await eventually(lambda: sum(each._body_size for each in running.connections) >= len(GROUPS[what]))
+        await client.send(request[-1:])
+        answered = 0
+        while not running.in_flight:
+            await other.send(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n")
+            assert (await other.answer("GET")).status == 200
+            answered += 1
+        assert answered >= 5
+        assert (await client.answer()).status == 200
+        client.close()
+        other.close()
+        await running.quiet()
+
+
 async def test_a_client_may_leave_while_its_body_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Slices, "_turn", lambda _: None)  # reading takes for ever
     async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url)) as running:
