@@ -46,7 +46,7 @@ def passed_on(status: int, head: bytes, refusal: bytes, request_id: str) -> tupl
     """Return the head and body of an engine's refusal in Anthropic's shape; unchanged where it has that already."""
     try:
         said = msgspec.json.decode(refusal)
-    except (msgspec.DecodeError, RecursionError):
+    except (ValueError, RecursionError):
         said = refusal.decode(errors="replace").strip()[:_MOST_WORDS]
     if isinstance(said, dict):
         inner = said.get("error")

@@ -93,7 +93,12 @@ class Gateway:
         except Exception as error:
             self.turn_down(exchange, client, error)
             return None
-        departing.start()
+        try:
+            departing.start()
+        except Exception as error:
+            _log.error("a request broke the gateway", exc_info=error, extra={"request_id": exchange.request_id})
+            departing.give_up(GatewayError("the gateway failed on this request; its log says why"))
+            return None
         return departing
 
     def _departing(self, endpoint: Endpoint, request: Request, exchange: Exchange, client: Writer) -> Departing:

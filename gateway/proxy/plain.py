@@ -9,8 +9,8 @@ from gateway.exchange import AttemptEnd, Exchange
 from gateway.proxy.answers import chunk
 from gateway.proxy.naming import Namer
 from gateway.proxy.relay import Journey
+from gateway.wire.error_status import begins_as_error, error_code
 from gateway.wire.service import Writer
-from gateway.wire.sse import error_code
 from gateway.wire.upstream import Loss
 from gateway.wire.usage import NEAR, UNTOLD, find_usage
 
@@ -123,8 +123,11 @@ class PlainRelay:
         self._journey.fail(AttemptEnd.MALFORMED if loss is Loss.MALFORMED else AttemptEnd.TRUNCATED, detail)
 
     def _flow(self) -> None:
-        self._flowing = True
         body = b"".join(self._held)
+        if begins_as_error(body):
+            self._journey.fail(AttemptEnd.ERROR_EVENT, f"an error of over {MAX_HELD} bytes")
+            return
+        self._flowing = True
         self._held.clear()
         self._exchange.answer_size = len(body)
         self._look_for_usage(body)
@@ -180,6 +183,6 @@ class Refusal:
 def _is_json(document: bytes) -> bool:
     try:
         msgspec.json.decode(document, type=msgspec.Raw)
-    except msgspec.DecodeError:
+    except (ValueError, RecursionError):
         return False
     return True

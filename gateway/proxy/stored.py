@@ -156,7 +156,7 @@ def _in_document(beginning: bytes) -> str | None:
     match = _BEGINNING.match(beginning)
     try:
         return match[1].decode() if match is not None else _decode_response(beginning).id
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (ValueError, RecursionError):
         return None
 
 
@@ -165,5 +165,5 @@ def _in_events(beginning: bytes) -> str | None:
     at = beginning.find(b"data:")
     try:
         return _decode_event(beginning[at + 5 : beginning.find(b"\n", at)]).response.id if at >= 0 else None
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (ValueError, RecursionError):
         return None

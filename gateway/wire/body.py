@@ -132,7 +132,7 @@ class Body:
             return True  # too many to look through; what may have an effect is sent once
         try:
             return any(tool.type not in _CLIENT_TOOLS for tool in _decode_tools(tools))
-        except msgspec.DecodeError:
+        except (ValueError, RecursionError):
             return False  # the engine words that complaint better
 
     def rewritten(self, served_model: bytes | None, add_usage: bool, priority: int | None = None) -> bytes | Rope:

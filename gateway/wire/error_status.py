@@ -1,8 +1,11 @@
 """Which HTTP status an engine's error object stands for, where it comes inside a 200."""
 
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
+
+import msgspec
 
 _BY_NAME = MappingProxyType(
     {
@@ -41,6 +44,32 @@ _BY_NAME = MappingProxyType(
 )
 _CODES = ("code", "status", "status_code", "http_status_code")
 _NAMES = ("type", "code", "error_type")
+_STRING = rb'"(?:[^"\\]|\\.)*+"'
+_PLAIN = rb"(?:%b|[\w.+-]++|\[\s*+\]|\{\s*+\})" % _STRING
+_BEGINS_AS_ERROR = re.compile(
+    rb"(?:\xef\xbb\xbf)?\s*+\{(?:\s*+%b\s*+:\s*+%b\s*+,)*?\s*+" % (_STRING, _PLAIN)
+    + rb'(?:"error"\s*+:\s*+(?:"(?!")|[{\[](?!\s*+[}\]]))|"(?:object|type)"\s*+:\s*+"(?:error|response\.failed)")'
+)
+
+
+def error_code(data: bytes) -> int:
+    """Return the HTTP status that a document or an event stands for, and 0 when it is no error.
+
+    An error that names none is 500, and so is one that cannot be read.
+    """
+    try:
+        event = msgspec.json.decode(data, type=dict[str, Any])
+    except (ValueError, RecursionError):  # no JSON, no UTF-8, a number that nothing holds; too deep
+        return 500 if begins_as_error(data) else 0
+    return error_status(event)
+
+
+def begins_as_error(beginning: bytes) -> bool:
+    """Whether a document of which there is only a beginning, or which cannot be read, is an error object.
+
+    Nothing but strings, numbers and the like stands before what says so.
+    """
+    return _BEGINS_AS_ERROR.match(beginning) is not None
 
 
 def error_status(event: Mapping[str, Any]) -> int:

@@ -10,12 +10,9 @@ events, and a usage chunk taken out. Framing is that of the HTML standard, secti
 import re
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
-
-import msgspec
 
 from gateway.exchange import Dialect
-from gateway.wire.error_status import error_status
+from gateway.wire.error_status import error_code
 from gateway.wire.long_event import LONG, MAX_EVENT, EventTooLarge, LongEvent, abridged
 from gateway.wire.usage import Usage, find_usage
 
@@ -376,12 +373,3 @@ def _data(event: bytes) -> bytes:
         return event[5:].strip(b" \n")
     lines = _LINE_END.split(event.removeprefix(_BOM))
     return b"\n".join(line[5:].removeprefix(b" ") for line in lines if line.startswith(b"data:"))
-
-
-def error_code(data: bytes) -> int:
-    """Return the HTTP status that an error event stands for, 500 where it names none, and 0 when it is no error."""
-    try:
-        event = msgspec.json.decode(data, type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return 0
-    return error_status(event)

@@ -1,6 +1,7 @@
 """One connection to one engine: requests out, parsed answers in. Knows no policy; tells its sink what came."""
 
 import asyncio
+import logging
 import re
 import select
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from gateway.wire.heads import Headers, named_by_connection
 from gateway.wire.outbox import Outbox
 from gateway.wire.rope import Rope
 
+_log = logging.getLogger(__name__)
 MAX_HEAD = 64 * 1024
 MAX_FIELDS = 100
 MAX_INFORMATIONAL = 8
@@ -270,7 +272,8 @@ class Upstream(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what came and hand it to the sink in one call."""
-        if self._taker is None:
+        taker = self._taker
+        if taker is None:
             self.transport.abort()
             return
         self.answered = True
@@ -280,7 +283,10 @@ class Upstream(asyncio.Protocol):
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
             if not self.ended:
-                self._fail(f"{Loss.MALFORMED.value}: {error.__context__ or error}")
+                cause = error.__context__
+                if cause is not None and not isinstance(cause, _Malformed):
+                    _log.error("an answer broke the gateway", exc_info=cause)
+                self._fail(f"{Loss.MALFORMED.value}: {cause or error}")
                 return
             self._keep = False
         sink, parts = self._sink, self._body
@@ -289,15 +295,18 @@ class Upstream(asyncio.Protocol):
             return
         body = parts[0] if len(parts) == 1 else b"".join(parts)
         parts.clear()
-        if self.ended:
-            self._taker = self._sink = None
-            self._give_back()
-            sink.last(body)
-        elif body:
-            self._unparsed = 0
-            sink.data(body)
-        else:
-            self._check_framing(len(data))
+        try:
+            if self.ended:
+                self._taker = self._sink = None
+                self._give_back()
+                sink.last(body)
+            elif body:
+                self._unparsed = 0
+                sink.data(body)
+            else:
+                self._check_framing(len(data))
+        except Exception:
+            self._broken(taker)
 
     def _give_back(self) -> None:
         """Have the connection kept, if nothing is left of this exchange in either direction."""
@@ -331,12 +340,15 @@ class Upstream(asyncio.Protocol):
         self._taker = self._sink = self._rest = None
         if taker is None:
             return
-        if sink is not None and self.until_close and exc is None:
-            sink.last(b"")
-        elif self._was_stale():
-            taker.lost(Loss.STALE, Loss.STALE.value)
-        else:
-            (sink or taker).lost(Loss.CLOSED, f"{Loss.CLOSED.value}{f' ({exc})' if exc else ''}")
+        try:
+            if sink is not None and self.until_close and exc is None:
+                sink.last(b"")
+            elif self._was_stale():
+                taker.lost(Loss.STALE, Loss.STALE.value)
+            else:
+                (sink or taker).lost(Loss.CLOSED, f"{Loss.CLOSED.value}{f' ({exc})' if exc else ''}")
+        except Exception:
+            self._broken(taker)
 
     def _was_stale(self) -> bool:
         """Whether the engine had most likely closed the connection before the request came (RFC 9112 section 9.3.1)."""
@@ -345,12 +357,22 @@ class Upstream(asyncio.Protocol):
         return self.owner.now() - self.taken_at <= max(IMMEDIATE, 2 * self.connect_seconds)
 
     def _fail(self, detail: str) -> None:
-        target = self._sink or self._taker
+        taker, sink = self._taker, self._sink
         self._taker = self._sink = self._rest = None
         self._body.clear()
         self.transport.abort()
-        if target is not None:
-            target.lost(Loss.MALFORMED, detail)
+        if taker is not None:
+            try:
+                (sink or taker).lost(Loss.MALFORMED, detail)
+            except Exception:
+                self._broken(taker)
+
+    def _broken(self, taker: Taker) -> None:
+        """End an exchange that broke our code; once its answer has ended, the connection may be in use again."""
+        _log.exception("an answer broke the gateway")
+        if not self.ended:
+            self.cancel()
+        taker.lost(Loss.MALFORMED, "the gateway failed on this answer; its log says why")
 
 
 class Owner(Protocol):

@@ -14,6 +14,14 @@ from gateway.exchange import Dialect
 from gateway.wire.long_event import LONG, EventTooLarge
 from gateway.wire.sse import Scanner
 
+UNREADABLE_ERRORS = {
+    "too deep": b'{"error":{"message":%b,"code":503}}' % (b"[" * 20_000 + b"]" * 20_000),
+    "too deep, second": b'{"id":"x","choices":[],"n":1,"error":{"a":%b}}' % (b'{"a":' * 20_000 + b"1" + b"}" * 20_000),
+    "broken UTF-8": b'{"error":{"message":"\xff\xfe","code":503}}',
+    "half a surrogate pair": rb'{"object":"error","message":"\ud800","error":"x"}',
+    "a code of 5,000 digits": b'{"error": {"message":"x","code":%b}}' % (b"9" * 5_000),
+}
+"""Error objects that say so, and no more that can be read."""
 CAPTURES = Path(__file__).parent.parent / "captures"
 STREAMS = {
     "vllm/chat_stream_usage.txt": Dialect.CHAT,
@@ -349,12 +357,22 @@ def test_counts_in_the_middle_of_a_long_event_are_found() -> None:
         (b'{"error" broken', 0),
         (b'{"error":[]}', 0),
         (b'{"error":["x"]}', 500),
+        (b'{"error":null,"text":"\xff"}', 0),
+        (b'{"id":"\xff","metadata":{"error":{"code":400}}}', 0),
+        *((data, 500) for data in UNREADABLE_ERRORS.values()),
     ],
 )
 def test_error_events(data: bytes, code: int) -> None:
     scanner = Scanner(Dialect.RESPONSES if b"response." in data else Dialect.CHAT)
     scanner.feed(b"data: " + data + b"\n\n")
     assert scanner.error_code == code
+
+
+def test_a_long_error_event_is_an_error() -> None:
+    scanner = Scanner(Dialect.RESPONSES)
+    words = b'{"type":"response.failed","response":{"error":{"message":"%b"}}}' % (b"x" * 2 * LONG)
+    scanner.feed(b"data: " + words + b"\n\n")
+    assert scanner.error_code == 500
 
 
 def test_several_choices_need_as_many_finish_reasons() -> None:
