@@ -19,7 +19,6 @@ from tests.e2e.fakes import (
     backends,
     chunked,
     closed_at_once,
-    event,
     good,
     reset_at_once,
     whole,
