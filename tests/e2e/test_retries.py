@@ -373,7 +373,6 @@ async def test_the_first_token_is_awaited_elsewhere_when_one_backend_is_silent(t
         await call.send(STREAM_HEAD, chunked(b": keep-alive\n\n"), chunked(ROLE))
         gone = asyncio.ensure_future(call.until_gone())
         await clock.passes(61.0, gone.done)
-        await gone
 
     async with backends(silent, good) as (sick, healthy):
         async with gateway(tmp_path, routes(sick.url, healthy.url, first_token="60s"), now=clock) as running:
