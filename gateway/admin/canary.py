@@ -8,6 +8,7 @@ from fastapi import APIRouter, Body, Header, Response
 from pydantic import BaseModel, Field
 
 from gateway.admin.protection import error
+from gateway.config.durations import format_duration
 from gateway.control.rolling import Roller
 from gateway.control.running import Running
 from gateway.policy.canary.evidence import ALPHA, shown
@@ -105,6 +106,7 @@ class CanaryReport(BaseModel):
     e_value: float
     roll_back_at: float
     decision: str
+    notes: list[str]
 
 
 class Asked(BaseModel):
@@ -146,6 +148,8 @@ def canary_routes(roller: Roller) -> APIRouter:
         if action not in BY_PEOPLE:
             return error(404, "not_found", f"there is no `{action[:64]}`; there are {', '.join(sorted(BY_PEOPLE))}")
         reason = (asked.reason if asked else "") or "no reason given"
+        known = roller.get(model)
+        before = None if known is None else known.rollout
         try:
             running = roller.ask(
                 model,
@@ -158,7 +162,12 @@ def canary_routes(roller: Roller) -> APIRouter:
             return _none(model)
         except Refused as refused:
             return error(409, "rollout_refused", str(refused))
-        return canary_status(running, roller)
+        found = canary_status(running, roller)
+        if running.rollout is before:
+            found.notes.insert(
+                0, f"already {'paused' if action == Event.PAUSE else 'in progress'}: nothing was changed"
+            )
+        return found
 
     return router
 
@@ -223,6 +232,15 @@ def canary_report(running: Running) -> CanaryReport:
         e_value=_e(running.evidence.log_e),
         roll_back_at=1 / ALPHA,
         decision=running.decision.reason,
+        notes=[_cold(running)] if running.cold else [],
+    )
+
+
+def _cold(running: Running) -> str:
+    plan = running.plan
+    return (
+        f"the latencies of {running.cold:,} requests of {plan.candidate} do not count: its backends were warming up, "
+        f"which takes {plan.warm_up} answers of each and {format_duration(plan.warm_up_time)} (`warm_up_time`)"
     )
 
 

@@ -62,6 +62,8 @@ def report(model: Model, admin: Admin = ADMIN, *, as_json: AsJson = False) -> No
         )
     )
     screen.print(Text(f"\ne-value {found['e_value']:g} of {found['roll_back_at']:g}: {found['decision']}"))
+    for note in found.get("notes", ()):
+        screen.print(Text(note))
 
 
 DespiteBudget = Annotated[
@@ -105,8 +107,18 @@ _command("rollback", "Give all requests to stable now.")
 
 def phase_words(rollout: dict[str, Any]) -> str:
     """Return the phase of a rollout in words, with its step where it is in one."""
-    phase, step = str(rollout["phase"]).replace("_", " "), f"{rollout['step']} of {len(rollout['steps'])}"
-    return f"step {step}" if phase == "step" else f"paused in step {step}" if phase == "paused" else phase
+    phase = str(rollout["phase"]).replace("_", " ")
+    if phase not in {"step", "paused"}:
+        return phase
+    steps, share = rollout["steps"], rollout["weight"]
+    passed = sum(step < share for step in steps)
+    if share and share not in steps and passed < len(steps):
+        # The share of a list of steps that has been replaced since.
+        between = f"steps {passed} and {passed + 1}" if passed else "the start and step 1"
+        where = f"between {between} of {len(steps)} (next: {steps[passed]:g} %)"
+        return f"paused {where}" if phase == "paused" else where
+    step = f"step {rollout['step']} of {len(steps)}"
+    return f"paused in {step}" if phase == "paused" else step
 
 
 def _show(found: dict[str, Any], *, as_json: bool) -> None:

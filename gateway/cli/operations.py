@@ -64,6 +64,9 @@ def audit(
     if as_json:
         typer.echo(json.dumps(found, indent=2))
         return
+    if not found:
+        console().print(Text("nothing recorded"))
+        return
     rows = [
         [each["at"][:19].replace("T", " "), each["actor"], each["action"], each["subject"], each["reason"]]
         for each in found

@@ -10,7 +10,7 @@ from dataclasses import replace
 from gateway.clock import Clock
 from gateway.config.table import ModelSpec, RouteTable
 from gateway.control.audit import Audit
-from gateway.control.running import KEYS, KIND, Running
+from gateway.control.running import KEYS, KIND, Running, changes
 from gateway.exchange import Exchange, Outcome
 from gateway.lateness import Lateness
 from gateway.policy.canary.evidence import AVAILABILITY
@@ -43,6 +43,7 @@ _log = logging.getLogger(__name__)
 INTERVAL = 0.25
 _FORGETS = "without lasting state a restart begins every rollout anew, a promotion or rollback will not survive"
 _OUT_OF_TIME = frozenset((Outcome.TIMEOUT, Outcome.SHED))
+_NOTHING_TO_DO = frozenset(((Phase.PAUSED, Event.PAUSE), (Phase.STEP, Event.RESUME)))
 _NEEDS_BUDGET = {Event.START: may_start, Event.RESUME: may_resume}
 
 
@@ -121,15 +122,8 @@ class Roller:
                 "reload", "begin anew", f"rollout of {running.model}", f"another definition: {share}, {was}"
             )
             return
-        old, new = known.plan, running.plan
-        changed = [
-            f"{name}: {getattr(old, name)} -> {getattr(new, name)}"
-            for name in type(new).__dataclass_fields__
-            if getattr(old, name) != getattr(new, name)
-        ]
-        self._audit.record(
-            "reload", "change", f"rollout of {running.model}", f"{', '.join(changed)}; {share}, as before"
-        )
+        changed = changes(known.plan, running.plan)
+        self._audit.record("reload", "change", f"rollout of {running.model}", f"{changed}; {share}, as before")
 
     def taken_over(self, documents: Iterable[Document], routes: RouteTable) -> None:
         """Go on where another gateway stopped to lead; what has been seen since then is not lost."""
@@ -203,12 +197,14 @@ class Roller:
     def ask(self, model: str, event: Event, *, actor: str, reason: str, despite_budget: bool = False) -> Running:
         """Do what a person asks for; raises KeyError for a model without a rollout and Refused, with the reason.
 
-        What was refused has a record too.
+        What was refused has a record too; a pause of what is paused, or a resume of what goes on, changes nothing.
         """
         running = self._running[model]
         try:
             if not self._leads():
                 raise Refused("another gateway leads rollouts now: ask that one")
+            if (running.rollout.phase, event) in _NOTHING_TO_DO and despite_budget <= running.rollout.despite_budget:
+                return running
             allowed = _NEEDS_BUDGET.get(event)
             left = self._budget_left(model)
             if allowed is not None and not despite_budget and (frozen := allowed(running.plan, left, model)):

@@ -8,6 +8,7 @@ from math import inf
 from typing import Any
 
 from gateway.clock import past
+from gateway.config.durations import format_duration
 from gateway.exchange import Exchange, Outcome
 from gateway.policy.canary.evidence import AVAILABILITY, FIRST_ATTEMPT, STAYED, Evidence
 from gateway.policy.canary.forecast import ENOUGH_TRAFFIC, Pace, Traffic
@@ -31,7 +32,8 @@ _NEW = frozenset(("share", "predicted", "despite_budget"))
 class Running:
     """One model's rollout: where it stands, what it has seen, and its way so far (`history`, the newest last).
 
-    `pace` counts the model's requests and `warmth` the answers of its backends, whether or not a rollout is under way.
+    `cold` counts requests of the candidate whose latencies were left out, because a backend was warming up. `pace`
+    counts the model's requests and `warmth` the answers of its backends, whether or not a rollout is under way.
     """
 
     def __init__(self, model: str, plan: Plan, objectives: Sequence[Objective], rollout: Rollout) -> None:
@@ -48,6 +50,7 @@ class Running:
         self.watched_since = rollout.since
         self.ready_at = 0.0
         self.guard = ""
+        self.cold = 0
         self.changed = True
         self._keys_saved = rollout.since
 
@@ -58,6 +61,7 @@ class Running:
         """Start to compare anew; `usual` is the model's record before."""
         self.evidence = _evidence(self.objectives.values(), usual)
         self.tallies = {self.plan.stable: Tally(), self.plan.candidate: Tally()}
+        self.cold = 0
 
     def objective_of(self, exchange: Exchange) -> Objective:
         """Return what a request was held to."""
@@ -67,6 +71,8 @@ class Running:
         """Take what a request says; a cold backend's latency says nothing."""
         if not self.warmth.is_warm(exchange.backend, now):
             good = outcomes.get(AVAILABILITY)
+            had_latency = settled and (exchange.weighed or len(outcomes) > 1)
+            self.cold += had_latency and exchange.version == self.plan.candidate
             outcomes = {} if good is None else {AVAILABILITY: good}
         sample = Sample(
             exchange.version == self.plan.candidate, now, input_class(prompt_length(exchange)), exchange.sticky
@@ -99,6 +105,7 @@ class Running:
             "history": [asdict(each) for each in self.history],
             "evidence": self.evidence.state(),
             "tallies": {name: tally.state() for name, tally in self.tallies.items()},
+            "pace": self.pace.state(),
         }
         return Document(KIND, self.model, json.dumps(body))
 
@@ -133,8 +140,36 @@ class Running:
         self.evidence.restore(body["evidence"])
         for name, tally in self.tallies.items():
             tally.restore(body["tallies"][name])
+        if "pace" in body:
+            self.pace.restore(body["pace"], now)
         self.rollout = rollout
         self.decision = Decision(None, rollout.reason)
+
+
+def changes(old: Plan, new: Plan) -> str:
+    """Return what is different between two plans, in the words of route files: `hold: 10m -> 1m`."""
+    before, after = _written(old), _written(new)
+    return "; ".join(f"{key}: {before[key]} -> {after[key]}" for key in before if before[key] != after[key])
+
+
+def _written(plan: Plan) -> dict[str, str]:
+    return {
+        "stable": plan.stable,
+        "candidate": plan.candidate,
+        "steps": "auto" if plan.is_auto else ", ".join(f"{step:g}" for step in plan.steps),
+        "hold": format_duration(plan.hold),
+        "last_hold": format_duration(plan.last_hold),
+        "min_requests": f"{plan.min_requests}",
+        "max_hold": "as predicted" if plan.max_hold is None else format_duration(plan.max_hold),
+        "on_stall": plan.on_stall,
+        "mirror": f"{plan.mirror:g}",
+        "start": "manual" if plan.manual else "auto",
+        "margin": f"{plan.margin:g}",
+        "warm_up": f"{plan.warm_up}",
+        "warm_up_time": format_duration(plan.warm_up_time),
+        "freeze_below": f"{100 * plan.freeze_below:g}",
+        "pause_below": f"{100 * plan.pause_below:g}",
+    }
 
 
 def _evidence(objectives: Iterable[Objective], usual: dict[str, tuple[int, int]] | None = None) -> Evidence:

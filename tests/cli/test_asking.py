@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from gateway.cli.canary import phase_words
 from gateway.cli.commands import app
 from gateway.policy.canary.rollout import Phase
 from tests.e2e.fakes import backends, good
@@ -30,6 +31,8 @@ async def test_a_rollout_is_watched_and_steered_from_a_shell(tmp_path: Path) -> 
         async with gateway(tmp_path, text) as running:
             refused = await tidegate(running, "canary", "pause", "m", status=1)
             assert refused.stderr == "tidegate: cannot pause a rollout that is idle; what it can: promote, start\n"
+            told = json.loads((await tidegate(running, "audit", "--json")).stdout)
+            assert [each["action"] for each in told] == ["pause refused"]
             started = await tidegate(running, "canary", "start", "m", "--reason", "night shift")
             assert started.stdout.startswith("m: v1 -> v2\nwaiting, candidate at 0 % of requests\n")
             await in_phase(running, Phase.STEP)
@@ -113,3 +116,41 @@ def test_a_gateway_that_does_not_answer_is_named() -> None:
     result = CliRunner().invoke(app, ["canary", "status", "m", "--admin", "http://127.0.0.1:9"])
     assert result.exit_code == 1
     assert "no gateway answers at http://127.0.0.1:9" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("share", "phase", "said"),
+    [
+        (60.0, "step", "step 4 of 4"),
+        (50.0, "step", "between steps 2 and 3 of 4 (next: 60 %)"),
+        (50.0, "paused", "paused between steps 2 and 3 of 4 (next: 60 %)"),
+        (1.0, "step", "between the start and step 1 of 4 (next: 5 %)"),
+        (0.0, "step", "step 4 of 4"),
+        (50.0, "promoted", "promoted"),
+    ],
+)
+def test_a_share_of_a_replaced_list_of_steps_is_no_step_of_the_new_one(share: float, phase: str, said: str) -> None:
+    rollout = {"phase": phase, "step": 4, "steps": [5.0, 10.0, 60.0, 95.0], "weight": share}
+    assert phase_words(rollout) == said
+
+
+async def test_a_second_pause_is_no_error_and_warm_up_is_told(tmp_path: Path) -> None:
+    async with backends(good, good) as (old, new):
+        text = routes(old.url, new.url, start="manual", hold="30s", steps=[50], warm_up=1000)
+        async with gateway(tmp_path, text) as running:
+            assert (await tidegate(running, "audit")).stdout == "nothing recorded\n"
+            await tidegate(running, "canary", "start", "m")
+            evidence = (await in_phase(running, Phase.STEP)).evidence
+            while not evidence.answered:
+                await ask(running.port, chat())
+                await running.quiet()
+            report = " ".join((await tidegate(running, "canary", "report", "m")).stdout.split())
+            assert (
+                "the latencies of 1 requests of v2 do not count: its backends were warming up, which takes 1000"
+                in report
+            )
+            assert (
+                "already in progress: nothing was changed" in (await tidegate(running, "canary", "resume", "m")).stdout
+            )
+            assert "already paused" not in (await tidegate(running, "canary", "pause", "m")).stdout
+            assert "already paused: nothing was changed" in (await tidegate(running, "canary", "pause", "m")).stdout

@@ -1,7 +1,7 @@
 """The real controller on a clock of its own: a newcomer's canary is promoted in about the time that was said."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -18,6 +18,7 @@ from gateway.control.rolling import Roller
 from gateway.exchange import Exchange, Outcome
 from gateway.lateness import Lateness
 from gateway.policy.canary.rollout import Event, Phase
+from gateway.state.store import Document
 from gateway.telemetry.slo import SloBook
 
 RATE = 12.0
@@ -33,8 +34,12 @@ def demos() -> dict[str, Any]:
     return routes_of({name: [f"http://{name}:1"] for name in ("gpu", "cpu", "next")})
 
 
-def rolled(path: Path, routes_file: dict[str, Any], now: list[float]) -> tuple[Roller, Audit]:
-    """Return what leads the rollouts of a routes file whose versions are ready, and its records."""
+def rolled(
+    path: Path, routes_file: dict[str, Any], now: list[float], kept: Iterable[Document] = ()
+) -> tuple[Roller, Audit]:
+    """Return what leads the rollouts of a routes file whose versions are ready, and its records; it goes on from what
+    was kept.
+    """
     path.write_text(json.dumps(routes_file))
     table = load_routes(path)
     book = SloBook(lambda: now[0])
@@ -46,6 +51,7 @@ def rolled(path: Path, routes_file: dict[str, Any], now: list[float]) -> tuple[R
     roller = Roller(
         book, lambda: routes, audit, clock=lambda: now[0], leads=lambda: True, saved=lambda: None, lateness=Lateness()
     )
+    roller.restore(kept)
     roller.follow(table)
     return roller, audit
 
@@ -99,6 +105,55 @@ def test_what_a_person_asked_for_is_answered_in_the_words_of_the_new_state(tmp_p
     assert said(Event.ROLLBACK) == "ann wants to rollback"
     assert said(Event.START) == "v2 is ready"
     assert said(Event.PROMOTE) == "ann wants to promote"
+
+
+def test_a_second_pause_or_resume_changes_nothing_and_leaves_no_record(tmp_path: Path) -> None:
+    now = [1_000_000.0]
+    routes = newcomers()
+    routes["models"][MODEL]["canary"] |= {"start": "manual", "steps": [10], "hold": "5s"}
+    roller, audit = rolled(tmp_path / "routes.yaml", routes, now)
+    roller.ask(MODEL, Event.START, actor="ann", reason="now")
+    roller.tick()
+    for event in (Event.RESUME, Event.PAUSE):
+        if event is Event.PAUSE:
+            roller.ask(MODEL, event, actor="ann", reason="lunch")
+        before, records = roller.ask(MODEL, event, actor="bob", reason="me too").rollout, len(list(audit))
+        now[0] += 1.0
+        assert roller.ask(MODEL, event, actor="bob", reason="me too").rollout is before
+        assert len(list(audit)) == records
+        assert before.actor != "bob"
+
+
+def test_a_reload_is_recorded_in_the_words_of_route_files(tmp_path: Path) -> None:
+    roller, audit = rolled(tmp_path / "routes.yaml", newcomers(), [1_000_000.0])
+    routes = newcomers()
+    routes["models"][MODEL]["canary"] |= {"steps": [5, 10, 60], "hold": "1m", "max_hold": "1h", "pause_below": 2.5}
+    (tmp_path / "routes.yaml").write_text(json.dumps(routes))
+    roller.follow(load_routes(tmp_path / "routes.yaml"))
+    (record,) = audit
+    assert record.reason == (
+        "steps: auto -> 5, 10, 60; hold: 10m -> 1m; max_hold: as predicted -> 1h; pause_below: 5 -> 2.5; "
+        "v2 has 0 % of requests, as before"
+    )
+
+
+def test_after_a_restart_within_a_step_it_is_known_how_long_that_takes(tmp_path: Path) -> None:
+    now = [1_000_000.0]
+    roller, _ = rolled(tmp_path / "routes.yaml", newcomers(), now)
+    for number in range(200):
+        now[0] += 1 / RATE
+        exchange = Exchange("r", "/v1/chat/completions", now[0] - 1.0)
+        exchange.model, exchange.version, exchange.backend = MODEL, "v1" if number % 2 else "v2", "b"
+        exchange.outcome, exchange.ended, exchange.client_status = Outcome.OK, now[0], 200
+        roller.settled(exchange)
+        roller.tick()
+    said = roller.outlook(cast(Any, roller.get(MODEL)))
+    now[0] += 60.0
+    again, _ = rolled(tmp_path / "routes.yaml", newcomers(), now, roller.documents())
+    told = again.outlook(cast(Any, again.get(MODEL)))
+    assert "promotion in" in said.words
+    assert "promotion in" in told.words
+    assert told.missing == said.missing
 
 
 @pytest.mark.parametrize(

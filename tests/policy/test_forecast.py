@@ -1,6 +1,6 @@
 """How many requests a rollout needs, and how long that takes, is said before it begins, and turns out to be so."""
 
-from math import inf
+from math import inf, nan
 
 import pytest
 
@@ -25,6 +25,22 @@ def test_the_pace_is_right_from_the_first_seconds_and_follows_the_traffic() -> N
         pace.add(float(tick), 3)
     assert pace.rate(4 * 3600.0) == pytest.approx(3.0, rel=0.1)
     assert repr(pace).startswith("<Pace of ")
+
+
+def test_the_pace_outlives_a_restart_as_if_no_time_had_passed() -> None:
+    pace, again = Pace(), Pace()
+    for tick in range(601):
+        pace.add(float(tick), 12)
+    again.restore(pace.state(), 5000.0)
+    assert again.rate(5000.0) == pytest.approx(pace.rate(600.0))
+    assert again.requests == pace.requests
+
+
+@pytest.mark.parametrize("state", [[0, 0.0, 0.0], [5, 9.0, 1.0], [5, inf, 1.0], [5, 4.0, nan], [5, 4.0, -1.0]])
+def test_a_pace_that_cannot_be_is_not_taken_over(state: list[float]) -> None:
+    pace = Pace()
+    pace.restore(state, 5000.0)
+    assert (pace.requests, pace.rate(5001.0)) == (0, 0.0)
 
 
 def test_a_target_of_999_takes_about_three_thousand_requests_of_the_candidate() -> None:

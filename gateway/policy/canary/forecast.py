@@ -1,5 +1,6 @@
 """How many requests the next decision of a rollout needs, and how long they take at the traffic seen."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import exp, inf
 
@@ -37,6 +38,20 @@ class Pace:
         self.requests += count
         self._decayed = self._decayed * exp((self._last - now) / _MEMORY) + count
         self._last = now
+
+    def state(self) -> list[float]:
+        """Return what has to be kept over a restart."""
+        return [self.requests, self._decayed, self._last - self._first]
+
+    def restore(self, state: Sequence[float], now: float) -> None:
+        """Take back what `state` gave, as if no time had passed since; what it cannot have given is left out.
+
+        Raises TypeError or ValueError for what is no such thing at all.
+        """
+        requests, decayed, age = (float(each) for each in state)
+        if 0 < decayed <= requests < inf and 0 <= age < inf:
+            self.requests, self._decayed = int(requests), decayed
+            self._first, self._last = now - age, now
 
     def rate(self, now: float) -> float:
         """Return requests per second, 0.0 before the second one."""
