@@ -18,7 +18,7 @@ from gateway.proxy.searching import Searches
 from gateway.proxy.stored import Keeper, Made, StoredResponses, candidates, keeper, no_response
 from gateway.proxy.tenants import LiveTenant, Tenants
 from gateway.wire.body import Body
-from gateway.wire.endpoints import stored_id
+from gateway.wire.endpoints import is_stored_id, stored_id
 from gateway.wire.service import Request, Writer
 
 
@@ -79,6 +79,8 @@ class Lookups:
             for each in self._places(response, request, exchange)
             if each.model is model and each.takes_work(request.head.version)
         ]
+        if len(places) > 1 and not is_stored_id(response):
+            places = []  # no path can hold it, so nobody can be asked
         if not places and front.tenants.closed:
             raise no_response(response)  # the engine that gets it instead may have another tenant's of that name
         if len(places) <= 1:
@@ -155,9 +157,9 @@ class Lookups:
 
 
 def continued(body: Body) -> str | None:
-    """Return the id of the response that a request goes on from; of nonsense the engine says what it thinks."""
+    """Return the id of the response that a request goes on from, "" for nonsense, None where it begins anew."""
     given = body.value("previous_response_id")
     try:
         return None if given is None else msgspec.json.decode(given, type=str)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
+        return ""

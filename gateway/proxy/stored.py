@@ -104,7 +104,7 @@ class Noting:
 
 def no_response(response: str) -> NotFound:
     """Return what to say of a response that is not there, in vLLM's words."""
-    return NotFound(f"Response with id '{response}' not found.", param="response_id")
+    return NotFound(f"Response with id '{response[:128]}' not found.", param="response_id")
 
 
 def keeper(table: LiveTable, tenant: LiveTenant, made: Made) -> Keeper | None:

@@ -39,7 +39,9 @@ RESPONSES_PREFIX = b"/v1/responses/"
 RETRIEVE = Endpoint("/v1/responses/{id}", "retrieve_response", Dialect.RESPONSES, BodyKind.NONE, method=b"GET")
 CANCEL = Endpoint("/v1/responses/{id}/cancel", "cancel_response", Dialect.RESPONSES, BodyKind.NONE)
 """What is asked of a response that an engine keeps."""
-_STORED = re.compile(rb"/v1/responses/([A-Za-z0-9_-][A-Za-z0-9._-]{0,127})(/cancel)?")
+_ID = "[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}"
+_STORED = re.compile(rb"/v1/responses/(%b)(/cancel)?" % _ID.encode())
+_STORED_ID = re.compile(_ID)
 _DIGITS = 18
 _YES = frozenset(("1", "on", "t", "true", "y", "yes"))
 
@@ -72,6 +74,11 @@ def stored(path: bytes, query: bytes) -> Endpoint | None:
 def stored_id(path: bytes) -> str:
     """Return the id in a path that `stored` knows."""
     return path.removeprefix(RESPONSES_PREFIX).partition(b"/")[0].decode("ascii")
+
+
+def is_stored_id(text: str) -> bool:
+    """Whether a path may name a response by this id."""
+    return _STORED_ID.fullmatch(text) is not None
 
 
 def _wanted(query: bytes) -> bytes:

@@ -86,6 +86,7 @@ _VALUES = [
 _TARGETS = [
     *(b"*", b"/", b"//", b"/v1/models/", b"/v1/models/%ff%00", b"/v1/models/\xff", b"/v1/models/" + b"a" * 5000),
     *(b"http://a/v1/models", b"/v1/models?x=\xff", b"/v1/../metrics", b"/v1/chat/completions/", b"/v1/responses/x"),
+    *(b"/v1/responses/x/cancel", b"/v1/responses/x?stream=1&starting_after=\xff", b"/v1/responses/x?stream=true&a=%00"),
 ]
 _TOKENS = [
     b"\r\n",

@@ -7,6 +7,7 @@ import pytest
 from gateway.errors import NotFound
 from gateway.exchange import Exchange
 from gateway.proxy.stored import LIFETIME, MOST, Made, Noting, StoredResponses
+from tests.sim.captured import captured
 
 
 def made(tenant: str = "acme", at: float = 0.0, backend: str = "b") -> Made:
@@ -80,6 +81,13 @@ def test_the_id_of_a_document_is_its_own(document: bytes, ids: list[str]) -> Non
 )
 def test_the_id_of_a_stream_is_in_its_first_event(events: bytes, ids: list[str]) -> None:
     assert noted(events, stream=True) == ids
+
+
+@pytest.mark.parametrize("name", ["responses_nonstream", "responses_stream"])
+def test_what_vllm_sends_is_noted(name: str) -> None:
+    answer = captured(f"vllm/{name}")
+    (response,) = noted(answer.body, stream=name.endswith("_stream"))
+    assert response.startswith("resp_")
 
 
 def test_the_name_that_was_asked_for_is_kept() -> None:
