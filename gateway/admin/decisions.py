@@ -6,14 +6,19 @@ from gateway.policy.routing.choose import Considered
 
 
 class CandidateStatus(BaseModel):
-    """One backend as a candidate: `refused` says why it would get no request, "" when it may."""
+    """One backend as a candidate: `refused` says why it would get no request, "" when it may.
+
+    `extrapolated` says that the prediction is for many more tokens than any sample had; `routing_burn` is smoothed, and
+    1 without traffic.
+    """
 
     backend: str
     refused: str
     predicted_ttft_seconds: float
+    extrapolated: bool
     weight: float
     score: float
-    burn: float
+    routing_burn: float
     in_flight: int
     prefilling_tokens: int
 
@@ -43,9 +48,10 @@ def candidate(considered: Considered) -> CandidateStatus:
         backend=considered.id,
         refused=considered.refused,
         predicted_ttft_seconds=round(considered.predicted_ttft, 4),
+        extrapolated=considered.extrapolated,
         weight=round(considered.weight, 4),
         score=round(considered.score, 4),
-        burn=round(considered.burn, 4),
+        routing_burn=round(considered.burn, 4),
         in_flight=considered.in_flight,
         prefilling_tokens=considered.prefilling,
     )

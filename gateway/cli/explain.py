@@ -12,7 +12,7 @@ from gateway.cli.asking import ADMIN, Admin, AsJson, ask, console, table
 
 def explain(
     model: Annotated[str, typer.Option(help="Model or alias, as clients send it.")],
-    prompt_tokens: Annotated[int, typer.Option(help="Length of the prompt.", min=1)],
+    prompt_tokens: Annotated[int, typer.Option(help="Length of the prompt.", min=1)] = 500,
     service_class: Annotated[str, typer.Option("--class", help="Class of the request.")] = "standard",
     admin: Admin = ADMIN,
     *,
@@ -35,7 +35,7 @@ def explain(
 def _print(decision: dict[str, Any]) -> None:
     screen = console()
     for version in decision["versions"]:
-        title = f"{decision['model']} {version['version']}, {version['share']:.4g} of requests"
+        title = f"{decision['model']} {version['version']}, {version['share'] * 100:.4g} % of requests"
         screen.print(Text(f"{title}, {decision['prompt_tokens']} prompt tokens"))
         screen.print(_candidates(version))
         screen.print(Text(f"{version['winner'] or 'nobody'}: {version['why']}\n"))
@@ -43,14 +43,14 @@ def _print(decision: dict[str, Any]) -> None:
 
 def _candidates(version: dict[str, Any]) -> Table:
     return table(
-        ["backend", "predicted TTFT", "weight", "score", "burn", "in flight", "prefilling", "refused"],
+        ["backend", "predicted TTFT", "weight", "score", "routing burn", "in flight", "prefilling", "refused"],
         [
             [
                 each["backend"],
-                f"{each['predicted_ttft_seconds'] * 1000:.1f} ms",
+                f"{each['predicted_ttft_seconds'] * 1000:.1f} ms" + (" (extrapolated)" if each["extrapolated"] else ""),
                 f"{each['weight']:.2f}",
                 f"{each['score'] * 1000:.1f} ms",
-                f"{each['burn']:.2f}",
+                f"{each['routing_burn']:.2f}",
                 str(each["in_flight"]),
                 str(each["prefilling_tokens"]),
                 each["refused"],

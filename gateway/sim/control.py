@@ -10,6 +10,13 @@ from gateway.sim.errors import ApiError
 from gateway.sim.faults import Faults
 from gateway.sim.simulation import Simulation
 
+_PATHS = {
+    "GET /sim/state": "what the engine is doing",
+    "GET /sim/faults": "the faults in force",
+    "POST /sim/faults": "replace the faults in force, by a JSON object of some of the `faults` below",
+    "DELETE /sim/faults": "all well again",
+}
+
 
 class Control:
     """Shows the engine's state and sets faults. `on_refusal` is told whether, and for how long, to refuse connections.
@@ -26,10 +33,15 @@ class Control:
 
     def add_to(self, app: FastAPI) -> None:
         """Add the endpoints to an app."""
+        app.add_route("/sim", self.index, methods=["GET"])
         app.add_route("/sim/state", self.state, methods=["GET"])
         app.add_route("/sim/faults", self.show, methods=["GET"])
         app.add_route("/sim/faults", self.set, methods=["POST"])
         app.add_route("/sim/faults", self.clear, methods=["DELETE"])
+
+    async def index(self, request: Request) -> Response:
+        """GET /sim: what can be asked here."""
+        return _json({"paths": _PATHS, "faults": Faults().model_dump()})
 
     async def state(self, request: Request) -> Response:
         """GET /sim/state."""

@@ -255,7 +255,12 @@ async def test_a_decision_is_explained_by_the_admin_the_command_and_the_log(tmp_
         arguments = ("explain", "--model", "m", "--prompt-tokens", "300")
         words = (await tidegate(running, *arguments)).stdout
         assert sum(f"gpu/127.0.0.1:{fake.port}" in words.replace("\n", "") for fake in (one, other)) == 2
+        assert "100 % of requests, 300 prompt tokens" in words
+        assert "(extrapolated)" in words.replace("\n", " "), "the only prompt seen is much shorter"
+        assert "500 prompt tokens" in (await tidegate(running, "explain", "--model", "m")).stdout
         decision = json.loads((await tidegate(running, *arguments, "--json")).stdout)
+        burns = [each["routing_burn"] for each in decision["versions"][0]["candidates"]]
+        assert burns == pytest.approx([1.0, 1.0], abs=0.01)
         assert decision["versions"][0]["winner"] in {running.backend(0).id, running.backend(1).id}
         unknown = await tidegate(running, "explain", "--model", "mm", *arguments[3:], status=1)
         assert "did you mean `m`?" in unknown.stderr

@@ -158,7 +158,7 @@ def test_the_busy_are_not_asked_even_where_all_are() -> None:
 def test_how_a_backend_looks() -> None:
     health = pool(2)[0].health
     seen = consider(health, 100, 0.0)
-    assert (seen.refused, seen.weight, seen.burn) == ("", 1.0, 1.0)
+    assert (seen.refused, seen.weight, seen.burn, seen.extrapolated) == ("", 1.0, 1.0, True)
     assert seen.score == seen.predicted_ttft == pytest.approx(0.055)
     health.refused(0.0, 60.0, busy=False)
     assert consider(health, 100, 10.0).refused == "refused work, and is left alone for 20.0 s more"

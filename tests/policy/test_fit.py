@@ -34,6 +34,13 @@ def test_it_finds_base_rate_and_load() -> None:
     assert "samples" in repr(fit)
 
 
+def test_it_knows_up_to_how_many_tokens_samples_lie() -> None:
+    fit = Fit(30.0)
+    assert fit.reach == 0.0
+    fed(fit, Random(1), (0.02, 0.0001, 0.0005), 300)
+    assert 6000 < fit.reach < 16_000, "samples have 10 to 8,000"
+
+
 def test_noise_is_averaged_and_the_error_says_how_much_there_is() -> None:
     fit = Fit(30.0)
     fed(fit, Random(3), (0.02, 0.0001, 0.0005), 600, noise=0.3)

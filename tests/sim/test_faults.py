@@ -31,6 +31,14 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
             await asyncio.sleep(0.005)
 
 
+async def test_the_paths_and_the_faults_that_there_are_can_be_asked_for(client: httpx.AsyncClient) -> None:
+    found = (await client.get("/sim")).json()
+    assert found["faults"] == (await client.get("/sim/faults")).json()
+    for path in found["paths"]:
+        method, where = path.split()
+        assert (await client.request(method, where, content=b"{}")).status_code == 200
+
+
 async def test_faults_are_shown_replaced_and_cleared(client: httpx.AsyncClient) -> None:
     healthy = (await client.get("/sim/faults")).json()
     await break_with(client, slow=3, error_rate=0.5)

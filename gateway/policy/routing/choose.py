@@ -18,6 +18,8 @@ class Routed(Protocol):
 
 
 ONLY = "the only one ready"
+_FAR = 2.0
+"""Times the tokens that samples had, from which on a prediction is called extrapolated."""
 Backend = TypeVar("Backend", bound=Routed)
 
 
@@ -86,11 +88,15 @@ def choose(
 
 @dataclass(frozen=True, slots=True)
 class Considered:
-    """How one backend looks to a prompt of some length; `refused` says why it would get no request, "" when it may."""
+    """How one backend looks to a prompt of some length; `refused` says why it would get no request, "" when it may.
+
+    `extrapolated` says that the prediction is for many more tokens than any sample had.
+    """
 
     id: str
     refused: str
     predicted_ttft: float
+    extrapolated: bool
     weight: float
     burn: float
     in_flight: int
@@ -119,6 +125,7 @@ def consider(health: Health, tokens: int, now: float, claim: Claim = SMALLEST) -
         health.id,
         refused,
         health.predicted(tokens),
+        tokens > _FAR * max(health.fit.reach, health.peers.ttft.reach),
         health.weight,
         health.signal.burn,
         health.in_flight,

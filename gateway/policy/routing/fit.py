@@ -8,7 +8,7 @@ predicts what its pool does, and one that nobody asked for a while comes back to
 """
 
 from collections.abc import Sequence
-from math import exp
+from math import exp, sqrt
 
 Row = tuple[float, float, float]
 
@@ -90,6 +90,15 @@ class Fit:
         else:
             self._errors[self._at] = error
             self._at = (self._at + 1) % _ERRORS_KEPT
+
+    @property
+    def reach(self) -> float:
+        """Prompt tokens up to which samples lie, about: three standard deviations above their mean; 0.0 without any."""
+        weight, tokens, squares = self._moments[0], self._moments[1], self._moments[3]
+        if self.samples < 1.0:
+            return 0.0
+        mean = tokens / weight
+        return mean + 3.0 * sqrt(max(0.0, squares / weight - mean * mean))
 
     @property
     def error(self) -> float | None:
