@@ -11,6 +11,7 @@ from gateway.proxy.naming import Namer
 from gateway.proxy.relay import Journey
 from gateway.wire.error_status import begins_as_error, error_code
 from gateway.wire.service import Writer
+from gateway.wire.sse import ABORTED
 from gateway.wire.upstream import Loss
 from gateway.wire.usage import NEAR, UNTOLD, find_usage
 
@@ -32,6 +33,7 @@ class PlainRelay:
     """
 
     __slots__ = (
+        "_aborted",
         "_chunked",
         "_client",
         "_exchange",
@@ -71,7 +73,7 @@ class PlainRelay:
         self._naming = naming
         self._held: list[bytes] = []
         self._size = 0
-        self._flowing = False
+        self._flowing = self._aborted = False
         self._tail = b""
 
     def data(self, body: bytes) -> None:
@@ -79,7 +81,7 @@ class PlainRelay:
         if self._flowing:
             self._client.write(chunk(body) if self._chunked and self._length is None else body)
             self._exchange.answer_size += len(body)
-            self._look_for_usage(body)
+            self._look_at(body)
             return
         self._held.append(body)
         self._size += len(body)
@@ -96,6 +98,9 @@ class PlainRelay:
         if self._flowing:
             if body:
                 self.data(body)
+            if self._aborted:
+                self._journey.fail(AttemptEnd.TRUNCATED, "the engine aborted the answer")
+                return
             if self._chunked and self._length is None:
                 self._client.write(b"0\r\n\r\n")
             self._journey.complete()
@@ -108,9 +113,12 @@ class PlainRelay:
         if self._must_be_json and (not _BEGINS_JSON.match(whole) or not whole.strip()):
             self._journey.fail(AttemptEnd.MALFORMED, "the answer is not JSON" if whole else "the answer is empty")
             return
-        self._look_for_usage(whole)
+        self._look_at(whole)
         if b'"error"' in whole and _MAY_BE_ERROR.search(whole) and (code := error_code(whole)):
             self._journey.refuse(code, whole)
+            return
+        if self._aborted:
+            self._journey.fail(AttemptEnd.TRUNCATED, "the engine aborted the answer")
             return
         self._exchange.answer_size = len(whole)
         self._journey.commit()
@@ -130,7 +138,7 @@ class PlainRelay:
         self._flowing = True
         self._held.clear()
         self._exchange.answer_size = len(body)
-        self._look_for_usage(body)
+        self._look_at(body)
         self._journey.commit()
         size, body = len(body), self._named(body)
         if self._length is not None:
@@ -145,10 +153,11 @@ class PlainRelay:
         renaming = self._naming.renaming(document) if self._naming is not None else None
         return document if renaming is None else document.replace(*renaming, 1)
 
-    def _look_for_usage(self, piece: bytes) -> None:
-        """Note the token counts, wherever in the document they stand; long lists may follow them."""
+    def _look_at(self, piece: bytes) -> None:
+        """Note the token counts, wherever in the document they stand, and whether the engine gave the answer up."""
         window = self._tail + piece if self._tail else piece
         self._tail = window[-_OVERLAP:]
+        self._aborted = self._aborted or (b'"finish_reason"' in window and ABORTED.search(window) is not None)
         usage = find_usage(window)
         if usage is not None and usage != UNTOLD:
             self._exchange.prompt_tokens, self._exchange.output_tokens = usage.prompt, usage.output

@@ -9,7 +9,7 @@ from gateway.proxy.answers import chunk
 from gateway.proxy.naming import Namer, Renaming
 from gateway.wire.long_event import EventTooLarge
 from gateway.wire.service import Writer
-from gateway.wire.sse import Scanner
+from gateway.wire.sse import AnswerAborted, Scanner
 from gateway.wire.upstream import Loss
 
 MAX_HELD = 64 * 1024
@@ -103,6 +103,9 @@ class StreamRelay:
         except EventTooLarge as error:
             self._journey.fail(AttemptEnd.TOO_LARGE, str(error))
             return
+        except AnswerAborted:
+            self._aborted()
+            return
         if scanner.content:
             self._measure(scanner.content)
         if self._held is not None:
@@ -120,11 +123,14 @@ class StreamRelay:
         scanner = self.scanner
         try:
             out = scanner.feed(body) if body else b""
+            events = scanner.content if body else 0
+            out += scanner.flush()
         except EventTooLarge as error:
             self._journey.fail(AttemptEnd.TOO_LARGE, str(error))
             return
-        events = scanner.content if body else 0
-        out += scanner.flush()
+        except AnswerAborted:
+            self._aborted()
+            return
         if events := events + scanner.content:
             self._measure(events)
         head = b""
@@ -150,6 +156,11 @@ class StreamRelay:
             self._write(b"", self.scanner.release())
         end = AttemptEnd.TRUNCATED if self._held is None else AttemptEnd.CLOSED_EARLY
         self._journey.fail(AttemptEnd.MALFORMED if loss is Loss.MALFORMED else end, detail)
+
+    def _aborted(self) -> None:
+        """An engine that gives an answer up has not completed it, however properly the stream ends."""
+        end = AttemptEnd.CLOSED_EARLY if self._held is not None else AttemptEnd.TRUNCATED
+        self._journey.fail(end, "the engine aborted the answer")
 
     def resumed(self) -> None:
         """Forget the last arrival: the pause was the client's, so the gap is not the engine's."""

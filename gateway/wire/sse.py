@@ -26,10 +26,16 @@ _DONE = b"[DONE]"
 _DONE_EVENT = b"data: [DONE]\n\n"
 _END_WITH_DONE = frozenset((Dialect.CHAT, Dialect.COMPLETIONS))
 _FINISH = re.compile(rb'"finish_reason"\s*+:\s*+"')
+ABORTED = re.compile(rb'"finish_reason"\s*+:\s*+"(?:abort|error)"')
+"""How an engine says that it gave an answer up: vLLM ends all that it is generating so when it is told to stop."""
 _ID = re.compile(rb'"id"\s*+:\s*+"([^"]*+)"')
 _FINGERPRINT = re.compile(rb'"system_fingerprint"\s*+:\s*+"(?:[^"\\]|\\.)*+"')
 _NO_CHOICES = re.compile(rb'"choices"\s*+:\s*+\[\s*+\]')
 _MAY_BE_ERROR = re.compile(rb'"error"|"error_type"|"type"\s*+:\s*+"response\.failed"')
+
+
+class AnswerAborted(Exception):
+    """The engine gave the answer up before its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +153,7 @@ class Scanner:
     def feed(self, data: bytes) -> bytes:
         """Take bytes as they were read and return those to pass on: whole events, unchanged.
 
-        Raises EventTooLarge.
+        Raises EventTooLarge and AnswerAborted.
         """
         marker = self._marker
         if not self._tail and data[-2:] == b"\n\n" and data.find(b"\n\n") == len(data) - 2:
@@ -296,6 +302,8 @@ class Scanner:
 
     def _finished(self, event: bytes) -> None:
         """Count a finish reason; some engines tell the usage beside it."""
+        if ABORTED.search(event):
+            raise AnswerAborted
         self.finished += 1
         self._note_usage(event)
         if self._strip_usage:
@@ -335,6 +343,8 @@ class Scanner:
                 self._lines = event.count(b"\n")
                 self._finish = b'"finish_reason": "' if b": " in content[0] else b'"finish_reason":"'
         if _FINISH.search(data):
+            if ABORTED.search(data):
+                raise AnswerAborted
             self.finished += 1
             self.begun = True
             if self._strip_usage:

@@ -275,10 +275,10 @@ FAULTS = (
     Fault(
         "SIGTERM under a stream and a plain answer, then a request",
         terminated,
-        ("200 stream_broken cut", "504 first_token_timeout", _DOWN),
+        ("200 stream_broken cut", "502 backend_error", _DOWN),
         {
-            "requests": {"truncated": 1, "timeout": 1, "no_backend": 1},
-            "attempts": {"stalled": 1, "first_token_timeout": 1},
+            "requests": {"truncated": 1, "backend_error": 1, "no_backend": 1},
+            "attempts": {"truncated": 2},
             "users": {"bad": 3},
             "backend": {"bad": 2},
         },
