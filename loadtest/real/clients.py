@@ -22,6 +22,7 @@ CLIENTS = {
     "langchain": "langchain_python.py",
     "litellm": "litellm_python.py",
     "ai-sdk": "ai-sdk",
+    "httpx (odd bodies)": "odd_bodies.py",
 }
 """Scripts of Python clients, and what Node's script calls the others."""
 
@@ -38,6 +39,8 @@ class Allowed:
 _OWN_WORDS = "error.[!cs]*", "error.code"
 """Paths of an error that are not its class and its status, which clients act on."""
 
+_READ = ("chat, max_tokens*", "chat, top_logprobs*", "chat, model*", "no JSON", "an empty body", "a list", "not UTF-8")
+
 ALLOWED: tuple[Allowed, ...] = (
     Allowed("*", "answer*.headers.x-request-id", "every answer can be found in the access log"),
     Allowed("*", "answer*.headers.cache-control", "no proxy on the way may keep or change a stream"),
@@ -47,6 +50,10 @@ ALLOWED: tuple[Allowed, ...] = (
     *(Allowed("embeddings", path, "an engine's unknown path has no OpenAI shape") for path in _OWN_WORDS),
     *(Allowed("unknown model*", path, "answered from the routes; `code` as OpenAI's") for path in _OWN_WORDS),
     *(Allowed("wrong key*", path, "an engine's 401 has no OpenAI or Anthropic shape") for path in _OWN_WORDS),
+    Allowed("chat, model null", "*", "of several models one has to be named; this engine takes its only one"),
+    Allowed('chat, model ""', "*", "of several models one has to be named; this engine takes its only one"),
+    Allowed("chat without model", "*", "of several models one has to be named; this engine takes its only one"),
+    *(Allowed(ask, "answer.body.*", "the gateway reads this itself, and says so in its own words") for ask in _READ),
     *(Allowed("bad type", path, "the gateway reads `max_tokens`, which it charges, itself") for path in _OWN_WORDS),
 )
 
