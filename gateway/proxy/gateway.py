@@ -39,6 +39,8 @@ from gateway.wire.slices import Slices, Work
 _log = logging.getLogger(__name__)
 _RESPONSES, _NONE = Dialect.RESPONSES, BodyKind.NONE
 _RESPONSES_PATH = "/v1/responses"
+_AT_ONCE = 256
+"""Answers that an engine works on at once (vLLM's `--max-num-seqs`): the others of a list of prompts wait there."""
 
 
 class Gateway:
@@ -177,7 +179,7 @@ class Gateway:
             order.stored = None if body.value("store") == b"false" else self.stored
         exchange.stream = body.stream
         exchange.itl_bounds = model.itl_bounds
-        exchange.prompt_estimate = version.capped(model.memory.prompts.tokens(order.size))
+        exchange.prompt_estimate = version.capped(model.memory.prompts.tokens(order.size), body.prompts)
         if model.rules:
             order.route = route_for(model, version, endpoint, exchange, body)
         deadline = request.received + seconds_for(request.head.timeout, model.timeouts.total)
@@ -232,10 +234,10 @@ class Gateway:
         order.output = output = 0 if plain else order.version.capped(body.max_tokens or usual)
         # Most answers end long before the most that they may have: so much is kept for each as nine in ten need.
         answer = min(output, kind.longest or output) if body.max_tokens else kind.longest or output
-        kv = prompt + (0 if plain else body.choices * answer)
+        kv = prompt + (0 if plain else min(body.generated, _AT_ONCE) * answer)
         order.claim = Claim(kv, service_class.priority, sheddable=service_class.sheddable, kind=kind)
         if order.tenant.is_limited:
-            order.reserved = body.choices * (prompt + output)
+            order.reserved = prompt + body.generated * output
             order.tenant.reserve(order.reserved, exchange.received)
             order.quota_shown = order.tenant.shown()
 
@@ -277,7 +279,8 @@ def _read(endpoint: Endpoint, request: Request) -> Body | Work[Body]:
     """Return what a request asks for; of a long one, the work that finds out."""
     raw, kind = request.body, request.head.content_type
     if endpoint.is_json:
-        return read_json(raw) if isinstance(raw, bytes) else read_long_json(raw)
+        dialect = endpoint.dialect
+        return read_json(raw, dialect) if isinstance(raw, bytes) else read_long_json(raw, dialect)
     if isinstance(raw, bytes):
         return read_multipart(raw, kind) if len(raw) <= SHORT_FORM else read_long_form(Rope((raw,)), kind, raw)
     return read_long_form(raw, kind)

@@ -119,8 +119,9 @@ def _answered(
     if exchange.prompt_tokens is not None and not order.has_media:
         prompts.observe(order.size, exchange.prompt_tokens)
     if exchange.output_tokens:
-        prompts.answered(exchange.output_tokens)
-        order.kind.answered(exchange.output_tokens // order.choices)
+        each = max(1, exchange.output_tokens // order.choices)
+        prompts.answered(each)
+        order.kind.answered(each)
     if exchange.excused:
         health.ended(lease, GOOD, now, rng, seconds=health.activity.seconds, kept=kept)
         return

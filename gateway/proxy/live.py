@@ -88,9 +88,9 @@ class LiveVersion:
         """How many tokens a prompt and its answer may have together, at the most generous backend."""
         return max((b.context(self.served_model) or LONGEST_CONTEXT for b in self.backends), default=LONGEST_CONTEXT)
 
-    def capped(self, tokens: int) -> int:
-        """Return so many tokens, or as many as the model's context has: nothing costs more than that."""
-        return tokens if tokens <= SMALL else min(tokens, self.context)
+    def capped(self, tokens: int, prompts: int = 1) -> int:
+        """Return so many tokens, or as many as each prompt may have: nothing costs more than the model's context."""
+        return tokens if tokens <= SMALL else min(tokens, prompts * self.context)
 
     @property
     def is_served(self) -> bool:

@@ -11,11 +11,12 @@ from types import MappingProxyType
 import msgspec
 
 from gateway.errors import InvalidJson, InvalidRequest
+from gateway.exchange import Dialect
 from gateway.wire.media import images_in, media_in, media_size
 from gateway.wire.numbers import flag, whole_number
 from gateway.wire.rope import Edit, Rope, Span
-from gateway.wire.scan import MAX_KEYS, check_depth, repeated_key, too_many_keys, top_level
-from gateway.wire.slices import Work
+from gateway.wire.scan import MAX_KEYS, check_depth, items_in, repeated_key, too_many_keys, top_level
+from gateway.wire.slices import Work, finish
 
 MAX_CHOICES, MAX_LOGPROBS = 8, 20
 
@@ -30,13 +31,24 @@ _IMAGE = re.compile(rb'"type"\s*:\s*"(?:image|image_url|input_image)"')
 _BOUNDS = MappingProxyType(
     {"n": MAX_CHOICES, "best_of": MAX_CHOICES, "logprobs": MAX_LOGPROBS, "top_logprobs": MAX_LOGPROBS}
 )
-_MAX_TOKENS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+_MAX_TOKENS: Mapping[Dialect, tuple[str, ...]] = MappingProxyType(
+    {
+        Dialect.CHAT: ("max_completion_tokens", "max_tokens"),
+        Dialect.COMPLETIONS: ("max_tokens",),
+        Dialect.RESPONSES: ("max_output_tokens",),
+        Dialect.MESSAGES: ("max_tokens",),
+        Dialect.PLAIN: (),
+    }
+)
+"""What bounds an answer, as vLLM reads it: the first that is given holds, and others mean nothing there."""
+_HAVE_CHOICES = frozenset((Dialect.CHAT, Dialect.COMPLETIONS))
+_PROMPTS = ("prompt", "prompt_embeds")
 _FLAG = re.compile(rb'(?i:"?(?:true|false|yes|no|on|off|[tfyn])"?)')
 _MAX_VALUE = 1024
 """Bytes of a value that says something about the request; a name or a number is shorter."""
 _MAX_OPTIONS = 64 * 1024
 _MAX_TOOLS = 256 * 1024
-_TOLD = frozenset((*_BOUNDS, *_MAX_TOKENS, "model", "stream"))
+_TOLD = frozenset((*_BOUNDS, *(name for names in _MAX_TOKENS.values() for name in names), "model", "stream"))
 
 
 class _Tool(msgspec.Struct):
@@ -49,8 +61,9 @@ _decode_tools = msgspec.json.Decoder(list[_Tool]).decode
 class Body:
     """What a request says about itself.
 
-    `max_tokens` bounds the output of each of `choices` answers; None leaves it to the engine. `media` is how many bytes
-    of it are images, audio or files, and no text. `values` are the top-level values of a body in JSON (of a long one
+    `choices` is how many answers come of its `prompts`, `generated` how many the engine makes to choose them from.
+    `max_tokens` bounds the output of each; None leaves it to the engine. `media` is how many bytes of it are images,
+    audio or files, and no text. `values` are the top-level values of a body in JSON (of a long one
     only those that say something about it), none in other bodies; `spans` are where they all stand, as far as that is
     known yet. `images` tells whether messages hold some, None where nobody has looked.
     """
@@ -59,9 +72,11 @@ class Body:
         "_images",
         "_spans",
         "choices",
+        "generated",
         "max_tokens",
         "media",
         "model",
+        "prompts",
         "raw",
         "stream",
         "usage_added",
@@ -74,7 +89,9 @@ class Body:
         model: str,
         *,
         stream: bool,
+        prompts: int = 1,
         choices: int = 1,
+        generated: int = 1,
         max_tokens: int | None = None,
         media: int = 0,
         values: Mapping[str, msgspec.Raw] = MappingProxyType({}),
@@ -84,7 +101,9 @@ class Body:
         self.raw = raw
         self.model = model
         self.stream = stream
+        self.prompts = prompts
         self.choices = choices
+        self.generated = generated
         self.max_tokens = max_tokens
         self.media = media
         self.values = values
@@ -176,8 +195,8 @@ def splice(raw: bytes, edits: list[Edit]) -> bytes:
     return b"".join(parts)
 
 
-def read_json(raw: bytes) -> Body:
-    """Find what routing needs in a JSON body.
+def read_json(raw: bytes, dialect: Dialect = Dialect.CHAT) -> Body:
+    """Find what routing needs in a JSON body of a dialect.
 
     Raises InvalidJson for anything that is not JSON and InvalidRequest for JSON that cannot be a request: not an
     object, nested deeper than 64 levels, a key twice, `model` missing or not a string.
@@ -194,10 +213,14 @@ def read_json(raw: bytes) -> Body:
     if "model" not in values:
         raise _no_model()
     spans = None if _compact(raw, values) else _walked(raw, values)
-    return _understood(raw, values, spans, media_size(raw))
+    prompts = 1
+    if dialect is Dialect.COMPLETIONS and any(bytes(values.get(key, b"")).startswith(b"[") for key in _PROMPTS):
+        ropes = [Rope((bytes(values[key]),)) for key in _PROMPTS if key in values]
+        prompts = max(1, sum(finish(items_in(rope, (0, len(rope)))) for rope in ropes))
+    return _understood(raw, values, spans, dialect, prompts=prompts, media=media_size(raw))
 
 
-def read_long_json(rope: Rope) -> Work[Body]:
+def read_long_json(rope: Rope, dialect: Dialect = Dialect.CHAT) -> Work[Body]:
     """Find what routing needs in a long JSON body, a slice at a time; raises as `read_json`.
 
     What stands inside nested values need not be JSON; the engine says so if it is not.
@@ -212,22 +235,32 @@ def read_long_json(rope: Rope) -> Work[Body]:
     values = {key: msgspec.Raw(rope.read(*spans[key])) for key in spans if key in _TOLD}
     media = yield from media_in(rope)
     images = yield from images_in(rope, spans)
-    return _understood(rope, values, spans, media, images)
+    prompts = 0
+    for key in _PROMPTS:
+        if dialect is Dialect.COMPLETIONS and key in spans:
+            prompts += yield from items_in(rope, spans[key])
+    return _understood(rope, values, spans, dialect, prompts=max(1, prompts), media=media, images=images)
 
 
 def _understood(
     raw: bytes | Rope,
     values: dict[str, msgspec.Raw],
     spans: dict[str, Span] | None,
+    dialect: Dialect,
+    *,
+    prompts: int,
     media: int,
     images: bool | None = None,
 ) -> Body:
+    n, best_of = _checked_choices(values) if dialect in _HAVE_CHOICES else (1, 1)
     return Body(
         raw,
         _model(values),
         stream="stream" in values and _stream(values["stream"]),
-        choices=_checked_choices(values),
-        max_tokens=_max_tokens(values),
+        prompts=prompts,
+        choices=prompts * n,
+        generated=prompts * max(n, best_of),
+        max_tokens=_max_tokens(values, _MAX_TOKENS[dialect]),
         media=media,
         values=values,
         spans=spans,
@@ -254,22 +287,23 @@ def _model(values: dict[str, msgspec.Raw]) -> str:
         raise InvalidRequest("`model` must be a string in UTF-8", param="model") from None
 
 
-def _checked_choices(values: Mapping[str, msgspec.Raw]) -> int:
-    """Return how many answers are asked for, and hold what multiplies an engine's work against its bounds."""
+def _checked_choices(values: Mapping[str, msgspec.Raw]) -> tuple[int, int]:
+    """Return how many answers are asked for, and of how many; hold what multiplies an engine's work to its bounds."""
     if values.keys().isdisjoint(_BOUNDS):
-        return 1
+        return 1, 1
     for name, most in _BOUNDS.items():
         if name not in values or (name == "logprobs" and _FLAG.fullmatch(bytes(values[name]))):
             continue  # the chat dialect's `logprobs` is a flag
         if (whole_number(name, values[name]) or 0) > most:
             raise InvalidRequest(f"`{name}` may be at most {most} here", param=name)
-    return max(1, whole_number("n", values["n"]) or 1) if "n" in values else 1
+    n, best_of = (whole_number(name, values[name]) or 1 if name in values else 1 for name in ("n", "best_of"))
+    return max(1, n), best_of
 
 
-def _max_tokens(values: Mapping[str, msgspec.Raw]) -> int | None:
+def _max_tokens(values: Mapping[str, msgspec.Raw], names: tuple[str, ...]) -> int | None:
     """Return the first limit of the output that is above 0; of one below, the engine says what it thinks."""
     limit = None
-    for name in _MAX_TOKENS:
+    for name in names:
         if name in values:
             asked = whole_number(name, values[name])
             if limit is None and asked is not None and asked > 0:

@@ -23,6 +23,7 @@ _SMALL = 256
 _SPACE = b" \t\r\n"
 _STRUCTURE = re.compile(rb'["\[\]{}]')
 _NOT_STRUCTURE = bytes(set(range(256)) - set(b'"[]{}'))
+_NOT_ITEMS = bytes(set(range(256)) - set(b'",['))
 _STEPS = bytes.maketrans(b"[{]}", b"\1\1\xff\xff")
 _SCALAR = re.compile(rb"(?:-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?|true|false|null)(?![A-Za-z0-9.])")
 _MAX_SCALAR = 1024
@@ -79,6 +80,32 @@ def top_level(rope: Rope) -> Generator[None, None, dict[str, Span]]:
     if at < len(rope):
         raise _broken(at)
     return spans
+
+
+def items_in(rope: Rope, span: Span) -> Steps:
+    """Return how many items a list of strings or of lists has; of other values, 1, and 0 of empty ones."""
+    at, end = span
+    if rope.read(at, at + 1) != b"[":
+        return 0 if rope.read(at, min(end, at + 5)) in {b"", b'""', b"null"} else 1
+    first = yield from _skip_space(rope, at + 1)
+    match rope.read(first, first + 1):
+        case b"]":
+            return 0
+        case b'"':
+            mark, count = b",", 1
+        case b"[":
+            mark, count = b"[", -1  # the list's own does not count
+        case _:
+            return 1
+    in_string = False
+    while at < end:
+        window = _window(rope, at, min(WINDOW, end - at))
+        parts = _neutral(window).translate(None, _NOT_ITEMS).split(b'"')
+        count += b"".join(parts[in_string::2]).count(mark)
+        in_string = in_string != (len(parts) % 2 == 0)
+        at += len(window)
+        yield
+    return count
 
 
 def _key(rope: Rope, at: int) -> Generator[None, None, tuple[str, int]]:

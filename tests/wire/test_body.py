@@ -8,9 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import GatewayError, InvalidJson, InvalidRequest, UnsupportedMediaType
-from gateway.wire.body import read_json
+from gateway.exchange import Dialect
+from gateway.wire.body import read_json, read_long_json
 from gateway.wire.multipart import read_multipart
+from gateway.wire.rope import Rope
 from gateway.wire.scan import MAX_DEPTH
+from gateway.wire.slices import finish
 
 scalars = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=20)
 values = st.recursive(
@@ -150,6 +153,55 @@ def test_json_that_is_no_request_is_told_so(raw: bytes) -> None:
 @pytest.mark.parametrize(("n", "choices"), [("2", 2), ("0", 1), ("-3", 1), ('"2"', 2), ("null", 1)])
 def test_choices(n: str, choices: int) -> None:
     assert read_json(f'{{"model":"m","n":{n}}}'.encode()).choices == choices
+
+
+PROMPTS = {
+    '"a"': 1,
+    '["a"]': 1,
+    '["a","b"]': 2,
+    r'[ "a,\"b\\" , "[\"," ]': 2,
+    "[1,2,3]": 1,
+    "[[1,2],[3],[ ]]": 3,
+    "[]": 1,
+    "null": 1,
+    '{"a":[[1],[2]]}': 1,
+    '"a","prompt_embeds":["x","y"]': 3,
+    'null,"prompt_embeds":["x","y"]': 2,
+    '"","prompt_embeds":"x"': 1,
+}
+
+
+@pytest.mark.parametrize("prompt", PROMPTS)
+def test_prompts_of_a_completion_are_counted(prompt: str) -> None:
+    raw = f'{{"model":"m","n":3,"best_of":4,"prompt":{prompt}}}'.encode()
+    for body in (read_json(raw, Dialect.COMPLETIONS), finish(read_long_json(Rope((raw,)), Dialect.COMPLETIONS))):
+        prompts = PROMPTS[prompt]
+        assert (body.prompts, body.choices, body.generated) == (prompts, 3 * prompts, 4 * prompts)
+    assert read_json(raw, Dialect.CHAT).choices == 3, "a chat has one prompt"
+    assert read_json(raw, Dialect.MESSAGES).generated == 1, "and this dialect one answer"
+
+
+@pytest.mark.parametrize("item", ['"x,\\\\"', '"[\\","', "[1,2,3]"])
+def test_prompts_of_a_long_body_are_counted_wherever_it_is_cut(item: str) -> None:
+    count = 40_000 // len(item)
+    raw = f'{{"model":"m","prompt":[{", ".join([item] * count)}]}}'.encode()
+    blocks = [raw[at : at + 4999] for at in range(0, len(raw), 4999)]
+    assert finish(read_long_json(Rope(blocks), Dialect.COMPLETIONS)).prompts == count
+
+
+@pytest.mark.parametrize(
+    ("dialect", "most"),
+    [
+        (Dialect.CHAT, 2),
+        (Dialect.COMPLETIONS, 3),
+        (Dialect.RESPONSES, 4),
+        (Dialect.MESSAGES, 3),
+        (Dialect.PLAIN, None),
+    ],
+)
+def test_what_bounds_an_answer_is_read_as_the_dialect_has_it(dialect: Dialect, most: int | None) -> None:
+    raw = b'{"model":"m","max_completion_tokens":2,"max_tokens":3,"max_output_tokens":4}'
+    assert read_json(raw, dialect).max_tokens == most
 
 
 def test_continuous_usage_is_not_switched_on_by_our_asking() -> None:
