@@ -93,6 +93,11 @@ class Backend:
         engine = self.engine_now(now)
         return self.health.activity.works(now) or bool(engine is not None and engine.running)
 
+    def has_other_work(self, now: float) -> bool:
+        """Whether it is at work on anything beside the one request that asks."""
+        engine = self.engine_now(now)
+        return self.in_flight > 1 or bool(engine is not None and (engine.running or engine.waiting))
+
     @property
     def readiness(self) -> Readiness:
         """Whether it can be reached and says that it can serve."""

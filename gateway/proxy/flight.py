@@ -103,12 +103,12 @@ class Flight:
             self._refuse(error, Outcome.NO_BACKEND, "no ready backend")
         elif tried is FULL:
             order, exchange, now = self._order, self._exchange, self._clock()
-            place = self._place = self._place or Place(self, order)
-            if self._failure is not None and self._failure[0] is AttemptEnd.SATURATED:
-                place.rejoin(order, exchange, now=now, deadline=self._deadline)
-            else:
-                patience = order.patience(exchange, self._deadline - now)
-                place.enter(order, now=now, patience=patience, chance=self._rng.random())
+            place = self._place = self._place or Place(self, order, self._clock)
+            failure, left = self._failure, self._deadline - now
+            if failure is None or failure[0] is not AttemptEnd.SATURATED:
+                place.enter(order, now=now, patience=order.patience(exchange, left), chance=self._rng.random())
+            elif not place.rejoin(order, exchange, now=now, deadline=self._deadline):
+                self._conclude(*failure)
 
     def renew(self) -> bool:
         """Follow a reload of the routes; return False when that was the end."""
@@ -208,8 +208,7 @@ class Flight:
         self.fail(end, f"status {head.status}")
 
     def _judge(self, classify: learning.Classify, status: int, patience: bytes | None = None) -> AttemptEnd:
-        now, backend = self._clock(), self._backend
-        return classify(status) if backend is None else learning.refused(backend, classify, status, patience, now)
+        return learning.refused(self._order, self._backend, classify, status, patience, now=self._clock())
 
     def _answer_head(self, forwarded: bytes) -> bytes:
         backend, order, labels = self._backend, self._order, None

@@ -9,6 +9,7 @@ from gateway.policy.admission.limit import is_late
 from gateway.policy.routing.health import Health
 from gateway.policy.routing.lease import Lease
 from gateway.policy.routing.pools import HYSTERESIS
+from gateway.policy.routing.refusals import Refusals
 from gateway.policy.slo.classify import RULINGS
 from gateway.policy.slo.judge import judge_attempt
 from gateway.proxy.live import LONGEST_CONTEXT, SMALL
@@ -55,12 +56,24 @@ def began(order: Order, exchange: Exchange, backend: Backend, lease: Lease) -> N
         health.judged(lease, late=late)
 
 
-def refused(backend: Backend, classify: Classify, status: int, patience: bytes | None, now: float) -> AttemptEnd:
-    """Judge an engine's error; one that refuses work, whether it is busy or sick, is left alone for a while."""
+def refused(
+    order: Order, backend: Backend | None, classify: Classify, status: int, patience: bytes | None, *, now: float
+) -> AttemptEnd:
+    """Judge an engine's error; one that refuses work, whether it is busy or sick, is left alone for a while.
+
+    One request that is refused time and again says nothing of how the backend takes others.
+    """
+    if backend is None:
+        return classify(status)
     end = classify(status, busy=backend.is_busy(now))
-    if end is AttemptEnd.SATURATED or status == _UNAVAILABLE:
-        seconds = int(patience) if patience is not None else None
-        backend.health.refused(now, seconds, busy=end is AttemptEnd.SATURATED)
+    seconds = int(patience) if patience is not None else None
+    if end is AttemptEnd.SATURATED:
+        refusals = order.refusals = order.refusals or Refusals()
+        refusals.refused(backend.id, seconds, alone=not backend.has_other_work(now))
+        if not refusals.are_many:
+            backend.health.refused(now, seconds, busy=True, alone=refusals.is_alone)
+    elif status == _UNAVAILABLE:
+        backend.health.refused(now, seconds, busy=False)
     return end
 
 

@@ -16,6 +16,7 @@ from gateway.policy.admission.kinds import Kind
 from gateway.policy.routing.choose import Choice, choose
 from gateway.policy.routing.pick import Chance
 from gateway.policy.routing.pools import Trials
+from gateway.policy.routing.refusals import Refusals
 from gateway.proxy.live import LiveModel, LiveRoute, LiveVersion
 from gateway.proxy.request_ids import RequestIds
 from gateway.proxy.stored import StoredResponses
@@ -57,12 +58,12 @@ class Order:
     like; `output` are the tokens of one answer at most, `reserved` what its tenant was charged at first; `is_timed`
     says that its client named the time it has,
     `has_media` that there is more than text, `repeatable` whether it may be sent to an engine twice, `waits` whether it
-    may queue again after an engine was too busy for it. `given` is the client's body until the answer has
-    begun, `body` what an engine is sent, `urgent_body` what one that schedules by priority is. `trial` is the trial of
-    a pool that the attempt in progress is. `objective` is what its class is promised. `shows_labels` says whether its
-    client is told where it went, in `x-gateway-*` fields. `stored` is where the response that is made will be looked
-    for. `is_lookup` says that it asks for one made before, of the one backend that it has: it takes no slot, and its
-    answer is nobody's work of now.
+    may queue again after an engine was too busy for it, `refusals` how often one was. `given` is the client's body
+    until the answer has begun, `body` what an engine is sent, `urgent_body` what one that schedules by priority is.
+    `trial` is the trial of a pool that the attempt in progress is. `objective` is what its class is promised.
+    `shows_labels` says whether its client is told where it went, in `x-gateway-*` fields. `stored` is where the
+    response that is made will be looked for. `is_lookup` says that it asks for one made before, of the one backend that
+    it has: it takes no slot, and its answer is nobody's work of now.
     """
 
     __slots__ = (
@@ -84,6 +85,7 @@ class Order:
         "objective",
         "output",
         "quota_shown",
+        "refusals",
         "repeatable",
         "reserved",
         "retries",
@@ -121,6 +123,7 @@ class Order:
         self.stored: StoredResponses | None = None
         self.route: LiveRoute = version.routes[-1]
         self.retries = model.memory.retries
+        self.refusals: Refusals | None = None
         self.trial: Trials | None = None
         self.quota_shown = b""
         self.given: Body | None = None

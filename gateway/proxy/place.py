@@ -1,7 +1,9 @@
 """One request's place in a line: made when it has to wait, gone when it gets a slot, gives up or is turned away."""
 
+import asyncio
 from typing import Protocol
 
+from gateway.clock import Clock
 from gateway.errors import GatewayError
 from gateway.exchange import Exchange
 from gateway.policy.admission.decide import TurnedAway
@@ -29,9 +31,11 @@ class Traveller(Protocol):
 class Place:
     """Waits for a slot of one version. After it got one it may `rejoin` the line, if the engine had too much to do."""
 
-    __slots__ = ("_entry", "_line", "_order", "_since", "_traveller", "_waits", "claim")
+    __slots__ = ("_clock", "_entry", "_held", "_line", "_order", "_since", "_traveller", "_waits", "claim")
 
-    def __init__(self, traveller: Traveller, order: Order) -> None:
+    def __init__(self, traveller: Traveller, order: Order, clock: Clock) -> None:
+        self._clock = clock
+        self._held: asyncio.TimerHandle | None = None
         self._traveller = traveller
         self._order = order
         self._line = order.route.line
@@ -58,8 +62,11 @@ class Place:
         self._entry = entry
         return True
 
-    def rejoin(self, order: Order, exchange: Exchange, *, now: float, deadline: float) -> None:
-        """Wait on in the old place, that of its arrival if it never waited, for what is left of the old patience."""
+    def rejoin(self, order: Order, exchange: Exchange, *, now: float, deadline: float) -> bool:
+        """Wait on in the old place, that of its arrival if it never waited, for what is left of the old patience.
+
+        A request that is itself to blame is held back first; False where there is no time left for that.
+        """
         line = self._line = order.route.line
         if self._entry is None:
             since = exchange.received
@@ -72,8 +79,22 @@ class Place:
                 holding=self.claim.kind.mean or line.seconds,
                 until=since + order.patience(exchange, deadline - since),
             )
+        pause = order.refusals.pause(self._entry.until - now) if order.refusals is not None else 0.0
+        if pause is None:
+            return False
         self._since, self._waits = now, True
-        line.rejoin(self._entry, now)
+        if pause:
+            self._held = asyncio.get_running_loop().call_later(pause, self._go_on, self._entry)
+        else:
+            line.rejoin(self._entry, now)
+        return True
+
+    def _go_on(self, entry: Entry[Waiter]) -> None:
+        """Go back into line after having been held back."""
+        self._held = None
+        if self._traveller.renew():
+            self._line = self._order.route.line
+            self._line.rejoin(entry, self._clock())
 
     def begin(self, now: float) -> bool:
         """Go on, if there is a slot."""
@@ -108,6 +129,8 @@ class Place:
     def leave(self, now: float) -> float:
         """Leave the line for whatever reason; return how long it has been waited, in seconds."""
         waits, self._waits = self._waits, False
+        if self._held is not None:
+            self._held.cancel()
         if not waits or self._entry is None:
             return 0.0
         self._line.leave(self._entry, now)

@@ -24,7 +24,8 @@ def after(
 ) -> Next:
     """Return what follows an attempt that ended so, at the last of those `tried`; the retry budget is charged.
 
-    A backend that is only busy leaves `tried`: it is left alone for a while, and may be asked again then.
+    Those that are only busy leave `tried` when the request queues: they may be asked again then. An idle one is asked
+    again at most twice, inside the budget; after that its refusal is passed on.
     """
     again = may_retry(
         worth=RULINGS[end].retry and (order.repeatable or end is AttemptEnd.CONNECT_FAILED),
@@ -34,9 +35,14 @@ def after(
     )
     if end is not AttemptEnd.SATURATED or not order.waits or not order.repeatable or begun or now >= deadline:
         return Next.ELSEWHERE if again and others(order, tried) and order.retries.take(now) else Next.END
-    tried.pop()
     free = any(each.health.takes(order.claim, now) for each in others(order, tried))
-    return Next.ELSEWHERE if again and free and order.retries.take(now) else Next.QUEUE
+    if again and free and order.retries.take(now):
+        return Next.ELSEWHERE
+    refusals = order.refusals
+    if refusals is None or (refusals.is_alone and (refusals.are_many or not order.retries.take(now))):
+        return Next.END
+    tried[:] = [each for each in tried if each.id not in refusals.by]
+    return Next.QUEUE
 
 
 def may_resend(order: Order, exchange: Exchange, deadline: float, now: float) -> bool:

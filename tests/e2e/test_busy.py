@@ -112,7 +112,7 @@ async def test_a_busy_backend_is_waited_for(tmp_path: Path, refusal: tuple[bytes
         mood.refuses = True
         asking = asyncio.create_task(ask(running.port, chat()))
         await eventually(lambda: ended(running, AttemptEnd.SATURATED) >= 2)
-        assert running.backend().health.activity.closed_until > 0
+        assert running.backend().health.activity.closed_until == 0, "it is idle: others may ask"
         mood.refuses = False
         answer = await asking
         assert (answer.status, answer.body.endswith(DONE)) == (200, True)
@@ -128,22 +128,32 @@ def words(text: str) -> dict[str, Any]:
 
 
 async def test_one_that_a_busy_backend_sends_back_keeps_its_place_and_teaches_nothing(tmp_path: Path) -> None:
-    mood = Moods(*STATUS)
-    async with backends(mood) as (fake,), gateway(tmp_path, routes(fake.url, slots=1)) as running:
+    mood, done = Moods(*STATUS), asyncio.Event()
+
+    async def held(call: Call) -> None:
+        if call.json["messages"][0]["content"] == "held":
+            await done.wait()
+        await mood(call)
+
+    async with backends(held) as (fake,), gateway(tmp_path, routes(fake.url, slots=2)) as running:
         assert (await ask(running.port, words("zero"))).status == 200
-        mood.refuses = True
+        other = asyncio.create_task(ask(running.port, words("held")))
+        await eventually(lambda: running.in_flight == 1)
+        mood.refuses, activity = True, running.backend().health.activity
         first = asyncio.create_task(ask(running.port, words("first")))
-        await eventually(lambda: ended(running, AttemptEnd.SATURATED) >= 1)
+        await eventually(lambda: ended(running, AttemptEnd.SATURATED) == 1)
+        assert activity.closed_until > 0
+        activity.closed_until = float("inf")
         second = asyncio.create_task(ask(running.port, words("second")))
         await eventually(lambda: running.waiting == 2)
-        await eventually(lambda: ended(running, AttemptEnd.SATURATED) >= 4)
         mood.refuses = False
-        assert [(await each).status for each in (first, second)] == [200, 200]
+        done.set()
+        assert [(await each).status for each in (other, first, second)] == [200, 200, 200]
         sent = [call.json["messages"][0]["content"] for call in fake.calls]
-        assert sent == ["zero", *["first"] * (len(sent) - 2), "second"]
+        assert sent == ["zero", "held", "first", "first", "second"]
         kinds = next(iter(running.app.gateway.table)).memory.kinds
-        assert not kinds.of("/v1/chat/completions", "standard", None).is_known, "three answers are fewer than five"
-        await running.settled(3)
+        assert not kinds.of("/v1/chat/completions", "standard", None).is_known, "four answers are fewer than five"
+        await running.settled(4)
 
 
 async def test_a_fixed_limit_gives_way_while_its_engine_bears_less(tmp_path: Path) -> None:

@@ -145,14 +145,26 @@ def test_words_for_people() -> None:
 def test_the_busy_are_not_asked_even_where_all_are() -> None:
     engines = pool(2)
     for engine in engines:
+        engine.health.lease(10)
         engine.health.refused(0.0, None, busy=True)
     assert choose(engines, 100, 0.1, Random(1)) is None
     assert choose(engines[:1], 100, 0.1, Random(1)) is None
     assert choose(engines, 100, 0.25, Random(1)) is not None
     engines[0].health.refused(1.0, 30.0, busy=False)
     engines[1].health.refused(1.0, 30.0, busy=True)
-    assert choose(engines, 100, 2.0, Random(1)).winner is engines[0], "sick, but perhaps well again"
-    assert choose(engines, 100, 6.0, Random(1)) is not None, "where nobody else serves, 5 s are enough"
+    assert choose(engines, 100, 1.1, Random(1)).winner is engines[0], "sick, but perhaps well again"
+    engines[0].health.activity.hold_until = 100.0
+    assert choose(engines, 100, 6.0, Random(1)) is not None, "where nobody else serves, the gateway's pause is enough"
+
+
+def test_one_that_was_busy_is_asked_before_anyone_waits() -> None:
+    first, second = pool(2)
+    first.health.refused(0.0, 30.0, busy=True, alone=True)
+    assert choose([first, second], 100, 1.0, Random(1)).winner is second, "it is second choice"
+    second.health.limit = 0
+    assert choose([first, second], 100, 1.0, Random(1)).winner is first
+    first.health.refused(1.0, 30.0, busy=False)
+    assert choose([first, second], 100, 1.0, Random(1)) is None, "one that may be sick is not asked for want of a slot"
 
 
 def test_how_a_backend_looks() -> None:

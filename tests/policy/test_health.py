@@ -227,6 +227,29 @@ def test_one_that_names_no_time_is_left_alone_ever_longer_until_it_works() -> No
     assert "1 refusals" in repr(health.activity)
 
 
+def test_one_at_capacity_takes_another_for_each_that_ends() -> None:
+    _, (health, *_) = pool()
+    leases = [health.lease(10) for _ in range(4)]
+    health.refused(0.0, 30.0, busy=True)
+    leases.pop().release()
+    assert not health.takes(Claim(), 0.1), "it was busy beside three"
+    leases.pop().release()
+    assert health.takes(Claim(), 0.1)
+    health.refused(0.1, None, busy=True)
+    assert health.activity.room == 1, "the fewest count"
+    assert health.takes(Claim(), 0.5), "it is asked again after the gateway's own pause"
+    assert not health.available(29.0), "but others are preferred to it for as long as it asked for"
+
+
+def test_what_an_idle_one_refuses_says_nothing_of_others() -> None:
+    _, (health, *_) = pool()
+    health.lease(10)
+    health.refused(0.0, 30.0, busy=True, alone=True)
+    assert health.takes(Claim(), 0.0)
+    assert health.takes_again(Claim(), 0.0)
+    assert (health.saturated, health.available(0.0), health.available(30.0)) == (False, False, True)
+
+
 def test_one_that_works_shows_it_by_answers_of_its_usual_length() -> None:
     _, (health, *_) = pool()
     assert not health.activity.works(0.0), "nothing was ever seen of it"

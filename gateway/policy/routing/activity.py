@@ -15,7 +15,8 @@ _FRESH = 0.1
 class Activity:
     """When one backend last showed that it works, and what it said when it was asked for more than it could take.
 
-    Until `hold_until` others are preferred to it; until `closed_until` it is not asked at all, since it is busy.
+    Until `hold_until` others are preferred to it; until `closed_until` it is asked only while it has fewer than `room`
+    in flight, those beside which it refused one more; `is_busy` says that what it refused last, it refused for that.
     `seconds` is how long an answer takes, of late; `worked_at` when the last first token or answer came; `woke_at` when
     it last did so after a stall; `quickest` the shortest TTFT of the last half minute or so. Times are seconds of the
     caller's clock.
@@ -28,6 +29,8 @@ class Activity:
         "_since",
         "closed_until",
         "hold_until",
+        "is_busy",
+        "room",
         "seconds",
         "woke_at",
         "worked_at",
@@ -40,6 +43,8 @@ class Activity:
         self._since = float("-inf")
         self.hold_until = 0.0
         self.closed_until = 0.0
+        self.room = 0
+        self.is_busy = False
         self._refusals = 0
 
     def __repr__(self) -> str:
@@ -69,18 +74,23 @@ class Activity:
         """Whether it produced something recently enough to be called busy, not sick, when it refuses work."""
         return now - self.worked_at <= max(RECENT, 2 * self.seconds)
 
-    def refused(self, now: float, patience: float | None, *, busy: bool) -> None:
+    def refused(self, now: float, patience: float | None, *, busy: bool, beside: int | None = None) -> None:
         """Learn that it refused work (429, 503), and for how many seconds it asked to be left alone, if it did.
 
-        Refusals while it is left alone already are of requests sent before, and do not prolong that.
+        `beside` is how many were in flight that kept it busy; None where nothing did: others are preferred to it for a
+        while, but it stays open. Refusals while it is left alone already are of requests sent before, and do not
+        prolong that.
         """
-        if now >= self.hold_until:
+        if now >= (self.hold_until if beside is None else self.closed_until):
             self._refusals += 1
-        if patience:
-            pause = min(patience, LONGEST_HOLD)
-        else:
-            pause = min(FIRST_PAUSE * 2.0 ** (min(self._refusals, 10) - 1), LONGEST_PAUSE)
-        self.hold_until = max(self.hold_until, now + pause)
-        if busy:
-            # What asks for more than a few seconds is asked again where nobody else can serve.
-            self.closed_until = max(self.closed_until, min(self.hold_until, now + LONGEST_PAUSE))
+        own = min(FIRST_PAUSE * 2.0 ** (min(self._refusals, 10) - 1), LONGEST_PAUSE)
+        self.is_busy = busy
+        if beside is not None:
+            # Its Retry-After binds the request that it refused: for others a slot may come free at any time.
+            self.room = beside if now >= self.closed_until else min(self.room, beside)
+            self.closed_until = max(self.closed_until, now + min(own, patience or own))
+        self.hold_until = max(self.hold_until, now + min(patience or own, LONGEST_HOLD))
+
+    def is_closed(self, in_flight: int, now: float) -> bool:
+        """Whether it has too much to do to be asked for more than the so many `in_flight` there."""
+        return now < self.closed_until and in_flight >= self.room

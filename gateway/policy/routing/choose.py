@@ -69,15 +69,24 @@ def choose(
     why = "lowest score"
     if not open_:
         # Those that are busy are not asked even so: the request waits for them.
-        open_ = [backend for backend in ready if backend.health.activity.closed_until <= now]
+        open_ = [b for b in ready if not b.health.activity.is_closed(b.health.in_flight, now)]
         why = "all are ejected or asked for patience; lowest score"
     slots = [backend for backend in open_ if backend.health.has_slot(claim)]
     if not slots:
-        return None
+        # Those that were busy a while ago are asked before anyone has to wait; those that may be sick are not.
+        again = [each for each in ready if each.health.takes_again(claim, now)]
+        return _of(again, tokens, rng, "asked for patience, but no other has a slot; lowest score")
     if len(slots) < len(open_):
         open_, why = slots, f"{why} of those with a slot"
     elif len(open_) == 1:
         return Choice(open_[0], "the others are ejected or asked for patience")
+    return _of(open_, tokens, rng, why)
+
+
+def _of(open_: Sequence[Backend], tokens: int, rng: Chance, why: str) -> Choice[Backend] | None:
+    """Return the one of the lowest score of those that are open; None of none."""
+    if not open_:
+        return None
     compared = drawn(open_, rng)
     rows = [(b, b.health.predicted(tokens), b.health.weight) for b in compared]
     winner = best(rows, [b.health.in_flight for b in compared], rng)

@@ -200,9 +200,16 @@ class Health:
         """Whether so many tokens fit; an empty backend takes any."""
         return self.kv + kv <= self.kv_capacity or not self.in_flight
 
+    def takes_again(self, claim: Claim, now: float) -> bool:
+        """Whether it takes one more, and is second choice for nothing but that it had too much to do."""
+        second = now < self.activity.hold_until and self.activity.is_busy and not self.standing.out
+        return second and self.takes(claim, now)
+
     def takes(self, claim: Claim, now: float) -> bool:
         """Whether one more request fits, and it is not left alone because it is busy."""
-        return now >= self.activity.closed_until and self.has_slot(claim)
+        activity = self.activity
+        open_ = now >= activity.closed_until or not activity.is_closed(self.in_flight, now)
+        return open_ and self.has_slot(claim)
 
     def lease(self, tokens: int, claim: Claim = SMALLEST, now: float = 0.0) -> Lease:
         """Take a place for one request of so many prompt tokens."""
@@ -222,12 +229,18 @@ class Health:
         self.saturated = False
         self.borne = UNLIMITED
 
-    def refused(self, now: float, patience: float | None, *, busy: bool) -> None:
-        """Learn that it refused work, which is still in flight, and for how many seconds it asked for patience."""
-        self.activity.refused(now, patience, busy=busy)
-        if busy:
-            self.saturated = True
-            self.borne = min(self.borne, self.in_flight - 1)
+    def refused(self, now: float, patience: float | None, *, busy: bool, alone: bool = False) -> None:
+        """Learn that it refused work, which is still in flight, and for how many seconds it asked for patience.
+
+        `alone` says that it had nothing else to do: that tells nothing of how much it bears.
+        """
+        if not busy or alone:
+            self.activity.refused(now, patience, busy=busy)
+            return
+        beside = self.in_flight - 1
+        self.activity.refused(now, patience, busy=True, beside=beside)
+        self.saturated = True
+        self.borne = min(self.borne, beside)
 
     def judged(self, lease: Lease, *, late: bool) -> None:
         """Learn whether a latency of a request let in under this limit was beyond its target."""

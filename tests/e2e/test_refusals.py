@@ -1,0 +1,153 @@
+"""One request that an engine refuses: it is held back itself, and is no reason to refuse others."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.clock import monotonic
+from gateway.exchange import AttemptEnd, Outcome
+from gateway.policy.admission.limit import FIRST
+from tests.e2e.fakes import Call, backends, good, whole
+from tests.e2e.harness import Running, ask, chat, eventually, gateway
+from tests.e2e.raw_client import Answer
+
+pytestmark = pytest.mark.anyio
+LIMITED = b'{"error":{"message":"rate limited","code":429}}'
+
+
+def routes(*urls: str, slots: int | None = None) -> str:
+    entries: list[Any] = [{"url": url, "max_concurrency": slots} if slots else url for url in urls]
+    return json.dumps(
+        {
+            "pools": {"gpu": {"backends": entries}},
+            "models": {"m": {"versions": {"v1": {"pools": ["gpu"]}}, "timeouts": {"connect": "20s"}}},
+        }
+    )
+
+
+class Picky:
+    """An engine that refuses some requests, whatever else it has to do, and keeps others until it is told."""
+
+    def __init__(self, *fields: bytes, status: bytes = b"429 Too Many Requests") -> None:
+        self.refusal = whole(status, LIMITED, *fields)
+        self.done = asyncio.Event()
+
+    async def __call__(self, call: Call) -> None:
+        if b"refused" in call.body:
+            await call.send(self.refusal)
+            return
+        if b"long" in call.body:
+            await self.done.wait()
+        await good(call)
+
+
+async def asks(running: Running, text: str, name: str = "interactive") -> Answer:
+    body = chat() | {"messages": [{"role": "user", "content": text}]}
+    return await ask(running.port, body, headers=f"x-gateway-class: {name}\r\n")
+
+
+def refused(running: Running) -> int:
+    return [end for _, end in running.records.attempts].count(AttemptEnd.SATURATED)
+
+
+STATUSES = [b"429 Too Many Requests", b"503 Service Unavailable"]
+
+
+@pytest.mark.parametrize("status", STATUSES, ids=["429", "503"])
+async def test_what_an_idle_engine_refuses_makes_nobody_else_wait(tmp_path: Path, status: bytes) -> None:
+    picky = Picky(b"retry-after: 30\r\n", status=status)
+    async with backends(picky) as (fake,), gateway(tmp_path, routes(fake.url)) as running:
+        assert (await asks(running, "hi")).status == 200
+        batch = asyncio.create_task(asks(running, "refused", "batch"))
+        await eventually(lambda: refused(running) == 1)
+        for _ in range(10):
+            assert (await asks(running, "hi")).status == 200
+        assert [each.queued for each in running.records.exchanges] == [0.0] * 11
+        assert refused(running) == 1, "its Retry-After is honoured"
+        assert running.app.admitter.limits[running.backend().id].value == FIRST
+        assert not batch.done()
+        batch.cancel()
+        await running.quiet()
+
+
+async def test_one_that_an_idle_engine_refuses_again_and_again_gets_its_answer(tmp_path: Path) -> None:
+    async with backends(Picky()) as (fake,), gateway(tmp_path, routes(fake.url)) as running:
+        assert (await asks(running, "hi")).status == 200
+        answer = await asks(running, "refused", "batch")
+        assert (answer.status, answer.body) == (429, LIMITED)
+        last = await running.settled(2)
+        assert (last.attempts, last.outcome) == (3, Outcome.BACKEND_ERROR)
+        (model,) = running.app.gateway.table
+        assert model.memory.retries.retries == 2, "they are inside the budget"
+
+
+async def test_one_asked_for_more_patience_than_it_has_is_told_at_once(tmp_path: Path) -> None:
+    picky = Picky(b"retry-after: 30\r\n")
+    async with backends(picky) as (fake,), gateway(tmp_path, routes(fake.url)) as running:
+        assert (await asks(running, "hi")).status == 200
+        answer = await asks(running, "refused")
+        assert (answer.status, answer.headers["retry-after"]) == (429, "30")
+        last = await running.settled(2)
+        assert (last.attempts, last.queued) == (1, 0.0)
+
+
+async def test_one_refused_among_others_refuses_none_of_them(tmp_path: Path) -> None:
+    picky = Picky(b"retry-after: 30\r\n")
+    async with backends(picky) as (fake,), gateway(tmp_path, routes(fake.url)) as running:
+        assert (await asks(running, "hi")).status == 200
+        long = asyncio.create_task(asks(running, "long", "batch"))
+        await eventually(lambda: running.in_flight == 1)
+        batch = asyncio.create_task(asks(running, "refused", "batch"))
+        await eventually(lambda: refused(running) >= 1)
+        for _ in range(20):
+            assert (await asks(running, "hi")).status == 200
+        assert refused(running) <= 4
+        picky.done.set()
+        assert (await long).status == 200
+        batch.cancel()
+        await running.quiet()
+
+
+async def test_a_slot_that_comes_free_at_an_engine_at_capacity_is_used_at_once(tmp_path: Path) -> None:
+    """It asked to be left alone for 30 s; the first that it completes shows that it can take another."""
+    one, taken = asyncio.Event(), []
+
+    async def full(call: Call) -> None:
+        if taken:
+            await call.send(whole(b"503 Service Unavailable", LIMITED, b"retry-after: 30\r\n"))
+            return
+        if b"long" in call.body:
+            taken.append(call)
+            await one.wait()
+            taken.clear()
+        await good(call)
+
+    async with backends(full) as (fake,), gateway(tmp_path, routes(fake.url)) as running:
+        assert (await asks(running, "hi")).status == 200
+        long = asyncio.create_task(asks(running, "long"))
+        await eventually(lambda: len(taken) == 1)
+        waits = asyncio.create_task(asks(running, "waits", "batch"))
+        await eventually(lambda: refused(running) == 1 and running.waiting == 1)
+        one.set()
+        assert [(await each).status for each in (long, waits)] == [200, 200]
+        await running.quiet()
+
+
+async def test_an_engine_that_was_busy_is_asked_before_anyone_waits(tmp_path: Path) -> None:
+    picky, other = Picky(b"retry-after: 30\r\n"), Picky()
+    async with (
+        backends(picky, other) as fakes,
+        gateway(tmp_path, routes(*(fake.url for fake in fakes), slots=1)) as running,
+    ):
+        first, second = running.backend(0).health, running.backend(1).health
+        first.refused(monotonic(), 30.0, busy=True, alone=True)
+        long = asyncio.create_task(asks(running, "long"))
+        await eventually(lambda: second.in_flight == 1)
+        assert (await asks(running, "hi")).status == 200
+        assert running.records.exchanges[-1].queued == 0.0
+        other.done.set()
+        assert (await long).status == 200
+        await running.quiet()
