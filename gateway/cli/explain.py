@@ -38,7 +38,7 @@ def _print(decision: dict[str, Any]) -> None:
         title = f"{decision['model']} {version['version']}, {version['share'] * 100:.4g} % of requests"
         screen.print(Text(f"{title}, {decision['prompt_tokens']} prompt tokens"))
         screen.print(_candidates(version))
-        screen.print(Text(f"{version['winner'] or 'nobody'}: {version['why']}\n"))
+        screen.print(Text(f"{version['winner'] or 'no backend'}: {version['why']}\n"))
 
 
 def _candidates(version: dict[str, Any]) -> Table:

@@ -128,7 +128,7 @@ def _words(denied: Denied) -> str:
     text = f"the limit `{denied.limit}: {denied.allowed}` is reached"
     if denied.retry_after is None:
         return f"this request alone may take {denied.asked} tokens: the limit is `{denied.limit}: {denied.allowed}`"
-    return f"{text}; come again in {denied.retry_after} s"
+    return f"{text}; retry in {denied.retry_after} s"
 
 
 def _fields(what: bytes, bucket: Bucket | None) -> bytes:

@@ -101,14 +101,14 @@ def test_the_only_one_needs_no_reason_but_that() -> None:
     assert str(choose(pool(1), 1, 0.0, Random(1))) == "the only one ready"
     engines = pool(2)
     engines[0].health.standing = Standing(State.EJECTED)
-    assert str(choose(engines, 1, 0.0, Random(1))) == "the others are ejected or asked for patience"
+    assert str(choose(engines, 1, 0.0, Random(1))) == "the others are ejected or ask to retry later"
 
 
 def test_a_filter_that_would_remove_everyone_removes_no_one() -> None:
     engines = pool(2)
     for engine in engines:
         engine.health.standing = Standing(State.EJECTED)
-    assert str(choose(engines, 1, 0.0, Random(1))).startswith("all are ejected or asked for patience; lowest score: ")
+    assert str(choose(engines, 1, 0.0, Random(1))).startswith("all are ejected or ask to retry later; lowest score: ")
 
 
 def test_a_half_open_one_is_asked_by_one_request_at_a_time() -> None:

@@ -70,16 +70,16 @@ def choose(
     if not open_:
         # Those that are busy are not asked even so: the request waits for them.
         open_ = [b for b in ready if not b.health.activity.is_closed(b.health.in_flight, now)]
-        why = "all are ejected or asked for patience; lowest score"
+        why = "all are ejected or ask to retry later; lowest score"
     slots = [backend for backend in open_ if backend.health.has_slot(claim)]
     if not slots:
         # Those that were busy a while ago are asked before anyone has to wait; those that may be sick are not.
         again = [each for each in ready if each.health.takes_again(claim, now)]
-        return _of(again, tokens, rng, "asked for patience, but no other has a slot; lowest score")
+        return _of(again, tokens, rng, "asked to retry later, but no other has a slot; lowest score")
     if len(slots) < len(open_):
         open_, why = slots, f"{why} of those with a slot"
     elif len(open_) == 1:
-        return Choice(open_[0], "the others are ejected or asked for patience")
+        return Choice(open_[0], "the others are ejected or ask to retry later")
     return _of(open_, tokens, rng, why)
 
 
