@@ -252,7 +252,9 @@ def _understood(
     media: int,
     images: bool | None = None,
 ) -> Body:
-    n, best_of = _checked_choices(values) if dialect in _HAVE_CHOICES else (1, 1)
+    n, best_of = _checked_choices(values)
+    if dialect not in _HAVE_CHOICES:
+        n = best_of = 1
     return Body(
         raw,
         _model(values),

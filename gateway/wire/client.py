@@ -79,24 +79,19 @@ class Client(asyncio.Protocol):
         self._clock = clock
         self.transport = cast(asyncio.Transport, None)
         self.parser = httptools.HttpRequestParser(self)
-        self.busy = False
+        self.busy = self._http10 = self._completed = self._pipelined = False
         self._responder: Responder | None = None
         self._queue: deque[Request | GatewayError] = deque()
         self._phase = FRESH
-        self._deadline = self._last_read = 0.0
-        self._http10 = False
+        self._deadline = self._last_read = self._paused_at = 0.0
         self._keep = True
         self._half_closed: HalfClosed | None = None
-        self._paused_at = 0.0
-        self._buffered = 0
-        self._unparsed = self._trailers = 0
+        self._buffered = self._unparsed = self._trailers = self._body_size = 0
         self._head: Head | None = None
         self._caller: object = None
         self._fields: Headers = []
         self._body: bytes | Rope = b""
         self._target = b""
-        self._body_size = 0
-        self._completed = self._pipelined = False
 
     def __repr__(self) -> str:
         return f"<Client {'busy' if self.busy else self._phase.name.lower()} queued {len(self._queue)}>"
@@ -116,8 +111,7 @@ class Client(asyncio.Protocol):
         self._connections.discard(self)
         self._queue.clear()
         self._backlog.drop()
-        self._keep = False
-        self.busy = False
+        self._keep = self.busy = False
         responder, self._responder = self._responder, None
         if responder is not None:
             responder.client_gone()
@@ -169,9 +163,8 @@ class Client(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         """Start a head."""
-        self._target = b""
+        self._target = self._body = b""
         self._fields = []
-        self._body = b""
         self._head = None
         self._body_size = 0
         self._pipelined = self._completed
@@ -193,8 +186,7 @@ class Client(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         """Hold the head against the guard before any of the body is taken."""
-        parser = self.parser
-        method = parser.get_method()
+        parser, method = self.parser, self.parser.get_method()
         if self._unparsed > self._limits.head or self._pipelined:
             guard.check_size(method, self._target, self._fields, self._limits)
         version = parser.get_http_version()
@@ -245,6 +237,12 @@ class Client(asyncio.Protocol):
         return not self._queue
 
     @property
+    def _holds_its_body(self) -> bool:
+        """Whether the client waits to be told to send the body of its next request, once that has its turn."""
+        head = self._head
+        return self._phase is BODY and head is not None and head.expects_continue and not self._body_size
+
+    @property
     def keep_alive(self) -> bool:
         """Whether the connection will outlive the answer in progress; an answer's head has to say so if not."""
         if self._service.draining:
@@ -281,20 +279,22 @@ class Client(asyncio.Protocol):
             asyncio.get_running_loop().call_soon(self._next)
             return
         self.busy = False
-        if self._phase is IDLE:
+        if self._holds_its_body:
+            self.write(_CONTINUE)
+            self._enter(BODY)
+        elif self._phase is IDLE:
             self._enter(IDLE)
 
     def break_off(self) -> None:
         """End an answer that cannot be completed: what is written goes out, no proper end follows."""
         self._responder = None
-        self._keep = False
-        self.busy = False
+        self._keep = self.busy = False
         self._outbox.flush()
         self.transport.close()
 
     def check(self, now: float) -> None:
         """Hold this connection's deadlines; called about ten times a second."""
-        if not self.busy or (self._phase in COMING and not self._queue):
+        if not self.busy or (self._phase in COMING and not self._queue and not self._holds_its_body):
             silent = self._phase is BODY and now - self._last_read > self._limits.body_silence
             if silent or now > self._deadline:
                 self._expire()

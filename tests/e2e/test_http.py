@@ -209,19 +209,6 @@ async def test_a_pipeline_has_a_bound(tmp_path: Path) -> None:
         await running.quiet()
 
 
-async def test_expect_continue(tmp_path: Path) -> None:
-    async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url)) as running:
-        client = await connect(running.port)
-        request = post(chat(stream=False), headers="expect: 100-continue\r\n")
-        head, body = request.split(b"\r\n\r\n", 1)
-        await client.send(head + b"\r\n\r\n")
-        assert await client.reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
-        await client.send(body)
-        assert (await client.answer()).status == 200
-        client.close()
-        assert b"expect" not in fake.calls[0].head
-
-
 async def test_a_chunked_request_goes_on_with_a_length(tmp_path: Path) -> None:
     async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url)) as running:
         client = await connect(running.port)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from gateway.errors import InvalidRequest
+from gateway.exchange import Dialect
 from gateway.wire.body import read_json
 from gateway.wire.media import SMALL, media_size
 from gateway.wire.multipart import read_multipart
@@ -64,9 +65,17 @@ def test_every_way_of_writing_nine(raw: bytes) -> None:
 @pytest.mark.parametrize("raw", [b"9" * 400, b'"' + b"9" * 400 + b'"', b"1e400", b"[9]", b'{"a":9}', b'"nine"', b"9.5"])
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens", "max_output_tokens", "n", "best_of"])
 def test_what_is_no_whole_number_is_refused_by_name(raw: bytes, name: str) -> None:
+    dialect = Dialect.RESPONSES if name == "max_output_tokens" else Dialect.CHAT
     with pytest.raises(InvalidRequest) as refused:
-        read_json(b'{"model":"m","%b":%b}' % (name.encode(), raw))
+        read_json(b'{"model":"m","%b":%b}' % (name.encode(), raw), dialect)
     assert refused.value.param == name
+
+
+@pytest.mark.parametrize("name", ["n", "best_of", "logprobs", "top_logprobs"])
+@pytest.mark.parametrize("dialect", Dialect)
+def test_what_multiplies_work_is_bounded_in_every_dialect(dialect: Dialect, name: str) -> None:
+    with pytest.raises(InvalidRequest, match="at most"):
+        read_json(b'{"model":"m","%b":21}' % name.encode(), dialect)
 
 
 @pytest.mark.parametrize(
