@@ -1,5 +1,6 @@
 """Asking an engine whether it lives and what it serves."""
 
+import json
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,9 +9,12 @@ from functools import cache
 import httpx
 
 from gateway.backends.backend import Backend
+from gateway.backends.reading import read
 from gateway.config.table import BackendSpec
 from gateway.policy.routing import readiness
 
+MAX_MODELS = 1024 * 1024
+"""Bytes of a list of models that are read."""
 _LONGEST = 10**9
 """More tokens than any context has."""
 
@@ -27,22 +31,25 @@ class ProbeResult:
     models: Mapping[str, int | None] | None = None
 
 
+SILENT = ProbeResult("no answer to a probe in time", silent=True)
+
+
 async def probe(client: httpx.AsyncClient, backend: Backend) -> ProbeResult:
     """Ask `/health`, then `/v1/models`. An engine without a list of models is taken at its health's word."""
     base, fields = base_url(backend.spec), headers(backend.spec)
     try:
-        health = await client.get(f"{base}/health", headers=fields)
-        if health.status_code == 508:
+        status, _ = await read(client, f"{base}/health", fields, most=0)
+        if status == 508:
             return ProbeResult("it is this gateway itself: what is sent there comes back")
-        if health.status_code >= 500:
-            return ProbeResult(f"/health answers {health.status_code}")
-        models = await client.get(f"{base}/v1/models", headers=fields)
+        if status >= 500:
+            return ProbeResult(f"/health answers {status}")
+        status, models = await read(client, f"{base}/v1/models", fields, most=MAX_MODELS)
     except httpx.TimeoutException:
-        return ProbeResult("no answer to a probe in time", silent=True)
+        return SILENT
     except httpx.HTTPError as error:
         return ProbeResult(f"probe failed: {error or type(error).__name__}")
-    if models.status_code >= 500:
-        return ProbeResult(f"/v1/models answers {models.status_code}")
+    if status >= 500:
+        return ProbeResult(f"/v1/models answers {status}")
     return ProbeResult(None, models=listed(models))
 
 
@@ -73,12 +80,12 @@ def headers(spec: BackendSpec) -> dict[str, str]:
     return {"authorization": f"Bearer {spec.api_key}"} if spec.api_key else {}
 
 
-def listed(response: httpx.Response) -> dict[str, int | None] | None:
+def listed(body: bytes | None) -> dict[str, int | None] | None:
     """Return the models that an engine's list names, with their `max_model_len`; None when it is no list."""
-    if response.status_code != 200:
+    if body is None:
         return None
     try:
-        return {str(card["id"]): _context(card) for card in response.json()["data"]}
+        return {str(card["id"]): _context(card) for card in json.loads(body)["data"]}
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
 

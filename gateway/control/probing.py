@@ -47,7 +47,11 @@ class Prober:
         while True:
             before = backend.readiness.state
             began = self._clock()
-            result = await probe.probe(client, backend)
+            try:
+                async with asyncio.timeout(2 * TIMEOUT):
+                    result = await probe.probe(client, backend)
+            except TimeoutError:
+                result = probe.SILENT
             if result.silent and backend.lateness.excuse(began, self._clock()):
                 continue  # this process was late: the probe's timer says nothing
             probe.apply(backend, result)

@@ -8,8 +8,11 @@ import httpx
 
 from gateway.backends.backend import Backend
 from gateway.backends.probe import system_roots
+from gateway.backends.reading import read
 
 SECONDS = 30.0
+_MOST = 1024 * 1024
+"""Bytes of an answer that are read: an embedding may have 100 KB."""
 _QUESTIONS = (
     ("/v1/chat/completions", {"messages": [{"role": "user", "content": "ping"}], "max_tokens": 1}),
     ("/v1/completions", {"prompt": "ping", "max_tokens": 1}),
@@ -34,9 +37,12 @@ async def answers(client: httpx.AsyncClient, backend: Backend, served_model: str
     key = backend.spec.api_key
     headers = {"authorization": f"Bearer {key}"} if key else {}
     for path, question in _QUESTIONS:
-        answer = await client.post(
-            f"{backend.spec.url}{path}", json={"model": served_model, **question}, headers=headers
-        )
-        if answer.is_success:
+        url, asked = f"{backend.spec.url}{path}", {"model": served_model, **question}
+        try:
+            async with asyncio.timeout(SECONDS):
+                _, body = await read(client, url, headers, most=_MOST, question=asked)
+        except TimeoutError:
+            return False
+        if body is not None:
             return True
     return False

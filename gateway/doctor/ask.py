@@ -1,12 +1,14 @@
 """Asking engines what the checkup looks at. Bounded in time, size and number; costs no tokens."""
 
 import asyncio
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import httpx
 
 from gateway.backends import probe
+from gateway.backends.reading import read
 from gateway.config.table import BackendSpec, RouteTable
 from gateway.doctor.checkup import Answers, Finding, examine
 from gateway.rules.engine import needed_buckets
@@ -44,43 +46,37 @@ async def ask(client: httpx.AsyncClient, spec: BackendSpec) -> Answers:
     """Return what an engine answers."""
     base, headers = probe.base_url(spec), probe.headers(spec)
     try:
-        health = await client.get(f"{base}/health", headers=headers)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        async with asyncio.timeout(TIMEOUT):
+            health, _ = await read(client, f"{base}/health", headers, most=0)
+    except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
         return Answers(unreachable=str(error) or type(error).__name__)
     models, version, metrics = [
-        await _text(client, f"{base}{path}", headers) for path in ("/v1/models", "/version", "/metrics")
+        await _body(client, f"{base}{path}", headers) for path in ("/v1/models", "/version", "/metrics")
     ]
-    listed = probe.listed(httpx.Response(200, text=models)) if models is not None else None
+    listed = probe.listed(models)
     return Answers(
-        health=health.status_code,
+        health=health,
         version=_version(version),
         models=None if listed is None else frozenset(listed),
-        metrics=metrics,
+        metrics=None if metrics is None else metrics.decode(errors="replace"),
     )
 
 
-async def _text(client: httpx.AsyncClient, url: str, headers: dict[str, str]) -> str | None:
-    body = bytearray()
+async def _body(client: httpx.AsyncClient, url: str, headers: dict[str, str]) -> bytes | None:
     try:
-        async with asyncio.timeout(TIMEOUT), client.stream("GET", url, headers=headers) as answer:
-            if answer.status_code != 200:
-                return None
-            async for part in answer.aiter_bytes():
-                body += part
-                if len(body) > MAX_BODY:
-                    return None
+        async with asyncio.timeout(TIMEOUT):
+            return (await read(client, url, headers, most=MAX_BODY))[1]
     except (httpx.HTTPError, TimeoutError):
         return None
-    return body.decode(errors="replace")
 
 
-def _version(text: str | None) -> str | None:
+def _version(body: bytes | None) -> str | None:
     """Return `version` of what /version answers; None for anything else."""
-    if text is None:
+    if body is None:
         return None
     try:
-        answer = httpx.Response(200, text=text).json()
-    except ValueError:
+        answer = json.loads(body)
+    except (ValueError, RecursionError):
         return None
     return str(answer["version"])[:64] if isinstance(answer, dict) and "version" in answer else None
 
