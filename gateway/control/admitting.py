@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from gateway.backends.backend import Backend
+from gateway.backends.exposed import EngineMetrics
 from gateway.backends.registry import Registry
 from gateway.clock import Clock
 from gateway.policy.admission.classes import ServiceClass
@@ -81,18 +82,24 @@ class Admitter:
         limit, most = self.limits.get(backend.id), MOST if fixed is None else fixed
         if limit is None or limit.most != most:
             limit = self.limits[backend.id] = AdaptiveLimit(FIRST if fixed is None else fixed, most=most)
-        limit.tick(seen(health, self._queued(backend), fixed=fixed is not None), now)
+        queued, running = self._look(backend, engine)
+        limit.tick(seen(health, queued, running=running, fixed=fixed is not None), now)
         health.relimited(int(limit.value))
         health.looked_at()
 
-    def _queued(self, backend: Backend) -> int:
-        """Return how many looks in a row found the engine's own queue filled."""
+    def _look(self, backend: Backend, engine: EngineMetrics | None) -> tuple[int, float]:
+        """Return how many looks in a row found the engine's own queue filled, and how many requests a new look found
+        at work while none waited. What is stale says nothing."""
         at, streak = self._streaks.get(backend.id, (0.0, 0))
-        if backend.engine_read != at:
-            waiting = backend.engine.waiting if backend.engine is not None else None
-            streak = streak + 1 if waiting else 0
-            self._streaks[backend.id] = backend.engine_read, streak
-        return streak
+        running = 0.0
+        if engine is None:
+            streak = 0
+        elif backend.engine_read != at:
+            streak = streak + 1 if engine.waiting else 0
+            if engine.waiting == 0:
+                running = engine.running or 0.0
+        self._streaks[backend.id] = backend.engine_read, streak
+        return streak, running
 
     def _hold(self, model: LiveModel) -> None:
         """Hold sheddable classes back while a higher one misses its latencies, where that helps it."""

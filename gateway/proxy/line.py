@@ -22,7 +22,7 @@ _FRESH = 0.05
 """What the latest request weighs in how long one takes."""
 _LOOK = 8
 """How many of a class are looked at for one that fits, where its head does not."""
-_PASSED = 1.0
+PASSED = 1.0
 """Seconds for which smaller requests may pass one that is too large for what is free."""
 
 
@@ -218,22 +218,31 @@ class Line:
         if not self.queue.size or not any(health.in_flight < health.limit for health in self.healths):
             return False
         smallest: dict[str, int] = {}
-        for entry in [*self.queue.next(_LOOK, _is_stuck)]:
+        denied: int | None = None
+        for entry in [*self.queue.next(_LOOK)]:
             service_class, claim = entry.service_class, entry.item.claim
             if claim.kv >= smallest.get(service_class.name, 1 << 62) or not self._may_pass(service_class, now):
                 continue
-            if any(health.has_slot(claim) for health in self.healths) and self._begin(entry, now):
+            if denied is not None and claim.priority > denied:
+                continue
+            has_slot = any(health.has_slot(claim) for health in self.healths)
+            if has_slot and self._begin(entry, now):
                 self.queue.serve(entry)
                 self._unkeep(claim)
                 if service_class.sheddable:
                     self._passed = now
                 return True
-            if claim.only is not None:
-                continue
-            if not smallest:
+            if not has_slot and self._has_room(claim):
+                # A slot stays free for classes above this one, so it is not for those below.
+                denied = claim.priority
+            if service_class.name not in smallest:
                 self._keep(entry, now)
             smallest[service_class.name] = claim.kv
         return False
+
+    def _has_room(self, claim: Claim) -> bool:
+        """Whether a slot is free that is large enough, whoever it is kept for."""
+        return any(health.in_flight < health.limit and health.fits(claim.kv) for health in self.healths)
 
     def _may_pass(self, service_class: ServiceClass, now: float) -> bool:
         return not self.holds(service_class) or now - self._passed >= HOLD_PAUSE
@@ -250,19 +259,23 @@ class Line:
             return False
 
     def _keep(self, entry: Entry[Waiter], now: float) -> None:
-        """Keep a place for the first in line when it has been too large for a while for what is free."""
+        """Keep a place for the first of a class when it has been too large for a while for what is free.
+
+        There is one such place: a higher class takes it over.
+        """
         claim = entry.item.claim
-        if self._keeps is not None and self._keeps.kept_for is None:
-            self._keeps = None
-        if self._keeps is not None or now - entry.since < _PASSED:
+        kept_for = self._keeps.kept_for if self._keeps is not None else None
+        if now - entry.since < PASSED or (kept_for is not None and kept_for.priority <= claim.priority):
+            return
+        if self._has_room(claim):
             return
         rows = list(zip(self.healths, self.holders, strict=True))
-        if any(health.in_flight < health.limit and health.fits(claim.kv) for health in self.healths):
-            return
-        kept_in = {health.peers.pool for health, holders in rows if holders.kept_for is not None}
+        kept_in = {health.peers.pool for health, holders in rows if holders.kept_for not in (None, kept_for)}
         open_ = [row for row in rows if row[0].peers.pool not in kept_in and not row[0].signal.gone]
         if not open_:
             return
+        if kept_for is not None:
+            self._unkeep(kept_for)
         _, holders = min(open_, key=lambda row: row[0].kv)
         holders.kept_for, holders.gently = claim, len(rows) == 1
         self._keeps = holders
@@ -309,8 +322,9 @@ def holders_of(health: Health) -> Holders:
     return health.slots
 
 
-def seen(health: Health, queued: int, *, fixed: bool = False) -> Seen:
-    """Return what a backend's limit is judged by; `queued` is how many looks in a row found its own queue filled.
+def seen(health: Health, queued: int, *, running: float = 0.0, fixed: bool = False) -> Seen:
+    """Return what a backend's limit is judged by; `queued` is how many looks in a row found its own queue filled, and
+    `running` how many it said since the last call that it works on while none waits in it.
 
     A limit that is `fixed` listens to nothing but the engine's saying that it is busy.
     """
@@ -319,13 +333,7 @@ def seen(health: Health, queued: int, *, fixed: bool = False) -> Seen:
     borne = health.borne if health.saturated else None
     if fixed:
         return Seen(peak, borne=borne)
-    return Seen(peak, queued, health.begun, health.late, borne, health.activity.worked_at)
-
-
-def _is_stuck(entry: Entry[Waiter]) -> bool:
-    """Whether it may use one backend alone, and that has no slot; others need not wait for it."""
-    claim = entry.item.claim
-    return isinstance(claim.only, Health) and not claim.only.has_slot(claim)
+    return Seen(peak, queued, health.begun, health.late, borne, health.activity.worked_at, running)
 
 
 def _precedence(line: Line) -> tuple[int, float]:

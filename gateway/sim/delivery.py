@@ -66,6 +66,7 @@ class Delivery:
         delay = self.faults.ttft_delay or self.service.board.current.ttft_delay
         if delay:
             self._delay = asyncio.get_running_loop().call_later(delay, self._submit, on_token)
+            self.service.runner.engine.delayed += len(self.answer.choices)
         else:
             self._submit(on_token)
 
@@ -82,13 +83,19 @@ class Delivery:
         self._free()
 
     def _submit(self, on_token: Callable[[Choice], None]) -> None:
+        self._end_delay()
         if not self.ended.done():
             for choice in self.answer.choices:
                 self.service.runner.submit(choice.sequence, partial(self._token, choice, on_token))
 
-    def _free(self) -> None:
+    def _end_delay(self) -> None:
         if self._delay is not None:
             self._delay.cancel()
+            self._delay = None
+            self.service.runner.engine.delayed -= len(self.answer.choices)
+
+    def _free(self) -> None:
+        self._end_delay()
         for choice in self.answer.choices:
             self.service.runner.abort(choice.sequence)
 

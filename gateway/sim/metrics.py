@@ -111,7 +111,8 @@ class _EngineState(Collector):
         engine, tally = self._engine, self._engine.tally
         cache = "gpu_cache_usage_perc" if self._old_names else "kv_cache_usage_perc"
         prefix = "gpu_prefix_cache" if self._old_names else "prefix_cache"
-        yield self._gauge("num_requests_running", "Number of requests in model execution batches.", len(engine.running))
+        running = len(engine.running) + engine.delayed
+        yield self._gauge("num_requests_running", "Number of requests in model execution batches.", running)
         yield self._gauge("num_requests_waiting", "Number of requests waiting to be processed.", engine.queued)
         yield self._gauge(cache, "KV-cache usage. 1 means 100 percent usage.", engine.kv_usage)
         yield self._counter(f"{prefix}_queries", "Prefix cache queries, in queried tokens.", tally.prefix_queries)

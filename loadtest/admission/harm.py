@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from math import ceil, inf
 from pathlib import Path
@@ -16,8 +16,8 @@ from loadtest.admission.seats import PROMISES, WITHOUT_SHARES, Drawn, Guest, Len
 
 SEEDS = 10
 TAIL, GRACE = 30.0, 5.0
-"""Seconds of light load after the load's end, and those after which no one is refused any more, or as many as one
-request lasts where that is longer: until then the queue that the load has left cannot be served."""
+"""Seconds of light load after the load's end, and those after which no one is refused early any more who would be
+served otherwise: a queue of requests that last for long outlives the load."""
 LIGHT = 0.1
 SLOT, LARGE = 1000, 3.0
 """Tokens of the KV cache for each slot, and how many times as many a large request needs."""
@@ -122,7 +122,16 @@ class Cell:
         return 10.0 if self.span / 2 <= now < self.span / 2 + self.spell else 1.0
 
     def run(self, seed: int, policy: Policy) -> "Tally":
-        """Play one run to its end."""
+        """Play one run to its end; who is refused long after the load is asked after in a run without refusals."""
+        guests = self._play(seed, policy, max(30.0, 10 * self.holding))
+        tally = self._tally(guests)
+        late = [number for number, guest in enumerate(guests) if self._is_refused_late(guest)]
+        if late:
+            others = self._play(seed, replace(policy, early=False), max(PROMISES.values()))
+            tally.afterwards = sum(others[number].first >= 0 for number in late)
+        return tally
+
+    def _play(self, seed: int, policy: Policy, rest: float) -> Sequence[Guest]:
         world = Seats(
             self.draw(seed),
             self.lengths(seed),
@@ -136,17 +145,18 @@ class Cell:
             kv=self.seats * SLOT if self.kv else UNLIMITED,
             hold=self.hold and policy.early,
         )
-        world.run(self.span + TAIL + max(30.0, 10 * self.holding))
-        return self._tally(world.guests)
+        world.run(self.span + TAIL + rest)
+        return world.guests
+
+    def _is_refused_late(self, guest: Guest) -> bool:
+        return guest.why is Shed.HOPELESS and guest.drawn.at > self.span + GRACE
 
     def _tally(self, guests: Sequence[Guest]) -> "Tally":
         tally = Tally()
         for guest in guests:
             name, arrived = guest.drawn.name, guest.drawn.at
-            early = guest.why is Shed.HOPELESS
-            tally.early += early
+            tally.early += guest.why is Shed.HOPELESS
             tally.inversions += guest.why is not None and guest.overtaken
-            tally.afterwards += early and arrived > self.span + max(GRACE, self.holding)
             if arrived < self.span:
                 tally.arrived[name] += 1
                 tally.in_time[name] += 0 <= guest.first <= arrived + self._allowed(name)
@@ -160,7 +170,8 @@ class Cell:
 
 @dataclass
 class Tally:
-    """What became of requests, by class; `early` were refused at once, `afterwards` those of them after the load."""
+    """What became of requests, by class; `early` were refused at once, `afterwards` those of them that came after the
+    load and are served where none is refused early."""
 
     arrived: Counter[str] = field(default_factory=Counter)
     in_time: Counter[str] = field(default_factory=Counter)
@@ -205,7 +216,7 @@ class Row:
         if seen.inversions:
             yield f"{seen.inversions} refused while a lower class was served"
         if seen.afterwards:
-            yield f"{seen.afterwards} refused after the load"
+            yield f"{seen.afterwards} refused after the load who would be served"
 
 
 def _length(rng: Random, mean: float) -> float:

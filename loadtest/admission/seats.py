@@ -26,15 +26,15 @@ from gateway.policy.routing.health import UNLIMITED, Health
 from gateway.policy.routing.lease import Lease
 from gateway.policy.routing.peers import Peers
 from gateway.policy.slo.windows import TICK
-from gateway.proxy.line import Line, Waiter, holders_of, join, seen
+from gateway.proxy.line import PASSED, Line, Waiter, holders_of, join, seen
 
 PROMISES: Mapping[str, float] = {"interactive": 2.0, "standard": 10.0, "batch": 600.0}
 """Seconds to the first token that each class is promised."""
 WITHOUT_SHARES: Mapping[str, ServiceClass] = {name: replace(each, min_share=0.0) for name, each in CLASSES.items()}
-
-
 REFUSAL = 0.001
 """Seconds that an engine takes to say that it has too much to do."""
+LOOK = 4
+"""Ticks between two looks at what an engine says of itself."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +116,7 @@ class Seats:
         hold: bool = False,
     ) -> None:
         self.now = 0.0
+        self._ticks = 0
         self.guests: list[Guest] = []
         self.ttft = ttft
         self._slow = slow
@@ -177,10 +178,7 @@ class Seats:
         choice = choose(self.engines, 1, self.now, self._rng, guest.claim)
         if choice is None:
             return False
-        for entry in self.line.queue:
-            place = entry.item
-            if isinstance(place, Place) and entry.service_class.priority < guest.service_class.priority:
-                place.guest.overtaken = True
+        self._overtake(guest)
         engine = choice.winner
         guest.lease = engine.health.lease(1, guest.claim, self.now)
         guest.sent, guest.entry = self.now, None
@@ -191,6 +189,16 @@ class Seats:
         else:
             engine.inside.append(guest)
         return True
+
+    def _overtake(self, guest: Guest) -> None:
+        """Note who of the higher classes is passed; one too large for what is free may be, for a moment."""
+        for entry in self.line.queue:
+            if entry.service_class.priority >= guest.service_class.priority:
+                break
+            place = entry.item
+            if isinstance(place, Place) and not place.guest.overtaken:
+                fits = any(engine.health.fits(place.claim.kv) for engine in self.engines)
+                place.guest.overtaken = fits or self.now - entry.since >= PASSED
 
     def _send_back(self, engine: Engine, guest: Guest) -> None:
         """An engine has too much to do: the request waits on, in its place."""
@@ -259,17 +267,19 @@ class Seats:
         self.line.give_back(self.now, self.now - guest.sent)
 
     def _tick(self) -> None:
+        self._ticks += 1
         self._peers.tick(self.now, {}, self._rng)
         for engine in self.engines:
             health, holders, limit = engine.health, holders_of(engine.health), self._limits[engine.health.id]
             engine.queued = engine.queued + 1 if engine.inside else 0
-            limit.tick(seen(health, engine.queued // 4, fixed=self._limit is not None), self.now)
+            running = 0 if engine.inside or self._ticks % LOOK else engine.taken
+            limit.tick(seen(health, engine.queued // LOOK, running=running, fixed=self._limit is not None), self.now)
             health.relimited(int(limit.value))
             health.looked_at()
             holders.tick(self.now, TICK)
         if self._hold:
             waiting = self.line.queue.priorities()
-            queues = any(engine.queued > 4 for engine in self.engines)
+            queues = any(engine.queued > LOOK for engine in self.engines)
             self.line.held_below = held_below({0}, waiting, waiting, engine_queues=queues)
         if self.line.queue.size:
             self.line.freed(self.now)

@@ -179,7 +179,9 @@ class Overloaded(World):
             return
         if self._admission.limit is None:
             health, limit = server.health, self.limits[server.name]
-            limit.tick(seen(health, self._queued.get(server.name, 0)), self.now)
+            queued = self._queued.get(server.name, 0)
+            running = len(server.engine.running) if self._looks % 4 == 0 and not server.engine.queued else 0
+            limit.tick(seen(health, queued, running=running), self.now)
             health.relimited(int(limit.value))
         server.health.looked_at()
 

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.fakes import backends, good
+from tests.e2e.fakes import Call, backends, good
 from tests.e2e.harness import Running, ask, chat, eventually, gateway, routes
 from tests.e2e.processes import engine
 
@@ -91,6 +91,47 @@ async def test_an_engine_that_is_slower_than_promised_is_not_taken_for_an_overlo
             assert running.backend().health.limit >= limit
             assert not any(each.queued for each in running.records.exchanges) or at_once(running) > limit, "held back"
             await running.quiet()
+
+
+def patient(url: str, seconds: str) -> str:
+    """Return routes to one backend, with one class that waits so long for a slot."""
+    return json.dumps(
+        {
+            "classes": {"standard": {"priority": 10, "max_queue_wait": seconds}},
+            "models": {"m": {"backends": [url], "timeouts": {"connect": "20s", "first_token": "20m"}}},
+        }
+    )
+
+
+async def test_an_idle_engine_that_is_slow_is_given_a_burst_though_no_first_token_has_come(tmp_path: Path) -> None:
+    """A hundred requests at once, more than a new limit allows: the engine says that it runs them, and none waits."""
+    async with engine() as sim, gateway(tmp_path, patient(sim.urls[0], "10s")) as running:
+        asking = [asyncio.create_task(ask(running.port, chat(sim={"ttft_delay": 600}))) for _ in range(100)]
+        await eventually(lambda: running.backend().health.in_flight == 100 or any(each.done() for each in asking))
+        assert not any(each.done() for each in asking), "one was turned away"
+        for each in asking:
+            each.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+        await running.quiet()
+
+
+async def test_an_engines_word_that_is_stale_bounds_no_one(tmp_path: Path) -> None:
+    """It said that requests wait inside it, and is silent now: more than a new limit are let in all the same."""
+    free = asyncio.Event()
+
+    async def held(call: Call) -> None:
+        await free.wait()
+        await good(call)
+
+    async with backends(held) as (fake,), gateway(tmp_path, patient(fake.url, "2m")) as running:
+        fake.metrics = b"vllm:num_requests_running 3\nvllm:num_requests_waiting 3\n"
+        await eventually(lambda: running.backend().engine is not None)
+        fake.metrics = b""
+        asking = [asyncio.create_task(ask(running.port, chat())) for _ in range(40)]
+        await eventually(lambda: running.backend().health.in_flight == 40)
+        free.set()
+        assert {(await each).status for each in asking} == {200}
+        await running.quiet()
 
 
 async def test_the_highest_class_is_served_first_where_slots_are_scarce(tmp_path: Path) -> None:

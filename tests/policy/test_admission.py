@@ -7,7 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.policy.admission.decide import LONGEST_RETRY_AFTER, predicted_wait, retry_after
-from gateway.policy.admission.limit import DECREASE, FIRST, JUDGED, LEAST, LOADED, MOST, AdaptiveLimit, Seen, is_late
+from gateway.policy.admission.limit import (
+    BY_WORD,
+    DECREASE,
+    FIRST,
+    JUDGED,
+    LEAST,
+    LOADED,
+    MOST,
+    AdaptiveLimit,
+    Seen,
+    is_late,
+)
 from gateway.policy.admission.quota import Bucket, Exceeded, Quota, QuotaLimits
 
 
@@ -160,6 +171,22 @@ def test_a_thousand_long_streams_at_an_idle_engine_are_let_in_within_seconds() -
         begun += new
         limit.tick(Seen(begun, begun=new), now)
     assert now <= 3.0
+
+
+def test_a_limit_doubles_while_first_tokens_are_awaited_if_the_engine_says_that_it_runs_them_all() -> None:
+    limit = AdaptiveLimit()
+    limit.tick(Seen(FIRST, running=FIRST - 5), 0.0)
+    assert limit.value == FIRST + 1, "some of them are not begun"
+    for value in (64, 128, BY_WORD):
+        limit = AdaptiveLimit(value / 2)
+        limit.tick(Seen(value // 2, running=value / 2), 0.0)
+        assert limit.value == value
+    limit.tick(Seen(BY_WORD, running=BY_WORD), 1.0)
+    assert limit.value == BY_WORD + 1, "beyond, only first tokens tell"
+    limit.tick(Seen(BY_WORD + 1, queued=2), 2.0)
+    value = limit.value
+    limit.tick(Seen(int(value), running=value), 3.0)
+    assert limit.value == value + 1, "it is not new any more"
 
 
 def test_a_limit_falls_at_once_to_what_an_engine_bore_that_says_it_is_busy() -> None:

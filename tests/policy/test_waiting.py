@@ -52,6 +52,13 @@ def test_a_slow_spell_is_not_how_long_they_usually_last() -> None:
     assert kind.usual == 10.0, "what lasts is usual"
 
 
+def test_the_first_of_few_weighs_no_more_than_the_others() -> None:
+    kind = Kind()
+    for seconds in (30.0, 1.0, 1.0, 1.0, 1.0):
+        kind.ended(seconds)
+    assert kind.mean == pytest.approx(34 / 5), "a cold engine was slow once"
+
+
 def test_only_the_latest_count() -> None:
     kind = known(*[100.0] * SAMPLES, *[1.0] * SAMPLES)
     assert kind.ends_within(0.5, 1.0) == 1.0

@@ -227,3 +227,52 @@ def test_one_that_an_engine_sent_back_waits_on_before_those_that_came_later() ->
     line.rejoin(entries[0], 2.0)  # type: ignore[arg-type]
     assert [entry.item for entry in line.queue] == [first, second]
     assert entries[0].until == 9.0  # type: ignore[union-attr]
+
+
+def test_what_is_kept_from_a_class_is_not_for_those_below_it() -> None:
+    """Long requests of a middle class leave slots free for a higher one; the lowest may not take these in its stead."""
+    world = Admitting()
+    one, other = (engine.health for engine in world.engines)
+    one.relimited(7)
+    other.relimited(0)
+    short, long = Kind(), Kind()
+    for _ in range(20):
+        short.ended(1.0)
+        long.ended(20.0)
+    for claim in [Claim(1, 0, kind=short) for _ in range(3)] + [Claim(1, 10, kind=long) for _ in range(2)]:
+        world.leases.append(one.lease(10, claim, 0.0))
+    for _ in range(400):
+        holders_of(one).tick(0.0, 0.25)
+    line = world.lines[0]
+    entries = []
+    for name in ("standard", "batch"):
+        waiting = Waiting(world, 1, CLASSES[name])
+        waiting.claim = Claim(1, CLASSES[name].priority, sheddable=CLASSES[name].sheddable, kind=long)
+        entries.append(line.enter(waiting, CLASSES[name], "a", now=0.0, patience=1e9, chance=0.5))
+    assert one.in_flight == 5
+    assert isinstance(entries[0], Entry)
+    line.leave(entries[0], 1.0)
+    assert one.in_flight == 6, "without one of the middle class, the lowest may have one"
+
+
+def test_a_place_kept_for_a_large_request_goes_over_to_one_of_a_higher_class() -> None:
+    world = Admitting()
+    one, other = (engine.health for engine in world.engines)
+    join([(world.lines[0], [one])])
+    other.relimited(0)
+    line = world.lines[0]
+    world.leases.append(one.lease(10, Claim(60, 20, sheddable=True), 0.0))
+    low, high = Waiting(world, 80, CLASSES["batch"]), Waiting(world, 90, CLASSES["interactive"])
+    line.enter(low, CLASSES["batch"], "a", now=0.0, patience=1e9, chance=0.5)
+    line.freed(2.0)
+    assert holders_of(one).kept_for is low.claim
+    line.enter(high, CLASSES["interactive"], "a", now=2.0, patience=1e9, chance=0.5)
+    line.freed(2.5)
+    assert holders_of(one).kept_for is low.claim, "smaller ones may pass it for a second"
+    line.freed(3.5)
+    assert holders_of(one).kept_for is high.claim
+    line.enter(Waiting(world, 30), CLASSES["standard"], "a", now=4.0, patience=1e9, chance=0.5)
+    assert one.in_flight == 1
+    world.leases.pop().release()
+    line.give_back(5.0, 5.0)
+    assert (one.in_flight, one.kv) == (1, 90)

@@ -8,8 +8,8 @@ Those ahead who leave make it more, so the true chance is higher.
 from collections.abc import Callable
 from math import erf, exp, inf, sqrt
 
-LEAST = 0.01
-"""A request with less of a chance than this is refused at once."""
+LEAST = 0.002
+"""A request with less of a chance than this is refused at once: what is a bound of a guess must leave no doubt."""
 LOOKS = 0.1
 """Seconds between two looks at who has waited for too long."""
 _DIRECT = 32

@@ -69,7 +69,7 @@ class Kind:
     def ended(self, seconds: float) -> None:
         """Learn that one held its slot for so long."""
         times = self._times
-        self.mean += (seconds - self.mean) * (_FRESH if times else 1.0)
+        self.mean += (seconds - self.mean) * max(_FRESH, 1.0 / (len(times) + 1))
         times.append(seconds)
         self._changed += 1
         self._block.append(seconds)

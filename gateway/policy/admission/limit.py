@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 FIRST = 32
 """A start that few engines suffer from. It doubles with each round of first tokens while it is in use and on time."""
+BY_WORD = 256
+"""Up to here it also doubles when the engine says that it runs them all and none waits: first tokens may take long."""
 LEAST, MOST = 2, 4096
 STEP = 1.0
 """What a limit in use grows by at each tick, four times a second."""
@@ -30,7 +32,8 @@ class Seen:
 
     `queued` is how many looks in a row found the engine's own queue filled; `borne` the fewest in flight beside a
     request that it refused because it is busy, None where it refused none. `worked_at` is when the engine last gave a
-    first token or completed an answer, on the clock of the ticks.
+    first token or completed an answer, on the clock of the ticks. `running` is how many requests the engine said since
+    that it works on while none waits in it; 0 where it said no such thing.
     """
 
     in_flight: int
@@ -39,6 +42,7 @@ class Seen:
     late: int = 0
     borne: int | None = None
     worked_at: float = float("inf")
+    running: float = 0.0
 
 
 def is_late(seconds: float, threshold: float, idle: float) -> bool:
@@ -90,7 +94,8 @@ class AdaptiveLimit:
             if self._is_new:
                 # Before the first congestion it doubles once as many went well as the last doubling let in.
                 self._due -= seen.begun - seen.late
-                if self._due <= 0:
+                runs_them = self.value < BY_WORD and seen.running >= IN_USE * self.value
+                if self._due <= 0 or runs_them:
                     step = self._due = self.value
             self.value = min(float(self.most), self.value + step)
             self.reason = "in use, and all is well"
