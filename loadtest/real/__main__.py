@@ -66,8 +66,8 @@ def play(fault: Fault, engine: Engine, folder: Path) -> bool:
         seen = fault.act(engine, gateway)
         counted = difference(before, gateway.counts())
         reasons = gateway.reasons()
-    ends = [tally(_counted(counted[name])) for name in COLUMNS[2:-1]]
-    row(fault.name, tally(str(each) for each in seen), *ends, tally(reasons))
+    ends = [tally(_counted(counted[name])) or "none" for name in COLUMNS[2:-1]]
+    row(fault.name, tally(str(each) for each in seen), *ends, tally(reasons) or "none")
     wrong = fault.mismatches(seen, counted)
     for each in wrong:
         print(f"WRONG: {each}", flush=True)

@@ -18,11 +18,10 @@ _PIECES = frozenset(("content", "text", "delta", "arguments", "partial_json", "t
 
 def reduced(answer: Any) -> dict[str, Any]:
     """Return an answer as leaves by path; raises nothing for any JSON."""
-    events = _ordered(answer) if isinstance(answer, list) else answer
     leaves: dict[str, Any] = {}
-    _flatten(_shape(events, ""), "", leaves)
+    _flatten(_shape(answer, ""), "", leaves)
     texts: dict[str, str] = {}
-    _gather(events, "", texts)
+    _gather(answer, "", texts)
     return leaves | {f"text of {path}": text for path, text in texts.items()}
 
 
@@ -45,11 +44,14 @@ def _ordered(events: list[Any]) -> list[Any]:
 
 def _shape(value: Any, name: str) -> Any:
     if isinstance(value, dict):
-        return {key: _shape(each, key) for key, each in value.items()}
+        shape = {key: _shape(each, key) for key, each in value.items()}
+        if value.get("object") == "chat.completion.chunk" and value.get("choices") and value.get("usage"):
+            shape["usage"] = sorted(value["usage"])  # counts so far follow where the stream is cut
+        return shape
     if isinstance(value, list):
         if name == "bytes":
             return "<list>"
-        shapes = [_shape(each, name) for each in value]
+        shapes = [_shape(each, name) for each in _ordered(value)]
         return [shape for shape, _ in groupby(shapes)]
     if value is not None and (name in _VOLATILE or name in _PIECES or isinstance(value, float)):
         return f"<{type(value).__name__}>"

@@ -29,6 +29,15 @@ def test_a_stream_may_be_cut_elsewhere() -> None:
     assert differences(reduced(one), reduced([chunk("Hello")])) == {}
 
 
+def test_counts_so_far_may_be_told_elsewhere_but_not_the_last_ones() -> None:
+    of = {"object": "chat.completion.chunk"}
+    one = [chunk("He", usage={"total_tokens": 3}, **of), chunk("llo", usage={"total_tokens": 5}, **of)]
+    other = [chunk("Hello", usage={"total_tokens": 5}, **of)]
+    assert differences(reduced(one), reduced(other)) == {}
+    last, wrong = ({"choices": [], "usage": {"total_tokens": count}, **of} for count in (5, 4))
+    assert differences(reduced([*one, last]), reduced([*other, wrong])) != {}
+
+
 def test_a_stream_with_another_text_differs() -> None:
     found = differences(reduced([chunk("He"), chunk("llo")]), reduced([chunk("He"), chunk("lo")]))
     assert list(found.values()) == [("Hello", "Helo")]
@@ -37,7 +46,7 @@ def test_a_stream_with_another_text_differs() -> None:
 def test_choices_of_a_stream_may_come_in_another_order() -> None:
     one = [chunk("a", 0), chunk("x", 1), chunk("b", 0), chunk("y", 1)]
     other = [chunk("x", 1), chunk("y", 1), chunk("a", 0), chunk("b", 0)]
-    assert differences(reduced(one), reduced(other)) == {}
+    assert differences(reduced({"answer": one}), reduced({"answer": other})) == {}
 
 
 def test_an_event_more_differs() -> None:
