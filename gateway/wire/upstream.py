@@ -252,8 +252,9 @@ class Upstream(asyncio.Protocol):
         if len(fields) > MAX_FIELDS or self._unparsed > MAX_HEAD:
             _check_size(fields)
         head = AnswerHead(status, fields)
-        if head.chunked and self._parser.get_http_version() != "1.1":
-            raise _Malformed("chunked in HTTP/1.0")
+        version = self._parser.get_http_version()
+        if version != "1.1" and (head.chunked or version != "1.0"):
+            raise _Malformed(f"{'chunked' if head.chunked else 'an answer'} in HTTP/{version}")
         self._unparsed = 0
         self.until_close = head.until_close
         if head.idle is not None:
@@ -272,8 +273,7 @@ class Upstream(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what came and hand it to the sink in one call."""
-        taker = self._taker
-        if taker is None:
+        if (taker := self._taker) is None:
             self.transport.abort()
             return
         self.answered = True

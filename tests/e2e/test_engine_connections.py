@@ -175,6 +175,17 @@ async def test_an_answer_before_the_whole_request_was_taken_ends_the_connection(
         assert (len(heads), running.backend().pool.idle) == (2, 0)
 
 
+@pytest.mark.parametrize("version", [b"2.0", b"0.9"])
+async def test_an_answer_in_a_version_that_was_not_spoken_is_malformed(tmp_path: Path, version: bytes) -> None:
+    async def other(call: Call) -> None:
+        await call.send(whole(b"200 OK", JSON_ANSWER).replace(b"1.1", version, 1))
+
+    async with backends(other) as (fake,), gateway(tmp_path, routes(fake.url)) as running:
+        assert (await ask(running.port, chat(stream=False))).status == 502
+        await running.settled()
+        assert [end for _, end in running.records.attempts] == [AttemptEnd.MALFORMED]
+
+
 CHUNK = b"%x\r\n%b\r\n" % (len(JSON_ANSWER), JSON_ANSWER)
 CHUNKED = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
 LIMIT = 64 * 1024
