@@ -220,10 +220,12 @@ async def test_people_pause_resume_promote_and_roll_back_and_all_of_it_is_on_rec
         assert (await post(running, "start", "let us try")).json()["phase"] == "waiting"
         await in_phase(running, Phase.STEP)
         assert (await post(running, "pause", "lunch")).json()["weight"] == 10.0
-        refused = await post(running, "pause")
+        again = await post(running, "pause")
+        assert (again.status_code, again.json()["notes"][0]) == (200, "already paused: nothing was changed")
+        refused = await post(running, "start")
         assert refused.status_code == 409
         message = refused.json()["error"]["message"]
-        assert message == "cannot pause a rollout that is paused; what it can: promote, resume, rollback"
+        assert message == "cannot start a rollout that is paused; what it can: promote, resume, rollback"
         assert (await post(running, "resume")).json()["phase"] == "step"
         assert (await post(running, "promote", "it is fine")).json()["weight"] == 100.0
         assert (await ask(running.port, chat())).headers["x-gateway-version"] == "v2"
@@ -238,7 +240,7 @@ async def test_people_pause_resume_promote_and_roll_back_and_all_of_it_is_on_rec
             ("ann", "promote", "it is fine"),
             ("ann", "resume", "because"),
         ]
-        assert told[3][1] == "pause refused"
+        assert told[3][1] == "start refused"
         assert "(asked: because)" in told[3][2] or "(asked: because)" in records[3]["reason"]
         status = await get(running, "/admin/models/m/canary")
         assert [each["phase"] for each in status["history"]][-2:] == ["promoted", "rolled_back"]
@@ -298,7 +300,7 @@ async def test_a_reload_under_way_keeps_share_and_evidence(tmp_path: Path) -> No
             assert now(running).rollout.share == 10.0
             record = list(running.app.audit)[-1]
             assert (record.actor, record.action) == ("reload", "change")
-            assert "steps: (10.0, 50.0, 95.0) -> (5.0, 10.0, 80.0)" in record.reason
+            assert "steps: 10, 50, 95 -> 5, 10, 80; hold: 30s -> 40s" in record.reason
             assert record.reason.endswith("v2 has 10 % of requests, as before")
         assert people.errors == []
         assert set(people.moves) <= {("v1", "v2")}
