@@ -121,10 +121,18 @@ class Place:
     def check(self, now: float, chance: float) -> bool:
         """Turn the request away when its patience is over; return whether it was."""
         entry = self._entry
-        if not self._waits or entry is None or now <= entry.until:
+        if not self._waits or entry is None or now <= entry.until or now <= entry.until + self._excused(entry, now):
             return False
         self._traveller.turned_away(self._line.waited(entry, chance))
         return True
+
+    def _excused(self, entry: Entry[Waiter], now: float) -> float:
+        """Return the seconds of its wait in which this process was late: slots may have come free that it did not see.
+
+        The time that a client named goes on.
+        """
+        backends = self._order.route.backends
+        return backends[0].lateness.excuse(entry.since, now) if backends and not self._order.is_timed else 0.0
 
     def leave(self, now: float) -> float:
         """Leave the line for whatever reason; return how long it has been waited, in seconds."""

@@ -149,6 +149,27 @@ async def test_the_time_of_a_request_goes_on_and_the_backend_is_not_blamed(tmp_p
         held.go_on.set()
 
 
+@pytest.mark.parametrize("named", ["", "x-request-timeout: 5\r\n"], ids=["its class's", "its own"])
+async def test_who_waits_for_a_slot_is_not_refused_for_the_gateways_pause(
+    tmp_path: Path, time: Passing, named: str
+) -> None:
+    """The patience of its class goes on after the pause; the time that a client named is over."""
+    held = Held(begins=False)
+    spec = json.loads(routes("http://engine"))
+    async with backends(held) as (fake,):
+        spec["models"]["m"]["backends"] = [{"url": fake.url, "max_concurrency": 1}]
+        async with gateway(tmp_path, json.dumps(spec), now=time.now) as running:
+            asking = await begun(time, running, held, chat(stream=False))
+            waits = asyncio.create_task(ask(running.port, chat(stream=False), headers=named))
+            await eventually(lambda: running.waiting == 1)
+            time.jump(PAUSE)
+            await time.judged(running)
+            held.go_on.set()
+            assert ((await waits).status == 200) is (not named)
+            assert (await asking).status == 200
+            await running.quiet()
+
+
 def counted(running: Running, kind: Kind, name: str) -> dict[str, tuple[int, int]]:
     """What was good and bad by SLI."""
     found = ((each.sli, each.windows.count(60.0)) for each in running.app.book.get(kind, name))
