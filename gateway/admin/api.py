@@ -7,6 +7,7 @@ from importlib.metadata import version
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Header, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
@@ -54,6 +55,8 @@ _EXPLAIN_ERRORS: dict[int | str, dict[str, Any]] = {
     404: {"description": "Unknown model."},
     400: {"description": "Unknown class."},
 }
+_TOLD = 5
+"""How many of the faults of one request are told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,7 @@ def create_admin(view: AdminView, *, host: str, token: AdminToken) -> FastAPI:
     app = FastAPI(title="Tidegate admin", version=version("tidegate"), redoc_url=None)
     app.middleware("http")(Protection(host, token))
     app.add_exception_handler(StarletteHTTPException, _http_error)
+    app.add_exception_handler(RequestValidationError, _not_valid)
     turn = asyncio.Lock()  # a crowd of large answers is made one in each turn of the loop, among the requests' work
 
     @app.get("/health")
@@ -158,6 +162,13 @@ async def _http_error(_: Request, exc: Exception) -> JSONResponse:
         return error(500, "internal_error", "the admin listener failed on this request")
     code = {404: "not_found", 405: "method_not_allowed"}.get(exc.status_code, "invalid_request")
     return error(exc.status_code, code, str(exc.detail))
+
+
+async def _not_valid(_: Request, exc: Exception) -> JSONResponse:
+    """Say what is wrong, without what was sent: that may hold what no JSON can, as infinity or half a character."""
+    found = exc.errors() if isinstance(exc, RequestValidationError) else []
+    words = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in found[:_TOLD])
+    return error(422, "invalid_request", words.encode(errors="replace").decode() or "it cannot be read")
 
 
 def _status(view: AdminView) -> Status:

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Body, Header, Response
 from pydantic import BaseModel, Field
 
 from gateway.admin.protection import error
+from gateway.admin.sent import Sent
 from gateway.config.durations import format_duration
 from gateway.control.rolling import Roller
 from gateway.control.running import Running
@@ -109,7 +110,7 @@ class CanaryReport(BaseModel):
     notes: list[str]
 
 
-class Asked(BaseModel):
+class Asked(Sent):
     """Why somebody wants it."""
 
     reason: Annotated[str, Field(max_length=500)] = ""

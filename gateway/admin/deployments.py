@@ -7,6 +7,7 @@ from fastapi import APIRouter, Body, Header, Response
 from pydantic import BaseModel, Field
 
 from gateway.admin.protection import error
+from gateway.admin.sent import Sent
 from gateway.config.problems import suggest
 from gateway.control.deploying import Deployment, Deployments
 from gateway.errors import ModelNotFound
@@ -14,7 +15,7 @@ from gateway.errors import ModelNotFound
 _UNKNOWN: dict[int | str, dict[str, Any]] = {404: {"description": "No such model, version or deployment."}}
 
 
-class Registration(BaseModel):
+class Registration(Sent):
     """What was deployed. With an `id` of the CD system's own, registering twice is registering once."""
 
     model: str

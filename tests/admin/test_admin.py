@@ -1,5 +1,6 @@
 """The admin listener, over real listeners."""
 
+import re
 from pathlib import Path
 
 import httpx
@@ -132,3 +133,49 @@ def test_beyond_loopback_a_token_is_required(host: str) -> None:
     with pytest.raises(TokenRequired, match="TIDEGATE_ADMIN_TOKEN"):
         require_token(host, has_token=False)
     require_token(host, has_token=True)
+
+
+WRONG = [
+    "{",
+    "[" * 5000,
+    "null",
+    "[]",
+    "7",
+    '"x"',
+    '{"step":1e400}',
+    '{"step":NaN}',
+    '{"step":"\\ud800"}',
+    '{"model":"\\ud800","version":"v"}',
+    '{"model":"m","version":"\\ud800"}',
+    '{"model":"m","version":"v","id":"\\ud800"}',
+    '{"reason":"\\ud800"}',
+    '{"reason":1e400}',
+    '{"\\ud800":1}',
+    '{"model":1e400,"version":-1e400}',
+    "\xff",
+    "",
+    '{"model":{"\\udfff":[1e999]},"version":[]}',
+    '{"expected_version":1e400}',
+    '{"reason":' + '{"a":' * 500 + "1" + "}" * 501,
+]
+
+
+async def test_nothing_that_is_sent_to_the_admin_listener_is_an_error_of_its_own(tmp_path: Path) -> None:
+    async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url)) as running, httpx.AsyncClient() as web:
+        paths = (await web.get(f"{running.admin}/openapi.json")).json()["paths"]
+        posts = [re.sub(r"{[a-z_]+}", "m", path) for path, methods in paths.items() if "post" in methods]
+        assert len(posts) > 3
+        for path in {
+            path.replace("/m/canary/m", f"/m/canary/{action}") for path in posts for action in ("pause", "start")
+        }:
+            for body in WRONG:
+                answer = await web.post(
+                    running.admin + path, content=body.encode("latin-1"), headers={"content-type": "application/json"}
+                )
+                assert answer.status_code < 500, (path, body)
+                if answer.status_code >= 400:
+                    assert set(answer.json()["error"]) >= {"message", "type", "param", "code"}
+        for query in ("model=%ED%A0%80", "limit=1e400", "limit=-1", "model=m&prompt_tokens=1e400", "x=%FF"):
+            for path in (path for path, methods in paths.items() if "get" in methods):
+                answer = await web.get(f"{running.admin}{re.sub(r'{[a-z_]+}', '%ED%A0%80', path)}?{query}")
+                assert answer.status_code < 500, (path, query)
