@@ -19,6 +19,8 @@ SHORT_FORM = 8 * 1024
 MAX_BOUNDARY = 70
 _SHOWN = 64
 MAX_PART_HEAD = 8 * 1024
+MAX_DISPOSITION, MAX_PARAMETERS = 2048, 16
+"""Bytes of a Content-Disposition, and semicolons in it, each of which takes time; a file's name may take 1.5 KiB."""
 _MAX_VALUE = 1024
 _READ = frozenset(("model", "stream"))
 
@@ -105,7 +107,10 @@ def _part(rope: Rope, at: int) -> tuple[str | None, int]:
             dispositions.append(value.strip())
     if len(dispositions) != 1:
         raise _broken("a part needs one Content-Disposition")
-    _, options = parse_options_header(dispositions[0])
+    disposition = dispositions[0]
+    if len(disposition) > MAX_DISPOSITION or disposition.count(b";") > MAX_PARAMETERS:
+        raise _broken(f"a Content-Disposition is over {MAX_DISPOSITION} bytes or {MAX_PARAMETERS} parameters")
+    _, options = parse_options_header(disposition)
     name = None if b"filename" in options else options.get(b"name", b"").decode("latin-1")
     return name, at + len(head) + 4
 

@@ -234,6 +234,12 @@ def test_base64_is_measured_across_windows() -> None:
         assert finish(read_long_json(Rope((raw,)))).has_images
 
 
+def test_a_file_may_have_a_long_name() -> None:
+    name = 255 * "%E5"
+    long = form(MODEL, (f'name="file"; filename="{name}"; filename*=UTF-8\'\'{name}', b"x"))
+    assert finish(read_long_form(Rope((long,)), TYPE)).model == "m"
+
+
 def test_what_says_something_about_the_request_is_short() -> None:
     for name in ("model", "n", "max_tokens", "stream"):
         with pytest.raises(InvalidRequest) as refused:
@@ -251,6 +257,8 @@ def test_a_form_that_another_parser_might_read_otherwise_is_refused() -> None:
         form(MODEL, FILE).replace(b"--b0\r\n", b"--b0 \r\n"),
         form(('name="model"\r\ncontent-disposition: form-data; name="stream"', b"m")),
         form(('name="model"\r\nno field', b"m")),
+        form(('name="model"' + 17 * ";", b"m")),
+        form(('name="model"; x="' + 2048 * "x" + '"', b"m")),
         form(MODEL, ('name="x"', b"\r\n--b0x\r\n")),
     ):
         with pytest.raises(InvalidRequest):
