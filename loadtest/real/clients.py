@@ -45,6 +45,9 @@ ALLOWED: tuple[Allowed, ...] = (
     Allowed("*", "answer*.headers.x-request-id", "every answer can be found in the access log"),
     Allowed("*", "answer*.headers.cache-control", "no proxy on the way may keep or change a stream"),
     Allowed("*", "answer*.headers.x-accel-buffering", "no nginx on the way may hold a stream back"),
+    Allowed(
+        "n=2, stream", "answer*.system_fingerprint", "known from the usage chunk alone, so only the last choice has it"
+    ),
     Allowed("models", "answer*", "the list is the routes', not one engine's; it has no permissions"),
     Allowed("one model", "*", "this engine has no such endpoint, the gateway has"),
     *(Allowed("embeddings", path, "an engine's unknown path has no OpenAI shape") for path in _OWN_WORDS),
