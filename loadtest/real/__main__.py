@@ -92,7 +92,7 @@ def clients(chosen: Iterable[str], engine_url: str, folder: Path) -> bool:
     good = True
     with serving(engine_url, folder) as gateway:
         for client in chosen:
-            results = list(compare(client, engine_url, gateway.url, folder))
+            results = compare(client, engine_url, gateway.url, folder)
             bad = [each for each in results if each.differs]
             meant = sum(bool(each.meant) for each in results)
             failed = sum(each.failed for each in results)
