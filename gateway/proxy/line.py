@@ -219,7 +219,7 @@ class Line:
             return False
         smallest: dict[str, int] = {}
         denied: int | None = None
-        for entry in [*self.queue.next(_LOOK)]:
+        for entry in [*self.queue.next(_LOOK, _is_stuck)]:
             service_class, claim = entry.service_class, entry.item.claim
             if claim.kv >= smallest.get(service_class.name, 1 << 62) or not self._may_pass(service_class, now):
                 continue
@@ -232,6 +232,8 @@ class Line:
                 if service_class.sheddable:
                     self._passed = now
                 return True
+            if claim.only is not None:
+                continue
             if not has_slot and self._has_room(claim):
                 # A slot stays free for classes above this one, so it is not for those below.
                 denied = claim.priority
@@ -334,6 +336,12 @@ def seen(health: Health, queued: int, *, running: float = 0.0, fixed: bool = Fal
     if fixed:
         return Seen(peak, borne=borne)
     return Seen(peak, queued, health.begun, health.late, borne, health.activity.worked_at, running)
+
+
+def _is_stuck(entry: Entry[Waiter]) -> bool:
+    """Whether it may use one backend alone, and that has no slot; others need not wait for it."""
+    claim = entry.item.claim
+    return isinstance(claim.only, Health) and not claim.only.has_slot(claim)
 
 
 def _precedence(line: Line) -> tuple[int, float]:
