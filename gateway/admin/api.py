@@ -24,6 +24,7 @@ from gateway.admin.status import (
     BackendStatus,
     EngineStatus,
     ModelStatus,
+    PoolStatus,
     Reloaded,
     RoutesStatus,
     Status,
@@ -186,6 +187,9 @@ def _status(view: AdminView) -> Status:
         ),
         models=[_model(spec, view.table()) for spec in table.models.values()],
         backends=[_backend(backend, view.limits().get(backend.id), view.clock()) for backend in view.registry],
+        pools=[
+            PoolStatus(name=name, ejections_ignored=peers.panic_reason) for name, peers in view.registry.pools.items()
+        ],
         tenants=[_tenant(tenant, view.clock()) for tenant in view.tenants()],
         rollouts=[canary_status(running, view.roller) for running in view.roller],
         alerts=firing_alerts(view.alerter, view.book),

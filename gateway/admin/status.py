@@ -44,6 +44,13 @@ class BackendStatus(BaseModel):
     engine: EngineStatus | None
 
 
+class PoolStatus(BaseModel):
+    """A pool; `ejections_ignored` says why its ejections are ignored at the moment, "" when they hold."""
+
+    name: str
+    ejections_ignored: str
+
+
 class VersionStatus(BaseModel):
     """One version of a model; `weight` is its share of the split, 0 to 1.
 
@@ -97,6 +104,7 @@ class Status(BaseModel):
     routes: RoutesStatus
     models: list[ModelStatus]
     backends: list[BackendStatus]
+    pools: list[PoolStatus]
     tenants: list[TenantStatus]
     rollouts: list[CanaryStatus]
     alerts: list[FiringAlert]

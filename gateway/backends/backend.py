@@ -1,5 +1,6 @@
 """What is known about one engine right now: connections, requests in flight, readiness. Kept over reloads."""
 
+import logging
 import ssl
 from collections.abc import Mapping
 
@@ -13,6 +14,7 @@ from gateway.policy.routing.readiness import Readiness
 from gateway.wire.outbox import Outbox
 from gateway.wire.pool import UpstreamPool
 
+_log = logging.getLogger(__name__)
 STALE_AFTER = 3.0
 
 
@@ -45,7 +47,8 @@ class Backend:
         self.health = health
         self.lateness = lateness
         self._drained = False
-        self.readiness = Readiness()
+        self._readiness = Readiness()
+        self._eligible = self._readiness.eligible
         self.models: Mapping[str, int | None] | None = None
         self.engine: EngineMetrics | None = None
         self.engine_read = 0.0
@@ -105,8 +108,19 @@ class Backend:
 
     @readiness.setter
     def readiness(self, value: Readiness) -> None:
-        self._readiness = value
+        """Whoever finds a change, it is logged here."""
+        before, self._readiness = self._readiness, value
         self._eligible = value.eligible and not self._drained
+        if value.state is not before.state:
+            level = logging.INFO if value.eligible else logging.WARNING
+            _log.log(
+                level, "backend %s", value.state.replace("_", " "), extra={"backend": self.id, "reason": value.reason}
+            )
+
+    def take_over(self, known: "Backend") -> None:
+        """Begin with what is known of the same engine under other routes."""
+        self._readiness, self.models = known.readiness, known.models
+        self._eligible = self._readiness.eligible and not self._drained
 
     @property
     def drained(self) -> bool:

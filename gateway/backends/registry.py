@@ -87,5 +87,5 @@ class Registry:
         if known is None:
             _log.info("backend added", extra={"backend": spec.id})
         else:
-            fresh.readiness, fresh.models = known.readiness, known.models
+            fresh.take_over(known)
         return fresh

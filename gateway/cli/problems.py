@@ -25,6 +25,25 @@ def problems(found: dict[str, Any]) -> list[Problem]:
     ]
 
 
+def notes(found: dict[str, Any]) -> list[str]:
+    """Return what explains the rest, and needs nothing done."""
+    ignored = [
+        f"ejections in pool {name} are ignored: {why}, so the load or the gateway is the likely cause"
+        for name, why in pools_without_ejections(found).items()
+    ]
+    tried = [
+        f"{each['id']} gets one request at a time until it has answered well: it {each['ejection_reason']}"
+        for each in found["backends"]
+        if each["ejection"] == "half_open" and not each["drained"] and each["state"] == "ready"
+    ]
+    return ignored + tried
+
+
+def pools_without_ejections(found: dict[str, Any]) -> dict[str, str]:
+    """Return the pools whose ejections are ignored at the moment, and why."""
+    return {each["name"]: each["ejections_ignored"] for each in found.get("pools", ()) if each["ejections_ignored"]}
+
+
 def _alerts(found: dict[str, Any]) -> Iterator[Problem]:
     for alert in sorted(found.get("alerts", ()), key=lambda each: each["severity"]):
         since = alert["since"][:16].replace("T", " ")
@@ -56,15 +75,16 @@ def _models(found: dict[str, Any]) -> Iterator[Problem]:
 
 
 def _backends(found: dict[str, Any]) -> Iterator[Problem]:
+    ignored = pools_without_ejections(found)
     for each in found["backends"]:
         if each["drained"]:
             continue
         if each["state"] == "not_ready":
             what = f"{each['id']} is not ready: {each['reason']}"
             yield Problem(what, f"tidegate doctor {_source(found)}; without it: tidegate drain {each['id']}")
-        if each["ejection"] in {"ejected", "half_open"}:
-            state = "ejected" if each["ejection"] == "ejected" else "tried by single requests after an ejection"
-            what = f"{each['id']} is {state}: {each['ejection_reason']}"
+        if each["ejection"] == "ejected":
+            gets = ", but gets requests all the same" if each["pool"] in ignored else ""
+            what = f"{each['id']} is ejected{gets}: {each['ejection_reason']}"
             yield Problem(what, f"it returns when it answers well again; to keep it out: tidegate drain {each['id']}")
 
 

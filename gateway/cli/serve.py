@@ -1,6 +1,7 @@
 """`tidegate serve`: the gateway itself."""
 
 import asyncio
+import logging
 import os
 from pathlib import Path
 from typing import Annotated
@@ -21,6 +22,7 @@ from gateway.wire.edge import Edge, networks, origins
 from gateway.wire.guard import Limits
 from gateway.wire.long_event import MAX_EVENT
 
+_log = logging.getLogger(__name__)
 _STANDARD_ERROR = 2
 
 
@@ -170,4 +172,5 @@ def _run(settings: Settings, output: Output) -> int:
     except OSError as error:
         output.write(f"tidegate: {error.strerror or error}\n")
         return 1
+    _log.info("stopped")
     return 0

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from gateway.cli.asking import ADMIN, Admin, AsJson, ask, console, table
 from gateway.cli.canary import phase_words
-from gateway.cli.problems import Problem, problems
+from gateway.cli.problems import Problem, notes, pools_without_ejections, problems
 from gateway.config.durations import parse_duration
 
 _HALF = 0.5
@@ -28,7 +28,8 @@ def status(admin: Admin = ADMIN, *, as_json: AsJson = False) -> None:
     found = ask(admin, "GET", "/admin/status")
     wrong = problems(found)
     if as_json:
-        typer.echo(json.dumps({**found, "problems": [asdict(each) for each in wrong]}, indent=2))
+        told = {**found, "problems": [asdict(each) for each in wrong], "notes": notes(found)}
+        typer.echo(json.dumps(told, indent=2))
     else:
         _print(found, wrong)
     if wrong:
@@ -52,6 +53,8 @@ def _print(found: dict[str, Any], wrong: list[Problem]) -> None:
     for each in wrong:
         screen.print(Text(f"! {each.what}"), soft_wrap=True)
         screen.print(Text(f"    {each.command}"), soft_wrap=True)
+    for note in notes(found):
+        screen.print(Text(f"note: {note}"), soft_wrap=True)
 
 
 def _tables(found: dict[str, Any]) -> Iterator[Table]:
@@ -145,13 +148,15 @@ def _waiting(version: dict[str, Any]) -> str:
 
 
 def _backends(found: dict[str, Any]) -> Table:
+    ignored = pools_without_ejections(found)
     return table(
         ["backend", "state", "ejection", "weight", "in flight", "limit", "KV tokens"],
         [
             [
                 each["id"],
                 "drained" if each["drained"] else each["state"].replace("_", " "),
-                each["ejection"].replace("_", " "),
+                each["ejection"].replace("_", " ")
+                + (" (ignored)" if each["ejection"] == "ejected" and each["pool"] in ignored else ""),
                 f"{each['weight']:.2f}",
                 str(each["in_flight"]),
                 str(each["limit"] or "-"),

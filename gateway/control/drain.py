@@ -16,7 +16,9 @@ _HURRIED_SECONDS = 0.5
 
 
 class Connection(Protocol):
-    """A client's connection, as far as stopping goes."""
+    """A client's connection, as far as stopping goes; `busy` while a request of it is open."""
+
+    busy: bool
 
     def give_up(self, error: GatewayError) -> None:
         """End at once, telling the client why."""
@@ -37,6 +39,9 @@ async def drain(
     hurry: asyncio.Event,
 ) -> None:
     """Carry out a stop whose beginning has been announced; `hurry` cuts every wait short."""
+    is_open = sum(connection.busy for connection in connections())
+    requests = "1 request" if is_open == 1 else f"{is_open} requests"
+    _log.info("draining, %s open", requests, extra={"delay": times.delay, "timeout": times.timeout})
     await _either(hurry, times.delay)
     closing = asyncio.ensure_future(close_listener())
     waited = asyncio.ensure_future(_either(hurry, times.timeout))

@@ -134,7 +134,8 @@ class Judge:
         if peers.panic:
             self._panics.add(peers.pool)
             _log.warning(
-                "more than half of the pool is out or burning: ejections are ignored", extra={"pool": peers.pool}
+                "more than half of the pool is out or burning: ejections are ignored",
+                extra={"pool": peers.pool, "reason": peers.panic_reason},
             )
         else:
             self._panics.discard(peers.pool)

@@ -1,7 +1,6 @@
 """The loop that probes every backend about once a second."""
 
 import asyncio
-import logging
 from functools import partial
 from random import Random
 
@@ -14,7 +13,6 @@ from gateway.clock import Clock
 from gateway.control.each_backend import for_each_backend
 from gateway.proxy.hops import FIELD
 
-_log = logging.getLogger(__name__)
 INTERVAL = 1.0
 TIMEOUT = 2.0
 _JITTER = 0.1
@@ -45,7 +43,6 @@ class Prober:
 
     async def _watch(self, client: httpx.AsyncClient, backend: Backend) -> None:
         while True:
-            before = backend.readiness.state
             began = self._clock()
             try:
                 async with asyncio.timeout(2 * TIMEOUT):
@@ -55,8 +52,5 @@ class Prober:
             if result.silent and backend.lateness.excuse(began, self._clock()):
                 continue  # this process was late: the probe's timer says nothing
             probe.apply(backend, result)
-            after = backend.readiness
-            if after.state is not before:
-                _log.info("backend %s", after.state, extra={"backend": backend.id, "reason": after.reason})
             backend.pool.prune(self._clock())
             await asyncio.sleep(self._interval * self._rng.uniform(1 - _JITTER, 1 + _JITTER))

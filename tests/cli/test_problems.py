@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from gateway.cli.problems import problems
+from gateway.cli.problems import notes, problems
 
 BUDGET = {"left": 0.9, "words": "10 % of the 28-day budget is spent"}
 UNJUDGED = {"left": None, "words": "3 of 3 missed so far"}
@@ -50,10 +50,19 @@ def rollout(**more: Any) -> dict[str, Any]:
         {"backends": [backend(state="unknown")]},
         {"backends": [backend(), backend(id="p/b:1", drained=True, state="not_ready")]},
         {"backends": [backend(ejection="slow_start")]},
+        {"backends": [backend(ejection="half_open")]},
         {"rollouts": [rollout(phase="step"), rollout(phase="rolled_back"), rollout(phase="waiting")]},
         {"objectives": [objective(budget=UNJUDGED)]},
     ],
-    ids=["well", "not probed yet", "drained", "slow start", "rollouts that go on or ended", "a budget not judged yet"],
+    ids=[
+        "well",
+        "not probed yet",
+        "drained",
+        "slow start",
+        "half-open",
+        "rollouts that go on or ended",
+        "a budget not judged yet",
+    ],
 )
 def test_what_is_no_problem(parts: dict[str, Any]) -> None:
     assert problems(found(**parts)) == []
@@ -64,7 +73,6 @@ def test_what_is_no_problem(parts: dict[str, Any]) -> None:
     [
         ({"alerts": [alert()]}, "page since 2026-01-02 03:04 UTC: availability of m. all of it", "tidegate slo m"),
         ({"backends": [backend(ejection="ejected", ejection_reason="5 failures")]}, "5 failures", "drain p/a:1"),
-        ({"backends": [backend(ejection="half_open")]}, "tried by single requests", "tidegate drain p/a:1"),
         ({"rollouts": [rollout()]}, "is paused at 5 %: no requests", "tidegate canary promote m"),
         (
             {"rollouts": [rollout(phase="step", failing="3 of 3 requests of v2 failed")]},
@@ -88,6 +96,23 @@ def test_each_problem_names_what_helps(parts: dict[str, Any], what: str, command
     (problem,) = problems(found(**parts))
     assert what in problem.what
     assert command in problem.command
+
+
+@pytest.mark.parametrize("reason", ["could not be reached, and can be again", "was ejected: 5 failures in a row"])
+def test_half_open_is_a_note_that_says_what_came_before(reason: str) -> None:
+    (note,) = notes(found(backends=[backend(ejection="half_open", ejection_reason=reason)]))
+    assert note == f"p/a:1 gets one request at a time until it has answered well: it {reason}"
+    drained = backend(ejection="half_open", drained=True)
+    assert notes(found(backends=[drained, backend(ejection="half_open", state="not_ready")])) == []
+
+
+def test_ejections_that_are_ignored_are_said_and_why() -> None:
+    pools = [{"name": "p", "ejections_ignored": "2 of 2 backends are ejected"}, {"name": "q", "ejections_ignored": ""}]
+    told = found(pools=pools, backends=[backend(ejection="ejected", ejection_reason="ttft burns")])
+    (note,) = notes(told)
+    assert note.startswith("ejections in pool p are ignored: 2 of 2 backends are ejected")
+    (problem,) = problems(told)
+    assert problem.what == "p/a:1 is ejected, but gets requests all the same: ttft burns"
 
 
 def test_a_backend_that_is_not_ready_is_one_problem_and_a_model_without_any_another() -> None:
@@ -114,3 +139,4 @@ def test_a_gateway_of_an_older_release_is_read_too() -> None:
     for name in ("alerts", "objectives", "rollouts"):
         del older[name]
     assert problems(older) == []
+    assert notes(older) == []

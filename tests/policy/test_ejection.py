@@ -16,6 +16,7 @@ from gateway.policy.routing.ejection import (
     LONGEST,
     PAUSE,
     PROBES,
+    QUIET,
     SLOW_START,
     TRANSITIONS,
     WARM_UP,
@@ -81,7 +82,50 @@ def test_whoever_can_be_reached_again_is_tried_before_it_is_trusted(state: State
     if standing.out:
         assert back is standing
     else:
-        assert back == Standing(State.HALF_OPEN, 10.0, 0.0, 2, 0, "can be reached again")
+        assert back == Standing(State.HALF_OPEN, 10.0, 10.0 + QUIET, 2, 0, "could not be reached, and can be again")
+
+
+@pytest.mark.parametrize("state", State)
+def test_whoever_is_new_gets_its_share_slowly(state: State) -> None:
+    standing = Standing(state, 0.0, 60.0)
+    new = ejection.began(standing, 10.0)
+    if state is State.IN_SERVICE:
+        assert new == Standing(State.SLOW_START, 10.0, 10.0 + WARM_UP, 0, 0, "can be reached for the first time")
+    else:
+        assert new is standing
+
+
+def test_without_requests_half_open_ends_by_time_and_slowly() -> None:
+    out = ejection.eject(Standing(), 0.0, "5 failures in a row", RNG)
+    standing = ejection.elapse(out, out.until)
+    assert standing.reason == "was ejected: 5 failures in a row"
+    assert ejection.elapse(standing, out.until + QUIET - 0.1) is standing
+    back = ejection.elapse(standing, out.until + QUIET)
+    assert (back.state, back.until, back.ejections) == (State.SLOW_START, out.until + QUIET + SLOW_START, 1)
+    assert back.reason == "no request in 60 s, and its probes pass"
+
+
+@pytest.mark.parametrize("state", State)
+def test_a_share_that_no_request_has_tried_does_not_grow_while_nothing_is_at_work(state: State) -> None:
+    standing = Standing(state, 10.0, 70.0)
+    held = ejection.idled(standing, 5.0)
+    if state is State.SLOW_START:
+        assert (held.since, held.until) == (15.0, 75.0)
+    else:
+        assert held is standing
+    tried = Standing(State.SLOW_START, 10.0, 70.0, answered=PROBES)
+    assert ejection.idled(tried, 5.0) is tried
+
+
+def test_half_open_does_not_end_by_time_while_requests_come() -> None:
+    standing = ejection.returned(Standing(), 0.0)
+    standing = ejection.answered(standing, QUIET - 1)
+    assert ejection.elapse(standing, QUIET).answered == 1
+    standing = ejection.unsettled(standing, 100.0)
+    assert ejection.elapse(standing, 99.0 + QUIET) is standing
+    assert ejection.elapse(standing, 100.0 + QUIET).state is State.SLOW_START
+    well = Standing()
+    assert ejection.unsettled(well, 100.0) is well
 
 
 def test_whoever_fails_that_trial_is_soon_tried_again() -> None:
@@ -163,4 +207,5 @@ def test_backends_that_are_merely_gone_are_no_panic() -> None:
 def test_load_that_burns_everyone_ejects_nobody() -> None:
     burning = Member(Standing(), burning=True, guilty=False)
     assert rule([burning] * 4) == Ruling((), panic=True)
+    assert rule([burning] * 4).reason == "4 of 4 backends are ejected, not ready or far beyond their budget"
     assert rule([burning, *[Member(Standing())] * 3]) == Ruling((), panic=False)

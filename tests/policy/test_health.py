@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 from gateway.claim import Claim
 from gateway.exchange import Verdict
 from gateway.policy.routing.activity import Activity
-from gateway.policy.routing.ejection import EVENTS, FAILURES_IN_A_ROW, LEAST_WEIGHT, PROBES, Standing, State
+from gateway.policy.routing.ejection import (
+    EVENTS,
+    FAILURES_IN_A_ROW,
+    LEAST_WEIGHT,
+    PROBES,
+    QUIET,
+    SLOW_START,
+    Standing,
+    State,
+)
 from gateway.policy.routing.health import Cause, Health, Signal
 from gateway.policy.routing.peers import MOST_SAMPLES, Peers
 
@@ -142,6 +151,8 @@ def test_a_probe_that_says_nothing_leaves_the_way_open() -> None:
 def test_whoever_comes_back_is_tried_first_and_the_last_half_never() -> None:
     for count, tried in ((1, 0), (2, 1), (3, 1), (4, 2)):
         peers, healths = pool(count)
+        for health in healths:
+            attempt(health, 0.0)
         everybody = [health.id for health in healths]
         peers.tick(1.0, dict.fromkeys(everybody, Signal(gone=True)), RNG)
         peers.tick(2.0, dict.fromkeys(everybody, Signal()), RNG)
@@ -151,6 +162,79 @@ def test_whoever_comes_back_is_tried_first_and_the_last_half_never() -> None:
         attempt(returned, 3.0)
     assert returned.standing.state is State.SLOW_START
     assert not any(transition.cause for transition in peers.transitions)
+
+
+def down_and_up(peers: Peers, *healths: Health, now: float) -> None:
+    """Let probes find that these cannot be reached, and then that they can."""
+    peers.tick(now, {health.id: Signal(gone=True) for health in healths}, RNG)
+    peers.tick(now + 1, {health.id: Signal() for health in healths}, RNG)
+
+
+def test_engines_that_come_up_after_the_gateway_start_in_service() -> None:
+    peers, healths = pool(2)
+    peers.tick(1.0, {health.id: Signal(gone=True) for health in healths}, RNG)
+    peers.tick(2.0, {healths[0].id: Signal()}, RNG)
+    peers.tick(3.0, {healths[1].id: Signal()}, RNG)
+    assert [health.standing.state for health in healths] == [State.IN_SERVICE] * 2
+    assert not peers.transitions
+
+
+def test_one_that_comes_up_beside_others_at_work_gets_its_share_slowly() -> None:
+    peers, (new, *others) = pool(4)
+    for health in others:
+        attempt(health, 9.0)
+    down_and_up(peers, new, now=9.0)
+    assert (new.standing.state, new.weight) == (State.SLOW_START, LEAST_WEIGHT)
+    peers.tick(15.0, {}, RNG)
+    assert new.standing.state is State.IN_SERVICE
+
+
+def test_one_that_was_ejected_before_it_ever_worked_is_tried_by_single_requests() -> None:
+    peers, (sick, *_) = pool(4)
+    sick.standing = Standing(ejections=1)
+    down_and_up(peers, sick, now=9.0)
+    assert sick.standing.state is State.HALF_OPEN
+
+
+def test_without_requests_a_half_open_one_returns_by_time() -> None:
+    peers, health = ejected()
+    peers.tick(40.0 + QUIET - 1, {}, RNG)
+    assert health.standing.state is State.HALF_OPEN
+    peers.tick(40.0 + QUIET, {}, RNG)
+    assert (health.standing.state, health.weight) == (State.SLOW_START, LEAST_WEIGHT)
+    peers.tick(40.0 + QUIET + SLOW_START, {}, RNG)
+    assert health.weight == LEAST_WEIGHT, "while nothing comes its share does not grow"
+    (peer, *_) = (each for each in peers.members.values() if each is not health)
+    for second in range(int(SLOW_START) + 1):
+        attempt(peer, 161.0 + second)
+        peers.tick(161.0 + second, {}, RNG)
+    assert (health.standing.state, health.weight) == (State.IN_SERVICE, 1.0)
+    assert health.standing.ejections == 1, "if it is sick still, it goes for longer"
+
+
+@pytest.mark.parametrize(
+    "signal",
+    [Signal(gone=True), Signal(failing="availability burns"), Signal(slow="ttft burns")],
+    ids=["not ready", "failing", "slow"],
+)
+def test_time_returns_no_half_open_one_of_which_probes_or_requests_say_no_good(signal: Signal) -> None:
+    peers, health = ejected()
+    peers.tick(95.0, {health.id: signal}, RNG)
+    peers.tick(95.0 + QUIET - 1, {health.id: Signal()}, RNG)
+    assert health.standing.state is State.HALF_OPEN
+    peers.tick(95.0 + QUIET, {}, RNG)
+    assert health.standing.state is State.SLOW_START
+
+
+def test_time_returns_no_half_open_one_that_is_at_work() -> None:
+    peers, health = ejected()
+    lease = health.lease(100)
+    peers.tick(40.0 + 2 * QUIET, {}, RNG)
+    assert health.standing.state is State.HALF_OPEN
+    lease.release()
+    health.ended(lease, Verdict.UNCOUNTED, 161.0, RNG)
+    peers.tick(40.0 + 3 * QUIET, {}, RNG)
+    assert health.standing.state is State.SLOW_START
 
 
 def test_a_burn_ejects_for_failing_at_once_and_for_slowness_only_who_stands_out() -> None:

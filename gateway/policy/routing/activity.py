@@ -70,6 +70,11 @@ class Activity:
         """The shortest TTFT of late, in seconds; infinite before the first."""
         return min(self._before, self._latest)
 
+    @property
+    def has_worked(self) -> bool:
+        """Whether it ever produced anything."""
+        return self.worked_at > float("-inf")
+
     def works(self, now: float) -> bool:
         """Whether it produced something recently enough to be called busy, not sick, when it refuses work."""
         return now - self.worked_at <= max(RECENT, 2 * self.seconds)

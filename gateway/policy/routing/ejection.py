@@ -1,11 +1,15 @@
 """Taking a backend out of service, and back in: one table of states, and the rules of when.
 
-    in service --eject--> ejected --time--> half-open --answered--> slow start --time--> in service
-                             ^                  |                      |
-                             +----- failed -----+------- eject --------+
+    in service --eject--> ejected --time--> half-open --answered or time--> slow start --time--> in service
+                             ^                  |                               |
+                             +----- failed -----+----------- eject -------------+
+
+Half-open ends by time too where no request comes: each of the few that do come would go to the very backend that is in
+doubt, and its probes pass.
 
 Whoever comes back from not being reachable begins at half-open, from wherever it was in service: what it was like
-before says little about an engine that has restarted.
+before says little about an engine that has restarted. One that can be reached for the first time is new, not back: it
+begins at slow start, or in service where its peers are as new.
 
 The terms are Envoy's (outlier detection: ejection, maximum ejection, panic) and Nygard's ("Release It!": half-open).
 """
@@ -31,7 +35,9 @@ PROBES = 3
 SLOW_START = 60.0
 """Seconds over which the weight of a returned backend grows to its full height."""
 WARM_UP = 5.0
-"""The same for a backend that has only come back."""
+"""The same for a backend that has only come back, or is new."""
+QUIET = 60.0
+"""Seconds without a request after which a half-open backend returns, its probes having passed all the time."""
 LEAST_WEIGHT = 0.02
 
 
@@ -52,6 +58,7 @@ class Event(StrEnum):
     ANSWERED = "answered"
     FAILED = "failed"
     RETURNED = "returned"
+    BEGAN = "began"
 
 
 TRANSITIONS: Mapping[tuple[State, Event], State] = MappingProxyType(
@@ -60,10 +67,12 @@ TRANSITIONS: Mapping[tuple[State, Event], State] = MappingProxyType(
         (State.SLOW_START, Event.EJECT): State.EJECTED,
         (State.EJECTED, Event.TIME): State.HALF_OPEN,
         (State.HALF_OPEN, Event.ANSWERED): State.SLOW_START,
+        (State.HALF_OPEN, Event.TIME): State.SLOW_START,
         (State.HALF_OPEN, Event.FAILED): State.EJECTED,
         (State.SLOW_START, Event.TIME): State.IN_SERVICE,
         (State.IN_SERVICE, Event.RETURNED): State.HALF_OPEN,
         (State.SLOW_START, Event.RETURNED): State.HALF_OPEN,
+        (State.IN_SERVICE, Event.BEGAN): State.SLOW_START,
     }
 )
 """Every way from state to state; what is not here changes nothing."""
@@ -101,10 +110,8 @@ def answered(standing: Standing, now: float) -> Standing:
     if standing.state is not State.HALF_OPEN:
         return standing
     if standing.answered + 1 < PROBES:
-        return replace(standing, answered=standing.answered + 1)
-    state = TRANSITIONS[State.HALF_OPEN, Event.ANSWERED]
-    until = now + (SLOW_START if standing.ejections else WARM_UP)
-    return Standing(state, now, until, standing.ejections, 0, f"{PROBES} good answers in a row")
+        return replace(standing, answered=standing.answered + 1, until=now + QUIET)
+    return _slowly(standing, Event.ANSWERED, now, f"{PROBES} good answers in a row")
 
 
 def returned(standing: Standing, now: float) -> Standing:
@@ -112,7 +119,19 @@ def returned(standing: Standing, now: float) -> Standing:
     state = TRANSITIONS.get((standing.state, Event.RETURNED))
     if state is None:
         return standing
-    return Standing(state, now, 0.0, standing.ejections, 0, "can be reached again")
+    return Standing(state, now, now + QUIET, standing.ejections, 0, "could not be reached, and can be again")
+
+
+def began(standing: Standing, now: float) -> Standing:
+    """A backend can be reached for the first time, while its peers are at work: its share grows slowly."""
+    if (standing.state, Event.BEGAN) not in TRANSITIONS:
+        return standing
+    return _slowly(standing, Event.BEGAN, now, "can be reached for the first time")
+
+
+def unsettled(standing: Standing, now: float) -> Standing:
+    """A half-open backend is in use, or cannot be used: the time without requests begins anew."""
+    return replace(standing, until=now + QUIET) if standing.state is State.HALF_OPEN else standing
 
 
 def failed(standing: Standing, now: float, reason: str, rng: Chance) -> Standing:
@@ -120,12 +139,25 @@ def failed(standing: Standing, now: float, reason: str, rng: Chance) -> Standing
     return _out(standing, Event.FAILED, now, reason, rng)
 
 
+def idled(standing: Standing, seconds: float) -> Standing:
+    """Nothing was at work for so long: the share of a backend that no request has tried grows by none of that.
+
+    Otherwise half of a burst after a pause would meet one that is still sick.
+    """
+    if standing.state is not State.SLOW_START or standing.answered:
+        return standing
+    return replace(standing, since=standing.since + seconds, until=standing.until + seconds)
+
+
 def elapse(standing: Standing, now: float) -> Standing:
-    """Let time end an ejection or a slow start, and forget ejections of which the last is long ago."""
+    """Let time end an ejection, a wait for requests or a slow start, and forget an ejection that is long ago."""
     state = TRANSITIONS.get((standing.state, Event.TIME))
     if state is not None and now >= standing.until:
-        reason = "may be asked again" if state is State.HALF_OPEN else "slow start is over"
-        return Standing(state, now, 0.0, standing.ejections, 0, reason)
+        if state is State.HALF_OPEN:
+            return Standing(state, now, now + QUIET, standing.ejections, 0, f"was ejected: {standing.reason}")
+        if state is State.SLOW_START:
+            return _slowly(standing, Event.TIME, now, f"no request in {QUIET:g} s, and its probes pass")
+        return Standing(state, now, 0.0, standing.ejections, 0, "slow start is over")
     if state is None and standing.state is State.IN_SERVICE and standing.ejections and now - standing.since >= LONGEST:
         return replace(standing, since=now, ejections=standing.ejections - 1)
     return standing
@@ -156,10 +188,11 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """Which members (by index) to eject now, and whether ejections are to be ignored."""
+    """Which members (by index) to eject now, and whether ejections are to be ignored, with the reason in words."""
 
     eject: tuple[int, ...]
     panic: bool
+    reason: str = field(default="", compare=False)
 
 
 def rule(members: Sequence[Member]) -> Ruling:
@@ -170,10 +203,17 @@ def rule(members: Sequence[Member]) -> Ruling:
     troubled = sum(member.burning or member.standing.out for member in members)
     gone = sum(member.gone and not (member.burning or member.standing.out) for member in members)
     if troubled and (troubled + gone) * 2 > len(members) > 1:
-        return Ruling((), panic=True)
+        unfit = f"{troubled + gone} of {len(members)} backends are ejected, not ready or far beyond their budget"
+        return Ruling((), panic=True, reason=unfit)
     room = len(members) // 2 - sum(member.gone or member.standing.out for member in members)
     guilty = [i for i, member in enumerate(members) if member.guilty and not (member.gone or member.standing.out)]
     return Ruling(tuple(guilty[: max(0, room)]), panic=False)
+
+
+def _slowly(standing: Standing, event: Event, now: float, reason: str) -> Standing:
+    until = now + (SLOW_START if standing.ejections else WARM_UP)
+    answered = PROBES if event is Event.ANSWERED else 0
+    return Standing(TRANSITIONS[standing.state, event], now, until, standing.ejections, answered, reason)
 
 
 def _out(standing: Standing, event: Event, now: float, reason: str, rng: Chance) -> Standing:

@@ -291,8 +291,12 @@ class Health:
     def tick(self, now: float, elapsed: float, signal: Signal) -> None:
         """Let time pass and take what others know."""
         was_gone, self.signal = self.signal.gone, signal
-        if was_gone and not signal.gone and self.peers.has_room:
-            self._move(ejection.returned(self.standing, now))
+        if was_gone and not signal.gone:
+            self._reached(now)
+        if signal.gone or self.in_flight or self.peers.panic or signal.failing or signal.slow:
+            self.standing = ejection.unsettled(self.standing, now)
+        if not self.peers.at_work(now):
+            self.standing = ejection.idled(self.standing, elapsed)
         if self._begun:
             self.peers.learnt_at = now
         self._learn()
@@ -302,6 +306,14 @@ class Health:
         self.foreign = self._queue.foreign(now)
         self._move(ejection.elapse(self.standing, now))
         self.weight = ejection.weight(signal.burn, self.standing, now)
+
+    def _reached(self, now: float) -> None:
+        """It can be reached, and could not be: one that has never worked is new, whatever else is not trusted yet."""
+        if self.activity.has_worked or self.standing.ejections:
+            if self.peers.has_room:
+                self._move(ejection.returned(self.standing, now))
+        elif self.peers.at_work(now):
+            self._move(ejection.began(self.standing, now))
 
     def as_member(self) -> Member:
         """Return this backend as the rules for its pool see it."""

@@ -19,7 +19,8 @@ class Peers:
 
     `samples` is how many of one backend are learnt from at a tick, `learnt_at` when there last was one (seconds);
     `burns` are the pool's routing burns by objective, `cost_per_hour` the price of one backend, None where there is
-    none; `transitions` are those since they were last taken.
+    none; `panic` says that ejections are ignored, and `panic_reason` why; `transitions` are those since they were last
+    taken.
     """
 
     __slots__ = (
@@ -29,6 +30,7 @@ class Peers:
         "learnt_at",
         "members",
         "panic",
+        "panic_reason",
         "pool",
         "samples",
         "tpot",
@@ -41,6 +43,7 @@ class Peers:
         self.members: dict[str, Health] = {}
         self.samples = MOST_SAMPLES
         self.panic = False
+        self.panic_reason = ""
         self.ttft = Fit(POOL_HALF_LIFE)
         self.tpot = Fit(POOL_HALF_LIFE)
         self.burns: Mapping[str, float] = {}
@@ -86,6 +89,10 @@ class Peers:
         out = sum(health.signal.gone or health.standing.out for health in self.members.values())
         return (out + 1) * 2 <= len(self.members)
 
+    def at_work(self, now: float) -> bool:
+        """Whether some backend has produced something of late."""
+        return any(health.activity.works(now) for health in self.members.values())
+
     def tick(self, now: float, signals: Mapping[str, Signal], rng: Chance) -> None:
         """Let time pass, and eject whoever has to be; called a few times a second."""
         elapsed, self._ticked = now - self._ticked, now
@@ -96,7 +103,7 @@ class Peers:
             health.tick(now, elapsed, signals.get(health.id, health.signal))
         members = [health.as_member() for health in healths]
         ruling = ejection.rule(members)
-        self.panic = ruling.panic
+        self.panic, self.panic_reason = ruling.panic, ruling.reason
         for index in ruling.eject:
             healths[index].eject(members[index].reason, now, rng)
 
