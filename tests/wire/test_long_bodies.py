@@ -237,7 +237,7 @@ def test_base64_is_measured_across_windows() -> None:
 def test_a_file_may_have_a_long_name() -> None:
     name = 255 * "%E5"
     long = form(MODEL, (f'name="file"; filename="{name}"; filename*=UTF-8\'\'{name}', b"x"))
-    assert finish(read_long_form(Rope((long,)), TYPE)).model == "m"
+    assert finish(read_long_form(Rope((long,)), TYPE)).model == "whisper"
 
 
 def test_what_says_something_about_the_request_is_short() -> None:
