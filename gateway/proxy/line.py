@@ -223,7 +223,7 @@ class Line:
             service_class, claim = entry.service_class, entry.item.claim
             if claim.kv >= smallest.get(service_class.name, 1 << 62) or not self._may_pass(service_class, now):
                 continue
-            if denied is not None and claim.priority > denied:
+            if denied is not None and claim.priority > denied and not self._has_place(claim):
                 continue
             has_slot = any(health.has_slot(claim) for health in self.healths)
             if has_slot and self._begin(entry, now):
@@ -241,6 +241,9 @@ class Line:
                 self._keep(entry, now)
             smallest[service_class.name] = claim.kv
         return False
+
+    def _has_place(self, claim: Claim) -> bool:
+        return self._keeps is not None and self._keeps.kept_for is claim
 
     def _has_room(self, claim: Claim) -> bool:
         """Whether a slot is free that is large enough, whoever it is kept for."""

@@ -189,6 +189,16 @@ def test_a_limit_doubles_while_first_tokens_are_awaited_if_the_engine_says_that_
     assert limit.value == value + 1, "it is not new any more"
 
 
+def test_an_engines_word_counts_only_until_first_tokens_come() -> None:
+    limit = AdaptiveLimit()
+    limit.tick(Seen(FIRST, begun=1), 0.0)
+    limit.tick(Seen(FIRST + 1, running=FIRST + 1), 0.25)
+    assert limit.value == FIRST + 2, "first tokens come, and tell better"
+    limit.tick(Seen(4), 0.5)
+    limit.tick(Seen(FIRST + 2, running=FIRST + 2), 0.75)
+    assert limit.value == 2 * (FIRST + 2), "another burst"
+
+
 def test_a_limit_falls_at_once_to_what_an_engine_bore_that_says_it_is_busy() -> None:
     limit = AdaptiveLimit(256)
     limit.tick(Seen(40, borne=12), 0.0)

@@ -276,3 +276,24 @@ def test_a_place_kept_for_a_large_request_goes_over_to_one_of_a_higher_class() -
     world.leases.pop().release()
     line.give_back(5.0, 5.0)
     assert (one.in_flight, one.kv) == (1, 90)
+
+
+def test_a_place_is_taken_by_the_one_that_it_is_kept_for_though_a_higher_class_waits() -> None:
+    """With two engines a kept place is closed to higher classes too, and yet not to the large request itself."""
+    world = Admitting()
+    one, other = (engine.health for engine in world.engines)
+    line = world.lines[0]
+    for health, kv in ((one, 60), (other, 90)):
+        world.leases.append(health.lease(10, Claim(kv, 20, sheddable=True), 0.0))
+    large = Waiting(world, 80, CLASSES["batch"])
+    line.enter(large, CLASSES["batch"], "a", now=0.0, patience=1e9, chance=0.5)
+    line.freed(2.0)
+    assert holders_of(one).kept_for is large.claim
+    line.enter(
+        Waiting(world, 15, CLASSES["interactive"]), CLASSES["interactive"], "a", now=2.0, patience=1e9, chance=0.5
+    )
+    assert (one.in_flight, other.in_flight) == (1, 1)
+    world.leases.pop(0).release()
+    line.give_back(2.5, 2.5)
+    assert holders_of(one).kept_for is None
+    assert large.claim in holders_of(one).held

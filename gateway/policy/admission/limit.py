@@ -9,7 +9,8 @@ from dataclasses import dataclass
 FIRST = 32
 """A start that few engines suffer from. It doubles with each round of first tokens while it is in use and on time."""
 BY_WORD = 256
-"""Up to here it also doubles when the engine says that it runs them all and none waits: first tokens may take long."""
+"""Up to here it also doubles where no first token has come since it is in use, and the engine says that it runs them
+all and none waits: first tokens may take long."""
 LEAST, MOST = 2, 4096
 STEP = 1.0
 """What a limit in use grows by at each tick, four times a second."""
@@ -56,7 +57,7 @@ def is_late(seconds: float, threshold: float, idle: float) -> bool:
 class AdaptiveLimit:
     """The limit of one backend, in requests at once; `reason` says what moved it last."""
 
-    __slots__ = ("_begun", "_changed", "_clear", "_due", "_is_new", "_late", "most", "reason", "value")
+    __slots__ = ("_awaits", "_begun", "_changed", "_clear", "_due", "_is_new", "_late", "most", "reason", "value")
 
     def __init__(self, value: float = FIRST, *, most: int = MOST) -> None:
         self.most = most
@@ -64,7 +65,7 @@ class AdaptiveLimit:
         self.reason = "not tried yet"
         self._changed = self._clear = float("-inf")
         self._begun = self._late = 0
-        self._is_new = True
+        self._is_new = self._awaits = True
         self._due = self.value
 
     def __repr__(self) -> str:
@@ -85,16 +86,18 @@ class AdaptiveLimit:
             return
         self._begun += seen.begun
         self._late += seen.late
+        in_use = seen.in_flight >= IN_USE * self.value
+        self._awaits = not in_use or (self._awaits and not seen.begun)
         why = self._congestion(seen)
         if why:
             if now - self._changed >= PAUSE:
                 self._fall(min(self.value, 2.0 * max(seen.in_flight, LEAST)) * DECREASE, why, now)
-        elif seen.in_flight >= IN_USE * self.value and not seen.queued:
+        elif in_use and not seen.queued:
             step = STEP
             if self._is_new:
                 # Before the first congestion it doubles once as many went well as the last doubling let in.
                 self._due -= seen.begun - seen.late
-                runs_them = self.value < BY_WORD and seen.running >= IN_USE * self.value
+                runs_them = self._awaits and self.value < BY_WORD and seen.running >= IN_USE * self.value
                 if self._due <= 0 or runs_them:
                     step = self._due = self.value
             self.value = min(float(self.most), self.value + step)
