@@ -3,6 +3,7 @@
 import logging
 import ssl
 from collections.abc import Mapping
+from dataclasses import replace
 
 from gateway.backends.exposed import EngineMetrics
 from gateway.clock import Clock
@@ -81,7 +82,13 @@ class Backend:
         return self.health.in_flight
 
     def told(self, engine: EngineMetrics, now: float) -> None:
-        """Take what the engine says of itself; its queue belongs to what choosing weighs."""
+        """Take what the engine says of itself; its queue belongs to what choosing weighs.
+
+        A KV cache that cannot hold one request of the longest context is none that is counted in tokens.
+        """
+        context = max((each for each in (self.models or {}).values() if each is not None), default=0)
+        if engine.kv_capacity is not None and engine.kv_capacity < context:
+            engine = replace(engine, kv_capacity=None)
         self.engine, self.engine_read = engine, now
         self.health.told(engine.waiting, now)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from gateway.policy.routing.health import UNLIMITED
 from tests.e2e.fakes import backends, good
 from tests.e2e.harness import ask, chat, gateway, routes
 from tests.waiting import eventually
@@ -36,3 +37,19 @@ vllm:cache_config_info{{block_size="-16",num_gpu_blocks="-2000"}} 1.0
                 (pool,) = (await client.get("/admin/status")).json()["backends"]
                 assert pool["engine"]["running"] is None
             assert (await ask(running.port, chat())).status == 200
+
+
+async def test_a_kv_cache_too_small_for_one_request_of_the_context_is_unknown(tmp_path: Path) -> None:
+    """As where attention slides over a window: blocks are not all of the tokens that it holds."""
+    async with backends(good) as (fake,):
+        fake.metrics = (
+            b'vllm:num_preemptions_total 3\nvllm:cache_config_info{block_size="16",num_gpu_blocks="10"} 1.0\n'
+        )
+        fake.max_model_len = 161
+        async with gateway(tmp_path, routes(fake.url)) as running:
+            backend = running.backend()
+            await eventually(lambda: backend.engine is not None and backend.models is not None)
+            await eventually(lambda: backend.engine is not None and backend.engine.kv_capacity is None)
+            await eventually(lambda: backend.health.kv_capacity == UNLIMITED)
+            fake.max_model_len = 160
+            await eventually(lambda: backend.health.kv_capacity == 160)
