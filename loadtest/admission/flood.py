@@ -32,7 +32,13 @@ class Flood:
 
 
 def flood(seconds: float = 4.0) -> Flood:
-    """Hold every slot by streams that take seconds, and ask for more all the while."""
+    """Hold every slot by streams that take seconds, and ask for more all the while.
+
+    Raises SystemExit while the mock engine is not built.
+    """
+    mock = peers.HERE / "mockvllm"
+    if not mock.is_file():
+        raise SystemExit(f"{mock.relative_to(peers.ROOT)} is not built: make {mock.relative_to(peers.ROOT)}")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         engine, port = peers.free_port(), peers.free_port()
@@ -44,7 +50,7 @@ def flood(seconds: float = 4.0) -> Flood:
         (folder / "routes.yaml").write_text(json.dumps(routes))
         serve = [sys.executable, "-m", "gateway.cli", "serve", "routes.yaml", "--port", str(port), "--admin-port", "0"]
         with (
-            peers.running([str(peers.HERE / "mockvllm"), "-p", str(engine)], 1, folder),
+            peers.running([str(mock), "-p", str(engine)], 1, folder),
             peers.running([*serve, "--state", "memory://"], 0, folder) as gateway,
         ):
             peers.wait_until_it_answers(gateway, port, folder)

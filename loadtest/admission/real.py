@@ -27,7 +27,10 @@ _URL = re.compile(r"http://[0-9.]+:\d+")
 
 @dataclass
 class Asked:
-    """One request as its client saw it; times in seconds, 0.0 until they happen."""
+    """One request as its client saw it; times in seconds, 0.0 until they happen.
+
+    `waited` is whether it was refused when its patience ended, not early.
+    """
 
     service_class: str
     began: float
@@ -35,6 +38,7 @@ class Asked:
     first: float = 0.0
     ended: float = 0.0
     chunks: int = 0
+    waited: bool = False
 
     def is_good(self, objective: Objective) -> bool:
         if self.status != 200 or not self.ended or self.chunks < 2:
@@ -45,7 +49,10 @@ class Asked:
 
 @dataclass
 class Outcome:
-    """What a load came to: output tokens of good requests a second, and how the others were told."""
+    """What a load came to: output tokens of good requests a second, and how the others were told.
+
+    `refused` is the share of all refused, `refusal_p99` how long those took to hear it who were refused early.
+    """
 
     goodput: float
     kept: float
@@ -80,12 +87,13 @@ async def overload(rate: float, *, seconds: float, admission: bool, seed: int = 
 def _judged(rows: Sequence[Asked], seconds: float) -> Outcome:
     served = [each for each in rows if each.status == 200 and each.first and each.service_class == "interactive"]
     under = DEFAULT.targets[Sli.TTFT].under
-    refusals = sorted(each.ended - each.began for each in rows if each.status in {429, 503})
+    refused = [each for each in rows if each.status in {429, 503}]
+    early = sorted(each.ended - each.began for each in refused if not each.waited)
     return Outcome(
         goodput=sum(each.chunks for each in rows if each.is_good(DEFAULT)) / seconds,
         kept=sum(each.first - each.began <= under for each in served) / max(1, len(served)),
-        refused=len(refusals) / max(1, len(rows)),
-        refusal_p99=refusals[int(len(refusals) * 0.99)] if refusals else 0.0,
+        refused=len(refused) / max(1, len(rows)),
+        refusal_p99=early[int(len(early) * 0.99)] if early else 0.0,
     )
 
 
@@ -107,6 +115,7 @@ async def _ask(port: int, asked: Asked, salt: float) -> None:
             if asked.status == 200 and (chunks := part.count(b'"content":')):
                 asked.first = asked.first or perf_counter()
                 asked.chunks += chunks
+            asked.waited = asked.waited or (asked.status != 200 and b"no slot came free" in part)
         asked.ended = perf_counter()
     except (OSError, asyncio.IncompleteReadError):
         asked.status = 0
