@@ -11,18 +11,19 @@ from gateway.policy.routing.lease import Lease
 from gateway.policy.routing.retry import pause
 from gateway.policy.slo.classify import RULINGS, classify_error, classify_status, request_outcome
 from gateway.proxy import learning, replies
-from gateway.proxy.answers import answer_head, capped_retry_after, failure, turned_away
+from gateway.proxy.answers import capped_retry_after, failure, turned_away
 from gateway.proxy.carrier import carrier
 from gateway.proxy.deadlines import overdue, time_is_over
 from gateway.proxy.finding import FULL, STARTED, Tried, find, others
 from gateway.proxy.order import Order, Tools
 from gateway.proxy.place import Place
 from gateway.proxy.plain import PlainRelay, Refusal
+from gateway.proxy.refusing import head_of, with_retry_after
 from gateway.proxy.relay import StreamRelay
 from gateway.proxy.renewal import renew
 from gateway.proxy.retrying import Next, after, is_stranded, may_resend, resent
+from gateway.wire.heads import Headers, forwarded_response
 from gateway.wire.heads import find as find_field
-from gateway.wire.heads import forwarded_response, status_line
 from gateway.wire.pool import UpstreamPool
 from gateway.wire.service import Request, Writer
 from gateway.wire.upstream import AnswerHead, Loss, Sink, Upstream
@@ -125,7 +126,9 @@ class Flight:
         return True
 
     def turned_away(self, why: TurnedAway) -> None:
-        """Answer that there is no slot; a request that had one and failed there is told of that instead."""
+        """Answer that there is no slot, unless one that it had ended in a failure; that an engine was busy is none."""
+        if self._failure is not None and self._failure[0] is AttemptEnd.SATURATED:
+            self._failure = None
         self._refuse(turned_away(why, self._order.service_class), Outcome.SHED, why.why)
 
     def _refuse(self, error: GatewayError, outcome: Outcome, reason: str) -> None:
@@ -133,9 +136,7 @@ class Flight:
             self._conclude(*self._failure)
             return
         self._tell(error)
-        self._settle(outcome, reason)
-        if not self.opened:
-            self._client.finish()
+        self._end(outcome, reason)
 
     def _attempt(self) -> Tried:
         """Begin an attempt at a backend not tried yet, if one has a slot."""
@@ -194,7 +195,7 @@ class Flight:
 
     def _carry(self, answer: AnswerHead) -> Sink:
         client, exchange, order = self._client, self._exchange, self._order
-        head = self._answer_head(forwarded_response(answer.status, answer.fields, answer.connection))
+        head = self._head_of(forwarded_response(answer.status, answer.fields, answer.connection))
         self._relay = carrier(
             self, client, exchange, order, answer=answer, head=head, http10=self._http10, clock=self._clock
         )
@@ -204,17 +205,18 @@ class Flight:
         """Keep an engine's refusal for the client, and see whether another backend does better."""
         fields = capped_retry_after(head.fields, wall())
         end = self._judge(classify_status, head.status, find_field(fields, b"retry-after"))
-        self._refused = (head.status, self._answer_head(forwarded_response(head.status, fields, head.connection)), body)
+        self._keep(head.status, fields, head.connection, body)
         self.fail(end, f"status {head.status}")
+
+    def _keep(self, status: int, fields: Headers, connection: frozenset[bytes] | None, body: bytes) -> None:
+        fields = with_retry_after(status, fields, self._order, self._rng.random)
+        self._refused = status, self._head_of(forwarded_response(status, fields, connection)), body
 
     def _judge(self, classify: learning.Classify, status: int, patience: bytes | None = None) -> AttemptEnd:
         return learning.refused(self._order, self._backend, classify, status, patience, now=self._clock())
 
-    def _answer_head(self, forwarded: bytes) -> bytes:
-        backend, order, labels = self._backend, self._order, None
-        if order.shows_labels:
-            labels = order.version.labels[backend.id] if backend is not None else b""
-        return answer_head(self._exchange, forwarded, labels, order.quota_shown, keep_alive=self._client.keep_alive)
+    def _head_of(self, forwarded: bytes) -> bytes:
+        return head_of(self._order, self._exchange, self._backend, forwarded, keep_alive=self._client.keep_alive)
 
     def lost(self, loss: Loss, detail: str) -> None:
         """Learn that the connection went before an answer's head came."""
@@ -231,11 +233,9 @@ class Flight:
         self.begun = self.opened = True
         self._order.forget()
         self._tried.clear()
-        lease, backend, exchange = self._lease, self._backend, self._exchange
-        if lease is not None and backend is not None and exchange.stream and exchange.first_content:
-            learning.began(self._order, exchange, backend, lease)
-            if self._order.model.only is None:
-                self._observer.began(exchange)
+        exchange = self._exchange
+        if exchange.stream and exchange.first_content and self._lease is not None:
+            learning.committed(self._order, exchange, self._backend, self._lease, self._observer)
 
     def complete(self) -> None:
         """The answer is written to its end."""
@@ -254,8 +254,7 @@ class Flight:
         """A 200 whose first word is an error gets the status that it deserved."""
         end = self._judge(classify_error, status)
         if end is not AttemptEnd.UNAUTHORIZED:
-            fields = b"content-type: application/json\r\n"
-            self._refused = (status, self._answer_head(status_line(status) + fields), body)
+            self._keep(status, [(b"content-type", b"application/json")], None, body)
         self.fail(end, f"an error with code {status}")
 
     def fail(self, end: AttemptEnd, detail: str) -> None:
@@ -298,9 +297,7 @@ class Flight:
         else:
             where = backend.id if backend else "the backend"
             self._tell(failure(end, where, detail, self._exchange.attempts, begun=self.begun))
-        self._settle(outcome, detail)
-        if not self.opened:
-            self._client.finish()
+        self._end(outcome, detail)
 
     def drop_upstream(self) -> None:
         """Close the engine's connection if it is still at work for us."""
@@ -359,9 +356,7 @@ class Flight:
             return
         self._end_attempt(AttemptEnd.ABANDONED)
         self._tell(error)
-        self._settle(request_outcome(AttemptEnd.ABANDONED, begun=self.begun), error.message)
-        if not self.opened:
-            self._client.finish()
+        self._end(request_outcome(AttemptEnd.ABANDONED, begun=self.begun), error.message)
 
     def _end_attempt(self, end: AttemptEnd) -> None:
         """Give back the slot and the connection; once per attempt."""
@@ -386,6 +381,11 @@ class Flight:
             replies.break_off(self._client, self._exchange, error, self._order.endpoint.dialect, http10=self._http10)
         else:
             replies.answer(self._client, self._exchange, error, self._order)
+
+    def _end(self, outcome: Outcome, reason: str) -> None:
+        self._settle(outcome, reason)
+        if not self.opened:
+            self._client.finish()
 
     def _settle(self, outcome: Outcome, reason: str) -> None:
         self._settled = True

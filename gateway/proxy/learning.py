@@ -13,7 +13,7 @@ from gateway.policy.routing.refusals import Refusals
 from gateway.policy.slo.classify import RULINGS
 from gateway.policy.slo.judge import judge_attempt
 from gateway.proxy.live import LONGEST_CONTEXT, SMALL
-from gateway.proxy.order import Order
+from gateway.proxy.order import Observer, Order
 
 _UNAVAILABLE = 503
 _NOT_WORKED_ON = frozenset(
@@ -27,6 +27,14 @@ class Classify(Protocol):
 
     def __call__(self, status: int, /, *, busy: bool = False) -> AttemptEnd:
         """Return it."""
+
+
+def committed(order: Order, exchange: Exchange, backend: Backend | None, lease: Lease, observer: Observer) -> None:
+    """Learn from a first token that goes to the client, and tell of it."""
+    if backend is not None:
+        began(order, exchange, backend, lease)
+        if order.model.only is None:
+            observer.began(exchange)
 
 
 def began(order: Order, exchange: Exchange, backend: Backend, lease: Lease) -> None:

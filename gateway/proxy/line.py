@@ -191,6 +191,11 @@ class Line:
             bound = max(bound, chances.at_least(ahead + 1, self._expected.pace * patience))
         return Outlook(ahead, bound, "by how long slots have been held")
 
+    def retry_after(self, service_class: ServiceClass, tenant: str, chance: float) -> int:
+        """Return in how many seconds a request that got no slot may ask again; `chance` spreads them out."""
+        ahead, _ = self.queue.ahead(service_class, tenant)
+        return retry_after(predicted_wait(ahead, self.rate), chance)
+
     def give_back(self, now: float, seconds: float | None = None) -> None:
         """Learn that a slot came free which was held for so many seconds; None: by no work of an engine."""
         if seconds is not None:

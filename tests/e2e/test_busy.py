@@ -202,6 +202,43 @@ async def test_patience_with_the_busy_ends_and_the_engine_has_the_last_word(tmp_
         assert activity.closed_until - last.ended <= 5
 
 
+async def test_one_whose_patience_ends_in_the_queue_is_turned_away_by_the_gateway(tmp_path: Path) -> None:
+    """vLLM's own 503 says nothing of when to ask again; that the engine was busy is what the queue is for."""
+    mood, done = Moods(*STATUS), asyncio.Event()
+
+    async def held(call: Call) -> None:
+        if call.json["messages"][0]["content"] == "held":
+            await done.wait()
+        await mood(call)
+
+    async with backends(held) as (fake,), gateway(tmp_path, routes(fake.url, patience="1s")) as running:
+        assert (await ask(running.port, words("first"))).status == 200
+        other = asyncio.create_task(ask(running.port, words("held")))
+        await eventually(lambda: running.in_flight == 1)
+        mood.refuses = True
+        answer = await ask(running.port, chat())
+        assert (answer.status, answer.json["error"]["code"]) == (503, "overloaded")
+        assert int(answer.headers["retry-after"]) >= 1
+        await eventually(lambda: len(running.records.exchanges) == 2)
+        last = running.records.exchanges[-1]
+        assert (last.outcome, last.reason) == (Outcome.SHED, "waited_too_long")
+        assert counted(running) == (1, 0)
+        mood.refuses = False
+        done.set()
+        assert (await other).status == 200
+
+
+@pytest.mark.parametrize("refusal", [STATUS, TOO_MANY, FIRST_EVENT], ids=["503", "429", "event"])
+async def test_a_refusal_that_is_passed_on_says_when_to_ask_again(tmp_path: Path, refusal: tuple[bytes, ...]) -> None:
+    mood = Moods(*refusal)
+    async with backends(mood) as (fake,), gateway(tmp_path, routes(fake.url)) as running:
+        assert (await ask(running.port, chat())).status == 200
+        mood.refuses = True
+        answer = await ask(running.port, {"model": "m", "input": "hi", "background": True}, path="/v1/responses")
+        assert (answer.status, answer.body) == (429 if refusal is TOO_MANY else 503, BUSY)
+        assert int(answer.headers["retry-after"]) >= 1
+
+
 @pytest.mark.parametrize("refusal", [STATUS, FIRST_EVENT, DOCUMENT], ids=["503", "event", "200"])
 async def test_one_that_refuses_everything_is_sick_and_is_ejected(tmp_path: Path, refusal: tuple[bytes, ...]) -> None:
     """Its /health says that it is well, as when a model crashed behind a server that lives."""

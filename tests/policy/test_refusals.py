@@ -1,5 +1,7 @@
 """When one request asks again that engines refuse."""
 
+import pytest
+
 from gateway.policy.routing.refusals import Refusals
 
 
@@ -22,7 +24,18 @@ def test_beside_others_it_keeps_its_place_at_first_and_then_makes_way() -> None:
     pauses = [refused(times, 30.0, alone=False).pause(600.0) for times in (1, 2, 3, 4, 20)]
     assert pauses == [0.0, 0.0, 2.0, 4.0, 300.0]
     assert refused(3, alone=False).pause(2.0) == 1.0, "it asks once more before its patience ends"
-    assert refused(3, alone=False).pause(0.2) is None
+    assert refused(3, alone=False).pause(0.2) == 0.25, "the queue's time ends first"
+
+
+@pytest.mark.parametrize(("patience", "most"), [(1.0, 5), (30.0, 14), (600.0, 24), (86_400.0, 40)])
+def test_beside_others_it_asks_a_bounded_number_of_times_whatever_its_patience(patience: float, most: int) -> None:
+    refusals, now = Refusals(), 0.0
+    while now < patience:
+        refusals.refused("gpu/0", None, alone=False)
+        pause = refusals.pause(patience - now)
+        assert pause is not None
+        now += pause
+    assert refusals.count <= most
 
 
 def test_words_for_people() -> None:

@@ -34,14 +34,16 @@ class Refusals:
         return self.count > MAX_RETRIES
 
     def pause(self, left: float) -> float | None:
-        """Return for how many seconds it waits before it asks again, with so many `left`; None where that is too late.
+        """Return for how many seconds it waits before it asks again, with so many `left`; None to give up at once.
 
         At first it keeps its place in line beside an engine at capacity, which paces those that ask. One that is
-        refused again and again makes way for others, for twice as long each time.
+        refused again and again makes way for others, for twice as long each time, and from half of its time on for half
+        of what is left: it asks about 2 log2(4 x patience) times in all. An engine does no work for what it refuses, so
+        that these do not take from the budget of retries, which those need whose engine fails.
         """
         if self.is_alone:
             pause = min(self.patience or FIRST_PAUSE * 2.0 ** (self.count - 1), LONGEST_HOLD)
             return pause if pause < left else None
         if self.count <= MAX_RETRIES:
             return 0.0
-        return min(FIRST_PAUSE * 2.0 ** min(self.count, 12), left / 2) if left > FIRST_PAUSE else None
+        return max(FIRST_PAUSE, min(FIRST_PAUSE * 2.0 ** min(self.count, 30), left / 2))
