@@ -52,9 +52,9 @@ async def engines(scenario: Scenario, seed: int) -> AsyncIterator[list[Engine]]:
         await child.stop()
 
 
-def controlling() -> httpx.AsyncClient:
+def controlling(timeout: float = 10.0) -> httpx.AsyncClient:
     """Return a client for controls: it lets go of idle connections well before a server does, after 5 s, by itself."""
-    return httpx.AsyncClient(timeout=10.0, trust_env=False, limits=httpx.Limits(keepalive_expiry=2.0))
+    return httpx.AsyncClient(timeout=timeout, trust_env=False, limits=httpx.Limits(keepalive_expiry=2.0))
 
 
 async def inflict(client: httpx.AsyncClient, chosen: list[Engine], faults: dict[str, object]) -> None:

@@ -4,30 +4,46 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
+_PARTS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """By how much the last tenth may lie above the first, as a share of it.
+
+    `after` are the seconds that have to be judged: until then a figure that settles slowly looks like one that grows.
+    """
+
+    share: float
+    after: float = 0.0
+
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """One figure over a run: its median in the first part after warming up, in the last, and the highest of all."""
+    """One figure over a run: its median in the first tenth after warming up, in the last, and the highest of all.
+
+    `judged` is False where the run was too short to tell growth.
+    """
 
     name: str
     first: float
     last: float
     highest: float
-    allowed: float
+    allowed: Allowed
+    judged: bool
 
     @classmethod
-    def of(cls, name: str, samples: Sequence[tuple[float, float]], *, warm: float, allowed: float) -> "Course":
-        """Return the course of (seconds, value) samples from `warm` seconds on; raises ValueError for too few.
-
-        `allowed` is how much the last tenth may lie above the first, as a share of the first.
-        """
-        values = [value for at, value in samples if at >= warm]
-        part = len(values) // 10
-        if not part:
-            raise ValueError(f"{name}: {len(values)} samples after {warm:g} s say nothing; at least 10 are needed")
-        return cls(name, median(values[:part]), median(values[-part:]), max(values), allowed)
+    def of(cls, name: str, samples: Sequence[tuple[float, float]], *, warm: float, allowed: Allowed) -> "Course":
+        """Return the course of (seconds, value) samples from `warm` seconds on; raises ValueError for no samples."""
+        if not samples:
+            raise ValueError(f"{name}: there are no samples")
+        counted = [(at, value) for at, value in samples if at >= warm] or samples[-1:]
+        values = [value for _, value in counted]
+        part = max(1, len(values) // _PARTS)
+        judged = len(values) >= _PARTS and counted[-1][0] - warm >= allowed.after
+        return cls(name, median(values[:part]), median(values[-part:]), max(values), allowed, judged)
 
     @property
-    def flat(self) -> bool:
-        """Whether it did not grow beyond what is allowed."""
-        return self.last <= self.first * (1 + self.allowed)
+    def grew(self) -> bool:
+        """Whether it grew beyond what is allowed, as far as that can be told."""
+        return self.judged and self.last > self.first * (1 + self.allowed.share)

@@ -1,32 +1,50 @@
 """A few seconds of the soak, and how it judges what it saw."""
 
 import asyncio
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
-from loadtest.soak.leaks import Course
+from loadtest.soak.leaks import Allowed, Course
 from loadtest.soak.soak import WATCHED, soak
 
 
-class TestCourse:
-    def test_what_varies_around_a_level_is_flat(self) -> None:
-        samples = [(float(second), 100.0 + second % 7) for second in range(600)]
-        assert Course.of("fds", samples, warm=60, allowed=0.05).flat
+def course(values: Iterable[float], *, warm: float = 60, after: float = 0, share: float = 0.05) -> Course:
+    """Return the course of a figure that is seen once a second."""
+    samples = [(float(second), value) for second, value in enumerate(values)]
+    return Course.of("figure", samples, warm=warm, allowed=Allowed(share, after=after))
 
-    def test_what_grows_slowly_but_surely_is_not(self) -> None:
-        samples = [(float(second), 100.0 + second / 60) for second in range(600)]
-        course = Course.of("fds", samples, warm=60, allowed=0.05)
-        assert not course.flat
-        assert course.first < 103 < course.last <= course.highest
+
+class TestCourse:
+    def test_what_varies_around_a_level_has_not_grown(self) -> None:
+        assert not course(100.0 + second % 7 for second in range(600)).grew
+
+    def test_what_grows_slowly_but_surely_has(self) -> None:
+        found = course(100.0 + second / 60 for second in range(600))
+        assert found.grew
+        assert found.first < 103 < found.last <= found.highest
 
     def test_the_time_to_warm_up_does_not_count(self) -> None:
-        samples = [(float(second), min(100.0, float(second))) for second in range(600)]
-        assert Course.of("fds", samples, warm=120, allowed=0.0).flat
+        assert not course((min(100.0, float(second)) for second in range(600)), warm=120, share=0.0).grew
 
-    def test_too_few_samples_say_nothing(self) -> None:
-        with pytest.raises(ValueError, match="fds: 9 samples after 60 s say nothing"):
-            Course.of("fds", [(60.0 + n, 1.0) for n in range(9)], warm=60, allowed=0.05)
+    def test_a_run_that_is_too_short_for_a_figure_that_settles_slowly_is_not_judged_by_it(self) -> None:
+        settling = [80.0 + min(5.0, second / 8) for second in range(600)]
+        glance = course(settling[:60], warm=20, after=300)
+        assert (glance.judged, glance.grew) == (False, False)
+        whole = course(settling, after=300)
+        assert (whole.judged, whole.grew) == (True, False)
+
+    def test_nine_samples_say_nothing(self) -> None:
+        found = course(range(69))
+        assert (found.judged, found.grew) == (False, False)
+
+    def test_a_run_that_ends_before_it_is_warm_says_nothing(self) -> None:
+        assert not course(range(50)).judged
+
+    def test_without_samples_there_is_no_course(self) -> None:
+        with pytest.raises(ValueError, match="figure: there are no samples"):
+            course([])
 
 
 def test_trouble_of_every_kind_leaves_nothing_in_progress_and_loses_no_request(tmp_path: Path) -> None:
