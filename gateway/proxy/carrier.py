@@ -1,7 +1,7 @@
 """Who carries an engine's answer to the client: a relay of events, or of a document."""
 
 from gateway.clock import Clock
-from gateway.exchange import AttemptEnd, Exchange
+from gateway.exchange import AttemptEnd, BodyKind, Dialect, Exchange
 from gateway.proxy.naming import Namer, Naming
 from gateway.proxy.order import Order
 from gateway.proxy.plain import PlainRelay, Refusal
@@ -31,6 +31,7 @@ def carrier(
     exchange.client_status = answer.status
     exchange.stream = answer.kind.startswith(b"text/event-stream")
     naming: Namer | None = None if order.asked is None else Naming(order.asked, order.version.served_json)
+    stored = order.endpoint.body is BodyKind.NONE
     if order.stored is not None:
         naming = Noting(order.stored, exchange, naming, order.asked)
     if exchange.stream:
@@ -44,6 +45,7 @@ def carrier(
                 strip_usage=order.strip_usage,
                 choices=order.choices,
                 max_event=order.max_event,
+                stored=stored,
             ),
             head=head + (b"\r\n" if http10 else b"transfer-encoding: chunked\r\n\r\n"),
             chunked=not http10,
@@ -57,6 +59,7 @@ def carrier(
         journey,
         client,
         exchange,
+        dialect=Dialect.PLAIN if stored else order.endpoint.dialect,
         head=head,
         length=answer.length,
         chunked=not http10,

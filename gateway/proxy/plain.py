@@ -5,13 +5,13 @@ from collections.abc import Callable
 
 import msgspec
 
-from gateway.exchange import AttemptEnd, Exchange
+from gateway.exchange import AttemptEnd, Dialect, Exchange
 from gateway.proxy.answers import chunk
 from gateway.proxy.naming import Namer
 from gateway.proxy.relay import Journey
 from gateway.wire.error_status import begins_as_error, error_code
+from gateway.wire.given_up import document_given_up, has_aborted_choice, has_stop_reason
 from gateway.wire.service import Writer
-from gateway.wire.sse import ABORTED
 from gateway.wire.upstream import Loss
 from gateway.wire.usage import NEAR, UNTOLD, find_usage
 
@@ -36,6 +36,7 @@ class PlainRelay:
         "_aborted",
         "_chunked",
         "_client",
+        "_dialect",
         "_exchange",
         "_flowing",
         "_head",
@@ -55,6 +56,7 @@ class PlainRelay:
         client: Writer,
         exchange: Exchange,
         *,
+        dialect: Dialect,
         head: bytes,
         length: int | None,
         chunked: bool,
@@ -65,6 +67,7 @@ class PlainRelay:
         self._journey = journey
         self._client = client
         self._exchange = exchange
+        self._dialect = dialect
         self._head = head
         self._length = length
         self._chunked = chunked
@@ -73,7 +76,8 @@ class PlainRelay:
         self._naming = naming
         self._held: list[bytes] = []
         self._size = 0
-        self._flowing = self._aborted = False
+        self._flowing = False
+        self._aborted = dialect is Dialect.MESSAGES
         self._tail = b""
 
     def data(self, body: bytes) -> None:
@@ -81,7 +85,7 @@ class PlainRelay:
         if self._flowing:
             self._client.write(chunk(body) if self._chunked and self._length is None else body)
             self._exchange.answer_size += len(body)
-            self._look_at(body)
+            self._look_at_part(body)
             return
         self._held.append(body)
         self._size += len(body)
@@ -117,7 +121,7 @@ class PlainRelay:
         if b'"error"' in whole and _MAY_BE_ERROR.search(whole) and (code := error_code(whole)):
             self._journey.refuse(code, whole)
             return
-        if self._aborted:
+        if document_given_up(self._dialect, whole):
             self._journey.fail(AttemptEnd.TRUNCATED, "the engine aborted the answer")
             return
         self._exchange.answer_size = len(whole)
@@ -138,7 +142,7 @@ class PlainRelay:
         self._flowing = True
         self._held.clear()
         self._exchange.answer_size = len(body)
-        self._look_at(body)
+        self._look_at_part(body)
         self._journey.commit()
         size, body = len(body), self._named(body)
         if self._length is not None:
@@ -153,11 +157,18 @@ class PlainRelay:
         renaming = self._naming.renaming(document) if self._naming is not None else None
         return document if renaming is None else document.replace(*renaming, 1)
 
-    def _look_at(self, piece: bytes) -> None:
-        """Note the token counts, wherever in the document they stand, and whether the engine gave the answer up."""
+    def _look_at_part(self, piece: bytes) -> None:
+        """Look at a part of a long document for what tells whether it was given up, wherever in it that stands."""
         window = self._tail + piece if self._tail else piece
         self._tail = window[-_OVERLAP:]
-        self._aborted = self._aborted or (b'"finish_reason"' in window and ABORTED.search(window) is not None)
+        if self._dialect is Dialect.MESSAGES:
+            self._aborted = self._aborted and not has_stop_reason(window)
+        else:
+            self._aborted = self._aborted or has_aborted_choice(window)
+        self._look_at(window)
+
+    def _look_at(self, window: bytes) -> None:
+        """Note the token counts."""
         usage = find_usage(window)
         if usage is not None and usage != UNTOLD:
             self._exchange.prompt_tokens, self._exchange.output_tokens = usage.prompt, usage.output

@@ -13,6 +13,7 @@ from types import MappingProxyType
 
 from gateway.exchange import Dialect
 from gateway.wire.error_status import error_code
+from gateway.wire.given_up import ABORTED, event_given_up
 from gateway.wire.long_event import LONG, MAX_EVENT, EventTooLarge, LongEvent, abridged
 from gateway.wire.usage import Usage, find_usage
 
@@ -26,8 +27,6 @@ _DONE = b"[DONE]"
 _DONE_EVENT = b"data: [DONE]\n\n"
 _END_WITH_DONE = frozenset((Dialect.CHAT, Dialect.COMPLETIONS))
 _FINISH = re.compile(rb'"finish_reason"\s*+:\s*+"')
-ABORTED = re.compile(rb'"finish_reason"\s*+:\s*+"(?:abort|error)"')
-"""How an engine says that it gave an answer up: vLLM ends all that it is generating so when it is told to stop."""
 _ID = re.compile(rb'"id"\s*+:\s*+"([^"]*+)"')
 _FINGERPRINT = re.compile(rb'"system_fingerprint"\s*+:\s*+"(?:[^"\\]|\\.)*+"')
 _NO_CHOICES = re.compile(rb'"choices"\s*+:\s*+\[\s*+\]')
@@ -96,7 +95,7 @@ class Scanner:
     `content`: content events in the last feed. `begun`: something that is neither preamble nor output has come.
     `finished`: choices seen to give a finish reason. `done`: the terminator, or an error, came. `error`: an error
     event's data, `error_code` its HTTP status (500 where it names none). `usage`: token counts seen. `surplus`: what
-    still comes is dropped: there were bytes after the end, or the answer failed.
+    still comes is dropped: there were bytes after the end, or the answer failed. A `stored` answer may be a broken one.
     """
 
     __slots__ = (
@@ -105,8 +104,10 @@ class Scanner:
         "_ends_with_done",
         "_fingerprint",
         "_finish",
+        "_given_up",
         "_grammar",
         "_id",
+        "_judged_as",
         "_kept",
         "_lines",
         "_long",
@@ -125,7 +126,13 @@ class Scanner:
     )
 
     def __init__(
-        self, dialect: Dialect, *, strip_usage: bool = False, choices: int = 1, max_event: int = MAX_EVENT
+        self,
+        dialect: Dialect,
+        *,
+        strip_usage: bool = False,
+        choices: int = 1,
+        max_event: int = MAX_EVENT,
+        stored: bool = False,
     ) -> None:
         self._grammar = grammar = GRAMMARS[dialect]
         self._strip_usage = strip_usage
@@ -137,6 +144,8 @@ class Scanner:
         self._lines = grammar.lines
         self._choices = choices
         self._ends_with_done = dialect in _END_WITH_DONE
+        self._judged_as = Dialect.PLAIN if stored else dialect
+        self._given_up = False
         self._closed = False
         self._kept = 0
         self._id: re.Match[bytes] | None = None
@@ -349,16 +358,21 @@ class Scanner:
             self.begun = True
             if self._strip_usage:
                 self._id = _ID.search(data)
-        if content is not None:
-            return
+        if content is None:
+            self._without_output(grammar, data)
+
+    def _without_output(self, grammar: Grammar, data: bytes) -> None:
         if _MAY_BE_ERROR.search(data) and (code := error_code(data)):
             # Whatever an engine still says (vLLM says `[DONE]`), the answer has failed and ends here.
             self.error, self.error_code = data, code
             self.done = self._closed = self.begun = self.surplus = True
         elif grammar.end is not None and grammar.end.search(data):
+            if self._given_up or event_given_up(self._judged_as, data, begun=self.begun):
+                raise AnswerAborted
             self.done = self.begun = True
         elif grammar.preamble is not None and not grammar.preamble.search(data):
-            self.begun = True
+            self._given_up = event_given_up(self._judged_as, data, begun=self.begun)
+            self.begun = self.begun or not self._given_up
 
 
 def _without(block: bytes, dropped: list[tuple[int, int]]) -> bytes:

@@ -1,6 +1,8 @@
 """vLLM ends what it generates with `finish_reason: "abort"` and `[DONE]` when it is told to stop: no whole answer."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +15,7 @@ from tests.e2e.fakes import (
     STREAM_HEAD,
     USAGE,
     Call,
+    Script,
     backends,
     chunked,
     event,
@@ -106,19 +109,83 @@ async def test_a_text_that_tells_of_an_abort_is_whole(tmp_path: Path) -> None:
         assert (await running.settled()).outcome is Outcome.OK
 
 
-@pytest.mark.parametrize("stream", [True, False], ids=["stream", "document"])
-async def test_what_a_vllm_sent_that_was_told_to_stop_is_no_good_answer(tmp_path: Path, stream: bool) -> None:
-    name = "completions_sigterm_stream.txt" if stream else "chat_sigterm.txt"
-    _, _, body = (CAPTURES / name).read_bytes().partition(b"\r\n\r\n")
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/v1/completions", "completions_sigterm_stream"),
+        ("/v1/chat/completions", "chat_sigterm"),
+        ("/v1/messages", "messages_sigterm"),
+        ("/v1/messages", "messages_stream_sigterm_waiting"),
+        ("/v1/responses", "responses_sigterm"),
+        ("/v1/responses", "responses_stream_sigterm_waiting"),
+    ],
+)
+async def test_what_a_vllm_sent_that_was_told_to_stop_is_no_good_answer(tmp_path: Path, path: str, name: str) -> None:
+    stream = "stream" in name
+    async with backends(captured(name)) as (engine,), gateway(tmp_path, routes(engine.url)) as running:
+        answer = await ask(running.port, asked(path, stream=stream), path=path)
+        assert answer.status == 502
+        assert (await running.settled()).outcome is Outcome.BACKEND_ERROR
+
+
+async def test_a_message_that_was_given_up_in_its_middle_ends_with_an_error_event(tmp_path: Path) -> None:
+    _, _, body = (CAPTURES / "messages_stream_sigterm.txt").read_bytes().partition(b"\r\n\r\n")
+    output, mark, end = body.partition(b"event: content_block_stop")
 
     async def script(call: Call) -> None:
-        if stream:
+        await call.send(STREAM_HEAD, chunked(output))
+        await call.passed.wait()
+        await call.send(chunked(mark + end) + LAST_CHUNK)
+
+    async with backends(script) as (engine,), gateway(tmp_path, routes(engine.url)) as running:
+        client = await connect(running.port)
+        await client.send(post(asked("/v1/messages", stream=True), path="/v1/messages"))
+        client.unread(await client.reader.readuntil(b"content_block_delta"))
+        engine.calls[0].passed.set()
+        answer = await client.answer()
+        assert answer.status == 200
+        assert b"event: error\n" in answer.body
+        assert b"message_stop" not in answer.body
+        assert not answer.complete
+        assert (await running.settled()).outcome is Outcome.TRUNCATED
+
+
+@pytest.mark.parametrize("given_up", [True, False])
+async def test_a_long_message_without_a_stop_reason_is_cut_off(tmp_path: Path, given_up: bool) -> None:
+    """Longer than what the gateway holds."""
+    said = {
+        "type": "message",
+        "stop_reason": "end_turn",
+        "content": [{"type": "text", "text": "long " * 50_000}],
+        "usage": {"input_tokens": 1, "output_tokens": 50_000},
+    }
+    if given_up:
+        del said["stop_reason"]
+
+    async def script(call: Call) -> None:
+        await call.send(whole(b"200 OK", json.dumps(said).encode()))
+
+    async with backends(script) as (engine,), gateway(tmp_path, routes(engine.url)) as running:
+        await ask(running.port, asked("/v1/messages"), path="/v1/messages")
+        assert (await running.settled()).outcome is (Outcome.TRUNCATED if given_up else Outcome.OK)
+
+
+def captured(name: str) -> Script:
+    """Return the script of an engine that sends what a vLLM has sent."""
+    _, _, body = (CAPTURES / f"{name}.txt").read_bytes().partition(b"\r\n\r\n")
+
+    async def script(call: Call) -> None:
+        if "stream" in name:
             await call.send(STREAM_HEAD, chunked(body) + LAST_CHUNK)
         else:
             await call.send(whole(b"200 OK", body))
 
-    asked = {"model": "m", "prompt": "hi", "stream": True} if stream else chat(stream=False)
-    async with backends(script) as (engine,), gateway(tmp_path, routes(engine.url)) as running:
-        answer = await ask(running.port, asked, path="/v1/completions" if stream else "/v1/chat/completions")
-        assert (answer.status, answer.json["error"]["code"]) == (502, "backend_error")
-        assert (await running.settled()).outcome is Outcome.BACKEND_ERROR
+    return script
+
+
+def asked(path: str, *, stream: bool = False) -> dict[str, Any]:
+    said: dict[str, Any] = {
+        "/v1/completions": {"prompt": "hi"},
+        "/v1/responses": {"input": "hi"},
+    }.get(path, {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 9})
+    return {"model": "m", "stream": stream, **said}
