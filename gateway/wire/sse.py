@@ -241,6 +241,8 @@ class Scanner:
                 at = self._run(block, at)
                 runs = False
             end = block.find(b"\n\n", at) + 2 if ends is None else next(remaining)
+            if end <= at:
+                end = size  # a lone LF is left where a block ends in three of them
             if end - at > self._most:
                 raise EventTooLarge(self._most)
             whole = self.finished >= self._choices
@@ -275,6 +277,8 @@ class Scanner:
             stop = block.rfind(b"\n\n", at, stop - 2) + 2
             if stop <= at + 1:
                 return at
+        if block.find(b"\n\n\n", stop - 2) >= 0:
+            return at  # blank lines stand for some of the last events
         marker = block.rfind(self._marker, at, stop)
         if marker < 0:
             return at

@@ -287,6 +287,14 @@ def test_one_odd_event_in_a_burst_is_found(odd: bytes) -> None:
     assert (scanner.error_code == 500) is failed
 
 
+@pytest.mark.parametrize("end", [b"\n" * 3, b"\n" * 6, b"\r\n" * 3, b"\r" * 3])
+def test_blank_lines_between_events_mean_nothing(end: bytes) -> None:
+    data = b"".join(each.strip() + end for each in (EVENT, EVENT.replace(b"null", b'"stop"'))) + b"data: [DONE]\n\n"
+    for points in ([], *([each] for each in range(len(data))), [*range(len(data))]):
+        seen = scan(cut(data, points), Dialect.CHAT)
+        assert (seen.out, seen.content, seen.finished, seen.done) == (data, 2, 1, True)
+
+
 def test_what_follows_the_end_is_dropped() -> None:
     scanner = Scanner(Dialect.CHAT)
     assert scanner.feed(EVENT + b"data: [DONE]\n\n" + EVENT) == EVENT + b"data: [DONE]\n\n"
