@@ -39,6 +39,7 @@ class Backend:
         "lateness",
         "models",
         "pool",
+        "progressed",
         "spec",
     )
 
@@ -53,6 +54,8 @@ class Backend:
         self.models: Mapping[str, int | None] | None = None
         self.engine: EngineMetrics | None = None
         self.engine_read = 0.0
+        self.progressed = float("-inf")
+        """When its metrics were last seen to change as those of an engine at work do."""
         tls = ssl.create_default_context() if spec.tls else None
         self.pool = UpstreamPool(spec.host, spec.port, tls=tls, outbox=outbox, clock=clock, lateness=self.lateness)
         self.authority = (
@@ -89,6 +92,8 @@ class Backend:
         context = max((each for each in (self.models or {}).values() if each is not None), default=0)
         if engine.kv_capacity is not None and engine.kv_capacity < context:
             engine = replace(engine, kv_capacity=None)
+        if self.engine is not None and engine.progress != self.engine.progress:
+            self.progressed = now
         self.engine, self.engine_read = engine, now
         self.health.told(engine.waiting, now)
 

@@ -12,6 +12,7 @@ _NAMES = (
     b"gpu_cache_usage_perc",
     b"cache_config_info",
     b"num_preemptions_total",
+    b"generation_tokens_total",
     b"prefix_cache_queries_total",
     b"prefix_cache_hits_total",
     b"gpu_prefix_cache_queries_total",
@@ -36,7 +37,8 @@ class EngineMetrics:
 
     None is what it does not expose, or what cannot be: below 0, not finite, or beyond all bounds.
 
-    `kv_usage` is the share of the KV cache in use, 0 to 1, the mean over ranks; `kv_capacity` is in tokens.
+    `kv_usage` is the share of the KV cache in use, 0 to 1, the mean over ranks; `kv_capacity` and
+    what was `generated` since its start are in tokens.
     """
 
     running: float | None = None
@@ -48,6 +50,12 @@ class EngineMetrics:
     prefix_hits: float | None = None
     adapters: tuple[str, ...] | None = None
     sleeping: bool | None = None
+    generated: float | None = None
+
+    @property
+    def progress(self) -> tuple[float | None, ...]:
+        """What changes from step to step of an engine at work, and only then: a long prompt fills the KV cache."""
+        return (self.generated, self.kv_usage, self.preemptions, self.prefix_queries)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +103,7 @@ def extract(body: bytes) -> EngineMetrics:
         prefix_hits=total("prefix_cache_hits_total", "gpu_prefix_cache_hits_total"),
         adapters=_adapters(found.get("lora_requests_info")),
         sleeping=_sleeping(found.get("engine_sleep_state")),
+        generated=total("generation_tokens_total"),
     )
 
 

@@ -16,7 +16,7 @@ from gateway.config.itself import Listening
 from gateway.config.load import LoadedRoutes, load
 from gateway.config.problems import RoutesError
 from gateway.config.schema import json_schema
-from gateway.config.table import ModelSpec, PoolSpec, RouteTable
+from gateway.config.table import FIRST_TOKEN, LONGEST, STALL, ModelSpec, PoolSpec, RouteTable
 from gateway.policy.canary.forecast import Standing, Traffic
 from gateway.policy.canary.plan import LAST
 from gateway.policy.canary.rollout import span
@@ -168,11 +168,16 @@ def _timeouts_table(table: RouteTable) -> Table:
     for model in table.models.values():
         limits = model.timeouts
         first_byte = "learnt" if limits.first_byte is None else format_duration(limits.first_byte)
-        connect, first_token, stall, total = map(
-            format_duration, (limits.connect, limits.first_token, limits.stall, limits.total)
-        )
+        first_token, stall = _silence(limits.first_token, FIRST_TOKEN), _silence(limits.stall, STALL)
+        connect, total = format_duration(limits.connect), format_duration(limits.total)
         _add(shown, model.name, connect, first_token, first_byte, stall, total)
     return shown
+
+
+def _silence(limit: float | None, usual: float) -> str:
+    if limit is not None:
+        return format_duration(limit)
+    return f"{format_duration(usual)} ({format_duration(LONGEST)} at work)"
 
 
 def _pools_table(table: RouteTable) -> Table:

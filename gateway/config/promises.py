@@ -11,7 +11,7 @@ from gateway.config.consistency import Declared
 from gateway.config.durations import format_duration, parse_slo_window, parse_threshold
 from gateway.config.explain import shown
 from gateway.config.problems import InvalidValueError, KeyPath, Problem, suggest
-from gateway.config.table import DEFAULT_OBJECTIVE, Timeouts
+from gateway.config.table import DEFAULT_OBJECTIVE, FIRST_TOKEN
 from gateway.policy.admission.classes import CLASSES, STANDARD
 from gateway.policy.slo.alerts import PAIRS
 from gateway.policy.slo.objective import DEFAULT, Sli, Target
@@ -143,7 +143,7 @@ class Promises:
 
     def _check_first_token(self, model: Declared, objective: Declared) -> None:
         threshold = _value(objective, Sli.TTFT, "under", parse=parse_threshold)
-        limit = _value(model, "timeouts", "first_token", parse=parse_threshold) or Timeouts().first_token
+        limit = _value(model, "timeouts", "first_token", parse=parse_threshold) or FIRST_TOKEN
         if threshold is not None and threshold > limit:
             message = f"`first_token` gives up after {format_duration(limit)}, before this is missed"
             path = (*objective.path, Sli.TTFT, "under")

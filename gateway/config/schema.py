@@ -25,7 +25,7 @@ from gateway.config.kinds import (
 )
 from gateway.config.problems import KeyPath
 from gateway.config.steering_schema import CanaryEntry, RuleEntry, StickyBy
-from gateway.config.table import DEFAULT_OBJECTIVE, Timeouts
+from gateway.config.table import DEFAULT_OBJECTIVE, FIRST_TOKEN, LONGEST, STALL, Timeouts
 from gateway.policy.admission.classes import CLASSES, STANDARD
 from gateway.policy.slo.objective import DEFAULT, Sli
 
@@ -107,7 +107,8 @@ class TimeoutsEntry(Entry):
     )
     first_token: Timeout | None = Field(
         default=None,
-        description=f"For the first token of one attempt. Default: {format_duration(Timeouts().first_token)}.",
+        description="For the first token of one attempt. Default: "
+        f"{format_duration(FIRST_TOKEN)}, or {format_duration(LONGEST)} while its backend is seen to work.",
         examples=["30s"],
     )
     first_byte: Timeout | None = Field(
@@ -118,7 +119,8 @@ class TimeoutsEntry(Entry):
     )
     stall: Timeout | None = Field(
         default=None,
-        description=f"Between two tokens. Default: {format_duration(Timeouts().stall)}.",
+        description="Between two tokens. Default: "
+        f"{format_duration(STALL)}, or {format_duration(LONGEST)} while its backend is seen to work.",
         examples=["20s"],
     )
     total: Timeout | None = Field(

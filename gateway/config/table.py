@@ -18,18 +18,23 @@ STICKY_BY = ("session", "user")
 """What keeps a client on one version of a model: the first of these that a request has."""
 
 
+FIRST_TOKEN, STALL, LONGEST = 30.0, 20.0, 300.0
+"""Seconds that an engine may be silent to a stream: to all of them at once, and to one while it works on others."""
+
+
 @dataclass(frozen=True, slots=True)
 class Timeouts:
     """How long one request may wait for what, in seconds.
 
     `connect` bounds one connection attempt, `first_token` the wait for the first content event of an attempt,
     `first_byte` that for an answer in one piece (None: as the answers before it teach), `stall` the gap between two
-    content events, `total` the whole request.
+    content events, `total` the whole request. Without a value (None), `first_token` and `stall` are FIRST_TOKEN and
+    STALL of an engine that does not work for anyone either, and LONGEST of one that does.
     """
 
     connect: float = 2.0
-    first_token: float = 30.0
-    stall: float = 20.0
+    first_token: float | None = None
+    stall: float | None = None
     total: float = 600.0
     first_byte: float | None = None
 

@@ -1,6 +1,7 @@
 """What an attempt in progress may take: the time to its first token, and between two."""
 
 from gateway.backends.backend import Backend
+from gateway.config.table import FIRST_TOKEN, LONGEST, STALL
 from gateway.errors import InvalidRequest
 from gateway.exchange import AttemptEnd, Exchange
 from gateway.proxy.order import Order
@@ -17,16 +18,16 @@ def overdue(
     There is one timer of silence for each attempt. `resumed` is when the client last went on reading: a pause of the
     client's is none of the engine's, nor is one of this process. `answered` says that the head of an answer has come.
     """
-    timeouts, last, lateness = order.timeouts, exchange.last_content, backend.lateness
+    last = exchange.last_content
     if last:
         activity = backend.health.activity
         activity.worked_at = max(activity.worked_at, last)
-        if lateness.has_passed(timeouts.stall, max(last, resumed), now):
-            return AttemptEnd.STALLED, f"no token for {timeouts.stall:g} s"
-    elif order.stream:
-        if lateness.has_passed(timeouts.first_token, max(exchange.sent, resumed), now):
-            return AttemptEnd.FIRST_TOKEN_TIMEOUT, f"no first token within {timeouts.first_token:g} s"
-    elif not answered:
+        silent = _silent(order.timeouts.stall, STALL, max(last, resumed), backend, now)
+        return (AttemptEnd.STALLED, f"no token for {silent:g} s") if silent else None
+    if order.stream:
+        silent = _silent(order.timeouts.first_token, FIRST_TOKEN, max(exchange.sent, resumed), backend, now)
+        return (AttemptEnd.FIRST_TOKEN_TIMEOUT, f"no first token within {silent:g} s") if silent else None
+    if not answered:
         return _without_answer(order, exchange, backend, now)
     return None
 
@@ -52,6 +53,22 @@ def seconds_for(given: bytes | None, limit: float) -> float:
     if not 0 < seconds < float("inf"):
         raise InvalidRequest("`x-request-timeout` must be a number of seconds above 0", param="x-request-timeout")
     return min(seconds, limit)
+
+
+def _silent(limit: float | None, usual: float, since: float, backend: Backend, now: float) -> float:
+    """Return the limit that a silent stream has exceeded, in seconds; 0.0 while it has not.
+
+    Without a `limit` in the routes, `usual` counts only while the backend does not work for anyone: hidden reasoning,
+    the arguments of a tool and long prompts keep a healthy engine silent for longer than that.
+    """
+    lateness = backend.lateness
+    if not lateness.has_passed(usual if limit is None else limit, since, now):
+        return 0.0
+    if limit is not None:
+        return limit
+    if lateness.has_passed(usual, max(since, backend.health.activity.worked_at, backend.progressed), now):
+        return usual
+    return LONGEST if lateness.has_passed(LONGEST, since, now) else 0.0
 
 
 def _without_answer(order: Order, exchange: Exchange, backend: Backend, now: float) -> tuple[AttemptEnd, str] | None:

@@ -41,7 +41,7 @@ class TestRoutesThatCanBeServed:
         rows = [line.split() for line in result.stdout.splitlines()]
         assert ["llama", "gpt-4o-mini", "v1", "75", "%", "gpu", "meta/llama"] in rows
         assert ["v2", "25", "%", "next", "llama"] in rows
-        assert ["llama", "2s", "250ms", "learnt", "20s", "10m"] in rows
+        assert ["llama", "2s", "250ms", "learnt", "20s", "(5m", "at", "work)", "10m"] in rows
         assert ["llama", "all", "default", "(28d)", "availability", "99.9", "%", "answered", "completely"] in rows
         assert ["gpu", "gpu", "2.5", "http://gpu-0:8000", "64", "yes"] in rows
         assert ["next", "gpu", "http://next-0:8000", "adaptive"] in rows
@@ -82,7 +82,7 @@ class TestRoutesThatCanBeServed:
             "timeouts_seconds": {
                 "connect": 2.0,
                 "first_token": 0.25,
-                "stall": 20.0,
+                "stall": None,
                 "total": 600.0,
                 "first_byte": None,
             },

@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import pytest
 
-from gateway.config.table import Timeouts
+from gateway.config.table import FIRST_TOKEN, LONGEST, STALL, Timeouts
 from gateway.exchange import AttemptEnd, Exchange
 from gateway.lateness import Lateness
 from gateway.policy.admission.kinds import FEWEST_ANSWERS, Kind
@@ -14,22 +14,73 @@ from gateway.proxy.deadlines import SHORTEST, TIMES, overdue
 
 
 class World:
-    """A document that was asked for at second 1000, at a backend that last answered somebody at `worked_at`."""
+    """An answer that was asked for at second 1000, of a backend that last answered somebody at `worked_at`.
 
-    def __init__(self, *, answers: int, took: float, worked_at: float = 0.0, first_byte: float | None = None) -> None:
+    Its metrics last changed at `progressed`; a stream has `begun` at 1000, too.
+    """
+
+    def __init__(
+        self,
+        *,
+        answers: int = 0,
+        took: float = 0.0,
+        worked_at: float = 0.0,
+        progressed: float = 0.0,
+        stream: bool = False,
+        begun: bool = False,
+        **timeouts: float,
+    ) -> None:
         kind = Kind()
         for _ in range(answers):
             kind.completed(took)
-        self.order = SimpleNamespace(stream=False, timeouts=Timeouts(first_byte=first_byte), kind=kind)
+        self.order = SimpleNamespace(stream=stream, timeouts=Timeouts(**timeouts), kind=kind)
         self.exchange = Exchange("id", "/v1/embeddings", 1000.0)
         self.exchange.sent = 1000.0
+        if begun:
+            self.exchange.last_content = 1000.0
         activity = Activity()
         activity.worked_at = worked_at
-        self.backend = SimpleNamespace(health=SimpleNamespace(activity=activity), lateness=Lateness())
+        health = SimpleNamespace(activity=activity)
+        self.backend = SimpleNamespace(health=health, lateness=Lateness(), progressed=progressed)
 
     def after(self, seconds: float, *, answered: bool = False) -> tuple[AttemptEnd, str] | None:
         order, backend = cast(Any, self.order), cast(Any, self.backend)
         return overdue(order, self.exchange, backend, resumed=0.0, now=1000.0 + seconds, answered=answered)
+
+
+SILENCES = [
+    (False, FIRST_TOKEN, AttemptEnd.FIRST_TOKEN_TIMEOUT, "no first token within {} s"),
+    (True, STALL, AttemptEnd.STALLED, "no token for {} s"),
+]
+
+
+@pytest.mark.parametrize(("begun", "usual", "end", "words"), SILENCES)
+def test_a_stream_of_a_backend_that_is_silent_to_all_ends(
+    begun: bool, usual: float, end: AttemptEnd, words: str
+) -> None:
+    world = World(stream=True, begun=begun)
+    assert world.after(usual) is None
+    assert world.after(usual + 0.1) == (end, words.format(f"{usual:g}"))
+    for seen in ({"worked_at": 1015.0}, {"progressed": 1015.0}):
+        world = World(stream=True, begun=begun, **seen)
+        assert world.after(usual + 15.0) is None
+        assert world.after(usual + 15.1) == (end, words.format(f"{usual:g}"))
+
+
+@pytest.mark.parametrize(("begun", "usual", "end", "words"), SILENCES)
+def test_a_backend_that_works_may_be_silent_to_one_stream_for_long(
+    begun: bool, usual: float, end: AttemptEnd, words: str
+) -> None:
+    world = World(stream=True, begun=begun, progressed=5000.0)
+    assert world.after(LONGEST) is None
+    assert world.after(LONGEST + 0.1) == (end, words.format(f"{LONGEST:g}"))
+
+
+@pytest.mark.parametrize(("begun", "usual", "end", "words"), SILENCES)
+def test_a_stream_keeps_to_the_timeouts_in_the_routes(begun: bool, usual: float, end: AttemptEnd, words: str) -> None:
+    world = World(stream=True, begun=begun, progressed=5000.0, first_token=5.0, stall=5.0)
+    assert world.after(5.0) is None
+    assert world.after(5.1) == (end, words.format("5"))
 
 
 def test_a_backend_that_answers_nobody_for_long_hangs() -> None:
