@@ -79,7 +79,7 @@ def refused(
         refusals = order.refusals = order.refusals or Refusals()
         refusals.refused(backend.id, seconds, alone=not backend.has_other_work(now))
         if not refusals.are_many:
-            backend.health.refused(now, seconds, busy=True, alone=refusals.is_alone)
+            backend.health.refused(now, seconds, busy=True, alone=refusals.is_alone, request=refusals)
     elif status == _UNAVAILABLE:
         backend.health.refused(now, seconds, busy=False)
     return end

@@ -156,6 +156,33 @@ async def test_one_that_a_busy_backend_sends_back_keeps_its_place_and_teaches_no
         await running.settled(4)
 
 
+async def test_one_that_is_always_refused_does_not_lower_the_limit_of_its_engine(tmp_path: Path) -> None:
+    """As a proxy in front of the engine refuses what it dislikes by 429, whatever else there is to do."""
+    done = asyncio.Event()
+
+    async def picky(call: Call) -> None:
+        match call.json["messages"][0]["content"]:
+            case "poison":
+                await call.send(*TOO_MANY)
+            case "held":
+                await done.wait()
+                await good(call)
+            case _:
+                await good(call)
+
+    async with backends(picky) as (fake,), gateway(tmp_path, routes(fake.url, patience="3s")) as running:
+        assert (await ask(running.port, words("first"))).status == 200
+        others = [asyncio.create_task(ask(running.port, words("held"))) for _ in range(3)]
+        await eventually(lambda: running.in_flight == 3)
+        answer = await ask(running.port, words("poison"))
+        assert (answer.status, answer.headers["retry-after"] >= "1") == (503, True)
+        assert ended(running, AttemptEnd.SATURATED) >= 3
+        assert running.backend().health.limit == 32
+        assert (await ask(running.port, words("another"))).status == 200
+        done.set()
+        assert [(await each).status for each in others] == [200] * 3
+
+
 async def test_a_fixed_limit_gives_way_while_its_engine_bears_less(tmp_path: Path) -> None:
     async with engine(*SMALL) as child, gateway(tmp_path, routes(child.urls[0], slots=20)) as running:
         assert (await ask(running.port, chat(max_tokens=2))).status == 200

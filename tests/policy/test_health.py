@@ -382,7 +382,8 @@ def test_a_lower_limit_is_judged_by_what_it_let_in() -> None:
     health.judged(before, late=True)
     health.judged(after, late=True)
     health.judged(after, late=False)
-    health.refused(0.0, None, busy=True)
+    for request in ("one", "another"):
+        health.refused(0.0, None, busy=True, request=request)
     assert (health.begun, health.late, health.saturated, health.borne) == (2, 1, True, 1)
     health.looked_at()
     assert (health.begun, health.late, health.saturated, health.peak) == (0, 0, False, 2)

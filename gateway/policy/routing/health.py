@@ -11,6 +11,7 @@ from gateway.claim import SMALLEST, Claim
 from gateway.exchange import GOOD, UNCOUNTED, Verdict
 from gateway.policy.routing import ejection
 from gateway.policy.routing.activity import Activity
+from gateway.policy.routing.bearing import Bearing
 from gateway.policy.routing.ejection import Member, Standing, State
 from gateway.policy.routing.engine_queue import EngineQueue
 from gateway.policy.routing.fit import FLOOR, Fit
@@ -80,7 +81,8 @@ class Health:
     `prefilling` are prompt tokens of attempts without a first token yet; `limit` bounds requests in flight, and
     `kv_capacity`, where it is known, the tokens `kv` that their prompts and answers may come to. `peak` is the most in
     flight, `begun` and `late` are latencies of what was let in under this limit, `saturated` whether it refused work
-    because it is busy and `borne` the fewest in flight beside what it refused, all since somebody last looked.
+    because it is busy and `borne` the fewest in flight beside what it refused, by the word of two requests, all since
+    somebody last looked. `bearing` is what single refusals say.
     `activity` is when it last worked, and until when it is left alone. `slots` are admission's rules for free ones.
     `unbegun` are attempts without a first token yet, `foreign` the requests of others that count as waiting there.
     """
@@ -90,6 +92,7 @@ class Health:
         "_finished",
         "_queue",
         "activity",
+        "bearing",
         "begun",
         "borne",
         "era",
@@ -135,6 +138,7 @@ class Health:
         self._queue = EngineQueue()
         self.failures = 0
         self.activity = Activity()
+        self.bearing = Bearing()
         self.probing = False
         self.standing = Standing()
         self.weight = 1.0
@@ -229,8 +233,10 @@ class Health:
         self.saturated = False
         self.borne = UNLIMITED
 
-    def refused(self, now: float, patience: float | None, *, busy: bool, alone: bool = False) -> None:
-        """Learn that it refused work, which is still in flight, and for how many seconds it asked for patience.
+    def refused(
+        self, now: float, patience: float | None, *, busy: bool, alone: bool = False, request: object = None
+    ) -> None:
+        """Learn that it refused a `request`, which is still in flight, and for how many seconds it asked for patience.
 
         `alone` says that it had nothing else to do: that tells nothing of how much it bears.
         """
@@ -239,8 +245,10 @@ class Health:
             return
         beside = self.in_flight - 1
         self.activity.refused(now, patience, busy=True, beside=beside)
-        self.saturated = True
-        self.borne = min(self.borne, beside)
+        borne = self.bearing.refused(request, beside, now)
+        if borne is not None:
+            self.saturated = True
+            self.borne = min(self.borne, borne)
 
     def judged(self, lease: Lease, *, late: bool) -> None:
         """Learn whether a latency of a request let in under this limit was beyond its target."""
@@ -252,6 +260,8 @@ class Health:
         """Take the TTFT of an attempt, in seconds, the moment its first token is there."""
         lease.prefilled()
         lease.ttft = ttft
+        if self.bearing.doubted:
+            self.bearing.took(lease.turn, lease.beside)
         if len(self._begun) < self.peers.samples:
             self._begun.append((lease, ttft))
 
@@ -276,6 +286,8 @@ class Health:
         if good:
             self.failures = 0
             self.activity.answered(now, seconds)
+            if self.bearing.doubted:
+                self.bearing.took(lease.turn, lease.beside)
             self.residual.answered()
             if len(self._finished) < self.peers.samples:
                 self._finished.append((lease, tpot))

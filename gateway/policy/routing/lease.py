@@ -13,7 +13,8 @@ class Lease:
     """One request's place at a backend. Releasing it is the only way to give it back, and happens once.
 
     `tokens` are the prompt tokens to prefill until its first token, others' ahead of it included; `in_flight` the
-    requests that it found there; `ttft` is in seconds, 0.0 while there is no first token.
+    requests that it found there, `beside` those of them that are this gateway's; `turn` tells what the backend had
+    refused by then. `ttft` is in seconds, 0.0 while there is no first token.
     """
 
     __slots__ = (
@@ -24,11 +25,13 @@ class Lease:
         "_model",
         "_own",
         "_slots",
+        "beside",
         "era",
         "in_flight",
         "is_probe",
         "tokens",
         "ttft",
+        "turn",
     )
 
     def __init__(self, health: "Health", tokens: int, claim: Claim, now: float) -> None:
@@ -36,6 +39,7 @@ class Lease:
         self._own = tokens
         self.tokens = health.prefilling + tokens
         self.in_flight: float = health.in_flight
+        self.beside, self.turn = health.in_flight, health.bearing.turn
         if foreign := health.foreign:
             self.tokens += int(foreign * tokens)
             self.in_flight += foreign
