@@ -204,7 +204,7 @@ class Seats:
         """An engine has too much to do: the request waits on, in its place."""
         lease, guest.lease = guest.lease, None
         assert lease is not None
-        engine.health.refused(self.now, None, busy=True)
+        engine.health.refused(self.now, None, busy=True, request=guest)
         lease.release()
         engine.health.ended(lease, Verdict.UNCOUNTED, self.now, self._rng)
         self.line.give_back(self.now)

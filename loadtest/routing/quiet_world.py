@@ -223,7 +223,8 @@ class Quiet(Overloaded):
             return
         state = self.state.get(server.name)
         if self.gateway == TIDEGATE and state is not None and state.unready:
-            server.health.refused(self.now, None, busy=server.health.activity.works(self.now))
+            busy = server.health.activity.works(self.now)
+            server.health.refused(self.now, None, busy=busy, request=request)
         self._end(request, server, None)
         if self.gateway == TIDEGATE:
             again = may_retry(worth=True, attempts=self.tries[request.number], begun=False, time_left=60.0)
