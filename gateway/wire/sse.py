@@ -253,16 +253,15 @@ class Scanner:
             at = end
         if last >= 0:
             return self._without_usage(block, last, dropped)
-        return _without(block, dropped) if dropped else block
+        return _without(block, dropped, 0, size) if dropped else block
 
     def _without_usage(self, block: bytes, last: int, dropped: list[tuple[int, int]]) -> bytes:
         """Return what may go out of a block whose event at `last` ended the output: all, or what came before it."""
-        if not (self.done or dropped):
+        before = _without(block, dropped, 0, last)
+        if not (self.done or any(start >= last for start, _ in dropped)):
             self._tail, self._kept = block[last:] + self._tail, len(block) - last
-            return block[:last]
-        return block[:last] + _stamped(
-            _without(block[last:], [(a - last, b - last) for a, b in dropped]), self._fingerprint
-        )
+            return before
+        return before + _stamped(_without(block, dropped, last, len(block)), self._fingerprint)
 
     def _run(self, block: bytes, at: int) -> int:
         """Count a long run of plain content events at once and return where it ends: `at` when there is none.
@@ -379,13 +378,11 @@ class Scanner:
             self.begun = self.begun or not self._given_up
 
 
-def _without(block: bytes, dropped: list[tuple[int, int]]) -> bytes:
-    view, at, kept = memoryview(block), 0, []
-    for start, end in dropped:
-        kept.append(view[at:start])
-        at = end
-    kept.append(view[at:])
-    return b"".join(kept)
+def _without(block: bytes, dropped: list[tuple[int, int]], start: int, end: int) -> bytes:
+    """Return the bytes from `start` to `end` less the ranges that are dropped."""
+    inside = [each for each in dropped if start <= each[0] < end]
+    starts, ends = [start, *(stop for _, stop in inside)], [*(begin for begin, _ in inside), end]
+    return b"".join([block[a:b] for a, b in zip(starts, ends, strict=True)])
 
 
 def _stamped(event: bytes, fingerprint: re.Match[bytes] | None) -> bytes:
