@@ -211,8 +211,8 @@ class Scanner:
             return b""
         if b"\r" in buffer:
             ends = [match.end() for match in _FRAMING.finditer(buffer)]
-            if ends and ends[-1] == len(buffer) and buffer.endswith(b"\r"):
-                ends.pop()  # this CR may be half of a CRLF
+            if ends and ends[-1] == len(buffer) and buffer.endswith(b"\r") and b"\n" in buffer:
+                ends.pop()  # this CR may be half of a CRLF; where lines end in CR alone the event is whole
             end = ends[-1] if ends else 0
         else:
             ends = None
