@@ -8,12 +8,11 @@ events, and a usage chunk taken out. Framing is that of the HTML standard, secti
 """
 
 import re
-from dataclasses import dataclass
-from types import MappingProxyType
 
 from gateway.exchange import Dialect
 from gateway.wire.error_status import error_code
 from gateway.wire.given_up import ABORTED, event_given_up
+from gateway.wire.grammars import GRAMMARS, Grammar
 from gateway.wire.long_event import LONG, MAX_EVENT, EventTooLarge, LongEvent, abridged
 from gateway.wire.usage import Usage, find_usage
 
@@ -29,64 +28,15 @@ _END_WITH_DONE = frozenset((Dialect.CHAT, Dialect.COMPLETIONS))
 _FINISH = re.compile(rb'"finish_reason"\s*+:\s*+"')
 _ID = re.compile(rb'"id"\s*+:\s*+"([^"]*+)"')
 _FINGERPRINT = re.compile(rb'"system_fingerprint"\s*+:\s*+"(?:[^"\\]|\\.)*+"')
+_INDEX = re.compile(rb'"index"\s*+:\s*+(\d{1,9}+)')
+_NO_MARKER = b"\n\n\n"
+"""What no event has. Events of several choices are all looked at closely, for which of them they are."""
 _NO_CHOICES = re.compile(rb'"choices"\s*+:\s*+\[\s*+\]')
 _MAY_BE_ERROR = re.compile(rb'"error"|"error_type"|"type"\s*+:\s*+"response\.failed"')
 
 
 class AnswerAborted(Exception):
     """The engine gave the answer up before its end."""
-
-
-@dataclass(frozen=True, slots=True)
-class Grammar:
-    """What events of one dialect look like: patterns over the bytes of an event's data.
-
-    `marker` is how output usually begins, in events of `lines` lines; `content` finds any generated output. `preamble`
-    comes before any output and commits nobody; None means that everything without content is preamble. `end` is the
-    event after which the answer is whole, `[DONE]` aside.
-    """
-
-    marker: bytes
-    lines: int
-    content: re.Pattern[bytes]
-    preamble: re.Pattern[bytes] | None = None
-    end: re.Pattern[bytes] | None = None
-
-
-_CHAT = Grammar(
-    b'"content":"',
-    2,
-    re.compile(
-        rb'"(?:content|reasoning_content|reasoning|refusal)"\s*+:\s*+"(?!")'
-        rb'|"(?:tool_calls|function_call|audio)"\s*+:\s*+[\[{]\s*+["{]'
-        rb'|"type"\s*+:\s*+"transcript\.text\.delta"'
-    ),
-    end=re.compile(rb'"type"\s*+:\s*+"transcript\.text\.done"'),
-)
-GRAMMARS = MappingProxyType(
-    {
-        Dialect.CHAT: _CHAT,
-        Dialect.PLAIN: _CHAT,
-        Dialect.COMPLETIONS: Grammar(b'"text":"', 2, re.compile(rb'"text"\s*+:\s*+"(?!")')),
-        Dialect.RESPONSES: Grammar(
-            b'"type":"response.output_text.delta"',
-            3,
-            re.compile(rb'"type"\s*+:\s*+"response\.[a-z_.]+\.delta"'),
-            re.compile(
-                rb'"type"\s*+:\s*+"response\.(?:created|queued|in_progress|output_item\.added|content_part\.added'
-                rb'|reasoning_part\.added)"'
-            ),
-            re.compile(rb'"type"\s*+:\s*+"response\.(?:completed|incomplete)"'),
-        ),
-        Dialect.MESSAGES: Grammar(
-            b'"type":"content_block_delta"',
-            3,
-            re.compile(rb'"type"\s*+:\s*+"content_block_delta"'),
-            re.compile(rb'"type"\s*+:\s*+"(?:message_start|content_block_start|ping)"'),
-            re.compile(rb'"type"\s*+:\s*+"message_stop"'),
-        ),
-    }
-)
 
 
 class Scanner:
@@ -99,6 +49,7 @@ class Scanner:
     """
 
     __slots__ = (
+        "_begun",
         "_choices",
         "_closed",
         "_ends_with_done",
@@ -139,10 +90,11 @@ class Scanner:
         self._tail = b""
         self._long: LongEvent | None = None
         self._most = max_event
-        self._marker = grammar.marker
+        self._marker = grammar.marker if choices == 1 else _NO_MARKER
         self._finish = b'"finish_reason":"'
         self._lines = grammar.lines
         self._choices = choices
+        self._begun: set[bytes] = set()
         self._ends_with_done = dialect in _END_WITH_DONE
         self._judged_as = Dialect.PLAIN if stored else dialect
         self._given_up = False
@@ -180,8 +132,11 @@ class Scanner:
 
     @property
     def complete(self) -> bool:
-        """Whether the answer is whole: its terminator came, or a finish reason for every choice."""
-        return self.done or self.finished >= self._choices
+        """Whether the answer is whole: its terminator came, or a finish reason for every choice.
+
+        An engine that knows no `n` gives one choice of those that were asked for.
+        """
+        return self.done or self.finished >= self._choices or 0 < len(self._begun) <= self.finished
 
     @property
     def missing_end(self) -> bytes:
@@ -347,10 +302,12 @@ class Scanner:
     def _look_closely(self, event: bytes, data: bytes) -> None:
         grammar = self._grammar
         content = grammar.content.search(data)
+        if self._choices > 1:
+            self._begun.update(_INDEX.findall(data))
         if content is not None:
             self.content += 1
             self.begun = True
-            if content[0] in event:
+            if content[0] in event and self._choices == 1:
                 self._marker = content[0]
                 self._lines = event.count(b"\n")
                 self._finish = b'"finish_reason": "' if b": " in content[0] else b'"finish_reason":"'

@@ -362,3 +362,14 @@ async def test_a_hundred_clients_hang_up_at_random_moments_and_nothing_is_left(t
         await asyncio.gather(*(visit(running.port, 0.007 * i) for i in range(100)))
         await running.quiet()
         await eventually(lambda: len(running.records.exchanges) == 100)
+
+
+async def test_an_engine_that_knows_no_n_gives_a_whole_stream_of_one_choice(tmp_path: Path) -> None:
+    async def script(call: Call) -> None:
+        await call.send(STREAM_HEAD, chunked(ROLE, event("a"), event("b", "stop")) + LAST_CHUNK)
+
+    async with backends(script) as (engine,), gateway(tmp_path, routes(engine.url)) as running:
+        answer = await ask(running.port, chat(n=2))
+        assert answer.complete
+        assert answer.body.endswith(b"data: [DONE]\n\n")
+        assert (await running.settled()).outcome is Outcome.OK

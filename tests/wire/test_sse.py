@@ -383,15 +383,6 @@ def test_a_long_error_event_is_an_error() -> None:
     assert scanner.error_code == 500
 
 
-def test_several_choices_need_as_many_finish_reasons() -> None:
-    scanner = Scanner(Dialect.CHAT, choices=2)
-    finish = EVENT.replace(b"null", b'"stop"')
-    scanner.feed(finish)
-    assert not scanner.complete
-    scanner.feed(EVENT + finish)
-    assert scanner.complete
-
-
 def test_bom_multiline_data_and_ids() -> None:
     data = b'\xef\xbb\xbfid: 1\nevent: x\ndata: {"choices":[{"delta":\ndata: {"content":"a"}}]}\n\n'
     scanner = Scanner(Dialect.CHAT)
