@@ -1,18 +1,20 @@
 FROM python:3.13-slim AS build
 WORKDIR /src
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
 RUN python -m venv /opt/build && python -m venv /opt/tidegate
 COPY requirements/ requirements/
 # The build backend has a lock too, so nothing enters the image without a hash. Nothing is resolved: a lock lists
-# everything, which `pip check` confirms.
-RUN /opt/build/bin/pip install --no-deps --require-hashes -r requirements/build.txt \
+# everything, which `pip check` confirms. What compiles the data path reads the types of what that imports.
+RUN /opt/build/bin/pip install --no-deps --require-hashes -r requirements/build.txt -r requirements/runtime.txt \
  && /opt/build/bin/pip check
 RUN /opt/tidegate/bin/pip install --no-deps --require-hashes -r requirements/runtime.txt \
  && /opt/tidegate/bin/pip check
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml hatch_build.py README.md LICENSE ./
 COPY gateway/ gateway/
 RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . \
- && /opt/tidegate/bin/pip install --no-deps --no-index /wheels/*.whl
+ && /opt/tidegate/bin/pip install --no-deps --no-index /wheels/*.whl \
+ && /opt/tidegate/bin/tidegate --version | grep -q '(compiled)'
 
 FROM python:3.13-slim
 RUN useradd --system --uid 10001 --home-dir /var/lib/tidegate --create-home tidegate

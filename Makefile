@@ -7,15 +7,16 @@ PEERS := out/peers
 DEPLOY := out/deploy
 REAL := out/real
 CLIENTS := loadtest/real/clients
+PATH_TESTS := $(addprefix tests/,policy wire proxy backends telemetry e2e)
 ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help check format test demo loadtest bench peers scenarios soak real real-engine lock clean
+.PHONY: help compiled check format test pure demo loadtest bench peers scenarios soak real real-engine lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo 'ARGS="..." is handed on to test, demo, loadtest, bench, scenarios, soak, real and lock.'
+	@echo 'ARGS="..." is handed on to test, pure, demo, loadtest, bench, scenarios, soak, real and lock.'
 
 $(STAMP): requirements/dev.txt requirements/install.py pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -24,9 +25,13 @@ $(STAMP): requirements/dev.txt requirements/install.py pyproject.toml
 		{ echo 'This Python has no venv module; on Debian and Ubuntu: apt-get install python3-venv' >&2; exit 1; }
 	@$(PYTHON) requirements/install.py $(VENV) requirements/dev.txt
 	@echo 'Installing tidegate itself, a few seconds'
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-index --no-deps --no-build-isolation -e .
+	@TIDEGATE_PURE=1 $(BIN)/python -m pip install -qq --disable-pip-version-check --no-index --no-deps --no-build-isolation -e .
 	@touch $@
 	@echo 'Installed: $(BIN)/tidegate'
+
+# Does nothing when the sources are those that were compiled.
+compiled: $(STAMP)
+	@$(BIN)/python hatch_build.py
 
 $(DEPLOY)/.stamp: requirements/deploy.txt requirements/install.py
 	@$(PYTHON) requirements/install.py $(DEPLOY) requirements/deploy.txt
@@ -44,28 +49,31 @@ format: $(STAMP) ## fix what ruff can fix, and format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-test: $(STAMP) ## the whole suite; every branch of gateway/policy must be covered
-	$(BIN)/pytest -n auto --dist worksteal --cov $(ARGS)
+test: compiled ## the whole suite, with the data path compiled where there is a C compiler
+	$(BIN)/pytest -n auto --dist worksteal $(ARGS)
 
-demo: $(STAMP) ## simulated engines, gateway, load and dashboard on this machine
+pure: $(STAMP) ## the data path's tests with nothing compiled; every branch of gateway/policy must be covered
+	TIDEGATE_PURE=1 $(BIN)/pytest -n auto --dist worksteal --cov $(PATH_TESTS) $(ARGS)
+
+demo: compiled ## simulated engines, gateway, load and dashboard on this machine
 	$(BIN)/tidegate demo $(ARGS)
 
-loadtest: $(STAMP) ## locust against a demo, and a report; ARGS="--url http://..." against a gateway that runs
+loadtest: compiled ## locust against a demo, and a report; ARGS="--url http://..." against a gateway that runs
 	$(BIN)/python -m loadtest.users $(ARGS)
 
-bench: $(STAMP) $(BENCH)/mockvllm $(BENCH)/sseload ## CPU, memory and latency beside nginx; ARGS="--against COMMIT" beside that commit
+bench: compiled $(BENCH)/mockvllm $(BENCH)/sseload ## CPU, memory and latency beside nginx; ARGS="--against COMMIT" beside that commit
 	$(BIN)/python -m loadtest.bench $(ARGS)
 
 peers: $(STAMP) ## install the gateways from PyPI that scenarios are played through, apart from .venv
 	@$(PYTHON) requirements/install.py $(PEERS) requirements/peers.txt
 
-scenarios: $(STAMP) ## faults and loads through several gateways side by side; writes docs/benchmarks.md
+scenarios: compiled ## faults and loads through several gateways side by side; writes docs/benchmarks.md
 	$(BIN)/python -m loadtest.scenarios --docs docs $(ARGS)
 
-soak: $(STAMP) ## ten minutes of flapping engines, hang-ups and reloads; fails when anything piles up
+soak: compiled ## ten minutes of flapping engines, hang-ups and reloads; fails when anything piles up
 	$(BIN)/python -m loadtest.soak $(ARGS)
 
-real-engine: $(STAMP)
+real-engine: compiled
 	@$(BIN)/python -m loadtest.real.engine
 
 $(REAL)/py/.stamp: requirements/real.txt requirements/install.py
@@ -100,6 +108,6 @@ lock: $(STAMP) ## pin requirements/*.txt anew; ARGS=--upgrade moves to the newes
 	$(LOCK) $(ARGS) -o requirements/real.txt requirements/real.in
 
 clean: ## remove everything that make made
-	rm -rf $(VENV) out .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) out gateway/_compiled .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	rm -f $(BENCH)/mockvllm $(BENCH)/sseload
 	find gateway loadtest tests -name __pycache__ -type d -exec rm -rf {} +

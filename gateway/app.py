@@ -367,7 +367,7 @@ class App:
             held, clock = server_state.connections, self._clock
             return Client(self.gateway, held, limits(), self._outbox, self._slices, clock=clock)
 
-        def admits(held: set[asyncio.Protocol]) -> bool:
+        def admits(held: set[object]) -> bool:
             return len(held) < limits().connections
 
         return listener(no_asgi, client, self._files.doors.get("data"), admits, backlog=BACKLOG)

@@ -25,7 +25,8 @@ class HoldingTimes(Protocol):
 class _Unknown:
     """Of requests of no particular kind nothing is known."""
 
-    mean = usual = 0.0
+    mean = 0.0
+    usual = 0.0
     is_known = False
 
     def ends_within(self, age: float, seconds: float) -> float:

@@ -157,14 +157,14 @@ class Listener(uvicorn.Server):
         yield
 
 
-Make = Callable[..., asyncio.Protocol]
-"""Makes what serves one connection: an HTTP class of uvicorn's, or a factory with its parameters."""
+Make = Callable[..., Any]
+"""Makes what serves one connection, an asyncio.Protocol in all but name: an HTTP class of uvicorn's, or a factory."""
 
 
 def listener(app: Any, make: Make, door: Door | None, admits: Admits, **more: Any) -> Listener:
     """Return a listener whose connections are served by what `make` makes, behind TLS where there is a door."""
 
-    def protocol(*, server_state: Any, **rest: Any) -> asyncio.Protocol:
+    def protocol(*, server_state: Any, **rest: Any) -> Any:
         if door is None:
             return make(server_state=server_state, **rest)
         return Handshake(door, server_state.connections, admits, partial(make, server_state=server_state, **rest))

@@ -47,7 +47,7 @@ class AdminLimits:
     request_seconds: float = 30.0
     idle_seconds: float = 5.0
 
-    def admit(self, connections: set[asyncio.Protocol]) -> bool:
+    def admit(self, connections: set[object]) -> bool:
         """Whether there is a place for one more, if need be that of the connection that has been idle the longest."""
         if len(connections) < self.connections:
             return True
@@ -78,7 +78,7 @@ class AdminConnection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a place, if need be that of another."""
         self.transport = transport
-        if not self._limits.admit(cast(set[asyncio.Protocol], self.connections)):
+        if not self._limits.admit(cast(set[object], self.connections)):
             transport.abort()
             return
         super().connection_made(transport)

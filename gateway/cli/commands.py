@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from gateway import native
 from gateway.cli.canary import app as canary
 from gateway.cli.check import check
 from gateway.cli.demo import demo
@@ -43,7 +44,7 @@ app.command()(sim)
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"tidegate {version('tidegate')}")
+        typer.echo(f"tidegate {version('tidegate')} ({native.running()})")
         raise typer.Exit
 
 

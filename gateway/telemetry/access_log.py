@@ -12,6 +12,7 @@ import msgspec
 
 from gateway.clock import Clock, monotonic, wall
 from gateway.exchange import Exchange
+from gateway.telemetry.access_line import AccessLine
 
 MAX_LINES = 10_000
 FLUSH_SECONDS = 0.2
@@ -20,33 +21,6 @@ _CLOSE_SECONDS = 2.0
 _OTHER = "other"
 _LONGEST_ASKED = 64
 _encode = msgspec.json.Encoder().encode
-
-
-class AccessLine(msgspec.Struct, omit_defaults=True):
-    """What is written of one request; seconds to a tenth of a millisecond, absent where there was none."""
-
-    time: str
-    request_id: str
-    model: str
-    endpoint: str
-    outcome: str
-    status: int
-    e2e: float
-    overhead: float
-    service_class: str = msgspec.field(name="class", default="")
-    tenant: str = ""
-    version: str = ""
-    pool: str = ""
-    backend: str = ""
-    attempts: int = 0
-    stream: bool = False
-    ttft: float | None = None
-    tpot: float | None = None
-    queue: float = 0.0
-    tokens_in: int | None = None
-    tokens_out: int | None = None
-    reason: str = ""
-    routing: str = ""
 
 
 class AccessLog:
@@ -65,8 +39,8 @@ class AccessLog:
         self._told = False
         self._millisecond = 0
         self._stamp = ""
-        self._thread = threading.Thread(target=self._write, name="access log", daemon=True)
-        self._thread.start()
+        self._writer = threading.Thread(target=self._write, name="access log", daemon=True)
+        self._writer.start()
 
     def settled(self, exchange: Exchange) -> None:
         """Note a line."""
@@ -77,7 +51,7 @@ class AccessLog:
     def close(self) -> None:
         """Write what waits, for at most two seconds."""
         self._stop.set()
-        self._thread.join(_CLOSE_SECONDS)
+        self._writer.join(_CLOSE_SECONDS)
 
     def _make_lines(self) -> None:
         """Make lines of what has settled: the event loop when a batch is full, the thread of what is left over."""
@@ -114,7 +88,7 @@ class AccessLog:
             exchange.stream,
             None if ttft is None else _seconds(ttft),
             None if tpot is None else _seconds(tpot),
-            _seconds(exchange.queued) if exchange.queued else 0.0,
+            _seconds(exchange.queued) if exchange.queued else None,
             exchange.prompt_tokens,
             exchange.output_tokens,
             exchange.reason,

@@ -44,6 +44,7 @@ _MAX_TOKENS: Mapping[Dialect, tuple[str, ...]] = MappingProxyType(
 _HAVE_CHOICES = frozenset((Dialect.CHAT, Dialect.COMPLETIONS))
 _PROMPTS = ("prompt", "prompt_embeds")
 _FLAG = re.compile(rb'(?i:"?(?:true|false|yes|no|on|off|[tfyn])"?)')
+_NULL = msgspec.Raw(b"null")
 _MAX_VALUE = 1024
 """Bytes of a value that says something about the request; a name or a number is shorter."""
 _MAX_OPTIONS = 64 * 1024
@@ -226,9 +227,8 @@ def read_long_json(rope: Rope, dialect: Dialect = Dialect.CHAT) -> Work[Body]:
     What stands inside nested values need not be JSON; the engine says so if it is not.
     """
     spans = yield from top_level(rope)
-    for key in _TOLD & spans.keys():
-        start, end = spans[key]
-        if end - start > _MAX_VALUE:
+    for key, (start, end) in spans.items():
+        if key in _TOLD and end - start > _MAX_VALUE:
             raise InvalidRequest(f"`{key}` is over {_MAX_VALUE} bytes", param=key)
     if "model" not in spans:
         raise _no_model()
@@ -273,7 +273,7 @@ def _understood(
 def _stream(value: msgspec.Raw) -> bool:
     """Whether a stream is asked for; of nonsense, the engine says what it thinks."""
     try:
-        return flag(value) is True
+        return flag(bytes(value)) is True
     except ValueError:
         return False
 
@@ -366,7 +366,7 @@ def _usage_edit(spans: Mapping[str, Span], given: bytes | None) -> Edit | None:
         return None
     try:
         options = msgspec.json.decode(given or b"{}", type=dict[str, msgspec.Raw])
-        if flag(options.pop("include_usage", b"null")):
+        if flag(bytes(options.pop("include_usage", _NULL))):
             return None
     except (msgspec.DecodeError, ValueError):
         return None

@@ -26,7 +26,7 @@ _LINGER_SECONDS = 2.0
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-class Client(asyncio.Protocol):
+class Client:
     """A client's connection: at most one request in progress, the next ones wait their turn, in order."""
 
     __slots__ = (
@@ -64,7 +64,7 @@ class Client(asyncio.Protocol):
     def __init__(
         self,
         service: Service,
-        connections: set[asyncio.Protocol],
+        connections: set[object],
         limits: Limits,
         outbox: Outbox,
         slices: Slices,

@@ -32,10 +32,9 @@ def whole_number(name: str, value: msgspec.Raw) -> int | None:
     return number
 
 
-def flag(value: bytes | msgspec.Raw) -> bool | None:
+def flag(raw: bytes) -> bool | None:
     """Return what a JSON value says as a flag (`"true"`, `1` and `"yes"` say true); None for null.
 
     Raises ValueError for what an engine could not read either.
     """
-    raw = bytes(value)
     return _LITERALS[raw] if raw in _LITERALS else _read_flag(raw)

@@ -5,7 +5,7 @@ import logging
 import socket
 import ssl
 from math import inf
-from typing import Protocol
+from typing import Protocol, cast
 
 from gateway.clock import Clock
 from gateway.lateness import Lateness
@@ -206,9 +206,9 @@ class UpstreamPool:
         return upstream
 
     async def _dial(self, address: str) -> Upstream:
-        began = self._clock()
-        _, upstream = await asyncio.get_running_loop().create_connection(
-            lambda: Upstream(self, self._outbox),
+        began, upstream = self._clock(), Upstream(self, self._outbox)
+        await asyncio.get_running_loop().create_connection(
+            lambda: cast(asyncio.Protocol, upstream),
             address,
             self.port,
             ssl=self._tls,

@@ -15,7 +15,7 @@ from typing import Protocol, cast
 from gateway.errors import GatewayError
 from gateway.wire.phase import LAST_CALL
 
-Admits = Callable[[set[asyncio.Protocol]], bool]
+Admits = Callable[[set[object]], bool]
 """Whether a listener with these connections takes another; it may close one of them for that."""
 
 
@@ -85,7 +85,7 @@ class Handshake(asyncio.Protocol):
     busy = False
 
     def __init__(
-        self, door: Door, connections: set[asyncio.Protocol], admits: Admits, serve: Callable[[], asyncio.Protocol]
+        self, door: Door, connections: set[object], admits: Admits, serve: Callable[[], asyncio.Protocol]
     ) -> None:
         """`admits` says whether there may be one more, `serve` makes what takes the connection over."""
         self._door = door

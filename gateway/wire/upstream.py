@@ -98,7 +98,7 @@ class Taker(Protocol):
         """Learn that no answer came."""
 
 
-class Upstream(asyncio.Protocol):
+class Upstream:
     """A connection, idle or carrying one exchange. Every exchange ends in exactly one of: last data, lost, cancel."""
 
     __slots__ = (

@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from gateway import native
 from loadtest.bench import against, measure, peers, report, summary
 from loadtest.bench.ratios import LEAST_PAIRS
 
@@ -76,6 +77,7 @@ def run_against(commit: str, pairs: int, what: measure.Plan, folder: Path) -> in
     then = against.unpack(commit, folder / "against")
     now = against.Checkout("now", peers.ROOT)
     for each in (now, then):
+        each.compile()
         each.require_own_code()
     say = partial(print, file=sys.stderr, flush=True)
     with measure.engine(*two_cores(), folder, what, say) as bench:
@@ -116,6 +118,7 @@ def main() -> int:
     raw = {
         "when": stamp,
         "machine": machine(),
+        "tidegate": native.running(),
         "plan": asdict(what),
         "measured": {name: asdict(each) for name, each in measured.items()},
         "figures": {name: asdict(each) for name, each in figures.items()},
@@ -128,7 +131,7 @@ def main() -> int:
     for name, each in figures.items():
         if each.noisy:
             print(f"{name}: something else was busy during {each.noisy} of {windows} windows, each tried twice")
-    print(f"written to {folder / stamp}.json and .md")
+    print(f"tidegate ran {native.running()}; written to {folder / stamp}.json and .md")
     return 0 if all(each.reached is not False for each in lines) else 1
 
 

@@ -1,7 +1,7 @@
 """This checkout beside another commit of it, measured in pairs, so that the machine's moods hit both alike.
 
-Both are driven by this checkout's own bench, with the packages of the interpreter that runs it. In each pair both start
-afresh, and who comes first alternates.
+Both are compiled as they would be installed, and driven by this checkout's own bench, with the packages of the
+interpreter that runs it. In each pair both start afresh, and who comes first alternates.
 """
 
 import io
@@ -19,6 +19,8 @@ from loadtest.bench.report import aligned, number
 from loadtest.bench.summary import Summary
 
 PAIRS = 10
+BUILD = ("hatch_build.py", "pyproject.toml")
+"""What compiles the data path of a checkout."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,11 @@ class Checkout:
         """What starts its `tidegate`, with the packages of this interpreter."""
         return ["env", f"PYTHONPATH={self.root}", sys.executable, "-m", "gateway.cli"]
 
+    def compile(self) -> None:
+        """Compile what an installation of it would have compiled."""
+        if (self.root / BUILD[0]).is_file():
+            subprocess.run([sys.executable, self.root / BUILD[0]], check=True)
+
     def require_own_code(self) -> None:
         """Raise SystemExit unless its own package is what would run."""
         environment = {**os.environ, "PYTHONPATH": str(self.root)}
@@ -76,7 +83,9 @@ def unpack(commit: str, folder: Path, repository: Path = peers.ROOT) -> Checkout
         raise SystemExit(f"--against {commit}: no such commit here")
     name = found.stdout.strip()
     root = folder / name
-    packed = subprocess.run([*git, "archive", "--format=tar", name, "gateway"], capture_output=True, check=True)
+    asked = [*git, "ls-tree", "--name-only", name, "gateway", *BUILD]
+    there = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.split()
+    packed = subprocess.run([*git, "archive", "--format=tar", name, *there], capture_output=True, check=True)
     with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as archive:
         archive.extractall(root, filter="data")
     return Checkout(name, root)

@@ -10,6 +10,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from gateway import native
 from gateway.cli.commands import app
 from tests.waiting import DEADLINE
 
@@ -32,7 +33,7 @@ def test_every_command_explains_itself(command: list[str], option: str) -> None:
 
 
 def test_it_tells_its_version_as_a_command_and_as_a_module() -> None:
-    expected = f"tidegate {version('tidegate')}\n"
+    expected = f"tidegate {version('tidegate')} ({native.running()})\n"
     assert CliRunner().invoke(app, ["--version"]).output == expected
     done = subprocess.run(
         [sys.executable, "-m", "gateway", "--version"], capture_output=True, text=True, timeout=DEADLINE, check=True

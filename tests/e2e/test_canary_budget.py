@@ -7,6 +7,7 @@ import pytest
 from gateway import clock
 from gateway.policy.canary.rollout import Phase
 from gateway.policy.slo.windows import SLO_SLOT, Windows
+from gateway.telemetry.slo import Kind
 from tests.e2e.fakes import backends, good
 from tests.e2e.harness import eventually, gateway
 from tests.e2e.processes import serving
@@ -26,7 +27,7 @@ async def test_a_spent_error_budget_freezes_and_pauses_with_its_numbers(tmp_path
     async with backends(good, good) as (old, new):
         text = routes(old.url, new.url, objective=objective, start="manual", hold="30s")
         async with gateway(tmp_path, text) as running:
-            (model,) = [each for each in running.app.book.get("model", "m") if each.sli == "availability"]
+            (model,) = [each for each in running.app.book.get(Kind.MODEL, "m") if each.sli == "availability"]
             remember(model.windows, 953, 47)
             refused = await post(running, "start")
             assert refused.status_code == 409
@@ -52,7 +53,7 @@ async def test_minutes_of_failures_freeze_nothing(tmp_path: Path) -> None:
     """A newcomer's first rollout, on a process that is seconds old and has failed once or twice: it goes on."""
     async with backends(good, good) as (old, new):
         async with gateway(tmp_path, routes(old.url, new.url, start="manual", hold="30s")) as running:
-            (model,) = [each for each in running.app.book.get("model", "m") if each.sli == "availability"]
+            (model,) = [each for each in running.app.book.get(Kind.MODEL, "m") if each.sli == "availability"]
             model.windows.good, model.windows.bad = 30, 5
             await eventually(lambda: model.windows.count(model.windows.slo).total == 35)
             assert (await post(running, "start")).status_code == 200
@@ -68,7 +69,7 @@ async def test_a_person_may_start_despite_the_budget_and_goes_step_by_step(tmp_p
     async with backends(good, good) as (old, new):
         text = routes(old.url, new.url, objective=objective, start="manual", hold="200ms")
         async with gateway(tmp_path, text) as running:
-            (model,) = [each for each in running.app.book.get("model", "m") if each.sli == "availability"]
+            (model,) = [each for each in running.app.book.get(Kind.MODEL, "m") if each.sli == "availability"]
             remember(model.windows, 100, 900)
             frozen = await get(running, "/admin/models/m/canary")
             assert frozen["command"] == "tidegate canary start m --despite-budget"

@@ -12,6 +12,7 @@ import pytest
 
 from gateway.control.deploying import Stage
 from gateway.policy.canary.rollout import Phase
+from gateway.telemetry.slo import Kind
 from tests.e2e.collector import collector
 from tests.e2e.fakes import FakeBackend, backends, good
 from tests.e2e.harness import Running, ask, chat, gateway
@@ -44,7 +45,7 @@ def stages(running: Running, identity: str) -> list[str]:
 
 def burned(running: Running) -> tuple[int, int]:
     """Good and bad deployments as the objective counts them."""
-    (tracked,) = [each for each in running.app.book.get("model", "m") if each.sli == "deployment"]
+    (tracked,) = [each for each in running.app.book.get(Kind.MODEL, "m") if each.sli == "deployment"]
     counts = tracked.windows.count(tracked.windows.slo)
     return counts.good, counts.bad
 

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from gateway.exchange import AttemptEnd, Outcome
-from gateway.proxy import flight, plain
+from gateway.proxy import plain
+from gateway.proxy.flight import Flight
 from gateway.proxy.plain import PlainRelay, Refusal
-from gateway.wire.sse import Scanner
+from gateway.proxy.relay import StreamRelay
 from tests.e2e.fakes import JSON_ANSWER, ROLE, STREAM_HEAD, Call, Script, backends, chunked, event, good, whole
 from tests.e2e.harness import Running, ask, chat, gateway, post
 from tests.e2e.raw_client import connect
@@ -132,14 +133,14 @@ async def stream(call: Call) -> None:
 
 
 BROKEN: dict[str, tuple[Script, type, str]] = {
-    "the head": (document, flight.Flight, "_carry"),
+    "the head": (document, Flight, "head"),
     "a piece": (pieces, PlainRelay, "data"),
     "the end": (document, PlainRelay, "last"),
     "the end by closing": (until_closed, PlainRelay, "last"),
     "a cut": (cut, PlainRelay, "lost"),
     "bad framing": (bad_framing, PlainRelay, "lost"),
     "a refusal": (refusal, Refusal, "last"),
-    "an event": (stream, Scanner, "feed"),
+    "an event": (stream, StreamRelay, "data"),
 }
 
 
@@ -167,12 +168,12 @@ async def test_an_exception_of_ours_in_a_stream_that_has_begun_breaks_it_off(
         await call.send(chunked(event("b")))
 
     async with backends(first_then_good(two)) as (fake,), gateway(tmp_path, routes(fake.url)) as running:
-        feed: Callable[[Scanner, bytes], bytes] = Scanner.feed
+        relayed: Callable[[StreamRelay, bytes], None] = StreamRelay.data
 
-        def fails_on_b(scanner: Scanner, data: bytes) -> bytes:
-            return feed(scanner, data) if b'"b"' not in data else breaks()
+        def fails_on_b(relay: StreamRelay, data: bytes) -> None:
+            return relayed(relay, data) if b'"b"' not in data else breaks()
 
-        monkeypatch.setattr(Scanner, "feed", fails_on_b)
+        monkeypatch.setattr(StreamRelay, "data", fails_on_b)
         client = await connect(running.port)
         await client.send(post(chat()))
         client.unread(await client.reader.readuntil(b'"a"'))
@@ -188,7 +189,7 @@ async def test_an_exception_of_ours_before_the_first_attempt_is_answered(
 ) -> None:
     async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url)) as running:
         with monkeypatch.context() as patch:
-            patch.setattr(flight, "find", breaks)
+            patch.setattr(Flight, "start", breaks)
             assert (await ask(running.port, chat(stream=False))).status == 500
         assert (await running.settled()).outcome is Outcome.INTERNAL
         await is_well(running, 1)

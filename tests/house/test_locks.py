@@ -26,12 +26,13 @@ def test_what_builds_and_checks_deployments_has_the_versions_that_the_tests_have
     assert {name: PINS[lock][name] for name in shared} == {name: PINS["dev.txt"][name] for name in shared}
 
 
-def test_the_image_is_built_with_the_build_backend_of_the_project() -> None:
+@pytest.mark.parametrize("lock", ["build.txt", "dev.txt"])
+def test_whatever_builds_the_project_is_locked(lock: str) -> None:
     backends = {
         Requirement(each).name
         for each in tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
     }
-    assert backends <= PINS["build.txt"].keys()
+    assert backends <= PINS[lock].keys()
 
 
 @pytest.mark.parametrize("python", PYTHONS)
@@ -43,7 +44,7 @@ def test_a_lock_made_with_one_python_has_what_the_others_need(python: str) -> No
         for lock, roots in {
             "runtime.txt": ["tidegate"],
             "dev.txt": ["tidegate", *TOOLS],
-            "build.txt": ["hatchling"],
+            "build.txt": ["hatchling", "mypy", "setuptools"],
         }.items()
         for root in roots
         for name, needed in _needs(root, frozenset(), {**environment, "extra": ""}, set())

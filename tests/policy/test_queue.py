@@ -277,7 +277,7 @@ def test_once_nobody_waits_all_is_forgotten() -> None:
     assert served(queue).item == "first"
 
 
-@given(st.sampled_from([10**400, -5, 0, 0.5, 10**18, float("inf")]))
+@given(st.sampled_from([10**300, -5, 0, 0.5, 10**18, float("inf")]))
 def test_no_cost_overflows_the_queue(cost: float) -> None:
     queue: Queue[str] = Queue(CLASSES)
     standard = CLASSES["standard"]

@@ -72,13 +72,6 @@ class Wire(asyncio.Transport):
         self.open = False
 
 
-class AtOnce(Outbox):
-    """Writes without an event loop."""
-
-    def write(self, transport: asyncio.Transport, data: bytes) -> None:
-        transport.write(data)
-
-
 class Recorder:
     def __init__(self) -> None:
         self.exchanges: list[Exchange] = []
@@ -92,7 +85,7 @@ class Bench:
 
     def __init__(self) -> None:
         table = load_routes(ROUTES, {})
-        outbox, self.recorder = AtOnce(), Recorder()
+        outbox, self.recorder = Outbox(), Recorder()
         registry = Registry(outbox, monotonic, Lateness())
         registry.reconcile(table)
         tools = Tools(monotonic, Random(1), Observers(self.recorder))
@@ -108,6 +101,13 @@ class Bench:
         self.client = Client(gateway, set(), Limits(), outbox, slices, clock=monotonic)
         self.out = Wire()
         self.client.connection_made(self.out)
+
+    async def relay(self, request: list[bytes], answer: list[bytes]) -> None:
+        """Read a piece in each turn of the loop."""
+        reads = [*((self.client, each) for each in request), *((self.upstream, each) for each in answer)]
+        for connection, data in reads:
+            connection.data_received(data)
+            await asyncio.sleep(0)
 
 
 def pieces(data: bytes, points: list[int]) -> list[bytes]:
@@ -141,8 +141,6 @@ def test_what_the_engine_sent_is_what_the_client_gets(
     bench = Bench()
     body = json.dumps({"model": bench.model, "stream": True, "stream_options": {"include_usage": ask_usage}}).encode()
     request = b"POST %b HTTP/1.1\r\nhost: g\r\ncontent-length: %d\r\n\r\n%b" % (path.encode(), len(body), body)
-    for piece in pieces(request, sends):
-        bench.client.data_received(piece)
     sent = events(STREAMS[path])
     counts = b'"usage":{"prompt_tokens":3,"completion_tokens":5,"total_tokens":8}'
     usage = b'data: {"id":"%b","choices":[],%b}\n\n' % (sent.split(b'"id":"')[1].split(b'"')[0], counts)
@@ -150,8 +148,7 @@ def test_what_the_engine_sent_is_what_the_client_gets(
     if counted and usage not in sent and b'"choices":[]' not in sent:
         sent = sent.replace(b"data: [DONE]", usage + b"data: [DONE]")
     answer = HEAD + b"".join(b"%x\r\n%b\r\n" % (len(p), p) for p in pieces(sent, framing)) + b"0\r\n\r\n"
-    for piece in pieces(answer, reads):
-        bench.upstream.data_received(piece)
+    asyncio.run(bench.relay(pieces(request, sends), pieces(answer, reads)))
 
     parser = h11.Connection(h11.CLIENT)
     parser.send(h11.Request(method="POST", target="/", headers=[("host", "g")]))

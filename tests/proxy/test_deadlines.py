@@ -1,16 +1,12 @@
 """When an attempt in progress has taken too long."""
 
-from types import SimpleNamespace
-from typing import Any, cast
-
 import pytest
 
 from gateway.config.table import FIRST_TOKEN, LONGEST, STALL, Timeouts
 from gateway.exchange import AttemptEnd, Exchange
-from gateway.lateness import Lateness
 from gateway.policy.admission.kinds import FEWEST_ANSWERS, Kind
-from gateway.policy.routing.activity import Activity
 from gateway.proxy.deadlines import SHORTEST, TIMES, overdue
+from tests.proxy.orders import ordered
 
 
 class World:
@@ -33,19 +29,17 @@ class World:
         kind = Kind()
         for _ in range(answers):
             kind.completed(took)
-        self.order = SimpleNamespace(stream=stream, timeouts=Timeouts(**timeouts), kind=kind)
+        self.order, self.backend = ordered("/v1/embeddings")
+        self.order.stream, self.order.timeouts, self.order.kind = stream, Timeouts(**timeouts), kind
         self.exchange = Exchange("id", "/v1/embeddings", 1000.0)
         self.exchange.sent = 1000.0
         if begun:
             self.exchange.last_content = 1000.0
-        activity = Activity()
-        activity.worked_at = worked_at
-        health = SimpleNamespace(activity=activity)
-        self.backend = SimpleNamespace(health=health, lateness=Lateness(), progressed=progressed)
+        self.backend.health.activity.worked_at, self.backend.progressed = worked_at, progressed
 
     def after(self, seconds: float, *, answered: bool = False) -> tuple[AttemptEnd, str] | None:
-        order, backend = cast(Any, self.order), cast(Any, self.backend)
-        return overdue(order, self.exchange, backend, resumed=0.0, now=1000.0 + seconds, answered=answered)
+        now = 1000.0 + seconds
+        return overdue(self.order, self.exchange, self.backend, resumed=0.0, now=now, answered=answered)
 
 
 SILENCES = [

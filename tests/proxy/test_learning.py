@@ -1,32 +1,15 @@
 """Which late first tokens are held against an engine's limit."""
 
-from dataclasses import dataclass
-
 import pytest
 
 from gateway.exchange import Exchange
-from gateway.lateness import Lateness
 from gateway.policy.routing.health import Health
 from gateway.policy.routing.peers import Peers
 from gateway.policy.slo.objective import Objective, Sli, Target
 from gateway.proxy.learning import began
+from tests.proxy.orders import ordered
 
 PROMISED = Objective("default", {Sli.TTFT: Target(0.99, under=2.0)})
-
-
-@dataclass
-class Asked:
-    """What is read of an order here."""
-
-    objective: Objective
-
-
-@dataclass
-class At:
-    """What is read of a backend here."""
-
-    health: Health
-    lateness: Lateness
 
 
 @pytest.fixture
@@ -42,7 +25,9 @@ def first_token(health: Health, *, sent: float, at: float) -> None:
     exchange = Exchange("r", "/v1/chat/completions", sent)
     exchange.sent, exchange.first_content = sent, at
     lease = health.lease(100)
-    began(Asked(PROMISED), exchange, At(health, Lateness()), lease)  # type: ignore[arg-type]
+    order, backend = ordered("/v1/chat/completions")
+    order.objective, backend.health = PROMISED, health
+    began(order, exchange, backend, lease)
     lease.release()
 
 

@@ -1,10 +1,11 @@
 """Connections to one address."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from threading import Event
 from time import monotonic, sleep
+from typing import Any
 
 import pytest
 
@@ -46,6 +47,18 @@ def resolving(port: int, *answers: list[str] | OSError, clock: Clock = monotonic
         return answer
 
     return UpstreamPool("engine", port, tls=None, outbox=Outbox(), clock=clock, lateness=Lateness(), lookup=look_up)
+
+
+def before_dialling(monkeypatch: pytest.MonkeyPatch, wait: Callable[[str], Awaitable[None]]) -> None:
+    """Have every connect to an address wait for this first."""
+    loop = asyncio.get_running_loop()
+    connect = loop.create_connection
+
+    async def create_connection(make: Any, address: str, *rest: Any, **more: Any) -> Any:
+        await wait(address)
+        return await connect(make, address, *rest, **more)
+
+    monkeypatch.setattr(loop, "create_connection", create_connection)
 
 
 @asynccontextmanager
@@ -102,13 +115,13 @@ async def test_connections_to_an_address_that_a_name_has_no_more_are_not_used_ag
 
 async def test_a_silent_address_delays_one_connect_only(monkeypatch: pytest.MonkeyPatch) -> None:
     dialled = []
-    dial = UpstreamPool._dial
 
-    async def silent(pool: UpstreamPool, address: str) -> Upstream:
+    async def silent(address: str) -> None:
         dialled.append(address)
-        return await (asyncio.Event().wait() if address == "127.0.0.2" else dial(pool, address))  # type: ignore[return-value]
+        if address == "127.0.0.2":
+            await asyncio.Event().wait()
 
-    monkeypatch.setattr(UpstreamPool, "_dial", silent)
+    before_dialling(monkeypatch, silent)
     async with listening() as port:
         pool = resolving(port, ["127.0.0.2", "127.0.0.1"])
         for _ in range(3):
@@ -160,13 +173,12 @@ async def test_a_pause_of_this_process_is_no_failed_connect() -> None:
 
 
 async def test_a_connect_has_its_whole_time_without_what_this_process_was_late(monkeypatch: pytest.MonkeyPatch) -> None:
-    answered, dial, lateness = asyncio.Event(), UpstreamPool._dial, Lateness()
+    answered, lateness = asyncio.Event(), Lateness()
 
-    async def slow(pool: UpstreamPool, address: str) -> Upstream:
+    async def slow(address: str) -> None:
         await answered.wait()
-        return await dial(pool, address)
 
-    monkeypatch.setattr(UpstreamPool, "_dial", slow)
+    before_dialling(monkeypatch, slow)
     async with listening() as port:
         pool = UpstreamPool("127.0.0.1", port, tls=None, outbox=Outbox(), clock=monotonic, lateness=lateness)
         waiter = Waiting()
@@ -182,10 +194,10 @@ async def test_a_connect_has_its_whole_time_without_what_this_process_was_late(m
 
 
 async def test_an_address_that_never_answers_is_a_failed_connect(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def silent(pool: UpstreamPool, address: str) -> None:
+    async def silent(address: str) -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(UpstreamPool, "_dial", silent)
+    before_dialling(monkeypatch, silent)
     pool = resolving(1, ["127.0.0.1"])
     waiter = Waiting()
     pool.connect(waiter, 0.05)
@@ -234,10 +246,10 @@ async def test_a_pool_that_is_closed_serves_those_who_are_connecting() -> None:
 
 
 async def test_whatever_breaks_a_connect_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def broken(pool: UpstreamPool, address: str) -> None:
+    async def broken(address: str) -> None:
         raise ValueError("out of order")
 
-    monkeypatch.setattr(UpstreamPool, "_dial", broken)
+    before_dialling(monkeypatch, broken)
     pool, waiter = resolving(1, ["127.0.0.1"]), Waiting()
     pool.connect(waiter, 2.0)
     async with asyncio.timeout(DEADLINE):

@@ -51,9 +51,10 @@ def adjusted_upper(classes: Sequence[Counts]) -> float | None:
     """
     stable = [sum(each[0] for each in classes), sum(each[1] for each in classes)]
     candidate = [sum(each[2] for each in classes), sum(each[3] for each in classes)]
-    if not sum(stable) or not sum(candidate):
+    events, of_candidate = stable[0] + stable[1], candidate[0] + candidate[1]
+    if not events or not of_candidate:
         return None
-    plain = candidate[1] / sum(candidate) - stable[1] / sum(stable)
+    plain = candidate[1] / of_candidate - stable[1] / events
     return upper_difference(stable, candidate) - plain + difference(classes)
 
 

@@ -38,7 +38,7 @@ class Lease:
         self._health: Health | None = health
         self._own = tokens
         self.tokens = health.prefilling + tokens
-        self.in_flight: float = health.in_flight
+        self.in_flight = float(health.in_flight)
         self.beside, self.turn = health.in_flight, health.bearing.turn
         if foreign := health.foreign:
             self.tokens += int(foreign * tokens)

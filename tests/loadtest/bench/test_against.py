@@ -51,6 +51,14 @@ def test_a_commit_is_unpacked_and_its_own_code_would_run(tmp_path: Path) -> None
         against.unpack("nonsense", tmp_path / "out", repository)
 
 
+def test_a_commit_is_compiled_as_it_would_be_installed(tmp_path: Path) -> None:
+    then = against.Checkout("then", tmp_path)
+    then.compile()
+    (tmp_path / "hatch_build.py").write_text("import pathlib; pathlib.Path(__file__).with_name('compiled').touch()\n")
+    then.compile()
+    assert (tmp_path / "compiled").exists()
+
+
 def test_what_would_run_other_code_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="python runs"):
         against.Checkout("empty", tmp_path).require_own_code()

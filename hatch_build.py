@@ -1,0 +1,212 @@
+"""Compiles the data path with mypyc: the build hook of wheels and of editable installs, and a command of its own.
+
+    python hatch_build.py        compiles what is not up to date
+
+Three extensions with all modules, beside small ones that only look theirs up in them, in gateway/_compiled, from where
+gateway/native.py has them imported. The sources stay what they are: Python that also runs as it is. Where there is no
+C compiler, or TIDEGATE_PURE=1 is set, nothing is compiled.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import io
+import os
+import shutil
+import sysconfig
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+ROOT = Path(__file__).parent
+PACKAGE = ROOT / "gateway"
+SUFFIX = str(sysconfig.get_config_var("EXT_SUFFIX"))
+FOLDER = PACKAGE / "_compiled"
+RECORD = f"sources{SUFFIX}.sha256"
+WORK = ROOT / "out" / "compile" / str(sysconfig.get_config_var("SOABI"))
+
+GROUPS = {
+    "tidegate_policy": ("policy", "exchange.py", "clock.py", "lateness.py", "claim.py"),
+    "tidegate_wire": ("wire",),
+    "tidegate_proxy": ("proxy", "backends", "telemetry"),
+}
+"""One extension each, so that several cores compile; an extension needs only those above it."""
+COMPILED = tuple(room for rooms in GROUPS.values() for room in rooms)
+INTERPRETED = {
+    "wire/tls.py": "a subclass of asyncio.Protocol, and at work only until TLS is spoken",
+    "telemetry/access_line.py": "a msgspec.Struct finds its fields only in an interpreted class",
+    "telemetry/output.py": "C knows its attribute as a keyword, and it is at work in a thread of its own",
+    "telemetry/exposition.py": "a subclass of a collector of prometheus_client",
+    "telemetry/slo_exposition.py": "a subclass of a collector of prometheus_client",
+    "telemetry/routing_exposition.py": "a subclass of a collector of prometheus_client",
+    "telemetry/rollout_exposition.py": "a subclass of a collector of prometheus_client",
+    "telemetry/admission_exposition.py": "a subclass of a collector of prometheus_client",
+    "telemetry/logs.py": "a subclass of a formatter of logging",
+    "telemetry/lag.py": "at work ten times a second",
+    "telemetry/traces.py": "the library behind it takes the time",
+}
+"""What of these rooms stays interpreted, and why. `errors.py` does too: class attributes of exceptions get lost."""
+DEPENDED_ON = ("config", "errors.py", "signals.py", "__init__.py", "native.py")
+"""What the compiled modules import beside each other: its types are compiled into them."""
+
+
+SLICES = "bytes_ops.c"
+REPAIRED = ("endn = Clamp(endn, 0, len);", "endn = Clamp(endn, startn, len);")
+
+
+def sources(names: tuple[str, ...]) -> list[str]:
+    """Return the modules of rooms and files, as paths below the package."""
+    found = [
+        path
+        for name in names
+        for path in ([PACKAGE / name] if name.endswith(".py") else (PACKAGE / name).rglob("*.py"))
+    ]
+    return sorted(str(path.relative_to(PACKAGE)) for path in found)
+
+
+def modules(rooms: tuple[str, ...] = COMPILED) -> list[str]:
+    """Return what is compiled, as paths below the package."""
+    return [name for name in sources(rooms) if name not in INTERPRETED and not name.endswith("__init__.py")]
+
+
+def record() -> str:
+    """Return what is noted beside what these sources compile to, with these tools."""
+    build = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    tools = f"# mypy {version('mypy')}, -O{_level()}, {len(modules())} modules, hatch_build.py {build}\n"
+    names = sources(COMPILED + DEPENDED_ON)
+    digests = (f"{hashlib.sha256((PACKAGE / name).read_bytes()).hexdigest()}  {name}\n" for name in names)
+    return tools + "".join(digests)
+
+
+def missing() -> str:
+    """Return why nothing can be compiled here, "" where it can."""
+    if os.environ.get("TIDEGATE_PURE", "0") not in {"", "0"}:
+        return "TIDEGATE_PURE is set"
+    if compiler() is None:
+        return "there is no C compiler"
+    if not Path(sysconfig.get_paths()["include"], "Python.h").is_file():
+        return "there is no Python.h (Debian and Ubuntu: python3-dev)"
+    return ""
+
+
+def compiler() -> str | None:
+    """Return the C compiler to use: the one that is asked for, the one that made this Python, or another."""
+    if "CC" in os.environ:
+        return os.environ["CC"] if shutil.which(os.environ["CC"].split()[0]) else None
+    made_with = str(sysconfig.get_config_var("CC") or "cc")
+    return next((each for each in (made_with, "cc", "gcc", "clang") if shutil.which(each.split()[0])), None)
+
+
+def compile_all(folder: Path, work: Path) -> None:
+    """Compile into a folder, if anything has changed since; `work` is where what lies between is put."""
+    work.mkdir(parents=True, exist_ok=True)
+    with open(work / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # who compiles at the same time waits, and finds it done
+        recorded, at = record(), folder / RECORD
+        if at.is_file() and at.read_text() == recorded:
+            return
+        built = _build(work)
+        folder.mkdir(exist_ok=True)
+        # Without a record nothing is compiled, and a process goes on with files that were removed.
+        at.unlink(missing_ok=True)
+        for each in compiled_files(folder):
+            each.unlink()
+        shutil.copytree(built, folder, dirs_exist_ok=True)
+        new = at.with_suffix(".new")
+        new.write_text(recorded)
+        new.replace(at)
+
+
+def compiled_files(folder: Path) -> list[Path]:
+    """Return what was compiled for this very Python; others may share the folder."""
+    return sorted(folder.rglob(f"*{SUFFIX}"))
+
+
+def _build(work: Path) -> Path:
+    """Return a folder with all modules, compiled."""
+    from mypyc.build import mypycify
+    from setuptools import Distribution
+    from setuptools.command.build_ext import build_ext
+
+    os.chdir(ROOT)
+    os.environ["CC"] = str(compiler())
+    for each in ("c", "lib", "objects"):
+        shutil.rmtree(work / each, ignore_errors=True)
+    groups = [([f"gateway/{each}" for each in modules(rooms)], name) for name, rooms in GROUPS.items()]
+    files = [each for group, _ in groups for each in group]
+    print(f"Compiling {len(files)} modules of the data path, which takes a minute or two", flush=True)
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            extensions = mypycify(
+                ["--config-file=pyproject.toml", "--cache-dir=/dev/null", *files],
+                only_compile_paths=files,
+                opt_level=_level(),
+                debug_level="0",
+                target_dir=str(work / "c"),
+                separate=groups,
+            )
+    except SystemExit:
+        raise SystemExit(
+            f"{said.getvalue()}These sources do not compile; TIDEGATE_PURE=1 runs them as they are"
+        ) from None
+    _repair_runtime(work / "c")
+    for extension in extensions:
+        extension.include_dirs.insert(0, str(work / "c"))
+        # The next compiler warns of something else.
+        extension.extra_compile_args = [each for each in extension.extra_compile_args if each != "-Werror"]
+    command = build_ext(Distribution({"name": "tidegate", "ext_modules": extensions}))
+    command.build_lib, command.build_temp = str(work / "lib"), str(work / "objects")
+    command.parallel = os.cpu_count()
+    command.ensure_finalized()
+    command.run()
+    return work / "lib"
+
+
+def _repair_runtime(folder: Path) -> None:
+    """Let slices of bytes that end before they begin be empty: mypyc's runtime raises SystemError for `b"x"[1:-1]`.
+
+    The part of it that does this is put where the compiler looks first.
+    """
+    from mypyc.build import include_dir
+
+    text = Path(include_dir(), SLICES).read_text()
+    (folder / SLICES).write_text(text.replace(*REPAIRED))
+
+
+def _level() -> str:
+    return os.environ.get("MYPYC_OPT_LEVEL", "1")
+
+
+class Compile(BuildHookInterface):  # type: ignore[type-arg]
+    """Compiles before a wheel is put together; an editable install finds the result in the checkout."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Add what was compiled to the wheel, if it can be compiled here."""
+        why = missing()
+        if why:
+            print(f"Not compiled, so requests will cost twice as much: {why}")
+            return
+        if version != "editable" and not os.access(PACKAGE, os.W_OK):
+            scratch = Path(tempfile.mkdtemp(prefix="tidegate-"))
+            folder, work = scratch / "compiled", scratch
+        else:
+            folder, work = FOLDER, WORK
+        compile_all(folder, work)
+        if version == "editable":
+            return
+        for each in (*compiled_files(folder), folder / RECORD):
+            build_data["force_include"][str(each)] = f"gateway/_compiled/{each.relative_to(folder)}"
+        build_data["pure_python"] = False
+        build_data["infer_tag"] = True
+
+
+if __name__ == "__main__":
+    why = missing()
+    if why:
+        print(f"The data path is not compiled, so requests cost twice as much: {why}")
+    else:
+        compile_all(FOLDER, WORK)

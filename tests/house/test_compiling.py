@@ -1,0 +1,164 @@
+"""What is compiled, and what that depends on."""
+
+import ast
+import importlib.util
+import os
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+GATEWAY = ROOT / "gateway"
+
+
+@pytest.fixture(scope="module")
+def build() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("hatch_build", ROOT / "hatch_build.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def imported(source: Path) -> Iterator[str]:
+    """Yield the modules of the package that a module imports, as paths below it."""
+    for node in ast.walk(ast.parse(source.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "gateway":
+            below = GATEWAY.joinpath(*node.module.split(".")[1:])  # type: ignore[union-attr]
+            for path in (below, *(below / each.name for each in node.names)):
+                if path.with_suffix(".py").is_file():
+                    yield str(path.with_suffix(".py").relative_to(GATEWAY))
+
+
+def test_what_stays_interpreted_is_there(build: ModuleType) -> None:
+    assert set(build.INTERPRETED) <= set(build.sources(build.COMPILED))
+
+
+def test_whatever_compiled_modules_import_is_watched_for_changes(build: ModuleType) -> None:
+    """Types are compiled in, so that an edited module must not meet others that were compiled beside its old self."""
+    watched = set(build.sources(build.COMPILED + build.DEPENDED_ON))
+    assert {name for each in build.modules() for name in imported(GATEWAY / each)} - watched == set()
+
+
+def test_the_record_names_each_source_once(build: ModuleType) -> None:
+    names = [line.split("  ")[1] for line in build.record().splitlines() if not line.startswith("#")]
+    assert len(names) == len(set(names))
+    assert {"exchange.py", "wire/client.py", "errors.py"} <= set(names)
+
+
+def test_the_record_tells_the_tools_and_how_they_were_used(build: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = build.record().splitlines()[0]
+    assert "mypy" in first
+    monkeypatch.setenv("MYPYC_OPT_LEVEL", "9")
+    assert "-O9" in build.record().splitlines()[0]
+    monkeypatch.setattr(build, "__file__", str(ROOT / "pyproject.toml"))
+    assert build.record().splitlines()[0] != first.replace("-O1", "-O9")
+
+
+def test_the_part_of_the_runtime_that_is_repaired_is_the_one_that_is_locked(build: ModuleType) -> None:
+    runtime = Path(importlib.import_module("mypyc.build").include_dir())
+    assert (runtime / build.SLICES).read_text().count(build.REPAIRED[0]) == 1
+
+
+@pytest.mark.parametrize(
+    ("environment", "why"),
+    [
+        ({"TIDEGATE_PURE": "1"}, "TIDEGATE_PURE is set"),
+        ({"TIDEGATE_PURE": "", "PATH": os.devnull}, "there is no C compiler"),
+        ({"TIDEGATE_PURE": "", "CC": "no-such-compiler -O9"}, "there is no C compiler"),
+    ],
+)
+def test_where_nothing_can_be_compiled_one_line_says_why(environment: dict[str, str], why: str) -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "hatch_build.py"],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (done.stdout, done.stderr) == (
+        f"The data path is not compiled, so requests cost twice as much: {why}\n",
+        "",
+    )
+
+
+def test_another_compiler_does_where_the_one_that_made_python_is_not_there(
+    build: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert build.compiler() is None
+    (tmp_path / "clang").touch(mode=0o755)
+    assert build.compiler() == "clang"
+
+
+@pytest.fixture
+def built(build: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that is not up to date: with what was compiled for this Python, and for another."""
+    folder = tmp_path / "compiled"
+    (folder / "gateway").mkdir(parents=True)
+    for name in (f"gateway/gone{build.SUFFIX}", "gateway/gone.other.so", build.RECORD, "sources.other.so.sha256"):
+        (folder / name).write_text("old")
+    new = tmp_path / "new"
+    (new / "gateway").mkdir(parents=True)
+    (new / "gateway" / f"exchange{build.SUFFIX}").write_text("new")
+    monkeypatch.setattr(build, "_build", lambda _: new)
+    return folder
+
+
+def test_what_is_compiled_replaces_what_was_and_leaves_what_is_another_pythons(
+    build: ModuleType, built: Path, tmp_path: Path
+) -> None:
+    build.compile_all(built, tmp_path / "work")
+    assert {str(each.relative_to(built)) for each in built.rglob("*") if each.is_file()} == {
+        f"gateway/exchange{build.SUFFIX}",
+        "gateway/gone.other.so",
+        build.RECORD,
+        "sources.other.so.sha256",
+    }
+    assert (built / build.RECORD).read_text() == build.record()
+
+
+def test_what_is_up_to_date_is_not_compiled_again(
+    build: ModuleType, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build.compile_all(built, tmp_path / "work")
+    monkeypatch.setattr(build, "_build", lambda _: pytest.fail("it is up to date"))
+    build.compile_all(built, tmp_path / "work")
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, OSError])
+def test_compiling_that_is_broken_off_changes_nothing(
+    build: ModuleType, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    def breaks(_: Path) -> Path:
+        raise error
+
+    monkeypatch.setattr(build, "_build", breaks)
+    with pytest.raises(error):
+        build.compile_all(built, tmp_path / "work")
+    assert (built / f"gateway/gone{build.SUFFIX}").read_text() == (built / build.RECORD).read_text() == "old"
+
+
+def test_a_wheel_is_built_of_what_is_installed_and_holds_what_runs_here(build: ModuleType, tmp_path: Path) -> None:
+    """Without an index, with what the locks list."""
+    at = build.FOLDER / build.RECORD
+    compiled = at.is_file() and at.read_text() == build.record() and not build.missing()
+    command = [sys.executable, "-m", "pip", "wheel", "--no-index", "--no-deps", "--no-build-isolation"]
+    subprocess.run(
+        [*command, "--wheel-dir", tmp_path, ROOT],
+        env=os.environ | {"TIDEGATE_PURE": "" if compiled else "1"},
+        capture_output=True,
+        check=True,
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    names = {each for each in zipfile.ZipFile(wheel).namelist() if each.startswith("gateway/_compiled/")}
+    expected = (*build.compiled_files(build.FOLDER), at) if compiled else ()
+    assert names == {f"gateway/_compiled/{each.relative_to(build.FOLDER)}" for each in expected}
+    assert wheel.name.endswith("py3-none-any.whl") is not compiled
