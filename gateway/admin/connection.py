@@ -29,7 +29,7 @@ class _Place(Protocol):
     def busy(self) -> bool:
         """Whether a request is being answered."""
 
-    def give_up(self) -> None:
+    def give_up(self, _: object = None) -> None:
         """End at once."""
 
 
@@ -149,7 +149,7 @@ class AdminConnection(HttpToolsProtocol):
         if now > self._deadline:
             self.transport.abort()
 
-    def give_up(self) -> None:
+    def give_up(self, _: object = None) -> None:
         """End at once."""
         self.connections.discard(cast(Any, self))
         self.transport.abort()

@@ -7,12 +7,13 @@ from typing import Protocol
 
 from gateway.clock import Clock
 from gateway.lateness import BEAT, Lateness
+from gateway.wire.guarded import Ending, guarded
 
 _log = logging.getLogger(__name__)
 
 
-class Checked(Protocol):
-    """Anything with deadlines."""
+class Checked(Ending, Protocol):
+    """Anything with deadlines; one that breaks as it is checked is ended."""
 
     def check(self, now: float) -> None:
         """Act on deadlines that have passed."""
@@ -38,7 +39,4 @@ async def sweep(
             await asyncio.sleep(interval)  # once, however late that ends: a process that is always late judges too
         now = clock()
         for connection in connections():
-            try:
-                connection.check(now)
-            except Exception:
-                _log.exception("a deadline could not be held")
+            guarded(connection, connection.check, now)

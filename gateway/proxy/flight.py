@@ -22,6 +22,7 @@ from gateway.proxy.refusing import head_of, with_retry_after
 from gateway.proxy.relay import StreamRelay
 from gateway.proxy.renewal import renew
 from gateway.proxy.retrying import Next, after, is_stranded, may_resend, resent
+from gateway.wire.guarded import guarded, later
 from gateway.wire.heads import Headers, forwarded_response
 from gateway.wire.heads import find as find_field
 from gateway.wire.pool import UpstreamPool
@@ -132,11 +133,11 @@ class Flight:
         self._refuse(turned_away(why, self._order.service_class), Outcome.SHED, why.why)
 
     def _refuse(self, error: GatewayError, outcome: Outcome, reason: str) -> None:
-        if self._failure is not None:
+        if self._failure is None:
+            self._tell(error)
+            self._end(outcome, reason)
+        else:
             self._conclude(*self._failure)
-            return
-        self._tell(error)
-        self._end(outcome, reason)
 
     def _attempt(self) -> Tried:
         """Begin an attempt at a backend not tried yet, if one has a slot."""
@@ -204,16 +205,14 @@ class Flight:
     def _turned_down(self, head: AnswerHead, body: bytes) -> None:
         """Keep an engine's refusal for the client, and see whether another backend does better."""
         fields = capped_retry_after(head.fields, wall())
-        end = self._judge(classify_status, head.status, find_field(fields, b"retry-after"))
+        wait, now = find_field(fields, b"retry-after"), self._clock()
+        end = learning.refused(self._order, self._backend, classify_status, head.status, wait, now=now)
         self._keep(head.status, fields, head.connection, body)
         self.fail(end, f"status {head.status}")
 
     def _keep(self, status: int, fields: Headers, connection: frozenset[bytes] | None, body: bytes) -> None:
         fields = with_retry_after(status, fields, self._order, self._rng.random)
         self._refused = status, self._head_of(forwarded_response(status, fields, connection)), body
-
-    def _judge(self, classify: learning.Classify, status: int, patience: bytes | None = None) -> AttemptEnd:
-        return learning.refused(self._order, self._backend, classify, status, patience, now=self._clock())
 
     def _head_of(self, forwarded: bytes) -> bytes:
         return head_of(self._order, self._exchange, self._backend, forwarded, keep_alive=self._client.keep_alive)
@@ -245,22 +244,24 @@ class Flight:
 
     def failed(self, code: int) -> None:
         """End a stream that an error of the engine's has ended: no proper end follows it."""
-        end = self._judge(classify_error, code)
+        end = learning.refused(self._order, self._backend, classify_error, code, None, now=self._clock())
         self._end_attempt(end)
         self._settle(request_outcome(end, begun=True), f"the engine ended the stream with an error, code {code}")
         self._client.break_off()
 
     def refuse(self, status: int, body: bytes) -> None:
         """A 200 whose first word is an error gets the status that it deserved."""
-        end = self._judge(classify_error, status)
+        end = learning.refused(self._order, self._backend, classify_error, status, None, now=self._clock())
         if end is not AttemptEnd.UNAUTHORIZED:
             self._keep(status, [(b"content-type", b"application/json")], None, body)
         self.fail(end, f"an error with code {status}")
 
     def fail(self, end: AttemptEnd, detail: str) -> None:
         """End the attempt; try elsewhere, or tell the client."""
-        if self._settled:
-            return
+        if not self._settled:
+            guarded(self, self._ended_so, end, detail)
+
+    def _ended_so(self, end: AttemptEnd, detail: str) -> None:
         order, exchange, failed = self._order, self._exchange, (end, detail, self._backend)
         self._end_attempt(end)
         self._failure, now = failed, self._clock()  # later than the attempt's end: no moment is counted twice
@@ -268,7 +269,7 @@ class Flight:
             case Next.ELSEWHERE:
                 self._observer.retried(exchange, end)
                 exchange.sent = now
-                self._retry = asyncio.get_running_loop().call_later(pause(exchange.attempts, self._rng), self._again)
+                self._retry = later(pause(exchange.attempts, self._rng), self, self._again)
             case Next.QUEUE if self.renew():
                 self._follow(FULL)
             case Next.END:
@@ -352,11 +353,10 @@ class Flight:
 
     def give_up(self, error: GatewayError) -> None:
         """End at once, for a reason of the gateway's own."""
-        if self._settled:
-            return
-        self._end_attempt(AttemptEnd.ABANDONED)
-        self._tell(error)
-        self._end(request_outcome(AttemptEnd.ABANDONED, begun=self.begun), error.message)
+        if not self._settled:
+            self._end_attempt(AttemptEnd.ABANDONED)
+            self._tell(error)
+            self._end(request_outcome(AttemptEnd.ABANDONED, begun=self.begun), error.message)
 
     def _end_attempt(self, end: AttemptEnd) -> None:
         """Give back the slot and the connection; once per attempt."""

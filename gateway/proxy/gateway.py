@@ -30,6 +30,7 @@ from gateway.wire.body import Body, read_json, read_long_json
 from gateway.wire.edge import Edge
 from gateway.wire.endpoints import MODELS_PREFIX, OPEN
 from gateway.wire.guard import Head
+from gateway.wire.guarded import guarded
 from gateway.wire.heads import Headers, find, forwarded_request
 from gateway.wire.multipart import SHORT_FORM, read_long_form, read_multipart
 from gateway.wire.rope import Rope
@@ -95,12 +96,7 @@ class Gateway:
         except Exception as error:
             self.turn_down(exchange, client, error)
             return None
-        try:
-            departing.start()
-        except Exception as error:
-            _log.error("a request broke the gateway", exc_info=error, extra={"request_id": exchange.request_id})
-            departing.give_up(GatewayError("the gateway failed on this request; its log says why"))
-            return None
+        guarded(departing, departing.start)
         return departing
 
     def _departing(self, endpoint: Endpoint, request: Request, exchange: Exchange, client: Writer) -> Departing:

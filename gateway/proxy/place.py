@@ -10,6 +10,7 @@ from gateway.policy.admission.decide import TurnedAway
 from gateway.policy.admission.queue import Entry
 from gateway.proxy.line import Waiter
 from gateway.proxy.order import Order
+from gateway.wire.guarded import later
 
 
 class Traveller(Protocol):
@@ -84,7 +85,7 @@ class Place:
             return False
         self._since, self._waits = now, True
         if pause:
-            self._held = asyncio.get_running_loop().call_later(pause, self._go_on, self._entry)
+            self._held = later(pause, self._traveller, self._go_on, self._entry)
         else:
             line.rejoin(self._entry, now)
         return True

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from gateway.errors import GatewayError, Overloaded
 from gateway.exchange import Exchange, Outcome
+from gateway.wire.guarded import guarded
 from gateway.wire.service import Request, Responder, Writer
 
 PATIENCE = 30.0
@@ -127,7 +128,7 @@ class Reading:
         self._flight = flight
         if self._paused:
             flight.pause()
-        flight.start()
+        guarded(flight, flight.start)
 
     def _fail(self, error: Exception) -> None:
         if self._end():

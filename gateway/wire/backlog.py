@@ -76,4 +76,5 @@ class Backlog:
 
     def _broken(self, error: Exception) -> None:
         self._working = False
+        self._parsing.transport.abort()
         raise error

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from gateway.control.sweep import sweep
+from gateway.errors import GatewayError
 from gateway.lateness import Lateness
 from tests.waiting import eventually
 
@@ -13,11 +14,18 @@ pytestmark = pytest.mark.anyio
 
 
 class Connection:
-    def __init__(self) -> None:
+    def __init__(self, breaks: bool = False) -> None:
         self.checked: list[float] = []
+        self.ended: list[str] = []
+        self._breaks = breaks
 
     def check(self, now: float) -> None:
         self.checked.append(now)
+        if self._breaks:
+            raise RuntimeError("broken")
+
+    def give_up(self, error: GatewayError) -> None:
+        self.ended.append(error.message)
 
 
 async def swept(reads: Iterator[float], checks: int) -> tuple[list[float], Lateness]:
@@ -44,3 +52,12 @@ async def test_a_process_that_is_late_in_every_sweep_judges_all_the_same() -> No
     checked, lateness = await swept(iter([100.0 + 2 * turn for turn in range(100)]), 10)
     assert len(checked) >= 10
     assert lateness.times >= 5
+
+
+async def test_one_that_cannot_be_checked_is_ended_and_the_others_are_checked() -> None:
+    broken, well = Connection(breaks=True), Connection()
+    sweeping = asyncio.create_task(sweep(lambda: [broken, well], lambda: 0.0, Lateness(), 0.01))
+    await eventually(lambda: bool(well.checked))
+    sweeping.cancel()
+    assert broken.ended[0] == "the gateway failed on this request; its log says why"
+    assert not well.ended
