@@ -24,16 +24,21 @@ from gateway.wire.long_event import MAX_EVENT
 
 _log = logging.getLogger(__name__)
 _STANDARD_ERROR = 2
+_LAST_PORT = 65_535
 
 
 def serve(  # noqa: PLR0917 - one parameter an option
     routes: Annotated[Path, typer.Argument(help="Route file, or a folder of them.", exists=True)],
     host: Annotated[str, typer.Option(help="Address of the data listener.", envvar="TIDEGATE_HOST")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Its port; 0 for a free one.", envvar="TIDEGATE_PORT")] = 8080,
+    port: Annotated[
+        int, typer.Option(help="Its port; 0 for a free one.", envvar="TIDEGATE_PORT", min=0, max=_LAST_PORT)
+    ] = 8080,
     admin_host: Annotated[
         str, typer.Option(help="Address of the admin listener.", envvar="TIDEGATE_ADMIN_HOST")
     ] = "127.0.0.1",
-    admin_port: Annotated[int, typer.Option(help="Its port; 0 for a free one.", envvar="TIDEGATE_ADMIN_PORT")] = 9000,
+    admin_port: Annotated[
+        int, typer.Option(help="Its port; 0 for a free one.", envvar="TIDEGATE_ADMIN_PORT", min=0, max=_LAST_PORT)
+    ] = 9000,
     admin_token_file: Annotated[
         Path | None, typer.Option(help="File with the admin token; or set TIDEGATE_ADMIN_TOKEN.", exists=True)
     ] = None,
@@ -86,14 +91,16 @@ def serve(  # noqa: PLR0917 - one parameter an option
     log_level: Annotated[
         str, typer.Option(help="debug, info, warning or error.", envvar="TIDEGATE_LOG_LEVEL")
     ] = "info",
-    drain_delay: Annotated[float, typer.Option(help="Seconds from /ready turning 503 to the listener closing.")] = 0.0,
-    drain_timeout: Annotated[float, typer.Option(help="Seconds that open streams have after that.")] = 30.0,
-    max_body: Annotated[int, typer.Option(help="Largest request body in bytes.")] = 32 * 1024 * 1024,
+    drain_delay: Annotated[
+        float, typer.Option(min=0, help="Seconds from /ready turning 503 to the listener closing.")
+    ] = 0.0,
+    drain_timeout: Annotated[float, typer.Option(min=0, help="Seconds that open streams have after that.")] = 30.0,
+    max_body: Annotated[int, typer.Option(min=1024, help="Largest request body in bytes.")] = 32 * 1024 * 1024,
     max_event: Annotated[
         int,
         typer.Option(min=64 * 1024, help="Largest event of an engine's stream in bytes.", envvar="TIDEGATE_MAX_EVENT"),
     ] = MAX_EVENT,
-    max_connections: Annotated[int, typer.Option(help="Most client connections at once.")] = 100_000,
+    max_connections: Annotated[int, typer.Option(min=1, help="Most client connections at once.")] = 100_000,
     trusted_proxies: Annotated[
         str,
         typer.Option(

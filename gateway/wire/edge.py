@@ -1,9 +1,11 @@
 """What the data listener believes of its peers, and what it tells them."""
 
+import re
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 Network = IPv4Network | IPv6Network
+_ORIGIN = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^\s/?#@A-Z]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,5 +36,9 @@ def networks(text: str) -> tuple[Network, ...]:
 
 
 def origins(text: str) -> frozenset[bytes]:
-    """Read a list of origins, separated by commas."""
-    return frozenset(each.strip().encode() for each in text.split(",") if each.strip())
+    """Read a list of origins, separated by commas; raises ValueError for what no browser ever sends as one."""
+    given = [each.strip() for each in text.split(",") if each.strip()]
+    for each in given:
+        if not _ORIGIN.fullmatch(each):
+            raise ValueError(f"`{each}` is no origin: write scheme, host and perhaps a port, as https://chat.example")
+    return frozenset(each.encode() for each in given)

@@ -73,3 +73,26 @@ def test_check_refuses_a_backend_where_the_gateway_would_listen(tmp_path: Path) 
     assert result.exit_code == 1
     assert "this gateway itself listens" in result.output
     assert CliRunner().invoke(app, ["check", str(path), "--port", "8081"]).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--port", "65536", "Invalid value for '--port'"),
+        ("--admin-port", "-1", "Invalid value for '--admin-port'"),
+        ("--max-body", "-1", "Invalid value for '--max-body'"),
+        ("--max-connections", "0", "Invalid value for '--max-connections'"),
+        ("--drain-delay", "-1", "Invalid value for '--drain-delay'"),
+        ("--drain-timeout", "-1", "Invalid value for '--drain-timeout'"),
+        ("--cors-origins", "https://chat.example/", "`https://chat.example/` is no origin"),
+        ("--cors-origins", "chat.example", "`chat.example` is no origin"),
+    ],
+)
+def test_serve_takes_no_value_that_would_refuse_every_request(
+    tmp_path: Path, option: str, value: str, said: str
+) -> None:
+    path = tmp_path / "routes.yaml"
+    path.write_text("models: {m: {backends: ['http://localhost:8000']}}")
+    result = CliRunner().invoke(app, ["serve", str(path), option, value])
+    assert result.exit_code == 2
+    assert said in result.output
