@@ -74,8 +74,9 @@ def _silent(limit: float | None, usual: float, since: float, backend: Backend, n
 def _without_answer(order: Order, exchange: Exchange, backend: Backend, now: float) -> tuple[AttemptEnd, str] | None:
     """Judge an answer in one piece that has not begun.
 
-    Without a timeout in the routes a long answer is no reason to give it up. A backend that has answered nobody since,
-    for far longer than the latest answers of this kind took, hangs: some engines still say that they are well.
+    Without a timeout in the routes a long answer is no reason to give it up. A backend hangs that has answered nobody
+    since, and whose metrics have stood still, for far longer than the latest answers of this kind took: some engines
+    still say that they are well.
     """
     limit = order.timeouts.first_byte
     if limit is not None:
@@ -84,7 +85,7 @@ def _without_answer(order: Order, exchange: Exchange, backend: Backend, now: flo
     slowest = order.kind.slowest
     if slowest is None or now - exchange.sent <= SHORTEST:
         return None
-    since = max(exchange.sent, backend.health.activity.worked_at)
+    since = max(exchange.sent, backend.health.activity.worked_at, backend.progressed)
     silent = now - since
     if not backend.lateness.has_passed(max(SHORTEST, TIMES * slowest), since, now):
         return None

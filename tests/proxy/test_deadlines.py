@@ -89,9 +89,10 @@ def test_a_backend_that_answers_nobody_for_long_hangs() -> None:
     [
         World(answers=FEWEST_ANSWERS - 1, took=2.0),
         World(answers=FEWEST_ANSWERS, took=2.0, worked_at=1500.0),
+        World(answers=FEWEST_ANSWERS, took=2.0, progressed=1500.0),
         World(answers=FEWEST_ANSWERS, took=120.0),
     ],
-    ids=["little is known yet", "the backend answers others", "such answers take long"],
+    ids=["little is known yet", "the backend answers others", "its metrics change", "such answers take long"],
 )
 def test_a_long_answer_alone_is_no_reason_to_give_it_up(world: World) -> None:
     assert world.after(550.0) is None
