@@ -4,12 +4,12 @@ import argparse
 import signal
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from loadtest.real.clients import CLIENTS, Compared, compare
-from loadtest.real.engine import Engine, Installed, NoEngine, running
+from loadtest.real.clients import ALLOWED, CLIENTS, OF_TRANSFORMERS, Allowed, Compared, compare
+from loadtest.real.engine import Engine, Installed, NoEngine, running, running_transformers
 from loadtest.real.faults import FAULTS, TIMEOUTS, Fault
 from loadtest.real.gateway import difference, serving
 
@@ -17,11 +17,12 @@ COLUMNS = ("fault", "clients saw", "requests", "attempts", "users", "backend", "
 """Of the table of faults: those between what was seen and the reasons are counts."""
 
 _MOST_SHOWN = 12
+_CLIENT_OF_TRANSFORMERS = "openai (Python)"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="loadtest.real")
-    parser.add_argument("--only", choices=["clients", "faults"], help="half of it")
+    parser.add_argument("--only", choices=["clients", "faults", "transformers"], help="a part of it")
     parser.add_argument("--client", action="append", choices=CLIENTS, help="only this client; may be repeated")
     parser.add_argument("--fault", default="", metavar="TEXT", help="only faults whose names have this in them")
     parser.add_argument("--engine", metavar="URL", help="an engine that runs already: clients only")
@@ -42,8 +43,12 @@ def everything(installed: Installed, options: argparse.Namespace) -> bool:
     print(f"vLLM {installed.version()}", flush=True)
     folder: Path = options.folder
     folder.mkdir(parents=True, exist_ok=True)
-    chosen = [fault for fault in FAULTS if options.only != "clients" and options.fault in fault.name]
     results: list[bool] = []
+    if options.only in (None, "transformers"):
+        results.append(transformers(installed, folder))
+    if options.only == "transformers":
+        return all(results)
+    chosen = [fault for fault in FAULTS if options.only != "clients" and options.fault in fault.name]
     with running(installed, folder) as engine:
         if options.only != "faults":
             results.append(clients(options.client or CLIENTS, engine.url, folder))
@@ -56,6 +61,16 @@ def everything(installed: Installed, options: argparse.Namespace) -> bool:
             with running(installed, folder) as engine:
                 results.append(play(fault, engine, folder))
     return all(results)
+
+
+def transformers(installed: Installed, folder: Path) -> bool:
+    """Compare one client's answers at transformers serve; True where that is not installed."""
+    command = installed.transformers()
+    if command is None:
+        print("transformers serve is not installed (docs/real-engines.md): left out", flush=True)
+        return True
+    with running_transformers(installed, command, folder) as engine:
+        return clients([_CLIENT_OF_TRANSFORMERS], engine.url, folder, OF_TRANSFORMERS, at=" at transformers serve")
 
 
 def play(fault: Fault, engine: Engine, folder: Path) -> bool:
@@ -87,16 +102,19 @@ def tally(words: Iterable[str]) -> str:
     return ", ".join(f"{count} x {word}" if count > 1 else word for word, count in Counter(words).items())
 
 
-def clients(chosen: Iterable[str], engine_url: str, folder: Path) -> bool:
+def clients(
+    chosen: Iterable[str], engine_url: str, folder: Path, allowed: Sequence[Allowed] = ALLOWED, *, at: str = ""
+) -> bool:
     """Compare each client's answers and print what differs; return whether nothing does."""
     good = True
     with serving(engine_url, folder) as gateway:
         for client in chosen:
-            results = compare(client, engine_url, gateway.url, folder)
+            results = compare(client, engine_url, gateway.url, folder, allowed)
             bad = [each for each in results if each.differs]
             meant = sum(bool(each.meant) for each in results)
             failed = sum(each.failed for each in results)
-            print(f"{client}: {len(results)} questions ({failed} errors), {len(bad)} differ, {meant} as meant")
+            line = f"{len(results)} questions ({failed} errors), {len(bad)} differ, {meant} as meant"
+            print(f"{client}{at}: {line}", flush=True)
             for each in bad:
                 show(each)
             good = good and not bad

@@ -1,4 +1,4 @@
-"""A real vLLM with a tiny model: found, started, signalled and ended."""
+"""A real vLLM, or transformers serve, with a tiny model: found, started, signalled and ended."""
 
 import contextlib
 import os
@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -44,7 +44,10 @@ class NoEngine(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """A folder with a virtual environment in `vllm`, and beside it the folder of a model."""
+    """A folder with a virtual environment in `vllm`, and beside it the folder of a model.
+
+    Another environment, in `hfserve`, may have transformers serve.
+    """
 
     home: Path
     model: Path
@@ -52,12 +55,17 @@ class Installed:
     @classmethod
     def found(cls) -> "Installed":
         """Return what TIDEGATE_REAL names, or the default; raises NoEngine where something is missing."""
-        home = Path(os.environ.get("TIDEGATE_REAL", "~/.cache/tidegate-real")).expanduser()
+        home = Path(os.environ.get("TIDEGATE_REAL", "~/.cache/tidegate-real")).expanduser().absolute()
         models = sorted(home.glob("*/config.json"))
         for missing, there in ((home / "vllm/bin/vllm", (home / "vllm/bin/vllm").exists()), (home / "MODEL", models)):
             if not there:
                 raise NoEngine(f"{missing} is missing; docs/real-engines.md says how to set it up (TIDEGATE_REAL)")
         return cls(home, models[0].parent)
+
+    def transformers(self) -> Path | None:
+        """Return the command of transformers; None where it is not installed."""
+        command = self.home / "hfserve/bin/transformers"
+        return command if command.exists() else None
 
     def version(self) -> str:
         """Return the version of vLLM, as its package says."""
@@ -67,7 +75,7 @@ class Installed:
 
 
 class Engine:
-    """A vLLM that runs: an API server, and its EngineCore as a child process."""
+    """An engine that runs; a vLLM is an API server, and its EngineCore as a child process."""
 
     def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
         self.port = port
@@ -102,9 +110,9 @@ class Engine:
         deadline = time.monotonic() + START_WITHIN
         while not self.healthy():
             if self._process.poll() is not None:
-                raise NoEngine(f"vLLM ended with status {self._process.returncode}")
+                raise NoEngine(f"the engine ended with status {self._process.returncode}")
             if time.monotonic() > deadline:
-                raise NoEngine(f"vLLM did not come up in {START_WITHIN:g} s")
+                raise NoEngine(f"the engine did not come up in {START_WITHIN:g} s")
             time.sleep(0.5)
 
     def end(self) -> None:
@@ -124,18 +132,38 @@ class Engine:
 
 @contextlib.contextmanager
 def running(installed: Installed, folder: Path) -> Iterator[Engine]:
-    """Start an engine, at low priority, and end it with all of its processes; its words go into `folder`."""
+    """Start a vLLM, at low priority, and end it with all of its processes; its words go into `folder`."""
     port = free_port()
-    log = folder / "vllm.log"
-    command = ["nice", str(installed.home / "vllm/bin/vllm"), "serve", str(installed.model)]
-    address = ["--served-model-name", MODEL, "--host", "127.0.0.1", "--port", str(port), "--api-key", KEY]
+    command = [installed.home / "vllm/bin/vllm", "serve", installed.model, "--served-model-name", MODEL]
+    with _started([*command, *_at(port), "--api-key", KEY, *_OPTIONS], port, folder / "vllm.log") as engine:
+        yield engine
+
+
+@contextlib.contextmanager
+def running_transformers(installed: Installed, command: Path, folder: Path) -> Iterator[Engine]:
+    """Start transformers serve likewise. It knows a model by its folder alone, and no keys."""
+    port = free_port()
+    (folder / MODEL).unlink(missing_ok=True)
+    (folder / MODEL).symlink_to(installed.model)
+    serve = [command, "serve", MODEL, "--device", "cpu", *_at(port)]
+    with _started(serve, port, folder / "transformers.log", where=folder) as engine:
+        yield engine
+
+
+def _at(port: int) -> tuple[str, ...]:
+    return ("--host", "127.0.0.1", "--port", str(port))
+
+
+@contextlib.contextmanager
+def _started(command: Sequence[str | Path], port: int, log: Path, where: Path | None = None) -> Iterator[Engine]:
     with log.open("ab") as said:
         process = subprocess.Popen(
-            [*command, *address, *_OPTIONS],
+            ["nice", *command],
             stdin=subprocess.DEVNULL,
             stdout=said,
             stderr=subprocess.STDOUT,
             env=os.environ | _ENVIRONMENT,
+            cwd=where,
             start_new_session=True,
         )
     engine = Engine(process, port)

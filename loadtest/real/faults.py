@@ -19,6 +19,7 @@ TIMEOUTS = {"stall": "6s", "first_token": "6s", "first_byte": "6s"}
 
 _LONG, _SHORT_PAUSE = 1900, 3.0
 _WITHIN = 120.0
+CHAT, MESSAGES = "chat/completions", "messages"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,17 +70,19 @@ class Fault:
         return wrong
 
 
-def stream(gateway: Gateway, during: Callable[[], object] = lambda: None, *, tokens: int = _LONG) -> Seen:
+def stream(
+    gateway: Gateway, during: Callable[[], object] = lambda: None, *, tokens: int = _LONG, path: str = CHAT
+) -> Seen:
     """Ask for a stream, do something after its third chunk, and read on to its end."""
     code, chunks, done = "", 0, False
-    with _post(gateway, tokens, stream=True) as answer:
+    with _post(gateway, path, tokens, stream=True) as answer:
         if answer.status_code != 200:
             return _error(answer)
         try:
             for line in answer.iter_lines():
                 if line.startswith("data: {"):
                     event = json.loads(line.removeprefix("data: "))
-                    code = str(event["error"]["code"]) if "error" in event else code
+                    code = _code(event["error"]) if "error" in event else code
                     chunks += 1
                     if chunks == 3:
                         during()
@@ -89,16 +92,16 @@ def stream(gateway: Gateway, during: Callable[[], object] = lambda: None, *, tok
     return Seen(200, code, done)
 
 
-def plain(gateway: Gateway, *, tokens: int = _LONG) -> Seen:
+def plain(gateway: Gateway, *, tokens: int = _LONG, path: str = CHAT) -> Seen:
     """Ask for an answer as a whole."""
-    with _post(gateway, tokens, stream=False) as answer:
+    with _post(gateway, path, tokens, stream=False) as answer:
         return Seen(200) if answer.status_code == 200 and answer.read() else _error(answer)
 
 
-def both(gateway: Gateway, during: Callable[[], object]) -> list[Seen]:
+def both(gateway: Gateway, during: Callable[[], object], path: str = CHAT) -> list[Seen]:
     """Do something while a stream and a plain answer are in progress, then ask once more when it shows."""
     seen: list[Seen] = []
-    other = threading.Thread(target=lambda: seen.append(plain(gateway)))
+    other = threading.Thread(target=lambda: seen.append(plain(gateway, path=path)))
 
     def strike() -> None:
         other.start()
@@ -106,10 +109,10 @@ def both(gateway: Gateway, during: Callable[[], object]) -> list[Seen]:
         time.sleep(0.5)  # so that the engine has it too, not only the gateway
         during()
 
-    first = stream(gateway, strike)
+    first = stream(gateway, strike, path=path)
     other.join()
     _until(lambda: not gateway.ready())
-    return [first, *seen, plain(gateway, tokens=1)]
+    return [first, *seen, plain(gateway, tokens=1, path=path)]
 
 
 def core_killed(engine: Engine, gateway: Gateway) -> list[Seen]:
@@ -122,6 +125,10 @@ def server_killed(engine: Engine, gateway: Gateway) -> list[Seen]:
 
 def terminated(engine: Engine, gateway: Gateway) -> list[Seen]:
     return both(gateway, lambda: engine.signal_api_server(signal.SIGTERM))
+
+
+def terminated_messages(engine: Engine, gateway: Gateway) -> list[Seen]:
+    return both(gateway, lambda: engine.signal_api_server(signal.SIGTERM), MESSAGES)
 
 
 def paused(engine: Engine, gateway: Gateway) -> list[Seen]:
@@ -168,7 +175,7 @@ def _stopped(send: Callable[[int], None]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _post(gateway: Gateway, tokens: int, *, stream: bool) -> Iterator[httpx.Response]:
+def _post(gateway: Gateway, path: str, tokens: int, *, stream: bool) -> Iterator[httpx.Response]:
     body = {
         "model": MODEL,
         "messages": [{"role": "user", "content": "hi"}],
@@ -177,14 +184,19 @@ def _post(gateway: Gateway, tokens: int, *, stream: bool) -> Iterator[httpx.Resp
         "stream": stream,
     }
     key = {"authorization": f"Bearer {KEY}"}
-    url = f"{gateway.url}/v1/chat/completions"
+    url = f"{gateway.url}/v1/{path}"
     with httpx.stream("POST", url, json=body, headers=key, timeout=_WITHIN, trust_env=False) as answer:
         yield answer
 
 
 def _error(answer: httpx.Response) -> Seen:
     error = json.loads(answer.read())["error"]
-    return Seen(answer.status_code, str(error["code"]), retry_after="retry-after" in answer.headers)
+    return Seen(answer.status_code, _code(error), retry_after="retry-after" in answer.headers)
+
+
+def _code(error: Mapping[str, object]) -> str:
+    """Anthropic's shape has a type alone."""
+    return str(error.get("code", error["type"]))
 
 
 def _until(condition: Callable[[], bool]) -> None:
@@ -276,6 +288,18 @@ FAULTS = (
         "SIGTERM under a stream and a plain answer, then a request",
         terminated,
         ("200 stream_broken cut", "502 backend_error", _DOWN),
+        {
+            "requests": {"truncated": 1, "backend_error": 1, "no_backend": 1},
+            "attempts": {"truncated": 2},
+            "users": {"bad": 3},
+            "backend": {"bad": 2},
+        },
+        fatal=True,
+    ),
+    Fault(
+        "SIGTERM under a message's stream and a whole message, then a request",
+        terminated_messages,
+        ("200 api_error cut", "502 api_error", "503 overloaded_error Retry-After"),
         {
             "requests": {"truncated": 1, "backend_error": 1, "no_backend": 1},
             "attempts": {"truncated": 2},
