@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Protocol
 
+import requests
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
@@ -51,7 +52,7 @@ class Traces:
         """Take the collector's base URL, to which `/v1/traces` is appended."""
         resource = Resource.create({"service.name": "tidegate", "service.version": version("tidegate")})
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-        exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces")
+        exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces", session=_session())
         self._sender = BatchSpanProcessor(exporter)
         self._provider.add_span_processor(self._sender)
         self.requests = RequestTraces(self._sender.on_end, resource)
@@ -79,6 +80,18 @@ class Traces:
         """Send what waits, for at most two seconds."""
         self._provider.force_flush(_CLOSE_MILLISECONDS)
         self._provider.shutdown()
+
+
+def _session() -> requests.Session:
+    """Return a session that reads the heads of answers alone: what else a collector says, or packs, has no bound."""
+    session = requests.Session()
+    session.stream = True
+    session.hooks["response"] = [_close]
+    return session
+
+
+def _close(answer: requests.Response, **_: object) -> None:
+    answer.close()
 
 
 def _nanoseconds(seconds: float) -> int:
