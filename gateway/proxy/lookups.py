@@ -95,15 +95,17 @@ class Lookups:
         )
 
     def _places(self, response: str, request: Request, exchange: Exchange) -> Sequence[Keeper]:
-        """Return who keeps a response, or may keep it; raises NotFound and NoReadyBackend."""
+        """Return who keeps a response, or may keep it; raises NotFound and NoReadyBackend.
+
+        A backend that is not ready is asked too: what it keeps is there again once it is ready.
+        """
         front, tenant = self._front, cast(LiveTenant, request.caller)
         made = front.stored.find(response, tenant.name, exchange.received)
         if made is None:
             places = candidates(front.table, front.tenants, tenant)
-            ready = [place for place in places if place.backend.readiness.eligible]
-            if places and not ready:
+            if places and not any(place.backend.readiness.eligible for place in places):
                 raise NoReadyBackend("no backend that may keep this response is ready")
-            return ready
+            return places
         known = keeper(front.table, tenant, made)
         return () if known is None else (known,)
 

@@ -155,6 +155,20 @@ async def test_who_keeps_a_response_is_asked_for_after_a_restart(tmp_path: Path)
         await running.settled(3)
 
 
+async def test_what_a_backend_keeps_that_is_not_ready_is_not_missing(tmp_path: Path) -> None:
+    keeps = Engine()
+    keeps.kept["resp_1"] = {"id": "resp_1", "model": "m", "status": "completed"}
+    async with backends(Engine(), keeps) as fakes:
+        fakes[1].health = b"503 Service Unavailable"
+        async with gateway(tmp_path, routes(*[f.url for f in fakes]), wait_ready=False) as running:
+            await running.ready(0)
+            await eventually(lambda: not running.backend(1).readiness.eligible)
+            kept = await get(running.port, "/v1/responses/resp_1")
+            assert (kept.status, "retry-after" in kept.headers) == (503, True)
+            assert (await get(running.port, "/v1/responses/resp_2")).status == 404
+            await running.settled(2)
+
+
 async def test_that_an_engine_does_not_say_is_not_taken_for_a_no(tmp_path: Path) -> None:
     async def hangs_up(call: Call) -> None:
         call.close()
