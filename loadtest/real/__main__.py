@@ -1,6 +1,7 @@
 """`python -m loadtest.real`: clients and faults at a real vLLM; fails when something is not as it should be."""
 
 import argparse
+import contextlib
 import signal
 import sys
 from collections import Counter
@@ -49,13 +50,16 @@ def everything(installed: Installed, options: argparse.Namespace) -> bool:
     if options.only == "transformers":
         return all(results)
     chosen = [fault for fault in FAULTS if options.only != "clients" and options.fault in fault.name]
-    with running(installed, folder) as engine:
+    survived = [fault for fault in chosen if not fault.fatal]
+    with contextlib.ExitStack() as stack:
+        if survived or options.only != "faults":
+            engine = stack.enter_context(running(installed, folder))
         if options.only != "faults":
             results.append(clients(options.client or CLIENTS, engine.url, folder))
         if chosen:
             row(*COLUMNS)
             row(*("---" for _ in COLUMNS))
-        results += [play(fault, engine, folder) for fault in chosen if not fault.fatal]
+        results += [play(fault, engine, folder) for fault in survived]
     for fault in chosen:
         if fault.fatal:
             with running(installed, folder) as engine:
@@ -113,7 +117,8 @@ def clients(
             bad = [each for each in results if each.differs]
             meant = sum(bool(each.meant) for each in results)
             failed = sum(each.failed for each in results)
-            line = f"{len(results)} questions ({failed} errors), {len(bad)} differ, {meant} as meant"
+            fields = sum(each.fields for each in results)
+            line = f"{len(results)} questions ({failed} errors), {fields} fields, {len(bad)} differ, {meant} as meant"
             print(f"{client}{at}: {line}", flush=True)
             for each in bad:
                 show(each)

@@ -73,11 +73,12 @@ OF_TRANSFORMERS: tuple[Allowed, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """One question of one client: what differs, and what of that is not meant."""
+    """One question of one client: how many fields were compared, what differs, and what of that is not meant."""
 
     client: str
     ask: str
     failed: bool
+    fields: int
     meant: tuple[Allowed, ...]
     differs: Mapping[str, tuple[Any, Any]]
 
@@ -110,10 +111,13 @@ def _once(
     through = _asked(client, gateway_url, folder)
     results = []
     for ask, answer in direct.items():
-        found = differences(reduced(answer), reduced(through.get(ask)))
+        one, other = reduced(answer), reduced(through.get(ask))
+        found = differences(one, other)
         meant = {path: cause for path in found if (cause := allowed(ask, path, may_differ)) is not None}
         left = {path: pair for path, pair in found.items() if path not in meant}
-        results.append(Compared(client, ask, "error" in answer, tuple(dict.fromkeys(meant.values())), left))
+        results.append(
+            Compared(client, ask, "error" in answer, len(one | other), tuple(dict.fromkeys(meant.values())), left)
+        )
     return results
 
 
