@@ -19,6 +19,7 @@ TIMEOUTS = {"stall": "6s", "first_token": "6s", "first_byte": "6s"}
 
 _LONG, _SHORT_PAUSE = 1900, 3.0
 _WITHIN = 120.0
+_HOT = 2.0
 CHAT, MESSAGES = "chat/completions", "messages"
 
 
@@ -180,7 +181,8 @@ def _post(gateway: Gateway, path: str, tokens: int, *, stream: bool) -> Iterator
         "model": MODEL,
         "messages": [{"role": "user", "content": "hi"}],
         "max_tokens": tokens,
-        "ignore_eos": True,
+        # Messages have no `ignore_eos`: where all tokens are about as likely, the end is far.
+        **({"temperature": _HOT} if path == MESSAGES else {"ignore_eos": True}),
         "stream": stream,
     }
     key = {"authorization": f"Bearer {KEY}"}

@@ -46,6 +46,7 @@ is then there, and one that the machine makes later, by starving these processes
 _HANGS_UP = 0.15
 _PATIENCE = (0.05, 0.4)
 _SCRAPE = 1.0
+_TRIES = 3
 _FLAP = 6.0
 _RELOAD = 2.0
 _REST_SECONDS = 15.0
@@ -197,8 +198,17 @@ async def _watching(control: httpx.AsyncClient, gateway: Gateway, began: float, 
 
 
 async def scraped(control: httpx.AsyncClient, gateway: Gateway) -> dict[str, float]:
-    """Return every metric of the gateway, summed over its labels, and its OTHER_DESCRIPTORS."""
-    answer = (await control.get(f"{gateway.admin}/metrics")).raise_for_status()
+    """Return every metric of the gateway, summed over its labels, and its OTHER_DESCRIPTORS.
+
+    A kept connection that a starved gateway has just closed as idle is no fault: it is asked again.
+    """
+    for tries_left in reversed(range(_TRIES)):
+        try:
+            answer = (await control.get(f"{gateway.admin}/metrics")).raise_for_status()
+            break
+        except httpx.TransportError:
+            if not tries_left:
+                raise
     found: Counter[str] = Counter()
     for family in text_string_to_metric_families(answer.text):
         for sample in family.samples:
