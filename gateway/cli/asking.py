@@ -4,7 +4,7 @@ import getpass
 import os
 import socket
 import ssl
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import httpx
 import typer
@@ -27,29 +27,40 @@ def ask(admin: str, method: str, path: str, **request: Any) -> Any:
     A token is taken from TIDEGATE_ADMIN_TOKEN; for TLS, an authority from TIDEGATE_ADMIN_CA, and a certificate of its
     own from TIDEGATE_ADMIN_CERTIFICATE with TIDEGATE_ADMIN_KEY, each a PEM file.
     """
-    token = os.environ.get("TIDEGATE_ADMIN_TOKEN")
+    token = os.environ.get("TIDEGATE_ADMIN_TOKEN", "").strip()
+    if not (token.isascii() and token.isprintable()):
+        _end("TIDEGATE_ADMIN_TOKEN holds a character that a header cannot carry")
     headers = {"x-gateway-actor": _actor()} | ({"authorization": f"Bearer {token}"} if token else {})
+    tls = _tls() if admin.startswith("https:") else False
     try:
-        tls = _tls() if admin.startswith("https:") else False
         answer = httpx.request(
             method, f"{admin}{path}", headers=headers, trust_env=False, timeout=10.0, verify=tls, **request
         )
         body = answer.json()
     except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
-        errors.print(f"tidegate: no gateway answers at {admin}: {error}; name its admin listener with --admin")
-        raise typer.Exit(1) from None
+        # A listener with TLS closes what begins as plain HTTP.
+        closed = isinstance(error, httpx.RemoteProtocolError) and not tls
+        hint = ", as https:// if it speaks TLS" if closed else ""
+        _end(f"no gateway answers at {admin}: {error}; name its admin listener with --admin{hint}")
     if not answer.is_success:
         detail = body.get("error", {}).get("message") if isinstance(body, dict) else None
-        errors.print(f"tidegate: {detail or f'the gateway answered {answer.status_code}'}", markup=False)
-        raise typer.Exit(1)
+        _end(detail or f"the gateway answered {answer.status_code}")
     return body
 
 
+def _end(words: str) -> NoReturn:
+    errors.print(f"tidegate: {words}", markup=False)
+    raise typer.Exit(1) from None
+
+
 def _tls() -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=os.environ.get("TIDEGATE_ADMIN_CA"))
-    certificate = os.environ.get("TIDEGATE_ADMIN_CERTIFICATE")
-    if certificate:
-        context.load_cert_chain(certificate, os.environ.get("TIDEGATE_ADMIN_KEY"))
+    try:
+        context = ssl.create_default_context(cafile=os.environ.get("TIDEGATE_ADMIN_CA"))
+        certificate = os.environ.get("TIDEGATE_ADMIN_CERTIFICATE")
+        if certificate:
+            context.load_cert_chain(certificate, os.environ.get("TIDEGATE_ADMIN_KEY"))
+    except (OSError, ValueError) as error:
+        _end(f"a file in TIDEGATE_ADMIN_CA, _CERTIFICATE or _KEY cannot be used: {error}")
     return context
 
 

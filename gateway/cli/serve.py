@@ -123,7 +123,8 @@ def serve(  # noqa: PLR0917 - one parameter an option
 ) -> None:
     """Serve the models in ROUTES to OpenAI clients."""
     output = Output(_STANDARD_ERROR)
-    token = None if admin_token_file else os.environ.get("TIDEGATE_ADMIN_TOKEN")
+    # As in a file, a line end after it is none of the token's: secrets that are made with `echo` have one.
+    token = None if admin_token_file else os.environ.get("TIDEGATE_ADMIN_TOKEN", "").strip()
     try:
         edge = Edge(networks(trusted_proxies), gateway_headers=gateway_headers, cors_origins=origins(cors_origins))
         tls = Tls(tls_certificate, tls_key, tls_client_ca)

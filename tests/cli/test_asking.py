@@ -119,6 +119,24 @@ def test_a_gateway_that_does_not_answer_is_named() -> None:
 
 
 @pytest.mark.parametrize(
+    ("admin", "variables", "said"),
+    [
+        ("http://127.0.0.1:9", {"TIDEGATE_ADMIN_TOKEN": "hush\nhush"}, "TIDEGATE_ADMIN_TOKEN holds a character"),
+        ("http://127.0.0.1:9", {"TIDEGATE_ADMIN_TOKEN": "hüsh"}, "TIDEGATE_ADMIN_TOKEN holds a character"),
+        ("http://127.0.0.1:9", {"TIDEGATE_ADMIN_TOKEN": "hush\n"}, "no gateway answers at http://127.0.0.1:9"),
+        ("https://127.0.0.1:9", {"TIDEGATE_ADMIN_CA": "nowhere.pem"}, "a file in TIDEGATE_ADMIN_CA"),
+    ],
+)
+def test_what_is_wrong_with_the_own_variables_is_no_fault_of_the_gateway(
+    admin: str, variables: dict[str, str], said: str
+) -> None:
+    result = CliRunner().invoke(app, ["status", "--admin", admin], env=variables)
+    assert result.exit_code == 1
+    assert said in result.stderr
+    assert "hush" not in result.stderr
+
+
+@pytest.mark.parametrize(
     ("share", "phase", "said"),
     [
         (60.0, "step", "step 4 of 4"),

@@ -96,3 +96,12 @@ def test_serve_takes_no_value_that_would_refuse_every_request(
     result = CliRunner().invoke(app, ["serve", str(path), option, value])
     assert result.exit_code == 2
     assert said in result.output
+
+
+def test_white_space_is_no_admin_token(tmp_path: Path) -> None:
+    path = tmp_path / "routes.yaml"
+    path.write_text("models: {m: {backends: ['http://localhost:8000']}}")
+    options = ["serve", str(path), "--admin-host", "0.0.0.0"]
+    result = CliRunner().invoke(app, options, env={"TIDEGATE_ADMIN_TOKEN": " \n"})
+    assert result.exit_code == 2
+    assert "could be reached from" in result.output
