@@ -18,8 +18,7 @@ ALLOWED = {
     "tidegate_tasks": Allowed(0.10),
 }
 """Memory rises for a minute or two, since buffers, connections and series are made as the load first needs them, and
-later a little by what lies scattered. 12 % of it is about 600 bytes for each request of ten minutes: less
-than any object of a request's that would be kept.
+in bursts. 12 % of it is about 600 bytes for each request of ten minutes: less than what a request that is kept needs.
 """
 
 _console = Console(width=120, highlight=False)
@@ -67,12 +66,15 @@ def _summary(seen: Seen) -> str:
 
 
 def _table(courses: list[Course]) -> Table:
-    table = Table(title="medians of the first and the last tenth after warming up", title_justify="left")
-    for name in ("figure", "first", "last", "highest", "may grow", "grew"):
+    table = Table(
+        title="medians of the first and the last tenth after warming up, and growth that all tenths share",
+        title_justify="left",
+    )
+    for name in ("figure", "first", "last", "highest", "steadily", "may grow", "grew"):
         table.add_column(name, justify="left" if name == "figure" else "right")
     for course in courses:
         scale = 2**20 if "bytes" in course.name else 1
-        figures = (f"{value / scale:.1f}" for value in (course.first, course.last, course.highest))
+        figures = (f"{value / scale:.1f}" for value in (course.first, course.last, course.highest, course.steady))
         grew = "YES" if course.grew else "no" if course.judged else f"needs {course.allowed.after:.0f} s"
         table.add_row(WATCHED[course.name], *figures, f"{course.allowed.share:.0%}", grew)
     return table

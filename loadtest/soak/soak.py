@@ -39,10 +39,6 @@ AT_REST = ("tidegate_in_flight", "tidegate_client_connections", "tidegate_backen
 _CONNECTIONS = ("tidegate_client_connections", "tidegate_backend_in_flight", "tidegate_backend_idle_connections")
 _CONTROL_SECONDS = 60.0
 """Processes at the lowest priority are seconds late on a busy machine, which is no fault of theirs."""
-_AT_ONCE = 10.0
-"""Seconds whose requests, or those of a tenth of the run, come at once in the beginning: the memory that a burst needs
-is then there, and one that the machine makes later, by starving these processes, does not look like growth.
-"""
 _HANGS_UP = 0.15
 _PATIENCE = (0.05, 0.4)
 _SCRAPE = 1.0
@@ -135,12 +131,12 @@ async def _load(plan: Scenario, seed: int, gateway: Gateway, seconds: float, see
     gaps: Counter[tuple[int, float]] = Counter()
     rng = Random(seed)
     traffic = Traffic(plan, seed)
-    began, at_once = monotonic(), min(_AT_ONCE, seconds / 10)
+    began = monotonic()
     async with asyncio.TaskGroup() as asking:
         for arrival in traffic.arrivals:
             if arrival.at > seconds:
                 return
-            due = began + (arrival.at if arrival.at > at_once else 0.0)
+            due = began + arrival.at
             await asyncio.sleep(due - monotonic())
             data = traffic.request(arrival, "soak")
             asked = ask((host, int(port)), arrival, data, due=due, gateway=TIDEGATE, gaps=gaps)

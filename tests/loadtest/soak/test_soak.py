@@ -25,6 +25,10 @@ class TestCourse:
         assert found.grew
         assert found.first < 103 < found.last <= found.highest
 
+    def test_a_step_is_no_growth_and_growth_beside_a_step_is(self) -> None:
+        assert not course([85.0] * 250 + [105.0] * 350).grew
+        assert course(100.0 + second / 60 + (20 if second > 250 else 0) for second in range(600)).grew
+
     def test_the_time_to_warm_up_does_not_count(self) -> None:
         assert not course((min(100.0, float(second)) for second in range(600)), warm=120, share=0.0).grew
 
