@@ -71,7 +71,9 @@ def _models(found: dict[str, Any]) -> Iterator[Problem]:
             behind = [backend for pool in version["pools"] for backend in pools.get(pool, ())]
             if version["weight"] > 0 and all(each["drained"] or each["state"] == "not_ready" for each in behind):
                 what = f"{model['name']}/{version['name']} has no ready backend: its requests get 503"
-                yield Problem(what, f"tidegate doctor {_source(found)}")
+                drained = [each["id"] for each in behind if each["drained"] and each["state"] != "not_ready"]
+                command = f"tidegate undrain {drained[0]}" if drained else f"tidegate doctor {_source(found)}"
+                yield Problem(what, command)
 
 
 def _backends(found: dict[str, Any]) -> Iterator[Problem]:

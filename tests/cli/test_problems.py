@@ -119,8 +119,16 @@ def test_a_backend_that_is_not_ready_is_one_problem_and_a_model_without_any_anot
     lone, one = problems(found(backends=[backend(state="not_ready", reason="refused")]))
     assert lone.what == "m/v1 has no ready backend: its requests get 503"
     assert one.what == "p/a:1 is not ready: refused"
+    assert lone.command == "tidegate doctor routes.yaml"
     (only,) = problems(found(backends=[backend(), backend(id="p/b:1", state="not_ready", reason="refused")]))
     assert only.what == "p/b:1 is not ready: refused"
+
+
+def test_a_model_whose_backends_are_drained_needs_one_back() -> None:
+    sick, well = backend(drained=True, state="not_ready"), backend(id="p/b:1", drained=True)
+    (only,) = problems(found(backends=[sick, well]))
+    assert only.what == "m/v1 has no ready backend: its requests get 503"
+    assert only.command == "tidegate undrain p/b:1"
 
 
 def test_a_page_comes_before_a_ticket_and_explains_an_overspent_budget() -> None:
