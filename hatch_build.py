@@ -102,12 +102,14 @@ def compiler() -> str | None:
 
 def compile_all(folder: Path, work: Path) -> None:
     """Compile into a folder, if anything has changed since; `work` is where what lies between is put."""
+    if is_current(folder):
+        return
     work.mkdir(parents=True, exist_ok=True)
     with open(work / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # who compiles at the same time waits, and finds it done
-        recorded, at = record(), folder / RECORD
-        if at.is_file() and at.read_text() == recorded:
+        if is_current(folder):
             return
+        recorded, at = record(), folder / RECORD
         built = _build(work)
         folder.mkdir(exist_ok=True)
         # Without a record nothing is compiled, and a process goes on with files that were removed.
@@ -118,6 +120,12 @@ def compile_all(folder: Path, work: Path) -> None:
         new = at.with_suffix(".new")
         new.write_text(recorded)
         new.replace(at)
+
+
+def is_current(folder: Path) -> bool:
+    """Whether what was compiled into a folder is what these sources compile to."""
+    at = folder / RECORD
+    return at.is_file() and at.read_text() == record()
 
 
 def compiled_files(folder: Path) -> list[Path]:
@@ -190,11 +198,11 @@ class Compile(BuildHookInterface):  # type: ignore[type-arg]
         if why:
             print(f"Not compiled, so requests will cost twice as much: {why}")
             return
-        if version != "editable" and not os.access(PACKAGE, os.W_OK):
-            scratch = Path(tempfile.mkdtemp(prefix="tidegate-"))
-            folder, work = scratch / "compiled", scratch
-        else:
-            folder, work = FOLDER, WORK
+        folder, work = FOLDER, WORK
+        if version != "editable" and not (is_current(folder) or os.access(PACKAGE, os.W_OK)):
+            self._scratch = tempfile.TemporaryDirectory(prefix="tidegate-")  # goes with the process
+            work = Path(self._scratch.name)
+            folder = work / "compiled"
         compile_all(folder, work)
         if version == "editable":
             return
@@ -206,6 +214,8 @@ class Compile(BuildHookInterface):  # type: ignore[type-arg]
 
 if __name__ == "__main__":
     why = missing()
+    if not (why or is_current(FOLDER) or os.access(PACKAGE, os.W_OK)):
+        why = f"{PACKAGE} is read-only"
     if why:
         print(f"The data path is not compiled, so requests cost twice as much: {why}")
     else:
