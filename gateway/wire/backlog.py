@@ -4,7 +4,7 @@ A read of 256 KiB may hold thousands of requests, or tens of thousands of chunks
 """
 
 import asyncio
-from typing import Protocol
+from typing import Protocol, cast
 
 from gateway.wire.slices import Slices, Work
 
@@ -27,6 +27,19 @@ class Parsing(Protocol):
 
     def parse(self, data: bytes | memoryview) -> None:
         """Parse a piece."""
+
+
+class Gone:
+    """What stands in for a connection that is lost."""
+
+    transport = cast(asyncio.Transport, None)
+    is_taking = False
+
+    def parse(self, data: bytes | memoryview) -> None:
+        """Parse nothing."""
+
+
+_GONE = Gone()
 
 
 class Backlog:
@@ -61,6 +74,11 @@ class Backlog:
         """Forget the rest: nobody wants it."""
         self.held = memoryview(b"")
 
+    def close(self) -> None:
+        """Forget the rest and the connection, which is lost: it and this would keep each other in memory."""
+        self.drop()
+        self._parsing = _GONE
+
     def _work(self) -> Work[None]:
         while self.held and self._parsing.is_taking:
             piece, self.held = self.held[:PIECE], self.held[PIECE:]
@@ -76,5 +94,6 @@ class Backlog:
 
     def _broken(self, error: Exception) -> None:
         self._working = False
-        self._parsing.transport.abort()
+        if self._parsing is not _GONE:
+            self._parsing.transport.abort()
         raise error

@@ -9,20 +9,19 @@ import msgspec
 
 from gateway.clock import Clock
 from gateway.errors import BadHttp, GatewayError, HeadersTooLarge, RequestTimeout, RequestTooLarge, TargetTooLong
-from gateway.wire import guard
+from gateway.wire import closed, guard
 from gateway.wire.backlog import LONG_READ, MARKS, PIECE, Backlog
 from gateway.wire.guard import Head, Limits
 from gateway.wire.half_closed import HalfClosed
 from gateway.wire.heads import Headers, status_line
 from gateway.wire.outbox import Outbox
-from gateway.wire.phase import BODY, COMING, FRESH, HEAD, IDLE, LAST_CALL, LINGER, Phase, seconds_in
+from gateway.wire.phase import BODY, COMING, FRESH, HEAD, IDLE, LAST_CALL, LINGER, LINGER_SECONDS, Phase, seconds_in
 from gateway.wire.rope import Rope, complete, longer
 from gateway.wire.service import Request, Responder, Service
 from gateway.wire.slices import Slices
 from gateway.wire.turned_away import turn_away
 
 MAX_PIPELINED = 64
-_LINGER_SECONDS = 2.0
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -110,9 +109,10 @@ class Client:
         """Tell the request in progress; those that wait are forgotten."""
         self._connections.discard(self)
         self._queue.clear()
-        self._backlog.drop()
+        self._backlog.close()
         self._keep = self.busy = False
-        responder, self._responder = self._responder, None
+        self.parser = closed.REQUESTS
+        responder, self._responder, self._half_closed = self._responder, None, None
         if responder is not None:
             responder.client_gone()
 
@@ -213,11 +213,10 @@ class Client:
         self._unparsed = 0
         self._completed = True
         self._phase = IDLE
-        http10 = self._http10
         self._body = b""
-        keep_alive = self.parser.should_keep_alive()
+        kept = self.parser.should_keep_alive()
         request = Request(
-            head, self._fields, body, http10=http10, keep_alive=keep_alive, received=self._clock(), caller=self._caller
+            head, self._fields, body, http10=self._http10, keep_alive=kept, received=self._clock(), caller=self._caller
         )
         self._fields = []
         if not self.busy and not self._pipelined:
@@ -366,7 +365,7 @@ class Client:
         """Close for good, after reading away what still comes, since closing on it would destroy the answer."""
         self._outbox.flush()
         if self._phase is LINGER and not self.transport.is_closing():
-            self._deadline = self._clock() + _LINGER_SECONDS
+            self._deadline = self._clock() + LINGER_SECONDS
             if self.transport.can_write_eof():
                 self.transport.write_eof()
             self.transport.resume_reading()

@@ -6,6 +6,8 @@ from gateway.wire.guard import Limits
 
 LAST_CALL = 2.0
 """Seconds in which a client that was not told that its connection ends may ask once more."""
+LINGER_SECONDS = 2.0
+"""How long what a refused client still sends is read away."""
 
 
 class Phase(Enum):

@@ -10,6 +10,7 @@ from typing import Protocol, cast
 
 import httptools
 
+from gateway.wire import closed
 from gateway.wire.heads import Headers, named_by_connection
 from gateway.wire.outbox import Outbox
 from gateway.wire.rope import Rope
@@ -19,8 +20,6 @@ MAX_HEAD = 64 * 1024
 MAX_FIELDS = 100
 MAX_INFORMATIONAL = 8
 _TIMEOUT = re.compile(rb"(?i)\btimeout\s*=\s*(\d{1,6})\b")
-
-
 LEAST_IDLE = 1.0
 """Seconds after which an engine may have closed an idle connection just before the next request reached it."""
 IMMEDIATE = 0.02
@@ -338,6 +337,7 @@ class Upstream:
         self.owner.forget(self)
         taker, sink = self._taker, self._sink
         self._taker = self._sink = self._rest = None
+        self._parser = closed.ANSWERS
         if taker is None:
             return
         try:

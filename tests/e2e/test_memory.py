@@ -1,0 +1,52 @@
+"""What connections leave in memory once they are closed: nothing that waits for the garbage collector."""
+
+import gc
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gateway.wire.backlog import Backlog
+from gateway.wire.client import Client
+from gateway.wire.upstream import Upstream
+from tests.e2e.fakes import STREAM_HEAD, Call, backends, chunked, event, good
+from tests.e2e.harness import ask, chat, gateway, post, routes
+from tests.e2e.raw_client import connect
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def no_collection() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def left() -> int:
+    """How many connections, and parts of them, are in memory."""
+    return sum(isinstance(each, Client | Upstream | Backlog) for each in gc.get_objects())
+
+
+async def test_closed_connections_are_gone_at_once(tmp_path: Path, no_collection: None) -> None:
+    async def cuts(call: Call) -> None:
+        if b"whole" in call.body:
+            await good(call)
+            return
+        await call.send(STREAM_HEAD, chunked(event("x")))
+        call.close()
+
+    async with backends(cuts) as (fake,), gateway(tmp_path, routes(fake.url)) as running:
+        before = left()
+        for turn in range(10):
+            await ask(running.port, chat(stream=turn % 2 == 0, messages=[{"role": "user", "content": "whole"}]))
+            assert not (await ask(running.port, chat())).complete, "and the engine's connection is closed"
+            client = await connect(running.port)
+            await client.send(post(chat()) if turn % 2 else b"POST /v1/chat/completions HTTP/1.1\r\nhost:")
+            client.reset()
+        await eventually(lambda: not running.connections)
+        await running.quiet()
+        kept = running.backend().pool.idle
+        await eventually(lambda: left() <= before + kept)
