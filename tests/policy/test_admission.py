@@ -163,14 +163,16 @@ def test_a_limit_doubles_until_the_first_congestion_and_then_feels_its_way() -> 
     assert repr(limit).startswith("<AdaptiveLimit 4") or limit.value < value
 
 
-def test_a_thousand_long_streams_at_an_idle_engine_are_let_in_within_seconds() -> None:
+@pytest.mark.parametrize("rate", [300, 1000, 10_000])
+def test_a_thousand_long_streams_at_an_idle_engine_are_let_in_within_seconds(rate: int) -> None:
+    """First tokens count as well before the limit is in use."""
     limit, begun, now = AdaptiveLimit(), 0, 0.0
     while begun < 1000:
         now += 0.25
-        new = min(1000, int(limit.value)) - begun
+        new = min(1000, int(rate * now), int(limit.value)) - begun
         begun += new
         limit.tick(Seen(begun, begun=new), now)
-    assert now <= 3.0
+    assert now <= 3.0 + 1000 / rate
 
 
 def test_a_limit_doubles_while_first_tokens_are_awaited_if_the_engine_says_that_it_runs_them_all() -> None:

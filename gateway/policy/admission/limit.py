@@ -87,23 +87,28 @@ class AdaptiveLimit:
         self._begun += seen.begun
         self._late += seen.late
         in_use = seen.in_flight >= IN_USE * self.value
+        if seen.in_flight > self.value / 2:  # beside as many as before the last doubling
+            self._due -= seen.begun - seen.late
         self._awaits = not in_use or (self._awaits and not seen.begun)
         why = self._congestion(seen)
         if why:
             if now - self._changed >= PAUSE:
                 self._fall(min(self.value, 2.0 * max(seen.in_flight, LEAST)) * DECREASE, why, now)
         elif in_use and not seen.queued:
-            step = STEP
-            if self._is_new:
-                # Before the first congestion it doubles once as many went well as the last doubling let in.
-                self._due -= seen.begun - seen.late
-                runs_them = self._awaits and self.value < BY_WORD and seen.running >= IN_USE * self.value
-                if self._due <= 0 or runs_them:
-                    step = self._due = self.value
-            self.value = min(float(self.most), self.value + step)
+            self.value = min(float(self.most), self.value + self._step(seen))
             self.reason = "in use, and all is well"
             if self._begun >= JUDGED:
                 self._begun = self._late = 0
+
+    def _step(self, seen: Seen) -> float:
+        # Before the first congestion it doubles once as many went well as the last doubling let in.
+        if not self._is_new:
+            return STEP
+        runs_them = self._awaits and self.value < BY_WORD and seen.running >= IN_USE * self.value
+        if self._due > 0 and not runs_them:
+            return STEP
+        self._due = self.value
+        return self.value
 
     def _congestion(self, seen: Seen) -> str:
         # An engine that queues because it is stalled would do so under any limit.
