@@ -53,7 +53,7 @@ test: compiled ## the whole suite, with the data path compiled where there is a 
 	$(BIN)/pytest -n auto --dist worksteal $(ARGS)
 
 pure: $(STAMP) ## the data path's tests with nothing compiled; every branch of gateway/policy must be covered
-	TIDEGATE_PURE=1 $(BIN)/pytest -n auto --dist worksteal --cov $(PATH_TESTS) $(ARGS)
+	TIDEGATE_PURE=1 $(BIN)/pytest -n auto --dist worksteal $(PATH_TESTS) $(ARGS) --cov
 
 demo: compiled ## simulated engines, gateway, load and dashboard on this machine
 	$(BIN)/tidegate demo $(ARGS)
