@@ -1,6 +1,7 @@
 """Out of service and back: the table of states, and the rules that look at the whole pool."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
 from random import Random
 
@@ -25,8 +26,13 @@ from gateway.policy.routing.ejection import (
     Ruling,
     Standing,
     State,
+    eject,
+    elapse,
+    failed,
+    needed,
     rule,
 )
+from gateway.policy.routing.peers import Peers
 
 RNG = Random(1)
 
@@ -209,3 +215,51 @@ def test_load_that_burns_everyone_ejects_nobody() -> None:
     assert rule([burning] * 4) == Ruling((), panic=True)
     assert rule([burning] * 4).reason == "4 of 4 backends are ejected, not ready or far beyond their budget"
     assert rule([burning, *[Member(Standing())] * 3]) == Ruling((), panic=False)
+
+
+def test_a_slow_backend_stays_where_the_rest_could_not_take_over_what_it_carries() -> None:
+    slow = Member(Standing(), burning=True, guilty=True, reason="slow", slow=True, carries=5, spare=59)
+    failing = replace(slow, slow=False)
+    small = Member(Standing(), spare=4)
+    assert rule([slow, small]) == Ruling((), panic=False)
+    assert rule([slow, replace(small, spare=5)]) == Ruling((0,), panic=False)
+    assert rule([failing, small]) == Ruling((0,), panic=False), "to fail is worse than to wait"
+    full = replace(small, spare=0)
+    assert rule([slow, slow, replace(small, spare=10), full, full]) == Ruling((0, 1), panic=False)
+    assert rule([slow, slow, replace(small, spare=9), full, full]) == Ruling((0,), panic=False)
+
+
+def test_a_slow_backend_is_needed_where_the_rest_has_no_free_slot() -> None:
+    out = eject(Standing(), 0.0, "slow", Random(1), slow=True)
+    full = Member(Standing(), spare=0)
+    assert rule([Member(out), full, full]).needed == (0,)
+    assert rule([Member(out), full, Member(Standing(), spare=1)]).needed == ()
+    assert rule([Member(out, gone=True), full, full, full]).needed == ()
+    assert rule([Member(replace(out, slow=False)), full, full]).needed == ()
+    back = needed(out, 9.0)
+    assert (back.state, back.reason) == (State.SLOW_START, "is slow, and the rest of its pool has no free slot")
+    half_open = elapse(out, out.until)
+    assert half_open.slow
+    assert needed(half_open, 50.0).state is State.SLOW_START
+    for other in (replace(out, slow=False), failed(half_open, 50.0, "failed", Random(1)), back):
+        assert needed(other, 60.0) is other
+
+
+def test_a_slow_backend_returns_when_its_pool_has_been_full_for_two_seconds() -> None:
+    peers = Peers("gpu", 0.0)
+    peers.follow(["gpu/a", "gpu/b"])
+    slow, other = peers.members.values()
+    slow.eject("slow", 0.0, Random(1))
+    other.limit = 1
+    held = other.lease(10)
+    for tick in range(1, 8):
+        peers.tick(tick * 0.25, {}, Random(1))
+        assert slow.standing.out
+    held.release()
+    peers.tick(2.0, {}, Random(1))
+    other.lease(10)
+    for tick in range(9, 17):
+        assert slow.standing.out
+        peers.tick(tick * 0.25, {}, Random(1))
+    assert slow.standing.state is State.SLOW_START
+    assert slow.available(5.0)

@@ -7,6 +7,9 @@
 Half-open ends by time too where no request comes: each of the few that do come would go to the very backend that is in
 doubt, and its probes pass.
 
+One that is out because it is slow, and not because it fails, goes to slow start at once where the rest of its pool has
+no free slot: a slow answer is better than a refusal.
+
 Whoever comes back from not being reachable begins at half-open, from wherever it was in service: what it was like
 before says little about an engine that has restarted. One that can be reached for the first time is new, not back: it
 begins at slow start, or in service where its peers are as new.
@@ -59,6 +62,7 @@ class Event(StrEnum):
     FAILED = "failed"
     RETURNED = "returned"
     BEGAN = "began"
+    NEEDED = "needed"
 
 
 TRANSITIONS: Mapping[tuple[State, Event], State] = MappingProxyType(
@@ -73,6 +77,8 @@ TRANSITIONS: Mapping[tuple[State, Event], State] = MappingProxyType(
         (State.IN_SERVICE, Event.RETURNED): State.HALF_OPEN,
         (State.SLOW_START, Event.RETURNED): State.HALF_OPEN,
         (State.IN_SERVICE, Event.BEGAN): State.SLOW_START,
+        (State.EJECTED, Event.NEEDED): State.SLOW_START,
+        (State.HALF_OPEN, Event.NEEDED): State.SLOW_START,
     }
 )
 """Every way from state to state; what is not here changes nothing."""
@@ -82,7 +88,7 @@ TRANSITIONS: Mapping[tuple[State, Event], State] = MappingProxyType(
 class Standing:
     """A state since when, until when (seconds; 0.0 for good), after how many recent ejections, and why.
 
-    `out` says whether it is taken out of service.
+    `slow` says that it was ejected because it is slow, not because it fails; `out` whether it is taken out of service.
     """
 
     state: State = State.IN_SERVICE
@@ -91,18 +97,19 @@ class Standing:
     ejections: int = 0
     answered: int = 0
     reason: str = "never ejected"
+    slow: bool = False
     out: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "out", self.state is State.EJECTED or self.state is State.HALF_OPEN)
 
 
-def eject(standing: Standing, now: float, reason: str, rng: Chance) -> Standing:
+def eject(standing: Standing, now: float, reason: str, rng: Chance, *, slow: bool = False) -> Standing:
     """Take out for 30 s times the number of recent ejections, at most 300 s, give or take a tenth.
 
     KeyError from a state that knows no ejection: whoever is out already cannot be ejected.
     """
-    return _out(replace(standing, ejections=standing.ejections + 1), Event.EJECT, now, reason, rng)
+    return _out(replace(standing, ejections=standing.ejections + 1, slow=slow), Event.EJECT, now, reason, rng)
 
 
 def answered(standing: Standing, now: float) -> Standing:
@@ -134,9 +141,16 @@ def unsettled(standing: Standing, now: float) -> Standing:
     return replace(standing, until=now + QUIET) if standing.state is State.HALF_OPEN else standing
 
 
-def failed(standing: Standing, now: float, reason: str, rng: Chance) -> Standing:
+def failed(standing: Standing, now: float, reason: str, rng: Chance, *, slow: bool = False) -> Standing:
     """A half-open backend did not answer well: out again, as long as before, since this is the same trouble."""
-    return _out(standing, Event.FAILED, now, reason, rng)
+    return _out(replace(standing, slow=standing.slow and slow), Event.FAILED, now, reason, rng)
+
+
+def needed(standing: Standing, now: float) -> Standing:
+    """The rest of its pool has no free slot: one that is out because it is slow is better than none."""
+    if not standing.slow or (standing.state, Event.NEEDED) not in TRANSITIONS:
+        return standing
+    return _slowly(standing, Event.NEEDED, now, "is slow, and the rest of its pool has no free slot")
 
 
 def idled(standing: Standing, seconds: float) -> Standing:
@@ -154,7 +168,8 @@ def elapse(standing: Standing, now: float) -> Standing:
     state = TRANSITIONS.get((standing.state, Event.TIME))
     if state is not None and now >= standing.until:
         if state is State.HALF_OPEN:
-            return Standing(state, now, now + QUIET, standing.ejections, 0, f"was ejected: {standing.reason}")
+            reason = f"was ejected: {standing.reason}"
+            return Standing(state, now, now + QUIET, standing.ejections, 0, reason, standing.slow)
         if state is State.SLOW_START:
             return _slowly(standing, Event.TIME, now, f"no request in {QUIET:g} s, and its probes pass")
         return Standing(state, now, 0.0, standing.ejections, 0, "slow start is over")
@@ -176,7 +191,8 @@ class Member:
     """One backend as the rules for its whole pool see it.
 
     `gone` it cannot be asked (not ready); `burning` it spends its budget at page rate, for whatever cause; `guilty`
-    that is its own doing, in the words of `reason`.
+    that is its own doing, in the words of `reason`; `slow` it answers late, but does not fail. `carries` are requests
+    that it works on, `spare` are its free slots.
     """
 
     standing: Standing
@@ -184,21 +200,29 @@ class Member:
     burning: bool = False
     guilty: bool = False
     reason: str = ""
+    slow: bool = False
+    carries: int = 0
+    spare: int = 1 << 31
 
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """Which members (by index) to eject now, and whether ejections are to be ignored, with the reason in words."""
+    """Which members (by index) to eject now, and whether ejections are to be ignored, with the reason in words.
+
+    `needed` are those that are out although the rest has no free slot, and are only slow.
+    """
 
     eject: tuple[int, ...]
     panic: bool
     reason: str = field(default="", compare=False)
+    needed: tuple[int, ...] = ()
 
 
 def rule(members: Sequence[Member]) -> Ruling:
     """Eject the guilty, at most half of the pool.
 
-    Where more than half is out or burning, the fault is the load's or ours: panic, and ejections are ignored.
+    Where more than half is out or burning, the fault is the load's or ours: panic, and ejections are ignored. One that
+    is only slow stays where the rest could not take over what it carries.
     """
     troubled = sum(member.burning or member.standing.out for member in members)
     gone = sum(member.gone and not (member.burning or member.standing.out) for member in members)
@@ -206,8 +230,17 @@ def rule(members: Sequence[Member]) -> Ruling:
         unfit = f"{troubled + gone} of {len(members)} backends are ejected, not ready or far beyond their budget"
         return Ruling((), panic=True, reason=unfit)
     room = len(members) // 2 - sum(member.gone or member.standing.out for member in members)
-    guilty = [i for i, member in enumerate(members) if member.guilty and not (member.gone or member.standing.out)]
-    return Ruling(tuple(guilty[: max(0, room)]), panic=False)
+    serving = [i for i, member in enumerate(members) if not (member.gone or member.standing.out)]
+    spare = sum(members[i].spare for i in serving)
+    ejected: list[int] = []
+    for i in serving:
+        member, rest = members[i], spare - members[i].spare
+        if member.guilty and len(ejected) < room and (not member.slow or rest >= member.carries):
+            ejected.append(i)
+            spare = rest - member.carries
+    short = bool(serving) and not spare
+    late = (i for i, member in enumerate(members) if short and member.standing.out and member.standing.slow)
+    return Ruling(tuple(ejected), panic=False, needed=tuple(i for i in late if not members[i].gone))
 
 
 def _slowly(standing: Standing, event: Event, now: float, reason: str) -> Standing:
@@ -219,4 +252,4 @@ def _slowly(standing: Standing, event: Event, now: float, reason: str) -> Standi
 def _out(standing: Standing, event: Event, now: float, reason: str, rng: Chance) -> Standing:
     seconds = (BASE * standing.ejections or PAUSE) * (1 + JITTER * (2 * rng.random() - 1))
     until = now + min(LONGEST, seconds)
-    return Standing(TRANSITIONS[standing.state, event], now, until, standing.ejections, 0, reason)
+    return Standing(TRANSITIONS[standing.state, event], now, until, standing.ejections, 0, reason, standing.slow)

@@ -295,7 +295,7 @@ class Health:
             self.failures += 1
             self.residual.failure()
         if lease.is_probe and self.standing.state is State.HALF_OPEN:
-            self._judge_probe(good and kept and not self._is_late(lease, tpot), now, rng)
+            self._judge_probe(good, good and kept and not self._is_late(lease, tpot), now, rng)
         elif self.failures >= ejection.FAILURES_IN_A_ROW and not self.standing.out and self.peers.has_room:
             reason = f"{self.failures} failures in a row"
             self._move(ejection.eject(self.standing, now, reason, rng), Cause.FAILURES)
@@ -333,11 +333,16 @@ class Health:
         sickness = self.sickness if signal.slow else None
         reason = signal.failing or (f"{signal.slow}: {sickness}" if sickness and sickness.is_grave else "")
         burning = bool(signal.failing or signal.slow)
-        return Member(self.standing, signal.gone, burning, bool(reason), reason)
+        slow, spare = not signal.failing, max(0, self.limit - self.in_flight)
+        return Member(self.standing, signal.gone, burning, bool(reason), reason, slow, self.in_flight, spare)
 
     def eject(self, reason: str, now: float, rng: Chance) -> None:
         """Take it out of service because of its burn rate."""
-        self._move(ejection.eject(self.standing, now, reason, rng), Cause.BURN)
+        self._move(ejection.eject(self.standing, now, reason, rng, slow=not self.signal.failing), Cause.BURN)
+
+    def needed(self, now: float) -> None:
+        """Take it back if it is only slow: the rest of its pool has no free slot."""
+        self._move(ejection.needed(self.standing, now))
 
     @property
     def sickness(self) -> Sickness | None:
@@ -377,9 +382,10 @@ class Health:
             tpot is not None and tpot > OUTLIER * peers.tpot.predict(0.0, lease.in_flight)
         )
 
-    def _judge_probe(self, kept: bool, now: float, rng: Chance) -> None:
+    def _judge_probe(self, good: bool, kept: bool, now: float, rng: Chance) -> None:
         if not kept:
-            self._move(ejection.failed(self.standing, now, "its probe failed or was slow", rng), Cause.PROBE)
+            reason = f"a request that tried it {'was slow' if good else 'failed'}"
+            self._move(ejection.failed(self.standing, now, reason, rng, slow=good), Cause.PROBE)
             return
         self._move(ejection.answered(self.standing, now))
         if not self.standing.out:

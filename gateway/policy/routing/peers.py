@@ -13,6 +13,9 @@ MOST_SAMPLES, FEWEST_SAMPLES = 256, 8
 """First tokens, and answers, that are learnt from at one tick, of a whole pool and of each of its backends: more would
 say the same, and keep the event loop from its work."""
 
+SHORT = 2.0
+"""Seconds without a free slot in a pool after which one that is ejected and only slow is taken back."""
+
 
 class Peers:
     """The backends of one pool: what they have in common, and the rules that look at all of them.
@@ -24,6 +27,7 @@ class Peers:
     """
 
     __slots__ = (
+        "_short",
         "_ticked",
         "burns",
         "cost_per_hour",
@@ -51,6 +55,7 @@ class Peers:
         self.learnt_at = now
         self.transitions: list[Transition] = []
         self._ticked = now
+        self._short = 0.0
 
     def __repr__(self) -> str:
         out = sum(health.standing.out for health in self.members.values())
@@ -104,6 +109,9 @@ class Peers:
         members = [health.as_member() for health in healths]
         ruling = ejection.rule(members)
         self.panic, self.panic_reason = ruling.panic, ruling.reason
+        self._short = self._short + elapsed if ruling.needed else 0.0
+        for index in ruling.needed if self._short >= SHORT else ():
+            healths[index].needed(now)
         for index in ruling.eject:
             healths[index].eject(members[index].reason, now, rng)
 
