@@ -51,10 +51,9 @@ INTERPRETED = {
 """What of these rooms stays interpreted, and why. `errors.py` does too: class attributes of exceptions get lost."""
 DEPENDED_ON = ("config", "errors.py", "signals.py", "__init__.py", "native.py")
 """What the compiled modules import beside each other: its types are compiled into them."""
-
-
 SLICES = "bytes_ops.c"
 REPAIRED = ("endn = Clamp(endn, 0, len);", "endn = Clamp(endn, startn, len);")
+"""A line of mypyc's runtime in the file SLICES, and what takes its place; `_repair_runtime` says why."""
 
 
 def sources(names: tuple[str, ...]) -> list[str]:

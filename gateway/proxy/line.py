@@ -194,7 +194,7 @@ class Line:
     def retry_after(self, service_class: ServiceClass, tenant: str, chance: float) -> int:
         """Return in how many seconds a request that got no slot may ask again; `chance` spreads them out."""
         ahead, _ = self.queue.ahead(service_class, tenant)
-        return retry_after(predicted_wait(ahead, self.rate), chance)
+        return self._retry_after(ahead, chance)
 
     def give_back(self, now: float, seconds: float | None = None) -> None:
         """Learn that a slot came free which was held for so many seconds; None: by no work of an engine."""
@@ -299,8 +299,11 @@ class Line:
         self, why: Shed, service_class: ServiceClass, outlook: Outlook, *, patience: float, chance: float
     ) -> TurnedAway:
         self.sheds[service_class.name, why] += 1
-        seconds = retry_after(predicted_wait(outlook.ahead, self.rate), chance)
+        seconds = self._retry_after(outlook.ahead, chance)
         return TurnedAway(why, seconds, patience, outlook.chance, outlook.ahead)
+
+    def _retry_after(self, ahead: int, chance: float) -> int:
+        return retry_after(predicted_wait(ahead, self.rate), chance)
 
     def _make_room(self, service_class: ServiceClass, chance: float) -> bool:
         """Push out the newest of a lower class; where there is none, the queue is full."""

@@ -12,7 +12,20 @@ import pytest
 from gateway.exchange import AttemptEnd, Outcome
 from gateway.policy.routing.ejection import State
 from gateway.telemetry.slo import Kind
-from tests.e2e.fakes import DONE, LAST_CHUNK, ROLE, STREAM_HEAD, USAGE, Call, backends, chunked, event, good, whole
+from tests.e2e.fakes import (
+    DONE,
+    LAST_CHUNK,
+    ROLE,
+    STREAM_HEAD,
+    USAGE,
+    Call,
+    Script,
+    backends,
+    chunked,
+    event,
+    good,
+    whole,
+)
 from tests.e2e.harness import Running, ask, chat, eventually, gateway, post
 from tests.e2e.processes import engine
 from tests.e2e.raw_client import connect
@@ -127,13 +140,20 @@ def words(text: str) -> dict[str, Any]:
     return chat() | {"messages": [{"role": "user", "content": text}]}
 
 
-async def test_one_that_a_busy_backend_sends_back_keeps_its_place_and_teaches_nothing(tmp_path: Path) -> None:
-    mood, done = Moods(*STATUS), asyncio.Event()
+def holding(mood: Moods, done: asyncio.Event) -> Script:
+    """An engine of this mood that answers the request "held" only when it may."""
 
-    async def held(call: Call) -> None:
+    async def answer(call: Call) -> None:
         if call.json["messages"][0]["content"] == "held":
             await done.wait()
         await mood(call)
+
+    return answer
+
+
+async def test_one_that_a_busy_backend_sends_back_keeps_its_place_and_teaches_nothing(tmp_path: Path) -> None:
+    mood, done = Moods(*STATUS), asyncio.Event()
+    held = holding(mood, done)
 
     async with backends(held) as (fake,), gateway(tmp_path, routes(fake.url, slots=2)) as running:
         assert (await ask(running.port, words("zero"))).status == 200
@@ -232,11 +252,7 @@ async def test_patience_with_the_busy_ends_and_the_engine_has_the_last_word(tmp_
 async def test_one_whose_patience_ends_in_the_queue_is_turned_away_by_the_gateway(tmp_path: Path) -> None:
     """vLLM's own 503 says nothing of when to ask again; that the engine was busy is what the queue is for."""
     mood, done = Moods(*STATUS), asyncio.Event()
-
-    async def held(call: Call) -> None:
-        if call.json["messages"][0]["content"] == "held":
-            await done.wait()
-        await mood(call)
+    held = holding(mood, done)
 
     async with backends(held) as (fake,), gateway(tmp_path, routes(fake.url, patience="1s")) as running:
         assert (await ask(running.port, words("first"))).status == 200
