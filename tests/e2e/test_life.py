@@ -76,7 +76,8 @@ async def test_sigterm_says_not_ready_serves_on_and_lets_streams_finish(tmp_path
             assert await served.ended() == 0
             assert [line["outcome"] for line in served.logged()] == ["ok", "ok"]
             told = [json.loads(line)["message"] for line in served.err if line.startswith("{")]
-            assert told[-2:] == ["draining, 1 request open", "stopped"]
+            assert "draining, 1 request open" in told
+            assert told[-1] == "stopped"
 
 
 async def test_a_client_that_keeps_its_connection_loses_nothing_while_the_gateway_drains(tmp_path: Path) -> None:
