@@ -15,11 +15,11 @@ from gateway.config.durations import format_duration
 from gateway.config.itself import Listening
 from gateway.config.load import LoadedRoutes, load
 from gateway.config.problems import RoutesError
+from gateway.config.rollouts import DENSEST, RAREST, expected, stalling
 from gateway.config.schema import json_schema
 from gateway.config.table import FIRST_TOKEN, LONGEST, STALL, ModelSpec, PoolSpec, RouteTable
-from gateway.policy.canary.forecast import Standing, Traffic
 from gateway.policy.canary.plan import LAST
-from gateway.policy.canary.rollout import span
+from gateway.policy.canary.words import span
 from gateway.policy.routing.rules import ANY, Span, When
 from gateway.policy.slo.alerts import FASTEST, Severity
 from gateway.policy.slo.objective import Objective, Target
@@ -238,16 +238,16 @@ def _canary_table(table: RouteTable) -> Table:
 
 def _durations_table(table: RouteTable) -> Table:
     """How long each rollout takes until promotion, by traffic: of an equal candidate that fails as seldom as stable."""
-    rates = (0.05, 1.0, 12.0, 100.0)
+    rates = (RAREST, 1.0, 12.0, DENSEST)
     shown = _table("canary until promotion at", *(f"{rate:g} requests/s" for rate in rates))
     for model in table.models.values():
         if model.canary is not None:
-            slis = {str(sli): Standing(target.budget) for sli, target in model.objective.targets.items()}
             cells = []
             for rate in rates:
-                traffic = Traffic(rate, slis)
+                traffic = expected(model, rate)
                 first = traffic.first_step(model.canary)
-                cells.append(f"{span(traffic.rest(model.canary, first))}, from {first:g} %")
+                late = ", beyond max_hold" if stalling(model.canary, traffic) else ""
+                cells.append(f"{span(traffic.rest(model.canary, first))}, from {first:g} %{late}")
             _add(shown, model.name, *cells)
     return shown
 

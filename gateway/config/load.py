@@ -16,6 +16,7 @@ from gateway.config.explain import explain
 from gateway.config.itself import Listening, find_itself
 from gateway.config.problems import Problem, RoutesError
 from gateway.config.promises import Promises
+from gateway.config.rollouts import short_holds
 from gateway.config.schema import ClassEntry, ModelEntry, ObjectiveEntry, PoolEntry, RoutesFile, TenantEntry
 from gateway.config.sources import Source, read_sources
 from gateway.config.steering import Steering
@@ -81,7 +82,8 @@ def load(path: Path, environ: Mapping[str, str] = os.environ, *, listeners: Coll
     if problems:
         raise RoutesError(problems, secret_files)
     table = _build(files, (*(source.file for source in sources), *sorted(secret_files)))
-    return LoadedRoutes(table, tuple(sorted(consistency.warnings + promises.warnings + steering.warnings)))
+    warnings = consistency.warnings + promises.warnings + steering.warnings + [*short_holds(models, table)]
+    return LoadedRoutes(table, tuple(sorted(warnings)))
 
 
 def _parse(sources: Iterable[Source], problems: list[Problem]) -> list[Document]:

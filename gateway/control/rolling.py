@@ -14,6 +14,7 @@ from gateway.control.running import KEYS, KIND, Running, changes
 from gateway.exchange import Exchange, Outcome
 from gateway.lateness import Lateness
 from gateway.policy.canary.evidence import AVAILABILITY
+from gateway.policy.canary.forecast import believed
 from gateway.policy.canary.outlook import Outlook, outlook
 from gateway.policy.canary.plan import Plan
 from gateway.policy.canary.rollout import (
@@ -32,6 +33,7 @@ from gateway.policy.canary.rollout import (
 from gateway.policy.slo.budget import error_budget
 from gateway.policy.slo.judge import judge_first, judge_request
 from gateway.policy.slo.objective import DAY, DEPLOYMENT, Sli
+from gateway.policy.slo.windows import HOUR
 from gateway.proxy.live import LiveTable, Mirror
 from gateway.state.store import Document
 from gateway.telemetry.rollout_exposition import RolloutRow
@@ -355,11 +357,13 @@ class Roller:
         return running
 
     def _usual(self, model: str) -> dict[str, tuple[int, int]]:
-        """Return good and bad of a model's last day, by SLI."""
+        """Return good and bad of a model's last day, or of its last hour where that was different, by SLI."""
         found: dict[str, tuple[int, int]] = {}
         for tracked in self._book.get(Kind.MODEL, model):
-            counts, known = tracked.windows.count(DAY), found.get(tracked.sli, (0, 0))
-            found[tracked.sli] = (known[0] + counts.good, known[1] + counts.bad)
+            day, hour = (tracked.windows.count(window) for window in (DAY, HOUR))
+            good, bad = believed((day.good, day.bad), (hour.good, hour.bad))
+            known = found.get(tracked.sli, (0, 0))
+            found[tracked.sli] = (known[0] + good, known[1] + bad)
         return found
 
     def _budget_left(self, model: str) -> float | None:

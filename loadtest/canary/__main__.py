@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from gateway.policy.canary.plan import Plan
-from gateway.policy.canary.rollout import Phase, span
+from gateway.policy.canary.rollout import Phase
+from gateway.policy.canary.words import span
 from loadtest.canary.cells import DAY, GROUPS, Cell
 from loadtest.canary.world import Ended, Simulation
 

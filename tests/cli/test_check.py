@@ -205,3 +205,27 @@ class TestRoutesThatSteer:
 
         assert (told["canary"]["candidate"], told["canary"]["steps"]) == ("v2", [])
         assert told["rules"][2] == {"when": "everyone", "use": ["gpu", "cpu"], "spill_at_burn": 3.0}
+
+    @pytest.mark.parametrize(
+        ("canary", "warned"),
+        [
+            ("max_hold: 30m", "below about 2.9 requests/s a step is predicted to take longer than `max_hold`, 30m"),
+            ("max_hold: 30m, on_stall: rollback", "`max_hold`, 30m: the rollout goes back then"),
+            ("max_hold: 90d", ""),
+            ("start: auto", ""),
+        ],
+    )
+    def test_it_warns_of_a_max_hold_that_is_shorter_than_a_step_will_take(
+        self, routes: Path, canary: str, warned: str
+    ) -> None:
+        routes.write_text(
+            "pools: {gpu: {backends: [http://a]}, next: {backends: [http://c]}}\n"
+            "models: {m: {versions: {v1: {pools: [gpu]}, v2: {pools: [next]}}, "
+            f"canary: {{stable: v1, candidate: v2, {canary}}}}}}}\n"
+        )
+
+        result = check(routes)
+
+        assert result.exit_code == 0
+        assert warned in result.stderr
+        assert bool(warned) == ("beyond max_hold" in result.stdout) == bool(result.stderr)

@@ -5,7 +5,7 @@ from math import inf, nan
 import pytest
 
 from gateway.policy.canary.evidence import AVAILABILITY, Evidence
-from gateway.policy.canary.forecast import Pace, Standing, Traffic
+from gateway.policy.canary.forecast import Pace, Standing, Traffic, believed
 from gateway.policy.canary.plan import Plan
 from gateway.policy.canary.track import Sample
 
@@ -62,6 +62,29 @@ def test_what_stable_misses_is_taken_from_the_model_until_stable_has_answered() 
     assert unknown.expected == 0.01
     assert Standing(0.001, stable=(1980, 20), usual=(990, 0)).expected == 0.01
     assert Standing(0.001).expected == 0.0
+
+
+def test_an_incident_that_is_over_shortens_no_forecast() -> None:
+    """A day with an incident in it is 4 % bad: a step that took 600 more requests was said to take 50."""
+    after = Traffic(1.0, {"a": Standing(0.001, (1000, 0), (52, 0), 0.05, usual=(70_000, 3000))})
+    calm = Traffic(1.0, {"a": Standing(0.001, (1000, 0), (52, 0), 0.05)})
+    for share in (5.0, 50.0):
+        assert after.missing(AUTO, share) == calm.missing(AUTO, share)
+        assert after.slis["a"].limit(1.0) == 0.001, "the bound that holds"
+
+
+def test_what_is_usual_stands_until_something_else_is_sure() -> None:
+    assert believed((990, 10), (20, 0)) == (990, 10), "twenty good ones may be chance"
+    assert believed((960, 40), (500, 0)) == (500, 0)
+    assert believed((999, 1), (190, 10)) == (190, 10), "worse than usual counts as well"
+    assert believed((0, 0), (0, 0)) == (0, 0)
+
+
+def test_the_steps_ahead_are_told_one_by_one_until_one_has_no_end() -> None:
+    steps = dict(Traffic(12.0, {"a": Standing(0.001)}).ahead(AUTO, 25.0))
+    assert list(steps) == [25.0, 50.0, 95.0]
+    assert steps[95.0] == 3600.0
+    assert list(Traffic(0.0, {"a": Standing(0.001)}).ahead(AUTO, 25.0)) == [(25.0, inf)]
 
 
 def test_a_step_needs_both_sides_and_what_neither_has_is_no_obstacle() -> None:

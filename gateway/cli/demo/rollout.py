@@ -5,7 +5,7 @@ from typing import Any
 
 from gateway.cli.canary import phase_words
 from gateway.cli.demo.load import MODEL
-from gateway.policy.canary.rollout import span
+from gateway.policy.canary.words import span
 
 STATUS = f"/admin/models/{MODEL}/canary"
 

@@ -1,10 +1,11 @@
 """How many requests the next decision of a rollout needs, and how long they take at the traffic seen."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from math import exp, inf
+from typing import TypeVar
 
-from gateway.policy.canary.bounds import Counts, upper_difference
+from gateway.policy.canary.bounds import Counts, upper_difference, wilson
 from gateway.policy.canary.plan import WIDEST_FIRST, Plan
 
 SOON = 900.0
@@ -14,6 +15,7 @@ LAST_MARGIN = 1.25
 5 % of stable left more certainty comes slowly."""
 ENOUGH_TRAFFIC = 20
 """Requests from which on their rate says something."""
+Pair = TypeVar("Pair", bound=Counts)
 _MEMORY = 3600.0
 _FINENESS = 1.01
 
@@ -61,12 +63,23 @@ class Pace:
         return self._decayed * exp((self._last - now) / _MEMORY) / (_MEMORY * (1 - exp(-age / _MEMORY)))
 
 
+def believed(before: Pair, since: Pair) -> Pair:
+    """Return which good and bad say how often the model fails: those before while they are more, and those since then
+    do not speak against them (95 %). An incident that is over is no measure of what is to come.
+    """
+    total, more = since[0] + since[1], before[0] + before[1]
+    if total >= more:
+        return since
+    low, _, high = wilson(since) if total else (0.0, 0.0, 1.0)
+    return before if low <= before[1] / more <= high else since
+
+
 @dataclass(frozen=True, slots=True)
 class Standing:
     """What was seen of one SLI in this rollout: good and bad of either side, and the candidate's worst difference.
 
     `upper` is None while a side has no events. `usual` is good and bad of the model before, which stands in for stable
-    until that has answered; `per_request` is how many of these events a request brings.
+    while it is more, and stable does not speak against it; `per_request` is how many of these events a request brings.
     """
 
     budget: float
@@ -79,13 +92,16 @@ class Standing:
     @property
     def expected(self) -> float:
         """The share of bad events that stable is expected to have."""
-        stable, usual = self.stable, self.usual
-        counts = stable if stable[0] + stable[1] >= usual[0] + usual[1] else usual
+        counts = believed(self.usual, self.stable)
         total = counts[0] + counts[1]
         return counts[1] / total if total else 0.0
 
+    def bound(self, to: float, margin: float) -> float:
+        """Return what the worst difference has to stay below before the candidate may have `to` per cent."""
+        return self.limit(margin) * (LAST_MARGIN if to == 100.0 else 1.0) * 100 / to
+
     def limit(self, margin: float) -> float:
-        """Return what the next share times the worst difference has to stay below."""
+        """Return what the next share times the worst difference has to stay below, the last step's allowance apart."""
         total = sum(self.stable)
         share = self.stable[1] / total if total else 0.0
         return margin * max(self.budget, share / 2)
@@ -94,7 +110,7 @@ class Standing:
         """Whether the candidate may have `to` per cent of requests; what neither side has had is no obstacle."""
         if self.upper is None:
             return not sum(self.stable) and not sum(self.candidate)
-        return to / 100 * self.upper < self.limit(margin) * (LAST_MARGIN if to == 100.0 else 1.0)
+        return self.upper < self.bound(to, margin)
 
     def after(self, stable: float, candidate: float) -> "Standing":
         """Return what is expected after so many more requests of either side, if both miss equally often."""
@@ -141,11 +157,19 @@ class Traffic:
 
     def rest(self, plan: Plan, share: float, held: float = 0.0) -> float:
         """Return how long it takes from here to promotion; the step at `share` has been held for `held` seconds."""
-        left = max(plan.held_for(share) - held, self.seconds(plan, share))
-        nxt = plan.after(share)
-        if nxt == 100.0 or left == inf:
-            return left
-        return left + self._later(left, share).rest(plan, nxt)
+        return sum(seconds for _, seconds in self.ahead(plan, share, held))
+
+    def ahead(self, plan: Plan, share: float, held: float = 0.0) -> Iterator[tuple[float, float]]:
+        """Yield each step from the one at `share` to the last, as its share and its seconds; none after one that has no
+        end in sight.
+        """
+        traffic = self
+        while share < 100.0:
+            seconds = max(plan.held_for(share) - held, traffic.seconds(plan, share))
+            yield share, seconds
+            if seconds == inf:
+                return
+            traffic, share, held = traffic._later(seconds, share), plan.after(share), 0.0
 
     def first_step(self, plan: Plan) -> float:
         """Return the share of the first step, in per cent."""

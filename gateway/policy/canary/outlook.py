@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from math import inf
 
 from gateway.policy.canary.plan import Plan
-from gateway.policy.canary.rollout import MIRRORING, Phase, Rollout, Seen, how_far, span
+from gateway.policy.canary.rollout import MIRRORING, Phase, Rollout, Seen
+from gateway.policy.canary.words import how_far, remedy, span, stalls
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ def outlook(plan: Plan, rollout: Rollout, seen: Seen, now: float, model: str) ->
     rest = traffic.rest(plan, share, held)
     if not traffic.rate:
         return Outlook(missing, None, None, "too few requests seen to say how long it takes", command)
-    begins = "" if live else f"once started at {share:g} %, "
+    begins = "once resumed, " if rollout.phase is Phase.PAUSED else "" if live else f"once started at {share:g} %, "
     words = f"{begins}{how_far(plan, share, traffic)}; " if missing else begins
     nxt = plan.after(share)
     if step != inf and nxt < 100.0:
@@ -41,6 +42,8 @@ def outlook(plan: Plan, rollout: Rollout, seen: Seen, now: float, model: str) ->
     words += (
         "promotion is not in sight" if rest == inf else f"promotion in {span(rest)} at {traffic.rate:.2g} requests/s"
     )
+    if ends := stalls(plan, share, traffic, rollout.predicted if live else 0.0, held):
+        words += f"; {ends}"
     return Outlook(missing, None if step == inf else step, None if rest == inf else rest, words, command)
 
 
@@ -54,7 +57,8 @@ def _command(plan: Plan, rollout: Rollout, seen: Seen, model: str) -> str:
             return starts if frozen and not rollout.despite_budget else ""
         case Phase.PAUSED:
             short = seen.budget_left is not None and seen.budget_left < plan.pause_below and not rollout.despite_budget
-            return f"tidegate canary resume {model}" + (" --despite-budget" if short else "")
+            helps = remedy(plan, rollout.share, seen.traffic, rollout.predicted, model)
+            return f"tidegate canary resume {model} --despite-budget" if short else helps
         case Phase.ROLLED_BACK:
             return starts
         case Phase.PROMOTED:

@@ -14,11 +14,12 @@ a move changes it.
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from math import ceil, inf
+from math import inf
 from types import MappingProxyType
 
 from gateway.policy.canary.forecast import ENOUGH_TRAFFIC, Traffic
 from gateway.policy.canary.plan import LAST, WIDEST_FIRST, OnStall, Plan
+from gateway.policy.canary.words import how_far, percent, remedy, span
 
 GATEWAY = "tidegate"
 """The actor of what the gateway decides."""
@@ -30,7 +31,6 @@ WATCHED = 300.0
 """Seconds after which `auto` starts even though hardly any traffic was seen."""
 _EXPECTED = 20.0
 """Requests due in a step of which none came: chance does that once in 500 million times, sticky clients do."""
-_DECIDES = "`tidegate canary promote` or `rollback` decides"
 
 
 class Phase(StrEnum):
@@ -298,8 +298,8 @@ def _at_stall(plan: Plan, rollout: Rollout, seen: Seen, missing: str, model: str
         case OnStall.ROLLBACK:
             return Decision(Event.ROLLBACK, reason)
         case _:
-            remedy = f"`tidegate canary resume {model}` holds the step anew, {_DECIDES}; a wider `margin` asks for less"
-            return Decision(Event.PAUSE, f"{reason}: {remedy}")
+            helps = remedy(plan, rollout.share, seen.traffic, rollout.predicted, model)
+            return Decision(Event.PAUSE, f"{reason}: {helps}")
 
 
 def _missing(plan: Plan, share: float, seen: Seen) -> str:
@@ -316,7 +316,7 @@ def _missing(plan: Plan, share: float, seen: Seen) -> str:
         else:
             few = (
                 f"worst case for {sli}: {percent(standing.upper)} points below stable; must be under "
-                f"{percent(standing.limit(plan.margin) * 100 / to)} before {_named(to)} (`margin` {plan.margin:g})"
+                f"{percent(standing.bound(to, plan.margin))} before {_named(to)} (`margin` {plan.margin:g})"
             )
     return few
 
@@ -329,15 +329,6 @@ def _few_requests(plan: Plan, seen: Seen, what: str) -> str:
     if seen.traffic.requests >= plan.min_requests:
         return ""
     return f"{seen.traffic.requests:,} {what} of `min_requests` {plan.min_requests:,}"
-
-
-def how_far(plan: Plan, share: float, traffic: Traffic) -> str:
-    """Say how many more requests a step takes, and how long at this rate."""
-    missing, seconds = max(1, traffic.missing(plan, share)), traffic.seconds(plan, share)
-    requests = f"about {_rounded(missing):,} more requests of {plan.candidate}"
-    if seconds == inf:
-        return f"{requests}, and hardly any arrive"
-    return f"{requests}, {span(seconds)} at this rate"
 
 
 def _advance(plan: Plan, rollout: Rollout, seen: Seen, reason: str) -> Decision:
@@ -357,25 +348,6 @@ def migrated(rollout: Rollout, share: float) -> Rollout:
     if rollout.is_live and share > LAST:
         return replace(rollout, share=LAST, reason=f"{rollout.reason}; 5 % stay on stable in the last step")
     return replace(rollout, share=share)
-
-
-def span(seconds: float) -> str:
-    """Return a duration as people say it: `48 s`, `8 min`, `3.2 h`, `2.0 days`."""
-    for limit, unit, name in ((120.0, 1.0, "s"), (7200.0, 60.0, "min"), (172_800.0, 3600.0, "h")):
-        if seconds < limit:
-            return f"{seconds / unit:.1f} {name}" if name == "h" else f"{seconds / unit:.0f} {name}"
-    return f"{seconds / 86_400:.1f} days"
-
-
-def percent(share: float) -> str:
-    """Return a share in percentage points, with as many digits as say something."""
-    return f"{share * 100:.2g}" if share < 0.1 else f"{share * 100:.0f}"
-
-
-def _rounded(count: int) -> int:
-    """Return a count to two digits: more would pretend to know."""
-    unit: int = 10 ** max(0, len(str(count)) - 2)
-    return ceil(count / unit) * unit
 
 
 def _left(budget_left: float) -> str:
