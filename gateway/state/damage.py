@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from gateway.state.layout import columns, selection
+
 _DAMAGE = frozenset((sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT))
 """Primary codes."""
 _MEANING = {
@@ -49,8 +51,11 @@ def inspect(path: Path) -> None:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if not 0 <= version < _VERSIONS:
             raise Damaged(f"version {version} of it can be of no release")
-        if not version and connection.execute("SELECT 1 FROM sqlite_schema").fetchone():
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
+        if not version and tables:
             raise Damaged("its tables are another database's, as with a log that is not its own")
+        if version and "counts" not in tables:
+            raise Damaged("it has no counts")
 
 
 def put_aside(path: Path, inode: int) -> Path | None:
@@ -87,10 +92,10 @@ def salvage(aside: Path, connection: sqlite3.Connection) -> str:
 
 
 def _copied(old: sqlite3.Connection, new: sqlite3.Connection, table: str) -> bool:
-    columns = [row[1] for row in new.execute(f"PRAGMA table_info({table})")]
-    into = f"INSERT OR IGNORE INTO {table} VALUES ({', '.join('?' * len(columns))})"  # noqa: S608 - our own names
+    wanted = columns(new, table)
+    into = f"INSERT OR IGNORE INTO {table} VALUES ({', '.join('?' * len(wanted))})"  # noqa: S608 - our own names
     try:
-        rows: Iterable[tuple[object, ...]] = old.execute(f"SELECT {', '.join(columns)} FROM {table}")  # noqa: S608
+        rows: Iterable[tuple[object, ...]] = old.execute(selection(old, table, wanted))
         for row in rows:
             new.execute(into, row)
     except (sqlite3.Error, OverflowError):

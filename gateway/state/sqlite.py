@@ -14,6 +14,7 @@ from gateway.policy.slo.objective import DAY
 from gateway.policy.slo.windows import FINE, HOUR, LASTING, MINUTE, SLO_SLOT
 from gateway.state import believed
 from gateway.state.damage import inspect, is_damage, put_aside, read_only, salvage
+from gateway.state.layout import VERSION, convert
 from gateway.state.store import Batch, Saved, StateError
 
 _log = logging.getLogger(__name__)
@@ -22,38 +23,6 @@ _EJECTIONS_KEPT = DAY
 _RECORDS_KEPT, _RECORDS_LOADED = 90 * DAY, 1000
 _PRUNE_EVERY = 600.0
 _BUSY_SECONDS = 1.0
-_SCHEMAS = (
-    """
-CREATE TABLE counts (
-    kind TEXT, name TEXT, sli TEXT, width INTEGER, slot INTEGER, good INTEGER, bad INTEGER,
-    PRIMARY KEY (kind, name, sli, width, slot)
-) WITHOUT ROWID;
-CREATE TABLE ejections (backend TEXT, at REAL, until REAL, reason TEXT);
-""",
-    """
-CREATE TABLE documents (
-    kind TEXT, name TEXT, body TEXT, token INTEGER, PRIMARY KEY (kind, name)
-) WITHOUT ROWID;
-CREATE TABLE records (at REAL, actor TEXT, action TEXT, subject TEXT, reason TEXT);
-CREATE TABLE lease (owner TEXT, token INTEGER, until REAL);
-""",
-    """
-ALTER TABLE counts RENAME TO counts_before;
-CREATE TABLE counts (
-    kind TEXT, name TEXT, objective TEXT, sli TEXT, prompt_tokens TEXT,
-    width INTEGER, slot INTEGER, good INTEGER, bad INTEGER,
-    PRIMARY KEY (kind, name, objective, sli, prompt_tokens, width, slot)
-) WITHOUT ROWID;
-INSERT INTO counts SELECT kind, name, '', sli, '', width, slot, good, bad FROM counts_before;
-DROP TABLE counts_before;
-""",
-    """
-ALTER TABLE counts ADD COLUMN first REAL NOT NULL DEFAULT 0;
-ALTER TABLE counts ADD COLUMN last REAL NOT NULL DEFAULT 0;
-UPDATE counts SET first = slot * width, last = (slot + 1) * width;
-""",
-)
-"""What each version of the file added to the one before. Slots of old say only that something happened in them."""
 _ADD = """
 INSERT INTO counts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT DO UPDATE SET good = good + excluded.good, bad = bad + excluded.bad,
@@ -127,9 +96,10 @@ class SqliteStore:
     def _read_only(self, now: float) -> Saved:
         """Return what can be read of a file that cannot be written: without its log, so without the last seconds."""
         try:
-            with contextlib.closing(read_only(self._path)) as file:
-                file.text_factory = _text
-                return _read(file, now)
+            with contextlib.closing(read_only(self._path)) as file, contextlib.closing(_in_memory()) as copy:
+                file.backup(copy)
+                convert(copy)
+                return _read(copy, now)
         except sqlite3.Error as error:
             _log.error("state cannot be read: everything begins anew", extra={"reason": str(error)})
             return Saved()
@@ -260,20 +230,17 @@ class SqliteStore:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute("BEGIN IMMEDIATE")
-            (version,) = connection.execute("PRAGMA user_version").fetchone()
-            for schema in _SCHEMAS[version:]:
-                for statement in schema.split(";"):
-                    connection.execute(statement)
-            if version < len(_SCHEMAS):
-                connection.execute(f"PRAGMA user_version = {len(_SCHEMAS)}")
+            version = convert(connection)
             connection.commit()
-            if version <= len(_SCHEMAS):
+            if 0 < version < VERSION:
+                _log.info("the state file of an earlier release was converted", extra={"file": str(self._path)})
+            if version <= VERSION:
                 for query in _QUERIES:
                     connection.execute(f"{query} LIMIT 0")
         except BaseException:
             connection.close()
             raise
-        if version > len(_SCHEMAS):
+        if version > VERSION:
             connection.close()
             raise NewerState(f"the state file {self._path} was written by a newer release: name another with --state")
         return connection
@@ -288,6 +255,12 @@ class SqliteStore:
 
     def _failed(self, what: str, error: Exception) -> StateError:
         return StateError(f"the state file {self._path} {what}: {error}")
+
+
+def _in_memory() -> sqlite3.Connection:
+    connection = sqlite3.connect(":memory:")
+    connection.text_factory = _text
+    return connection
 
 
 def _text(data: bytes) -> str:
