@@ -41,7 +41,7 @@ from gateway.hosting import (
     Listener,
     ListenerFiles,
     Settings,
-    bind,
+    bind_listeners,
     bounded,
     handle_signals,
     listener,
@@ -103,6 +103,7 @@ class App:
     ) -> None:
         self._settings = settings
         self._files = ListenerFiles(settings)
+        self._sockets = bind_listeners(settings)  # before the state, which may be a running gateway's own
         self._clock = now
         self._rng = Random()
         self.connections: Callable[[], list[Client]] = list
@@ -164,8 +165,7 @@ class App:
         tracing = Tracing(settings.trace_ratio, self._rng) if traced else None
         tools = Tools(self._clock, self._rng, self._observers, choose, tracing, max_event=settings.max_event)
         self.mirroring = Mirroring(tools, self.roller.settled)
-        self._created = int(clock.wall())
-        self._began = self._clock()
+        self._created, self._began = int(clock.wall()), self._clock()
         tenants = Tenants(table, self._clock)
         live = LiveTable(table, self.registry, self._created)
         self._slices = Slices(self._clock)
@@ -187,8 +187,7 @@ class App:
         """Serve until told to stop; `started` is called once both listeners accept."""
         settings = self._settings
         raise_descriptor_limit()
-        data_socket = bind(settings.host, settings.port)
-        admin_socket = bind(settings.admin_host, settings.admin_port)
+        data_socket, admin_socket = self._sockets
         data, admin = self._data_listener(), self._admin_listener()
         self.connections = lambda: cast(list[Client], list(data.server_state.connections))
         loops = self._start_loops(admin)

@@ -237,6 +237,16 @@ def bind(host: str, port: int) -> socket.socket:
         raise OSError(error.errno, f"cannot listen on {where}: {reason}") from None
 
 
+def bind_listeners(settings: Settings) -> tuple[socket.socket, socket.socket]:
+    """Return the listening sockets, data and admin; raises OSError, and then neither stays."""
+    data = bind(settings.host, settings.port)
+    try:
+        return data, bind(settings.admin_host, settings.admin_port)
+    except OSError:
+        data.close()
+        raise
+
+
 def url(bound: socket.socket, *, tls: bool = False) -> str:
     """Return where a socket listens, as a URL."""
     host, port = bound.getsockname()[:2]
