@@ -1,7 +1,6 @@
 """The composition root: builds every part once, hands it down, and runs the two listeners in one event loop."""
 
 import asyncio
-import gc
 import logging
 import resource
 import sys
@@ -43,6 +42,7 @@ from gateway.hosting import (
     Settings,
     bind_listeners,
     bounded,
+    collect_seldom,
     handle_signals,
     listener,
     no_asgi,
@@ -81,7 +81,6 @@ if TYPE_CHECKING:
     from gateway.telemetry.traces import Traces
 
 _log = logging.getLogger(__name__)
-_GC_THRESHOLDS = (50_000, 20, 100)
 
 
 class App:
@@ -201,8 +200,7 @@ class App:
                 "no tenants in the routes: anyone who reaches this listener may send requests",
                 extra={"host": settings.host},
             )
-        gc.freeze()
-        gc.set_threshold(*_GC_THRESHOLDS)
+        collect_seldom()
         started(Addresses(url(data_socket, tls=bool(settings.tls)), url(admin_socket, tls=bool(settings.admin_tls))))
         await self._stopping.wait()
 

@@ -6,6 +6,7 @@ import httpx
 
 _SHORT = 64 * 1024
 """Bytes up to which an answer that is not wanted is read all the same, so that its connection can be kept."""
+_NONE = httpx.ByteStream(b"")
 
 
 async def read(
@@ -22,16 +23,24 @@ async def read(
     to bound: httpx bounds each read alone.
     """
     method, wanted = ("GET" if question is None else "POST"), {**fields, "accept-encoding": "identity"}
-    async with client.stream(method, url, headers=wanted, json=question) as answer:
-        usable = answer.status_code == httpx.codes.OK and _is_plain(answer)
-        if not (usable and most) and not _is_short(answer):
-            return answer.status_code, None
-        body = bytearray()
-        async for part in answer.aiter_raw():
-            body += part
-            if len(body) > max(most, _SHORT):
-                return answer.status_code, None
-        return answer.status_code, bytes(body) if usable and len(body) <= most else None
+    answer = await client.send(client.build_request(method, url, headers=wanted, json=question), stream=True)
+    try:
+        return answer.status_code, await _body(answer, most)
+    finally:
+        await answer.aclose()
+        answer.stream = _NONE  # httpx lets the two hold each other, so that they would wait for the garbage collector
+
+
+async def _body(answer: httpx.Response, most: int) -> bytes | None:
+    usable = answer.status_code == httpx.codes.OK and _is_plain(answer)
+    if not (usable and most) and not _is_short(answer):
+        return None
+    body = bytearray()
+    async for part in answer.aiter_raw():
+        body += part
+        if len(body) > max(most, _SHORT):
+            return None
+    return bytes(body) if usable and len(body) <= most else None
 
 
 def _is_plain(answer: httpx.Response) -> bool:

@@ -17,6 +17,7 @@ from gateway.telemetry.histogram import Histogram
 from gateway.telemetry.metrics import Metrics
 
 _Key = TypeVar("_Key", bound=tuple[str, ...])
+_VERSION = version("tidegate")  # read from files: once, not for each scrape
 _BY_VERSION = ("model", "version", "pool")
 
 
@@ -174,7 +175,7 @@ class GatewayCollector(Collector):
         results = {(result,): count for result, count in gauges.notifications().items()}
         yield _counter("alert_notifications", "Alerts for the webhook, by what became of them.", ("result",), results)
         build = GaugeMetricFamily("tidegate_build_info", "Always 1.", labels=("version", "python"))
-        build.add_metric((version("tidegate"), platform.python_version()), 1)
+        build.add_metric((_VERSION, platform.python_version()), 1)
         yield build
 
 

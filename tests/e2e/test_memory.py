@@ -1,11 +1,13 @@
-"""What connections leave in memory once they are closed: nothing that waits for the garbage collector."""
+"""What connections and questions to engines leave in memory: nothing that waits for the garbage collector."""
 
 import gc
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
+from gateway.backends.reading import read
 from gateway.wire.backlog import Backlog
 from gateway.wire.client import Client
 from gateway.wire.upstream import Upstream
@@ -50,3 +52,12 @@ async def test_closed_connections_are_gone_at_once(tmp_path: Path, no_collection
         await running.quiet()
         kept = running.backend().pool.idle
         await eventually(lambda: left() <= before + kept)
+
+
+async def test_what_an_engine_was_asked_is_gone_once_it_has_answered(no_collection: None) -> None:
+    async with backends(good) as (fake,), httpx.AsyncClient(trust_env=False) as client:
+        fake.metrics = b"x" * 100_000
+        assert await read(client, f"{fake.url}/health", {}, most=0) == (200, b"")
+        assert (await read(client, f"{fake.url}/v1/models", {}, most=1_000))[1]
+        assert await read(client, f"{fake.url}/metrics", {}, most=1_000) == (200, None), "which is too long"
+        await eventually(lambda: not any(isinstance(each, httpx.Response) for each in gc.get_objects()))
