@@ -52,7 +52,7 @@ def _decided(
     if choice is None or line.must_wait(service_class):
         kind = model.memory.kinds.of("/v1/chat/completions", name, None)
         promise = objective.ttft.threshold(tokens) if objective.ttft is not None else inf
-        patient = line.patience(service_class, kind, promise, tokens)
+        patient = line.patience(service_class, kind, promise, tokens, now)
         seen = line.outlook(service_class, "", patient, now)
         held = "; its class is held back while a higher one misses its objective" if line.holds(service_class) else ""
         return "", (

@@ -108,7 +108,8 @@ class Flight:
             place = self._place = self._place or Place(self, order, self._clock)
             failure, left = self._failure, self._deadline - now
             if failure is None or failure[0] is not AttemptEnd.SATURATED:
-                place.enter(order, now=now, patience=order.patience(exchange, left), chance=self._rng.random())
+                patience = order.patience(exchange, left, now)
+                place.enter(order, now=now, patience=patience, chance=self._rng.random())
             elif not place.rejoin(order, exchange, now=now, deadline=self._deadline):
                 self._conclude(*failure)
 

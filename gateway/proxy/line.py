@@ -117,11 +117,21 @@ class Line:
             return True
         return self.queue.size > 0 and self.queue.waits_before(service_class.priority)
 
-    def patience(self, service_class: ServiceClass, kind: HoldingTimes, promise: float, prompt: int) -> float:
-        """Return for how many seconds a request waits; `promise` is its TTFT threshold, infinite where it has none."""
+    def patience(
+        self, service_class: ServiceClass, kind: HoldingTimes, promise: float, prompt: int, now: float
+    ) -> float:
+        """Return for how many seconds a request waits; `promise` is its TTFT threshold, infinite where it has none.
+
+        A class that has waited without a pause for longer than its promise is in lasting overload: only then is the
+        engine's TTFT taken with caution. A short queue gets the time that the engine is likely to leave.
+        """
         ttft = 0.0
         if promise < inf:
-            ttft = min((health.predicted(prompt) * health.fit.caution for health in self.healths), default=0.0)
+            lasts = self.queue.standing(service_class, now) > promise
+            ttft = min(
+                (health.predicted(prompt) * (health.fit.caution if lasts else 1.0) for health in self.healths),
+                default=0.0,
+            )
         return chances.patience(service_class.max_queue_wait, kind.mean, promise, ttft)
 
     def enter(

@@ -160,13 +160,13 @@ class Order:
         self.route = LiveRoute(pools, (backend,), usual.line, usual.spill_at, cheapest=usual.cheapest)
         self.claim.only = backend.health
 
-    def patience(self, exchange: Exchange, left: float) -> float:
+    def patience(self, exchange: Exchange, left: float, now: float) -> float:
         """Return for how many seconds it waits for a slot; `left` are those until its deadline."""
         if self.is_timed:
             return left
         prompt, ttft = exchange.prompt_estimate, self.objective.ttft if self.stream else None
         promise = inf if ttft is None else ttft.threshold(prompt)
-        usual = self.route.line.patience(self.service_class, self.kind, promise, prompt)
+        usual = self.route.line.patience(self.service_class, self.kind, promise, prompt, now)
         return min(left, usual - exchange.queued)
 
     def settle(self, exchange: Exchange) -> None:

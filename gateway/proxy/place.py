@@ -78,7 +78,7 @@ class Place:
                 self.claim.kv,
                 since,
                 holding=self.claim.kind.mean or line.seconds,
-                until=since + order.patience(exchange, deadline - since),
+                until=since + order.patience(exchange, deadline - since, now),
             )
         pause = order.refusals.pause(self._entry.until - now) if order.refusals is not None else 0.0
         if pause is None:

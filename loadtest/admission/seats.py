@@ -227,7 +227,7 @@ class Seats:
     def _patience(self, guest: Guest) -> float:
         if self._policy.patient:
             return 1e6
-        return self.line.patience(guest.service_class, guest.kind, PROMISES[guest.drawn.name], 1)
+        return self.line.patience(guest.service_class, guest.kind, PROMISES[guest.drawn.name], 1, self.now)
 
     def refuse(self, guest: Guest, why: TurnedAway) -> None:
         """Note that a request was turned away."""

@@ -126,7 +126,11 @@ class Overloaded(World):
             tenant,
             now=self.now,
             patience=self.line.patience(
-                service_class, kind, self.objective.targets[Sli.TTFT].threshold(request.prompt), request.prompt
+                service_class,
+                kind,
+                self.objective.targets[Sli.TTFT].threshold(request.prompt),
+                request.prompt,
+                self.now,
             ),
             chance=self.rng.random(),
         )

@@ -266,6 +266,21 @@ def test_who_is_stuck_is_passed_over_as_far_as_one_looks() -> None:
     assert "far" not in [each.item for each in queue.next(2, lambda each: each.item.startswith("stuck"))]
 
 
+def test_how_long_a_class_has_queued_is_counted_from_the_last_time_it_did_not() -> None:
+    queue: Queue[str] = Queue(CLASSES)
+    interactive, batch = CLASSES["interactive"], CLASSES["batch"]
+    assert queue.standing(interactive, 9.0) == 0.0
+    first, second = (Entry("x", interactive, "", 1, since) for since in (10.0, 12.0))
+    queue.push(Entry("x", batch, "", 1, 5.0))
+    queue.push(first)
+    queue.push(second)
+    assert queue.remove(first)
+    assert queue.standing(interactive, 14.0) == 4.0, "another waits since before the first one left"
+    assert queue.remove(second)
+    assert queue.standing(interactive, 15.0) == 0.0, "whoever waits in another class"
+    assert queue.standing(ServiceClass("other", 5), 15.0) == 0.0
+
+
 def test_once_nobody_waits_all_is_forgotten() -> None:
     queue: Queue[str] = Queue(CLASSES)
     standard = CLASSES["standard"]

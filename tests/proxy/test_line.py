@@ -297,3 +297,27 @@ def test_a_place_is_taken_by_the_one_that_it_is_kept_for_though_a_higher_class_w
     line.give_back(2.5, 2.5)
     assert holders_of(one).kept_for is None
     assert large.claim in holders_of(one).held
+
+
+def test_the_engines_ttft_is_taken_with_a_margin_only_once_a_class_has_queued_for_longer_than_its_promise() -> None:
+    world = Admitting()
+    one, other = (engine.health for engine in world.engines)
+    line = world.lines[0]
+    interactive = CLASSES["interactive"]
+    for health in (one, other):
+        for ttft in (0.1, 0.7) * 40:
+            lease = health.lease(1, Claim(), 0.0)
+            health.began(lease, ttft)
+            lease.release()
+    world.peers.tick(1.0, {}, Random(1))
+
+    def patience(now: float) -> float:
+        return line.patience(interactive, world.kind, 2.0, 1, now)
+
+    assert one.fit.caution > 1.5
+    assert 1.2 < patience(0.0) < 1.8
+    one.relimited(0)
+    other.relimited(0)
+    line.enter(Waiting(world, 1, interactive), interactive, "a", now=0.0, patience=1e9, chance=0.5)
+    assert patience(1.9) == patience(0.0)
+    assert patience(2.1) < patience(0.0)

@@ -69,14 +69,15 @@ class _ClassQueue(Generic[Item]):
     """The tenants of one class that wait, each in order of arrival; `virtual` is when the last one served started.
 
     `idle` is what tenants that wait no more have had: it counts against them until nobody waits at all. `holding` is
-    the sum of how long its entries will hold a slot, in seconds.
+    the sum of how long its entries will hold a slot, in seconds; `since` when the first came who found it empty.
     """
 
-    __slots__ = ("credit", "holding", "idle", "service_class", "size", "virtual", "waiting")
+    __slots__ = ("credit", "holding", "idle", "service_class", "since", "size", "virtual", "waiting")
 
     def __init__(self, service_class: ServiceClass) -> None:
         self.service_class = service_class
         self.size = 0
+        self.since = 0.0
         self.credit = 0.0
         self.holding = 0.0
         self.virtual = 0.0
@@ -89,6 +90,8 @@ class _ClassQueue(Generic[Item]):
             virtual = max(self.virtual, self.idle.pop(entry.tenant, 0.0))
             tenant = self.waiting[entry.tenant] = _Tenant(virtual)
         tenant.entries[entry] = None
+        if not self.size:
+            self.since = entry.since
         self.size += 1
         self.holding += entry.holding
 
@@ -169,6 +172,11 @@ class Queue(Generic[Item]):
             self._by_name[name] = queue
         self._by_name |= {name: queue for name, queue in known.items() if queue.size}
         self._classes = sorted(self._by_name.values(), key=lambda each: each.service_class.priority)
+
+    def standing(self, service_class: ServiceClass, now: float) -> float:
+        """Return for how many seconds requests of a class have waited without a pause."""
+        queue = self._by_name.get(service_class.name)
+        return now - queue.since if queue is not None and queue.size else 0.0
 
     def push(self, entry: Entry[Item]) -> None:
         """Add one at the end of its tenant's line; its cost counts as 1 to `DEAREST`.
