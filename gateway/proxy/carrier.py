@@ -7,9 +7,9 @@ from gateway.proxy.order import Order
 from gateway.proxy.plain import PlainRelay, Refusal
 from gateway.proxy.relay import Journey, StreamRelay
 from gateway.proxy.stored import Noting
+from gateway.wire.answer import AnswerHead
 from gateway.wire.service import Writer
 from gateway.wire.sse import Scanner
-from gateway.wire.upstream import AnswerHead
 
 # For proxies in front, which would hold back or recode what shall reach the client at once.
 _UNBUFFERED = b"cache-control: no-transform\r\nx-accel-buffering: no\r\n"

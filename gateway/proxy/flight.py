@@ -22,12 +22,13 @@ from gateway.proxy.refusing import head_of, with_retry_after
 from gateway.proxy.relay import StreamRelay
 from gateway.proxy.renewal import renew
 from gateway.proxy.retrying import Next, after, is_stranded, may_resend, resent
+from gateway.wire.answer import AnswerHead, Loss, Sink
 from gateway.wire.guarded import guarded, later
 from gateway.wire.heads import Headers, forwarded_response
 from gateway.wire.heads import find as find_field
 from gateway.wire.pool import UpstreamPool
 from gateway.wire.service import Request, Writer
-from gateway.wire.upstream import AnswerHead, Loss, Sink, Upstream
+from gateway.wire.upstream import Upstream
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 

@@ -9,10 +9,10 @@ from gateway.exchange import AttemptEnd, Dialect, Exchange
 from gateway.proxy.answers import chunk
 from gateway.proxy.naming import Namer
 from gateway.proxy.relay import Journey
+from gateway.wire.answer import Loss
 from gateway.wire.error_status import begins_as_error, error_code
 from gateway.wire.given_up import document_given_up, has_aborted_choice, has_stop_reason
 from gateway.wire.service import Writer
-from gateway.wire.upstream import Loss
 from gateway.wire.usage import NEAR, UNTOLD, find_usage
 
 MAX_HELD = 64 * 1024

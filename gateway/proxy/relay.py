@@ -7,10 +7,10 @@ from gateway.clock import Clock
 from gateway.exchange import AttemptEnd, Exchange
 from gateway.proxy.answers import chunk
 from gateway.proxy.naming import Namer, Renaming
+from gateway.wire.answer import Loss
 from gateway.wire.long_event import EventTooLarge
 from gateway.wire.service import Writer
 from gateway.wire.sse import AnswerAborted, Scanner
-from gateway.wire.upstream import Loss
 
 MAX_HELD = 64 * 1024
 _LAST_CHUNK = b"0\r\n\r\n"

@@ -5,8 +5,9 @@ from collections.abc import Callable, Sequence
 
 from gateway.errors import Unavailable
 from gateway.proxy.stored import Keeper, no_response
+from gateway.wire.answer import AnswerHead, Loss, Sink
 from gateway.wire.pool import UpstreamPool
-from gateway.wire.upstream import AnswerHead, Loss, Sink, Upstream
+from gateway.wire.upstream import Upstream
 
 AT_ONCE = 8
 SECONDS = 5.0

@@ -12,6 +12,7 @@ from gateway.errors import BadHttp, GatewayError, HeadersTooLarge, RequestTimeou
 from gateway.wire import closed, guard
 from gateway.wire.backlog import LONG_READ, MARKS, PIECE, Backlog
 from gateway.wire.guard import Head, Limits
+from gateway.wire.guarded import broken, guarded
 from gateway.wire.half_closed import HalfClosed
 from gateway.wire.heads import Headers, status_line
 from gateway.wire.outbox import Outbox
@@ -20,6 +21,7 @@ from gateway.wire.rope import Rope, complete, longer
 from gateway.wire.service import Request, Responder, Service
 from gateway.wire.slices import Slices
 from gateway.wire.turned_away import turn_away
+from gateway.wire.unread import Unread
 
 MAX_PIPELINED = 64
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -32,7 +34,6 @@ class Client:
         "_backlog",
         "_body",
         "_body_size",
-        "_buffered",
         "_caller",
         "_clock",
         "_completed",
@@ -46,7 +47,6 @@ class Client:
         "_last_read",
         "_limits",
         "_outbox",
-        "_paused_at",
         "_phase",
         "_pipelined",
         "_queue",
@@ -55,6 +55,7 @@ class Client:
         "_target",
         "_trailers",
         "_unparsed",
+        "_unread",
         "busy",
         "parser",
         "transport",
@@ -82,10 +83,11 @@ class Client:
         self._responder: Responder | None = None
         self._queue: deque[Request | GatewayError] = deque()
         self._phase = FRESH
-        self._deadline = self._last_read = self._paused_at = 0.0
+        self._deadline = self._last_read = 0.0
+        self._unread: Unread | None = None
         self._keep = True
         self._half_closed: HalfClosed | None = None
-        self._buffered = self._unparsed = self._trailers = self._body_size = 0
+        self._unparsed = self._trailers = self._body_size = 0
         self._head: Head | None = None
         self._caller: object = None
         self._fields: Headers = []
@@ -112,7 +114,7 @@ class Client:
         self._backlog.close()
         self._keep = self.busy = False
         self.parser = closed.REQUESTS
-        responder, self._responder, self._half_closed = self._responder, None, None
+        responder, self._responder, self._half_closed, self._unread = self._responder, None, None, None
         if responder is not None:
             responder.client_gone()
 
@@ -135,7 +137,12 @@ class Client:
             self.parser.feed_data(data)
         except httptools.HttpParserError as error:
             cause = error.__context__
-            self._reject(cause if isinstance(cause, GatewayError) else BadHttp(f"not proper HTTP/1.1: {error}"))
+            if cause is None or isinstance(cause, GatewayError):
+                self._reject(cause or BadHttp(f"not proper HTTP/1.1: {error}"))
+            elif self.busy and self._responder is None and not self._queue:
+                self.give_up(broken(cause, self))  # serving it broke: some of its answer may be written
+            else:
+                self._reject(broken(cause, self))
             return
         if self._unparsed:
             self._await_rest()
@@ -150,14 +157,13 @@ class Client:
 
     def pause_writing(self) -> None:
         """Stop the answer: the client reads too slowly."""
-        self._paused_at = self._clock()
-        self._buffered = self.transport.get_write_buffer_size()
+        self._unread = Unread(self.transport, self._clock())
         if self._responder is not None:
             self._responder.pause()
 
     def resume_writing(self) -> None:
         """Let the answer go on."""
-        self._paused_at = 0.0
+        self._unread = None
         if self._responder is not None:
             self._responder.resume()
 
@@ -228,7 +234,7 @@ class Client:
         self.transport.pause_reading()
         if not self.busy:
             self.busy = True  # one request in each turn of the loop, however quickly they are answered
-            asyncio.get_running_loop().call_soon(self._next)
+            asyncio.get_running_loop().call_soon(guarded, self, self._next)
 
     @property
     def is_taking(self) -> bool:
@@ -275,7 +281,7 @@ class Client:
             self._close()
             return
         if self._queue:
-            asyncio.get_running_loop().call_soon(self._next)
+            asyncio.get_running_loop().call_soon(guarded, self, self._next)
             return
         self.busy = False
         if self._holds_its_body:
@@ -299,7 +305,7 @@ class Client:
                 self._expire()
         if not self.busy:
             return
-        if self._paused_at and self._stuck(now):
+        if self._unread is not None and self._unread.lasts(now) > self._limits.write_silence:
             self.transport.abort()
             return
         if self._half_closed is not None:
@@ -318,6 +324,7 @@ class Client:
         if self._responder is not None:
             self._responder.give_up(error)
         elif not self.transport.is_closing():
+            self._outbox.flush()
             self.transport.close()
 
     def _serve(self, request: Request) -> None:
@@ -326,7 +333,7 @@ class Client:
         responder = self._service.serve(request, self)
         if self.busy and responder is not None:
             self._responder = responder
-            if self._paused_at:
+            if self._unread is not None:
                 responder.pause()
 
     def _next(self) -> None:
@@ -353,7 +360,7 @@ class Client:
         if self.busy:
             self._queue.append(error)
         else:
-            self._refuse(error)
+            guarded(self, self._refuse, error)
 
     def _refuse(self, error: GatewayError) -> None:
         self.busy = True
@@ -391,9 +398,3 @@ class Client:
             self._reject(RequestTimeout("the request did not come in time"))
         else:
             self.transport.abort()
-
-    def _stuck(self, now: float) -> bool:
-        left = self.transport.get_write_buffer_size()
-        if left < self._buffered:
-            self._buffered, self._paused_at = left, now
-        return now - self._paused_at > self._limits.write_silence

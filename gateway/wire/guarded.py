@@ -17,14 +17,19 @@ class Ending(Protocol):
         """End at once, telling the client why."""
 
 
+def broken(cause: BaseException, request: object) -> GatewayError:
+    """Log what broke our code on a request, and return what its client is told."""
+    _log.error("a request broke the gateway", exc_info=cause, extra={"request": repr(request)})
+    return GatewayError("the gateway failed on this request; its log says why")
+
+
 def guarded(request: Ending, step: Callable[..., object], *args: Any) -> None:
     """Take a step of a request; without this the request would hang where the step breaks."""
     try:
         step(*args)
-    except Exception:
-        _log.exception("a request broke the gateway", extra={"request": repr(request)})
+    except Exception as cause:
         try:
-            request.give_up(GatewayError("the gateway failed on this request; its log says why"))
+            request.give_up(broken(cause, request))
         except Exception:
             _log.exception("a request that broke the gateway could not be ended")
 

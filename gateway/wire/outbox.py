@@ -7,6 +7,9 @@ in the same turn, before the loop sleeps.
 """
 
 import asyncio
+import logging
+
+_log = logging.getLogger(__name__)
 
 
 class Outbox:
@@ -26,13 +29,17 @@ class Outbox:
             asyncio.get_running_loop().call_soon(self._turn_over)
 
     def flush(self) -> None:
-        """Write now: whoever is about to close a transport must do so first."""
+        """Write now: whoever is about to close a transport must do so first. One that breaks keeps no other waiting."""
         pending = self._pending
         if pending:
             self._pending = []
             for transport, data in pending:
                 if not transport.is_closing():
-                    transport.write(data)
+                    try:
+                        transport.write(data)
+                    except Exception:
+                        _log.exception("a write broke")
+                        transport.abort()
 
     def _turn_over(self) -> None:
         self._scheduled = False

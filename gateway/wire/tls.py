@@ -5,6 +5,7 @@ cannot hold more than the listener may; and it takes the certificate of the mome
 """
 
 import asyncio
+import logging
 import ssl
 from collections import Counter
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from typing import Protocol, cast
 from gateway.errors import GatewayError
 from gateway.wire.phase import LAST_CALL
 
+_log = logging.getLogger(__name__)
 Admits = Callable[[set[object]], bool]
 """Whether a listener with these connections takes another; it may close one of them for that."""
 
@@ -137,17 +139,28 @@ class Handshake(asyncio.Protocol):
             door.ended[Handshaken.GONE] += 1
         except OSError:  # ssl.SSLError is one
             door.ended[Handshaken.FAILED] += 1
+        except Exception:
+            door.ended[Handshaken.FAILED] += 1
+            _log.exception("a handshake broke")
+            self._transport.abort()
         finally:
             self._connections.discard(self)
             if self._last_call is not None:
                 self._last_call.cancel()
         if served is not None:
             door.ended[Handshaken.DONE] += 1
-            protocol = self._serve()
-            served.set_protocol(protocol)  # uvloop hands on what was read with the handshake only after this turn
-            protocol.connection_made(served)
-            if self._last_call is not None:
-                cast(Served, protocol).shutdown()
+            try:
+                self._hand_over(served)
+            except Exception:  # without this it would stay open, and be among no connections
+                _log.exception("a connection broke as it was taken over")
+                served.abort()
+
+    def _hand_over(self, served: asyncio.Transport) -> None:
+        protocol = self._serve()
+        served.set_protocol(protocol)  # uvloop hands on what was read with the handshake only after this turn
+        protocol.connection_made(served)
+        if self._last_call is not None:
+            cast(Served, protocol).shutdown()
 
     async def _upgraded(self) -> asyncio.Transport:
         """Return the transport that speaks TLS; raises OSError."""

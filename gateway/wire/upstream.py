@@ -2,99 +2,24 @@
 
 import asyncio
 import logging
-import re
 import select
 from collections.abc import Iterator
-from enum import Enum
 from typing import Protocol, cast
 
 import httptools
 
 from gateway.wire import closed
-from gateway.wire.heads import Headers, named_by_connection
+from gateway.wire.answer import MAX_FIELDS, MAX_HEAD, AnswerHead, Loss, Malformed, Sink, Taker, check_size
+from gateway.wire.heads import Headers
 from gateway.wire.outbox import Outbox
 from gateway.wire.rope import Rope
 
 _log = logging.getLogger(__name__)
-MAX_HEAD = 64 * 1024
-MAX_FIELDS = 100
 MAX_INFORMATIONAL = 8
-_TIMEOUT = re.compile(rb"(?i)\btimeout\s*=\s*(\d{1,6})\b")
 LEAST_IDLE = 1.0
 """Seconds after which an engine may have closed an idle connection just before the next request reached it."""
 IMMEDIATE = 0.02
 """Seconds within which such a close comes to light, at least: longer ago, the engine may have begun to work."""
-
-
-class Loss(Enum):
-    """How an exchange on a connection was cut short.
-
-    STALE is a reused connection that was closed at once and without a byte: the engine hardly saw the request.
-    """
-
-    STALE = "an idle connection had been closed"
-    CLOSED = "the connection was closed"
-    MALFORMED = "the answer is not proper HTTP"
-
-
-class AnswerHead:
-    """A final head, read once.
-
-    `length` is as declared, in bytes; `until_close` tells that only closing ends the body; `kind` and `coding` are the
-    content type and the content coding; `connection` names fields that stop here (RFC 9110 section 7.6.1); `idle` is
-    what `Keep-Alive` says of how long the engine keeps an idle connection, in seconds.
-    """
-
-    __slots__ = ("chunked", "coding", "connection", "fields", "idle", "kind", "length", "status", "until_close")
-
-    def __init__(self, status: int, fields: Headers) -> None:
-        self.status = status
-        self.fields = fields
-        self.kind = b""
-        self.coding: bytes | None = None
-        self.connection: frozenset[bytes] | None = None
-        self.length: int | None = None
-        self.idle: float | None = None
-        self.chunked = False
-        for name, value in fields:
-            if name == b"content-type":
-                self.kind = value.lower()
-            elif name == b"content-length":
-                self.length = int(value)
-            elif name == b"transfer-encoding":
-                if value.lower() != b"chunked":
-                    raise _Malformed(f"transfer coding {value[:40]!r}")
-                self.chunked = True
-            elif name == b"content-encoding" and value.lower() != b"identity":
-                self.coding = value
-            elif name == b"connection":
-                self.connection = named_by_connection((value,))
-            elif name == b"keep-alive" and (told := _TIMEOUT.search(value)) is not None:
-                self.idle = float(told[1])
-        self.until_close = self.length is None and not self.chunked and status not in {204, 304}
-
-
-class Sink(Protocol):
-    """Where an answer's body goes."""
-
-    def data(self, body: bytes) -> None:
-        """Take body bytes, once per read."""
-
-    def last(self, body: bytes) -> None:
-        """Take the final bytes, which may be none: the answer is complete."""
-
-    def lost(self, loss: Loss, detail: str) -> None:
-        """Learn that the answer will not be completed."""
-
-
-class Taker(Protocol):
-    """Whoever sent a request."""
-
-    def head(self, head: AnswerHead) -> Sink | None:
-        """Take the final head and say where the body goes; None after giving the exchange up."""
-
-    def lost(self, loss: Loss, detail: str) -> None:
-        """Learn that no answer came."""
 
 
 class Upstream:
@@ -203,14 +128,19 @@ class Upstream:
         self._send_on()
 
     def _send_on(self) -> None:
-        """Send one block of a long body in each turn of the loop."""
+        """Send one block of a long body in each turn of the loop; what breaks here ends the exchange."""
         if self._rest is None or self._full or self.transport.is_closing():
             return
-        block = next(self._rest, None)
-        if block is None:
-            self._rest = None
+        try:
+            block = next(self._rest, None)
+            if block is None:
+                self._rest = None
+                return
+            self.transport.write(block)
+        except Exception:
+            if self._taker is not None:
+                self._broken(self._taker)
             return
-        self.transport.write(block)
         if not self._full:
             asyncio.get_running_loop().call_soon(self._send_on)
 
@@ -224,7 +154,7 @@ class Upstream:
     def on_message_begin(self) -> None:
         """Start a head."""
         if self.ended:
-            raise _Malformed("bytes after the end of the answer")
+            raise Malformed("bytes after the end of the answer")
         self._fields = []
         self._status = 0
 
@@ -236,7 +166,7 @@ class Upstream:
             return
         self._trailers += len(name) + len(value) + 4
         if self._trailers > MAX_HEAD:
-            raise _Malformed(f"its trailers are over {MAX_HEAD} bytes")
+            raise Malformed(f"its trailers are over {MAX_HEAD} bytes")
 
     def on_headers_complete(self) -> None:
         """Pass a final head on; swallow an informational one (RFC 9110 section 15.2)."""
@@ -244,16 +174,16 @@ class Upstream:
         if 100 <= status < 200:
             self._informational += 1
             if status == 101 or self._informational > MAX_INFORMATIONAL:
-                raise _Malformed(f"unasked status {status}")
+                raise Malformed(f"unasked status {status}")
             self._status = status
             return
         fields, self._fields = self._fields or [], None
         if len(fields) > MAX_FIELDS or self._unparsed > MAX_HEAD:
-            _check_size(fields)
+            check_size(fields)
         head = AnswerHead(status, fields)
         version = self._parser.get_http_version()
         if version != "1.1" and (head.chunked or version != "1.0"):
-            raise _Malformed(f"{'chunked' if head.chunked else 'an answer'} in HTTP/{version}")
+            raise Malformed(f"{'chunked' if head.chunked else 'an answer'} in HTTP/{version}")
         self._unparsed = 0
         self.until_close = head.until_close
         if head.idle is not None:
@@ -283,7 +213,7 @@ class Upstream:
         except httptools.HttpParserError as error:
             if not self.ended:
                 cause = error.__context__
-                if cause is not None and not isinstance(cause, _Malformed):
+                if cause is not None and not isinstance(cause, Malformed):
                     _log.error("an answer broke the gateway", exc_info=cause)
                 self._fail(f"{Loss.MALFORMED.value}: {cause or error}")
                 return
@@ -369,10 +299,10 @@ class Upstream:
 
     def _broken(self, taker: Taker) -> None:
         """End an exchange that broke our code; once its answer has ended, the connection may be in use again."""
-        _log.exception("an answer broke the gateway")
+        _log.exception("an exchange with an engine broke the gateway")
         if not self.ended:
             self.cancel()
-        taker.lost(Loss.MALFORMED, "the gateway failed on this answer; its log says why")
+        taker.lost(Loss.MALFORMED, "the gateway failed on this request; its log says why")
 
 
 class Owner(Protocol):
@@ -389,12 +319,3 @@ class Owner(Protocol):
 
     def now(self) -> float:
         """Return the time in seconds."""
-
-
-def _check_size(fields: Headers) -> None:
-    if len(fields) > MAX_FIELDS or sum(len(name) + len(value) + 4 for name, value in fields) > MAX_HEAD:
-        raise _Malformed(f"its head is over {MAX_FIELDS} fields or {MAX_HEAD} bytes")
-
-
-class _Malformed(Exception):
-    """Raised inside parser callbacks to make httptools stop."""

@@ -2,11 +2,11 @@
 
 import asyncio
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from gateway.exchange import Outcome
+from gateway.exchange import ANSWERED, AttemptEnd, Outcome
 from gateway.policy.routing.choose import choose
 from tests.e2e.fakes import Call, backends, good, whole
 from tests.e2e.harness import Running, ask, chat, gateway, routes
@@ -31,6 +31,23 @@ def break_choosing(running: Running, good_for: int) -> None:
     running.app.gateway._tools.choose = chosen
 
 
+class Breaking:
+    """A transport whose writes break after so many."""
+
+    def __init__(self, transport: asyncio.Transport, good_for: int) -> None:
+        self._transport = transport
+        self._left = good_for
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        self._left -= 1
+        if self._left < 0:
+            raise RuntimeError("not written")
+        self._transport.write(data)
+
+
 @pytest.mark.parametrize(
     ("script", "good_for", "body"),
     [(good, 0, chat()), (fails, 1, chat()), (good, 0, chat(padding="x" * 200_000))],
@@ -47,3 +64,16 @@ async def test_it_is_told_that_the_gateway_failed(tmp_path: Path, script: Any, g
         assert (answer.status, answer.json["error"]["code"]) == (500, "internal_error")
         assert (await running.settled()).outcome is Outcome.INTERNAL
         await running.quiet()
+
+
+@pytest.mark.parametrize("good_for", [1, 2, 4])
+async def test_a_long_body_that_cannot_be_written_to_its_end_is_told(tmp_path: Path, good_for: int) -> None:
+    async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url)) as running:
+        assert (await ask(running.port, chat(stream=False))).status == 200
+        (upstream,) = running.backend().pool._idle
+        upstream.transport = cast(asyncio.Transport, Breaking(upstream.transport, good_for))
+        answer = await ask(running.port, chat(stream=False, padding="x" * 1_000_000))
+        assert (answer.status, "its log says why" in answer.json["error"]["message"]) == (502, True)
+        assert [end for _, end in running.records.attempts] == [ANSWERED, AttemptEnd.MALFORMED]
+        await running.settled(2)
+        assert (await ask(running.port, chat(stream=False, padding="x" * 1_000_000))).status == 200

@@ -1,0 +1,92 @@
+"""An engine's answer, as the connection that it comes on tells it to whoever takes it."""
+
+import re
+from enum import Enum
+from typing import Protocol
+
+from gateway.wire.heads import Headers, named_by_connection
+
+MAX_HEAD = 64 * 1024
+MAX_FIELDS = 100
+_TIMEOUT = re.compile(rb"(?i)\btimeout\s*=\s*(\d{1,6})\b")
+
+
+class Loss(Enum):
+    """How an exchange on a connection was cut short.
+
+    STALE is a reused connection that was closed at once and without a byte: the engine hardly saw the request.
+    """
+
+    STALE = "an idle connection had been closed"
+    CLOSED = "the connection was closed"
+    MALFORMED = "the answer is not proper HTTP"
+
+
+class AnswerHead:
+    """A final head, read once.
+
+    `length` is as declared, in bytes; `until_close` tells that only closing ends the body; `kind` and `coding` are the
+    content type and the content coding; `connection` names fields that stop here (RFC 9110 section 7.6.1); `idle` is
+    what `Keep-Alive` says of how long the engine keeps an idle connection, in seconds.
+    """
+
+    __slots__ = ("chunked", "coding", "connection", "fields", "idle", "kind", "length", "status", "until_close")
+
+    def __init__(self, status: int, fields: Headers) -> None:
+        self.status = status
+        self.fields = fields
+        self.kind = b""
+        self.coding: bytes | None = None
+        self.connection: frozenset[bytes] | None = None
+        self.length: int | None = None
+        self.idle: float | None = None
+        self.chunked = False
+        for name, value in fields:
+            if name == b"content-type":
+                self.kind = value.lower()
+            elif name == b"content-length":
+                self.length = int(value)
+            elif name == b"transfer-encoding":
+                if value.lower() != b"chunked":
+                    raise Malformed(f"transfer coding {value[:40]!r}")
+                self.chunked = True
+            elif name == b"content-encoding" and value.lower() != b"identity":
+                self.coding = value
+            elif name == b"connection":
+                self.connection = named_by_connection((value,))
+            elif name == b"keep-alive" and (told := _TIMEOUT.search(value)) is not None:
+                self.idle = float(told[1])
+        self.until_close = self.length is None and not self.chunked and status not in {204, 304}
+
+
+class Sink(Protocol):
+    """Where an answer's body goes."""
+
+    def data(self, body: bytes) -> None:
+        """Take body bytes, once per read."""
+
+    def last(self, body: bytes) -> None:
+        """Take the final bytes, which may be none: the answer is complete."""
+
+    def lost(self, loss: Loss, detail: str) -> None:
+        """Learn that the answer will not be completed."""
+
+
+class Taker(Protocol):
+    """Whoever sent a request."""
+
+    def head(self, head: AnswerHead) -> Sink | None:
+        """Take the final head and say where the body goes; None after giving the exchange up."""
+
+    def lost(self, loss: Loss, detail: str) -> None:
+        """Learn that no answer came."""
+
+
+def check_size(fields: Headers) -> None:
+    """Raise Malformed for a head beyond the bounds."""
+    if len(fields) > MAX_FIELDS or sum(len(name) + len(value) + 4 for name, value in fields) > MAX_HEAD:
+        raise Malformed(f"its head is over {MAX_FIELDS} fields or {MAX_HEAD} bytes")
+
+
+class Malformed(Exception):
+    """What came is no proper answer; raised inside parser callbacks it makes httptools stop."""
