@@ -24,13 +24,11 @@ from gateway.proxy.renewal import renew
 from gateway.proxy.retrying import Next, after, is_stranded, may_resend, resent
 from gateway.wire.answer import AnswerHead, Loss, Sink
 from gateway.wire.guarded import guarded, later
-from gateway.wire.heads import Headers, forwarded_response
+from gateway.wire.heads import CONTINUE, Headers, forwarded_response
 from gateway.wire.heads import find as find_field
 from gateway.wire.pool import UpstreamPool
 from gateway.wire.service import Request, Writer
 from gateway.wire.upstream import Upstream
-
-_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class Flight:
@@ -350,7 +348,7 @@ class Flight:
     def probe(self) -> bytes | None:
         """Return bytes that a client which has only half closed will skip."""
         if not self.opened:
-            return None if self._http10 else _CONTINUE
+            return None if self._http10 else CONTINUE
         return self._relay.probe() if isinstance(self._relay, StreamRelay) else None
 
     def give_up(self, error: GatewayError) -> None:

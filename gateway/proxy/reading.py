@@ -9,11 +9,11 @@ from typing import Any, Protocol
 from gateway.errors import GatewayError, Overloaded
 from gateway.exchange import Exchange, Outcome
 from gateway.wire.guarded import guarded
+from gateway.wire.heads import CONTINUE
 from gateway.wire.service import Request, Responder, Writer
 
 PATIENCE = 30.0
 """Seconds that reading may take, when so many long requests come at once that each has to wait for the others."""
-_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class Job(Protocol):
@@ -109,7 +109,7 @@ class Reading:
         """Return bytes that mean nothing at this point of the answer."""
         if self._flight is not None:
             return self._flight.probe()
-        return None if self._http10 else _CONTINUE
+        return None if self._http10 else CONTINUE
 
     def give_up(self, error: GatewayError) -> None:
         """End at once, telling the client why."""

@@ -14,7 +14,7 @@ from gateway.wire.backlog import LONG_READ, MARKS, PIECE, Backlog
 from gateway.wire.guard import Head, Limits
 from gateway.wire.guarded import broken, guarded
 from gateway.wire.half_closed import HalfClosed
-from gateway.wire.heads import Headers, status_line
+from gateway.wire.heads import CONTINUE, Headers, status_line
 from gateway.wire.outbox import Outbox
 from gateway.wire.phase import BODY, COMING, FRESH, HEAD, IDLE, LAST_CALL, LINGER, LINGER_SECONDS, Phase, seconds_in
 from gateway.wire.rope import Rope, complete, longer
@@ -24,7 +24,6 @@ from gateway.wire.turned_away import turn_away
 from gateway.wire.unread import Unread
 
 MAX_PIPELINED = 64
-_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class Client:
@@ -201,7 +200,7 @@ class Client:
         self._caller = self._service.authorize(self._head)
         self._unparsed, self._trailers = 1, 0  # counted anew: what of the body's framing is no body
         if self._head.expects_continue and not self.busy:
-            self.write(_CONTINUE)
+            self.write(CONTINUE)
 
     def on_body(self, body: bytes) -> None:
         """Gather the body, bounded."""
@@ -285,7 +284,7 @@ class Client:
             return
         self.busy = False
         if self._holds_its_body:
-            self.write(_CONTINUE)
+            self.write(CONTINUE)
             self._enter(BODY)
         elif self._phase is IDLE:
             self._enter(IDLE)

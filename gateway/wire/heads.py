@@ -6,6 +6,7 @@ from types import MappingProxyType
 
 Headers = list[tuple[bytes, bytes]]
 """Fields in the order they came; names in lower case."""
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 _HOP_BY_HOP = frozenset(
     (
