@@ -15,7 +15,6 @@ from gateway.admin.connection import AdminConnection, AdminLimits
 from gateway.admin.protection import is_loopback
 from gateway.backends.registry import Registry
 from gateway.clock import Clock
-from gateway.config.load import load_routes
 from gateway.config.table import RouteTable
 from gateway.control.admitting import Admitter, queued
 from gateway.control.alerting import alerter
@@ -29,6 +28,7 @@ from gateway.control.probing import Prober
 from gateway.control.reload import Reloader
 from gateway.control.rolling import Roller
 from gateway.control.scraping import Scraper
+from gateway.control.sharing import Sharing
 from gateway.control.supervise import Supervisor
 from gateway.control.sweep import Checked, sweep
 from gateway.control.warming import Warmer
@@ -90,6 +90,9 @@ class App:
     pass), the route (`proxy.gateway`), attempts (`proxy.flight`), the relay (`proxy.relay`), and settlement, where the
     observers stand: metrics and the book of SLIs first, since a line that cannot be written must still be counted, then
     the access log.
+
+    Raises FilesError for files that a listener cannot use, OSError for addresses that cannot be bound, and StateError
+    for a store that was asked for and cannot be used.
     """
 
     def __init__(
@@ -103,8 +106,7 @@ class App:
         self._settings = settings
         self._files = ListenerFiles(settings)
         self._sockets = bind_listeners(settings)  # before the state, which may be a running gateway's own
-        self._clock = now
-        self._rng = Random()
+        self._clock, self._rng = now, Random()
         self.connections: Callable[[], list[Client]] = list
         self._outbox = Outbox()
         self.registry = Registry(self._outbox, self._clock, Lateness())
@@ -127,12 +129,13 @@ class App:
         self.book.restore(saved.slots)
         self.judge.restore(saved.ejections)
         self._webhook = Webhook(settings.alert_webhook) if settings.alert_webhook else None
+        self.sharing = Sharing(store.where, lambda: self.reloader.table, lambda: self.flusher.token > 0, epoch)
         self.flusher = Flusher(
             store,
             self.book.unsaved,
             self.judge.unsaved_ejections,
             epoch,
-            keeps=Keeps(self._documents, self.audit.unsaved, self._take_over),
+            keeps=Keeps(self._documents, self.audit.unsaved, self._take_over, self.sharing.led),
         )
         self.flusher.lead()
         self.alerter = alerter(self.book, epoch, self._webhook, self.flusher.wake, saved.documents)
@@ -247,7 +250,7 @@ class App:
         self._observers.flush()
 
     def _documents(self) -> list[Document]:
-        keepers = (self.roller, self.deployments, self.drained, self.alerter)
+        keepers = (self.roller, self.deployments, self.drained, self.alerter, self.sharing)
         return [document for keeper in keepers for document in keeper.documents()]
 
     def _take_over(self, documents: Iterable[Document]) -> None:
@@ -333,7 +336,8 @@ class App:
             deployments=self.deployments,
             drained=self.drained,
             audit=self.audit,
-            saved=self.flusher.wake,
+            flusher=self.flusher,
+            sharing=self.sharing,
             table=lambda: self.gateway.table,
             tenants=lambda: self.gateway.tenants,
             limits=lambda: self.admitter.limits,
@@ -385,13 +389,3 @@ def _traces(endpoint: str | None) -> "Traces | None":
     from gateway.telemetry.traces import Traces  # noqa: PLC0415 - a tenth of a second and 20 MB
 
     return Traces(endpoint)
-
-
-async def run(settings: Settings, started: Callable[[Addresses], None]) -> None:
-    """Load the routes and serve them until stopped.
-
-    Raises RoutesError for routes that cannot be loaded, FilesError for files that a listener cannot use, OSError for
-    addresses that cannot be bound, and StateError for a store that was asked for and cannot be used.
-    """
-    table = load_routes(settings.routes, listeners=settings.listeners)
-    await App(settings, table).run(started)

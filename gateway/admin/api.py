@@ -27,6 +27,7 @@ from gateway.admin.status import (
     PoolStatus,
     Reloaded,
     RoutesStatus,
+    StateStatus,
     Status,
     TenantStatus,
     VersionStatus,
@@ -41,8 +42,10 @@ from gateway.control.alerting import Alerter
 from gateway.control.audit import Audit
 from gateway.control.deploying import Deployments
 from gateway.control.drained import Drained
+from gateway.control.flush import Flusher
 from gateway.control.reload import Reloader
 from gateway.control.rolling import Roller
+from gateway.control.sharing import Sharing
 from gateway.errors import ClientError
 from gateway.policy.admission.limit import AdaptiveLimit
 from gateway.policy.routing.health import UNLIMITED
@@ -75,7 +78,8 @@ class AdminView:
     deployments: Deployments
     drained: Drained
     audit: Audit
-    saved: Callable[[], None]
+    flusher: Flusher
+    sharing: Sharing
     table: Callable[[], LiveTable]
     tenants: Callable[[], Tenants]
     limits: Callable[[], Mapping[str, AdaptiveLimit]]
@@ -154,7 +158,7 @@ def create_admin(view: AdminView, *, host: str, token: AdminToken) -> FastAPI:
 
     app.include_router(canary_routes(view.roller))
     app.include_router(deployment_routes(view.deployments))
-    app.include_router(operation_routes(view.registry, view.drained, view.audit, view.saved))
+    app.include_router(operation_routes(view.registry, view.drained, view.audit, view.flusher.wake))
     return app
 
 
@@ -184,6 +188,12 @@ def _status(view: AdminView) -> Status:
             sources=list(table.sources),
             loaded=failure is None,
             problems=[str(problem) for problem in failure.problems] if failure else [],
+        ),
+        state=StateStatus(
+            where=view.flusher.where,
+            leads=view.flusher.token > 0,
+            not_saved=view.flusher.failing,
+            shared=view.sharing.problem,
         ),
         models=[_model(spec, view.table()) for spec in table.models.values()],
         backends=[_backend(backend, view.limits().get(backend.id), view.clock()) for backend in view.registry],

@@ -83,6 +83,19 @@ class RoutesStatus(BaseModel):
     problems: list[str]
 
 
+class StateStatus(BaseModel):
+    """Where state is kept. `leads` says whether this gateway leads rollouts, which one of those that share it does.
+
+    `not_saved` says why the last attempt to save failed, `shared` that the gateway that leads has other routes; "" when
+    all is well.
+    """
+
+    where: str
+    leads: bool
+    not_saved: str
+    shared: str
+
+
 class TenantStatus(BaseModel):
     """One tenant and what it has left this minute; null where it has no such limit."""
 
@@ -102,6 +115,7 @@ class Status(BaseModel):
     in_flight: int
     client_connections: int
     routes: RoutesStatus
+    state: StateStatus
     models: list[ModelStatus]
     backends: list[BackendStatus]
     pools: list[PoolStatus]

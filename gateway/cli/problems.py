@@ -21,6 +21,7 @@ def problems(found: dict[str, Any]) -> list[Problem]:
         *_models(found),
         *_backends(found),
         *_routes(found),
+        *_state(found),
         *_rollouts(found),
     ]
 
@@ -94,6 +95,15 @@ def _routes(found: dict[str, Any]) -> Iterator[Problem]:
     for problem in found["routes"]["problems"]:
         what = f"the route files were not applied, the routes before them serve: {problem}"
         yield Problem(what, f"mend the file, then: tidegate check {_source(found)}")
+
+
+def _state(found: dict[str, Any]) -> Iterator[Problem]:
+    state = found.get("state", {})
+    if state.get("not_saved"):
+        what = f"state is not saved, and counts wait for that: {state['not_saved']}"
+        yield Problem(what, "make room or mend the file: it is tried again each second")
+    if state.get("shared"):
+        yield Problem(state["shared"], "start this gateway again with a state file of its own: --state sqlite:///FILE")
 
 
 def _rollouts(found: dict[str, Any]) -> Iterator[Problem]:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +11,8 @@ import typer
 import uvloop
 
 from gateway.admin.protection import TokenRequired, require_token
-from gateway.app import run
+from gateway.app import App
+from gateway.config.load import load_routes
 from gateway.config.problems import RoutesError
 from gateway.control.drain import DrainTimes
 from gateway.control.webhook import Webhook
@@ -170,7 +172,7 @@ def _run(settings: Settings, output: Output) -> int:
     # Not closed: that would wait for threads, of which one may hang in a resolver or an exporter.
     runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
     try:
-        runner.run(run(settings, started))
+        runner.run(_served(settings, started))
     except RoutesError as error:
         output.write(f"{error}\n{error.summary}\n")
         return 1
@@ -182,3 +184,7 @@ def _run(settings: Settings, output: Output) -> int:
         return 1
     _log.info("stopped")
     return 0
+
+
+async def _served(settings: Settings, started: Callable[[Addresses], None]) -> None:
+    await App(settings, load_routes(settings.routes, listeners=settings.listeners)).run(started)

@@ -17,6 +17,8 @@ from gateway.state.store import Batch, Delta, Document, Ejection, Record, StateE
 _log = logging.getLogger(__name__)
 INTERVAL = 1.0
 LEASE_SECONDS = 5.0
+LEADER = "leader"
+"""The kind of document in which the gateway that leads tells of itself."""
 _CLOSE_SECONDS = 2.0
 _EJECTIONS_WAITING = 1000
 
@@ -28,12 +30,14 @@ Counted = tuple[SeriesKey, Slot]
 class Keeps:
     """What is kept beside counts: changed documents and new records, each given once.
 
-    `taken_over` is told what others kept, when this process takes the lead from them.
+    `taken_over` is told what others kept, when this process takes the lead from them, and `led` what the one that leads
+    tells of itself, as long as that is another.
     """
 
     documents: Callable[[], Iterable[Document]] = tuple
     records: Callable[[], Iterable[Record]] = tuple
     taken_over: Callable[[Iterable[Document]], None] = lambda _: None
+    led: Callable[[Iterable[Document]], None] = lambda _: None
 
 
 class Flusher:
@@ -41,7 +45,8 @@ class Flusher:
 
     What cannot be saved waits and is added to what comes, so that nothing is lost or doubled while a disk is full.
     `saved_at` is the last good save, in seconds since the epoch, 0.0 before the first; `failures` counts the others.
-    `token` is the fencing token under which this process leads rollouts, 0 while another does.
+    `failing` says why the last one failed, "" when it did not. `token` is the fencing token under which this process
+    leads rollouts, 0 while another does.
     """
 
     def __init__(
@@ -56,12 +61,14 @@ class Flusher:
     ) -> None:
         self.saved_at = 0.0
         self.failures = 0
+        self.failing = ""
         self.token = 0
         self._owner = f"{socket.gethostname()}/{secrets.token_hex(6)}"
         self._keeps = keeps or Keeps()
         self._waiting_documents: dict[tuple[str, str], Document] = {}
         self._waiting_records: list[Record] = []
         self._wake = asyncio.Event()
+        self.where = store.where
         self._store = store
         self._counts = counts
         self._ejections = ejections
@@ -71,7 +78,6 @@ class Flusher:
         self._waiting_ejections: list[Ejection] = []
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="state")
         self._turn = asyncio.Lock()
-        self._failing = False
 
     async def run(self) -> None:
         """Save until cancelled."""
@@ -125,12 +131,17 @@ class Flusher:
             self._store.close()
 
     def _save(self, batch: Batch) -> tuple[int, tuple[Document, ...]]:
-        """Renew the lease and save; return the token, and what others have kept when it was taken over just now."""
+        """Renew the lease and save; return the token, and what others have kept: all of it when the lead was taken over
+        just now, what the one that leads tells of itself while that is another.
+        """
         token = self._store.lead(self._owner, batch.at, LEASE_SECONDS)
         leads = token > 0 and token == batch.token
+        others: tuple[Document, ...] = ()
+        if not leads:
+            others = self._store.load(batch.at).documents if token else self._store.documents(LEADER)
         # Documents of a process that does not lead wait until it does.
         self._store.save(batch if leads else replace(batch, documents=()))
-        return token, self._store.load(batch.at).documents if token and not leads else ()
+        return token, others
 
     def _led(self, token: int, documents: tuple[Document, ...]) -> None:
         before, self.token = self.token, token
@@ -139,8 +150,10 @@ class Flusher:
         elif token:
             _log.info("this gateway leads rollouts now")
             self._keeps.taken_over(documents)
-        elif before:
-            _log.warning("another gateway leads rollouts now")
+        else:
+            if before:
+                _log.warning("another gateway leads rollouts now")
+            self._keeps.led(documents)
 
     def _collect(self) -> None:
         waiting = self._waiting
@@ -169,12 +182,12 @@ class Flusher:
         self._waiting_ejections.clear()
         self._waiting_records.clear()
         self.saved_at = batch.at
-        if self._failing:
-            self._failing = False
+        if self.failing:
+            self.failing = ""
             _log.info("state is saved again")
 
     def _failed(self, error: StateError) -> None:
         self.failures += 1
-        if not self._failing:
-            self._failing = True
+        if not self.failing:
             _log.error("state is not saved: traffic goes on, counts wait", extra={"reason": str(error)})
+        self.failing = str(error)

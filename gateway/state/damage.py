@@ -1,4 +1,4 @@
-"""State files that are damaged: how that shows, where they go, and what can still be read of them."""
+"""State files that are damaged or deleted: how that shows, where they go, and what can still be read of them."""
 
 import contextlib
 import os
@@ -73,6 +73,24 @@ def put_aside(path: Path, inode: int) -> Path | None:
         path.with_name(f"{path.name}-wal").rename(aside.with_name(f"{aside.name}-wal"))
     path.with_name(f"{path.name}-shm").unlink(missing_ok=True)
     return aside
+
+
+def write_anew(opened: sqlite3.Connection, path: Path) -> None:
+    """Write a file that was deleted while it is open, with all that it holds; raises sqlite3.Error or OSError."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    new = path.with_name(f"{path.name}.new-{os.getpid()}")
+    try:
+        os.close(os.open(new, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600))
+        with contextlib.closing(sqlite3.connect(new)) as copy:
+            opened.backup(copy)
+        if path.exists():  # another process that shares it was faster
+            return
+        for ending in ("-wal", "-shm"):  # of the one that was deleted
+            path.with_name(f"{path.name}{ending}").unlink(missing_ok=True)
+        new.rename(path)
+    finally:
+        for ending in ("", "-wal", "-shm"):
+            new.with_name(f"{new.name}{ending}").unlink(missing_ok=True)
 
 
 def salvage(aside: Path, connection: sqlite3.Connection) -> str:

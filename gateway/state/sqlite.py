@@ -13,9 +13,9 @@ from pathlib import Path
 from gateway.policy.slo.objective import DAY
 from gateway.policy.slo.windows import FINE, HOUR, LASTING, MINUTE, SLO_SLOT
 from gateway.state import believed
-from gateway.state.damage import inspect, is_damage, put_aside, read_only, salvage
+from gateway.state.damage import inspect, is_damage, put_aside, read_only, salvage, write_anew
 from gateway.state.layout import VERSION, convert
-from gateway.state.store import Batch, Saved, StateError
+from gateway.state.store import Batch, Document, Saved, StateError
 
 _log = logging.getLogger(__name__)
 _KEPT = {FINE: 5 * MINUTE + FINE, MINUTE: 2 * HOUR + MINUTE, 720.0: 3 * DAY + 720.0, SLO_SLOT: 90 * DAY + SLO_SLOT}
@@ -79,6 +79,11 @@ class SqliteStore:
     def _connection(self) -> sqlite3.Connection:
         return self._opened if self._opened is not None else self._open()
 
+    @property
+    def where(self) -> str:
+        """Return where it is, as --state names it."""
+        return f"sqlite:///{self._path}"
+
     def load(self, now: float) -> Saved:
         """Return what some window still holds."""
         try:
@@ -104,8 +109,15 @@ class SqliteStore:
             _log.error("state cannot be read: everything begins anew", extra={"reason": str(error)})
             return Saved()
 
+    def documents(self, kind: str) -> tuple[Document, ...]:
+        """Return the documents of one kind."""
+        try:
+            return tuple(believed.documents(self._connection.execute(f"{_DOCUMENTS} WHERE kind = ?", (kind,))))
+        except (sqlite3.Error, OSError) as error:
+            raise self._broken("cannot be read", error) from None
+
     def save(self, batch: Batch) -> None:
-        """Add a batch in one transaction; a file that was deleted is made anew."""
+        """Add a batch in one transaction; a file that was deleted is written anew."""
         rows = [
             (*each.series, int(width), int(batch.at // width), each.good, each.bad, each.first, each.last)
             for each in batch.deltas
@@ -115,8 +127,7 @@ class SqliteStore:
         documents = [(each.kind, each.name, each.body, batch.token) for each in batch.documents]
         records = [(each.at, each.actor, each.action, each.subject, each.reason) for each in batch.records]
         try:
-            if not self._is_there():
-                self.close()
+            self._follow()
             with self._connection as connection:
                 connection.executemany(_ADD, rows)
                 connection.executemany("INSERT INTO ejections VALUES (?, ?, ?, ?)", ejections)
@@ -133,6 +144,7 @@ class SqliteStore:
         it, and not for as long as it says.
         """
         try:
+            self._follow()
             with self._connection as connection:
                 connection.execute("BEGIN IMMEDIATE")
                 row = connection.execute("SELECT owner, token, until FROM lease").fetchone()
@@ -184,10 +196,20 @@ class SqliteStore:
         self._connection.execute("DELETE FROM ejections WHERE at < ?", (now - _EJECTIONS_KEPT,))
         self._connection.execute("DELETE FROM records WHERE at < ?", (now - _RECORDS_KEPT,))
 
-    def _is_there(self) -> bool:
-        with contextlib.suppress(OSError):
-            return os.stat(self._path).st_ino == self._inode
-        return False
+    def _follow(self) -> None:
+        """Notice a file that was deleted or replaced; raises sqlite3.Error or OSError, and then keeps what is open."""
+        found = 0
+        with contextlib.suppress(FileNotFoundError):
+            found = os.stat(self._path).st_ino
+        if self._opened is None or found == self._inode:
+            return
+        if not found:
+            write_anew(self._opened, self._path)
+        self.close()
+        told = (
+            "replaced: the one that is there is used" if found else "deleted: it is written anew with all that it held"
+        )
+        _log.warning(f"the state file was {told}", extra={"file": str(self._path)})
 
     def _open(self) -> sqlite3.Connection:
         try:

@@ -83,8 +83,15 @@ class Saved:
 class Store(Protocol):
     """Calls block; they come from one thread at a time."""
 
+    @property
+    def where(self) -> str:
+        """Return where it is, as --state names it."""
+
     def load(self, now: float) -> Saved:
         """Return what some window still holds at `now` (seconds since the epoch); raises StateError."""
+
+    def documents(self, kind: str) -> tuple[Document, ...]:
+        """Return the documents of one kind; raises StateError."""
 
     def save(self, batch: Batch) -> None:
         """Add a batch, all of it or nothing; raises StateError."""
@@ -106,12 +113,18 @@ class Store(Protocol):
 class MemoryStore:
     """Keeps nothing: for those who want no state over restarts."""
 
+    where = "memory://"
+
     def __repr__(self) -> str:
         return "<MemoryStore>"
 
     def load(self, now: float) -> Saved:
         """Return nothing."""
         return Saved()
+
+    def documents(self, kind: str) -> tuple[Document, ...]:
+        """Return nothing."""
+        return ()
 
     def save(self, batch: Batch) -> None:
         """Keep nothing."""

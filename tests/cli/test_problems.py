@@ -53,6 +53,7 @@ def rollout(**more: Any) -> dict[str, Any]:
         {"backends": [backend(ejection="half_open")]},
         {"rollouts": [rollout(phase="step"), rollout(phase="rolled_back"), rollout(phase="waiting")]},
         {"objectives": [objective(budget=UNJUDGED)]},
+        {"state": {"where": "memory://", "leads": False, "not_saved": "", "shared": ""}},
     ],
     ids=[
         "well",
@@ -62,6 +63,7 @@ def rollout(**more: Any) -> dict[str, Any]:
         "half-open",
         "rollouts that go on or ended",
         "a budget not judged yet",
+        "a gateway that follows",
     ],
 )
 def test_what_is_no_problem(parts: dict[str, Any]) -> None:
@@ -90,6 +92,12 @@ def test_what_is_no_problem(parts: dict[str, Any]) -> None:
             "the route files were not applied, the routes before them serve: line 3: no",
             "tidegate check routes.yaml",
         ),
+        (
+            {"state": {"not_saved": "the disk is full", "shared": ""}},
+            "not saved, and counts wait for that: the disk",
+            "room",
+        ),
+        ({"state": {"not_saved": "", "shared": "another leads"}}, "another leads", "--state sqlite:///FILE"),
     ],
 )
 def test_each_problem_names_what_helps(parts: dict[str, Any], what: str, command: str) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from gateway.control.flush import Counted, Flusher
 from gateway.policy.slo.series import SeriesKey
-from gateway.state.store import Batch, Ejection, Saved, StateError
+from gateway.state.store import Batch, Document, Ejection, Saved, StateError
 from gateway.telemetry.slo import Kind
 from tests.e2e.harness import ask, chat, gateway, routes
 from tests.e2e.processes import engine, serving
@@ -26,6 +26,7 @@ COUNT: Counted = (SeriesKey("model", "m", "o", "ttft"), (3, 1, 5.0, 6.0))
 class Shelf:
     """A store that fails or hangs when told to."""
 
+    where = "shelf"
     broken: bool = False
     gate: threading.Event = field(default_factory=threading.Event)
     batches: list[Batch] = field(default_factory=list)
@@ -36,6 +37,9 @@ class Shelf:
 
     def load(self, now: float) -> Saved:
         return Saved()
+
+    def documents(self, kind: str) -> tuple[Document, ...]:
+        return ()
 
     def save(self, batch: Batch) -> None:
         self.gate.wait(10)
@@ -66,13 +70,13 @@ async def test_what_could_not_be_saved_is_added_to_what_comes(caplog: pytest.Log
     saving = flusher(shelf)
     for _ in range(3):
         await saving.flush()
-    assert (saving.failures, saving.saved_at) == (3, 0.0)
+    assert (saving.failures, saving.saved_at, saving.failing) == (3, 0.0, "the disk is full")
     assert caplog.text.count("state is not saved") == 1
     shelf.broken = False
     await saving.flush()
     (batch,) = shelf.batches
     assert [(delta.good, delta.bad) for delta in batch.deltas] == [(12, 4)]
-    assert saving.saved_at == 7.0
+    assert (saving.saved_at, saving.failing) == (7.0, "")
     await saving.close()
     assert shelf.closed
 

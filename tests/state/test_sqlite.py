@@ -123,19 +123,6 @@ def test_a_full_disk_is_told_and_the_batch_is_all_or_nothing(tmp_path: Path) -> 
     store.close()
 
 
-def test_a_file_that_was_deleted_is_made_anew(tmp_path: Path) -> None:
-    path = tmp_path / "folder" / "state.sqlite"
-    store = SqliteStore(path)
-    for each in path.parent.iterdir():
-        each.unlink()
-    path.parent.rmdir()
-    store.save(Batch(NOW, (Delta(series("m"), 1, 0, NOW, NOW),)))
-    store.close()
-    again = SqliteStore(path)
-    assert {slot.good for slot in again.load(NOW).slots} == {1}
-    again.close()
-
-
 def test_a_damaged_file_is_put_aside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "state.sqlite"
     path.write_bytes(b"this is no database" * 500)
