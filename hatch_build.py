@@ -10,6 +10,7 @@ C compiler, or TIDEGATE_PURE=1 is set, nothing is compiled.
 import contextlib
 import fcntl
 import hashlib
+import importlib.util
 import io
 import os
 import shutil
@@ -17,7 +18,7 @@ import sysconfig
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
@@ -88,6 +89,8 @@ def missing() -> str:
         return "there is no C compiler"
     if not Path(sysconfig.get_paths()["include"], "Python.h").is_file():
         return "there is no Python.h (Debian and Ubuntu: python3-dev)"
+    if _runtime().read_text().count(REPAIRED[0]) != 1:
+        return f"mypy {version('mypy')} is not one whose runtime can be repaired (REPAIRED in hatch_build.py)"
     return ""
 
 
@@ -105,7 +108,7 @@ def compile_all(folder: Path, work: Path) -> None:
         return
     work.mkdir(parents=True, exist_ok=True)
     with open(work / "lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # who compiles at the same time waits, and finds it done
+        _wait_for(lock)  # who compiles at the same time waits, and finds it done
         if is_current(folder):
             return
         recorded, at = record(), folder / RECORD
@@ -119,6 +122,14 @@ def compile_all(folder: Path, work: Path) -> None:
         new = at.with_suffix(".new")
         new.write_text(recorded)
         new.replace(at)
+
+
+def _wait_for(lock: IO[str]) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print("Waiting for another compile in this checkout", flush=True)
+        fcntl.flock(lock, fcntl.LOCK_EX)
 
 
 def is_current(folder: Path) -> bool:
@@ -178,10 +189,13 @@ def _repair_runtime(folder: Path) -> None:
 
     The part of it that does this is put where the compiler looks first.
     """
-    from mypyc.build import include_dir
+    (folder / SLICES).write_text(_runtime().read_text().replace(*REPAIRED))
 
-    text = Path(include_dir(), SLICES).read_text()
-    (folder / SLICES).write_text(text.replace(*REPAIRED))
+
+def _runtime() -> Path:
+    """Return the file to be repaired, without importing mypyc, which takes a second."""
+    found = importlib.util.find_spec("mypyc")
+    return Path(str(found and found.origin)).parent / "lib-rt" / SLICES
 
 
 def _level() -> str:

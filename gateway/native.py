@@ -46,7 +46,7 @@ def why_pure() -> str:
     try:
         lines = RECORD.read_text().splitlines()
     except OSError:
-        return "not compiled"
+        return "compiled for another Python" if any(FOLDER.glob("sources.*")) else "not compiled"
     for digest, _, name in (line.partition("  ") for line in lines if not line.startswith("#")):
         try:
             source = (PACKAGE / name).read_bytes()
@@ -67,9 +67,15 @@ def use() -> str:
 
 def running() -> str:
     """Return in words which of both runs in this process."""
+    why = why_interpreted()
+    return f"pure Python: {why}" if why else "compiled"
+
+
+def why_interpreted() -> str:
+    """Return why the sources run in this process, "" when what was compiled does."""
     if any(isinstance(each, Compiled) for each in sys.meta_path):
-        return "compiled"
-    return f"pure Python: {why_pure() or 'compiled since it started'}"
+        return ""
+    return why_pure() or "compiled since it started"
 
 
 def _files() -> list[Path]:

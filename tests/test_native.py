@@ -32,7 +32,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_what_was_compiled_from_these_sources_runs(package: Path) -> None:
     assert native.use() == ""
-    assert native.running() == "compiled"
+    assert (native.running(), native.why_interpreted()) == ("compiled", "")
     spec = sys.meta_path[0].find_spec("gateway.exchange", None)
     assert spec is not None
     assert isinstance(spec.loader, ExtensionFileLoader)
@@ -54,6 +54,12 @@ def test_a_source_that_is_gone_is_one_that_has_changed(package: Path) -> None:
 def test_where_nothing_is_compiled_the_sources_run(package: Path) -> None:
     native.RECORD.unlink()
     assert native.use() == "not compiled"
+    assert native.why_interpreted() == "not compiled"
+
+
+def test_what_was_compiled_for_another_python_is_said_to_be(package: Path) -> None:
+    native.RECORD.rename(native.RECORD.with_name("sources.cpython-399-x86_64-linux-gnu.so.sha256"))
+    assert native.use() == "compiled for another Python"
 
 
 @pytest.mark.parametrize(("value", "why"), [("1", "TIDEGATE_PURE is set"), ("0", ""), ("", "")])

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 import uvloop
 
+from gateway import native
 from gateway.admin.protection import TokenRequired, require_token
 from gateway.app import App
 from gateway.config.load import load_routes
@@ -168,6 +169,9 @@ def serve(  # noqa: PLR0917 - one parameter an option
 def _run(settings: Settings, output: Output) -> int:
     def started(addresses: Addresses) -> None:
         output.write(f"tidegate serves {addresses.data}/v1, admin on {addresses.admin}\n")
+        if why := native.why_interpreted():
+            words = "runs in pure Python: the answers are the same, and a request costs about twice the CPU time"
+            _log.info(words, extra={"reason": why})
 
     # Not closed: that would wait for threads, of which one may hang in a resolver or an exporter.
     runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)

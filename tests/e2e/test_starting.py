@@ -1,4 +1,4 @@
-"""A start that fails leaves everything as it was."""
+"""What `serve` says when it starts, and that a start that fails leaves everything as it was."""
 
 import json
 import socket
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.processes import running
+from tests.e2e.processes import running, serving
 
 pytestmark = pytest.mark.anyio
 EARLIER = """
@@ -46,3 +46,10 @@ async def test_a_port_that_is_taken_leaves_the_state_of_the_gateway_that_has_it_
     assert second.err[-1] == f"tidegate: cannot listen on 127.0.0.1:{port}: Address already in use"
     assert state.read_bytes() == before
     assert [each.name for each in state.parent.iterdir()] == ["state.sqlite"]
+
+
+async def test_it_says_why_it_runs_in_pure_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIDEGATE_PURE", "1")
+    async with serving(tmp_path, ["http://127.0.0.1:9"]) as child:
+        told = json.loads(await child.said("runs in pure Python: the answers are the same"))
+    assert (told["level"], told["reason"]) == ("info", "TIDEGATE_PURE is set")

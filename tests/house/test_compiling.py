@@ -1,10 +1,12 @@
 """What is compiled, and what that depends on."""
 
 import ast
+import fcntl
 import importlib.util
 import os
 import subprocess
 import sys
+import threading
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,8 +64,46 @@ def test_the_record_tells_the_tools_and_how_they_were_used(build: ModuleType, mo
 
 
 def test_the_part_of_the_runtime_that_is_repaired_is_the_one_that_is_locked(build: ModuleType) -> None:
-    runtime = Path(importlib.import_module("mypyc.build").include_dir())
-    assert (runtime / build.SLICES).read_text().count(build.REPAIRED[0]) == 1
+    runtime = Path(importlib.import_module("mypyc.build").include_dir(), build.SLICES)
+    assert build._runtime() == runtime
+    assert runtime.read_text().count(build.REPAIRED[0]) == 1
+
+
+def test_with_a_runtime_that_cannot_be_repaired_nothing_is_compiled(
+    build: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mypyc" / "lib-rt").mkdir(parents=True)
+    (tmp_path / "mypyc" / "__init__.py").touch()
+    (tmp_path / "mypyc" / "lib-rt" / build.SLICES).write_text("endn = Something(else);\n")
+    done = subprocess.run(
+        [sys.executable, ROOT / "hatch_build.py"],
+        env=os.environ | {"TIDEGATE_PURE": "", "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr == ""
+    if "C compiler" not in done.stdout and "Python.h" not in done.stdout:
+        assert "whose runtime can be repaired" in done.stdout
+    assert "Compiling" not in done.stdout
+
+
+def test_who_waits_for_another_compile_says_so(
+    build: ModuleType, built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    work = tmp_path / "work"
+    work.mkdir()
+    with open(work / "lock", "w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        waiting = threading.Thread(target=build.compile_all, args=(built, work))
+        waiting.start()
+        said = ""
+        while waiting.is_alive() and "\n" not in said:
+            said += capsys.readouterr().out
+        assert said == "Waiting for another compile in this checkout\n"
+        assert waiting.is_alive()
+    waiting.join(timeout=60)
+    assert build.is_current(built)
 
 
 @pytest.mark.parametrize(
