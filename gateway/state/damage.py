@@ -34,9 +34,16 @@ def is_damage(error: Exception) -> bool:
     return code == sqlite3.SQLITE_IOERR_SHORT_READ or code & 0xFF in _DAMAGE
 
 
+def text(data: bytes) -> str:
+    """Read a text, of which some bytes may be damaged."""
+    return data.decode(errors="replace")
+
+
 def read_only(path: Path, how: str = "immutable=1") -> sqlite3.Connection:
     """Open a file that is not to be changed; by default without its log, so without the last seconds."""
-    return sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True)
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True)
+    connection.text_factory = text
+    return connection
 
 
 def inspect(path: Path) -> None:
@@ -45,7 +52,10 @@ def inspect(path: Path) -> None:
     This comes before the file is opened to be written: closing such a connection would already merge the log into it.
     """
     with contextlib.closing(read_only(path, "mode=ro")) as connection:
-        (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        try:
+            (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        except UnicodeDecodeError:  # of an error's own words, which name a table
+            raise Damaged("its tables have no names") from None
         if found != "ok":
             raise Damaged(found)
         (version,) = connection.execute("PRAGMA user_version").fetchone()
@@ -116,6 +126,6 @@ def _copied(old: sqlite3.Connection, new: sqlite3.Connection, table: str) -> boo
         rows: Iterable[tuple[object, ...]] = old.execute(selection(old, table, wanted))
         for row in rows:
             new.execute(into, row)
-    except (sqlite3.Error, OverflowError):
+    except (sqlite3.Error, OverflowError, UnicodeDecodeError):
         return False
     return True

@@ -274,3 +274,16 @@ def test_any_rows_are_read_and_only_what_can_be_is_believed(tmp_path: Path, rows
     assert all(0 <= record.at <= NOW for record in saved.records)
     assert all(ejection.at == ejection.at and ejection.until == ejection.until for ejection in saved.ejections)
     store.close()
+
+
+def test_damage_in_the_name_of_a_table_is_damage_like_any_other(tmp_path: Path) -> None:
+    path = filled(tmp_path / "state.sqlite")
+    data = path.read_bytes()
+    assert data.count(b"tableejectionsejections") == 1
+    at = data.index(b"tableejectionsejections")
+    create = data.index(b"CREATE", at)
+    path.write_bytes(data[:at] + b"tableeje\xc7tions" + data[at + 14 : create] + b"CR\xc7ATE" + data[create + 6 :])
+    store = SqliteStore(path)
+    store.save(batch())
+    assert len(store.load(NOW).ejections) >= 1
+    store.close()
