@@ -26,6 +26,7 @@ from gateway.control.flush import Flusher, Keeps
 from gateway.control.judging import Judge
 from gateway.control.probing import Prober
 from gateway.control.reload import Reloader
+from gateway.control.remembering import Remembering
 from gateway.control.rolling import Roller
 from gateway.control.scraping import Scraper
 from gateway.control.sharing import Sharing
@@ -130,12 +131,13 @@ class App:
         self.judge.restore(saved.ejections)
         self._webhook = Webhook(settings.alert_webhook) if settings.alert_webhook else None
         self.sharing = Sharing(store.where, lambda: self.reloader.table, lambda: self.flusher.token > 0, epoch)
+        remembering = Remembering(started, saved.responses)
         self.flusher = Flusher(
             store,
             self.book.unsaved,
             self.judge.unsaved_ejections,
             epoch,
-            keeps=Keeps(self._documents, self.audit.unsaved, self._take_over, self.sharing.led),
+            keeps=Keeps(self._documents, self.audit.unsaved, remembering.unsaved, self._take_over, self.sharing.led),
         )
         self.flusher.lead()
         self.alerter = alerter(self.book, epoch, self._webhook, self.flusher.wake, saved.documents)
@@ -160,8 +162,10 @@ class App:
         )
         self._lag = LoopLag(self._clock)
         self._access_log = AccessLog(sys.stdout.buffer) if settings.access_log else None
-        logs = () if self._access_log is None else (self._access_log,)
-        traced = () if self._traces is None else (self._traces.requests,)
+        logs, traced = (
+            () if self._access_log is None else (self._access_log,),
+            () if self._traces is None else (self._traces.requests,),
+        )
         watching = (self.roller, self.deployments, *logs, UnauthorizedAlarm(self._clock), *observers)
         self._observers = Observers(*watching, batched=(self._metrics, self.book, *traced))
         tracing = Tracing(settings.trace_ratio, self._rng) if traced else None
@@ -171,7 +175,9 @@ class App:
         tenants = Tenants(table, self._clock)
         live = LiveTable(table, self.registry, self._created)
         self._slices = Slices(self._clock)
-        self.gateway = Gateway(live, tenants, tools, self.mirroring, self._slices, edge=settings.edge)
+        self.gateway = Gateway(
+            live, tenants, tools, self.mirroring, self._slices, stored=remembering.stored, edge=settings.edge
+        )
         self.roller.restore(saved.documents)
         self.roller.follow(table)
         self.deployments.restore(saved.documents)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from gateway.clock import Clock
 from gateway.policy.slo.series import SeriesKey
 from gateway.policy.slo.windows import Slot, merged
-from gateway.state.store import Batch, Delta, Document, Ejection, Record, StateError, Store
+from gateway.state.store import Batch, Delta, Document, Ejection, Record, Response, StateError, Store
 
 _log = logging.getLogger(__name__)
 INTERVAL = 1.0
@@ -21,6 +21,7 @@ LEADER = "leader"
 """The kind of document in which the gateway that leads tells of itself."""
 _CLOSE_SECONDS = 2.0
 _EJECTIONS_WAITING = 1000
+_RESPONSES_WAITING = 10_000
 
 Counted = tuple[SeriesKey, Slot]
 """A series, and what it counted."""
@@ -28,7 +29,7 @@ Counted = tuple[SeriesKey, Slot]
 
 @dataclass(frozen=True, slots=True)
 class Keeps:
-    """What is kept beside counts: changed documents and new records, each given once.
+    """What is kept beside counts: changed documents, new records and new responses, each given once.
 
     `taken_over` is told what others kept, when this process takes the lead from them, and `led` what the one that leads
     tells of itself, as long as that is another.
@@ -36,6 +37,7 @@ class Keeps:
 
     documents: Callable[[], Iterable[Document]] = tuple
     records: Callable[[], Iterable[Record]] = tuple
+    responses: Callable[[], Iterable[Response]] = tuple
     taken_over: Callable[[Iterable[Document]], None] = lambda _: None
     led: Callable[[Iterable[Document]], None] = lambda _: None
 
@@ -67,6 +69,7 @@ class Flusher:
         self._keeps = keeps or Keeps()
         self._waiting_documents: dict[tuple[str, str], Document] = {}
         self._waiting_records: list[Record] = []
+        self._waiting_responses: list[Response] = []
         self._wake = asyncio.Event()
         self.where = store.where
         self._store = store
@@ -165,6 +168,8 @@ class Flusher:
         self._waiting_documents |= {(each.kind, each.name): each for each in self._keeps.documents()}
         self._waiting_records += self._keeps.records()
         del self._waiting_records[:-_EJECTIONS_WAITING]
+        self._waiting_responses += self._keeps.responses()
+        del self._waiting_responses[:-_RESPONSES_WAITING]
 
     def _batch(self) -> Batch:
         deltas = tuple(Delta(series, *slot) for series, slot in self._waiting.items())
@@ -175,12 +180,14 @@ class Flusher:
             tuple(self._waiting_documents.values()),
             tuple(self._waiting_records),
             self.token,
+            tuple(self._waiting_responses),
         )
 
     def _saved(self, batch: Batch) -> None:
         self._waiting.clear()
         self._waiting_ejections.clear()
         self._waiting_records.clear()
+        self._waiting_responses.clear()
         self.saved_at = batch.at
         if self.failing:
             self.failing = ""

@@ -48,7 +48,15 @@ class Gateway:
     """Answers every request of the data listener. `table` and `tenants` are swapped whole at a reload."""
 
     def __init__(
-        self, table: LiveTable, tenants: Tenants, tools: Tools, mirroring: Mirroring, slices: Slices, *, edge: Edge
+        self,
+        table: LiveTable,
+        tenants: Tenants,
+        tools: Tools,
+        mirroring: Mirroring,
+        slices: Slices,
+        *,
+        stored: StoredResponses,
+        edge: Edge,
     ) -> None:
         self._edge = edge
         self._mirroring = mirroring
@@ -59,7 +67,7 @@ class Gateway:
         self._tools = tools
         self.ids = RequestIds()
         self._slices = slices
-        self.stored = StoredResponses()
+        self.stored = stored
         self._lookups = Lookups(self, tools)
 
     def authorize(self, head: Head) -> LiveTenant | None:

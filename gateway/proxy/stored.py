@@ -1,12 +1,13 @@
 """Which engine keeps which response: one that is stored lives in the memory of the engine that made it, and no other.
 
-This is known of the latest responses that passed here, not of those before a restart or of another gateway's. Such a
-response is asked for only where no other tenant can have made it: whose it is cannot be told.
+This is known of the latest responses that passed here, before a restart too where state is kept, not of another
+gateway's. Such a response is asked for only where no other tenant can have made it: whose it is cannot be told.
 """
 
 import re
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
+from hashlib import sha256
 from typing import NamedTuple
 
 import msgspec
@@ -55,28 +56,44 @@ class StoredResponses:
 
     def __init__(self) -> None:
         self._made: OrderedDict[str, Made] = OrderedDict()
+        self._before: dict[str, Made] = {}
+        self._unsaved: deque[tuple[str, Made]] = deque(maxlen=MOST)
 
     def __repr__(self) -> str:
         return f"<StoredResponses {len(self._made)}>"
 
     def note(self, response: str, made: Made) -> None:
         """Learn that a response was made. Where clients name their own, a name stays with whoever had it first."""
-        known = self._made.get(response)
+        known = self._known(response)
         if known is not None and known.tenant != made.tenant and made.at - known.at <= LIFETIME:
             return
         self._made[response] = made
         self._made.move_to_end(response)
         if len(self._made) > MOST:
             self._made.popitem(last=False)
+        self._unsaved.append((response, made))
+
+    def restore(self, kept: Iterable[tuple[str, Made]]) -> None:
+        """Take back what was kept over a restart, by digests of ids."""
+        self._before = dict(kept)
+
+    def unsaved(self) -> list[tuple[str, Made]]:
+        """Return what was noted since the last call, by digests of ids: who can read them cannot ask for a response."""
+        unsaved, self._unsaved = self._unsaved, deque(maxlen=MOST)
+        return [(_digest(response), made) for response, made in unsaved]
 
     def find(self, response: str, tenant: str, now: float) -> Made | None:
         """Return where a response was made, None where that is not known; raises NotFound for another tenant's."""
-        made = self._made.get(response)
+        made = self._known(response)
         if made is None or now - made.at > LIFETIME:
             return None
         if made.tenant != tenant:
             raise no_response(response)
         return made
+
+    def _known(self, response: str) -> Made | None:
+        made = self._made.get(response)
+        return self._before.get(_digest(response)) if made is None and self._before else made
 
 
 class Noting:
@@ -100,6 +117,10 @@ class Noting:
             )
             self._stored.note(response, made)
         return self._naming.renaming(beginning) if self._naming is not None else None
+
+
+def _digest(response: str) -> str:
+    return sha256(response.encode(errors="surrogatepass")).hexdigest()[:32]
 
 
 def no_response(response: str) -> NotFound:

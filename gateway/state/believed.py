@@ -7,7 +7,7 @@ from typing import Any
 from gateway.clock import past
 from gateway.policy.slo.series import SeriesKey
 from gateway.policy.slo.windows import KeptSlot
-from gateway.state.store import Document, Ejection, Record
+from gateway.state.store import Document, Ejection, Record, Response
 
 _MOST = 1 << 53
 """No count is larger, and no slot is of a later time."""
@@ -45,6 +45,13 @@ def records(rows: Iterable[tuple[Any, ...]], now: float) -> Iterator[Record]:
     for at, *words in rows:
         if _are_texts(words) and _is_time(at):
             yield Record(past(at, now), *words)
+
+
+def responses(rows: Iterable[tuple[Any, ...]], now: float) -> Iterator[Response]:
+    """Return responses, none of them of a time to come."""
+    for at, *words in rows:
+        if _are_texts(words) and _is_time(at):
+            yield Response(past(at, now), *words)
 
 
 def _are_texts(values: Iterable[Any]) -> bool:

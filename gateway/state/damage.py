@@ -16,6 +16,7 @@ _MEANING = {
     "ejections": "ejections",
     "documents": "rollouts, deployments and drained backends",
     "records": "audit records",
+    "responses": "which backends keep which responses",
 }
 """Tables that are taken over, and what they hold in words. The lease is not: it would keep a new leader waiting."""
 _VERSIONS = 1000

@@ -2,7 +2,7 @@
 
 import sqlite3
 
-VERSION = 4
+VERSION = 5
 TABLES = {
     "counts": """(
     kind TEXT, name TEXT, objective TEXT, sli TEXT, prompt_tokens TEXT,
@@ -12,6 +12,7 @@ TABLES = {
     "ejections": "(backend TEXT, at REAL, until REAL, reason TEXT)",
     "documents": "(kind TEXT, name TEXT, body TEXT, token INTEGER, PRIMARY KEY (kind, name)) WITHOUT ROWID",
     "records": "(at REAL, actor TEXT, action TEXT, subject TEXT, reason TEXT)",
+    "responses": "(at REAL, id TEXT, backend TEXT, model TEXT, version TEXT, tenant TEXT, asked TEXT)",
     "lease": "(owner TEXT, token INTEGER, until REAL)",
 }
 _DEFAULTS = {"objective": "''", "prompt_tokens": "''", "first": "slot * width", "last": "(slot + 1) * width"}

@@ -8,12 +8,13 @@ import contextlib
 import logging
 import os
 import sqlite3
+from dataclasses import astuple
 from pathlib import Path
 
 from gateway.policy.slo.objective import DAY
 from gateway.policy.slo.windows import FINE, HOUR, LASTING, MINUTE, SLO_SLOT
 from gateway.state import believed
-from gateway.state.damage import inspect, is_damage, put_aside, read_only, salvage, write_anew
+from gateway.state.damage import inspect, is_damage, put_aside, read_only, salvage, text, write_anew
 from gateway.state.layout import VERSION, convert
 from gateway.state.store import Batch, Document, Saved, StateError
 
@@ -21,6 +22,7 @@ _log = logging.getLogger(__name__)
 _KEPT = {FINE: 5 * MINUTE + FINE, MINUTE: 2 * HOUR + MINUTE, 720.0: 3 * DAY + 720.0, SLO_SLOT: 90 * DAY + SLO_SLOT}
 _EJECTIONS_KEPT = DAY
 _RECORDS_KEPT, _RECORDS_LOADED = 90 * DAY, 1000
+_RESPONSES_KEPT, _RESPONSES_LOADED = DAY, 10_000
 _PRUNE_EVERY = 600.0
 _BUSY_SECONDS = 1.0
 _ADD = """
@@ -40,7 +42,8 @@ _COUNTS = "SELECT kind, name, objective, sli, prompt_tokens, width, slot, good, 
 _EJECTIONS = "SELECT backend, at, until, reason FROM ejections"
 _DOCUMENTS = "SELECT kind, name, body FROM documents"
 _RECORDS = "SELECT at, actor, action, subject, reason FROM records"
-_QUERIES = (_COUNTS, _EJECTIONS, _DOCUMENTS, _RECORDS, "SELECT owner, token, until FROM lease")
+_RESPONSES = "SELECT at, id, backend, model, version, tenant, asked FROM responses"
+_QUERIES = (_COUNTS, _EJECTIONS, _DOCUMENTS, _RECORDS, _RESPONSES, "SELECT owner, token, until FROM lease")
 _OUT_OF_REACH = frozenset((sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN))
 _LARGEST_TOKEN = 1 << 53
 
@@ -105,7 +108,7 @@ class SqliteStore:
                 file.backup(copy)
                 convert(copy)
                 return _read(copy, now)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             _log.error("state cannot be read: everything begins anew", extra={"reason": str(error)})
             return Saved()
 
@@ -133,6 +136,8 @@ class SqliteStore:
                 connection.executemany("INSERT INTO ejections VALUES (?, ?, ?, ?)", ejections)
                 connection.executemany(_PUT, documents)
                 connection.executemany("INSERT INTO records VALUES (?, ?, ?, ?, ?)", records)
+                responses = [astuple(each) for each in batch.responses]
+                connection.executemany("INSERT INTO responses VALUES (?, ?, ?, ?, ?, ?, ?)", responses)
                 self._prune(batch.at)
         except (sqlite3.Error, OSError) as error:
             raise self._broken("cannot be written", error) from None
@@ -195,6 +200,10 @@ class SqliteStore:
             )
         self._connection.execute("DELETE FROM ejections WHERE at < ?", (now - _EJECTIONS_KEPT,))
         self._connection.execute("DELETE FROM records WHERE at < ?", (now - _RECORDS_KEPT,))
+        self._connection.execute(
+            "DELETE FROM responses WHERE at < ? OR rowid <= (SELECT max(rowid) FROM responses) - ?",
+            (now - _RESPONSES_KEPT, _RESPONSES_LOADED),
+        )
 
     def _follow(self) -> None:
         """Notice a file that was deleted or replaced; raises sqlite3.Error or OSError, and then keeps what is open."""
@@ -247,7 +256,7 @@ class SqliteStore:
         if found.st_size:
             inspect(self._path)
         connection = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, check_same_thread=False)
-        connection.text_factory = _text
+        connection.text_factory = text
         try:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
@@ -281,12 +290,8 @@ class SqliteStore:
 
 def _in_memory() -> sqlite3.Connection:
     connection = sqlite3.connect(":memory:")
-    connection.text_factory = _text
+    connection.text_factory = text
     return connection
-
-
-def _text(data: bytes) -> str:
-    return data.decode(errors="replace")
 
 
 def _read(connection: sqlite3.Connection, now: float) -> Saved:
@@ -295,10 +300,14 @@ def _read(connection: sqlite3.Connection, now: float) -> Saved:
     ejections = connection.execute(f"{_EJECTIONS} WHERE at > ? ORDER BY at", (now - _EJECTIONS_KEPT,)).fetchall()
     documents = connection.execute(_DOCUMENTS).fetchall()
     records = connection.execute(f"{_RECORDS} ORDER BY at DESC LIMIT ?", (_RECORDS_LOADED,)).fetchall()
+    responses = connection.execute(
+        f"{_RESPONSES} WHERE at > ? ORDER BY rowid DESC LIMIT ?", (now - _RESPONSES_KEPT, _RESPONSES_LOADED)
+    ).fetchall()
     slots = believed.slots(counts, _KEPT)
     return Saved(
         tuple(each for each in slots if (each.slot + 1) * each.width > now - _KEPT[each.width]),
         tuple(believed.ejections(ejections)),
         tuple(believed.documents(documents)),
         tuple(believed.records(reversed(records), now)),
+        tuple(believed.responses(reversed(responses), now)),
     )

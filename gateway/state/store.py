@@ -56,6 +56,22 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
+class Response:
+    """Which backend made a response when (seconds since the epoch), and for whom; `id` is a digest of its own.
+
+    `asked` is the model's name in its answer, in JSON, "" for none.
+    """
+
+    at: float
+    id: str
+    backend: str
+    model: str
+    version: str
+    tenant: str
+    asked: str
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """What is saved at once, counted at `at` (seconds since the epoch).
 
@@ -68,6 +84,7 @@ class Batch:
     documents: tuple[Document, ...] = ()
     records: tuple[Record, ...] = ()
     token: int = 0
+    responses: tuple[Response, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +95,7 @@ class Saved:
     ejections: tuple[Ejection, ...] = ()
     documents: tuple[Document, ...] = ()
     records: tuple[Record, ...] = ()
+    responses: tuple[Response, ...] = ()
 
 
 class Store(Protocol):

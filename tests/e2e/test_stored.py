@@ -219,6 +219,25 @@ async def test_a_tenant_reaches_its_own_responses_only(tmp_path: Path) -> None:
             assert asked(fake) == [f"/v1/responses/{response}"]
 
 
+async def test_tenants_who_share_an_engine_reach_their_responses_after_a_restart(tmp_path: Path) -> None:
+    async with backends(Engine()) as (fake,):
+        text = with_tenants({"m": {"backends": [fake.url], "aliases": ["alias"]}}, {"a": {}, "b": {}})
+        state = f"sqlite:///{tmp_path / 'state.sqlite'}"
+        async with gateway(tmp_path, text, state=state) as running:
+            first, second = await made(running, key("a")), await made(running, key("b"), model="alias", stream=True)
+        assert first.encode() not in (tmp_path / "state.sqlite").read_bytes()
+        async with gateway(tmp_path, text, state=state) as running:
+            own = await get(running.port, f"/v1/responses/{first}", headers=key("a"))
+            assert (own.status, own.json["id"]) == (200, first)
+            others = await get(running.port, f"/v1/responses/{first}", headers=key("b"))
+            assert others.status == 404
+            renamed = await get(running.port, f"/v1/responses/{second}", headers=key("b"))
+            assert (renamed.status, renamed.json["model"]) == (200, "alias")
+            body = make(previous_response_id=first)
+            assert (await ask(running.port, body, path="/v1/responses", headers=key("a"))).status == 200
+        assert asked(fake) == [f"/v1/responses/{first}", f"/v1/responses/{second}"]
+
+
 async def test_whose_an_unknown_response_is_must_be_beyond_doubt(tmp_path: Path) -> None:
     engines = [Engine(), Engine()]
     for engine in engines:

@@ -22,6 +22,7 @@ from gateway.proxy.gateway import Gateway
 from gateway.proxy.live import LiveTable
 from gateway.proxy.mirroring import Mirroring
 from gateway.proxy.order import Observers, Tools
+from gateway.proxy.stored import StoredResponses
 from gateway.proxy.tenants import Tenants
 from gateway.wire.client import Client
 from gateway.wire.edge import Edge
@@ -91,7 +92,13 @@ class Bench:
         tools = Tools(monotonic, Random(1), Observers(self.recorder))
         slices, mirroring = Slices(monotonic), Mirroring(tools, lambda _: None)
         gateway = Gateway(
-            LiveTable(table, registry, 0), Tenants(table, monotonic), tools, mirroring, slices, edge=Edge()
+            LiveTable(table, registry, 0),
+            Tenants(table, monotonic),
+            tools,
+            mirroring,
+            slices,
+            stored=StoredResponses(),
+            edge=Edge(),
         )
         (self.backend,) = registry
         self.model = next(iter(table.models))

@@ -43,6 +43,31 @@ def test_a_name_stays_with_whoever_had_it_first() -> None:
     assert stored.find("mine", "other", 3.0 + LIFETIME)
 
 
+def test_what_was_kept_over_a_restart_is_known_by_its_digest() -> None:
+    before, stored = StoredResponses(), StoredResponses()
+    before.note("resp_1", made())
+    kept = before.unsaved()
+    assert before.unsaved() == [], "each is given once"
+    assert "resp_1" not in str(kept), "who reads the state file learns no id"
+    stored.restore(kept)
+    assert stored.find("resp_1", "acme", 1.0) == made()
+    assert stored.find("resp_2", "acme", 1.0) is None
+    with pytest.raises(NotFound):
+        stored.find("resp_1", "other", 1.0)
+    stored.note("resp_1", made("other", 1.0, "second"))
+    assert stored.find("resp_1", "acme", 1.0) == made(), "a name stays with its owner over a restart, too"
+    stored.note("resp_1", made(at=2.0, backend="third"))
+    assert stored.find("resp_1", "acme", 2.0) == made(at=2.0, backend="third")
+    assert stored.find("\udc80", "acme", 1.0) is None
+
+
+def test_no_more_wait_to_be_saved_than_are_known() -> None:
+    stored = StoredResponses()
+    for number in range(MOST + 5):
+        stored.note(f"resp_{number}", made())
+    assert len(stored.unsaved()) == MOST
+
+
 def noted(beginning: bytes, *, stream: bool) -> list[str]:
     stored, exchange = StoredResponses(), Exchange("r", "/v1/responses", 0.0)
     exchange.stream = stream

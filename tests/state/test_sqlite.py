@@ -15,7 +15,7 @@ from gateway.policy.slo.burn import Counts
 from gateway.policy.slo.series import SeriesKey
 from gateway.policy.slo.windows import FINE, LASTING, KeptSlot, Windows
 from gateway.state.sqlite import SqliteStore
-from gateway.state.store import Batch, Delta, Document, Ejection, MemoryStore, Record, Saved, StateError
+from gateway.state.store import Batch, Delta, Document, Ejection, MemoryStore, Record, Response, Saved, StateError
 from gateway.state.url import default_url, open_store, opened
 
 NOW = 1_700_000_000.0
@@ -191,6 +191,22 @@ def test_documents_are_the_latest_and_records_are_all(tmp_path: Path) -> None:
     later = SqliteStore(path)
     later.save(Batch(NOW + 91 * 86_400))
     assert later.load(NOW + 91 * 86_400).records == ()
+
+
+def test_of_responses_the_latest_of_a_day_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "state.sqlite"
+    store = SqliteStore(path)
+    many = tuple(Response(NOW, f"{number:x}", "gpu/e:1", "m", "v1", "acme", '"m"') for number in range(10_010))
+    store.save(Batch(NOW, responses=many))
+    assert store.load(NOW + 1).responses == many[-10_000:]
+    store.save(Batch(NOW + 601.0))
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("SELECT count(*) FROM responses").fetchone() == (10_000,)
+    connection.close()
+    assert store.load(NOW + 86_401.0).responses == ()
+    store.save(Batch(NOW + 86_401.0))
+    assert store.load(NOW + 1).responses == ()
+    store.close()
 
 
 def test_one_owner_leads_at_a_time_and_its_token_fences_off_whoever_led_before(tmp_path: Path) -> None:
