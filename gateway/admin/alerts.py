@@ -39,7 +39,7 @@ class BudgetStatus(BaseModel):
 class FiringAlert(BaseModel):
     """An alert that people were told of and that goes on; `version` and `prompt_tokens` are "" for a whole model.
 
-    `notified` is `sent`, `waiting`, `failed` or `no webhook`.
+    `notified` is `sent`, `waiting`, `failed` or `no webhook`; `also` are the alerts that belong to it and fire as well.
     """
 
     severity: str
@@ -52,6 +52,7 @@ class FiringAlert(BaseModel):
     summary: str
     description: str
     notified: str
+    also: list[str]
 
 
 class ObjectiveStatus(BaseModel):
@@ -107,6 +108,7 @@ def firing_alerts(alerter: Alerter, book: SloBook, model: str | None = None) -> 
                 summary=summary,
                 description=description,
                 notified=incident.delivery,
+                also=[part.words for part in alerter.parts(incident)],
             )
         )
     return found

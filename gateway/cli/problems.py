@@ -48,7 +48,8 @@ def pools_without_ejections(found: dict[str, Any]) -> dict[str, str]:
 def _alerts(found: dict[str, Any]) -> Iterator[Problem]:
     for alert in sorted(found.get("alerts", ()), key=lambda each: each["severity"]):
         since = alert["since"][:16].replace("T", " ")
-        what = f"{alert['severity']} since {since} UTC: {alert['summary']}. {alert['description']}"
+        also = f" It includes: {'; '.join(alert['also'])}." if alert.get("also") else ""
+        what = f"{alert['severity']} since {since} UTC: {alert['summary']}. {alert['description']}{also}"
         yield Problem(what, f"tidegate slo {alert['model']}")
         if alert["notified"] == "failed":
             yield Problem("the alert webhook did not take this alert", "see `alert webhook` in the gateway's log")

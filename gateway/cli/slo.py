@@ -92,7 +92,8 @@ def _parts(found: dict[str, Any]) -> Iterator[RenderableType]:
     for objective in found["objectives"]:
         yield from _promised(objective, alone=len(found["objectives"]) == 1)
     for alert in found.get("alerts", ()):
-        yield Text(f"! {alert['severity']}: {alert['summary']}. {alert['description']}")
+        also = f" It includes: {'; '.join(alert['also'])}." if alert.get("also") else ""
+        yield Text(f"! {alert['severity']}: {alert['summary']}. {alert['description']}{also}")
     yield Text()
     yield _users(found)
     yield Text()

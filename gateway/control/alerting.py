@@ -5,6 +5,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from gateway.clock import Clock, past
@@ -96,10 +97,31 @@ class Alerter:
                 yield tracked, pair, alert
 
     def of(self, tracked: Tracked) -> list[tuple[AlertPair, Alert]]:
-        """Return the alerts of one series; none for those that nobody is told of."""
+        """Return the alerts of one series; none for those that nobody is told of.
+
+        One that fires, and of which people are not told yet, is pending: what is shown is what was told.
+        """
         if not self._alerting(tracked):
             return []
-        return list((self._alerts.get(tracked.key) or dict.fromkeys(PAIRS, _QUIET)).items())
+        alerts = self._alerts.get(tracked.key) or dict.fromkeys(PAIRS, _QUIET)
+        return [(pair, self._as_told(tracked.key, pair, alert)) for pair, alert in alerts.items()]
+
+    def _as_told(self, key: SeriesKey, pair: AlertPair, alert: Alert) -> Alert:
+        if alert.state is not AlertState.FIRING:
+            return alert
+        incident = self._live.get((key, pair.severity))
+        known = incident is not None and (incident.told or any(incident in parts for _, parts in self._told()))
+        return alert if known else replace(alert, state=AlertState.PENDING)
+
+    def _told(self) -> list[tuple[Incident, list[Incident]]]:
+        """Return the incidents that people were told of, each with those that belong to it."""
+        belong = [each for each in self._live.values() if each.covered and not (each.uncovered or each.told)]
+        told = [each for each in self._live.values() if each.told]
+        return [(each, [part for part in belong if part.promise == each.promise]) for each in told]
+
+    def parts(self, incident: Incident) -> list[Incident]:
+        """Return what belongs to an incident that people were told of, and fires as well."""
+        return next((parts for each, parts in self._told() if each is incident), [])
 
     @property
     def incidents(self) -> list[tuple[Tracked, Firing, Incident]]:

@@ -61,6 +61,17 @@ class Incident:
         return f"<Incident {self.severity} {self.series} since {self.started:.0f}{' told' if self.told else ''}>"
 
     @property
+    def promise(self) -> tuple[str, str, str]:
+        """Which promise of which model it is about."""
+        return self.model, self.series.objective, self.series.sli
+
+    @property
+    def words(self) -> str:
+        """What it is called beside another one of the same promise: ticket of v2, prompts of 4096+ tokens."""
+        prompts = f", prompts of {self.series.prompt_tokens} tokens" if self.series.prompt_tokens else ""
+        return f"{self.severity} of {self.version or 'the model'}{prompts}"
+
+    @property
     def labels(self) -> dict[str, str]:
         """What it is known by to those who are told."""
         labels = {

@@ -89,7 +89,8 @@ class Reading:
     """Both windows of a pair held against its factor; `weight` is how much of the long one was lived.
 
     `speaks` when the long window has enough events to be certain. `short` holds the latest events where the short
-    window has too few. `failures` are all the bad events since the process began.
+    window has too few. `failures` are all the bad events since the process began; `goes_on` says whether one of the
+    newest was bad: of the last five minutes, or of the last few events where these hold fewer.
     """
 
     pair: AlertPair
@@ -100,6 +101,7 @@ class Reading:
     weight: float
     speaks: bool
     failures: int = 0
+    goes_on: bool = True
 
     @property
     def spent(self) -> float:
@@ -126,14 +128,17 @@ def read(pair: AlertPair, target: Target, windows: Windows) -> Reading:
     """Return what a pair's windows say."""
     budget, factor = target.budget, pair.factor(windows.slo)
     long, short = windows.count(pair.long), windows.count(pair.short)
-    weight = 0.0
+    weight, goes_on = 0.0, False
     if long.bad >= STAYING_BAD and long.bad > long.total * budget * factor / 2:
         # Else it neither fires nor lasts, whatever the rest says: of thousands of series that is nearly every one.
         weight = windows.weight(pair.long)
         wanted = max(CONFIRMING, ceil(CONFIRMING * long.total / long.bad))
         if short.total < wanted:
             short = windows.newest(wanted, pair.long / BRIDGED)
-    return Reading(pair, factor, budget, long, short, weight, pair.speaks(long, factor, budget), windows.failures)
+        newest = windows.count(FASTEST.short)
+        goes_on = bool((newest if newest.total >= CONFIRMING else windows.newest(CONFIRMING, pair.long)).bad)
+    speaks = pair.speaks(long, factor, budget)
+    return Reading(pair, factor, budget, long, short, weight, speaks, windows.failures, goes_on)
 
 
 @dataclass(frozen=True, slots=True)

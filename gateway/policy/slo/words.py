@@ -62,9 +62,11 @@ def rate_words(reading: Reading, budget: Budget) -> str:
 
 
 def waiting_words(reading: Reading) -> str:
-    """Return what an alert waits for whose windows burn above its factor, "" where they do not or it needs no more."""
+    """Return what an alert waits for whose windows burn above its factor, "" where they do not, where it needs no more,
+    or where the fault is over.
+    """
     rate, severity, long = burn(reading.long, reading.budget) or 0.0, reading.pair.severity, reading.pair.long
-    if rate <= reading.factor or not reading.confirms or reading.exceeds:
+    if rate <= reading.factor or not (reading.confirms and reading.goes_on) or reading.exceeds:
         return ""
     burns = f"burns at {rate:.3g} times its budget"
     if not reading.speaks:
