@@ -47,9 +47,9 @@ def _candidates(version: dict[str, Any]) -> Table:
         [
             [
                 each["backend"],
-                f"{each['predicted_ttft_seconds'] * 1000:.1f} ms" + (" (extrapolated)" if each["extrapolated"] else ""),
+                _milliseconds(each["predicted_ttft_seconds"]) + (" (extrapolated)" if each["extrapolated"] else ""),
                 f"{each['weight']:.2f}",
-                f"{each['score'] * 1000:.1f} ms",
+                _milliseconds(each["score"]),
                 f"{each['routing_burn']:.2f}",
                 str(each["in_flight"]),
                 str(each["prefilling_tokens"]),
@@ -58,3 +58,7 @@ def _candidates(version: dict[str, Any]) -> Table:
             for each in version["candidates"]
         ],
     )
+
+
+def _milliseconds(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{seconds * 1000:.1f} ms"

@@ -6,9 +6,10 @@ from math import inf
 from gateway.backends.backend import Backend
 from gateway.claim import Claim
 from gateway.policy.admission.classes import ServiceClass
-from gateway.policy.routing.choose import Considered, choose, consider
+from gateway.policy.routing.choose import ONLY, Choice, Considered, choose, consider
 from gateway.policy.routing.pick import Chance
 from gateway.policy.routing.rules import Traits, first_match
+from gateway.proxy.line import Line
 from gateway.proxy.live import LiveModel, LiveVersion
 from gateway.proxy.pooling import need_for, pool_for
 
@@ -54,14 +55,28 @@ def _decided(
         promise = objective.ttft.threshold(tokens) if objective.ttft is not None else inf
         patient = line.patience(service_class, kind, promise, tokens, now)
         seen = line.outlook(service_class, "", patient, now)
-        held = "; its class is held back while a higher one misses its objective" if line.holds(service_class) else ""
+        behind = f"behind {seen.ahead} other{'s' * (seen.ahead != 1)}"
+        free = any(backend.health.in_flight < backend.health.limit for backend in option.backends)
+        bound = "" if free else f"; that bounds the chance of a slot to {seen.chance:.0%} ({seen.why})"
         return "", (
-            f"no slot is free: one of the class {name} would wait up to {patient:.3g} s, behind {seen.ahead} others;"
-            f" its place in line bounds the chance of a slot to {seen.chance:.0%} ({seen.why}){held}"
+            f"{_held_up(line, service_class, choice, free=free)}: a request of the class {name} would wait up to "
+            f"{patient:.3g} s, {behind}{bound}"
         )
     by = f"rule {place + 1}: " if place < len(model.rules) else ""
     pool = f"{routing}; " if routing is not None else ""
-    return choice.winner.id, f"{by}{pool}{choice}"
+    why = f"{ONLY} of pool {choice.winner.spec.pool}" if choice.why is ONLY else choice
+    return choice.winner.id, f"{by}{pool}{why}"
+
+
+def _held_up(line: Line, service_class: ServiceClass, choice: Choice[Backend] | None, *, free: bool) -> str:
+    """Say why a request would wait; `free` says that a backend has fewer requests in flight than it may have."""
+    if line.holds(service_class):
+        return "its class is held back while a higher one misses its objective"
+    if not free:
+        return "no slot is free"
+    if choice is None:
+        return "no free slot is for it: see `refused`"
+    return "others wait for the slot that is free, and are served first"
 
 
 def _considered(backend: Backend, served_model: str, claim: Claim, now: float) -> Considered:
@@ -69,6 +84,6 @@ def _considered(backend: Backend, served_model: str, claim: Claim, now: float) -
     if backend.serves(served_model):
         return considered
     if not backend.readiness.eligible:
-        return replace(considered, refused=f"not ready: {backend.readiness.reason}")
+        return replace(considered, refused=f"not ready: {backend.readiness.reason}", scored=False)
     listed = ", ".join(sorted(backend.models or ())) or "nothing"
-    return replace(considered, refused=f"does not serve {served_model}: it lists {listed}")
+    return replace(considered, refused=f"does not serve {served_model}: it lists {listed}", scored=False)

@@ -349,7 +349,7 @@ async def test_queues_and_quotas_are_told(tmp_path: Path) -> None:
         query = {"model": "m", "prompt_tokens": "10", "class": "batch"}
         explained = (await web.get(f"{running.admin}/admin/explain", params=query)).json()["versions"][0]
         assert explained["winner"] is None
-        assert "behind 1 others; its place in line bounds the chance of a slot to 100%" in explained["why"]
+        assert "behind 1 other; that bounds the chance of a slot to 100%" in explained["why"]
         assert explained["candidates"][0]["refused"] == "full: 1 in flight of 1"
         unknown = await web.get(f"{running.admin}/admin/explain", params=query | {"class": "gold"})
         assert (unknown.status_code, "interactive, standard, batch" in unknown.text) == (400, True)

@@ -17,7 +17,7 @@ class Routed(Protocol):
         """What routing believes of it."""
 
 
-ONLY = "the only one ready"
+ONLY = "the only ready backend"
 _FAR = 2.0
 """Times the tokens that samples had, from which on a prediction is called extrapolated."""
 Backend = TypeVar("Backend", bound=Routed)
@@ -99,7 +99,8 @@ def _of(open_: Sequence[Backend], tokens: int, rng: Chance, why: str) -> Choice[
 class Considered:
     """How one backend looks to a prompt of some length; `refused` says why it would get no request, "" when it may.
 
-    `extrapolated` says that the prediction is for many more tokens than any sample had.
+    `extrapolated` says that the prediction is for many more tokens than any sample had; one that is not `scored` gets
+    no request whatever its prediction says, which is of no use then.
     """
 
     id: str
@@ -110,6 +111,7 @@ class Considered:
     burn: float
     in_flight: int
     prefilling: int
+    scored: bool = True
 
     @property
     def score(self) -> float:
@@ -119,7 +121,7 @@ class Considered:
 
 def consider(health: Health, tokens: int, now: float, claim: Claim = SMALLEST) -> Considered:
     """Return how a backend would be judged now."""
-    refused = ""
+    refused, scored = "", True
     if health.in_flight >= health.limit or not health.fits(claim.kv):
         refused = f"full: {health.in_flight} in flight of {health.limit}"
     elif not health.has_slot(claim):
@@ -129,7 +131,7 @@ def consider(health: Health, tokens: int, now: float, claim: Claim = SMALLEST) -
         if now < health.activity.hold_until:
             refused = f"refused work, and is left alone for {health.activity.hold_until - now:.1f} s more"
         else:
-            refused = f"{standing.state}: {standing.reason}"
+            refused, scored = f"{standing.state}: {standing.reason}", False
     return Considered(
         health.id,
         refused,
@@ -139,4 +141,5 @@ def consider(health: Health, tokens: int, now: float, claim: Claim = SMALLEST) -
         health.signal.burn,
         health.in_flight,
         health.prefilling,
+        scored,
     )

@@ -125,7 +125,8 @@ class Option(Generic[Backend]):
 @dataclass(frozen=True, slots=True)
 class Outlook:
     """How one pool looks to one request: predicted over promised time, and whether it `keeps` the promise when the
-    prediction is taken with caution, has been left, has a slot, is due for a trial."""
+    prediction is taken with caution, has been left, has a slot, is due for a trial; whether anything is `known` of it.
+    """
 
     pool: str
     ratio: float
@@ -133,13 +134,15 @@ class Outlook:
     out: bool = False
     slot: bool = True
     due: bool = False
+    known: bool = True
 
     def is_good(self, *, panic: bool = False) -> bool:
         """Whether the request may go there without a second thought; in a panic a pool that was left counts."""
         return self.slot and self.keeps and (panic or not self.out)
 
     def __str__(self) -> str:
-        notes = [f"{self.ratio:.2f} of what is promised"]
+        ratio = f"{self.ratio:.2f}" if self.ratio >= 0.1 else f"{self.ratio:.1g}"
+        notes = [f"{ratio} of what is promised" if self.known else "not measured yet"]
         notes += ["left"] * self.out + ["full"] * (not self.slot)
         return f"{self.pool} {', '.join(notes)}"
 
@@ -178,12 +181,13 @@ def outlook(option: Option[Backend], need: Need, spill_at: float, now: float, li
     slots = [health for health in open_ if health.takes(need.claim, now)]
     wait = 0.0 if slots else (line.ahead + 1) * line.seconds / max(1, sum(health.in_flight for health in open_))
     # Of a pool without samples nothing bad is known: it is asked, and tells.
-    ratio = min(need.ratio(health, wait) for health in slots or open_) if peers.is_known else 0.0
-    keeps = not peers.is_known or min(need.ratio(health, wait, cautious=True) for health in slots or open_) <= 1.0
+    known = peers.is_known
+    ratio = min(need.ratio(health, wait) for health in slots or open_) if known else 0.0
+    keeps = not known or min(need.ratio(health, wait, cautious=True) for health in slots or open_) <= 1.0
     if peers.burn(need.objective) >= spill_at:
         trials.leave(now + FIRST_PAUSE)
     asked_for = trials.out or (not keeps and now - peers.learnt_at > FIRST_PAUSE)
-    return Outlook(peers.pool, ratio, keeps, trials.out, bool(slots), asked_for and trials.is_due(now))
+    return Outlook(peers.pool, ratio, keeps, trials.out, bool(slots), asked_for and trials.is_due(now), known)
 
 
 def by_cost(options: Sequence[Option[Backend]], need: Need) -> Sequence[Option[Backend]]:

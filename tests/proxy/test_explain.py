@@ -1,0 +1,79 @@
+"""What `tidegate explain` says agrees with itself: no prediction decides for one that gets nothing."""
+
+from pathlib import Path
+from random import Random
+from time import monotonic
+
+from gateway.admin.decisions import candidate
+from gateway.backends.backend import Backend
+from gateway.backends.registry import Registry
+from gateway.claim import Claim
+from gateway.config.load import load_routes
+from gateway.lateness import Lateness
+from gateway.policy.admission.classes import CLASSES
+from gateway.policy.routing.ejection import Standing, State
+from gateway.policy.routing.readiness import Readiness
+from gateway.policy.routing.readiness import State as Ready
+from gateway.proxy.explain import Explained, explain
+from gateway.proxy.live import LiveModel, LiveTable
+from gateway.wire.outbox import Outbox
+
+ROUTES = """\
+pools: {gpu: {backends: [http://a, http://b]}, cpu: {backends: [http://c]}}
+models: {m: {versions: {v: {pools: [gpu, cpu]}}, rules: [{use: [gpu, cpu]}]}}
+"""
+
+
+def made(folder: Path) -> tuple[LiveModel, list[Backend]]:
+    path = folder / "routes.yaml"
+    path.write_text(ROUTES)
+    table = load_routes(path, {})
+    registry = Registry(Outbox(), monotonic, Lateness())
+    registry.reconcile(table)
+    live = LiveTable(table, registry, 0)
+    return live.model("m"), sorted(registry, key=lambda each: each.id)
+
+
+def explained(model: LiveModel, name: str = "standard") -> Explained:
+    (found,) = explain(model, 100, CLASSES[name], now=1.0, rng=Random(1))
+    return found
+
+
+def test_one_that_is_ejected_or_not_ready_has_no_score(tmp_path: Path) -> None:
+    model, (cpu, sick, down) = made(tmp_path)
+    sick.health.standing = Standing(State.EJECTED, reason="it is slow")
+    down.readiness = Readiness(Ready.NOT_READY, "connection refused")
+    rows = {each.id: candidate(each) for each in explained(model).considered}
+    assert rows[cpu.id].score is not None
+    for each in (sick, down):
+        assert rows[each.id].refused
+        assert rows[each.id].score is rows[each.id].predicted_ttft_seconds is None
+
+
+def test_the_only_ready_backend_is_said_to_be_that_of_its_pool(tmp_path: Path) -> None:
+    model, (_, _, down) = made(tmp_path)
+    down.readiness = Readiness(Ready.NOT_READY, "connection refused")
+    why = explained(model).why
+    assert "the only ready backend of pool gpu" in why
+    assert "not measured yet" in why
+
+
+def test_a_wait_is_not_explained_by_a_slot_that_is_free(tmp_path: Path) -> None:
+    model, engines = made(tmp_path)
+    for engine in engines:
+        engine.health.limit = 2
+        engine.health.lease(10)
+    low = CLASSES["batch"]
+    claim = Claim(100, low.priority, sheddable=low.sheddable)
+    assert not any(engine.health.has_slot(claim) for engine in engines)
+    why = explained(model, "batch").why
+    assert why.startswith("no free slot is for it: see `refused`: a request of the class batch would wait up to ")
+    assert "is free)" not in why
+    for engine in engines:
+        engine.health.lease(10)
+    why = explained(model).why
+    assert why.startswith("no slot is free: a request of the class standard would wait up to ")
+    assert "behind 0 others; that bounds the chance of a slot to" in why
+    (line,) = model.memory.lines.values()
+    line.held_below = 10
+    assert explained(model, "batch").why.startswith("its class is held back while a higher one misses its objective: ")
