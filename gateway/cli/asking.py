@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 _WIDTH_IN_FILES = 160
+_NOT_FOUND = 404
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 Admin = Annotated[str, typer.Option(help="Admin listener of the gateway.", envvar="TIDEGATE_ADMIN")]
@@ -42,6 +43,8 @@ def ask(admin: str, method: str, path: str, **request: Any) -> Any:
         closed = isinstance(error, httpx.RemoteProtocolError) and not tls
         hint = ", as https:// if it speaks TLS" if closed else ""
         _end(f"no gateway answers at {admin}: {error}; name its admin listener with --admin{hint}")
+    if answer.status_code == _NOT_FOUND and "x-request-id" in answer.headers:
+        _end(f"{admin} is the gateway's data port: name its admin listener with --admin, {ADMIN} by default")
     if not answer.is_success:
         detail = body.get("error", {}).get("message") if isinstance(body, dict) else None
         _end(detail or f"the gateway answered {answer.status_code}")

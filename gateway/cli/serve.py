@@ -19,6 +19,7 @@ from gateway.control.drain import DrainTimes
 from gateway.control.webhook import Webhook
 from gateway.hosting import Addresses, FilesError, Settings, Tls
 from gateway.state.store import StateError
+from gateway.telemetry.collector_url import check_endpoint
 from gateway.telemetry.logs import configure
 from gateway.telemetry.output import Output
 from gateway.wire.edge import Edge, networks, origins
@@ -43,19 +44,42 @@ def serve(  # noqa: PLR0917 - one parameter an option
         int, typer.Option(help="Its port; 0 for a free one.", envvar="TIDEGATE_ADMIN_PORT", min=0, max=_LAST_PORT)
     ] = 9000,
     admin_token_file: Annotated[
-        Path | None, typer.Option(help="File with the admin token; or set TIDEGATE_ADMIN_TOKEN.", exists=True)
+        Path | None,
+        typer.Option(
+            help="File with the admin token; or set TIDEGATE_ADMIN_TOKEN.",
+            exists=True,
+            envvar="TIDEGATE_ADMIN_TOKEN_FILE",
+        ),
     ] = None,
-    tls_certificate: Annotated[Path | None, typer.Option(help="PEM chain for the data listener.", exists=True)] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="PEM key for the data listener.", exists=True)] = None,
+    tls_certificate: Annotated[
+        Path | None,
+        typer.Option(help="PEM chain for the data listener.", exists=True, envvar="TIDEGATE_TLS_CERTIFICATE"),
+    ] = None,
+    tls_key: Annotated[
+        Path | None, typer.Option(help="PEM key for the data listener.", exists=True, envvar="TIDEGATE_TLS_KEY")
+    ] = None,
     tls_client_ca: Annotated[
-        Path | None, typer.Option(help="PEM authorities; its clients need a certificate from one.", exists=True)
+        Path | None,
+        typer.Option(
+            help="PEM authorities; its clients need a certificate from one.",
+            exists=True,
+            envvar="TIDEGATE_TLS_CLIENT_CA",
+        ),
     ] = None,
     admin_tls_certificate: Annotated[
-        Path | None, typer.Option(help="PEM chain for the admin listener.", exists=True)
+        Path | None,
+        typer.Option(help="PEM chain for the admin listener.", exists=True, envvar="TIDEGATE_ADMIN_TLS_CERTIFICATE"),
     ] = None,
-    admin_tls_key: Annotated[Path | None, typer.Option(help="PEM key for the admin listener.", exists=True)] = None,
+    admin_tls_key: Annotated[
+        Path | None, typer.Option(help="PEM key for the admin listener.", exists=True, envvar="TIDEGATE_ADMIN_TLS_KEY")
+    ] = None,
     admin_tls_client_ca: Annotated[
-        Path | None, typer.Option(help="PEM authorities; its clients need a certificate from one.", exists=True)
+        Path | None,
+        typer.Option(
+            help="PEM authorities; its clients need a certificate from one.",
+            exists=True,
+            envvar="TIDEGATE_ADMIN_TLS_CLIENT_CA",
+        ),
     ] = None,
     state: Annotated[
         str | None,
@@ -90,20 +114,31 @@ def serve(  # noqa: PLR0917 - one parameter an option
             max=1.0,
         ),
     ] = 0.01,
-    access_log: Annotated[bool, typer.Option(help="One JSON line a request on standard output.")] = True,
+    access_log: Annotated[
+        bool, typer.Option(help="One JSON line a request on standard output.", envvar="TIDEGATE_ACCESS_LOG")
+    ] = True,
     log_level: Annotated[
         str, typer.Option(help="debug, info, warning or error.", envvar="TIDEGATE_LOG_LEVEL")
     ] = "info",
     drain_delay: Annotated[
-        float, typer.Option(min=0, help="Seconds from /ready turning 503 to the listener closing.")
+        float,
+        typer.Option(
+            min=0, help="Seconds from /ready turning 503 to the listener closing.", envvar="TIDEGATE_DRAIN_DELAY"
+        ),
     ] = 0.0,
-    drain_timeout: Annotated[float, typer.Option(min=0, help="Seconds that open streams have after that.")] = 30.0,
-    max_body: Annotated[int, typer.Option(min=1024, help="Largest request body in bytes.")] = 32 * 1024 * 1024,
+    drain_timeout: Annotated[
+        float, typer.Option(min=0, help="Seconds that open streams have after that.", envvar="TIDEGATE_DRAIN_TIMEOUT")
+    ] = 30.0,
+    max_body: Annotated[
+        int, typer.Option(min=1024, help="Largest request body in bytes.", envvar="TIDEGATE_MAX_BODY")
+    ] = 32 * 1024 * 1024,
     max_event: Annotated[
         int,
         typer.Option(min=64 * 1024, help="Largest event of an engine's stream in bytes.", envvar="TIDEGATE_MAX_EVENT"),
     ] = MAX_EVENT,
-    max_connections: Annotated[int, typer.Option(min=1, help="Most client connections at once.")] = 100_000,
+    max_connections: Annotated[
+        int, typer.Option(min=1, help="Most client connections at once.", envvar="TIDEGATE_MAX_CONNECTIONS")
+    ] = 100_000,
     trusted_proxies: Annotated[
         str,
         typer.Option(
@@ -121,7 +156,10 @@ def serve(  # noqa: PLR0917 - one parameter an option
         ),
     ] = "",
     gateway_headers: Annotated[
-        bool, typer.Option(help="Tell clients in x-gateway-* fields where their answers come from.")
+        bool,
+        typer.Option(
+            help="Tell clients in x-gateway-* fields where their answers come from.", envvar="TIDEGATE_GATEWAY_HEADERS"
+        ),
     ] = True,
 ) -> None:
     """Serve the models in ROUTES to OpenAI clients."""
@@ -157,6 +195,8 @@ def serve(  # noqa: PLR0917 - one parameter an option
     try:
         if alert_webhook is not None:
             Webhook(alert_webhook)
+        if otlp_endpoint is not None:
+            check_endpoint(otlp_endpoint)
         require_token(admin_host, has_token=bool(token or admin_token_file))
         configure(log_level, output)
     except (TokenRequired, ValueError) as error:

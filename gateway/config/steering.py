@@ -79,6 +79,7 @@ class Steering:
             for _, pool in model.items("versions", version, "pools")
             if isinstance(pool, str)
         }
+        misspelt = listed - self.pools.keys()
         caught = False
         for path, rule in model.items("rules"):
             if not isinstance(rule, dict):
@@ -89,8 +90,10 @@ class Steering:
             caught = caught or not when
             for at, pool in enumerate(rule["use"] if isinstance(rule.get("use"), list) else []):
                 where = (*path, "use", at)
-                if isinstance(pool, str) and pool not in listed and (pool in self.pools or "versions" in model.names()):
-                    hint = suggest(pool, listed, "pools of its versions")
+                if not isinstance(pool, str) or pool in listed or (misspelt and pool in self.pools):
+                    continue  # it may be what a version means by a pool that does not exist, which is said there
+                if pool in self.pools or "versions" in model.names():
+                    hint = suggest(pool, listed - misspelt or listed, "pools of its versions")
                     self._wrong(model, where, f"no version of this model runs in {shown(model.document, where)}", hint)
             if isinstance(when, dict):
                 self._check_names(model, (*path, "when", "class"), when.get("class"), [*CLASSES, *self.classes])

@@ -30,6 +30,7 @@ _SHOWN = 64
 _ABSOLUTE = re.compile(rb"https?://([^/?#]*)([^#]*)", re.IGNORECASE)
 _METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"))
 _READS = frozenset((b"GET", b"HEAD"))
+_VERSION = b"/v1"
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]+)(?::\d{1,5})?")
 _READ = frozenset(
     (
@@ -217,7 +218,14 @@ def _find(method: bytes, path: bytes, query: bytes) -> tuple[bytes, Endpoint | N
         if method in _READS:
             return path, None
         raise MethodNotAllowed("this path takes GET")
-    raise NotFound("no such path: the README lists the paths that are served")
+    raise _not_found(path)
+
+
+def _not_found(path: bytes) -> NotFound:
+    """Say that a path is not served; a base URL without `/v1`, or with two, is the usual cause."""
+    meant = path.removeprefix(_VERSION) if path.startswith(_VERSION * 2) else _VERSION + path
+    close = f"; did you mean {meant.decode()}?" if meant in FORWARDED or meant in LOCAL else ""
+    return NotFound(f"no such path: the README lists the paths that are served{close}")
 
 
 def _check_body(endpoint: Endpoint, seen: dict[bytes, bytes]) -> None:

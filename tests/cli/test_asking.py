@@ -82,6 +82,17 @@ async def test_backends_are_drained_and_deployments_registered_from_a_shell(tmp_
             assert missing.stderr == "tidegate: the model `m` has no version `v9`\n"
 
 
+async def test_the_data_port_is_named_as_such(tmp_path: Path) -> None:
+    async with backends(good) as (fake,), gateway(tmp_path, f"models: {{m: {{backends: ['{fake.url}']}}}}") as running:
+        data = f"http://127.0.0.1:{running.port}"
+        result = await asyncio.to_thread(CliRunner().invoke, app, ["status", "--admin", data])
+    assert result.exit_code == 1
+    assert result.stderr == (
+        f"tidegate: {data} is the gateway's data port: name its admin listener with --admin, "
+        "http://127.0.0.1:9000 by default\n"
+    )
+
+
 async def test_status_shows_what_is_and_says_what_is_wrong(tmp_path: Path) -> None:
     async with backends(good, good) as (old, new):
         text = routes(old.url, new.url, start="manual")

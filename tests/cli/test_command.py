@@ -32,6 +32,34 @@ def test_every_command_explains_itself(command: list[str], option: str) -> None:
     assert "Usage" in result.output
 
 
+@pytest.mark.parametrize("command", names(), ids=" ".join)
+def test_help_names_options_in_full_at_80_columns(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    found = typer.main.get_command(app)
+    for name in command:
+        found = found.commands[name]  # type: ignore[attr-defined]
+    shown = CliRunner().invoke(app, [*command, "--help"]).output
+    assert "…" not in shown
+    for option in (name for each in found.params for name in each.opts if name.startswith("--")):
+        assert option in shown
+
+
+def test_every_option_of_serve_is_a_variable_too() -> None:
+    command = typer.main.get_command(app).commands["serve"]  # type: ignore[attr-defined]
+    for option in command.params:
+        names = [option.envvar] if isinstance(option.envvar, str) else option.envvar or []
+        if option.name != "routes":
+            assert f"TIDEGATE_{option.name.upper()}" in names
+
+
+def test_an_option_can_be_set_by_its_variable(tmp_path: Path) -> None:
+    path = tmp_path / "routes.yaml"
+    path.write_text("models: {m: {backends: ['http://localhost:8000']}}")
+    result = CliRunner().invoke(app, ["serve", str(path)], env={"TIDEGATE_DRAIN_DELAY": "-1"})
+    assert result.exit_code == 2
+    assert "'--drain-delay' (env var: 'TIDEGATE_DRAIN_DELAY')" in result.output
+
+
 def test_it_tells_its_version_as_a_command_and_as_a_module() -> None:
     expected = f"tidegate {version('tidegate')} ({native.running()})\n"
     assert CliRunner().invoke(app, ["--version"]).output == expected
@@ -86,6 +114,13 @@ def test_check_refuses_a_backend_where_the_gateway_would_listen(tmp_path: Path) 
         ("--drain-timeout", "-1", "Invalid value for '--drain-timeout'"),
         ("--cors-origins", "https://chat.example/", "`https://chat.example/` is no origin"),
         ("--cors-origins", "chat.example", "`chat.example` is no origin"),
+        (
+            "--otlp-endpoint",
+            "nonsense",
+            "--otlp-endpoint (or TIDEGATE_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_ENDPOINT) is not",
+        ),
+        ("--otlp-endpoint", "http://:4318", "write http:// or https://, its host and the port of OTLP/HTTP"),
+        ("--otlp-endpoint", "http://collector:high", "as http://localhost:4318"),
     ],
 )
 def test_serve_takes_no_value_that_would_refuse_every_request(

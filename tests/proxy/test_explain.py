@@ -7,7 +7,6 @@ from time import monotonic
 from gateway.admin.decisions import candidate
 from gateway.backends.backend import Backend
 from gateway.backends.registry import Registry
-from gateway.claim import Claim
 from gateway.config.load import load_routes
 from gateway.lateness import Lateness
 from gateway.policy.admission.classes import CLASSES
@@ -34,8 +33,8 @@ def made(folder: Path) -> tuple[LiveModel, list[Backend]]:
     return live.model("m"), sorted(registry, key=lambda each: each.id)
 
 
-def explained(model: LiveModel, name: str = "standard") -> Explained:
-    (found,) = explain(model, 100, CLASSES[name], now=1.0, rng=Random(1))
+def explained(model: LiveModel, name: str = "standard", now: float = 1.0) -> Explained:
+    (found,) = explain(model, 100, CLASSES[name], now=now, rng=Random(1))
     return found
 
 
@@ -63,14 +62,12 @@ def test_a_wait_is_not_explained_by_a_slot_that_is_free(tmp_path: Path) -> None:
     for engine in engines:
         engine.health.limit = 2
         engine.health.lease(10)
-    low = CLASSES["batch"]
-    claim = Claim(100, low.priority, sheddable=low.sheddable)
-    assert not any(engine.health.has_slot(claim) for engine in engines)
-    why = explained(model, "batch").why
-    assert why.startswith("no free slot is for it: see `refused`: a request of the class batch would wait up to ")
-    assert "is free)" not in why
+        engine.health.refused(0.0, None, busy=True)
+    why = explained(model, now=0.1).why
+    assert why.startswith("no free slot is for it: see `refused`: a request of the class standard would wait up to ")
+    assert "(a slot is free)" not in why
     for engine in engines:
-        engine.health.lease(10)
+        engine.health.limit = 1
     why = explained(model).why
     assert why.startswith("no slot is free: a request of the class standard would wait up to ")
     assert "behind 0 others; that bounds the chance of a slot to" in why

@@ -175,6 +175,23 @@ def test_no_other_path_is_forwarded(path: str) -> None:
         check(target=path.encode())
 
 
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [
+        ("/chat/completions", "/v1/chat/completions"),
+        ("/v1/v1/chat/completions", "/v1/chat/completions"),
+        ("/models", "/v1/models"),
+        ("/v1/metrics", ""),
+        ("/v1/health", ""),
+        ("/nope", ""),
+    ],
+)
+def test_a_base_url_without_v1_or_with_two_is_said(path: str, meant: str) -> None:
+    with pytest.raises(NotFound) as refused:
+        check(target=path.encode())
+    assert refused.value.message.endswith(f"; did you mean {meant}?" if meant else "that are served")
+
+
 @pytest.mark.parametrize("target", [CHAT + b"?x=/metrics", CHAT + b"?"])
 def test_the_query_is_dropped(target: bytes) -> None:
     assert check(target=target).path == CHAT

@@ -1,0 +1,17 @@
+"""Whether a trace collector can be reached by its URL, apart from the library that does it: that takes 20 MB."""
+
+from urllib.parse import urlsplit
+
+
+def check_endpoint(endpoint: str) -> None:
+    """Raise ValueError, without the URL in it since that may hold a secret, for what is no collector's base URL."""
+    try:
+        url = urlsplit(endpoint)
+        well = url.scheme in {"http", "https"} and bool(url.hostname) and url.port != 0
+    except ValueError:
+        well = False
+    if not well:
+        raise ValueError(
+            "--otlp-endpoint (or TIDEGATE_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_ENDPOINT) is not the base URL of a trace "
+            "collector: write http:// or https://, its host and the port of OTLP/HTTP, as http://localhost:4318"
+        )
