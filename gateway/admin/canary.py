@@ -14,6 +14,7 @@ from gateway.control.rolling import Roller
 from gateway.control.running import Running
 from gateway.policy.canary.evidence import ALPHA, shown
 from gateway.policy.canary.rollout import BY_PEOPLE, Event, Refused, Rollout
+from gateway.policy.canary.words import counted
 from gateway.telemetry.tally import QUANTILES, Tally, quantile
 
 _ERRORS: dict[int | str, dict[str, Any]] = {
@@ -165,9 +166,8 @@ def canary_routes(roller: Roller) -> APIRouter:
             return error(409, "rollout_refused", str(refused))
         found = canary_status(running, roller)
         if running.rollout is before:
-            found.notes.insert(
-                0, f"already {'paused' if action == Event.PAUSE else 'in progress'}: nothing was changed"
-            )
+            already = {Event.PAUSE: "paused", Event.START: "started"}.get(Event(action), "in progress")
+            found.notes.insert(0, f"already {already}: nothing was changed")
         return found
 
     return router
@@ -240,8 +240,9 @@ def canary_report(running: Running) -> CanaryReport:
 def _cold(running: Running) -> str:
     plan = running.plan
     return (
-        f"the latencies of {running.cold:,} requests of {plan.candidate} do not count: its backends were warming up, "
-        f"which takes {plan.warm_up} answers of each and {format_duration(plan.warm_up_time)} (`warm_up_time`)"
+        f"the latencies of {counted(running.cold, 'request')} of {plan.candidate} do not count: its backends were "
+        f"warming up, which takes {plan.warm_up} answers of each and {format_duration(plan.warm_up_time)} "
+        "(`warm_up_time`)"
     )
 
 

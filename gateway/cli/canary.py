@@ -7,6 +7,7 @@ import typer
 from rich.text import Text
 
 from gateway.cli.asking import ADMIN, Admin, AsJson, Reason, ask, console, table
+from gateway.policy.canary.words import counted
 
 app = typer.Typer(help="Watch and steer the rollout of a new version.", no_args_is_help=True)
 
@@ -48,12 +49,13 @@ def report(model: Model, admin: Admin = ADMIN, *, as_json: AsJson = False) -> No
     screen.print()
     screen.print(
         table(
-            ["SLI", "stable missed", "candidate missed", "at worst worse by", "e-value"],
+            ["SLI", "stable missed", "candidate missed", "set aside", "at worst worse by", "e-value"],
             [
                 [
                     each["sli"],
                     _share(each["stable_bad"], each["stable_total"]),
                     _share(each["candidate_bad"], each["candidate_total"]),
+                    f"{each['set_aside']:,}",
                     "-" if each["worst_difference"] is None else f"{each['worst_difference'] * 100:.2f} points",
                     f"{each['e_value']:g}",
                 ]
@@ -121,6 +123,22 @@ def phase_words(rollout: dict[str, Any]) -> str:
     return f"paused in {step}" if phase == "paused" else step
 
 
+def standing(found: dict[str, Any]) -> str:
+    """Return what a rollout waits for, or why it stands where it does."""
+    requests, by = f"{counted(found['requests_in_step'], 'request')} in this step", f"by {found['actor']}"
+    match found["phase"]:
+        case "step":
+            return f"{requests}: {found['decision']}"
+        case "paused":
+            return f"paused {by}: {found['reason']}; {requests} so far"
+        case "promoted" | "rolled_back" as phase:
+            return f"{phase.replace('_', ' ')} {by}: {found['reason']}"
+        case "waiting":
+            return f"started {by}, and waits: {found['decision']}"
+        case _:
+            return str(found["decision"])
+
+
 def _show(found: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(found, indent=2))
@@ -130,7 +148,7 @@ def _show(found: dict[str, Any], *, as_json: bool) -> None:
     left = "" if budget is None else f", {budget * 100:.1f} % of the error budget left"
     screen.print(Text(f"{found['model']}: {found['stable']} -> {found['candidate']}"))
     screen.print(Text(f"{phase_words(found)}, candidate at {found['weight']:g} % of requests{left}"))
-    screen.print(Text(f"{found['requests_in_step']:,} requests in this step: {found['decision']}"))
+    screen.print(Text(standing(found)))
     for line in (found.get("failing"), found["outlook"], *found["notes"]):
         if line:
             screen.print(Text(line))

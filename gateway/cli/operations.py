@@ -7,6 +7,7 @@ import typer
 from rich.text import Text
 
 from gateway.cli.asking import ADMIN, Admin, AsJson, Reason, ask, console, table
+from gateway.policy.canary.words import counted
 
 BackendId = Annotated[str, typer.Argument(help="Backend, as `/admin/status` names it: pool/host:port.")]
 
@@ -14,7 +15,7 @@ BackendId = Annotated[str, typer.Argument(help="Backend, as `/admin/status` name
 def drain(backend: BackendId, reason: Reason = "", admin: Admin = ADMIN) -> None:
     """Send BACKEND no new requests, over restarts too; what it streams goes on."""
     found = ask(admin, "POST", f"/admin/backends/{backend}/drain", json={"reason": reason})
-    console().print(Text(f"{backend} is drained, {found['in_flight']} requests still in flight"))
+    console().print(Text(f"{backend} is drained, {counted(found['in_flight'], 'request')} still in flight"))
 
 
 def undrain(backend: BackendId, reason: Reason = "", admin: Admin = ADMIN) -> None:

@@ -85,7 +85,9 @@ def _backends(found: dict[str, Any]) -> Iterator[Problem]:
             continue
         if each["state"] == "not_ready":
             what = f"{each['id']} is not ready: {each['reason']}"
-            yield Problem(what, f"tidegate doctor {_source(found)}; without it: tidegate drain {each['id']}")
+            yield Problem(
+                what, f"tidegate doctor {_source(found)}; to take it out of service: tidegate drain {each['id']}"
+            )
         if each["ejection"] == "ejected":
             gets = ", but gets requests all the same" if each["pool"] in ignored else ""
             what = f"{each['id']} is ejected{gets}: {each['ejection_reason']}"
@@ -95,7 +97,7 @@ def _backends(found: dict[str, Any]) -> Iterator[Problem]:
 def _routes(found: dict[str, Any]) -> Iterator[Problem]:
     for problem in found["routes"]["problems"]:
         what = f"the route files were not applied, the routes before them serve: {problem}"
-        yield Problem(what, f"mend the file, then: tidegate check {_source(found)}")
+        yield Problem(what, f"fix the file, then: tidegate check {_source(found)}")
 
 
 def _state(found: dict[str, Any]) -> Iterator[Problem]:

@@ -45,7 +45,9 @@ _log = logging.getLogger(__name__)
 INTERVAL = 0.25
 _FORGETS = "without lasting state a restart begins every rollout anew, a promotion or rollback will not survive"
 _OUT_OF_TIME = frozenset((Outcome.TIMEOUT, Outcome.SHED))
-_NOTHING_TO_DO = frozenset(((Phase.PAUSED, Event.PAUSE), (Phase.STEP, Event.RESUME)))
+_NOTHING_TO_DO = frozenset(
+    ((Phase.PAUSED, Event.PAUSE), (Phase.STEP, Event.RESUME), (Phase.WAITING, Event.START), (Phase.STEP, Event.START))
+)
 _NEEDS_BUDGET = {Event.START: may_start, Event.RESUME: may_resume}
 
 
@@ -199,7 +201,7 @@ class Roller:
     def ask(self, model: str, event: Event, *, actor: str, reason: str, despite_budget: bool = False) -> Running:
         """Do what a person asks for; raises KeyError for a model without a rollout and Refused, with the reason.
 
-        What was refused has a record too; a pause of what is paused, or a resume of what goes on, changes nothing.
+        What was refused has a record too; to pause what is paused, or to start or resume what goes on, changes nothing.
         """
         running = self._running[model]
         try:

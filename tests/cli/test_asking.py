@@ -35,7 +35,10 @@ async def test_a_rollout_is_watched_and_steered_from_a_shell(tmp_path: Path) -> 
             assert [each["action"] for each in told] == ["pause refused"]
             started = await tidegate(running, "canary", "start", "m", "--reason", "night shift")
             assert started.stdout.startswith("m: v1 -> v2\nwaiting, candidate at 0 % of requests\n")
+            assert "started by " in started.stdout
             await in_phase(running, Phase.STEP)
+            again = await tidegate(running, "canary", "start", "m")
+            assert "already started: nothing was changed" in again.stdout
             for number in range(40):
                 await ask(running.port, chat(), headers=f"x-session-id: s{number}\r\n")
             await eventually(lambda: now(running).decision.reason.startswith("held for"))
@@ -45,6 +48,7 @@ async def test_a_rollout_is_watched_and_steered_from_a_shell(tmp_path: Path) -> 
             assert "night shift" in status.stdout
             report = await tidegate(running, "canary", "report", "m")
             assert "availability" in report.stdout
+            assert "set aside" in report.stdout
             assert "of 100: held for" in report.stdout
             told = json.loads((await tidegate(running, "canary", "report", "m", "--json")).stdout)
             versions = {each["version"]: each for each in told["versions"]}
@@ -175,7 +179,7 @@ async def test_a_second_pause_is_no_error_and_warm_up_is_told(tmp_path: Path) ->
                 await running.quiet()
             report = " ".join((await tidegate(running, "canary", "report", "m")).stdout.split())
             assert (
-                "the latencies of 1 requests of v2 do not count: its backends were warming up, which takes 1000"
+                "the latencies of 1 request of v2 do not count: its backends were warming up, which takes 1000"
                 in report
             )
             assert (

@@ -107,14 +107,15 @@ def test_what_a_person_asked_for_is_answered_in_the_words_of_the_new_state(tmp_p
     assert said(Event.PROMOTE) == "ann wants to promote"
 
 
-def test_a_second_pause_or_resume_changes_nothing_and_leaves_no_record(tmp_path: Path) -> None:
+def test_a_second_start_pause_or_resume_changes_nothing_and_leaves_no_record(tmp_path: Path) -> None:
     now = [1_000_000.0]
     routes = newcomers()
     routes["models"][MODEL]["canary"] |= {"start": "manual", "steps": [10], "hold": "5s"}
     roller, audit = rolled(tmp_path / "routes.yaml", routes, now)
     roller.ask(MODEL, Event.START, actor="ann", reason="now")
-    roller.tick()
-    for event in (Event.RESUME, Event.PAUSE):
+    for event in (Event.START, Event.RESUME, Event.PAUSE):
+        if event is Event.RESUME:
+            roller.tick()
         if event is Event.PAUSE:
             roller.ask(MODEL, event, actor="ann", reason="lunch")
         before, records = roller.ask(MODEL, event, actor="bob", reason="me too").rollout, len(list(audit))

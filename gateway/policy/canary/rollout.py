@@ -19,7 +19,7 @@ from types import MappingProxyType
 
 from gateway.policy.canary.forecast import ENOUGH_TRAFFIC, Traffic
 from gateway.policy.canary.plan import LAST, WIDEST_FIRST, OnStall, Plan
-from gateway.policy.canary.words import how_far, percent, remedy, span
+from gateway.policy.canary.words import counted, how_far, percent, remedy, span
 
 GATEWAY = "tidegate"
 """The actor of what the gateway decides."""
@@ -265,7 +265,7 @@ def _in_step(plan: Plan, rollout: Rollout, seen: Seen, now: float, model: str) -
     held = now - rollout.since
     share = rollout.share
     if rollout.step == MIRRORING:
-        missing = _few_requests(plan, seen, "copies")
+        missing = _few_requests(plan, seen, "copy")
         least, longest = plan.hold, plan.longest(0.0)
     else:
         missing = _missing(plan, share, seen)
@@ -274,7 +274,7 @@ def _in_step(plan: Plan, rollout: Rollout, seen: Seen, now: float, model: str) -
         return Decision(None, f"held for {span(held)} of {span(least)}" + (f"; {missing}" if missing else ""))
     if not missing:
         return _advance(
-            plan, rollout, seen, f"held for {span(held)}, {seen.traffic.requests:,} requests, no SLI is worse"
+            plan, rollout, seen, f"held for {span(held)}, {counted(seen.traffic.requests, 'request')}, no SLI is worse"
         )
     if _is_empty(plan, rollout, seen, held):
         return _advance(plan, rollout, seen, f"held for {span(held)}, and no client is in {share:g} % of requests")
@@ -305,7 +305,7 @@ def _at_stall(plan: Plan, rollout: Rollout, seen: Seen, missing: str, model: str
 def _missing(plan: Plan, share: float, seen: Seen) -> str:
     """Return what a step still lacks, "" when it may end."""
     traffic = seen.traffic
-    few = _few_requests(plan, seen, "requests")
+    few = _few_requests(plan, seen, "request")
     to = plan.after(share)
     for sli, standing in traffic.slis.items():
         if few or standing.may_go_on(to, plan.margin):
@@ -328,7 +328,7 @@ def _named(share: float) -> str:
 def _few_requests(plan: Plan, seen: Seen, what: str) -> str:
     if seen.traffic.requests >= plan.min_requests:
         return ""
-    return f"{seen.traffic.requests:,} {what} of `min_requests` {plan.min_requests:,}"
+    return f"{counted(seen.traffic.requests, what)} of `min_requests` {plan.min_requests:,}"
 
 
 def _advance(plan: Plan, rollout: Rollout, seen: Seen, reason: str) -> Decision:

@@ -19,10 +19,17 @@ def percent(share: float) -> str:
     return f"{share * 100:.2g}" if share < 0.1 else f"{share * 100:.0f}"
 
 
+def counted(count: int, what: str) -> str:
+    """Return a count with its noun: 1 request, 2,000 requests."""
+    if count != 1:
+        what = "copies" if what == "copy" else f"{what}s"
+    return f"{count:,} {what}"
+
+
 def how_far(plan: Plan, share: float, traffic: Traffic) -> str:
     """Say how many more requests a step takes, and how long at this rate."""
     missing, seconds = max(1, traffic.missing(plan, share)), traffic.seconds(plan, share)
-    requests = f"about {_rounded(missing):,} more request{'s' * (missing > 1)} of {plan.candidate}"
+    requests = f"about {counted(_rounded(missing), 'more request')} of {plan.candidate}"
     if seconds == inf:
         return f"{requests}, and hardly any arrive"
     return f"{requests}, {span(seconds)} at this rate"
