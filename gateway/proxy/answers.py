@@ -24,6 +24,9 @@ from gateway.proxy import anthropic
 from gateway.wire.heads import Headers
 
 MAX_RETRY_AFTER = 60
+JSON = (b"content-type", b"application/json")
+_BEGINNING = 1000
+"""Bytes of an engine's error that are told where it is not whole."""
 
 
 def error_head(error: GatewayError, request_id: str) -> bytes:
@@ -82,6 +85,15 @@ def error_event(error: GatewayError, dialect: Dialect, request_id: str) -> bytes
 def chunk(data: bytes) -> bytes:
     """Return one chunk of the chunked coding (RFC 9112 section 7.1)."""
     return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def not_whole(status: int, said: bytes, what: str) -> bytes:
+    """Return what takes the place of an engine's error body that is not whole, with the words that it begins with."""
+    kind = "invalid_request_error" if status < 500 else "backend_error"
+    message = (
+        f"the engine answered {status}; its error {what}, and begins: {said[:_BEGINNING].decode(errors='replace')}"
+    )
+    return msgspec.json.encode({"error": {"message": message, "type": kind, "param": None, "code": "error_not_whole"}})
 
 
 def capped_retry_after(headers: Headers, wall_now: float) -> Headers:

@@ -54,7 +54,8 @@ def carrier(
         )
     if journey.opened:
         exchange.stream = True
-        return Refusal(lambda _: journey.fail(AttemptEnd.MALFORMED, "a document, where a stream had been begun"))
+        beside = "a document, where a stream had been begun"
+        return Refusal(answer, lambda _: journey.fail(AttemptEnd.MALFORMED, beside))
     return PlainRelay(
         journey,
         client,

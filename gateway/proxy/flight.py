@@ -192,7 +192,7 @@ class Flight:
         if end in {AttemptEnd.MALFORMED, AttemptEnd.UNAUTHORIZED}:
             self.fail(end, f"status {head.status}")
             return None
-        return Refusal(lambda body: self._turned_down(head, body))
+        return Refusal(head, lambda body: self._turned_down(head, body))
 
     def _carry(self, answer: AnswerHead) -> Sink:
         client, exchange, order = self._client, self._exchange, self._order

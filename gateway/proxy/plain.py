@@ -6,10 +6,10 @@ from collections.abc import Callable
 import msgspec
 
 from gateway.exchange import AttemptEnd, Dialect, Exchange
-from gateway.proxy.answers import chunk
+from gateway.proxy.answers import JSON, chunk, not_whole
 from gateway.proxy.naming import Namer
 from gateway.proxy.relay import Journey
-from gateway.wire.answer import Loss
+from gateway.wire.answer import AnswerHead, Loss
 from gateway.wire.error_status import begins_as_error, error_code
 from gateway.wire.given_up import document_given_up, has_aborted_choice, has_stop_reason
 from gateway.wire.service import Writer
@@ -175,29 +175,39 @@ class PlainRelay:
 
 
 class Refusal:
-    """Gathers an engine's error answer, so that it can be given to the client if no other backend does better."""
+    """Gathers an engine's error answer, so that it can be given to the client if no other backend does better.
 
-    __slots__ = ("_body", "_done", "_size")
+    Of one that is not whole, cut or over 256 KiB, the gateway tells how it begins: half a document helps no client.
+    """
 
-    def __init__(self, done: Callable[[bytes], None]) -> None:
+    __slots__ = ("_body", "_done", "_head", "_size")
+
+    def __init__(self, head: AnswerHead, done: Callable[[bytes], None]) -> None:
+        self._head = head
         self._done = done
         self._body: list[bytes] = []
         self._size = 0
 
     def data(self, body: bytes) -> None:
         """Gather, bounded: an error needs few words."""
-        self._size += len(body)
         if self._size <= MAX_REFUSAL:
             self._body.append(body)
+        self._size += len(body)
 
     def last(self, body: bytes) -> None:
         """Hand over what was gathered."""
         self.data(body)
-        self._done(b"".join(self._body))
+        said = b"".join(self._body)
+        self._done(said if len(said) <= MAX_REFUSAL else self._told_of(said, f"is over {MAX_REFUSAL} bytes"))
 
     def lost(self, _loss: Loss, _detail: str) -> None:
         """An error whose body was cut is still that error."""
-        self._done(b"".join(self._body))
+        self._done(self._told_of(b"".join(self._body), "was cut"))
+
+    def _told_of(self, said: bytes, what: str) -> bytes:
+        head = self._head
+        head.fields = [*(field for field in head.fields if field[0] != b"content-type"), JSON]
+        return not_whole(head.status, said, what)
 
 
 def _is_json(document: bytes) -> bool:

@@ -151,3 +151,47 @@ async def test_an_engine_that_was_busy_is_asked_before_anyone_waits(tmp_path: Pa
         other.done.set()
         assert (await long).status == 200
         await running.quiet()
+
+
+LONG = b'{"error":{"message":"' + b"too long: " * 30_000 + b'","code":400}}'
+NOT_WHOLE: dict[str, tuple[bytes, int, str]] = {
+    "too long": (
+        whole(b"400 Bad Request", LONG),
+        400,
+        'is over 262144 bytes, and begins: {"error":{"message":"too long',
+    ),
+    "cut": (whole(b"400 Bad Request", LONG)[:200], 400, 'was cut, and begins: {"error":{"message":"too long: '),
+    "a page": (
+        b"HTTP/1.1 500 Oops\r\ncontent-type: text/html\r\nconnection: close\r\n\r\n<html>" + b"\xff" * 300_000,
+        500,
+        "is over 262144 bytes, and begins: <html>",
+    ),
+}
+
+
+@pytest.mark.parametrize(("sent", "status", "words"), NOT_WHOLE.values(), ids=NOT_WHOLE)
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
+async def test_of_an_error_that_is_not_whole_is_told_how_it_begins(
+    tmp_path: Path, sent: bytes, status: int, words: str, path: str
+) -> None:
+    async def engine(call: Call) -> None:
+        await call.send(sent)
+        call.close()
+
+    async with backends(engine) as (fake,), gateway(tmp_path, routes(fake.url)) as running:
+        answer = await ask(running.port, chat() | {"max_tokens": 5}, path=path)
+        assert (answer.status, answer.headers["content-type"]) == (status, "application/json")
+        assert words in answer.json["error"]["message"]
+        assert len(answer.body) < 5000
+        assert (await running.settled()).client_status == status
+
+
+async def test_a_long_error_within_the_bound_is_passed_on_as_it_is(tmp_path: Path) -> None:
+    said = b'{"detail":"' + b"x" * (256 * 1024 - 13) + b'"}'
+
+    async def engine(call: Call) -> None:
+        await call.send(whole(b"422 Unprocessable Entity", said))
+
+    async with backends(engine) as (fake,), gateway(tmp_path, routes(fake.url)) as running:
+        answer = await ask(running.port, chat())
+        assert (answer.status, answer.body) == (422, said)
