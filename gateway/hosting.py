@@ -12,7 +12,7 @@ import socket
 import struct
 from collections.abc import Callable, Coroutine, Iterator, Sized
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -233,7 +233,13 @@ def bounded(limits: Limits, descriptors: int, backends: Sized) -> Limits:
     Called for each connection, since a reload may bring more backends.
     """
     most = max(16, (descriptors - _FOR_OTHERS - _FOR_BACKEND * len(backends)) // 2)
-    return limits if limits.connections <= most else replace(limits, connections=most)
+    return limits if limits.connections <= most else _with_connections(limits, most)
+
+
+@lru_cache(maxsize=1)
+def _with_connections(limits: Limits, most: int) -> Limits:
+    """Return the same limits for every connection, until `most` changes."""
+    return replace(limits, connections=most)
 
 
 def bind(host: str, port: int) -> socket.socket:

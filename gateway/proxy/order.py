@@ -208,8 +208,8 @@ class Order:
 
     def forget(self) -> None:
         """Let go of what only another attempt would need."""
-        self.given = self.urgent_body = None
-        self.body = b""
+        self.given = self.urgent_body = self.asked = None
+        self.body = self.fields = b""
 
     def written_for(self, backend: Backend) -> tuple[bytes, Rope | None]:
         """Return the request as this backend shall read it, and what of its body follows: a long one."""

@@ -65,8 +65,8 @@ class Reading:
         self._http10 = request.http10
         self._flight: Departing | None = None
         self._paused = self._over = False
-        self._begin = begin
-        self._of = of
+        self._begin: Begin | None = begin
+        self._of: Callable[[Any], Departing] | None = of
         self._job: Job | None = None
 
     def __repr__(self) -> str:
@@ -74,8 +74,11 @@ class Reading:
 
     def start(self) -> None:
         """Begin the work."""
+        begin = self._begin
+        if begin is None:
+            return
         try:
-            self._job = self._begin(self._send, self._fail)
+            self._job = begin(self._send, self._fail)
         except GatewayError as error:
             self._fail(error)
 
@@ -119,8 +122,11 @@ class Reading:
             self._fail(error)
 
     def _send(self, result: Any) -> None:
+        of = self._of
+        if of is None:
+            return
         try:
-            flight = self._of(result)
+            flight = of(result)
         except Exception as error:
             self._fail(error)
             return
@@ -135,8 +141,9 @@ class Reading:
             self._front.turn_down(self._exchange, self._client, error)
 
     def _end(self) -> bool:
-        """Read no more; return whether that was still going on."""
+        """Read no more, and let go of the body, since streams last; return whether that was still going on."""
         if self._job is not None:
             self._job.cancel()
+        self._begin = self._of = self._job = None
         over, self._over = self._over, True
         return not over

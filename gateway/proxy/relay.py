@@ -229,7 +229,7 @@ class StreamRelay:
         self._journey.commit()
         body = b"".join(held[1:])
         if self._naming is not None:
-            self._renaming = self._naming.renaming(body)
+            self._renaming, self._naming = self._naming.renaming(body), None
         return held[0], body
 
     def _write(self, head: bytes, body: bytes, end: bytes = b"") -> None:

@@ -4,7 +4,7 @@ A read of 256 KiB may hold thousands of requests, or tens of thousands of chunks
 """
 
 import asyncio
-from typing import Protocol, cast
+from typing import Final, Protocol, cast
 
 from gateway.wire.slices import Slices, Work
 
@@ -40,6 +40,8 @@ class Gone:
 
 
 _GONE = Gone()
+_NOTHING: Final = memoryview(b"")
+"""Shared, since a view takes 320 bytes and most connections never have anything to hold."""
 
 
 class Backlog:
@@ -50,7 +52,7 @@ class Backlog:
     def __init__(self, parsing: Parsing, slices: Slices) -> None:
         self._parsing = parsing
         self._slices = slices
-        self.held = memoryview(b"")
+        self.held = _NOTHING
         self._working = False
 
     def add(self, data: bytes) -> None:
@@ -72,7 +74,7 @@ class Backlog:
 
     def drop(self) -> None:
         """Forget the rest: nobody wants it."""
-        self.held = memoryview(b"")
+        self.held = _NOTHING
 
     def close(self) -> None:
         """Forget the rest and the connection, which is lost: it and this would keep each other in memory."""

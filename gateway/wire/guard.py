@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from gateway.errors import (
     BadHttp,
@@ -31,6 +31,8 @@ _ABSOLUTE = re.compile(rb"https?://([^/?#]*)([^#]*)", re.IGNORECASE)
 _METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"))
 _READS = frozenset((b"GET", b"HEAD"))
 _VERSION = b"/v1"
+_NO_NAMES: Final[frozenset[bytes]] = frozenset()
+"""Shared, since every empty set of its own takes 224 bytes."""
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]+)(?::\d{1,5})?")
 _READ = frozenset(
     (
@@ -124,7 +126,7 @@ def check(method: bytes, target: bytes, version: str, fields: Headers, limits: L
         endpoint,
         path,
         seen.get(b"content-type", b""),
-        named_by_connection((seen[b"connection"],)) if b"connection" in seen else frozenset(),
+        named_by_connection((seen[b"connection"],)) if b"connection" in seen else _NO_NAMES,
         b"expect" in seen and not http10,
         seen.get(b"x-request-id"),
         seen.get(b"x-request-timeout"),

@@ -94,7 +94,7 @@ class Scanner:
         self._finish = b'"finish_reason":"'
         self._lines = grammar.lines
         self._choices = choices
-        self._begun: set[bytes] = set()
+        self._begun: set[bytes] | None = set() if choices > 1 else None
         self._ends_with_done = dialect in _END_WITH_DONE
         self._judged_as = Dialect.PLAIN if stored else dialect
         self._given_up = False
@@ -136,7 +136,9 @@ class Scanner:
 
         An engine that knows no `n` gives one choice of those that were asked for.
         """
-        return self.done or self.finished >= self._choices or 0 < len(self._begun) <= self.finished
+        if self.done or self.finished >= self._choices:
+            return True
+        return self._begun is not None and 0 < len(self._begun) <= self.finished
 
     @property
     def missing_end(self) -> bytes:
@@ -302,7 +304,7 @@ class Scanner:
     def _look_closely(self, event: bytes, data: bytes) -> None:
         grammar = self._grammar
         content = grammar.content.search(data)
-        if self._choices > 1:
+        if self._begun is not None:
             self._begun.update(_INDEX.findall(data))
         if content is not None:
             self.content += 1

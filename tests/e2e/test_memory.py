@@ -1,5 +1,6 @@
-"""What connections and questions to engines leave in memory: nothing that waits for the garbage collector."""
+"""What streams, connections and questions to engines leave in memory: nothing that waits for the garbage collector."""
 
+import asyncio
 import gc
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,9 +10,12 @@ import pytest
 
 from gateway.backends.reading import read
 from gateway.wire.backlog import Backlog
+from gateway.wire.body import Body
 from gateway.wire.client import Client
+from gateway.wire.guard import Head
+from gateway.wire.rope import Rope
 from gateway.wire.upstream import Upstream
-from tests.e2e.fakes import STREAM_HEAD, Call, backends, chunked, event, good
+from tests.e2e.fakes import DONE, LAST_CHUNK, STREAM_HEAD, Call, backends, chunked, event, good
 from tests.e2e.harness import ask, chat, gateway, post, routes
 from tests.e2e.raw_client import connect
 from tests.waiting import eventually
@@ -61,3 +65,25 @@ async def test_what_an_engine_was_asked_is_gone_once_it_has_answered(no_collecti
         assert (await read(client, f"{fake.url}/v1/models", {}, most=1_000))[1]
         assert await read(client, f"{fake.url}/metrics", {}, most=1_000) == (200, None), "which is too long"
         await eventually(lambda: not any(isinstance(each, httpx.Response) for each in gc.get_objects()))
+
+
+@pytest.mark.parametrize("size", [10, 200_000], ids=["short", "long"])
+async def test_a_stream_that_has_begun_keeps_nothing_of_its_request(
+    tmp_path: Path, no_collection: None, size: int
+) -> None:
+    finish = asyncio.Event()
+
+    async def long_stream(call: Call) -> None:
+        await call.send(STREAM_HEAD, chunked(event("a")))
+        await finish.wait()
+        await call.send(chunked(event("b", "stop"), DONE) + LAST_CHUNK)
+
+    async with backends(long_stream) as (fake,), gateway(tmp_path, routes(fake.url)) as running:
+        client = await connect(running.port)
+        await client.send(post(chat(messages=[{"role": "user", "content": "x" * size}])))
+        await client.reader.readuntil(b'"content":"a"')
+        assert [each for each in gc.get_objects() if isinstance(each, Rope | Body | Head)] == []
+        finish.set()
+        await client.reader.readuntil(LAST_CHUNK)
+        client.close()
+        await running.settled(1)
