@@ -37,6 +37,10 @@ async def sweep(
             )
             known = lateness.times
             await asyncio.sleep(interval)  # once, however late that ends: a process that is always late judges too
-        now = clock()
-        for connection in connections():
-            guarded(connection, connection.check, now)
+        _check(connections(), clock())
+
+
+def _check(connections: Iterable[Checked], now: float) -> None:
+    """Check each; a function of its own, since between two rounds a variable would keep the last one in memory."""
+    for connection in connections:
+        guarded(connection, connection.check, now)
