@@ -65,12 +65,15 @@ def sample(pids: Iterable[int]) -> Sample:
 
 
 def memory_kb(pids: Iterable[int]) -> int:
-    """Proportional set size (pages shared between processes count once) of `pids`, in KiB."""
+    """Anonymous memory of `pids`, in KiB; pages shared between them count once.
+
+    Not that of files: its share of the interpreter and its libraries changes with every process that uses them too.
+    """
     total = 0
     for pid in pids:
         try:
             rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
         except OSError:
             continue
-        total += sum(int(size) for size in re.findall(r"(?m)^Pss:\s+(\d+)", rollup))
+        total += sum(int(size) for size in re.findall(r"(?m)^Pss_Anon:\s+(\d+)", rollup))
     return total
