@@ -37,7 +37,7 @@ $(DEPLOY)/.stamp: requirements/deploy.txt requirements/install.py
 	@$(PYTHON) requirements/install.py $(DEPLOY) requirements/deploy.txt
 	@touch $@
 
-check: $(STAMP) $(DEPLOY)/.stamp ## lint, format, types, floors, file lengths, the files in deploy/
+check: $(STAMP) $(DEPLOY)/.stamp ## lint, format, types, layers, file lengths, the files in deploy/
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -97,7 +97,7 @@ LOCK := CUSTOM_COMPILE_COMMAND='make lock' PIP_CONFIG_FILE=/dev/null env -u PIP_
 	$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options
 
-lock: $(STAMP) ## pin requirements/*.txt anew; ARGS=--upgrade moves to the newest versions
+lock: $(STAMP) ## pin requirements/*.txt again; ARGS=--upgrade moves to the newest versions
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
 		{ echo 'Lock with Python 3.11, the oldest supported one: make clean, then make lock PYTHON=python3.11' >&2; exit 1; }
 	$(LOCK) $(ARGS) -o requirements/runtime.txt pyproject.toml

@@ -54,7 +54,7 @@ class Tls:
 
     def __post_init__(self) -> None:
         if self.certificate is None and (self.key or self.client_ca):
-            raise ValueError("a TLS key or a client CA is of no use without a TLS certificate")
+            raise ValueError("a TLS key or a client CA needs a TLS certificate too")
 
     def __bool__(self) -> bool:
         return self.certificate is not None

@@ -23,7 +23,7 @@ _BURNS = (5 * MINUTE, HOUR, 6 * HOUR, 3 * DAY)
 class BudgetStatus(BaseModel):
     """An error budget over the SLO window; `left` and `spent` are shares of it, null below one day of history.
 
-    `projected` while the window has not been lived yet. `not_counted_seconds` are those without a gateway.
+    `projected` until a whole window has passed. `not_counted_seconds` are those without a gateway.
     """
 
     left: float | None

@@ -49,7 +49,7 @@ class WindowStatus(BaseModel):
 class AlertStatus(BaseModel):
     """One alert pair; a burn rate is null without events.
 
-    `weight` is how much of the long window was lived, 0 to 1; its burn rate counts times that. `short_burn` is that of
+    `weight` is how much of the long window was in use, 0 to 1; its burn rate counts times that. `short_burn` is that of
     the latest events where the short window holds too few.
     """
 

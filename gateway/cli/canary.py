@@ -69,7 +69,7 @@ def report(model: Model, admin: Admin = ADMIN, *, as_json: AsJson = False) -> No
 
 
 DespiteBudget = Annotated[
-    bool, typer.Option("--despite-budget", help="Although the error budget is short: step by step all the same.")
+    bool, typer.Option("--despite-budget", help="Go on step by step although the error budget is short.")
 ]
 
 
@@ -102,7 +102,7 @@ def _act(action: str, model: str, admin: str, body: dict[str, Any], *, as_json: 
 
 _command_with_budget("start", "Start a rollout, or start one again that was rolled back.")
 _command("pause", "Stay at the step in progress.")
-_command_with_budget("resume", "Go on after a pause; the step is held anew.")
+_command_with_budget("resume", "Go on after a pause; the hold of the step starts again.")
 _command("promote", "Give all requests to the candidate now.")
 _command("rollback", "Give all requests to stable now.")
 

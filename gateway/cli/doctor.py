@@ -47,7 +47,7 @@ def _print(checkups: list[Checkup]) -> None:
     if not console.is_terminal:
         console.width = _WIDTH_IN_FILES
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for column in ("backend", "", "found", "what would be right"):
+    for column in ("backend", "", "found", "how to fix it"):
         table.add_column(column, overflow="fold")
     for each in checkups:
         name = each.backend

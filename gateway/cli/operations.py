@@ -27,7 +27,9 @@ def undrain(backend: BackendId, reason: Reason = "", admin: Admin = ADMIN) -> No
 def deploy(
     model: Annotated[str, typer.Argument(help="Model, as the routes name it.")],
     version: Annotated[str, typer.Argument(help="The version that was deployed.")],
-    identity: Annotated[str, typer.Option("--id", help="The CD system's own id; twice is once.")] = "",
+    identity: Annotated[
+        str, typer.Option("--id", help="The CD system's own id; registering it again changes nothing.")
+    ] = "",
     admin: Admin = ADMIN,
 ) -> None:
     """Register a deployment: the clock runs until VERSION gives its first live answer."""

@@ -104,7 +104,7 @@ def _state(found: dict[str, Any]) -> Iterator[Problem]:
     state = found.get("state", {})
     if state.get("not_saved"):
         what = f"state is not saved, and counts wait for that: {state['not_saved']}"
-        yield Problem(what, "make room or mend the file: it is tried again each second")
+        yield Problem(what, "free some space or fix the file: it is tried again each second")
     if state.get("shared"):
         yield Problem(state["shared"], "start this gateway again with a state file of its own: --state sqlite:///FILE")
 

@@ -17,7 +17,7 @@ from gateway.rules.grafana import dashboard
 from gateway.rules.openslo import openslo
 from gateway.rules.prometheus import operator_rule, rules_file
 from gateway.rules.promtool import unit_tests
-from gateway.rules.slo import RUNBOOK, Document, Scale, Slo, slos
+from gateway.rules.slo import Document, Scale, Slo, slos
 from gateway.rules.sloth import sloth_specs
 
 
@@ -57,8 +57,11 @@ def rules(
         str, typer.Option("--rules-file", help="With promtool-test: the rules file that is tested.")
     ] = "rules.yaml",
     runbook: Annotated[
-        str, typer.Option(help="URL of the page that alerts link to; the SLI follows as its anchor.")
-    ] = RUNBOOK,
+        str,
+        typer.Option(
+            help="URL of the page that alerts link to; the SLI follows as its anchor.", show_default="no link"
+        ),
+    ] = "",
     time_scale: Annotated[
         float,
         typer.Option(
@@ -69,7 +72,7 @@ def rules(
     """Write alerting rules from the objectives in ROUTES: pages and tickets on two windows each, after Google's SRE
     workbook, for Prometheus, its operator, Sloth or OpenSLO; unit tests for promtool; or a dashboard for Grafana.
 
-    tidegate rules routes/ > rules.yaml && promtool check rules rules.yaml
+    tidegate rules routes.yaml > rules.yaml && promtool check rules rules.yaml
     """
     if source is Origin.ENGINE and output_format in {Format.PROMTOOL_TEST, Format.GRAFANA}:
         raise typer.BadParameter(f"{output_format} is written for the gateway's own metrics", param_hint="--source")
@@ -82,7 +85,7 @@ def rules(
     if output_format is Format.GRAFANA:
         text = json.dumps(dashboard(promised), indent=2, ensure_ascii=False) + "\n"
     else:
-        text = f"# Made by `tidegate rules` from {routes.name}: make it anew when an objective changes.\n"
+        text = f"# Made by `tidegate rules` from {routes.name}: regenerate it when an objective changes.\n"
         text += _yaml(_documents(promised, output_format, rules_path))
     if output_format in _UNSAID:
         typer.echo(f"warning: {_UNSAID[output_format]}", err=True)

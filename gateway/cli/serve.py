@@ -84,7 +84,7 @@ def serve(  # noqa: PLR0917 - one parameter an option
     state: Annotated[
         str | None,
         typer.Option(
-            help="Where counts outlive the process: sqlite:///FILE, or memory:// for nowhere.",
+            help="Where state is kept over restarts: sqlite:///FILE, or memory:// to keep none.",
             envvar="TIDEGATE_STATE",
             show_default="a file in the user's state folder",
         ),

@@ -18,7 +18,7 @@ _MOST_LISTED = 20
 
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
-    """One thing wrong in one place, and in `hint` what would be right.
+    """One thing wrong in one place, and in `hint` how to fix it.
 
     `line` and `column` count from 1; `path` is empty when the whole file is meant.
     """

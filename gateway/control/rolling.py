@@ -43,7 +43,7 @@ __all__ = ["KIND", "Roller", "Running"]
 
 _log = logging.getLogger(__name__)
 INTERVAL = 0.25
-_FORGETS = "without lasting state a restart begins every rollout anew, a promotion or rollback will not survive"
+_FORGETS = "without lasting state a restart resets every rollout: a promotion or rollback will not survive"
 _OUT_OF_TIME = frozenset((Outcome.TIMEOUT, Outcome.SHED))
 _NOTHING_TO_DO = frozenset(
     ((Phase.PAUSED, Event.PAUSE), (Phase.STEP, Event.RESUME), (Phase.WAITING, Event.START), (Phase.STEP, Event.START))
@@ -123,7 +123,7 @@ class Roller:
         if known.plan.fingerprint != running.plan.fingerprint:
             was = f"{known.plan.candidate} had {known.rollout.share:g} %"
             self._audit.record(
-                "reload", "begin anew", f"rollout of {running.model}", f"another definition: {share}, {was}"
+                "reload", "restart", f"rollout of {running.model}", f"another definition: {share}, {was}"
             )
             return
         changed = changes(known.plan, running.plan)
@@ -348,7 +348,9 @@ class Roller:
                 if keys is not None:
                     running.evidence.restore_keys(json.loads(keys))
         except (KeyError, TypeError, ValueError, IndexError, AttributeError):
-            _log.exception("what was kept of a rollout cannot be read: it begins anew", extra={"model": spec.name})
+            _log.exception(
+                "what was kept of a rollout cannot be read: it starts from the beginning", extra={"model": spec.name}
+            )
             running = self._idle(spec, plan)
         return running
 

@@ -58,7 +58,7 @@ class Running:
         return f"<Running {self.model} {self.rollout.phase} {self.rollout.share:g} % {self.evidence!r}>"
 
     def begin(self, usual: dict[str, tuple[int, int]]) -> None:
-        """Start to compare anew; `usual` is the model's record before."""
+        """Start a new comparison; `usual` is the model's record before."""
         self.evidence = _evidence(self.objectives.values(), usual)
         self.tallies = {self.plan.stable: Tally(), self.plan.candidate: Tally()}
         self.cold = 0

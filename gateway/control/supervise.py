@@ -31,5 +31,5 @@ async def _keep(name: str, loop: Callable[[], Coroutine[Any, Any, None]]) -> Non
         try:
             await loop()
         except Exception:
-            _log.exception("the loop broke and starts again", extra={"loop": name})
+            _log.exception("the loop failed and starts again", extra={"loop": name})
         await asyncio.sleep(PAUSE)

@@ -1,4 +1,4 @@
-"""What is wrong with an engine, from what it answered: findings with what would be right. No network here."""
+"""What is wrong with an engine, from what it answered: findings, and how to fix them. No network here."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -38,7 +38,7 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing looked at, and in `hint` what would be right."""
+    """One thing looked at, and in `hint` how to fix it."""
 
     level: Level
     what: str

@@ -32,7 +32,7 @@ class Hops:
                 "itself or leads back to it"
             )
         if len(names) >= MOST:
-            raise LoopDetected(f"this request has passed {len(names)} gateways, more than {MOST} may stand in a row")
+            raise LoopDetected(f"this request has passed {len(names)} gateways, more than {MOST} may be chained")
 
     def field(self, passed: bytes) -> bytes:
         """Return the field that goes on with a request which has passed these gateways."""

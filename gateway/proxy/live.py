@@ -1,4 +1,4 @@
-"""The route table joined with live backends: what one request looks its way up in. Built anew at every reload."""
+"""The route table joined with live backends: what one request looks its way up in. Rebuilt at every reload."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 

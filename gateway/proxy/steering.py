@@ -44,7 +44,9 @@ def route_for(model: LiveModel, version: LiveVersion, endpoint: Endpoint, exchan
 
 def _forced(model: LiveModel, name: str) -> LiveVersion:
     if not model.version_header:
-        raise InvalidRequest(f"the model `{model.name}` lets nobody choose a version", param="x-gateway-model-version")
+        raise InvalidRequest(
+            f"the model `{model.name}` does not let clients choose a version", param="x-gateway-model-version"
+        )
     version = model.versions.get(name)
     if version is None:
         there_are = ", ".join(model.versions)

@@ -94,7 +94,7 @@ class Tenants:
         digests = tenant.spec.key_digests if tenant is not None else _NOBODY.key_digests
         matches = [hmac.compare_digest(digest, each) for each in digests]
         if tenant is None or not any(matches):
-            raise InvalidApiKey("the API key is not known here")
+            raise InvalidApiKey("unknown API key")
         return tenant
 
     def class_for(self, tenant: LiveTenant, asked: bytes | None) -> ServiceClass:

@@ -146,8 +146,7 @@ def _annotations(slo: Slo, severity: Severity) -> dict[str, str]:
             f"{gone}; {failed} of {events} {MISSED[slo.sli]} in the last {name}{_worst(slo, length)}. "
             f"Promised over {window}: {slo.promise}."
         ),
-        "runbook_url": f"{slo.runbook}#{slo.sli}",
-    }
+    } | ({"runbook_url": f"{slo.runbook}#{slo.sli}"} if slo.runbook else {})
 
 
 def _worst(slo: Slo, length: float) -> str:

@@ -26,7 +26,7 @@ def dashboard(slos: Iterable[Slo]) -> Document:
         "title": "Tidegate",
         "uid": "tidegate",
         "tags": ["tidegate", "slo"],
-        "description": "Made by `tidegate rules --format grafana`: make it anew when an objective changes.",
+        "description": "Made by `tidegate rules --format grafana`: regenerate it when an objective changes.",
         "schemaVersion": _SCHEMA,
         "version": 1,
         "editable": True,

@@ -68,7 +68,7 @@ def ratios(slo: Slo, severity: Severity) -> list[Document]:
 def gaps(slo: Slo) -> list[Document]:
     """Return the time between an event and the one before it, for each pair where it is short enough to be time in use.
 
-    An event is seen at the first evaluation after it. The time of the last one is recorded anew while no other comes.
+    An event is seen at the first evaluation after it. The time of the last one is recorded again while no other comes.
     """
     every, longest = slo.scale.range(EVERY), slo.scale.range(max(standin(pair) for pair in PAIRS))
     last = slo.recorded("slo:sli_last_event:timestamp_seconds")
@@ -86,7 +86,7 @@ def gaps(slo: Slo) -> list[Document]:
 
 
 def weights(slo: Slo, severity: Severity) -> list[Document]:
-    """Return how much of each long window was lived: its time in use, or its share of the usual volume."""
+    """Return how much of each long window was in use: its time in use, or its share of the usual volume."""
     rules = []
     for pair in pairs_of(severity):
         name, length = format_duration(pair.long), slo.scale.range(pair.long)
@@ -113,7 +113,7 @@ def bounds(slo: Slo, severity: Severity) -> list[Document]:
 
 
 def history(slo: Slo) -> list[Document]:
-    """Return what is known of the whole SLO window: how much of it was lived, its usual traffic, and the budget left.
+    """Return what is known of the whole SLO window: how much of it has passed, its usual traffic, and the budget left.
 
     The traffic of the last week is carried on to the part of the window that is yet to come. Below one day of history
     there is neither a usual rate nor a percentage.

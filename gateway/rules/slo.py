@@ -12,7 +12,6 @@ from gateway.policy.slo.alerts import PAIRS, AlertPair, Severity
 from gateway.policy.slo.objective import Objective, Sli, Target
 
 ALERT = "TidegateErrorBudgetBurn"
-RUNBOOK = "docs/alerting.md"
 MISSED = {
     Sli.AVAILABILITY: "requests failed",
     Sli.TTFT: "requests missed TTFT",
@@ -43,7 +42,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EdgeEvents:
-    """Requests as the gateway counts them at its own edge: what users lived through.
+    """Requests as the gateway counts them at its own edge: what users experienced.
 
     Sums run over every other label, so that restarts and replicas add up to one count. `pools` are those whose
     backends may have failed.
@@ -108,7 +107,7 @@ class Slo:
     window: float
     source: Source
     part: Part = field(default_factory=Part)
-    runbook: str = RUNBOOK
+    runbook: str = ""
     scale: Scale = field(default_factory=Scale)
 
     @property

@@ -52,7 +52,7 @@ class Control:
         return _json(self._simulation.board.current.model_dump())
 
     async def set(self, request: Request) -> Response:
-        """POST /sim/faults: replace the faults in force; 400 names each wrong field and what would be right."""
+        """POST /sim/faults: replace the faults in force; 400 names each wrong field and how to fix it."""
         try:
             faults = Faults.model_validate_json(await request.body())
         except ValidationError as error:

@@ -12,7 +12,7 @@ from gateway.state.layout import columns, selection
 _DAMAGE = frozenset((sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT))
 """Primary codes."""
 _MEANING = {
-    "counts": "counts, so that error budgets and alerts begin anew",
+    "counts": "counts, so that error budgets and alerts start from nothing",
     "ejections": "ejections",
     "documents": "rollouts, deployments and drained backends",
     "records": "audit records",

@@ -109,7 +109,7 @@ class SqliteStore:
                 convert(copy)
                 return _read(copy, now)
         except (sqlite3.Error, UnicodeDecodeError) as error:
-            _log.error("state cannot be read: everything begins anew", extra={"reason": str(error)})
+            _log.error("state cannot be read: starting without it", extra={"reason": str(error)})
             return Saved()
 
     def documents(self, kind: str) -> tuple[Document, ...]:

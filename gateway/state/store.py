@@ -11,7 +11,7 @@ from gateway.policy.slo.windows import KeptSlot
 
 
 class StateError(Exception):
-    """A store cannot be used; the message says which, why, and what would be right."""
+    """A store cannot be used; the message says which, why, and how to fix it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ def open_store(url: str) -> Store:
         return MemoryStore()
     if url.startswith(_SQLITE) and len(url) > len(_SQLITE):
         return SqliteStore(Path(url.removeprefix(_SQLITE)))
-    raise StateError(f"`{url}` names no store: write sqlite:///path/to/file, or memory:// to keep nothing")
+    raise StateError(f"`{url}` is not a state URL: write sqlite:///path/to/file, or memory:// to keep nothing")
 
 
 def opened(url: str | None, environ: Mapping[str, str] = os.environ) -> Store:
@@ -36,7 +36,7 @@ def opened(url: str | None, environ: Mapping[str, str] = os.environ) -> Store:
     try:
         return open_store(default_url(environ))
     except StateError as error:
-        _log.error("state will not outlive this process: name a file with --state", extra={"reason": str(error)})
+        _log.error("state is lost when this process ends: name a file with --state", extra={"reason": str(error)})
         return MemoryStore()
 
 

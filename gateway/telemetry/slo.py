@@ -87,7 +87,7 @@ class SloBook:
         return iter(self._tracked.values())
 
     def follow(self, table: RouteTable) -> None:
-        """Track what the routes name. What stays keeps its counts; an objective of another name begins anew."""
+        """Track what the routes name. What stays keeps its counts; an objective of another name starts from nothing."""
         self._fold()
         lengths = {objective.window for model in table.models.values() for objective in model.objectives}
         self._observed = {each: self._observed.get(each) or Windows(self._clock(), each) for each in sorted(lengths)}
@@ -135,7 +135,7 @@ class SloBook:
                 tracked.windows.bad += not good
 
     def settled(self, exchange: Exchange) -> None:
-        """Count what the user lived through."""
+        """Count what the user experienced."""
         objective = exchange.objective or self._defaults.get(exchange.model, "")
         counts = self.requests.get((exchange.model, exchange.version, objective))
         if counts is not None:

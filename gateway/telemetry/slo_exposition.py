@@ -30,7 +30,7 @@ class SloCollector(Collector):
     def _events(self) -> Iterable[Metric]:
         events = CounterMetricFamily(
             "tidegate_sli_events",
-            "Events of each SLI, as users lived them, by verdict.",
+            "Events of each SLI, as users experienced them, by verdict.",
             labels=("model", "version", "objective", "sli", "prompt_tokens", "verdict"),
         )
         judged = CounterMetricFamily(
@@ -51,7 +51,7 @@ class SloCollector(Collector):
         yield from (events, judged, goodput, self._attempts())
 
     def _attempts(self) -> Metric:
-        """Kept apart from what users lived through: no sum may hold a request and its attempts."""
+        """Kept apart from what users experienced: no sum may hold a request and its attempts."""
         events = CounterMetricFamily(
             "tidegate_backend_sli_events",
             "Events of each SLI by the backend of the attempt, by verdict.",

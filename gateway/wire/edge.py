@@ -40,5 +40,7 @@ def origins(text: str) -> frozenset[bytes]:
     given = [each.strip() for each in text.split(",") if each.strip()]
     for each in given:
         if not _ORIGIN.fullmatch(each):
-            raise ValueError(f"`{each}` is no origin: write scheme, host and perhaps a port, as https://chat.example")
+            raise ValueError(
+                f"`{each}` is not an origin: write scheme, host and perhaps a port, as https://chat.example"
+            )
     return frozenset(each.encode() for each in given)

@@ -104,14 +104,14 @@ def check(method: bytes, target: bytes, version: str, fields: Headers, limits: L
     if len(fields) > MAX_FIELDS:
         raise HeadersTooLarge(f"the head has more than {MAX_FIELDS} fields")
     if version not in {"1.0", "1.1"}:
-        raise NotSupported(f"HTTP/{version} is not spoken here, HTTP/1.1 is")
+        raise NotSupported(f"HTTP/{version} is not supported: use HTTP/1.1")
     http10 = version == "1.0"
     seen = _read(fields)
     if b"host" not in seen and not http10:
         raise BadHttp("a Host field is required (RFC 9112 section 3.2)")
     _check_framing(http10, seen, limits)
     if method not in _METHODS or b"upgrade" in seen:
-        raise NotSupported("CONNECT, TRACE and protocol upgrades are not spoken here")
+        raise NotSupported("CONNECT, TRACE and protocol upgrades are not supported")
     path, _, query = (target if target.startswith(b"/") else _origin_form(target)).partition(b"?")
     endpoint, refusal = None, None
     try:
@@ -180,10 +180,10 @@ def _check_framing(http10: bool, seen: dict[bytes, bytes], limits: Limits) -> No
         if http10:
             raise BadHttp("Transfer-Encoding does not exist in HTTP/1.0 (RFC 9112 section 6.1)")
         if coding.lower() != b"chunked":
-            raise NotSupported("the only transfer coding taken is `chunked`")
+            raise NotSupported("the only transfer coding supported is `chunked`")
     expect = seen.get(b"expect")
     if expect is not None and expect.lower() != b"100-continue":
-        raise ExpectationFailed("the only expectation known is 100-continue")
+        raise ExpectationFailed("the only expectation supported is 100-continue")
     length = seen.get(b"content-length")
     if length is not None and int(length) > limits.body:
         raise RequestTooLarge(f"the body is over the limit of {limits.body} bytes")
@@ -235,7 +235,7 @@ def _check_body(endpoint: Endpoint, seen: dict[bytes, bytes]) -> None:
         return
     coding = seen.get(b"content-encoding")
     if coding is not None and coding.lower() != b"identity":
-        raise UnsupportedMediaType("compressed request bodies are not taken: send it without Content-Encoding")
+        raise UnsupportedMediaType("compressed request bodies are not supported: send it without Content-Encoding")
     if endpoint.is_json:
         kind = seen.get(b"content-type", _JSON)
         if kind != _JSON and kind.partition(b";")[0].strip().lower() != _JSON:

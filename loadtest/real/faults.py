@@ -43,7 +43,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One fault: how it comes about, and what must follow. `fatal` says that the engine has to be started anew.
+    """One fault: how it comes about, and what must follow. `fatal` says that the engine has to be restarted.
 
     `expected` are counts as `loadtest.real.gateway` names them; `users` and `backend` are events of availability.
     Where `varies`, what the clients see and the names of what is counted are the only ones that may occur.

@@ -1,4 +1,4 @@
-"""`python -m loadtest.report FOLDER`: render the report of a recording anew."""
+"""`python -m loadtest.report FOLDER`: render the report of a recording again."""
 
 import argparse
 from pathlib import Path

@@ -36,7 +36,7 @@ def main(
     parallel: Annotated[int, typer.Option(min=1, help="Runs of quiet services that are played side by side.")] = 5,
     table_only: Annotated[bool, typer.Option(help="Play nothing; judge what is in --out.")] = False,
 ) -> None:
-    """Play scenarios and say what users lived through behind each gateway."""
+    """Play scenarios and say what users experience behind each gateway."""
     # A polite kill unwinds like Ctrl-C, so that nothing is left running.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     scenarios = _scenarios(only)

@@ -165,7 +165,7 @@ async def _flapping(control: httpx.AsyncClient, group: list[Engine], rng: Random
 
 
 async def _reloading(routes: Path, seen: Seen) -> None:
-    """Write the routes anew again and again, every fifth time so that they cannot be loaded."""
+    """Rewrite the routes again and again, every fifth time so that they cannot be loaded."""
     good = _read(routes)
     for turn in count(1):
         await asyncio.sleep(_RELOAD)

@@ -16,7 +16,7 @@ _Value = TypeVar("_Value", int, float)
 
 
 class TraceError(ValueError):
-    """A trace that cannot be read; the message names file, line and what would be right."""
+    """A trace that cannot be read; the message names file, line and how to fix it."""
 
 
 @dataclass(frozen=True, slots=True)

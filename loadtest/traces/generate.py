@@ -1,4 +1,4 @@
-"""`python -m loadtest.traces.generate`: make the sample traces anew, synthetic ones in the formats of the real.
+"""`python -m loadtest.traces.generate`: regenerate the sample traces, synthetic ones in the formats of the real.
 
 Arrivals come in bursts (gamma gaps, about three times as uneven as a Poisson process), lengths are lognormal. The
 real traces: github.com/Azure/AzurePublicDataset and github.com/HPMLL/BurstGPT.
@@ -49,7 +49,7 @@ def _length(median: float, sigma: float, rng: Random, most: int) -> int:
 
 def main() -> None:
     """Write both samples beside this file, or into the folder that is named."""
-    parser = argparse.ArgumentParser(description="Make the sample traces anew.")
+    parser = argparse.ArgumentParser(description="Regenerate the sample traces.")
     parser.add_argument("--folder", type=Path, default=_HERE, help="Where to; without it, beside this file.")
     parser.add_argument("--rows", type=int, default=300, help="Requests in each.")
     parser.add_argument("--seed", type=int, default=0, help="Another seed, another trace.")

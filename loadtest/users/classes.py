@@ -132,7 +132,7 @@ class SessionUser(GatewayUser):
 
     @task
     def turn(self) -> None:
-        """Take the next turn, or begin anew after the last one, or when one failed."""
+        """Take the next turn, or start over after the last one, or when one failed."""
         if not self._turns:
             self._begin()
         self._turns -= 1

@@ -112,8 +112,8 @@ def test_check_refuses_a_backend_where_the_gateway_would_listen(tmp_path: Path) 
         ("--max-connections", "0", "Invalid value for '--max-connections'"),
         ("--drain-delay", "-1", "Invalid value for '--drain-delay'"),
         ("--drain-timeout", "-1", "Invalid value for '--drain-timeout'"),
-        ("--cors-origins", "https://chat.example/", "`https://chat.example/` is no origin"),
-        ("--cors-origins", "chat.example", "`chat.example` is no origin"),
+        ("--cors-origins", "https://chat.example/", "`https://chat.example/` is not an origin"),
+        ("--cors-origins", "chat.example", "`chat.example` is not an origin"),
         (
             "--otlp-endpoint",
             "nonsense",

@@ -95,7 +95,7 @@ def test_what_is_no_problem(parts: dict[str, Any]) -> None:
         (
             {"state": {"not_saved": "the disk is full", "shared": ""}},
             "not saved, and counts wait for that: the disk",
-            "room",
+            "free some space",
         ),
         ({"state": {"not_saved": "", "shared": "another leads"}}, "another leads", "--state sqlite:///FILE"),
     ],

@@ -266,7 +266,7 @@ async def test_a_version_may_not_be_forced_where_the_route_says_nothing(tmp_path
         async with gateway(tmp_path, text) as running:
             answer = await ask(running.port, chat(), headers="x-gateway-model-version: default\r\n")
             assert answer.status == 400
-            assert answer.json["error"]["message"] == "the model `m` lets nobody choose a version"
+            assert answer.json["error"]["message"] == "the model `m` does not let clients choose a version"
 
 
 async def test_a_rolled_back_candidate_stays_out_over_reloads_until_it_changes(tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ async def test_a_retry_makes_the_request_good_and_tells_the_backends_apart(tmp_p
         found = await samples(running)
         availability = {"sli": "availability", "objective": "offline"}
         requests = [total(found, "sli_events_total", verdict=each, **availability) for each in ("good", "bad")]
-        assert requests == [served, 0], "what users lived through"
+        assert requests == [served, 0], "what users experienced through"
         for backend, expected in ((failing, [0, 1]), (healthy, [served, 0])):
             attempts = [
                 total(found, "backend_sli_events_total", backend=backend, verdict=each, **availability)

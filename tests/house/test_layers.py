@@ -44,10 +44,10 @@ def test_the_house_as_it_stands_keeps_every_contract(house: Path) -> None:
 
 
 FORBIDDEN = [
-    ("wire/one.py", "import gateway.proxy", "A room imports only from the floors below it"),
-    ("config/two.py", "import gateway.wire", "A room imports only from the floors below it"),
-    ("proxy/three.py", "import gateway.telemetry", "A room imports only from the floors below it"),
-    ("sim/four.py", "import gateway.clock", "A room imports only from the floors below it"),
+    ("wire/one.py", "import gateway.proxy", "A package imports only from the layers below it"),
+    ("config/two.py", "import gateway.wire", "A package imports only from the layers below it"),
+    ("proxy/three.py", "import gateway.telemetry", "A package imports only from the layers below it"),
+    ("sim/four.py", "import gateway.clock", "A package imports only from the layers below it"),
     ("policy/slo/five.py", "import gateway.policy.canary", "The rooms of policy do not know each other"),
     ("policy/slo/six.py", "import asyncio", "Policy is pure: no I/O, no time, no chance, no framework"),
     ("policy/slo/seven.py", "from time import monotonic", "Policy is pure: no I/O, no time, no chance, no framework"),
@@ -83,4 +83,4 @@ def test_a_room_without_a_floor_is_refused(house: Path) -> None:
     (house / "gateway" / "attic" / "__init__.py").write_text("")
     result = lint(house)
     assert result.returncode == 1, result.stdout + result.stderr
-    assert "A room imports only from the floors below it BROKEN" in result.stdout
+    assert "A package imports only from the layers below it BROKEN" in result.stdout

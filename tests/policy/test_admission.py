@@ -151,7 +151,7 @@ def test_a_limit_doubles_until_the_first_congestion_and_then_feels_its_way() -> 
     assert limit.value == 2 * FIRST
     limit.tick(Seen(2 * FIRST, queued=2), 1.0)
     assert limit.value == pytest.approx(2 * FIRST * DECREASE)
-    assert limit.reason == "the engine queues by itself"
+    assert limit.reason == "the engine queues requests itself"
     value = limit.value
     limit.tick(Seen(int(value), begun=100), 2.0)
     assert limit.value == value + 1

@@ -114,6 +114,15 @@ def test_every_rule_has_its_own_name_and_labels(routes: RouteTable) -> None:
             assert rule["annotations"]["runbook_url"] == f"https://runbooks.example/slo#{rule['labels']['sli']}"
 
 
+def test_without_the_url_of_a_runbook_alerts_have_no_link() -> None:
+    rules = [
+        rule for group in rules_file(list(slos(table(m=SMALL), "", Scale(1.0))))["groups"] for rule in group["rules"]
+    ]
+    alerts = [rule for rule in rules if "alert" in rule]
+    assert alerts
+    assert not any("runbook_url" in rule["annotations"] for rule in alerts)
+
+
 def test_a_scale_shortens_ranges_and_not_names() -> None:
     groups = rules_file(promised(table(m=SMALL), 0.01))["groups"]
     hour = next(rule for rule in groups[0]["rules"] if rule.get("record") == "slo:sli_events:increase1h")

@@ -164,7 +164,7 @@ class TestUrls:
     def test_the_default_one_is_done_without(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         (tmp_path / "file").write_text("")
         assert isinstance(opened(None, {"XDG_STATE_HOME": str(tmp_path / "file")}), MemoryStore)
-        assert "state will not outlive this process" in caplog.text
+        assert "state is lost when this process ends" in caplog.text
 
     @pytest.mark.parametrize(
         ("environ", "path"),

@@ -35,7 +35,7 @@ class NothingServed(RuntimeError):
 
 def demo(
     *,
-    seconds: Annotated[float | None, typer.Option(min=1, help="End after so long; without it, at Ctrl-C.")] = None,
+    seconds: Annotated[float | None, typer.Option(min=1, help="Seconds to run; by default until Ctrl-C.")] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the gateway; 0 for a free one.")] = 0,
     admin_port: Annotated[int, typer.Option(min=0, max=65535, help="Its admin port; 0 for a free one.")] = 0,
     rate: Annotated[

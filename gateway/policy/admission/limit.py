@@ -113,7 +113,7 @@ class AdaptiveLimit:
     def _congestion(self, seen: Seen) -> str:
         # An engine that queues because it is stalled would do so under any limit.
         if seen.queued >= QUEUED_SCRAPES and seen.worked_at > max(self._clear, self._changed):
-            return "the engine queues by itself"
+            return "the engine queues requests itself"
         if self._begun >= JUDGED and self._late >= LATE * self._begun:
             return f"{self._late} of {self._begun} first tokens came late"
         return ""

@@ -77,7 +77,7 @@ TRANSITIONS: Mapping[tuple[Phase, Event], Phase] = MappingProxyType(
 
 
 class Refused(Exception):
-    """A rollout does not do what was asked; the message says why, with the numbers, and what would be right."""
+    """A rollout does not do what was asked; the message says why, with the numbers, and what to do instead."""
 
 
 @dataclass(frozen=True, slots=True)

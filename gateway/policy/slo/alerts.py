@@ -1,6 +1,6 @@
 """Multi-window, multi-burn-rate alerts: a table of four pairs and the states of each. SRE workbook, chapter 5.
 
-An alert means that budget is spent. So the burn rate of a long window is weighed by how much of that window was lived,
+An alert means that budget is spent. So the burn rate of a long window is weighed by how much of that window was in use,
 and it has to be certain: five bad events at least, and more than chance explains. Either it is certain that the window
 burns faster than the factor, or it does and a service within its budget would not come to that once in a million times.
 """
@@ -86,7 +86,7 @@ class AlertState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Both windows of a pair held against its factor; `weight` is how much of the long one was lived.
+    """Both windows of a pair held against its factor; `weight` is how much of the long one was in use.
 
     `speaks` when the long window has enough events to be certain. `short` holds the latest events where the short
     window has too few. `failures` are all the bad events since the process began; `goes_on` says whether one of the
@@ -105,7 +105,7 @@ class Reading:
 
     @property
     def spent(self) -> float:
-        """The burn rate of the long window, as much of it as was lived."""
+        """The burn rate of the long window, weighed by its time in use."""
         return (burn(self.long, self.budget) or 0.0) * self.weight
 
     @property

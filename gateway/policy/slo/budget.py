@@ -1,4 +1,4 @@
-"""How much of an error budget is spent: over the SLO window, also while that has not been lived yet."""
+"""How much of an error budget is spent: over the SLO window, also before a whole one has passed."""
 
 from dataclasses import dataclass
 
@@ -34,7 +34,7 @@ class Budget:
 def error_budget(windows: Windows, allowed: float) -> Budget:
     """Return the budget of one SLI that allows this share of events to be bad (above 0).
 
-    A service that has not lived a whole SLO window yet is taken to go on as in the last seven days. Nights and weekends
+    A service younger than the SLO window is taken to go on as in the last seven days. Nights and weekends
     after the first event are not filled in: they come again.
     """
     counts, age = windows.count(windows.slo), windows.age

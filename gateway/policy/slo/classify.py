@@ -92,7 +92,7 @@ def request_outcome(end: AttemptEnd, *, begun: bool) -> Outcome:
 
 
 def request_verdict(outcome: Outcome) -> Verdict:
-    """Return what the user lived through."""
+    """Return what the user experienced."""
     if outcome is SERVED:
         return GOOD
     return UNCOUNTED if outcome in _UNCOUNTED else BAD

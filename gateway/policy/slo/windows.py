@@ -6,7 +6,7 @@ subtraction, whatever its length. It is exact to one of its slots, and no slot i
 that is read from it.
 
 Beside the counts go the seconds of the four long alert windows that were *used*: the gaps between events that follow
-each other within a quarter of the window, of which a gap far beyond the usual counts only in part. An alert weighs a
+each other within a quarter of the window; a gap far beyond the usual counts only in part. An alert weighs a
 burn rate by them, so that a minute of traffic is not taken for three days of it.
 """
 
@@ -145,7 +145,7 @@ class Tier:
         return self._good[at] + self._bad[at]
 
     def restore(self, slots: Mapping[int, Slot]) -> None:
-        """Count into older slots, as far as they are still held; one from the future is none of ours."""
+        """Count into older slots, as far as they are still held; one from the future is left out."""
         spent = dict(self._used_by_slot(slots))
         good = bad = 0
         used = [0.0 for _ in self.longs]
@@ -264,7 +264,7 @@ class Windows:
         return Counts(self._all_good - good, self._all_bad - bad)
 
     def weight(self, long: float) -> float:
-        """Return how much of a long alert window (one of `LONG`) was lived, 0 to 1.
+        """Return how much of a long alert window (one of `LONG`) was in use, 0 to 1.
 
         That is the share of it that was in use, or its events over those of a usual window of that length, once a day
         of history tells what is usual; the higher of both, so that a service with few busy hours is not made light of.
