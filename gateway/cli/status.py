@@ -22,8 +22,8 @@ def status(admin: Admin = ADMIN, *, as_json: AsJson = False) -> None:
     """Show objectives with their budgets, rollouts, queues and backends, and for each problem what to do.
 
     Exit code 1 when there is a problem: an alert that fires, a budget that is overspent, a backend that is ejected or
-    not ready, a candidate that fails, a paused rollout, route files that were not applied. A token is taken from
-    TIDEGATE_ADMIN_TOKEN.
+    not ready, a candidate that fails, a paused rollout, route files that were not applied, state that is not saved or
+    kept in the file of a gateway with other routes. A token is taken from TIDEGATE_ADMIN_TOKEN.
     """
     found = ask(admin, "GET", "/admin/status")
     wrong = problems(found)
