@@ -20,7 +20,7 @@ def slots(rows: Iterable[tuple[Any, ...]], widths: Iterable[float]) -> Iterator[
         numbers = (slot, good, bad)
         if not (_are_texts(series) and all(isinstance(each, int) and 0 <= each < _MOST for each in numbers)):
             continue
-        if width not in known:
+        if width not in known or (slot + 1) * width >= _MOST:
             continue
         begins, ends = float(slot * width), float((slot + 1) * width)
         earliest = _within(first, begins, ends, begins)
