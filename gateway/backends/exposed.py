@@ -83,28 +83,30 @@ def extract(body: bytes) -> EngineMetrics:
     for sample in samples(body):
         found.setdefault(sample.name, []).append(sample)
 
-    def values(*names: str, most: float) -> list[float]:
-        rows = next((found[name] for name in names if name in found), [])
-        # One rank that tells nonsense makes the sum unknown: without it the sum would be too small.
-        return [row.value for row in rows] if all(0 <= row.value <= most for row in rows) else []
-
-    def total(*names: str, most: float = _MOST_COUNTED) -> float | None:
-        told = values(*names, most=most)
-        return sum(told) if told else None
-
-    usage = values("kv_cache_usage_perc", "gpu_cache_usage_perc", most=_FULL)
+    usage = _values(found, "kv_cache_usage_perc", "gpu_cache_usage_perc", most=_FULL)
     return EngineMetrics(
-        running=total("num_requests_running", most=_MOST_REQUESTS),
-        waiting=total("num_requests_waiting", most=_MOST_REQUESTS),
+        running=_total(found, "num_requests_running", most=_MOST_REQUESTS),
+        waiting=_total(found, "num_requests_waiting", most=_MOST_REQUESTS),
         kv_usage=min(1.0, sum(usage) / len(usage)) if usage else None,
         kv_capacity=_capacity(found.get("cache_config_info", [])),
-        preemptions=total("num_preemptions_total"),
-        prefix_queries=total("prefix_cache_queries_total", "gpu_prefix_cache_queries_total"),
-        prefix_hits=total("prefix_cache_hits_total", "gpu_prefix_cache_hits_total"),
+        preemptions=_total(found, "num_preemptions_total"),
+        prefix_queries=_total(found, "prefix_cache_queries_total", "gpu_prefix_cache_queries_total"),
+        prefix_hits=_total(found, "prefix_cache_hits_total", "gpu_prefix_cache_hits_total"),
         adapters=_adapters(found.get("lora_requests_info")),
         sleeping=_sleeping(found.get("engine_sleep_state")),
-        generated=total("generation_tokens_total"),
+        generated=_total(found, "generation_tokens_total"),
     )
+
+
+def _values(found: dict[str, list[Sample]], *names: str, most: float) -> list[float]:
+    rows = next((found[name] for name in names if name in found), [])
+    # One rank that tells nonsense makes the sum unknown: without it the sum would be too small.
+    return [row.value for row in rows] if all(0 <= row.value <= most for row in rows) else []
+
+
+def _total(found: dict[str, list[Sample]], *names: str, most: float = _MOST_COUNTED) -> float | None:
+    told = _values(found, *names, most=most)
+    return sum(told) if told else None
 
 
 def _capacity(rows: list[Sample]) -> int | None:

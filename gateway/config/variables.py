@@ -53,28 +53,34 @@ class Values:
 
 def plain_values(document: Document, environ: Mapping[str, str]) -> Values:
     """The values of one document."""
-    problems: dict[KeyPath, Problem] = {}
-    secret_files: list[str] = []
+    reading = _Reading(document, environ)
+    values = {key: reading.plain(node, (key,)) for key, (_, node) in document.root.entries.items()}
+    return Values(values, reading.problems, tuple(reading.secret_files))
 
-    def plain(node: Node, path: KeyPath) -> Any:
+
+class _Reading:
+    def __init__(self, document: Document, environ: Mapping[str, str]) -> None:
+        self._document = document
+        self._environ = environ
+        self.problems: dict[KeyPath, Problem] = {}
+        self.secret_files: list[str] = []
+
+    def plain(self, node: Node, path: KeyPath) -> Any:
         match node:
             case MappingNode():
-                return {key: plain(value, (*path, key)) for key, (_, value) in node.entries.items()}
+                return {key: self.plain(value, (*path, key)) for key, (_, value) in node.entries.items()}
             case SequenceNode():
-                return [plain(item, (*path, position)) for position, item in enumerate(node.items)]
+                return [self.plain(item, (*path, position)) for position, item in enumerate(node.items)]
         try:
-            text = _text(node, path[-1], environ)
+            text = _text(node, path[-1], self._environ)
             if path[-1] not in SECRET_FILE_KEYS:
                 return text
-            file = Path(document.file).parent / text
-            secret_files.append(str(file))
+            file = Path(self._document.file).parent / text
+            self.secret_files.append(str(file))
             return read_secret(file)
         except InvalidValueError as error:
-            problems[path] = document.problem(path, error.message, error.hint)
+            self.problems[path] = self._document.problem(path, error.message, error.hint)
             return None
-
-    values = {key: plain(node, (key,)) for key, (_, node) in document.root.entries.items()}
-    return Values(values, problems, tuple(secret_files))
 
 
 def _text(node: ScalarNode, key: str | int, environ: Mapping[str, str]) -> str:
