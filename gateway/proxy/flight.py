@@ -393,7 +393,8 @@ class Flight:
         exchange, order = self._exchange, self._order
         exchange.ended = self._clock()
         exchange.outcome, exchange.reason = outcome, reason
-        if self._place is not None:
-            exchange.queued += self._place.leave(exchange.ended)
+        place, self._place = self._place, None
+        if place is not None:
+            exchange.queued += place.leave(exchange.ended)
         order.settle(exchange)
         self._observer.settled(exchange)

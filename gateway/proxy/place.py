@@ -136,11 +136,12 @@ class Place:
         return backends[0].lateness.excuse(entry.since, now) if backends and not self._order.is_timed else 0.0
 
     def leave(self, now: float) -> float:
-        """Leave the line for whatever reason; return how long it has been waited, in seconds."""
+        """Leave the line for good; return how long it has been waited, in seconds."""
         waits, self._waits = self._waits, False
+        entry, self._entry = self._entry, None  # it and this would keep each other in memory
         if self._held is not None:
             self._held.cancel()
-        if not waits or self._entry is None:
+        if not waits or entry is None:
             return 0.0
-        self._line.leave(self._entry, now)
+        self._line.leave(entry, now)
         return now - self._since

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,9 @@ import httpx
 import pytest
 
 from gateway.backends.reading import read
+from gateway.policy.admission.queue import Entry
+from gateway.proxy.flight import Flight
+from gateway.proxy.place import Place
 from gateway.wire.backlog import Backlog
 from gateway.wire.body import Body
 from gateway.wire.client import Client
@@ -31,9 +35,9 @@ def no_collection() -> Iterator[None]:
     gc.enable()
 
 
-def left() -> int:
-    """How many connections, and parts of them, are in memory."""
-    return sum(isinstance(each, Client | Upstream | Backlog) for each in gc.get_objects())
+def left(*kinds: type) -> int:
+    """How many objects of some kinds, by default connections and their parts, are in memory."""
+    return sum(isinstance(each, kinds or (Client, Upstream, Backlog)) for each in gc.get_objects())
 
 
 async def test_closed_connections_are_gone_at_once(tmp_path: Path, no_collection: None) -> None:
@@ -56,6 +60,29 @@ async def test_closed_connections_are_gone_at_once(tmp_path: Path, no_collection
         await running.quiet()
         kept = running.backend().pool.idle
         await eventually(lambda: left() <= before + kept)
+
+
+async def test_requests_that_waited_are_gone_once_they_have_ended(tmp_path: Path, no_collection: None) -> None:
+    may_end = asyncio.Event()
+
+    async def slow(call: Call) -> None:
+        await may_end.wait()
+        await good(call)
+
+    async with backends(slow) as (fake,):
+        one_slot = {"backends": [{"url": fake.url, "max_concurrency": 1}]}
+        text = json.dumps({"pools": {"gpu": one_slot}, "models": {"m": {"versions": {"v1": {"pools": ["gpu"]}}}}})
+        async with gateway(tmp_path, text) as running:
+            asked = [asyncio.create_task(ask(running.port, chat())) for _ in range(3)]
+            gone = await connect(running.port)
+            await gone.send(post(chat()))
+            await eventually(lambda: running.waiting == 3)
+            gone.reset()
+            await eventually(lambda: running.waiting == 2)
+            may_end.set()
+            assert [answer.status for answer in await asyncio.gather(*asked)] == [200, 200, 200]
+            await running.quiet()
+            await eventually(lambda: not running.connections and not left(Flight, Place, Entry, Client))
 
 
 async def test_what_an_engine_was_asked_is_gone_once_it_has_answered(no_collection: None) -> None:
