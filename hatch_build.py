@@ -35,7 +35,7 @@ GROUPS = {
     "tidegate_proxy": ("proxy", "backends", "telemetry"),
 }
 """One extension each, so that several cores compile; an extension needs only those above it."""
-COMPILED = tuple(room for rooms in GROUPS.values() for room in rooms)
+COMPILED = tuple(package for packages in GROUPS.values() for package in packages)
 INTERPRETED = {
     "wire/tls.py": "a subclass of asyncio.Protocol, and at work only until TLS is spoken",
     "telemetry/access_line.py": "a msgspec.Struct finds its fields only in an interpreted class",
@@ -49,7 +49,7 @@ INTERPRETED = {
     "telemetry/lag.py": "at work ten times a second",
     "telemetry/traces.py": "the library behind it takes the time",
 }
-"""What of these rooms stays interpreted, and why. `errors.py` does too: class attributes of exceptions get lost."""
+"""What of these packages stays interpreted, and why. `errors.py` does too: class attributes of exceptions get lost."""
 DEPENDED_ON = ("config", "errors.py", "signals.py", "__init__.py", "native.py")
 """What the compiled modules import beside each other: its types are compiled into them."""
 SLICES = "bytes_ops.c"
@@ -58,7 +58,7 @@ REPAIRED = ("endn = Clamp(endn, 0, len);", "endn = Clamp(endn, startn, len);")
 
 
 def sources(names: tuple[str, ...]) -> list[str]:
-    """Return the modules of rooms and files, as paths below the package."""
+    """Return the modules of packages and files, as paths below the package."""
     found = [
         path
         for name in names
@@ -67,9 +67,9 @@ def sources(names: tuple[str, ...]) -> list[str]:
     return sorted(str(path.relative_to(PACKAGE)) for path in found)
 
 
-def modules(rooms: tuple[str, ...] = COMPILED) -> list[str]:
+def modules(packages: tuple[str, ...] = COMPILED) -> list[str]:
     """Return what is compiled, as paths below the package."""
-    return [name for name in sources(rooms) if name not in INTERPRETED and not name.endswith("__init__.py")]
+    return [name for name in sources(packages) if name not in INTERPRETED and not name.endswith("__init__.py")]
 
 
 def record() -> str:
@@ -153,7 +153,7 @@ def _build(work: Path) -> Path:
     os.environ["CC"] = str(compiler())
     for each in ("c", "lib", "objects"):
         shutil.rmtree(work / each, ignore_errors=True)
-    groups = [([f"gateway/{each}" for each in modules(rooms)], name) for name, rooms in GROUPS.items()]
+    groups = [([f"gateway/{each}" for each in modules(packages)], name) for name, packages in GROUPS.items()]
     files = [each for group, _ in groups for each in group]
     print(f"Compiling {len(files)} modules of the data path, which takes a minute or two", flush=True)
     said = io.StringIO()

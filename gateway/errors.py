@@ -1,4 +1,4 @@
-"""Every answer that the gateway gives by itself instead of a backend: one tree, one shape (OpenAI's), one place."""
+"""Every answer that the gateway gives instead of a backend: one tree, one shape (OpenAI's), one place."""
 
 from typing import Any, ClassVar
 

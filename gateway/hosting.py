@@ -272,4 +272,4 @@ def url(bound: socket.socket, *, tls: bool = False) -> str:
 
 
 async def no_asgi(_scope: Any, _receive: Any, _send: Any) -> None:
-    """Stand where uvicorn wants an application: the data listener's protocol answers by itself."""
+    """Stand where uvicorn wants an application: the data listener's protocol answers everything."""

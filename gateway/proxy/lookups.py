@@ -159,7 +159,7 @@ class Lookups:
 
 
 def continued(body: Body) -> str | None:
-    """Return the id of the response that a request goes on from, "" for nonsense, None where it begins anew."""
+    """Return the id of the response that a request goes on from, "" for nonsense, None where it continues none."""
     given = body.value("previous_response_id")
     try:
         return None if given is None else msgspec.json.decode(given, type=str)

@@ -194,7 +194,7 @@ class Order:
         self.tenant.quota.settle(self.reserved, prompt + output)
 
     def write(self, given: Body) -> None:
-        """Write the client's body anew for the engines of the version."""
+        """Rewrite the client's body for the engines of the version."""
         version, json = self.version, self.endpoint.is_json
         served: bytes | None = None
         if given.model != version.served_model:

@@ -52,7 +52,7 @@ class Faults(StreamFaults):
 
     `slow` multiplies every step's duration. `error_rate` is the share of calls answered with `error_code`. `refuse`
     closes the listening socket and idle connections until the fault is cleared on the control port; with
-    `refuse_seconds` it comes back by itself. During `not_ready_seconds`, /health and all calls answer 503. `dead` is
+    `refuse_seconds` it comes back. During `not_ready_seconds`, /health and all calls answer 503. `dead` is
     an engine core that died under a living HTTP server: running streams end in an error event, calls answer 500,
     /health 503.
     """

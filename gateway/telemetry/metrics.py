@@ -36,7 +36,7 @@ class Series:
         self.rebucket(bounds)
 
     def rebucket(self, bounds: Bounds) -> None:
-        """Begin the histograms anew with other bounds; to Prometheus that is a restart of these counters."""
+        """Restart the histograms with other bounds; to Prometheus that is a restart of these counters."""
         self.bounds = bounds
         self.ttft = Histogram(bounds.ttft)
         self.itl = Histogram(bounds.itl)

@@ -198,7 +198,7 @@ class Client:
         self._http10 = version != "1.1"
         self._head = guard.check(method, self._target, version, self._fields, self._limits)
         self._caller = self._service.authorize(self._head)
-        self._unparsed, self._trailers = 1, 0  # counted anew: what of the body's framing is no body
+        self._unparsed, self._trailers = 1, 0  # counted from zero: the body's framing is not body
         if self._head.expects_continue and not self.busy:
             self.write(CONTINUE)
 

@@ -52,7 +52,7 @@ OPEN = frozenset((b"/health", b"/ready"))
 """What this process tells anyone, key or none, for GET."""
 
 LOCAL = OPEN | {b"/v1/models"}
-"""What this process answers by itself, for GET."""
+"""What this process answers itself, for GET."""
 
 MODELS_PREFIX = b"/v1/models/"
 """One model's card; its name, which may hold slashes, follows. Answered here as well."""
@@ -82,7 +82,7 @@ def is_stored_id(text: str) -> bool:
 
 
 def _wanted(query: bytes) -> bytes:
-    """Return the query that an engine gets: how a stream of events goes on, written anew."""
+    """Return the query that an engine gets: how a stream of events goes on, in its own words."""
     given = parse_qs(query.decode("latin-1"))
     if given.get("stream", [""])[-1].lower() not in _YES:
         return b""

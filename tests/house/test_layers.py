@@ -48,7 +48,7 @@ FORBIDDEN = [
     ("config/two.py", "import gateway.wire", "A package imports only from the layers below it"),
     ("proxy/three.py", "import gateway.telemetry", "A package imports only from the layers below it"),
     ("sim/four.py", "import gateway.clock", "A package imports only from the layers below it"),
-    ("policy/slo/five.py", "import gateway.policy.canary", "The rooms of policy do not know each other"),
+    ("policy/slo/five.py", "import gateway.policy.canary", "The packages of policy do not import each other"),
     ("policy/slo/six.py", "import asyncio", "Policy is pure: no I/O, no time, no chance, no framework"),
     ("policy/slo/seven.py", "from time import monotonic", "Policy is pure: no I/O, no time, no chance, no framework"),
     ("wire/eight.py", "import gateway.policy", "The wire knows bytes, not decisions"),

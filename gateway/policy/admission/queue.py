@@ -188,7 +188,7 @@ class Queue(Generic[Item]):
         self.size += 1
 
     def restore(self, entry: Entry[Item]) -> None:
-        """Put back one that got a slot and could not use it, where it was by `since`; its tokens are booked anew."""
+        """Put back one that got a slot and could not use it, where it was by `since`; its tokens are booked again."""
         entry.cost = max(1.0, min(entry.cost, DEAREST))
         queue = self._of(entry.service_class)
         if entry.start is not None:

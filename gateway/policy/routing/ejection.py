@@ -137,7 +137,7 @@ def began(standing: Standing, now: float) -> Standing:
 
 
 def unsettled(standing: Standing, now: float) -> Standing:
-    """A half-open backend is in use, or cannot be used: the time without requests begins anew."""
+    """A half-open backend is in use, or cannot be used: the time without requests starts from zero."""
     return replace(standing, until=now + QUIET) if standing.state is State.HALF_OPEN else standing
 
 

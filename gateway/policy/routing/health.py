@@ -227,7 +227,7 @@ class Health:
         self.limit = limit
 
     def looked_at(self) -> None:
-        """Begin anew to gather what a limit is judged by."""
+        """Reset what a limit is judged by."""
         self.peak = self.in_flight
         self.begun = self.late = 0
         self.saturated = False
