@@ -36,7 +36,7 @@ _SO_ATTACH_FILTER = 26
 _BPF_RETURN = 0x06
 _YOUNG, _MIDDLE, _OLD = 10_000, 20, 100
 """When the garbage collector comes. Requests leave it nothing, libraries do: so many young objects are 1 to 2 MB, and
-are looked through in about a millisecond.
+are looked through in a quarter of a millisecond; 20 times as many, which survived, in 8 ms.
 """
 _log = logging.getLogger(__name__)
 

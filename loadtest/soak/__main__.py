@@ -13,12 +13,12 @@ from loadtest.soak.leaks import Allowed, Course
 from loadtest.soak.soak import OTHER_DESCRIPTORS, WATCHED, Seen, soak
 
 ALLOWED = {
-    "process_resident_memory_bytes": Allowed(0.12, after=300),
+    "process_resident_memory_bytes": Allowed(0.05, after=300),
     OTHER_DESCRIPTORS: Allowed(0.25),
     "tidegate_tasks": Allowed(0.10),
 }
 """Memory rises for a minute or two, since buffers, connections and series are made as the load first needs them, and
-in bursts. 12 % of it is about 600 bytes for each request of ten minutes: less than what a request that is kept needs.
+in bursts. 5 % of it is about 240 bytes for each request of ten minutes: less than what a request that is kept needs.
 """
 
 _console = Console(width=120, highlight=False)
