@@ -6,9 +6,17 @@ What is measured in seconds is measured by a clock that the test moves: a busy m
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
-DEADLINE = 60.0
+import httpx
+
+DEADLINE = 120.0
 """Seconds; a passing test never waits as long, however busy the machine."""
+
+
+def patient_client(**options: Any) -> httpx.AsyncClient:
+    """Return a client that waits for answers as long as tests do, where httpx gives up after 5 s."""
+    return httpx.AsyncClient(**{"timeout": DEADLINE} | options)
 
 
 async def eventually(condition: Callable[[], bool], seconds: float = DEADLINE) -> None:

@@ -3,19 +3,18 @@
 import re
 from pathlib import Path
 
-import httpx
 import pytest
 
 from gateway.admin.protection import TokenRequired, is_loopback, require_token
 from tests.e2e.fakes import backends, good
 from tests.e2e.harness import ask, chat, gateway, routes
-from tests.waiting import eventually
+from tests.waiting import eventually, patient_client
 
 pytestmark = pytest.mark.anyio
 
 
 async def test_status_tells_what_is_routed_and_how_it_is(tmp_path: Path) -> None:
-    async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url)) as running, httpx.AsyncClient() as web:
+    async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url)) as running, patient_client() as web:
         await ask(running.port, chat())
         status = (await web.get(f"{running.admin}/admin/status")).json()
         assert status["models"][0]["versions"] == [
@@ -39,7 +38,7 @@ async def test_status_tells_what_is_routed_and_how_it_is(tmp_path: Path) -> None
 
 
 async def test_a_reload_answers_with_the_problems(tmp_path: Path) -> None:
-    async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url)) as running, httpx.AsyncClient() as web:
+    async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url)) as running, patient_client() as web:
         assert (await web.post(f"{running.admin}/admin/reload")).json()["models"] == 1
         (tmp_path / "routes.yaml").write_text("models: {m: {backnds: []}}")
         refused = await web.post(f"{running.admin}/admin/reload")
@@ -51,7 +50,7 @@ async def test_a_reload_answers_with_the_problems(tmp_path: Path) -> None:
 
 
 async def test_neither_plane_answers_for_the_other(tmp_path: Path) -> None:
-    async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url)) as running, httpx.AsyncClient() as web:
+    async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url)) as running, patient_client() as web:
         for path in ("/metrics", "/admin/status", "/admin/reload", "/docs", "/openapi.json"):
             assert (await web.get(running.data + path)).status_code == 404
         assert (await web.post(f"{running.admin}/v1/chat/completions", json=chat())).status_code == 404
@@ -62,7 +61,7 @@ async def test_neither_plane_answers_for_the_other(tmp_path: Path) -> None:
 
 
 async def test_strangers_hosts_and_origins_are_refused(tmp_path: Path) -> None:
-    async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url)) as running, httpx.AsyncClient() as web:
+    async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url)) as running, patient_client() as web:
         rebound = await web.get(f"{running.admin}/metrics", headers={"host": "evil.example"})
         assert rebound.status_code == 403
         foreign = await web.post(f"{running.admin}/admin/reload", headers={"origin": "http://evil.example"})
@@ -73,7 +72,7 @@ async def test_strangers_hosts_and_origins_are_refused(tmp_path: Path) -> None:
 
 async def test_with_a_token_nothing_but_health_is_open(tmp_path: Path) -> None:
     async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url), token="t0k") as running:
-        async with httpx.AsyncClient(base_url=running.admin) as web:
+        async with patient_client(base_url=running.admin) as web:
             for given in ({}, {"authorization": "Bearer wrong"}, {"authorization": "Basic t0k"}):
                 answer = await web.get("/metrics", headers=given)
                 assert (answer.status_code, answer.json()["error"]["code"]) == (401, "invalid_admin_token")
@@ -82,7 +81,7 @@ async def test_with_a_token_nothing_but_health_is_open(tmp_path: Path) -> None:
 
 
 async def test_random_models_and_paths_do_not_grow_the_series(tmp_path: Path) -> None:
-    async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url)) as running, httpx.AsyncClient() as web:
+    async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url)) as running, patient_client() as web:
 
         async def series() -> int:
             text = (await web.get(f"{running.admin}/metrics")).text
@@ -109,7 +108,7 @@ async def test_secrets_and_prompts_appear_nowhere(
     caplog.set_level("DEBUG")
     async with backends(good) as (fake,):
         text = routes(fake.url).replace(f'"{fake.url}"', '{"url": "' + fake.url + '", "api_key": "${KEY}"}')
-        async with gateway(tmp_path, text) as running, httpx.AsyncClient() as web:
+        async with gateway(tmp_path, text) as running, patient_client() as web:
             body = {**chat(), "messages": [{"role": "user", "content": CANARY}]}
             headers = f"authorization: Bearer {CANARY}\r\ncookie: {CANARY}\r\nx-api-key: {CANARY}\r\n"
             answers = [await ask(running.port, body, headers=headers)]
@@ -161,7 +160,7 @@ WRONG = [
 
 
 async def test_nothing_that_is_sent_to_the_admin_listener_is_an_error_of_its_own(tmp_path: Path) -> None:
-    async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url)) as running, httpx.AsyncClient() as web:
+    async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url)) as running, patient_client() as web:
         paths = (await web.get(f"{running.admin}/openapi.json")).json()["paths"]
         posts = [re.sub(r"{[a-z_]+}", "m", path) for path, methods in paths.items() if "post" in methods]
         assert len(posts) > 3

@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from gateway.admin.connection import AdminConnection, AdminLimits
@@ -19,7 +18,7 @@ from tests.e2e.fakes import backends, good
 from tests.e2e.harness import ask, chat, gateway, routes
 from tests.e2e.processes import serving
 from tests.e2e.raw_client import RawClient, connect
-from tests.waiting import eventually
+from tests.waiting import DEADLINE, eventually, patient_client
 
 pytestmark = pytest.mark.anyio
 GET = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
@@ -98,7 +97,7 @@ async def test_what_is_too_much_is_refused_in_words(request_: bytes, status: int
 
 async def test_much_within_the_bounds_is_taken(tmp_path: Path) -> None:
     async with listening() as (_, port):
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as web:
+        async with patient_client(base_url=f"http://127.0.0.1:{port}") as web:
             for _ in range(20):
                 assert (await web.post("/", content=b"x" * 60_000, headers={"a": "x" * 20_000})).status_code == 200
                 assert (await web.get("/" + "x" * 8000)).status_code == 200
@@ -177,20 +176,20 @@ async def test_a_crowd_on_either_listener_leaves_the_other_one_serving(tmp_path:
         crowd = [await connect(admin) for _ in range(600)]
         for _ in range(20):
             assert (await ask(data, chat(stream=False))).status == 200
-        async with httpx.AsyncClient() as web:
+        async with patient_client() as web:
             assert (await web.get(f"{served.urls[1]}/health")).status_code == 200
             crowd += [await connect(data) for _ in range(600)]
             for path in ("/health", "/metrics", "/admin/status"):
                 assert (await web.get(f"{served.urls[1]}{path}")).status_code == 200
         for client in crowd:
             client.close()
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(DEADLINE):
             while (await ask(data, chat(stream=False))).status != 200:
                 await asyncio.sleep(0.1)
 
 
 async def test_a_name_without_end_is_not_compared_nor_repeated(tmp_path: Path) -> None:
-    async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url)) as running, httpx.AsyncClient() as web:
+    async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url)) as running, patient_client() as web:
         for path in ("models/{}/slo", "deployments/{}", "models/{}/canary", "explain?prompt_tokens=1&model={}"):
             answer = await web.get(f"{running.admin}/admin/{path.format('m' * 7000)}")
             assert answer.status_code == 404

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import httpx
 import pytest
 
 from gateway.policy.canary.rollout import Phase
@@ -18,7 +17,7 @@ from tests.e2e.processes import engine
 from tests.e2e.processes import running as process
 from tests.e2e.test_canary import failing, in_phase, routes
 from tests.e2e.test_slo import Ahead
-from tests.waiting import eventually
+from tests.waiting import eventually, patient_client
 
 pytestmark = pytest.mark.anyio
 OBJECTIVES = {"o": {"availability": {"target": 99.9}, "ttft": {"target": 99, "under": "500ms"}}}
@@ -51,7 +50,7 @@ def lines(text: str) -> list[str]:
 
 
 async def test_with_a_page_firing_status_exits_1_names_it_and_says_what_to_do(tmp_path: Path) -> None:
-    async with simulated(tmp_path) as (running, url, clock), httpx.AsyncClient(trust_env=False) as web:
+    async with simulated(tmp_path) as (running, url, clock), patient_client(trust_env=False) as web:
         await requests(running, clock, 5, 10.0)
         assert "no problem found" in (await tidegate(running, "status")).stdout
 
@@ -72,7 +71,7 @@ async def test_with_a_page_firing_status_exits_1_names_it_and_says_what_to_do(tm
 
 
 async def test_after_40_s_one_column_says_so_and_a_line_says_what_a_page_waits_for(tmp_path: Path) -> None:
-    async with simulated(tmp_path) as (running, url, clock), httpx.AsyncClient(trust_env=False) as web:
+    async with simulated(tmp_path) as (running, url, clock), patient_client(trust_env=False) as web:
         await requests(running, clock, 15, 1.0)
         await web.post(f"{url}/sim/faults", json={"error_rate": 1.0, "error_code": 500})
         await requests(running, clock, 9, 1.0)
@@ -95,7 +94,7 @@ async def test_before_the_first_request_nothing_is_claimed(tmp_path: Path) -> No
 
 
 async def test_slo_shows_targets_burn_rates_budgets_goodput_and_the_alert_that_fires(tmp_path: Path) -> None:
-    async with simulated(tmp_path) as (running, url, clock), httpx.AsyncClient(trust_env=False) as web:
+    async with simulated(tmp_path) as (running, url, clock), patient_client(trust_env=False) as web:
         before = lines((await tidegate(running, "slo", "m")).stdout)
         assert before[0] == "m"
         assert "objective o (all classes), over 28d:" in before

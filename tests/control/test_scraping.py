@@ -2,13 +2,12 @@
 
 from pathlib import Path
 
-import httpx
 import pytest
 
 from tests.e2e.fakes import Call, backends
 from tests.e2e.harness import ask, chat, gateway, routes
 from tests.e2e.processes import engine
-from tests.waiting import eventually
+from tests.waiting import eventually, patient_client
 
 pytestmark = pytest.mark.anyio
 
@@ -20,7 +19,7 @@ async def test_what_an_engine_says_is_shown_and_then_forgotten(names: tuple[str,
         await eventually(lambda: live.engine is not None)
         assert live.engine is not None
         assert (live.engine.running, live.engine.kv_capacity) == (0.0, 8192 * 16)
-        async with httpx.AsyncClient() as client:
+        async with patient_client() as client:
             status = (await client.get(f"{running.admin}/admin/status")).json()
             assert status["backends"][0]["engine"]["kv_usage"] == 0.0
             assert "tidegate_engine_waiting{" in (await client.get(f"{running.admin}/metrics")).text

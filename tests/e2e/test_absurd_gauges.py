@@ -2,13 +2,12 @@
 
 from pathlib import Path
 
-import httpx
 import pytest
 
 from gateway.policy.routing.health import UNLIMITED
 from tests.e2e.fakes import backends, good
 from tests.e2e.harness import ask, chat, gateway, routes
-from tests.waiting import eventually
+from tests.waiting import eventually, patient_client
 
 pytestmark = pytest.mark.anyio
 
@@ -31,7 +30,7 @@ vllm:cache_config_info{{block_size="-16",num_gpu_blocks="-2000"}} 1.0
             assert engine.preemptions == 3
             assert (engine.running, engine.waiting, engine.kv_usage, engine.kv_capacity) == (None,) * 4
             assert not backend.is_busy(running.app._clock())
-            async with httpx.AsyncClient(base_url=running.admin) as client:
+            async with patient_client(base_url=running.admin) as client:
                 shown = [line for line in (await client.get("/metrics")).text.splitlines() if line[:1] != "#"]
                 assert not [line for line in shown if line.startswith("tidegate_engine_")]
                 (pool,) = (await client.get("/admin/status")).json()["backends"]

@@ -8,7 +8,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from gateway.clock import monotonic
@@ -18,7 +17,7 @@ from gateway.telemetry.slo import Kind
 from tests.e2e.fakes import DONE, LAST_CHUNK, STREAM_HEAD, USAGE, Call, backends, chunked, event, good, whole
 from tests.e2e.harness import Running, ask, chat, gateway, post
 from tests.e2e.raw_client import RawClient, connect
-from tests.waiting import HandClock, eventually
+from tests.waiting import HandClock, eventually, patient_client
 
 pytestmark = pytest.mark.anyio
 
@@ -336,7 +335,7 @@ async def test_engines_that_schedule_by_priority_are_told_it(tmp_path: Path) -> 
 
 
 async def test_queues_and_quotas_are_told(tmp_path: Path) -> None:
-    async with one_slot(tmp_path) as (running, gate), httpx.AsyncClient() as web:
+    async with one_slot(tmp_path) as (running, gate), patient_client() as web:
         waiting = asyncio.create_task(ask(running.port, words("second")))
         await eventually(lambda: running.waiting == 1)
         status = (await web.get(f"{running.admin}/admin/status")).json()
@@ -358,7 +357,7 @@ async def test_queues_and_quotas_are_told(tmp_path: Path) -> None:
         await waiting
     async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url, slots=9, tenants=TENANTS)) as running:
         await ask(running.port, chat(), headers=bearer("sk-acme"))
-        async with httpx.AsyncClient() as web:
+        async with patient_client() as web:
             told = (await web.get(f"{running.admin}/admin/status")).text
         assert "sk-acme" not in told
         assert key("sk-acme") not in told
@@ -379,7 +378,7 @@ async def test_a_class_is_held_back_but_never_refused_while_a_higher_one_misses_
         await eventually(lambda: running.waiting == 2)
         running.app.admitter.admit()
         assert line.held_below == 10
-        async with httpx.AsyncClient() as web:
+        async with patient_client() as web:
             status = (await web.get(f"{running.admin}/admin/status")).json()
             assert status["models"][0]["versions"][0]["held_back"] == ["batch"]
             metrics = (await web.get(f"{running.admin}/metrics")).text

@@ -4,7 +4,6 @@ import time
 from datetime import datetime
 from pathlib import Path
 
-import httpx
 import pytest
 
 from gateway.config.load import load_routes
@@ -17,7 +16,7 @@ from gateway.telemetry.slo import Kind, SloBook
 from tests.control.test_alerting import receiving
 from tests.e2e.fakes import backends, good
 from tests.e2e.harness import gateway, routes
-from tests.waiting import eventually
+from tests.waiting import eventually, patient_client
 
 pytestmark = pytest.mark.anyio
 
@@ -51,7 +50,7 @@ def outage(state: Path, text: str, *, ended: float, delivered: str = SENT) -> fl
 
 
 async def test_a_page_goes_on_with_its_start_and_is_not_sent_again(tmp_path: Path) -> None:
-    async with backends(good) as (fake,), receiving(200) as receiver, httpx.AsyncClient() as web:
+    async with backends(good) as (fake,), receiving(200) as receiver, patient_client() as web:
         text = routes(fake.url)
         started = outage(tmp_path / "state.sqlite", text, ended=3.0)
         state = f"sqlite:///{tmp_path / 'state.sqlite'}"

@@ -10,6 +10,7 @@ from gateway.exchange import ANSWERED, AttemptEnd, Outcome
 from gateway.policy.routing.choose import choose
 from tests.e2e.fakes import Call, backends, good, whole
 from tests.e2e.harness import Running, ask, chat, gateway, routes
+from tests.waiting import DEADLINE
 
 pytestmark = pytest.mark.anyio
 
@@ -59,7 +60,7 @@ async def test_it_is_told_that_the_gateway_failed(tmp_path: Path, script: Any, g
         gateway(tmp_path, routes(*(fake.url for fake in fakes))) as running,
     ):
         break_choosing(running, good_for)
-        async with asyncio.timeout(10.0):
+        async with asyncio.timeout(DEADLINE):
             answer = await ask(running.port, body)
         assert (answer.status, answer.json["error"]["code"]) == (500, "internal_error")
         assert (await running.settled()).outcome is Outcome.INTERNAL

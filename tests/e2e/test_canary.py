@@ -19,7 +19,7 @@ from gateway.policy.canary.rollout import Phase
 from tests.e2e.fakes import FakeBackend, Script, backends, good, whole
 from tests.e2e.harness import Running, ask, chat, gateway
 from tests.e2e.processes import Process, serving
-from tests.waiting import DEADLINE, eventually
+from tests.waiting import DEADLINE, eventually, patient_client
 
 pytestmark = pytest.mark.anyio
 FAST = {
@@ -203,14 +203,14 @@ async def test_a_candidate_that_goes_away_costs_no_request(tmp_path: Path) -> No
 
 
 async def post(running: Running, action: str, reason: str = "because", **more: bool) -> httpx.Response:
-    async with httpx.AsyncClient(base_url=running.admin) as client:
+    async with patient_client(base_url=running.admin) as client:
         return await client.post(
             f"/admin/models/m/canary/{action}", json={"reason": reason, **more}, headers={"x-gateway-actor": "ann"}
         )
 
 
 async def get(running: Running, path: str) -> Any:
-    async with httpx.AsyncClient(base_url=running.admin) as client:
+    async with patient_client(base_url=running.admin) as client:
         return (await client.get(path)).json()
 
 

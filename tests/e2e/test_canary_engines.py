@@ -6,12 +6,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from tests.e2e.harness import ask, chat
 from tests.e2e.processes import Process, engine, serving
 from tests.e2e.test_canary import requests, routes, status_of, until
+from tests.waiting import patient_client
 
 pytestmark = pytest.mark.anyio
 OBJECTIVE = {"availability": {"target": 99.9}, "ttft": {"target": 95, "under": "5s"}}
@@ -26,7 +26,7 @@ async def engines() -> AsyncIterator[tuple[str, str]]:
 
 
 async def act(process: Process, action: str, path: str = "/admin/models/m/canary/") -> dict[str, Any]:
-    async with httpx.AsyncClient(base_url=process.urls[-1]) as client:
+    async with patient_client(base_url=process.urls[-1]) as client:
         answer = await client.post(f"{path}{action}", json={"reason": "lunch"})
         assert answer.status_code == 200, answer.text
         found: dict[str, Any] = answer.json()
@@ -48,7 +48,7 @@ async def test_a_paused_rollout_gains_no_request_by_an_edit_of_its_steps(tmp_pat
             assert await requests(process, SESSIONS) == before
             after = await status_of(process)
             assert (after["phase"], after["weight"], after["history"]) == ("paused", 5.0, history)
-            async with httpx.AsyncClient(base_url=process.urls[-1]) as client:
+            async with patient_client(base_url=process.urls[-1]) as client:
                 record = (await client.get("/admin/audit")).json()[0]
             assert (record["actor"], record["action"]) == ("reload", "change")
 
@@ -71,7 +71,7 @@ async def test_without_lasting_state_it_is_said_that_a_promotion_will_not_surviv
 
 async def fail(share: float, *urls: str) -> None:
     """Let engines answer so large a share of their calls with 500."""
-    async with httpx.AsyncClient() as client:
+    async with patient_client() as client:
         for url in urls:
             answer = await client.post(f"{url}/sim/faults", json={"error_rate": share, "error_code": 500})
             assert answer.status_code == 200, answer.text

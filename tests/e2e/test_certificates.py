@@ -10,7 +10,6 @@ import ssl
 import subprocess
 from pathlib import Path
 
-import httpx
 import pytest
 
 from gateway.hosting import Tls
@@ -18,7 +17,7 @@ from tests.e2e.certificates import known, sign
 from tests.e2e.fakes import backends, good
 from tests.e2e.harness import gateway, routes
 from tests.e2e.processes import running as process
-from tests.waiting import DEADLINE, eventually
+from tests.waiting import DEADLINE, eventually, patient_client
 
 pytestmark = pytest.mark.anyio
 
@@ -85,7 +84,7 @@ async def test_new_connections_get_the_new_certificate_and_open_ones_go_on(tmp_p
     async with (
         backends(good) as (fake,),
         gateway(tmp_path, routes(fake.url), tls=tls, admin_tls=tls) as running,
-        httpx.AsyncClient(verify=known(signed / "a", certificate=False), trust_env=False) as web,
+        patient_client(verify=known(signed / "a", certificate=False), trust_env=False) as web,
     ):
         ports = [int(url.rsplit(":", 1)[1]) for url in (running.data, running.admin)]
         assert (await web.get(f"{running.data}/ready")).status_code == 200
@@ -167,7 +166,7 @@ async def test_an_admin_token_is_exchanged_and_never_lost(tmp_path: Path) -> Non
     file = tmp_path / "token"
     file.write_text("first\n")
     async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url), token_file=file) as running:
-        async with httpx.AsyncClient(base_url=running.admin) as web:
+        async with patient_client(base_url=running.admin) as web:
 
             async def status(token: str) -> int:
                 return (await web.get("/admin/status", headers={"authorization": f"Bearer {token}"})).status_code

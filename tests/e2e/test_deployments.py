@@ -17,7 +17,7 @@ from tests.e2e.collector import collector
 from tests.e2e.fakes import FakeBackend, backends, good
 from tests.e2e.harness import Running, ask, chat, gateway
 from tests.e2e.test_canary import OBJECTIVE, crowd, failing, now, routes
-from tests.waiting import eventually
+from tests.waiting import eventually, patient_client
 
 pytestmark = pytest.mark.anyio
 DEPLOYMENT = {**OBJECTIVE, "deployment": {"target": 95, "under": "60s"}}
@@ -26,7 +26,7 @@ DEPLOYMENT = {**OBJECTIVE, "deployment": {"target": 95, "under": "60s"}}
 @asynccontextmanager
 async def admin(running: Running) -> AsyncIterator[httpx.AsyncClient]:
     headers = {"x-gateway-actor": "argo"}
-    async with httpx.AsyncClient(base_url=running.admin, headers=headers) as client:
+    async with patient_client(base_url=running.admin, headers=headers) as client:
         yield client
 
 

@@ -6,13 +6,12 @@ import os
 import signal
 from pathlib import Path
 
-import httpx
 import pytest
 
 from tests.e2e.fakes import backends, good
 from tests.e2e.harness import Running, ask, chat, gateway, routes
 from tests.e2e.processes import serving
-from tests.waiting import DEADLINE, eventually
+from tests.waiting import DEADLINE, eventually, patient_client
 
 pytestmark = pytest.mark.anyio
 
@@ -93,7 +92,7 @@ async def test_a_file_that_does_not_change_is_not_read_again(tmp_path: Path) -> 
 
 
 async def test_sighup_reads_everything_again_changed_or_not(tmp_path: Path) -> None:
-    async with backends(good) as (fake,), serving(tmp_path, [fake.url]) as served, httpx.AsyncClient() as web:
+    async with backends(good) as (fake,), serving(tmp_path, [fake.url]) as served, patient_client() as web:
         served.process.send_signal(signal.SIGHUP)
         async with asyncio.timeout(DEADLINE):
             while "tidegate_reloads_total 1.0" not in (await web.get(f"{served.urls[1]}/metrics")).text:

@@ -16,7 +16,7 @@ from gateway.wire.guard import Limits
 from tests.e2e.certificates import known, sign
 from tests.e2e.fakes import backends, good
 from tests.e2e.harness import Running, chat, gateway, post, routes
-from tests.waiting import eventually
+from tests.waiting import eventually, patient_client
 
 pytestmark = pytest.mark.anyio
 SHORT = Limits(head_seconds=1.0)
@@ -69,7 +69,7 @@ async def test_a_client_that_never_finishes_is_closed_in_time_and_counted(tmp_pa
                 writer.close()
             await eventually(lambda listener=listener: ended(running, listener) == {"timed_out": 3})  # type: ignore[misc]
         await eventually(lambda: not running.connections)
-        async with httpx.AsyncClient(verify=known(files, certificate=False), trust_env=False) as web:
+        async with patient_client(verify=known(files, certificate=False), trust_env=False) as web:
             text = (await web.get(f"{running.admin}/metrics")).text
         assert 'tidegate_tls_handshakes_total{listener="data",result="timed_out"} 3.0' in text
         assert 'tidegate_tls_handshakes_total{listener="admin",result="timed_out"} 3.0' in text
@@ -79,7 +79,7 @@ async def test_handshakes_are_among_the_connections_that_may_be(tmp_path: Path, 
     async with tls_gateway(tmp_path, files, Limits(connections=4, head_seconds=600.0)) as running:
         idle = [await silent(running.port) for _ in range(4)]
         await eventually(lambda: len(running.connections) == 4)
-        async with httpx.AsyncClient(verify=known(files, certificate=False), trust_env=False) as web:
+        async with patient_client(verify=known(files, certificate=False), trust_env=False) as web:
             with pytest.raises(httpx.TransportError):
                 await web.get(f"{running.data}/ready")
             assert ended(running) == {"turned_away": 1}
@@ -95,7 +95,7 @@ async def test_handshakes_are_among_the_connections_that_may_be(tmp_path: Path, 
 async def test_a_probe_of_the_admin_listener_gets_in_among_a_crowd_of_handshakes(tmp_path: Path, files: Path) -> None:
     async with tls_gateway(tmp_path, files, PATIENT) as running:
         idle = [await silent(admin_port(running)) for _ in range(200)]
-        async with httpx.AsyncClient(verify=known(files, certificate=False), trust_env=False) as web:
+        async with patient_client(verify=known(files, certificate=False), trust_env=False) as web:
             assert (await web.get(f"{running.admin}/health")).status_code == 200
         for _, writer in idle:
             writer.close()
@@ -142,7 +142,7 @@ async def test_counts_go_back_however_a_handshake_ends(
         assert set(ended(running)) <= {"gone", "failed"}
         for writer in writers:
             writer.close()
-        async with httpx.AsyncClient(verify=known(files, certificate=False), trust_env=False) as web:
+        async with patient_client(verify=known(files, certificate=False), trust_env=False) as web:
             assert (await web.post(f"{running.data}/v1/chat/completions", json=chat())).status_code == 200
 
 

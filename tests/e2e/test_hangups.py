@@ -13,7 +13,7 @@ from gateway.exchange import Outcome
 from tests.e2e.harness import ask, gateway, post, routes
 from tests.e2e.processes import Process, engine
 from tests.e2e.raw_client import connect
-from tests.waiting import DEADLINE, eventually
+from tests.waiting import DEADLINE, eventually, patient_client
 
 pytestmark = pytest.mark.anyio
 
@@ -43,7 +43,7 @@ async def test_two_hundred_clients_hang_up_and_every_engine_stops_working_for_th
         fleet = await engines(stack, 3)
         urls = [each.urls[0] for each in fleet]
         running = await stack.enter_async_context(gateway(tmp_path, routes(*urls)))
-        web = await stack.enter_async_context(httpx.AsyncClient())
+        web = await stack.enter_async_context(patient_client())
 
         async def visit(patience: float, *, stream: bool, reset: bool) -> None:
             client = await connect(running.port)
@@ -74,7 +74,7 @@ async def test_an_engine_killed_in_mid_stream_is_told_and_before_the_first_byte_
     async with AsyncExitStack() as stack:
         doomed, healthy = await engines(stack, 2)
         running = await stack.enter_async_context(gateway(tmp_path, routes(doomed.urls[0], healthy.urls[0])))
-        web = await stack.enter_async_context(httpx.AsyncClient())
+        web = await stack.enter_async_context(patient_client())
         # The first to be served hang after some tokens, and those that wait for their slots begin no more.
         await web.post(f"{doomed.urls[0]}/sim/faults", json={"stall_after": 3})
         begun = 0

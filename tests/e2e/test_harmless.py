@@ -7,12 +7,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from tests.e2e.fakes import Call, backends, good
 from tests.e2e.harness import Running, ask, chat, eventually, gateway, routes
 from tests.e2e.processes import engine
+from tests.waiting import patient_client
 
 pytestmark = pytest.mark.anyio
 
@@ -27,7 +27,7 @@ async def test_a_number_of_400_digits_is_refused_and_the_model_goes_on_serving(t
         assert not fake.calls
         for asked in (10**18, "9", 9.0, 9, -5, True):
             assert (await ask(running.port, chat(max_tokens=asked))).status == 200
-        async with httpx.AsyncClient() as web:
+        async with patient_client() as web:
             assert (await web.get(f"{running.admin}/metrics")).status_code == 200
         await running.quiet()
 

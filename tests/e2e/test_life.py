@@ -8,7 +8,6 @@ import signal
 import socket
 from pathlib import Path
 
-import httpx
 import pytest
 
 from gateway.config.problems import RoutesError
@@ -17,7 +16,7 @@ from tests.e2e.fakes import DONE, LAST_CHUNK, ROLE, STREAM_HEAD, Call, backends,
 from tests.e2e.harness import ask, chat, gateway, post, routes
 from tests.e2e.processes import running, serving
 from tests.e2e.raw_client import connect
-from tests.waiting import DEADLINE, eventually
+from tests.waiting import DEADLINE, eventually, patient_client
 
 pytestmark = pytest.mark.anyio
 VISITORS = 60
@@ -64,7 +63,7 @@ async def test_sigterm_says_not_ready_serves_on_and_lets_streams_finish(tmp_path
             await client.send(post(chat()))
             await until_streaming(client)
             served.process.send_signal(signal.SIGTERM)
-            async with httpx.AsyncClient(base_url=served.urls[0]) as web:
+            async with patient_client(base_url=served.urls[0]) as web:
                 while (ready := await web.get("/ready")).status_code != 503:
                     await asyncio.sleep(0.01)
                 assert ready.json() == {"status": "draining"}
@@ -153,7 +152,7 @@ async def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
             await client.send(post(chat()))
             await until_streaming(client)
             served.process.send_signal(signal.SIGTERM)
-            async with httpx.AsyncClient(base_url=served.urls[0]) as web:
+            async with patient_client(base_url=served.urls[0]) as web:
                 while (await web.get("/ready")).status_code != 503:
                     await asyncio.sleep(0.01)
             served.process.send_signal(signal.SIGTERM)
@@ -182,7 +181,7 @@ async def test_what_cannot_start_says_why(tmp_path: Path) -> None:
 async def test_routes_are_reloaded_on_change_and_on_sighup_and_a_bad_file_changes_nothing(tmp_path: Path) -> None:
     async with backends(good, good) as (old, new), serving(tmp_path, [old.url]) as served:
         path = tmp_path / "served.yaml"
-        async with httpx.AsyncClient() as web:
+        async with patient_client() as web:
 
             async def status() -> dict[str, object]:
                 found: dict[str, object] = (await web.get(f"{served.urls[1]}/admin/status")).json()

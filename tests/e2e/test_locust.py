@@ -20,7 +20,7 @@ from loadtest.traces.formats import read_trace
 from tests.e2e.fakes import DONE, LAST_CHUNK, ROLE, STREAM_HEAD, Call, backends, chunked, event, good_stream, whole
 from tests.e2e.processes import Process, engine, running, serving
 from tests.e2e.test_timings import build, free_port
-from tests.waiting import DEADLINE
+from tests.waiting import DEADLINE, patient_client
 
 pytestmark = pytest.mark.anyio
 ROOT = Path(__file__).parents[2]
@@ -123,7 +123,7 @@ async def test_locust_the_gateway_and_a_generator_in_c_measure_the_same(tmp_path
         recording, *in_parallel = await asyncio.gather(
             load(tmp_path, served.urls[0], "--users", "4", "--run-time", "4s", "--stop-timeout", "3", *asked), *others
         )
-        async with httpx.AsyncClient() as web:
+        async with patient_client() as web:
             metrics = (await web.get(f"{served.urls[1]}/metrics")).text
     assert {request.outcome for request in recording.requests} == {"ok"}
     names = {"TTFT": "time_to_first_token", "ITL": "inter_token_latency", "TPOT": "time_per_output_token"}

@@ -2,13 +2,12 @@
 
 from pathlib import Path
 
-import httpx
 import pytest
 
 from gateway.proxy.hops import MOST
 from tests.e2e.fakes import backends, good
 from tests.e2e.harness import Running, ask, chat, gateway, routes
-from tests.waiting import eventually
+from tests.waiting import eventually, patient_client
 
 pytestmark = pytest.mark.anyio
 
@@ -60,5 +59,5 @@ async def test_gateways_may_stand_in_a_row_up_to_a_bound(tmp_path: Path) -> None
             assert (answer.status, answer.json["error"]["code"]) == (508, "loop_detected")
             answer = await ask(outer.port, chat(), headers=f"x-gateway-hops: {few}, x, y\r\n")
             assert answer.status == 508
-            async with httpx.AsyncClient() as web:
+            async with patient_client() as web:
                 assert (await web.get(f"{outer.data}/health")).status_code == 200

@@ -22,7 +22,7 @@ from gateway.wire.upstream import Upstream
 from tests.e2e.fakes import DONE, LAST_CHUNK, STREAM_HEAD, Call, backends, chunked, event, good
 from tests.e2e.harness import ask, chat, gateway, post, routes
 from tests.e2e.raw_client import connect
-from tests.waiting import eventually
+from tests.waiting import eventually, patient_client
 
 pytestmark = pytest.mark.anyio
 
@@ -86,7 +86,7 @@ async def test_requests_that_waited_are_gone_once_they_have_ended(tmp_path: Path
 
 
 async def test_what_an_engine_was_asked_is_gone_once_it_has_answered(no_collection: None) -> None:
-    async with backends(good) as (fake,), httpx.AsyncClient(trust_env=False) as client:
+    async with backends(good) as (fake,), patient_client(trust_env=False) as client:
         fake.metrics = b"x" * 100_000
         assert await read(client, f"{fake.url}/health", {}, most=0) == (200, b"")
         assert (await read(client, f"{fake.url}/v1/models", {}, most=1_000))[1]

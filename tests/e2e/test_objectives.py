@@ -5,7 +5,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -13,6 +12,7 @@ from gateway.telemetry.slo import Kind
 from tests.e2e.fakes import Call, backends, good
 from tests.e2e.harness import Running, ask, chat, eventually, gateway
 from tests.e2e.processes import engine
+from tests.waiting import patient_client
 
 pytestmark = pytest.mark.anyio
 BATCH = "x-gateway-class: batch\r\n"
@@ -36,7 +36,7 @@ def counts(running: Running, kind: Kind, name: str) -> dict[tuple[str, str], tup
 
 async def samples(running: Running) -> dict[str, list[tuple[dict[str, str], float]]]:
     """Return all metrics of the gateway by name."""
-    async with httpx.AsyncClient() as web:
+    async with patient_client() as web:
         text = (await web.get(f"{running.admin}/metrics")).text
     found: dict[str, list[tuple[dict[str, str], float]]] = {}
     for family in text_string_to_metric_families(text):
@@ -50,7 +50,7 @@ def total(found: dict[str, list[tuple[dict[str, str], float]]], name: str, /, **
 
 
 async def test_the_waits_of_a_patient_class_do_not_burn_the_budget_of_an_impatient_one(tmp_path: Path) -> None:
-    async with engine() as sim, httpx.AsyncClient() as web:
+    async with engine() as sim, patient_client() as web:
         async with gateway(tmp_path, routes(sim.urls[0], max_concurrency=1)) as running:
             assert (await ask(running.port, chat(max_tokens=4))).status == 200
             await web.post(f"{sim.urls[0]}/sim/faults", json={"ttft_delay": 2.2})
@@ -76,7 +76,7 @@ async def test_the_waits_of_a_patient_class_do_not_burn_the_budget_of_an_impatie
 
 
 async def test_a_request_that_misses_a_target_of_its_own_objective_is_no_goodput(tmp_path: Path) -> None:
-    async with engine() as sim, gateway(tmp_path, routes(sim.urls[0])) as running, httpx.AsyncClient() as web:
+    async with engine() as sim, gateway(tmp_path, routes(sim.urls[0])) as running, patient_client() as web:
         await ask(running.port, chat(max_tokens=4))
         await web.post(f"{sim.urls[0]}/sim/faults", json={"ttft_delay": 2.2})
         await asyncio.gather(

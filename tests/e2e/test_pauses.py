@@ -13,7 +13,6 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-import httpx
 import pytest
 
 from gateway.exchange import AttemptEnd, Outcome
@@ -22,7 +21,7 @@ from tests.e2e.fakes import DONE, LAST_CHUNK, ROLE, STREAM_HEAD, Call, backends,
 from tests.e2e.harness import Running, ask, chat, gateway, post, routes
 from tests.e2e.processes import Process, engine, serving
 from tests.e2e.raw_client import Answer, RawClient, connect
-from tests.waiting import eventually
+from tests.waiting import eventually, patient_client
 
 pytestmark = pytest.mark.anyio
 PAUSE = 25.0
@@ -216,7 +215,7 @@ async def streaming(served: Process, **more: Any) -> RawClient:
 
 async def attempts(served: Process) -> dict[str, int]:
     """How many attempts ended how."""
-    async with httpx.AsyncClient(trust_env=False) as web:
+    async with patient_client(trust_env=False) as web:
         text = (await web.get(f"{served.urls[1]}/metrics")).text
     found = re.findall(r'^tidegate_attempts_total{.*outcome="(\w+)".*} (\d+)', text, re.MULTILINE)
     return {outcome: int(count) for outcome, count in found if int(count)}

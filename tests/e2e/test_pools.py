@@ -6,13 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from tests.e2e.fakes import Call, Script, backends, good
 from tests.e2e.harness import Running, ask, chat, gateway
 from tests.e2e.raw_client import Answer
-from tests.waiting import DEADLINE, HandClock, eventually
+from tests.waiting import DEADLINE, HandClock, eventually, patient_client
 
 pytestmark = pytest.mark.anyio
 UNHURRIED = {"ttft": {"target": 95, "under": "1m"}}
@@ -86,7 +85,7 @@ async def test_without_rules_the_cheapest_pool_that_keeps_the_promise_is_used(tm
         gateway(tmp_path, routes(gpu.url, cpu.url, [], **UNHURRIED)) as running,
     ):
         assert {await pool_of(running) for _ in range(20)} == {"cpu"}
-        async with httpx.AsyncClient(base_url=running.admin) as client:
+        async with patient_client(base_url=running.admin) as client:
             metrics = (await client.get("/metrics")).text
             told = (await client.get("/admin/explain", params={"model": "m", "prompt_tokens": 10})).json()
         assert 'tidegate_cost_total{model="m",pool="cpu",version="v1"}' in metrics

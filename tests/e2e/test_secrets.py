@@ -5,12 +5,12 @@ import hashlib
 import json
 from pathlib import Path
 
-import httpx
 import pytest
 
 from tests.e2e.collector import collector
 from tests.e2e.fakes import JSON_ANSWER, Call, backends, good, whole
 from tests.e2e.processes import serving
+from tests.waiting import patient_client
 
 pytestmark = pytest.mark.anyio
 KEY, ENGINE_KEY, ADMIN_TOKEN = "sk-planted-tenant", "sk-planted-engine", "sk-planted-admin"
@@ -54,7 +54,7 @@ async def test_no_secret_is_in_anything_that_is_told(tmp_path: Path, monkeypatch
             for model, key in (("m", KEY), ("sick", KEY), ("m", WRONG_KEY), ("nobody", KEY)):
                 told.append(await _asked(data, model, key))
             (tmp_path / "served.yaml").write_text(json.dumps({**routes, "tenants": {"acme": {"key_sha256": KEY}}}))
-            async with httpx.AsyncClient(base_url=admin, headers={"authorization": f"Bearer {ADMIN_TOKEN}"}) as client:
+            async with patient_client(base_url=admin, headers={"authorization": f"Bearer {ADMIN_TOKEN}"}) as client:
                 await client.post("/admin/reload")
                 told += [(await client.get(path)).text for path in ADMIN_PATHS]
             child.process.terminate()

@@ -16,7 +16,7 @@ from tests.e2e.fakes import backends, good
 from tests.e2e.harness import ask, chat
 from tests.e2e.processes import Process, following, serving
 from tests.listening import listening
-from tests.waiting import DEADLINE, eventually
+from tests.waiting import DEADLINE, eventually, patient_client
 
 pytestmark = pytest.mark.anyio
 HARMLESS = (signal.SIGHUP, signal.SIGPIPE, signal.SIGUSR1, signal.SIGUSR2, signal.SIGQUIT, signal.SIGALRM)
@@ -133,7 +133,7 @@ async def test_under_nohup_a_terminal_that_closes_ends_nothing() -> None:
         await child.said("listening")
         child.process.send_signal(signal.SIGHUP)
         child.process.send_signal(signal.SIGUSR1)
-        async with httpx.AsyncClient() as web:
+        async with patient_client() as web:
             url = (await child.said("listening")).split("listening on ")[1].split()[0]
             assert (await web.get(f"{url}/health")).status_code == 200
         child.process.send_signal(signal.SIGTERM)

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from gateway.policy.routing.ejection import State
@@ -16,7 +15,7 @@ from tests.cli.test_asking import tidegate
 from tests.e2e.fakes import DONE, LAST_CHUNK, STREAM_HEAD, USAGE, Call, Script, backends, chunked, event, good, whole
 from tests.e2e.harness import Running, ask, chat, gateway, post
 from tests.e2e.raw_client import connect
-from tests.waiting import HandClock, eventually
+from tests.waiting import HandClock, eventually, patient_client
 
 pytestmark = pytest.mark.anyio
 Counts = dict[str, tuple[int, int]]
@@ -207,7 +206,7 @@ async def test_retries_spend_a_budget(tmp_path: Path) -> None:
         await running.quiet()
         assert len(running.records.retries) == 30
         assert len(one.calls) + len(other.calls) == 80 + 30
-        async with httpx.AsyncClient() as web:
+        async with patient_client() as web:
             assert 'tidegate_retries_refused_total{model="m"} 50.0' in (await web.get(f"{running.admin}/metrics")).text
 
 
@@ -227,7 +226,7 @@ async def test_the_slo_of_a_model_is_told(tmp_path: Path) -> None:
     async def fails(call: Call) -> None:
         await call.send(whole(b"500 Internal Server Error", b"{}"))
 
-    async with backends(fails) as (fake,), gateway(tmp_path, routes(fake.url)) as running, httpx.AsyncClient() as web:
+    async with backends(fails) as (fake,), gateway(tmp_path, routes(fake.url)) as running, patient_client() as web:
         for _ in range(4):
             await ask(running.port, chat())
         await running.quiet()
@@ -269,7 +268,7 @@ async def test_a_decision_is_explained_by_the_admin_the_command_and_the_log(tmp_
 
 
 async def test_counts_outlive_a_reload(tmp_path: Path) -> None:
-    async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url)) as running, httpx.AsyncClient() as web:
+    async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url)) as running, patient_client() as web:
         await ask(running.port, chat())
         await running.quiet()
         await eventually(lambda: "ttft" in counts(running, Kind.MODEL, "m"))
@@ -295,7 +294,7 @@ async def test_a_total_outage_of_a_quiet_model_pages_and_is_told_everywhere(tmp_
     async with (
         backends(fails) as (fake,),
         gateway(tmp_path, routes(fake.url), now=HandClock()) as running,
-        httpx.AsyncClient() as web,
+        patient_client() as web,
     ):
         book, alerter = running.app.book, running.app.alerter
         clock = Ahead(book)
@@ -329,7 +328,7 @@ async def test_a_process_of_seconds_sends_no_ticket_and_shows_no_budget(tmp_path
     async with (
         backends(fails) as (fake,),
         gateway(tmp_path, routes(fake.url), now=HandClock()) as running,
-        httpx.AsyncClient() as web,
+        patient_client() as web,
     ):
         clock = Ahead(running.app.book)
         running.app.alerter._clock = clock

@@ -7,13 +7,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from gateway.cli.problems import problems
 from tests.e2e.harness import gateway
 from tests.e2e.processes import running, serving
-from tests.waiting import DEADLINE, eventually
+from tests.waiting import DEADLINE, eventually, patient_client
 
 pytestmark = pytest.mark.anyio
 BACKEND = "http://127.0.0.1:9"
@@ -34,7 +33,7 @@ def with_rollout(model: str) -> str:
 
 
 async def state_of(admin: str) -> dict[str, Any]:
-    async with httpx.AsyncClient() as web:
+    async with patient_client() as web:
         found = (await web.get(f"{admin}/admin/status")).json()
     told: dict[str, Any] = found["state"]
     told["problems"] = [each.what for each in problems(found) if "state" in each.what]
@@ -96,7 +95,7 @@ async def test_one_that_is_deleted_under_a_gateway_is_there_again_with_what_it_h
         await eventually(state.exists)
         first.process.kill()
         await first.ended()
-    async with serving(tmp_path, [BACKEND]) as second, httpx.AsyncClient() as web:
+    async with serving(tmp_path, [BACKEND]) as second, patient_client() as web:
         found = (await web.get(f"{second.urls[1]}/admin/status")).json()
         assert [each["drained"] for each in found["backends"]] == [True]
         assert not [line for line in second.err if "damaged" in line]

@@ -22,7 +22,7 @@ from tests.e2e.harness import ask, chat, gateway
 from tests.e2e.processes import serving
 from tests.e2e.test_alert_restarts import outage
 from tests.e2e.test_canary import routes
-from tests.waiting import eventually
+from tests.waiting import eventually, patient_client
 
 pytestmark = pytest.mark.anyio
 LONG = {"hold": "10m", "last_hold": "10m", "max_hold": "1h", "start": "manual"}
@@ -135,7 +135,7 @@ async def test_a_damaged_state_file_does_not_bar_the_start(tmp_path: Path, harm:
             "a folder's worth of nothing": b"",
         }
         path.write_bytes(damaged[harm])
-        async with serving(tmp_path, [fake.url]) as served, httpx.AsyncClient() as web:
+        async with serving(tmp_path, [fake.url]) as served, patient_client() as web:
             if damaged[harm]:
                 told = await served.said("put aside")
                 assert "state.sqlite.damaged-20" in told

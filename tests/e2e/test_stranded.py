@@ -4,7 +4,6 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from gateway.exchange import AttemptEnd, Outcome
@@ -15,7 +14,7 @@ from tests.e2e.fakes import DONE, ROLE, STREAM_HEAD, Call, FakeBackend, backends
 from tests.e2e.harness import Running, ask, chat, gateway, routes
 from tests.e2e.processes import engine
 from tests.e2e.raw_client import Answer
-from tests.waiting import DEADLINE, HandClock, eventually
+from tests.waiting import DEADLINE, HandClock, eventually, patient_client
 
 pytestmark = pytest.mark.anyio
 PATIENT = {"first_token": "10m", "stall": "10m", "total": "20m"}
@@ -64,7 +63,7 @@ async def test_a_simulated_engine_that_closes_its_port_loses_what_it_has_not_beg
     async with engine("--control-port", "0") as sick, engine() as well:
         control = next(url for url in sick.urls if url != sick.urls[0])
         async with (
-            httpx.AsyncClient(trust_env=False) as client,
+            patient_client(trust_env=False) as client,
             gateway(tmp_path, routes(sick.urls[0], well.urls[0], **PATIENT)) as running,
         ):
             await client.post(f"{control}/sim/faults", json={"ttft_delay": 3000})
@@ -84,7 +83,7 @@ async def test_one_that_left_the_routes_is_watched_until_its_requests_have_ended
         async with gateway(tmp_path, routes(sick.url, well.url, **PATIENT)) as running:
             asking = await waiting_at(running, sick, chat())
             (tmp_path / "routes.yaml").write_text(routes(well.url, **PATIENT))
-            async with httpx.AsyncClient(trust_env=False) as client:
+            async with patient_client(trust_env=False) as client:
                 assert (await client.post(f"{running.admin}/admin/reload")).status_code == 200
             assert len(list(running.app.registry)) == 1
             assert len(running.app.registry.watched()) == 2

@@ -13,6 +13,7 @@ from gateway.hosting import Tls
 from tests.e2e.certificates import known, sign
 from tests.e2e.fakes import backends, good
 from tests.e2e.harness import chat, gateway, routes
+from tests.waiting import patient_client
 
 pytestmark = pytest.mark.anyio
 
@@ -35,11 +36,11 @@ async def test_both_listeners_speak_tls_and_can_want_certificates(
     ):
         assert running.data.startswith("https://")
         assert running.admin.startswith("https://")
-        async with httpx.AsyncClient(verify=known(files, certificate=True), trust_env=False) as client:
+        async with patient_client(verify=known(files, certificate=True), trust_env=False) as client:
             answer = await client.post(f"{running.data}/v1/chat/completions", json=chat())
             assert answer.text.endswith("data: [DONE]\n\n")
             assert (await client.get(f"{running.admin}/admin/status")).status_code == 200
-        async with httpx.AsyncClient(verify=known(files, certificate=False), trust_env=False) as stranger:
+        async with patient_client(verify=known(files, certificate=False), trust_env=False) as stranger:
             for url in (f"{running.data}/health", f"{running.admin}/health"):
                 if client_ca:
                     with pytest.raises(httpx.TransportError):
@@ -60,7 +61,7 @@ async def test_old_versions_of_tls_are_not_spoken(tmp_path: Path, files: Path) -
     async with (
         backends(good) as (fake,),
         gateway(tmp_path, routes(fake.url), tls=tls, admin_tls=tls) as running,
-        httpx.AsyncClient(verify=old, trust_env=False) as client,
+        patient_client(verify=old, trust_env=False) as client,
     ):
         for url in (running.data, running.admin):
             with pytest.raises(httpx.TransportError):

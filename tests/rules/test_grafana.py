@@ -4,7 +4,6 @@ import json
 import re
 from pathlib import Path
 
-import httpx
 import pytest
 import yaml
 from typer.testing import CliRunner
@@ -17,6 +16,7 @@ from tests.e2e.fakes import backends, good
 from tests.e2e.harness import ask, chat, gateway
 from tests.e2e.test_canary import routes
 from tests.rules.made import TABLES, needs_promtool, parted, promtool
+from tests.waiting import patient_client
 
 METRIC = re.compile(r"\btidegate_[a-z_]+")
 FOUND = dashboard(slos(parted(), "", Scale()))
@@ -63,7 +63,7 @@ async def test_the_gateway_exports_every_metric_that_it_names(tmp_path: Path) ->
         async with gateway(tmp_path, routes(old.url, new.url, start="manual")) as running:
             await ask(running.port, chat())
             await running.settled()
-            async with httpx.AsyncClient(trust_env=False) as client:
+            async with patient_client(trust_env=False) as client:
                 metrics = (await client.get(f"{running.admin}/metrics")).text
     kinds = dict(re.findall(r"(?m)^# TYPE (\S+) (\S+)$", metrics))
     exported = {name for name, kind in kinds.items() if kind in {"gauge", "counter"}}

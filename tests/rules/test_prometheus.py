@@ -19,7 +19,7 @@ from gateway.rules.slo import Scale, slos
 from tests.e2e.harness import ask, chat, gateway
 from tests.e2e.processes import engine
 from tests.rules.made import needs_promtool
-from tests.waiting import DEADLINE
+from tests.waiting import DEADLINE, patient_client
 
 pytestmark = [pytest.mark.anyio, needs_promtool]
 SCALE = 0.005
@@ -70,7 +70,7 @@ async def until(client: httpx.AsyncClient, url: str, found: Any, seconds: float 
 
 
 async def test_the_page_fires_on_a_burn_and_clears_after_it(tmp_path: Path) -> None:
-    async with engine() as backend, httpx.AsyncClient(trust_env=False) as client:
+    async with engine() as backend, patient_client(trust_env=False) as client:
         text = json.dumps(
             {
                 "objectives": {"o": {"availability": {"target": 99}}},

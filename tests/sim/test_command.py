@@ -19,7 +19,7 @@ from tests.waiting import DEADLINE
 def test_it_says_where_it_listens() -> None:
     with started("--model", "llama", "--profile", "cpu") as (_, line):
         assert re.fullmatch(r"tidegate sim listening on http://127\.0\.0\.1:\d+ profile=cpu model=llama\n", line)
-        assert httpx.get(f"{url_in(line)}/v1/models").json()["data"][0]["id"] == "llama"
+        assert httpx.get(f"{url_in(line)}/v1/models", timeout=DEADLINE).json()["data"][0]["id"] == "llama"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -48,7 +48,7 @@ def test_it_says_where_its_control_port_is() -> None:
     with started("--control-port", "0") as (_, line):
         control = line.split("control=")[1].strip()
         assert control != url_in(line)
-        assert httpx.get(f"{control}/sim/state").status_code == 200
+        assert httpx.get(f"{control}/sim/state", timeout=DEADLINE).status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 
 from tests.sim.captured import captured, events
 from tests.sim.conftest import Serve
-from tests.waiting import DEADLINE, HandClock
+from tests.waiting import DEADLINE, HandClock, patient_client
 
 CHAT = "/v1/chat/completions"
 
@@ -195,7 +195,7 @@ class TestRefusal:
 
     async def test_the_control_port_stays_up_and_can_end_it(self, serve: Serve) -> None:
         async with serve(control_port=0) as (sim, client):
-            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{sim.control_port}") as control:
+            async with patient_client(base_url=f"http://127.0.0.1:{sim.control_port}") as control:
                 await break_with(control, refuse=True)
                 with pytest.raises(httpx.ConnectError):
                     await client.get("/health")

@@ -7,6 +7,7 @@ import pytest
 
 from gateway.sim.server import SimServer, running
 from gateway.sim.settings import Settings
+from tests.waiting import patient_client
 
 pytestmark = pytest.mark.anyio
 
@@ -15,7 +16,7 @@ async def test_connections_are_refused_until_the_model_is_loaded() -> None:
     loading = SimServer(Settings(startup_seconds=3600))
     starting = asyncio.create_task(loading.start())
     await asyncio.sleep(0)
-    async with httpx.AsyncClient() as client:
+    async with patient_client() as client:
         with pytest.raises(httpx.ConnectError):
             await client.get(f"{loading.url}/health")
         starting.cancel()
@@ -28,7 +29,7 @@ async def test_connections_are_refused_until_the_model_is_loaded() -> None:
 async def test_stopping_cuts_connections_and_leaves_no_task() -> None:
     before = asyncio.all_tasks()
     async with running(Settings(control_port=0)) as server:
-        client = httpx.AsyncClient(base_url=server.url)
+        client = patient_client(base_url=server.url)
         body = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1000, "ignore_eos": True}
         call = asyncio.create_task(client.post("/v1/chat/completions", json=body))
         while not server.simulation.calls:
@@ -41,7 +42,7 @@ async def test_stopping_cuts_connections_and_leaves_no_task() -> None:
 
 
 async def test_two_servers_do_not_know_each_other() -> None:
-    async with running(Settings()) as one, running(Settings()) as other, httpx.AsyncClient() as client:
+    async with running(Settings()) as one, running(Settings()) as other, patient_client() as client:
         await client.post(f"{one.url}/sim/faults", json={"slow": 3})
         assert (await client.get(f"{other.url}/sim/faults")).json()["slow"] == 1.0
 

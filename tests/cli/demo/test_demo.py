@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from tests.cli.demo.conftest import Demo, StartDemo, running, until
+from tests.waiting import DEADLINE
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are counted in /proc")
 
@@ -71,7 +72,7 @@ class TestWhatItTellsToTry:
         command, n, url, h, header, d, body = shlex.split(curl.replace("\\\n", ""))
         assert (command, n, h, d) == ("curl", "-N", "-H", "-d")
         name, _, value = header.partition(": ")
-        answer = httpx.post(url, headers={name: value}, json=json.loads(body), trust_env=False)
+        answer = httpx.post(url, headers={name: value}, json=json.loads(body), trust_env=False, timeout=DEADLINE)
         assert answer.headers["content-type"].startswith("text/event-stream")
         assert answer.text.rstrip().endswith("data: [DONE]")
 
@@ -81,10 +82,10 @@ class TestWhatItTellsToTry:
         assert names["answer"].choices[0].message.content
         names["client"].close()
 
-        models = httpx.get(f"{address(demo, 'OpenAI clients')}/v1/models", trust_env=False).json()
+        models = httpx.get(f"{address(demo, 'OpenAI clients')}/v1/models", trust_env=False, timeout=DEADLINE).json()
         assert {card["id"] for card in models["data"]} == {"demo-chat", "gpt-4o-mini"}
         for path in ("/metrics", "/admin/status"):
-            assert httpx.get(address(demo, "Admin") + path, trust_env=False).status_code == 200
+            assert httpx.get(address(demo, "Admin") + path, trust_env=False, timeout=DEADLINE).status_code == 200
 
         assert_ends_well(demo, signal.SIGINT)
 
