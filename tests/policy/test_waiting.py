@@ -165,7 +165,7 @@ def test_patience() -> None:
     assert patience(2.0, 0.0) == 2.0, "as its class does"
     assert patience(2.0, 60.0) == 30.0, "half as long as it will hold its slot"
     assert patience(10.0, 60.0, promise=2.0) == 30.0, "a class that waits beyond its promise is patient"
-    assert patience(2.0, 60.0, promise=2.0, ttft=0.1) == pytest.approx(1.8), (
+    assert patience(2.0, 60.0, promise=2.0, ttft=0.1) == pytest.approx(1.75), (
         "one that does not keeps room for the engine"
     )
     assert patience(2.0, 60.0, promise=2.0, ttft=1.0) == 1.0

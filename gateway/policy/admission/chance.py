@@ -12,6 +12,8 @@ LEAST = 0.002
 """A request with less of a chance than this is refused at once: what is a bound of a guess must leave no doubt."""
 LOOKS = 0.1
 """Seconds between two looks at who has waited for too long."""
+MARGIN = 0.05
+"""Seconds kept beside that for a busy gateway and the way to the client."""
 _DIRECT = 32
 _PARTS = 8
 
@@ -27,7 +29,7 @@ def patience(usual: float, holding: float, promise: float = inf, ttft: float = 0
     longest = max(usual, 0.5 * holding)
     if usual > promise or ttft >= promise:
         return longest
-    return min(longest, max(0.5 * promise, promise - ttft - LOOKS))
+    return min(longest, max(0.5 * promise, promise - ttft - LOOKS - MARGIN))
 
 
 def chance(ahead: int, holding: float, seconds: float, expected: Callable[[float], float]) -> float:
