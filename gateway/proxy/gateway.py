@@ -179,6 +179,8 @@ class Gateway:
         order.stream, order.choices, order.max_event = body.stream, body.choices, tools.max_event
         order.size, order.has_media = len(request.body) - body.media, body.media > 0
         if endpoint.dialect is _RESPONSES:
+            if (name := body.value("request_id")) is not None:
+                self.stored.may_be_named(name, order.tenant.name, request.received)
             order.repeatable = not body.keeps_state
             order.stored = None if body.value("store") == b"false" else self.stored
         exchange.stream = body.stream

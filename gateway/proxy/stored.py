@@ -13,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from gateway.backends.backend import Backend
-from gateway.errors import NotFound
+from gateway.errors import InvalidRequest, NotFound
 from gateway.exchange import Exchange
 from gateway.proxy.live import LiveModel, LiveTable, LiveVersion
 from gateway.proxy.naming import Namer, Renaming
@@ -72,6 +72,18 @@ class StoredResponses:
         if len(self._made) > MOST:
             self._made.popitem(last=False)
         self._unsaved.append((response, made))
+
+    def may_be_named(self, name: bytes, tenant: str, now: float) -> None:
+        """Check the name, in JSON, that a client gives the response that it asks for.
+
+        Raises InvalidRequest where another tenant's response has it: the engine would put one in place of the other.
+        """
+        try:
+            made = self._known(msgspec.json.decode(name, type=str))
+        except (msgspec.MsgspecError, UnicodeError):
+            return
+        if made is not None and made.tenant != tenant and now - made.at <= LIFETIME:
+            raise InvalidRequest("a response of this name exists: choose another request_id", param="request_id")
 
     def restore(self, kept: Iterable[tuple[str, Made]]) -> None:
         """Take back what was kept over a restart, by digests of ids."""

@@ -149,6 +149,7 @@ class Client:
     def eof_received(self) -> bool:
         """Go on answering a client that has only closed its own side, once it is known to be there."""
         if not self.busy or self._queue or self.transport.get_extra_info("sslcontext") is not None:
+            self._outbox.flush()
             return False
         self._keep = False
         self._half_closed = HalfClosed(self, lambda: self._responder.probe() if self._responder is not None else None)
@@ -324,8 +325,7 @@ class Client:
         if self._responder is not None:
             self._responder.give_up(error)
         elif not self.transport.is_closing():
-            self._outbox.flush()
-            self.transport.close()
+            self.break_off()
 
     def _serve(self, request: Request) -> None:
         self.busy = True

@@ -198,6 +198,16 @@ async def test_pipelined_requests_are_answered_in_order(tmp_path: Path) -> None:
         await running.settled(3)
 
 
+@pytest.mark.parametrize("count", [1, 2, 5])
+async def test_a_client_that_half_closes_behind_its_requests_gets_every_answer(tmp_path: Path, count: int) -> None:
+    async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url)) as running:
+        client = await connect(running.port)
+        await client.send(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n" * count)
+        client.writer.write_eof()
+        assert (await client.answer_rest()).count(b"HTTP/1.1 200 OK") == count
+        client.close()
+
+
 async def test_a_pipeline_has_a_bound(tmp_path: Path) -> None:
     async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url)) as running:
         client = await connect(running.port)

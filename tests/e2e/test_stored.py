@@ -219,6 +219,18 @@ async def test_a_tenant_reaches_its_own_responses_only(tmp_path: Path) -> None:
             assert asked(fake) == [f"/v1/responses/{response}"]
 
 
+async def test_no_tenant_puts_a_response_in_place_of_anothers(tmp_path: Path) -> None:
+    async with backends(Engine()) as (fake,):
+        text = with_tenants({"m": {"backends": [fake.url]}}, {"a": {}, "b": {}})
+        async with gateway(tmp_path, text) as running:
+            assert await made(running, key("a"), request_id="resp_1") == "resp_1"
+            assert await made(running, key("a"), request_id="resp_1") == "resp_1"
+            taken = await ask(running.port, make(request_id="resp_1"), path="/v1/responses", headers=key("b"))
+            assert (taken.status, taken.json["error"]["param"]) == (400, "request_id")
+            assert len(fake.calls) == 2
+            assert await made(running, key("b"), request_id="resp_2") == "resp_2"
+
+
 async def test_tenants_who_share_an_engine_reach_their_responses_after_a_restart(tmp_path: Path) -> None:
     async with backends(Engine()) as (fake,):
         text = with_tenants({"m": {"backends": [fake.url], "aliases": ["alias"]}}, {"a": {}, "b": {}})

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from gateway.errors import NotFound
+from gateway.errors import InvalidRequest, NotFound
 from gateway.exchange import Exchange
 from gateway.proxy.stored import LIFETIME, MOST, Made, Noting, StoredResponses
 from tests.sim.captured import captured
@@ -41,6 +41,18 @@ def test_a_name_stays_with_whoever_had_it_first() -> None:
     assert stored.find("mine", "acme", 2.0) == made(at=2.0, backend="third")
     stored.note("mine", made("other", 3.0 + LIFETIME))
     assert stored.find("mine", "other", 3.0 + LIFETIME)
+
+
+@pytest.mark.parametrize("name", [b'"mine"', rb'"m\u0069ne"'])
+def test_no_other_tenant_may_give_its_response_a_name_that_is_taken(name: bytes) -> None:
+    stored = StoredResponses()
+    stored.note("mine", made(at=1.0))
+    stored.may_be_named(name, "acme", 2.0)
+    stored.may_be_named(b'"other"', "other", 2.0)
+    stored.may_be_named(b"7", "other", 2.0)
+    stored.may_be_named(name, "other", 2.0 + LIFETIME)
+    with pytest.raises(InvalidRequest, match="choose another request_id"):
+        stored.may_be_named(name, "other", 2.0)
 
 
 def test_what_was_kept_over_a_restart_is_known_by_its_digest() -> None:
