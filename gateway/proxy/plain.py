@@ -16,6 +16,8 @@ from gateway.wire.service import Writer
 from gateway.wire.usage import NEAR, UNTOLD, find_usage
 
 MAX_HELD = 64 * 1024
+_DESCRIBES_BODY = re.compile(rb"content-.*|.*digest|etag|last-modified|accept-ranges").fullmatch
+"""Fields that tell of a body (RFC 9110 section 8, RFC 9530), which another body does not have."""
 MAX_UNFRAMED = 8 * 1024 * 1024
 MAX_REFUSAL = 256 * 1024
 _OVERLAP = NEAR + 64
@@ -206,7 +208,7 @@ class Refusal:
 
     def _told_of(self, said: bytes, what: str) -> bytes:
         head = self._head
-        head.fields = [*(field for field in head.fields if field[0] != b"content-type"), JSON]
+        head.fields = [*(field for field in head.fields if not _DESCRIBES_BODY(field[0])), JSON]
         return not_whole(head.status, said, what)
 
 

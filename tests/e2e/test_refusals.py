@@ -162,7 +162,8 @@ NOT_WHOLE: dict[str, tuple[bytes, int, str]] = {
     ),
     "cut": (whole(b"400 Bad Request", LONG)[:200], 400, 'was cut, and begins: {"error":{"message":"too long: '),
     "a page": (
-        b"HTTP/1.1 500 Oops\r\ncontent-type: text/html\r\nconnection: close\r\n\r\n<html>" + b"\xff" * 300_000,
+        b"HTTP/1.1 500 Oops\r\ncontent-type: text/html\r\netag: x\r\ncontent-language: de\r\n"
+        b"connection: close\r\n\r\n<html>" + b"\xff" * 300_000,
         500,
         "is over 262144 bytes, and begins: <html>",
     ),
@@ -182,6 +183,7 @@ async def test_of_an_error_that_is_not_whole_is_told_how_it_begins(
         answer = await ask(running.port, chat() | {"max_tokens": 5}, path=path)
         assert (answer.status, answer.headers["content-type"]) == (status, "application/json")
         assert words in answer.json["error"]["message"]
+        assert not {"etag", "content-language"} & answer.headers.keys()
         assert len(answer.body) < 5000
         assert (await running.settled()).client_status == status
 
