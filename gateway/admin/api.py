@@ -272,6 +272,7 @@ def _backend(backend: Backend, limit: AdaptiveLimit | None, now: float) -> Backe
         pool=backend.spec.pool,
         state=backend.readiness.state,
         reason=backend.readiness.reason,
+        silent=backend.readiness.silent,
         drained=backend.drained,
         ejection=backend.health.standing.state,
         ejection_reason=backend.health.standing.reason,

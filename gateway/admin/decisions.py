@@ -8,9 +8,9 @@ from gateway.policy.routing.choose import Considered
 class CandidateStatus(BaseModel):
     """One backend as a candidate: `refused` says why it would get no request, "" when it may.
 
-    Prediction and score are null for one that is ejected, not ready, or does not serve the model: they decide nothing.
-    `extrapolated` says that the prediction is for many more tokens than any sample had; `routing_burn` is smoothed, and
-    1 without traffic.
+    Prediction and score are null for one that is ejected, drained, not ready, or does not serve the model: they decide
+    nothing. `extrapolated` says that the prediction is for many more tokens than any sample had; `routing_burn` is
+    smoothed, and 1 without traffic.
     """
 
     backend: str

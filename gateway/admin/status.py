@@ -23,6 +23,7 @@ class EngineStatus(BaseModel):
 class BackendStatus(BaseModel):
     """One engine; `engine` is null while its metrics are unknown, or older than 3 s.
 
+    `silent` says that its last probe timed out: requests are still sent there while no other backend is ready.
     `limit` is in requests at once, `kv_capacity` in tokens; null where there is none.
     """
 
@@ -30,6 +31,7 @@ class BackendStatus(BaseModel):
     pool: str
     state: str
     reason: str
+    silent: bool
     drained: bool
     ejection: str
     ejection_reason: str

@@ -30,7 +30,7 @@ def explain(model: LiveModel, tokens: int, service_class: ServiceClass, *, now: 
     found = []
     for version, share in model.split.shares():
         claim = Claim(tokens, service_class.priority, sheddable=service_class.sheddable)
-        rows = tuple(_considered(backend, version.served_model, claim, now) for backend in version.backends)
+        rows = tuple(_considered(backend, version, claim, now) for backend in version.backends)
         winner, why = _decided(model, version, claim, service_class, now=now, rng=rng)
         found.append(Explained(version.name, share, rows, winner, why))
     return found
@@ -44,8 +44,16 @@ def _decided(
     place = first_match(model.rules, Traits("/v1/chat/completions", tokens, service_class=name))
     route = version.routes[place]
     ready = [backend for backend in route.backends if backend.serves(version.served_model)]
-    if not ready:
-        return "", f"no backend is ready in {', '.join(pool.peers.pool for pool in route.pools)}"
+    silent = not ready
+    if silent:
+        other = None if version.is_served else next((o for o in model.split.others(version) if o.is_served), None)
+        if other is not None:
+            winner, why = _decided(model, other, claim, service_class, now=now, rng=rng)
+            return winner, f"{version.name} has no ready backend: its requests go to {other.name}: {why}"
+        ready = [backend for backend in route.backends if backend.may_serve(version.served_model)]
+        if not ready:
+            pools = ", ".join(pool.peers.pool for pool in route.pools)
+            return "", f"no backend is ready in {pools}: requests get 503"
     objective = model.objective_by_class.get(name, model.objective)
     option, routing = pool_for(route, need_for(model, objective, tokens, claim=claim), ready, now)
     choice = choose(option.backends, tokens, now, rng, claim)
@@ -64,8 +72,9 @@ def _decided(
         )
     by = f"rule {place + 1}: " if place < len(model.rules) else ""
     pool = f"{routing}; " if routing is not None else ""
-    why = f"{ONLY} of pool {choice.winner.spec.pool}" if choice.why is ONLY else choice
-    return choice.winner.id, f"{by}{pool}{why}"
+    only = f"the only backend of pool {choice.winner.spec.pool} that takes requests"
+    probes = "its probes time out; requests are still sent; " if silent else ""
+    return choice.winner.id, f"{probes}{by}{pool}{only if choice.why is ONLY else choice}"
 
 
 def _held_up(line: Line, service_class: ServiceClass, choice: Choice[Backend] | None, *, free: bool) -> str:
@@ -79,10 +88,13 @@ def _held_up(line: Line, service_class: ServiceClass, choice: Choice[Backend] | 
     return "others wait for the slot that is free, and are served first"
 
 
-def _considered(backend: Backend, served_model: str, claim: Claim, now: float) -> Considered:
+def _considered(backend: Backend, version: LiveVersion, claim: Claim, now: float) -> Considered:
+    served_model = version.served_model
     considered = consider(backend.health, claim.kv, now, claim)
-    if backend.serves(served_model):
+    if backend.serves(served_model) or (not version.is_served and backend.may_serve(served_model)):
         return considered
+    if backend.drained:
+        return replace(considered, refused="drained", scored=False)
     if not backend.readiness.eligible:
         return replace(considered, refused=f"not ready: {backend.readiness.reason}", scored=False)
     listed = ", ".join(sorted(backend.models or ())) or "nothing"

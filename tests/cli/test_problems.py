@@ -12,10 +12,9 @@ UNJUDGED = {"left": None, "words": "3 of 3 missed so far"}
 
 def found(**parts: Any) -> dict[str, Any]:
     """Return a status in which nothing is wrong, but for `parts`."""
-    version = {"name": "v1", "pools": ["p"], "weight": 1.0, "waiting": {"batch": 40}, "held_back": ["batch"]}
     well = {
         "routes": {"sources": ["routes.yaml"], "loaded": True, "problems": []},
-        "models": [{"name": "m", "versions": [version]}],
+        "models": [{"name": "m", "versions": [version()]}],
         "backends": [backend()],
         "alerts": [],
         "objectives": [objective()],
@@ -24,8 +23,21 @@ def found(**parts: Any) -> dict[str, Any]:
     return well | parts
 
 
+def version(**more: Any) -> dict[str, Any]:
+    waits = {"waiting": {"batch": 40}, "held_back": ["batch"]}
+    return {"name": "v1", "served_model": "m", "pools": ["p"], "weight": 1.0, **waits} | more
+
+
 def backend(**more: Any) -> dict[str, Any]:
-    well = {"id": "p/a:1", "pool": "p", "state": "ready", "reason": "", "drained": False}
+    well = {
+        "id": "p/a:1",
+        "pool": "p",
+        "state": "ready",
+        "reason": "",
+        "silent": False,
+        "drained": False,
+        "models": None,
+    }
     return well | {"ejection": "in_service", "ejection_reason": ""} | more
 
 
@@ -137,6 +149,26 @@ def test_a_model_whose_backends_are_drained_needs_one_back() -> None:
     (only,) = problems(found(backends=[sick, well]))
     assert only.what == "m/v1 has no ready backend: its requests get 503"
     assert only.command == "tidegate undrain p/b:1"
+
+
+def test_what_becomes_of_the_requests_of_a_version_that_is_not_ready_is_true() -> None:
+    down = backend(state="not_ready", reason="refused")
+    two = [version(), version(name="v2", pools=["q"])]
+    models = [{"name": "m", "versions": two}]
+
+    def said(**parts: Any) -> str:
+        return problems(found(**parts))[0].what
+
+    well = backend(id="q/b:1", pool="q")
+    assert said(models=models, backends=[down, well]) == "m/v1 has no ready backend: its requests go to v2"
+    assert said(models=models, backends=[down, well | {"models": ["n"]}]).endswith("get 503")
+    idle = [{"name": "m", "versions": [two[0], two[1] | {"weight": 0.0}]}]
+    assert said(models=idle, backends=[down, well]).endswith("get 503")
+    late = "m/v1 has no ready backend: its probes time out; requests are still sent"
+    assert said(backends=[down | {"silent": True}]) == late
+    assert said(backends=[down | {"silent": True, "drained": True}, down]).endswith("get 503")
+    older = {name: value for name, value in down.items() if name != "silent"}
+    assert said(backends=[older]) == "m/v1 has no ready backend"
 
 
 def test_a_page_comes_before_a_ticket_and_explains_an_overspent_budget() -> None:

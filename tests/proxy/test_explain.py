@@ -23,9 +23,9 @@ models: {m: {versions: {v: {pools: [gpu, cpu]}}, rules: [{use: [gpu, cpu]}]}}
 """
 
 
-def made(folder: Path) -> tuple[LiveModel, list[Backend]]:
+def made(folder: Path, text: str = ROUTES) -> tuple[LiveModel, list[Backend]]:
     path = folder / "routes.yaml"
-    path.write_text(ROUTES)
+    path.write_text(text)
     table = load_routes(path, {})
     registry = Registry(Outbox(), monotonic, Lateness())
     registry.reconcile(table)
@@ -53,8 +53,40 @@ def test_the_only_ready_backend_is_said_to_be_that_of_its_pool(tmp_path: Path) -
     model, (_, _, down) = made(tmp_path)
     down.readiness = Readiness(Ready.NOT_READY, "connection refused")
     why = explained(model).why
-    assert "the only ready backend of pool gpu" in why
+    assert "the only backend of pool gpu that takes requests" in why
     assert "not measured yet" in why
+
+
+def test_a_drained_backend_is_said_to_be_drained(tmp_path: Path) -> None:
+    model, (cpu, sick, gone) = made(tmp_path)
+    gone.models, gone.drained = {"m": None}, True
+    found = explained(model)
+    assert {each.id: each.refused for each in found.considered} == {cpu.id: "", sick.id: "", gone.id: "drained"}
+    assert "ready" not in found.why
+
+
+def test_backends_whose_probes_time_out_get_requests_all_the_same(tmp_path: Path) -> None:
+    model, engines = made(tmp_path)
+    for engine in engines:
+        engine.readiness = Readiness(Ready.NOT_READY, "no answer to a probe in time", silent=True)
+    found = explained(model)
+    assert found.winner
+    assert found.why.startswith("its probes time out; requests are still sent; ")
+    for engine in engines:
+        engine.readiness = Readiness(Ready.NOT_READY, "connection refused")
+    assert explained(model).why.endswith("requests get 503")
+
+
+def test_a_version_that_is_not_ready_leaves_its_requests_to_another(tmp_path: Path) -> None:
+    text = """\
+pools: {gpu: {backends: [http://a]}, cpu: {backends: [http://c]}}
+models: {m: {versions: {v1: {pools: [gpu]}, v2: {pools: [cpu]}}, split: {v1: 50, v2: 50}}}
+"""
+    model, (cpu, gpu) = made(tmp_path, text)
+    gpu.readiness = Readiness(Ready.NOT_READY, "connection refused")
+    first, second = explain(model, 100, CLASSES["standard"], now=1.0, rng=Random(1))
+    assert first.winner == second.winner == cpu.id
+    assert first.why.startswith("v1 has no ready backend: its requests go to v2: ")
 
 
 def test_a_wait_is_not_explained_by_a_slot_that_is_free(tmp_path: Path) -> None:
