@@ -16,6 +16,11 @@ def drain(backend: BackendId, reason: Reason = "", admin: Admin = ADMIN) -> None
     """Send BACKEND no new requests, over restarts too; what it streams goes on."""
     found = ask(admin, "POST", f"/admin/backends/{backend}/drain", json={"reason": reason})
     console().print(Text(f"{backend} is drained, {counted(found['in_flight'], 'request')} still in flight"))
+    state = ask(admin, "GET", "/admin/status").get("state", {})
+    if not state.get("leads", True) and state["where"] != "memory://":
+        console().print(
+            Text(f"not saved: another gateway leads {state['where']}; a restart undoes this"), soft_wrap=True
+        )
 
 
 def undrain(backend: BackendId, reason: Reason = "", admin: Admin = ADMIN) -> None:

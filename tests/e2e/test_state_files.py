@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from gateway.cli.commands import app
 from gateway.cli.problems import problems
 from tests.e2e.harness import gateway
 from tests.e2e.processes import running, serving
@@ -60,6 +62,10 @@ async def test_one_with_other_routes_on_the_same_file_says_who_leads_and_what_it
         assert [record.levelname for record in caplog.records if "name another one with --state" in record.message] == [
             "WARNING"
         ]
+        for asked, saved in ((first, True), (second, False)):
+            drain = ["drain", asked.backend(0).id, "--admin", asked.admin]
+            drained = await asyncio.to_thread(CliRunner().invoke, app, drain)
+            assert (f"not saved: another gateway leads {state}; a restart undoes this\n" in drained.stdout) is not saved
         leader = await state_of(first.admin)
         assert (leader["leads"], leader["shared"], leader["problems"]) == (True, "", [])
         first.app.stop()
