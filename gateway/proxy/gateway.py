@@ -88,7 +88,8 @@ class Gateway:
         if endpoint is None:
             head = request.head
             if head.refusal is None:
-                self._serve_here(head.path, request_id, Bodiless(client) if head.bodiless else client)
+                tenant_or_none = cast(LiveTenant | None, request.caller)
+                self._serve_here(head.path, request_id, tenant_or_none, Bodiless(client) if head.bodiless else client)
             elif head.is_options and head.refusal.status == 405 and is_preflight(client, request.headers):
                 permit(client, request.headers, request_id)
             else:
@@ -260,11 +261,14 @@ class Gateway:
         self._tools.observer.settled(exchange)
         client.finish()
 
-    def _serve_here(self, path: bytes, request_id: str, client: Writer) -> None:
-        """Answer what no engine is asked for; these are nobody's SLI, so nothing is settled."""
+    def _serve_here(self, path: bytes, request_id: str, tenant: LiveTenant | None, client: Writer) -> None:
+        """Answer what no engine is asked for; these are nobody's SLI, so nothing is settled.
+
+        `tenant` is None where nobody has to say who asks.
+        """
         head = b"x-request-id: %b\r\n" % request_id.encode()
-        if path == b"/v1/models":
-            client.reply_json(200, head, self.table.cards())
+        if path == b"/v1/models" and tenant is not None:
+            client.reply_json(200, head, self.table.cards(tenant.allows))
         elif path == b"/health":
             client.reply_json(200, head, {"status": "ok"})
         elif path == b"/ready":

@@ -1,6 +1,6 @@
 """The route table joined with live backends: what one request looks its way up in. Rebuilt at every reload."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -242,9 +242,12 @@ class LiveTable:
         context = min(version.context for version in model.versions.values())
         return card if context == LONGEST_CONTEXT else {**card, "max_model_len": context}
 
-    def cards(self) -> dict[str, object]:
-        """Return what GET /v1/models answers: models and aliases."""
-        return {"object": "list", "data": [self.card(name) for name in self._names]}
+    def cards(self, allows: Callable[[str], bool]) -> dict[str, object]:
+        """Return what GET /v1/models answers: the models whose names it allows, and their aliases."""
+        return {
+            "object": "list",
+            "data": [self.card(name) for name, model in self._names.items() if allows(model.name)],
+        }
 
     @property
     def serving(self) -> bool:

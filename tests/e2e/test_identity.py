@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -125,3 +126,23 @@ async def test_the_list_of_models_tells_how_long_a_prompt_may_be(tmp_path: Path)
             assert cards["m"]["max_model_len"] == 4096
             assert "max_model_len" not in cards["other"]
             client.close()
+
+
+async def test_a_key_is_told_only_of_the_models_that_it_may_use(tmp_path: Path) -> None:
+    async with backends(engine("m")) as (fake,):
+        models = {name: {"backends": [fake.url], "aliases": [f"{name}-alias"]} for name in ("m", "other")}
+        tenants = {
+            "all": {"key_sha256": sha256(b"sk-all").hexdigest()},
+            "one": {"key_sha256": sha256(b"sk-one").hexdigest(), "models": ["other"]},
+        }
+        async with gateway(tmp_path, json.dumps({"models": models, "tenants": tenants})) as running:
+            client = await connect(running.port)
+            told = {}
+            for name in ("sk-all", "sk-one"):
+                await client.send(
+                    f"GET /v1/models HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {name}\r\n\r\n".encode()
+                )
+                told[name] = [card["id"] for card in (await client.answer("GET")).json["data"]]
+            client.close()
+            assert sorted(told["sk-all"]) == ["m", "m-alias", "other", "other-alias"]
+            assert sorted(told["sk-one"]) == ["other", "other-alias"]
