@@ -32,12 +32,14 @@ def ask(admin: str, method: str, path: str, **request: Any) -> Any:
     if not (token.isascii() and token.isprintable()):
         _end("TIDEGATE_ADMIN_TOKEN holds a character that a header cannot carry")
     headers = {"x-gateway-actor": _actor()} | ({"authorization": f"Bearer {token}"} if token else {})
+    admin = (admin if "://" in admin else f"http://{admin}").rstrip("/")
     tls = _tls() if admin.startswith("https:") else False
     try:
         answer = httpx.request(
             method, f"{admin}{path}", headers=headers, trust_env=False, timeout=10.0, verify=tls, **request
         )
-        body = answer.json()
+    except httpx.TimeoutException as error:
+        _end(f"the gateway at {admin} did not answer in time: {error or type(error).__name__}")
     except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
         # A listener with TLS closes what begins as plain HTTP.
         closed = isinstance(error, httpx.RemoteProtocolError) and not tls
@@ -45,9 +47,16 @@ def ask(admin: str, method: str, path: str, **request: Any) -> Any:
         _end(f"no gateway answers at {admin}: {error}; name its admin listener with --admin{hint}")
     if answer.status_code == _NOT_FOUND and "x-request-id" in answer.headers:
         _end(f"{admin} is the gateway's data port: name its admin listener with --admin, {ADMIN} by default")
+    try:
+        body = answer.json()
+    except ValueError:
+        body = None
+    problem = body.get("error") if isinstance(body, dict) else None
+    told = problem if isinstance(problem, dict) and isinstance(problem.get("code"), str) else {}
+    if not told and (answer.status_code == _NOT_FOUND or (answer.is_success and body is None)):
+        _end(f"{admin} is no gateway's admin listener: name that with --admin, {ADMIN} by default")
     if not answer.is_success:
-        detail = body.get("error", {}).get("message") if isinstance(body, dict) else None
-        _end(detail or f"the gateway answered {answer.status_code}")
+        _end(told.get("message") or f"the gateway answered {answer.status_code}")
     return body
 
 

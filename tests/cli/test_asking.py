@@ -4,6 +4,7 @@ import asyncio
 import json
 from pathlib import Path
 
+import httpx
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -125,6 +126,41 @@ async def test_status_shows_what_is_and_says_what_is_wrong(tmp_path: Path) -> No
             assert told["routes"]["loaded"] is False
             assert told["problems"][-1]["command"].endswith(f"tidegate check {tmp_path / 'routes.yaml'}")
             assert [(each["model"], each["phase"]) for each in told["rollouts"]] == [("m", "idle")]
+
+
+async def test_an_address_may_end_in_a_slash_or_lack_its_scheme(tmp_path: Path) -> None:
+    async with backends(good) as (fake,), gateway(tmp_path, f"models: {{m: {{backends: ['{fake.url}']}}}}") as running:
+        for admin in (f"{running.admin}/", running.admin.removeprefix("http://")):
+            result = await asyncio.to_thread(CliRunner().invoke, app, ["audit", "--admin", admin])
+            assert result.exit_code == 0, result.output
+
+
+NO_ADMIN = "tidegate: http://x:1 is no gateway's admin listener"
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (httpx.Response(404, text="<html>"), NO_ADMIN),
+        (httpx.Response(404, json={"detail": "Not Found"}), NO_ADMIN),
+        (httpx.Response(404, json={"error": {"message": "no", "code": 404}}), NO_ADMIN),
+        (httpx.Response(200, text="hello"), NO_ADMIN),
+        (httpx.Response(502, text="<html>"), "tidegate: the gateway answered 502\n"),
+        (httpx.ReadTimeout("timed out"), "tidegate: the gateway at http://x:1 did not answer in time: timed out\n"),
+    ],
+)
+def test_what_answers_and_is_no_gateway_is_told_from_one_that_is_late(
+    answer: httpx.Response | httpx.ReadTimeout, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def request(*_: object, **__: object) -> httpx.Response:
+        if isinstance(answer, httpx.Response):
+            return answer
+        raise answer
+
+    monkeypatch.setattr(httpx, "request", request)
+    result = CliRunner().invoke(app, ["status", "--admin", "x:1/"])
+    assert result.exit_code == 1
+    assert result.stderr.startswith(said)
 
 
 def test_a_gateway_that_does_not_answer_is_named() -> None:
