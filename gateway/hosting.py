@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import ctypes
+import errno
 import gc
 import logging
 import resource
@@ -32,6 +33,7 @@ BACKLOG = 4096
 _FOR_OTHERS, _FOR_BACKEND = 256, 4
 """Descriptors for all but streams: files, the admin listener and webhooks; for probes, scrapes and idle connections of
 each backend."""
+_ANY = frozenset(("0.0.0.0", "::"))  # noqa: S104 - compared with, not bound
 _SO_ATTACH_FILTER = 26
 _BPF_RETURN = 0x06
 _YOUNG, _MIDDLE, _OLD = 10_000, 20, 100
@@ -259,8 +261,13 @@ def bind_listeners(settings: Settings) -> tuple[socket.socket, socket.socket]:
     data = bind(settings.host, settings.port)
     try:
         return data, bind(settings.admin_host, settings.admin_port)
-    except OSError:
+    except OSError as error:
         data.close()
+        hosts = {settings.host, settings.admin_host}
+        shared = len(hosts) == 1 or not hosts.isdisjoint(_ANY)
+        if error.errno == errno.EADDRINUSE and shared and settings.port == settings.admin_port != 0:
+            same = f"{error.strerror}: --port and --admin-port name the same port"
+            raise OSError(error.errno, same) from None
         raise
 
 

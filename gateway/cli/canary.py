@@ -134,7 +134,8 @@ def standing(found: dict[str, Any]) -> str:
         case "promoted" | "rolled_back" as phase:
             return f"{phase.replace('_', ' ')} {by}: {found['reason']}"
         case "waiting":
-            return f"started {by}, and waits: {found['decision']}"
+            until = " until" if found["decision"].startswith(f"{found['candidate']} is ready") else ":"
+            return f"started {by}, and waits{until} {found['decision']}"
         case _:
             return str(found["decision"])
 

@@ -20,4 +20,10 @@ from gateway.cli.canary import standing
 )
 def test_every_phase_says_who_and_why(phase: str, requests: int, said: str) -> None:
     found: dict[str, Any] = {"phase": phase, "requests_in_step": requests, "actor": "ann", "reason": "lunch"}
+    found["candidate"] = "v2"
     assert standing(found | {"decision": "waits for `tidegate canary start m`"}) == said
+
+
+def test_one_that_is_about_to_begin_waits_until_its_candidate_is_ready() -> None:
+    found = {"phase": "waiting", "requests_in_step": 0, "actor": "ann", "candidate": "v2", "decision": "v2 is ready"}
+    assert standing(found) == "started by ann, and waits until v2 is ready"

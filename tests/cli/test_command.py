@@ -85,6 +85,17 @@ def test_serve_says_on_which_address_it_cannot_listen_once(tmp_path: Path) -> No
     assert done.stderr.splitlines()[-1] == said
 
 
+def test_serve_says_that_both_options_name_the_same_port(tmp_path: Path) -> None:
+    path = tmp_path / "routes.yaml"
+    path.write_text("models: {m: {backends: ['http://localhost:8000']}}")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+    done = serve(path, "--port", port, "--admin-port", port)
+    assert done.returncode == 1
+    said = f"tidegate: cannot listen on 127.0.0.1:{port}: Address already in use: --port and --admin-port name the same"
+    assert done.stderr.splitlines()[-1] == f"{said} port"
+
+
 def test_serve_counts_the_problems_of_routes_as_check_does(tmp_path: Path) -> None:
     path = tmp_path / "routes.yaml"
     path.write_text("models: {m: {backend: ['http://localhost:8000']}}")

@@ -325,6 +325,8 @@ def test_what_makes_no_sense_is_refused_in_words() -> None:
         asked(Rollout(Phase.ROLLED_BACK), Event.RESUME, 0.0)
     with pytest.raises(Refused, match="in progress; what it can: pause, promote, rollback"):
         asked(STEP, Event.START, 0.0)
+    with pytest.raises(Refused, match="cannot roll back a rollout that is rolled back"):
+        asked(Rollout(Phase.ROLLED_BACK), Event.ROLLBACK, 0.0)
     restarted = asked(Rollout(Phase.ROLLED_BACK, 3), Event.START, 50.0)
     assert (restarted.phase, restarted.step, restarted.started) == (Phase.WAITING, 0, 50.0)
 

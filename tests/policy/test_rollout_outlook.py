@@ -24,7 +24,8 @@ FINE = Seen(traffic=Traffic(10.0, {"ttft": TTFT}, 100))
         (Rollout(Phase.WAITING), ""),
         (STEP, "tidegate canary report m"),
         (replace(STEP, phase=Phase.PAUSED), "tidegate canary resume m"),
-        (Rollout(Phase.ROLLED_BACK), "tidegate canary start m"),
+        (Rollout(Phase.ROLLED_BACK), "tidegate canary report m; to try again: tidegate canary start m"),
+        (Rollout(Phase.ROLLED_BACK, actor="ann"), "tidegate canary start m"),
         (Rollout(Phase.PROMOTED), "make v2 the `stable` of the routes, or their only version"),
     ],
 )

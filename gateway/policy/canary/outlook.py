@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from math import inf
 
 from gateway.policy.canary.plan import Plan
-from gateway.policy.canary.rollout import MIRRORING, Phase, Rollout, Seen
+from gateway.policy.canary.rollout import GATEWAY, MIRRORING, Phase, Rollout, Seen
 from gateway.policy.canary.words import how_far, remedy, span, stalls
 
 
@@ -60,7 +60,8 @@ def _command(plan: Plan, rollout: Rollout, seen: Seen, model: str) -> str:
             helps = remedy(plan, rollout.share, seen.traffic, rollout.predicted, model)
             return f"tidegate canary resume {model} --despite-budget" if short else helps
         case Phase.ROLLED_BACK:
-            return starts
+            by_itself = rollout.actor == GATEWAY
+            return f"tidegate canary report {model}; to try again: {starts}" if by_itself else starts
         case Phase.PROMOTED:
             return f"make {plan.candidate} the `stable` of the routes, or their only version"
         case _:

@@ -148,7 +148,8 @@ def move(rollout: Rollout, event: Event, now: float, *, actor: str, decision: De
     phase = TRANSITIONS.get((rollout.phase, event))
     if phase is None:
         may = ", ".join(sorted(known for at, known in TRANSITIONS if at is rollout.phase and known in BY_PEOPLE))
-        raise Refused(f"cannot {event} a rollout that is {_words(rollout.phase)}; what it can: {may or 'nothing'}")
+        asked = "roll back" if event is Event.ROLLBACK else event
+        raise Refused(f"cannot {asked} a rollout that is {_words(rollout.phase)}; what it can: {may or 'nothing'}")
     share = decision.share
     if event in _KEEPS:
         share = rollout.share
