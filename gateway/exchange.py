@@ -150,6 +150,7 @@ class Exchange:
         "routing",
         "sent",
         "service_class",
+        "stands_in",
         "sticky",
         "stream",
         "tenant",
@@ -174,6 +175,7 @@ class Exchange:
         self.stream = False
         self.excused = False
         self.forced = False
+        self.stands_in = False
         self.weighed = False
         self.sticky: bytes | None = None
         self.attempts = 0

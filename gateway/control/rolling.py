@@ -152,7 +152,7 @@ class Roller:
             self._weigh(running, outcomes, exchange, settled=False)
 
     def settled(self, exchange: Exchange) -> None:
-        """Count a request, and weigh it; one that a client forced to a version is no fair sample."""
+        """Count a request, and weigh it; one forced to a version, or served in another's stead, is no fair sample."""
         running = self._running.get(exchange.model)
         if running is None:
             return
@@ -178,7 +178,7 @@ class Roller:
     def _weighing(self, exchange: Exchange) -> Running | None:
         """Return the rollout that a request says something about, if any."""
         running = self._running.get(exchange.model)
-        if running is None or exchange.forced or not running.rollout.is_live:
+        if running is None or exchange.forced or exchange.stands_in or not running.rollout.is_live:
             return None
         return running if exchange.version in running.tallies else None
 
@@ -266,7 +266,8 @@ class Roller:
         """Return what is known about a rollout now."""
         live = self._table().model(running.model)
         now = self._clock()
-        candidate = live.versions[running.plan.candidate]
+        stable, candidate = live.versions[running.plan.stable], live.versions[running.plan.candidate]
+        running.look(now, stable_ready=stable.is_ready)
         if candidate.is_ready:
             running.ready_at = now
         for backend in candidate.backends:
@@ -280,6 +281,8 @@ class Roller:
         running.guard = guard.split(":")[0] if guard and not must_go else ""
         return Seen(
             unready=now - running.ready_at,
+            stable_ready=stable.is_ready,
+            away=running.away,
             worse=evidence.is_worse if compares else "",
             guard=guard if must_go else "",
             doubt=evidence.doubt if compares else "",
@@ -312,9 +315,7 @@ class Roller:
             self._audit.record(GATEWAY, "start refused", f"rollout of {running.model}", decision.reason)
 
     def _move(self, running: Running, event: Event, rollout: Rollout) -> None:
-        before, running.rollout = running.rollout, rollout
-        running.history.append(rollout)
-        running.changed = True
+        before = running.moved_to(rollout)
         if event in {Event.START, Event.READY}:
             running.begin(self._usual(running.model))
         elif (before.phase, before.share) != (rollout.phase, rollout.share):

@@ -33,7 +33,8 @@ class Running:
     """One model's rollout: where it stands, what it has seen, and its way so far (`history`, the newest last).
 
     `cold` counts requests of the candidate whose latencies were left out, because a backend was warming up. `pace`
-    counts the model's requests and `warmth` the answers of its backends, whether or not a rollout is under way.
+    counts the model's requests and `warmth` the answers of its backends, whether or not a rollout is under way. `away`
+    is for how many seconds of this step no backend of stable was ready, as `look` found.
     """
 
     def __init__(self, model: str, plan: Plan, objectives: Sequence[Objective], rollout: Rollout) -> None:
@@ -49,6 +50,8 @@ class Running:
         self.warmth = Warmth(plan.warm_up, plan.warm_up_time)
         self.watched_since = rollout.since
         self.ready_at = 0.0
+        self.away = 0.0
+        self.looked_at = rollout.since
         self.guard = ""
         self.cold = 0
         self.changed = True
@@ -62,6 +65,20 @@ class Running:
         self.evidence = _evidence(self.objectives.values(), usual)
         self.tallies = {self.plan.stable: Tally(), self.plan.candidate: Tally()}
         self.cold = 0
+
+    def moved_to(self, rollout: Rollout) -> Rollout:
+        """Go on from another phase or step, and return the rollout before."""
+        before, self.rollout = self.rollout, rollout
+        self.history.append(rollout)
+        self.away, self.looked_at, self.changed = 0.0, rollout.since, True
+        return before
+
+    def look(self, now: float, *, stable_ready: bool) -> None:
+        """Leave out of the step the time in which there was nothing to compare with."""
+        if not stable_ready:
+            self.away += max(0.0, now - self.looked_at)
+            self.changed = True
+        self.looked_at = now
 
     def objective_of(self, exchange: Exchange) -> Objective:
         """Return what a request was held to."""
@@ -106,6 +123,7 @@ class Running:
             "evidence": self.evidence.state(),
             "tallies": {name: tally.state() for name, tally in self.tallies.items()},
             "pace": self.pace.state(),
+            "away": self.away,
         }
         return Document(KIND, self.model, json.dumps(body))
 
@@ -117,6 +135,7 @@ class Running:
         """Go on with what another plan for the same candidate has seen; the share stays what it was."""
         self.rollout, self.decision, self.history = known.rollout, known.decision, known.history
         self.pace, self.watched_since = known.pace, known.watched_since
+        self.away, self.looked_at = known.away, known.looked_at
         self.tallies = known.tallies
         if known.plan.warm_up == self.plan.warm_up and known.plan.warm_up_time == self.plan.warm_up_time:
             self.warmth = known.warmth
@@ -142,6 +161,7 @@ class Running:
             tally.restore(body["tallies"][name])
         if "pace" in body:
             self.pace.restore(body["pace"], now)
+        self.away = min(max(0.0, float(body.get("away", 0.0))), now - rollout.since)
         self.rollout = rollout
         self.decision = Decision(None, rollout.reason)
 

@@ -178,3 +178,44 @@ def test_what_the_gateway_itself_was_late_with_says_nothing_of_a_version(
     before = running.evidence.answered
     roller.settled(exchange)
     assert running.evidence.answered - before == weighed
+
+
+def test_a_rollout_waits_while_stable_is_away_and_goes_on_when_it_is_back(tmp_path: Path) -> None:
+    """The candidate that served in stable's stead was promoted: with nothing left to compare, nothing was worse."""
+    now = [1_000_000.0]
+    routes = newcomers()
+    routes["models"][MODEL]["canary"] |= {"steps": [10], "hold": "15s", "min_requests": 20, "margin": 50}
+    roller, _ = rolled(tmp_path / "routes.yaml", routes, now)
+    running = roller.get(MODEL)
+    assert running is not None
+    versions: dict[str, Any] = cast(Any, roller._table().model(MODEL)).versions
+
+    def served(seconds: float, *, stable: bool) -> None:
+        versions["v1"] = SimpleNamespace(is_ready=stable, backends=(), name="v1")
+        for number in range(round(seconds * RATE)):
+            now[0] += 1 / RATE
+            drawn = "v1" if number % 4 else "v2"
+            exchange = Exchange("r", "/v1/chat/completions", now[0] - 0.01)
+            exchange.model, exchange.version = MODEL, drawn if stable else "v2"
+            exchange.stands_in, exchange.backend = exchange.version != drawn, exchange.version
+            exchange.outcome, exchange.attempts, exchange.ended, exchange.client_status = Outcome.OK, 1, now[0], 200
+            roller.settled(exchange)
+            roller.tick()
+
+    served(5.0, stable=False)
+    assert running.rollout.phase is Phase.IDLE
+    served(10.0, stable=True)
+    assert (running.rollout.phase, running.rollout.share) == (Phase.STEP, 10.0)
+    began, answered = now[0], running.evidence.answered
+    served(60.0, stable=False)
+    assert (running.rollout.phase, running.rollout.share) == (Phase.STEP, 10.0)
+    assert running.decision.reason == "waits: stable v1 has no ready backend"
+    assert running.evidence.answered - answered == 60 * RATE / 4
+    assert 59.0 < running.away <= 61.0
+    again, _ = rolled(tmp_path / "routes.yaml", routes, now, roller.documents())
+    assert cast(Any, again.get(MODEL)).away == running.away
+    served(1.0, stable=True)
+    assert running.decision.reason.startswith("held for 1")
+    served(14.0, stable=True)
+    assert (running.rollout.phase, running.rollout.share) == (Phase.STEP, 95.0)
+    assert began + 60.0 < running.rollout.since < began + 75.0

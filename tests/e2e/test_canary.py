@@ -202,6 +202,21 @@ async def test_a_candidate_that_goes_away_costs_no_request(tmp_path: Path) -> No
         assert {each.version for each in running.records.exchanges} == {"v1"}
 
 
+async def test_a_stable_that_goes_away_holds_the_rollout_and_costs_no_request(tmp_path: Path) -> None:
+    async with rolling(tmp_path, good, good) as (running, fakes, found):
+        await in_phase(running, Phase.STEP)
+        fakes[0].health = b"503 Service Unavailable"
+        await eventually(lambda: not running.backend(0).readiness.eligible)
+        async with crowd(running.port, 20) as people:
+            await eventually(lambda: len(running.records.exchanges) > 200)
+            assert found.rollout.share == 10.0
+            assert found.decision.reason == "waits: stable v1 has no ready backend"
+            assert found.evidence.answered < 100 < sum(each.stands_in for each in running.records.exchanges)
+            fakes[0].health = b"200 OK"
+            await in_phase(running, Phase.PROMOTED)
+        assert people.errors == []
+
+
 async def post(running: Running, action: str, reason: str = "because", **more: bool) -> httpx.Response:
     async with patient_client(base_url=running.admin) as client:
         return await client.post(

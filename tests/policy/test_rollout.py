@@ -51,6 +51,7 @@ standings = st.builds(
 seens = st.builds(
     Seen,
     unready=st.sampled_from([0.0, 1.0, 31.0]),
+    stable_ready=st.booleans(),
     worse=st.sampled_from(["", "worse"]),
     guard=st.sampled_from(["", "burns"]),
     doubt=st.sampled_from(["", "odd"]),
@@ -108,6 +109,7 @@ def check(plan: Plan, before: Rollout, after: Rollout, seen: Seen) -> None:
         assert after.phase is Phase.ROLLED_BACK
         assert after.share == 0
     if after.share > before.share:
+        assert seen.stable_ready
         assert before.phase is Phase.WAITING or (seen.worse, seen.guard, seen.doubt) == ("", "", "")
         to = 0.0 if before.step == MIRRORING else after.share
         enough = seen.traffic.requests >= plan.min_requests and all(
@@ -264,6 +266,27 @@ def test_a_candidate_waits_until_it_is_ready_and_for_a_person_where_the_route_sa
     assert (ready.event, ready.reason, ready.step, ready.share) == (Event.READY, said, 0, 1.0)
     mirroring = replace(PLAN, mirror=10.0)
     assert decide(mirroring, Rollout(Phase.WAITING), Seen(), 0.0).step == MIRRORING
+
+
+@pytest.mark.parametrize(
+    "rollout", [Rollout(), Rollout(Phase.WAITING), STEP, replace(STEP, share=95.0), replace(STEP, step=MIRRORING)]
+)
+def test_nothing_begins_or_goes_on_while_stable_is_not_ready(rollout: Rollout) -> None:
+    away = replace(FINE, stable_ready=False)
+    assert decide(PLAN, rollout, away, 99_000.0) == Decision(None, "waits: stable v1 has no ready backend")
+    assert outlook(PLAN, rollout, away, 99_000.0, "m").words == "goes on once v1 is ready"
+    assert decide(PLAN, rollout, FINE, 99_000.0).event is not None
+    assert asked(rollout, Event.PROMOTE, 99_000.0).phase is Phase.PROMOTED
+
+
+def test_a_candidate_that_is_worse_goes_back_though_stable_is_not_ready() -> None:
+    assert decide(PLAN, STEP, replace(FINE, stable_ready=False, worse="worse"), 1001.0).event is Event.ROLLBACK
+
+
+def test_the_time_without_stable_does_not_count_for_the_hold() -> None:
+    back = replace(FINE, away=500.0)
+    assert decide(PLAN, STEP, back, 1510.0).reason.startswith("held for 10 s of 60 s")
+    assert decide(PLAN, STEP, back, 1560.0).event is Event.ADVANCE
 
 
 def test_the_first_step_of_auto_depends_on_the_traffic_which_has_to_be_seen() -> None:

@@ -28,12 +28,14 @@ def outlook(plan: Plan, rollout: Rollout, seen: Seen, now: float, model: str) ->
         return Outlook(None, None, None, "", command)
     live = rollout.is_live and rollout.step != MIRRORING
     share = rollout.share if live else traffic.first_step(plan)
-    held = now - rollout.since if rollout.phase is Phase.STEP and live else 0.0
+    held = now - rollout.since - seen.away if rollout.phase is Phase.STEP and live else 0.0
     missing = traffic.missing(plan, share)
     step = max(0.0, plan.held_for(share) - held, traffic.seconds(plan, share))
     rest = traffic.rest(plan, share, held)
     if not traffic.rate:
         return Outlook(missing, None, None, "too few requests seen to say how long it takes", command)
+    if not seen.stable_ready:
+        return Outlook(missing, None, None, f"goes on once {plan.stable} is ready", command)
     begins = "once resumed, " if rollout.phase is Phase.PAUSED else "" if live else f"once started at {share:g} %, "
     words = f"{begins}{how_far(plan, share, traffic)}; " if missing else begins
     nxt = plan.after(share)

@@ -19,7 +19,7 @@ from types import MappingProxyType
 
 from gateway.policy.canary.forecast import ENOUGH_TRAFFIC, Traffic
 from gateway.policy.canary.plan import LAST, WIDEST_FIRST, OnStall, Plan
-from gateway.policy.canary.words import counted, how_far, percent, remedy, span
+from gateway.policy.canary.words import counted, how_far, no_stable, percent, remedy, span
 
 GATEWAY = "tidegate"
 """The actor of what the gateway decides."""
@@ -112,13 +112,16 @@ class Rollout:
 class Seen:
     """What is known at one moment.
 
-    `unready` is for how many seconds no backend of the candidate could be sent a request, 0.0 while one can; `worse`
+    `unready` is for how many seconds no backend of the candidate could be sent a request, 0.0 while one can;
+    `stable_ready` says whether one of stable's can, and `away` for how many seconds of this step none could; `worse`
     and `guard` say in words what speaks against the candidate, `doubt` what a person should look at, "" for nothing;
     `watched` is for how many seconds the model's traffic has been counted; `budget_left` is the model's, None while
     unknown.
     """
 
     unready: float = 0.0
+    stable_ready: bool = True
+    away: float = 0.0
     worse: str = ""
     guard: str = ""
     doubt: str = ""
@@ -214,6 +217,8 @@ def _while_waiting(plan: Plan, rollout: Rollout, seen: Seen, model: str) -> Deci
     frozen = "" if rollout.despite_budget else may_start(plan, seen.budget_left, model)
     if frozen:
         return Decision(None, frozen)
+    if not seen.stable_ready:
+        return Decision(None, no_stable(plan))
     if plan.is_auto and not seen.traffic.rate and seen.watched < WATCHED:
         return Decision(
             None,
@@ -247,6 +252,8 @@ def _at_idle(plan: Plan, seen: Seen, model: str) -> Decision:
     frozen = may_start(plan, seen.budget_left, model)
     if frozen:
         return Decision(None, frozen)
+    if not seen.stable_ready:
+        return Decision(None, no_stable(plan))
     return Decision(Event.START, f"{plan.candidate} is new")
 
 
@@ -263,7 +270,9 @@ def _for_a_person(plan: Plan, rollout: Rollout, seen: Seen, model: str) -> Decis
 
 
 def _in_step(plan: Plan, rollout: Rollout, seen: Seen, now: float, model: str) -> Decision:
-    held = now - rollout.since
+    if not seen.stable_ready:
+        return Decision(None, no_stable(plan))
+    held = now - rollout.since - seen.away
     share = rollout.share
     if rollout.step == MIRRORING:
         missing = _few_requests(plan, seen, "copy")

@@ -26,6 +26,11 @@ def counted(count: int, what: str) -> str:
     return f"{count:,} {what}"
 
 
+def no_stable(plan: Plan) -> str:
+    """Say that a rollout waits until there is something to compare with again."""
+    return f"waits: stable {plan.stable} has no ready backend"
+
+
 def how_far(plan: Plan, share: float, traffic: Traffic) -> str:
     """Say how many more requests a step takes, and how long at this rate."""
     missing, seconds = max(1, traffic.missing(plan, share)), traffic.seconds(plan, share)
