@@ -206,7 +206,7 @@ async def test_a_stable_that_goes_away_holds_the_rollout_and_costs_no_request(tm
     async with rolling(tmp_path, good, good) as (running, fakes, found):
         await in_phase(running, Phase.STEP)
         fakes[0].health = b"503 Service Unavailable"
-        await eventually(lambda: not running.backend(0).readiness.eligible)
+        await eventually(lambda: found.decision.reason == "waits: stable v1 has no ready backend")
         async with crowd(running.port, 20) as people:
             await eventually(lambda: len(running.records.exchanges) > 200)
             assert found.rollout.share == 10.0
