@@ -75,7 +75,7 @@ class Running:
 
     def look(self, now: float, *, stable_ready: bool) -> None:
         """Leave out of the step the time in which there was nothing to compare with."""
-        if not stable_ready:
+        if not stable_ready and self.rollout.phase is Phase.STEP:
             self.away += max(0.0, now - self.looked_at)
             self.changed = True
         self.looked_at = now

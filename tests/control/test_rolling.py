@@ -219,3 +219,9 @@ def test_a_rollout_waits_while_stable_is_away_and_goes_on_when_it_is_back(tmp_pa
     served(14.0, stable=True)
     assert (running.rollout.phase, running.rollout.share) == (Phase.STEP, 95.0)
     assert began + 60.0 < running.rollout.since < began + 75.0
+    roller.ask(MODEL, Event.PROMOTE, actor="ann", reason="it is fine")
+    roller.documents()
+    versions["v1"] = SimpleNamespace(is_ready=False, backends=(), name="v1")
+    now[0] += 1.0
+    roller.tick()
+    assert not running.changed, "once promoted, a stable that is gone is nothing to be saved"
