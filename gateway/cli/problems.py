@@ -45,11 +45,16 @@ def pools_without_ejections(found: dict[str, Any]) -> dict[str, str]:
     return {each["name"]: each["ejections_ignored"] for each in found.get("pools", ()) if each["ejections_ignored"]}
 
 
+def alert_words(alert: dict[str, Any]) -> str:
+    """Return what an alert that fires says, and what belongs to it."""
+    also = f" It includes: {'; '.join(alert['also'])}." if alert.get("also") else ""
+    return f"{alert['summary']}. {alert['description']}{also}"
+
+
 def _alerts(found: dict[str, Any]) -> Iterator[Problem]:
     for alert in sorted(found.get("alerts", ()), key=lambda each: each["severity"]):
         since = alert["since"][:16].replace("T", " ")
-        also = f" It includes: {'; '.join(alert['also'])}." if alert.get("also") else ""
-        what = f"{alert['severity']} since {since} UTC: {alert['summary']}. {alert['description']}{also}"
+        what = f"{alert['severity']} since {since} UTC: {alert_words(alert)}"
         yield Problem(what, f"tidegate slo {alert['model']}")
         if alert["notified"] == "failed":
             yield Problem("the alert webhook did not take this alert", "see `alert webhook` in the gateway's log")

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gateway.cli.asking import ADMIN, Admin, AsJson, ask, console, table
+from gateway.cli.problems import alert_words
 from gateway.cli.status import budget_words, burn_rate, burn_rates
 from gateway.config.durations import format_duration, parse_duration
 from gateway.policy.slo.objective import Target
@@ -92,8 +93,7 @@ def _parts(found: dict[str, Any]) -> Iterator[RenderableType]:
     for objective in found["objectives"]:
         yield from _promised(objective, alone=len(found["objectives"]) == 1)
     for alert in found.get("alerts", ()):
-        also = f" It includes: {'; '.join(alert['also'])}." if alert.get("also") else ""
-        yield Text(f"! {alert['severity']}: {alert['summary']}. {alert['description']}{also}")
+        yield Text(f"! {alert['severity']}: {alert_words(alert)}")
     yield Text()
     yield _users(found)
     yield Text()

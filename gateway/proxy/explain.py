@@ -46,7 +46,7 @@ def _decided(
     ready = [backend for backend in route.backends if backend.serves(version.served_model)]
     silent = not ready
     if silent:
-        other = None if version.is_served else next((o for o in model.split.others(version) if o.is_served), None)
+        other = None if version.is_served else model.stand_in(version)
         if other is not None:
             winner, why = _decided(model, other, claim, service_class, now=now, rng=rng)
             return winner, f"{version.name} has no ready backend: its requests go to {other.name}: {why}"

@@ -191,6 +191,10 @@ class LiveModel:
         self._split = split
         self.only = split.draw(0.0) if split.is_single else None
 
+    def stand_in(self, version: LiveVersion) -> LiveVersion | None:
+        """Return the version that serves requests of one which cannot, None where none can."""
+        return next((other for other in self.split.others(version) if other.is_served), None)
+
     def shared(self, weights: Iterable[tuple[str, float]]) -> Split[LiveVersion]:
         """Return a split of the versions of these names, with these weights; keys fall otherwise for each model."""
         rows = list(weights)

@@ -25,9 +25,9 @@ def version_for(model: LiveModel, exchange: Exchange, head: Head, body: Body, ch
     version = split.draw(chance) if key is None else split.place(key)
     if version.is_served:
         return version
-    other = next((other for other in split.others(version) if other.is_served), version)
-    exchange.stands_in = other is not version
-    return other
+    other = model.stand_in(version)
+    exchange.stands_in = other is not None
+    return other or version
 
 
 def route_for(model: LiveModel, version: LiveVersion, endpoint: Endpoint, exchange: Exchange, body: Body) -> LiveRoute:

@@ -64,8 +64,7 @@ class StoredResponses:
 
     def note(self, response: str, made: Made) -> None:
         """Learn that a response was made. Where clients name their own, a name stays with whoever had it first."""
-        known = self._known(response)
-        if known is not None and known.tenant != made.tenant and made.at - known.at <= LIFETIME:
+        if self._is_anothers(response, made.tenant, made.at):
             return
         self._made[response] = made
         self._made.move_to_end(response)
@@ -79,10 +78,10 @@ class StoredResponses:
         Raises InvalidRequest where another tenant's response has it: the engine would put one in place of the other.
         """
         try:
-            made = self._known(msgspec.json.decode(name, type=str))
+            response = msgspec.json.decode(name, type=str)
         except (msgspec.MsgspecError, UnicodeError):
             return
-        if made is not None and made.tenant != tenant and now - made.at <= LIFETIME:
+        if self._is_anothers(response, tenant, now):
             raise InvalidRequest("a response of this name exists: choose another request_id", param="request_id")
 
     def restore(self, kept: Iterable[tuple[str, Made]]) -> None:
@@ -102,6 +101,10 @@ class StoredResponses:
         if made.tenant != tenant:
             raise no_response(response)
         return made
+
+    def _is_anothers(self, response: str, tenant: str, now: float) -> bool:
+        made = self._known(response)
+        return made is not None and made.tenant != tenant and now - made.at <= LIFETIME
 
     def _known(self, response: str) -> Made | None:
         made = self._made.get(response)
