@@ -55,7 +55,7 @@ def carrier(
     if journey.opened:
         exchange.stream = True
         beside = "a document, where a stream had been begun"
-        return Refusal(answer, lambda _: journey.fail(AttemptEnd.MALFORMED, beside))
+        return Refusal(answer, lambda _head, _body: journey.fail(AttemptEnd.MALFORMED, beside), clock())
     return PlainRelay(
         journey,
         client,

@@ -187,20 +187,16 @@ class Flight:
         if head.coding is not None:
             self.fail(AttemptEnd.MALFORMED, "compressed, though not asked for")
             return None
-        if end is ANSWERED:
-            return self._carry(head)
-        if end in {AttemptEnd.MALFORMED, AttemptEnd.UNAUTHORIZED}:
+        if end is not ANSWERED and end in {AttemptEnd.MALFORMED, AttemptEnd.UNAUTHORIZED}:
             self.fail(end, f"status {head.status}")
             return None
-        return Refusal(head, lambda body: self._turned_down(head, body))
+        self._relay = self._carry(head) if end is ANSWERED else Refusal(head, self._turned_down, self._clock())
+        return self._relay
 
-    def _carry(self, answer: AnswerHead) -> Sink:
+    def _carry(self, answer: AnswerHead) -> StreamRelay | PlainRelay | Refusal:
         client, exchange, order = self._client, self._exchange, self._order
         head = self._head_of(forwarded_response(answer.status, answer.fields, answer.connection))
-        self._relay = carrier(
-            self, client, exchange, order, answer=answer, head=head, http10=self._http10, clock=self._clock
-        )
-        return self._relay
+        return carrier(self, client, exchange, order, answer=answer, head=head, http10=self._http10, clock=self._clock)
 
     def _turned_down(self, head: AnswerHead, body: bytes) -> None:
         """Keep an engine's refusal for the client, and see whether another backend does better."""
@@ -331,10 +327,13 @@ class Flight:
         """Hold the deadlines of the request and of the attempt in progress."""
         if self._place is not None and self._place.check(now, self._rng.random()):
             return
-        if now > self._deadline:
-            self.fail(*time_is_over(self._exchange, self._backend, now))
-            return
         backend, relay = self._backend, self._relay
+        if isinstance(relay, Refusal) and backend is not None:
+            relay.check(now, now if self._paused else self._resumed, self._deadline, backend.lateness)
+            return
+        if now > self._deadline:
+            self.fail(*time_is_over(self._exchange, backend, now))
+            return
         if self._paused or backend is None:
             return
         if isinstance(relay, StreamRelay) and relay.check(now):

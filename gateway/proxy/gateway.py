@@ -251,7 +251,8 @@ class Gateway:
     def _answer(self, error: GatewayError, exchange: Exchange, client: Writer, target: bytes = b"") -> None:
         """Answer with an error before any attempt was made, and settle."""
         path = target.decode("latin-1") or exchange.endpoint
-        exchange.asked = exchange.asked or path.partition("?")[0]
+        if exchange.endpoint == "other":
+            exchange.asked = path.partition("?")[0]
         body = anthropic.body(error, path, exchange.request_id)
         client.reply_json(error.status, error_head(error, exchange.request_id), body)
         exchange.client_status = error.status

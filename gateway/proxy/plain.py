@@ -6,6 +6,7 @@ from collections.abc import Callable
 import msgspec
 
 from gateway.exchange import AttemptEnd, Dialect, Exchange
+from gateway.lateness import Lateness
 from gateway.proxy.answers import JSON, chunk, not_whole
 from gateway.proxy.naming import Namer
 from gateway.proxy.relay import Journey
@@ -19,7 +20,8 @@ MAX_HELD = 64 * 1024
 _DESCRIBES_BODY = re.compile(rb"content-.*|.*digest|etag|last-modified|accept-ranges").fullmatch
 """Fields that tell of a body (RFC 9110 section 8, RFC 9530), which another body does not have."""
 MAX_UNFRAMED = 8 * 1024 * 1024
-MAX_REFUSAL = 256 * 1024
+MAX_REFUSAL, REFUSAL_SECONDS = 256 * 1024, 3.0
+"""Bytes and seconds that the body of an error may take: what it says is known by its status already."""
 _OVERLAP = NEAR + 64
 """More than a `usage` object spans, which may begin in one piece and end in the next."""
 _MAY_BE_ERROR = re.compile(rb'"(?:error"\s*+:\s*+[{"]|(?:object|type)"\s*+:\s*+"error")')
@@ -179,37 +181,47 @@ class PlainRelay:
 class Refusal:
     """Gathers an engine's error answer, so that it can be given to the client if no other backend does better.
 
-    Of one that is not whole, cut or over 256 KiB, the gateway tells how it begins: half a document helps no client.
+    Of one that is not whole, cut, over 256 KiB or not there after 3 s, the gateway tells how it begins: half a document
+    helps no client. It is `done` with such a one at once, and its connection has to be closed.
     """
 
-    __slots__ = ("_body", "_done", "_head", "_size")
+    __slots__ = ("_began", "_body", "_done", "_head", "_size")
 
-    def __init__(self, head: AnswerHead, done: Callable[[bytes], None]) -> None:
+    def __init__(self, head: AnswerHead, done: Callable[[AnswerHead, bytes], None], now: float) -> None:
         self._head = head
         self._done = done
+        self._began = now
         self._body: list[bytes] = []
         self._size = 0
 
     def data(self, body: bytes) -> None:
         """Gather, bounded: an error needs few words."""
-        if self._size <= MAX_REFUSAL:
-            self._body.append(body)
+        self._body.append(body)
         self._size += len(body)
+        if self._size > MAX_REFUSAL:
+            self._tell(f"is over {MAX_REFUSAL} bytes")
 
     def last(self, body: bytes) -> None:
         """Hand over what was gathered."""
-        self.data(body)
-        said = b"".join(self._body)
-        self._done(said if len(said) <= MAX_REFUSAL else self._told_of(said, f"is over {MAX_REFUSAL} bytes"))
+        self._body.append(body)
+        if self._size + len(body) > MAX_REFUSAL:
+            self._tell(f"is over {MAX_REFUSAL} bytes")
+        else:
+            self._done(self._head, b"".join(self._body))
 
     def lost(self, _loss: Loss, _detail: str) -> None:
         """An error whose body was cut is still that error."""
-        self._done(self._told_of(b"".join(self._body), "was cut"))
+        self._tell("was cut")
 
-    def _told_of(self, said: bytes, what: str) -> bytes:
+    def check(self, now: float, resumed: float, deadline: float, lateness: Lateness) -> None:
+        """Wait no longer than it may take; `resumed` is when the client last let the gateway read on."""
+        if now > deadline or lateness.has_passed(REFUSAL_SECONDS, max(self._began, resumed), now):
+            self._tell(f"had not ended after {now - self._began:.1f} s")
+
+    def _tell(self, what: str) -> None:
         head = self._head
         head.fields = [*(field for field in head.fields if not _DESCRIBES_BODY(field[0])), JSON]
-        return not_whole(head.status, said, what)
+        self._done(head, not_whole(head.status, b"".join(self._body), what))
 
 
 def _is_json(document: bytes) -> bool:

@@ -148,10 +148,10 @@ class Client:
 
     def eof_received(self) -> bool:
         """Go on answering a client that has only closed its own side, once it is known to be there."""
-        if not self.busy or self._queue or self.transport.get_extra_info("sslcontext") is not None:
+        if not self.busy or self.transport.get_extra_info("sslcontext") is not None:
             self._outbox.flush()
             return False
-        self._keep = False
+        self._keep = self._keep and bool(self._queue)  # which holds a refusal: nothing is read behind a request
         self._half_closed = HalfClosed(self, lambda: self._responder.probe() if self._responder is not None else None)
         return self._half_closed.probe(self._clock())
 
@@ -371,7 +371,7 @@ class Client:
     def _close(self) -> None:
         """Close for good, after reading away what still comes, since closing on it would destroy the answer."""
         self._outbox.flush()
-        if self._phase is LINGER and not self.transport.is_closing():
+        if self._phase is LINGER and self._half_closed is None and not self.transport.is_closing():
             self._deadline = self._clock() + LINGER_SECONDS
             if self.transport.can_write_eof():
                 self.transport.write_eof()

@@ -127,7 +127,7 @@ def check(method: bytes, target: bytes, version: str, fields: Headers, limits: L
         path,
         seen.get(b"content-type", b""),
         named_by_connection((seen[b"connection"],)) if b"connection" in seen else _NO_NAMES,
-        b"expect" in seen and not http10,
+        b"expect" in seen and not http10 and _has_body(seen),
         seen.get(b"x-request-id"),
         seen.get(b"x-request-timeout"),
         seen.get(b"authorization"),
@@ -199,9 +199,16 @@ def _origin_form(target: bytes) -> bytes:
     return found[2] or b"/"
 
 
+def _has_body(seen: dict[bytes, bytes]) -> bool:
+    """Whether a body follows: without one, nothing waits for `100 Continue` (RFC 9110 section 10.1.1)."""
+    return b"transfer-encoding" in seen or int(seen.get(b"content-length", 0)) > 0
+
+
 def _is_short(seen: dict[bytes, bytes]) -> bool:
     """Whether a body has an end that is known and near."""
-    return b"transfer-encoding" not in seen and b"expect" not in seen and int(seen.get(b"content-length", 0)) <= _SHORT
+    if not _has_body(seen):
+        return True
+    return b"transfer-encoding" not in seen and b"expect" not in seen and int(seen[b"content-length"]) <= _SHORT
 
 
 def _find(method: bytes, path: bytes, query: bytes) -> tuple[bytes, Endpoint | None]:

@@ -215,6 +215,7 @@ class Upstream:
                 cause = error.__context__
                 if cause is not None and not isinstance(cause, Malformed):
                     _log.error("an answer broke the gateway", exc_info=cause)
+                self._pass_on_rest(taker)
                 self._fail(f"{Loss.MALFORMED.value}: {cause or error}")
                 return
             self._keep = False
@@ -236,6 +237,15 @@ class Upstream:
                 self._check_framing(len(data))
         except Exception:
             self._broken(taker)
+
+    def _pass_on_rest(self, taker: Taker) -> None:
+        """Hand over what was framed properly before the bytes that are malformed."""
+        sink, body = self._sink, b"".join(self._body)
+        if sink is not None and body:
+            try:
+                sink.data(body)
+            except Exception:
+                self._broken(taker)
 
     def _give_back(self) -> None:
         """Have the connection kept, if nothing is left of this exchange in either direction."""

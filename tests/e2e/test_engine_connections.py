@@ -9,7 +9,21 @@ from pathlib import Path
 import pytest
 
 from gateway.exchange import AttemptEnd, Outcome
-from tests.e2e.fakes import JSON_ANSWER, STREAM_HEAD, Call, backends, closed_at_once, good, reset_at_once, whole
+from tests.e2e.fakes import (
+    DONE,
+    JSON_ANSWER,
+    LAST_CHUNK,
+    ROLE,
+    STREAM_HEAD,
+    Call,
+    backends,
+    chunked,
+    closed_at_once,
+    event,
+    good,
+    reset_at_once,
+    whole,
+)
 from tests.e2e.harness import Running, ask, chat, gateway, post, routes
 from tests.e2e.raw_client import connect
 from tests.listening import listening
@@ -244,3 +258,64 @@ async def test_a_stream_whose_engine_writes_on_after_its_end_stays_whole(tmp_pat
             answer = await ask(running.port, chat())
             assert (answer.complete, answer.body.endswith(b"[DONE]\n\n")) == (True, True)
         await running.settled(5)
+
+
+BROKEN: dict[str, bytes] = {
+    "no size": b"zz\r\n",
+    "no end of a chunk": b"3\r\nabcdef",
+    "another answer": b"HTTP/1.1 200 OK\r\n\r\n",
+    "endless trailers": b"0\r\nx: " + b"x" * 70_000 + b"\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("reads", [1, 2])
+@pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN)
+async def test_what_came_before_malformed_bytes_of_the_same_read_reaches_the_client(
+    tmp_path: Path, broken: bytes, reads: int
+) -> None:
+    async def breaks(call: Call) -> None:
+        if reads == 2:
+            await call.send(STREAM_HEAD, chunked(ROLE, event("a")))
+            await call.passed.wait()
+            await call.send(chunked(event("b")) + broken)
+        else:
+            await call.send(STREAM_HEAD + chunked(ROLE, event("a")) + chunked(event("b")) + broken)
+        await call.until_gone()
+
+    async with backends(breaks) as (fake,), gateway(tmp_path, routes(fake.url)) as running:
+        client = await connect(running.port)
+        await client.send(post(chat()))
+        read = await client.reader.readuntil(b'"content":"a"')
+        fake.calls[0].passed.set()
+        rest = read + await client.answer_rest()
+        client.close()
+        assert rest.index(b'"content":"b"') < rest.index(b"the answer is not proper HTTP")
+        assert b"[DONE]" not in rest
+        assert not rest.endswith(LAST_CHUNK)
+        assert (await running.settled()).outcome is Outcome.TRUNCATED
+        assert [end for _, end in running.records.attempts] == [AttemptEnd.MALFORMED]
+
+
+async def test_a_stream_that_is_whole_before_malformed_bytes_of_the_same_read_is_whole(tmp_path: Path) -> None:
+    async def breaks(call: Call) -> None:
+        await call.send(STREAM_HEAD + chunked(ROLE, event("a", "stop"), DONE) + b"zz\r\n")
+        await call.until_gone()
+
+    async with backends(breaks) as (fake,), gateway(tmp_path, routes(fake.url)) as running:
+        answer = await ask(running.port, chat())
+        assert (answer.complete, answer.body) == (True, ROLE + event("a", "stop") + DONE)
+        assert (await running.settled()).outcome is Outcome.OK
+        await fake.calls[0].gone.wait()
+
+
+async def test_a_long_document_breaks_off_where_its_framing_does(tmp_path: Path) -> None:
+    half = JSON_ANSWER[:-1] + b',"more":"' + b"x" * 100_000
+
+    async def breaks(call: Call) -> None:
+        await call.send(CHUNKED + b"%x\r\n%b\r\nzz\r\n" % (len(half), half))
+        await call.until_gone()
+
+    async with backends(breaks) as (fake,), gateway(tmp_path, routes(fake.url)) as running:
+        answer = await ask(running.port, chat(stream=False))
+        assert (answer.status, answer.complete, answer.body) == (200, False, half)
+        assert (await running.settled()).outcome is Outcome.TRUNCATED

@@ -53,3 +53,20 @@ async def test_a_body_that_waits_behind_a_request_in_progress_is_asked_for_in_it
         assert [(await client.answer()).status for _ in range(2)] == [200, 200]
         client.close()
         await running.settled(2)
+
+
+async def test_nothing_waits_for_a_100_where_no_body_follows(tmp_path: Path) -> None:
+    async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url)) as running:
+        client = await connect(running.port)
+        asked = {
+            b"GET /v1/models HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\n\r\n": 200,
+            b"GET /v1/models HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 0\r\n\r\n": 200,
+            b"GET /v1/nope HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\n\r\n": 404,
+            post(b"", headers="expect: 100-continue\r\n"): 400,
+        }
+        for request, status in asked.items():
+            await client.send(request)
+            answer = await client.answer()
+            assert (answer.status, answer.raw[9:12]) == (status, b"%d" % status), "no informational answer before it"
+        client.close()
+        await running.settled(2)

@@ -102,3 +102,23 @@ async def test_chunk_extensions_of_a_client_count_against_the_limit_of_its_head(
             assert (await client.answer()).status == status
             client.close()
         await running.settled(2)
+
+
+@pytest.mark.parametrize("half_closes", [False, True], ids=["", "half-closes"])
+@pytest.mark.parametrize("garbage", [b"\x00\x01\r\n\r\n", b"GET / HTTP/1.1\r\nno colon\r\n\r\n", b"POST /v1/chat"])
+@pytest.mark.parametrize("count", [1, 2])
+async def test_requests_before_malformed_bytes_of_the_same_read_are_answered(
+    tmp_path: Path, count: int, garbage: bytes, half_closes: bool
+) -> None:
+    async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url)) as running:
+        for request in (b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n", post(chat(stream=False)), chunked_request()):
+            client = await connect(running.port)
+            await client.send(request * count + garbage)
+            if half_closes:
+                client.writer.write_eof()
+            answers = [await client.answer() for _ in range(count)]
+            assert [answer.status for answer in answers] == [200] * count
+            if not half_closes and garbage != b"POST /v1/chat":
+                assert (await client.answer()).status == 400
+            client.close()
+        await running.quiet()

@@ -126,6 +126,7 @@ async def test_a_body_of_another_type_is_told_which_to_send(tmp_path: Path, path
     [
         ("POST /v1/completions", b'{"model": "nope", "prompt": "x"}', 404, "nope"),
         ("POST /v1/nope?key=secret", b"", 404, "/v1/nope"),
+        ("POST /v1/completions", b'{"model": "m", "prompt', 400, ""),
     ],
 )
 async def test_what_is_not_served_is_noted_for_the_log_and_not_for_metrics(

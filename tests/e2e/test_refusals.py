@@ -13,6 +13,7 @@ from gateway.policy.admission.limit import FIRST
 from tests.e2e.fakes import Call, backends, good, whole
 from tests.e2e.harness import Running, ask, chat, eventually, gateway
 from tests.e2e.raw_client import Answer
+from tests.waiting import HandClock
 
 pytestmark = pytest.mark.anyio
 LIMITED = b'{"error":{"message":"rate limited","code":429}}'
@@ -197,3 +198,111 @@ async def test_a_long_error_within_the_bound_is_passed_on_as_it_is(tmp_path: Pat
     async with backends(engine) as (fake,), gateway(tmp_path, routes(fake.url)) as running:
         answer = await ask(running.port, chat())
         assert (answer.status, answer.body) == (422, said)
+
+
+HANGS: dict[str, bytes] = {
+    "silent after its head": b"HTTP/1.1 %b\r\ncontent-type: text/html\r\ncontent-length: 500\r\n\r\n",
+    "silent within its body": b"HTTP/1.1 %b\r\ncontent-length: 500\r\n\r\n<html>",
+    "no last chunk": b"HTTP/1.1 %b\r\ntransfer-encoding: chunked\r\n\r\n6\r\n<html>\r\n",
+    "only closing would end it": b"HTTP/1.1 %b\r\nconnection: close\r\n\r\n<html>",
+}
+
+
+@pytest.mark.parametrize("sent", HANGS.values(), ids=HANGS)
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "document"])
+async def test_an_error_whose_body_does_not_end_is_told_by_its_status(
+    tmp_path: Path, sent: bytes, stream: bool
+) -> None:
+    async def hangs(call: Call) -> None:
+        await call.send(sent % b"400 Bad Request")
+        await call.until_gone()
+
+    clock = HandClock()
+    async with backends(hangs) as (fake,), gateway(tmp_path, routes(fake.url), now=clock) as running:
+        asking = asyncio.create_task(ask(running.port, chat(stream)))
+        await clock.passes(4.0, asking.done)
+        answer = await asking
+        assert (answer.status, answer.complete, answer.json["error"]["code"]) == (400, True, "error_not_whole")
+        assert (await running.settled()).outcome is Outcome.CLIENT_ERROR
+        assert [end for _, end in running.records.attempts] == [AttemptEnd.CLIENT_ERROR]
+        await fake.calls[0].gone.wait()
+
+
+async def test_an_error_that_drips_is_told_by_its_status(tmp_path: Path) -> None:
+    async def drips(call: Call) -> None:
+        await call.send(b"HTTP/1.1 400 Bad Request\r\ntransfer-encoding: chunked\r\n\r\n")
+        while not call.writer.is_closing():
+            await call.send(b"1\r\nx\r\n")
+            await asyncio.sleep(0.02)
+
+    clock = HandClock()
+    async with backends(drips) as (fake,), gateway(tmp_path, routes(fake.url), now=clock) as running:
+        asking = asyncio.create_task(ask(running.port, chat()))
+        await clock.passes(0.5, asking.done)
+        answer = await asking
+        assert (answer.status, answer.json["error"]["code"]) == (400, "error_not_whole")
+        last = await running.settled()
+        assert last.outcome is Outcome.CLIENT_ERROR
+        assert last.e2e < 10.0
+
+
+async def test_of_an_error_without_end_no_more_is_read_than_may_be_passed_on(tmp_path: Path) -> None:
+    async def endless(call: Call) -> None:
+        await call.send(b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n")
+        for _ in range(1000):
+            await call.send(b"x" * 65536)
+        raise AssertionError("the gateway has read 64 MiB of an error")
+
+    async with backends(endless) as (fake,), gateway(tmp_path, routes(fake.url), now=HandClock()) as running:
+        answer = await ask(running.port, chat())
+        assert (answer.status, answer.json["error"]["code"]) == (400, "error_not_whole")
+        assert (await running.settled()).outcome is Outcome.CLIENT_ERROR
+
+
+async def test_a_request_whose_time_is_over_first_gets_the_status_too(tmp_path: Path) -> None:
+    async def hangs(call: Call) -> None:
+        await call.send(b"HTTP/1.1 422 Unprocessable Entity\r\ncontent-length: 9\r\n\r\n")
+        await call.until_gone()
+
+    clock = HandClock()
+    async with backends(hangs) as (fake,), gateway(tmp_path, routes(fake.url), now=clock) as running:
+        asking = asyncio.create_task(ask(running.port, chat(), headers="x-request-timeout: 1\r\n"))
+        await eventually(lambda: len(fake.calls) == 1)
+        await clock.passes(0.9, asking.done)
+        assert (await asking).status == 422
+        assert (await running.settled()).outcome is Outcome.CLIENT_ERROR
+
+
+async def test_a_failure_whose_body_hangs_is_tried_elsewhere(tmp_path: Path) -> None:
+    async def hangs(call: Call) -> None:
+        await call.send(b"HTTP/1.1 500 Oops\r\ncontent-length: 9\r\n\r\n")
+        await call.until_gone()
+
+    clock = HandClock()
+    async with (
+        backends(hangs, good) as fakes,
+        gateway(tmp_path, routes(*(fake.url for fake in fakes)), now=clock) as running,
+    ):
+        for count in (1, 2):
+            asking = asyncio.create_task(ask(running.port, chat()))
+            await clock.passes(4.0, asking.done)
+            assert (await asking).status == 200
+            await running.settled(count)
+        assert AttemptEnd.SERVER_ERROR in [end for _, end in running.records.attempts]
+
+
+async def test_an_error_that_comes_in_two_parts_is_passed_on_as_it_is(tmp_path: Path) -> None:
+    async def slow(call: Call) -> None:
+        answer = whole(b"400 Bad Request", LIMITED)
+        await call.send(answer[:-20])
+        await clock.passes(2.0, lambda: True)
+        await asyncio.sleep(0.3)  # deadlines are looked at every tenth of a second
+        await call.send(answer[-20:])
+
+    clock = HandClock()
+    async with backends(slow) as (fake,), gateway(tmp_path, routes(fake.url), now=clock) as running:
+        for _ in range(2):
+            answer = await ask(running.port, chat())
+            assert (answer.status, answer.body) == (400, LIMITED)
+        await running.settled(2)
+        assert fake.connections == 1
