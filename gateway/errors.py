@@ -49,7 +49,7 @@ class BadHttp(ClientError):
 
 
 class InvalidApiKey(ClientError):
-    """No key where one is needed, or one that nobody was given."""
+    """No key where one is needed, or one that no tenant was given."""
 
     status = 401
     code = "invalid_api_key"
@@ -160,7 +160,7 @@ class BackendFailed(GatewayError):
 
 
 class Unavailable(GatewayError):
-    """Nobody can take the request now; waiting helps."""
+    """No backend can take the request now; waiting helps."""
 
     status = 503
     type = "service_unavailable"
@@ -206,7 +206,7 @@ class FirstTokenTimeout(TimedOut):
 
 
 class AnswerTooLarge(GatewayError):
-    """An answer is over a limit of the gateway's own: nobody's fault, and no other backend would do better."""
+    """An answer is over a limit of the gateway's own: no backend's fault, and no other would do better."""
 
     status = 502
     code = "answer_too_large"

@@ -44,7 +44,7 @@ class Lateness:
     def overlaps(self, since: float, now: float) -> bool:
         """Whether this process was late at some time between two; meant for a `now` that is now."""
         if now - self._beat > BEAT + LATE:
-            self.beat(now)  # it has just gone on, and whoever asks is the first to run
+            self.beat(now)  # it has just gone on, and the caller is the first to run
         return self.until > since
 
     def excuse(self, since: float, now: float) -> float:

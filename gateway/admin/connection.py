@@ -1,6 +1,6 @@
 """A connection to the admin listener: uvicorn's, with bounds and deadlines, since uvicorn has hardly any.
 
-There are few places, so that no crowd here takes the data plane's descriptors. Whoever comes when all are taken gets
+Places are few, so that a crowd here cannot take the data plane's descriptors. A client that finds all taken gets
 the place of the connection that has been idle for the longest time: a probe always gets in.
 """
 

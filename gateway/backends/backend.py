@@ -120,7 +120,7 @@ class Backend:
 
     @readiness.setter
     def readiness(self, value: Readiness) -> None:
-        """Whoever finds a change, it is logged here."""
+        """Log a change here, whatever found it."""
         before, self._readiness = self._readiness, value
         self._eligible = value.eligible and not self._drained
         if value.state is not before.state:

@@ -43,7 +43,7 @@ class Promises:
                 self.warnings.append(objective.document.problem(objective.path, "no model uses this objective", hint))
 
     def _check_targets(self, objective: Declared) -> None:
-        """An alert whose burn rate exceeds what a total outage burns would never fire, and nobody would know."""
+        """An alert whose burn rate exceeds what a total outage burns would never fire, without any sign of it."""
         window = _value(objective, "window", parse=parse_slo_window) or DEFAULT.window
         for sli in (*Sli, "deployment"):
             percent = _value(objective, sli, "target", parse=float)

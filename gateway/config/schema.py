@@ -114,7 +114,7 @@ class TimeoutsEntry(Entry):
     first_byte: Timeout | None = Field(
         default=None,
         description="For an answer that is not streamed to begin, at one backend. Default: learnt from answers before "
-        "it, and held only against a backend that answers nobody.",
+        "it, and held only against a backend that answers no request.",
         examples=["2m"],
     )
     stall: Timeout | None = Field(

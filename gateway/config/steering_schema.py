@@ -138,7 +138,7 @@ class CanaryEntry(Entry):
     )
     mirror: Share = Field(
         default=_PLAN.mirror,
-        description="Per cent of requests copied to the candidate in a first step; nobody gets them back. Default: 0.",
+        description="Per cent of requests copied to a candidate in a first step. Its answers are dropped. Default: 0.",
         examples=[10],
     )
     margin: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] = Field(

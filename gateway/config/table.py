@@ -111,7 +111,7 @@ class ModelSpec:
 
 @dataclass(frozen=True, slots=True)
 class TenantSpec:
-    """Whoever holds one of these keys (SHA-256, in hex). `models` are those it may use, None for all.
+    """The client that holds one of these keys (SHA-256, in hex). `models` are those it may use, None for all.
 
     `debug` says that its answers tell where they come from.
     """

@@ -153,7 +153,7 @@ def queued(models: Iterable[LiveModel]) -> Iterator[Queued]:
 
 
 def _lines(model: LiveModel) -> Iterable[Line]:
-    """Return every queue, that of whoever began under other routes among them."""
+    """Return every queue, those of requests that began under earlier routes included."""
     return model.memory.lines.values()
 
 

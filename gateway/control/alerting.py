@@ -45,7 +45,7 @@ Pairs = dict[AlertPair, Alert]
 class Alerter:
     """Keeps the state of every alert; `notify` is told of incidents that begin and of those that end.
 
-    Where it is None nobody is told but the log. What fires outlives a restart: `documents` is kept, `restore` takes it.
+    Where it is None alerts are only logged. What fires outlives a restart: `documents` is kept, `restore` takes it.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class Alerter:
                 yield tracked, pair, alert
 
     def of(self, tracked: Tracked) -> list[tuple[AlertPair, Alert]]:
-        """Return the alerts of one series; none for those that nobody is told of.
+        """Return the alerts of one series; none for those that are not sent.
 
         One that fires, and of which people are not told yet, is pending: what is shown is what was told.
         """

@@ -1,4 +1,4 @@
-"""One task for each backend, so that a slow engine delays nobody else; follows the registry's changes."""
+"""One task for each backend, so that a slow engine delays no other; follows the registry's changes."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable
@@ -16,7 +16,7 @@ async def for_each_backend(
     *,
     every: float = _LOOK_EVERY,
 ) -> None:
-    """Run `watch` for every backend there is until cancelled; whoever is no longer among them is let go."""
+    """Run `watch` for every backend there is until cancelled; the tasks of backends that are gone are ended."""
     tasks: dict[Backend, asyncio.Task[None]] = {}
     try:
         while True:

@@ -96,7 +96,7 @@ class Flusher:
         self._wake.set()
 
     def lead(self) -> None:
-        """Take the lease before anything is served; blocks. Where there can be none, nobody else has it either."""
+        """Take the lease before anything is served; blocks. Where there can be none, no other process has it either."""
         try:
             self.token = self._store.lead(self._owner, self._clock(), LEASE_SECONDS)
         except StateError as error:

@@ -19,7 +19,7 @@ _JITTER = 0.1
 
 
 class Prober:
-    """One task per backend, so that a slow engine delays nobody else's probes. Follows the registry's changes."""
+    """One task per backend, so that a slow engine delays no other's probes. Follows the registry's changes."""
 
     def __init__(
         self, registry: Registry, clock: Clock, rng: Random, interval: float = INTERVAL, hops: bytes = b""

@@ -1,4 +1,4 @@
-"""Reloading route files, on change, on SIGHUP or when asked: all or nothing, and nobody's request notices."""
+"""Reloading route files, on change, on SIGHUP or when asked: all or nothing; requests in flight go on."""
 
 import asyncio
 import logging
@@ -56,7 +56,7 @@ class Reloader:
             return table
 
     async def again(self) -> None:
-        """Reload when nobody waits for the result; what is wrong has been logged and counted."""
+        """Reload when no caller waits for the result; what is wrong has been logged and counted."""
         try:
             await self.reload()
         except RoutesError:

@@ -54,7 +54,7 @@ _NEEDS_BUDGET = {Event.START: may_start, Event.RESUME: may_resume}
 class Roller:
     """An observer of settled requests, and what people ask to promote, pause or roll back.
 
-    `results` counts rollouts that ended, by (model, result). Only whoever `leads` moves anything.
+    `results` counts rollouts that ended, by (model, result). Only the process that `leads` moves anything.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Roller:
             self.tick()
 
     def restore(self, documents: Iterable[Document]) -> None:
-        """Take what was kept over a restart, or by whoever led before; `follow` has to come after."""
+        """Take what was kept over a restart, or by the process that led before; `follow` has to come after."""
         self._kept |= {(each.kind, each.name): each.body for each in documents if each.kind in {KIND, KEYS}}
 
     def follow(self, routes: RouteTable) -> None:

@@ -7,7 +7,7 @@ from gateway.exchange import AttemptEnd, Exchange
 from gateway.proxy.order import Order
 
 SHORTEST, TIMES = 60.0, 5.0
-"""How long a backend may answer nobody, in seconds and as a multiple of the slowest answer of the kind."""
+"""How long a backend may answer no request, in seconds and as a multiple of the slowest answer of the kind."""
 
 
 def overdue(
@@ -74,7 +74,7 @@ def _silent(limit: float | None, usual: float, since: float, backend: Backend, n
 def _without_answer(order: Order, exchange: Exchange, backend: Backend, now: float) -> tuple[AttemptEnd, str] | None:
     """Judge an answer in one piece that has not begun.
 
-    Without a timeout in the routes a long answer is no reason to give it up. A backend hangs that has answered nobody
+    Without a timeout in the routes a long answer is no reason to give it up. A backend hangs that has answered none
     since, and whose metrics have stood still, for far longer than the latest answers of this kind took: some engines
     still say that they are well.
     """

@@ -39,7 +39,7 @@ def explain(model: LiveModel, tokens: int, service_class: ServiceClass, *, now: 
 def _decided(
     model: LiveModel, version: LiveVersion, claim: Claim, service_class: ServiceClass, *, now: float, rng: Chance
 ) -> tuple[str, str]:
-    """Return the id of the winner, "" for nobody, and why."""
+    """Return the id of the winner, "" for none, and why."""
     name, tokens = service_class.name, claim.kv
     place = first_match(model.rules, Traits("/v1/chat/completions", tokens, service_class=name))
     route = version.routes[place]

@@ -1,4 +1,4 @@
-"""Finding a backend for one attempt of a request: whoever serves it, was not tried yet, and has a slot."""
+"""Finding a backend for one attempt of a request: one that serves it, was not tried yet, and has a slot."""
 
 from collections.abc import Sequence
 from enum import Enum, auto
@@ -16,7 +16,7 @@ class Tried(Enum):
 
     STARTED = auto()
     FULL = auto()
-    NOBODY = auto()
+    NONE = auto()
 
 
 # As in gateway.exchange: what every request asks for is read once.
@@ -39,7 +39,7 @@ def others(order: Order, tried: Sequence[Backend]) -> list[Backend]:
 def find(
     order: Order, exchange: Exchange, tried: Sequence[Backend], choose: Chooser, *, now: float, rng: Random
 ) -> Backend | Tried:
-    """Return who gets the next attempt, with the reason noted in `exchange.routing`, or why nobody does."""
+    """Return the backend of the next attempt, with the reason noted in `exchange.routing`, or why there is none."""
     candidates = others(order, tried)
     if len(candidates) == 1:
         if not (order.is_lookup or candidates[0].health.takes(order.claim, now)):
@@ -47,7 +47,7 @@ def find(
         exchange.routing = ONLY if tried else ""
         return candidates[0]
     if not candidates:
-        return Tried.NOBODY
+        return Tried.NONE
     if len(order.route.pools) > 1:
         return _find_in_pool(order, exchange, candidates, choose, now=now, rng=rng)
     choice = choose(candidates, exchange.prompt_estimate, now, rng, order.claim)

@@ -303,7 +303,7 @@ class Flight:
             upstream.cancel()
 
     def client_gone(self) -> None:
-        """Stop the engine's work: nobody listens."""
+        """Stop the engine's work: the client is gone."""
         if not self._settled:
             self._end_attempt(AttemptEnd.CLIENT_GONE)
             self._settle(Outcome.CLIENT_GONE, "the client hung up")

@@ -126,7 +126,7 @@ class Gateway:
         )
 
     def _understood(self, request: Request, body: Body, exchange: Exchange, client: Writer) -> Departing:
-        """Return the flight of a request that was read; one that continues a response goes to whoever keeps that."""
+        """Return the flight of a request that was read; one that continues a response goes where that is kept."""
         exchange.asked = body.model
         if exchange.endpoint == _RESPONSES_PATH and (response := continued(body)) is not None:
             return self._lookups.continuing(response, request, body, exchange, client)
@@ -263,9 +263,9 @@ class Gateway:
         client.finish()
 
     def _serve_here(self, path: bytes, request_id: str, tenant: LiveTenant | None, client: Writer) -> None:
-        """Answer what no engine is asked for; these are nobody's SLI, so nothing is settled.
+        """Answer what no engine is asked for; these count in no SLI, so nothing is settled.
 
-        `tenant` is None where nobody has to say who asks.
+        `tenant` is None where no key is needed.
         """
         head = b"x-request-id: %b\r\n" % request_id.encode()
         if path == b"/v1/models" and tenant is not None:

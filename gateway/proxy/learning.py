@@ -123,7 +123,7 @@ def doubt(order: Order, exchange: Exchange, backend: Backend) -> None:
 
 
 def gave_back(order: Order, exchange: Exchange, end: AttemptEnd) -> None:
-    """Give the slot of an attempt that has ended so to whoever is next, and learn for how long it was held."""
+    """Give the slot of an attempt that has ended so to the next request, and learn for how long it was held."""
     now, seconds = exchange.attempt_ended, exchange.attempt_ended - exchange.sent
     if end in _NOT_WORKED_ON or exchange.excused:
         order.route.line.give_back(now)

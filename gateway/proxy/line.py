@@ -164,7 +164,7 @@ class Line:
         self.freed(now)
 
     def leave(self, entry: Entry[Waiter], now: float) -> None:
-        """Take out one that does not wait any more; whoever comes after it may fit where it did not."""
+        """Take out one that does not wait any more; those after it may fit where it did not."""
         if self.queue.remove(entry):
             self._unkeep(entry.item.claim)
             if self.queue.size:
@@ -216,7 +216,7 @@ class Line:
                 return
 
     def freed(self, now: float) -> None:
-        """Give slots that are free to whoever is next, in any line that waits for them, as long as there are some."""
+        """Give slots that are free to the next requests, in any line that waits for them, as long as there are some."""
         lines = [line for line in self.neighbours if line.queue.size]
         if len(lines) > 1:
             lines.sort(key=_precedence)
@@ -261,7 +261,7 @@ class Line:
         return self._keeps is not None and self._keeps.kept_for is claim
 
     def _has_room(self, claim: Claim) -> bool:
-        """Whether a slot is free that is large enough, whoever it is kept for."""
+        """Whether a slot is free that is large enough, also one that is kept for another."""
         return any(health.in_flight < health.limit and health.fits(claim.kv) for health in self.healths)
 
     def _may_pass(self, service_class: ServiceClass, now: float) -> bool:

@@ -104,7 +104,7 @@ class LiveVersion:
 
 
 class Mirror:
-    """Copies of a share (0 to 1) of requests are sent to a version that nobody gets answers from."""
+    """Copies of a share (0 to 1) of requests are sent to a version whose answers are thrown away."""
 
     __slots__ = ("share", "version")
 
@@ -114,7 +114,7 @@ class Mirror:
 
 
 class ModelMemory:
-    """What outlives a reload of one model: its retry budget, how long its prompts and answers are, whoever waits."""
+    """What outlives a reload of one model: its retry budget, how long its prompts and answers are, and its queue."""
 
     __slots__ = ("kinds", "lines", "prompts", "retries")
 

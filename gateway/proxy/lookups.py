@@ -23,7 +23,7 @@ from gateway.wire.service import Request, Writer
 
 
 class Front(reading.Front, Protocol):
-    """Whoever knows where requests may go, and how they are sent."""
+    """What knows where requests may go, and how they are sent."""
 
     table: LiveTable
     tenants: Tenants
@@ -41,7 +41,7 @@ class Front(reading.Front, Protocol):
 
 
 class Lookups:
-    """Sends requests to whoever keeps a response."""
+    """Sends requests to the backend that keeps a response."""
 
     def __init__(self, front: Front, tools: Tools) -> None:
         self._front = front
@@ -80,7 +80,7 @@ class Lookups:
             if each.model is model and each.takes_work(request.head.version)
         ]
         if len(places) > 1 and not is_stored_id(response):
-            places = []  # no path can hold it, so nobody can be asked
+            places = []  # no path can hold it, so no backend can be asked
         if not places and front.tenants.closed:
             raise no_response(response)  # the engine that gets it instead may have another tenant's of that name
         if len(places) <= 1:

@@ -1,4 +1,4 @@
-"""Copies of requests for a version that nobody gets answers from: measured, thrown away, and in nobody's way."""
+"""Copies of requests for a candidate: their answers are measured and thrown away, and they delay no request."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -28,7 +28,7 @@ class NoRetries(RetryBudget):
         return False
 
 
-class Nobody:
+class Discarding:
     """Where the answer to a copy goes."""
 
     keep_alive = False
@@ -78,7 +78,7 @@ class Mirroring:
         return tuple(self._flights)
 
     def copy(self, order: Order, body: Body, original: Exchange, request: Request, version: LiveVersion) -> None:
-        """Send a copy of a request to a version, if that is in nobody's way."""
+        """Send a copy of a request to a version, if that delays no request."""
         clock = self._tools.clock
         now = clock()
         if len(self._flights) >= MOST or not _has_room(version, order.claim, now):
@@ -89,8 +89,8 @@ class Mirroring:
         exchange.prompt_estimate, exchange.itl_bounds = original.prompt_estimate, original.itl_bounds
         exchange.stream = body.stream
         spec = TenantSpec("", ())
-        nobody = LiveTenant(spec, order.service_class, Quota(spec.limits, now), is_free=True)
-        copied = Order(order.endpoint, order.model, version, nobody, order.service_class, fields=order.fields)
+        unbilled = LiveTenant(spec, order.service_class, Quota(spec.limits, now), is_free=True)
+        copied = Order(order.endpoint, order.model, version, unbilled, order.service_class, fields=order.fields)
         copied.write(body)
         copied.urgent_body = None
         copied.stream, copied.choices = body.stream, body.choices
@@ -104,7 +104,7 @@ class Mirroring:
             copied,
             exchange,
             request,
-            Nobody(lambda: self._flights.discard(flight)),
+            Discarding(lambda: self._flights.discard(flight)),
             tools=self._tools,
             deadline=deadline,
         )
@@ -112,13 +112,13 @@ class Mirroring:
         flight.start()
 
     def attempt_ended(self, exchange: Exchange, backend: Backend, end: AttemptEnd) -> None:
-        """Attempts of copies count for nobody."""
+        """Attempts of copies count in no SLI."""
 
     def retried(self, exchange: Exchange, end: AttemptEnd) -> None:
         """Never happens."""
 
     def began(self, exchange: Exchange) -> None:
-        """Copies are weighed when they have settled: nobody waits for them."""
+        """Copies are weighed when they have settled: no client waits for them."""
 
     def settled(self, exchange: Exchange) -> None:
         """Count a copy and tell what became of it."""
@@ -133,7 +133,7 @@ class Mirroring:
 
 
 def _has_room(version: LiveVersion, claim: Claim, now: float) -> bool:
-    """Whether some backend of a version has more free slots than taken ones, and nobody waits for them."""
+    """Whether some backend of a version has more free slots than taken ones, and no request waits for them."""
     if any(line.queue.size for line in version.routes[-1].line.neighbours):
         return False
     return any(

@@ -35,7 +35,7 @@ _USAGE_ON_REQUEST = frozenset((Dialect.CHAT, Dialect.COMPLETIONS))
 
 
 class Observer(Protocol):
-    """Whoever is told what happened; never asked what to do."""
+    """What is told what happened; never asked what to do."""
 
     def attempt_ended(self, exchange: Exchange, backend: Backend, end: AttemptEnd) -> None:
         """Learn how one attempt ended."""
@@ -63,7 +63,7 @@ class Order:
     `trial` is the trial of a pool that the attempt in progress is. `objective` is what its class is promised.
     `shows_labels` says whether its client is told where it went, in `x-gateway-*` fields. `stored` is where the
     response that is made will be looked for. `is_lookup` says that it asks for one made before, of the one backend that
-    it has: it takes no slot, and its answer is nobody's work of now.
+    it has: it takes no slot, and no backend works for its answer now.
     """
 
     __slots__ = (
@@ -276,7 +276,7 @@ class Observers:
         self._waiting: list[Exchange] = []
 
     def attempt_ended(self, exchange: Exchange, backend: Backend, end: AttemptEnd) -> None:
-        """Tell whoever wants to know."""
+        """Tell every observer."""
         try:
             for tell in self._attempt_ended:
                 tell(exchange, backend, end)
@@ -284,7 +284,7 @@ class Observers:
             _log.exception("an observer broke")
 
     def retried(self, exchange: Exchange, end: AttemptEnd) -> None:
-        """Tell whoever wants to know."""
+        """Tell every observer."""
         try:
             for tell in self._retried:
                 tell(exchange, end)
@@ -292,7 +292,7 @@ class Observers:
             _log.exception("an observer broke")
 
     def began(self, exchange: Exchange) -> None:
-        """Tell whoever wants to know."""
+        """Tell every observer."""
         try:
             for tell in self._began:
                 tell(exchange)
@@ -300,7 +300,7 @@ class Observers:
             _log.exception("an observer broke")
 
     def settled(self, exchange: Exchange) -> None:
-        """Tell whoever wants to know, now or soon."""
+        """Tell every observer, now or soon."""
         self._waiting.append(exchange)
         if len(self._waiting) >= BATCH:
             self.flush()

@@ -14,7 +14,7 @@ from gateway.wire.guarded import later
 
 
 class Traveller(Protocol):
-    """Whoever waits."""
+    """A request that waits."""
 
     def try_again(self, waited: float) -> bool:
         """Take a slot after so many seconds; return False where there is none."""

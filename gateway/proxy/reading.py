@@ -35,7 +35,7 @@ class Departing(Responder, Protocol):
 
 
 class Front(Protocol):
-    """Whoever answers a request that does not come to its flight."""
+    """What answers a request that does not come to its flight."""
 
     def turn_down(self, exchange: Exchange, client: Writer, error: Exception) -> None:
         """Answer with an error, and settle."""
@@ -83,7 +83,7 @@ class Reading:
             self._fail(error)
 
     def client_gone(self) -> None:
-        """Learn that nobody listens any more."""
+        """Learn that the client is gone."""
         if self._flight is not None:
             self._flight.client_gone()
         elif self._end():

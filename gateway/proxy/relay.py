@@ -217,7 +217,7 @@ class StreamRelay:
             self._write(*released)
 
     def _release(self, held: list[bytes], out: bytes) -> tuple[bytes, bytes] | None:
-        """Keep what commits nobody; once output, or an end, is there, return the head and all that was kept."""
+        """Keep what commits to nothing; once output, or an end, is there, return the head and all that was kept."""
         scanner, begun = self.scanner, self._exchange.content_events > 0
         if scanner.error is not None and not begun:
             self._journey.refuse(scanner.error_code, scanner.error)

@@ -1,4 +1,4 @@
-"""Names like one that nobody knows: what somebody who mistyped a model may have meant."""
+"""Names like an unknown one: which model a client may have meant that mistyped its name."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches

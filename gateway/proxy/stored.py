@@ -63,7 +63,7 @@ class StoredResponses:
         return f"<StoredResponses {len(self._made)}>"
 
     def note(self, response: str, made: Made) -> None:
-        """Learn that a response was made. Where clients name their own, a name stays with whoever had it first."""
+        """Learn that a response was made. Where clients name their own, a name is its first tenant's."""
         if self._is_anothers(response, made.tenant, made.at):
             return
         self._made[response] = made
@@ -155,7 +155,7 @@ def keeper(table: LiveTable, tenant: LiveTenant, made: Made) -> Keeper | None:
 
 
 def candidates(table: LiveTable, tenants: Tenants, tenant: LiveTenant) -> list[Keeper]:
-    """Return the backends that may keep an unknown response of a tenant, and nobody else's."""
+    """Return the backends that may keep an unknown response of a tenant, and no other tenant's."""
     others = [each for each in tenants if each.name != tenant.name]
     shared = {
         backend for model in table if any(each.allows(model.name) for each in others) for backend in _backends(model)

@@ -12,7 +12,7 @@ from gateway.policy.admission.quota import Bucket, Denied, Quota, QuotaLimits
 from gateway.wire.guard import Head
 
 _BEARER = b"bearer "
-_NOBODY = TenantSpec("", ("0" * 64,))
+_NO_TENANT = TenantSpec("", ("0" * 64,))
 
 
 class LiveTenant:
@@ -90,8 +90,8 @@ class Tenants:
             raise InvalidApiKey("an API key is needed: send `Authorization: Bearer <key>`")
         digest = sha256(key.strip()).hexdigest()
         tenant = self._by_digest.get(digest)
-        # A key that nobody has takes the same path to the same words as one that is nearly right.
-        digests = tenant.spec.key_digests if tenant is not None else _NOBODY.key_digests
+        # A key of no tenant takes the same path to the same words as one that is nearly right.
+        digests = tenant.spec.key_digests if tenant is not None else _NO_TENANT.key_digests
         matches = [hmac.compare_digest(digest, each) for each in digests]
         if tenant is None or not any(matches):
             raise InvalidApiKey("unknown API key")

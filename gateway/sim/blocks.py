@@ -8,7 +8,7 @@ class BlockPool:
     """A fixed number of KV blocks, some of them holding known prompt prefixes.
 
     A block is free, private to one sequence, or shared under the hash of the prompt prefix that it ends. Shared
-    blocks that nobody uses any more stay findable until their space is needed, least recently used first, and
+    blocks that are no longer used stay findable until their space is needed, least recently used first, and
     count as free meanwhile.
     """
 

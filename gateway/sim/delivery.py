@@ -136,7 +136,7 @@ class Delivery:
 async def deliver_whole(delivery: Delivery, request: Request) -> None:
     """Wait until an answer is complete; ApiError 500 if the engine fails.
 
-    When the connection was lost or cut, it returns as well: nobody reads what is then written.
+    When the connection was lost or cut, it returns as well: what is then written is not read.
     """
     connection = Connection.of(request)
     with connection.watched(delivery.hang_up), delivery:

@@ -123,7 +123,7 @@ class Engine:
     def schedule(self, now: float) -> Step | None:
         """Choose what the next forward pass computes; None when there is nothing to do.
 
-        Running sequences come first, oldest first; when one cannot grow, the youngest is preempted. Only if nobody
+        Running sequences come first, oldest first; when one cannot grow, the youngest is preempted. Only if none
         was preempted are waiting ones admitted, in order, as far as batch, token budget and KV blocks allow.
         """
         batch: list[tuple[Sequence, int]] = []

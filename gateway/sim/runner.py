@@ -1,4 +1,4 @@
-"""Drives the engine model in real time and hands each new token to whoever waits for it."""
+"""Drives the engine model in real time and hands each new token to the request that waits for it."""
 
 import asyncio
 from collections.abc import Callable

@@ -75,7 +75,7 @@ class Response:
 class Batch:
     """What is saved at once, counted at `at` (seconds since the epoch).
 
-    Documents are written under the fencing `token` of whoever leads; under an older one than the last they are not.
+    Documents are written under the fencing `token` of the leader; under an older one than the last they are not.
     """
 
     at: float
@@ -148,7 +148,7 @@ class MemoryStore:
         """Keep nothing."""
 
     def lead(self, owner: str, now: float, seconds: float) -> int:
-        """Lead: there is nobody else."""
+        """Lead: there is no other process."""
         return 1
 
     def resign(self, owner: str) -> None:

@@ -29,7 +29,7 @@ def open_store(url: str) -> Store:
 def opened(url: str | None, environ: Mapping[str, str] = os.environ) -> Store:
     """Return the store that was asked for; raises StateError.
 
-    None is the default one. Where that cannot be used nobody asked for it, so the process goes on without, loudly.
+    None is the default one. Where that cannot be used it was not asked for, so the process warns and goes on without.
     """
     if url is not None:
         return open_store(url)

@@ -75,7 +75,7 @@ class RolloutCollector(Collector):
             rollouts.add_metric(key, count)
         copies = CounterMetricFamily(
             "tidegate_mirrored_requests",
-            "Copies of requests by how they ended; their answers went to nobody.",
+            "Copies of requests by how they ended; their answers were thrown away.",
             labels=("model", "version", "outcome"),
         )
         for copied, count in delivered.copies.items():

@@ -1,4 +1,4 @@
-"""An engine's answer, as the connection that it comes on tells it to whoever takes it."""
+"""An engine's answer, as the connection that it comes on tells it to its receiver."""
 
 import re
 from enum import Enum
@@ -73,7 +73,7 @@ class Sink(Protocol):
 
 
 class Taker(Protocol):
-    """Whoever sent a request."""
+    """The sender of a request."""
 
     def head(self, head: AnswerHead) -> Sink | None:
         """Take the final head and say where the body goes; None after giving the exchange up."""

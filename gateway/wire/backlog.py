@@ -17,7 +17,7 @@ MARKS = 256
 
 
 class Parsing(Protocol):
-    """Whoever parses: one connection."""
+    """What parses: one connection."""
 
     transport: asyncio.Transport
 
@@ -73,7 +73,7 @@ class Backlog:
         asyncio.get_running_loop().call_soon(self._read_on)
 
     def drop(self) -> None:
-        """Forget the rest: nobody wants it."""
+        """Forget the rest: it is not wanted."""
         self.held = _NOTHING
 
     def close(self) -> None:

@@ -66,7 +66,7 @@ class Body:
     `max_tokens` bounds the output of each; None leaves it to the engine. `media` is how many bytes of it are images,
     audio or files, and no text. `values` are the top-level values of a body in JSON (of a long one
     only those that say something about it), none in other bodies; `spans` are where they all stand, as far as that is
-    known yet. `images` tells whether messages hold some, None where nobody has looked.
+    known yet. `images` tells whether messages hold some, None where that was not looked for.
     """
 
     __slots__ = (

@@ -257,7 +257,7 @@ class Client:
 
     @property
     def peer(self) -> str:
-        """The address of whoever connected, "" where it has none."""
+        """The address of the client, "" where it has none."""
         name = self.transport.get_extra_info("peername")
         return str(name[0]) if isinstance(name, tuple) else ""
 

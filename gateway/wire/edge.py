@@ -10,7 +10,7 @@ _ORIGIN = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^\s/?#@A-Z]+")
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """`trusted_proxies` are the peers whose `Forwarded` and `X-Forwarded-*` are passed on; nobody's are by default.
+    """`trusted_proxies` are the peers whose `Forwarded` and `X-Forwarded-*` are passed on; none are by default.
 
     `gateway_headers` says whether answers may carry `x-gateway-*`; pages of the `cors_origins` may ask, `*` being all.
     """

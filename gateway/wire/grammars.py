@@ -12,8 +12,8 @@ class Grammar:
     """What events of one dialect look like: patterns over the bytes of an event's data.
 
     `marker` is how output usually begins, in events of `lines` lines; `content` finds any generated output. `preamble`
-    comes before any output and commits nobody; None means that everything without content is preamble. `end` is the
-    event after which the answer is whole, `[DONE]` aside.
+    comes before any output and commits to nothing; None means that everything without content is preamble. `end` is
+    the event after which the answer is whole, `[DONE]` aside.
     """
 
     marker: bytes

@@ -105,7 +105,7 @@ class Name:
             look.set_result(found)
         else:
             look.set_exception(error or OSError(f"no address for {self.host}"))
-            look.exception()  # a look in the background has nobody who waits for it
+            look.exception()  # no caller waits for a look in the background
 
 
 def look_up(host: str, port: int) -> Sequence[str]:

@@ -29,7 +29,7 @@ class Outbox:
             asyncio.get_running_loop().call_soon(self._turn_over)
 
     def flush(self) -> None:
-        """Write now: whoever is about to close a transport must do so first. One that breaks keeps no other waiting."""
+        """Write now: what is about to close a transport must do so first. One that breaks keeps no other waiting."""
         pending = self._pending
         if pending:
             self._pending = []

@@ -29,7 +29,7 @@ _LAST_LOOK = 0.1
 
 
 class Waiter(Protocol):
-    """Whoever asked for a connection."""
+    """What asked for a connection."""
 
     def connected(self, upstream: Upstream) -> bool:
         """Take the connection, or return False when it is no longer wanted."""

@@ -17,7 +17,7 @@ Edit = tuple[int, int, bytes]
 
 
 class Rope:
-    """Bytes in pieces. `append` is for whoever fills it; from then on it does not change."""
+    """Bytes in pieces. `append` is for filling it; after that it does not change."""
 
     __slots__ = ("_blocks", "_ends", "_size")
 

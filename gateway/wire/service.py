@@ -1,4 +1,4 @@
-"""The seam between a client's connection and whoever answers: what each offers to the other."""
+"""The seam between a client's connection and what answers: what each offers to the other."""
 
 from typing import Protocol
 
@@ -17,7 +17,7 @@ class Writer(Protocol):
 
     @property
     def peer(self) -> str:
-        """The address of whoever connected, "" where it has none."""
+        """The address of the client, "" where it has none."""
 
     def write(self, data: bytes) -> None:
         """Write a piece of the answer in progress."""
@@ -67,7 +67,7 @@ class Responder(Protocol):
     """A request in progress, as its connection sees it."""
 
     def client_gone(self) -> None:
-        """Learn that nobody listens any more."""
+        """Learn that the client is gone."""
 
     def pause(self) -> None:
         """Stop producing: the client reads too slowly."""
@@ -86,7 +86,7 @@ class Responder(Protocol):
 
 
 class Service(Protocol):
-    """Whoever answers. Requests are answered at once or by a responder.
+    """What answers. Requests are answered at once or by a responder.
 
     `draining` says that the process is about to stop: clients are told to go elsewhere with their next request.
     """
@@ -94,7 +94,7 @@ class Service(Protocol):
     draining: bool
 
     def authorize(self, head: Head) -> object:
-        """Return who is calling, before any of the body is taken; raises a GatewayError for whoever may not."""
+        """Return who is calling, before any of the body is taken; raises a GatewayError for a client that may not."""
 
     def serve(self, request: Request, client: Writer) -> Responder | None:
         """Take a request."""

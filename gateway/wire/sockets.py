@@ -5,6 +5,6 @@ import socket
 
 
 def was_reset(transport: asyncio.Transport) -> bool:
-    """Whether the other end has answered with a reset; after its FIN nobody reads there any more."""
+    """Whether the other end has answered with a reset; after its FIN nothing is read there any more."""
     connection: socket.socket | None = transport.get_extra_info("socket")
     return connection is not None and connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0

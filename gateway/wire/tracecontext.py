@@ -18,7 +18,7 @@ class TraceContext:
 
     @property
     def traceparent(self) -> bytes:
-        """The header value that makes whoever gets it a child of our span."""
+        """The header value that makes its receiver's span a child of ours."""
         return b"00-%032x-%016x-%02x" % (self.trace_id, self.span_id, self.sampled)
 
 

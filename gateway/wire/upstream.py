@@ -145,7 +145,7 @@ class Upstream:
             asyncio.get_running_loop().call_soon(self._send_on)
 
     def cancel(self) -> None:
-        """Give the exchange up: the engine notices the closed connection and stops working for nobody."""
+        """Give the exchange up: the engine notices the closed connection and stops its work."""
         self._taker = self._sink = self._rest = None
         self.transport.abort()
 
@@ -273,7 +273,7 @@ class Upstream:
         """Let the transport close: an engine that ends its side has nothing more to say."""
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell whoever is waiting; an answer that only closing ends is complete now."""
+        """Tell the exchange that waits; an answer that only closing ends is complete now."""
         self.owner.forget(self)
         taker, sink = self._taker, self._sink
         self._taker = self._sink = self._rest = None
@@ -316,7 +316,7 @@ class Upstream:
 
 
 class Owner(Protocol):
-    """Whoever keeps idle connections."""
+    """What keeps idle connections."""
 
     def put(self, upstream: Upstream) -> None:
         """Take a connection back whose exchange is over."""

@@ -188,7 +188,7 @@ def hang_up(_: int) -> int:
     return _verdict(
         {
             "gone within 100 ms each": seen.worst <= 0.1,
-            "nobody else lost, one slot taken": (seen.waiting, seen.in_flight) == (seen.queued - seen.hung_up, 1),
+            "no other lost, one slot taken": (seen.waiting, seen.in_flight) == (seen.queued - seen.hung_up, 1),
             "memory back": after - before <= 0.2 * (full - before),
         }
     )

@@ -22,7 +22,7 @@ QUEUED = 10_000
 
 @dataclass
 class Log:
-    """An observer: when whoever hung up was let go, on the clock that all processes share."""
+    """An observer: when a request whose client hung up was let go, on the clock that all processes share."""
 
     gone: list[float] = field(default_factory=list)
     settled_in_all: int = 0

@@ -16,7 +16,7 @@ from loadtest.admission.seats import PROMISES, WITHOUT_SHARES, Drawn, Guest, Len
 
 SEEDS = 10
 TAIL, GRACE = 30.0, 5.0
-"""Seconds of light load after the load's end, and those after which no one is refused early any more who would be
+"""Seconds of light load after the load's end, and those after which no request is refused early any more that would be
 served otherwise: a queue of requests that last for long outlives the load."""
 LIGHT = 0.1
 SLOT, LARGE = 1000, 3.0

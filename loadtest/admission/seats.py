@@ -47,7 +47,7 @@ class Drawn:
 
 
 Lengths = Mapping[str, Callable[[], float]]
-"""For how many seconds the next request of a class that gets a seat holds it: whoever that is, so that two ways of
+"""For how many seconds the next request of a class that gets a seat holds it, whichever it is, so that two ways of
 admission are not told apart by the luck of whom they serve."""
 
 

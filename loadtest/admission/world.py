@@ -30,7 +30,7 @@ MIX: Mapping[str, float] = {"interactive": 0.6, "batch": 0.4}
 class Admission:
     """How slots are limited: `limit` fixed, or adaptive from `first`; `on` False lets everything through.
 
-    Without `refusals` nobody is refused early; whoever waits leaves when its patience ends, as a client would.
+    Without `refusals` no request is refused early; one that waits leaves when its patience ends, as a client would.
     """
 
     on: bool = True

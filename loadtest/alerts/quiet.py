@@ -1,4 +1,4 @@
-"""Where nobody may be paged: a year at half and at nine tenths of the budget."""
+"""Where nothing may page: a year at half and at nine tenths of the budget."""
 
 from dataclasses import dataclass
 

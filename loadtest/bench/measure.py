@@ -163,7 +163,7 @@ def repeated(bench: Bench, target: Target, scenario: Scenario) -> list[Window]:
 
 
 def warm_up(bench: Bench, target: Target) -> None:
-    """A second of load that nobody measures."""
+    """A second of load that is not measured."""
     _window(bench, target, "-c 16 -w 0.1 -d 1")
 
 

@@ -120,7 +120,7 @@ def end(process: subprocess.Popen[Any]) -> None:
 
 
 def get_json(port: int, path: str) -> Any:
-    """GETs one document from 127.0.0.1; raises OSError or HTTPException when nobody answers."""
+    """GETs one document from 127.0.0.1; raises OSError or HTTPException where no server answers."""
     connection = HTTPConnection("127.0.0.1", port, timeout=2)
     try:
         connection.request("GET", path)

@@ -15,7 +15,7 @@ CONFIRMED = 8
 
 @dataclass(frozen=True)
 class Run:
-    """One labelled run: what happened, to whom ("" nobody), and who was called sick."""
+    """One labelled run: what happened, to which backend ("" none), and which was called sick."""
 
     seed: int
     scenario: str

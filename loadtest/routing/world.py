@@ -225,7 +225,7 @@ class World:
             server.health.ended(lease, Verdict.GOOD, self.now, self.rng, tpot=answer[1], kept=kept)
 
     def _freed(self, request: Request) -> None:
-        """Nobody waits here."""
+        """No request waits here."""
 
     def _tick(self) -> None:
         signals = {}

@@ -106,7 +106,7 @@ class Middle:
 class Comparison:
     """How many times fewer requests missed the promise than at another gateway; None where the other missed none.
 
-    Where nobody of ours missed, `times` is what one miss would have given, and `at_least` says so.
+    Where none of ours missed, `times` is what one miss would have given, and `at_least` says so.
     """
 
     against: str
@@ -116,11 +116,11 @@ class Comparison:
     def told(self) -> str:
         """Return it in words."""
         if self.times is None:
-            return f"nobody missed at {self.against} either" if self.at_least else f"{self.against} missed none"
+            return f"no request was missed at {self.against} either" if self.at_least else f"{self.against} missed none"
         return f"{'over ' if self.at_least else ''}{self.times:.1f}x fewer than {self.against}"
 
     def reaches(self, aim: float) -> bool:
-        """Whether it is as good as was aimed at; where nobody missed there is nothing to gain."""
+        """Whether it is as good as was aimed at; where no request was missed there is nothing to gain."""
         return self.at_least if self.times is None else self.times >= aim
 
 

@@ -55,7 +55,7 @@ class Tokens:
 
 @dataclass(slots=True)
 class Stream:
-    """One stream as it arrives. Times are seconds on the clock of whoever feeds it.
+    """One stream as it arrives. Times are seconds on the clock of its caller.
 
     `gaps` has, for each output event after the first, when it came and how long after the one before: events of one
     read came together. `whole` says that the end was seen, `error` is the data of an error event, if one came.

@@ -75,7 +75,7 @@ class Child:
         return line
 
     async def _read_on(self) -> None:
-        # A pipe that nobody reads would fill, and stop the process at its next word.
+        # A pipe that is not read would fill, and stop the process at its next word.
         while await self._line():
             pass
 

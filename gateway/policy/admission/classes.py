@@ -21,7 +21,7 @@ class ServiceClass:
 
 
 STANDARD = "standard"
-"""The class of whoever asks for none."""
+"""The class of requests that ask for none."""
 CLASSES: Mapping[str, ServiceClass] = MappingProxyType(
     {
         each.name: each

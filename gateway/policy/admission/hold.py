@@ -1,4 +1,4 @@
-"""Hold by budget: while a higher class misses its objective, sheddable classes stay in the queue. It refuses no one."""
+"""Hold by budget: while a higher class misses its objective, sheddable classes stay in the queue. It never refuses."""
 
 from collections.abc import Collection
 
@@ -10,7 +10,7 @@ def held_below(
 
     All are priorities of classes: of those whose latency burns at page rate, of those of which some request waits for a
     slot, and of those that have been seen of late. Holding helps where requests of the burning class wait, here or
-    (`engine_queues`) inside the engine; where they are merely slow it helps nobody.
+    (`engine_queues`) inside the engine; where they are merely slow it does not help.
     """
     helped = [each for each in burning if each in waiting or (engine_queues and each in present)]
     return min(helped, default=None)

@@ -1,8 +1,8 @@
 """Who is next: classes by priority with guaranteed shares, tenants fairly by tokens, first come first served inside.
 
 Fairness is start-time fair queueing (Goyal, Vin and Cheng, 1996) with a virtual time for each tenant of a class: its
-tokens served, and never behind whoever was served last, so that idling earns nothing. Guaranteed shares are credits in
-tokens. Every operation takes a time that grows with the number of tenants that wait, not of requests.
+tokens served, and never behind the one that was served last, so that idling earns nothing. Guaranteed shares are
+credits in tokens. Every operation takes a time that grows with the number of tenants that wait, not of requests.
 """
 
 from collections import OrderedDict
@@ -68,7 +68,7 @@ class _Tenant(Generic[Item]):
 class _ClassQueue(Generic[Item]):
     """The tenants of one class that wait, each in order of arrival; `virtual` is when the last one served started.
 
-    `idle` is what tenants that wait no more have had: it counts against them until nobody waits at all. `holding` is
+    `idle` is what tenants that wait no more have had: it counts against them until the queue is empty. `holding` is
     the sum of how long its entries will hold a slot, in seconds; `since` when the first came who found it empty.
     """
 
@@ -119,7 +119,7 @@ class _ClassQueue(Generic[Item]):
         return True
 
     def head(self) -> Entry[Item]:
-        """Return whoever is next in this class; it must not be empty."""
+        """Return the next request of this class; it must not be empty."""
         tenant = min(self.waiting.values(), key=lambda each: each.virtual)
         return next(iter(tenant.entries))
 
@@ -130,7 +130,7 @@ class _ClassQueue(Generic[Item]):
         return islice(filterfalse(stuck, islice(entries, FARTHEST)), most)
 
     def newest(self) -> Entry[Item]:
-        """Return whoever came last; the class must not be empty."""
+        """Return the request that came last; the class must not be empty."""
         return max((next(reversed(each.entries)) for each in self.waiting.values()), key=lambda entry: entry.since)
 
     def serve(self, entry: Entry[Item]) -> None:
@@ -163,7 +163,7 @@ class Queue(Generic[Item]):
                 yield from tenant.entries
 
     def follow(self, classes: Mapping[str, ServiceClass]) -> None:
-        """Take other classes; whoever waits in one that is no more stays until served, after all others."""
+        """Take other classes; requests that wait in one that is gone stay until served, after all others."""
         known = self._by_name
         self._by_name = {}
         for name, service_class in classes.items():
@@ -181,7 +181,7 @@ class Queue(Generic[Item]):
     def push(self, entry: Entry[Item]) -> None:
         """Add one at the end of its tenant's line; its cost counts as 1 to `DEAREST`.
 
-        A class that is no more, which the request began with, is known again until nobody waits in it.
+        A class that is no more, which the request began with, is known again until it is empty.
         """
         entry.cost = max(1.0, min(entry.cost, DEAREST))
         self._of(entry.service_class).push(entry)
@@ -215,7 +215,7 @@ class Queue(Generic[Item]):
         return gone
 
     def head(self) -> Entry[Item] | None:
-        """Return whoever is next: a class whose guaranteed share has come due, else the first that is not empty."""
+        """Return the next class: one whose guaranteed share has come due, else the first that is not empty."""
         waiting = self._waiting()
         for each in waiting[1:]:
             if each.credit >= (entry := each.head()).cost:
@@ -226,7 +226,7 @@ class Queue(Generic[Item]):
         """Return who could be served, in order, at most so many of each class: some of them may not fit.
 
         The heads of classes whose guaranteed share has come due go first, then classes by priority. Those that are
-        `stuck` are passed over: they wait for something else than whoever comes behind them.
+        `stuck` are passed over: they wait for something else than those behind them.
         """
         waiting = self._waiting()
         for each in waiting[1:]:
@@ -260,7 +260,7 @@ class Queue(Generic[Item]):
         self.size -= 1
 
     def below(self, service_class: ServiceClass) -> Entry[Item] | None:
-        """Return the newest request of the lowest class under this one: whoever makes room first; None for nobody."""
+        """Return the newest request of the lowest class under this one: it makes room first. None without one."""
         for each in reversed(self._classes):
             if each.size and each.service_class.priority > service_class.priority:
                 return each.newest()
@@ -269,7 +269,7 @@ class Queue(Generic[Item]):
     def ahead(self, service_class: ServiceClass, tenant: str) -> tuple[int, float]:
         """Return about how many requests would be served before one that came now, and for how long they hold a slot.
 
-        The second is the mean, in seconds; 0.0 when there is nobody.
+        The second is the mean, in seconds; 0.0 when the queue is empty.
         """
         ahead, seconds = 0, 0.0
         for each in self._classes:

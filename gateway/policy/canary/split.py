@@ -1,4 +1,4 @@
-"""Sharing requests among versions by weight: by chance, or so that whoever has a key stays where it is.
+"""Sharing requests among versions by weight: by chance, or so that a client with a key stays where it is.
 
 Keys are placed by weighted rendezvous hashing (Schindelhauer and Schomaker, "Weighted Distributed Hash Tables", 2005):
 raising a version's weight moves keys to it and nowhere else, so a tenant on the candidate at 5 % is on it at 25 %.

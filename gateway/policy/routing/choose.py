@@ -54,8 +54,8 @@ def choose(
 ) -> Choice[Backend] | None:
     """Choose among `ready` backends (at least one) for a prompt of so many tokens, with this claim.
 
-    None when whoever could be chosen has no slot, or is busy. Otherwise a filter that would remove everyone removes no
-    one. A half-open backend that nobody is asking gets the request: else it would never return.
+    None when all that could be chosen have no slot, or are busy. Otherwise a filter that would remove all removes
+    none. A half-open backend without requests gets the request: else it would never return.
     """
     if len(ready) == 1:
         return Choice(ready[0], ONLY) if ready[0].health.takes(claim, now) else None

@@ -10,7 +10,7 @@ doubt, and its probes pass.
 One that is out because it is slow, and not because it fails, goes to slow start at once where the rest of its pool has
 no free slot: a slow answer is better than a refusal.
 
-Whoever comes back from not being reachable begins at half-open, from wherever it was in service: what it was like
+A backend that was unreachable comes back at half-open, from wherever it was in service: what it was like
 before says little about an engine that has restarted. One that can be reached for the first time is new, not back: it
 begins at slow start, or in service where its peers are as new.
 
@@ -26,7 +26,7 @@ from gateway.policy.routing.pick import Chance
 
 FAILURES_IN_A_ROW = 5
 EVENTS = 10
-"""Events of the last minute without which a burn rate ejects nobody."""
+"""Events of the last minute without which a burn rate ejects no backend."""
 BASE = 30.0
 """Seconds of the first ejection; each recent one adds as much."""
 LONGEST = 300.0
@@ -107,7 +107,7 @@ class Standing:
 def eject(standing: Standing, now: float, reason: str, rng: Chance, *, slow: bool = False) -> Standing:
     """Take out for 30 s times the number of recent ejections, at most 300 s, give or take a tenth.
 
-    KeyError from a state that knows no ejection: whoever is out already cannot be ejected.
+    KeyError from a state that knows no ejection: a backend that is out cannot be ejected.
     """
     return _out(replace(standing, ejections=standing.ejections + 1, slow=slow), Event.EJECT, now, reason, rng)
 

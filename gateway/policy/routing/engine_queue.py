@@ -10,7 +10,7 @@ quarter.)
 MOST = 32.0
 """The most requests of others that are believed."""
 ABSURD = 10_000.0
-"""Nobody's queue is longer: such a word is ignored."""
+"""No engine's queue is longer: a larger number is ignored."""
 FADES = 3.0
 """Seconds within which a word fades to nothing."""
 SHARE = 0.25

@@ -4,7 +4,7 @@ Weighted least squares with exponential forgetting, kept as normal equations: an
 coefficients are solved for a few times a second. Rows are weighted by the inverse of what was predicted: between
 absolute errors, which long prompts would rule, and relative ones, by which an engine that became slow would long be
 outweighed by its own fast past. A model leans on another's sums where its own are few: a backend without samples
-predicts what its pool does, and one that nobody asked for a while comes back to that.
+predicts what its pool does, and one that was not asked for a while comes back to that.
 """
 
 from collections.abc import Sequence

@@ -99,7 +99,7 @@ class Peers:
         return any(health.activity.works(now) for health in self.members.values())
 
     def tick(self, now: float, signals: Mapping[str, Signal], rng: Chance) -> None:
-        """Let time pass, and eject whoever has to be; called a few times a second."""
+        """Let time pass, and eject the backends that have to be; called a few times a second."""
         elapsed, self._ticked = now - self._ticked, now
         self.ttft.refit(elapsed)
         self.tpot.refit(elapsed)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
 FEW = 4
-"""Up to this many candidates all are compared; beyond, two drawn at random, so that stale numbers herd nobody."""
+"""Up to this many candidates all are compared; beyond, two drawn at random, so that stale numbers cause no herd."""
 TIE = 1.1
 """Scores within a tenth of the lowest are equal: predictions are no better than that."""
 

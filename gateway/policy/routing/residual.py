@@ -103,7 +103,7 @@ class Share:
         self.surplus *= kept
 
     def beyond(self, peers: Sequence["Share"]) -> float:
-        """Return the surplus less that of the next worst, and half as much: what meets others too is nobody's own."""
+        """Return the surplus less that of the next worst, and half as much: what meets others too is not its own."""
         return self.surplus - 1.5 * max((peer.surplus for peer in peers), default=0.0)
 
     @property

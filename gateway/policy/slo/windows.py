@@ -183,7 +183,7 @@ def _bridged(span: float, events: int) -> float:
 class Windows:
     """Good and bad events of one subject and SLI over every window.
 
-    `good` and `bad` are what came since the last `advance`; whoever counts adds to them. Times are seconds since the
+    `good` and `bad` are what came since the last `advance`; the caller adds to them. Times are seconds since the
     epoch, read from a clock that never jumps. `first` and `last` are when the first and the last event was folded in
     (infinite, and minus infinite, before there was one), `now` when time last advanced.
     """

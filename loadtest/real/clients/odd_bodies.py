@@ -1,4 +1,4 @@
-"""Bodies as careless clients send them, by httpx: numbers as text, values out of range, fields nobody knows."""
+"""Bodies as careless clients send them, by httpx: numbers as text, values out of range, unknown fields."""
 
 import json
 
