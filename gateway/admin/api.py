@@ -59,6 +59,7 @@ _EXPLAIN_ERRORS: dict[int | str, dict[str, Any]] = {
     404: {"description": "Unknown model."},
     400: {"description": "Unknown class."},
 }
+_NOT_HERE = "models are not served by this admin listener: use the gateway's other port (`tidegate serve --port`)"
 _TOLD = 5
 """How many of the faults of one request are told."""
 
@@ -162,11 +163,12 @@ def create_admin(view: AdminView, *, host: str, token: AdminToken) -> FastAPI:
     return app
 
 
-async def _http_error(_: Request, exc: Exception) -> JSONResponse:
+async def _http_error(request: Request, exc: Exception) -> JSONResponse:
     if not isinstance(exc, StarletteHTTPException):
         return error(500, "internal_error", "the admin listener failed on this request")
     code = {404: "not_found", 405: "method_not_allowed"}.get(exc.status_code, "invalid_request")
-    return error(exc.status_code, code, str(exc.detail))
+    is_of_clients = exc.status_code == 404 and request.url.path.startswith("/v1/")
+    return error(exc.status_code, code, _NOT_HERE if is_of_clients else str(exc.detail))
 
 
 async def _not_valid(_: Request, exc: Exception) -> JSONResponse:

@@ -21,6 +21,9 @@ from gateway.policy.slo.objective import Target
 from gateway.policy.slo.words import limits_of
 
 _ATTEMPTS = frozenset({"pool", "backend"})
+_WIDE = 120
+_FEW = ("5m", "1h", "6h", "3d")
+"""Windows shown on a terminal of fewer columns: those of `tidegate status`."""
 
 
 def slo(
@@ -44,7 +47,8 @@ def slo(
     if as_json:
         typer.echo(json.dumps(found if model is None else found[0], indent=2))
     else:
-        console().print(_shown(found))
+        screen = console()
+        screen.print(_shown(found, screen.width))
     if any(_firing(each) for each in found):
         raise typer.Exit(1)
 
@@ -55,13 +59,13 @@ def _watch(admin: str, model: str | None, interval: float) -> None:
     try:
         if not screen.is_terminal:
             while True:
-                screen.print(_shown(_ask(admin, model)))
+                screen.print(_shown(_ask(admin, model), screen.width))
                 sys.stdout.flush()
                 time.sleep(interval)
-        with Live(_shown(_ask(admin, model)), console=screen, auto_refresh=False, screen=True) as live:
+        with Live(_shown(_ask(admin, model), screen.width), console=screen, auto_refresh=False, screen=True) as live:
             while True:
                 time.sleep(interval)
-                live.update(_shown(_ask(admin, model)), refresh=True)
+                live.update(_shown(_ask(admin, model), screen.width), refresh=True)
     except KeyboardInterrupt:
         return
 
@@ -84,18 +88,18 @@ def _slis(found: dict[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, Any
             yield subject, sli
 
 
-def _shown(found: Iterable[dict[str, Any]]) -> RenderableType:
-    return Group(*(part for each in found for part in _parts(each)))
+def _shown(found: Iterable[dict[str, Any]], width: int) -> RenderableType:
+    return Group(*(part for each in found for part in _parts(each, width)))
 
 
-def _parts(found: dict[str, Any]) -> Iterator[RenderableType]:
+def _parts(found: dict[str, Any], width: int) -> Iterator[RenderableType]:
     yield Text(found["model"], style="bold")
     for objective in found["objectives"]:
         yield from _promised(objective, alone=len(found["objectives"]) == 1)
     for alert in found.get("alerts", ()):
         yield Text(f"! {alert['severity']}: {alert_words(alert)}")
     yield Text()
-    yield _users(found)
+    yield _users(found, _FEW if width < _WIDE else _windows(found))
     yield Text()
     yield from _alerts(found)
     yield _attempts(found)
@@ -130,9 +134,9 @@ def _thresholds(steps: list[dict[str, Any]]) -> str:
     return f" within {', '.join((format_duration(first['seconds']), *later))}"
 
 
-def _users(found: dict[str, Any]) -> Table:
+def _users(found: dict[str, Any], windows: Sequence[str]) -> Table:
     """Burn rates of what users experience, and budgets in words; without events a rate is not shown as 0."""
-    rows, windows = [], _windows(found)
+    rows = []
     for subject, sli in _slis(found):
         if subject["subject"] in _ATTEMPTS:
             continue

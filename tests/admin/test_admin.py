@@ -53,7 +53,9 @@ async def test_neither_plane_answers_for_the_other(tmp_path: Path) -> None:
     async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url)) as running, patient_client() as web:
         for path in ("/metrics", "/admin/status", "/admin/reload", "/docs", "/openapi.json"):
             assert (await web.get(running.data + path)).status_code == 404
-        assert (await web.post(f"{running.admin}/v1/chat/completions", json=chat())).status_code == 404
+        astray = await web.post(f"{running.admin}/v1/chat/completions", json=chat())
+        assert astray.status_code == 404
+        assert "admin listener: use the gateway's other port" in astray.json()["error"]["message"]
         for method, path, status in (("GET", "/nope", 404), ("GET", "/admin/reload", 405)):
             answer = await web.request(method, running.admin + path)
             assert answer.status_code == status

@@ -118,6 +118,17 @@ async def test_slo_shows_targets_burn_rates_budgets_goodput_and_the_alert_that_f
         assert told["objectives"][0]["goodput"] == {"good": 5, "bad": 30}
 
 
+async def test_on_a_narrow_terminal_slo_shows_fewer_windows_and_breaks_no_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setenv("COLUMNS", "80")
+    async with simulated(tmp_path) as (running, _, _):
+        found = lines(re.sub(r"\x1b\[[0-9;]*m", "", (await tidegate(running, "slo", "m")).stdout))
+        assert "burn rate of objective SLI 5m 1h 6h 3d budget" in found
+        assert "m o availability - - - - no events yet" in found
+
+
 async def test_a_model_that_is_not_there_is_said_and_watching_json_is_wrong_use(tmp_path: Path) -> None:
     async with simulated(tmp_path) as (running, _, _):
         unknown = await tidegate(running, "slo", "mm", status=1)
