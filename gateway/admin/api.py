@@ -50,7 +50,7 @@ from gateway.errors import ClientError
 from gateway.policy.admission.limit import AdaptiveLimit
 from gateway.policy.routing.health import UNLIMITED
 from gateway.proxy.explain import Explained
-from gateway.proxy.live import LiveTable
+from gateway.proxy.live import LiveModel, LiveTable, LiveVersion
 from gateway.proxy.similar import similar
 from gateway.proxy.tenants import LiveTenant, Tenants
 from gateway.telemetry.slo import SloBook
@@ -245,6 +245,7 @@ def _model(spec: ModelSpec, live: LiveTable) -> ModelStatus:
             served_model=each.served_model,
             pools=list(each.pools),
             weight=round(shares.get(each.name, 0.0), 6),
+            instead=_instead(model, model.versions[each.name]),
             waiting=dict(queues[each.name].waiting),
             held_back=sorted(queues[each.name].held),
             shed=_by_class(queues[each.name].shed),
@@ -252,6 +253,11 @@ def _model(spec: ModelSpec, live: LiveTable) -> ModelStatus:
         for each in spec.versions.values()
     ]
     return ModelStatus(name=spec.name, aliases=list(spec.aliases), versions=versions)
+
+
+def _instead(model: LiveModel, version: LiveVersion) -> str:
+    other = None if version.is_served else model.stand_in(version)
+    return "" if other is None else other.name
 
 
 def _by_class(sheds: Mapping[tuple[str, str], int]) -> dict[str, dict[str, int]]:

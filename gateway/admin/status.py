@@ -54,7 +54,8 @@ class PoolStatus(BaseModel):
 
 
 class VersionStatus(BaseModel):
-    """One version of a model; `weight` is its share of the split, 0 to 1.
+    """One version of a model; `weight` is its share of the split, 0 to 1, and `instead` the version that serves its
+    requests while none of its own backends can, "" for none.
 
     `waiting` is by class, `shed` by class and reason; `held_back` are the classes that are
     kept in the queue for a higher one's sake.
@@ -64,6 +65,7 @@ class VersionStatus(BaseModel):
     served_model: str
     pools: list[str]
     weight: float
+    instead: str
     waiting: dict[str, int]
     held_back: list[str]
     shed: dict[str, dict[str, int]]

@@ -74,28 +74,21 @@ def _models(found: dict[str, Any]) -> Iterator[Problem]:
     for backend in found["backends"]:
         pools.setdefault(backend["pool"], []).append(backend)
     for model in found["models"]:
-        behind_each = {
-            version["name"]: [backend for pool in version["pools"] for backend in pools.get(pool, ())]
-            for version in model["versions"]
-        }
         for version in model["versions"]:
-            behind = behind_each[version["name"]]
+            behind = [backend for pool in version["pools"] for backend in pools.get(pool, ())]
             if version["weight"] > 0 and all(each["drained"] or each["state"] == "not_ready" for each in behind):
-                what = f"{model['name']}/{version['name']} has no ready backend{_instead(version, model, behind_each)}"
+                what = f"{model['name']}/{version['name']} has no ready backend{_instead(version, behind)}"
                 drained = [each["id"] for each in behind if each["drained"] and each["state"] != "not_ready"]
                 command = f"tidegate undrain {drained[0]}" if drained else f"tidegate doctor {_source(found)}"
                 yield Problem(what, command)
 
 
-def _instead(version: dict[str, Any], model: dict[str, Any], behind_each: dict[str, list[dict[str, Any]]]) -> str:
+def _instead(version: dict[str, Any], behind: list[dict[str, Any]]) -> str:
     """Return what becomes of the requests of a version without a ready backend, "" where an older gateway is silent."""
-    behind = behind_each[version["name"]]
-    if any("silent" not in each for each in behind):
+    if "instead" not in version or any("silent" not in each for each in behind):
         return ""
-    for other in model["versions"]:
-        ready = (each for each in behind_each[other["name"]] if each["state"] != "not_ready" and _lists(each, other))
-        if other["weight"] > 0 and any(ready):
-            return f": its requests go to {other['name']}"
+    if version["instead"]:
+        return f": its requests go to {version['instead']}"
     if any(each["silent"] and _lists(each, version) for each in behind):
         return ": its probes time out; requests are still sent"
     return ": its requests get 503"

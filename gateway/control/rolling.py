@@ -34,7 +34,7 @@ from gateway.policy.slo.budget import error_budget
 from gateway.policy.slo.judge import judge_first, judge_request
 from gateway.policy.slo.objective import DAY, DEPLOYMENT, Sli
 from gateway.policy.slo.windows import HOUR
-from gateway.proxy.live import LiveTable, Mirror
+from gateway.proxy.live import LiveTable
 from gateway.state.store import Document
 from gateway.telemetry.rollout_exposition import RolloutRow
 from gateway.telemetry.slo import Kind, SloBook
@@ -108,7 +108,7 @@ class Roller:
             if spec.canary is not None:
                 known = before.pop(spec.name, None)
                 self._running[spec.name] = running = self._begun(spec, spec.canary, known)
-                self._apply(running)
+                running.apply(self._table().model(running.model))
                 if known is not None and known.plan != running.plan:
                     self._reloaded(known, running)
         if self._running and not self._lasting:
@@ -160,6 +160,8 @@ class Roller:
         running.pace.add(now)
         if exchange.outcome is Outcome.OK and not (exchange.stream and exchange.first_content):
             running.warmth.answered(exchange.backend, now)
+        if running.ended(exchange):
+            running.apply(self._table().model(running.model))
         running = self._weighing(exchange)
         if running is None:
             return
@@ -176,9 +178,14 @@ class Roller:
         self._weigh(running, outcomes, exchange, settled=True)
 
     def _weighing(self, exchange: Exchange) -> Running | None:
-        """Return the rollout that a request says something about, if any."""
+        """Return the rollout that a request says something about, if any: none while stable is away.
+
+        The candidate has stable's load to carry then, and stable nothing to compare with.
+        """
         running = self._running.get(exchange.model)
-        if running is None or exchange.forced or exchange.stands_in or not running.rollout.is_live:
+        if running is None or exchange.forced or exchange.stands_in:
+            return None
+        if not (running.rollout.is_live and running.stable_ready):
             return None
         return running if exchange.version in running.tallies else None
 
@@ -268,8 +275,11 @@ class Roller:
         now = self._clock()
         stable, candidate = live.versions[running.plan.stable], live.versions[running.plan.candidate]
         running.look(now, stable_ready=stable.is_ready)
-        if candidate.is_ready:
+        if candidate.is_ready or not stable.is_ready:
             running.ready_at = now
+        if running.failed and candidate.is_lost:
+            running.failed = 0  # what comes back may be another process
+            running.apply(self._table().model(running.model))
         for backend in candidate.backends:
             if backend.readiness.state != "ready":
                 running.warmth.forget(backend.id)
@@ -324,16 +334,8 @@ class Roller:
             self.results[running.model, rollout.phase] += 1
         weight = f"{running.plan.candidate} now has {rollout.share:g} % of requests"
         self._audit.record(rollout.actor, event, f"rollout of {running.model}", f"{rollout.reason}; {weight}")
-        self._apply(running)
+        running.apply(self._table().model(running.model))
         self._saved()
-
-    def _apply(self, running: Running) -> None:
-        """Let requests from now on follow the rollout; those in progress go on where they are."""
-        live, plan, rollout = self._table().model(running.model), running.plan, running.rollout
-        weight = rollout.share
-        live.split = live.shared([(plan.stable, 100.0 - weight), (plan.candidate, weight)])
-        mirrored = rollout.mirrored(plan)
-        live.mirror = Mirror(live.versions[plan.candidate], mirrored / 100) if mirrored else None
 
     def _begun(self, spec: ModelSpec, plan: Plan, known: Running | None) -> Running:
         running = self._idle(spec, plan)

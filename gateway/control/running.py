@@ -10,15 +10,16 @@ from typing import Any
 from gateway.clock import past
 from gateway.config.durations import format_duration
 from gateway.exchange import Exchange, Outcome
-from gateway.policy.canary.evidence import AVAILABILITY, FIRST_ATTEMPT, STAYED, Evidence
+from gateway.policy.canary.evidence import AVAILABILITY, FIRST, FIRST_ATTEMPT, STAYED, Evidence
 from gateway.policy.canary.forecast import ENOUGH_TRAFFIC, Pace, Traffic
 from gateway.policy.canary.plan import Plan
-from gateway.policy.canary.rollout import WATCHED, Decision, Phase, Rollout, migrated
+from gateway.policy.canary.rollout import WATCHED, Decision, Phase, Rollout, may_stand_in, migrated
 from gateway.policy.canary.track import Sample, input_class
 from gateway.policy.canary.warmth import Warmth
 from gateway.policy.slo.alerts import FASTEST
 from gateway.policy.slo.judge import prompt_length
 from gateway.policy.slo.objective import Objective, Sli
+from gateway.proxy.live import LiveModel, Mirror
 from gateway.state.store import Document
 from gateway.telemetry.tally import Tally
 
@@ -26,6 +27,7 @@ KIND = "rollout"
 KEYS = "rollout-keys"
 _HISTORY = 200
 _KEYS_EVERY = 30.0
+_FAILED = frozenset((Outcome.BACKEND_ERROR, Outcome.TIMEOUT, Outcome.TRUNCATED))
 _NEW = frozenset(("share", "predicted", "despite_budget"))
 
 
@@ -34,7 +36,8 @@ class Running:
 
     `cold` counts requests of the candidate whose latencies were left out, because a backend was warming up. `pace`
     counts the model's requests and `warmth` the answers of its backends, whether or not a rollout is under way. `away`
-    is for how many seconds of this step no backend of stable was ready, as `look` found.
+    is for how many seconds of this step no backend of stable was ready, as `look` found; `failed` counts how many
+    of the candidate's requests failed in a row, those that it served in stable's stead too.
     """
 
     def __init__(self, model: str, plan: Plan, objectives: Sequence[Objective], rollout: Rollout) -> None:
@@ -52,6 +55,8 @@ class Running:
         self.ready_at = 0.0
         self.away = 0.0
         self.looked_at = rollout.since
+        self.stable_ready = True
+        self.failed = 0
         self.guard = ""
         self.cold = 0
         self.changed = True
@@ -64,7 +69,7 @@ class Running:
         """Start a new comparison; `usual` is the model's record before."""
         self.evidence = _evidence(self.objectives.values(), usual)
         self.tallies = {self.plan.stable: Tally(), self.plan.candidate: Tally()}
-        self.cold = 0
+        self.cold = self.failed = 0
 
     def moved_to(self, rollout: Rollout) -> Rollout:
         """Go on from another phase or step, and return the rollout before."""
@@ -78,7 +83,31 @@ class Running:
         if not stable_ready and self.rollout.phase is Phase.STEP:
             self.away += max(0.0, now - self.looked_at)
             self.changed = True
-        self.looked_at = now
+        self.looked_at, self.stable_ready = now, stable_ready
+
+    def ended(self, exchange: Exchange) -> bool:
+        """Take how a request ended; return whether the candidate begins, or ceases, to fail every request."""
+        before = self.fails
+        if exchange.version == self.plan.candidate and not exchange.forced:
+            if exchange.outcome is Outcome.OK:
+                self.failed = 0
+            elif exchange.outcome in _FAILED:
+                self.failed += 1
+        return self.fails is not before
+
+    def apply(self, live: LiveModel) -> None:
+        """Let requests from now on follow the rollout; those in progress go on where they are."""
+        plan, share, mirrored = self.plan, self.rollout.share, self.rollout.mirrored(self.plan)
+        stable, candidate = live.versions[plan.stable], live.versions[plan.candidate]
+        live.split = live.shared([(plan.stable, 100.0 - share), (plan.candidate, share)])
+        live.mirror = Mirror(candidate, mirrored / 100) if mirrored else None
+        live.standby = [stable, candidate] if may_stand_in(plan, self.rollout) else [stable]
+        live.failing = candidate if self.fails else None
+
+    @property
+    def fails(self) -> bool:
+        """Whether the candidate's latest requests all failed."""
+        return self.failed >= FIRST
 
     def objective_of(self, exchange: Exchange) -> Objective:
         """Return what a request was held to."""
@@ -135,7 +164,8 @@ class Running:
         """Go on with what another plan for the same candidate has seen; the share stays what it was."""
         self.rollout, self.decision, self.history = known.rollout, known.decision, known.history
         self.pace, self.watched_since = known.pace, known.watched_since
-        self.away, self.looked_at = known.away, known.looked_at
+        self.away, self.looked_at, self.stable_ready = known.away, known.looked_at, known.stable_ready
+        self.failed = known.failed
         self.tallies = known.tallies
         if known.plan.warm_up == self.plan.warm_up and known.plan.warm_up_time == self.plan.warm_up_time:
             self.warmth = known.warmth

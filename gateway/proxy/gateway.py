@@ -22,7 +22,7 @@ from gateway.proxy.order import Order, Tools
 from gateway.proxy.reading import Departing, Reading
 from gateway.proxy.replies import Bodiless
 from gateway.proxy.request_ids import RequestIds, sane
-from gateway.proxy.steering import route_for, version_for
+from gateway.proxy.steering import route_for, served, version_for
 from gateway.proxy.stored import Keeper, StoredResponses
 from gateway.proxy.tenants import LiveTenant, Tenants
 from gateway.proxy.tracing import carried
@@ -172,6 +172,8 @@ class Gateway:
             version, exchange.forced = place.version, True
         elif version is None or request.head.version is not None:
             version = version_for(model, exchange, request.head, body, tools.rng.random())
+        elif len(model.standby) > 1:
+            version = served(model, version, exchange)
         exchange.version = version.name
         order = self.order(model, version, request, exchange, client)
         order.write(body)

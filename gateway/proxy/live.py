@@ -98,6 +98,13 @@ class LiveVersion:
         return any(backend.serves(self.served_model) for backend in self.backends)
 
     @property
+    def is_lost(self) -> bool:
+        """Whether every backend is known not to serve: none is only drained, or too slow for its probes."""
+        return not any(
+            each.drained or each.serves(self.served_model) or each.readiness.silent for each in self.backends
+        )
+
+    @property
     def is_ready(self) -> bool:
         """Whether some backend is known to be ready for it."""
         return any(each.readiness.state == "ready" and each.serves(self.served_model) for each in self.backends)
@@ -137,8 +144,9 @@ class ModelMemory:
 class LiveModel:
     """One model: its versions by weight, `only` where one gets all.
 
-    A canary swaps `split` whole, and `mirror` while copies are sent. After a reload `successor` holds, or the model
-    `is_gone`.
+    A canary swaps `split` whole, and `mirror` while copies are sent. `standby` are the versions that may serve in
+    another's stead; `failing` is one of them whose latest requests all failed. After a reload `successor` holds, or the
+    model `is_gone`.
     """
 
     __slots__ = (
@@ -146,6 +154,7 @@ class LiveModel:
         "asks_images",
         "asks_tools",
         "echo_served_model",
+        "failing",
         "is_gone",
         "itl_bounds",
         "memory",
@@ -155,6 +164,7 @@ class LiveModel:
         "objective_by_class",
         "only",
         "rules",
+        "standby",
         "sticky_by",
         "successor",
         "timeouts",
@@ -180,6 +190,8 @@ class LiveModel:
         self.versions = versions
         self.timeouts: Timeouts = spec.timeouts
         self.split = self.shared(spec.split)
+        self.standby = [version for version, _ in self.split.shares()]
+        self.failing: LiveVersion | None = None
 
     @property
     def split(self) -> Split[LiveVersion]:
@@ -192,8 +204,21 @@ class LiveModel:
         self.only = split.draw(0.0) if split.is_single else None
 
     def stand_in(self, version: LiveVersion) -> LiveVersion | None:
-        """Return the version that serves requests of one which cannot, None where none can."""
-        return next((other for other in self.split.others(version) if other.is_served), None)
+        """Return the version that serves requests of one which cannot, None where none can.
+
+        One that fails every request does so only where there is nothing to lose.
+        """
+        for other in self.standby:
+            if other is not version and other.is_served and (other is not self.failing or version.is_lost):
+                return other
+        return None
+
+    def sends_to(self, version: LiveVersion) -> bool:
+        """Whether new requests go to a version now, by its share or in another's stead."""
+        return any(
+            each is version or (not each.is_served and self.stand_in(each) is version)
+            for each, _ in self.split.shares()
+        )
 
     def shared(self, weights: Iterable[tuple[str, float]]) -> Split[LiveVersion]:
         """Return a split of the versions of these names, with these weights; keys fall otherwise for each model."""

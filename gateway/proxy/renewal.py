@@ -4,13 +4,14 @@ from gateway.errors import GatewayError, ModelNotFound
 from gateway.exchange import Exchange
 from gateway.proxy.live import LiveModel, LiveTable
 from gateway.proxy.order import Order
-from gateway.proxy.steering import route_for
+from gateway.proxy.steering import route_for, served
 
 
 def renew(order: Order, exchange: Exchange, chance: float) -> GatewayError | None:
     """Give a request that was understood under other routes its place in those that hold now.
 
-    It keeps its version where that is still there and serves; else `chance` (0 to 1) draws one as for a newcomer.
+    It keeps its version where that is still there and serves, or was asked for by its client; else another one serves
+    it as a newcomer, which `chance` (0 to 1) draws where its own is gone.
     Returns what to tell its client where there is no place for it any more.
     """
     model = order.model
@@ -28,9 +29,8 @@ def renew(order: Order, exchange: Exchange, chance: float) -> GatewayError | Non
 
 def _move(order: Order, exchange: Exchange, model: LiveModel, chance: float) -> None:
     version = model.versions.get(order.version.name)
-    if version is None or not version.is_served:
-        drawn = model.split.draw(chance)
-        version = drawn if version is None or drawn.is_served else version
+    if version is None or not exchange.forced:
+        version = served(model, version or model.split.draw(chance), exchange)
     renamed = version.served_model != order.version.served_model
     order.move(model, version)
     exchange.version, exchange.objective = version.name, order.objective.name

@@ -23,11 +23,16 @@ def version_for(model: LiveModel, exchange: Exchange, head: Head, body: Body, ch
     key = _key(model.sticky_by, exchange.tenant, head, body)
     exchange.sticky = key
     version = split.draw(chance) if key is None else split.place(key)
-    if version.is_served:
+    return served(model, version, exchange)
+
+
+def served(model: LiveModel, version: LiveVersion, exchange: Exchange) -> LiveVersion:
+    """Return a version, or the one that serves in its stead."""
+    other = None if version.is_served else model.stand_in(version)
+    if other is None:
         return version
-    other = model.stand_in(version)
-    exchange.stands_in = other is not None
-    return other or version
+    exchange.stands_in = True
+    return other
 
 
 def route_for(model: LiveModel, version: LiveVersion, endpoint: Endpoint, exchange: Exchange, body: Body) -> LiveRoute:

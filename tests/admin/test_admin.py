@@ -23,6 +23,7 @@ async def test_status_tells_what_is_routed_and_how_it_is(tmp_path: Path) -> None
                 "served_model": "m",
                 "pools": ["m"],
                 "weight": 1.0,
+                "instead": "",
                 "waiting": {"interactive": 0, "standard": 0, "batch": 0},
                 "held_back": [],
                 "shed": {},

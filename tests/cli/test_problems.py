@@ -25,7 +25,7 @@ def found(**parts: Any) -> dict[str, Any]:
 
 def version(**more: Any) -> dict[str, Any]:
     waits = {"waiting": {"batch": 40}, "held_back": ["batch"]}
-    return {"name": "v1", "served_model": "m", "pools": ["p"], "weight": 1.0, **waits} | more
+    return {"name": "v1", "served_model": "m", "pools": ["p"], "weight": 1.0, "instead": "", **waits} | more
 
 
 def backend(**more: Any) -> dict[str, Any]:
@@ -153,17 +153,16 @@ def test_a_model_whose_backends_are_drained_needs_one_back() -> None:
 
 def test_what_becomes_of_the_requests_of_a_version_that_is_not_ready_is_true() -> None:
     down = backend(state="not_ready", reason="refused")
-    two = [version(), version(name="v2", pools=["q"])]
-    models = [{"name": "m", "versions": two}]
+    second = version(name="v2", pools=["q"], weight=0.0)
+    models = [{"name": "m", "versions": [version(), second]}]
+    instead = [{"name": "m", "versions": [version(instead="v2"), second]}]
 
     def said(**parts: Any) -> str:
         return problems(found(**parts))[0].what
 
     well = backend(id="q/b:1", pool="q")
-    assert said(models=models, backends=[down, well]) == "m/v1 has no ready backend: its requests go to v2"
-    assert said(models=models, backends=[down, well | {"models": ["n"]}]).endswith("get 503")
-    idle = [{"name": "m", "versions": [two[0], two[1] | {"weight": 0.0}]}]
-    assert said(models=idle, backends=[down, well]).endswith("get 503")
+    assert said(models=instead, backends=[down, well]) == "m/v1 has no ready backend: its requests go to v2"
+    assert said(models=models, backends=[down, well]).endswith("get 503")
     late = "m/v1 has no ready backend: its probes time out; requests are still sent"
     assert said(backends=[down | {"silent": True}]) == late
     assert said(backends=[down | {"silent": True, "drained": True}, down]).endswith("get 503")

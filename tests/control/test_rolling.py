@@ -210,7 +210,7 @@ def test_a_rollout_waits_while_stable_is_away_and_goes_on_when_it_is_back(tmp_pa
     served(60.0, stable=False)
     assert (running.rollout.phase, running.rollout.share) == (Phase.STEP, 10.0)
     assert running.decision.reason == "waits: stable v1 has no ready backend"
-    assert running.evidence.answered - answered == 60 * RATE / 4
+    assert running.evidence.answered <= answered + 1, "nothing is compared with nothing"
     assert 59.0 < running.away <= 61.0
     again, _ = rolled(tmp_path / "routes.yaml", routes, now, roller.documents())
     assert cast(Any, again.get(MODEL)).away == running.away

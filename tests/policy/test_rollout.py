@@ -1,6 +1,7 @@
 """A rollout goes forward when it may, back when it must, and stays where it is otherwise; and it always says why."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -21,6 +22,7 @@ from gateway.policy.canary.rollout import (
     Seen,
     decide,
     may_resume,
+    may_stand_in,
     may_start,
     migrated,
     move,
@@ -105,7 +107,7 @@ def check(plan: Plan, before: Rollout, after: Rollout, seen: Seen) -> None:
     """What must hold of a move that the gateway made."""
     if after.phase is Phase.STEP and before.phase is Phase.STEP and before.step != MIRRORING:
         assert after.share == plan.after(before.share)
-    if before.is_live and (seen.worse or seen.guard or seen.unready > 30):
+    if before.is_live and seen.stable_ready and (seen.worse or seen.guard or seen.unready > 30):
         assert after.phase is Phase.ROLLED_BACK
         assert after.share == 0
     if after.share > before.share:
@@ -279,8 +281,29 @@ def test_nothing_begins_or_goes_on_while_stable_is_not_ready(rollout: Rollout) -
     assert asked(rollout, Event.PROMOTE, 99_000.0).phase is Phase.PROMOTED
 
 
-def test_a_candidate_that_is_worse_goes_back_though_stable_is_not_ready() -> None:
-    assert decide(PLAN, STEP, replace(FINE, stable_ready=False, worse="worse"), 1001.0).event is Event.ROLLBACK
+@pytest.mark.parametrize("against", [{"worse": "worse"}, {"guard": "burns"}, {"unready": 31.0}], ids=str)
+@pytest.mark.parametrize("phase", [Phase.STEP, Phase.PAUSED])
+def test_no_candidate_goes_back_to_a_stable_that_is_not_ready(phase: Phase, against: dict[str, Any]) -> None:
+    rollout, seen = replace(STEP, phase=phase), replace(FINE, **against)
+    assert decide(PLAN, rollout, replace(seen, stable_ready=False), 1001.0).event is None
+    assert decide(PLAN, rollout, seen, 1001.0).event is Event.ROLLBACK
+
+
+@pytest.mark.parametrize(
+    ("rollout", "manual", "may"),
+    [
+        (Rollout(), False, True),
+        (Rollout(), True, False),
+        (Rollout(Phase.WAITING), True, True),
+        (replace(STEP, step=MIRRORING, share=0.0), True, True),
+        (STEP, True, True),
+        (replace(STEP, phase=Phase.ROLLED_BACK), False, True),
+        (replace(STEP, phase=Phase.ROLLED_BACK, actor="ann"), False, False),
+        (Rollout(Phase.PROMOTED, actor="ann"), True, True),
+    ],
+)
+def test_a_candidate_may_stand_in_unless_a_person_holds_it_back(rollout: Rollout, manual: bool, may: bool) -> None:
+    assert may_stand_in(replace(PLAN, manual=manual), rollout) is may
 
 
 def test_the_time_without_stable_does_not_count_for_the_hold() -> None:

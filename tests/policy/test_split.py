@@ -75,4 +75,3 @@ def test_a_tenant_on_the_candidate_stays_there_while_it_grows() -> None:
 def test_a_single_version_needs_no_key() -> None:
     split = Split([("v1", 1.0), ("v2", 0.0)])
     assert (split.is_single, split.place(b"any"), split.draw(0.9)) == (True, "v1", "v1")
-    assert Split([("v1", 1.0), ("v2", 1.0), ("v3", 0.0)]).others("v1") == ["v2"]

@@ -112,7 +112,7 @@ class Rollout:
 class Seen:
     """What is known at one moment.
 
-    `unready` is for how many seconds no backend of the candidate could be sent a request, 0.0 while one can;
+    `unready` is for how many seconds no backend of the candidate could be sent a request while one of stable's could;
     `stable_ready` says whether one of stable's can, and `away` for how many seconds of this step none could; `worse`
     and `guard` say in words what speaks against the candidate, `doubt` what a person should look at, "" for nothing;
     `watched` is for how many seconds the model's traffic has been counted; `budget_left` is the model's, None while
@@ -169,6 +169,13 @@ def move(rollout: Rollout, event: Event, now: float, *, actor: str, decision: De
         rollout.predicted if event in _KEEPS else decision.predicted,
         rollout.despite_budget and event is not Event.START,
     )
+
+
+def may_stand_in(plan: Plan, rollout: Rollout) -> bool:
+    """Whether the candidate may serve in stable's stead: not one that a person rolled back, or has yet to start."""
+    if rollout.phase is Phase.ROLLED_BACK:
+        return rollout.actor == GATEWAY
+    return not (plan.manual and rollout.phase is Phase.IDLE)
 
 
 def may_start(plan: Plan, budget_left: float | None, model: str = "MODEL") -> str:
@@ -239,7 +246,9 @@ def _to(plan: Plan, seen: Seen, event: Event, share: float, reason: str) -> Deci
 
 
 def _against(plan: Plan, seen: Seen) -> Decision | None:
-    """Return the rollback of a candidate that is worse, or cannot be reached."""
+    """Return the rollback of a candidate that is worse, or cannot be reached; none to a stable that is not ready."""
+    if not seen.stable_ready:
+        return None
     reason = seen.worse or seen.guard
     if not reason and seen.unready > UNREADY_SECONDS:
         reason = f"no backend of {plan.candidate} has been ready for {seen.unready:.0f} s"

@@ -68,7 +68,3 @@ class Split(Generic[Version]):
             if best < 0 or score < best:
                 best, found = score, version
         return found
-
-    def others(self, than: Version) -> list[Version]:
-        """Return the other versions that get requests."""
-        return [version for version in self._versions if version is not than]
