@@ -46,7 +46,8 @@ def main() -> int:
     some.add_argument("--jobs", type=int, default=1, help="cells at a time (%(default)s)")
     chosen = parser.parse_args()
     if chosen.what == "harm":
-        return harm(Share(chosen.only, *chosen.part, chosen.seeds, chosen.jobs))
+        part, parts = chosen.part
+        return harm(Share(chosen.only, part, parts, chosen.seeds, chosen.jobs))
     return commands[chosen.what](chosen.seed)
 
 

@@ -125,7 +125,8 @@ async def _ask(port: int, asked: Asked, salt: float) -> None:
 
 async def engine_url(child: Child) -> str:
     """Return where a simulated engine listens, once it does."""
-    return _URL.findall(await child.line_with("listening on"))[0]
+    url: str = _URL.findall(await child.line_with("listening on"))[0]
+    return url
 
 
 @contextlib.asynccontextmanager

@@ -29,7 +29,7 @@ class Book:
 
     def __init__(self, target: Target, versions: int, now: float) -> None:
         names = [f"v{number + 1}" for number in range(versions)]
-        self.serving = {("m", version): [] for version in ("", *names)}
+        self.serving: dict[tuple[str, str], list[Tracked]] = {("m", version): [] for version in ("", *names)}
         self.model = _tracked(Kind.MODEL, "m", target, "", now)
         several = names if versions > 1 else []
         self.versions = {name: _tracked(Kind.VERSION, f"m/{name}", target, name, now) for name in several}

@@ -119,13 +119,13 @@ def markdown(pairs: Sequence[tuple[Summary, Summary]], judged: Sequence[tuple[Ro
     """The rows as an aligned markdown table: medians of both, and their ratio with its interval."""
     table = [("", then, "now", "now / then", "95 % interval", "ok?")]
     for row, compared in judged:
-        values = (summary.median_of(row.read(each[side]) for each in pairs) for side in (1, 0))
+        before, now = (number(summary.median_of(row.read(each[side]) for each in pairs)) for side in (1, 0))
         if compared is None:
             cells = ("-", "-", "-")
         else:
             interval = f"{compared.low:.3f} to {compared.high:.3f}"
             cells = (f"{compared.median:.3f}", interval, "SLOWER" if compared.is_worse else "yes")
-        table.append((row.title, *map(number, values), *cells))
+        table.append((row.title, before, now, *cells))
     return aligned(table)
 
 

@@ -123,8 +123,10 @@ class Pools(World):
             for name in rule.use
             if self.of_pool[name]
         ]
-        promise = {"e2e": BATCH_SECONDS} if sent.service_class == "batch" else {"ttft": 1.0, "tpot": 0.150}
-        need = Need(request.prompt, output=request.output, **promise)
+        if sent.service_class == "batch":
+            need = Need(request.prompt, output=request.output, e2e=BATCH_SECONDS)
+        else:
+            need = Need(request.prompt, output=request.output, ttft=1.0, tpot=0.150)
         line = Waiting(len(self._waiting), 4.0)
         sent.outlooks = [outlook(option, need, rule.spill_at_burn, self.now, line) for option in options]
         selection = select(sent.outlooks)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from loadtest.real.clients import ALLOWED, CLIENTS, OF_TRANSFORMERS, Allowed, Compared, compare
+from loadtest.real.comparison import ALLOWED, CLIENTS, OF_TRANSFORMERS, Allowed, Compared, compare
 from loadtest.real.engine import Engine, Installed, NoEngine, running, running_transformers
 from loadtest.real.faults import FAULTS, TIMEOUTS, Fault
 from loadtest.real.gateway import difference, serving

@@ -134,7 +134,8 @@ class Engine:
 def running(installed: Installed, folder: Path) -> Iterator[Engine]:
     """Start a vLLM, at low priority, and end it with all of its processes; its words go into `folder`."""
     port = free_port()
-    command = [installed.home / "vllm/bin/vllm", "serve", installed.model, "--served-model-name", MODEL]
+    vllm = installed.home / "vllm/bin/vllm"
+    command: list[str | Path] = [vllm, "serve", installed.model, "--served-model-name", MODEL]
     with _started([*command, *_at(port), "--api-key", KEY, *_OPTIONS], port, folder / "vllm.log") as engine:
         yield engine
 
@@ -145,7 +146,7 @@ def running_transformers(installed: Installed, command: Path, folder: Path) -> I
     port = free_port()
     (folder / MODEL).unlink(missing_ok=True)
     (folder / MODEL).symlink_to(installed.model)
-    serve = [command, "serve", MODEL, "--device", "cpu", *_at(port)]
+    serve: list[str | Path] = [command, "serve", MODEL, "--device", "cpu", *_at(port)]
     with _started(serve, port, folder / "transformers.log", where=folder) as engine:
         yield engine
 

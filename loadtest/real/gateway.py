@@ -102,7 +102,8 @@ def serving(engine_url: str, folder: Path, **timeouts: str) -> Iterator[Gateway]
     try:
         _wait(lambda: "tidegate serves" in log.read_text(), _WITHIN, f"the gateway to listen; see {log}")
         line = next(line for line in log.read_text().splitlines() if "tidegate serves" in line)
-        gateway = Gateway(*_URL.findall(line)[:2], log)
+        url, admin = _URL.findall(line)[:2]
+        gateway = Gateway(url, admin, log)
         gateway.wait_until_ready()
         yield gateway
     finally:

@@ -18,6 +18,7 @@ import httpx
 
 from gateway.app import App
 from gateway.backends.backend import Backend
+from gateway.claim import SMALLEST, Claim
 from gateway.cli.demo.processes import Child, spawn
 from gateway.config.load import load_routes
 from gateway.exchange import Exchange
@@ -101,17 +102,19 @@ class Result:
 def round_robin() -> Chooser:
     turn = count()
 
-    def choice(ready: Sequence[Backend], tokens: int, now: float, rng: Chance, kv: int = 0) -> Choice[Backend] | None:
-        able = [backend for backend in ready if backend.health.takes(kv, now)]
+    def choice(
+        ready: Sequence[Backend], tokens: int, now: float, rng: Chance, claim: Claim = SMALLEST
+    ) -> Choice[Backend] | None:
+        able = [backend for backend in ready if backend.health.takes(claim, now)]
         return Choice(able[next(turn) % len(able)], "its turn") if able else None
 
     return choice
 
 
 def least_in_flight(
-    ready: Sequence[Backend], tokens: int, now: float, rng: Chance, kv: int = 0
+    ready: Sequence[Backend], tokens: int, now: float, rng: Chance, claim: Claim = SMALLEST
 ) -> Choice[Backend] | None:
-    able = [backend for backend in ready if backend.health.takes(kv, now)]
+    able = [backend for backend in ready if backend.health.takes(claim, now)]
     lowest = min((backend.in_flight for backend in able), default=0)
     tied = [backend for backend in able if backend.in_flight == lowest]
     if not tied:

@@ -6,6 +6,7 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -162,7 +163,7 @@ async def test_a_paused_rollout_is_a_problem_with_a_remedy_and_one_that_goes_on_
 
 async def test_a_candidate_that_fails_every_request_is_a_problem_before_it_is_rolled_back(tmp_path: Path) -> None:
     async with backends(good, failing) as (old, new):
-        canary = {"start": "manual", "hold": "30s", "steps": [50]}
+        canary: dict[str, Any] = {"start": "manual", "hold": "30s", "steps": [50]}
         async with gateway(tmp_path, routes(old.url, new.url, **canary)) as running:
             await tidegate(running, "canary", "start", "m")
             evidence = (await in_phase(running, Phase.STEP)).evidence

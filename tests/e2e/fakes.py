@@ -42,9 +42,14 @@ class KeptPorts:
         if kept := self._sockets.pop(port, None):
             kept.close()
 
+    def give_all_back(self) -> None:
+        """Let somebody listen on each of them again."""
+        for port in list(self._sockets):
+            self.give_back(port)
+
 
 KEPT_PORTS = KeptPorts()
-atexit.register(lambda: [KEPT_PORTS.give_back(port) for port in list(KEPT_PORTS._sockets)])
+atexit.register(KEPT_PORTS.give_all_back)
 
 
 class Call:

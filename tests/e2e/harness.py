@@ -157,7 +157,8 @@ async def gateway(
     app = App(settings, load_routes(path), records, now=now)
     addresses: asyncio.Future[Addresses] = asyncio.get_running_loop().create_future()
     task = asyncio.create_task(app.run(addresses.set_result))
-    await asyncio.wait({task, addresses}, return_when=asyncio.FIRST_COMPLETED)
+    either: set[asyncio.Future[Any]] = {task, addresses}
+    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
     if task.done():
         await task
     where = addresses.result()

@@ -55,7 +55,7 @@ async def test_an_aborted_stream_ends_with_an_error_event(tmp_path: Path, reason
     options = {} if stripped else {"stream_options": {"include_usage": True}}
     async with backends(script, good) as (sick, healthy), gateway(tmp_path, routes(sick.url)) as running:
         client = await connect(running.port)
-        await client.send(post(chat(**options)))
+        await client.send(post(chat() | options))
         client.unread(await client.reader.readuntil(b'"a"'))
         sick.calls[0].passed.set()
         answer = await client.answer()

@@ -306,7 +306,7 @@ async def test_tokens_are_reserved_and_settled_with_what_was_used(tmp_path: Path
 async def test_what_multiplies_an_engines_work_is_bounded(tmp_path: Path) -> None:
     async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url)) as running:
         for more in ({"n": 10000}, {"best_of": 9}, {"top_logprobs": 21}):
-            answer = await ask(running.port, chat(**more))
+            answer = await ask(running.port, chat() | more)
             assert (answer.status, answer.json["error"]["param"]) == (400, next(iter(more)))
         assert not fake.calls
 
@@ -329,7 +329,7 @@ async def test_engines_that_schedule_by_priority_are_told_it(tmp_path: Path) -> 
         gateway(tmp_path, routes(fake.url, slots=9, priority_scheduling=True)) as running,
     ):
         for more in ({}, {"priority": -1000}):
-            assert (await ask(running.port, chat(**more), headers="x-gateway-class: batch\r\n")).complete
+            assert (await ask(running.port, chat() | more, headers="x-gateway-class: batch\r\n")).complete
         assert [call.json["priority"] for call in fake.calls] == [20, 20]
         await running.quiet()
 

@@ -26,9 +26,10 @@ from tests.e2e.fakes import (
     good,
     whole,
 )
-from tests.e2e.harness import Running, ask, chat, eventually, gateway, post
+from tests.e2e.harness import Running, ask, chat, gateway, post
 from tests.e2e.processes import engine
 from tests.e2e.raw_client import connect
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 BUSY = (

@@ -9,9 +9,10 @@ from gateway.policy.canary.rollout import Phase
 from gateway.policy.slo.windows import SLO_SLOT, Windows
 from gateway.telemetry.slo import Kind
 from tests.e2e.fakes import backends, good
-from tests.e2e.harness import eventually, gateway
+from tests.e2e.harness import gateway
 from tests.e2e.processes import serving
 from tests.e2e.test_canary import crowd, get, in_phase, now, post, routes
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 

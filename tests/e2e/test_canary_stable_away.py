@@ -8,10 +8,11 @@ import pytest
 
 from gateway.policy.canary.rollout import Phase
 from tests.e2e.fakes import Call, FakeBackend, backends, good
-from tests.e2e.harness import Running, ask, chat, eventually, gateway
+from tests.e2e.harness import Running, ask, chat, gateway
 from tests.e2e.test_admission import Gate
 from tests.e2e.test_canary import after, crowd, failing, get, in_phase, now, post, rolling, routes
 from tests.e2e.test_reload_waiting import reload, waiter
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 SLOW = 30.0

@@ -42,6 +42,7 @@ def serial(files: Path, port: int) -> str:
     context.verify_mode = ssl.CERT_NONE
     with socket.create_connection(("127.0.0.1", port)) as plain, context.wrap_socket(plain) as shown:
         der = shown.getpeercert(binary_form=True)
+    assert der is not None
     return number(ssl.DER_cert_to_PEM_cert(der))
 
 

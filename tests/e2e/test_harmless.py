@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from tests.e2e.fakes import Call, backends, good
-from tests.e2e.harness import Running, ask, chat, eventually, gateway, routes
+from tests.e2e.harness import Running, ask, chat, gateway, routes
 from tests.e2e.processes import engine
-from tests.waiting import patient_client
+from tests.waiting import eventually, patient_client
 
 pytestmark = pytest.mark.anyio
 
@@ -22,7 +22,7 @@ DIGITS = 10**400 - 1
 async def test_a_number_of_400_digits_is_refused_and_the_model_goes_on_serving(tmp_path: Path) -> None:
     async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url)) as running:
         for name in ("max_tokens", "max_completion_tokens", "n"):
-            answer = await ask(running.port, chat(**{name: DIGITS}))
+            answer = await ask(running.port, chat() | {name: DIGITS})
             assert (answer.status, answer.json["error"]["param"]) == (400, name)
         assert not fake.calls
         for asked in (10**18, "9", 9.0, 9, -5, True):

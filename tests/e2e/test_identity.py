@@ -4,6 +4,7 @@ import asyncio
 import json
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -92,7 +93,8 @@ async def test_the_id_that_a_client_gives_is_the_one_that_the_engine_gets(
         assert fake.calls[0].head.count(b"x-request-id") == 1
         assert engine_gets in fake.calls[0].head
         assert engine_gets.decode().strip() == f"x-request-id: {answer.headers['x-request-id']}"
-        for no_id in ("a b", "", 7, None, [], True):
+        no_ids: tuple[Any, ...] = ("a b", "", 7, None, [], True)
+        for no_id in no_ids:
             odd = await ask(running.port, chat(stream=False, request_id=no_id))
             assert odd.status == 200
             assert odd.headers["x-request-id"] not in {str(no_id), "body"}

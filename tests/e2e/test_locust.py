@@ -117,11 +117,12 @@ async def in_c(port: str, program: str) -> dict[str, dict[str, float]]:
 async def test_locust_the_gateway_and_a_generator_in_c_measure_the_same(tmp_path: Path) -> None:
     asked = ("--prompt-tokens", "100", "--output-tokens", "24", "--think-time", "0", "ChatUser")
     async with gateway_and_engine(tmp_path) as served:
-        others = []
+        others: list[Awaitable[dict[str, dict[str, float]]]] = []
         if shutil.which("cc"):
             others.append(in_c(served.urls[0].rsplit(":", 1)[1], await build("sseload.c", tmp_path)))
-        recording, *in_parallel = await asyncio.gather(
-            load(tmp_path, served.urls[0], "--users", "4", "--run-time", "4s", "--stop-timeout", "3", *asked), *others
+        recording, in_parallel = await asyncio.gather(
+            load(tmp_path, served.urls[0], "--users", "4", "--run-time", "4s", "--stop-timeout", "3", *asked),
+            asyncio.gather(*others),
         )
         async with patient_client() as web:
             metrics = (await web.get(f"{served.urls[1]}/metrics")).text

@@ -10,9 +10,9 @@ import pytest
 from gateway.exchange import Outcome
 from gateway.wire import names
 from tests.e2e.fakes import backends, good
-from tests.e2e.harness import ask, chat, eventually, gateway, post, routes
+from tests.e2e.harness import ask, chat, gateway, post, routes
 from tests.e2e.raw_client import connect
-from tests.waiting import DEADLINE
+from tests.waiting import DEADLINE, eventually
 
 pytestmark = pytest.mark.anyio
 MANY = 200

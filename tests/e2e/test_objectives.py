@@ -10,9 +10,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.telemetry.slo import Kind
 from tests.e2e.fakes import Call, backends, good
-from tests.e2e.harness import Running, ask, chat, eventually, gateway
+from tests.e2e.harness import Running, ask, chat, gateway
 from tests.e2e.processes import engine
-from tests.waiting import patient_client
+from tests.waiting import eventually, patient_client
 
 pytestmark = pytest.mark.anyio
 BATCH = "x-gateway-class: batch\r\n"

@@ -132,7 +132,7 @@ async def test_nobody_goes_to_a_pool_that_is_predicted_to_miss_while_the_first_i
         return script
 
     async with backends(takes(0.25), takes(0.4)) as (gpu, cpu):
-        rules = [{"when": {"max_tokens": "<=64"}, "use": ["cpu"]}, {"use": ["gpu", "cpu"]}]
+        rules: list[dict[str, Any]] = [{"when": {"max_tokens": "<=64"}, "use": ["cpu"]}, {"use": ["gpu", "cpu"]}]
         async with gateway(tmp_path, routes(gpu.url, cpu.url, rules), now=clock) as running:
             for _ in range(10):
                 assert await pool_of(running, max_tokens=10) == "cpu", "so that it is known"
@@ -149,7 +149,7 @@ async def test_who_may_use_one_pool_alone_does_not_wait_behind_who_may_use_anoth
         await good(call)
 
     async with backends(good, held) as (gpu, cpu):
-        rules = [{"when": {"class": "batch"}, "use": ["cpu"]}, {"use": ["gpu"]}]
+        rules: list[dict[str, Any]] = [{"when": {"class": "batch"}, "use": ["cpu"]}, {"use": ["gpu"]}]
         async with gateway(tmp_path, routes(gpu.url, cpu.url, rules)) as running:
             batch = [asyncio.create_task(pool_of(running, "x-gateway-class: batch\r\n")) for _ in range(12)]
             await eventually(lambda: running.waiting == 4)
@@ -167,7 +167,7 @@ async def test_a_reload_that_changes_rules_forgets_nobody_who_waits(tmp_path: Pa
         await good(call)
 
     async with backends(held, held) as (gpu, cpu):
-        rules = [{"when": {"class": "batch"}, "use": ["cpu"]}, {"use": ["gpu"]}]
+        rules: list[dict[str, Any]] = [{"when": {"class": "batch"}, "use": ["cpu"]}, {"use": ["gpu"]}]
         async with gateway(tmp_path, routes(gpu.url, cpu.url, rules)) as running:
             batch = [asyncio.create_task(pool_of(running, "x-gateway-class: batch\r\n")) for _ in range(12)]
             await eventually(lambda: running.waiting == 4)

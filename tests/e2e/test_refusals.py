@@ -11,9 +11,9 @@ from gateway.clock import monotonic
 from gateway.exchange import AttemptEnd, Outcome
 from gateway.policy.admission.limit import FIRST
 from tests.e2e.fakes import Call, backends, good, whole
-from tests.e2e.harness import Running, ask, chat, eventually, gateway
+from tests.e2e.harness import Running, ask, chat, gateway
 from tests.e2e.raw_client import Answer
-from tests.waiting import HandClock
+from tests.waiting import HandClock, eventually
 
 pytestmark = pytest.mark.anyio
 LIMITED = b'{"error":{"message":"rate limited","code":429}}'
@@ -114,7 +114,8 @@ async def test_one_refused_among_others_refuses_none_of_them(tmp_path: Path) -> 
 
 async def test_a_slot_that_comes_free_at_an_engine_at_capacity_is_used_at_once(tmp_path: Path) -> None:
     """It asked to be left alone for 30 s; the first that it completes shows that it can take another."""
-    one, taken = asyncio.Event(), []
+    one = asyncio.Event()
+    taken: list[Call] = []
 
     async def full(call: Call) -> None:
         if taken:

@@ -11,8 +11,9 @@ from gateway.exchange import AttemptEnd, Outcome
 from gateway.wire.pool import UpstreamPool
 from gateway.wire.upstream import Upstream
 from tests.e2e.fakes import JSON_ANSWER, Call, FakeBackend, backends, good, whole
-from tests.e2e.harness import Running, ask, chat, eventually, gateway
+from tests.e2e.harness import Running, ask, chat, gateway
 from tests.e2e.test_reload_waiting import reload
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from tests.e2e.fakes import FakeBackend, backends
-from tests.e2e.harness import Running, ask, eventually, gateway
+from tests.e2e.harness import Running, ask, gateway
 from tests.e2e.raw_client import Answer
 from tests.e2e.test_admission import Gate, begin, words
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 

@@ -7,12 +7,14 @@ from pathlib import Path
 import anthropic
 import openai
 import pytest
+from anthropic.types import MessageParam
+from openai.types.chat import ChatCompletionMessageParam, ChatCompletionStreamOptionsParam, ChatCompletionToolParam
 
 from tests.e2e.processes import engine, serving
 
 pytestmark = pytest.mark.anyio
-MESSAGES = [{"role": "user", "content": "Tell me of the tide."}]
-WEATHER = {
+MESSAGES: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Tell me of the tide."}]
+WEATHER: ChatCompletionToolParam = {
     "type": "function",
     "function": {"name": "get_weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}},
 }
@@ -35,7 +37,7 @@ async def test_openai_async(url: str) -> None:
         assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
         assert chunks[-1].choices[0].finish_reason
         assert all(chunk.usage is None for chunk in chunks)
-        options = {"include_usage": True}
+        options: ChatCompletionStreamOptionsParam = {"include_usage": True}
         asked = await client.chat.completions.create(
             model="m", messages=MESSAGES, max_tokens=8, stream=True, stream_options=options, n=2
         )
@@ -107,9 +109,10 @@ async def test_openai_sync_and_its_errors(url: str) -> None:
 
 
 async def test_anthropic(url: str) -> None:
+    messages: list[MessageParam] = [{"role": "user", "content": "Tell me of the tide."}]
     async with anthropic.AsyncAnthropic(base_url=url, api_key="unused", max_retries=0) as client:
-        message = await client.messages.create(model="m", messages=MESSAGES, max_tokens=8)
+        message = await client.messages.create(model="m", messages=messages, max_tokens=8)
         assert message.content
-        async with client.messages.stream(model="m", messages=MESSAGES, max_tokens=8) as stream:
+        async with client.messages.stream(model="m", messages=messages, max_tokens=8) as stream:
             assert [text async for text in stream.text_stream]
         assert (await stream.get_final_message()).usage.output_tokens > 0

@@ -25,7 +25,7 @@ from tests.e2e.test_canary import routes
 from tests.waiting import eventually, patient_client
 
 pytestmark = pytest.mark.anyio
-LONG = {"hold": "10m", "last_hold": "10m", "max_hold": "1h", "start": "manual"}
+LONG: dict[str, Any] = {"hold": "10m", "last_hold": "10m", "max_hold": "1h", "start": "manual"}
 Wrong = Callable[[float], Any]
 WRONG: dict[str, Wrong] = {
     "an hour ahead": lambda at: at + 3600.0,

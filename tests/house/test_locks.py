@@ -38,7 +38,8 @@ def test_whatever_builds_the_project_is_locked(lock: str) -> None:
 @pytest.mark.parametrize("python", PYTHONS)
 def test_a_lock_made_with_one_python_has_what_the_others_need(python: str) -> None:
     """Locks are made with the oldest one, and nothing is resolved when they are installed."""
-    environment = {**default_environment(), "python_version": python, "python_full_version": f"{python}.0"}
+    here = {name: str(value) for name, value in default_environment().items()}
+    environment = here | {"python_version": python, "python_full_version": f"{python}.0"}
     missing = [
         f"{name} needs {needed}"
         for lock, roots in {

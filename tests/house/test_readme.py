@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
-import click
 import pytest
 import typer
 
@@ -59,7 +58,7 @@ def paths(words: list[str]) -> Iterator[str]:
 
 def options(words: list[str]) -> None:
     """Fail when a call of tidegate has a sub-command or an option that it does not take."""
-    command: click.Command = typer.main.get_command(app)
+    command = typer.main.get_command(app)
     rest = list(words)
     while hasattr(command, "commands") and rest and not rest[0].startswith("-"):
         name = rest.pop(0)

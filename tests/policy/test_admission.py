@@ -186,9 +186,9 @@ def test_a_limit_doubles_while_first_tokens_are_awaited_if_the_engine_says_that_
     limit.tick(Seen(BY_WORD, running=BY_WORD), 1.0)
     assert limit.value == BY_WORD + 1, "beyond, only first tokens tell"
     limit.tick(Seen(BY_WORD + 1, queued=2), 2.0)
-    value = limit.value
-    limit.tick(Seen(int(value), running=value), 3.0)
-    assert limit.value == value + 1, "it is not new any more"
+    last = limit.value
+    limit.tick(Seen(int(last), running=last), 3.0)
+    assert limit.value == last + 1, "it is not new any more"
 
 
 def test_an_engines_word_counts_only_until_first_tokens_come() -> None:

@@ -26,6 +26,7 @@ def test_a_burn_rate_is_the_bad_share_over_the_budget(seen: Counts, budget: floa
     if not seen.total:
         assert rate is None
     else:
+        assert rate is not None
         exact = Fraction(seen.bad, seen.total) / Fraction(budget)
         assert rate == pytest.approx(float(exact))
         assert 0 <= rate <= 1 / budget * 1.0001

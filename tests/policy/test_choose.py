@@ -1,6 +1,7 @@
 """Filter, score, pick: whom a request goes to, and why."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from gateway.claim import Claim
 from gateway.exchange import Verdict
-from gateway.policy.routing.choose import choose, consider
+from gateway.policy.routing.choose import Choice, choose, consider
 from gateway.policy.routing.ejection import LEAST_WEIGHT, Standing, State
 from gateway.policy.routing.health import Health
 from gateway.policy.routing.peers import Peers
@@ -40,6 +41,13 @@ def pool(count: int) -> list[Engine]:
     return [Engine(health) for health in peers.members.values()]
 
 
+def chosen(ready: Sequence[Engine], tokens: int, now: float, rng: Random) -> Choice[Engine]:
+    """Choose where there is something to choose."""
+    choice = choose(ready, tokens, now, rng)
+    assert choice is not None
+    return choice
+
+
 states = st.lists(
     st.tuples(st.integers(0, 50), st.floats(LEAST_WEIGHT, 1.0), st.sampled_from(State), st.booleans()),
     min_size=1,
@@ -56,7 +64,7 @@ def test_the_winner_is_never_worse_than_what_it_was_compared_with(
         engine.health.in_flight, engine.health.weight = in_flight, weight
         engine.health.standing = Standing(state)
         engine.health.activity.hold_until = 10.0 if held else 0.0
-    choice = choose(engines, tokens, 5.0, Random(seed))
+    choice = chosen(engines, tokens, 5.0, Random(seed))
     assert choice.winner in engines
     if any(engine.health.available(5.0) for engine in engines) and len(engines) > 1:
         assert choice.winner.health.available(5.0)
@@ -78,7 +86,7 @@ def test_of_many_two_different_ones_are_drawn(count: int, seed: int) -> None:
 @pytest.mark.parametrize("count", [2, 4, 9])
 def test_equals_share_evenly(count: int) -> None:
     engines, rng = pool(count), Random(7)
-    picks = Counter(choose(engines, 100, 0.0, rng).winner.health.id for _ in range(9000))
+    picks = Counter(chosen(engines, 100, 0.0, rng).winner.health.id for _ in range(9000))
     assert len(picks) == count
     assert max(picks.values()) < 1.15 * 9000 / count
 
@@ -93,7 +101,7 @@ def test_a_slower_a_busier_and_a_burning_one_are_left_alone() -> None:
             health.prefilling = 50_000
         else:
             health.weight = 0.1
-        picks = {choose(engines, 100, 0.0, Random(seed)).winner.health.id for seed in range(50)}
+        picks = {chosen(engines, 100, 0.0, Random(seed)).winner.health.id for seed in range(50)}
         assert picks == {"gpu/0", "gpu/2"}
 
 
@@ -114,14 +122,14 @@ def test_a_filter_that_would_remove_everyone_removes_no_one() -> None:
 def test_a_half_open_one_is_asked_by_one_request_at_a_time() -> None:
     engines = pool(3)
     engines[2].health.standing = Standing(State.HALF_OPEN, ejections=1)
-    choice = choose(engines, 1, 0.0, Random(1))
+    choice = chosen(engines, 1, 0.0, Random(1))
     assert choice.winner is engines[2]
     lease = choice.winner.health.lease(1)
     assert lease.is_probe
-    assert all(choose(engines, 1, 0.0, Random(seed)).winner is not engines[2] for seed in range(50))
+    assert all(chosen(engines, 1, 0.0, Random(seed)).winner is not engines[2] for seed in range(50))
     lease.release()
     engines[2].health.ended(lease, Verdict.UNCOUNTED, 1.0, Random(1))
-    assert choose(engines, 1, 1.0, Random(1)).winner is engines[2]
+    assert chosen(engines, 1, 1.0, Random(1)).winner is engines[2]
 
 
 def test_in_a_panic_ejections_are_ignored() -> None:
@@ -129,7 +137,7 @@ def test_in_a_panic_ejections_are_ignored() -> None:
     engines[0].health.standing = Standing(State.HALF_OPEN)
     engines[0].health.peers.panic = True
     engines[1].health.prefilling = 50_000
-    choice = choose(engines, 1, 0.0, Random(1))
+    choice = chosen(engines, 1, 0.0, Random(1))
     assert (choice.winner, choice.why) == (engines[0], "lowest score")
     assert not choice.winner.health.lease(1).is_probe
 
@@ -152,7 +160,7 @@ def test_the_busy_are_not_asked_even_where_all_are() -> None:
     assert choose(engines, 100, 0.25, Random(1)) is not None
     engines[0].health.refused(1.0, 30.0, busy=False)
     engines[1].health.refused(1.0, 30.0, busy=True)
-    assert choose(engines, 100, 1.1, Random(1)).winner is engines[0], "sick, but perhaps well again"
+    assert chosen(engines, 100, 1.1, Random(1)).winner is engines[0], "sick, but perhaps well again"
     engines[0].health.activity.hold_until = 100.0
     assert choose(engines, 100, 6.0, Random(1)) is not None, "where nobody else serves, the gateway's pause is enough"
 
@@ -160,9 +168,9 @@ def test_the_busy_are_not_asked_even_where_all_are() -> None:
 def test_one_that_was_busy_is_asked_before_anyone_waits() -> None:
     first, second = pool(2)
     first.health.refused(0.0, 30.0, busy=True, alone=True)
-    assert choose([first, second], 100, 1.0, Random(1)).winner is second, "it is second choice"
+    assert chosen([first, second], 100, 1.0, Random(1)).winner is second, "it is second choice"
     second.health.limit = 0
-    assert choose([first, second], 100, 1.0, Random(1)).winner is first
+    assert chosen([first, second], 100, 1.0, Random(1)).winner is first
     first.health.refused(1.0, 30.0, busy=False)
     assert choose([first, second], 100, 1.0, Random(1)) is None, "one that may be sick is not asked for want of a slot"
 

@@ -123,7 +123,8 @@ def check(plan: Plan, before: Rollout, after: Rollout, seen: Seen) -> None:
 @given(plans)
 def test_a_good_candidate_walks_every_step_and_is_promoted(plan: Plan) -> None:
     plan = replace(plan, manual=False)
-    rollout, now, shares = Rollout(), 0.0, []
+    rollout, now = Rollout(), 0.0
+    shares: list[float] = []
     while rollout.phase is not Phase.PROMOTED:
         now += plan.held_for(rollout.share)
         rollout = moved(plan, rollout, Seen(traffic=Traffic(100.0, {}, plan.min_requests)), now)

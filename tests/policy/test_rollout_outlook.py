@@ -41,6 +41,7 @@ def test_a_pause_for_the_budget_is_resumed_despite_it() -> None:
 
 def test_the_outlook_says_how_many_requests_and_how_long() -> None:
     ahead = outlook(AUTO, STEP, Seen(traffic=Traffic(12.0, {"a": Standing(0.001)}, 10)), 1000.0, "m")
+    assert ahead.missing is not None
     assert ahead.missing == pytest.approx(676, rel=0.05)
     assert ahead.step == pytest.approx(ahead.missing / 0.6)
     assert ahead.words.startswith("about 680 more requests of v2, 19 min at this rate; 25 % in 19 min, promotion in ")

@@ -89,8 +89,12 @@ def test_kinds_go_by_endpoint_class_and_steps_of_four_of_max_tokens() -> None:
     kinds = Kinds()
     one = kinds.of("/v1/chat/completions", "batch", 1000)
     assert kinds.of("/v1/chat/completions", "batch", 800) is one
-    others = [("/v1/completions", "batch", 1000), ("/v1/chat/completions", "standard", 1000)]
-    others += [("/v1/chat/completions", "batch", None), ("/v1/chat/completions", "batch", 100)]
+    others: list[tuple[str, str, int | None]] = [
+        ("/v1/completions", "batch", 1000),
+        ("/v1/chat/completions", "standard", 1000),
+        ("/v1/chat/completions", "batch", None),
+        ("/v1/chat/completions", "batch", 100),
+    ]
     for key in others:
         assert kinds.of(*key) is not one
     assert kinds.of("x", "y", 10**300) is kinds.of("x", "y", 10**200)

@@ -111,6 +111,7 @@ class Bench:
 
     async def relay(self, request: list[bytes], answer: list[bytes]) -> None:
         """Read a piece in each turn of the loop."""
+        reads: list[tuple[Client | Upstream, bytes]]
         reads = [*((self.client, each) for each in request), *((self.upstream, each) for each in answer)]
         for connection, data in reads:
             connection.data_received(data)

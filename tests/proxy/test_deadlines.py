@@ -55,8 +55,8 @@ def test_a_stream_of_a_backend_that_is_silent_to_all_ends(
     world = World(stream=True, begun=begun)
     assert world.after(usual) is None
     assert world.after(usual + 0.1) == (end, words.format(f"{usual:g}"))
-    for seen in ({"worked_at": 1015.0}, {"progressed": 1015.0}):
-        world = World(stream=True, begun=begun, **seen)
+    for worked_at, progressed in ((1015.0, 0.0), (0.0, 1015.0)):
+        world = World(stream=True, begun=begun, worked_at=worked_at, progressed=progressed)
         assert world.after(usual + 15.0) is None
         assert world.after(usual + 15.1) == (end, words.format(f"{usual:g}"))
 

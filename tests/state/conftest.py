@@ -13,7 +13,8 @@ def connections(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     connect = sqlite3.connect
 
     def noting(*where: Any, **how: Any) -> sqlite3.Connection:
-        opened.append(connection := connect(*where, **how))
+        connection: sqlite3.Connection = connect(*where, **how)
+        opened.append(connection)
         return connection
 
     monkeypatch.setattr(sqlite3, "connect", noting)

@@ -179,7 +179,7 @@ class TestFilesThatCannotBeWritten:
 
         def connect(database: object, **more: object) -> sqlite3.Connection:
             if "immutable" in str(database) or database == ":memory:" or not (tmp_path / "full").exists():
-                return real(database, **more)  # type: ignore[arg-type, call-overload, no-any-return]
+                return real(database, **more)  # type: ignore[call-overload, no-any-return]
             if request.param == "read-only":
                 return real(f"{path.as_uri()}?mode=ro", uri=True, check_same_thread=False)
             return real(tmp_path)

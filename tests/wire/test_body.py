@@ -71,6 +71,7 @@ def test_a_body_is_read_and_rewritten_as_json_would_be(
         expected["stream_options"] = {**(value.get("stream_options") or {}), "include_usage": True}
         asked = (value.get("stream_options") or {}).get("include_usage") is True
         assert body.usage_added is not asked
+    assert isinstance(out, bytes)
     assert json.loads(out) == expected
     start, end = body.spans["model"]
     assert out[:start] == raw[:start] if not usage else True
@@ -206,7 +207,9 @@ def test_what_bounds_an_answer_is_read_as_the_dialect_has_it(dialect: Dialect, m
 
 def test_continuous_usage_is_not_switched_on_by_our_asking() -> None:
     body = read_json(b'{"model":"m","stream":true,"stream_options":{"continuous_usage_stats":true}}')
-    assert json.loads(body.rewritten(None, add_usage=True))["stream_options"] == {"include_usage": True}
+    out = body.rewritten(None, add_usage=True)
+    assert isinstance(out, bytes)
+    assert json.loads(out)["stream_options"] == {"include_usage": True}
 
 
 def test_nonsense_in_stream_options_is_left_to_the_engine() -> None:

@@ -37,7 +37,11 @@ class Demo:
         self.temporary = folder / "tmp"
         self.temporary.mkdir()
         self._out, self._err = folder / "out", folder / "err"
-        self._terminal, inner = pty.openpty() if tty else (None, None)
+        self._terminal: int | None = None
+        inner: int | None = None
+        if tty:
+            self._terminal, inner = pty.openpty()
+            os.set_blocking(self._terminal, False)
         self._shown = b""
         with self._out.open("wb") as out, self._err.open("wb") as err:
             self.process = subprocess.Popen(
@@ -49,7 +53,6 @@ class Demo:
             )
         if inner is not None:
             os.close(inner)
-            os.set_blocking(self._terminal or 0, False)
 
     @property
     def out(self) -> str:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from gateway.cli.demo.processes import ProcessDied, spawn
-from tests.cli.demo.conftest import DEADLINE, running, until
+from tests.cli.demo.conftest import running, until
+from tests.waiting import DEADLINE
 
 pytestmark = [
     pytest.mark.anyio,

@@ -1,5 +1,6 @@
 import os
 import select
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -64,6 +65,6 @@ def test_tidegate_serves_a_routes_file_that_names_the_engine(tmp_path: Path, mon
 def test_without_nginx_and_without_the_right_to_install_it_the_message_says_what_to_do(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(peers.shutil, "which", lambda *_args, **_kwargs: None)
+    monkeypatch.setattr(shutil, "which", lambda *_args, **_kwargs: None)
     with pytest.raises(SystemExit, match="apt-get install nginx-light"):
         peers.find_nginx()

@@ -3,7 +3,7 @@
 from typing import Any
 
 from loadtest.real.answers import differences, reduced
-from loadtest.real.clients import Allowed, allowed
+from loadtest.real.comparison import Allowed, allowed
 
 
 def chunk(text: str, index: int = 0, **more: Any) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def test_a_stream_may_be_cut_elsewhere() -> None:
 
 
 def test_counts_so_far_may_be_told_elsewhere_but_not_the_last_ones() -> None:
-    of = {"object": "chat.completion.chunk"}
+    of: dict[str, Any] = {"object": "chat.completion.chunk"}
     one = [chunk("He", usage={"total_tokens": 3}, **of), chunk("llo", usage={"total_tokens": 5}, **of)]
     other = [chunk("Hello", usage={"total_tokens": 5}, **of)]
     assert differences(reduced(one), reduced(other)) == {}

@@ -54,12 +54,21 @@ def request(rng: Random, at: float, name: str, gateway: str = "", heed: float = 
     tokens = rng.randint(20, 200)
     outcome = rng.choices((OK, FAILED, CUT, REFUSED), (200, 1, 1, 6 if sick else 1))[0]
     status = {FAILED: 502, REFUSED: 429}.get(outcome, 200)
-    seen = {"ttft": ttft, "tpot": tpot} if outcome in (OK, CUT) and name != "embed" else {}
-    e2e = ttft + (tokens * tpot if seen else 0.0)
+    streamed = outcome in (OK, CUT) and name != "embed"
+    e2e = ttft + (tokens * tpot if streamed else 0.0)
     version = "v2" if rng.random() < max(0.0, at - 75) / 60 else "v1"
-    known = {"backend": backend, "version": version} if status == 200 else {}
     return Request(
-        at, name, gateway, status=status, outcome=outcome, output_tokens=tokens if seen else 0, e2e=e2e, **seen, **known
+        at,
+        name,
+        gateway,
+        status=status,
+        outcome=outcome,
+        backend=backend if status == 200 else "",
+        version=version if status == 200 else "",
+        output_tokens=tokens if streamed else 0,
+        ttft=ttft if streamed else None,
+        tpot=tpot if streamed else None,
+        e2e=e2e,
     )
 
 

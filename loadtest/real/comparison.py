@@ -127,6 +127,7 @@ def allowed(ask: str, path: str, meant: Sequence[Allowed] = ALLOWED) -> Allowed 
 
 def _asked(client: str, url: str, folder: Path) -> dict[str, Any]:
     script = CLIENTS[client]
+    command: list[str | Path]
     if script.endswith(".py"):
         command, place = [folder.absolute() / "py/bin/python", _HERE.absolute() / script], folder
     else:
