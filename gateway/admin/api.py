@@ -51,7 +51,7 @@ from gateway.policy.admission.limit import AdaptiveLimit
 from gateway.policy.routing.health import UNLIMITED
 from gateway.proxy.explain import Explained
 from gateway.proxy.live import LiveModel, LiveTable, LiveVersion
-from gateway.proxy.similar import similar
+from gateway.proxy.similar import unknown_model
 from gateway.proxy.tenants import LiveTenant, Tenants
 from gateway.telemetry.slo import SloBook
 
@@ -124,9 +124,8 @@ def create_admin(view: AdminView, *, host: str, token: AdminToken) -> FastAPI:
         table = view.reloader.table
         spec = table.names.get(model)
         if spec is None:
-            close = similar(model, table.names)
-            hint = f"; did you mean {' or '.join(f'`{name}`' for name in close)}?" if close else ""
-            return error(404, "model_not_found", f"there is no model `{model[:128]}`{hint}")
+            unknown = unknown_model(model, table.names)
+            return error(unknown.status, unknown.code, unknown.message)
         return slo_status(spec, table, view.book, view.alerter)
 
     @app.get(

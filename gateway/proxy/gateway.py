@@ -164,8 +164,9 @@ class Gateway:
         """
         tools = self._tools
         endpoint = cast(Endpoint, request.head.endpoint)
-        model = self.table.model(body.model)
-        cast(LiveTenant, request.caller).may_use(model.name)
+        tenant = cast(LiveTenant, request.caller)
+        model = self.table.model(body.model, tenant.allows)
+        tenant.may_use(model.name)
         exchange.model = model.name
         version = model.only
         if place is not None:
@@ -181,11 +182,7 @@ class Gateway:
             order.asked = body.value("model")
         order.stream, order.choices, order.max_event = body.stream, body.choices, tools.max_event
         order.size, order.has_media = len(request.body) - body.media, body.media > 0
-        if endpoint.dialect is _RESPONSES:
-            if (name := body.value("request_id")) is not None:
-                self.stored.may_be_named(name, order.tenant.name, request.received)
-            order.repeatable = not body.keeps_state
-            order.stored = None if body.value("store") == b"false" else self.stored
+        name = self._stores(order, body, request.received) if endpoint.dialect is _RESPONSES else None
         exchange.stream = body.stream
         exchange.itl_bounds = model.itl_bounds
         exchange.prompt_estimate = version.capped(model.memory.prompts.tokens(order.size), body.prompts)
@@ -197,6 +194,8 @@ class Gateway:
         if place is not None:
             order.pin(place.backend)
         self._name(order, exchange, request.head.request_id, body)
+        if name is not None:
+            order.named = self.stored.begin(name, tenant.name)
         mirror = model.mirror
         if mirror is not None and order.repeatable and not exchange.forced and tools.rng.random() < mirror.share:
             # After this request is on its way: a copy comes last.
@@ -222,6 +221,13 @@ class Gateway:
         exchange.objective = order.objective.name
         order.shows_labels = self._edge.gateway_headers and (tenant.is_free or tenant.spec.debug)
         return order
+
+    def _stores(self, order: Order, body: Body, received: float) -> str | None:
+        """Settle on where a response will be looked for; return its client's name for it. Raises InvalidRequest."""
+        order.repeatable = not body.keeps_state
+        order.stored = None if body.value("store") == b"false" else self.stored
+        given = body.value("request_id")
+        return None if given is None else self.stored.name(given, order.tenant.name, received)
 
     def _name(self, order: Order, exchange: Exchange, in_head: bytes | None, body: Body) -> None:
         """Settle on the ids that the client and the engine get: that of the head, of the body, or one made here."""
@@ -270,17 +276,17 @@ class Gateway:
         `tenant` is None where no key is needed.
         """
         head = b"x-request-id: %b\r\n" % request_id.encode()
-        if path == b"/v1/models" and tenant is not None:
-            client.reply_json(200, head, self.table.cards(tenant.allows))
-        elif path == b"/health":
+        if path == b"/health":
             client.reply_json(200, head, {"status": "ok"})
         elif path == b"/ready":
             ready = not self.draining and self.table.serving
             status = "draining" if self.draining else "ready" if ready else "no ready backend"
             client.reply_json(200 if ready else 503, head, {"status": status})
-        else:
+        elif tenant is not None and path == b"/v1/models":
+            client.reply_json(200, head, self.table.cards(tenant.allows))
+        elif tenant is not None:
             try:
-                card = self.table.card(unquote(path.removeprefix(MODELS_PREFIX).decode("latin-1")))
+                card = self.table.card(unquote(path.removeprefix(MODELS_PREFIX).decode("latin-1")), tenant.allows)
             except GatewayError as error:
                 client.reply_json(error.status, head, error.body())
             else:

@@ -19,7 +19,7 @@ from gateway.policy.routing.tokens import TokenEstimate
 from gateway.policy.slo.buckets import bounds_for
 from gateway.policy.slo.objective import Objective
 from gateway.proxy.line import Line, join
-from gateway.proxy.similar import similar
+from gateway.proxy.similar import unknown_model
 
 LONGEST_CONTEXT = 1 << 24
 """Tokens of a prompt and its answer, where no engine says how many a model takes: more than any does."""
@@ -255,18 +255,22 @@ class LiveTable:
     def __iter__(self) -> Iterator[LiveModel]:
         return iter(self._models.values())
 
-    def model(self, name: str) -> LiveModel:
-        """Return the model of this name or alias; raises ModelNotFound, naming close matches."""
+    def model(self, name: str, allows: Callable[[str], bool] | None = None) -> LiveModel:
+        """Return the model of this name or alias; raises ModelNotFound, naming those like it that it `allows`."""
         model = self._names.get(name)
         if model is None:
-            close = similar(name, self._names)
-            hint = f"; did you mean {' or '.join(f'`{match}`' for match in close)}?" if close else ""
-            raise ModelNotFound(f"the model `{name[:128]}` does not exist{hint}", param="model")
+            raise self._unknown(name, allows)
         return model
 
-    def card(self, name: str) -> dict[str, object]:
-        """Return what GET /v1/models/{id} answers; raises ModelNotFound."""
-        model = self.model(name)
+    def _unknown(self, name: str, allows: Callable[[str], bool] | None) -> ModelNotFound:
+        known = (each for each, model in self._names.items() if allows is None or allows(model.name))
+        return unknown_model(name, known)
+
+    def card(self, name: str, allows: Callable[[str], bool]) -> dict[str, object]:
+        """Return what GET /v1/models/{id} answers; raises ModelNotFound, for a model that it does not allow too."""
+        model = self.model(name, allows)
+        if not allows(model.name):
+            raise self._unknown(name, allows)
         card = {"id": name, "object": "model", "created": self._created, "owned_by": "tidegate", "root": model.name}
         context = min(version.context for version in model.versions.values())
         return card if context == LONGEST_CONTEXT else {**card, "max_model_len": context}
@@ -275,7 +279,7 @@ class LiveTable:
         """Return what GET /v1/models answers: the models whose names it allows, and their aliases."""
         return {
             "object": "list",
-            "data": [self.card(name) for name, model in self._names.items() if allows(model.name)],
+            "data": [self.card(name, allows) for name, model in self._names.items() if allows(model.name)],
         }
 
     @property

@@ -71,8 +71,9 @@ class Lookups:
     def continuing(self, response: str, request: Request, body: Body, exchange: Exchange, client: Writer) -> Departing:
         """Return what sends a request that goes on from a response to the engine that keeps it; raises GatewayError."""
         front = self._front
-        model = front.table.model(body.model)
-        cast(LiveTenant, request.caller).may_use(model.name)
+        tenant = cast(LiveTenant, request.caller)
+        model = front.table.model(body.model, tenant.allows)
+        tenant.may_use(model.name)
         exchange.model = model.name
         places = [
             each

@@ -19,7 +19,7 @@ from gateway.policy.routing.pools import Trials
 from gateway.policy.routing.refusals import Refusals
 from gateway.proxy.live import LiveModel, LiveRoute, LiveVersion
 from gateway.proxy.request_ids import RequestIds
-from gateway.proxy.stored import StoredResponses
+from gateway.proxy.stored import ClaimedName, StoredResponses
 from gateway.proxy.tenants import LiveTenant
 from gateway.proxy.tracing import Tracing
 from gateway.wire.body import Body
@@ -62,8 +62,8 @@ class Order:
     until the answer has begun, `body` what an engine is sent, `urgent_body` what one that schedules by priority is.
     `trial` is the trial of a pool that the attempt in progress is. `objective` is what its class is promised.
     `shows_labels` says whether its client is told where it went, in `x-gateway-*` fields. `stored` is where the
-    response that is made will be looked for. `is_lookup` says that it asks for one made before, of the one backend that
-    it has: it takes no slot, and no backend works for its answer now.
+    response that is made will be looked for, `named` the name that its client gave it. `is_lookup` says that it asks
+    for one made before, of the one backend that it has: it takes no slot, and no backend works for its answer now.
     """
 
     __slots__ = (
@@ -82,6 +82,7 @@ class Order:
         "kind",
         "max_event",
         "model",
+        "named",
         "objective",
         "output",
         "quota_shown",
@@ -121,6 +122,7 @@ class Order:
         self.claim = SMALLEST
         self.is_timed = self.is_lookup = False
         self.stored: StoredResponses | None = None
+        self.named: ClaimedName | None = None
         self.route: LiveRoute = version.routes[-1]
         self.retries = model.memory.retries
         self.refusals: Refusals | None = None
@@ -170,9 +172,11 @@ class Order:
         return min(left, usual - exchange.queued)
 
     def settle(self, exchange: Exchange) -> None:
-        """Let go of what the request held beside its slot: its id, and its tenant's quota."""
+        """Let go of what the request held beside its slot: its ids, and its tenant's quota."""
         if self.ids is not None:
             self.ids.give_back(self.engine_id)
+        if self.named is not None:
+            self.named.end()
         if self.is_lookup:
             # What is told again was counted when it was made.
             exchange.prompt_tokens = exchange.output_tokens = None

@@ -1,9 +1,10 @@
 """Following a reload: what waits, or is tried again, goes where the new routes send a request that comes now."""
 
-from gateway.errors import GatewayError, ModelNotFound
+from gateway.errors import GatewayError
 from gateway.exchange import Exchange
 from gateway.proxy.live import LiveModel, LiveTable
 from gateway.proxy.order import Order
+from gateway.proxy.similar import unknown_model
 from gateway.proxy.steering import route_for, served
 
 
@@ -18,7 +19,7 @@ def renew(order: Order, exchange: Exchange, chance: float) -> GatewayError | Non
     while model.successor is not None:
         model = model.successor
     if model.is_gone:
-        return ModelNotFound(f"the model `{exchange.model}` is not in the routes any more", param="model")
+        return unknown_model(exchange.model)
     if model is not order.model:
         try:
             _move(order, exchange, model, chance)

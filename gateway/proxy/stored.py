@@ -56,6 +56,7 @@ class StoredResponses:
 
     def __init__(self) -> None:
         self._made: OrderedDict[str, Made] = OrderedDict()
+        self._making: dict[str, tuple[str, int]] = {}
         self._before: dict[str, Made] = {}
         self._unsaved: deque[tuple[str, Made]] = deque(maxlen=MOST)
 
@@ -72,17 +73,32 @@ class StoredResponses:
             self._made.popitem(last=False)
         self._unsaved.append((response, made))
 
-    def may_be_named(self, name: bytes, tenant: str, now: float) -> None:
-        """Check the name, in JSON, that a client gives the response that it asks for.
+    def name(self, given: bytes, tenant: str, now: float) -> str | None:
+        """Return the name, given in JSON, that a client wants for its response; None for what is no name.
 
-        Raises InvalidRequest where another tenant's response has it: the engine would put one in place of the other.
+        Raises InvalidRequest where another tenant's response has it, or one that is being made: the engine would put
+        one in place of the other.
         """
         try:
-            response = msgspec.json.decode(name, type=str)
+            response = msgspec.json.decode(given, type=str)
         except (msgspec.MsgspecError, UnicodeError):
-            return
-        if self._is_anothers(response, tenant, now):
+            return None
+        making = self._making.get(response)
+        if self._is_anothers(response, tenant, now) or (making is not None and making[0] != tenant):
             raise InvalidRequest("a response of this name exists: choose another request_id", param="request_id")
+        return response
+
+    def begin(self, response: str, tenant: str) -> "ClaimedName":
+        """Keep a name for a tenant until the request ends: that the response has it shows when its answer begins."""
+        _, requests = self._making.get(response, (tenant, 0))
+        self._making[response] = tenant, requests + 1
+        return ClaimedName(self, response)
+
+    def end(self, response: str) -> None:
+        """Learn that a request for a response of this name has ended."""
+        tenant, requests = self._making.pop(response)
+        if requests > 1:
+            self._making[response] = tenant, requests - 1
 
     def restore(self, kept: Iterable[tuple[str, Made]]) -> None:
         """Take back what was kept over a restart, by digests of ids."""
@@ -109,6 +125,20 @@ class StoredResponses:
     def _known(self, response: str) -> Made | None:
         made = self._made.get(response)
         return self._before.get(_digest(response)) if made is None and self._before else made
+
+
+class ClaimedName:
+    """A name that a client gave the response which is being made for it."""
+
+    __slots__ = ("_response", "_stored")
+
+    def __init__(self, stored: StoredResponses, response: str) -> None:
+        self._stored = stored
+        self._response = response
+
+    def end(self) -> None:
+        """Let go of the name; a response that was made has it by now."""
+        self._stored.end(self._response)
 
 
 class Noting:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.fakes import DONE, LAST_CHUNK, STREAM_HEAD, Call, Script, backends, chunked, whole
-from tests.e2e.harness import ask, chat, gateway, routes
+from tests.e2e.harness import Running, ask, chat, gateway, routes
 from tests.e2e.raw_client import connect
 
 pytestmark = pytest.mark.anyio
@@ -130,6 +130,15 @@ async def test_the_list_of_models_tells_how_long_a_prompt_may_be(tmp_path: Path)
             client.close()
 
 
+async def model(running: Running, key: str, name: str) -> tuple[int, Any]:
+    """Ask for one model."""
+    client = await connect(running.port)
+    await client.send(f"GET /v1/models/{name} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\n\r\n".encode())
+    answer = await client.answer("GET")
+    client.close()
+    return answer.status, answer.json
+
+
 async def test_a_key_is_told_only_of_the_models_that_it_may_use(tmp_path: Path) -> None:
     async with backends(engine("m")) as (fake,):
         models = {name: {"backends": [fake.url], "aliases": [f"{name}-alias"]} for name in ("m", "other")}
@@ -146,5 +155,18 @@ async def test_a_key_is_told_only_of_the_models_that_it_may_use(tmp_path: Path) 
                 )
                 told[name] = [card["id"] for card in (await client.answer("GET")).json["data"]]
             client.close()
+            seen = {name: [await model(running, key, name) for key in told] for name in ("m", "m-alias", "mm", "other")}
+            sent = await ask(running.port, chat(model="oher"), headers="authorization: Bearer sk-all\r\n")
+            assert sent.json == (await model(running, "sk-all", "oher"))[1]
+            assert [status for status, _ in seen["other"]] == [200, 200]
+            for hidden in ("m", "m-alias", "mm"):
+                status, error = seen[hidden][1]
+                said = f"the model `{hidden}` does not exist" + "; did you mean `other-alias`?" * (hidden == "m-alias")
+                words = {"message": said, "type": "invalid_request_error", "param": "model", "code": "model_not_found"}
+                assert (status, error) == (404, {"error": words}), "as a model that does not exist"
+            assert seen["m"][0][0] == seen["m-alias"][0][0] == 200
+            assert seen["mm"][0][1]["error"]["message"].startswith("the model `mm` does not exist; did you mean `m`")
+            posted = await ask(running.port, chat(model="mm"), headers="authorization: Bearer sk-one\r\n")
+            assert (posted.status, posted.json) == seen["mm"][1], "no hint names a model that the key may not use"
             assert sorted(told["sk-all"]) == ["m", "m-alias", "other", "other-alias"]
             assert sorted(told["sk-one"]) == ["other", "other-alias"]

@@ -117,4 +117,6 @@ async def test_whose_model_is_no_more_is_told_so(tmp_path: Path) -> None:
         async with waiter(running, gate) as waiting:
             await reload(running, tmp_path, written({"gpu": [busy.url]}, model="another"))
             answer = await waiting
-            assert (answer.status, answer.json["error"]["code"]) == (404, "model_not_found")
+            error = answer.json["error"]
+            assert (answer.status, error["code"]) == (404, "model_not_found")
+            assert error["message"] == "the model `m` does not exist"

@@ -231,6 +231,39 @@ async def test_no_tenant_puts_a_response_in_place_of_anothers(tmp_path: Path) ->
             assert await made(running, key("b"), request_id="resp_2") == "resp_2"
 
 
+@pytest.mark.parametrize("store", [True, False], ids=["stored", "not stored"])
+async def test_no_two_tenants_make_responses_of_one_name_at_once(tmp_path: Path, store: bool) -> None:
+    """Until an answer began, its name was free for all: two tenants' requests reached engines under the same."""
+    engines = [Engine(), Engine()]
+    go_on = asyncio.Event()
+
+    async def slowly(call: Call) -> None:
+        await go_on.wait()
+        await engines[0](call)
+
+    async with backends(slowly, engines[1]) as fakes:
+        models = {name: {"backends": [fake.url]} for name, fake in zip(("m", "n"), fakes, strict=True)}
+        fakes[1].models = ("n",)
+        async with gateway(tmp_path, with_tenants(models, {"a": {}, "b": {}})) as running:
+            body = make(request_id="resp_1", store=store)
+            headers = key("a") + "x-request-id: one\r\n"
+            first = asyncio.create_task(ask(running.port, body, path="/v1/responses", headers=headers))
+            await eventually(lambda: len(fakes[0].calls) == 1)
+            again = asyncio.create_task(ask(running.port, body, path="/v1/responses", headers=key("a")))
+            await eventually(lambda: len(fakes[0].calls) == 2)
+            for model in ("m", "n"):
+                same = b'{"model": "%b", "input": "hi", "request_id": "resp\\u005f1"}' % model.encode()
+                for sent in (make(model=model, request_id="resp_1"), same):
+                    taken = await ask(running.port, sent, path="/v1/responses", headers=key("b"))
+                    assert (taken.status, taken.json["error"]["param"]) == (400, "request_id")
+            assert [len(fake.calls) for fake in fakes] == [2, 0]
+            go_on.set()
+            assert [(await each).status for each in (first, again)] == [200, 200]
+            await running.quiet()
+            later = await ask(running.port, make(request_id="resp_1"), path="/v1/responses", headers=key("b"))
+            assert later.status == (400 if store else 200)
+
+
 async def test_tenants_who_share_an_engine_reach_their_responses_after_a_restart(tmp_path: Path) -> None:
     async with backends(Engine()) as (fake,):
         text = with_tenants({"m": {"backends": [fake.url], "aliases": ["alias"]}}, {"a": {}, "b": {}})

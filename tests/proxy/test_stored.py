@@ -47,12 +47,12 @@ def test_a_name_stays_with_whoever_had_it_first() -> None:
 def test_no_other_tenant_may_give_its_response_a_name_that_is_taken(name: bytes) -> None:
     stored = StoredResponses()
     stored.note("mine", made(at=1.0))
-    stored.may_be_named(name, "acme", 2.0)
-    stored.may_be_named(b'"other"', "other", 2.0)
-    stored.may_be_named(b"7", "other", 2.0)
-    stored.may_be_named(name, "other", 2.0 + LIFETIME)
+    stored.name(name, "acme", 2.0)
+    stored.name(b'"other"', "other", 2.0)
+    stored.name(b"7", "other", 2.0)
+    stored.name(name, "other", 2.0 + LIFETIME)
     with pytest.raises(InvalidRequest, match="choose another request_id"):
-        stored.may_be_named(name, "other", 2.0)
+        stored.name(name, "other", 2.0)
 
 
 def test_what_was_kept_over_a_restart_is_known_by_its_digest() -> None:
