@@ -3,6 +3,7 @@
 import contextlib
 import os
 import sqlite3
+import stat
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,6 +20,7 @@ _MEANING = {
     "responses": "which backends keep which responses",
 }
 """Tables that are taken over, and what they hold in words. The lease is not: it would keep a new leader waiting."""
+_BEGINNING = b"SQLite format 3\0"
 _VERSIONS = 1000
 """More than there will ever be."""
 
@@ -69,6 +71,25 @@ def inspect(path: Path) -> None:
             raise Damaged("it has no counts")
 
 
+def regular(path: Path) -> os.stat_result:
+    """Return what is known of a file; raises OSError for a directory, and for what SQLite might wait for for ever."""
+    found = os.stat(path)
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(f"it is {'a directory' if stat.S_ISDIR(found.st_mode) else 'no regular file'}")
+    return found
+
+
+def is_database(path: Path, opened: int | None = None) -> bool:
+    """Whether a file begins as a database does, or the one that is `opened` (a descriptor).
+
+    A file that this process has open must not be opened and closed beside: that would give up SQLite's locks on it.
+    """
+    if opened is not None:
+        return os.pread(opened, len(_BEGINNING), 0) == _BEGINNING
+    with path.open("rb") as file:
+        return file.read(len(_BEGINNING)) == _BEGINNING
+
+
 def put_aside(path: Path, inode: int) -> Path | None:
     """Rename a file, with its log, after the time; return its new name, None where another process has done so."""
     if not path.exists() or os.stat(path).st_ino != inode:
@@ -86,19 +107,28 @@ def put_aside(path: Path, inode: int) -> Path | None:
     return aside
 
 
-def write_anew(opened: sqlite3.Connection, path: Path) -> None:
-    """Write a file that was deleted while it is open, with all that it holds; raises sqlite3.Error or OSError."""
+def write_anew(opened: sqlite3.Connection, path: Path, harmed: int = 0) -> Path | None:
+    """Write a file that was deleted or overwritten while it is open, with all that it holds.
+
+    What is in its place now is put aside, if it is the file of the inode `harmed`; return where, None for nowhere.
+    Raises sqlite3.Error or OSError.
+    """
+    aside = None
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     new = path.with_name(f"{path.name}.new-{os.getpid()}")
     try:
         os.close(os.open(new, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600))
         with contextlib.closing(sqlite3.connect(new)) as copy:
             opened.backup(copy)
+        if harmed:
+            inspect(new)  # what was not in the log, or not read before, may be lost
+            aside = put_aside(path, harmed)
         if path.exists():  # another process that shares it was faster
-            return
+            return aside
         for ending in ("-wal", "-shm"):  # of the one that was deleted
             path.with_name(f"{path.name}{ending}").unlink(missing_ok=True)
         new.rename(path)
+        return aside
     finally:
         for ending in ("", "-wal", "-shm"):
             new.with_name(f"{new.name}{ending}").unlink(missing_ok=True)

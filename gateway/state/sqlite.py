@@ -14,7 +14,17 @@ from pathlib import Path
 from gateway.policy.slo.objective import DAY
 from gateway.policy.slo.windows import FINE, HOUR, LASTING, MINUTE, SLO_SLOT
 from gateway.state import believed
-from gateway.state.damage import inspect, is_damage, put_aside, read_only, salvage, text, write_anew
+from gateway.state.damage import (
+    inspect,
+    is_damage,
+    is_database,
+    put_aside,
+    read_only,
+    regular,
+    salvage,
+    text,
+    write_anew,
+)
 from gateway.state.layout import VERSION, convert
 from gateway.state.store import Batch, Document, Saved, StateError
 
@@ -64,6 +74,8 @@ class SqliteStore:
         self._path = path
         self._pruned = 0.0
         self._inode = 0
+        self._log_inode = 0
+        self._descriptor: int | None = None
         self._rival: tuple[tuple[object, ...], float] = (), 0.0
         self._opened: sqlite3.Connection | None = None
         try:
@@ -189,6 +201,12 @@ class SqliteStore:
         if self._opened is not None:
             self._opened.close()
             self._opened = None
+        self._release()
+
+    def _release(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
 
     def _prune(self, now: float) -> None:
         if now - self._pruned < _PRUNE_EVERY:
@@ -206,19 +224,37 @@ class SqliteStore:
         )
 
     def _follow(self) -> None:
-        """Notice a file that was deleted or replaced; raises sqlite3.Error or OSError, and then keeps what is open."""
+        """Notice a file that was deleted, overwritten or replaced.
+
+        Raises sqlite3.Error or OSError, and then keeps what is open, unless that is damaged.
+        """
+        if self._opened is None:
+            return
         found = 0
         with contextlib.suppress(FileNotFoundError):
-            found = os.stat(self._path).st_ino
-        if self._opened is None or found == self._inode:
-            return
-        if not found:
-            write_anew(self._opened, self._path)
+            found = regular(self._path).st_ino
+        same = found == self._inode
+        if found and is_database(self._path, self._descriptor if same else None):
+            if same:
+                return
+            self._forget_log()
+            told = {}
+            what = "replaced: the one that is there is used"
+        else:
+            aside = write_anew(self._opened, self._path, found)
+            told = {} if aside is None else {"aside": str(aside)}
+            what = f"{'overwritten' if found else 'deleted'}: it is written anew with all that it held"
         self.close()
-        told = (
-            "replaced: the one that is there is used" if found else "deleted: it is written anew with all that it held"
-        )
-        _log.warning(f"the state file was {told}", extra={"file": str(self._path)})
+        _log.warning(f"the state file was {what}", extra={"file": str(self._path), **told})
+
+    def _forget_log(self) -> None:
+        """Delete the log of a file that was replaced: SQLite would mix it into the other."""
+        log = self._path.with_name(f"{self._path.name}-wal")
+        with contextlib.suppress(FileNotFoundError):
+            # Not one that came with the other file, or is of another process that has noticed before.
+            if os.stat(log).st_ino == self._log_inode:
+                log.unlink()
+                log.with_name(f"{self._path.name}-shm").unlink(missing_ok=True)
 
     def _open(self) -> sqlite3.Connection:
         try:
@@ -251,8 +287,10 @@ class SqliteStore:
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not self._path.exists():
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
-        found = os.stat(self._path)
+        found = regular(self._path)
         self._inode = found.st_ino
+        self._release()
+        self._descriptor = os.open(self._path, os.O_RDONLY)
         if found.st_size:
             inspect(self._path)
         connection = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, check_same_thread=False)
@@ -268,6 +306,8 @@ class SqliteStore:
             if version <= VERSION:
                 for query in _QUERIES:
                     connection.execute(f"{query} LIMIT 0")
+            with contextlib.suppress(FileNotFoundError):
+                self._log_inode = os.stat(f"{self._path}-wal").st_ino
         except BaseException:
             connection.close()
             raise
