@@ -8,6 +8,7 @@ the very same requests.
 import heapq
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import count
 from math import inf
 from random import Random
@@ -140,7 +141,7 @@ class Seats:
             engine.health.limit = limit or int(self._limits[engine.health.id].value)
             engine.health.kv_capacity = kv
         for drawn in requests:
-            self._at(drawn.at, lambda drawn=drawn: self._arrive(drawn))  # type: ignore[misc]
+            self._at(drawn.at, partial(self._arrive, drawn))
         self._at(TICK, self._tick)
 
     def run(self, until: float) -> None:

@@ -16,6 +16,7 @@ from gateway.policy.routing.lease import Lease
 from gateway.policy.slo.objective import DEFAULT, Objective, Sli
 from gateway.policy.slo.windows import TICK
 from gateway.proxy.line import Line, Waiter, holders_of, join, seen
+from gateway.sim.engine import Step
 from gateway.sim.profiles import GPU, Profile
 from loadtest.routing.world import Request, Server, Workload, World
 
@@ -189,7 +190,7 @@ class Overloaded(World):
             health.relimited(int(limit.value))
         server.health.looked_at()
 
-    def _stepped(self, server: Server, step: object) -> None:
+    def _stepped(self, server: Server, step: Step) -> None:
         waiting = self._unbegun(server)
         super()._stepped(server, step)
         ttft = self.objective.targets[Sli.TTFT]

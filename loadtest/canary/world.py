@@ -65,7 +65,8 @@ class World:
     def failing(self, now: float) -> tuple[float, float]:
         """Return how often stable and the candidate fail now."""
         shared = max((each.errors for each in self.incidents if each.at <= now < each.at + each.seconds), default=0.0)
-        return tuple(1 - (1 - shared) * (1 - own) for own in (self.errors, min(0.95, self.errors * self.times)))  # type: ignore[return-value]
+        candidate = min(0.95, self.errors * self.times)
+        return 1 - (1 - shared) * (1 - self.errors), 1 - (1 - shared) * (1 - candidate)
 
 
 @dataclass

@@ -6,6 +6,7 @@ Tidegate is played by its own policy: choice, ejection, admission, retries, prob
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from random import Random
 
 from gateway.control.judging import signal
@@ -17,6 +18,7 @@ from gateway.policy.routing.retry import MAX_RETRIES, RetryBudget, may_retry, pa
 from gateway.policy.slo.objective import DEFAULT
 from gateway.policy.slo.windows import TICK
 from gateway.sim.engine import Sequence as Work
+from gateway.sim.engine import Step
 from gateway.sim.profiles import GPU, Profile
 from loadtest.admission.world import Admission, Overloaded
 from loadtest.routing.world import Request, Server, Workload
@@ -93,12 +95,12 @@ class Quiet(Overloaded):
         self.tries: dict[int, int] = {}
         self.stories: list[str] = []
         for arrival in load:
-            self.at(arrival.at, lambda arrival=arrival: self._come(arrival))  # type: ignore[misc]
+            self.at(arrival.at, partial(self._come, arrival))
         for spell in spells:
-            self.at(spell.at, lambda spell=spell: self._befall(spell))  # type: ignore[misc]
-            self.at(spell.at + spell.seconds, lambda spell=spell: self._lift(spell))  # type: ignore[misc]
+            self.at(spell.at, partial(self._befall, spell))
+            self.at(spell.at + spell.seconds, partial(self._lift, spell))
         for number, server in enumerate(self.servers):
-            self.at(0.1 * number, lambda server=server: self._probe(server))  # type: ignore[misc]
+            self.at(0.1 * number, partial(self._probe, server))
 
     def missed(self, request: Request) -> bool:
         """Whether a user would say that this request was not served as promised."""
@@ -279,7 +281,7 @@ class Quiet(Overloaded):
             )
         )
 
-    def _stepped(self, server: Server, step: object) -> None:
+    def _stepped(self, server: Server, step: Step) -> None:
         super()._stepped(server, step)
         for number in [number for number, work in self.work.items() if not work.alive]:
             del self.work[number]

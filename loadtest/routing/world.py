@@ -18,7 +18,7 @@ from gateway.policy.routing.peers import Peers
 from gateway.policy.slo.objective import Objective, Sli
 from gateway.policy.slo.series import SeriesKey
 from gateway.policy.slo.windows import TICK, Windows
-from gateway.sim.engine import Engine, Sequence
+from gateway.sim.engine import Engine, Sequence, Step
 from gateway.sim.profiles import GPU, Profile
 from gateway.telemetry.slo import Kind, Tracked
 
@@ -191,8 +191,8 @@ class World:
         if step is not None:
             self.at(start + step.duration * server.slow, lambda: self._stepped(server, step))
 
-    def _stepped(self, server: Server, step: object) -> None:
-        for sequence in server.engine.complete(step, self.now):  # type: ignore[arg-type]
+    def _stepped(self, server: Server, step: Step) -> None:
+        for sequence in server.engine.complete(step, self.now):
             request = self.requests[int(sequence.adapter)]
             if sequence.produced == 1:
                 request.first = self.now

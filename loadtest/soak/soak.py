@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from itertools import count
@@ -205,10 +205,10 @@ async def scraped(control: httpx.AsyncClient, gateway: Gateway) -> dict[str, flo
         except httpx.TransportError:
             if not tries_left:
                 raise
-    found: Counter[str] = Counter()
+    found: defaultdict[str, float] = defaultdict(float)
     for family in text_string_to_metric_families(answer.text):
         for sample in family.samples:
-            found[sample.name] += sample.value  # type: ignore[assignment]
+            found[sample.name] += sample.value
     return {**found, OTHER_DESCRIPTORS: found["process_open_fds"] - sum(found[name] for name in _CONNECTIONS)}
 
 

@@ -37,8 +37,8 @@ async def answering(scope: Any, receive: Callable[[], Any], send: Callable[[Any]
 
 
 @asynccontextmanager
-async def listening(**bounds: float) -> AsyncIterator[tuple[Listener, int]]:
-    limits = AdminLimits(**bounds)  # type: ignore[arg-type]
+async def listening(**bounds: Any) -> AsyncIterator[tuple[Listener, int]]:
+    limits = AdminLimits(**bounds)
     made = listener(answering, partial(AdminConnection, limits=limits, clock=monotonic), None, limits.admit)
     bound = bind("127.0.0.1", 0)
     serving = asyncio.create_task(made.serve(sockets=[bound]))

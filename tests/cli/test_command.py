@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from typer.core import TyperGroup
 from typer.testing import CliRunner
 
 from gateway import native
@@ -17,8 +18,9 @@ from tests.waiting import DEADLINE
 
 def names() -> list[list[str]]:
     command = typer.main.get_command(app)
+    assert isinstance(command, TyperGroup)
     found: list[list[str]] = [[]]
-    for name, each in command.commands.items():  # type: ignore[attr-defined]
+    for name, each in command.commands.items():
         found.append([name])
         found += [[name, inner] for inner in getattr(each, "commands", ())]
     return found
@@ -37,7 +39,8 @@ def test_help_names_options_in_full_at_80_columns(command: list[str], monkeypatc
     monkeypatch.setenv("COLUMNS", "80")
     found = typer.main.get_command(app)
     for name in command:
-        found = found.commands[name]  # type: ignore[attr-defined]
+        assert isinstance(found, TyperGroup)
+        found = found.commands[name]
     shown = CliRunner().invoke(app, [*command, "--help"]).output
     assert "…" not in shown
     for option in (name for each in found.params for name in each.opts if name.startswith("--")):
@@ -45,8 +48,9 @@ def test_help_names_options_in_full_at_80_columns(command: list[str], monkeypatc
 
 
 def test_every_option_of_serve_is_a_variable_too() -> None:
-    command = typer.main.get_command(app).commands["serve"]  # type: ignore[attr-defined]
-    for option in command.params:
+    command = typer.main.get_command(app)
+    assert isinstance(command, TyperGroup)
+    for option in command.commands["serve"].params:
         names = [option.envvar] if isinstance(option.envvar, str) else option.envvar or []
         if option.name != "routes":
             assert f"TIDEGATE_{option.name.upper()}" in names

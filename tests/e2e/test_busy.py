@@ -338,8 +338,9 @@ KEEPS_STATE = {
 @pytest.mark.parametrize("more", KEEPS_STATE.values(), ids=KEEPS_STATE)
 async def test_what_an_engine_goes_on_with_is_never_sent_twice(tmp_path: Path, more: dict[str, Any]) -> None:
     body = {"model": "m", "input": "hi", **more}
-    async with backends(*[Moods(*STATUS)] * 2) as fakes, gateway(tmp_path, routes(*(f.url for f in fakes))) as running:
-        fakes[0].script.refuses = True  # type: ignore[attr-defined]
+    mood = Moods(*STATUS)
+    async with backends(mood, mood) as fakes, gateway(tmp_path, routes(*(f.url for f in fakes))) as running:
+        mood.refuses = True
         answer = await ask(running.port, body, path="/v1/responses")
         assert answer.status == 503
         assert (await running.settled()).attempts == 1

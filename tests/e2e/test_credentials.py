@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gateway.wire.edge import Edge, networks
-from tests.e2e.fakes import JSON_ANSWER, Call, backends, good, whole
+from tests.e2e.fakes import JSON_ANSWER, Call, Script, backends, good, whole
 from tests.e2e.harness import ask, chat, gateway, routes
 
 pytestmark = pytest.mark.anyio
@@ -73,9 +73,9 @@ async def refusing(call: Call) -> None:
 @pytest.mark.parametrize("script", [good, broken, refusing])
 @pytest.mark.parametrize("stream", [True, False])
 async def test_only_tenants_that_debug_see_where_answers_come_from(
-    tmp_path: Path, script: object, stream: bool
+    tmp_path: Path, script: Script, stream: bool
 ) -> None:
-    async with backends(script) as (fake,), gateway(tmp_path, _tenants(fake.url)) as running:  # type: ignore[arg-type]
+    async with backends(script) as (fake,), gateway(tmp_path, _tenants(fake.url)) as running:
         plain = await ask(running.port, chat(stream=stream), headers="authorization: Bearer k1\r\n")
         assert b"x-gateway" not in plain.raw.lower()
         curious = await ask(running.port, chat(stream=stream), headers="authorization: Bearer k2\r\n")
@@ -85,9 +85,9 @@ async def test_only_tenants_that_debug_see_where_answers_come_from(
 
 
 @pytest.mark.parametrize("script", [good, broken, refusing])
-async def test_the_gateways_fields_can_be_switched_off(tmp_path: Path, script: object) -> None:
+async def test_the_gateways_fields_can_be_switched_off(tmp_path: Path, script: Script) -> None:
     edge = Edge(gateway_headers=False)
-    async with backends(script) as (fake,), gateway(tmp_path, routes(fake.url), edge=edge) as running:  # type: ignore[arg-type]
+    async with backends(script) as (fake,), gateway(tmp_path, routes(fake.url), edge=edge) as running:
         answer = await ask(running.port, chat(stream=False))
         assert b"x-gateway" not in answer.raw.lower()
         assert answer.headers["x-request-id"]

@@ -129,14 +129,14 @@ async def hello_and_away(writer: asyncio.StreamWriter) -> None:
 
 @pytest.mark.parametrize("misbehave", [reset, junk, half_a_hello, hello_and_away])
 async def test_counts_go_back_however_a_handshake_ends(
-    tmp_path: Path, files: Path, misbehave: Callable[[asyncio.StreamWriter], object]
+    tmp_path: Path, files: Path, misbehave: Callable[[asyncio.StreamWriter], Awaitable[None]]
 ) -> None:
     async with tls_gateway(tmp_path, files, PATIENT) as running:
         writers = []
         for _ in range(20):
             _, writer = await silent(running.port)
             writers.append(writer)
-            await misbehave(writer)  # type: ignore[misc]
+            await misbehave(writer)
         await eventually(lambda: sum(ended(running).values()) == 20)
         await eventually(lambda: not running.connections)
         assert set(ended(running)) <= {"gone", "failed"}

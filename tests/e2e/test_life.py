@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from gateway.exchange import Outcome
 from tests.e2e.fakes import DONE, LAST_CHUNK, ROLE, STREAM_HEAD, Call, backends, chunked, event, good, good_stream
 from tests.e2e.harness import ask, chat, gateway, post, routes
 from tests.e2e.processes import running, serving
-from tests.e2e.raw_client import connect
+from tests.e2e.raw_client import RawClient, connect
 from tests.waiting import DEADLINE, eventually, patient_client
 
 pytestmark = pytest.mark.anyio
@@ -52,8 +53,8 @@ async def refused(number: int) -> None:
             await asyncio.sleep(0.01)
 
 
-async def until_streaming(client: object) -> None:
-    await client.reader.readuntil(b'"content":"x"')  # type: ignore[attr-defined]
+async def until_streaming(client: RawClient) -> None:
+    await client.reader.readuntil(b'"content":"x"')
 
 
 async def test_sigterm_says_not_ready_serves_on_and_lets_streams_finish(tmp_path: Path) -> None:
@@ -183,13 +184,13 @@ async def test_routes_are_reloaded_on_change_and_on_sighup_and_a_bad_file_change
         path = tmp_path / "served.yaml"
         async with patient_client() as web:
 
-            async def status() -> dict[str, object]:
-                found: dict[str, object] = (await web.get(f"{served.urls[1]}/admin/status")).json()
+            async def status() -> dict[str, Any]:
+                found: dict[str, Any] = (await web.get(f"{served.urls[1]}/admin/status")).json()
                 return found
 
             path.write_text("models: {m: {backends: [http")
             async with asyncio.timeout(DEADLINE):
-                while (await status())["routes"]["loaded"]:  # type: ignore[index]
+                while (await status())["routes"]["loaded"]:
                     await asyncio.sleep(0.02)
             assert (await ask(port(served.urls[0]), chat())).status == 200
             assert "tidegate_routes_loaded 0.0" in (await web.get(f"{served.urls[1]}/metrics")).text
@@ -202,7 +203,7 @@ async def test_routes_are_reloaded_on_change_and_on_sighup_and_a_bad_file_change
             path.write_text(json.dumps({"models": {"m2": {"backends": [old.url]}, "m": {"backends": [old.url]}}}))
             served.process.send_signal(signal.SIGHUP)
             async with asyncio.timeout(DEADLINE):
-                while len((await status())["models"]) != 2:  # type: ignore[arg-type]
+                while len((await status())["models"]) != 2:
                     await asyncio.sleep(0.02)
 
 

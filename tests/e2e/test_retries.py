@@ -16,6 +16,7 @@ from tests.e2e.fakes import (
     ROLE,
     STREAM_HEAD,
     Call,
+    Script,
     backends,
     chunked,
     closed_at_once,
@@ -237,8 +238,8 @@ async def test_without_another_backend_the_client_gets_a_clear_error(tmp_path: P
 
 
 @pytest.mark.parametrize(("script", "status"), [(server_error, 500), (unavailable, 503), (saturated, 429)])
-async def test_when_all_fail_the_last_real_status_is_passed_on(tmp_path: Path, script: object, status: int) -> None:
-    async with backends(script, script, script, script) as fakes:  # type: ignore[arg-type]
+async def test_when_all_fail_the_last_real_status_is_passed_on(tmp_path: Path, script: Script, status: int) -> None:
+    async with backends(script, script, script, script) as fakes:
         spec = json.loads(routes(*(fake.url for fake in fakes)))
         spec["classes"] = {"standard": {"priority": 10, "max_queue_wait": "300ms"}}  # in vain, where all say 429
         async with gateway(tmp_path, json.dumps(spec)) as running:

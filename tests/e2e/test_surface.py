@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.fakes import Call, backends, good, whole
+from tests.e2e.fakes import Call, Script, backends, good, whole
 from tests.e2e.harness import ask, chat, gateway, post, routes
 from tests.e2e.raw_client import connect
 
@@ -167,10 +167,10 @@ async def own_refusal(call: Call) -> None:
     ],
 )
 async def test_failures_of_engines_have_anthropics_shape(
-    tmp_path: Path, path: str, script: object, expected: tuple[int, str, str]
+    tmp_path: Path, path: str, script: Script, expected: tuple[int, str, str]
 ) -> None:
     status, kind, words = expected
-    async with backends(script) as (fake,), gateway(tmp_path, routes(fake.url)) as running:  # type: ignore[arg-type]
+    async with backends(script) as (fake,), gateway(tmp_path, routes(fake.url)) as running:
         answer = await ask(running.port, chat(stream=False), path=path)
         assert (answer.status, answer.json["type"], answer.json["error"]["type"]) == (status, "error", kind)
         assert words in answer.json["error"]["message"]

@@ -31,8 +31,8 @@ def build() -> ModuleType:
 def imported(source: Path) -> Iterator[str]:
     """Yield the modules of the package that a module imports, as paths below it."""
     for node in ast.walk(ast.parse(source.read_text())):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "gateway":
-            below = GATEWAY.joinpath(*node.module.split(".")[1:])  # type: ignore[union-attr]
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "gateway":
+            below = GATEWAY.joinpath(*node.module.split(".")[1:])
             for path in (below, *(below / each.name for each in node.names)):
                 if path.with_suffix(".py").is_file():
                     yield str(path.with_suffix(".py").relative_to(GATEWAY))

@@ -15,7 +15,7 @@ from gateway.policy.routing.choose import choose
 from gateway.policy.routing.health import Health
 from gateway.policy.routing.lease import Lease
 from gateway.policy.routing.peers import Peers
-from gateway.proxy.line import Line, holders_of, join
+from gateway.proxy.line import Line, Waiter, holders_of, join
 
 names, tenants = st.sampled_from(list(CLASSES)), st.sampled_from(["a", "b"])
 
@@ -62,7 +62,7 @@ class Admitting(RuleBasedStateMachine):
         join((line, [engine.health for engine in self.engines]) for line in self.lines)
         self.kind = Kind()
         self.leases: list[Lease] = []
-        self.entries: list[tuple[Line, Entry[Waiting]]] = []
+        self.entries: list[tuple[Line, Entry[Waiter]]] = []
         self.rng = Random(1)
 
     def take(self, claim: Claim) -> bool:
@@ -82,7 +82,7 @@ class Admitting(RuleBasedStateMachine):
         if isinstance(entry, TurnedAway):
             assert entry.why is Shed.HOPELESS
         else:
-            self.entries.append((line, entry))  # type: ignore[arg-type]
+            self.entries.append((line, entry))
 
     @precondition(lambda self: self.leases)
     @rule(data=st.data())
@@ -95,7 +95,7 @@ class Admitting(RuleBasedStateMachine):
     @rule(data=st.data())
     def leave(self, data: st.DataObject) -> None:
         line, entry = self.entries.pop(data.draw(st.integers(0, len(self.entries) - 1)))
-        line.leave(entry, 0.0)  # type: ignore[arg-type]
+        line.leave(entry, 0.0)
 
     @rule(limit=st.integers(1, 5))
     def relimit(self, limit: int) -> None:
@@ -194,8 +194,8 @@ def test_a_slow_spell_refuses_no_one_and_what_stays_slow_does() -> None:
         engine.health.relimited(1)
         assert world.take(Waiting(world, 1).claim)
 
-    def arrive(now: float) -> Entry[Waiting] | TurnedAway:
-        return line.enter(Waiting(world, 1), CLASSES["standard"], "a", now=now, patience=5.0, chance=0.5)  # type: ignore[return-value]
+    def arrive(now: float) -> Entry[Waiter] | TurnedAway:
+        return line.enter(Waiting(world, 1), CLASSES["standard"], "a", now=now, patience=5.0, chance=0.5)
 
     for seconds in (*[1.0] * 64, *[40.0] * 32):
         world.kind.ended(seconds)
@@ -224,9 +224,10 @@ def test_one_that_an_engine_sent_back_waits_on_before_those_that_came_later() ->
     world.leases.pop().release()
     line.give_back(2.0)
     assert line.seconds == 0.0, "nothing was worked on"
-    line.rejoin(entries[0], 2.0)  # type: ignore[arg-type]
+    assert isinstance(entries[0], Entry)
+    line.rejoin(entries[0], 2.0)
     assert [entry.item for entry in line.queue] == [first, second]
-    assert entries[0].until == 9.0  # type: ignore[union-attr]
+    assert entries[0].until == 9.0
 
 
 def test_what_is_kept_from_a_class_is_not_for_those_below_it() -> None:

@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -96,8 +97,9 @@ def test_a_damaged_file_is_put_aside_and_what_can_be_read_goes_on(
     saved = store.load(NOW)
     (aside,) = (each for each in tmp_path.glob("state.sqlite.damaged-20*") if not each.name.endswith(("-wal", "-shm")))
     (record,) = (record for record in caplog.records if "put aside" in record.message)
-    assert str(aside) == record.aside  # type: ignore[attr-defined]
-    assert record.lost  # type: ignore[attr-defined]
+    told = vars(record)
+    assert str(aside) == told["aside"]
+    assert told["lost"]
     if harm in {impossible_version, log_of_another}:
         assert (len(saved.ejections), len(saved.documents), len(saved.records)) == (1, 2, 300)
         assert len({slot.series for slot in saved.slots}) == 500
@@ -177,9 +179,10 @@ class TestFilesThatCannotBeWritten:
         path = filled(tmp_path / "state.sqlite")
         real = sqlite3.connect
 
-        def connect(database: object, **more: object) -> sqlite3.Connection:
+        def connect(database: Any, **more: Any) -> sqlite3.Connection:
             if "immutable" in str(database) or database == ":memory:" or not (tmp_path / "full").exists():
-                return real(database, **more)  # type: ignore[call-overload, no-any-return]
+                connection: sqlite3.Connection = real(database, **more)
+                return connection
             if request.param == "read-only":
                 return real(f"{path.as_uri()}?mode=ro", uri=True, check_same_thread=False)
             return real(tmp_path)

@@ -4,6 +4,7 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -118,10 +119,11 @@ def test_one_that_cannot_be_written_is_read_all_the_same(
     path = written(tmp_path / "state.sqlite", layout)
     before, real = path.read_bytes(), sqlite3.connect
 
-    def connect(database: object, **more: object) -> sqlite3.Connection:
+    def connect(database: Any, **more: Any) -> sqlite3.Connection:
         if str(database) == str(path):
             return real(f"{path.as_uri()}?mode=ro", uri=True)
-        return real(database, **more)  # type: ignore[call-overload, no-any-return]
+        connection: sqlite3.Connection = real(database, **more)
+        return connection
 
     monkeypatch.setattr("gateway.state.sqlite.sqlite3.connect", connect)
     store = SqliteStore(path)

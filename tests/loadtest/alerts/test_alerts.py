@@ -1,5 +1,6 @@
 """The replay of alerts draws fairly, and each of its edges is told as it has to be."""
 
+from collections.abc import Callable
 from random import Random
 from statistics import fmean
 
@@ -7,7 +8,7 @@ import pytest
 
 from loadtest.alerts.chance import binomial, poisson
 from loadtest.alerts.detection import Case, late, play
-from loadtest.alerts.edges import SCENES
+from loadtest.alerts.edges import SCENES, Edge
 from loadtest.alerts.quiet import Year, live
 
 
@@ -26,8 +27,8 @@ def test_so_many_of_them_fail(total: int, share: float) -> None:
 
 
 @pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.__name__)
-def test_people_are_told_once_and_not_in_vain(scene: object) -> None:
-    edge = scene(1)  # type: ignore[operator]
+def test_people_are_told_once_and_not_in_vain(scene: Callable[[int], Edge]) -> None:
+    edge = scene(1)
     assert edge.well, edge
     assert not edge.words
 

@@ -1,6 +1,7 @@
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,8 +11,8 @@ from loadtest.bench.summary import Summary
 FIGURES = Summary("tidegate", 200.0, 300.0, 8.0, 900.0, 9.0, (0.2, 1.0), (0.1, 0.5), 30.0, 0, 0)
 
 
-def pairs(**now: object) -> list[tuple[Summary, Summary]]:
-    return [(replace(FIGURES, **now), FIGURES)] * 10  # type: ignore[arg-type]
+def pairs(**now: Any) -> list[tuple[Summary, Summary]]:
+    return [(replace(FIGURES, **now), FIGURES)] * 10
 
 
 def test_the_table_shows_both_their_ratio_and_its_interval() -> None:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from random import Random
+from typing import Any
 
 from loadtest.report.recording import (
     CUT,
@@ -28,9 +29,9 @@ EVENTS = (
 )
 
 
-def about(**changes: object) -> About:
+def about(**changes: Any) -> About:
     """What is told of a run that never was."""
-    told: dict[str, object] = {
+    told: dict[str, Any] = {
         "title": "A slow engine, and a canary",
         "command": "python -m loadtest.somewhere --seed 7 \\\n  --rate 20",
         "seed": 7,
@@ -40,7 +41,7 @@ def about(**changes: object) -> About:
         "versions": {"tidegate": "0.1.0", "python": "3.11"},
         "machine": {"cores": "2", "cpu": "a processor"},
     }
-    return About(**{**told, **changes})  # type: ignore[arg-type]
+    return About(**{**told, **changes})
 
 
 def request(rng: Random, at: float, name: str, gateway: str = "", heed: float = 1.0) -> Request:
