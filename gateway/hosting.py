@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import ctypes
 import errno
 import gc
 import logging
@@ -34,8 +33,11 @@ _FOR_OTHERS, _FOR_BACKEND = 256, 4
 """Descriptors for all but streams: files, the admin listener and webhooks; for probes, scrapes and idle connections of
 each backend."""
 _ANY = frozenset(("0.0.0.0", "::"))  # noqa: S104 - compared with, not bound
-_SO_ATTACH_FILTER = 26
-_BPF_RETURN = 0x06
+_SO_BINDTOIFINDEX, _NO_INTERFACE = 62, 2**31 - 1
+_NETLINK_SOCK_DIAG, _SOCK_DIAG_BY_FAMILY, _REQUEST_DUMP = 4, 20, 0x301
+_SYN_RECV = 3
+_HANDSHAKES_SECONDS, _TURN = 4.0, 0.001
+"""How long connections that have begun may take to be established: the kernel repeats its part after 1 s and 3 s."""
 _YOUNG, _MIDDLE, _OLD = 10_000, 20, 100
 """When the garbage collector comes. Requests leave it nothing, libraries do: so many young objects are 1 to 2 MB, and
 are looked through in a quarter of a millisecond; 20 times as many, which survived, in 8 ms.
@@ -153,10 +155,23 @@ class Listener(uvicorn.Server):
         self.accepting.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Accept what has connected already before closing: a connection left in the backlog would be reset."""
+        """Accept what has begun to connect before closing: a connection left to the kernel would be reset."""
         for listening in sockets or ():
-            await _accept_all(listening)
+            await self._accept_begun(listening)
         await super().shutdown(sockets)
+
+    async def _accept_begun(self, listening: socket.socket) -> None:
+        """Have further connections refused, and return when all that have begun are accepted."""
+        loop, port = asyncio.get_running_loop(), listening.getsockname()[1]
+        waiting = select.poll()
+        waiting.register(listening.fileno(), select.POLLIN)
+        limit, refuses, more = loop.time() + _HANDSHAKES_SECONDS, _refuse_others(listening), True
+        while more and loop.time() < limit and not self.force_exit:
+            await asyncio.sleep(_TURN)  # what came as others were refused is half open now
+            begun = refuses and _is_half_open(port)
+            await asyncio.sleep(_TURN)  # what is established lies in the backlog now, and the loop accepts
+            more = begun or bool(waiting.poll(0))
+        await asyncio.sleep(0)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -181,21 +196,34 @@ def listener(app: Any, make: Make, door: Door | None, admits: Admits, **more: An
     return Listener(uvicorn.Config(app, http=http, ws="none", lifespan="off", log_config=None, **more))
 
 
-async def _accept_all(listening: socket.socket) -> None:
-    """Let no further connection in, and return when the backlog is empty.
+def _refuse_others(listening: socket.socket) -> bool:
+    """Have the kernel refuse every further connect; return whether it does.
 
-    The filter drops every packet to the listening socket itself: a client that connects now tries again a second
-    later, and is refused then. Connections that are established are sockets of their own.
+    A listener of one interface is not found for what comes in on another, and this one does not exist. Handshakes that
+    have begun go on, and what is established waits in the backlog as ever.
     """
-    drop = ctypes.create_string_buffer(struct.pack("HBBI", _BPF_RETURN, 0, 0, 0))
-    with contextlib.suppress(OSError):  # not everywhere allowed; the gap without it is microseconds
-        listening.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", 1, ctypes.addressof(drop)))
-    waiting = select.poll()
-    waiting.register(listening.fileno(), select.POLLIN)
-    more = True
-    while more:
-        more = bool(waiting.poll(0))
-        await asyncio.sleep(0)  # the loop accepts
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, _SO_BINDTOIFINDEX, _NO_INTERFACE)
+    except OSError:  # before Linux 5.7 it takes privileges; without it, what connects at the very last is reset
+        return False
+    return True
+
+
+def _is_half_open(port: int) -> bool:
+    """Whether a handshake with a port has begun and not ended (sock_diag(7)); False where the system does not tell."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        asked = struct.pack("=BBBBI", family, socket.IPPROTO_TCP, 0, 0, 1 << _SYN_RECV) + struct.pack(">H46x", port)
+        head = struct.pack("=IHHII", 16 + len(asked), _SOCK_DIAG_BY_FAMILY, _REQUEST_DUMP, 0, 0)
+        try:
+            with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as kernel:
+                kernel.settimeout(0)
+                kernel.send(head + asked)
+                (kind,) = struct.unpack_from("=H", kernel.recv(8192), 4)
+        except OSError:
+            continue
+        if kind == _SOCK_DIAG_BY_FAMILY:
+            return True
+    return False
 
 
 def handle_signals(stop: Callable[[], None], reload: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -19,6 +19,7 @@ from gateway.wire.phase import BODY, COMING, FRESH, HEAD, IDLE, LAST_CALL, LINGE
 from gateway.wire.rope import Rope, complete, longer
 from gateway.wire.service import Request, Responder, Service
 from gateway.wire.slices import Slices
+from gateway.wire.sockets import holds_more, peer_of
 from gateway.wire.turned_away import turn_away
 from gateway.wire.unread import Unread
 
@@ -81,10 +82,9 @@ class Client:
         self.busy = self._http10 = self._completed = self._pipelined = False
         self._responder: Responder | None = None
         self._queue: tuple[Request | GatewayError, ...] = ()  # most clients never pipeline
-        self._phase = FRESH
+        self._phase, self._keep = FRESH, True
         self._deadline = self._last_read = 0.0
         self._unread: Unread | None = None
-        self._keep = True
         self._half_closed: HalfClosed | None = None
         self._unparsed = self._trailers = self._body_size = 0
         self._head: Head | None = None
@@ -251,15 +251,13 @@ class Client:
     @property
     def keep_alive(self) -> bool:
         """Whether the connection will outlive the answer in progress; an answer's head has to say so if not."""
-        if self._service.draining:
-            self._keep = False
+        self._keep = self._keep and not self._service.draining
         return self._keep
 
     @property
     def peer(self) -> str:
         """The address of the client, "" where it has none."""
-        name = self.transport.get_extra_info("peername")
-        return str(name[0]) if isinstance(name, tuple) else ""
+        return peer_of(self.transport)
 
     def write(self, data: bytes) -> None:
         """Write a piece of the answer in progress."""
@@ -300,14 +298,14 @@ class Client:
 
     def check(self, now: float) -> None:
         """Hold this connection's deadlines; called about ten times a second."""
+        if self._unread is not None and self._unread.lasts(now) > self._limits.write_silence:
+            self.transport.abort()
+            return
         if not self.busy or (self._phase in COMING and not self._queue and not self._holds_its_body):
             silent = self._phase is BODY and now - self._last_read > self._limits.body_silence
             if silent or now > self._deadline:
-                self._expire()
+                self._expire(now)
         if not self.busy:
-            return
-        if self._unread is not None and self._unread.lasts(now) > self._limits.write_silence:
-            self.transport.abort()
             return
         if self._half_closed is not None:
             self._half_closed.check(now)
@@ -363,9 +361,7 @@ class Client:
             guarded(self, self._refuse, error)
 
     def _refuse(self, error: GatewayError) -> None:
-        self.busy = True
-        self._keep = False
-        self._phase = LINGER
+        self.busy, self._keep, self._phase = True, False, LINGER
         self._service.refuse(error, self._target, self._fields, self._clock(), self)
 
     def _close(self) -> None:
@@ -393,8 +389,12 @@ class Client:
             self._enter(phase)
         self._last_read = self._clock()
 
-    def _expire(self) -> None:
+    def _expire(self, now: float) -> None:
         if self._phase is BODY or (self._phase is HEAD and self._unparsed):
             self._reject(RequestTimeout("the request did not come in time"))
-        else:
+        elif self._phase is not LINGER and self.transport.get_write_buffer_size():
+            self._unread = self._unread or Unread(self.transport, now)  # the client is slow to read its answer's end
+            self._phase, self._deadline = LINGER, now + self._limits.write_silence
+            self.transport.close()
+        elif self._unread is None and (self._phase is LINGER or not holds_more(self.transport)):
             self.transport.abort()

@@ -15,6 +15,7 @@ from typing import Protocol, cast
 
 from gateway.errors import GatewayError
 from gateway.wire.phase import LAST_CALL
+from gateway.wire.sockets import holds_more
 
 _log = logging.getLogger(__name__)
 Admits = Callable[[set[object]], bool]
@@ -122,12 +123,18 @@ class Handshake(asyncio.Protocol):
 
     def shutdown(self) -> None:
         """Close soon; a client that is about to ask still may."""
-        self._last_call = asyncio.get_running_loop().call_later(LAST_CALL, self._transport.abort)
+        self._last_call = asyncio.get_running_loop().call_later(LAST_CALL, self._end)
 
     def give_up(self, error: GatewayError | None = None) -> None:
         """End at once."""
         self._connections.discard(self)
         self._transport.abort()
+
+    def _end(self) -> None:
+        if holds_more(self._transport):
+            self.shutdown()
+        else:
+            self._transport.abort()
 
     async def _shake_hands(self) -> None:
         door, served = self._door, None
