@@ -295,6 +295,7 @@ class Roller:
             away=running.away,
             worse=evidence.is_worse if compares else "",
             guard=guard if must_go else "",
+            failing=running.failing_beside(stable),
             doubt=evidence.doubt if compares else "",
             traffic=running.traffic(now, self._usual(running.model)),
             watched=now - running.watched_since,

@@ -19,7 +19,7 @@ from gateway.policy.canary.warmth import Warmth
 from gateway.policy.slo.alerts import FASTEST
 from gateway.policy.slo.judge import prompt_length
 from gateway.policy.slo.objective import Objective, Sli
-from gateway.proxy.live import LiveModel, Mirror
+from gateway.proxy.live import LiveModel, LiveVersion, Mirror
 from gateway.state.store import Document
 from gateway.telemetry.tally import Tally
 
@@ -108,6 +108,10 @@ class Running:
     def fails(self) -> bool:
         """Whether the candidate's latest requests all failed."""
         return self.failed >= FIRST
+
+    def failing_beside(self, stable: LiveVersion) -> str:
+        """Return that the candidate fails every request, "" where it does not or stable cannot take any."""
+        return f"its latest {self.failed} requests all failed" if self.fails and stable.may_serve else ""
 
     def objective_of(self, exchange: Exchange) -> Objective:
         """Return what a request was held to."""

@@ -105,6 +105,11 @@ class LiveVersion:
         )
 
     @property
+    def may_serve(self) -> bool:
+        """Whether some backend may be sent a request for it: also one that is only too slow for its probes."""
+        return any(backend.may_serve(self.served_model) for backend in self.backends)
+
+    @property
     def is_ready(self) -> bool:
         """Whether some backend is known to be ready for it."""
         return any(each.readiness.state == "ready" and each.serves(self.served_model) for each in self.backends)

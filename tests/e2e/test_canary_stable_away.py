@@ -85,6 +85,21 @@ async def test_a_candidate_that_fails_every_request_takes_none_from_one_that_is_
         assert (answer.status, answer.headers["x-gateway-version"]) == (200, "v2")
 
 
+async def test_a_candidate_that_begins_to_fail_goes_back_to_a_stable_that_is_only_slow(tmp_path: Path) -> None:
+    engine = Mending()
+    engine.mended = True
+    async with rolling(tmp_path, good, engine) as (running, fakes, _):
+        await in_phase(running, Phase.STEP)
+        await away(running, fakes[0], silent=True)
+        engine.mended = False
+        async with crowd(running.port):
+            done = await in_phase(running, Phase.ROLLED_BACK)
+        assert done.rollout.reason.endswith("requests all failed")
+        for _ in range(3):
+            answer = await ask(running.port, chat())
+            assert (answer.status, answer.headers["x-gateway-version"]) == (200, "v1")
+
+
 async def drained_or_slow(running: Running, fake: FakeBackend, how: str) -> int:
     """Return the status of an answer from then on, without another version."""
     if how == "slow":

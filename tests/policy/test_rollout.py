@@ -56,6 +56,7 @@ seens = st.builds(
     stable_ready=st.booleans(),
     worse=st.sampled_from(["", "worse"]),
     guard=st.sampled_from(["", "burns"]),
+    failing=st.sampled_from(["", "all failed"]),
     doubt=st.sampled_from(["", "odd"]),
     traffic=st.builds(
         Traffic,
@@ -288,6 +289,13 @@ def test_no_candidate_goes_back_to_a_stable_that_is_not_ready(phase: Phase, agai
     rollout, seen = replace(STEP, phase=phase), replace(FINE, **against)
     assert decide(PLAN, rollout, replace(seen, stable_ready=False), 1001.0).event is None
     assert decide(PLAN, rollout, seen, 1001.0).event is Event.ROLLBACK
+
+
+@pytest.mark.parametrize("phase", [Phase.STEP, Phase.PAUSED])
+def test_one_that_fails_every_request_goes_back_to_a_stable_that_may_be_sent_some(phase: Phase) -> None:
+    rollout, seen = replace(STEP, phase=phase), replace(FINE, stable_ready=False, failing="all failed")
+    assert decide(PLAN, rollout, seen, 1001.0).event is Event.ROLLBACK
+    assert decide(PLAN, rollout, replace(seen, failing="", worse="worse"), 1001.0).event is None
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,8 @@ class Seen:
 
     `unready` is for how many seconds no backend of the candidate could be sent a request while one of stable's could;
     `stable_ready` says whether one of stable's can, and `away` for how many seconds of this step none could; `worse`
-    and `guard` say in words what speaks against the candidate, `doubt` what a person should look at, "" for nothing;
+    and `guard` say in words what speaks against the candidate, `failing` that it fails every request while one of
+    stable's may be sent some, ready or not, `doubt` what a person should look at, "" for nothing;
     `watched` is for how many seconds the model's traffic has been counted; `budget_left` is the model's, None while
     unknown.
     """
@@ -124,6 +125,7 @@ class Seen:
     away: float = 0.0
     worse: str = ""
     guard: str = ""
+    failing: str = ""
     doubt: str = ""
     traffic: Traffic = Traffic()  # noqa: RUF009 - frozen
     watched: float = inf
@@ -246,11 +248,12 @@ def _to(plan: Plan, seen: Seen, event: Event, share: float, reason: str) -> Deci
 
 
 def _against(plan: Plan, seen: Seen) -> Decision | None:
-    """Return the rollback of a candidate that is worse, or cannot be reached; none to a stable that is not ready."""
-    if not seen.stable_ready:
-        return None
-    reason = seen.worse or seen.guard
-    if not reason and seen.unready > UNREADY_SECONDS:
+    """Return the rollback of a candidate that is worse, or cannot be reached.
+
+    While stable is not ready, only of one that fails every request: it carries stable's load, and may be slow for that.
+    """
+    reason = (seen.worse or seen.guard) if seen.stable_ready else seen.failing
+    if not reason and seen.stable_ready and seen.unready > UNREADY_SECONDS:
         reason = f"no backend of {plan.candidate} has been ready for {seen.unready:.0f} s"
     return Decision(Event.ROLLBACK, reason) if reason else None
 
