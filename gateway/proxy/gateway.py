@@ -247,8 +247,7 @@ class Gateway:
         kind = order.kind = memory.kinds.of(exchange.endpoint, service_class.name, None if plain else body.max_tokens)
         usual = int(memory.prompts.output)
         order.output = output = 0 if plain else order.version.capped(body.max_tokens or usual)
-        # Most answers end long before the most that they may have: so much is kept for each as nine in ten need.
-        answer = min(output, kind.longest or output) if body.max_tokens else kind.longest or output
+        answer = kind.room(output, usual) if body.max_tokens else kind.longest or output
         kv = prompt + (0 if plain else min(body.generated, _AT_ONCE) * answer)
         order.claim = Claim(kv, service_class.priority, sheddable=service_class.sheddable, kind=kind)
         if order.tenant.is_limited:

@@ -13,6 +13,7 @@ from gateway.policy.admission.queue import Entry
 from gateway.policy.admission.quota import Quota, QuotaLimits
 from gateway.policy.routing.choose import choose
 from gateway.policy.routing.lease import Lease
+from gateway.policy.routing.tokens import TokenEstimate
 from gateway.policy.slo.objective import DEFAULT, Objective, Sli
 from gateway.policy.slo.windows import TICK
 from gateway.proxy.line import Line, Waiter, holders_of, join, seen
@@ -78,6 +79,7 @@ class Overloaded(World):
     ) -> None:
         self.classes = classes
         self.kinds = Kinds()
+        self.outputs = TokenEstimate()
         self.line = Line(self.classes)
         self.guests: dict[int, Guest] = {}
         self.limits: dict[str, AdaptiveLimit] = {}
@@ -108,7 +110,7 @@ class Overloaded(World):
         tenant = draw(list(self._tenants), list(self._tenants.values()))[0]
         service_class = self.classes.get(name, CLASSES[STANDARD])
         kind, most = self.kinds.of("chat", name, None), self.most(request)
-        kv = request.prompt + min(most, kind.longest or most) if self._admission.kv else 0
+        kv = request.prompt + kind.room(most, int(self.outputs.output)) if self._admission.kv else 0
         guest = self.guests[request.number] = Guest(service_class, tenant, kind, kv)
         if self._quotas[tenant].reserve(request.prompt + request.output, self.now) is not None:
             guest.refused = 0.0
@@ -166,6 +168,7 @@ class Overloaded(World):
         seconds, guest = self.now - request.sent, self.guest(request)
         guest.kind.ended(seconds)
         guest.kind.answered(request.output)
+        self.outputs.answered(request.output)
         self.line.give_back(self.now, seconds)
 
     def _look(self) -> None:

@@ -168,6 +168,17 @@ async def test_an_idle_engine_takes_a_large_request_at_once(tmp_path: Path) -> N
         assert (await running.settled()).queued == 0.0
 
 
+async def test_an_idle_engine_takes_all_whose_max_tokens_are_far_above_what_they_use(tmp_path: Path) -> None:
+    """Agents state 32,000: a fresh gateway kept so much free for each, and refused 10 of 16 beside an idle engine."""
+    async with engine() as sim, gateway(tmp_path, routes(*sim.urls)) as running:
+        await eventually(lambda: running.backend().health.kv_capacity == 131_072)
+        body = chat(max_tokens=32_000, sim={"ttft_delay": 2.0, "output_tokens": 3})
+        asked = [asyncio.create_task(ask(running.port, body)) for _ in range(16)]
+        await eventually(lambda: running.backend().health.in_flight == 16)
+        assert {answer.status for answer in await asyncio.gather(*asked)} == {200}
+        await running.quiet()
+
+
 async def test_a_large_request_is_served_soon_though_small_ones_keep_coming(tmp_path: Path) -> None:
     """Small ones pass it while there is room; then a place is kept for it, and no one is refused."""
     async with engine(*KV) as sim, gateway(tmp_path, routes(*sim.urls)) as running:
@@ -184,7 +195,8 @@ async def test_a_large_request_is_served_soon_though_small_ones_keep_coming(tmp_
         await eventually(lambda: running.in_flight >= 4)
         before = len(running.records.exchanges)
         try:
-            body = chat(max_tokens=3900, sim={"output_tokens": 3})
+            long = [{"role": "user", "content": "word " * 2400}]
+            body = chat(messages=long, max_tokens=800, sim={"output_tokens": 3})
             large = await ask(running.port, body, headers="x-request-id: large\r\n")
         finally:
             done.set()

@@ -77,12 +77,24 @@ def test_the_longest_answer_is_what_nine_in_ten_do_not_exceed() -> None:
     kind = Kind()
     for tokens in range(1, FEWEST_ANSWERS):
         kind.answered(tokens)
-    assert kind.longest is None, "too few: max_tokens is believed"
+    assert kind.longest is None, "too few"
     kind.answered(FEWEST_ANSWERS)
     assert kind.longest == 45
     for _ in range(2000):
         kind.answered(300)
     assert kind.longest == 300
+
+
+def test_of_an_unknown_kind_room_is_kept_for_four_usual_answers_or_the_longest_so_far() -> None:
+    kind = Kind()
+    assert kind.room(32_000, usual=256) == 4 * 256
+    assert kind.room(100, usual=256) == 100
+    kind.answered(3000)
+    kind.answered(20)
+    assert kind.room(32_000, usual=256) == 3000
+    for _ in range(FEWEST_ANSWERS):
+        kind.answered(300)
+    assert kind.room(32_000, usual=9000) == 300, "now it is known"
 
 
 def test_kinds_go_by_endpoint_class_and_steps_of_four_of_max_tokens() -> None:

@@ -10,7 +10,9 @@ FEWEST = 20
 BLOCK = 16
 """Holding times in a row whose mean tells a slow spell from the usual."""
 FEWEST_ANSWERS = 50
-"""Answers below which `max_tokens` is believed."""
+"""Answers from which on it is known how long nine in ten are."""
+AMPLE = 4
+"""Times the model's mean answer that an answer of an unknown kind may come to: few are longer."""
 SHARE = 0.9
 _FRESH = 0.05
 _STALE, _ANSWERS_STALE = 8, 16
@@ -34,6 +36,7 @@ class Kind:
         "_completed",
         "_due",
         "_slowest",
+        "_so_far",
         "_sorted",
         "_times",
         "longest",
@@ -51,6 +54,7 @@ class Kind:
         self._sorted: list[float] = []
         self._changed = 0
         self._answers: list[int] = []
+        self._so_far = 0
         self._due = FEWEST_ANSWERS
 
     def __repr__(self) -> str:
@@ -81,10 +85,19 @@ class Kind:
         """Learn how many tokens an answer had."""
         answers = self._answers
         answers.append(tokens)
+        self._so_far = max(self._so_far, tokens)
         if len(answers) >= self._due:
             del answers[:-SAMPLES]
             self.longest = sorted(answers)[ceil(SHARE * len(answers)) - 1]
             self._due = len(answers) + _ANSWERS_STALE
+
+    def room(self, most: int, usual: int) -> int:
+        """Return how many tokens to keep free for an answer of at most `most`; the model's mean answer is `usual`.
+
+        As many as nine in ten need. Of an unknown kind not `most`, which clients state far above what they use, so that
+        an idle engine would turn requests away until it is known: the longest so far, or four times what is usual.
+        """
+        return min(most, self.longest or max(self._so_far, AMPLE * usual))
 
     def completed(self, seconds: float) -> None:
         """Learn that an answer in one piece was whole after so many seconds at one backend."""
