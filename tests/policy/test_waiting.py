@@ -267,6 +267,23 @@ def test_a_class_that_is_not_sheddable_is_kept_from_slots_only_where_it_lasts_te
     assert Holders().kept_free(Claim(1, 10)) == 0
 
 
+@pytest.mark.parametrize(("every", "kept"), [(20.0, 0), (2.0, 1)])
+def test_no_slot_is_kept_for_fewer_requests_than_it_would_serve_meanwhile(every: float, kept: int) -> None:
+    """A monitor's ping each 20 s took one of two slots from answers of 14 s, of which a quarter were refused."""
+    holders, ping = Holders(), known(0.1)
+    chat = Claim(1, 10, kind=known(14.0))
+    holders.took(chat, 0.0)
+    holders.tick(0.0, 0.0)
+    for step in range(4 * 600):
+        if step % (4 * every) == 0:
+            held = Claim(1, 0, kind=ping)
+            holders.took(held, step / 4)
+            holders.released(held)
+        holders.tick(step / 4, 0.25)
+        if step > 4 * 60:
+            assert holders.kept_free(Claim(1, 10, kind=chat.kind)) == kept
+
+
 def test_a_class_counts_for_a_minute_after_it_was_seen() -> None:
     holders = Holders()
     one, other = Claim(1, 0), Claim(1, 20, sheddable=True)

@@ -14,18 +14,21 @@ SMALL = 4
 """Up to this limit one slot is kept free at most."""
 ALWAYS = 0.05
 """The part of the limit that lower classes may use in any case."""
-HALF_LIFE = 5.0
+HALF_LIFE, SLOW_HALF_LIFE = 5.0, 60.0
+"""Seconds by which half of how many are in flight, and of how many come, is forgotten."""
 _FRESH = 0.05
 
 
 class _Class:
-    """Requests of one priority at one backend: how many there are, usually are, how long they hold a slot."""
+    """Requests of one priority at one backend: how many there are, usually are, come per second, how long they hold a
+    slot.
+    """
 
-    __slots__ = ("held", "holding", "seen", "smoothed")
+    __slots__ = ("held", "holding", "rate", "seen", "smoothed", "taken")
 
     def __init__(self) -> None:
-        self.held = 0
-        self.smoothed = 0.0
+        self.held = self.taken = 0
+        self.smoothed = self.rate = 0.0
         self.holding = 0.0
         self.seen = 0.0
 
@@ -98,6 +101,7 @@ class Holders:
             self.mixed = len(self._classes) > 1
             self._kept_free.clear()
         each.held += 1
+        each.taken += 1
         each.seen = now
         if seconds := claim.kind.mean:
             each.holding += (seconds - each.holding) * (_FRESH if each.holding else 1.0)
@@ -111,9 +115,12 @@ class Holders:
         """Let time pass; called a few times a second."""
         self.wanted = False
         self._kept_free.clear()
-        fresh = 1.0 - 0.5 ** (elapsed / HALF_LIFE)
+        fresh, slowly = 1.0 - 0.5 ** (elapsed / HALF_LIFE), 1.0 - 0.5 ** (elapsed / SLOW_HALF_LIFE)
         for priority, each in list(self._classes.items()):
             each.smoothed += (each.held - each.smoothed) * fresh
+            if elapsed:
+                each.rate += (each.taken / elapsed - each.rate) * slowly
+                each.taken = 0
             if each.held:
                 each.seen = now
             elif now - each.seen > MEMORY:
@@ -124,11 +131,13 @@ class Holders:
         higher = [each for priority, each in self._classes.items() if priority < claim.priority]
         if not higher:
             return 0
-        deviations = SHEDDABLE
-        if not claim.sheddable:
-            own = self._classes.get(claim.priority)
-            shortest = min(each.holding for each in higher)
-            if own is None or not shortest or own.holding < LONGER * shortest:
-                return 0
-            deviations = OTHERS
-        return ceil(deviations * sqrt(sum(each.smoothed for each in higher) + 1))
+        smoothed = sum(each.smoothed for each in higher)
+        if claim.sheddable:
+            return ceil(SHEDDABLE * sqrt(smoothed + 1))
+        own = self._classes.get(claim.priority)
+        shortest = min(each.holding for each in higher)
+        if own is None or not shortest or own.holding < LONGER * shortest:
+            return 0
+        # Kept free from one of these, a slot serves so many of them; where that is less than one, it serves fewer.
+        saved = smoothed + sum(each.rate for each in higher) * own.holding
+        return min(ceil(OTHERS * sqrt(smoothed + 1)), int(saved))
