@@ -63,8 +63,9 @@ class SlowClient:
     async def takes(self, size: int) -> None:
         """Read so many bytes."""
         until = len(self.read) + size
-        while len(self.read) < until:
-            await self._more()
+        async with asyncio.timeout(DEADLINE):
+            while len(self.read) < until:
+                assert await self._more(), "the connection has been closed"
 
     async def rest(self) -> bytes:
         """Read to the end; return all that was read."""
