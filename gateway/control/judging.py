@@ -11,7 +11,8 @@ from gateway.backends.backend import Backend
 from gateway.backends.registry import Registry
 from gateway.clock import Clock
 from gateway.policy.routing import ejection
-from gateway.policy.routing.health import Cause, Signal, Transition
+from gateway.policy.routing.ejection import Cause, Transition
+from gateway.policy.routing.health import Signal
 from gateway.policy.routing.peers import Peers
 from gateway.policy.slo.alerts import FASTEST
 from gateway.policy.slo.burn import routing_burn
@@ -105,7 +106,8 @@ class Judge:
                 backend.health.standing = known
 
     def _signal(self, backend: Backend) -> Signal:
-        return signal(self._book.get(Kind.BACKEND, backend.id), gone=not backend.readiness.eligible)
+        found = signal(self._book.get(Kind.BACKEND, backend.id), gone=not backend.readiness.eligible)
+        return replace(found, progressed=backend.progressed)
 
     def _tell(self, peers: Peers, transition: Transition, now: float) -> None:
         after = transition.after

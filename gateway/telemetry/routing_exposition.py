@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Mapping
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from gateway.policy.routing.ejection import State
-from gateway.policy.routing.health import Cause, Health
+from gateway.policy.routing.ejection import Cause, State
+from gateway.policy.routing.health import Health
 from gateway.policy.routing.peers import Peers
 
 _BACKEND = ("backend", "pool")

@@ -24,7 +24,7 @@ from gateway.config.load import load_routes
 from gateway.exchange import Exchange
 from gateway.hosting import Addresses, Settings
 from gateway.policy.routing.choose import Choice, choose
-from gateway.policy.routing.health import Transition
+from gateway.policy.routing.ejection import Transition
 from gateway.policy.routing.pick import Chance
 from gateway.proxy.order import Chooser
 

@@ -88,7 +88,8 @@ def test_whoever_can_be_reached_again_is_tried_before_it_is_trusted(state: State
     if standing.out:
         assert back is standing
     else:
-        assert back == Standing(State.HALF_OPEN, 10.0, 10.0 + QUIET, 2, 0, "could not be reached, and can be again")
+        reason = "could not be reached, and can be again"
+        assert back == Standing(State.HALF_OPEN, 10.0, 10.0 + QUIET, 2, 0, reason, returned=True)
 
 
 @pytest.mark.parametrize("state", State)
@@ -243,6 +244,22 @@ def test_a_slow_backend_is_needed_where_the_rest_has_no_free_slot() -> None:
     assert needed(half_open, 50.0).state is State.SLOW_START
     for other in (replace(out, slow=False), failed(half_open, 50.0, "failed", Random(1)), back):
         assert needed(other, 60.0) is other
+
+
+def test_one_that_was_away_is_needed_where_the_rest_has_no_free_slot_once_it_works() -> None:
+    away = ejection.returned(Standing(), 10.0)
+    full = Member(Standing(), spare=0)
+    assert rule([Member(away, works=True), full, full]).needed == (0,)
+    assert rule([Member(away), full, full]).needed == (), "it may hang"
+    assert rule([Member(away, works=True), full, Member(Standing(), spare=1)]).needed == ()
+    back = needed(ejection.answered(away, 11.0), 12.0)
+    why = "could not be reached, and can be again, and the rest of its pool has no free slot"
+    assert (back.state, back.until, back.reason) == (State.SLOW_START, 12.0 + WARM_UP, why)
+    sick = elapse(failed(away, 11.0, "failed", RNG), 20.0)
+    assert rule([Member(sick, works=True), full, full]).needed == (), "its trial failed"
+    assert needed(sick, 21.0) is sick
+    slow = failed(away, 11.0, "slow", RNG, slow=True)
+    assert needed(slow, 12.0).state is State.SLOW_START
 
 
 def test_a_slow_backend_returns_when_its_pool_has_been_full_for_two_seconds() -> None:

@@ -18,7 +18,7 @@ from gateway.config.table import BackendSpec, ModelSpec, PoolSpec, RouteTable, V
 from gateway.control.alerting import Alerter
 from gateway.exchange import AttemptEnd, Exchange, Outcome, Verdict
 from gateway.policy.canary.rollout import Phase
-from gateway.policy.routing.health import Cause
+from gateway.policy.routing.ejection import Cause
 from gateway.policy.routing.peers import Peers
 from gateway.policy.slo import buckets
 from gateway.telemetry.admission_exposition import AdmissionCollector, Queued

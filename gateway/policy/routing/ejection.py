@@ -8,7 +8,7 @@ Half-open ends by time too where no request comes: each of the few that do come 
 doubt, and its probes pass.
 
 One that is out because it is slow, and not because it fails, goes to slow start at once where the rest of its pool has
-no free slot: a slow answer is better than a refusal.
+no free slot: a slow answer is better than a refusal. So does one that was unreachable, once it has shown that it works.
 
 A backend that was unreachable comes back at half-open, from wherever it was in service: what it was like
 before says little about an engine that has restarted. One that can be reached for the first time is new, not back: it
@@ -84,11 +84,20 @@ TRANSITIONS: Mapping[tuple[State, Event], State] = MappingProxyType(
 """Every way from state to state; what is not here changes nothing."""
 
 
+class Cause(StrEnum):
+    """Why a backend was ejected: the closed set of the `reason` label."""
+
+    FAILURES = "failures"
+    BURN = "burn"
+    PROBE = "probe"
+
+
 @dataclass(frozen=True, slots=True)
 class Standing:
     """A state since when, until when (seconds; 0.0 for good), after how many recent ejections, and why.
 
-    `slow` says that it was ejected because it is slow, not because it fails; `out` whether it is taken out of service.
+    `slow` says that it is out because it is slow, not because it fails; `returned` that it was merely unreachable, and
+    no trial of it has failed since; `out` whether it is taken out of service.
     """
 
     state: State = State.IN_SERVICE
@@ -98,10 +107,21 @@ class Standing:
     answered: int = 0
     reason: str = "never ejected"
     slow: bool = False
+    returned: bool = False
     out: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "out", self.state is State.EJECTED or self.state is State.HALF_OPEN)
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """A backend's change of standing; `cause` only when it was ejected."""
+
+    backend: str
+    before: State
+    after: Standing
+    cause: Cause | None = None
 
 
 def eject(standing: Standing, now: float, reason: str, rng: Chance, *, slow: bool = False) -> Standing:
@@ -126,7 +146,8 @@ def returned(standing: Standing, now: float) -> Standing:
     state = TRANSITIONS.get((standing.state, Event.RETURNED))
     if state is None:
         return standing
-    return Standing(state, now, now + QUIET, standing.ejections, 0, "could not be reached, and can be again")
+    reason = "could not be reached, and can be again"
+    return Standing(state, now, now + QUIET, standing.ejections, 0, reason, returned=True)
 
 
 def began(standing: Standing, now: float) -> Standing:
@@ -143,14 +164,15 @@ def unsettled(standing: Standing, now: float) -> Standing:
 
 def failed(standing: Standing, now: float, reason: str, rng: Chance, *, slow: bool = False) -> Standing:
     """A half-open backend did not answer well: out again, as long as before, since this is the same trouble."""
-    return _out(replace(standing, slow=standing.slow and slow), Event.FAILED, now, reason, rng)
+    return _out(replace(standing, slow=slow), Event.FAILED, now, reason, rng)
 
 
 def needed(standing: Standing, now: float) -> Standing:
-    """The rest of its pool has no free slot: one that is out because it is slow is better than none."""
-    if not standing.slow or (standing.state, Event.NEEDED) not in TRANSITIONS:
+    """The rest of its pool has no free slot: one that is out because it is slow, or was away, is better than none."""
+    if not (standing.slow or standing.returned) or (standing.state, Event.NEEDED) not in TRANSITIONS:
         return standing
-    return _slowly(standing, Event.NEEDED, now, "is slow, and the rest of its pool has no free slot")
+    why = "could not be reached, and can be again" if standing.returned else "is slow"
+    return _slowly(standing, Event.NEEDED, now, f"{why}, and the rest of its pool has no free slot")
 
 
 def idled(standing: Standing, seconds: float) -> Standing:
@@ -192,7 +214,7 @@ class Member:
 
     `gone` it cannot be asked (not ready); `burning` it spends its budget at page rate, for whatever cause; `guilty`
     that is its own doing, in the words of `reason`; `slow` it answers late, but does not fail. `carries` are requests
-    that it works on, `spare` are its free slots.
+    that it works on, `spare` are its free slots; `works` it has produced something since its standing changed.
     """
 
     standing: Standing
@@ -203,13 +225,20 @@ class Member:
     slow: bool = False
     carries: int = 0
     spare: int = 1 << 31
+    works: bool = False
+
+    @property
+    def is_useful(self) -> bool:
+        """Whether it is out, but better than no backend: it is only slow, or was only away and works again."""
+        standing = self.standing
+        return standing.out and not self.gone and (standing.slow or (standing.returned and self.works))
 
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
     """Which members (by index) to eject now, and whether ejections are to be ignored, with the reason in words.
 
-    `needed` are those that are out although the rest has no free slot, and are only slow.
+    `needed` are those that are out although the rest has no free slot, and are only slow, or were only away.
     """
 
     eject: tuple[int, ...]
@@ -239,8 +268,8 @@ def rule(members: Sequence[Member]) -> Ruling:
             ejected.append(i)
             spare = rest - member.carries
     short = bool(serving) and not spare
-    late = (i for i, member in enumerate(members) if short and member.standing.out and member.standing.slow)
-    return Ruling(tuple(ejected), panic=False, needed=tuple(i for i in late if not members[i].gone))
+    needed = tuple(i for i, member in enumerate(members) if short and member.is_useful)
+    return Ruling(tuple(ejected), panic=False, needed=needed)
 
 
 def _slowly(standing: Standing, event: Event, now: float, reason: str) -> Standing:

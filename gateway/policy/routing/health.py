@@ -4,7 +4,6 @@ Nothing here reads a clock or draws by itself, so a simulation runs the very cod
 """
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
 from gateway.claim import SMALLEST, Claim
@@ -12,12 +11,12 @@ from gateway.exchange import GOOD, UNCOUNTED, Verdict
 from gateway.policy.routing import ejection
 from gateway.policy.routing.activity import Activity
 from gateway.policy.routing.bearing import Bearing
-from gateway.policy.routing.ejection import Member, Standing, State
+from gateway.policy.routing.ejection import Cause, Member, Standing, State, Transition
 from gateway.policy.routing.engine_queue import EngineQueue
 from gateway.policy.routing.fit import FLOOR, Fit
 from gateway.policy.routing.lease import Lease
 from gateway.policy.routing.pick import Chance
-from gateway.policy.routing.residual import OUTLIER, Residual, Sickness
+from gateway.policy.routing.residual import OUTLIER, RATIO, Residual, Sickness
 
 if TYPE_CHECKING:
     from gateway.policy.routing.peers import Peers
@@ -30,36 +29,19 @@ SURPRISE = 5.0
 """How many times the predicted a first token is taken for: one moment of silence says little about the next request."""
 
 
-class Cause(StrEnum):
-    """Why a backend was ejected: the closed set of the `reason` label."""
-
-    FAILURES = "failures"
-    BURN = "burn"
-    PROBE = "probe"
-
-
-@dataclass(frozen=True, slots=True)
-class Transition:
-    """A backend's change of standing; `cause` only when it was ejected."""
-
-    backend: str
-    before: State
-    after: Standing
-    cause: Cause | None = None
-
-
 @dataclass(frozen=True, slots=True)
 class Signal:
     """What others know of a backend at a tick.
 
     `gone` it is not ready; `burn` its routing burn, over all SLIs; `failing` and `slow` say, in words, which SLI burns
-    at page rate over enough events: availability, or a latency.
+    at page rate over enough events: availability, or a latency. `progressed` is when its own metrics last showed work.
     """
 
     gone: bool = False
     burn: float = 1.0
     failing: str = ""
     slow: str = ""
+    progressed: float = float("-inf")
 
 
 class Slots(Protocol):
@@ -295,7 +277,7 @@ class Health:
             self.failures += 1
             self.residual.failure()
         if lease.is_probe and self.standing.state is State.HALF_OPEN:
-            self._judge_probe(good, good and kept and not self._is_late(lease, tpot), now, rng)
+            self._judge_probe(good, good and self._is_slow(lease, tpot, kept=kept), now, rng)
         elif self.failures >= ejection.FAILURES_IN_A_ROW and not self.standing.out and self.peers.has_room:
             reason = f"{self.failures} failures in a row"
             self._move(ejection.eject(self.standing, now, reason, rng), Cause.FAILURES)
@@ -334,14 +316,15 @@ class Health:
         reason = signal.failing or (f"{signal.slow}: {sickness}" if sickness and sickness.is_grave else "")
         burning = bool(signal.failing or signal.slow)
         slow, spare = not signal.failing, max(0, self.limit - self.in_flight)
-        return Member(self.standing, signal.gone, burning, bool(reason), reason, slow, self.in_flight, spare)
+        works = max(self.activity.worked_at, signal.progressed) > self.standing.since
+        return Member(self.standing, signal.gone, burning, bool(reason), reason, slow, self.in_flight, spare, works)
 
     def eject(self, reason: str, now: float, rng: Chance) -> None:
         """Take it out of service because of its burn rate."""
         self._move(ejection.eject(self.standing, now, reason, rng, slow=not self.signal.failing), Cause.BURN)
 
     def needed(self, now: float) -> None:
-        """Take it back if it is only slow: the rest of its pool has no free slot."""
+        """Take it back if it is only slow, or was only away: the rest of its pool has no free slot."""
         self._move(ejection.needed(self.standing, now))
 
     @property
@@ -365,7 +348,7 @@ class Health:
             ttfts.observe(lease.tokens, lease.in_flight, min(ttft, SURPRISE * expected), expected)
             residual.ttft.add(ttft / expected)
         for lease, tpot in self._finished:
-            residual.late.add(hit=self._is_late(lease, tpot))
+            residual.late.add(hit=self.peers.slowness(lease, tpot) > OUTLIER)
             if tpot is not None:
                 expected = tpots.predict(0.0, lease.in_flight)
                 tpots.observe(0.0, lease.in_flight, max(tpot, FLOOR), expected)
@@ -375,15 +358,18 @@ class Health:
         self._begun.clear()
         self._finished.clear()
 
-    def _is_late(self, lease: Lease, tpot: float | None) -> bool:
-        """Whether an answer took far longer than its pool's models expect of the same work."""
-        peers = self.peers
-        return lease.ttft > OUTLIER * peers.ttft.predict(lease.tokens, lease.in_flight) or (
-            tpot is not None and tpot > OUTLIER * peers.tpot.predict(0.0, lease.in_flight)
-        )
+    def _is_slow(self, lease: Lease, tpot: float | None, *, kept: bool) -> bool:
+        """Whether a trial's answer is held against it: where its peers miss their promises too, they are the measure.
 
-    def _judge_probe(self, good: bool, kept: bool, now: float, rng: Chance) -> None:
-        if not kept:
+        One that was ejected because it was slow has to keep its promise, or to be as fast as they are.
+        """
+        slowness = self.peers.slowness(lease, tpot)
+        if kept or not self.standing.slow:
+            return slowness > OUTLIER
+        return slowness > RATIO if slowness else self.peers.keep_promises(self)
+
+    def _judge_probe(self, good: bool, slow: bool, now: float, rng: Chance) -> None:
+        if slow or not good:
             reason = f"a request that tried it {'was slow' if good else 'failed'}"
             self._move(ejection.failed(self.standing, now, reason, rng, slow=good), Cause.PROBE)
             return

@@ -3,8 +3,10 @@
 from collections.abc import Iterable, Mapping
 
 from gateway.policy.routing import ejection
+from gateway.policy.routing.ejection import Transition
 from gateway.policy.routing.fit import Fit
-from gateway.policy.routing.health import Health, Signal, Transition
+from gateway.policy.routing.health import Health, Signal
+from gateway.policy.routing.lease import Lease
 from gateway.policy.routing.pick import Chance
 from gateway.policy.routing.residual import Residual
 
@@ -14,7 +16,9 @@ MOST_SAMPLES, FEWEST_SAMPLES = 256, 8
 say the same, and keep the event loop from its work."""
 
 SHORT = 2.0
-"""Seconds without a free slot in a pool after which one that is ejected and only slow is taken back."""
+"""Seconds without a free slot in a pool after which one that is out, but only slow or only back, is taken back."""
+KEPT = 2.0
+"""The routing burn up to which a backend counts as one that keeps its promises; one without traffic reads 1."""
 
 
 class Peers:
@@ -87,6 +91,23 @@ class Peers:
     def residuals(self, of: Health) -> list[Residual]:
         """Return the residuals of everyone else."""
         return [health.residual for health in self.members.values() if health is not of]
+
+    def slowness(self, lease: Lease, tpot: float | None) -> float:
+        """Return how many times longer an answer took than the pool's models expect of the same work: the worse of its
+        TTFT and its TPOT in seconds; 0.0 where neither is known."""
+        ttfts, tpots = self.ttft, self.tpot
+        begun = lease.ttft / ttfts.predict(lease.tokens, lease.in_flight) if ttfts.samples >= 1.0 else 0.0
+        if tpot is None or tpots.samples < 1.0:
+            return begun
+        return max(begun, tpot / tpots.predict(0.0, lease.in_flight))
+
+    def keep_promises(self, but: Health) -> bool:
+        """Whether some backend in service, `but` this one, keeps what is promised."""
+        return any(
+            health.signal.burn <= KEPT
+            for health in self.members.values()
+            if health is not but and not (health.signal.gone or health.standing.out)
+        )
 
     @property
     def has_room(self) -> bool:
