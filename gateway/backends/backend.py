@@ -105,8 +105,10 @@ class Backend:
         """Whether it is healthy and at work, so that its refusing more means that it has enough to do."""
         if self._readiness.state is not readiness.State.READY:
             return False
-        engine = self.engine_now(now)
-        return self.health.activity.works(now) or bool(engine is not None and engine.running)
+        activity, engine = self.health.activity, self.engine_now(now)
+        if activity.works(now) or (engine is not None and engine.running):
+            return True
+        return self.health.in_flight > 1 and activity.begins(now)
 
     def has_other_work(self, now: float) -> bool:
         """Whether it is at work on anything beside the one request that asks."""

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from gateway.claim import Claim
 from gateway.exchange import Verdict
-from gateway.policy.routing.activity import Activity
 from gateway.policy.routing.ejection import (
     EVENTS,
     FAILURES_IN_A_ROW,
@@ -387,11 +386,3 @@ def test_a_lower_limit_is_judged_by_what_it_let_in() -> None:
     health.relimited(8)
     health.judged(after, late=False)
     assert health.begun == 1, "a higher limit lets the same in"
-
-
-def test_the_quickest_first_token_of_late_is_known() -> None:
-    activity = Activity()
-    assert activity.quickest == float("inf")
-    for now, ttft, quickest in ((0.0, 2.0, 2.0), (1.0, 1.0, 1.0), (2.0, 3.0, 1.0), (30.0, 5.0, 1.0), (61.0, 4.0, 4.0)):
-        activity.began(now, ttft)
-        assert activity.quickest == quickest

@@ -17,16 +17,19 @@ class Activity:
 
     Until `hold_until` others are preferred to it; until `closed_until` it is asked only while it has fewer than `room`
     in flight, those beside which it refused one more; `is_busy` says that what it refused last, it refused for that.
-    `seconds` is how long an answer takes, of late; `worked_at` when the last first token or answer came; `woke_at` when
-    it last did so after a stall; `quickest` the shortest TTFT of the last half minute or so. Times are seconds of the
-    caller's clock.
+    `asked_at` is when it last got a request while it had none; `worked_at` when the last first token or answer came;
+    `woke_at` when it last did so after a stall; `seconds` how long an answer takes, of late; `quickest` the shortest
+    TTFT of the last half minute or so. Times are seconds of the caller's clock.
     """
 
     __slots__ = (
         "_before",
         "_latest",
         "_refusals",
+        "_refused_at",
         "_since",
+        "_vain",
+        "asked_at",
         "closed_until",
         "hold_until",
         "is_busy",
@@ -37,7 +40,8 @@ class Activity:
     )
 
     def __init__(self) -> None:
-        self.worked_at = self.woke_at = float("-inf")
+        self.worked_at = self.woke_at = self.asked_at = self._refused_at = float("-inf")
+        self._vain = False
         self.seconds = 0.0
         self._before = self._latest = float("inf")
         self._since = float("-inf")
@@ -79,6 +83,17 @@ class Activity:
         """Whether it produced something recently enough to be called busy, not sick, when it refuses work."""
         return now - self.worked_at <= max(RECENT, 2 * self.seconds)
 
+    def rested(self) -> None:
+        """Learn that it has no request any more."""
+        self._vain = self.worked_at < self.asked_at <= self._refused_at
+
+    def begins(self, now: float) -> bool:
+        """Whether it was idle until just now, and did not refuse all that it was asked for the last time.
+
+        A burst that is more than it takes is refused before the rest of it can show that it works.
+        """
+        return not self._vain and now - self.asked_at <= RECENT
+
     def refused(self, now: float, patience: float | None, *, busy: bool, beside: int | None = None) -> None:
         """Learn that it refused work (429, 503), and for how many seconds it asked to be left alone, if it did.
 
@@ -86,6 +101,7 @@ class Activity:
         while, but it stays open. Refusals while it is left alone already are of requests sent before, and do not
         prolong that.
         """
+        self._refused_at = now
         if now >= (self.hold_until if beside is None else self.closed_until):
             self._refusals += 1
         own = min(FIRST_PAUSE * 2.0 ** (min(self._refusals, 10) - 1), LONGEST_PAUSE)

@@ -53,6 +53,8 @@ class Lease:
         health.kv += claim.kv
         if self._slots is not None:
             self._slots.took(claim, now)
+        if not health.in_flight:
+            health.activity.asked_at = now
         health.in_flight += 1
         health.peak = max(health.peak, health.in_flight)
         health.prefilling += tokens
@@ -78,6 +80,8 @@ class Lease:
         health, self._health = self._health, None
         if health is not None:
             health.in_flight -= 1
+            if not health.in_flight:
+                health.activity.rested()
             health.kv -= self._kv
             if self._slots is not None:
                 self._slots.released(self._claim)
