@@ -23,7 +23,8 @@ class EngineStatus(BaseModel):
 class BackendStatus(BaseModel):
     """One engine; `engine` is null while its metrics are unknown, or older than 3 s.
 
-    `silent` says that its last probe timed out: requests are still sent there while no other backend is ready.
+    `silent` says that its last probe timed out: requests are still sent there while no other backend is ready, or, as
+    long as it is at work, while no other has a slot.
     `limit` is in requests at once, `kv_capacity` in tokens; null where there is none.
     """
 

@@ -26,9 +26,11 @@ class Backend:
     """
 
     __slots__ = (
+        "_clock",
         "_drained",
         "_eligible",
         "_readiness",
+        "_silent_since",
         "authority",
         "authorization",
         "base_path",
@@ -48,6 +50,8 @@ class Backend:
         self.spec = spec
         self.health = health
         self.lateness = lateness
+        self._clock = clock
+        self._silent_since = 0.0
         self._drained = False
         self._readiness = Readiness()
         self._eligible = self._readiness.eligible
@@ -125,6 +129,8 @@ class Backend:
         """Log a change here, whatever found it."""
         before, self._readiness = self._readiness, value
         self._eligible = value.eligible and not self._drained
+        if value.silent and not before.silent:
+            self._silent_since = self._clock()
         if value.state is not before.state:
             level = logging.INFO if value.eligible else logging.WARNING
             _log.log(
@@ -134,6 +140,7 @@ class Backend:
     def take_over(self, known: "Backend") -> None:
         """Begin with what is known of the same engine under other routes."""
         self._readiness, self.models = known.readiness, known.models
+        self._silent_since = known._silent_since
         self._eligible = self._readiness.eligible and not self._drained
 
     @property
@@ -155,6 +162,17 @@ class Backend:
         if self._drained or not (self._readiness.eligible or self._readiness.silent):
             return False
         return self.models is None or served_model in self.models
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it can take no requests: it is not ready, and not just too slow for its probes while it works."""
+        if self._readiness.eligible:
+            return False
+        return not (self._readiness.silent and self.health.activity.works_despite(self._silent_since, self._clock()))
+
+    def still_serves(self, served_model: str) -> bool:
+        """Whether requests for this model may be sent here as long as it works, although its probes have no answer."""
+        return not self._readiness.eligible and not self.is_gone and self.may_serve(served_model)
 
     def context(self, served_model: str) -> int | None:
         """Return how many tokens a prompt of this model and its answer may have together; None while unknown."""

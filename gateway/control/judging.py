@@ -106,7 +106,7 @@ class Judge:
                 backend.health.standing = known
 
     def _signal(self, backend: Backend) -> Signal:
-        found = signal(self._book.get(Kind.BACKEND, backend.id), gone=not backend.readiness.eligible)
+        found = signal(self._book.get(Kind.BACKEND, backend.id), gone=backend.is_gone)
         return replace(found, progressed=backend.progressed)
 
     def _tell(self, peers: Peers, transition: Transition, now: float) -> None:

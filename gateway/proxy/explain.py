@@ -50,13 +50,20 @@ def _decided(
         if other is not None:
             winner, why = _decided(model, other, claim, service_class, now=now, rng=rng)
             return winner, f"{version.name} has no ready backend: its requests go to {other.name}: {why}"
-        ready = [backend for backend in route.backends if backend.may_serve(version.served_model)]
+        working = [backend for backend in route.backends if backend.still_serves(version.served_model)]
+        ready = working or [backend for backend in route.backends if backend.may_serve(version.served_model)]
         if not ready:
             pools = ", ".join(pool.peers.pool for pool in route.pools)
             return "", f"no backend is ready in {pools}: requests get 503"
     objective = model.objective_by_class.get(name, model.objective)
-    option, routing = pool_for(route, need_for(model, objective, tokens, claim=claim), ready, now)
+    need = need_for(model, objective, tokens, claim=claim)
+    option, routing = pool_for(route, need, ready, now)
     choice = choose(option.backends, tokens, now, rng, claim)
+    working = [backend for backend in route.backends if backend.still_serves(version.served_model)]
+    if choice is None and not silent and working:
+        more, routing = pool_for(route, need, working, now)
+        choice = choose(more.backends, tokens, now, rng, claim)
+        silent = choice is not None
     line = route.line
     if choice is None or line.must_wait(service_class):
         kind = model.memory.kinds.of("/v1/chat/completions", name, None)
@@ -91,10 +98,13 @@ def _held_up(line: Line, service_class: ServiceClass, choice: Choice[Backend] | 
 def _considered(backend: Backend, version: LiveVersion, claim: Claim, now: float) -> Considered:
     served_model = version.served_model
     considered = consider(backend.health, claim.kv, now, claim)
-    if backend.serves(served_model) or (not version.is_served and backend.may_serve(served_model)):
+    if backend.serves(served_model) or (not version.has_ready and backend.may_serve(served_model)):
         return considered
     if backend.drained:
         return replace(considered, refused="drained", scored=False)
+    if backend.still_serves(served_model):
+        why = f"not ready: {backend.readiness.reason}; it is at work, and asked while no other has a slot"
+        return replace(considered, refused=why, scored=False)
     if not backend.readiness.eligible:
         return replace(considered, refused=f"not ready: {backend.readiness.reason}", scored=False)
     listed = ", ".join(sorted(backend.models or ())) or "nothing"

@@ -19,6 +19,7 @@ class Tried(Enum):
     NONE = auto()
 
 
+STILL = "no ready backend has a slot: this one's probes time out, but it is at work"
 # As in gateway.exchange: what every request asks for is read once.
 STARTED, FULL = Tried.STARTED, Tried.FULL
 
@@ -26,21 +27,59 @@ STARTED, FULL = Tried.STARTED, Tried.FULL
 def others(order: Order, tried: Sequence[Backend]) -> list[Backend]:
     """Return the backends that could be sent this request and have not been.
 
-    Where none is ready, those of which probes only have no answer: they may be slow, or this machine is, and refusing
-    everyone would be worse than asking them. A drained one still tells of what it keeps.
+    Where none is ready, those that are at work although their probes have no answer; where there are none and nothing
+    was tried yet, all of which probes only have no answer: they may be slow, or this machine is, and refusing everyone
+    would be worse than asking them. A drained one still tells of what it keeps.
     """
     if order.is_lookup:
         return [b for b in order.route.backends if b not in tried and b.readiness.eligible]
     served = order.version.served_model
     ready = [b for b in order.route.backends if b not in tried and b.serves(served)]
-    return ready if ready or tried else [b for b in order.route.backends if b.may_serve(served)]
+    if ready:
+        return ready
+    working = [b for b in order.route.backends if b not in tried and b.still_serves(served)]
+    return working if working or tried else [b for b in order.route.backends if b.may_serve(served)]
 
 
 def find(
     order: Order, exchange: Exchange, tried: Sequence[Backend], choose: Chooser, *, now: float, rng: Random
 ) -> Backend | Tried:
-    """Return the backend of the next attempt, with the reason noted in `exchange.routing`, or why there is none."""
+    """Return the backend of the next attempt, with the reason noted in `exchange.routing`, or why there is none.
+
+    Before anyone has to wait for a slot, those are asked that are silent to probes.
+    """
     candidates = others(order, tried)
+    found = _among(order, exchange, candidates, tried, choose, now=now, rng=rng)
+    if found is not FULL or not (silent := _silent(order, tried, candidates)):
+        return found
+    found = _among(order, exchange, silent, tried, choose, now=now, rng=rng)
+    if found is not FULL and len(silent) == 1:
+        exchange.routing = STILL
+    return found
+
+
+def _silent(order: Order, tried: Sequence[Backend], full: Sequence[Backend]) -> list[Backend]:
+    """Return those beside the `full` ones of which probes only have no answer, and that are at work.
+
+    Where no other is ready and nothing was tried yet, they need not be.
+    """
+    served = order.version.served_model
+    any_ = not tried and not any(backend.serves(served) for backend in full)
+    rest = (b for b in order.route.backends if b not in tried and b not in full)
+    return [b for b in rest if b.still_serves(served) or (any_ and b.may_serve(served))]
+
+
+def _among(
+    order: Order,
+    exchange: Exchange,
+    candidates: Sequence[Backend],
+    tried: Sequence[Backend],
+    choose: Chooser,
+    *,
+    now: float,
+    rng: Random,
+) -> Backend | Tried:
+    """Return the one of the candidates that gets the request, or why none does."""
     if len(candidates) == 1:
         if not (order.is_lookup or candidates[0].health.takes(order.claim, now)):
             return FULL

@@ -94,7 +94,12 @@ class LiveVersion:
 
     @property
     def is_served(self) -> bool:
-        """Whether some backend could be sent a request for it."""
+        """Whether some backend could be sent a request for it, or is at work on some although its probes time out."""
+        return self.has_ready or any(backend.still_serves(self.served_model) for backend in self.backends)
+
+    @property
+    def has_ready(self) -> bool:
+        """Whether some backend is not known to be unready."""
         return any(backend.serves(self.served_model) for backend in self.backends)
 
     @property

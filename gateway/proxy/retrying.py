@@ -68,6 +68,8 @@ def is_stranded(order: Order, exchange: Exchange, backend: Backend, tried: list[
     """
     if exchange.last_content or not order.repeatable or not backend.readiness.is_lost(long=not order.stream):
         return False
+    if not backend.is_gone:
+        return False  # it is too slow for its probes, but works
     if exchange.attempts > MAX_RETRIES or not order.retries.allows(now):
         return False
     return any(_is_free(each, order, now) for each in others(order, tried))

@@ -82,7 +82,8 @@ async def test_a_candidate_that_fails_every_request_takes_none_from_one_that_is_
         engine.mended = True
         assert (await post(running, "start", "it is mended")).status_code == 200
         answer = await ask(running.port, chat())
-        assert (answer.status, answer.headers["x-gateway-version"]) == (200, "v2")
+        assert answer.status == 200
+        assert how == "slow" or answer.headers["x-gateway-version"] == "v2", "what works keeps its share"
 
 
 async def test_a_candidate_that_begins_to_fail_goes_back_to_a_stable_that_is_only_slow(tmp_path: Path) -> None:

@@ -83,13 +83,15 @@ def test_a_failed_probe_ejects_for_as_long_as_before() -> None:
 
 @pytest.mark.parametrize("state", State)
 def test_whoever_can_be_reached_again_is_tried_before_it_is_trusted(state: State) -> None:
-    standing = Standing(state, 0.0, 60.0, 2)
-    back = ejection.returned(standing, 10.0)
-    if standing.out:
-        assert back is standing
-    else:
-        reason = "could not be reached, and can be again"
-        assert back == Standing(State.HALF_OPEN, 10.0, 10.0 + QUIET, 2, 0, reason, returned=True)
+    standing = Standing(state, 0.0, 60.0, 1)
+    back, reason = ejection.returned(standing, 10.0), "could not be reached, and can be again"
+    until = standing.until if state is State.HALF_OPEN else 10.0 + QUIET
+    assert back == Standing(State.HALF_OPEN, 10.0, until, 1, 0, reason, returned=True)
+
+
+def test_whoever_restarts_because_it_fails_is_not_tried_sooner_for_it() -> None:
+    standing = Standing(State.EJECTED, 0.0, 60.0, 2)
+    assert ejection.returned(standing, 10.0) is standing
 
 
 @pytest.mark.parametrize("state", State)

@@ -1,10 +1,11 @@
-"""Trials of a backend that was out: it is measured by its peers, as they are now."""
+"""Backends that were out, or are silent to probes: by what they are known to work, and measured by their peers."""
 
 from random import Random
 
 import pytest
 
 from gateway.exchange import Verdict
+from gateway.policy.routing.activity import Activity
 from gateway.policy.routing.ejection import FAILURES_IN_A_ROW, PROBES, State
 from gateway.policy.routing.health import Health, Signal
 from gateway.policy.routing.peers import KEPT, SHORT, Peers
@@ -73,6 +74,16 @@ def test_one_that_was_ejected_for_failures_comes_back_by_answers_that_are_late_l
     for _ in range(PROBES):
         answers(healths[0], 51.0, kept=False)
     assert healths[0].standing.state is State.SLOW_START
+
+
+def test_what_an_engine_failed_as_it_went_does_not_keep_it_out_when_it_is_back() -> None:
+    peers, healths = pool()
+    at_work(healths, peers, kept=True)
+    for _ in range(FAILURES_IN_A_ROW):
+        healths[0].ended(healths[0].lease(100), Verdict.BAD, 11.0, RNG)
+    assert healths[0].standing.state is State.EJECTED
+    away(healths[0], peers)
+    assert healths[0].standing.returned
 
 
 def test_one_that_comes_back_slower_than_its_peers_does_not_serve_until_it_is_needed() -> None:
@@ -155,3 +166,12 @@ def test_one_that_was_away_is_back_when_its_pool_has_been_full_for_two_seconds_a
     trial.release()
     healths[0].ended(trial, Verdict.GOOD, 30.0, RNG, kept=False)
     assert not healths[0].probing
+
+
+def test_only_what_came_after_a_probe_without_an_answer_shows_that_an_engine_works() -> None:
+    activity = Activity()
+    activity.began(100.0, TTFT)
+    assert not activity.works_despite(101.0, 102.0), "it may have stopped since"
+    activity.answered(102.0, 3.0)
+    assert activity.works_despite(101.0, 110.0)
+    assert not activity.works_despite(101.0, 113.0)

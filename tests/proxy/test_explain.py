@@ -77,6 +77,21 @@ def test_backends_whose_probes_time_out_get_requests_all_the_same(tmp_path: Path
     assert explained(model).why.endswith("requests get 503")
 
 
+def test_one_that_works_although_its_probes_time_out_is_asked_where_no_other_has_a_slot(tmp_path: Path) -> None:
+    model, (cpu, first, second) = made(tmp_path)
+    first.readiness = Readiness(Ready.NOT_READY, "no answer to a probe in time", silent=True)
+    first.health.activity.worked_at = monotonic()
+    found = explained(model)
+    assert found.winner != first.id
+    rows = {each.id: each.refused for each in found.considered}
+    assert "it is at work, and asked while no other has a slot" in rows[first.id]
+    for other in (cpu, second):
+        other.health.limit = 0
+    found = explained(model)
+    assert found.winner == first.id
+    assert found.why.startswith("its probes time out; requests are still sent; ")
+
+
 def test_a_version_that_is_not_ready_leaves_its_requests_to_another(tmp_path: Path) -> None:
     text = """\
 pools: {gpu: {backends: [http://a]}, cpu: {backends: [http://c]}}

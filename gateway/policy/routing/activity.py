@@ -94,6 +94,13 @@ class Activity:
         """
         return not self._vain and now - self.asked_at <= RECENT
 
+    def works_despite(self, silence: float, now: float) -> bool:
+        """Whether it is at work although it is silent to probes: it produced something after the first had no answer.
+
+        One that is stopped or hangs is silent to everyone at once.
+        """
+        return self.worked_at > silence and self.works(now)
+
     def refused(self, now: float, patience: float | None, *, busy: bool, beside: int | None = None) -> None:
         """Learn that it refused work (429, 503), and for how many seconds it asked to be left alone, if it did.
 

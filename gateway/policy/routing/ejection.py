@@ -10,9 +10,9 @@ doubt, and its probes pass.
 One that is out because it is slow, and not because it fails, goes to slow start at once where the rest of its pool has
 no free slot: a slow answer is better than a refusal. So does one that was unreachable, once it has shown that it works.
 
-A backend that was unreachable comes back at half-open, from wherever it was in service: what it was like
-before says little about an engine that has restarted. One that can be reached for the first time is new, not back: it
-begins at slow start, or in service where its peers are as new.
+A backend that was unreachable comes back at half-open, from wherever it was in service, and from its first ejection of
+late: what it was like before, or how it failed as it went, says little about an engine that has restarted. One that can
+be reached for the first time is new, not back: it begins at slow start, or in service where its peers are as new.
 
 The terms are Envoy's (outlier detection: ejection, maximum ejection, panic) and Nygard's ("Release It!": half-open).
 """
@@ -76,6 +76,8 @@ TRANSITIONS: Mapping[tuple[State, Event], State] = MappingProxyType(
         (State.SLOW_START, Event.TIME): State.IN_SERVICE,
         (State.IN_SERVICE, Event.RETURNED): State.HALF_OPEN,
         (State.SLOW_START, Event.RETURNED): State.HALF_OPEN,
+        (State.EJECTED, Event.RETURNED): State.HALF_OPEN,
+        (State.HALF_OPEN, Event.RETURNED): State.HALF_OPEN,
         (State.IN_SERVICE, Event.BEGAN): State.SLOW_START,
         (State.EJECTED, Event.NEEDED): State.SLOW_START,
         (State.HALF_OPEN, Event.NEEDED): State.SLOW_START,
@@ -142,12 +144,15 @@ def answered(standing: Standing, now: float) -> Standing:
 
 
 def returned(standing: Standing, now: float) -> Standing:
-    """A backend can be reached again: it is asked one request at a time first."""
-    state = TRANSITIONS.get((standing.state, Event.RETURNED))
-    if state is None:
+    """A backend can be reached again: it is asked one request at a time first.
+
+    One that was ejected time and again stays so for its time: it restarts because it fails.
+    """
+    if standing.state is State.EJECTED and standing.ejections > 1:
         return standing
-    reason = "could not be reached, and can be again"
-    return Standing(state, now, now + QUIET, standing.ejections, 0, reason, returned=True)
+    state, reason = TRANSITIONS[standing.state, Event.RETURNED], "could not be reached, and can be again"
+    until = standing.until if standing.state is state else now + QUIET
+    return Standing(state, now, until, standing.ejections, 0, reason, slow=standing.slow, returned=True)
 
 
 def began(standing: Standing, now: float) -> Standing:

@@ -304,7 +304,7 @@ class Health:
     def _reached(self, now: float) -> None:
         """It can be reached, and could not be: one that has never worked is new, whatever else is not trusted yet."""
         if self.activity.has_worked or self.standing.ejections:
-            if self.peers.has_room:
+            if self.standing.out or self.peers.has_room:
                 self._move(ejection.returned(self.standing, now))
         elif self.peers.at_work(now):
             self._move(ejection.began(self.standing, now))
