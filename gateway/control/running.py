@@ -240,7 +240,7 @@ def _evidence(objectives: Iterable[Objective], usual: dict[str, tuple[int, int]]
 
 def _hidden(exchange: Exchange) -> dict[str, bool]:
     """Return what no objective sees: whether the first attempt was enough, and whether the client stayed."""
-    if exchange.outcome is Outcome.CLIENT_GONE:
+    if exchange.outcome in {Outcome.CLIENT_GONE, Outcome.CLIENT_TIMEOUT}:
         return {STAYED: False}
     if exchange.outcome is not Outcome.OK:
         return {}

@@ -119,7 +119,7 @@ def failure(end: AttemptEnd, backend: str, detail: str, attempts: int, *, begun:
     """Return what to tell the client after the last attempt ended so; `begun` when it has part of the answer."""
     if end is AttemptEnd.TOO_LARGE:
         return AnswerTooLarge(f"the answer cannot be passed on: {detail}")
-    if begun:
+    if begun and end is not AttemptEnd.CLIENT_TIMEOUT:
         return StreamBroken(f"the backend failed while it was answering: {detail}")
     detail = f"{backend}: {detail}"
     tries = "1 attempt" if attempts == 1 else f"{attempts} attempts"
@@ -128,7 +128,7 @@ def failure(end: AttemptEnd, backend: str, detail: str, attempts: int, *, begun:
             return NoReadyBackend(f"no backend could be reached in {tries}; the last was {detail}")
         case AttemptEnd.FIRST_TOKEN_TIMEOUT:
             return FirstTokenTimeout(f"no answer began in {tries}; the last was {detail}")
-        case AttemptEnd.DEADLINE_EXCEEDED | AttemptEnd.GATEWAY_LATE:
+        case AttemptEnd.DEADLINE_EXCEEDED | AttemptEnd.GATEWAY_LATE | AttemptEnd.CLIENT_TIMEOUT:
             return TimedOut(f"not answered in time, after {tries}; the last was {detail}")
         case _:
             return BackendFailed(f"failed in {tries}; the last was {detail}")

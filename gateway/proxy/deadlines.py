@@ -1,5 +1,7 @@
 """What an attempt in progress may take: the time to its first token, and between two."""
 
+from math import inf
+
 from gateway.backends.backend import Backend
 from gateway.config.table import FIRST_TOKEN, LONGEST, STALL
 from gateway.errors import InvalidRequest
@@ -8,6 +10,8 @@ from gateway.proxy.order import Order
 
 SHORTEST, TIMES = 60.0, 5.0
 """How long a backend may answer no request, in seconds and as a multiple of the slowest answer of the kind."""
+_FAIR, _TIMES_TTFT = 1.0, 2.0
+"""Seconds, and times an idle backend's TTFT, below which a wait in vain says nothing of a backend."""
 
 
 def overdue(
@@ -32,14 +36,32 @@ def overdue(
     return None
 
 
-def time_is_over(exchange: Exchange, backend: Backend | None, now: float) -> tuple[AttemptEnd, str]:
+def time_is_over(
+    order: Order,
+    exchange: Exchange,
+    backend: Backend | None,
+    *,
+    resumed: float,
+    now: float,
+    answered: bool,
+) -> tuple[AttemptEnd, str]:
     """Return how an attempt ends at the deadline of its request, which no excuse moves.
 
-    The user waited in vain; the backend is blamed unless this process was late for half of the time that it had.
+    Where the client named less time than the route allows, that is its own doing, as a hang-up is: unless the attempt
+    is overdue as well, or its backend answers nobody. Else the user waited in vain, and the backend is blamed unless
+    this process was late for half of the time that it had.
     """
     late = backend.lateness.excuse(exchange.sent, now) if backend is not None else 0.0
-    end = AttemptEnd.GATEWAY_LATE if late and late * 2 >= now - exchange.sent else AttemptEnd.DEADLINE_EXCEEDED
-    return end, "the request's time is over"
+    if late and late * 2 >= now - exchange.sent:
+        return AttemptEnd.GATEWAY_LATE, "the request's time is over"
+    if not order.is_hurried:
+        return AttemptEnd.DEADLINE_EXCEEDED, "the request's time is over"
+    if backend is not None and not order.is_lookup:
+        failed = overdue(order, exchange, backend, resumed=resumed, now=now, answered=answered)
+        failed = failed or _answers_nobody(order, exchange, backend, now)
+        if failed is not None:
+            return failed
+    return AttemptEnd.CLIENT_TIMEOUT, "the time that `x-request-timeout` allows is over"
 
 
 def seconds_for(given: bytes | None, limit: float) -> float:
@@ -93,3 +115,29 @@ def _without_answer(order: Order, exchange: Exchange, backend: Backend, now: flo
         AttemptEnd.FIRST_TOKEN_TIMEOUT,
         f"no answer to anyone for {silent:.0f} s; the slowest of late took {slowest:.3g} s",
     )
+
+
+def _answers_nobody(order: Order, exchange: Exchange, backend: Backend, now: float) -> tuple[AttemptEnd, str] | None:
+    """Judge a backend by a request whose client gave it less time than the route does: it may hang all the same.
+
+    It does where its probes fail too, or where for long it has answered no such request, nor any other, although they
+    waited longer than it usually takes.
+    """
+    activity, kind, waited = backend.health.activity, order.kind, now - exchange.sent
+    worked_at = max(activity.worked_at, backend.progressed, exchange.last_content)
+    if waited < _FAIR or worked_at > exchange.sent:
+        return None
+    if not backend.readiness.eligible:
+        return AttemptEnd.DEADLINE_EXCEEDED, f"the request's time is over; {backend.readiness.reason}"
+    if order.stream:
+        usual = _TIMES_TTFT * max(activity.quickest, backend.health.fit.predict(exchange.prompt_estimate, 0.0))
+        limit = order.timeouts.first_token or FIRST_TOKEN
+    else:
+        usual = inf if kind.slowest is None else kind.slowest
+        limit = order.timeouts.first_byte or max(SHORTEST, TIMES * usual)
+    if waited < usual:
+        return None
+    silent = activity.given_up(exchange.sent, now, worked_at=worked_at)
+    if silent <= limit:
+        return None
+    return AttemptEnd.DEADLINE_EXCEEDED, f"the request's time is over; no answer to anyone for {silent:.0f} s"

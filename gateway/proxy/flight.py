@@ -21,7 +21,7 @@ from gateway.proxy.plain import PlainRelay, Refusal
 from gateway.proxy.refusing import head_of, with_retry_after
 from gateway.proxy.relay import StreamRelay
 from gateway.proxy.renewal import renew
-from gateway.proxy.retrying import Next, after, is_stranded, may_resend, resent
+from gateway.proxy.retrying import Failure, Next, after, blamed, is_stranded, may_resend, resent
 from gateway.wire.answer import AnswerHead, Loss, Sink
 from gateway.wire.guarded import guarded, later
 from gateway.wire.heads import CONTINUE, Headers, forwarded_response
@@ -78,7 +78,7 @@ class Flight:
         self._upstream: Upstream | None = None
         self._relay: StreamRelay | PlainRelay | Refusal | None = None
         self._place: Place | None = None
-        self._failure: tuple[AttemptEnd, str, Backend | None] | None = None
+        self._failure: Failure | None = None
         self._refused: tuple[int, bytes, bytes] | None = None
         self._resumed = 0.0
         self._retry: asyncio.TimerHandle | None = None
@@ -258,14 +258,14 @@ class Flight:
             guarded(self, self._ended_so, end, detail)
 
     def _ended_so(self, end: AttemptEnd, detail: str) -> None:
-        order, exchange, failed = self._order, self._exchange, (end, detail, self._backend)
+        failed = blamed(self._failure, (end, detail, self._backend), begun=self.begun)
         self._end_attempt(end)
         self._failure, now = failed, self._clock()  # later than the attempt's end: no moment is counted twice
-        match after(end, order, exchange, self._tried, begun=self.begun, deadline=self._deadline, now=now):
+        match after(end, self._order, self._exchange, self._tried, begun=self.begun, deadline=self._deadline, now=now):
             case Next.ELSEWHERE:
-                self._observer.retried(exchange, end)
-                exchange.sent = now
-                self._retry = later(pause(exchange.attempts, self._rng), self, self._again)
+                self._observer.retried(self._exchange, end)
+                self._exchange.sent = now
+                self._retry = later(pause(self._exchange.attempts, self._rng), self, self._again)
             case Next.QUEUE if self.renew():
                 self._follow(FULL)
             case Next.END:
@@ -327,19 +327,20 @@ class Flight:
         """Hold the deadlines of the request and of the attempt in progress."""
         if self._place is not None and self._place.check(now, self._rng.random()):
             return
-        backend, relay = self._backend, self._relay
+        order, exchange, backend, relay = self._order, self._exchange, self._backend, self._relay
+        resumed, answered = now if self._paused else self._resumed, relay is not None
         if isinstance(relay, Refusal) and backend is not None:
-            relay.check(now, now if self._paused else self._resumed, self._deadline, backend.lateness)
+            relay.check(now, resumed, self._deadline, backend.lateness)
             return
         if now > self._deadline:
-            self.fail(*time_is_over(self._exchange, backend, now))
+            self.fail(*time_is_over(order, exchange, backend, resumed=resumed, now=now, answered=answered))
             return
         if self._paused or backend is None:
             return
         if isinstance(relay, StreamRelay) and relay.check(now):
             return
-        late = overdue(self._order, self._exchange, backend, resumed=self._resumed, now=now, answered=relay is not None)
-        if late is None and not self.begun and is_stranded(self._order, self._exchange, backend, self._tried, now):
+        late = overdue(order, exchange, backend, resumed=resumed, now=now, answered=answered)
+        if late is None and not self.begun and is_stranded(order, exchange, backend, self._tried, now):
             late = AttemptEnd.NOT_READY, backend.readiness.reason
         if late is not None:
             self.fail(*late)

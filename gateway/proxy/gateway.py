@@ -188,8 +188,8 @@ class Gateway:
         exchange.prompt_estimate = version.capped(model.memory.prompts.tokens(order.size), body.prompts)
         if model.rules:
             order.route = route_for(model, version, endpoint, exchange, body)
-        deadline = request.received + seconds_for(request.head.timeout, model.timeouts.total)
-        order.is_timed = request.head.timeout is not None
+        seconds = seconds_for(request.head.timeout, model.timeouts.total)
+        order.is_timed, order.is_hurried = request.head.timeout is not None, seconds < model.timeouts.total
         self._charge(order, body, exchange)
         if place is not None:
             order.pin(place.backend)
@@ -200,7 +200,7 @@ class Gateway:
         if mirror is not None and order.repeatable and not exchange.forced and tools.rng.random() < mirror.share:
             # After this request is on its way: a copy comes last.
             asyncio.get_running_loop().call_soon(self._mirror, order, body, exchange, request, mirror.version)
-        return Flight(order, exchange, request, client, tools=tools, deadline=deadline)
+        return Flight(order, exchange, request, client, tools=tools, deadline=request.received + seconds)
 
     def order(
         self, model: LiveModel, version: LiveVersion, request: Request, exchange: Exchange, client: Writer

@@ -155,8 +155,9 @@ class Lookups:
         if tenant.is_limited:
             tenant.reserve(0, exchange.received)
             order.quota_shown = tenant.shown()
-        deadline = exchange.received + seconds_for(request.head.timeout, model.timeouts.total)
-        return Flight(order, exchange, request, client, tools=self._tools, deadline=deadline)
+        seconds = seconds_for(request.head.timeout, model.timeouts.total)
+        order.is_hurried = seconds < model.timeouts.total
+        return Flight(order, exchange, request, client, tools=self._tools, deadline=exchange.received + seconds)
 
 
 def continued(body: Body) -> str | None:

@@ -56,14 +56,14 @@ class Order:
     `asked` is the name of the model that answers shall bear, quoted; `engine_id` the request's id as engines see it,
     which `ids` knows if it is the client's. `claim` is what it asks of a backend's slots, `kind` the requests it is
     like; `output` are the tokens of one answer at most, `reserved` what its tenant was charged at first; `is_timed`
-    says that its client named the time it has,
-    `has_media` that there is more than text, `repeatable` whether it may be sent to an engine twice, `waits` whether it
-    may queue again after an engine was too busy for it, `refusals` how often one was. `given` is the client's body
-    until the answer has begun, `body` what an engine is sent, `urgent_body` what one that schedules by priority is.
-    `trial` is the trial of a pool that the attempt in progress is. `objective` is what its class is promised.
-    `shows_labels` says whether its client is told where it went, in `x-gateway-*` fields. `stored` is where the
-    response that is made will be looked for, `named` the name that its client gave it. `is_lookup` says that it asks
-    for one made before, of the one backend that it has: it takes no slot, and no backend works for its answer now.
+    says that its client named the time it has, `is_hurried` that this is less than the route allows, `has_media` that
+    there is more than text, `repeatable` whether it may be sent to an engine twice, `waits` whether it may queue
+    again after an engine was too busy for it, `refusals` how often one was. `given` is the client's body until the
+    answer has begun, `body` what an engine is sent, `urgent_body` what one that schedules by priority is. `trial` is
+    the trial of a pool that the attempt in progress is. `objective` is what its class is promised. `shows_labels`
+    says whether its client is told where it went, in `x-gateway-*` fields. `stored` is where the response that is
+    made will be looked for, `named` the name that its client gave it. `is_lookup` says that it asks for one made
+    before, of the one backend that it has: it takes no slot, and no backend works for its answer now.
     """
 
     __slots__ = (
@@ -77,6 +77,7 @@ class Order:
         "given",
         "has_media",
         "ids",
+        "is_hurried",
         "is_lookup",
         "is_timed",
         "kind",
@@ -120,7 +121,7 @@ class Order:
         self.output = self.reserved = 0
         self.kind: Kind
         self.claim = SMALLEST
-        self.is_timed = self.is_lookup = False
+        self.is_timed = self.is_hurried = self.is_lookup = False
         self.stored: StoredResponses | None = None
         self.named: ClaimedName | None = None
         self.route: LiveRoute = version.routes[-1]

@@ -1,14 +1,18 @@
 """What follows a failed attempt: another one, a place in the queue, or the end."""
 
 from enum import Enum, auto
+from typing import TypeAlias
 
 from gateway.backends.backend import Backend
-from gateway.exchange import AttemptEnd, Exchange
+from gateway.exchange import BAD, AttemptEnd, Exchange
 from gateway.policy.routing.readiness import State
 from gateway.policy.routing.retry import MAX_RETRIES, may_retry
 from gateway.policy.slo.classify import RULINGS
 from gateway.proxy.finding import others
 from gateway.proxy.order import Observer, Order
+
+Failure: TypeAlias = tuple[AttemptEnd, str, Backend | None]
+"""How an attempt ended, why in words, and at which backend."""
 
 
 class Next(Enum):
@@ -43,6 +47,16 @@ def after(
         return Next.END
     tried[:] = [each for each in tried if each.id not in refusals.by]
     return Next.QUEUE
+
+
+def blamed(before: Failure | None, last: Failure, *, begun: bool) -> Failure:
+    """Return what to tell the client if nothing follows: the last failure.
+
+    A client whose own time was over lived through the one `before`, unless the answer had `begun` after that.
+    """
+    if last[0] is not AttemptEnd.CLIENT_TIMEOUT or before is None or begun:
+        return last
+    return before if RULINGS[before[0]].verdict is BAD else last
 
 
 def may_resend(order: Order, exchange: Exchange, deadline: float, now: float) -> bool:

@@ -8,8 +8,8 @@ _RATE = "$__rate_interval"
 _MODEL = 'model=~"$model"'
 _POOL = 'pool=~"$pool"'
 _WHOLE = f'{_MODEL}, version="", prompt_tokens=""'
-_FAILED = 'outcome!~"ok|client_error|client_gone|quota|too_large"'
-_COUNTED = 'outcome!~"client_error|client_gone|quota|too_large"'
+_FAILED = 'outcome!~"ok|client_error|client_gone|client_timeout|quota|too_large"'
+_COUNTED = 'outcome!~"client_error|client_gone|client_timeout|quota|too_large"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +202,8 @@ def _admission() -> tuple[Panel, ...]:
 
 
 def _backends() -> tuple[Panel, ...]:
-    attempts = f'tidegate_attempts_total{{{_POOL}, outcome!~"ok|client_error|client_gone|too_large"}}'
+    ends = "ok|client_error|client_gone|client_timeout|too_large"
+    attempts = f'tidegate_attempts_total{{{_POOL}, outcome!~"{ends}"}}'
     return (
         Panel(
             "Backends by state",

@@ -159,7 +159,13 @@ def test_after_a_restart_within_a_step_it_is_known_how_long_that_takes(tmp_path:
 
 @pytest.mark.parametrize(
     ("outcome", "weighed"),
-    [(Outcome.OK, 1), (Outcome.BACKEND_ERROR, 1), (Outcome.TIMEOUT, 0), (Outcome.CLIENT_GONE, 0)],
+    [
+        (Outcome.OK, 1),
+        (Outcome.BACKEND_ERROR, 1),
+        (Outcome.TIMEOUT, 0),
+        (Outcome.CLIENT_GONE, 0),
+        (Outcome.CLIENT_TIMEOUT, 0),
+    ],
 )
 def test_what_the_gateway_itself_was_late_with_says_nothing_of_a_version(
     tmp_path: Path, outcome: Outcome, weighed: int

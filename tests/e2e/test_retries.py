@@ -364,7 +364,7 @@ async def test_time_for_all_attempts_is_the_requests_own(tmp_path: Path) -> None
             short = await ask(running.port, chat(stream=False), headers="x-request-timeout: 0.3\r\n")
             assert (short.status, short.json["error"]["code"]) == (504, "deadline_exceeded")
             last = await running.settled(2)
-            assert (last.attempts, last.outcome) == (1, Outcome.TIMEOUT)
+            assert (last.attempts, last.outcome) == (1, Outcome.CLIENT_TIMEOUT)
 
 
 async def test_the_first_token_is_awaited_elsewhere_when_one_backend_is_silent(tmp_path: Path) -> None:

@@ -76,16 +76,21 @@ def test_what_failed_is_absent_from_latency_and_what_is_the_clients_doing_from_e
 
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "plain"])
 @pytest.mark.parametrize(("waited", "prompt", "late"), [(0.4, 1, ""), (3.5, 1, "both"), (3.5, 5000, "ttft")])
+@pytest.mark.parametrize(
+    "left",
+    [(Outcome.CLIENT_GONE, AttemptEnd.CLIENT_GONE), (Outcome.CLIENT_TIMEOUT, AttemptEnd.CLIENT_TIMEOUT)],
+    ids=["hung up", "its own deadline"],
+)
 def test_a_client_that_left_counts_once_it_had_waited_longer_than_promised(
-    stream: bool, waited: float, prompt: int, late: str
+    left: tuple[Outcome, AttemptEnd], stream: bool, waited: float, prompt: int, late: str
 ) -> None:
     exchange = streaming(0.0, prompt=prompt)
-    exchange.stream, exchange.outcome = stream, Outcome.CLIENT_GONE
+    exchange.stream, exchange.outcome = stream, left[0]
     exchange.sent, exchange.ended, exchange.attempt_ended = 10.0, 10.0 + waited, 10.0 + waited
     sli = Sli.TTFT if stream else Sli.E2E
     expected = {sli: False} if late in {"both", sli} else {}
     assert judge_request(WHOLE, exchange) == expected
-    assert judge_attempt(WHOLE, exchange, AttemptEnd.CLIENT_GONE) == expected
+    assert judge_attempt(WHOLE, exchange, left[1]) == expected
 
 
 def test_a_client_that_left_after_the_first_token_or_where_no_time_is_promised_does_not_count() -> None:

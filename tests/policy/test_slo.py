@@ -51,7 +51,7 @@ def test_a_broken_answer_is_never_good_for_its_user(end: AttemptEnd) -> None:
         verdict = request_verdict(request_outcome(end, begun=begun))
         if end is AttemptEnd.OK:
             assert verdict is Verdict.GOOD
-        elif end in {AttemptEnd.CLIENT_ERROR, AttemptEnd.CLIENT_GONE, AttemptEnd.TOO_LARGE}:
+        elif end in {AttemptEnd.CLIENT_ERROR, AttemptEnd.CLIENT_GONE, AttemptEnd.CLIENT_TIMEOUT, AttemptEnd.TOO_LARGE}:
             assert verdict is Verdict.UNCOUNTED
         else:
             assert verdict is Verdict.BAD

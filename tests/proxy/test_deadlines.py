@@ -5,7 +5,9 @@ import pytest
 from gateway.config.table import FIRST_TOKEN, LONGEST, STALL, Timeouts
 from gateway.exchange import AttemptEnd, Exchange
 from gateway.policy.admission.kinds import FEWEST_ANSWERS, Kind
-from gateway.proxy.deadlines import SHORTEST, TIMES, overdue
+from gateway.policy.routing import readiness
+from gateway.proxy.deadlines import SHORTEST, TIMES, overdue, time_is_over
+from gateway.proxy.retrying import blamed
 from tests.proxy.orders import ordered
 
 
@@ -112,3 +114,84 @@ def test_a_timeout_in_the_routes_holds_whatever_was_learnt() -> None:
     world = World(answers=0, took=0.0, worked_at=1004.0, first_byte=5.0)
     assert world.after(5.0) is None
     assert world.after(5.1) == (AttemptEnd.FIRST_TOKEN_TIMEOUT, "no answer within 5 s")
+
+
+class Hurry:
+    """Requests one after the other, to a backend whose clients give it so many seconds for each."""
+
+    def __init__(self, seconds: float, *, stream: bool, answers: int = FEWEST_ANSWERS, took: float = 0.5) -> None:
+        self.world = World(answers=answers, took=took, stream=stream)
+        self.world.order.is_hurried = True
+        self.seconds, self.now = seconds, 1000.0
+        if answers:
+            self.world.backend.health.activity.began(999.0, took)
+
+    def end(self) -> AttemptEnd:
+        """Return how the next attempt ends."""
+        world = self.world
+        world.exchange.sent = self.now
+        self.now += self.seconds
+        return time_is_over(world.order, world.exchange, world.backend, resumed=0.0, now=self.now, answered=False)[0]
+
+    def ends_after(self, seconds: float) -> set[AttemptEnd]:
+        until = self.now + seconds
+        ends: set[AttemptEnd] = set()
+        while self.now < until:
+            ends.add(self.end())
+        return ends
+
+
+OWN, BLAMED = AttemptEnd.CLIENT_TIMEOUT, AttemptEnd.DEADLINE_EXCEEDED
+
+
+@pytest.mark.parametrize(("stream", "limit"), [(True, FIRST_TOKEN), (False, SHORTEST)], ids=["streams", "whole"])
+def test_a_backend_that_answers_no_client_in_a_hurry_hangs_in_the_end(stream: bool, limit: float) -> None:
+    hurry = Hurry(5.0, stream=stream)
+    assert hurry.ends_after(limit) == {OWN}
+    assert hurry.ends_after(30.0) == {BLAMED}
+    hurry.world.backend.health.activity.worked_at = hurry.now
+    assert hurry.ends_after(limit) == {OWN}
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["streams", "whole"])
+@pytest.mark.parametrize(
+    ("seconds", "answers", "took"),
+    [(0.3, FEWEST_ANSWERS, 0.01), (5.0, FEWEST_ANSWERS, 5.5), (5.0, 0, 0.0)],
+    ids=["hardly any time", "less than it usually takes", "nothing is known of it"],
+)
+def test_clients_that_give_too_little_time_say_nothing_of_a_backend(
+    stream: bool, seconds: float, answers: int, took: float
+) -> None:
+    assert Hurry(seconds, stream=stream, answers=answers, took=took).ends_after(600.0) == {OWN}
+
+
+def test_a_backend_that_works_for_others_does_not_hang() -> None:
+    hurry = Hurry(5.0, stream=True)
+    for _ in range(100):
+        hurry.world.backend.progressed = hurry.now + 1.0
+        assert hurry.end() is OWN
+
+
+def test_a_backend_that_fails_its_probes_is_blamed_at_once() -> None:
+    hurry = Hurry(5.0, stream=True, answers=0)
+    hurry.world.backend.readiness = readiness.probe_failed(readiness.Readiness(), "no answer", silent=True)
+    assert hurry.end() is BLAMED
+
+
+def test_a_deadline_of_the_routes_that_has_passed_too_decides() -> None:
+    hurry = Hurry(5.0, stream=True)
+    hurry.world.order.timeouts = Timeouts(first_token=4.95)
+    assert hurry.end() is AttemptEnd.FIRST_TOKEN_TIMEOUT
+
+
+def test_between_two_attempts_the_failure_before_is_told() -> None:
+    world = World(stream=True)
+    world.order.is_hurried = True
+    last = (*time_is_over(world.order, world.exchange, None, resumed=0.0, now=2000.0, answered=False), None)
+    failed, busy = (AttemptEnd.CLOSED_EARLY, "reset", None), (AttemptEnd.SATURATED, "status 429", None)
+    assert last[0] is OWN
+    assert blamed(failed, last, begun=False) is failed
+    assert blamed(failed, last, begun=True) is last
+    assert blamed(busy, last, begun=False) is last
+    assert blamed(None, last, begun=False) is last
+    assert blamed(failed, busy, begun=False) is busy

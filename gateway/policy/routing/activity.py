@@ -29,6 +29,8 @@ class Activity:
         "_refused_at",
         "_since",
         "_vain",
+        "_waited",
+        "_waited_until",
         "asked_at",
         "closed_until",
         "hold_until",
@@ -44,7 +46,8 @@ class Activity:
         self._vain = False
         self.seconds = 0.0
         self._before = self._latest = float("inf")
-        self._since = float("-inf")
+        self._since = self._waited_until = float("-inf")
+        self._waited = 0.0
         self.hold_until = 0.0
         self.closed_until = 0.0
         self.room = 0
@@ -68,6 +71,17 @@ class Activity:
             self._before, self._latest, self._since = self._latest, ttft, now
         elif ttft < self._latest:
             self._latest = ttft
+
+    def given_up(self, since: float, now: float, *, worked_at: float) -> float:
+        """Learn that a request which was sent at `since` was given up now; return for how long such requests waited.
+
+        In seconds since it was last seen to work, at `worked_at`.
+        """
+        if worked_at >= self._waited_until:
+            self._waited = 0.0
+        self._waited += max(0.0, now - max(since, worked_at, self._waited_until))
+        self._waited_until = now
+        return self._waited
 
     @property
     def quickest(self) -> float:

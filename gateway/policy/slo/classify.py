@@ -28,6 +28,7 @@ RULINGS: Mapping[AttemptEnd, Ruling] = MappingProxyType(
         AttemptEnd.OK: _GOOD,
         AttemptEnd.CLIENT_ERROR: Ruling(Verdict.UNCOUNTED, retry=False, outcome=Outcome.CLIENT_ERROR),
         AttemptEnd.CLIENT_GONE: Ruling(Verdict.UNCOUNTED, retry=False, outcome=Outcome.CLIENT_GONE),
+        AttemptEnd.CLIENT_TIMEOUT: Ruling(Verdict.UNCOUNTED, retry=False, outcome=Outcome.CLIENT_TIMEOUT),
         AttemptEnd.SATURATED: Ruling(Verdict.UNCOUNTED, retry=True, outcome=Outcome.BACKEND_ERROR),
         AttemptEnd.UNAUTHORIZED: Ruling(Verdict.UNCOUNTED, retry=False, outcome=Outcome.BACKEND_ERROR),
         AttemptEnd.SERVER_ERROR: _FAILED,
@@ -53,13 +54,16 @@ _BEGUN: Mapping[AttemptEnd, Outcome] = MappingProxyType(
         AttemptEnd.OK: Outcome.OK,
         AttemptEnd.CLIENT_ERROR: Outcome.CLIENT_ERROR,
         AttemptEnd.CLIENT_GONE: Outcome.CLIENT_GONE,
+        AttemptEnd.CLIENT_TIMEOUT: Outcome.CLIENT_TIMEOUT,
         AttemptEnd.TOO_LARGE: Outcome.TOO_LARGE,
         AttemptEnd.DEADLINE_EXCEEDED: Outcome.TIMEOUT,
         AttemptEnd.GATEWAY_LATE: Outcome.TIMEOUT,
     }
 )
 
-_UNCOUNTED = frozenset((Outcome.CLIENT_ERROR, Outcome.CLIENT_GONE, Outcome.QUOTA, Outcome.TOO_LARGE))
+_UNCOUNTED = frozenset(
+    (Outcome.CLIENT_ERROR, Outcome.CLIENT_GONE, Outcome.CLIENT_TIMEOUT, Outcome.QUOTA, Outcome.TOO_LARGE)
+)
 
 
 def classify_status(status: int, *, busy: bool = False) -> AttemptEnd:

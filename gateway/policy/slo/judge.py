@@ -7,6 +7,11 @@ from gateway.policy.slo.classify import RULINGS, request_verdict
 from gateway.policy.slo.objective import Objective, Sli, Target
 
 _AVAILABILITY, _TTFT, _TPOT = Sli.AVAILABILITY, Sli.TTFT, Sli.TPOT
+_LEFT, _GIVEN_UP = (
+    (Outcome.CLIENT_GONE, Outcome.CLIENT_TIMEOUT),
+    (AttemptEnd.CLIENT_GONE, AttemptEnd.CLIENT_TIMEOUT),
+)
+"""Clients that did not wait any longer: they hung up, or the time that they named was over."""
 _VERDICTS = {outcome: request_verdict(outcome) for outcome in Outcome}
 
 
@@ -21,7 +26,7 @@ def judge_request(objective: Objective, exchange: Exchange) -> dict[str, bool]:
         return _latencies(objective, exchange, exchange.received, exchange.ended)
     if verdict is BAD:
         return {_AVAILABILITY: False}
-    return _censored(objective, exchange, exchange.e2e) if outcome is Outcome.CLIENT_GONE else {}
+    return _censored(objective, exchange, exchange.e2e) if outcome in _LEFT else {}
 
 
 def judge_attempt(objective: Objective, exchange: Exchange, end: AttemptEnd) -> dict[str, bool]:
@@ -36,8 +41,8 @@ def judge_attempt(objective: Objective, exchange: Exchange, end: AttemptEnd) -> 
         return _latencies(objective, exchange, exchange.sent, exchange.attempt_ended)
     if verdict is BAD:
         return {_AVAILABILITY: False}
-    gone = end is AttemptEnd.CLIENT_GONE and not exchange.excused
-    return _censored(objective, exchange, exchange.attempt_ended - exchange.sent) if gone else {}
+    left = end in _GIVEN_UP and not exchange.excused
+    return _censored(objective, exchange, exchange.attempt_ended - exchange.sent) if left else {}
 
 
 def judge_first(objective: Objective, exchange: Exchange) -> dict[str, bool]:
@@ -73,7 +78,7 @@ def _latencies(objective: Objective, exchange: Exchange, start: float, end: floa
 
 
 def _censored(objective: Objective, exchange: Exchange, waited: float) -> dict[str, bool]:
-    """A client that hung up while it waited for the first token, or for an answer that is not streamed.
+    """A client that gave up while it waited for the first token, or for an answer that is not streamed.
 
     It counts once it had waited longer than promised: else the slowest backend would look healthy, since its clients
     leave.
