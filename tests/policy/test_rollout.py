@@ -278,7 +278,9 @@ def test_a_candidate_waits_until_it_is_ready_and_for_a_person_where_the_route_sa
 def test_nothing_begins_or_goes_on_while_stable_is_not_ready(rollout: Rollout) -> None:
     away = replace(FINE, stable_ready=False)
     assert decide(PLAN, rollout, away, 99_000.0) == Decision(None, "waits: stable v1 has no ready backend")
-    assert outlook(PLAN, rollout, away, 99_000.0, "m").words == "goes on once v1 is ready"
+    ahead = outlook(PLAN, rollout, away, 99_000.0, "m")
+    assert ahead.words == "goes on once v1 is ready; v2 serves meanwhile if it is ready"
+    assert ahead.command == "tidegate canary promote m, if v1 is gone for good"
     assert decide(PLAN, rollout, FINE, 99_000.0).event is not None
     assert asked(rollout, Event.PROMOTE, 99_000.0).phase is Phase.PROMOTED
 

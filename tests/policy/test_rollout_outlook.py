@@ -39,6 +39,12 @@ def test_a_pause_for_the_budget_is_resumed_despite_it() -> None:
     assert outlook(replace(PLAN, manual=True), Rollout(), FINE, 0.0, "m").command == "tidegate canary start m"
 
 
+def test_without_a_ready_stable_it_is_said_who_serves_whatever_the_traffic() -> None:
+    away = Seen(stable_ready=False)
+    assert outlook(PLAN, STEP, away, 0.0, "m").words == "goes on once v1 is ready; v2 serves meanwhile if it is ready"
+    assert outlook(replace(PLAN, manual=True), Rollout(), away, 0.0, "m").words == "goes on once v1 is ready"
+
+
 def test_the_outlook_says_how_many_requests_and_how_long() -> None:
     ahead = outlook(AUTO, STEP, Seen(traffic=Traffic(12.0, {"a": Standing(0.001)}, 10)), 1000.0, "m")
     assert ahead.missing is not None

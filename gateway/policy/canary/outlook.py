@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from math import inf
 
 from gateway.policy.canary.plan import Plan
-from gateway.policy.canary.rollout import GATEWAY, MIRRORING, Phase, Rollout, Seen
+from gateway.policy.canary.rollout import GATEWAY, MIRRORING, Phase, Rollout, Seen, may_stand_in
 from gateway.policy.canary.words import how_far, remedy, span, stalls
 
 
@@ -32,10 +32,12 @@ def outlook(plan: Plan, rollout: Rollout, seen: Seen, now: float, model: str) ->
     missing = traffic.missing(plan, share)
     step = max(0.0, plan.held_for(share) - held, traffic.seconds(plan, share))
     rest = traffic.rest(plan, share, held)
+    if not seen.stable_ready:
+        serves = f"; {plan.candidate} serves meanwhile if it is ready" if may_stand_in(plan, rollout) else ""
+        command = f"tidegate canary promote {model}, if {plan.stable} is gone for good"
+        return Outlook(missing, None, None, f"goes on once {plan.stable} is ready{serves}", command)
     if not traffic.rate:
         return Outlook(missing, None, None, "too few requests seen to say how long it takes", command)
-    if not seen.stable_ready:
-        return Outlook(missing, None, None, f"goes on once {plan.stable} is ready", command)
     begins = "once resumed, " if rollout.phase is Phase.PAUSED else "" if live else f"once started at {share:g} %, "
     words = f"{begins}{how_far(plan, share, traffic)}; " if missing else begins
     nxt = plan.after(share)
