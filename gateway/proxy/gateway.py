@@ -146,7 +146,7 @@ class Gateway:
 
     def _mirror(self, order: Order, body: Body, exchange: Exchange, request: Request, version: LiveVersion) -> None:
         try:
-            self._mirroring.copy(order, body, exchange, request, version)
+            self._mirroring.copy(order, body, exchange, request, version, ids=self.ids)
         except Exception:
             _log.exception("a request could not be copied", extra={"request_id": exchange.request_id})
 
@@ -197,7 +197,8 @@ class Gateway:
         if name is not None:
             order.named = self.stored.begin(name, tenant.name)
         mirror = model.mirror
-        if mirror is not None and order.repeatable and not exchange.forced and tools.rng.random() < mirror.share:
+        copies = order.repeatable and name is None  # a name in its body would be in use twice
+        if mirror is not None and copies and not exchange.forced and tools.rng.random() < mirror.share:
             # After this request is on its way: a copy comes last.
             asyncio.get_running_loop().call_soon(self._mirror, order, body, exchange, request, mirror.version)
         return Flight(order, exchange, request, client, tools=tools, deadline=request.received + seconds)
@@ -227,7 +228,8 @@ class Gateway:
         order.repeatable = not body.keeps_state
         order.stored = None if body.value("store") == b"false" else self.stored
         given = body.value("request_id")
-        return None if given is None else self.stored.name(given, order.tenant.name, received)
+        keeps = order.stored is not None
+        return None if given is None else self.stored.name(given, order.tenant.name, received, keeps=keeps)
 
     def _name(self, order: Order, exchange: Exchange, in_head: bytes | None, body: Body) -> None:
         """Settle on the ids that the client and the engine get: that of the head, of the body, or one made here."""

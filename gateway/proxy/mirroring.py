@@ -12,6 +12,7 @@ from gateway.policy.routing.retry import RetryBudget
 from gateway.proxy.flight import Flight
 from gateway.proxy.live import LiveVersion
 from gateway.proxy.order import Observers, Order, Tools
+from gateway.proxy.request_ids import RequestIds
 from gateway.proxy.tenants import LiveTenant
 from gateway.wire.body import Body
 from gateway.wire.service import Request
@@ -77,8 +78,17 @@ class Mirroring:
         """Copies in progress."""
         return tuple(self._flights)
 
-    def copy(self, order: Order, body: Body, original: Exchange, request: Request, version: LiveVersion) -> None:
-        """Send a copy of a request to a version, if that delays no request."""
+    def copy(
+        self,
+        order: Order,
+        body: Body,
+        original: Exchange,
+        request: Request,
+        version: LiveVersion,
+        *,
+        ids: RequestIds,
+    ) -> None:
+        """Send a copy of a request to a version, if that delays no request, under an id of its own out of `ids`."""
         clock = self._tools.clock
         now = clock()
         if len(self._flights) >= MOST or not _has_room(version, order.claim, now):
@@ -95,11 +105,12 @@ class Mirroring:
         copied.urgent_body = None
         copied.stream, copied.choices = body.stream, body.choices
         copied.size, copied.has_media, copied.output = order.size, order.has_media, order.output
-        copied.kind, copied.engine_id = order.kind, order.engine_id
+        copied.kind = order.kind
         copied.claim = Claim(order.claim.kv, order.claim.priority, sheddable=True, kind=order.claim.kind)
         copied.retries = self._retries
         copied.waits = False
         deadline = now + order.model.timeouts.total
+        copied.engine_id, copied.ids = ids.take(f"{order.engine_id}-copy"), ids
         flight = Flight(
             copied,
             exchange,

@@ -73,18 +73,19 @@ class StoredResponses:
             self._made.popitem(last=False)
         self._unsaved.append((response, made))
 
-    def name(self, given: bytes, tenant: str, now: float) -> str | None:
+    def name(self, given: bytes, tenant: str, now: float, *, keeps: bool = True) -> str | None:
         """Return the name, given in JSON, that a client wants for its response; None for what is no name.
 
         Raises InvalidRequest where another tenant's response has it, or one that is being made: the engine would put
-        one in place of the other.
+        one in place of the other. One that the engine does not keep (`keeps`) takes the place of none that is made.
         """
         try:
             response = msgspec.json.decode(given, type=str)
         except (msgspec.MsgspecError, UnicodeError):
             return None
         making = self._making.get(response)
-        if self._is_anothers(response, tenant, now) or (making is not None and making[0] != tenant):
+        kept = keeps and self._is_anothers(response, tenant, now)
+        if kept or (making is not None and making[0] != tenant):
             raise InvalidRequest("a response of this name exists: choose another request_id", param="request_id")
         return response
 

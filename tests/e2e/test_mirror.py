@@ -99,6 +99,26 @@ async def test_a_client_gets_what_stable_says_whatever_becomes_of_the_copy(
             await quiet(running)
 
 
+@pytest.mark.parametrize("header", ["", "x-request-id: mine\r\n"], ids=["an id made here", "the client's id"])
+async def test_a_copy_has_an_id_of_its_own(tmp_path: Path, header: str) -> None:
+    """One engine may serve both versions, and mixes up requests of one id."""
+
+    def id_of(call: Any) -> str:
+        (line,) = [line for line in call.head.split(b"\r\n") if line.startswith(b"x-request-id: ")]
+        return str(line[14:].decode())
+
+    async with backends(good, good) as (old, new):
+        async with gateway(tmp_path, routes(old.url, new.url)) as running:
+            await mirroring(running)
+            for _ in range(2):
+                answer = await ask(running.port, chat(), headers=header)
+                await eventually(lambda: len(new.calls) == len(old.calls))
+                assert id_of(old.calls[-1]) == answer.headers["x-request-id"]
+                assert id_of(new.calls[-1]) == f"{id_of(old.calls[-1])}-copy"
+                await quiet(running)
+            assert len(running.app.gateway.ids) == 0, "each is given back"
+
+
 async def test_a_copy_that_hangs_delays_nobody_and_ends_with_the_gateway(tmp_path: Path) -> None:
     async with backends(good, silent) as (old, new):
         patient = '"timeouts": {"first_token": "10m", "stall": "10m", "total": "20m"}'

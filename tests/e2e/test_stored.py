@@ -229,6 +229,9 @@ async def test_no_tenant_puts_a_response_in_place_of_anothers(tmp_path: Path) ->
             assert (taken.status, taken.json["error"]["param"]) == (400, "request_id")
             assert len(fake.calls) == 2
             assert await made(running, key("b"), request_id="resp_2") == "resp_2"
+            assert await made(running, key("b"), request_id="resp_1", store=False) == "resp_1", "it takes no place"
+            taken = await ask(running.port, b"", path="/v1/responses/resp_1/cancel", headers=key("b"))
+            assert taken.status == 404
 
 
 @pytest.mark.parametrize("store", [True, False], ids=["stored", "not stored"])

@@ -53,6 +53,11 @@ def test_no_other_tenant_may_give_its_response_a_name_that_is_taken(name: bytes)
     stored.name(name, "other", 2.0 + LIFETIME)
     with pytest.raises(InvalidRequest, match="choose another request_id"):
         stored.name(name, "other", 2.0)
+    stored.name(name, "other", 2.0, keeps=False)
+    making = stored.begin("mine", "acme")
+    with pytest.raises(InvalidRequest, match="choose another request_id"):
+        stored.name(name, "other", 2.0, keeps=False)
+    making.end()
 
 
 def test_what_was_kept_over_a_restart_is_known_by_its_digest() -> None:
