@@ -15,7 +15,7 @@ from gateway.wire.guarded import broken, guarded
 from gateway.wire.half_closed import HalfClosed
 from gateway.wire.heads import CONTINUE, Headers, status_line
 from gateway.wire.outbox import Outbox
-from gateway.wire.phase import BODY, COMING, FRESH, HEAD, IDLE, LAST_CALL, LINGER, LINGER_SECONDS, Phase, seconds_in
+from gateway.wire.phase import BODY, COMING, FRESH, HEAD, IDLE, LAST_CALL, LINGER, Phase, lingers_until, seconds_in
 from gateway.wire.rope import Rope, complete, longer
 from gateway.wire.service import Request, Responder, Service
 from gateway.wire.slices import Slices
@@ -129,6 +129,7 @@ class Client:
     def parse(self, data: bytes | memoryview) -> None:
         """Parse a piece of what was read."""
         if self._phase is LINGER:
+            self._deadline = lingers_until(self._last_read, self._clock())
             return
         self._unparsed += len(data)
         self._completed = False
@@ -352,8 +353,7 @@ class Client:
 
     def _reject(self, error: GatewayError) -> None:
         """Answer broken input in its turn, and read nothing more."""
-        self._phase = LINGER
-        self._body = b""
+        self._phase, self._body = LINGER, b""
         self._backlog.drop()
         if self.busy:
             self._queue += (error,)
@@ -368,7 +368,7 @@ class Client:
         """Close for good, after reading away what still comes, since closing on it would destroy the answer."""
         self._outbox.flush()
         if self._phase is LINGER and self._half_closed is None and not self.transport.is_closing():
-            self._deadline = self._clock() + LINGER_SECONDS
+            self._enter(LINGER)
             if self.transport.can_write_eof():
                 self.transport.write_eof()
             self.transport.resume_reading()

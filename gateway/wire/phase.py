@@ -6,8 +6,9 @@ from gateway.wire.guard import Limits
 
 LAST_CALL = 2.0
 """Seconds in which a client that was not told that its connection ends may ask once more."""
-LINGER_SECONDS = 2.0
-"""How long what a refused client still sends is read away."""
+LINGER_SECONDS, LINGER_LONGEST = 5.0, 30.0
+"""How long what a refused client still sends is read away: seconds of silence, and in all. Some clients read the answer
+only once they have sent everything, and a connection that closes before destroys it."""
 
 
 class Phase(Enum):
@@ -28,6 +29,13 @@ COMING = frozenset((HEAD, BODY))
 
 def seconds_in(phase: Phase, limits: Limits, *, draining: bool) -> float:
     """Return how long a connection may stay so."""
+    if phase is LINGER:
+        return LINGER_SECONDS
     if phase is IDLE:
         return LAST_CALL if draining else limits.keep_alive
     return limits.body_seconds if phase is BODY else limits.head_seconds
+
+
+def lingers_until(since: float, now: float) -> float:
+    """Return when a connection ends that lingers `since` then and has read something away now."""
+    return min(now + LINGER_SECONDS, since + LINGER_LONGEST)

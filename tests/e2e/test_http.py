@@ -154,6 +154,34 @@ async def test_a_refusal_reaches_a_client_that_is_still_sending(tmp_path: Path) 
         await running.settled(2)
 
 
+@pytest.mark.parametrize("ends", [True, False], ids=["comes to an end", "goes on for ever"])
+async def test_a_refused_client_that_sends_on_is_read_for_half_a_minute(tmp_path: Path, ends: bool) -> None:
+    """Some clients read an answer only once they have sent everything, and closing before that destroys it."""
+    clock, limits = HandClock(), Limits(body=1000)
+    async with (
+        backends(good) as (fake,),
+        gateway(tmp_path, routes(fake.url), limits=limits, now=clock) as running,
+    ):
+        client = await connect(running.port)
+        await client.send(post(b"x" * 4_000_000)[:2000])
+        await running.settled()
+        (seen,) = running.connections
+        for _ in range(6):
+            clock.advance(4.0)
+            before = seen._deadline
+            await client.send(b"x" * 1000)
+            await eventually(lambda before=before: seen._deadline > before)  # type: ignore[misc]
+        if ends:
+            assert (await client.answer()).status == 413
+            assert running.connections
+        else:
+            clock.advance(4.0)
+            await client.send(b"x" * 1000)
+        await clock.passes(3.0, lambda: not running.connections)
+        assert clock() <= 1_000.0 + 24.0 + 12.0
+        client.close()
+
+
 @pytest.mark.parametrize(("sent", "status"), [(b"", 0), (b"POST /v1/chat/comp", 408), (post({"model": "m"})[:-3], 408)])
 async def test_who_does_not_send_is_let_go(tmp_path: Path, sent: bytes, status: int) -> None:
     clock = HandClock()
