@@ -49,7 +49,7 @@ def _print(found: dict[str, Any], wrong: list[Problem]) -> None:
     for each in waiting:
         screen.print(Text(f"{each['sli']} of {each['model']} ({each['objective']}) {each['waiting']}"), soft_wrap=True)
     if not wrong:
-        screen.print(Text("no other problem found" if waiting else "no problem found"))
+        screen.print(Text("no alert fires, and no other problem was found" if waiting else "no problem found"))
     for each in wrong:
         screen.print(Text(f"! {each.what}"), soft_wrap=True)
         screen.print(Text(f"    {each.command}"), soft_wrap=True)

@@ -73,7 +73,8 @@ def seconds_for(given: bytes | None, limit: float) -> float:
     except ValueError:
         seconds = -1.0
     if not 0 < seconds < float("inf"):
-        raise InvalidRequest("`x-request-timeout` must be a number of seconds above 0", param="x-request-timeout")
+        what = "`x-request-timeout` must be a number of seconds above 0, such as 2.5"
+        raise InvalidRequest(what, param="x-request-timeout")
     return min(seconds, limit)
 
 

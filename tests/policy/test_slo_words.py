@@ -97,6 +97,7 @@ def test_a_page_that_waits_for_more_failures_says_so_and_one_for_a_fault_that_is
     few = replace(reading(3, 4), weight=0.005, speaks=False)
     assert waiting_words(few) == "burns at 750 times its budget, on too few events for a page: 3 of 4 bad"
     assert waiting_words(replace(few, short=Counts(20, 0))) == ""
+    assert waiting_words(replace(few, is_idle=True)).startswith("burned, when last asked, at 750 times its budget")
 
 
 def test_what_was_missed_is_counted() -> None:

@@ -90,7 +90,8 @@ class Reading:
 
     `speaks` when the long window has enough events to be certain. `short` holds the latest events where the short
     window has too few. `failures` are all the bad events since the process began; `goes_on` says whether one of the
-    newest was bad: of the last five minutes, or of the last few events where these hold fewer.
+    newest was bad: of the last five minutes, or of the last few events where these hold fewer. `is_idle` says that
+    those minutes hold none at all.
     """
 
     pair: AlertPair
@@ -102,6 +103,7 @@ class Reading:
     speaks: bool
     failures: int = 0
     goes_on: bool = True
+    is_idle: bool = False
 
     @property
     def spent(self) -> float:
@@ -128,7 +130,7 @@ def read(pair: AlertPair, target: Target, windows: Windows) -> Reading:
     """Return what a pair's windows say."""
     budget, factor = target.budget, pair.factor(windows.slo)
     long, short = windows.count(pair.long), windows.count(pair.short)
-    weight, goes_on = 0.0, False
+    weight, goes_on, is_idle = 0.0, False, False
     if long.bad >= STAYING_BAD and long.bad > long.total * budget * factor / 2:
         # Else it neither fires nor lasts, whatever the rest says: of thousands of series that is nearly every one.
         weight = windows.weight(pair.long)
@@ -136,9 +138,10 @@ def read(pair: AlertPair, target: Target, windows: Windows) -> Reading:
         if short.total < wanted:
             short = windows.newest(wanted, pair.long / BRIDGED)
         newest = windows.count(FASTEST.short)
+        is_idle = not newest.total
         goes_on = bool((newest if newest.total >= CONFIRMING else windows.newest(CONFIRMING, pair.long)).bad)
     speaks = pair.speaks(long, factor, budget)
-    return Reading(pair, factor, budget, long, short, weight, speaks, windows.failures, goes_on)
+    return Reading(pair, factor, budget, long, short, weight, speaks, windows.failures, goes_on, is_idle)
 
 
 @dataclass(frozen=True, slots=True)

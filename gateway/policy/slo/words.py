@@ -68,7 +68,7 @@ def waiting_words(reading: Reading) -> str:
     rate, severity, long = burn(reading.long, reading.budget) or 0.0, reading.pair.severity, reading.pair.long
     if rate <= reading.factor or not (reading.confirms and reading.goes_on) or reading.exceeds:
         return ""
-    burns = f"burns at {rate:.3g} times its budget"
+    burns = f"{'burned, when last asked,' if reading.is_idle else 'burns'} at {rate:.3g} times its budget"
     if not reading.speaks:
         return f"{burns}, on too few events for a {severity}: {reading.long.bad:,} of {reading.long.total:,} bad"
     wanted = duration(long * reading.factor / rate)
