@@ -166,7 +166,7 @@ class Gateway:
         endpoint = cast(Endpoint, request.head.endpoint)
         tenant = cast(LiveTenant, request.caller)
         model = self.table.model(body.model, tenant.allows)
-        tenant.may_use(model.name)
+        tenant.may_use(model.name, body.model)
         exchange.model = model.name
         version = model.only
         if place is not None:

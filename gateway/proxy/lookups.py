@@ -73,7 +73,7 @@ class Lookups:
         front = self._front
         tenant = cast(LiveTenant, request.caller)
         model = front.table.model(body.model, tenant.allows)
-        tenant.may_use(model.name)
+        tenant.may_use(model.name, body.model)
         exchange.model = model.name
         places = [
             each

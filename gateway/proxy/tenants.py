@@ -35,10 +35,10 @@ class LiveTenant:
         """Whether it may use a model."""
         return self.spec.models is None or model in self.spec.models
 
-    def may_use(self, model: str) -> None:
-        """Raise ModelNotAllowed for a model outside its list."""
+    def may_use(self, model: str, asked: str) -> None:
+        """Raise ModelNotAllowed for a model outside its list, by the name that was `asked` for: it may be an alias."""
         if not self.allows(model):
-            raise ModelNotAllowed(f"this key may not use the model `{model}`", param="model")
+            raise ModelNotAllowed(f"this key may not use the model `{asked[:128]}`", param="model")
 
     def reserve(self, tokens: int, now: float) -> None:
         """Charge a request of at most so many tokens; raises RateLimited."""

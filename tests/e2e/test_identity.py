@@ -168,5 +168,9 @@ async def test_a_key_is_told_only_of_the_models_that_it_may_use(tmp_path: Path) 
             assert seen["mm"][0][1]["error"]["message"].startswith("the model `mm` does not exist; did you mean `m`")
             posted = await ask(running.port, chat(model="mm"), headers="authorization: Bearer sk-one\r\n")
             assert (posted.status, posted.json) == seen["mm"][1], "no hint names a model that the key may not use"
+            posted = await ask(running.port, chat(model="m-alias"), headers="authorization: Bearer sk-one\r\n")
+            assert posted.json["error"]["message"] == "this key may not use the model `m-alias`", (
+                "nor whose alias it is"
+            )
             assert sorted(told["sk-all"]) == ["m", "m-alias", "other", "other-alias"]
             assert sorted(told["sk-one"]) == ["other", "other-alias"]
