@@ -28,14 +28,17 @@ def problems(found: dict[str, Any]) -> list[Problem]:
 
 def notes(found: dict[str, Any]) -> list[str]:
     """Return what explains the rest, and needs nothing done."""
+    pools = pools_without_ejections(found)
+    unready = {each["pool"] for each in found["backends"] if each["state"] == "not_ready"}
+    cause = ", so the load or the gateway is the likely cause"
     ignored = [
-        f"ejections in pool {name} are ignored: {why}, so the load or the gateway is the likely cause"
-        for name, why in pools_without_ejections(found).items()
+        f"ejections in pool {name} are ignored: {why}{'' if name in unready else cause}" for name, why in pools.items()
     ]
     tried = [
         f"{each['id']} gets one request at a time until it has answered well: it {each['ejection_reason']}"
         for each in found["backends"]
         if each["ejection"] == "half_open" and not each["drained"] and each["state"] == "ready"
+        if each["pool"] not in pools
     ]
     return ignored + tried
 
@@ -110,7 +113,7 @@ def _backends(found: dict[str, Any]) -> Iterator[Problem]:
                 what, f"tidegate doctor {_source(found)}; to take it out of service: tidegate drain {each['id']}"
             )
         if each["ejection"] == "ejected":
-            gets = ", but gets requests all the same" if each["pool"] in ignored else ""
+            gets = ", but gets requests all the same" if each["pool"] in ignored and each["state"] == "ready" else ""
             what = f"{each['id']} is ejected{gets}: {each['ejection_reason']}"
             yield Problem(what, f"it returns when it answers well again; to keep it out: tidegate drain {each['id']}")
 

@@ -127,7 +127,8 @@ class Tenants:
 def _words(denied: Denied) -> str:
     text = f"the limit `{denied.limit}: {denied.allowed}` is reached"
     if denied.retry_after is None:
-        return f"this request alone may take {denied.asked} tokens: the limit is `{denied.limit}: {denied.allowed}`"
+        what = f"this request alone may take {denied.asked} tokens, and the limit is `{denied.limit}: {denied.allowed}`"
+        return f"{what}: lower `max_tokens`, or shorten the prompt"
     return f"{text}; retry in {denied.retry_after} s"
 
 

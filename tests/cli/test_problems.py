@@ -133,6 +133,15 @@ def test_ejections_that_are_ignored_are_said_and_why() -> None:
     assert note.startswith("ejections in pool p are ignored: 2 of 2 backends are ejected")
     (problem,) = problems(told)
     assert problem.what == "p/a:1 is ejected, but gets requests all the same: ttft burns"
+    assert notes(found(pools=pools, backends=[backend(ejection="half_open")])) == [note], "it gets as many as others"
+
+
+def test_no_load_is_blamed_where_the_backends_of_a_pool_are_down() -> None:
+    pools = [{"name": "p", "ejections_ignored": "2 of 2 backends are ejected or not ready"}]
+    told = found(pools=pools, backends=[backend(ejection="ejected", state="not_ready", reason="refused")])
+    (note,) = notes(told)
+    assert note == "ejections in pool p are ignored: 2 of 2 backends are ejected or not ready"
+    assert not any("all the same" in problem.what for problem in problems(told))
 
 
 def test_a_backend_that_is_not_ready_is_one_problem_and_a_model_without_any_another() -> None:

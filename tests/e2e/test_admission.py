@@ -299,6 +299,7 @@ async def test_tokens_are_reserved_and_settled_with_what_was_used(tmp_path: Path
         too_much = await ask(running.port, chat(max_tokens=2000), headers=bearer("sk-big"))
         assert too_much.status == 429
         assert "retry-after" not in too_much.headers
+        assert too_much.json["error"]["message"].endswith("lower `max_tokens`, or shorten the prompt")
         assert (await ask(running.port, chat(max_tokens=300, n=4), headers=bearer("sk-big"))).status == 429
         await running.quiet()
 
