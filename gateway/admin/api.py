@@ -255,7 +255,7 @@ def _model(spec: ModelSpec, live: LiveTable) -> ModelStatus:
 
 
 def _instead(model: LiveModel, version: LiveVersion) -> str:
-    other = None if version.is_served else model.stand_in(version)
+    other = model.stand_in(version)
     return "" if other is None else other.name
 
 

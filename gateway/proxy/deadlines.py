@@ -48,8 +48,8 @@ def time_is_over(
     """Return how an attempt ends at the deadline of its request, which no excuse moves.
 
     Where the client named less time than the route allows, that is its own doing, as a hang-up is: unless the attempt
-    is overdue as well, or its backend answers nobody. Else the user waited in vain, and the backend is blamed unless
-    this process was late for half of the time that it had.
+    is overdue as well, or its backend answers none. Else the user waited in vain, and the backend is blamed unless this
+    process was late for half of the time that it had.
     """
     late = backend.lateness.excuse(exchange.sent, now) if backend is not None else 0.0
     if late and late * 2 >= now - exchange.sent:
@@ -58,7 +58,7 @@ def time_is_over(
         return AttemptEnd.DEADLINE_EXCEEDED, "the request's time is over"
     if backend is not None and not order.is_lookup:
         failed = overdue(order, exchange, backend, resumed=resumed, now=now, answered=answered)
-        failed = failed or _answers_nobody(order, exchange, backend, now)
+        failed = failed or _answers_none(order, exchange, backend, now)
         if failed is not None:
             return failed
     return AttemptEnd.CLIENT_TIMEOUT, "the time that `x-request-timeout` allows is over"
@@ -118,7 +118,7 @@ def _without_answer(order: Order, exchange: Exchange, backend: Backend, now: flo
     )
 
 
-def _answers_nobody(order: Order, exchange: Exchange, backend: Backend, now: float) -> tuple[AttemptEnd, str] | None:
+def _answers_none(order: Order, exchange: Exchange, backend: Backend, now: float) -> tuple[AttemptEnd, str] | None:
     """Judge a backend by a request whose client gave it less time than the route does: it may hang all the same.
 
     It does where its probes fail too, or where for long it has answered no such request, nor any other, although they

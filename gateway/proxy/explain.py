@@ -9,6 +9,7 @@ from gateway.policy.admission.classes import ServiceClass
 from gateway.policy.routing.choose import ONLY, Choice, Considered, choose, consider
 from gateway.policy.routing.pick import Chance
 from gateway.policy.routing.rules import Traits, first_match
+from gateway.proxy.finding import asked_next, first_asked
 from gateway.proxy.line import Line
 from gateway.proxy.live import LiveModel, LiveVersion
 from gateway.proxy.pooling import need_for, pool_for
@@ -43,26 +44,22 @@ def _decided(
     name, tokens = service_class.name, claim.kv
     place = first_match(model.rules, Traits("/v1/chat/completions", tokens, service_class=name))
     route = version.routes[place]
-    ready = [backend for backend in route.backends if backend.serves(version.served_model)]
-    silent = not ready
-    if silent:
-        other = None if version.is_served else model.stand_in(version)
-        if other is not None:
-            winner, why = _decided(model, other, claim, service_class, now=now, rng=rng)
-            return winner, f"{version.name} has no ready backend: its requests go to {other.name}: {why}"
-        working = [backend for backend in route.backends if backend.still_serves(version.served_model)]
-        ready = working or [backend for backend in route.backends if backend.may_serve(version.served_model)]
-        if not ready:
-            pools = ", ".join(pool.peers.pool for pool in route.pools)
-            return "", f"no backend is ready in {pools}: requests get 503"
+    other = model.stand_in(version)
+    if other is not None:
+        winner, why = _decided(model, other, claim, service_class, now=now, rng=rng)
+        return winner, f"{version.name} has no ready backend: its requests go to {other.name}: {why}"
+    first = first_asked(route.backends, version.served_model)
+    if not first:
+        pools = ", ".join(pool.peers.pool for pool in route.pools)
+        return "", f"no backend is ready in {pools}: requests get 503"
+    silent = not first[0].serves(version.served_model)
     objective = model.objective_by_class.get(name, model.objective)
     need = need_for(model, objective, tokens, claim=claim)
-    option, routing = pool_for(route, need, ready, now)
+    option, routing = pool_for(route, need, first, now)
     choice = choose(option.backends, tokens, now, rng, claim)
-    working = [backend for backend in route.backends if backend.still_serves(version.served_model)]
-    if choice is None and not silent and working:
-        more, routing = pool_for(route, need, working, now)
-        choice = choose(more.backends, tokens, now, rng, claim)
+    if choice is None and (more := asked_next(route.backends, version.served_model, first)):
+        other_option, routing = pool_for(route, need, more, now)
+        choice = choose(other_option.backends, tokens, now, rng, claim)
         silent = choice is not None
     line = route.line
     if choice is None or line.must_wait(service_class):

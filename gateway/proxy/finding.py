@@ -27,18 +27,37 @@ STARTED, FULL = Tried.STARTED, Tried.FULL
 def others(order: Order, tried: Sequence[Backend]) -> list[Backend]:
     """Return the backends that could be sent this request and have not been.
 
-    Where none is ready, those that are at work although their probes have no answer; where there are none and nothing
-    was tried yet, all of which probes only have no answer: they may be slow, or this machine is, and refusing everyone
-    would be worse than asking them. A drained one still tells of what it keeps.
+    A drained one still tells of what it keeps.
     """
     if order.is_lookup:
         return [b for b in order.route.backends if b not in tried and b.readiness.eligible]
-    served = order.version.served_model
-    ready = [b for b in order.route.backends if b not in tried and b.serves(served)]
+    return first_asked(order.route.backends, order.version.served_model, tried)
+
+
+def first_asked(backends: Sequence[Backend], served: str, tried: Sequence[Backend] = ()) -> list[Backend]:
+    """Return the backends that are asked first for a model, beside those that were tried: the ready ones.
+
+    Where none is ready, those that are at work although their probes have no answer; where there are none and nothing
+    was tried yet, all of which probes only have no answer: they may be slow, or this machine is, and refusing everyone
+    would be worse than asking them.
+    """
+    ready = [b for b in backends if b not in tried and b.serves(served)]
     if ready:
         return ready
-    working = [b for b in order.route.backends if b not in tried and b.still_serves(served)]
-    return working if working or tried else [b for b in order.route.backends if b.may_serve(served)]
+    working = [b for b in backends if b not in tried and b.still_serves(served)]
+    return working if working or tried else [b for b in backends if b.may_serve(served)]
+
+
+def asked_next(
+    backends: Sequence[Backend], served: str, full: Sequence[Backend], tried: Sequence[Backend] = ()
+) -> list[Backend]:
+    """Return those that are asked where the first are `full`: probes only have no answer of them, and they are at work.
+
+    Where no other is ready and nothing was tried yet, they need not be.
+    """
+    none_ready = not tried and not any(backend.serves(served) for backend in full)
+    rest = (b for b in backends if b not in tried and b not in full)
+    return [b for b in rest if b.still_serves(served) or (none_ready and b.may_serve(served))]
 
 
 def find(
@@ -50,23 +69,15 @@ def find(
     """
     candidates = others(order, tried)
     found = _among(order, exchange, candidates, tried, choose, now=now, rng=rng)
-    if found is not FULL or not (silent := _silent(order, tried, candidates)):
+    if found is not FULL:
+        return found
+    silent = asked_next(order.route.backends, order.version.served_model, candidates, tried)
+    if not silent:
         return found
     found = _among(order, exchange, silent, tried, choose, now=now, rng=rng)
     if found is not FULL and len(silent) == 1:
         exchange.routing = STILL
     return found
-
-
-def _silent(order: Order, tried: Sequence[Backend], full: Sequence[Backend]) -> list[Backend]:
-    """Return those beside the `full` ones of which probes only have no answer, and that are at work.
-
-    Where no other is ready and nothing was tried yet, they need not be.
-    """
-    served = order.version.served_model
-    any_ = not tried and not any(backend.serves(served) for backend in full)
-    rest = (b for b in order.route.backends if b not in tried and b not in full)
-    return [b for b in rest if b.still_serves(served) or (any_ and b.may_serve(served))]
 
 
 def _among(

@@ -214,10 +214,12 @@ class LiveModel:
         self.only = split.draw(0.0) if split.is_single else None
 
     def stand_in(self, version: LiveVersion) -> LiveVersion | None:
-        """Return the version that serves requests of one which cannot, None where none can.
+        """Return the version that serves requests of one which cannot, None where it can or no other does.
 
         One that fails every request does so only where there is nothing to lose.
         """
+        if version.is_served:
+            return None
         for other in self.standby:
             if other is not version and other.is_served and (other is not self.failing or version.is_lost):
                 return other
@@ -225,10 +227,7 @@ class LiveModel:
 
     def sends_to(self, version: LiveVersion) -> bool:
         """Whether new requests go to a version now, by its share or in another's stead."""
-        return any(
-            each is version or (not each.is_served and self.stand_in(each) is version)
-            for each, _ in self.split.shares()
-        )
+        return any(each is version or self.stand_in(each) is version for each, _ in self.split.shares())
 
     def shared(self, weights: Iterable[tuple[str, float]]) -> Split[LiveVersion]:
         """Return a split of the versions of these names, with these weights; keys fall otherwise for each model."""

@@ -28,7 +28,7 @@ def version_for(model: LiveModel, exchange: Exchange, head: Head, body: Body, ch
 
 def served(model: LiveModel, version: LiveVersion, exchange: Exchange) -> LiveVersion:
     """Return a version, or the one that serves in its stead."""
-    other = None if version.is_served else model.stand_in(version)
+    other = model.stand_in(version)
     if other is None:
         return version
     exchange.stands_in = True
