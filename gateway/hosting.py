@@ -6,7 +6,6 @@ import errno
 import gc
 import logging
 import resource
-import select
 import signal
 import socket
 import struct
@@ -26,6 +25,7 @@ from gateway.signals import NOT_THE_END, release
 from gateway.wire.edge import Edge
 from gateway.wire.guard import Limits
 from gateway.wire.long_event import MAX_EVENT
+from gateway.wire.sockets import is_readable
 from gateway.wire.tls import Admits, Credentials, Door, Handshake
 
 BACKLOG = 4096
@@ -163,14 +163,12 @@ class Listener(uvicorn.Server):
     async def _accept_begun(self, listening: socket.socket) -> None:
         """Have further connections refused, and return when all that have begun are accepted."""
         loop, port = asyncio.get_running_loop(), listening.getsockname()[1]
-        waiting = select.poll()
-        waiting.register(listening.fileno(), select.POLLIN)
         limit, refuses, more = loop.time() + _HANDSHAKES_SECONDS, _refuse_others(listening), True
         while more and loop.time() < limit and not self.force_exit:
             await asyncio.sleep(_TURN)  # what came as others were refused is half open now
             begun = refuses and _is_half_open(port)
             await asyncio.sleep(_TURN)  # what is established lies in the backlog now, and the loop accepts
-            more = begun or bool(waiting.poll(0))
+            more = begun or is_readable(listening)
         await asyncio.sleep(0)
 
     @contextlib.contextmanager

@@ -15,15 +15,14 @@ from rich.text import Text
 
 from gateway.cli.asking import ADMIN, Admin, AsJson, ask, console, table
 from gateway.cli.problems import alert_words
-from gateway.cli.status import budget_words, burn_rate, burn_rates
+from gateway.cli.status import BURNS, budget_words, burn_rate, burn_rates
 from gateway.config.durations import format_duration, parse_duration
 from gateway.policy.slo.objective import Target
 from gateway.policy.slo.words import limits_of
 
 _ATTEMPTS = frozenset({"pool", "backend"})
 _WIDE = 120
-_FEW = ("5m", "1h", "6h", "3d")
-"""Windows shown on a terminal of fewer columns: those of `tidegate status`."""
+"""On a terminal of fewer columns only the windows of `tidegate status` are shown."""
 
 
 def slo(
@@ -99,7 +98,7 @@ def _parts(found: dict[str, Any], width: int) -> Iterator[RenderableType]:
     for alert in found.get("alerts", ()):
         yield Text(f"! {alert['severity']}: {alert_words(alert)}")
     yield Text()
-    yield _users(found, _FEW if width < _WIDE else _windows(found))
+    yield _users(found, BURNS if width < _WIDE else _windows(found))
     yield Text()
     yield from _alerts(found)
     yield _attempts(found)

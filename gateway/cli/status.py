@@ -15,7 +15,7 @@ from gateway.cli.problems import Problem, notes, pools_without_ejections, proble
 from gateway.config.durations import parse_duration
 
 _HALF = 0.5
-_BURNS = ("5m", "1h", "6h", "3d")
+BURNS = ("5m", "1h", "6h", "3d")
 
 
 def status(admin: Admin = ADMIN, *, as_json: AsJson = False) -> None:
@@ -67,14 +67,14 @@ def _tables(found: dict[str, Any]) -> Iterator[Table]:
 def _objectives(found: dict[str, Any]) -> Table:
     """The alert comes before the budget, which is a sentence; a burn rate without events is not shown as 0."""
     return table(
-        ["model", "objective", "SLI", "target", *(f"burn {window}" for window in _BURNS), "alert", "budget"],
+        ["model", "objective", "SLI", "target", *(f"burn {window}" for window in BURNS), "alert", "budget"],
         [
             [
                 each["model"],
                 each["objective"],
                 each["sli"],
                 f"{each['target'] * 100:.6g} %",
-                *burn_rates(_BURNS, each["burn"], each.get("coverage", {})),
+                *burn_rates(BURNS, each["burn"], each.get("coverage", {})),
                 each["alert"] or "-",
                 budget_words(each["budget"]),
             ]

@@ -275,11 +275,11 @@ class Roller:
         now = self._clock()
         stable, candidate = live.versions[running.plan.stable], live.versions[running.plan.candidate]
         running.look(now, stable_ready=stable.is_ready)
-        if candidate.is_ready or not stable.is_ready:
+        if candidate.is_ready or not running.stable_ready:
             running.ready_at = now
         if running.failed and candidate.is_lost:
             running.failed = 0  # what comes back may be another process
-            running.apply(self._table().model(running.model))
+            running.apply(live)
         for backend in candidate.backends:
             if backend.readiness.state != "ready":
                 running.warmth.forget(backend.id)
@@ -291,7 +291,7 @@ class Roller:
         running.guard = guard.split(":")[0] if guard and not must_go else ""
         return Seen(
             unready=now - running.ready_at,
-            stable_ready=stable.is_ready,
+            stable_ready=running.stable_ready,
             away=running.away,
             worse=evidence.is_worse if compares else "",
             guard=guard if must_go else "",

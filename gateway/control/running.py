@@ -17,7 +17,7 @@ from gateway.policy.canary.rollout import WATCHED, Decision, Phase, Rollout, may
 from gateway.policy.canary.track import Sample, input_class
 from gateway.policy.canary.warmth import Warmth
 from gateway.policy.slo.alerts import FASTEST
-from gateway.policy.slo.judge import prompt_length
+from gateway.policy.slo.judge import LEFT, prompt_length
 from gateway.policy.slo.objective import Objective, Sli
 from gateway.proxy.live import LiveModel, LiveVersion, Mirror
 from gateway.state.store import Document
@@ -240,7 +240,7 @@ def _evidence(objectives: Iterable[Objective], usual: dict[str, tuple[int, int]]
 
 def _hidden(exchange: Exchange) -> dict[str, bool]:
     """Return what no objective sees: whether the first attempt was enough, and whether the client stayed."""
-    if exchange.outcome in {Outcome.CLIENT_GONE, Outcome.CLIENT_TIMEOUT}:
+    if exchange.outcome in LEFT:
         return {STAYED: False}
     if exchange.outcome is not Outcome.OK:
         return {}

@@ -2,14 +2,17 @@
 
 from dataclasses import dataclass
 
+from gateway.exchange import UNCOUNTED, Outcome
+from gateway.policy.slo.classify import request_verdict
 from gateway.rules.slo import Slo
 
 _RATE = "$__rate_interval"
 _MODEL = 'model=~"$model"'
 _POOL = 'pool=~"$pool"'
 _WHOLE = f'{_MODEL}, version="", prompt_tokens=""'
-_FAILED = 'outcome!~"ok|client_error|client_gone|client_timeout|quota|too_large"'
-_COUNTED = 'outcome!~"client_error|client_gone|client_timeout|quota|too_large"'
+_NOT_COUNTED = "|".join(each for each in Outcome if request_verdict(each) is UNCOUNTED)
+_FAILED = f'outcome!~"ok|{_NOT_COUNTED}"'
+_COUNTED = f'outcome!~"{_NOT_COUNTED}"'
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,11 @@ def was_reset(transport: asyncio.Transport) -> bool:
 def holds_more(transport: asyncio.Transport) -> bool:
     """Whether something has come that is not read yet: to close on it would destroy it, and what is on its way out."""
     connection: socket.socket | None = transport.get_extra_info("socket")
-    if connection is None:
-        return False
+    return connection is not None and is_readable(connection)
+
+
+def is_readable(connection: socket.socket) -> bool:
+    """Whether something has come on a socket: bytes or an end, or a connection where it listens."""
     waiting = select.poll()
     waiting.register(connection.fileno(), select.POLLIN)
     return bool(waiting.poll(0))

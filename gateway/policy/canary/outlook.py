@@ -28,7 +28,7 @@ def outlook(plan: Plan, rollout: Rollout, seen: Seen, now: float, model: str) ->
         return Outlook(None, None, None, "", command)
     live = rollout.is_live and rollout.step != MIRRORING
     share = rollout.share if live else traffic.first_step(plan)
-    held = now - rollout.since - seen.away if rollout.phase is Phase.STEP and live else 0.0
+    held = seen.held(rollout, now) if rollout.phase is Phase.STEP and live else 0.0
     missing = traffic.missing(plan, share)
     step = max(0.0, plan.held_for(share) - held, traffic.seconds(plan, share))
     rest = traffic.rest(plan, share, held)

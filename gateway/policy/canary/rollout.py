@@ -131,6 +131,10 @@ class Seen:
     watched: float = inf
     budget_left: float | None = None
 
+    def held(self, rollout: Rollout, now: float) -> float:
+        """Return for how many seconds a step has had something to compare with."""
+        return now - rollout.since - self.away
+
 
 @dataclass(frozen=True, slots=True)
 class Decision:
@@ -284,7 +288,7 @@ def _for_a_person(plan: Plan, rollout: Rollout, seen: Seen, model: str) -> Decis
 def _in_step(plan: Plan, rollout: Rollout, seen: Seen, now: float, model: str) -> Decision:
     if not seen.stable_ready:
         return Decision(None, no_stable(plan))
-    held = now - rollout.since - seen.away
+    held = seen.held(rollout, now)
     share = rollout.share
     if rollout.step == MIRRORING:
         missing = _few_requests(plan, seen, "copy")

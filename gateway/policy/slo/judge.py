@@ -7,7 +7,7 @@ from gateway.policy.slo.classify import RULINGS, request_verdict
 from gateway.policy.slo.objective import Objective, Sli, Target
 
 _AVAILABILITY, _TTFT, _TPOT = Sli.AVAILABILITY, Sli.TTFT, Sli.TPOT
-_LEFT, _GIVEN_UP = (
+LEFT, _GIVEN_UP = (
     (Outcome.CLIENT_GONE, Outcome.CLIENT_TIMEOUT),
     (AttemptEnd.CLIENT_GONE, AttemptEnd.CLIENT_TIMEOUT),
 )
@@ -26,7 +26,7 @@ def judge_request(objective: Objective, exchange: Exchange) -> dict[str, bool]:
         return _latencies(objective, exchange, exchange.received, exchange.ended)
     if verdict is BAD:
         return {_AVAILABILITY: False}
-    return _censored(objective, exchange, exchange.e2e) if outcome in _LEFT else {}
+    return _censored(objective, exchange, exchange.e2e) if outcome in LEFT else {}
 
 
 def judge_attempt(objective: Objective, exchange: Exchange, end: AttemptEnd) -> dict[str, bool]:
