@@ -4,8 +4,10 @@ What is measured in seconds is measured by a clock that the test moves: a busy m
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -17,6 +19,23 @@ DEADLINE = 120.0
 def patient_client(**options: Any) -> httpx.AsyncClient:
     """Return a client that waits for answers as long as tests do, where httpx gives up after 5 s."""
     return httpx.AsyncClient(**{"timeout": DEADLINE} | options)
+
+
+def running(pid: int) -> bool:
+    """Whether a process runs; one that has ended and waits to be reaped does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] not in "ZX"
+    except FileNotFoundError:
+        return False
+
+
+def until(condition: Callable[[], object], what: str) -> None:
+    """Wait for what other processes do, of which one may start after the other; fails when it does not come."""
+    seconds = 3 * DEADLINE
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds:g} s for {what}"
+        time.sleep(0.02)
 
 
 async def eventually(condition: Callable[[], bool], seconds: float = DEADLINE) -> None:

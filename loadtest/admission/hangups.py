@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gateway.app import App
-from gateway.cli.demo.processes import spawn
 from gateway.config.load import load_routes
 from gateway.exchange import Exchange, Outcome
 from gateway.hosting import Addresses, Settings
+from gateway.processes.child import spawn
 from loadtest.admission.real import MODEL, engine_url
 
 QUEUED = 10_000

@@ -12,11 +12,11 @@ from random import Random
 from time import perf_counter
 
 from gateway.app import App
-from gateway.cli.demo.processes import Child, spawn
 from gateway.config.load import load_routes
 from gateway.hosting import Addresses, Settings
 from gateway.policy.routing.health import UNLIMITED
 from gateway.policy.slo.objective import DEFAULT, Objective, Sli
+from gateway.processes.child import Child, spawn
 from loadtest.admission.world import MIX, PATIENT
 
 MODEL = "crowded"

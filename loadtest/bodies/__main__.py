@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from gateway.cli.demo.processes import Child, spawn
+from gateway.processes.child import Child, spawn
 
 _console = Console(width=120, highlight=False)
 _CALM = 5.0

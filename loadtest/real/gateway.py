@@ -93,7 +93,7 @@ def serving(engine_url: str, folder: Path, **timeouts: str) -> Iterator[Gateway]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TIDEGATE_")}
     with log.open("wb") as said:
         process = subprocess.Popen(
-            [sys.executable, "-m", "gateway.cli.demo.tied", "gateway.cli", "serve", str(routes), *options],
+            [sys.executable, "-m", "gateway.processes.ends_with_parent", "gateway.cli", "serve", str(routes), *options],
             stdin=subprocess.PIPE,
             stdout=said,
             stderr=subprocess.STDOUT,

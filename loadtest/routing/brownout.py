@@ -19,13 +19,13 @@ import httpx
 from gateway.app import App
 from gateway.backends.backend import Backend
 from gateway.claim import SMALLEST, Claim
-from gateway.cli.demo.processes import Child, spawn
 from gateway.config.load import load_routes
 from gateway.exchange import Exchange
 from gateway.hosting import Addresses, Settings
 from gateway.policy.routing.choose import Choice, choose
 from gateway.policy.routing.ejection import Transition
 from gateway.policy.routing.pick import Chance
+from gateway.processes.child import Child, spawn
 from gateway.proxy.order import Chooser
 
 MODEL = "brown"

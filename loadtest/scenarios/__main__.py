@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from gateway.cli.demo.processes import ProcessDied
+from gateway.processes.child import ProcessDied
 from loadtest.report.page import write_report
 from loadtest.report.recording import Recording, machine
 from loadtest.scenarios import benchmarks, runs

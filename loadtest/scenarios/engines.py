@@ -16,7 +16,7 @@ from zlib import crc32
 import httpx
 import uvloop
 
-from gateway.cli.demo.processes import spawn
+from gateway.processes.child import spawn
 from gateway.sim.profiles import CPU, GPU, customised
 from gateway.sim.server import running
 from gateway.sim.settings import Settings

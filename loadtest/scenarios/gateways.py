@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import yaml
 
-from gateway.cli.demo.processes import Child, ProcessDied, spawn
+from gateway.processes.child import Child, ProcessDied, spawn
 from loadtest.bench.peers import free_port
 from loadtest.scenarios.engines import Engine
 from loadtest.scenarios.scenario import Scenario

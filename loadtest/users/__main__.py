@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gateway.cli.demo.load import MODEL
-from gateway.cli.demo.processes import ProcessDied, spawn
+from gateway.processes.child import ProcessDied, spawn
 from loadtest.report.figures import all_gaps, distribution
 from loadtest.report.page import write_report
 from loadtest.report.recording import CUT, FAILED, OK, REFUSED, Recording

@@ -1,6 +1,6 @@
 """`python -m loadtest.users.tied ARGS`: locust that ends when its standard input does.
 
-As `gateway.cli.demo.tied`, whose thread gevent's patching does not bear.
+As `gateway.processes.ends_with_parent`, whose thread gevent's patching does not bear.
 """
 
 import os

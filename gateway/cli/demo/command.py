@@ -15,9 +15,9 @@ from rich.live import Live
 from gateway.cli.demo import stage
 from gateway.cli.demo.figures import Figures, Reading, compare, read
 from gateway.cli.demo.load import Load
-from gateway.cli.demo.processes import ProcessDied
 from gateway.cli.demo.rollout import STATUS, commands, standing
 from gateway.cli.demo.table import line, tables, welcome
+from gateway.processes.child import ProcessDied
 from gateway.signals import requests_to_stop
 
 _READ_EVERY = 0.5

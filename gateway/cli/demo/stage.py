@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import cast
 
 from gateway.cli.demo.load import MODEL
-from gateway.cli.demo.processes import Child, spawn
+from gateway.processes.child import Child, spawn
 
 _HOST = "127.0.0.1"
 _POOLS = {"gpu": 2, "cpu": 1}

@@ -12,8 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.cli.demo.conftest import Demo, StartDemo, running, until
-from tests.waiting import DEADLINE
+from tests.cli.demo.conftest import Demo, StartDemo
+from tests.waiting import DEADLINE, running, until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are counted in /proc")
 

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.cli.demo.processes import ProcessDied, spawn
-from tests.cli.demo.conftest import running, until
-from tests.waiting import DEADLINE
+from gateway.processes.child import ProcessDied, spawn
+from tests.waiting import DEADLINE, running, until
 
 pytestmark = [
     pytest.mark.anyio,
@@ -102,7 +101,7 @@ def test_it_ends_with_a_parent_that_is_killed(actors: Path) -> None:
     write(
         actors,
         "parent",
-        "import asyncio\nfrom gateway.cli.demo.processes import spawn\n"
+        "import asyncio\nfrom gateway.processes.child import spawn\n"
         "async def main():\n"
         "    print(await (await spawn('child', ['child'])).line_with('up'), flush=True)\n"
         "    await asyncio.sleep(60)\n"

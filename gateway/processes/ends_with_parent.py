@@ -1,4 +1,4 @@
-"""`python -m gateway.cli.demo.tied MODULE ARGS`: run a module that ends when its standard input does.
+"""`python -m gateway.processes.ends_with_parent MODULE ARGS`: run a module that ends when its standard input does.
 
 The parent holds the other end of that pipe and never writes to it, so it closes however the parent ends, by SIGKILL
 too, on every POSIX system.

@@ -1,4 +1,4 @@
-"""The demo's processes: they end with it, however it ends."""
+"""Child processes of the demo and of load tests: each ends with its parent, however that ends."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,7 @@ _LAST_WORDS = 10
 
 
 class ProcessDied(RuntimeError):
-    """A process of the demo ended, or never came up; the message has its last words."""
+    """A child ended, or never came up; the message has its last words."""
 
 
 class Child:
@@ -84,13 +84,13 @@ class Child:
 
 
 async def spawn(name: str, arguments: Sequence[str]) -> Child:
-    """Start `python -m ARGUMENTS`, in a session of its own so that Ctrl-C reaches the demo alone.
+    """Start `python -m ARGUMENTS`, in a session of its own so that Ctrl-C reaches its parent alone.
 
-    It sees none of the environment's `TIDEGATE_*`: the demo must not listen elsewhere because a service does.
+    It sees none of the environment's `TIDEGATE_*`: a demo must not listen elsewhere because a service does.
     """
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-m", "gateway.cli.demo.tied", *arguments),
+        *("-m", "gateway.processes.ends_with_parent", *arguments),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
