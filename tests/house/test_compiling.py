@@ -3,16 +3,20 @@
 import ast
 import fcntl
 import importlib.util
+import io
 import os
 import subprocess
 import sys
 import threading
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from tests.waiting import DEADLINE
 
 ROOT = Path(__file__).parents[2]
 GATEWAY = ROOT / "gateway"
@@ -89,20 +93,23 @@ def test_with_a_runtime_that_cannot_be_repaired_nothing_is_compiled(
 
 
 def test_who_waits_for_another_compile_says_so(
-    build: ModuleType, built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    build: ModuleType, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     work = tmp_path / "work"
     work.mkdir()
+    # pytest's own capture loses what another thread prints while it is read.
+    said = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", said)
     with open(work / "lock", "w") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         waiting = threading.Thread(target=build.compile_all, args=(built, work))
         waiting.start()
-        said = ""
-        while waiting.is_alive() and "\n" not in said:
-            said += capsys.readouterr().out
-        assert said == "Waiting for another compile in this checkout\n"
+        deadline = time.monotonic() + DEADLINE
+        while waiting.is_alive() and "\n" not in said.getvalue() and time.monotonic() < deadline:
+            waiting.join(timeout=0.01)
+        assert said.getvalue() == "Waiting for another compile in this checkout\n"
         assert waiting.is_alive()
-    waiting.join(timeout=60)
+    waiting.join(timeout=DEADLINE)
     assert build.is_current(built)
 
 
