@@ -265,7 +265,10 @@ class Flight:
             case Next.ELSEWHERE:
                 self._observer.retried(self._exchange, end)
                 self._exchange.sent = now
-                self._retry = later(pause(self._exchange.attempts, self._rng), self, self._again)
+                if end is AttemptEnd.NOT_READY:
+                    self._again()  # at once: it left for one free slot, which no other request shall leave for
+                else:
+                    self._retry = later(pause(self._exchange.attempts, self._rng), self, self._again)
             case Next.QUEUE if self.renew():
                 self._follow(FULL)
             case Next.END:
@@ -335,9 +338,7 @@ class Flight:
         if now > self._deadline:
             self.fail(*time_is_over(order, exchange, backend, resumed=resumed, now=now, answered=answered))
             return
-        if self._paused or backend is None:
-            return
-        if isinstance(relay, StreamRelay) and relay.check(now):
+        if self._paused or backend is None or (isinstance(relay, StreamRelay) and relay.check(now)):
             return
         late = overdue(order, exchange, backend, resumed=resumed, now=now, answered=answered)
         if late is None and not self.begun and is_stranded(order, exchange, backend, self._tried, now):
@@ -391,8 +392,7 @@ class Flight:
         self._settled = True
         self._end_pause()
         exchange, order = self._exchange, self._order
-        exchange.ended = self._clock()
-        exchange.outcome, exchange.reason = outcome, reason
+        exchange.ended, exchange.outcome, exchange.reason = self._clock(), outcome, reason
         place, self._place = self._place, None
         if place is not None:
             exchange.queued += place.leave(exchange.ended)

@@ -76,15 +76,19 @@ def resent(exchange: Exchange, backend: Backend, observer: Observer, now: float)
 
 
 def is_stranded(order: Order, exchange: Exchange, backend: Backend, tried: list[Backend], now: float) -> bool:
-    """Whether an attempt without output is better made elsewhere: its backend has gone, and another is free.
+    """Whether an attempt without output is better made elsewhere: its backend has gone, and another has a free slot.
 
-    Of an answer that comes in one piece nothing is known until it is there, so that it is given more time.
+    While none has, the request stays: its backend may come back, and in the queue it would get no more than the time of
+    its class. Requests in the queue go first. Of an answer that comes in one piece nothing is known until it is there,
+    so that it is given more time.
     """
     if exchange.last_content or not order.repeatable or not backend.readiness.is_lost(long=not order.stream):
         return False
     if not backend.is_gone:
         return False  # it is too slow for its probes, but works
     if exchange.attempts > MAX_RETRIES or not order.retries.allows(now):
+        return False
+    if order.route.line.must_wait(order.service_class):
         return False
     return any(_is_free(each, order, now) for each in others(order, tried))
 

@@ -1,12 +1,17 @@
 """Requests that wait for a first token at a backend that has gone go elsewhere at once."""
 
 import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway.exchange import AttemptEnd, Outcome
+from gateway.policy.admission.classes import CLASSES
 from gateway.policy.admission.kinds import FEWEST_ANSWERS
 from gateway.policy.routing.readiness import LOST_FOR_LONG
 from gateway.proxy.deadlines import SHORTEST
@@ -14,6 +19,9 @@ from tests.e2e.fakes import DONE, ROLE, STREAM_HEAD, Call, FakeBackend, backends
 from tests.e2e.harness import Running, ask, chat, gateway, routes
 from tests.e2e.processes import engine
 from tests.e2e.raw_client import Answer
+from tests.e2e.test_admission import Gate, words
+from tests.e2e.test_admission import routes as slots_of
+from tests.e2e.test_silence import pass_slowly
 from tests.waiting import DEADLINE, HandClock, eventually, patient_client
 
 pytestmark = pytest.mark.anyio
@@ -250,3 +258,94 @@ async def test_an_engine_that_answers_others_is_waited_for_however_long_one_answ
         assert (await asking).status == 200
         await running.quiet()
         assert {end for _, end in running.records.attempts} == {AttemptEnd.OK}
+
+
+INTERACTIVE = "x-gateway-class: interactive\r\n"
+
+
+@dataclass
+class HalfHung:
+    """Two engines with as many slots each, all taken: one has hung, the other ends an answer when `gate` is opened."""
+
+    running: Running
+    gate: Gate
+    asked: "list[asyncio.Task[Answer]]"
+    at_sick: list[Call]
+    clock: HandClock
+
+    def stay(self) -> int:
+        return self.running.backend().in_flight
+
+    async def open(self, served: int) -> None:
+        """Let one answer end, until so many requests came to the engine that works."""
+        self.gate.open.release()
+        await eventually(lambda: len(self.gate.prompts) == served)
+
+    async def looks(self) -> None:
+        """Wait until the gateway has looked at every deadline a few times."""
+        await pass_slowly(self.clock, self.running, 1.0)
+
+
+@asynccontextmanager
+async def half_hung(folder: Path, slots: int) -> AsyncIterator[HalfHung]:
+    """Every request that is in progress when this ends must have been answered."""
+    gate, at_sick, clock = Gate(), [], HandClock()
+
+    async def hangs(call: Call) -> None:
+        at_sick.append(call)
+        await call.until_gone()
+
+    async with backends(hangs, gate) as (sick, well):
+        spec = json.loads(slots_of(sick.url, well.url, slots=slots))
+        spec["models"]["m"]["timeouts"] |= PATIENT
+        async with gateway(folder, json.dumps(spec), now=clock) as running:
+            asked = [
+                asyncio.create_task(ask(running.port, words(str(number)), headers=INTERACTIVE))
+                for number in range(2 * slots)
+            ]
+            await eventually(lambda: (len(at_sick), len(gate.prompts)) == (slots, slots))
+            sick.silent = True
+            await eventually(lambda: running.backend().is_gone and lost(running))
+            yield HalfHung(running, gate, asked, at_sick, clock)
+            for _ in range(100):
+                gate.open.release()
+            assert [each.status for each in await asyncio.gather(*asked)] == [200] * len(asked)
+            await running.quiet()
+
+
+async def test_one_slot_that_comes_free_is_left_for_by_one_stream(tmp_path: Path) -> None:
+    """Those that left for nothing ended with 502 once the time of their class in the queue was over."""
+    async with half_hung(tmp_path, slots=3) as half:
+        for moved in (1, 2):
+            await half.open(served=3 + moved)
+            await pass_slowly(half.clock, half.running, 2 * CLASSES["interactive"].max_queue_wait)
+            assert half.stay() == 3 - moved
+            assert half.running.records.retries == [AttemptEnd.NOT_READY] * moved
+        assert half.running.waiting == 0
+
+
+async def test_requests_that_wait_get_a_slot_before_streams_that_hang(tmp_path: Path) -> None:
+    async with half_hung(tmp_path, slots=1) as half:
+        fresh = asyncio.create_task(ask(half.running.port, words("fresh"), headers=INTERACTIVE))
+        half.asked.append(fresh)
+        await eventually(lambda: half.running.waiting == 1)
+        await half.open(served=2)
+        assert half.gate.prompts[-1] == "fresh"
+        await half.looks()
+        assert half.stay() == 1
+        await half.open(served=3)
+        assert half.stay() == 0
+
+
+async def test_a_stream_stays_while_the_budget_of_retries_is_spent(tmp_path: Path) -> None:
+    async with half_hung(tmp_path, slots=1) as half:
+        (model,) = half.running.app.gateway.table
+        retries = model.memory.retries
+        while retries.take(half.clock()):
+            pass
+        half.gate.open.release()
+        await eventually(lambda: half.running.in_flight == 1)
+        await half.looks()
+        assert (half.stay(), half.running.waiting) == (1, 0)
+        await pass_slowly(half.clock, half.running, 11.0)
+        await eventually(lambda: half.stay() == 0)
