@@ -37,12 +37,12 @@ $(DEPLOY)/.stamp: requirements/deploy.txt requirements/install.py
 	@$(PYTHON) requirements/install.py $(DEPLOY) requirements/deploy.txt
 	@touch $@
 
-check: $(STAMP) $(DEPLOY)/.stamp ## lint, format, types, layers, file lengths, subjects of commits, the files in deploy/
+check: $(STAMP) $(DEPLOY)/.stamp ## lint, format, types, layers, file lengths, docs, commit subjects, the files in deploy/
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/pytest -q tests/house/test_files.py tests/house/test_commits.py
+	$(BIN)/pytest -q $(addprefix tests/house/test_,architecture.py commits.py diagrams.py files.py)
 	$(DEPLOY)/bin/python deploy/validate.py
 
 format: $(STAMP) ## fix what ruff can fix, and format
