@@ -107,24 +107,48 @@ ANSWERED, SERVED, INTERNAL = AttemptEnd.OK, Outcome.OK, Outcome.INTERNAL
 GOOD, BAD, UNCOUNTED = Verdict.GOOD, Verdict.BAD, Verdict.UNCOUNTED
 
 
+class AttemptRecord:
+    """The record of one try at one backend. Times are seconds on the monotonic clock, 0.0 meaning "did not happen".
+
+    `sent_at` is when the backend was asked for: where there was no connection, one was made first, `connected_at` is
+    when. `head_at` is when the head of an answer came. `queued` is for how many seconds the request had waited for the
+    slot. `result` is None until the attempt has ended.
+    """
+
+    __slots__ = ("backend", "connected_at", "ended_at", "head_at", "pool", "queued", "result", "sent_at")
+
+    def __init__(self, backend: str, pool: str, sent_at: float, queued: float = 0.0) -> None:
+        self.backend = backend
+        self.pool = pool
+        self.queued = queued
+        self.sent_at = sent_at
+        self.connected_at = 0.0
+        self.head_at = 0.0
+        self.ended_at = 0.0
+        self.result: AttemptEnd | None = None
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} at {self.backend} {self.result or 'in progress'}>"
+
+
 class Exchange:
     """The record of one request, filled in by the data plane and read by observers once it has settled.
 
-    Times are seconds on the monotonic clock, 0.0 meaning "did not happen"; durations are seconds. `sent` and
-    `attempt_ended` are the last attempt's. `itl` counts gaps between content events per bucket of `itl_bounds`, the
-    last slot being +Inf. `asked` is the model as the client named it, or the path where `endpoint` is "other": text of
-    a client, so for logs alone, and bounded there. `answer_size` is how much of an answer that is no stream has come,
-    in bytes. `stream` is what the client asked for until an answer shows what it gets. `routing` is the decision about
-    the last attempt; its str() says it in words, none where there was no choice. `objective` names what it is held to,
-    "" where that is its model's own. `excused` says that this process itself was late during the last attempt. `forced`
-    says that the client chose the version, `weighed` that its TTFT is in a rollout's evidence already, `sticky` what
-    keeps its client on a version. `trace` is the context of a request that leaves a trace.
+    Times are seconds on the monotonic clock, 0.0 meaning "did not happen"; durations are seconds. `attempts` are its
+    tries at backends, in order; `backend`, `pool`, `sent` and `attempt_ended` are the last one's. `itl` counts gaps
+    between content events per bucket of `itl_bounds`, the last slot being +Inf. `asked` is the model as the client
+    named it, or the path where `endpoint` is "other": text of a client, so for logs alone, and bounded there.
+    `answer_size` is how much of an answer that is no stream has come, in bytes. `stream` is what the client asked for
+    until an answer shows what it gets. `routing` is the decision about the last attempt; its str() says it in words,
+    none where there was no choice. `objective` names what it is held to, "" where that is its model's own. `excused`
+    says that this process itself was late during the last attempt. `forced` says that the client chose the version,
+    `weighed` that its TTFT is in a rollout's evidence already, `sticky` what keeps its client on a version. `trace` is
+    the context of a request that leaves a trace.
     """
 
     __slots__ = (
         "answer_size",
         "asked",
-        "attempt_ended",
         "attempts",
         "backend",
         "client_status",
@@ -150,7 +174,6 @@ class Exchange:
         "received",
         "request_id",
         "routing",
-        "sent",
         "service_class",
         "stands_in",
         "sticky",
@@ -180,7 +203,7 @@ class Exchange:
         self.stands_in = False
         self.weighed = False
         self.sticky: bytes | None = None
-        self.attempts = 0
+        self.attempts: list[AttemptRecord] = []
         self.queued = 0.0
         self.waited = 0.0
         self.first_content = 0.0
@@ -191,8 +214,6 @@ class Exchange:
         self.itl: list[int] = []
         self.itl_bounds: Sequence[float] = ()
         self.itl_sum = 0.0
-        self.sent = 0.0
-        self.attempt_ended = 0.0
         self.prompt_estimate = 0
         self.prompt_tokens: int | None = None
         self.output_tokens: int | None = None
@@ -201,6 +222,16 @@ class Exchange:
         self.reason = ""
         self.routing: object = ""
         self.trace: object = None
+
+    @property
+    def sent(self) -> float:
+        """When the last attempt began; 0.0 without one."""
+        return self.attempts[-1].sent_at if self.attempts else 0.0
+
+    @property
+    def attempt_ended(self) -> float:
+        """When the last attempt ended; 0.0 while it has not."""
+        return self.attempts[-1].ended_at if self.attempts else 0.0
 
     @property
     def ttft(self) -> float | None:

@@ -244,7 +244,7 @@ def _hidden(exchange: Exchange) -> dict[str, bool]:
         return {STAYED: False}
     if exchange.outcome is not Outcome.OK:
         return {}
-    return {STAYED: True, FIRST_ATTEMPT: exchange.attempts <= 1}
+    return {STAYED: True, FIRST_ATTEMPT: len(exchange.attempts) <= 1}
 
 
 def _share_then(rollout: Rollout, plan: Plan) -> float:

@@ -49,7 +49,7 @@ def answer_head(exchange: Exchange, forwarded: bytes, labels: bytes | None, quot
         exchange.request_id.encode(),
         labels,
         quota,
-        exchange.attempts,
+        len(exchange.attempts),
         int(exchange.queued * 1000),
         b"" if keep_alive else b"connection: close\r\n",
     )

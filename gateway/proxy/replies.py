@@ -23,7 +23,7 @@ def answer(client: Writer, exchange: Exchange, error: GatewayError, order: Order
     """Answer with an error, and with what the tenant has left."""
     exchange.client_status = error.status
     head = error_head(error, exchange.request_id)
-    attempts = b"x-gateway-attempts: %d\r\n" % exchange.attempts if order.shows_labels else b""
+    attempts = b"x-gateway-attempts: %d\r\n" % len(exchange.attempts) if order.shows_labels else b""
     body = anthropic.body(error, exchange.endpoint, exchange.request_id)
     client.reply_json(error.status, head + order.quota_shown + attempts, body)
 

@@ -9,7 +9,7 @@ from gateway.policy.routing.readiness import State
 from gateway.policy.routing.retry import MAX_RETRIES, may_retry
 from gateway.policy.slo.classify import RULINGS
 from gateway.proxy.finding import others
-from gateway.proxy.order import Observer, Order
+from gateway.proxy.order import Order
 
 Failure: TypeAlias = tuple[AttemptEnd, str, Backend | None]
 """How an attempt ended, why in words, and at which backend."""
@@ -33,7 +33,7 @@ def after(
     """
     again = may_retry(
         worth=RULINGS[end].retry and (order.repeatable or end is AttemptEnd.CONNECT_FAILED),
-        attempts=exchange.attempts,
+        attempts=len(exchange.attempts),
         begun=begun,
         time_left=deadline - now,
     )
@@ -61,18 +61,8 @@ def blamed(before: Failure | None, last: Failure, *, begun: bool) -> Failure:
 
 def may_resend(order: Order, exchange: Exchange, deadline: float, now: float) -> bool:
     """Whether a request whose idle connection the engine had closed may go to it once more; the budget is charged."""
-    again = may_retry(worth=order.repeatable, attempts=exchange.attempts, begun=False, time_left=deadline - now)
+    again = may_retry(worth=order.repeatable, attempts=len(exchange.attempts), begun=False, time_left=deadline - now)
     return again and order.retries.take(now)
-
-
-def resent(exchange: Exchange, backend: Backend, observer: Observer, now: float) -> None:
-    """Count it: as far as anyone can tell the engine may have executed the request (RFC 9110 section 9.2.2)."""
-    exchange.attempt_ended = now
-    observer.attempt_ended(exchange, backend, AttemptEnd.STALE)
-    observer.retried(exchange, AttemptEnd.STALE)
-    exchange.waited += now - exchange.sent
-    exchange.sent = now
-    exchange.attempts += 1
 
 
 def is_stranded(order: Order, exchange: Exchange, backend: Backend, tried: list[Backend], now: float) -> bool:
@@ -86,7 +76,7 @@ def is_stranded(order: Order, exchange: Exchange, backend: Backend, tried: list[
         return False
     if not backend.is_gone:
         return False  # it is too slow for its probes, but works
-    if exchange.attempts > MAX_RETRIES or not order.retries.allows(now):
+    if len(exchange.attempts) > MAX_RETRIES or not order.retries.allows(now):
         return False
     if order.route.line.must_wait(order.service_class):
         return False

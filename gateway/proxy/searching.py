@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from gateway.errors import Unavailable
 from gateway.proxy.stored import Keeper, no_response
 from gateway.wire.answer import AnswerHead, Loss, Sink
-from gateway.wire.pool import UpstreamPool
 from gateway.wire.upstream import Upstream
 
 AT_ONCE = 8
@@ -132,7 +131,7 @@ class _Question:
         upstream.start(self, _REQUEST % fields)
         return True
 
-    def connect_failed(self, pool: UpstreamPool, detail: str) -> None:
+    def connect_failed(self, detail: str) -> None:
         """A backend that is not there keeps nothing."""
         self._search.answered(self)
 

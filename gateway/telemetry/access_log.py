@@ -84,7 +84,7 @@ class AccessLog:
             exchange.version,
             exchange.pool,
             exchange.backend,
-            exchange.attempts,
+            len(exchange.attempts),
             exchange.stream,
             None if ttft is None else _seconds(ttft),
             None if tpot is None else _seconds(tpot),

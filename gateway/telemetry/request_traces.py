@@ -108,7 +108,7 @@ def _attributes(exchange: Exchange) -> dict[str, str | int | float]:
         "tidegate.backend": exchange.backend,
         "tidegate.class": exchange.service_class,
         "tidegate.tenant": exchange.tenant,
-        "tidegate.attempts": exchange.attempts,
+        "tidegate.attempts": len(exchange.attempts),
         "tidegate.routing": str(exchange.routing),
     }
     return {name: value for name, value in found.items() if value is not None and value != ""}

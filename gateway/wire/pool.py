@@ -34,8 +34,8 @@ class Waiter(Protocol):
     def connected(self, upstream: Upstream) -> bool:
         """Take the connection, or return False when it is no longer wanted."""
 
-    def connect_failed(self, pool: "UpstreamPool", detail: str) -> None:
-        """Learn that `pool` could make none."""
+    def connect_failed(self, detail: str) -> None:
+        """Learn that none could be made."""
 
 
 class UpstreamPool:
@@ -168,17 +168,17 @@ class UpstreamPool:
                     late.cancel()
         except TimeoutError:
             missing = "connection" if self._name.addresses else f"address for {self.host}"
-            waiter.connect_failed(self, f"no {missing} within {seconds:g} s")
+            waiter.connect_failed(f"no {missing} within {seconds:g} s")
             return
         except OSError as error:
-            waiter.connect_failed(self, f"{error.strerror or error}")
+            waiter.connect_failed(f"{error.strerror or error}")
             return
         except Exception as error:  # whatever it is, the waiter has to be told
             _log.exception("a connect broke")
-            waiter.connect_failed(self, f"{type(error).__name__}: {error}")
+            waiter.connect_failed(f"{type(error).__name__}: {error}")
             return
         if upstream.transport.is_closing():
-            waiter.connect_failed(self, "the connection was closed at once")
+            waiter.connect_failed("the connection was closed at once")
         else:
             self._hand_over(upstream, waiter)
 
@@ -188,7 +188,7 @@ class UpstreamPool:
         except Exception:
             _log.exception("a request broke as it was sent")
             upstream.transport.abort()
-            waiter.connect_failed(self, "the gateway failed on this request; its log says why")
+            waiter.connect_failed("the gateway failed on this request; its log says why")
             return
         if not wanted:
             self.put(upstream)

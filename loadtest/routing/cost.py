@@ -8,7 +8,7 @@ from time import perf_counter
 from gateway.backends.registry import Registry
 from gateway.config.table import BackendSpec, ModelSpec, PoolSpec, RouteTable, VersionSpec
 from gateway.control.judging import Judge
-from gateway.exchange import AttemptEnd, Exchange, Outcome, Verdict
+from gateway.exchange import AttemptEnd, AttemptRecord, Exchange, Outcome, Verdict
 from gateway.lateness import Lateness
 from gateway.policy.routing.choose import choose
 from gateway.policy.slo.windows import TICK, Windows
@@ -136,6 +136,8 @@ class _Plane:
         exchange = Exchange("r", "/v1/chat/completions", self._now)
         exchange.model, exchange.version, exchange.pool, exchange.backend = "m", "v1", "gpu", self._backends[0].id
         exchange.stream, exchange.outcome, exchange.output_tokens = True, Outcome.OK, 100
-        exchange.sent, exchange.first_content = self._now, self._now + 0.1
-        exchange.last_content = exchange.ended = exchange.attempt_ended = self._now + 1.0
+        exchange.first_content, exchange.last_content = self._now + 0.1, self._now + 1.0
+        attempt = AttemptRecord(exchange.backend, exchange.pool, self._now)
+        exchange.attempts, exchange.ended = [attempt], self._now + 1.0
+        attempt.ended_at = exchange.ended
         return exchange

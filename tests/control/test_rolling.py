@@ -20,6 +20,7 @@ from gateway.lateness import Lateness
 from gateway.policy.canary.rollout import Event, Phase
 from gateway.state.store import Document
 from gateway.telemetry.slo import SloBook
+from tests.attempts import attempted
 
 RATE = 12.0
 
@@ -73,7 +74,7 @@ def test_a_canary_at_twelve_requests_a_second_is_promoted_in_about_the_time_that
         exchange.model, exchange.version = MODEL, "v2" if candidate else "v1"
         exchange.backend = exchange.version
         exchange.outcome = Outcome.OK if rng.random() > 0.0005 else Outcome.BACKEND_ERROR
-        exchange.attempts, exchange.ended, exchange.client_status = 1, now[0], 200
+        exchange.attempts, exchange.ended, exchange.client_status = [attempted()], now[0], 200
         roller.settled(exchange)
         if rng.random() < 0.1:
             roller.tick()
@@ -177,7 +178,7 @@ def test_what_the_gateway_itself_was_late_with_says_nothing_of_a_version(
     roller._lateness.beat(1000.0)
     roller._lateness.beat(1025.0)
     exchange = Exchange("r", "/v1/chat/completions", 1000.0)
-    exchange.model, exchange.version, exchange.backend, exchange.attempts = MODEL, "v2", "v2", 1
+    exchange.model, exchange.version, exchange.backend, exchange.attempts = MODEL, "v2", "v2", [attempted()]
     exchange.stream, exchange.first_content, exchange.outcome, exchange.ended = True, 1025.1, outcome, 1025.2
     roller.began(exchange)
     assert not exchange.weighed
@@ -204,7 +205,8 @@ def test_a_rollout_waits_while_stable_is_away_and_goes_on_when_it_is_back(tmp_pa
             exchange = Exchange("r", "/v1/chat/completions", now[0] - 0.01)
             exchange.model, exchange.version = MODEL, drawn if stable else "v2"
             exchange.stands_in, exchange.backend = exchange.version != drawn, exchange.version
-            exchange.outcome, exchange.attempts, exchange.ended, exchange.client_status = Outcome.OK, 1, now[0], 200
+            exchange.outcome, exchange.ended, exchange.client_status = Outcome.OK, now[0], 200
+            exchange.attempts = [attempted()]
             roller.settled(exchange)
             roller.tick()
 

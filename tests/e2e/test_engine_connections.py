@@ -82,11 +82,11 @@ async def test_a_request_is_sent_again_only_where_the_engine_hardly_saw_it(tmp_p
         last = await running.settled(2)
         ends = [end for _, end in running.records.attempts]
         if resent:
-            assert (answer.status, last.attempts) == (200, 2)
+            assert (answer.status, len(last.attempts)) == (200, 2)
             assert ends == [AttemptEnd.OK, AttemptEnd.STALE, AttemptEnd.OK]
             assert running.records.retries == [AttemptEnd.STALE]
         else:
-            assert (answer.status, last.attempts) == (502, 1)
+            assert (answer.status, len(last.attempts)) == (502, 1)
             assert ends == [AttemptEnd.OK, AttemptEnd.CLOSED_EARLY]
         assert len(fake.calls) == len(ends), "every execution is counted"
 

@@ -82,7 +82,7 @@ async def play(script: list[Step], folder: Path) -> None:
         last = await running.settled(len(script))
         executed = Counter(call.json["user"] for fake in fakes for call in fake.calls)
         # The model: what an engine has read whole it may have executed, so each needs an attempt of its own.
-        counted = [exchange.attempts for exchange in running.records.exchanges]
+        counted = [len(exchange.attempts) for exchange in running.records.exchanges]
         assert all(executed[f"user-{number}"] <= attempts <= 3 for number, attempts in enumerate(counted))
         assert sum(counted) == len(running.records.attempts)
         ends = [end for _, end in running.records.attempts]

@@ -80,7 +80,7 @@ async def test_one_that_an_idle_engine_refuses_again_and_again_gets_its_answer(t
         answer = await asks(running, "refused", "batch")
         assert (answer.status, answer.body) == (429, LIMITED)
         last = await running.settled(2)
-        assert (last.attempts, last.outcome) == (3, Outcome.BACKEND_ERROR)
+        assert (len(last.attempts), last.outcome) == (3, Outcome.BACKEND_ERROR)
         (model,) = running.app.gateway.table
         assert model.memory.retries.retries == 2, "they are inside the budget"
 
@@ -92,7 +92,7 @@ async def test_one_asked_for_more_patience_than_it_has_is_told_at_once(tmp_path:
         answer = await asks(running, "refused")
         assert (answer.status, answer.headers["retry-after"]) == (429, "30")
         last = await running.settled(2)
-        assert (last.attempts, last.queued) == (1, 0.0)
+        assert (len(last.attempts), last.queued) == (1, 0.0)
 
 
 async def test_one_refused_among_others_refuses_none_of_them(tmp_path: Path) -> None:

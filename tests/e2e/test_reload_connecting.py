@@ -53,7 +53,7 @@ async def test_who_connects_to_a_backend_that_is_taken_away_is_served_there(
         await reload(running, tmp_path, routes(new))
         network.open.set()
         assert (await asked).status == 200
-        assert (await running.settled()).attempts == 1
+        assert len((await running.settled()).attempts) == 1
         await old.calls[0].until_gone()  # it has left the routes: no connection to it is kept
         assert new.calls == []
 

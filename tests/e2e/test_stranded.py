@@ -62,7 +62,7 @@ async def test_a_backend_that_says_it_is_not_ready_loses_what_it_has_not_begun(t
             assert (answer.status, answer.body.endswith(DONE)) == (200, True)
             await running.quiet()
             last = running.records.exchanges[-1]
-            assert (last.outcome, last.attempts) == (Outcome.OK, 2)
+            assert (last.outcome, len(last.attempts)) == (Outcome.OK, 2)
             assert running.records.retries == [AttemptEnd.NOT_READY]
 
 
@@ -175,7 +175,7 @@ async def test_a_document_that_does_not_begin_in_time_is_fetched_elsewhere(tmp_p
                 asked += 1
                 assert answer.status == 200
             last = await running.settled(asked)
-            assert (last.outcome, last.attempts) == (Outcome.OK, 2)
+            assert (last.outcome, len(last.attempts)) == (Outcome.OK, 2)
             assert AttemptEnd.FIRST_TOKEN_TIMEOUT in [end for _, end in running.records.attempts]
 
 
@@ -200,7 +200,7 @@ async def test_an_answer_in_one_piece_leaves_a_backend_that_was_not_ready_for_lo
             assert max(seen) >= LOST_FOR_LONG
             await running.quiet()
             last = running.records.exchanges[-1]
-            assert (last.outcome, last.attempts) == (Outcome.OK, 2)
+            assert (last.outcome, len(last.attempts)) == (Outcome.OK, 2)
             assert running.records.retries == [AttemptEnd.NOT_READY]
 
 

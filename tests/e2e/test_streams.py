@@ -114,7 +114,7 @@ async def test_a_broken_stream_ends_with_one_error_event_and_no_proper_end(tmp_p
             assert answer.body.count(b'"error"') == 1
             assert (ROLE + WORDS) in answer.body
             last = await running.settled()
-            assert (last.outcome, last.attempts, last.content_events) == (Outcome.TRUNCATED, 1, 2)
+            assert (last.outcome, len(last.attempts), last.content_events) == (Outcome.TRUNCATED, 1, 2)
             assert running.records.attempts == [(running.backend().id, end)]
             assert running.backend().pool.idle == (fault == "no terminator")
             assert not healthy.calls

@@ -5,6 +5,7 @@ import pytest
 from gateway.exchange import AttemptEnd, Exchange, Outcome
 from gateway.policy.slo.judge import judge_attempt, judge_first, judge_gaps, judge_request
 from gateway.policy.slo.objective import Objective, Sli, Target
+from tests.attempts import attempted
 
 PROMISED = Objective("o", {Sli.AVAILABILITY: Target(0.999), Sli.TTFT: Target(0.99, 0.5, ((4096, 2.0),))})
 WHOLE = Objective(
@@ -27,7 +28,8 @@ def streaming(first: float, *, prompt: int = 100) -> Exchange:
 def answered(*, stream: bool, ended: float = 12.0) -> Exchange:
     exchange = streaming(10.4)
     exchange.stream, exchange.outcome = stream, Outcome.OK
-    exchange.last_content = exchange.ended = exchange.attempt_ended = ended
+    exchange.last_content = exchange.ended = ended
+    exchange.attempts = [attempted(ended=ended)]
     exchange.output_tokens = 11
     return exchange
 
@@ -59,7 +61,7 @@ def test_a_stream_is_held_to_every_latency_and_any_other_answer_to_the_whole_tim
 
 def test_an_attempt_is_judged_from_when_it_was_sent() -> None:
     exchange = answered(stream=True)
-    exchange.received, exchange.sent = 2.0, 10.3
+    exchange.received, exchange.attempts[0].sent_at = 2.0, 10.3
     assert judge_request(WHOLE, exchange)[Sli.TTFT] is False
     assert judge_attempt(WHOLE, exchange, AttemptEnd.OK)[Sli.TTFT] is True
     assert judge_attempt(WHOLE, exchange, AttemptEnd.CLOSED_EARLY) == {Sli.AVAILABILITY: False}
@@ -86,7 +88,7 @@ def test_a_client_that_left_counts_once_it_had_waited_longer_than_promised(
 ) -> None:
     exchange = streaming(0.0, prompt=prompt)
     exchange.stream, exchange.outcome = stream, left[0]
-    exchange.sent, exchange.ended, exchange.attempt_ended = 10.0, 10.0 + waited, 10.0 + waited
+    exchange.ended, exchange.attempts = 10.0 + waited, [attempted(10.0, 10.0 + waited)]
     sli = Sli.TTFT if stream else Sli.E2E
     expected = {sli: False} if late in {"both", sli} else {}
     assert judge_request(WHOLE, exchange) == expected
@@ -126,7 +128,7 @@ def test_an_attempt_during_which_the_gateway_was_late_is_not_judged_by_its_times
     assert judge_attempt(WHOLE, late, AttemptEnd.GATEWAY_LATE) == {}
     assert judge_request(WHOLE, late)[Sli.E2E] is False
     left = streaming(0.0)
-    left.attempt_ended = 30.0
+    left.attempts = [attempted(ended=30.0)]
     assert judge_attempt(WHOLE, left, AttemptEnd.CLIENT_GONE) == {Sli.TTFT: False}
     left.excused = True
     assert judge_attempt(WHOLE, left, AttemptEnd.CLIENT_GONE) == {}

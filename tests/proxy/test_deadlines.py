@@ -8,6 +8,7 @@ from gateway.policy.admission.kinds import FEWEST_ANSWERS, Kind
 from gateway.policy.routing import readiness
 from gateway.proxy.deadlines import SHORTEST, TIMES, overdue, time_is_over
 from gateway.proxy.retrying import blamed
+from tests.attempts import attempted
 from tests.proxy.orders import ordered
 
 
@@ -34,7 +35,7 @@ class World:
         self.order, self.backend = ordered("/v1/embeddings")
         self.order.stream, self.order.timeouts, self.order.kind = stream, Timeouts(**timeouts), kind
         self.exchange = Exchange("id", "/v1/embeddings", 1000.0)
-        self.exchange.sent = 1000.0
+        self.exchange.attempts = [attempted(1000.0)]
         if begun:
             self.exchange.last_content = 1000.0
         self.backend.health.activity.worked_at, self.backend.progressed = worked_at, progressed
@@ -129,7 +130,7 @@ class Hurry:
     def end(self) -> AttemptEnd:
         """Return how the next attempt ends."""
         world = self.world
-        world.exchange.sent = self.now
+        world.exchange.attempts = [attempted(self.now)]
         self.now += self.seconds
         return time_is_over(world.order, world.exchange, world.backend, resumed=0.0, now=self.now, answered=False)[0]
 

@@ -7,6 +7,7 @@ from gateway.policy.routing.health import Health
 from gateway.policy.routing.peers import Peers
 from gateway.policy.slo.objective import Objective, Sli, Target
 from gateway.proxy.learning import began
+from tests.attempts import attempted
 from tests.proxy.orders import ordered
 
 PROMISED = Objective("default", {Sli.TTFT: Target(0.99, under=2.0)})
@@ -23,7 +24,7 @@ def health() -> Health:
 
 def first_token(health: Health, *, sent: float, at: float) -> None:
     exchange = Exchange("r", "/v1/chat/completions", sent)
-    exchange.sent, exchange.first_content = sent, at
+    exchange.attempts, exchange.first_content = [attempted(sent)], at
     lease = health.lease(100)
     order, backend = ordered("/v1/chat/completions")
     order.objective, backend.health = PROMISED, health

@@ -15,6 +15,7 @@ from gateway.telemetry import access_log
 from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.alarms import UnauthorizedAlarm
 from gateway.telemetry.logs import JsonFormatter
+from tests.attempts import attempted
 from tests.backends.made import live_backend
 
 DOCS = Path(__file__).parents[2] / "docs" / "metrics.md"
@@ -23,7 +24,8 @@ DOCS = Path(__file__).parents[2] / "docs" / "metrics.md"
 def exchange(request_id: str = "r-1") -> Exchange:
     made = Exchange(request_id, "/v1/chat/completions", 10.0)
     made.model, made.version, made.pool, made.backend = "m", "v1", "gpu", "gpu/e:1"
-    made.outcome, made.stream, made.attempts, made.client_status = Outcome.TRUNCATED, True, 2, 200
+    made.outcome, made.stream, made.client_status = Outcome.TRUNCATED, True, 200
+    made.attempts = [attempted(), attempted()]
     made.first_content, made.last_content, made.ended, made.waited = 10.25, 11.25, 11.5, 1.4
     made.prompt_tokens, made.output_tokens = 7, 11
     made.queued, made.reason = 0.05, "the stream\nwas \x1b[31mcut"

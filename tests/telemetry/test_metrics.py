@@ -29,6 +29,7 @@ from gateway.telemetry.rollout_exposition import Delivered, RolloutCollector, Ro
 from gateway.telemetry.routing_exposition import RoutingCollector
 from gateway.telemetry.slo import SloBook
 from gateway.telemetry.slo_exposition import SloCollector
+from tests.attempts import attempted
 from tests.backends.made import live_backend
 
 DOCS = Path(__file__).parents[2] / "docs" / "metrics.md"
@@ -139,7 +140,7 @@ def slo_collector() -> SloCollector:
     model = ModelSpec("m", {"v1": VersionSpec("v1", ("gpu",), "m")}, (("v1", 1.0),))
     book.follow(RouteTable(pools={"gpu": PoolSpec("gpu", (spec,))}, models={"m": model}, names={"m": model}))
     made = exchange()
-    made.backend, made.sent, made.attempt_ended = BACKEND.id, 10.0, 11.4
+    made.backend, made.attempts = BACKEND.id, [attempted(10.0, 11.4)]
     book.attempt_ended(made, BACKEND, AttemptEnd.OK)
     book.settled(made)
     now[0] += 0.25

@@ -11,6 +11,7 @@ from gateway.policy.slo.series import SeriesKey
 from gateway.policy.slo.windows import MINUTE, KeptSlot
 from gateway.telemetry.slo import Kind, SloBook
 from gateway.wire.outbox import Outbox
+from tests.attempts import attempted
 
 FAST = Objective(
     "fast", {Sli.AVAILABILITY: Target(0.999), Sli.TTFT: Target(0.99, 0.5, ((100, 5.0),)), Sli.ITL: Target(0.99, 0.05)}
@@ -48,8 +49,9 @@ class Town:
         exchange = Exchange("r", "/v1/chat/completions", self.now)
         exchange.model, exchange.version, exchange.objective = name, "v1", objective
         exchange.stream, exchange.outcome, exchange.output_tokens = True, Outcome.OK, 7
-        exchange.sent, exchange.first_content = self.now, self.now + ttft
-        exchange.last_content = exchange.ended = exchange.attempt_ended = self.now + ttft + 1.0
+        exchange.first_content = self.now + ttft
+        exchange.last_content = exchange.ended = self.now + ttft + 1.0
+        exchange.attempts = [attempted(self.now, exchange.ended)]
         exchange.itl_bounds, exchange.itl = (0.05, 0.1), list(gaps)
         self.book.attempt_ended(exchange, self.backend, AttemptEnd.OK)
         self.book.settled(exchange)

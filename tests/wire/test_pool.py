@@ -32,7 +32,7 @@ class Waiting:
         self.upstream.set_result(upstream)
         return self.takes
 
-    def connect_failed(self, pool: UpstreamPool, detail: str) -> None:
+    def connect_failed(self, detail: str) -> None:
         self.failure.set_result(detail)
 
 
