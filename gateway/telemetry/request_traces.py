@@ -10,18 +10,20 @@ from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
 from gateway.clock import Clock, monotonic, wall
-from gateway.exchange import Exchange, Outcome
+from gateway.exchange import AttemptRecord, Exchange, Outcome, Verdict
+from gateway.policy.slo.classify import RULINGS
 from gateway.wire.tracecontext import TraceContext
 
 _NANOSECONDS = 1e9
 _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 _WELL = frozenset((Outcome.OK, Outcome.CLIENT_ERROR, Outcome.CLIENT_GONE, Outcome.QUOTA))
-_QUEUE, _ATTEMPT = 1, 2
+_ROUNDING = 1e-6
+"""Seconds that are left of a sum where nothing is left."""
 _LAST_ID = (1 << 64) - 1
 
 
 class RequestTraces:
-    """An observer: a span for the request, below it one for the queue and one for the last attempt."""
+    """An observer: a span for the request, below it one for each wait in the queue and one for each attempt."""
 
     def __init__(
         self, send: Callable[[ReadableSpan], None], resource: Resource, clock: Clock = monotonic, epoch: Clock = wall
@@ -46,28 +48,18 @@ class RequestTraces:
             return int((seconds + offset) * _NANOSECONDS)
 
         own = _context(trace, trace.span_id)
-        began = at(exchange.received)
-        if exchange.queued:
+        for place, (name, start, end, attempt) in enumerate(_parts(exchange), 1):
             yield ReadableSpan(
-                "queue",
-                _below(trace, _QUEUE),
+                name,
+                _below(trace, place),
                 own,
                 self._resource,
-                {"tidegate.class": exchange.service_class},
-                start_time=began,
-                end_time=at(exchange.received + exchange.queued),
-            )
-        if exchange.attempts:
-            yield ReadableSpan(
-                "attempt",
-                _below(trace, _ATTEMPT),
-                own,
-                self._resource,
-                {"tidegate.backend": exchange.backend, "tidegate.pool": exchange.pool},
-                [Event("first token", None, at(exchange.first_content))] if exchange.first_content else [],
-                kind=SpanKind.CLIENT,
-                start_time=at(exchange.sent),
-                end_time=at(exchange.attempt_ended or exchange.ended),
+                {"tidegate.class": exchange.service_class} if attempt is None else _of_attempt(attempt),
+                [Event(what, None, at(when)) for what, when in _moments(attempt, exchange)],
+                kind=SpanKind.INTERNAL if attempt is None else SpanKind.CLIENT,
+                status=Status() if attempt is None or not _has_failed(attempt) else Status(StatusCode.ERROR),
+                start_time=at(start),
+                end_time=at(end),
             )
         yield ReadableSpan(
             f"POST {exchange.endpoint}",
@@ -77,9 +69,33 @@ class RequestTraces:
             _attributes(exchange),
             kind=SpanKind.SERVER,
             status=Status() if exchange.outcome in _WELL else Status(StatusCode.ERROR, exchange.reason),
-            start_time=began,
+            start_time=at(exchange.received),
             end_time=at(exchange.ended),
         )
+
+
+def _parts(exchange: Exchange) -> Iterator[tuple[str, float, float, AttemptRecord | None]]:
+    """Yield what a request's time went into, in order: waits for a slot, and attempts, each from when until when."""
+    waited = exchange.queued
+    for attempt in exchange.attempts:
+        if attempt.queued:
+            waited -= attempt.queued
+            yield "queue", attempt.sent_at - attempt.queued, attempt.sent_at, None
+        yield "attempt", attempt.sent_at, attempt.ended_at or exchange.ended, attempt
+    if waited > _ROUNDING:  # the last wait was in vain
+        yield "queue", exchange.ended - waited, exchange.ended, None
+
+
+def _moments(attempt: AttemptRecord | None, exchange: Exchange) -> Iterator[tuple[str, float]]:
+    """Yield what happened in an attempt, and when."""
+    if attempt is None:
+        return
+    if attempt.connected_at > attempt.sent_at:
+        yield "connected", attempt.connected_at
+    if attempt.head_at:
+        yield "head", attempt.head_at
+    if attempt is exchange.attempts[-1] and exchange.first_content:
+        yield "first token", exchange.first_content
 
 
 def _context(trace: TraceContext, span_id: int, *, is_remote: bool = False) -> SpanContext:
@@ -112,3 +128,12 @@ def _attributes(exchange: Exchange) -> dict[str, str | int | float]:
         "tidegate.routing": str(exchange.routing),
     }
     return {name: value for name, value in found.items() if value is not None and value != ""}
+
+
+def _has_failed(attempt: AttemptRecord) -> bool:
+    return attempt.result is not None and RULINGS[attempt.result].verdict is Verdict.BAD
+
+
+def _of_attempt(attempt: AttemptRecord) -> dict[str, str]:
+    said = {"tidegate.backend": attempt.backend, "tidegate.pool": attempt.pool}
+    return said if attempt.result is None else {**said, "tidegate.outcome": str(attempt.result)}

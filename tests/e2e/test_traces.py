@@ -53,7 +53,7 @@ async def test_a_sampled_request_leaves_spans_that_its_engine_goes_on_from(tmp_p
         assert attempt.span_id != request.span_id
         assert request.start_time_unix_nano <= attempt.start_time_unix_nano <= attempt.end_time_unix_nano
         assert attempt.end_time_unix_nano <= request.end_time_unix_nano
-        assert [event.name for event in attempt.events] == ["first token"]
+        assert [event.name for event in attempt.events] == ["connected", "head", "first token"]
         said = attributes(request)
         assert said["gen_ai.request.model"] == "m"
         assert said["http.response.status_code"] == 200
@@ -86,6 +86,29 @@ async def test_a_failed_request_says_why(tmp_path: Path) -> None:
         request = next(span for span in spans if span.name.startswith("POST"))
         assert request.status.code == request.status.STATUS_CODE_ERROR
         assert request.status.message
+
+
+async def test_each_attempt_of_a_retried_request_is_a_span(tmp_path: Path) -> None:
+    async with backends(failing, good) as (sick, well), collector() as (endpoint, spans):
+        async with gateway(tmp_path, routes(sick.url, well.url), otlp_endpoint=endpoint) as running:
+            asked = 0
+            while not sick.calls:
+                assert (await ask(running.port, chat(), headers=SAMPLED)).status == 200
+                asked += 1
+            retried = await running.settled(asked)
+        request = next(span for span in spans if attributes(span).get("tidegate.request_id") == retried.request_id)
+        attempts = sorted(
+            (span for span in spans if span.parent_span_id == request.span_id),
+            key=lambda span: span.start_time_unix_nano,
+        )
+        assert [attributes(span)["tidegate.outcome"] for span in attempts] == ["server_error", "ok"]
+        assert [attributes(span)["tidegate.backend"] for span in attempts] == [
+            each.backend for each in retried.attempts
+        ]
+        moments = [at for span in attempts for at in (span.start_time_unix_nano, span.end_time_unix_nano)]
+        assert sorted(moments) == moments
+        assert request.start_time_unix_nano <= moments[0]
+        assert moments[-1] <= request.end_time_unix_nano
 
 
 async def test_what_is_no_traceparent_stops_here_with_its_tracestate(tmp_path: Path) -> None:
