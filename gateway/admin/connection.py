@@ -140,7 +140,7 @@ class AdminConnection(HttpToolsProtocol):
         self._deadline = self.since + self._limits.idle_seconds + _LINGER  # uvicorn closes it before
         super().on_response_complete()
 
-    def send_400_response(self, msg: str) -> None:
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn calls it with words of its own
         """Answer what the parser, or a bound, has refused."""
         self._refuse(self._refusal or BadHttp("not proper HTTP/1.1"))
 

@@ -46,7 +46,7 @@ class AdminToken:
     """The admin listener's token, of which only the digest is kept; with a file, what that holds."""
 
     def __init__(self, token: str | None, file: Path | None = None) -> None:
-        """A file's token has to be loaded first."""
+        """Take a token, or a file whose token `load` reads before the first request."""
         self.file = file
         self._digest = hashlib.sha256(token.encode()).digest() if token else None
 

@@ -55,11 +55,11 @@ class PoolStatus(BaseModel):
 
 
 class VersionStatus(BaseModel):
-    """One version of a model; `weight` is its share of the split, 0 to 1, and `instead` the version that serves its
-    requests while none of its own backends can, "" for none.
+    """One version of a model.
 
-    `waiting` is by class, `shed` by class and reason; `held_back` are the classes that are
-    kept in the queue for a higher one's sake.
+    `weight` is its share of the split, 0 to 1. `instead` is the version that serves its requests while none of its own
+    backends can, "" for none. `waiting` is by class, `shed` by class and reason. `held_back` are the classes that wait
+    because a higher class goes first.
     """
 
     name: str

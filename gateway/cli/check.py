@@ -117,7 +117,7 @@ def _objectives_table(table: RouteTable) -> Table:
 
 
 def _pages_table(table: RouteTable) -> Table:
-    """What a page needs, SLIs with the same target together; `--json` has the rest in `notes`."""
+    """Return what it takes to page, SLIs with the same target in one row; `--json` has the rest in `notes`."""
     shown = _table("pages of", "sli", "above a burn rate of", "failures needed", "a total outage pages after")
     for objective in _objectives(table):
         factor = f"{FASTEST.factor(objective.window):.4g}"
@@ -138,7 +138,7 @@ def _percent(target: Target) -> str:
 
 
 def _limits(table: RouteTable) -> list[str]:
-    """What alerts on each objective cannot do, in words."""
+    """Return what the alerts of each objective cannot detect, in words."""
     return [
         f"{objective.name}, {sli} {_percent(target)}: {'; '.join(limits_of(target, objective.window))}"
         for objective in _objectives(table)
@@ -147,7 +147,7 @@ def _limits(table: RouteTable) -> list[str]:
 
 
 def _classes(model: ModelSpec, objective: Objective) -> str:
-    """Whose requests are held to it, in words."""
+    """Return the classes that an objective applies to, in words."""
     named = [name for name, each in model.objective_by_class.items() if each.name == objective.name]
     others = [name for name, each in model.objective_by_class.items() if each.name != model.objective.name]
     if objective.name == model.objective.name:
@@ -156,7 +156,7 @@ def _classes(model: ModelSpec, objective: Objective) -> str:
 
 
 def _good(target: Target) -> str:
-    """What is good, in words."""
+    """Return what makes a request good, in words."""
     if not target.under:
         return "answered completely"
     steps = (f"{format_duration(seconds)} from {tokens} prompt tokens" for tokens, seconds in target.by_prompt_tokens)

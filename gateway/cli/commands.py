@@ -56,4 +56,4 @@ def tidegate(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and stop.")
     ] = False,
 ) -> None:
-    """The gateway in front of vLLM: measures what users experience and acts on it."""
+    """Run and inspect the gateway in front of vLLM, which measures what users experience and acts on it."""

@@ -72,7 +72,7 @@ def _budgets(found: dict[str, Any]) -> Iterator[Problem]:
 
 
 def _models(found: dict[str, Any]) -> Iterator[Problem]:
-    """A version that gets requests, and none of whose backends can take one."""
+    """Yield the versions that get requests though none of their backends can take one."""
     pools: dict[str, list[dict[str, Any]]] = {}
     for backend in found["backends"]:
         pools.setdefault(backend["pool"], []).append(backend)

@@ -69,8 +69,10 @@ def rules(
         ),
     ] = 1.0,
 ) -> None:
-    """Write alerting rules from the objectives in ROUTES: pages and tickets on two windows each, after Google's SRE
-    workbook, for Prometheus, its operator, Sloth or OpenSLO; unit tests for promtool; or a dashboard for Grafana.
+    """Write alerting rules, their tests or a dashboard from the objectives in ROUTES.
+
+    Rules are for Prometheus, its operator, Sloth or OpenSLO: pages and tickets on two windows each, as in Google's SRE
+    workbook. Tests are for promtool, the dashboard is for Grafana.
 
     tidegate rules routes.yaml > rules.yaml && promtool check rules rules.yaml
     """
@@ -124,7 +126,7 @@ def _documents(promised: list[Slo], output_format: Format, rules_path: str) -> l
 class _Dumper(yaml.SafeDumper):
     """Long queries as blocks, and no anchors: people read this."""
 
-    def ignore_aliases(self, data: object) -> bool:
+    def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002 - PyYAML calls it with the node
         return True
 
 

@@ -106,7 +106,7 @@ def _parts(found: dict[str, Any], width: int) -> Iterator[RenderableType]:
 
 
 def _promised(objective: dict[str, Any], *, alone: bool) -> Iterator[RenderableType]:
-    """The targets of an objective, and what they can and cannot show."""
+    """Yield the targets of an objective, with what they can and cannot show."""
     window = parse_duration(objective["window"])
     classes = ", ".join(objective["classes"])
     whose = f"class {classes}" if classes else "all classes" if alone else "all other classes"
@@ -155,7 +155,7 @@ def _windows(found: dict[str, Any]) -> list[str]:
 
 
 def _alerts(found: dict[str, Any]) -> Iterator[RenderableType]:
-    """The pairs that do more than wait; that none does is said, since an empty table says nothing."""
+    """Yield the alerts that are not inactive, or a sentence that there are none; then what other alerts wait for."""
     rows = [
         [
             subject["name"],

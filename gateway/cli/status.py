@@ -65,7 +65,7 @@ def _tables(found: dict[str, Any]) -> Iterator[Table]:
 
 
 def _objectives(found: dict[str, Any]) -> Table:
-    """The alert comes before the budget, which is a sentence; a burn rate without events is not shown as 0."""
+    """Return the table of objectives; the budget is last since it is a sentence, and no burn rate is without events."""
     return table(
         ["model", "objective", "SLI", "target", *(f"burn {window}" for window in BURNS), "alert", "budget"],
         [
@@ -84,8 +84,9 @@ def _objectives(found: dict[str, Any]) -> Table:
 
 
 def burn_rates(windows: Sequence[str], rates: dict[str, float | None], coverage: dict[str, float]) -> Iterator[str]:
-    """Yield burn rates by window; one that is mostly not covered would only repeat a shorter one, the first of all says
-    how long was counted.
+    """Yield the burn rate of each window, "-" for one whose history is so short that a shorter window says the same.
+
+    The first window is always shown, with the seconds counted so far where that is less than half of it.
     """
     for place, window in enumerate(windows):
         rate, covered = rates.get(window), coverage.get(window, 1.0)

@@ -37,7 +37,7 @@ class Address:
 
 
 def parse_address(value: object) -> Address:
-    """An http or https URL without user, query or fragment (RFC 3986). Raises InvalidValueError."""
+    """Parse an http or https URL without user, query or fragment (RFC 3986). Raises InvalidValueError."""
     if not isinstance(value, str) or not _PRINTABLE.fullmatch(value):
         raise InvalidValueError("is not a URL", _EXAMPLE)
     try:

@@ -45,7 +45,7 @@ def build_table(
     *,
     sources: Iterable[str] = (),
 ) -> RouteTable:
-    """The table, with pools and models in the order of their names, whichever files they came from."""
+    """Return the table, with pools and models sorted by name, whichever files they came from."""
     promises = {name: _objective(name, entry) for name, entry in objectives.items()}
     pool_specs = {name: _pool(name, entry) for name, entry in pools.items()}
     pool_specs |= {

@@ -31,7 +31,7 @@ class Declared:
         return self.document.where(self.path)
 
     def items(self, *path: str) -> list[tuple[KeyPath, Any]]:
-        """What the list or mapping at a path below this holds, with full paths; nothing when there is neither."""
+        """Return the items of the list or mapping at a path below this, with full paths; nothing if it is neither."""
         value = self.values
         for part in path:
             value = value.get(part) if isinstance(value, dict) else None
@@ -39,7 +39,7 @@ class Declared:
         return [((*self.path, *path, key), item) for key, item in pairs]
 
     def names(self, *path: str) -> list[str]:
-        """The keys of the mapping at a path below this."""
+        """Return the keys of the mapping at a path below this."""
         return [key for (*_, key), _ in self.items(*path) if isinstance(key, str)]
 
 
@@ -57,7 +57,7 @@ class Consistency:
     warnings: list[Problem] = field(default_factory=list)
 
     def check(self) -> None:
-        """Fills `problems` and `warnings`."""
+        """Fill `problems` and `warnings`."""
         for pool in self.pools.values():
             self._check_backends(pool)
         for name, model in self.models.items():

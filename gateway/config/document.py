@@ -77,7 +77,7 @@ class Document:
     problems: tuple[Problem, ...] = ()
 
     def lookup(self, path: KeyPath) -> tuple[KeyPath, ScalarNode | None, Node]:
-        """The part of `path` that exists, with the key it ends in, if any, and its value."""
+        """Return the part of `path` that exists, with the key it ends in, if any, and its value."""
         key: ScalarNode | None = None
         node: Node = self.root
         for depth, part in enumerate(path):
@@ -90,12 +90,12 @@ class Document:
         return path, key, node
 
     def problem(self, path: KeyPath, message: str, hint: str = "", *, at_key: bool = False) -> Problem:
-        """A problem at `path`: at its value when that is a scalar, else (or with `at_key`) at its key."""
+        """Return a problem at `path`: at its value if that is a scalar, else (or with `at_key`) at its key."""
         line, column = self._place(path, at_key=at_key)
         return Problem(self.file, line, column, path_text(path), message, hint)
 
     def where(self, path: KeyPath) -> str:
-        """`file:line` of the key or list item that `path` ends in."""
+        """Return `file:line` of the key or list item that `path` ends in."""
         return f"{self.file}:{self._place(path, at_key=True)[0]}"
 
     def _place(self, path: KeyPath, *, at_key: bool) -> tuple[int, int]:
@@ -113,7 +113,7 @@ class DocumentError(Exception):
 
 
 def parse_document(source: Source) -> Document:
-    """The tree of one file. Raises DocumentError when the text is not one YAML mapping of bounded depth and size."""
+    """Parse one file. Raises DocumentError if its text is not one YAML mapping of bounded depth and size."""
     composer = _Composer(source.file)
     try:
         for event in yaml.parse(source.text, Loader=_LOADER):
@@ -238,7 +238,7 @@ class _Composer:
             self._fail(event, "tags such as `!name` have no meaning here", "delete the tag")
 
     def _path(self) -> KeyPath:
-        """The path of the node that is about to be added."""
+        """Return the path of the node that is about to be added."""
         path: list[str | int] = []
         for opened in self._open:
             last = opened.children[-1] if opened.children else None

@@ -62,7 +62,7 @@ def parse_slo_window(value: object) -> float:
 
 
 def format_duration(seconds: float) -> str:
-    """The text in the largest unit that keeps the number whole; `parse_duration` gives exactly `seconds` back."""
+    """Write a duration in the largest unit that keeps the number whole; `parse_duration` returns exactly `seconds`."""
     milliseconds = Decimal(repr(seconds)) * 1000
     for unit, size in reversed(_MILLISECONDS.items()):
         if milliseconds and milliseconds % size == 0:

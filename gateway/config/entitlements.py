@@ -23,7 +23,7 @@ class Entitlements:
     problems: list[Problem] = field(default_factory=list)
 
     def check(self) -> None:
-        """Fills `problems`."""
+        """Fill `problems`."""
         self._check_shares()
         taken: dict[str, str] = {}
         for name, tenant in self.tenants.items():

@@ -49,7 +49,7 @@ def explain(error: ValidationError, document: Document, known: Iterable[KeyPath]
 
 
 def shown(document: Document, path: KeyPath) -> str:
-    """The value as the file writes it, before any variable is expanded, and without what may be a password."""
+    """Return the value as the file writes it, with variables not expanded and possible passwords hidden."""
     match document.lookup(path)[2]:
         case MappingNode():
             return "this mapping"
@@ -106,7 +106,7 @@ def _example(path: KeyPath) -> str:
 
 
 def _flow(value: object) -> str:
-    """A value as YAML writes it on one line."""
+    """Write a value as YAML on one line."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key}: {_flow(item)}" for key, item in value.items()) + "}"
     return f"[{', '.join(map(_flow, value))}]" if isinstance(value, list) else str(value)

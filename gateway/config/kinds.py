@@ -69,7 +69,7 @@ Weight = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
 
 
 def parse_span(value: object) -> Span:
-    """The numbers that `<256`, `<=64`, `>4096` or `>=100` means. Raises InvalidValueError."""
+    """Parse a comparison such as `<256`, `<=64`, `>4096` or `>=100`. Raises InvalidValueError."""
     match = _COMPARISON.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         raise InvalidValueError("is not a comparison", "write `<256`, `<=64`, `>4096` or `>=100`, in quotes")

@@ -49,12 +49,12 @@ class _File:
 def load_routes(
     path: Path, environ: Mapping[str, str] = os.environ, *, listeners: Collection[Listening] = ()
 ) -> RouteTable:
-    """The table of the route file or folder at `path`. Raises RoutesError with every problem in every file."""
+    """Load the table from the route file or folder at `path`. Raises RoutesError with every problem in every file."""
     return load(path, environ, listeners=listeners).table
 
 
 def load(path: Path, environ: Mapping[str, str] = os.environ, *, listeners: Collection[Listening] = ()) -> LoadedRoutes:
-    """As `load_routes`, with warnings. `table.sources` are the route files, then the files that secrets came from.
+    """Do as `load_routes`, with warnings. `table.sources` are the route files, then the files of secrets.
 
     `listeners` are the gateway's own, which no backend may be.
     """
@@ -111,7 +111,7 @@ def _validate(document: Document, environ: Mapping[str, str], problems: list[Pro
 
 
 def _merge(files: Iterable[_File], section: str, problems: list[Problem]) -> dict[str, Declared]:
-    """What all files declare in one section, by name, valid or not."""
+    """Return what all files declare in one section, by name, valid or not."""
     merged: dict[str, Declared] = {}
     for file in files:
         entries = file.values.plain.get(section)

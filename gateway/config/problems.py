@@ -70,12 +70,12 @@ class InvalidValueError(ValueError):
 
 
 def _printable(text: str) -> str:
-    """The text with its control characters escaped, so that a route file cannot write to anybody's terminal."""
+    """Escape control characters, so that a route file cannot send escape sequences to a terminal."""
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 
 def suggest(word: str, known: Iterable[str], label: str) -> str:
-    """A hint for a name that does not exist: "did you mean ...?" if one is close, then the names that do exist."""
+    """Return a hint for an unknown name: "did you mean ...?" if one is close, then the names that do exist."""
     names = sorted(set(known))
     is_cheap = len(word) <= _LONGEST_COMPARED and len(names) <= _MOST_COMPARED
     close = (difflib.get_close_matches(word, names, n=1) or _sharing_words(word, names)) if is_cheap else []
@@ -85,7 +85,7 @@ def suggest(word: str, known: Iterable[str], label: str) -> str:
 
 
 def _sharing_words(word: str, names: Iterable[str]) -> list[str]:
-    """The one name that has all words of `word`, or all of whose words it has: `key` for `key_sha256`."""
+    """Return the only name with all words of `word`, or with no others: `key` for `key_sha256`."""
     words = set(word.split("_"))
     found = [name for name in names if words <= (others := set(name.split("_"))) or others <= words]
     return found if len(found) == 1 else []

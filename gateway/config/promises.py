@@ -32,7 +32,7 @@ class Promises:
     warnings: list[Problem] = field(default_factory=list)
 
     def check(self) -> None:
-        """Fills `problems` and `warnings`."""
+        """Fill `problems` and `warnings`."""
         for objective in self.objectives.values():
             self._check_targets(objective)
             self._check_steps(objective)
@@ -43,7 +43,7 @@ class Promises:
                 self.warnings.append(objective.document.problem(objective.path, "no model uses this objective", hint))
 
     def _check_targets(self, objective: Declared) -> None:
-        """An alert whose burn rate exceeds what a total outage burns would never fire, without any sign of it."""
+        """Refuse targets that a total outage cannot alert on, since such an alert would silently never fire."""
         window = _value(objective, "window", parse=parse_slo_window) or DEFAULT.window
         for sli in (*Sli, "deployment"):
             percent = _value(objective, sli, "target", parse=float)
@@ -73,13 +73,13 @@ class Promises:
                 break
 
     def _tell_fraction(self, objective: Declared, sli: str, percent: float) -> None:
-        """A share was written where per cent are meant."""
+        """Report a target that is written as a share, where per cent are meant."""
         message = f"a target of {percent:g} is {percent:g} %: hardly any request would have to be good"
         hint = f"did you mean {round(100 * percent, 9):g}? Targets are per cent"
         self.problems.append(objective.document.problem((*objective.path, sli, "target"), message, hint))
 
     def _check_steps(self, objective: Declared) -> None:
-        """Longer prompts may take longer; that they must be faster is a slip."""
+        """Report thresholds that are lower for longer prompts: that is a slip."""
         for sli in (Sli.TTFT, Sli.E2E):
             longest = _value(objective, sli, "under", parse=parse_threshold) or 0.0
             steps = [

@@ -345,7 +345,7 @@ class RoutesFile(Entry):
 
 
 def fields_at(path: KeyPath) -> dict[str, FieldInfo]:
-    """The keys that the schema knows in the mapping at `path`; none where names are free or values are not mappings."""
+    """Return the keys of the schema for the mapping at `path`; none where names are free or values are no mappings."""
     kind: Any = RoutesFile
     for part in path:
         if isinstance(kind, type) and issubclass(kind, Entry):
@@ -359,14 +359,14 @@ def fields_at(path: KeyPath) -> dict[str, FieldInfo]:
 
 
 def _by_key(kind: type[Entry]) -> dict[str, FieldInfo]:
-    """The fields of an entry by the keys that files write."""
+    """Return the fields of an entry by the keys that files write."""
     return {field.alias or name: field for name, field in kind.model_fields.items()}
 
 
 class _SchemaGenerator(GenerateJsonSchema):
     """The schema of the text rather than of the models: a number may be a variable, and null is nothing."""
 
-    def field_title_should_be_set(self, schema: Any) -> bool:
+    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002 - pydantic calls it with the schema
         return False
 
     def nullable_schema(self, schema: Any) -> JsonSchemaValue:
@@ -391,6 +391,6 @@ class _SchemaGenerator(GenerateJsonSchema):
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema (draft 2020-12) of one route file."""
+    """Return the JSON Schema (draft 2020-12) of one route file."""
     schema = RoutesFile.model_json_schema(schema_generator=_SchemaGenerator)
     return {"$schema": GenerateJsonSchema.schema_dialect, **schema, "title": "Tidegate routes"}

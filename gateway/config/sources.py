@@ -26,10 +26,10 @@ class Source:
 
 
 def read_sources(path: Path) -> tuple[list[Source], list[Problem]]:
-    """The file at `path`, or every visible `*.yaml` and `*.yml` directly in the folder at `path`.
+    """Read the file at `path`, or every visible `*.yaml` and `*.yml` directly in the folder at `path`.
 
-    All texts come from one moment: when a file changes, comes or goes meanwhile, all are read again.
-    Raises RoutesError when there is nothing to read, or no quiet moment to read it in.
+    All texts come from one moment: if a file is changed, added or removed meanwhile, all are read again.
+    Raises RoutesError if there is nothing to read, or the files never stop changing.
     """
     for _ in range(_ATTEMPTS):
         before = _snapshot(path)
@@ -49,7 +49,7 @@ def route_files(path: Path) -> list[Path]:
 
 
 def read_secret(path: Path) -> str:
-    """The secret in a file, without the white space around it. Raises InvalidValueError, without the secret in it."""
+    """Read the secret in a file, without the white space around it. Raises InvalidValueError without the secret."""
     hint = "name a file, relative to the folder of the route file"
     if not path.is_file():
         raise InvalidValueError("there is no such file", hint)

@@ -31,7 +31,7 @@ class Steering:
     warnings: list[Problem] = field(default_factory=list)
 
     def check(self) -> None:
-        """Fills `problems` and `warnings`."""
+        """Fill `problems` and `warnings`."""
         for model in self.models.values():
             self._check_split(model)
             self._check_rules(model)

@@ -52,7 +52,7 @@ class Values:
 
 
 def plain_values(document: Document, environ: Mapping[str, str]) -> Values:
-    """The values of one document."""
+    """Return the values of one document, with variables expanded and secrets read."""
     reading = _Reading(document, environ)
     values = {key: reading.plain(node, (key,)) for key, (_, node) in document.root.entries.items()}
     return Values(values, reading.problems, tuple(reading.secret_files))

@@ -51,7 +51,7 @@ def burning(slo: Slo, pair: AlertPair) -> str:
 
 
 def _confirmed(slo: Slo, pair: AlertPair) -> Document:
-    """The short window burns too; where it holds too few events, those of a quarter of the long one are asked."""
+    """Record whether the short window burns too, or a quarter of the long one where the short holds too few events."""
     limit = _limit(slo, pair)
 
     def burns(window: float) -> str:
@@ -91,7 +91,7 @@ def _burning(slo: Slo, pair: AlertPair) -> Document:
 
 
 def _alone(slo: Slo, pair: AlertPair) -> str:
-    """What begins while the whole, or a page, fires belongs to that incident; what fired before it stays."""
+    """Return the condition of an alert that is silent if it begins while the whole, or a page, fires: one incident."""
     page, ticket = Severity
     wider = [_firing(slo.whole, each) for each in (page, ticket)[: 1 + (pair.severity is ticket)] if slo.part.labels]
     if pair.severity is ticket:
@@ -128,7 +128,7 @@ def _confirmation(pair: AlertPair) -> str:
 
 
 def _annotations(slo: Slo, severity: Severity) -> dict[str, str]:
-    """What a person reads: how soon the budget is gone, how many users it was, and what was promised."""
+    """Return what a person reads: how soon the budget is gone, how many users it was, and what was promised."""
     window, (length, name) = format_duration(slo.window), _TOLD[severity]
     number = '{{ . | first | value | printf "%.0f" }}'
     failed = f"{{{{ with query `{recordings.bad(slo, length)}` }}}}{number}{{{{ end }}}}"

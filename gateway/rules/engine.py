@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import isfinite
 from types import MappingProxyType
 
-from gateway.config.table import ModelSpec, RouteTable
+from gateway.config.table import RouteTable
 from gateway.policy.slo.objective import Sli, Target
 from gateway.rules.slo import Scale, Slo, one_of
 
@@ -91,7 +91,7 @@ def engine_slos(table: RouteTable, runbook: str, scale: Scale) -> tuple[list[Slo
     found, left_out = [], []
     for model in table.models.values():
         for sli, target in model.objective.targets.items():
-            why = _unfit(model, sli, target)
+            why = _unfit(sli, target)
             if why:
                 left_out.append(f"{model.name}: {why}")
             if sli not in HISTOGRAMS or target.under not in HISTOGRAMS[sli].bounds:
@@ -121,7 +121,7 @@ def nearest(bounds: Iterable[float], seconds: float) -> str:
     return " or ".join(f"{bound:g}s" for bound in around)
 
 
-def _unfit(model: ModelSpec, sli: Sli, target: Target) -> str:
+def _unfit(sli: Sli, target: Target) -> str:
     if sli not in HISTOGRAMS:
         return f"{sli} cannot be seen by an engine: a request that never reached it is missing from its own metrics"
     histogram = HISTOGRAMS[sli]

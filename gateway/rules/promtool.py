@@ -77,7 +77,7 @@ def _outage(slo: Slo) -> Scenario:
 
 
 def _quiet_outage(slo: Slo) -> Scenario:
-    """One request a minute, and all of them fail after a good hour."""
+    """Return the series of one request a minute; all fail after a good hour."""
     factor, budget = FASTEST.factor(slo.window), slo.target.budget
     failures = next((bad for bad in range(1, 61) if FASTEST.speaks(Counts(60 - bad, bad), factor, budget)), None)
     after = 60 * (failures or 60) + 3 * MINUTE
@@ -91,7 +91,7 @@ def _quiet_outage(slo: Slo) -> Scenario:
 
 
 def _blip(slo: Slo) -> Scenario:
-    """Twenty requests fail at once after an idle night, and all after them are answered."""
+    """Return the series of twenty requests that fail at once after an idle night; all later ones are answered."""
     limit = FASTEST.factor(slo.window) * slo.target.budget
     each = 20 * max(2, round(2 * EVERY / HOUR / limit))
     replicas = [(f"0x{_BEFORE} 0+{each}x120", f"0x{_BEFORE} 20x120")]
@@ -107,7 +107,7 @@ def _idle(slo: Slo) -> Scenario:
 
 
 def _fresh(slo: Slo) -> Scenario:
-    """A process that is new, whose counters begin at 0, and whose every request fails."""
+    """Return the series of a new process: its counters begin at 0 and every request fails."""
     seconds = FASTEST.factor(slo.window) * slo.target.budget * HOUR
     by = min(seconds * _MARGIN, HOUR) + 3 * EVERY
     expected = [Expected(EVERY, _page(slo), there=False), Expected(_steps(by) * EVERY, _page(slo), there=True)]
@@ -153,7 +153,7 @@ def _test(slo: Slo, expected: Expected) -> Document:
 
 
 def _page(slo: Slo) -> str:
-    """The page of a whole; the page of a part belongs to that, so its burn rate is what shows."""
+    """Return the series that shows a page: its alert, or for a part, whose alert joins the whole, its burn rate."""
     return alerts.burning(slo, FASTEST) if slo.part.labels else _firing(slo, Severity.PAGE)
 
 
@@ -162,7 +162,7 @@ def _firing(slo: Slo, severity: Severity) -> str:
 
 
 def _later(seconds: float, *, there: bool) -> float:
-    """A time a little before or after failures have gone on for so long: one that rules are evaluated at."""
+    """Return when rules are evaluated next, a little before or after failures have lasted for so long."""
     steps = _steps(seconds * _MARGIN) + 2 if there else int(seconds / _MARGIN / EVERY)
     return (_BEFORE + 1 + steps) * EVERY
 

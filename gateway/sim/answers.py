@@ -23,7 +23,7 @@ class Choice:
     sent: int = 0
 
     def said(self, channel: Channel) -> str:
-        """The text of one channel so far."""
+        """Return the text of one channel so far."""
         return "".join(text for where, text in self.script.pieces[: self.sequence.produced] if where is channel)
 
     @property
@@ -55,7 +55,7 @@ class Answer:
         return self.choices[0].sequence.cached_tokens
 
     def usage(self) -> dict[str, Any]:
-        """Token counts in the order in which vLLM gives them in chat and text completions."""
+        """Return token counts, in the order of vLLM's chat and text completions."""
         prompt, completion = self.prompt_tokens, self.completion_tokens
         usage: dict[str, Any] = {
             "prompt_tokens": prompt,
@@ -67,7 +67,7 @@ class Answer:
         return usage
 
     def whole_usage(self) -> dict[str, Any]:
-        """Token counts as they stand in an answer that is not streamed."""
+        """Return token counts as in an answer that is not streamed."""
         usage = self.usage()
         details = usage.get("prompt_tokens_details")
         usage["prompt_tokens_details"] = {**details, "multimodal_tokens": None} if details else None
@@ -79,19 +79,19 @@ class Dialect(Protocol):
     """How one API tells an answer, as server-sent events or whole."""
 
     def preamble(self) -> bytes:
-        """Events that go out with the head, before anything is known."""
+        """Return the events that are sent with the head, before the first token."""
 
     def opening(self) -> bytes:
-        """Events right before the first token."""
+        """Return the events that come right before the first token."""
 
     def delta(self, choice: Choice, channel: Channel, text: str) -> bytes:
-        """Events for some text of a choice that goes on."""
+        """Return the events for some text of a choice that continues."""
 
     def ending(self, choice: Choice, last: Piece | None) -> bytes:
-        """Events for the end of a choice, with its last text if there is any."""
+        """Return the events that end a choice, with its last text if there is any."""
 
     def closing(self) -> bytes:
-        """Events at the end of the stream."""
+        """Return the events that end the stream."""
 
     def whole(self) -> dict[str, Any]:
-        """The answer in one piece."""
+        """Return the answer in one piece."""

@@ -72,7 +72,7 @@ def _bare_app() -> FastAPI:
     return app
 
 
-async def _answer_error(request: Request, error: Exception) -> Response:
+async def _answer_error(_: Request, error: Exception) -> Response:
     if not isinstance(error, ApiError):
         raise error
     return Response(encode(error.body), status_code=error.status, media_type="application/json")

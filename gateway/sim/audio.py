@@ -96,29 +96,29 @@ class AudioDialect:
         self._answer = answer
 
     def preamble(self) -> bytes:
-        """Nothing."""
+        """Return nothing."""
         return b""
 
     def opening(self) -> bytes:
-        """Nothing."""
+        """Return nothing."""
         return b""
 
     def delta(self, choice: Choice, channel: Channel, text: str) -> bytes:
-        """One chunk."""
+        """Return one chunk."""
         return b'%b{"delta":{"content":%b},"finish_reason":null,"stop_reason":null}]}\n\n' % (self._head, encode(text))
 
     def ending(self, choice: Choice, last: Piece | None) -> bytes:
-        """The chunk with the finish reason."""
+        """Return the chunk with the finish reason."""
         content = encode(last[1] if last else "")
         finish = encode(choice.script.finish)
         return b'%b{"delta":{"content":%b},"finish_reason":%b,"stop_reason":null}]}\n\n' % (self._head, content, finish)
 
     def closing(self) -> bytes:
-        """The terminator."""
+        """Return the terminator."""
         return DONE
 
     def whole(self) -> dict[str, Any]:
-        """The text alone."""
+        """Return the text alone."""
         return {"text": self._answer.choices[0].said(Channel.CONTENT)}
 
 

@@ -34,16 +34,16 @@ class ChatDialect:
         self._heads = [b'%b{"index":%d,' % (self._common, choice.index) for choice in answer.choices]
 
     def preamble(self) -> bytes:
-        """Nothing: vLLM stays silent until the first token."""
+        """Return nothing: vLLM sends nothing before the first token."""
         return b""
 
     def opening(self) -> bytes:
-        """One role-only chunk for each choice."""
+        """Return one chunk for each choice, with the role only."""
         usage = self._usage(0)
         return b"".join(head + _OPENING % usage for head in self._heads)
 
     def delta(self, choice: Choice, channel: Channel, text: str) -> bytes:
-        """One chunk."""
+        """Return one chunk."""
         return b'%b"delta":{%b%b%b}\n\n' % (
             self._heads[choice.index],
             self._field(choice, channel, text),
@@ -52,7 +52,7 @@ class ChatDialect:
         )
 
     def ending(self, choice: Choice, last: Piece | None) -> bytes:
-        """The chunk with the finish reason."""
+        """Return the chunk with the finish reason."""
         self._open_choices -= 1
         final = not self._open_choices and not self._include_usage
         script = choice.script
@@ -66,14 +66,14 @@ class ChatDialect:
         )
 
     def closing(self) -> bytes:
-        """The usage chunk if it was asked for, and the terminator."""
+        """Return the usage chunk if the client asked for it, and the terminator."""
         if not self._include_usage:
             return DONE
         usage = encode(self._answer.usage())
         return b'%b],"usage":%b%b}\n\n%b' % (self._common, usage, self._fingerprint(), DONE)
 
     def whole(self) -> dict[str, Any]:
-        """The `chat.completion` object."""
+        """Return the `chat.completion` object."""
         answer = self._answer
         return {
             "id": f"chatcmpl-{answer.id}",

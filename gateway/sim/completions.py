@@ -23,11 +23,11 @@ class CompletionDialect:
         )
 
     def preamble(self) -> bytes:
-        """Nothing: vLLM stays silent until the first token."""
+        """Return nothing: vLLM sends nothing before the first token."""
         return b""
 
     def opening(self) -> bytes:
-        """The prompts, where they are to be repeated."""
+        """Return the prompts if the request set `echo`."""
         return b"".join(
             self.delta(choice, Channel.CONTENT, self._echo[choice.index])
             for choice in self._answer.choices
@@ -35,11 +35,11 @@ class CompletionDialect:
         )
 
     def delta(self, choice: Choice, channel: Channel, text: str) -> bytes:
-        """One chunk."""
+        """Return one chunk."""
         return self._chunk(choice, text, b"null", b"null", b"")
 
     def ending(self, choice: Choice, last: Piece | None) -> bytes:
-        """The chunk with the finish reason."""
+        """Return the chunk with the finish reason."""
         self._open_choices -= 1
         final = not self._open_choices and not self._include_usage
         script = choice.script
@@ -48,14 +48,14 @@ class CompletionDialect:
         return self._chunk(choice, text, encode(script.finish), encode(script.stop_reason), tail)
 
     def closing(self) -> bytes:
-        """The usage chunk if it was asked for, and the terminator."""
+        """Return the usage chunk if the client asked for it, and the terminator."""
         if not self._include_usage:
             return DONE
         usage = encode(self._answer.usage())
         return b'%b],"usage":%b%b}\n\n%b' % (self._common, usage, self._fingerprint(), DONE)
 
     def whole(self) -> dict[str, Any]:
-        """The `text_completion` object."""
+        """Return the `text_completion` object."""
         answer = self._answer
         return {
             "id": f"cmpl-{answer.id}",

@@ -19,7 +19,7 @@ class Connection(HttpToolsProtocol):
 
     @classmethod
     def of(cls, request: Request) -> "Connection":
-        """The connection that a request came in on."""
+        """Return the connection that a request arrived on."""
         connection = request.scope["extensions"][_EXTENSION]["connection"]
         assert isinstance(connection, cls)  # noqa: S101 - the server is only ever hosted with this class
         return connection

@@ -71,7 +71,7 @@ class Delivery:
             self._submit(on_token)
 
     def hang_up(self) -> None:
-        """The client has gone: free the engine at once."""
+        """Free the engine at once, since the client has disconnected."""
         self._end(End.GONE)
 
     def __enter__(self) -> "Delivery":
@@ -124,7 +124,7 @@ class Delivery:
                 self._end(End.ENGINE_ERROR)
 
     def fail(self) -> None:
-        """The engine has died under this answer."""
+        """End the answer with an error, since the engine has died."""
         self._end(End.ENGINE_ERROR)
 
     def _end(self, end: End) -> None:
@@ -140,7 +140,7 @@ async def deliver_whole(delivery: Delivery, request: Request) -> None:
     """
     connection = Connection.of(request)
     with connection.watched(delivery.hang_up), delivery:
-        delivery.start(lambda choice: None)
+        delivery.start(lambda _: None)
         end = await delivery.ended
     if end is End.CUT:
         connection.reset()
@@ -159,7 +159,7 @@ class EventStream(Response):
         self._opened = False
         self._last_sent = 0.0
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
         """Send the head at once, then events as tokens come."""
         delivery, connection = self._delivery, self._connection
         with connection.watched(delivery.hang_up), delivery:
@@ -231,5 +231,5 @@ class EventStream(Response):
 
 
 def engine_error_event() -> bytes:
-    """The event that tells of a failure inside a stream, spaced as vLLM writes it."""
+    """Return the event that reports a failure inside a stream, with the spaces that vLLM writes."""
     return f"data: {json.dumps(error_body(500, ENGINE_DEAD))}\n\n".encode()

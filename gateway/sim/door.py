@@ -59,7 +59,7 @@ class Door:
         self._models = (*simulation.settings.models, *simulation.settings.adapters)
 
     async def read(self, request: Request, kind: type[BodyT]) -> BodyT:
-        """The body, parsed and with a model that is served; ApiError otherwise."""
+        """Return the parsed body. Raises ApiError if it is malformed or its model is not served."""
         data = await request.body()
         media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if media_type != "application/json":
@@ -103,7 +103,7 @@ class Door:
 
 
 def context_length_error(most: int) -> ApiError:
-    """The prompt alone is too long. vLLM stops counting one token past the limit."""
+    """Return the error for a prompt that is too long by itself; vLLM stops counting one token past the limit."""
     message = (
         f"This model's maximum context length is {most} tokens. However, your prompt contains at least {most + 1} "
         "input tokens, which exceeds this limit even without any output tokens. Please reduce the length of the input "
@@ -128,7 +128,7 @@ def check_sampling(body: Sampling) -> None:
 
 
 def parse(data: bytes, kind: type[BodyT]) -> BodyT:
-    """A body from its JSON; ApiError 400 in vLLM's words when it is not JSON or does not fit."""
+    """Parse a body. Raises ApiError 400 with vLLM's message if it is not JSON or does not fit the schema."""
     try:
         document = msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError):

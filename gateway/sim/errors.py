@@ -19,18 +19,18 @@ class ApiError(Exception):
 
 
 def error_body(status: int, message: str, *, param: str | None = None, kind: str | None = None) -> dict[str, Any]:
-    """The error object as vLLM forms it."""
+    """Return an error object in the shape that vLLM uses."""
     kind = kind or _TYPES.get(status) or HTTPStatus(status).phrase
     return {"error": {"message": message, "type": kind, "param": param, "code": status}}
 
 
 def refused_value(message: str, parameter: str, value: object) -> ApiError:
-    """A sampling parameter out of range."""
+    """Return the error for a sampling parameter that is out of range."""
     return ApiError(400, f"{message} (parameter={parameter}, value={value})", param=parameter)
 
 
 def validation_error(problems: Sequence[dict[str, Any]]) -> ApiError:
-    """A body that does not fit, told as FastAPI's validation errors are told by vLLM."""
+    """Return the error for a body that does not fit the schema, worded as vLLM words FastAPI's validation errors."""
     count = len(problems)
     lines = "".join(f"\n  {_problem(problem)}" for problem in problems)
     message = f"{count} validation error{'s' if count > 1 else ''}:{lines}"

@@ -32,7 +32,7 @@ class StreamFaults(BaseModel):
     ttft_delay: float = Field(default=0.0, ge=0, le=3600)
 
     def trip(self, tokens: int) -> Trip | None:
-        """What must happen to an answer that has `tokens` output tokens, if anything."""
+        """Return the fault that strikes an answer with `tokens` output tokens, if any."""
         if self.cut_after is not None and tokens >= self.cut_after:
             return Trip.CUT
         if self.stream_error_after is not None and tokens >= self.stream_error_after:
@@ -95,5 +95,5 @@ class FaultBoard:
         return not self.current.dead and (seconds is None or self._clock() >= self._since + seconds)
 
     def draw_error(self) -> int | None:
-        """The status that this call fails with, if chance has it fail."""
+        """Draw whether this call fails, and return its status if it does."""
         return self.current.error_code if self._rng.random() < self.current.error_rate else None

@@ -211,7 +211,7 @@ class Generation:
         return Response(encode(dialect.whole()), media_type="application/json", headers=headers)
 
     def _rng(self, seed: int | None, prompt: Prompt) -> random.Random:
-        """The same answer for the same seed and prompt; without a seed, the next of this server's answers."""
+        """Return the generator for an answer: the same for the same seed and prompt, else the next of this server's."""
         if seed is None:
             return random.Random(self._simulation.rng.getrandbits(64))
         return random.Random(f"{self._simulation.settings.seed} {seed} {prompt.data!r}")
@@ -230,7 +230,7 @@ def new_id() -> str:
 
 
 def load_headers(form: str | None, simulation: Simulation) -> dict[str, str]:
-    """The ORCA load report that a caller asked for in this form: `JSON` or `TEXT`."""
+    """Return the header with the ORCA load report in the form that the client asked for, `JSON` or `TEXT`."""
     loads = {
         "num_requests_waiting": float(simulation.engine.queued),
         "kv_cache_usage_perc": simulation.engine.kv_usage,
@@ -256,7 +256,7 @@ def _chosen_tool(body: ChatBody, rng: random.Random) -> Tool | None:
 
 
 def _pick(tools: list[Tool], choice: str, steering: Steering, rng: random.Random) -> Tool | None:
-    """The tool to call under a choice of `none`, `auto`, `required` or a tool's name."""
+    """Return the tool to call, for a choice of `none`, `auto`, `required` or a tool's name."""
     if not tools or choice == "none" or steering.tool_call is False:
         return None
     if choice == "auto":

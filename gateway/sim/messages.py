@@ -20,11 +20,11 @@ class MessagesDialect:
         self._open: Channel | None = None
 
     def preamble(self) -> bytes:
-        """Nothing: vLLM stays silent until the first token."""
+        """Return nothing: vLLM sends nothing before the first token."""
         return b""
 
     def opening(self) -> bytes:
-        """The event `message_start`."""
+        """Return the event `message_start`."""
         message: dict[str, Any] = {
             "id": f"chatcmpl-{self._answer.id}",
             "type": "message",
@@ -38,7 +38,7 @@ class MessagesDialect:
         return _event({"type": "message_start", "message": message})
 
     def delta(self, choice: Choice, channel: Channel, text: str) -> bytes:
-        """A piece of the current block, or a new block when the channel changes."""
+        """Return a piece of the current block, or of a new block where the channel changes."""
         if channel is Channel.TOOL_NAME:
             block = {"type": "tool_use", "id": self._tool_id, "name": text, "input": {}}
             return self._start_block(Channel.TOOL_ARGUMENTS, block)
@@ -53,12 +53,12 @@ class MessagesDialect:
         return start + _event({"type": "content_block_delta", "delta": delta, "index": self._block})
 
     def ending(self, choice: Choice, last: Piece | None) -> bytes:
-        """The last piece, and the end of its block."""
+        """Return the last piece and the end of its block."""
         rest = self.delta(choice, *last) if last else b""
         return rest + self._stop_block()
 
     def closing(self) -> bytes:
-        """The stop reason with the usage, and the end of the message."""
+        """Return the stop reason with the usage, and the end of the message."""
         reason, sequence = self._stop()
         delta = {
             "type": "message_delta",
@@ -68,7 +68,7 @@ class MessagesDialect:
         return _event(delta) + _event({"type": "message_stop"})
 
     def whole(self) -> dict[str, Any]:
-        """The message object."""
+        """Return the message object."""
         reason, sequence = self._stop()
         return {
             "id": f"chatcmpl-{self._answer.id}",
@@ -116,7 +116,7 @@ class MessagesDialect:
 
 
 def anthropic_tools(body: MessagesBody) -> tuple[list[Tool], str]:
-    """The tools of a body and the choice among them: `none`, `auto`, `required` or a name."""
+    """Return the tools of a body and the choice among them: `none`, `auto`, `required` or a name."""
     tools = [Tool(str(tool.get("name", "")), tool.get("input_schema") or {}) for tool in body.tools or ()]
     choice = body.tool_choice or {"type": "auto"}
     match choice.get("type"):
@@ -132,7 +132,7 @@ def anthropic_tools(body: MessagesBody) -> tuple[list[Tool], str]:
 
 
 def _finished_object(choice: Choice) -> dict[str, Any]:
-    """The arguments of a tool call; an empty object when the answer broke off inside them."""
+    """Return the arguments of a tool call, or an empty object if the answer was cut off inside them."""
     if choice.script.finish != "tool_calls":
         return {}
     arguments = json.loads(choice.said(Channel.TOOL_ARGUMENTS))

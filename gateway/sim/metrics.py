@@ -56,19 +56,19 @@ class Recorder:
         GCCollector(registry=self.registry)
 
     def exposition(self) -> bytes:
-        """Everything in Prometheus's text format."""
+        """Return all metrics in Prometheus's text format."""
         return generate_latest(self.registry)
 
     def requested(self, n: int) -> None:
-        """A generation request was accepted."""
+        """Count a generation request that was accepted."""
         self._n.observe(n)
 
     def stepped(self, step: Step) -> None:
-        """A forward pass is over."""
+        """Count the tokens of a forward pass."""
         self._steps.observe(step.tokens)
 
     def produced(self, sequence: Sequence) -> None:
-        """A sequence has one more token, which may be its last."""
+        """Record one more token of a sequence, which may be its last."""
         if sequence.produced == 1:
             self._ttft.observe(sequence.latency)
         else:

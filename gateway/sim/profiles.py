@@ -77,7 +77,7 @@ CPU = Profile(
 
 
 def customised(profile: Profile, changes: Iterable[str]) -> Profile:
-    """The profile with changes written as `name=value`; ValueError says what is wrong and how to fix it."""
+    """Change a profile by texts such as `name=value`. Raises ValueError with what is wrong and how to fix it."""
     numbers = [field.name for field in fields(Profile) if field.name != "name"]
     values: dict[str, Any] = {}
     for change in changes:

@@ -25,14 +25,14 @@ class Prompt:
 
 
 def chat_prompt(messages: Iterable[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()) -> Prompt:
-    """A conversation under a chat template; tools come first, as templates put them."""
+    """Return a conversation as a chat template renders it, tools first."""
     head = _TEMPLATE % (b"tools", json.dumps(list(tools)).encode()) if tools else b""
     turns = (_TEMPLATE % (str(message.get("role", "")).encode(), _content(message)) for message in messages)
     return Prompt(head + b"".join(turns) + b"<|assistant|>\n")
 
 
 def text_prompts(given: str | Sequence[int] | Sequence[str] | Sequence[Sequence[int]]) -> list[Prompt]:
-    """The prompts of a request that may hold one or many, as text or as token ids."""
+    """Return the prompts of a request that may hold one or many, as text or as token ids."""
     if isinstance(given, str):
         return [Prompt(given.encode())]
     if given and isinstance(given[0], int):
@@ -41,7 +41,7 @@ def text_prompts(given: str | Sequence[int] | Sequence[str] | Sequence[Sequence[
 
 
 def split_tokens(data: bytes) -> list[int]:
-    """Token ids of some bytes; `join_tokens` is the inverse, but for trailing NULs."""
+    """Return the token ids of some bytes; `join_tokens` is the inverse, except for trailing NULs."""
     return [
         int.from_bytes(data[start : start + BYTES_PER_TOKEN], "little")
         for start in range(0, len(data), BYTES_PER_TOKEN)
@@ -49,7 +49,7 @@ def split_tokens(data: bytes) -> list[int]:
 
 
 def join_tokens(tokens: Iterable[int]) -> bytes:
-    """The bytes that these token ids stand for."""
+    """Return the bytes that token ids stand for."""
     return b"".join((token & 0xFFFFFFFF).to_bytes(BYTES_PER_TOKEN, "little") for token in tokens)
 
 

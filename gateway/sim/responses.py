@@ -18,14 +18,14 @@ class ResponsesDialect:
         self._events = 0
 
     def preamble(self) -> bytes:
-        """The events that vLLM sends before the first token."""
+        """Return the events that vLLM sends before the first token."""
         started = self._response("in_progress")
         return self._event("response.created", {"response": started}) + self._event(
             "response.in_progress", {"response": started}
         )
 
     def opening(self) -> bytes:
-        """The empty message and its empty content part."""
+        """Return the empty message and its empty content part."""
         item = {**self._item("in_progress"), "content": []}
         part = {"annotations": [], "text": "", "type": "output_text", "logprobs": []}
         return self._event("response.output_item.added", {"item": item, "output_index": 0}) + self._event(
@@ -34,18 +34,18 @@ class ResponsesDialect:
         )
 
     def delta(self, choice: Choice, channel: Channel, text: str) -> bytes:
-        """A piece of the text."""
+        """Return a piece of the text."""
         return self._event(
             "response.output_text.delta",
             {"content_index": 0, "delta": text, "item_id": self._item_id, "logprobs": [], "output_index": 0},
         )
 
     def ending(self, choice: Choice, last: Piece | None) -> bytes:
-        """The last piece of the text, if there is one."""
+        """Return the last piece of the text, if there is one."""
         return self.delta(choice, *last) if last else b""
 
     def closing(self) -> bytes:
-        """The finished text, part, message and response."""
+        """Return the finished text, part, message and response."""
         place = {"content_index": 0, "item_id": self._item_id}
         text = {**place, "logprobs": [], "output_index": 0, "text": self._text()}
         part = {**place, "output_index": 0, "part": self._part()}
@@ -58,7 +58,7 @@ class ResponsesDialect:
         )
 
     def whole(self) -> dict[str, Any]:
-        """The finished response object."""
+        """Return the finished response object."""
         cut = self._answer.choices[0].script.finish == "length"
         return self._response("incomplete" if cut else "completed")
 

@@ -134,7 +134,7 @@ class _Host(uvicorn.Server):
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A bound TCP socket that does not listen yet, so that connections to it are refused; OSError if it is taken."""
+    """Bind a TCP socket that refuses connections until it listens. Raises OSError if the address is taken."""
     family, kind, protocol, _, address = socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]
@@ -150,7 +150,7 @@ def bind(host: str, port: int) -> socket.socket:
 
 @contextlib.asynccontextmanager
 async def running(settings: Settings) -> AsyncIterator[SimServer]:
-    """A simulated server inside the current event loop, for tests and demonstrations."""
+    """Run a simulated server in the current event loop, for tests and demonstrations."""
     server = SimServer(settings)
     try:
         await server.start()

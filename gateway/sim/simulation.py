@@ -71,7 +71,7 @@ class Simulation:
                 delivery.fail()
 
     def state(self) -> dict[str, Any]:
-        """What the engine is doing, for tests and demonstrations."""
+        """Return what the engine is doing, for tests and demonstrations."""
         engine, tally = self.engine, self.engine.tally
         return {
             "running": len(engine.running),

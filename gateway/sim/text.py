@@ -120,7 +120,7 @@ def prefix_hashes(prompt: bytes, block_size: int) -> tuple[bytes, ...]:
 
 
 def example(schema: Mapping[str, Any], rng: random.Random) -> Any:
-    """A small value that fits a JSON schema: every named property is filled in."""
+    """Return a small value that fits a JSON schema, with every named property filled in."""
     return _example(schema, rng, schema.get("$defs", {}), 0)
 
 
@@ -137,7 +137,7 @@ def _compose_words(wish: Wish, rng: random.Random) -> Script:
 
 
 def _until_stop(pieces: list[Piece], stops: tuple[str, ...]) -> Script | None:
-    """The answer up to the first stop string in its content, which itself is not shown."""
+    """Return the answer up to the first stop string in its content, without that string; None if there is none."""
     if not stops:
         return None
     said = "".join(text for channel, text in pieces if channel is Channel.CONTENT)
