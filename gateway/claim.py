@@ -29,14 +29,16 @@ class _Unknown:
     usual = 0.0
     is_known = False
 
-    def ends_within(self, age: float, seconds: float) -> float:
-        """Nothing is known."""
+    def ends_within(self, age: float, seconds: float) -> float:  # noqa: ARG002 - asked as any HoldingTimes
+        """Return 1, since nothing is known."""
         return 1.0
 
 
 class Claim:
-    """`kv` tokens, prompt and answer together, for a class of this `priority` (the lowest first). `kind` is what
-    requests that last about as long have in common. `only` is the one backend's health that it may use, None for any's.
+    """What one request asks of a slot.
+
+    `kv` are the tokens of its prompt and answer, `priority` is that of its class (the lowest goes first). `kind` tells
+    how long similar requests hold a slot. `only` is the health of the one backend that it may use, None for any.
     """
 
     __slots__ = ("kind", "kv", "only", "priority", "sheddable")

@@ -30,7 +30,7 @@ class Compiled(MetaPathFinder):
         self._files = {name: str(file) for file, name in names.items()}
 
     def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+        self, fullname: str, _path: Sequence[str] | None, _target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """Return where the compiled module lies, if this one is compiled."""
         file = self._files.get(fullname)

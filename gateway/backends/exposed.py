@@ -125,7 +125,7 @@ def _capacity(rows: list[Sample]) -> int | None:
 
 
 def _adapters(rows: list[Sample] | None) -> tuple[str, ...] | None:
-    """The newest series tells which adapters run; its value is when it was written."""
+    """Return the adapters of the newest series; the value of each series is the time at which it was written."""
     told = [row for row in rows or () if isfinite(row.value)]
     if not told:
         return None

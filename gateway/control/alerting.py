@@ -202,7 +202,7 @@ class Alerter:
                 self._accounted[SeriesKey(*series), Severity(severity)] = windows, windows.failures - int(own)
 
     def _alerting(self, tracked: Tracked) -> bool:
-        """A model's only version says the same as the model."""
+        """Whether a subject has alerts of its own; those of a model's only version would repeat the model's."""
         if tracked.kind not in _ALERTING:
             return False
         return tracked.kind is Kind.MODEL or self._versions[tracked.model] != 1
@@ -305,7 +305,7 @@ class Alerter:
             self._ended.remove(incident)
 
     def _tell_again(self, now: float) -> None:
-        """A receiver that was down for a while has to hear of what goes on, and that it is over."""
+        """Send again what a receiver that was down has missed: what still fires, and what has ended."""
         self._ended = [each for each in self._ended if now - each.ended < DAY]
         for incident in (*self._live.values(), *self._ended):
             if incident.delivery == FAILED and now - incident.tried >= _RETOLD:

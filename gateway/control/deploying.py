@@ -55,8 +55,10 @@ class Result(StrEnum):
 
 @dataclass(slots=True)
 class Deployment:
-    """One version's way to its users: `stages` hold when each was reached, `ended` when it was over (seconds since the
-    epoch, 0.0 before). `traceparent` is the CD system's W3C trace context.
+    """The deployment of one version.
+
+    `stages` holds when each stage was reached, `ended` when the deployment was over (seconds since the epoch, 0.0
+    before). `traceparent` is the W3C trace context of the CD system.
     """
 
     id: str

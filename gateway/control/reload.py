@@ -26,7 +26,7 @@ class Reloader:
         *,
         listeners: Collection[Listening] = (),
     ) -> None:
-        """`listeners` are the gateway's own, which no backend may be."""
+        """Take the routes in force; `listeners` are the gateway's own addresses, which no backend may have."""
         self.table = table
         self.failure: RoutesError | None = None
         self.loads = 0

@@ -30,6 +30,6 @@ async def _keep(name: str, loop: Callable[[], Coroutine[Any, Any, None]]) -> Non
     while True:
         try:
             await loop()
-        except Exception:
+        except Exception:  # noqa: BLE001 - a loop that fails is logged and starts again
             _log.exception("the loop failed and starts again", extra={"loop": name})
         await asyncio.sleep(PAUSE)

@@ -102,7 +102,7 @@ class Gateway:
             service_class = self.tenants.class_for(tenant, request.head.service_class)
             exchange.tenant, exchange.service_class = tenant.name, service_class.name
             departing = self._departing(endpoint, request, exchange, client)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - `turn_down` answers whatever it is
             self.turn_down(exchange, client, error)
             return None
         guarded(departing, departing.start)
@@ -147,7 +147,7 @@ class Gateway:
     def _mirror(self, order: Order, body: Body, exchange: Exchange, request: Request, version: LiveVersion) -> None:
         try:
             self._mirroring.copy(order, body, exchange, request, version, ids=self.ids)
-        except Exception:
+        except Exception:  # noqa: BLE001 - no copy may cost the request that it copies
             _log.exception("a request could not be copied", extra={"request_id": exchange.request_id})
 
     def refuse(self, error: GatewayError, target: bytes, headers: Headers, received: float, client: Writer) -> None:

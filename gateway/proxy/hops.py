@@ -14,8 +14,10 @@ MOST = 4
 
 
 class Hops:
-    """This process by its name among the gateways that a request has passed; `first` is the field of most requests,
-    which have passed none."""
+    """The gateways that a request has passed, and this process's name among them.
+
+    `first` is the header field for a request that has passed none, as most have.
+    """
 
     __slots__ = ("first", "name")
 

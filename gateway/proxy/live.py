@@ -247,7 +247,8 @@ class LiveTable:
 
         What was learnt of a model is taken over from the table `before`.
         """
-        known = {name: model.memory for name, model in before._models.items()} if before is not None else {}
+        models = before._models if before is not None else {}  # noqa: SLF001 - of this class too
+        known = {name: model.memory for name, model in models.items()}
         self._models: dict[str, LiveModel] = {
             name: _live_model(spec, table, registry, known.get(name) or ModelMemory())
             for name, spec in table.models.items()

@@ -24,7 +24,7 @@ MOST = 64
 class NoRetries(RetryBudget):
     """A copy that fails has failed: the retry budget is for those who wait for an answer."""
 
-    def allows(self, now: float) -> bool:
+    def allows(self, now: float) -> bool:  # noqa: ARG002 - asked as any RetryBudget
         """Return False."""
         return False
 
@@ -48,11 +48,11 @@ class Discarding:
         """Throw it away."""
 
     def finish(self) -> None:
-        """The answer is over."""
+        """End the copy, whose answer is complete."""
         self._done()
 
     def break_off(self) -> None:
-        """The answer is over."""
+        """End the copy, whose answer was cut."""
         self._done()
 
 
@@ -123,13 +123,13 @@ class Mirroring:
         flight.start()
 
     def attempt_ended(self, exchange: Exchange, backend: Backend, end: AttemptEnd) -> None:
-        """Attempts of copies count in no SLI."""
+        """Ignore attempts of copies, which count in no SLI."""
 
     def retried(self, exchange: Exchange, end: AttemptEnd) -> None:
-        """Never happens."""
+        """Do nothing: a copy is never tried again."""
 
     def began(self, exchange: Exchange) -> None:
-        """Copies are weighed when they have settled: no client waits for them."""
+        """Do nothing: a copy is weighed when it has settled, since no client waits for it."""
 
     def settled(self, exchange: Exchange) -> None:
         """Count a copy and tell what became of it."""

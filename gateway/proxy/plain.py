@@ -210,7 +210,7 @@ class Refusal:
             self._done(self._head, b"".join(self._body))
 
     def lost(self, _loss: Loss, _detail: str) -> None:
-        """An error whose body was cut is still that error."""
+        """Report the error with what has come of its body."""
         self._tell("was cut")
 
     def check(self, now: float, resumed: float, deadline: float, lateness: Lateness) -> None:

@@ -127,7 +127,7 @@ class Reading:
             return
         try:
             flight = of(result)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - handed on as the answer
             self._fail(error)
             return
         self._end()

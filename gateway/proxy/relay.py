@@ -158,7 +158,7 @@ class StreamRelay:
         self._journey.fail(AttemptEnd.MALFORMED if loss is Loss.MALFORMED else end, detail)
 
     def _aborted(self) -> None:
-        """An engine that gives an answer up has not completed it, however properly the stream ends."""
+        """Fail an answer that the engine gave up, however properly its stream ends."""
         end = AttemptEnd.CLOSED_EARLY if self._held is not None else AttemptEnd.TRUNCATED
         self._journey.fail(end, "the engine aborted the answer")
 

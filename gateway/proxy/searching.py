@@ -131,8 +131,8 @@ class _Question:
         upstream.start(self, _REQUEST % fields)
         return True
 
-    def connect_failed(self, detail: str) -> None:
-        """A backend that is not there keeps nothing."""
+    def connect_failed(self, _detail: str) -> None:
+        """Take a backend that cannot be reached for one that keeps nothing."""
         self._search.answered(self)
 
     def head(self, head: AnswerHead) -> Sink | None:
@@ -150,12 +150,12 @@ class _Question:
             self._end()
             self._search.answered(self)
 
-    def last(self, body: bytes) -> None:
-        """It has no such response."""
+    def last(self, _body: bytes) -> None:
+        """Learn that the backend keeps no such response."""
         self._search.answered(self)
 
-    def lost(self, loss: Loss, detail: str) -> None:
-        """It did not say."""
+    def lost(self, _loss: Loss, _detail: str) -> None:
+        """Learn that the backend did not answer."""
         self._search.answered(self, silent=True)
 
     def _end(self) -> None:

@@ -60,7 +60,7 @@ class Tenants:
     def __init__(self, table: RouteTable, clock: Clock, before: "Tenants | None" = None) -> None:
         self._clock = clock
         self.classes: Mapping[str, ServiceClass] = table.classes
-        known: Mapping[str, LiveTenant] = before._by_name if before is not None else {}
+        known: Mapping[str, LiveTenant] = before._by_name if before is not None else {}  # noqa: SLF001 - of this class too
         self._by_name: dict[str, LiveTenant] = {
             name: self._tenant(spec, known.get(name)) for name, spec in table.tenants.items()
         }

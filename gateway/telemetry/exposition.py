@@ -136,7 +136,7 @@ class GatewayCollector(Collector):
         yield from self._engines()
 
     def _engines(self) -> Iterable[Metric]:
-        """What engines say of themselves; absent where that is unknown or stale."""
+        """Yield what engines report about themselves, without what is unknown or stale."""
         labels, now = ("backend", "pool"), self._gauges.clock()
         running = GaugeMetricFamily("tidegate_engine_running", "Requests that the engine runs.", labels=labels)
         waiting = GaugeMetricFamily("tidegate_engine_waiting", "Requests that wait in the engine.", labels=labels)

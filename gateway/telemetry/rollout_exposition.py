@@ -27,8 +27,11 @@ class RolloutRow:
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """What rollouts and deployments came to: counts and durations by (model, result), copies by (model, version,
-    outcome), and by (model, version, stage) the seconds from registration of each model's latest deployment."""
+    """The results of rollouts and deployments.
+
+    Counts and durations are by (model, result), copies by (model, version, outcome). `stages` holds, by (model,
+    version, stage), the seconds since registration of each model's latest deployment.
+    """
 
     rollouts: Mapping[tuple[str, str], int] = field(default_factory=dict)
     copies: Mapping[tuple[str, str, str], int] = field(default_factory=dict)

@@ -106,7 +106,7 @@ class Client:
         self._connections.add(self)
         self._deadline = self._clock() + self._limits.head_seconds
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio calls it with the cause
         """Tell the request in progress; those that wait are forgotten."""
         self._connections.discard(self)
         self._queue = ()

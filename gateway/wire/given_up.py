@@ -61,7 +61,7 @@ def _is_no_end(event: Mapping[str, Any], begun: bool) -> bool:
 
 
 def _is_no_response(response: Any) -> bool:
-    """A client cancels a response at another path: one that it waits for was cancelled by the engine."""
+    """Whether the engine cancelled a response or left it empty; clients cancel at another path, never here."""
     if not isinstance(response, dict):
         return False
     status = response.get("status")

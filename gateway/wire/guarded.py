@@ -27,10 +27,10 @@ def guarded(request: Ending, step: Callable[..., object], *args: Any) -> None:
     """Take a step of a request; without this the request would hang where the step breaks."""
     try:
         step(*args)
-    except Exception as cause:
+    except Exception as cause:  # noqa: BLE001 - whatever broke, the client gets an answer
         try:
             request.give_up(broken(cause, request))
-        except Exception:
+        except Exception:  # noqa: BLE001 - a timer has no caller to raise to
             _log.exception("a request that broke the gateway could not be ended")
 
 

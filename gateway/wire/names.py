@@ -87,7 +87,7 @@ class Name:
             found = self._lookup(self.host, self._port)
         except OSError as failure:
             error = failure
-        except Exception as failure:  # such as a name that IDNA does not know
+        except Exception as failure:  # noqa: BLE001 - such as a name that IDNA does not know
             error = OSError(f"{self.host} cannot be looked up: {failure}")
         with suppress(RuntimeError):  # the loop has been closed meanwhile
             loop.call_soon_threadsafe(self._learn, look, found, error)

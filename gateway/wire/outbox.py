@@ -37,7 +37,7 @@ class Outbox:
                 if not transport.is_closing():
                     try:
                         transport.write(data)
-                    except Exception:
+                    except Exception:  # noqa: BLE001 - the other connections of this turn are still to be written to
                         _log.exception("a write broke")
                         transport.abort()
 

@@ -154,7 +154,7 @@ class UpstreamPool:
         loop, began = asyncio.get_running_loop(), self._clock()
 
         def over() -> None:
-            """The time is over, without what this process itself was late."""
+            """End the connect, unless this process was late itself: then allow for that."""
             now = self._clock()
             left = seconds + self._lateness.excuse(began, now) - (now - began)
             limit.reschedule(loop.time() + max(left, 0.0) + _LAST_LOOK)
@@ -173,7 +173,7 @@ class UpstreamPool:
         except OSError as error:
             waiter.connect_failed(f"{error.strerror or error}")
             return
-        except Exception as error:  # whatever it is, the waiter has to be told
+        except Exception as error:  # noqa: BLE001 - whatever it is, the waiter has to be told
             _log.exception("a connect broke")
             waiter.connect_failed(f"{type(error).__name__}: {error}")
             return
@@ -185,7 +185,7 @@ class UpstreamPool:
     def _hand_over(self, upstream: Upstream, waiter: Waiter) -> None:
         try:
             wanted = waiter.connected(upstream)
-        except Exception:
+        except Exception:  # noqa: BLE001 - the connect was well, and its waiter has to be told
             _log.exception("a request broke as it was sent")
             upstream.transport.abort()
             waiter.connect_failed("the gateway failed on this request; its log says why")

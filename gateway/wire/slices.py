@@ -47,7 +47,7 @@ class Job:
             next(self._work)
         except StopIteration as end:
             tell, result = self._done, end.value
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - handed on to `failed`
             tell, result = self._failed, error
         else:
             return True

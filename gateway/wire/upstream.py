@@ -137,7 +137,7 @@ class Upstream:
                 self._rest = None
                 return
             self.transport.write(block)
-        except Exception:
+        except Exception:  # noqa: BLE001 - `_broken` ends the exchange and logs it
             if self._taker is not None:
                 self._broken(self._taker)
             return
@@ -235,7 +235,7 @@ class Upstream:
                 sink.data(body)
             else:
                 self._check_framing(len(data))
-        except Exception:
+        except Exception:  # noqa: BLE001 - `_broken` ends the exchange and logs it
             self._broken(taker)
 
     def _pass_on_rest(self, taker: Taker) -> None:
@@ -244,7 +244,7 @@ class Upstream:
         if sink is not None and body:
             try:
                 sink.data(body)
-            except Exception:
+            except Exception:  # noqa: BLE001 - `_broken` ends the exchange and logs it
                 self._broken(taker)
 
     def _give_back(self) -> None:
@@ -287,7 +287,7 @@ class Upstream:
                 taker.lost(Loss.STALE, Loss.STALE.value)
             else:
                 (sink or taker).lost(Loss.CLOSED, f"{Loss.CLOSED.value}{f' ({exc})' if exc else ''}")
-        except Exception:
+        except Exception:  # noqa: BLE001 - `_broken` ends the exchange and logs it
             self._broken(taker)
 
     def _was_stale(self) -> bool:
@@ -304,7 +304,7 @@ class Upstream:
         if taker is not None:
             try:
                 (sink or taker).lost(Loss.MALFORMED, detail)
-            except Exception:
+            except Exception:  # noqa: BLE001 - `_broken` ends the exchange and logs it
                 self._broken(taker)
 
     def _broken(self, taker: Taker) -> None:

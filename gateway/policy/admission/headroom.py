@@ -20,8 +20,9 @@ _FRESH = 0.05
 
 
 class _Class:
-    """Requests of one priority at one backend: how many there are, usually are, come per second, how long they hold a
-    slot.
+    """Requests of one priority at one backend.
+
+    Their number now and usually, how many come per second, and how long they hold a slot.
     """
 
     __slots__ = ("held", "holding", "rate", "seen", "smoothed", "taken")
@@ -91,7 +92,7 @@ class Holders:
         return any(each.held for other, each in self._classes.items() if other > priority)
 
     def took(self, claim: Claim, now: float) -> None:
-        """A request got a slot."""
+        """Count a request that got a slot."""
         self.held[claim] = now
         if self.kept_for is claim:
             self.kept_for = None
@@ -107,7 +108,7 @@ class Holders:
             each.holding += (seconds - each.holding) * (_FRESH if each.holding else 1.0)
 
     def released(self, claim: Claim) -> None:
-        """A request gave its slot back."""
+        """Count a request that gave its slot back."""
         self.held.pop(claim, None)
         self._classes[claim.priority].held -= 1
 

@@ -29,11 +29,11 @@ _LARGEST_LOG = 700.0
 
 
 class Evidence:
-    """Outcomes of stable and of the candidate. `budgets` are the shares that may be bad, by SLI; `factor` is the burn
-    rate that pages; `usual` are good and bad of the model before the rollout.
+    """Outcomes of the stable version and of the candidate.
 
-    `requests` are the candidate's in this step, `answered` all of its; `keys` are how many sticky keys stable and the
-    candidate had.
+    `budgets` are the shares that may be bad, by SLI. `factor` is the burn rate that pages. `usual` are the good and bad
+    events of the model before the rollout. `requests` counts the candidate's requests in this step, `answered` all of
+    its answers, `keys` the sticky keys of the stable version and of the candidate.
     """
 
     def __init__(

@@ -64,8 +64,10 @@ class Pace:
 
 
 def believed(before: Pair, since: Pair) -> Pair:
-    """Return which good and bad say how often the model fails: those before while they are more, and those since then
-    do not speak against them (95 %). An incident that is over is no measure of what is to come.
+    """Return the counts of good and bad that tell how often the model will fail.
+
+    Those from before the rollout, as long as they are more and those since do not contradict them (95 %): an incident
+    that is over does not predict the next requests.
     """
     total, more = since[0] + since[1], before[0] + before[1]
     if total >= more:
@@ -128,8 +130,10 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """`rate` is requests per second of the model, 0.0 while unknown; `slis` is how each stands; `requests` are the
-    candidate's in this step.
+    """What a model's requests tell about the time that a rollout takes.
+
+    `rate` is the model's requests per second, 0.0 while unknown. `slis` is how each SLI stands. `requests` counts the
+    candidate's requests in this step.
     """
 
     rate: float = 0.0
@@ -160,8 +164,9 @@ class Traffic:
         return sum(seconds for _, seconds in self.ahead(plan, share, held))
 
     def ahead(self, plan: Plan, share: float, held: float = 0.0) -> Iterator[tuple[float, float]]:
-        """Yield each step from the one at `share` to the last, as its share and its seconds; none after one that has no
-        end in sight.
+        """Yield each step from the one at `share` to the last, as its share and its seconds.
+
+        The last is the step that has no end in sight, if there is one.
         """
         traffic = self
         while share < 100.0:

@@ -10,8 +10,10 @@ from gateway.policy.canary.words import how_far, remedy, span, stalls
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """`missing` are requests of the candidate until this step may end, `step` and `rest` seconds until it ends and
-    until promotion, None where that cannot be said; `words` say it, and `command` is what a person may do.
+    """How much longer a rollout takes.
+
+    `missing` is how many requests of the candidate this step still needs, `step` and `rest` are the seconds until the
+    step ends and until promotion, None where they are unknown. `words` tell it, and `command` is what a person may run.
     """
 
     missing: int | None

@@ -46,12 +46,12 @@ class Firing:
         return self._outranks(other) and (
             self._includes(other)
             or self._overlaps_class(other)
-            or (other._includes(self) and not other.burns_without(self))
+            or (other._includes(self) and not other.burns_without(self))  # noqa: SLF001 - of this class too
         )
 
     def outgrows(self, part: "Firing") -> bool:
         """Whether it is more than a part of it of which people know."""
-        return part._outranks(self) and self._includes(part) and self.burns_without(part)
+        return part._outranks(self) and self._includes(part) and self.burns_without(part)  # noqa: SLF001 - of this class too
 
     def burns_without(self, part: "Firing") -> bool:
         """Whether it would burn without the requests of a part of it."""
@@ -63,8 +63,10 @@ class Firing:
         return is_akin and (self.severity is Severity.PAGE or other.severity is Severity.TICKET)
 
     def _overlaps_class(self, other: "Firing") -> bool:
-        """Whether the other one is about a class of prompt lengths, and this about requests that may be the same or
-        have lengths that suffer alike."""
+        """Whether the other is about a class of prompt lengths, and this may be about the same requests.
+
+        That is so unless both name a version and the versions differ.
+        """
         return bool(other.prompt_tokens) and (not self.version or self.version == other.version or not other.version)
 
     def _includes(self, other: "Firing") -> bool:

@@ -78,10 +78,10 @@ def _latencies(objective: Objective, exchange: Exchange, start: float, end: floa
 
 
 def _censored(objective: Objective, exchange: Exchange, waited: float) -> dict[str, bool]:
-    """A client that gave up while it waited for the first token, or for an answer that is not streamed.
+    """Judge a client that disconnected while it waited for the first token, or for an answer that is not streamed.
 
-    It counts once it had waited longer than promised: else the slowest backend would look healthy, since its clients
-    leave.
+    It counts as bad once it had waited longer than the objective allows: otherwise the slowest backend would look
+    healthy, since its clients leave.
     """
     if exchange.first_content and exchange.stream:
         return {}

@@ -257,8 +257,10 @@ class Windows:
                 yield seconds, Counts(self._all_good - good, self._all_bad - bad)
 
     def newest(self, events: int, within: float) -> Counts:
-        """Return the newest so many events, or a slot's more, none older than `within` seconds (two hours or more
-        are exact to twelve minutes, less to one)."""
+        """Return the newest so many events, or up to a slot's more, none older than `within` seconds.
+
+        Two hours or more are exact to twelve minutes, less to one.
+        """
         tier = self._tiers[_MINUTES if within <= 2 * HOUR else _DAYS]
         good, bad = tier.holding(events, within, self._all_good + self._all_bad)
         return Counts(self._all_good - good, self._all_bad - bad)

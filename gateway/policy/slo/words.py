@@ -62,8 +62,9 @@ def rate_words(reading: Reading, budget: Budget) -> str:
 
 
 def waiting_words(reading: Reading) -> str:
-    """Return what an alert waits for whose windows burn above its factor, "" where they do not, where it needs no more,
-    or where the fault is over.
+    """Return what an alert still waits for though its windows burn above its factor.
+
+    "" if they do not, if it needs nothing more, or if the fault is over.
     """
     rate, severity, long = burn(reading.long, reading.budget) or 0.0, reading.pair.severity, reading.pair.long
     if rate <= reading.factor or not (reading.confirms and reading.goes_on) or reading.exceeds:
