@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterable
 from functools import partial
 from random import Random
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from gateway import clock
 from gateway.admin.api import AdminView, create_admin
@@ -22,6 +22,7 @@ from gateway.control.audit import Audit
 from gateway.control.deploying import Deployments
 from gateway.control.drain import closed, drain, in_thread
 from gateway.control.drained import Drained
+from gateway.control.evidence import EvidenceQueue
 from gateway.control.flush import Flusher, Keeps
 from gateway.control.judging import Judge
 from gateway.control.probing import Prober
@@ -51,13 +52,14 @@ from gateway.hosting import (
     url,
 )
 from gateway.lateness import Lateness
+from gateway.observers import Observer, Observers
 from gateway.policy.routing.choose import choose
 from gateway.policy.routing.peers import Peers
 from gateway.proxy.explain import Explained, explain
 from gateway.proxy.gateway import Gateway
 from gateway.proxy.live import LiveTable
 from gateway.proxy.mirroring import Mirroring
-from gateway.proxy.order import Chooser, Observers, Tools
+from gateway.proxy.order import Chooser, Tools
 from gateway.proxy.renewal import outlived, renew_waiting
 from gateway.proxy.tenants import Tenants
 from gateway.proxy.tracing import Tracing
@@ -67,6 +69,7 @@ from gateway.telemetry import exposition
 from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.admission_exposition import AdmissionCollector
 from gateway.telemetry.alarms import UnauthorizedAlarm
+from gateway.telemetry.collector_url import traces_to
 from gateway.telemetry.exposition import GatewayCollector, Gauges
 from gateway.telemetry.lag import LoopLag
 from gateway.telemetry.metrics import Metrics
@@ -77,9 +80,6 @@ from gateway.telemetry.slo_exposition import SloCollector
 from gateway.wire.client import Client
 from gateway.wire.outbox import Outbox
 from gateway.wire.slices import Slices
-
-if TYPE_CHECKING:
-    from gateway.telemetry.traces import Traces
 
 _log = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ class App:
         self,
         settings: Settings,
         table: RouteTable,
-        *observers: object,
+        *observers: Observer,
         choose: Chooser = choose,
         now: Clock = clock.monotonic,
     ) -> None:
@@ -151,7 +151,7 @@ class App:
             lasting=not isinstance(store, MemoryStore),
             lateness=self.registry.lateness,
         )
-        self._traces = _traces(settings.otlp_endpoint)
+        self._traces = traces_to(settings.otlp_endpoint)
         self.deployments = Deployments(
             self.book,
             lambda: self.gateway.table,
@@ -166,17 +166,23 @@ class App:
             () if self._access_log is None else (self._access_log,),
             () if self._traces is None else (self._traces.requests,),
         )
-        watching = (self.roller, self.deployments, *logs, UnauthorizedAlarm(self._clock), *observers)
+        evidence = EvidenceQueue()
+        evidence.feed(self.roller, self.deployments)
+        watching = (evidence, *logs, UnauthorizedAlarm(self._clock), *observers)
         self._observers = Observers(*watching, batched=(self._metrics, self.book, *traced))
         tracing = Tracing(settings.trace_ratio, self._rng) if traced else None
         tools = Tools(self._clock, self._rng, self._observers, choose, tracing, max_event=settings.max_event)
-        self.mirroring = Mirroring(tools, self.roller.settled)
+        self.mirroring = Mirroring(tools, evidence.on_settled)
         self._created, self._began = int(clock.wall()), self._clock()
-        tenants = Tenants(table, self._clock)
-        live = LiveTable(table, self.registry, self._created)
         self._slices = Slices(self._clock)
         self.gateway = Gateway(
-            live, tenants, tools, self.mirroring, self._slices, stored=remembering.stored, edge=settings.edge
+            LiveTable(table, self.registry, self._created),
+            Tenants(table, self._clock),
+            tools,
+            self.mirroring,
+            self._slices,
+            stored=remembering.stored,
+            edge=settings.edge,
         )
         self.roller.restore(saved.documents)
         self.roller.follow(table)
@@ -386,12 +392,3 @@ class App:
         connection = partial(AdminConnection, limits=limits, clock=self._clock)
         more = {"backlog": limits.connections, "access_log": False, "timeout_keep_alive": int(limits.idle_seconds)}
         return listener(app, connection, self._files.doors.get("admin"), limits.admit, **more)
-
-
-def _traces(endpoint: str | None) -> "Traces | None":
-    """Return who sends traces; the library behind it is loaded only where an endpoint is set."""
-    if endpoint is None:
-        return None
-    from gateway.telemetry.traces import Traces  # noqa: PLC0415 - a tenth of a second and 20 MB
-
-    return Traces(endpoint)

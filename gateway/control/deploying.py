@@ -120,7 +120,7 @@ def _kept(body: str, now: float) -> Deployment:
 
 
 class Deployments:
-    """An observer of settled requests, and the loop that stamps the other stages.
+    """Stamps what deployments have reached: by settled requests the first live answer, by a loop the other stages.
 
     `durations` are times to the first live answer by (model, result), `results` counts by the same; `open` are the ids
     of those that are not over.
@@ -185,9 +185,16 @@ class Deployments:
         self._audit.record(actor, "register", f"deployment {deployment.id}", f"{live.name}/{version}")
         return deployment
 
-    def settled(self, exchange: Exchange) -> None:
+    def concerns(self, exchange: Exchange) -> bool:
+        """Return whether a deployment waits for its first answer to a user."""
+        return (exchange.model, exchange.version) in self._waiting
+
+    def weigh_first_token(self, exchange: Exchange) -> None:
+        """Do nothing: an answer counts once it is whole."""
+
+    def weigh_settled(self, exchange: Exchange) -> None:
         """Stamp the first answer that a user got from a version."""
-        if not self._waiting or exchange.outcome is not Outcome.OK or exchange.forced:
+        if exchange.outcome is not Outcome.OK or exchange.forced:
             return
         deployment = self._waiting.get((exchange.model, exchange.version))
         if deployment is not None and Stage.FIRST_LIVE_ANSWER not in deployment.stages:

@@ -10,11 +10,11 @@ from dataclasses import replace
 from gateway.clock import Clock
 from gateway.config.table import ModelSpec, RouteTable
 from gateway.control.audit import Audit
+from gateway.control.rollout_record import budget_left, usual
 from gateway.control.running import KEYS, KIND, Running, changes
 from gateway.exchange import Exchange, Outcome
 from gateway.lateness import Lateness
 from gateway.policy.canary.evidence import AVAILABILITY
-from gateway.policy.canary.forecast import believed
 from gateway.policy.canary.outlook import Outlook, outlook
 from gateway.policy.canary.plan import Plan
 from gateway.policy.canary.rollout import (
@@ -30,14 +30,12 @@ from gateway.policy.canary.rollout import (
     may_start,
     move,
 )
-from gateway.policy.slo.budget import error_budget
 from gateway.policy.slo.judge import judge_first, judge_request
-from gateway.policy.slo.objective import DAY, DEPLOYMENT, Sli
-from gateway.policy.slo.windows import HOUR
+from gateway.policy.slo.objective import Sli
 from gateway.proxy.live import LiveTable
 from gateway.state.store import Document
 from gateway.telemetry.rollout_exposition import RolloutRow
-from gateway.telemetry.slo import Kind, SloBook
+from gateway.telemetry.slo import SloBook
 
 __all__ = ["KIND", "Roller", "Running"]
 
@@ -52,7 +50,7 @@ _NEEDS_BUDGET = {Event.START: may_start, Event.RESUME: may_resume}
 
 
 class Roller:
-    """An observer of settled requests, and what people ask to promote, pause or roll back.
+    """Weighs requests, moves versions forward or back, and does what people ask: to promote, pause or roll back.
 
     `results` counts rollouts that ended, by (model, result). Only the process that `leads` moves anything.
     """
@@ -139,8 +137,12 @@ class Roller:
         self.restore(kept)
         self.follow(routes)
 
-    def began(self, exchange: Exchange) -> None:
-        """Weigh a first token the moment it is there: a slow candidate's streams may take minutes to settle."""
+    def concerns(self, exchange: Exchange) -> bool:
+        """Return whether a request is of a model with a rollout."""
+        return exchange.model in self._running
+
+    def weigh_first_token(self, exchange: Exchange) -> None:
+        """Weigh the first token of a stream, which may take minutes to settle."""
         known = self._running.get(exchange.model)
         if known is not None:
             known.warmth.answered(exchange.backend, self._clock())
@@ -151,7 +153,7 @@ class Roller:
             exchange.weighed = True
             self._weigh(running, outcomes, exchange, settled=False)
 
-    def settled(self, exchange: Exchange) -> None:
+    def weigh_settled(self, exchange: Exchange) -> None:
         """Count a request, and weigh it; one forced to a version, or served in another's stead, is no fair sample."""
         running = self._running.get(exchange.model)
         if running is None:
@@ -217,7 +219,7 @@ class Roller:
             if (running.rollout.phase, event) in _NOTHING_TO_DO and despite_budget <= running.rollout.despite_budget:
                 return running
             allowed = _NEEDS_BUDGET.get(event)
-            left = self._budget_left(model)
+            left = budget_left(self._book, model)
             if allowed is not None and not despite_budget and (frozen := allowed(running.plan, left, model)):
                 raise Refused(frozen)
             rollout = running.rollout
@@ -297,9 +299,9 @@ class Roller:
             guard=guard if must_go else "",
             failing=running.failing_beside(stable),
             doubt=evidence.doubt if compares else "",
-            traffic=running.traffic(now, self._usual(running.model)),
+            traffic=running.traffic(now, usual(self._book, running.model)),
             watched=now - running.watched_since,
-            budget_left=self._budget_left(running.model),
+            budget_left=budget_left(self._book, running.model),
         )
 
     def outlook(self, running: Running) -> Outlook:
@@ -328,7 +330,7 @@ class Roller:
     def _move(self, running: Running, event: Event, rollout: Rollout) -> None:
         before = running.moved_to(rollout)
         if event in {Event.START, Event.READY}:
-            running.begin(self._usual(running.model))
+            running.begin(usual(self._book, running.model))
         elif (before.phase, before.share) != (rollout.phase, rollout.share):
             running.evidence.begin_step()
         if rollout.phase in {Phase.PROMOTED, Phase.ROLLED_BACK}:
@@ -363,27 +365,6 @@ class Roller:
         running = Running(spec.name, plan, spec.objectives, Rollout(since=now))
         running.ready_at = now
         return running
-
-    def _usual(self, model: str) -> dict[str, tuple[int, int]]:
-        """Return good and bad of a model's last day, or of its last hour where that was different, by SLI."""
-        found: dict[str, tuple[int, int]] = {}
-        for tracked in self._book.get(Kind.MODEL, model):
-            day, hour = (tracked.windows.count(window) for window in (DAY, HOUR))
-            good, bad = believed((day.good, day.bad), (hour.good, hour.bad))
-            known = found.get(tracked.sli, (0, 0))
-            found[tracked.sli] = (known[0] + good, known[1] + bad)
-        return found
-
-    def _budget_left(self, model: str) -> float | None:
-        """Return the smallest error budget left of a model's SLIs, None below one day of history."""
-        left = []
-        for tracked in self._book.get(Kind.MODEL, model):
-            if tracked.sli == DEPLOYMENT:
-                continue
-            budget = error_budget(tracked.windows, tracked.target.budget)
-            if budget.total and budget.left is not None:
-                left.append(budget.left)
-        return min(left, default=None)
 
 
 def _goes_on(running: Running, body: str) -> bool:

@@ -218,8 +218,8 @@ class Flight:
         exchange, backend, lease, stale.lease = self._exchange, stale.backend, stale.lease, None
         stale.end(AttemptEnd.STALE, now)
         exchange.waited += now - stale.record.sent_at
-        self._tools.observer.attempt_ended(exchange, backend, AttemptEnd.STALE)
-        self._tools.observer.retried(exchange, AttemptEnd.STALE)
+        self._tools.observers.attempt_ended(exchange, backend, AttemptEnd.STALE)
+        self._tools.observers.retried(exchange, AttemptEnd.STALE)
         backend.pool.connect(self._at(backend, lease, now), self._order.timeouts.connect)
 
     def commit(self) -> None:
@@ -229,7 +229,7 @@ class Flight:
         self._tried.clear()
         exchange, attempt = self._exchange, self._attempt
         if exchange.stream and exchange.first_content and attempt is not None and attempt.lease is not None:
-            learning.committed(self._order, exchange, attempt.backend, attempt.lease, self._tools.observer)
+            learning.committed(self._order, exchange, attempt.backend, attempt.lease, self._tools.observers)
 
     def complete(self) -> None:
         """The answer is written to its end."""
@@ -262,7 +262,7 @@ class Flight:
         self._failure, now = failed, self._tools.clock()
         match after(end, self._order, self._exchange, self._tried, begun=self.begun, deadline=self._deadline, now=now):
             case Next.ELSEWHERE:
-                self._tools.observer.retried(self._exchange, end)
+                self._tools.observers.retried(self._exchange, end)
                 if end is AttemptEnd.NOT_READY:
                     self._again()  # at once: it left for one free slot, which no other request shall leave for
                 else:
@@ -372,7 +372,7 @@ class Flight:
         exchange.waited += now - attempt.record.sent_at
         if lease is not None:
             learning.ended(order, exchange, backend, lease, end, now=now, rng=self._tools.rng)
-        self._tools.observer.attempt_ended(exchange, backend, end)
+        self._tools.observers.attempt_ended(exchange, backend, end)
         learning.gave_back(order, exchange, end)
 
     def _tell(self, error: GatewayError) -> None:
@@ -396,4 +396,4 @@ class Flight:
         if place is not None:
             exchange.queued += place.leave(exchange.ended)
         order.settle(exchange)
-        self._tools.observer.settled(exchange)
+        self._tools.observers.settled(exchange)

@@ -142,7 +142,7 @@ class Gateway:
     def abandoned(self, exchange: Exchange, outcome: Outcome, reason: str) -> None:
         """Settle a request without an answer."""
         exchange.outcome, exchange.reason, exchange.ended = outcome, reason, self._tools.clock()
-        self._tools.observer.settled(exchange)
+        self._tools.observers.settled(exchange)
 
     def _mirror(self, order: Order, body: Body, exchange: Exchange, request: Request, version: LiveVersion) -> None:
         try:
@@ -268,7 +268,7 @@ class Gateway:
         exchange.outcome = _outcome(error)
         exchange.reason = error.code
         exchange.ended = self._tools.clock()
-        self._tools.observer.settled(exchange)
+        self._tools.observers.settled(exchange)
         client.finish()
 
     def _serve_here(self, path: bytes, request_id: str, tenant: LiveTenant | None, client: Writer) -> None:

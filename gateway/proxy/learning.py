@@ -5,6 +5,7 @@ from typing import Protocol
 
 from gateway.backends.backend import Backend
 from gateway.exchange import GOOD, UNCOUNTED, AttemptEnd, Exchange
+from gateway.observers import Observers
 from gateway.policy.admission.limit import is_late
 from gateway.policy.routing.health import Health
 from gateway.policy.routing.lease import Lease
@@ -13,7 +14,7 @@ from gateway.policy.routing.refusals import Refusals
 from gateway.policy.slo.classify import RULINGS
 from gateway.policy.slo.judge import judge_attempt
 from gateway.proxy.live import LONGEST_CONTEXT, SMALL
-from gateway.proxy.order import Observer, Order
+from gateway.proxy.order import Order
 
 _UNAVAILABLE = 503
 _NOT_WORKED_ON = frozenset(
@@ -29,12 +30,12 @@ class Classify(Protocol):
         """Return it."""
 
 
-def committed(order: Order, exchange: Exchange, backend: Backend | None, lease: Lease, observer: Observer) -> None:
+def committed(order: Order, exchange: Exchange, backend: Backend | None, lease: Lease, observers: Observers) -> None:
     """Learn from a first token that goes to the client, and tell of it."""
     if backend is not None:
         began(order, exchange, backend, lease)
         if order.model.only is None:
-            observer.began(exchange)
+            observers.first_token(exchange)
 
 
 def began(order: Order, exchange: Exchange, backend: Backend, lease: Lease) -> None:

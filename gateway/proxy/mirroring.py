@@ -3,15 +3,15 @@
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-from gateway.backends.backend import Backend
 from gateway.claim import Claim
 from gateway.config.table import TenantSpec
-from gateway.exchange import AttemptEnd, Exchange
+from gateway.exchange import Exchange
+from gateway.observers import Observer, Observers
 from gateway.policy.admission.quota import Quota
 from gateway.policy.routing.retry import RetryBudget
 from gateway.proxy.flight import Flight
 from gateway.proxy.live import LiveVersion
-from gateway.proxy.order import Observers, Order, Tools
+from gateway.proxy.order import Order, Tools
 from gateway.proxy.request_ids import RequestIds
 from gateway.proxy.tenants import LiveTenant
 from gateway.wire.body import Body
@@ -56,11 +56,11 @@ class Discarding:
         self._done()
 
 
-class Mirroring:
-    """Sends copies and tells `settled` how they fared; `outcomes` counts them by (model, version, outcome).
+class Mirroring(Observer):
+    """Sends copies and tells `settled`, and no other observer, how they fared.
 
     A copy takes a free slot of a backend that is at most half full, or is not made: it never waits, is never tried
-    again, and no tenant pays for it.
+    again, and no tenant pays for it. `outcomes` counts copies by (model, version, outcome).
     """
 
     def __init__(self, tools: Tools, settled: Callable[[Exchange], None]) -> None:
@@ -122,16 +122,7 @@ class Mirroring:
         self._flights.add(flight)
         flight.start()
 
-    def attempt_ended(self, exchange: Exchange, backend: Backend, end: AttemptEnd) -> None:
-        """Ignore attempts of copies, which count in no SLI."""
-
-    def retried(self, exchange: Exchange, end: AttemptEnd) -> None:
-        """Do nothing: a copy is never tried again."""
-
-    def began(self, exchange: Exchange) -> None:
-        """Do nothing: a copy is weighed when it has settled, since no client waits for it."""
-
-    def settled(self, exchange: Exchange) -> None:
+    def on_settled(self, exchange: Exchange) -> None:
         """Count a copy and tell what became of it."""
         self.outcomes[exchange.model, exchange.version, exchange.outcome] += 1
         self._settled(exchange)

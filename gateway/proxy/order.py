@@ -1,16 +1,16 @@
 """What a request asks for, understood, and what every request is handed to get it."""
 
-import logging
 from collections.abc import Callable, Sequence
 from math import inf
 from random import Random
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 from gateway.backends.backend import Backend
 from gateway.claim import SMALLEST, Claim
 from gateway.clock import Clock
 from gateway.config.table import Timeouts
-from gateway.exchange import AttemptEnd, Dialect, Endpoint, Exchange
+from gateway.exchange import Dialect, Endpoint, Exchange
+from gateway.observers import Observers
 from gateway.policy.admission.classes import ServiceClass
 from gateway.policy.admission.kinds import Kind
 from gateway.policy.routing.choose import Choice, choose
@@ -29,25 +29,7 @@ from gateway.wire.rope import Rope
 _REQUEST = (
     b"%b %b%b HTTP/1.1\r\nhost: %b\r\naccept-encoding: identity\r\n%b%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n%b"
 )
-_log = logging.getLogger(__name__)
-BATCH = 64
 _USAGE_ON_REQUEST = frozenset((Dialect.CHAT, Dialect.COMPLETIONS))
-
-
-class Observer(Protocol):
-    """What is told what happened; never asked what to do."""
-
-    def attempt_ended(self, exchange: Exchange, backend: Backend, end: AttemptEnd) -> None:
-        """Learn how one attempt ended."""
-
-    def retried(self, exchange: Exchange, end: AttemptEnd) -> None:
-        """Learn that an attempt which ended so was followed by another."""
-
-    def began(self, exchange: Exchange) -> None:
-        """Learn that a stream's first token is there, of a model that has several versions."""
-
-    def settled(self, exchange: Exchange) -> None:
-        """Learn how a request ended; called exactly once for each."""
 
 
 class Order:
@@ -242,13 +224,13 @@ Chooser: TypeAlias = Callable[[Sequence[Backend], int, float, Chance, Claim], Ch
 class Tools:
     """What every flight is handed: a clock, chance, the observers, who chooses a backend, and who samples traces."""
 
-    __slots__ = ("choose", "clock", "max_event", "observer", "rng", "tracing")
+    __slots__ = ("choose", "clock", "max_event", "observers", "rng", "tracing")
 
     def __init__(
         self,
         clock: Clock,
         rng: Random,
-        observer: Observer,
+        observers: Observers,
         choose: Chooser = choose,
         tracing: Tracing | None = None,
         *,
@@ -256,75 +238,7 @@ class Tools:
     ) -> None:
         self.clock = clock
         self.rng = rng
-        self.observer = observer
+        self.observers = observers
         self.choose = choose
         self.tracing = tracing
         self.max_event = max_event
-
-
-class Observers:
-    """Several observers as one. One that breaks is logged and does not harm the request."""
-
-    __slots__ = ("_attempt_ended", "_batch", "_began", "_retried", "_settled", "_waiting")
-
-    def __init__(self, *observers: object, batched: Sequence[object] = ()) -> None:
-        """Take observers that have any of an observer's methods.
-
-        Those `batched` learn of settled requests many at a time, and by `flush` at the latest: code that runs for many
-        in a row runs from warm caches, and costs about half.
-        """
-        self._attempt_ended = _having((*batched, *observers), "attempt_ended")
-        self._retried = _having((*batched, *observers), "retried")
-        self._began = _having((*batched, *observers), "began")
-        self._settled = _having(observers, "settled")
-        self._batch = _having(batched, "settled")
-        self._waiting: list[Exchange] = []
-
-    def attempt_ended(self, exchange: Exchange, backend: Backend, end: AttemptEnd) -> None:
-        """Tell every observer."""
-        try:
-            for tell in self._attempt_ended:
-                tell(exchange, backend, end)
-        except Exception:
-            _log.exception("an observer broke")
-
-    def retried(self, exchange: Exchange, end: AttemptEnd) -> None:
-        """Tell every observer."""
-        try:
-            for tell in self._retried:
-                tell(exchange, end)
-        except Exception:
-            _log.exception("an observer broke")
-
-    def began(self, exchange: Exchange) -> None:
-        """Tell every observer."""
-        try:
-            for tell in self._began:
-                tell(exchange)
-        except Exception:
-            _log.exception("an observer broke")
-
-    def settled(self, exchange: Exchange) -> None:
-        """Tell every observer, now or soon."""
-        self._waiting.append(exchange)
-        if len(self._waiting) >= BATCH:
-            self.flush()
-        try:
-            for tell in self._settled:
-                tell(exchange)
-        except Exception:
-            _log.exception("an observer broke")
-
-    def flush(self) -> None:
-        """Tell of whatever waits; what breaks an observer costs that observer this request alone."""
-        waiting, self._waiting = self._waiting, []
-        for tell in self._batch:
-            for exchange in waiting:
-                try:
-                    tell(exchange)
-                except Exception:
-                    _log.exception("an observer broke")
-
-
-def _having(observers: Sequence[object], name: str) -> list[Callable[..., None]]:
-    return [getattr(observer, name) for observer in observers if hasattr(observer, name)]

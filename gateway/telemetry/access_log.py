@@ -12,6 +12,7 @@ import msgspec
 
 from gateway.clock import Clock, monotonic, wall
 from gateway.exchange import Exchange
+from gateway.observers import Observer
 from gateway.telemetry.access_line import AccessLine
 
 MAX_LINES = 10_000
@@ -23,8 +24,8 @@ _LONGEST_ASKED = 64
 _encode = msgspec.json.Encoder().encode
 
 
-class AccessLog:
-    """An observer. Lines wait in a bounded list; what finds no room is counted in `dropped`."""
+class AccessLog(Observer):
+    """Lines wait in a bounded list; what finds no room is counted in `dropped`."""
 
     def __init__(self, sink: BinaryIO, clock: Clock = monotonic, epoch: Clock = wall) -> None:
         """Take the clock of exchanges, and one of seconds since the epoch."""
@@ -42,7 +43,7 @@ class AccessLog:
         self._writer = threading.Thread(target=self._write, name="access log", daemon=True)
         self._writer.start()
 
-    def settled(self, exchange: Exchange) -> None:
+    def on_settled(self, exchange: Exchange) -> None:
         """Note a line."""
         self._settled.append(exchange)
         if len(self._settled) >= BATCH:

@@ -5,20 +5,21 @@ import logging
 from gateway.backends.backend import Backend
 from gateway.clock import Clock
 from gateway.exchange import AttemptEnd, Exchange
+from gateway.observers import Observer
 
 _log = logging.getLogger(__name__)
 _EVERY = 60.0
 _UNAUTHORIZED = AttemptEnd.UNAUTHORIZED
 
 
-class UnauthorizedAlarm:
-    """An observer that says, once a minute for each backend, that it rejects the gateway's key."""
+class UnauthorizedAlarm(Observer):
+    """Says, once a minute for each backend, that it rejects the gateway's key."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._told: dict[str, float] = {}
 
-    def attempt_ended(self, exchange: Exchange, backend: Backend, end: AttemptEnd) -> None:
+    def on_attempt_ended(self, exchange: Exchange, backend: Backend, end: AttemptEnd) -> None:
         """Look for rejected keys."""
         if end is not _UNAUTHORIZED:
             return

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from gateway.backends.backend import Backend
 from gateway.config.table import RouteTable
 from gateway.exchange import SERVED, AttemptEnd, Exchange, Outcome
+from gateway.observers import Observer
 from gateway.policy.slo import buckets
 from gateway.policy.slo.buckets import Bounds
 from gateway.telemetry.histogram import Histogram
@@ -44,8 +45,8 @@ class Series:
         self.duration = Histogram(bounds.duration)
 
 
-class Metrics:
-    """An observer. Keys are tuples of configured names and closed sets, so that their number is bounded.
+class Metrics(Observer):
+    """Keys are tuples of configured names and closed sets, so that their number is bounded.
 
     `costs` are what attempts cost, by (model, version, pool), in the currency of the pools' prices.
     """
@@ -67,18 +68,18 @@ class Metrics:
             if bounds != series.bounds:
                 series.rebucket(bounds)
 
-    def attempt_ended(self, exchange: Exchange, backend: Backend, end: AttemptEnd) -> None:
+    def on_attempt_ended(self, exchange: Exchange, backend: Backend, end: AttemptEnd) -> None:
         """Count an attempt."""
         self.attempts[backend.id, exchange.pool, exchange.version, end] += 1
         if backend.health.peers.cost_per_hour is not None:
             seconds = exchange.attempt_ended - exchange.sent
             self.costs[exchange.model, exchange.version, exchange.pool] += backend.health.cost(seconds)
 
-    def retried(self, exchange: Exchange, end: AttemptEnd) -> None:
+    def on_retried(self, exchange: Exchange, end: AttemptEnd) -> None:
         """Count a retry by what made it necessary."""
         self.retries[end] += 1
 
-    def settled(self, exchange: Exchange) -> None:
+    def on_settled(self, exchange: Exchange) -> None:
         """Count a request and, where it was answered whole, how long it took."""
         key = (exchange.model, exchange.version, exchange.pool)
         series = self.series.get(key)

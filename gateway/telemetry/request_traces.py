@@ -11,6 +11,7 @@ from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, Trace
 
 from gateway.clock import Clock, monotonic, wall
 from gateway.exchange import AttemptRecord, Exchange, Outcome, Verdict
+from gateway.observers import Observer
 from gateway.policy.slo.classify import RULINGS
 from gateway.wire.tracecontext import TraceContext
 
@@ -22,8 +23,8 @@ _ROUNDING = 1e-6
 _LAST_ID = (1 << 64) - 1
 
 
-class RequestTraces:
-    """An observer: a span for the request, below it one for each wait in the queue and one for each attempt."""
+class RequestTraces(Observer):
+    """A span for the request, below it one for each wait in the queue and one for each attempt."""
 
     def __init__(
         self, send: Callable[[ReadableSpan], None], resource: Resource, clock: Clock = monotonic, epoch: Clock = wall
@@ -34,7 +35,7 @@ class RequestTraces:
         self._clock = clock
         self._epoch = epoch
 
-    def settled(self, exchange: Exchange) -> None:
+    def on_settled(self, exchange: Exchange) -> None:
         """Send the spans of a request that was sampled."""
         trace = exchange.trace
         if isinstance(trace, TraceContext):

@@ -11,6 +11,7 @@ from gateway.backends.backend import Backend
 from gateway.clock import Clock
 from gateway.config.table import ModelSpec, PoolSpec, RouteTable
 from gateway.exchange import AttemptEnd, Exchange
+from gateway.observers import Observer
 from gateway.policy.slo.judge import judge_attempt, judge_request
 from gateway.policy.slo.objective import DEPLOYMENT, Objective, Sli, Target
 from gateway.policy.slo.series import SeriesKey
@@ -60,8 +61,8 @@ class Tracked:
         return SeriesKey(self.kind, self.name, self.objective, self.sli, self.prompt_tokens)
 
 
-class SloBook:
-    """An observer of requests and attempts.
+class SloBook(Observer):
+    """Counts requests and attempts.
 
     `requests` are the counts since the start by (model, version, objective), `attempts` by (backend, objective).
     `pools` says which pool a backend is of, `serving` which backends serve a (model, version), "" being all.
@@ -134,7 +135,7 @@ class SloBook:
                 tracked.windows.good += good
                 tracked.windows.bad += not good
 
-    def settled(self, exchange: Exchange) -> None:
+    def on_settled(self, exchange: Exchange) -> None:
         """Count what the user experienced."""
         objective = exchange.objective or self._defaults.get(exchange.model, "")
         counts = self.requests.get((exchange.model, exchange.version, objective))
@@ -143,7 +144,7 @@ class SloBook:
             if judged:
                 counts.count_request(judged, exchange)
 
-    def attempt_ended(self, exchange: Exchange, backend: Backend, end: AttemptEnd) -> None:
+    def on_attempt_ended(self, exchange: Exchange, backend: Backend, end: AttemptEnd) -> None:
         """Count what the backend did."""
         counts = self.attempts.get((backend.id, exchange.objective or self._defaults.get(exchange.model, "")))
         if counts is not None:

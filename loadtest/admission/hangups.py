@@ -14,6 +14,7 @@ from gateway.app import App
 from gateway.config.load import load_routes
 from gateway.exchange import Exchange, Outcome
 from gateway.hosting import Addresses, Settings
+from gateway.observers import Observer
 from gateway.processes.child import spawn
 from loadtest.admission.real import MODEL, engine_url
 
@@ -21,13 +22,13 @@ QUEUED = 10_000
 
 
 @dataclass
-class Log:
-    """An observer: when a request whose client hung up was let go, on the clock that all processes share."""
+class Log(Observer):
+    """When a request whose client hung up was let go, on the clock that all processes share."""
 
     gone: list[float] = field(default_factory=list)
     settled_in_all: int = 0
 
-    def settled(self, exchange: Exchange) -> None:
+    def on_settled(self, exchange: Exchange) -> None:
         self.settled_in_all += 1
         if exchange.outcome is Outcome.CLIENT_GONE:
             self.gone.append(exchange.ended)

@@ -22,6 +22,7 @@ from gateway.claim import SMALLEST, Claim
 from gateway.config.load import load_routes
 from gateway.exchange import Exchange
 from gateway.hosting import Addresses, Settings
+from gateway.observers import Observer
 from gateway.policy.routing.choose import Choice, choose
 from gateway.policy.routing.ejection import Transition
 from gateway.policy.routing.pick import Chance
@@ -62,12 +63,12 @@ class Seen:
 
 
 @dataclass
-class Log:
-    """An observer that keeps what the report needs."""
+class Log(Observer):
+    """Keeps what the report needs."""
 
     seen: list[Seen] = field(default_factory=list)
 
-    def settled(self, exchange: Exchange) -> None:
+    def on_settled(self, exchange: Exchange) -> None:
         ttft = exchange.ttft if exchange.outcome == "ok" else None
         self.seen.append(Seen(exchange.received, exchange.backend, ttft))
 

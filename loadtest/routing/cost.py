@@ -105,8 +105,8 @@ class _Plane:
         backend, exchange = self._backends[0], self._answered()
 
         def settle() -> None:
-            self._book.attempt_ended(exchange, backend, AttemptEnd.OK)
-            self._book.settled(exchange)
+            self._book.on_attempt_ended(exchange, backend, AttemptEnd.OK)
+            self._book.on_settled(exchange)
 
         return _best(settle, 50_000)
 
@@ -129,8 +129,8 @@ class _Plane:
         backend.health.began(lease, 0.05 + 0.01 * self._rng.random())
         lease.release()
         backend.health.ended(lease, Verdict.GOOD, self._now, self._rng, tpot=0.02)
-        self._book.attempt_ended(exchange, backend, AttemptEnd.OK)
-        self._book.settled(exchange)
+        self._book.on_attempt_ended(exchange, backend, AttemptEnd.OK)
+        self._book.on_settled(exchange)
 
     def _answered(self) -> Exchange:
         exchange = Exchange("r", "/v1/chat/completions", self._now)

@@ -1,7 +1,7 @@
 """The real controller on a clock of its own: a newcomer's canary is promoted in about the time that was said."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -11,50 +11,13 @@ from typing import Any, cast
 import pytest
 
 from gateway.cli.demo.load import MODEL
-from gateway.cli.demo.stage import routes_of
 from gateway.config.load import load_routes
-from gateway.control.audit import Audit
-from gateway.control.rolling import Roller
 from gateway.exchange import Exchange, Outcome
-from gateway.lateness import Lateness
 from gateway.policy.canary.rollout import Event, Phase
-from gateway.state.store import Document
-from gateway.telemetry.slo import SloBook
 from tests.attempts import attempted
+from tests.control.rollouts import demos, newcomers, rolled
 
 RATE = 12.0
-
-
-def newcomers() -> dict[str, Any]:
-    pools = {"a": {"backends": ["http://a:1"]}, "b": {"backends": ["http://b:1"]}}
-    versions = {"v1": {"pools": ["a"]}, "v2": {"pools": ["b"]}}
-    return {"pools": pools, "models": {MODEL: {"versions": versions, "canary": {"stable": "v1", "candidate": "v2"}}}}
-
-
-def demos() -> dict[str, Any]:
-    return routes_of({name: [f"http://{name}:1"] for name in ("gpu", "cpu", "next")})
-
-
-def rolled(
-    path: Path, routes_file: dict[str, Any], now: list[float], kept: Iterable[Document] = ()
-) -> tuple[Roller, Audit]:
-    """Return what leads the rollouts of a routes file whose versions are ready, and its records; it goes on from what
-    was kept.
-    """
-    path.write_text(json.dumps(routes_file))
-    table = load_routes(path)
-    book = SloBook(lambda: now[0])
-    book.follow(table)
-    ready = SimpleNamespace(is_ready=True, backends=(), name="v2")
-    live = SimpleNamespace(versions={"v1": ready, "v2": ready}, shared=lambda rows: rows, split=None, mirror=None)
-    routes = cast(Any, SimpleNamespace(model=lambda _: live))
-    audit = Audit(lambda: now[0])
-    roller = Roller(
-        book, lambda: routes, audit, clock=lambda: now[0], leads=lambda: True, saved=lambda: None, lateness=Lateness()
-    )
-    roller.restore(kept)
-    roller.follow(table)
-    return roller, audit
 
 
 @pytest.mark.parametrize(("routes_file", "longest"), [(newcomers, 3 * 3600.0), (demos, 300.0)])
@@ -75,7 +38,7 @@ def test_a_canary_at_twelve_requests_a_second_is_promoted_in_about_the_time_that
         exchange.backend = exchange.version
         exchange.outcome = Outcome.OK if rng.random() > 0.0005 else Outcome.BACKEND_ERROR
         exchange.attempts, exchange.ended, exchange.client_status = [attempted()], now[0], 200
-        roller.settled(exchange)
+        roller.weigh_settled(exchange)
         if rng.random() < 0.1:
             roller.tick()
         if not said and running.pace.requests >= 20 and running.rollout.phase is Phase.STEP:
@@ -147,7 +110,7 @@ def test_after_a_restart_within_a_step_it_is_known_how_long_that_takes(tmp_path:
         exchange = Exchange("r", "/v1/chat/completions", now[0] - 1.0)
         exchange.model, exchange.version, exchange.backend = MODEL, "v1" if number % 2 else "v2", "b"
         exchange.outcome, exchange.ended, exchange.client_status = Outcome.OK, now[0], 200
-        roller.settled(exchange)
+        roller.weigh_settled(exchange)
         roller.tick()
     said = roller.outlook(cast(Any, roller.get(MODEL)))
     now[0] += 60.0
@@ -180,10 +143,10 @@ def test_what_the_gateway_itself_was_late_with_says_nothing_of_a_version(
     exchange = Exchange("r", "/v1/chat/completions", 1000.0)
     exchange.model, exchange.version, exchange.backend, exchange.attempts = MODEL, "v2", "v2", [attempted()]
     exchange.stream, exchange.first_content, exchange.outcome, exchange.ended = True, 1025.1, outcome, 1025.2
-    roller.began(exchange)
+    roller.weigh_first_token(exchange)
     assert not exchange.weighed
     before = running.evidence.answered
-    roller.settled(exchange)
+    roller.weigh_settled(exchange)
     assert running.evidence.answered - before == weighed
 
 
@@ -207,7 +170,7 @@ def test_a_rollout_waits_while_stable_is_away_and_goes_on_when_it_is_back(tmp_pa
             exchange.stands_in, exchange.backend = exchange.version != drawn, exchange.version
             exchange.outcome, exchange.ended, exchange.client_status = Outcome.OK, now[0], 200
             exchange.attempts = [attempted()]
-            roller.settled(exchange)
+            roller.weigh_settled(exchange)
             roller.tick()
 
     served(5.0, stable=False)

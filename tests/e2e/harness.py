@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +15,7 @@ from gateway.config.load import load_routes
 from gateway.control.drain import DrainTimes
 from gateway.exchange import AttemptEnd, Exchange
 from gateway.hosting import Addresses, Settings, Tls
+from gateway.observers import Observer
 from gateway.wire.client import Client
 from gateway.wire.edge import Edge
 from gateway.wire.guard import Limits
@@ -24,20 +25,20 @@ from tests.waiting import DEADLINE, eventually
 
 
 @dataclass
-class Recorder:
-    """An observer that keeps what it is told."""
+class Recorder(Observer):
+    """Keeps what it is told."""
 
     exchanges: list[Exchange] = field(default_factory=list)
     attempts: list[tuple[str, AttemptEnd]] = field(default_factory=list)
     retries: list[AttemptEnd] = field(default_factory=list)
 
-    def attempt_ended(self, exchange: Exchange, backend: Backend, end: AttemptEnd) -> None:
+    def on_attempt_ended(self, exchange: Exchange, backend: Backend, end: AttemptEnd) -> None:
         self.attempts.append((backend.id, end))
 
-    def retried(self, exchange: Exchange, end: AttemptEnd) -> None:
+    def on_retried(self, exchange: Exchange, end: AttemptEnd) -> None:
         self.retries.append(end)
 
-    def settled(self, exchange: Exchange) -> None:
+    def on_settled(self, exchange: Exchange) -> None:
         self.exchanges.append(exchange)
 
 
@@ -127,6 +128,7 @@ async def gateway(
     admin_tls: Tls | None = None,
     path: Path | None = None,
     now: Clock = monotonic,
+    observers: Sequence[Observer] = (),
 ) -> AsyncIterator[Running]:
     """Run a gateway on free ports until the block ends, with routes of this text, or those at `path`.
 
@@ -154,7 +156,7 @@ async def gateway(
         drain=drain or DrainTimes(0.0, 5.0),
     )
     records = Recorder()
-    app = App(settings, load_routes(path), records, now=now)
+    app = App(settings, load_routes(path), *observers, records, now=now)
     addresses: asyncio.Future[Addresses] = asyncio.get_running_loop().create_future()
     task = asyncio.create_task(app.run(addresses.set_result))
     either: set[asyncio.Future[Any]] = {task, addresses}

@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.fakes import Call, backends, good
+from gateway.backends.backend import Backend
+from gateway.exchange import AttemptEnd, Exchange
+from gateway.observers import Observer
+from tests.e2e.fakes import Call, backends, closed_at_once, good
 from tests.e2e.harness import Running, ask, chat, gateway, routes
 from tests.e2e.processes import engine
 from tests.waiting import eventually, patient_client
@@ -207,3 +210,31 @@ async def test_a_large_request_is_served_soon_though_small_ones_keep_coming(tmp_
         assert 1 <= served.index("large") - before < 100, "small ones passed it for a second"
         assert running.records.exchanges[served.index("large")].queued > 0.9
         await running.quiet()
+
+
+class Raising(Observer):
+    def on_attempt_ended(self, exchange: Exchange, backend: Backend, end: AttemptEnd) -> None:
+        raise ValueError("attempt")
+
+    def on_retried(self, exchange: Exchange, end: AttemptEnd) -> None:
+        raise ValueError("retry")
+
+    def on_first_token(self, exchange: Exchange) -> None:
+        raise ValueError("token")
+
+    def on_settled(self, exchange: Exchange) -> None:
+        raise ValueError("settled")
+
+
+async def test_an_observer_that_raises_harms_no_request_and_no_other_observer(tmp_path: Path) -> None:
+    async with (
+        backends(closed_at_once, good) as (sick, healthy),
+        gateway(tmp_path, routes(sick.url, healthy.url), observers=[Raising()]) as running,
+    ):
+        asked = 0
+        while not sick.calls:
+            assert (await ask(running.port, chat(stream=asked % 2 == 0))).status == 200
+            asked += 1
+        await running.settled(asked)
+        assert len(running.records.retries) == 1
+        assert len(running.records.attempts) == asked + 1

@@ -18,10 +18,11 @@ from gateway.clock import monotonic
 from gateway.config.load import load_routes
 from gateway.exchange import Exchange, Outcome
 from gateway.lateness import Lateness
+from gateway.observers import Observer, Observers
 from gateway.proxy.gateway import Gateway
 from gateway.proxy.live import LiveTable
 from gateway.proxy.mirroring import Mirroring
-from gateway.proxy.order import Observers, Tools
+from gateway.proxy.order import Tools
 from gateway.proxy.stored import StoredResponses
 from gateway.proxy.tenants import Tenants
 from gateway.wire.client import Client
@@ -73,11 +74,11 @@ class Wire(asyncio.Transport):
         self.open = False
 
 
-class Recorder:
+class Recorder(Observer):
     def __init__(self) -> None:
         self.exchanges: list[Exchange] = []
 
-    def settled(self, exchange: Exchange) -> None:
+    def on_settled(self, exchange: Exchange) -> None:
         self.exchanges.append(exchange)
 
 

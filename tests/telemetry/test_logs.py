@@ -35,7 +35,7 @@ def exchange(request_id: str = "r-1") -> Exchange:
 def test_a_request_is_one_line_with_the_documented_fields() -> None:
     sink = io.BytesIO()
     log = AccessLog(sink, lambda: 11.5, lambda: 1_790_000_000.25)
-    log.settled(exchange())
+    log.on_settled(exchange())
     log.close()
     raw = sink.getvalue()
     assert raw.count(b"\n") == 1
@@ -68,7 +68,7 @@ def test_what_is_not_served_is_written_as_it_was_asked_for(endpoint: str, asked:
     log = AccessLog(sink)
     refused = Exchange("r", endpoint, 1.0)
     refused.asked = asked
-    log.settled(refused)
+    log.on_settled(refused)
     log.close()
     line = json.loads(sink.getvalue())
     assert (line["model"], line["endpoint"]) == (model, written)
@@ -77,7 +77,7 @@ def test_what_is_not_served_is_written_as_it_was_asked_for(endpoint: str, asked:
 def test_what_did_not_happen_is_absent() -> None:
     sink = io.BytesIO()
     log = AccessLog(sink)
-    log.settled(Exchange("r", "other", 1.0))
+    log.on_settled(Exchange("r", "other", 1.0))
     log.close()
     assert {"ttft", "tpot", "queue", "tokens_in", "backend", "reason"}.isdisjoint(json.loads(sink.getvalue()))
 
@@ -88,7 +88,7 @@ def test_a_full_disk_costs_lines_and_is_told_once(capsys: pytest.CaptureFixture[
     with open("/dev/full", "wb", buffering=0) as sink:
         log = AccessLog(sink)
         for _ in range(3):
-            log.settled(exchange())
+            log.on_settled(exchange())
         log.close()
         assert log.dropped == 3
     assert capsys.readouterr().err.count("cannot be written") == 1
@@ -102,7 +102,7 @@ def test_a_sink_that_nobody_reads_blocks_nobody(monkeypatch: pytest.MonkeyPatch)
     with open(writer, "wb", buffering=0) as sink:
         log = AccessLog(sink)
         for number in range(20_000):
-            log.settled(exchange(f"r-{number}"))
+            log.on_settled(exchange(f"r-{number}"))
         assert log.dropped > 0
         log.close()
         os.close(reader)
@@ -126,9 +126,9 @@ def test_a_rejected_key_is_told_once_a_minute(caplog: pytest.LogCaptureFixture) 
     now = [0.0]
     alarm = UnauthorizedAlarm(lambda: now[0])
     backend = live_backend(BackendSpec("gpu", "http://e:1", "e", 1, api_key="sk-secret"))
-    alarm.attempt_ended(exchange(), backend, AttemptEnd.OK)
+    alarm.on_attempt_ended(exchange(), backend, AttemptEnd.OK)
     assert not caplog.records
     for now[0] in (0.0, 30.0, 59.0, 61.0):
-        alarm.attempt_ended(exchange(), backend, AttemptEnd.UNAUTHORIZED)
+        alarm.on_attempt_ended(exchange(), backend, AttemptEnd.UNAUTHORIZED)
     assert len(caplog.records) == 2
     assert "sk-secret" not in caplog.text + repr(backend) + repr(backend.spec)

@@ -85,8 +85,8 @@ def value(samples: dict[tuple[str, tuple[tuple[str, str], ...]], float], name: s
 
 def test_a_stream_counts_everywhere_once() -> None:
     metrics = Metrics()
-    metrics.attempt_ended(exchange(), BACKEND, AttemptEnd.OK)
-    metrics.settled(exchange())
+    metrics.on_attempt_ended(exchange(), BACKEND, AttemptEnd.OK)
+    metrics.on_settled(exchange())
     samples = expose(metrics)
     assert value(samples, "tidegate_requests_total", outcome="ok", model="m", version="v1") == 1
     assert value(samples, "tidegate_attempts_total", outcome="ok", backend="gpu/e:1") == 1
@@ -104,7 +104,7 @@ def test_a_stream_counts_everywhere_once() -> None:
 @pytest.mark.parametrize("outcome", [each for each in Outcome if each is not Outcome.OK])
 def test_what_failed_is_absent_from_latency(outcome: Outcome) -> None:
     metrics = Metrics()
-    metrics.settled(exchange(outcome))
+    metrics.on_settled(exchange(outcome))
     samples = expose(metrics)
     assert value(samples, "tidegate_requests_total", outcome=outcome) == 1
     assert value(samples, "tidegate_time_to_first_token_seconds_count") == 0
@@ -113,7 +113,7 @@ def test_what_failed_is_absent_from_latency(outcome: Outcome) -> None:
 
 def test_a_document_has_a_duration_and_no_ttft() -> None:
     metrics = Metrics()
-    metrics.settled(exchange(stream=False))
+    metrics.on_settled(exchange(stream=False))
     samples = expose(metrics)
     assert value(samples, "tidegate_request_duration_seconds_count") == 1
     assert value(samples, "tidegate_time_to_first_token_seconds_count") == 0
@@ -122,13 +122,13 @@ def test_a_document_has_a_duration_and_no_ttft() -> None:
 def test_without_usage_events_are_counted_and_said_to_be_an_estimate() -> None:
     metrics, made = Metrics(), exchange()
     made.output_tokens = made.prompt_tokens = None
-    metrics.settled(made)
+    metrics.on_settled(made)
     assert value(expose(metrics), "tidegate_tokens_total", source="estimated") == 11
 
 
 def test_retries_are_counted_by_their_reason() -> None:
     metrics = Metrics()
-    metrics.retried(exchange(), AttemptEnd.CONNECT_FAILED)
+    metrics.on_retried(exchange(), AttemptEnd.CONNECT_FAILED)
     assert value(expose(metrics), "tidegate_retries_total", reason="connect_failed") == 1
 
 
@@ -141,8 +141,8 @@ def slo_collector() -> SloCollector:
     book.follow(RouteTable(pools={"gpu": PoolSpec("gpu", (spec,))}, models={"m": model}, names={"m": model}))
     made = exchange()
     made.backend, made.attempts = BACKEND.id, [attempted(10.0, 11.4)]
-    book.attempt_ended(made, BACKEND, AttemptEnd.OK)
-    book.settled(made)
+    book.on_attempt_ended(made, BACKEND, AttemptEnd.OK)
+    book.on_settled(made)
     now[0] += 0.25
     book.advance()
     now[0] += 86_400.0
@@ -223,10 +223,10 @@ def test_every_metric_has_its_row_and_every_row_its_metric() -> None:
     table = [line.split("|") for line in DOCS.read_text().splitlines() if line.startswith("| `tidegate_")]
     rows = {cells[1].strip(" `"): cells[3] for cells in table}
     metrics = Metrics()
-    metrics.settled(exchange())
+    metrics.on_settled(exchange())
     BACKEND.health.peers.cost_per_hour = 2.5
-    metrics.attempt_ended(exchange(), BACKEND, AttemptEnd.OK)
-    metrics.retried(exchange(), AttemptEnd.STALLED)
+    metrics.on_attempt_ended(exchange(), BACKEND, AttemptEnd.OK)
+    metrics.on_retried(exchange(), AttemptEnd.STALLED)
     exported: dict[str, set[str]] = {}
     for name, pairs in expose(
         metrics, slo_collector(), routing_collector(), admission_collector(), rollout_collector()

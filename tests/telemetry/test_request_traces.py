@@ -22,7 +22,7 @@ def traced() -> Exchange:
 def spans_of(exchange: Exchange) -> list[ReadableSpan]:
     """Return the spans, the request's own last."""
     spans: list[ReadableSpan] = []
-    RequestTraces(spans.append, Resource({}), lambda: 0.0, lambda: EPOCH).settled(exchange)
+    RequestTraces(spans.append, Resource({}), lambda: 0.0, lambda: EPOCH).on_settled(exchange)
     return spans
 
 

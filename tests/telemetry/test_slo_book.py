@@ -53,8 +53,8 @@ class Town:
         exchange.last_content = exchange.ended = self.now + ttft + 1.0
         exchange.attempts = [attempted(self.now, exchange.ended)]
         exchange.itl_bounds, exchange.itl = (0.05, 0.1), list(gaps)
-        self.book.attempt_ended(exchange, self.backend, AttemptEnd.OK)
-        self.book.settled(exchange)
+        self.book.on_attempt_ended(exchange, self.backend, AttemptEnd.OK)
+        self.book.on_settled(exchange)
 
     def counted(self, kind: Kind, name: str) -> dict[tuple[str, str], tuple[int, int]]:
         self.now += 0.25

@@ -1,0 +1,30 @@
+"""What a model's own record says about a rollout: how its SLIs usually stand, and what is left of its error budget."""
+
+from gateway.policy.canary.forecast import believed
+from gateway.policy.slo.budget import error_budget
+from gateway.policy.slo.objective import DAY, DEPLOYMENT
+from gateway.policy.slo.windows import HOUR
+from gateway.telemetry.slo import Kind, SloBook
+
+
+def usual(book: SloBook, model: str) -> dict[str, tuple[int, int]]:
+    """Return good and bad of a model's last day, or of its last hour where that was different, by SLI."""
+    found: dict[str, tuple[int, int]] = {}
+    for tracked in book.get(Kind.MODEL, model):
+        day, hour = (tracked.windows.count(window) for window in (DAY, HOUR))
+        good, bad = believed((day.good, day.bad), (hour.good, hour.bad))
+        known = found.get(tracked.sli, (0, 0))
+        found[tracked.sli] = (known[0] + good, known[1] + bad)
+    return found
+
+
+def budget_left(book: SloBook, model: str) -> float | None:
+    """Return the smallest error budget left of a model's SLIs, None below one day of history."""
+    left = []
+    for tracked in book.get(Kind.MODEL, model):
+        if tracked.sli == DEPLOYMENT:
+            continue
+        budget = error_budget(tracked.windows, tracked.target.budget)
+        if budget.total and budget.left is not None:
+            left.append(budget.left)
+    return min(left, default=None)

@@ -1,0 +1,48 @@
+"""The real controller of rollouts, on a clock of its own."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+from gateway.cli.demo.load import MODEL
+from gateway.cli.demo.stage import routes_of
+from gateway.config.load import load_routes
+from gateway.control.audit import Audit
+from gateway.control.rolling import Roller
+from gateway.lateness import Lateness
+from gateway.state.store import Document
+from gateway.telemetry.slo import SloBook
+
+
+def newcomers() -> dict[str, Any]:
+    pools = {"a": {"backends": ["http://a:1"]}, "b": {"backends": ["http://b:1"]}}
+    versions = {"v1": {"pools": ["a"]}, "v2": {"pools": ["b"]}}
+    return {"pools": pools, "models": {MODEL: {"versions": versions, "canary": {"stable": "v1", "candidate": "v2"}}}}
+
+
+def demos() -> dict[str, Any]:
+    return routes_of({name: [f"http://{name}:1"] for name in ("gpu", "cpu", "next")})
+
+
+def rolled(
+    path: Path, routes_file: dict[str, Any], now: list[float], kept: Iterable[Document] = ()
+) -> tuple[Roller, Audit]:
+    """Return what leads the rollouts of a routes file whose versions are ready, and its records; it goes on from what
+    was kept.
+    """
+    path.write_text(json.dumps(routes_file))
+    table = load_routes(path)
+    book = SloBook(lambda: now[0])
+    book.follow(table)
+    ready = SimpleNamespace(is_ready=True, is_lost=False, may_serve=True, backends=(), name="v2")
+    live = SimpleNamespace(versions={"v1": ready, "v2": ready}, shared=lambda rows: rows, split=None, mirror=None)
+    routes = cast(Any, SimpleNamespace(model=lambda _: live))
+    audit = Audit(lambda: now[0])
+    roller = Roller(
+        book, lambda: routes, audit, clock=lambda: now[0], leads=lambda: True, saved=lambda: None, lateness=Lateness()
+    )
+    roller.restore(kept)
+    roller.follow(table)
+    return roller, audit
