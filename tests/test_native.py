@@ -30,7 +30,8 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_what_was_compiled_from_these_sources_runs(package: Path) -> None:
+@pytest.mark.usefixtures("package")
+def test_what_was_compiled_from_these_sources_runs() -> None:
     assert native.use() == ""
     assert (native.running(), native.why_interpreted()) == ("compiled", "")
     spec = sys.meta_path[0].find_spec("gateway.exchange", None)
@@ -51,21 +52,22 @@ def test_a_source_that_is_gone_is_one_that_has_changed(package: Path) -> None:
     assert native.use() == "exchange.py has changed since it was compiled"
 
 
-def test_where_nothing_is_compiled_the_sources_run(package: Path) -> None:
+@pytest.mark.usefixtures("package")
+def test_where_nothing_is_compiled_the_sources_run() -> None:
     native.RECORD.unlink()
     assert native.use() == "not compiled"
     assert native.why_interpreted() == "not compiled"
 
 
-def test_what_was_compiled_for_another_python_is_said_to_be(package: Path) -> None:
+@pytest.mark.usefixtures("package")
+def test_what_was_compiled_for_another_python_is_said_to_be() -> None:
     native.RECORD.rename(native.RECORD.with_name("sources.cpython-399-x86_64-linux-gnu.so.sha256"))
     assert native.use() == "compiled for another Python"
 
 
+@pytest.mark.usefixtures("package")
 @pytest.mark.parametrize(("value", "why"), [("1", "TIDEGATE_PURE is set"), ("0", ""), ("", "")])
-def test_the_sources_run_where_they_are_asked_for(
-    package: Path, monkeypatch: pytest.MonkeyPatch, value: str, why: str
-) -> None:
+def test_the_sources_run_where_they_are_asked_for(monkeypatch: pytest.MonkeyPatch, value: str, why: str) -> None:
     monkeypatch.setenv("TIDEGATE_PURE", value)
     assert native.use() == why
 

@@ -218,7 +218,7 @@ class _Place:
         self.claim = world.guest(request).claim
 
     def begin(self, now: float) -> bool:
-        return self._world._begin(self._request)
+        return self._world._begin(self._request)  # noqa: SLF001 - a part of that world
 
     def broke(self) -> None:
         raise AssertionError("nothing breaks here")

@@ -141,7 +141,7 @@ class Pools(World):
             sent.trial, sent.was_trial = option.trials, True
         self._start(request, choice.winner)
 
-    def _freed(self, request: Request) -> None:
+    def _freed(self, request: Request) -> None:  # noqa: ARG002 - overrides the method of routing's world
         for waiting in [self._waiting.popleft() for _ in range(len(self._waiting))]:
             self._send(waiting)
 

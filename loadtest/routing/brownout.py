@@ -104,7 +104,7 @@ def round_robin() -> Chooser:
     turn = count()
 
     def choice(
-        ready: Sequence[Backend], tokens: int, now: float, rng: Chance, claim: Claim = SMALLEST
+        ready: Sequence[Backend], _tokens: int, now: float, _rng: Chance, claim: Claim = SMALLEST
     ) -> Choice[Backend] | None:
         able = [backend for backend in ready if backend.health.takes(claim, now)]
         return Choice(able[next(turn) % len(able)], "its turn") if able else None
@@ -113,7 +113,7 @@ def round_robin() -> Chooser:
 
 
 def least_in_flight(
-    ready: Sequence[Backend], tokens: int, now: float, rng: Chance, claim: Claim = SMALLEST
+    ready: Sequence[Backend], _tokens: int, now: float, rng: Chance, claim: Claim = SMALLEST
 ) -> Choice[Backend] | None:
     able = [backend for backend in ready if backend.health.takes(claim, now)]
     lowest = min((backend.in_flight for backend in able), default=0)

@@ -67,13 +67,13 @@ def by_burn(world: "World", request: Request, servers: list[Server]) -> Server:
     return choice.winner
 
 
-def least_in_flight(world: "World", request: Request, servers: list[Server]) -> Server:
+def least_in_flight(world: "World", _: Request, servers: list[Server]) -> Server:
     """The fewest requests in progress."""
     lowest = min(server.health.in_flight for server in servers)
     return world.rng.choice([server for server in servers if server.health.in_flight == lowest])
 
 
-def round_robin(world: "World", request: Request, servers: list[Server]) -> Server:
+def round_robin(_: "World", request: Request, servers: list[Server]) -> Server:
     """One after the other."""
     return servers[request.number % len(servers)]
 
@@ -166,7 +166,7 @@ class World:
         if not server.stepping:
             self._step(server)
 
-    def _luck(self, request: Request) -> float:
+    def _luck(self, request: Request) -> float:  # noqa: ARG002 - the brownout overrides it, by request
         """Return what decides whether a call fails, from 0 to 1."""
         return self.rng.random()
 

@@ -44,7 +44,7 @@ class Exchange(asyncio.Protocol):
         except httptools.HttpParserError:
             self.transport.close()
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio calls it with the cause
         self._over()
 
     def on_header(self, name: bytes, value: bytes) -> None:

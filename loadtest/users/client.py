@@ -208,4 +208,5 @@ def _words(error: BaseException) -> str:
 
 
 def _context(insecure: bool) -> Any:
-    return gevent.ssl._create_unverified_context if insecure else gevent.ssl.create_default_context
+    # gevent patches this function of the standard library, which has no other name.
+    return gevent.ssl._create_unverified_context if insecure else gevent.ssl.create_default_context  # noqa: SLF001

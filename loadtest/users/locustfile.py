@@ -147,7 +147,7 @@ def _end(environment: Environment) -> Callable[..., None]:
 
 
 def _report(environment: Environment) -> Callable[..., None]:
-    def report(client_id: str, data: dict[str, Any]) -> None:
+    def report(client_id: str, data: dict[str, Any]) -> None:  # noqa: ARG001 - locust passes it by name
         if hasattr(environment, "load"):
             data["load"] = load_of(environment).recorder.take()
 
@@ -155,7 +155,7 @@ def _report(environment: Environment) -> Callable[..., None]:
 
 
 def _reported(environment: Environment) -> Callable[..., None]:
-    def reported(client_id: str, data: dict[str, Any]) -> None:
+    def reported(client_id: str, data: dict[str, Any]) -> None:  # noqa: ARG001 - locust passes it by name
         if "load" in data:
             load_of(environment).recorder.add(data["load"])
 

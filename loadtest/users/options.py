@@ -123,7 +123,7 @@ def add_options(parser: "LocustArgumentParser") -> None:
     add("--trace-speed", default="1", type=_checked(_speed), help="Replay so many times as fast as it was.")
     add("--trace-rows", type=int, default=0, help="Replay the first so many requests; 0 for all.")
     add("--answer-timeout", type=float, default=120.0, help="Longest silence of an answer, in seconds.")
-    for action in group._group_actions:
+    for action in group._group_actions:  # noqa: SLF001 - argparse has no other way to list them
         action.include_in_web_ui = True
     private = {"include_in_web_ui": False}
     parser.add_argument(

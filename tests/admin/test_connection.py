@@ -95,7 +95,7 @@ async def test_what_is_too_much_is_refused_in_words(request_: bytes, status: int
         await eventually(lambda: not made.server_state.connections)
 
 
-async def test_much_within_the_bounds_is_taken(tmp_path: Path) -> None:
+async def test_much_within_the_bounds_is_taken() -> None:
     async with listening() as (_, port):
         async with patient_client(base_url=f"http://127.0.0.1:{port}") as web:
             for _ in range(20):

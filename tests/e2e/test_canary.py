@@ -361,7 +361,7 @@ async def test_a_gateway_that_is_killed_at_every_step_goes_on_where_it_was(tmp_p
                 assert status["weight"] >= saved, "a restart begins nothing anew"
                 while status["weight"] < weight:
                     await requests(process, SESSIONS)
-                    status = await until(process, lambda seen: True)
+                    status = await until(process, lambda _: True)
                 before = (await status_of(process))["weight"]
                 versions = await requests(process, SESSIONS)
                 afterwards = (await status_of(process))["weight"]
@@ -385,4 +385,4 @@ async def test_a_gateway_that_is_killed_at_every_step_goes_on_where_it_was(tmp_p
 
 
 async def status_of(process: Process) -> dict[str, Any]:
-    return await until(process, lambda seen: True)
+    return await until(process, lambda _: True)

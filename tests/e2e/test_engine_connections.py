@@ -238,7 +238,7 @@ async def test_an_engine_that_never_ends_its_framing_is_left(tmp_path: Path, end
 
 
 async def test_a_fresh_connection_that_is_closed_at_once_is_a_failed_attempt(tmp_path: Path) -> None:
-    async def slam(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def slam(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"go away\r\n")
 
     async with listening(slam) as url, gateway(tmp_path, routes(url), wait_ready=False) as running:

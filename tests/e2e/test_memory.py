@@ -40,7 +40,8 @@ def left(*kinds: type) -> int:
     return sum(isinstance(each, kinds or (Client, Upstream, Backlog)) for each in gc.get_objects())
 
 
-async def test_closed_connections_are_gone_at_once(tmp_path: Path, no_collection: None) -> None:
+@pytest.mark.usefixtures("no_collection")
+async def test_closed_connections_are_gone_at_once(tmp_path: Path) -> None:
     async def cuts(call: Call) -> None:
         if b"whole" in call.body:
             await good(call)
@@ -62,7 +63,8 @@ async def test_closed_connections_are_gone_at_once(tmp_path: Path, no_collection
         await eventually(lambda: left() <= before + kept)
 
 
-async def test_requests_that_waited_are_gone_once_they_have_ended(tmp_path: Path, no_collection: None) -> None:
+@pytest.mark.usefixtures("no_collection")
+async def test_requests_that_waited_are_gone_once_they_have_ended(tmp_path: Path) -> None:
     may_end = asyncio.Event()
 
     async def slow(call: Call) -> None:
@@ -85,7 +87,8 @@ async def test_requests_that_waited_are_gone_once_they_have_ended(tmp_path: Path
             await eventually(lambda: not running.connections and not left(Flight, Place, Entry, Client))
 
 
-async def test_what_an_engine_was_asked_is_gone_once_it_has_answered(no_collection: None) -> None:
+@pytest.mark.usefixtures("no_collection")
+async def test_what_an_engine_was_asked_is_gone_once_it_has_answered() -> None:
     async with backends(good) as (fake,), patient_client(trust_env=False) as client:
         fake.metrics = b"x" * 100_000
         assert await read(client, f"{fake.url}/health", {}, most=0) == (200, b"")
@@ -94,10 +97,9 @@ async def test_what_an_engine_was_asked_is_gone_once_it_has_answered(no_collecti
         await eventually(lambda: not any(isinstance(each, httpx.Response) for each in gc.get_objects()))
 
 
+@pytest.mark.usefixtures("no_collection")
 @pytest.mark.parametrize("size", [10, 200_000], ids=["short", "long"])
-async def test_a_stream_that_has_begun_keeps_nothing_of_its_request(
-    tmp_path: Path, no_collection: None, size: int
-) -> None:
+async def test_a_stream_that_has_begun_keeps_nothing_of_its_request(tmp_path: Path, size: int) -> None:
     finish = asyncio.Event()
 
     async def long_stream(call: Call) -> None:

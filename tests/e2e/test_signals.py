@@ -31,7 +31,7 @@ async def hanging() -> AsyncIterator[tuple[str, list[bytes]]]:
     """Take connections and requests, and never answer."""
     asked: list[bytes] = []
 
-    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def take(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
         while data := await reader.read(65536):
             asked.append(data)
 

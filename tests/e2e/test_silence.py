@@ -57,7 +57,7 @@ LARGE = chat(messages=[{"role": "user", "content": "large"}])
 Sign = Callable[[Running, FakeBackend, int], Awaitable[None]]
 
 
-async def answers_others(running: Running, fake: FakeBackend, turn: int) -> None:
+async def answers_others(running: Running, _fake: FakeBackend, _turn: int) -> None:
     assert (await ask(running.port, chat())).complete
 
 

@@ -33,9 +33,9 @@ WRONG: dict[str, Wrong] = {
     "an hour behind": lambda at: at - 3600.0,
     "a day behind": lambda at: at - 86_400.0,
     "negative": lambda at: -at,
-    "endless": lambda at: math.inf,
-    "none": lambda at: math.nan,
-    "huge": lambda at: 1e300,
+    "endless": lambda _: math.inf,
+    "none": lambda _: math.nan,
+    "huge": lambda _: 1e300,
 }
 
 

@@ -45,7 +45,7 @@ class TestStopping:
         assert getattr(drain.DrainTimes(), name) == option.default
 
     def test_the_last_wait_is_as_long_as_the_code_waits(self) -> None:
-        assert f"ending --> stopped: no connection left, {drain._CLOSE_SECONDS:g} s" in self.diagram
+        assert f"ending --> stopped: no connection left, {drain._CLOSE_SECONDS:g} s" in self.diagram  # noqa: SLF001 - the number in the diagram
 
 
 class _Light(StrEnum):

@@ -102,7 +102,7 @@ def test_a_package_that_was_changed_is_refused(environment: Path, tmp_path: Path
     assert "DO NOT MATCH THE HASHES" in done.stderr
 
 
-def test_wrong_use_is_told(tmp_path: Path) -> None:
+def test_wrong_use_is_told() -> None:
     done = subprocess.run(
         [sys.executable, ROOT / "requirements" / "install.py"], capture_output=True, text=True, check=False
     )

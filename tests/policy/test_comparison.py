@@ -94,7 +94,7 @@ def test_one_more_block_of_equals_is_worth_nothing_on_average(
     before = fed(past).log_e
     for bads in product((False, True), repeat=len(sides)):
         comparison = fed(past)
-        comparison._open[0] = [0, 0, 0, 0]
+        comparison._open[0] = [0, 0, 0, 0]  # noqa: SLF001 - one bucket as it was
         ours, theirs = bads[:stable], bads[stable:]
         comparison.add(len(ours) - sum(ours), sum(ours), candidate=False)
         comparison.add(len(theirs) - sum(theirs), sum(theirs), candidate=True)

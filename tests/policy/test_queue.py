@@ -87,7 +87,7 @@ class Queueing(RuleBasedStateMachine):
         assert self._booked(entry)[1] <= credit + entry.service_class.min_share * entry.cost + 1e-9
 
     def _booked(self, entry: Entry[int]) -> tuple[float, float]:
-        queue = self.queue._by_name[entry.service_class.name]
+        queue = self.queue._by_name[entry.service_class.name]  # noqa: SLF001 - one queue of many
         return queue.waiting[entry.tenant].virtual, queue.credit
 
     @rule(name=names, tenant=tenants)

@@ -152,7 +152,7 @@ async def test_a_slow_engine_takes_longer_for_each_token(serve: Serve) -> None:
 
 async def test_not_ready_turns_health_and_calls_into_503_for_a_while(serve: Serve) -> None:
     async with serve() as (sim, client):
-        sim.simulation.board._clock = clock = HandClock()
+        sim.simulation.board._clock = clock = HandClock()  # noqa: SLF001 - the test's own clock
         await break_with(client, not_ready_seconds=5)
         clock.advance(4.9)
         assert (await client.get("/health")).status_code == 503

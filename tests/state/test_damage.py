@@ -262,7 +262,7 @@ def test_any_rows_are_read_and_only_what_can_be_is_believed(tmp_path: Path, rows
     for each in tmp_path.iterdir():
         each.unlink()
     store = SqliteStore(path)
-    with store._connection as connection:
+    with store._connection as connection:  # noqa: SLF001 - the database itself
         for row in rows:
             key = ["model", *("" if each is None else each for each in row[:4])]
             numbers = [0 if each is None else each for each in row[5:11]]

@@ -111,13 +111,13 @@ def test_nothing_that_was_committed_is_lost_when_the_process_is_killed(tmp_path:
 def test_a_full_disk_is_told_and_the_batch_is_all_or_nothing(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "state.sqlite")
     store.save(Batch(NOW, (Delta(series("m"), 1, 0, NOW, NOW),)))
-    (pages,) = store._connection.execute("PRAGMA page_count").fetchone()
-    store._connection.execute(f"PRAGMA max_page_count = {pages}")
+    (pages,) = store._connection.execute("PRAGMA page_count").fetchone()  # noqa: SLF001 - the database itself
+    store._connection.execute(f"PRAGMA max_page_count = {pages}")  # noqa: SLF001 - the database itself
     many = tuple(Delta(series(f"m{number}"), 1, 0, NOW, NOW) for number in range(1000))
     with pytest.raises(StateError, match="cannot be written: database or disk is full"):
         store.save(Batch(NOW, many))
     assert {slot.series.name for slot in store.load(NOW).slots} == {"m"}
-    store._connection.execute("PRAGMA max_page_count = 100000")
+    store._connection.execute("PRAGMA max_page_count = 100000")  # noqa: SLF001 - the database itself
     store.save(Batch(NOW, many))
     assert len({slot.series.name for slot in store.load(NOW).slots}) == 1001
     store.close()

@@ -72,7 +72,7 @@ async def test_whenever_a_name_is_asked_for_while_it_is_looked_up_the_answer_is_
     """Someone asks in every turn of the loop, so also in the turn in which the answer comes."""
     gate = Event()
 
-    def found(host: str, port: int) -> list[str]:
+    def found(_host: str, _port: int) -> list[str]:
         gate.wait(DEADLINE)
         return ["10.0.0.1"]
 
@@ -139,7 +139,7 @@ async def test_a_look_that_breaks_is_an_error_and_the_next_one_is_tried(monkeypa
     with pytest.raises(OSError, match="embedded null"):
         await name.find()
 
-    def out_of_threads(thread: Thread) -> None:
+    def out_of_threads(_: Thread) -> None:
         raise RuntimeError("can't start new thread")
 
     with monkeypatch.context() as patch:

@@ -40,7 +40,7 @@ def resolving(port: int, *answers: list[str] | OSError, clock: Clock = monotonic
     """Return a pool whose name resolves to what a test says, one look after the other."""
     left = list(answers)
 
-    def look_up(host: str, port: int) -> list[str]:
+    def look_up(_host: str, _port: int) -> list[str]:
         answer = left.pop(0) if left else OSError("asked too often")
         if isinstance(answer, OSError):
             raise answer
@@ -106,7 +106,7 @@ async def test_connections_to_an_address_that_a_name_has_no_more_are_not_used_ag
         pool.put(idle)
         now[0] += FRESH
         pool.prune(now[0])
-        await eventually(lambda: bool(pool._name.left))
+        await eventually(lambda: bool(pool._name.left))  # noqa: SLF001 - the name under the pool
         pool.prune(now[0])
         assert (pool.idle, idle.transport.is_closing(), at_work.transport.is_closing()) == (0, True, False)
         pool.put(at_work)
@@ -141,7 +141,7 @@ async def test_a_name_that_never_resolved_is_a_failed_connect() -> None:
 async def test_a_name_that_is_looked_up_for_too_long_is_named() -> None:
     silent = Event()
 
-    def look_up(host: str, port: int) -> list[str]:
+    def look_up(_host: str, _port: int) -> list[str]:
         silent.wait(DEADLINE)
         return ["127.0.0.1"]
 
@@ -175,7 +175,7 @@ async def test_a_pause_of_this_process_is_no_failed_connect() -> None:
 async def test_a_connect_has_its_whole_time_without_what_this_process_was_late(monkeypatch: pytest.MonkeyPatch) -> None:
     answered, lateness = asyncio.Event(), Lateness()
 
-    async def slow(address: str) -> None:
+    async def slow(_: str) -> None:
         await answered.wait()
 
     before_dialling(monkeypatch, slow)
@@ -194,7 +194,7 @@ async def test_a_connect_has_its_whole_time_without_what_this_process_was_late(m
 
 
 async def test_an_address_that_never_answers_is_a_failed_connect(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def silent(address: str) -> None:
+    async def silent(_: str) -> None:
         await asyncio.Event().wait()
 
     before_dialling(monkeypatch, silent)
@@ -246,7 +246,7 @@ async def test_a_pool_that_is_closed_serves_those_who_are_connecting() -> None:
 
 
 async def test_whatever_breaks_a_connect_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def broken(address: str) -> None:
+    async def broken(_: str) -> None:
         raise ValueError("out of order")
 
     before_dialling(monkeypatch, broken)
