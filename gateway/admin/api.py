@@ -48,7 +48,7 @@ from gateway.control.rolling import Roller
 from gateway.control.sharing import Sharing
 from gateway.errors import ClientError
 from gateway.policy.admission.limit import AdaptiveLimit
-from gateway.policy.routing.health import UNLIMITED
+from gateway.policy.routing.limit_evidence import UNLIMITED
 from gateway.proxy.explain import Explained
 from gateway.proxy.live import LiveModel, LiveTable, LiveVersion
 from gateway.proxy.similar import unknown_model
@@ -267,7 +267,7 @@ def _by_class(sheds: Mapping[tuple[str, str], int]) -> dict[str, dict[str, int]]
 
 
 def _limit_reason(backend: Backend, limit: AdaptiveLimit | None) -> str:
-    if limit is None or backend.spec.max_concurrency == backend.health.limit:
+    if limit is None or backend.spec.max_concurrency == backend.health.slots.limit:
         return "fixed by the routes"
     return limit.reason
 
@@ -281,14 +281,14 @@ def _backend(backend: Backend, limit: AdaptiveLimit | None, now: float) -> Backe
         reason=backend.readiness.reason,
         silent=backend.readiness.silent,
         drained=backend.drained,
-        ejection=backend.health.standing.state,
-        ejection_reason=backend.health.standing.reason,
-        weight=round(backend.health.weight, 4),
+        ejection=backend.health.outlier.standing.state,
+        ejection_reason=backend.health.outlier.standing.reason,
+        weight=round(backend.health.outlier.weight, 4),
         in_flight=backend.in_flight,
-        limit=health.limit if health.limit < UNLIMITED else None,
+        limit=health.slots.limit if health.slots.limit < UNLIMITED else None,
         limit_reason=_limit_reason(backend, limit),
-        kv_tokens=health.kv,
-        kv_capacity=health.kv_capacity if health.kv_capacity < UNLIMITED else None,
+        kv_tokens=health.slots.kv,
+        kv_capacity=health.slots.kv_capacity if health.slots.kv_capacity < UNLIMITED else None,
         idle_connections=backend.pool.idle,
         models=sorted(backend.models) if backend.models is not None else None,
         engine=EngineStatus(**asdict(engine)) if engine is not None else None,

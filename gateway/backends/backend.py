@@ -86,7 +86,7 @@ class Backend:
     @property
     def in_flight(self) -> int:
         """Requests in progress there."""
-        return self.health.in_flight
+        return self.health.slots.in_flight
 
     def told(self, engine: EngineMetrics, now: float) -> None:
         """Take what the engine says of itself; its queue belongs to what choosing weighs.
@@ -99,7 +99,7 @@ class Backend:
         if self.engine is not None and engine.progress != self.engine.progress:
             self.progressed = now
         self.engine, self.engine_read = engine, now
-        self.health.told(engine.waiting, now)
+        self.health.latency.told(engine.waiting, now)
 
     def engine_now(self, now: float) -> EngineMetrics | None:
         """Return what the engine says of itself; None once that is 3 s old: stale means unknown."""
@@ -112,7 +112,7 @@ class Backend:
         activity, engine = self.health.activity, self.engine_now(now)
         if activity.works(now) or (engine is not None and engine.running):
             return True
-        return self.health.in_flight > 1 and activity.begins(now)
+        return self.health.slots.in_flight > 1 and activity.begins(now)
 
     def has_other_work(self, now: float) -> bool:
         """Whether it is at work on anything beside the one request that asks."""

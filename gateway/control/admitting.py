@@ -12,7 +12,6 @@ from gateway.clock import Clock
 from gateway.policy.admission.classes import ServiceClass
 from gateway.policy.admission.hold import held_below
 from gateway.policy.admission.limit import FIRST, MOST, QUEUED_SCRAPES, AdaptiveLimit
-from gateway.policy.routing.health import UNLIMITED
 from gateway.policy.slo.alerts import FASTEST, STAYING_BAD
 from gateway.policy.slo.burn import burn
 from gateway.policy.slo.objective import Sli
@@ -78,14 +77,14 @@ class Admitter:
         health, fixed = backend.health, backend.spec.max_concurrency
         engine = backend.engine_now(now)
         if engine is not None:
-            health.kv_capacity = engine.kv_capacity or UNLIMITED
+            health.slots.limit_kv_to(engine.kv_capacity)
         limit, most = self.limits.get(backend.id), MOST if fixed is None else fixed
         if limit is None or limit.most != most:
             limit = self.limits[backend.id] = AdaptiveLimit(FIRST if fixed is None else fixed, most=most)
         queued, running = self._look(backend, engine)
         limit.tick(seen(health, queued, running=running, fixed=fixed is not None), now)
-        health.relimited(int(limit.value))
-        health.looked_at()
+        health.slots.limit_to(int(limit.value))
+        health.slots.looked_at()
 
     def _look(self, backend: Backend, engine: EngineMetrics | None) -> tuple[int, float]:
         """Return how many looks in a row found the engine's own queue filled, and how many requests a new look found

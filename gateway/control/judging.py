@@ -12,7 +12,7 @@ from gateway.backends.registry import Registry
 from gateway.clock import Clock
 from gateway.policy.routing import ejection
 from gateway.policy.routing.ejection import Cause, Transition
-from gateway.policy.routing.health import Signal
+from gateway.policy.routing.outlier import Signal
 from gateway.policy.routing.peers import Peers
 from gateway.policy.slo.alerts import FASTEST
 from gateway.policy.slo.burn import routing_burn
@@ -71,7 +71,7 @@ class Judge:
         now = self._clock()
         signals = {backend.id: self._signal(backend) for backend in self._registry}
         for peers in self._registry.pools.values():
-            peers.burns = pool_burns(self._book.get(Kind.POOL, peers.pool))
+            peers.take_burns(pool_burns(self._book.get(Kind.POOL, peers.pool)))
             peers.tick(now, signals, self._rng)
             for transition in peers.take_transitions():
                 self._tell(peers, transition, now)
@@ -103,7 +103,7 @@ class Judge:
                     known = replace(
                         known, state=ejection.State.EJECTED, since=last.at - offset, until=last.until - offset
                     )
-                backend.health.standing = known
+                backend.health.outlier.restore(known)
 
     def _signal(self, backend: Backend) -> Signal:
         found = signal(self._book.get(Kind.BACKEND, backend.id), gone=backend.is_gone)

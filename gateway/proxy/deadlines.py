@@ -24,8 +24,7 @@ def overdue(
     """
     last = exchange.last_content
     if last:
-        activity = backend.health.activity
-        activity.worked_at = max(activity.worked_at, last)
+        backend.health.activity.worked(last)
         silent = _silent(order.timeouts.stall, STALL, max(last, resumed), backend, now)
         return (AttemptEnd.STALLED, f"no token for {silent:g} s") if silent else None
     if order.stream:
@@ -131,7 +130,7 @@ def _answers_none(order: Order, exchange: Exchange, backend: Backend, now: float
     if not backend.readiness.eligible:
         return AttemptEnd.DEADLINE_EXCEEDED, f"the request's time is over; {backend.readiness.reason}"
     if order.stream:
-        usual = _TIMES_TTFT * max(activity.quickest, backend.health.fit.predict(exchange.prompt_estimate, 0.0))
+        usual = _TIMES_TTFT * max(activity.quickest, backend.health.latency.ttft.predict(exchange.prompt_estimate, 0.0))
         limit = order.timeouts.first_token or FIRST_TOKEN
     else:
         usual = inf if kind.slowest is None else kind.slowest

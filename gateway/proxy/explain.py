@@ -68,7 +68,7 @@ def _decided(
         patient = line.patience(service_class, kind, promise, tokens, now)
         seen = line.outlook(service_class, "", patient, now)
         behind = f"behind {seen.ahead} other{'s' * (seen.ahead != 1)}"
-        free = any(backend.health.in_flight < backend.health.limit for backend in option.backends)
+        free = any(backend.health.slots.in_flight < backend.health.slots.limit for backend in option.backends)
         bound = "" if free else f"; that bounds the chance of a slot to {seen.chance:.0%} ({seen.why})"
         return "", (
             f"{_held_up(line, service_class, choice, free=free)}: a request of the class {name} would wait up to "

@@ -43,7 +43,7 @@ def began(order: Order, exchange: Exchange, backend: Backend, lease: Lease) -> N
     health = backend.health
     activity = health.activity
     if backend.lateness.overlaps(exchange.sent, exchange.first_content):
-        activity.worked_at = exchange.first_content
+        activity.worked(exchange.first_content)
         lease.prefilled()
         return
     ttft = exchange.first_content - exchange.sent
@@ -55,10 +55,10 @@ def began(order: Order, exchange: Exchange, backend: Backend, lease: Lease) -> N
         prompt = exchange.prompt_estimate
         threshold, late = target.threshold(prompt), False
         if ttft > threshold:
-            idle = max(activity.quickest, health.fit.predict(prompt, 0.0))
+            idle = max(activity.quickest, health.latency.ttft.predict(prompt, 0.0))
             late = is_late(ttft, threshold, idle)
             if late and silent > ttft / 2:
-                activity.woke_at = exchange.first_content
+                activity.woke(exchange.first_content)
             if late and exchange.sent < activity.woke_at:
                 # The engine was stalled meanwhile: that says nothing of how many requests it bears.
                 return

@@ -104,7 +104,7 @@ class Line:
     @property
     def rate(self) -> float:
         """Slots that come free in a second (Little's law): requests in flight over how long one takes; 0.0 unknown."""
-        return sum(health.in_flight for health in self.healths) / self._seconds if self._seconds else 0.0
+        return sum(health.slots.in_flight for health in self.healths) / self._seconds if self._seconds else 0.0
 
     def holds(self, service_class: ServiceClass) -> bool:
         """Whether a class is held back."""
@@ -129,7 +129,7 @@ class Line:
         if promise < inf:
             lasts = self.queue.standing(service_class, now) > promise
             ttft = min(
-                (health.predicted(prompt) * (health.fit.caution if lasts else 1.0) for health in self.healths),
+                (health.predicted(prompt) * (health.latency.ttft.caution if lasts else 1.0) for health in self.healths),
                 default=0.0,
             )
         return chances.patience(service_class.max_queue_wait, kind.mean, promise, ttft)
@@ -188,7 +188,7 @@ class Line:
     def outlook(self, service_class: ServiceClass, tenant: str, patience: float, now: float) -> Outlook:
         """Return how it looks for a request that came now and would wait so long; it bounds its place in line."""
         ahead, holding = self.queue.ahead(service_class, tenant)
-        if any(health.in_flight < health.limit for health in self.healths):
+        if any(health.slots.has_free for health in self.healths):
             return Outlook(ahead, 1.0, "a slot is free")
         if any(holders.holds_below(service_class.priority) for holders in self.holders):
             return Outlook(ahead, 1.0, "lower classes hold slots")
@@ -230,7 +230,7 @@ class Line:
 
     def _serve_one(self, now: float) -> bool:
         """Serve the first that fits; return False where there is none."""
-        if not self.queue.size or not any(health.in_flight < health.limit for health in self.healths):
+        if not self.queue.size or not any(health.slots.has_free for health in self.healths):
             return False
         smallest: dict[str, int] = {}
         denied: int | None = None
@@ -240,7 +240,7 @@ class Line:
                 continue
             if denied is not None and claim.priority > denied and not self._has_place(claim):
                 continue
-            has_slot = any(health.has_slot(claim) for health in self.healths)
+            has_slot = any(health.slots.has_slot(claim) for health in self.healths)
             if has_slot and self._begin(entry, now):
                 self.queue.serve(entry)
                 self._unkeep(claim)
@@ -262,7 +262,7 @@ class Line:
 
     def _has_room(self, claim: Claim) -> bool:
         """Whether a slot is free that is large enough, also one that is kept for another."""
-        return any(health.in_flight < health.limit and health.fits(claim.kv) for health in self.healths)
+        return any(health.slots.has_free and health.slots.fits(claim.kv) for health in self.healths)
 
     def _may_pass(self, service_class: ServiceClass, now: float) -> bool:
         return not self.holds(service_class) or now - self._passed >= HOLD_PAUSE
@@ -291,12 +291,12 @@ class Line:
             return
         rows = list(zip(self.healths, self.holders, strict=True))
         kept_in = {health.peers.pool for health, holders in rows if holders.kept_for not in (None, kept_for)}
-        open_ = [row for row in rows if row[0].peers.pool not in kept_in and not row[0].signal.gone]
+        open_ = [row for row in rows if row[0].peers.pool not in kept_in and not row[0].symptoms.signal.gone]
         if not open_:
             return
         if kept_for is not None:
             self._unkeep(kept_for)
-        _, holders = min(open_, key=lambda row: row[0].kv)
+        _, holders = min(open_, key=lambda row: row[0].slots.kv)
         holders.kept_for, holders.gently = claim, len(rows) == 1
         self._keeps = holders
 
@@ -340,9 +340,11 @@ def join(lines: Iterable[tuple[Line, Sequence[Health]]]) -> None:
 
 def holders_of(health: Health) -> Holders:
     """Return who has the slots of a backend; from the first call on, admission's rules hold there."""
-    if not isinstance(health.slots, Holders):
-        health.slots = Holders()
-    return health.slots
+    rules = health.slots.rules
+    if not isinstance(rules, Holders):
+        rules = Holders()
+        health.slots.rule_by(rules)
+    return rules
 
 
 def seen(health: Health, queued: int, *, running: float = 0.0, fixed: bool = False) -> Seen:
@@ -351,18 +353,20 @@ def seen(health: Health, queued: int, *, running: float = 0.0, fixed: bool = Fal
 
     A limit that is `fixed` listens to nothing but the engine's saying that it is busy.
     """
+    slots = health.slots
+    evidence = slots.evidence
     # A free slot that a lower class was denied was wanted: the limit is in use, as far as it may be.
-    peak = max(health.peak, health.limit) if holders_of(health).wanted else health.peak
-    borne = health.borne if health.saturated else None
+    peak = max(evidence.peak, slots.limit) if holders_of(health).wanted else evidence.peak
+    borne = evidence.borne if evidence.saturated else None
     if fixed:
         return Seen(peak, borne=borne)
-    return Seen(peak, queued, health.begun, health.late, borne, health.activity.worked_at, running)
+    return Seen(peak, queued, evidence.begun, evidence.late, borne, health.activity.worked_at, running)
 
 
 def _is_stuck(entry: Entry[Waiter]) -> bool:
     """Whether it may use one backend alone, and that has no slot; others need not wait for it."""
     claim = entry.item.claim
-    return isinstance(claim.only, Health) and not claim.only.has_slot(claim)
+    return isinstance(claim.only, Health) and not claim.only.slots.has_slot(claim)
 
 
 def _precedence(line: Line) -> tuple[int, float]:

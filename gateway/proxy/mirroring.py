@@ -141,6 +141,6 @@ def _has_room(version: LiveVersion, claim: Claim, now: float) -> bool:
     return any(
         backend.serves(version.served_model)
         and backend.health.takes(claim, now)
-        and 2 * backend.health.in_flight < backend.health.limit
+        and 2 * backend.health.slots.in_flight < backend.health.slots.limit
         for backend in version.backends
     )

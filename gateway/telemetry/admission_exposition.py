@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from gateway.policy.routing.health import UNLIMITED
+from gateway.policy.routing.limit_evidence import UNLIMITED
 from gateway.policy.routing.peers import Peers
 
 _BACKEND = ("backend", "pool")
@@ -71,7 +71,7 @@ class AdmissionCollector(Collector):
         for peers in self._pools():
             for health in peers.members.values():
                 names = (health.id, peers.pool)
-                kv.add_metric(names, health.kv)
-                if health.limit < UNLIMITED:
-                    limit.add_metric(names, health.limit)
+                kv.add_metric(names, health.slots.kv)
+                if health.slots.limit < UNLIMITED:
+                    limit.add_metric(names, health.slots.limit)
         yield from (limit, kv)

@@ -59,10 +59,10 @@ class RoutingCollector(Collector):
         )
         panic = GaugeMetricFamily("tidegate_pool_panic", "1 while ejections are ignored.", labels=("pool",))
         for names, health in self._members():
-            weight.add_metric(names, health.weight)
-            burn.add_metric(names, health.signal.burn)
+            weight.add_metric(names, health.outlier.weight)
+            burn.add_metric(names, health.symptoms.signal.burn)
             for state in State:
-                standing.add_metric((*names, state), float(health.standing.state is state))
+                standing.add_metric((*names, state), float(health.outlier.standing.state is state))
         for peers in self._pools():
             panic.add_metric((peers.pool,), float(peers.panic))
         yield from (weight, burn, standing, panic)
@@ -80,8 +80,8 @@ class RoutingCollector(Collector):
             "tidegate_backend_prefill_tokens", "Prompt tokens of requests without a first token yet.", labels=_BACKEND
         )
         for names, health in self._members():
-            prefilling.add_metric(names, health.prefilling)
-            for family, value in ((error, health.fit.error), (residual, health.residual_ratio)):
+            prefilling.add_metric(names, health.latency.prefilling)
+            for family, value in ((error, health.latency.ttft.error), (residual, health.residual_ratio)):
                 if value is not None:
                     family.add_metric(names, value)
         yield from (error, residual, prefilling)

@@ -11,7 +11,7 @@ from pathlib import Path
 from random import Random
 
 from gateway.policy.admission.decide import Shed
-from gateway.policy.routing.health import UNLIMITED
+from gateway.policy.routing.limit_evidence import UNLIMITED
 from loadtest.admission.seats import PROMISES, WITHOUT_SHARES, Drawn, Guest, Lengths, Policy, Seats
 
 SEEDS = 10

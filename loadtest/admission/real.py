@@ -14,7 +14,7 @@ from time import perf_counter
 from gateway.app import App
 from gateway.config.load import load_routes
 from gateway.hosting import Addresses, Settings
-from gateway.policy.routing.health import UNLIMITED
+from gateway.policy.routing.limit_evidence import UNLIMITED
 from gateway.policy.slo.objective import DEFAULT, Objective, Sli
 from gateway.processes.child import Child, spawn
 from loadtest.admission.world import MIX, PATIENT
@@ -161,7 +161,7 @@ async def gateway(urls: Sequence[str], *, admission: bool) -> AsyncIterator[Addr
         if not admission:
             app.admitter.run = asyncio.Event().wait  # type: ignore[method-assign,assignment]
             for backend in app.registry:
-                backend.health.relimited(UNLIMITED)
+                backend.health.slots.limit_to(UNLIMITED)
         started: asyncio.Future[Addresses] = asyncio.get_running_loop().create_future()
         task = asyncio.create_task(app.run(started.set_result))
         try:

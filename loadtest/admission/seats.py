@@ -23,8 +23,9 @@ from gateway.policy.admission.kinds import Kind, Kinds
 from gateway.policy.admission.limit import FIRST, MOST, AdaptiveLimit, is_late
 from gateway.policy.admission.queue import Entry
 from gateway.policy.routing.choose import choose
-from gateway.policy.routing.health import UNLIMITED, Health
+from gateway.policy.routing.health import Health
 from gateway.policy.routing.lease import Lease
+from gateway.policy.routing.limit_evidence import UNLIMITED
 from gateway.policy.routing.peers import Peers
 from gateway.policy.slo.windows import TICK
 from gateway.proxy.line import PASSED, Line, Waiter, holders_of, join, seen
@@ -138,8 +139,8 @@ class Seats:
         join([(self.line, [engine.health for engine in self.engines])])
         self._of = {engine.health.id: engine for engine in self.engines}
         for engine in self.engines:
-            engine.health.limit = limit or int(self._limits[engine.health.id].value)
-            engine.health.kv_capacity = kv
+            engine.health.slots.limit = limit or int(self._limits[engine.health.id].value)
+            engine.health.slots.kv_capacity = kv
         for drawn in requests:
             self._at(drawn.at, partial(self._arrive, drawn))
         self._at(TICK, self._tick)
@@ -198,7 +199,7 @@ class Seats:
                 break
             place = entry.item
             if isinstance(place, Place) and not place.guest.overtaken:
-                fits = any(engine.health.fits(place.claim.kv) for engine in self.engines)
+                fits = any(engine.health.slots.fits(place.claim.kv) for engine in self.engines)
                 place.guest.overtaken = fits or self.now - entry.since >= PASSED
 
     def _send_back(self, engine: Engine, guest: Guest) -> None:
@@ -253,7 +254,7 @@ class Seats:
             ttft = self.now - guest.sent
             engine.health.began(guest.lease, ttft)
             engine.health.activity.began(self.now, ttft)
-            idle = max(engine.health.activity.quickest, engine.health.fit.predict(1, 0.0))
+            idle = max(engine.health.activity.quickest, engine.health.latency.ttft.predict(1, 0.0))
             engine.health.judged(guest.lease, late=is_late(ttft, PROMISES[guest.drawn.name], idle))
 
     def _end(self, engine: Engine, guest: Guest) -> None:
@@ -275,8 +276,8 @@ class Seats:
             engine.queued = engine.queued + 1 if engine.inside else 0
             running = 0 if engine.inside or self._ticks % LOOK else engine.taken
             limit.tick(seen(health, engine.queued // LOOK, running=running, fixed=self._limit is not None), self.now)
-            health.relimited(int(limit.value))
-            health.looked_at()
+            health.slots.limit_to(int(limit.value))
+            health.slots.looked_at()
             holders.tick(self.now, TICK)
         if self._hold:
             waiting = self.line.queue.priorities()

@@ -94,9 +94,9 @@ class Overloaded(World):
         for server in self.servers:
             if admission.on:
                 self.limits[server.name] = AdaptiveLimit(admission.first)
-                server.health.limit = admission.limit or int(admission.first)
+                server.health.slots.limit = admission.limit or int(admission.first)
                 if admission.kv:
-                    server.health.kv_capacity = profile.num_blocks * profile.block_size
+                    server.health.slots.kv_capacity = profile.num_blocks * profile.block_size
         self.every_tick.append(self._look)
         self._looks = 0
 
@@ -190,8 +190,8 @@ class Overloaded(World):
             queued = self._queued.get(server.name, 0)
             running = len(server.engine.running) if self._looks % 4 == 0 and not server.engine.queued else 0
             limit.tick(seen(health, queued, running=running), self.now)
-            health.relimited(int(limit.value))
-        server.health.looked_at()
+            health.slots.limit_to(int(limit.value))
+        server.health.slots.looked_at()
 
     def _stepped(self, server: Server, step: Step) -> None:
         waiting = self._unbegun(server)
@@ -200,7 +200,7 @@ class Overloaded(World):
         for request in waiting:
             if request.first >= 0 and request.lease is not None:
                 server.health.activity.began(self.now, request.first - request.sent)
-                idle = max(server.health.activity.quickest, server.health.fit.predict(request.prompt, 0.0))
+                idle = max(server.health.activity.quickest, server.health.latency.ttft.predict(request.prompt, 0.0))
                 late = is_late(request.first - request.sent, ttft.threshold(request.prompt), idle)
                 server.health.judged(request.lease, late=late)
 

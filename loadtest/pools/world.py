@@ -91,7 +91,7 @@ class Pools(World):
         self.pools[name], self.of_pool[name] = peers, servers
         peers.cost_per_hour = PRICES[name]
         for server in servers:
-            server.health.limit = SLOTS[name]
+            server.health.slots.limit = SLOTS[name]
         self.tracked[name] = [
             Tracked(SeriesKey(Kind.POOL, name, CHAT.name, sli), target, Windows(0.0, CHAT.window))
             for sli, target in CHAT.targets.items()

@@ -197,8 +197,8 @@ class Quiet(Overloaded):
                 return False
             self._start(request, choice.winner)
             return True
-        lowest = min(server.health.in_flight for server in candidates)
-        tied = [server for server in candidates if server.health.in_flight == lowest]
+        lowest = min(server.health.slots.in_flight for server in candidates)
+        tied = [server for server in candidates if server.health.slots.in_flight == lowest]
         self._turn += 1
         self._start(request, tied[self._turn % len(tied)])
         return True

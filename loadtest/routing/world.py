@@ -69,8 +69,8 @@ def by_burn(world: "World", request: Request, servers: list[Server]) -> Server:
 
 def least_in_flight(world: "World", _: Request, servers: list[Server]) -> Server:
     """The fewest requests in progress."""
-    lowest = min(server.health.in_flight for server in servers)
-    return world.rng.choice([server for server in servers if server.health.in_flight == lowest])
+    lowest = min(server.health.slots.in_flight for server in servers)
+    return world.rng.choice([server for server in servers if server.health.slots.in_flight == lowest])
 
 
 def round_robin(_: "World", request: Request, servers: list[Server]) -> Server:

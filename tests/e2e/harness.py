@@ -78,7 +78,7 @@ class Running:
     def held(self) -> int:
         """What requests hold, all told: slots, tokens, places, quotas; 0 when nothing is in progress."""
         healths = [backend.health for backend in self.app.registry]
-        slots = sum(health.in_flight + health.kv + health.prefilling for health in healths)
+        slots = sum(health.slots.in_flight + health.slots.kv + health.latency.prefilling for health in healths)
         return slots + self.waiting + sum(tenant.quota.in_flight for tenant in self.app.gateway.tenants)
 
     async def quiet(self, seconds: float = DEADLINE) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.policy.routing.health import UNLIMITED
+from gateway.policy.routing.limit_evidence import UNLIMITED
 from tests.e2e.fakes import backends, good
 from tests.e2e.harness import ask, chat, gateway, routes
 from tests.waiting import eventually, patient_client
@@ -49,6 +49,6 @@ async def test_a_kv_cache_too_small_for_one_request_of_the_context_is_unknown(tm
             backend = running.backend()
             await eventually(lambda: backend.engine is not None and backend.models is not None)
             await eventually(lambda: backend.engine is not None and backend.engine.kv_capacity is None)
-            await eventually(lambda: backend.health.kv_capacity == UNLIMITED)
+            await eventually(lambda: backend.health.slots.kv_capacity == UNLIMITED)
             fake.max_model_len = 160
-            await eventually(lambda: backend.health.kv_capacity == 160)
+            await eventually(lambda: backend.health.slots.kv_capacity == 160)

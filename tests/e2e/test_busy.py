@@ -76,7 +76,11 @@ async def test_vllm_with_a_full_queue_is_neither_ejected_nor_unavailable_and_eve
         assert ended(running, AttemptEnd.SATURATED) > 0
         assert counted(running) == (31, 0)
         backend = running.backend()
-        assert (backend.health.standing.state, backend.health.standing.ejections) == (State.IN_SERVICE, 0)
+        standing = backend.health.outlier.standing
+        assert (standing.state, standing.ejections) == (
+            State.IN_SERVICE,
+            0,
+        )
         limit = running.app.admitter.limits[backend.id]
         assert limit.reason != "not tried yet"
         assert limit.value < 30
@@ -95,7 +99,7 @@ async def test_what_one_engine_has_no_room_for_another_serves(tmp_path: Path) ->
         assert [answer.status for answer in answers] == [200] * 20
         await running.settled(26)
         assert counted(running)[1] == 0
-        assert not any(backend.health.standing.ejections for backend in running.app.registry)
+        assert not any(backend.health.outlier.standing.ejections for backend in running.app.registry)
 
 
 class Moods:
@@ -198,7 +202,7 @@ async def test_one_that_is_always_refused_does_not_lower_the_limit_of_its_engine
         answer = await ask(running.port, words("poison"))
         assert (answer.status, answer.headers["retry-after"] >= "1") == (503, True)
         assert ended(running, AttemptEnd.SATURATED) >= 3
-        assert running.backend().health.limit == 32
+        assert running.backend().health.slots.limit == 32
         assert (await ask(running.port, words("another"))).status == 200
         done.set()
         assert [(await each).status for each in others] == [200] * 3
@@ -209,7 +213,7 @@ async def test_a_fixed_limit_gives_way_while_its_engine_bears_less(tmp_path: Pat
         assert (await ask(running.port, chat(max_tokens=2))).status == 200
         asked = [asyncio.create_task(ask(running.port, chat(max_tokens=20, ignore_eos=True))) for _ in range(20)]
         health = running.backend().health
-        await eventually(lambda: health.limit < 20)
+        await eventually(lambda: health.slots.limit < 20)
         assert running.app.admitter.limits[running.backend().id].reason.startswith("the engine was busy beside")
         assert [(await each).status for each in asked] == [200] * 20
         await running.quiet()
@@ -226,7 +230,7 @@ async def test_what_a_busy_backend_refuses_another_serves_and_neither_is_ejected
         mood.refuses = True
         assert await served(running, 20)
         await running.quiet()
-        assert not any(backend.health.standing.ejections for backend in running.app.registry)
+        assert not any(backend.health.outlier.standing.ejections for backend in running.app.registry)
         assert counted(running)[1] == counted(running, 1)[1] == 0
 
 
@@ -294,7 +298,7 @@ async def test_one_that_refuses_everything_is_sick_and_is_ejected(tmp_path: Path
         for _ in range(5):
             assert (await ask(running.port, chat())).status == 200
             health.activity.hold_until = 0.0  # as if it had been left alone for long enough
-        assert health.standing.ejections == 1
+        assert health.outlier.standing.ejections == 1
         assert counted(running)[1] == 5
         assert ended(running, AttemptEnd.SATURATED) == 0
         await running.quiet()

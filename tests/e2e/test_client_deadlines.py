@@ -43,7 +43,7 @@ async def test_a_deadline_of_the_clients_own_is_not_held_against_a_backend(tmp_p
         assert (await running.settled(12)).outcome is Outcome.CLIENT_TIMEOUT
         assert {end for _, end in running.records.attempts} == {AttemptEnd.CLIENT_TIMEOUT}
         for backend in running.app.registry:
-            assert (backend.health.failures, backend.health.standing.state) == (0, "in_service")
+            assert (backend.health.symptoms.failures, backend.health.outlier.standing.state) == (0, "in_service")
             assert counted(running, Kind.BACKEND, backend.id) == {}
         assert counted(running, Kind.MODEL, "m") == {}
 
@@ -55,7 +55,7 @@ async def test_the_time_of_the_route_is_held_against_a_backend_whatever_a_client
             assert (late.status, late.json["error"]["code"]) == (504, "deadline_exceeded")
         assert (await running.settled(2)).outcome is Outcome.TIMEOUT
         assert {end for _, end in running.records.attempts} == {AttemptEnd.DEADLINE_EXCEEDED}
-        assert running.backend().health.failures == 2
+        assert running.backend().health.symptoms.failures == 2
 
 
 async def test_a_stream_that_its_client_gave_too_little_time_ends_with_an_error(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ async def test_a_stream_that_its_client_gave_too_little_time_ends_with_an_error(
         assert b'"deadline_exceeded"' in cut.body
         assert DONE.strip() not in cut.body
         assert (await running.settled()).outcome is Outcome.CLIENT_TIMEOUT
-        assert running.backend().health.failures == 0
+        assert running.backend().health.symptoms.failures == 0
 
 
 async def test_who_lived_through_a_failure_before_counts(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ async def test_who_lived_through_a_failure_before_counts(tmp_path: Path) -> None
         assert failed.status == 500
         assert (await running.settled()).outcome is Outcome.BACKEND_ERROR
         assert [end for _, end in running.records.attempts] == [AttemptEnd.SERVER_ERROR, AttemptEnd.CLIENT_TIMEOUT]
-        assert sorted(backend.health.failures for backend in running.app.registry) == [0, 1]
+        assert sorted(backend.health.symptoms.failures for backend in running.app.registry) == [0, 1]
 
 
 async def test_who_gets_no_slot_within_the_time_named_counts_as_shed(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ async def test_an_engine_that_hangs_is_left_although_no_client_waits_for_long(tm
                     await pass_slowly(clock, running, 5.6)
                 in_vain, in_a_row = (in_vain, in_a_row + 1) if (await asking).status == 200 else (in_vain + 1, 0)
             assert in_vain > 0
-            assert in_a_row == 20 or sick.health.standing.state is State.EJECTED
+            assert in_a_row == 20 or sick.health.outlier.standing.state is State.EJECTED
 
 
 async def test_the_only_engine_hangs_and_its_users_count_although_none_waits_for_long(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ async def test_an_image_of_9_mb_is_no_long_prompt_and_blocks_no_small_request(tm
     with_image = chat(messages=[{"role": "user", "content": parts}], max_tokens=16)
     knobs = ("--engine", "num_blocks=1024", "--engine", "max_model_len=8192")
     async with engine(*knobs) as sim, gateway(tmp_path, routes(*sim.urls)) as running:
-        await eventually(lambda: running.backend().health.kv_capacity == 1024 * 16)
+        await eventually(lambda: running.backend().health.slots.kv_capacity == 1024 * 16)
         long = asyncio.create_task(ask(running.port, chat(max_tokens=8000, ignore_eos=True)))
         await eventually(lambda: running.in_flight == 1)
         large, small = await asyncio.gather(ask(running.port, with_image), ask(running.port, chat(max_tokens=4)))
@@ -88,10 +88,10 @@ async def test_an_engine_that_is_slower_than_promised_is_not_taken_for_an_overlo
         }
         slow = chat(max_tokens=2, sim={"ttft_delay": 0.1})
         async with gateway(tmp_path, json.dumps(spec)) as running:
-            limit = running.backend().health.limit
+            limit = running.backend().health.slots.limit
             seen = await load(running, 90, 0.05, ["interactive", "standard", "batch"], slow)
             assert seen == {("interactive", 200): 30, ("standard", 200): 30, ("batch", 200): 30}
-            assert running.backend().health.limit >= limit
+            assert running.backend().health.slots.limit >= limit
             assert not any(each.queued for each in running.records.exchanges) or at_once(running) > limit, "held back"
             await running.quiet()
 
@@ -110,7 +110,7 @@ async def test_an_idle_engine_that_is_slow_is_given_a_burst_though_no_first_toke
     """A hundred requests at once, more than a new limit allows: the engine says that it runs them, and none waits."""
     async with engine() as sim, gateway(tmp_path, patient(sim.urls[0], "10s")) as running:
         asking = [asyncio.create_task(ask(running.port, chat(sim={"ttft_delay": 600}))) for _ in range(100)]
-        await eventually(lambda: running.backend().health.in_flight == 100 or any(each.done() for each in asking))
+        await eventually(lambda: running.backend().health.slots.in_flight == 100 or any(each.done() for each in asking))
         assert not any(each.done() for each in asking), "one was turned away"
         for each in asking:
             each.cancel()
@@ -131,7 +131,7 @@ async def test_an_engines_word_that_is_stale_bounds_no_one(tmp_path: Path) -> No
         await eventually(lambda: running.backend().engine is not None)
         fake.metrics = b""
         asking = [asyncio.create_task(ask(running.port, chat())) for _ in range(40)]
-        await eventually(lambda: running.backend().health.in_flight == 40)
+        await eventually(lambda: running.backend().health.slots.in_flight == 40)
         free.set()
         assert {(await each).status for each in asking} == {200}
         await running.quiet()
@@ -166,7 +166,7 @@ KV = ("--engine", "num_blocks=256", "--engine", "max_model_len=4096")
 
 async def test_an_idle_engine_takes_a_large_request_at_once(tmp_path: Path) -> None:
     async with engine(*KV) as sim, gateway(tmp_path, routes(*sim.urls)) as running:
-        await eventually(lambda: running.backend().health.kv_capacity == 4096)
+        await eventually(lambda: running.backend().health.slots.kv_capacity == 4096)
         assert (await ask(running.port, chat(max_tokens=4000, sim={"output_tokens": 3}))).status == 200
         assert (await running.settled()).queued == 0.0
 
@@ -174,10 +174,10 @@ async def test_an_idle_engine_takes_a_large_request_at_once(tmp_path: Path) -> N
 async def test_an_idle_engine_takes_all_whose_max_tokens_are_far_above_what_they_use(tmp_path: Path) -> None:
     """Agents state 32,000: a fresh gateway kept so much free for each, and refused 10 of 16 beside an idle engine."""
     async with engine() as sim, gateway(tmp_path, routes(*sim.urls)) as running:
-        await eventually(lambda: running.backend().health.kv_capacity == 131_072)
+        await eventually(lambda: running.backend().health.slots.kv_capacity == 131_072)
         body = chat(max_tokens=32_000, sim={"ttft_delay": 2.0, "output_tokens": 3})
         asked = [asyncio.create_task(ask(running.port, body)) for _ in range(16)]
-        await eventually(lambda: running.backend().health.in_flight == 16)
+        await eventually(lambda: running.backend().health.slots.in_flight == 16)
         assert {answer.status for answer in await asyncio.gather(*asked)} == {200}
         await running.quiet()
 
@@ -185,7 +185,7 @@ async def test_an_idle_engine_takes_all_whose_max_tokens_are_far_above_what_they
 async def test_a_large_request_is_served_soon_though_small_ones_keep_coming(tmp_path: Path) -> None:
     """Small ones pass it while there is room; then a place is kept for it, and no one is refused."""
     async with engine(*KV) as sim, gateway(tmp_path, routes(*sim.urls)) as running:
-        await eventually(lambda: running.backend().health.kv_capacity == 4096)
+        await eventually(lambda: running.backend().health.slots.kv_capacity == 4096)
         done = asyncio.Event()
 
         async def keep_asking(delay: float) -> list[int]:

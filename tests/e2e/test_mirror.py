@@ -262,7 +262,7 @@ async def copied(folder: Path, fates: list[tuple[str, bool]]) -> None:
             (tenant,) = running.app.gateway.tenants
             assert tenant.quota.requests is not None
             assert tenant.quota.requests.level >= 1000 - len(fates)
-            stable = running.backend(0).health
-            await eventually(lambda: (stable.in_flight, stable.kv, tenant.quota.in_flight) == (0, 0, 0))
+            slots = running.backend(0).health.slots
+            await eventually(lambda: (slots.in_flight, slots.kv, tenant.quota.in_flight) == (0, 0, 0))
         assert running.held == 0
         assert not running.app.mirroring.flights

@@ -81,7 +81,7 @@ async def begun(time: Passing, running: Running, held: Held, body: dict[str, Any
     asking = asyncio.create_task(ask(running.port, body))
     await eventually(lambda: running.backend().in_flight > 0)
     if held.begins:
-        await eventually(lambda: running.backend().health.unbegun == 0)
+        await eventually(lambda: running.backend().health.latency.unbegun == 0)
     await time.judged(running)
     return asking
 
@@ -100,7 +100,7 @@ async def test_what_an_engine_did_not_do_in_a_pause_is_no_failure(tmp_path: Path
         last = await running.settled()
         assert (last.outcome, last.excused) == (Outcome.OK, True)
         assert [end for _, end in running.records.attempts] == [AttemptEnd.OK]
-        assert running.backend().health.failures == 0
+        assert running.backend().health.symptoms.failures == 0
 
 
 @pytest.mark.parametrize("what", WAITS)
@@ -144,7 +144,7 @@ async def test_the_time_of_a_request_goes_on_and_the_backend_is_not_blamed(tmp_p
         last = await running.settled()
         assert last.outcome is Outcome.TIMEOUT
         assert [end for _, end in running.records.attempts] == [AttemptEnd.GATEWAY_LATE]
-        assert running.backend().health.failures == 0
+        assert running.backend().health.symptoms.failures == 0
         held.go_on.set()
 
 

@@ -43,7 +43,7 @@ async def judged(running: Running, condition: Callable[[], bool]) -> None:
 
 
 def standings(running: Running) -> list[State]:
-    return [backend.health.standing.state for backend in running.app.registry]
+    return [backend.health.outlier.standing.state for backend in running.app.registry]
 
 
 async def test_engines_that_come_up_one_after_the_other_after_the_gateway_are_in_service(tmp_path: Path) -> None:
@@ -65,11 +65,11 @@ async def test_half_open_on_a_service_that_falls_quiet_is_a_note_and_ends_by_tim
         clock = Ahead(running)
         sick = running.backend().health
         async with asyncio.timeout(DEADLINE):
-            while sick.standing.state is State.IN_SERVICE:
+            while sick.outlier.standing.state is State.IN_SERVICE:
                 assert (await ask(running.port, chat(stream=False))).status == 200
         assert "is ejected: 5 failures in a row" in (await tidegate(running, "status", status=1)).stdout
 
-        clock.jump(sick.standing.until - clock())
+        clock.jump(sick.outlier.standing.until - clock())
         running.app.judge.judge()
         told = (await tidegate(running, "status")).stdout
         assert "no problem found" in told

@@ -147,7 +147,7 @@ async def test_an_engine_that_was_busy_is_asked_before_anyone_waits(tmp_path: Pa
         first, second = running.backend(0).health, running.backend(1).health
         first.refused(monotonic(), 30.0, busy=True, alone=True)
         long = asyncio.create_task(asks(running, "long"))
-        await eventually(lambda: second.in_flight == 1)
+        await eventually(lambda: second.slots.in_flight == 1)
         assert (await asks(running, "hi")).status == 200
         assert running.records.exchanges[-1].queued == 0.0
         other.done.set()

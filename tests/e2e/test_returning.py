@@ -28,7 +28,7 @@ class Paced:
         assert self.running is not None
         registry = self.running.app.registry
         await call.send(STREAM_HEAD, chunked(ROLE), chunked(event("x")))
-        await eventually(lambda: all(backend.health.unbegun == 0 for backend in registry))
+        await eventually(lambda: all(backend.health.latency.unbegun == 0 for backend in registry))
         self.clock.advance(self.seconds)
         await call.send(chunked(event("y", "stop"), DONE) + LAST_CHUNK)
 
@@ -61,7 +61,7 @@ async def restarts(running: Running, fake: FakeBackend) -> None:
     await fake.start()
     await eventually(lambda: backend.readiness.eligible)
     running.app.judge.judge()
-    assert backend.health.standing.state is State.HALF_OPEN
+    assert backend.health.outlier.standing.state is State.HALF_OPEN
 
 
 @pytest.mark.parametrize("times", [1, 3], ids=["as slow as its peer", "three times slower than its peer"])
@@ -79,10 +79,10 @@ async def test_one_that_restarts_is_measured_by_its_peers_where_all_miss_the_pro
             engines[0].seconds *= times
             sick = running.backend().health
             async with asyncio.timeout(DEADLINE):  # a request during which this process was late says nothing
-                while sick.standing.state is State.HALF_OPEN:
+                while sick.outlier.standing.state is State.HALF_OPEN:
                     assert (await ask(running.port, chat())).complete
                     await running.quiet()
-            assert sick.standing.state is (State.SLOW_START if times == 1 else State.EJECTED)
+            assert sick.outlier.standing.state is (State.SLOW_START if times == 1 else State.EJECTED)
 
 
 async def test_one_that_restarts_serves_beside_its_first_long_answer_where_its_peer_is_full(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ async def test_one_that_restarts_serves_beside_its_first_long_answer_where_its_p
             await pass_slowly(clock, running, STEP)
             asking = [asyncio.create_task(ask(running.port, chat())) for _ in range(4)]
             await eventually(lambda: (running.in_flight, running.waiting) == (2, 2))
-            await eventually(lambda: all(backend.health.unbegun == 0 for backend in running.app.registry))
+            await eventually(lambda: all(backend.health.latency.unbegun == 0 for backend in running.app.registry))
             for _ in range(int(SHORT / STEP) + 2):
                 await pass_slowly(clock, running, STEP)
                 running.app.judge.judge()

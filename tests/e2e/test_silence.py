@@ -85,7 +85,7 @@ async def test_a_silent_stream_goes_on_while_its_engine_works(tmp_path: Path, si
             assert (await asking).complete
             await running.quiet()
             assert {end for _, end in running.records.attempts} == {AttemptEnd.OK}
-            assert running.backend().health.failures == 0
+            assert running.backend().health.symptoms.failures == 0
 
 
 @pytest.mark.parametrize("begins", [True, False], ids=["between two tokens", "before the first token"])

@@ -187,9 +187,9 @@ async def test_a_backend_that_fails_fast_attracts_nobody_for_looking_idle(tmp_pa
             running.app.judge.judge()
         await running.quiet()
         assert len(bad.calls) <= 14
-        standing = running.backend(0).health.standing
+        standing = running.backend(0).health.outlier.standing
         assert standing.state in {State.EJECTED, State.IN_SERVICE}
-        assert running.backend(0).health.weight < 0.2 or standing.out
+        assert running.backend(0).health.outlier.weight < 0.2 or standing.out
 
 
 async def test_retries_spend_a_budget(tmp_path: Path) -> None:
@@ -219,7 +219,7 @@ async def test_a_backend_that_asks_for_patience_gets_it(tmp_path: Path) -> None:
             assert (await ask(running.port, chat())).status == 200
         await running.quiet()
         assert len(hot.calls) <= 1
-        assert running.backend(0).health.standing.state is State.IN_SERVICE
+        assert running.backend(0).health.outlier.standing.state is State.IN_SERVICE
 
 
 async def test_the_slo_of_a_model_is_told(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from random import Random
 from gateway.claim import Claim
 from gateway.exchange import Verdict
 from gateway.policy.routing.bearing import Bearing
-from gateway.policy.routing.health import UNLIMITED
+from gateway.policy.routing.limit_evidence import UNLIMITED
 from tests.policy.test_health import pool
 
 
@@ -60,8 +60,8 @@ def test_a_client_that_keeps_asking_for_what_is_always_refused_does_not_lower_a_
         for lease in (*held, good):
             lease.release()
             health.ended(lease, Verdict.GOOD, turn * 0.5 + 0.4, Random(0), seconds=0.4)
-        assert (health.saturated, health.borne) == (False, UNLIMITED)
-        health.looked_at()
+        assert (health.slots.evidence.saturated, health.slots.evidence.borne) == (False, UNLIMITED)
+        health.slots.looked_at()
 
 
 def test_an_engine_at_capacity_is_found_out_by_the_second_request_that_it_refuses() -> None:
@@ -69,12 +69,12 @@ def test_an_engine_at_capacity_is_found_out_by_the_second_request_that_it_refuse
     held = [health.lease(10, Claim()) for _ in range(10)]
     refused = [health.lease(10), health.lease(10)]
     health.refused(0.0, None, busy=True, request="first")
-    assert not health.saturated
+    assert not health.slots.evidence.saturated
     refused.pop().release()
     health.refused(0.1, None, busy=True, request="second")
     refused.pop().release()
-    assert (health.saturated, health.borne) == (True, 11)
+    assert (health.slots.evidence.saturated, health.slots.evidence.borne) == (True, 11)
     held.pop().release()
     last = health.lease(10)
     health.began(last, 0.1)
-    assert health.bearing.doubted, "it had the place that came free"
+    assert health.slots.evidence.bearing.doubted, "it had the place that came free"

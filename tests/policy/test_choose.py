@@ -61,8 +61,8 @@ def test_the_winner_is_never_worse_than_what_it_was_compared_with(
 ) -> None:
     engines = pool(len(rows))
     for engine, (in_flight, weight, state, held) in zip(engines, rows, strict=True):
-        engine.health.in_flight, engine.health.weight = in_flight, weight
-        engine.health.standing = Standing(state)
+        engine.health.slots.in_flight, engine.health.outlier.weight = in_flight, weight
+        engine.health.outlier.standing = Standing(state)
         engine.health.activity.hold_until = 10.0 if held else 0.0
     choice = chosen(engines, tokens, 5.0, Random(seed))
     assert choice.winner in engines
@@ -96,11 +96,11 @@ def test_a_slower_a_busier_and_a_burning_one_are_left_alone() -> None:
         engines = pool(3)
         health = engines[1].health
         if change == "slower":
-            health.fit.coefficients = (0.5, 0.0005, 0.0)
+            health.latency.ttft.coefficients = (0.5, 0.0005, 0.0)
         elif change == "busier":
-            health.prefilling = 50_000
+            health.latency.prefilling = 50_000
         else:
-            health.weight = 0.1
+            health.outlier.weight = 0.1
         picks = {chosen(engines, 100, 0.0, Random(seed)).winner.health.id for seed in range(50)}
         assert picks == {"gpu/0", "gpu/2"}
 
@@ -108,20 +108,20 @@ def test_a_slower_a_busier_and_a_burning_one_are_left_alone() -> None:
 def test_the_only_one_needs_no_reason_but_that() -> None:
     assert str(choose(pool(1), 1, 0.0, Random(1))) == "the only ready backend"
     engines = pool(2)
-    engines[0].health.standing = Standing(State.EJECTED)
+    engines[0].health.outlier.standing = Standing(State.EJECTED)
     assert str(choose(engines, 1, 0.0, Random(1))) == "the others are ejected or ask to retry later"
 
 
 def test_a_filter_that_would_remove_everyone_removes_no_one() -> None:
     engines = pool(2)
     for engine in engines:
-        engine.health.standing = Standing(State.EJECTED)
+        engine.health.outlier.standing = Standing(State.EJECTED)
     assert str(choose(engines, 1, 0.0, Random(1))).startswith("all are ejected or ask to retry later; lowest score: ")
 
 
 def test_a_half_open_one_is_asked_by_one_request_at_a_time() -> None:
     engines = pool(3)
-    engines[2].health.standing = Standing(State.HALF_OPEN, ejections=1)
+    engines[2].health.outlier.standing = Standing(State.HALF_OPEN, ejections=1)
     choice = chosen(engines, 1, 0.0, Random(1))
     assert choice.winner is engines[2]
     lease = choice.winner.health.lease(1)
@@ -134,9 +134,9 @@ def test_a_half_open_one_is_asked_by_one_request_at_a_time() -> None:
 
 def test_in_a_panic_ejections_are_ignored() -> None:
     engines = pool(2)
-    engines[0].health.standing = Standing(State.HALF_OPEN)
+    engines[0].health.outlier.standing = Standing(State.HALF_OPEN)
     engines[0].health.peers.panic = True
-    engines[1].health.prefilling = 50_000
+    engines[1].health.latency.prefilling = 50_000
     choice = chosen(engines, 1, 0.0, Random(1))
     assert (choice.winner, choice.why) == (engines[0], "lowest score")
     assert not choice.winner.health.lease(1).is_probe
@@ -144,7 +144,7 @@ def test_in_a_panic_ejections_are_ignored() -> None:
 
 def test_words_for_people() -> None:
     engines = pool(6)
-    engines[0].health.weight = 0.5
+    engines[0].health.outlier.weight = 0.5
     assert "lowest score of two drawn from 6" in str(choose(engines, 100, 0.0, Random(1)))
     text = str(choose(engines[:2], 100, 0.0, Random(1)))
     assert text == "lowest score: gpu/0 55 ms at weight 0.50, gpu/1 55 ms"
@@ -169,7 +169,7 @@ def test_one_that_was_busy_is_asked_before_anyone_waits() -> None:
     first, second = pool(2)
     first.health.refused(0.0, 30.0, busy=True, alone=True)
     assert chosen([first, second], 100, 1.0, Random(1)).winner is second, "it is second choice"
-    second.health.limit = 0
+    second.health.slots.limit = 0
     assert chosen([first, second], 100, 1.0, Random(1)).winner is first
     first.health.refused(1.0, 30.0, busy=False)
     assert choose([first, second], 100, 1.0, Random(1)) is None, "one that may be sick is not asked for want of a slot"
@@ -182,7 +182,7 @@ def test_how_a_backend_looks() -> None:
     assert seen.score == seen.predicted_ttft == pytest.approx(0.055)
     health.refused(0.0, 60.0, busy=False)
     assert consider(health, 100, 10.0).refused == "refused work, and is left alone for 20.0 s more"
-    health.standing = Standing(State.EJECTED, reason="5 failures in a row")
+    health.outlier.standing = Standing(State.EJECTED, reason="5 failures in a row")
     assert consider(health, 100, 40.0).refused == "ejected: 5 failures in a row"
 
 
@@ -192,11 +192,11 @@ def test_only_who_has_a_slot_is_chosen_and_nobody_out_of_service_for_want_of_one
 ) -> None:
     engines = pool(len(rows))
     for engine, (in_flight, limit, out) in zip(engines, rows, strict=True):
-        engine.health.in_flight, engine.health.limit = in_flight, limit
-        engine.health.standing = Standing(State.EJECTED if out else State.IN_SERVICE)
+        engine.health.slots.in_flight, engine.health.slots.limit = in_flight, limit
+        engine.health.outlier.standing = Standing(State.EJECTED if out else State.IN_SERVICE)
     choice = choose(engines, 100, 0.0, Random(seed), Claim(10))
     usable = [engine for engine in engines if engine.health.available(0.0)] or engines
-    free = [engine for engine in usable if engine.health.in_flight < engine.health.limit]
+    free = [engine for engine in usable if engine.health.slots.in_flight < engine.health.slots.limit]
     assert (choice is None) == (not free)
     if choice is not None:
         assert choice.winner in free
@@ -214,7 +214,7 @@ def test_one_that_keeps_its_free_slots_for_others_says_so() -> None:
             """Nothing to do."""
 
     (engine,) = pool(1)
-    engine.health.slots, engine.health.limit = ForOthers(), 8
+    engine.health.slots.rules, engine.health.slots.limit = ForOthers(), 8
     low = Claim(1, 20)
     assert choose([engine], 1, 0.0, Random(1), low) is None
     assert consider(engine.health, 1, 0.0, low).refused == "keeps what is free for others: 0 in flight of 8"
@@ -224,6 +224,6 @@ def test_one_that_keeps_its_free_slots_for_others_says_so() -> None:
 
 def test_one_that_is_full_says_so() -> None:
     (engine,) = pool(1)
-    engine.health.limit = 1
+    engine.health.slots.limit = 1
     engine.health.lease(10)
     assert consider(engine.health, 10, 0.0).refused == "full: 1 in flight of 1"

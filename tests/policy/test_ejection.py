@@ -269,16 +269,16 @@ def test_a_slow_backend_returns_when_its_pool_has_been_full_for_two_seconds() ->
     peers.follow(["gpu/a", "gpu/b"])
     slow, other = peers.members.values()
     slow.eject("slow", 0.0, Random(1))
-    other.limit = 1
+    other.slots.limit = 1
     held = other.lease(10)
     for tick in range(1, 8):
         peers.tick(tick * 0.25, {}, Random(1))
-        assert slow.standing.out
+        assert slow.outlier.standing.out
     held.release()
     peers.tick(2.0, {}, Random(1))
     other.lease(10)
     for tick in range(9, 17):
-        assert slow.standing.out
+        assert slow.outlier.standing.out
         peers.tick(tick * 0.25, {}, Random(1))
-    assert slow.standing.state is State.SLOW_START
+    assert slow.outlier.standing.state is State.SLOW_START
     assert slow.available(5.0)

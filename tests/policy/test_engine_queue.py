@@ -23,7 +23,7 @@ def _two() -> tuple[Peers, list[Backend]]:
 
 def test_an_engine_that_others_have_filled_is_not_chosen() -> None:
     peers, (a, b) = _two()
-    a.health.told(20.0, 10.0)
+    a.health.latency.told(20.0, 10.0)
     peers.tick(10.1, {}, Random(1))
 
     choices = [choose([a, b], 500, 10.1, Random(seed)) for seed in range(20)]
@@ -35,22 +35,22 @@ def test_what_waits_for_us_is_not_counted_twice() -> None:
     peers, (a, _) = _two()
     leases = [a.health.lease(500) for _ in range(3)]
 
-    a.health.told(3.0, 10.0)
+    a.health.latency.told(3.0, 10.0)
     peers.tick(10.0, {}, Random(1))
-    assert a.health.foreign == 0.0
+    assert a.health.latency.foreign == 0.0
 
     for lease in leases:
         lease.prefilled()
         lease.release()
-    assert a.health.unbegun == 0
-    a.health.told(3.0, 11.0)
+    assert a.health.latency.unbegun == 0
+    a.health.latency.told(3.0, 11.0)
     peers.tick(11.0, {}, Random(1))
-    assert a.health.foreign == 3 * SHARE
+    assert a.health.latency.foreign == 3 * SHARE
 
 
 def test_a_prediction_and_what_is_learnt_from_it_see_the_same_queue() -> None:
     peers, (a, _) = _two()
-    a.health.told(8.0, 10.0)
+    a.health.latency.told(8.0, 10.0)
     peers.tick(10.0, {}, Random(1))
 
     predicted = a.health.predicted(500)

@@ -20,8 +20,10 @@ from gateway.policy.routing.ejection import (
     Standing,
     State,
 )
-from gateway.policy.routing.health import Health, Signal
-from gateway.policy.routing.peers import MOST_SAMPLES, Peers
+from gateway.policy.routing.health import Health
+from gateway.policy.routing.latency_model import MOST_SAMPLES
+from gateway.policy.routing.outlier import Signal
+from gateway.policy.routing.peers import Peers
 
 RNG = Random(1)
 
@@ -46,14 +48,14 @@ def test_a_lease_gives_back_what_it_took_once() -> None:
     _, (health, *_) = pool()
     first, second = health.lease(100), health.lease(50)
     assert (second.tokens, second.in_flight) == (150, 1)
-    assert (health.in_flight, health.prefilling) == (2, 150)
+    assert (health.slots.in_flight, health.latency.prefilling) == (2, 150)
     first.prefilled()
     first.prefilled()
-    assert health.prefilling == 50
+    assert health.latency.prefilling == 50
     for lease in (first, second, first, second):
         lease.release()
         lease.prefilled()
-    assert (health.in_flight, health.prefilling) == (0, 0)
+    assert (health.slots.in_flight, health.latency.prefilling) == (0, 0)
     assert repr(health) == "<Health gpu/0 in_service weight 1.00 0 in flight>"
 
 
@@ -68,12 +70,15 @@ def test_counters_come_back_to_zero_and_no_more_than_half_is_ever_out(
     now = 0.0
     for index, verdict, later in rows:
         attempt(healths[index], now, verdict)
-        assert sum(health.standing.out for health in healths) <= 2
+        assert sum(health.outlier.standing.out for health in healths) <= 2
         if later:
             now += 10.0
             peers.tick(now, {}, RNG)
-            assert all(LEAST_WEIGHT <= health.weight <= 1.0 for health in healths)
-    assert all((health.in_flight, health.prefilling, health.probing) == (0, 0, False) for health in healths)
+            assert all(LEAST_WEIGHT <= health.outlier.weight <= 1.0 for health in healths)
+    assert all(
+        (health.slots.in_flight, health.latency.prefilling, health.outlier.probing) == (0, 0, False)
+        for health in healths
+    )
     for transition in peers.take_transitions():
         assert (transition.cause is not None) == (transition.after.state is State.EJECTED)
     assert peers.take_transitions() == []
@@ -83,10 +88,10 @@ def test_five_failures_in_a_row_eject_at_once_and_a_good_answer_forgives() -> No
     peers, (health, *_) = pool()
     for number in range(3 * FAILURES_IN_A_ROW):
         attempt(health, 1.0, Verdict.GOOD if number % FAILURES_IN_A_ROW == 4 else Verdict.BAD)
-    assert not health.standing.out
+    assert not health.outlier.standing.out
     for _ in range(FAILURES_IN_A_ROW):
         attempt(health, 2.0, Verdict.BAD)
-    assert health.standing.reason == "5 failures in a row"
+    assert health.outlier.standing.reason == "5 failures in a row"
     assert [each.cause for each in peers.take_transitions()] == [Cause.FAILURES]
     attempt(health, 2.5, Verdict.BAD)
     assert peers.take_transitions() == []
@@ -97,11 +102,11 @@ def test_the_last_half_stays_whatever_fails() -> None:
     for health in healths:
         for _ in range(FAILURES_IN_A_ROW):
             attempt(health, 1.0, Verdict.BAD)
-    assert [health.standing.out for health in healths] == [True, True, False, False]
+    assert [health.outlier.standing.out for health in healths] == [True, True, False, False]
     _, (alone,) = pool(1)
     for _ in range(20):
         attempt(alone, 1.0, Verdict.BAD)
-    assert not alone.standing.out
+    assert not alone.outlier.standing.out
 
 
 def ejected() -> tuple[Peers, Health]:
@@ -112,7 +117,7 @@ def ejected() -> tuple[Peers, Health]:
     for _ in range(FAILURES_IN_A_ROW):
         attempt(healths[0], 1.0, Verdict.BAD)
     peers.tick(40.0, {}, RNG)
-    assert healths[0].standing.state is State.HALF_OPEN
+    assert healths[0].outlier.standing.state is State.HALF_OPEN
     peers.take_transitions()
     return peers, healths[0]
 
@@ -121,21 +126,21 @@ def test_three_good_probes_bring_it_back_slowly() -> None:
     peers, health = ejected()
     for _ in range(PROBES):
         attempt(health, 41.0)
-    assert health.standing.state is State.SLOW_START
-    assert health.weight == LEAST_WEIGHT
+    assert health.outlier.standing.state is State.SLOW_START
+    assert health.outlier.weight == LEAST_WEIGHT
     peers.tick(71.0, {}, RNG)
-    assert health.weight == 0.5
+    assert health.outlier.weight == 0.5
     peers.tick(102.0, {}, RNG)
-    assert (health.weight, health.standing.state) == (1.0, State.IN_SERVICE)
+    assert (health.outlier.weight, health.outlier.standing.state) == (1.0, State.IN_SERVICE)
 
 
 @pytest.mark.parametrize(("verdict", "ttft"), [(Verdict.BAD, 0.05), (Verdict.GOOD, 5.0)], ids=["failed", "slow"])
 def test_a_bad_probe_sends_it_out_again(verdict: Verdict, ttft: float) -> None:
     peers, health = ejected()
     attempt(health, 41.0, verdict, ttft=ttft)
-    assert health.standing.state is State.EJECTED
+    assert health.outlier.standing.state is State.EJECTED
     assert [each.cause for each in peers.take_transitions()] == [Cause.PROBE]
-    assert not health.probing
+    assert not health.outlier.probing
 
 
 def test_a_probe_that_says_nothing_leaves_the_way_open() -> None:
@@ -152,12 +157,12 @@ def test_whoever_comes_back_is_tried_first_and_the_last_half_never() -> None:
         everybody = [health.id for health in healths]
         peers.tick(1.0, dict.fromkeys(everybody, Signal(gone=True)), RNG)
         peers.tick(2.0, dict.fromkeys(everybody, Signal()), RNG)
-        assert sum(health.standing.state is State.HALF_OPEN for health in healths) == tried
-    returned = next(health for health in healths if health.standing.out)
+        assert sum(health.outlier.standing.state is State.HALF_OPEN for health in healths) == tried
+    returned = next(health for health in healths if health.outlier.standing.out)
     for _ in range(PROBES):
         attempt(returned, 3.0)
-    assert returned.standing.state is State.SLOW_START
-    assert not any(transition.cause for transition in peers.transitions)
+    assert returned.outlier.standing.state is State.SLOW_START
+    assert not any(transition.cause for transition in peers.take_transitions())
 
 
 def down_and_up(peers: Peers, *healths: Health, now: float) -> None:
@@ -171,8 +176,8 @@ def test_engines_that_come_up_after_the_gateway_start_in_service() -> None:
     peers.tick(1.0, {health.id: Signal(gone=True) for health in healths}, RNG)
     peers.tick(2.0, {healths[0].id: Signal()}, RNG)
     peers.tick(3.0, {healths[1].id: Signal()}, RNG)
-    assert [health.standing.state for health in healths] == [State.IN_SERVICE] * 2
-    assert not peers.transitions
+    assert [health.outlier.standing.state for health in healths] == [State.IN_SERVICE] * 2
+    assert not peers.take_transitions()
 
 
 def test_one_that_comes_up_beside_others_at_work_gets_its_share_slowly() -> None:
@@ -180,32 +185,32 @@ def test_one_that_comes_up_beside_others_at_work_gets_its_share_slowly() -> None
     for health in others:
         attempt(health, 9.0)
     down_and_up(peers, new, now=9.0)
-    assert (new.standing.state, new.weight) == (State.SLOW_START, LEAST_WEIGHT)
+    assert (new.outlier.standing.state, new.outlier.weight) == (State.SLOW_START, LEAST_WEIGHT)
     peers.tick(15.0, {}, RNG)
-    assert new.standing.state is State.IN_SERVICE
+    assert new.outlier.standing.state is State.IN_SERVICE
 
 
 def test_one_that_was_ejected_before_it_ever_worked_is_tried_by_single_requests() -> None:
     peers, (sick, *_) = pool(4)
-    sick.standing = Standing(ejections=1)
+    sick.outlier.standing = Standing(ejections=1)
     down_and_up(peers, sick, now=9.0)
-    assert sick.standing.state is State.HALF_OPEN
+    assert sick.outlier.standing.state is State.HALF_OPEN
 
 
 def test_without_requests_a_half_open_one_returns_by_time() -> None:
     peers, health = ejected()
     peers.tick(40.0 + QUIET - 1, {}, RNG)
-    assert health.standing.state is State.HALF_OPEN
+    assert health.outlier.standing.state is State.HALF_OPEN
     peers.tick(40.0 + QUIET, {}, RNG)
-    assert (health.standing.state, health.weight) == (State.SLOW_START, LEAST_WEIGHT)
+    assert (health.outlier.standing.state, health.outlier.weight) == (State.SLOW_START, LEAST_WEIGHT)
     peers.tick(40.0 + QUIET + SLOW_START, {}, RNG)
-    assert health.weight == LEAST_WEIGHT, "while nothing comes its share does not grow"
+    assert health.outlier.weight == LEAST_WEIGHT, "while nothing comes its share does not grow"
     (peer, *_) = (each for each in peers.members.values() if each is not health)
     for second in range(int(SLOW_START) + 1):
         attempt(peer, 161.0 + second)
         peers.tick(161.0 + second, {}, RNG)
-    assert (health.standing.state, health.weight) == (State.IN_SERVICE, 1.0)
-    assert health.standing.ejections == 1, "if it is sick still, it goes for longer"
+    assert (health.outlier.standing.state, health.outlier.weight) == (State.IN_SERVICE, 1.0)
+    assert health.outlier.standing.ejections == 1, "if it is sick still, it goes for longer"
 
 
 @pytest.mark.parametrize(
@@ -217,20 +222,20 @@ def test_time_returns_no_half_open_one_of_which_probes_or_requests_say_no_good(s
     peers, health = ejected()
     peers.tick(95.0, {health.id: signal}, RNG)
     peers.tick(95.0 + QUIET - 1, {health.id: Signal()}, RNG)
-    assert health.standing.state is State.HALF_OPEN
+    assert health.outlier.standing.state is State.HALF_OPEN
     peers.tick(95.0 + QUIET, {}, RNG)
-    assert health.standing.state is State.SLOW_START
+    assert health.outlier.standing.state is State.SLOW_START
 
 
 def test_time_returns_no_half_open_one_that_is_at_work() -> None:
     peers, health = ejected()
     lease = health.lease(100)
     peers.tick(40.0 + 2 * QUIET, {}, RNG)
-    assert health.standing.state is State.HALF_OPEN
+    assert health.outlier.standing.state is State.HALF_OPEN
     lease.release()
     health.ended(lease, Verdict.UNCOUNTED, 161.0, RNG)
     peers.tick(40.0 + 3 * QUIET, {}, RNG)
-    assert health.standing.state is State.SLOW_START
+    assert health.outlier.standing.state is State.SLOW_START
 
 
 def test_a_burn_ejects_for_failing_at_once_and_for_slowness_only_who_stands_out() -> None:
@@ -240,9 +245,9 @@ def test_a_burn_ejects_for_failing_at_once_and_for_slowness_only_who_stands_out(
             attempt(health, 1.0, ttft=0.25 if health is healths[1] else 0.05)
     failing, slow = Signal(burn=20.0, failing="availability burns"), Signal(burn=20.0, slow="ttft")
     peers.tick(2.0, {healths[0].id: failing, healths[1].id: slow}, RNG)
-    assert [health.standing.out for health in healths] == [True, True, False, False]
-    assert healths[0].standing.reason == "availability burns"
-    assert healths[1].standing.reason.startswith("ttft: ")
+    assert [health.outlier.standing.out for health in healths] == [True, True, False, False]
+    assert healths[0].outlier.standing.reason == "availability burns"
+    assert healths[1].outlier.standing.reason.startswith("ttft: ")
     assert healths[1].residual_ratio is not None
     assert healths[1].residual_ratio > 2
 
@@ -253,13 +258,13 @@ def test_a_workload_that_burns_everyone_ejects_nobody() -> None:
         for _ in range(30):
             attempt(health, 1.0, ttft=3.0, kept=False)
     peers.tick(2.0, {health.id: Signal(burn=50.0, slow="ttft burns") for health in healths}, RNG)
-    assert not any(health.standing.out for health in healths)
+    assert not any(health.outlier.standing.out for health in healths)
     assert peers.panic
     assert repr(peers) == "<Peers gpu 4 backends 0 out in panic>"
-    assert all(health.weight == LEAST_WEIGHT for health in healths)
+    assert all(health.outlier.weight == LEAST_WEIGHT for health in healths)
     peers.tick(3.0, {health.id: Signal(burn=50.0, slow="ttft burns") for health in healths[:1]}, RNG)
     assert healths[0].sickness is None
-    assert not healths[0].standing.out
+    assert not healths[0].outlier.standing.out
 
 
 def test_an_answer_that_was_no_stream_teaches_nothing_about_speed() -> None:
@@ -268,18 +273,22 @@ def test_an_answer_that_was_no_stream_teaches_nothing_about_speed() -> None:
     lease.release()
     health.ended(lease, Verdict.GOOD, 1.0, RNG)
     peers.tick(0.0, {}, RNG)
-    assert (health.residual.failing.seen, health.residual.tpot.weight, health.residual.ttft.weight) == (1.0, 0.0, 0.0)
+    assert (
+        health.symptoms.residual.failing.seen,
+        health.symptoms.residual.tpot.weight,
+        health.symptoms.residual.ttft.weight,
+    ) == (1.0, 0.0, 0.0)
 
 
 def test_a_busy_backend_is_learnt_from_by_samples() -> None:
     peers, (health, *_) = pool()
-    most = peers.samples
+    most = peers.latency.samples
     assert most * len(peers.members) <= MOST_SAMPLES
     for _ in range(3 * most):
         attempt(health, 0.1)
     peers.tick(0.0, {}, RNG)
-    assert health.fit.samples == health.residual.late.seen == most
-    assert health.residual.failing.seen == 3 * most
+    assert health.latency.ttft.samples == health.symptoms.residual.late.seen == most
+    assert health.symptoms.residual.failing.seen == 3 * most
 
 
 def test_patience_is_granted_and_bounded() -> None:
@@ -327,7 +336,7 @@ def test_what_an_idle_one_refuses_says_nothing_of_others() -> None:
     health.refused(0.0, 30.0, busy=True, alone=True)
     assert health.takes(Claim(), 0.0)
     assert health.takes_again(Claim(), 0.0)
-    assert (health.saturated, health.available(0.0), health.available(30.0)) == (False, False, True)
+    assert (health.slots.evidence.saturated, health.available(0.0), health.available(30.0)) == (False, False, True)
 
 
 def test_one_that_works_shows_it_by_answers_of_its_usual_length() -> None:
@@ -344,45 +353,37 @@ def test_one_that_works_shows_it_by_answers_of_its_usual_length() -> None:
 
 def test_those_that_stay_keep_what_is_known_of_them() -> None:
     peers, healths = pool(2)
-    healths[0].standing = Standing(State.EJECTED)
+    healths[0].outlier.standing = Standing(State.EJECTED)
     peers.follow(["gpu/0", "gpu/9"])
     assert peers.members["gpu/0"] is healths[0]
     assert list(peers.members) == ["gpu/0", "gpu/9"]
     assert EVENTS == 10
 
 
-def test_slots_are_bounded_in_requests_and_in_tokens() -> None:
-    _, (health, *_) = pool()
-    health.relimited(2)
-    health.kv_capacity = 100
-    assert health.has_slot(Claim(1000)), "an empty backend takes any"
-    first = health.lease(10, Claim(60))
-    assert health.has_slot(Claim(40))
-    assert not health.has_slot(Claim(41))
-    second = health.lease(10, Claim(40))
-    assert not health.has_slot()
-    assert (health.peak, health.kv) == (2, 100)
-    first.release()
-    first.release()
-    assert (health.kv, health.in_flight) == (40, 1)
-    second.release()
-    assert (health.kv, health.in_flight) == (0, 0)
-
-
 def test_a_lower_limit_is_judged_by_what_it_let_in() -> None:
     _, (health, *_) = pool()
-    health.relimited(10)
+    health.slots.limit_to(10)
     before = health.lease(10)
-    health.relimited(5)
+    health.slots.limit_to(5)
     after = health.lease(10)
     health.judged(before, late=True)
     health.judged(after, late=True)
     health.judged(after, late=False)
     for request in ("one", "another"):
         health.refused(0.0, None, busy=True, request=request)
-    assert (health.begun, health.late, health.saturated, health.borne) == (2, 1, True, 1)
-    health.looked_at()
-    assert (health.begun, health.late, health.saturated, health.peak) == (0, 0, False, 2)
-    health.relimited(8)
+    assert (
+        health.slots.evidence.begun,
+        health.slots.evidence.late,
+        health.slots.evidence.saturated,
+        health.slots.evidence.borne,
+    ) == (2, 1, True, 1)
+    health.slots.looked_at()
+    assert (
+        health.slots.evidence.begun,
+        health.slots.evidence.late,
+        health.slots.evidence.saturated,
+        health.slots.evidence.peak,
+    ) == (0, 0, False, 2)
+    health.slots.limit_to(8)
     health.judged(after, late=False)
-    assert health.begun == 1, "a higher limit lets the same in"
+    assert health.slots.evidence.begun == 1, "a higher limit lets the same in"

@@ -38,13 +38,13 @@ def pool(name: str, *, ttft: float | None = None, tpot: float = 0.01, price: flo
     peers.follow([f"{name}/a", f"{name}/b"])
     peers.cost_per_hour = price
     if ttft is not None:
-        for fit, tokens, seconds in ((peers.ttft, 10.0, ttft), (peers.tpot, 0.0, tpot)):
+        for fit, tokens, seconds in ((peers.latency.ttft, 10.0, ttft), (peers.latency.tpot, 0.0, tpot)):
             for _ in range(100):
                 fit.observe(tokens, 0.0, seconds, seconds)
             fit.refit(0.0)
         for health in peers.members.values():
-            health.fit.refit(0.0, lean_on=peers.ttft)
-            health.tpot.refit(0.0, lean_on=peers.tpot)
+            health.latency.ttft.refit(0.0, lean_on=peers.latency.ttft)
+            health.latency.tpot.refit(0.0, lean_on=peers.latency.tpot)
     return Option(peers, Trials(), [Engine(health) for health in peers.members.values()])
 
 
@@ -128,7 +128,7 @@ def test_a_pool_of_which_nothing_is_known_is_asked() -> None:
 
 def test_a_pool_is_held_against_what_was_promised_to_this_request() -> None:
     option = pool("cpu", ttft=0.4, tpot=0.06)
-    option.peers.learnt_at = 100.0
+    option.peers.latency.learnt_at = 100.0
 
     assert outlook(option, Need(10, ttft=0.5, tpot=0.1), 6.0, 100.0, Waiting(0, 1.0)).is_good()
     assert not outlook(option, Need(10, ttft=0.3), 6.0, 100.0, Waiting(0, 1.0)).is_good()
@@ -140,7 +140,7 @@ def test_a_pool_is_held_against_what_was_promised_to_this_request() -> None:
 
 def test_a_pool_that_is_predicted_to_miss_is_tried_once_nothing_is_known_of_it_any_more() -> None:
     option = pool("cpu", ttft=0.4)
-    option.peers.learnt_at = 100.0
+    option.peers.latency.learnt_at = 100.0
 
     assert not outlook(option, Need(10, ttft=0.3), 6.0, 100.0 + FIRST_PAUSE - 0.1, Waiting(0, 1.0)).due
     seen = outlook(option, Need(10, ttft=0.3), 6.0, 100.0 + FIRST_PAUSE + 0.1, Waiting(0, 1.0))
@@ -174,8 +174,8 @@ def test_a_pool_that_burns_is_left_for_one_that_does_not() -> None:
 def test_a_full_pool_is_left_for_one_with_a_slot_unless_waiting_is_better() -> None:
     cpu, gpu = pool("cpu", ttft=0.1), pool("gpu", ttft=2.0)
     for engine in cpu.backends:
-        engine.health.limit = 0
-        engine.health.in_flight = 10
+        engine.health.slots.limit = 0
+        engine.health.slots.in_flight = 10
     need = Need(10, ttft=0.5)
     soon = [outlook(option, need, 6.0, 1.0, Waiting(0, 1.0)) for option in (cpu, gpu)]
     assert select(soon).place == 0, "a slot comes free in 50 ms, and the other pool would miss"
@@ -195,11 +195,11 @@ def test_where_all_have_been_left_the_load_is_to_blame_and_none_is() -> None:
 def test_a_prediction_is_trusted_as_far_as_it_has_been_right() -> None:
     sure, unsure = pool("cpu", ttft=0.4), pool("cpu", ttft=0.4)
     for option, seconds in ((sure, 0.4), (unsure, 0.8)):
-        option.peers.learnt_at = 100.0
+        option.peers.latency.learnt_at = 100.0
         for engine in option.backends:
             for _ in range(10):
-                engine.health.fit.judge(0.4, seconds)
-            engine.health.fit.refit(0.0, lean_on=option.peers.ttft)
+                engine.health.latency.ttft.judge(0.4, seconds)
+            engine.health.latency.ttft.refit(0.0, lean_on=option.peers.latency.ttft)
     assert outlook(sure, Need(10, ttft=0.5), 6.0, 100.0, Waiting()).is_good()
     assert not outlook(unsure, Need(10, ttft=0.5), 6.0, 100.0, Waiting()).is_good()
 
@@ -209,8 +209,8 @@ def test_ejected_backends_say_nothing_of_their_pool_while_others_are_open() -> N
     slow, well = option.backends
     slow.health.activity.hold_until = 100.0
     for _ in range(1000):
-        slow.health.fit.observe(10.0, 0.0, 9.0, 9.0)
-    slow.health.fit.refit(0.0)
+        slow.health.latency.ttft.observe(10.0, 0.0, 9.0, 9.0)
+    slow.health.latency.ttft.refit(0.0)
     assert outlook(option, Need(10, ttft=0.5), 6.0, 1.0, Waiting(0, 1.0)).is_good()
     well.health.activity.hold_until = 100.0
     assert outlook(option, Need(10, ttft=0.5), 6.0, 1.0, Waiting(0, 1.0)).is_good(), "all are out: then all are asked"
@@ -224,16 +224,16 @@ def test_the_cheapest_pool_comes_first_where_all_have_a_price() -> None:
     need = Need(10, output=20.0)
     assert by_cost([gpu, cpu], need) == [cpu, gpu]
     for engine in cpu.backends:
-        engine.health.limit = 4  # few slots make each dear
+        engine.health.slots.limit = 4  # few slots make each dear
     assert by_cost([gpu, cpu], need) == [gpu, cpu]
     assert by_cost([cpu, gpu, pool("other", ttft=0.1)], need)[0] is cpu
 
 
 def test_a_pool_that_is_well_again_forgets_that_it_was_slow() -> None:
     option = pool("cpu", ttft=9.0)
-    assert option.peers.is_known
+    assert option.peers.latency.is_known
     option.peers.forget()
-    assert not option.peers.is_known
+    assert not option.peers.latency.is_known
     assert option.backends[0].health.predicted_tpot() == 0.0
 
 

@@ -7,7 +7,8 @@ import pytest
 from gateway.exchange import Verdict
 from gateway.policy.routing.activity import Activity
 from gateway.policy.routing.ejection import FAILURES_IN_A_ROW, PROBES, State
-from gateway.policy.routing.health import Health, Signal
+from gateway.policy.routing.health import Health
+from gateway.policy.routing.outlier import Signal
 from gateway.policy.routing.peers import KEPT, SHORT, Peers
 
 RNG = Random(1)
@@ -44,7 +45,7 @@ def away(health: Health, peers: Peers) -> None:
     """Let probes find that it cannot be reached, and then that it can."""
     peers.tick(11.0, {health.id: Signal(gone=True)}, RNG)
     peers.tick(16.0, {health.id: Signal()}, RNG)
-    assert health.standing.state is State.HALF_OPEN
+    assert health.outlier.standing.state is State.HALF_OPEN
 
 
 def ejected(health: Health, peers: Peers, *, slow: bool) -> None:
@@ -55,7 +56,7 @@ def ejected(health: Health, peers: Peers, *, slow: bool) -> None:
         for _ in range(FAILURES_IN_A_ROW):
             health.ended(health.lease(100), Verdict.BAD, 11.0, RNG)
     peers.tick(50.0, {}, RNG)
-    assert health.standing.state is State.HALF_OPEN
+    assert health.outlier.standing.state is State.HALF_OPEN
 
 
 def test_one_of_equals_that_are_all_slower_than_the_promise_comes_back() -> None:
@@ -64,7 +65,7 @@ def test_one_of_equals_that_are_all_slower_than_the_promise_comes_back() -> None
     away(healths[0], peers)
     for _ in range(PROBES):
         answers(healths[0], 17.0, kept=False)
-    assert healths[0].standing.state is State.SLOW_START
+    assert healths[0].outlier.standing.state is State.SLOW_START
 
 
 def test_one_that_was_ejected_for_failures_comes_back_by_answers_that_are_late_like_those_of_its_peers() -> None:
@@ -73,7 +74,7 @@ def test_one_that_was_ejected_for_failures_comes_back_by_answers_that_are_late_l
     ejected(healths[0], peers, slow=False)
     for _ in range(PROBES):
         answers(healths[0], 51.0, kept=False)
-    assert healths[0].standing.state is State.SLOW_START
+    assert healths[0].outlier.standing.state is State.SLOW_START
 
 
 def test_what_an_engine_failed_as_it_went_does_not_keep_it_out_when_it_is_back() -> None:
@@ -81,9 +82,9 @@ def test_what_an_engine_failed_as_it_went_does_not_keep_it_out_when_it_is_back()
     at_work(healths, peers, kept=True)
     for _ in range(FAILURES_IN_A_ROW):
         healths[0].ended(healths[0].lease(100), Verdict.BAD, 11.0, RNG)
-    assert healths[0].standing.state is State.EJECTED
+    assert healths[0].outlier.standing.state is State.EJECTED
     away(healths[0], peers)
-    assert healths[0].standing.returned
+    assert healths[0].outlier.standing.returned
 
 
 def test_one_that_comes_back_slower_than_its_peers_does_not_serve_until_it_is_needed() -> None:
@@ -91,12 +92,15 @@ def test_one_that_comes_back_slower_than_its_peers_does_not_serve_until_it_is_ne
     at_work([slow, other], peers, kept=True)
     away(slow, peers)
     answers(slow, 17.0, times=3.0)
-    assert (slow.standing.state, slow.standing.reason) == (State.EJECTED, "a request that tried it was slow")
-    other.relimited(1)
+    assert (slow.outlier.standing.state, slow.outlier.standing.reason) == (
+        State.EJECTED,
+        "a request that tried it was slow",
+    )
+    other.slots.limit_to(1)
     other.lease(100)
     for tick in range(int(SHORT / TICK) + 1):
         peers.tick(17.0 + tick * TICK, {}, RNG)
-    assert slow.standing.state is State.SLOW_START
+    assert slow.outlier.standing.state is State.SLOW_START
 
 
 @pytest.mark.parametrize(("times", "back"), [(1.0, True), (1.6, False), (3.0, False)])
@@ -107,8 +111,8 @@ def test_one_that_was_ejected_because_it_was_slow_and_is_late_is_measured_closel
     for number in range(10):
         answers(healths[1], 50.0 + number)
     answers(healths[0], 61.0, times=times, kept=False)
-    assert healths[0].standing.out
-    assert (healths[0].standing.state is State.HALF_OPEN) is back
+    assert healths[0].outlier.standing.out
+    assert (healths[0].outlier.standing.state is State.HALF_OPEN) is back
 
 
 def test_one_that_was_ejected_because_it_was_slow_comes_back_by_kept_promises() -> None:
@@ -117,7 +121,7 @@ def test_one_that_was_ejected_because_it_was_slow_comes_back_by_kept_promises() 
     ejected(healths[0], peers, slow=True)
     for _ in range(PROBES):
         answers(healths[0], 51.0, times=1.6)
-    assert healths[0].standing.state is State.SLOW_START
+    assert healths[0].outlier.standing.state is State.SLOW_START
 
 
 @pytest.mark.parametrize(
@@ -129,12 +133,12 @@ def test_an_answer_in_one_piece_is_measured_by_what_peers_promise(signal: Signal
     peers, healths = pool(3)
     at_work(healths, peers, kept=True)
     ejected(healths[0], peers, slow=True)
-    healths[1].signal = signal
+    healths[1].symptoms.signal = signal
     healths[2].eject("slow", 50.0, RNG)
     for health in healths:
         health.activity.answered(50.0, 3.0)
     answers(healths[0], 51.0, kept=False, stream=False)
-    assert (healths[0].standing.state is State.HALF_OPEN) is back
+    assert (healths[0].outlier.standing.state is State.HALF_OPEN) is back
 
 
 def test_before_anything_is_known_of_its_pool_no_answer_is_slow() -> None:
@@ -142,7 +146,7 @@ def test_before_anything_is_known_of_its_pool_no_answer_is_slow() -> None:
     healths[0].activity.answered(1.0, 3.0)
     away(healths[0], peers)
     answers(healths[0], 17.0, times=100.0, kept=False)
-    assert healths[0].standing.answered == 1
+    assert healths[0].outlier.standing.answered == 1
 
 
 @pytest.mark.parametrize("sign", ["a first token", "its own metrics", ""])
@@ -150,7 +154,7 @@ def test_one_that_was_away_is_back_when_its_pool_has_been_full_for_two_seconds_a
     peers, healths = pool()
     at_work(healths, peers, kept=True)
     away(healths[0], peers)
-    healths[1].relimited(1)
+    healths[1].slots.limit_to(1)
     healths[1].lease(100)
     trial, signals = healths[0].lease(100), {}
     if sign == "a first token":
@@ -161,11 +165,11 @@ def test_one_that_was_away_is_back_when_its_pool_has_been_full_for_two_seconds_a
     assert not healths[0].available(17.0), "one request at a time"
     for tick in range(1, int(SHORT / TICK) + 1):
         peers.tick(17.0 + tick * TICK, signals, RNG)
-    assert (healths[0].standing.state is State.SLOW_START) is bool(sign)
+    assert (healths[0].outlier.standing.state is State.SLOW_START) is bool(sign)
     assert healths[0].available(20.0) is bool(sign)
     trial.release()
     healths[0].ended(trial, Verdict.GOOD, 30.0, RNG, kept=False)
-    assert not healths[0].probing
+    assert not healths[0].outlier.probing
 
 
 def test_only_what_came_after_a_probe_without_an_answer_shows_that_an_engine_works() -> None:

@@ -40,7 +40,7 @@ def explained(model: LiveModel, name: str = "standard", now: float = 1.0) -> Exp
 
 def test_one_that_is_ejected_or_not_ready_has_no_score(tmp_path: Path) -> None:
     model, (cpu, sick, down) = made(tmp_path)
-    sick.health.standing = Standing(State.EJECTED, reason="it is slow")
+    sick.health.outlier.standing = Standing(State.EJECTED, reason="it is slow")
     down.readiness = Readiness(Ready.NOT_READY, "connection refused")
     rows = {each.id: candidate(each) for each in explained(model).considered}
     assert rows[cpu.id].score is not None
@@ -86,7 +86,7 @@ def test_one_that_works_although_its_probes_time_out_is_asked_where_no_other_has
     rows = {each.id: each.refused for each in found.considered}
     assert "it is at work, and asked while no other has a slot" in rows[first.id]
     for other in (cpu, second):
-        other.health.limit = 0
+        other.health.slots.limit = 0
     found = explained(model)
     assert found.winner == first.id
     assert found.why.startswith("its probes time out; requests are still sent; ")
@@ -107,14 +107,14 @@ models: {m: {versions: {v1: {pools: [gpu]}, v2: {pools: [cpu]}}, split: {v1: 50,
 def test_a_wait_is_not_explained_by_a_slot_that_is_free(tmp_path: Path) -> None:
     model, engines = made(tmp_path)
     for engine in engines:
-        engine.health.limit = 2
+        engine.health.slots.limit = 2
         engine.health.lease(10)
         engine.health.refused(0.0, None, busy=True)
     why = explained(model, now=0.1).why
     assert why.startswith("no free slot is for it: see `refused`: a request of the class standard would wait up to ")
     assert "(a slot is free)" not in why
     for engine in engines:
-        engine.health.limit = 1
+        engine.health.slots.limit = 1
     why = explained(model).why
     assert why.startswith("no slot is free: a request of the class standard would wait up to ")
     assert "behind 0 others; that bounds the chance of a slot to" in why

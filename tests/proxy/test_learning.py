@@ -18,7 +18,7 @@ def health() -> Health:
     known = Health("gpu/a", Peers("gpu", 0.0))
     for number in range(20):
         first_token(known, sent=number - 0.1, at=float(number))
-    known.looked_at()
+    known.slots.looked_at()
     return known
 
 
@@ -36,19 +36,21 @@ def test_first_tokens_that_a_loaded_engine_gives_late_are_counted(health: Health
     for number in range(10):
         first_token(health, sent=20.0 + number, at=23.0 + number)
     # The first one ends three silent seconds, which may have been a stall: what was sent before its end is left out.
-    assert (health.begun, health.late) == (7, 7)
+    assert (health.slots.evidence.begun, health.slots.evidence.late) == (7, 7)
 
 
 def test_what_was_sent_into_a_stall_is_not_held_against_the_limit(health: Health) -> None:
     for number in range(30):
         first_token(health, sent=20.0 + number, at=50.0 + number / 100)
-    assert (health.begun, health.late) == (1, 0), "one alone was sent late enough to be in time"
+    assert (health.slots.evidence.begun, health.slots.evidence.late) == (1, 0), (
+        "one alone was sent late enough to be in time"
+    )
     for number in range(20):
         first_token(health, sent=50.4 + number / 2, at=53.0 + number / 2)
-    assert health.late == 14, "what was sent after it"
+    assert health.slots.evidence.late == 14, "what was sent after it"
 
 
 def test_a_burst_that_takes_long_to_read_is_load_and_no_stall(health: Health) -> None:
     for number in range(40):
         first_token(health, sent=20.0, at=20.1 + number / 10)
-    assert health.late == 20
+    assert health.slots.evidence.late == 20

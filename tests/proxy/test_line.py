@@ -56,8 +56,8 @@ class Admitting(RuleBasedStateMachine):
         self.peers.follow(["x", "y"])
         self.engines = [Engine(health) for health in self.peers.members.values()]
         for engine in self.engines:
-            engine.health.relimited(3)
-            engine.health.kv_capacity = 100
+            engine.health.slots.limit_to(3)
+            engine.health.slots.kv_capacity = 100
         self.lines = [Line(CLASSES), Line(CLASSES)]
         join((line, [engine.health for engine in self.engines]) for line in self.lines)
         self.kind = Kind()
@@ -100,7 +100,7 @@ class Admitting(RuleBasedStateMachine):
     @rule(limit=st.integers(1, 5))
     def relimit(self, limit: int) -> None:
         for engine in self.engines:
-            engine.health.relimited(max(limit, engine.health.in_flight))
+            engine.health.slots.limit_to(max(limit, engine.health.slots.in_flight))
         self.lines[0].freed(0.0)
 
     @rule()
@@ -112,9 +112,9 @@ class Admitting(RuleBasedStateMachine):
     def no_limit_is_exceeded_and_nothing_is_lost(self) -> None:
         healths = [engine.health for engine in self.engines]
         for health in healths:
-            assert health.in_flight <= health.limit
-            assert health.kv <= health.kv_capacity or health.in_flight == 1
-        assert sum(health.in_flight for health in healths) == len(self.leases)
+            assert health.slots.in_flight <= health.slots.limit
+            assert health.slots.kv <= health.slots.kv_capacity or health.slots.in_flight == 1
+        assert sum(health.slots.in_flight for health in healths) == len(self.leases)
         waiting = [entry for line in self.lines for entry in line.queue]
         known = {id(entry) for _, entry in self.entries}
         assert all(id(entry) in known for entry in waiting)
@@ -124,7 +124,7 @@ class Admitting(RuleBasedStateMachine):
         for line in self.lines:
             entry = line.queue.head()
             if entry is not None:
-                assert not any(engine.health.has_slot(entry.item.claim) for engine in self.engines)
+                assert not any(engine.health.slots.has_slot(entry.item.claim) for engine in self.engines)
 
 
 Admitting.TestCase.settings = settings(deadline=None, max_examples=60)
@@ -135,7 +135,7 @@ def test_a_full_queue_pushes_out_the_newest_of_the_lowest_class() -> None:
     line = Line(CLASSES)
     world = Admitting()
     for engine in world.engines:
-        engine.health.relimited(0)
+        engine.health.slots.limit_to(0)
     low = [Waiting(world, 1, CLASSES["batch"]) for _ in range(3)]
     for number, waiting in enumerate(low):
         line.enter(waiting, CLASSES["batch"], "a", now=float(number), patience=1e9, chance=0.5)
@@ -177,11 +177,11 @@ def test_a_request_that_cannot_be_handled_leaves_and_blocks_no_other() -> None:
     line = world.lines[0]
     broken, well = Broken(world, 1), Waiting(world, 1)
     for engine in world.engines:
-        engine.health.relimited(0)
+        engine.health.slots.limit_to(0)
     for waiting in (broken, well):
         line.enter(waiting, CLASSES["standard"], "a", now=0.0, patience=1e9, chance=0.5)
     for engine in world.engines:
-        engine.health.relimited(1)
+        engine.health.slots.limit_to(1)
     line.freed(1.0)
     line.freed(1.25)
     assert (broken.gone, line.queue.size, len(world.leases)) == (True, 0, 1)
@@ -191,7 +191,7 @@ def test_a_slow_spell_refuses_no_one_and_what_stays_slow_does() -> None:
     world = Admitting()
     line = world.lines[0]
     for engine in world.engines:
-        engine.health.relimited(1)
+        engine.health.slots.limit_to(1)
         assert world.take(Waiting(world, 1).claim)
 
     def arrive(now: float) -> Entry[Waiter] | TurnedAway:
@@ -211,16 +211,16 @@ def test_one_that_an_engine_sent_back_waits_on_before_those_that_came_later() ->
     world = Admitting()
     line = world.lines[0]
     for engine in world.engines:
-        engine.health.relimited(0)
+        engine.health.slots.limit_to(0)
     first, second = Waiting(world, 1), Waiting(world, 1)
     entries = [
         line.enter(each, CLASSES["standard"], "a", now=float(now), patience=9.0, chance=0.5)
         for now, each in enumerate((first, second))
     ]
-    world.engines[0].health.relimited(1)
+    world.engines[0].health.slots.limit_to(1)
     line.freed(2.0)
     assert [entry.item for entry in line.queue] == [second]
-    world.engines[0].health.relimited(0)
+    world.engines[0].health.slots.limit_to(0)
     world.leases.pop().release()
     line.give_back(2.0)
     assert line.seconds == 0.0, "nothing was worked on"
@@ -234,8 +234,8 @@ def test_what_is_kept_from_a_class_is_not_for_those_below_it() -> None:
     """Long requests of a middle class leave slots free for a higher one; the lowest may not take these in its stead."""
     world = Admitting()
     one, other = (engine.health for engine in world.engines)
-    one.relimited(7)
-    other.relimited(0)
+    one.slots.limit_to(7)
+    other.slots.limit_to(0)
     short, long = Kind(), Kind()
     for _ in range(20):
         short.ended(1.0)
@@ -250,17 +250,17 @@ def test_what_is_kept_from_a_class_is_not_for_those_below_it() -> None:
         waiting = Waiting(world, 1, CLASSES[name])
         waiting.claim = Claim(1, CLASSES[name].priority, sheddable=CLASSES[name].sheddable, kind=long)
         entries.append(line.enter(waiting, CLASSES[name], "a", now=0.0, patience=1e9, chance=0.5))
-    assert one.in_flight == 5
+    assert one.slots.in_flight == 5
     assert isinstance(entries[0], Entry)
     line.leave(entries[0], 1.0)
-    assert one.in_flight == 6, "without one of the middle class, the lowest may have one"
+    assert one.slots.in_flight == 6, "without one of the middle class, the lowest may have one"
 
 
 def test_a_place_kept_for_a_large_request_goes_over_to_one_of_a_higher_class() -> None:
     world = Admitting()
     one, other = (engine.health for engine in world.engines)
     join([(world.lines[0], [one])])
-    other.relimited(0)
+    other.slots.limit_to(0)
     line = world.lines[0]
     world.leases.append(one.lease(10, Claim(60, 20, sheddable=True), 0.0))
     low, high = Waiting(world, 80, CLASSES["batch"]), Waiting(world, 90, CLASSES["interactive"])
@@ -273,10 +273,10 @@ def test_a_place_kept_for_a_large_request_goes_over_to_one_of_a_higher_class() -
     line.freed(3.5)
     assert holders_of(one).kept_for is high.claim
     line.enter(Waiting(world, 30), CLASSES["standard"], "a", now=4.0, patience=1e9, chance=0.5)
-    assert one.in_flight == 1
+    assert one.slots.in_flight == 1
     world.leases.pop().release()
     line.give_back(5.0, 5.0)
-    assert (one.in_flight, one.kv) == (1, 90)
+    assert (one.slots.in_flight, one.slots.kv) == (1, 90)
 
 
 def test_a_place_is_taken_by_the_one_that_it_is_kept_for_though_a_higher_class_waits() -> None:
@@ -293,7 +293,7 @@ def test_a_place_is_taken_by_the_one_that_it_is_kept_for_though_a_higher_class_w
     line.enter(
         Waiting(world, 15, CLASSES["interactive"]), CLASSES["interactive"], "a", now=2.0, patience=1e9, chance=0.5
     )
-    assert (one.in_flight, other.in_flight) == (1, 1)
+    assert (one.slots.in_flight, other.slots.in_flight) == (1, 1)
     world.leases.pop(0).release()
     line.give_back(2.5, 2.5)
     assert holders_of(one).kept_for is None
@@ -315,10 +315,10 @@ def test_the_engines_ttft_is_taken_with_a_margin_only_once_a_class_has_queued_fo
     def patience(now: float) -> float:
         return line.patience(interactive, world.kind, 2.0, 1, now)
 
-    assert one.fit.caution > 1.5
+    assert one.latency.ttft.caution > 1.5
     assert 1.2 < patience(0.0) < 1.8
-    one.relimited(0)
-    other.relimited(0)
+    one.slots.limit_to(0)
+    other.slots.limit_to(0)
     line.enter(Waiting(world, 1, interactive), interactive, "a", now=0.0, patience=1e9, chance=0.5)
     assert patience(1.9) == patience(0.0)
     assert patience(2.1) < patience(0.0)

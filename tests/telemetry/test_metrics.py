@@ -184,7 +184,7 @@ def test_burn_rates_show_what_the_budget_lives_through() -> None:
 def admission_collector() -> AdmissionCollector:
     peers = Peers("gpu", 0.0)
     peers.follow(["gpu/e:1"])
-    peers.members["gpu/e:1"].relimited(7)
+    peers.members["gpu/e:1"].slots.limit_to(7)
     queue = Queued("m", "v1", {"batch": 3}, {("batch", "queue_full"): 2})
     return AdmissionCollector(lambda: [peers], lambda: [queue], lambda: {"m": 0.1, "new": None})
 

@@ -72,6 +72,18 @@ class Activity:
         elif ttft < self._latest:
             self._latest = ttft
 
+    def asked(self, now: float) -> None:
+        """Learn of a request while it had none."""
+        self.asked_at = now
+
+    def worked(self, at: float) -> None:
+        """Learn that it produced something then."""
+        self.worked_at = max(self.worked_at, at)
+
+    def woke(self, at: float) -> None:
+        """Learn that it produced something after a stall."""
+        self.woke_at = at
+
     def given_up(self, since: float, now: float, *, worked_at: float) -> float:
         """Learn that a request which was sent at `since` was given up now; return for how long such requests waited.
 

@@ -60,7 +60,7 @@ def choose(
     if len(ready) == 1:
         return Choice(ready[0], ONLY) if ready[0].health.takes(claim, now) else None
     # Nearly always all are in service: that is seen without asking each of them in turn.
-    open_ = [b for b in ready if (health := b.health).activity.hold_until <= now and not health.standing.out]
+    open_ = [b for b in ready if (health := b.health).activity.hold_until <= now and not health.outlier.standing.out]
     if len(open_) < len(ready):
         open_ = [backend for backend in ready if backend.health.available(now)]
         for backend in open_:
@@ -69,9 +69,9 @@ def choose(
     why = "lowest score"
     if not open_:
         # Those that are busy are not asked even so: the request waits for them.
-        open_ = [b for b in ready if not b.health.activity.is_closed(b.health.in_flight, now)]
+        open_ = [b for b in ready if not b.health.activity.is_closed(b.health.slots.in_flight, now)]
         why = "all are ejected or ask to retry later; lowest score"
-    slots = [backend for backend in open_ if backend.health.has_slot(claim)]
+    slots = [backend for backend in open_ if backend.health.slots.has_slot(claim)]
     if not slots:
         # Those that were busy a while ago are asked before anyone has to wait; those that may be sick are not.
         again = [each for each in ready if each.health.takes_again(claim, now)]
@@ -88,8 +88,8 @@ def _of(open_: Sequence[Backend], tokens: int, rng: Chance, why: str) -> Choice[
     if not open_:
         return None
     compared = drawn(open_, rng)
-    rows = [(b, b.health.predicted(tokens), b.health.weight) for b in compared]
-    winner = best(rows, [b.health.in_flight for b in compared], rng)
+    rows = [(b, b.health.predicted(tokens), b.health.outlier.weight) for b in compared]
+    winner = best(rows, [b.health.slots.in_flight for b in compared], rng)
     if len(open_) > len(compared):
         why = f"{why} of two drawn from {len(open_)}"
     return Choice(winner, why, rows)
@@ -122,12 +122,12 @@ class Considered:
 def consider(health: Health, tokens: int, now: float, claim: Claim = SMALLEST) -> Considered:
     """Return how a backend would be judged now."""
     refused, scored = "", True
-    if health.in_flight >= health.limit or not health.fits(claim.kv):
-        refused = f"full: {health.in_flight} in flight of {health.limit}"
-    elif not health.has_slot(claim):
-        refused = f"keeps what is free for others: {health.in_flight} in flight of {health.limit}"
+    if health.slots.in_flight >= health.slots.limit or not health.slots.fits(claim.kv):
+        refused = f"full: {health.slots.in_flight} in flight of {health.slots.limit}"
+    elif not health.slots.has_slot(claim):
+        refused = f"keeps what is free for others: {health.slots.in_flight} in flight of {health.slots.limit}"
     if not health.available(now):
-        standing = health.standing
+        standing = health.outlier.standing
         if now < health.activity.hold_until:
             refused = f"refused work, and is left alone for {health.activity.hold_until - now:.1f} s more"
         else:
@@ -136,10 +136,10 @@ def consider(health: Health, tokens: int, now: float, claim: Claim = SMALLEST) -
         health.id,
         refused,
         health.predicted(tokens),
-        tokens > _FAR * max(health.fit.reach, health.peers.ttft.reach),
-        health.weight,
-        health.signal.burn,
-        health.in_flight,
-        health.prefilling,
+        tokens > _FAR * health.latency.reach,
+        health.outlier.weight,
+        health.symptoms.signal.burn,
+        health.slots.in_flight,
+        health.latency.prefilling,
         scored,
     )

@@ -48,7 +48,7 @@ class Need:
         """
         ttft, tpot = health.predicted(self.prompt), health.predicted_tpot()
         if cautious:
-            ttft, tpot = ttft * health.fit.caution, tpot * health.tpot.caution
+            ttft, tpot = ttft * health.latency.ttft.caution, tpot * health.latency.tpot.caution
         ttft += wait
         return max(ttft / self.ttft, tpot / self.tpot, (ttft + tpot * self.output) / self.e2e)
 
@@ -179,14 +179,14 @@ def outlook(option: Option[Backend], need: Need, spill_at: float, now: float, li
     peers, trials = option.peers, option.trials
     open_ = [b.health for b in option.backends if b.health.available(now)] or [b.health for b in option.backends]
     slots = [health for health in open_ if health.takes(need.claim, now)]
-    wait = 0.0 if slots else (line.ahead + 1) * line.seconds / max(1, sum(health.in_flight for health in open_))
+    wait = 0.0 if slots else (line.ahead + 1) * line.seconds / max(1, sum(health.slots.in_flight for health in open_))
     # Of a pool without samples nothing bad is known: it is asked, and tells.
-    known = peers.is_known
+    known = peers.latency.is_known
     ratio = min(need.ratio(health, wait) for health in slots or open_) if known else 0.0
     keeps = not known or min(need.ratio(health, wait, cautious=True) for health in slots or open_) <= 1.0
     if peers.burn(need.objective) >= spill_at:
         trials.leave(now + FIRST_PAUSE)
-    asked_for = trials.out or (not keeps and now - peers.learnt_at > FIRST_PAUSE)
+    asked_for = trials.out or (not keeps and now - peers.latency.learnt_at > FIRST_PAUSE)
     return Outlook(peers.pool, ratio, keeps, trials.out, bool(slots), asked_for and trials.is_due(now), known)
 
 

@@ -1,0 +1,162 @@
+"""What speaks against a backend, and what follows from it: detected here by `Symptoms`, enforced by `OutlierState`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gateway.policy.routing import ejection
+from gateway.policy.routing.ejection import Cause, Standing, State, Transition
+from gateway.policy.routing.pick import Chance
+from gateway.policy.routing.residual import Residual, Sickness
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """What others know of a backend at a tick.
+
+    `gone` it is not ready; `burn` its routing burn, over all SLIs; `failing` and `slow` say, in words, which SLI burns
+    at page rate over enough events: availability, or a latency. `progressed` is when its own metrics last showed work.
+    """
+
+    gone: bool = False
+    burn: float = 1.0
+    failing: str = ""
+    slow: str = ""
+    progressed: float = float("-inf")
+
+    @property
+    def burns(self) -> bool:
+        """Whether it spends a budget at page rate, for whatever cause."""
+        return bool(self.failing or self.slow)
+
+
+class Symptoms:
+    """What speaks against one backend: `failures` in a row, its `residual` beside its peers, and the `signal` of its
+    burn rates."""
+
+    __slots__ = ("failures", "residual", "signal")
+
+    def __init__(self) -> None:
+        self.failures = 0
+        self.residual = Residual()
+        self.signal = Signal()
+
+    def __repr__(self) -> str:
+        return f"<Symptoms {self.failures} failures in a row, burn {self.signal.burn:.1f}>"
+
+    def answered(self) -> None:
+        """Learn of a complete answer."""
+        self.failures = 0
+        self.residual.answered()
+
+    def failed(self) -> None:
+        """Learn of an attempt that failed."""
+        self.failures += 1
+        self.residual.failure()
+
+    def told(self, signal: Signal) -> bool:
+        """Take what others know; return whether it can be reached again, and could not be."""
+        before, self.signal = self.signal, signal
+        return before.gone and not signal.gone
+
+    def forgive(self) -> None:
+        """Count failures in a row from zero."""
+        self.failures = 0
+
+    def renew(self) -> None:
+        """Measure it anew: what made it slow is over."""
+        self.residual = Residual()
+
+    def guilt(self, peers: Sequence[Residual]) -> str:
+        """Return in words why its burn is its own doing, "" where it is not: then the load may be to blame."""
+        signal = self.signal
+        if signal.failing or not signal.slow:
+            return signal.failing
+        sickness = self.sickness(peers)
+        return f"{signal.slow}: {sickness}" if sickness is not None and sickness.is_grave else ""
+
+    def sickness(self, peers: Sequence[Residual]) -> Sickness | None:
+        """Return what sets it apart from its peers, None when nothing does."""
+        return self.residual.sickness(peers)
+
+
+class OutlierState:
+    """What follows for one backend: its `standing`, its `weight` (the share of its due that it gets), and whether a
+    request is `probing` it while it is half-open.
+
+    What moves it returns the transition, None where the state stays.
+    """
+
+    __slots__ = ("_identity", "probing", "standing", "weight")
+
+    def __init__(self, identity: str) -> None:
+        self.standing = Standing()
+        self.weight = 1.0
+        self.probing = False
+        self._identity = identity
+
+    def __repr__(self) -> str:
+        return f"<OutlierState {self.standing.state} weight {self.weight:.2f}>"
+
+    @property
+    def wants_probe(self) -> bool:
+        """Whether one request should see whether it can return."""
+        return self.standing.state is State.HALF_OPEN and not self.probing
+
+    def probe(self) -> None:
+        """Learn that a request was sent to see whether it can return."""
+        self.probing = True
+
+    def probed(self) -> None:
+        """Learn that this request has ended."""
+        self.probing = False
+
+    def restore(self, standing: Standing) -> None:
+        """Take back where it stood before a restart."""
+        self.standing = standing
+
+    def eject(self, reason: str, now: float, rng: Chance, cause: Cause, *, slow: bool = False) -> Transition | None:
+        """Take it out of service."""
+        return self._move(ejection.eject(self.standing, now, reason, rng, slow=slow), cause)
+
+    def probe_failed(self, reason: str, now: float, rng: Chance, *, slow: bool) -> Transition | None:
+        """Learn that a request which tried it was not answered well."""
+        return self._move(ejection.failed(self.standing, now, reason, rng, slow=slow), Cause.PROBE)
+
+    def probe_answered(self, now: float) -> Transition | None:
+        """Learn that a request which tried it was answered well; once it is back it starts with the least share."""
+        moved = self._move(ejection.answered(self.standing, now))
+        if not self.standing.out:
+            self.weigh(1.0, now)
+        return moved
+
+    def returned(self, now: float) -> Transition | None:
+        """Learn that it can be reached again."""
+        return self._move(ejection.returned(self.standing, now))
+
+    def began(self, now: float) -> Transition | None:
+        """Learn that it can be reached for the first time."""
+        return self._move(ejection.began(self.standing, now))
+
+    def needed(self, now: float) -> Transition | None:
+        """Take it back if it is only slow, or was only away: the rest of its pool has no free slot."""
+        return self._move(ejection.needed(self.standing, now))
+
+    def unsettled(self, now: float) -> None:
+        """Learn that it is in use, or cannot be used."""
+        self.standing = ejection.unsettled(self.standing, now)
+
+    def idled(self, seconds: float) -> None:
+        """Learn that nothing in its pool was at work for so long."""
+        self.standing = ejection.idled(self.standing, seconds)
+
+    def elapse(self, now: float) -> Transition | None:
+        """Let time end what it ends."""
+        return self._move(ejection.elapse(self.standing, now))
+
+    def weigh(self, burn: float, now: float) -> None:
+        """Reckon its weight from its routing burn."""
+        self.weight = ejection.weight(burn, self.standing, now)
+
+    def _move(self, after: Standing, cause: Cause | None = None) -> Transition | None:
+        before, self.standing = self.standing, after
+        return Transition(self._identity, before.state, after, cause) if after.state is not before.state else None
