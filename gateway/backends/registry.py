@@ -50,8 +50,8 @@ class Registry:
         """Make backends for new identities and let go of those no longer named; their open streams finish."""
         self.pools = {name: self.pools.get(name) or Peers(name, self._clock()) for name in table.pools}
         for name, pool in table.pools.items():
-            self.pools[name].follow(spec.id for spec in pool.backends)
-            self.pools[name].cost_per_hour = pool.cost_per_hour
+            identities = [spec.id for spec in pool.backends]
+            self.pools[name].follow(identities, cost_per_hour=pool.cost_per_hour, thresholds=pool.outlier_detection)
         wanted: dict[str, BackendSpec] = {spec.id: spec for pool in table.pools.values() for spec in pool.backends}
         for gone in self._backends.keys() - wanted.keys():
             self._leaving.add(self._backends[gone])

@@ -6,15 +6,14 @@ from decimal import Decimal
 from hashlib import sha256
 from types import MappingProxyType
 
+from gateway.config.pool_schema import BackendEntry, PoolEntry
 from gateway.config.schema import (
     AvailabilityEntry,
-    BackendEntry,
     ClassEntry,
     LatencyEntry,
     ModelEntry,
     ObjectiveEntry,
     PaceEntry,
-    PoolEntry,
     TenantEntry,
 )
 from gateway.config.steering_schema import CanaryEntry, RuleEntry
@@ -32,6 +31,7 @@ from gateway.config.table import (
 from gateway.policy.admission.classes import CLASSES, STANDARD, ServiceClass
 from gateway.policy.admission.quota import QuotaLimits
 from gateway.policy.canary.plan import OnStall, Plan
+from gateway.policy.routing.ejection import Thresholds
 from gateway.policy.routing.rules import ANY, Rule, When
 from gateway.policy.slo.objective import DEFAULT, Objective, Sli, Target
 
@@ -76,7 +76,8 @@ def _tenant(name: str, entry: TenantEntry, models: Mapping[str, ModelSpec]) -> T
 
 def _pool(name: str, entry: PoolEntry) -> PoolSpec:
     backends = _backends(name, entry.backends, priority_scheduling=entry.priority_scheduling)
-    return PoolSpec(name, backends, entry.accelerator, entry.cost_per_hour, entry.priority_scheduling)
+    thresholds = Thresholds(**entry.outlier_detection.model_dump())
+    return PoolSpec(name, backends, entry.accelerator, entry.cost_per_hour, entry.priority_scheduling, thresholds)
 
 
 def _backends(

@@ -6,6 +6,7 @@ has the wrong type is skipped here: the schema has its own word about it.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import ceil, inf
 from typing import Any
 
 from gateway.config.addresses import Address, parse_address
@@ -15,6 +16,7 @@ from gateway.config.explain import shown
 from gateway.config.problems import InvalidValueError, KeyPath, Problem, suggest
 from gateway.config.schema import ModelEntry
 from gateway.config.table import Timeouts
+from gateway.policy.routing.ejection import USUAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,7 @@ class Consistency:
         """Fill `problems` and `warnings`."""
         for pool in self.pools.values():
             self._check_backends(pool)
+            self._check_outliers(pool)
         for name, model in self.models.items():
             self._check_backends(model)
             self._check_shape(name, model)
@@ -86,6 +89,29 @@ class Consistency:
                 )
             else:
                 seen[identity] = owner.document.where(path)
+
+    def _check_outliers(self, pool: Declared) -> None:
+        """Refuse a first ejection that is longer than the longest; a share of less than one backend ejects none."""
+        given = {path[-1]: (path, value) for path, value in pool.items("outlier_detection")}
+        base, longest = USUAL.base_ejection_time, USUAL.max_ejection_time
+        at: KeyPath = ()
+        if "max_ejection_time" in given:
+            at, value = given["max_ejection_time"]
+            longest = readable_timeout(value) or inf
+        if "base_ejection_time" in given:
+            at, value = given["base_ejection_time"]
+            base = readable_timeout(value) or 0.0
+        if base > longest:
+            message = f"the first ejection would last {format_duration(base)}, the longest {format_duration(longest)}"
+            self._wrong(pool, at, message, "make `max_ejection_time` at least as long as `base_ejection_time`")
+        if "max_ejection_percent" not in given:
+            return
+        at, value = given["max_ejection_percent"]
+        backends = len(pool.items("backends"))
+        if isinstance(value, str) and value.isdecimal() and 0 < int(value) * backends < 100:
+            message = f"ejects no backend: {value} % of {backends} is less than one"
+            hint = f"write at least {ceil(100 / backends)}" if backends > 1 else "a pool of one keeps its only backend"
+            self.warnings.append(pool.document.problem(at, message, f"{hint}; 0 says that none is to be ejected"))
 
     def _check_shape(self, name: str, model: Declared) -> None:
         keys = set(model.names())

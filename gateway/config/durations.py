@@ -53,6 +53,14 @@ def parse_threshold(value: object) -> float:
     return seconds
 
 
+def parse_ejection_time(value: object) -> float:
+    """As `parse_duration`, and longer than zero."""
+    seconds = parse_duration(value)
+    if not seconds:
+        raise InvalidValueError("would end at once", "`max_ejection_percent: 0` ejects no backend")
+    return seconds
+
+
 def parse_slo_window(value: object) -> float:
     """As `parse_duration`, from 7 to 90 days."""
     seconds = parse_duration(value)

@@ -32,6 +32,11 @@ Timeout = Annotated[
     PlainValidator(durations.parse_timeout),
     WithJsonSchema({"anyOf": [{"type": "string", "pattern": durations.PATTERN}, VARIABLE]}),
 ]
+EjectionTime = Annotated[
+    float,
+    PlainValidator(durations.parse_ejection_time),
+    WithJsonSchema({"anyOf": [{"type": "string", "pattern": durations.PATTERN}, VARIABLE]}),
+]
 Threshold = Annotated[
     float,
     PlainValidator(durations.parse_threshold),

@@ -14,10 +14,11 @@ from gateway.config.document import Document, DocumentError, parse_document
 from gateway.config.entitlements import Entitlements
 from gateway.config.explain import explain
 from gateway.config.itself import Listening, find_itself
+from gateway.config.pool_schema import PoolEntry
 from gateway.config.problems import Problem, RoutesError
 from gateway.config.promises import Promises
 from gateway.config.rollouts import short_holds
-from gateway.config.schema import ClassEntry, ModelEntry, ObjectiveEntry, PoolEntry, RoutesFile, TenantEntry
+from gateway.config.schema import ClassEntry, ModelEntry, ObjectiveEntry, RoutesFile, TenantEntry
 from gateway.config.sources import Source, read_sources
 from gateway.config.steering import Steering
 from gateway.config.table import RouteTable

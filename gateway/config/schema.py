@@ -1,12 +1,11 @@
 """What may stand in route files, as pydantic models; their descriptions and examples are the reference people read."""
 
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
-from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema
+from pydantic import BeforeValidator, Field
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
-from gateway.config import variables
 from gateway.config.durations import format_duration
 from gateway.config.kinds import (
     VARIABLE,
@@ -19,10 +18,10 @@ from gateway.config.kinds import (
     ServedModel,
     Threshold,
     Timeout,
-    Url,
     Weight,
     Window,
 )
+from gateway.config.pool_schema import Backends, PoolEntry
 from gateway.config.problems import KeyPath
 from gateway.config.steering_schema import CanaryEntry, RuleEntry, StickyBy
 from gateway.config.table import DEFAULT_OBJECTIVE, FIRST_TOKEN, LONGEST, STALL, Timeouts
@@ -30,58 +29,6 @@ from gateway.policy.admission.classes import CLASSES, STANDARD
 from gateway.policy.slo.objective import DEFAULT, Sli
 
 STANDARD_WAIT = CLASSES[STANDARD].max_queue_wait
-
-
-class BackendEntry(Entry):
-    """One engine: a URL, or a mapping with more about it."""
-
-    url: Url = Field(
-        description="Base URL of the engine, without `/v1`.",
-        examples=["http://vllm-0:8000"],
-    )
-    max_concurrency: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
-        default=None,
-        description="Most requests at once. Without it the gateway finds the limit itself.",
-        examples=[64],
-    )
-    api_key: Annotated[str, WithJsonSchema({"type": "string", "pattern": variables.REFERENCE_PATTERN})] | None = Field(
-        default=None,
-        repr=False,
-        description="Key sent to this engine, from the environment alone.",
-        examples=["${VLLM_API_KEY}"],
-    )
-    api_key_file: Annotated[str, StringConstraints(min_length=1)] | None = Field(
-        default=None,
-        description="File that holds the key sent to this engine, relative to the route file.",
-        examples=["/run/secrets/vllm-api-key"],
-    )
-
-
-def _backend_mapping(value: object) -> object:
-    return {"url": value} if isinstance(value, str) else value
-
-
-Backends = Annotated[
-    list[Annotated[BackendEntry, BeforeValidator(_backend_mapping, json_schema_input_type=Url | BackendEntry)]],
-    Field(min_length=1),
-]
-
-
-class PoolEntry(Entry):
-    """Engines of one kind that stand in for each other."""
-
-    accelerator: Literal["gpu", "cpu"] = Field(default="gpu", description="What the engines run on.", examples=["cpu"])
-    cost_per_hour: Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)] | None = Field(
-        default=None,
-        description="What one backend costs per hour, in any currency, the same one everywhere.",
-        examples=[2.5],
-    )
-    priority_scheduling: bool = Field(
-        default=False,
-        description="The engines run with `--scheduling-policy priority`, and are told each request's priority.",
-        examples=[True],
-    )
-    backends: Backends = Field(description="The engines.", examples=[["http://vllm-0:8000"]])
 
 
 class VersionEntry(Entry):

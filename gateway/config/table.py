@@ -7,6 +7,7 @@ from types import MappingProxyType
 from gateway.policy.admission.classes import CLASSES, STANDARD, ServiceClass
 from gateway.policy.admission.quota import QuotaLimits
 from gateway.policy.canary.plan import Plan
+from gateway.policy.routing.ejection import USUAL, Thresholds
 from gateway.policy.routing.rules import Rule
 from gateway.policy.slo.objective import DEFAULT, Objective
 
@@ -69,6 +70,7 @@ class PoolSpec:
     accelerator: str = "gpu"
     cost_per_hour: float | None = None
     priority_scheduling: bool = False
+    outlier_detection: Thresholds = USUAL
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from random import Random
 
@@ -71,7 +71,8 @@ class Judge:
         now = self._clock()
         signals = {backend.id: self._signal(backend) for backend in self._registry}
         for peers in self._registry.pools.values():
-            peers.take_burns(pool_burns(self._book.get(Kind.POOL, peers.pool)))
+            least = peers.thresholds.min_requests
+            peers.take_burns(pool_burns(self._book.get(Kind.POOL, peers.pool), least=least))
             peers.tick(now, signals, self._rng)
             for transition in peers.take_transitions():
                 self._tell(peers, transition, now)
@@ -91,22 +92,20 @@ class Judge:
         offset = epoch - self._clock()
         recent: dict[str, list[Ejection]] = {}
         for each in ejections:
-            if epoch - 2 * ejection.LONGEST < each.at <= epoch + _SLACK:
-                at = min(each.at, epoch)
-                until = min(each.until, at + ejection.LONGEST)
-                recent.setdefault(each.backend, []).append(replace(each, at=at, until=until))
+            recent.setdefault(each.backend, []).append(each)
         for backend in self._registry:
-            if backend.id in recent:
-                last = recent[backend.id][-1]
-                known = ejection.Standing(ejections=len(recent[backend.id]), since=self._clock(), reason=last.reason)
-                if last.until > epoch:
-                    known = replace(
-                        known, state=ejection.State.EJECTED, since=last.at - offset, until=last.until - offset
-                    )
-                backend.health.outlier.restore(known)
+            longest = backend.health.outlier.thresholds.max_ejection_time
+            known = [
+                replace(each, at=(at := min(each.at, epoch)), until=min(each.until, at + longest))
+                for each in recent.get(backend.id, ())
+                if epoch - 2 * longest < each.at <= epoch + _SLACK
+            ]
+            if known:
+                backend.health.outlier.restore(_standing(known, epoch=epoch, offset=offset))
 
     def _signal(self, backend: Backend) -> Signal:
-        found = signal(self._book.get(Kind.BACKEND, backend.id), gone=backend.is_gone)
+        least = backend.health.peers.thresholds.min_requests
+        found = signal(self._book.get(Kind.BACKEND, backend.id), gone=backend.is_gone, least=least)
         return replace(found, progressed=backend.progressed)
 
     def _tell(self, peers: Peers, transition: Transition, now: float) -> None:
@@ -144,19 +143,29 @@ class Judge:
             _log.info("ejections hold again", extra={"pool": peers.pool})
 
 
-def pool_burns(tracked: Iterable[Tracked]) -> dict[str, float]:
-    """Return the highest routing burn of a pool by objective; none while the last minute holds too little to say."""
+def _standing(ejections: Sequence[Ejection], *, epoch: float, offset: float) -> ejection.Standing:
+    """Return where a backend stands after ejections that were kept over a restart."""
+    last = ejections[-1]
+    known = ejection.Standing(ejections=len(ejections), since=epoch - offset, reason=last.reason)
+    if last.until <= epoch:
+        return known
+    return replace(known, state=ejection.State.EJECTED, since=last.at - offset, until=last.until - offset)
+
+
+def pool_burns(tracked: Iterable[Tracked], *, least: int = ejection.USUAL.min_requests) -> dict[str, float]:
+    """Return the highest routing burn of a pool by objective; none while the last minute holds fewer than `least`."""
     burns: dict[str, float] = {}
     for each in tracked:
         recent = each.windows.recent
-        if recent[0] + recent[1] >= ejection.EVENTS:
+        if recent[0] + recent[1] >= least:
             burn = routing_burn(recent, each.target.budget)
             burns[each.objective] = max(burn, burns.get(each.objective, 0.0))
     return burns
 
 
-def signal(tracked: Iterable[Tracked], *, gone: bool) -> Signal:
-    """Return what the book says of one backend: the highest routing burn, and which SLIs burn at page rate.
+def signal(tracked: Iterable[Tracked], *, gone: bool, least: int = ejection.USUAL.min_requests) -> Signal:
+    """Return what the book says of one backend: the highest routing burn, and which SLIs burn at page rate over at
+    least so many requests of the last minute.
 
     Every objective that runs there counts, each with its own targets, and all of them together: what each sees of a
     failing backend may be too little to say.
@@ -165,7 +174,7 @@ def signal(tracked: Iterable[Tracked], *, gone: bool) -> Signal:
     for sli, recent, budget, factor in _rows(tracked):
         burn = routing_burn(recent, budget)
         highest = max(highest, burn)
-        if burn < factor or recent[0] + recent[1] < ejection.EVENTS:
+        if burn < factor or recent[0] + recent[1] < least:
             continue
         words = f"{sli} burns at {burn:.1f} (limit {factor:.1f}), {recent[1]} of {recent[0] + recent[1]} bad in 1 m"
         if sli == Sli.AVAILABILITY:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
 
@@ -5,6 +6,7 @@ import pytest
 
 from gateway.config.load import LoadedRoutes, load
 from gateway.config.table import BackendSpec, ModelSpec, PoolSpec, RouteTable, Timeouts, VersionSpec
+from gateway.policy.routing.ejection import USUAL, Thresholds
 
 
 def loaded(tmp_path: Path, text: str, **environ: str) -> LoadedRoutes:
@@ -136,6 +138,48 @@ def test_the_order_of_files_and_entries_makes_no_difference(tmp_path: Path) -> N
 
     assert all(outcome == outcomes[0] for outcome in outcomes)
     assert list(outcomes[0][2]) == ["k", "m", "n", "y", "x"]
+
+
+def test_a_pool_sets_when_its_backends_are_ejected(tmp_path: Path) -> None:
+    routes = table(
+        tmp_path,
+        """
+        pools:
+          a:
+            backends: [http://a]
+            outlier_detection:
+              consecutive_failures: 3
+              min_requests: 20
+              base_ejection_time: 10s
+              max_ejection_time: "${LONGEST}"
+              max_ejection_percent: 0
+          b: {backends: [http://b], outlier_detection: {max_ejection_time: 1m}}
+          c: {backends: [http://c]}
+        models: {m: {versions: {v: {pools: [a, b, c]}}}}
+        """,
+        LONGEST="1h",
+    )
+    assert routes.pools["a"].outlier_detection == Thresholds(3, 20, 10.0, 3600.0, 0)
+    assert routes.pools["b"].outlier_detection == replace(USUAL, max_ejection_time=60.0)
+    assert routes.pools["c"].outlier_detection == USUAL
+
+
+def test_a_share_of_less_than_one_backend_is_odd(tmp_path: Path) -> None:
+    routes = loaded(
+        tmp_path,
+        "pools:\n"
+        "  a: {backends: [http://a, http://b, http://c], outlier_detection: {max_ejection_percent: 33}}\n"
+        "  b: {backends: [http://a, http://b, http://c], outlier_detection: {max_ejection_percent: 34}}\n"
+        "  c: {backends: [http://a], outlier_detection: {max_ejection_percent: 50}}\n"
+        "  d: {backends: [http://a], outlier_detection: {max_ejection_percent: 0}}\n"
+        "models: {m: {versions: {v: {pools: [a, b, c, d]}}}}\n",
+    )
+    assert [f"{each.path}: {each.message} ({each.hint})" for each in routes.warnings] == [
+        "pools.a.outlier_detection.max_ejection_percent: ejects no backend: 33 % of 3 is less than one "
+        "(write at least 34; 0 says that none is to be ejected)",
+        "pools.c.outlier_detection.max_ejection_percent: ejects no backend: 50 % of 1 is less than one "
+        "(a pool of one keeps its only backend; 0 says that none is to be ejected)",
+    ]
 
 
 def test_warnings_do_not_keep_routes_from_being_used(tmp_path: Path) -> None:

@@ -1,12 +1,20 @@
 """What the book says of a backend and of a pool, where requests of several objectives run there."""
 
+from random import Random
+
 import pytest
 
-from gateway.control.judging import pool_burns, signal
+from gateway.backends.registry import Registry
+from gateway.config.table import BackendSpec, PoolSpec, RouteTable
+from gateway.control.judging import Judge, pool_burns, signal
+from gateway.lateness import Lateness
+from gateway.policy.routing.ejection import State, Thresholds
 from gateway.policy.slo.objective import Sli, Target
 from gateway.policy.slo.series import SeriesKey
 from gateway.policy.slo.windows import Windows
-from gateway.telemetry.slo import Kind, Tracked
+from gateway.state.store import Ejection
+from gateway.telemetry.slo import Kind, SloBook, Tracked
+from gateway.wire.outbox import Outbox
 
 
 def series(objective: str, target: float, good: int, bad: int, sli: Sli = Sli.AVAILABILITY) -> Tracked:
@@ -49,3 +57,32 @@ def test_a_pool_burns_by_objective_and_says_nothing_of_one_with_too_few_events()
     assert set(burns) == {"offline", "interactive"}
     assert burns["interactive"] == pytest.approx(20.5 / 0.6)  # with the prior, the worst of its SLIs
     assert burns["offline"] < 1
+
+
+def test_how_many_requests_say_something_is_the_pools_to_set() -> None:
+    few = [series("interactive", 0.999, 80, 20)]
+    assert not signal(few, gone=False, least=101).failing
+    assert signal(few, gone=False, least=100).failing
+    assert set(pool_burns(few, least=100)) == {"interactive"}
+    assert pool_burns(few, least=101) == {}
+
+
+def test_ejections_kept_over_a_restart_last_no_longer_than_their_pool_lets_them() -> None:
+    pools = {
+        name: PoolSpec(name, (BackendSpec(name, "http://a:80", "a", 80),), outlier_detection=thresholds)
+        for name, thresholds in (("short", Thresholds(max_ejection_time=20.0)), ("usual", Thresholds()))
+    }
+    clock, epoch = 50.0, 1_700_000_050.0
+    registry = Registry(Outbox(), lambda: clock, Lateness())
+    registry.reconcile(RouteTable(pools=pools, models={}, names={}))
+    judge = Judge(SloBook(lambda: clock), registry, clock=lambda: clock, epoch=lambda: epoch, rng=Random(1))
+    began = epoch - 30.0
+    judge.restore(
+        Ejection(name, at, at + 90.0, "5 failures in a row")
+        for name in ("short/a:80", "usual/a:80")
+        for at in (epoch - 500.0, began, epoch + 60.0)
+    )
+    short, usual = (each.health.outlier.standing for each in registry)
+    assert (short.state, short.ejections, short.since) == (State.IN_SERVICE, 1, clock)
+    assert (usual.state, usual.ejections) == (State.EJECTED, 2)
+    assert (usual.since, usual.until) == pytest.approx((clock - 30.0, clock + 60.0))

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.exchange import AttemptEnd, Exchange, Outcome
 from gateway.policy.admission.kinds import FEWEST_ANSWERS
-from gateway.policy.routing.ejection import FAILURES_IN_A_ROW, State
+from gateway.policy.routing.ejection import USUAL, State
 from gateway.telemetry.slo import Kind
 from tests.e2e.fakes import DONE, ROLE, STREAM_HEAD, Call, backends, chunked, event, good, whole
 from tests.e2e.harness import Running, ask, chat, gateway, routes
@@ -122,7 +122,7 @@ async def test_an_engine_that_hangs_is_left_although_no_client_waits_for_long(tm
                 assert (await ask(running.port, chat(stream=stream), headers=FIVE_SECONDS)).status == 200
             assert sick.health.activity.has_worked
             engine.hangs, in_vain, in_a_row = True, 0, 0
-            while in_a_row < 20 and in_vain < 60 / 5 + 1 + FAILURES_IN_A_ROW:
+            while in_a_row < 20 and in_vain < 60 / 5 + 1 + USUAL.consecutive_failures:
                 asking = asyncio.create_task(ask(running.port, chat(stream=stream), headers=FIVE_SECONDS))
                 await eventually(lambda asking=asking: asking.done() or sick.in_flight > 0)  # type: ignore[misc]
                 if not asking.done():

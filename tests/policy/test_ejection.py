@@ -9,29 +9,31 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.exchange import BAD
 from gateway.policy.routing import ejection
 from gateway.policy.routing.ejection import (
-    BASE,
     JITTER,
     LEAST_WEIGHT,
-    LONGEST,
     PAUSE,
     PROBES,
     QUIET,
     SLOW_START,
     TRANSITIONS,
+    USUAL,
     WARM_UP,
     Event,
     Member,
     Ruling,
     Standing,
     State,
+    Thresholds,
     eject,
     elapse,
     failed,
     needed,
     rule,
 )
+from gateway.policy.routing.health import Health
 from gateway.policy.routing.peers import Peers
 
 RNG = Random(1)
@@ -47,8 +49,8 @@ def test_the_table_has_no_dead_ends() -> None:
 def test_an_ejection_lasts_longer_each_time_and_never_too_long(recent: int, seed: int) -> None:
     standing = ejection.eject(Standing(ejections=recent), 100.0, "why", Random(seed))
     seconds = standing.until - 100.0
-    expected = min(LONGEST, BASE * (recent + 1))
-    assert expected * (1 - JITTER) <= seconds <= min(LONGEST, expected * (1 + JITTER))
+    expected = min(USUAL.max_ejection_time, USUAL.base_ejection_time * (recent + 1))
+    assert expected * (1 - JITTER) <= seconds <= min(USUAL.max_ejection_time, expected * (1 + JITTER))
     assert (standing.state, standing.since, standing.reason) == (State.EJECTED, 100.0, "why")
     assert standing.out
 
@@ -68,15 +70,15 @@ def test_the_way_out_and_back() -> None:
     assert ejection.answered(standing, 42.0) is standing
     standing = ejection.elapse(standing, 101.0)
     assert (standing.state, standing.ejections) == (State.IN_SERVICE, 1)
-    assert ejection.elapse(standing, 101.0 + LONGEST - 1) is standing
-    assert ejection.elapse(standing, 101.0 + LONGEST).ejections == 0
+    assert ejection.elapse(standing, 101.0 + USUAL.max_ejection_time - 1) is standing
+    assert ejection.elapse(standing, 101.0 + USUAL.max_ejection_time).ejections == 0
 
 
 def test_a_failed_probe_ejects_for_as_long_as_before() -> None:
     standing = ejection.elapse(ejection.eject(Standing(), 0.0, "slow", RNG), 40.0)
     again = ejection.failed(standing, 40.0, "its probe failed", RNG)
     assert (again.state, again.ejections) == (State.EJECTED, 1)
-    assert again.until - 40.0 <= BASE * (1 + JITTER)
+    assert again.until - 40.0 <= USUAL.base_ejection_time * (1 + JITTER)
     with pytest.raises(KeyError):
         ejection.eject(again, 41.0, "out already", RNG)
 
@@ -282,3 +284,52 @@ def test_a_slow_backend_returns_when_its_pool_has_been_full_for_two_seconds() ->
         peers.tick(tick * 0.25, {}, Random(1))
     assert slow.outlier.standing.state is State.SLOW_START
     assert slow.available(5.0)
+
+
+def test_thresholds_say_how_long_an_ejection_lasts_and_counts() -> None:
+    short = Thresholds(base_ejection_time=2.0, max_ejection_time=5.0)
+    standing = Standing()
+    for number, expected in enumerate((2.0, 4.0, 5.0, 5.0)):
+        out = ejection.eject(replace(standing, ejections=number), 0.0, "why", RNG, by=short)
+        assert expected * (1 - JITTER) <= out.until <= min(5.0, expected * (1 + JITTER))
+    again = ejection.failed(ejection.elapse(out, 6.0, short), 6.0, "why", RNG, by=short)
+    assert 6.0 + 5.0 * (1 - JITTER) <= again.until <= 11.0
+    calm = Standing(since=0.0, ejections=2)
+    assert ejection.elapse(calm, 4.9, short) is calm
+    assert ejection.elapse(calm, 5.0, short).ejections == 1
+    well = Standing()
+    assert ejection.elapse(well, 5.0, short) is well
+
+
+@pytest.mark.parametrize(("percent", "ejected"), [(0, 0), (24, 0), (25, 1), (49, 1), (50, 2)])
+def test_thresholds_say_how_many_may_be_out(percent: int, ejected: int) -> None:
+    sick, well = Member(Standing(), burning=True, guilty=True, reason="fails"), Member(Standing())
+    few = Thresholds(max_ejection_percent=percent)
+    assert few.most_out(4) == ejected
+    assert rule([sick, sick, well, well], few) == Ruling(tuple(range(ejected)), panic=False)
+    assert rule([sick, sick, sick, well], few).panic, "a panic is when half is in trouble, whatever may be out"
+
+
+def test_a_pool_ejects_by_its_own_thresholds_from_its_next_reload_on() -> None:
+    peers = Peers("gpu", 0.0)
+    names = ["gpu/a", "gpu/b", "gpu/c", "gpu/d"]
+    peers.follow(names)
+    first, second, third, _ = peers.members.values()
+
+    def fails(health: Health, times: int) -> None:
+        for _ in range(times):
+            health.ended(health.lease(10), BAD, 1.0, RNG)
+
+    fails(first, 4)
+    assert not first.outlier.standing.out
+    strict = Thresholds(consecutive_failures=2, max_ejection_percent=25, base_ejection_time=100.0)
+    peers.follow(names, thresholds=strict)
+    fails(second, 2)
+    assert second.outlier.standing.out
+    assert second.outlier.standing.until > 80.0
+    fails(third, 5)
+    assert not third.outlier.standing.out, "one of four may be out"
+    peers.follow(names)
+    assert second.outlier.standing.out, "an ejection that runs keeps its end"
+    fails(third, 1)
+    assert third.outlier.standing.out

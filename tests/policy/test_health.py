@@ -10,12 +10,11 @@ from hypothesis import strategies as st
 from gateway.claim import Claim
 from gateway.exchange import Verdict
 from gateway.policy.routing.ejection import (
-    EVENTS,
-    FAILURES_IN_A_ROW,
     LEAST_WEIGHT,
     PROBES,
     QUIET,
     SLOW_START,
+    USUAL,
     Cause,
     Standing,
     State,
@@ -86,10 +85,10 @@ def test_counters_come_back_to_zero_and_no_more_than_half_is_ever_out(
 
 def test_five_failures_in_a_row_eject_at_once_and_a_good_answer_forgives() -> None:
     peers, (health, *_) = pool()
-    for number in range(3 * FAILURES_IN_A_ROW):
-        attempt(health, 1.0, Verdict.GOOD if number % FAILURES_IN_A_ROW == 4 else Verdict.BAD)
+    for number in range(3 * USUAL.consecutive_failures):
+        attempt(health, 1.0, Verdict.GOOD if number % USUAL.consecutive_failures == 4 else Verdict.BAD)
     assert not health.outlier.standing.out
-    for _ in range(FAILURES_IN_A_ROW):
+    for _ in range(USUAL.consecutive_failures):
         attempt(health, 2.0, Verdict.BAD)
     assert health.outlier.standing.reason == "5 failures in a row"
     assert [each.cause for each in peers.take_transitions()] == [Cause.FAILURES]
@@ -100,7 +99,7 @@ def test_five_failures_in_a_row_eject_at_once_and_a_good_answer_forgives() -> No
 def test_the_last_half_stays_whatever_fails() -> None:
     _, healths = pool()
     for health in healths:
-        for _ in range(FAILURES_IN_A_ROW):
+        for _ in range(USUAL.consecutive_failures):
             attempt(health, 1.0, Verdict.BAD)
     assert [health.outlier.standing.out for health in healths] == [True, True, False, False]
     _, (alone,) = pool(1)
@@ -114,7 +113,7 @@ def ejected() -> tuple[Peers, Health]:
     for health in healths[1:]:
         for _ in range(20):
             attempt(health, 1.0)
-    for _ in range(FAILURES_IN_A_ROW):
+    for _ in range(USUAL.consecutive_failures):
         attempt(healths[0], 1.0, Verdict.BAD)
     peers.tick(40.0, {}, RNG)
     assert healths[0].outlier.standing.state is State.HALF_OPEN
@@ -357,7 +356,7 @@ def test_those_that_stay_keep_what_is_known_of_them() -> None:
     peers.follow(["gpu/0", "gpu/9"])
     assert peers.members["gpu/0"] is healths[0]
     assert list(peers.members) == ["gpu/0", "gpu/9"]
-    assert EVENTS == 10
+    assert USUAL.min_requests == 10
 
 
 def test_a_lower_limit_is_judged_by_what_it_let_in() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from gateway.exchange import Verdict
 from gateway.policy.routing.activity import Activity
-from gateway.policy.routing.ejection import FAILURES_IN_A_ROW, PROBES, State
+from gateway.policy.routing.ejection import PROBES, USUAL, State
 from gateway.policy.routing.health import Health
 from gateway.policy.routing.outlier import Signal
 from gateway.policy.routing.peers import KEPT, SHORT, Peers
@@ -53,7 +53,7 @@ def ejected(health: Health, peers: Peers, *, slow: bool) -> None:
     if slow:
         health.eject("slow", 11.0, RNG)
     else:
-        for _ in range(FAILURES_IN_A_ROW):
+        for _ in range(USUAL.consecutive_failures):
             health.ended(health.lease(100), Verdict.BAD, 11.0, RNG)
     peers.tick(50.0, {}, RNG)
     assert health.outlier.standing.state is State.HALF_OPEN
@@ -80,7 +80,7 @@ def test_one_that_was_ejected_for_failures_comes_back_by_answers_that_are_late_l
 def test_what_an_engine_failed_as_it_went_does_not_keep_it_out_when_it_is_back() -> None:
     peers, healths = pool()
     at_work(healths, peers, kept=True)
-    for _ in range(FAILURES_IN_A_ROW):
+    for _ in range(USUAL.consecutive_failures):
         healths[0].ended(healths[0].lease(100), Verdict.BAD, 11.0, RNG)
     assert healths[0].outlier.standing.state is State.EJECTED
     away(healths[0], peers)

@@ -24,12 +24,6 @@ from types import MappingProxyType
 
 from gateway.policy.routing.pick import Chance
 
-FAILURES_IN_A_ROW = 5
-EVENTS = 10
-"""Events of the last minute without which a burn rate ejects no backend."""
-BASE = 30.0
-"""Seconds of the first ejection; each recent one adds as much."""
-LONGEST = 300.0
 PAUSE = 4.0
 """Seconds until a backend that has only come back, and was never ejected, is tried again."""
 JITTER = 0.1
@@ -42,6 +36,29 @@ WARM_UP = 5.0
 QUIET = 60.0
 """Seconds without a request after which a half-open backend returns, its probes having passed all the time."""
 LEAST_WEIGHT = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """When a backend is ejected, and for how long: what a pool may set for itself.
+
+    `consecutive_failures` eject at once; a burn rate does only with `min_requests` in the last minute. The first
+    ejection lasts `base_ejection_time` seconds, each recent one adds as much, up to `max_ejection_time`. At most
+    `max_ejection_percent` of the pool are out at a time.
+    """
+
+    consecutive_failures: int = 5
+    min_requests: int = 10
+    base_ejection_time: float = 30.0
+    max_ejection_time: float = 300.0
+    max_ejection_percent: int = 50
+
+    def most_out(self, backends: int) -> int:
+        """Return how many of so many backends may be out at a time."""
+        return backends * self.max_ejection_percent // 100
+
+
+USUAL = Thresholds()
 
 
 class State(StrEnum):
@@ -126,12 +143,14 @@ class Transition:
     cause: Cause | None = None
 
 
-def eject(standing: Standing, now: float, reason: str, rng: Chance, *, slow: bool = False) -> Standing:
+def eject(
+    standing: Standing, now: float, reason: str, rng: Chance, *, slow: bool = False, by: Thresholds = USUAL
+) -> Standing:
     """Take out for 30 s times the number of recent ejections, at most 300 s, give or take a tenth.
 
     KeyError from a state that knows no ejection: a backend that is out cannot be ejected.
     """
-    return _out(replace(standing, ejections=standing.ejections + 1, slow=slow), Event.EJECT, now, reason, rng)
+    return _out(replace(standing, ejections=standing.ejections + 1, slow=slow), Event.EJECT, now, reason, rng, by=by)
 
 
 def answered(standing: Standing, now: float) -> Standing:
@@ -167,9 +186,11 @@ def unsettled(standing: Standing, now: float) -> Standing:
     return replace(standing, until=now + QUIET) if standing.state is State.HALF_OPEN else standing
 
 
-def failed(standing: Standing, now: float, reason: str, rng: Chance, *, slow: bool = False) -> Standing:
+def failed(
+    standing: Standing, now: float, reason: str, rng: Chance, *, slow: bool = False, by: Thresholds = USUAL
+) -> Standing:
     """A half-open backend did not answer well: out again, as long as before, since this is the same trouble."""
-    return _out(replace(standing, slow=slow), Event.FAILED, now, reason, rng)
+    return _out(replace(standing, slow=slow), Event.FAILED, now, reason, rng, by=by)
 
 
 def needed(standing: Standing, now: float) -> Standing:
@@ -190,7 +211,7 @@ def idled(standing: Standing, seconds: float) -> Standing:
     return replace(standing, since=standing.since + seconds, until=standing.until + seconds)
 
 
-def elapse(standing: Standing, now: float) -> Standing:
+def elapse(standing: Standing, now: float, by: Thresholds = USUAL) -> Standing:
     """Let time end an ejection, a wait for requests or a slow start, and forget an ejection that is long ago."""
     state = TRANSITIONS.get((standing.state, Event.TIME))
     if state is not None and now >= standing.until:
@@ -200,7 +221,8 @@ def elapse(standing: Standing, now: float) -> Standing:
         if state is State.SLOW_START:
             return _slowly(standing, Event.TIME, now, f"no request in {QUIET:g} s, and its probes pass")
         return Standing(state, now, 0.0, standing.ejections, 0, "slow start is over")
-    if state is None and standing.state is State.IN_SERVICE and standing.ejections and now - standing.since >= LONGEST:
+    calm = state is None and standing.state is State.IN_SERVICE and now - standing.since >= by.max_ejection_time
+    if calm and standing.ejections:
         return replace(standing, since=now, ejections=standing.ejections - 1)
     return standing
 
@@ -252,8 +274,8 @@ class Ruling:
     needed: tuple[int, ...] = ()
 
 
-def rule(members: Sequence[Member]) -> Ruling:
-    """Eject the guilty, at most half of the pool.
+def rule(members: Sequence[Member], by: Thresholds = USUAL) -> Ruling:
+    """Eject the guilty, at most half of the pool, or what its thresholds allow.
 
     Where more than half is out or burning, the fault is the load's or ours: panic, and ejections are ignored. One that
     is only slow stays where the rest could not take over what it carries.
@@ -263,7 +285,7 @@ def rule(members: Sequence[Member]) -> Ruling:
     if troubled and (troubled + gone) * 2 > len(members) > 1:
         unfit = f"{troubled + gone} of {len(members)} backends are ejected, not ready or far beyond their budget"
         return Ruling((), panic=True, reason=unfit)
-    room = len(members) // 2 - sum(member.gone or member.standing.out for member in members)
+    room = by.most_out(len(members)) - sum(member.gone or member.standing.out for member in members)
     serving = [i for i, member in enumerate(members) if not (member.gone or member.standing.out)]
     spare = sum(members[i].spare for i in serving)
     ejected: list[int] = []
@@ -283,7 +305,7 @@ def _slowly(standing: Standing, event: Event, now: float, reason: str) -> Standi
     return Standing(TRANSITIONS[standing.state, event], now, until, standing.ejections, answered, reason)
 
 
-def _out(standing: Standing, event: Event, now: float, reason: str, rng: Chance) -> Standing:
-    seconds = (BASE * standing.ejections or PAUSE) * (1 + JITTER * (2 * rng.random() - 1))
-    until = now + min(LONGEST, seconds)
+def _out(standing: Standing, event: Event, now: float, reason: str, rng: Chance, *, by: Thresholds) -> Standing:
+    seconds = (by.base_ejection_time * standing.ejections or PAUSE) * (1 + JITTER * (2 * rng.random() - 1))
+    until = now + min(by.max_ejection_time, seconds)
     return Standing(TRANSITIONS[standing.state, event], now, until, standing.ejections, 0, reason, standing.slow)

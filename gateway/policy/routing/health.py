@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from gateway.claim import SMALLEST, Claim
 from gateway.exchange import GOOD, UNCOUNTED, Verdict
-from gateway.policy.routing import ejection
 from gateway.policy.routing.activity import Activity
 from gateway.policy.routing.ejection import Cause, Member, State, Transition
 from gateway.policy.routing.latency_model import LatencyModel
@@ -40,7 +39,7 @@ class Health:
         self.latency = LatencyModel(peers.latency)
         self.activity = Activity()
         self.symptoms = Symptoms()
-        self.outlier = OutlierState(identity)
+        self.outlier = OutlierState(identity, peers.thresholds)
 
     def __repr__(self) -> str:
         outlier = self.outlier
@@ -143,7 +142,11 @@ class Health:
             symptoms.failed()
         if lease.is_probe and outlier.standing.state is State.HALF_OPEN:
             self._judge_probe(good, good and self._is_slow(lease, tpot, kept=kept), now, rng)
-        elif symptoms.failures >= ejection.FAILURES_IN_A_ROW and not outlier.standing.out and self.peers.has_room:
+        elif (
+            symptoms.failures >= outlier.thresholds.consecutive_failures
+            and not outlier.standing.out
+            and self.peers.has_room
+        ):
             self._note(outlier.eject(f"{symptoms.failures} failures in a row", now, rng, Cause.FAILURES))
 
     def tick(self, now: float, elapsed: float, signal: Signal) -> None:

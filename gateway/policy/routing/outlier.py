@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gateway.policy.routing import ejection
-from gateway.policy.routing.ejection import Cause, Standing, State, Transition
+from gateway.policy.routing.ejection import USUAL, Cause, Standing, State, Thresholds, Transition
 from gateway.policy.routing.pick import Chance
 from gateway.policy.routing.residual import Residual, Sickness
 
@@ -83,15 +83,16 @@ class OutlierState:
     """What follows for one backend: its `standing`, its `weight` (the share of its due that it gets), and whether a
     request is `probing` it while it is half-open.
 
-    What moves it returns the transition, None where the state stays.
+    `thresholds` are those of its pool. What moves it returns the transition, None where the state stays.
     """
 
-    __slots__ = ("_identity", "probing", "standing", "weight")
+    __slots__ = ("_identity", "probing", "standing", "thresholds", "weight")
 
-    def __init__(self, identity: str) -> None:
+    def __init__(self, identity: str, thresholds: Thresholds = USUAL) -> None:
         self.standing = Standing()
         self.weight = 1.0
         self.probing = False
+        self.thresholds = thresholds
         self._identity = identity
 
     def __repr__(self) -> str:
@@ -101,6 +102,10 @@ class OutlierState:
     def wants_probe(self) -> bool:
         """Whether one request should see whether it can return."""
         return self.standing.state is State.HALF_OPEN and not self.probing
+
+    def follow(self, thresholds: Thresholds) -> None:
+        """Take the thresholds that a reload sets; an ejection that runs keeps its end."""
+        self.thresholds = thresholds
 
     def probe(self) -> None:
         """Learn that a request was sent to see whether it can return."""
@@ -116,11 +121,11 @@ class OutlierState:
 
     def eject(self, reason: str, now: float, rng: Chance, cause: Cause, *, slow: bool = False) -> Transition | None:
         """Take it out of service."""
-        return self._move(ejection.eject(self.standing, now, reason, rng, slow=slow), cause)
+        return self._move(ejection.eject(self.standing, now, reason, rng, slow=slow, by=self.thresholds), cause)
 
     def probe_failed(self, reason: str, now: float, rng: Chance, *, slow: bool) -> Transition | None:
         """Learn that a request which tried it was not answered well."""
-        return self._move(ejection.failed(self.standing, now, reason, rng, slow=slow), Cause.PROBE)
+        return self._move(ejection.failed(self.standing, now, reason, rng, slow=slow, by=self.thresholds), Cause.PROBE)
 
     def probe_answered(self, now: float) -> Transition | None:
         """Learn that a request which tried it was answered well; once it is back it starts with the least share."""
@@ -151,7 +156,7 @@ class OutlierState:
 
     def elapse(self, now: float) -> Transition | None:
         """Let time end what it ends."""
-        return self._move(ejection.elapse(self.standing, now))
+        return self._move(ejection.elapse(self.standing, now, self.thresholds))
 
     def weigh(self, burn: float, now: float) -> None:
         """Reckon its weight from its routing burn."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from gateway.policy.routing import ejection
-from gateway.policy.routing.ejection import Transition
+from gateway.policy.routing.ejection import USUAL, Thresholds, Transition
 from gateway.policy.routing.health import Health
 from gateway.policy.routing.latency_model import PoolLatency
 from gateway.policy.routing.outlier import Signal
@@ -20,7 +20,8 @@ class Peers:
     """The backends of one pool: what they have in common, and the rules that look at all of them.
 
     `latency` is what their models lean on; `burns` are the pool's routing burns by objective, `cost_per_hour` the price
-    of one backend, None where there is none; `panic` says that ejections are ignored, and `panic_reason` why.
+    of one backend, None where there is none; `thresholds` say when one is ejected; `panic` says that ejections are
+    ignored, and `panic_reason` why.
     """
 
     __slots__ = (
@@ -34,6 +35,7 @@ class Peers:
         "panic",
         "panic_reason",
         "pool",
+        "thresholds",
     )
 
     def __init__(self, pool: str, now: float) -> None:
@@ -44,6 +46,7 @@ class Peers:
         self.panic_reason = ""
         self.burns: Mapping[str, float] = {}
         self.cost_per_hour: float | None = None
+        self.thresholds = USUAL
         self._transitions: list[Transition] = []
         self._ticked = now
         self._short = 0.0
@@ -52,9 +55,15 @@ class Peers:
         out = sum(health.outlier.standing.out for health in self.members.values())
         return f"<Peers {self.pool} {len(self.members)} backends {out} out{' in panic' if self.panic else ''}>"
 
-    def follow(self, identities: Iterable[str]) -> None:
+    def follow(
+        self, identities: Iterable[str], *, cost_per_hour: float | None = None, thresholds: Thresholds = USUAL
+    ) -> None:
         """Hold exactly these backends; those that stay keep what is known of them."""
+        self.cost_per_hour = cost_per_hour
+        self.thresholds = thresholds
         self.members = {each: self.members.get(each) or Health(each, self) for each in identities}
+        for health in self.members.values():
+            health.outlier.follow(thresholds)
         self.latency.share_among(len(self.members))
 
     def burn(self, objective: str) -> float:
@@ -85,9 +94,9 @@ class Peers:
 
     @property
     def has_room(self) -> bool:
-        """Whether one more may be ejected: at most half of the pool is out at a time."""
+        """Whether one more may be ejected: at most half of the pool is out at a time, or fewer by its thresholds."""
         out = sum(health.symptoms.signal.gone or health.outlier.standing.out for health in self.members.values())
-        return (out + 1) * 2 <= len(self.members)
+        return out < self.thresholds.most_out(len(self.members))
 
     def at_work(self, now: float) -> bool:
         """Whether some backend has produced something of late."""
@@ -101,7 +110,7 @@ class Peers:
         for health in healths:
             health.tick(now, elapsed, signals.get(health.id, health.symptoms.signal))
         members = [health.as_member() for health in healths]
-        ruling = ejection.rule(members)
+        ruling = ejection.rule(members, self.thresholds)
         self.panic, self.panic_reason = ruling.panic, ruling.reason
         self._short = self._short + elapsed if ruling.needed else 0.0
         for index in ruling.needed if self._short >= SHORT else ():

@@ -1,0 +1,100 @@
+"""What may stand in route files about pools and their engines."""
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema
+
+from gateway.config import variables
+from gateway.config.durations import format_duration
+from gateway.config.kinds import EjectionTime, Entry, Url
+from gateway.policy.routing.ejection import USUAL
+
+
+class BackendEntry(Entry):
+    """One engine: a URL, or a mapping with more about it."""
+
+    url: Url = Field(
+        description="Base URL of the engine, without `/v1`.",
+        examples=["http://vllm-0:8000"],
+    )
+    max_concurrency: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
+        default=None,
+        description="Most requests at once. Without it the gateway finds the limit itself.",
+        examples=[64],
+    )
+    api_key: Annotated[str, WithJsonSchema({"type": "string", "pattern": variables.REFERENCE_PATTERN})] | None = Field(
+        default=None,
+        repr=False,
+        description="Key sent to this engine, from the environment alone.",
+        examples=["${VLLM_API_KEY}"],
+    )
+    api_key_file: Annotated[str, StringConstraints(min_length=1)] | None = Field(
+        default=None,
+        description="File that holds the key sent to this engine, relative to the route file.",
+        examples=["/run/secrets/vllm-api-key"],
+    )
+
+
+def _backend_mapping(value: object) -> object:
+    return {"url": value} if isinstance(value, str) else value
+
+
+Backends = Annotated[
+    list[Annotated[BackendEntry, BeforeValidator(_backend_mapping, json_schema_input_type=Url | BackendEntry)]],
+    Field(min_length=1),
+]
+
+
+class OutlierDetectionEntry(Entry):
+    """When an engine that stands out from its pool is taken out of service (ejected), and for how long."""
+
+    consecutive_failures: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        default=USUAL.consecutive_failures,
+        description=f"Failures in a row that eject at once. Default: {USUAL.consecutive_failures}.",
+        examples=[10],
+    )
+    min_requests: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        default=USUAL.min_requests,
+        description="Requests in the last minute without which a burn rate ejects none. "
+        f"Default: {USUAL.min_requests}.",
+        examples=[50],
+    )
+    base_ejection_time: EjectionTime = Field(
+        default=USUAL.base_ejection_time,
+        description="How long the first ejection lasts; each recent one adds as much. "
+        f"Default: {format_duration(USUAL.base_ejection_time)}.",
+        examples=["30s"],
+    )
+    max_ejection_time: EjectionTime = Field(
+        default=USUAL.max_ejection_time,
+        description=f"The longest ejection. Default: {format_duration(USUAL.max_ejection_time)}.",
+        examples=["5m"],
+    )
+    max_ejection_percent: Annotated[int, Field(ge=0, le=50)] = Field(
+        default=USUAL.max_ejection_percent,
+        description="Per cent of the pool that may be out at a time, rounded down; 0 ejects none. "
+        f"Default: {USUAL.max_ejection_percent}.",
+        examples=[25],
+    )
+
+
+class PoolEntry(Entry):
+    """Engines of one kind that stand in for each other."""
+
+    accelerator: Literal["gpu", "cpu"] = Field(default="gpu", description="What the engines run on.", examples=["cpu"])
+    cost_per_hour: Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)] | None = Field(
+        default=None,
+        description="What one backend costs per hour, in any currency, the same one everywhere.",
+        examples=[2.5],
+    )
+    priority_scheduling: bool = Field(
+        default=False,
+        description="The engines run with `--scheduling-policy priority`, and are told each request's priority.",
+        examples=[True],
+    )
+    backends: Backends = Field(description="The engines.", examples=[["http://vllm-0:8000"]])
+    outlier_detection: OutlierDetectionEntry = Field(
+        default_factory=OutlierDetectionEntry,
+        description="When one of them is taken out of service, and for how long.",
+        examples=[{"consecutive_failures": 10, "max_ejection_percent": 25}],
+    )
