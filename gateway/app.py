@@ -352,7 +352,6 @@ class App:
             sharing=self.sharing,
             table=lambda: self.gateway.table,
             tenants=lambda: self.gateway.tenants,
-            limits=lambda: self.admitter.limits,
             draining=lambda: self.gateway.draining,
             in_flight=gauges.in_flight,
             connections=gauges.connections,

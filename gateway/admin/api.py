@@ -47,7 +47,6 @@ from gateway.control.reload import Reloader
 from gateway.control.rolling import Roller
 from gateway.control.sharing import Sharing
 from gateway.errors import ClientError
-from gateway.policy.admission.limit import AdaptiveLimit
 from gateway.policy.routing.limit_evidence import UNLIMITED
 from gateway.proxy.explain import Explained
 from gateway.proxy.live import LiveModel, LiveTable, LiveVersion
@@ -83,7 +82,6 @@ class AdminView:
     sharing: Sharing
     table: Callable[[], LiveTable]
     tenants: Callable[[], Tenants]
-    limits: Callable[[], Mapping[str, AdaptiveLimit]]
     draining: Callable[[], bool]
     in_flight: Callable[[], int]
     connections: Callable[[], int]
@@ -197,7 +195,7 @@ def _status(view: AdminView) -> Status:
             shared=view.sharing.problem,
         ),
         models=[_model(spec, view.table()) for spec in table.models.values()],
-        backends=[_backend(backend, view.limits().get(backend.id), view.clock()) for backend in view.registry],
+        backends=[_backend(backend, view.clock()) for backend in view.registry],
         pools=[
             PoolStatus(name=name, ejections_ignored=peers.panic_reason) for name, peers in view.registry.pools.items()
         ],
@@ -266,14 +264,14 @@ def _by_class(sheds: Mapping[tuple[str, str], int]) -> dict[str, dict[str, int]]
     return found
 
 
-def _limit_reason(backend: Backend, limit: AdaptiveLimit | None) -> str:
-    if limit is None or backend.spec.max_concurrency == backend.health.slots.limit:
+def _limit_reason(backend: Backend) -> str:
+    if backend.spec.max_concurrency == backend.health.slots.limit:
         return "fixed by the routes"
-    return limit.reason
+    return backend.limit.reason
 
 
-def _backend(backend: Backend, limit: AdaptiveLimit | None, now: float) -> BackendStatus:
-    engine, health = backend.engine_now(now), backend.health
+def _backend(backend: Backend, now: float) -> BackendStatus:
+    engine, health = backend.engine.fresh(now), backend.health
     return BackendStatus(
         id=backend.id,
         pool=backend.spec.pool,
@@ -286,7 +284,7 @@ def _backend(backend: Backend, limit: AdaptiveLimit | None, now: float) -> Backe
         weight=round(backend.health.outlier.weight, 4),
         in_flight=backend.in_flight,
         limit=health.slots.limit if health.slots.limit < UNLIMITED else None,
-        limit_reason=_limit_reason(backend, limit),
+        limit_reason=_limit_reason(backend),
         kv_tokens=health.slots.kv,
         kv_capacity=health.slots.kv_capacity if health.slots.kv_capacity < UNLIMITED else None,
         idle_connections=backend.pool.idle,

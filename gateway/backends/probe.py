@@ -56,10 +56,10 @@ async def probe(client: httpx.AsyncClient, backend: Backend) -> ProbeResult:
 def apply(backend: Backend, result: ProbeResult) -> None:
     """Move the backend's state by what a probe found."""
     if result.failure is not None:
-        backend.readiness = readiness.probe_failed(backend.readiness, result.failure, silent=result.silent)
+        backend.learn(readiness.probe_failed(backend.readiness, result.failure, silent=result.silent))
         return
-    backend.readiness = readiness.probe_passed(backend.readiness)
-    backend.models = result.models
+    backend.learn(readiness.probe_passed(backend.readiness))
+    backend.availability.list_models(result.models)
 
 
 @cache

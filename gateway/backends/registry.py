@@ -73,7 +73,7 @@ class Registry:
         else:
             self.drained.discard(backend_id)
         if backend_id in self._backends:
-            self._backends[backend_id].drained = drained
+            self._backends[backend_id].availability.drain(drained=drained)
 
     def close(self) -> None:
         """Close every idle connection."""
@@ -83,7 +83,7 @@ class Registry:
     def _renewed(self, known: Backend | None, spec: BackendSpec) -> Backend:
         health = self.pools[spec.pool].members[spec.id]
         fresh = Backend(spec, health, self._outbox, self._clock, self.lateness)
-        fresh.drained = spec.id in self.drained
+        fresh.availability.drain(drained=spec.id in self.drained)
         if known is None:
             _log.info("backend added", extra={"backend": spec.id})
         else:

@@ -6,12 +6,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from gateway.backends.backend import Backend
-from gateway.backends.exposed import EngineMetrics
 from gateway.backends.registry import Registry
 from gateway.clock import Clock
 from gateway.policy.admission.classes import ServiceClass
 from gateway.policy.admission.hold import held_below
-from gateway.policy.admission.limit import FIRST, MOST, QUEUED_SCRAPES, AdaptiveLimit
+from gateway.policy.admission.limit import QUEUED_SCRAPES
 from gateway.policy.slo.alerts import FASTEST, STAYING_BAD
 from gateway.policy.slo.burn import burn
 from gateway.policy.slo.objective import Sli
@@ -26,7 +25,7 @@ _LATENCIES = frozenset((Sli.TTFT, Sli.TPOT, Sli.ITL))
 
 
 class Admitter:
-    """Keeps every backend's limit, and what is held back; `limits` are the adaptive ones, by backend."""
+    """Keeps every backend's limit, and what is held back."""
 
     def __init__(
         self,
@@ -37,14 +36,13 @@ class Admitter:
         classes: Callable[[], Mapping[str, ServiceClass]],
         clock: Clock,
     ) -> None:
-        self.limits: dict[str, AdaptiveLimit] = {}
         self._registry = registry
         self._table = table
         self._classes = classes
         self._book = book
         self._clock = clock
         self._at = clock()
-        self._streaks: dict[str, tuple[float, int]] = {}
+        self._queueing: set[str] = set()
 
     async def run(self) -> None:
         """Admit until cancelled."""
@@ -53,10 +51,8 @@ class Admitter:
             self.admit()
 
     def follow(self) -> None:
-        """Give every backend its limit, without waiting for the next look; forget those that are gone."""
-        now, here = self._clock(), {backend.id for backend in self._registry}
-        self.limits = {each: limit for each, limit in self.limits.items() if each in here}
-        self._streaks = {each: streak for each, streak in self._streaks.items() if each in here}
+        """Give every backend its limit, without waiting for the next look."""
+        now = self._clock()
         for backend in self._registry:
             self._limit(backend, now)
 
@@ -67,38 +63,23 @@ class Admitter:
         for backend in self._registry:
             self._limit(backend, now)
             holders_of(backend.health).tick(now, max(elapsed, 0.0))
+        self._queueing = {backend.id for backend in self._registry if backend.engine.queued >= QUEUED_SCRAPES}
         for model in self._table():
             self._hold(model)
             for line in _lines(model):
                 if line.queue.size:
                     line.freed(now)
 
-    def _limit(self, backend: Backend, now: float) -> None:
-        health, fixed = backend.health, backend.spec.max_concurrency
-        engine = backend.engine_now(now)
+    @staticmethod
+    def _limit(backend: Backend, now: float) -> None:
+        slots, limit = backend.health.slots, backend.limit
+        engine = backend.engine.fresh(now)
         if engine is not None:
-            health.slots.limit_kv_to(engine.kv_capacity)
-        limit, most = self.limits.get(backend.id), MOST if fixed is None else fixed
-        if limit is None or limit.most != most:
-            limit = self.limits[backend.id] = AdaptiveLimit(FIRST if fixed is None else fixed, most=most)
-        queued, running = self._look(backend, engine)
-        limit.tick(seen(health, queued, running=running, fixed=fixed is not None), now)
-        health.slots.limit_to(int(limit.value))
-        health.slots.looked_at()
-
-    def _look(self, backend: Backend, engine: EngineMetrics | None) -> tuple[int, float]:
-        """Return how many looks in a row found the engine's own queue filled, and how many requests a new look found
-        at work while none waited. What is stale says nothing."""
-        at, streak = self._streaks.get(backend.id, (0.0, 0))
-        running = 0.0
-        if engine is None:
-            streak = 0
-        elif backend.engine_read != at:
-            streak = streak + 1 if engine.waiting else 0
-            if engine.waiting == 0:
-                running = engine.running or 0.0
-        self._streaks[backend.id] = backend.engine_read, streak
-        return streak, running
+            slots.limit_kv_to(engine.kv_capacity)
+        running, fixed = backend.engine.look(now), backend.spec.max_concurrency is not None
+        limit.tick(seen(backend.health, backend.engine.queued, running=running, fixed=fixed), now)
+        slots.limit_to(int(limit.value))
+        slots.looked_at()
 
     def _hold(self, model: LiveModel) -> None:
         """Hold sheddable classes back while a higher one misses its latencies, where that helps it."""
@@ -122,7 +103,7 @@ class Admitter:
     def _held_below(self, line: Line, burning: Sequence[int]) -> int | None:
         waiting = line.queue.priorities()
         present = waiting.union(*(holders.priorities for holders in line.holders))
-        queues = any(self._streak(health.id) >= QUEUED_SCRAPES for health in line.healths)
+        queues = any(health.id in self._queueing for health in line.healths)
         return held_below(burning, waiting, present, engine_queues=queues)
 
     def _latencies(self, model: LiveModel, objective: str) -> Iterable[Tracked]:
@@ -131,9 +112,6 @@ class Admitter:
             for each in self._book.get(Kind.MODEL, model.name)
             if each.sli in _LATENCIES and each.objective == objective
         )
-
-    def _streak(self, backend: str) -> int:
-        return self._streaks.get(backend, (0.0, 0))[1]
 
 
 def queued(models: Iterable[LiveModel]) -> Iterator[Queued]:

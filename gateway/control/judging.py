@@ -106,7 +106,7 @@ class Judge:
     def _signal(self, backend: Backend) -> Signal:
         least = backend.health.peers.thresholds.min_requests
         found = signal(self._book.get(Kind.BACKEND, backend.id), gone=backend.is_gone, least=least)
-        return replace(found, progressed=backend.progressed)
+        return replace(found, progressed=backend.engine.progressed)
 
     def _tell(self, peers: Peers, transition: Transition, now: float) -> None:
         after = transition.after

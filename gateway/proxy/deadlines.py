@@ -88,7 +88,7 @@ def _silent(limit: float | None, usual: float, since: float, backend: Backend, n
         return 0.0
     if limit is not None:
         return limit
-    if lateness.has_passed(usual, max(since, backend.health.activity.worked_at, backend.progressed), now):
+    if lateness.has_passed(usual, max(since, backend.health.activity.worked_at, backend.engine.progressed), now):
         return usual
     return LONGEST if lateness.has_passed(LONGEST, since, now) else 0.0
 
@@ -107,7 +107,7 @@ def _without_answer(order: Order, exchange: Exchange, backend: Backend, now: flo
     slowest = order.kind.slowest
     if slowest is None or now - exchange.sent <= SHORTEST:
         return None
-    since = max(exchange.sent, backend.health.activity.worked_at, backend.progressed)
+    since = max(exchange.sent, backend.health.activity.worked_at, backend.engine.progressed)
     silent = now - since
     if not backend.lateness.has_passed(max(SHORTEST, TIMES * slowest), since, now):
         return None
@@ -124,7 +124,7 @@ def _answers_none(order: Order, exchange: Exchange, backend: Backend, now: float
     waited longer than it usually takes.
     """
     activity, kind, waited = backend.health.activity, order.kind, now - exchange.sent
-    worked_at = max(activity.worked_at, backend.progressed, exchange.last_content)
+    worked_at = max(activity.worked_at, backend.engine.progressed, exchange.last_content)
     if waited < _FAIR or worked_at > exchange.sent:
         return None
     if not backend.readiness.eligible:

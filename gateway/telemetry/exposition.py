@@ -142,7 +142,7 @@ class GatewayCollector(Collector):
         waiting = GaugeMetricFamily("tidegate_engine_waiting", "Requests that wait in the engine.", labels=labels)
         usage = GaugeMetricFamily("tidegate_engine_kv_usage_ratio", "Share of its KV cache in use.", labels=labels)
         for backend in self._gauges.backends():
-            engine = backend.engine_now(now)
+            engine = backend.engine.fresh(now)
             if engine is None:
                 continue
             for family, value in ((running, engine.running), (waiting, engine.waiting), (usage, engine.kv_usage)):

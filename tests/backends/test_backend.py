@@ -24,7 +24,7 @@ def test_each_change_of_readiness_is_one_line_and_what_gets_worse_a_warning(
 ) -> None:
     caplog.set_level(logging.INFO)
     for _ in range(2):
-        backend.readiness = probe_passed(backend.readiness)
+        backend.learn(probe_passed(backend.readiness))
     for _ in range(CONNECTS_TO_FALL + 1):
         backend.connect_failed("Connection refused")
     assert told(caplog) == [
@@ -35,10 +35,10 @@ def test_each_change_of_readiness_is_one_line_and_what_gets_worse_a_warning(
 
 def test_new_routes_for_a_known_engine_are_no_change(backend: Backend, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    backend.readiness = probe_passed(backend.readiness)
-    backend.models = {"m": None}
+    backend.learn(probe_passed(backend.readiness))
+    backend.availability.list_models({"m": None})
     fresh = live_backend(backend.spec)
-    fresh.drained = True
+    fresh.availability.drain(drained=True)
     fresh.take_over(backend)
     assert (fresh.readiness.state, fresh.models, fresh.serves("m")) == (State.READY, {"m": None}, False)
     assert len(told(caplog)) == 1

@@ -16,15 +16,15 @@ pytestmark = pytest.mark.anyio
 async def test_what_an_engine_says_is_shown_and_then_forgotten(names: tuple[str, ...], tmp_path: Path) -> None:
     async with engine(*names) as backend, gateway(tmp_path, routes(backend.urls[0])) as running:
         live = running.backend()
-        await eventually(lambda: live.engine is not None)
-        assert live.engine is not None
-        assert (live.engine.running, live.engine.kv_capacity) == (0.0, 8192 * 16)
+        await eventually(lambda: live.engine.metrics is not None)
+        assert live.engine.metrics is not None
+        assert (live.engine.metrics.running, live.engine.metrics.kv_capacity) == (0.0, 8192 * 16)
         async with patient_client() as client:
             status = (await client.get(f"{running.admin}/admin/status")).json()
             assert status["backends"][0]["engine"]["kv_usage"] == 0.0
             assert "tidegate_engine_waiting{" in (await client.get(f"{running.admin}/metrics")).text
             await backend.killed()
-            await eventually(lambda: live.engine_now(running.app._clock()) is None)
+            await eventually(lambda: live.engine.fresh(running.app._clock()) is None)
             status = (await client.get(f"{running.admin}/admin/status")).json()
             assert status["backends"][0]["engine"] is None
             assert "tidegate_engine_waiting{" not in (await client.get(f"{running.admin}/metrics")).text
@@ -37,5 +37,5 @@ async def test_an_engine_without_metrics_serves_all_the_same(tmp_path: Path) -> 
     async with backends(document) as (fake,):
         async with gateway(tmp_path, routes(fake.url)) as running:
             assert (await ask(running.port, chat(stream=False))).status == 200
-            assert running.backend().engine is None
+            assert running.backend().engine.metrics is None
             await running.quiet()

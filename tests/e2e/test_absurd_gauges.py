@@ -24,8 +24,8 @@ vllm:cache_config_info{{block_size="-16",num_gpu_blocks="-2000"}} 1.0
         fake.metrics = lines.encode()
         async with gateway(tmp_path, routes(fake.url)) as running:
             backend = running.backend()
-            await eventually(lambda: backend.engine is not None)
-            engine = backend.engine
+            await eventually(lambda: backend.engine.metrics is not None)
+            engine = backend.engine.metrics
             assert engine is not None
             assert engine.preemptions == 3
             assert (engine.running, engine.waiting, engine.kv_usage, engine.kv_capacity) == (None,) * 4
@@ -47,8 +47,8 @@ async def test_a_kv_cache_too_small_for_one_request_of_the_context_is_unknown(tm
         fake.max_model_len = 161
         async with gateway(tmp_path, routes(fake.url)) as running:
             backend = running.backend()
-            await eventually(lambda: backend.engine is not None and backend.models is not None)
-            await eventually(lambda: backend.engine is not None and backend.engine.kv_capacity is None)
+            await eventually(lambda: backend.engine.metrics is not None and backend.models is not None)
+            await eventually(lambda: backend.engine.metrics is not None and backend.engine.metrics.kv_capacity is None)
             await eventually(lambda: backend.health.slots.kv_capacity == UNLIMITED)
             fake.max_model_len = 160
             await eventually(lambda: backend.health.slots.kv_capacity == 160)

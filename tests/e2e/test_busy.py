@@ -81,7 +81,7 @@ async def test_vllm_with_a_full_queue_is_neither_ejected_nor_unavailable_and_eve
             State.IN_SERVICE,
             0,
         )
-        limit = running.app.admitter.limits[backend.id]
+        limit = backend.limit
         assert limit.reason != "not tried yet"
         assert limit.value < 30
 
@@ -214,7 +214,7 @@ async def test_a_fixed_limit_gives_way_while_its_engine_bears_less(tmp_path: Pat
         asked = [asyncio.create_task(ask(running.port, chat(max_tokens=20, ignore_eos=True))) for _ in range(20)]
         health = running.backend().health
         await eventually(lambda: health.slots.limit < 20)
-        assert running.app.admitter.limits[running.backend().id].reason.startswith("the engine was busy beside")
+        assert running.backend().limit.reason.startswith("the engine was busy beside")
         assert [(await each).status for each in asked] == [200] * 20
         await running.quiet()
 
@@ -324,7 +324,7 @@ async def test_running_requests_of_others_show_that_an_engine_is_at_work(tmp_pat
                 stream = other.stream("POST", f"{child.urls[0]}/v1/chat/completions", json=body)
                 assert (await theirs.enter_async_context(stream)).status_code == 200
             backend = running.backend()
-            await eventually(lambda: backend.engine is not None and bool(backend.engine.running))
+            await eventually(lambda: backend.engine.metrics is not None and bool(backend.engine.metrics.running))
             asking = asyncio.create_task(ask(running.port, chat(max_tokens=2)))
             await eventually(lambda: ended(running, AttemptEnd.SATURATED) > 0)
         assert (await asking).status == 200

@@ -106,7 +106,7 @@ async def drained_or_slow(running: Running, fake: FakeBackend, how: str) -> int:
     if how == "slow":
         await away(running, fake, silent=True)
         return 200
-    running.backend(0).drained = True
+    running.backend(0).availability.drain(drained=True)
     return 503
 
 

@@ -128,7 +128,7 @@ async def test_an_engines_word_that_is_stale_bounds_no_one(tmp_path: Path) -> No
 
     async with backends(held) as (fake,), gateway(tmp_path, patient(fake.url, "2m")) as running:
         fake.metrics = b"vllm:num_requests_running 3\nvllm:num_requests_waiting 3\n"
-        await eventually(lambda: running.backend().engine is not None)
+        await eventually(lambda: running.backend().engine.metrics is not None)
         fake.metrics = b""
         asking = [asyncio.create_task(ask(running.port, chat())) for _ in range(40)]
         await eventually(lambda: running.backend().health.slots.in_flight == 40)

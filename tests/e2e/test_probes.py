@@ -79,7 +79,7 @@ async def test_nothing_is_unpacked_that_was_not_asked_for(tmp_path: Path, path: 
             await eventually(lambda: engine.ended.count(path) >= 2)
             await running.ready()
             assert running.backend().models is None
-            assert running.backend().engine is None
+            assert running.backend().engine.metrics is None
         assert all(b"\r\naccept-encoding: identity\r\n" in head.lower() for head in engine.heads)
     finally:
         await listener.stop()

@@ -68,7 +68,7 @@ async def test_what_an_idle_engine_refuses_makes_nobody_else_wait(tmp_path: Path
             assert (await asks(running, "hi")).status == 200
         assert [each.queued for each in running.records.exchanges] == [0.0] * 11
         assert refused(running) == 1, "its Retry-After is honoured"
-        assert running.app.admitter.limits[running.backend().id].value == FIRST
+        assert running.backend().limit.value == FIRST
         assert not batch.done()
         batch.cancel()
         await running.quiet()

@@ -62,9 +62,9 @@ async def answers_others(running: Running, _fake: FakeBackend, _turn: int) -> No
 
 
 async def says_that_it_works(running: Running, fake: FakeBackend, turn: int) -> None:
-    before = running.backend().progressed
+    before = running.backend().engine.progressed
     fake.metrics = b"vllm:num_requests_running 1\nvllm:generation_tokens_total %d\n" % (100 * turn)
-    await eventually(lambda: running.backend().progressed > before)
+    await eventually(lambda: running.backend().engine.progressed > before)
 
 
 @pytest.mark.parametrize("begins", [True, False], ids=["between two tokens", "before the first token"])
@@ -74,7 +74,7 @@ async def test_a_silent_stream_goes_on_while_its_engine_works(tmp_path: Path, si
     async with backends(silent) as (fake,):
         fake.metrics = b"vllm:num_requests_running 0\nvllm:generation_tokens_total 0\n"
         async with gateway(tmp_path, defaults(fake.url), now=clock) as running:
-            await eventually(lambda: running.backend().engine is not None)
+            await eventually(lambda: running.backend().engine.metrics is not None)
             asking = asyncio.create_task(ask(running.port, LARGE))
             await eventually(lambda: bool(fake.calls))
             for turn in range(1, 4):

@@ -109,7 +109,7 @@ async def test_a_failure_burns_availability_alone_and_a_retry_spares_the_user(tm
 async def test_a_refused_connection_burns_availability_alone(tmp_path: Path) -> None:
     async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url)) as running:
         await fake.stop()
-        running.backend().readiness = probe_passed(running.backend().readiness)  # no probe has seen it yet
+        running.backend().learn(probe_passed(running.backend().readiness))  # no probe has seen it yet
         assert (await ask(running.port, chat())).status == 503
         await running.quiet()
         await counted(running, {"availability": (0, 1)}, *subjects(running))

@@ -38,7 +38,7 @@ class World:
         self.exchange.attempts = [attempted(1000.0)]
         if begun:
             self.exchange.last_content = 1000.0
-        self.backend.health.activity.worked_at, self.backend.progressed = worked_at, progressed
+        self.backend.health.activity.worked_at, self.backend.engine.progressed = worked_at, progressed
 
     def after(self, seconds: float, *, answered: bool = False) -> tuple[AttemptEnd, str] | None:
         now = 1000.0 + seconds
@@ -168,13 +168,13 @@ def test_clients_that_give_too_little_time_say_nothing_of_a_backend(
 def test_a_backend_that_works_for_others_does_not_hang() -> None:
     hurry = Hurry(5.0, stream=True)
     for _ in range(100):
-        hurry.world.backend.progressed = hurry.now + 1.0
+        hurry.world.backend.engine.progressed = hurry.now + 1.0
         assert hurry.end() is OWN
 
 
 def test_a_backend_that_fails_its_probes_is_blamed_at_once() -> None:
     hurry = Hurry(5.0, stream=True, answers=0)
-    hurry.world.backend.readiness = readiness.probe_failed(readiness.Readiness(), "no answer", silent=True)
+    hurry.world.backend.learn(readiness.probe_failed(readiness.Readiness(), "no answer", silent=True))
     assert hurry.end() is BLAMED
 
 

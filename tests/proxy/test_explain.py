@@ -41,7 +41,7 @@ def explained(model: LiveModel, name: str = "standard", now: float = 1.0) -> Exp
 def test_one_that_is_ejected_or_not_ready_has_no_score(tmp_path: Path) -> None:
     model, (cpu, sick, down) = made(tmp_path)
     sick.health.outlier.standing = Standing(State.EJECTED, reason="it is slow")
-    down.readiness = Readiness(Ready.NOT_READY, "connection refused")
+    down.learn(Readiness(Ready.NOT_READY, "connection refused"))
     rows = {each.id: candidate(each) for each in explained(model).considered}
     assert rows[cpu.id].score is not None
     for each in (sick, down):
@@ -51,7 +51,7 @@ def test_one_that_is_ejected_or_not_ready_has_no_score(tmp_path: Path) -> None:
 
 def test_the_only_ready_backend_is_said_to_be_that_of_its_pool(tmp_path: Path) -> None:
     model, (_, _, down) = made(tmp_path)
-    down.readiness = Readiness(Ready.NOT_READY, "connection refused")
+    down.learn(Readiness(Ready.NOT_READY, "connection refused"))
     why = explained(model).why
     assert "the only backend of pool gpu that takes requests" in why
     assert "not measured yet" in why
@@ -59,7 +59,8 @@ def test_the_only_ready_backend_is_said_to_be_that_of_its_pool(tmp_path: Path) -
 
 def test_a_drained_backend_is_said_to_be_drained(tmp_path: Path) -> None:
     model, (cpu, sick, gone) = made(tmp_path)
-    gone.models, gone.drained = {"m": None}, True
+    gone.availability.list_models({"m": None})
+    gone.availability.drain(drained=True)
     found = explained(model)
     assert {each.id: each.refused for each in found.considered} == {cpu.id: "", sick.id: "", gone.id: "drained"}
     assert "ready" not in found.why
@@ -68,18 +69,18 @@ def test_a_drained_backend_is_said_to_be_drained(tmp_path: Path) -> None:
 def test_backends_whose_probes_time_out_get_requests_all_the_same(tmp_path: Path) -> None:
     model, engines = made(tmp_path)
     for engine in engines:
-        engine.readiness = Readiness(Ready.NOT_READY, "no answer to a probe in time", silent=True)
+        engine.learn(Readiness(Ready.NOT_READY, "no answer to a probe in time", silent=True))
     found = explained(model)
     assert found.winner
     assert found.why.startswith("its probes time out; requests are still sent; ")
     for engine in engines:
-        engine.readiness = Readiness(Ready.NOT_READY, "connection refused")
+        engine.learn(Readiness(Ready.NOT_READY, "connection refused"))
     assert explained(model).why.endswith("requests get 503")
 
 
 def test_one_that_works_although_its_probes_time_out_is_asked_where_no_other_has_a_slot(tmp_path: Path) -> None:
     model, (cpu, first, second) = made(tmp_path)
-    first.readiness = Readiness(Ready.NOT_READY, "no answer to a probe in time", silent=True)
+    first.learn(Readiness(Ready.NOT_READY, "no answer to a probe in time", silent=True))
     first.health.activity.worked_at = monotonic()
     found = explained(model)
     assert found.winner != first.id
@@ -98,7 +99,7 @@ pools: {gpu: {backends: [http://a]}, cpu: {backends: [http://c]}}
 models: {m: {versions: {v1: {pools: [gpu]}, v2: {pools: [cpu]}}, split: {v1: 50, v2: 50}}}
 """
     model, (cpu, gpu) = made(tmp_path, text)
-    gpu.readiness = Readiness(Ready.NOT_READY, "connection refused")
+    gpu.learn(Readiness(Ready.NOT_READY, "connection refused"))
     first, second = explain(model, 100, CLASSES["standard"], now=1.0, rng=Random(1))
     assert first.winner == second.winner == cpu.id
     assert first.why.startswith("v1 has no ready backend: its requests go to v2: ")

@@ -34,7 +34,7 @@ from tests.backends.made import live_backend
 
 DOCS = Path(__file__).parents[2] / "docs" / "metrics.md"
 BACKEND = live_backend(BackendSpec("gpu", "http://e:1", "e", 1))
-BACKEND.engine = EngineMetrics(running=1.0, waiting=0.0, kv_usage=0.5)
+BACKEND.engine.take(EngineMetrics(running=1.0, waiting=0.0, kv_usage=0.5), (), 0.0)
 
 
 def exchange(outcome: Outcome = Outcome.OK, *, stream: bool = True, model: str = "m") -> Exchange:

@@ -1,0 +1,62 @@
+"""Whether a backend may be sent requests, as far as probes, connects and people say."""
+
+from collections.abc import Mapping
+
+from gateway.policy.routing.readiness import Readiness
+
+
+class Availability:
+    """What probes and connects found (`readiness`), the `models` that it lists, and whether it is `drained`.
+
+    `models` maps names to context lengths in tokens, and is None while the engine has not told. `silent_since` is when
+    the first of the latest probes had no answer (seconds).
+    """
+
+    __slots__ = ("_eligible", "drained", "models", "readiness", "silent_since")
+
+    def __init__(self) -> None:
+        self.readiness = Readiness()
+        self.models: Mapping[str, int | None] | None = None
+        self.drained = False
+        self.silent_since = 0.0
+        self._eligible = self.readiness.eligible
+
+    def __repr__(self) -> str:
+        return f"<Availability {self.readiness.state}{' drained' if self.drained else ''}>"
+
+    def learn(self, found: Readiness, now: float) -> bool:
+        """Take what a probe or a connect found; return whether its state is another."""
+        before, self.readiness = self.readiness, found
+        self._eligible = found.eligible and not self.drained
+        if found.silent and not before.silent:
+            self.silent_since = now
+        return found.state is not before.state
+
+    def list_models(self, models: Mapping[str, int | None] | None) -> None:
+        """Take the models that the engine lists, None where it does not tell."""
+        self.models = models
+
+    def drain(self, *, drained: bool) -> None:
+        """Send it no new requests, or send it some again."""
+        self.drained = drained
+        self._eligible = self.readiness.eligible and not drained
+
+    def take_over(self, known: "Availability") -> None:
+        """Begin with what is known of the same engine under other routes."""
+        self.readiness, self.models = known.readiness, known.models
+        self.silent_since = known.silent_since
+        self._eligible = self.readiness.eligible and not self.drained
+
+    def serves(self, served_model: str) -> bool:
+        """Whether a request for this model may be sent here."""
+        return self._eligible and (self.models is None or served_model in self.models)
+
+    def may_serve(self, served_model: str) -> bool:
+        """Whether nothing is known against it but that it does not answer probes in time."""
+        if self.drained or not (self.readiness.eligible or self.readiness.silent):
+            return False
+        return self.models is None or served_model in self.models
+
+    def context(self, served_model: str) -> int | None:
+        """Return how many tokens a prompt of this model and its answer may have together; None while unknown."""
+        return self.models.get(served_model) if self.models is not None else None

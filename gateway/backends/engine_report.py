@@ -1,0 +1,59 @@
+"""What an engine says of itself, for as long as that is news."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from gateway.backends.exposed import EngineMetrics
+
+STALE_AFTER = 3.0
+
+
+class EngineReport:
+    """The latest `metrics` of one engine, None before the first, as of `read_at` (seconds of the clock).
+
+    `progressed` is when they were last seen to change as those of an engine at work do, `queued` how many looks in a
+    row found its own queue filled.
+    """
+
+    __slots__ = ("_looked_at", "metrics", "progressed", "queued", "read_at")
+
+    def __init__(self) -> None:
+        self.metrics: EngineMetrics | None = None
+        self.read_at = 0.0
+        self.progressed = float("-inf")
+        self.queued = 0
+        self._looked_at = 0.0
+
+    def __repr__(self) -> str:
+        return f"<EngineReport of {self.read_at:.1f}: {self.metrics}>"
+
+    def take(self, metrics: EngineMetrics, contexts: Iterable[int | None], now: float) -> None:
+        """Take what the engine says; its models have these contexts in tokens, where that is known.
+
+        A KV cache that cannot hold one request of the longest context is none that is counted in tokens.
+        """
+        longest = max((each for each in contexts if each is not None), default=0)
+        if metrics.kv_capacity is not None and metrics.kv_capacity < longest:
+            metrics = replace(metrics, kv_capacity=None)
+        if self.metrics is not None and metrics.progress != self.metrics.progress:
+            self.progressed = now
+        self.metrics, self.read_at = metrics, now
+
+    def fresh(self, now: float) -> EngineMetrics | None:
+        """Return what the engine says of itself; None once that is 3 s old: stale means unknown."""
+        return self.metrics if now - self.read_at <= STALE_AFTER else None
+
+    def look(self, now: float) -> float:
+        """Look whether it queues; return how many requests it works on while none waits, 0 where it says nothing new.
+
+        What is stale says nothing.
+        """
+        metrics, running = self.fresh(now), 0.0
+        if metrics is None:
+            self.queued = 0
+        elif self.read_at != self._looked_at:
+            self.queued = self.queued + 1 if metrics.waiting else 0
+            if metrics.waiting == 0:
+                running = metrics.running or 0.0
+        self._looked_at = self.read_at
+        return running
