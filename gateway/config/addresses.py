@@ -44,17 +44,17 @@ def parse_address(value: object) -> Address:
         parts = urlsplit(value)
         port = parts.port
     except ValueError:
-        raise InvalidValueError("is not a URL", "the port is a number up to 65535, an IPv6 host stands in []") from None
+        raise InvalidValueError("is not a URL", "the port is a number up to 65535; put an IPv6 host in []") from None
     if parts.scheme not in _DEFAULT_PORTS or not value[len(parts.scheme) :].startswith("://"):
         raise InvalidValueError("does not begin with http:// or https://", _EXAMPLE)
     if "@" in parts.netloc:
-        raise InvalidValueError("has a user or password in it", "use `api_key: ${NAME}` or `api_key_file`")
+        raise InvalidValueError("contains a user or password", "use `api_key: ${NAME}` or `api_key_file`")
     if "?" in value or "#" in value:
         raise InvalidValueError("has a query or a fragment", "end the URL before `?` and `#`")
     if not _NETLOC.fullmatch(parts.netloc):
-        raise InvalidValueError("is not a URL", "an IPv6 host stands in []: `http://[::1]:8000`")
+        raise InvalidValueError("is not a URL", "put an IPv6 host in []: `http://[::1]:8000`")
     if port == 0 or parts.netloc.endswith(":"):
-        raise InvalidValueError("has no usable port", "write a port from 1 to 65535, or leave the `:` out")
+        raise InvalidValueError("has no usable port", "write a port from 1 to 65535, or leave out the `:`")
     return Address(
         parts.scheme,
         _host(parts.hostname or "", bracketed="[" in parts.netloc),
@@ -74,16 +74,18 @@ def _host(host: str, *, bracketed: bool) -> str:
     except ValueError:
         raise InvalidValueError("has a host that is not an IP address", "check the numbers of the address") from None
     if not _HOST.fullmatch(host):
-        raise InvalidValueError("has a host that is not a name", "letters, digits, `-`, `_` and `.`; IPv6 stands in []")
+        raise InvalidValueError(
+            "has a host that is not a valid name", "use letters, digits, `-`, `_` and `.`; put IPv6 in []"
+        )
     return host
 
 
 def _base_path(path: str) -> str:
     stripped = path.removesuffix("/")
     if _API_PATH.search(stripped):
-        raise InvalidValueError("ends in the API's own path", "end it before `/v1`: the gateway appends that")
+        raise InvalidValueError("ends in the API's own path", "leave out `/v1`: the gateway appends it")
     if not _PATH.fullmatch(stripped):
         raise InvalidValueError(
-            "has a path that cannot be a prefix", "no empty, `.` or `..` part: `http://host/engine`"
+            "has a path that cannot be a prefix", "use no empty, `.` or `..` parts: `http://host/engine`"
         )
     return stripped

@@ -78,7 +78,7 @@ class Consistency:
         seen: dict[tuple[str, int, str], str] = {}
         for path, backend in owner.items("backends"):
             if isinstance(backend, dict) and {"api_key", "api_key_file"} <= backend.keys():
-                self._wrong(owner, path, "`api_key` and `api_key_file` exclude each other", "keep one of the two")
+                self._wrong(owner, path, "`api_key` and `api_key_file` cannot be used together", "keep one of the two")
             address = _address(backend)
             if address is None:
                 continue
@@ -122,14 +122,14 @@ class Consistency:
             self._wrong(model, model.path, message, hint)
         if {"backends", "versions"} <= keys:
             hint = "move the backends to a pool that a version names, or delete `versions`"
-            self._wrong(model, (*model.path, "backends"), "`backends` and `versions` exclude each other", hint)
+            self._wrong(model, (*model.path, "backends"), "`backends` and `versions` cannot be used together", hint)
         elif "backends" in keys and name in self.pools:
             message = f"these backends form the pool `{name}`, but that name is taken at {self.pools[name].where}"
             hint = f"rename that pool, or use it: `versions: {{v1: {{pools: [{name}]}}}}`"
             self._wrong(model, (*model.path, "backends"), message, hint)
         if {"served_model", "versions"} <= keys:
             hint = "move it into the version that it belongs to"
-            self._wrong(model, (*model.path, "served_model"), "stands beside `versions`", hint)
+            self._wrong(model, (*model.path, "served_model"), "cannot be used together with `versions`", hint)
 
     def _check_pools(self, model: Declared) -> None:
         for version in model.names("versions"):
@@ -149,7 +149,7 @@ class Consistency:
         total = seconds.pop("total", None) or Timeouts().total
         for name, limit in seconds.items():
             if limit is not None and limit > total:
-                message = f"never runs out, because `total` is {format_duration(total)}"
+                message = f"can never expire, because `total` is {format_duration(total)}"
                 path = (*model.path, "timeouts", name)
                 self.warnings.append(model.document.problem(path, message, "shorten it, or make `total` longer"))
 

@@ -142,13 +142,13 @@ def _syntax_problem(source: Source, error: yaml.MarkedYAMLError) -> Problem:
     message = f"is not YAML: {error.problem}"
     if error.context and error.context_mark:
         message += f" {error.context} that begins at line {error.context_mark.line + 1}"
-    hint = "check the indentation, and quote values that hold `: `, ` #` or brackets"
+    hint = "check the indentation, and quote values that contain `: `, ` #` or brackets"
     if "\t" in text[: len(text) - len(text.lstrip())]:
-        message, hint = "a tab indents this line", "YAML is indented with spaces"
+        message, hint = "this line is indented with a tab", "indent YAML with spaces"
     elif "${" in text:
-        hint = 'between { } and [ ] a variable stands in quotes: `"${NAME}"`'
+        hint = 'inside { } and [ ], put variables in quotes: `"${NAME}"`'
     elif line >= len(lines):
-        hint = "the file ends too early; was it written to its end?"
+        hint = "the file ends too early; was it written completely?"
     return Problem(source.file, line, column, "", message, hint)
 
 
@@ -173,11 +173,13 @@ class _Composer:
     def feed(self, event: yaml.Event) -> None:
         match event:
             case yaml.DocumentStartEvent() if self.root is not None:
-                self._fail(event, "begins a second document", "one document per file: delete the `---`")
+                self._fail(event, "starts a second document", "one document per file: delete the `---`")
             case yaml.AliasEvent():
                 node = self._anchors.get(event.anchor or "")
                 if node is None:
-                    self._fail(event, f"nothing above is marked `&{event.anchor}`", "mark it above, or quote the `*`")
+                    self._fail(
+                        event, f"there is no anchor `&{event.anchor}`", "define the anchor above, or quote the `*`"
+                    )
                 self._add(node)
             case yaml.ScalarEvent():
                 self._check_tag(event, event.tag)
@@ -217,11 +219,11 @@ class _Composer:
         pairs = iter(opened.children)
         for key, value in zip(pairs, pairs, strict=True):
             if not isinstance(key, ScalarNode) or key.is_null:
-                self._note(key, (), "a key is a single value", "write `name: value`")
+                self._note(key, (), "a key must be a single value", "write `name: value`")
             elif key.text == _MERGE_KEY and not key.quoted:
                 merged += value.items if isinstance(value, SequenceNode) else (value,)
             elif key.text in entries:
-                message = f"the key is already at {self._file}:{entries[key.text][0].line}"
+                message = f"this key is already defined at {self._file}:{entries[key.text][0].line}"
                 self._note(key, (key.text,), message, "keep one of the two")
             else:
                 entries[key.text] = (key, value)
@@ -229,13 +231,13 @@ class _Composer:
             if isinstance(node, MappingNode):
                 entries = node.entries | entries
             else:
-                self._note(node, (_MERGE_KEY,), "is not a mapping to merge", "write `<<: *name`")
+                self._note(node, (_MERGE_KEY,), "is not a mapping, so it cannot be merged", "write `<<: *name`")
         values = [value for _, value in entries.values()]
         return MappingNode(*_position(opened.event.start_mark), entries, *_extent(values))
 
     def _check_tag(self, event: yaml.NodeEvent, tag: str | None) -> None:
         if tag is not None:
-            self._fail(event, "tags such as `!name` have no meaning here", "delete the tag")
+            self._fail(event, "tags such as `!name` are not supported", "delete the tag")
 
     def _path(self) -> KeyPath:
         """Return the path of the node that is about to be added."""

@@ -20,9 +20,11 @@ def parse_duration(value: object) -> float:
         raise InvalidValueError("has no unit", "write `{shown}s` or `{shown}ms`; units are ms, s, m, h, d")
     match = _DURATION.fullmatch(text)
     if match is None and _DURATION.fullmatch("".join(text.split())):
-        raise InvalidValueError("is not a duration", "no space before the unit: `500ms`, `2s`, `10m`")
+        raise InvalidValueError("is not a duration", "write no space before the unit: `500ms`, `2s`, `10m`")
     if match is None:
-        raise InvalidValueError("is not a duration", "one number and one unit of ms, s, m, h, d: `250ms`, `2s`, `10m`")
+        raise InvalidValueError(
+            "is not a duration", "write one number and one unit (ms, s, m, h or d): `250ms`, `2s`, `10m`"
+        )
     seconds = float(Decimal(match[1]) * _MILLISECONDS[match[2]] / 1000)
     if seconds > _LONGEST:
         raise InvalidValueError("is longer than 365 days", "write a shorter duration")
@@ -49,7 +51,7 @@ def parse_threshold(value: object) -> float:
     """As `parse_duration`, and longer than zero."""
     seconds = parse_duration(value)
     if not seconds:
-        raise InvalidValueError("would never be kept", "write a duration longer than zero")
+        raise InvalidValueError("could never be met", "write a duration longer than zero")
     return seconds
 
 
@@ -65,7 +67,7 @@ def parse_slo_window(value: object) -> float:
     """As `parse_duration`, from 7 to 90 days."""
     seconds = parse_duration(value)
     if not 7 * 86_400 <= seconds <= 90 * 86_400:
-        raise InvalidValueError("is no window to hold a promise over", "write 7d to 90d; 28d is usual")
+        raise InvalidValueError("is not a valid SLO window", "write 7d to 90d; 28d is usual")
     return seconds
 
 

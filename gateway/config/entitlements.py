@@ -40,7 +40,9 @@ class Entitlements:
         for name, declared in self.classes.items():
             if shares[name]:
                 message = f"all classes together are guaranteed {total:g} of the tokens served"
-                self._wrong(declared, (*declared.path, "min_share"), message, "let them add up to less than 1")
+                self._wrong(
+                    declared, (*declared.path, "min_share"), message, "choose shares that add up to less than 1"
+                )
                 return
 
     def _check_class(self, tenant: Declared) -> None:
@@ -65,7 +67,7 @@ class Entitlements:
                 continue
             if digest in taken:
                 hint = "give each tenant a key of its own"
-                message = f"the same key as that of tenant `{taken[digest]}`"
+                message = f"this is also the key of tenant `{taken[digest]}`"
                 self._wrong(tenant, (*tenant.path, "key_sha256"), message, hint)
             taken[digest] = name
 

@@ -33,7 +33,7 @@ def find_itself(owners: Iterable[Declared], listeners: Collection[Listening]) ->
                 continue
             if any(address.port == own.port and _reaches(address.host, own.host) for own in listeners):
                 message = f"{address.host}:{address.port} is where this gateway itself listens: requests would loop"
-                hint = "name the engine's own port, or let the gateway listen elsewhere: `--port`, `--admin-port`"
+                hint = "name the engine's own port, or make the gateway listen elsewhere: `--port`, `--admin-port`"
                 problems.append(owner.document.problem(path, message, hint))
     return problems
 

@@ -17,8 +17,8 @@ COMPARISON = r"^(<=|>=|<|>) ?[0-9]{1,9}$"
 NAME_RULES = {
     KEY_DIGEST: "64 lower-case hex digits: `printf %s KEY | sha256sum`",
     PROMPT_TOKENS: "a number of prompt tokens, from 1 to 9999999",
-    MODEL_NAME: "up to 128 of letters, digits and `. _ / : -`, beginning with a letter or digit",
-    POOL_NAME: "up to 63 of lower-case letters, digits and `. _ -`",
+    MODEL_NAME: "up to 128 letters, digits and `. _ / : -`, starting with a letter or digit",
+    POOL_NAME: "up to 63 lower-case letters, digits and `. _ -`",
 }
 
 _COMPARISON = re.compile(r"(<=|>=|<|>) ?([0-9]{1,9})")

@@ -19,13 +19,13 @@ class BackendEntry(Entry):
     )
     max_concurrency: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
         default=None,
-        description="Most requests at once. Without it the gateway finds the limit itself.",
+        description="Most requests at once. Default: the gateway finds the limit itself.",
         examples=[64],
     )
     api_key: Annotated[str, WithJsonSchema({"type": "string", "pattern": variables.REFERENCE_PATTERN})] | None = Field(
         default=None,
         repr=False,
-        description="Key sent to this engine, from the environment alone.",
+        description="Key sent to this engine. It must come from the environment.",
         examples=["${VLLM_API_KEY}"],
     )
     api_key_file: Annotated[str, StringConstraints(min_length=1)] | None = Field(
@@ -55,7 +55,7 @@ class OutlierDetectionEntry(Entry):
     )
     min_requests: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
         default=USUAL.min_requests,
-        description="Requests in the last minute without which a burn rate ejects none. "
+        description="Requests in the last minute below which a burn rate ejects no backend. "
         f"Default: {USUAL.min_requests}.",
         examples=[50],
     )
@@ -72,7 +72,7 @@ class OutlierDetectionEntry(Entry):
     )
     max_ejection_percent: Annotated[int, Field(ge=0, le=50)] = Field(
         default=USUAL.max_ejection_percent,
-        description="Per cent of the pool that may be out at a time, rounded down; 0 ejects none. "
+        description="Percentage of the pool that may be out at a time, rounded down; 0 ejects none. "
         f"Default: {USUAL.max_ejection_percent}.",
         examples=[25],
     )
@@ -84,12 +84,12 @@ class PoolEntry(Entry):
     accelerator: Literal["gpu", "cpu"] = Field(default="gpu", description="What the engines run on.", examples=["cpu"])
     cost_per_hour: Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)] | None = Field(
         default=None,
-        description="What one backend costs per hour, in any currency, the same one everywhere.",
+        description="What one backend costs per hour. Use the same currency for all pools.",
         examples=[2.5],
     )
     priority_scheduling: bool = Field(
         default=False,
-        description="The engines run with `--scheduling-policy priority`, and are told each request's priority.",
+        description="The engines run with `--scheduling-policy priority` and are told each request's priority.",
         examples=[True],
     )
     backends: Backends = Field(description="The engines.", examples=[["http://vllm-0:8000"]])

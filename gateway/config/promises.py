@@ -55,7 +55,9 @@ class Promises:
             strict = too_strict(Target(percent / 100), window)
             if strict:
                 path = (*objective.path, sli, "target")
-                self.warnings.append(objective.document.problem(path, strict, "a lower target, unless that is meant"))
+                self.warnings.append(
+                    objective.document.problem(path, strict, "set a lower target, unless this is what you want")
+                )
             for pair in PAIRS:
                 factor = pair.factor(window)
                 limit = round(100 * (1 - 1 / factor), 2) if factor > 1 else 0.0
@@ -66,8 +68,8 @@ class Promises:
                         (*objective.path, sli, "target"),
                         f"the {pair.severity} on {format_duration(pair.long)} and {format_duration(pair.short)} could "
                         f"never fire: it needs a burn rate above {factor:.4g}, and with a target of {percent:g} "
-                        f"nothing burns faster than {100 / (100 - percent):.4g}",
-                        f"a target of {limit + 0.01:.2f} or more, or a shorter `window`",
+                        f"the burn rate never exceeds {100 / (100 - percent):.4g}",
+                        f"set a target of {limit + 0.01:.2f} or more, or a shorter `window`",
                     )
                 )
                 break
@@ -75,7 +77,7 @@ class Promises:
     def _tell_fraction(self, objective: Declared, sli: str, percent: float) -> None:
         """Report a target that is written as a share, where per cent are meant."""
         message = f"a target of {percent:g} is {percent:g} %: hardly any request would have to be good"
-        hint = f"did you mean {round(100 * percent, 9):g}? Targets are per cent"
+        hint = f"did you mean {round(100 * percent, 9):g}? Targets are percentages"
         self.problems.append(objective.document.problem((*objective.path, sli, "target"), message, hint))
 
     def _check_steps(self, objective: Declared) -> None:
@@ -87,7 +89,8 @@ class Promises:
             ]
             for path, seconds in sorted(steps, key=lambda step: _tokens(step[0])):
                 if seconds is not None and seconds < longest:
-                    message = f"longer prompts would have to be faster: {format_duration(longest)} holds below"
+                    allowed = format_duration(longest)
+                    message = f"longer prompts would have to be faster: {allowed} is allowed for shorter ones"
                     self.warnings.append(objective.document.problem(path, message, "raise it"))
                 longest = max(longest, seconds or 0.0)
 
@@ -145,9 +148,11 @@ class Promises:
         threshold = _value(objective, Sli.TTFT, "under", parse=parse_threshold)
         limit = _value(model, "timeouts", "first_token", parse=parse_threshold) or FIRST_TOKEN
         if threshold is not None and threshold > limit:
-            message = f"`first_token` gives up after {format_duration(limit)}, before this is missed"
+            message = f"`first_token` gives up after {format_duration(limit)}, before this threshold is reached"
             path = (*objective.path, Sli.TTFT, "under")
-            self.warnings.append(objective.document.problem(path, message, "shorten it, or wait longer"))
+            self.warnings.append(
+                objective.document.problem(path, message, "lower the threshold, or raise `first_token`")
+            )
 
 
 def _value(declared: Declared, *path: str, parse: Any) -> Any:

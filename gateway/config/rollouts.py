@@ -12,7 +12,7 @@ from gateway.policy.canary.plan import Plan
 RAREST, DENSEST = 0.05, 100.0
 """The traffic that is looked at, in requests per second."""
 _FINENESS = 1.05
-_THEN = {"pause": "pauses", "promote": "goes on all the same", "rollback": "goes back"}
+_THEN = {"pause": "then pauses", "promote": "then continues anyway", "rollback": "is then rolled back"}
 
 
 def expected(model: ModelSpec, rate: float) -> Traffic:
@@ -42,6 +42,7 @@ def short_holds(models: Mapping[str, Declared], table: RouteTable) -> Iterator[P
         yield at.document.problem(
             (*at.path, "canary", "max_hold"),
             f"below about {high:.2g} requests/s a step is predicted to take longer than `max_hold`, "
-            f"{format_duration(plan.max_hold)}: the rollout {_THEN[plan.on_stall]} then",
-            "leave it out (8 times what was predicted, at least 2h), or make it longer for a model with less traffic",
+            f"{format_duration(plan.max_hold)}: the rollout {_THEN[plan.on_stall]}",
+            "leave it out (the default is 8 times the prediction, at least 2h), or raise it if the model has less "
+            "traffic",
         )

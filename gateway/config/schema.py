@@ -60,8 +60,8 @@ class TimeoutsEntry(Entry):
     )
     first_byte: Timeout | None = Field(
         default=None,
-        description="For an answer that is not streamed to begin, at one backend. Default: learnt from answers before "
-        "it, and held only against a backend that answers no request.",
+        description="For the start of an answer that is not streamed, at one backend. Default: learnt from earlier "
+        "answers, and applied only to a backend that answers no requests.",
         examples=["2m"],
     )
     stall: Timeout | None = Field(
@@ -80,13 +80,13 @@ class TimeoutsEntry(Entry):
 class AvailabilityEntry(Entry):
     """The share of requests that must be answered completely."""
 
-    target: Percent = Field(description="Per cent of requests that must be good.", examples=[99.9])
+    target: Percent = Field(description="Percentage of requests that must be good.", examples=[99.9])
 
 
 class PaceEntry(AvailabilityEntry):
     """A pace that most of the output must keep."""
 
-    target: Percent = Field(description="Per cent that must be good.", examples=[99])
+    target: Percent = Field(description="Percentage of events that must be good.", examples=[99])
     under: Threshold = Field(description="The longest time that is good.", examples=["50ms"])
 
 
@@ -96,7 +96,7 @@ class LatencyEntry(PaceEntry):
     under: Threshold = Field(description="The longest time that is good.", examples=["500ms"])
     by_prompt_tokens: dict[PromptTokens, Threshold] = Field(
         default_factory=dict,
-        description="The longest good time from so many prompt tokens on.",
+        description="The longest time that counts as good, for prompts of at least so many tokens.",
         examples=[{4096: "2s"}],
     )
 
@@ -106,12 +106,12 @@ class ObjectiveEntry(Entry):
 
     window: Window | None = Field(
         default=None,
-        description=f"How long the promise is held over, 7d to 90d. Default: {format_duration(DEFAULT.window)}.",
+        description=f"The SLO window, 7d to 90d. Default: {format_duration(DEFAULT.window)}.",
         examples=["28d"],
     )
     availability: AvailabilityEntry | None = Field(
         default=None,
-        description=f"Whole answers. Default: a target of {DEFAULT.targets[Sli.AVAILABILITY].ratio * 100:g}.",
+        description=f"Requests answered completely. Default: {DEFAULT.targets[Sli.AVAILABILITY].ratio * 100:g}.",
         examples=[{"target": 99.9}],
     )
     ttft: LatencyEntry | None = Field(
@@ -121,10 +121,10 @@ class ObjectiveEntry(Entry):
         default=None, description="Time per output token, of a request.", examples=[{"target": 99, "under": "50ms"}]
     )
     itl: PaceEntry | None = Field(
-        default=None, description="Gaps between tokens, each of them.", examples=[{"target": 99, "under": "100ms"}]
+        default=None, description="Each gap between two tokens.", examples=[{"target": 99, "under": "100ms"}]
     )
     e2e: LatencyEntry | None = Field(
-        default=None, description="The whole answer.", examples=[{"target": 95, "under": "60s"}]
+        default=None, description="Time of the whole answer.", examples=[{"target": 95, "under": "60s"}]
     )
     deployment: PaceEntry | None = Field(
         default=None,
@@ -170,7 +170,7 @@ class ModelEntry(Entry):
     )
     split: dict[PoolName, Weight] | None = Field(
         default=None,
-        description="How requests are shared between versions, by weight. Needed with more than one version.",
+        description="Weights by which requests are divided among versions. Several versions need it or a `canary`.",
         examples=[{"v1": 95, "v2": 5}],
     )
     canary: CanaryEntry | None = Field(
@@ -180,13 +180,14 @@ class ModelEntry(Entry):
     )
     rules: list[RuleEntry] = Field(
         default_factory=list,
-        description="Which pools requests use. Without a rule that holds: the cheapest that keeps the objective.",
+        description="Which pools requests use. If no rule matches: the cheapest pool that meets the objective.",
         examples=[[{"when": {"class": "batch"}, "use": ["cpu", "gpu"]}]],
     )
     sticky_by: list[StickyBy] = Field(
         default=["session", "user"],
         description="What keeps a client on one version, the first that a request has. "
-        "Default: session (`x-session-id`), user (OpenAI's `user`). A few large tenants cannot tell versions apart.",
+        "Default: session (`x-session-id`), user (OpenAI's `user`). With only a few large tenants, versions cannot be "
+        "compared.",
         examples=[["session", "user"]],
     )
     version_header: bool = Field(
@@ -196,13 +197,13 @@ class ModelEntry(Entry):
     )
     echo_served_model: bool = Field(
         default=False,
-        description="Whether `model` in answers is the engine's name for the model instead of the one asked for.",
+        description="Whether `model` in answers is the engine's name for the model, not the one that clients send.",
         examples=[True],
     )
     timeouts: TimeoutsEntry = Field(default_factory=TimeoutsEntry, examples=[{"first_token": "30s"}])
     objective: ObjectiveNames | None = Field(
         default=None,
-        description="The objective that it is held to; or objectives by class, `default` for the classes not named. "
+        description="Its objective, or its objectives by class, with `default` for the classes that are not named. "
         "Default: see docs/routes.md.",
         examples=["fast", {"default": "interactive", "batch": "offline"}],
     )
@@ -212,14 +213,16 @@ class ClassEntry(Entry):
     """A service class: how long its requests may wait, and who goes first."""
 
     priority: Annotated[int, Field(ge=0, le=1_000)] = Field(
-        description="The lowest is served first; also the `priority` that engines are told.", examples=[10]
+        description="The lowest is served first. Engines can be told it as `priority`.", examples=[10]
     )
     max_queue_wait: Timeout = Field(
         default=STANDARD_WAIT, description="Longest wait for a slot. Default: 10s.", examples=["2s"]
     )
-    sheddable: bool = Field(default=False, description="Turned away before all others.", examples=[True])
+    sheddable: bool = Field(default=False, description="Whether its requests are refused first.", examples=[True])
     min_share: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = Field(
-        default=0.0, description="Share of the tokens served that it gets while it waits, 0 to 1.", examples=[0.05]
+        default=0.0,
+        description="Share of the tokens served that it gets while its requests wait, 0 to 1.",
+        examples=[0.05],
     )
 
 
@@ -227,10 +230,10 @@ class LimitsEntry(Entry):
     """What a tenant may use."""
 
     requests_per_minute: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = Field(
-        default=None, description="Requests a minute.", examples=[600]
+        default=None, description="Requests per minute.", examples=[600]
     )
     tokens_per_minute: Annotated[int, Field(ge=1, le=1_000_000_000_000)] | None = Field(
-        default=None, description="Tokens a minute, prompt and output.", examples=[1_000_000]
+        default=None, description="Tokens per minute, prompt and output.", examples=[1_000_000]
     )
     concurrent: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
         default=None, description="Requests at once.", examples=[50]
@@ -241,13 +244,13 @@ class TenantEntry(Entry):
     """A client with a key of its own."""
 
     key_sha256: KeyDigests = Field(
-        description="SHA-256 of its API key, in hex; several while keys are changed.",
+        description="SHA-256 of its API key in hex, or a list of several while keys are rotated.",
         examples=["${ACME_KEY_SHA256}"],
     )
     service_class: PoolName | None = Field(
         default=None,
         alias="class",
-        description="Its class, and the best it may ask for. Default: standard.",
+        description="Its class, and the highest that its requests may ask for. Default: standard.",
         examples=["interactive"],
     )
     models: list[ModelName] | None = Field(
@@ -256,7 +259,7 @@ class TenantEntry(Entry):
     limits: LimitsEntry = Field(default_factory=LimitsEntry, examples=[{"requests_per_minute": 600}])
     debug: bool = Field(
         default=False,
-        description="Whether its answers tell where they come from, in `x-gateway-*` fields.",
+        description="Whether its answers say where they come from, in `x-gateway-*` headers.",
         examples=[True],
     )
 
@@ -271,12 +274,12 @@ class RoutesFile(Entry):
     )
     objectives: dict[PoolName, ObjectiveEntry] = Field(
         default_factory=dict,
-        description="What models promise, by name.",
+        description="Objectives by name.",
         examples=[{"fast": {"ttft": {"target": 99, "under": "500ms"}}}],
     )
     classes: dict[PoolName, ClassEntry] = Field(
         default_factory=dict,
-        description="Service classes by name, beside or instead of the built-in `interactive`, `standard`, `batch`.",
+        description="Service classes by name, besides or instead of the built-in `interactive`, `standard`, `batch`.",
         examples=[{"batch": {"priority": 20, "max_queue_wait": "10m", "sheddable": True}}],
     )
     tenants: dict[PoolName, TenantEntry] = Field(

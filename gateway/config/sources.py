@@ -60,7 +60,7 @@ def read_secret(path: Path) -> str:
         raise InvalidValueError(f"the file cannot be read: {error.strerror}", hint) from None
     if len(data) > _MAX_SECRET_BYTES:
         raise InvalidValueError(
-            f"the file is larger than {_MAX_SECRET_BYTES} bytes", "the file holds nothing but the secret"
+            f"the file is larger than {_MAX_SECRET_BYTES} bytes", "the file must contain nothing but the secret"
         )
     return clean_secret(data.decode("latin-1").strip())
 
@@ -68,7 +68,7 @@ def read_secret(path: Path) -> str:
 def clean_secret(text: str) -> str:
     """`text` itself when it can be sent in a header field (RFC 9110 section 5.5). Raises InvalidValueError."""
     if not _HEADER_SAFE.fullmatch(text):
-        raise InvalidValueError("holds no usable secret", "one line of visible ASCII characters, without spaces")
+        raise InvalidValueError("contains no usable secret", "one line of visible ASCII characters, without spaces")
     return text
 
 
@@ -116,8 +116,8 @@ def _decode(file: str, data: bytes) -> Source | Problem:
         before = data[: error.start].decode(errors="replace")
         return Problem(file, *_position(before), "", "is not UTF-8", "save the file as UTF-8")
     if bad := _NOT_YAML.search(text):
-        message = f"the character U+{ord(bad[0]):04X} cannot stand in YAML"
-        return Problem(file, *_position(text[: bad.start()]), "", message, "delete it, or write the whole file again")
+        message = f"the character U+{ord(bad[0]):04X} is not allowed in YAML"
+        return Problem(file, *_position(text[: bad.start()]), "", message, "delete it, or write the file again")
     return Source(file, text)
 
 

@@ -48,13 +48,13 @@ class Steering:
         versions = _versions(model)
         if "canary" in keys:
             if "split" in keys:
-                hint = "keep `split` to share by hand, or `canary` to let the gateway decide"
-                self._wrong(model, (*model.path, "split"), "`split` and `canary` exclude each other", hint)
+                hint = "keep `split` for fixed weights, or `canary` to let the gateway decide"
+                self._wrong(model, (*model.path, "split"), "`split` and `canary` cannot be used together", hint)
             return
         if "split" not in keys:
             if len(versions) > 1:
                 weights = ", ".join(f"{name}: {0 if position else 100}" for position, name in enumerate(versions))
-                message = f"{len(versions)} versions, and nothing says how requests are shared"
+                message = f"{len(versions)} versions, but nothing says how requests are divided among them"
                 hint = f"write `split: {{{weights}}}` with the weights you want, or a `canary`"
                 self._wrong(model, model.path, message, hint)
             return
@@ -63,7 +63,7 @@ class Steering:
             self._check_version(model, path, path[-1], at_key=True)
             weights_above_zero |= not _is_zero(weight)
         if not weights_above_zero and isinstance(model.values["split"], dict):
-            hint = "raise a weight above 0"
+            hint = "set a weight above 0"
             self._wrong(model, (*model.path, "split"), "no version would get a request", hint)
 
     def _check_version(self, model: Declared, path: KeyPath, name: Any, *, at_key: bool = False) -> None:
@@ -85,7 +85,7 @@ class Steering:
             if not isinstance(rule, dict):
                 continue
             if caught:
-                self._odd(model, path, "never holds: the rule before it holds for every request", "delete it")
+                self._odd(model, path, "never matches: the rule before it matches every request", "delete it")
             when = rule.get("when")
             caught = caught or not when
             for at, pool in enumerate(rule["use"] if isinstance(rule.get("use"), list) else []):
@@ -137,13 +137,14 @@ class Steering:
         numbers = [_number(each) for each in steps] if isinstance(steps, list) else []
         for at, (before, after) in enumerate(pairwise(numbers)):
             if before is not None and after is not None and after <= before:
-                self._wrong(model, (*path, at + 1), "is not above the step before it", "let the steps rise, up to 95")
+                self._wrong(model, (*path, at + 1), "is not above the step before it", "write rising steps, up to 95")
         last = numbers[-1] if numbers else None
         if last is not None and 0 < last <= 100 and last != LAST:
             message = (
-                f"the last step is {LAST:g} %: 5 % stay on stable for `last_hold`, to compare with, then it is promoted"
+                f"the last step is {LAST:g} %: 5 % stay on stable for `last_hold` as a comparison, then the candidate "
+                "is promoted"
             )
-            self._odd(model, (*path, len(numbers) - 1), message, f"let the list end in {LAST:g}")
+            self._odd(model, (*path, len(numbers) - 1), message, f"end the list with {LAST:g}")
 
     def _check_times(self, model: Declared, path: KeyPath, canary: Mapping[str, Any]) -> None:
         hold = readable_timeout(canary.get("hold")) or _PLAN.hold
@@ -156,7 +157,7 @@ class Steering:
         if freeze is not None and pause is not None and pause > freeze:
             key = "pause_below" if "pause_below" in canary else "freeze_below"
             message = "a rollout would start with a budget at which it pauses"
-            self._wrong(model, (*path, key), message, "let `pause_below` be at most `freeze_below`")
+            self._wrong(model, (*path, key), message, "set `pause_below` to at most `freeze_below`")
 
     def _check_mirror(self, model: Declared, path: KeyPath, stable: Any, candidate: Any) -> None:
         pools = [

@@ -48,7 +48,7 @@ Step = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
 
 def _steps(value: object) -> object:
     if value == []:
-        raise InvalidValueError("this list is empty", "write `auto`, or per cents such as `[1, 5, 25, 50, 95]`")
+        raise InvalidValueError("this list is empty", "write `auto`, or percentages such as `[1, 5, 25, 50, 95]`")
     return [] if value == "auto" else value
 
 
@@ -63,35 +63,41 @@ Share = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 class WhenEntry(Entry):
     """What a request must be for a rule to hold; all that is named, and anything where nothing is."""
 
-    endpoint: Paths | None = Field(default=None, description="Its path, or several.", examples=["/v1/embeddings"])
+    endpoint: Paths | None = Field(
+        default=None, description="Its path, or a list of paths.", examples=["/v1/embeddings"]
+    )
     prompt_tokens: Comparison | None = Field(
-        default=None, description="Tokens of its prompt, estimated from its bytes.", examples=["<256"]
+        default=None, description="Number of its prompt tokens, estimated from the size of its body.", examples=["<256"]
     )
     max_tokens: Comparison | None = Field(
         default=None,
-        description="The most tokens it asks for; one that does not say asks for endlessly many.",
+        description="Number of output tokens it asks for. Without `max_tokens`, output is treated as unbounded.",
         examples=["<=64"],
     )
     service_class: Names | None = Field(
-        default=None, alias="class", description="Its class, or several.", examples=["batch"]
+        default=None, alias="class", description="Its class, or a list of classes.", examples=["batch"]
     )
-    tenant: Names | None = Field(default=None, description="Whose it is, or several.", examples=["nightly-reports"])
+    tenant: Names | None = Field(
+        default=None, description="Its tenant, or a list of tenants.", examples=["nightly-reports"]
+    )
     tools: bool | None = Field(default=None, description="Whether it offers tools.", examples=[True])
-    images: bool | None = Field(default=None, description="Whether it holds images.", examples=[False])
+    images: bool | None = Field(default=None, description="Whether it contains images.", examples=[False])
 
 
 class RuleEntry(Entry):
     """Which pools requests of a kind use. The first rule that holds counts; pools that a version lacks are skipped."""
 
     when: WhenEntry = Field(
-        default_factory=WhenEntry, description="Whose rule it is. Default: everyone's.", examples=[{"class": "batch"}]
+        default_factory=WhenEntry,
+        description="Which requests the rule is for. Default: all.",
+        examples=[{"class": "batch"}],
     )
     use: Annotated[list[PoolName], Field(min_length=1)] = Field(
         description="Pools, the preferred one first.", examples=[["cpu", "gpu"]]
     )
     spill_at_burn: Annotated[float, Field(ge=1, le=1000, allow_inf_nan=False)] = Field(
         default=SPILL_AT_BURN,
-        description=f"Burn rate at which a pool is left for the next one. Default: {SPILL_AT_BURN:g}.",
+        description=f"Burn rate at which requests move to the next pool. Default: {SPILL_AT_BURN:g}.",
         examples=[6],
     )
 
@@ -103,8 +109,9 @@ class CanaryEntry(Entry):
     candidate: PoolName = Field(description="The version that is to take over.", examples=["v2"])
     steps: Steps = Field(
         default_factory=list,
-        description="Per cent of requests that the candidate gets, step by step; the last step is always 95, so that "
-        "stable keeps enough to compare with. Default: auto, which starts 1, 5, 25, 50, 95 where the traffic suffices.",
+        description="Percentages of requests that the candidate gets, step by step. The last step is always 95, so "
+        "that stable keeps enough to compare with. Default: auto (1, 5, 25, 50, 95, without first steps that are too "
+        "small for the traffic).",
         examples=[[1, 5, 25, 50, 95]],
     )
     hold: Timeout = Field(
@@ -128,7 +135,7 @@ class CanaryEntry(Entry):
     )
     on_stall: Literal["pause", "promote", "rollback"] = Field(
         default="pause",
-        description="What happens to a step that may not end after `max_hold`. Default: pause.",
+        description="What happens when a step cannot end by `max_hold`. Default: pause.",
         examples=["pause"],
     )
     start: Literal["auto", "manual"] = Field(
@@ -138,7 +145,8 @@ class CanaryEntry(Entry):
     )
     mirror: Share = Field(
         default=_PLAN.mirror,
-        description="Per cent of requests copied to a candidate in a first step. Its answers are dropped. Default: 0.",
+        description="Percentage of requests copied to a candidate in a first step. The answers are discarded. "
+        "Default: 0.",
         examples=[10],
     )
     margin: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] = Field(
@@ -148,22 +156,22 @@ class CanaryEntry(Entry):
     )
     warm_up: Annotated[int, Field(ge=0, le=1_000_000)] = Field(
         default=_PLAN.warm_up,
-        description=f"First answers of each backend whose latency does not count. Default: {_PLAN.warm_up}.",
+        description=f"How many of each backend's first answers do not count for latency. Default: {_PLAN.warm_up}.",
         examples=[20],
     )
     warm_up_time: Timeout = Field(
         default=_PLAN.warm_up_time,
-        description="Time from a backend's first answer in which its latency does not count. Default: "
+        description="Time after a backend's first answer in which its latency does not count. Default: "
         f"{format_duration(_PLAN.warm_up_time)}.",
         examples=["1m"],
     )
     freeze_below: Share = Field(
         default=_PLAN.freeze_below * 100,
-        description="Per cent of the error budget below which no rollout starts. Default: 10.",
+        description="Percentage of the error budget below which no rollout starts. Default: 10.",
         examples=[10],
     )
     pause_below: Share = Field(
         default=_PLAN.pause_below * 100,
-        description="Per cent of the error budget below which a running rollout pauses. Default: 5.",
+        description="Percentage of the error budget below which a running rollout pauses. Default: 5.",
         examples=[5],
     )

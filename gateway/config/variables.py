@@ -28,7 +28,9 @@ def expand(text: str, environ: Mapping[str, str]) -> str:
     def value_of(match: re.Match[str]) -> str:
         name, default = match.groups()
         if name is None:
-            raise InvalidValueError("has a `${` that begins no variable", "write `${NAME}` or `${NAME:-default}`")
+            raise InvalidValueError(
+                "has a `${` that does not start a variable", "write `${NAME}` or `${NAME:-default}`"
+            )
         value = environ.get(name)
         if default is not None:
             return value or default
@@ -90,7 +92,9 @@ def _text(node: ScalarNode, key: str | int, environ: Mapping[str, str]) -> str:
         return expand(node.text, environ)
     reference = _REFERENCE.fullmatch(node.text)
     if reference is None:
-        raise InvalidValueError("a secret cannot stand in the file", f"write `{key}: ${{NAME}}`, or use `{key}_file`")
+        raise InvalidValueError(
+            "a secret must not be written in the file", f"write `{key}: ${{NAME}}`, or use `{key}_file`"
+        )
     if reference[1] not in environ:
         raise _not_set(reference[1], f"use `{key}_file`")
     return clean_secret(environ[reference[1]])

@@ -15,14 +15,20 @@ _BUCKET = re.compile(r"^(vllm:[a-z0-9_]+)_bucket\{([^}\n]*)\}", re.MULTILINE)
 _MODEL = re.compile(r'model_name="((?:[^"\\]|\\.)*)"')
 _LE = re.compile(r'(?:^|,)\s*le="([^"]+)"')
 GAUGES: Mapping[str, tuple[tuple[str, ...], str]] = {
-    "requests running": (("vllm:num_requests_running",), "own counts alone tell how busy it is"),
-    "requests waiting": (("vllm:num_requests_waiting",), "an engine that queues is not seen to"),
-    "KV cache usage": (("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc"), "a full KV cache is not seen"),
+    "requests running": (
+        ("vllm:num_requests_running",),
+        "the gateway has only its own counts to tell how busy the engine is",
+    ),
+    "requests waiting": (("vllm:num_requests_waiting",), "the gateway cannot see when requests queue in the engine"),
+    "KV cache usage": (
+        ("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc"),
+        "the gateway cannot see when the KV cache is full",
+    ),
     "KV cache size": (("vllm:cache_config_info",), "limits in KV tokens have to be configured"),
-    "preemptions": (("vllm:num_preemptions_total",), "preemptions are not seen"),
+    "preemptions": (("vllm:num_preemptions_total",), "the gateway cannot see preemptions"),
     "prefix cache": (
         ("vllm:prefix_cache_queries_total", "vllm:gpu_prefix_cache_queries_total"),
-        "the prefix cache's hits are not seen",
+        "the gateway cannot see hits of the prefix cache",
     ),
 }
 """What the gateway reads from engines, under new and old names, and what is lost without."""
@@ -60,7 +66,9 @@ def examine(answers: Answers, served_models: Sequence[str], needed: Iterable[Nee
     """Return what is found in an engine's answers; it must serve `served_models`, and rules want `needed` of it."""
     if answers.unreachable:
         yield Finding(
-            Level.PROBLEM, f"cannot be reached: {answers.unreachable}", "is it running, and is the URL right?"
+            Level.PROBLEM,
+            f"cannot be reached: {answers.unreachable}",
+            "check that it is running and that the URL is right",
         )
         return
     if answers.health >= 500:
@@ -70,7 +78,7 @@ def examine(answers: Answers, served_models: Sequence[str], needed: Iterable[Nee
         yield Finding(Level.OK, f"answers{version}")
     yield from _models(answers.models, served_models)
     if answers.metrics is None or "vllm:" not in answers.metrics:
-        hint = "without them the gateway has its own counts alone; vLLM shows them unless --disable-log-stats is set"
+        hint = "without them the gateway has only its own counts; vLLM shows them unless --disable-log-stats is set"
         yield Finding(Level.WARNING, "no vLLM metrics at /metrics", hint)
         return
     yield from _gauges(set(_FAMILY.findall(answers.metrics)))
@@ -80,7 +88,9 @@ def examine(answers: Answers, served_models: Sequence[str], needed: Iterable[Nee
 def _models(listed: frozenset[str] | None, served_models: Sequence[str]) -> Iterator[Finding]:
     if listed is None:
         yield Finding(
-            Level.WARNING, "/v1/models lists nothing", "whether it serves the right model shows at the first request"
+            Level.WARNING,
+            "/v1/models lists nothing",
+            "whether it serves the right model will only show at the first request",
         )
         return
     for name in served_models:
@@ -131,11 +141,11 @@ def _bucket(needed: Needed, bounds: Mapping[str, set[float]], models: Mapping[st
     what = f"{needed.sli} of {needed.model} under {needed.le:g}s"
     name = histogram.name if histogram.name in bounds else histogram.old_name
     if name not in bounds:
-        hint = "rules from engines' metrics cannot hold it; the gateway's own can"
+        hint = "rules from engine metrics cannot check it; rules from the gateway's metrics can"
         return Finding(Level.WARNING, f"{what}: no histogram {histogram.name}", hint)
     if needed.le not in bounds[name]:
         near = nearest(bounds[name], needed.le)
-        hint = f"only rules from engines' metrics need it: promise {near}, or use the gateway's own metrics"
+        hint = f"only rules from engine metrics need it: set the threshold to {near}, or use the gateway's metrics"
         return Finding(Level.WARNING, f'{what}: {name} has no bucket le="{needed.le!r}"', hint)
     if needed.served_model not in models.get(name, set()):
         listed = ", ".join(sorted(models.get(name, set())))
@@ -143,6 +153,6 @@ def _bucket(needed: Needed, bounds: Mapping[str, set[float]], models: Mapping[st
             Level.WARNING, f"{what}: {name} has no model_name {needed.served_model}", f"its metrics name {listed}"
         )
     if name != histogram.name:
-        hint = f"`tidegate rules --source engine` writes {histogram.name}, which newer releases call it"
+        hint = f"`tidegate rules --source engine` writes {histogram.name}, its name in newer releases"
         return Finding(Level.WARNING, f"{what}: it is called {name}", hint)
     return Finding(Level.OK, f'{what}: {name} has le="{needed.le!r}"')

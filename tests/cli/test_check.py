@@ -210,7 +210,7 @@ class TestRoutesThatSteer:
         ("canary", "warned"),
         [
             ("max_hold: 30m", "below about 2.9 requests/s a step is predicted to take longer than `max_hold`, 30m"),
-            ("max_hold: 30m, on_stall: rollback", "`max_hold`, 30m: the rollout goes back then"),
+            ("max_hold: 30m, on_stall: rollback", "`max_hold`, 30m: the rollout is then rolled back"),
             ("max_hold: 90d", ""),
             ("start: auto", ""),
         ],

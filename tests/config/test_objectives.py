@@ -80,7 +80,7 @@ def test_a_target_is_refused_exactly_when_some_alert_could_never_fire(tmp_path: 
         ),
         (
             "objectives: {a: {ttft: {target: 99, under: 40s}}}\nmodels: {m: {backends: [http://a], objective: a}}",
-            "`first_token` gives up after 30s, before this is missed",
+            "`first_token` gives up after 30s, before this threshold is reached",
         ),
         (
             "objectives: {a: {}, b: {}}\nmodels: {m: {backends: [http://a], objective: {default: a, interactive: b}}}\n"

@@ -195,7 +195,7 @@ models:
 
     assert [str(warning).replace(f"{tmp_path}/", "") for warning in routes.warnings] == [
         "routes.yaml:2:3: pools.spare: no model uses this pool\n  hint: name it in the `pools` of a version",
-        "routes.yaml:4:53: models.m.timeouts.first_token: never runs out, because `total` is 10s\n"
+        "routes.yaml:4:53: models.m.timeouts.first_token: can never expire, because `total` is 10s\n"
         "  hint: shorten it, or make `total` longer",
     ]
     assert set(routes.table.models) == {"m"}

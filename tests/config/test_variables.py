@@ -29,7 +29,7 @@ def test_variables_are_replaced_once(text: str, expected: str) -> None:
 
 @pytest.mark.parametrize("text", ["${}", "${1A}", "${A", "${A-b}", "${A:b}"])
 def test_what_begins_like_a_variable_must_be_one(text: str) -> None:
-    with pytest.raises(InvalidValueError, match="begins no variable"):
+    with pytest.raises(InvalidValueError, match="does not start a variable"):
         expand(text, {"A": "x"})
 
 
@@ -70,9 +70,9 @@ class TestSecretFiles:
     @pytest.mark.parametrize(
         ("data", "message"),
         [
-            (b"", "holds no usable secret"),
-            (b"sk\nhunter2", "holds no usable secret"),
-            ("clé".encode(), "holds no usable secret"),
+            (b"", "contains no usable secret"),
+            (b"sk\nhunter2", "contains no usable secret"),
+            ("clé".encode(), "contains no usable secret"),
             (b"hunter2" * 2000, "the file is larger than 8192 bytes"),
         ],
     )

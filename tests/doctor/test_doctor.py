@@ -93,14 +93,14 @@ async def test_a_threshold_without_a_bucket_is_told_with_the_nearest(tmp_path: P
         findings = await examined(tmp_path, url, under="600ms")
     (told,) = [(what, hint) for _, what, hint in findings if "has no bucket" in what]
     assert told[0].endswith('vllm:time_to_first_token_seconds has no bucket le="0.6"')
-    assert "promise 0.5s or 0.75s" in told[1]
+    assert "set the threshold to 0.5s or 0.75s" in told[1]
 
 
 async def test_bounds_that_are_none_harm_nobody(tmp_path: Path) -> None:
     odd = RELEASES["0.10"].replace('le="0.5"', 'le="x"').replace('le="0.75"', 'le="1e400"')
     async with answering(odd, LLAMA) as url:
         findings = await examined(tmp_path, url)
-    assert any("promise 0.25s or 1s" in hint for _, _, hint in findings)
+    assert any("set the threshold to 0.25s or 1s" in hint for _, _, hint in findings)
 
 
 async def test_another_model_is_a_problem_with_what_would_be_right(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def test_a_pause_after_max_hold_says_what_to_change_where_a_resume_would_end_in_
 
 @pytest.mark.parametrize(
     ("on_stall", "then"),
-    [(OnStall.PAUSE, "pauses"), (OnStall.PROMOTE, "goes on all the same"), (OnStall.ROLLBACK, "is rolled back")],
+    [(OnStall.PAUSE, "pauses"), (OnStall.PROMOTE, "continues anyway"), (OnStall.ROLLBACK, "is rolled back")],
 )
 def test_the_outlook_says_that_a_step_will_reach_max_hold(on_stall: OnStall, then: str) -> None:
     plan = replace(PLAN, on_stall=on_stall)
