@@ -20,7 +20,7 @@ import uvicorn
 from gateway.admin.protection import AdminToken
 from gateway.config.itself import Listening
 from gateway.control.drain import DrainTimes
-from gateway.control.watching import Reread, Watched
+from gateway.control.watching import Reread
 from gateway.signals import NOT_THE_END, release
 from gateway.wire.edge import Edge
 from gateway.wire.guard import Limits
@@ -115,17 +115,21 @@ class ListenerFiles:
     """What the listeners take from files, each of which is `watched`."""
 
     def __init__(self, settings: Settings) -> None:
-        """Read them; raises FilesError."""
         doors = {name: tls.door(settings.limits.head_seconds) for name, tls in settings.tls_by_listener}
         self.doors = {name: door for name, door in doors.items() if door is not None}
         self.token = AdminToken(settings.admin_token, settings.admin_token_file)
-        self.watched: list[Watched] = []
+        self.watched: list[Reread] = []
+        for name, door in self.doors.items():
+            credentials = door.credentials
+            self.watched.append(Reread(f"TLS of the {name} listener", credentials.files, credentials.load))
+        if self.token.file is not None:
+            self.watched.append(Reread("admin token", [self.token.file], self.token.load))
+
+    def read(self) -> None:
+        """Read them for the first time; blocks, and raises FilesError."""
         try:
-            for name, door in self.doors.items():
-                credentials = door.credentials
-                self.watched.append(Reread(f"TLS of the {name} listener", credentials.files, credentials.load))
-            if self.token.file is not None:
-                self.watched.append(Reread("admin token", [self.token.file], self.token.load))
+            for each in self.watched:
+                each.read()
         except (OSError, ValueError) as error:
             raise FilesError(str(error)) from None
 

@@ -1,7 +1,7 @@
 """The admin listener: metrics, status, reload. Never on the data listener, and never on the hot path."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Annotated, Any
@@ -49,10 +49,12 @@ from gateway.control.sharing import Sharing
 from gateway.errors import ClientError
 from gateway.policy.routing.limit_evidence import UNLIMITED
 from gateway.proxy.explain import Explained
+from gateway.proxy.gateway import Gateway
 from gateway.proxy.live import LiveModel, LiveTable, LiveVersion
 from gateway.proxy.similar import unknown_model
-from gateway.proxy.tenants import LiveTenant, Tenants
+from gateway.proxy.tenants import LiveTenant
 from gateway.telemetry.slo import SloBook
+from gateway.wire.client import Client
 
 _EXPLAIN_ERRORS: dict[int | str, dict[str, Any]] = {
     404: {"description": "Unknown model."},
@@ -80,13 +82,10 @@ class AdminView:
     audit: Audit
     flusher: Flusher
     sharing: Sharing
-    table: Callable[[], LiveTable]
-    tenants: Callable[[], Tenants]
-    draining: Callable[[], bool]
-    in_flight: Callable[[], int]
-    connections: Callable[[], int]
+    gateway: Gateway
+    clients: Callable[[], Sequence[Client]]
     clock: Clock
-    uptime: Callable[[], float]
+    began: float
 
 
 def create_admin(view: AdminView, *, host: str, token: AdminToken) -> FastAPI:
@@ -179,10 +178,10 @@ def _status(view: AdminView) -> Status:
     table, failure = view.reloader.table, view.reloader.failure
     return Status(
         version=version("tidegate"),
-        uptime_seconds=round(view.uptime(), 1),
-        draining=view.draining(),
-        in_flight=view.in_flight(),
-        client_connections=view.connections(),
+        uptime_seconds=round(view.clock() - view.began, 1),
+        draining=view.gateway.draining,
+        in_flight=sum(client.busy for client in view.clients()),
+        client_connections=len(view.clients()),
         routes=RoutesStatus(
             sources=list(table.sources),
             loaded=failure is None,
@@ -194,12 +193,12 @@ def _status(view: AdminView) -> Status:
             not_saved=view.flusher.failing,
             shared=view.sharing.problem,
         ),
-        models=[_model(spec, view.table()) for spec in table.models.values()],
+        models=[_model(spec, view.gateway.current.table) for spec in table.models.values()],
         backends=[_backend(backend, view.clock()) for backend in view.registry],
         pools=[
             PoolStatus(name=name, ejections_ignored=peers.panic_reason) for name, peers in view.registry.pools.items()
         ],
-        tenants=[_tenant(tenant, view.clock()) for tenant in view.tenants()],
+        tenants=[_tenant(tenant, view.clock()) for tenant in view.gateway.current.tenants],
         rollouts=[canary_status(running, view.roller) for running in view.roller],
         alerts=firing_alerts(view.alerter, view.book),
         objectives=objective_statuses(view.book, view.alerter),

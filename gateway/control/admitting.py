@@ -3,20 +3,20 @@
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from gateway.backends.backend import Backend
 from gateway.backends.registry import Registry
 from gateway.clock import Clock
-from gateway.policy.admission.classes import ServiceClass
 from gateway.policy.admission.hold import held_below
 from gateway.policy.admission.limit import QUEUED_SCRAPES
 from gateway.policy.slo.alerts import FASTEST, STAYING_BAD
 from gateway.policy.slo.burn import burn
 from gateway.policy.slo.objective import Sli
 from gateway.policy.slo.windows import MINUTE, TICK
+from gateway.proxy.current import CurrentTable
 from gateway.proxy.line import Line, holders_of, seen
-from gateway.proxy.live import LiveModel, LiveTable
+from gateway.proxy.live import LiveModel
 from gateway.telemetry.admission_exposition import Queued
 from gateway.telemetry.slo import Kind, SloBook, Tracked
 
@@ -30,15 +30,13 @@ class Admitter:
     def __init__(
         self,
         registry: Registry,
-        table: Callable[[], LiveTable],
+        current: CurrentTable,
         book: SloBook,
         *,
-        classes: Callable[[], Mapping[str, ServiceClass]],
         clock: Clock,
     ) -> None:
         self._registry = registry
-        self._table = table
-        self._classes = classes
+        self._current = current
         self._book = book
         self._clock = clock
         self._at = clock()
@@ -64,7 +62,7 @@ class Admitter:
             self._limit(backend, now)
             holders_of(backend.health).tick(now, max(elapsed, 0.0))
         self._queueing = {backend.id for backend in self._registry if backend.engine.queued >= QUEUED_SCRAPES}
-        for model in self._table():
+        for model in self._current.table:
             self._hold(model)
             for line in _lines(model):
                 if line.queue.size:
@@ -88,7 +86,7 @@ class Admitter:
             for objective in (model.objective, *model.objective_by_class.values())
             if objective.hold and any(map(_pages, self._latencies(model, objective.name)))
         }
-        classes = self._classes()
+        classes = self._current.tenants.classes
         priorities = [
             each.priority
             for each in classes.values()

@@ -21,7 +21,6 @@ from gateway.control.incidents import (
     incident_of,
     texts,
 )
-from gateway.control.webhook import Webhook
 from gateway.policy.slo.alerts import MIN_BAD, PAIRS, RESOLVED_FOR, Alert, AlertPair, AlertState, Severity, read, step
 from gateway.policy.slo.incidents import Firing, Standing, standing
 from gateway.policy.slo.objective import DAY
@@ -314,17 +313,6 @@ class Alerter:
     def _keep(self) -> None:
         self._changed = True
         self._saved()
-
-
-def alerter(
-    book: SloBook, clock: Clock, webhook: Webhook | None, saved: Callable[[], None], documents: Iterable[Document]
-) -> Alerter:
-    """Return an alerter that tells a webhook, if there is one, and goes on from what was kept over a restart."""
-    made = Alerter(book, clock, webhook.notify if webhook is not None else None, saved)
-    if webhook is not None:
-        webhook.delivered = made.delivered
-    made.restore(documents)
-    return made
 
 
 def _broad_first(item: tuple[Name, tuple[Tracked, Firing]]) -> tuple[bool, bool, str]:

@@ -19,7 +19,8 @@ from gateway.control.synthetic import answers, asking
 from gateway.errors import ModelNotFound
 from gateway.exchange import Exchange, Outcome
 from gateway.policy.canary.rollout import Phase
-from gateway.proxy.live import LiveTable, LiveVersion
+from gateway.proxy.current import CurrentTable
+from gateway.proxy.live import LiveVersion
 from gateway.state.store import Document
 from gateway.telemetry.histogram import Histogram
 from gateway.telemetry.slo import SloBook
@@ -129,19 +130,19 @@ class Deployments:
     def __init__(
         self,
         book: SloBook,
-        table: Callable[[], LiveTable],
+        current: CurrentTable,
         roller: Roller,
         audit: Audit,
         *,
         clock: Clock,
-        over: Callable[[Deployment], None] = lambda _: None,
+        over: Callable[[Deployment], None] | None = None,
     ) -> None:
         """Take a clock of seconds since the epoch, and whom to tell of deployments that are over."""
         self._over = over
         self.durations: defaultdict[tuple[str, str], Histogram] = defaultdict(lambda: Histogram(BUCKETS))
         self.results: Counter[tuple[str, str]] = Counter()
         self._book = book
-        self._table = table
+        self._current = current
         self._roller = roller
         self._audit = audit
         self._clock = clock
@@ -168,7 +169,7 @@ class Deployments:
         known = self._all.get(identity)
         if known is not None:
             return known
-        live = self._table().model(model)
+        live = self._current.table.model(model)
         live.versions[version]
         for other in list(self._all.values()):
             if other.model == live.name and not other.is_over:
@@ -251,11 +252,12 @@ class Deployments:
                 self._changed.add(deployment.id)
             if deployment.is_over:
                 self.open.discard(deployment.id)
-                self._over(deployment)
+                if self._over is not None:
+                    self._over(deployment)
 
     def _follow(self, deployment: Deployment, client: httpx.AsyncClient) -> None:
         try:
-            live = self._table().model(deployment.model)
+            live = self._current.table.model(deployment.model)
             version = live.versions[deployment.version]
         except (KeyError, ModelNotFound):
             self._end(deployment, Result.GIVEN_UP, "the routes do not name it any more")

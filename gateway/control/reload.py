@@ -36,6 +36,9 @@ class Reloader:
         self._listeners = listeners
         self._turn = asyncio.Lock()
         self._marks = FileMarks(self._files)
+
+    def mark(self) -> None:
+        """Note what the files look like; later changes are acted on."""
         self._marks.take()
 
     async def reload(self) -> RouteTable:

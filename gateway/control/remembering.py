@@ -9,11 +9,14 @@ from gateway.state.store import Response
 class Remembering:
     """Takes what is known of stored responses to the store and back."""
 
-    def __init__(self, started: float, kept: Iterable[Response]) -> None:
-        """Take when the gateway's clock was 0, in seconds since the epoch, and what was kept over a restart."""
-        self.stored = StoredResponses()
+    def __init__(self, stored: StoredResponses, started: float) -> None:
+        """Take what the data plane knows, and when its clock was 0, in seconds since the epoch."""
+        self._stored = stored
         self._started = started
-        self.stored.restore((each.id, self._made(each)) for each in kept)
+
+    def restore(self, kept: Iterable[Response]) -> None:
+        """Take back what was kept over a restart."""
+        self._stored.restore((each.id, self._made(each)) for each in kept)
 
     def unsaved(self) -> list[Response]:
         """Return what was noted since the last call."""
@@ -27,7 +30,7 @@ class Remembering:
                 made.tenant,
                 (made.asked or b"").decode(errors="replace"),
             )
-            for digest, made in self.stored.unsaved()
+            for digest, made in self._stored.unsaved()
         ]
 
     def _made(self, kept: Response) -> Made:

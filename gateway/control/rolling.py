@@ -32,7 +32,7 @@ from gateway.policy.canary.rollout import (
 )
 from gateway.policy.slo.judge import judge_first, judge_request
 from gateway.policy.slo.objective import Sli
-from gateway.proxy.live import LiveTable
+from gateway.proxy.current import CurrentTable
 from gateway.state.store import Document
 from gateway.telemetry.rollout_exposition import RolloutRow
 from gateway.telemetry.slo import SloBook
@@ -58,7 +58,7 @@ class Roller:
     def __init__(
         self,
         book: SloBook,
-        table: Callable[[], LiveTable],
+        current: CurrentTable,
         audit: Audit,
         *,
         clock: Clock,
@@ -72,7 +72,7 @@ class Roller:
         """
         self.results: Counter[tuple[str, str]] = Counter()
         self._book = book
-        self._table = table
+        self._current = current
         self._audit = audit
         self._clock = clock
         self._leads = leads
@@ -106,7 +106,7 @@ class Roller:
             if spec.canary is not None:
                 known = before.pop(spec.name, None)
                 self._running[spec.name] = running = self._begun(spec, spec.canary, known)
-                running.apply(self._table().model(running.model))
+                running.apply(self._current.table.model(running.model))
                 if known is not None and known.plan != running.plan:
                     self._reloaded(known, running)
         if self._running and not self._lasting:
@@ -163,7 +163,7 @@ class Roller:
         if exchange.outcome is Outcome.OK and not (exchange.stream and exchange.first_content):
             running.warmth.answered(exchange.backend, now)
         if running.ended(exchange):
-            running.apply(self._table().model(running.model))
+            running.apply(self._current.table.model(running.model))
         running = self._weighing(exchange)
         if running is None:
             return
@@ -265,7 +265,7 @@ class Roller:
                 running.model,
                 running.rollout.phase,
                 running.rollout.step + 1,
-                {version.name: share for version, share in self._table().model(running.model).split.shares()},
+                {version.name: share for version, share in self._current.table.model(running.model).split.shares()},
                 {sli: track.comparison.log_e for sli, track in running.evidence.tracks.items()},
             )
             for running in self._running.values()
@@ -273,7 +273,7 @@ class Roller:
 
     def seen(self, running: Running) -> Seen:
         """Return what is known about a rollout now."""
-        live = self._table().model(running.model)
+        live = self._current.table.model(running.model)
         now = self._clock()
         stable, candidate = live.versions[running.plan.stable], live.versions[running.plan.candidate]
         running.look(now, stable_ready=stable.is_ready)
@@ -337,7 +337,7 @@ class Roller:
             self.results[running.model, rollout.phase] += 1
         weight = f"{running.plan.candidate} now has {rollout.share:g} % of requests"
         self._audit.record(rollout.actor, event, f"rollout of {running.model}", f"{rollout.reason}; {weight}")
-        running.apply(self._table().model(running.model))
+        running.apply(self._current.table.model(running.model))
         self._saved()
 
     def _begun(self, spec: ModelSpec, plan: Plan, known: Running | None) -> Running:

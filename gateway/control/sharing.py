@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 
 from gateway.clock import Clock
-from gateway.config.table import RouteTable
 from gateway.control.flush import LEADER, LEASE_SECONDS
+from gateway.proxy.current import CurrentTable
 from gateway.state.store import Document
 
 _log = logging.getLogger(__name__)
@@ -30,11 +30,11 @@ class Sharing:
     `problem` says in words that another one leads with other routes, "" as long as none does.
     """
 
-    def __init__(self, where: str, table: Callable[[], RouteTable], leads: Callable[[], bool], clock: Clock) -> None:
+    def __init__(self, where: str, current: CurrentTable, leads: Callable[[], bool], clock: Clock) -> None:
         """Take where state is kept, and a clock of seconds since the epoch."""
         self.problem = ""
         self._where = where
-        self._table = table
+        self._current = current
         self._leads = leads
         self._clock = clock
         self._told: Told | None = None
@@ -66,7 +66,7 @@ class Sharing:
             _log.warning(words, extra={"reason": self.problem})
 
     def _own(self) -> Told:
-        table = self._table()
+        table = self._current.routes
         rollouts = {
             spec.name: spec.canary.fingerprint if spec.canary is not None else "" for spec in table.models.values()
         }

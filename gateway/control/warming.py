@@ -11,7 +11,7 @@ from gateway.control.rolling import Roller
 from gateway.control.synthetic import answers, asking
 from gateway.errors import ModelNotFound
 from gateway.policy.canary.rollout import Phase
-from gateway.proxy.live import LiveTable
+from gateway.proxy.current import CurrentTable
 
 INTERVAL = 1.0
 _WARMED = frozenset((Phase.WAITING, Phase.STEP, Phase.PAUSED))
@@ -20,9 +20,9 @@ _WARMED = frozenset((Phase.WAITING, Phase.STEP, Phase.PAUSED))
 class Warmer:
     """Asks every cold backend of a candidate something small, one request at a time each."""
 
-    def __init__(self, roller: Roller, table: Callable[[], LiveTable], leads: Callable[[], bool]) -> None:
+    def __init__(self, roller: Roller, current: CurrentTable, leads: Callable[[], bool]) -> None:
         self._roller = roller
-        self._table = table
+        self._current = current
         self._leads = leads
         self._asking: dict[str, asyncio.Task[None]] = {}
 
@@ -40,7 +40,7 @@ class Warmer:
         for running in self._roller:
             if running.rollout.phase in _WARMED:
                 with contextlib.suppress(ModelNotFound, KeyError):
-                    version = self._table().model(running.model).versions[running.plan.candidate]
+                    version = self._current.table.model(running.model).versions[running.plan.candidate]
                     for backend in version.backends:
                         is_ready = backend.readiness.state == "ready" and backend.serves(version.served_model)
                         if is_ready and running.warmth.answers(backend.id) < running.plan.warm_up:

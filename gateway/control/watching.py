@@ -76,13 +76,10 @@ class Reread:
     """A few files that are read by `load`, which raises OSError or ValueError and keeps the old for what is wrong."""
 
     def __init__(self, what: str, files: Sequence[Path], load: Callable[[], None]) -> None:
-        """Read them for the first time; raises OSError or ValueError."""
         self._what = what
         self._names = [str(file) for file in files]
         self._load = load
         self._marks = FileMarks(lambda: files)
-        self._marks.take()
-        load()
 
     async def look(self) -> None:
         """Read them again if they have changed."""
@@ -92,7 +89,7 @@ class Reread:
     async def again(self) -> None:
         """Read them again; a failure is told, and what was read before stays."""
         try:
-            await asyncio.to_thread(self._read)
+            await asyncio.to_thread(self.read)
         except (OSError, ValueError) as error:
             _log.error(
                 "files not read, what was read before stays",
@@ -101,7 +98,8 @@ class Reread:
         else:
             _log.info("files read again", extra={"what": self._what, "files": self._names})
 
-    def _read(self) -> None:
+    def read(self) -> None:
+        """Read them; blocks, and raises OSError or ValueError."""
         self._marks.take()
         self._load()
 

@@ -11,11 +11,12 @@ from gateway.exchange import BodyKind, Dialect, Endpoint, Exchange, Outcome
 from gateway.proxy import anthropic
 from gateway.proxy.answers import error_head
 from gateway.proxy.cors import is_preflight, permit, seen_by
+from gateway.proxy.current import CurrentTable
 from gateway.proxy.deadlines import seconds_for
 from gateway.proxy.flight import Flight
 from gateway.proxy.hops import Hops
 from gateway.proxy.http10 import Kept
-from gateway.proxy.live import LiveModel, LiveTable, LiveVersion
+from gateway.proxy.live import LiveModel, LiveVersion
 from gateway.proxy.lookups import Lookups, continued
 from gateway.proxy.mirroring import Mirroring
 from gateway.proxy.order import Order, Tools
@@ -24,7 +25,7 @@ from gateway.proxy.replies import Bodiless
 from gateway.proxy.request_ids import RequestIds, sane
 from gateway.proxy.steering import route_for, served, version_for
 from gateway.proxy.stored import Keeper, StoredResponses
-from gateway.proxy.tenants import LiveTenant, Tenants
+from gateway.proxy.tenants import LiveTenant
 from gateway.proxy.tracing import carried
 from gateway.wire.body import Body, read_json, read_long_json
 from gateway.wire.edge import Edge
@@ -45,12 +46,11 @@ _AT_ONCE = 256
 
 
 class Gateway:
-    """Answers every request of the data listener. `table` and `tenants` are swapped whole at a reload."""
+    """Answers every request of the data listener, by the `current` table."""
 
     def __init__(
         self,
-        table: LiveTable,
-        tenants: Tenants,
+        current: CurrentTable,
         tools: Tools,
         mirroring: Mirroring,
         slices: Slices,
@@ -60,8 +60,7 @@ class Gateway:
     ) -> None:
         self._edge = edge
         self._mirroring = mirroring
-        self.table = table
-        self.tenants = tenants
+        self.current = current
         self.draining = False
         self.hops = Hops()
         self._tools = tools
@@ -76,7 +75,7 @@ class Gateway:
             self.hops.check(head.hops)
         if head.refusal is not None or (head.endpoint is None and head.path in OPEN):
             return None
-        return self.tenants.of(head)
+        return self.current.tenants.of(head)
 
     def serve(self, request: Request, client: Writer) -> Responder | None:
         """Answer a request, at once or by a flight."""
@@ -99,7 +98,7 @@ class Gateway:
         exchange = Exchange(request_id, endpoint.path, request.received)
         try:
             tenant = cast(LiveTenant, request.caller)
-            service_class = self.tenants.class_for(tenant, request.head.service_class)
+            service_class = self.current.tenants.class_for(tenant, request.head.service_class)
             exchange.tenant, exchange.service_class = tenant.name, service_class.name
             departing = self._departing(endpoint, request, exchange, client)
         except Exception as error:  # noqa: BLE001 - `turn_down` answers whatever it is
@@ -165,7 +164,7 @@ class Gateway:
         tools = self._tools
         endpoint = cast(Endpoint, request.head.endpoint)
         tenant = cast(LiveTenant, request.caller)
-        model = self.table.model(body.model, tenant.allows)
+        model = self.current.table.model(body.model, tenant.allows)
         tenant.may_use(model.name, body.model)
         exchange.model = model.name
         version = model.only
@@ -209,7 +208,7 @@ class Gateway:
         """Return what is known of a request whatever it asks for."""
         head, tracing = request.head, self._tools.tracing
         tenant = cast(LiveTenant, request.caller)
-        service_class = self.tenants.class_for(tenant, head.service_class)
+        service_class = self.current.tenants.class_for(tenant, head.service_class)
         connection, traced = head.connection, b""
         if tracing is not None or head.traceparent is not None:
             exchange.trace, stays, traced = carried(head.traceparent, tracing)
@@ -280,14 +279,16 @@ class Gateway:
         if path == b"/health":
             client.reply_json(200, head, {"status": "ok"})
         elif path == b"/ready":
-            ready = not self.draining and self.table.serving
+            ready = not self.draining and self.current.table.serving
             status = "draining" if self.draining else "ready" if ready else "no ready backend"
             client.reply_json(200 if ready else 503, head, {"status": status})
         elif tenant is not None and path == b"/v1/models":
-            client.reply_json(200, head, self.table.cards(tenant.allows))
+            client.reply_json(200, head, self.current.table.cards(tenant.allows))
         elif tenant is not None:
             try:
-                card = self.table.card(unquote(path.removeprefix(MODELS_PREFIX).decode("latin-1")), tenant.allows)
+                card = self.current.table.card(
+                    unquote(path.removeprefix(MODELS_PREFIX).decode("latin-1")), tenant.allows
+                )
             except GatewayError as error:
                 client.reply_json(error.status, head, error.body())
             else:

@@ -8,15 +8,16 @@ import msgspec
 from gateway.errors import NoReadyBackend
 from gateway.exchange import Exchange
 from gateway.proxy import reading
+from gateway.proxy.current import CurrentTable
 from gateway.proxy.deadlines import seconds_for
 from gateway.proxy.flight import Flight
 from gateway.proxy.line import Line
-from gateway.proxy.live import LiveModel, LiveRoute, LiveTable, LiveVersion
+from gateway.proxy.live import LiveModel, LiveRoute, LiveVersion
 from gateway.proxy.order import Order, Tools
 from gateway.proxy.reading import Departing, Reading
 from gateway.proxy.searching import Searches
 from gateway.proxy.stored import Keeper, Made, StoredResponses, candidates, keeper, no_response
-from gateway.proxy.tenants import LiveTenant, Tenants
+from gateway.proxy.tenants import LiveTenant
 from gateway.wire.body import Body
 from gateway.wire.endpoints import is_stored_id, stored_id
 from gateway.wire.service import Request, Writer
@@ -25,8 +26,7 @@ from gateway.wire.service import Request, Writer
 class Front(reading.Front, Protocol):
     """What knows where requests may go, and how they are sent."""
 
-    table: LiveTable
-    tenants: Tenants
+    current: CurrentTable
     stored: StoredResponses
 
     def order(
@@ -72,7 +72,7 @@ class Lookups:
         """Return what sends a request that goes on from a response to the engine that keeps it; raises GatewayError."""
         front = self._front
         tenant = cast(LiveTenant, request.caller)
-        model = front.table.model(body.model, tenant.allows)
+        model = front.current.table.model(body.model, tenant.allows)
         tenant.may_use(model.name, body.model)
         exchange.model = model.name
         places = [
@@ -82,7 +82,7 @@ class Lookups:
         ]
         if len(places) > 1 and not is_stored_id(response):
             places = []  # no path can hold it, so no backend can be asked
-        if not places and front.tenants.closed:
+        if not places and front.current.tenants.closed:
             raise no_response(response)  # the engine that gets it instead may have another tenant's of that name
         if len(places) <= 1:
             return front.flight(request, body, exchange, client, *places)
@@ -103,11 +103,11 @@ class Lookups:
         front, tenant = self._front, cast(LiveTenant, request.caller)
         made = front.stored.find(response, tenant.name, exchange.received)
         if made is None:
-            places = candidates(front.table, front.tenants, tenant)
+            places = candidates(front.current.table, front.current.tenants, tenant)
             if places and not any(place.backend.readiness.eligible for place in places):
                 raise NoReadyBackend("no backend that may keep this response is ready")
             return places
-        known = keeper(front.table, tenant, made)
+        known = keeper(front.current.table, tenant, made)
         return () if known is None else (known,)
 
     def _search(
@@ -147,7 +147,7 @@ class Lookups:
         order = self._front.order(model, version, request, exchange, client)
         endpoint, tenant = order.endpoint, order.tenant
         order.is_lookup, order.asked = True, None if model.echo_served_model else asked
-        order.route = LiveRoute((), (backend,), Line(self._front.tenants.classes), 0.0, cheapest=False)
+        order.route = LiveRoute((), (backend,), Line(self._front.current.tenants.classes), 0.0, cheapest=False)
         order.kind = model.memory.kinds.of(endpoint.path, order.service_class.name, None)
         order.engine_id, order.max_event = exchange.request_id, self._tools.max_event
         order.repeatable = endpoint.method == b"GET"

@@ -11,7 +11,6 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from gateway.backends.backend import Backend
-from gateway.clock import Clock
 from gateway.policy.routing.readiness import State
 from gateway.telemetry.histogram import Histogram
 from gateway.telemetry.metrics import Metrics
@@ -23,37 +22,38 @@ _BY_VERSION = ("model", "version", "pool")
 
 @dataclass(frozen=True, slots=True)
 class Gauges:
-    """Where the numbers of the moment are read from."""
+    """The numbers of a moment; `state_saved_at` is None before the first save, `now` of the backends' clock."""
 
-    backends: Callable[[], Iterable[Backend]]
-    clock: Clock
-    in_flight: Callable[[], int]
-    connections: Callable[[], int]
-    tasks: Callable[[], int]
-    routes_loaded: Callable[[], bool]
-    reloads: Callable[[], int]
-    reload_failures: Callable[[], int]
-    loop_lag: Callable[[], float]
-    access_log_dropped: Callable[[], int]
-    state_saved_at: Callable[[], float]
-    state_failures: Callable[[], int]
-    notifications: Callable[[], Mapping[str, int]]
-    handshakes: Callable[[], Mapping[tuple[str, str], int]]
+    backends: Iterable[Backend]
+    now: float
+    in_flight: int
+    connections: int
+    tasks: int
+    routes_loaded: bool
+    reloads: int
+    reload_failures: int
+    loop_lag: float
+    access_log_dropped: int
+    state_saved_at: float | None
+    state_failures: int
+    notifications: Mapping[str, int]
+    handshakes: Mapping[tuple[str, str], int]
 
 
 class GatewayCollector(Collector):
     """Everything that begins with `tidegate_`."""
 
-    def __init__(self, metrics: Metrics, gauges: Gauges) -> None:
+    def __init__(self, metrics: Metrics, gauges: Callable[[], Gauges]) -> None:
         self._metrics = metrics
         self._gauges = gauges
 
     def collect(self) -> Iterable[Metric]:
         """Return all metrics as they are now."""
+        gauges = self._gauges()
         yield from self._counters()
         yield from self._histograms()
-        yield from self._backends()
-        yield from self._process()
+        yield from _backends(gauges)
+        yield from _process(gauges)
 
     def _counters(self) -> Iterable[Metric]:
         metrics = self._metrics
@@ -117,67 +117,6 @@ class GatewayCollector(Collector):
             "overhead_seconds", "Time neither queued nor in a backend's hands.", (), {(): metrics.overhead}
         )
 
-    def _backends(self) -> Iterable[Metric]:
-        labels = ("backend", "pool")
-        state = GaugeMetricFamily(
-            "tidegate_backend_state", "1 for the state a backend is in.", labels=(*labels, "state")
-        )
-        in_flight = GaugeMetricFamily("tidegate_backend_in_flight", "Requests in progress.", labels=labels)
-        idle = GaugeMetricFamily("tidegate_backend_idle_connections", "Connections kept for reuse.", labels=labels)
-        opened = CounterMetricFamily("tidegate_backend_connections", "Connections opened.", labels=labels)
-        for backend in self._gauges.backends():
-            names = (backend.id, backend.spec.pool)
-            for each in State:
-                state.add_metric((*names, each), float(backend.readiness.state is each))
-            in_flight.add_metric(names, backend.in_flight)
-            idle.add_metric(names, backend.pool.idle)
-            opened.add_metric(names, backend.pool.opened)
-        yield from (state, in_flight, idle, opened)
-        yield from self._engines()
-
-    def _engines(self) -> Iterable[Metric]:
-        """Yield what engines report about themselves, without what is unknown or stale."""
-        labels, now = ("backend", "pool"), self._gauges.clock()
-        running = GaugeMetricFamily("tidegate_engine_running", "Requests that the engine runs.", labels=labels)
-        waiting = GaugeMetricFamily("tidegate_engine_waiting", "Requests that wait in the engine.", labels=labels)
-        usage = GaugeMetricFamily("tidegate_engine_kv_usage_ratio", "Share of its KV cache in use.", labels=labels)
-        for backend in self._gauges.backends():
-            engine = backend.engine.fresh(now)
-            if engine is None:
-                continue
-            for family, value in ((running, engine.running), (waiting, engine.waiting), (usage, engine.kv_usage)):
-                if value is not None:
-                    family.add_metric((backend.id, backend.spec.pool), value)
-        yield from (running, waiting, usage)
-
-    def _process(self) -> Iterable[Metric]:
-        gauges = self._gauges
-        yield GaugeMetricFamily("tidegate_in_flight", "Requests in progress.", gauges.in_flight())
-        yield GaugeMetricFamily("tidegate_client_connections", "Client connections open.", gauges.connections())
-        yield GaugeMetricFamily("tidegate_tasks", "Tasks of the event loop.", gauges.tasks())
-        yield GaugeMetricFamily(
-            "tidegate_routes_loaded", "1 when the last load was good.", float(gauges.routes_loaded())
-        )
-        yield CounterMetricFamily("tidegate_reloads", "Good loads of the routes after the first.", gauges.reloads())
-        yield CounterMetricFamily("tidegate_reload_failures", "Loads refused.", gauges.reload_failures())
-        yield GaugeMetricFamily(
-            "tidegate_loop_lag_seconds", "Longest delay of the event loop in the last 10 s.", gauges.loop_lag()
-        )
-        yield CounterMetricFamily(
-            "tidegate_access_log_dropped", "Lines dropped for a slow sink.", gauges.access_log_dropped()
-        )
-        if saved_at := gauges.state_saved_at():
-            yield GaugeMetricFamily("tidegate_state_saved_timestamp_seconds", "When state was last saved.", saved_at)
-        yield CounterMetricFamily("tidegate_state_save_failures", "Saves that failed.", gauges.state_failures())
-        yield _counter(
-            "tls_handshakes", "TLS handshakes by how they ended.", ("listener", "result"), gauges.handshakes()
-        )
-        results = {(result,): count for result, count in gauges.notifications().items()}
-        yield _counter("alert_notifications", "Alerts for the webhook, by what became of them.", ("result",), results)
-        build = GaugeMetricFamily("tidegate_build_info", "Always 1.", labels=("version", "python"))
-        build.add_metric((_VERSION, platform.python_version()), 1)
-        yield build
-
 
 def registry(*own: Collector) -> CollectorRegistry:
     """Return a registry with the gateway's own collectors and the process's."""
@@ -202,3 +141,62 @@ def _histogram(name: str, text: str, labels: tuple[str, ...], values: Mapping[_K
     for key, histogram in values.items():
         family.add_metric(key, buckets=histogram.cumulative(), sum_value=histogram.total)
     return family
+
+
+def _backends(gauges: Gauges) -> Iterable[Metric]:
+    labels = ("backend", "pool")
+    state = GaugeMetricFamily("tidegate_backend_state", "1 for the state a backend is in.", labels=(*labels, "state"))
+    in_flight = GaugeMetricFamily("tidegate_backend_in_flight", "Requests in progress.", labels=labels)
+    idle = GaugeMetricFamily("tidegate_backend_idle_connections", "Connections kept for reuse.", labels=labels)
+    opened = CounterMetricFamily("tidegate_backend_connections", "Connections opened.", labels=labels)
+    for backend in gauges.backends:
+        names = (backend.id, backend.spec.pool)
+        for each in State:
+            state.add_metric((*names, each), float(backend.readiness.state is each))
+        in_flight.add_metric(names, backend.in_flight)
+        idle.add_metric(names, backend.pool.idle)
+        opened.add_metric(names, backend.pool.opened)
+    yield from (state, in_flight, idle, opened)
+    yield from _engines(gauges)
+
+
+def _engines(gauges: Gauges) -> Iterable[Metric]:
+    """Yield what engines report about themselves, without what is unknown or stale."""
+    labels, now = ("backend", "pool"), gauges.now
+    running = GaugeMetricFamily("tidegate_engine_running", "Requests that the engine runs.", labels=labels)
+    waiting = GaugeMetricFamily("tidegate_engine_waiting", "Requests that wait in the engine.", labels=labels)
+    usage = GaugeMetricFamily("tidegate_engine_kv_usage_ratio", "Share of its KV cache in use.", labels=labels)
+    for backend in gauges.backends:
+        engine = backend.engine.fresh(now)
+        if engine is None:
+            continue
+        for family, value in ((running, engine.running), (waiting, engine.waiting), (usage, engine.kv_usage)):
+            if value is not None:
+                family.add_metric((backend.id, backend.spec.pool), value)
+    yield from (running, waiting, usage)
+
+
+def _process(gauges: Gauges) -> Iterable[Metric]:
+    yield GaugeMetricFamily("tidegate_in_flight", "Requests in progress.", gauges.in_flight)
+    yield GaugeMetricFamily("tidegate_client_connections", "Client connections open.", gauges.connections)
+    yield GaugeMetricFamily("tidegate_tasks", "Tasks of the event loop.", gauges.tasks)
+    yield GaugeMetricFamily("tidegate_routes_loaded", "1 when the last load was good.", float(gauges.routes_loaded))
+    yield CounterMetricFamily("tidegate_reloads", "Good loads of the routes after the first.", gauges.reloads)
+    yield CounterMetricFamily("tidegate_reload_failures", "Loads refused.", gauges.reload_failures)
+    yield GaugeMetricFamily(
+        "tidegate_loop_lag_seconds", "Longest delay of the event loop in the last 10 s.", gauges.loop_lag
+    )
+    yield CounterMetricFamily(
+        "tidegate_access_log_dropped", "Lines dropped for a slow sink.", gauges.access_log_dropped
+    )
+    if gauges.state_saved_at is not None:
+        yield GaugeMetricFamily(
+            "tidegate_state_saved_timestamp_seconds", "When state was last saved.", gauges.state_saved_at
+        )
+    yield CounterMetricFamily("tidegate_state_save_failures", "Saves that failed.", gauges.state_failures)
+    yield _counter("tls_handshakes", "TLS handshakes by how they ended.", ("listener", "result"), gauges.handshakes)
+    results = {(result,): count for result, count in gauges.notifications.items()}
+    yield _counter("alert_notifications", "Alerts for the webhook, by what became of them.", ("result",), results)
+    build = GaugeMetricFamily("tidegate_build_info", "Always 1.", labels=("version", "python"))
+    build.add_metric((_VERSION, platform.python_version()), 1)
+    yield build

@@ -18,7 +18,7 @@ class RoutingCollector(Collector):
     def __init__(
         self,
         pools: Callable[[], Iterable[Peers]],
-        ejections: Callable[[], Mapping[tuple[str, str, Cause], int]],
+        ejections: Mapping[tuple[str, str, Cause], int],
         refused_retries: Callable[[], Mapping[str, int]],
     ) -> None:
         self._pools = pools
@@ -32,7 +32,7 @@ class RoutingCollector(Collector):
         ejections = CounterMetricFamily(
             "tidegate_ejections", "Backends taken out of service.", labels=(*_BACKEND, "reason")
         )
-        for key, count in self._ejections().items():
+        for key, count in self._ejections.items():
             ejections.add_metric(key, count)
         yield ejections
         refused = CounterMetricFamily(

@@ -1,6 +1,6 @@
 """Burn rates, budgets and alerts as Prometheus metrics. Every name here has a row in docs/metrics.md."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -11,7 +11,7 @@ from gateway.policy.slo.budget import error_budget
 from gateway.policy.slo.burn import burn
 from gateway.telemetry.slo import Kind, SloBook, Tracked
 
-Alerts = Callable[[], Iterable[tuple[Tracked, AlertPair, Alert]]]
+Alerts = Iterable[tuple[Tracked, AlertPair, Alert]]
 
 
 class SloCollector(Collector):
@@ -100,7 +100,7 @@ class SloCollector(Collector):
             "1 for the state that an alert is in.",
             labels=("model", "version", "objective", "sli", "prompt_tokens", "severity", "long_window", "state"),
         )
-        for tracked, pair, alert in self._alerts():
+        for tracked, pair, alert in self._alerts:
             for state in AlertState:
                 long = format_duration(pair.long)
                 labels = (tracked.model, tracked.version, *tracked.key[2:], pair.severity, long, state)

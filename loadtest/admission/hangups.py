@@ -72,7 +72,7 @@ async def hangups(folder: Path) -> Hangups:
     started: asyncio.Future[Addresses] = asyncio.get_running_loop().create_future()
     serving = asyncio.create_task(app.run(started.set_result))
     port = (await started).data.rsplit(":", 1)[1]
-    (line,) = [line for model in app.gateway.table for line in model.memory.lines.values()]
+    (line,) = [line for model in app.data.current.table for line in model.memory.lines.values()]
     before = sys.getallocatedblocks()
     clients = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -94,10 +94,10 @@ async def hangups(folder: Path) -> Hangups:
         hung = sorted(json.loads(await clients.stdout.readline()))
         await _until(lambda: len(log.gone) >= hanging_up)
         delays = sorted(gone - left for gone, left in zip(sorted(log.gone), hung, strict=True))
-        waiting, in_flight = line.queue.size, sum(backend.in_flight for backend in app.registry)
+        waiting, in_flight = line.queue.size, sum(backend.in_flight for backend in app.data.registry)
         clients.stdin.write(b"all\n")
         await clients.wait()
-        await _until(lambda: log.settled_in_all == queued + 1 and not app.connections())
+        await _until(lambda: log.settled_in_all == queued + 1 and not app.data.clients())
         gc.collect()
         after = sys.getallocatedblocks()
     finally:

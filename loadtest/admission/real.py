@@ -158,14 +158,15 @@ async def gateway(urls: Sequence[str], *, admission: bool) -> AsyncIterator[Addr
         path = Path(folder) / "routes.yaml"
         path.write_text(json.dumps(routes))
         app = App(Settings(routes=path, port=0, admin_port=0, access_log=False), load_routes(path))
-        if not admission:
-            app.admitter.run = asyncio.Event().wait  # type: ignore[method-assign,assignment]
-            for backend in app.registry:
-                backend.health.slots.limit_to(UNLIMITED)
         started: asyncio.Future[Addresses] = asyncio.get_running_loop().create_future()
         task = asyncio.create_task(app.run(started.set_result))
         try:
-            yield await started
+            addresses = await started
+            if not admission:
+                app.control.admitter.admit = lambda: None  # type: ignore[method-assign]
+                for backend in app.data.registry:
+                    backend.health.slots.limit_to(UNLIMITED)
+            yield addresses
         finally:
             app.stop()
             app.stop()

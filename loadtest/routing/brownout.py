@@ -222,7 +222,7 @@ async def scenario(strategy: str, plan: Plan, *, sick: int = 1, rate: float = RA
         client = await stack.enter_async_context(httpx.AsyncClient(timeout=60.0, trust_env=False, limits=_UNBOUNDED))
         asking = asyncio.create_task(load(client, addresses.data, rate, Random(seed)))
         loop = asyncio.get_running_loop()
-        victims = [backend.id for backend in app.registry][:sick]
+        victims = [backend.id for backend in app.data.registry][:sick]
         await asyncio.sleep(plan.warm_up)
         prefilled = await _prefilled(client, urls)
         utilisation = max(prefilled) / plan.warm_up / PREFILL_RATE
@@ -239,7 +239,7 @@ async def scenario(strategy: str, plan: Plan, *, sick: int = 1, rate: float = RA
         asking.cancel()
         watching.cancel()
         await asyncio.gather(asking, watching, return_exceptions=True)
-        transitions = [_told(each, fault) for each in app.judge.history]
+        transitions = [_told(each, fault) for each in app.control.judge.history]
     return Result(
         strategy,
         sick,
@@ -262,7 +262,7 @@ def _told(transition: Transition, fault: float) -> str:
 
 async def _watch(app: App, panics: list[bool]) -> None:
     while True:
-        panics.append(any(peers.panic for peers in app.registry.pools.values()))
+        panics.append(any(peers.panic for peers in app.data.registry.pools.values()))
         await asyncio.sleep(0.25)
 
 

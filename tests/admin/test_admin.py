@@ -93,7 +93,7 @@ async def test_random_models_and_paths_do_not_grow_the_series(tmp_path: Path) ->
 
         await ask(running.port, {**chat(), "model": "first"})
         await ask(running.port, chat(), path="/first")
-        await eventually(lambda: running.app.flusher.saved_at > 0)  # that time is a series of its own
+        await eventually(lambda: running.app.control.flusher.saved_at > 0)  # that time is a series of its own
         before = await series()
         for number in range(200):
             await ask(running.port, {**chat(), "model": f"random-{number}"}, headers=f"x-request-id: r{number}\r\n")
@@ -119,7 +119,7 @@ async def test_secrets_and_prompts_appear_nowhere(
             answers.append(await ask(running.port, {**body, "model": "nope"}, headers=headers))
             answers.append(await ask(running.port, b'{"' + CANARY.encode(), headers=headers))
             pages = [(await web.get(running.admin + path)).text for path in ("/metrics", "/admin/status")]
-            everything = "".join([*pages, caplog.text, repr(running.app.registry), *map(repr, answers)])
+            everything = "".join([*pages, caplog.text, repr(running.app.data.registry), *map(repr, answers)])
             assert [answer.status for answer in answers] == [200, 404, 404, 400]
             assert CANARY not in everything
 

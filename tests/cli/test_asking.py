@@ -112,7 +112,7 @@ async def test_status_shows_what_is_and_says_what_is_wrong(tmp_path: Path) -> No
 
             new.health = b"503 Service Unavailable"
             (tmp_path / "routes.yaml").write_text("models: {m: {backend: [x]}}")
-            await running.app.reloader.again()
+            await running.app.control.reloader.again()
             await eventually(lambda: not running.backend(1).readiness.eligible)
             await tidegate(running, "drain", running.backend(0).id)
             wrong = await tidegate(running, "status", status=1)

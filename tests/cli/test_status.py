@@ -31,8 +31,8 @@ async def simulated(folder: Path) -> AsyncIterator[tuple[Running, str, Ahead]]:
         url = process.urls[0]
         text = json.dumps({"objectives": OBJECTIVES, "models": {"m": {"backends": [url], "objective": "o"}}})
         async with gateway(folder, text) as running:
-            clock = Ahead(running.app.book)
-            running.app.alerter._clock = clock
+            clock = Ahead(running.app.data.ledger)
+            running.app.control.alerter._clock = clock
             yield running, url, clock
 
 
@@ -42,8 +42,8 @@ async def requests(running: Running, clock: Ahead, count: int, seconds: float) -
         await ask(running.port, chat(stream=False, max_tokens=1))
         await running.quiet()
         clock.jump(seconds)
-        running.app.judge.judge()
-        running.app.alerter.evaluate()
+        running.app.control.judge.judge()
+        running.app.control.alerter.evaluate()
 
 
 def lines(text: str) -> list[str]:

@@ -38,10 +38,10 @@ def rolled(
     book.follow(table)
     ready = SimpleNamespace(is_ready=True, is_lost=False, may_serve=True, backends=(), name="v2")
     live = SimpleNamespace(versions={"v1": ready, "v2": ready}, shared=lambda rows: rows, split=None, mirror=None)
-    routes = cast(Any, SimpleNamespace(model=lambda _: live))
+    current = cast(Any, SimpleNamespace(table=SimpleNamespace(model=lambda _: live)))
     audit = Audit(lambda: now[0])
     roller = Roller(
-        book, lambda: routes, audit, clock=lambda: now[0], leads=lambda: True, saved=lambda: None, lateness=Lateness()
+        book, current, audit, clock=lambda: now[0], leads=lambda: True, saved=lambda: None, lateness=Lateness()
     )
     roller.restore(kept)
     roller.follow(table)

@@ -132,9 +132,9 @@ async def test_counts_outlive_a_process_that_was_killed(tmp_path: Path) -> None:
             first.process.kill()
             await first.ended()
         async with gateway(tmp_path, routes(backend.urls[0]), state=f"sqlite:///{state}") as running:
-            (tracked, *_) = running.app.book.get(Kind.MODEL, "m")
+            (tracked, *_) = running.app.data.ledger.get(Kind.MODEL, "m")
             held = {seconds: counts.total for seconds, counts in tracked.windows.items()}
             assert held[3600.0] == held[28 * 86_400.0] == 5
             assert held[300.0] == 5
             assert held[10.0] == 0
-            assert running.app.book.coverage(3600.0) > 0
+            assert running.app.data.ledger.coverage(3600.0) > 0

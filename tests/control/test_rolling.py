@@ -158,7 +158,7 @@ def test_a_rollout_waits_while_stable_is_away_and_goes_on_when_it_is_back(tmp_pa
     roller, _ = rolled(tmp_path / "routes.yaml", routes, now)
     running = roller.get(MODEL)
     assert running is not None
-    versions: dict[str, Any] = cast(Any, roller._table().model(MODEL)).versions
+    versions: dict[str, Any] = cast(Any, roller._current.table.model(MODEL)).versions
 
     def served(seconds: float, *, stable: bool) -> None:
         versions["v1"] = SimpleNamespace(is_ready=stable, backends=(), name="v1")

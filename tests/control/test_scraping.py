@@ -24,7 +24,7 @@ async def test_what_an_engine_says_is_shown_and_then_forgotten(names: tuple[str,
             assert status["backends"][0]["engine"]["kv_usage"] == 0.0
             assert "tidegate_engine_waiting{" in (await client.get(f"{running.admin}/metrics")).text
             await backend.killed()
-            await eventually(lambda: live.engine.fresh(running.app._clock()) is None)
+            await eventually(lambda: live.engine.fresh(running.app.data.clock()) is None)
             status = (await client.get(f"{running.admin}/admin/status")).json()
             assert status["backends"][0]["engine"] is None
             assert "tidegate_engine_waiting{" not in (await client.get(f"{running.admin}/metrics")).text

@@ -118,6 +118,7 @@ async def test_a_bad_file_is_told_once_and_read_again_when_it_changes(
     file.write_text("1")
     read: list[int] = []
     reread = Reread("numbers", [file], lambda: read.append(int(file.read_text())))
+    reread.read()
     replace(file, "no number")
     for _ in range(5):
         await reread.look()
@@ -133,4 +134,4 @@ async def test_a_bad_file_is_told_once_and_read_again_when_it_changes(
 
 def test_the_first_reading_has_to_succeed(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        Reread("numbers", [tmp_path / "no"], (tmp_path / "no").unlink)
+        Reread("numbers", [tmp_path / "no"], (tmp_path / "no").unlink).read()

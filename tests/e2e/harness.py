@@ -59,31 +59,31 @@ class Running:
     @property
     def connections(self) -> list[Client]:
         """The clients that are connected."""
-        return self.app.connections()
+        return self.app.data.clients()
 
     def backend(self, index: int = 0) -> Backend:
-        return list(self.app.registry)[index]
+        return list(self.app.data.registry)[index]
 
     @property
     def in_flight(self) -> int:
-        return sum(backend.in_flight for backend in self.app.registry)
+        return sum(backend.in_flight for backend in self.app.data.registry)
 
     @property
     def waiting(self) -> int:
         """How many requests wait for a slot."""
-        lines = [line for model in self.app.gateway.table for line in model.memory.lines.values()]
+        lines = [line for model in self.app.data.current.table for line in model.memory.lines.values()]
         return sum(len(line.queue) for line in lines)
 
     @property
     def held(self) -> int:
         """What requests hold, all told: slots, tokens, places, quotas; 0 when nothing is in progress."""
-        healths = [backend.health for backend in self.app.registry]
+        healths = [backend.health for backend in self.app.data.registry]
         slots = sum(health.slots.in_flight + health.slots.kv + health.latency.prefilling for health in healths)
-        return slots + self.waiting + sum(tenant.quota.in_flight for tenant in self.app.gateway.tenants)
+        return slots + self.waiting + sum(tenant.quota.in_flight for tenant in self.app.data.current.tenants)
 
     async def quiet(self, seconds: float = DEADLINE) -> None:
         """Wait until nothing is in progress anywhere: what every test of a fault ends with."""
-        await eventually(lambda: self.held == 0 and not self.app.busy_connections, seconds)
+        await eventually(lambda: self.held == 0 and not self.app.data.busy(), seconds)
 
     async def settled(self, count: int = 1) -> Exchange:
         """Wait until exactly `count` requests have settled and nothing is left; return the last."""
@@ -96,7 +96,7 @@ class Running:
 
     async def ready(self, *backends: int) -> None:
         """Wait until backends (all by default) have been probed as ready."""
-        wanted = list(self.app.registry)
+        wanted = list(self.app.data.registry)
         chosen = [wanted[i] for i in backends] if backends else wanted
         await eventually(lambda: all(backend.readiness.state == "ready" for backend in chosen))
 

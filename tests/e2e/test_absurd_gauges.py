@@ -29,7 +29,7 @@ vllm:cache_config_info{{block_size="-16",num_gpu_blocks="-2000"}} 1.0
             assert engine is not None
             assert engine.preemptions == 3
             assert (engine.running, engine.waiting, engine.kv_usage, engine.kv_capacity) == (None,) * 4
-            assert not backend.is_busy(running.app._clock())
+            assert not backend.is_busy(running.app.data.clock())
             async with patient_client(base_url=running.admin) as client:
                 shown = [line for line in (await client.get("/metrics")).text.splitlines() if line[:1] != "#"]
                 assert not [line for line in shown if line.startswith("tidegate_engine_")]

@@ -156,7 +156,7 @@ async def test_who_waits_too_long_is_told_when_to_come_again(name: str, status: 
 
 async def test_a_hopeless_wait_is_refused_at_once(tmp_path: Path) -> None:
     async with one_slot(tmp_path) as (running, _):
-        memory = next(iter(running.app.gateway.table)).memory
+        memory = next(iter(running.app.data.current.table)).memory
         for _ in range(20):
             memory.kinds.of("/v1/chat/completions", "standard", None).ended(60.0)
         answer = await ask(running.port, words("hopeless"))
@@ -197,9 +197,9 @@ async def test_limits_and_queues_outlive_a_reload(tmp_path: Path) -> None:
     async with one_slot(tmp_path) as (running, gate):
         waiting = asyncio.create_task(ask(running.port, words("second")))
         await eventually(lambda: running.waiting == 1)
-        (url,) = [backend.spec.url for backend in running.app.registry]
+        (url,) = [backend.spec.url for backend in running.app.data.registry]
         (tmp_path / "routes.yaml").write_text(routes(url, slots=2))
-        await running.app.reloader.again()
+        await running.app.control.reloader.again()
         await eventually(lambda: gate.prompts == ["first", "second"])
         gate.open.release()
         gate.open.release()
@@ -293,7 +293,7 @@ async def test_tokens_are_reserved_and_settled_with_what_was_used(tmp_path: Path
         assert answer.status == 200
         assert int(answer.headers["x-ratelimit-remaining-tokens"]) < 400
         await running.quiet()
-        (big,) = [tenant for tenant in running.app.gateway.tenants if tenant.name == "big"]
+        (big,) = [tenant for tenant in running.app.data.current.tenants if tenant.name == "big"]
         assert big.quota.tokens is not None
         assert big.quota.tokens.level == 1000 - 10, "seven tokens of the prompt and three of the answer"
         too_much = await ask(running.port, chat(max_tokens=2000), headers=bearer("sk-big"))
@@ -369,15 +369,15 @@ async def test_queues_and_quotas_are_told(tmp_path: Path) -> None:
 async def test_a_class_is_held_back_but_never_refused_while_a_higher_one_misses_its_objective(tmp_path: Path) -> None:
     """A burned budget refuses no one: it holds sheddable classes back only where that helps."""
     async with one_slot(tmp_path) as (running, gate):
-        ttft = next(each for each in running.app.book.get(Kind.MODEL, "m") if each.sli == "ttft")
+        ttft = next(each for each in running.app.data.ledger.get(Kind.MODEL, "m") if each.sli == "ttft")
         ttft.windows.bad += 100
-        running.app.book.advance()
-        running.app.admitter.admit()
-        (line,) = next(iter(running.app.gateway.table)).memory.lines.values()
+        running.app.data.ledger.advance()
+        running.app.control.admitter.admit()
+        (line,) = next(iter(running.app.data.current.table)).memory.lines.values()
         assert line.held_below is None, "nobody waits: holding would help nobody"
         clients = [await begin(running, "batch", "x-gateway-class: batch\r\n"), await begin(running, "standard")]
         await eventually(lambda: running.waiting == 2)
-        running.app.admitter.admit()
+        running.app.control.admitter.admit()
         assert line.held_below == 10
         async with patient_client() as web:
             status = (await web.get(f"{running.admin}/admin/status")).json()

@@ -55,7 +55,7 @@ async def test_a_page_goes_on_with_its_start_and_is_not_sent_again(tmp_path: Pat
         started = outage(tmp_path / "state.sqlite", text, ended=3.0)
         state = f"sqlite:///{tmp_path / 'state.sqlite'}"
         async with gateway(tmp_path, text, state=state, alert_webhook=receiver.url) as running:
-            running.app.alerter.evaluate()
+            running.app.control.alerter.evaluate()
             (alert,) = (await web.get(f"{running.admin}/admin/status")).json()["alerts"]
             assert datetime.fromisoformat(alert["since"]).timestamp() == pytest.approx(started, abs=0.001)
             assert (alert["severity"], alert["notified"]) == ("page", "sent")

@@ -137,7 +137,7 @@ async def test_a_client_may_leave_while_its_body_is_read(tmp_path: Path, monkeyp
     async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url)) as running:
         client = await connect(running.port)
         await client.send(post(long_chat(MIB)))
-        await eventually(lambda: bool(running.app.busy_connections))
+        await eventually(lambda: bool(running.app.data.busy()))
         client.close()
         assert (await running.settled()).outcome is Outcome.CLIENT_GONE
         assert not fake.calls
@@ -174,7 +174,7 @@ async def test_a_long_answer_is_charged_by_its_usage_or_by_what_was_seen(tmp_pat
             assert got.body == answer
             exchange = await running.settled()
             assert (exchange.prompt_tokens, exchange.output_tokens) == ((7, 3) if told else (None, None))
-            (tenant,) = running.app.gateway.tenants
+            (tenant,) = running.app.data.current.tenants
             charged = 100_000 - int(tenant.shown().split(b"remaining-tokens: ")[1].split(b"\r\n")[0])
             assert charged == 10 if told else charged >= 500
 
@@ -218,6 +218,6 @@ async def test_a_usage_that_cannot_be_is_charged_to_nobody(
             exchange = await running.settled()
             known = int(count) if counted else None
             assert (exchange.prompt_tokens, exchange.output_tokens) == (known, known)
-            (tenant,) = running.app.gateway.tenants
+            (tenant,) = running.app.data.current.tenants
             charged = 100_000 - int(tenant.shown().split(b"remaining-tokens: ")[1].split(b"\r\n")[0])
             assert charged == 8000 if counted else 2 <= charged < 200

@@ -29,7 +29,7 @@ def break_choosing(running: Running, good_for: int) -> None:
             raise RuntimeError("chosen badly")
         return choose(*given)
 
-    running.app.gateway._tools.choose = chosen
+    running.app.data.gateway._tools.choose = chosen
 
 
 class Breaking:

@@ -53,9 +53,9 @@ def routes(*urls: str, slots: int | None = None, patience: str = "20s", **timeou
 
 def counted(running: Running, index: int = 0) -> tuple[int, int]:
     """What availability says of a backend: good and bad events."""
-    running.app.judge.judge()
+    running.app.control.judge.judge()
     backend = running.backend(index).id
-    found = [each for each in running.app.book.get(Kind.BACKEND, backend) if each.sli == "availability"]
+    found = [each for each in running.app.data.ledger.get(Kind.BACKEND, backend) if each.sli == "availability"]
     return sum(each.windows.recent[0] for each in found), sum(each.windows.recent[1] for each in found)
 
 
@@ -99,7 +99,7 @@ async def test_what_one_engine_has_no_room_for_another_serves(tmp_path: Path) ->
         assert [answer.status for answer in answers] == [200] * 20
         await running.settled(26)
         assert counted(running)[1] == 0
-        assert not any(backend.health.outlier.standing.ejections for backend in running.app.registry)
+        assert not any(backend.health.outlier.standing.ejections for backend in running.app.data.registry)
 
 
 class Moods:
@@ -176,7 +176,7 @@ async def test_one_that_a_busy_backend_sends_back_keeps_its_place_and_teaches_no
         assert [(await each).status for each in (other, first, second)] == [200, 200, 200]
         sent = [call.json["messages"][0]["content"] for call in fake.calls]
         assert sent == ["zero", "held", "first", "first", "second"]
-        kinds = next(iter(running.app.gateway.table)).memory.kinds
+        kinds = next(iter(running.app.data.current.table)).memory.kinds
         assert not kinds.of("/v1/chat/completions", "standard", None).is_known, "four answers are fewer than five"
         await running.settled(4)
 
@@ -230,7 +230,7 @@ async def test_what_a_busy_backend_refuses_another_serves_and_neither_is_ejected
         mood.refuses = True
         assert await served(running, 20)
         await running.quiet()
-        assert not any(backend.health.outlier.standing.ejections for backend in running.app.registry)
+        assert not any(backend.health.outlier.standing.ejections for backend in running.app.data.registry)
         assert counted(running)[1] == counted(running, 1)[1] == 0
 
 

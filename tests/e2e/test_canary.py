@@ -103,14 +103,14 @@ async def rolling(
 ) -> AsyncIterator[tuple[Running, list[FakeBackend], Rolling]]:
     async with backends(stable, candidate) as fakes:
         async with gateway(folder, routes(fakes[0].url, fakes[1].url, **canary)) as running:
-            found = running.app.roller.get("m")
+            found = running.app.control.rollouts.get("m")
             assert found is not None
             yield running, fakes, found
             await running.quiet()
 
 
 def now(running: Running) -> Rolling:
-    found = running.app.roller.get("m")
+    found = running.app.control.rollouts.get("m")
     assert found is not None
     return found
 
@@ -149,7 +149,7 @@ async def test_a_good_candidate_walks_every_step_and_no_session_goes_back(tmp_pa
     assert people.errors == []
     assert set(people.moves) <= {("v1", "v2")}, "a session changes its version by the rollout alone"
     assert {versions[-1] for versions in people.seen.values()} == {"v2"}
-    words = [(record.action, record.reason) for record in running.app.audit]
+    words = [(record.action, record.reason) for record in running.app.control.audit]
     assert [action for action, _ in words] == ["start", "ready", "advance", "advance", "finish"]
     assert "requests, no SLI is worse; v2 now has 50 % of requests" in words[2][1]
 
@@ -290,15 +290,15 @@ async def test_a_rolled_back_candidate_stays_out_over_reloads_until_it_changes(t
         await post(running, "rollback")
         text = routes(fakes[0].url, fakes[1].url, hold="31s")
         (tmp_path / "routes.yaml").write_text(text)
-        await running.app.reloader.reload()
+        await running.app.control.reloader.reload()
         assert now(running).plan.hold == 31.0
         assert now(running).rollout.phase is Phase.ROLLED_BACK
         (tmp_path / "routes.yaml").write_text(text.replace('"v2": {', '"v2": {"served_model": "m", '))
-        await running.app.reloader.reload()
+        await running.app.control.reloader.reload()
         assert now(running).rollout.phase is Phase.ROLLED_BACK, "the same in other words"
         other = text.replace('"v2": {"pools": ["green"]}', '"v2": {"pools": ["green", "blue"]}')
         (tmp_path / "routes.yaml").write_text(other)
-        await running.app.reloader.reload()
+        await running.app.control.reloader.reload()
         await in_phase(running, Phase.STEP)
 
 
@@ -310,10 +310,10 @@ async def test_a_reload_under_way_keeps_share_and_evidence(tmp_path: Path) -> No
             known = now(running).evidence.answered
             text = routes(fakes[0].url, fakes[1].url, hold="40s", steps=[5, 10, 80])
             (tmp_path / "routes.yaml").write_text(text)
-            await running.app.reloader.reload()
+            await running.app.control.reloader.reload()
             assert now(running).evidence.answered >= known
             assert now(running).rollout.share == 10.0
-            record = list(running.app.audit)[-1]
+            record = list(running.app.control.audit)[-1]
             assert (record.actor, record.action) == ("reload", "change")
             assert "steps: 10, 50, 95 -> 5, 10, 80; hold: 30s -> 40s" in record.reason
             assert record.reason.endswith("v2 has 10 % of requests, as before")

@@ -28,7 +28,7 @@ async def test_a_spent_error_budget_freezes_and_pauses_with_its_numbers(tmp_path
     async with backends(good, good) as (old, new):
         text = routes(old.url, new.url, objective=objective, start="manual", hold="30s")
         async with gateway(tmp_path, text) as running:
-            (model,) = [each for each in running.app.book.get(Kind.MODEL, "m") if each.sli == "availability"]
+            (model,) = [each for each in running.app.data.ledger.get(Kind.MODEL, "m") if each.sli == "availability"]
             remember(model.windows, 953, 47)
             refused = await post(running, "start")
             assert refused.status_code == 409
@@ -54,7 +54,7 @@ async def test_minutes_of_failures_freeze_nothing(tmp_path: Path) -> None:
     """A newcomer's first rollout, on a process that is seconds old and has failed once or twice: it goes on."""
     async with backends(good, good) as (old, new):
         async with gateway(tmp_path, routes(old.url, new.url, start="manual", hold="30s")) as running:
-            (model,) = [each for each in running.app.book.get(Kind.MODEL, "m") if each.sli == "availability"]
+            (model,) = [each for each in running.app.data.ledger.get(Kind.MODEL, "m") if each.sli == "availability"]
             model.windows.good, model.windows.bad = 30, 5
             await eventually(lambda: model.windows.count(model.windows.slo).total == 35)
             assert (await post(running, "start")).status_code == 200
@@ -70,7 +70,7 @@ async def test_a_person_may_start_despite_the_budget_and_goes_step_by_step(tmp_p
     async with backends(good, good) as (old, new):
         text = routes(old.url, new.url, objective=objective, start="manual", hold="200ms")
         async with gateway(tmp_path, text) as running:
-            (model,) = [each for each in running.app.book.get(Kind.MODEL, "m") if each.sli == "availability"]
+            (model,) = [each for each in running.app.data.ledger.get(Kind.MODEL, "m") if each.sli == "availability"]
             remember(model.windows, 100, 900)
             frozen = await get(running, "/admin/models/m/canary")
             assert frozen["command"] == "tidegate canary start m --despite-budget"
@@ -91,7 +91,7 @@ async def test_a_paused_rollout_gains_nothing_by_an_edit_of_its_steps(tmp_path: 
             await in_phase(running, Phase.STEP)
             await post(running, "pause", "lunch")
             (tmp_path / "routes.yaml").write_text(routes(old.url, new.url, steps=[25, 50], hold="30s"))
-            await running.app.reloader.reload()
+            await running.app.control.reloader.reload()
             status = await get(running, "/admin/models/m/canary")
             assert (status["phase"], status["weight"]) == ("paused", 5.0)
             assert [each["weight"] for each in status["history"]] == [0.0, 0.0, 5.0, 5.0]

@@ -28,8 +28,8 @@ async def slow(call: Call) -> None:
 
 def counted(running: Running, kind: Kind, name: str) -> dict[str, tuple[int, int]]:
     """Return good and bad events of a subject, by SLI, of those that have any."""
-    running.app.judge.judge()
-    found = {each.sli: each.windows.count(300.0) for each in running.app.book.get(kind, name)}
+    running.app.control.judge.judge()
+    found = {each.sli: each.windows.count(300.0) for each in running.app.data.ledger.get(kind, name)}
     return {sli: (count.good, count.bad) for sli, count in found.items() if count.total}
 
 
@@ -42,7 +42,7 @@ async def test_a_deadline_of_the_clients_own_is_not_held_against_a_backend(tmp_p
             assert "`x-request-timeout`" in cut.json["error"]["message"]
         assert (await running.settled(12)).outcome is Outcome.CLIENT_TIMEOUT
         assert {end for _, end in running.records.attempts} == {AttemptEnd.CLIENT_TIMEOUT}
-        for backend in running.app.registry:
+        for backend in running.app.data.registry:
             assert (backend.health.symptoms.failures, backend.health.outlier.standing.state) == (0, "in_service")
             assert counted(running, Kind.BACKEND, backend.id) == {}
         assert counted(running, Kind.MODEL, "m") == {}
@@ -88,7 +88,7 @@ async def test_who_lived_through_a_failure_before_counts(tmp_path: Path) -> None
         assert failed.status == 500
         assert (await running.settled()).outcome is Outcome.BACKEND_ERROR
         assert [end for _, end in running.records.attempts] == [AttemptEnd.SERVER_ERROR, AttemptEnd.CLIENT_TIMEOUT]
-        assert sorted(backend.health.symptoms.failures for backend in running.app.registry) == [0, 1]
+        assert sorted(backend.health.symptoms.failures for backend in running.app.data.registry) == [0, 1]
 
 
 async def test_who_gets_no_slot_within_the_time_named_counts_as_shed(tmp_path: Path) -> None:

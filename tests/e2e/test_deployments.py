@@ -38,14 +38,14 @@ async def registered(client: httpx.AsyncClient, **more: str) -> dict[str, Any]:
 
 
 def stages(running: Running, identity: str) -> list[str]:
-    found = running.app.deployments.get(identity)
+    found = running.app.control.deployments.get(identity)
     assert found is not None
     return [stage for stage, _ in sorted(found.stages.items(), key=lambda item: item[1])]
 
 
 def burned(running: Running) -> tuple[int, int]:
     """Good and bad deployments as the objective counts them."""
-    (tracked,) = [each for each in running.app.book.get(Kind.MODEL, "m") if each.sli == "deployment"]
+    (tracked,) = [each for each in running.app.data.ledger.get(Kind.MODEL, "m") if each.sli == "deployment"]
     counts = tracked.windows.count(tracked.windows.slo)
     return counts.good, counts.bad
 
@@ -74,7 +74,7 @@ async def test_a_deployment_passes_every_stage(tmp_path: Path) -> None:
             text = (await client.get("/metrics")).text
             assert 'tidegate_deployment_duration_seconds_count{model="m",result="live"} 1.0' in text
             assert 'tidegate_deployment_stage_seconds{model="m",stage="full_weight",version="v2"}' in text
-            actions = [record.action for record in running.app.audit if record.subject == "deployment run-42"]
+            actions = [record.action for record in running.app.control.audit if record.subject == "deployment run-42"]
             assert actions == ["register", "live"]
 
 
@@ -116,11 +116,11 @@ async def test_one_that_answered_users_is_live_whatever_comes_after_it_but_a_rol
             one = (await client.get(f"/admin/deployments/{first['id']}")).json()
             assert (one["result"], second["result"]) == ("live", "running")
             assert "full_weight" not in {each["stage"] for each in one["stages"]}
-            await eventually(lambda: running.app.deployments.open == {second["id"]})
+            await eventually(lambda: running.app.control.deployments.open == {second["id"]})
             async with crowd(running.port):
                 await eventually(lambda: Stage.FIRST_LIVE_ANSWER in stages(running, second["id"]))
             await client.post("/admin/models/m/canary/rollback", json={"reason": "no"})
-            await eventually(lambda: not running.app.deployments.open)
+            await eventually(lambda: not running.app.control.deployments.open)
             two = (await client.get(f"/admin/deployments/{second['id']}")).json()
             assert (two["result"], two["reason"]) == ("rolled_back", "no")
             await eventually(lambda: burned(running) == (2, 0))
@@ -209,8 +209,10 @@ async def test_a_deployment_leaves_a_trace_that_goes_on_from_the_cd_systems(
             await client.post("/admin/models/m/canary/promote", json={})
             await ask(running.port, chat())
             await eventually(lambda: len(stages(running, "run-9")) == 5)
-            deployment = running.app.deployments.get("run-9")
-            await eventually(lambda: deployment is not None and deployment.id not in running.app.deployments.open)
+            deployment = running.app.control.deployments.get("run-9")
+            await eventually(
+                lambda: deployment is not None and deployment.id not in running.app.control.deployments.open
+            )
         # A request may be sampled too; its trace is another one.
         named = {span.name: span for span in spans if span.trace_id.hex() == "0af7651916cd43dd8448eb211c80319c"}
         assert set(named) == {"deploy m/v2", *list(Stage)[1:]}

@@ -102,7 +102,7 @@ async def test_what_is_sent_again_takes_from_the_retry_budget(tmp_path: Path) ->
     async with backends(second_closes) as (fake,), gateway(tmp_path, routes(fake.url)) as running:
         await ask(running.port, chat(stream=False))
         idle_for(running, 2.0)
-        retries = next(iter(running.app.gateway.table)).memory.retries
+        retries = next(iter(running.app.data.current.table)).memory.retries
         now = asyncio.get_running_loop().time()
         while retries.take(now):
             pass

@@ -70,7 +70,7 @@ async def play(script: list[Step], folder: Path) -> None:
 
     async with backends(engine, engine) as fakes, gateway(folder, routes(*(fake.url for fake in fakes))) as running:
         for number, step in enumerate(script):
-            for backend in running.app.registry:
+            for backend in running.app.data.registry:
                 for upstream in backend.pool._idle:
                     upstream.idle_since -= step.idle
             client = await connect(running.port)

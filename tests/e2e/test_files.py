@@ -69,7 +69,7 @@ async def test_a_secret_that_comes_later_ends_the_failure_and_a_bad_one_is_told_
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url)) as running:
-        reloader = running.app.reloader
+        reloader = running.app.control.reloader
         (tmp_path / "routes.yaml").write_text(with_key(fake.url, tmp_path / "later" / "key"))
         await eventually(lambda: reloader.failure is not None)
         mounted(tmp_path / "later", key="late")
@@ -88,7 +88,7 @@ async def test_a_file_that_does_not_change_is_not_read_again(tmp_path: Path) -> 
     (tmp_path / "key").write_text("same")
     async with backends(good) as (fake,), gateway(tmp_path, with_key(fake.url, tmp_path / "key")) as running:
         await asyncio.sleep(1.5)
-        assert running.app.reloader.loads == 0
+        assert running.app.control.reloader.loads == 0
 
 
 async def test_sighup_reads_everything_again_changed_or_not(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ async def silent(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 def ended(running: Running, listener: str = "data") -> dict[str, int]:
     """How handshakes have ended, without the ways in which none has."""
-    counts = running.app._files.handshakes()
+    counts = running.app.files.handshakes()
     return {result: count for (name, result), count in counts.items() if name == listener and count}
 
 

@@ -303,7 +303,7 @@ async def test_headers_cross_as_they_should(tmp_path: Path, monkeypatch: pytest.
             assert answer.headers["x-gateway-version"] == "default"
             odd = await ask(running.port, chat(stream=False), headers="x-request-id: a b\r\n")
             assert odd.headers["x-request-id"] != "a b"
-            assert "sk-engine" not in repr(running.app.registry)
+            assert "sk-engine" not in repr(running.app.data.registry)
 
 
 @pytest.mark.parametrize("path", FORWARDED)

@@ -114,7 +114,7 @@ async def test_an_id_that_is_in_flight_gets_a_number_upstream(tmp_path: Path) ->
         ids = {call.head.split(b"x-request-id: ")[1].split(b"\r\n")[0] for call in fake.calls}
         assert ids == {b"same", b"same-2", b"same-3"}
         await running.settled(3)
-        assert not len(running.app.gateway.ids)
+        assert not len(running.app.data.gateway.ids)
 
 
 async def test_the_list_of_models_tells_how_long_a_prompt_may_be(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ async def test_a_request_that_lies_in_the_kernel_when_its_connection_has_been_id
             assert (await client.answer()).status == 200
         (connection,) = running.connections
         if drains:
-            running.app.gateway.draining = True
+            running.app.data.gateway.draining = True
             connection.shutdown()
         # Nothing else runs between the two: deadlines are looked at before the loop reads.
         os.write(client.writer.get_extra_info("socket").fileno(), post(chat(stream=False)))

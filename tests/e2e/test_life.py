@@ -215,10 +215,10 @@ async def test_a_reload_keeps_connections_and_lets_removed_backends_finish(tmp_p
             await eventually(lambda: backend.in_flight == 1)
             path = tmp_path / "routes.yaml"
             path.write_text(routes(old.url, new.url))
-            await running_gateway.app.reloader.reload()
+            await running_gateway.app.control.reloader.reload()
             assert running_gateway.backend() is backend
             path.write_text(routes(new.url))
-            await running_gateway.app.reloader.reload()
+            await running_gateway.app.control.reloader.reload()
             await running_gateway.ready()
             assert (await ask(running_gateway.port, chat())).headers["x-gateway-backend"].endswith(str(new.port))
             assert (await asking).complete
@@ -247,7 +247,7 @@ async def test_a_thousand_reloads_half_of_them_broken_harm_no_stream(tmp_path: P
                 good_text = routes(one.url, two.url, stall=f"{60 + turn % 7}s")
                 path.write_text(good_text if turn % 2 == 0 else good_text[: turn % len(good_text)])
                 try:
-                    await running_gateway.app.reloader.reload()
+                    await running_gateway.app.control.reloader.reload()
                 except RoutesError:
                     refused += 1
             assert refused == 500

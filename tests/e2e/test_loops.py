@@ -14,7 +14,7 @@ pytestmark = pytest.mark.anyio
 
 async def lead_to(running: Running, folder: Path, url: str) -> None:
     (folder / "routes.yaml").write_text(routes(url))
-    await running.app.reloader.reload()
+    await running.app.control.reloader.reload()
 
 
 async def test_a_backend_that_is_the_gateway_itself_is_asked_once_and_not_ready(tmp_path: Path) -> None:

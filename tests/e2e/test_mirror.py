@@ -61,13 +61,13 @@ async def mirroring(running: Running) -> None:
 
 
 def copies(running: Running, outcome: Outcome | None = None) -> int:
-    counted = running.app.mirroring.outcomes
+    counted = running.app.data.mirroring.outcomes
     return sum(count for (_, _, ended), count in counted.items() if outcome in {None, ended})
 
 
 async def quiet(running: Running) -> None:
     await running.quiet()
-    assert not running.app.mirroring.flights
+    assert not running.app.data.mirroring.flights
 
 
 async def silent(call: Any) -> None:
@@ -116,7 +116,7 @@ async def test_a_copy_has_an_id_of_its_own(tmp_path: Path, header: str) -> None:
                 assert id_of(old.calls[-1]) == answer.headers["x-request-id"]
                 assert id_of(new.calls[-1]) == f"{id_of(old.calls[-1])}-copy"
                 await quiet(running)
-            assert len(running.app.gateway.ids) == 0, "each is given back"
+            assert len(running.app.data.gateway.ids) == 0, "each is given back"
 
 
 async def test_a_copy_that_hangs_delays_nobody_and_ends_with_the_gateway(tmp_path: Path) -> None:
@@ -127,11 +127,11 @@ async def test_a_copy_that_hangs_delays_nobody_and_ends_with_the_gateway(tmp_pat
             await mirroring(running)
             for _ in range(10):
                 assert (await ask(running.port, chat())).status == 200
-            copied = list(running.app.mirroring.flights)
+            copied = list(running.app.data.mirroring.flights)
             assert len(copied) == 4, "a backend is never filled with copies beyond its half"
             assert len(new.calls) == 4
             assert now(running).rollout.step == MIRRORING
-        assert not running.app.mirroring.flights
+        assert not running.app.data.mirroring.flights
         assert running.in_flight == 0
 
 
@@ -156,7 +156,7 @@ async def test_a_tenant_pays_for_its_request_and_not_for_the_copy(tmp_path: Path
             assert answer.headers["x-ratelimit-remaining-requests"] == "9"
             await eventually(lambda: copies(running) == 1)
             await quiet(running)
-            (tenant,) = running.app.gateway.tenants
+            (tenant,) = running.app.data.current.tenants
             assert tenant.quota.requests is not None
             assert (tenant.quota.in_flight, int(tenant.quota.requests.level)) == (0, 9)
             assert KEY.encode() not in b"".join(call.head for call in new.calls)
@@ -259,10 +259,10 @@ async def copied(folder: Path, fates: list[tuple[str, bool]]) -> None:
                 assert b"error" not in answer.body
             assert [each.outcome for each in running.records.exchanges] == [Outcome.OK] * len(fates)
             assert {len(each.attempts) for each in running.records.exchanges} == {1}
-            (tenant,) = running.app.gateway.tenants
+            (tenant,) = running.app.data.current.tenants
             assert tenant.quota.requests is not None
             assert tenant.quota.requests.level >= 1000 - len(fates)
             slots = running.backend(0).health.slots
             await eventually(lambda: (slots.in_flight, slots.kv, tenant.quota.in_flight) == (0, 0, 0))
         assert running.held == 0
-        assert not running.app.mirroring.flights
+        assert not running.app.data.mirroring.flights

@@ -71,7 +71,7 @@ async def test_a_reload_that_renews_a_backend_keeps_the_requests_that_wait_for_i
             await eventually(resolver.asked.is_set)
             spec = {"url": url, "api_key": "${KEY}"}
             (tmp_path / "routes.yaml").write_text(json.dumps({"models": {"m": {"backends": [spec]}}}))
-            await running.app.reloader.reload()
+            await running.app.control.reloader.reload()
             resolver.speak.set()
             async with asyncio.timeout(DEADLINE):
                 assert (await asked).status == 200

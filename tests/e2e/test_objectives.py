@@ -30,7 +30,7 @@ def routes(*urls: str, **limits: int) -> str:
 
 def counts(running: Running, kind: Kind, name: str) -> dict[tuple[str, str], tuple[int, int]]:
     """Good and bad of the last five minutes by objective and SLI, as far as there are any."""
-    found = {(each.objective, each.sli): each.windows.count(300.0) for each in running.app.book.get(kind, name)}
+    found = {(each.objective, each.sli): each.windows.count(300.0) for each in running.app.data.ledger.get(kind, name)}
     return {key: (seen.good, seen.bad) for key, seen in found.items() if seen.total}
 
 
@@ -101,7 +101,7 @@ async def test_a_class_of_prompt_lengths_has_series_of_its_own(tmp_path: Path) -
         await eventually(lambda: counts(running, Kind.MODEL, "m").get(("interactive", "ttft")) == (3, 0))
         by_length = {
             (each.sli, each.prompt_tokens): each.windows.count(300.0).good
-            for each in running.app.book.by_prompt_tokens(Kind.MODEL, "m")
+            for each in running.app.data.ledger.by_prompt_tokens(Kind.MODEL, "m")
         }
         assert by_length == {("ttft", "<100"): 1, ("ttft", "100+"): 2}
         found = await samples(running)

@@ -43,7 +43,7 @@ class Passing:
 
     async def judged(self, running: Running) -> None:
         """Wait until every deadline was held against the time that it is now, at least once."""
-        lateness, now = running.app.registry.lateness, self.now()
+        lateness, now = running.app.data.registry.lateness, self.now()
         await eventually(lambda: 0.5 < lateness._beat - now < inf)
 
 
@@ -171,7 +171,7 @@ async def test_who_waits_for_a_slot_is_not_refused_for_the_gateways_pause(
 
 def counted(running: Running, kind: Kind, name: str) -> dict[str, tuple[int, int]]:
     """What was good and bad by SLI."""
-    found = ((each.sli, each.windows.count(60.0)) for each in running.app.book.get(kind, name))
+    found = ((each.sli, each.windows.count(60.0)) for each in running.app.data.ledger.get(kind, name))
     return {str(sli): (count.good, count.bad) for sli, count in found}
 
 

@@ -172,7 +172,7 @@ async def test_a_reload_that_changes_rules_forgets_nobody_who_waits(tmp_path: Pa
             batch = [asyncio.create_task(pool_of(running, "x-gateway-class: batch\r\n")) for _ in range(12)]
             await eventually(lambda: running.waiting == 4)
             (tmp_path / "routes.yaml").write_text(routes(gpu.url, cpu.url, [{"use": ["gpu"]}]))
-            await running.app.reloader.reload()
+            await running.app.control.reloader.reload()
             await eventually(lambda: running.waiting == 0)
             release.set()
             assert sorted(await asyncio.gather(*batch)) == ["cpu"] * 8 + ["gpu"] * 4, "who waits goes by the new rules"

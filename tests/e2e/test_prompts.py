@@ -106,7 +106,7 @@ async def test_a_list_of_prompts_says_no_more_of_one_answer_than_a_single_one(tm
         await call.send(body)
 
     async with backends(long) as (fake,), gateway(tmp_path, routes(fake.url)) as running:
-        prompts = next(iter(running.app.gateway.table)).memory.prompts
+        prompts = next(iter(running.app.data.current.table)).memory.prompts
         prompts.output = 10.0
         assert (await ask(running.port, {"model": "m", "prompt": ["x"] * 100}, path=PATH)).status == 200
         assert (await running.settled()).output_tokens == 1000

@@ -21,9 +21,9 @@ class Ahead:
     """The clock of who judges backends, which may be set forward."""
 
     def __init__(self, running: Running) -> None:
-        self._clock: Clock = running.app.judge._clock
+        self._clock: Clock = running.app.control.judge._clock
         self._ahead = 0.0
-        running.app.judge._clock = self
+        running.app.control.judge._clock = self
 
     def __call__(self) -> float:
         return self._clock() + self._ahead
@@ -39,11 +39,11 @@ async def fails(call: Call) -> None:
 async def judged(running: Running, condition: Callable[[], bool]) -> None:
     """Wait for what probes find, and have the backends judged by it."""
     await eventually(condition)
-    running.app.judge.judge()
+    running.app.control.judge.judge()
 
 
 def standings(running: Running) -> list[State]:
-    return [backend.health.outlier.standing.state for backend in running.app.registry]
+    return [backend.health.outlier.standing.state for backend in running.app.data.registry]
 
 
 async def test_engines_that_come_up_one_after_the_other_after_the_gateway_are_in_service(tmp_path: Path) -> None:
@@ -51,11 +51,11 @@ async def test_engines_that_come_up_one_after_the_other_after_the_gateway_are_in
         for fake in fakes:
             fake.health = b"503 Service Unavailable"
         async with gateway(tmp_path, routes(*(fake.url for fake in fakes)), wait_ready=False) as running:
-            await judged(running, lambda: not any(each.readiness.eligible for each in running.app.registry))
+            await judged(running, lambda: not any(each.readiness.eligible for each in running.app.data.registry))
             for index, fake in enumerate(fakes):
                 fake.health = b"200 OK"
                 await running.ready(index)
-                running.app.judge.judge()
+                running.app.control.judge.judge()
             assert standings(running) == [State.IN_SERVICE] * 2
             assert "no problem found" in (await tidegate(running, "status")).stdout
 
@@ -70,14 +70,14 @@ async def test_half_open_on_a_service_that_falls_quiet_is_a_note_and_ends_by_tim
         assert "is ejected: 5 failures in a row" in (await tidegate(running, "status", status=1)).stdout
 
         clock.jump(sick.outlier.standing.until - clock())
-        running.app.judge.judge()
+        running.app.control.judge.judge()
         told = (await tidegate(running, "status")).stdout
         assert "no problem found" in told
         assert f"note: {running.backend().id} gets one request at a time" in told
         assert "it was ejected: 5 failures in a row" in told
 
         clock.jump(QUIET)
-        running.app.judge.judge()
+        running.app.control.judge.judge()
         assert standings(running) == [State.SLOW_START, State.IN_SERVICE]
         assert "note:" not in (await tidegate(running, "status")).stdout
 
@@ -85,7 +85,7 @@ async def test_half_open_on_a_service_that_falls_quiet_is_a_note_and_ends_by_tim
 async def test_one_that_could_not_be_reached_and_can_be_again_is_a_note(tmp_path: Path) -> None:
     async with backends(good, good) as fakes, gateway(tmp_path, routes(*(fake.url for fake in fakes))) as running:
         async with asyncio.timeout(DEADLINE):
-            while not all(each.health.activity.has_worked for each in running.app.registry):
+            while not all(each.health.activity.has_worked for each in running.app.data.registry):
                 await ask(running.port, chat())
         await fakes[0].stop()
         await judged(running, lambda: not running.backend().readiness.eligible)
@@ -101,7 +101,7 @@ async def test_ejections_that_are_ignored_are_said_with_the_reason(tmp_path: Pat
         async with asyncio.timeout(DEADLINE):
             while not peers.panic:
                 await ask(running.port, chat(stream=False))
-                running.app.judge.judge()
+                running.app.control.judge.judge()
         told = (await tidegate(running, "status", status=1)).stdout
         assert f"note: ejections in pool {peers.pool} are ignored: 2 of 2 backends are ejected, not ready or" in told
         assert "is ejected, but gets requests all the same: 5 failures in a row" in told

@@ -81,7 +81,7 @@ async def test_one_that_an_idle_engine_refuses_again_and_again_gets_its_answer(t
         assert (answer.status, answer.body) == (429, LIMITED)
         last = await running.settled(2)
         assert (len(last.attempts), last.outcome) == (3, Outcome.BACKEND_ERROR)
-        (model,) = running.app.gateway.table
+        (model,) = running.app.data.current.table
         assert model.memory.retries.retries == 2, "they are inside the budget"
 
 

@@ -27,7 +27,7 @@ def written(pools: dict[str, list[str]], *, model: str = "m", **more: Any) -> st
 
 async def reload(running: Running, folder: Path, text: str) -> None:
     (folder / "routes.yaml").write_text(text)
-    await running.app.reloader.reload()
+    await running.app.control.reloader.reload()
 
 
 @asynccontextmanager

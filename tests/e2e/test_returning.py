@@ -26,7 +26,7 @@ class Paced:
 
     async def __call__(self, call: Call) -> None:
         assert self.running is not None
-        registry = self.running.app.registry
+        registry = self.running.app.data.registry
         await call.send(STREAM_HEAD, chunked(ROLE), chunked(event("x")))
         await eventually(lambda: all(backend.health.latency.unbegun == 0 for backend in registry))
         self.clock.advance(self.seconds)
@@ -47,9 +47,9 @@ class Held:
 
 async def all_have_worked(running: Running) -> None:
     async with asyncio.timeout(DEADLINE):
-        while not all(backend.health.activity.has_worked for backend in running.app.registry):
+        while not all(backend.health.activity.has_worked for backend in running.app.data.registry):
             assert (await ask(running.port, chat())).complete
-    running.app.judge.judge()
+    running.app.control.judge.judge()
 
 
 async def restarts(running: Running, fake: FakeBackend) -> None:
@@ -57,10 +57,10 @@ async def restarts(running: Running, fake: FakeBackend) -> None:
     backend = running.backend()
     await fake.stop()
     await eventually(lambda: not backend.readiness.eligible)
-    running.app.judge.judge()
+    running.app.control.judge.judge()
     await fake.start()
     await eventually(lambda: backend.readiness.eligible)
-    running.app.judge.judge()
+    running.app.control.judge.judge()
     assert backend.health.outlier.standing.state is State.HALF_OPEN
 
 
@@ -98,10 +98,10 @@ async def test_one_that_restarts_serves_beside_its_first_long_answer_where_its_p
             await pass_slowly(clock, running, STEP)
             asking = [asyncio.create_task(ask(running.port, chat())) for _ in range(4)]
             await eventually(lambda: (running.in_flight, running.waiting) == (2, 2))
-            await eventually(lambda: all(backend.health.latency.unbegun == 0 for backend in running.app.registry))
+            await eventually(lambda: all(backend.health.latency.unbegun == 0 for backend in running.app.data.registry))
             for _ in range(int(SHORT / STEP) + 2):
                 await pass_slowly(clock, running, STEP)
-                running.app.judge.judge()
+                running.app.control.judge.judge()
             await eventually(lambda: (running.in_flight, running.waiting) == (4, 0))
             assert running.backend().in_flight == 3
             held.go_on.set()

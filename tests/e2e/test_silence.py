@@ -19,7 +19,7 @@ STEP = 0.8
 
 async def pass_slowly(clock: HandClock, running: Running, seconds: float) -> None:
     """Let time pass in which the gateway looks at its deadlines all the while."""
-    lateness = running.app.registry.lateness
+    lateness = running.app.data.registry.lateness
     until = clock() + seconds
     while clock() < until:
         beat = lateness._beat

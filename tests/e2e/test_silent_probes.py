@@ -70,7 +70,7 @@ async def at_work(running: Running, *indexes: int) -> None:
         while not all(running.backend(index).in_flight for index in indexes):
             asking, before = asyncio.create_task(ask(running.port, LONG)), running.in_flight
             await eventually(lambda before=before: running.in_flight > before)  # type: ignore[misc]
-            await eventually(lambda: all(backend.health.latency.unbegun == 0 for backend in running.app.registry))
+            await eventually(lambda: all(backend.health.latency.unbegun == 0 for backend in running.app.data.registry))
             ASKING.add(asking)
             asking.add_done_callback(ASKING.discard)
 

@@ -37,7 +37,7 @@ def routes(*urls: str) -> str:
 
 def counts(running: Running, kind: Kind, name: str) -> dict[str, tuple[int, int]]:
     """Good and bad of the last five minutes by SLI, as far as there are any."""
-    found = {each.sli: each.windows.count(300.0) for each in running.app.book.get(kind, name)}
+    found = {each.sli: each.windows.count(300.0) for each in running.app.data.ledger.get(kind, name)}
     return {sli: (seen.good, seen.bad) for sli, seen in found.items() if seen.total}
 
 
@@ -128,7 +128,7 @@ async def left(
             clock.advance(patience)
             client.reset()
             await running.settled()
-            running.app.book.advance()
+            running.app.data.ledger.advance()
             await counted(running, expected, *subjects(running))
 
 
@@ -167,7 +167,10 @@ async def test_what_is_the_clients_doing_counts_nowhere(tmp_path: Path) -> None:
         assert (await ask(running.port, chat())).status == 400
         assert (await ask(running.port, b"{")).status == 400
         await running.quiet()
-        cells = [*running.app.book.requests["m", "v1", "o"], *running.app.book.attempts[running.backend().id, "o"]]
+        cells = [
+            *running.app.data.ledger.requests["m", "v1", "o"],
+            *running.app.data.ledger.attempts[running.backend().id, "o"],
+        ]
         assert {(cell.good, cell.bad) for cell in cells} == {(0, 0)}
         await counted(running, {}, *subjects(running))
 
@@ -184,7 +187,7 @@ async def test_a_backend_that_fails_fast_attracts_nobody_for_looking_idle(tmp_pa
         for _round in range(10):
             answers = await asyncio.gather(*(ask(running.port, chat()) for _ in range(10)))
             assert {answer.status for answer in answers} == {200}
-            running.app.judge.judge()
+            running.app.control.judge.judge()
         await running.quiet()
         assert len(bad.calls) <= 14
         standing = running.backend(0).health.outlier.standing
@@ -231,7 +234,7 @@ async def test_the_slo_of_a_model_is_told(tmp_path: Path) -> None:
             await ask(running.port, chat())
         await running.quiet()
         await counted(running, {"availability": (0, 4)}, *subjects(running))
-        await eventually(lambda: bool(list(running.app.alerter)))
+        await eventually(lambda: bool(list(running.app.control.alerter)))
         slo = (await web.get(f"{running.admin}/admin/models/m/slo")).json()
         assert (slo["model"], [(each["name"], each["window"]) for each in slo["objectives"]]) == ("m", [("o", "28d")])
         assert [each["subject"] for each in slo["subjects"]] == ["model", "version", "pool", "backend"]
@@ -296,14 +299,14 @@ async def test_a_total_outage_of_a_quiet_model_pages_and_is_told_everywhere(tmp_
         gateway(tmp_path, routes(fake.url), now=HandClock()) as running,
         patient_client() as web,
     ):
-        book, alerter = running.app.book, running.app.alerter
+        book, alerter = running.app.data.ledger, running.app.control.alerter
         clock = Ahead(book)
         alerter._clock = clock
         for _ in range(74):
             assert (await ask(running.port, chat())).status == 500
             await running.quiet()
             clock.jump(45.0)
-            running.app.judge.judge()
+            running.app.control.judge.judge()
             alerter.evaluate()
         status = (await web.get(f"{running.admin}/admin/status")).json()
         (alert,) = status["alerts"]
@@ -330,14 +333,14 @@ async def test_a_process_of_seconds_sends_no_ticket_and_shows_no_budget(tmp_path
         gateway(tmp_path, routes(fake.url), now=HandClock()) as running,
         patient_client() as web,
     ):
-        clock = Ahead(running.app.book)
-        running.app.alerter._clock = clock
+        clock = Ahead(running.app.data.ledger)
+        running.app.control.alerter._clock = clock
         for _ in range(20):
             await ask(running.port, chat())
             await running.quiet()
             clock.jump(1.0)
-            running.app.judge.judge()
-            running.app.alerter.evaluate()
+            running.app.control.judge.judge()
+            running.app.control.alerter.evaluate()
         status = (await web.get(f"{running.admin}/admin/status")).json()
         assert status["alerts"] == []
         budgets = {each["sli"]: each["budget"] for each in status["objectives"]}

@@ -85,7 +85,7 @@ ENDINGS = ["its client wants it so", "the gateway drains", "it has been idle"]
 
 async def asks(running: Running, client: SlowClient, fake: FakeBackend, ending: str) -> None:
     """Ask for something long, on a connection that ends so, and wait until the rest of it waits for the client."""
-    running.app.gateway.draining = ending == "the gateway drains"
+    running.app.data.gateway.draining = ending == "the gateway drains"
     await client.send(post(chat(stream=False), headers="connection: close\r\n" if ending == ENDINGS[0] else ""))
     await eventually(lambda: len(fake.calls) == 1)
     await client.until_answered(fake.calls[0])

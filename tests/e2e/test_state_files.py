@@ -52,7 +52,7 @@ async def test_one_with_other_routes_on_the_same_file_says_who_leads_and_what_it
         gateway(tmp_path, with_rollout("theirs"), state=state, wait_ready=False) as first,
         gateway(tmp_path / "other", with_rollout("ours"), state=state, wait_ready=False) as second,
     ):
-        await eventually(lambda: bool(second.app.sharing.problem))
+        await eventually(lambda: bool(second.app.control.sharing.problem))
         told = await state_of(second.admin)
         assert (told["leads"], told["where"], told["not_saved"]) == (False, state, "")
         (problem,) = told["problems"]
@@ -71,8 +71,8 @@ async def test_one_with_other_routes_on_the_same_file_says_who_leads_and_what_it
         first.app.stop()
         first.app.stop()
         await asyncio.wait({first.task}, timeout=DEADLINE)
-        await eventually(lambda: second.app.flusher.token > 0)
-        await eventually(lambda: not second.app.sharing.problem)
+        await eventually(lambda: second.app.control.flusher.token > 0)
+        await eventually(lambda: not second.app.control.sharing.problem)
 
 
 async def test_two_with_the_same_routes_may_share_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,8 +83,8 @@ async def test_two_with_the_same_routes_may_share_one(tmp_path: Path, monkeypatc
         gateway(tmp_path, with_rollout("m"), state=state, wait_ready=False),
         gateway(tmp_path / "other", with_rollout("m"), state=state, wait_ready=False) as second,
     ):
-        saved = second.app.flusher.saved_at
-        await eventually(lambda: second.app.flusher.saved_at > saved + 2.5)
+        saved = second.app.control.flusher.saved_at
+        await eventually(lambda: second.app.control.flusher.saved_at > saved + 2.5)
         told = await state_of(second.admin)
         assert (told["leads"], told["shared"], told["problems"]) == (False, "", [])
 

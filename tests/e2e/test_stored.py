@@ -330,7 +330,7 @@ async def test_a_response_is_told_where_there_is_no_slot_and_no_new_work(tmp_pat
             await client.send(post(make(input="wait", stream=True), path="/v1/responses"))
             await eventually(lambda: running.in_flight == 1 and len(fake.calls) == 2)
             assert (await get(running.port, f"/v1/responses/{response}")).status == 200
-            running.app.registry.drain(running.backend().id, drained=True)
+            running.app.data.registry.drain(running.backend().id, drained=True)
             assert (await get(running.port, f"/v1/responses/{response}")).status == 200
             go_on.set()
             assert (await client.answer()).complete
@@ -348,7 +348,7 @@ async def test_a_response_goes_with_its_engine(tmp_path: Path) -> None:
             assert (answer.status, answer.json["error"]["code"]) == (503, "no_ready_backend")
             text = routes(*[fake.url for fake in fakes if fake is not maker])
             (tmp_path / "routes.yaml").write_text(text)
-            await eventually(lambda: len(list(running.app.registry)) == 1)
+            await eventually(lambda: len(list(running.app.data.registry)) == 1)
             assert (await get(running.port, f"/v1/responses/{response}")).status == 404
 
 

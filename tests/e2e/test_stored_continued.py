@@ -83,7 +83,7 @@ async def test_those_who_wait_for_the_keeper_hold_up_nobody_else(tmp_path: Path)
             assert all(each not in engines[fakes.index(keeping)].kept for each in others)
             assert running.waiting == 11
             (tmp_path / "routes.yaml").write_text(json.dumps({**spec, "objectives": {}}))
-            await eventually(lambda: running.app.reloader.loads == 1)
+            await eventually(lambda: running.app.control.reloader.loads == 1)
             go_on.set()
             assert {(await each).status for each in waiting} == {200}
             assert continued(keeping) == [response] * 12
@@ -102,11 +102,11 @@ async def test_a_version_that_gets_no_requests_is_not_gone_on_with(tmp_path: Pat
         async with gateway(tmp_path, split(0, 1)) as running:
             response = await made(running)
             (tmp_path / "routes.yaml").write_text(split(1, 1))
-            await eventually(lambda: running.app.reloader.loads == 1)
+            await eventually(lambda: running.app.control.reloader.loads == 1)
             for _ in range(6):
                 await made(running, previous_response_id=response)
             assert len(continued(new)) == 6
             (tmp_path / "routes.yaml").write_text(split(1, 0))
-            await eventually(lambda: running.app.reloader.loads == 2)
+            await eventually(lambda: running.app.control.reloader.loads == 2)
             await made(running, previous_response_id=response)
             assert len(continued(old)) == 1

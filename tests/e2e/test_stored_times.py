@@ -65,7 +65,7 @@ def misdate(path: Path, wrong: Wrong) -> None:
 
 
 def rollout(running: Any) -> Rolling:
-    (found,) = running.app.roller
+    (found,) = running.app.control.rollouts
     assert isinstance(found, Rolling)
     return found
 
@@ -81,7 +81,7 @@ async def test_times_of_a_clock_that_was_wrong_are_not_believed(tmp_path: Path, 
             gateway(tmp_path, text, state=state) as running,
             httpx.AsyncClient(base_url=running.admin, timeout=60) as web,
         ):
-            await eventually(lambda: running.app.flusher.token > 0)
+            await eventually(lambda: running.app.control.flusher.token > 0)
             started = {"actor": "ann", "reason": "try", "despite_budget": True}
             assert (await web.post("/admin/models/m/canary/start", json=started)).status_code == 200
             deployed = {"model": "m", "version": "v2", "id": "d1"}
@@ -96,28 +96,30 @@ async def test_times_of_a_clock_that_was_wrong_are_not_believed(tmp_path: Path, 
         misdate(path, WRONG[name])
         async with gateway(tmp_path, text, state=state, wait_ready=False) as running:
             now = time.time()
-            for each in running.app.registry:
+            for each in running.app.data.registry:
                 standing = each.health.outlier.standing
-                assert standing.until - running.app._clock() <= USUAL.max_ejection_time
+                assert standing.until - running.app.data.clock() <= USUAL.max_ejection_time
                 assert not math.isnan(standing.until)
                 if "ahead" in name:
                     assert not standing.out, "an ejection of a time to come"
             for held in (rollout(running).rollout, *rollout(running).history):
                 assert 0.0 <= held.since <= now + 1
                 assert 0.0 <= held.started <= now + 1
-            for incident in running.app.alerter._live.values():
+            for incident in running.app.control.alerter._live.values():
                 for at in (incident.started, incident.silent, incident.uncovered, incident.ended):
                     assert 0.0 <= at <= now + 1
-            for deployment in running.app.deployments:
+            for deployment in running.app.control.deployments:
                 assert all(0.0 <= at <= now + 1 for at in (*deployment.stages.values(), deployment.ended))
             await running.ready()
             assert (await ask(running.port, chat(stream=False))).status == 200
-            running.app.alerter.evaluate()
-            running.app.roller.tick()
+            running.app.control.alerter.evaluate()
+            running.app.control.rollouts.tick()
             async with httpx.AsyncClient(base_url=running.admin, timeout=60) as web:
                 for page in ("/metrics", "/admin/status", "/admin/audit", "/admin/deployments", "/admin/models/m/slo"):
                     assert (await web.get(page)).status_code == 200, page
-            await eventually(lambda: running.app.flusher.token > 0, 30.0)  # no lease holds for longer than one may
+            await eventually(
+                lambda: running.app.control.flusher.token > 0, 30.0
+            )  # no lease holds for longer than one may
 
 
 @pytest.mark.parametrize("harm", ["pages", "cut", "no database", "a folder's worth of nothing"])

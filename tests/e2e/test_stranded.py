@@ -93,12 +93,12 @@ async def test_one_that_left_the_routes_is_watched_until_its_requests_have_ended
             (tmp_path / "routes.yaml").write_text(routes(well.url, **PATIENT))
             async with patient_client(trust_env=False) as client:
                 assert (await client.post(f"{running.admin}/admin/reload")).status_code == 200
-            assert len(list(running.app.registry)) == 1
-            assert len(running.app.registry.watched()) == 2
+            assert len(list(running.app.data.registry)) == 1
+            assert len(running.app.data.registry.watched()) == 2
             sick.health = b"503 Service Unavailable"
             assert (await asking).status == 200
             await running.quiet()
-            assert len(running.app.registry.watched()) == 1
+            assert len(running.app.data.registry.watched()) == 1
 
 
 async def test_alone_it_is_waited_for(tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ async def test_where_probes_are_only_slow_everywhere_requests_are_sent_all_the_s
     async with backends(good, good) as fakes, gateway(tmp_path, routes(*(f.url for f in fakes))) as running:
         for fake in fakes:
             fake.silent = True
-        await eventually(lambda: all(each.readiness.state == "not_ready" for each in running.app.registry))
+        await eventually(lambda: all(each.readiness.state == "not_ready" for each in running.app.data.registry))
         assert (await ask(running.port, chat())).status == 200
         fakes[0].silent, fakes[0].health = False, b"503 Service Unavailable"
         await eventually(lambda: not running.backend().readiness.silent)
@@ -248,7 +248,7 @@ async def test_an_engine_that_answers_others_is_waited_for_however_long_one_answ
             await ask(running.port, chat(stream=False))
         asking = asyncio.create_task(ask(running.port, chat(stream=False, user="long")))
         await eventually(lambda: running.in_flight == 1)
-        lateness = running.app.registry.lateness
+        lateness = running.app.data.registry.lateness
         for _ in range(8):
             clock.advance(SHORTEST - 1.0)
             await eventually(lambda: clock() - lateness._beat < 1.0)
@@ -339,7 +339,7 @@ async def test_requests_that_wait_get_a_slot_before_streams_that_hang(tmp_path: 
 
 async def test_a_stream_stays_while_the_budget_of_retries_is_spent(tmp_path: Path) -> None:
     async with half_hung(tmp_path, slots=1) as half:
-        (model,) = half.running.app.gateway.table
+        (model,) = half.running.app.data.current.table
         retries = model.memory.retries
         while retries.take(half.clock()):
             pass

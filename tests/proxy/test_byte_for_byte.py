@@ -19,12 +19,11 @@ from gateway.config.load import load_routes
 from gateway.exchange import Exchange, Outcome
 from gateway.lateness import Lateness
 from gateway.observers import Observer, Observers
+from gateway.proxy.current import CurrentTable
 from gateway.proxy.gateway import Gateway
-from gateway.proxy.live import LiveTable
 from gateway.proxy.mirroring import Mirroring
 from gateway.proxy.order import Tools
 from gateway.proxy.stored import StoredResponses
-from gateway.proxy.tenants import Tenants
 from gateway.wire.client import Client
 from gateway.wire.edge import Edge
 from gateway.wire.guard import Limits
@@ -93,8 +92,7 @@ class Bench:
         tools = Tools(monotonic, Random(1), Observers(self.recorder))
         slices, mirroring = Slices(monotonic), Mirroring(tools, lambda _: None)
         gateway = Gateway(
-            LiveTable(table, registry, 0),
-            Tenants(table, monotonic),
+            CurrentTable(table, registry, monotonic, 0),
             tools,
             mirroring,
             slices,

@@ -52,22 +52,22 @@ def exchange(outcome: Outcome = Outcome.OK, *, stream: bool = True, model: str =
 
 def expose(metrics: Metrics, *others: Collector) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     gauges = Gauges(
-        backends=lambda: [BACKEND],
-        clock=lambda: 0.0,
-        in_flight=lambda: 1,
-        connections=lambda: 2,
-        tasks=lambda: 10,
-        routes_loaded=lambda: True,
-        reloads=lambda: 3,
-        reload_failures=lambda: 4,
-        loop_lag=lambda: 0.5,
-        access_log_dropped=lambda: 6,
-        state_saved_at=lambda: 7.0,
-        state_failures=lambda: 8,
-        notifications=lambda: {"sent": 9},
-        handshakes=lambda: {("data", "done"): 7},
+        backends=[BACKEND],
+        now=0.0,
+        in_flight=1,
+        connections=2,
+        tasks=10,
+        routes_loaded=True,
+        reloads=3,
+        reload_failures=4,
+        loop_lag=0.5,
+        access_log_dropped=6,
+        state_saved_at=7.0,
+        state_failures=8,
+        notifications={"sent": 9},
+        handshakes={("data", "done"): 7},
     )
-    collectors = registry(GatewayCollector(metrics, gauges), *others)
+    collectors = registry(GatewayCollector(metrics, lambda: gauges), *others)
     assert list(parse_open_metrics(open_metrics(collectors).decode()))
     families = text_string_to_metric_families(generate_latest(collectors).decode())
     return {
@@ -149,7 +149,7 @@ def slo_collector() -> SloCollector:
     book.advance()
     alerter = Alerter(book, lambda: now[0], lambda _: None)
     alerter.evaluate()
-    return SloCollector(book, lambda: alerter)
+    return SloCollector(book, alerter)
 
 
 def routing_collector() -> RoutingCollector:
@@ -163,7 +163,7 @@ def routing_collector() -> RoutingCollector:
         health.ended(lease, Verdict.GOOD, 1.0, Random(1), tpot=0.01)
     peers.tick(1.0, {}, Random(1))
     ejections = {("gpu/e:1", "gpu", Cause.BURN): 1}
-    return RoutingCollector(lambda: [peers], lambda: ejections, lambda: {"m": 2})
+    return RoutingCollector(lambda: [peers], ejections, lambda: {"m": 2})
 
 
 def test_burn_rates_show_what_the_budget_lives_through() -> None:

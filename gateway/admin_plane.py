@@ -1,0 +1,101 @@
+"""The admin plane: shows the other two to people and programs, and takes their commands, on a listener of its own."""
+
+import asyncio
+from functools import partial
+
+from prometheus_client import CollectorRegistry
+
+from gateway.admin.api import AdminView, create_admin
+from gateway.admin.connection import AdminConnection, AdminLimits
+from gateway.control.admitting import queued
+from gateway.control_plane import ControlPlane
+from gateway.data_plane import DataPlane
+from gateway.hosting import Listener, ListenerFiles, Settings, listener
+from gateway.telemetry import exposition
+from gateway.telemetry.admission_exposition import AdmissionCollector, Queued
+from gateway.telemetry.exposition import GatewayCollector, Gauges
+from gateway.telemetry.rollout_exposition import Delivered, RolloutCollector
+from gateway.telemetry.routing_exposition import RoutingCollector
+from gateway.telemetry.slo_exposition import SloCollector
+
+
+class AdminPlane:
+    """What is shown of the two other planes."""
+
+    def __init__(self, settings: Settings, files: ListenerFiles, data: DataPlane, control: ControlPlane) -> None:
+        self._settings = settings
+        self._files = files
+        self._data = data
+        self._control = control
+        self._began = data.clock()
+
+    def listener(self) -> Listener:
+        """Return the admin listener, behind TLS where it has a certificate."""
+        app = create_admin(self._view(), host=self._settings.admin_host, token=self._files.token)
+        limits = AdminLimits()
+        connection = partial(AdminConnection, limits=limits, clock=self._data.clock)
+        more = {"backlog": limits.connections, "access_log": False, "timeout_keep_alive": int(limits.idle_seconds)}
+        return listener(app, connection, self._files.doors.get("admin"), limits.admit, **more)
+
+    def _view(self) -> AdminView:
+        data, control = self._data, self._control
+        return AdminView(
+            registry=data.registry,
+            reloader=control.reloader,
+            settle=data.observers.flush,
+            metrics=self._metrics(),
+            book=data.ledger,
+            alerter=control.alerter,
+            explain=data.explain,
+            roller=control.rollouts,
+            deployments=control.deployments,
+            drained=control.drained,
+            audit=control.audit,
+            flusher=control.flusher,
+            sharing=control.sharing,
+            gateway=data.gateway,
+            clients=data.clients,
+            clock=data.clock,
+            began=self._began,
+        )
+
+    def _metrics(self) -> CollectorRegistry:
+        data, control = self._data, self._control
+        return exposition.registry(
+            GatewayCollector(data.metrics, self._gauges),
+            SloCollector(data.ledger, control.alerter),
+            AdmissionCollector(data.pools, self._queued, data.prompt_errors),
+            RolloutCollector(control.rollouts.rows, self._delivered),
+            RoutingCollector(data.pools, control.judge.ejections, data.refused_retries),
+        )
+
+    def _gauges(self) -> Gauges:
+        data, control = self._data, self._control
+        return Gauges(
+            backends=data.registry,
+            now=data.clock(),
+            in_flight=data.busy(),
+            connections=len(data.clients()),
+            tasks=len(asyncio.all_tasks()),
+            routes_loaded=control.reloader.failure is None,
+            reloads=control.reloader.loads,
+            reload_failures=control.reloader.failures,
+            loop_lag=control.lag.worst,
+            access_log_dropped=0 if data.access_log is None else data.access_log.dropped,
+            state_saved_at=control.flusher.saved_at or None,
+            state_failures=control.flusher.failures,
+            handshakes=self._files.handshakes(),
+            notifications={} if control.webhook is None else control.webhook.results,
+        )
+
+    def _queued(self) -> list[Queued]:
+        return list(queued(self._data.current.table))
+
+    def _delivered(self) -> Delivered:
+        control = self._control
+        return Delivered(
+            control.rollouts.results,
+            self._data.mirroring.outcomes,
+            control.deployments.durations,
+            control.deployments.stages(),
+        )

@@ -1,0 +1,125 @@
+"""The control plane: loops that watch engines, lead rollouts, raise alerts and save what outlives the process."""
+
+from collections.abc import Callable, Iterable
+from functools import partial
+
+from gateway.clock import Clock
+from gateway.config.table import RouteTable
+from gateway.control.admitting import Admitter
+from gateway.control.alerting import Alerter
+from gateway.control.audit import Audit
+from gateway.control.deploying import Deployments
+from gateway.control.drained import Drained
+from gateway.control.flush import Flusher, Keeps
+from gateway.control.judging import Judge
+from gateway.control.probing import Prober
+from gateway.control.reload import Reloader
+from gateway.control.remembering import Remembering
+from gateway.control.rolling import Roller
+from gateway.control.scraping import Scraper
+from gateway.control.sharing import Sharing
+from gateway.control.supervise import Supervisor
+from gateway.control.sweep import Checked, sweep
+from gateway.control.warming import Warmer
+from gateway.control.watching import Watched, watch
+from gateway.control.webhook import Webhook
+from gateway.data_plane import DataPlane
+from gateway.hosting import Settings
+from gateway.state.store import Document, MemoryStore, Saved, Store
+from gateway.telemetry.lag import LoopLag
+
+
+class ControlPlane:
+    """The controllers. They read what the data plane has counted, and change what it reads next."""
+
+    def __init__(self, settings: Settings, store: Store, data: DataPlane, epoch: Clock) -> None:
+        """Take a clock of seconds since the epoch that never jumps."""
+        self._data = data
+        self._epoch = epoch
+        registry, ledger, current, clock = data.registry, data.ledger, data.current, data.clock
+        self.lag = LoopLag(clock)
+        self.webhook = Webhook(settings.alert_webhook) if settings.alert_webhook else None
+        self.reloader = Reloader(settings.routes, current.routes, self._apply, listeners=settings.listeners)
+        self.judge = Judge(ledger, registry, clock=clock, epoch=epoch, rng=data.rng, settle=data.observers.flush)
+        self.audit = Audit(epoch)
+        self.drained = Drained(registry, self.audit)
+        self.sharing = Sharing(store.where, current, self.leads, epoch)
+        self._remembering = Remembering(data.stored, epoch() - clock())
+        self.flusher = Flusher(
+            store,
+            ledger.unsaved,
+            self.judge.unsaved_ejections,
+            epoch,
+            keeps=Keeps(
+                self._documents, self.audit.unsaved, self._remembering.unsaved, self._take_over, self.sharing.led
+            ),
+        )
+        self.alerter = Alerter(ledger, epoch, None if self.webhook is None else self.webhook.notify, self.flusher.wake)
+        if self.webhook is not None:
+            self.webhook.delivered = self.alerter.delivered
+        self.rollouts = Roller(
+            ledger,
+            current,
+            self.audit,
+            clock=epoch,
+            leads=self.leads,
+            saved=self.flusher.wake,
+            lasting=not isinstance(store, MemoryStore),
+            lateness=registry.lateness,
+        )
+        over = None if data.traces is None else data.traces.over
+        self.deployments = Deployments(ledger, current, self.rollouts, self.audit, clock=epoch, over=over)
+        self.admitter = Admitter(registry, current, ledger, clock=clock)
+        data.evidence.feed(self.rollouts, self.deployments)
+
+    def leads(self) -> bool:
+        """Return whether this gateway leads rollouts, of those that share a state file."""
+        return self.flusher.token > 0
+
+    def restore(self, saved: Saved) -> None:
+        """Go on from what was kept over a restart, and take the lead where no other gateway has it; blocks."""
+        self.reloader.mark()
+        self.audit.restore(saved.records)
+        self.drained.restore(saved.documents)
+        self._data.ledger.restore(saved.slots)
+        self.judge.restore(saved.ejections)
+        self._remembering.restore(saved.responses)
+        self.flusher.lead()
+        self.alerter.restore(saved.documents)
+        self.rollouts.restore(saved.documents)
+        self.rollouts.follow(self._data.current.routes)
+        self.deployments.restore(saved.documents)
+        self.admitter.follow()
+
+    def start(self, checked: Callable[[], Iterable[Checked]], watched: Iterable[Watched]) -> Supervisor:
+        """Start every loop: `checked` is what has deadlines, `watched` are files beside the routes."""
+        data, clock = self._data, self._data.clock
+        supervisor = Supervisor()
+        supervisor.start("probe", Prober(data.registry, clock, data.rng, hops=data.gateway.hops.name).run)
+        supervisor.start("scrape", Scraper(data.registry, clock, data.rng).run)
+        supervisor.start("sweep", partial(sweep, checked, clock, data.registry.lateness))
+        supervisor.start("judge", self.judge.run)
+        supervisor.start("admit", self.admitter.run)
+        supervisor.start("alerts", self.alerter.run)
+        supervisor.start("rollouts", self.rollouts.run)
+        supervisor.start("warm candidates", Warmer(self.rollouts, data.current, self.leads).run)
+        supervisor.start("deployments", self.deployments.run)
+        if self.webhook is not None:
+            supervisor.start("alert webhook", self.webhook.run)
+        supervisor.start("save state", self.flusher.run)
+        supervisor.start("loop lag", self.lag.run)
+        supervisor.start("watch files", partial(watch, (self.reloader, *watched)))
+        return supervisor
+
+    def _apply(self, routes: RouteTable) -> None:
+        before = self._data.swap(routes)
+        self.admitter.follow()
+        self.rollouts.follow(routes)
+        self._data.current.renew(before)
+
+    def _documents(self) -> list[Document]:
+        keepers = (self.rollouts, self.deployments, self.drained, self.alerter, self.sharing)
+        return [document for keeper in keepers for document in keeper.documents()]
+
+    def _take_over(self, documents: Iterable[Document]) -> None:
+        self.rollouts.taken_over(documents, self._data.current.routes)

@@ -1,0 +1,138 @@
+"""The data plane: takes requests, sends them on, and counts what became of them."""
+
+import resource
+import sys
+from collections.abc import Iterable, Sequence
+from functools import partial
+from random import Random
+from typing import Any, cast
+
+from gateway import clock as clocks
+from gateway.backends.registry import Registry
+from gateway.clock import Clock
+from gateway.config.table import RouteTable
+from gateway.control.evidence import EvidenceQueue
+from gateway.hosting import BACKLOG, Listener, Settings, bounded, listener, no_asgi
+from gateway.lateness import Lateness
+from gateway.observers import Observer, Observers
+from gateway.policy.routing.choose import choose
+from gateway.policy.routing.peers import Peers
+from gateway.proxy.current import CurrentTable
+from gateway.proxy.explain import Explained, explain
+from gateway.proxy.gateway import Gateway
+from gateway.proxy.live import LiveTable
+from gateway.proxy.mirroring import Mirroring
+from gateway.proxy.order import Chooser, Tools
+from gateway.proxy.stored import StoredResponses
+from gateway.proxy.tracing import Tracing
+from gateway.telemetry.access_log import AccessLog
+from gateway.telemetry.alarms import UnauthorizedAlarm
+from gateway.telemetry.collector_url import traces_to
+from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.slo import SloBook
+from gateway.wire.client import Client
+from gateway.wire.outbox import Outbox
+from gateway.wire.slices import Slices
+from gateway.wire.tls import Door
+
+
+class DataPlane:
+    """The parts that a request meets.
+
+    It passes, in this order: the guard (`wire.guard`, before anything is believed), the body (`wire.body`, one pass),
+    the route (`proxy.gateway`), attempts (`proxy.flight`), the relay (`proxy.relay`), and settlement, where the
+    observers stand: metrics and the counts of SLIs first, since a line that cannot be written must still be counted.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        routes: RouteTable,
+        *,
+        clock: Clock,
+        epoch: Clock,
+        rng: Random,
+        observers: Sequence[Observer] = (),
+        chooser: Chooser = choose,
+    ) -> None:
+        """Take the clock of requests, and one of seconds since the epoch that never jumps."""
+        self.clock, self.rng = clock, rng
+        self._limits = settings.limits
+        self._outbox, self._slices = Outbox(), Slices(clock)
+        self._listener: Listener | None = None
+        self.registry = Registry(self._outbox, clock, Lateness())
+        self.metrics, self.ledger = Metrics(), SloBook(epoch)
+        self._follow(routes)
+        self.current = CurrentTable(routes, self.registry, clock, int(clocks.wall()))
+        self.evidence = EvidenceQueue()
+        self.access_log = AccessLog(sys.stdout.buffer) if settings.access_log else None
+        self.traces = traces_to(settings.otlp_endpoint)
+        logged = () if self.access_log is None else (self.access_log,)
+        traced = () if self.traces is None else (self.traces.requests,)
+        self.observers = Observers(
+            self.evidence,
+            *logged,
+            UnauthorizedAlarm(clock),
+            *observers,
+            batched=(self.metrics, self.ledger, *traced),
+        )
+        tracing = Tracing(settings.trace_ratio, rng) if traced else None
+        tools = Tools(clock, rng, self.observers, chooser, tracing, max_event=settings.max_event)
+        self.mirroring = Mirroring(tools, self.evidence.on_settled)
+        self.stored = StoredResponses()
+        self.gateway = Gateway(
+            self.current, tools, self.mirroring, self._slices, stored=self.stored, edge=settings.edge
+        )
+
+    def __repr__(self) -> str:
+        return f"<DataPlane of {len(self.clients())} clients and {self.registry!r}>"
+
+    def listener(self, door: Door | None) -> Listener:
+        """Return the listener of clients, behind TLS where there is a door."""
+        limits = partial(bounded, self._limits, resource.getrlimit(resource.RLIMIT_NOFILE)[0], self.registry)
+
+        def client(*, server_state: Any, **_: Any) -> Client:
+            held = server_state.connections
+            return Client(self.gateway, held, limits(), self._outbox, self._slices, clock=self.clock)
+
+        def admits(held: set[object]) -> bool:
+            return len(held) < limits().connections
+
+        self._listener = listener(no_asgi, client, door, admits, backlog=BACKLOG)
+        return self._listener
+
+    def clients(self) -> list[Client]:
+        """Return the clients that are connected."""
+        return [] if self._listener is None else cast(list[Client], list(self._listener.server_state.connections))
+
+    def busy(self) -> int:
+        """Return how many clients wait for an answer or get one."""
+        return sum(client.busy for client in self.clients())
+
+    def pools(self) -> Iterable[Peers]:
+        """Return the pools as routing compares their backends."""
+        return self.registry.pools.values()
+
+    def prompt_errors(self) -> dict[str, float | None]:
+        """Return by model how far estimates of prompts are off."""
+        return {model.name: model.memory.prompts.error for model in self.current.table}
+
+    def refused_retries(self) -> dict[str, int]:
+        """Return by model how many retries its budget refused."""
+        return {model.name: model.memory.retries.refused for model in self.current.table}
+
+    def explain(self, name: str, tokens: int, service_class: str) -> tuple[str, list[Explained]]:
+        """Return where a request would go now, and why; raises ModelNotFound, and ClientError for the class."""
+        model = self.current.table.model(name)
+        asked = self.current.tenants.class_named(service_class)
+        return model.name, explain(model, tokens, asked, now=self.clock(), rng=self.rng)
+
+    def swap(self, routes: RouteTable) -> LiveTable:
+        """Put other routes in force, and return the table before; `current.renew` has to follow."""
+        self._follow(routes)
+        return self.current.swap(routes)
+
+    def _follow(self, routes: RouteTable) -> None:
+        self.registry.reconcile(routes)
+        self.ledger.follow(routes)
+        self.metrics.follow(routes)
