@@ -139,11 +139,12 @@ class Exchange:
     between content events per bucket of `itl_bounds`, the last slot being +Inf. `asked` is the model as the client
     named it, or the path where `endpoint` is "other": text of a client, so for logs alone, and bounded there.
     `answer_size` is how much of an answer that is no stream has come, in bytes. `stream` is what the client asked for
-    until an answer shows what it gets. `routing` is the decision about the last attempt; its str() says it in words,
-    none where there was no choice. `objective` names what it is held to, "" where that is its model's own. `excused`
-    says that this process itself was late during the last attempt. `forced` says that the client chose the version,
-    `weighed` that its TTFT is in a rollout's evidence already, `sticky` what keeps its client on a version. `trace` is
-    the context of a request that leaves a trace.
+    until an answer shows what it gets; `opened` whether the client has the head of an answer that is not whole yet.
+    `routing` is the decision about the last attempt; its str() says it in words, none where there was no choice.
+    `objective` names what it is held to, "" where that is its model's own. `excused` says that this process itself was
+    late during the last attempt. `forced` says that the client chose the version, `weighed` that its TTFT is in a
+    rollout's evidence already, `sticky` what keeps its client on a version. `trace` is the context of a request that
+    leaves a trace.
     """
 
     __slots__ = (
@@ -164,6 +165,7 @@ class Exchange:
         "last_content",
         "model",
         "objective",
+        "opened",
         "outcome",
         "output_tokens",
         "pool",
@@ -198,6 +200,7 @@ class Exchange:
         self.pool = ""
         self.backend = ""
         self.stream = False
+        self.opened = False
         self.excused = False
         self.forced = False
         self.stands_in = False

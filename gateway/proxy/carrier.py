@@ -24,7 +24,6 @@ def carrier(
     *,
     answer: AnswerHead,
     head: bytes,
-    http10: bool,
     clock: Clock,
 ) -> StreamRelay | PlainRelay | Refusal:
     """Return the relay for this answer; `head` is what the client gets before its framing."""
@@ -47,12 +46,12 @@ def carrier(
                 max_event=order.max_event,
                 stored=stored,
             ),
-            head=head + (b"\r\n" if http10 else b"transfer-encoding: chunked\r\n\r\n"),
-            chunked=not http10,
+            head=head + (b"\r\n" if order.http10 else b"transfer-encoding: chunked\r\n\r\n"),
+            chunked=not order.http10,
             clock=clock,
             naming=naming,
         )
-    if journey.opened:
+    if exchange.opened:
         exchange.stream = True
         beside = "a document, where a stream had been begun"
         return Refusal(answer, lambda _head, _body: journey.fail(AttemptEnd.MALFORMED, beside), clock())
@@ -63,7 +62,7 @@ def carrier(
         dialect=Dialect.PLAIN if stored else order.endpoint.dialect,
         head=head,
         length=answer.length,
-        chunked=not http10,
+        chunked=not order.http10,
         whole_json=answer.until_close and b"json" in answer.kind,
         must_be_json=order.endpoint.answers_json and not answer.kind.startswith(_BINARY),
         naming=naming if b"json" in answer.kind else None,

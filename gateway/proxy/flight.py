@@ -1,80 +1,89 @@
 """The life of one request after it is understood: attempts, retries, deadlines, and its one settlement."""
 
 import asyncio
+from collections.abc import Sequence
 
 from gateway.backends.backend import Backend
-from gateway.clock import wall
 from gateway.errors import GatewayError, NoReadyBackend
-from gateway.exchange import ANSWERED, SERVED, AttemptEnd, Exchange, Outcome, Verdict
+from gateway.exchange import ANSWERED, SERVED, AttemptEnd, AttemptRecord, Exchange, Outcome, Verdict
 from gateway.policy.admission.decide import TurnedAway
 from gateway.policy.routing.lease import Lease
 from gateway.policy.routing.retry import pause
-from gateway.policy.slo.classify import RULINGS, classify_error, classify_status, request_outcome
-from gateway.proxy import learning, replies
-from gateway.proxy.answers import capped_retry_after, failure, turned_away
+from gateway.policy.slo.classify import RULINGS, request_outcome
+from gateway.proxy import replies
+from gateway.proxy.answers import failure, turned_away
 from gateway.proxy.attempt import Attempt
-from gateway.proxy.carrier import carrier
 from gateway.proxy.deadlines import overdue, time_is_over
 from gateway.proxy.finding import FULL, STARTED, Tried, find, others
+from gateway.proxy.lifecycle import (
+    ANSWERING,
+    COMPLETED,
+    CONNECTED,
+    FIRST_OUTPUT,
+    READING,
+    SETTLED,
+    SLOT_GRANTED,
+    Event,
+    step,
+)
 from gateway.proxy.order import Order, Tools
 from gateway.proxy.place import Place
-from gateway.proxy.plain import PlainRelay, Refusal
-from gateway.proxy.refusing import head_of, with_retry_after
+from gateway.proxy.plain import Refusal
 from gateway.proxy.relay import StreamRelay
 from gateway.proxy.renewal import renew
-from gateway.proxy.retrying import Failure, Next, after, blamed, is_stranded, may_resend
-from gateway.wire.answer import AnswerHead, Loss, Sink
+from gateway.proxy.retrying import Failures, Next, Refused, after, blamed, is_stranded, may_resend
 from gateway.wire.guarded import guarded, later
-from gateway.wire.heads import CONTINUE, Headers, forwarded_response
-from gateway.wire.heads import find as find_field
-from gateway.wire.service import Request, Writer
-from gateway.wire.upstream import Upstream
+from gateway.wire.heads import CONTINUE
+from gateway.wire.service import Writer
 
 
 class Flight:
-    """One request on its way: zero or more attempts, one after the other, and exactly one settlement."""
+    """One request on its way: zero or more attempts, one after the other, and exactly one settlement.
+
+    `state` is where it stands; only an event moves it on, along the table in `proxy.lifecycle`.
+    """
 
     __slots__ = (
         "_attempt",
         "_client",
         "_deadline",
         "_exchange",
-        "_failure",
-        "_http10",
+        "_failures",
         "_order",
         "_paused",
         "_place",
-        "_refused",
         "_resumed",
         "_retry",
-        "_settled",
         "_tools",
-        "_tried",
-        "begun",
-        "opened",
+        "state",
     )
 
-    def __init__(
-        self, order: Order, exchange: Exchange, request: Request, client: Writer, *, tools: Tools, deadline: float
-    ) -> None:
+    def __init__(self, order: Order, exchange: Exchange, client: Writer, *, tools: Tools, deadline: float) -> None:
+        self.state = READING
         self._order = order
         self._exchange = exchange
         self._client = client
-        self._http10 = request.http10
         self._tools = tools
         self._deadline = deadline
-        self._tried: list[Backend] = []
         self._attempt: Attempt | None = None
         self._place: Place | None = None
-        self._failure: Failure | None = None
-        self._refused: tuple[int, bytes, bytes] | None = None
-        self._resumed = 0.0
+        self._failures: Failures | None = None
         self._retry: asyncio.TimerHandle | None = None
-        self._paused = self._settled = False
-        self.begun = self.opened = False
+        self._paused = False
+        self._resumed = 0.0
 
     def __repr__(self) -> str:
-        return f"<Flight {self._exchange.request_id} attempt {len(self._exchange.attempts)} {self._attempt}>"
+        number, attempt = len(self._exchange.attempts), f" {self._attempt}" if self._attempt is not None else ""
+        return f"<Flight {self._exchange.request_id} {self.state} after {number} attempts{attempt}>"
+
+    @property
+    def committed(self) -> bool:
+        """Whether part of the answer has gone to the client."""
+        return self.state is ANSWERING
+
+    def step(self, event: Event) -> None:
+        """Go on to the next state."""
+        self.state = step(self.state, event)
 
     def start(self) -> None:
         """Send the request on its way, let it wait for a slot, or answer at once when neither can be."""
@@ -85,20 +94,26 @@ class Flight:
         if waits or (tried := self._begin()) is not STARTED:
             self._follow(FULL if waits else tried)
 
+    @property
+    def _tried(self) -> Sequence[Backend]:
+        """The backends that are not asked again."""
+        return () if self._failures is None else self._failures.tried
+
     def _follow(self, tried: Tried) -> None:
         """Where no attempt began, wait for a slot, unless that is hopeless, or tell that there can be none."""
         if not others(self._order, self._tried):
             error = NoReadyBackend(f"no backend of the model `{self._exchange.model}` is ready")
             self._refuse(error, Outcome.NO_BACKEND, "no ready backend")
         elif tried is FULL:
-            order, exchange, now = self._order, self._exchange, self._tools.clock()
-            place = self._place = self._place or Place(self, order, self._tools.clock)
-            failure, left = self._failure, self._deadline - now
-            if failure is None or failure[0] is not AttemptEnd.SATURATED:
-                patience = order.patience(exchange, left, now)
-                place.enter(order, now=now, patience=patience, chance=self._tools.rng.random())
+            self.step(Event.NO_SLOT)
+            order, exchange, tools = self._order, self._exchange, self._tools
+            now, last = tools.clock(), None if self._failures is None else self._failures.last
+            place = self._place = self._place or Place(self, order, tools.clock)
+            if last is None or last[0] is not AttemptEnd.SATURATED:
+                patience = order.patience(exchange, self._deadline - now, now)
+                place.enter(order, now=now, patience=patience, chance=tools.rng.random())
             elif not place.rejoin(order, exchange, now=now, deadline=self._deadline):
-                self._conclude(*failure)
+                self._conclude(*last)
 
     def renew(self) -> bool:
         """Follow a reload of the routes; return False when that was the end."""
@@ -109,168 +124,107 @@ class Flight:
 
     def try_again(self, waited: float) -> bool:
         """Take a slot that came free after so many seconds."""
-        if self._begin(waited) is not STARTED:
-            return False
-        self._exchange.queued += waited
-        return True
+        return self._begin(waited) is STARTED
 
     def turned_away(self, why: TurnedAway) -> None:
         """Answer that there is no slot, unless one that it had ended in a failure; that an engine was busy is none."""
-        if self._failure is not None and self._failure[0] is AttemptEnd.SATURATED:
-            self._failure = None
+        failures = self._failures
+        if failures is not None and failures.last is not None and failures.last[0] is AttemptEnd.SATURATED:
+            failures.last = None
         self._refuse(turned_away(why, self._order.service_class), Outcome.SHED, why.why)
 
     def _refuse(self, error: GatewayError, outcome: Outcome, reason: str) -> None:
-        if self._failure is None:
+        if self._failures is None or self._failures.last is None:
             self._tell(error)
-            self._end(outcome, reason)
+            self._end(Event.REFUSED, outcome, reason)
         else:
-            self._conclude(*self._failure)
+            self._conclude(*self._failures.last)
 
     def _begin(self, queued: float = 0.0) -> Tried:
         """Begin an attempt at a backend not tried yet, if one has a slot; `queued` are the seconds waited for it."""
-        exchange, order, now = self._exchange, self._order, self._tools.clock()
-        backend = find(order, exchange, self._tried, self._tools.choose, now=now, rng=self._tools.rng)
+        exchange, order, tools = self._exchange, self._order, self._tools
+        now = tools.clock()
+        backend = find(order, exchange, self._tried, tools.choose, now=now, rng=tools.rng)
         if isinstance(backend, Tried):
             return backend
-        self._tried.append(backend)
+        self.step(SLOT_GRANTED)
         lease = None if order.is_lookup else backend.health.lease(exchange.prompt_estimate, order.claim, now)
-        attempt = self._at(backend, lease, now, queued)
-        # What must not reach an engine twice is not sent on a connection that may be closed already.
-        upstream = backend.pool.take(now) if order.repeatable else None
-        if upstream is None:
-            backend.pool.connect(attempt, order.timeouts.connect)
-        else:
-            self._send(attempt, upstream, now)
+        exchange.queued += queued
+        self._at(backend, lease, now, queued).begin()
         return STARTED
 
     def _at(self, backend: Backend, lease: Lease | None, now: float, queued: float = 0.0) -> Attempt:
-        exchange = self._exchange
-        attempt = self._attempt = Attempt(self, backend, lease, now, queued)
-        exchange.attempts.append(attempt.record)
-        exchange.backend, exchange.pool = attempt.record.backend, attempt.record.pool
+        """Return the next attempt, which has a slot."""
+        exchange, record = self._exchange, AttemptRecord(backend.id, backend.spec.pool, now, queued)
+        exchange.attempts.append(record)
+        exchange.backend, exchange.pool = record.backend, record.pool
+        order, client, tools = self._order, self._client, self._tools
+        attempt = Attempt(self, order, exchange, client, tools, backend=backend, lease=lease, record=record)
+        self._attempt = attempt
         return attempt
 
-    def send(self, upstream: Upstream) -> None:
-        """Send the request on a new connection."""
-        if self._attempt is not None:
-            self._send(self._attempt, upstream, self._tools.clock())
-
-    def _send(self, attempt: Attempt, upstream: Upstream, now: float) -> None:
-        request, body = self._order.written_for(attempt.backend)
-        attempt.send(upstream, request, body, now)
+    def sent(self, attempt: Attempt) -> None:
+        """Learn that an attempt was sent to the backend."""
+        self.step(CONNECTED)
         if self._paused:
             attempt.pause()
 
-    def answered(self, head: AnswerHead) -> Sink | None:
-        """Judge the head of an answer and choose who carries the rest."""
-        attempt, end = self._attempt, classify_status(head.status)
-        if attempt is None:
-            return None
-        now = attempt.record.head_at = self._tools.clock()
-        if head.coding is not None:
-            self.fail(AttemptEnd.MALFORMED, "compressed, though not asked for")
-            return None
-        if end is not ANSWERED and end in {AttemptEnd.MALFORMED, AttemptEnd.UNAUTHORIZED}:
-            self.fail(end, f"status {head.status}")
-            return None
-        attempt.relay = self._carry(head) if end is ANSWERED else Refusal(head, self._turned_down, now)
-        return attempt.relay
+    def resend(self, stale: Attempt) -> bool:
+        """Make another attempt at the same backend, which most likely has not seen this one, if that is allowed."""
+        now = self._tools.clock()
+        if not may_resend(self._order, self._exchange, self._deadline, now):
+            return False
+        self.step(Event.STALE)
+        self._at(stale.backend, stale.hand_over(now), now).connect()
+        return True
 
-    def _carry(self, answer: AnswerHead) -> StreamRelay | PlainRelay | Refusal:
-        client, exchange, order, clock = self._client, self._exchange, self._order, self._tools.clock
-        head = self._head_of(forwarded_response(answer.status, answer.fields, answer.connection))
-        return carrier(self, client, exchange, order, answer=answer, head=head, http10=self._http10, clock=clock)
-
-    def _turned_down(self, head: AnswerHead, body: bytes) -> None:
-        """Keep an engine's refusal for the client, and see whether another backend does better."""
-        fields = capped_retry_after(head.fields, wall())
-        wait, now = find_field(fields, b"retry-after"), self._tools.clock()
-        end = learning.refused(self._order, self._backend, classify_status, head.status, wait, now=now)
-        self._keep(head.status, fields, head.connection, body)
-        self.fail(end, f"status {head.status}")
-
-    def _keep(self, status: int, fields: Headers, connection: frozenset[bytes] | None, body: bytes) -> None:
-        fields = with_retry_after(status, fields, self._order, self._tools.rng.random)
-        self._refused = status, self._head_of(forwarded_response(status, fields, connection)), body
-
-    def _head_of(self, forwarded: bytes) -> bytes:
-        return head_of(self._order, self._exchange, self._backend, forwarded, keep_alive=self._client.keep_alive)
-
-    @property
-    def _backend(self) -> Backend | None:
-        """Where the attempt in progress is made."""
-        return None if self._attempt is None else self._attempt.backend
-
-    def unanswered(self, loss: Loss, detail: str) -> None:
-        """Learn that the connection went before an answer's head came."""
-        attempt, now = self._attempt, self._tools.clock()
-        if loss is Loss.STALE and attempt is not None and may_resend(self._order, self._exchange, self._deadline, now):
-            self._resend(attempt, now)
-        else:
-            self.fail(AttemptEnd.MALFORMED if loss is Loss.MALFORMED else AttemptEnd.CLOSED_EARLY, detail)
-
-    def _resend(self, stale: Attempt, now: float) -> None:
-        """Send the request to the same backend again, which most likely has not seen it; it keeps its slot.
-
-        As far as anyone can tell the engine may have executed it (RFC 9110 section 9.2.2), so it is an attempt.
-        """
-        exchange, backend, lease, stale.lease = self._exchange, stale.backend, stale.lease, None
-        stale.end(AttemptEnd.STALE, now)
-        exchange.waited += now - stale.record.sent_at
-        self._tools.observers.attempt_ended(exchange, backend, AttemptEnd.STALE)
-        self._tools.observers.retried(exchange, AttemptEnd.STALE)
-        backend.pool.connect(self._at(backend, lease, now), self._order.timeouts.connect)
-
-    def commit(self) -> None:
+    def first_output(self) -> None:
         """Let go of what only a retry would need."""
-        self.begun = self.opened = True
+        self.step(FIRST_OUTPUT)
+        self._exchange.opened = True
         self._order.forget()
-        self._tried.clear()
-        exchange, attempt = self._exchange, self._attempt
-        if exchange.stream and exchange.first_content and attempt is not None and attempt.lease is not None:
-            learning.committed(self._order, exchange, attempt.backend, attempt.lease, self._tools.observers)
+        self._failures = None
 
     def complete(self) -> None:
-        """The answer is written to its end."""
+        """End: the answer is written to its end."""
         self._end_attempt(ANSWERED)
-        self._settle(SERVED, "")
+        self._settle(COMPLETED, SERVED, "")
         self._client.finish()
 
-    def failed(self, code: int) -> None:
+    def break_off(self, end: AttemptEnd, code: int) -> None:
         """End a stream that an error of the engine's has ended: no proper end follows it."""
-        end = learning.refused(self._order, self._backend, classify_error, code, None, now=self._tools.clock())
         self._end_attempt(end)
-        self._settle(request_outcome(end, begun=True), f"the engine ended the stream with an error, code {code}")
+        reason = f"the engine ended the stream with an error, code {code}"
+        self._settle(Event.FAILED, request_outcome(end, begun=True), reason)
         self._client.break_off()
 
-    def refuse(self, status: int, body: bytes) -> None:
-        """A 200 whose first word is an error gets the status that it deserved."""
-        end = learning.refused(self._order, self._backend, classify_error, status, None, now=self._tools.clock())
-        if end is not AttemptEnd.UNAUTHORIZED:
-            self._keep(status, [(b"content-type", b"application/json")], None, body)
-        self.fail(end, f"an error with code {status}")
+    def fail(self, end: AttemptEnd, detail: str, refusal: Refused | None = None) -> None:
+        """End the attempt; try elsewhere, or tell the client, by the engine's own words where it can."""
+        if self.state is not SETTLED:
+            guarded(self, self._failed, end, detail, refusal)
 
-    def fail(self, end: AttemptEnd, detail: str) -> None:
-        """End the attempt; try elsewhere, or tell the client."""
-        if not self._settled:
-            guarded(self, self._ended_so, end, detail)
-
-    def _ended_so(self, end: AttemptEnd, detail: str) -> None:
-        failed = blamed(self._failure, (end, detail, self._backend), begun=self.begun)
+    def _failed(self, end: AttemptEnd, detail: str, refusal: Refused | None) -> None:
+        failures = self._failures = self._failures or Failures()
+        failures.refusal = refusal or failures.refusal
+        backend, begun = None if self._attempt is None else self._attempt.backend, self.committed
+        last = blamed(failures.last, (end, detail, backend), begun=begun)
+        if backend is not None:
+            failures.tried.append(backend)
         self._end_attempt(end)
-        self._failure, now = failed, self._tools.clock()
-        match after(end, self._order, self._exchange, self._tried, begun=self.begun, deadline=self._deadline, now=now):
+        failures.last, now, tools = last, self._tools.clock(), self._tools
+        tried, deadline = failures.tried, self._deadline
+        match after(end, self._order, self._exchange, tried, begun=begun, deadline=deadline, now=now):
             case Next.ELSEWHERE:
-                self._tools.observers.retried(self._exchange, end)
+                self.step(Event.RETRY)
+                tools.observers.retried(self._exchange, end)
                 if end is AttemptEnd.NOT_READY:
                     self._again()  # at once: it left for one free slot, which no other request shall leave for
                 else:
-                    self._retry = later(pause(len(self._exchange.attempts), self._tools.rng), self, self._again)
+                    self._retry = later(pause(len(self._exchange.attempts), tools.rng), self, self._again)
             case Next.QUEUE if self.renew():
                 self._follow(FULL)
             case Next.END:
-                self._conclude(*failed)
+                self._conclude(*last)
 
     def _again(self) -> None:
         """Try elsewhere after a pause; where nothing is ready any more, the last failure stands."""
@@ -287,26 +241,22 @@ class Flight:
 
     def _conclude(self, end: AttemptEnd, detail: str, backend: Backend | None) -> None:
         """Tell the client of a failure that is not followed by another attempt."""
-        outcome = request_outcome(end, begun=self.begun)
-        if self._refused is not None and not self.opened and end is not AttemptEnd.TOO_LARGE:
-            replies.pass_refusal(self._client, self._exchange, *self._refused)
+        exchange, begun = self._exchange, self.committed
+        outcome, refusal = request_outcome(end, begun=begun), None if self._failures is None else self._failures.refusal
+        if refusal is not None and not exchange.opened and end is not AttemptEnd.TOO_LARGE:
+            replies.pass_refusal(self._client, exchange, *refusal)
             if RULINGS[end].verdict is Verdict.BAD:
                 outcome = Outcome.BACKEND_ERROR
         else:
             where = backend.id if backend else "the backend"
-            self._tell(failure(end, where, detail, len(self._exchange.attempts), begun=self.begun))
-        self._end(outcome, detail)
-
-    def drop_upstream(self) -> None:
-        """Close the engine's connection if it is still at work for us."""
-        if self._attempt is not None:
-            self._attempt.drop_upstream()
+            self._tell(failure(end, where, detail, len(exchange.attempts), begun=begun))
+        self._end(Event.FAILED, outcome, detail)
 
     def client_gone(self) -> None:
         """Stop the engine's work: the client is gone."""
-        if not self._settled:
+        if self.state is not SETTLED:
             self._end_attempt(AttemptEnd.CLIENT_GONE)
-            self._settle(Outcome.CLIENT_GONE, "the client hung up")
+            self._settle(Event.CLIENT_GONE, Outcome.CLIENT_GONE, "the client hung up")
 
     def pause(self) -> None:
         """Let the engine's bytes wait in the kernel."""
@@ -337,58 +287,46 @@ class Flight:
         if self._paused or backend is None or (isinstance(relay, StreamRelay) and relay.check(now)):
             return
         late = overdue(order, exchange, backend, resumed=resumed, now=now, answered=answered)
-        if late is None and not self.begun and is_stranded(order, exchange, backend, self._tried, now):
+        if late is None and not self.committed and is_stranded(order, exchange, backend, self._tried, now):
             late = AttemptEnd.NOT_READY, backend.readiness.reason
         if late is not None:
             self.fail(*late)
 
     def probe(self) -> bytes | None:
         """Return bytes that a client which has only half closed will skip."""
-        if not self.opened:
-            return None if self._http10 else CONTINUE
+        if not self._exchange.opened:
+            return None if self._order.http10 else CONTINUE
         relay = None if self._attempt is None else self._attempt.relay
         return relay.probe() if isinstance(relay, StreamRelay) else None
 
     def give_up(self, error: GatewayError) -> None:
         """End at once, for a reason of the gateway's own."""
-        if not self._settled:
+        if self.state is not SETTLED:
+            outcome = request_outcome(AttemptEnd.ABANDONED, begun=self.committed)
             self._end_attempt(AttemptEnd.ABANDONED)
             self._tell(error)
-            self._end(request_outcome(AttemptEnd.ABANDONED, begun=self.begun), error.message)
+            self._end(Event.GIVEN_UP, outcome, error.message)
 
-    def _end_attempt(self, end: AttemptEnd) -> None:
-        """End the attempt in progress, and learn from it."""
+    def _end_attempt(self, result: AttemptEnd) -> None:
+        """End the attempt in progress, if there is one."""
         attempt, self._attempt = self._attempt, None
-        if attempt is None:
-            return
-        order, exchange, backend, lease, now = (
-            self._order,
-            self._exchange,
-            attempt.backend,
-            attempt.lease,
-            self._tools.clock(),
-        )
-        attempt.end(end, now)
-        exchange.waited += now - attempt.record.sent_at
-        if lease is not None:
-            learning.ended(order, exchange, backend, lease, end, now=now, rng=self._tools.rng)
-        self._tools.observers.attempt_ended(exchange, backend, end)
-        learning.gave_back(order, exchange, end)
+        if attempt is not None:
+            attempt.end(result, self._tools.clock())
 
     def _tell(self, error: GatewayError) -> None:
         """Tell the client by a status, or within a stream whose head it has."""
-        if self.opened:
-            replies.break_off(self._client, self._exchange, error, self._order.endpoint.dialect, http10=self._http10)
+        if self._exchange.opened:
+            replies.break_off(self._client, self._exchange, error, self._order)
         else:
             replies.answer(self._client, self._exchange, error, self._order)
 
-    def _end(self, outcome: Outcome, reason: str) -> None:
-        self._settle(outcome, reason)
-        if not self.opened:
+    def _end(self, event: Event, outcome: Outcome, reason: str) -> None:
+        self._settle(event, outcome, reason)
+        if not self._exchange.opened:
             self._client.finish()
 
-    def _settle(self, outcome: Outcome, reason: str) -> None:
-        self._settled = True
+    def _settle(self, event: Event, outcome: Outcome, reason: str) -> None:
+        self.step(event)
         self._end_pause()
         exchange, order = self._exchange, self._order
         exchange.ended, exchange.outcome, exchange.reason = self._tools.clock(), outcome, reason

@@ -143,9 +143,9 @@ class Gateway:
         exchange.outcome, exchange.reason, exchange.ended = outcome, reason, self._tools.clock()
         self._tools.observers.settled(exchange)
 
-    def _mirror(self, order: Order, body: Body, exchange: Exchange, request: Request, version: LiveVersion) -> None:
+    def _mirror(self, order: Order, body: Body, exchange: Exchange, version: LiveVersion) -> None:
         try:
-            self._mirroring.copy(order, body, exchange, request, version, ids=self.ids)
+            self._mirroring.copy(order, body, exchange, version, ids=self.ids)
         except Exception:  # noqa: BLE001 - no copy may cost the request that it copies
             _log.exception("a request could not be copied", extra={"request_id": exchange.request_id})
 
@@ -199,8 +199,8 @@ class Gateway:
         copies = order.repeatable and name is None  # a name in its body would be in use twice
         if mirror is not None and copies and not exchange.forced and tools.rng.random() < mirror.share:
             # After this request is on its way: a copy comes last.
-            asyncio.get_running_loop().call_soon(self._mirror, order, body, exchange, request, mirror.version)
-        return Flight(order, exchange, request, client, tools=tools, deadline=request.received + seconds)
+            asyncio.get_running_loop().call_soon(self._mirror, order, body, exchange, mirror.version)
+        return Flight(order, exchange, client, tools=tools, deadline=request.received + seconds)
 
     def order(
         self, model: LiveModel, version: LiveVersion, request: Request, exchange: Exchange, client: Writer
@@ -219,6 +219,7 @@ class Gateway:
         endpoint, fields = cast(Endpoint, head.endpoint), b"%b%b%b" % (fields, traced, hops)
         order = Order(endpoint, model, version, tenant, service_class, fields=fields)
         exchange.objective = order.objective.name
+        order.http10 = request.http10
         order.shows_labels = self._edge.gateway_headers and (tenant.is_free or tenant.spec.debug)
         return order
 

@@ -30,12 +30,11 @@ class Classify(Protocol):
         """Return it."""
 
 
-def committed(order: Order, exchange: Exchange, backend: Backend | None, lease: Lease, observers: Observers) -> None:
+def committed(order: Order, exchange: Exchange, backend: Backend, lease: Lease, observers: Observers) -> None:
     """Learn from a first token that goes to the client, and tell of it."""
-    if backend is not None:
-        began(order, exchange, backend, lease)
-        if order.model.only is None:
-            observers.first_token(exchange)
+    began(order, exchange, backend, lease)
+    if order.model.only is None:
+        observers.first_token(exchange)
 
 
 def began(order: Order, exchange: Exchange, backend: Backend, lease: Lease) -> None:
@@ -66,14 +65,12 @@ def began(order: Order, exchange: Exchange, backend: Backend, lease: Lease) -> N
 
 
 def refused(
-    order: Order, backend: Backend | None, classify: Classify, status: int, patience: bytes | None, *, now: float
+    order: Order, backend: Backend, classify: Classify, status: int, patience: bytes | None, *, now: float
 ) -> AttemptEnd:
     """Judge an engine's error; one that refuses work, whether it is busy or sick, is left alone for a while.
 
     One request that is refused time and again says nothing of how the backend takes others.
     """
-    if backend is None:
-        return classify(status)
     end = classify(status, busy=backend.is_busy(now))
     seconds = int(patience) if patience is not None else None
     if end is AttemptEnd.SATURATED:

@@ -157,7 +157,7 @@ class Lookups:
             order.quota_shown = tenant.shown()
         seconds = seconds_for(request.head.timeout, model.timeouts.total)
         order.is_hurried = seconds < model.timeouts.total
-        return Flight(order, exchange, request, client, tools=self._tools, deadline=exchange.received + seconds)
+        return Flight(order, exchange, client, tools=self._tools, deadline=exchange.received + seconds)
 
 
 def continued(body: Body) -> str | None:

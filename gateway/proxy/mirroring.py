@@ -15,7 +15,6 @@ from gateway.proxy.order import Order, Tools
 from gateway.proxy.request_ids import RequestIds
 from gateway.proxy.tenants import LiveTenant
 from gateway.wire.body import Body
-from gateway.wire.service import Request
 
 MOST = 64
 """Copies in progress at once; a copy too many is not made."""
@@ -83,7 +82,6 @@ class Mirroring(Observer):
         order: Order,
         body: Body,
         original: Exchange,
-        request: Request,
         version: LiveVersion,
         *,
         ids: RequestIds,
@@ -108,13 +106,12 @@ class Mirroring(Observer):
         copied.kind = order.kind
         copied.claim = Claim(order.claim.kv, order.claim.priority, sheddable=True, kind=order.claim.kind)
         copied.retries = self._retries
-        copied.waits = False
+        copied.waits, copied.http10 = False, order.http10
         deadline = now + order.model.timeouts.total
         copied.engine_id, copied.ids = ids.take(f"{order.engine_id}-copy"), ids
         flight = Flight(
             copied,
             exchange,
-            request,
             Discarding(lambda: self._flights.discard(flight)),
             tools=self._tools,
             deadline=deadline,

@@ -46,6 +46,7 @@ class Order:
     says whether its client is told where it went, in `x-gateway-*` fields. `stored` is where the response that is
     made will be looked for, `named` the name that its client gave it. `is_lookup` says that it asks for one made
     before, of the one backend that it has: it takes no slot, and no backend works for its answer now.
+    `http10` says that its client speaks no newer HTTP.
     """
 
     __slots__ = (
@@ -58,6 +59,7 @@ class Order:
         "fields",
         "given",
         "has_media",
+        "http10",
         "ids",
         "is_hurried",
         "is_lookup",
@@ -103,7 +105,7 @@ class Order:
         self.output = self.reserved = 0
         self.kind: Kind
         self.claim = SMALLEST
-        self.is_timed = self.is_hurried = self.is_lookup = False
+        self.is_timed = self.is_hurried = self.is_lookup = self.http10 = False
         self.stored: StoredResponses | None = None
         self.named: ClaimedName | None = None
         self.route: LiveRoute = version.routes[-1]

@@ -25,9 +25,9 @@ _COMMENT = b": waiting for the first token\n\n"
 class Journey(Protocol):
     """The request that an answer belongs to, as the answer's carrier sees it."""
 
-    begun: bool
-    opened: bool
-    """Whether the client has the head of a stream."""
+    @property
+    def begun(self) -> bool:
+        """Whether part of the answer has gone to the client."""
 
     def commit(self) -> None:
         """Learn that bytes of the answer go to the client now: from here on nothing is retried."""
@@ -85,7 +85,7 @@ class StreamRelay:
         self._journey = journey
         self._client = client
         self._exchange = exchange
-        self._held: list[bytes] | None = [b"" if journey.opened else head]
+        self._held: list[bytes] | None = [b"" if exchange.opened else head]
         self._chunked = chunked
         self._clock = clock
         self._previous = self._kept_alive = 0.0
@@ -194,7 +194,7 @@ class StreamRelay:
         if now - max(self._kept_alive, self._exchange.sent) >= KEEP_ALIVE:
             head, held[0], self._kept_alive = held[0], b"", now
             self._client.write(head + (chunk(_COMMENT) if self._chunked else _COMMENT))
-            self._journey.opened = True
+            self._exchange.opened = True
 
     def _measure(self, events: int) -> None:
         now = self._clock()

@@ -1,7 +1,7 @@
 """Putting the gateway's own answers on a client's connection."""
 
 from gateway.errors import GatewayError
-from gateway.exchange import Dialect, Exchange
+from gateway.exchange import Exchange
 from gateway.proxy import anthropic
 from gateway.proxy.answers import chunk, error_event, error_head
 from gateway.proxy.around import Around
@@ -36,9 +36,9 @@ def pass_refusal(client: Writer, exchange: Exchange, status: int, head: bytes, b
     client.write(b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body))
 
 
-def break_off(client: Writer, exchange: Exchange, error: GatewayError, dialect: Dialect, *, http10: bool) -> None:
+def break_off(client: Writer, exchange: Exchange, error: GatewayError, order: Order) -> None:
     """End an answer that has begun: one error event between two events of a stream, and no proper end."""
     if exchange.stream:
-        event = error_event(error, dialect, exchange.request_id)
-        client.write(event if http10 else chunk(event))
+        event = error_event(error, order.endpoint.dialect, exchange.request_id)
+        client.write(event if order.http10 else chunk(event))
     client.break_off()

@@ -1,5 +1,6 @@
 """What follows a failed attempt: another one, a place in the queue, or the end."""
 
+from collections.abc import Sequence
 from enum import Enum, auto
 from typing import TypeAlias
 
@@ -13,6 +14,25 @@ from gateway.proxy.order import Order
 
 Failure: TypeAlias = tuple[AttemptEnd, str, Backend | None]
 """How an attempt ended, why in words, and at which backend."""
+
+
+Refused: TypeAlias = tuple[int, bytes, bytes]
+"""An engine's error answer as the client would get it: status, head, body."""
+
+
+class Failures:
+    """What has gone wrong with a request so far, made with its first failure.
+
+    `tried` are backends that are not asked again, `last` is what its client is told if nothing follows, `refusal` an
+    engine's own words, which are told instead where they can be.
+    """
+
+    __slots__ = ("last", "refusal", "tried")
+
+    def __init__(self) -> None:
+        self.tried: list[Backend] = []
+        self.last: Failure | None = None
+        self.refusal: Refused | None = None
 
 
 class Next(Enum):
@@ -65,7 +85,7 @@ def may_resend(order: Order, exchange: Exchange, deadline: float, now: float) ->
     return again and order.retries.take(now)
 
 
-def is_stranded(order: Order, exchange: Exchange, backend: Backend, tried: list[Backend], now: float) -> bool:
+def is_stranded(order: Order, exchange: Exchange, backend: Backend, tried: Sequence[Backend], now: float) -> bool:
     """Whether an attempt without output is better made elsewhere: its backend has gone, and another has a free slot.
 
     While none has, the request stays: its backend may come back, and in the queue it would get no more than the time of
@@ -80,7 +100,7 @@ def is_stranded(order: Order, exchange: Exchange, backend: Backend, tried: list[
         return False
     if order.route.line.must_wait(order.service_class):
         return False
-    return any(_is_free(each, order, now) for each in others(order, tried))
+    return any(_is_free(each, order, now) for each in others(order, (*tried, backend)))
 
 
 def _is_free(backend: Backend, order: Order, now: float) -> bool:

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from gateway.policy.canary import rollout
 from gateway.policy.routing import ejection
+from gateway.proxy import lifecycle
 
 ROOT = Path(__file__).parents[2]
 
@@ -73,6 +74,7 @@ class Diagram:
 DIAGRAMS = (
     Diagram("ejection", "docs/slo.md", ejection.State.IN_SERVICE, arrows(ejection.TRANSITIONS)),
     Diagram("rollout", "docs/canary.md", rollout.Phase.IDLE, arrows(rollout.TRANSITIONS)),
+    Diagram("request", "docs/request-lifecycle.md", lifecycle.State.READING, arrows(lifecycle.TRANSITIONS)),
 )
 
 
