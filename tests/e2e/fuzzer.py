@@ -5,7 +5,7 @@ from random import Random
 from typing import Any
 
 from gateway.wire.endpoints import FORWARDED, LOCAL
-from tests.wire.test_body import FILE, MODEL, form
+from tests.wire.forms import FILE, MODEL, form
 
 _STRANGE_TEXT = [
     "",

@@ -15,38 +15,11 @@ from gateway.wire.outbox import Outbox
 from gateway.wire.service import Request, Responder, Writer
 from gateway.wire.slices import SECONDS, Slices
 from tests.waiting import eventually
+from tests.wire.playbook import Wire
 
 pytestmark = pytest.mark.anyio
 GET = b"GET /health HTTP/1.1\r\nhost: a\r\nx-pad: %b\r\n\r\n" % (b"x" * 400)
 HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\n"
-
-
-class Wire(asyncio.Transport):
-    """A transport that keeps what is written, and whether it reads."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.out = b""
-        self.reading = True
-        self.closed = False
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        self.out += data
-
-    def pause_reading(self) -> None:
-        self.reading = False
-
-    def resume_reading(self) -> None:
-        self.reading = True
-
-    def is_closing(self) -> bool:
-        return self.closed
-
-    def can_write_eof(self) -> bool:
-        return False
-
-    def close(self) -> None:
-        self.closed = True
 
 
 class Instant:

@@ -7,10 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.errors import GatewayError, InvalidJson, InvalidRequest, UnsupportedMediaType
+from gateway.errors import GatewayError, InvalidJson, InvalidRequest
 from gateway.exchange import Dialect
 from gateway.wire.body import read_json, read_long_json
-from gateway.wire.multipart import read_multipart
 from gateway.wire.rope import Rope
 from gateway.wire.scan import MAX_DEPTH
 from gateway.wire.slices import finish
@@ -217,45 +216,3 @@ def test_nonsense_in_stream_options_is_left_to_the_engine() -> None:
     body = read_json(raw)
     assert body.rewritten(None, add_usage=True) == raw
     assert not body.usage_added
-
-
-def form(*parts: tuple[str, bytes], boundary: str = "b0", end: bool = True) -> bytes:
-    out = b"".join(
-        f"--{boundary}\r\ncontent-disposition: form-data; {head}\r\n\r\n".encode() + value + b"\r\n"
-        for head, value in parts
-    )
-    return out + (f"--{boundary}--\r\n".encode() if end else b"")
-
-
-TYPE = b"multipart/form-data; boundary=b0"
-MODEL = ('name="model"', b"whisper")
-FILE = ('name="file"; filename="model"', b"RIFF\r\n--b1\r\nname=model\x00\xff")
-
-
-@pytest.mark.parametrize("parts", [(MODEL, FILE), (FILE, MODEL), (FILE, ('name="stream"', b"true"), MODEL)])
-def test_a_forms_model_is_found_and_spliced(parts: tuple[tuple[str, bytes], ...]) -> None:
-    raw = form(*parts)
-    body = read_multipart(raw, TYPE)
-    assert (body.model, body.stream) == ("whisper", len(parts) == 3)
-    assert body.rewritten(b"openai/whisper-large", add_usage=False) == raw.replace(b"whisper", b"openai/whisper-large")
-
-
-@pytest.mark.parametrize(
-    ("raw", "kind", "error"),
-    [
-        (form(FILE), TYPE, "`model` is missing"),
-        (form(MODEL, MODEL), TYPE, "twice"),
-        (form(MODEL, end=False), TYPE, "ends before"),
-        (b"junk", TYPE, "cannot be read|ends before"),
-        (form(('name="model"', b"\xff")), TYPE, "UTF-8"),
-    ],
-)
-def test_broken_forms(raw: bytes, kind: bytes, error: str) -> None:
-    with pytest.raises(InvalidRequest, match=error):
-        read_multipart(raw, kind)
-
-
-@pytest.mark.parametrize("kind", [b"application/json", b"multipart/form-data", b""])
-def test_what_is_no_form(kind: bytes) -> None:
-    with pytest.raises(UnsupportedMediaType):
-        read_multipart(form(MODEL), kind)

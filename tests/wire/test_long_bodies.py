@@ -1,6 +1,5 @@
 """Long bodies are read in slices: the same is found as in short ones, and no slice is long whatever they hold."""
 
-import itertools
 import json
 from collections.abc import Generator
 from typing import Any
@@ -11,21 +10,16 @@ from hypothesis import strategies as st
 
 from gateway.errors import GatewayError, InvalidJson, InvalidRequest
 from gateway.wire.body import Body, read_json, read_long_json
-from gateway.wire.media import media_in, media_size
 from gateway.wire.multipart import MAX_PARTS, read_long_form
-from gateway.wire.rope import BLOCK, SHORT, Rope
-from gateway.wire.scan import MAX_DEPTH, MAX_KEYS, WINDOW, top_level
+from gateway.wire.rope import SHORT, Rope
+from gateway.wire.scan import MAX_DEPTH, MAX_KEYS, WINDOW
 from gateway.wire.slices import finish
 from loadtest.bodies.shapes import documents, forms
-from tests.wire.test_body import FILE, MODEL, TYPE, bodies, form, sound
+from tests.wire.forms import FILE, MODEL, TYPE, form
+from tests.wire.ropes import cuts, rope
+from tests.wire.test_body import bodies, sound
 
 MIB = 1024 * 1024
-
-
-def rope(raw: bytes, *cuts: int) -> Rope:
-    """Return a rope that is cut at these places."""
-    ends = sorted({min(cut, len(raw)) for cut in cuts} | {0, len(raw)})
-    return Rope(raw[start:end] for start, end in itertools.pairwise(ends))
 
 
 class Watched(bytes):
@@ -56,9 +50,6 @@ def watch(work: Generator[None, None, Body], watched: Watched) -> tuple[int, int
     return max(longest, watched.seen - before), watched.seen, result
 
 
-cuts = st.lists(st.integers(0, 400), max_size=8)
-
-
 @settings(max_examples=200, deadline=None)
 @given(bodies(), cuts, st.text(max_size=20), st.booleans())
 def test_a_long_body_is_read_and_rewritten_as_a_short_one(
@@ -76,36 +67,6 @@ def test_a_long_body_is_read_and_rewritten_as_a_short_one(
     assert isinstance(written[1], Rope)
     assert b"".join(written[1].blocks()) == written[0]
     assert len(written[1]) == len(written[0])
-
-
-@settings(max_examples=300, deadline=None)
-@given(st.text(alphabet='{}[]",:\\ tn1a', max_size=40), cuts)
-def test_what_a_parser_accepts_is_located_as_it_would(text: str, points: list[int]) -> None:
-    raw = b'{"model":"m","x":%b,"y":1}' % text.encode()
-    try:
-        value = json.loads(raw)
-    except ValueError:
-        return
-    if len(value) == 3:
-        spans = finish(top_level(rope(raw, *points)))
-        assert {key: json.loads(raw[start:end]) for key, (start, end) in spans.items()} == value
-
-
-@given(st.lists(st.binary(max_size=40), max_size=8), st.integers(0, 200), st.integers(0, 200))
-def test_a_rope_reads_as_its_bytes(parts: list[bytes], start: int, size: int) -> None:
-    raw, made, gathered = b"".join(parts), Rope(parts), Rope()
-    for part in parts:
-        gathered.append(part)
-    for each in (made, gathered):
-        assert (len(each), b"".join(each.blocks())) == (len(raw), raw)
-        assert each.read(start, start + size) == raw[start : start + size]
-
-
-def test_a_byte_in_a_chunk_of_its_own_costs_a_byte() -> None:
-    gathered = Rope()
-    for _ in range(2 * BLOCK):
-        gathered.append(b"x")
-    assert len(list(gathered.blocks())) == 2
 
 
 HOSTILE, FORMS = documents(MIB), forms(MIB)
@@ -221,23 +182,6 @@ def test_what_is_no_request_is_told_so(raw: bytes, error: type[GatewayError]) ->
         finish(read_long_json(Rope((raw,))))
 
 
-def test_base64_is_measured_across_windows() -> None:
-    image = "A" * (3 * WINDOW + 17)
-    parts = [{"type": "image_url", "image_url": {"url": f"data:image/png;base64,{image[:size]}"}} for size in (70, -1)]
-    for space in range(0, 600, 37):
-        content = [{"text": "x" * (WINDOW - space)}, *parts, {"data": image}]
-        raw = json.dumps({"model": "m", "messages": [{"content": content}]}).encode()
-        expected = 70 + 2 * len(image) - 1
-        assert finish(media_in(rope(raw, *range(0, len(raw), 1000)))) == media_size(raw) == expected
-        assert finish(read_long_json(Rope((raw,)))).has_images
-
-
-def test_a_file_may_have_a_long_name() -> None:
-    name = 255 * "%E5"
-    long = form(MODEL, (f'name="file"; filename="{name}"; filename*=UTF-8\'\'{name}', b"x"))
-    assert finish(read_long_form(Rope((long,)), TYPE)).model == "whisper"
-
-
 def test_what_says_something_about_the_request_is_short() -> None:
     for name in ("model", "n", "max_tokens", "stream"):
         with pytest.raises(InvalidRequest) as refused:
@@ -247,17 +191,3 @@ def test_what_says_something_about_the_request_is_short() -> None:
                 )
             )
         assert refused.value.param in {name, None}
-
-
-def test_a_form_that_another_parser_might_read_otherwise_is_refused() -> None:
-    for raw in (
-        b"x" + form(MODEL, FILE),
-        form(MODEL, FILE).replace(b"--b0\r\n", b"--b0 \r\n"),
-        form(('name="model"\r\ncontent-disposition: form-data; name="stream"', b"m")),
-        form(('name="model"\r\nno field', b"m")),
-        form(('name="model"' + 17 * ";", b"m")),
-        form(('name="model"; x="' + 2048 * "x" + '"', b"m")),
-        form(MODEL, ('name="x"', b"\r\n--b0x\r\n")),
-    ):
-        with pytest.raises(InvalidRequest):
-            finish(read_long_form(Rope((raw,)), TYPE))

@@ -1,7 +1,6 @@
 """Numbers are read as the engine reads them, and what is no text is not taken for it."""
 
 import json
-from base64 import b64encode
 from typing import Any
 
 import msgspec
@@ -13,8 +12,6 @@ from pydantic import TypeAdapter, ValidationError
 from gateway.errors import InvalidRequest
 from gateway.exchange import Dialect
 from gateway.wire.body import read_json
-from gateway.wire.media import SMALL, media_size
-from gateway.wire.multipart import read_multipart
 from gateway.wire.numbers import LARGEST, whole_number
 
 engine = TypeAdapter(int | None)
@@ -90,42 +87,6 @@ def test_logprobs_are_a_flag_in_one_dialect_and_a_number_in_another(raw: bytes) 
     read_json(b'{"model":"m","logprobs":%b}' % raw)
     with pytest.raises(InvalidRequest, match="at most 20"):
         read_json(b'{"model":"m","logprobs":"21"}')
-
-
-BASE64 = b64encode(bytes(range(256)) * 200)
-
-
-@pytest.mark.parametrize(
-    "part",
-    [
-        {"type": "image_url", "image_url": {"url": "data:image/png;base64,%s"}},
-        {"type": "input_image", "image_url": "data:image/png;base64,%s"},
-        {"type": "input_audio", "input_audio": {"data": "%s", "format": "wav"}},
-        {"type": "file", "file": {"file_data": "data:application/pdf;base64,%s"}},
-        {"type": "file", "file": {"file_data": "%s"}},
-        {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "%s"}},
-    ],
-)
-@pytest.mark.parametrize("separators", [(",", ":"), (", ", ": ")])
-def test_images_audio_and_files_are_not_text(part: Any, separators: tuple[str, str]) -> None:
-    text = json.dumps({"model": "m", "messages": [{"content": [part, part, {"text": "hi"}]}]}, separators=separators)
-    raw = text.replace("%s", BASE64.decode()).encode()
-    assert media_size(raw) == read_json(raw).media == 2 * len(BASE64)
-
-
-@given(st.text(alphabet='data";base64, :\\{}x', max_size=200))
-def test_text_that_speaks_of_data_is_text(text: str) -> None:
-    raw = json.dumps({"model": "m", "messages": [{"content": text + " word" * SMALL}]}).encode()
-    assert media_size(raw) == 0
-
-
-def test_a_forms_file_is_not_text() -> None:
-    form = (
-        b'--b\r\ncontent-disposition: form-data; name="model"\r\n\r\nm\r\n'
-        b'--b\r\ncontent-disposition: form-data; name="file"; filename="a.wav"\r\n\r\n' + bytes(9000) + b"\r\n--b--\r\n"
-    )
-    body = read_multipart(form, b"multipart/form-data; boundary=b")
-    assert len(form) - body.media == len(b"m")
 
 
 @pytest.mark.parametrize("raw", ["true", '"true"', '"True"', "1", "1.0", '"1"', '"yes"', '"on"', '"t"'])

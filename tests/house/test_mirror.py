@@ -1,0 +1,31 @@
+"""Each module of these rooms has a test file of its own, so that a reader finds what the module promises."""
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+WITHOUT = {
+    "wire": {
+        "closed": "two parsers that parse nothing; test_client and test_upstream lose connections",
+        "grammars": "patterns that only the scanner reads; test_sse holds them against captures of engines",
+        "service": "protocols and one record, without behaviour",
+    },
+}
+"""Modules that have none, and why."""
+
+
+def modules(room: str) -> set[str]:
+    return {path.stem for path in (ROOT / "gateway" / room).glob("*.py")} - {"__init__"}
+
+
+@pytest.mark.parametrize("room", WITHOUT)
+def test_each_module_has_its_test_file(room: str) -> None:
+    tested = {path.stem.removeprefix("test_") for path in (ROOT / "tests" / room).glob("test_*.py")}
+    assert sorted(modules(room) - tested - WITHOUT[room].keys()) == []
+
+
+@pytest.mark.parametrize("room", WITHOUT)
+def test_what_is_excepted_is_there_and_has_none(room: str) -> None:
+    assert WITHOUT[room].keys() <= modules(room)
+    assert [name for name in WITHOUT[room] if (ROOT / "tests" / room / f"test_{name}.py").exists()] == []
