@@ -14,6 +14,7 @@ from gateway.config.schema import (
     ModelEntry,
     ObjectiveEntry,
     PaceEntry,
+    RoutesFile,
     TenantEntry,
 )
 from gateway.config.steering_schema import CanaryEntry, RuleEntry
@@ -36,30 +37,22 @@ from gateway.policy.routing.rules import ANY, Rule, When
 from gateway.policy.slo.objective import DEFAULT, Objective, Sli, Target
 
 
-def build_table(
-    pools: Mapping[str, PoolEntry],
-    models: Mapping[str, ModelEntry],
-    objectives: Mapping[str, ObjectiveEntry] = MappingProxyType({}),
-    classes: Mapping[str, ClassEntry] = MappingProxyType({}),
-    tenants: Mapping[str, TenantEntry] = MappingProxyType({}),
-    *,
-    sources: Iterable[str] = (),
-) -> RouteTable:
-    """Return the table, with pools and models sorted by name, whichever files they came from."""
-    promises = {name: _objective(name, entry) for name, entry in objectives.items()}
-    pool_specs = {name: _pool(name, entry) for name, entry in pools.items()}
+def build_table(routes: RoutesFile, sources: Iterable[str]) -> RouteTable:
+    """Return the table of all route files together, with pools and models sorted by name."""
+    promises = {name: _objective(name, entry) for name, entry in routes.objectives.items()}
+    pool_specs = {name: _pool(name, entry) for name, entry in routes.pools.items()}
     pool_specs |= {
-        name: PoolSpec(name, _backends(name, entry.backends)) for name, entry in models.items() if entry.backends
+        name: PoolSpec(name, _backends(name, entry.backends)) for name, entry in routes.models.items() if entry.backends
     }
-    model_specs = {name: _model(name, entry, promises, pool_specs) for name, entry in sorted(models.items())}
+    model_specs = {name: _model(name, entry, promises, pool_specs) for name, entry in sorted(routes.models.items())}
     names = model_specs | {alias: model for model in model_specs.values() for alias in model.aliases}
     return RouteTable(
         pools=MappingProxyType(dict(sorted(pool_specs.items()))),
         models=MappingProxyType(model_specs),
         names=MappingProxyType(names),
         sources=tuple(sources),
-        classes=MappingProxyType(dict(CLASSES) | {name: _class(name, entry) for name, entry in classes.items()}),
-        tenants=MappingProxyType({name: _tenant(name, entry, names) for name, entry in sorted(tenants.items())}),
+        classes=MappingProxyType(dict(CLASSES) | {name: _class(name, entry) for name, entry in routes.classes.items()}),
+        tenants=MappingProxyType({name: _tenant(name, entry, names) for name, entry in sorted(routes.tenants.items())}),
     )
 
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -14,20 +14,16 @@ from gateway.config.document import Document, DocumentError, parse_document
 from gateway.config.entitlements import Entitlements
 from gateway.config.explain import explain
 from gateway.config.itself import Listening, find_itself
-from gateway.config.pool_schema import PoolEntry
 from gateway.config.problems import Problem, RoutesError
 from gateway.config.promises import Promises
 from gateway.config.rollouts import short_holds
-from gateway.config.schema import ClassEntry, ModelEntry, ObjectiveEntry, RoutesFile, TenantEntry
+from gateway.config.schema import SECTIONS, RoutesFile
 from gateway.config.sources import Source, read_sources
 from gateway.config.steering import Steering
 from gateway.config.table import RouteTable
 from gateway.config.variables import Values, plain_values
 
 _WHERE_POOLS_STAND = ("", "pools")
-_SINGULAR = MappingProxyType(
-    {"pools": "pool", "models": "model", "objectives": "objective", "classes": "class", "tenants": "tenant"}
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +58,11 @@ def load(path: Path, environ: Mapping[str, str] = os.environ, *, listeners: Coll
     sources, problems = read_sources(path)
     files = [_validate(document, environ, problems) for document in _parse(sources, problems)]
     all_pools_known = not any(problem.path in _WHERE_POOLS_STAND for problem in problems)
-    pools = _merge(files, "pools", problems)
-    models = _merge(files, "models", problems)
-    objectives = _merge(files, "objectives", problems)
+    sections = {section: _declared(files, section, problems) for section in SECTIONS}
+    pools, models, objectives = sections["pools"], sections["models"], sections["objectives"]
+    classes, tenants = sections["classes"], sections["tenants"]
     consistency = Consistency(pools, models, all_pools_known)
     consistency.check()
-    classes, tenants = _merge(files, "classes", problems), _merge(files, "tenants", problems)
     promises = Promises(objectives, models, classes, tenants)
     promises.check()
     admission = Entitlements(classes, tenants, models)
@@ -111,7 +106,7 @@ def _validate(document: Document, environ: Mapping[str, str], problems: list[Pro
     return _File(document, values, entries)
 
 
-def _merge(files: Iterable[_File], section: str, problems: list[Problem]) -> dict[str, Declared]:
+def _declared(files: Iterable[_File], section: str, problems: list[Problem]) -> dict[str, Declared]:
     """Return what all files declare in one section, by name, valid or not."""
     merged: dict[str, Declared] = {}
     for file in files:
@@ -119,7 +114,7 @@ def _merge(files: Iterable[_File], section: str, problems: list[Problem]) -> dic
         for name, values in entries.items() if isinstance(entries, dict) else ():
             path = (section, name)
             if name in merged:
-                message = f"the {_SINGULAR[section]} is already defined at {merged[name].where}"
+                message = f"the {_singular(section)} is already defined at {merged[name].where}"
                 problems.append(file.document.problem(path, message, "rename one of the two", at_key=True))
             else:
                 merged[name] = Declared(file.document, path, values)
@@ -127,16 +122,12 @@ def _merge(files: Iterable[_File], section: str, problems: list[Problem]) -> dic
 
 
 def _build(files: Iterable[_File], sources: Iterable[str]) -> RouteTable:
-    pools: dict[str, PoolEntry] = {}
-    models: dict[str, ModelEntry] = {}
-    objectives: dict[str, ObjectiveEntry] = {}
-    classes: dict[str, ClassEntry] = {}
-    tenants: dict[str, TenantEntry] = {}
-    for file in files:
-        if file.entries is not None:
-            pools |= file.entries.pools
-            models |= file.entries.models
-            objectives |= file.entries.objectives
-            classes |= file.entries.classes
-            tenants |= file.entries.tenants
-    return build_table(pools, models, objectives, classes, tenants, sources=sources)
+    valid = [file.entries for file in files if file.entries is not None]
+    merged: dict[str, Any] = {
+        section: {k: v for each in valid for k, v in getattr(each, section).items()} for section in SECTIONS
+    }
+    return build_table(RoutesFile.model_construct(**merged), sources)
+
+
+def _singular(section: str) -> str:
+    return section.removesuffix("es") if section.endswith("sses") else section.removesuffix("s")

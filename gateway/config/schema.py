@@ -294,6 +294,10 @@ class RoutesFile(Entry):
     )
 
 
+SECTIONS = tuple(RoutesFile.model_fields)
+"""What a route file may hold; what it means once it is merged is said in `config.build` and `config.table`."""
+
+
 def fields_at(path: KeyPath) -> dict[str, FieldInfo]:
     """Return the keys of the schema for the mapping at `path`; none where names are free or values are no mappings."""
     kind: Any = RoutesFile
