@@ -61,7 +61,7 @@ def began(order: Order, exchange: Exchange, backend: Backend, lease: Lease) -> N
             if late and exchange.sent < activity.woke_at:
                 # The engine was stalled meanwhile: that says nothing of how many requests it bears.
                 return
-        health.judged(lease, late=late)
+        health.slots.evidence.judged(lease.era, late=late)
 
 
 def refused(

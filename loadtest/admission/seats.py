@@ -139,8 +139,8 @@ class Seats:
         join([(self.line, [engine.health for engine in self.engines])])
         self._of = {engine.health.id: engine for engine in self.engines}
         for engine in self.engines:
-            engine.health.slots.limit = limit or int(self._limits[engine.health.id].value)
-            engine.health.slots.kv_capacity = kv
+            engine.health.slots.limit_to(limit or int(self._limits[engine.health.id].value))
+            engine.health.slots.limit_kv_to(kv)
         for drawn in requests:
             self._at(drawn.at, partial(self._arrive, drawn))
         self._at(TICK, self._tick)
@@ -255,7 +255,7 @@ class Seats:
             engine.health.began(guest.lease, ttft)
             engine.health.activity.began(self.now, ttft)
             idle = max(engine.health.activity.quickest, engine.health.latency.ttft.predict(1, 0.0))
-            engine.health.judged(guest.lease, late=is_late(ttft, PROMISES[guest.drawn.name], idle))
+            engine.health.slots.evidence.judged(guest.lease.era, late=is_late(ttft, PROMISES[guest.drawn.name], idle))
 
     def _end(self, engine: Engine, guest: Guest) -> None:
         lease, guest.lease = guest.lease, None

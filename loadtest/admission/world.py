@@ -94,9 +94,9 @@ class Overloaded(World):
         for server in self.servers:
             if admission.on:
                 self.limits[server.name] = AdaptiveLimit(admission.first)
-                server.health.slots.limit = admission.limit or int(admission.first)
+                server.health.slots.limit_to(admission.limit or int(admission.first))
                 if admission.kv:
-                    server.health.slots.kv_capacity = profile.num_blocks * profile.block_size
+                    server.health.slots.limit_kv_to(profile.num_blocks * profile.block_size)
         self.every_tick.append(self._look)
         self._looks = 0
 
@@ -202,7 +202,7 @@ class Overloaded(World):
                 server.health.activity.began(self.now, request.first - request.sent)
                 idle = max(server.health.activity.quickest, server.health.latency.ttft.predict(request.prompt, 0.0))
                 late = is_late(request.first - request.sent, ttft.threshold(request.prompt), idle)
-                server.health.judged(request.lease, late=late)
+                server.health.slots.evidence.judged(request.lease.era, late=late)
 
     def _unbegun(self, server: Server) -> list[Request]:
         sequences = (*server.engine.running, *server.engine.waiting)

@@ -89,9 +89,9 @@ class Pools(World):
 
     def _pool(self, name: str, peers: Peers, servers: list[Server]) -> None:
         self.pools[name], self.of_pool[name] = peers, servers
-        peers.cost_per_hour = PRICES[name]
+        peers.follow(list(peers.members), cost_per_hour=PRICES[name])
         for server in servers:
-            server.health.slots.limit = SLOTS[name]
+            server.health.slots.limit_to(SLOTS[name])
         self.tracked[name] = [
             Tracked(SeriesKey(Kind.POOL, name, CHAT.name, sli), target, Windows(0.0, CHAT.window))
             for sli, target in CHAT.targets.items()
@@ -171,7 +171,7 @@ class Pools(World):
                 signals[server.name] = signal(server.tracked, gone=False)
             for tracked in self.tracked[name]:
                 tracked.windows.advance(self.now)
-            peers.burns = {"": max(pool_burns(self.tracked[name]).values(), default=1.0)}
+            peers.take_burns({"": max(pool_burns(self.tracked[name]).values(), default=1.0)})
             peers.tick(self.now, signals, self.rng)
         for watch in self.every_tick:
             watch()

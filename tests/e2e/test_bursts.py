@@ -51,7 +51,7 @@ async def test_one_that_refuses_all_of_two_bursts_is_sick_the_second_time(tmp_pa
         await asyncio.gather(*(ask(running.port, chat()) for _ in range(8)))
         await running.quiet()
         before = counted(running)[1]
-        running.backend().health.activity.hold_until = 0.0
+        running.backend().health.backoff.hold_until = 0.0
         await asyncio.gather(*(ask(running.port, chat()) for _ in range(8)))
         assert counted(running)[1] > before
         assert ended(running, AttemptEnd.OK) == 0

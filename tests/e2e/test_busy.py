@@ -130,7 +130,7 @@ async def test_a_busy_backend_is_waited_for(tmp_path: Path, refusal: tuple[bytes
         mood.refuses = True
         asking = asyncio.create_task(ask(running.port, chat()))
         await eventually(lambda: ended(running, AttemptEnd.SATURATED) >= 2)
-        assert running.backend().health.activity.closed_until == 0, "it is idle: others may ask"
+        assert running.backend().health.backoff.closed_until == 0, "it is idle: others may ask"
         mood.refuses = False
         answer = await asking
         assert (answer.status, answer.body.endswith(DONE)) == (200, True)
@@ -167,8 +167,8 @@ async def test_one_that_a_busy_backend_sends_back_keeps_its_place_and_teaches_no
         mood.refuses, activity = True, running.backend().health.activity
         first = asyncio.create_task(ask(running.port, words("first")))
         await eventually(lambda: ended(running, AttemptEnd.SATURATED) == 1)
-        assert activity.closed_until > 0
-        activity.closed_until = float("inf")
+        assert activity.backoff.closed_until > 0
+        activity.backoff.closed_until = float("inf")
         second = asyncio.create_task(ask(running.port, words("second")))
         await eventually(lambda: running.waiting == 2)
         mood.refuses = False
@@ -250,8 +250,8 @@ async def test_patience_with_the_busy_ends_and_the_engine_has_the_last_word(tmp_
         last = await running.settled(2)
         assert (last.outcome, len(last.attempts)) == (Outcome.BACKEND_ERROR, 1)
         activity = running.backend().health.activity
-        assert activity.hold_until - last.ended <= 30
-        assert activity.closed_until - last.ended <= 5
+        assert activity.backoff.hold_until - last.ended <= 30
+        assert activity.backoff.closed_until - last.ended <= 5
 
 
 async def test_one_whose_patience_ends_in_the_queue_is_turned_away_by_the_gateway(tmp_path: Path) -> None:
@@ -294,10 +294,10 @@ async def test_one_that_refuses_everything_is_sick_and_is_ejected(tmp_path: Path
     mood.refuses = True
     async with backends(mood, good) as (sick, well), gateway(tmp_path, routes(sick.url, well.url)) as running:
         health, other = running.backend().health, running.backend(1).health
-        other.activity.hold_until = float("inf")  # it is second choice
+        other.activity.backoff.hold_until = float("inf")  # it is second choice
         for _ in range(5):
             assert (await ask(running.port, chat())).status == 200
-            health.activity.hold_until = 0.0  # as if it had been left alone for long enough
+            health.backoff.hold_until = 0.0  # as if it had been left alone for long enough
         assert health.outlier.standing.ejections == 1
         assert counted(running)[1] == 5
         assert ended(running, AttemptEnd.SATURATED) == 0

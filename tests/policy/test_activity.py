@@ -17,7 +17,7 @@ def test_one_that_was_idle_gets_a_moment_to_show_that_it_works_until_it_refused_
     assert activity.begins(109.0), "it gave nothing, and refused nothing"
 
     lease = health.lease(10, now=120.0)
-    activity.refused(121.0, None, busy=True)
+    activity.backoff.refused(121.0, None, busy=True)
     lease.release()
     again = health.lease(10, now=130.0)
     assert not activity.begins(130.0), "it refused all the last time"

@@ -63,7 +63,7 @@ def test_the_winner_is_never_worse_than_what_it_was_compared_with(
     for engine, (in_flight, weight, state, held) in zip(engines, rows, strict=True):
         engine.health.slots.in_flight, engine.health.outlier.weight = in_flight, weight
         engine.health.outlier.standing = Standing(state)
-        engine.health.activity.hold_until = 10.0 if held else 0.0
+        engine.health.backoff.hold_until = 10.0 if held else 0.0
     choice = chosen(engines, tokens, 5.0, Random(seed))
     assert choice.winner in engines
     if any(engine.health.available(5.0) for engine in engines) and len(engines) > 1:
@@ -161,7 +161,7 @@ def test_the_busy_are_not_asked_even_where_all_are() -> None:
     engines[0].health.refused(1.0, 30.0, busy=False)
     engines[1].health.refused(1.0, 30.0, busy=True)
     assert chosen(engines, 100, 1.1, Random(1)).winner is engines[0], "sick, but perhaps well again"
-    engines[0].health.activity.hold_until = 100.0
+    engines[0].health.backoff.hold_until = 100.0
     assert choose(engines, 100, 6.0, Random(1)) is not None, "where nobody else serves, the gateway's pause is enough"
 
 

@@ -306,12 +306,12 @@ def test_one_that_names_no_time_is_left_alone_ever_longer_until_it_works() -> No
     for _ in range(7):
         health.refused(now, None, busy=True)
         health.refused(now + 0.1, None, busy=True)  # sent before the first was known
-        pauses.append(round(health.activity.hold_until - now - 0.1, 6))
-        now = health.activity.hold_until
+        pauses.append(round(health.backoff.hold_until - now - 0.1, 6))
+        now = health.backoff.hold_until
     assert pauses == [0.25, 0.5, 1.0, 2.0, 4.0, 5.0, 5.0]
     health.activity.answered(now, 1.0)
     health.refused(now, None, busy=True)
-    assert health.activity.hold_until == now + 0.25
+    assert health.backoff.hold_until == now + 0.25
     assert "1 refusals" in repr(health.activity)
 
 
@@ -324,7 +324,7 @@ def test_one_at_capacity_takes_another_for_each_that_ends() -> None:
     leases.pop().release()
     assert health.takes(Claim(), 0.1)
     health.refused(0.1, None, busy=True)
-    assert health.activity.room == 1, "the fewest count"
+    assert health.backoff.room == 1, "the fewest count"
     assert health.takes(Claim(), 0.5), "it is asked again after the gateway's own pause"
     assert not health.available(29.0), "but others are preferred to it for as long as it asked for"
 
@@ -365,9 +365,9 @@ def test_a_lower_limit_is_judged_by_what_it_let_in() -> None:
     before = health.lease(10)
     health.slots.limit_to(5)
     after = health.lease(10)
-    health.judged(before, late=True)
-    health.judged(after, late=True)
-    health.judged(after, late=False)
+    health.slots.evidence.judged(before.era, late=True)
+    health.slots.evidence.judged(after.era, late=True)
+    health.slots.evidence.judged(after.era, late=False)
     for request in ("one", "another"):
         health.refused(0.0, None, busy=True, request=request)
     assert (
@@ -384,5 +384,5 @@ def test_a_lower_limit_is_judged_by_what_it_let_in() -> None:
         health.slots.evidence.peak,
     ) == (0, 0, False, 2)
     health.slots.limit_to(8)
-    health.judged(after, late=False)
+    health.slots.evidence.judged(after.era, late=False)
     assert health.slots.evidence.begun == 1, "a higher limit lets the same in"

@@ -172,7 +172,7 @@ def test_a_state_tells_its_transitions_and_a_probe_ends_it() -> None:
     state.weigh(4.0, 50.0)
     for _ in range(PROBES):
         assert (state.standing.state, state.weight) == (State.HALF_OPEN, 0.25)
-        moved = state.probe_answered(50.0)
+        moved = state.probe_ended(50.0, RNG, good=True, slow=False)
     assert moved is not None
     assert repr(state) == f"<OutlierState slow_start weight {LEAST_WEIGHT:.2f}>"
     state.restore(Standing(State.EJECTED, reason="before a restart"))
@@ -186,3 +186,15 @@ def test_activity_goes_forward_only() -> None:
         activity.worked(at)
     activity.woke(3.0)
     assert (activity.asked_at, activity.worked_at, activity.woke_at) == (1.0, 3.0, 3.0)
+
+
+def test_what_works_is_asked_again_soon_after_it_refuses() -> None:
+    activity = Activity()
+    for _ in range(3):
+        activity.backoff.refused(activity.backoff.hold_until, None, busy=True)
+    assert repr(activity) == "<Activity at -inf, <Backoff until 1.8, 3 refusals in a row>>"
+    activity.began(5.0, 0.1)
+    activity.backoff.refused(5.0, None, busy=True, beside=2)
+    assert activity.backoff.hold_until == 5.25
+    assert activity.backoff.is_closed(2, 5.1)
+    assert not activity.backoff.is_closed(1, 5.1)

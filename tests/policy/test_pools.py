@@ -151,7 +151,7 @@ def test_a_pool_that_is_predicted_to_miss_is_tried_once_nothing_is_known_of_it_a
 
 def test_a_pool_that_burns_under_one_objective_stays_with_those_of_another() -> None:
     option = pool("cpu", ttft=0.1)
-    option.peers.burns = {"interactive": 6.0, "offline": 0.4}
+    option.peers.take_burns({"interactive": 6.0, "offline": 0.4})
     patient = Need(10, e2e=60.0, objective="offline")
     assert not outlook(option, patient, 6.0, 50.0, Waiting(0, 1.0)).out
     assert outlook(option, Need(10, ttft=0.5, objective="interactive"), 6.0, 50.0, Waiting(0, 1.0)).out
@@ -159,11 +159,11 @@ def test_a_pool_that_burns_under_one_objective_stays_with_those_of_another() -> 
 
 def test_a_pool_that_burns_is_left_for_one_that_does_not() -> None:
     cpu, gpu = pool("cpu", ttft=0.1), pool("gpu", ttft=0.1)
-    cpu.peers.burns = {"": 6.0}
+    cpu.peers.take_burns({"": 6.0})
     need = Need(10, ttft=0.5)
     rows = [outlook(option, need, 6.0, 50.0, Waiting(0, 1.0)) for option in (cpu, gpu)]
     assert select(rows).place == 1
-    cpu.peers.burns = {}
+    cpu.peers.take_burns({})
     rows = [outlook(option, need, 6.0, 51.0, Waiting(0, 1.0)) for option in (cpu, gpu)]
     assert select(rows).place == 1, "it has to show first that it is well"
     assert str(rows[0]) == "cpu 0.20 of what is promised, left"
@@ -207,14 +207,14 @@ def test_a_prediction_is_trusted_as_far_as_it_has_been_right() -> None:
 def test_ejected_backends_say_nothing_of_their_pool_while_others_are_open() -> None:
     option = pool("cpu", ttft=0.1)
     slow, well = option.backends
-    slow.health.activity.hold_until = 100.0
+    slow.health.backoff.hold_until = 100.0
     for _ in range(1000):
         slow.health.latency.ttft.observe(10.0, 0.0, 9.0, 9.0)
     slow.health.latency.ttft.refit(0.0)
     assert outlook(option, Need(10, ttft=0.5), 6.0, 1.0, Waiting(0, 1.0)).is_good()
-    well.health.activity.hold_until = 100.0
+    well.health.backoff.hold_until = 100.0
     assert outlook(option, Need(10, ttft=0.5), 6.0, 1.0, Waiting(0, 1.0)).is_good(), "all are out: then all are asked"
-    slow.health.activity.closed_until = well.health.activity.closed_until = 100.0
+    slow.health.backoff.closed_until = well.health.backoff.closed_until = 100.0
     seen = outlook(option, Need(10, ttft=0.5), 6.0, 1.0, Waiting(0, 1.0))
     assert not seen.is_good(), "all are busy: then none is"
 

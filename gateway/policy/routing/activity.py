@@ -1,11 +1,9 @@
-"""Whether a backend is at work, and for how long it is left alone after it refused some: busy is not sick."""
+"""Whether a backend is at work."""
+
+from gateway.policy.routing.backoff import Backoff
 
 RECENT = 10.0
 """Seconds for which an answer, or a token, shows that a backend works; at least twice as long as an answer takes."""
-FIRST_PAUSE, LONGEST_PAUSE = 0.25, 5.0
-"""Seconds for which a backend that named no Retry-After is left alone, doubling with each refusal in a row."""
-LONGEST_HOLD = 30.0
-"""The most of a Retry-After that is granted, in seconds."""
 MEMORY = 30.0
 """Seconds after which the quickest first token begins to be forgotten; at twice as many it is."""
 _FRESH = 0.1
@@ -13,60 +11,49 @@ _FRESH = 0.1
 
 
 class Activity:
-    """When one backend last showed that it works, and what it said when it was asked for more than it could take.
+    """When one backend last showed that it works, and its `backoff` after refusals.
 
-    Until `hold_until` others are preferred to it; until `closed_until` it is asked only while it has fewer than `room`
-    in flight, those beside which it refused one more; `is_busy` says that what it refused last, it refused for that.
     `asked_at` is when it last got a request while it had none; `worked_at` when the last first token or answer came;
-    `woke_at` when it last did so after a stall; `seconds` how long an answer takes, of late; `quickest` the shortest
-    TTFT of the last half minute or so. Times are seconds of the caller's clock.
+    `woke_at` when it last did so after a stall; `seconds` how long an answer takes, of late. Times are seconds of the
+    caller's clock.
     """
 
     __slots__ = (
         "_before",
         "_latest",
-        "_refusals",
-        "_refused_at",
         "_since",
         "_vain",
         "_waited",
         "_waited_until",
         "asked_at",
-        "closed_until",
-        "hold_until",
-        "is_busy",
-        "room",
+        "backoff",
         "seconds",
         "woke_at",
         "worked_at",
     )
 
     def __init__(self) -> None:
-        self.worked_at = self.woke_at = self.asked_at = self._refused_at = float("-inf")
-        self._vain = False
+        self.backoff = Backoff()
+        self.worked_at = self.woke_at = self.asked_at = float("-inf")
         self.seconds = 0.0
+        self._vain = False
         self._before = self._latest = float("inf")
         self._since = self._waited_until = float("-inf")
         self._waited = 0.0
-        self.hold_until = 0.0
-        self.closed_until = 0.0
-        self.room = 0
-        self.is_busy = False
-        self._refusals = 0
 
     def __repr__(self) -> str:
-        return f"<Activity at {self.worked_at:.1f}, {self._refusals} refusals in a row>"
+        return f"<Activity at {self.worked_at:.1f}, {self.backoff}>"
 
     def answered(self, now: float, seconds: float) -> None:
         """Learn that it completed an answer, and how long that took."""
         self.seconds += (seconds - self.seconds) * (_FRESH if self.seconds else 1.0)
         self.worked_at = now
-        self._refusals = 0
+        self.backoff.reset()
 
     def began(self, now: float, ttft: float) -> None:
         """Learn of a first token, after so many seconds."""
         self.worked_at = now
-        self._refusals = 0
+        self.backoff.reset()
         if now - self._since >= MEMORY:
             self._before, self._latest, self._since = self._latest, ttft, now
         elif ttft < self._latest:
@@ -111,7 +98,7 @@ class Activity:
 
     def rested(self) -> None:
         """Learn that it has no request any more."""
-        self._vain = self.worked_at < self.asked_at <= self._refused_at
+        self._vain = self.worked_at < self.asked_at <= self.backoff.refused_at
 
     def begins(self, now: float) -> bool:
         """Whether it was idle until just now, and did not refuse all that it was asked for the last time.
@@ -126,25 +113,3 @@ class Activity:
         One that is stopped or hangs is silent to everyone at once.
         """
         return self.worked_at > silence and self.works(now)
-
-    def refused(self, now: float, patience: float | None, *, busy: bool, beside: int | None = None) -> None:
-        """Learn that it refused work (429, 503), and for how many seconds it asked to be left alone, if it did.
-
-        `beside` is how many were in flight that kept it busy; None where nothing did: others are preferred to it for a
-        while, but it stays open. Refusals while it is left alone already are of requests sent before, and do not
-        prolong that.
-        """
-        self._refused_at = now
-        if now >= (self.hold_until if beside is None else self.closed_until):
-            self._refusals += 1
-        own = min(FIRST_PAUSE * 2.0 ** (min(self._refusals, 10) - 1), LONGEST_PAUSE)
-        self.is_busy = busy
-        if beside is not None:
-            # Its Retry-After binds the request that it refused: for others a slot may come free at any time.
-            self.room = beside if now >= self.closed_until else min(self.room, beside)
-            self.closed_until = max(self.closed_until, now + min(own, patience or own))
-        self.hold_until = max(self.hold_until, now + min(patience or own, LONGEST_HOLD))
-
-    def is_closed(self, in_flight: int, now: float) -> bool:
-        """Whether it has too much to do to be asked for more than the so many `in_flight` there."""
-        return now < self.closed_until and in_flight >= self.room

@@ -60,7 +60,7 @@ def choose(
     if len(ready) == 1:
         return Choice(ready[0], ONLY) if ready[0].health.takes(claim, now) else None
     # Nearly always all are in service: that is seen without asking each of them in turn.
-    open_ = [b for b in ready if (health := b.health).activity.hold_until <= now and not health.outlier.standing.out]
+    open_ = [b for b in ready if (health := b.health).backoff.hold_until <= now and not health.outlier.standing.out]
     if len(open_) < len(ready):
         open_ = [backend for backend in ready if backend.health.available(now)]
         for backend in open_:
@@ -69,7 +69,7 @@ def choose(
     why = "lowest score"
     if not open_:
         # Those that are busy are not asked even so: the request waits for them.
-        open_ = [b for b in ready if not b.health.activity.is_closed(b.health.slots.in_flight, now)]
+        open_ = [b for b in ready if not b.health.backoff.is_closed(b.health.slots.in_flight, now)]
         why = "all are ejected or ask to retry later; lowest score"
     slots = [backend for backend in open_ if backend.health.slots.has_slot(claim)]
     if not slots:
@@ -128,8 +128,8 @@ def consider(health: Health, tokens: int, now: float, claim: Claim = SMALLEST) -
         refused = f"keeps what is free for others: {health.slots.in_flight} in flight of {health.slots.limit}"
     if not health.available(now):
         standing = health.outlier.standing
-        if now < health.activity.hold_until:
-            refused = f"refused work, and is left alone for {health.activity.hold_until - now:.1f} s more"
+        if now < health.backoff.hold_until:
+            refused = f"refused work, and is left alone for {health.backoff.hold_until - now:.1f} s more"
         else:
             refused, scored = f"{standing.state}: {standing.reason}", False
     return Considered(

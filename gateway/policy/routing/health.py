@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from gateway.claim import SMALLEST, Claim
 from gateway.exchange import GOOD, UNCOUNTED, Verdict
 from gateway.policy.routing.activity import Activity
-from gateway.policy.routing.ejection import Cause, Member, State, Transition
+from gateway.policy.routing.ejection import Cause, State, Transition
 from gateway.policy.routing.latency_model import LatencyModel
 from gateway.policy.routing.lease import Lease
 from gateway.policy.routing.outlier import OutlierState, Signal, Symptoms
@@ -26,11 +26,11 @@ USUAL_SLOTS = 64
 class Health:
     """One backend, composed of parts that each are written through their own methods alone.
 
-    `slots` are the work it holds and may hold, `latency` how long it takes, `activity` when it last worked and until
-    when it is left alone, `symptoms` what speaks against it, `outlier` whether it is in service for all that.
+    `slots` are the work it holds and may hold, `latency` how long it takes, `activity` when it last worked, `backoff`
+    until when it is left alone, `symptoms` what speaks against it, `outlier` whether it is in service for all that.
     """
 
-    __slots__ = ("activity", "id", "latency", "outlier", "peers", "slots", "symptoms")
+    __slots__ = ("activity", "backoff", "id", "latency", "outlier", "peers", "slots", "symptoms")
 
     def __init__(self, identity: str, peers: "Peers") -> None:
         self.id = identity
@@ -38,6 +38,7 @@ class Health:
         self.slots = Slots()
         self.latency = LatencyModel(peers.latency)
         self.activity = Activity()
+        self.backoff = self.activity.backoff
         self.symptoms = Symptoms()
         self.outlier = OutlierState(identity, peers.thresholds)
 
@@ -48,7 +49,7 @@ class Health:
 
     def available(self, now: float) -> bool:
         """Whether it may be sent a request: in service, or half-open and not being asked; in a panic anyway."""
-        if now < self.activity.hold_until:
+        if now < self.backoff.hold_until:
             return False
         outlier = self.outlier
         return not outlier.standing.out or self.peers.panic or outlier.wants_probe
@@ -76,13 +77,13 @@ class Health:
 
     def takes_again(self, claim: Claim, now: float) -> bool:
         """Whether it takes one more, and is second choice for nothing but that it had too much to do."""
-        second = now < self.activity.hold_until and self.activity.is_busy and not self.outlier.standing.out
+        second = now < self.backoff.hold_until and self.backoff.is_busy and not self.outlier.standing.out
         return second and self.takes(claim, now)
 
     def takes(self, claim: Claim, now: float) -> bool:
         """Whether one more request fits, and it is not left alone because it is busy."""
-        activity, slots = self.activity, self.slots
-        open_ = now >= activity.closed_until or not activity.is_closed(slots.in_flight, now)
+        backoff, slots = self.backoff, self.slots
+        open_ = now >= backoff.closed_until or not backoff.is_closed(slots.in_flight, now)
         return open_ and slots.has_slot(claim)
 
     def lease(self, tokens: int, claim: Claim = SMALLEST, now: float = 0.0) -> Lease:
@@ -97,15 +98,11 @@ class Health:
         `alone` says that it had nothing else to do: that tells nothing of how much it bears.
         """
         if not busy or alone:
-            self.activity.refused(now, patience, busy=busy)
+            self.backoff.refused(now, patience, busy=busy)
             return
         beside = self.slots.in_flight - 1
-        self.activity.refused(now, patience, busy=True, beside=beside)
+        self.backoff.refused(now, patience, busy=True, beside=beside)
         self.slots.evidence.refused(request, beside, now)
-
-    def judged(self, lease: Lease, *, late: bool) -> None:
-        """Learn whether a latency of a request let in under this limit was beyond its target."""
-        self.slots.evidence.judged(lease.era, late=late)
 
     def began(self, lease: Lease, ttft: float) -> None:
         """Take the TTFT of an attempt, in seconds, the moment its first token is there."""
@@ -141,7 +138,11 @@ class Health:
         else:
             symptoms.failed()
         if lease.is_probe and outlier.standing.state is State.HALF_OPEN:
-            self._judge_probe(good, good and self._is_slow(lease, tpot, kept=kept), now, rng)
+            slow = good and _is_slow(self, lease, tpot, kept=kept)
+            self._note(outlier.probe_ended(now, rng, good=good, slow=slow))
+            if not outlier.standing.out:
+                self.latency.ttft.forget()
+                symptoms.renew()
         elif (
             symptoms.failures >= outlier.thresholds.consecutive_failures
             and not outlier.standing.out
@@ -173,23 +174,6 @@ class Health:
         elif self.peers.at_work(now):
             self._note(outlier.began(now))
 
-    def as_member(self) -> Member:
-        """Return this backend as the rules for its pool see it."""
-        symptoms, standing, slots = self.symptoms, self.outlier.standing, self.slots
-        signal, reason = symptoms.signal, symptoms.guilt(self.peers.residuals(self))
-        works = max(self.activity.worked_at, signal.progressed) > standing.since
-        return Member(
-            standing,
-            signal.gone,
-            burning=signal.burns,
-            guilty=bool(reason),
-            reason=reason,
-            slow=not signal.failing,
-            carries=slots.in_flight,
-            spare=slots.spare,
-            works=works,
-        )
-
     def eject(self, reason: str, now: float, rng: Chance) -> None:
         """Take it out of service because of its burn rate."""
         self._note(self.outlier.eject(reason, now, rng, Cause.BURN, slow=not self.symptoms.signal.failing))
@@ -208,27 +192,18 @@ class Health:
         """Its TTFT over that of its peers at the same work; None while too little is known."""
         return self.symptoms.residual.ratio(self.peers.residuals(self))
 
-    def _is_slow(self, lease: Lease, tpot: float | None, *, kept: bool) -> bool:
-        """Whether a trial's answer is held against it: where its peers miss their promises too, they are the measure.
-
-        One that was ejected because it was slow has to keep its promise, or to be as fast as they are.
-        """
-        slowness = self.latency.slowness(lease, tpot)
-        if kept or not self.outlier.standing.slow:
-            return slowness > OUTLIER
-        return slowness > RATIO if slowness else self.peers.keep_promises(self)
-
-    def _judge_probe(self, good: bool, slow: bool, now: float, rng: Chance) -> None:
-        if slow or not good:
-            reason = f"a request that tried it {'was slow' if good else 'failed'}"
-            self._note(self.outlier.probe_failed(reason, now, rng, slow=good))
-            return
-        self._note(self.outlier.probe_answered(now))
-        if not self.outlier.standing.out:
-            self.latency.ttft.forget()
-            self.symptoms.renew()
-
     def _note(self, transition: Transition | None) -> None:
         if transition is not None:
             self.symptoms.forgive()
             self.peers.note(transition)
+
+
+def _is_slow(health: Health, lease: Lease, tpot: float | None, *, kept: bool) -> bool:
+    """Return whether a trial's answer is held against a backend: where its peers miss too, they are the measure.
+
+    One that was ejected because it was slow has to keep its promise, or to be as fast as they are.
+    """
+    slowness = health.latency.slowness(lease, tpot)
+    if kept or not health.outlier.standing.slow:
+        return slowness > OUTLIER
+    return slowness > RATIO if slowness else health.peers.keep_promises(health)

@@ -123,12 +123,12 @@ class OutlierState:
         """Take it out of service."""
         return self._move(ejection.eject(self.standing, now, reason, rng, slow=slow, by=self.thresholds), cause)
 
-    def probe_failed(self, reason: str, now: float, rng: Chance, *, slow: bool) -> Transition | None:
-        """Learn that a request which tried it was not answered well."""
-        return self._move(ejection.failed(self.standing, now, reason, rng, slow=slow, by=self.thresholds), Cause.PROBE)
-
-    def probe_answered(self, now: float) -> Transition | None:
-        """Learn that a request which tried it was answered well; once it is back it starts with the least share."""
+    def probe_ended(self, now: float, rng: Chance, *, good: bool, slow: bool) -> Transition | None:
+        """Learn how a request that tried it went; once it is back it starts with the least share."""
+        if slow or not good:
+            reason = f"a request that tried it {'was slow' if good else 'failed'}"
+            failed = ejection.failed(self.standing, now, reason, rng, slow=good, by=self.thresholds)
+            return self._move(failed, Cause.PROBE)
         moved = self._move(ejection.answered(self.standing, now))
         if not self.standing.out:
             self.weigh(1.0, now)

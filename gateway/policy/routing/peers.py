@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from gateway.policy.routing import ejection
-from gateway.policy.routing.ejection import USUAL, Thresholds, Transition
+from gateway.policy.routing.ejection import USUAL, Member, Thresholds, Transition
 from gateway.policy.routing.health import Health
 from gateway.policy.routing.latency_model import PoolLatency
 from gateway.policy.routing.outlier import Signal
@@ -109,7 +109,7 @@ class Peers:
         healths = list(self.members.values())
         for health in healths:
             health.tick(now, elapsed, signals.get(health.id, health.symptoms.signal))
-        members = [health.as_member() for health in healths]
+        members = [self._member(health) for health in healths]
         ruling = ejection.rule(members, self.thresholds)
         self.panic, self.panic_reason = ruling.panic, ruling.reason
         self._short = self._short + elapsed if ruling.needed else 0.0
@@ -117,6 +117,23 @@ class Peers:
             healths[index].needed(now)
         for index in ruling.eject:
             healths[index].eject(members[index].reason, now, rng)
+
+    def _member(self, health: Health) -> Member:
+        """Return a backend as the rules for its pool see it."""
+        symptoms, standing = health.symptoms, health.outlier.standing
+        signal, reason = symptoms.signal, symptoms.guilt(self.residuals(health))
+        works = max(health.activity.worked_at, signal.progressed) > standing.since
+        return Member(
+            standing,
+            signal.gone,
+            burning=signal.burns,
+            guilty=bool(reason),
+            reason=reason,
+            slow=not signal.failing,
+            carries=health.slots.in_flight,
+            spare=health.slots.spare,
+            works=works,
+        )
 
     def note(self, transition: Transition) -> None:
         """Remember a transition of one of its backends."""

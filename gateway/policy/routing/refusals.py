@@ -1,6 +1,6 @@
 """When one request asks again after engines that are at work refused it: their load passes, or it is the request."""
 
-from gateway.policy.routing.activity import FIRST_PAUSE, LONGEST_HOLD
+from gateway.policy.routing.backoff import FIRST_PAUSE, LONGEST_HOLD
 from gateway.policy.routing.retry import MAX_RETRIES
 
 
