@@ -30,7 +30,7 @@ def ask(admin: str, method: str, path: str, **request: Any) -> Any:
     """
     token = os.environ.get("TIDEGATE_ADMIN_TOKEN", "").strip()
     if not (token.isascii() and token.isprintable()):
-        _end("TIDEGATE_ADMIN_TOKEN holds a character that a header cannot carry")
+        _end("TIDEGATE_ADMIN_TOKEN contains a character that is not allowed in a header")
     headers = {"x-gateway-actor": _actor()} | ({"authorization": f"Bearer {token}"} if token else {})
     admin = (admin if "://" in admin else f"http://{admin}").rstrip("/")
     tls = _tls() if admin.startswith("https:") else False
@@ -44,9 +44,9 @@ def ask(admin: str, method: str, path: str, **request: Any) -> Any:
         # A listener with TLS closes what begins as plain HTTP.
         closed = isinstance(error, httpx.RemoteProtocolError) and not tls
         hint = ", as https:// if it speaks TLS" if closed else ""
-        _end(f"no gateway answers at {admin}: {error}; name its admin listener with --admin{hint}")
+        _end(f"no gateway answers at {admin}: {error}; give its admin listener with --admin{hint}")
     if answer.status_code == _NOT_FOUND and "x-request-id" in answer.headers:
-        _end(f"{admin} is the gateway's data port: name its admin listener with --admin, {ADMIN} by default")
+        _end(f"{admin} is the gateway's data port: give its admin listener with --admin (default: {ADMIN})")
     try:
         body = answer.json()
     except ValueError:
@@ -54,9 +54,9 @@ def ask(admin: str, method: str, path: str, **request: Any) -> Any:
     problem = body.get("error") if isinstance(body, dict) else None
     told = problem if isinstance(problem, dict) and isinstance(problem.get("code"), str) else {}
     if not told and (answer.status_code == _NOT_FOUND or (answer.is_success and body is None)):
-        _end(f"{admin} is no gateway's admin listener: name that with --admin, {ADMIN} by default")
+        _end(f"{admin} is not the admin listener of a gateway: give that with --admin (default: {ADMIN})")
     if not answer.is_success:
-        _end(told.get("message") or f"the gateway answered {answer.status_code}")
+        _end(told.get("message") or f"the gateway answered with status {answer.status_code}")
     return body
 
 

@@ -9,14 +9,14 @@ from rich.text import Text
 from gateway.cli.asking import ADMIN, Admin, AsJson, Reason, ask, console, table
 from gateway.policy.canary.words import counted
 
-app = typer.Typer(help="Watch and steer the rollout of a new version.", no_args_is_help=True)
+app = typer.Typer(help="Watch and control the rollout of a new version.", no_args_is_help=True)
 
 Model = Annotated[str, typer.Argument(help="Model, as the routes name it.")]
 
 
 @app.command()
 def status(model: Model, admin: Admin = ADMIN, *, as_json: AsJson = False) -> None:
-    """Show where the rollout of MODEL stands, what it waits for, and its way so far."""
+    """Show the state of MODEL's rollout, what it waits for, and its history."""
     _show(ask(admin, "GET", f"/admin/models/{model}/canary"), as_json=as_json)
 
 
@@ -49,7 +49,7 @@ def report(model: Model, admin: Admin = ADMIN, *, as_json: AsJson = False) -> No
     screen.print()
     screen.print(
         table(
-            ["SLI", "stable missed", "candidate missed", "set aside", "at worst worse by", "e-value"],
+            ["SLI", "stable missed", "candidate missed", "set aside", "worst case", "e-value"],
             [
                 [
                     each["sli"],
@@ -69,7 +69,7 @@ def report(model: Model, admin: Admin = ADMIN, *, as_json: AsJson = False) -> No
 
 
 DespiteBudget = Annotated[
-    bool, typer.Option("--despite-budget", help="Go on step by step although the error budget is short.")
+    bool, typer.Option("--despite-budget", help="Proceed step by step although little of the error budget is left.")
 ]
 
 
@@ -100,9 +100,9 @@ def _act(action: str, model: str, admin: str, body: dict[str, Any], *, as_json: 
     _show(ask(admin, "POST", f"/admin/models/{model}/canary/{action}", json=body), as_json=as_json)
 
 
-_command_with_budget("start", "Start a rollout, or start one again that was rolled back.")
-_command("pause", "Stay at the step in progress.")
-_command_with_budget("resume", "Go on after a pause; the hold of the step starts again.")
+_command_with_budget("start", "Start a rollout, or restart one that was rolled back.")
+_command("pause", "Stay at the current step.")
+_command_with_budget("resume", "Continue a paused rollout. The hold of its step starts again.")
 _command("promote", "Give all requests to the candidate now.")
 _command("rollback", "Give all requests to stable now.")
 

@@ -35,12 +35,16 @@ def check(
     ] = None,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
-    host: Annotated[str, typer.Option(help="Where the gateway will listen.", envvar="TIDEGATE_HOST")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Its port, which no backend may be.", envvar="TIDEGATE_PORT")] = 8080,
-    admin_port: Annotated[int, typer.Option(help="Its admin port.", envvar="TIDEGATE_ADMIN_PORT")] = 9000,
-    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of route files and stop.")] = False,
+    host: Annotated[
+        str, typer.Option(help="Address that the gateway will listen on.", envvar="TIDEGATE_HOST")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(help="Port of the gateway, where no backend may be.", envvar="TIDEGATE_PORT")
+    ] = 8080,
+    admin_port: Annotated[int, typer.Option(help="Admin port of the gateway.", envvar="TIDEGATE_ADMIN_PORT")] = 9000,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of route files and exit.")] = False,
 ) -> None:
-    """Check route files: exit code 0 when they can be served, 1 with every problem when not."""
+    """Check route files. The exit code is 0 if they can be served, else 1, with every problem listed."""
     if schema:
         typer.echo(json.dumps(json_schema(), indent=2))
         return
@@ -177,7 +181,7 @@ def _timeouts_table(table: RouteTable) -> Table:
 def _silence(limit: float | None, usual: float) -> str:
     if limit is not None:
         return format_duration(limit)
-    return f"{format_duration(usual)} ({format_duration(LONGEST)} at work)"
+    return f"{format_duration(usual)} ({format_duration(LONGEST)} while working)"
 
 
 def _pools_table(table: RouteTable) -> Table:
@@ -193,7 +197,7 @@ def _pools_table(table: RouteTable) -> Table:
 
 
 def _rules_table(table: RouteTable) -> Table:
-    shown = _table("rules", "when", "use", "left at burn")
+    shown = _table("rules", "when", "use", "spills at burn")
     for model in table.models.values():
         name = model.name
         for rule in model.rules:
@@ -210,7 +214,7 @@ def _when(when: When) -> str:
     asked = [f"{what} {' or '.join(sorted(names))}" for what, names in named if names]
     asked += [f"{what} {_span(span)}" for what, span in counted if span != ANY]
     asked += [f"{'with' if wanted else 'without'} {what}" for what, wanted in held if wanted is not None]
-    return ", ".join(asked) or "everyone"
+    return ", ".join(asked) or "all requests"
 
 
 def _span(span: Span) -> str:
@@ -230,7 +234,7 @@ def _canary_table(table: RouteTable) -> Table:
                 f"{format_duration(plan.hold)}, last {format_duration(plan.held_for(LAST))}",
                 f"{plan.min_requests:,}",
                 f"{plan.mirror:g} %",
-                "by hand" if plan.manual else "when ready",
+                "manually" if plan.manual else "when ready",
                 plan.on_stall,
             )
     return shown

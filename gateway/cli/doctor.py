@@ -22,11 +22,11 @@ _WIDTH_IN_FILES = 160
 def doctor(
     routes: Annotated[Path, typer.Argument(help="Route file, or a folder of them.", exists=True)],
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
-    """Ask each backend in ROUTES what it serves, and whether its metrics and buckets exist; it costs no tokens.
+    """Ask each backend in ROUTES what it serves and which metrics and buckets it has. This costs no tokens.
 
-    Exit code 1 when a backend cannot serve what the routes say; warnings alone are no reason.
+    The exit code is 1 if a backend cannot serve what the routes say, and 0 if there are only warnings.
     """
     try:
         table = load_routes(routes)

@@ -20,7 +20,7 @@ def explain(
 ) -> None:
     """Show the candidates for a request, their scores, and why the winner wins. Nothing is sent to any engine.
 
-    A token is taken from TIDEGATE_ADMIN_TOKEN. Exit code 1 when nothing would get the request.
+    The admin token is read from TIDEGATE_ADMIN_TOKEN. The exit code is 1 if no backend would get the request.
     """
     query = {"model": model, "prompt_tokens": prompt_tokens, "class": service_class}
     decision = ask(admin, "GET", "/admin/explain", params=query)

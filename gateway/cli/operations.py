@@ -13,13 +13,13 @@ BackendId = Annotated[str, typer.Argument(help="Backend, as `/admin/status` name
 
 
 def drain(backend: BackendId, reason: Reason = "", admin: Admin = ADMIN) -> None:
-    """Send BACKEND no new requests, over restarts too; what it streams goes on."""
+    """Send BACKEND no new requests, even after a restart. Open streams go on."""
     found = ask(admin, "POST", f"/admin/backends/{backend}/drain", json={"reason": reason})
     console().print(Text(f"{backend} is drained, {counted(found['in_flight'], 'request')} still in flight"))
     state = ask(admin, "GET", "/admin/status").get("state", {})
     if not state.get("leads", True) and state["where"] != "memory://":
         console().print(
-            Text(f"not saved: another gateway leads {state['where']}; a restart undoes this"), soft_wrap=True
+            Text(f"not saved: another gateway leads {state['where']}, so a restart will undo this"), soft_wrap=True
         )
 
 
@@ -33,7 +33,7 @@ def deploy(
     model: Annotated[str, typer.Argument(help="Model, as the routes name it.")],
     version: Annotated[str, typer.Argument(help="The version that was deployed.")],
     identity: Annotated[
-        str, typer.Option("--id", help="The CD system's own id; registering it again changes nothing.")
+        str, typer.Option("--id", help="Id in the CD system. Registering it again changes nothing.")
     ] = "",
     admin: Admin = ADMIN,
 ) -> None:
@@ -62,7 +62,7 @@ def deployments(admin: Admin = ADMIN, *, as_json: AsJson = False) -> None:
 
 
 def audit(
-    limit: Annotated[int, typer.Option(help="How many.", min=1, max=1000)] = 20,
+    limit: Annotated[int, typer.Option(help="How many records to show.", min=1, max=1000)] = 20,
     admin: Admin = ADMIN,
     *,
     as_json: AsJson = False,
@@ -79,4 +79,4 @@ def audit(
         [each["at"][:19].replace("T", " "), each["actor"], each["action"], each["subject"], each["reason"]]
         for each in found
     ]
-    console().print(table(["when (UTC)", "who", "what", "whose", "why"], rows))
+    console().print(table(["when (UTC)", "who", "what", "subject", "why"], rows))

@@ -35,7 +35,7 @@ def notes(found: dict[str, Any]) -> list[str]:
         f"ejections in pool {name} are ignored: {why}{'' if name in unready else cause}" for name, why in pools.items()
     ]
     tried = [
-        f"{each['id']} gets one request at a time until it has answered well: it {each['ejection_reason']}"
+        f"{each['id']} is being tested with one request at a time: it {each['ejection_reason']}"
         for each in found["backends"]
         if each["ejection"] == "half_open" and not each["drained"] and each["state"] == "ready"
         if each["pool"] not in pools
@@ -60,7 +60,7 @@ def _alerts(found: dict[str, Any]) -> Iterator[Problem]:
         what = f"{alert['severity']} since {since} UTC: {alert_words(alert)}"
         yield Problem(what, f"tidegate slo {alert['model']}")
         if alert["notified"] == "failed":
-            yield Problem("the alert webhook did not take this alert", "see `alert webhook` in the gateway's log")
+            yield Problem("the alert webhook did not accept this alert", "see `alert webhook` in the gateway's log")
 
 
 def _budgets(found: dict[str, Any]) -> Iterator[Problem]:
@@ -113,22 +113,24 @@ def _backends(found: dict[str, Any]) -> Iterator[Problem]:
                 what, f"tidegate doctor {_source(found)}; to take it out of service: tidegate drain {each['id']}"
             )
         if each["ejection"] == "ejected":
-            gets = ", but gets requests all the same" if each["pool"] in ignored and each["state"] == "ready" else ""
+            gets = ", but still gets requests" if each["pool"] in ignored and each["state"] == "ready" else ""
             what = f"{each['id']} is ejected{gets}: {each['ejection_reason']}"
-            yield Problem(what, f"it returns when it answers well again; to keep it out: tidegate drain {each['id']}")
+            yield Problem(
+                what, f"it returns once it answers correctly again; to keep it out: tidegate drain {each['id']}"
+            )
 
 
 def _routes(found: dict[str, Any]) -> Iterator[Problem]:
     for problem in found["routes"]["problems"]:
-        what = f"the route files were not applied, the routes before them serve: {problem}"
+        what = f"the route files were not applied, and the previous routes stay in use: {problem}"
         yield Problem(what, f"fix the file, then: tidegate check {_source(found)}")
 
 
 def _state(found: dict[str, Any]) -> Iterator[Problem]:
     state = found.get("state", {})
     if state.get("not_saved"):
-        what = f"state is not saved, and counts wait for that: {state['not_saved']}"
-        yield Problem(what, "free some space or fix the file: it is tried again each second")
+        what = f"the state cannot be saved, and counts wait in memory: {state['not_saved']}"
+        yield Problem(what, "free some space or fix the file; saving is retried every second")
     if state.get("shared"):
         yield Problem(state["shared"], "start this gateway again with a state file of its own: --state sqlite:///FILE")
 

@@ -34,8 +34,8 @@ class Format(StrEnum):
 
 _UNSAID = {
     Format.SLOTH: "Sloth writes plain multi-window alerts: minimum evidence and the weight of idle time are left out",
-    Format.OPENSLO: "OpenSLO knows one burn rate a condition: minimum evidence, the weight of idle time and the short "
-    "window are left out",
+    Format.OPENSLO: "OpenSLO allows one burn rate per condition: minimum evidence, the weight of idle time and the "
+    "short window are left out",
 }
 """What a format cannot say of the alerts."""
 
@@ -54,18 +54,18 @@ def rules(
     source: Annotated[Origin, typer.Option(help="Whose metrics the rules read.")] = Origin.GATEWAY,
     out: Annotated[Path | None, typer.Option(help="File to write to.", show_default="standard output")] = None,
     rules_path: Annotated[
-        str, typer.Option("--rules-file", help="With promtool-test: the rules file that is tested.")
+        str, typer.Option("--rules-file", help="With promtool-test: the rules file to test.")
     ] = "rules.yaml",
     runbook: Annotated[
         str,
         typer.Option(
-            help="URL of the page that alerts link to; the SLI follows as its anchor.", show_default="no link"
+            help="URL of the page that alerts link to. The SLI is appended as an anchor.", show_default="no link"
         ),
     ] = "",
     time_scale: Annotated[
         float,
         typer.Option(
-            help="Shortens every window, for tests and game days: 0.01 makes an hour 36 s.", min=1e-4, max=1.0
+            help="Shortens every window, for tests and game days: 0.01 turns an hour into 36 s.", min=1e-4, max=1.0
         ),
     ] = 1.0,
 ) -> None:
@@ -104,7 +104,7 @@ def _promised(table: RouteTable, source: Origin, runbook: str, scale: Scale) -> 
     for words in left_out:
         typer.echo(f"warning: {words}", err=True)
     if not promised:
-        typer.echo("tidegate: nothing that these models promise can be seen in an engine's metrics", err=True)
+        typer.echo("tidegate: none of these objectives can be measured with an engine's metrics", err=True)
         raise typer.Exit(1)
     return promised
 

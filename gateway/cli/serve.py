@@ -35,48 +35,56 @@ def serve(  # noqa: PLR0917 - one parameter an option
     routes: Annotated[Path, typer.Argument(help="Route file, or a folder of them.", exists=True)],
     host: Annotated[str, typer.Option(help="Address of the data listener.", envvar="TIDEGATE_HOST")] = "127.0.0.1",
     port: Annotated[
-        int, typer.Option(help="Its port; 0 for a free one.", envvar="TIDEGATE_PORT", min=0, max=_LAST_PORT)
+        int, typer.Option(help="Port of the data listener; 0 for any.", envvar="TIDEGATE_PORT", min=0, max=_LAST_PORT)
     ] = 8080,
     admin_host: Annotated[
         str, typer.Option(help="Address of the admin listener.", envvar="TIDEGATE_ADMIN_HOST")
     ] = "127.0.0.1",
     admin_port: Annotated[
-        int, typer.Option(help="Its port; 0 for a free one.", envvar="TIDEGATE_ADMIN_PORT", min=0, max=_LAST_PORT)
+        int,
+        typer.Option(
+            help="Port of the admin listener; 0 for any.", envvar="TIDEGATE_ADMIN_PORT", min=0, max=_LAST_PORT
+        ),
     ] = 9000,
     admin_token_file: Annotated[
         Path | None,
         typer.Option(
-            help="File with the admin token; or set TIDEGATE_ADMIN_TOKEN.",
+            help="File that contains the admin token; or set TIDEGATE_ADMIN_TOKEN.",
             exists=True,
             envvar="TIDEGATE_ADMIN_TOKEN_FILE",
         ),
     ] = None,
     tls_certificate: Annotated[
         Path | None,
-        typer.Option(help="PEM chain for the data listener.", exists=True, envvar="TIDEGATE_TLS_CERTIFICATE"),
+        typer.Option(
+            help="PEM certificate chain of the data listener.", exists=True, envvar="TIDEGATE_TLS_CERTIFICATE"
+        ),
     ] = None,
     tls_key: Annotated[
-        Path | None, typer.Option(help="PEM key for the data listener.", exists=True, envvar="TIDEGATE_TLS_KEY")
+        Path | None, typer.Option(help="PEM private key of the data listener.", exists=True, envvar="TIDEGATE_TLS_KEY")
     ] = None,
     tls_client_ca: Annotated[
         Path | None,
         typer.Option(
-            help="PEM authorities; its clients need a certificate from one.",
+            help="PEM authorities; clients of the data listener need a certificate from one.",
             exists=True,
             envvar="TIDEGATE_TLS_CLIENT_CA",
         ),
     ] = None,
     admin_tls_certificate: Annotated[
         Path | None,
-        typer.Option(help="PEM chain for the admin listener.", exists=True, envvar="TIDEGATE_ADMIN_TLS_CERTIFICATE"),
+        typer.Option(
+            help="PEM certificate chain of the admin listener.", exists=True, envvar="TIDEGATE_ADMIN_TLS_CERTIFICATE"
+        ),
     ] = None,
     admin_tls_key: Annotated[
-        Path | None, typer.Option(help="PEM key for the admin listener.", exists=True, envvar="TIDEGATE_ADMIN_TLS_KEY")
+        Path | None,
+        typer.Option(help="PEM private key of the admin listener.", exists=True, envvar="TIDEGATE_ADMIN_TLS_KEY"),
     ] = None,
     admin_tls_client_ca: Annotated[
         Path | None,
         typer.Option(
-            help="PEM authorities; its clients need a certificate from one.",
+            help="PEM authorities; clients of the admin listener need a certificate from one.",
             exists=True,
             envvar="TIDEGATE_ADMIN_TLS_CLIENT_CA",
         ),
@@ -84,7 +92,7 @@ def serve(  # noqa: PLR0917 - one parameter an option
     state: Annotated[
         str | None,
         typer.Option(
-            help="Where state is kept over restarts: sqlite:///FILE, or memory:// to keep none.",
+            help="Where state is saved: sqlite:///FILE, or memory:// to save nothing.",
             envvar="TIDEGATE_STATE",
             show_default="a file in the user's state folder",
         ),
@@ -92,7 +100,7 @@ def serve(  # noqa: PLR0917 - one parameter an option
     alert_webhook: Annotated[
         str | None,
         typer.Option(
-            help="URL that is told of alerts, in Alertmanager's JSON.",
+            help="URL to which alerts are posted, in Alertmanager's JSON.",
             envvar="TIDEGATE_ALERT_WEBHOOK",
             show_default="none",
         ),
@@ -100,7 +108,7 @@ def serve(  # noqa: PLR0917 - one parameter an option
     otlp_endpoint: Annotated[
         str | None,
         typer.Option(
-            help="OTLP/HTTP collector that gets traces, such as http://localhost:4318.",
+            help="OTLP/HTTP collector for traces, such as http://localhost:4318.",
             envvar=["TIDEGATE_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"],
             show_default="none",
         ),
@@ -108,26 +116,27 @@ def serve(  # noqa: PLR0917 - one parameter an option
     trace_ratio: Annotated[
         float,
         typer.Option(
-            help="Share of requests traced, of those without a traceparent.",
+            help="Share of requests to trace, among those without a traceparent.",
             envvar="TIDEGATE_TRACE_RATIO",
             min=0.0,
             max=1.0,
         ),
     ] = 0.01,
     access_log: Annotated[
-        bool, typer.Option(help="One JSON line a request on standard output.", envvar="TIDEGATE_ACCESS_LOG")
+        bool, typer.Option(help="Write one JSON line per request to standard output.", envvar="TIDEGATE_ACCESS_LOG")
     ] = True,
     log_level: Annotated[
-        str, typer.Option(help="debug, info, warning or error.", envvar="TIDEGATE_LOG_LEVEL")
+        str, typer.Option(help="Log level: debug, info, warning or error.", envvar="TIDEGATE_LOG_LEVEL")
     ] = "info",
     drain_delay: Annotated[
         float,
         typer.Option(
-            min=0, help="Seconds from /ready turning 503 to the listener closing.", envvar="TIDEGATE_DRAIN_DELAY"
+            min=0, help="Seconds between /ready turning 503 and the listener closing.", envvar="TIDEGATE_DRAIN_DELAY"
         ),
     ] = 0.0,
     drain_timeout: Annotated[
-        float, typer.Option(min=0, help="Seconds that open streams have after that.", envvar="TIDEGATE_DRAIN_TIMEOUT")
+        float,
+        typer.Option(min=0, help="Seconds that open streams then have to finish.", envvar="TIDEGATE_DRAIN_TIMEOUT"),
     ] = 30.0,
     max_body: Annotated[
         int, typer.Option(min=1024, help="Largest request body in bytes.", envvar="TIDEGATE_MAX_BODY")
@@ -142,7 +151,7 @@ def serve(  # noqa: PLR0917 - one parameter an option
     trusted_proxies: Annotated[
         str,
         typer.Option(
-            help="Addresses and networks, with commas, whose X-Forwarded-* fields are passed on.",
+            help="Comma-separated addresses and networks whose X-Forwarded-* headers are passed on.",
             envvar="TIDEGATE_TRUSTED_PROXIES",
             show_default="none",
         ),
@@ -150,7 +159,7 @@ def serve(  # noqa: PLR0917 - one parameter an option
     cors_origins: Annotated[
         str,
         typer.Option(
-            help="Origins whose web pages may ask, with commas, such as https://chat.example; * for all.",
+            help="Comma-separated origins whose web pages may send requests; * for all.",
             envvar="TIDEGATE_CORS_ORIGINS",
             show_default="none",
         ),
@@ -158,7 +167,7 @@ def serve(  # noqa: PLR0917 - one parameter an option
     gateway_headers: Annotated[
         bool,
         typer.Option(
-            help="Tell clients in x-gateway-* fields where their answers come from.", envvar="TIDEGATE_GATEWAY_HEADERS"
+            help="Tell clients in x-gateway-* headers where their answers come from.", envvar="TIDEGATE_GATEWAY_HEADERS"
         ),
     ] = True,
 ) -> None:
@@ -210,7 +219,7 @@ def _run(settings: Settings, output: Output) -> int:
     def started(addresses: Addresses) -> None:
         output.write(f"tidegate serves {addresses.data}/v1, admin on {addresses.admin}\n")
         if why := native.why_interpreted():
-            words = "runs in pure Python: the answers are the same, and a request costs about twice the CPU time"
+            words = "runs in pure Python: answers are the same, but a request costs about twice the CPU time"
             _log.info(words, extra={"reason": why})
 
     # Not closed: that would wait for threads, of which one may hang in a resolver or an exporter.

@@ -33,12 +33,12 @@ def slo(
     interval: Annotated[float, typer.Option(help="Seconds between two refreshes.", min=0.2, max=3600.0)] = 2.0,
     as_json: AsJson = False,
 ) -> None:
-    """Show how models keep their objectives: targets, burn rates over every window, budgets, and the state of alerts.
+    """Show how models meet their objectives: targets, burn rates over every window, budgets, and the state of alerts.
 
-    Exit code 1 when an alert fires. A token is taken from TIDEGATE_ADMIN_TOKEN.
+    The exit code is 1 if an alert fires. The admin token is read from TIDEGATE_ADMIN_TOKEN.
     """
     if watch and as_json:
-        raise typer.BadParameter("--watch is for people; ask again for JSON", param_hint="--watch")
+        raise typer.BadParameter("--watch cannot be combined with --json", param_hint="--watch")
     if watch:
         _watch(admin, model, interval)
         return

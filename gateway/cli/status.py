@@ -19,11 +19,11 @@ BURNS = ("5m", "1h", "6h", "3d")
 
 
 def status(admin: Admin = ADMIN, *, as_json: AsJson = False) -> None:
-    """Show objectives with their budgets, rollouts, queues and backends, and for each problem what to do.
+    """Show objectives with their budgets, rollouts, queues and backends, and what to do about each problem.
 
-    Exit code 1 when there is a problem: an alert that fires, a budget that is overspent, a backend that is ejected or
-    not ready, a candidate that fails, a paused rollout, route files that were not applied, state that is not saved or
-    kept in the file of a gateway with other routes. A token is taken from TIDEGATE_ADMIN_TOKEN.
+    The exit code is 1 if there is a problem: a firing alert, an overspent budget, a backend that is ejected or not
+    ready, a failing candidate, a paused rollout, route files that were not applied, state that cannot be saved or is
+    in the file of a gateway with other routes. The admin token is read from TIDEGATE_ADMIN_TOKEN.
     """
     found = ask(admin, "GET", "/admin/status")
     wrong = problems(found)

@@ -93,8 +93,8 @@ async def test_the_data_port_is_named_as_such(tmp_path: Path) -> None:
         result = await asyncio.to_thread(CliRunner().invoke, app, ["status", "--admin", data])
     assert result.exit_code == 1
     assert result.stderr == (
-        f"tidegate: {data} is the gateway's data port: name its admin listener with --admin, "
-        "http://127.0.0.1:9000 by default\n"
+        f"tidegate: {data} is the gateway's data port: give its admin listener with --admin "
+        "(default: http://127.0.0.1:9000)\n"
     )
 
 
@@ -116,7 +116,7 @@ async def test_status_shows_what_is_and_says_what_is_wrong(tmp_path: Path) -> No
             await eventually(lambda: not running.backend(1).readiness.eligible)
             await tidegate(running, "drain", running.backend(0).id)
             wrong = await tidegate(running, "status", status=1)
-            assert "! the route files were not applied, the routes before them serve:" in wrong.stdout
+            assert "! the route files were not applied, and the previous routes stay in use:" in wrong.stdout
             assert f"tidegate check {tmp_path / 'routes.yaml'}" in wrong.stdout
             assert f"! {running.backend(1).id} is not ready:" in wrong.stdout
             assert "! m/v1 has no ready backend: its requests get 503" in wrong.stdout
@@ -135,7 +135,7 @@ async def test_an_address_may_end_in_a_slash_or_lack_its_scheme(tmp_path: Path) 
             assert result.exit_code == 0, result.output
 
 
-NO_ADMIN = "tidegate: http://x:1 is no gateway's admin listener"
+NO_ADMIN = "tidegate: http://x:1 is not the admin listener of a gateway"
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ NO_ADMIN = "tidegate: http://x:1 is no gateway's admin listener"
         (httpx.Response(404, json={"detail": "Not Found"}), NO_ADMIN),
         (httpx.Response(404, json={"error": {"message": "no", "code": 404}}), NO_ADMIN),
         (httpx.Response(200, text="hello"), NO_ADMIN),
-        (httpx.Response(502, text="<html>"), "tidegate: the gateway answered 502\n"),
+        (httpx.Response(502, text="<html>"), "tidegate: the gateway answered with status 502\n"),
         (httpx.ReadTimeout("timed out"), "tidegate: the gateway at http://x:1 did not answer in time: timed out\n"),
     ],
 )
@@ -172,8 +172,8 @@ def test_a_gateway_that_does_not_answer_is_named() -> None:
 @pytest.mark.parametrize(
     ("admin", "variables", "said"),
     [
-        ("http://127.0.0.1:9", {"TIDEGATE_ADMIN_TOKEN": "hush\nhush"}, "TIDEGATE_ADMIN_TOKEN holds a character"),
-        ("http://127.0.0.1:9", {"TIDEGATE_ADMIN_TOKEN": "hüsh"}, "TIDEGATE_ADMIN_TOKEN holds a character"),
+        ("http://127.0.0.1:9", {"TIDEGATE_ADMIN_TOKEN": "hush\nhush"}, "TIDEGATE_ADMIN_TOKEN contains a character"),
+        ("http://127.0.0.1:9", {"TIDEGATE_ADMIN_TOKEN": "hüsh"}, "TIDEGATE_ADMIN_TOKEN contains a character"),
         ("http://127.0.0.1:9", {"TIDEGATE_ADMIN_TOKEN": "hush\n"}, "no gateway answers at http://127.0.0.1:9"),
         ("https://127.0.0.1:9", {"TIDEGATE_ADMIN_CA": "nowhere.pem"}, "a file in TIDEGATE_ADMIN_CA"),
     ],

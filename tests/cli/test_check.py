@@ -41,7 +41,7 @@ class TestRoutesThatCanBeServed:
         rows = [line.split() for line in result.stdout.splitlines()]
         assert ["llama", "gpt-4o-mini", "v1", "75", "%", "gpu", "meta/llama"] in rows
         assert ["v2", "25", "%", "next", "llama"] in rows
-        assert ["llama", "2s", "250ms", "learnt", "20s", "(5m", "at", "work)", "10m"] in rows
+        assert ["llama", "2s", "250ms", "learnt", "20s", "(5m", "while", "working)", "10m"] in rows
         assert ["llama", "all", "default", "(28d)", "availability", "99.9", "%", "answered", "completely"] in rows
         assert ["gpu", "gpu", "2.5", "http://gpu-0:8000", "64", "yes"] in rows
         assert ["next", "gpu", "http://next-0:8000", "adaptive"] in rows
@@ -191,11 +191,11 @@ class TestRoutesThatSteer:
 
         lines = [line.split() for line in check(routes).stdout.splitlines()]
 
-        rollout = "llama v1 -> v2 auto: 1 5 25 50 95 10m, last 1h 20 10 % by hand pause"
+        rollout = "llama v1 -> v2 auto: 1 5 25 50 95 10m, last 1h 20 10 % manually pause"
         assert rollout.split() in lines
         assert ["llama", "class", "batch,", "without", "tools", "cpu,", "gpu", "6"] in lines
         assert ["prompt", "tokens", "up", "to", "255,", "max_tokens", "from", "65", "cpu", "6"] in lines
-        assert ["everyone", "gpu,", "cpu", "3"] in lines
+        assert ["all", "requests", "gpu,", "cpu", "3"] in lines
         assert ["deployment", "95", "%", "up", "to", "10m"] in lines
 
     def test_json_has_them_too(self, routes: Path) -> None:
@@ -204,7 +204,7 @@ class TestRoutesThatSteer:
         told = json.loads(check(routes, "--json").stdout)["models"]["llama"]
 
         assert (told["canary"]["candidate"], told["canary"]["steps"]) == ("v2", [])
-        assert told["rules"][2] == {"when": "everyone", "use": ["gpu", "cpu"], "spill_at_burn": 3.0}
+        assert told["rules"][2] == {"when": "all requests", "use": ["gpu", "cpu"], "spill_at_burn": 3.0}
 
     @pytest.mark.parametrize(
         ("canary", "warned"),

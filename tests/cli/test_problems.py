@@ -101,12 +101,12 @@ def test_what_is_no_problem(parts: dict[str, Any]) -> None:
         ),
         (
             {"routes": {"sources": ["routes.yaml"], "loaded": False, "problems": ["line 3: no"]}},
-            "the route files were not applied, the routes before them serve: line 3: no",
+            "the route files were not applied, and the previous routes stay in use: line 3: no",
             "tidegate check routes.yaml",
         ),
         (
             {"state": {"not_saved": "the disk is full", "shared": ""}},
-            "not saved, and counts wait for that: the disk",
+            "cannot be saved, and counts wait in memory: the disk",
             "free some space",
         ),
         ({"state": {"not_saved": "", "shared": "another leads"}}, "another leads", "--state sqlite:///FILE"),
@@ -121,7 +121,7 @@ def test_each_problem_names_what_helps(parts: dict[str, Any], what: str, command
 @pytest.mark.parametrize("reason", ["could not be reached, and can be again", "was ejected: 5 failures in a row"])
 def test_half_open_is_a_note_that_says_what_came_before(reason: str) -> None:
     (note,) = notes(found(backends=[backend(ejection="half_open", ejection_reason=reason)]))
-    assert note == f"p/a:1 gets one request at a time until it has answered well: it {reason}"
+    assert note == f"p/a:1 is being tested with one request at a time: it {reason}"
     drained = backend(ejection="half_open", drained=True)
     assert notes(found(backends=[drained, backend(ejection="half_open", state="not_ready")])) == []
 
@@ -132,7 +132,7 @@ def test_ejections_that_are_ignored_are_said_and_why() -> None:
     (note,) = notes(told)
     assert note.startswith("ejections in pool p are ignored: 2 of 2 backends are ejected")
     (problem,) = problems(told)
-    assert problem.what == "p/a:1 is ejected, but gets requests all the same: ttft burns"
+    assert problem.what == "p/a:1 is ejected, but still gets requests: ttft burns"
     assert notes(found(pools=pools, backends=[backend(ejection="half_open")])) == [note], "it gets as many as others"
 
 
@@ -141,7 +141,7 @@ def test_no_load_is_blamed_where_the_backends_of_a_pool_are_down() -> None:
     told = found(pools=pools, backends=[backend(ejection="ejected", state="not_ready", reason="refused")])
     (note,) = notes(told)
     assert note == "ejections in pool p are ignored: 2 of 2 backends are ejected or not ready"
-    assert not any("all the same" in problem.what for problem in problems(told))
+    assert not any("still gets" in problem.what for problem in problems(told))
 
 
 def test_a_backend_that_is_not_ready_is_one_problem_and_a_model_without_any_another() -> None:
@@ -187,7 +187,7 @@ def test_a_page_comes_before_a_ticket_and_explains_an_overspent_budget() -> None
 
 def test_an_alert_that_the_webhook_did_not_take_is_said() -> None:
     _, untold = problems(found(alerts=[alert(notified="failed")]))
-    assert untold.what == "the alert webhook did not take this alert"
+    assert untold.what == "the alert webhook did not accept this alert"
 
 
 def test_a_gateway_of_an_older_release_is_read_too() -> None:

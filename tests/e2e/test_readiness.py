@@ -104,7 +104,7 @@ async def test_ejections_that_are_ignored_are_said_with_the_reason(tmp_path: Pat
                 running.app.control.judge.judge()
         told = (await tidegate(running, "status", status=1)).stdout
         assert f"note: ejections in pool {peers.pool} are ignored: 2 of 2 backends are ejected, not ready or" in told
-        assert "is ejected, but gets requests all the same: 5 failures in a row" in told
+        assert "is ejected, but still gets requests: 5 failures in a row" in told
         assert "ejected (ignored)" in " ".join(told.split())
 
 

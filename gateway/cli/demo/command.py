@@ -36,19 +36,17 @@ class NothingServed(RuntimeError):
 def demo(
     *,
     seconds: Annotated[float | None, typer.Option(min=1, help="Seconds to run; by default until Ctrl-C.")] = None,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the gateway; 0 for a free one.")] = 0,
-    admin_port: Annotated[int, typer.Option(min=0, max=65535, help="Its admin port; 0 for a free one.")] = 0,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the gateway; 0 for any free one.")] = 0,
+    admin_port: Annotated[int, typer.Option(min=0, max=65535, help="Admin port; 0 for any free one.")] = 0,
     rate: Annotated[
         float | None,
-        typer.Option(
-            min=0.1, max=200, help="Requests a second, on average: 6, or 12 with --canary.", show_default=False
-        ),
+        typer.Option(min=0.1, max=200, help="Average requests per second: 6, or 12 with --canary.", show_default=False),
     ] = None,
     canary: Annotated[
         bool, typer.Option("--canary", help="Roll out a second version step by step, in about three minutes.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Decides what is asked, and what the engines answer.")] = 0,
-    plain: Annotated[bool, typer.Option(help="Print a line now and then instead of redrawing a table.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of the requests and of the engines' answers.")] = 0,
+    plain: Annotated[bool, typer.Option(help="Print a line from time to time instead of a live table.")] = False,
 ) -> None:
     """Run simulated engines, the gateway and a gentle load on this machine, and show what the gateway measures."""
     console = Console(highlight=False)
@@ -166,7 +164,7 @@ async def _until_ready(users: httpx.AsyncClient) -> None:
             if (await users.get("/ready")).status_code == 200:
                 return
         await asyncio.sleep(_READY_EVERY)
-    raise ProcessDied(f"the gateway found no engine ready in {_READY_SECONDS:g} s")
+    raise ProcessDied(f"no engine was ready within {_READY_SECONDS:g} s")
 
 
 async def _until_first(*works: Coroutine[Any, Any, object]) -> None:

@@ -68,7 +68,7 @@ def claim(port: int, admin_port: int) -> None:
                 reason = os.strerror(error.errno) if error.errno else str(error)
                 raise PortTaken(
                     f"the gateway cannot listen on {_HOST}:{number}: {reason}.\n"
-                    f"  Give {option} another, or 0 for any free one; `ss -ltnp sport = :{number}` shows who has it."
+                    f"  Choose another {option}, or 0 for any free one; `ss -ltnp sport = :{number}` shows what has it."
                 ) from None
 
 

@@ -149,7 +149,7 @@ class TestWhatGoesWrong:
         assert demo.out == ""
         assert demo.err == (
             f"tidegate demo: the gateway cannot listen on 127.0.0.1:{port}: Address already in use.\n"
-            f"  Give {option} another, or 0 for any free one; `ss -ltnp sport = :{port}` shows who has it.\n"
+            f"  Choose another {option}, or 0 for any free one; `ss -ltnp sport = :{port}` shows what has it.\n"
         )
 
 
