@@ -105,7 +105,7 @@ class Attempt:
         """Send the request, on a connection that was idle if there is one."""
         # What must not reach an engine twice is not sent on a connection that may be closed already.
         now = self.record.sent_at
-        upstream = self.backend.pool.take(now) if self._order.repeatable else None
+        upstream = self.backend.pool.take(now) if self._order.spec.repeatable else None
         if upstream is None:
             self.connect()
         else:
@@ -148,8 +148,9 @@ class Attempt:
             return None
         if end is ANSWERED:
             shown = self._head_of(head.status, head.fields, head.connection)
-            order, client, exchange = self._order, self._client, self._exchange
-            self.relay = carrier(self, client, exchange, order, answer=head, head=shown, clock=self._tools.clock)
+            client, exchange, order, tools = self._client, self._exchange, self._order, self._tools
+            clock, most = tools.clock, tools.max_event
+            self.relay = carrier(self, client, exchange, order, answer=head, head=shown, clock=clock, max_event=most)
         else:
             self.relay = Refusal(head, self._turned_down, now)
         return self.relay

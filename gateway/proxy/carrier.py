@@ -25,14 +25,15 @@ def carrier(
     answer: AnswerHead,
     head: bytes,
     clock: Clock,
+    max_event: int,
 ) -> StreamRelay | PlainRelay | Refusal:
     """Return the relay for this answer; `head` is what the client gets before its framing."""
     exchange.client_status = answer.status
     exchange.stream = answer.kind.startswith(b"text/event-stream")
     naming: Namer | None = None if order.asked is None else Naming(order.asked, order.version.served_json)
-    stored = order.endpoint.body is BodyKind.NONE
-    if order.stored is not None:
-        naming = Noting(order.stored, exchange, naming, order.asked)
+    stored = order.spec.endpoint.body is BodyKind.NONE
+    if order.spec.stored is not None:
+        naming = Noting(order.spec.stored, exchange, naming, order.asked)
     if exchange.stream:
         head += _UNBUFFERED if b"x-accel-buffering" not in head else b""
         return StreamRelay(
@@ -40,14 +41,14 @@ def carrier(
             client,
             exchange,
             Scanner(
-                order.endpoint.dialect,
+                order.spec.endpoint.dialect,
                 strip_usage=order.strip_usage,
-                choices=order.choices,
-                max_event=order.max_event,
+                choices=order.spec.choices,
+                max_event=max_event,
                 stored=stored,
             ),
-            head=head + (b"\r\n" if order.http10 else b"transfer-encoding: chunked\r\n\r\n"),
-            chunked=not order.http10,
+            head=head + (b"\r\n" if order.spec.http10 else b"transfer-encoding: chunked\r\n\r\n"),
+            chunked=not order.spec.http10,
             clock=clock,
             naming=naming,
         )
@@ -59,11 +60,11 @@ def carrier(
         journey,
         client,
         exchange,
-        dialect=Dialect.PLAIN if stored else order.endpoint.dialect,
+        dialect=Dialect.PLAIN if stored else order.spec.endpoint.dialect,
         head=head,
         length=answer.length,
-        chunked=not order.http10,
+        chunked=not order.spec.http10,
         whole_json=answer.until_close and b"json" in answer.kind,
-        must_be_json=order.endpoint.answers_json and not answer.kind.startswith(_BINARY),
+        must_be_json=order.spec.endpoint.answers_json and not answer.kind.startswith(_BINARY),
         naming=naming if b"json" in answer.kind else None,
     )

@@ -4,7 +4,6 @@ from math import inf
 
 from gateway.backends.backend import Backend
 from gateway.config.table import FIRST_TOKEN, LONGEST, STALL
-from gateway.errors import InvalidRequest
 from gateway.exchange import AttemptEnd, Exchange
 from gateway.proxy.order import Order
 
@@ -27,7 +26,7 @@ def overdue(
         backend.health.activity.worked(last)
         silent = _silent(order.timeouts.stall, STALL, max(last, resumed), backend, now)
         return (AttemptEnd.STALLED, f"no token for {silent:g} s") if silent else None
-    if order.stream:
+    if order.spec.stream:
         silent = _silent(order.timeouts.first_token, FIRST_TOKEN, max(exchange.sent, resumed), backend, now)
         return (AttemptEnd.FIRST_TOKEN_TIMEOUT, f"no first token within {silent:g} s") if silent else None
     if not answered:
@@ -53,28 +52,14 @@ def time_is_over(
     late = backend.lateness.excuse(exchange.sent, now) if backend is not None else 0.0
     if late and late * 2 >= now - exchange.sent:
         return AttemptEnd.GATEWAY_LATE, "the request's time is over"
-    if not order.is_hurried:
+    if not order.spec.is_hurried:
         return AttemptEnd.DEADLINE_EXCEEDED, "the request's time is over"
-    if backend is not None and not order.is_lookup:
+    if backend is not None and not order.spec.is_lookup:
         failed = overdue(order, exchange, backend, resumed=resumed, now=now, answered=answered)
         failed = failed or _answers_none(order, exchange, backend, now)
         if failed is not None:
             return failed
     return AttemptEnd.CLIENT_TIMEOUT, "the time that `x-request-timeout` allows is over"
-
-
-def seconds_for(given: bytes | None, limit: float) -> float:
-    """Return how long the request may take: the route's total, or less when `x-request-timeout` says so."""
-    if given is None:
-        return limit
-    try:
-        seconds = float(given)
-    except ValueError:
-        seconds = -1.0
-    if not 0 < seconds < float("inf"):
-        what = "`x-request-timeout` must be a number of seconds above 0, such as 2.5"
-        raise InvalidRequest(what, param="x-request-timeout")
-    return min(seconds, limit)
 
 
 def _silent(limit: float | None, usual: float, since: float, backend: Backend, now: float) -> float:
@@ -104,7 +89,7 @@ def _without_answer(order: Order, exchange: Exchange, backend: Backend, now: flo
     if limit is not None:
         late = backend.lateness.has_passed(limit, exchange.sent, now)
         return (AttemptEnd.FIRST_TOKEN_TIMEOUT, f"no answer within {limit:g} s") if late else None
-    slowest = order.kind.slowest
+    slowest = order.spec.kind.slowest
     if slowest is None or now - exchange.sent <= SHORTEST:
         return None
     since = max(exchange.sent, backend.health.activity.worked_at, backend.engine.progressed)
@@ -123,13 +108,13 @@ def _answers_none(order: Order, exchange: Exchange, backend: Backend, now: float
     It does where its probes fail too, or where for long it has answered no such request, nor any other, although they
     waited longer than it usually takes.
     """
-    activity, kind, waited = backend.health.activity, order.kind, now - exchange.sent
+    activity, kind, waited = backend.health.activity, order.spec.kind, now - exchange.sent
     worked_at = max(activity.worked_at, backend.engine.progressed, exchange.last_content)
     if waited < _FAIR or worked_at > exchange.sent:
         return None
     if not backend.readiness.eligible:
         return AttemptEnd.DEADLINE_EXCEEDED, f"the request's time is over; {backend.readiness.reason}"
-    if order.stream:
+    if order.spec.stream:
         usual = _TIMES_TTFT * max(activity.quickest, backend.health.latency.ttft.predict(exchange.prompt_estimate, 0.0))
         limit = order.timeouts.first_token or FIRST_TOKEN
     else:

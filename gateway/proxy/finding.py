@@ -29,7 +29,7 @@ def others(order: Order, tried: Sequence[Backend]) -> list[Backend]:
 
     A drained one still tells of what it keeps.
     """
-    if order.is_lookup:
+    if order.spec.is_lookup:
         return [b for b in order.route.backends if b not in tried and b.readiness.eligible]
     return first_asked(order.route.backends, order.version.served_model, tried)
 
@@ -92,7 +92,7 @@ def _among(
 ) -> Backend | Tried:
     """Return the one of the candidates that gets the request, or why none does."""
     if len(candidates) == 1:
-        if not (order.is_lookup or candidates[0].health.takes(order.claim, now)):
+        if not (order.spec.is_lookup or candidates[0].health.takes(order.claim, now)):
             return FULL
         exchange.routing = ONLY if tried else ""
         return candidates[0]

@@ -90,7 +90,7 @@ class Flight:
         order = self._order
         order.retries.request(self._exchange.received)
         line = order.route.line
-        waits = (line.queue.size or line.held_below is not None) and line.must_wait(order.service_class)
+        waits = (line.queue.size or line.held_below is not None) and line.must_wait(order.spec.service_class)
         if waits or (tried := self._begin()) is not STARTED:
             self._follow(FULL if waits else tried)
 
@@ -131,7 +131,7 @@ class Flight:
         failures = self._failures
         if failures is not None and failures.last is not None and failures.last[0] is AttemptEnd.SATURATED:
             failures.last = None
-        self._refuse(turned_away(why, self._order.service_class), Outcome.SHED, why.why)
+        self._refuse(turned_away(why, self._order.spec.service_class), Outcome.SHED, why.why)
 
     def _refuse(self, error: GatewayError, outcome: Outcome, reason: str) -> None:
         if self._failures is None or self._failures.last is None:
@@ -148,7 +148,7 @@ class Flight:
         if isinstance(backend, Tried):
             return backend
         self.step(SLOT_GRANTED)
-        lease = None if order.is_lookup else backend.health.lease(exchange.prompt_estimate, order.claim, now)
+        lease = None if order.spec.is_lookup else backend.health.lease(exchange.prompt_estimate, order.claim, now)
         exchange.queued += queued
         self._at(backend, lease, now, queued).begin()
         return STARTED
@@ -295,7 +295,7 @@ class Flight:
     def probe(self) -> bytes | None:
         """Return bytes that a client which has only half closed will skip."""
         if not self._exchange.opened:
-            return None if self._order.http10 else CONTINUE
+            return None if self._order.spec.http10 else CONTINUE
         relay = None if self._attempt is None else self._attempt.relay
         return relay.probe() if isinstance(relay, StreamRelay) else None
 

@@ -5,14 +5,13 @@ import logging
 from typing import cast
 from urllib.parse import unquote
 
-from gateway.claim import Claim
 from gateway.errors import ClientError, GatewayError, RateLimited
 from gateway.exchange import BodyKind, Dialect, Endpoint, Exchange, Outcome
+from gateway.policy.admission.classes import ServiceClass
 from gateway.proxy import anthropic
 from gateway.proxy.answers import error_head
 from gateway.proxy.cors import is_preflight, permit, seen_by
 from gateway.proxy.current import CurrentTable
-from gateway.proxy.deadlines import seconds_for
 from gateway.proxy.flight import Flight
 from gateway.proxy.hops import Hops
 from gateway.proxy.http10 import Kept
@@ -23,6 +22,7 @@ from gateway.proxy.order import Order, Tools
 from gateway.proxy.reading import Departing, Reading
 from gateway.proxy.replies import Bodiless
 from gateway.proxy.request_ids import RequestIds, sane
+from gateway.proxy.spec import Charge, RequestSpec, claim_of, understand
 from gateway.proxy.steering import route_for, served, version_for
 from gateway.proxy.stored import Keeper, StoredResponses
 from gateway.proxy.tenants import LiveTenant
@@ -41,8 +41,6 @@ from gateway.wire.slices import Slices, Work
 _log = logging.getLogger(__name__)
 _RESPONSES, _NONE = Dialect.RESPONSES, BodyKind.NONE
 _RESPONSES_PATH = "/v1/responses"
-_AT_ONCE = 256
-"""Answers that an engine works on at once (vLLM's `--max-num-seqs`): the others of a list of prompts wait there."""
 
 
 class Gateway:
@@ -167,48 +165,75 @@ class Gateway:
         model = self.current.table.model(body.model, tenant.allows)
         tenant.may_use(model.name, body.model)
         exchange.model = model.name
-        version = model.only
-        if place is not None:
-            version, exchange.forced = place.version, True
-        elif version is None or request.head.version is not None:
-            version = version_for(model, exchange, request.head, body, tools.rng.random())
-        elif len(model.standby) > 1:
-            version = served(model, version, exchange)
-        exchange.version = version.name
-        order = self.order(model, version, request, exchange, client)
+        version = self._version(model, exchange, request, body, place)
+        stored, name, repeatable = None, None, True
+        if endpoint.dialect is _RESPONSES:
+            repeatable = not body.keeps_state
+            stored, name = self._stored(body, tenant, request.received)
+        _, service_class = self.caller(request)
+        shows = self.shows_labels(tenant)
+        spec = understand(
+            request, body, model, version, service_class, stored=stored, repeatable=repeatable, shows_labels=shows
+        )
+        order = self.order(spec, request, exchange, client, model=model, version=version)
         order.write(body)
         if endpoint.is_json and not model.echo_served_model:
             order.asked = body.value("model")
-        order.stream, order.choices, order.max_event = body.stream, body.choices, tools.max_event
-        order.size, order.has_media = len(request.body) - body.media, body.media > 0
-        name = self._stores(order, body, request.received) if endpoint.dialect is _RESPONSES else None
         exchange.stream = body.stream
         exchange.itl_bounds = model.itl_bounds
-        exchange.prompt_estimate = version.capped(model.memory.prompts.tokens(order.size), body.prompts)
+        prompt = exchange.prompt_estimate = version.capped(model.memory.prompts.tokens(spec.size), body.prompts)
         if model.rules:
             order.route = route_for(model, version, endpoint, exchange, body)
-        seconds = seconds_for(request.head.timeout, model.timeouts.total)
-        order.is_timed, order.is_hurried = request.head.timeout is not None, seconds < model.timeouts.total
-        self._charge(order, body, exchange)
+        order.claim = claim_of(spec, body, model, prompt)
+        if tenant.is_limited:
+            order.charge = Charge(tenant, prompt + body.generated * spec.output, exchange.received)
         if place is not None:
             order.pin(place.backend)
         self._name(order, exchange, request.head.request_id, body)
         if name is not None:
             order.named = self.stored.begin(name, tenant.name)
         mirror = model.mirror
-        copies = order.repeatable and name is None  # a name in its body would be in use twice
+        copies = repeatable and name is None  # a name in its body would be in use twice
         if mirror is not None and copies and not exchange.forced and tools.rng.random() < mirror.share:
             # After this request is on its way: a copy comes last.
             asyncio.get_running_loop().call_soon(self._mirror, order, body, exchange, mirror.version)
-        return Flight(order, exchange, client, tools=tools, deadline=request.received + seconds)
+        return Flight(order, exchange, client, tools=tools, deadline=request.received + spec.seconds)
+
+    def _version(
+        self, model: LiveModel, exchange: Exchange, request: Request, body: Body, place: Keeper | None
+    ) -> LiveVersion:
+        """Return the version that a request gets."""
+        version = model.only
+        if place is not None:
+            version, exchange.forced = place.version, True
+        elif version is None or request.head.version is not None:
+            version = version_for(model, exchange, request.head, body, self._tools.rng.random())
+        elif len(model.standby) > 1:
+            version = served(model, version, exchange)
+        exchange.version = version.name
+        return version
+
+    def caller(self, request: Request) -> tuple[LiveTenant, ServiceClass]:
+        """Return who asks, and as which class."""
+        tenant = cast(LiveTenant, request.caller)
+        return tenant, self.current.tenants.class_for(tenant, request.head.service_class)
+
+    def shows_labels(self, tenant: LiveTenant) -> bool:
+        """Whether a tenant is told where its requests went."""
+        return self._edge.gateway_headers and (tenant.is_free or tenant.spec.debug)
 
     def order(
-        self, model: LiveModel, version: LiveVersion, request: Request, exchange: Exchange, client: Writer
+        self,
+        spec: RequestSpec,
+        request: Request,
+        exchange: Exchange,
+        client: Writer,
+        *,
+        model: LiveModel,
+        version: LiveVersion,
     ) -> Order:
-        """Return what is known of a request whatever it asks for."""
+        """Return a request that may go to any pool of its version, with the fields that engines get."""
         head, tracing = request.head, self._tools.tracing
-        tenant = cast(LiveTenant, request.caller)
-        service_class = self.current.tenants.class_for(tenant, head.service_class)
         connection, traced = head.connection, b""
         if tracing is not None or head.traceparent is not None:
             exchange.trace, stays, traced = carried(head.traceparent, tracing)
@@ -216,20 +241,15 @@ class Gateway:
         trusted = bool(self._edge.trusted_proxies) and self._edge.trusts(client.peer)
         fields = forwarded_request(request.headers, connection, trusted=trusted)
         hops = self.hops.first if head.hops is None else self.hops.field(head.hops)
-        endpoint, fields = cast(Endpoint, head.endpoint), b"%b%b%b" % (fields, traced, hops)
-        order = Order(endpoint, model, version, tenant, service_class, fields=fields)
+        order = Order(spec, model, version, fields=b"%b%b%b" % (fields, traced, hops))
         exchange.objective = order.objective.name
-        order.http10 = request.http10
-        order.shows_labels = self._edge.gateway_headers and (tenant.is_free or tenant.spec.debug)
         return order
 
-    def _stores(self, order: Order, body: Body, received: float) -> str | None:
-        """Settle on where a response will be looked for; return its client's name for it. Raises InvalidRequest."""
-        order.repeatable = not body.keeps_state
-        order.stored = None if body.value("store") == b"false" else self.stored
-        given = body.value("request_id")
-        keeps = order.stored is not None
-        return None if given is None else self.stored.name(given, order.tenant.name, received, keeps=keeps)
+    def _stored(self, body: Body, tenant: LiveTenant, received: float) -> tuple[StoredResponses | None, str | None]:
+        """Return where a response will be looked for, and its client's name for it; raises InvalidRequest."""
+        keeps, given = body.value("store") != b"false", body.value("request_id")
+        name = None if given is None else self.stored.name(given, tenant.name, received, keeps=keeps)
+        return self.stored if keeps else None, name
 
     def _name(self, order: Order, exchange: Exchange, in_head: bytes | None, body: Body) -> None:
         """Settle on the ids that the client and the engine get: that of the head, of the body, or one made here."""
@@ -240,22 +260,6 @@ class Gateway:
         order.engine_id = exchange.request_id
         if given is not None:
             order.engine_id, order.ids = self.ids.take(given), self.ids
-
-    @staticmethod
-    def _charge(order: Order, body: Body, exchange: Exchange) -> None:
-        """Reckon the most tokens that the request may take, and charge its tenant; raises RateLimited."""
-        plain, prompt, memory = order.endpoint.is_plain, exchange.prompt_estimate, order.model.memory
-        service_class = order.service_class
-        kind = order.kind = memory.kinds.of(exchange.endpoint, service_class.name, None if plain else body.max_tokens)
-        usual = int(memory.prompts.output)
-        order.output = output = 0 if plain else order.version.capped(body.max_tokens or usual)
-        answer = kind.room(output, usual) if body.max_tokens else kind.longest or output
-        kv = prompt + (0 if plain else min(body.generated, _AT_ONCE) * answer)
-        order.claim = Claim(kv, service_class.priority, sheddable=service_class.sheddable, kind=kind)
-        if order.tenant.is_limited:
-            order.reserved = prompt + body.generated * output
-            order.tenant.reserve(order.reserved, exchange.received)
-            order.quota_shown = order.tenant.shown()
 
     def _answer(self, error: GatewayError, exchange: Exchange, client: Writer, target: bytes = b"") -> None:
         """Answer with an error before any attempt was made, and settle."""

@@ -114,9 +114,9 @@ def doubt(order: Order, exchange: Exchange, backend: Backend) -> None:
     if prompt <= SMALL and output <= SMALL:
         return
     context = backend.context(order.version.served_model) or LONGEST_CONTEXT
-    if prompt > context + order.size:
+    if prompt > context + order.spec.size:
         exchange.prompt_tokens = None
-    if output > order.choices * context + exchange.answer_size + exchange.content_events:
+    if output > order.spec.choices * context + exchange.answer_size + exchange.content_events:
         exchange.output_tokens = None
 
 
@@ -126,7 +126,7 @@ def gave_back(order: Order, exchange: Exchange, end: AttemptEnd) -> None:
     if end in _NOT_WORKED_ON or exchange.excused:
         order.route.line.give_back(now)
     else:
-        order.kind.ended(seconds)
+        order.spec.kind.ended(seconds)
         order.route.line.give_back(now, seconds)
 
 
@@ -135,16 +135,16 @@ def _answered(
 ) -> None:
     """Learn from a complete answer; how long it took is not the backend's doing where this process was late."""
     prompts = order.model.memory.prompts
-    if exchange.prompt_tokens is not None and not order.has_media:
-        prompts.observe(order.size, exchange.prompt_tokens)
+    if exchange.prompt_tokens is not None and not order.spec.has_media:
+        prompts.observe(order.spec.size, exchange.prompt_tokens)
     if exchange.output_tokens:
-        each = max(1, exchange.output_tokens // order.choices)
+        each = max(1, exchange.output_tokens // order.spec.choices)
         prompts.answered(each)
-        order.kind.answered(each)
+        order.spec.kind.answered(each)
     if exchange.excused:
         health.ended(lease, GOOD, now, rng, seconds=health.activity.seconds, kept=kept)
         return
     if not exchange.stream:
-        order.kind.completed(now - exchange.sent)
+        order.spec.kind.completed(now - exchange.sent)
     tpot = exchange.tpot
     health.ended(lease, GOOD, now, rng, seconds=now - exchange.sent, tpot=tpot, kept=kept)

@@ -6,16 +6,17 @@ from typing import Protocol, cast
 import msgspec
 
 from gateway.errors import NoReadyBackend
-from gateway.exchange import Exchange
+from gateway.exchange import Endpoint, Exchange
+from gateway.policy.admission.classes import ServiceClass
 from gateway.proxy import reading
 from gateway.proxy.current import CurrentTable
-from gateway.proxy.deadlines import seconds_for
 from gateway.proxy.flight import Flight
 from gateway.proxy.line import Line
 from gateway.proxy.live import LiveModel, LiveRoute, LiveVersion
 from gateway.proxy.order import Order, Tools
 from gateway.proxy.reading import Departing, Reading
 from gateway.proxy.searching import Searches
+from gateway.proxy.spec import Charge, RequestSpec, seconds_for
 from gateway.proxy.stored import Keeper, Made, StoredResponses, candidates, keeper, no_response
 from gateway.proxy.tenants import LiveTenant
 from gateway.wire.body import Body
@@ -29,8 +30,21 @@ class Front(reading.Front, Protocol):
     current: CurrentTable
     stored: StoredResponses
 
+    def caller(self, request: Request) -> tuple[LiveTenant, ServiceClass]:
+        """Return who asks, and as which class."""
+
+    def shows_labels(self, tenant: LiveTenant) -> bool:
+        """Whether a tenant is told where its requests went."""
+
     def order(
-        self, model: LiveModel, version: LiveVersion, request: Request, exchange: Exchange, client: Writer
+        self,
+        spec: RequestSpec,
+        request: Request,
+        exchange: Exchange,
+        client: Writer,
+        *,
+        model: LiveModel,
+        version: LiveVersion,
     ) -> Order:
         """Return what is known of a request whatever it asks for."""
 
@@ -144,19 +158,28 @@ class Lookups:
         model, version, backend, asked = place
         exchange.model, exchange.version, exchange.itl_bounds = model.name, version.name, model.itl_bounds
         exchange.forced = exchange.excused = True  # it weighs in no rollout, and by no latency of the backend's
-        order = self._front.order(model, version, request, exchange, client)
-        endpoint, tenant = order.endpoint, order.tenant
-        order.is_lookup, order.asked = True, None if model.echo_served_model else asked
+        front, endpoint = self._front, cast(Endpoint, request.head.endpoint)
+        tenant, service_class = front.caller(request)
+        seconds, total = seconds_for(request.head.timeout, model.timeouts.total), model.timeouts.total
+        spec = RequestSpec(
+            endpoint,
+            tenant,
+            service_class,
+            model.memory.kinds.of(endpoint.path, service_class.name, None),
+            stream=b"?stream" in endpoint.target,
+            seconds=seconds,
+            is_hurried=seconds < total,
+            is_lookup=True,
+            repeatable=endpoint.method == b"GET",
+            shows_labels=front.shows_labels(tenant),
+            http10=request.http10,
+        )
+        order = front.order(spec, request, exchange, client, model=model, version=version)
+        order.asked = None if model.echo_served_model else asked
         order.route = LiveRoute((), (backend,), Line(self._front.current.tenants.classes), 0.0, cheapest=False)
-        order.kind = model.memory.kinds.of(endpoint.path, order.service_class.name, None)
-        order.engine_id, order.max_event = exchange.request_id, self._tools.max_event
-        order.repeatable = endpoint.method == b"GET"
-        order.stream = exchange.stream = b"?stream" in endpoint.target
+        order.engine_id, exchange.stream = exchange.request_id, spec.stream
         if tenant.is_limited:
-            tenant.reserve(0, exchange.received)
-            order.quota_shown = tenant.shown()
-        seconds = seconds_for(request.head.timeout, model.timeouts.total)
-        order.is_hurried = seconds < model.timeouts.total
+            order.charge = Charge(tenant, 0, exchange.received)
         return Flight(order, exchange, client, tools=self._tools, deadline=exchange.received + seconds)
 
 

@@ -93,28 +93,26 @@ class Mirroring(Observer):
             return
         exchange = Exchange(original.request_id, original.endpoint, now)
         exchange.model, exchange.version = order.model.name, version.name
-        exchange.service_class, exchange.objective = order.service_class.name, order.objective.name
+        service_class = order.spec.service_class
+        exchange.service_class, exchange.objective = service_class.name, order.objective.name
         exchange.prompt_estimate, exchange.itl_bounds = original.prompt_estimate, original.itl_bounds
         exchange.stream = body.stream
         spec = TenantSpec("", ())
-        unbilled = LiveTenant(spec, order.service_class, Quota(spec.limits, now), is_free=True)
-        copied = Order(order.endpoint, order.model, version, unbilled, order.service_class, fields=order.fields)
+        unbilled = LiveTenant(spec, service_class, Quota(spec.limits, now), is_free=True)
+        seconds = order.model.timeouts.total
+        copied = Order(order.spec.copied(unbilled, seconds), order.model, version, fields=order.fields)
         copied.write(body)
         copied.urgent_body = None
-        copied.stream, copied.choices = body.stream, body.choices
-        copied.size, copied.has_media, copied.output = order.size, order.has_media, order.output
-        copied.kind = order.kind
         copied.claim = Claim(order.claim.kv, order.claim.priority, sheddable=True, kind=order.claim.kind)
         copied.retries = self._retries
-        copied.waits, copied.http10 = False, order.http10
-        deadline = now + order.model.timeouts.total
+        copied.waits = False
         copied.engine_id, copied.ids = ids.take(f"{order.engine_id}-copy"), ids
         flight = Flight(
             copied,
             exchange,
             Discarding(lambda: self._flights.discard(flight)),
             tools=self._tools,
-            deadline=deadline,
+            deadline=now + seconds,
         )
         self._flights.add(flight)
         flight.start()

@@ -9,18 +9,16 @@ from gateway.backends.backend import Backend
 from gateway.claim import SMALLEST, Claim
 from gateway.clock import Clock
 from gateway.config.table import Timeouts
-from gateway.exchange import Dialect, Endpoint, Exchange
+from gateway.exchange import Dialect, Exchange
 from gateway.observers import Observers
-from gateway.policy.admission.classes import ServiceClass
-from gateway.policy.admission.kinds import Kind
 from gateway.policy.routing.choose import Choice, choose
 from gateway.policy.routing.pick import Chance
 from gateway.policy.routing.pools import Trials
 from gateway.policy.routing.refusals import Refusals
 from gateway.proxy.live import LiveModel, LiveRoute, LiveVersion
 from gateway.proxy.request_ids import RequestIds
-from gateway.proxy.stored import ClaimedName, StoredResponses
-from gateway.proxy.tenants import LiveTenant
+from gateway.proxy.spec import Charge, RequestSpec
+from gateway.proxy.stored import ClaimedName
 from gateway.proxy.tracing import Tracing
 from gateway.wire.body import Body
 from gateway.wire.long_event import MAX_EVENT
@@ -33,56 +31,33 @@ _USAGE_ON_REQUEST = frozenset((Dialect.CHAT, Dialect.COMPLETIONS))
 
 
 class Order:
-    """What a request asks for, understood: where it may go and the bytes that go there; `size` is its text's.
+    """A request on its way: what it asks for, where it may go now, and the bytes that go there.
 
     `asked` is the name of the model that answers shall bear, quoted; `engine_id` the request's id as engines see it,
-    which `ids` knows if it is the client's. `claim` is what it asks of a backend's slots, `kind` the requests it is
-    like; `output` are the tokens of one answer at most, `reserved` what its tenant was charged at first; `is_timed`
-    says that its client named the time it has, `is_hurried` that this is less than the route allows, `has_media` that
-    there is more than text, `repeatable` whether it may be sent to an engine twice, `waits` whether it may queue
-    again after an engine was too busy for it, `refusals` how often one was. `given` is the client's body until the
-    answer has begun, `body` what an engine is sent, `urgent_body` what one that schedules by priority is. `trial` is
-    the trial of a pool that the attempt in progress is. `objective` is what its class is promised. `shows_labels`
-    says whether its client is told where it went, in `x-gateway-*` fields. `stored` is where the response that is
-    made will be looked for, `named` the name that its client gave it. `is_lookup` says that it asks for one made
-    before, of the one backend that it has: it takes no slot, and no backend works for its answer now.
-    `http10` says that its client speaks no newer HTTP.
+    which `ids` knows if it is the client's, `named` the name that its client gave the response that it makes. `claim`
+    is what it asks of a backend's slots. `waits` says whether it may queue again after an engine was too busy for it,
+    `refusals` how often one was. `given` is the client's body until the answer has begun, `body` what an engine is
+    sent, `urgent_body` what one that schedules by priority is. `trial` is the trial of a pool that the attempt in
+    progress is. `objective` is what its class is promised. `charge` is None for a tenant without limits.
     """
 
     __slots__ = (
         "asked",
         "body",
-        "choices",
+        "charge",
         "claim",
-        "endpoint",
         "engine_id",
         "fields",
         "given",
-        "has_media",
-        "http10",
         "ids",
-        "is_hurried",
-        "is_lookup",
-        "is_timed",
-        "kind",
-        "max_event",
         "model",
         "named",
         "objective",
-        "output",
-        "quota_shown",
         "refusals",
-        "repeatable",
-        "reserved",
         "retries",
         "route",
-        "service_class",
-        "shows_labels",
-        "size",
-        "stored",
-        "stream",
+        "spec",
         "strip_usage",
-        "tenant",
         "timeouts",
         "trial",
         "urgent_body",
@@ -90,55 +65,39 @@ class Order:
         "waits",
     )
 
-    def __init__(
-        self,
-        endpoint: Endpoint,
-        model: LiveModel,
-        version: LiveVersion,
-        tenant: LiveTenant,
-        service_class: ServiceClass,
-        *,
-        fields: bytes,
-    ) -> None:
-        self.tenant = tenant
-        self.service_class = service_class
-        self.output = self.reserved = 0
-        self.kind: Kind
-        self.claim = SMALLEST
-        self.is_timed = self.is_hurried = self.is_lookup = self.http10 = False
-        self.stored: StoredResponses | None = None
-        self.named: ClaimedName | None = None
+    def __init__(self, spec: RequestSpec, model: LiveModel, version: LiveVersion, *, fields: bytes) -> None:
+        self.spec = spec
+        self.model = model
+        self.version = version
         self.route: LiveRoute = version.routes[-1]
         self.retries = model.memory.retries
+        self.timeouts: Timeouts = model.timeouts
+        self.objective = model.objective_by_class.get(spec.service_class.name, model.objective)
+        self.claim = SMALLEST
+        self.charge: Charge | None = None
+        self.engine_id = ""
+        self.ids: RequestIds | None = None
+        self.named: ClaimedName | None = None
+        self.fields = fields
+        self.asked: bytes | None = None
+        self.given: Body | None = None
+        self.body: bytes | Rope = b""
+        self.urgent_body: bytes | Rope | None = None
+        self.strip_usage = False
+        self.waits = True
         self.refusals: Refusals | None = None
         self.trial: Trials | None = None
-        self.quota_shown = b""
-        self.given: Body | None = None
-        self.engine_id = ""
-        self.asked: bytes | None = None
-        self.ids: RequestIds | None = None
-        self.urgent_body: bytes | Rope | None = None
-        self.endpoint = endpoint
-        self.model = model
-        self.objective = model.objective_by_class.get(service_class.name, model.objective)
-        self.version = version
-        self.timeouts: Timeouts = model.timeouts
-        self.size = 0
-        self.has_media = False
-        self.shows_labels = True
-        self.fields = fields
-        self.body: bytes | Rope = b""
-        self.stream = False
-        self.repeatable = self.waits = True
-        self.strip_usage = False
-        self.choices = 1
-        self.max_event = MAX_EVENT
+
+    @property
+    def quota_shown(self) -> bytes:
+        """Fields that tell the client what its tenant has left."""
+        return b"" if self.charge is None else self.charge.shown
 
     def move(self, model: LiveModel, version: LiveVersion) -> None:
         """Follow a reload of the routes, by which rules do not hold yet."""
         self.model, self.version, self.route = model, version, version.routes[-1]
         self.timeouts, self.retries = model.timeouts, model.memory.retries
-        self.objective = model.objective_by_class.get(self.service_class.name, model.objective)
+        self.objective = model.objective_by_class.get(self.spec.service_class.name, model.objective)
 
     def pin(self, backend: Backend) -> None:
         """Let it go to one backend of its version alone, which keeps what it goes on from."""
@@ -149,11 +108,11 @@ class Order:
 
     def patience(self, exchange: Exchange, left: float, now: float) -> float:
         """Return for how many seconds it waits for a slot; `left` are those until its deadline."""
-        if self.is_timed:
+        if self.spec.is_timed:
             return left
-        prompt, ttft = exchange.prompt_estimate, self.objective.ttft if self.stream else None
+        prompt, ttft = exchange.prompt_estimate, self.objective.ttft if self.spec.stream else None
         promise = inf if ttft is None else ttft.threshold(prompt)
-        usual = self.route.line.patience(self.service_class, self.kind, promise, prompt, now)
+        usual = self.route.line.patience(self.spec.service_class, self.spec.kind, promise, prompt, now)
         return min(left, usual - exchange.queued)
 
     def settle(self, exchange: Exchange) -> None:
@@ -162,36 +121,36 @@ class Order:
             self.ids.give_back(self.engine_id)
         if self.named is not None:
             self.named.end()
-        if self.is_lookup:
+        if self.spec.is_lookup:
             # What is told again was counted when it was made.
             exchange.prompt_tokens = exchange.output_tokens = None
             exchange.first_content = exchange.last_content = exchange.itl_sum = 0.0
             exchange.content_events, exchange.itl = 0, []
-        if self.tenant.is_limited:
-            self._settle_quota(exchange)
+        if self.charge is not None:
+            self._settle(self.charge, exchange)
 
-    def _settle_quota(self, exchange: Exchange) -> None:
+    def _settle(self, charge: Charge, exchange: Exchange) -> None:
         """Charge the tenant for what was really used; an answer that the engine did not count, for what was seen."""
         prompt, output = exchange.prompt_tokens, exchange.output_tokens
         if prompt is None:
             prompt = exchange.prompt_estimate if exchange.client_status == 200 else 0
         if output is None:
             output = exchange.content_events
-            if exchange.answer_size and self.output:
+            if exchange.answer_size and self.spec.output:
                 written = self.model.memory.prompts.tokens(exchange.answer_size)
-                output = min(written, self.choices * self.output)
-        self.tenant.quota.settle(self.reserved, prompt + output)
+                output = min(written, self.spec.choices * self.spec.output)
+        charge.settle(prompt + output)
 
     def write(self, given: Body) -> None:
         """Rewrite the client's body for the engines of the version."""
-        version, json = self.version, self.endpoint.is_json
+        version, json = self.version, self.spec.endpoint.is_json
         served: bytes | None = None
         if given.model != version.served_model:
             served = version.served_json if json else version.served_model.encode()
-        add_usage = given.stream and self.endpoint.dialect in _USAGE_ON_REQUEST
+        add_usage = given.stream and self.spec.endpoint.dialect in _USAGE_ON_REQUEST
         self.given = given
         urgent = version.by_priority
-        self.urgent_body = given.rewritten(served, add_usage, self.service_class.priority) if urgent else None
+        self.urgent_body = given.rewritten(served, add_usage, self.spec.service_class.priority) if urgent else None
         self.body = given.rewritten(served, add_usage)
         self.strip_usage = given.usage_added
 
@@ -205,7 +164,7 @@ class Order:
         urgent = self.urgent_body is not None and backend.spec.priority_scheduling
         body = self.urgent_body if urgent and self.urgent_body is not None else self.body
         short, long = (b"", body) if isinstance(body, Rope) else (body, None)
-        endpoint = self.endpoint
+        endpoint = self.spec.endpoint
         return _REQUEST % (
             endpoint.method,
             backend.base_path,

@@ -50,8 +50,8 @@ class Place:
         self._line, self._since, self._waits = order.route.line, now, True
         entry = self._line.enter(
             self,
-            order.service_class,
-            order.tenant.name,
+            order.spec.service_class,
+            order.spec.tenant.name,
             now=now,
             patience=patience,
             chance=chance,
@@ -73,8 +73,8 @@ class Place:
             since = exchange.received
             self._entry = Entry(
                 self,
-                order.service_class,
-                order.tenant.name,
+                order.spec.service_class,
+                order.spec.tenant.name,
                 self.claim.kv,
                 since,
                 holding=self.claim.kind.mean or line.seconds,
@@ -133,7 +133,7 @@ class Place:
         The time that a client named goes on.
         """
         backends = self._order.route.backends
-        return backends[0].lateness.excuse(entry.since, now) if backends and not self._order.is_timed else 0.0
+        return backends[0].lateness.excuse(entry.since, now) if backends and not self._order.spec.is_timed else 0.0
 
     def leave(self, now: float) -> float:
         """Leave the line for good; return how long it has been waited, in seconds."""

@@ -32,15 +32,15 @@ class Routing:
 
 def need_of(order: Order, exchange: Exchange) -> Need:
     """Return what a request asks of a pool."""
-    if order.endpoint.dialect is Dialect.PLAIN:
+    if order.spec.endpoint.dialect is Dialect.PLAIN:
         return Need(exchange.prompt_estimate, order.claim, objective=order.objective.name)
     return need_for(
         order.model,
         order.objective,
         exchange.prompt_estimate,
         claim=order.claim,
-        output=order.output,
-        streams=order.stream,
+        output=order.spec.output,
+        streams=order.spec.stream,
     )
 
 

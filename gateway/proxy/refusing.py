@@ -15,13 +15,13 @@ def with_retry_after(status: int, fields: Headers, order: Order, chance: Callabl
     """Return an answer's fields; one that refuses work says when to ask again, by the queue if not by the engine."""
     if status not in _REFUSES_WORK or find(fields, b"retry-after") is not None:
         return fields
-    seconds = order.route.line.retry_after(order.service_class, order.tenant.name, chance())
+    seconds = order.route.line.retry_after(order.spec.service_class, order.spec.tenant.name, chance())
     return [*fields, (b"retry-after", b"%d" % seconds)]
 
 
 def head_of(order: Order, exchange: Exchange, backend: Backend | None, forwarded: bytes, *, keep_alive: bool) -> bytes:
     """Return the head of an engine's answer: `forwarded` of its own, and what the gateway has to say."""
     labels = None
-    if order.shows_labels:
+    if order.spec.shows_labels:
         labels = order.version.labels[backend.id] if backend is not None else b""
     return answer_head(exchange, forwarded, labels, order.quota_shown, keep_alive=keep_alive)

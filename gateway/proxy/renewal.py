@@ -39,7 +39,7 @@ def _move(order: Order, exchange: Exchange, model: LiveModel, chance: float) -> 
         if renamed:
             order.write(order.given)
         if model.rules:
-            order.route = route_for(model, version, order.endpoint, exchange, order.given)
+            order.route = route_for(model, version, order.spec.endpoint, exchange, order.given)
     if order.claim.only is not None:
         kept = [backend for backend in version.backends if backend.health is order.claim.only]
         order.claim.only = None

@@ -23,7 +23,7 @@ def answer(client: Writer, exchange: Exchange, error: GatewayError, order: Order
     """Answer with an error, and with what the tenant has left."""
     exchange.client_status = error.status
     head = error_head(error, exchange.request_id)
-    attempts = b"x-gateway-attempts: %d\r\n" % len(exchange.attempts) if order.shows_labels else b""
+    attempts = b"x-gateway-attempts: %d\r\n" % len(exchange.attempts) if order.spec.shows_labels else b""
     body = anthropic.body(error, exchange.endpoint, exchange.request_id)
     client.reply_json(error.status, head + order.quota_shown + attempts, body)
 
@@ -39,6 +39,6 @@ def pass_refusal(client: Writer, exchange: Exchange, status: int, head: bytes, b
 def break_off(client: Writer, exchange: Exchange, error: GatewayError, order: Order) -> None:
     """End an answer that has begun: one error event between two events of a stream, and no proper end."""
     if exchange.stream:
-        event = error_event(error, order.endpoint.dialect, exchange.request_id)
-        client.write(event if order.http10 else chunk(event))
+        event = error_event(error, order.spec.endpoint.dialect, exchange.request_id)
+        client.write(event if order.spec.http10 else chunk(event))
     client.break_off()

@@ -52,12 +52,12 @@ def after(
     again at most twice, inside the budget; after that its refusal is passed on.
     """
     again = may_retry(
-        worth=RULINGS[end].retry and (order.repeatable or end is AttemptEnd.CONNECT_FAILED),
+        worth=RULINGS[end].retry and (order.spec.repeatable or end is AttemptEnd.CONNECT_FAILED),
         attempts=len(exchange.attempts),
         begun=begun,
         time_left=deadline - now,
     )
-    if end is not AttemptEnd.SATURATED or not order.waits or not order.repeatable or begun or now >= deadline:
+    if end is not AttemptEnd.SATURATED or not order.waits or not order.spec.repeatable or begun or now >= deadline:
         return Next.ELSEWHERE if again and others(order, tried) and order.retries.take(now) else Next.END
     free = any(each.health.takes(order.claim, now) for each in others(order, tried))
     if again and free and order.retries.take(now):
@@ -81,7 +81,9 @@ def blamed(before: Failure | None, last: Failure, *, begun: bool) -> Failure:
 
 def may_resend(order: Order, exchange: Exchange, deadline: float, now: float) -> bool:
     """Whether a request whose idle connection the engine had closed may go to it once more; the budget is charged."""
-    again = may_retry(worth=order.repeatable, attempts=len(exchange.attempts), begun=False, time_left=deadline - now)
+    again = may_retry(
+        worth=order.spec.repeatable, attempts=len(exchange.attempts), begun=False, time_left=deadline - now
+    )
     return again and order.retries.take(now)
 
 
@@ -92,13 +94,13 @@ def is_stranded(order: Order, exchange: Exchange, backend: Backend, tried: Seque
     its class. Requests in the queue go first. Of an answer that comes in one piece nothing is known until it is there,
     so that it is given more time.
     """
-    if exchange.last_content or not order.repeatable or not backend.readiness.is_lost(long=not order.stream):
+    if exchange.last_content or not order.spec.repeatable or not backend.readiness.is_lost(long=not order.spec.stream):
         return False
     if not backend.is_gone:
         return False  # it is too slow for its probes, but works
     if len(exchange.attempts) > MAX_RETRIES or not order.retries.allows(now):
         return False
-    if order.route.line.must_wait(order.service_class):
+    if order.route.line.must_wait(order.spec.service_class):
         return False
     return any(_is_free(each, order, now) for each in others(order, (*tried, backend)))
 

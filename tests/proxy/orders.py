@@ -8,8 +8,10 @@ from gateway.backends.registry import Registry
 from gateway.config.load import load_routes
 from gateway.exchange import Endpoint
 from gateway.lateness import Lateness
+from gateway.policy.admission.kinds import Kind
 from gateway.proxy.live import LiveTable
 from gateway.proxy.order import Order
+from gateway.proxy.spec import RequestSpec
 from gateway.proxy.tenants import Tenants
 from gateway.wire.guard import Head
 from gateway.wire.outbox import Outbox
@@ -17,7 +19,9 @@ from gateway.wire.outbox import Outbox
 ROUTES = Path(__file__).parents[2] / "routes" / "minimal.yaml"
 
 
-def ordered(endpoint: str) -> tuple[Order, Backend]:
+def ordered(
+    endpoint: str, kind: Kind | None = None, *, stream: bool = False, is_hurried: bool = False
+) -> tuple[Order, Backend]:
     """Return an order, and the backend that it can go to."""
     table = load_routes(ROUTES, {})
     registry = Registry(Outbox(), monotonic, Lateness())
@@ -25,4 +29,7 @@ def ordered(endpoint: str) -> tuple[Order, Backend]:
     (model,), (backend,) = LiveTable(table, registry, 0), registry
     (version,), asked = model.versions.values(), Endpoint(endpoint, "test")
     tenant = Tenants(table, monotonic).of(Head(asked, endpoint.encode(), b"", frozenset(), False, None, None))  # noqa: FBT003
-    return Order(asked, model, version, tenant, tenant.service_class, fields=b""), backend
+    spec = RequestSpec(
+        asked, tenant, tenant.service_class, kind or Kind(), stream=stream, seconds=600.0, is_hurried=is_hurried
+    )
+    return Order(spec, model, version, fields=b""), backend

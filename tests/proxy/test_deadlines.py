@@ -26,14 +26,15 @@ class World:
         worked_at: float = 0.0,
         progressed: float = 0.0,
         stream: bool = False,
+        is_hurried: bool = False,
         begun: bool = False,
         **timeouts: float,
     ) -> None:
         kind = Kind()
         for _ in range(answers):
             kind.completed(took)
-        self.order, self.backend = ordered("/v1/embeddings")
-        self.order.stream, self.order.timeouts, self.order.kind = stream, Timeouts(**timeouts), kind
+        self.order, self.backend = ordered("/v1/embeddings", kind, stream=stream, is_hurried=is_hurried)
+        self.order.timeouts = Timeouts(**timeouts)
         self.exchange = Exchange("id", "/v1/embeddings", 1000.0)
         self.exchange.attempts = [attempted(1000.0)]
         if begun:
@@ -120,8 +121,7 @@ class Hurry:
     """Requests one after the other, to a backend whose clients give it so many seconds for each."""
 
     def __init__(self, seconds: float, *, stream: bool, answers: int = FEWEST_ANSWERS, took: float = 0.5) -> None:
-        self.world = World(answers=answers, took=took, stream=stream)
-        self.world.order.is_hurried = True
+        self.world = World(answers=answers, took=took, stream=stream, is_hurried=True)
         self.seconds, self.now = seconds, 1000.0
         if answers:
             self.world.backend.health.activity.began(999.0, took)
@@ -185,8 +185,7 @@ def test_a_deadline_of_the_routes_that_has_passed_too_decides() -> None:
 
 
 def test_between_two_attempts_the_failure_before_is_told() -> None:
-    world = World(stream=True)
-    world.order.is_hurried = True
+    world = World(stream=True, is_hurried=True)
     last = (*time_is_over(world.order, world.exchange, None, resumed=0.0, now=2000.0, answered=False), None)
     failed, busy = (AttemptEnd.CLOSED_EARLY, "reset", None), (AttemptEnd.SATURATED, "status 429", None)
     assert last[0] is OWN
