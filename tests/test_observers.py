@@ -1,13 +1,14 @@
 import logging
-from typing import Any, cast
 
 import pytest
 
 from gateway.backends.backend import Backend
+from gateway.config.table import BackendSpec
 from gateway.exchange import AttemptEnd, Exchange
 from gateway.observers import BATCH, Observer, Observers
+from tests.backends.made import live_backend
 
-BACKEND = cast(Any, None)
+BACKEND = live_backend(BackendSpec("gpu", "http://e:1", "e", 1))
 EVENTS = ["attempt_ended", "retried", "first_token", "settled"]
 
 
