@@ -31,7 +31,7 @@ from gateway.hosting import (
 )
 from gateway.observers import Observer
 from gateway.policy.routing.choose import choose
-from gateway.proxy.order import Chooser
+from gateway.proxy.routed_request import Chooser
 from gateway.state.store import Saved, Store
 from gateway.state.url import opened
 
@@ -112,7 +112,7 @@ class App:
 
         def checked() -> Iterable[Checked]:
             of_admin = cast(set[Checked], admin.server_state.connections)
-            return (*self.data.clients(), *of_admin, *self.data.mirroring.flights)
+            return (*self.data.clients(), *of_admin, *self.data.mirroring.copies)
 
         loops = self.control.start(checked, self.files.watched)
         handle_signals(self.stop, self._reload)

@@ -22,7 +22,7 @@ from gateway.proxy.explain import Explained, explain
 from gateway.proxy.gateway import Gateway
 from gateway.proxy.live import LiveTable
 from gateway.proxy.mirroring import Mirroring
-from gateway.proxy.order import Chooser, Tools
+from gateway.proxy.routed_request import Chooser, ProxyContext
 from gateway.proxy.stored import StoredResponses
 from gateway.proxy.tracing import Tracing
 from gateway.telemetry.access_log import AccessLog
@@ -40,7 +40,7 @@ class DataPlane:
     """The parts that a request meets.
 
     It passes, in this order: the guard (`wire.guard`, before anything is believed), the body (`wire.body`, one pass),
-    the route (`proxy.gateway`), attempts (`proxy.flight`), the relay (`proxy.relay`), and settlement, where the
+    the route (`proxy.gateway`), attempts (`proxy.attempt`), the relay (`proxy.relay`), and settlement, where the
     observers stand: metrics and the counts of SLIs first, since a line that cannot be written must still be counted.
     """
 
@@ -77,11 +77,11 @@ class DataPlane:
             batched=(self.metrics, self.ledger, *traced),
         )
         tracing = Tracing(settings.trace_ratio, rng) if traced else None
-        tools = Tools(clock, rng, self.observers, chooser, tracing, max_event=settings.max_event)
-        self.mirroring = Mirroring(tools, self.evidence.on_settled)
+        context = ProxyContext(clock, rng, self.observers, chooser, tracing, max_event=settings.max_event)
+        self.mirroring = Mirroring(context, self.evidence.on_settled)
         self.stored = StoredResponses()
         self.gateway = Gateway(
-            self.current, tools, self.mirroring, self._slices, stored=self.stored, edge=settings.edge
+            self.current, context, self.mirroring, self._slices, stored=self.stored, edge=settings.edge
         )
 
     def __repr__(self) -> str:

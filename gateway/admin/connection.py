@@ -20,7 +20,7 @@ _PIPELINED = 8
 _LINGER = 2.0
 
 
-class _Place(Protocol):
+class _Connection(Protocol):
     """A connection, or a handshake that becomes one."""
 
     since: float
@@ -51,7 +51,7 @@ class AdminLimits:
         """Whether there is a place for one more, if need be that of the connection that has been idle the longest."""
         if len(connections) < self.connections:
             return True
-        idle = [each for each in cast(set[_Place], connections) if not each.busy]
+        idle = [each for each in cast(set[_Connection], connections) if not each.busy]
         if idle:
             min(idle, key=lambda each: each.since).give_up()
         return bool(idle)

@@ -14,8 +14,8 @@ from gateway.policy.slo.alerts import FASTEST, STAYING_BAD
 from gateway.policy.slo.burn import burn
 from gateway.policy.slo.objective import Sli
 from gateway.policy.slo.windows import MINUTE, TICK
+from gateway.proxy.admission_queue import AdmissionQueue, holders_of, seen
 from gateway.proxy.current import CurrentTable
-from gateway.proxy.line import Line, holders_of, seen
 from gateway.proxy.live import LiveModel
 from gateway.telemetry.admission_exposition import Queued
 from gateway.telemetry.slo import Kind, SloBook, Tracked
@@ -98,7 +98,7 @@ class Admitter:
                 held = ", ".join(each.name for each in classes.values() if line.holds(each)) or "none any more"
                 _log.warning("classes held back: %s", held, extra={"model": model.name})
 
-    def _held_below(self, line: Line, burning: Sequence[int]) -> int | None:
+    def _held_below(self, line: AdmissionQueue, burning: Sequence[int]) -> int | None:
         waiting = line.queue.priorities()
         present = waiting.union(*(holders.priorities for holders in line.holders))
         queues = any(health.id in self._queueing for health in line.healths)
@@ -127,7 +127,7 @@ def queued(models: Iterable[LiveModel]) -> Iterator[Queued]:
             yield Queued(model.name, version.name, waiting, shed, held)
 
 
-def _lines(model: LiveModel) -> Iterable[Line]:
+def _lines(model: LiveModel) -> Iterable[AdmissionQueue]:
     """Return every queue, those of requests that began under earlier routes included."""
     return model.memory.lines.values()
 

@@ -12,11 +12,11 @@ from gateway.proxy import learning
 from gateway.proxy.answers import JSON, capped_retry_after
 from gateway.proxy.carrier import carrier
 from gateway.proxy.lifecycle import HEAD, Event
-from gateway.proxy.order import Order, Tools
 from gateway.proxy.plain import PlainRelay, Refusal
 from gateway.proxy.refusing import head_of, with_retry_after
 from gateway.proxy.relay import StreamRelay
 from gateway.proxy.retrying import Refused
+from gateway.proxy.routed_request import ProxyContext, RoutedRequest
 from gateway.wire.answer import AnswerHead, Loss, Sink
 from gateway.wire.heads import Headers, find, forwarded_response
 from gateway.wire.service import Writer
@@ -64,10 +64,10 @@ class Attempt:
 
     __slots__ = (
         "_client",
+        "_context",
         "_exchange",
-        "_order",
         "_request",
-        "_tools",
+        "_routed",
         "backend",
         "lease",
         "record",
@@ -78,20 +78,20 @@ class Attempt:
     def __init__(
         self,
         request: Trying,
-        order: Order,
+        routed: RoutedRequest,
         exchange: Exchange,
         client: Writer,
-        tools: Tools,
+        context: ProxyContext,
         *,
         backend: Backend,
         lease: Lease | None,
         record: AttemptRecord,
     ) -> None:
         self._request = request
-        self._order = order
+        self._routed = routed
         self._exchange = exchange
         self._client = client
-        self._tools = tools
+        self._context = context
         self.backend = backend
         self.lease = lease
         self.record = record
@@ -105,7 +105,7 @@ class Attempt:
         """Send the request, on a connection that was idle if there is one."""
         # What must not reach an engine twice is not sent on a connection that may be closed already.
         now = self.record.sent_at
-        upstream = self.backend.pool.take(now) if self._order.spec.repeatable else None
+        upstream = self.backend.pool.take(now) if self._routed.spec.repeatable else None
         if upstream is None:
             self.connect()
         else:
@@ -113,14 +113,14 @@ class Attempt:
 
     def connect(self) -> None:
         """Send the request on a new connection once that is there."""
-        self.backend.pool.connect(self, self._order.timeouts.connect)
+        self.backend.pool.connect(self, self._routed.timeouts.connect)
 
     def connected(self, upstream: Upstream) -> bool:
         """Use a new connection, if it is still wanted."""
         if self.record.result is not None or self.upstream is not None:
             return False
         self.backend.connected()
-        self._send(upstream, self._tools.clock())
+        self._send(upstream, self._context.clock())
         return True
 
     def connect_failed(self, detail: str) -> None:
@@ -130,7 +130,7 @@ class Attempt:
             self.fail(AttemptEnd.CONNECT_FAILED, detail)
 
     def _send(self, upstream: Upstream, now: float) -> None:
-        request, body = self._order.written_for(self.backend)
+        request, body = self._routed.written_for(self.backend)
         self.upstream, self.record.connected_at = upstream, now
         upstream.start(self, request, body)
         self._request.sent(self)
@@ -138,7 +138,7 @@ class Attempt:
     def head(self, head: AnswerHead) -> Sink | None:
         """Judge the head of an answer and say where the body goes; None after giving the attempt up."""
         end = classify_status(head.status)
-        now = self.record.head_at = self._tools.clock()
+        now = self.record.head_at = self._context.clock()
         self._request.step(HEAD)
         if head.coding is not None:
             self.fail(AttemptEnd.MALFORMED, "compressed, though not asked for")
@@ -148,9 +148,9 @@ class Attempt:
             return None
         if end is ANSWERED:
             shown = self._head_of(head.status, head.fields, head.connection)
-            client, exchange, order, tools = self._client, self._exchange, self._order, self._tools
-            clock, most = tools.clock, tools.max_event
-            self.relay = carrier(self, client, exchange, order, answer=head, head=shown, clock=clock, max_event=most)
+            client, exchange, routed, context = self._client, self._exchange, self._routed, self._context
+            clock, most = context.clock, context.max_event
+            self.relay = carrier(self, client, exchange, routed, answer=head, head=shown, clock=clock, max_event=most)
         else:
             self.relay = Refusal(head, self._turned_down, now)
         return self.relay
@@ -174,7 +174,7 @@ class Attempt:
         self._request.first_output()
         exchange = self._exchange
         if exchange.stream and exchange.first_content and self.lease is not None:
-            learning.committed(self._order, exchange, self.backend, self.lease, self._tools.observers)
+            learning.committed(self._routed, exchange, self.backend, self.lease, self._context.observers)
 
     def complete(self) -> None:
         """Learn that the answer has been written to its end."""
@@ -182,12 +182,12 @@ class Attempt:
 
     def failed(self, code: int) -> None:
         """Learn that the answer has been written, and that it ended with an error of the engine's with this code."""
-        end = learning.refused(self._order, self.backend, classify_error, code, None, now=self._tools.clock())
+        end = learning.refused(self._routed, self.backend, classify_error, code, None, now=self._context.clock())
         self._request.break_off(end, code)
 
     def refuse(self, status: int, body: bytes) -> None:
         """Give a 200 whose first word is an error the status that it deserved."""
-        end = learning.refused(self._order, self.backend, classify_error, status, None, now=self._tools.clock())
+        end = learning.refused(self._routed, self.backend, classify_error, status, None, now=self._context.clock())
         kept = self._refused(status, [JSON], None, body) if end is not AttemptEnd.UNAUTHORIZED else None
         self._request.fail(end, f"an error with code {status}", kept)
 
@@ -215,7 +215,7 @@ class Attempt:
 
     def end(self, result: AttemptEnd, now: float) -> None:
         """Give back the connection and the slot, once, and learn from it; the result says whom the end blames."""
-        order, exchange, record, lease = self._order, self._exchange, self.record, self.lease
+        routed, exchange, record, lease = self._routed, self._exchange, self.record, self.lease
         if record.result is not None:
             return
         record.result, record.ended_at = result, now
@@ -223,10 +223,10 @@ class Attempt:
         exchange.waited += now - record.sent_at
         if lease is not None:
             lease.release()
-            learning.ended(order, exchange, self.backend, lease, result, now=now, rng=self._tools.rng)
+            learning.ended(routed, exchange, self.backend, lease, result, now=now, rng=self._context.rng)
         self.relay = None
-        self._tools.observers.attempt_ended(exchange, self.backend, result)
-        learning.gave_back(order, exchange, result)
+        self._context.observers.attempt_ended(exchange, self.backend, result)
+        learning.gave_back(routed, exchange, result)
 
     def hand_over(self, now: float) -> Lease | None:
         """End as stale, and return the slot: as far as anyone can tell the engine has executed the request.
@@ -236,21 +236,21 @@ class Attempt:
         self.record.result, self.record.ended_at = AttemptEnd.STALE, now
         self.upstream = None
         self._exchange.waited += now - self.record.sent_at
-        self._tools.observers.attempt_ended(self._exchange, self.backend, AttemptEnd.STALE)
-        self._tools.observers.retried(self._exchange, AttemptEnd.STALE)
+        self._context.observers.attempt_ended(self._exchange, self.backend, AttemptEnd.STALE)
+        self._context.observers.retried(self._exchange, AttemptEnd.STALE)
         return self.lease
 
     def _turned_down(self, head: AnswerHead, body: bytes) -> None:
         """Keep an engine's refusal for the client, and see whether another backend does better."""
         fields = capped_retry_after(head.fields, wall())
-        wait, now = find(fields, b"retry-after"), self._tools.clock()
-        end = learning.refused(self._order, self.backend, classify_status, head.status, wait, now=now)
+        wait, now = find(fields, b"retry-after"), self._context.clock()
+        end = learning.refused(self._routed, self.backend, classify_status, head.status, wait, now=now)
         self._request.fail(end, f"status {head.status}", self._refused(head.status, fields, head.connection, body))
 
     def _refused(self, status: int, fields: Headers, connection: frozenset[bytes] | None, body: bytes) -> Refused:
-        fields = with_retry_after(status, fields, self._order, self._tools.rng.random)
+        fields = with_retry_after(status, fields, self._routed, self._context.rng.random)
         return status, self._head_of(status, fields, connection), body
 
     def _head_of(self, status: int, fields: Headers, connection: frozenset[bytes] | None) -> bytes:
         forwarded = forwarded_response(status, fields, connection)
-        return head_of(self._order, self._exchange, self.backend, forwarded, keep_alive=self._client.keep_alive)
+        return head_of(self._routed, self._exchange, self.backend, forwarded, keep_alive=self._client.keep_alive)

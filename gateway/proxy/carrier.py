@@ -3,9 +3,9 @@
 from gateway.clock import Clock
 from gateway.exchange import AttemptEnd, BodyKind, Dialect, Exchange
 from gateway.proxy.naming import Namer, Naming
-from gateway.proxy.order import Order
 from gateway.proxy.plain import PlainRelay, Refusal
-from gateway.proxy.relay import Journey, StreamRelay
+from gateway.proxy.relay import AttemptCallbacks, StreamRelay
+from gateway.proxy.routed_request import RoutedRequest
 from gateway.proxy.stored import Noting
 from gateway.wire.answer import AnswerHead
 from gateway.wire.service import Writer
@@ -17,10 +17,10 @@ _BINARY = (b"application/octet-stream", b"audio/", b"image/", b"multipart/")
 
 
 def carrier(
-    journey: Journey,
+    attempt: AttemptCallbacks,
     client: Writer,
     exchange: Exchange,
-    order: Order,
+    routed: RoutedRequest,
     *,
     answer: AnswerHead,
     head: bytes,
@@ -30,41 +30,41 @@ def carrier(
     """Return the relay for this answer; `head` is what the client gets before its framing."""
     exchange.client_status = answer.status
     exchange.stream = answer.kind.startswith(b"text/event-stream")
-    naming: Namer | None = None if order.asked is None else Naming(order.asked, order.version.served_json)
-    stored = order.spec.endpoint.body is BodyKind.NONE
-    if order.spec.stored is not None:
-        naming = Noting(order.spec.stored, exchange, naming, order.asked)
+    naming: Namer | None = None if routed.asked is None else Naming(routed.asked, routed.version.served_json)
+    stored = routed.spec.endpoint.body is BodyKind.NONE
+    if routed.spec.stored is not None:
+        naming = Noting(routed.spec.stored, exchange, naming, routed.asked)
     if exchange.stream:
         head += _UNBUFFERED if b"x-accel-buffering" not in head else b""
         return StreamRelay(
-            journey,
+            attempt,
             client,
             exchange,
             Scanner(
-                order.spec.endpoint.dialect,
-                strip_usage=order.strip_usage,
-                choices=order.spec.choices,
+                routed.spec.endpoint.dialect,
+                strip_usage=routed.strip_usage,
+                choices=routed.spec.choices,
                 max_event=max_event,
                 stored=stored,
             ),
-            head=head + (b"\r\n" if order.spec.http10 else b"transfer-encoding: chunked\r\n\r\n"),
-            chunked=not order.spec.http10,
+            head=head + (b"\r\n" if routed.spec.http10 else b"transfer-encoding: chunked\r\n\r\n"),
+            chunked=not routed.spec.http10,
             clock=clock,
             naming=naming,
         )
     if exchange.opened:
         exchange.stream = True
         beside = "a document, where a stream had been begun"
-        return Refusal(answer, lambda _head, _body: journey.fail(AttemptEnd.MALFORMED, beside), clock())
+        return Refusal(answer, lambda _head, _body: attempt.fail(AttemptEnd.MALFORMED, beside), clock())
     return PlainRelay(
-        journey,
+        attempt,
         client,
         exchange,
-        dialect=Dialect.PLAIN if stored else order.spec.endpoint.dialect,
+        dialect=Dialect.PLAIN if stored else routed.spec.endpoint.dialect,
         head=head,
         length=answer.length,
-        chunked=not order.spec.http10,
+        chunked=not routed.spec.http10,
         whole_json=answer.until_close and b"json" in answer.kind,
-        must_be_json=order.spec.endpoint.answers_json and not answer.kind.startswith(_BINARY),
+        must_be_json=routed.spec.endpoint.answers_json and not answer.kind.startswith(_BINARY),
         naming=naming if b"json" in answer.kind else None,
     )

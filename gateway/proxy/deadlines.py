@@ -5,7 +5,7 @@ from math import inf
 from gateway.backends.backend import Backend
 from gateway.config.table import FIRST_TOKEN, LONGEST, STALL
 from gateway.exchange import AttemptEnd, Exchange
-from gateway.proxy.order import Order
+from gateway.proxy.routed_request import RoutedRequest
 
 SHORTEST, TIMES = 60.0, 5.0
 """How long a backend may answer no request, in seconds and as a multiple of the slowest answer of the kind."""
@@ -14,7 +14,7 @@ _FAIR, _TIMES_TTFT = 1.0, 2.0
 
 
 def overdue(
-    order: Order, exchange: Exchange, backend: Backend, *, resumed: float, now: float, answered: bool
+    routed: RoutedRequest, exchange: Exchange, backend: Backend, *, resumed: float, now: float, answered: bool
 ) -> tuple[AttemptEnd, str] | None:
     """Return how an attempt that takes too long ends, and why in words; None while it is in time.
 
@@ -24,18 +24,18 @@ def overdue(
     last = exchange.last_content
     if last:
         backend.health.activity.worked(last)
-        silent = _silent(order.timeouts.stall, STALL, max(last, resumed), backend, now)
+        silent = _silent(routed.timeouts.stall, STALL, max(last, resumed), backend, now)
         return (AttemptEnd.STALLED, f"no token for {silent:g} s") if silent else None
-    if order.spec.stream:
-        silent = _silent(order.timeouts.first_token, FIRST_TOKEN, max(exchange.sent, resumed), backend, now)
+    if routed.spec.stream:
+        silent = _silent(routed.timeouts.first_token, FIRST_TOKEN, max(exchange.sent, resumed), backend, now)
         return (AttemptEnd.FIRST_TOKEN_TIMEOUT, f"no first token within {silent:g} s") if silent else None
     if not answered:
-        return _without_answer(order, exchange, backend, now)
+        return _without_answer(routed, exchange, backend, now)
     return None
 
 
 def time_is_over(
-    order: Order,
+    routed: RoutedRequest,
     exchange: Exchange,
     backend: Backend | None,
     *,
@@ -52,11 +52,11 @@ def time_is_over(
     late = backend.lateness.excuse(exchange.sent, now) if backend is not None else 0.0
     if late and late * 2 >= now - exchange.sent:
         return AttemptEnd.GATEWAY_LATE, "the request's time is over"
-    if not order.spec.is_hurried:
+    if not routed.spec.is_hurried:
         return AttemptEnd.DEADLINE_EXCEEDED, "the request's time is over"
-    if backend is not None and not order.spec.is_lookup:
-        failed = overdue(order, exchange, backend, resumed=resumed, now=now, answered=answered)
-        failed = failed or _answers_none(order, exchange, backend, now)
+    if backend is not None and not routed.spec.is_lookup:
+        failed = overdue(routed, exchange, backend, resumed=resumed, now=now, answered=answered)
+        failed = failed or _answers_none(routed, exchange, backend, now)
         if failed is not None:
             return failed
     return AttemptEnd.CLIENT_TIMEOUT, "the time that `x-request-timeout` allows is over"
@@ -78,18 +78,20 @@ def _silent(limit: float | None, usual: float, since: float, backend: Backend, n
     return LONGEST if lateness.has_passed(LONGEST, since, now) else 0.0
 
 
-def _without_answer(order: Order, exchange: Exchange, backend: Backend, now: float) -> tuple[AttemptEnd, str] | None:
+def _without_answer(
+    routed: RoutedRequest, exchange: Exchange, backend: Backend, now: float
+) -> tuple[AttemptEnd, str] | None:
     """Judge an answer in one piece that has not begun.
 
     Without a timeout in the routes a long answer is no reason to give it up. A backend hangs that has answered none
     since, and whose metrics have stood still, for far longer than the latest answers of this kind took: some engines
     still say that they are well.
     """
-    limit = order.timeouts.first_byte
+    limit = routed.timeouts.first_byte
     if limit is not None:
         late = backend.lateness.has_passed(limit, exchange.sent, now)
         return (AttemptEnd.FIRST_TOKEN_TIMEOUT, f"no answer within {limit:g} s") if late else None
-    slowest = order.spec.kind.slowest
+    slowest = routed.spec.kind.slowest
     if slowest is None or now - exchange.sent <= SHORTEST:
         return None
     since = max(exchange.sent, backend.health.activity.worked_at, backend.engine.progressed)
@@ -102,24 +104,26 @@ def _without_answer(order: Order, exchange: Exchange, backend: Backend, now: flo
     )
 
 
-def _answers_none(order: Order, exchange: Exchange, backend: Backend, now: float) -> tuple[AttemptEnd, str] | None:
+def _answers_none(
+    routed: RoutedRequest, exchange: Exchange, backend: Backend, now: float
+) -> tuple[AttemptEnd, str] | None:
     """Judge a backend by a request whose client gave it less time than the route does: it may hang all the same.
 
     It does where its probes fail too, or where for long it has answered no such request, nor any other, although they
     waited longer than it usually takes.
     """
-    activity, kind, waited = backend.health.activity, order.spec.kind, now - exchange.sent
+    activity, kind, waited = backend.health.activity, routed.spec.kind, now - exchange.sent
     worked_at = max(activity.worked_at, backend.engine.progressed, exchange.last_content)
     if waited < _FAIR or worked_at > exchange.sent:
         return None
     if not backend.readiness.eligible:
         return AttemptEnd.DEADLINE_EXCEEDED, f"the request's time is over; {backend.readiness.reason}"
-    if order.spec.stream:
+    if routed.spec.stream:
         usual = _TIMES_TTFT * max(activity.quickest, backend.health.latency.ttft.predict(exchange.prompt_estimate, 0.0))
-        limit = order.timeouts.first_token or FIRST_TOKEN
+        limit = routed.timeouts.first_token or FIRST_TOKEN
     else:
         usual = inf if kind.slowest is None else kind.slowest
-        limit = order.timeouts.first_byte or max(SHORTEST, TIMES * usual)
+        limit = routed.timeouts.first_byte or max(SHORTEST, TIMES * usual)
     if waited < usual:
         return None
     silent = activity.given_up(exchange.sent, now, worked_at=worked_at)

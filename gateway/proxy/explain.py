@@ -9,8 +9,8 @@ from gateway.policy.admission.classes import ServiceClass
 from gateway.policy.routing.choose import ONLY, Choice, Considered, choose, consider
 from gateway.policy.routing.pick import Chance
 from gateway.policy.routing.rules import Traits, first_match
+from gateway.proxy.admission_queue import AdmissionQueue
 from gateway.proxy.finding import asked_next, first_asked
-from gateway.proxy.line import Line
 from gateway.proxy.live import LiveModel, LiveVersion
 from gateway.proxy.pooling import need_for, pool_for
 
@@ -81,7 +81,7 @@ def _decided(
     return choice.winner.id, f"{probes}{by}{pool}{only if choice.why is ONLY else choice}"
 
 
-def _held_up(line: Line, service_class: ServiceClass, choice: Choice[Backend] | None, *, free: bool) -> str:
+def _held_up(line: AdmissionQueue, service_class: ServiceClass, choice: Choice[Backend] | None, *, free: bool) -> str:
     """Say why a request would wait; `free` says that a backend has fewer requests in flight than it may have."""
     if line.holds(service_class):
         return "its class is held back while a higher one misses its objective"

@@ -7,8 +7,8 @@ from random import Random
 from gateway.backends.backend import Backend
 from gateway.exchange import Exchange
 from gateway.policy.routing.choose import ONLY
-from gateway.proxy.order import Chooser, Order
 from gateway.proxy.pooling import need_of, pool_for
+from gateway.proxy.routed_request import Chooser, RoutedRequest
 
 
 class Tried(Enum):
@@ -24,14 +24,14 @@ STILL = "no ready backend has a slot: this one's probes time out, but it is at w
 STARTED, FULL = Tried.STARTED, Tried.FULL
 
 
-def others(order: Order, tried: Sequence[Backend]) -> list[Backend]:
+def others(routed: RoutedRequest, tried: Sequence[Backend]) -> list[Backend]:
     """Return the backends that could be sent this request and have not been.
 
     A drained one still tells of what it keeps.
     """
-    if order.spec.is_lookup:
-        return [b for b in order.route.backends if b not in tried and b.readiness.eligible]
-    return first_asked(order.route.backends, order.version.served_model, tried)
+    if routed.spec.is_lookup:
+        return [b for b in routed.route.backends if b not in tried and b.readiness.eligible]
+    return first_asked(routed.route.backends, routed.version.served_model, tried)
 
 
 def first_asked(backends: Sequence[Backend], served: str, tried: Sequence[Backend] = ()) -> list[Backend]:
@@ -61,27 +61,27 @@ def asked_next(
 
 
 def find(
-    order: Order, exchange: Exchange, tried: Sequence[Backend], choose: Chooser, *, now: float, rng: Random
+    routed: RoutedRequest, exchange: Exchange, tried: Sequence[Backend], choose: Chooser, *, now: float, rng: Random
 ) -> Backend | Tried:
     """Return the backend of the next attempt, with the reason noted in `exchange.routing`, or why there is none.
 
     Before anyone has to wait for a slot, those are asked that are silent to probes.
     """
-    candidates = others(order, tried)
-    found = _among(order, exchange, candidates, tried, choose, now=now, rng=rng)
+    candidates = others(routed, tried)
+    found = _among(routed, exchange, candidates, tried, choose, now=now, rng=rng)
     if found is not FULL:
         return found
-    silent = asked_next(order.route.backends, order.version.served_model, candidates, tried)
+    silent = asked_next(routed.route.backends, routed.version.served_model, candidates, tried)
     if not silent:
         return found
-    found = _among(order, exchange, silent, tried, choose, now=now, rng=rng)
+    found = _among(routed, exchange, silent, tried, choose, now=now, rng=rng)
     if found is not FULL and len(silent) == 1:
         exchange.routing = STILL
     return found
 
 
 def _among(
-    order: Order,
+    routed: RoutedRequest,
     exchange: Exchange,
     candidates: Sequence[Backend],
     tried: Sequence[Backend],
@@ -92,15 +92,15 @@ def _among(
 ) -> Backend | Tried:
     """Return the one of the candidates that gets the request, or why none does."""
     if len(candidates) == 1:
-        if not (order.spec.is_lookup or candidates[0].health.takes(order.claim, now)):
+        if not (routed.spec.is_lookup or candidates[0].health.takes(routed.claim, now)):
             return FULL
         exchange.routing = ONLY if tried else ""
         return candidates[0]
     if not candidates:
         return Tried.NONE
-    if len(order.route.pools) > 1:
-        return _find_in_pool(order, exchange, candidates, choose, now=now, rng=rng)
-    choice = choose(candidates, exchange.prompt_estimate, now, rng, order.claim)
+    if len(routed.route.pools) > 1:
+        return _find_in_pool(routed, exchange, candidates, choose, now=now, rng=rng)
+    choice = choose(candidates, exchange.prompt_estimate, now, rng, routed.claim)
     if choice is None:
         return FULL
     exchange.routing = choice
@@ -108,11 +108,17 @@ def _among(
 
 
 def _find_in_pool(
-    order: Order, exchange: Exchange, candidates: Sequence[Backend], choose: Chooser, *, now: float, rng: Random
+    routed: RoutedRequest,
+    exchange: Exchange,
+    candidates: Sequence[Backend],
+    choose: Chooser,
+    *,
+    now: float,
+    rng: Random,
 ) -> Backend | Tried:
     """Select a pool first, then a backend of it."""
-    option, routing = pool_for(order.route, need_of(order, exchange), candidates, now)
-    choice = choose(option.backends, exchange.prompt_estimate, now, rng, order.claim)
+    option, routing = pool_for(routed.route, need_of(routed, exchange), candidates, now)
+    choice = choose(option.backends, exchange.prompt_estimate, now, rng, routed.claim)
     if choice is None:
         return FULL
     if routing is None:
@@ -121,6 +127,6 @@ def _find_in_pool(
     routing.choice = choice
     if routing.selection.trial:
         option.trials.begin()
-        order.trial = option.trials
+        routed.trial = option.trials
     exchange.routing = routing
     return choice.winner

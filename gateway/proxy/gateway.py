@@ -12,16 +12,16 @@ from gateway.proxy import anthropic
 from gateway.proxy.answers import error_head
 from gateway.proxy.cors import is_preflight, permit, seen_by
 from gateway.proxy.current import CurrentTable
-from gateway.proxy.flight import Flight
 from gateway.proxy.hops import Hops
 from gateway.proxy.http10 import Kept
 from gateway.proxy.live import LiveModel, LiveVersion
 from gateway.proxy.lookups import Lookups, continued
 from gateway.proxy.mirroring import Mirroring
-from gateway.proxy.order import Order, Tools
 from gateway.proxy.reading import Departing, Reading
 from gateway.proxy.replies import Bodiless
 from gateway.proxy.request_ids import RequestIds, sane
+from gateway.proxy.request_lifecycle import RequestLifecycle
+from gateway.proxy.routed_request import ProxyContext, RoutedRequest
 from gateway.proxy.spec import Charge, RequestSpec, claim_of, understand
 from gateway.proxy.steering import route_for, served, version_for
 from gateway.proxy.stored import Keeper, StoredResponses
@@ -49,7 +49,7 @@ class Gateway:
     def __init__(
         self,
         current: CurrentTable,
-        tools: Tools,
+        context: ProxyContext,
         mirroring: Mirroring,
         slices: Slices,
         *,
@@ -61,11 +61,11 @@ class Gateway:
         self.current = current
         self.draining = False
         self.hops = Hops()
-        self._tools = tools
+        self._context = context
         self.ids = RequestIds()
         self._slices = slices
         self.stored = stored
-        self._lookups = Lookups(self, tools)
+        self._lookups = Lookups(self, context)
 
     def authorize(self, head: Head) -> LiveTenant | None:
         """Return whose key it is; raises InvalidApiKey, and LoopDetected. Health and readiness are told to anyone."""
@@ -76,7 +76,7 @@ class Gateway:
         return self.current.tenants.of(head)
 
     def serve(self, request: Request, client: Writer) -> Responder | None:
-        """Answer a request, at once or by a flight."""
+        """Answer a request, at once, or by what lives as long as it."""
         endpoint = request.head.endpoint
         request_id = self.ids.of(request.head.request_id)
         if request.http10 and request.keep_alive:
@@ -123,11 +123,11 @@ class Gateway:
         )
 
     def _understood(self, request: Request, body: Body, exchange: Exchange, client: Writer) -> Departing:
-        """Return the flight of a request that was read; one that continues a response goes where that is kept."""
+        """Return the life of a request that was read; one that continues a response goes where that is kept."""
         exchange.asked = body.model
         if exchange.endpoint == _RESPONSES_PATH and (response := continued(body)) is not None:
             return self._lookups.continuing(response, request, body, exchange, client)
-        return self.flight(request, body, exchange, client)
+        return self.lifecycle(request, body, exchange, client)
 
     def turn_down(self, exchange: Exchange, client: Writer, error: Exception) -> None:
         """Answer a request that can be sent nowhere, and settle."""
@@ -138,12 +138,12 @@ class Gateway:
 
     def abandoned(self, exchange: Exchange, outcome: Outcome, reason: str) -> None:
         """Settle a request without an answer."""
-        exchange.outcome, exchange.reason, exchange.ended = outcome, reason, self._tools.clock()
-        self._tools.observers.settled(exchange)
+        exchange.outcome, exchange.reason, exchange.ended = outcome, reason, self._context.clock()
+        self._context.observers.settled(exchange)
 
-    def _mirror(self, order: Order, body: Body, exchange: Exchange, version: LiveVersion) -> None:
+    def _mirror(self, routed: RoutedRequest, body: Body, exchange: Exchange, version: LiveVersion) -> None:
         try:
-            self._mirroring.copy(order, body, exchange, version, ids=self.ids)
+            self._mirroring.copy(routed, body, exchange, version, ids=self.ids)
         except Exception:  # noqa: BLE001 - no copy may cost the request that it copies
             _log.exception("a request could not be copied", extra={"request_id": exchange.request_id})
 
@@ -152,14 +152,14 @@ class Gateway:
         client = seen_by(client, headers, self._edge.cors_origins)
         self._answer(error, Exchange(self.ids.of(find(headers, b"x-request-id")), "other", received), client, target)
 
-    def flight(
+    def lifecycle(
         self, request: Request, body: Body, exchange: Exchange, client: Writer, place: Keeper | None = None
-    ) -> Flight:
-        """Return the flight of a request that was read, to this `place` alone where there is one.
+    ) -> RequestLifecycle:
+        """Return the life of a request that was read, to this `place` alone where there is one.
 
-        Raises GatewayError where there is no flight for it.
+        Raises GatewayError where it can be sent nowhere.
         """
-        tools = self._tools
+        context = self._context
         endpoint = cast(Endpoint, request.head.endpoint)
         tenant = cast(LiveTenant, request.caller)
         model = self.current.table.model(body.model, tenant.allows)
@@ -175,29 +175,29 @@ class Gateway:
         spec = understand(
             request, body, model, version, service_class, stored=stored, repeatable=repeatable, shows_labels=shows
         )
-        order = self.order(spec, request, exchange, client, model=model, version=version)
-        order.write(body)
+        routed = self.routed(spec, request, exchange, client, model=model, version=version)
+        routed.write(body)
         if endpoint.is_json and not model.echo_served_model:
-            order.asked = body.value("model")
+            routed.asked = body.value("model")
         exchange.stream = body.stream
         exchange.itl_bounds = model.itl_bounds
         prompt = exchange.prompt_estimate = version.capped(model.memory.prompts.tokens(spec.size), body.prompts)
         if model.rules:
-            order.route = route_for(model, version, endpoint, exchange, body)
-        order.claim = claim_of(spec, body, model, prompt)
+            routed.route = route_for(model, version, endpoint, exchange, body)
+        routed.claim = claim_of(spec, body, model, prompt)
         if tenant.is_limited:
-            order.charge = Charge(tenant, prompt + body.generated * spec.output, exchange.received)
+            routed.charge = Charge(tenant, prompt + body.generated * spec.output, exchange.received)
         if place is not None:
-            order.pin(place.backend)
-        self._name(order, exchange, request.head.request_id, body)
+            routed.pin(place.backend)
+        self._name(routed, exchange, request.head.request_id, body)
         if name is not None:
-            order.named = self.stored.begin(name, tenant.name)
+            routed.named = self.stored.begin(name, tenant.name)
         mirror = model.mirror
         copies = repeatable and name is None  # a name in its body would be in use twice
-        if mirror is not None and copies and not exchange.forced and tools.rng.random() < mirror.share:
+        if mirror is not None and copies and not exchange.forced and context.rng.random() < mirror.share:
             # After this request is on its way: a copy comes last.
-            asyncio.get_running_loop().call_soon(self._mirror, order, body, exchange, mirror.version)
-        return Flight(order, exchange, client, tools=tools, deadline=request.received + spec.seconds)
+            asyncio.get_running_loop().call_soon(self._mirror, routed, body, exchange, mirror.version)
+        return RequestLifecycle(routed, exchange, client, context=context, deadline=request.received + spec.seconds)
 
     def _version(
         self, model: LiveModel, exchange: Exchange, request: Request, body: Body, place: Keeper | None
@@ -207,7 +207,7 @@ class Gateway:
         if place is not None:
             version, exchange.forced = place.version, True
         elif version is None or request.head.version is not None:
-            version = version_for(model, exchange, request.head, body, self._tools.rng.random())
+            version = version_for(model, exchange, request.head, body, self._context.rng.random())
         elif len(model.standby) > 1:
             version = served(model, version, exchange)
         exchange.version = version.name
@@ -222,7 +222,7 @@ class Gateway:
         """Whether a tenant is told where its requests went."""
         return self._edge.gateway_headers and (tenant.is_free or tenant.spec.debug)
 
-    def order(
+    def routed(
         self,
         spec: RequestSpec,
         request: Request,
@@ -231,9 +231,9 @@ class Gateway:
         *,
         model: LiveModel,
         version: LiveVersion,
-    ) -> Order:
+    ) -> RoutedRequest:
         """Return a request that may go to any pool of its version, with the fields that engines get."""
-        head, tracing = request.head, self._tools.tracing
+        head, tracing = request.head, self._context.tracing
         connection, traced = head.connection, b""
         if tracing is not None or head.traceparent is not None:
             exchange.trace, stays, traced = carried(head.traceparent, tracing)
@@ -241,9 +241,9 @@ class Gateway:
         trusted = bool(self._edge.trusted_proxies) and self._edge.trusts(client.peer)
         fields = forwarded_request(request.headers, connection, trusted=trusted)
         hops = self.hops.first if head.hops is None else self.hops.field(head.hops)
-        order = Order(spec, model, version, fields=b"%b%b%b" % (fields, traced, hops))
-        exchange.objective = order.objective.name
-        return order
+        routed = RoutedRequest(spec, model, version, fields=b"%b%b%b" % (fields, traced, hops))
+        exchange.objective = routed.objective.name
+        return routed
 
     def _stored(self, body: Body, tenant: LiveTenant, received: float) -> tuple[StoredResponses | None, str | None]:
         """Return where a response will be looked for, and its client's name for it; raises InvalidRequest."""
@@ -251,15 +251,15 @@ class Gateway:
         name = None if given is None else self.stored.name(given, tenant.name, received, keeps=keeps)
         return self.stored if keeps else None, name
 
-    def _name(self, order: Order, exchange: Exchange, in_head: bytes | None, body: Body) -> None:
+    def _name(self, routed: RoutedRequest, exchange: Exchange, in_head: bytes | None, body: Body) -> None:
         """Settle on the ids that the client and the engine get: that of the head, of the body, or one made here."""
         given = sane(in_head)
         if given is None and (in_body := body.value("request_id")) is not None:
             given = sane(in_body[1:-1])
             exchange.request_id = given or exchange.request_id
-        order.engine_id = exchange.request_id
+        routed.engine_id = exchange.request_id
         if given is not None:
-            order.engine_id, order.ids = self.ids.take(given), self.ids
+            routed.engine_id, routed.ids = self.ids.take(given), self.ids
 
     def _answer(self, error: GatewayError, exchange: Exchange, client: Writer, target: bytes = b"") -> None:
         """Answer with an error before any attempt was made, and settle."""
@@ -271,8 +271,8 @@ class Gateway:
         exchange.client_status = error.status
         exchange.outcome = _outcome(error)
         exchange.reason = error.code
-        exchange.ended = self._tools.clock()
-        self._tools.observers.settled(exchange)
+        exchange.ended = self._context.clock()
+        self._context.observers.settled(exchange)
         client.finish()
 
     def _serve_here(self, path: bytes, request_id: str, tenant: LiveTenant | None, client: Writer) -> None:

@@ -14,7 +14,7 @@ from gateway.policy.routing.refusals import Refusals
 from gateway.policy.slo.classify import RULINGS
 from gateway.policy.slo.judge import judge_attempt
 from gateway.proxy.live import LONGEST_CONTEXT, SMALL
-from gateway.proxy.order import Order
+from gateway.proxy.routed_request import RoutedRequest
 
 _UNAVAILABLE = 503
 _NOT_WORKED_ON = frozenset(
@@ -30,14 +30,14 @@ class Classify(Protocol):
         """Return it."""
 
 
-def committed(order: Order, exchange: Exchange, backend: Backend, lease: Lease, observers: Observers) -> None:
+def committed(routed: RoutedRequest, exchange: Exchange, backend: Backend, lease: Lease, observers: Observers) -> None:
     """Learn from a first token that goes to the client, and tell of it."""
-    began(order, exchange, backend, lease)
-    if order.model.only is None:
+    began(routed, exchange, backend, lease)
+    if routed.model.only is None:
         observers.first_token(exchange)
 
 
-def began(order: Order, exchange: Exchange, backend: Backend, lease: Lease) -> None:
+def began(routed: RoutedRequest, exchange: Exchange, backend: Backend, lease: Lease) -> None:
     """Learn from a first token, the moment it is there."""
     health = backend.health
     activity = health.activity
@@ -49,7 +49,7 @@ def began(order: Order, exchange: Exchange, backend: Backend, lease: Lease) -> N
     silent = exchange.first_content - activity.worked_at
     activity.began(exchange.first_content, ttft)
     health.began(lease, ttft)
-    target = order.objective.ttft
+    target = routed.objective.ttft
     if target is not None:
         prompt = exchange.prompt_estimate
         threshold, late = target.threshold(prompt), False
@@ -65,7 +65,7 @@ def began(order: Order, exchange: Exchange, backend: Backend, lease: Lease) -> N
 
 
 def refused(
-    order: Order, backend: Backend, classify: Classify, status: int, patience: bytes | None, *, now: float
+    routed: RoutedRequest, backend: Backend, classify: Classify, status: int, patience: bytes | None, *, now: float
 ) -> AttemptEnd:
     """Judge an engine's error; one that refuses work, whether it is busy or sick, is left alone for a while.
 
@@ -74,7 +74,7 @@ def refused(
     end = classify(status, busy=backend.is_busy(now))
     seconds = int(patience) if patience is not None else None
     if end is AttemptEnd.SATURATED:
-        refusals = order.refusals = order.refusals or Refusals()
+        refusals = routed.refusals = routed.refusals or Refusals()
         refusals.refused(backend.id, seconds, alone=not backend.has_other_work(now))
         if not refusals.are_many:
             backend.health.refused(now, seconds, busy=True, alone=refusals.is_alone, request=refusals)
@@ -84,28 +84,35 @@ def refused(
 
 
 def ended(
-    order: Order, exchange: Exchange, backend: Backend, lease: Lease, end: AttemptEnd, *, now: float, rng: Random
+    routed: RoutedRequest,
+    exchange: Exchange,
+    backend: Backend,
+    lease: Lease,
+    end: AttemptEnd,
+    *,
+    now: float,
+    rng: Random,
 ) -> None:
     """Learn how an attempt ended."""
-    doubt(order, exchange, backend)
+    doubt(routed, exchange, backend)
     kept, verdict = False, RULINGS[end].verdict
     health = backend.health
     exchange.excused = backend.lateness.overlaps(exchange.sent, now)
     if verdict is GOOD:
         # Only what is on trial is judged here: the SLIs are counted elsewhere.
-        tried = lease.is_probe or order.trial is not None
-        kept = not tried or all(judge_attempt(order.objective, exchange, end).values())
-        _answered(order, exchange, health, lease, now=now, rng=rng, kept=kept)
+        tried = lease.is_probe or routed.trial is not None
+        kept = not tried or all(judge_attempt(routed.objective, exchange, end).values())
+        _answered(routed, exchange, health, lease, now=now, rng=rng, kept=kept)
     else:
         health.ended(lease, verdict, now, rng)
-    trial, order.trial = order.trial, None
+    trial, routed.trial = routed.trial, None
     if trial is not None:
-        calm = health.peers.burn(order.objective.name) < HYSTERESIS * order.route.spill_at
+        calm = health.peers.burn(routed.objective.name) < HYSTERESIS * routed.route.spill_at
         if trial.end(now, kept=None if verdict is UNCOUNTED else kept, calm=calm):
             health.peers.forget()
 
 
-def doubt(order: Order, exchange: Exchange, backend: Backend) -> None:
+def doubt(routed: RoutedRequest, exchange: Exchange, backend: Backend) -> None:
     """Forget counts of tokens that cannot be: beyond the model's context, and what came and went in bytes and events.
 
     Several prompts in one request may come to more than the context; what they, or their answers, are made of is seen.
@@ -113,38 +120,38 @@ def doubt(order: Order, exchange: Exchange, backend: Backend) -> None:
     prompt, output = exchange.prompt_tokens or 0, exchange.output_tokens or 0
     if prompt <= SMALL and output <= SMALL:
         return
-    context = backend.context(order.version.served_model) or LONGEST_CONTEXT
-    if prompt > context + order.spec.size:
+    context = backend.context(routed.version.served_model) or LONGEST_CONTEXT
+    if prompt > context + routed.spec.size:
         exchange.prompt_tokens = None
-    if output > order.spec.choices * context + exchange.answer_size + exchange.content_events:
+    if output > routed.spec.choices * context + exchange.answer_size + exchange.content_events:
         exchange.output_tokens = None
 
 
-def gave_back(order: Order, exchange: Exchange, end: AttemptEnd) -> None:
+def gave_back(routed: RoutedRequest, exchange: Exchange, end: AttemptEnd) -> None:
     """Give the slot of an attempt that has ended so to the next request, and learn for how long it was held."""
     now, seconds = exchange.attempt_ended, exchange.attempt_ended - exchange.sent
     if end in _NOT_WORKED_ON or exchange.excused:
-        order.route.line.give_back(now)
+        routed.route.line.give_back(now)
     else:
-        order.spec.kind.ended(seconds)
-        order.route.line.give_back(now, seconds)
+        routed.spec.kind.ended(seconds)
+        routed.route.line.give_back(now, seconds)
 
 
 def _answered(
-    order: Order, exchange: Exchange, health: Health, lease: Lease, *, now: float, rng: Random, kept: bool
+    routed: RoutedRequest, exchange: Exchange, health: Health, lease: Lease, *, now: float, rng: Random, kept: bool
 ) -> None:
     """Learn from a complete answer; how long it took is not the backend's doing where this process was late."""
-    prompts = order.model.memory.prompts
-    if exchange.prompt_tokens is not None and not order.spec.has_media:
-        prompts.observe(order.spec.size, exchange.prompt_tokens)
+    prompts = routed.model.memory.prompts
+    if exchange.prompt_tokens is not None and not routed.spec.has_media:
+        prompts.observe(routed.spec.size, exchange.prompt_tokens)
     if exchange.output_tokens:
-        each = max(1, exchange.output_tokens // order.spec.choices)
+        each = max(1, exchange.output_tokens // routed.spec.choices)
         prompts.answered(each)
-        order.spec.kind.answered(each)
+        routed.spec.kind.answered(each)
     if exchange.excused:
         health.ended(lease, GOOD, now, rng, seconds=health.activity.seconds, kept=kept)
         return
     if not exchange.stream:
-        order.spec.kind.completed(now - exchange.sent)
+        routed.spec.kind.completed(now - exchange.sent)
     tpot = exchange.tpot
     health.ended(lease, GOOD, now, rng, seconds=now - exchange.sent, tpot=tpot, kept=kept)

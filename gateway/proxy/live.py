@@ -18,7 +18,7 @@ from gateway.policy.routing.rules import SPILL_AT_BURN
 from gateway.policy.routing.tokens import TokenEstimate
 from gateway.policy.slo.buckets import bounds_for
 from gateway.policy.slo.objective import Objective
-from gateway.proxy.line import Line, join
+from gateway.proxy.admission_queue import AdmissionQueue, join
 from gateway.proxy.similar import unknown_model
 
 LONGEST_CONTEXT = 1 << 24
@@ -49,7 +49,13 @@ class LiveRoute:
     __slots__ = ("backends", "cheapest", "line", "pools", "spill_at")
 
     def __init__(
-        self, pools: Sequence[LivePool], backends: tuple[Backend, ...], line: Line, spill_at: float, *, cheapest: bool
+        self,
+        pools: Sequence[LivePool],
+        backends: tuple[Backend, ...],
+        line: AdmissionQueue,
+        spill_at: float,
+        *,
+        cheapest: bool,
     ) -> None:
         self.pools = pools
         self.backends = backends
@@ -69,7 +75,7 @@ class LiveVersion:
     def __init__(self, spec: VersionSpec, backends: tuple[Backend, ...], routes: Sequence[LiveRoute]) -> None:
         self.name = spec.name
         self.routes = routes
-        self.lines: Sequence[Line] = list(dict.fromkeys(route.line for route in routes))
+        self.lines: Sequence[AdmissionQueue] = list(dict.fromkeys(route.line for route in routes))
         self.by_priority = any(backend.spec.priority_scheduling for backend in backends)
         self.served_model = spec.served_model
         self.served_json = msgspec.json.encode(spec.served_model)
@@ -139,14 +145,14 @@ class ModelMemory:
         self.prompts = TokenEstimate()
         self.retries = RetryBudget()
         self.kinds = Kinds()
-        self.lines: dict[tuple[str, frozenset[str]], Line] = {}
+        self.lines: dict[tuple[str, frozenset[str]], AdmissionQueue] = {}
 
-    def line(self, version: str, pools: Iterable[str], classes: Mapping[str, ServiceClass]) -> Line:
+    def line(self, version: str, pools: Iterable[str], classes: Mapping[str, ServiceClass]) -> AdmissionQueue:
         """Return where requests for a version wait that may use these pools."""
         key = version, frozenset(pools)
         line = self.lines.get(key)
         if line is None:
-            line = self.lines[key] = Line(classes)
+            line = self.lines[key] = AdmissionQueue(classes)
         line.queue.follow(classes)
         return line
 

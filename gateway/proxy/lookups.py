@@ -9,12 +9,12 @@ from gateway.errors import NoReadyBackend
 from gateway.exchange import Endpoint, Exchange
 from gateway.policy.admission.classes import ServiceClass
 from gateway.proxy import reading
+from gateway.proxy.admission_queue import AdmissionQueue
 from gateway.proxy.current import CurrentTable
-from gateway.proxy.flight import Flight
-from gateway.proxy.line import Line
 from gateway.proxy.live import LiveModel, LiveRoute, LiveVersion
-from gateway.proxy.order import Order, Tools
 from gateway.proxy.reading import Departing, Reading
+from gateway.proxy.request_lifecycle import RequestLifecycle
+from gateway.proxy.routed_request import ProxyContext, RoutedRequest
 from gateway.proxy.searching import Searches
 from gateway.proxy.spec import Charge, RequestSpec, seconds_for
 from gateway.proxy.stored import Keeper, Made, StoredResponses, candidates, keeper, no_response
@@ -36,7 +36,7 @@ class Front(reading.Front, Protocol):
     def shows_labels(self, tenant: LiveTenant) -> bool:
         """Whether a tenant is told where its requests went."""
 
-    def order(
+    def routed(
         self,
         spec: RequestSpec,
         request: Request,
@@ -45,21 +45,21 @@ class Front(reading.Front, Protocol):
         *,
         model: LiveModel,
         version: LiveVersion,
-    ) -> Order:
+    ) -> RoutedRequest:
         """Return what is known of a request whatever it asks for."""
 
-    def flight(
+    def lifecycle(
         self, request: Request, body: Body, exchange: Exchange, client: Writer, place: Keeper | None = None
-    ) -> Flight:
-        """Return the flight of a request that was read."""
+    ) -> RequestLifecycle:
+        """Return the life of a request that was read."""
 
 
 class Lookups:
     """Sends requests to the backend that keeps a response."""
 
-    def __init__(self, front: Front, tools: Tools) -> None:
+    def __init__(self, front: Front, context: ProxyContext) -> None:
         self._front = front
-        self._tools = tools
+        self._context = context
         self._searches = Searches()
 
     def __repr__(self) -> str:
@@ -72,11 +72,11 @@ class Lookups:
         if not places:
             raise no_response(response)
         if len(places) == 1:
-            return self._flight(places[0], request, exchange, client)
+            return self._lifecycle(places[0], request, exchange, client)
         return self._search(
             response,
             places,
-            lambda place: self._flight(place, request, exchange, client),
+            lambda place: self._lifecycle(place, request, exchange, client),
             request,
             exchange=exchange,
             client=client,
@@ -99,11 +99,11 @@ class Lookups:
         if not places and front.current.tenants.closed:
             raise no_response(response)  # the engine that gets it instead may have another tenant's of that name
         if len(places) <= 1:
-            return front.flight(request, body, exchange, client, *places)
+            return front.lifecycle(request, body, exchange, client, *places)
         return self._search(
             response,
             places,
-            lambda place: front.flight(request, body, exchange, client, place),
+            lambda place: front.lifecycle(request, body, exchange, client, place),
             request,
             exchange=exchange,
             client=client,
@@ -128,19 +128,19 @@ class Lookups:
         self,
         response: str,
         places: Sequence[Keeper],
-        of: Callable[[Keeper], Flight],
+        of: Callable[[Keeper], RequestLifecycle],
         request: Request,
         *,
         exchange: Exchange,
         client: Writer,
     ) -> Reading:
-        """Return what finds out which of these places keeps a response, and makes the flight `of` it."""
+        """Return what finds out which of these places keeps a response, and makes the life `of` the request."""
         tenant = cast(LiveTenant, request.caller)
         if tenant.is_limited:  # it is a request of its own
             tenant.reserve(0, exchange.received)
             tenant.quota.settle(0, 0)
 
-        def found(place: Keeper) -> Flight:
+        def found(place: Keeper) -> RequestLifecycle:
             names = place.backend.id, place.model.name, place.version.name, tenant.name
             self._front.stored.note(response, Made(*names, place.asked, exchange.received))
             return of(place)
@@ -154,7 +154,7 @@ class Lookups:
             client=client,
         )
 
-    def _flight(self, place: Keeper, request: Request, exchange: Exchange, client: Writer) -> Flight:
+    def _lifecycle(self, place: Keeper, request: Request, exchange: Exchange, client: Writer) -> RequestLifecycle:
         model, version, backend, asked = place
         exchange.model, exchange.version, exchange.itl_bounds = model.name, version.name, model.itl_bounds
         exchange.forced = exchange.excused = True  # it weighs in no rollout, and by no latency of the backend's
@@ -174,13 +174,15 @@ class Lookups:
             shows_labels=front.shows_labels(tenant),
             http10=request.http10,
         )
-        order = front.order(spec, request, exchange, client, model=model, version=version)
-        order.asked = None if model.echo_served_model else asked
-        order.route = LiveRoute((), (backend,), Line(self._front.current.tenants.classes), 0.0, cheapest=False)
-        order.engine_id, exchange.stream = exchange.request_id, spec.stream
+        routed = front.routed(spec, request, exchange, client, model=model, version=version)
+        routed.asked = None if model.echo_served_model else asked
+        routed.route = LiveRoute(
+            (), (backend,), AdmissionQueue(self._front.current.tenants.classes), 0.0, cheapest=False
+        )
+        routed.engine_id, exchange.stream = exchange.request_id, spec.stream
         if tenant.is_limited:
-            order.charge = Charge(tenant, 0, exchange.received)
-        return Flight(order, exchange, client, tools=self._tools, deadline=exchange.received + seconds)
+            routed.charge = Charge(tenant, 0, exchange.received)
+        return RequestLifecycle(routed, exchange, client, context=self._context, deadline=exchange.received + seconds)
 
 
 def continued(body: Body) -> str | None:

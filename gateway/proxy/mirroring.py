@@ -9,10 +9,10 @@ from gateway.exchange import Exchange
 from gateway.observers import Observer, Observers
 from gateway.policy.admission.quota import Quota
 from gateway.policy.routing.retry import RetryBudget
-from gateway.proxy.flight import Flight
 from gateway.proxy.live import LiveVersion
-from gateway.proxy.order import Order, Tools
 from gateway.proxy.request_ids import RequestIds
+from gateway.proxy.request_lifecycle import RequestLifecycle
+from gateway.proxy.routed_request import ProxyContext, RoutedRequest
 from gateway.proxy.tenants import LiveTenant
 from gateway.wire.body import Body
 
@@ -62,24 +62,24 @@ class Mirroring(Observer):
     again, and no tenant pays for it. `outcomes` counts copies by (model, version, outcome).
     """
 
-    def __init__(self, tools: Tools, settled: Callable[[Exchange], None]) -> None:
+    def __init__(self, context: ProxyContext, settled: Callable[[Exchange], None]) -> None:
         self.outcomes: Counter[tuple[str, str, str]] = Counter()
         self._settled = settled
-        self._tools = Tools(tools.clock, tools.rng, Observers(self), tools.choose)
-        self._flights: set[Flight] = set()
+        self._context = ProxyContext(context.clock, context.rng, Observers(self), context.choose)
+        self._copies: set[RequestLifecycle] = set()
         self._retries = NoRetries()
 
     def __repr__(self) -> str:
-        return f"<Mirroring {len(self._flights)} copies>"
+        return f"<Mirroring {len(self._copies)} copies>"
 
     @property
-    def flights(self) -> Iterable[Flight]:
+    def copies(self) -> Iterable[RequestLifecycle]:
         """Copies in progress."""
-        return tuple(self._flights)
+        return tuple(self._copies)
 
     def copy(
         self,
-        order: Order,
+        routed: RoutedRequest,
         body: Body,
         original: Exchange,
         version: LiveVersion,
@@ -87,35 +87,35 @@ class Mirroring(Observer):
         ids: RequestIds,
     ) -> None:
         """Send a copy of a request to a version, if that delays no request, under an id of its own out of `ids`."""
-        clock = self._tools.clock
+        clock = self._context.clock
         now = clock()
-        if len(self._flights) >= MOST or not _has_room(version, order.claim, now):
+        if len(self._copies) >= MOST or not _has_room(version, routed.claim, now):
             return
         exchange = Exchange(original.request_id, original.endpoint, now)
-        exchange.model, exchange.version = order.model.name, version.name
-        service_class = order.spec.service_class
-        exchange.service_class, exchange.objective = service_class.name, order.objective.name
+        exchange.model, exchange.version = routed.model.name, version.name
+        service_class = routed.spec.service_class
+        exchange.service_class, exchange.objective = service_class.name, routed.objective.name
         exchange.prompt_estimate, exchange.itl_bounds = original.prompt_estimate, original.itl_bounds
         exchange.stream = body.stream
         spec = TenantSpec("", ())
         unbilled = LiveTenant(spec, service_class, Quota(spec.limits, now), is_free=True)
-        seconds = order.model.timeouts.total
-        copied = Order(order.spec.copied(unbilled, seconds), order.model, version, fields=order.fields)
+        seconds = routed.model.timeouts.total
+        copied = RoutedRequest(routed.spec.copied(unbilled, seconds), routed.model, version, fields=routed.fields)
         copied.write(body)
         copied.urgent_body = None
-        copied.claim = Claim(order.claim.kv, order.claim.priority, sheddable=True, kind=order.claim.kind)
+        copied.claim = Claim(routed.claim.kv, routed.claim.priority, sheddable=True, kind=routed.claim.kind)
         copied.retries = self._retries
         copied.waits = False
-        copied.engine_id, copied.ids = ids.take(f"{order.engine_id}-copy"), ids
-        flight = Flight(
+        copied.engine_id, copied.ids = ids.take(f"{routed.engine_id}-copy"), ids
+        lifecycle = RequestLifecycle(
             copied,
             exchange,
-            Discarding(lambda: self._flights.discard(flight)),
-            tools=self._tools,
+            Discarding(lambda: self._copies.discard(lifecycle)),
+            context=self._context,
             deadline=now + seconds,
         )
-        self._flights.add(flight)
-        flight.start()
+        self._copies.add(lifecycle)
+        lifecycle.start()
 
     def on_settled(self, exchange: Exchange) -> None:
         """Count a copy and tell what became of it."""
@@ -124,9 +124,9 @@ class Mirroring(Observer):
 
     def close(self) -> None:
         """Let go of every copy."""
-        for flight in self.flights:
-            flight.client_gone()
-            self._flights.discard(flight)
+        for lifecycle in self.copies:
+            lifecycle.client_gone()
+            self._copies.discard(lifecycle)
 
 
 def _has_room(version: LiveVersion, claim: Claim, now: float) -> bool:

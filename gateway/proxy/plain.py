@@ -9,7 +9,7 @@ from gateway.exchange import AttemptEnd, Dialect, Exchange
 from gateway.lateness import Lateness
 from gateway.proxy.answers import JSON, chunk, not_whole
 from gateway.proxy.naming import Namer
-from gateway.proxy.relay import Journey
+from gateway.proxy.relay import AttemptCallbacks
 from gateway.wire.answer import AnswerHead, Loss
 from gateway.wire.error_status import begins_as_error, error_code
 from gateway.wire.given_up import document_given_up, has_aborted_choice, has_stop_reason
@@ -38,6 +38,7 @@ class PlainRelay:
 
     __slots__ = (
         "_aborted",
+        "_attempt",
         "_chunked",
         "_client",
         "_dialect",
@@ -45,7 +46,6 @@ class PlainRelay:
         "_flowing",
         "_head",
         "_held",
-        "_journey",
         "_json",
         "_length",
         "_must_be_json",
@@ -56,7 +56,7 @@ class PlainRelay:
 
     def __init__(
         self,
-        journey: Journey,
+        attempt: AttemptCallbacks,
         client: Writer,
         exchange: Exchange,
         *,
@@ -68,7 +68,7 @@ class PlainRelay:
         must_be_json: bool,
         naming: Namer | None = None,
     ) -> None:
-        self._journey = journey
+        self._attempt = attempt
         self._client = client
         self._exchange = exchange
         self._dialect = dialect
@@ -94,10 +94,10 @@ class PlainRelay:
         self._held.append(body)
         self._size += len(body)
         if self._must_be_json and not _BEGINS_JSON.match(self._held[0]):
-            self._journey.fail(AttemptEnd.MALFORMED, "the answer is not JSON")
+            self._attempt.fail(AttemptEnd.MALFORMED, "the answer is not JSON")
         elif self._json and self._size > MAX_UNFRAMED:
             size = f"over the {MAX_UNFRAMED} bytes that the gateway holds"
-            self._journey.fail(AttemptEnd.TOO_LARGE, f"an answer without framing is {size}")
+            self._attempt.fail(AttemptEnd.TOO_LARGE, f"an answer without framing is {size}")
         elif not self._json and self._size > MAX_HELD:
             self._flow()
 
@@ -107,47 +107,47 @@ class PlainRelay:
             if body:
                 self.data(body)
             if self._aborted:
-                self._journey.fail(AttemptEnd.TRUNCATED, "the engine aborted the answer")
+                self._attempt.fail(AttemptEnd.TRUNCATED, "the engine aborted the answer")
                 return
             if self._chunked and self._length is None:
                 self._client.write(b"0\r\n\r\n")
-            self._journey.complete()
+            self._attempt.complete()
             return
         held = self._held
         whole = body if not held else b"".join((*held, body))
         if self._json and not _is_json(whole):
-            self._journey.fail(AttemptEnd.TRUNCATED, "the answer was cut: it is not whole JSON")
+            self._attempt.fail(AttemptEnd.TRUNCATED, "the answer was cut: it is not whole JSON")
             return
         if self._must_be_json and (not _BEGINS_JSON.match(whole) or not whole.strip()):
-            self._journey.fail(AttemptEnd.MALFORMED, "the answer is not JSON" if whole else "the answer is empty")
+            self._attempt.fail(AttemptEnd.MALFORMED, "the answer is not JSON" if whole else "the answer is empty")
             return
         self._look_at(whole)
         if b'"error"' in whole and _MAY_BE_ERROR.search(whole) and (code := error_code(whole)):
-            self._journey.refuse(code, whole)
+            self._attempt.refuse(code, whole)
             return
         if document_given_up(self._dialect, whole):
-            self._journey.fail(AttemptEnd.TRUNCATED, "the engine aborted the answer")
+            self._attempt.fail(AttemptEnd.TRUNCATED, "the engine aborted the answer")
             return
         self._exchange.answer_size = len(whole)
-        self._journey.commit()
+        self._attempt.commit()
         whole = self._named(whole)
         self._client.write(b"%bcontent-length: %d\r\n\r\n%b" % (self._head, len(whole), whole))
-        self._journey.complete()
+        self._attempt.complete()
 
     def lost(self, loss: Loss, detail: str) -> None:
         """Half a document is none."""
-        self._journey.fail(AttemptEnd.MALFORMED if loss is Loss.MALFORMED else AttemptEnd.TRUNCATED, detail)
+        self._attempt.fail(AttemptEnd.MALFORMED if loss is Loss.MALFORMED else AttemptEnd.TRUNCATED, detail)
 
     def _flow(self) -> None:
         body = b"".join(self._held)
         if begins_as_error(body):
-            self._journey.fail(AttemptEnd.ERROR_EVENT, f"an error of over {MAX_HELD} bytes")
+            self._attempt.fail(AttemptEnd.ERROR_EVENT, f"an error of over {MAX_HELD} bytes")
             return
         self._flowing = True
         self._held.clear()
         self._exchange.answer_size = len(body)
         self._look_at_part(body)
-        self._journey.commit()
+        self._attempt.commit()
         size, body = len(body), self._named(body)
         if self._length is not None:
             self._length += len(body) - size

@@ -10,7 +10,7 @@ from gateway.policy.routing.choose import Choice
 from gateway.policy.routing.pools import Need, Option, Outlook, Selection, Waiting, by_cost, outlook, select
 from gateway.policy.slo.objective import Objective
 from gateway.proxy.live import LiveModel, LiveRoute
-from gateway.proxy.order import Order
+from gateway.proxy.routed_request import RoutedRequest
 
 
 class Routing:
@@ -30,17 +30,17 @@ class Routing:
         return f"{pool}; {self.choice}" if self.choice is not None else pool
 
 
-def need_of(order: Order, exchange: Exchange) -> Need:
+def need_of(routed: RoutedRequest, exchange: Exchange) -> Need:
     """Return what a request asks of a pool."""
-    if order.spec.endpoint.dialect is Dialect.PLAIN:
-        return Need(exchange.prompt_estimate, order.claim, objective=order.objective.name)
+    if routed.spec.endpoint.dialect is Dialect.PLAIN:
+        return Need(exchange.prompt_estimate, routed.claim, objective=routed.objective.name)
     return need_for(
-        order.model,
-        order.objective,
+        routed.model,
+        routed.objective,
         exchange.prompt_estimate,
-        claim=order.claim,
-        output=order.spec.output,
-        streams=order.spec.stream,
+        claim=routed.claim,
+        output=routed.spec.output,
+        streams=routed.spec.stream,
     )
 
 

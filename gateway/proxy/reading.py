@@ -1,4 +1,4 @@
-"""A request of which more must be known first: its connection's responder until there is a flight to send.
+"""A request of which more must be known first: its connection's responder until it can be sent.
 
 A long one is read in slices; one for a stored response may have to find out who keeps that.
 """
@@ -35,7 +35,7 @@ class Departing(Responder, Protocol):
 
 
 class Front(Protocol):
-    """What answers a request that does not come to its flight."""
+    """What answers a request that is never sent."""
 
     def turn_down(self, exchange: Exchange, client: Writer, error: Exception) -> None:
         """Answer with an error, and settle."""
@@ -47,7 +47,7 @@ class Front(Protocol):
 class Reading:
     """Waits until `begin`'s work is done, makes what departs then `of` its result, and hands everything on to that."""
 
-    __slots__ = ("_begin", "_client", "_exchange", "_flight", "_front", "_http10", "_job", "_of", "_over", "_paused")
+    __slots__ = ("_begin", "_client", "_exchange", "_front", "_http10", "_job", "_lifecycle", "_of", "_over", "_paused")
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class Reading:
         self._exchange = exchange
         self._client = client
         self._http10 = request.http10
-        self._flight: Departing | None = None
+        self._lifecycle: Departing | None = None
         self._paused = self._over = False
         self._begin: Begin | None = begin
         self._of: Callable[[Any], Departing] | None = of
@@ -84,40 +84,40 @@ class Reading:
 
     def client_gone(self) -> None:
         """Learn that the client is gone."""
-        if self._flight is not None:
-            self._flight.client_gone()
+        if self._lifecycle is not None:
+            self._lifecycle.client_gone()
         elif self._end():
             self._front.abandoned(self._exchange, Outcome.CLIENT_GONE, "the client hung up")
 
     def pause(self) -> None:
         """Stop producing: the client reads too slowly."""
         self._paused = True
-        if self._flight is not None:
-            self._flight.pause()
+        if self._lifecycle is not None:
+            self._lifecycle.pause()
 
     def resume(self) -> None:
         """Go on producing."""
         self._paused = False
-        if self._flight is not None:
-            self._flight.resume()
+        if self._lifecycle is not None:
+            self._lifecycle.resume()
 
     def check(self, now: float) -> None:
         """Hold deadlines."""
-        if self._flight is not None:
-            self._flight.check(now)
+        if self._lifecycle is not None:
+            self._lifecycle.check(now)
         elif now - self._exchange.received > PATIENCE:
             self.give_up(Overloaded("overloaded: too many long requests are being read; retry in 1 s", retry_after=1))
 
     def probe(self) -> bytes | None:
         """Return bytes that mean nothing at this point of the answer."""
-        if self._flight is not None:
-            return self._flight.probe()
+        if self._lifecycle is not None:
+            return self._lifecycle.probe()
         return None if self._http10 else CONTINUE
 
     def give_up(self, error: GatewayError) -> None:
         """End at once, telling the client why."""
-        if self._flight is not None:
-            self._flight.give_up(error)
+        if self._lifecycle is not None:
+            self._lifecycle.give_up(error)
         else:
             self._fail(error)
 
@@ -126,15 +126,15 @@ class Reading:
         if of is None:
             return
         try:
-            flight = of(result)
+            lifecycle = of(result)
         except Exception as error:  # noqa: BLE001 - handed on as the answer
             self._fail(error)
             return
         self._end()
-        self._flight = flight
+        self._lifecycle = lifecycle
         if self._paused:
-            flight.pause()
-        guarded(flight, flight.start)
+            lifecycle.pause()
+        guarded(lifecycle, lifecycle.start)
 
     def _fail(self, error: Exception) -> None:
         if self._end():

@@ -5,23 +5,25 @@ from collections.abc import Callable
 from gateway.backends.backend import Backend
 from gateway.exchange import Exchange
 from gateway.proxy.answers import answer_head
-from gateway.proxy.order import Order
+from gateway.proxy.routed_request import RoutedRequest
 from gateway.wire.heads import Headers, find
 
 _REFUSES_WORK = frozenset((429, 503))
 
 
-def with_retry_after(status: int, fields: Headers, order: Order, chance: Callable[[], float]) -> Headers:
+def with_retry_after(status: int, fields: Headers, routed: RoutedRequest, chance: Callable[[], float]) -> Headers:
     """Return an answer's fields; one that refuses work says when to ask again, by the queue if not by the engine."""
     if status not in _REFUSES_WORK or find(fields, b"retry-after") is not None:
         return fields
-    seconds = order.route.line.retry_after(order.spec.service_class, order.spec.tenant.name, chance())
+    seconds = routed.route.line.retry_after(routed.spec.service_class, routed.spec.tenant.name, chance())
     return [*fields, (b"retry-after", b"%d" % seconds)]
 
 
-def head_of(order: Order, exchange: Exchange, backend: Backend | None, forwarded: bytes, *, keep_alive: bool) -> bytes:
+def head_of(
+    routed: RoutedRequest, exchange: Exchange, backend: Backend | None, forwarded: bytes, *, keep_alive: bool
+) -> bytes:
     """Return the head of an engine's answer: `forwarded` of its own, and what the gateway has to say."""
     labels = None
-    if order.spec.shows_labels:
-        labels = order.version.labels[backend.id] if backend is not None else b""
-    return answer_head(exchange, forwarded, labels, order.quota_shown, keep_alive=keep_alive)
+    if routed.spec.shows_labels:
+        labels = routed.version.labels[backend.id] if backend is not None else b""
+    return answer_head(exchange, forwarded, labels, routed.quota_shown, keep_alive=keep_alive)

@@ -22,7 +22,7 @@ KEEP_ALIVE = 15.0
 _COMMENT = b": waiting for the first token\n\n"
 
 
-class Journey(Protocol):
+class AttemptCallbacks(Protocol):
     """The request that an answer belongs to, as the answer's carrier sees it."""
 
     @property
@@ -56,13 +56,13 @@ class StreamRelay:
     """
 
     __slots__ = (
+        "_attempt",
         "_bounds",
         "_chunked",
         "_client",
         "_clock",
         "_exchange",
         "_held",
-        "_journey",
         "_kept_alive",
         "_naming",
         "_previous",
@@ -72,7 +72,7 @@ class StreamRelay:
 
     def __init__(
         self,
-        journey: Journey,
+        attempt: AttemptCallbacks,
         client: Writer,
         exchange: Exchange,
         scanner: Scanner,
@@ -82,7 +82,7 @@ class StreamRelay:
         clock: Clock,
         naming: Namer | None = None,
     ) -> None:
-        self._journey = journey
+        self._attempt = attempt
         self._client = client
         self._exchange = exchange
         self._held: list[bytes] | None = [b"" if exchange.opened else head]
@@ -101,7 +101,7 @@ class StreamRelay:
         try:
             out = scanner.feed(body)
         except EventTooLarge as error:
-            self._journey.fail(AttemptEnd.TOO_LARGE, str(error))
+            self._attempt.fail(AttemptEnd.TOO_LARGE, str(error))
             return
         except AnswerAborted:
             self._aborted()
@@ -114,9 +114,9 @@ class StreamRelay:
             if self._renaming is not None:
                 out = out.replace(*self._renaming)
             self._client.write(b"%x\r\n%b\r\n" % (len(out), out) if self._chunked else out)
-        if scanner.surplus and self._journey.begun:
+        if scanner.surplus and self._attempt.begun:
             self._finish(b"")
-            self._journey.drop_upstream()
+            self._attempt.drop_upstream()
 
     def last(self, body: bytes) -> None:
         """Pass the final bytes on and judge the whole."""
@@ -126,7 +126,7 @@ class StreamRelay:
             events = scanner.content if body else 0
             out += scanner.flush()
         except EventTooLarge as error:
-            self._journey.fail(AttemptEnd.TOO_LARGE, str(error))
+            self._attempt.fail(AttemptEnd.TOO_LARGE, str(error))
             return
         except AnswerAborted:
             self._aborted()
@@ -138,14 +138,14 @@ class StreamRelay:
             released = self._release(self._held, out)
             if released is None:
                 if scanner.error is None:
-                    self._journey.fail(AttemptEnd.CLOSED_EARLY, "the stream ended before its first event")
+                    self._attempt.fail(AttemptEnd.CLOSED_EARLY, "the stream ended before its first event")
                 return
             head, out = released
         if scanner.error is not None or scanner.complete:
             self._finish(out, head)
             return
         self._write(head, out)
-        self._journey.fail(AttemptEnd.TRUNCATED, "the stream ended without its terminator")
+        self._attempt.fail(AttemptEnd.TRUNCATED, "the stream ended without its terminator")
 
     def lost(self, loss: Loss, detail: str) -> None:
         """Decide what a cut means: after the terminator nothing, before any output another try, else the end."""
@@ -155,12 +155,12 @@ class StreamRelay:
         if self._held is None:
             self._write(b"", self.scanner.release())
         end = AttemptEnd.TRUNCATED if self._held is None else AttemptEnd.CLOSED_EARLY
-        self._journey.fail(AttemptEnd.MALFORMED if loss is Loss.MALFORMED else end, detail)
+        self._attempt.fail(AttemptEnd.MALFORMED if loss is Loss.MALFORMED else end, detail)
 
     def _aborted(self) -> None:
         """Fail an answer that the engine gave up, however properly its stream ends."""
         end = AttemptEnd.CLOSED_EARLY if self._held is not None else AttemptEnd.TRUNCATED
-        self._journey.fail(end, "the engine aborted the answer")
+        self._attempt.fail(end, "the engine aborted the answer")
 
     def resumed(self) -> None:
         """Forget the last arrival: the pause was the client's, so the gap is not the engine's."""
@@ -183,7 +183,7 @@ class StreamRelay:
         if not self.scanner.done or silence < _PATIENCE_AFTER_END:
             return False
         self._finish(b"")
-        self._journey.drop_upstream()
+        self._attempt.drop_upstream()
         return True
 
     def _keep_alive(self, held: list[bytes], now: float) -> None:
@@ -220,13 +220,13 @@ class StreamRelay:
         """Keep what commits to nothing; once output, or an end, is there, return the head and all that was kept."""
         scanner, begun = self.scanner, self._exchange.content_events > 0
         if scanner.error is not None and not begun:
-            self._journey.refuse(scanner.error_code, scanner.error)
+            self._attempt.refuse(scanner.error_code, scanner.error)
             return None
         held.append(out)
         if not (begun or scanner.begun) and sum(map(len, held)) < MAX_HELD:
             return None
         self._held = None
-        self._journey.commit()
+        self._attempt.commit()
         body = b"".join(held[1:])
         if self._naming is not None:
             self._renaming, self._naming = self._naming.renaming(body), None
@@ -249,7 +249,7 @@ class StreamRelay:
             self._exchange.output_tokens = scanner.usage.output
         if scanner.error is not None:
             self._write(head, out)
-            self._journey.failed(scanner.error_code)
+            self._attempt.failed(scanner.error_code)
             return
         self._write(head, out + scanner.missing_end, _LAST_CHUNK if self._chunked else b"")
-        self._journey.complete()
+        self._attempt.complete()

@@ -3,48 +3,48 @@
 from gateway.errors import GatewayError
 from gateway.exchange import Exchange
 from gateway.proxy.live import LiveModel, LiveTable
-from gateway.proxy.order import Order
+from gateway.proxy.routed_request import RoutedRequest
 from gateway.proxy.similar import unknown_model
 from gateway.proxy.steering import route_for, served
 
 
-def renew(order: Order, exchange: Exchange, chance: float) -> GatewayError | None:
+def renew(routed: RoutedRequest, exchange: Exchange, chance: float) -> GatewayError | None:
     """Give a request that was understood under other routes its place in those that hold now.
 
     It keeps its version where that is still there and serves, or was asked for by its client; else another one serves
     it as a newcomer, which `chance` (0 to 1) draws where its own is gone.
     Returns what to tell its client where there is no place for it any more.
     """
-    model = order.model
+    model = routed.model
     while model.successor is not None:
         model = model.successor
     if model.is_gone:
         return unknown_model(exchange.model)
-    if model is not order.model:
+    if model is not routed.model:
         try:
-            _move(order, exchange, model, chance)
+            _move(routed, exchange, model, chance)
         except GatewayError as error:
             return error
     return None
 
 
-def _move(order: Order, exchange: Exchange, model: LiveModel, chance: float) -> None:
-    version = model.versions.get(order.version.name)
+def _move(routed: RoutedRequest, exchange: Exchange, model: LiveModel, chance: float) -> None:
+    version = model.versions.get(routed.version.name)
     if version is None or not exchange.forced:
         version = served(model, version or model.split.draw(chance), exchange)
-    renamed = version.served_model != order.version.served_model
-    order.move(model, version)
-    exchange.version, exchange.objective = version.name, order.objective.name
-    if order.given is not None:
+    renamed = version.served_model != routed.version.served_model
+    routed.move(model, version)
+    exchange.version, exchange.objective = version.name, routed.objective.name
+    if routed.given is not None:
         if renamed:
-            order.write(order.given)
+            routed.write(routed.given)
         if model.rules:
-            order.route = route_for(model, version, order.spec.endpoint, exchange, order.given)
-    if order.claim.only is not None:
-        kept = [backend for backend in version.backends if backend.health is order.claim.only]
-        order.claim.only = None
+            routed.route = route_for(model, version, routed.spec.endpoint, exchange, routed.given)
+    if routed.claim.only is not None:
+        kept = [backend for backend in version.backends if backend.health is routed.claim.only]
+        routed.claim.only = None
         if kept:
-            order.pin(kept[0])
+            routed.pin(kept[0])
 
 
 def renew_waiting(before: LiveTable, after: LiveTable, now: float) -> None:

@@ -5,7 +5,7 @@ from gateway.exchange import Exchange
 from gateway.proxy import anthropic
 from gateway.proxy.answers import chunk, error_event, error_head
 from gateway.proxy.around import Around
-from gateway.proxy.order import Order
+from gateway.proxy.routed_request import RoutedRequest
 from gateway.wire.heads import status_line
 from gateway.wire.service import Writer
 
@@ -19,13 +19,13 @@ class Bodiless(Around):
         self.write(b"%b%b%bcontent-length: %d\r\n\r\n" % (status_line(status), head, close, len(body)))
 
 
-def answer(client: Writer, exchange: Exchange, error: GatewayError, order: Order) -> None:
+def answer(client: Writer, exchange: Exchange, error: GatewayError, routed: RoutedRequest) -> None:
     """Answer with an error, and with what the tenant has left."""
     exchange.client_status = error.status
     head = error_head(error, exchange.request_id)
-    attempts = b"x-gateway-attempts: %d\r\n" % len(exchange.attempts) if order.spec.shows_labels else b""
+    attempts = b"x-gateway-attempts: %d\r\n" % len(exchange.attempts) if routed.spec.shows_labels else b""
     body = anthropic.body(error, exchange.endpoint, exchange.request_id)
-    client.reply_json(error.status, head + order.quota_shown + attempts, body)
+    client.reply_json(error.status, head + routed.quota_shown + attempts, body)
 
 
 def pass_refusal(client: Writer, exchange: Exchange, status: int, head: bytes, body: bytes) -> None:
@@ -36,9 +36,9 @@ def pass_refusal(client: Writer, exchange: Exchange, status: int, head: bytes, b
     client.write(b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body))
 
 
-def break_off(client: Writer, exchange: Exchange, error: GatewayError, order: Order) -> None:
+def break_off(client: Writer, exchange: Exchange, error: GatewayError, routed: RoutedRequest) -> None:
     """End an answer that has begun: one error event between two events of a stream, and no proper end."""
     if exchange.stream:
-        event = error_event(error, order.spec.endpoint.dialect, exchange.request_id)
-        client.write(event if order.spec.http10 else chunk(event))
+        event = error_event(error, routed.spec.endpoint.dialect, exchange.request_id)
+        client.write(event if routed.spec.http10 else chunk(event))
     client.break_off()

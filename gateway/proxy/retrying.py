@@ -10,7 +10,7 @@ from gateway.policy.routing.readiness import State
 from gateway.policy.routing.retry import MAX_RETRIES, may_retry
 from gateway.policy.slo.classify import RULINGS
 from gateway.proxy.finding import others
-from gateway.proxy.order import Order
+from gateway.proxy.routed_request import RoutedRequest
 
 Failure: TypeAlias = tuple[AttemptEnd, str, Backend | None]
 """How an attempt ended, why in words, and at which backend."""
@@ -44,7 +44,14 @@ class Next(Enum):
 
 
 def after(
-    end: AttemptEnd, order: Order, exchange: Exchange, tried: list[Backend], *, begun: bool, deadline: float, now: float
+    end: AttemptEnd,
+    routed: RoutedRequest,
+    exchange: Exchange,
+    tried: list[Backend],
+    *,
+    begun: bool,
+    deadline: float,
+    now: float,
 ) -> Next:
     """Return what follows an attempt that ended so, at the last of those `tried`; the retry budget is charged.
 
@@ -52,18 +59,18 @@ def after(
     again at most twice, inside the budget; after that its refusal is passed on.
     """
     again = may_retry(
-        worth=RULINGS[end].retry and (order.spec.repeatable or end is AttemptEnd.CONNECT_FAILED),
+        worth=RULINGS[end].retry and (routed.spec.repeatable or end is AttemptEnd.CONNECT_FAILED),
         attempts=len(exchange.attempts),
         begun=begun,
         time_left=deadline - now,
     )
-    if end is not AttemptEnd.SATURATED or not order.waits or not order.spec.repeatable or begun or now >= deadline:
-        return Next.ELSEWHERE if again and others(order, tried) and order.retries.take(now) else Next.END
-    free = any(each.health.takes(order.claim, now) for each in others(order, tried))
-    if again and free and order.retries.take(now):
+    if end is not AttemptEnd.SATURATED or not routed.waits or not routed.spec.repeatable or begun or now >= deadline:
+        return Next.ELSEWHERE if again and others(routed, tried) and routed.retries.take(now) else Next.END
+    free = any(each.health.takes(routed.claim, now) for each in others(routed, tried))
+    if again and free and routed.retries.take(now):
         return Next.ELSEWHERE
-    refusals = order.refusals
-    if refusals is None or (refusals.is_alone and (refusals.are_many or not order.retries.take(now))):
+    refusals = routed.refusals
+    if refusals is None or (refusals.is_alone and (refusals.are_many or not routed.retries.take(now))):
         return Next.END
     tried[:] = [each for each in tried if each.id not in refusals.by]
     return Next.QUEUE
@@ -79,32 +86,38 @@ def blamed(before: Failure | None, last: Failure, *, begun: bool) -> Failure:
     return before if RULINGS[before[0]].verdict is BAD else last
 
 
-def may_resend(order: Order, exchange: Exchange, deadline: float, now: float) -> bool:
+def may_resend(routed: RoutedRequest, exchange: Exchange, deadline: float, now: float) -> bool:
     """Whether a request whose idle connection the engine had closed may go to it once more; the budget is charged."""
     again = may_retry(
-        worth=order.spec.repeatable, attempts=len(exchange.attempts), begun=False, time_left=deadline - now
+        worth=routed.spec.repeatable, attempts=len(exchange.attempts), begun=False, time_left=deadline - now
     )
-    return again and order.retries.take(now)
+    return again and routed.retries.take(now)
 
 
-def is_stranded(order: Order, exchange: Exchange, backend: Backend, tried: Sequence[Backend], now: float) -> bool:
+def is_stranded(
+    routed: RoutedRequest, exchange: Exchange, backend: Backend, tried: Sequence[Backend], now: float
+) -> bool:
     """Whether an attempt without output is better made elsewhere: its backend has gone, and another has a free slot.
 
     While none has, the request stays: its backend may come back, and in the queue it would get no more than the time of
     its class. Requests in the queue go first. Of an answer that comes in one piece nothing is known until it is there,
     so that it is given more time.
     """
-    if exchange.last_content or not order.spec.repeatable or not backend.readiness.is_lost(long=not order.spec.stream):
+    if (
+        exchange.last_content
+        or not routed.spec.repeatable
+        or not backend.readiness.is_lost(long=not routed.spec.stream)
+    ):
         return False
     if not backend.is_gone:
         return False  # it is too slow for its probes, but works
-    if len(exchange.attempts) > MAX_RETRIES or not order.retries.allows(now):
+    if len(exchange.attempts) > MAX_RETRIES or not routed.retries.allows(now):
         return False
-    if order.route.line.must_wait(order.spec.service_class):
+    if routed.route.line.must_wait(routed.spec.service_class):
         return False
-    return any(_is_free(each, order, now) for each in others(order, (*tried, backend)))
+    return any(_is_free(each, routed, now) for each in others(routed, (*tried, backend)))
 
 
-def _is_free(backend: Backend, order: Order, now: float) -> bool:
+def _is_free(backend: Backend, routed: RoutedRequest, now: float) -> bool:
     health = backend.health
-    return backend.readiness.state is State.READY and health.available(now) and health.takes(order.claim, now)
+    return backend.readiness.state is State.READY and health.available(now) and health.takes(routed.claim, now)

@@ -72,7 +72,7 @@ class Sink(Protocol):
         """Learn that the answer will not be completed."""
 
 
-class Taker(Protocol):
+class RequestSender(Protocol):
     """The sender of a request."""
 
     def head(self, head: AnswerHead) -> Sink | None:

@@ -28,7 +28,7 @@ _LAST_LOOK = 0.1
 """Seconds that a connect has once its time is over: if this process was late, what has come is read before it fails."""
 
 
-class Waiter(Protocol):
+class ConnectionWaiter(Protocol):
     """What asked for a connection."""
 
     def connected(self, upstream: Upstream) -> bool:
@@ -129,7 +129,7 @@ class UpstreamPool:
             del self._idle[upstream]
             upstream.transport.close()
 
-    def connect(self, waiter: Waiter, seconds: float) -> None:
+    def connect(self, waiter: ConnectionWaiter, seconds: float) -> None:
         """Open a connection for `waiter`, who hears of it later; it has `seconds` for names, TCP and TLS."""
         task = asyncio.get_running_loop().create_task(self._connect(waiter, seconds))
         self._connecting.add(task)
@@ -150,7 +150,7 @@ class UpstreamPool:
     def _longest_seen(self, now: float) -> float:
         return self._seen_idle if now - self._seen_at <= _REMEMBERED else inf
 
-    async def _connect(self, waiter: Waiter, seconds: float) -> None:
+    async def _connect(self, waiter: ConnectionWaiter, seconds: float) -> None:
         loop, began = asyncio.get_running_loop(), self._clock()
 
         def over() -> None:
@@ -182,7 +182,7 @@ class UpstreamPool:
         else:
             self._hand_over(upstream, waiter)
 
-    def _hand_over(self, upstream: Upstream, waiter: Waiter) -> None:
+    def _hand_over(self, upstream: Upstream, waiter: ConnectionWaiter) -> None:
         try:
             wanted = waiter.connected(upstream)
         except Exception:  # noqa: BLE001 - the connect was well, and its waiter has to be told

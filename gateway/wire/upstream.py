@@ -9,7 +9,7 @@ from typing import Protocol, cast
 import httptools
 
 from gateway.wire import closed
-from gateway.wire.answer import MAX_FIELDS, MAX_HEAD, AnswerHead, Loss, Malformed, Sink, Taker, check_size
+from gateway.wire.answer import MAX_FIELDS, MAX_HEAD, AnswerHead, Loss, Malformed, RequestSender, Sink, check_size
 from gateway.wire.heads import Headers
 from gateway.wire.outbox import Outbox
 from gateway.wire.rope import Rope
@@ -35,9 +35,9 @@ class Upstream:
         "_parser",
         "_poll",
         "_rest",
+        "_sender",
         "_sink",
         "_status",
-        "_taker",
         "_trailers",
         "_unparsed",
         "address",
@@ -59,7 +59,7 @@ class Upstream:
         self.owner = owner
         self.transport = cast(asyncio.Transport, None)
         self.address = ""
-        self._taker: Taker | None = None
+        self._sender: RequestSender | None = None
         self._sink: Sink | None = None
         self.reused = False
         self.idle_since = self.idle_for = self.taken_at = self.connect_seconds = 0.0
@@ -79,13 +79,13 @@ class Upstream:
         self._parser = httptools.HttpResponseParser(self)
 
     def __repr__(self) -> str:
-        state = "answering" if self._sink is not None else "idle" if self._taker is None else "waiting"
+        state = "answering" if self._sink is not None else "idle" if self._sender is None else "waiting"
         return f"<Upstream {state}{' again' if self.reused else ''}>"
 
     @property
     def busy(self) -> bool:
         """Whether an exchange is going on."""
-        return self._taker is not None
+        return self._sender is not None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
@@ -103,9 +103,9 @@ class Upstream:
             self._poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN | select.POLLRDHUP)
         return not self._poll.poll(0)
 
-    def start(self, taker: Taker, request: bytes, body: Rope | None = None) -> None:
-        """Send a request, and a long body behind it as fast as the engine takes it; `taker` gets its answer."""
-        self._taker = taker
+    def start(self, sender: RequestSender, request: bytes, body: Rope | None = None) -> None:
+        """Send a request, and a long body behind it as fast as the engine takes it; `sender` gets its answer."""
+        self._sender = sender
         self.answered = False
         self.ended = False
         self.until_close = False
@@ -138,15 +138,15 @@ class Upstream:
                 return
             self.transport.write(block)
         except Exception:  # noqa: BLE001 - `_broken` ends the exchange and logs it
-            if self._taker is not None:
-                self._broken(self._taker)
+            if self._sender is not None:
+                self._broken(self._sender)
             return
         if not self._full:
             asyncio.get_running_loop().call_soon(self._send_on)
 
     def cancel(self) -> None:
         """Give the exchange up: the engine notices the closed connection and stops its work."""
-        self._taker = self._sink = self._rest = None
+        self._sender = self._sink = self._rest = None
         self.transport.abort()
 
     # What the parser finds
@@ -188,8 +188,8 @@ class Upstream:
         self.until_close = head.until_close
         if head.idle is not None:
             self.owner.keeps_idle(head.idle)
-        if self._taker is not None:
-            self._sink = self._taker.head(head)
+        if self._sender is not None:
+            self._sink = self._sender.head(head)
 
     def on_message_complete(self) -> None:
         """Note the end. Only here does the parser still know whether the connection may be kept."""
@@ -202,7 +202,7 @@ class Upstream:
 
     def data_received(self, data: bytes) -> None:
         """Parse what came and hand it to the sink in one call."""
-        if (taker := self._taker) is None:
+        if (sender := self._sender) is None:
             self.transport.abort()
             return
         self.answered = True
@@ -215,7 +215,7 @@ class Upstream:
                 cause = error.__context__
                 if cause is not None and not isinstance(cause, Malformed):
                     _log.error("an answer broke the gateway", exc_info=cause)
-                self._pass_on_rest(taker)
+                self._pass_on_rest(sender)
                 self._fail(f"{Loss.MALFORMED.value}: {cause or error}")
                 return
             self._keep = False
@@ -227,7 +227,7 @@ class Upstream:
         parts.clear()
         try:
             if self.ended:
-                self._taker = self._sink = None
+                self._sender = self._sink = None
                 self._give_back()
                 sink.last(body)
             elif body:
@@ -236,16 +236,16 @@ class Upstream:
             else:
                 self._check_framing(len(data))
         except Exception:  # noqa: BLE001 - `_broken` ends the exchange and logs it
-            self._broken(taker)
+            self._broken(sender)
 
-    def _pass_on_rest(self, taker: Taker) -> None:
+    def _pass_on_rest(self, sender: RequestSender) -> None:
         """Hand over what was framed properly before the bytes that are malformed."""
         sink, body = self._sink, b"".join(self._body)
         if sink is not None and body:
             try:
                 sink.data(body)
             except Exception:  # noqa: BLE001 - `_broken` ends the exchange and logs it
-                self._broken(taker)
+                self._broken(sender)
 
     def _give_back(self) -> None:
         """Have the connection kept, if nothing is left of this exchange in either direction."""
@@ -266,7 +266,7 @@ class Upstream:
     def _check_head_in_progress(self) -> None:
         """Bound a head that does not end."""
         self._body.clear()
-        if self._unparsed > MAX_HEAD and self._taker is not None:
+        if self._unparsed > MAX_HEAD and self._sender is not None:
             self._fail(f"{Loss.MALFORMED.value}: its head is over {MAX_HEAD} bytes")
 
     def eof_received(self) -> None:
@@ -275,20 +275,20 @@ class Upstream:
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the exchange that waits; an answer that only closing ends is complete now."""
         self.owner.forget(self)
-        taker, sink = self._taker, self._sink
-        self._taker = self._sink = self._rest = None
+        sender, sink = self._sender, self._sink
+        self._sender = self._sink = self._rest = None
         self._parser = closed.ANSWERS
-        if taker is None:
+        if sender is None:
             return
         try:
             if sink is not None and self.until_close and exc is None:
                 sink.last(b"")
             elif self._was_stale():
-                taker.lost(Loss.STALE, Loss.STALE.value)
+                sender.lost(Loss.STALE, Loss.STALE.value)
             else:
-                (sink or taker).lost(Loss.CLOSED, f"{Loss.CLOSED.value}{f' ({exc})' if exc else ''}")
+                (sink or sender).lost(Loss.CLOSED, f"{Loss.CLOSED.value}{f' ({exc})' if exc else ''}")
         except Exception:  # noqa: BLE001 - `_broken` ends the exchange and logs it
-            self._broken(taker)
+            self._broken(sender)
 
     def _was_stale(self) -> bool:
         """Whether the engine had most likely closed the connection before the request came (RFC 9112 section 9.3.1)."""
@@ -297,22 +297,22 @@ class Upstream:
         return self.owner.now() - self.taken_at <= max(IMMEDIATE, 2 * self.connect_seconds)
 
     def _fail(self, detail: str) -> None:
-        taker, sink = self._taker, self._sink
-        self._taker = self._sink = self._rest = None
+        sender, sink = self._sender, self._sink
+        self._sender = self._sink = self._rest = None
         self._body.clear()
         self.transport.abort()
-        if taker is not None:
+        if sender is not None:
             try:
-                (sink or taker).lost(Loss.MALFORMED, detail)
+                (sink or sender).lost(Loss.MALFORMED, detail)
             except Exception:  # noqa: BLE001 - `_broken` ends the exchange and logs it
-                self._broken(taker)
+                self._broken(sender)
 
-    def _broken(self, taker: Taker) -> None:
+    def _broken(self, sender: RequestSender) -> None:
         """End an exchange that broke our code; once its answer has ended, the connection may be in use again."""
         _log.exception("an exchange with an engine broke the gateway")
         if not self.ended:
             self.cancel()
-        taker.lost(Loss.MALFORMED, "the gateway failed on this request; its log says why")
+        sender.lost(Loss.MALFORMED, "the gateway failed on this request; its log says why")
 
 
 class Owner(Protocol):

@@ -28,7 +28,7 @@ from gateway.policy.routing.lease import Lease
 from gateway.policy.routing.limit_evidence import UNLIMITED
 from gateway.policy.routing.peers import Peers
 from gateway.policy.slo.windows import TICK
-from gateway.proxy.line import PASSED, Line, Waiter, holders_of, join, seen
+from gateway.proxy.admission_queue import PASSED, AdmissionQueue, Queued, holders_of, join, seen
 
 PROMISES: Mapping[str, float] = {"interactive": 2.0, "standard": 10.0, "batch": 600.0}
 """Seconds to the first token that each class is promised."""
@@ -72,8 +72,8 @@ class Guest:
     claim: Claim
     kind: Kind
     service_class: ServiceClass
-    entry: Entry[Waiter] | None = None
-    before: Entry[Waiter] | None = None
+    entry: Entry[Queued] | None = None
+    before: Entry[Queued] | None = None
     lease: Lease | None = None
     sent: float = -1.0
     first: float = -1.0
@@ -134,7 +134,7 @@ class Seats:
         self._peers.follow([f"gpu/{number}" for number in range(engines)])
         self.engines = [Engine(health, seats, room) for health in self._peers.members.values()]
         self._limits = {engine.health.id: AdaptiveLimit(limit or FIRST, most=limit or MOST) for engine in self.engines}
-        self.line = Line(WITHOUT_SHARES)
+        self.line = AdmissionQueue(WITHOUT_SHARES)
         self.line.refuses = policy.early
         join([(self.line, [engine.health for engine in self.engines])])
         self._of = {engine.health.id: engine for engine in self.engines}
@@ -162,7 +162,7 @@ class Seats:
         if not self.line.must_wait(service_class) and self.begin(guest):
             return
         patience = self._patience(guest)
-        place = Place(self, guest)
+        place = QueueTicket(self, guest)
         entry = self.line.enter(place, service_class, "", now=self.now, patience=patience, chance=self._rng.random())
         if isinstance(entry, TurnedAway):
             self.refuse(guest, entry)
@@ -198,7 +198,7 @@ class Seats:
             if entry.service_class.priority >= guest.service_class.priority:
                 break
             place = entry.item
-            if isinstance(place, Place) and not place.guest.overtaken:
+            if isinstance(place, QueueTicket) and not place.guest.overtaken:
                 fits = any(engine.health.slots.fits(place.claim.kv) for engine in self.engines)
                 place.guest.overtaken = fits or self.now - entry.since >= PASSED
 
@@ -218,7 +218,7 @@ class Seats:
         entry = guest.before
         if entry is None:
             until = guest.drawn.at + self._patience(guest)
-            place = Place(self, guest)
+            place = QueueTicket(self, guest)
             entry = guest.before = Entry(
                 place, guest.service_class, "", guest.claim.kv, guest.drawn.at, holding=guest.kind.mean, until=until
             )
@@ -288,7 +288,7 @@ class Seats:
         self._at(self.now + TICK, self._tick)
 
 
-class Place:
+class QueueTicket:
     """One request's place in the line."""
 
     def __init__(self, world: Seats, guest: Guest) -> None:

@@ -16,7 +16,7 @@ from gateway.policy.routing.lease import Lease
 from gateway.policy.routing.tokens import TokenEstimate
 from gateway.policy.slo.objective import DEFAULT, Objective, Sli
 from gateway.policy.slo.windows import TICK
-from gateway.proxy.line import Line, Waiter, holders_of, join, seen
+from gateway.proxy.admission_queue import AdmissionQueue, Queued, holders_of, join, seen
 from gateway.sim.engine import Step
 from gateway.sim.profiles import GPU, Profile
 from loadtest.routing.world import Request, Server, Workload, World
@@ -52,7 +52,7 @@ class Guest:
         self.tenant = tenant
         self.kind = kind
         self.claim = Claim(kv, service_class.priority, sheddable=service_class.sheddable, kind=kind)
-        self.entry: Entry[Waiter] | None = None
+        self.entry: Entry[Queued] | None = None
         self.refused: float | None = None
         self.why: Shed | None = None
 
@@ -80,7 +80,7 @@ class Overloaded(World):
         self.classes = classes
         self.kinds = Kinds()
         self.outputs = TokenEstimate()
-        self.line = Line(self.classes)
+        self.line = AdmissionQueue(self.classes)
         self.guests: dict[int, Guest] = {}
         self.limits: dict[str, AdaptiveLimit] = {}
         self._admission = admission
@@ -124,7 +124,7 @@ class Overloaded(World):
         guest = self.guest(request)
         service_class, kind, tenant = guest.service_class, guest.kind, guest.tenant
         entry = self.line.enter(
-            _Place(self, request),
+            _Ticket(self, request),
             service_class,
             tenant,
             now=self.now,
@@ -146,7 +146,7 @@ class Overloaded(World):
     def _expire(self, request: Request) -> None:
         guest = self.guest(request)
         if guest.entry is not None and request.lease is None and guest.refused is None and request.sent < 0:
-            _Place(self, request).turned_away(self.line.waited(guest.entry, self.rng.random()))
+            _Ticket(self, request).turned_away(self.line.waited(guest.entry, self.rng.random()))
             self.line.leave(guest.entry, self.now)
 
     def most(self, request: Request) -> int:
@@ -209,7 +209,7 @@ class Overloaded(World):
         return [self.requests[int(sequence.adapter)] for sequence in sequences if not sequence.produced]
 
 
-class _Place:
+class _Ticket:
     """One request's place in the line."""
 
     def __init__(self, world: Overloaded, request: Request) -> None:

@@ -27,7 +27,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class AdmissionQueue:
     """One line as printed; `reached` is None where there is no limit or nothing to judge."""
 
     cells: tuple[str, ...]
@@ -57,17 +57,17 @@ def number(value: float) -> str:
     return "0" if short == "-0" else short
 
 
-def line(row: Row, nginx: Summary | None, tidegate: Summary | None) -> Line:
+def line(row: Row, nginx: Summary | None, tidegate: Summary | None) -> AdmissionQueue:
     """One row; what was not measured shows as a dash."""
     theirs = row.read(nginx) if nginx else None
     ours = row.read(tidegate) if tidegate else None
     ratios = _ratios(ours, theirs)
     grade, reached = _judge(row.limit, ours, ratios)
     limits = (_bound(row.limit, row.limit.must), _bound(row.limit, row.limit.aim)) if row.limit else ("-", "-")
-    return Line((row.title, _show(theirs), _show(ours), _show(ratios, "x"), *limits, grade), reached)
+    return AdmissionQueue((row.title, _show(theirs), _show(ours), _show(ratios, "x"), *limits, grade), reached)
 
 
-def markdown(lines: Sequence[Line]) -> str:
+def markdown(lines: Sequence[AdmissionQueue]) -> str:
     """The lines as an aligned markdown table, which reads as well on a terminal."""
     return aligned([HEAD, *(each.cells for each in lines)])
 

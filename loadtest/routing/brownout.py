@@ -27,7 +27,7 @@ from gateway.policy.routing.choose import Choice, choose
 from gateway.policy.routing.ejection import Transition
 from gateway.policy.routing.pick import Chance
 from gateway.processes.child import Child, spawn
-from gateway.proxy.order import Chooser
+from gateway.proxy.routed_request import Chooser
 
 MODEL = "brown"
 ENGINES = 4

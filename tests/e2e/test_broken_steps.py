@@ -20,7 +20,7 @@ async def fails(call: Call) -> None:
 
 
 def break_choosing(running: Running, good_for: int) -> None:
-    """Have the chooser that flights are handed raise after so many choices."""
+    """Have the chooser that requests are handed raise after so many choices."""
     left = [good_for]
 
     def chosen(*given: Any) -> Any:
@@ -29,7 +29,7 @@ def break_choosing(running: Running, good_for: int) -> None:
             raise RuntimeError("chosen badly")
         return choose(*given)
 
-    running.app.data.gateway._tools.choose = chosen
+    running.app.data.gateway._context.choose = chosen
 
 
 class Breaking:

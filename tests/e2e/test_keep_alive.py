@@ -7,7 +7,7 @@ import pytest
 
 from gateway.exchange import Outcome
 from gateway.proxy import relay
-from gateway.proxy.flight import Flight
+from gateway.proxy.request_lifecycle import RequestLifecycle
 from tests.e2e.fakes import DONE, LAST_CHUNK, ROLE, STREAM_HEAD, Call, Script, backends, chunked, event, good, whole
 from tests.e2e.harness import Running, ask, chat, gateway, post, routes
 from tests.e2e.raw_client import Answer, RawClient, connect
@@ -109,8 +109,8 @@ async def test_another_backend_may_still_answer(tmp_path: Path, stream: bool) ->
                 if asking.done():
                     count, asking = count + 1, asyncio.create_task(ask(running.port, chat()))
                 await asyncio.sleep(0.01)
-            flights = [each._responder for each in running.connections if isinstance(each._responder, Flight)]
-            await eventually(lambda: any(each._exchange.opened for each in flights))
+            copies = [each._responder for each in running.connections if isinstance(each._responder, RequestLifecycle)]
+            await eventually(lambda: any(each._exchange.opened for each in copies))
             go.set()
             answer = await asking
             assert answer.raw.count(b"HTTP/1.1") == 1

@@ -11,8 +11,8 @@ import pytest
 
 from gateway.backends.reading import read
 from gateway.policy.admission.queue import Entry
-from gateway.proxy.flight import Flight
-from gateway.proxy.place import Place
+from gateway.proxy.queue_ticket import QueueTicket
+from gateway.proxy.request_lifecycle import RequestLifecycle
 from gateway.wire.backlog import Backlog
 from gateway.wire.body import Body
 from gateway.wire.client import Client
@@ -84,7 +84,7 @@ async def test_requests_that_waited_are_gone_once_they_have_ended(tmp_path: Path
             may_end.set()
             assert [answer.status for answer in await asyncio.gather(*asked)] == [200, 200, 200]
             await running.quiet()
-            await eventually(lambda: not running.connections and not left(Flight, Place, Entry, Client))
+            await eventually(lambda: not running.connections and not left(RequestLifecycle, QueueTicket, Entry, Client))
 
 
 @pytest.mark.usefixtures("no_collection")

@@ -67,7 +67,7 @@ def copies(running: Running, outcome: Outcome | None = None) -> int:
 
 async def quiet(running: Running) -> None:
     await running.quiet()
-    assert not running.app.data.mirroring.flights
+    assert not running.app.data.mirroring.copies
 
 
 async def silent(call: Any) -> None:
@@ -127,11 +127,11 @@ async def test_a_copy_that_hangs_delays_nobody_and_ends_with_the_gateway(tmp_pat
             await mirroring(running)
             for _ in range(10):
                 assert (await ask(running.port, chat())).status == 200
-            copied = list(running.app.data.mirroring.flights)
+            copied = list(running.app.data.mirroring.copies)
             assert len(copied) == 4, "a backend is never filled with copies beyond its half"
             assert len(new.calls) == 4
             assert now(running).rollout.step == MIRRORING
-        assert not running.app.data.mirroring.flights
+        assert not running.app.data.mirroring.copies
         assert running.in_flight == 0
 
 
@@ -265,4 +265,4 @@ async def copied(folder: Path, fates: list[tuple[str, bool]]) -> None:
             slots = running.backend(0).health.slots
             await eventually(lambda: (slots.in_flight, slots.kv, tenant.quota.in_flight) == (0, 0, 0))
         assert running.held == 0
-        assert not running.app.data.mirroring.flights
+        assert not running.app.data.mirroring.copies

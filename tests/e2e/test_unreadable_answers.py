@@ -9,9 +9,9 @@ import pytest
 
 from gateway.exchange import AttemptEnd, Outcome
 from gateway.proxy import plain
-from gateway.proxy.flight import Flight
 from gateway.proxy.plain import PlainRelay, Refusal
 from gateway.proxy.relay import StreamRelay
+from gateway.proxy.request_lifecycle import RequestLifecycle
 from tests.e2e.fakes import JSON_ANSWER, ROLE, STREAM_HEAD, Call, Script, backends, chunked, event, good, whole
 from tests.e2e.harness import Running, ask, chat, gateway, post
 from tests.e2e.raw_client import connect
@@ -133,7 +133,7 @@ async def stream(call: Call) -> None:
 
 
 BROKEN: dict[str, tuple[Script, type, str]] = {
-    "the head": (document, Flight, "head"),
+    "the head": (document, RequestLifecycle, "head"),
     "a piece": (pieces, PlainRelay, "data"),
     "the end": (document, PlainRelay, "last"),
     "the end by closing": (until_closed, PlainRelay, "last"),
@@ -191,7 +191,7 @@ async def test_an_exception_of_ours_before_the_first_attempt_is_answered(
 ) -> None:
     async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url)) as running:
         with monkeypatch.context() as patch:
-            patch.setattr(Flight, "start", breaks)
+            patch.setattr(RequestLifecycle, "start", breaks)
             assert (await ask(running.port, chat(stream=False))).status == 500
         assert (await running.settled()).outcome is Outcome.INTERNAL
         await is_well(running, 1)

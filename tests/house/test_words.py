@@ -15,7 +15,7 @@ GLOSSARY = ROOT / "docs/glossary.md"
 
 INSTEAD = {
     "Flight": "RequestLifecycle",
-    "Order": "RequestSpec",
+    "Order": "RoutedRequest",
     "Line": "AdmissionQueue",
     "Place": "QueueTicket",
     "Traveller": "Waiter",
@@ -24,7 +24,7 @@ INSTEAD = {
     "Tracked": "Series",
     "Promise": "Objective",
     "Journey": "AttemptCallbacks",
-    "Taker": "ConnectionWaiter",
+    "Taker": "RequestSender",
     "Peers": "PoolState",
     "Standing": "EjectionState",
     "Judge": "OutlierDetector",
@@ -33,7 +33,7 @@ INSTEAD = {
     "Keeps": "PersistedState",
 }
 """Names of the code that only this project understood, and what they are called."""
-STILL_IN_USE: set[str] = set(INSTEAD)
+STILL_IN_USE: set[str] = {"SloBook", "Tracked", "Promise", "Peers", "Standing", "Judge", "Roller", "Trials", "Keeps"}
 """Those that have not been renamed yet."""
 
 
@@ -72,7 +72,8 @@ def plain(text: str) -> str:
 
 
 def test_no_source_uses_a_private_word() -> None:
-    found = {str(path.relative_to(ROOT)): old(names(path.read_text())) for path in SOURCES}
+    sources = [path for path in SOURCES if path != Path(__file__)]
+    found = {str(path.relative_to(ROOT)): old(names(path.read_text())) for path in sources}
     assert {path: words for path, words in found.items() if words} == {}
 
 

@@ -22,7 +22,7 @@ from gateway.observers import Observer, Observers
 from gateway.proxy.current import CurrentTable
 from gateway.proxy.gateway import Gateway
 from gateway.proxy.mirroring import Mirroring
-from gateway.proxy.order import Tools
+from gateway.proxy.routed_request import ProxyContext
 from gateway.proxy.stored import StoredResponses
 from gateway.wire.client import Client
 from gateway.wire.edge import Edge
@@ -89,7 +89,7 @@ class Bench:
         outbox, self.recorder = Outbox(), Recorder()
         registry = Registry(outbox, monotonic, Lateness())
         registry.reconcile(table)
-        tools = Tools(monotonic, Random(1), Observers(self.recorder))
+        tools = ProxyContext(monotonic, Random(1), Observers(self.recorder))
         slices, mirroring = Slices(monotonic), Mirroring(tools, lambda _: None)
         gateway = Gateway(
             CurrentTable(table, registry, monotonic, 0),

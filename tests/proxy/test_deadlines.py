@@ -9,7 +9,7 @@ from gateway.policy.routing import readiness
 from gateway.proxy.deadlines import SHORTEST, TIMES, overdue, time_is_over
 from gateway.proxy.retrying import blamed
 from tests.attempts import attempted
-from tests.proxy.orders import ordered
+from tests.proxy.routed import routed_to
 
 
 class World:
@@ -33,8 +33,8 @@ class World:
         kind = Kind()
         for _ in range(answers):
             kind.completed(took)
-        self.order, self.backend = ordered("/v1/embeddings", kind, stream=stream, is_hurried=is_hurried)
-        self.order.timeouts = Timeouts(**timeouts)
+        self.routed, self.backend = routed_to("/v1/embeddings", kind, stream=stream, is_hurried=is_hurried)
+        self.routed.timeouts = Timeouts(**timeouts)
         self.exchange = Exchange("id", "/v1/embeddings", 1000.0)
         self.exchange.attempts = [attempted(1000.0)]
         if begun:
@@ -43,7 +43,7 @@ class World:
 
     def after(self, seconds: float, *, answered: bool = False) -> tuple[AttemptEnd, str] | None:
         now = 1000.0 + seconds
-        return overdue(self.order, self.exchange, self.backend, resumed=0.0, now=now, answered=answered)
+        return overdue(self.routed, self.exchange, self.backend, resumed=0.0, now=now, answered=answered)
 
 
 SILENCES = [
@@ -131,7 +131,7 @@ class Hurry:
         world = self.world
         world.exchange.attempts = [attempted(self.now)]
         self.now += self.seconds
-        return time_is_over(world.order, world.exchange, world.backend, resumed=0.0, now=self.now, answered=False)[0]
+        return time_is_over(world.routed, world.exchange, world.backend, resumed=0.0, now=self.now, answered=False)[0]
 
     def ends_after(self, seconds: float) -> set[AttemptEnd]:
         until = self.now + seconds
@@ -180,13 +180,13 @@ def test_a_backend_that_fails_its_probes_is_blamed_at_once() -> None:
 
 def test_a_deadline_of_the_routes_that_has_passed_too_decides() -> None:
     hurry = Hurry(5.0, stream=True)
-    hurry.world.order.timeouts = Timeouts(first_token=4.95)
+    hurry.world.routed.timeouts = Timeouts(first_token=4.95)
     assert hurry.end() is AttemptEnd.FIRST_TOKEN_TIMEOUT
 
 
 def test_between_two_attempts_the_failure_before_is_told() -> None:
     world = World(stream=True, is_hurried=True)
-    last = (*time_is_over(world.order, world.exchange, None, resumed=0.0, now=2000.0, answered=False), None)
+    last = (*time_is_over(world.routed, world.exchange, None, resumed=0.0, now=2000.0, answered=False), None)
     failed, busy = (AttemptEnd.CLOSED_EARLY, "reset", None), (AttemptEnd.SATURATED, "status 429", None)
     assert last[0] is OWN
     assert blamed(failed, last, begun=False) == failed

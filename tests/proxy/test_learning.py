@@ -8,7 +8,7 @@ from gateway.policy.routing.peers import Peers
 from gateway.policy.slo.objective import Objective, Sli, Target
 from gateway.proxy.learning import began
 from tests.attempts import attempted
-from tests.proxy.orders import ordered
+from tests.proxy.routed import routed_to
 
 PROMISED = Objective("default", {Sli.TTFT: Target(0.99, under=2.0)})
 
@@ -26,9 +26,9 @@ def first_token(health: Health, *, sent: float, at: float) -> None:
     exchange = Exchange("r", "/v1/chat/completions", sent)
     exchange.attempts, exchange.first_content = [attempted(sent)], at
     lease = health.lease(100)
-    order, backend = ordered("/v1/chat/completions")
-    order.objective, backend.health = PROMISED, health
-    began(order, exchange, backend, lease)
+    routed, backend = routed_to("/v1/chat/completions")
+    routed.objective, backend.health = PROMISED, health
+    began(routed, exchange, backend, lease)
     lease.release()
 
 

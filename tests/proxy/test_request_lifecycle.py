@@ -26,11 +26,11 @@ from gateway.lateness import Lateness
 from gateway.observers import Observer, Observers
 from gateway.policy.routing import readiness
 from gateway.proxy.current import CurrentTable
-from gateway.proxy.flight import Flight
 from gateway.proxy.gateway import Gateway
 from gateway.proxy.lifecycle import State
 from gateway.proxy.mirroring import Mirroring
-from gateway.proxy.order import Tools
+from gateway.proxy.request_lifecycle import RequestLifecycle
+from gateway.proxy.routed_request import ProxyContext
 from gateway.proxy.stored import StoredResponses
 from gateway.proxy.tracing import Tracing
 from gateway.telemetry.request_traces import RequestTraces
@@ -117,8 +117,8 @@ class Receiver:
 class Asked:
     """A request that was made."""
 
-    def __init__(self, flight: Flight, client: Receiver) -> None:
-        self.flight = flight
+    def __init__(self, lifecycle: RequestLifecycle, client: Receiver) -> None:
+        self.lifecycle = lifecycle
         self.client = client
         self.gone = self.reads_slowly = False
 
@@ -165,12 +165,12 @@ class Living(RuleBasedStateMachine):
             backend.learn(readiness.probe_passed(backend.readiness))
             backend.health.slots.limit_to(1)
         traces = RequestTraces(self.spans.append, Resource({}), clock, lambda: 1_790_000_000.0 + clock())
-        tools = Tools(clock, rng, Observers(self.notes, traces), tracing=Tracing(1.0, rng))
+        context = ProxyContext(clock, rng, Observers(self.notes, traces), tracing=Tracing(1.0, rng))
         self.current = CurrentTable(self.table, self.registry, clock, 0)
         self.gateway = Gateway(
             self.current,
-            tools,
-            Mirroring(tools, lambda _: None),
+            context,
+            Mirroring(context, lambda _: None),
             Slices(clock),
             stored=StoredResponses(),
             edge=Edge(),
@@ -187,7 +187,7 @@ class Living(RuleBasedStateMachine):
 
     @property
     def open(self) -> list[Asked]:
-        return [each for each in self.asked if each.flight.state is not State.SETTLED]
+        return [each for each in self.asked if each.lifecycle.state is not State.SETTLED]
 
     @property
     def connected(self) -> list[EngineSide]:
@@ -201,12 +201,12 @@ class Living(RuleBasedStateMachine):
     def dialling(self) -> list[Any]:
         return [dial for dial in self.loop.dials if not dial.done()]
 
-    def each(self, action: Callable[[Flight], None]) -> None:
+    def each(self, action: Callable[[RequestLifecycle], None]) -> None:
         """Do something with every request in progress."""
 
         def act() -> None:
             for asked in self.open:
-                action(asked.flight)
+                action(asked.lifecycle)
 
         self.loop.do(act)
 
@@ -227,9 +227,9 @@ class Living(RuleBasedStateMachine):
         request = Request(head, [], body.encode(), http10=False, keep_alive=True, received=self.loop.now, caller=caller)
 
         def serve() -> None:
-            flight = self.gateway.serve(request, client)
-            assert isinstance(flight, Flight)
-            self.asked.append(Asked(flight, client))
+            lifecycle = self.gateway.serve(request, client)
+            assert isinstance(lifecycle, RequestLifecycle)
+            self.asked.append(Asked(lifecycle, client))
 
         self.loop.do(serve)
 
@@ -241,7 +241,7 @@ class Living(RuleBasedStateMachine):
         """The client does something; or this process gives its request up, since it stops."""
         asked = data.draw(st.sampled_from(self.open))
         said = [Draining("the gateway stops")] if what == "give_up" else []
-        self.loop.do(getattr(asked.flight, what), *said)
+        self.loop.do(getattr(asked.lifecycle, what), *said)
         asked.gone |= what == "client_gone"
 
     # What engines do
@@ -301,7 +301,7 @@ class Living(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([0.01, 0.01, 0.1, 0.3, 1.5, 1.5, 20.0, 40.0]))
     def passes(self, seconds: float) -> None:
         self.loop.now += seconds
-        self.each(lambda flight: flight.check(self.loop.now))
+        self.each(lambda lifecycle: lifecycle.check(self.loop.now))
 
     @rule()
     def reloads(self) -> None:
@@ -317,12 +317,12 @@ class Living(RuleBasedStateMachine):
         assert len({id(each) for each in settled}) == len(settled), "once each"
         assert len(settled) + len(self.open) == len(self.asked)
         assert sum(backend.in_flight for backend in self.registry) == sum(
-            each.flight.state in TRYING for each in self.open
+            each.lifecycle.state in TRYING for each in self.open
         )
         # What one engine alone was too busy for is held back for a while before it goes back to its place.
-        assert self.waiting <= sum(each.flight.state is State.QUEUED for each in self.open)
+        assert self.waiting <= sum(each.lifecycle.state is State.QUEUED for each in self.open)
         for each in self.asked:
-            assert each.client.ends == (each.flight.state is State.SETTLED and not each.gone)
+            assert each.client.ends == (each.lifecycle.state is State.SETTLED and not each.gone)
 
     @property
     def waiting(self) -> int:
@@ -330,10 +330,10 @@ class Living(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         try:
-            self.each(Flight.resume)
+            self.each(RequestLifecycle.resume)
             for _ in range(3):
                 self.passes(1000.0)
-            assert [each.flight for each in self.open] == []
+            assert [each.lifecycle for each in self.open] == []
             self.nothing_is_wrong()
             for backend in self.registry:
                 slots, latency = backend.health.slots, backend.health.latency

@@ -20,7 +20,7 @@ from gateway.wire.endpoints import FORWARDED
 from gateway.wire.guard import Head
 from gateway.wire.outbox import Outbox
 from gateway.wire.service import Request
-from tests.proxy.orders import ROUTES
+from tests.proxy.routed import ROUTES
 
 CHAT, EMBEDDINGS = b"/v1/chat/completions", b"/v1/embeddings"
 

@@ -26,18 +26,18 @@ from gateway.proxy.lifecycle import (
     Event,
     step,
 )
-from gateway.proxy.order import Order, Tools
-from gateway.proxy.place import Place
 from gateway.proxy.plain import Refusal
+from gateway.proxy.queue_ticket import QueueTicket
 from gateway.proxy.relay import StreamRelay
 from gateway.proxy.renewal import renew
 from gateway.proxy.retrying import Failures, Next, Refused, after, blamed, is_stranded, may_resend
+from gateway.proxy.routed_request import ProxyContext, RoutedRequest
 from gateway.wire.guarded import guarded, later
 from gateway.wire.heads import CONTINUE
 from gateway.wire.service import Writer
 
 
-class Flight:
+class RequestLifecycle:
     """One request on its way: zero or more attempts, one after the other, and exactly one settlement.
 
     `state` is where it stands; only an event moves it on, along the table in `proxy.lifecycle`.
@@ -46,27 +46,29 @@ class Flight:
     __slots__ = (
         "_attempt",
         "_client",
+        "_context",
         "_deadline",
         "_exchange",
         "_failures",
-        "_order",
         "_paused",
-        "_place",
         "_resumed",
         "_retry",
-        "_tools",
+        "_routed",
+        "_ticket",
         "state",
     )
 
-    def __init__(self, order: Order, exchange: Exchange, client: Writer, *, tools: Tools, deadline: float) -> None:
+    def __init__(
+        self, routed: RoutedRequest, exchange: Exchange, client: Writer, *, context: ProxyContext, deadline: float
+    ) -> None:
         self.state = READING
-        self._order = order
+        self._routed = routed
         self._exchange = exchange
         self._client = client
-        self._tools = tools
+        self._context = context
         self._deadline = deadline
         self._attempt: Attempt | None = None
-        self._place: Place | None = None
+        self._ticket: QueueTicket | None = None
         self._failures: Failures | None = None
         self._retry: asyncio.TimerHandle | None = None
         self._paused = False
@@ -74,7 +76,7 @@ class Flight:
 
     def __repr__(self) -> str:
         number, attempt = len(self._exchange.attempts), f" {self._attempt}" if self._attempt is not None else ""
-        return f"<Flight {self._exchange.request_id} {self.state} after {number} attempts{attempt}>"
+        return f"<RequestLifecycle {self._exchange.request_id} {self.state} after {number} attempts{attempt}>"
 
     @property
     def committed(self) -> bool:
@@ -87,10 +89,10 @@ class Flight:
 
     def start(self) -> None:
         """Send the request on its way, let it wait for a slot, or answer at once when neither can be."""
-        order = self._order
-        order.retries.request(self._exchange.received)
-        line = order.route.line
-        waits = (line.queue.size or line.held_below is not None) and line.must_wait(order.spec.service_class)
+        routed = self._routed
+        routed.retries.request(self._exchange.received)
+        line = routed.route.line
+        waits = (line.queue.size or line.held_below is not None) and line.must_wait(routed.spec.service_class)
         if waits or (tried := self._begin()) is not STARTED:
             self._follow(FULL if waits else tried)
 
@@ -101,23 +103,23 @@ class Flight:
 
     def _follow(self, tried: Tried) -> None:
         """Where no attempt began, wait for a slot, unless that is hopeless, or tell that there can be none."""
-        if not others(self._order, self._tried):
+        if not others(self._routed, self._tried):
             error = NoReadyBackend(f"no backend of the model `{self._exchange.model}` is ready")
             self._refuse(error, Outcome.NO_BACKEND, "no ready backend")
         elif tried is FULL:
             self.step(Event.NO_SLOT)
-            order, exchange, tools = self._order, self._exchange, self._tools
-            now, last = tools.clock(), None if self._failures is None else self._failures.last
-            place = self._place = self._place or Place(self, order, tools.clock)
+            routed, exchange, context = self._routed, self._exchange, self._context
+            now, last = context.clock(), None if self._failures is None else self._failures.last
+            place = self._ticket = self._ticket or QueueTicket(self, routed, context.clock)
             if last is None or last[0] is not AttemptEnd.SATURATED:
-                patience = order.patience(exchange, self._deadline - now, now)
-                place.enter(order, now=now, patience=patience, chance=tools.rng.random())
-            elif not place.rejoin(order, exchange, now=now, deadline=self._deadline):
+                patience = routed.patience(exchange, self._deadline - now, now)
+                place.enter(routed, now=now, patience=patience, chance=context.rng.random())
+            elif not place.rejoin(routed, exchange, now=now, deadline=self._deadline):
                 self._conclude(*last)
 
     def renew(self) -> bool:
         """Follow a reload of the routes; return False when that was the end."""
-        error = renew(self._order, self._exchange, self._tools.rng.random())
+        error = renew(self._routed, self._exchange, self._context.rng.random())
         if error is not None:
             self._refuse(error, Outcome.CLIENT_ERROR, error.code)
         return error is None
@@ -131,7 +133,7 @@ class Flight:
         failures = self._failures
         if failures is not None and failures.last is not None and failures.last[0] is AttemptEnd.SATURATED:
             failures.last = None
-        self._refuse(turned_away(why, self._order.spec.service_class), Outcome.SHED, why.why)
+        self._refuse(turned_away(why, self._routed.spec.service_class), Outcome.SHED, why.why)
 
     def _refuse(self, error: GatewayError, outcome: Outcome, reason: str) -> None:
         if self._failures is None or self._failures.last is None:
@@ -142,13 +144,13 @@ class Flight:
 
     def _begin(self, queued: float = 0.0) -> Tried:
         """Begin an attempt at a backend not tried yet, if one has a slot; `queued` are the seconds waited for it."""
-        exchange, order, tools = self._exchange, self._order, self._tools
-        now = tools.clock()
-        backend = find(order, exchange, self._tried, tools.choose, now=now, rng=tools.rng)
+        exchange, routed, context = self._exchange, self._routed, self._context
+        now = context.clock()
+        backend = find(routed, exchange, self._tried, context.choose, now=now, rng=context.rng)
         if isinstance(backend, Tried):
             return backend
         self.step(SLOT_GRANTED)
-        lease = None if order.spec.is_lookup else backend.health.lease(exchange.prompt_estimate, order.claim, now)
+        lease = None if routed.spec.is_lookup else backend.health.lease(exchange.prompt_estimate, routed.claim, now)
         exchange.queued += queued
         self._at(backend, lease, now, queued).begin()
         return STARTED
@@ -158,8 +160,8 @@ class Flight:
         exchange, record = self._exchange, AttemptRecord(backend.id, backend.spec.pool, now, queued)
         exchange.attempts.append(record)
         exchange.backend, exchange.pool = record.backend, record.pool
-        order, client, tools = self._order, self._client, self._tools
-        attempt = Attempt(self, order, exchange, client, tools, backend=backend, lease=lease, record=record)
+        routed, client, context = self._routed, self._client, self._context
+        attempt = Attempt(self, routed, exchange, client, context, backend=backend, lease=lease, record=record)
         self._attempt = attempt
         return attempt
 
@@ -171,8 +173,8 @@ class Flight:
 
     def resend(self, stale: Attempt) -> bool:
         """Make another attempt at the same backend, which most likely has not seen this one, if that is allowed."""
-        now = self._tools.clock()
-        if not may_resend(self._order, self._exchange, self._deadline, now):
+        now = self._context.clock()
+        if not may_resend(self._routed, self._exchange, self._deadline, now):
             return False
         self.step(Event.STALE)
         self._at(stale.backend, stale.hand_over(now), now).connect()
@@ -182,7 +184,7 @@ class Flight:
         """Let go of what only a retry would need."""
         self.step(FIRST_OUTPUT)
         self._exchange.opened = True
-        self._order.forget()
+        self._routed.forget()
         self._failures = None
 
     def complete(self) -> None:
@@ -211,16 +213,16 @@ class Flight:
         if backend is not None:
             failures.tried.append(backend)
         self._end_attempt(end)
-        failures.last, now, tools = last, self._tools.clock(), self._tools
+        failures.last, now, context = last, self._context.clock(), self._context
         tried, deadline = failures.tried, self._deadline
-        match after(end, self._order, self._exchange, tried, begun=begun, deadline=deadline, now=now):
+        match after(end, self._routed, self._exchange, tried, begun=begun, deadline=deadline, now=now):
             case Next.ELSEWHERE:
                 self.step(Event.RETRY)
-                tools.observers.retried(self._exchange, end)
+                context.observers.retried(self._exchange, end)
                 if end is AttemptEnd.NOT_READY:
                     self._again()  # at once: it left for one free slot, which no other request shall leave for
                 else:
-                    self._retry = later(pause(len(self._exchange.attempts), tools.rng), self, self._again)
+                    self._retry = later(pause(len(self._exchange.attempts), context.rng), self, self._again)
             case Next.QUEUE if self.renew():
                 self._follow(FULL)
             case Next.END:
@@ -233,11 +235,11 @@ class Flight:
             self._follow(tried)
 
     def _end_pause(self) -> None:
-        """A pause before a retry, which begins with the end of an attempt, is time spent for the backend's sake."""
+        """End the pause before a retry, which began with the end of an attempt: time spent for the backend's sake."""
         retry, self._retry = self._retry, None
         if retry is not None:
             retry.cancel()
-            self._exchange.waited += self._tools.clock() - self._exchange.attempt_ended
+            self._exchange.waited += self._context.clock() - self._exchange.attempt_ended
 
     def _conclude(self, end: AttemptEnd, detail: str, backend: Backend | None) -> None:
         """Tell the client of a failure that is not followed by another attempt."""
@@ -267,27 +269,27 @@ class Flight:
     def resume(self) -> None:
         """Read on."""
         self._paused = False
-        self._resumed = self._tools.clock()
+        self._resumed = self._context.clock()
         if self._attempt is not None:
             self._attempt.resume()
 
     def check(self, now: float) -> None:
         """Hold the deadlines of the request and of the attempt in progress."""
-        if self._place is not None and self._place.check(now, self._tools.rng.random()):
+        if self._ticket is not None and self._ticket.check(now, self._context.rng.random()):
             return
-        order, exchange, attempt = self._order, self._exchange, self._attempt
+        routed, exchange, attempt = self._routed, self._exchange, self._attempt
         backend, relay = (None, None) if attempt is None else (attempt.backend, attempt.relay)
         resumed, answered = now if self._paused else self._resumed, relay is not None
         if isinstance(relay, Refusal) and backend is not None:
             relay.check(now, resumed, self._deadline, backend.lateness)
             return
         if now > self._deadline:
-            self.fail(*time_is_over(order, exchange, backend, resumed=resumed, now=now, answered=answered))
+            self.fail(*time_is_over(routed, exchange, backend, resumed=resumed, now=now, answered=answered))
             return
         if self._paused or backend is None or (isinstance(relay, StreamRelay) and relay.check(now)):
             return
-        late = overdue(order, exchange, backend, resumed=resumed, now=now, answered=answered)
-        if late is None and not self.committed and is_stranded(order, exchange, backend, self._tried, now):
+        late = overdue(routed, exchange, backend, resumed=resumed, now=now, answered=answered)
+        if late is None and not self.committed and is_stranded(routed, exchange, backend, self._tried, now):
             late = AttemptEnd.NOT_READY, backend.readiness.reason
         if late is not None:
             self.fail(*late)
@@ -295,7 +297,7 @@ class Flight:
     def probe(self) -> bytes | None:
         """Return bytes that a client which has only half closed will skip."""
         if not self._exchange.opened:
-            return None if self._order.spec.http10 else CONTINUE
+            return None if self._routed.spec.http10 else CONTINUE
         relay = None if self._attempt is None else self._attempt.relay
         return relay.probe() if isinstance(relay, StreamRelay) else None
 
@@ -311,14 +313,14 @@ class Flight:
         """End the attempt in progress, if there is one."""
         attempt, self._attempt = self._attempt, None
         if attempt is not None:
-            attempt.end(result, self._tools.clock())
+            attempt.end(result, self._context.clock())
 
     def _tell(self, error: GatewayError) -> None:
         """Tell the client by a status, or within a stream whose head it has."""
         if self._exchange.opened:
-            replies.break_off(self._client, self._exchange, error, self._order)
+            replies.break_off(self._client, self._exchange, error, self._routed)
         else:
-            replies.answer(self._client, self._exchange, error, self._order)
+            replies.answer(self._client, self._exchange, error, self._routed)
 
     def _end(self, event: Event, outcome: Outcome, reason: str) -> None:
         self._settle(event, outcome, reason)
@@ -328,10 +330,10 @@ class Flight:
     def _settle(self, event: Event, outcome: Outcome, reason: str) -> None:
         self.step(event)
         self._end_pause()
-        exchange, order = self._exchange, self._order
-        exchange.ended, exchange.outcome, exchange.reason = self._tools.clock(), outcome, reason
-        place, self._place = self._place, None
+        exchange, routed = self._exchange, self._routed
+        exchange.ended, exchange.outcome, exchange.reason = self._context.clock(), outcome, reason
+        place, self._ticket = self._ticket, None
         if place is not None:
             exchange.queued += place.leave(exchange.ended)
-        order.settle(exchange)
-        self._tools.observers.settled(exchange)
+        routed.settle(exchange)
+        self._context.observers.settled(exchange)

@@ -15,7 +15,7 @@ from gateway.policy.routing.choose import choose
 from gateway.policy.routing.health import Health
 from gateway.policy.routing.lease import Lease
 from gateway.policy.routing.peers import Peers
-from gateway.proxy.line import Line, Waiter, holders_of, join
+from gateway.proxy.admission_queue import AdmissionQueue, Queued, holders_of, join
 
 names, tenants = st.sampled_from(list(CLASSES)), st.sampled_from(["a", "b"])
 
@@ -58,11 +58,11 @@ class Admitting(RuleBasedStateMachine):
         for engine in self.engines:
             engine.health.slots.limit_to(3)
             engine.health.slots.kv_capacity = 100
-        self.lines = [Line(CLASSES), Line(CLASSES)]
+        self.lines = [AdmissionQueue(CLASSES), AdmissionQueue(CLASSES)]
         join((line, [engine.health for engine in self.engines]) for line in self.lines)
         self.kind = Kind()
         self.leases: list[Lease] = []
-        self.entries: list[tuple[Line, Entry[Waiter]]] = []
+        self.entries: list[tuple[AdmissionQueue, Entry[Queued]]] = []
         self.rng = Random(1)
 
     def take(self, claim: Claim) -> bool:
@@ -132,7 +132,7 @@ TestAdmitting = Admitting.TestCase
 
 
 def test_a_full_queue_pushes_out_the_newest_of_the_lowest_class() -> None:
-    line = Line(CLASSES)
+    line = AdmissionQueue(CLASSES)
     world = Admitting()
     for engine in world.engines:
         engine.health.slots.limit_to(0)
@@ -194,7 +194,7 @@ def test_a_slow_spell_refuses_no_one_and_what_stays_slow_does() -> None:
         engine.health.slots.limit_to(1)
         assert world.take(Waiting(world, 1).claim)
 
-    def arrive(now: float) -> Entry[Waiter] | TurnedAway:
+    def arrive(now: float) -> Entry[Queued] | TurnedAway:
         return line.enter(Waiting(world, 1), CLASSES["standard"], "a", now=now, patience=5.0, chance=0.5)
 
     for seconds in (*[1.0] * 64, *[40.0] * 32):

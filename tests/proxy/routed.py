@@ -1,4 +1,4 @@
-"""An order as a test needs it: for the model of the smallest routes, at its one backend."""
+"""A routed request as a test needs it: for the model of the smallest routes, at its one backend."""
 
 from pathlib import Path
 from time import monotonic
@@ -10,7 +10,7 @@ from gateway.exchange import Endpoint
 from gateway.lateness import Lateness
 from gateway.policy.admission.kinds import Kind
 from gateway.proxy.live import LiveTable
-from gateway.proxy.order import Order
+from gateway.proxy.routed_request import RoutedRequest
 from gateway.proxy.spec import RequestSpec
 from gateway.proxy.tenants import Tenants
 from gateway.wire.guard import Head
@@ -19,10 +19,10 @@ from gateway.wire.outbox import Outbox
 ROUTES = Path(__file__).parents[2] / "routes" / "minimal.yaml"
 
 
-def ordered(
+def routed_to(
     endpoint: str, kind: Kind | None = None, *, stream: bool = False, is_hurried: bool = False
-) -> tuple[Order, Backend]:
-    """Return an order, and the backend that it can go to."""
+) -> tuple[RoutedRequest, Backend]:
+    """Return a request, and the backend that it can go to."""
     table = load_routes(ROUTES, {})
     registry = Registry(Outbox(), monotonic, Lateness())
     registry.reconcile(table)
@@ -32,4 +32,4 @@ def ordered(
     spec = RequestSpec(
         asked, tenant, tenant.service_class, kind or Kind(), stream=stream, seconds=600.0, is_hurried=is_hurried
     )
-    return Order(spec, model, version, fields=b""), backend
+    return RoutedRequest(spec, model, version, fields=b""), backend

@@ -30,7 +30,7 @@ _REQUEST = (
 _USAGE_ON_REQUEST = frozenset((Dialect.CHAT, Dialect.COMPLETIONS))
 
 
-class Order:
+class RoutedRequest:
     """A request on its way: what it asks for, where it may go now, and the bytes that go there.
 
     `asked` is the name of the model that answers shall bear, quoted; `engine_id` the request's id as engines see it,
@@ -182,8 +182,8 @@ Chooser: TypeAlias = Callable[[Sequence[Backend], int, float, Chance, Claim], Ch
 """Chooses among ready backends, as `policy.routing.choose.choose` does."""
 
 
-class Tools:
-    """What every flight is handed: a clock, chance, the observers, who chooses a backend, and who samples traces."""
+class ProxyContext:
+    """What every request is handed: a clock, chance, the observers, who chooses a backend, and who samples traces."""
 
     __slots__ = ("choose", "clock", "max_event", "observers", "rng", "tracing")
 

@@ -8,12 +8,12 @@ from gateway.errors import GatewayError
 from gateway.exchange import Exchange
 from gateway.policy.admission.decide import TurnedAway
 from gateway.policy.admission.queue import Entry
-from gateway.proxy.line import Waiter
-from gateway.proxy.order import Order
+from gateway.proxy.admission_queue import Queued
+from gateway.proxy.routed_request import RoutedRequest
 from gateway.wire.guarded import later
 
 
-class Traveller(Protocol):
+class Waiter(Protocol):
     """A request that waits."""
 
     def try_again(self, waited: float) -> bool:
@@ -29,91 +29,91 @@ class Traveller(Protocol):
         """Follow a reload of the routes; return False when that was the end."""
 
 
-class Place:
+class QueueTicket:
     """Waits for a slot of one version. After it got one it may `rejoin` the line, if the engine had too much to do."""
 
-    __slots__ = ("_clock", "_entry", "_held", "_line", "_order", "_since", "_traveller", "_waits", "claim")
+    __slots__ = ("_clock", "_entry", "_held", "_line", "_routed", "_since", "_waiter", "_waits", "claim")
 
-    def __init__(self, traveller: Traveller, order: Order, clock: Clock) -> None:
+    def __init__(self, waiter: Waiter, routed: RoutedRequest, clock: Clock) -> None:
         self._clock = clock
         self._held: asyncio.TimerHandle | None = None
-        self._traveller = traveller
-        self._order = order
-        self._line = order.route.line
-        self.claim = order.claim
-        self._entry: Entry[Waiter] | None = None
+        self._waiter = waiter
+        self._routed = routed
+        self._line = routed.route.line
+        self.claim = routed.claim
+        self._entry: Entry[Queued] | None = None
         self._since = 0.0
         self._waits = False
 
-    def enter(self, order: Order, *, now: float, patience: float, chance: float) -> bool:
-        """Join the line; where that is hopeless the traveller is turned away at once, and False returned."""
-        self._line, self._since, self._waits = order.route.line, now, True
+    def enter(self, routed: RoutedRequest, *, now: float, patience: float, chance: float) -> bool:
+        """Join the queue; where that is hopeless the request is turned away at once, and False returned."""
+        self._line, self._since, self._waits = routed.route.line, now, True
         entry = self._line.enter(
             self,
-            order.spec.service_class,
-            order.spec.tenant.name,
+            routed.spec.service_class,
+            routed.spec.tenant.name,
             now=now,
             patience=patience,
             chance=chance,
         )
         if isinstance(entry, TurnedAway):
             self._waits = False
-            self._traveller.turned_away(entry)
+            self._waiter.turned_away(entry)
             return False
         self._entry = entry
         return True
 
-    def rejoin(self, order: Order, exchange: Exchange, *, now: float, deadline: float) -> bool:
+    def rejoin(self, routed: RoutedRequest, exchange: Exchange, *, now: float, deadline: float) -> bool:
         """Wait on in the old place, that of its arrival if it never waited, for what is left of the old patience.
 
         A request that is itself to blame is held back first; False where there is no time left for that.
         """
-        line = self._line = order.route.line
+        line = self._line = routed.route.line
         if self._entry is None:
             since = exchange.received
             self._entry = Entry(
                 self,
-                order.spec.service_class,
-                order.spec.tenant.name,
+                routed.spec.service_class,
+                routed.spec.tenant.name,
                 self.claim.kv,
                 since,
                 holding=self.claim.kind.mean or line.seconds,
-                until=since + order.patience(exchange, deadline - since, now),
+                until=since + routed.patience(exchange, deadline - since, now),
             )
-        pause = order.refusals.pause(self._entry.until - now) if order.refusals is not None else 0.0
+        pause = routed.refusals.pause(self._entry.until - now) if routed.refusals is not None else 0.0
         if pause is None:
             return False
         self._since, self._waits = now, True
         if pause:
-            self._held = later(pause, self._traveller, self._go_on, self._entry)
+            self._held = later(pause, self._waiter, self._go_on, self._entry)
         else:
             line.rejoin(self._entry, now)
         return True
 
-    def _go_on(self, entry: Entry[Waiter]) -> None:
+    def _go_on(self, entry: Entry[Queued]) -> None:
         """Go back into line after having been held back."""
         self._held = None
-        if self._traveller.renew():
-            self._line = self._order.route.line
+        if self._waiter.renew():
+            self._line = self._routed.route.line
             self._line.rejoin(entry, self._clock())
 
     def begin(self, now: float) -> bool:
         """Go on, if there is a slot."""
-        self._waits = not self._traveller.try_again(now - self._since)
+        self._waits = not self._waiter.try_again(now - self._since)
         return not self._waits
 
     def turned_away(self, why: TurnedAway) -> None:
         """Make room for somebody of a higher class."""
-        self._traveller.turned_away(why)
+        self._waiter.turned_away(why)
 
     def broke(self) -> None:
         """End with an error of the gateway's own."""
-        self._traveller.give_up(GatewayError("the gateway failed on this request; its log says why"))
+        self._waiter.give_up(GatewayError("the gateway failed on this request; its log says why"))
 
     def renew(self, now: float) -> None:
         """Follow a reload of the routes, into another line where need be."""
-        entry, goes_on = self._entry, self._traveller.renew()
-        line = self._order.route.line
+        entry, goes_on = self._entry, self._waiter.renew()
+        line = self._routed.route.line
         if goes_on and line is not self._line and entry is not None:
             self._line.hand_over(entry)
             line.adopt(entry)
@@ -124,16 +124,16 @@ class Place:
         entry = self._entry
         if not self._waits or entry is None or now <= entry.until or now <= entry.until + self._excused(entry, now):
             return False
-        self._traveller.turned_away(self._line.waited(entry, chance))
+        self._waiter.turned_away(self._line.waited(entry, chance))
         return True
 
-    def _excused(self, entry: Entry[Waiter], now: float) -> float:
+    def _excused(self, entry: Entry[Queued], now: float) -> float:
         """Return the seconds of its wait in which this process was late: slots may have come free that it did not see.
 
         The time that a client named goes on.
         """
-        backends = self._order.route.backends
-        return backends[0].lateness.excuse(entry.since, now) if backends and not self._order.spec.is_timed else 0.0
+        backends = self._routed.route.backends
+        return backends[0].lateness.excuse(entry.since, now) if backends and not self._routed.spec.is_timed else 0.0
 
     def leave(self, now: float) -> float:
         """Leave the line for good; return how long it has been waited, in seconds."""

@@ -26,7 +26,7 @@ PASSED = 1.0
 """Seconds for which smaller requests may pass one that is too large for what is free."""
 
 
-class Waiter(Protocol):
+class Queued(Protocol):
     """A request in the queue."""
 
     @property
@@ -58,7 +58,7 @@ class Outlook:
     why: str
 
 
-class Line:
+class AdmissionQueue:
     """The queue of one version; `neighbours` are the lines, itself among them, that wait for the same backends.
 
     `healths` are those backends, `holders` who has their slots. `sheds` counts those turned away, by class and reason.
@@ -81,8 +81,8 @@ class Line:
     )
 
     def __init__(self, classes: Mapping[str, ServiceClass]) -> None:
-        self.queue: Queue[Waiter] = Queue(classes)
-        self.neighbours: tuple[Line, ...] = (self,)
+        self.queue: Queue[Queued] = Queue(classes)
+        self.neighbours: tuple[AdmissionQueue, ...] = (self,)
         self.sheds: Counter[tuple[str, str]] = Counter()
         self.held_below: int | None = None
         self.refuses = True
@@ -94,7 +94,9 @@ class Line:
         self._seconds = 0.0
 
     def __repr__(self) -> str:
-        return f"<Line {self.queue} at {self.rate:.1f} slots/s{' held' if self.held_below is not None else ''}>"
+        return (
+            f"<AdmissionQueue {self.queue} at {self.rate:.1f} slots/s{' held' if self.held_below is not None else ''}>"
+        )
 
     @property
     def seconds(self) -> float:
@@ -136,14 +138,14 @@ class Line:
 
     def enter(
         self,
-        waiter: Waiter,
+        waiter: Queued,
         service_class: ServiceClass,
         tenant: str,
         *,
         now: float,
         patience: float,
         chance: float,
-    ) -> Entry[Waiter] | TurnedAway:
+    ) -> Entry[Queued] | TurnedAway:
         """Let a request wait for `patience` seconds at most, or say at once why not; `chance` spreads out retries."""
         outlook = self.outlook(service_class, tenant, patience, now)
         if outlook.chance < chances.LEAST and self.refuses:
@@ -158,28 +160,28 @@ class Line:
         self.freed(now)
         return entry
 
-    def rejoin(self, entry: Entry[Waiter], now: float) -> None:
+    def rejoin(self, entry: Entry[Queued], now: float) -> None:
         """Let one that an engine sent back wait on, in its old place and until its old patience ends."""
         self.queue.restore(entry)
         self.freed(now)
 
-    def leave(self, entry: Entry[Waiter], now: float) -> None:
+    def leave(self, entry: Entry[Queued], now: float) -> None:
         """Take out one that does not wait any more; those after it may fit where it did not."""
         if self.queue.remove(entry):
             self._unkeep(entry.item.claim)
             if self.queue.size:
                 self.freed(now)
 
-    def adopt(self, entry: Entry[Waiter]) -> None:
+    def adopt(self, entry: Entry[Queued]) -> None:
         """Let one wait here that has waited in another line; it keeps its time."""
         self.queue.push(entry)
 
-    def hand_over(self, entry: Entry[Waiter]) -> None:
+    def hand_over(self, entry: Entry[Queued]) -> None:
         """Take out one that goes on waiting in another line."""
         self.queue.remove(entry)
         self._unkeep(entry.item.claim)
 
-    def waited(self, entry: Entry[Waiter], chance: float) -> TurnedAway:
+    def waited(self, entry: Entry[Queued], chance: float) -> TurnedAway:
         """Return what to tell one whose time to wait is over; it still has to `leave`."""
         outlook = Outlook(self.queue.ahead(entry.service_class, entry.tenant)[0], 0.0, "")
         patience = entry.until - entry.since
@@ -267,7 +269,7 @@ class Line:
     def _may_pass(self, service_class: ServiceClass, now: float) -> bool:
         return not self.holds(service_class) or now - self._passed >= HOLD_PAUSE
 
-    def _begin(self, entry: Entry[Waiter], now: float) -> bool:
+    def _begin(self, entry: Entry[Queued], now: float) -> bool:
         """Offer a slot; one that cannot be handled leaves, since it would stay at the head for ever."""
         try:
             return entry.item.begin(now)
@@ -278,7 +280,7 @@ class Line:
             entry.item.broke()
             return False
 
-    def _keep(self, entry: Entry[Waiter], now: float) -> None:
+    def _keep(self, entry: Entry[Queued], now: float) -> None:
         """Keep a place for the first of a class when it has been too large for a while for what is free.
 
         There is one such place: a higher class takes it over.
@@ -330,7 +332,7 @@ class Line:
         return True
 
 
-def join(lines: Iterable[tuple[Line, Sequence[Health]]]) -> None:
+def join(lines: Iterable[tuple[AdmissionQueue, Sequence[Health]]]) -> None:
     """Tell lines whose slots they wait for, and make neighbours of those that share some."""
     every = list(dict(lines).items())
     for line, healths in every:
@@ -363,12 +365,12 @@ def seen(health: Health, queued: int, *, running: float = 0.0, fixed: bool = Fal
     return Seen(peak, queued, evidence.begun, evidence.late, borne, health.activity.worked_at, running)
 
 
-def _is_stuck(entry: Entry[Waiter]) -> bool:
+def _is_stuck(entry: Entry[Queued]) -> bool:
     """Whether it may use one backend alone, and that has no slot; others need not wait for it."""
     claim = entry.item.claim
     return isinstance(claim.only, Health) and not claim.only.slots.has_slot(claim)
 
 
-def _precedence(line: Line) -> tuple[int, float]:
+def _precedence(line: AdmissionQueue) -> tuple[int, float]:
     head = line.queue.head()
     return (head.service_class.priority, head.since) if head is not None else (1 << 30, 0.0)
