@@ -47,7 +47,7 @@ class AdminPlane:
             book=data.ledger,
             alerter=control.alerter,
             explain=data.explain,
-            roller=control.rollouts,
+            rollouts=control.rollouts,
             deployments=control.deployments,
             drained=control.drained,
             audit=control.audit,

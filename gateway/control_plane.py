@@ -10,12 +10,12 @@ from gateway.control.alerting import Alerter
 from gateway.control.audit import Audit
 from gateway.control.deploying import Deployments
 from gateway.control.drained import Drained
-from gateway.control.flush import Flusher, Keeps
+from gateway.control.flush import Flusher, PersistedState
 from gateway.control.judging import Judge
 from gateway.control.probing import Prober
 from gateway.control.reload import Reloader
 from gateway.control.remembering import Remembering
-from gateway.control.rolling import Roller
+from gateway.control.rollouts import RolloutController
 from gateway.control.scraping import Scraper
 from gateway.control.sharing import Sharing
 from gateway.control.supervise import Supervisor
@@ -50,20 +50,20 @@ class ControlPlane:
             ledger.unsaved,
             self.judge.unsaved_ejections,
             epoch,
-            keeps=Keeps(
+            persisted=PersistedState(
                 self._documents, self.audit.unsaved, self._remembering.unsaved, self._take_over, self.sharing.led
             ),
         )
         self.alerter = Alerter(ledger, epoch, None if self.webhook is None else self.webhook.notify, self.flusher.wake)
         if self.webhook is not None:
             self.webhook.delivered = self.alerter.delivered
-        self.rollouts = Roller(
+        self.rollouts = RolloutController(
             ledger,
             current,
             self.audit,
             clock=epoch,
             leads=self.leads,
-            saved=self.flusher.wake,
+            request_save=self.flusher.wake,
             lasting=not isinstance(store, MemoryStore),
             lateness=registry.lateness,
         )

@@ -44,7 +44,7 @@ from gateway.control.deploying import Deployments
 from gateway.control.drained import Drained
 from gateway.control.flush import Flusher
 from gateway.control.reload import Reloader
-from gateway.control.rolling import Roller
+from gateway.control.rollouts import RolloutController
 from gateway.control.sharing import Sharing
 from gateway.errors import ClientError
 from gateway.policy.routing.limit_evidence import UNLIMITED
@@ -76,7 +76,7 @@ class AdminView:
     book: SloBook
     alerter: Alerter
     explain: Callable[[str, int, str], tuple[str, list[Explained]]]
-    roller: Roller
+    rollouts: RolloutController
     deployments: Deployments
     drained: Drained
     audit: Audit
@@ -153,7 +153,7 @@ def create_admin(view: AdminView, *, host: str, token: AdminToken) -> FastAPI:
             return error(409, "routes_refused", "the routes were not loaded, the old ones stay", problems=problems)
         return Reloaded(models=len(table.models), pools=len(table.pools), sources=list(table.sources))
 
-    app.include_router(canary_routes(view.roller))
+    app.include_router(canary_routes(view.rollouts))
     app.include_router(deployment_routes(view.deployments))
     app.include_router(operation_routes(view.registry, view.drained, view.audit, view.flusher.wake))
     return app
@@ -199,7 +199,7 @@ def _status(view: AdminView) -> Status:
             PoolStatus(name=name, ejections_ignored=peers.panic_reason) for name, peers in view.registry.pools.items()
         ],
         tenants=[_tenant(tenant, view.clock()) for tenant in view.gateway.current.tenants],
-        rollouts=[canary_status(running, view.roller) for running in view.roller],
+        rollouts=[canary_status(running, view.rollouts) for running in view.rollouts],
         alerts=firing_alerts(view.alerter, view.book),
         objectives=objective_statuses(view.book, view.alerter),
     )

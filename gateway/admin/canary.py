@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from gateway.admin.protection import error
 from gateway.admin.sent import Sent
 from gateway.config.durations import format_duration
-from gateway.control.rolling import Roller
+from gateway.control.rollouts import RolloutController
 from gateway.control.running import Running
 from gateway.policy.canary.evidence import ALPHA, shown
 from gateway.policy.canary.rollout import BY_PEOPLE, Event, Refused, Rollout
@@ -123,20 +123,20 @@ class AskedOfRollout(Asked):
     despite_budget: bool = False
 
 
-def canary_routes(roller: Roller) -> APIRouter:
+def canary_routes(rollouts: RolloutController) -> APIRouter:
     """Return the paths of rollouts."""
     router = APIRouter(prefix="/admin/models")
 
     @router.get("/{model:path}/canary", response_model=CanaryStatus, responses={404: _ERRORS[404]})
     async def status(model: str) -> CanaryStatus | Response:
         """Return where a rollout stands, what it waits for, and its way so far."""
-        running = roller.get(model)
-        return _none(model) if running is None else canary_status(running, roller)
+        running = rollouts.get(model)
+        return _none(model) if running is None else canary_status(running, rollouts)
 
     @router.get("/{model:path}/canary/report", response_model=CanaryReport, responses={404: _ERRORS[404]})
     async def report(model: str) -> CanaryReport | Response:
         """Compare candidate and stable."""
-        running = roller.get(model)
+        running = rollouts.get(model)
         return _none(model) if running is None else canary_report(running)
 
     @router.post("/{model:path}/canary/{action}", response_model=CanaryStatus, responses=_ERRORS)
@@ -150,10 +150,10 @@ def canary_routes(roller: Roller) -> APIRouter:
         if action not in BY_PEOPLE:
             return error(404, "not_found", f"there is no `{action[:64]}`; there are {', '.join(sorted(BY_PEOPLE))}")
         reason = (asked.reason if asked else "") or "no reason given"
-        known = roller.get(model)
+        known = rollouts.get(model)
         before = None if known is None else known.rollout
         try:
-            running = roller.ask(
+            running = rollouts.ask(
                 model,
                 Event(action),
                 actor=x_gateway_actor,
@@ -164,7 +164,7 @@ def canary_routes(roller: Roller) -> APIRouter:
             return _none(model)
         except Refused as refused:
             return error(409, "rollout_refused", str(refused))
-        found = canary_status(running, roller)
+        found = canary_status(running, rollouts)
         if running.rollout is before:
             already = {Event.PAUSE: "paused", Event.START: "started"}.get(Event(action), "in progress")
             found.notes.insert(0, f"already {already}: nothing was changed")
@@ -177,9 +177,9 @@ def _none(model: str) -> Response:
     return error(404, "canary_not_found", f"the routes have no canary for a model `{model[:128]}`")
 
 
-def canary_status(running: Running, roller: Roller) -> CanaryStatus:
+def canary_status(running: Running, rollouts: RolloutController) -> CanaryStatus:
     """Return a rollout as people read it."""
-    plan, rollout, seen, ahead = running.plan, running.rollout, roller.seen(running), roller.outlook(running)
+    plan, rollout, seen, ahead = running.plan, running.rollout, rollouts.seen(running), rollouts.outlook(running)
     return CanaryStatus(
         model=running.model,
         stable=plan.stable,
@@ -196,7 +196,7 @@ def canary_status(running: Running, roller: Roller) -> CanaryStatus:
         decision=running.decision.reason,
         failing=running.evidence.failing(plan.stable, plan.candidate) if rollout.is_live else "",
         outlook=ahead.words,
-        notes=roller.notes(running),
+        notes=rollouts.notes(running),
         command=ahead.command,
         requests_missing=ahead.missing,
         requests_per_second=round(seen.traffic.rate, 4),

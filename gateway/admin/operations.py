@@ -35,7 +35,7 @@ class AuditRecord(BaseModel):
     reason: str
 
 
-def operation_routes(registry: Registry, drained: Drained, audit: Audit, saved: Callable[[], None]) -> APIRouter:
+def operation_routes(registry: Registry, drained: Drained, audit: Audit, request_save: Callable[[], None]) -> APIRouter:
     """Return the paths of backends and of the audit."""
     router = APIRouter(prefix="/admin")
 
@@ -53,7 +53,7 @@ def operation_routes(registry: Registry, drained: Drained, audit: Audit, saved: 
         except KeyError:
             hint = suggest(backend[:128], [each.id for each in registry], "known backends")
             return error(404, "backend_not_found", f"there is no backend `{backend[:128]}`; {hint}")
-        saved()
+        request_save()
         found = registry[backend]
         return DrainStatus(backend=backend, drained=found.drained, in_flight=found.in_flight)
 

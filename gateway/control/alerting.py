@@ -52,13 +52,13 @@ class Alerter:
         book: SloBook,
         clock: Clock,
         notify: Callable[[Notice], None] | None,
-        saved: Callable[[], None] = lambda: None,
+        request_save: Callable[[], None] = lambda: None,
     ) -> None:
         """Take a clock of seconds since the epoch, and whom to tell that something has to be saved at once."""
         self._book = book
         self._clock = clock
         self._notify = notify
-        self._saved = saved
+        self._request_save = request_save
         self._alerts: dict[SeriesKey, Pairs] = {}
         self._live: dict[Name, Incident] = {}
         self._ended: list[Incident] = []
@@ -312,7 +312,7 @@ class Alerter:
 
     def _keep(self) -> None:
         self._changed = True
-        self._saved()
+        self._request_save()
 
 
 def _broad_first(item: tuple[Name, tuple[Tracked, Firing]]) -> tuple[bool, bool, str]:

@@ -14,7 +14,7 @@ import msgspec
 from gateway.backends.backend import Backend
 from gateway.clock import Clock, past
 from gateway.control.audit import Audit
-from gateway.control.rolling import Roller
+from gateway.control.rollouts import RolloutController
 from gateway.control.synthetic import answers, asking
 from gateway.errors import ModelNotFound
 from gateway.exchange import Exchange, Outcome
@@ -131,7 +131,7 @@ class Deployments:
         self,
         book: SloBook,
         current: CurrentTable,
-        roller: Roller,
+        rollouts: RolloutController,
         audit: Audit,
         *,
         clock: Clock,
@@ -143,7 +143,7 @@ class Deployments:
         self.results: Counter[tuple[str, str]] = Counter()
         self._book = book
         self._current = current
-        self._roller = roller
+        self._rollouts = rollouts
         self._audit = audit
         self._clock = clock
         self._all: dict[str, Deployment] = {}
@@ -272,7 +272,7 @@ class Deployments:
         self._end_if_over(deployment)
 
     def _end_if_over(self, deployment: Deployment) -> None:
-        running = self._roller.get(deployment.model)
+        running = self._rollouts.get(deployment.model)
         rollout = running.rollout if running is not None and running.plan.candidate == deployment.version else None
         if rollout is not None and rollout.phase is Phase.ROLLED_BACK and rollout.since >= deployment.registered:
             self._end(deployment, Result.ROLLED_BACK, rollout.reason)

@@ -28,7 +28,7 @@ Counted = tuple[SeriesKey, Slot]
 
 
 @dataclass(frozen=True, slots=True)
-class Keeps:
+class PersistedState:
     """What is kept beside counts: changed documents, new records and new responses, each given once.
 
     `taken_over` is told what others kept, when this process takes the lead from them, and `led` what the one that leads
@@ -59,14 +59,14 @@ class Flusher:
         clock: Clock,
         interval: float = INTERVAL,
         *,
-        keeps: Keeps | None = None,
+        persisted: PersistedState | None = None,
     ) -> None:
         self.saved_at = 0.0
         self.failures = 0
         self.failing = ""
         self.token = 0
         self._owner = f"{socket.gethostname()}/{secrets.token_hex(6)}"
-        self._keeps = keeps or Keeps()
+        self._persisted = persisted or PersistedState()
         self._waiting_documents: dict[tuple[str, str], Document] = {}
         self._waiting_records: list[Record] = []
         self._waiting_responses: list[Response] = []
@@ -152,11 +152,11 @@ class Flusher:
             self._waiting_documents.clear()
         elif token:
             _log.info("this gateway leads rollouts now")
-            self._keeps.taken_over(documents)
+            self._persisted.taken_over(documents)
         else:
             if before:
                 _log.warning("another gateway leads rollouts now")
-            self._keeps.led(documents)
+            self._persisted.led(documents)
 
     def _collect(self) -> None:
         waiting = self._waiting
@@ -165,10 +165,10 @@ class Flusher:
             waiting[series] = slot if known is None else merged(known, slot)
         self._waiting_ejections += self._ejections()
         del self._waiting_ejections[:-_EJECTIONS_WAITING]
-        self._waiting_documents |= {(each.kind, each.name): each for each in self._keeps.documents()}
-        self._waiting_records += self._keeps.records()
+        self._waiting_documents |= {(each.kind, each.name): each for each in self._persisted.documents()}
+        self._waiting_records += self._persisted.records()
         del self._waiting_records[:-_EJECTIONS_WAITING]
-        self._waiting_responses += self._keeps.responses()
+        self._waiting_responses += self._persisted.responses()
         del self._waiting_responses[:-_RESPONSES_WAITING]
 
     def _batch(self) -> Batch:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import httpx
 
 from gateway.backends.backend import Backend
-from gateway.control.rolling import Roller
+from gateway.control.rollouts import RolloutController
 from gateway.control.synthetic import answers, asking
 from gateway.errors import ModelNotFound
 from gateway.policy.canary.rollout import Phase
@@ -20,8 +20,8 @@ _WARMED = frozenset((Phase.WAITING, Phase.STEP, Phase.PAUSED))
 class Warmer:
     """Asks every cold backend of a candidate something small, one request at a time each."""
 
-    def __init__(self, roller: Roller, current: CurrentTable, leads: Callable[[], bool]) -> None:
-        self._roller = roller
+    def __init__(self, rollouts: RolloutController, current: CurrentTable, leads: Callable[[], bool]) -> None:
+        self._rollouts = rollouts
         self._current = current
         self._leads = leads
         self._asking: dict[str, asyncio.Task[None]] = {}
@@ -37,7 +37,7 @@ class Warmer:
                         self._asking[backend.id] = task
 
     def _cold(self) -> Iterator[tuple[str, Backend, str]]:
-        for running in self._roller:
+        for running in self._rollouts:
             if running.rollout.phase in _WARMED:
                 with contextlib.suppress(ModelNotFound, KeyError):
                     version = self._current.table.model(running.model).versions[running.plan.candidate]
@@ -48,12 +48,12 @@ class Warmer:
 
     async def _warm(self, client: httpx.AsyncClient, model: str, backend: Backend, served: str) -> None:
         try:
-            running = self._roller.get(model)
+            running = self._rollouts.get(model)
             while running is not None and running.warmth.answers(backend.id) < running.plan.warm_up:
                 if not await answers(client, backend, served):
                     return
-                self._roller.warmed(model, backend.id)
-                running = self._roller.get(model)
+                self._rollouts.warmed(model, backend.id)
+                running = self._rollouts.get(model)
         except httpx.HTTPError:
             return
         finally:

@@ -135,7 +135,7 @@ class Simulation:
     def _decide(self, rollout: Rollout, now: float) -> Rollout:
         said, must_go = self._evidence.guard(now) if rollout.is_live else ("", False)
         seen = Seen(
-            worse=self._evidence.is_worse,
+            worse=self._evidence.regression_reason,
             guard=said if must_go else "",
             doubt=self._evidence.doubt,
             traffic=self._traffic(now),

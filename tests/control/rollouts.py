@@ -10,7 +10,7 @@ from gateway.cli.demo.load import MODEL
 from gateway.cli.demo.stage import routes_of
 from gateway.config.load import load_routes
 from gateway.control.audit import Audit
-from gateway.control.rolling import Roller
+from gateway.control.rollouts import RolloutController
 from gateway.lateness import Lateness
 from gateway.state.store import Document
 from gateway.telemetry.slo import SloBook
@@ -28,7 +28,7 @@ def demos() -> dict[str, Any]:
 
 def rolled(
     path: Path, routes_file: dict[str, Any], now: list[float], kept: Iterable[Document] = ()
-) -> tuple[Roller, Audit]:
+) -> tuple[RolloutController, Audit]:
     """Return what leads the rollouts of a routes file whose versions are ready, and its records; it goes on from what
     was kept.
     """
@@ -40,9 +40,9 @@ def rolled(
     live = SimpleNamespace(versions={"v1": ready, "v2": ready}, shared=lambda rows: rows, split=None, mirror=None)
     current = cast(Any, SimpleNamespace(table=SimpleNamespace(model=lambda _: live)))
     audit = Audit(lambda: now[0])
-    roller = Roller(
-        book, current, audit, clock=lambda: now[0], leads=lambda: True, saved=lambda: None, lateness=Lateness()
+    rollouts = RolloutController(
+        book, current, audit, clock=lambda: now[0], leads=lambda: True, request_save=lambda: None, lateness=Lateness()
     )
-    roller.restore(kept)
-    roller.follow(table)
-    return roller, audit
+    rollouts.restore(kept)
+    rollouts.follow(table)
+    return rollouts, audit

@@ -33,7 +33,7 @@ INSTEAD = {
     "Keeps": "PersistedState",
 }
 """Names of the code that only this project understood, and what they are called."""
-STILL_IN_USE: set[str] = {"SloBook", "Tracked", "Promise", "Peers", "Standing", "Judge", "Roller", "Trials", "Keeps"}
+STILL_IN_USE: set[str] = {"SloBook", "Tracked", "Promise", "Peers", "Standing", "Judge", "Trials"}
 """Those that have not been renamed yet."""
 
 

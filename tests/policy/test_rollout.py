@@ -21,11 +21,11 @@ from gateway.policy.canary.rollout import (
     Rollout,
     Seen,
     decide,
-    may_resume,
     may_stand_in,
-    may_start,
     migrated,
     move,
+    resume_blocker,
+    start_blocker,
 )
 
 PLAN = Plan("v1", "v2", (1.0, 5.0, 25.0, 50.0, 95.0), hold=60.0, last_hold=60.0, min_requests=100, max_hold=600.0)
@@ -243,10 +243,12 @@ def test_a_rollout_does_not_start_on_a_spent_budget_and_promotion_is_not_the_onl
         assert decision.reason.startswith("7.1 % of the error budget is left, and no rollout starts below 10 %")
         assert "`tidegate canary start m --despite-budget`" in decision.reason
         assert "--despite-budget" in outlook(PLAN, rollout, spent, 0.0, "m").command
-    assert may_start(PLAN, None) == ""
-    assert may_start(PLAN, 0.1) == ""
-    assert may_resume(PLAN, None) == may_resume(PLAN, 0.05) == ""
-    assert may_resume(PLAN, -0.5).startswith("the error budget is overspent by 50 %, and no rollout goes on below 5 %")
+    assert start_blocker(PLAN, None) == ""
+    assert start_blocker(PLAN, 0.1) == ""
+    assert resume_blocker(PLAN, None) == resume_blocker(PLAN, 0.05) == ""
+    assert resume_blocker(PLAN, -0.5).startswith(
+        "the error budget is overspent by 50 %, and no rollout goes on below 5 %"
+    )
 
 
 def test_a_rollout_despite_the_budget_goes_step_by_step() -> None:

@@ -102,7 +102,7 @@ class Evidence:
         return max(self.tracks, key=lambda sli: self.tracks[sli].comparison.log_e + log(self._weight(sli)))
 
     @property
-    def is_worse(self) -> str:
+    def regression_reason(self) -> str:
         """Say why the candidate is worse than stable, "" while that may be chance, or one client's doing."""
         if self.failed_first >= FIRST:
             return f"its first {self.failed_first} requests all failed"

@@ -184,7 +184,7 @@ def may_stand_in(plan: Plan, rollout: Rollout) -> bool:
     return not (plan.manual and rollout.phase is Phase.IDLE)
 
 
-def may_start(plan: Plan, budget_left: float | None, model: str = "MODEL") -> str:
+def start_blocker(plan: Plan, budget_left: float | None, model: str = "MODEL") -> str:
     """Return "" when the error budget allows a rollout to start, or why it does not."""
     if budget_left is None or budget_left >= plan.freeze_below:
         return ""
@@ -195,7 +195,7 @@ def may_start(plan: Plan, budget_left: float | None, model: str = "MODEL") -> st
     )
 
 
-def may_resume(plan: Plan, budget_left: float | None, model: str = "MODEL") -> str:
+def resume_blocker(plan: Plan, budget_left: float | None, model: str = "MODEL") -> str:
     """Return "" when the error budget allows a paused rollout to go on, or why it does not."""
     if budget_left is None or budget_left >= plan.pause_below:
         return ""
@@ -227,7 +227,7 @@ def decide(plan: Plan, rollout: Rollout, seen: Seen, now: float, model: str = "M
 def _while_waiting(plan: Plan, rollout: Rollout, seen: Seen, model: str) -> Decision:
     if seen.unready:
         return Decision(None, f"no backend of {plan.candidate} is ready")
-    frozen = "" if rollout.despite_budget else may_start(plan, seen.budget_left, model)
+    frozen = "" if rollout.despite_budget else start_blocker(plan, seen.budget_left, model)
     if frozen:
         return Decision(None, frozen)
     if not seen.stable_ready:
@@ -265,7 +265,7 @@ def _against(plan: Plan, seen: Seen) -> Decision | None:
 def _at_idle(plan: Plan, seen: Seen, model: str) -> Decision:
     if plan.manual:
         return Decision(None, f"waits for `tidegate canary start {model}`")
-    frozen = may_start(plan, seen.budget_left, model)
+    frozen = start_blocker(plan, seen.budget_left, model)
     if frozen:
         return Decision(None, frozen)
     if not seen.stable_ready:
@@ -276,7 +276,7 @@ def _at_idle(plan: Plan, seen: Seen, model: str) -> Decision:
 def _for_a_person(plan: Plan, rollout: Rollout, seen: Seen, model: str) -> Decision | None:
     """Return the pause of a step that a person should look at."""
     if not rollout.despite_budget and seen.budget_left is not None and seen.budget_left < plan.pause_below:
-        return Decision(Event.PAUSE, may_resume(plan, seen.budget_left, model))
+        return Decision(Event.PAUSE, resume_blocker(plan, seen.budget_left, model))
     if seen.doubt:
         return Decision(
             Event.PAUSE,

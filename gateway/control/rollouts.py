@@ -26,9 +26,9 @@ from gateway.policy.canary.rollout import (
     Rollout,
     Seen,
     decide,
-    may_resume,
-    may_start,
     move,
+    resume_blocker,
+    start_blocker,
 )
 from gateway.policy.slo.judge import judge_first, judge_request
 from gateway.policy.slo.objective import Sli
@@ -37,7 +37,7 @@ from gateway.state.store import Document
 from gateway.telemetry.rollout_exposition import RolloutRow
 from gateway.telemetry.slo import SloBook
 
-__all__ = ["KIND", "Roller", "Running"]
+__all__ = ["KIND", "RolloutController", "Running"]
 
 _log = logging.getLogger(__name__)
 INTERVAL = 0.25
@@ -46,10 +46,10 @@ _OUT_OF_TIME = frozenset((Outcome.TIMEOUT, Outcome.SHED))
 _NOTHING_TO_DO = frozenset(
     ((Phase.PAUSED, Event.PAUSE), (Phase.STEP, Event.RESUME), (Phase.WAITING, Event.START), (Phase.STEP, Event.START))
 )
-_NEEDS_BUDGET = {Event.START: may_start, Event.RESUME: may_resume}
+_NEEDS_BUDGET = {Event.START: start_blocker, Event.RESUME: resume_blocker}
 
 
-class Roller:
+class RolloutController:
     """Weighs requests, moves versions forward or back, and does what people ask: to promote, pause or roll back.
 
     `results` counts rollouts that ended, by (model, result). Only the process that `leads` moves anything.
@@ -63,7 +63,7 @@ class Roller:
         *,
         clock: Clock,
         leads: Callable[[], bool],
-        saved: Callable[[], None],
+        request_save: Callable[[], None],
         lasting: bool = True,
         lateness: Lateness,
     ) -> None:
@@ -76,7 +76,7 @@ class Roller:
         self._audit = audit
         self._clock = clock
         self._leads = leads
-        self._saved = saved
+        self._request_save = request_save
         self._lasting = lasting
         self._lateness = lateness
         self._running: dict[str, Running] = {}
@@ -195,7 +195,7 @@ class Roller:
         running.weigh(outcomes, exchange, self._clock(), settled=settled)
         # A bad outcome of the candidate is what makes it worse; for all else the next tick is soon enough.
         bad = exchange.version == running.plan.candidate and not all(outcomes.values())
-        if bad and running.evidence.is_worse and self._leads():
+        if bad and running.evidence.regression_reason and self._leads():
             self._tick(running)
 
     def tick(self) -> None:
@@ -295,7 +295,7 @@ class Roller:
             unready=now - running.ready_at,
             stable_ready=running.stable_ready,
             away=running.away,
-            worse=evidence.is_worse if compares else "",
+            worse=evidence.regression_reason if compares else "",
             guard=guard if must_go else "",
             failing=running.failing_beside(stable),
             doubt=evidence.doubt if compares else "",
@@ -338,7 +338,7 @@ class Roller:
         weight = f"{running.plan.candidate} now has {rollout.share:g} % of requests"
         self._audit.record(rollout.actor, event, f"rollout of {running.model}", f"{rollout.reason}; {weight}")
         running.apply(self._current.table.model(running.model))
-        self._saved()
+        self._request_save()
 
     def _begun(self, spec: ModelSpec, plan: Plan, known: Running | None) -> Running:
         running = self._idle(spec, plan)

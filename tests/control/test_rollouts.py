@@ -26,8 +26,8 @@ def test_a_canary_at_twelve_requests_a_second_is_promoted_in_about_the_time_that
 ) -> None:
     """With default settings, as a newcomer starts it, and as `tidegate demo --canary` does."""
     now = [1_000_000.0]
-    roller, audit = rolled(tmp_path / "routes.yaml", routes_file(), now)
-    running = roller.get(MODEL)
+    rollouts, audit = rolled(tmp_path / "routes.yaml", routes_file(), now)
+    running = rollouts.get(MODEL)
     assert running is not None
     rng, said, started = Random(1), 0.0, 0.0
     while running.rollout.phase is not Phase.PROMOTED and now[0] < 1_000_000 + 20_000:
@@ -38,11 +38,11 @@ def test_a_canary_at_twelve_requests_a_second_is_promoted_in_about_the_time_that
         exchange.backend = exchange.version
         exchange.outcome = Outcome.OK if rng.random() > 0.0005 else Outcome.BACKEND_ERROR
         exchange.attempts, exchange.ended, exchange.client_status = [attempted()], now[0], 200
-        roller.weigh_settled(exchange)
+        rollouts.weigh_settled(exchange)
         if rng.random() < 0.1:
-            roller.tick()
+            rollouts.tick()
         if not said and running.pace.requests >= 20 and running.rollout.phase is Phase.STEP:
-            said, started = roller.outlook(running).rest or 0.0, now[0]
+            said, started = rollouts.outlook(running).rest or 0.0, now[0]
     assert running.rollout.phase is Phase.PROMOTED, running.decision.reason
     assert 0.5 < (now[0] - started) / said < 2.0
     assert said < longest
@@ -54,13 +54,13 @@ def test_what_a_person_asked_for_is_answered_in_the_words_of_the_new_state(tmp_p
     now = [1_000_000.0]
     routes = newcomers()
     routes["models"][MODEL]["canary"] |= {"start": "manual", "steps": [10], "hold": "5s"}
-    roller, _ = rolled(tmp_path / "routes.yaml", routes, now)
-    roller.tick()
+    rollouts, _ = rolled(tmp_path / "routes.yaml", routes, now)
+    rollouts.tick()
 
     def said(event: Event) -> str:
         now[0] += 1.0
-        words = roller.ask(MODEL, event, actor="ann", reason=f"ann wants to {event}").decision.reason
-        roller.tick()
+        words = rollouts.ask(MODEL, event, actor="ann", reason=f"ann wants to {event}").decision.reason
+        rollouts.tick()
         return words
 
     assert said(Event.START) == "v2 is ready"
@@ -75,26 +75,26 @@ def test_a_second_start_pause_or_resume_changes_nothing_and_leaves_no_record(tmp
     now = [1_000_000.0]
     routes = newcomers()
     routes["models"][MODEL]["canary"] |= {"start": "manual", "steps": [10], "hold": "5s"}
-    roller, audit = rolled(tmp_path / "routes.yaml", routes, now)
-    roller.ask(MODEL, Event.START, actor="ann", reason="now")
+    rollouts, audit = rolled(tmp_path / "routes.yaml", routes, now)
+    rollouts.ask(MODEL, Event.START, actor="ann", reason="now")
     for event in (Event.START, Event.RESUME, Event.PAUSE):
         if event is Event.RESUME:
-            roller.tick()
+            rollouts.tick()
         if event is Event.PAUSE:
-            roller.ask(MODEL, event, actor="ann", reason="lunch")
-        before, records = roller.ask(MODEL, event, actor="bob", reason="me too").rollout, len(list(audit))
+            rollouts.ask(MODEL, event, actor="ann", reason="lunch")
+        before, records = rollouts.ask(MODEL, event, actor="bob", reason="me too").rollout, len(list(audit))
         now[0] += 1.0
-        assert roller.ask(MODEL, event, actor="bob", reason="me too").rollout is before
+        assert rollouts.ask(MODEL, event, actor="bob", reason="me too").rollout is before
         assert len(list(audit)) == records
         assert before.actor != "bob"
 
 
 def test_a_reload_is_recorded_in_the_words_of_route_files(tmp_path: Path) -> None:
-    roller, audit = rolled(tmp_path / "routes.yaml", newcomers(), [1_000_000.0])
+    rollouts, audit = rolled(tmp_path / "routes.yaml", newcomers(), [1_000_000.0])
     routes = newcomers()
     routes["models"][MODEL]["canary"] |= {"steps": [5, 10, 60], "hold": "1m", "max_hold": "1h", "pause_below": 2.5}
     (tmp_path / "routes.yaml").write_text(json.dumps(routes))
-    roller.follow(load_routes(tmp_path / "routes.yaml"))
+    rollouts.follow(load_routes(tmp_path / "routes.yaml"))
     (record,) = audit
     assert record.reason == (
         "steps: auto -> 5, 10, 60; hold: 10m -> 1m; max_hold: as predicted -> 1h; pause_below: 5 -> 2.5; "
@@ -104,17 +104,17 @@ def test_a_reload_is_recorded_in_the_words_of_route_files(tmp_path: Path) -> Non
 
 def test_after_a_restart_within_a_step_it_is_known_how_long_that_takes(tmp_path: Path) -> None:
     now = [1_000_000.0]
-    roller, _ = rolled(tmp_path / "routes.yaml", newcomers(), now)
+    rollouts, _ = rolled(tmp_path / "routes.yaml", newcomers(), now)
     for number in range(200):
         now[0] += 1 / RATE
         exchange = Exchange("r", "/v1/chat/completions", now[0] - 1.0)
         exchange.model, exchange.version, exchange.backend = MODEL, "v1" if number % 2 else "v2", "b"
         exchange.outcome, exchange.ended, exchange.client_status = Outcome.OK, now[0], 200
-        roller.weigh_settled(exchange)
-        roller.tick()
-    said = roller.outlook(cast(Any, roller.get(MODEL)))
+        rollouts.weigh_settled(exchange)
+        rollouts.tick()
+    said = rollouts.outlook(cast(Any, rollouts.get(MODEL)))
     now[0] += 60.0
-    again, _ = rolled(tmp_path / "routes.yaml", newcomers(), now, roller.documents())
+    again, _ = rolled(tmp_path / "routes.yaml", newcomers(), now, rollouts.documents())
     told = again.outlook(cast(Any, again.get(MODEL)))
     assert "promotion in" in said.words
     assert "promotion in" in told.words
@@ -134,19 +134,19 @@ def test_after_a_restart_within_a_step_it_is_known_how_long_that_takes(tmp_path:
 def test_what_the_gateway_itself_was_late_with_says_nothing_of_a_version(
     tmp_path: Path, outcome: Outcome, weighed: int
 ) -> None:
-    roller, _ = rolled(tmp_path / "routes.yaml", newcomers(), [1_000_000.0])
-    running = roller.get(MODEL)
+    rollouts, _ = rolled(tmp_path / "routes.yaml", newcomers(), [1_000_000.0])
+    running = rollouts.get(MODEL)
     assert running is not None
     running.rollout = replace(running.rollout, phase=Phase.STEP, share=10.0)
-    roller._lateness.beat(1000.0)
-    roller._lateness.beat(1025.0)
+    rollouts._lateness.beat(1000.0)
+    rollouts._lateness.beat(1025.0)
     exchange = Exchange("r", "/v1/chat/completions", 1000.0)
     exchange.model, exchange.version, exchange.backend, exchange.attempts = MODEL, "v2", "v2", [attempted()]
     exchange.stream, exchange.first_content, exchange.outcome, exchange.ended = True, 1025.1, outcome, 1025.2
-    roller.weigh_first_token(exchange)
+    rollouts.weigh_first_token(exchange)
     assert not exchange.weighed
     before = running.evidence.answered
-    roller.weigh_settled(exchange)
+    rollouts.weigh_settled(exchange)
     assert running.evidence.answered - before == weighed
 
 
@@ -155,10 +155,10 @@ def test_a_rollout_waits_while_stable_is_away_and_goes_on_when_it_is_back(tmp_pa
     now = [1_000_000.0]
     routes = newcomers()
     routes["models"][MODEL]["canary"] |= {"steps": [10], "hold": "15s", "min_requests": 20, "margin": 50}
-    roller, _ = rolled(tmp_path / "routes.yaml", routes, now)
-    running = roller.get(MODEL)
+    rollouts, _ = rolled(tmp_path / "routes.yaml", routes, now)
+    running = rollouts.get(MODEL)
     assert running is not None
-    versions: dict[str, Any] = cast(Any, roller._current.table.model(MODEL)).versions
+    versions: dict[str, Any] = cast(Any, rollouts._current.table.model(MODEL)).versions
 
     def served(seconds: float, *, stable: bool) -> None:
         versions["v1"] = SimpleNamespace(is_ready=stable, backends=(), name="v1")
@@ -170,8 +170,8 @@ def test_a_rollout_waits_while_stable_is_away_and_goes_on_when_it_is_back(tmp_pa
             exchange.stands_in, exchange.backend = exchange.version != drawn, exchange.version
             exchange.outcome, exchange.ended, exchange.client_status = Outcome.OK, now[0], 200
             exchange.attempts = [attempted()]
-            roller.weigh_settled(exchange)
-            roller.tick()
+            rollouts.weigh_settled(exchange)
+            rollouts.tick()
 
     served(5.0, stable=False)
     assert running.rollout.phase is Phase.IDLE
@@ -183,16 +183,16 @@ def test_a_rollout_waits_while_stable_is_away_and_goes_on_when_it_is_back(tmp_pa
     assert running.decision.reason == "waits: stable v1 has no ready backend"
     assert running.evidence.answered <= answered + 1, "nothing is compared with nothing"
     assert 59.0 < running.away <= 61.0
-    again, _ = rolled(tmp_path / "routes.yaml", routes, now, roller.documents())
+    again, _ = rolled(tmp_path / "routes.yaml", routes, now, rollouts.documents())
     assert cast(Any, again.get(MODEL)).away == running.away
     served(1.0, stable=True)
     assert running.decision.reason.startswith("held for 1")
     served(14.0, stable=True)
     assert (running.rollout.phase, running.rollout.share) == (Phase.STEP, 95.0)
     assert began + 60.0 < running.rollout.since < began + 75.0
-    roller.ask(MODEL, Event.PROMOTE, actor="ann", reason="it is fine")
-    roller.documents()
+    rollouts.ask(MODEL, Event.PROMOTE, actor="ann", reason="it is fine")
+    rollouts.documents()
     versions["v1"] = SimpleNamespace(is_ready=False, backends=(), name="v1")
     now[0] += 1.0
-    roller.tick()
+    rollouts.tick()
     assert not running.changed, "once promoted, a stable that is gone is nothing to be saved"
