@@ -66,7 +66,7 @@ class AdminPlane:
             SloCollector(data.ledger, control.alerter),
             AdmissionCollector(data.pools, self._queued, data.prompt_errors),
             RolloutCollector(control.rollouts.rows, self._delivered),
-            RoutingCollector(data.pools, control.judge.ejections, data.refused_retries),
+            RoutingCollector(data.pools, control.outlier_detector.ejections, data.refused_retries),
         )
 
     def _gauges(self) -> Gauges:

@@ -144,7 +144,7 @@ class App:
     async def _close(self, loops: Supervisor) -> None:
         """Close what holds something: what is left to save first, then what is left to tell."""
         await closed(loops.close(), "background loops", self._hurry)
-        self.control.judge.judge()
+        self.control.outlier_detector.detect()
         self.data.mirroring.close()
         await closed(self.control.flusher.close(), "the state", self._hurry)
         self.data.registry.close()

@@ -11,7 +11,7 @@ from gateway.control.audit import Audit
 from gateway.control.deploying import Deployments
 from gateway.control.drained import Drained
 from gateway.control.flush import Flusher, PersistedState
-from gateway.control.judging import Judge
+from gateway.control.outlier_detection import OutlierDetector
 from gateway.control.probing import Prober
 from gateway.control.reload import Reloader
 from gateway.control.remembering import Remembering
@@ -40,7 +40,9 @@ class ControlPlane:
         self.lag = LoopLag(clock)
         self.webhook = Webhook(settings.alert_webhook) if settings.alert_webhook else None
         self.reloader = Reloader(settings.routes, current.routes, self._apply, listeners=settings.listeners)
-        self.judge = Judge(ledger, registry, clock=clock, epoch=epoch, rng=data.rng, settle=data.observers.flush)
+        self.outlier_detector = OutlierDetector(
+            ledger, registry, clock=clock, epoch=epoch, rng=data.rng, settle=data.observers.flush
+        )
         self.audit = Audit(epoch)
         self.drained = Drained(registry, self.audit)
         self.sharing = Sharing(store.where, current, self.leads, epoch)
@@ -48,7 +50,7 @@ class ControlPlane:
         self.flusher = Flusher(
             store,
             ledger.unsaved,
-            self.judge.unsaved_ejections,
+            self.outlier_detector.unsaved_ejections,
             epoch,
             persisted=PersistedState(
                 self._documents, self.audit.unsaved, self._remembering.unsaved, self._take_over, self.sharing.led
@@ -82,7 +84,7 @@ class ControlPlane:
         self.audit.restore(saved.records)
         self.drained.restore(saved.documents)
         self._data.ledger.restore(saved.slots)
-        self.judge.restore(saved.ejections)
+        self.outlier_detector.restore(saved.ejections)
         self._remembering.restore(saved.responses)
         self.flusher.lead()
         self.alerter.restore(saved.documents)
@@ -98,7 +100,7 @@ class ControlPlane:
         supervisor.start("probe", Prober(data.registry, clock, data.rng, hops=data.gateway.hops.name).run)
         supervisor.start("scrape", Scraper(data.registry, clock, data.rng).run)
         supervisor.start("sweep", partial(sweep, checked, clock, data.registry.lateness))
-        supervisor.start("judge", self.judge.run)
+        supervisor.start("outlier detector", self.outlier_detector.run)
         supervisor.start("admit", self.admitter.run)
         supervisor.start("alerts", self.alerter.run)
         supervisor.start("rollouts", self.rollouts.run)

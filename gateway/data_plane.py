@@ -16,7 +16,7 @@ from gateway.hosting import BACKLOG, Listener, Settings, bounded, listener, no_a
 from gateway.lateness import Lateness
 from gateway.observers import Observer, Observers
 from gateway.policy.routing.choose import choose
-from gateway.policy.routing.peers import Peers
+from gateway.policy.routing.pool_state import PoolState
 from gateway.proxy.current import CurrentTable
 from gateway.proxy.explain import Explained, explain
 from gateway.proxy.gateway import Gateway
@@ -109,7 +109,7 @@ class DataPlane:
         """Return how many clients wait for an answer or get one."""
         return sum(client.busy for client in self.clients())
 
-    def pools(self) -> Iterable[Peers]:
+    def pools(self) -> Iterable[PoolState]:
         """Return the pools as routing compares their backends."""
         return self.registry.pools.values()
 

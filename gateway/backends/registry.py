@@ -7,7 +7,7 @@ from gateway.backends.backend import Backend
 from gateway.clock import Clock
 from gateway.config.table import BackendSpec, RouteTable
 from gateway.lateness import Lateness
-from gateway.policy.routing.peers import Peers
+from gateway.policy.routing.pool_state import PoolState
 from gateway.wire.outbox import Outbox
 
 _log = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ class Registry:
         self._clock = clock
         self._backends: dict[str, Backend] = {}
         self._leaving: set[Backend] = set()
-        self.pools: dict[str, Peers] = {}
+        self.pools: dict[str, PoolState] = {}
         self.drained: set[str] = set()
 
     def __repr__(self) -> str:
@@ -48,7 +48,7 @@ class Registry:
 
     def reconcile(self, table: RouteTable) -> None:
         """Make backends for new identities and let go of those no longer named; their open streams finish."""
-        self.pools = {name: self.pools.get(name) or Peers(name, self._clock()) for name in table.pools}
+        self.pools = {name: self.pools.get(name) or PoolState(name, self._clock()) for name in table.pools}
         for name, pool in table.pools.items():
             identities = [spec.id for spec in pool.backends]
             self.pools[name].follow(identities, cost_per_hour=pool.cost_per_hour, thresholds=pool.outlier_detection)

@@ -6,7 +6,7 @@ from gateway.config.consistency import Declared
 from gateway.config.durations import format_duration
 from gateway.config.problems import Problem
 from gateway.config.table import ModelSpec, RouteTable
-from gateway.policy.canary.forecast import Standing, Traffic
+from gateway.policy.canary.forecast import SliEvidence, Traffic
 from gateway.policy.canary.plan import Plan
 
 RAREST, DENSEST = 0.05, 100.0
@@ -17,7 +17,7 @@ _THEN = {"pause": "then pauses", "promote": "then continues anyway", "rollback":
 
 def expected(model: ModelSpec, rate: float) -> Traffic:
     """Return the traffic of a model whose versions are equal and hardly ever fail."""
-    return Traffic(rate, {str(sli): Standing(target.budget) for sli, target in model.objective.targets.items()})
+    return Traffic(rate, {str(sli): SliEvidence(target.budget) for sli, target in model.objective.targets.items()})
 
 
 def stalling(plan: Plan, traffic: Traffic) -> bool:

@@ -22,7 +22,7 @@ from gateway.control.incidents import (
     texts,
 )
 from gateway.policy.slo.alerts import MIN_BAD, PAIRS, RESOLVED_FOR, Alert, AlertPair, AlertState, Severity, read, step
-from gateway.policy.slo.incidents import Firing, Standing, standing
+from gateway.policy.slo.incidents import Firing, Handling, handling
 from gateway.policy.slo.objective import DAY
 from gateway.policy.slo.series import SeriesKey
 from gateway.policy.slo.windows import Windows
@@ -247,14 +247,14 @@ class Alerter:
             return
         series, severity = name
         if severity is Severity.TICKET and (series, Severity.PAGE) in self._live:
-            found = Standing.BELONGS
+            found = Handling.BELONGS
         else:
             if incident.covered and not incident.uncovered:
                 incident.uncovered = now
-            found = standing(firing, told, incident.uncovered, now)
-        if found is Standing.BELONGS:
+            found = handling(firing, told, incident.uncovered, now)
+        if found is Handling.BELONGS:
             incident.covered, incident.uncovered = True, 0.0
-        elif found is Standing.TOLD:
+        elif found is Handling.TOLD:
             incident.told = True
             told.append(firing)
             incident.summary, incident.description = texts(tracked, firing, self._book)

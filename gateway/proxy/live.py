@@ -11,8 +11,8 @@ from gateway.errors import ModelNotFound
 from gateway.policy.admission.classes import ServiceClass
 from gateway.policy.admission.kinds import Kinds
 from gateway.policy.canary.split import Split
-from gateway.policy.routing.peers import Peers
-from gateway.policy.routing.pools import Trials
+from gateway.policy.routing.pool_state import PoolState
+from gateway.policy.routing.pools import PoolProbe
 from gateway.policy.routing.retry import RetryBudget
 from gateway.policy.routing.rules import SPILL_AT_BURN
 from gateway.policy.routing.tokens import TokenEstimate
@@ -32,9 +32,9 @@ class LivePool:
 
     __slots__ = ("peers", "trials")
 
-    def __init__(self, peers: Peers, objectives: Iterable[Objective]) -> None:
+    def __init__(self, peers: PoolState, objectives: Iterable[Objective]) -> None:
         self.peers = peers
-        self.trials = {each.name: Trials() for each in objectives}
+        self.trials = {each.name: PoolProbe() for each in objectives}
 
     def __repr__(self) -> str:
         return f"<LivePool {self.peers.pool} {self.trials}>"

@@ -13,7 +13,7 @@ from gateway.exchange import Dialect, Exchange
 from gateway.observers import Observers
 from gateway.policy.routing.choose import Choice, choose
 from gateway.policy.routing.pick import Chance
-from gateway.policy.routing.pools import Trials
+from gateway.policy.routing.pools import PoolProbe
 from gateway.policy.routing.refusals import Refusals
 from gateway.proxy.live import LiveModel, LiveRoute, LiveVersion
 from gateway.proxy.request_ids import RequestIds
@@ -86,7 +86,7 @@ class RoutedRequest:
         self.strip_usage = False
         self.waits = True
         self.refusals: Refusals | None = None
-        self.trial: Trials | None = None
+        self.trial: PoolProbe | None = None
 
     @property
     def quota_shown(self) -> bytes:

@@ -7,7 +7,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from gateway.policy.routing.limit_evidence import UNLIMITED
-from gateway.policy.routing.peers import Peers
+from gateway.policy.routing.pool_state import PoolState
 
 _BACKEND = ("backend", "pool")
 _CLASS = ("model", "version", "class")
@@ -32,7 +32,7 @@ class AdmissionCollector(Collector):
 
     def __init__(
         self,
-        pools: Callable[[], Iterable[Peers]],
+        pools: Callable[[], Iterable[PoolState]],
         queues: Callable[[], Iterable[Queued]],
         estimates: Callable[[], Mapping[str, float | None]],
     ) -> None:

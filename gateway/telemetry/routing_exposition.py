@@ -7,7 +7,7 @@ from prometheus_client.registry import Collector
 
 from gateway.policy.routing.ejection import Cause, State
 from gateway.policy.routing.health import Health
-from gateway.policy.routing.peers import Peers
+from gateway.policy.routing.pool_state import PoolState
 
 _BACKEND = ("backend", "pool")
 
@@ -17,7 +17,7 @@ class RoutingCollector(Collector):
 
     def __init__(
         self,
-        pools: Callable[[], Iterable[Peers]],
+        pools: Callable[[], Iterable[PoolState]],
         ejections: Mapping[tuple[str, str, Cause], int],
         refused_retries: Callable[[], Mapping[str, int]],
     ) -> None:
@@ -62,7 +62,7 @@ class RoutingCollector(Collector):
             weight.add_metric(names, health.outlier.weight)
             burn.add_metric(names, health.symptoms.signal.burn)
             for state in State:
-                standing.add_metric((*names, state), float(health.outlier.standing.state is state))
+                standing.add_metric((*names, state), float(health.outlier.ejection.state is state))
         for peers in self._pools():
             panic.add_metric((peers.pool,), float(peers.panic))
         yield from (weight, burn, standing, panic)

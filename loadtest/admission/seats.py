@@ -26,7 +26,7 @@ from gateway.policy.routing.choose import choose
 from gateway.policy.routing.health import Health
 from gateway.policy.routing.lease import Lease
 from gateway.policy.routing.limit_evidence import UNLIMITED
-from gateway.policy.routing.peers import Peers
+from gateway.policy.routing.pool_state import PoolState
 from gateway.policy.slo.windows import TICK
 from gateway.proxy.admission_queue import PASSED, AdmissionQueue, Queued, holders_of, join, seen
 
@@ -130,7 +130,7 @@ class Seats:
         self._kinds = Kinds()
         self._order = count()
         self._events: list[tuple[float, int, Callable[[], None]]] = []
-        self._peers = Peers("gpu", 0.0)
+        self._peers = PoolState("gpu", 0.0)
         self._peers.follow([f"gpu/{number}" for number in range(engines)])
         self.engines = [Engine(health, seats, room) for health in self._peers.members.values()]
         self._limits = {engine.health.id: AdaptiveLimit(limit or FIRST, most=limit or MOST) for engine in self.engines}

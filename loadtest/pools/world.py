@@ -4,10 +4,10 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from gateway.control.judging import pool_burns, signal
+from gateway.control.outlier_detection import pool_burns, signal
 from gateway.policy.routing.choose import choose
-from gateway.policy.routing.peers import Peers
-from gateway.policy.routing.pools import HYSTERESIS, Need, Option, Outlook, Trials, Waiting, outlook, select
+from gateway.policy.routing.pool_state import PoolState
+from gateway.policy.routing.pools import HYSTERESIS, Need, Option, Outlook, PoolProbe, Waiting, outlook, select
 from gateway.policy.routing.rules import SPILL_AT_BURN, Rule, Span, Traits, When, first_match
 from gateway.policy.slo.objective import DEFAULT, Objective, Sli, Target
 from gateway.policy.slo.series import SeriesKey
@@ -48,7 +48,7 @@ class Sent:
     service_class: str
     pool: str = ""
     cost: float = 0.0
-    trial: Trials | None = None
+    trial: PoolProbe | None = None
     was_trial: bool = False
     outlooks: list[Outlook] = field(default_factory=list)
 
@@ -73,21 +73,21 @@ class Pools(World):
     def __init__(self, seed: int, rate: float, fleet: Fleet, mix: Sequence[Arrivals] = MIX) -> None:
         self.sent: dict[int, Sent] = {}
         self.fleet = fleet
-        self.pools: dict[str, Peers] = {}
+        self.pools: dict[str, PoolState] = {}
         self.of_pool: dict[str, list[Server]] = {}
         self.tracked: dict[str, list[Tracked]] = {}
-        self.trials = {(place, pool): Trials() for place in range(len(fleet.rules)) for pool in PRICES}
+        self.trials = {(place, pool): PoolProbe() for place in range(len(fleet.rules)) for pool in PRICES}
         self._mix = mix
         self._waiting: deque[Request] = deque()
         super().__init__(seed, CHAT, Workload(rate), servers=max(1, fleet.gpu), profile=GPU)
         self._pool("gpu", self.peers, self.servers)
-        cpus = Peers("cpu", 0.0)
+        cpus = PoolState("cpu", 0.0)
         names = [f"cpu/{number}" for number in range(fleet.cpu)]
         cpus.follow(names)
         self.pools["cpu"] = cpus
         self._pool("cpu", cpus, [self._cpu(cpus, name) for name in names])
 
-    def _pool(self, name: str, peers: Peers, servers: list[Server]) -> None:
+    def _pool(self, name: str, peers: PoolState, servers: list[Server]) -> None:
         self.pools[name], self.of_pool[name] = peers, servers
         peers.follow(list(peers.members), cost_per_hour=PRICES[name])
         for server in servers:
@@ -97,7 +97,7 @@ class Pools(World):
             for sli, target in CHAT.targets.items()
         ]
 
-    def _cpu(self, peers: Peers, name: str) -> Server:
+    def _cpu(self, peers: PoolState, name: str) -> Server:
         self.peers, gpus = peers, self.peers
         server = self._server(name, CPU)
         self.peers = gpus

@@ -239,7 +239,7 @@ async def scenario(strategy: str, plan: Plan, *, sick: int = 1, rate: float = RA
         asking.cancel()
         watching.cancel()
         await asyncio.gather(asking, watching, return_exceptions=True)
-        transitions = [_told(each, fault) for each in app.control.judge.history]
+        transitions = [_told(each, fault) for each in app.control.outlier_detector.history]
     return Result(
         strategy,
         sick,

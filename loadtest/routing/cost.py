@@ -7,7 +7,7 @@ from time import perf_counter
 
 from gateway.backends.registry import Registry
 from gateway.config.table import BackendSpec, ModelSpec, PoolSpec, RouteTable, VersionSpec
-from gateway.control.judging import Judge
+from gateway.control.outlier_detection import OutlierDetector
 from gateway.exchange import AttemptEnd, AttemptRecord, Exchange, Outcome, Verdict
 from gateway.lateness import Lateness
 from gateway.policy.routing.choose import choose
@@ -92,7 +92,9 @@ class _Plane:
         self._registry.reconcile(table)
         self._book = SloBook(self._clock)
         self._book.follow(table)
-        self._judge = Judge(self._book, self._registry, clock=self._clock, epoch=self._clock, rng=self._rng)
+        self._detector = OutlierDetector(
+            self._book, self._registry, clock=self._clock, epoch=self._clock, rng=self._rng
+        )
         self._backends = list(self._registry)
 
     def _clock(self) -> float:
@@ -118,7 +120,7 @@ class _Plane:
                 self._serve(number % len(self._backends))
             self._now += TICK
             began = perf_counter()
-            self._judge.judge()
+            self._detector.detect()
             best = min(best, perf_counter() - began)
         return best * 1e6
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from random import Random
 
-from gateway.control.judging import signal
+from gateway.control.outlier_detection import signal
 from gateway.policy.admission.classes import CLASSES
 from gateway.policy.routing import readiness
 from gateway.policy.routing.choose import choose

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from itertools import count
 from random import Random
 
-from gateway.control.judging import signal
+from gateway.control.outlier_detection import signal
 from gateway.exchange import Verdict
 from gateway.policy.routing.choose import choose
 from gateway.policy.routing.health import Health
 from gateway.policy.routing.lease import Lease
-from gateway.policy.routing.peers import Peers
+from gateway.policy.routing.pool_state import PoolState
 from gateway.policy.slo.objective import Objective, Sli
 from gateway.policy.slo.series import SeriesKey
 from gateway.policy.slo.windows import TICK, Windows
@@ -112,7 +112,7 @@ class World:
         self._strategy = strategy
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._order = count()
-        self.peers = Peers("gpu", 0.0)
+        self.peers = PoolState("gpu", 0.0)
         names = [f"gpu/{letter}" for letter in "abcdefgh"[:servers]]
         self.peers.follow(names)
         self.servers = [self._server(name, profile) for name in names]

@@ -42,7 +42,7 @@ async def requests(running: Running, clock: Ahead, count: int, seconds: float) -
         await ask(running.port, chat(stream=False, max_tokens=1))
         await running.quiet()
         clock.jump(seconds)
-        running.app.control.judge.judge()
+        running.app.control.outlier_detector.detect()
         running.app.control.alerter.evaluate()
 
 

@@ -40,7 +40,7 @@ async def test_a_burst_at_an_idle_engine_that_takes_a_part_of_it_finds_it_busy_n
         full.open.set()
         assert {answer.status for answer in await asyncio.gather(*asked)} == {200}
         assert counted(running) == (12, 0)
-        assert running.backend().health.outlier.standing.ejections == 0
+        assert running.backend().health.outlier.ejection.ejections == 0
         await running.quiet()
 
 

@@ -53,7 +53,7 @@ def routes(*urls: str, slots: int | None = None, patience: str = "20s", **timeou
 
 def counted(running: Running, index: int = 0) -> tuple[int, int]:
     """What availability says of a backend: good and bad events."""
-    running.app.control.judge.judge()
+    running.app.control.outlier_detector.detect()
     backend = running.backend(index).id
     found = [each for each in running.app.data.ledger.get(Kind.BACKEND, backend) if each.sli == "availability"]
     return sum(each.windows.recent[0] for each in found), sum(each.windows.recent[1] for each in found)
@@ -76,7 +76,7 @@ async def test_vllm_with_a_full_queue_is_neither_ejected_nor_unavailable_and_eve
         assert ended(running, AttemptEnd.SATURATED) > 0
         assert counted(running) == (31, 0)
         backend = running.backend()
-        standing = backend.health.outlier.standing
+        standing = backend.health.outlier.ejection
         assert (standing.state, standing.ejections) == (
             State.IN_SERVICE,
             0,
@@ -99,7 +99,7 @@ async def test_what_one_engine_has_no_room_for_another_serves(tmp_path: Path) ->
         assert [answer.status for answer in answers] == [200] * 20
         await running.settled(26)
         assert counted(running)[1] == 0
-        assert not any(backend.health.outlier.standing.ejections for backend in running.app.data.registry)
+        assert not any(backend.health.outlier.ejection.ejections for backend in running.app.data.registry)
 
 
 class Moods:
@@ -230,7 +230,7 @@ async def test_what_a_busy_backend_refuses_another_serves_and_neither_is_ejected
         mood.refuses = True
         assert await served(running, 20)
         await running.quiet()
-        assert not any(backend.health.outlier.standing.ejections for backend in running.app.data.registry)
+        assert not any(backend.health.outlier.ejection.ejections for backend in running.app.data.registry)
         assert counted(running)[1] == counted(running, 1)[1] == 0
 
 
@@ -298,7 +298,7 @@ async def test_one_that_refuses_everything_is_sick_and_is_ejected(tmp_path: Path
         for _ in range(5):
             assert (await ask(running.port, chat())).status == 200
             health.backoff.hold_until = 0.0  # as if it had been left alone for long enough
-        assert health.outlier.standing.ejections == 1
+        assert health.outlier.ejection.ejections == 1
         assert counted(running)[1] == 5
         assert ended(running, AttemptEnd.SATURATED) == 0
         await running.quiet()

@@ -28,7 +28,7 @@ async def slow(call: Call) -> None:
 
 def counted(running: Running, kind: Kind, name: str) -> dict[str, tuple[int, int]]:
     """Return good and bad events of a subject, by SLI, of those that have any."""
-    running.app.control.judge.judge()
+    running.app.control.outlier_detector.detect()
     found = {each.sli: each.windows.count(300.0) for each in running.app.data.ledger.get(kind, name)}
     return {sli: (count.good, count.bad) for sli, count in found.items() if count.total}
 
@@ -43,7 +43,7 @@ async def test_a_deadline_of_the_clients_own_is_not_held_against_a_backend(tmp_p
         assert (await running.settled(12)).outcome is Outcome.CLIENT_TIMEOUT
         assert {end for _, end in running.records.attempts} == {AttemptEnd.CLIENT_TIMEOUT}
         for backend in running.app.data.registry:
-            assert (backend.health.symptoms.failures, backend.health.outlier.standing.state) == (0, "in_service")
+            assert (backend.health.symptoms.failures, backend.health.outlier.ejection.state) == (0, "in_service")
             assert counted(running, Kind.BACKEND, backend.id) == {}
         assert counted(running, Kind.MODEL, "m") == {}
 
@@ -129,7 +129,7 @@ async def test_an_engine_that_hangs_is_left_although_no_client_waits_for_long(tm
                     await pass_slowly(clock, running, 5.6)
                 in_vain, in_a_row = (in_vain, in_a_row + 1) if (await asking).status == 200 else (in_vain + 1, 0)
             assert in_vain > 0
-            assert in_a_row == 20 or sick.health.outlier.standing.state is State.EJECTED
+            assert in_a_row == 20 or sick.health.outlier.ejection.state is State.EJECTED
 
 
 async def test_the_only_engine_hangs_and_its_users_count_although_none_waits_for_long(tmp_path: Path) -> None:

@@ -21,9 +21,9 @@ class Ahead:
     """The clock of who judges backends, which may be set forward."""
 
     def __init__(self, running: Running) -> None:
-        self._clock: Clock = running.app.control.judge._clock
+        self._clock: Clock = running.app.control.outlier_detector._clock
         self._ahead = 0.0
-        running.app.control.judge._clock = self
+        running.app.control.outlier_detector._clock = self
 
     def __call__(self) -> float:
         return self._clock() + self._ahead
@@ -39,11 +39,11 @@ async def fails(call: Call) -> None:
 async def judged(running: Running, condition: Callable[[], bool]) -> None:
     """Wait for what probes find, and have the backends judged by it."""
     await eventually(condition)
-    running.app.control.judge.judge()
+    running.app.control.outlier_detector.detect()
 
 
 def standings(running: Running) -> list[State]:
-    return [backend.health.outlier.standing.state for backend in running.app.data.registry]
+    return [backend.health.outlier.ejection.state for backend in running.app.data.registry]
 
 
 async def test_engines_that_come_up_one_after_the_other_after_the_gateway_are_in_service(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ async def test_engines_that_come_up_one_after_the_other_after_the_gateway_are_in
             for index, fake in enumerate(fakes):
                 fake.health = b"200 OK"
                 await running.ready(index)
-                running.app.control.judge.judge()
+                running.app.control.outlier_detector.detect()
             assert standings(running) == [State.IN_SERVICE] * 2
             assert "no problem found" in (await tidegate(running, "status")).stdout
 
@@ -65,19 +65,19 @@ async def test_half_open_on_a_service_that_falls_quiet_is_a_note_and_ends_by_tim
         clock = Ahead(running)
         sick = running.backend().health
         async with asyncio.timeout(DEADLINE):
-            while sick.outlier.standing.state is State.IN_SERVICE:
+            while sick.outlier.ejection.state is State.IN_SERVICE:
                 assert (await ask(running.port, chat(stream=False))).status == 200
         assert "is ejected: 5 failures in a row" in (await tidegate(running, "status", status=1)).stdout
 
-        clock.jump(sick.outlier.standing.until - clock())
-        running.app.control.judge.judge()
+        clock.jump(sick.outlier.ejection.until - clock())
+        running.app.control.outlier_detector.detect()
         told = (await tidegate(running, "status")).stdout
         assert "no problem found" in told
         assert f"note: {running.backend().id} gets one request at a time" in told
         assert "it was ejected: 5 failures in a row" in told
 
         clock.jump(QUIET)
-        running.app.control.judge.judge()
+        running.app.control.outlier_detector.detect()
         assert standings(running) == [State.SLOW_START, State.IN_SERVICE]
         assert "note:" not in (await tidegate(running, "status")).stdout
 
@@ -101,7 +101,7 @@ async def test_ejections_that_are_ignored_are_said_with_the_reason(tmp_path: Pat
         async with asyncio.timeout(DEADLINE):
             while not peers.panic:
                 await ask(running.port, chat(stream=False))
-                running.app.control.judge.judge()
+                running.app.control.outlier_detector.detect()
         told = (await tidegate(running, "status", status=1)).stdout
         assert f"note: ejections in pool {peers.pool} are ignored: 2 of 2 backends are ejected, not ready or" in told
         assert "is ejected, but still gets requests: 5 failures in a row" in told

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gateway.policy.routing.ejection import State
-from gateway.policy.routing.peers import SHORT
+from gateway.policy.routing.pool_state import SHORT
 from tests.e2e.fakes import DONE, LAST_CHUNK, ROLE, STREAM_HEAD, Call, FakeBackend, backends, chunked, event
 from tests.e2e.harness import Running, ask, chat, gateway, routes
 from tests.e2e.test_silence import STEP, pass_slowly
@@ -49,7 +49,7 @@ async def all_have_worked(running: Running) -> None:
     async with asyncio.timeout(DEADLINE):
         while not all(backend.health.activity.has_worked for backend in running.app.data.registry):
             assert (await ask(running.port, chat())).complete
-    running.app.control.judge.judge()
+    running.app.control.outlier_detector.detect()
 
 
 async def restarts(running: Running, fake: FakeBackend) -> None:
@@ -57,11 +57,11 @@ async def restarts(running: Running, fake: FakeBackend) -> None:
     backend = running.backend()
     await fake.stop()
     await eventually(lambda: not backend.readiness.eligible)
-    running.app.control.judge.judge()
+    running.app.control.outlier_detector.detect()
     await fake.start()
     await eventually(lambda: backend.readiness.eligible)
-    running.app.control.judge.judge()
-    assert backend.health.outlier.standing.state is State.HALF_OPEN
+    running.app.control.outlier_detector.detect()
+    assert backend.health.outlier.ejection.state is State.HALF_OPEN
 
 
 @pytest.mark.parametrize("times", [1, 3], ids=["as slow as its peer", "three times slower than its peer"])
@@ -79,10 +79,10 @@ async def test_one_that_restarts_is_measured_by_its_peers_where_all_miss_the_pro
             engines[0].seconds *= times
             sick = running.backend().health
             async with asyncio.timeout(DEADLINE):  # a request during which this process was late says nothing
-                while sick.outlier.standing.state is State.HALF_OPEN:
+                while sick.outlier.ejection.state is State.HALF_OPEN:
                     assert (await ask(running.port, chat())).complete
                     await running.quiet()
-            assert sick.outlier.standing.state is (State.SLOW_START if times == 1 else State.EJECTED)
+            assert sick.outlier.ejection.state is (State.SLOW_START if times == 1 else State.EJECTED)
 
 
 async def test_one_that_restarts_serves_beside_its_first_long_answer_where_its_peer_is_full(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ async def test_one_that_restarts_serves_beside_its_first_long_answer_where_its_p
             await eventually(lambda: all(backend.health.latency.unbegun == 0 for backend in running.app.data.registry))
             for _ in range(int(SHORT / STEP) + 2):
                 await pass_slowly(clock, running, STEP)
-                running.app.control.judge.judge()
+                running.app.control.outlier_detector.detect()
             await eventually(lambda: (running.in_flight, running.waiting) == (4, 0))
             assert running.backend().in_flight == 3
             held.go_on.set()

@@ -187,10 +187,10 @@ async def test_a_backend_that_fails_fast_attracts_nobody_for_looking_idle(tmp_pa
         for _round in range(10):
             answers = await asyncio.gather(*(ask(running.port, chat()) for _ in range(10)))
             assert {answer.status for answer in answers} == {200}
-            running.app.control.judge.judge()
+            running.app.control.outlier_detector.detect()
         await running.quiet()
         assert len(bad.calls) <= 14
-        standing = running.backend(0).health.outlier.standing
+        standing = running.backend(0).health.outlier.ejection
         assert standing.state in {State.EJECTED, State.IN_SERVICE}
         assert running.backend(0).health.outlier.weight < 0.2 or standing.out
 
@@ -222,7 +222,7 @@ async def test_a_backend_that_asks_for_patience_gets_it(tmp_path: Path) -> None:
             assert (await ask(running.port, chat())).status == 200
         await running.quiet()
         assert len(hot.calls) <= 1
-        assert running.backend(0).health.outlier.standing.state is State.IN_SERVICE
+        assert running.backend(0).health.outlier.ejection.state is State.IN_SERVICE
 
 
 async def test_the_slo_of_a_model_is_told(tmp_path: Path) -> None:
@@ -306,7 +306,7 @@ async def test_a_total_outage_of_a_quiet_model_pages_and_is_told_everywhere(tmp_
             assert (await ask(running.port, chat())).status == 500
             await running.quiet()
             clock.jump(45.0)
-            running.app.control.judge.judge()
+            running.app.control.outlier_detector.detect()
             alerter.evaluate()
         status = (await web.get(f"{running.admin}/admin/status")).json()
         (alert,) = status["alerts"]
@@ -339,7 +339,7 @@ async def test_a_process_of_seconds_sends_no_ticket_and_shows_no_budget(tmp_path
             await ask(running.port, chat())
             await running.quiet()
             clock.jump(1.0)
-            running.app.control.judge.judge()
+            running.app.control.outlier_detector.detect()
             running.app.control.alerter.evaluate()
         status = (await web.get(f"{running.admin}/admin/status")).json()
         assert status["alerts"] == []

@@ -97,7 +97,7 @@ async def test_times_of_a_clock_that_was_wrong_are_not_believed(tmp_path: Path, 
         async with gateway(tmp_path, text, state=state, wait_ready=False) as running:
             now = time.time()
             for each in running.app.data.registry:
-                standing = each.health.outlier.standing
+                standing = each.health.outlier.ejection
                 assert standing.until - running.app.data.clock() <= USUAL.max_ejection_time
                 assert not math.isnan(standing.until)
                 if "ahead" in name:

@@ -218,7 +218,7 @@ async def test_an_engine_that_hangs_is_ejected_without_streams_though_it_says_th
                 assert (await ask(running.port, chat(stream=False))).status == 200
             hangs.set()
             async with asyncio.timeout(DEADLINE):
-                while not running.backend().health.outlier.standing.out:
+                while not running.backend().health.outlier.ejection.out:
                     asking = asyncio.create_task(ask(running.port, chat(stream=False)))
                     await clock.passes(SHORTEST + 1.0, asking.done)
                     assert (await asking).status == 200

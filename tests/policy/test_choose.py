@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from gateway.claim import Claim
 from gateway.exchange import Verdict
 from gateway.policy.routing.choose import Choice, choose, consider
-from gateway.policy.routing.ejection import LEAST_WEIGHT, Standing, State
+from gateway.policy.routing.ejection import LEAST_WEIGHT, EjectionState, State
 from gateway.policy.routing.health import Health
-from gateway.policy.routing.peers import Peers
 from gateway.policy.routing.pick import FEW, TIE, drawn
+from gateway.policy.routing.pool_state import PoolState
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Watched(Random):
 
 
 def pool(count: int) -> list[Engine]:
-    peers = Peers("gpu", 0.0)
+    peers = PoolState("gpu", 0.0)
     peers.follow(f"gpu/{number}" for number in range(count))
     return [Engine(health) for health in peers.members.values()]
 
@@ -62,7 +62,7 @@ def test_the_winner_is_never_worse_than_what_it_was_compared_with(
     engines = pool(len(rows))
     for engine, (in_flight, weight, state, held) in zip(engines, rows, strict=True):
         engine.health.slots.in_flight, engine.health.outlier.weight = in_flight, weight
-        engine.health.outlier.standing = Standing(state)
+        engine.health.outlier.ejection = EjectionState(state)
         engine.health.backoff.hold_until = 10.0 if held else 0.0
     choice = chosen(engines, tokens, 5.0, Random(seed))
     assert choice.winner in engines
@@ -108,20 +108,20 @@ def test_a_slower_a_busier_and_a_burning_one_are_left_alone() -> None:
 def test_the_only_one_needs_no_reason_but_that() -> None:
     assert str(choose(pool(1), 1, 0.0, Random(1))) == "the only ready backend"
     engines = pool(2)
-    engines[0].health.outlier.standing = Standing(State.EJECTED)
+    engines[0].health.outlier.ejection = EjectionState(State.EJECTED)
     assert str(choose(engines, 1, 0.0, Random(1))) == "the others are ejected or ask to retry later"
 
 
 def test_a_filter_that_would_remove_everyone_removes_no_one() -> None:
     engines = pool(2)
     for engine in engines:
-        engine.health.outlier.standing = Standing(State.EJECTED)
+        engine.health.outlier.ejection = EjectionState(State.EJECTED)
     assert str(choose(engines, 1, 0.0, Random(1))).startswith("all are ejected or ask to retry later; lowest score: ")
 
 
 def test_a_half_open_one_is_asked_by_one_request_at_a_time() -> None:
     engines = pool(3)
-    engines[2].health.outlier.standing = Standing(State.HALF_OPEN, ejections=1)
+    engines[2].health.outlier.ejection = EjectionState(State.HALF_OPEN, ejections=1)
     choice = chosen(engines, 1, 0.0, Random(1))
     assert choice.winner is engines[2]
     lease = choice.winner.health.lease(1)
@@ -134,7 +134,7 @@ def test_a_half_open_one_is_asked_by_one_request_at_a_time() -> None:
 
 def test_in_a_panic_ejections_are_ignored() -> None:
     engines = pool(2)
-    engines[0].health.outlier.standing = Standing(State.HALF_OPEN)
+    engines[0].health.outlier.ejection = EjectionState(State.HALF_OPEN)
     engines[0].health.peers.panic = True
     engines[1].health.latency.prefilling = 50_000
     choice = chosen(engines, 1, 0.0, Random(1))
@@ -182,7 +182,7 @@ def test_how_a_backend_looks() -> None:
     assert seen.score == seen.predicted_ttft == pytest.approx(0.055)
     health.refused(0.0, 60.0, busy=False)
     assert consider(health, 100, 10.0).refused == "refused work, and is left alone for 20.0 s more"
-    health.outlier.standing = Standing(State.EJECTED, reason="5 failures in a row")
+    health.outlier.ejection = EjectionState(State.EJECTED, reason="5 failures in a row")
     assert consider(health, 100, 40.0).refused == "ejected: 5 failures in a row"
 
 
@@ -193,7 +193,7 @@ def test_only_who_has_a_slot_is_chosen_and_nobody_out_of_service_for_want_of_one
     engines = pool(len(rows))
     for engine, (in_flight, limit, out) in zip(engines, rows, strict=True):
         engine.health.slots.in_flight, engine.health.slots.limit = in_flight, limit
-        engine.health.outlier.standing = Standing(State.EJECTED if out else State.IN_SERVICE)
+        engine.health.outlier.ejection = EjectionState(State.EJECTED if out else State.IN_SERVICE)
     choice = choose(engines, 100, 0.0, Random(seed), Claim(10))
     usable = [engine for engine in engines if engine.health.available(0.0)] or engines
     free = [engine for engine in usable if engine.health.slots.in_flight < engine.health.slots.limit]

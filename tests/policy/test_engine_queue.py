@@ -7,7 +7,7 @@ import pytest
 from gateway.policy.routing.choose import choose
 from gateway.policy.routing.engine_queue import FADES, MOST, SHARE, EngineQueue
 from gateway.policy.routing.health import Health
-from gateway.policy.routing.peers import Peers
+from gateway.policy.routing.pool_state import PoolState
 
 
 class Backend:
@@ -15,8 +15,8 @@ class Backend:
         self.health = health
 
 
-def _two() -> tuple[Peers, list[Backend]]:
-    peers = Peers("gpu", 0.0)
+def _two() -> tuple[PoolState, list[Backend]]:
+    peers = PoolState("gpu", 0.0)
     peers.follow(["gpu/a", "gpu/b"])
     return peers, [Backend(health) for health in peers.members.values()]
 

@@ -5,7 +5,7 @@ from math import inf, nan
 import pytest
 
 from gateway.policy.canary.evidence import AVAILABILITY, Evidence
-from gateway.policy.canary.forecast import Pace, Standing, Traffic, believed
+from gateway.policy.canary.forecast import Pace, SliEvidence, Traffic, believed
 from gateway.policy.canary.plan import Plan
 from gateway.policy.canary.track import Sample
 
@@ -44,30 +44,30 @@ def test_a_pace_that_cannot_be_is_not_taken_over(state: list[float]) -> None:
 
 
 def test_a_target_of_999_takes_about_three_thousand_requests_of_the_candidate() -> None:
-    traffic = Traffic(1.0, {"availability": Standing(0.001)})
+    traffic = Traffic(1.0, {"availability": SliEvidence(0.001)})
     assert traffic.missing(AUTO, 50.0) == pytest.approx(2600, rel=0.05)
-    two_days = Traffic(0.05, {"availability": Standing(0.001)})
+    two_days = Traffic(0.05, {"availability": SliEvidence(0.001)})
     assert 1.0 < two_days.rest(AUTO, two_days.first_step(AUTO)) / 86_400 < 2.5
     wider = Plan("v1", "v2", margin=2.0)
     assert two_days.rest(wider, 50.0) == pytest.approx(two_days.rest(AUTO, 50.0) / 2, rel=0.2)
 
 
 def test_without_traffic_there_is_no_end() -> None:
-    assert Traffic(0.0, {"a": Standing(0.01)}).rest(AUTO, 50.0) == inf
+    assert Traffic(0.0, {"a": SliEvidence(0.01)}).rest(AUTO, 50.0) == inf
     assert Traffic(0.0).seconds(AUTO, 95.0) == inf
 
 
 def test_what_stable_misses_is_taken_from_the_model_until_stable_has_answered() -> None:
-    unknown = Standing(0.001, usual=(990, 10))
+    unknown = SliEvidence(0.001, usual=(990, 10))
     assert unknown.expected == 0.01
-    assert Standing(0.001, stable=(1980, 20), usual=(990, 0)).expected == 0.01
-    assert Standing(0.001).expected == 0.0
+    assert SliEvidence(0.001, stable=(1980, 20), usual=(990, 0)).expected == 0.01
+    assert SliEvidence(0.001).expected == 0.0
 
 
 def test_an_incident_that_is_over_shortens_no_forecast() -> None:
     """A day with an incident in it is 4 % bad: a step that took 600 more requests was said to take 50."""
-    after = Traffic(1.0, {"a": Standing(0.001, (1000, 0), (52, 0), 0.05, usual=(70_000, 3000))})
-    calm = Traffic(1.0, {"a": Standing(0.001, (1000, 0), (52, 0), 0.05)})
+    after = Traffic(1.0, {"a": SliEvidence(0.001, (1000, 0), (52, 0), 0.05, usual=(70_000, 3000))})
+    calm = Traffic(1.0, {"a": SliEvidence(0.001, (1000, 0), (52, 0), 0.05)})
     for share in (5.0, 50.0):
         assert after.missing(AUTO, share) == calm.missing(AUTO, share)
         assert after.slis["a"].limit(1.0) == 0.001, "the bound that holds"
@@ -81,38 +81,38 @@ def test_what_is_usual_stands_until_something_else_is_sure() -> None:
 
 
 def test_the_steps_ahead_are_told_one_by_one_until_one_has_no_end() -> None:
-    steps = dict(Traffic(12.0, {"a": Standing(0.001)}).ahead(AUTO, 25.0))
+    steps = dict(Traffic(12.0, {"a": SliEvidence(0.001)}).ahead(AUTO, 25.0))
     assert list(steps) == [25.0, 50.0, 95.0]
     assert steps[95.0] == 3600.0
-    assert list(Traffic(0.0, {"a": Standing(0.001)}).ahead(AUTO, 25.0)) == [(25.0, inf)]
+    assert list(Traffic(0.0, {"a": SliEvidence(0.001)}).ahead(AUTO, 25.0)) == [(25.0, inf)]
 
 
 def test_a_step_needs_both_sides_and_what_neither_has_is_no_obstacle() -> None:
-    assert Standing(0.01).may_go_on(100.0, 1.0)
-    assert not Standing(0.01, stable=(5, 0)).may_go_on(5.0, 1.0)
-    assert not Standing(0.01, candidate=(5, 0)).may_go_on(5.0, 1.0)
-    assert Standing(0.01, (9, 0), (9, 0), 0.015).may_go_on(50.0, 1.0)
-    assert not Standing(0.01, (9, 0), (9, 0), 0.015).may_go_on(95.0, 1.0)
-    assert Standing(0.01, (9, 0), (9, 0), 0.012).may_go_on(100.0, 1.0), "what was enough to enter the last step"
+    assert SliEvidence(0.01).may_go_on(100.0, 1.0)
+    assert not SliEvidence(0.01, stable=(5, 0)).may_go_on(5.0, 1.0)
+    assert not SliEvidence(0.01, candidate=(5, 0)).may_go_on(5.0, 1.0)
+    assert SliEvidence(0.01, (9, 0), (9, 0), 0.015).may_go_on(50.0, 1.0)
+    assert not SliEvidence(0.01, (9, 0), (9, 0), 0.015).may_go_on(95.0, 1.0)
+    assert SliEvidence(0.01, (9, 0), (9, 0), 0.012).may_go_on(100.0, 1.0), "what was enough to enter the last step"
 
 
 def test_a_stable_that_fails_often_allows_for_half_of_that() -> None:
-    assert Standing(0.001, (950, 50), (0, 0)).limit(1.0) == 0.025
-    assert Standing(0.001).limit(2.0) == 0.002
+    assert SliEvidence(0.001, (950, 50), (0, 0)).limit(1.0) == 0.025
+    assert SliEvidence(0.001).limit(2.0) == 0.002
 
 
 def test_an_sli_of_few_requests_takes_longer() -> None:
-    every = Traffic(1.0, {"ttft": Standing(0.01)}).missing(AUTO, 50.0)
-    tenth = Traffic(1.0, {"ttft": Standing(0.01, per_request=0.1)}).missing(AUTO, 50.0)
+    every = Traffic(1.0, {"ttft": SliEvidence(0.01)}).missing(AUTO, 50.0)
+    tenth = Traffic(1.0, {"ttft": SliEvidence(0.01, per_request=0.1)}).missing(AUTO, 50.0)
     assert tenth == pytest.approx(10 * every, rel=0.05)
 
 
 def test_a_candidate_that_looks_bad_needs_more_than_anyone_waits_for() -> None:
-    bad = Standing(0.001, (999, 1), (500, 500), 0.5)
+    bad = SliEvidence(0.001, (999, 1), (500, 500), 0.5)
     assert Traffic(1.0, {"a": bad}).missing(AUTO, 50.0) > 1e4
-    ten_times = Standing(1e-12, (0, 10**9), (10**9, 0), -0.9)
+    ten_times = SliEvidence(1e-12, (0, 10**9), (10**9, 0), -0.9)
     assert Traffic(1.0, {"a": ten_times}).missing(AUTO, 50.0) == 20
-    never = Standing(1e-15, (10, 0), (0, 10**14), 1.0)
+    never = SliEvidence(1e-15, (10, 0), (0, 10**14), 1.0)
     assert Traffic(1.0, {"a": never}).missing(AUTO, 50.0) > 1e11
 
 

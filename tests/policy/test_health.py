@@ -16,19 +16,19 @@ from gateway.policy.routing.ejection import (
     SLOW_START,
     USUAL,
     Cause,
-    Standing,
+    EjectionState,
     State,
 )
 from gateway.policy.routing.health import Health
 from gateway.policy.routing.latency_model import MOST_SAMPLES
 from gateway.policy.routing.outlier import Signal
-from gateway.policy.routing.peers import Peers
+from gateway.policy.routing.pool_state import PoolState
 
 RNG = Random(1)
 
 
-def pool(count: int = 4) -> tuple[Peers, list[Health]]:
-    peers = Peers("gpu", 0.0)
+def pool(count: int = 4) -> tuple[PoolState, list[Health]]:
+    peers = PoolState("gpu", 0.0)
     peers.follow(f"gpu/{number}" for number in range(count))
     return peers, list(peers.members.values())
 
@@ -69,7 +69,7 @@ def test_counters_come_back_to_zero_and_no_more_than_half_is_ever_out(
     now = 0.0
     for index, verdict, later in rows:
         attempt(healths[index], now, verdict)
-        assert sum(health.outlier.standing.out for health in healths) <= 2
+        assert sum(health.outlier.ejection.out for health in healths) <= 2
         if later:
             now += 10.0
             peers.tick(now, {}, RNG)
@@ -87,10 +87,10 @@ def test_five_failures_in_a_row_eject_at_once_and_a_good_answer_forgives() -> No
     peers, (health, *_) = pool()
     for number in range(3 * USUAL.consecutive_failures):
         attempt(health, 1.0, Verdict.GOOD if number % USUAL.consecutive_failures == 4 else Verdict.BAD)
-    assert not health.outlier.standing.out
+    assert not health.outlier.ejection.out
     for _ in range(USUAL.consecutive_failures):
         attempt(health, 2.0, Verdict.BAD)
-    assert health.outlier.standing.reason == "5 failures in a row"
+    assert health.outlier.ejection.reason == "5 failures in a row"
     assert [each.cause for each in peers.take_transitions()] == [Cause.FAILURES]
     attempt(health, 2.5, Verdict.BAD)
     assert peers.take_transitions() == []
@@ -101,14 +101,14 @@ def test_the_last_half_stays_whatever_fails() -> None:
     for health in healths:
         for _ in range(USUAL.consecutive_failures):
             attempt(health, 1.0, Verdict.BAD)
-    assert [health.outlier.standing.out for health in healths] == [True, True, False, False]
+    assert [health.outlier.ejection.out for health in healths] == [True, True, False, False]
     _, (alone,) = pool(1)
     for _ in range(20):
         attempt(alone, 1.0, Verdict.BAD)
-    assert not alone.outlier.standing.out
+    assert not alone.outlier.ejection.out
 
 
-def ejected() -> tuple[Peers, Health]:
+def ejected() -> tuple[PoolState, Health]:
     peers, healths = pool()
     for health in healths[1:]:
         for _ in range(20):
@@ -116,7 +116,7 @@ def ejected() -> tuple[Peers, Health]:
     for _ in range(USUAL.consecutive_failures):
         attempt(healths[0], 1.0, Verdict.BAD)
     peers.tick(40.0, {}, RNG)
-    assert healths[0].outlier.standing.state is State.HALF_OPEN
+    assert healths[0].outlier.ejection.state is State.HALF_OPEN
     peers.take_transitions()
     return peers, healths[0]
 
@@ -125,19 +125,19 @@ def test_three_good_probes_bring_it_back_slowly() -> None:
     peers, health = ejected()
     for _ in range(PROBES):
         attempt(health, 41.0)
-    assert health.outlier.standing.state is State.SLOW_START
+    assert health.outlier.ejection.state is State.SLOW_START
     assert health.outlier.weight == LEAST_WEIGHT
     peers.tick(71.0, {}, RNG)
     assert health.outlier.weight == 0.5
     peers.tick(102.0, {}, RNG)
-    assert (health.outlier.weight, health.outlier.standing.state) == (1.0, State.IN_SERVICE)
+    assert (health.outlier.weight, health.outlier.ejection.state) == (1.0, State.IN_SERVICE)
 
 
 @pytest.mark.parametrize(("verdict", "ttft"), [(Verdict.BAD, 0.05), (Verdict.GOOD, 5.0)], ids=["failed", "slow"])
 def test_a_bad_probe_sends_it_out_again(verdict: Verdict, ttft: float) -> None:
     peers, health = ejected()
     attempt(health, 41.0, verdict, ttft=ttft)
-    assert health.outlier.standing.state is State.EJECTED
+    assert health.outlier.ejection.state is State.EJECTED
     assert [each.cause for each in peers.take_transitions()] == [Cause.PROBE]
     assert not health.outlier.probing
 
@@ -156,15 +156,15 @@ def test_whoever_comes_back_is_tried_first_and_the_last_half_never() -> None:
         everybody = [health.id for health in healths]
         peers.tick(1.0, dict.fromkeys(everybody, Signal(gone=True)), RNG)
         peers.tick(2.0, dict.fromkeys(everybody, Signal()), RNG)
-        assert sum(health.outlier.standing.state is State.HALF_OPEN for health in healths) == tried
-    returned = next(health for health in healths if health.outlier.standing.out)
+        assert sum(health.outlier.ejection.state is State.HALF_OPEN for health in healths) == tried
+    returned = next(health for health in healths if health.outlier.ejection.out)
     for _ in range(PROBES):
         attempt(returned, 3.0)
-    assert returned.outlier.standing.state is State.SLOW_START
+    assert returned.outlier.ejection.state is State.SLOW_START
     assert not any(transition.cause for transition in peers.take_transitions())
 
 
-def down_and_up(peers: Peers, *healths: Health, now: float) -> None:
+def down_and_up(peers: PoolState, *healths: Health, now: float) -> None:
     """Let probes find that these cannot be reached, and then that they can."""
     peers.tick(now, {health.id: Signal(gone=True) for health in healths}, RNG)
     peers.tick(now + 1, {health.id: Signal() for health in healths}, RNG)
@@ -175,7 +175,7 @@ def test_engines_that_come_up_after_the_gateway_start_in_service() -> None:
     peers.tick(1.0, {health.id: Signal(gone=True) for health in healths}, RNG)
     peers.tick(2.0, {healths[0].id: Signal()}, RNG)
     peers.tick(3.0, {healths[1].id: Signal()}, RNG)
-    assert [health.outlier.standing.state for health in healths] == [State.IN_SERVICE] * 2
+    assert [health.outlier.ejection.state for health in healths] == [State.IN_SERVICE] * 2
     assert not peers.take_transitions()
 
 
@@ -184,32 +184,32 @@ def test_one_that_comes_up_beside_others_at_work_gets_its_share_slowly() -> None
     for health in others:
         attempt(health, 9.0)
     down_and_up(peers, new, now=9.0)
-    assert (new.outlier.standing.state, new.outlier.weight) == (State.SLOW_START, LEAST_WEIGHT)
+    assert (new.outlier.ejection.state, new.outlier.weight) == (State.SLOW_START, LEAST_WEIGHT)
     peers.tick(15.0, {}, RNG)
-    assert new.outlier.standing.state is State.IN_SERVICE
+    assert new.outlier.ejection.state is State.IN_SERVICE
 
 
 def test_one_that_was_ejected_before_it_ever_worked_is_tried_by_single_requests() -> None:
     peers, (sick, *_) = pool(4)
-    sick.outlier.standing = Standing(ejections=1)
+    sick.outlier.ejection = EjectionState(ejections=1)
     down_and_up(peers, sick, now=9.0)
-    assert sick.outlier.standing.state is State.HALF_OPEN
+    assert sick.outlier.ejection.state is State.HALF_OPEN
 
 
 def test_without_requests_a_half_open_one_returns_by_time() -> None:
     peers, health = ejected()
     peers.tick(40.0 + QUIET - 1, {}, RNG)
-    assert health.outlier.standing.state is State.HALF_OPEN
+    assert health.outlier.ejection.state is State.HALF_OPEN
     peers.tick(40.0 + QUIET, {}, RNG)
-    assert (health.outlier.standing.state, health.outlier.weight) == (State.SLOW_START, LEAST_WEIGHT)
+    assert (health.outlier.ejection.state, health.outlier.weight) == (State.SLOW_START, LEAST_WEIGHT)
     peers.tick(40.0 + QUIET + SLOW_START, {}, RNG)
     assert health.outlier.weight == LEAST_WEIGHT, "while nothing comes its share does not grow"
     (peer, *_) = (each for each in peers.members.values() if each is not health)
     for second in range(int(SLOW_START) + 1):
         attempt(peer, 161.0 + second)
         peers.tick(161.0 + second, {}, RNG)
-    assert (health.outlier.standing.state, health.outlier.weight) == (State.IN_SERVICE, 1.0)
-    assert health.outlier.standing.ejections == 1, "if it is sick still, it goes for longer"
+    assert (health.outlier.ejection.state, health.outlier.weight) == (State.IN_SERVICE, 1.0)
+    assert health.outlier.ejection.ejections == 1, "if it is sick still, it goes for longer"
 
 
 @pytest.mark.parametrize(
@@ -221,20 +221,20 @@ def test_time_returns_no_half_open_one_of_which_probes_or_requests_say_no_good(s
     peers, health = ejected()
     peers.tick(95.0, {health.id: signal}, RNG)
     peers.tick(95.0 + QUIET - 1, {health.id: Signal()}, RNG)
-    assert health.outlier.standing.state is State.HALF_OPEN
+    assert health.outlier.ejection.state is State.HALF_OPEN
     peers.tick(95.0 + QUIET, {}, RNG)
-    assert health.outlier.standing.state is State.SLOW_START
+    assert health.outlier.ejection.state is State.SLOW_START
 
 
 def test_time_returns_no_half_open_one_that_is_at_work() -> None:
     peers, health = ejected()
     lease = health.lease(100)
     peers.tick(40.0 + 2 * QUIET, {}, RNG)
-    assert health.outlier.standing.state is State.HALF_OPEN
+    assert health.outlier.ejection.state is State.HALF_OPEN
     lease.release()
     health.ended(lease, Verdict.UNCOUNTED, 161.0, RNG)
     peers.tick(40.0 + 3 * QUIET, {}, RNG)
-    assert health.outlier.standing.state is State.SLOW_START
+    assert health.outlier.ejection.state is State.SLOW_START
 
 
 def test_a_burn_ejects_for_failing_at_once_and_for_slowness_only_who_stands_out() -> None:
@@ -244,9 +244,9 @@ def test_a_burn_ejects_for_failing_at_once_and_for_slowness_only_who_stands_out(
             attempt(health, 1.0, ttft=0.25 if health is healths[1] else 0.05)
     failing, slow = Signal(burn=20.0, failing="availability burns"), Signal(burn=20.0, slow="ttft")
     peers.tick(2.0, {healths[0].id: failing, healths[1].id: slow}, RNG)
-    assert [health.outlier.standing.out for health in healths] == [True, True, False, False]
-    assert healths[0].outlier.standing.reason == "availability burns"
-    assert healths[1].outlier.standing.reason.startswith("ttft: ")
+    assert [health.outlier.ejection.out for health in healths] == [True, True, False, False]
+    assert healths[0].outlier.ejection.reason == "availability burns"
+    assert healths[1].outlier.ejection.reason.startswith("ttft: ")
     assert healths[1].residual_ratio is not None
     assert healths[1].residual_ratio > 2
 
@@ -257,13 +257,13 @@ def test_a_workload_that_burns_everyone_ejects_nobody() -> None:
         for _ in range(30):
             attempt(health, 1.0, ttft=3.0, kept=False)
     peers.tick(2.0, {health.id: Signal(burn=50.0, slow="ttft burns") for health in healths}, RNG)
-    assert not any(health.outlier.standing.out for health in healths)
+    assert not any(health.outlier.ejection.out for health in healths)
     assert peers.panic
-    assert repr(peers) == "<Peers gpu 4 backends 0 out in panic>"
+    assert repr(peers) == "<PoolState gpu 4 backends 0 out in panic>"
     assert all(health.outlier.weight == LEAST_WEIGHT for health in healths)
     peers.tick(3.0, {health.id: Signal(burn=50.0, slow="ttft burns") for health in healths[:1]}, RNG)
     assert healths[0].sickness is None
-    assert not healths[0].outlier.standing.out
+    assert not healths[0].outlier.ejection.out
 
 
 def test_an_answer_that_was_no_stream_teaches_nothing_about_speed() -> None:
@@ -352,7 +352,7 @@ def test_one_that_works_shows_it_by_answers_of_its_usual_length() -> None:
 
 def test_those_that_stay_keep_what_is_known_of_them() -> None:
     peers, healths = pool(2)
-    healths[0].outlier.standing = Standing(State.EJECTED)
+    healths[0].outlier.ejection = EjectionState(State.EJECTED)
     peers.follow(["gpu/0", "gpu/9"])
     assert peers.members["gpu/0"] is healths[0]
     assert list(peers.members) == ["gpu/0", "gpu/9"]

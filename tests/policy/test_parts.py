@@ -4,12 +4,12 @@ from random import Random
 
 from gateway.claim import Claim
 from gateway.policy.routing.activity import Activity
-from gateway.policy.routing.ejection import LEAST_WEIGHT, PROBES, Cause, Standing, State
+from gateway.policy.routing.ejection import LEAST_WEIGHT, PROBES, Cause, EjectionState, State
 from gateway.policy.routing.health import Health
 from gateway.policy.routing.latency_model import FEWEST_SAMPLES, MOST_SAMPLES, LatencyModel, PoolLatency
 from gateway.policy.routing.limit_evidence import UNLIMITED, LimitEvidence
 from gateway.policy.routing.outlier import OutlierState, Signal, Symptoms
-from gateway.policy.routing.peers import Peers
+from gateway.policy.routing.pool_state import PoolState
 from gateway.policy.routing.residual import Residual
 from gateway.policy.routing.slots import Slots
 
@@ -63,7 +63,7 @@ def test_a_limit_and_a_kv_capacity_are_bounds_until_they_are_lifted() -> None:
 
 
 def test_slots_are_bounded_in_requests_and_in_tokens() -> None:
-    peers = Peers("gpu", 0.0)
+    peers = PoolState("gpu", 0.0)
     health = Health("gpu/0", peers)
     health.slots.limit_to(2)
     health.slots.kv_capacity = 100
@@ -160,23 +160,23 @@ def test_a_state_tells_its_transitions_and_a_probe_ends_it() -> None:
     assert (moved.backend, moved.before, moved.after, moved.cause) == (
         "gpu/0",
         State.IN_SERVICE,
-        state.standing,
+        state.ejection,
         Cause.FAILURES,
     )
     assert not state.wants_probe
-    state.elapse(state.standing.until)
+    state.elapse(state.ejection.until)
     assert state.wants_probe
     state.probe()
     assert not state.wants_probe
     state.probed()
     state.weigh(4.0, 50.0)
     for _ in range(PROBES):
-        assert (state.standing.state, state.weight) == (State.HALF_OPEN, 0.25)
+        assert (state.ejection.state, state.weight) == (State.HALF_OPEN, 0.25)
         moved = state.probe_ended(50.0, RNG, good=True, slow=False)
     assert moved is not None
     assert repr(state) == f"<OutlierState slow_start weight {LEAST_WEIGHT:.2f}>"
-    state.restore(Standing(State.EJECTED, reason="before a restart"))
-    assert state.standing.out
+    state.restore(EjectionState(State.EJECTED, reason="before a restart"))
+    assert state.ejection.out
 
 
 def test_activity_goes_forward_only() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.policy.routing.health import Health
-from gateway.policy.routing.peers import Peers
+from gateway.policy.routing.pool_state import PoolState
 from gateway.policy.routing.pools import (
     FIRST_PAUSE,
     GOOD_TRIALS,
@@ -16,7 +16,7 @@ from gateway.policy.routing.pools import (
     Need,
     Option,
     Outlook,
-    Trials,
+    PoolProbe,
     Waiting,
     by_cost,
     outlook,
@@ -34,7 +34,7 @@ class Engine:
 
 def pool(name: str, *, ttft: float | None = None, tpot: float = 0.01, price: float | None = None) -> Option[Engine]:
     """A pool of two engines that have given a hundred first tokens after `ttft` each; None for no samples."""
-    peers = Peers(name, 0.0)
+    peers = PoolState(name, 0.0)
     peers.follow([f"{name}/a", f"{name}/b"])
     peers.cost_per_hour = price
     if ttft is not None:
@@ -45,7 +45,7 @@ def pool(name: str, *, ttft: float | None = None, tpot: float = 0.01, price: flo
         for health in peers.members.values():
             health.latency.ttft.refit(0.0, lean_on=peers.latency.ttft)
             health.latency.tpot.refit(0.0, lean_on=peers.latency.tpot)
-    return Option(peers, Trials(), [Engine(health) for health in peers.members.values()])
+    return Option(peers, PoolProbe(), [Engine(health) for health in peers.members.values()])
 
 
 outlooks = st.lists(
@@ -80,8 +80,8 @@ def test_the_first_good_pool_wins_and_no_worse_one_is_preferred_to_an_earlier(ro
 
 
 def test_a_pool_is_left_when_it_burns_and_comes_back_by_three_good_trials() -> None:
-    trials = Trials()
-    assert repr(trials) == "<Trials in 0 good>"
+    trials = PoolProbe()
+    assert repr(trials) == "<PoolProbe in 0 good>"
     trials.leave(10.0)
     trials.leave(99.0)  # it has been left already
     assert not trials.is_due(9.0)
@@ -98,7 +98,7 @@ def test_a_pool_is_left_when_it_burns_and_comes_back_by_three_good_trials() -> N
 
 
 def test_trials_that_say_nothing_or_come_while_it_burns_bring_nothing_back() -> None:
-    trials = Trials()
+    trials = PoolProbe()
     trials.leave(0.0)
     for _ in range(2 * GOOD_TRIALS):
         trials.begin()
@@ -109,7 +109,7 @@ def test_trials_that_say_nothing_or_come_while_it_burns_bring_nothing_back() -> 
 
 
 def test_trials_of_a_pool_that_stays_late_become_seldom() -> None:
-    trials = Trials()
+    trials = PoolProbe()
     trials.leave(0.0)
     now, pauses = 0.0, []
     for _ in range(8):

@@ -9,7 +9,7 @@ from gateway.policy.routing.activity import Activity
 from gateway.policy.routing.ejection import PROBES, USUAL, State
 from gateway.policy.routing.health import Health
 from gateway.policy.routing.outlier import Signal
-from gateway.policy.routing.peers import KEPT, SHORT, Peers
+from gateway.policy.routing.pool_state import KEPT, SHORT, PoolState
 
 RNG = Random(1)
 TICK = 0.25
@@ -17,8 +17,8 @@ TTFT, TPOT = 0.1, 0.15
 WELL, BURNING = Signal(burn=1.0), Signal(burn=20.0)
 
 
-def pool(count: int = 2) -> tuple[Peers, list[Health]]:
-    peers = Peers("gpu", 0.0)
+def pool(count: int = 2) -> tuple[PoolState, list[Health]]:
+    peers = PoolState("gpu", 0.0)
     peers.follow(f"gpu/{number}" for number in range(count))
     return peers, list(peers.members.values())
 
@@ -33,7 +33,7 @@ def answers(health: Health, now: float, *, times: float = 1.0, kept: bool = True
     health.ended(lease, Verdict.GOOD, now, RNG, seconds=3.0, tpot=times * TPOT if stream else None, kept=kept)
 
 
-def at_work(healths: list[Health], peers: Peers, *, kept: bool) -> None:
+def at_work(healths: list[Health], peers: PoolState, *, kept: bool) -> None:
     """Let ten seconds pass in which all answer one request a second."""
     for second in range(10):
         for health in healths:
@@ -41,14 +41,14 @@ def at_work(healths: list[Health], peers: Peers, *, kept: bool) -> None:
         peers.tick(float(second), {}, RNG)
 
 
-def away(health: Health, peers: Peers) -> None:
+def away(health: Health, peers: PoolState) -> None:
     """Let probes find that it cannot be reached, and then that it can."""
     peers.tick(11.0, {health.id: Signal(gone=True)}, RNG)
     peers.tick(16.0, {health.id: Signal()}, RNG)
-    assert health.outlier.standing.state is State.HALF_OPEN
+    assert health.outlier.ejection.state is State.HALF_OPEN
 
 
-def ejected(health: Health, peers: Peers, *, slow: bool) -> None:
+def ejected(health: Health, peers: PoolState, *, slow: bool) -> None:
     """Eject it, and let that time pass."""
     if slow:
         health.eject("slow", 11.0, RNG)
@@ -56,7 +56,7 @@ def ejected(health: Health, peers: Peers, *, slow: bool) -> None:
         for _ in range(USUAL.consecutive_failures):
             health.ended(health.lease(100), Verdict.BAD, 11.0, RNG)
     peers.tick(50.0, {}, RNG)
-    assert health.outlier.standing.state is State.HALF_OPEN
+    assert health.outlier.ejection.state is State.HALF_OPEN
 
 
 def test_one_of_equals_that_are_all_slower_than_the_promise_comes_back() -> None:
@@ -65,7 +65,7 @@ def test_one_of_equals_that_are_all_slower_than_the_promise_comes_back() -> None
     away(healths[0], peers)
     for _ in range(PROBES):
         answers(healths[0], 17.0, kept=False)
-    assert healths[0].outlier.standing.state is State.SLOW_START
+    assert healths[0].outlier.ejection.state is State.SLOW_START
 
 
 def test_one_that_was_ejected_for_failures_comes_back_by_answers_that_are_late_like_those_of_its_peers() -> None:
@@ -74,7 +74,7 @@ def test_one_that_was_ejected_for_failures_comes_back_by_answers_that_are_late_l
     ejected(healths[0], peers, slow=False)
     for _ in range(PROBES):
         answers(healths[0], 51.0, kept=False)
-    assert healths[0].outlier.standing.state is State.SLOW_START
+    assert healths[0].outlier.ejection.state is State.SLOW_START
 
 
 def test_what_an_engine_failed_as_it_went_does_not_keep_it_out_when_it_is_back() -> None:
@@ -82,9 +82,9 @@ def test_what_an_engine_failed_as_it_went_does_not_keep_it_out_when_it_is_back()
     at_work(healths, peers, kept=True)
     for _ in range(USUAL.consecutive_failures):
         healths[0].ended(healths[0].lease(100), Verdict.BAD, 11.0, RNG)
-    assert healths[0].outlier.standing.state is State.EJECTED
+    assert healths[0].outlier.ejection.state is State.EJECTED
     away(healths[0], peers)
-    assert healths[0].outlier.standing.returned
+    assert healths[0].outlier.ejection.returned
 
 
 def test_one_that_comes_back_slower_than_its_peers_does_not_serve_until_it_is_needed() -> None:
@@ -92,7 +92,7 @@ def test_one_that_comes_back_slower_than_its_peers_does_not_serve_until_it_is_ne
     at_work([slow, other], peers, kept=True)
     away(slow, peers)
     answers(slow, 17.0, times=3.0)
-    assert (slow.outlier.standing.state, slow.outlier.standing.reason) == (
+    assert (slow.outlier.ejection.state, slow.outlier.ejection.reason) == (
         State.EJECTED,
         "a request that tried it was slow",
     )
@@ -100,7 +100,7 @@ def test_one_that_comes_back_slower_than_its_peers_does_not_serve_until_it_is_ne
     other.lease(100)
     for tick in range(int(SHORT / TICK) + 1):
         peers.tick(17.0 + tick * TICK, {}, RNG)
-    assert slow.outlier.standing.state is State.SLOW_START
+    assert slow.outlier.ejection.state is State.SLOW_START
 
 
 @pytest.mark.parametrize(("times", "back"), [(1.0, True), (1.6, False), (3.0, False)])
@@ -111,8 +111,8 @@ def test_one_that_was_ejected_because_it_was_slow_and_is_late_is_measured_closel
     for number in range(10):
         answers(healths[1], 50.0 + number)
     answers(healths[0], 61.0, times=times, kept=False)
-    assert healths[0].outlier.standing.out
-    assert (healths[0].outlier.standing.state is State.HALF_OPEN) is back
+    assert healths[0].outlier.ejection.out
+    assert (healths[0].outlier.ejection.state is State.HALF_OPEN) is back
 
 
 def test_one_that_was_ejected_because_it_was_slow_comes_back_by_kept_promises() -> None:
@@ -121,7 +121,7 @@ def test_one_that_was_ejected_because_it_was_slow_comes_back_by_kept_promises() 
     ejected(healths[0], peers, slow=True)
     for _ in range(PROBES):
         answers(healths[0], 51.0, times=1.6)
-    assert healths[0].outlier.standing.state is State.SLOW_START
+    assert healths[0].outlier.ejection.state is State.SLOW_START
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_an_answer_in_one_piece_is_measured_by_what_peers_promise(signal: Signal
     for health in healths:
         health.activity.answered(50.0, 3.0)
     answers(healths[0], 51.0, kept=False, stream=False)
-    assert (healths[0].outlier.standing.state is State.HALF_OPEN) is back
+    assert (healths[0].outlier.ejection.state is State.HALF_OPEN) is back
 
 
 def test_before_anything_is_known_of_its_pool_no_answer_is_slow() -> None:
@@ -146,7 +146,7 @@ def test_before_anything_is_known_of_its_pool_no_answer_is_slow() -> None:
     healths[0].activity.answered(1.0, 3.0)
     away(healths[0], peers)
     answers(healths[0], 17.0, times=100.0, kept=False)
-    assert healths[0].outlier.standing.answered == 1
+    assert healths[0].outlier.ejection.answered == 1
 
 
 @pytest.mark.parametrize("sign", ["a first token", "its own metrics", ""])
@@ -165,7 +165,7 @@ def test_one_that_was_away_is_back_when_its_pool_has_been_full_for_two_seconds_a
     assert not healths[0].available(17.0), "one request at a time"
     for tick in range(1, int(SHORT / TICK) + 1):
         peers.tick(17.0 + tick * TICK, signals, RNG)
-    assert (healths[0].outlier.standing.state is State.SLOW_START) is bool(sign)
+    assert (healths[0].outlier.ejection.state is State.SLOW_START) is bool(sign)
     assert healths[0].available(20.0) is bool(sign)
     trial.release()
     healths[0].ended(trial, Verdict.GOOD, 30.0, RNG, kept=False)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.policy.canary.forecast import Standing, Traffic
+from gateway.policy.canary.forecast import SliEvidence, Traffic
 from gateway.policy.canary.outlook import outlook
 from gateway.policy.canary.plan import LADDER, OnStall, Plan
 from gateway.policy.canary.rollout import (
@@ -31,7 +31,7 @@ from gateway.policy.canary.rollout import (
 PLAN = Plan("v1", "v2", (1.0, 5.0, 25.0, 50.0, 95.0), hold=60.0, last_hold=60.0, min_requests=100, max_hold=600.0)
 AUTO = Plan("v1", "v2")
 STEP = Rollout(Phase.STEP, 1, 1000.0, 900.0, share=5.0)
-TTFT = Standing(0.01, (9900, 100), (990, 10), 0.01)
+TTFT = SliEvidence(0.01, (9900, 100), (990, 10), 0.01)
 FINE = Seen(traffic=Traffic(10.0, {"ttft": TTFT}, 100))
 
 plans = st.builds(
@@ -44,7 +44,7 @@ plans = st.builds(
     manual=st.booleans(),
 )
 standings = st.builds(
-    Standing,
+    SliEvidence,
     budget=st.sampled_from([0.001, 0.01]),
     stable=st.tuples(st.integers(0, 9999), st.integers(0, 99)),
     candidate=st.tuples(st.integers(0, 9999), st.integers(0, 99)),
@@ -332,7 +332,7 @@ def test_the_first_step_of_auto_depends_on_the_traffic_which_has_to_be_seen() ->
     assert unseen.reason == "counts requests to choose the first step: starts after 20 requests, or in 240 s"
     assert decide(AUTO, waiting, Seen(), 0.0).share == 50.0
     shares = [
-        decide(AUTO, waiting, Seen(traffic=Traffic(rate, {"a": Standing(0.001)})), 0.0).share
+        decide(AUTO, waiting, Seen(traffic=Traffic(rate, {"a": SliEvidence(0.001)})), 0.0).share
         for rate in (0.05, 1.0, 3.0, 12.0, 100.0)
     ]
     assert shares == sorted(shares, reverse=True)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.policy.canary.forecast import Standing, Traffic
+from gateway.policy.canary.forecast import SliEvidence, Traffic
 from gateway.policy.canary.outlook import outlook
 from gateway.policy.canary.plan import OnStall, Plan
 from gateway.policy.canary.rollout import MIRRORING, Event, Phase, Rollout, Seen, decide
@@ -13,7 +13,7 @@ from gateway.policy.canary.words import percent, span
 PLAN = Plan("v1", "v2", (1.0, 5.0, 25.0, 50.0, 95.0), hold=60.0, last_hold=60.0, min_requests=100, max_hold=600.0)
 AUTO = Plan("v1", "v2")
 STEP = Rollout(Phase.STEP, 1, 1000.0, 900.0, share=5.0)
-TTFT = Standing(0.01, (9900, 100), (990, 10), 0.01)
+TTFT = SliEvidence(0.01, (9900, 100), (990, 10), 0.01)
 FINE = Seen(traffic=Traffic(10.0, {"ttft": TTFT}, 100))
 
 
@@ -46,7 +46,7 @@ def test_without_a_ready_stable_it_is_said_who_serves_whatever_the_traffic() -> 
 
 
 def test_the_outlook_says_how_many_requests_and_how_long() -> None:
-    ahead = outlook(AUTO, STEP, Seen(traffic=Traffic(12.0, {"a": Standing(0.001)}, 10)), 1000.0, "m")
+    ahead = outlook(AUTO, STEP, Seen(traffic=Traffic(12.0, {"a": SliEvidence(0.001)}, 10)), 1000.0, "m")
     assert ahead.missing is not None
     assert ahead.missing == pytest.approx(676, rel=0.05)
     assert ahead.step == pytest.approx(ahead.missing / 0.6)
@@ -62,7 +62,7 @@ def test_the_outlook_says_how_many_requests_and_how_long() -> None:
     assert outlook(AUTO, STEP, Seen(traffic=hopeless), 1000.0, "m").missing is not None
 
 
-SLOW = Seen(traffic=Traffic(0.5, {"a": Standing(0.001, (1000, 0), (52, 0), 0.05)}, 100))
+SLOW = Seen(traffic=Traffic(0.5, {"a": SliEvidence(0.001, (1000, 0), (52, 0), 0.05)}, 100))
 """Traffic at which the 5 % step takes eight hours."""
 
 

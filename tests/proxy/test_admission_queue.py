@@ -14,7 +14,7 @@ from gateway.policy.admission.queue import Entry
 from gateway.policy.routing.choose import choose
 from gateway.policy.routing.health import Health
 from gateway.policy.routing.lease import Lease
-from gateway.policy.routing.peers import Peers
+from gateway.policy.routing.pool_state import PoolState
 from gateway.proxy.admission_queue import AdmissionQueue, Queued, holders_of, join
 
 names, tenants = st.sampled_from(list(CLASSES)), st.sampled_from(["a", "b"])
@@ -52,7 +52,7 @@ class Admitting(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.peers = Peers("gpu", 0.0)
+        self.peers = PoolState("gpu", 0.0)
         self.peers.follow(["x", "y"])
         self.engines = [Engine(health) for health in self.peers.members.values()]
         for engine in self.engines:

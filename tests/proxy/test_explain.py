@@ -10,7 +10,7 @@ from gateway.backends.registry import Registry
 from gateway.config.load import load_routes
 from gateway.lateness import Lateness
 from gateway.policy.admission.classes import CLASSES
-from gateway.policy.routing.ejection import Standing, State
+from gateway.policy.routing.ejection import EjectionState, State
 from gateway.policy.routing.readiness import Readiness
 from gateway.policy.routing.readiness import State as Ready
 from gateway.proxy.explain import Explained, explain
@@ -40,7 +40,7 @@ def explained(model: LiveModel, name: str = "standard", now: float = 1.0) -> Exp
 
 def test_one_that_is_ejected_or_not_ready_has_no_score(tmp_path: Path) -> None:
     model, (cpu, sick, down) = made(tmp_path)
-    sick.health.outlier.standing = Standing(State.EJECTED, reason="it is slow")
+    sick.health.outlier.ejection = EjectionState(State.EJECTED, reason="it is slow")
     down.learn(Readiness(Ready.NOT_READY, "connection refused"))
     rows = {each.id: candidate(each) for each in explained(model).considered}
     assert rows[cpu.id].score is not None

@@ -4,7 +4,7 @@ import pytest
 
 from gateway.exchange import Exchange
 from gateway.policy.routing.health import Health
-from gateway.policy.routing.peers import Peers
+from gateway.policy.routing.pool_state import PoolState
 from gateway.policy.slo.objective import Objective, Sli, Target
 from gateway.proxy.learning import began
 from tests.attempts import attempted
@@ -15,7 +15,7 @@ PROMISED = Objective("default", {Sli.TTFT: Target(0.99, under=2.0)})
 
 @pytest.fixture
 def health() -> Health:
-    known = Health("gpu/a", Peers("gpu", 0.0))
+    known = Health("gpu/a", PoolState("gpu", 0.0))
     for number in range(20):
         first_token(known, sent=number - 0.1, at=float(number))
     known.slots.looked_at()

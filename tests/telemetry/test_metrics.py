@@ -19,7 +19,7 @@ from gateway.control.alerting import Alerter
 from gateway.exchange import AttemptEnd, Exchange, Outcome, Verdict
 from gateway.policy.canary.rollout import Phase
 from gateway.policy.routing.ejection import Cause
-from gateway.policy.routing.peers import Peers
+from gateway.policy.routing.pool_state import PoolState
 from gateway.policy.slo import buckets
 from gateway.telemetry.admission_exposition import AdmissionCollector, Queued
 from gateway.telemetry.exposition import GatewayCollector, Gauges, registry
@@ -154,7 +154,7 @@ def slo_collector() -> SloCollector:
 
 def routing_collector() -> RoutingCollector:
     """What a pool of two shows after some answers."""
-    peers = Peers("gpu", 0.0)
+    peers = PoolState("gpu", 0.0)
     peers.follow(["gpu/e:1", "gpu/e:2"])
     for health in list(peers.members.values()) * 20:
         lease = health.lease(100)
@@ -182,7 +182,7 @@ def test_burn_rates_show_what_the_budget_lives_through() -> None:
 
 
 def admission_collector() -> AdmissionCollector:
-    peers = Peers("gpu", 0.0)
+    peers = PoolState("gpu", 0.0)
     peers.follow(["gpu/e:1"])
     peers.members["gpu/e:1"].slots.limit_to(7)
     queue = Queued("m", "v1", {"batch": 3}, {("batch", "queue_full"): 2})

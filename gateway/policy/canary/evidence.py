@@ -6,7 +6,7 @@ from typing import Any
 
 from gateway.policy.canary.bounds import adjusted_upper
 from gateway.policy.canary.comparison import INPUT_CLASSES
-from gateway.policy.canary.forecast import Standing
+from gateway.policy.canary.forecast import SliEvidence
 from gateway.policy.canary.keys import Keys, hashed
 from gateway.policy.canary.recent import Recent, guard
 from gateway.policy.canary.track import Sample, Track
@@ -175,13 +175,13 @@ class Evidence:
             said = said or found
         return said, False
 
-    def standings(self, usual: Mapping[str, tuple[int, int]]) -> dict[str, Standing]:
+    def standings(self, usual: Mapping[str, tuple[int, int]]) -> dict[str, SliEvidence]:
         """Return how each SLI stands; `usual` are good and bad of the model before the rollout."""
         found = {}
         for sli, track in self.tracks.items():
             stable, candidate = track.side(candidate=False), track.side(candidate=True)
             upper, per_request = adjusted_upper(track.totals), self._per_request(sli, stable, candidate)
-            found[sli] = Standing(track.budget, stable, candidate, upper, usual.get(sli, (0, 0)), per_request)
+            found[sli] = SliEvidence(track.budget, stable, candidate, upper, usual.get(sli, (0, 0)), per_request)
         return found
 
     def _requests(self, *, candidate: bool) -> int:

@@ -77,7 +77,7 @@ def believed(before: Pair, since: Pair) -> Pair:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class SliEvidence:
     """What was seen of one SLI in this rollout: good and bad of either side, and the candidate's worst difference.
 
     `upper` is None while a side has no events. `usual` is good and bad of the model before, which stands in for stable
@@ -114,7 +114,7 @@ class Standing:
             return not sum(self.stable) and not sum(self.candidate)
         return self.upper < self.bound(to, margin)
 
-    def after(self, stable: float, candidate: float) -> "Standing":
+    def after(self, stable: float, candidate: float) -> "SliEvidence":
         """Return what is expected after so many more requests of either side, if both miss equally often."""
         share, per = self.expected, self.per_request
         more = [
@@ -125,7 +125,7 @@ class Standing:
         if worst is not None and self.upper is not None and any(self.stable) and any(self.candidate):
             # What the comparison by input class corrects stays corrected.
             worst += self.upper - upper_difference(self.stable, self.candidate)
-        return Standing(self.budget, more[0], more[1], worst, self.usual, per)
+        return SliEvidence(self.budget, more[0], more[1], worst, self.usual, per)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ class Traffic:
     """
 
     rate: float = 0.0
-    slis: dict[str, Standing] = field(default_factory=dict)
+    slis: dict[str, SliEvidence] = field(default_factory=dict)
     requests: int = 0
 
     def missing(self, plan: Plan, share: float) -> int:
@@ -188,7 +188,7 @@ class Traffic:
         mine = requests * share / 100
         return Traffic(self.rate, {sli: each.after(requests - mine, mine) for sli, each in self.slis.items()})
 
-    def _missing(self, standing: Standing, plan: Plan, share: float) -> int:
+    def _missing(self, standing: SliEvidence, plan: Plan, share: float) -> int:
         """Return how many more candidate requests one SLI needs."""
         to = plan.after(share)
         if standing.upper is not None and standing.may_go_on(to, plan.margin):

@@ -60,7 +60,7 @@ def choose(
     if len(ready) == 1:
         return Choice(ready[0], ONLY) if ready[0].health.takes(claim, now) else None
     # Nearly always all are in service: that is seen without asking each of them in turn.
-    open_ = [b for b in ready if (health := b.health).backoff.hold_until <= now and not health.outlier.standing.out]
+    open_ = [b for b in ready if (health := b.health).backoff.hold_until <= now and not health.outlier.ejection.out]
     if len(open_) < len(ready):
         open_ = [backend for backend in ready if backend.health.available(now)]
         for backend in open_:
@@ -127,7 +127,7 @@ def consider(health: Health, tokens: int, now: float, claim: Claim = SMALLEST) -
     elif not health.slots.has_slot(claim):
         refused = f"keeps what is free for others: {health.slots.in_flight} in flight of {health.slots.limit}"
     if not health.available(now):
-        standing = health.outlier.standing
+        standing = health.outlier.ejection
         if now < health.backoff.hold_until:
             refused = f"refused work, and is left alone for {health.backoff.hold_until - now:.1f} s more"
         else:

@@ -112,7 +112,7 @@ class Cause(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class EjectionState:
     """A state since when, until when (seconds; 0.0 for good), after how many recent ejections, and why.
 
     `slow` says that it is out because it is slow, not because it fails; `returned` that it was merely unreachable, and
@@ -139,13 +139,13 @@ class Transition:
 
     backend: str
     before: State
-    after: Standing
+    after: EjectionState
     cause: Cause | None = None
 
 
 def eject(
-    standing: Standing, now: float, reason: str, rng: Chance, *, slow: bool = False, by: Thresholds = USUAL
-) -> Standing:
+    standing: EjectionState, now: float, reason: str, rng: Chance, *, slow: bool = False, by: Thresholds = USUAL
+) -> EjectionState:
     """Take out for 30 s times the number of recent ejections, at most 300 s, give or take a tenth.
 
     KeyError from a state that knows no ejection: a backend that is out cannot be ejected.
@@ -153,7 +153,7 @@ def eject(
     return _out(replace(standing, ejections=standing.ejections + 1, slow=slow), Event.EJECT, now, reason, rng, by=by)
 
 
-def answered(standing: Standing, now: float) -> Standing:
+def answered(standing: EjectionState, now: float) -> EjectionState:
     """A half-open backend answered well; after three in a row it returns, slowly."""
     if standing.state is not State.HALF_OPEN:
         return standing
@@ -162,7 +162,7 @@ def answered(standing: Standing, now: float) -> Standing:
     return _slowly(standing, Event.ANSWERED, now, f"{PROBES} good answers in a row")
 
 
-def returned(standing: Standing, now: float) -> Standing:
+def returned(standing: EjectionState, now: float) -> EjectionState:
     """A backend can be reached again: it is asked one request at a time first.
 
     One that was ejected time and again stays so for its time: it restarts because it fails.
@@ -171,29 +171,29 @@ def returned(standing: Standing, now: float) -> Standing:
         return standing
     state, reason = TRANSITIONS[standing.state, Event.RETURNED], "could not be reached, and can be again"
     until = standing.until if standing.state is state else now + QUIET
-    return Standing(state, now, until, standing.ejections, 0, reason, slow=standing.slow, returned=True)
+    return EjectionState(state, now, until, standing.ejections, 0, reason, slow=standing.slow, returned=True)
 
 
-def began(standing: Standing, now: float) -> Standing:
+def began(standing: EjectionState, now: float) -> EjectionState:
     """A backend can be reached for the first time, while its peers are at work: its share grows slowly."""
     if (standing.state, Event.BEGAN) not in TRANSITIONS:
         return standing
     return _slowly(standing, Event.BEGAN, now, "can be reached for the first time")
 
 
-def unsettled(standing: Standing, now: float) -> Standing:
+def unsettled(standing: EjectionState, now: float) -> EjectionState:
     """A half-open backend is in use, or cannot be used: the time without requests starts from zero."""
     return replace(standing, until=now + QUIET) if standing.state is State.HALF_OPEN else standing
 
 
 def failed(
-    standing: Standing, now: float, reason: str, rng: Chance, *, slow: bool = False, by: Thresholds = USUAL
-) -> Standing:
+    standing: EjectionState, now: float, reason: str, rng: Chance, *, slow: bool = False, by: Thresholds = USUAL
+) -> EjectionState:
     """A half-open backend did not answer well: out again, as long as before, since this is the same trouble."""
     return _out(replace(standing, slow=slow), Event.FAILED, now, reason, rng, by=by)
 
 
-def needed(standing: Standing, now: float) -> Standing:
+def needed(standing: EjectionState, now: float) -> EjectionState:
     """The rest of its pool has no free slot: one that is out because it is slow, or was away, is better than none."""
     if not (standing.slow or standing.returned) or (standing.state, Event.NEEDED) not in TRANSITIONS:
         return standing
@@ -201,7 +201,7 @@ def needed(standing: Standing, now: float) -> Standing:
     return _slowly(standing, Event.NEEDED, now, f"{why}, and the rest of its pool has no free slot")
 
 
-def idled(standing: Standing, seconds: float) -> Standing:
+def idled(standing: EjectionState, seconds: float) -> EjectionState:
     """Nothing was at work for so long: the share of a backend that no request has tried grows by none of that.
 
     Otherwise half of a burst after a pause would meet one that is still sick.
@@ -211,23 +211,23 @@ def idled(standing: Standing, seconds: float) -> Standing:
     return replace(standing, since=standing.since + seconds, until=standing.until + seconds)
 
 
-def elapse(standing: Standing, now: float, by: Thresholds = USUAL) -> Standing:
+def elapse(standing: EjectionState, now: float, by: Thresholds = USUAL) -> EjectionState:
     """Let time end an ejection, a wait for requests or a slow start, and forget an ejection that is long ago."""
     state = TRANSITIONS.get((standing.state, Event.TIME))
     if state is not None and now >= standing.until:
         if state is State.HALF_OPEN:
             reason = f"was ejected: {standing.reason}"
-            return Standing(state, now, now + QUIET, standing.ejections, 0, reason, standing.slow)
+            return EjectionState(state, now, now + QUIET, standing.ejections, 0, reason, standing.slow)
         if state is State.SLOW_START:
             return _slowly(standing, Event.TIME, now, f"no request in {QUIET:g} s, and its probes pass")
-        return Standing(state, now, 0.0, standing.ejections, 0, "slow start is over")
+        return EjectionState(state, now, 0.0, standing.ejections, 0, "slow start is over")
     calm = state is None and standing.state is State.IN_SERVICE and now - standing.since >= by.max_ejection_time
     if calm and standing.ejections:
         return replace(standing, since=now, ejections=standing.ejections - 1)
     return standing
 
 
-def weight(burn: float, standing: Standing, now: float) -> float:
+def weight(burn: float, standing: EjectionState, now: float) -> float:
     """Return the share of its due that a backend gets, from 0.02 to 1, by its routing burn and its slow start."""
     ramp = 1.0
     if standing.state is State.SLOW_START and now < standing.until:
@@ -244,7 +244,7 @@ class Member:
     that it works on, `spare` are its free slots; `works` it has produced something since its standing changed.
     """
 
-    standing: Standing
+    standing: EjectionState
     gone: bool = False
     burning: bool = False
     guilty: bool = False
@@ -299,13 +299,15 @@ def rule(members: Sequence[Member], by: Thresholds = USUAL) -> Ruling:
     return Ruling(tuple(ejected), panic=False, needed=needed)
 
 
-def _slowly(standing: Standing, event: Event, now: float, reason: str) -> Standing:
+def _slowly(standing: EjectionState, event: Event, now: float, reason: str) -> EjectionState:
     until = now + (SLOW_START if standing.ejections else WARM_UP)
     answered = PROBES if event is Event.ANSWERED else 0
-    return Standing(TRANSITIONS[standing.state, event], now, until, standing.ejections, answered, reason)
+    return EjectionState(TRANSITIONS[standing.state, event], now, until, standing.ejections, answered, reason)
 
 
-def _out(standing: Standing, event: Event, now: float, reason: str, rng: Chance, *, by: Thresholds) -> Standing:
+def _out(
+    standing: EjectionState, event: Event, now: float, reason: str, rng: Chance, *, by: Thresholds
+) -> EjectionState:
     seconds = (by.base_ejection_time * standing.ejections or PAUSE) * (1 + JITTER * (2 * rng.random() - 1))
     until = now + min(by.max_ejection_time, seconds)
-    return Standing(TRANSITIONS[standing.state, event], now, until, standing.ejections, 0, reason, standing.slow)
+    return EjectionState(TRANSITIONS[standing.state, event], now, until, standing.ejections, 0, reason, standing.slow)

@@ -17,7 +17,7 @@ from gateway.policy.routing.residual import OUTLIER, RATIO, Sickness
 from gateway.policy.routing.slots import Slots
 
 if TYPE_CHECKING:
-    from gateway.policy.routing.peers import Peers
+    from gateway.policy.routing.pool_state import PoolState
 
 USUAL_SLOTS = 64
 """Slots that a backend is reckoned to have where no limit has been found yet."""
@@ -32,7 +32,7 @@ class Health:
 
     __slots__ = ("activity", "backoff", "id", "latency", "outlier", "peers", "slots", "symptoms")
 
-    def __init__(self, identity: str, peers: "Peers") -> None:
+    def __init__(self, identity: str, peers: "PoolState") -> None:
         self.id = identity
         self.peers = peers
         self.slots = Slots()
@@ -44,7 +44,7 @@ class Health:
 
     def __repr__(self) -> str:
         outlier = self.outlier
-        standing = f"{outlier.standing.state} weight {outlier.weight:.2f}"
+        standing = f"{outlier.ejection.state} weight {outlier.weight:.2f}"
         return f"<Health {self.id} {standing} {self.slots.in_flight} in flight>"
 
     def available(self, now: float) -> bool:
@@ -52,7 +52,7 @@ class Health:
         if now < self.backoff.hold_until:
             return False
         outlier = self.outlier
-        return not outlier.standing.out or self.peers.panic or outlier.wants_probe
+        return not outlier.ejection.out or self.peers.panic or outlier.wants_probe
 
     @property
     def wants_probe(self) -> bool:
@@ -77,7 +77,7 @@ class Health:
 
     def takes_again(self, claim: Claim, now: float) -> bool:
         """Whether it takes one more, and is second choice for nothing but that it had too much to do."""
-        second = now < self.backoff.hold_until and self.backoff.is_busy and not self.outlier.standing.out
+        second = now < self.backoff.hold_until and self.backoff.is_busy and not self.outlier.ejection.out
         return second and self.takes(claim, now)
 
     def takes(self, claim: Claim, now: float) -> bool:
@@ -137,15 +137,15 @@ class Health:
             self.latency.finished(lease, tpot)
         else:
             symptoms.failed()
-        if lease.is_probe and outlier.standing.state is State.HALF_OPEN:
+        if lease.is_probe and outlier.ejection.state is State.HALF_OPEN:
             slow = good and _is_slow(self, lease, tpot, kept=kept)
             self._note(outlier.probe_ended(now, rng, good=good, slow=slow))
-            if not outlier.standing.out:
+            if not outlier.ejection.out:
                 self.latency.ttft.forget()
                 symptoms.renew()
         elif (
             symptoms.failures >= outlier.thresholds.consecutive_failures
-            and not outlier.standing.out
+            and not outlier.ejection.out
             and self.peers.has_room
         ):
             self._note(outlier.eject(f"{symptoms.failures} failures in a row", now, rng, Cause.FAILURES))
@@ -168,8 +168,8 @@ class Health:
     def _reached(self, now: float) -> None:
         """It can be reached, and could not be: one that has never worked is new, whatever else is not trusted yet."""
         outlier = self.outlier
-        if self.activity.has_worked or outlier.standing.ejections:
-            if outlier.standing.out or self.peers.has_room:
+        if self.activity.has_worked or outlier.ejection.ejections:
+            if outlier.ejection.out or self.peers.has_room:
                 self._note(outlier.returned(now))
         elif self.peers.at_work(now):
             self._note(outlier.began(now))
@@ -204,6 +204,6 @@ def _is_slow(health: Health, lease: Lease, tpot: float | None, *, kept: bool) ->
     One that was ejected because it was slow has to keep its promise, or to be as fast as they are.
     """
     slowness = health.latency.slowness(lease, tpot)
-    if kept or not health.outlier.standing.slow:
+    if kept or not health.outlier.ejection.slow:
         return slowness > OUTLIER
     return slowness > RATIO if slowness else health.peers.keep_promises(health)

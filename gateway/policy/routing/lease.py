@@ -46,7 +46,7 @@ class Lease:
             self.in_flight += foreign
         self._model = latency.ttft.coefficients
         self.ttft = 0.0
-        self.is_probe = health.outlier.standing.out and health.wants_probe
+        self.is_probe = health.outlier.ejection.out and health.wants_probe
         if self.is_probe:
             health.outlier.probe()
         self.era, self.turn = slots.evidence.era, slots.evidence.bearing.turn

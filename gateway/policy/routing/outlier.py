@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gateway.policy.routing import ejection
-from gateway.policy.routing.ejection import USUAL, Cause, Standing, State, Thresholds, Transition
+from gateway.policy.routing.ejection import USUAL, Cause, EjectionState, State, Thresholds, Transition
 from gateway.policy.routing.pick import Chance
 from gateway.policy.routing.residual import Residual, Sickness
 
@@ -80,28 +80,28 @@ class Symptoms:
 
 
 class OutlierState:
-    """What follows for one backend: its `standing`, its `weight` (the share of its due that it gets), and whether a
+    """What follows for one backend: its `ejection`, its `weight` (the share of its due that it gets), and whether a
     request is `probing` it while it is half-open.
 
     `thresholds` are those of its pool. What moves it returns the transition, None where the state stays.
     """
 
-    __slots__ = ("_identity", "probing", "standing", "thresholds", "weight")
+    __slots__ = ("_identity", "ejection", "probing", "thresholds", "weight")
 
     def __init__(self, identity: str, thresholds: Thresholds = USUAL) -> None:
-        self.standing = Standing()
+        self.ejection = EjectionState()
         self.weight = 1.0
         self.probing = False
         self.thresholds = thresholds
         self._identity = identity
 
     def __repr__(self) -> str:
-        return f"<OutlierState {self.standing.state} weight {self.weight:.2f}>"
+        return f"<OutlierState {self.ejection.state} weight {self.weight:.2f}>"
 
     @property
     def wants_probe(self) -> bool:
         """Whether one request should see whether it can return."""
-        return self.standing.state is State.HALF_OPEN and not self.probing
+        return self.ejection.state is State.HALF_OPEN and not self.probing
 
     def follow(self, thresholds: Thresholds) -> None:
         """Take the thresholds that a reload sets; an ejection that runs keeps its end."""
@@ -115,53 +115,53 @@ class OutlierState:
         """Learn that this request has ended."""
         self.probing = False
 
-    def restore(self, standing: Standing) -> None:
+    def restore(self, standing: EjectionState) -> None:
         """Take back where it stood before a restart."""
-        self.standing = standing
+        self.ejection = standing
 
     def eject(self, reason: str, now: float, rng: Chance, cause: Cause, *, slow: bool = False) -> Transition | None:
         """Take it out of service."""
-        return self._move(ejection.eject(self.standing, now, reason, rng, slow=slow, by=self.thresholds), cause)
+        return self._move(ejection.eject(self.ejection, now, reason, rng, slow=slow, by=self.thresholds), cause)
 
     def probe_ended(self, now: float, rng: Chance, *, good: bool, slow: bool) -> Transition | None:
         """Learn how a request that tried it went; once it is back it starts with the least share."""
         if slow or not good:
             reason = f"a request that tried it {'was slow' if good else 'failed'}"
-            failed = ejection.failed(self.standing, now, reason, rng, slow=good, by=self.thresholds)
+            failed = ejection.failed(self.ejection, now, reason, rng, slow=good, by=self.thresholds)
             return self._move(failed, Cause.PROBE)
-        moved = self._move(ejection.answered(self.standing, now))
-        if not self.standing.out:
+        moved = self._move(ejection.answered(self.ejection, now))
+        if not self.ejection.out:
             self.weigh(1.0, now)
         return moved
 
     def returned(self, now: float) -> Transition | None:
         """Learn that it can be reached again."""
-        return self._move(ejection.returned(self.standing, now))
+        return self._move(ejection.returned(self.ejection, now))
 
     def began(self, now: float) -> Transition | None:
         """Learn that it can be reached for the first time."""
-        return self._move(ejection.began(self.standing, now))
+        return self._move(ejection.began(self.ejection, now))
 
     def needed(self, now: float) -> Transition | None:
         """Take it back if it is only slow, or was only away: the rest of its pool has no free slot."""
-        return self._move(ejection.needed(self.standing, now))
+        return self._move(ejection.needed(self.ejection, now))
 
     def unsettled(self, now: float) -> None:
         """Learn that it is in use, or cannot be used."""
-        self.standing = ejection.unsettled(self.standing, now)
+        self.ejection = ejection.unsettled(self.ejection, now)
 
     def idled(self, seconds: float) -> None:
         """Learn that nothing in its pool was at work for so long."""
-        self.standing = ejection.idled(self.standing, seconds)
+        self.ejection = ejection.idled(self.ejection, seconds)
 
     def elapse(self, now: float) -> Transition | None:
         """Let time end what it ends."""
-        return self._move(ejection.elapse(self.standing, now, self.thresholds))
+        return self._move(ejection.elapse(self.ejection, now, self.thresholds))
 
     def weigh(self, burn: float, now: float) -> None:
         """Reckon its weight from its routing burn."""
-        self.weight = ejection.weight(burn, self.standing, now)
+        self.weight = ejection.weight(burn, self.ejection, now)
 
-    def _move(self, after: Standing, cause: Cause | None = None) -> Transition | None:
-        before, self.standing = self.standing, after
+    def _move(self, after: EjectionState, cause: Cause | None = None) -> Transition | None:
+        before, self.ejection = self.ejection, after
         return Transition(self._identity, before.state, after, cause) if after.state is not before.state else None

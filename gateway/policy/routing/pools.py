@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 from gateway.claim import SMALLEST, Claim
 from gateway.policy.routing.choose import Routed
 from gateway.policy.routing.health import Health
-from gateway.policy.routing.peers import Peers
+from gateway.policy.routing.pool_state import PoolState
 
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 60.0
 """Seconds between trials; also how long a pool without a sample is still known."""
@@ -66,7 +66,7 @@ class Waiting:
     seconds: float = 0.0
 
 
-class Trials:
+class PoolProbe:
     """Whether a pool has been left (`out`), and the trials by which it comes back."""
 
     __slots__ = ("_due", "_good", "_pause", "out", "running")
@@ -79,7 +79,7 @@ class Trials:
         self._due = 0.0
 
     def __repr__(self) -> str:
-        return f"<Trials {'out' if self.out else 'in'} {self._good} good{' running' if self.running else ''}>"
+        return f"<PoolProbe {'out' if self.out else 'in'} {self._good} good{' running' if self.running else ''}>"
 
     def leave(self, due: float) -> None:
         """Send it nothing but trials, the first one at `due` (seconds)."""
@@ -116,7 +116,7 @@ class Option(Generic[Backend]):
 
     __slots__ = ("backends", "peers", "trials")
 
-    def __init__(self, peers: Peers, trials: Trials, backends: Sequence[Backend]) -> None:
+    def __init__(self, peers: PoolState, trials: PoolProbe, backends: Sequence[Backend]) -> None:
         self.peers = peers
         self.trials = trials
         self.backends = backends

@@ -78,7 +78,7 @@ def _burns(reading: Reading, part: Counts) -> bool:
     return reading.pair.speaks(rest, reading.factor, reading.budget)
 
 
-class Standing(StrEnum):
+class Handling(StrEnum):
     """What is done about an alert that people do not know of."""
 
     BELONGS = "belongs to one that they know of"
@@ -86,18 +86,18 @@ class Standing(StrEnum):
     TOLD = "is told"
 
 
-def standing(firing: Firing, told: Sequence[Firing], uncovered: float, now: float) -> Standing:
+def handling(firing: Firing, told: Sequence[Firing], uncovered: float, now: float) -> Handling:
     """Return what is done about an alert that people do not know of, beside those `told` that they do.
 
     `uncovered` is when the last one that it belonged to ended, 0 if it never belonged to any: then it is told once
     its fault has gone on for a whole short window more.
     """
     if any(known.covers(firing) for known in told):
-        return Standing.BELONGS
+        return Handling.BELONGS
     if any(firing.outgrows(known) for known in told):
-        return Standing.TOLD
+        return Handling.TOLD
     if uncovered:
         goes_on = firing.goes_on(now - uncovered)
     else:
         goes_on = not firing.is_narrow or now - firing.since >= NARROW_WAIT
-    return Standing.TOLD if goes_on else Standing.WAITS
+    return Handling.TOLD if goes_on else Handling.WAITS

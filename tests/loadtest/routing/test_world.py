@@ -44,12 +44,12 @@ def test_two_of_four_sick_do_not_drown_the_rest() -> None:
     world = World(1, DEFAULT, Workload(rate=20, prompt=2000, output=60))
     world.run(40.0)
     out: list[int] = []
-    world.every_tick.append(lambda: out.append(sum(server.health.outlier.standing.out for server in world.servers)))
+    world.every_tick.append(lambda: out.append(sum(server.health.outlier.ejection.out for server in world.servers)))
     for server in world.servers[:2]:
         server.error_rate = 1.0
     world.run(110.0)
     assert max(out) == 2
-    well = [server for server in world.servers[2:] if server.health.outlier.standing.state is State.IN_SERVICE]
+    well = [server for server in world.servers[2:] if server.health.outlier.ejection.state is State.IN_SERVICE]
     assert len(well) == 2
     late = [request for request in world.requests if request.arrived >= 50.0]
     assert sum(request.failed for request in late) == 0

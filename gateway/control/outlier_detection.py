@@ -13,7 +13,7 @@ from gateway.clock import Clock
 from gateway.policy.routing import ejection
 from gateway.policy.routing.ejection import Cause, Transition
 from gateway.policy.routing.outlier import Signal
-from gateway.policy.routing.peers import Peers
+from gateway.policy.routing.pool_state import PoolState
 from gateway.policy.slo.alerts import FASTEST
 from gateway.policy.slo.burn import routing_burn
 from gateway.policy.slo.objective import Sli
@@ -29,7 +29,7 @@ Recent = tuple[int, int, int, int]
 """Good and bad of the last minute, then of the last ten seconds."""
 
 
-class Judge:
+class OutlierDetector:
     """Advances the book and lets every pool judge its backends.
 
     `ejections` counts by (backend, pool, cause); `history` holds the latest transitions, the newest last.
@@ -59,13 +59,13 @@ class Judge:
         self._panics: set[str] = set()
 
     async def run(self) -> None:
-        """Judge until cancelled."""
+        """Detect until cancelled."""
         while True:
             await asyncio.sleep(TICK)
-            self.judge()
+            self.detect()
 
-    def judge(self) -> None:
-        """Judge once."""
+    def detect(self) -> None:
+        """Look at every pool once."""
         self._settle()
         self._book.advance()
         now = self._clock()
@@ -108,7 +108,7 @@ class Judge:
         found = signal(self._book.get(Kind.BACKEND, backend.id), gone=backend.is_gone, least=least)
         return replace(found, progressed=backend.engine.progressed)
 
-    def _tell(self, peers: Peers, transition: Transition, now: float) -> None:
+    def _tell(self, peers: PoolState, transition: Transition, now: float) -> None:
         after = transition.after
         self.history.append(transition)
         if transition.cause is not None:
@@ -129,7 +129,7 @@ class Judge:
             },
         )
 
-    def _tell_panic(self, peers: Peers) -> None:
+    def _tell_panic(self, peers: PoolState) -> None:
         if peers.panic == (peers.pool in self._panics):
             return
         if peers.panic:
@@ -143,10 +143,10 @@ class Judge:
             _log.info("ejections hold again", extra={"pool": peers.pool})
 
 
-def _standing(ejections: Sequence[Ejection], *, epoch: float, offset: float) -> ejection.Standing:
+def _standing(ejections: Sequence[Ejection], *, epoch: float, offset: float) -> ejection.EjectionState:
     """Return where a backend stands after ejections that were kept over a restart."""
     last = ejections[-1]
-    known = ejection.Standing(ejections=len(ejections), since=epoch - offset, reason=last.reason)
+    known = ejection.EjectionState(ejections=len(ejections), since=epoch - offset, reason=last.reason)
     if last.until <= epoch:
         return known
     return replace(known, state=ejection.State.EJECTED, since=last.at - offset, until=last.until - offset)

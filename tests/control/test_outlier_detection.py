@@ -6,7 +6,7 @@ import pytest
 
 from gateway.backends.registry import Registry
 from gateway.config.table import BackendSpec, PoolSpec, RouteTable
-from gateway.control.judging import Judge, pool_burns, signal
+from gateway.control.outlier_detection import OutlierDetector, pool_burns, signal
 from gateway.lateness import Lateness
 from gateway.policy.routing.ejection import State, Thresholds
 from gateway.policy.slo.objective import Sli, Target
@@ -75,14 +75,14 @@ def test_ejections_kept_over_a_restart_last_no_longer_than_their_pool_lets_them(
     clock, epoch = 50.0, 1_700_000_050.0
     registry = Registry(Outbox(), lambda: clock, Lateness())
     registry.reconcile(RouteTable(pools=pools, models={}, names={}))
-    judge = Judge(SloBook(lambda: clock), registry, clock=lambda: clock, epoch=lambda: epoch, rng=Random(1))
+    judge = OutlierDetector(SloBook(lambda: clock), registry, clock=lambda: clock, epoch=lambda: epoch, rng=Random(1))
     began = epoch - 30.0
     judge.restore(
         Ejection(name, at, at + 90.0, "5 failures in a row")
         for name in ("short/a:80", "usual/a:80")
         for at in (epoch - 500.0, began, epoch + 60.0)
     )
-    short, usual = (each.health.outlier.standing for each in registry)
+    short, usual = (each.health.outlier.ejection for each in registry)
     assert (short.state, short.ejections, short.since) == (State.IN_SERVICE, 1, clock)
     assert (usual.state, usual.ejections) == (State.EJECTED, 2)
     assert (usual.since, usual.until) == pytest.approx((clock - 30.0, clock + 60.0))

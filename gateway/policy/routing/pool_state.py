@@ -16,7 +16,7 @@ KEPT = 2.0
 """The routing burn up to which a backend counts as one that keeps its promises; one without traffic reads 1."""
 
 
-class Peers:
+class PoolState:
     """The backends of one pool: what they have in common, and the rules that look at all of them.
 
     `latency` is what their models lean on; `burns` are the pool's routing burns by objective, `cost_per_hour` the price
@@ -52,8 +52,8 @@ class Peers:
         self._short = 0.0
 
     def __repr__(self) -> str:
-        out = sum(health.outlier.standing.out for health in self.members.values())
-        return f"<Peers {self.pool} {len(self.members)} backends {out} out{' in panic' if self.panic else ''}>"
+        out = sum(health.outlier.ejection.out for health in self.members.values())
+        return f"<PoolState {self.pool} {len(self.members)} backends {out} out{' in panic' if self.panic else ''}>"
 
     def follow(
         self, identities: Iterable[str], *, cost_per_hour: float | None = None, thresholds: Thresholds = USUAL
@@ -89,13 +89,13 @@ class Peers:
         return any(
             health.symptoms.signal.burn <= KEPT
             for health in self.members.values()
-            if health is not but and not (health.symptoms.signal.gone or health.outlier.standing.out)
+            if health is not but and not (health.symptoms.signal.gone or health.outlier.ejection.out)
         )
 
     @property
     def has_room(self) -> bool:
         """Whether one more may be ejected: at most half of the pool is out at a time, or fewer by its thresholds."""
-        out = sum(health.symptoms.signal.gone or health.outlier.standing.out for health in self.members.values())
+        out = sum(health.symptoms.signal.gone or health.outlier.ejection.out for health in self.members.values())
         return out < self.thresholds.most_out(len(self.members))
 
     def at_work(self, now: float) -> bool:
@@ -120,7 +120,7 @@ class Peers:
 
     def _member(self, health: Health) -> Member:
         """Return a backend as the rules for its pool see it."""
-        symptoms, standing = health.symptoms, health.outlier.standing
+        symptoms, standing = health.symptoms, health.outlier.ejection
         signal, reason = symptoms.signal, symptoms.guilt(self.residuals(health))
         works = max(health.activity.worked_at, signal.progressed) > standing.since
         return Member(
