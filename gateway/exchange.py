@@ -152,6 +152,7 @@ class Exchange:
         "asked",
         "attempts",
         "backend",
+        "backend_seconds",
         "client_status",
         "content_events",
         "ended",
@@ -183,7 +184,6 @@ class Exchange:
         "tenant",
         "trace",
         "version",
-        "waited",
         "weighed",
     )
 
@@ -208,7 +208,7 @@ class Exchange:
         self.sticky: bytes | None = None
         self.attempts: list[AttemptRecord] = []
         self.queued = 0.0
-        self.waited = 0.0
+        self.backend_seconds = 0.0
         self.first_content = 0.0
         self.last_content = 0.0
         self.ended = 0.0
@@ -262,4 +262,4 @@ class Exchange:
     @property
     def overhead(self) -> float:
         """What is left of `e2e` after the queue and the time attempts were in a backend's hands: the gateway's own."""
-        return max(0.0, self.ended - self.received - self.queued - self.waited)
+        return max(0.0, self.ended - self.received - self.queued - self.backend_seconds)

@@ -115,11 +115,11 @@ def _seconds(value: bytes, wall_now: float) -> int | None:
         return None
 
 
-def failure(end: AttemptEnd, backend: str, detail: str, attempts: int, *, begun: bool) -> GatewayError:
-    """Return what to tell the client after the last attempt ended so; `begun` when it has part of the answer."""
+def failure(end: AttemptEnd, backend: str, detail: str, attempts: int, *, committed: bool) -> GatewayError:
+    """Return what to tell the client after the last attempt ended so; `committed` when it has part of the answer."""
     if end is AttemptEnd.TOO_LARGE:
         return AnswerTooLarge(f"the answer cannot be passed on: {detail}")
-    if begun and end is not AttemptEnd.CLIENT_TIMEOUT:
+    if committed and end is not AttemptEnd.CLIENT_TIMEOUT:
         return StreamBroken(f"the backend failed while it was answering: {detail}")
     detail = f"{backend}: {detail}"
     tries = "1 attempt" if attempts == 1 else f"{attempts} attempts"

@@ -165,7 +165,7 @@ class Attempt:
     # What the relay of its answer tells
 
     @property
-    def begun(self) -> bool:
+    def committed(self) -> bool:
         """Whether part of the answer has gone to the client."""
         return self._request.committed
 
@@ -220,7 +220,7 @@ class Attempt:
             return
         record.result, record.ended_at = result, now
         self.drop_upstream()
-        exchange.waited += now - record.sent_at
+        exchange.backend_seconds += now - record.sent_at
         if lease is not None:
             lease.release()
             learning.ended(routed, exchange, self.backend, lease, result, now=now, rng=self._context.rng)
@@ -235,7 +235,7 @@ class Attempt:
         """
         self.record.result, self.record.ended_at = AttemptEnd.STALE, now
         self.upstream = None
-        self._exchange.waited += now - self.record.sent_at
+        self._exchange.backend_seconds += now - self.record.sent_at
         self._context.observers.attempt_ended(self._exchange, self.backend, AttemptEnd.STALE)
         self._context.observers.retried(self._exchange, AttemptEnd.STALE)
         return self.lease

@@ -76,7 +76,7 @@ class Gateway:
         return self.current.tenants.of(head)
 
     def serve(self, request: Request, client: Writer) -> Responder | None:
-        """Answer a request, at once, or by what lives as long as it."""
+        """Answer a request, at once, or by its lifecycle."""
         endpoint = request.head.endpoint
         request_id = self.ids.of(request.head.request_id)
         if request.http10 and request.keep_alive:
@@ -123,7 +123,7 @@ class Gateway:
         )
 
     def _understood(self, request: Request, body: Body, exchange: Exchange, client: Writer) -> Departing:
-        """Return the life of a request that was read; one that continues a response goes where that is kept."""
+        """Return the lifecycle of a request that was read; one that continues a response goes where that is kept."""
         exchange.asked = body.model
         if exchange.endpoint == _RESPONSES_PATH and (response := continued(body)) is not None:
             return self._lookups.continuing(response, request, body, exchange, client)
@@ -155,7 +155,7 @@ class Gateway:
     def lifecycle(
         self, request: Request, body: Body, exchange: Exchange, client: Writer, place: Keeper | None = None
     ) -> RequestLifecycle:
-        """Return the life of a request that was read, to this `place` alone where there is one.
+        """Return the lifecycle of a request that was read, to this `place` alone where there is one.
 
         Raises GatewayError where it can be sent nowhere.
         """

@@ -51,7 +51,7 @@ class Front(reading.Front, Protocol):
     def lifecycle(
         self, request: Request, body: Body, exchange: Exchange, client: Writer, place: Keeper | None = None
     ) -> RequestLifecycle:
-        """Return the life of a request that was read."""
+        """Return the lifecycle of a request that was read."""
 
 
 class Lookups:
@@ -134,7 +134,7 @@ class Lookups:
         exchange: Exchange,
         client: Writer,
     ) -> Reading:
-        """Return what finds out which of these places keeps a response, and makes the life `of` the request."""
+        """Return what finds out which of these places keeps a response, and makes the lifecycle `of` the request."""
         tenant = cast(LiveTenant, request.caller)
         if tenant.is_limited:  # it is a request of its own
             tenant.reserve(0, exchange.received)

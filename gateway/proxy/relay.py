@@ -26,7 +26,7 @@ class AttemptCallbacks(Protocol):
     """The request that an answer belongs to, as the answer's carrier sees it."""
 
     @property
-    def begun(self) -> bool:
+    def committed(self) -> bool:
         """Whether part of the answer has gone to the client."""
 
     def commit(self) -> None:
@@ -114,7 +114,7 @@ class StreamRelay:
             if self._renaming is not None:
                 out = out.replace(*self._renaming)
             self._client.write(b"%x\r\n%b\r\n" % (len(out), out) if self._chunked else out)
-        if scanner.surplus and self._attempt.begun:
+        if scanner.surplus and self._attempt.committed:
             self._finish(b"")
             self._attempt.drop_upstream()
 

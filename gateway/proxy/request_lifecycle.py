@@ -197,7 +197,7 @@ class RequestLifecycle:
         """End a stream that an error of the engine's has ended: no proper end follows it."""
         self._end_attempt(end)
         reason = f"the engine ended the stream with an error, code {code}"
-        self._settle(Event.FAILED, request_outcome(end, begun=True), reason)
+        self._settle(Event.FAILED, request_outcome(end, committed=True), reason)
         self._client.break_off()
 
     def fail(self, end: AttemptEnd, detail: str, refusal: Refused | None = None) -> None:
@@ -208,14 +208,14 @@ class RequestLifecycle:
     def _failed(self, end: AttemptEnd, detail: str, refusal: Refused | None) -> None:
         failures = self._failures = self._failures or Failures()
         failures.refusal = refusal or failures.refusal
-        backend, begun = None if self._attempt is None else self._attempt.backend, self.committed
-        last = blamed(failures.last, (end, detail, backend), begun=begun)
+        backend, committed = None if self._attempt is None else self._attempt.backend, self.committed
+        last = blamed(failures.last, (end, detail, backend), committed=committed)
         if backend is not None:
             failures.tried.append(backend)
         self._end_attempt(end)
         failures.last, now, context = last, self._context.clock(), self._context
         tried, deadline = failures.tried, self._deadline
-        match after(end, self._routed, self._exchange, tried, begun=begun, deadline=deadline, now=now):
+        match after(end, self._routed, self._exchange, tried, committed=committed, deadline=deadline, now=now):
             case Next.ELSEWHERE:
                 self.step(Event.RETRY)
                 context.observers.retried(self._exchange, end)
@@ -239,19 +239,20 @@ class RequestLifecycle:
         retry, self._retry = self._retry, None
         if retry is not None:
             retry.cancel()
-            self._exchange.waited += self._context.clock() - self._exchange.attempt_ended
+            self._exchange.backend_seconds += self._context.clock() - self._exchange.attempt_ended
 
     def _conclude(self, end: AttemptEnd, detail: str, backend: Backend | None) -> None:
         """Tell the client of a failure that is not followed by another attempt."""
-        exchange, begun = self._exchange, self.committed
-        outcome, refusal = request_outcome(end, begun=begun), None if self._failures is None else self._failures.refusal
+        exchange, committed = self._exchange, self.committed
+        outcome = request_outcome(end, committed=committed)
+        refusal = None if self._failures is None else self._failures.refusal
         if refusal is not None and not exchange.opened and end is not AttemptEnd.TOO_LARGE:
             replies.pass_refusal(self._client, exchange, *refusal)
             if RULINGS[end].verdict is Verdict.BAD:
                 outcome = Outcome.BACKEND_ERROR
         else:
             where = backend.id if backend else "the backend"
-            self._tell(failure(end, where, detail, len(exchange.attempts), begun=begun))
+            self._tell(failure(end, where, detail, len(exchange.attempts), committed=committed))
         self._end(Event.FAILED, outcome, detail)
 
     def client_gone(self) -> None:
@@ -304,7 +305,7 @@ class RequestLifecycle:
     def give_up(self, error: GatewayError) -> None:
         """End at once, for a reason of the gateway's own."""
         if self.state is not SETTLED:
-            outcome = request_outcome(AttemptEnd.ABANDONED, begun=self.committed)
+            outcome = request_outcome(AttemptEnd.ABANDONED, committed=self.committed)
             self._end_attempt(AttemptEnd.ABANDONED)
             self._tell(error)
             self._end(Event.GIVEN_UP, outcome, error.message)

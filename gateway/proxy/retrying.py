@@ -49,7 +49,7 @@ def after(
     exchange: Exchange,
     tried: list[Backend],
     *,
-    begun: bool,
+    committed: bool,
     deadline: float,
     now: float,
 ) -> Next:
@@ -61,10 +61,11 @@ def after(
     again = may_retry(
         worth=RULINGS[end].retry and (routed.spec.repeatable or end is AttemptEnd.CONNECT_FAILED),
         attempts=len(exchange.attempts),
-        begun=begun,
+        committed=committed,
         time_left=deadline - now,
     )
-    if end is not AttemptEnd.SATURATED or not routed.waits or not routed.spec.repeatable or begun or now >= deadline:
+    may_wait = routed.waits and routed.spec.repeatable and not committed and now < deadline
+    if end is not AttemptEnd.SATURATED or not may_wait:
         return Next.ELSEWHERE if again and others(routed, tried) and routed.retries.take(now) else Next.END
     free = any(each.health.takes(routed.claim, now) for each in others(routed, tried))
     if again and free and routed.retries.take(now):
@@ -76,12 +77,12 @@ def after(
     return Next.QUEUE
 
 
-def blamed(before: Failure | None, last: Failure, *, begun: bool) -> Failure:
+def blamed(before: Failure | None, last: Failure, *, committed: bool) -> Failure:
     """Return what to tell the client if nothing follows: the last failure.
 
-    A client whose own time was over lived through the one `before`, unless the answer had `begun` after that.
+    A client whose own time was over lived through the one `before`, unless part of the answer went out (`committed`) after that.
     """
-    if last[0] is not AttemptEnd.CLIENT_TIMEOUT or before is None or begun:
+    if last[0] is not AttemptEnd.CLIENT_TIMEOUT or before is None or committed:
         return last
     return before if RULINGS[before[0]].verdict is BAD else last
 
@@ -89,7 +90,7 @@ def blamed(before: Failure | None, last: Failure, *, begun: bool) -> Failure:
 def may_resend(routed: RoutedRequest, exchange: Exchange, deadline: float, now: float) -> bool:
     """Whether a request whose idle connection the engine had closed may go to it once more; the budget is charged."""
     again = may_retry(
-        worth=routed.spec.repeatable, attempts=len(exchange.attempts), begun=False, time_left=deadline - now
+        worth=routed.spec.repeatable, attempts=len(exchange.attempts), committed=False, time_left=deadline - now
     )
     return again and routed.retries.take(now)
 

@@ -229,7 +229,7 @@ class Quiet(Overloaded):
             server.health.refused(self.now, None, busy=busy, request=request)
         self._end(request, server, None)
         if self.gateway == TIDEGATE:
-            again = may_retry(worth=True, attempts=self.tries[request.number], begun=False, time_left=60.0)
+            again = may_retry(worth=True, attempts=self.tries[request.number], committed=False, time_left=60.0)
             if again and self._candidates(request) and self.budget.take(self.now):
                 self.at(self.now + pause(self.tries[request.number], self.rng), lambda: self._again(request))
             else:

@@ -91,7 +91,7 @@ class Running:
         await self.quiet()
         assert len(self.records.exchanges) == count, [e.reason for e in self.records.exchanges]
         for each in self.records.exchanges:
-            assert abs(each.queued + each.waited + each.overhead - each.e2e) < 1e-6, "the parts must add up"
+            assert abs(each.queued + each.backend_seconds + each.overhead - each.e2e) < 1e-6, "the parts must add up"
         return self.records.exchanges[-1]
 
     async def ready(self, *backends: int) -> None:

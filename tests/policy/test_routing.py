@@ -38,7 +38,7 @@ def test_three_failed_connects_in_a_row_need_no_probe() -> None:
 
 @given(st.booleans(), st.integers(1, 5), st.booleans(), st.floats(-1, 1))
 def test_a_retry_needs_hope_silence_time_and_a_try_left(worth: bool, tries: int, begun: bool, left: float) -> None:
-    allowed = may_retry(worth=worth, attempts=tries, begun=begun, time_left=left)
+    allowed = may_retry(worth=worth, attempts=tries, committed=begun, time_left=left)
     assert allowed == (worth and not begun and left > 0 and tries <= MAX_RETRIES)
 
 

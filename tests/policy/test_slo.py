@@ -48,7 +48,7 @@ def test_an_error_in_a_200_is_judged_as_the_status_that_it_names(code: int) -> N
 @pytest.mark.parametrize("end", AttemptEnd)
 def test_a_broken_answer_is_never_good_for_its_user(end: AttemptEnd) -> None:
     for begun in (True, False):
-        verdict = request_verdict(request_outcome(end, begun=begun))
+        verdict = request_verdict(request_outcome(end, committed=begun))
         if end is AttemptEnd.OK:
             assert verdict is Verdict.GOOD
         elif end in {AttemptEnd.CLIENT_ERROR, AttemptEnd.CLIENT_GONE, AttemptEnd.CLIENT_TIMEOUT, AttemptEnd.TOO_LARGE}:

@@ -69,7 +69,7 @@ def test_retry_after_is_made_sane(value: bytes, seconds: bytes | None) -> None:
     ],
 )
 def test_the_last_attempt_decides_the_answer(end: AttemptEnd, status: int) -> None:
-    error = failure(end, "gpu/e:1", "why", 2, begun=False)
+    error = failure(end, "gpu/e:1", "why", 2, committed=False)
     assert error.status == status
     assert "2 attempts" in error.message
     assert "gpu/e:1: why" in error.message

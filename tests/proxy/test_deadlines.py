@@ -189,8 +189,8 @@ def test_between_two_attempts_the_failure_before_is_told() -> None:
     last = (*time_is_over(world.routed, world.exchange, None, resumed=0.0, now=2000.0, answered=False), None)
     failed, busy = (AttemptEnd.CLOSED_EARLY, "reset", None), (AttemptEnd.SATURATED, "status 429", None)
     assert last[0] is OWN
-    assert blamed(failed, last, begun=False) == failed
-    assert blamed(failed, last, begun=True) == last
-    assert blamed(busy, last, begun=False) == last
-    assert blamed(None, last, begun=False) == last
-    assert blamed(failed, busy, begun=False) == busy
+    assert blamed(failed, last, committed=False) == failed
+    assert blamed(failed, last, committed=True) == last
+    assert blamed(busy, last, committed=False) == last
+    assert blamed(None, last, committed=False) == last
+    assert blamed(failed, busy, committed=False) == busy

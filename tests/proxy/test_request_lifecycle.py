@@ -357,7 +357,7 @@ class Living(RuleBasedStateMachine):
             assert sorted(moments) == moments
             before = attempt.ended_at
         assert before <= exchange.ended
-        assert abs(exchange.queued + exchange.waited + exchange.overhead - exchange.e2e) < 1e-6
+        assert abs(exchange.queued + exchange.backend_seconds + exchange.overhead - exchange.e2e) < 1e-6
 
     def spans_are_in_order(self) -> None:
         """What the exporter sends is none of it negative, and none outside of its request."""

@@ -26,7 +26,7 @@ def exchange(request_id: str = "r-1") -> Exchange:
     made.model, made.version, made.pool, made.backend = "m", "v1", "gpu", "gpu/e:1"
     made.outcome, made.stream, made.client_status = Outcome.TRUNCATED, True, 200
     made.attempts = [attempted(), attempted()]
-    made.first_content, made.last_content, made.ended, made.waited = 10.25, 11.25, 11.5, 1.4
+    made.first_content, made.last_content, made.ended, made.backend_seconds = 10.25, 11.25, 11.5, 1.4
     made.prompt_tokens, made.output_tokens = 7, 11
     made.queued, made.reason = 0.05, "the stream\nwas \x1b[31mcut"
     return made

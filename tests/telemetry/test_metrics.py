@@ -42,7 +42,7 @@ def exchange(outcome: Outcome = Outcome.OK, *, stream: bool = True, model: str =
     made.model, made.version, made.pool = model, "v1", "gpu"
     made.outcome, made.stream = outcome, stream
     made.first_content, made.last_content, made.ended = 10.3, 11.3, 11.4
-    made.waited = 1.399
+    made.backend_seconds = 1.399
     made.content_events, made.output_tokens, made.prompt_tokens = 11, 21, 7
     made.itl_bounds = buckets.ITL
     made.itl = [0] * (len(buckets.ITL) + 1)

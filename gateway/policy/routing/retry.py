@@ -11,13 +11,13 @@ FIRST_PAUSE = 0.025
 LONGEST_PAUSE = 1.0
 
 
-def may_retry(*, worth: bool, attempts: int, begun: bool, time_left: float) -> bool:
+def may_retry(*, worth: bool, attempts: int, committed: bool, time_left: float) -> bool:
     """Return whether to try another backend after `attempts` tries.
 
-    `worth` says that another backend may do better. Never once part of the answer has gone to the client (`begun`),
+    `worth` says that another backend may do better. Never once part of the answer has gone to the client (`committed`),
     nor without time left (seconds).
     """
-    return worth and not begun and attempts <= MAX_RETRIES and time_left > 0
+    return worth and not committed and attempts <= MAX_RETRIES and time_left > 0
 
 
 def pause(retries: int, rng: Chance) -> float:

@@ -49,7 +49,7 @@ RULINGS: Mapping[AttemptEnd, Ruling] = MappingProxyType(
 )
 """The whole table."""
 
-_BEGUN: Mapping[AttemptEnd, Outcome] = MappingProxyType(
+_COMMITTED: Mapping[AttemptEnd, Outcome] = MappingProxyType(
     {
         AttemptEnd.OK: Outcome.OK,
         AttemptEnd.CLIENT_ERROR: Outcome.CLIENT_ERROR,
@@ -90,9 +90,9 @@ def classify_error(code: int, *, busy: bool = False) -> AttemptEnd:
     return AttemptEnd.ERROR_EVENT if end is AttemptEnd.SERVER_ERROR else end
 
 
-def request_outcome(end: AttemptEnd, *, begun: bool) -> Outcome:
-    """Return the request's outcome from its last attempt; `begun` when the client had part of the answer."""
-    return _BEGUN.get(end, Outcome.TRUNCATED) if begun else RULINGS[end].outcome
+def request_outcome(end: AttemptEnd, *, committed: bool) -> Outcome:
+    """Return the request's outcome from its last attempt; `committed` when the client had part of the answer."""
+    return _COMMITTED.get(end, Outcome.TRUNCATED) if committed else RULINGS[end].outcome
 
 
 def request_verdict(outcome: Outcome) -> Verdict:
