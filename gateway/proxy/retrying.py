@@ -80,7 +80,7 @@ def after(
 def blamed(before: Failure | None, last: Failure, *, committed: bool) -> Failure:
     """Return what to tell the client if nothing follows: the last failure.
 
-    A client whose own time was over lived through the one `before`, unless part of the answer went out (`committed`) after that.
+    A client whose own time was over lived through the one `before`, unless the attempt was `committed` after that.
     """
     if last[0] is not AttemptEnd.CLIENT_TIMEOUT or before is None or committed:
         return last
