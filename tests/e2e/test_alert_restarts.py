@@ -13,7 +13,7 @@ from gateway.policy.slo.objective import Sli
 from gateway.state.sqlite import SqliteStore
 from gateway.state.store import Batch, Delta
 from gateway.telemetry.slo import Kind, SloBook
-from tests.control.test_alerting import receiving
+from tests.control.test_webhook import receiving
 from tests.e2e.fakes import backends, good
 from tests.e2e.harness import gateway, routes
 from tests.waiting import eventually, patient_client

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-WITHOUT = {
+WITHOUT: dict[str, dict[str, str]] = {
+    "control": {},
     "wire": {
         "closed": "two parsers that parse nothing; test_client and test_upstream lose connections",
         "grammars": "patterns that only the scanner reads; test_sse holds them against captures of engines",
