@@ -286,19 +286,19 @@ class RolloutController:
             if backend.readiness.state != "ready":
                 running.warmth.forget(backend.id)
         evidence, compares = running.evidence, running.rollout.is_live
-        guard, must_go = evidence.guard(now) if compares else ("", False)
+        guard, must_go = evidence.guard(now) if compares else (None, False)
         if guard and not must_go and running.guard != guard.split(":")[0]:
             words = "the candidate burns at page rate, and stable has too little traffic to compare with"
             _log.warning(words, extra={"model": running.model, "reason": guard})
-        running.guard = guard.split(":")[0] if guard and not must_go else ""
+        running.guard = guard.split(":")[0] if guard and not must_go else None
         return Seen(
             unready=now - running.ready_at,
             stable_ready=running.stable_ready,
             away=running.away,
-            worse=evidence.regression_reason if compares else "",
-            guard=guard if must_go else "",
+            worse=evidence.regression_reason if compares else None,
+            guard=guard if must_go else None,
             failing=running.failing_beside(stable),
-            doubt=evidence.doubt if compares else "",
+            doubt=evidence.doubt if compares else None,
             traffic=running.traffic(now, usual(self._book, running.model)),
             watched=now - running.watched_since,
             budget_left=budget_left(self._book, running.model),
@@ -313,7 +313,7 @@ class RolloutController:
         found = running.evidence.notes(running.plan.min_requests) if running.rollout.is_live else []
         if not self._lasting:
             found.append(f"{_FORGETS}: start `tidegate serve` with --state, or name the version in the routes")
-        guard, must_go = running.evidence.guard(self._clock()) if running.rollout.is_live else ("", False)
+        guard, must_go = running.evidence.guard(self._clock()) if running.rollout.is_live else (None, False)
         if guard and not must_go:
             found.append(f"{guard}: stable has too little traffic to compare with, so it is not rolled back for this")
         return found

@@ -57,7 +57,7 @@ class Running:
         self.looked_at = rollout.since
         self.stable_ready = True
         self.failed = 0
-        self.guard = ""
+        self.guard: str | None = None
         self.cold = 0
         self.changed = True
         self._keys_saved = rollout.since
@@ -109,9 +109,9 @@ class Running:
         """Whether the candidate's latest requests all failed."""
         return self.failed >= FIRST
 
-    def failing_beside(self, stable: LiveVersion) -> str:
-        """Return that the candidate fails every request, "" where it does not or stable cannot take any."""
-        return f"its latest {self.failed} requests all failed" if self.fails and stable.may_serve else ""
+    def failing_beside(self, stable: LiveVersion) -> str | None:
+        """Return that the candidate fails every request, None where it does not or stable cannot take any."""
+        return f"its latest {self.failed} requests all failed" if self.fails and stable.may_serve else None
 
     def objective_of(self, exchange: Exchange) -> Objective:
         """Return what a request was held to."""

@@ -133,10 +133,10 @@ class Simulation:
         return Ended(rollout.phase, rollout.reason, now, predicted, self._bad_served, history)
 
     def _decide(self, rollout: Rollout, now: float) -> Rollout:
-        said, must_go = self._evidence.guard(now) if rollout.is_live else ("", False)
+        said, must_go = self._evidence.guard(now) if rollout.is_live else (None, False)
         seen = Seen(
             worse=self._evidence.regression_reason,
-            guard=said if must_go else "",
+            guard=said if must_go else None,
             doubt=self._evidence.doubt,
             traffic=self._traffic(now),
             watched=WATCHED,

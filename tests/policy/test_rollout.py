@@ -54,10 +54,10 @@ seens = st.builds(
     Seen,
     unready=st.sampled_from([0.0, 1.0, 31.0]),
     stable_ready=st.booleans(),
-    worse=st.sampled_from(["", "worse"]),
-    guard=st.sampled_from(["", "burns"]),
-    failing=st.sampled_from(["", "all failed"]),
-    doubt=st.sampled_from(["", "odd"]),
+    worse=st.sampled_from([None, "worse"]),
+    guard=st.sampled_from([None, "burns"]),
+    failing=st.sampled_from([None, "all failed"]),
+    doubt=st.sampled_from([None, "odd"]),
     traffic=st.builds(
         Traffic,
         rate=st.sampled_from([0.0, 0.05, 12.0]),
@@ -113,7 +113,7 @@ def check(plan: Plan, before: Rollout, after: Rollout, seen: Seen) -> None:
         assert after.share == 0
     if after.share > before.share:
         assert seen.stable_ready
-        assert before.phase is Phase.WAITING or (seen.worse, seen.guard, seen.doubt) == ("", "", "")
+        assert before.phase is Phase.WAITING or (seen.worse, seen.guard, seen.doubt) == (None, None, None)
         to = 0.0 if before.step == MIRRORING else after.share
         enough = seen.traffic.requests >= plan.min_requests and all(
             each.may_go_on(to, plan.margin) for each in seen.traffic.slis.values()
@@ -243,10 +243,10 @@ def test_a_rollout_does_not_start_on_a_spent_budget_and_promotion_is_not_the_onl
         assert decision.reason.startswith("7.1 % of the error budget is left, and no rollout starts below 10 %")
         assert "`tidegate canary start m --despite-budget`" in decision.reason
         assert "--despite-budget" in outlook(PLAN, rollout, spent, 0.0, "m").command
-    assert start_blocker(PLAN, None) == ""
-    assert start_blocker(PLAN, 0.1) == ""
-    assert resume_blocker(PLAN, None) == resume_blocker(PLAN, 0.05) == ""
-    assert resume_blocker(PLAN, -0.5).startswith(
+    assert start_blocker(PLAN, None) is None
+    assert start_blocker(PLAN, 0.1) is None
+    assert resume_blocker(PLAN, None) is resume_blocker(PLAN, 0.05) is None
+    assert str(resume_blocker(PLAN, -0.5)).startswith(
         "the error budget is overspent by 50 %, and no rollout goes on below 5 %"
     )
 
@@ -299,7 +299,7 @@ def test_no_candidate_goes_back_to_a_stable_that_is_not_ready(phase: Phase, agai
 def test_one_that_fails_every_request_goes_back_to_a_stable_that_may_be_sent_some(phase: Phase) -> None:
     rollout, seen = replace(STEP, phase=phase), replace(FINE, stable_ready=False, failing="all failed")
     assert decide(PLAN, rollout, seen, 1001.0).event is Event.ROLLBACK
-    assert decide(PLAN, rollout, replace(seen, failing="", worse="worse"), 1001.0).event is None
+    assert decide(PLAN, rollout, replace(seen, failing=None, worse="worse"), 1001.0).event is None
 
 
 @pytest.mark.parametrize(

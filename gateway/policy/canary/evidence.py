@@ -102,17 +102,17 @@ class Evidence:
         return max(self.tracks, key=lambda sli: self.tracks[sli].comparison.log_e + log(self._weight(sli)))
 
     @property
-    def regression_reason(self) -> str:
-        """Say why the candidate is worse than stable, "" while that may be chance, or one client's doing."""
+    def regression_reason(self) -> str | None:
+        """Say why the candidate is worse than stable, None while that may be chance, or one client's doing."""
         if self.failed_first >= FIRST:
             return f"its first {self.failed_first} requests all failed"
         if not self._beyond_chance or self._by_one_key or not self.tracks[self.worst].is_worth_it:
-            return ""
+            return None
         return f"{self._told} {shown(self.log_e):.3g} has reached {1 / ALPHA:g}; {self._shares(self.worst)}"
 
     @property
-    def doubt(self) -> str:
-        """Say why a person should look at the candidate, "" without a reason; that a key makes it is asked once."""
+    def doubt(self) -> str | None:
+        """Say why a person should look at the candidate, None without a reason; that a key makes it is asked once."""
         if self._beyond_chance and self._by_one_key and not self.accepted and self.tracks[self.worst].is_worth_it:
             return (
                 f"{self._told} {shown(self.log_e):.3g} has reached {1 / ALPHA:g}, but would not have without one "
@@ -121,7 +121,7 @@ class Evidence:
         logs = {name: track.comparison.log_e for name, track in self.hidden.items()}
         name = max(logs, key=lambda each: logs[each])
         if logs[name] - log(len(HIDDEN)) < -log(ALPHA) or not self.hidden[name].is_worth_it:
-            return ""
+            return None
         what = {FIRST_ATTEMPT: "failed at first, which retries hid", STAYED: "were given up by their clients"}[name]
         candidate, stable = (self.hidden[name].comparison.seen(candidate=side) for side in (True, False))
         e_value = f"e-value {shown(logs[name]):.3g}"
@@ -164,9 +164,9 @@ class Evidence:
                 found.append(f"{sli}: stable itself is in an incident, what arrives is set aside")
         return found
 
-    def guard(self, now: float) -> tuple[str, bool]:
-        """Say what burns at page rate in this step, "" for nothing, and whether the candidate has to go for it."""
-        said = ""
+    def guard(self, now: float) -> tuple[str | None, bool]:
+        """Say what burns at page rate in this step, None for nothing, and whether the candidate has to go for it."""
+        said: str | None = None
         for sli, track in self.tracks.items():
             stable, candidate = track.recent
             found, must_go = guard(sli, candidate, stable, now, budget=track.budget, factor=self._factor)

@@ -46,8 +46,10 @@ class Recent:
         return good, bad
 
 
-def guard(sli: str, candidate: Recent, stable: Recent, now: float, *, budget: float, factor: float) -> tuple[str, bool]:
-    """Say that a candidate burns at page rate (`factor`), "" while it does not, and whether it has to go for that.
+def guard(
+    sli: str, candidate: Recent, stable: Recent, now: float, *, budget: float, factor: float
+) -> tuple[str | None, bool]:
+    """Say that a candidate burns at page rate (`factor`), None while it does not, and whether it has to go for that.
 
     It has to where its share of bad events and stable's, over the same minutes, cannot be the same one: the likelihood
     ratio of two shares over one common share. Without stable's traffic there is nothing to compare with.
@@ -55,11 +57,11 @@ def guard(sli: str, candidate: Recent, stable: Recent, now: float, *, budget: fl
     long, short = candidate.count(now, LONG), candidate.count(now, MINUTE)
     m, short_total = sum(long), sum(short)
     if m < GUARD_EVENTS or not short_total:
-        return "", False
+        return None, False
     p = long[1] / m
     burns = (p / budget, short[1] / short_total / budget)
     if min(burns) < factor:
-        return "", False
+        return None, False
     theirs = stable.count(now, LONG)
     n = sum(theirs)
     said = (
@@ -70,6 +72,6 @@ def guard(sli: str, candidate: Recent, stable: Recent, now: float, *, budget: fl
         return said, False
     q = theirs[1] / n
     if p <= q:
-        return "", False
+        return None, False
     both = (long[1] + theirs[1]) / (m + n)
-    return (said, True) if m * divergence(p, both) + n * divergence(q, both) >= BEYOND_CHANCE else ("", False)
+    return (said, True) if m * divergence(p, both) + n * divergence(q, both) >= BEYOND_CHANCE else (None, False)

@@ -115,7 +115,7 @@ class Seen:
     `unready` is for how many seconds no backend of the candidate could be sent a request while one of stable's could;
     `stable_ready` says whether one of stable's can, and `away` for how many seconds of this step none could; `worse`
     and `guard` say in words what speaks against the candidate, `failing` that it fails every request while one of
-    stable's may be sent some, ready or not, `doubt` what a person should look at, "" for nothing;
+    stable's may be sent some, ready or not, `doubt` what a person should look at, None for nothing;
     `watched` is for how many seconds the model's traffic has been counted; `budget_left` is the model's, None while
     unknown.
     """
@@ -123,10 +123,10 @@ class Seen:
     unready: float = 0.0
     stable_ready: bool = True
     away: float = 0.0
-    worse: str = ""
-    guard: str = ""
-    failing: str = ""
-    doubt: str = ""
+    worse: str | None = None
+    guard: str | None = None
+    failing: str | None = None
+    doubt: str | None = None
     traffic: Traffic = Traffic()  # noqa: RUF009 - frozen
     watched: float = inf
     budget_left: float | None = None
@@ -184,10 +184,10 @@ def may_stand_in(plan: Plan, rollout: Rollout) -> bool:
     return not (plan.manual and rollout.phase is Phase.IDLE)
 
 
-def start_blocker(plan: Plan, budget_left: float | None, model: str = "MODEL") -> str:
-    """Return "" when the error budget allows a rollout to start, or why it does not."""
+def start_blocker(plan: Plan, budget_left: float | None, model: str = "MODEL") -> str | None:
+    """Return why the error budget does not allow a rollout to start, None when it does."""
     if budget_left is None or budget_left >= plan.freeze_below:
-        return ""
+        return None
     return (
         f"{_left(budget_left)}, and no rollout starts below {plan.freeze_below * 100:g} % (`freeze_below`): it starts "
         f"when old failures leave the window, or now, step by step, with `tidegate canary start {model} "
@@ -195,10 +195,10 @@ def start_blocker(plan: Plan, budget_left: float | None, model: str = "MODEL") -
     )
 
 
-def resume_blocker(plan: Plan, budget_left: float | None, model: str = "MODEL") -> str:
-    """Return "" when the error budget allows a paused rollout to go on, or why it does not."""
+def resume_blocker(plan: Plan, budget_left: float | None, model: str = "MODEL") -> str | None:
+    """Return why the error budget does not allow a paused rollout to go on, None when it does."""
     if budget_left is None or budget_left >= plan.pause_below:
-        return ""
+        return None
     return (
         f"{_left(budget_left)}, and no rollout goes on below {plan.pause_below * 100:g} % (`pause_below`): resume it "
         f"when old failures have left the window, or now with `tidegate canary resume {model} --despite-budget`"
@@ -227,7 +227,7 @@ def decide(plan: Plan, rollout: Rollout, seen: Seen, now: float, model: str = "M
 def _while_waiting(plan: Plan, rollout: Rollout, seen: Seen, model: str) -> Decision:
     if seen.unready:
         return Decision(None, f"no backend of {plan.candidate} is ready")
-    frozen = "" if rollout.despite_budget else start_blocker(plan, seen.budget_left, model)
+    frozen = None if rollout.despite_budget else start_blocker(plan, seen.budget_left, model)
     if frozen:
         return Decision(None, frozen)
     if not seen.stable_ready:
@@ -275,8 +275,9 @@ def _at_idle(plan: Plan, seen: Seen, model: str) -> Decision:
 
 def _for_a_person(plan: Plan, rollout: Rollout, seen: Seen, model: str) -> Decision | None:
     """Return the pause of a step that a person should look at."""
-    if not rollout.despite_budget and seen.budget_left is not None and seen.budget_left < plan.pause_below:
-        return Decision(Event.PAUSE, resume_blocker(plan, seen.budget_left, model))
+    frozen = None if rollout.despite_budget else resume_blocker(plan, seen.budget_left, model)
+    if frozen:
+        return Decision(Event.PAUSE, frozen)
     if seen.doubt:
         return Decision(
             Event.PAUSE,
