@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry
 
 from gateway.admin.api import AdminView, create_admin
 from gateway.admin.connection import AdminConnection, AdminLimits
-from gateway.control.admitting import queued
+from gateway.control.limits import queued
 from gateway.control_plane import ControlPlane
 from gateway.data_plane import DataPlane
 from gateway.hosting import Listener, ListenerFiles, Settings, listener

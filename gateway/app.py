@@ -13,7 +13,7 @@ from gateway.admin_plane import AdminPlane
 from gateway.clock import Clock
 from gateway.config.table import RouteTable
 from gateway.control.drain import closed, drain, in_thread
-from gateway.control.supervise import Supervisor
+from gateway.control.supervisor import Supervisor
 from gateway.control.sweep import Checked
 from gateway.control.watching import Watched
 from gateway.control_plane import ControlPlane

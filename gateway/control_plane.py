@@ -5,20 +5,20 @@ from functools import partial
 
 from gateway.clock import Clock
 from gateway.config.table import RouteTable
-from gateway.control.admitting import Admitter
-from gateway.control.alerting import Alerter
+from gateway.control.alerts import Alerter
 from gateway.control.audit import Audit
-from gateway.control.deploying import Deployments
+from gateway.control.deployments import Deployments
 from gateway.control.drained import Drained
 from gateway.control.flush import Flusher, PersistedState
+from gateway.control.limits import LimitController
 from gateway.control.outlier_detection import OutlierDetector
-from gateway.control.probing import Prober
+from gateway.control.probes import Prober
 from gateway.control.reload import Reloader
 from gateway.control.remembering import Remembering
 from gateway.control.rollouts import RolloutController
-from gateway.control.scraping import Scraper
+from gateway.control.scrapes import Scraper
 from gateway.control.sharing import Sharing
-from gateway.control.supervise import Supervisor
+from gateway.control.supervisor import Supervisor
 from gateway.control.sweep import Checked, sweep
 from gateway.control.warming import Warmer
 from gateway.control.watching import Watched, watch
@@ -71,7 +71,7 @@ class ControlPlane:
         )
         over = None if data.traces is None else data.traces.over
         self.deployments = Deployments(ledger, current, self.rollouts, self.audit, clock=epoch, over=over)
-        self.admitter = Admitter(registry, current, ledger, clock=clock)
+        self.limits = LimitController(registry, current, ledger, clock=clock)
         data.evidence.feed(self.rollouts, self.deployments)
 
     def leads(self) -> bool:
@@ -91,7 +91,7 @@ class ControlPlane:
         self.rollouts.restore(saved.documents)
         self.rollouts.follow(self._data.current.routes)
         self.deployments.restore(saved.documents)
-        self.admitter.follow()
+        self.limits.follow()
 
     def start(self, checked: Callable[[], Iterable[Checked]], watched: Iterable[Watched]) -> Supervisor:
         """Start every loop: `checked` is what has deadlines, `watched` are files beside the routes."""
@@ -101,7 +101,7 @@ class ControlPlane:
         supervisor.start("scrape", Scraper(data.registry, clock, data.rng).run)
         supervisor.start("sweep", partial(sweep, checked, clock, data.registry.lateness))
         supervisor.start("outlier detector", self.outlier_detector.run)
-        supervisor.start("admit", self.admitter.run)
+        supervisor.start("admit", self.limits.run)
         supervisor.start("alerts", self.alerter.run)
         supervisor.start("rollouts", self.rollouts.run)
         supervisor.start("warm candidates", Warmer(self.rollouts, data.current, self.leads).run)
@@ -115,7 +115,7 @@ class ControlPlane:
 
     def _apply(self, routes: RouteTable) -> None:
         before = self._data.swap(routes)
-        self.admitter.follow()
+        self.limits.follow()
         self.rollouts.follow(routes)
         self._data.current.renew(before)
 

@@ -7,7 +7,7 @@ from math import isfinite
 from pydantic import BaseModel
 
 from gateway.config.durations import format_duration
-from gateway.control.alerting import Alerter
+from gateway.control.alerts import Alerter
 from gateway.control.incidents import texts
 from gateway.policy.slo.alerts import Alert, AlertPair, AlertState, Severity
 from gateway.policy.slo.budget import error_budget

@@ -37,12 +37,12 @@ from gateway.backends.registry import Registry
 from gateway.clock import Clock
 from gateway.config.problems import RoutesError
 from gateway.config.table import ModelSpec
-from gateway.control.admitting import queued
-from gateway.control.alerting import Alerter
+from gateway.control.alerts import Alerter
 from gateway.control.audit import Audit
-from gateway.control.deploying import Deployments
+from gateway.control.deployments import Deployments
 from gateway.control.drained import Drained
 from gateway.control.flush import Flusher
+from gateway.control.limits import queued
 from gateway.control.reload import Reloader
 from gateway.control.rollouts import RolloutController
 from gateway.control.sharing import Sharing

@@ -10,8 +10,8 @@ from pydantic import BaseModel, Field
 from gateway.admin.protection import error
 from gateway.admin.sent import Sent
 from gateway.config.durations import format_duration
+from gateway.control.rollout_progress import RolloutProgress
 from gateway.control.rollouts import RolloutController
-from gateway.control.running import Running
 from gateway.policy.canary.evidence import ALPHA, shown
 from gateway.policy.canary.rollout import BY_PEOPLE, Event, Refused, Rollout
 from gateway.policy.canary.words import counted
@@ -177,7 +177,7 @@ def _none(model: str) -> Response:
     return error(404, "canary_not_found", f"the routes have no canary for a model `{model[:128]}`")
 
 
-def canary_status(running: Running, rollouts: RolloutController) -> CanaryStatus:
+def canary_status(running: RolloutProgress, rollouts: RolloutController) -> CanaryStatus:
     """Return a rollout as people read it."""
     plan, rollout, seen, ahead = running.plan, running.rollout, rollouts.seen(running), rollouts.outlook(running)
     return CanaryStatus(
@@ -209,7 +209,7 @@ def canary_status(running: Running, rollouts: RolloutController) -> CanaryStatus
     )
 
 
-def canary_report(running: Running) -> CanaryReport:
+def canary_report(running: RolloutProgress) -> CanaryReport:
     """Return the comparison of both versions."""
     standings = running.evidence.standings({})
     return CanaryReport(
@@ -237,7 +237,7 @@ def canary_report(running: Running) -> CanaryReport:
     )
 
 
-def _cold(running: Running) -> str:
+def _cold(running: RolloutProgress) -> str:
     plan = running.plan
     return (
         f"the latencies of {counted(running.cold, 'request')} of {plan.candidate} do not count: its backends were "

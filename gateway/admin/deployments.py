@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from gateway.admin.protection import error
 from gateway.admin.sent import Sent
 from gateway.config.problems import suggest
-from gateway.control.deploying import Deployment, Deployments
+from gateway.control.deployments import Deployment, Deployments
 from gateway.errors import ModelNotFound
 
 _UNKNOWN: dict[int | str, dict[str, Any]] = {404: {"description": "No such model, version or deployment."}}

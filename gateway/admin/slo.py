@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from gateway.admin.alerts import BudgetStatus, FiringAlert, budget_status, firing_alerts, waiting
 from gateway.config.durations import format_duration
 from gateway.config.table import ModelSpec, RouteTable
-from gateway.control.alerting import Alerter
+from gateway.control.alerts import Alerter
 from gateway.policy.slo.alerts import FASTEST, PAIRS, Alert, AlertPair
 from gateway.policy.slo.budget import error_budget
 from gateway.policy.slo.burn import Counts, burn, routing_burn

@@ -10,8 +10,8 @@ from dataclasses import replace
 from gateway.clock import Clock
 from gateway.config.table import ModelSpec, RouteTable
 from gateway.control.audit import Audit
+from gateway.control.rollout_progress import KEYS, KIND, RolloutProgress, changes
 from gateway.control.rollout_record import budget_left, usual
-from gateway.control.running import KEYS, KIND, Running, changes
 from gateway.exchange import Exchange, Outcome
 from gateway.lateness import Lateness
 from gateway.policy.canary.evidence import AVAILABILITY
@@ -37,7 +37,7 @@ from gateway.state.store import Document
 from gateway.telemetry.rollout_exposition import RolloutRow
 from gateway.telemetry.slo import SloBook
 
-__all__ = ["KIND", "RolloutController", "Running"]
+__all__ = ["KIND", "RolloutController", "RolloutProgress"]
 
 _log = logging.getLogger(__name__)
 INTERVAL = 0.25
@@ -79,13 +79,13 @@ class RolloutController:
         self._request_save = request_save
         self._lasting = lasting
         self._lateness = lateness
-        self._running: dict[str, Running] = {}
+        self._running: dict[str, RolloutProgress] = {}
         self._kept: dict[tuple[str, str], str] = {}
 
-    def __iter__(self) -> Iterator[Running]:
+    def __iter__(self) -> Iterator[RolloutProgress]:
         return iter(self._running.values())
 
-    def get(self, model: str) -> Running | None:
+    def get(self, model: str) -> RolloutProgress | None:
         """Return the rollout of a model, None where its routes have none."""
         return self._running.get(model)
 
@@ -115,7 +115,7 @@ class RolloutController:
             self._audit.record("reload", "end", f"rollout of {model}", f"the routes have no canary of {model} any more")
             _log.info("a rollout ended by a reload", extra={"model": model, "share": gone.rollout.share})
 
-    def _reloaded(self, known: Running, running: Running) -> None:
+    def _reloaded(self, known: RolloutProgress, running: RolloutProgress) -> None:
         """Leave a record of what a reload changed, and of what it did not."""
         share = f"{running.plan.candidate} has {running.rollout.share:g} % of requests"
         if known.plan.fingerprint != running.plan.fingerprint:
@@ -179,7 +179,7 @@ class RolloutController:
             outcomes.pop(Sli.TTFT, None)
         self._weigh(running, outcomes, exchange, settled=True)
 
-    def _weighing(self, exchange: Exchange) -> Running | None:
+    def _weighing(self, exchange: Exchange) -> RolloutProgress | None:
         """Return the rollout that a request says something about, if any: none while stable is away.
 
         The candidate has stable's load to carry then, and stable nothing to compare with.
@@ -191,7 +191,7 @@ class RolloutController:
             return None
         return running if exchange.version in running.tallies else None
 
-    def _weigh(self, running: Running, outcomes: dict[str, bool], exchange: Exchange, *, settled: bool) -> None:
+    def _weigh(self, running: RolloutProgress, outcomes: dict[str, bool], exchange: Exchange, *, settled: bool) -> None:
         running.weigh(outcomes, exchange, self._clock(), settled=settled)
         # A bad outcome of the candidate is what makes it worse; for all else the next tick is soon enough.
         bad = exchange.version == running.plan.candidate and not all(outcomes.values())
@@ -207,7 +207,9 @@ class RolloutController:
                 except Exception:
                     _log.exception("a rollout could not be led", extra={"model": running.model})
 
-    def ask(self, model: str, event: Event, *, actor: str, reason: str, despite_budget: bool = False) -> Running:
+    def ask(
+        self, model: str, event: Event, *, actor: str, reason: str, despite_budget: bool = False
+    ) -> RolloutProgress:
         """Do what a person asks for; raises KeyError for a model without a rollout and Refused, with the reason.
 
         What was refused has a record too; to pause what is paused, or to start or resume what goes on, changes nothing.
@@ -271,7 +273,7 @@ class RolloutController:
             for running in self._running.values()
         ]
 
-    def seen(self, running: Running) -> Seen:
+    def seen(self, running: RolloutProgress) -> Seen:
         """Return what is known about a rollout now."""
         live = self._current.table.model(running.model)
         now = self._clock()
@@ -304,11 +306,11 @@ class RolloutController:
             budget_left=budget_left(self._book, running.model),
         )
 
-    def outlook(self, running: Running) -> Outlook:
+    def outlook(self, running: RolloutProgress) -> Outlook:
         """Return what lies ahead of a rollout at the traffic seen."""
         return outlook(running.plan, running.rollout, self.seen(running), self._clock(), running.model)
 
-    def notes(self, running: Running) -> list[str]:
+    def notes(self, running: RolloutProgress) -> list[str]:
         """Return what else one should know of a rollout."""
         found = running.evidence.notes(running.plan.min_requests) if running.rollout.is_live else []
         if not self._lasting:
@@ -318,7 +320,7 @@ class RolloutController:
             found.append(f"{guard}: stable has too little traffic to compare with, so it is not rolled back for this")
         return found
 
-    def _tick(self, running: Running) -> None:
+    def _tick(self, running: RolloutProgress) -> None:
         before, now = running.decision, self._clock()
         decision = running.decision = decide(running.plan, running.rollout, self.seen(running), now, running.model)
         if decision.event is not None:
@@ -327,7 +329,7 @@ class RolloutController:
         elif running.rollout.phase in {Phase.IDLE, Phase.WAITING} and _blocks(decision) and not _blocks(before):
             self._audit.record(GATEWAY, "start refused", f"rollout of {running.model}", decision.reason)
 
-    def _move(self, running: Running, event: Event, rollout: Rollout) -> None:
+    def _move(self, running: RolloutProgress, event: Event, rollout: Rollout) -> None:
         before = running.moved_to(rollout)
         if event in {Event.START, Event.READY}:
             running.begin(usual(self._book, running.model))
@@ -340,7 +342,7 @@ class RolloutController:
         running.apply(self._current.table.model(running.model))
         self._request_save()
 
-    def _begun(self, spec: ModelSpec, plan: Plan, known: Running | None) -> Running:
+    def _begun(self, spec: ModelSpec, plan: Plan, known: RolloutProgress | None) -> RolloutProgress:
         running = self._idle(spec, plan)
         if known is not None and known.plan.fingerprint == plan.fingerprint:
             running.take_over(known)
@@ -360,14 +362,14 @@ class RolloutController:
             running = self._idle(spec, plan)
         return running
 
-    def _idle(self, spec: ModelSpec, plan: Plan) -> Running:
+    def _idle(self, spec: ModelSpec, plan: Plan) -> RolloutProgress:
         now = self._clock()
-        running = Running(spec.name, plan, spec.objectives, Rollout(since=now))
+        running = RolloutProgress(spec.name, plan, spec.objectives, Rollout(since=now))
         running.ready_at = now
         return running
 
 
-def _goes_on(running: Running, body: str) -> bool:
+def _goes_on(running: RolloutProgress, body: str) -> bool:
     """Whether a rollout stands where it was kept, as far as that can be read."""
     try:
         return running.goes_on_from(json.loads(body))

@@ -163,7 +163,7 @@ async def gateway(urls: Sequence[str], *, admission: bool) -> AsyncIterator[Addr
         try:
             addresses = await started
             if not admission:
-                app.control.admitter.admit = lambda: None  # type: ignore[method-assign]
+                app.control.limits.admit = lambda: None  # type: ignore[method-assign]
                 for backend in app.data.registry:
                     backend.health.slots.limit_to(UNLIMITED)
             yield addresses

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from random import Random
 
-from gateway.control.alerting import Alerter
+from gateway.control.alerts import Alerter
 from gateway.control.incidents import SENT, Notice
 from gateway.policy.slo.alerts import PAIRS, AlertState, Severity
 from gateway.policy.slo.burn import burn

@@ -5,7 +5,7 @@ from gateway.cli.problems import problems
 from gateway.control.incidents import Notice
 from gateway.policy.slo.alerts import AlertState
 from gateway.telemetry.slo import Kind
-from tests.control.test_alerting import Town, table
+from tests.control.test_alerts import Town, table
 
 
 def shown(town: Town) -> set[str]:

@@ -9,7 +9,7 @@ from gateway.control.incidents import Incident, firing_of, incident_of, texts
 from gateway.policy.slo.alerts import PAIRS, Alert, AlertPair, AlertState, Severity
 from gateway.policy.slo.series import SeriesKey
 from gateway.telemetry.slo import Kind
-from tests.control.test_alerting import Town, table
+from tests.control.test_alerts import Town, table
 
 NOW = 1_700_000_000.0
 SERIES = SeriesKey("version", "m/v2", "default", "ttft", "4096-32767")

@@ -6,7 +6,7 @@ from gateway.control.rollout_record import budget_left, usual
 from gateway.policy.slo.objective import DAY, Sli
 from gateway.policy.slo.windows import HOUR, MINUTE
 from gateway.telemetry.slo import Kind, SloBook
-from tests.control.test_alerting import table
+from tests.control.test_alerts import table
 
 
 class Model:

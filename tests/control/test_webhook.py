@@ -11,7 +11,7 @@ import pytest
 
 from gateway.control.incidents import Notice
 from gateway.control.webhook import WAITING, Webhook, payload
-from tests.control.test_alerting import Town
+from tests.control.test_alerts import Town
 from tests.listening import listening
 from tests.waiting import eventually
 

@@ -372,12 +372,12 @@ async def test_a_class_is_held_back_but_never_refused_while_a_higher_one_misses_
         ttft = next(each for each in running.app.data.ledger.get(Kind.MODEL, "m") if each.sli == "ttft")
         ttft.windows.bad += 100
         running.app.data.ledger.advance()
-        running.app.control.admitter.admit()
+        running.app.control.limits.admit()
         (line,) = next(iter(running.app.data.current.table)).memory.lines.values()
         assert line.held_below is None, "nobody waits: holding would help nobody"
         clients = [await begin(running, "batch", "x-gateway-class: batch\r\n"), await begin(running, "standard")]
         await eventually(lambda: running.waiting == 2)
-        running.app.control.admitter.admit()
+        running.app.control.limits.admit()
         assert line.held_below == 10
         async with patient_client() as web:
             status = (await web.get(f"{running.admin}/admin/status")).json()

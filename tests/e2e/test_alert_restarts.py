@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gateway.config.load import load_routes
-from gateway.control.alerting import Alerter
+from gateway.control.alerts import Alerter
 from gateway.control.incidents import SENT, Notice
 from gateway.policy.slo.objective import Sli
 from gateway.state.sqlite import SqliteStore

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from gateway import clock
-from gateway.control.running import Running as Rolling
+from gateway.control.rollout_progress import RolloutProgress
 from gateway.exchange import Outcome
 from gateway.policy.canary.rollout import Phase
 from tests.e2e.fakes import FakeBackend, Script, backends, good, whole
@@ -100,7 +100,7 @@ async def crowd(port: int, sessions: int = 40, *, fresh: bool = False) -> AsyncI
 @asynccontextmanager
 async def rolling(
     folder: Path, stable: Script, candidate: Script, **canary: Any
-) -> AsyncIterator[tuple[Running, list[FakeBackend], Rolling]]:
+) -> AsyncIterator[tuple[Running, list[FakeBackend], RolloutProgress]]:
     async with backends(stable, candidate) as fakes:
         async with gateway(folder, routes(fakes[0].url, fakes[1].url, **canary)) as running:
             found = running.app.control.rollouts.get("m")
@@ -109,13 +109,13 @@ async def rolling(
             await running.quiet()
 
 
-def now(running: Running) -> Rolling:
+def now(running: Running) -> RolloutProgress:
     found = running.app.control.rollouts.get("m")
     assert found is not None
     return found
 
 
-async def in_phase(running: Running, phase: Phase) -> Rolling:
+async def in_phase(running: Running, phase: Phase) -> RolloutProgress:
     await eventually(lambda: now(running).rollout.phase is phase)
     return now(running)
 

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway.control.deploying import Stage
+from gateway.control.deployments import Stage
 from gateway.policy.canary.rollout import Phase
 from gateway.telemetry.slo import Kind
 from tests.e2e.collector import collector

@@ -86,7 +86,7 @@ async def test_nothing_is_unpacked_that_was_not_asked_for(tmp_path: Path, path: 
 
 
 async def test_an_answer_that_drips_is_no_answer_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.control.probing.TIMEOUT", 0.25)
+    monkeypatch.setattr("gateway.control.probes.TIMEOUT", 0.25)
 
     async def drips(writer: asyncio.StreamWriter) -> None:
         writer.write(CHUNKED)

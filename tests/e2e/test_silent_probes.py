@@ -42,7 +42,7 @@ class Engine:
 @pytest.fixture(autouse=True)
 def quick_probes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let probes wait for so long that on a busy machine none of the other engines is silent to them."""
-    monkeypatch.setattr("gateway.control.probing.TIMEOUT", 1.0)
+    monkeypatch.setattr("gateway.control.probes.TIMEOUT", 1.0)
 
 
 @pytest.fixture

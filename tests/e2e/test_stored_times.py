@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway.control.running import Running as Rolling
+from gateway.control.rollout_progress import RolloutProgress
 from gateway.policy.routing.ejection import USUAL
 from gateway.state.sqlite import SqliteStore
 from gateway.state.store import Batch, Ejection, Record
@@ -64,9 +64,9 @@ def misdate(path: Path, wrong: Wrong) -> None:
     connection.close()
 
 
-def rollout(running: Any) -> Rolling:
+def rollout(running: Any) -> RolloutProgress:
     (found,) = running.app.control.rollouts
-    assert isinstance(found, Rolling)
+    assert isinstance(found, RolloutProgress)
     return found
 
 

@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 
 from gateway.backends.exposed import EngineMetrics
 from gateway.config.table import BackendSpec, ModelSpec, PoolSpec, RouteTable, VersionSpec
-from gateway.control.alerting import Alerter
+from gateway.control.alerts import Alerter
 from gateway.exchange import AttemptEnd, Exchange, Outcome, Verdict
 from gateway.policy.canary.rollout import Phase
 from gateway.policy.routing.ejection import Cause

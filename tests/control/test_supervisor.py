@@ -4,8 +4,7 @@ import asyncio
 
 import pytest
 
-from gateway.control import supervise
-from gateway.control.supervise import Supervisor
+from gateway.control.supervisor import Supervisor
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
@@ -14,7 +13,7 @@ pytestmark = pytest.mark.anyio
 async def test_a_loop_that_breaks_or_returns_starts_again_and_the_others_go_on(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(supervise, "PAUSE", 0.001)
+    monkeypatch.setattr("gateway.control.supervisor.PAUSE", 0.001)
     begun = {"broken": 0, "short": 0, "good": 0}
 
     async def broken() -> None:

@@ -3,7 +3,7 @@
 from gateway.control.incidents import Notice
 from gateway.policy.slo.objective import Sli
 from gateway.telemetry.slo import Kind
-from tests.control.test_alerting import Town
+from tests.control.test_alerts import Town
 
 
 def late(town: Town, seconds: int, *classes: str, beside: int = 1000) -> None:

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from gateway.control.running import KEYS, KIND, Running, changes
+from gateway.control.rollout_progress import KEYS, KIND, RolloutProgress, changes
 from gateway.exchange import Exchange, Outcome
 from gateway.policy.canary.evidence import AVAILABILITY, FIRST
 from gateway.policy.canary.plan import Plan
@@ -19,9 +19,9 @@ PLAN = Plan("v1", "v2", (5.0, 95.0), warm_up=0, warm_up_time=0.0)
 STEP = Rollout(Phase.STEP, 0, NOW, NOW, share=5.0)
 
 
-def running(rollout: Rollout = STEP, plan: Plan = PLAN) -> Running:
+def running(rollout: Rollout = STEP, plan: Plan = PLAN) -> RolloutProgress:
     """Return the rollout of a model that is held to the usual objective."""
-    return Running("m", plan, [DEFAULT], rollout)
+    return RolloutProgress("m", plan, [DEFAULT], rollout)
 
 
 def exchange(outcome: Outcome = Outcome.OK, version: str = "v2", **more: Any) -> Exchange:
@@ -121,7 +121,7 @@ def test_a_step_does_not_last_while_there_is_nothing_to_compare_with() -> None:
 
 
 class TestRestarts:
-    def seen(self) -> Running:
+    def seen(self) -> RolloutProgress:
         """Return a rollout that has seen something."""
         rollout = running()
         for version in ("v1", "v2", "v2"):
@@ -178,4 +178,4 @@ def test_changes_of_a_plan_are_told_in_the_words_of_route_files() -> None:
 
 
 def test_it_tells_where_it_stands() -> None:
-    assert repr(cast(object, running())).startswith("<Running m step 5 % ")
+    assert repr(cast(object, running())).startswith("<RolloutProgress m step 5 % ")

@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 
 from gateway.control.audit import Audit
-from gateway.control.deploying import KIND, Deployment, Deployments, Result, Stage
+from gateway.control.deployments import KIND, Deployment, Deployments, Result, Stage
 from gateway.errors import ModelNotFound
 from gateway.exchange import Exchange, Outcome
 from gateway.state.store import Document

@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 _LATENCIES = frozenset((Sli.TTFT, Sli.TPOT, Sli.ITL))
 
 
-class Admitter:
+class LimitController:
     """Keeps every backend's limit, and what is held back."""
 
     def __init__(

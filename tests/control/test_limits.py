@@ -8,7 +8,7 @@ import pytest
 from gateway.backends.exposed import EngineMetrics
 from gateway.backends.registry import Registry
 from gateway.claim import Claim
-from gateway.control.admitting import Admitter, queued
+from gateway.control.limits import LimitController, queued
 from gateway.policy.admission.classes import CLASSES
 from gateway.policy.slo.objective import Sli
 from gateway.policy.slo.windows import TICK
@@ -28,14 +28,14 @@ class House:
         self.current = in_force(table, self.registry, self.clock)
         self.book = SloBook(self.clock)
         self.book.follow(table)
-        self.admitter = Admitter(self.registry, self.current, self.book, clock=self.clock)
-        self.admitter.follow()
+        self.limits = LimitController(self.registry, self.current, self.book, clock=self.clock)
+        self.limits.follow()
 
     def look(self, times: int = 1) -> None:
         for _ in range(times):
             self.clock.advance(TICK)
             self.book.advance()
-            self.admitter.admit()
+            self.limits.admit()
 
 
 def test_a_backend_begins_with_a_limit_and_keeps_to_a_fixed_one(tmp_path: Path) -> None:

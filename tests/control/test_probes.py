@@ -10,7 +10,7 @@ from time import monotonic
 import pytest
 
 from gateway.backends.registry import Registry
-from gateway.control.probing import Prober
+from gateway.control.probes import Prober
 from tests.control.tables import models, registered, written
 from tests.e2e.fakes import Call, FakeBackend, backends
 from tests.waiting import eventually

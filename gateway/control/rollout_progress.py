@@ -31,7 +31,7 @@ _FAILED = frozenset((Outcome.BACKEND_ERROR, Outcome.TIMEOUT, Outcome.TRUNCATED))
 _NEW = frozenset(("share", "predicted", "despite_budget"))
 
 
-class Running:
+class RolloutProgress:
     """One model's rollout: where it stands, what it has seen, and its way so far (`history`, the newest last).
 
     `cold` counts requests of the candidate whose latencies were left out, because a backend was warming up. `pace`
@@ -63,7 +63,7 @@ class Running:
         self._keys_saved = rollout.since
 
     def __repr__(self) -> str:
-        return f"<Running {self.model} {self.rollout.phase} {self.rollout.share:g} % {self.evidence!r}>"
+        return f"<RolloutProgress {self.model} {self.rollout.phase} {self.rollout.share:g} % {self.evidence!r}>"
 
     def begin(self, usual: dict[str, tuple[int, int]]) -> None:
         """Start a new comparison; `usual` is the model's record before."""
@@ -164,7 +164,7 @@ class Running:
         """Whether this stands where that was kept, and has seen as much at least."""
         return bool(body["rollout"] == asdict(self.rollout) and body["evidence"]["answered"] <= self.evidence.answered)
 
-    def take_over(self, known: "Running") -> None:
+    def take_over(self, known: "RolloutProgress") -> None:
         """Go on with what another plan for the same candidate has seen; the share stays what it was."""
         self.rollout, self.decision, self.history = known.rollout, known.decision, known.history
         self.pace, self.watched_since = known.pace, known.watched_since

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from gateway.config.table import BackendSpec, ModelSpec, PoolSpec, RouteTable, VersionSpec
-from gateway.control.alerting import Alerter
+from gateway.control.alerts import Alerter
 from gateway.control.incidents import FAILED, SENT, Notice
 from gateway.policy.slo.alerts import AlertState
 from gateway.policy.slo.objective import Sli
