@@ -14,8 +14,8 @@ from gateway.config.document import Document, DocumentError, parse_document
 from gateway.config.entitlements import Entitlements
 from gateway.config.explain import explain
 from gateway.config.itself import Listening, find_itself
+from gateway.config.objective_checks import ObjectiveChecks
 from gateway.config.problems import Problem, RoutesError
-from gateway.config.promises import Promises
 from gateway.config.rollouts import short_holds
 from gateway.config.schema import SECTIONS, RoutesFile
 from gateway.config.sources import Source, read_sources
@@ -63,13 +63,13 @@ def load(path: Path, environ: Mapping[str, str] = os.environ, *, listeners: Coll
     classes, tenants = sections["classes"], sections["tenants"]
     consistency = Consistency(pools, models, all_pools_known)
     consistency.check()
-    promises = Promises(objectives, models, classes, tenants)
-    promises.check()
+    checks = ObjectiveChecks(objectives, models, classes, tenants)
+    checks.check()
     admission = Entitlements(classes, tenants, models)
     admission.check()
     steering = Steering(models, pools, classes, tenants)
     steering.check()
-    problems += consistency.problems + promises.problems + admission.problems + steering.problems
+    problems += consistency.problems + checks.problems + admission.problems + steering.problems
     problems += find_itself((*pools.values(), *models.values()), listeners)
     if not (models or problems):
         hint = "the smallest: `models: {my-model: {backends: [http://localhost:8000]}}`"
@@ -78,7 +78,7 @@ def load(path: Path, environ: Mapping[str, str] = os.environ, *, listeners: Coll
     if problems:
         raise RoutesError(problems, secret_files)
     table = _build(files, (*(source.file for source in sources), *sorted(secret_files)))
-    warnings = consistency.warnings + promises.warnings + steering.warnings + [*short_holds(models, table)]
+    warnings = consistency.warnings + checks.warnings + steering.warnings + [*short_holds(models, table)]
     return LoadedRoutes(table, tuple(sorted(warnings)))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from loadtest.report.recording import CUT, FAILED, OK, REFUSED, Promise, Request
+from loadtest.report.recording import CUT, FAILED, OK, REFUSED, Objective, Request
 
 LATE_TTFT, LATE_TPOT = "late TTFT", "late TPOT"
 REASONS = (LATE_TTFT, LATE_TPOT, FAILED, CUT, REFUSED)
@@ -78,7 +78,7 @@ class Verdict:
     availability: float
 
     @classmethod
-    def of(cls, requests: Iterable[Request], promise: Promise, start: float, end: float) -> "Verdict":
+    def of(cls, requests: Iterable[Request], promise: Objective, start: float, end: float) -> "Verdict":
         """Judge the requests that were due from `start` until before `end`, in seconds of the run."""
         due = [request for request in requests if start <= request.at < end]
         why = Counter(reason for request in due if (reason := why_missed(request, promise)))
@@ -133,7 +133,7 @@ class Bins:
         return bins
 
 
-def why_missed(request: Request, promise: Promise) -> str | None:
+def why_missed(request: Request, promise: Objective) -> str | None:
     """Why a request missed the promise, one of REASONS; None if it kept it."""
     if promise.kept(request):
         return None
@@ -142,7 +142,7 @@ def why_missed(request: Request, promise: Promise) -> str | None:
     return LATE_TTFT if promise.late_ttft(request) else LATE_TPOT
 
 
-def recovered_after(requests: Iterable[Request], promise: Promise, since: float) -> float | None:
+def recovered_after(requests: Iterable[Request], promise: Objective, since: float) -> float | None:
     """Seconds from `since` until the share of missed stays low to the end of the run, to one second.
 
     Looks at windows of RECOVERY_WINDOW seconds, one from each second on, that end before the last request was due. One
@@ -195,13 +195,13 @@ def rate(bins: Bins, requests: Iterable[Request]) -> list[float]:
     return [len(due) / length for due, length in zip(bins.split(requests), bins.lengths, strict=True)]
 
 
-def goodput(bins: Bins, requests: Iterable[Request], promise: Promise) -> list[float]:
+def goodput(bins: Bins, requests: Iterable[Request], promise: Objective) -> list[float]:
     """Output tokens per second of requests that kept the promise, by when the requests were due."""
     split = zip(bins.split(requests), bins.lengths, strict=True)
     return [_tokens_kept(due, promise) / length for due, length in split]
 
 
-def kept(bins: Bins, requests: Iterable[Request], promise: Promise) -> list[float | None]:
+def kept(bins: Bins, requests: Iterable[Request], promise: Objective) -> list[float | None]:
     """The share of requests that kept the promise, by when they were due; None for a bin without requests."""
     return [sum(map(promise.kept, due)) / len(due) if due else None for due in bins.split(requests)]
 
@@ -221,5 +221,5 @@ def grouped(requests: Iterable[Request], label: Callable[[Request], str]) -> dic
     return dict(sorted(groups.items()))
 
 
-def _tokens_kept(requests: Sequence[Request], promise: Promise) -> int:
+def _tokens_kept(requests: Sequence[Request], promise: Objective) -> int:
     return sum(request.output_tokens for request in requests if promise.kept(request))

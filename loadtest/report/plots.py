@@ -20,7 +20,7 @@ from loadtest.report.figures import (
     rate,
     shares,
 )
-from loadtest.report.recording import CUT, FAILED, OK, REFUSED, Event, Promise, Request, Sample
+from loadtest.report.recording import CUT, FAILED, OK, REFUSED, Event, Objective, Request, Sample
 from loadtest.report.view import ALL, View
 
 Course = Sequence[float | None]
@@ -121,7 +121,7 @@ def _latency_panel(view: View, measure: str, title: str, lines: Sequence[dict[st
     return _timed(view, key, title, traces, _LOG)
 
 
-def _threshold(promise: Promise, measure: str) -> float | None:
+def _threshold(promise: Objective, measure: str) -> float | None:
     return {"TTFT": promise.ttft, "TPOT": promise.tpot}.get(measure)
 
 

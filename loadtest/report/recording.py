@@ -62,7 +62,7 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
-class Promise:
+class Objective:
     """What counts as kept: targets in per cent, thresholds in seconds.
 
     `long_prompts` are pairs of prompt tokens and the TTFT that holds from so many on.
@@ -101,7 +101,7 @@ class About:
     seed: int
     seconds: float
     time_scale: float = 1.0
-    promise: Promise = Promise()
+    promise: Objective = Objective()
     events: tuple[Event, ...] = ()
     notes: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=lambda: {"tidegate": metadata.version("tidegate")})
@@ -134,7 +134,7 @@ class Recording:
         about = json.loads((folder / "run.json").read_text())
         promise = about["promise"]
         promise["long_prompts"] = tuple((tokens, under) for tokens, under in promise["long_prompts"])
-        about["promise"] = Promise(**promise)
+        about["promise"] = Objective(**promise)
         about["events"] = tuple(Event(**each) for each in about["events"])
         about["notes"] = tuple(about["notes"])
         with (folder / "gaps.csv").open(newline="") as file:

@@ -14,7 +14,7 @@ from loadtest.report.figures import (
     distribution,
     grouped,
 )
-from loadtest.report.recording import OK, About, Promise, Request
+from loadtest.report.recording import OK, About, Objective, Request
 from loadtest.report.view import ALL, View
 
 NONE = "-"
@@ -75,7 +75,7 @@ def promise(view: View) -> Table:
     return Table("promise", "Promise", head, tuple(rows), note + "TTFT and TPOT: of answered streams.")
 
 
-def _thresholds(promised: Promise) -> str:
+def _thresholds(promised: Objective) -> str:
     longer = (f", {milliseconds(under)} ms from {tokens} prompt tokens on" for tokens, under in promised.long_prompts)
     return f"{milliseconds(promised.ttft)} ms{''.join(longer)}"
 

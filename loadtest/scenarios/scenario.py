@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from gateway.config.durations import parse_threshold
 from gateway.sim.faults import Faults
-from loadtest.report.recording import Promise
+from loadtest.report.recording import Objective
 
 FOLDER = Path(__file__).parent
 
@@ -72,9 +72,9 @@ class Promised(_Part):
     availability: float = 99.9
     target: float = 99.0
 
-    def promise(self) -> Promise:
+    def promise(self) -> Objective:
         """Return the same as the report wants it."""
-        return Promise(
+        return Objective(
             self.availability, self.ttft, self.target, self.tpot, self.target, tuple(sorted(self.long_prompts.items()))
         )
 

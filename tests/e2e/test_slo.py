@@ -267,7 +267,7 @@ async def test_a_decision_is_explained_by_the_admin_the_command_and_the_log(tmp_
         unknown = await tidegate(running, "explain", "--model", "mm", *arguments[3:], status=1)
         assert "did you mean `m`?" in unknown.stderr
     gone = await tidegate(running, *arguments, status=1)
-    assert "name its admin listener with --admin" in gone.stderr
+    assert "give its admin listener with --admin" in gone.stderr
 
 
 async def test_counts_outlive_a_reload(tmp_path: Path) -> None:

@@ -28,9 +28,9 @@ from loadtest.report.figures import (
     shares,
     why_missed,
 )
-from loadtest.report.recording import CUT, FAILED, OK, REFUSED, Promise, Request
+from loadtest.report.recording import CUT, FAILED, OK, REFUSED, Objective, Request
 
-PROMISE = Promise()
+PROMISE = Objective()
 
 seconds = st.one_of(st.none(), st.sampled_from((0.01, 0.05, 0.051, 0.5, 0.51, 3.0)))
 requests = st.lists(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from loadtest.report.page import write_report
-from loadtest.report.recording import OK, Promise, Recording, Request
+from loadtest.report.recording import OK, Objective, Recording, Request
 from loadtest.report.tables import promise
 from loadtest.report.view import View
 from tests.loadtest.report.synthetic import about, one_gateway, several_gateways
@@ -90,7 +90,7 @@ def test_panels_without_anything_to_show_are_left_out(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("tokens", "kept"), [(100, "0.00 %"), (5000, "100.00 %")])
 def test_a_long_prompt_has_its_own_threshold(tokens: int, kept: str) -> None:
-    promised = Promise(ttft=0.5, long_prompts=((4096, 2.0),))
+    promised = Objective(ttft=0.5, long_prompts=((4096, 2.0),))
     requests = [Request(1.0, "chat", status=200, outcome=OK, prompt_tokens=tokens, ttft=1.0, tpot=0.01, e2e=2.0)]
     table = promise(View.of(Recording(about(promise=promised), requests)))
     assert table.head[3] == "TTFT within 500 ms, 2000 ms from 4096 prompt tokens on (promised 99 %)"

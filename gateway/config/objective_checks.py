@@ -21,7 +21,7 @@ _DEFINE = "define it under `objectives`"
 
 
 @dataclass(frozen=True, slots=True)
-class Promises:
+class ObjectiveChecks:
     """Checks objectives, and what models make of them; gathers what is wrong and what is odd."""
 
     objectives: Mapping[str, Declared]
