@@ -44,7 +44,7 @@ class AdminPlane:
             reloader=control.reloader,
             settle=data.observers.flush,
             metrics=self._metrics(),
-            book=data.ledger,
+            ledger=data.ledger,
             alerter=control.alerter,
             explain=data.explain,
             rollouts=control.rollouts,

@@ -17,6 +17,7 @@ from gateway.lateness import Lateness
 from gateway.observers import Observer, Observers
 from gateway.policy.routing.choose import choose
 from gateway.policy.routing.pool_state import PoolState
+from gateway.policy.slo.ledger import SloLedger
 from gateway.proxy.current import CurrentTable
 from gateway.proxy.explain import Explained, explain
 from gateway.proxy.gateway import Gateway
@@ -29,7 +30,7 @@ from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.alarms import UnauthorizedAlarm
 from gateway.telemetry.collector_url import traces_to
 from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.slo import SloBook
+from gateway.telemetry.slo_recorder import SloRecorder, follow
 from gateway.wire.client import Client
 from gateway.wire.outbox import Outbox
 from gateway.wire.slices import Slices
@@ -56,12 +57,12 @@ class DataPlane:
         chooser: Chooser = choose,
     ) -> None:
         """Take the clock of requests, and one of seconds since the epoch that never jumps."""
-        self.clock, self.rng = clock, rng
+        self.clock, self.rng, self._epoch = clock, rng, epoch
         self._limits = settings.limits
         self._outbox, self._slices = Outbox(), Slices(clock)
         self._listener: Listener | None = None
         self.registry = Registry(self._outbox, clock, Lateness())
-        self.metrics, self.ledger = Metrics(), SloBook(epoch)
+        self.metrics, self.ledger = Metrics(), SloLedger(epoch())
         self._follow(routes)
         self.current = CurrentTable(routes, self.registry, clock, int(clocks.wall()))
         self.evidence = EvidenceQueue()
@@ -74,7 +75,7 @@ class DataPlane:
             *logged,
             UnauthorizedAlarm(clock),
             *observers,
-            batched=(self.metrics, self.ledger, *traced),
+            batched=(self.metrics, SloRecorder(self.ledger), *traced),
         )
         tracing = Tracing(settings.trace_ratio, rng) if traced else None
         context = ProxyContext(clock, rng, self.observers, chooser, tracing, max_event=settings.max_event)
@@ -134,5 +135,5 @@ class DataPlane:
 
     def _follow(self, routes: RouteTable) -> None:
         self.registry.reconcile(routes)
-        self.ledger.follow(routes)
+        follow(self.ledger, routes, self._epoch())
         self.metrics.follow(routes)

@@ -12,10 +12,11 @@ from gateway.control.incidents import texts
 from gateway.policy.slo.alerts import Alert, AlertPair, AlertState, Severity
 from gateway.policy.slo.budget import error_budget
 from gateway.policy.slo.burn import burn
+from gateway.policy.slo.ledger import SloLedger
 from gateway.policy.slo.objective import DAY
+from gateway.policy.slo.series import Kind, Series
 from gateway.policy.slo.windows import HOUR, MINUTE
 from gateway.policy.slo.words import budget_words, waiting_words
-from gateway.telemetry.slo import Kind, SloBook, Tracked
 
 _BURNS = (5 * MINUTE, HOUR, 6 * HOUR, 3 * DAY)
 
@@ -74,9 +75,9 @@ class ObjectiveStatus(BaseModel):
     waiting: str
 
 
-def budget_status(tracked: Tracked, book: SloBook) -> BudgetStatus:
+def budget_status(series: Series, ledger: SloLedger) -> BudgetStatus:
     """Return how the budget of one series stands."""
-    budget, down = error_budget(tracked.windows, tracked.target.budget), book.uncounted(tracked.windows)
+    budget, down = error_budget(series.windows, series.target.budget), ledger.uncounted(series.windows)
     return BudgetStatus(
         left=_rounded(budget.left),
         spent=_rounded(budget.spent),
@@ -89,21 +90,21 @@ def budget_status(tracked: Tracked, book: SloBook) -> BudgetStatus:
     )
 
 
-def firing_alerts(alerter: Alerter, book: SloBook, model: str | None = None) -> list[FiringAlert]:
+def firing_alerts(alerter: Alerter, ledger: SloLedger, model: str | None = None) -> list[FiringAlert]:
     """Return what fires, with its texts as they would be now; of one model, or of all."""
     found = []
-    for tracked, firing, incident in alerter.incidents:
-        if model not in {None, tracked.model}:
+    for series, firing, incident in alerter.incidents:
+        if model not in {None, series.model}:
             continue
-        summary, description = texts(tracked, firing, book)
+        summary, description = texts(series, firing, ledger)
         found.append(
             FiringAlert(
                 severity=incident.severity,
-                model=tracked.model,
-                version=tracked.version,
-                objective=tracked.objective,
-                sli=tracked.sli,
-                prompt_tokens=tracked.prompt_tokens,
+                model=series.model,
+                version=series.version,
+                objective=series.objective,
+                sli=series.sli,
+                prompt_tokens=series.prompt_tokens,
                 since=datetime.fromtimestamp(incident.started, UTC),
                 summary=summary,
                 description=description,
@@ -114,31 +115,31 @@ def firing_alerts(alerter: Alerter, book: SloBook, model: str | None = None) -> 
     return found
 
 
-def objective_statuses(book: SloBook, alerter: Alerter) -> list[ObjectiveStatus]:
+def objective_statuses(ledger: SloLedger, alerter: Alerter) -> list[ObjectiveStatus]:
     """Return every promise of every model, prompts of all lengths together."""
     return [
         ObjectiveStatus(
-            model=tracked.model,
-            objective=tracked.objective,
-            sli=tracked.sli,
-            prompt_tokens=tracked.prompt_tokens,
-            target=tracked.target.ratio,
+            model=series.model,
+            objective=series.objective,
+            sli=series.sli,
+            prompt_tokens=series.prompt_tokens,
+            target=series.target.ratio,
             burn={
-                format_duration(window): _rounded(burn(tracked.windows.count(window), tracked.target.budget))
+                format_duration(window): _rounded(burn(series.windows.count(window), series.target.budget))
                 for window in _BURNS
             },
-            coverage={format_duration(window): round(book.coverage(window), 4) for window in _BURNS},
-            budget=budget_status(tracked, book),
-            alert=_alert(tracked, alerter),
-            waiting=waiting(alerter.of(tracked)),
+            coverage={format_duration(window): round(ledger.coverage(window), 4) for window in _BURNS},
+            budget=budget_status(series, ledger),
+            alert=_alert(series, alerter),
+            waiting=waiting(alerter.of(series)),
         )
-        for tracked in book
-        if tracked.kind is Kind.MODEL and not tracked.prompt_tokens
+        for series in ledger
+        if series.kind is Kind.MODEL and not series.prompt_tokens
     ]
 
 
-def _alert(tracked: Tracked, alerter: Alerter) -> str:
-    firing = [pair.severity for pair, alert in alerter.of(tracked) if alert.state is AlertState.FIRING]
+def _alert(series: Series, alerter: Alerter) -> str:
+    firing = [pair.severity for pair, alert in alerter.of(series) if alert.state is AlertState.FIRING]
     return str(min(firing, key=list(Severity).index)) if firing else ""
 
 

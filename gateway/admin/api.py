@@ -48,12 +48,12 @@ from gateway.control.rollouts import RolloutController
 from gateway.control.sharing import Sharing
 from gateway.errors import ClientError
 from gateway.policy.routing.limit_evidence import UNLIMITED
+from gateway.policy.slo.ledger import SloLedger
 from gateway.proxy.explain import Explained
 from gateway.proxy.gateway import Gateway
 from gateway.proxy.live import LiveModel, LiveTable, LiveVersion
 from gateway.proxy.similar import unknown_model
 from gateway.proxy.tenants import LiveTenant
-from gateway.telemetry.slo import SloBook
 from gateway.wire.client import Client
 
 _EXPLAIN_ERRORS: dict[int | str, dict[str, Any]] = {
@@ -73,7 +73,7 @@ class AdminView:
     reloader: Reloader
     settle: Callable[[], None]
     metrics: CollectorRegistry
-    book: SloBook
+    ledger: SloLedger
     alerter: Alerter
     explain: Callable[[str, int, str], tuple[str, list[Explained]]]
     rollouts: RolloutController
@@ -123,7 +123,7 @@ def create_admin(view: AdminView, *, host: str, token: AdminToken) -> FastAPI:
         if spec is None:
             unknown = unknown_model(model, table.names)
             return error(unknown.status, unknown.code, unknown.message)
-        return slo_status(spec, table, view.book, view.alerter)
+        return slo_status(spec, table, view.ledger, view.alerter)
 
     @app.get(
         "/admin/explain",
@@ -200,8 +200,8 @@ def _status(view: AdminView) -> Status:
         ],
         tenants=[_tenant(tenant, view.clock()) for tenant in view.gateway.current.tenants],
         rollouts=[canary_status(running, view.rollouts) for running in view.rollouts],
-        alerts=firing_alerts(view.alerter, view.book),
-        objectives=objective_statuses(view.book, view.alerter),
+        alerts=firing_alerts(view.alerter, view.ledger),
+        objectives=objective_statuses(view.ledger, view.alerter),
     )
 
 

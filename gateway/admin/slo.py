@@ -13,8 +13,9 @@ from gateway.control.alerts import Alerter
 from gateway.policy.slo.alerts import FASTEST, PAIRS, Alert, AlertPair
 from gateway.policy.slo.budget import error_budget
 from gateway.policy.slo.burn import Counts, burn, routing_burn
+from gateway.policy.slo.ledger import SloLedger
 from gateway.policy.slo.objective import Objective, Target
-from gateway.telemetry.slo import Kind, SloBook, Tracked
+from gateway.policy.slo.series import Kind, Series
 
 _HALF = 0.5
 
@@ -117,30 +118,32 @@ class SloStatus(BaseModel):
     alerts: list[FiringAlert]
 
 
-def slo_status(model: ModelSpec, table: RouteTable, book: SloBook, alerter: Alerter) -> SloStatus:
+def slo_status(model: ModelSpec, table: RouteTable, ledger: SloLedger, alerter: Alerter) -> SloStatus:
     """Return how a model keeps its promise: itself, its versions, their pools and the backends of those."""
     promised = {objective.name for objective in model.objectives}
     return SloStatus(
         model=model.name,
-        objectives=[_objective(model, each, book) for each in model.objectives],
+        objectives=[_objective(model, each, ledger) for each in model.objectives],
         subjects=[
             SubjectStatus(
                 subject=kind,
                 name=name,
                 slis=[
-                    _sli(each, book, alerter.of(each))
-                    for each in (*book.get(kind, name), *book.by_prompt_tokens(kind, name))
+                    _sli(each, ledger, alerter.of(each))
+                    for each in (*ledger.get(kind, name), *ledger.by_prompt_tokens(kind, name))
                     if each.objective in promised
                 ],
             )
             for kind, name in _subjects(model, table)
         ],
-        alerts=firing_alerts(alerter, book, model.name),
+        alerts=firing_alerts(alerter, ledger, model.name),
     )
 
 
-def _objective(model: ModelSpec, objective: Objective, book: SloBook) -> ModelObjective:
-    counted = [counts for (name, _, of), counts in book.requests.items() if (name, of) == (model.name, objective.name)]
+def _objective(model: ModelSpec, objective: Objective, ledger: SloLedger) -> ModelObjective:
+    counted = [
+        counts for (name, _, of), counts in ledger.requests.items() if (name, of) == (model.name, objective.name)
+    ]
     classes = [name for name, each in model.objective_by_class.items() if each.name == objective.name]
     return ModelObjective(
         name=objective.name,
@@ -168,26 +171,26 @@ def _target(sli: str, target: Target) -> TargetStatus:
     return TargetStatus(sli=sli, target=target.ratio, thresholds=thresholds)
 
 
-def _sli(tracked: Tracked, book: SloBook, alerts: list[tuple[AlertPair, Alert]]) -> SliStatus:
-    windows, budget = tracked.windows, tracked.target.budget
+def _sli(series: Series, ledger: SloLedger, alerts: list[tuple[AlertPair, Alert]]) -> SliStatus:
+    windows, budget = series.windows, series.target.budget
     return SliStatus(
-        objective=tracked.objective,
-        sli=tracked.sli,
-        prompt_tokens=tracked.prompt_tokens,
-        target=tracked.target.ratio,
+        objective=series.objective,
+        sli=series.sli,
+        prompt_tokens=series.prompt_tokens,
+        target=series.target.ratio,
         routing_burn=round(routing_burn(windows.recent, budget), 4),
         error_budget_remaining=_rounded(error_budget(windows, budget).left),
-        budget=budget_status(tracked, book),
-        windows=[_window(length, counts, tracked, book) for length, counts in windows.items()],
+        budget=budget_status(series, ledger),
+        windows=[_window(length, counts, series, ledger) for length, counts in windows.items()],
         alerts=[_alert(pair, alert, windows.slo) for pair, alert in alerts],
         waiting=waiting(alerts),
     )
 
 
-def _window(length: float, counts: Counts, tracked: Tracked, book: SloBook) -> WindowStatus:
-    budget, coverage = tracked.target.budget, book.coverage(length)
+def _window(length: float, counts: Counts, series: Series, ledger: SloLedger) -> WindowStatus:
+    budget, coverage = series.target.budget, ledger.coverage(length)
     pair = next((pair for pair in PAIRS if length in {pair.long, pair.short}), FASTEST)
-    factor = pair.factor(tracked.windows.slo)
+    factor = pair.factor(series.windows.slo)
     # It burns, but on so few events that chance may explain it.
     uncertain = counts.bad > factor * budget * counts.total and not pair.speaks(counts, factor, budget)
     return WindowStatus(

@@ -23,11 +23,11 @@ from gateway.control.incidents import (
 )
 from gateway.policy.slo.alerts import MIN_BAD, PAIRS, RESOLVED_FOR, Alert, AlertPair, AlertState, Severity, read, step
 from gateway.policy.slo.incidents import Firing, Handling, handling
+from gateway.policy.slo.ledger import SloLedger
 from gateway.policy.slo.objective import DAY
-from gateway.policy.slo.series import SeriesKey
+from gateway.policy.slo.series import Kind, Series, SeriesKey
 from gateway.policy.slo.windows import Windows
 from gateway.state.store import Document
-from gateway.telemetry.slo import Kind, SloBook, Tracked
 
 _log = logging.getLogger(__name__)
 INTERVAL = 1.0
@@ -49,13 +49,13 @@ class Alerter:
 
     def __init__(
         self,
-        book: SloBook,
+        ledger: SloLedger,
         clock: Clock,
         notify: Callable[[Notice], None] | None,
         request_save: Callable[[], None] = lambda: None,
     ) -> None:
         """Take a clock of seconds since the epoch, and whom to tell that something has to be saved at once."""
-        self._book = book
+        self._ledger = ledger
         self._clock = clock
         self._notify = notify
         self._request_save = request_save
@@ -63,7 +63,7 @@ class Alerter:
         self._live: dict[Name, Incident] = {}
         self._ended: list[Incident] = []
         self._accounted: dict[Name, tuple[Windows, int]] = {}
-        self._versions = _versions(book)
+        self._versions = _versions(ledger)
         self._kept_at = 0.0
         self._kept_own: list[list[Any]] = []
         self._changed = False
@@ -77,33 +77,33 @@ class Alerter:
     def evaluate(self) -> None:
         """Evaluate once. What the routes no longer name ends."""
         now = self._clock()
-        self._versions = _versions(self._book)
+        self._versions = _versions(self._ledger)
         before, self._alerts = self._alerts, {}
-        firings: dict[Name, tuple[Tracked, Firing]] = {}
-        for tracked in self._book:
-            if self._alerting(tracked):
-                self._evaluate(tracked, before, firings, now)
+        firings: dict[Name, tuple[Series, Firing]] = {}
+        for series in self._ledger:
+            if self._alerting(series):
+                self._evaluate(series, before, firings, now)
         for name in [name for name in self._live if name not in firings]:
             self._quiet(name, now)
         told = [firings[name][1] for name, incident in self._live.items() if incident.told and name in firings]
-        for name, (tracked, firing) in sorted(firings.items(), key=_broad_first):
-            self._judge(name, tracked, firing, told, now)
+        for name, (series, firing) in sorted(firings.items(), key=_broad_first):
+            self._judge(name, series, firing, told, now)
         self._tell_again(now)
 
-    def __iter__(self) -> Iterator[tuple[Tracked, AlertPair, Alert]]:
-        for tracked in self._book:
-            for pair, alert in self.of(tracked):
-                yield tracked, pair, alert
+    def __iter__(self) -> Iterator[tuple[Series, AlertPair, Alert]]:
+        for series in self._ledger:
+            for pair, alert in self.of(series):
+                yield series, pair, alert
 
-    def of(self, tracked: Tracked) -> list[tuple[AlertPair, Alert]]:
+    def of(self, series: Series) -> list[tuple[AlertPair, Alert]]:
         """Return the alerts of one series; none for those that are not sent.
 
         One that fires, and of which people are not told yet, is pending: what is shown is what was told.
         """
-        if not self._alerting(tracked):
+        if not self._alerting(series):
             return []
-        alerts = self._alerts.get(tracked.key) or dict.fromkeys(PAIRS, _QUIET)
-        return [(pair, self._as_told(tracked.key, pair, alert)) for pair, alert in alerts.items()]
+        alerts = self._alerts.get(series.key) or dict.fromkeys(PAIRS, _QUIET)
+        return [(pair, self._as_told(series.key, pair, alert)) for pair, alert in alerts.items()]
 
     def _as_told(self, key: SeriesKey, pair: AlertPair, alert: Alert) -> Alert:
         if alert.state is not AlertState.FIRING:
@@ -123,15 +123,15 @@ class Alerter:
         return next((parts for each, parts in self._told() if each is incident), [])
 
     @property
-    def incidents(self) -> list[tuple[Tracked, Firing, Incident]]:
+    def incidents(self) -> list[tuple[Series, Firing, Incident]]:
         """What people were told of and goes on, pages first."""
         found = []
         told = [incident for incident in self._live.values() if incident.told]
-        for tracked in self._book if told else ():
+        for series in self._ledger if told else ():
             for incident in told:
-                if incident.series == tracked.key and incident.series in self._alerts:
-                    firing = self._firing(tracked, self._alerts[incident.series], incident.severity)
-                    found += [(tracked, firing, incident)] if firing.readings else []
+                if incident.series == series.key and incident.series in self._alerts:
+                    firing = self._firing(series, self._alerts[incident.series], incident.severity)
+                    found += [(series, firing, incident)] if firing.readings else []
         return sorted(found, key=lambda each: (each[2].severity, each[2].started))
 
     def delivered(self, notice: Notice, how: str) -> None:
@@ -194,59 +194,59 @@ class Alerter:
                 incident.silent = incident.silent or max((each.confirmed for each in alerts.values()), default=0.0)
                 self._live[incident.series, incident.severity] = incident
 
-        tracked_by = {tracked.key: tracked.windows for tracked in self._book}
+        windows_of = {series.key: series.windows for series in self._ledger}
         for *series, severity, own in body.get("own", ()):
-            windows = tracked_by.get(SeriesKey(*series))
+            windows = windows_of.get(SeriesKey(*series))
             if windows is not None:
                 self._accounted[SeriesKey(*series), Severity(severity)] = windows, windows.failures - int(own)
 
-    def _alerting(self, tracked: Tracked) -> bool:
+    def _alerting(self, series: Series) -> bool:
         """Whether a subject has alerts of its own; those of a model's only version would repeat the model's."""
-        if tracked.kind not in _ALERTING:
+        if series.kind not in _ALERTING:
             return False
-        return tracked.kind is Kind.MODEL or self._versions[tracked.model] != 1
+        return series.kind is Kind.MODEL or self._versions[series.model] != 1
 
     def _evaluate(
         self,
-        tracked: Tracked,
+        series: Series,
         before: dict[SeriesKey, Pairs],
-        firings: dict[Name, tuple[Tracked, Firing]],
+        firings: dict[Name, tuple[Series, Firing]],
         now: float,
     ) -> None:
-        key = tracked.key
+        key = series.key
         alerts = before.get(key)
         if alerts is None:
-            if tracked.windows.spotless:
+            if series.windows.spotless:
                 return
             alerts = dict.fromkeys(PAIRS, _QUIET)
-        after = {pair: step(alert, read(pair, tracked.target, tracked.windows), now) for pair, alert in alerts.items()}
-        if tracked.windows.spotless and all(alert.state is AlertState.INACTIVE for alert in after.values()):
+        after = {pair: step(alert, read(pair, series.target, series.windows), now) for pair, alert in alerts.items()}
+        if series.windows.spotless and all(alert.state is AlertState.INACTIVE for alert in after.values()):
             return
         self._alerts[key] = after
         for severity in {pair.severity for pair, alert in after.items() if alert.state is AlertState.FIRING}:
-            firings[key, severity] = tracked, self._firing(tracked, after, severity)
+            firings[key, severity] = series, self._firing(series, after, severity)
 
-    def _firing(self, tracked: Tracked, alerts: Pairs, severity: Severity) -> Firing:
+    def _firing(self, series: Series, alerts: Pairs, severity: Severity) -> Firing:
         firing = {
             pair: alert
             for pair, alert in alerts.items()
             if pair.severity == severity and alert.state is AlertState.FIRING
         }
-        return firing_of(tracked, severity, firing)
+        return firing_of(series, severity, firing)
 
-    def _judge(self, name: Name, tracked: Tracked, firing: Firing, told: list[Firing], now: float) -> None:
+    def _judge(self, name: Name, series: Series, firing: Firing, told: list[Firing], now: float) -> None:
         incident = self._live.get(name)
         if incident is None:
-            incident = self._live[name] = Incident(*name, tracked.model, tracked.version, now)
+            incident = self._live[name] = Incident(*name, series.model, series.version, now)
             self._keep()
         incident.silent = 0.0
         if incident.told:
-            self._accounted[name] = tracked.windows, tracked.windows.failures
+            self._accounted[name] = series.windows, series.windows.failures
             return
-        if self._is_old(name, tracked.windows):
+        if self._is_old(name, series.windows):
             return
-        series, severity = name
-        if severity is Severity.TICKET and (series, Severity.PAGE) in self._live:
+        key, severity = name
+        if severity is Severity.TICKET and (key, Severity.PAGE) in self._live:
             found = Handling.BELONGS
         else:
             if incident.covered and not incident.uncovered:
@@ -257,7 +257,7 @@ class Alerter:
         elif found is Handling.TOLD:
             incident.told = True
             told.append(firing)
-            incident.summary, incident.description = texts(tracked, firing, self._book)
+            incident.summary, incident.description = texts(series, firing, self._ledger)
             self._tell(incident, now)
 
     def _is_old(self, name: Name, windows: Windows) -> bool:
@@ -315,11 +315,11 @@ class Alerter:
         self._request_save()
 
 
-def _broad_first(item: tuple[Name, tuple[Tracked, Firing]]) -> tuple[bool, bool, str]:
+def _broad_first(item: tuple[Name, tuple[Series, Firing]]) -> tuple[bool, bool, str]:
     firing = item[1][1]
     return bool(firing.version), bool(firing.prompt_tokens), firing.severity
 
 
-def _versions(book: SloBook) -> Counter[str]:
+def _versions(ledger: SloLedger) -> Counter[str]:
     """Count the versions of each model: an only version has no alerts beside those of its model."""
-    return Counter(model for model, version in book.serving if version)
+    return Counter(model for model, version in ledger.serving if version)

@@ -19,11 +19,11 @@ from gateway.control.synthetic import answers, asking
 from gateway.errors import ModelNotFound
 from gateway.exchange import Exchange, Outcome
 from gateway.policy.canary.rollout import Phase
+from gateway.policy.slo.ledger import SloLedger
 from gateway.proxy.current import CurrentTable
 from gateway.proxy.live import LiveVersion
 from gateway.state.store import Document
 from gateway.telemetry.histogram import Histogram
-from gateway.telemetry.slo import SloBook
 
 _log = logging.getLogger(__name__)
 INTERVAL = 0.25
@@ -129,7 +129,7 @@ class Deployments:
 
     def __init__(
         self,
-        book: SloBook,
+        ledger: SloLedger,
         current: CurrentTable,
         rollouts: RolloutController,
         audit: Audit,
@@ -141,7 +141,7 @@ class Deployments:
         self._over = over
         self.durations: defaultdict[tuple[str, str], Histogram] = defaultdict(lambda: Histogram(BUCKETS))
         self.results: Counter[tuple[str, str]] = Counter()
-        self._book = book
+        self._ledger = ledger
         self._current = current
         self._rollouts = rollouts
         self._audit = audit
@@ -324,6 +324,6 @@ class Deployments:
         self.durations[deployment.model, result].observe(seconds)
         self.results[deployment.model, result] += 1
         if result is not Result.SUPERSEDED and before is Result.RUNNING:
-            self._book.deployed(deployment.model, seconds if result is Result.LIVE else None)
+            self._ledger.count_deployment(deployment.model, seconds if result is Result.LIVE else None)
         words = f"{deployment.model}/{deployment.version} after {seconds:.1f} s" + (f": {reason}" if reason else "")
         self._audit.record("tidegate", result, f"deployment {deployment.id}", words)

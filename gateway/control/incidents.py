@@ -8,9 +8,9 @@ from gateway.clock import past
 from gateway.policy.slo.alerts import Alert, AlertPair, Severity, read
 from gateway.policy.slo.budget import error_budget
 from gateway.policy.slo.incidents import Firing
-from gateway.policy.slo.series import SeriesKey
+from gateway.policy.slo.ledger import SloLedger
+from gateway.policy.slo.series import Kind, Series, SeriesKey
 from gateway.policy.slo.words import budget_words, missed_words, rate_words, where_words
-from gateway.telemetry.slo import Kind, SloBook, Tracked
 
 WAITING, SENT, FAILED, NO_WEBHOOK = "waiting", "sent", "failed", "no webhook"
 
@@ -130,38 +130,38 @@ def incident_of(state: list[Any], now: float) -> Incident:
     )
 
 
-def firing_of(tracked: Tracked, severity: Severity, alerts: Mapping[AlertPair, Alert]) -> Firing:
+def firing_of(series: Series, severity: Severity, alerts: Mapping[AlertPair, Alert]) -> Firing:
     """Return the alert of one severity of a series, from its pairs that fire."""
-    windows = tracked.windows
+    windows = series.windows
     return Firing(
-        tracked.model,
-        tracked.version,
-        tracked.objective,
-        tracked.sli,
-        tracked.prompt_tokens,
+        series.model,
+        series.version,
+        series.objective,
+        series.sli,
+        series.prompt_tokens,
         severity,
         min((alert.since for alert in alerts.values()), default=0.0),
-        tuple(alert.reading or read(pair, tracked.target, windows) for pair, alert in alerts.items()),
+        tuple(alert.reading or read(pair, series.target, windows) for pair, alert in alerts.items()),
         dict(windows.items()),
     )
 
 
-def texts(tracked: Tracked, firing: Firing, book: SloBook) -> tuple[str, str]:
+def texts(series: Series, firing: Firing, ledger: SloLedger) -> tuple[str, str]:
     """Return summary and description: what is spent how fast, how many missed, where, and what is left."""
     reading = max(firing.readings, key=lambda each: each.spent / each.factor)
-    budget = error_budget(tracked.windows, tracked.target.budget)
-    whose = " ".join(filter(None, (tracked.model, tracked.version)))
-    prompts = f" (prompts of {tracked.prompt_tokens} tokens)" if tracked.prompt_tokens else ""
+    budget = error_budget(series.windows, series.target.budget)
+    whose = " ".join(filter(None, (series.model, series.version)))
+    prompts = f" (prompts of {series.prompt_tokens} tokens)" if series.prompt_tokens else ""
     counts = {}
-    for backend in book.serving.get((tracked.model, tracked.version), ()):
-        for each in book.get(Kind.BACKEND, backend):
-            if (each.objective, each.sli) == (tracked.objective, tracked.sli):
+    for backend in ledger.serving.get((series.model, series.version), ()):
+        for each in ledger.get(Kind.BACKEND, backend):
+            if (each.objective, each.sli) == (series.objective, series.sli):
                 counts[backend] = each.windows.count(reading.pair.long)
-    missed = missed_words(tracked.sli, reading.long, reading.pair.long)
-    left = budget_words(budget, book.uncounted(tracked.windows), reading.long)
-    where = "" if tracked.prompt_tokens else where_words(reading.long.bad, counts)
+    missed = missed_words(series.sli, reading.long, reading.pair.long)
+    left = budget_words(budget, ledger.uncounted(series.windows), reading.long)
+    where = "" if series.prompt_tokens else where_words(reading.long.bad, counts)
     return (
-        f"{tracked.sli} of {whose}{prompts}: {rate_words(reading, budget)}",
+        f"{series.sli} of {whose}{prompts}: {rate_words(reading, budget)}",
         f"{', '.join(filter(None, (missed, where)))}. {left[0].upper()}{left[1:]}. "
-        f"Target {100 * tracked.target.ratio:.6g} %, objective {tracked.objective}.",
+        f"Target {100 * series.target.ratio:.6g} %, objective {series.objective}.",
     )

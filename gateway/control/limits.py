@@ -12,13 +12,14 @@ from gateway.policy.admission.hold import held_below
 from gateway.policy.admission.limit import QUEUED_SCRAPES
 from gateway.policy.slo.alerts import FASTEST, STAYING_BAD
 from gateway.policy.slo.burn import burn
+from gateway.policy.slo.ledger import SloLedger
 from gateway.policy.slo.objective import Sli
+from gateway.policy.slo.series import Kind, Series
 from gateway.policy.slo.windows import MINUTE, TICK
 from gateway.proxy.admission_queue import AdmissionQueue, holders_of, seen
 from gateway.proxy.current import CurrentTable
 from gateway.proxy.live import LiveModel
 from gateway.telemetry.admission_exposition import Queued
-from gateway.telemetry.slo import Kind, SloBook, Tracked
 
 _log = logging.getLogger(__name__)
 _LATENCIES = frozenset((Sli.TTFT, Sli.TPOT, Sli.ITL))
@@ -31,13 +32,13 @@ class LimitController:
         self,
         registry: Registry,
         current: CurrentTable,
-        book: SloBook,
+        ledger: SloLedger,
         *,
         clock: Clock,
     ) -> None:
         self._registry = registry
         self._current = current
-        self._book = book
+        self._ledger = ledger
         self._clock = clock
         self._at = clock()
         self._queueing: set[str] = set()
@@ -104,10 +105,10 @@ class LimitController:
         queues = any(health.id in self._queueing for health in line.healths)
         return held_below(burning, waiting, present, engine_queues=queues)
 
-    def _latencies(self, model: LiveModel, objective: str) -> Iterable[Tracked]:
+    def _latencies(self, model: LiveModel, objective: str) -> Iterable[Series]:
         return (
             each
-            for each in self._book.get(Kind.MODEL, model.name)
+            for each in self._ledger.get(Kind.MODEL, model.name)
             if each.sli in _LATENCIES and each.objective == objective
         )
 
@@ -132,11 +133,11 @@ def _lines(model: LiveModel) -> Iterable[AdmissionQueue]:
     return model.memory.lines.values()
 
 
-def _pages(tracked: Tracked) -> bool:
+def _pages(series: Series) -> bool:
     """Whether a latency burns at page rate over five minutes and over one: what is refused cannot make it worse."""
-    factor = FASTEST.factor(tracked.windows.slo)
+    factor = FASTEST.factor(series.windows.slo)
     for window in (5 * MINUTE, MINUTE):
-        counts = tracked.windows.count(window)
-        if counts.bad < STAYING_BAD or (burn(counts, tracked.target.budget) or 0.0) < factor:
+        counts = series.windows.count(window)
+        if counts.bad < STAYING_BAD or (burn(counts, series.target.budget) or 0.0) < factor:
             return False
     return True

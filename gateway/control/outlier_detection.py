@@ -16,10 +16,11 @@ from gateway.policy.routing.outlier import Signal
 from gateway.policy.routing.pool_state import PoolState
 from gateway.policy.slo.alerts import FASTEST
 from gateway.policy.slo.burn import routing_burn
+from gateway.policy.slo.ledger import SloLedger
 from gateway.policy.slo.objective import Sli
+from gateway.policy.slo.series import Kind, Series
 from gateway.policy.slo.windows import TICK
 from gateway.state.store import Ejection
-from gateway.telemetry.slo import Kind, SloBook, Tracked
 
 _log = logging.getLogger(__name__)
 _REMEMBERED = 256
@@ -30,14 +31,14 @@ Recent = tuple[int, int, int, int]
 
 
 class OutlierDetector:
-    """Advances the book and lets every pool judge its backends.
+    """Advances the ledger and lets every pool judge its backends.
 
     `ejections` counts by (backend, pool, cause); `history` holds the latest transitions, the newest last.
     """
 
     def __init__(
         self,
-        book: SloBook,
+        ledger: SloLedger,
         registry: Registry,
         *,
         clock: Clock,
@@ -45,12 +46,12 @@ class OutlierDetector:
         rng: Random,
         settle: Callable[[], None] = lambda: None,
     ) -> None:
-        """Take the registry's clock, one of seconds since the epoch that never jumps, and who brings the book up to
+        """Take the registry's clock, one of seconds since the epoch that never jumps, and who brings the ledger up to
         date."""
         self._settle = settle
         self.ejections: Counter[tuple[str, str, Cause]] = Counter()
         self.history: deque[Transition] = deque(maxlen=_REMEMBERED)
-        self._book = book
+        self._ledger = ledger
         self._registry = registry
         self._clock = clock
         self._epoch = epoch
@@ -67,12 +68,12 @@ class OutlierDetector:
     def detect(self) -> None:
         """Look at every pool once."""
         self._settle()
-        self._book.advance()
+        self._ledger.advance(self._epoch())
         now = self._clock()
         signals = {backend.id: self._signal(backend) for backend in self._registry}
         for peers in self._registry.pools.values():
             least = peers.thresholds.min_requests
-            peers.take_burns(pool_burns(self._book.get(Kind.POOL, peers.pool), least=least))
+            peers.take_burns(pool_burns(self._ledger.get(Kind.POOL, peers.pool), least=least))
             peers.tick(now, signals, self._rng)
             for transition in peers.take_transitions():
                 self._tell(peers, transition, now)
@@ -105,7 +106,7 @@ class OutlierDetector:
 
     def _signal(self, backend: Backend) -> Signal:
         least = backend.health.peers.thresholds.min_requests
-        found = signal(self._book.get(Kind.BACKEND, backend.id), gone=backend.is_gone, least=least)
+        found = signal(self._ledger.get(Kind.BACKEND, backend.id), gone=backend.is_gone, least=least)
         return replace(found, progressed=backend.engine.progressed)
 
     def _tell(self, peers: PoolState, transition: Transition, now: float) -> None:
@@ -152,10 +153,10 @@ def _standing(ejections: Sequence[Ejection], *, epoch: float, offset: float) -> 
     return replace(known, state=ejection.State.EJECTED, since=last.at - offset, until=last.until - offset)
 
 
-def pool_burns(tracked: Iterable[Tracked], *, least: int = ejection.USUAL.min_requests) -> dict[str, float]:
+def pool_burns(series: Iterable[Series], *, least: int = ejection.USUAL.min_requests) -> dict[str, float]:
     """Return the highest routing burn of a pool by objective; none while the last minute holds fewer than `least`."""
     burns: dict[str, float] = {}
-    for each in tracked:
+    for each in series:
         recent = each.windows.recent
         if recent[0] + recent[1] >= least:
             burn = routing_burn(recent, each.target.budget)
@@ -163,15 +164,15 @@ def pool_burns(tracked: Iterable[Tracked], *, least: int = ejection.USUAL.min_re
     return burns
 
 
-def signal(tracked: Iterable[Tracked], *, gone: bool, least: int = ejection.USUAL.min_requests) -> Signal:
-    """Return what the book says of one backend: the highest routing burn, and which SLIs burn at page rate over at
+def signal(series: Iterable[Series], *, gone: bool, least: int = ejection.USUAL.min_requests) -> Signal:
+    """Return what the ledger says of one backend: the highest routing burn, and which SLIs burn at page rate over at
     least so many requests of the last minute.
 
     Every objective that runs there counts, each with its own targets, and all of them together: what each sees of a
     failing backend may be too little to say.
     """
     highest, failing, slow = 0.0, "", ""
-    for sli, recent, budget, factor in _rows(tracked):
+    for sli, recent, budget, factor in _rows(series):
         burn = routing_burn(recent, budget)
         highest = max(highest, burn)
         if burn < factor or recent[0] + recent[1] < least:
@@ -184,10 +185,10 @@ def signal(tracked: Iterable[Tracked], *, gone: bool, least: int = ejection.USUA
     return Signal(gone, highest or 1.0, failing, slow)
 
 
-def _rows(tracked: Iterable[Tracked]) -> Iterator[tuple[str, Recent, float, float]]:
+def _rows(series: Iterable[Series]) -> Iterator[tuple[str, Recent, float, float]]:
     """Return SLI, counts, budget and the factor of page rate: of every series, then of several of one SLI together."""
     together: dict[str, list[tuple[Recent, float, float]]] = {}
-    for each in tracked:
+    for each in series:
         row = each.windows.recent, each.target.budget, FASTEST.factor(each.windows.slo)
         together.setdefault(each.sli, []).append(row)
         yield each.sli, *row

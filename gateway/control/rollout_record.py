@@ -2,29 +2,30 @@
 
 from gateway.policy.canary.forecast import believed
 from gateway.policy.slo.budget import error_budget
+from gateway.policy.slo.ledger import SloLedger
 from gateway.policy.slo.objective import DAY, DEPLOYMENT
+from gateway.policy.slo.series import Kind
 from gateway.policy.slo.windows import HOUR
-from gateway.telemetry.slo import Kind, SloBook
 
 
-def usual(book: SloBook, model: str) -> dict[str, tuple[int, int]]:
+def usual(ledger: SloLedger, model: str) -> dict[str, tuple[int, int]]:
     """Return good and bad of a model's last day, or of its last hour where that was different, by SLI."""
     found: dict[str, tuple[int, int]] = {}
-    for tracked in book.get(Kind.MODEL, model):
-        day, hour = (tracked.windows.count(window) for window in (DAY, HOUR))
+    for series in ledger.get(Kind.MODEL, model):
+        day, hour = (series.windows.count(window) for window in (DAY, HOUR))
         good, bad = believed((day.good, day.bad), (hour.good, hour.bad))
-        known = found.get(tracked.sli, (0, 0))
-        found[tracked.sli] = (known[0] + good, known[1] + bad)
+        known = found.get(series.sli, (0, 0))
+        found[series.sli] = (known[0] + good, known[1] + bad)
     return found
 
 
-def budget_left(book: SloBook, model: str) -> float | None:
+def budget_left(ledger: SloLedger, model: str) -> float | None:
     """Return the smallest error budget left of a model's SLIs, None below one day of history."""
     left = []
-    for tracked in book.get(Kind.MODEL, model):
-        if tracked.sli == DEPLOYMENT:
+    for series in ledger.get(Kind.MODEL, model):
+        if series.sli == DEPLOYMENT:
             continue
-        budget = error_budget(tracked.windows, tracked.target.budget)
+        budget = error_budget(series.windows, series.target.budget)
         if budget.total and budget.left is not None:
             left.append(budget.left)
     return min(left, default=None)

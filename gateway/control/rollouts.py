@@ -31,11 +31,11 @@ from gateway.policy.canary.rollout import (
     start_blocker,
 )
 from gateway.policy.slo.judge import judge_first, judge_request
+from gateway.policy.slo.ledger import SloLedger
 from gateway.policy.slo.objective import Sli
 from gateway.proxy.current import CurrentTable
 from gateway.state.store import Document
 from gateway.telemetry.rollout_exposition import RolloutRow
-from gateway.telemetry.slo import SloBook
 
 __all__ = ["KIND", "RolloutController", "RolloutProgress"]
 
@@ -57,7 +57,7 @@ class RolloutController:
 
     def __init__(
         self,
-        book: SloBook,
+        ledger: SloLedger,
         current: CurrentTable,
         audit: Audit,
         *,
@@ -71,7 +71,7 @@ class RolloutController:
         says whether that outlives the process, `lateness` when this one was late itself.
         """
         self.results: Counter[tuple[str, str]] = Counter()
-        self._book = book
+        self._ledger = ledger
         self._current = current
         self._audit = audit
         self._clock = clock
@@ -221,7 +221,7 @@ class RolloutController:
             if (running.rollout.phase, event) in _NOTHING_TO_DO and despite_budget <= running.rollout.despite_budget:
                 return running
             allowed = _NEEDS_BUDGET.get(event)
-            left = budget_left(self._book, model)
+            left = budget_left(self._ledger, model)
             if allowed is not None and not despite_budget and (frozen := allowed(running.plan, left, model)):
                 raise Refused(frozen)
             rollout = running.rollout
@@ -301,9 +301,9 @@ class RolloutController:
             guard=guard if must_go else None,
             failing=running.failing_beside(stable),
             doubt=evidence.doubt if compares else None,
-            traffic=running.traffic(now, usual(self._book, running.model)),
+            traffic=running.traffic(now, usual(self._ledger, running.model)),
             watched=now - running.watched_since,
-            budget_left=budget_left(self._book, running.model),
+            budget_left=budget_left(self._ledger, running.model),
         )
 
     def outlook(self, running: RolloutProgress) -> Outlook:
@@ -332,7 +332,7 @@ class RolloutController:
     def _move(self, running: RolloutProgress, event: Event, rollout: Rollout) -> None:
         before = running.moved_to(rollout)
         if event in {Event.START, Event.READY}:
-            running.begin(usual(self._book, running.model))
+            running.begin(usual(self._ledger, running.model))
         elif (before.phase, before.share) != (rollout.phase, rollout.share):
             running.evidence.begin_step()
         if rollout.phase in {Phase.PROMOTED, Phase.ROLLED_BACK}:

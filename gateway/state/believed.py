@@ -5,15 +5,14 @@ from math import isfinite
 from typing import Any
 
 from gateway.clock import past
-from gateway.policy.slo.series import SeriesKey
-from gateway.policy.slo.windows import KeptSlot
+from gateway.policy.slo.series import SeriesKey, SlotCounts
 from gateway.state.store import Document, Ejection, Record, Response
 
 _MOST = 1 << 53
 """No count is larger, and no slot is of a later time."""
 
 
-def slots(rows: Iterable[tuple[Any, ...]], widths: Iterable[float]) -> Iterator[KeptSlot]:
+def slots(rows: Iterable[tuple[Any, ...]], widths: Iterable[float]) -> Iterator[SlotCounts]:
     """Return counts; the first and the last event lie within their slot."""
     known = frozenset(widths)
     for *series, width, slot, good, bad, first, last in rows:
@@ -25,7 +24,7 @@ def slots(rows: Iterable[tuple[Any, ...]], widths: Iterable[float]) -> Iterator[
         begins, ends = float(slot * width), float((slot + 1) * width)
         earliest = _within(first, begins, ends, begins)
         latest = _within(last, earliest, ends, ends)
-        yield KeptSlot(SeriesKey(*series), width, slot, good, bad, earliest, latest)
+        yield SlotCounts(SeriesKey(*series), width, slot, good, bad, earliest, latest)
 
 
 def ejections(rows: Iterable[tuple[Any, ...]]) -> Iterator[Ejection]:

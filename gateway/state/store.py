@@ -6,8 +6,7 @@ Merging is addition, so several processes may share one store, and a batch that 
 from dataclasses import dataclass
 from typing import Protocol
 
-from gateway.policy.slo.series import SeriesKey
-from gateway.policy.slo.windows import KeptSlot
+from gateway.policy.slo.series import SeriesKey, SlotCounts
 
 
 class StateError(Exception):
@@ -91,7 +90,7 @@ class Batch:
 class Saved:
     """What a store gives back."""
 
-    slots: tuple[KeptSlot, ...] = ()
+    slots: tuple[SlotCounts, ...] = ()
     ejections: tuple[Ejection, ...] = ()
     documents: tuple[Document, ...] = ()
     records: tuple[Record, ...] = ()

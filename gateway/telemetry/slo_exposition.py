@@ -9,16 +9,17 @@ from gateway.config.durations import format_duration
 from gateway.policy.slo.alerts import Alert, AlertPair, AlertState
 from gateway.policy.slo.budget import error_budget
 from gateway.policy.slo.burn import burn
-from gateway.telemetry.slo import Kind, SloBook, Tracked
+from gateway.policy.slo.ledger import SloLedger
+from gateway.policy.slo.series import Kind, Series
 
-Alerts = Iterable[tuple[Tracked, AlertPair, Alert]]
+Alerts = Iterable[tuple[Series, AlertPair, Alert]]
 
 
 class SloCollector(Collector):
-    """What the book of SLIs and the alerts say now."""
+    """What the ledger of SLIs and the alerts say now."""
 
-    def __init__(self, book: SloBook, alerts: Alerts) -> None:
-        self._book = book
+    def __init__(self, ledger: SloLedger, alerts: Alerts) -> None:
+        self._ledger = ledger
         self._alerts = alerts
 
     def collect(self) -> Iterable[Metric]:
@@ -43,7 +44,7 @@ class SloCollector(Collector):
             "Output tokens of requests that met every target of theirs.",
             labels=("model", "version", "objective"),
         )
-        for names, counts in self._book.requests.items():
+        for names, counts in self._ledger.requests.items():
             for cell in counts:
                 _add(events, (*names, cell.sli, cell.prompt_tokens), cell.good, cell.bad)
             _add(judged, names, counts.met, counts.missed)
@@ -57,9 +58,9 @@ class SloCollector(Collector):
             "Events of each SLI by the backend of the attempt, by verdict.",
             labels=("pool", "backend", "objective", "sli", "verdict"),
         )
-        for (backend, objective), counts in self._book.attempts.items():
+        for (backend, objective), counts in self._ledger.attempts.items():
             for cell in counts:
-                names = (self._book.pools[backend], backend, objective, cell.sli)
+                names = (self._ledger.pools[backend], backend, objective, cell.sli)
                 _add(events, names, cell.good, cell.bad)
         return events
 
@@ -75,23 +76,23 @@ class SloCollector(Collector):
             labels=("model", "version", "objective", "sli", "prompt_tokens"),
         )
         names: dict[float, str] = {}
-        for tracked in self._book:
-            windows, budget = tracked.windows, tracked.target.budget
+        for series in self._ledger:
+            windows, budget = series.windows, series.target.budget
             for length, counts in windows.items():
                 name = names.get(length) or names.setdefault(length, format_duration(length))
                 rate = burn(counts, budget)
                 if rate is not None:
-                    rates.add_metric((*tracked.key, name), rate)
+                    rates.add_metric((*series.key, name), rate)
             left = error_budget(windows, budget).left
-            if left is not None and tracked.kind in {Kind.MODEL, Kind.VERSION}:
-                budgets.add_metric((tracked.model, tracked.version, *tracked.key[2:]), left)
+            if left is not None and series.kind in {Kind.MODEL, Kind.VERSION}:
+                budgets.add_metric((series.model, series.version, *series.key[2:]), left)
         coverage = GaugeMetricFamily(
             "tidegate_window_coverage_ratio",
             "Share of each window in which this gateway was there to count.",
             labels=("window",),
         )
         for length, name in names.items():
-            coverage.add_metric((name,), self._book.coverage(length))
+            coverage.add_metric((name,), self._ledger.coverage(length))
         yield from (rates, budgets, coverage)
 
     def _alert_states(self) -> Metric:
@@ -100,10 +101,10 @@ class SloCollector(Collector):
             "1 for the state that an alert is in.",
             labels=("model", "version", "objective", "sli", "prompt_tokens", "severity", "long_window", "state"),
         )
-        for tracked, pair, alert in self._alerts:
+        for series, pair, alert in self._alerts:
             for state in AlertState:
                 long = format_duration(pair.long)
-                labels = (tracked.model, tracked.version, *tracked.key[2:], pair.severity, long, state)
+                labels = (series.model, series.version, *series.key[2:], pair.severity, long, state)
                 states.add_metric(labels, float(alert.state is state))
         return states
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from gateway.policy.slo.judge import meets
 from gateway.policy.slo.objective import Objective, Sli
 from loadtest.admission.world import Guest, Overloaded
 from loadtest.routing.world import Request
@@ -62,7 +63,7 @@ def ttft_p99(world: Overloaded, since: float, until: float, *tenants: str) -> fl
 
 def _is_good(request: Request, objective: Objective) -> bool:
     ttft, tpot = request.first - request.arrived, (request.ended - request.first) / max(1, request.output - 1)
-    return objective.kept(ttft, tpot, request.prompt)
+    return meets(objective, ttft, tpot, request.prompt)
 
 
 def _tokens(rows: Sequence[tuple[Request, Guest]], name: str) -> int:

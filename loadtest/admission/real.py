@@ -15,6 +15,7 @@ from gateway.app import App
 from gateway.config.load import load_routes
 from gateway.hosting import Addresses, Settings
 from gateway.policy.routing.limit_evidence import UNLIMITED
+from gateway.policy.slo.judge import meets
 from gateway.policy.slo.objective import DEFAULT, Objective, Sli
 from gateway.processes.child import Child, spawn
 from loadtest.admission.world import MIX, PATIENT
@@ -44,7 +45,7 @@ class Asked:
         if self.status != 200 or not self.ended or self.chunks < 2:
             return False
         tpot = (self.ended - self.first) / (self.chunks - 1)
-        return objective.kept(self.first - self.began, tpot, PROMPT_BYTES // 4)
+        return meets(objective, self.first - self.began, tpot, PROMPT_BYTES // 4)
 
 
 @dataclass

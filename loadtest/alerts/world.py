@@ -8,10 +8,9 @@ from gateway.control.incidents import SENT, Notice
 from gateway.policy.slo.alerts import PAIRS, AlertState, Severity
 from gateway.policy.slo.burn import burn
 from gateway.policy.slo.objective import DAY, Sli, Target
-from gateway.policy.slo.series import SeriesKey
+from gateway.policy.slo.series import Kind, Series, SeriesKey
 from gateway.policy.slo.windows import LASTING, Slot, Windows, merged
 from gateway.state.store import Document
-from gateway.telemetry.slo import Kind, Tracked
 from loadtest.alerts.chance import binomial, poisson
 
 MONDAY = 1_700_438_400.0
@@ -24,24 +23,24 @@ Shape = Callable[[float], float]
 """A number for each moment: requests per second, or the share of them that fails."""
 
 
-class Book:
-    """As much of the gateway's book as alerts read: the availability of one model and of its versions."""
+class Ledger:
+    """As much of the gateway's ledger as alerts read: the availability of one model and of its versions."""
 
     def __init__(self, target: Target, versions: int, now: float) -> None:
         names = [f"v{number + 1}" for number in range(versions)]
-        self.serving: dict[tuple[str, str], list[Tracked]] = {("m", version): [] for version in ("", *names)}
-        self.model = _tracked(Kind.MODEL, "m", target, "", now)
+        self.serving: dict[tuple[str, str], list[Series]] = {("m", version): [] for version in ("", *names)}
+        self.model = _series(Kind.MODEL, "m", target, "", now)
         several = names if versions > 1 else []
-        self.versions = {name: _tracked(Kind.VERSION, f"m/{name}", target, name, now) for name in several}
+        self.versions = {name: _series(Kind.VERSION, f"m/{name}", target, name, now) for name in several}
 
-    def __iter__(self) -> Iterator[Tracked]:
+    def __iter__(self) -> Iterator[Series]:
         return iter((self.model, *self.versions.values()))
 
-    def counting(self, version: str) -> tuple[Tracked, ...]:
+    def counting(self, version: str) -> tuple[Series, ...]:
         """Return what counts the requests to a version."""
         return (self.model, self.versions[version]) if self.versions else (self.model,)
 
-    def get(self, kind: Kind, name: str) -> list[Tracked]:
+    def get(self, kind: Kind, name: str) -> list[Series]:
         """No backends: none is named."""
         return []
 
@@ -50,8 +49,8 @@ class Book:
         return 0.0
 
 
-def _tracked(kind: Kind, name: str, target: Target, version: str, now: float) -> Tracked:
-    return Tracked(SeriesKey(kind, name, "o", Sli.AVAILABILITY), target, Windows(now, SLO), model="m", version=version)
+def _series(kind: Kind, name: str, target: Target, version: str, now: float) -> Series:
+    return Series(SeriesKey(kind, name, "o", Sli.AVAILABILITY), target, Windows(now, SLO), model="m", version=version)
 
 
 class Service:
@@ -125,9 +124,9 @@ class Service:
         """Count what came since the last tick, and judge."""
         self.total += total
         self.bad += bad
-        for tracked in self.book.counting(version):
-            tracked.windows.good += total - bad
-            tracked.windows.bad += bad
+        for series in self.ledger.counting(version):
+            series.windows.good += total - bad
+            series.windows.bad += bad
         if self._patience and not (bad or self._awake):
             if not total:
                 return
@@ -166,12 +165,12 @@ class Service:
         return sum(not each.firing for each in self.told)
 
     def _begin(self) -> None:
-        self.book = Book(self.target, self._versions, self.now)
-        self.alerter = Alerter(self.book, lambda: self.now, self._tell)  # type: ignore[arg-type]
-        for tracked in self.book:
+        self.ledger = Ledger(self.target, self._versions, self.now)
+        self.alerter = Alerter(self.ledger, lambda: self.now, self._tell)  # type: ignore[arg-type]
+        for series in self.ledger:
             for width in LASTING:
-                slots = {at: slot for (key, of, at), slot in self._kept.items() if (key, of) == (tracked.key, width)}
-                tracked.windows.restore(width, slots)
+                slots = {at: slot for (key, of, at), slot in self._kept.items() if (key, of) == (series.key, width)}
+                series.windows.restore(width, slots)
         self.alerter.restore(self._documents)
 
     def _tell(self, notice: Notice) -> None:
@@ -179,14 +178,14 @@ class Service:
         self.alerter.delivered(notice, SENT)
 
     def _advance(self) -> None:
-        for tracked in self.book:
-            tracked.windows.advance(self.now)
+        for series in self.ledger:
+            series.windows.advance(self.now)
 
     def _judge(self) -> None:
         self._judged = self.now
         self._advance()
         self.alerter.evaluate()
-        windows = self.book.model.windows
+        windows = self.ledger.model.windows
         if windows.spotless:
             self._plain_fires = False
             return
@@ -201,11 +200,11 @@ class Service:
         self._plain_fires = fires
 
     def _save(self) -> None:
-        for tracked in self.book:
-            slot = tracked.windows.unsaved()
+        for series in self.ledger:
+            slot = series.windows.unsaved()
             if slot[0] or slot[1]:
                 for width in LASTING:
-                    key = tracked.key, width, int(self.now // width)
+                    key = series.key, width, int(self.now // width)
                     self._kept[key] = merged(self._kept[key], slot) if key in self._kept else slot
 
 

@@ -71,7 +71,7 @@ def slow(seed: int = 1) -> None:
                 f"{world.share('cpu', since, until, _short) * 100:.0f} %",
                 f"{world.share('cpu', since, until, _batch) * 100:.0f} %",
                 f"{world.share('cpu', since, until, _long) * 100:.0f} %",
-                f"{world.kept(since, until) * 100:.1f} %",
+                f"{world.met(since, until) * 100:.1f} %",
             )
         _console.print(table)
 

@@ -9,11 +9,11 @@ from gateway.policy.routing.choose import choose
 from gateway.policy.routing.pool_state import PoolState
 from gateway.policy.routing.pools import HYSTERESIS, Need, Option, Outlook, PoolProbe, Waiting, outlook, select
 from gateway.policy.routing.rules import SPILL_AT_BURN, Rule, Span, Traits, When, first_match
+from gateway.policy.slo.judge import is_met, meets
 from gateway.policy.slo.objective import DEFAULT, Objective, Sli, Target
-from gateway.policy.slo.series import SeriesKey
+from gateway.policy.slo.series import Kind, Series, SeriesKey
 from gateway.policy.slo.windows import TICK, Windows
 from gateway.sim.profiles import CPU, GPU
-from gateway.telemetry.slo import Kind, Tracked
 from loadtest.routing.world import Request, Server, Workload, World
 
 PRICES = {"gpu": 2.50, "cpu": 0.20}
@@ -75,7 +75,7 @@ class Pools(World):
         self.fleet = fleet
         self.pools: dict[str, PoolState] = {}
         self.of_pool: dict[str, list[Server]] = {}
-        self.tracked: dict[str, list[Tracked]] = {}
+        self.series: dict[str, list[Series]] = {}
         self.trials = {(place, pool): PoolProbe() for place in range(len(fleet.rules)) for pool in PRICES}
         self._mix = mix
         self._waiting: deque[Request] = deque()
@@ -92,8 +92,8 @@ class Pools(World):
         peers.follow(list(peers.members), cost_per_hour=PRICES[name])
         for server in servers:
             server.health.slots.limit_to(SLOTS[name])
-        self.tracked[name] = [
-            Tracked(SeriesKey(Kind.POOL, name, CHAT.name, sli), target, Windows(0.0, CHAT.window))
+        self.series[name] = [
+            Series(SeriesKey(Kind.POOL, name, CHAT.name, sli), target, Windows(0.0, CHAT.window))
             for sli, target in CHAT.targets.items()
         ]
 
@@ -149,29 +149,29 @@ class Pools(World):
         sent = self.sent[request.number]
         seconds = self.now - request.sent
         sent.cost += server.health.cost(seconds)
-        for tracked in self.tracked[sent.pool]:
-            if answer is not None and tracked.sli in {Sli.TTFT, Sli.TPOT}:
-                kept = answer[tracked.sli == Sli.TPOT] <= tracked.target.threshold(request.prompt)
-                tracked.windows.good += kept
-                tracked.windows.bad += not kept
+        for series in self.series[sent.pool]:
+            if answer is not None and series.sli in {Sli.TTFT, Sli.TPOT}:
+                good = is_met(series.target, answer[series.sli == Sli.TPOT], request.prompt)
+                series.windows.good += good
+                series.windows.bad += not good
         super()._end(request, server, answer)
         trial, sent.trial = sent.trial, None
         peers = self.pools[sent.pool]
         if trial is not None:
-            kept = answer is not None and CHAT.kept(*answer, request.prompt)
-            if trial.end(self.now, kept=kept, calm=peers.burn("") < HYSTERESIS * SPILL_AT_BURN):
+            met = answer is not None and meets(CHAT, *answer, request.prompt)
+            if trial.end(self.now, kept=met, calm=peers.burn("") < HYSTERESIS * SPILL_AT_BURN):
                 peers.forget()
 
     def _tick(self) -> None:
         for name, peers in self.pools.items():
             signals = {}
             for server in self.of_pool[name]:
-                for tracked in server.tracked:
-                    tracked.windows.advance(self.now)
-                signals[server.name] = signal(server.tracked, gone=False)
-            for tracked in self.tracked[name]:
-                tracked.windows.advance(self.now)
-            peers.take_burns({"": max(pool_burns(self.tracked[name]).values(), default=1.0)})
+                for series in server.series:
+                    series.windows.advance(self.now)
+                signals[server.name] = signal(server.series, gone=False)
+            for series in self.series[name]:
+                series.windows.advance(self.now)
+            peers.take_burns({"": max(pool_burns(self.series[name]).values(), default=1.0)})
             peers.tick(self.now, signals, self.rng)
         for watch in self.every_tick:
             watch()
@@ -182,10 +182,10 @@ class Pools(World):
         for server in self.of_pool[pool]:
             server.slow = factor
 
-    def kept(self, since: float = 0.0, until: float = float("inf"), *, service_class: str = "interactive") -> float:
-        """Return the share of requests of a class, by when they arrived, whose promise was kept."""
+    def met(self, since: float = 0.0, until: float = float("inf"), *, service_class: str = "interactive") -> float:
+        """Return the share of requests of a class, by when they arrived, that met their objective."""
         mine = [each for each in self.arrived(since, until) if self.sent[each.number].service_class == service_class]
-        return sum(map(self._is_kept, mine)) / max(1, len(mine))
+        return sum(map(self._met, mine)) / max(1, len(mine))
 
     def arrived(self, since: float, until: float) -> list[Request]:
         """Return the requests that came in a span of time."""
@@ -196,18 +196,18 @@ class Pools(World):
         mine = [each for each in self.arrived(since, until) if wanted(each, self.sent[each.number])]
         return sum(self.sent[each.number].pool == pool for each in mine) / max(1, len(mine))
 
-    def _is_kept(self, request: Request) -> bool:
+    def _met(self, request: Request) -> bool:
         if request.ended < 0:
             return False
         if self.sent[request.number].service_class == "batch":
             return request.ended - request.arrived <= BATCH_SECONDS
         tpot = (request.ended - request.first) / (request.output - 1)
-        return CHAT.kept(request.first - request.arrived, tpot, request.prompt)
+        return meets(CHAT, request.first - request.arrived, tpot, request.prompt)
 
 
 @dataclass
 class Bill:
-    """What a fleet cost and kept."""
+    """What a fleet cost, and how much met its objective."""
 
     fleet: Fleet
     interactive: float
@@ -223,4 +223,4 @@ def bill(seed: int, rate: float, fleet: Fleet, seconds: float = 300.0) -> Bill:
     span = (60.0, 60.0 + seconds)
     costs = sum(world.sent[each.number].cost for each in world.arrived(*span))
     shares = {pool: world.share(pool, *span, lambda *_: True) for pool in PRICES}
-    return Bill(fleet, world.kept(*span), world.kept(*span, service_class="batch"), costs * 3600 / seconds, shares)
+    return Bill(fleet, world.met(*span), world.met(*span, service_class="batch"), costs * 3600 / seconds, shares)

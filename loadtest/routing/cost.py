@@ -11,8 +11,9 @@ from gateway.control.outlier_detection import OutlierDetector
 from gateway.exchange import AttemptEnd, AttemptRecord, Exchange, Outcome, Verdict
 from gateway.lateness import Lateness
 from gateway.policy.routing.choose import choose
+from gateway.policy.slo.ledger import SloLedger
 from gateway.policy.slo.windows import TICK, Windows
-from gateway.telemetry.slo import SloBook
+from gateway.telemetry.slo_recorder import SloRecorder, follow
 from gateway.wire.outbox import Outbox
 
 _ROUNDS = 5
@@ -90,10 +91,11 @@ class _Plane:
         self._rng = Random(1)
         self._registry = Registry(Outbox(), self._clock, Lateness())
         self._registry.reconcile(table)
-        self._book = SloBook(self._clock)
-        self._book.follow(table)
+        self._ledger = SloLedger(self._now)
+        follow(self._ledger, table, self._now)
+        self._recorder = SloRecorder(self._ledger)
         self._detector = OutlierDetector(
-            self._book, self._registry, clock=self._clock, epoch=self._clock, rng=self._rng
+            self._ledger, self._registry, clock=self._clock, epoch=self._clock, rng=self._rng
         )
         self._backends = list(self._registry)
 
@@ -107,8 +109,8 @@ class _Plane:
         backend, exchange = self._backends[0], self._answered()
 
         def settle() -> None:
-            self._book.on_attempt_ended(exchange, backend, AttemptEnd.OK)
-            self._book.on_settled(exchange)
+            self._recorder.on_attempt_ended(exchange, backend, AttemptEnd.OK)
+            self._recorder.on_settled(exchange)
 
         return _best(settle, 50_000)
 
@@ -131,8 +133,8 @@ class _Plane:
         backend.health.began(lease, 0.05 + 0.01 * self._rng.random())
         lease.release()
         backend.health.ended(lease, Verdict.GOOD, self._now, self._rng, tpot=0.02)
-        self._book.on_attempt_ended(exchange, backend, AttemptEnd.OK)
-        self._book.on_settled(exchange)
+        self._recorder.on_attempt_ended(exchange, backend, AttemptEnd.OK)
+        self._recorder.on_settled(exchange)
 
     def _answered(self) -> Exchange:
         exchange = Exchange("r", "/v1/chat/completions", self._now)

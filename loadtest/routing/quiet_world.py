@@ -15,6 +15,7 @@ from gateway.policy.routing import readiness
 from gateway.policy.routing.choose import choose
 from gateway.policy.routing.readiness import Readiness, State
 from gateway.policy.routing.retry import MAX_RETRIES, RetryBudget, may_retry, pause
+from gateway.policy.slo.judge import meets
 from gateway.policy.slo.objective import DEFAULT
 from gateway.policy.slo.windows import TICK
 from gateway.sim.engine import Sequence as Work
@@ -108,7 +109,7 @@ class Quiet(Overloaded):
             return True
         ttft = request.first - request.arrived
         tpot = (request.ended - request.first) / max(1, request.output - 1)
-        return not DEFAULT.kept(ttft, tpot, request.prompt)
+        return not meets(DEFAULT, ttft, tpot, request.prompt)
 
     # What happens to engines.
 
@@ -249,9 +250,9 @@ class Quiet(Overloaded):
     def _tick(self) -> None:
         signals = {}
         for server in self.servers:
-            for tracked in server.tracked:
-                tracked.windows.advance(self.now)
-            signals[server.name] = signal(server.tracked, gone=not self.readiness[server.name].eligible)
+            for series in server.series:
+                series.windows.advance(self.now)
+            signals[server.name] = signal(server.series, gone=not self.readiness[server.name].eligible)
         if self.gateway == TIDEGATE:
             self.peers.tick(self.now, signals, self.rng)
             for each in self.peers.take_transitions():

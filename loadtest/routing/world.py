@@ -15,12 +15,12 @@ from gateway.policy.routing.choose import choose
 from gateway.policy.routing.health import Health
 from gateway.policy.routing.lease import Lease
 from gateway.policy.routing.pool_state import PoolState
+from gateway.policy.slo.judge import is_met, meets
 from gateway.policy.slo.objective import Objective, Sli
-from gateway.policy.slo.series import SeriesKey
+from gateway.policy.slo.series import Kind, Series, SeriesKey
 from gateway.policy.slo.windows import TICK, Windows
 from gateway.sim.engine import Engine, Sequence, Step
 from gateway.sim.profiles import GPU, Profile
-from gateway.telemetry.slo import Kind, Tracked
 
 
 @dataclass(eq=False)
@@ -31,7 +31,7 @@ class Server:
     name: str
     engine: Engine
     health: Health
-    tracked: list[Tracked]
+    series: list[Series]
     slow: float = 1.0
     error_rate: float = 0.0
     freeze: tuple[float, float] | None = None
@@ -131,13 +131,11 @@ class World:
         self.now = until
 
     def _server(self, name: str, profile: Profile) -> Server:
-        tracked = [
-            Tracked(
-                SeriesKey(Kind.BACKEND, name, self.objective.name, sli), target, Windows(0.0, self.objective.window)
-            )
+        series = [
+            Series(SeriesKey(Kind.BACKEND, name, self.objective.name, sli), target, Windows(0.0, self.objective.window))
             for sli, target in self.objective.targets.items()
         ]
-        return Server(name, Engine(profile, Random(self.rng.random())), self.peers.members[name], tracked)
+        return Server(name, Engine(profile, Random(self.rng.random())), self.peers.members[name], series)
 
     def _length(self, mean: int) -> int:
         return max(2, int(mean * self.rng.uniform(0.5, 1.5)))
@@ -205,15 +203,15 @@ class World:
         self._step(server)
 
     def _end(self, request: Request, server: Server, answer: tuple[float, float] | None) -> None:
-        for tracked in server.tracked:
-            if tracked.sli == Sli.AVAILABILITY:
-                kept = answer is not None
+        for series in server.series:
+            if series.sli == Sli.AVAILABILITY:
+                good = answer is not None
             elif answer is None:
                 continue
             else:
-                kept = answer[tracked.sli == Sli.TPOT] <= tracked.target.threshold(request.prompt)
-            tracked.windows.good += kept
-            tracked.windows.bad += not kept
+                good = is_met(series.target, answer[series.sli == Sli.TPOT], request.prompt)
+            series.windows.good += good
+            series.windows.bad += not good
         lease, request.lease = request.lease, None
         assert lease is not None
         lease.release()
@@ -221,8 +219,8 @@ class World:
         if answer is None:
             server.health.ended(lease, Verdict.BAD, self.now, self.rng)
         else:
-            kept = self.objective.kept(*answer, request.prompt)
-            server.health.ended(lease, Verdict.GOOD, self.now, self.rng, tpot=answer[1], kept=kept)
+            met = meets(self.objective, *answer, request.prompt)
+            server.health.ended(lease, Verdict.GOOD, self.now, self.rng, tpot=answer[1], kept=met)
 
     def _freed(self, request: Request) -> None:
         """No request waits here."""
@@ -230,9 +228,9 @@ class World:
     def _tick(self) -> None:
         signals = {}
         for server in self.servers:
-            for tracked in server.tracked:
-                tracked.windows.advance(self.now)
-            signals[server.name] = signal(server.tracked, gone=False)
+            for series in server.series:
+                series.windows.advance(self.now)
+            signals[server.name] = signal(server.series, gone=False)
         self.peers.tick(self.now, signals, self.rng)
         for watch in self.every_tick:
             watch()

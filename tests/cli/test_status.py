@@ -31,7 +31,7 @@ async def simulated(folder: Path) -> AsyncIterator[tuple[Running, str, Ahead]]:
         url = process.urls[0]
         text = json.dumps({"objectives": OBJECTIVES, "models": {"m": {"backends": [url], "objective": "o"}}})
         async with gateway(folder, text) as running:
-            clock = Ahead(running.app.data.ledger)
+            clock = Ahead(running.app.control.outlier_detector)
             running.app.control.alerter._clock = clock
             yield running, url, clock
 

@@ -12,8 +12,9 @@ from gateway.config.load import load_routes
 from gateway.control.audit import Audit
 from gateway.control.rollouts import RolloutController
 from gateway.lateness import Lateness
+from gateway.policy.slo.ledger import SloLedger
 from gateway.state.store import Document
-from gateway.telemetry.slo import SloBook
+from gateway.telemetry.slo_recorder import follow
 
 
 def newcomers() -> dict[str, Any]:
@@ -34,14 +35,14 @@ def rolled(
     """
     path.write_text(json.dumps(routes_file))
     table = load_routes(path)
-    book = SloBook(lambda: now[0])
-    book.follow(table)
+    ledger = SloLedger(now[0])
+    follow(ledger, table, now[0])
     ready = SimpleNamespace(is_ready=True, is_lost=False, may_serve=True, backends=(), name="v2")
     live = SimpleNamespace(versions={"v1": ready, "v2": ready}, shared=lambda rows: rows, split=None, mirror=None)
     current = cast(Any, SimpleNamespace(table=SimpleNamespace(model=lambda _: live)))
     audit = Audit(lambda: now[0])
     rollouts = RolloutController(
-        book, current, audit, clock=lambda: now[0], leads=lambda: True, request_save=lambda: None, lateness=Lateness()
+        ledger, current, audit, clock=lambda: now[0], leads=lambda: True, request_save=lambda: None, lateness=Lateness()
     )
     rollouts.restore(kept)
     rollouts.follow(table)

@@ -8,10 +8,12 @@ from gateway.config.table import BackendSpec, ModelSpec, PoolSpec, RouteTable, V
 from gateway.control.alerts import Alerter
 from gateway.control.incidents import FAILED, SENT, Notice
 from gateway.policy.slo.alerts import AlertState
+from gateway.policy.slo.ledger import SloLedger
 from gateway.policy.slo.objective import Sli
-from gateway.policy.slo.windows import LASTING, KeptSlot
+from gateway.policy.slo.series import Kind, Series, SlotCounts
+from gateway.policy.slo.windows import LASTING
 from gateway.state.store import Document
-from gateway.telemetry.slo import Kind, SloBook, Tracked
+from gateway.telemetry.slo_recorder import follow
 
 pytestmark = pytest.mark.anyio
 
@@ -32,15 +34,18 @@ def table(*models: str, versions: int = 1, backends: int = 1) -> RouteTable:
 
 
 class Town:
-    """A book and its alerts on a clock that is set by hand."""
+    """A ledger and its alerts on a clock that is set by hand."""
 
     def __init__(
         self, notify: Callable[[Notice], None] | None, *, routes: RouteTable | None = None, now: float = 1_700_000_000.0
     ) -> None:
         self.now = now
-        self.book = SloBook(lambda: self.now)
-        self.book.follow(routes or table("m"))
-        self.alerter = Alerter(self.book, lambda: self.now, notify)
+        self.ledger = SloLedger(self.now)
+        self.follow(routes or table("m"))
+        self.alerter = Alerter(self.ledger, lambda: self.now, notify)
+
+    def follow(self, routes: RouteTable) -> None:
+        follow(self.ledger, routes, self.now)
 
     def live(
         self, seconds: float, bad: float = 0.0, *, version: str = "v1", rate: float = 20.0, beside: str = ""
@@ -59,7 +64,7 @@ class Town:
                     windows = self.availability(kind, name).windows
                     windows.good += good
                     windows.bad += missed
-            self.book.advance()
+            self.ledger.advance(self.now)
             self.alerter.evaluate()
 
     def fail_each_minute(self, requests: int) -> None:
@@ -68,19 +73,19 @@ class Town:
             self.availability(Kind.MODEL, "m").windows.bad += 1
             self.live(60, rate=0.0)
 
-    def availability(self, kind: Kind, name: str) -> Tracked:
-        (found,) = [each for each in self.book.get(kind, name) if each.sli == Sli.AVAILABILITY]
+    def availability(self, kind: Kind, name: str) -> Series:
+        (found,) = [each for each in self.ledger.get(kind, name) if each.sli == Sli.AVAILABILITY]
         return found
 
     def restarted(self, notify: Callable[[Notice], None] | None, after: float) -> "Town":
         """Return another process that goes on from what this one kept, so many seconds later."""
         again = Town(notify, now=self.now + after)
         slots = [
-            KeptSlot(key, width, int(self.now // width), *slot)
-            for key, slot in self.book.unsaved()
+            SlotCounts(key, width, int(self.now // width), *slot)
+            for key, slot in self.ledger.unsaved()
             for width in LASTING
         ]
-        again.book.restore(slots)
+        again.ledger.restore(slots)
         again.alerter.restore(self.alerter.documents())
         return again
 
@@ -117,18 +122,18 @@ def test_a_fault_after_a_reload_that_began_the_windows_anew_is_told_too() -> Non
     town.live(600, 1.0)
     town.live(7200)
     gone = RouteTable(pools={}, models={}, names={})
-    town.book.follow(gone)
+    town.follow(gone)
     town.alerter.evaluate()
-    town.book.follow(table("m"))
+    town.follow(table("m"))
     town.live(120, 1.0)
     assert [each.firing for each in told] == [True, False, True]
 
 
 def test_the_only_version_of_a_model_has_no_alerts_of_its_own_from_the_start_on() -> None:
     town = Town(None, routes=table("m"))
-    before = {tracked.key for tracked, _, _ in town.alerter}
+    before = {series.key for series, _, _ in town.alerter}
     town.alerter.evaluate()
-    assert before == {tracked.key for tracked, _, _ in town.alerter}
+    assert before == {series.key for series, _, _ in town.alerter}
     assert {key.kind for key in before} == {Kind.MODEL}
 
 
@@ -169,7 +174,7 @@ def test_a_second_version_that_fails_is_another_incident() -> None:
 def test_the_backend_where_it_happens_is_named() -> None:
     told: list[Notice] = []
     town = Town(told.append, routes=table("m", backends=3))
-    attempts = [town.book.get(Kind.BACKEND, f"v1/e:{port + 1}")[0].windows for port in range(3)]
+    attempts = [town.ledger.get(Kind.BACKEND, f"v1/e:{port + 1}")[0].windows for port in range(3)]
     for windows, (good, bad) in zip(attempts, ((900, 190), (1090, 10), (1090, 12)), strict=True):
         windows.good, windows.bad = good, bad
     town.live(60, 1.0)
@@ -268,7 +273,7 @@ def test_what_the_routes_no_longer_name_resolves() -> None:
     town = Town(told.append)
     town.live(60, 1.0)
     assert [each.firing for each in told] == [True]
-    town.book.follow(table("other"))
+    town.follow(table("other"))
     town.alerter.evaluate()
     assert [each.firing for each in told] == [True, False]
-    assert {tracked.model for tracked, _, _ in town.alerter} == {"other"}
+    assert {series.model for series, _, _ in town.alerter} == {"other"}

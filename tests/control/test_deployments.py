@@ -10,8 +10,9 @@ from gateway.control.audit import Audit
 from gateway.control.deployments import KIND, Deployment, Deployments, Result, Stage
 from gateway.errors import ModelNotFound
 from gateway.exchange import Exchange, Outcome
+from gateway.policy.slo.ledger import SloLedger
 from gateway.state.store import Document
-from gateway.telemetry.slo import SloBook
+from gateway.telemetry.slo_recorder import follow
 from tests.control.tables import in_force, versions, written
 from tests.waiting import HandClock
 
@@ -22,11 +23,11 @@ class Site:
     def __init__(self, folder: Path) -> None:
         self.clock, self.audit, self.over = HandClock(1_700_000_000.0), Audit(lambda: 0.0), list[Deployment]()
         routes = written(folder / "routes.yaml", versions("http://a:1", "http://b:1"))
-        book = SloBook(self.clock)
-        book.follow(routes)
+        ledger = SloLedger(self.clock())
+        follow(ledger, routes, self.clock())
         rollouts = cast(Any, SimpleNamespace(get=lambda _: None))
         self.deployments = Deployments(
-            book, in_force(routes), rollouts, self.audit, clock=self.clock, over=self.over.append
+            ledger, in_force(routes), rollouts, self.audit, clock=self.clock, over=self.over.append
         )
 
     def register(self, version: str = "v2", **more: str) -> Deployment:

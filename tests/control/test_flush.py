@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from gateway.control.flush import Counted, Flusher
-from gateway.policy.slo.series import SeriesKey
+from gateway.policy.slo.series import Kind, SeriesKey
 from gateway.state.store import Batch, Document, Ejection, Saved, StateError
-from gateway.telemetry.slo import Kind
 from tests.e2e.harness import ask, chat, gateway, routes
 from tests.e2e.processes import engine, serving
 from tests.waiting import DEADLINE, eventually
@@ -132,8 +131,8 @@ async def test_counts_outlive_a_process_that_was_killed(tmp_path: Path) -> None:
             first.process.kill()
             await first.ended()
         async with gateway(tmp_path, routes(backend.urls[0]), state=f"sqlite:///{state}") as running:
-            (tracked, *_) = running.app.data.ledger.get(Kind.MODEL, "m")
-            held = {seconds: counts.total for seconds, counts in tracked.windows.items()}
+            (series, *_) = running.app.data.ledger.get(Kind.MODEL, "m")
+            held = {seconds: counts.total for seconds, counts in series.windows.items()}
             assert held[3600.0] == held[28 * 86_400.0] == 5
             assert held[300.0] == 5
             assert held[10.0] == 0

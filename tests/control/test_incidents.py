@@ -7,8 +7,7 @@ import pytest
 
 from gateway.control.incidents import Incident, firing_of, incident_of, texts
 from gateway.policy.slo.alerts import PAIRS, Alert, AlertPair, AlertState, Severity
-from gateway.policy.slo.series import SeriesKey
-from gateway.telemetry.slo import Kind
+from gateway.policy.slo.series import Kind, SeriesKey
 from tests.control.test_alerts import Town, table
 
 NOW = 1_700_000_000.0
@@ -91,8 +90,8 @@ def test_a_firing_is_read_from_its_series_and_begins_with_its_first_pair() -> No
 
 def test_its_words_say_how_fast_and_how_many_and_what_is_left() -> None:
     town, alerts = firing(PAIRS[0])
-    tracked = town.availability(Kind.MODEL, "m")
-    summary, description = texts(tracked, firing_of(tracked, Severity.PAGE, alerts), town.book)
+    series = town.availability(Kind.MODEL, "m")
+    summary, description = texts(series, firing_of(series, Severity.PAGE, alerts), town.ledger)
     assert summary.startswith("availability of m: at this rate ")
     assert "requests failed in the last hour" in description
     assert description.endswith("Target 99.9 %, objective default.")

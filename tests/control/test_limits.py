@@ -10,10 +10,12 @@ from gateway.backends.registry import Registry
 from gateway.claim import Claim
 from gateway.control.limits import LimitController, queued
 from gateway.policy.admission.classes import CLASSES
+from gateway.policy.slo.ledger import SloLedger
 from gateway.policy.slo.objective import Sli
+from gateway.policy.slo.series import Kind
 from gateway.policy.slo.windows import TICK
 from gateway.proxy.admission_queue import holders_of
-from gateway.telemetry.slo import Kind, SloBook
+from gateway.telemetry.slo_recorder import follow
 from tests.control.tables import in_force, models, registered, written
 from tests.waiting import HandClock
 
@@ -26,15 +28,15 @@ class House:
         table = written(folder / "routes.yaml", routes)
         self.registry: Registry = registered(table, self.clock)
         self.current = in_force(table, self.registry, self.clock)
-        self.book = SloBook(self.clock)
-        self.book.follow(table)
-        self.limits = LimitController(self.registry, self.current, self.book, clock=self.clock)
+        self.ledger = SloLedger(self.clock())
+        follow(self.ledger, table, self.clock())
+        self.limits = LimitController(self.registry, self.current, self.ledger, clock=self.clock)
         self.limits.follow()
 
     def look(self, times: int = 1) -> None:
         for _ in range(times):
             self.clock.advance(TICK)
-            self.book.advance()
+            self.ledger.advance(self.clock())
             self.limits.admit()
 
 
@@ -71,7 +73,7 @@ def test_sheddable_classes_are_held_back_while_a_higher_one_burns_and_its_reques
     house = House(tmp_path, models("http://a:1"))
     (backend,), highest = house.registry, min(each.priority for each in CLASSES.values())
     holders_of(backend.health).took(Claim(1, highest), house.clock())
-    (ttft,) = [each for each in house.book.get(Kind.MODEL, "m") if each.sli == Sli.TTFT]
+    (ttft,) = [each for each in house.ledger.get(Kind.MODEL, "m") if each.sli == Sli.TTFT]
     for _ in range(600):
         ttft.windows.good += 0 if burns else 10
         ttft.windows.bad += 10 if burns else 0

@@ -1,4 +1,4 @@
-"""What the book says of a backend and of a pool, where requests of several objectives run there."""
+"""What the ledger says of a backend and of a pool, where requests of several objectives run there."""
 
 from random import Random
 
@@ -9,19 +9,19 @@ from gateway.config.table import BackendSpec, PoolSpec, RouteTable
 from gateway.control.outlier_detection import OutlierDetector, pool_burns, signal
 from gateway.lateness import Lateness
 from gateway.policy.routing.ejection import State, Thresholds
+from gateway.policy.slo.ledger import SloLedger
 from gateway.policy.slo.objective import Sli, Target
-from gateway.policy.slo.series import SeriesKey
+from gateway.policy.slo.series import Kind, Series, SeriesKey
 from gateway.policy.slo.windows import Windows
 from gateway.state.store import Ejection
-from gateway.telemetry.slo import Kind, SloBook, Tracked
 from gateway.wire.outbox import Outbox
 
 
-def series(objective: str, target: float, good: int, bad: int, sli: Sli = Sli.AVAILABILITY) -> Tracked:
+def series(objective: str, target: float, good: int, bad: int, sli: Sli = Sli.AVAILABILITY) -> Series:
     windows = Windows(0.0)
     windows.good, windows.bad = good, bad
     windows.advance(0.25)
-    return Tracked(SeriesKey(Kind.BACKEND, "p/e:1", objective, sli), Target(target, 1.0), windows)
+    return Series(SeriesKey(Kind.BACKEND, "p/e:1", objective, sli), Target(target, 1.0), windows)
 
 
 def test_a_backend_is_as_bad_as_its_worst_series_each_held_to_its_own_target() -> None:
@@ -75,7 +75,7 @@ def test_ejections_kept_over_a_restart_last_no_longer_than_their_pool_lets_them(
     clock, epoch = 50.0, 1_700_000_050.0
     registry = Registry(Outbox(), lambda: clock, Lateness())
     registry.reconcile(RouteTable(pools=pools, models={}, names={}))
-    judge = OutlierDetector(SloBook(lambda: clock), registry, clock=lambda: clock, epoch=lambda: epoch, rng=Random(1))
+    judge = OutlierDetector(SloLedger(clock), registry, clock=lambda: clock, epoch=lambda: epoch, rng=Random(1))
     began = epoch - 30.0
     judge.restore(
         Ejection(name, at, at + 90.0, "5 failures in a row")

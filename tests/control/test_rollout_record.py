@@ -3,9 +3,11 @@
 import pytest
 
 from gateway.control.rollout_record import budget_left, usual
+from gateway.policy.slo.ledger import SloLedger
 from gateway.policy.slo.objective import DAY, Sli
+from gateway.policy.slo.series import Kind
 from gateway.policy.slo.windows import HOUR, MINUTE
-from gateway.telemetry.slo import Kind, SloBook
+from gateway.telemetry.slo_recorder import follow
 from tests.control.test_alerts import table
 
 
@@ -14,23 +16,23 @@ class Model:
 
     def __init__(self) -> None:
         self.now = 1_700_000_000.0
-        self.book = SloBook(lambda: self.now)
-        self.book.follow(table("m"))
+        self.ledger = SloLedger(self.now)
+        follow(self.ledger, table("m"), self.now)
 
     def pass_time(self, seconds: float, *, good: int = 0, bad: int = 0) -> None:
         """Let so many events happen in each minute."""
-        (tracked,) = [each for each in self.book.get(Kind.MODEL, "m") if each.sli == Sli.AVAILABILITY]
+        (series,) = [each for each in self.ledger.get(Kind.MODEL, "m") if each.sli == Sli.AVAILABILITY]
         for _ in range(round(seconds / MINUTE)):
-            tracked.windows.good += good
-            tracked.windows.bad += bad
+            series.windows.good += good
+            series.windows.bad += bad
             self.now += MINUTE
-            self.book.advance()
+            self.ledger.advance(self.now)
 
 
 def test_a_model_usually_is_as_it_was_in_its_last_day() -> None:
     model = Model()
     model.pass_time(DAY, good=10)
-    good, bad = usual(model.book, "m")[Sli.AVAILABILITY]
+    good, bad = usual(model.ledger, "m")[Sli.AVAILABILITY]
     assert good == pytest.approx(14_400, rel=0.02)
     assert bad == 0
 
@@ -39,34 +41,34 @@ def test_after_a_change_it_is_as_in_its_last_hour() -> None:
     model = Model()
     model.pass_time(DAY, good=10)
     model.pass_time(HOUR, good=5, bad=5)
-    good, bad = usual(model.book, "m")[Sli.AVAILABILITY]
+    good, bad = usual(model.ledger, "m")[Sli.AVAILABILITY]
     assert bad / (good + bad) == pytest.approx(0.5, abs=0.02)
     model.pass_time(DAY, good=10)
     model.pass_time(MINUTE, good=10)
-    good, bad = usual(model.book, "m")[Sli.AVAILABILITY]
+    good, bad = usual(model.ledger, "m")[Sli.AVAILABILITY]
     assert bad / (good + bad) < 0.05, "an incident that is over is no measure"
 
 
 def test_a_model_without_requests_has_no_record() -> None:
     model = Model()
-    assert set(usual(model.book, "m").values()) == {(0, 0)}
-    assert usual(model.book, "other") == {}
+    assert set(usual(model.ledger, "m").values()) == {(0, 0)}
+    assert usual(model.ledger, "other") == {}
 
 
 def test_the_budget_left_is_unknown_until_there_is_a_day_of_history() -> None:
     model = Model()
-    assert budget_left(model.book, "m") is None
+    assert budget_left(model.ledger, "m") is None
     model.pass_time(DAY / 2, good=10)
-    assert budget_left(model.book, "m") is None
+    assert budget_left(model.ledger, "m") is None
 
 
 def test_failures_spend_the_budget() -> None:
     model = Model()
     model.pass_time(2 * DAY, good=1000)
-    before = budget_left(model.book, "m")
+    before = budget_left(model.ledger, "m")
     assert before is not None
     assert before == pytest.approx(1.0)
     model.pass_time(HOUR, good=900, bad=100)
-    after = budget_left(model.book, "m")
+    after = budget_left(model.ledger, "m")
     assert after is not None
     assert after < before - 0.1

@@ -13,7 +13,7 @@ import pytest
 from gateway.clock import monotonic
 from gateway.exchange import Outcome
 from gateway.policy.admission.decide import Shed
-from gateway.telemetry.slo import Kind
+from gateway.policy.slo.series import Kind
 from tests.e2e.fakes import DONE, LAST_CHUNK, STREAM_HEAD, USAGE, Call, backends, chunked, event, good, whole
 from tests.e2e.harness import Running, ask, chat, gateway, post
 from tests.e2e.raw_client import RawClient, connect
@@ -371,7 +371,7 @@ async def test_a_class_is_held_back_but_never_refused_while_a_higher_one_misses_
     async with one_slot(tmp_path) as (running, gate):
         ttft = next(each for each in running.app.data.ledger.get(Kind.MODEL, "m") if each.sli == "ttft")
         ttft.windows.bad += 100
-        running.app.data.ledger.advance()
+        running.app.control.outlier_detector.detect()
         running.app.control.limits.admit()
         (line,) = next(iter(running.app.data.current.table)).memory.lines.values()
         assert line.held_below is None, "nobody waits: holding would help nobody"

@@ -9,10 +9,12 @@ import pytest
 from gateway.config.load import load_routes
 from gateway.control.alerts import Alerter
 from gateway.control.incidents import SENT, Notice
+from gateway.policy.slo.ledger import SloLedger
 from gateway.policy.slo.objective import Sli
+from gateway.policy.slo.series import Kind
 from gateway.state.sqlite import SqliteStore
 from gateway.state.store import Batch, Delta
-from gateway.telemetry.slo import Kind, SloBook
+from gateway.telemetry.slo_recorder import follow
 from tests.control.test_webhook import receiving
 from tests.e2e.fakes import backends, good
 from tests.e2e.harness import gateway, routes
@@ -26,22 +28,22 @@ def outage(state: Path, text: str, *, ended: float, delivered: str = SENT) -> fl
     path = state.with_name("before.yaml")
     path.write_text(text)
     now = time.time() - ended - 900.0
-    book = SloBook(lambda: now)
-    book.follow(load_routes(path))
+    ledger = SloLedger(now)
+    follow(ledger, load_routes(path), now)
     told: list[Notice] = []
-    alerter = Alerter(book, lambda: now, told.append)
+    alerter = Alerter(ledger, lambda: now, told.append)
     store = SqliteStore(state)
     token = store.lead("before", now, 5.0)
-    (availability,) = [each for each in book.get(Kind.MODEL, "m") if each.sli == Sli.AVAILABILITY]
+    (availability,) = [each for each in ledger.get(Kind.MODEL, "m") if each.sli == Sli.AVAILABILITY]
     for _ in range(90):
         now += 10.0
         availability.windows.bad += 20
-        book.advance()
+        ledger.advance(now)
         alerter.evaluate()
         if delivered:
             for notice in told:
                 alerter.delivered(notice, delivered)
-        deltas = tuple(Delta(series, *slot) for series, slot in book.unsaved())
+        deltas = tuple(Delta(series, *slot) for series, slot in ledger.unsaved())
         store.save(Batch(now, deltas, documents=tuple(alerter.documents()), token=token))
     store.resign("before")
     store.close()

@@ -11,7 +11,7 @@ import pytest
 
 from gateway.exchange import AttemptEnd, Outcome
 from gateway.policy.routing.ejection import State
-from gateway.telemetry.slo import Kind
+from gateway.policy.slo.series import Kind
 from tests.e2e.fakes import (
     DONE,
     LAST_CHUNK,

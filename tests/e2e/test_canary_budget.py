@@ -6,8 +6,8 @@ import pytest
 
 from gateway import clock
 from gateway.policy.canary.rollout import Phase
+from gateway.policy.slo.series import Kind
 from gateway.policy.slo.windows import SLO_SLOT, Windows
-from gateway.telemetry.slo import Kind
 from tests.e2e.fakes import backends, good
 from tests.e2e.harness import gateway
 from tests.e2e.processes import serving

@@ -9,7 +9,7 @@ import pytest
 from gateway.exchange import AttemptEnd, Exchange, Outcome
 from gateway.policy.admission.kinds import FEWEST_ANSWERS
 from gateway.policy.routing.ejection import USUAL, State
-from gateway.telemetry.slo import Kind
+from gateway.policy.slo.series import Kind
 from tests.e2e.fakes import DONE, ROLE, STREAM_HEAD, Call, backends, chunked, event, good, whole
 from tests.e2e.harness import Running, ask, chat, gateway, routes
 from tests.e2e.test_admission import one_slot, words

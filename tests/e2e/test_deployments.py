@@ -12,7 +12,7 @@ import pytest
 
 from gateway.control.deployments import Stage
 from gateway.policy.canary.rollout import Phase
-from gateway.telemetry.slo import Kind
+from gateway.policy.slo.series import Kind
 from tests.e2e.collector import collector
 from tests.e2e.fakes import FakeBackend, backends, good
 from tests.e2e.harness import Running, ask, chat, gateway
@@ -45,8 +45,8 @@ def stages(running: Running, identity: str) -> list[str]:
 
 def burned(running: Running) -> tuple[int, int]:
     """Good and bad deployments as the objective counts them."""
-    (tracked,) = [each for each in running.app.data.ledger.get(Kind.MODEL, "m") if each.sli == "deployment"]
-    counts = tracked.windows.count(tracked.windows.slo)
+    (series,) = [each for each in running.app.data.ledger.get(Kind.MODEL, "m") if each.sli == "deployment"]
+    counts = series.windows.count(series.windows.slo)
     return counts.good, counts.bad
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.telemetry.slo import Kind
+from gateway.policy.slo.series import Kind
 from tests.e2e.fakes import Call, backends, good
 from tests.e2e.harness import Running, ask, chat, gateway
 from tests.e2e.processes import engine

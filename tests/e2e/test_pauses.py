@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from gateway.exchange import AttemptEnd, Outcome
-from gateway.telemetry.slo import Kind
+from gateway.policy.slo.series import Kind
 from tests.e2e.fakes import DONE, LAST_CHUNK, ROLE, STREAM_HEAD, Call, backends, chunked, event, good
 from tests.e2e.harness import Running, ask, chat, gateway, post, routes
 from tests.e2e.processes import Process, engine, serving

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from gateway.control.outlier_detection import OutlierDetector
 from gateway.policy.routing.ejection import State
 from gateway.policy.routing.readiness import probe_passed
-from gateway.telemetry.slo import Kind, SloBook
+from gateway.policy.slo.series import Kind
 from tests.cli.test_asking import tidegate
 from tests.e2e.fakes import DONE, LAST_CHUNK, STREAM_HEAD, USAGE, Call, Script, backends, chunked, event, good, whole
 from tests.e2e.harness import Running, ask, chat, gateway, post
@@ -128,7 +129,7 @@ async def left(
             clock.advance(patience)
             client.reset()
             await running.settled()
-            running.app.data.ledger.advance()
+            running.app.control.outlier_detector.detect()
             await counted(running, expected, *subjects(running))
 
 
@@ -299,8 +300,8 @@ async def test_a_total_outage_of_a_quiet_model_pages_and_is_told_everywhere(tmp_
         gateway(tmp_path, routes(fake.url), now=HandClock()) as running,
         patient_client() as web,
     ):
-        book, alerter = running.app.data.ledger, running.app.control.alerter
-        clock = Ahead(book)
+        alerter = running.app.control.alerter
+        clock = Ahead(running.app.control.outlier_detector)
         alerter._clock = clock
         for _ in range(74):
             assert (await ask(running.port, chat())).status == 500
@@ -333,7 +334,7 @@ async def test_a_process_of_seconds_sends_no_ticket_and_shows_no_budget(tmp_path
         gateway(tmp_path, routes(fake.url), now=HandClock()) as running,
         patient_client() as web,
     ):
-        clock = Ahead(running.app.data.ledger)
+        clock = Ahead(running.app.control.outlier_detector)
         running.app.control.alerter._clock = clock
         for _ in range(20):
             await ask(running.port, chat())
@@ -354,12 +355,12 @@ async def test_a_process_of_seconds_sends_no_ticket_and_shows_no_budget(tmp_path
 
 
 class Ahead:
-    """The clock of a gateway's book, which may be set forward."""
+    """The clock that a gateway counts by, which may be set forward."""
 
-    def __init__(self, book: SloBook) -> None:
-        self._clock = book._clock
+    def __init__(self, detector: OutlierDetector) -> None:
+        self._clock = detector._epoch
         self._ahead = 0.0
-        book._clock = self
+        detector._epoch = self
 
     def __call__(self) -> float:
         return self._clock() + self._ahead

@@ -33,7 +33,7 @@ INSTEAD = {
     "Keeps": "PersistedState",
 }
 """Names of the code that only this project understood, and what they are called."""
-STILL_IN_USE = {"SloBook", "Tracked"}
+STILL_IN_USE: set[str] = set()
 """Those that have not been renamed yet."""
 
 

@@ -14,6 +14,7 @@ from gateway.policy.slo.burn import (
     smoothed_burn,
     surprise,
 )
+from gateway.policy.slo.judge import meets
 from gateway.policy.slo.objective import DEFAULT, Sli, Target
 
 counts = st.builds(Counts, st.integers(0, 10**6), st.integers(0, 10**6))
@@ -53,11 +54,11 @@ def test_the_routing_burn_lets_go_as_soon_as_either_window_does(a: int, b: int, 
     assert routing_burn((a, b, 0, 0), budget) <= 1.0
 
 
-def test_what_is_kept_is_held_against_every_target_there_is() -> None:
-    assert DEFAULT.kept(1.9, 0.09, 100)
-    assert not DEFAULT.kept(2.1, 0.09, 100)
-    assert DEFAULT.kept(2.1, None, 4096)
-    assert not DEFAULT.kept(None, 0.11, 100)
+def test_latencies_meet_an_objective_when_each_meets_its_target() -> None:
+    assert meets(DEFAULT, 1.9, 0.09, 100)
+    assert not meets(DEFAULT, 2.1, 0.09, 100)
+    assert meets(DEFAULT, 2.1, None, 4096)
+    assert not meets(DEFAULT, None, 0.11, 100)
     assert DEFAULT.targets[Sli.AVAILABILITY].thresholds == ()
     assert Target(0.99).highest_burn == pytest.approx(100)
 

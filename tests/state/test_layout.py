@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.policy.slo.series import SeriesKey
-from gateway.policy.slo.windows import KeptSlot
+from gateway.policy.slo.series import SeriesKey, SlotCounts
 from gateway.state.layout import VERSION
 from gateway.state.sqlite import SqliteStore
 from gateway.state.store import Batch, Delta, Document, Ejection, Record
@@ -89,7 +88,7 @@ def holds_everything(path: Path, version: int) -> None:
     store = SqliteStore(path)
     saved = store.load(NOW + 1)
     assert saved.slots == (
-        KeptSlot(SeriesKey("model", "m", "", "ttft", ""), 60, SLOT, 5, 2, 60.0 * SLOT, 60.0 * SLOT + 60),
+        SlotCounts(SeriesKey("model", "m", "", "ttft", ""), 60, SLOT, 5, 2, 60.0 * SLOT, 60.0 * SLOT + 60),
     )
     assert saved.ejections == (Ejection("gpu/e:1", NOW, NOW + 30, "why"),)
     if version > 1:

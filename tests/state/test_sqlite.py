@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.policy.slo.burn import Counts
-from gateway.policy.slo.series import SeriesKey
-from gateway.policy.slo.windows import FINE, LASTING, KeptSlot, Windows
+from gateway.policy.slo.series import SeriesKey, SlotCounts
+from gateway.policy.slo.windows import FINE, LASTING, Windows
 from gateway.state.sqlite import SqliteStore
 from gateway.state.store import Batch, Delta, Document, Ejection, MemoryStore, Record, Response, Saved, StateError
 from gateway.state.url import default_url, open_store, opened
@@ -244,7 +244,7 @@ def test_a_file_of_the_first_version_gains_what_came_since(tmp_path: Path) -> No
     saved = store.load(NOW + 1)
     assert (len(saved.ejections), saved.documents) == (1, ())
     at = int(NOW // 60)
-    assert saved.slots == (KeptSlot(SeriesKey("model", "m", "", "ttft"), 60, at, 5, 2, 60.0 * at, 60.0 * at + 60),)
+    assert saved.slots == (SlotCounts(SeriesKey("model", "m", "", "ttft"), 60, at, 5, 2, 60.0 * at, 60.0 * at + 60),)
     store.save(Batch(NOW + 1, (Delta(series("m"), 1, 0, NOW, NOW),)))
     assert len(store.load(NOW + 1).slots) == 1 + len(LASTING)
     store.close()

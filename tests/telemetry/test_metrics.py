@@ -21,14 +21,15 @@ from gateway.policy.canary.rollout import Phase
 from gateway.policy.routing.ejection import Cause
 from gateway.policy.routing.pool_state import PoolState
 from gateway.policy.slo import buckets
+from gateway.policy.slo.ledger import SloLedger
 from gateway.telemetry.admission_exposition import AdmissionCollector, Queued
 from gateway.telemetry.exposition import GatewayCollector, Gauges, registry
 from gateway.telemetry.histogram import Histogram
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.rollout_exposition import Delivered, RolloutCollector, RolloutRow
 from gateway.telemetry.routing_exposition import RoutingCollector
-from gateway.telemetry.slo import SloBook
 from gateway.telemetry.slo_exposition import SloCollector
+from gateway.telemetry.slo_recorder import SloRecorder, follow
 from tests.attempts import attempted
 from tests.backends.made import live_backend
 
@@ -135,21 +136,23 @@ def test_retries_are_counted_by_their_reason() -> None:
 def slo_collector() -> SloCollector:
     """What a model with one good answer, and one that met no target, shows."""
     now = [1_700_000_000.0]
-    book = SloBook(lambda: now[0])
+    ledger = SloLedger(now[0])
+    recorder = SloRecorder(ledger)
     spec = BackendSpec("gpu", "http://e:1", "e", 1)
     model = ModelSpec("m", {"v1": VersionSpec("v1", ("gpu",), "m")}, (("v1", 1.0),))
-    book.follow(RouteTable(pools={"gpu": PoolSpec("gpu", (spec,))}, models={"m": model}, names={"m": model}))
+    table = RouteTable(pools={"gpu": PoolSpec("gpu", (spec,))}, models={"m": model}, names={"m": model})
+    follow(ledger, table, now[0])
     made = exchange()
     made.backend, made.attempts = BACKEND.id, [attempted(10.0, 11.4)]
-    book.on_attempt_ended(made, BACKEND, AttemptEnd.OK)
-    book.on_settled(made)
+    recorder.on_attempt_ended(made, BACKEND, AttemptEnd.OK)
+    recorder.on_settled(made)
     now[0] += 0.25
-    book.advance()
+    ledger.advance(now[0])
     now[0] += 86_400.0
-    book.advance()
-    alerter = Alerter(book, lambda: now[0], lambda _: None)
+    ledger.advance(now[0])
+    alerter = Alerter(ledger, lambda: now[0], lambda _: None)
     alerter.evaluate()
-    return SloCollector(book, alerter)
+    return SloCollector(ledger, alerter)
 
 
 def routing_collector() -> RoutingCollector:

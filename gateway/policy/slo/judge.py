@@ -1,6 +1,10 @@
-"""The one judgement of an answer against its objective: what SLIs, goodput, rollouts and trials of pools count."""
+"""The one judgement of an answer against its objective: what SLIs, goodput, rollouts and trials of pools count.
+
+Simulations use it too.
+"""
 
 from bisect import bisect_right
+from collections.abc import Mapping
 
 from gateway.exchange import BAD, GOOD, AttemptEnd, Exchange, Outcome
 from gateway.policy.slo.classify import RULINGS, request_verdict
@@ -12,6 +16,7 @@ LEFT, _GIVEN_UP = (
     (AttemptEnd.CLIENT_GONE, AttemptEnd.CLIENT_TIMEOUT),
 )
 """Clients that did not wait any longer: they hung up, or the time that they named was over."""
+NO_GAPS = (0, 0)
 _VERDICTS = {outcome: request_verdict(outcome) for outcome in Outcome}
 
 
@@ -50,13 +55,34 @@ def judge_first(objective: Objective, exchange: Exchange) -> dict[str, bool]:
     ttft, target = exchange.ttft, objective.ttft
     if ttft is None or target is None:
         return {}
-    return {_TTFT: ttft <= target.threshold(exchange.prompt_estimate)}
+    return {_TTFT: is_met(target, ttft, exchange.prompt_estimate)}
+
+
+def gaps_of(objective: Objective, judged: Mapping[str, bool], exchange: Exchange) -> tuple[int, int]:
+    """Return how many gaps of an answer that has been judged were good, and how many bad; none of one that failed."""
+    target = objective.itl
+    if target is None or not exchange.itl or not judged.get(_AVAILABILITY):
+        return NO_GAPS
+    return judge_gaps(target, exchange)
 
 
 def judge_gaps(target: Target, exchange: Exchange) -> tuple[int, int]:
     """Return how many gaps between content events were good, and how many bad."""
     good = sum(exchange.itl[: bisect_right(exchange.itl_bounds, target.under)])
     return good, sum(exchange.itl) - good
+
+
+def meets(objective: Objective, ttft: float | None, tpot: float | None, prompt_tokens: int) -> bool:
+    """Whether these latencies in seconds, as far as there are any, meet an objective."""
+    return all(
+        seconds is None or target is None or is_met(target, seconds, prompt_tokens)
+        for seconds, target in ((ttft, objective.ttft), (tpot, objective.tpot))
+    )
+
+
+def is_met(target: Target, seconds: float, prompt_tokens: int = 0) -> bool:
+    """Whether a latency meets its target for a prompt of this length."""
+    return seconds <= (target.threshold(prompt_tokens) if target.steps else target.under)
 
 
 def prompt_length(exchange: Exchange) -> int:
@@ -66,14 +92,14 @@ def prompt_length(exchange: Exchange) -> int:
 
 def _latencies(objective: Objective, exchange: Exchange, start: float, end: float) -> dict[str, bool]:
     judged: dict[str, bool] = {_AVAILABILITY: True}
+    prompt = prompt_length(exchange)
     for sli, target in objective.streamed if exchange.stream else objective.whole:
         if sli is _TTFT:
             seconds = exchange.first_content - start if exchange.first_content else None
         else:
             seconds = exchange.tpot if sli is _TPOT else end - start
         if seconds is not None:
-            threshold = target.threshold(prompt_length(exchange)) if target.steps else target.under
-            judged[sli] = seconds <= threshold
+            judged[sli] = is_met(target, seconds, prompt)
     return judged
 
 
@@ -86,6 +112,6 @@ def _censored(objective: Objective, exchange: Exchange, waited: float) -> dict[s
     if exchange.first_content and exchange.stream:
         return {}
     sli, target = (Sli.TTFT, objective.ttft) if exchange.stream else (Sli.E2E, objective.e2e)
-    if target is None or waited <= target.threshold(prompt_length(exchange)):
+    if target is None or is_met(target, waited, prompt_length(exchange)):
         return {}
     return {sli: False}

@@ -106,13 +106,6 @@ class Objective:
         object.__setattr__(self, "streamed", rows)
         object.__setattr__(self, "whole", tuple(row for row in rows if row[0] is Sli.E2E))
 
-    def kept(self, ttft: float | None, tpot: float | None, prompt_tokens: int) -> bool:
-        """Whether these latencies, in seconds as far as they exist, are good ones; for simulations."""
-        return all(
-            seconds is None or target is None or seconds <= target.threshold(prompt_tokens)
-            for seconds, target in ((ttft, self.ttft), (tpot, self.tpot))
-        )
-
 
 DEFAULT = Objective(
     "default",

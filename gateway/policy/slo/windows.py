@@ -12,12 +12,10 @@ burn rate by them, so that a minute of traffic is not taken for three days of it
 
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from math import inf
 
 from gateway.policy.slo.burn import Counts
 from gateway.policy.slo.objective import DAY
-from gateway.policy.slo.series import SeriesKey
 
 TICK = 0.25
 """Seconds between two calls of `advance`: the width of the finest slots."""
@@ -41,23 +39,7 @@ WEEK = 7 * DAY
 _MINUTES, _DAYS, _SLO = 2, 3, 4
 SLO_SLOT = 3 * HOUR
 LASTING = (FINE, MINUTE, 720.0, SLO_SLOT)
-"""Widths whose slots are kept over a restart: those of every window that an alert reads, and of the SLO window."""
-
-
-@dataclass(frozen=True, slots=True)
-class KeptSlot:
-    """What was counted of one series in one slot: `width` seconds from `slot * width` of the epoch.
-
-    `first` and `last` are when the first and the last of these events were counted, in seconds since the epoch.
-    """
-
-    series: SeriesKey
-    width: float
-    slot: int
-    good: int
-    bad: int
-    first: float
-    last: float
+"""Widths whose slots outlive a restart: those of every window that an alert reads, and of the SLO window."""
 
 
 Slot = tuple[int, int, float, float]

@@ -29,7 +29,7 @@ def test_slow_cpus_get_nothing_after_ten_seconds_and_their_work_again_once_they_
     world.run(240.0)
     assert world.share("cpu", 30.0, 60.0, short) > 0.8
     assert world.share("cpu", 70.0, 120.0, short) < 0.05, "trials go on"
-    assert world.kept(80.0, 120.0) > 0.98
+    assert world.met(80.0, 120.0) > 0.98
     assert world.share("cpu", 200.0, 240.0, short) > 0.8
 
 

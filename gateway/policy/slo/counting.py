@@ -1,15 +1,13 @@
-"""What is counted on the path of every request: plain numbers, which the book folds into its windows later."""
+"""What is counted on the path of every request: plain numbers, which the ledger folds into its windows later."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from gateway.exchange import Exchange
-from gateway.policy.slo.judge import judge_gaps, prompt_length
 from gateway.policy.slo.objective import Objective, Sli, Target
 from gateway.policy.slo.windows import Windows
 
-_AVAILABILITY, _ITL = Sli.AVAILABILITY, Sli.ITL
+_ITL = Sli.ITL
 
-Series = Mapping[Sli, Sequence[Windows]]
+SubjectWindows = Mapping[Sli, Sequence[Windows]]
 """The windows of one subject by SLI: first those of all prompts, then one for each class of prompt lengths."""
 
 
@@ -50,15 +48,16 @@ class ObjectiveCounts:
     Iterating gives every cell: one for each SLI, or for each of its classes of prompt lengths.
     """
 
-    __slots__ = ("_cells", "_itl", "_targets", "met", "missed", "objective", "tokens")
+    __slots__ = ("_cells", "_targets", "met", "missed", "objective", "tokens")
 
-    def __init__(self, objective: Objective, subjects: Sequence[Series], known: "ObjectiveCounts | None") -> None:
+    def __init__(
+        self, objective: Objective, subjects: Sequence[SubjectWindows], known: "ObjectiveCounts | None"
+    ) -> None:
         """Count for these subjects, and go on from what was counted under other routes."""
         self.objective = objective
         self.met = self.missed = self.tokens = 0
         self._cells: dict[str, list[Cell]] = {sli: _cells(objective, sli, subjects) for sli in objective.targets}
         self._targets: dict[str, Target] = dict(objective.targets.items())
-        self._itl = objective.itl
         if known is not None:
             self.met, self.missed, self.tokens = known.met, known.missed, known.tokens
             counted = {(cell.sli, cell.prompt_tokens): cell for cell in known}
@@ -78,37 +77,39 @@ class ObjectiveCounts:
         for cell in self:
             cell.fold()
 
-    def count(self, judged: Mapping[str, bool], exchange: Exchange, *, gaps: bool = True) -> bool:
-        """Count an ending that has been judged, and its gaps between tokens; return whether every target was met."""
+    def count(self, judged: Mapping[str, bool], gaps: tuple[int, int], prompt_tokens: int) -> bool:
+        """Count what was judged of one answer to a prompt of this length; return whether every target was met.
+
+        `judged` says by SLI whether it was good, `gaps` how many gaps between its tokens were good, and how many bad.
+        """
         met, all_cells = True, self._cells
         for sli, good in judged.items():
             cells = all_cells[sli]
-            cell = cells[0] if len(cells) == 1 else cells[self._targets[sli].step(prompt_length(exchange))]
+            cell = cells[0] if len(cells) == 1 else cells[self._targets[sli].step(prompt_tokens)]
             if good:
                 cell.good += 1
             else:
                 cell.bad += 1
                 met = False
-        itl = self._itl
-        if gaps and itl is not None and exchange.itl and judged.get(_AVAILABILITY):
-            good_gaps, bad_gaps = judge_gaps(itl, exchange)
+        good_gaps, bad_gaps = gaps
+        if good_gaps or bad_gaps:
             cell = all_cells[_ITL][0]
             cell.good += good_gaps
             cell.bad += bad_gaps
-            return met and not bad_gaps
-        return met
+        return met and not bad_gaps
 
-    def count_request(self, judged: Mapping[str, bool], exchange: Exchange) -> None:
+    def count_request(
+        self, judged: Mapping[str, bool], gaps: tuple[int, int], prompt_tokens: int, output_tokens: int
+    ) -> None:
         """Count a settled request, and its goodput."""
-        if self.count(judged, exchange):
+        if self.count(judged, gaps, prompt_tokens):
             self.met += 1
-            output = exchange.output_tokens
-            self.tokens += output if output is not None else exchange.content_events
+            self.tokens += output_tokens
         else:
             self.missed += 1
 
 
-def _cells(objective: Objective, sli: Sli, subjects: Sequence[Series]) -> list[Cell]:
+def _cells(objective: Objective, sli: Sli, subjects: Sequence[SubjectWindows]) -> list[Cell]:
     found = [subject[sli] for subject in subjects]
     if all(len(windows) == 1 for windows in found):
         return [Cell(sli, "", [windows[0] for windows in found])]

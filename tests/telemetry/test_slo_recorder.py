@@ -1,4 +1,4 @@
-"""The book of SLIs: who counts for what, over reloads and restarts, when several objectives hold at once."""
+"""The ledger of SLIs: who counts for what, over reloads and restarts, when several objectives hold at once."""
 
 from dataclasses import replace
 
@@ -6,10 +6,11 @@ from gateway.backends.registry import Registry
 from gateway.config.table import BackendSpec, ModelSpec, PoolSpec, RouteTable, VersionSpec
 from gateway.exchange import AttemptEnd, Exchange, Outcome
 from gateway.lateness import Lateness
+from gateway.policy.slo.ledger import SloLedger
 from gateway.policy.slo.objective import DEFAULT, Objective, Sli, Target
-from gateway.policy.slo.series import SeriesKey
-from gateway.policy.slo.windows import MINUTE, KeptSlot
-from gateway.telemetry.slo import Kind, SloBook
+from gateway.policy.slo.series import Kind, SeriesKey, SlotCounts
+from gateway.policy.slo.windows import MINUTE
+from gateway.telemetry.slo_recorder import SloRecorder, follow
 from gateway.wire.outbox import Outbox
 from tests.attempts import attempted
 
@@ -31,18 +32,19 @@ def table(*models: ModelSpec) -> RouteTable:
 
 
 class Town:
-    """A book on a clock that is set by hand, and one backend."""
+    """A ledger on a clock that is set by hand, and one backend."""
 
     def __init__(self, *models: ModelSpec) -> None:
         self.now = 1_700_000_000.0
-        self.book = SloBook(lambda: self.now)
+        self.ledger = SloLedger(self.now)
+        self.recorder = SloRecorder(self.ledger)
         registry = Registry(Outbox(), lambda: self.now, Lateness())
         registry.reconcile(table(*models))
         (self.backend,) = registry
         self.follow(*models)
 
     def follow(self, *models: ModelSpec) -> None:
-        self.book.follow(table(*models))
+        follow(self.ledger, table(*models), self.now)
 
     def serve(self, name: str = "m", objective: str = "fast", *, ttft: float = 0.1, gaps: tuple[int, ...] = ()) -> None:
         """Answer one stream."""
@@ -53,13 +55,13 @@ class Town:
         exchange.last_content = exchange.ended = self.now + ttft + 1.0
         exchange.attempts = [attempted(self.now, exchange.ended)]
         exchange.itl_bounds, exchange.itl = (0.05, 0.1), list(gaps)
-        self.book.on_attempt_ended(exchange, self.backend, AttemptEnd.OK)
-        self.book.on_settled(exchange)
+        self.recorder.on_attempt_ended(exchange, self.backend, AttemptEnd.OK)
+        self.recorder.on_settled(exchange)
 
     def counted(self, kind: Kind, name: str) -> dict[tuple[str, str], tuple[int, int]]:
         self.now += 0.25
-        self.book.advance()
-        found = {(each.objective, each.sli): each.windows.count(300.0) for each in self.book.get(kind, name)}
+        self.ledger.advance(self.now)
+        found = {(each.objective, each.sli): each.windows.count(300.0) for each in self.ledger.get(kind, name)}
         return {key: (each.good, each.bad) for key, each in found.items() if each.total}
 
 
@@ -76,17 +78,17 @@ def test_each_request_counts_under_its_own_objective_and_one_without_under_its_m
             ("slow", "availability"): (1, 0),
             ("slow", "e2e"): (1, 0),
         }
-    assert repr(town.book).startswith("<SloBook of ")
-    assert repr(town.book.requests["m", "v1", "fast"]) == "<ObjectiveCounts fast 1 met 1 missed>"
-    assert repr(next(iter(town.book.requests["m", "v1", "slow"]))) == "<Cell availability  1 good 0 bad>"
-    assert repr(town.book.get(Kind.POOL, "p")[0]).startswith("<Tracked availability of pool p (fast) ")
+    assert repr(town.ledger).startswith("<SloLedger of ")
+    assert repr(town.ledger.requests["m", "v1", "fast"]) == "<ObjectiveCounts fast 1 met 1 missed>"
+    assert repr(next(iter(town.ledger.requests["m", "v1", "slow"]))) == "<Cell availability  1 good 0 bad>"
+    assert repr(town.ledger.get(Kind.POOL, "p")[0]).startswith("<Series availability of pool p (fast) ")
 
 
 def test_a_bad_gap_between_tokens_is_no_goodput() -> None:
     town = Town(model("m"))
     town.serve(gaps=(3, 0, 0))
     town.serve(gaps=(3, 1, 0))
-    counts = town.book.requests["m", "v1", "fast"]
+    counts = town.ledger.requests["m", "v1", "fast"]
     assert (counts.met, counts.missed, counts.tokens) == (1, 1, 7)
     assert town.counted(Kind.MODEL, "m")["fast", "itl"] == (6, 1)
 
@@ -111,9 +113,9 @@ def test_a_reload_keeps_counts_under_new_targets_and_begins_anew_under_another_n
     town.follow(model("m", objective=stricter))
     town.serve()
     assert town.counted(Kind.MODEL, "m")["fast", "ttft"] == (1, 1)
-    (long,) = [each for each in town.book.by_prompt_tokens(Kind.MODEL, "m") if each.prompt_tokens == "<100"]
+    (long,) = [each for each in town.ledger.by_prompt_tokens(Kind.MODEL, "m") if each.prompt_tokens == "<100"]
     assert long.windows.count(300.0).total == 2
-    assert [cell.good for cell in town.book.requests["m", "v1", "fast"]] == [2, 1, 0, 0]
+    assert [cell.good for cell in town.ledger.requests["m", "v1", "fast"]] == [2, 1, 0, 0]
     town.follow(model("m", objective=replace(stricter, window=30 * 86_400.0)))
     assert town.counted(Kind.MODEL, "m") == {}
     town.follow(model("m", objective=SLOW))
@@ -124,8 +126,8 @@ def test_what_was_kept_is_known_by_its_objective_and_what_is_older_belongs_to_th
     town = Town(model("m", batch=SLOW))
     slot = int(town.now // MINUTE)
 
-    def kept(objective: str, good: int, *, name: str = "m", prompt_tokens: str = "") -> KeptSlot:
-        return KeptSlot(
+    def before(objective: str, good: int, *, name: str = "m", prompt_tokens: str = "") -> SlotCounts:
+        return SlotCounts(
             SeriesKey("model", name, objective, "availability", prompt_tokens),
             MINUTE,
             slot,
@@ -135,10 +137,10 @@ def test_what_was_kept_is_known_by_its_objective_and_what_is_older_belongs_to_th
             town.now,
         )
 
-    town.book.restore([kept("slow", 3), kept("", 5), kept("gone", 7), kept("fast", 11, name="gone")])
-    town.book.advance()
-    kept_of = [each for each in town.book.get(Kind.MODEL, "m") if each.sli == Sli.AVAILABILITY]
-    found = {each.objective: each.windows.count(3600.0).good for each in kept_of}
+    town.ledger.restore([before("slow", 3), before("", 5), before("gone", 7), before("fast", 11, name="gone")])
+    town.ledger.advance(town.now)
+    counted = [each for each in town.ledger.get(Kind.MODEL, "m") if each.sli == Sli.AVAILABILITY]
+    found = {each.objective: each.windows.count(3600.0).good for each in counted}
     assert found == {"fast": 5, "slow": 3}
 
 
@@ -146,7 +148,7 @@ def test_what_is_saved_names_the_series() -> None:
     town = Town(model("m", objective=DEFAULT))
     town.serve(objective="")
     town.now += 0.25
-    town.book.advance()
-    saved = {key: slot[:2] for key, slot in town.book.unsaved() if key.kind == "model"}
+    town.ledger.advance(town.now)
+    saved = {key: slot[:2] for key, slot in town.ledger.unsaved() if key.kind == "model"}
     assert saved[SeriesKey("model", "m", "default", "ttft")] == (1, 0)
     assert saved[SeriesKey("model", "m", "default", "ttft", "<4096")] == (1, 0)

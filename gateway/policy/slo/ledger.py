@@ -1,0 +1,243 @@
+"""The ledger of good and bad events: every SLI of every model, version, pool and backend, over every window.
+
+Requests count for their model and version, attempts for their pool and backend, each under the objective that it is
+held to: series are kept apart by objective, so that one class of requests never spends another's budget.
+
+The ledger knows plain names and numbers, and the time as it is told: seconds since the epoch that never jump.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from gateway.policy.slo.counting import ObjectiveCounts, SubjectWindows
+from gateway.policy.slo.judge import is_met
+from gateway.policy.slo.objective import DEPLOYMENT, Objective, Sli, Target
+from gateway.policy.slo.series import Kind, Series, SeriesKey, SlotCounts
+from gateway.policy.slo.windows import SLO_SLOT, Slot, Windows
+
+_LONGEST_PAUSE = 5.0
+_EXACTNESS = 29 / 30
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSubjects:
+    """A model whose requests are counted: its objectives, its own first, and by version the pools that serve it."""
+
+    name: str
+    objectives: Sequence[Objective]
+    versions: Mapping[str, Sequence[str]]
+
+
+class SloLedger:
+    """Counts, and the series that they are folded into.
+
+    `requests` are the counts since the start by (model, version, objective), `attempts` by (backend, objective).
+    `pools` says which pool a backend is of, `serving` which backends serve a (model, version), "" being all.
+    """
+
+    def __init__(self, now: float) -> None:
+        self.requests: dict[tuple[str, str, str], ObjectiveCounts] = {}
+        self.attempts: dict[tuple[str, str], ObjectiveCounts] = {}
+        self.pools: dict[str, str] = {}
+        self.serving: dict[tuple[str, str], list[str]] = {}
+        self._now = now
+        self._observed: dict[float, Windows] = {}
+        self._series: dict[SeriesKey, Series] = {}
+        self._subjects: dict[tuple[str, str], list[Series]] = {}
+        self._defaults: dict[str, str] = {}
+
+    def __repr__(self) -> str:
+        return f"<SloLedger of {len(self._series)} series>"
+
+    def __iter__(self) -> Iterator[Series]:
+        return iter(self._series.values())
+
+    def follow(self, models: Sequence[ModelSubjects], pools: Mapping[str, Sequence[str]], now: float) -> None:
+        """Count for these models, and for these pools by their backends.
+
+        What stays keeps its counts; an objective of another name starts from nothing.
+        """
+        self._fold()
+        lengths = {objective.window for model in models for objective in model.objectives}
+        self._observed = {each: self._observed.get(each) or Windows(now, each) for each in sorted(lengths)}
+        known = _Known(self._series, self.requests, self.attempts, now)
+        self._series, self.requests, self.attempts = {}, {}, {}
+        self.pools = {backend: pool for pool, backends in pools.items() for backend in backends}
+        self.serving = _serving(models, pools)
+        self._defaults = {model.name: model.objectives[0].name for model in models}
+        for model in models:
+            for objective in model.objectives:
+                self._follow_objective(known, model, objective, pools)
+            self._follow_deployments(known, model)
+        self._subjects = {}
+        for series in self._series.values():
+            self._subjects.setdefault((series.kind, series.name), []).append(series)
+
+    def get(self, kind: Kind, name: str) -> list[Series]:
+        """Return the series of one subject over prompts of all lengths: objective by objective, SLI by SLI."""
+        return [each for each in self._subjects.get((kind, name), ()) if not each.prompt_tokens]
+
+    def by_prompt_tokens(self, kind: Kind, name: str) -> list[Series]:
+        """Return the series of one subject that are of one class of prompt lengths each."""
+        return [each for each in self._subjects.get((kind, name), ()) if each.prompt_tokens]
+
+    def of_request(self, model: str, version: str, objective: str) -> ObjectiveCounts | None:
+        """Return what counts a request held to an objective, "" being its model's own; None where nothing does."""
+        return self.requests.get((model, version, objective or self._defaults.get(model, "")))
+
+    def of_attempt(self, backend: str, model: str, objective: str) -> ObjectiveCounts | None:
+        """Return what counts an attempt of such a request at a backend; None where nothing does."""
+        return self.attempts.get((backend, objective or self._defaults.get(model, "")))
+
+    def count_deployment(self, model: str, seconds: float | None) -> None:
+        """Count a deployment that took so long to its first live answer, None for one that never came to it."""
+        for series in self.get(Kind.MODEL, model):
+            if series.sli == DEPLOYMENT:
+                good = seconds is not None and is_met(series.target, seconds)
+                series.windows.good += good
+                series.windows.bad += not good
+
+    def advance(self, now: float) -> None:
+        """Fold in what was counted since the last call; called every `windows.TICK` seconds."""
+        elapsed = now - self._now
+        self._now = now
+        self._fold()
+        for windows in self._observed.values():
+            windows.good += int(min(elapsed, _LONGEST_PAUSE) * 1000)
+            windows.advance(now)
+        for series in self._series.values():
+            series.windows.advance(now)
+
+    def coverage(self, window: float) -> float:
+        """Return the share of a window, 0 to 1, in which a gateway was there to count; KeyError for no such window."""
+        observed = self._observed.get(window) or next(iter(self._observed.values()))
+        return min(1.0, observed.count(window).good / 1000 / (window * _EXACTNESS))
+
+    def uncounted(self, windows: Windows) -> float:
+        """Return the seconds of a series' SLO window, since its first event, in which no gateway was there to count."""
+        observed = self._observed.get(windows.slo)
+        if observed is None:
+            return 0.0
+        return max(0.0, min(windows.age, windows.slo - SLO_SLOT) - observed.count(windows.slo).good / 1000)
+
+    def unsaved(self) -> Iterator[tuple[SeriesKey, Slot]]:
+        """Return what every series that something was folded into has counted since the last call."""
+        for length, observed in self._observed.items():
+            slot = observed.unsaved()
+            if slot[0]:
+                yield _observed_key(length), slot
+        for key, series in self._series.items():
+            slot = series.windows.unsaved()
+            if slot[0] or slot[1]:
+                yield key, slot
+
+    def restore(self, counts: Iterable[SlotCounts]) -> None:
+        """Take back what outlived a restart; what is about a subject that is no more is left out.
+
+        What was counted before series had an objective belongs to the first objective of its subject.
+        """
+        known = {_observed_key(length): observed for length, observed in self._observed.items()}
+        known |= {key: series.windows for key, series in self._series.items()}
+        for key, series in self._series.items():
+            if not key.prompt_tokens:
+                known.setdefault(key._replace(objective=""), series.windows)
+        found: dict[tuple[SeriesKey, float], dict[int, Slot]] = {}
+        for each in counts:
+            found.setdefault((each.series, each.width), {})[each.slot] = each.good, each.bad, each.first, each.last
+        for (key, width), slots in found.items():
+            if key in known:
+                known[key].restore(width, slots)
+
+    def _fold(self) -> None:
+        for counts in (*self.requests.values(), *self.attempts.values()):
+            counts.fold()
+
+    def _follow_objective(
+        self, known: "_Known", model: ModelSubjects, objective: Objective, pools: Mapping[str, Sequence[str]]
+    ) -> None:
+        """Count for a model and its versions under one objective, and for the pools and backends that serve them.
+
+        A pool serves several models and versions, but an objective has its own targets whatever names it.
+        """
+        name = model.name
+        of_model = self._windows_of(known, Kind.MODEL, name, objective, model=name)
+        for version, uses in model.versions.items():
+            of_version = self._windows_of(
+                known, Kind.VERSION, f"{name}/{version}", objective, model=name, version=version
+            )
+            of_request = (name, version, objective.name)
+            self.requests[of_request] = ObjectiveCounts(
+                objective, (of_model, of_version), known.requests.get(of_request)
+            )
+            for pool in uses:
+                of_pool = self._windows_of(known, Kind.POOL, pool, objective)
+                for backend in pools[pool]:
+                    key = (backend, objective.name)
+                    if key not in self.attempts:
+                        of_backend = self._windows_of(known, Kind.BACKEND, backend, objective)
+                        self.attempts[key] = ObjectiveCounts(objective, (of_pool, of_backend), known.attempts.get(key))
+
+    def _follow_deployments(self, known: "_Known", model: ModelSubjects) -> None:
+        objective = model.objectives[0]
+        if objective.deployment is not None:
+            key = SeriesKey(Kind.MODEL, model.name, objective.name, DEPLOYMENT)
+            self._windows(known, key, objective.deployment, objective.window, model=model.name)
+
+    def _windows_of(
+        self, known: "_Known", kind: Kind, name: str, objective: Objective, *, model: str = "", version: str = ""
+    ) -> SubjectWindows:
+        """Return a subject's windows under an objective. Only what users experience tells prompts apart by length."""
+        found: dict[Sli, list[Windows]] = {}
+        for sli, target in objective.targets.items():
+            key = SeriesKey(kind, name, objective.name, sli)
+            classes = target.prompt_classes if kind in {Kind.MODEL, Kind.VERSION} else ()
+            found[sli] = [
+                self._windows(
+                    known, key._replace(prompt_tokens=each), held, objective.window, model=model, version=version
+                )
+                for each, held in (("", target), *classes)
+            ]
+        return found
+
+    def _windows(
+        self,
+        known: "_Known",
+        key: SeriesKey,
+        target: Target,
+        window: float,
+        *,
+        model: str = "",
+        version: str = "",
+    ) -> Windows:
+        series = self._series.get(key)
+        if series is None:
+            before = known.series.get(key)
+            windows = before.windows if before is not None and before.windows.slo == window else None
+            windows = windows or Windows(known.now, window)
+            series = self._series[key] = Series(key, target, windows, model=model, version=version)
+        return series.windows
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What had been counted when a ledger was told to follow others."""
+
+    series: Mapping[SeriesKey, Series]
+    requests: Mapping[tuple[str, str, str], ObjectiveCounts]
+    attempts: Mapping[tuple[str, str], ObjectiveCounts]
+    now: float
+
+
+def _observed_key(length: float) -> SeriesKey:
+    return SeriesKey(Kind.GATEWAY, f"observed over {length:g} s", "", "")
+
+
+def _serving(models: Sequence[ModelSubjects], pools: Mapping[str, Sequence[str]]) -> dict[tuple[str, str], list[str]]:
+    """Return the backends of each (model, version), and of each model under the version ""."""
+    found: dict[tuple[str, str], dict[str, None]] = {}
+    for model in models:
+        for version, uses in model.versions.items():
+            backends = dict.fromkeys(backend for pool in uses for backend in pools[pool])
+            found[model.name, version] = backends
+            found.setdefault((model.name, ""), {}).update(backends)
+    return {key: list(backends) for key, backends in found.items()}

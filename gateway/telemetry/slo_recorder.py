@@ -1,0 +1,48 @@
+"""What the data plane tells the ledger of SLIs, in plain names and numbers."""
+
+from gateway.backends.backend import Backend
+from gateway.config.table import RouteTable
+from gateway.exchange import AttemptEnd, Exchange
+from gateway.observers import Observer
+from gateway.policy.slo.judge import NO_GAPS, gaps_of, judge_attempt, judge_request, prompt_length
+from gateway.policy.slo.ledger import ModelSubjects, SloLedger
+
+
+class SloRecorder(Observer):
+    """Judges every request and attempt, and enters it into the ledger."""
+
+    def __init__(self, ledger: SloLedger) -> None:
+        self._ledger = ledger
+
+    def on_settled(self, exchange: Exchange) -> None:
+        """Count what the user experienced."""
+        counts = self._ledger.of_request(exchange.model, exchange.version, exchange.objective)
+        if counts is not None:
+            judged = judge_request(counts.objective, exchange)
+            if judged:
+                output = exchange.output_tokens
+                counts.count_request(
+                    judged,
+                    gaps_of(counts.objective, judged, exchange),
+                    prompt_length(exchange),
+                    output if output is not None else exchange.content_events,
+                )
+
+    def on_attempt_ended(self, exchange: Exchange, backend: Backend, end: AttemptEnd) -> None:
+        """Count what the backend did."""
+        counts = self._ledger.of_attempt(backend.id, exchange.model, exchange.objective)
+        if counts is not None:
+            judged = judge_attempt(counts.objective, exchange, end)
+            if judged:
+                gaps = NO_GAPS if exchange.excused else gaps_of(counts.objective, judged, exchange)
+                counts.count(judged, gaps, prompt_length(exchange))
+
+
+def follow(ledger: SloLedger, table: RouteTable, now: float) -> None:
+    """Let a ledger count for what the routes name."""
+    models = [
+        ModelSubjects(each.name, each.objectives, {of.name: of.pools for of in each.versions.values()})
+        for each in table.models.values()
+    ]
+    pools = {pool.name: [spec.id for spec in pool.backends] for pool in table.pools.values()}
+    ledger.follow(models, pools, now)
