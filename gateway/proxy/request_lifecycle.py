@@ -110,11 +110,11 @@ class RequestLifecycle:
             self.step(Event.NO_SLOT)
             routed, exchange, context = self._routed, self._exchange, self._context
             now, last = context.clock(), None if self._failures is None else self._failures.last
-            place = self._ticket = self._ticket or QueueTicket(self, routed, context.clock)
+            ticket = self._ticket = self._ticket or QueueTicket(self, routed, context.clock)
             if last is None or last[0] is not AttemptEnd.SATURATED:
                 patience = routed.patience(exchange, self._deadline - now, now)
-                place.enter(routed, now=now, patience=patience, chance=context.rng.random())
-            elif not place.rejoin(routed, exchange, now=now, deadline=self._deadline):
+                ticket.enter(routed, now=now, patience=patience, chance=context.rng.random())
+            elif not ticket.rejoin(routed, exchange, now=now, deadline=self._deadline):
                 self._conclude(*last)
 
     def renew(self) -> bool:
@@ -151,8 +151,8 @@ class RequestLifecycle:
             return backend
         self.step(SLOT_GRANTED)
         lease = None if routed.spec.is_lookup else backend.health.lease(exchange.prompt_estimate, routed.claim, now)
-        exchange.queued += queued
         self._at(backend, lease, now, queued).begin()
+        exchange.queued += queued  # not before: where a step breaks, the ticket's wait is counted when it leaves
         return STARTED
 
     def _at(self, backend: Backend, lease: Lease | None, now: float, queued: float = 0.0) -> Attempt:
@@ -333,8 +333,8 @@ class RequestLifecycle:
         self._end_pause()
         exchange, routed = self._exchange, self._routed
         exchange.ended, exchange.outcome, exchange.reason = self._context.clock(), outcome, reason
-        place, self._ticket = self._ticket, None
-        if place is not None:
-            exchange.queued += place.leave(exchange.ended)
+        ticket, self._ticket = self._ticket, None
+        if ticket is not None:
+            exchange.queued += ticket.leave(exchange.ended)
         routed.settle(exchange)
         self._context.observers.settled(exchange)
