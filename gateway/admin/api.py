@@ -150,7 +150,7 @@ def create_admin(view: AdminView, *, host: str, token: AdminToken) -> FastAPI:
             table = await view.reloader.reload()
         except RoutesError as refused:
             problems = [str(each) for each in refused.problems]
-            return error(409, "routes_refused", "the routes were not loaded, the old ones stay", problems=problems)
+            return error(409, "routes_refused", "routes not loaded, the old ones stay in use", problems=problems)
         return Reloaded(models=len(table.models), pools=len(table.pools), sources=list(table.sources))
 
     app.include_router(canary_routes(view.rollouts))

@@ -97,7 +97,7 @@ class Protection:
         right = self._token.is_right(given)
         if scheme.lower() == "bearer" and right:
             return None
-        return error(401, "invalid_admin_token", "the admin listener wants `authorization: Bearer <token>`")
+        return error(401, "invalid_admin_token", "the admin listener requires `authorization: Bearer <token>`")
 
 
 def error(status: int, code: str, message: str, **more: object) -> JSONResponse:

@@ -175,7 +175,7 @@ class Alerter:
                 try:
                     self._restore(json.loads(document.body))
                 except (KeyError, TypeError, ValueError, AttributeError, StopIteration):
-                    _log.exception("what was kept of alerts cannot be read: those that fire are notified again")
+                    _log.exception("saved alerts cannot be read: firing ones are notified again")
 
     def _restore(self, body: dict[str, Any]) -> None:
         now = self._clock()

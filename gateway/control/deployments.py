@@ -235,7 +235,7 @@ class Deployments:
                 try:
                     found.append(_kept(document.body, self._clock()))
                 except (msgspec.DecodeError, ValueError):
-                    _log.error("what was kept of a deployment cannot be read", extra={"deployment": document.name})
+                    _log.error("a saved deployment cannot be read", extra={"deployment": document.name})
         for deployment in sorted(found, key=lambda each: each.registered)[-_KEPT:]:
             self._all[deployment.id] = deployment
             if not deployment.is_over:
@@ -260,7 +260,7 @@ class Deployments:
             live = self._current.table.model(deployment.model)
             version = live.versions[deployment.version]
         except (KeyError, ModelNotFound):
-            self._end(deployment, Result.GIVEN_UP, "the routes do not name it any more")
+            self._end(deployment, Result.GIVEN_UP, "it is no longer in the routes")
             return
         ready = [each for each in version.backends if each.serves(version.served_model) and each.models is not None]
         if ready and Stage.BACKENDS_READY not in deployment.stages:

@@ -49,7 +49,7 @@ async def drain(
     waited.cancel()
     left = list(connections())
     if left and not closing.done():
-        _log.warning("time to drain is over", extra={"connections": len(left)})
+        _log.warning("drain timeout reached", extra={"connections": len(left)})
         for connection in left:
             connection.give_up(Draining("the gateway is stopping"))
         await asyncio.wait({closing}, timeout=_CLOSE_SECONDS)
@@ -66,7 +66,7 @@ async def closed(closing: Awaitable[object], what: str, hurry: asyncio.Event) ->
         await asyncio.wait({task}, timeout=_HURRIED_SECONDS)
     hurried.cancel()
     if not task.done():
-        _log.warning("not closed in time: the process ends without it", extra={"what": what})
+        _log.warning("not closed in time: the process exits anyway", extra={"what": what})
     elif task.exception() is not None:
         _log.error("could not be closed", extra={"what": what}, exc_info=task.exception())
 

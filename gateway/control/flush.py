@@ -196,5 +196,5 @@ class Flusher:
     def _failed(self, error: StateError) -> None:
         self.failures += 1
         if not self.failing:
-            _log.error("state is not saved: traffic goes on, counts wait", extra={"reason": str(error)})
+            _log.error("state is not saved: traffic goes on, and counts wait in memory", extra={"reason": str(error)})
         self.failing = str(error)

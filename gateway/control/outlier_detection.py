@@ -141,7 +141,7 @@ class OutlierDetector:
             )
         else:
             self._panics.discard(peers.pool)
-            _log.info("ejections hold again", extra={"pool": peers.pool})
+            _log.info("ejections are applied again", extra={"pool": peers.pool})
 
 
 def _standing(ejections: Sequence[Ejection], *, epoch: float, offset: float) -> ejection.EjectionState:

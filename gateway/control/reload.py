@@ -49,7 +49,7 @@ class Reloader:
             except RoutesError as error:
                 self.failure = error
                 self.failures += 1
-                _log.error("routes not loaded, the old ones stay", extra={"problems": str(error)})
+                _log.error("routes not loaded, the old ones stay in use", extra={"problems": str(error)})
                 raise
             self._apply(table)
             self.table = table

@@ -356,9 +356,7 @@ class RolloutController:
                 if keys is not None:
                     running.evidence.restore_keys(json.loads(keys))
         except (KeyError, TypeError, ValueError, IndexError, AttributeError):
-            _log.exception(
-                "what was kept of a rollout cannot be read: it starts from the beginning", extra={"model": spec.name}
-            )
+            _log.exception("a saved rollout cannot be read: it starts from the beginning", extra={"model": spec.name})
             running = self._idle(spec, plan)
         return running
 

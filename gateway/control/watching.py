@@ -92,7 +92,7 @@ class Reread:
             await asyncio.to_thread(self.read)
         except (OSError, ValueError) as error:
             _log.error(
-                "files not read, what was read before stays",
+                "files not read, their last content stays in use",
                 extra={"what": self._what, "files": self._names, "reason": str(error)},
             )
         else:

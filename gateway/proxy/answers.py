@@ -59,12 +59,12 @@ def turned_away(refused: TurnedAway, service_class: ServiceClass) -> GatewayErro
     """Return what to tell a client whose request gets no slot."""
     match refused.why:
         case Reason.FULL | Reason.PUSHED_OUT:
-            words = "too many requests wait"
+            words = "too many requests are waiting"
         case Reason.HOPELESS:
             words = f"behind {refused.ahead} others, the chance of a slot within {refused.patience:.3g} s"
             words = f"{words} is at most {refused.chance:.0%}"
         case Reason.WAITED:
-            words = f"no slot came free within {refused.patience:.3g} s"
+            words = f"no slot became free within {refused.patience:.3g} s"
     kind = Shed if service_class.sheddable else Overloaded
     return kind(f"overloaded: {words}; retry in {refused.retry_after} s", retry_after=refused.retry_after)
 

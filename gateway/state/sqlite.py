@@ -239,11 +239,11 @@ class SqliteStore:
                 return
             self._forget_log()
             told = {}
-            what = "replaced: the one that is there is used"
+            what = "replaced: the new one is used"
         else:
             aside = write_anew(self._opened, self._path, found)
             told = {} if aside is None else {"aside": str(aside)}
-            what = f"{'overwritten' if found else 'deleted'}: it is written anew with all that it held"
+            what = f"{'overwritten' if found else 'deleted'}: it is written again with everything that it held"
         self.close()
         _log.warning(f"the state file was {what}", extra={"file": str(self._path), **told})
 
@@ -275,7 +275,7 @@ class SqliteStore:
             if aside is not None:
                 lost = salvage(aside, self._opened)
                 _log.error(
-                    "the state file is damaged: it is put aside, and a new one begun",
+                    "the state file is damaged: it is put aside, and a new one is started",
                     extra={"aside": str(aside), "lost": lost or "nothing but the last seconds", "reason": str(error)},
                 )
         except (sqlite3.Error, OSError) as again:

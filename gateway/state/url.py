@@ -23,7 +23,7 @@ def open_store(url: str) -> Store:
         return MemoryStore()
     if url.startswith(_SQLITE) and len(url) > len(_SQLITE):
         return SqliteStore(Path(url.removeprefix(_SQLITE)))
-    raise StateError(f"`{url}` is not a state URL: write sqlite:///path/to/file, or memory:// to keep nothing")
+    raise StateError(f"`{url}` is not a state URL: write sqlite:///path/to/file, or memory:// to save nothing")
 
 
 def opened(url: str | None, environ: Mapping[str, str] = os.environ) -> Store:

@@ -31,7 +31,7 @@ async def test_a_rollout_is_watched_and_steered_from_a_shell(tmp_path: Path) -> 
         text = routes(old.url, new.url, start="manual", hold="30s")
         async with gateway(tmp_path, text) as running:
             refused = await tidegate(running, "canary", "pause", "m", status=1)
-            assert refused.stderr == "tidegate: cannot pause a rollout that is idle; what it can: promote, start\n"
+            assert refused.stderr == "tidegate: cannot pause a rollout that is idle; possible: promote, start\n"
             told = json.loads((await tidegate(running, "audit", "--json")).stdout)
             assert [each["action"] for each in told] == ["pause refused"]
             started = await tidegate(running, "canary", "start", "m", "--reason", "night shift")

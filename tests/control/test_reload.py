@@ -53,7 +53,7 @@ async def test_wrong_routes_change_nothing_and_say_what_is_wrong(
     assert (routes.applied, routes.reloader.table) == ([], before)
     assert (routes.reloader.loads, routes.reloader.failures) == (0, 1)
     assert routes.reloader.failure is not None
-    assert "routes not loaded, the old ones stay" in caplog.text
+    assert "routes not loaded, the old ones stay in use" in caplog.text
 
 
 async def test_a_good_load_ends_the_failure(tmp_path: Path) -> None:

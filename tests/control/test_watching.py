@@ -123,7 +123,7 @@ async def test_a_bad_file_is_told_once_and_read_again_when_it_changes(
     for _ in range(5):
         await reread.look()
     assert read == [1]
-    assert caplog.text.count("files not read, what was read before stays") == 1
+    assert caplog.text.count("files not read, their last content stays in use") == 1
     replace(file, "2")
     for _ in range(5):
         await reread.look()

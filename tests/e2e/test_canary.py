@@ -240,7 +240,7 @@ async def test_people_pause_resume_promote_and_roll_back_and_all_of_it_is_on_rec
         refused = await post(running, "start")
         assert refused.status_code == 409
         message = refused.json()["error"]["message"]
-        assert message == "cannot start a rollout that is paused; what it can: promote, resume, rollback"
+        assert message == "cannot start a rollout that is paused; possible: promote, resume, rollback"
         assert (await post(running, "resume")).json()["phase"] == "step"
         assert (await post(running, "promote", "it is fine")).json()["weight"] == 100.0
         assert (await ask(running.port, chat())).headers["x-gateway-version"] == "v2"

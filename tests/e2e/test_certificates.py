@@ -119,7 +119,7 @@ async def test_a_bad_or_half_written_file_keeps_what_there_was_and_is_told_once(
     }
 
     def told() -> int:
-        return caplog.text.count("files not read, what was read before stays")
+        return caplog.text.count("files not read, their last content stays in use")
 
     async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url), tls=tls) as running:
         for name, texts in bad.items():

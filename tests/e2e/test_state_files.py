@@ -98,7 +98,7 @@ async def test_one_that_is_deleted_under_a_gateway_is_there_again_with_what_it_h
             assert await asked.ended() == 0
         await eventually(lambda: drained in documents(state))
         state.unlink()
-        await first.said("the state file was deleted: it is written anew with all that it held")
+        await first.said("the state file was deleted: it is written again with everything that it held")
         await eventually(state.exists)
         first.process.kill()
         await first.ended()

@@ -181,7 +181,7 @@ def test_how_a_backend_looks() -> None:
     assert (seen.refused, seen.weight, seen.burn, seen.extrapolated) == ("", 1.0, 1.0, True)
     assert seen.score == seen.predicted_ttft == pytest.approx(0.055)
     health.refused(0.0, 60.0, busy=False)
-    assert consider(health, 100, 10.0).refused == "refused work, and is left alone for 20.0 s more"
+    assert consider(health, 100, 10.0).refused == "refused work, and gets no requests for 20.0 s more"
     health.outlier.ejection = EjectionState(State.EJECTED, reason="5 failures in a row")
     assert consider(health, 100, 40.0).refused == "ejected: 5 failures in a row"
 
@@ -217,7 +217,7 @@ def test_one_that_keeps_its_free_slots_for_others_says_so() -> None:
     engine.health.slots.rules, engine.health.slots.limit = ForOthers(), 8
     low = Claim(1, 20)
     assert choose([engine], 1, 0.0, Random(1), low) is None
-    assert consider(engine.health, 1, 0.0, low).refused == "keeps what is free for others: 0 in flight of 8"
+    assert consider(engine.health, 1, 0.0, low).refused == "its free slots are kept for others: 0 in flight of 8"
     assert not consider(engine.health, 1, 0.0).refused
     engine.health.lease(1, low, 0.0).release()
 

@@ -101,7 +101,7 @@ def test_whoever_is_new_gets_its_share_slowly(state: State) -> None:
     standing = EjectionState(state, 0.0, 60.0)
     new = ejection.began(standing, 10.0)
     if state is State.IN_SERVICE:
-        assert new == EjectionState(State.SLOW_START, 10.0, 10.0 + WARM_UP, 0, 0, "can be reached for the first time")
+        assert new == EjectionState(State.SLOW_START, 10.0, 10.0 + WARM_UP, 0, 0, "was reached for the first time")
     else:
         assert new is standing
 

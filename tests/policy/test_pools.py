@@ -1,4 +1,4 @@
-"""Rules pick the pools; the first that keeps its promise gets the request; one that was left comes back by trials."""
+"""Rules pick the pools; the first that meets its objective gets the request; one that was left comes back by trials."""
 
 from dataclasses import replace
 from math import inf
@@ -166,8 +166,8 @@ def test_a_pool_that_burns_is_left_for_one_that_does_not() -> None:
     cpu.peers.take_burns({})
     rows = [outlook(option, need, 6.0, 51.0, Waiting(0, 1.0)) for option in (cpu, gpu)]
     assert select(rows).place == 1, "it has to show first that it is well"
-    assert str(rows[0]) == "cpu 0.20 of what is promised, left"
-    assert str(replace(rows[0], ratio=0.004)) == "cpu 0.004 of what is promised, left"
+    assert str(rows[0]) == "cpu 0.20 of its target, left"
+    assert str(replace(rows[0], ratio=0.004)) == "cpu 0.004 of its target, left"
     assert str(replace(rows[0], ratio=0.0, known=False)) == "cpu not measured yet, left"
 
 

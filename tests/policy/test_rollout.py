@@ -380,9 +380,9 @@ def test_what_is_over_stays_so(phase: Phase) -> None:
 
 
 def test_what_makes_no_sense_is_refused_in_words() -> None:
-    with pytest.raises(Refused, match="cannot resume a rollout that is rolled back; what it can: start"):
+    with pytest.raises(Refused, match="cannot resume a rollout that is rolled back; possible: start"):
         asked(Rollout(Phase.ROLLED_BACK), Event.RESUME, 0.0)
-    with pytest.raises(Refused, match="in progress; what it can: pause, promote, rollback"):
+    with pytest.raises(Refused, match="in progress; possible: pause, promote, rollback"):
         asked(STEP, Event.START, 0.0)
     with pytest.raises(Refused, match="cannot roll back a rollout that is rolled back"):
         asked(Rollout(Phase.ROLLED_BACK), Event.ROLLBACK, 0.0)

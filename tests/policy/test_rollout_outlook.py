@@ -85,12 +85,16 @@ def test_a_pause_after_max_hold_says_what_to_change_where_a_resume_would_end_in_
 
 @pytest.mark.parametrize(
     ("on_stall", "then"),
-    [(OnStall.PAUSE, "pauses"), (OnStall.PROMOTE, "continues anyway"), (OnStall.ROLLBACK, "is rolled back")],
+    [
+        (OnStall.PAUSE, "then pauses"),
+        (OnStall.PROMOTE, "then continues anyway"),
+        (OnStall.ROLLBACK, "is then rolled back"),
+    ],
 )
 def test_the_outlook_says_that_a_step_will_reach_max_hold(on_stall: OnStall, then: str) -> None:
     plan = replace(PLAN, on_stall=on_stall)
     words = outlook(plan, STEP, SLOW, 1300.0, "m").words
-    assert words.endswith(f"; the 5 % step takes 8.2 h and `max_hold` is 10 min: the rollout {then} then")
+    assert words.endswith(f"; the 5 % step takes 8.2 h and `max_hold` is 10 min: the rollout {then}")
     assert "max_hold" not in outlook(plan, STEP, FINE, 1300.0, "m").words
     few = replace(SLOW, traffic=replace(SLOW.traffic, rate=0.0))
     assert outlook(plan, STEP, few, 1300.0, "m").words == "too few requests seen to say how long it takes"

@@ -46,7 +46,7 @@ def test_it_is_written_anew_with_all_that_it_held(path: Path, also: str, caplog:
             path.with_name(f"{path.name}{ending}").unlink()
     assert store.lead("me", NOW, 5.0) == 1
     store.save(ONE)
-    assert "the state file was deleted: it is written anew with all that it held" in caplog.text
+    assert "the state file was deleted: it is written again with everything that it held" in caplog.text
     store.close()
     assert {each.name for each in path.parent.iterdir()} == {"state.sqlite"}
     assert path.stat().st_mode & 0o777 == 0o600
@@ -92,7 +92,7 @@ def test_another_file_in_its_place_is_used_from_then_on(path: Path, caplog: pyte
     for ending in ("-wal", "-shm"):
         path.with_name(f"{path.name}{ending}").unlink()
     store.save(ONE)
-    assert "the state file was replaced: the one that is there is used" in caplog.text
+    assert "the state file was replaced: the new one is used" in caplog.text
     assert counted(store) == {3}
     store.close()
     with sqlite3.connect(path) as connection:
@@ -138,7 +138,7 @@ def test_one_that_is_overwritten_is_written_anew_with_all_that_it_held(
     harm(path, content)
     for store in (first, second, first, second):
         store.save(ONE)
-    assert caplog.text.count("the state file was overwritten: it is written anew with all that it held") == 1
+    assert caplog.text.count("the state file was overwritten: it is written again with everything that it held") == 1
     first.close()
     second.close()
     (aside,) = (each for each in path.parent.glob("*.damaged-*") if not each.name.endswith("-wal"))

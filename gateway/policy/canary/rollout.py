@@ -158,7 +158,7 @@ def move(rollout: Rollout, event: Event, now: float, *, actor: str, decision: De
     if phase is None:
         may = ", ".join(sorted(known for at, known in TRANSITIONS if at is rollout.phase and known in BY_PEOPLE))
         asked = "roll back" if event is Event.ROLLBACK else event
-        raise Refused(f"cannot {asked} a rollout that is {_words(rollout.phase)}; what it can: {may or 'nothing'}")
+        raise Refused(f"cannot {asked} a rollout that is {_words(rollout.phase)}; possible: {may or 'nothing'}")
     share = decision.share
     if event in _KEEPS:
         share = rollout.share
@@ -191,7 +191,7 @@ def start_blocker(plan: Plan, budget_left: float | None, model: str = "MODEL") -
     return (
         f"{_left(budget_left)}, and no rollout starts below {plan.freeze_below * 100:g} % (`freeze_below`): it starts "
         f"when old failures leave the window, or now, step by step, with `tidegate canary start {model} "
-        "--despite-budget` if this version is the remedy"
+        "--despite-budget` if this version is the fix"
     )
 
 

@@ -48,9 +48,13 @@ def stalls(plan: Plan, share: float, traffic: Traffic, predicted: float, held: f
     needs, longest = held + traffic.seconds(plan, share), plan.longest(predicted)
     if not traffic.seconds(plan, share) or needs <= max(longest, plan.held_for(share)):
         return ""
-    then = {OnStall.PAUSE: "pauses", OnStall.PROMOTE: "continues anyway", OnStall.ROLLBACK: "is rolled back"}
+    then = {
+        OnStall.PAUSE: "then pauses",
+        OnStall.PROMOTE: "then continues anyway",
+        OnStall.ROLLBACK: "is then rolled back",
+    }
     takes = "has no end in sight" if needs == inf else f"takes {span(needs)}"
-    return f"the {share:g} % step {takes} and `max_hold` is {span(longest)}: the rollout {then[plan.on_stall]} then"
+    return f"the {share:g} % step {takes} and `max_hold` is {span(longest)}: the rollout {then[plan.on_stall]}"
 
 
 def remedy(plan: Plan, share: float, traffic: Traffic, predicted: float, model: str) -> str:

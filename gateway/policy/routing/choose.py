@@ -65,7 +65,7 @@ def choose(
         open_ = [backend for backend in ready if backend.health.available(now)]
         for backend in open_:
             if backend.health.wants_probe:
-                return Choice(backend, "half-open: this request shows whether it can return")
+                return Choice(backend, "half-open: this request tests whether it can return")
     why = "lowest score"
     if not open_:
         # Those that are busy are not asked even so: the request waits for them.
@@ -125,11 +125,11 @@ def consider(health: Health, tokens: int, now: float, claim: Claim = SMALLEST) -
     if health.slots.in_flight >= health.slots.limit or not health.slots.fits(claim.kv):
         refused = f"full: {health.slots.in_flight} in flight of {health.slots.limit}"
     elif not health.slots.has_slot(claim):
-        refused = f"keeps what is free for others: {health.slots.in_flight} in flight of {health.slots.limit}"
+        refused = f"its free slots are kept for others: {health.slots.in_flight} in flight of {health.slots.limit}"
     if not health.available(now):
         standing = health.outlier.ejection
         if now < health.backoff.hold_until:
-            refused = f"refused work, and is left alone for {health.backoff.hold_until - now:.1f} s more"
+            refused = f"refused work, and gets no requests for {health.backoff.hold_until - now:.1f} s more"
         else:
             refused, scored = f"{standing.state}: {standing.reason}", False
     return Considered(

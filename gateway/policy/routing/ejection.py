@@ -178,7 +178,7 @@ def began(standing: EjectionState, now: float) -> EjectionState:
     """A backend can be reached for the first time, while its peers are at work: its share grows slowly."""
     if (standing.state, Event.BEGAN) not in TRANSITIONS:
         return standing
-    return _slowly(standing, Event.BEGAN, now, "can be reached for the first time")
+    return _slowly(standing, Event.BEGAN, now, "was reached for the first time")
 
 
 def unsettled(standing: EjectionState, now: float) -> EjectionState:
