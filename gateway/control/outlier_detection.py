@@ -46,8 +46,10 @@ class OutlierDetector:
         rng: Random,
         settle: Callable[[], None] = lambda: None,
     ) -> None:
-        """Take the registry's clock, one of seconds since the epoch that never jumps, and who brings the ledger up to
-        date."""
+        """Take the registry's clock, and `epoch`, one of seconds since the epoch that never jumps.
+
+        `settle` brings the ledger up to date.
+        """
         self._settle = settle
         self.ejections: Counter[tuple[str, str, Cause]] = Counter()
         self.history: deque[Transition] = deque(maxlen=_REMEMBERED)
@@ -165,11 +167,10 @@ def pool_burns(series: Iterable[Series], *, least: int = ejection.USUAL.min_requ
 
 
 def signal(series: Iterable[Series], *, gone: bool, least: int = ejection.USUAL.min_requests) -> Signal:
-    """Return what the ledger says of one backend: the highest routing burn, and which SLIs burn at page rate over at
-    least so many requests of the last minute.
+    """Return what the ledger says of one backend: the highest routing burn, and which SLIs burn at page rate.
 
-    Every objective that runs there counts, each with its own targets, and all of them together: what each sees of a
-    failing backend may be too little to say.
+    That takes `least` requests of the last minute. Every objective that runs there counts, each with its own targets,
+    and all of them together: what each sees of a failing backend may be too little to say.
     """
     highest, failing, slow = 0.0, "", ""
     for sli, recent, budget, factor in _rows(series):

@@ -95,20 +95,20 @@ def ended(
 ) -> None:
     """Learn how an attempt ended."""
     doubt(routed, exchange, backend)
-    kept, verdict = False, RULINGS[end].verdict
+    met, verdict = False, RULINGS[end].verdict
     health = backend.health
     exchange.excused = backend.lateness.overlaps(exchange.sent, now)
     if verdict is GOOD:
         # Only what is on trial is judged here: the SLIs are counted elsewhere.
         tried = lease.is_probe or routed.trial is not None
-        kept = not tried or all(judge_attempt(routed.objective, exchange, end).values())
-        _answered(routed, exchange, health, lease, now=now, rng=rng, kept=kept)
+        met = not tried or all(judge_attempt(routed.objective, exchange, end).values())
+        _answered(routed, exchange, health, lease, now=now, rng=rng, met=met)
     else:
         health.ended(lease, verdict, now, rng)
     trial, routed.trial = routed.trial, None
     if trial is not None:
         calm = health.peers.burn(routed.objective.name) < HYSTERESIS * routed.route.spill_at
-        if trial.end(now, kept=None if verdict is UNCOUNTED else kept, calm=calm):
+        if trial.end(now, met=None if verdict is UNCOUNTED else met, calm=calm):
             health.peers.forget()
 
 
@@ -138,7 +138,7 @@ def gave_back(routed: RoutedRequest, exchange: Exchange, end: AttemptEnd) -> Non
 
 
 def _answered(
-    routed: RoutedRequest, exchange: Exchange, health: Health, lease: Lease, *, now: float, rng: Random, kept: bool
+    routed: RoutedRequest, exchange: Exchange, health: Health, lease: Lease, *, now: float, rng: Random, met: bool
 ) -> None:
     """Learn from a complete answer; how long it took is not the backend's doing where this process was late."""
     prompts = routed.model.memory.prompts
@@ -149,9 +149,9 @@ def _answered(
         prompts.answered(each)
         routed.spec.kind.answered(each)
     if exchange.excused:
-        health.ended(lease, GOOD, now, rng, seconds=health.activity.seconds, kept=kept)
+        health.ended(lease, GOOD, now, rng, seconds=health.activity.seconds, met=met)
         return
     if not exchange.stream:
         routed.spec.kind.completed(now - exchange.sent)
     tpot = exchange.tpot
-    health.ended(lease, GOOD, now, rng, seconds=now - exchange.sent, tpot=tpot, kept=kept)
+    health.ended(lease, GOOD, now, rng, seconds=now - exchange.sent, tpot=tpot, met=met)

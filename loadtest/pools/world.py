@@ -159,7 +159,7 @@ class Pools(World):
         peers = self.pools[sent.pool]
         if trial is not None:
             met = answer is not None and meets(CHAT, *answer, request.prompt)
-            if trial.end(self.now, kept=met, calm=peers.burn("") < HYSTERESIS * SPILL_AT_BURN):
+            if trial.end(self.now, met=met, calm=peers.burn("") < HYSTERESIS * SPILL_AT_BURN):
                 peers.forget()
 
     def _tick(self) -> None:

@@ -220,7 +220,7 @@ class World:
             server.health.ended(lease, Verdict.BAD, self.now, self.rng)
         else:
             met = meets(self.objective, *answer, request.prompt)
-            server.health.ended(lease, Verdict.GOOD, self.now, self.rng, tpot=answer[1], kept=met)
+            server.health.ended(lease, Verdict.GOOD, self.now, self.rng, tpot=answer[1], met=met)
 
     def _freed(self, request: Request) -> None:
         """No request waits here."""

@@ -34,13 +34,13 @@ def pool(count: int = 4) -> tuple[PoolState, list[Health]]:
 
 
 def attempt(
-    health: Health, now: float, verdict: Verdict = Verdict.GOOD, *, ttft: float = 0.05, kept: bool = True
+    health: Health, now: float, verdict: Verdict = Verdict.GOOD, *, ttft: float = 0.05, met: bool = True
 ) -> None:
     lease = health.lease(100)
     if verdict is Verdict.GOOD:
         health.began(lease, ttft)
     lease.release()
-    health.ended(lease, verdict, now, RNG, tpot=0.02 * ttft / 0.05, kept=kept)
+    health.ended(lease, verdict, now, RNG, tpot=0.02 * ttft / 0.05, met=met)
 
 
 def test_a_lease_gives_back_what_it_took_once() -> None:
@@ -255,7 +255,7 @@ def test_a_workload_that_burns_everyone_ejects_nobody() -> None:
     peers, healths = pool()
     for health in healths:
         for _ in range(30):
-            attempt(health, 1.0, ttft=3.0, kept=False)
+            attempt(health, 1.0, ttft=3.0, met=False)
     peers.tick(2.0, {health.id: Signal(burn=50.0, slow="ttft burns") for health in healths}, RNG)
     assert not any(health.outlier.ejection.out for health in healths)
     assert peers.panic

@@ -88,12 +88,12 @@ def test_a_pool_is_left_when_it_burns_and_comes_back_by_three_good_trials() -> N
     assert trials.is_due(10.0)
     trials.begin()
     assert not trials.is_due(11.0), "one at a time"
-    assert not trials.end(12.0, kept=False, calm=True)
+    assert not trials.end(12.0, met=False, calm=True)
     assert not trials.is_due(12.0 + FIRST_PAUSE - 0.1)
 
     for at in range(GOOD_TRIALS):
         trials.begin()
-        assert trials.end(20.0 + at, kept=True, calm=True) is (at == GOOD_TRIALS - 1)
+        assert trials.end(20.0 + at, met=True, calm=True) is (at == GOOD_TRIALS - 1)
     assert not trials.out
 
 
@@ -102,9 +102,9 @@ def test_trials_that_say_nothing_or_come_while_it_burns_bring_nothing_back() -> 
     trials.leave(0.0)
     for _ in range(2 * GOOD_TRIALS):
         trials.begin()
-        assert not trials.end(1.0, kept=None, calm=True)
+        assert not trials.end(1.0, met=None, calm=True)
         trials.begin()
-        assert not trials.end(1.0, kept=True, calm=False)
+        assert not trials.end(1.0, met=True, calm=False)
     assert trials.out
 
 
@@ -114,7 +114,7 @@ def test_trials_of_a_pool_that_stays_late_become_seldom() -> None:
     now, pauses = 0.0, []
     for _ in range(8):
         trials.begin()
-        trials.end(now, kept=False, calm=True)
+        trials.end(now, met=False, calm=True)
         due = next(now + tenth / 10 for tenth in range(10_000) if trials.is_due(now + tenth / 10))
         pauses.append(due - now)
         now = due

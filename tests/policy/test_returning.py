@@ -23,21 +23,21 @@ def pool(count: int = 2) -> tuple[PoolState, list[Health]]:
     return peers, list(peers.members.values())
 
 
-def answers(health: Health, now: float, *, times: float = 1.0, kept: bool = True, stream: bool = True) -> None:
+def answers(health: Health, now: float, *, times: float = 1.0, met: bool = True, stream: bool = True) -> None:
     """Have one request answered, so many times slower than usual."""
     lease = health.lease(100)
     if stream:
         health.activity.began(now, times * TTFT)
         health.began(lease, times * TTFT)
     lease.release()
-    health.ended(lease, Verdict.GOOD, now, RNG, seconds=3.0, tpot=times * TPOT if stream else None, kept=kept)
+    health.ended(lease, Verdict.GOOD, now, RNG, seconds=3.0, tpot=times * TPOT if stream else None, met=met)
 
 
-def at_work(healths: list[Health], peers: PoolState, *, kept: bool) -> None:
+def at_work(healths: list[Health], peers: PoolState, *, met: bool) -> None:
     """Let ten seconds pass in which all answer one request a second."""
     for second in range(10):
         for health in healths:
-            answers(health, float(second), kept=kept)
+            answers(health, float(second), met=met)
         peers.tick(float(second), {}, RNG)
 
 
@@ -61,25 +61,25 @@ def ejected(health: Health, peers: PoolState, *, slow: bool) -> None:
 
 def test_one_of_equals_that_are_all_slower_than_the_promise_comes_back() -> None:
     peers, healths = pool()
-    at_work(healths, peers, kept=False)
+    at_work(healths, peers, met=False)
     away(healths[0], peers)
     for _ in range(PROBES):
-        answers(healths[0], 17.0, kept=False)
+        answers(healths[0], 17.0, met=False)
     assert healths[0].outlier.ejection.state is State.SLOW_START
 
 
 def test_one_that_was_ejected_for_failures_comes_back_by_answers_that_are_late_like_those_of_its_peers() -> None:
     peers, healths = pool()
-    at_work(healths, peers, kept=False)
+    at_work(healths, peers, met=False)
     ejected(healths[0], peers, slow=False)
     for _ in range(PROBES):
-        answers(healths[0], 51.0, kept=False)
+        answers(healths[0], 51.0, met=False)
     assert healths[0].outlier.ejection.state is State.SLOW_START
 
 
 def test_what_an_engine_failed_as_it_went_does_not_keep_it_out_when_it_is_back() -> None:
     peers, healths = pool()
-    at_work(healths, peers, kept=True)
+    at_work(healths, peers, met=True)
     for _ in range(USUAL.consecutive_failures):
         healths[0].ended(healths[0].lease(100), Verdict.BAD, 11.0, RNG)
     assert healths[0].outlier.ejection.state is State.EJECTED
@@ -89,7 +89,7 @@ def test_what_an_engine_failed_as_it_went_does_not_keep_it_out_when_it_is_back()
 
 def test_one_that_comes_back_slower_than_its_peers_does_not_serve_until_it_is_needed() -> None:
     peers, (slow, other) = pool()
-    at_work([slow, other], peers, kept=True)
+    at_work([slow, other], peers, met=True)
     away(slow, peers)
     answers(slow, 17.0, times=3.0)
     assert (slow.outlier.ejection.state, slow.outlier.ejection.reason) == (
@@ -106,18 +106,18 @@ def test_one_that_comes_back_slower_than_its_peers_does_not_serve_until_it_is_ne
 @pytest.mark.parametrize(("times", "back"), [(1.0, True), (1.6, False), (3.0, False)])
 def test_one_that_was_ejected_because_it_was_slow_and_is_late_is_measured_closely(times: float, back: bool) -> None:
     peers, healths = pool()
-    at_work(healths, peers, kept=True)
+    at_work(healths, peers, met=True)
     ejected(healths[0], peers, slow=True)
     for number in range(10):
         answers(healths[1], 50.0 + number)
-    answers(healths[0], 61.0, times=times, kept=False)
+    answers(healths[0], 61.0, times=times, met=False)
     assert healths[0].outlier.ejection.out
     assert (healths[0].outlier.ejection.state is State.HALF_OPEN) is back
 
 
 def test_one_that_was_ejected_because_it_was_slow_comes_back_by_kept_promises() -> None:
     peers, healths = pool()
-    at_work(healths, peers, kept=True)
+    at_work(healths, peers, met=True)
     ejected(healths[0], peers, slow=True)
     for _ in range(PROBES):
         answers(healths[0], 51.0, times=1.6)
@@ -131,13 +131,13 @@ def test_one_that_was_ejected_because_it_was_slow_comes_back_by_kept_promises() 
 )
 def test_an_answer_in_one_piece_is_measured_by_what_peers_promise(signal: Signal, back: bool) -> None:
     peers, healths = pool(3)
-    at_work(healths, peers, kept=True)
+    at_work(healths, peers, met=True)
     ejected(healths[0], peers, slow=True)
     healths[1].symptoms.signal = signal
     healths[2].eject("slow", 50.0, RNG)
     for health in healths:
         health.activity.answered(50.0, 3.0)
-    answers(healths[0], 51.0, kept=False, stream=False)
+    answers(healths[0], 51.0, met=False, stream=False)
     assert (healths[0].outlier.ejection.state is State.HALF_OPEN) is back
 
 
@@ -145,14 +145,14 @@ def test_before_anything_is_known_of_its_pool_no_answer_is_slow() -> None:
     peers, healths = pool()
     healths[0].activity.answered(1.0, 3.0)
     away(healths[0], peers)
-    answers(healths[0], 17.0, times=100.0, kept=False)
+    answers(healths[0], 17.0, times=100.0, met=False)
     assert healths[0].outlier.ejection.answered == 1
 
 
 @pytest.mark.parametrize("sign", ["a first token", "its own metrics", ""])
 def test_one_that_was_away_is_back_when_its_pool_has_been_full_for_two_seconds_and_it_works(sign: str) -> None:
     peers, healths = pool()
-    at_work(healths, peers, kept=True)
+    at_work(healths, peers, met=True)
     away(healths[0], peers)
     healths[1].slots.limit_to(1)
     healths[1].lease(100)
@@ -168,7 +168,7 @@ def test_one_that_was_away_is_back_when_its_pool_has_been_full_for_two_seconds_a
     assert (healths[0].outlier.ejection.state is State.SLOW_START) is bool(sign)
     assert healths[0].available(20.0) is bool(sign)
     trial.release()
-    healths[0].ended(trial, Verdict.GOOD, 30.0, RNG, kept=False)
+    healths[0].ended(trial, Verdict.GOOD, 30.0, RNG, met=False)
     assert not healths[0].outlier.probing
 
 

@@ -41,7 +41,9 @@ class Bearing:
         return rows[1][0] if len(rows) > 1 else None
 
     def took(self, turn: int, beside: int) -> None:
-        """Learn that one is worked on which was sent in this `turn` beside so many: what was refused there was not
-        refused for that."""
+        """Learn that one is worked on which was sent in this `turn` beside so many.
+
+        What was refused there was not refused for that.
+        """
         self._by = [row for row in self._by if row[0] > beside or row[2] > turn]
         self.doubted = bool(self._by)

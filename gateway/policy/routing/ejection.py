@@ -154,7 +154,7 @@ def eject(
 
 
 def answered(standing: EjectionState, now: float) -> EjectionState:
-    """A half-open backend answered well; after three in a row it returns, slowly."""
+    """Count a good answer of a half-open backend; after three in a row it returns, slowly."""
     if standing.state is not State.HALF_OPEN:
         return standing
     if standing.answered + 1 < PROBES:
@@ -163,7 +163,7 @@ def answered(standing: EjectionState, now: float) -> EjectionState:
 
 
 def returned(standing: EjectionState, now: float) -> EjectionState:
-    """A backend can be reached again: it is asked one request at a time first.
+    """Ask a backend that can be reached again one request at a time first.
 
     One that was ejected time and again stays so for its time: it restarts because it fails.
     """
@@ -175,26 +175,26 @@ def returned(standing: EjectionState, now: float) -> EjectionState:
 
 
 def began(standing: EjectionState, now: float) -> EjectionState:
-    """A backend can be reached for the first time, while its peers are at work: its share grows slowly."""
+    """Let the share of a backend grow slowly that can be reached for the first time while its peers are at work."""
     if (standing.state, Event.BEGAN) not in TRANSITIONS:
         return standing
     return _slowly(standing, Event.BEGAN, now, "was reached for the first time")
 
 
 def unsettled(standing: EjectionState, now: float) -> EjectionState:
-    """A half-open backend is in use, or cannot be used: the time without requests starts from zero."""
+    """Start the time without requests from zero: a half-open backend is in use, or cannot be used."""
     return replace(standing, until=now + QUIET) if standing.state is State.HALF_OPEN else standing
 
 
 def failed(
     standing: EjectionState, now: float, reason: str, rng: Chance, *, slow: bool = False, by: Thresholds = USUAL
 ) -> EjectionState:
-    """A half-open backend did not answer well: out again, as long as before, since this is the same trouble."""
+    """Take a half-open backend that did not answer well out again, as long as before: it is the same trouble."""
     return _out(replace(standing, slow=slow), Event.FAILED, now, reason, rng, by=by)
 
 
 def needed(standing: EjectionState, now: float) -> EjectionState:
-    """The rest of its pool has no free slot: one that is out because it is slow, or was away, is better than none."""
+    """Take back one that is out because it is slow, or was away: the rest of its pool has no free slot."""
     if not (standing.slow or standing.returned) or (standing.state, Event.NEEDED) not in TRANSITIONS:
         return standing
     why = "could not be reached, and can be again" if standing.returned else "is slow"

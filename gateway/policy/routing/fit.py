@@ -25,11 +25,11 @@ _PRIOR: Row = (0.05, 0.00005, 0.001)
 
 
 class Fit:
-    """One latency in seconds, predicted from prompt tokens to prefill (all that lie ahead and the request's own) and
-    requests in flight.
+    """One latency in seconds, predicted from prompt tokens to prefill and requests in flight.
 
-    `half_life` is how many seconds make a sample count half; `caution` is what a prediction has to be multiplied by so
-    that few latencies exceed it.
+    The tokens are all that lie ahead and the request's own.
+    `moments` and `products` are the sums of the normal equations; `half_life` is how many seconds make a sample count
+    half; `caution` is what a prediction has to be multiplied by so that few latencies exceed it.
     """
 
     __slots__ = (
@@ -37,10 +37,10 @@ class Fit:
         "_errors",
         "_half_life",
         "_judged",
-        "_moments",
-        "_products",
         "caution",
         "coefficients",
+        "moments",
+        "products",
         "samples",
     )
 
@@ -48,8 +48,8 @@ class Fit:
         self.coefficients: Row = _PRIOR
         self.samples = 0.0
         self._half_life = half_life
-        self._moments = [0.0] * 6
-        self._products = [0.0] * 3
+        self.moments = [0.0] * 6
+        self.products = [0.0] * 3
         self._errors: list[float] = []
         self._at = 0
         self._judged = False
@@ -69,7 +69,7 @@ class Fit:
         tokens *= scale
         in_flight *= scale
         seconds *= scale
-        moments, products = self._moments, self._products
+        moments, products = self.moments, self.products
         moments[0] += scale * scale
         moments[1] += scale * tokens
         moments[2] += scale * in_flight
@@ -94,7 +94,7 @@ class Fit:
     @property
     def reach(self) -> float:
         """Prompt tokens up to which samples lie, about: three standard deviations above their mean; 0.0 without any."""
-        weight, tokens, squares = self._moments[0], self._moments[1], self._moments[3]
+        weight, tokens, squares = self.moments[0], self.moments[1], self.moments[3]
         if self.samples < 1.0:
             return 0.0
         mean = tokens / weight
@@ -110,22 +110,22 @@ class Fit:
         if self._judged:
             self._judged = False
             self.caution = 1.0 + CAUTION * (self.error or 0.0)
-        kept = exp(-0.6931 * elapsed / self._half_life)
-        self._moments = [value * kept for value in self._moments]
-        self._products = [value * kept for value in self._products]
-        self.samples *= kept
-        moments, products = self._moments, self._products
+        decay = exp(-0.6931 * elapsed / self._half_life)
+        self.moments = [value * decay for value in self.moments]
+        self.products = [value * decay for value in self.products]
+        self.samples *= decay
+        moments, products = self.moments, self.products
         if lean_on is not None and lean_on.samples > 0:
             share = min(1.0, LEAN / lean_on.samples)
-            moments = [own + share * other for own, other in zip(moments, lean_on._moments, strict=True)]
-            products = [own + share * other for own, other in zip(products, lean_on._products, strict=True)]
+            moments = [own + share * other for own, other in zip(moments, lean_on.moments, strict=True)]
+            products = [own + share * other for own, other in zip(products, lean_on.products, strict=True)]
         if moments[0] > _NOTHING and (self.samples + (lean_on.samples if lean_on else 0.0)) >= 1.0:
             self.coefficients = _solved(moments, products)
 
     def forget(self) -> None:
         """Start over: what was learnt is about an engine that is no more."""
-        self._moments = [0.0] * 6
-        self._products = [0.0] * 3
+        self.moments = [0.0] * 6
+        self.products = [0.0] * 3
         self.samples = 0.0
 
 

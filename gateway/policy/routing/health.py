@@ -120,10 +120,12 @@ class Health:
         *,
         seconds: float = 0.0,
         tpot: float | None = None,
-        kept: bool = True,
+        met: bool = True,
     ) -> None:
-        """Learn how an attempt ended: of a complete answer how many `seconds` it took, its TPOT in seconds, and whether
-        it `kept` every target."""
+        """Learn how an attempt ended.
+
+        Of a complete answer: how many `seconds` it took, its TPOT in seconds, and whether it `met` every target.
+        """
         outlier, symptoms = self.outlier, self.symptoms
         if lease.is_probe:
             outlier.probed()
@@ -138,7 +140,7 @@ class Health:
         else:
             symptoms.failed()
         if lease.is_probe and outlier.ejection.state is State.HALF_OPEN:
-            slow = good and _is_slow(self, lease, tpot, kept=kept)
+            slow = good and _is_slow(self, lease, tpot, met=met)
             self._note(outlier.probe_ended(now, rng, good=good, slow=slow))
             if not outlier.ejection.out:
                 self.latency.ttft.forget()
@@ -166,7 +168,7 @@ class Health:
         outlier.weigh(signal.burn, now)
 
     def _reached(self, now: float) -> None:
-        """It can be reached, and could not be: one that has never worked is new, whatever else is not trusted yet."""
+        """Learn that it can be reached again: one that has never worked is new, what else is not trusted yet."""
         outlier = self.outlier
         if self.activity.has_worked or outlier.ejection.ejections:
             if outlier.ejection.out or self.peers.has_room:
@@ -198,12 +200,12 @@ class Health:
             self.peers.note(transition)
 
 
-def _is_slow(health: Health, lease: Lease, tpot: float | None, *, kept: bool) -> bool:
+def _is_slow(health: Health, lease: Lease, tpot: float | None, *, met: bool) -> bool:
     """Return whether a trial's answer is held against a backend: where its peers miss too, they are the measure.
 
     One that was ejected because it was slow has to keep its promise, or to be as fast as they are.
     """
     slowness = health.latency.slowness(lease, tpot)
-    if kept or not health.outlier.ejection.slow:
+    if met or not health.outlier.ejection.slow:
         return slowness > OUTLIER
     return slowness > RATIO if slowness else health.peers.keep_promises(health)

@@ -41,8 +41,10 @@ class PoolLatency:
         self.samples = max(FEWEST_SAMPLES, MOST_SAMPLES // max(1, backends))
 
     def slowness(self, lease: Lease, tpot: float | None) -> float:
-        """Return how many times longer an answer took than is expected of the same work: the worse of its TTFT and its
-        TPOT in seconds; 0.0 where neither is known."""
+        """Return how many times longer an answer took than is expected of the same work.
+
+        The worse of its TTFT and its TPOT in seconds; 0.0 where neither is known.
+        """
         ttfts, tpots = self.ttft, self.tpot
         begun = lease.ttft / ttfts.predict(lease.tokens, lease.in_flight) if ttfts.samples >= 1.0 else 0.0
         if tpot is None or tpots.samples < 1.0:

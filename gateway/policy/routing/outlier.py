@@ -30,8 +30,10 @@ class Signal:
 
 
 class Symptoms:
-    """What speaks against one backend: `failures` in a row, its `residual` beside its peers, and the `signal` of its
-    burn rates."""
+    """What speaks against one backend.
+
+    `failures` in a row, its `residual` beside its peers, and the `signal` of its burn rates.
+    """
 
     __slots__ = ("failures", "residual", "signal")
 
@@ -80,10 +82,10 @@ class Symptoms:
 
 
 class OutlierState:
-    """What follows for one backend: its `ejection`, its `weight` (the share of its due that it gets), and whether a
-    request is `probing` it while it is half-open.
+    """What follows for one backend: whether it is in service, and with what share.
 
-    `thresholds` are those of its pool. What moves it returns the transition, None where the state stays.
+    `ejection` is where it stands, `weight` the share of its due that it gets; a request may be `probing` it while it is
+    half-open. `thresholds` are those of its pool. What moves it returns the transition, None where the state stays.
     """
 
     __slots__ = ("_identity", "ejection", "probing", "thresholds", "weight")

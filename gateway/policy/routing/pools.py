@@ -94,12 +94,12 @@ class PoolProbe:
         """One request is on trial."""
         self.running = True
 
-    def end(self, now: float, *, kept: bool | None, calm: bool) -> bool:
+    def end(self, now: float, *, met: bool | None, calm: bool) -> bool:
         """Learn how it went, None when it says nothing; return whether the pool is back. `calm`: it burns no more."""
         self.running = False
-        if kept is None:
+        if met is None:
             return False
-        if not kept:
+        if not met:
             self._good = 0
             self._due, self._pause = now + self._pause, min(LONGEST_PAUSE, 2 * self._pause)
             return False
@@ -124,8 +124,10 @@ class Option(Generic[Backend]):
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """How one pool looks to one request: predicted over promised time, and whether it `keeps` the promise when the
-    prediction is taken with caution, has been left, has a slot, is due for a trial; whether anything is `known` of it.
+    """How one pool looks to one request: predicted over promised time, and more.
+
+    Whether it `keeps` the promise when the prediction is taken with caution, has been left, has a slot, is due for a
+    trial; whether anything is `known` of it.
     """
 
     pool: str

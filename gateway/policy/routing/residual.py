@@ -1,5 +1,8 @@
-"""Telling a sick backend from a busy one: its latencies against what its pool's model expects of the same work, beside
-its peers in the same minute. Load shifts that for all of them; a sick backend stands out alone."""
+"""Telling a sick backend from a busy one.
+
+Its latencies are held against what its pool's model expects of the same work, beside its peers in the same minute. Load
+shifts that for all of them; a sick backend stands out alone.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -54,11 +57,11 @@ class Channel:
         self.total += value
         self.squares += value * value
 
-    def decay(self, kept: float) -> None:
+    def decay(self, by: float) -> None:
         """Let all that was learnt count for a little less."""
-        self.weight *= kept
-        self.total *= kept
-        self.squares *= kept
+        self.weight *= by
+        self.total *= by
+        self.squares *= by
 
     @property
     def known(self) -> bool:
@@ -96,11 +99,11 @@ class Share:
         self.hits += hit
         self.surplus = min(_MOST_SURPLUS, max(0.0, self.surplus + hit - self.allowed))
 
-    def decay(self, kept: float) -> None:
+    def decay(self, by: float) -> None:
         """Let all that was learnt count for a little less."""
-        self.seen *= kept
-        self.hits *= kept
-        self.surplus *= kept
+        self.seen *= by
+        self.hits *= by
+        self.surplus *= by
 
     def beyond(self, peers: Sequence["Share"]) -> float:
         """Return the surplus less that of the next worst, and half as much: what meets others too is not its own."""
@@ -139,9 +142,9 @@ class Residual:
 
     def advance(self, elapsed: float, peers: Sequence["Residual"] = ()) -> None:
         """Forget for so many seconds, and allow twice what is typical of peers."""
-        kept = exp(-0.6931 * elapsed / HALF_LIFE)
+        decay = exp(-0.6931 * elapsed / HALF_LIFE)
         for part in (self.ttft, self.tpot, self.failing, self.late):
-            part.decay(kept)
+            part.decay(decay)
         self.failing.allowed = _FAILING + 2 * median([peer.failing.ratio for peer in peers] or [0.0])
         self.late.allowed = _LATE + 2 * median([peer.late.ratio for peer in peers] or [0.0])
 

@@ -20,9 +20,9 @@ class SlotRules(Protocol):
 
 
 class Slots:
-    """`limit` bounds the requests `in_flight`; `kv_capacity`, where it is known, bounds the tokens `kv` that their
-    prompts and answers may come to.
+    """How many requests one backend has `in_flight`, and may have.
 
+    `limit` bounds them; `kv_capacity`, where it is known, bounds the tokens `kv` that prompts and answers may come to.
     `rules` are admission's for free slots, None before there are any; `evidence` is what the limit is judged by.
     A lease takes a slot and gives it back.
     """
