@@ -6,13 +6,16 @@ from time import monotonic
 from gateway.backends.backend import Backend
 from gateway.backends.registry import Registry
 from gateway.config.load import load_routes
+from gateway.config.table import TenantSpec
 from gateway.exchange import Endpoint
 from gateway.lateness import Lateness
+from gateway.policy.admission.classes import CLASSES, STANDARD
 from gateway.policy.admission.kinds import Kind
+from gateway.policy.admission.quota import Quota, QuotaLimits
 from gateway.proxy.live import LiveTable
 from gateway.proxy.routed_request import RoutedRequest
-from gateway.proxy.spec import RequestSpec
-from gateway.proxy.tenants import Tenants
+from gateway.proxy.spec import Charge, RequestSpec
+from gateway.proxy.tenants import LiveTenant, Tenants
 from gateway.wire.guard import Head
 from gateway.wire.outbox import Outbox
 
@@ -33,3 +36,9 @@ def routed_to(
         asked, tenant, tenant.service_class, kind or Kind(), stream=stream, seconds=600.0, is_hurried=is_hurried
     )
     return RoutedRequest(spec, model, version, fields=b""), backend
+
+
+def charged(limits: QuotaLimits) -> Charge:
+    """Return what a tenant with these limits was charged for a request of ten tokens."""
+    spec = TenantSpec("acme", (), limits=limits)
+    return Charge(LiveTenant(spec, CLASSES[STANDARD], Quota(limits, 0.0)), 10, 0.0)

@@ -20,6 +20,8 @@ class EngineSide(asyncio.Transport):
         self._sockets = socket.socketpair()
         self.protocol = protocol
         self.closed = False
+        self.read = b""
+        """What the engine was sent."""
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return self._sockets[0] if name == "socket" else default
@@ -28,7 +30,8 @@ class EngineSide(asyncio.Transport):
         return self.closed
 
     def write(self, data: Any) -> None:
-        """The engine may read it."""
+        """Let the engine read it."""
+        self.read += data
 
     def get_write_buffer_size(self) -> int:
         return 0

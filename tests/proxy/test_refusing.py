@@ -1,0 +1,43 @@
+"""Heads of engines' answers as clients get them."""
+
+import pytest
+
+from gateway.exchange import Exchange
+from gateway.policy.admission.quota import QuotaLimits
+from gateway.proxy.refusing import head_of, with_retry_after
+from gateway.wire.heads import find
+from tests.proxy.routed import charged, routed_to
+
+CHAT = "/v1/chat/completions"
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_one_that_refuses_work_says_when_to_ask_again(status: int) -> None:
+    routed, _ = routed_to(CHAT)
+    told = find(with_retry_after(status, [(b"x", b"y")], routed, lambda: 0.5), b"retry-after")
+    assert told is not None
+    assert int(told) >= 1
+
+
+def test_the_engines_own_word_is_kept() -> None:
+    routed, _ = routed_to(CHAT)
+    fields = [(b"retry-after", b"7")]
+    assert with_retry_after(503, fields, routed, lambda: 0.5) == fields
+
+
+@pytest.mark.parametrize("status", [200, 400, 404, 500, 502])
+def test_any_other_says_nothing_of_that(status: int) -> None:
+    routed, _ = routed_to(CHAT)
+    assert with_retry_after(status, [], routed, lambda: 0.5) == []
+
+
+@pytest.mark.parametrize("keep_alive", [True, False])
+def test_a_head_has_what_the_engine_said_and_what_the_gateway_has_to_say(keep_alive: bool) -> None:
+    routed, backend = routed_to(CHAT)
+    routed.charge = charged(QuotaLimits(requests_per_minute=8))
+    exchange = Exchange("r1", CHAT, 0.0)
+    head = head_of(routed, exchange, backend, b"HTTP/1.1 200 OK\r\nx: y\r\n", keep_alive=keep_alive)
+    assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+    for field in (b"x: y\r\n", b"x-request-id: r1\r\n", routed.quota_shown):
+        assert head.count(field) == 1
+    assert (b"connection: close\r\n" in head) is not keep_alive
