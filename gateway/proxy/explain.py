@@ -12,7 +12,7 @@ from gateway.policy.routing.rules import Traits, first_match
 from gateway.proxy.admission_queue import AdmissionQueue
 from gateway.proxy.finding import asked_next, first_asked
 from gateway.proxy.live import LiveModel, LiveVersion
-from gateway.proxy.pooling import need_for, pool_for
+from gateway.proxy.pool_selection import need_for, pool_for
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from random import Random
 from gateway.backends.backend import Backend
 from gateway.exchange import Exchange
 from gateway.policy.routing.choose import ONLY
-from gateway.proxy.pooling import need_of, pool_for
+from gateway.proxy.pool_selection import need_of, pool_for
 from gateway.proxy.routed_request import Chooser, RoutedRequest
 
 
