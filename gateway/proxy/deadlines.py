@@ -9,6 +9,8 @@ from gateway.proxy.routed_request import RoutedRequest
 
 SHORTEST, TIMES = 60.0, 5.0
 """How long a backend may answer no request, in seconds and as a multiple of the slowest answer of the kind."""
+ENOUGH = 10
+"""Answers for each of its peers, while a backend gave none, by which it hangs: chance does that once in 22,000."""
 _FAIR, _TIMES_TTFT = 1.0, 2.0
 """Seconds, and times an idle backend's TTFT, below which a wait in vain says nothing of a backend."""
 
@@ -110,7 +112,8 @@ def _answers_none(
     """Judge a backend by a request whose client gave it less time than the route does: it may hang all the same.
 
     It does where its probes fail too, or where for long it has answered no such request, nor any other, although they
-    waited longer than it usually takes.
+    waited longer than it usually takes. Answers in one piece that have become longer than clients wait look the same:
+    there its peers have to do better.
     """
     activity, kind, waited = backend.health.activity, routed.spec.kind, now - exchange.sent
     worked_at = max(activity.worked_at, backend.engine.progressed, exchange.last_content)
@@ -126,7 +129,23 @@ def _answers_none(
         limit = routed.timeouts.first_byte or max(SHORTEST, TIMES * usual)
     if waited < usual:
         return None
-    silent = activity.given_up(exchange.sent, now, worked_at=worked_at)
+    peers = backend.health.peers.members.values()
+    answers = sum(each.activity.answers for each in peers)
+    silent, theirs = activity.given_up(exchange.sent, now, worked_at=worked_at, answers=answers)
     if silent <= limit:
         return None
+    if (
+        not routed.spec.stream
+        and routed.timeouts.first_byte is None
+        and not _stands_out(silent, theirs, len(peers) - 1)
+    ):
+        return None
     return AttemptEnd.DEADLINE_EXCEEDED, f"the request's time is over; no answer to anyone for {silent:.0f} s"
+
+
+def _stands_out(silent: float, theirs: int, peers: int) -> bool:
+    """Whether a backend that gave no answer for so many seconds hangs, by `theirs`: the answers that its `peers` gave.
+
+    Where they gave none either, the pool answers nobody at all; that is bad for its users whatever the reason.
+    """
+    return theirs >= ENOUGH * peers if theirs else silent > LONGEST

@@ -10,6 +10,7 @@ from gateway.exchange import AttemptEnd, Exchange, Outcome
 from gateway.policy.admission.kinds import FEWEST_ANSWERS
 from gateway.policy.routing.ejection import USUAL, State
 from gateway.policy.slo.series import Kind
+from gateway.proxy.deadlines import ENOUGH
 from tests.e2e.fakes import DONE, ROLE, STREAM_HEAD, Call, backends, chunked, event, good, whole
 from tests.e2e.harness import Running, ask, chat, gateway, routes
 from tests.e2e.test_admission import one_slot, words
@@ -122,7 +123,9 @@ async def test_an_engine_that_hangs_is_left_although_no_client_waits_for_long(tm
                 assert (await ask(running.port, chat(stream=stream), headers=FIVE_SECONDS)).status == 200
             assert sick.health.activity.has_worked
             engine.hangs, in_vain, in_a_row = True, 0, 0
-            while in_a_row < 20 and in_vain < 60 / 5 + 1 + USUAL.consecutive_failures:
+            # Of answers in one piece the other engine has to give enough meanwhile; it gets about as many requests.
+            most = 60 / 5 + 1 + USUAL.consecutive_failures + (0 if stream else 2 * ENOUGH)
+            while in_a_row < 20 and in_vain < most:
                 asking = asyncio.create_task(ask(running.port, chat(stream=stream), headers=FIVE_SECONDS))
                 await eventually(lambda asking=asking: asking.done() or sick.in_flight > 0)  # type: ignore[misc]
                 if not asking.done():
@@ -148,3 +151,30 @@ async def test_the_only_engine_hangs_and_its_users_count_although_none_waits_for
             assert 30 / 5.6 - 1 <= known <= 6
             assert ends == [AttemptEnd.CLIENT_TIMEOUT] * known + [AttemptEnd.DEADLINE_EXCEEDED] * (9 - known)
             assert counted(running, Kind.MODEL, "m")["availability"][1] == 9 - known
+
+
+async def test_answers_that_become_longer_than_clients_wait_are_held_against_no_engine(tmp_path: Path) -> None:
+    """Both engines work, without metrics that show it, and each client leaves before its answer is there."""
+    clock = HandClock()
+
+    async def engine(call: Call) -> None:
+        await (slow if b"long" in call.body else good)(call)
+
+    async with backends(engine, engine) as fakes:
+        spec = json.dumps({"models": {"m": {"backends": [fake.url for fake in fakes]}}})
+        async with gateway(tmp_path, spec, now=clock) as running:
+            for _ in range(FEWEST_ANSWERS):
+                assert (await ask(running.port, chat(stream=False), headers=FIVE_SECONDS)).status == 200
+            for _ in range(int(80 / 5.6)):
+                long = [ask(running.port, chat(stream=False, user="long"), headers=FIVE_SECONDS) for _ in fakes]
+                asking = asyncio.gather(*long)
+                await eventually(lambda: all(backend.in_flight for backend in running.app.data.registry))
+                await pass_slowly(clock, running, 5.6)
+                assert {answer.status for answer in await asking} == {504}
+            ends = [end for _, end in running.records.attempts]
+            assert set(ends[FEWEST_ANSWERS:]) == {AttemptEnd.CLIENT_TIMEOUT}
+            assert (await ask(running.port, chat(stream=False), headers=FIVE_SECONDS)).status == 200
+            assert all(
+                backend.health.outlier.ejection.state is State.IN_SERVICE for backend in running.app.data.registry
+            )
+            assert counted(running, Kind.MODEL, "m")["availability"][1] == 0

@@ -37,12 +37,12 @@ def test_the_quickest_first_token_of_late_is_known() -> None:
 
 def test_what_waits_in_vain_adds_up_until_the_backend_works() -> None:
     activity = Activity()
-    for since, now, worked_at, waited in (
-        (10.0, 15.0, -1.0, 5.0),
-        (12.0, 17.0, -1.0, 7.0),  # beside the other: no second counts twice
-        (16.5, 16.9, -1.0, 7.0),
-        (100.0, 105.0, -1.0, 12.0),  # the time between two is none in which it was asked
-        (110.0, 115.0, 112.0, 3.0),
-        (112.0, 117.0, 112.0, 5.0),
+    for since, now, worked_at, answers, expected in (
+        (10.0, 15.0, -1.0, 100, (5.0, 0)),
+        (12.0, 17.0, -1.0, 103, (7.0, 3)),  # beside the other: no second counts twice
+        (16.5, 16.9, -1.0, 104, (7.0, 4)),
+        (100.0, 105.0, -1.0, 90, (12.0, 0)),  # nothing was asked between; a peer has left the pool
+        (110.0, 115.0, 112.0, 110, (3.0, 0)),
+        (112.0, 117.0, 112.0, 111, (5.0, 1)),
     ):
-        assert activity.given_up(since, now, worked_at=worked_at) == waited
+        assert activity.given_up(since, now, worked_at=worked_at, answers=answers) == expected

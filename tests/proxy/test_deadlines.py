@@ -6,6 +6,7 @@ from gateway.config.table import FIRST_TOKEN, LONGEST, STALL, Timeouts
 from gateway.exchange import AttemptEnd, Exchange
 from gateway.policy.admission.kinds import FEWEST_ANSWERS, Kind
 from gateway.policy.routing import readiness
+from gateway.policy.routing.health import Health
 from gateway.proxy.deadlines import SHORTEST, TIMES, overdue, time_is_over
 from gateway.proxy.retrying import blamed
 from tests.attempts import attempted
@@ -118,11 +119,25 @@ def test_a_timeout_in_the_routes_holds_whatever_was_learnt() -> None:
 
 
 class Hurry:
-    """Requests one after the other, to a backend whose clients give it so many seconds for each."""
+    """Requests one after the other, to a backend whose clients give it so many seconds for each.
 
-    def __init__(self, seconds: float, *, stream: bool, answers: int = FEWEST_ANSWERS, took: float = 0.5) -> None:
+    Meanwhile each of its `peers` gives so many answers.
+    """
+
+    def __init__(
+        self,
+        seconds: float,
+        *,
+        stream: bool,
+        answers: int = FEWEST_ANSWERS,
+        took: float = 0.5,
+        peers: tuple[float, ...] = (),
+    ) -> None:
         self.world = World(answers=answers, took=took, stream=stream, is_hurried=True)
         self.seconds, self.now = seconds, 1000.0
+        health = self.world.backend.health
+        self.peers = [(Health(str(number), health.peers), share) for number, share in enumerate(peers)]
+        health.peers.members.update({peer.id: peer for peer, _ in self.peers})
         if answers:
             self.world.backend.health.activity.began(999.0, took)
 
@@ -131,6 +146,8 @@ class Hurry:
         world = self.world
         world.exchange.attempts = [attempted(self.now)]
         self.now += self.seconds
+        for peer, share in self.peers:
+            peer.activity.answers = int((self.now - 1000.0) / self.seconds * share)
         return time_is_over(world.routed, world.exchange, world.backend, resumed=0.0, now=self.now, answered=False)[0]
 
     def ends_after(self, seconds: float) -> set[AttemptEnd]:
@@ -144,9 +161,15 @@ class Hurry:
 OWN, BLAMED = AttemptEnd.CLIENT_TIMEOUT, AttemptEnd.DEADLINE_EXCEEDED
 
 
-@pytest.mark.parametrize(("stream", "limit"), [(True, FIRST_TOKEN), (False, SHORTEST)], ids=["streams", "whole"])
-def test_a_backend_that_answers_no_client_in_a_hurry_hangs_in_the_end(stream: bool, limit: float) -> None:
-    hurry = Hurry(5.0, stream=stream)
+@pytest.mark.parametrize(
+    ("stream", "limit", "peers"),
+    [(True, FIRST_TOKEN, ()), (False, SHORTEST, (1.0,)), (False, SHORTEST, (2.0, 2.0, 0.0)), (False, LONGEST, ())],
+    ids=["streams", "whole, its peer answers", "whole, its peers answer", "whole, nobody answers"],
+)
+def test_a_backend_that_answers_no_client_in_a_hurry_hangs_in_the_end(
+    stream: bool, limit: float, peers: tuple[float, ...]
+) -> None:
+    hurry = Hurry(5.0, stream=stream, peers=peers)
     assert hurry.ends_after(limit) == {OWN}
     assert hurry.ends_after(30.0) == {BLAMED}
     hurry.world.backend.health.activity.worked_at = hurry.now
@@ -163,6 +186,19 @@ def test_clients_that_give_too_little_time_say_nothing_of_a_backend(
     stream: bool, seconds: float, answers: int, took: float
 ) -> None:
     assert Hurry(seconds, stream=stream, answers=answers, took=took).ends_after(600.0) == {OWN}
+
+
+@pytest.mark.parametrize("peers", [(0.0,), (0.05,), (0.05, 0.05, 0.05)], ids=["none", "few", "few of each"])
+def test_answers_that_become_longer_than_clients_wait_are_held_against_no_backend(peers: tuple[float, ...]) -> None:
+    """Its peers give hardly any such answer either."""
+    assert Hurry(5.0, stream=False, peers=peers).ends_after(LONGEST) == {OWN}
+
+
+def test_a_limit_in_the_routes_needs_no_peers() -> None:
+    hurry = Hurry(5.0, stream=False)
+    hurry.world.routed.timeouts = Timeouts(first_byte=20.0)
+    assert hurry.ends_after(20.0) == {OWN}
+    assert hurry.ends_after(20.0) == {BLAMED}
 
 
 def test_a_backend_that_works_for_others_does_not_hang() -> None:

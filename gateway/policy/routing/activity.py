@@ -13,9 +13,9 @@ _FRESH = 0.1
 class Activity:
     """When one backend last showed that it works, and its `backoff` after refusals.
 
-    `asked_at` is when it last got a request while it had none; `worked_at` when the last first token or answer came;
-    `woke_at` when it last did so after a stall; `seconds` how long an answer takes, of late. Times are seconds of the
-    caller's clock.
+    `answers` counts those it completed. `asked_at` is when it last got a request while it had none; `worked_at` when
+    the last first token or answer came; `woke_at` when it last did so after a stall; `seconds` how long an answer
+    takes, of late. Times are seconds of the caller's clock.
     """
 
     __slots__ = (
@@ -24,7 +24,9 @@ class Activity:
         "_since",
         "_vain",
         "_waited",
+        "_waited_from",
         "_waited_until",
+        "answers",
         "asked_at",
         "backoff",
         "seconds",
@@ -40,6 +42,7 @@ class Activity:
         self._before = self._latest = float("inf")
         self._since = self._waited_until = float("-inf")
         self._waited = 0.0
+        self._waited_from = self.answers = 0
 
     def __repr__(self) -> str:
         return f"<Activity at {self.worked_at:.1f}, {self.backoff}>"
@@ -48,6 +51,7 @@ class Activity:
         """Learn that it completed an answer, and how long that took."""
         self.seconds += (seconds - self.seconds) * (_FRESH if self.seconds else 1.0)
         self.worked_at = now
+        self.answers += 1
         self.backoff.reset()
 
     def began(self, now: float, ttft: float) -> None:
@@ -71,16 +75,16 @@ class Activity:
         """Learn that it produced something after a stall."""
         self.woke_at = at
 
-    def given_up(self, since: float, now: float, *, worked_at: float) -> float:
+    def given_up(self, since: float, now: float, *, worked_at: float, answers: int) -> tuple[float, int]:
         """Learn that a request which was sent at `since` was given up now; return for how long such requests waited.
 
-        In seconds since it was last seen to work, at `worked_at`.
+        In seconds since it was last seen to work, at `worked_at`; and how many of the pool's `answers` came meanwhile.
         """
         if worked_at >= self._waited_until:
-            self._waited = 0.0
+            self._waited, self._waited_from = 0.0, answers
         self._waited += max(0.0, now - max(since, worked_at, self._waited_until))
         self._waited_until = now
-        return self._waited
+        return self._waited, max(0, answers - self._waited_from)
 
     @property
     def quickest(self) -> float:
