@@ -15,7 +15,7 @@ from gateway.policy.slo.burn import burn
 from gateway.policy.slo.ledger import SloLedger
 from gateway.policy.slo.objective import DAY
 from gateway.policy.slo.series import Kind, Series
-from gateway.policy.slo.windows import HOUR, MINUTE
+from gateway.policy.slo.windows import HOUR, MINUTE, Windows
 from gateway.policy.slo.words import budget_words, waiting_words
 
 _BURNS = (5 * MINUTE, HOUR, 6 * HOUR, 3 * DAY)
@@ -60,7 +60,8 @@ class ObjectiveStatus(BaseModel):
     """One promise of a model: burn rates by window, null without events, its budget, and the alert that fires.
 
     `coverage` is the share of each window in which this gateway counted, 0 to 1; `waiting` says what a page waits for
-    while its windows burn above its factor, "" else.
+    while its windows burn above its factor, "" else. `bad_in_a_row` are the latest events up to the last good one,
+    since this process began; `last_seconds` is how long ago the latest event was, null without one.
     """
 
     model: str
@@ -73,6 +74,8 @@ class ObjectiveStatus(BaseModel):
     budget: BudgetStatus
     alert: str
     waiting: str
+    bad_in_a_row: int
+    last_seconds: float | None
 
 
 def budget_status(series: Series, ledger: SloLedger) -> BudgetStatus:
@@ -132,6 +135,8 @@ def objective_statuses(ledger: SloLedger, alerter: Alerter) -> list[ObjectiveSta
             budget=budget_status(series, ledger),
             alert=_alert(series, alerter),
             waiting=waiting(alerter.of(series)),
+            bad_in_a_row=series.windows.bad_in_a_row,
+            last_seconds=_seconds_since_last(series.windows),
         )
         for series in ledger
         if series.kind is Kind.MODEL and not series.prompt_tokens
@@ -150,6 +155,10 @@ def waiting(alerts: Iterable[tuple[AlertPair, Alert]]) -> str:
         return ""
     words = (waiting_words(alert.reading) for _, alert in pages if alert.reading is not None)
     return next(filter(None, words), "")
+
+
+def _seconds_since_last(windows: Windows) -> float | None:
+    return round(max(0.0, windows.now - windows.last), 1) if isfinite(windows.last) else None
 
 
 def _rounded(value: float | None) -> float | None:

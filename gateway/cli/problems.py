@@ -4,6 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.policy.slo.words import duration
+
+FEWEST_FAILURES, HOUR = 5, 3600.0
+"""How many requests in a row fail before that is a problem, and for how many seconds after the last of them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -17,6 +22,7 @@ def problems(found: dict[str, Any]) -> list[Problem]:
     """Return what is wrong in an answer of `/admin/status`, the gravest first."""
     return [
         *_alerts(found),
+        *_failures(found),
         *_budgets(found),
         *_models(found),
         *_backends(found),
@@ -61,6 +67,17 @@ def _alerts(found: dict[str, Any]) -> Iterator[Problem]:
         yield Problem(what, f"tidegate slo {alert['model']}")
         if alert["notified"] == "failed":
             yield Problem("the alert webhook did not accept this alert", "see `alert webhook` in the gateway's log")
+
+
+def _failures(found: dict[str, Any]) -> Iterator[Problem]:
+    """Yield the models whose last requests all failed, before an alert is certain enough to say so."""
+    for each in found.get("objectives", ()):
+        failed, ago = each.get("bad_in_a_row", 0), each.get("last_seconds")
+        is_recent = ago is not None and ago <= HOUR
+        if each["sli"] == "availability" and failed >= FEWEST_FAILURES and is_recent and not each["alert"]:
+            requests = f"the last {failed:,} requests of {each['model']} ({each['objective']})"
+            what = f"{requests} all failed, the latest {duration(max(1.0, ago))} ago"
+            yield Problem(what, f"tidegate slo {each['model']}; the gateway's log has each with its reason")
 
 
 def _budgets(found: dict[str, Any]) -> Iterator[Problem]:

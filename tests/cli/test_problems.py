@@ -45,6 +45,10 @@ def objective(**more: Any) -> dict[str, Any]:
     return {"model": "m", "objective": "o", "sli": "ttft", "budget": BUDGET, "alert": ""} | more
 
 
+def failing(**more: Any) -> dict[str, Any]:
+    return objective(sli="availability", bad_in_a_row=7, last_seconds=125.2) | more
+
+
 def alert(**more: Any) -> dict[str, Any]:
     words = {"summary": "availability of m", "description": "all of it failed", "since": "2026-01-02T03:04:05Z"}
     return {"severity": "page", "model": "m", "notified": "sent", **words} | more
@@ -65,6 +69,10 @@ def rollout(**more: Any) -> dict[str, Any]:
         {"backends": [backend(ejection="half_open")]},
         {"rollouts": [rollout(phase="step"), rollout(phase="rolled_back"), rollout(phase="waiting")]},
         {"objectives": [objective(budget=UNJUDGED)]},
+        {"objectives": [failing(bad_in_a_row=4)]},
+        {"objectives": [failing(sli="ttft")]},
+        {"objectives": [failing(last_seconds=3601.0)]},
+        {"objectives": [failing(bad_in_a_row=0, last_seconds=None)]},
         {"state": {"where": "memory://", "leads": False, "not_saved": "", "shared": ""}},
     ],
     ids=[
@@ -75,6 +83,10 @@ def rollout(**more: Any) -> dict[str, Any]:
         "half-open",
         "rollouts that go on or ended",
         "a budget not judged yet",
+        "few failures",
+        "late first tokens",
+        "failures of long ago",
+        "no requests",
         "a gateway that follows",
     ],
 )
@@ -97,6 +109,16 @@ def test_what_is_no_problem(parts: dict[str, Any]) -> None:
         (
             {"objectives": [objective(budget={"left": -0.2, "words": "overspent by 20 %"})]},
             "ttft of m (o): overspent by 20 %",
+            "tidegate slo m",
+        ),
+        (
+            {"objectives": [failing(), objective()]},
+            "the last 7 requests of m (o) all failed, the latest 2 min ago",
+            "tidegate slo m",
+        ),
+        (
+            {"objectives": [failing(alert="page")], "alerts": [alert()]},
+            "page since 2026-01-02 03:04 UTC: availability of m. all of it",
             "tidegate slo m",
         ),
         (

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from gateway.cli.problems import FEWEST_FAILURES
 from gateway.policy.canary.rollout import Phase
 from tests.cli.test_asking import tidegate
 from tests.e2e.fakes import backends, good
@@ -50,6 +51,20 @@ def lines(text: str) -> list[str]:
     return [" ".join(line.split()) for line in text.splitlines()]
 
 
+async def test_a_lone_engine_that_refuses_everything_is_a_problem_at_once(tmp_path: Path) -> None:
+    async with simulated(tmp_path) as (running, url, clock), patient_client(trust_env=False) as web:
+        await web.post(f"{url}/sim/faults", json={"error_rate": 1.0, "error_code": 503})
+        await requests(running, clock, FEWEST_FAILURES - 1, 0.5)
+        assert "all failed" not in (await tidegate(running, "status")).stdout
+        await requests(running, clock, 1, 0.5)
+        wrong = lines((await tidegate(running, "status", status=1)).stdout)
+        said = wrong.index("! the last 5 requests of m (o) all failed, the latest 1 s ago")
+        assert wrong[said + 1].startswith("tidegate slo m")
+        await web.post(f"{url}/sim/faults", json={"error_rate": 0.0})
+        await requests(running, clock, 1, 0.5)
+        assert "all failed" not in (await tidegate(running, "status")).stdout
+
+
 async def test_with_a_page_firing_status_exits_1_names_it_and_says_what_to_do(tmp_path: Path) -> None:
     async with simulated(tmp_path) as (running, url, clock), patient_client(trust_env=False) as web:
         await requests(running, clock, 5, 10.0)
@@ -73,9 +88,9 @@ async def test_with_a_page_firing_status_exits_1_names_it_and_says_what_to_do(tm
 
 async def test_after_40_s_one_column_says_so_and_a_line_says_what_a_page_waits_for(tmp_path: Path) -> None:
     async with simulated(tmp_path) as (running, url, clock), patient_client(trust_env=False) as web:
-        await requests(running, clock, 15, 1.0)
-        await web.post(f"{url}/sim/faults", json={"error_rate": 1.0, "error_code": 500})
-        await requests(running, clock, 9, 1.0)
+        for fails, count in ((0.0, 10), (1.0, 5), (0.0, 5), (1.0, FEWEST_FAILURES - 1)):
+            await web.post(f"{url}/sim/faults", json={"error_rate": fails, "error_code": 500})
+            await requests(running, clock, count, 1.0)
         found = lines((await tidegate(running, "status")).stdout)
         (availability,) = [line for line in found if line.startswith("m o availability 99.9 %")]
         assert re.match(r"m o availability 99\.9 % 375\.00 \(\d\d s\) - - - - ", availability)

@@ -223,3 +223,12 @@ def test_an_idle_night_is_a_pause_also_over_a_restart() -> None:
     windows.good += 1
     windows.advance(START + 60)
     assert windows.weight(6 * HOUR) == pytest.approx((50 + 110) / (6 * HOUR))
+
+
+def test_what_failed_in_a_row_ends_with_what_did_not() -> None:
+    windows = Windows(0.0)
+    for now, good, bad, in_a_row in ((1.0, 0, 3, 3), (2.0, 0, 0, 3), (3.0, 0, 2, 5), (4.0, 1, 2, 0), (5.0, 0, 1, 1)):
+        windows.good += good
+        windows.bad += bad
+        windows.advance(now)
+        assert windows.bad_in_a_row == in_a_row

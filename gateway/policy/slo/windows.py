@@ -167,7 +167,8 @@ class Windows:
 
     `good` and `bad` are what came since the last `advance`; the caller adds to them. Times are seconds since the
     epoch, read from a clock that never jumps. `first` and `last` are when the first and the last event was folded in
-    (infinite, and minus infinite, before there was one), `now` when time last advanced.
+    (infinite, and minus infinite, before there was one), `now` when time last advanced. `bad_in_a_row` are the bad
+    events since the last call of `advance` that found a good one.
     """
 
     __slots__ = (
@@ -179,6 +180,7 @@ class Windows:
         "_saved",
         "_tiers",
         "bad",
+        "bad_in_a_row",
         "first",
         "good",
         "last",
@@ -189,6 +191,7 @@ class Windows:
     def __init__(self, now: float, slo_window: float = 28 * DAY) -> None:
         self.good = 0
         self.bad = 0
+        self.bad_in_a_row = 0
         self.slo = slo_window
         self.now = now
         self.first = inf
@@ -215,6 +218,7 @@ class Windows:
             events, gap = self.good + self.bad, now - self.last
             self._all_good += self.good
             self._all_bad += self.bad
+            self.bad_in_a_row = 0 if self.good else self.bad_in_a_row + self.bad
             self.good = self.bad = 0
             self._fresh = min(self._fresh, now)
             if 0.0 < gap <= _SHORT_GAP:
