@@ -5,8 +5,10 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
 
 import httpx
 
@@ -21,6 +23,8 @@ _LONG, _SHORT_PAUSE = 1900, 3.0
 _WITHIN = 120.0
 _HOT = 2.0
 CHAT, MESSAGES = "chat/completions", "messages"
+_SERVER_ERRORS = ("api_error", "internal_error", "InternalServerError")
+"""What vLLM calls its own failures in Anthropic's shape."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,22 +46,39 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
+class Failed:
+    """One way in which a request may fail: what its client sees, and the outcomes of the request and its attempt.
+
+    Without an `attempt` it reached no engine.
+    """
+
+    sees: str
+    request: str
+    attempt: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Fault:
     """One fault: how it comes about, and what must follow. `fatal` says that the engine has to be restarted.
 
     `expected` are counts as `loadtest.real.gateway` names them; `users` and `backend` are events of availability.
-    Where `varies`, what the clients see and the names of what is counted are the only ones that may occur.
+    Where `varies`, what the clients see and the names of what is counted are the only ones that may occur. Where an
+    engine fails now in one way and now in another, `ways` are those of each request, in place of both: each request is
+    bad once, each attempt is bad once, and nothing else is counted.
     """
 
     name: str
     act: Callable[[Engine, Gateway], list[Seen]]
-    sees: tuple[str, ...]
-    expected: Counted
+    sees: tuple[str, ...] = ()
+    expected: Counted = field(default_factory=dict)
     fatal: bool = False
     varies: bool = False
+    ways: tuple[tuple[Failed, ...], ...] = ()
 
     def mismatches(self, seen: list[Seen], counted: Counted) -> list[str]:
         """Return what is not as it must be, in words."""
+        if self.ways:
+            return self._fits_no_way([str(each) for each in seen], counted)
         wrong = []
         saw, must = [str(each) for each in seen], list(self.sees)
         if (set(saw) - set(must)) if self.varies else saw != must:
@@ -68,6 +89,20 @@ class Fault:
                 wrong.append(f"{name} were {dict(found) or 'none'}, not {dict(expected) or 'none'}")
         if (requests := sum(counted["requests"].values())) != len(seen):
             wrong.append(f"{requests} requests were counted, not {len(seen)}")
+        return wrong
+
+    def _fits_no_way(self, saw: list[str], counted: Counted) -> list[str]:
+        if len(saw) != len(self.ways):
+            return [f"{len(saw)} clients were answered, not {len(self.ways)}"]
+        possible = [[each for each in ways if each.sees == what] for what, ways in zip(saw, self.ways, strict=True)]
+        wrong = [
+            f"client {number} saw {what}, not {' or '.join(dict.fromkeys(each.sees for each in ways))}"
+            for number, (what, ways, fitting) in enumerate(zip(saw, self.ways, possible, strict=True), 1)
+            if not fitting
+        ]
+        found = {name: dict(counted[name]) for name in ("requests", "attempts", "users", "backend")}
+        if not wrong and not any(found == _counts(way) for way in product(*possible)):
+            wrong.append(f"clients saw {_told(saw)}, and {found} was counted, not {_counts([e[0] for e in possible])}")
         return wrong
 
 
@@ -209,11 +244,54 @@ def _until(condition: Callable[[], bool]) -> None:
         time.sleep(0.1)
 
 
+def _counts(failed: Sequence[Failed]) -> dict[str, dict[str, int]]:
+    """Return what is counted where each request failed so: once for its users, and once for the engine if it got it."""
+    attempts = Counter(each.attempt for each in failed if each.attempt)
+    backend = {"bad": attempts.total()} if attempts else {}
+    return {
+        "requests": dict(Counter(each.request for each in failed)),
+        "attempts": dict(attempts),
+        "users": {"bad": len(failed)},
+        "backend": backend,
+    }
+
+
 def _told(saw: list[str]) -> str:
     return ", ".join(saw)
 
 
 _DOWN = "503 no_ready_backend Retry-After"
+
+
+def _terminated(
+    broken: str, errors: Sequence[str], failed: str, refusals: Sequence[str], late: str, down: str
+) -> tuple[tuple[Failed, ...], ...]:
+    """Return how a stream, an answer in one piece and a request after them fail at a vLLM that got SIGTERM.
+
+    It aborts what it generates, answers 500, or says nothing more for longer than the timeouts until it closes its
+    connections; its port is closed by then, or open without an answer.
+    """
+    return (
+        (
+            Failed(broken, "truncated", "truncated"),
+            Failed(broken, "truncated", "stalled"),
+            *(Failed(error, "truncated", "error_event") for error in errors),
+        ),
+        (
+            Failed(failed, "backend_error", "truncated"),
+            Failed(failed, "backend_error", "closed_early"),
+            Failed(late, "timeout", "first_token_timeout"),
+            *(Failed(refusal, "backend_error", "server_error") for refusal in refusals),
+        ),
+        (
+            Failed(down, "no_backend"),
+            Failed(down, "no_backend", "connect_failed"),
+            Failed(failed, "backend_error", "closed_early"),
+            Failed(late, "timeout", "first_token_timeout"),
+        ),
+    )
+
+
 FAULTS = (
     Fault(
         "SIGSTOP of all processes for 3 s",
@@ -289,26 +367,23 @@ FAULTS = (
     Fault(
         "SIGTERM under a stream and a plain answer, then a request",
         terminated,
-        ("200 stream_broken cut", "502 backend_error", _DOWN),
-        {
-            "requests": {"truncated": 1, "backend_error": 1, "no_backend": 1},
-            "attempts": {"truncated": 2},
-            "users": {"bad": 3},
-            "backend": {"bad": 2},
-        },
         fatal=True,
+        ways=_terminated(
+            "200 stream_broken cut", ["200 500 cut"], "502 backend_error", ["500 500"], "504 first_token_timeout", _DOWN
+        ),
     ),
     Fault(
         "SIGTERM under a message's stream and a whole message, then a request",
         terminated_messages,
-        ("200 api_error cut", "502 api_error", "503 overloaded_error Retry-After"),
-        {
-            "requests": {"truncated": 1, "backend_error": 1, "no_backend": 1},
-            "attempts": {"truncated": 2},
-            "users": {"bad": 3},
-            "backend": {"bad": 2},
-        },
         fatal=True,
+        ways=_terminated(
+            "200 api_error cut",
+            [f"200 {name} cut" for name in _SERVER_ERRORS],
+            "502 api_error",
+            [f"500 {name}" for name in _SERVER_ERRORS],
+            "504 timeout_error",
+            "503 overloaded_error Retry-After",
+        ),
     ),
 )
 """In the order in which they are played: those that the engine survives come first."""
