@@ -8,11 +8,12 @@ import socket
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from gateway.clock import Clock
-from gateway.policy.slo.series import SeriesKey
-from gateway.policy.slo.windows import Slot, merged
-from gateway.state.store import Batch, Delta, Document, Ejection, Record, Response, StateError, Store
+from gateway.policy.slo.series import SeriesKey, SlotCounts
+from gateway.policy.slo.windows import STORED
+from gateway.state.store import Batch, Document, Ejection, Record, Response, StateError, Store
 
 _log = logging.getLogger(__name__)
 INTERVAL = 1.0
@@ -22,9 +23,8 @@ LEADER = "leader"
 _CLOSE_SECONDS = 2.0
 _EJECTIONS_WAITING = 1000
 _RESPONSES_WAITING = 10_000
-
-Counted = tuple[SeriesKey, Slot]
-"""A series, and what it counted."""
+_COUNTS_AT_ONCE = 20_000
+"""Slots in one batch: after an outage of the store the rest follows with the next ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +43,10 @@ class PersistedState:
 
 
 class Flusher:
-    """Saves what `counts` and `ejections` give, each of which gives everything once.
+    """Saves what `counts` and `ejections` give: slots that were counted in, with all counts; and each ejection once.
 
-    What cannot be saved waits and is added to what comes, so that nothing is lost or doubled while a disk is full.
+    What cannot be saved waits, so that nothing is lost or doubled while a disk is full. `incarnation` names this start
+    of the process, in the rows that it writes and as the owner of the lease.
     `saved_at` is the last good save, in seconds since the epoch, 0.0 before the first; `failures` counts the others.
     `failing` says why the last one failed, "" when it did not. `token` is the fencing token under which this process
     leads rollouts, 0 while another does.
@@ -54,7 +55,7 @@ class Flusher:
     def __init__(
         self,
         store: Store,
-        counts: Callable[[], Iterable[Counted]],
+        counts: Callable[[], Iterable[SlotCounts]],
         ejections: Callable[[], Iterable[Ejection]],
         clock: Clock,
         interval: float = INTERVAL,
@@ -65,7 +66,7 @@ class Flusher:
         self.failures = 0
         self.failing = ""
         self.token = 0
-        self._owner = f"{socket.gethostname()}/{secrets.token_hex(6)}"
+        self.incarnation = f"{socket.gethostname()}/{secrets.token_hex(6)}"
         self._persisted = persisted or PersistedState()
         self._waiting_documents: dict[tuple[str, str], Document] = {}
         self._waiting_records: list[Record] = []
@@ -77,7 +78,8 @@ class Flusher:
         self._ejections = ejections
         self._clock = clock
         self._interval = interval
-        self._waiting: dict[SeriesKey, Slot] = {}
+        self._waiting: dict[tuple[SeriesKey, float, int], SlotCounts] = {}
+        self._most_waiting = _COUNTS_AT_ONCE
         self._waiting_ejections: list[Ejection] = []
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="state")
         self._turn = asyncio.Lock()
@@ -98,7 +100,7 @@ class Flusher:
     def lead(self) -> None:
         """Take the lease before anything is served; blocks. Where there can be none, no other process has it either."""
         try:
-            self.token = self._store.lead(self._owner, self._clock(), LEASE_SECONDS)
+            self.token = self._store.lead(self.incarnation, self._clock(), LEASE_SECONDS)
         except StateError as error:
             self.token = 1
             self._failed(error)
@@ -125,19 +127,21 @@ class Flusher:
         try:
             async with asyncio.timeout(_CLOSE_SECONDS):
                 await self.flush()
+                while self._waiting and not self.failing:
+                    await self.flush()
         except TimeoutError:
             _log.error("state could not be saved in time: up to a few seconds of counts are lost")
         self._thread.shutdown(wait=False, cancel_futures=True)
         if not self._turn.locked():
             with contextlib.suppress(StateError):
-                self._store.resign(self._owner)
+                self._store.resign(self.incarnation)
             self._store.close()
 
     def _save(self, batch: Batch) -> tuple[int, tuple[Document, ...]]:
         """Renew the lease and save; return the token, and what others have kept: all of it when the lead was taken over
         just now, what the one that leads tells of itself while that is another.
         """
-        token = self._store.lead(self._owner, batch.at, LEASE_SECONDS)
+        token = self._store.lead(self.incarnation, batch.at, LEASE_SECONDS)
         leads = token > 0 and token == batch.token
         others: tuple[Document, ...] = ()
         if not leads:
@@ -159,10 +163,9 @@ class Flusher:
             self._persisted.led(documents)
 
     def _collect(self) -> None:
-        waiting = self._waiting
-        for series, slot in self._counts():
-            known = waiting.get(series)
-            waiting[series] = slot if known is None else merged(known, slot)
+        self._waiting |= {(each.series, each.width, each.slot): each for each in self._counts()}
+        if len(self._waiting) > self._most_waiting:
+            self._forget_counts(self._clock())
         self._waiting_ejections += self._ejections()
         del self._waiting_ejections[:-_EJECTIONS_WAITING]
         self._waiting_documents |= {(each.kind, each.name): each for each in self._persisted.documents()}
@@ -172,19 +175,29 @@ class Flusher:
         del self._waiting_responses[:-_RESPONSES_WAITING]
 
     def _batch(self) -> Batch:
-        deltas = tuple(Delta(series, *slot) for series, slot in self._waiting.items())
         return Batch(
             self._clock(),
-            deltas,
+            tuple(islice(self._waiting.values(), _COUNTS_AT_ONCE)),
             tuple(self._waiting_ejections),
             tuple(self._waiting_documents.values()),
             tuple(self._waiting_records),
             self.token,
             tuple(self._waiting_responses),
+            self.incarnation,
         )
 
+    def _forget_counts(self, now: float) -> None:
+        """Forget waiting counts that no window holds any more."""
+        self._waiting = {
+            key: each for key, each in self._waiting.items() if (each.slot + 1) * each.width > now - STORED[each.width]
+        }
+        self._most_waiting = max(_COUNTS_AT_ONCE, 2 * len(self._waiting))
+
     def _saved(self, batch: Batch) -> None:
-        self._waiting.clear()
+        for each in batch.counts:
+            key = each.series, each.width, each.slot
+            if self._waiting.get(key) is each:  # more may have been counted there meanwhile
+                del self._waiting[key]
         self._waiting_ejections.clear()
         self._waiting_records.clear()
         self._waiting_responses.clear()

@@ -12,9 +12,25 @@ _MOST = 1 << 53
 """No count is larger, and no slot is of a later time."""
 
 
-def slots(rows: Iterable[tuple[Any, ...]], widths: Iterable[float]) -> Iterator[SlotCounts]:
-    """Return counts; the first and the last event lie within their slot."""
-    known = frozenset(widths)
+def slots(rows: Iterable[tuple[Any, ...]], widths: Iterable[float]) -> Iterable[SlotCounts]:
+    """Return counts, those of all processes together; the first and the last event lie within their slot."""
+    found: dict[tuple[SeriesKey, float, int], SlotCounts] = {}
+    for each in _slots(rows, frozenset(widths)):
+        key = each.series, each.width, each.slot
+        found[key] = each if key not in found else _together(found[key], each)
+    return found.values()
+
+
+def _together(one: SlotCounts, other: SlotCounts) -> SlotCounts:
+    return one._replace(
+        good=one.good + other.good,
+        bad=one.bad + other.bad,
+        first=min(one.first, other.first),
+        last=max(one.last, other.last),
+    )
+
+
+def _slots(rows: Iterable[tuple[Any, ...]], known: frozenset[float]) -> Iterator[SlotCounts]:
     for *series, width, slot, good, bad, first, last in rows:
         numbers = (slot, good, bad)
         if not (_are_texts(series) and all(isinstance(each, int) and 0 <= each < _MOST for each in numbers)):

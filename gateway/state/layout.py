@@ -2,12 +2,12 @@
 
 import sqlite3
 
-VERSION = 5
+VERSION = 6
 TABLES = {
     "counts": """(
     kind TEXT, name TEXT, objective TEXT, sli TEXT, prompt_tokens TEXT,
-    width INTEGER, slot INTEGER, good INTEGER, bad INTEGER, first REAL, last REAL,
-    PRIMARY KEY (kind, name, objective, sli, prompt_tokens, width, slot)
+    width INTEGER, slot INTEGER, incarnation TEXT, good INTEGER, bad INTEGER, first REAL, last REAL,
+    PRIMARY KEY (kind, name, objective, sli, prompt_tokens, width, slot, incarnation)
 ) WITHOUT ROWID""",
     "ejections": "(backend TEXT, at REAL, until REAL, reason TEXT)",
     "documents": "(kind TEXT, name TEXT, body TEXT, token INTEGER, PRIMARY KEY (kind, name)) WITHOUT ROWID",
@@ -15,7 +15,15 @@ TABLES = {
     "responses": "(at REAL, id TEXT, backend TEXT, model TEXT, version TEXT, tenant TEXT, asked TEXT)",
     "lease": "(owner TEXT, token INTEGER, until REAL)",
 }
-_DEFAULTS = {"objective": "''", "prompt_tokens": "''", "first": "slot * width", "last": "(slot + 1) * width"}
+SETTLED = ""
+"""The incarnation of rows that no process writes any more: those of ended processes, and of earlier layouts."""
+_DEFAULTS = {
+    "incarnation": f"'{SETTLED}'",
+    "objective": "''",
+    "prompt_tokens": "''",
+    "first": "slot * width",
+    "last": "(slot + 1) * width",
+}
 """Columns that came with a later version: what rows from before it have there. Their slots say only that something
 happened in them.
 """

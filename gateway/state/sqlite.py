@@ -12,7 +12,7 @@ from dataclasses import astuple
 from pathlib import Path
 
 from gateway.policy.slo.objective import DAY
-from gateway.policy.slo.windows import FINE, HOUR, LASTING, MINUTE, SLO_SLOT
+from gateway.policy.slo.windows import HOUR, STORED
 from gateway.state import believed
 from gateway.state.damage import (
     inspect,
@@ -25,23 +25,34 @@ from gateway.state.damage import (
     text,
     write_anew,
 )
-from gateway.state.layout import VERSION, convert
+from gateway.state.layout import SETTLED, VERSION, convert
 from gateway.state.store import Batch, Document, Saved, StateError
 
 _log = logging.getLogger(__name__)
-_KEPT = {FINE: 5 * MINUTE + FINE, MINUTE: 2 * HOUR + MINUTE, 720.0: 3 * DAY + 720.0, SLO_SLOT: 90 * DAY + SLO_SLOT}
 _EJECTIONS_KEPT = DAY
 _RECORDS_KEPT, _RECORDS_LOADED = 90 * DAY, 1000
 _RESPONSES_KEPT, _RESPONSES_LOADED = DAY, 10_000
 _PRUNE_EVERY = 600.0
 _BUSY_SECONDS = 1.0
-_ADD = """
-INSERT INTO counts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+_SETTLE_AFTER = HOUR
+"""Seconds after the end of a slot; a process that ended has written all that it counted there long before."""
+_MOST = 1 << 53
+_COUNT = """
+INSERT INTO counts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET good = excluded.good, bad = excluded.bad, first = excluded.first, last = excluded.last
+"""
+_ENDED = """
+incarnation NOT IN (:settled, :own) AND (slot + 1) * width < :before
+    AND typeof(good) = 'integer' AND typeof(bad) = 'integer' AND good BETWEEN 0 AND :most AND bad BETWEEN 0 AND :most
+"""
+_SETTLE = f"""
+INSERT INTO counts
+SELECT kind, name, objective, sli, prompt_tokens, width, slot, :settled, sum(good), sum(bad), min(first), max(last)
+FROM counts WHERE {_ENDED} GROUP BY kind, name, objective, sli, prompt_tokens, width, slot
 ON CONFLICT DO UPDATE SET good = good + excluded.good, bad = bad + excluded.bad,
     first = min(first, excluded.first), last = max(last, excluded.last)
-"""
-
-
+"""  # noqa: S608 - our own names
+_FORGET = f"DELETE FROM counts WHERE {_ENDED}"  # noqa: S608 - our own names
 _PUT = """
 INSERT INTO documents VALUES (?, ?, ?, ?)
 ON CONFLICT DO UPDATE SET body = excluded.body, token = excluded.token WHERE excluded.token >= token
@@ -53,7 +64,15 @@ _EJECTIONS = "SELECT backend, at, until, reason FROM ejections"
 _DOCUMENTS = "SELECT kind, name, body FROM documents"
 _RECORDS = "SELECT at, actor, action, subject, reason FROM records"
 _RESPONSES = "SELECT at, id, backend, model, version, tenant, asked FROM responses"
-_QUERIES = (_COUNTS, _EJECTIONS, _DOCUMENTS, _RECORDS, _RESPONSES, "SELECT owner, token, until FROM lease")
+_QUERIES = (
+    _COUNTS,
+    "SELECT incarnation FROM counts",
+    _EJECTIONS,
+    _DOCUMENTS,
+    _RECORDS,
+    _RESPONSES,
+    "SELECT owner, token, until FROM lease",
+)
 _OUT_OF_REACH = frozenset((sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN))
 _LARGEST_TOKEN = 1 << 53
 
@@ -63,7 +82,7 @@ class NewerState(StateError):
 
 
 class SqliteStore:
-    """One file, which other processes may share: their counts add up."""
+    """One file, which other processes may share: each writes its own counts, and what is read is their sum."""
 
     def __init__(self, path: Path) -> None:
         """Open or make the file, and its folder; raises StateError.
@@ -132,11 +151,10 @@ class SqliteStore:
             raise self._broken("cannot be read", error) from None
 
     def save(self, batch: Batch) -> None:
-        """Add a batch in one transaction; a file that was deleted is written anew."""
+        """Save a batch in one transaction; a file that was deleted is written anew."""
         rows = [
-            (*each.series, int(width), int(batch.at // width), each.good, each.bad, each.first, each.last)
-            for each in batch.deltas
-            for width in LASTING
+            (*each.series, int(each.width), each.slot, batch.incarnation, each.good, each.bad, each.first, each.last)
+            for each in batch.counts
         ]
         ejections = [(each.backend, each.at, each.until, each.reason) for each in batch.ejections]
         documents = [(each.kind, each.name, each.body, batch.token) for each in batch.documents]
@@ -144,13 +162,13 @@ class SqliteStore:
         try:
             self._follow()
             with self._connection as connection:
-                connection.executemany(_ADD, rows)
+                connection.executemany(_COUNT, rows)
                 connection.executemany("INSERT INTO ejections VALUES (?, ?, ?, ?)", ejections)
                 connection.executemany(_PUT, documents)
                 connection.executemany("INSERT INTO records VALUES (?, ?, ?, ?, ?)", records)
                 responses = [astuple(each) for each in batch.responses]
                 connection.executemany("INSERT INTO responses VALUES (?, ?, ?, ?, ?, ?, ?)", responses)
-                self._prune(batch.at)
+                self._prune(batch.at, batch.incarnation)
         except (sqlite3.Error, OSError) as error:
             raise self._broken("cannot be written", error) from None
 
@@ -208,14 +226,18 @@ class SqliteStore:
             os.close(self._descriptor)
             self._descriptor = None
 
-    def _prune(self, now: float) -> None:
+    def _prune(self, now: float, incarnation: str) -> None:
+        """Delete what no window holds any more, and make one row of those that ended processes wrote of one slot."""
         if now - self._pruned < _PRUNE_EVERY:
             return
         self._pruned = now
-        for width, kept in _KEPT.items():
+        for width, seconds in STORED.items():
             self._connection.execute(
-                "DELETE FROM counts WHERE width = ? AND slot < ?", (int(width), int((now - kept) // width))
+                "DELETE FROM counts WHERE width = ? AND slot < ?", (int(width), int((now - seconds) // width))
             )
+        ended = {"settled": SETTLED, "own": incarnation, "before": now - _SETTLE_AFTER, "most": _MOST}
+        self._connection.execute(_SETTLE, ended)
+        self._connection.execute(_FORGET, ended)
         self._connection.execute("DELETE FROM ejections WHERE at < ?", (now - _EJECTIONS_KEPT,))
         self._connection.execute("DELETE FROM records WHERE at < ?", (now - _RECORDS_KEPT,))
         self._connection.execute(
@@ -343,9 +365,9 @@ def _read(connection: sqlite3.Connection, now: float) -> Saved:
     responses = connection.execute(
         f"{_RESPONSES} WHERE at > ? ORDER BY rowid DESC LIMIT ?", (now - _RESPONSES_KEPT, _RESPONSES_LOADED)
     ).fetchall()
-    slots = believed.slots(counts, _KEPT)
+    slots = believed.slots(counts, STORED)
     return Saved(
-        tuple(each for each in slots if (each.slot + 1) * each.width > now - _KEPT[each.width]),
+        tuple(each for each in slots if (each.slot + 1) * each.width > now - STORED[each.width]),
         tuple(believed.ejections(ejections)),
         tuple(believed.documents(documents)),
         tuple(believed.records(reversed(records), now)),

@@ -1,27 +1,17 @@
-"""What a store of lasting state has to do: take counts that are added up, and give back what some window still holds.
+"""What a store of lasting state has to do: take counts, and give back what some window still holds.
 
-Merging is addition, so several processes may share one store, and a batch that was late is credited a little later.
+Each process writes rows of its own, with all that it counted in a slot: to write one again changes nothing. What is
+read is the sum over processes, so several may share one store, and one that was restarted goes on where it was.
 """
 
 from dataclasses import dataclass
 from typing import Protocol
 
-from gateway.policy.slo.series import SeriesKey, SlotCounts
+from gateway.policy.slo.series import SlotCounts
 
 
 class StateError(Exception):
     """A store cannot be used; the message says which, why, and how to fix it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Delta:
-    """Events of one series to be added; `first` and `last` are when they began and ended to be counted."""
-
-    series: SeriesKey
-    good: int
-    bad: int
-    first: float
-    last: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,18 +62,21 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What is saved at once, counted at `at` (seconds since the epoch).
+    """What is saved at once, at `at` (seconds since the epoch).
 
-    Documents are written under the fencing `token` of the leader; under an older one than the last they are not.
+    `counts` are all that the process counted in these slots; `incarnation` names the process, by an id that no other
+    start of it has. Documents are written under the fencing `token` of the leader; under an older one than the last
+    they are not.
     """
 
     at: float
-    deltas: tuple[Delta, ...] = ()
+    counts: tuple[SlotCounts, ...] = ()
     ejections: tuple[Ejection, ...] = ()
     documents: tuple[Document, ...] = ()
     records: tuple[Record, ...] = ()
     token: int = 0
     responses: tuple[Response, ...] = ()
+    incarnation: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +104,7 @@ class Store(Protocol):
         """Return the documents of one kind; raises StateError."""
 
     def save(self, batch: Batch) -> None:
-        """Add a batch, all of it or nothing; raises StateError."""
+        """Save a batch, all of it or nothing; raises StateError."""
 
     def lead(self, owner: str, now: float, seconds: float) -> int:
         """Take or renew the lease under which rollouts are led, for so many seconds.

@@ -10,8 +10,7 @@ from gateway.control.incidents import FAILED, SENT, Notice
 from gateway.policy.slo.alerts import AlertState
 from gateway.policy.slo.ledger import SloLedger
 from gateway.policy.slo.objective import Sli
-from gateway.policy.slo.series import Kind, Series, SlotCounts
-from gateway.policy.slo.windows import LASTING
+from gateway.policy.slo.series import Kind, Series
 from gateway.state.store import Document
 from gateway.telemetry.slo_recorder import follow
 
@@ -80,12 +79,7 @@ class Town:
     def restarted(self, notify: Callable[[Notice], None] | None, after: float) -> "Town":
         """Return another process that goes on from what this one kept, so many seconds later."""
         again = Town(notify, now=self.now + after)
-        slots = [
-            SlotCounts(key, width, int(self.now // width), *slot)
-            for key, slot in self.ledger.unsaved()
-            for width in LASTING
-        ]
-        again.ledger.restore(slots)
+        again.ledger.restore(self.ledger.unsaved())
         again.alerter.restore(self.alerter.documents())
         return again
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -10,15 +11,21 @@ from pathlib import Path
 
 import pytest
 
-from gateway.control.flush import Counted, Flusher
-from gateway.policy.slo.series import Kind, SeriesKey
+from gateway.control.flush import Flusher
+from gateway.policy.slo.series import Kind, SeriesKey, SlotCounts
 from gateway.state.store import Batch, Document, Ejection, Saved, StateError
 from tests.e2e.harness import ask, chat, gateway, routes
 from tests.e2e.processes import engine, serving
 from tests.waiting import DEADLINE, eventually
 
 pytestmark = pytest.mark.anyio
-COUNT: Counted = (SeriesKey("model", "m", "o", "ttft"), (3, 1, 5.0, 6.0))
+
+
+def counting() -> Callable[[], list[SlotCounts]]:
+    """Return what counts three good events and a bad one with each call, in one slot."""
+    calls = itertools.count(1)
+    key = SeriesKey("model", "m", "o", "ttft")
+    return lambda: [SlotCounts(key, 60.0, 0, 3 * (call := next(calls)), call, 5.0, 6.0)]
 
 
 @dataclass
@@ -55,13 +62,9 @@ class Shelf:
     def close(self) -> None:
         self.closed = True
 
-    @property
-    def good(self) -> int:
-        return sum(delta.good for batch in self.batches for delta in batch.deltas)
 
-
-def flusher(shelf: Shelf, counts: Callable[[], list[Counted]] = lambda: [COUNT]) -> Flusher:
-    return Flusher(shelf, counts, list[Ejection], lambda: 7.0, interval=0.005)
+def flusher(shelf: Shelf, counts: Callable[[], list[SlotCounts]] | None = None) -> Flusher:
+    return Flusher(shelf, counts or counting(), list[Ejection], lambda: 7.0, interval=0.005)
 
 
 async def test_what_could_not_be_saved_is_added_to_what_comes(caplog: pytest.LogCaptureFixture) -> None:
@@ -74,10 +77,32 @@ async def test_what_could_not_be_saved_is_added_to_what_comes(caplog: pytest.Log
     shelf.broken = False
     await saving.flush()
     (batch,) = shelf.batches
-    assert [(delta.good, delta.bad) for delta in batch.deltas] == [(12, 4)]
+    assert [(each.good, each.bad) for each in batch.counts] == [(12, 4)]
+    assert batch.incarnation == saving.incarnation != flusher(shelf).incarnation
     assert (saving.saved_at, saving.failing) == (7.0, "")
     await saving.close()
     assert shelf.closed
+
+
+async def test_what_waited_through_an_outage_is_saved_piece_by_piece_as_far_as_a_window_holds_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gateway.control.flush._COUNTS_AT_ONCE", 100)
+    key, slots = SeriesKey("model", "m", "o", "ttft"), itertools.count()
+    now, shelf = 0.0, Shelf(broken=True)
+    saving = Flusher(
+        shelf, lambda: [SlotCounts(key, 2.0, next(slots), 1, 0, now, now)], list[Ejection], lambda: now, interval=0.005
+    )
+    for _ in range(1000):
+        now += 2.0
+        await saving.flush()
+    shelf.broken = False
+    await saving.close()
+    saved = [each.slot for batch in shelf.batches for each in batch.counts]
+    assert max(len(batch.counts) for batch in shelf.batches) == 100
+    assert saved == sorted(set(saved))
+    assert set(range(1000 - 150, 1000)) <= set(saved)
+    assert len(saved) < 350, "nothing waits for ever"
 
 
 async def test_a_store_that_hangs_holds_up_nobody_and_loses_nothing() -> None:

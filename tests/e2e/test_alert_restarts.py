@@ -13,7 +13,7 @@ from gateway.policy.slo.ledger import SloLedger
 from gateway.policy.slo.objective import Sli
 from gateway.policy.slo.series import Kind
 from gateway.state.sqlite import SqliteStore
-from gateway.state.store import Batch, Delta
+from gateway.state.store import Batch
 from gateway.telemetry.slo_recorder import follow
 from tests.control.test_webhook import receiving
 from tests.e2e.fakes import backends, good
@@ -43,8 +43,8 @@ def outage(state: Path, text: str, *, ended: float, delivered: str = SENT) -> fl
         if delivered:
             for notice in told:
                 alerter.delivered(notice, delivered)
-        deltas = tuple(Delta(series, *slot) for series, slot in ledger.unsaved())
-        store.save(Batch(now, deltas, documents=tuple(alerter.documents()), token=token))
+        documents = tuple(alerter.documents())
+        store.save(Batch(now, tuple(ledger.unsaved()), documents=documents, token=token, incarnation="before"))
     store.resign("before")
     store.close()
     (notice,) = told

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from gateway.policy.slo.ledger import ModelSubjects, SloLedger
 from gateway.policy.slo.objective import DAY, DEPLOYMENT, Objective, Sli, Target
-from gateway.policy.slo.series import Kind, SeriesKey
-from gateway.policy.slo.windows import LAYOUT, SLO_SLOT
+from gateway.policy.slo.series import Kind, SeriesKey, SlotCounts
+from gateway.policy.slo.windows import LASTING, LAYOUT, SLO_SLOT
 
 START = 1_700_000_000.0
 SLOTS = {length: width for width, lengths in (*LAYOUT, (SLO_SLOT, (28 * DAY,))) for length in lengths}
@@ -194,6 +194,83 @@ def test_it_counts_as_a_list_of_events_does(rows: list[Answer | float | tuple[Mo
     missed = {(*names, False): each.missed for names, each in ledger.requests.items() if each.missed}
     assert met | missed == listed.goodput
     assert all(each.tokens == 3 * each.met for each in ledger.requests.values())
+
+
+Row = tuple[int, SeriesKey, float, int]
+"""A process, a series, the width of a slot, and its number."""
+
+
+def summed(rows: Mapping[Row, SlotCounts]) -> list[SlotCounts]:
+    """What a store gives back: the rows of all processes together."""
+    found: dict[tuple[SeriesKey, float, int], SlotCounts] = {}
+    for row in rows.values():
+        known = found.get((row.series, row.width, row.slot), row._replace(good=0, bad=0))
+        first, last = min(known.first, row.first), max(known.last, row.last)
+        found[row.series, row.width, row.slot] = SlotCounts(
+            row.series, row.width, row.slot, known.good + row.good, known.bad + row.bad, first, last
+        )
+    return list(found.values())
+
+
+class Processes:
+    """Processes that follow each other and export what they count, beside one that counts all of it."""
+
+    def __init__(self) -> None:
+        self.now = START
+        self.process = 0
+        self.stored: dict[Row, SlotCounts] = {}
+        self.listed, self.steady, self.ledger = Listed(), SloLedger(START), SloLedger(START)
+        self.reload()
+
+    def reload(self) -> None:
+        self.listed.follow(LAYOUTS[0])
+        for each in (self.steady, self.ledger):
+            each.follow(LAYOUTS[0], POOLS, self.now)
+
+    def count(self, answer: Answer) -> None:
+        for each in (self.steady, self.ledger):
+            enter(each, answer)
+        self.listed.count(answer)
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+        for each in (self.steady, self.ledger, self.listed):
+            each.advance(self.now)
+        for row in self.ledger.unsaved():
+            self.stored[self.process, row.series, row.width, row.slot] = row
+        assert self.ledger.unsaved() == []
+
+    def restart(self) -> None:
+        self.advance(0.25)  # what was not folded in and exported is lost with a process
+        self.process += 1
+        self.ledger = SloLedger(self.now)
+        self.ledger.follow(LAYOUTS[0], POOLS, self.now)
+        self.ledger.restore(summed(self.stored))
+
+
+@given(st.lists(answers | pauses | st.just("restart") | st.just("reload"), max_size=30))
+@settings(max_examples=100, deadline=None)
+def test_what_processes_exported_adds_up_to_what_one_would_have_counted(rows: list[Answer | float | str]) -> None:
+    processes = Processes()
+    for row in (*rows, 1.0):
+        if isinstance(row, Answer):
+            processes.count(row)
+        elif isinstance(row, float):
+            processes.advance(row)
+        elif row == "restart":
+            processes.restart()
+        else:
+            processes.reload()
+    events = processes.listed.events
+    expected = Counter((key, width, int(at // width), good) for at, key, good in events for width in LASTING)
+    found = [each for each in summed(processes.stored) if each.series.kind != Kind.GATEWAY]
+    exported = {(each.series, each.width, each.slot, True): each.good for each in found if each.good}
+    exported |= {(each.series, each.width, each.slot, False): each.bad for each in found if each.bad}
+    assert exported == expected
+    for series, steady in zip(processes.ledger, processes.steady, strict=True):
+        for length, width in SLOTS.items():
+            if width in LASTING:
+                assert series.windows.count(length) == steady.windows.count(length)
 
 
 def counted(ledger: SloLedger, kind: Kind, name: str, window: float = 300.0) -> Mapping[str, tuple[int, int]]:

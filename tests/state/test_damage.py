@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from gateway.policy.slo.series import SeriesKey
 from gateway.state.sqlite import SqliteStore
-from gateway.state.store import Batch, Delta, Document, Ejection, Record, StateError
+from gateway.state.store import Batch, Document, Ejection, Record, StateError
+from tests.state.counts import batch
 
 NOW = 1_700_000_000.0
 LOST = {"counts", "ejections", "documents", "records"}
@@ -25,20 +26,20 @@ def series(name: str) -> SeriesKey:
     return SeriesKey("model", name, "interactive", "ttft", "")
 
 
-def batch() -> Batch:
-    return Batch(
+def everything() -> Batch:
+    return batch(
         NOW,
-        tuple(Delta(series(f"m{number}"), number, 1, NOW, NOW) for number in range(500)),
-        (Ejection("gpu/e:1", NOW - 10, NOW + 20, "five in a row"),),
-        (Document("drained", "gpu/e:2", "true"), Document("rollout", "m", json.dumps({"x": "y" * 20_000}))),
-        tuple(Record(NOW, "ann", "pause", f"rollout {number}", "lunch") for number in range(300)),
+        *((series(f"m{number}"), number, 1, NOW) for number in range(500)),
+        ejections=(Ejection("gpu/e:1", NOW - 10, NOW + 20, "five in a row"),),
+        documents=(Document("drained", "gpu/e:2", "true"), Document("rollout", "m", json.dumps({"x": "y" * 20_000}))),
+        records=tuple(Record(NOW, "ann", "pause", f"rollout {number}", "lunch") for number in range(300)),
         token=7,
     )
 
 
 def filled(path: Path) -> Path:
     store = SqliteStore(path)
-    store.save(batch())
+    store.save(everything())
     store.close()
     return path
 
@@ -104,9 +105,7 @@ def test_a_damaged_file_is_put_aside_and_what_can_be_read_goes_on(
         assert (len(saved.ejections), len(saved.documents), len(saved.records)) == (1, 2, 300)
         assert len({slot.series for slot in saved.slots}) == 500
     assert store.lead("me", NOW, 5.0) == 1
-    store.save(
-        Batch(NOW + 1, (Delta(series("m"), 1, 0, NOW, NOW),), documents=(Document("rollout", "m", "1"),), token=1)
-    )
+    store.save(batch(NOW + 1, (series("m"), 1, 0, NOW), documents=(Document("rollout", "m", "1"),), token=1))
     assert Document("rollout", "m", "1") in store.load(NOW + 1).documents, "an older token does not fence it off"
     store.close()
     assert not caplog.text.count("put aside") > 1
@@ -126,7 +125,7 @@ def test_a_file_that_is_damaged_while_it_serves_is_put_aside_and_the_batch_is_sa
     failed = 0
     for turn in range(5):
         try:
-            store.save(Batch(NOW + turn, tuple(Delta(series(f"n{n}"), 1, 0, NOW, NOW) for n in range(300))))
+            store.save(batch(NOW + turn, *((series(f"n{n}"), 1, 0, NOW) for n in range(300))))
             break
         except StateError:
             failed += 1
@@ -141,11 +140,11 @@ def test_two_processes_put_one_file_aside_once(tmp_path: Path) -> None:
     no_database(path)
     for store in (first, second, first, second):
         try:
-            store.save(Batch(NOW, (Delta(series("m"), 1, 0, NOW, NOW),)))
+            store.save(batch(NOW, (series("m"), 1, 0, NOW)))
         except StateError:
             continue
-    first.save(Batch(NOW, (Delta(series("m"), 1, 0, NOW, NOW),)))
-    second.save(Batch(NOW, (Delta(series("m"), 1, 0, NOW, NOW),)))
+    first.save(batch(NOW, (series("m"), 1, 0, NOW)))
+    second.save(batch(NOW, (series("m"), 1, 0, NOW)))
     assert len([each for each in tmp_path.glob("*.damaged-*") if not each.name.endswith(("-wal", "-shm"))]) == 1
     assert max(slot.good for slot in first.load(NOW).slots) >= 2
     first.close()
@@ -167,7 +166,7 @@ def test_random_damage_never_bars_the_start(tmp_path: Path) -> None:
         store = SqliteStore(path)
         store.load(NOW)
         store.lead("me", NOW, 5.0)
-        store.save(Batch(NOW + 1, (Delta(series("new"), 1, 0, NOW, NOW),)))
+        store.save(batch(NOW + 1, (series("new"), 1, 0, NOW)))
         assert "new" in {slot.series.name for slot in store.load(NOW + 1).slots}
         store.close()
 
@@ -198,10 +197,10 @@ class TestFilesThatCannotBeWritten:
             with pytest.raises(StateError):
                 store.lead("me", NOW, 5.0)
             with pytest.raises(StateError):
-                store.save(Batch(NOW, (Delta(series("new"), 1, 0, NOW, NOW),)))
+                store.save(batch(NOW, (series("new"), 1, 0, NOW)))
         assert not list(held.parent.glob("*.damaged-*"))
         (held.parent / "full").unlink()
-        store.save(Batch(NOW + 1, (Delta(series("new"), 1, 0, NOW, NOW),)))
+        store.save(batch(NOW + 1, (series("new"), 1, 0, NOW)))
         assert "new" in {slot.series.name for slot in store.load(NOW + 1).slots}
         store.close()
 
@@ -267,7 +266,7 @@ def test_any_rows_are_read_and_only_what_can_be_is_believed(tmp_path: Path, rows
             key = ["model", *("" if each is None else each for each in row[:4])]
             numbers = [0 if each is None else each for each in row[5:11]]
             connection.execute(
-                "INSERT OR IGNORE INTO counts VALUES (?, ?, ?, ?, ?, 60, ?, ?, ?, ?, ?)", [*key, *numbers[:5]]
+                "INSERT OR IGNORE INTO counts VALUES (?, ?, ?, ?, ?, 60, ?, '', ?, ?, ?, ?)", [*key, *numbers[:5]]
             )
             connection.execute("INSERT INTO ejections VALUES (?, ?, ?, ?)", row[:4])
             connection.execute("INSERT INTO records VALUES (?, ?, ?, ?, ?)", row[4:9])
@@ -288,6 +287,6 @@ def test_damage_in_the_name_of_a_table_is_damage_like_any_other(tmp_path: Path) 
     create = data.index(b"CREATE", at)
     path.write_bytes(data[:at] + b"tableeje\xc7tions" + data[at + 14 : create] + b"CR\xc7ATE" + data[create + 6 :])
     store = SqliteStore(path)
-    store.save(batch())
+    store.save(everything())
     assert len(store.load(NOW).ejections) >= 1
     store.close()

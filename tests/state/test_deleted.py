@@ -10,11 +10,12 @@ import pytest
 
 from gateway.policy.slo.series import SeriesKey
 from gateway.state.sqlite import SqliteStore
-from gateway.state.store import Batch, Delta, Document, Record, StateError
+from gateway.state.store import Batch, Document, Record, StateError
+from tests.state.counts import batch
 
 NOW = 1_700_000_000.0
 SERIES = SeriesKey("model", "m", "interactive", "ttft", "4096+")
-ONE = Batch(NOW, (Delta(SERIES, 1, 0, NOW, NOW),))
+ONE = SERIES, 1, 0, NOW
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def filled(path: Path) -> SqliteStore:
     store = SqliteStore(path)
     store.lead("me", NOW, 5.0)
     document, record = Document("drained", "gpu/e:2", "true"), Record(NOW, "ann", "drain", "gpu/e:2", "")
-    store.save(Batch(NOW, ONE.deltas, documents=(document,), records=(record,), token=1))
+    store.save(batch(NOW, ONE, documents=(document,), records=(record,), token=1))
     return store
 
 
@@ -45,7 +46,7 @@ def test_it_is_written_anew_with_all_that_it_held(path: Path, also: str, caplog:
         for ending in ("-wal", "-shm"):
             path.with_name(f"{path.name}{ending}").unlink()
     assert store.lead("me", NOW, 5.0) == 1
-    store.save(ONE)
+    store.save(batch(NOW, ONE))
     assert "the state file was deleted: it is written again with everything that it held" in caplog.text
     store.close()
     assert {each.name for each in path.parent.iterdir()} == {"state.sqlite"}
@@ -58,10 +59,10 @@ def test_it_is_written_anew_with_all_that_it_held(path: Path, also: str, caplog:
 
 def test_two_gateways_that_share_it_go_on_with_one_file(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     first, second = filled(path), SqliteStore(path)
-    second.save(ONE)
+    second.save(batch(NOW, ONE))
     path.unlink()
     for store in (second, first, second, first):
-        store.save(ONE)
+        store.save(batch(NOW, ONE))
     assert counted(first) == counted(second) == {6}
     assert "damaged" not in caplog.text
     first.close()
@@ -75,9 +76,9 @@ def test_where_it_cannot_be_written_what_is_open_is_kept_until_it_can(path: Path
     path.parent.write_text("no folder")
     for _ in range(3):
         with pytest.raises(StateError, match=r"state\.sqlite cannot be written"):
-            store.save(ONE)
+            store.save(batch(NOW, ONE))
     path.parent.unlink()
-    store.save(ONE)
+    store.save(batch(NOW, ONE))
     assert counted(store) == {2}
     assert len(store.load(NOW).documents) == 1
     store.close()
@@ -86,12 +87,12 @@ def test_where_it_cannot_be_written_what_is_open_is_kept_until_it_can(path: Path
 def test_another_file_in_its_place_is_used_from_then_on(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     store = filled(path)
     other = filled(path.with_name("backup.sqlite"))
-    other.save(ONE)
+    other.save(batch(NOW, ONE))
     other.close()
     path.with_name("backup.sqlite").rename(path)
     for ending in ("-wal", "-shm"):
         path.with_name(f"{path.name}{ending}").unlink()
-    store.save(ONE)
+    store.save(batch(NOW, ONE))
     assert "the state file was replaced: the new one is used" in caplog.text
     assert counted(store) == {3}
     store.close()
@@ -104,14 +105,14 @@ def test_the_log_of_the_file_before_is_not_mixed_into_another_in_its_place(path:
     """What was restored was undone, page by page, by what the gateways had written since."""
     first, second = filled(path), SqliteStore(path)
     for _ in range(5):
-        first.save(ONE)
-        second.save(ONE)
+        first.save(batch(NOW, ONE))
+        second.save(batch(NOW, ONE))
     other = SqliteStore(path.with_name("backup.sqlite"))
     other.save(Batch(NOW, documents=(Document("drained", "gpu/restored", "true"),), token=1))
     other.close()
     path.with_name("backup.sqlite").rename(path)
     for store in (first, second, first, second):
-        store.save(ONE)
+        store.save(batch(NOW, ONE))
     assert counted(first) == counted(second) == {4}
     assert [each.name for each in second.load(NOW).documents] == ["gpu/restored"]
     first.close()
@@ -137,7 +138,7 @@ def test_one_that_is_overwritten_is_written_anew_with_all_that_it_held(
     first, second = filled(path), SqliteStore(path)
     harm(path, content)
     for store in (first, second, first, second):
-        store.save(ONE)
+        store.save(batch(NOW, ONE))
     assert caplog.text.count("the state file was overwritten: it is written again with everything that it held") == 1
     first.close()
     second.close()
@@ -159,7 +160,7 @@ def test_one_of_which_nothing_can_be_read_any_more_begins_anew_and_goes_on(
     failed = 0
     for _ in range(5):
         try:
-            store.save(ONE)
+            store.save(batch(NOW, ONE))
         except StateError:
             failed += 1
     assert failed <= 1
@@ -179,9 +180,9 @@ def test_a_directory_in_its_place_is_said_and_nothing_is_lost(path: Path) -> Non
     path.mkdir()
     for _ in range(3):
         with pytest.raises(StateError, match=r"state\.sqlite cannot be written: it is a directory$"):
-            store.save(ONE)
+            store.save(batch(NOW, ONE))
     path.rmdir()
-    store.save(ONE)
+    store.save(batch(NOW, ONE))
     assert counted(store) == {2}
     store.close()
 

@@ -11,7 +11,8 @@ import pytest
 from gateway.policy.slo.series import SeriesKey, SlotCounts
 from gateway.state.layout import VERSION
 from gateway.state.sqlite import SqliteStore
-from gateway.state.store import Batch, Delta, Document, Ejection, Record
+from gateway.state.store import Document, Ejection, Record
+from tests.state.counts import batch
 
 NOW = 1_700_000_000.0
 SLOT = int(NOW // 60)
@@ -43,6 +44,15 @@ CREATE TABLE counts (
 ALTER TABLE counts ADD COLUMN first REAL NOT NULL DEFAULT 0;
 ALTER TABLE counts ADD COLUMN last REAL NOT NULL DEFAULT 0;
 """,
+    """
+DROP TABLE counts;
+CREATE TABLE counts (
+    kind TEXT, name TEXT, objective TEXT, sli TEXT, prompt_tokens TEXT,
+    width INTEGER, slot INTEGER, good INTEGER, bad INTEGER, first REAL, last REAL,
+    PRIMARY KEY (kind, name, objective, sli, prompt_tokens, width, slot)
+) WITHOUT ROWID;
+CREATE TABLE responses (at REAL, id TEXT, backend TEXT, model TEXT, version TEXT, tenant TEXT, asked TEXT);
+""",
 )
 """What each version of the file changed, in the words of the release that brought it."""
 NEVER_RELEASED = """
@@ -55,6 +65,7 @@ LAYOUTS = {
     "version 2": (2, AS_RELEASED[:2]),
     "version 3": (3, AS_RELEASED[:3]),
     "version 4": (4, AS_RELEASED[:4]),
+    "version 5": (5, AS_RELEASED[:5]),
     "version 3 of a development tree": (3, (*AS_RELEASED[:2], NEVER_RELEASED)),
     "version 4 that says it is 2": (2, AS_RELEASED[:4]),
 }
@@ -95,7 +106,7 @@ def holds_everything(path: Path, version: int) -> None:
         assert saved.documents == (Document("rollout", "m", "{}"),)
         assert saved.records == (Record(NOW, "ann", "pause", "m", "lunch"),)
     assert store.lead("me", NOW, 5.0) == (7 if version > 1 else 1)
-    store.save(Batch(NOW, (Delta(SeriesKey("model", "m", "", "ttft", ""), 1, 0, NOW, NOW),)))
+    store.save(batch(NOW, (SeriesKey("model", "m", "", "ttft", ""), 1, 0, NOW)))
     assert {each.good for each in store.load(NOW + 1).slots if each.width == 60} == {6}
     store.close()
     connection = sqlite3.connect(path)

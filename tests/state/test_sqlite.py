@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from gateway.policy.slo.burn import Counts
 from gateway.policy.slo.series import SeriesKey, SlotCounts
-from gateway.policy.slo.windows import FINE, LASTING, Windows
+from gateway.policy.slo.windows import FINE, HOUR, LASTING, Windows
 from gateway.state.sqlite import SqliteStore
-from gateway.state.store import Batch, Delta, Document, Ejection, MemoryStore, Record, Response, Saved, StateError
+from gateway.state.store import Batch, Document, Ejection, MemoryStore, Record, Response, Saved, StateError
 from gateway.state.url import default_url, open_store, opened
+from tests.state.counts import batch, slots
 
 NOW = 1_700_000_000.0
 
@@ -48,7 +49,7 @@ def test_two_stores_on_one_file_add_up_over_restarts(
     stores = [SqliteStore(path), SqliteStore(path)]
     for after, name, good, bad, restart in steps:
         at = NOW + after
-        stores[after % 2].save(Batch(at, (Delta(series(name), good, bad, at, at),)))
+        stores[after % 2].save(batch(at, (series(name), good, bad, at)))
         for width in LASTING:
             expected[name, width, int(at // width)] += good + 1000 * bad
         if restart:
@@ -60,9 +61,38 @@ def test_two_stores_on_one_file_add_up_over_restarts(
         store.close()
 
 
+def test_a_process_writes_all_that_it_counted_and_another_one_adds_to_it(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "state.sqlite")
+    for good in (1, 2, 2):
+        store.save(Batch(NOW, slots(series("m"), good, 1, NOW + good), incarnation="one"))
+    assert {(each.good, each.bad) for each in store.load(NOW).slots if each.width > FINE} == {(2, 1)}
+    store.save(Batch(NOW, slots(series("m"), 5, 0, NOW + 1), incarnation="two"))
+    assert {(each.good, each.bad) for each in store.load(NOW).slots if each.width > FINE} == {(7, 1)}
+    assert {(each.first, each.last) for each in store.load(NOW).slots if each.width > FINE} == {(NOW + 1, NOW + 2)}
+    store.close()
+
+
+def test_what_ended_processes_counted_in_one_slot_becomes_one_row(tmp_path: Path) -> None:
+    """A gateway that crashes each few seconds, for weeks, must not fill the file."""
+    store = SqliteStore(tmp_path / "state.sqlite")
+    for process in range(20):
+        store.save(Batch(NOW + process, slots(series("m"), 3, 1, NOW + process), incarnation=f"process {process}"))
+    rows = "SELECT incarnation, good, bad FROM counts WHERE width = 10800"
+    assert len(store._connection.execute(rows).fetchall()) == 20  # noqa: SLF001 - the database itself
+    store._connection.execute("UPDATE counts SET good = 'x' WHERE incarnation = 'process 0'")  # noqa: SLF001 - the database itself
+    store.save(Batch(NOW + 5 * HOUR, slots(series("m"), 7, 7, NOW), incarnation="process 19"))
+    store.save(Batch(NOW + 6 * HOUR, slots(series("m"), 8, 8, NOW), incarnation="process 19"))
+    settled = [("", 18 * 3, 18), ("process 0", "x", 1), ("process 19", 8, 8)]
+    assert sorted(store._connection.execute(rows)) == settled  # noqa: SLF001 - the database itself
+    assert {(each.good, each.bad) for each in store.load(NOW + 6 * HOUR).slots} == {(18 * 3 + 8, 18 + 8)}
+    store.save(Batch(NOW + 7 * HOUR, incarnation="another"))
+    assert sorted(store._connection.execute(rows)) == [("", 18 * 3 + 8, 18 + 8), ("process 0", "x", 1)]  # noqa: SLF001 - the database itself
+    store.close()
+
+
 def test_what_no_window_holds_any_more_is_neither_given_back_nor_kept(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "state.sqlite")
-    store.save(Batch(NOW, (Delta(series("m"), 1, 0, NOW, NOW),), (Ejection("gpu/a", NOW, NOW + 30, "five in a row"),)))
+    store.save(batch(NOW, (series("m"), 1, 0, NOW), ejections=(Ejection("gpu/a", NOW, NOW + 30, "five in a row"),)))
     assert {each.width for each in store.load(NOW + 60).slots} == set(LASTING)
     assert {each.width for each in store.load(NOW + 3600).slots} == {60, 720, 10_800}
     assert {each.width for each in store.load(NOW + 3 * 3600).slots} == {720, 10_800}
@@ -83,13 +113,15 @@ KILLED = """
 import sys
 from pathlib import Path
 from gateway.state.sqlite import SqliteStore
-from gateway.policy.slo.burn import Counts
-from gateway.policy.slo.series import SeriesKey
-from gateway.state.store import Batch, Delta
+from gateway.policy.slo.series import SeriesKey, SlotCounts
+from gateway.policy.slo.windows import LASTING
+from gateway.state.store import Batch
 store = SqliteStore(Path(sys.argv[1]))
 for number in range(1, 100_000):
     at = 1_700_000_000.0
-    store.save(Batch(at, (Delta(SeriesKey("model", "m", "o", "ttft"), 1, 0, at, at),)))
+    key = SeriesKey("model", "m", "o", "ttft")
+    counts = tuple(SlotCounts(key, width, int(at // width), number, 0, at, at) for width in LASTING)
+    store.save(Batch(at, counts, incarnation="killed"))
     print(number, flush=True)
 """
 
@@ -110,15 +142,15 @@ def test_nothing_that_was_committed_is_lost_when_the_process_is_killed(tmp_path:
 
 def test_a_full_disk_is_told_and_the_batch_is_all_or_nothing(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "state.sqlite")
-    store.save(Batch(NOW, (Delta(series("m"), 1, 0, NOW, NOW),)))
+    store.save(batch(NOW, (series("m"), 1, 0, NOW)))
     (pages,) = store._connection.execute("PRAGMA page_count").fetchone()  # noqa: SLF001 - the database itself
     store._connection.execute(f"PRAGMA max_page_count = {pages}")  # noqa: SLF001 - the database itself
-    many = tuple(Delta(series(f"m{number}"), 1, 0, NOW, NOW) for number in range(1000))
+    many = batch(NOW, *((series(f"m{number}"), 1, 0, NOW) for number in range(1000)))
     with pytest.raises(StateError, match="cannot be written: database or disk is full"):
-        store.save(Batch(NOW, many))
+        store.save(many)
     assert {slot.series.name for slot in store.load(NOW).slots} == {"m"}
     store._connection.execute("PRAGMA max_page_count = 100000")  # noqa: SLF001 - the database itself
-    store.save(Batch(NOW, many))
+    store.save(many)
     assert len({slot.series.name for slot in store.load(NOW).slots}) == 1001
     store.close()
 
@@ -245,7 +277,7 @@ def test_a_file_of_the_first_version_gains_what_came_since(tmp_path: Path) -> No
     assert (len(saved.ejections), saved.documents) == (1, ())
     at = int(NOW // 60)
     assert saved.slots == (SlotCounts(SeriesKey("model", "m", "", "ttft"), 60, at, 5, 2, 60.0 * at, 60.0 * at + 60),)
-    store.save(Batch(NOW + 1, (Delta(series("m"), 1, 0, NOW, NOW),)))
+    store.save(batch(NOW + 1, (series("m"), 1, 0, NOW)))
     assert len(store.load(NOW + 1).slots) == 1 + len(LASTING)
     store.close()
 

@@ -149,6 +149,6 @@ def test_what_is_saved_names_the_series() -> None:
     town.serve(objective="")
     town.now += 0.25
     town.ledger.advance(town.now)
-    saved = {key: slot[:2] for key, slot in town.ledger.unsaved() if key.kind == "model"}
+    saved = {each.series: (each.good, each.bad) for each in town.ledger.unsaved() if each.series.kind == "model"}
     assert saved[SeriesKey("model", "m", "default", "ttft")] == (1, 0)
     assert saved[SeriesKey("model", "m", "default", "ttft", "<4096")] == (1, 0)

@@ -13,7 +13,7 @@ from gateway.policy.slo.counting import ObjectiveCounts, SubjectWindows
 from gateway.policy.slo.judge import is_met
 from gateway.policy.slo.objective import DEPLOYMENT, Objective, Sli, Target
 from gateway.policy.slo.series import Kind, Series, SeriesKey, SlotCounts
-from gateway.policy.slo.windows import SLO_SLOT, Slot, Windows
+from gateway.policy.slo.windows import LASTING, SLO_SLOT, Slot, Windows
 
 _LONGEST_PAUSE = 5.0
 _EXACTNESS = 29 / 30
@@ -45,6 +45,7 @@ class SloLedger:
         self._series: dict[SeriesKey, Series] = {}
         self._subjects: dict[tuple[str, str], list[Series]] = {}
         self._defaults: dict[str, str] = {}
+        self._slots: dict[tuple[SeriesKey, float], SlotCounts] = {}
 
     def __repr__(self) -> str:
         return f"<SloLedger of {len(self._series)} series>"
@@ -64,6 +65,7 @@ class SloLedger:
         self._series, self.requests, self.attempts = {}, {}, {}
         self.pools = {backend: pool for pool, backends in pools.items() for backend in backends}
         self.serving = _serving(models, pools)
+        self._slots = {key: each for key, each in self._slots.items() if (each.slot + 1) * each.width > now}
         self._defaults = {model.name: model.objectives[0].name for model in models}
         for model in models:
             for objective in model.objectives:
@@ -120,16 +122,17 @@ class SloLedger:
             return 0.0
         return max(0.0, min(windows.age, windows.slo - SLO_SLOT) - observed.count(windows.slo).good / 1000)
 
-    def unsaved(self) -> Iterator[tuple[SeriesKey, Slot]]:
-        """Return what every series that something was folded into has counted since the last call."""
+    def unsaved(self) -> list[SlotCounts]:
+        """Return the slots that something was counted in since the last call, with all that this process counted there.
+
+        These are absolute counts: to store one twice changes nothing, and processes that share a store add up.
+        """
+        found: list[SlotCounts] = []
         for length, observed in self._observed.items():
-            slot = observed.unsaved()
-            if slot[0]:
-                yield _observed_key(length), slot
+            self._export(found, _observed_key(length), observed)
         for key, series in self._series.items():
-            slot = series.windows.unsaved()
-            if slot[0] or slot[1]:
-                yield key, slot
+            self._export(found, key, series.windows)
+        return found
 
     def restore(self, counts: Iterable[SlotCounts]) -> None:
         """Take back what outlived a restart; what is about a subject that is no more is left out.
@@ -147,6 +150,20 @@ class SloLedger:
         for (key, width), slots in found.items():
             if key in known:
                 known[key].restore(width, slots)
+
+    def _export(self, found: list[SlotCounts], key: SeriesKey, windows: Windows) -> None:
+        good, bad, first, last = windows.unsaved()
+        if not (good or bad):
+            return
+        for width in LASTING:
+            slot = int(last // width)
+            known = self._slots.get((key, width))
+            if known is not None and known.slot == slot:
+                counts = SlotCounts(key, width, slot, known.good + good, known.bad + bad, known.first, last)
+            else:
+                counts = SlotCounts(key, width, slot, good, bad, max(first, slot * width), last)
+            self._slots[key, width] = counts
+            found.append(counts)
 
     def _fold(self) -> None:
         for counts in (*self.requests.values(), *self.attempts.values()):

@@ -38,6 +38,8 @@ follows dense traffic is no use of that kind."""
 WEEK = 7 * DAY
 _MINUTES, _DAYS, _SLO = 2, 3, 4
 SLO_SLOT = 3 * HOUR
+STORED = {FINE: 5 * MINUTE + FINE, MINUTE: 2 * HOUR + MINUTE, 720.0: 3 * DAY + 720.0, SLO_SLOT: 90 * DAY + SLO_SLOT}
+"""For how many seconds slots are stored, by their width: as long as some window holds them."""
 LASTING = (FINE, MINUTE, 720.0, SLO_SLOT)
 """Widths whose slots outlive a restart: those of every window that an alert reads, and of the SLO window."""
 
