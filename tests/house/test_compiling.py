@@ -46,6 +46,30 @@ def test_what_stays_interpreted_is_there(build: ModuleType) -> None:
     assert set(build.INTERPRETED) <= set(build.sources(build.COMPILED))
 
 
+def waits_while_it_handles(tree: ast.AST) -> Iterator[int]:
+    """Yield the lines that wait in an `except` or a `finally`, as leaving an `async with` may do.
+
+    Leaving `asyncio.timeout` waits for nothing.
+    """
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Try):
+            for statement in (*node.finalbody, *(each for handler in node.handlers for each in handler.body)):
+                yield from (each.lineno for each in ast.walk(statement) if isinstance(each, ast.Await | ast.AsyncFor))
+        elif isinstance(node, ast.AsyncWith):
+            yield from (node.lineno for each in node.items if "asyncio.timeout(" not in ast.unparse(each))
+
+
+def test_no_compiled_coroutine_waits_while_it_handles_an_exception(build: ModuleType) -> None:
+    """Mypyc does not put away the exception meanwhile: `sys.exc_info()` of the whole thread keeps it for good."""
+    found = {name: list(waits_while_it_handles(ast.parse((GATEWAY / name).read_text()))) for name in build.modules()}
+    assert {name: lines for name, lines in found.items() if lines} == {}
+
+
+def test_such_a_wait_is_found() -> None:
+    source = "async def f():\n try:\n  pass\n finally:\n  await g()\n async with h():\n  pass\n"
+    assert list(waits_while_it_handles(ast.parse(source))) == [5, 6]
+
+
 def test_whatever_compiled_modules_import_is_watched_for_changes(build: ModuleType) -> None:
     """Types are compiled in, so that an edited module must not meet others that were compiled beside its old self."""
     watched = set(build.sources(build.COMPILED + build.DEPENDED_ON))
