@@ -10,7 +10,8 @@ from gateway.admin.connection import AdminConnection, AdminLimits
 from gateway.control.limits import queued
 from gateway.control_plane import ControlPlane
 from gateway.data_plane import DataPlane
-from gateway.hosting import Listener, ListenerFiles, Settings, listener
+from gateway.listeners import Listener, ListenerFiles, listener
+from gateway.settings import Settings
 from gateway.telemetry import exposition
 from gateway.telemetry.admission_exposition import AdmissionCollector, Queued
 from gateway.telemetry.exposition import GatewayCollector, Gauges

@@ -2,10 +2,12 @@
 
 import asyncio
 import logging
+import signal
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
+from functools import partial
 from random import Random
-from typing import cast
+from typing import Any, cast
 
 from gateway import clock
 from gateway.admin.protection import is_loopback
@@ -18,20 +20,13 @@ from gateway.control.sweep import Checked
 from gateway.control.watching import Watched
 from gateway.control_plane import ControlPlane
 from gateway.data_plane import DataPlane
-from gateway.hosting import (
-    Addresses,
-    Listener,
-    ListenerFiles,
-    Settings,
-    bind_listeners,
-    collect_seldom,
-    handle_signals,
-    raise_descriptor_limit,
-    url,
-)
+from gateway.listeners import Addresses, Listener, ListenerFiles, bind_listeners, url
 from gateway.observers import Observer
 from gateway.policy.routing.choose import choose
+from gateway.processes.resources import collect_seldom, raise_descriptor_limit
 from gateway.proxy.routed_request import Chooser
+from gateway.settings import Settings
+from gateway.signals import NOT_THE_END, release
 from gateway.state.store import Saved, Store
 from gateway.state.url import opened
 
@@ -115,7 +110,7 @@ class App:
             return (*self.data.clients(), *of_admin, *self.data.mirroring.copies)
 
         loops = self.control.start(checked, self.files.watched)
-        handle_signals(self.stop, self._reload)
+        _handle_signals(self.stop, self._reload)
         serving = asyncio.create_task(data.serve(sockets=[data_socket]))
         administering = asyncio.create_task(admin.serve(sockets=[admin_socket]))
         await data.accepting.wait()
@@ -162,3 +157,21 @@ class App:
     def _epoch(self) -> float:
         """Return seconds since the epoch, of a clock that never jumps."""
         return self._clock() + self._started
+
+
+def _handle_signals(stop: Callable[[], None], reload: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Stop on SIGTERM and SIGINT, reload on SIGHUP; what would kill by default and means nothing here is logged."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    reloads: set[asyncio.Task[None]] = set()
+
+    def reload_soon() -> None:
+        task = loop.create_task(reload())
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
+
+    for number in NOT_THE_END:
+        loop.add_signal_handler(number, partial(_log.info, "signal ignored", extra={"signal": number.name}))
+    loop.add_signal_handler(signal.SIGHUP, reload_soon)
+    release()

@@ -24,7 +24,7 @@ from gateway.control.warming import Warmer
 from gateway.control.watching import Watched, watch
 from gateway.control.webhook import Webhook
 from gateway.data_plane import DataPlane
-from gateway.hosting import Settings
+from gateway.settings import Settings
 from gateway.state.store import Document, MemoryStore, Saved, Store
 from gateway.telemetry.lag import LoopLag
 

@@ -12,8 +12,8 @@ from gateway.backends.registry import Registry
 from gateway.clock import Clock
 from gateway.config.table import RouteTable
 from gateway.control.evidence import EvidenceQueue
-from gateway.hosting import BACKLOG, Listener, Settings, bounded, listener, no_asgi
 from gateway.lateness import Lateness
+from gateway.listeners import BACKLOG, Listener, bounded, listener, no_asgi
 from gateway.observers import Observer, Observers
 from gateway.policy.routing.choose import choose
 from gateway.policy.routing.pool_state import PoolState
@@ -26,6 +26,7 @@ from gateway.proxy.mirroring import Mirroring
 from gateway.proxy.routed_request import Chooser, ProxyContext
 from gateway.proxy.stored import StoredResponses
 from gateway.proxy.tracing import Tracing
+from gateway.settings import Settings
 from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.alarms import UnauthorizedAlarm
 from gateway.telemetry.collector_url import traces_to

@@ -17,7 +17,8 @@ from gateway.config.load import load_routes
 from gateway.config.problems import RoutesError
 from gateway.control.drain import DrainTimes
 from gateway.control.webhook import Webhook
-from gateway.hosting import Addresses, FilesError, Settings, Tls
+from gateway.listeners import Addresses, FilesError
+from gateway.settings import Settings, Tls
 from gateway.state.store import StateError
 from gateway.telemetry.collector_url import check_endpoint
 from gateway.telemetry.logs import configure

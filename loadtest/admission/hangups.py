@@ -13,9 +13,10 @@ from pathlib import Path
 from gateway.app import App
 from gateway.config.load import load_routes
 from gateway.exchange import Exchange, Outcome
-from gateway.hosting import Addresses, Settings
+from gateway.listeners import Addresses
 from gateway.observers import Observer
 from gateway.processes.child import spawn
+from gateway.settings import Settings
 from loadtest.admission.real import MODEL, engine_url
 
 QUEUED = 10_000

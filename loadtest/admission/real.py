@@ -13,11 +13,12 @@ from time import perf_counter
 
 from gateway.app import App
 from gateway.config.load import load_routes
-from gateway.hosting import Addresses, Settings
+from gateway.listeners import Addresses
 from gateway.policy.routing.limit_evidence import UNLIMITED
 from gateway.policy.slo.judge import meets
 from gateway.policy.slo.objective import DEFAULT, Objective, Sli
 from gateway.processes.child import Child, spawn
+from gateway.settings import Settings
 from loadtest.admission.world import MIX, PATIENT
 
 MODEL = "crowded"

@@ -21,13 +21,14 @@ from gateway.backends.backend import Backend
 from gateway.claim import SMALLEST, Claim
 from gateway.config.load import load_routes
 from gateway.exchange import Exchange
-from gateway.hosting import Addresses, Settings
+from gateway.listeners import Addresses
 from gateway.observers import Observer
 from gateway.policy.routing.choose import Choice, choose
 from gateway.policy.routing.ejection import Transition
 from gateway.policy.routing.pick import Chance
 from gateway.processes.child import Child, spawn
 from gateway.proxy.routed_request import Chooser
+from gateway.settings import Settings
 
 MODEL = "brown"
 ENGINES = 4

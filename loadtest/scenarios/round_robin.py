@@ -7,7 +7,8 @@ import uvloop
 
 from gateway.app import App
 from gateway.config.load import load_routes
-from gateway.hosting import Addresses, Settings
+from gateway.listeners import Addresses
+from gateway.settings import Settings
 from loadtest.routing.brownout import round_robin
 
 

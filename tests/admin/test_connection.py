@@ -12,8 +12,8 @@ import pytest
 from gateway.admin.connection import AdminConnection, AdminLimits
 from gateway.clock import monotonic
 from gateway.control.sweep import sweep
-from gateway.hosting import Listener, bind, listener
 from gateway.lateness import Lateness
+from gateway.listeners import Listener, bind, listener
 from tests.e2e.fakes import backends, good
 from tests.e2e.harness import ask, chat, gateway, routes
 from tests.e2e.processes import serving

@@ -14,8 +14,9 @@ from gateway.clock import Clock, monotonic
 from gateway.config.load import load_routes
 from gateway.control.drain import DrainTimes
 from gateway.exchange import AttemptEnd, Exchange
-from gateway.hosting import Addresses, Settings, Tls
+from gateway.listeners import Addresses
 from gateway.observers import Observer
+from gateway.settings import Settings, Tls
 from gateway.wire.client import Client
 from gateway.wire.edge import Edge
 from gateway.wire.guard import Limits

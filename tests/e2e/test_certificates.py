@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.hosting import Tls
+from gateway.settings import Tls
 from tests.e2e.certificates import known, sign
 from tests.e2e.fakes import backends, good
 from tests.e2e.harness import gateway, routes

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from gateway.control.drain import DrainTimes
-from gateway.hosting import Tls
+from gateway.settings import Tls
 from gateway.wire.guard import Limits
 from tests.e2e.certificates import known, sign
 from tests.e2e.fakes import backends, good

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway import hosting
-from gateway.hosting import Tls
+from gateway import listeners
+from gateway.settings import Tls
 from gateway.wire.guard import Limits
 from gateway.wire.tls import Handshake
 from tests.e2e.certificates import sign
@@ -94,7 +94,7 @@ def hold_answers(client: socket.socket) -> None:
 async def test_a_connect_in_progress_as_the_listener_closes_is_served_and_later_ones_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hosting, "_HANDSHAKES_SECONDS", DEADLINE)
+    monkeypatch.setattr(listeners, "_HANDSHAKES_SECONDS", DEADLINE)
     async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url)) as running:
         with socket.socket() as early:
             early.settimeout(0)

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from gateway.cli.asking import ask as ask_admin
-from gateway.hosting import Tls
+from gateway.settings import Tls
 from tests.e2e.certificates import known, sign
 from tests.e2e.fakes import backends, good
 from tests.e2e.harness import chat, gateway, routes

@@ -1,32 +1,23 @@
-"""Hosting a process: how it is run, its sockets and servers, and what the system lets it hold."""
+"""The two listeners: their files and sockets, the servers that accept, and how many connections they hold."""
 
 import asyncio
 import contextlib
 import errno
-import gc
-import logging
-import resource
-import signal
 import socket
 import struct
-from collections.abc import Callable, Coroutine, Iterator, Sized
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sized
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from pathlib import Path
 from typing import Any, cast
 
 import uvicorn
 
 from gateway.admin.protection import AdminToken
-from gateway.config.itself import Listening
-from gateway.control.drain import DrainTimes
 from gateway.control.watching import Reread
-from gateway.signals import NOT_THE_END, release
-from gateway.wire.edge import Edge
+from gateway.settings import Settings
 from gateway.wire.guard import Limits
-from gateway.wire.long_event import MAX_EVENT
 from gateway.wire.sockets import is_readable
-from gateway.wire.tls import Admits, Credentials, Door, Handshake
+from gateway.wire.tls import Admits, Door, Handshake
 
 BACKLOG = 4096
 _FOR_OTHERS, _FOR_BACKEND = 256, 4
@@ -38,73 +29,6 @@ _NETLINK_SOCK_DIAG, _SOCK_DIAG_BY_FAMILY, _REQUEST_DUMP = 4, 20, 0x301
 _SYN_RECV = 3
 _HANDSHAKES_SECONDS, _TURN = 4.0, 0.001
 """How long connections that have begun may take to be established: the kernel repeats its part after 1 s and 3 s."""
-_YOUNG, _MIDDLE, _OLD = 10_000, 20, 100
-"""When the garbage collector comes. Requests leave it nothing, libraries do: so many young objects are 1 to 2 MB, and
-are looked through in a quarter of a millisecond; 20 times as many, which survived, in 8 ms.
-"""
-_log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Tls:
-    """The files by which a listener speaks TLS; without a certificate it speaks none.
-
-    With `client_ca` it takes only clients whose certificate one of these authorities has signed.
-    """
-
-    certificate: Path | None = None
-    key: Path | None = None
-    client_ca: Path | None = None
-
-    def __post_init__(self) -> None:
-        if self.certificate is None and (self.key or self.client_ca):
-            raise ValueError("a TLS key or a client CA needs a TLS certificate too")
-
-    def __bool__(self) -> bool:
-        return self.certificate is not None
-
-    def door(self, seconds: float) -> Door | None:
-        """Return how connections come in, in so many seconds, None without TLS; its files are still to be read."""
-        if self.certificate is None:
-            return None
-        return Door(Credentials(self.certificate, self.key, self.client_ca), seconds)
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """How one process is run, as opposed to what it routes. Port 0 means any free one.
-
-    `state` is where counts outlive the process; None is the user's own folder, or nowhere when that cannot be used.
-    """
-
-    routes: Path
-    host: str = "127.0.0.1"
-    port: int = 8080
-    admin_host: str = "127.0.0.1"
-    admin_port: int = 9000
-    admin_token: str | None = field(default=None, repr=False)
-    admin_token_file: Path | None = None
-    tls: Tls = field(default_factory=Tls)
-    admin_tls: Tls = field(default_factory=Tls)
-    access_log: bool = True
-    state: str | None = "memory://"
-    alert_webhook: str | None = field(default=None, repr=False)
-    otlp_endpoint: str | None = None
-    trace_ratio: float = 0.01
-    drain: DrainTimes = field(default_factory=DrainTimes)
-    limits: Limits = field(default_factory=Limits)
-    max_event: int = MAX_EVENT
-    edge: Edge = field(default_factory=Edge)
-
-    @property
-    def tls_by_listener(self) -> tuple[tuple[str, Tls], ...]:
-        """The TLS of each listener, by its name."""
-        return ("data", self.tls), ("admin", self.admin_tls)
-
-    @property
-    def listeners(self) -> tuple[Listening, ...]:
-        """Where this gateway listens: no backend may be there."""
-        return Listening(self.host, self.port), Listening(self.admin_host, self.admin_port)
 
 
 class FilesError(Exception):
@@ -226,37 +150,6 @@ def _is_half_open(port: int) -> bool:
         if kind == _SOCK_DIAG_BY_FAMILY:
             return True
     return False
-
-
-def handle_signals(stop: Callable[[], None], reload: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Stop on SIGTERM and SIGINT, reload on SIGHUP; what would kill by default and means nothing here is logged."""
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
-    reloads: set[asyncio.Task[None]] = set()
-
-    def reload_soon() -> None:
-        task = loop.create_task(reload())
-        reloads.add(task)
-        task.add_done_callback(reloads.discard)
-
-    for number in NOT_THE_END:
-        loop.add_signal_handler(number, partial(_log.info, "signal ignored", extra={"signal": number.name}))
-    loop.add_signal_handler(signal.SIGHUP, reload_soon)
-    release()
-
-
-def collect_seldom() -> None:
-    """Keep the garbage collector from what the process has at its start, and from coming all the time."""
-    gc.freeze()
-    gc.set_threshold(_YOUNG, _MIDDLE, _OLD)
-
-
-def raise_descriptor_limit() -> None:
-    """Take the descriptors that the system allows: each stream holds two, and 1024 is a common default."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def bounded(limits: Limits, descriptors: int, backends: Sized) -> Limits:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.hosting import bounded
+from gateway.listeners import bounded
 from gateway.wire.guard import Limits
 
 

@@ -1,0 +1,23 @@
+"""What a process may hold, and how often Python looks for garbage in it."""
+
+import contextlib
+import gc
+import resource
+
+_YOUNG, _MIDDLE, _OLD = 10_000, 20, 100
+"""When the garbage collector comes. Requests leave it nothing, libraries do: so many young objects are 1 to 2 MB, and
+are looked through in a quarter of a millisecond; 20 times as many, which survived, in 8 ms.
+"""
+
+
+def collect_seldom() -> None:
+    """Keep the garbage collector from what the process has at its start, and from coming all the time."""
+    gc.freeze()
+    gc.set_threshold(_YOUNG, _MIDDLE, _OLD)
+
+
+def raise_descriptor_limit() -> None:
+    """Take the descriptors that the system allows: each stream holds two, and 1024 is a common default."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
