@@ -29,10 +29,10 @@ _COUNTS_AT_ONCE = 20_000
 
 @dataclass(frozen=True, slots=True)
 class PersistedState:
-    """What is kept beside counts: changed documents, new records and new responses, each given once.
+    """What is saved beside counts: changed documents, new records and new responses, each given once.
 
-    `taken_over` is told what others kept, when this process takes the lead from them, and `led` what the one that leads
-    tells of itself, as long as that is another.
+    `taken_over` is told what others saved, when this process takes the lead from them, and `led` what the one that
+    leads tells of itself, as long as that is another.
     """
 
     documents: Callable[[], Iterable[Document]] = tuple
@@ -138,8 +138,9 @@ class Flusher:
             self._store.close()
 
     def _save(self, batch: Batch) -> tuple[int, tuple[Document, ...]]:
-        """Renew the lease and save; return the token, and what others have kept: all of it when the lead was taken over
-        just now, what the one that leads tells of itself while that is another.
+        """Renew the lease and save; return the token, and what others have saved.
+
+        That is all of it when the lead was taken over just now; what the leader tells of itself while that is another.
         """
         token = self._store.lead(self.incarnation, batch.at, LEASE_SECONDS)
         leads = token > 0 and token == batch.token

@@ -29,9 +29,9 @@ from gateway.state.layout import SETTLED, VERSION, convert
 from gateway.state.store import Batch, Document, Saved, StateError
 
 _log = logging.getLogger(__name__)
-_EJECTIONS_KEPT = DAY
-_RECORDS_KEPT, _RECORDS_LOADED = 90 * DAY, 1000
-_RESPONSES_KEPT, _RESPONSES_LOADED = DAY, 10_000
+_EJECTIONS_STORED = DAY
+_RECORDS_STORED, _RECORDS_LOADED = 90 * DAY, 1000
+_RESPONSES_STORED, _RESPONSES_LOADED = DAY, 10_000
 _PRUNE_EVERY = 600.0
 _BUSY_SECONDS = 1.0
 _SETTLE_AFTER = HOUR
@@ -238,11 +238,11 @@ class SqliteStore:
         ended = {"settled": SETTLED, "own": incarnation, "before": now - _SETTLE_AFTER, "most": _MOST}
         self._connection.execute(_SETTLE, ended)
         self._connection.execute(_FORGET, ended)
-        self._connection.execute("DELETE FROM ejections WHERE at < ?", (now - _EJECTIONS_KEPT,))
-        self._connection.execute("DELETE FROM records WHERE at < ?", (now - _RECORDS_KEPT,))
+        self._connection.execute("DELETE FROM ejections WHERE at < ?", (now - _EJECTIONS_STORED,))
+        self._connection.execute("DELETE FROM records WHERE at < ?", (now - _RECORDS_STORED,))
         self._connection.execute(
             "DELETE FROM responses WHERE at < ? OR rowid <= (SELECT max(rowid) FROM responses) - ?",
-            (now - _RESPONSES_KEPT, _RESPONSES_LOADED),
+            (now - _RESPONSES_STORED, _RESPONSES_LOADED),
         )
 
     def _follow(self) -> None:
@@ -359,11 +359,11 @@ def _in_memory() -> sqlite3.Connection:
 def _read(connection: sqlite3.Connection, now: float) -> Saved:
     """Return what some window still holds, as far as it can be believed."""
     counts = connection.execute(_COUNTS).fetchall()
-    ejections = connection.execute(f"{_EJECTIONS} WHERE at > ? ORDER BY at", (now - _EJECTIONS_KEPT,)).fetchall()
+    ejections = connection.execute(f"{_EJECTIONS} WHERE at > ? ORDER BY at", (now - _EJECTIONS_STORED,)).fetchall()
     documents = connection.execute(_DOCUMENTS).fetchall()
     records = connection.execute(f"{_RECORDS} ORDER BY at DESC LIMIT ?", (_RECORDS_LOADED,)).fetchall()
     responses = connection.execute(
-        f"{_RESPONSES} WHERE at > ? ORDER BY rowid DESC LIMIT ?", (now - _RESPONSES_KEPT, _RESPONSES_LOADED)
+        f"{_RESPONSES} WHERE at > ? ORDER BY rowid DESC LIMIT ?", (now - _RESPONSES_STORED, _RESPONSES_LOADED)
     ).fetchall()
     slots = believed.slots(counts, STORED)
     return Saved(

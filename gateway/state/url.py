@@ -1,4 +1,4 @@
-"""Where state is kept: `sqlite:///path/to/file`, or `memory://` for nowhere."""
+"""Where state is stored: `sqlite:///path/to/file`, or `memory://` for nowhere."""
 
 import logging
 import os
@@ -41,7 +41,7 @@ def opened(url: str | None, environ: Mapping[str, str] = os.environ) -> Store:
 
 
 def default_url(environ: Mapping[str, str]) -> str:
-    """Return where state is kept unless somebody says otherwise: what systemd gives, else the user's own folder."""
+    """Return where state is stored unless somebody says otherwise: what systemd gives, else the user's own folder."""
     given = environ.get("STATE_DIRECTORY", "").partition(":")[0]
     if given:
         return f"{_SQLITE}{Path(given) / _FILE}"

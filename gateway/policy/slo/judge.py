@@ -51,7 +51,7 @@ def judge_attempt(objective: Objective, exchange: Exchange, end: AttemptEnd) -> 
 
 
 def judge_first(objective: Objective, exchange: Exchange) -> dict[str, bool]:
-    """Return whether a stream's first token came in time, as soon as it is there; {} where that is not promised."""
+    """Return whether a stream's first token came in time, as soon as it is there; {} where there is no target."""
     ttft, target = exchange.ttft, objective.ttft
     if ttft is None or target is None:
         return {}

@@ -1,4 +1,4 @@
-"""What is promised: for each SLI the share of events that must be good, and how fast good is."""
+"""Objectives: for each SLI the share of events that must be good, and how fast good is."""
 
 from bisect import bisect_right
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ DEPLOYMENT = "deployment"
 
 
 class Sli(StrEnum):
-    """What is measured against a promise: the closed set of the `sli` label."""
+    """What is measured against an objective: the closed set of the `sli` label."""
 
     __hash__ = str.__hash__  # of every key on the hot path; Enum's own is written in Python
 
@@ -80,9 +80,9 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """What a model promises: targets by SLI, held over `window` seconds.
+    """What requests of a model are held to: targets by SLI, over `window` seconds.
 
-    `deployment` is how soon a new version gives its first live answer, None where that is not promised. `streamed` and
+    `deployment` is how soon a new version gives its first live answer, None where that has no target. `streamed` and
     `whole` are the latency targets that a stream, and any other answer, is held to as a whole.
     """
 

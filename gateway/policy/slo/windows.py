@@ -29,7 +29,7 @@ LAYOUT: tuple[tuple[float, tuple[float, ...]], ...] = (
 )
 """(width of a slot, windows read from it) in seconds; the SLO window has a tier of its own, with three-hour slots."""
 LONG = (HOUR, 6 * HOUR, DAY, 3 * DAY)
-"""The long windows of alerts, whose used seconds are kept."""
+"""The long windows of alerts, whose used seconds are counted."""
 BRIDGED = 4
 """A gap of up to this fraction of a long window may be time in use; a longer one is a pause."""
 _SHORT_GAP, _USUAL_GAPS = MINUTE, 10
@@ -57,7 +57,7 @@ class Tier:
     """A ring of slots of one width each, with what had been counted when each began; the newest lasts `until` then.
 
     A window is the difference between what is counted now and what was when its oldest slot began. `longs` are those
-    of its windows whose used seconds are kept, `LONG[offset:]`.
+    of its windows whose used seconds are counted, `LONG[offset:]`.
     """
 
     __slots__ = (
@@ -306,7 +306,7 @@ class Windows:
         return self._all_good - good, self._all_bad - bad, first, self.last
 
     def restore(self, width: float, slots: Mapping[int, Slot]) -> None:
-        """Take back what was kept over a restart: by slot of the given width (one of `LASTING`)."""
+        """Take back what outlived a restart: by slot of the given width (one of `LASTING`)."""
         next(tier for tier in self._tiers if tier.width == width).restore(slots)
         for _, _, first, last in slots.values():
             if first <= self.now:
