@@ -9,9 +9,9 @@ from gateway.control.alerts import Alerter
 from gateway.control.audit import Audit
 from gateway.control.deployments import Deployments
 from gateway.control.drained import Drained
-from gateway.control.flush import Flusher, PersistedState
 from gateway.control.limits import LimitController
 from gateway.control.outlier_detection import OutlierDetector
+from gateway.control.persistence import Flusher, PersistedState
 from gateway.control.probes import Prober
 from gateway.control.reload import Reloader
 from gateway.control.remembering import Remembering

@@ -41,8 +41,8 @@ from gateway.control.alerts import Alerter
 from gateway.control.audit import Audit
 from gateway.control.deployments import Deployments
 from gateway.control.drained import Drained
-from gateway.control.flush import Flusher
 from gateway.control.limits import queued
+from gateway.control.persistence import Flusher
 from gateway.control.reload import Reloader
 from gateway.control.rollouts import RolloutController
 from gateway.control.sharing import Sharing

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 
 from gateway.clock import Clock
-from gateway.control.flush import LEADER, LEASE_SECONDS
+from gateway.control.persistence import LEADER, LEASE_SECONDS
 from gateway.proxy.current import CurrentTable
 from gateway.state.store import Document
 

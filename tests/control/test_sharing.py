@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gateway.control.flush import LEADER, LEASE_SECONDS
+from gateway.control.persistence import LEADER, LEASE_SECONDS
 from gateway.control.sharing import Sharing
 from gateway.state.store import Document
 from tests.control.tables import in_force, models, versions, written

@@ -51,5 +51,5 @@ async def test_a_port_that_is_taken_leaves_the_state_of_the_gateway_that_has_it_
 async def test_it_says_why_it_runs_in_pure_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TIDEGATE_PURE", "1")
     async with serving(tmp_path, ["http://127.0.0.1:9"]) as child:
-        told = json.loads(await child.said("runs in pure Python: the answers are the same"))
+        told = json.loads(await child.said("runs in pure Python: answers are the same"))
     assert (told["level"], told["reason"]) == ("info", "TIDEGATE_PURE is set")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.control.flush import Flusher
+from gateway.control.persistence import Flusher
 from gateway.policy.slo.series import Kind, SeriesKey, SlotCounts
 from gateway.state.store import Batch, Document, Ejection, Saved, StateError
 from tests.e2e.harness import ask, chat, gateway, routes
@@ -87,7 +87,7 @@ async def test_what_could_not_be_saved_is_added_to_what_comes(caplog: pytest.Log
 async def test_what_waited_through_an_outage_is_saved_piece_by_piece_as_far_as_a_window_holds_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("gateway.control.flush._COUNTS_AT_ONCE", 100)
+    monkeypatch.setattr("gateway.control.persistence._COUNTS_AT_ONCE", 100)
     key, slots = SeriesKey("model", "m", "o", "ttft"), itertools.count()
     now, shelf = 0.0, Shelf(broken=True)
     saving = Flusher(
@@ -129,7 +129,7 @@ async def test_a_store_that_hangs_holds_up_nobody_and_loses_nothing() -> None:
 
 
 async def test_closing_does_not_wait_for_a_store_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.control.flush._CLOSE_SECONDS", 0.05)
+    monkeypatch.setattr("gateway.control.persistence._CLOSE_SECONDS", 0.05)
     shelf = Shelf()
     saving = flusher(shelf)
     shelf.gate.clear()
