@@ -190,7 +190,7 @@ def _status(view: AdminView) -> Status:
         state=StateStatus(
             where=view.flusher.where,
             leads=view.flusher.token > 0,
-            not_saved=view.flusher.failing,
+            not_saved=view.flusher.failing or "",
             shared=view.sharing.problem,
         ),
         models=[_model(spec, view.gateway.current.table) for spec in table.models.values()],

@@ -47,8 +47,8 @@ class Flusher:
 
     What cannot be saved waits, so that nothing is lost or doubled while a disk is full. `incarnation` names this start
     of the process, in the rows that it writes and as the owner of the lease.
-    `saved_at` is the last good save, in seconds since the epoch, 0.0 before the first; `failures` counts the others.
-    `failing` says why the last one failed, "" when it did not. `token` is the fencing token under which this process
+    `saved_at` is the last good save, in seconds since the epoch, None before the first; `failures` counts the others.
+    `failing` says why the last one failed, None when it did not. `token` is the fencing token under which this process
     leads rollouts, 0 while another does.
     """
 
@@ -62,9 +62,9 @@ class Flusher:
         *,
         persisted: PersistedState | None = None,
     ) -> None:
-        self.saved_at = 0.0
+        self.saved_at: float | None = None
         self.failures = 0
-        self.failing = ""
+        self.failing: str | None = None
         self.token = 0
         self.incarnation = f"{socket.gethostname()}/{secrets.token_hex(6)}"
         self._persisted = persisted or PersistedState()
@@ -204,7 +204,7 @@ class Flusher:
         self._waiting_responses.clear()
         self.saved_at = batch.at
         if self.failing:
-            self.failing = ""
+            self.failing = None
             _log.info("state is saved again")
 
     def _failed(self, error: StateError) -> None:

@@ -84,8 +84,8 @@ async def test_two_with_the_same_routes_may_share_one(tmp_path: Path, monkeypatc
         gateway(tmp_path, with_rollout("m"), state=state, wait_ready=False),
         gateway(tmp_path / "other", with_rollout("m"), state=state, wait_ready=False) as second,
     ):
-        saved = second.app.control.flusher.saved_at
-        await eventually(lambda: second.app.control.flusher.saved_at > saved + 2.5)
+        saved = second.app.control.flusher.saved_at or 0.0
+        await eventually(lambda: (second.app.control.flusher.saved_at or 0.0) > saved + 2.5)
         told = await state_of(second.admin)
         assert (told["leads"], told["shared"], told["problems"]) == (False, "", [])
 
