@@ -1,4 +1,4 @@
-"""Each module of these rooms has a test file of its own, so that a reader finds what the module promises."""
+"""Each module of these packages has a test file of its own, so that a reader finds what the module promises."""
 
 from pathlib import Path
 
@@ -7,6 +7,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 WITHOUT: dict[str, dict[str, str]] = {
     "control": {},
+    "proxy": {},
     "wire": {
         "closed": "two parsers that parse nothing; test_client and test_upstream lose connections",
         "grammars": "patterns that only the scanner reads; test_sse holds them against captures of engines",

@@ -78,10 +78,10 @@ class Front:
     """A gateway with the engines of some routes, all of them ready."""
 
     def __init__(self, folder: Path, routes: dict[str, Any], edge: Edge | None = None) -> None:
-        self.loop = ScriptedLoop()
-        clock = self.loop.time
         self._file = folder / "routes.yaml"
         table = written(self._file, routes)
+        self.loop = ScriptedLoop()
+        clock = self.loop.time
         self.registry = registered(table, clock)
         self.are_ready()
         self.notes, self.copies = Notes(), list[Exchange]()

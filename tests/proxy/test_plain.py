@@ -49,7 +49,13 @@ class Relayed:
 
     def __init__(self, **how: Any) -> None:
         self.attempt, self.page, self.exchange = Attempt(), Page(), Exchange("r1", "/v1/chat/completions", 0.0)
-        usual = {"dialect": Dialect.CHAT, "length": None, "chunked": True, "whole_json": False, "must_be_json": True}
+        usual: dict[str, Any] = {
+            "dialect": Dialect.CHAT,
+            "length": None,
+            "chunked": True,
+            "whole_json": False,
+            "must_be_json": True,
+        }
         self.relay = PlainRelay(self.attempt, self.page, self.exchange, head=HEAD, **(usual | how))
 
     def says(self, *parts: bytes, last: bytes | None = None) -> list[tuple[Any, ...]]:
