@@ -11,7 +11,7 @@ from gateway.policy.slo.classify import classify_error, classify_status
 from gateway.proxy import learning
 from gateway.proxy.answers import JSON, capped_retry_after
 from gateway.proxy.carrier import carrier
-from gateway.proxy.lifecycle import HEAD, Event
+from gateway.proxy.lifecycle import CONNECTED, HEAD, Event
 from gateway.proxy.plain import PlainRelay, Refusal
 from gateway.proxy.refusing import head_of, with_retry_after
 from gateway.proxy.relay import StreamRelay
@@ -23,8 +23,10 @@ from gateway.wire.service import Writer
 from gateway.wire.upstream import Upstream
 
 
-class Trying(Protocol):
-    """The request that an attempt belongs to."""
+class AttemptOwner(Protocol):
+    """The request that an attempt belongs to; it is `paused` while its client reads too slowly."""
+
+    paused: bool
 
     @property
     def committed(self) -> bool:
@@ -32,9 +34,6 @@ class Trying(Protocol):
 
     def step(self, event: Event) -> None:
         """Go on to the next state."""
-
-    def sent(self, attempt: "Attempt") -> None:
-        """Learn that it was sent to the backend."""
 
     def resend(self, stale: "Attempt") -> bool:
         """Make another attempt at the same backend, which most likely has not seen this one, if that is allowed."""
@@ -77,7 +76,7 @@ class Attempt:
 
     def __init__(
         self,
-        request: Trying,
+        request: AttemptOwner,
         routed: RoutedRequest,
         exchange: Exchange,
         client: Writer,
@@ -133,7 +132,9 @@ class Attempt:
         request, body = self._routed.written_for(self.backend)
         self.upstream, self.record.connected_at = upstream, now
         upstream.start(self, request, body)
-        self._request.sent(self)
+        self._request.step(CONNECTED)
+        if self._request.paused:
+            self.pause()
 
     def head(self, head: AnswerHead) -> Sink | None:
         """Judge the head of an answer and say where the body goes; None after giving the attempt up."""

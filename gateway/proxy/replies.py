@@ -19,6 +19,14 @@ class Bodiless(Around):
         self.write(b"%b%b%bcontent-length: %d\r\n\r\n" % (status_line(status), head, close, len(body)))
 
 
+def tell(client: Writer, exchange: Exchange, error: GatewayError, routed: RoutedRequest) -> None:
+    """Tell a client of an error by a status, or within a stream whose head it has."""
+    if exchange.opened:
+        break_off(client, exchange, error, routed)
+    else:
+        answer(client, exchange, error, routed)
+
+
 def answer(client: Writer, exchange: Exchange, error: GatewayError, routed: RoutedRequest) -> None:
     """Answer with an error, and with what the tenant has left."""
     exchange.client_status = error.status

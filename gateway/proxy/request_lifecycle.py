@@ -1,7 +1,6 @@
 """The life of one request after it is understood: attempts, retries, deadlines, and its one settlement."""
 
 import asyncio
-from collections.abc import Sequence
 
 from gateway.backends.backend import Backend
 from gateway.errors import GatewayError, NoReadyBackend
@@ -18,7 +17,6 @@ from gateway.proxy.finding import FULL, STARTED, Tried, find, others
 from gateway.proxy.lifecycle import (
     ANSWERING,
     COMPLETED,
-    CONNECTED,
     FIRST_OUTPUT,
     READING,
     SETTLED,
@@ -30,7 +28,7 @@ from gateway.proxy.plain import Refusal
 from gateway.proxy.queue_ticket import QueueTicket
 from gateway.proxy.relay import StreamRelay
 from gateway.proxy.renewal import renew
-from gateway.proxy.retrying import Failures, Next, Refused, after, blamed, is_stranded, may_resend
+from gateway.proxy.retrying import NONE_YET, Failures, Next, Refused, after, blamed, is_stranded, may_resend
 from gateway.proxy.routed_request import ProxyContext, RoutedRequest
 from gateway.wire.guarded import guarded, later
 from gateway.wire.heads import CONTINUE
@@ -50,11 +48,11 @@ class RequestLifecycle:
         "_deadline",
         "_exchange",
         "_failures",
-        "_paused",
         "_resumed",
         "_retry",
         "_routed",
         "_ticket",
+        "paused",
         "state",
     )
 
@@ -69,9 +67,9 @@ class RequestLifecycle:
         self._deadline = deadline
         self._attempt: Attempt | None = None
         self._ticket: QueueTicket | None = None
-        self._failures: Failures | None = None
+        self._failures = NONE_YET
         self._retry: asyncio.TimerHandle | None = None
-        self._paused = False
+        self.paused = False
         self._resumed = 0.0
 
     def __repr__(self) -> str:
@@ -96,20 +94,15 @@ class RequestLifecycle:
         if waits or (tried := self._begin()) is not STARTED:
             self._follow(FULL if waits else tried)
 
-    @property
-    def _tried(self) -> Sequence[Backend]:
-        """The backends that are not asked again."""
-        return () if self._failures is None else self._failures.tried
-
     def _follow(self, tried: Tried) -> None:
         """Where no attempt began, wait for a slot, unless that is hopeless, or tell that there can be none."""
-        if not others(self._routed, self._tried):
+        if not others(self._routed, self._failures.tried):
             error = NoReadyBackend(f"no backend of the model `{self._exchange.model}` is ready")
             self._refuse(error, Outcome.NO_BACKEND, "no ready backend")
         elif tried is FULL:
             self.step(Event.NO_SLOT)
             routed, exchange, context = self._routed, self._exchange, self._context
-            now, last = context.clock(), None if self._failures is None else self._failures.last
+            now, last = context.clock(), self._failures.last
             ticket = self._ticket = self._ticket or QueueTicket(self, routed, context.clock)
             if last is None or last[0] is not AttemptEnd.SATURATED:
                 patience = routed.patience(exchange, self._deadline - now, now)
@@ -131,13 +124,13 @@ class RequestLifecycle:
     def turned_away(self, why: TurnedAway) -> None:
         """Answer that there is no slot, unless one that it had ended in a failure; that an engine was busy is none."""
         failures = self._failures
-        if failures is not None and failures.last is not None and failures.last[0] is AttemptEnd.SATURATED:
+        if failures.last is not None and failures.last[0] is AttemptEnd.SATURATED:
             failures.last = None
         self._refuse(turned_away(why, self._routed.spec.service_class), Outcome.SHED, why.why)
 
     def _refuse(self, error: GatewayError, outcome: Outcome, reason: str) -> None:
-        if self._failures is None or self._failures.last is None:
-            self._tell(error)
+        if self._failures.last is None:
+            replies.tell(self._client, self._exchange, error, self._routed)
             self._end(Event.REFUSED, outcome, reason)
         else:
             self._conclude(*self._failures.last)
@@ -146,7 +139,7 @@ class RequestLifecycle:
         """Begin an attempt at a backend not tried yet, if one has a slot; `queued` are the seconds waited for it."""
         exchange, routed, context = self._exchange, self._routed, self._context
         now = context.clock()
-        backend = find(routed, exchange, self._tried, context.choose, now=now, rng=context.rng)
+        backend = find(routed, exchange, self._failures.tried, context.choose, now=now, rng=context.rng)
         if isinstance(backend, Tried):
             return backend
         self.step(SLOT_GRANTED)
@@ -165,12 +158,6 @@ class RequestLifecycle:
         self._attempt = attempt
         return attempt
 
-    def sent(self, attempt: Attempt) -> None:
-        """Learn that an attempt was sent to the backend."""
-        self.step(CONNECTED)
-        if self._paused:
-            attempt.pause()
-
     def resend(self, stale: Attempt) -> bool:
         """Make another attempt at the same backend, which most likely has not seen this one, if that is allowed."""
         now = self._context.clock()
@@ -185,7 +172,7 @@ class RequestLifecycle:
         self.step(FIRST_OUTPUT)
         self._exchange.opened = True
         self._routed.forget()
-        self._failures = None
+        self._failures = NONE_YET
 
     def complete(self) -> None:
         """End: the answer is written to its end."""
@@ -206,7 +193,9 @@ class RequestLifecycle:
             guarded(self, self._failed, end, detail, refusal)
 
     def _failed(self, end: AttemptEnd, detail: str, refusal: Refused | None) -> None:
-        failures = self._failures = self._failures or Failures()
+        if self._failures is NONE_YET:
+            self._failures = Failures()
+        failures = self._failures
         failures.refusal = refusal or failures.refusal
         backend, committed = None if self._attempt is None else self._attempt.backend, self.committed
         last = blamed(failures.last, (end, detail, backend), committed=committed)
@@ -245,14 +234,15 @@ class RequestLifecycle:
         """Tell the client of a failure that is not followed by another attempt."""
         exchange, committed = self._exchange, self.committed
         outcome = request_outcome(end, committed=committed)
-        refusal = None if self._failures is None else self._failures.refusal
+        refusal = self._failures.refusal
         if refusal is not None and not exchange.opened and end is not AttemptEnd.TOO_LARGE:
             replies.pass_refusal(self._client, exchange, *refusal)
             if RULINGS[end].verdict is Verdict.BAD:
                 outcome = Outcome.BACKEND_ERROR
         else:
             where = backend.id if backend else "the backend"
-            self._tell(failure(end, where, detail, len(exchange.attempts), committed=committed))
+            error = failure(end, where, detail, len(exchange.attempts), committed=committed)
+            replies.tell(self._client, exchange, error, self._routed)
         self._end(Event.FAILED, outcome, detail)
 
     def client_gone(self) -> None:
@@ -263,13 +253,13 @@ class RequestLifecycle:
 
     def pause(self) -> None:
         """Let the engine's bytes wait in the kernel."""
-        self._paused = True
+        self.paused = True
         if self._attempt is not None:
             self._attempt.pause()
 
     def resume(self) -> None:
         """Read on."""
-        self._paused = False
+        self.paused = False
         self._resumed = self._context.clock()
         if self._attempt is not None:
             self._attempt.resume()
@@ -280,17 +270,17 @@ class RequestLifecycle:
             return
         routed, exchange, attempt = self._routed, self._exchange, self._attempt
         backend, relay = (None, None) if attempt is None else (attempt.backend, attempt.relay)
-        resumed, answered = now if self._paused else self._resumed, relay is not None
+        resumed, answered = now if self.paused else self._resumed, relay is not None
         if isinstance(relay, Refusal) and backend is not None:
             relay.check(now, resumed, self._deadline, backend.lateness)
             return
         if now > self._deadline:
             self.fail(*time_is_over(routed, exchange, backend, resumed=resumed, now=now, answered=answered))
             return
-        if self._paused or backend is None or (isinstance(relay, StreamRelay) and relay.check(now)):
+        if self.paused or backend is None or (isinstance(relay, StreamRelay) and relay.check(now)):
             return
         late = overdue(routed, exchange, backend, resumed=resumed, now=now, answered=answered)
-        if late is None and not self.committed and is_stranded(routed, exchange, backend, self._tried, now):
+        if late is None and not self.committed and is_stranded(routed, exchange, backend, self._failures.tried, now):
             late = AttemptEnd.NOT_READY, backend.readiness.reason
         if late is not None:
             self.fail(*late)
@@ -307,7 +297,7 @@ class RequestLifecycle:
         if self.state is not SETTLED:
             outcome = request_outcome(AttemptEnd.ABANDONED, committed=self.committed)
             self._end_attempt(AttemptEnd.ABANDONED)
-            self._tell(error)
+            replies.tell(self._client, self._exchange, error, self._routed)
             self._end(Event.GIVEN_UP, outcome, error.message)
 
     def _end_attempt(self, result: AttemptEnd) -> None:
@@ -315,13 +305,6 @@ class RequestLifecycle:
         attempt, self._attempt = self._attempt, None
         if attempt is not None:
             attempt.end(result, self._context.clock())
-
-    def _tell(self, error: GatewayError) -> None:
-        """Tell the client by a status, or within a stream whose head it has."""
-        if self._exchange.opened:
-            replies.break_off(self._client, self._exchange, error, self._routed)
-        else:
-            replies.answer(self._client, self._exchange, error, self._routed)
 
     def _end(self, event: Event, outcome: Outcome, reason: str) -> None:
         self._settle(event, outcome, reason)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from enum import Enum, auto
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from gateway.backends.backend import Backend
 from gateway.exchange import BAD, AttemptEnd, Exchange
@@ -33,6 +33,10 @@ class Failures:
         self.tried: list[Backend] = []
         self.last: Failure | None = None
         self.refusal: Refused | None = None
+
+
+NONE_YET: Final = Failures()
+"""Those of a request that nothing has gone wrong with; never changed."""
 
 
 class Next(Enum):
