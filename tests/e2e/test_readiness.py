@@ -73,7 +73,7 @@ async def test_half_open_on_a_service_that_falls_quiet_is_a_note_and_ends_by_tim
         running.app.control.outlier_detector.detect()
         told = (await tidegate(running, "status")).stdout
         assert "no problem found" in told
-        assert f"note: {running.backend().id} gets one request at a time" in told
+        assert f"note: {running.backend().id} is being tested with one request at a time" in told
         assert "it was ejected: 5 failures in a row" in told
 
         clock.jump(QUIET)
@@ -92,7 +92,7 @@ async def test_one_that_could_not_be_reached_and_can_be_again_is_a_note(tmp_path
         await fakes[0].start()
         await judged(running, lambda: running.backend().readiness.eligible)
         told = (await tidegate(running, "status")).stdout
-        assert "one request at a time until it has answered well: it could not be reached, and can be again" in told
+        assert "is being tested with one request at a time: it could not be reached, and can be again" in told
 
 
 async def test_ejections_that_are_ignored_are_said_with_the_reason(tmp_path: Path) -> None:
