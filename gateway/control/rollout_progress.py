@@ -180,8 +180,9 @@ class RolloutProgress:
             self.evidence.restore_keys(known.evidence.keys_state())
 
     def restore(self, body: dict[str, Any], now: float) -> None:
-        """Take back what was kept, none of its times after `now`; raises KeyError, TypeError, ValueError or IndexError
-        for what cannot be that.
+        """Take back what was kept over a restart, with no time after `now`.
+
+        Raises KeyError, TypeError, ValueError or IndexError for what is no rollout.
         """
         rollout = _rollout(body["rollout"], now)
         history = [_rollout(each, now) for each in body["history"]]

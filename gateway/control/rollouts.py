@@ -67,8 +67,10 @@ class RolloutController:
         lasting: bool = True,
         lateness: Lateness,
     ) -> None:
-        """Take a clock of seconds since the epoch, and whom to tell that something has to be saved at once; `lasting`
-        says whether that outlives the process, `lateness` when this one was late itself.
+        """Take what rollouts are decided by and applied to.
+
+        `clock` tells seconds since the epoch. `request_save` has what changed saved at once, and `lasting` says whether
+        that outlives the process. `lateness` tells when this process was late itself.
         """
         self.results: Counter[tuple[str, str]] = Counter()
         self._ledger = ledger
@@ -204,7 +206,7 @@ class RolloutController:
             for running in self._running.values():
                 try:
                     self._tick(running)
-                except Exception:
+                except Exception:  # noqa: BLE001 - the other rollouts are still to be led
                     _log.exception("a rollout could not be led", extra={"model": running.model})
 
     def ask(

@@ -223,7 +223,7 @@ class AdmissionQueue:
         if len(lines) > 1:
             lines.sort(key=_precedence)
         while lines:
-            if lines[0]._serve_one(now):
+            if lines[0]._serve_one(now):  # noqa: SLF001 - of this class too
                 if len(lines) > 1:
                     lines = [line for line in lines if line.queue.size]
                     lines.sort(key=_precedence)
@@ -273,7 +273,7 @@ class AdmissionQueue:
         """Offer a slot; one that cannot be handled leaves, since it would stay at the head for ever."""
         try:
             return entry.item.begin(now)
-        except Exception:
+        except Exception:  # noqa: BLE001 - the others that wait are still to be served
             _log.exception("a request that waited broke the gateway")
             self.queue.remove(entry)
             self._unkeep(entry.item.claim)
@@ -350,10 +350,11 @@ def holders_of(health: Health) -> Holders:
 
 
 def seen(health: Health, queued: int, *, running: float = 0.0, fixed: bool = False) -> Seen:
-    """Return what a backend's limit is judged by; `queued` is how many looks in a row found its own queue filled, and
-    `running` how many it said since the last call that it works on while none waits in it.
+    """Return what a backend's limit is judged by.
 
-    A limit that is `fixed` listens to nothing but the engine's saying that it is busy.
+    `queued` is how many looks in a row found the engine's own queue filled. `running` is how many requests it has
+    reported as running since the last call, while none waited in it. A `fixed` limit follows only the engine's word
+    that it is busy.
     """
     slots = health.slots
     evidence = slots.evidence

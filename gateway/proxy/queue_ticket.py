@@ -110,7 +110,7 @@ class QueueTicket:
         """End with an error of the gateway's own."""
         self._waiter.give_up(GatewayError("the gateway failed on this request; its log says why"))
 
-    def renew(self, now: float) -> None:
+    def renew(self, now: float) -> None:  # noqa: ARG002 - called as any that waits
         """Follow a reload of the routes, into another line where need be."""
         entry, goes_on = self._entry, self._waiter.renew()
         line = self._routed.route.line

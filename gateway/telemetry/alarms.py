@@ -19,7 +19,7 @@ class UnauthorizedAlarm(Observer):
         self._clock = clock
         self._told: dict[str, float] = {}
 
-    def on_attempt_ended(self, exchange: Exchange, backend: Backend, end: AttemptEnd) -> None:
+    def on_attempt_ended(self, _exchange: Exchange, backend: Backend, end: AttemptEnd) -> None:
         """Look for rejected keys."""
         if end is not _UNAUTHORIZED:
             return

@@ -75,7 +75,7 @@ class Metrics(Observer):
             seconds = exchange.attempt_ended - exchange.sent
             self.costs[exchange.model, exchange.version, exchange.pool] += backend.health.cost(seconds)
 
-    def on_retried(self, exchange: Exchange, end: AttemptEnd) -> None:
+    def on_retried(self, _exchange: Exchange, end: AttemptEnd) -> None:
         """Count a retry by what made it necessary."""
         self.retries[end] += 1
 
