@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import replace
-from types import SimpleNamespace
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -13,6 +13,8 @@ from gateway.policy.canary.evidence import AVAILABILITY, FIRST
 from gateway.policy.canary.plan import Plan
 from gateway.policy.canary.rollout import Phase, Rollout
 from gateway.policy.slo.objective import DEFAULT
+from gateway.proxy.live import LiveModel
+from tests.control.tables import in_force, versions, written
 
 NOW = 1_700_000_000.0
 PLAN = Plan("v1", "v2", (5.0, 95.0), warm_up=0, warm_up_time=0.0)
@@ -33,19 +35,19 @@ def exchange(outcome: Outcome = Outcome.OK, version: str = "v2", **more: Any) ->
     return made
 
 
-def live() -> Any:
+@pytest.fixture
+def live(tmp_path: Path) -> LiveModel:
     """Return a model whose two versions may both serve."""
-    versions = {name: SimpleNamespace(name=name, may_serve=True) for name in ("v1", "v2")}
-    return SimpleNamespace(versions=versions, shared=dict, split=None, mirror=None, standby=None, failing=None)
+    return in_force(written(tmp_path / "routes.yaml", versions("http://a:1", "http://b:1"))).table.model("m")
 
 
 class TestFailing:
-    def test_a_candidate_fails_when_so_many_requests_in_a_row_have_failed(self) -> None:
+    def test_a_candidate_fails_when_so_many_requests_in_a_row_have_failed(self, live: LiveModel) -> None:
         rollout = running()
         ends = [rollout.ended(exchange(Outcome.BACKEND_ERROR)) for _ in range(FIRST + 1)]
         assert ends == [False] * (FIRST - 1) + [True, False], "which is told once"
         assert rollout.fails
-        assert rollout.failing_beside(live().versions["v1"]) == f"its latest {FIRST + 1} requests all failed"
+        assert rollout.failing_beside(live.versions["v1"]) == f"its latest {FIRST + 1} requests all failed"
 
     def test_one_answer_ends_that(self) -> None:
         rollout = running()
@@ -67,24 +69,24 @@ class TestFailing:
 
 
 class TestRequests:
-    def test_they_are_split_by_the_share(self) -> None:
-        model = live()
-        running().apply(model)
-        assert model.split == {"v1": 95.0, "v2": 5.0}
-        assert (model.mirror, model.failing) == (None, None)
+    def test_they_are_split_by_the_share(self, live: LiveModel) -> None:
+        running().apply(live)
+        assert {version.name: share for version, share in live.split.shares()} == pytest.approx(
+            {"v1": 0.95, "v2": 0.05}
+        )
+        assert (live.mirror, live.failing) == (None, None)
 
-    def test_a_failing_candidate_is_known_to_the_data_path(self) -> None:
-        rollout, model = running(), live()
+    def test_a_failing_candidate_is_known_to_the_data_path(self, live: LiveModel) -> None:
+        rollout = running()
         for _ in range(FIRST):
             rollout.ended(exchange(Outcome.BACKEND_ERROR))
-        rollout.apply(model)
-        assert model.failing is model.versions["v2"]
+        rollout.apply(live)
+        assert live.failing is live.versions["v2"]
 
-    def test_in_the_first_step_they_are_mirrored_where_the_plan_says_so(self) -> None:
-        model = live()
-        mirrored = replace(STEP, step=-1, share=0.0)
-        running(mirrored, replace(PLAN, mirror=10.0)).apply(model)
-        assert (model.mirror.version, model.mirror.share) == (model.versions["v2"], 0.1)
+    def test_in_the_first_step_they_are_mirrored_where_the_plan_says_so(self, live: LiveModel) -> None:
+        running(replace(STEP, step=-1, share=0.0), replace(PLAN, mirror=10.0)).apply(live)
+        assert live.mirror is not None
+        assert (live.mirror.version, live.mirror.share) == (live.versions["v2"], 0.1)
 
 
 class TestEvidence:

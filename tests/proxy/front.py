@@ -85,7 +85,8 @@ class Front:
         self.registry = registered(table, clock)
         self.are_ready()
         self.notes, self.copies = Notes(), list[Exchange]()
-        context = ProxyContext(clock, Random(1), Observers(self.notes))
+        self.rng = Random(1)
+        context = ProxyContext(clock, self.rng, Observers(self.notes))
         self.current = in_force(table, self.registry, clock)
         self.stored, self.mirroring = StoredResponses(), Mirroring(context, self.copies.append)
         self.gateway = Gateway(

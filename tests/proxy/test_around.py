@@ -1,14 +1,9 @@
 """What stands around a client's connection changes what it has to, and nothing else."""
 
 from gateway.proxy.around import Around
+from gateway.proxy.cors import CrossOrigin
+from gateway.proxy.replies import Bodiless
 from tests.proxy.clients import Page
-
-
-class Signed(Around):
-    """Changes whole answers, of which one in JSON is one."""
-
-    def reply(self, status: int, head: bytes, body: bytes) -> None:
-        super().reply(status, head + b"signed: yes\r\n", body)
 
 
 def test_everything_is_passed_on() -> None:
@@ -24,15 +19,15 @@ def test_everything_is_passed_on() -> None:
     assert page.ended == "broken off"
 
 
-def test_an_answer_in_json_is_a_whole_answer() -> None:
+def test_an_answer_in_json_is_a_whole_answer_to_what_stands_around() -> None:
     page = Page()
-    Signed(page).reply_json(404, b"", {"a": 1})
-    assert page.took() == (
-        b'HTTP/1.1 404 Not Found\r\ncontent-type: application/json\r\nsigned: yes\r\ncontent-length: 7\r\n\r\n{"a":1}'
-    )
+    Bodiless(page).reply_json(404, b"", {"a": 1})
+    assert page.took() == b"HTTP/1.1 404 Not Found\r\ncontent-type: application/json\r\ncontent-length: 7\r\n\r\n"
 
 
 def test_one_may_stand_around_another() -> None:
     page = Page()
-    Signed(Signed(page)).reply(200, b"", b"")
-    assert page.took().count(b"signed: yes") == 2
+    Bodiless(CrossOrigin(page, b"https://app.example")).reply(200, b"", b"hi")
+    told = page.took()
+    assert told.count(b"access-control-allow-origin: https://app.example\r\n") == 1
+    assert told.endswith(b"content-length: 2\r\n\r\n")

@@ -4,7 +4,7 @@ import pytest
 
 from gateway.exchange import Outcome
 from gateway.wire.edge import Edge
-from tests.control.tables import models
+from tests.control.tables import models, versions
 from tests.proxy.front import ANSWER, CHAT, Opened, whole
 
 ROUTES = models("http://127.0.0.1:8001")
@@ -45,10 +45,14 @@ def test_one_that_cannot_be_understood_is_refused_and_no_engine_asked(opened: Op
     assert exchange.outcome is Outcome.CLIENT_ERROR
 
 
-def test_one_that_breaks_the_gateway_is_answered_all_the_same(opened: Opened, caplog: pytest.LogCaptureFixture) -> None:
-    front = opened(ROUTES)
-    front.current.tenants.classes = None  # type: ignore[assignment]
-    asked = front.asks(CHAT, ("x-gateway-class", "batch"))
+def test_one_that_breaks_the_gateway_is_answered_all_the_same(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    front = opened(versions("http://127.0.0.1:8001", "http://127.0.0.1:8002", start="manual"))
+    model = front.current.table.model("m")
+    model.split = model.shared([("v1", 1.0), ("v2", 1.0)])
+    monkeypatch.setattr(front.rng, "random", lambda: 1 / 0)
+    asked = front.asks()
     assert asked.status == 500
     assert asked.body["error"]["message"] == "the gateway failed on this request; its log says why"
     assert "a request broke the gateway" in caplog.text
