@@ -9,6 +9,7 @@ import pytest
 
 from gateway.exchange import AttemptEnd, Outcome
 from gateway.proxy import plain
+from gateway.proxy.attempt import Attempt
 from gateway.proxy.plain import PlainRelay, Refusal
 from gateway.proxy.relay import StreamRelay
 from gateway.proxy.request_lifecycle import RequestLifecycle
@@ -133,7 +134,7 @@ async def stream(call: Call) -> None:
 
 
 BROKEN: dict[str, tuple[Script, type, str]] = {
-    "the head": (document, RequestLifecycle, "head"),
+    "the head": (document, Attempt, "head"),
     "a piece": (pieces, PlainRelay, "data"),
     "the end": (document, PlainRelay, "last"),
     "the end by closing": (until_closed, PlainRelay, "last"),
