@@ -303,6 +303,18 @@ def test_it_says_who_serves_what() -> None:
     }
 
 
+def test_a_target_that_a_reload_adds_counts_from_then_on_and_the_others_go_on() -> None:
+    ledger = SloLedger(START)
+    without = Objective("slow", {Sli.AVAILABILITY: Target(0.99)})
+    for objective, judged in ((without, {Sli.AVAILABILITY: True}), (SLOW, {Sli.AVAILABILITY: True, Sli.E2E: False})):
+        ledger.follow((ModelSubjects("b", (objective,), {"v1": "q"}),), POOLS, START)
+        counts = ledger.of_request("b", "v1", "")
+        assert counts is not None
+        counts.count_request({str(sli): good for sli, good in judged.items()}, (0, 0), 10, 5)
+    ledger.advance(START + 1)
+    assert counted(ledger, Kind.MODEL, "b") == {Sli.AVAILABILITY: (2, 0), Sli.E2E: (0, 1)}
+
+
 def test_time_in_which_no_gateway_was_there_is_known() -> None:
     ledger = SloLedger(START)
     ledger.follow((ALONE,), POOLS, START)
