@@ -242,11 +242,6 @@ class Exchange:
         return self.first_content - self.received if self.stream and self.first_content else None
 
     @property
-    def attempt_ttft(self) -> float | None:
-        """Seconds from the last attempt being sent to its first content event."""
-        return self.first_content - self.sent if self.stream and self.first_content else None
-
-    @property
     def tpot(self) -> float | None:
         """Seconds per output token after the first; None below 2 tokens and for answers that were not streamed."""
         tokens = self.output_tokens if self.output_tokens is not None else self.content_events

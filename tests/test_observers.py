@@ -7,6 +7,7 @@ from gateway.config.table import BackendSpec
 from gateway.exchange import AttemptEnd, Exchange
 from gateway.observers import BATCH, Observer, Observers
 from tests.backends.made import live_backend
+from tests.observing import Raising
 
 BACKEND = live_backend(BackendSpec("gpu", "http://e:1", "e", 1))
 EVENTS = ["attempt_ended", "retried", "first_token", "settled"]
@@ -27,20 +28,6 @@ class Keeping(Observer):
 
     def on_settled(self, exchange: Exchange) -> None:
         self.told.append("settled")
-
-
-class Raising(Observer):
-    def on_attempt_ended(self, exchange: Exchange, backend: Backend, end: AttemptEnd) -> None:
-        raise ValueError("attempt")
-
-    def on_retried(self, exchange: Exchange, end: AttemptEnd) -> None:
-        raise ValueError("retry")
-
-    def on_first_token(self, exchange: Exchange) -> None:
-        raise ValueError("token")
-
-    def on_settled(self, exchange: Exchange) -> None:
-        raise ValueError("settled")
 
 
 def made() -> Exchange:

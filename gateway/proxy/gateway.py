@@ -95,8 +95,7 @@ class Gateway:
             return None
         exchange = Exchange(request_id, endpoint.path, request.received)
         try:
-            tenant = cast(LiveTenant, request.caller)
-            service_class = self.current.tenants.class_for(tenant, request.head.service_class)
+            tenant, service_class = self.caller(request)
             exchange.tenant, exchange.service_class = tenant.name, service_class.name
             departing = self._departing(endpoint, request, exchange, client)
         except Exception as error:  # noqa: BLE001 - `turn_down` answers whatever it is
@@ -161,7 +160,7 @@ class Gateway:
         """
         context = self._context
         endpoint = cast(Endpoint, request.head.endpoint)
-        tenant = cast(LiveTenant, request.caller)
+        tenant, service_class = self.caller(request)
         model = self.current.table.model(body.model, tenant.allows)
         tenant.may_use(model.name, body.model)
         exchange.model = model.name
@@ -170,7 +169,6 @@ class Gateway:
         if endpoint.dialect is _RESPONSES:
             repeatable = not body.keeps_state
             stored, name = self._stored(body, tenant, request.received)
-        _, service_class = self.caller(request)
         shows = self.shows_labels(tenant)
         spec = understand(
             request, body, model, version, service_class, stored=stored, repeatable=repeatable, shows_labels=shows

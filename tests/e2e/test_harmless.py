@@ -9,12 +9,10 @@ from typing import Any
 
 import pytest
 
-from gateway.backends.backend import Backend
-from gateway.exchange import AttemptEnd, Exchange
-from gateway.observers import Observer
 from tests.e2e.fakes import Call, backends, closed_at_once, good
 from tests.e2e.harness import Running, ask, chat, gateway, routes
 from tests.e2e.processes import engine
+from tests.observing import Raising
 from tests.waiting import eventually, patient_client
 
 pytestmark = pytest.mark.anyio
@@ -210,20 +208,6 @@ async def test_a_large_request_is_served_soon_though_small_ones_keep_coming(tmp_
         assert 1 <= served.index("large") - before < 100, "small ones passed it for a second"
         assert running.records.exchanges[served.index("large")].queued > 0.9
         await running.quiet()
-
-
-class Raising(Observer):
-    def on_attempt_ended(self, exchange: Exchange, backend: Backend, end: AttemptEnd) -> None:
-        raise ValueError("attempt")
-
-    def on_retried(self, exchange: Exchange, end: AttemptEnd) -> None:
-        raise ValueError("retry")
-
-    def on_first_token(self, exchange: Exchange) -> None:
-        raise ValueError("token")
-
-    def on_settled(self, exchange: Exchange) -> None:
-        raise ValueError("settled")
 
 
 async def test_an_observer_that_raises_harms_no_request_and_no_other_observer(tmp_path: Path) -> None:
