@@ -33,10 +33,7 @@ def parse_duration(value: object) -> float:
 
 def parse_timeout(value: object) -> float:
     """As `parse_duration`, and longer than zero."""
-    seconds = parse_duration(value)
-    if not seconds:
-        raise InvalidValueError("would time out at once", "write a duration longer than zero")
-    return seconds
+    return _longer_than_zero(value, "would time out at once", "write a duration longer than zero")
 
 
 def readable_timeout(value: object) -> float | None:
@@ -49,18 +46,12 @@ def readable_timeout(value: object) -> float | None:
 
 def parse_threshold(value: object) -> float:
     """As `parse_duration`, and longer than zero."""
-    seconds = parse_duration(value)
-    if not seconds:
-        raise InvalidValueError("could never be met", "write a duration longer than zero")
-    return seconds
+    return _longer_than_zero(value, "could never be met", "write a duration longer than zero")
 
 
 def parse_ejection_time(value: object) -> float:
     """As `parse_duration`, and longer than zero."""
-    seconds = parse_duration(value)
-    if not seconds:
-        raise InvalidValueError("would end at once", "`max_ejection_percent: 0` ejects no backend")
-    return seconds
+    return _longer_than_zero(value, "would end at once", "`max_ejection_percent: 0` ejects no backend")
 
 
 def parse_slo_window(value: object) -> float:
@@ -78,3 +69,11 @@ def format_duration(seconds: float) -> str:
         if milliseconds and milliseconds % size == 0:
             return f"{milliseconds / size:.0f}{unit}"
     return f"{Decimal(repr(seconds)):f}s"
+
+
+def _longer_than_zero(value: object, zero: str, instead: str) -> float:
+    """As `parse_duration`; `zero` says why none is refused, `instead` what to write."""
+    seconds = parse_duration(value)
+    if not seconds:
+        raise InvalidValueError(zero, instead)
+    return seconds

@@ -2,7 +2,6 @@
 
 import asyncio
 import socket
-from collections.abc import Iterator
 from typing import cast
 
 import pytest
@@ -25,16 +24,6 @@ class Connection:
 
     def write(self, data: bytes) -> None:
         self.wire.write(data)
-
-
-@pytest.fixture
-def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """Two ends of a TCP connection."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        client = socket.create_connection(server.getsockname())
-        served, _ = server.accept()
-    with client, served:
-        yield client, served
 
 
 async def test_it_is_answered_on_and_probed_once_more_a_while_later() -> None:

@@ -2,10 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import Iterator
 from typing import Any
-
-import pytest
 
 from gateway.wire.sockets import holds_more, is_readable, peer_of, was_reset
 from tests.waiting import until
@@ -14,16 +11,6 @@ from tests.waiting import until
 def transport(**known: Any) -> asyncio.Transport:
     """Return a transport that tells this of its connection."""
     return asyncio.Transport(known)
-
-
-@pytest.fixture
-def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """Two ends of a TCP connection."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        client = socket.create_connection(server.getsockname())
-        served, _ = server.accept()
-    with client, served:
-        yield client, served
 
 
 def test_the_peer_is_an_address_where_there_is_one() -> None:
