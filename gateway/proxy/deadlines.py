@@ -129,7 +129,7 @@ def _answers_none(
         limit = routed.timeouts.first_byte or max(SHORTEST, TIMES * usual)
     if waited < usual:
         return None
-    peers = backend.health.peers.members.values()
+    peers = backend.health.peers.vitals
     answers = sum(each.activity.answers for each in peers)
     silent, theirs = activity.given_up(exchange.sent, now, worked_at=worked_at, answers=answers)
     if silent <= limit:

@@ -9,7 +9,8 @@ from gateway.policy.routing.activity import Activity
 from gateway.policy.routing.ejection import PROBES, USUAL, State
 from gateway.policy.routing.health import Health
 from gateway.policy.routing.outlier import Signal
-from gateway.policy.routing.pool_state import KEPT, SHORT, PoolState
+from gateway.policy.routing.pool_state import SHORT, PoolState
+from gateway.policy.routing.vitals import KEPT
 
 RNG = Random(1)
 TICK = 0.25

@@ -137,7 +137,7 @@ class Hurry:
         self.seconds, self.now = seconds, 1000.0
         health = self.world.backend.health
         self.peers = [(Health(str(number), health.peers), share) for number, share in enumerate(peers)]
-        health.peers.members.update({peer.id: peer for peer, _ in self.peers})
+        health.peers.vitals.extend(peer for peer, _ in self.peers)
         if answers:
             self.world.backend.health.activity.began(999.0, took)
 

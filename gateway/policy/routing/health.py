@@ -3,44 +3,27 @@
 Nothing here reads a clock or draws by itself, so a simulation runs the very code that routes.
 """
 
-from typing import TYPE_CHECKING
-
 from gateway.claim import SMALLEST, Claim
 from gateway.exchange import GOOD, UNCOUNTED, Verdict
-from gateway.policy.routing.activity import Activity
 from gateway.policy.routing.ejection import Cause, State, Transition
-from gateway.policy.routing.latency_model import LatencyModel
 from gateway.policy.routing.lease import Lease
-from gateway.policy.routing.outlier import OutlierState, Signal, Symptoms
+from gateway.policy.routing.outlier import Signal
 from gateway.policy.routing.pick import Chance
 from gateway.policy.routing.residual import OUTLIER, RATIO, Sickness
-from gateway.policy.routing.slots import Slots
-
-if TYPE_CHECKING:
-    from gateway.policy.routing.pool_state import PoolState
+from gateway.policy.routing.vitals import PoolVitals, Vitals
 
 USUAL_SLOTS = 64
 """Slots that a backend is reckoned to have where no limit has been found yet."""
 
 
-class Health:
-    """One backend, composed of parts that each are written through their own methods alone.
+class Health(Vitals):
+    """One backend beside its `peers`: whether it may be asked, and what follows from how its requests end."""
 
-    `slots` are the work it holds and may hold, `latency` how long it takes, `activity` when it last worked, `backoff`
-    until when it is left alone, `symptoms` what speaks against it, `outlier` whether it is in service for all that.
-    """
+    __slots__ = ("peers",)
 
-    __slots__ = ("activity", "backoff", "id", "latency", "outlier", "peers", "slots", "symptoms")
-
-    def __init__(self, identity: str, peers: "PoolState") -> None:
-        self.id = identity
+    def __init__(self, identity: str, peers: PoolVitals) -> None:
+        super().__init__(identity, peers.latency, peers.thresholds)
         self.peers = peers
-        self.slots = Slots()
-        self.latency = LatencyModel(peers.latency)
-        self.activity = Activity()
-        self.backoff = self.activity.backoff
-        self.symptoms = Symptoms()
-        self.outlier = OutlierState(identity, peers.thresholds)
 
     def __repr__(self) -> str:
         outlier = self.outlier
@@ -88,7 +71,7 @@ class Health:
 
     def lease(self, tokens: int, claim: Claim = SMALLEST, now: float = 0.0) -> Lease:
         """Take a place for one request of so many prompt tokens."""
-        return Lease(self, tokens, claim, now)
+        return Lease(self, tokens, claim, now, is_probe=self.outlier.ejection.out and self.wants_probe)
 
     def refused(
         self, now: float, patience: float | None, *, busy: bool, alone: bool = False, request: object = None

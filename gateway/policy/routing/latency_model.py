@@ -1,8 +1,7 @@
 """How long a backend is likely to take: models of its TTFT and TPOT, and the work that lies before it."""
 
 from gateway.policy.routing.engine_queue import EngineQueue
-from gateway.policy.routing.fit import FLOOR, Fit
-from gateway.policy.routing.lease import Lease
+from gateway.policy.routing.fit import FLOOR, Fit, Row, predict
 from gateway.policy.routing.residual import OUTLIER, Residual
 
 OWN_HALF_LIFE = 5.0
@@ -12,6 +11,27 @@ MOST_SAMPLES, FEWEST_SAMPLES = 256, 8
 say the same, and keep the event loop from its work."""
 SURPRISE = 5.0
 """How many times the predicted a first token is taken for: one moment of silence says little about the next request."""
+
+
+class LatencySample:
+    """One request as the models see it: what was ahead of it when it was sent, and its `ttft`.
+
+    `tokens` are the prompt tokens to prefill until its first token, others' ahead of it included; `in_flight` the
+    requests that it found there. `ttft` is in seconds, 0.0 while there is no first token.
+    """
+
+    __slots__ = ("_model", "in_flight", "tokens", "ttft")
+
+    def __init__(self, tokens: int, in_flight: float, model: Row) -> None:
+        self.tokens = tokens
+        self.in_flight = in_flight
+        self.ttft = 0.0
+        self._model = model
+
+    @property
+    def predicted(self) -> float:
+        """Its TTFT in seconds, as predicted when it was sent."""
+        return predict(self._model, self.tokens, self.in_flight)
 
 
 class PoolLatency:
@@ -40,16 +60,16 @@ class PoolLatency:
         """Share the samples of one tick among so many backends."""
         self.samples = max(FEWEST_SAMPLES, MOST_SAMPLES // max(1, backends))
 
-    def slowness(self, lease: Lease, tpot: float | None) -> float:
+    def slowness(self, sample: LatencySample, tpot: float | None) -> float:
         """Return how many times longer an answer took than is expected of the same work.
 
         The worse of its TTFT and its TPOT in seconds; 0.0 where neither is known.
         """
         ttfts, tpots = self.ttft, self.tpot
-        begun = lease.ttft / ttfts.predict(lease.tokens, lease.in_flight) if ttfts.samples >= 1.0 else 0.0
+        begun = sample.ttft / ttfts.predict(sample.tokens, sample.in_flight) if ttfts.samples >= 1.0 else 0.0
         if tpot is None or tpots.samples < 1.0:
             return begun
-        return max(begun, tpot / tpots.predict(0.0, lease.in_flight))
+        return max(begun, tpot / tpots.predict(0.0, sample.in_flight))
 
     def refit(self, elapsed: float) -> None:
         """Let so many seconds pass."""
@@ -79,8 +99,8 @@ class LatencyModel:
         self.foreign = 0.0
         self._pool = pool
         self._queue = EngineQueue()
-        self._begun: list[tuple[Lease, float]] = []
-        self._finished: list[tuple[Lease, float | None]] = []
+        self._begun: list[tuple[LatencySample, float]] = []
+        self._finished: list[tuple[LatencySample, float | None]] = []
 
     def __repr__(self) -> str:
         return f"<LatencyModel ttft {self.ttft} tpot {self.tpot}, {self.prefilling} tokens to prefill>"
@@ -119,39 +139,39 @@ class LatencyModel:
         self.prefilling -= tokens
         self.unbegun -= 1
 
-    def began(self, lease: Lease, ttft: float) -> None:
+    def began(self, sample: LatencySample, ttft: float) -> None:
         """Take a sample of a first token, after so many seconds."""
         if len(self._begun) < self._pool.samples:
-            self._begun.append((lease, ttft))
+            self._begun.append((sample, ttft))
 
-    def finished(self, lease: Lease, tpot: float | None) -> None:
+    def finished(self, sample: LatencySample, tpot: float | None) -> None:
         """Take a sample of a complete answer, and its TPOT in seconds where it has one."""
         if len(self._finished) < self._pool.samples:
-            self._finished.append((lease, tpot))
+            self._finished.append((sample, tpot))
 
-    def slowness(self, lease: Lease, tpot: float | None) -> float:
+    def slowness(self, sample: LatencySample, tpot: float | None) -> float:
         """Return how many times longer an answer took than the pool expects, 0.0 where that is not known."""
-        return self._pool.slowness(lease, tpot)
+        return self._pool.slowness(sample, tpot)
 
     def learn(self, residual: Residual, now: float) -> None:
         """Learn from the samples taken since the last tick, and tell by how much they were beyond what is expected."""
         pool, ttfts, tpots = self._pool, self._pool.ttft, self._pool.tpot
         if self._begun:
             pool.learnt_at = now
-        for lease, seconds in self._begun:
-            ttft, predicted = max(seconds, FLOOR), lease.predicted
-            expected = ttfts.predict(lease.tokens, lease.in_flight)
+        for sample, seconds in self._begun:
+            ttft, predicted = max(seconds, FLOOR), sample.predicted
+            expected = ttfts.predict(sample.tokens, sample.in_flight)
             self.ttft.judge(predicted, ttft)
-            self.ttft.observe(lease.tokens, lease.in_flight, min(ttft, SURPRISE * predicted), predicted)
-            ttfts.observe(lease.tokens, lease.in_flight, min(ttft, SURPRISE * expected), expected)
+            self.ttft.observe(sample.tokens, sample.in_flight, min(ttft, SURPRISE * predicted), predicted)
+            ttfts.observe(sample.tokens, sample.in_flight, min(ttft, SURPRISE * expected), expected)
             residual.ttft.add(ttft / expected)
-        for lease, tpot in self._finished:
-            residual.late.add(hit=pool.slowness(lease, tpot) > OUTLIER)
+        for sample, tpot in self._finished:
+            residual.late.add(hit=pool.slowness(sample, tpot) > OUTLIER)
             if tpot is not None:
-                expected = tpots.predict(0.0, lease.in_flight)
-                tpots.observe(0.0, lease.in_flight, max(tpot, FLOOR), expected)
-                self.tpot.judge(self.tpot.predict(0.0, lease.in_flight), max(tpot, FLOOR))
-                self.tpot.observe(0.0, lease.in_flight, max(tpot, FLOOR), expected)
+                expected = tpots.predict(0.0, sample.in_flight)
+                tpots.observe(0.0, sample.in_flight, max(tpot, FLOOR), expected)
+                self.tpot.judge(self.tpot.predict(0.0, sample.in_flight), max(tpot, FLOOR))
+                self.tpot.observe(0.0, sample.in_flight, max(tpot, FLOOR), expected)
                 residual.tpot.add(max(tpot, FLOOR) / expected)
         self._begun.clear()
         self._finished.clear()
