@@ -42,7 +42,7 @@ check: $(STAMP) $(DEPLOY)/.stamp ## lint, format, types, layers, file lengths, d
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/pytest -q $(addprefix tests/house/test_,architecture.py commits.py diagrams.py files.py words.py)
+	$(BIN)/pytest -q $(addprefix tests/house/test_,architecture.py commits.py diagrams.py files.py sizes.py words.py)
 	$(DEPLOY)/bin/python deploy/validate.py
 
 format: $(STAMP) ## fix what ruff can fix, and format
