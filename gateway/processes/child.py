@@ -11,6 +11,7 @@ from collections.abc import Sequence
 _START_SECONDS = 60.0
 _STOP_SECONDS = 5.0
 _LAST_WORDS = 10
+_PURE = "TIDEGATE_PURE"
 
 
 class ProcessDied(RuntimeError):
@@ -86,7 +87,8 @@ class Child:
 async def spawn(name: str, arguments: Sequence[str]) -> Child:
     """Start `python -m ARGUMENTS`, in a session of its own so that Ctrl-C reaches its parent alone.
 
-    It sees none of the environment's `TIDEGATE_*`: a demo must not listen elsewhere because a service does.
+    Of the environment's `TIDEGATE_*` it sees TIDEGATE_PURE alone: a demo must not listen elsewhere because a service
+    does.
     """
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -94,7 +96,7 @@ async def spawn(name: str, arguments: Sequence[str]) -> Child:
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
-        env={name: value for name, value in os.environ.items() if not name.startswith("TIDEGATE_")},
+        env={name: value for name, value in os.environ.items() if not name.startswith("TIDEGATE_") or name == _PURE},
         start_new_session=True,
     )
     return Child(name, process)

@@ -88,10 +88,11 @@ async def test_one_that_will_not_end_is_ended(actors: Path) -> None:
 
 async def test_it_sees_no_setting_of_another_gateway(actors: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TIDEGATE_HOST", "0.0.0.0")
+    monkeypatch.setenv("TIDEGATE_PURE", "1")  # which code runs is no setting
     write(actors, "teller", "import os\nprint('settings', [name for name in os.environ if 'TIDEGATE' in name])")
     child = await spawn("teller", ["teller"])
 
-    assert await child.line_with("settings") == "settings []\n"
+    assert await child.line_with("settings") == "settings ['TIDEGATE_PURE']\n"
 
     await child.stop()
 

@@ -1,0 +1,17 @@
+"""`python -m loadtest.scale COMMAND`: what a gateway costs, and how late it gets, as its routes and traffic grow."""
+
+import typer
+
+from loadtest.scale.idle import idle
+
+app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
+app.command()(idle)
+
+
+@app.callback()
+def scale() -> None:
+    """Measure one thing as it grows."""
+
+
+if __name__ == "__main__":
+    app()
