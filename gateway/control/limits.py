@@ -16,7 +16,8 @@ from gateway.policy.slo.ledger import SloLedger
 from gateway.policy.slo.objective import Sli
 from gateway.policy.slo.series import Kind, Series
 from gateway.policy.slo.windows import MINUTE, TICK
-from gateway.proxy.admission_queue import AdmissionQueue, holders_of, seen
+from gateway.proxy.admission_queue import AdmissionQueue, seen
+from gateway.proxy.awaited_slots import holders_of
 from gateway.proxy.current import CurrentTable
 from gateway.proxy.live import LiveModel
 from gateway.telemetry.admission_exposition import Queued
@@ -101,8 +102,8 @@ class LimitController:
 
     def _held_below(self, line: AdmissionQueue, burning: Sequence[int]) -> int | None:
         waiting = line.queue.priorities()
-        present = waiting.union(*(holders.priorities for holders in line.holders))
-        queues = any(health.id in self._queueing for health in line.healths)
+        present = waiting.union(*(holders.priorities for holders in line.slots.holders))
+        queues = any(health.id in self._queueing for health in line.slots.healths)
         return held_below(burning, waiting, present, engine_queues=queues)
 
     def _latencies(self, model: LiveModel, objective: str) -> Iterable[Series]:

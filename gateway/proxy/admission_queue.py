@@ -3,23 +3,19 @@
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from math import inf
 from typing import Protocol
 
 from gateway.claim import Claim, HoldingTimes
 from gateway.policy.admission import chance as chances
 from gateway.policy.admission.classes import ServiceClass
-from gateway.policy.admission.decide import CAPACITY, HOLD_PAUSE, Shed, TurnedAway, predicted_wait, retry_after
-from gateway.policy.admission.expected import Expected
-from gateway.policy.admission.headroom import Holders
+from gateway.policy.admission.decide import CAPACITY, HOLD_PAUSE, Shed, TurnedAway
 from gateway.policy.admission.limit import Seen
 from gateway.policy.admission.queue import Entry, Queue
 from gateway.policy.routing.health import Health
+from gateway.proxy.awaited_slots import AwaitedSlots, holders_of
+from gateway.proxy.wait_forecast import Outlook, WaitForecast
 
 _log = logging.getLogger(__name__)
-_FRESH = 0.05
-"""What the latest request weighs in how long one takes."""
 _LOOK = 8
 """How many of a class are looked at for one that fits, where its head does not."""
 PASSED = 1.0
@@ -46,67 +42,28 @@ class Queued(Protocol):
         """Follow a reload of the routes, into another line where need be."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outlook:
-    """How it looks for a request that came now: how many are `ahead`, and a bound of its chance to get a slot in time.
-
-    `why` says what the bound rests on.
-    """
-
-    ahead: int
-    chance: float
-    why: str
-
-
 class AdmissionQueue:
-    """The queue of one version; `neighbours` are the lines, itself among them, that wait for the same backends.
+    """The queue of one version, for `slots`; `neighbours` are the lines, itself among them, that wait for some of them.
 
-    `healths` are those backends, `holders` who has their slots. `sheds` counts those turned away, by class and reason.
-    Sheddable classes below the priority `held_below` are held back: one start a second passes. `refuses` False lets
-    everyone wait.
+    `sheds` counts those turned away, by class and reason. Sheddable classes below the priority `held_below` are held
+    back: one start a second passes. `refuses` False lets everyone wait.
     """
 
-    __slots__ = (
-        "_expected",
-        "_keeps",
-        "_passed",
-        "_seconds",
-        "healths",
-        "held_below",
-        "holders",
-        "neighbours",
-        "queue",
-        "refuses",
-        "sheds",
-    )
+    __slots__ = ("_passed", "forecast", "held_below", "neighbours", "queue", "refuses", "sheds", "slots")
 
     def __init__(self, classes: Mapping[str, ServiceClass]) -> None:
         self.queue: Queue[Queued] = Queue(classes)
         self.neighbours: tuple[AdmissionQueue, ...] = (self,)
+        self.slots = AwaitedSlots()
+        self.forecast = WaitForecast(self.slots)
         self.sheds: Counter[tuple[str, str]] = Counter()
         self.held_below: int | None = None
         self.refuses = True
-        self.healths: Sequence[Health] = ()
-        self.holders: Sequence[Holders] = ()
-        self._expected = Expected()
-        self._keeps: Holders | None = None
         self._passed = float("-inf")
-        self._seconds = 0.0
 
     def __repr__(self) -> str:
-        return (
-            f"<AdmissionQueue {self.queue} at {self.rate:.1f} slots/s{' held' if self.held_below is not None else ''}>"
-        )
-
-    @property
-    def seconds(self) -> float:
-        """How long a request holds its slot, of late; 0.0 unknown."""
-        return self._seconds
-
-    @property
-    def rate(self) -> float:
-        """Slots that come free in a second (Little's law): requests in flight over how long one takes; 0.0 unknown."""
-        return sum(health.slots.in_flight for health in self.healths) / self._seconds if self._seconds else 0.0
+        held = " held" if self.held_below is not None else ""
+        return f"<AdmissionQueue {self.queue} at {self.forecast.rate:.1f} slots/s{held}>"
 
     def holds(self, service_class: ServiceClass) -> bool:
         """Whether a class is held back."""
@@ -125,16 +82,10 @@ class AdmissionQueue:
         """Return for how many seconds a request waits; `promise` is its TTFT threshold, infinite where it has none.
 
         A class that has waited without a pause for longer than its promise is in lasting overload: only then is the
-        engine's TTFT taken with caution. A short queue gets the time that the engine is likely to leave.
+        engine's TTFT taken with caution.
         """
-        ttft = 0.0
-        if promise < inf:
-            lasts = self.queue.standing(service_class, now) > promise
-            ttft = min(
-                (health.predicted(prompt) * (health.latency.ttft.caution if lasts else 1.0) for health in self.healths),
-                default=0.0,
-            )
-        return chances.patience(service_class.max_queue_wait, kind.mean, promise, ttft)
+        cautious = self.queue.standing(service_class, now) > promise
+        return self.forecast.patience(service_class, kind, promise, prompt, cautious=cautious)
 
     def enter(
         self,
@@ -154,7 +105,13 @@ class AdmissionQueue:
             return self._refused(Shed.FULL, service_class, outlook, patience=patience, chance=chance)
         claim = waiter.claim
         entry = Entry(
-            waiter, service_class, tenant, claim.kv, now, holding=claim.kind.mean or self._seconds, until=now + patience
+            waiter,
+            service_class,
+            tenant,
+            claim.kv,
+            now,
+            holding=claim.kind.mean or self.forecast.seconds,
+            until=now + patience,
         )
         self.queue.push(entry)
         self.freed(now)
@@ -168,7 +125,7 @@ class AdmissionQueue:
     def leave(self, entry: Entry[Queued], now: float) -> None:
         """Take out one that does not wait any more; those after it may fit where it did not."""
         if self.queue.remove(entry):
-            self._unkeep(entry.item.claim)
+            self.slots.unkeep(entry.item.claim)
             if self.queue.size:
                 self.freed(now)
 
@@ -179,7 +136,7 @@ class AdmissionQueue:
     def hand_over(self, entry: Entry[Queued]) -> None:
         """Take out one that goes on waiting in another line."""
         self.queue.remove(entry)
-        self._unkeep(entry.item.claim)
+        self.slots.unkeep(entry.item.claim)
 
     def waited(self, entry: Entry[Queued], chance: float) -> TurnedAway:
         """Return what to tell one whose time to wait is over; it still has to `leave`."""
@@ -190,28 +147,17 @@ class AdmissionQueue:
     def outlook(self, service_class: ServiceClass, tenant: str, patience: float, now: float) -> Outlook:
         """Return how it looks for a request that came now and would wait so long; it bounds its place in line."""
         ahead, holding = self.queue.ahead(service_class, tenant)
-        if any(health.slots.has_free for health in self.healths):
-            return Outlook(ahead, 1.0, "a slot is free")
-        if any(holders.holds_below(service_class.priority) for holders in self.holders):
-            return Outlook(ahead, 1.0, "lower classes hold slots")
-        self._expected.look(self.holders, now)
-        if not self._expected.is_known:
-            return Outlook(ahead, 1.0, "too little is known of how long slots are held")
-        bound = chances.chance(ahead, holding, patience, self._expected)
-        if bound < chances.LEAST:
-            # Slots that have been held for long make a slow spell as well as a load: only the latter is lasting.
-            bound = max(bound, chances.at_least(ahead + 1, self._expected.pace * patience))
-        return Outlook(ahead, bound, "by how long slots have been held")
+        return self.forecast.outlook(ahead, holding, service_class.priority, patience, now)
 
     def retry_after(self, service_class: ServiceClass, tenant: str, chance: float) -> int:
         """Return in how many seconds a request that got no slot may ask again; `chance` spreads them out."""
         ahead, _ = self.queue.ahead(service_class, tenant)
-        return self._retry_after(ahead, chance)
+        return self.forecast.retry_after(ahead, chance)
 
     def give_back(self, now: float, seconds: float | None = None) -> None:
         """Learn that a slot came free which was held for so many seconds; None: by no work of an engine."""
         if seconds is not None:
-            self._seconds += (seconds - self._seconds) * (_FRESH if self._seconds else 1.0)
+            self.forecast.held(seconds)
         for line in self.neighbours:
             if line.queue.size:
                 self.freed(now)
@@ -232,7 +178,8 @@ class AdmissionQueue:
 
     def _serve_one(self, now: float) -> bool:
         """Serve the first that fits; return False where there is none."""
-        if not self.queue.size or not any(health.slots.has_free for health in self.healths):
+        slots = self.slots
+        if not self.queue.size or not slots.any_free:
             return False
         smallest: dict[str, int] = {}
         denied: int | None = None
@@ -240,31 +187,24 @@ class AdmissionQueue:
             service_class, claim = entry.service_class, entry.item.claim
             if claim.kv >= smallest.get(service_class.name, 1 << 62) or not self._may_pass(service_class, now):
                 continue
-            if denied is not None and claim.priority > denied and not self._has_place(claim):
+            if denied is not None and claim.priority > denied and not slots.is_kept_for(claim):
                 continue
-            has_slot = any(health.slots.has_slot(claim) for health in self.healths)
+            has_slot = slots.has_slot(claim)
             if has_slot and self._begin(entry, now):
                 self.queue.serve(entry)
-                self._unkeep(claim)
+                slots.unkeep(claim)
                 if service_class.sheddable:
                     self._passed = now
                 return True
             if claim.only is not None:
                 continue
-            if not has_slot and self._has_room(claim):
+            if not has_slot and slots.has_room(claim):
                 # A slot stays free for classes above this one, so it is not for those below.
                 denied = claim.priority
-            if service_class.name not in smallest:
-                self._keep(entry, now)
+            if service_class.name not in smallest and now - entry.since >= PASSED:
+                slots.keep(claim)
             smallest[service_class.name] = claim.kv
         return False
-
-    def _has_place(self, claim: Claim) -> bool:
-        return self._keeps is not None and self._keeps.kept_for is claim
-
-    def _has_room(self, claim: Claim) -> bool:
-        """Whether a slot is free that is large enough, also one that is kept for another."""
-        return any(health.slots.has_free and health.slots.fits(claim.kv) for health in self.healths)
 
     def _may_pass(self, service_class: ServiceClass, now: float) -> bool:
         return not self.holds(service_class) or now - self._passed >= HOLD_PAUSE
@@ -276,46 +216,16 @@ class AdmissionQueue:
         except Exception:  # noqa: BLE001 - the others that wait are still to be served
             _log.exception("a request that waited broke the gateway")
             self.queue.remove(entry)
-            self._unkeep(entry.item.claim)
+            self.slots.unkeep(entry.item.claim)
             entry.item.broke()
             return False
-
-    def _keep(self, entry: Entry[Queued], now: float) -> None:
-        """Keep a place for the first of a class when it has been too large for a while for what is free.
-
-        There is one such place: a higher class takes it over.
-        """
-        claim = entry.item.claim
-        kept_for = self._keeps.kept_for if self._keeps is not None else None
-        if now - entry.since < PASSED or (kept_for is not None and kept_for.priority <= claim.priority):
-            return
-        if self._has_room(claim):
-            return
-        rows = list(zip(self.healths, self.holders, strict=True))
-        kept_in = {health.peers.pool for health, holders in rows if holders.kept_for not in (None, kept_for)}
-        open_ = [row for row in rows if row[0].peers.pool not in kept_in and not row[0].symptoms.signal.gone]
-        if not open_:
-            return
-        if kept_for is not None:
-            self._unkeep(kept_for)
-        _, holders = min(open_, key=lambda row: row[0].slots.kv)
-        holders.kept_for, holders.gently = claim, len(rows) == 1
-        self._keeps = holders
-
-    def _unkeep(self, claim: Claim) -> None:
-        if self._keeps is not None and self._keeps.kept_for is claim:
-            self._keeps.kept_for = None
-            self._keeps = None
 
     def _refused(
         self, why: Shed, service_class: ServiceClass, outlook: Outlook, *, patience: float, chance: float
     ) -> TurnedAway:
         self.sheds[service_class.name, why] += 1
-        seconds = self._retry_after(outlook.ahead, chance)
+        seconds = self.forecast.retry_after(outlook.ahead, chance)
         return TurnedAway(why, seconds, patience, outlook.chance, outlook.ahead)
-
-    def _retry_after(self, ahead: int, chance: float) -> int:
-        return retry_after(predicted_wait(ahead, self.rate), chance)
 
     def _make_room(self, service_class: ServiceClass, chance: float) -> bool:
         """Push out the newest of a lower class; where there is none, the queue is full."""
@@ -323,7 +233,7 @@ class AdmissionQueue:
         if victim is None:
             return False
         self.queue.remove(victim)
-        self._unkeep(victim.item.claim)
+        self.slots.unkeep(victim.item.claim)
         outlook = Outlook(self.queue.size, 0.0, "")
         patience = victim.until - victim.since
         victim.item.turned_away(
@@ -336,17 +246,8 @@ def join(lines: Iterable[tuple[AdmissionQueue, Sequence[Health]]]) -> None:
     """Tell lines whose slots they wait for, and make neighbours of those that share some."""
     every = list(dict(lines).items())
     for line, healths in every:
-        line.healths, line.holders = healths, [holders_of(health) for health in healths]
+        line.slots.follow(healths)
         line.neighbours = tuple(other for other, theirs in every if not set(healths).isdisjoint(theirs))
-
-
-def holders_of(health: Health) -> Holders:
-    """Return who has the slots of a backend; from the first call on, admission's rules hold there."""
-    rules = health.slots.rules
-    if not isinstance(rules, Holders):
-        rules = Holders()
-        health.slots.rule_by(rules)
-    return rules
 
 
 def seen(health: Health, queued: int, *, running: float = 0.0, fixed: bool = False) -> Seen:

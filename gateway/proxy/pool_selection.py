@@ -82,7 +82,7 @@ def pool_for(
         return options[0], None
     if route.cheapest:
         options = by_cost(options, need)
-    line = Waiting(route.line.queue.size, route.line.seconds)
+    line = Waiting(route.line.queue.size, route.line.forecast.seconds)
     outlooks = [outlook(option, need, route.spill_at, now, line) for option in options]
     selection = select(outlooks)
     return options[selection.place], Routing(selection, outlooks)

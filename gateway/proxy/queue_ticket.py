@@ -77,7 +77,7 @@ class QueueTicket:
                 routed.spec.tenant.name,
                 self.claim.kv,
                 since,
-                holding=self.claim.kind.mean or line.seconds,
+                holding=self.claim.kind.mean or line.forecast.seconds,
                 until=since + routed.patience(exchange, deadline - since, now),
             )
         pause = routed.refusals.pause(self._entry.until - now) if routed.refusals is not None else 0.0

@@ -28,7 +28,8 @@ from gateway.policy.routing.lease import Lease
 from gateway.policy.routing.limit_evidence import UNLIMITED
 from gateway.policy.routing.pool_state import PoolState
 from gateway.policy.slo.windows import TICK
-from gateway.proxy.admission_queue import PASSED, AdmissionQueue, Queued, holders_of, join, seen
+from gateway.proxy.admission_queue import PASSED, AdmissionQueue, Queued, join, seen
+from gateway.proxy.awaited_slots import holders_of
 
 PROMISES: Mapping[str, float] = {"interactive": 2.0, "standard": 10.0, "batch": 600.0}
 """Seconds to the first token that each class is promised."""

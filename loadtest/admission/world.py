@@ -16,7 +16,8 @@ from gateway.policy.routing.lease import Lease
 from gateway.policy.routing.tokens import TokenEstimate
 from gateway.policy.slo.objective import DEFAULT, Objective, Sli
 from gateway.policy.slo.windows import TICK
-from gateway.proxy.admission_queue import AdmissionQueue, Queued, holders_of, join, seen
+from gateway.proxy.admission_queue import AdmissionQueue, Queued, join, seen
+from gateway.proxy.awaited_slots import holders_of
 from gateway.sim.engine import Step
 from gateway.sim.profiles import GPU, Profile
 from loadtest.routing.world import Request, Server, Workload, World

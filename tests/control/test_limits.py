@@ -14,7 +14,7 @@ from gateway.policy.slo.ledger import SloLedger
 from gateway.policy.slo.objective import Sli
 from gateway.policy.slo.series import Kind
 from gateway.policy.slo.windows import TICK
-from gateway.proxy.admission_queue import holders_of
+from gateway.proxy.awaited_slots import holders_of
 from gateway.telemetry.slo_recorder import follow
 from tests.control.tables import in_force, models, registered, written
 from tests.waiting import HandClock

@@ -19,7 +19,6 @@ TOO_LARGE = {
     "policy.canary.evidence.Evidence",
     "policy.routing.activity.Activity",
     "policy.slo.windows.Windows",
-    "proxy.admission_queue.AdmissionQueue",
     "proxy.attempt.Attempt",
     "proxy.live.LiveModel",
     "proxy.plain.PlainRelay",

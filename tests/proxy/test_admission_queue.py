@@ -15,7 +15,8 @@ from gateway.policy.routing.choose import choose
 from gateway.policy.routing.health import Health
 from gateway.policy.routing.lease import Lease
 from gateway.policy.routing.pool_state import PoolState
-from gateway.proxy.admission_queue import AdmissionQueue, Queued, holders_of, join
+from gateway.proxy.admission_queue import AdmissionQueue, Queued, join
+from gateway.proxy.awaited_slots import holders_of
 
 names, tenants = st.sampled_from(list(CLASSES)), st.sampled_from(["a", "b"])
 
@@ -152,11 +153,11 @@ def test_a_full_queue_pushes_out_the_newest_of_the_lowest_class() -> None:
 def test_slots_come_free_at_the_rate_of_littles_law() -> None:
     world = Admitting()
     line = world.lines[0]
-    assert (line.rate, line.seconds) == (0.0, 0.0)
+    assert (line.forecast.rate, line.forecast.seconds) == (0.0, 0.0)
     for _ in range(4):
         assert world.take(Claim(10))
     line.give_back(0.0, 2.0)
-    assert line.rate == 2.0
+    assert line.forecast.rate == 2.0
     assert repr(line).endswith("at 2.0 slots/s>")
 
 
@@ -223,7 +224,7 @@ def test_one_that_an_engine_sent_back_waits_on_before_those_that_came_later() ->
     world.engines[0].health.slots.limit_to(0)
     world.leases.pop().release()
     line.give_back(2.0)
-    assert line.seconds == 0.0, "nothing was worked on"
+    assert line.forecast.seconds == 0.0, "nothing was worked on"
     assert isinstance(entries[0], Entry)
     line.rejoin(entries[0], 2.0)
     assert [entry.item for entry in line.queue] == [first, second]

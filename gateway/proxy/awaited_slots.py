@@ -1,0 +1,84 @@
+"""The slots that the requests of one queue wait for, and the place among them that is kept for a large request."""
+
+from collections.abc import Sequence
+
+from gateway.claim import Claim
+from gateway.policy.admission.headroom import Holders
+from gateway.policy.routing.health import Health
+
+
+class AwaitedSlots:
+    """The slots of every backend that a queue's requests may use: of `healths`, and `holders` are who has them.
+
+    A request that is too large for what is free has a place kept for it. There is one such place: a request of a higher
+    class takes it over.
+    """
+
+    __slots__ = ("_kept_by", "healths", "holders")
+
+    def __init__(self) -> None:
+        self.healths: Sequence[Health] = ()
+        self.holders: Sequence[Holders] = ()
+        self._kept_by: Holders | None = None
+
+    def __repr__(self) -> str:
+        return f"<AwaitedSlots of {len(self.healths)} backends, {self.in_flight} in use>"
+
+    def follow(self, healths: Sequence[Health]) -> None:
+        """Wait for the slots of these backends from now on."""
+        self.healths, self.holders = healths, [holders_of(health) for health in healths]
+
+    @property
+    def in_flight(self) -> int:
+        """How many are in use."""
+        return sum(health.slots.in_flight for health in self.healths)
+
+    @property
+    def any_free(self) -> bool:
+        """Whether a backend has fewer requests than it may have."""
+        return any(health.slots.has_free for health in self.healths)
+
+    def has_slot(self, claim: Claim) -> bool:
+        """Whether a request could have one now."""
+        return any(health.slots.has_slot(claim) for health in self.healths)
+
+    def has_room(self, claim: Claim) -> bool:
+        """Whether one is free that is large enough, also one that is kept for another."""
+        return any(health.slots.has_free and health.slots.fits(claim.kv) for health in self.healths)
+
+    def is_kept_for(self, claim: Claim) -> bool:
+        """Whether the kept place is this request's."""
+        return self._kept_by is not None and self._kept_by.kept_for is claim
+
+    def keep(self, claim: Claim) -> None:
+        """Keep a place for a request, at the backend whose slots hold the fewest tokens, if one may be kept now."""
+        kept_for = self._kept_by.kept_for if self._kept_by is not None else None
+        if kept_for is not None and kept_for.priority <= claim.priority:
+            return
+        if self.has_room(claim):
+            return
+        rows = list(zip(self.healths, self.holders, strict=True))
+        kept_in = {health.peers.pool for health, holders in rows if holders.kept_for not in (None, kept_for)}
+        open_ = [row for row in rows if row[0].peers.pool not in kept_in and not row[0].symptoms.signal.gone]
+        if not open_:
+            return
+        if kept_for is not None:
+            self.unkeep(kept_for)
+        _, holders = min(open_, key=lambda row: row[0].slots.kv)
+        holders.kept_for, holders.gently = claim, len(rows) == 1
+        self._kept_by = holders
+
+    def unkeep(self, claim: Claim) -> None:
+        """Keep no place for this request any more."""
+        if self._kept_by is not None and self._kept_by.kept_for is claim:
+            self._kept_by.kept_for = None
+            self._kept_by = None
+
+
+def holders_of(health: Health) -> Holders:
+    """Return who has the slots of a backend; from the first call on, admission's rules hold there."""
+    rules = health.slots.rules
+    if not isinstance(rules, Holders):
+        rules = Holders()
+        health.slots.rule_by(rules)
+    return rules
