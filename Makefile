@@ -63,10 +63,10 @@ demo: compiled ## simulated engines, gateway, load and dashboard on this machine
 loadtest: compiled ## locust against a demo, and a report; ARGS="--url http://..." against a gateway that runs
 	$(BIN)/python -m loadtest.users $(ARGS)
 
-bench: compiled $(BENCH)/mockvllm $(BENCH)/sseload ## CPU, memory and latency beside nginx; ARGS="--against COMMIT" beside that commit
+bench: compiled $(BENCH)/mockvllm $(BENCH)/sseload ## CPU, memory and latency beside nginx; ARGS=--peers beside others too, ARGS="--against COMMIT" beside that commit
 	$(BIN)/python -m loadtest.bench $(ARGS)
 
-peers: $(STAMP) ## install the gateways from PyPI that scenarios are played through, apart from .venv
+peers: $(STAMP) ## install the gateways from PyPI that are measured beside this one, apart from .venv
 	@$(PYTHON) requirements/install.py $(PEERS) requirements/peers.txt
 
 scenarios: compiled ## faults and loads through several gateways side by side; writes docs/benchmarks.md

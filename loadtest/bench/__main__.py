@@ -1,8 +1,9 @@
 """Measures nginx and tidegate on this machine, in one run, and says whether tidegate is where it should be.
 
-REPS (windows of each kind, 3) and WIN (seconds of each, 3) come from the environment. Exits with 1 when a limit that
-must be reached is not, or when the run ended early. With --against, another commit of tidegate takes nginx's place, and
-the status is 1 when some row is slower than there.
+REPS (rounds, 3) and WIN (seconds of a window, 3) come from the environment. In each round every gateway starts afresh
+and gets one window of each kind of load. Tidegate is measured twice: "on", as it serves a company, and "off", with one
+backend and nothing more. Exits with 1 when a limit that must be reached is not, or when the run ended early. With
+--against, another commit of tidegate takes nginx's place, and the status is 1 when some row is slower than there.
 """
 
 import argparse
@@ -12,24 +13,29 @@ import platform
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from gateway import native
-from loadtest.bench import against, measure, peers, report, summary
+from loadtest.bench import against, gateways, measure, peers, report
 from loadtest.bench.ratios import LEAST_PAIRS
+from loadtest.bench.summary import Summary, summarize
 
 FULL_IDLE_STREAMS = 1000
 QUICK = measure.Plan(repeats=1, seconds=1.0, idle_streams=300)
-GATEWAYS = ("nginx", "tidegate")
+ALWAYS = (gateways.NGINX, gateways.ON, gateways.OFF)
+BESIDE = report.ROWS[:6]
+"""What is told of each gateway beside others."""
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="loadtest.bench", description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="one short window each: a glance, not a figure to quote")
-    parser.add_argument("--only", choices=GATEWAYS, help="measure one gateway, beside none")
+    parser.add_argument("--peers", action="store_true", help=f"measure {', '.join(gateways.PEERS)} too (make peers)")
+    parser.add_argument("--only", choices=gateways.NAMES, action="append", help="measure only this; may be repeated")
     parser.add_argument("--against", metavar="COMMIT", help="compare this checkout with another commit, in pairs")
     parser.add_argument("--pairs", type=int, help=f"how many, {against.PAIRS} by default ({LEAST_PAIRS} with --quick)")
     parser.add_argument("--out", type=Path, default=Path("out/bench"), help="where results and logs go (%(default)s)")
@@ -62,13 +68,20 @@ def machine() -> dict[str, Any]:
     return {"cpu": model, "cores": os.cpu_count(), "kernel": platform.release(), "python": platform.python_version()}
 
 
-def run(names: tuple[str, ...], what: measure.Plan, folder: Path) -> dict[str, measure.Measurement]:
-    """Measures `names`, after the engine alone; everything started here has ended when it returns or raises."""
+Rounds = dict[str, list[measure.Measurement]]
+"""What was measured of each gateway, and of the engine alone ("direct"), round by round."""
+
+
+def run(names: tuple[str, ...], what: measure.Plan, folder: Path) -> Rounds:
+    """Measures `names` in turn, in rounds; everything started here has ended when it returns or raises."""
     say = partial(print, file=sys.stderr, flush=True)
-    with measure.engine(*two_cores(), folder, what, say) as bench:
-        measured = {"direct": measure.measure_direct(bench)}
-        for name in names:
-            measured[name] = measure.measure_gateway(bench, name)
+    measured: Rounds = {name: [] for name in ("direct", *names)}
+    with measure.bench_of(*two_cores(), folder, what, say) as bench:
+        for number in range(1, what.repeats + 1):
+            say(f"round {number} of {what.repeats}")
+            measured["direct"].append(measure.measure_direct(bench, number))
+            for name in names:
+                measured[name].append(measure.measure_gateway(bench, gateways.gateway(name), number))
     return measured
 
 
@@ -80,7 +93,7 @@ def run_against(commit: str, pairs: int, what: measure.Plan, folder: Path) -> in
         each.compile()
         each.require_own_code()
     say = partial(print, file=sys.stderr, flush=True)
-    with measure.engine(*two_cores(), folder, what, say) as bench:
+    with measure.bench_of(*two_cores(), folder, what, say) as bench:
         measured = against.measure_pairs(bench, now, then, pairs)
     judged = against.judge(measured)
     table = f"{against.markdown(measured, judged, then.label)}\n\n{against.NOTE}"
@@ -90,7 +103,7 @@ def run_against(commit: str, pairs: int, what: measure.Plan, folder: Path) -> in
         "machine": machine(),
         "plan": asdict(what),
         "against": then.label,
-        "pairs": [{"now": asdict(ours), "then": asdict(theirs)} for ours, theirs in measured],
+        "pairs": [{"now": plain(ours), "then": plain(theirs)} for ours, theirs in measured],
     }
     (folder / f"{stamp}-against.json").write_text(json.dumps(raw, indent=1) + "\n")
     (folder / f"{stamp}-against.md").write_text(table + "\n")
@@ -99,40 +112,69 @@ def run_against(commit: str, pairs: int, what: measure.Plan, folder: Path) -> in
     return 0 if against.passes(measured, judged) else 1
 
 
+def plain(figures: Mapping[str, Summary]) -> dict[str, Any]:
+    """Return summaries as what JSON can hold."""
+    return {
+        name: {
+            **asdict(replace(each, body_us={})),
+            "body_us": {body.scenario.name: cost for body, cost in each.body_us.items()},
+            "noisy": sorted(each.noisy),
+        }
+        for name, each in figures.items()
+    }
+
+
 def main() -> int:
     options = arguments()
     what = plan(options.quick)
-    names = (options.only,) if options.only else GATEWAYS
+    names = tuple(options.only or (*ALWAYS, *(gateways.PEERS if options.peers else ())))
     folder: Path = options.out.resolve()
     # A polite kill unwinds like Ctrl-C, so that nothing is left running.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
 
     if options.against is not None:
         # One window a kind in each of many pairs says more than many windows of one process.
-        return run_against(options.against, options.pairs, replace(what, repeats=1), folder)
+        seconds = min(what.seconds, against.WINDOW_SECONDS)
+        return run_against(options.against, options.pairs, replace(what, repeats=1, seconds=seconds), folder)
     measured = run(names, what, folder)
-    figures = {name: summary.summarize(measured[name], measured["direct"]) for name in names}
-    lines = [report.line(row, figures.get("nginx"), figures.get("tidegate")) for row in report.ROWS]
-    table = report.markdown(lines)
+    figures = {
+        name: [summarize(each, direct) for each, direct in zip(measured[name], measured["direct"], strict=True)]
+        for name in names
+    }
+    lines = report.lines(report.ROWS, figures)
+    told = tables(figures, lines, peers_too=len(names) > len(ALWAYS))
     stamp = time.strftime("%Y-%m-%dT%H%M%S")
     raw = {
         "when": stamp,
         "machine": machine(),
         "tidegate": native.running(),
         "plan": asdict(what),
-        "measured": {name: asdict(each) for name, each in measured.items()},
-        "figures": {name: asdict(each) for name, each in figures.items()},
+        "measured": {name: [asdict(each) for each in rounds] for name, rounds in measured.items()},
+        "figures": [plain({name: each[at] for name, each in figures.items()}) for at in range(what.repeats)],
     }
     (folder / f"{stamp}.json").write_text(json.dumps(raw, indent=1) + "\n")
-    (folder / f"{stamp}.md").write_text(table + "\n")
+    (folder / f"{stamp}.md").write_text(told + "\n")
+    print(told)
+    print(f"\ntidegate ran {native.running()}; written to {folder / stamp}.json and .md")
+    return status(lines, options.quick)
 
-    print(table)
-    windows = what.repeats * len(measure.EVERY_SCENARIO)
-    for name, each in figures.items():
-        if each.noisy:
-            print(f"{name}: something else was busy during {each.noisy} of {windows} windows, each tried twice")
-    print(f"tidegate ran {native.running()}; written to {folder / stamp}.json and .md")
-    return 0 if all(each.reached is not False for each in lines) else 1
+
+def tables(figures: Mapping[str, list[Summary]], lines: list[report.TableRow], *, peers_too: bool) -> str:
+    """Return what is printed: the table that is judged, the others beside it, long prompts, and what was noisy."""
+    parts = [report.markdown(lines, report.head(figures))]
+    if peers_too:
+        parts.append(report.beside(BESIDE, figures))
+    parts.append(report.bodies(figures) + "\n\n" + report.BODY_NOTE)
+    noisy = {name: sum(len(each.noisy) for each in rounds) for name, rounds in figures.items()}
+    if any(noisy.values()):
+        counts = ", ".join(f"{count} of {name}'s" for name, count in noisy.items() if count)
+        parts.append(f"Something else was busy during {counts} windows, each tried twice. {report.NOISY_NOTE}")
+    return "\n\n".join(parts)
+
+
+def status(lines: list[report.TableRow], quick: bool) -> int:
+    """Return 1 where a limit is not kept, or, but for a glance, where noise hides whether it is."""
+    return 1 if any(each.reached is False or (each.noisy and not quick) for each in lines) else 0
 
 
 if __name__ == "__main__":

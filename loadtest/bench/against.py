@@ -1,7 +1,8 @@
 """This checkout beside another commit of it, measured in pairs, so that the machine's moods hit both alike.
 
 Both are compiled as they would be installed, and driven by this checkout's own bench, with the packages of the
-interpreter that runs it. In each pair both start afresh, and who comes first alternates.
+interpreter that runs it. In each pair both start afresh with everything on, and again with one backend, and who comes
+first alternates.
 """
 
 import io
@@ -9,40 +10,55 @@ import os
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from statistics import median
 
-from loadtest.bench import measure, peers, summary
+from loadtest.bench import gateways, measure, peers, report
+from loadtest.bench.gateways import OFF, ON, Gateway
 from loadtest.bench.ratios import LEAST_PAIRS, WORSE, Compared, compare
 from loadtest.bench.report import aligned, number
-from loadtest.bench.summary import Summary
+from loadtest.bench.summary import Summary, summarize
 
 PAIRS = 10
+WINDOW_SECONDS = 2.0
+"""Many pairs say more than long windows."""
 BUILD = ("hatch_build.py", "pyproject.toml")
 """What compiles the data path of a checkout."""
+SCENARIOS = {
+    ON: (*measure.CPU_SCENARIOS, measure.LOW, *(body.scenario for body in measure.LONGEST)),
+    OFF: measure.CPU_SCENARIOS,
+}
+"""What is measured of each row set: with one backend, only what everything else adds to."""
+Sets = Mapping[str, Summary]
+"""The figures of one version in one pair, by row set."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One figure that is compared; smaller is better."""
+    """One figure of one row set that is compared; smaller is better."""
 
     title: str
-    read: Callable[[Summary], float]
+    read: Callable[[Sets], float | None]
 
 
-ROWS = (
-    Row("CPU per plain request, us", lambda s: s.plain_us),
-    Row("CPU per 1-chunk stream, us", lambda s: s.one_chunk_us),
-    Row("CPU per relayed chunk, paced, us", lambda s: s.chunk_us),
-    Row("CPU per stream of 128 chunks in one burst, us", lambda s: s.burst_us),
-    Row("memory per open idle stream, KB", lambda s: s.idle_stream_kb),
-    Row("added TTFT at low load, p50, ms", lambda s: s.added_ttft_ms[0]),
-    Row("added TTFT at low load, p99, ms", lambda s: s.added_ttft_ms[1]),
-    Row("added relay delay at low load, p50, ms", lambda s: s.added_relay_ms[0]),
-    Row("added relay delay at low load, p99, ms", lambda s: s.added_relay_ms[1]),
-    Row("upstream connects per 10,000 requests", lambda s: s.connects_per_10k),
-)
+def _rows() -> Iterator[Row]:
+    for which in SCENARIOS:
+        for row in report.ROWS:
+            for at, part in enumerate(("p50", "p99") if "p50 / p99" in row.title else ("",)):
+                title = f"{which}: {row.title.replace('p50 / p99', part)}"
+                if not row.worst:
+                    yield Row(title, partial(_read, which, row, at))
+
+
+def _read(which: str, row: report.Row, at: int, measured: Sets) -> float | None:
+    values = row.read(measured[which])
+    return None if values is None else values[at]
+
+
+ROWS = tuple(_rows())
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,35 +107,42 @@ def unpack(commit: str, folder: Path, repository: Path = peers.ROOT) -> Checkout
     return Checkout(name, root)
 
 
-def measure_pairs(bench: measure.Bench, now: Checkout, then: Checkout, pairs: int) -> list[tuple[Summary, Summary]]:
+def measure_pairs(bench: measure.Bench, now: Checkout, then: Checkout, pairs: int) -> list[tuple[Sets, Sets]]:
     """Return (now, then) of each pair."""
-    measured = []
+    measured: list[tuple[Sets, Sets]] = []
     for pair in range(1, pairs + 1):
         bench.say(f"pair {pair} of {pairs}")
-        direct = measure.measure_direct(bench)
-        order = (now, then) if pair % 2 else (then, now)
-        figures = {each.label: summary.summarize(_measure(bench, each, pair), direct) for each in order}
-        measured.append((figures[now.label], figures[then.label]))
+        direct = measure.measure_direct(bench, pair)
+        found: dict[str, dict[str, Summary]] = {now.label: {}, then.label: {}}
+        for which, scenarios in SCENARIOS.items():
+            for each in (now, then) if pair % 2 else (then, now):
+                gateway = _gateway(each, which)
+                figures = measure.measure_gateway(bench, gateway, pair, scenarios, idle=which == ON)
+                found[each.label][which] = summarize(figures, direct)
+        measured.append((found[now.label], found[then.label]))
     return measured
 
 
-def _measure(bench: measure.Bench, checkout: Checkout, pair: int) -> measure.Measurement:
-    def start(port: int, folder: Path) -> list[str]:
-        return peers.tidegate(port, folder, peers.routes(bench.backend), program=checkout.program())
-
-    return measure.measure_gateway(bench, f"{checkout.label}-{pair}", start)
+def _gateway(checkout: Checkout, which: str) -> Gateway:
+    start = {ON: gateways.tidegate_on, OFF: gateways.tidegate_off}[which]
+    return Gateway(f"{checkout.label}-{which}", start(checkout.program()))
 
 
-def judge(pairs: Sequence[tuple[Summary, Summary]]) -> list[tuple[Row, Compared | None]]:
-    """Compare every row over all pairs."""
-    return [(row, compare([row.read(now) for now, _ in pairs], [row.read(then) for _, then in pairs])) for row in ROWS]
+def judge(pairs: Sequence[tuple[Sets, Sets]]) -> list[tuple[Row, Compared | None]]:
+    """Compare every row that was measured over all pairs."""
+    judged = []
+    for row in ROWS:
+        now, then = ([row.read(pair[side]) for pair in pairs] for side in (0, 1))
+        if any(value is not None for value in (*now, *then)):
+            judged.append((row, compare([value or 0.0 for value in now], [value or 0.0 for value in then])))
+    return judged
 
 
-def markdown(pairs: Sequence[tuple[Summary, Summary]], judged: Sequence[tuple[Row, Compared | None]], then: str) -> str:
+def markdown(pairs: Sequence[tuple[Sets, Sets]], judged: Sequence[tuple[Row, Compared | None]], then: str) -> str:
     """The rows as an aligned markdown table: medians of both, and their ratio with its interval."""
     table = [("", then, "now", "now / then", "95 % interval", "ok?")]
     for row, compared in judged:
-        before, now = (number(summary.median_of(row.read(each[side]) for each in pairs)) for side in (1, 0))
+        before, now = (number(median(row.read(pair[side]) or 0.0 for pair in pairs)) for side in (1, 0))
         if compared is None:
             cells = ("-", "-", "-")
         else:
@@ -129,9 +152,9 @@ def markdown(pairs: Sequence[tuple[Summary, Summary]], judged: Sequence[tuple[Ro
     return aligned(table)
 
 
-def passes(pairs: Sequence[tuple[Summary, Summary]], judged: Sequence[tuple[Row, Compared | None]]) -> bool:
+def passes(pairs: Sequence[tuple[Sets, Sets]], judged: Sequence[tuple[Row, Compared | None]]) -> bool:
     """Whether no row is worse, and nothing failed that did not before."""
-    failed_now, failed_then = (sum(each[side].errors for each in pairs) for side in (0, 1))
+    failed_now, failed_then = (sum(each.errors for pair in pairs for each in pair[side].values()) for side in (0, 1))
     return not any(compared is not None and compared.is_worse for _, compared in judged) and failed_now <= failed_then
 
 

@@ -4,23 +4,19 @@
 """
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from hashlib import sha256
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 from loadtest.bench import measure, peers
 from loadtest.bench.__main__ import plan, two_cores
+from loadtest.bench.gateways import ALL_SLIS, TENANT
 from loadtest.bench.report import number
 from loadtest.bench.summary import cpu_us
 
 LOADS = (measure.PLAIN, measure.ONE_CHUNK)
-_PROMISE = {"target": 99, "under": "2s"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,23 +41,14 @@ class Feature:
 
 
 BASE = Feature("one backend, access log on")
-_TENANT = {"key_sha256": sha256(peers.KEY.encode()).hexdigest(), "limits": {"tokens_per_minute": 10**12}}
 _VERSIONS = {"v1": {"pools": ["pool-0"]}, "v2": {"pools": ["pool-1"]}}
 FEATURES = (
     BASE,
     Feature("without the access log", options=("--no-access-log",)),
     Feature("four backends to choose from", backends=4),
-    Feature("a key, a tenant and its quota", more={"tenants": {"one": _TENANT}}),
+    Feature("a key, a tenant and its quota", more={"tenants": {"one": TENANT}}),
     Feature("half of all requests wait in the queue", backend={"max_concurrency": 16}),
-    Feature(
-        "burn rates of all five SLIs, not three",
-        {"objective": "all"},
-        more={
-            "objectives": {
-                "all": {"availability": {"target": 99.9}, **dict.fromkeys(("ttft", "tpot", "itl", "e2e"), _PROMISE)}
-            }
-        },
-    ),
+    Feature("burn rates of all five SLIs, not three", {"objective": "all"}, more={"objectives": {"all": ALL_SLIS}}),
     Feature(
         "two pools by rule",
         {"rules": [{"when": {"prompt_tokens": "<16"}, "use": ["pool-1"]}, {"use": ["pool-0", "pool-1"]}]},
@@ -74,51 +61,15 @@ FEATURES = (
 )
 
 
-class _Collector(BaseHTTPRequestHandler):
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["content-length"]))
-        self.send_response(200)
-        self.send_header("content-length", "0")
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@contextmanager
-def _collector() -> Iterator[str]:
-    """Run an OTLP collector that forgets what it is sent."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Collector)
-    thread = Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-@contextmanager
-def _engines(bench: measure.Bench) -> Iterator[list[int]]:
-    """Run more engines beside the bench's own, as many as any feature needs in all; gives their ports."""
-    ports = [bench.backend]
-    with ExitStack() as stack:
-        while len(ports) < max(feature.backends for feature in FEATURES):
-            port, logs = peers.free_port(), bench.folder / f"engine-{len(ports)}"
-            process = stack.enter_context(measure.mock(port, bench.load_core, logs))
-            peers.wait_until_it_answers(process, port, logs)
-            ports.append(port)
-        yield ports
-
-
-def _measured(bench: measure.Bench, feature: Feature, ports: Sequence[int], collector: str) -> tuple[float, ...]:
+def _measured(bench: measure.Bench, feature: Feature) -> tuple[float, ...]:
     """Return the CPU of a request in microseconds, by kind of load."""
     folder = bench.folder / feature.title.replace(" ", "-")
     folder.mkdir(parents=True, exist_ok=True)
-    options = [*feature.options, *(("--otlp-endpoint", collector) if "--trace-ratio" in feature.options else ())]
+    traces = ("--otlp-endpoint", bench.world.collector) if "--trace-ratio" in feature.options else ()
+    options = (*feature.options, *traces)
     port = peers.free_port()
-    with measure.gateway(bench, folder, peers.tidegate(port, folder, feature.routes(ports), *options), port) as target:
+    argv = peers.tidegate(port, folder, feature.routes(bench.world.engines), *options)
+    with measure.gateway(bench, folder, argv, port) as target:
         measure.warm_up(bench, target)
         return tuple(cpu_us(measure.repeated(bench, target, load), "win_done") for load in LOADS)
 
@@ -126,12 +77,8 @@ def _measured(bench: measure.Bench, feature: Feature, ports: Sequence[int], coll
 def main() -> None:
     what, folder = plan(quick="--quick" in sys.argv), Path("out/bench/features").resolve()
     say = partial(print, file=sys.stderr, flush=True)
-    with (
-        _collector() as collector,
-        measure.engine(*two_cores(), folder, what, say) as bench,
-        _engines(bench) as ports,
-    ):
-        measured = partial(_measured, bench, ports=ports, collector=collector)
+    with measure.bench_of(*two_cores(), folder, what, say) as bench:
+        measured = partial(_measured, bench)
         base = measured(BASE)
         print("| | plain request, us | more | 1-chunk stream, us | more |\n| --- | ---: | ---: | ---: | ---: |")
         for feature in FEATURES:

@@ -4,12 +4,14 @@ import json
 import os
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from loadtest.bench import peers, proc
+from loadtest.bench.collector import collecting
+from loadtest.bench.gateways import ENGINES, Gateway, World
 
 SSELOAD = Path(__file__).parent / "sseload"
 
@@ -18,16 +20,15 @@ NOISY_STOLEN_PERCENT = 8.0
 
 IDLE_MS = 60_000
 
-Start: TypeAlias = Callable[[int, Path], list[str]]
-
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """A kind of load: options for sseload, and `warm` seconds before the window opens."""
+    """A kind of load: options for sseload, `warm` seconds before the window opens, and its share of a window's time."""
 
     name: str
     options: str
     warm: float = 0.6
+    share: float = 1.0
 
 
 PLAIN = Scenario("plain", "-c 32")
@@ -36,12 +37,38 @@ BURST = Scenario("burst", "-c 32 -s -n 128")
 PACED = Scenario("paced", "-c 200 -s -n 128 -i 20 -t 20 -R 2.5 -D 0", warm=0.4)
 LOW = Scenario("low", "-c 20 -s -n 16 -i 20 -t 20 -R 0.3")
 
-EVERY_SCENARIO = (PLAIN, ONE_CHUNK, BURST, PACED, LOW)
+CPU_SCENARIOS = (PLAIN, ONE_CHUNK, BURST, PACED)
+
+MESSAGE_BYTES = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A long prompt: so many bytes of text, in one message or in many short ones."""
+
+    kilobytes: int
+    many: bool
+
+    def __str__(self) -> str:
+        size = f"{self.kilobytes} KB" if self.kilobytes < 1000 else f"{self.kilobytes / 1000:g} MB"
+        return f"body of {size}, {f'messages of {MESSAGE_BYTES} bytes' if self.many else 'one message'}"
+
+    @property
+    def scenario(self) -> Scenario:
+        """The load of it: few connections, as the load has to share a core with the engines."""
+        name = f"body_{self.kilobytes}k_{'many' if self.many else 'one'}"
+        messages = f" -M {MESSAGE_BYTES}" if self.many else ""
+        return Scenario(name, f"-c 4 -n 1 -b {1000 * self.kilobytes}{messages}", warm=0.3, share=0.5)
+
+
+BODIES = tuple(Body(kilobytes, many) for many in (False, True) for kilobytes in (100, 400, 1000))
+LONGEST = (Body(1000, many=False), Body(1000, many=True))
+EVERY_SCENARIO = (*CPU_SCENARIOS, LOW, *(body.scenario for body in BODIES))
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How much to measure: `repeats` windows of `seconds` for each scenario, and how many idle streams to hold."""
+    """How much to measure: `repeats` windows of `seconds` of each kind of load, and how many idle streams to hold."""
 
     repeats: int
     seconds: float
@@ -50,11 +77,11 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """Where things run: the gateway has one core to itself, the engine and the load share another."""
+    """Where things run: the gateway has one core to itself, all else shares another."""
 
     gateway_core: int
     load_core: int
-    backend: int
+    world: World
     folder: Path
     plan: Plan
     say: Callable[[str], None]
@@ -82,13 +109,13 @@ class Window:
 
 @dataclass(slots=True)
 class Measurement:
-    """Everything measured of one gateway; None for what was not measured, as in the run without a gateway."""
+    """Everything measured of one gateway in one round; None for what was not, as in that without a gateway."""
 
     name: str
     start_seconds: float | None = None
     idle_stream_kb: float | None = None
     connects_per_10k: float | None = None
-    windows: dict[str, list[Window]] = field(default_factory=dict)
+    windows: dict[str, Window] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,18 +175,21 @@ def _window(bench: Bench, target: Target, options: str) -> Window:
     return Window(seconds, cpu, foreign, 100 * stolen / seconds, load)
 
 
+def window_of(bench: Bench, target: Target, scenario: Scenario, number: int = 1) -> Window:
+    """One window of one kind of load, the better of two where the first was noisy."""
+    seconds = bench.plan.seconds * scenario.share
+    options = f"-w {scenario.warm} -d {seconds} -x {number} {scenario.options}"
+    window = _window(bench, target, options)
+    if window.noisy:
+        again = _window(bench, target, options)
+        if again.foreign + again.stolen < window.foreign + window.stolen:
+            return again
+    return window
+
+
 def repeated(bench: Bench, target: Target, scenario: Scenario) -> list[Window]:
-    """Windows of one kind of load, noisy ones tried twice."""
-    windows = []
-    for number in range(1, bench.plan.repeats + 1):
-        options = f"-w {scenario.warm} -d {bench.plan.seconds} -x {number} {scenario.options}"
-        window = _window(bench, target, options)
-        if window.noisy:
-            again = _window(bench, target, options)
-            if again.foreign + again.stolen < window.foreign + window.stolen:
-                window = again
-        windows.append(window)
-    return windows
+    """As many windows of one kind of load as are planned."""
+    return [window_of(bench, target, scenario, number) for number in range(1, bench.plan.repeats + 1)]
 
 
 def warm_up(bench: Bench, target: Target) -> None:
@@ -172,7 +202,7 @@ def _idle_stream_kb(bench: Bench, target: Target) -> float:
     _window(bench, target, "-c 8 -w 0.1 -d 1 -s -n 4")
     before = proc.memory_kb(target.pids())
     streams = bench.plan.idle_streams
-    options = f"-c {streams} -R 3 -w 1.5 -d 1 -D 0 -s -n 2 -i {IDLE_MS}"
+    options = f"-c {streams} -R 2 -w 1.5 -d 0.2 -D 0 -s -n 2 -i {IDLE_MS}"
     with _sseload(bench, target.port, options) as process:
         _wait_for_mark(process, "begin")
         after = proc.memory_kb(target.pids())
@@ -182,13 +212,19 @@ def _idle_stream_kb(bench: Bench, target: Target) -> float:
     return (after - before) / max(1, opened)
 
 
-def _connects_per_10k(bench: Bench, target: Target) -> float:
-    """Connections the engine accepted for 10,000 requests; the two questions asked here are not counted."""
-    before = peers.get_json(bench.backend, "/mock/stats")
-    _window(bench, target, f"-w 0.2 -d {bench.plan.seconds} {PLAIN.options}")
-    after = peers.get_json(bench.backend, "/mock/stats")
-    connects, requests = (int(after[count]) - int(before[count]) - 1 for count in ("conns", "reqs"))
-    return 10_000 * connects / max(1, requests)
+def _plain(bench: Bench, target: Target, number: int) -> tuple[Window, float]:
+    """The window of plain requests, and the connections that engines accepted for 10,000 requests meanwhile."""
+    before = _stats(bench)
+    window = window_of(bench, target, PLAIN, number)
+    after = _stats(bench)
+    connects = after[0] - before[0] - len(bench.world.engines)  # those that asked just now
+    return window, 10_000 * connects / max(1, after[1] - before[1])
+
+
+def _stats(bench: Bench) -> tuple[int, int]:
+    """How many connections and requests all engines have had; asking takes a connection to each."""
+    asked = [peers.get_json(engine, "/mock/stats") for engine in bench.world.engines]
+    return sum(int(each["conns"]) for each in asked), sum(int(each["reqs"]) for each in asked)
 
 
 @contextmanager
@@ -200,24 +236,18 @@ def mock(port: int, core: int, logs: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 @contextmanager
-def engine(gateway_core: int, load_core: int, folder: Path, plan: Plan, say: Callable[[str], None]) -> Iterator[Bench]:
-    """Run the engine, and keep this process to its core."""
+def bench_of(
+    gateway_core: int, load_core: int, folder: Path, plan: Plan, say: Callable[[str], None]
+) -> Iterator[Bench]:
+    """Run the engines and the collector of traces, and keep this process to their core."""
     os.sched_setaffinity(0, {load_core})
-    backend = peers.free_port()
-    logs = folder / "engine"
-    with mock(backend, load_core, logs) as process:
-        peers.wait_until_it_answers(process, backend, logs)
-        yield Bench(gateway_core, load_core, backend, folder, plan, say)
-
-
-@contextmanager
-def _gateway(bench: Bench, name: str, start: Start | None) -> Iterator[Target]:
-    folder = bench.folder / name
-    folder.mkdir(parents=True, exist_ok=True)
-    port = peers.free_port()
-    argv = start(port, folder) if start is not None else peers.command(name, port, bench.backend, folder)
-    with gateway(bench, folder, argv, port) as target:
-        yield target
+    ports = tuple(peers.free_port() for _ in range(ENGINES))
+    with ExitStack() as stack:
+        for number, port in enumerate(ports):
+            logs = folder / f"engine-{number}"
+            peers.wait_until_it_answers(stack.enter_context(mock(port, load_core, logs)), port, logs)
+        collector = stack.enter_context(collecting())
+        yield Bench(gateway_core, load_core, World(ports, collector), folder, plan, say)
 
 
 @contextmanager
@@ -228,27 +258,31 @@ def gateway(bench: Bench, folder: Path, argv: list[str], port: int) -> Iterator[
         yield Target(port, process.pid, seconds)
 
 
-def measure_direct(bench: Bench) -> Measurement:
-    """The engine with no gateway before it: what latencies are added to."""
-    bench.say("direct: low")
-    return Measurement("direct", windows={LOW.name: repeated(bench, Target(bench.backend, None), LOW)})
+def measure_direct(bench: Bench, number: int) -> Measurement:
+    """An engine with no gateway before it: what latencies are added to."""
+    bench.say("  direct: low")
+    return Measurement(
+        "direct", windows={LOW.name: window_of(bench, Target(bench.world.engines[0], None), LOW, number)}
+    )
 
 
-def measure_gateway(bench: Bench, name: str, start: Start | None = None) -> Measurement:
-    """Everything about one gateway: memory in a fresh process, the rest in another.
-
-    `start` gives the command for a port and a folder; without it, that of the known gateway `name`.
-    """
-    result = Measurement(name)
-    bench.say(f"{name}: idle streams")
-    with _gateway(bench, name, start) as target:
+def measure_gateway(
+    bench: Bench, what: Gateway, number: int, scenarios: tuple[Scenario, ...] = EVERY_SCENARIO, *, idle: bool = True
+) -> Measurement:
+    """One round of a gateway in a fresh process: memory first, then one window of each kind of load."""
+    result = Measurement(what.name)
+    folder, port = bench.folder / f"{what.name}-{number}", peers.free_port()
+    folder.mkdir(parents=True, exist_ok=True)
+    with gateway(bench, folder, what.start(bench.world, port, folder), port) as target:
         result.start_seconds = target.start_seconds
-        result.idle_stream_kb = _idle_stream_kb(bench, target)
-    with _gateway(bench, name, start) as target:
+        if idle:
+            bench.say(f"  {what.name}: idle streams")
+            result.idle_stream_kb = _idle_stream_kb(bench, target)
         warm_up(bench, target)
-        bench.say(f"{name}: upstream connects")
-        result.connects_per_10k = _connects_per_10k(bench, target)
-        for scenario in EVERY_SCENARIO:
-            bench.say(f"{name}: {scenario.name}")
-            result.windows[scenario.name] = repeated(bench, target, scenario)
+        for scenario in scenarios:
+            bench.say(f"  {what.name}: {scenario.name}")
+            if scenario is PLAIN:
+                result.windows[PLAIN.name], result.connects_per_10k = _plain(bench, target, number)
+            else:
+                result.windows[scenario.name] = window_of(bench, target, scenario, number)
     return result

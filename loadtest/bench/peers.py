@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from string import Template
 from typing import Any
 
 import yaml
@@ -38,20 +37,28 @@ def free_port() -> int:
 
 
 def find_nginx() -> str:
-    """The path of nginx, installed first where it is missing and this user may; raises SystemExit otherwise."""
+    """The path of nginx, the yardstick, as `find_packaged`."""
+    return find_packaged("nginx", "nginx-light")
+
+
+def find_packaged(program: str, package: str) -> str:
+    """The path of a program of the distribution; installed first where it is missing and this user may.
+
+    Raises SystemExit otherwise.
+    """
     search = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
-    if found := shutil.which("nginx", path=search):
+    if found := shutil.which(program, path=search):
         return found
     apt = shutil.which("apt-get")
     if os.geteuid() != 0 or apt is None:
-        raise SystemExit("nginx is the yardstick and is not installed; as root: apt-get install nginx-light")
+        raise SystemExit(f"{program} is measured too and is not installed; as root: apt-get install {package}")
     # In run level 1 the package does not start the server it brings.
     quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
     subprocess.run([apt, "update", "-qq"], env=quiet, check=True)
-    subprocess.run([apt, "install", "-y", "-qq", "--no-install-recommends", "nginx-light"], env=quiet, check=True)
-    if found := shutil.which("nginx", path=search):
+    subprocess.run([apt, "install", "-y", "-qq", "--no-install-recommends", package], env=quiet, check=True)
+    if found := shutil.which(program, path=search):
         return found
-    raise SystemExit("nginx-light was installed, but there is no nginx in PATH")
+    raise SystemExit(f"{package} was installed, but there is no {program} in PATH")
 
 
 def find_tidegate() -> list[str]:
@@ -62,22 +69,6 @@ def find_tidegate() -> list[str]:
     if not own.exists():
         raise SystemExit("tidegate is not installed; run it with: make bench")
     return [str(own)]
-
-
-def command(name: str, port: int, backend: int, folder: Path) -> list[str]:
-    """What starts gateway `name` on `port` in front of the engine on port `backend`; writes its files to `folder`."""
-    if name == "nginx":
-        conf = folder / "nginx.conf"
-        conf.write_text(Template((HERE / "conf" / "nginx.conf").read_text()).substitute(port=port, backend=backend))
-        return [find_nginx(), "-p", f"{folder}/", "-c", str(conf), "-e", str(folder / "error.log")]
-    if name == "tidegate":
-        return tidegate(port, folder, routes(backend))
-    raise ValueError(f"no such gateway: {name}")
-
-
-def routes(backend: int) -> dict[str, Any]:
-    """Routes with one model on the engine on port `backend`."""
-    return {"models": {MODEL: {"backends": [f"http://127.0.0.1:{backend}"]}}}
 
 
 def tidegate(

@@ -1,30 +1,36 @@
-"""From windows to the figures that are reported; arithmetic alone."""
+"""From windows to the figures of one round; arithmetic alone."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from statistics import median
 
-from loadtest.bench.measure import BURST, LOW, ONE_CHUNK, PACED, PLAIN, Measurement, Window
+from loadtest.bench.measure import BODIES, BURST, LOW, ONE_CHUNK, PACED, PLAIN, Body, Measurement, Window
 
 CHUNKS = 128
 """Chunks in a stream of the burst and of the paced load."""
 
+Pair = tuple[float, float]
+
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """One gateway's figures: CPU in microseconds, memory in KiB, latencies (p50, p99) in milliseconds."""
+    """One gateway's figures in one round; None for what was not measured.
 
-    name: str
-    plain_us: float
-    one_chunk_us: float
-    chunk_us: float
-    burst_us: float
-    idle_stream_kb: float
-    added_ttft_ms: tuple[float, float]
-    added_relay_ms: tuple[float, float]
-    connects_per_10k: float
-    errors: int
-    noisy: int
+    CPU is in microseconds, memory in KiB, latencies (p50, p99) in milliseconds. `noisy` names the kinds of load during
+    which something else was busy.
+    """
+
+    plain_us: float | None = None
+    one_chunk_us: float | None = None
+    chunk_us: float | None = None
+    burst_us: float | None = None
+    idle_stream_kb: float | None = None
+    added_ttft_ms: Pair | None = None
+    added_relay_ms: Pair | None = None
+    connects_per_10k: float | None = None
+    body_us: Mapping[Body, float] = field(default_factory=dict)
+    errors: int = 0
+    noisy: frozenset[str] = frozenset()
 
 
 def cpu_us(windows: Iterable[Window], per: str) -> float:
@@ -37,37 +43,32 @@ def relayed_chunk_us(paced_event_us: float, one_chunk_us: float) -> float:
     return (paced_event_us * CHUNKS - one_chunk_us) / (CHUNKS - 1)
 
 
-def median_of(values: Iterable[float]) -> float:
-    """The median of figures of several runs."""
-    return median(values)
-
-
-def latency_ms(windows: Iterable[Window], of: str) -> tuple[float, float]:
-    """Medians over the windows of p50 and of p99 of `of` (ttft_us, relay_us), in milliseconds."""
-    found = [window.load[of] for window in windows]
-    return median(each["p50"] for each in found) / 1000, median(each["p99"] for each in found) / 1000
+def added_ms(gateway: Window, direct: Window, of: str) -> Pair:
+    """What the gateway adds to the p50 and the p99 of `of` (ttft_us, relay_us), in milliseconds."""
+    ours, bare = gateway.load[of], direct.load[of]
+    return (ours["p50"] - bare["p50"]) / 1000, (ours["p99"] - bare["p99"]) / 1000
 
 
 def summarize(gateway: Measurement, direct: Measurement) -> Summary:
-    """Raises KeyError when a scenario is missing from either."""
+    """Return the figures of a gateway beside the engine alone."""
     windows = gateway.windows
-    every = [window for group in windows.values() for window in group]
-    one_chunk = cpu_us(windows[ONE_CHUNK.name], "win_done")
 
-    def added(of: str) -> tuple[float, float]:
-        ours, bare = (latency_ms(each.windows[LOW.name], of) for each in (gateway, direct))
-        return ours[0] - bare[0], ours[1] - bare[1]
+    def cost(name: str, per: str = "win_done") -> float | None:
+        return cpu_us([windows[name]], per) if name in windows else None
 
+    one_chunk, event = cost(ONE_CHUNK.name), cost(PACED.name, "win_events")
+    low, bare = windows.get(LOW.name), direct.windows.get(LOW.name)
+    bodies = {body: cost(body.scenario.name) for body in BODIES}
     return Summary(
-        name=gateway.name,
-        plain_us=cpu_us(windows[PLAIN.name], "win_done"),
+        plain_us=cost(PLAIN.name),
         one_chunk_us=one_chunk,
-        chunk_us=relayed_chunk_us(cpu_us(windows[PACED.name], "win_events"), one_chunk),
-        burst_us=cpu_us(windows[BURST.name], "win_done"),
-        idle_stream_kb=gateway.idle_stream_kb or 0.0,
-        added_ttft_ms=added("ttft_us"),
-        added_relay_ms=added("relay_us"),
-        connects_per_10k=gateway.connects_per_10k or 0.0,
-        errors=sum(int(window.load["errors"]) for window in every),
-        noisy=sum(window.noisy for window in every),
+        chunk_us=None if one_chunk is None or event is None else relayed_chunk_us(event, one_chunk),
+        burst_us=cost(BURST.name),
+        idle_stream_kb=gateway.idle_stream_kb,
+        added_ttft_ms=added_ms(low, bare, "ttft_us") if low and bare else None,
+        added_relay_ms=added_ms(low, bare, "relay_us") if low and bare else None,
+        connects_per_10k=gateway.connects_per_10k,
+        body_us={body: found for body, found in bodies.items() if found is not None},
+        errors=sum(int(window.load["errors"]) for window in windows.values()),
+        noisy=frozenset(name for name, window in windows.items() if window.noisy),
     )

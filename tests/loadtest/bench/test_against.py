@@ -6,13 +6,16 @@ from typing import Any
 import pytest
 
 from loadtest.bench import against
+from loadtest.bench.measure import LONGEST
 from loadtest.bench.summary import Summary
 
-FIGURES = Summary("tidegate", 200.0, 300.0, 8.0, 900.0, 9.0, (0.2, 1.0), (0.1, 0.5), 30.0, 0, 0)
+ON = Summary(200.0, 300.0, 8.0, 900.0, 9.0, (0.2, 1.0), (0.1, 0.5), 30.0, dict.fromkeys(LONGEST, 2000.0))
+OFF = Summary(150.0, 250.0, 8.0, 900.0, connects_per_10k=30.0)
 
 
-def pairs(**now: Any) -> list[tuple[Summary, Summary]]:
-    return [(replace(FIGURES, **now), FIGURES)] * 10
+def pairs(which: str = "on", **now: Any) -> list[tuple[against.Sets, against.Sets]]:
+    then = {"on": ON, "off": OFF}
+    return [(then | {which: replace(then[which], **now)}, then)] * 10
 
 
 def test_the_table_shows_both_their_ratio_and_its_interval() -> None:
@@ -26,14 +29,27 @@ def test_the_table_shows_both_their_ratio_and_its_interval() -> None:
     assert stream.split("|")[-2].strip() == "yes"
 
 
+def test_the_table_has_every_row_that_was_measured_and_no_other() -> None:
+    titles = [row.title for row, _ in against.judge(pairs())]
+    assert "on: added TTFT at low load, p99, ms" in titles
+    assert "on: CPU per body of 1 MB, one message, ms" in titles
+    assert "off: CPU per plain request, us" in titles
+    assert not any(title.startswith("off: added") for title in titles)
+
+
 @pytest.mark.parametrize(
     ("now", "passes"),
     [({}, True), ({"plain_us": 205.0}, True), ({"plain_us": 220.0}, False), ({"added_ttft_ms": (0.2, 2.0)}, False),
      ({"connects_per_10k": 0.0}, True), ({"errors": 1}, False)],
 )  # fmt: skip
-def test_it_passes_unless_a_row_is_slower_or_requests_fail_that_did_not(now: dict[str, object], passes: bool) -> None:
+def test_it_passes_unless_a_row_is_slower_or_requests_fail_that_did_not(now: dict[str, Any], passes: bool) -> None:
     measured = pairs(**now)
     assert against.passes(measured, against.judge(measured)) is passes
+
+
+def test_the_rows_with_one_backend_count_too() -> None:
+    measured = pairs("off", plain_us=170.0)
+    assert against.passes(measured, against.judge(measured)) is False
 
 
 def test_a_commit_is_unpacked_and_its_own_code_would_run(tmp_path: Path) -> None:

@@ -41,27 +41,6 @@ def test_what_ends_while_starting_is_told_with_the_place_of_its_log(tmp_path: Pa
             peers.wait_until_it_answers(process, peers.free_port(), tmp_path)
 
 
-def test_nginx_listens_and_forwards_where_it_is_told_and_keeps_its_files_together(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(peers, "find_nginx", lambda: "nginx")
-    argv = peers.command("nginx", port=4101, backend=4102, folder=tmp_path)
-    conf = (tmp_path / "nginx.conf").read_text()
-    assert argv[:3] == ["nginx", "-p", f"{tmp_path}/"]
-    assert "listen 127.0.0.1:4101 " in conf
-    assert "server 127.0.0.1:4102;" in conf
-    assert "$" not in conf
-
-
-def test_tidegate_serves_a_routes_file_that_names_the_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TIDEGATE", "python -m gateway")
-    argv = peers.command("tidegate", port=4101, backend=4102, folder=tmp_path)
-    routes = tmp_path / "routes.yaml"
-    assert argv[:5] == ["python", "-m", "gateway", "serve", str(routes)]
-    assert argv[5:9] == ["--host", "127.0.0.1", "--port", "4101"]
-    assert "- http://127.0.0.1:4102" in routes.read_text()
-
-
 def test_without_nginx_and_without_the_right_to_install_it_the_message_says_what_to_do(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -1,7 +1,7 @@
 import pytest
 
-from loadtest.bench.measure import Measurement, Window
-from loadtest.bench.summary import cpu_us, latency_ms, relayed_chunk_us, summarize
+from loadtest.bench.measure import LONGEST, Measurement, Window
+from loadtest.bench.summary import Summary, added_ms, cpu_us, relayed_chunk_us, summarize
 
 
 def window(cpu: float = 0.0, foreign: float = 0.0, stolen: float = 0.0, **load: object) -> Window:
@@ -12,7 +12,7 @@ def low(ttft: tuple[float, float], relay: tuple[float, float]) -> Window:
     return window(ttft_us={"p50": ttft[0], "p99": ttft[1]}, relay_us={"p50": relay[0], "p99": relay[1]})
 
 
-DIRECT = Measurement("direct", windows={"low": [low(ttft=(20_100, 20_200), relay=(10, 20))]})
+DIRECT = Measurement("direct", windows={"low": low(ttft=(20_100, 20_200), relay=(10, 20))})
 
 
 @pytest.fixture
@@ -23,11 +23,12 @@ def gateway() -> Measurement:
         idle_stream_kb=5.5,
         connects_per_10k=3.0,
         windows={
-            "plain": [window(cpu=1.0, win_done=50_000)],
-            "one_chunk": [window(cpu=1.0, win_done=40_000)],
-            "burst": [window(cpu=1.0, win_done=10_000)],
-            "paced": [window(cpu=0.5, win_events=25_000)],
-            "low": [low(ttft=(20_350, 20_800), relay=(60, 220))],
+            "plain": window(cpu=1.0, win_done=50_000),
+            "one_chunk": window(cpu=1.0, win_done=40_000),
+            "burst": window(cpu=1.0, win_done=10_000),
+            "paced": window(cpu=0.5, win_events=25_000),
+            "low": low(ttft=(20_350, 20_800), relay=(60, 220)),
+            LONGEST[0].scenario.name: window(cpu=1.0, win_done=500),
         },
     )
 
@@ -49,9 +50,9 @@ class TestCpu:
         assert relayed_chunk_us(stream / 128, request) == pytest.approx(chunk)
 
 
-def test_latencies_are_medians_of_each_percentile_in_milliseconds() -> None:
-    windows = [window(ttft_us={"p50": p50, "p99": p99}) for p50, p99 in ((100, 900), (300, 500), (200, 700))]
-    assert latency_ms(windows, "ttft_us") == pytest.approx((0.2, 0.7))
+def test_latencies_are_what_each_percentile_has_more_in_milliseconds() -> None:
+    gateway, direct = (window(ttft_us={"p50": p50, "p99": p99}) for p50, p99 in ((300, 900), (100, 200)))
+    assert added_ms(gateway, direct, "ttft_us") == pytest.approx((0.2, 0.7))
 
 
 class TestSummary:
@@ -68,12 +69,19 @@ class TestSummary:
         assert summary.added_ttft_ms == pytest.approx((0.25, 0.6))
         assert summary.added_relay_ms == pytest.approx((0.05, 0.2))
 
+    def test_a_long_prompt_costs_what_its_window_says(self, gateway: Measurement) -> None:
+        assert summarize(gateway, DIRECT).body_us == {LONGEST[0]: pytest.approx(2000.0)}
+
     def test_errors_of_every_window_count(self, gateway: Measurement) -> None:
-        gateway.windows["plain"] += [window(win_done=1, errors=2)]
-        gateway.windows["burst"] += [window(win_done=1, errors=3)]
+        gateway.windows["plain"] = window(win_done=1, errors=2)
+        gateway.windows["burst"] = window(win_done=1, errors=3)
         assert summarize(gateway, DIRECT).errors == 5
 
-    def test_tells_how_many_windows_were_noisy(self, gateway: Measurement) -> None:
-        gateway.windows["plain"] += [window(win_done=1, foreign=6.1), window(win_done=1, stolen=8.1)]
-        gateway.windows["plain"] += [window(win_done=1, foreign=5.9, stolen=7.9)]
-        assert summarize(gateway, DIRECT).noisy == 2
+    def test_tells_which_windows_were_noisy(self, gateway: Measurement) -> None:
+        gateway.windows["plain"] = window(win_done=1, foreign=6.1)
+        gateway.windows["burst"] = window(win_done=1, stolen=8.1)
+        gateway.windows["one_chunk"] = window(win_done=1, foreign=5.9, stolen=7.9)
+        assert summarize(gateway, DIRECT).noisy == {"plain", "burst"}
+
+    def test_what_was_not_measured_is_nothing(self) -> None:
+        assert summarize(Measurement("off"), DIRECT) == Summary()
