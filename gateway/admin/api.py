@@ -233,7 +233,7 @@ def _tenant(tenant: LiveTenant, now: float) -> TenantStatus:
 
 def _model(spec: ModelSpec, live: LiveTable) -> ModelStatus:
     model = live.model(spec.name)
-    shares = {version.name: share for version, share in model.split.shares()}
+    shares = {version.name: share for version, share in model.traffic.split.shares()}
     queues = {queue.version: queue for queue in queued([model])}
     versions = [
         VersionStatus(
@@ -252,7 +252,7 @@ def _model(spec: ModelSpec, live: LiveTable) -> ModelStatus:
 
 
 def _instead(model: LiveModel, version: LiveVersion) -> str:
-    other = model.stand_in(version)
+    other = model.traffic.stand_in(version)
     return "" if other is None else other.name
 
 

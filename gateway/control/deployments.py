@@ -267,7 +267,7 @@ class Deployments:
             self._stamp(deployment, Stage.BACKENDS_READY)
         if ready and Stage.FIRST_SYNTHETIC_ANSWER not in deployment.stages and deployment.id not in self._asking:
             self._asking[deployment.id] = asyncio.create_task(self._ask(deployment, client, ready[0], version))
-        if any(each is version and share >= _FULL for each, share in live.split.shares()):
+        if any(each is version and share >= _FULL for each, share in live.traffic.split.shares()):
             self._stamp(deployment, Stage.FULL_WEIGHT)
         self._end_if_over(deployment)
 

@@ -85,15 +85,11 @@ class LimitController:
         """Hold sheddable classes back while a higher one misses its latencies, where that helps it."""
         burning = {
             objective.name
-            for objective in (model.objective, *model.objective_by_class.values())
+            for objective in model.objectives
             if objective.hold and any(map(_pages, self._latencies(model, objective.name)))
         }
         classes = self._current.tenants.classes
-        priorities = [
-            each.priority
-            for each in classes.values()
-            if model.objective_by_class.get(each.name, model.objective).name in burning
-        ]
+        priorities = [each.priority for each in classes.values() if model.objectives.of(each.name).name in burning]
         for line in _lines(model):
             before, line.held_below = line.held_below, self._held_below(line, priorities) if priorities else None
             if (before is None) is not (line.held_below is None):

@@ -99,10 +99,12 @@ class RolloutProgress:
         """Let requests from now on follow the rollout; those in progress go on where they are."""
         plan, share, mirrored = self.plan, self.rollout.share, self.rollout.mirrored(self.plan)
         stable, candidate = live.versions[plan.stable], live.versions[plan.candidate]
-        live.split = live.shared([(plan.stable, 100.0 - share), (plan.candidate, share)])
-        live.mirror = Mirror(candidate, mirrored / 100) if mirrored else None
-        live.standby = [stable, candidate] if may_stand_in(plan, self.rollout) else [stable]
-        live.failing = candidate if self.fails else None
+        live.traffic = live.divided(
+            [(plan.stable, 100.0 - share), (plan.candidate, share)],
+            [stable, candidate] if may_stand_in(plan, self.rollout) else [stable],
+            failing=candidate if self.fails else None,
+            mirror=Mirror(candidate, mirrored / 100) if mirrored else None,
+        )
 
     @property
     def fails(self) -> bool:

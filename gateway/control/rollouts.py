@@ -269,7 +269,10 @@ class RolloutController:
                 running.model,
                 running.rollout.phase,
                 running.rollout.step + 1,
-                {version.name: share for version, share in self._current.table.model(running.model).split.shares()},
+                {
+                    version.name: share
+                    for version, share in self._current.table.model(running.model).traffic.split.shares()
+                },
                 {sli: track.comparison.log_e for sli, track in running.evidence.tracks.items()},
             )
             for running in self._running.values()

@@ -8,7 +8,7 @@ from gateway.claim import Claim
 from gateway.policy.admission.classes import ServiceClass
 from gateway.policy.routing.choose import ONLY, Choice, Considered, choose, consider
 from gateway.policy.routing.pick import Chance
-from gateway.policy.routing.rules import Traits, first_match
+from gateway.policy.routing.rules import Traits
 from gateway.proxy.admission_queue import AdmissionQueue
 from gateway.proxy.finding import asked_next, first_asked
 from gateway.proxy.live import LiveModel, LiveVersion
@@ -29,7 +29,7 @@ class Explained:
 def explain(model: LiveModel, tokens: int, service_class: ServiceClass, *, now: float, rng: Chance) -> list[Explained]:
     """Return what would be decided now for a chat with a prompt of so many tokens, for each version in the split."""
     found = []
-    for version, share in model.split.shares():
+    for version, share in model.traffic.split.shares():
         claim = Claim(tokens, service_class.priority, sheddable=service_class.sheddable)
         rows = tuple(_considered(backend, version, claim, now) for backend in version.backends)
         winner, why = _decided(model, version, claim, service_class, now=now, rng=rng)
@@ -42,9 +42,9 @@ def _decided(
 ) -> tuple[str, str]:
     """Return the id of the winner, "" for none, and why."""
     name, tokens = service_class.name, claim.kv
-    place = first_match(model.rules, Traits("/v1/chat/completions", tokens, service_class=name))
+    place = model.rules.first_match(Traits("/v1/chat/completions", tokens, service_class=name))
     route = version.routes[place]
-    other = model.stand_in(version)
+    other = model.traffic.stand_in(version)
     if other is not None:
         winner, why = _decided(model, other, claim, service_class, now=now, rng=rng)
         return winner, f"{version.name} has no ready backend: its requests go to {other.name}: {why}"
@@ -53,7 +53,7 @@ def _decided(
         pools = ", ".join(pool.peers.pool for pool in route.pools)
         return "", f"no backend is ready in {pools}: requests get 503"
     silent = not first[0].serves(version.served_model)
-    objective = model.objective_by_class.get(name, model.objective)
+    objective = model.objectives.of(name)
     need = need_for(model, objective, tokens, claim=claim)
     option, routing = pool_for(route, need, first, now)
     choice = choose(option.backends, tokens, now, rng, claim)

@@ -178,7 +178,7 @@ class Gateway:
         if endpoint.is_json and not model.echo_served_model:
             routed.asked = body.value("model")
         exchange.stream = body.stream
-        exchange.itl_bounds = model.itl_bounds
+        exchange.itl_bounds = model.objectives.itl_bounds
         prompt = exchange.prompt_estimate = version.capped(model.memory.prompts.tokens(spec.size), body.prompts)
         if model.rules:
             routed.route = route_for(model, version, endpoint, exchange, body)
@@ -190,7 +190,7 @@ class Gateway:
         self._name(routed, exchange, request.head.request_id, body)
         if name is not None:
             routed.named = self.stored.begin(name, tenant.name)
-        mirror = model.mirror
+        mirror = model.traffic.mirror
         copies = repeatable and name is None  # a name in its body would be in use twice
         if mirror is not None and copies and not exchange.forced and context.rng.random() < mirror.share:
             # After this request is on its way: a copy comes last.
@@ -201,12 +201,13 @@ class Gateway:
         self, model: LiveModel, exchange: Exchange, request: Request, body: Body, place: Keeper | None
     ) -> LiveVersion:
         """Return the version that a request gets."""
-        version = model.only
+        traffic = model.traffic
+        version = traffic.only
         if place is not None:
             version, exchange.forced = place.version, True
         elif version is None or request.head.version is not None:
             version = version_for(model, exchange, request.head, body, self._context.rng.random())
-        elif len(model.standby) > 1:
+        elif len(traffic.standby) > 1:
             version = served(model, version, exchange)
         exchange.version = version.name
         return version

@@ -33,7 +33,7 @@ class Classify(Protocol):
 def committed(routed: RoutedRequest, exchange: Exchange, backend: Backend, lease: Lease, observers: Observers) -> None:
     """Learn from a first token that goes to the client, and tell of it."""
     began(routed, exchange, backend, lease)
-    if routed.model.only is None:
+    if routed.model.traffic.only is None:
         observers.first_token(exchange)
 
 

@@ -1,6 +1,7 @@
 """The route table joined with live backends: what one request looks its way up in. Rebuilt at every reload."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Final
 
 import msgspec
 
@@ -14,7 +15,7 @@ from gateway.policy.canary.split import Split
 from gateway.policy.routing.pool_state import PoolState
 from gateway.policy.routing.pools import PoolProbe
 from gateway.policy.routing.retry import RetryBudget
-from gateway.policy.routing.rules import SPILL_AT_BURN
+from gateway.policy.routing.rules import SPILL_AT_BURN, Rule, Traits, first_match
 from gateway.policy.routing.tokens import TokenEstimate
 from gateway.policy.slo.buckets import bounds_for
 from gateway.policy.slo.objective import Objective
@@ -136,6 +137,91 @@ class Mirror:
         self.share = share
 
 
+class TrafficSplit:
+    """How a model's requests are divided among its versions: by `split`, in which `only` is the one that gets all.
+
+    Nothing changes it: a rollout puts another in its place. `standby` are the versions that may serve in another's
+    stead, by default all in the split; `failing` is one of them whose latest requests all failed.
+    """
+
+    __slots__ = ("failing", "mirror", "only", "split", "standby")
+
+    def __init__(
+        self,
+        split: Split[LiveVersion],
+        standby: Sequence[LiveVersion] | None = None,
+        *,
+        failing: LiveVersion | None = None,
+        mirror: Mirror | None = None,
+    ) -> None:
+        self.split: Final = split
+        self.only: Final = split.draw(0.0) if split.is_single else None
+        self.standby: Final = [version for version, _ in split.shares()] if standby is None else standby
+        self.failing: Final = failing
+        self.mirror: Final = mirror
+
+    def __repr__(self) -> str:
+        return f"<TrafficSplit {' '.join(f'{version.name} {share:.0%}' for version, share in self.split.shares())}>"
+
+    def stand_in(self, version: LiveVersion) -> LiveVersion | None:
+        """Return the version that serves requests of one which cannot, None where it can or no other does.
+
+        One that fails every request does so only where there is nothing to lose.
+        """
+        if version.is_served:
+            return None
+        for other in self.standby:
+            if other is not version and other.is_served and (other is not self.failing or version.is_lost):
+                return other
+        return None
+
+    def reaches(self, version: LiveVersion) -> bool:
+        """Whether new requests go to a version, by its share or in another's stead."""
+        return any(each is version or self.stand_in(each) is version for each, _ in self.split.shares())
+
+
+class ModelObjectives:
+    """What requests of a model are promised, by class; `itl_bounds` are the buckets that their ITL is counted in."""
+
+    __slots__ = ("_by_class", "default", "itl_bounds")
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self.default: Final = spec.objective
+        self._by_class = spec.objective_by_class
+        self.itl_bounds: Final = bounds_for(spec.objectives).itl
+
+    def of(self, service_class: str) -> Objective:
+        """Return what a class is promised."""
+        return self._by_class.get(service_class, self.default)
+
+    def __iter__(self) -> Iterator[Objective]:
+        return iter((self.default, *self._by_class.values()))
+
+
+class ModelRules:
+    """The rules of a model, in order: they say which pools a request may use.
+
+    `asks_tools` and `asks_images` say whether one depends on these, which are looked for in a body only then.
+    """
+
+    __slots__ = ("_rules", "asks_images", "asks_tools")
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        self._rules = rules
+        self.asks_tools: Final = any(rule.when.tools is not None for rule in rules)
+        self.asks_images: Final = any(rule.when.images is not None for rule in rules)
+
+    def __bool__(self) -> bool:
+        return len(self._rules) > 0
+
+    def __len__(self) -> int:
+        return len(self._rules)
+
+    def first_match(self, traits: Traits) -> int:
+        """Return the place of the first rule that a request meets; that after the last where it meets none."""
+        return first_match(self._rules, traits)
+
+
 class ModelMemory:
     """What outlives a reload of one model: its retry budget, how long its prompts and answers are, and its queue."""
 
@@ -158,32 +244,23 @@ class ModelMemory:
 
 
 class LiveModel:
-    """One model: its versions by weight, `only` where one gets all.
+    """One model: its versions, and how requests get one of them and what they are promised.
 
-    A canary swaps `split` whole, and `mirror` while copies are sent. `standby` are the versions that may serve in
-    another's stead; `failing` is one of them whose latest requests all failed. After a reload `successor` holds, or the
-    model `is_gone`.
+    A rollout replaces `traffic`. `sticky_by` and `version_header` say what of a request chooses its version. After a
+    reload `successor` holds, or the model `is_gone`.
     """
 
     __slots__ = (
-        "_split",
-        "asks_images",
-        "asks_tools",
         "echo_served_model",
-        "failing",
         "is_gone",
-        "itl_bounds",
         "memory",
-        "mirror",
         "name",
-        "objective",
-        "objective_by_class",
-        "only",
+        "objectives",
         "rules",
-        "standby",
         "sticky_by",
         "successor",
         "timeouts",
+        "traffic",
         "version_header",
         "versions",
     )
@@ -191,56 +268,34 @@ class LiveModel:
     def __init__(self, spec: ModelSpec, versions: Mapping[str, LiveVersion], memory: ModelMemory) -> None:
         self.name = spec.name
         self.memory = memory
-        self.objective = spec.objective
-        self.objective_by_class = spec.objective_by_class
-        self.rules = spec.rules
-        self.asks_tools = any(rule.when.tools is not None for rule in spec.rules)
-        self.asks_images = any(rule.when.images is not None for rule in spec.rules)
+        self.versions = versions
+        self.objectives = ModelObjectives(spec)
+        self.rules = ModelRules(spec.rules)
+        self.timeouts: Timeouts = spec.timeouts
         self.sticky_by = spec.sticky_by
         self.version_header = spec.version_header
         self.echo_served_model = spec.echo_served_model
-        self.mirror: Mirror | None = None
+        self.traffic = self.divided(spec.split)
         self.successor: LiveModel | None = None
         self.is_gone = False
-        self.itl_bounds = bounds_for(spec.objectives).itl
-        self.versions = versions
-        self.timeouts: Timeouts = spec.timeouts
-        self.split = self.shared(spec.split)
-        self.standby = [version for version, _ in self.split.shares()]
-        self.failing: LiveVersion | None = None
 
-    @property
-    def split(self) -> Split[LiveVersion]:
-        """How requests are shared among versions."""
-        return self._split
+    def __repr__(self) -> str:
+        return f"<LiveModel {self.name}, {self.traffic}>"
 
-    @split.setter
-    def split(self, split: Split[LiveVersion]) -> None:
-        self._split = split
-        self.only = split.draw(0.0) if split.is_single else None
-
-    def stand_in(self, version: LiveVersion) -> LiveVersion | None:
-        """Return the version that serves requests of one which cannot, None where it can or no other does.
-
-        One that fails every request does so only where there is nothing to lose.
-        """
-        if version.is_served:
-            return None
-        for other in self.standby:
-            if other is not version and other.is_served and (other is not self.failing or version.is_lost):
-                return other
-        return None
-
-    def sends_to(self, version: LiveVersion) -> bool:
-        """Whether new requests go to a version now, by its share or in another's stead."""
-        return any(each is version or self.stand_in(each) is version for each, _ in self.split.shares())
-
-    def shared(self, weights: Iterable[tuple[str, float]]) -> Split[LiveVersion]:
-        """Return a split of the versions of these names, with these weights; keys fall otherwise for each model."""
+    def divided(
+        self,
+        weights: Iterable[tuple[str, float]],
+        standby: Sequence[LiveVersion] | None = None,
+        *,
+        failing: LiveVersion | None = None,
+        mirror: Mirror | None = None,
+    ) -> TrafficSplit:
+        """Return traffic for the versions of these names, with these weights; keys fall otherwise for each model."""
         rows = list(weights)
-        return Split(
+        split = Split(
             [(self.versions[name], weight) for name, weight in rows], [f"{self.name}/{name}" for name, _ in rows]
         )
+        return TrafficSplit(split, standby, failing=failing, mirror=mirror)
 
 
 class LiveTable:

@@ -156,7 +156,7 @@ class Lookups:
 
     def _lifecycle(self, place: Keeper, request: Request, exchange: Exchange, client: Writer) -> RequestLifecycle:
         model, version, backend, asked = place
-        exchange.model, exchange.version, exchange.itl_bounds = model.name, version.name, model.itl_bounds
+        exchange.model, exchange.version, exchange.itl_bounds = model.name, version.name, model.objectives.itl_bounds
         exchange.forced = exchange.excused = True  # it weighs in no rollout, and by no latency of the backend's
         front, endpoint = self._front, cast(Endpoint, request.head.endpoint)
         tenant, service_class = front.caller(request)

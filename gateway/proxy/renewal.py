@@ -31,7 +31,7 @@ def renew(routed: RoutedRequest, exchange: Exchange, chance: float) -> GatewayEr
 def _move(routed: RoutedRequest, exchange: Exchange, model: LiveModel, chance: float) -> None:
     version = model.versions.get(routed.version.name)
     if version is None or not exchange.forced:
-        version = served(model, version or model.split.draw(chance), exchange)
+        version = served(model, version or model.traffic.split.draw(chance), exchange)
     renamed = version.served_model != routed.version.served_model
     routed.move(model, version)
     exchange.version, exchange.objective = version.name, routed.objective.name

@@ -72,7 +72,7 @@ class RoutedRequest:
         self.route: LiveRoute = version.routes[-1]
         self.retries = model.memory.retries
         self.timeouts: Timeouts = model.timeouts
-        self.objective = model.objective_by_class.get(spec.service_class.name, model.objective)
+        self.objective = model.objectives.of(spec.service_class.name)
         self.claim = SMALLEST
         self.charge: Charge | None = None
         self.engine_id = ""
@@ -97,7 +97,7 @@ class RoutedRequest:
         """Follow a reload of the routes, by which rules do not hold yet."""
         self.model, self.version, self.route = model, version, version.routes[-1]
         self.timeouts, self.retries = model.timeouts, model.memory.retries
-        self.objective = model.objective_by_class.get(self.spec.service_class.name, model.objective)
+        self.objective = model.objectives.of(self.spec.service_class.name)
 
     def pin(self, backend: Backend) -> None:
         """Let it go to one backend of its version alone, which keeps what it goes on from."""

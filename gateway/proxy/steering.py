@@ -5,7 +5,7 @@ from math import inf
 
 from gateway.errors import InvalidRequest
 from gateway.exchange import Dialect, Endpoint, Exchange
-from gateway.policy.routing.rules import Traits, first_match
+from gateway.policy.routing.rules import Traits
 from gateway.proxy.live import LiveModel, LiveRoute, LiveVersion
 from gateway.wire.body import Body
 from gateway.wire.guard import Head
@@ -19,7 +19,7 @@ def version_for(model: LiveModel, exchange: Exchange, head: Head, body: Body, ch
     if head.version is not None:
         exchange.forced = True
         return _forced(model, head.version.decode("latin-1"))
-    split = model.split
+    split = model.traffic.split
     key = _key(model.sticky_by, exchange.tenant, head, body)
     exchange.sticky = key
     version = split.draw(chance) if key is None else split.place(key)
@@ -28,7 +28,7 @@ def version_for(model: LiveModel, exchange: Exchange, head: Head, body: Body, ch
 
 def served(model: LiveModel, version: LiveVersion, exchange: Exchange) -> LiveVersion:
     """Return a version, or the one that serves in its stead."""
-    other = model.stand_in(version)
+    other = model.traffic.stand_in(version)
     if other is None:
         return version
     exchange.stands_in = True
@@ -37,16 +37,17 @@ def served(model: LiveModel, version: LiveVersion, exchange: Exchange) -> LiveVe
 
 def route_for(model: LiveModel, version: LiveVersion, endpoint: Endpoint, exchange: Exchange, body: Body) -> LiveRoute:
     """Return the pools that a request may use, by the rules of its model."""
+    rules = model.rules
     traits = Traits(
         endpoint=endpoint.path,
         prompt_tokens=exchange.prompt_estimate,
         max_tokens=0 if endpoint.dialect is Dialect.PLAIN else inf if body.max_tokens is None else body.max_tokens,
         service_class=exchange.service_class,
         tenant=exchange.tenant,
-        tools=model.asks_tools and body.has_tools,
-        images=model.asks_images and body.has_images,
+        tools=rules.asks_tools and body.has_tools,
+        images=rules.asks_images and body.has_images,
     )
-    return version.routes[first_match(model.rules, traits)]
+    return version.routes[rules.first_match(traits)]
 
 
 def _forced(model: LiveModel, name: str) -> LiveVersion:

@@ -48,7 +48,7 @@ class Keeper(NamedTuple):
         """Whether new requests may go there; `version` is the one that the client wants, if it wants one."""
         if self.backend.drained or (version is not None and version.decode("latin-1") != self.version.name):
             return False
-        return self.model.sends_to(self.version)
+        return self.model.traffic.reaches(self.version)
 
 
 class StoredResponses:

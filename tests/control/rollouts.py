@@ -38,7 +38,7 @@ def rolled(
     ledger = SloLedger(now[0])
     follow(ledger, table, now[0])
     ready = SimpleNamespace(is_ready=True, is_lost=False, may_serve=True, backends=(), name="v2")
-    live = SimpleNamespace(versions={"v1": ready, "v2": ready}, shared=lambda rows: rows, split=None, mirror=None)
+    live = SimpleNamespace(versions={"v1": ready, "v2": ready}, divided=lambda *_, **__: None, traffic=None)
     current = cast(Any, SimpleNamespace(table=SimpleNamespace(model=lambda _: live)))
     audit = Audit(lambda: now[0])
     rollouts = RolloutController(

@@ -71,22 +71,22 @@ class TestFailing:
 class TestRequests:
     def test_they_are_split_by_the_share(self, live: LiveModel) -> None:
         running().apply(live)
-        assert {version.name: share for version, share in live.split.shares()} == pytest.approx(
+        assert {version.name: share for version, share in live.traffic.split.shares()} == pytest.approx(
             {"v1": 0.95, "v2": 0.05}
         )
-        assert (live.mirror, live.failing) == (None, None)
+        assert (live.traffic.mirror, live.traffic.failing) == (None, None)
 
     def test_a_failing_candidate_is_known_to_the_data_path(self, live: LiveModel) -> None:
         rollout = running()
         for _ in range(FIRST):
             rollout.ended(exchange(Outcome.BACKEND_ERROR))
         rollout.apply(live)
-        assert live.failing is live.versions["v2"]
+        assert live.traffic.failing is live.versions["v2"]
 
     def test_in_the_first_step_they_are_mirrored_where_the_plan_says_so(self, live: LiveModel) -> None:
         running(replace(STEP, step=-1, share=0.0), replace(PLAN, mirror=10.0)).apply(live)
-        assert live.mirror is not None
-        assert (live.mirror.version, live.mirror.share) == (live.versions["v2"], 0.1)
+        assert live.traffic.mirror is not None
+        assert (live.traffic.mirror.version, live.traffic.mirror.share) == (live.versions["v2"], 0.1)
 
 
 class TestEvidence:

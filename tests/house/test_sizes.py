@@ -20,7 +20,6 @@ TOO_LARGE = {
     "policy.routing.activity.Activity",
     "policy.slo.windows.Windows",
     "proxy.attempt.Attempt",
-    "proxy.live.LiveModel",
     "proxy.plain.PlainRelay",
     "proxy.request_lifecycle.RequestLifecycle",
     "proxy.routed_request.RoutedRequest",

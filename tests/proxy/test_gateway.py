@@ -50,7 +50,7 @@ def test_one_that_breaks_the_gateway_is_answered_all_the_same(
 ) -> None:
     front = opened(versions("http://127.0.0.1:8001", "http://127.0.0.1:8002", start="manual"))
     model = front.current.table.model("m")
-    model.split = model.shared([("v1", 1.0), ("v2", 1.0)])
+    model.traffic = model.divided([("v1", 1.0), ("v2", 1.0)])
     monkeypatch.setattr(front.rng, "random", lambda: 1 / 0)
     asked = front.asks()
     assert asked.status == 500

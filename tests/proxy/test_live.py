@@ -7,6 +7,7 @@ import pytest
 from gateway.backends.backend import Backend
 from gateway.errors import ModelNotFound
 from gateway.policy.routing import readiness
+from gateway.proxy.live import TrafficSplit
 from tests.control.tables import models, versions
 from tests.proxy.front import Front, Opened
 
@@ -61,32 +62,33 @@ def test_a_version_whose_backends_are_gone_is_stood_in_for(opened: Opened) -> No
     front = opened(split(BOTH, v1=90, v2=10))
     model = front.current.table.model("m")
     v1, v2 = model.versions["v1"], model.versions["v2"]
-    assert model.stand_in(v1) is None
+    assert model.traffic.stand_in(v1) is None
     goes(front, 8001)
-    assert (model.stand_in(v1), model.stand_in(v2)) == (v2, None)
-    assert model.sends_to(v2)
+    assert (model.traffic.stand_in(v1), model.traffic.stand_in(v2)) == (v2, None)
+    assert model.traffic.reaches(v2)
     goes(front, 8002)
-    assert model.stand_in(v1) is None, "nor can the other"
+    assert model.traffic.stand_in(v1) is None, "nor can the other"
 
 
 def test_one_that_fails_every_request_stands_in_only_where_nothing_is_lost(opened: Opened) -> None:
     front = opened(split(BOTH, v1=90, v2=10))
     model = front.current.table.model("m")
-    v1, model.failing = model.versions["v1"], model.versions["v2"]
+    v1 = model.versions["v1"]
+    model.traffic = TrafficSplit(model.traffic.split, failing=model.versions["v2"])
     backend = next(each for each in front.registry if each.spec.port == 8001)
     front.registry.drain(backend.id, drained=True)
-    assert model.stand_in(v1) is None
+    assert model.traffic.stand_in(v1) is None
     front.registry.drain(backend.id, drained=False)
     goes(front, 8001)
-    assert model.stand_in(v1) is model.failing
+    assert model.traffic.stand_in(v1) is model.traffic.failing
 
 
 def test_a_version_with_the_whole_split_is_known_without_drawing(opened: Opened) -> None:
     model = opened(BOTH).current.table.model("m")
-    model.split = model.shared([("v1", 1.0)])
-    assert model.only is model.versions["v1"]
-    model.split = model.shared([("v1", 1.0), ("v2", 1.0)])
-    assert model.only is None
+    model.traffic = model.divided([("v1", 1.0)])
+    assert model.traffic.only is model.versions["v1"]
+    model.traffic = model.divided([("v1", 1.0), ("v2", 1.0)])
+    assert model.traffic.only is None
 
 
 def test_a_gateway_serves_while_some_backend_is_known_to_be_ready(opened: Opened) -> None:
@@ -104,3 +106,13 @@ def test_queues_outlive_a_reload_while_they_are_used(opened: Opened) -> None:
     front.reload(models("http://127.0.0.1:8002"))
     after = front.current.table.model("m").memory.lines
     assert set(before.values()) == set(after.values())
+
+
+def test_a_class_is_promised_its_own_objective_or_that_of_the_model(opened: Opened) -> None:
+    routes = models("http://127.0.0.1:8001", objective={"default": "slow", "interactive": "fast"})
+    routes["objectives"] = {
+        name: {"ttft": {"under": under, "target": 99}} for name, under in (("slow", "9s"), ("fast", "1s"))
+    }
+    objectives = opened(routes).current.table.model("m").objectives
+    assert (objectives.of("interactive").name, objectives.of("batch").name) == ("fast", "slow")
+    assert [each.name for each in objectives] == ["slow", "fast"]

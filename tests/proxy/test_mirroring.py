@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from gateway.exchange import Outcome
-from gateway.proxy.live import Mirror
+from gateway.proxy.live import Mirror, TrafficSplit
 from gateway.proxy.mirroring import MOST, Discarding, NoRetries
 from tests.control.tables import versions
 from tests.proxy.front import ANSWER, Front, Opened, whole
@@ -19,8 +19,7 @@ def front(opened: Opened) -> Front:
     """Return a front whose every request to stable is copied to the candidate."""
     made = opened(ROUTES)
     model = made.current.table.model("m")
-    model.split = model.shared([("v1", 1.0)])
-    model.mirror = Mirror(model.versions["v2"], 1.0)
+    model.traffic = model.divided([("v1", 1.0)], mirror=Mirror(model.versions["v2"], 1.0))
     return made
 
 
@@ -53,7 +52,7 @@ def test_a_request_that_clients_sent_to_a_version_is_not_copied(opened: Opened) 
     routes = {**ROUTES, "models": {"m": {**ROUTES["models"]["m"], "version_header": True}}}
     front = opened(routes)
     model = front.current.table.model("m")
-    model.mirror = Mirror(model.versions["v2"], 1.0)
+    model.traffic = TrafficSplit(model.traffic.split, mirror=Mirror(model.versions["v2"], 1.0))
     front.asks("/v1/chat/completions", ("x-gateway-model-version", "v1"))
     assert len(front.connects()) == 1
 
