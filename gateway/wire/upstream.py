@@ -3,89 +3,65 @@
 import asyncio
 import logging
 import select
-from collections.abc import Iterator
 from typing import Protocol, cast
 
 import httptools
 
-from gateway.wire import closed
-from gateway.wire.answer import MAX_FIELDS, MAX_HEAD, AnswerHead, Loss, Malformed, RequestSender, Sink, check_size
-from gateway.wire.heads import Headers
+from gateway.wire.answer import Loss, Malformed, RequestSender, Sink
+from gateway.wire.answer_reader import AnswerReader
+from gateway.wire.body_writer import BodyWriter
 from gateway.wire.outbox import Outbox
+from gateway.wire.reuse import Reuse
 from gateway.wire.rope import Rope
 
 _log = logging.getLogger(__name__)
-MAX_INFORMATIONAL = 8
-LEAST_IDLE = 1.0
-"""Seconds after which an engine may have closed an idle connection just before the next request reached it."""
-IMMEDIATE = 0.02
-"""Seconds within which such a close comes to light, at least: longer ago, the engine may have begun to work."""
 
 
 class Upstream:
-    """A connection, idle or carrying one exchange. Every exchange ends in exactly one of: last data, lost, cancel."""
+    """A connection, idle or carrying one exchange. Every exchange ends in exactly one of: last data, lost, cancel.
+
+    An exchange has two states: it waits for a head while there is a `_sender` alone, and relays an answer once that has
+    named the `_sink` for the body. Bytes that come to an idle connection were not asked for, and close it.
+    """
 
     __slots__ = (
-        "_body",
-        "_fields",
-        "_full",
-        "_informational",
-        "_keep",
+        "_body_writer",
         "_outbox",
-        "_parser",
         "_poll",
-        "_rest",
+        "_reader",
         "_sender",
         "_sink",
-        "_status",
-        "_trailers",
-        "_unparsed",
         "address",
-        "answered",
-        "connect_seconds",
-        "ended",
-        "idle_for",
-        "idle_since",
-        "on_body",
         "owner",
-        "reused",
-        "taken_at",
+        "reuse",
         "transport",
-        "until_close",
     )
 
     def __init__(self, owner: "Owner", outbox: Outbox) -> None:
         self._outbox = outbox
-        self.owner = owner
-        self.transport = cast(asyncio.Transport, None)
-        self.address = ""
+        self._reader = AnswerReader()
+        self._body_writer = BodyWriter()
         self._sender: RequestSender | None = None
         self._sink: Sink | None = None
-        self.reused = False
-        self.idle_since = self.idle_for = self.taken_at = self.connect_seconds = 0.0
-        self.answered = False
-        self.ended = False
-        self.until_close = False
-        self._body: list[bytes] = []
-        self._fields: Headers | None = None
-        self._status = 0
-        self._keep = False
-        self._unparsed = self._trailers = 0
         self._poll: select.poll | None = None
-        self._rest: Iterator[bytes | bytearray | memoryview] | None = None
-        self._full = False
-        # What one read brings is gathered by the list itself: a method would cost a call for every chunk.
-        self.on_body = self._body.append
-        self._parser = httptools.HttpResponseParser(self)
+        self.owner = owner
+        self.reuse = Reuse()
+        self.transport = cast(asyncio.Transport, None)
+        self.address = ""
 
     def __repr__(self) -> str:
         state = "answering" if self._sink is not None else "idle" if self._sender is None else "waiting"
-        return f"<Upstream {state}{' again' if self.reused else ''}>"
+        return f"<Upstream {state}{' again' if self.reuse.reused else ''}>"
 
     @property
     def busy(self) -> bool:
         """Whether an exchange is going on."""
         return self._sender is not None
+
+    @property
+    def answered(self) -> bool:
+        """Whether anything has come of the answer that is waited for."""
+        return self._sink is not None or self._reader.unparsed > 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
@@ -106,168 +82,61 @@ class Upstream:
     def start(self, sender: RequestSender, request: bytes, body: Rope | None = None) -> None:
         """Send a request, and a long body behind it as fast as the engine takes it; `sender` gets its answer."""
         self._sender = sender
-        self.answered = False
-        self.ended = False
-        self.until_close = False
-        self._informational = 0
-        self._unparsed = self._trailers = 0
+        self._reader.begin()
         if body is None:
             self._outbox.write(self.transport, request)
         else:
             self.transport.write(request)
-            self._rest = body.blocks()
-            self._send_on()
-
-    def pause_writing(self) -> None:
-        """Wait: the engine takes its request more slowly."""
-        self._full = True
-
-    def resume_writing(self) -> None:
-        """Send on."""
-        self._full = False
-        self._send_on()
-
-    def _send_on(self) -> None:
-        """Send one block of a long body in each turn of the loop; what breaks here ends the exchange."""
-        if self._rest is None or self._full or self.transport.is_closing():
-            return
-        try:
-            block = next(self._rest, None)
-            if block is None:
-                self._rest = None
-                return
-            self.transport.write(block)
-        except Exception:  # noqa: BLE001 - `_broken` ends the exchange and logs it
-            if self._sender is not None:
-                self._broken(self._sender)
-            return
-        if not self._full:
-            asyncio.get_running_loop().call_soon(self._send_on)
+            self._body_writer.start(self.transport, body, self._body_broke)
 
     def cancel(self) -> None:
         """Give the exchange up: the engine notices the closed connection and stops its work."""
-        self._sender = self._sink = self._rest = None
+        self._sender = self._sink = None
+        self._body_writer.stop()
         self.transport.abort()
-
-    # What the parser finds
-
-    def on_message_begin(self) -> None:
-        """Start a head."""
-        if self.ended:
-            raise Malformed("bytes after the end of the answer")
-        self._fields = []
-        self._status = 0
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Collect a field; what comes after the head is a trailer, and dropped."""
-        fields = self._fields
-        if fields is not None:
-            fields.append((name.lower(), value))
-            return
-        self._trailers += len(name) + len(value) + 4
-        if self._trailers > MAX_HEAD:
-            raise Malformed(f"its trailers are over {MAX_HEAD} bytes")
-
-    def on_headers_complete(self) -> None:
-        """Pass a final head on; swallow an informational one (RFC 9110 section 15.2)."""
-        status = self._parser.get_status_code()
-        if 100 <= status < 200:
-            self._informational += 1
-            if status == 101 or self._informational > MAX_INFORMATIONAL:
-                raise Malformed(f"unasked status {status}")
-            self._status = status
-            return
-        fields, self._fields = self._fields or [], None
-        if len(fields) > MAX_FIELDS or self._unparsed > MAX_HEAD:
-            check_size(fields)
-        head = AnswerHead(status, fields)
-        version = self._parser.get_http_version()
-        if version != "1.1" and (head.chunked or version != "1.0"):
-            raise Malformed(f"{'chunked' if head.chunked else 'an answer'} in HTTP/{version}")
-        self._unparsed = 0
-        self.until_close = head.until_close
-        if head.idle is not None:
-            self.owner.keeps_idle(head.idle)
-        if self._sender is not None:
-            self._sink = self._sender.head(head)
-
-    def on_message_complete(self) -> None:
-        """Note the end. Only here does the parser still know whether the connection may be kept."""
-        if 100 <= self._status < 200:
-            return
-        self.ended = True
-        self._keep = self._parser.should_keep_alive()
 
     # What the transport tells
 
+    def pause_writing(self) -> None:
+        """Wait: the engine takes its request more slowly."""
+        self._body_writer.pause()
+
+    def resume_writing(self) -> None:
+        """Send on."""
+        self._body_writer.resume()
+
     def data_received(self, data: bytes) -> None:
         """Parse what came and hand it to the sink in one call."""
-        if (sender := self._sender) is None:
+        sender, sink, reader = self._sender, self._sink, self._reader
+        if sender is None:
             self.transport.abort()
             return
-        self.answered = True
-        if self._sink is None:
-            self._unparsed += len(data)
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserError as error:
-            if not self.ended:
-                cause = error.__context__
-                if cause is not None and not isinstance(cause, Malformed):
-                    _log.error("an answer broke the gateway", exc_info=cause)
-                self._pass_on_rest(sender)
-                self._fail(f"{Loss.MALFORMED.value}: {cause or error}")
-                return
-            self._keep = False
-        sink, parts = self._sink, self._body
         if sink is None:
-            self._check_head_in_progress()
+            reader.unparsed += len(data)
+        try:
+            reader.parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            if not reader.ended:
+                self._malformed(sender, error)
+                return
+            reader.reusable = False
+        if sink is None and (sink := self._take_head(sender)) is None:
             return
+        parts = reader.body
         body = parts[0] if len(parts) == 1 else b"".join(parts)
         parts.clear()
         try:
-            if self.ended:
+            if reader.ended:
                 self._sender = self._sink = None
                 self._give_back()
                 sink.last(body)
             elif body:
-                self._unparsed = 0
+                reader.unparsed = 0
                 sink.data(body)
-            else:
-                self._check_framing(len(data))
+            elif (fault := reader.framing_fault(len(data))) is not None:
+                self._fail(fault)
         except Exception:  # noqa: BLE001 - `_broken` ends the exchange and logs it
             self._broken(sender)
-
-    def _pass_on_rest(self, sender: RequestSender) -> None:
-        """Hand over what was framed properly before the bytes that are malformed."""
-        sink, body = self._sink, b"".join(self._body)
-        if sink is not None and body:
-            try:
-                sink.data(body)
-            except Exception:  # noqa: BLE001 - `_broken` ends the exchange and logs it
-                self._broken(sender)
-
-    def _give_back(self) -> None:
-        """Have the connection kept, if nothing is left of this exchange in either direction."""
-        if self._rest is not None or self.transport.get_write_buffer_size():
-            self._rest = None
-            self.transport.abort()  # answered before the whole request had gone: its rest would come next
-        elif self._keep:
-            self.owner.put(self)
-        else:
-            self.transport.close()
-
-    def _check_framing(self, size: int) -> None:
-        """Bound what is no body: chunk extensions and trailers, which the parser gathers until they are whole."""
-        self._unparsed += size
-        if self._unparsed > MAX_HEAD:
-            self._fail(f"{Loss.MALFORMED.value}: over {MAX_HEAD} bytes of framing without a byte of its body")
-
-    def _check_head_in_progress(self) -> None:
-        """Bound a head that does not end."""
-        self._body.clear()
-        if self._unparsed > MAX_HEAD and self._sender is not None:
-            self._fail(f"{Loss.MALFORMED.value}: its head is over {MAX_HEAD} bytes")
 
     def eof_received(self) -> None:
         """Let the transport close: an engine that ends its side has nothing more to say."""
@@ -275,44 +144,85 @@ class Upstream:
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the exchange that waits; an answer that only closing ends is complete now."""
         self.owner.forget(self)
-        sender, sink = self._sender, self._sink
-        self._sender = self._sink = self._rest = None
-        self._parser = closed.ANSWERS
+        sender, sink, answered = self._sender, self._sink, self.answered
+        self._sender = self._sink = None
+        self._body_writer.stop()
+        self._reader.close()
         if sender is None:
             return
         try:
-            if sink is not None and self.until_close and exc is None:
+            if sink is not None and self._reader.until_close and exc is None:
                 sink.last(b"")
-            elif self._was_stale():
+            elif not answered and self.reuse.was_stale(self.owner.now()):
                 sender.lost(Loss.STALE, Loss.STALE.value)
             else:
                 (sink or sender).lost(Loss.CLOSED, f"{Loss.CLOSED.value}{f' ({exc})' if exc else ''}")
         except Exception:  # noqa: BLE001 - `_broken` ends the exchange and logs it
             self._broken(sender)
 
-    def _was_stale(self) -> bool:
-        """Whether the engine had most likely closed the connection before the request came (RFC 9112 section 9.3.1)."""
-        if self.answered or not self.reused or self.idle_for < LEAST_IDLE:
-            return False
-        return self.owner.now() - self.taken_at <= max(IMMEDIATE, 2 * self.connect_seconds)
+    def _take_head(self, sender: RequestSender) -> Sink | None:
+        """Hand a head on that is whole; return where its body goes, None without a head or once it was given up."""
+        reader = self._reader
+        head, reader.head = reader.head, None
+        if head is None:
+            if (fault := reader.head_fault()) is not None:
+                self._fail(fault)
+            return None
+        if head.idle is not None:
+            self.owner.keeps_idle(head.idle)
+        try:
+            self._sink = sender.head(head)
+        except Exception:  # noqa: BLE001 - `_broken` ends the exchange and logs it
+            self._broken(sender)
+        if self._sink is None:
+            reader.body.clear()
+        return self._sink
 
-    def _fail(self, detail: str) -> None:
+    def _give_back(self) -> None:
+        """Have the connection kept, if nothing is left of this exchange in either direction."""
+        if self._body_writer.sending or self.transport.get_write_buffer_size():
+            self._body_writer.stop()
+            self.transport.abort()  # answered before the whole request had gone: its rest would come next
+        elif self._reader.reusable:
+            self.owner.put(self)
+        else:
+            self.transport.close()
+
+    def _malformed(self, sender: RequestSender, error: httptools.HttpParserError) -> None:
+        """Lose an answer that is not proper HTTP, after what was framed properly before that."""
+        cause = error.__context__
+        if cause is not None and not isinstance(cause, Malformed):
+            _log.error("an answer broke the gateway", exc_info=cause)
+        if self._reader.head is not None:
+            self._take_head(sender)
+        sink, body = self._sink, b"".join(self._reader.body)
+        if sink is not None and body:
+            try:
+                sink.data(body)
+            except Exception:  # noqa: BLE001 - `_broken` ends the exchange and logs it
+                self._broken(sender)
+        self._fail(str(cause or error))
+
+    def _fail(self, fault: str) -> None:
         sender, sink = self._sender, self._sink
-        self._sender = self._sink = self._rest = None
-        self._body.clear()
-        self.transport.abort()
+        self._reader.body.clear()
+        self.cancel()
         if sender is not None:
             try:
-                (sink or sender).lost(Loss.MALFORMED, detail)
+                (sink or sender).lost(Loss.MALFORMED, f"{Loss.MALFORMED.value}: {fault}")
             except Exception:  # noqa: BLE001 - `_broken` ends the exchange and logs it
                 self._broken(sender)
 
     def _broken(self, sender: RequestSender) -> None:
         """End an exchange that broke our code; once its answer has ended, the connection may be in use again."""
         _log.exception("an exchange with an engine broke the gateway")
-        if not self.ended:
+        if self._sender is sender:
             self.cancel()
         sender.lost(Loss.MALFORMED, "the gateway failed on this request; its log says why")
+
+    def _body_broke(self) -> None:
+        if self._sender is not None:
+            self._broken(self._sender)
 
 
 class Owner(Protocol):

@@ -71,7 +71,7 @@ async def test_it_is_told_that_the_gateway_failed(tmp_path: Path, script: Any, g
 async def test_a_long_body_that_cannot_be_written_to_its_end_is_told(tmp_path: Path, good_for: int) -> None:
     async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url)) as running:
         assert (await ask(running.port, chat(stream=False))).status == 200
-        (upstream,) = running.backend().pool._idle
+        (upstream,) = running.backend().pool.idle_connections._connections
         upstream.transport = cast(asyncio.Transport, Breaking(upstream.transport, good_for))
         answer = await ask(running.port, chat(stream=False, padding="x" * 1_000_000))
         assert (answer.status, "its log says why" in answer.json["error"]["message"]) == (502, True)

@@ -35,8 +35,8 @@ Ending = Callable[[Call], Awaitable[None]]
 
 def idle_for(running: Running, seconds: float) -> None:
     """Let every idle connection have been idle for longer."""
-    for upstream in running.backend().pool._idle:
-        upstream.idle_since -= seconds
+    for upstream in running.backend().pool.idle_connections._connections:
+        upstream.reuse.idle_since -= seconds
 
 
 async def die_after_work(call: Call) -> None:

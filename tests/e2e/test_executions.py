@@ -71,8 +71,8 @@ async def play(script: list[Step], folder: Path) -> None:
     async with backends(engine, engine) as fakes, gateway(folder, routes(*(fake.url for fake in fakes))) as running:
         for number, step in enumerate(script):
             for backend in running.app.data.registry:
-                for upstream in backend.pool._idle:
-                    upstream.idle_since -= step.idle
+                for upstream in backend.pool.idle_connections._connections:
+                    upstream.reuse.idle_since -= step.idle
             client = await connect(running.port)
             await client.send(post(chat(stream=False, user=f"user-{number}")))
             answer = await client.answer()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.exchange import AttemptEnd, Outcome
-from gateway.wire.pool import UpstreamPool
+from gateway.wire.dialer import Dialer
 from gateway.wire.upstream import Upstream
 from tests.e2e.fakes import JSON_ANSWER, Call, FakeBackend, backends, good, whole
 from tests.e2e.harness import Running, ask, chat, gateway
@@ -30,15 +30,15 @@ class SlowNetwork:
         self.ports: set[int] = set()
         self.open = asyncio.Event()
         self.waiting = 0
-        dial = UpstreamPool._dial
+        dial = Dialer.dial
 
-        async def slow(pool: UpstreamPool, address: str) -> Upstream:
-            if pool.port in self.ports:
+        async def slow(dialer: Dialer, address: str) -> Upstream:
+            if dialer.port in self.ports:
                 self.waiting += 1
                 await self.open.wait()
-            return await dial(pool, address)
+            return await dial(dialer, address)
 
-        patch.setattr(UpstreamPool, "_dial", slow)
+        patch.setattr(Dialer, "dial", slow)
 
 
 @pytest.mark.parametrize("stream", [True, False])

@@ -101,7 +101,7 @@ class Bench:
         )
         (self.backend,) = registry
         self.model = next(iter(table.models))
-        self.upstream = Upstream(self.backend.pool, outbox)
+        self.upstream = Upstream(self.backend.pool.idle_connections, outbox)
         self.upstream.connection_made(Wire())
         self.backend.pool.put(self.upstream)
         self.client = Client(gateway, set(), Limits(), outbox, slices, clock=monotonic)

@@ -278,11 +278,11 @@ class Living(RuleBasedStateMachine):
             if side.protocol.answered:
                 self.loop.do(side.protocol.data_received, TOKEN + DONE)
 
-    @precondition(lambda self: any(side.protocol.reused for side in self.busy))
+    @precondition(lambda self: any(side.protocol.reuse.reused for side in self.busy))
     @rule()
     def was_closed(self) -> None:
         """The engine had closed an idle connection when the request came."""
-        self.loop.do(next(side for side in self.busy if side.protocol.reused).close)
+        self.loop.do(next(side for side in self.busy if side.protocol.reuse.reused).close)
 
     @precondition(lambda self: bool(self.connected))
     @rule(data=st.data(), error=st.sampled_from([None, ConnectionResetError("reset")]))

@@ -4,9 +4,10 @@ import asyncio
 
 import pytest
 
-from gateway.wire.answer import MAX_FIELDS, MAX_HEAD, Loss
+from gateway.wire.answer import MAX_FIELDS, MAX_HEAD, AnswerHead, Loss, Sink
+from gateway.wire.answer_reader import MAX_INFORMATIONAL
+from gateway.wire.reuse import IMMEDIATE, LEAST_IDLE
 from gateway.wire.rope import Rope
-from gateway.wire.upstream import IMMEDIATE, LEAST_IDLE, MAX_INFORMATIONAL
 from tests.wire.playbook import Engine
 
 pytestmark = pytest.mark.anyio
@@ -109,7 +110,8 @@ async def test_a_reused_connection_that_closes_at_once_without_a_byte_was_stale(
         (LEAST_IDLE / 2, IMMEDIATE / 2, Loss.CLOSED),
     ):
         engine = await asked()
-        engine.upstream.reused, engine.upstream.idle_for, engine.upstream.taken_at = True, idle, engine.clock()
+        reuse = engine.upstream.reuse
+        reuse.reused, reuse.idle_for, reuse.taken_at = True, idle, engine.clock()
         engine.clock.advance(after)
         assert engine.hangs_up() == [("gone",), ("lost", loss)]
 
@@ -209,6 +211,33 @@ async def test_a_receiver_that_breaks_loses_the_answer_and_the_connection(caplog
     assert "an exchange with an engine broke the gateway" in caplog.text
 
 
+async def test_a_receiver_that_breaks_after_the_next_request_has_begun_leaves_that_alone() -> None:
+    class Broken(Engine):
+        def last(self, body: bytes) -> None:
+            self.upstream.start(other, b"GET / HTTP/1.1\r\n\r\n")
+            raise RuntimeError(f"no {body!r}")
+
+    engine, other = Broken(), Engine()
+    engine.is_asked()
+    assert engine.says(OK + b"hi") == [("head", 200), ("kept",), ("lost", Loss.MALFORMED)]
+    assert not engine.wire.aborted
+    engine.says(OK + b"hi")
+    assert other.calls() == [("head", 200), ("last", b"hi")]
+
+
+async def test_a_sender_that_breaks_on_a_head_loses_the_answer_and_the_connection() -> None:
+    class Broken(Engine):
+        def head(self, head: AnswerHead) -> Sink | None:
+            raise RuntimeError(f"no {head.status}")
+
+    for read in (OK, OK + b"hi", CHUNKED + b"zz"):
+        engine = Broken()
+        engine.is_asked()
+        assert engine.says(read) == [("lost", Loss.MALFORMED)]
+        assert engine.wire.aborted
+        assert not engine.upstream.busy
+
+
 async def test_a_connection_tells_what_it_does() -> None:
     engine = Engine()
     assert repr(engine.upstream) == "<Upstream idle>"
@@ -217,5 +246,5 @@ async def test_a_connection_tells_what_it_does() -> None:
     engine.says(OK)
     assert repr(engine.upstream) == "<Upstream answering>"
     engine.says(b"hi")
-    engine.upstream.reused = True
+    engine.upstream.reuse.reused = True
     assert repr(engine.upstream) == "<Upstream idle again>"

@@ -1,0 +1,116 @@
+"""Reading the answers on a connection: bytes in; a head, pieces of a body and an end out. Knows no transport."""
+
+import httptools
+
+from gateway.wire import closed
+from gateway.wire.answer import MAX_FIELDS, MAX_HEAD, AnswerHead, Malformed, check_size
+from gateway.wire.heads import Headers
+
+MAX_INFORMATIONAL = 8
+
+
+class AnswerReader:
+    """What has been read of the answer in progress. A connection has one reader for all its answers.
+
+    Bytes go into `parser`, which raises HttpParserError for what is no proper answer. Afterwards `head` is a final head
+    that has just come, `body` holds the pieces that the bytes brought, and `ended` says that the answer is complete.
+    The connection takes `head` and empties `body`. `reusable` says whether the engine keeps the connection open.
+    """
+
+    __slots__ = (
+        "_fields",
+        "_informational",
+        "_trailers",
+        "body",
+        "ended",
+        "head",
+        "on_body",
+        "parser",
+        "reusable",
+        "unparsed",
+        "until_close",
+    )
+
+    def __init__(self) -> None:
+        self.head: AnswerHead | None = None
+        self.body: list[bytes] = []
+        self.ended = False
+        self.reusable = False
+        self.until_close = False
+        self.unparsed = 0  # bytes of the head, or of framing since the last bytes of the body
+        self._fields: Headers | None = None
+        self._informational = 0
+        self._trailers = 0
+        # What one read brings is gathered by the list itself: a method would cost a call for every chunk.
+        self.on_body = self.body.append
+        self.parser = httptools.HttpResponseParser(self)
+
+    def __repr__(self) -> str:
+        state = "ended" if self.ended else "in a head" if self._fields is not None else "in a body"
+        return f"<AnswerReader {state}>"
+
+    def begin(self) -> None:
+        """Expect the next answer."""
+        self.ended = False
+        self.until_close = False
+        self.unparsed = self._informational = self._trailers = 0
+
+    def close(self) -> None:
+        """Read nothing more. The parser and this reader hold each other until then."""
+        self.parser = closed.ANSWERS
+
+    def head_fault(self) -> str | None:
+        """Return what is wrong with a head that has not ended yet."""
+        return f"its head is over {MAX_HEAD} bytes" if self.unparsed > MAX_HEAD else None
+
+    def framing_fault(self, size: int) -> str | None:
+        """Return what is wrong with so many bytes more that held none of the body.
+
+        They are chunk extensions and trailers, which the parser gathers until they are whole.
+        """
+        self.unparsed += size
+        return f"over {MAX_HEAD} bytes of framing without a byte of its body" if self.unparsed > MAX_HEAD else None
+
+    # What the parser finds
+
+    def on_message_begin(self) -> None:
+        """Start a head."""
+        if self.ended:
+            raise Malformed("bytes after the end of the answer")
+        self._fields = []
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Collect a field. What comes after the head is a trailer, and dropped."""
+        fields = self._fields
+        if fields is not None:
+            fields.append((name.lower(), value))
+            return
+        self._trailers += len(name) + len(value) + 4
+        if self._trailers > MAX_HEAD:
+            raise Malformed(f"its trailers are over {MAX_HEAD} bytes")
+
+    def on_headers_complete(self) -> None:
+        """Read a final head; swallow an informational one (RFC 9110 section 15.2)."""
+        status = self.parser.get_status_code()
+        if 100 <= status < 200:
+            self._informational += 1
+            if status == 101 or self._informational > MAX_INFORMATIONAL:
+                raise Malformed(f"unasked status {status}")
+            return
+        fields, self._fields = self._fields or [], None
+        if len(fields) > MAX_FIELDS or self.unparsed > MAX_HEAD:
+            check_size(fields)
+        head = AnswerHead(status, fields)
+        version = self.parser.get_http_version()
+        if version != "1.1" and (head.chunked or version != "1.0"):
+            raise Malformed(f"{'chunked' if head.chunked else 'an answer'} in HTTP/{version}")
+        self.unparsed = 0
+        self.until_close = head.until_close
+        self.head = head
+
+    def on_message_complete(self) -> None:
+        """Note the end. Only here does the parser still know whether the connection may be kept."""
+        if self._fields is not None:
+            return  # of an informational answer
+        self.ended = True
+        self.reusable = self.parser.should_keep_alive()
