@@ -12,6 +12,7 @@ from gateway.admin.sent import Sent
 from gateway.config.durations import format_duration
 from gateway.control.rollout_progress import RolloutProgress
 from gateway.control.rollouts import RolloutController
+from gateway.policy.canary import findings
 from gateway.policy.canary.evidence import ALPHA, shown
 from gateway.policy.canary.rollout import BY_PEOPLE, Event, Refused, Rollout
 from gateway.policy.canary.words import counted
@@ -194,7 +195,7 @@ def canary_status(running: RolloutProgress, rollouts: RolloutController) -> Cana
         actor=rollout.actor,
         reason=rollout.reason,
         decision=running.decision.reason,
-        failing=running.evidence.failing(plan.stable, plan.candidate) if rollout.is_live else "",
+        failing=findings.failing(running.evidence, plan.stable, plan.candidate) if rollout.is_live else "",
         outlook=ahead.words,
         notes=rollouts.notes(running),
         command=ahead.command,

@@ -14,6 +14,7 @@ from gateway.control.rollout_progress import KEYS, KIND, RolloutProgress, change
 from gateway.control.rollout_record import budget_left, usual
 from gateway.exchange import Exchange, Outcome
 from gateway.lateness import Lateness
+from gateway.policy.canary import findings
 from gateway.policy.canary.evidence import AVAILABILITY
 from gateway.policy.canary.outlook import Outlook, outlook
 from gateway.policy.canary.plan import Plan
@@ -197,7 +198,7 @@ class RolloutController:
         running.weigh(outcomes, exchange, self._clock(), settled=settled)
         # A bad outcome of the candidate is what makes it worse; for all else the next tick is soon enough.
         bad = exchange.version == running.plan.candidate and not all(outcomes.values())
-        if bad and running.evidence.regression_reason and self._leads():
+        if bad and findings.regression_reason(running.evidence) and self._leads():
             self._tick(running)
 
     def tick(self) -> None:
@@ -302,10 +303,10 @@ class RolloutController:
             unready=now - running.ready_at,
             stable_ready=running.stable_ready,
             away=running.away,
-            worse=evidence.regression_reason if compares else None,
+            worse=findings.regression_reason(evidence) if compares else None,
             guard=guard if must_go else None,
             failing=running.failing_beside(stable),
-            doubt=evidence.doubt if compares else None,
+            doubt=findings.doubt(evidence) if compares else None,
             traffic=running.traffic(now, usual(self._ledger, running.model)),
             watched=now - running.watched_since,
             budget_left=budget_left(self._ledger, running.model),
@@ -317,7 +318,7 @@ class RolloutController:
 
     def notes(self, running: RolloutProgress) -> list[str]:
         """Return what else one should know of a rollout."""
-        found = running.evidence.notes(running.plan.min_requests) if running.rollout.is_live else []
+        found = findings.notes(running.evidence, running.plan.min_requests) if running.rollout.is_live else []
         if not self._lasting:
             found.append(f"{_FORGETS}: start `tidegate serve` with --state, or name the version in the routes")
         guard, must_go = running.evidence.guard(self._clock()) if running.rollout.is_live else (None, False)

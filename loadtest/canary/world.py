@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from gateway.policy.canary import findings
 from gateway.policy.canary.evidence import AVAILABILITY, Evidence
 from gateway.policy.canary.forecast import ENOUGH_TRAFFIC, Pace, Traffic
 from gateway.policy.canary.keys import hashed
@@ -135,9 +136,9 @@ class Simulation:
     def _decide(self, rollout: Rollout, now: float) -> Rollout:
         said, must_go = self._evidence.guard(now) if rollout.is_live else (None, False)
         seen = Seen(
-            worse=self._evidence.regression_reason,
+            worse=findings.regression_reason(self._evidence),
             guard=said if must_go else None,
-            doubt=self._evidence.doubt,
+            doubt=findings.doubt(self._evidence),
             traffic=self._traffic(now),
             watched=WATCHED,
         )

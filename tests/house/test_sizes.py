@@ -16,7 +16,6 @@ RECORDS = {
 }
 """Plain records: they hold data, and decide nothing."""
 TOO_LARGE = {
-    "policy.canary.evidence.Evidence",
     "policy.routing.activity.Activity",
     "policy.slo.windows.Windows",
     "proxy.attempt.Attempt",

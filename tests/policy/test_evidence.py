@@ -4,6 +4,7 @@ from random import Random
 
 import pytest
 
+from gateway.policy.canary import findings
 from gateway.policy.canary.bounds import adjusted_upper, difference, upper_difference
 from gateway.policy.canary.evidence import (
     ALPHA,
@@ -36,7 +37,7 @@ def feed(evidence: Evidence, rng: Random, requests: int, *, stable: float, candi
     for at in range(requests):
         is_candidate = rng.random() < 0.1
         add(evidence, candidate=is_candidate, good=rng.random() >= (candidate if is_candidate else stable), at=at / 10)
-        if evidence.regression_reason:
+        if findings.regression_reason(evidence):
             return evidence.answered
     return 0
 
@@ -44,7 +45,7 @@ def feed(evidence: Evidence, rng: Random, requests: int, *, stable: float, candi
 def test_a_candidate_that_fails_five_times_as_often_is_found_out() -> None:
     evidence = evidence_of()
     assert 0 < feed(evidence, Random(1), 40_000, stable=0.01, candidate=0.05) < 1000
-    assert "availability is worse than stable's: e-value" in str(evidence.regression_reason)
+    assert "availability is worse than stable's: e-value" in str(findings.regression_reason(evidence))
     assert evidence.worst == AVAILABILITY
 
 
@@ -60,9 +61,9 @@ def test_equals_are_rolled_back_in_at_most_one_of_a_hundred_rollouts_however_lon
 def test_a_candidate_that_fails_from_the_first_is_out_after_five() -> None:
     evidence = evidence_of()
     for _ in range(FIRST):
-        assert not evidence.regression_reason
+        assert not findings.regression_reason(evidence)
         add(evidence, candidate=True, good=False)
-    assert evidence.regression_reason == "its first 5 requests all failed"
+    assert findings.regression_reason(evidence) == "its first 5 requests all failed"
 
 
 def test_one_good_request_before_the_failures_asks_for_more_evidence() -> None:
@@ -70,11 +71,11 @@ def test_one_good_request_before_the_failures_asks_for_more_evidence() -> None:
     add(evidence, candidate=True)
     for _ in range(FIRST):
         add(evidence, candidate=True, good=False)
-    assert not evidence.regression_reason, "there is no stable request to compare with"
+    assert not findings.regression_reason(evidence), "there is no stable request to compare with"
     for _ in range(2 * FIRST):
         add(evidence, candidate=False)
         add(evidence, candidate=True, good=False)
-    assert evidence.regression_reason
+    assert findings.regression_reason(evidence)
 
 
 def test_a_difference_of_less_than_a_quarter_of_the_budget_is_said_and_no_more() -> None:
@@ -84,10 +85,11 @@ def test_a_difference_of_less_than_a_quarter_of_the_budget_is_said_and_no_more()
         candidate = rng.random() < 0.5
         add(evidence, candidate=candidate, good=rng.random() >= (0.06 if candidate else 0.02))
     assert evidence.log_e > 5
-    assert not evidence.regression_reason
-    assert not evidence.doubt
+    assert not findings.regression_reason(evidence)
+    assert not findings.doubt(evidence)
     assert any(
-        "by less than a quarter of the budget, which is no reason to go back" in each for each in evidence.notes()
+        "by less than a quarter of the budget, which is no reason to go back" in each
+        for each in findings.notes(evidence)
     )
 
 
@@ -103,7 +105,7 @@ def test_only_the_first_outcome_of_a_sticky_key_speaks_for_its_version() -> None
         add(evidence, candidate=False, key=b"s1")
     assert evidence.keys == [100, 101]
     assert evidence.log_e - before < 3.5
-    assert not evidence.regression_reason
+    assert not findings.regression_reason(evidence)
     assert evidence.tracks[AVAILABILITY].side(candidate=True) == (100, 200), "the rest is told all the same"
 
 
@@ -115,32 +117,32 @@ def test_where_one_key_makes_the_difference_a_person_is_asked_once() -> None:
     for number in range(20):
         add(evidence, candidate=True, good=False, key=b"bad%d" % number)
         add(evidence, candidate=False, key=b"t%d" % number)
-        if evidence.doubt or evidence.regression_reason:
+        if findings.doubt(evidence) or findings.regression_reason(evidence):
             break
-    assert not evidence.regression_reason
-    assert "but would not have without one of its" in str(evidence.doubt)
+    assert not findings.regression_reason(evidence)
+    assert "but would not have without one of its" in str(findings.doubt(evidence))
     evidence.accept()
-    assert not evidence.doubt
+    assert not findings.doubt(evidence)
     for number in range(20, 30):
         add(evidence, candidate=True, good=False, key=b"bad%d" % number)
         add(evidence, candidate=False, key=b"t%d" % number)
-    assert evidence.regression_reason
+    assert findings.regression_reason(evidence)
 
 
 def test_few_keys_cannot_tell_versions_apart_and_that_is_said() -> None:
     evidence = evidence_of()
-    assert evidence.notes() == []
+    assert findings.notes(evidence) == []
     for number in range(40):
         add(evidence, candidate=False, key=b"s%d" % number)
     add(evidence, candidate=True, key=b"c")
-    assert evidence.notes() == ["1 sticky keys on the candidate: fewer than 30 cannot tell versions apart"]
+    assert findings.notes(evidence) == ["1 sticky keys on the candidate: fewer than 30 cannot tell versions apart"]
     for number in range(60):
         add(evidence, candidate=True, key=b"c%d" % number)
-    assert evidence.notes() == []
+    assert findings.notes(evidence) == []
     few = evidence_of()
     add(few, candidate=True, key=b"c")
-    assert few.notes(20) == [], "the first answers say nothing of how many keys there will be"
-    assert few.notes()[0].startswith("0 sticky keys on stable")
+    assert findings.notes(few, 20) == [], "the first answers say nothing of how many keys there will be"
+    assert findings.notes(few)[0].startswith("0 sticky keys on stable")
 
 
 def test_an_incident_of_both_is_set_aside() -> None:
@@ -157,9 +159,9 @@ def test_an_incident_of_both_is_set_aside() -> None:
     assert track.incident
     assert track.set_aside > 800
     assert track.side(candidate=False)[1] - quiet[1] < 10
-    assert not evidence.regression_reason
+    assert not findings.regression_reason(evidence)
     assert evidence.guard(900.0) == (None, False)
-    assert evidence.notes() == ["availability: stable itself is in an incident, what arrives is set aside"]
+    assert findings.notes(evidence) == ["availability: stable itself is in an incident, what arrives is set aside"]
     for at in range(900, 1000):
         for candidate in (False, False, True):
             add(evidence, candidate=candidate, at=float(at))
@@ -184,7 +186,7 @@ def test_a_bad_candidate_is_found_out_although_both_were_in_an_incident_before()
     for at in range(300, 1500):
         add(evidence, candidate=False, at=float(at))
         add(evidence, candidate=True, good=rng.random() >= 0.02, at=float(at))
-    assert evidence.regression_reason
+    assert findings.regression_reason(evidence)
     assert evidence.standings({})[AVAILABILITY].limit(1.0) < 0.005
 
 
@@ -222,14 +224,16 @@ def test_hidden_failures_ask_a_person_and_roll_nothing_back() -> None:
     for at in range(100):
         evidence.add({FIRST_ATTEMPT: True, STAYED: True}, Sample(candidate=False, at=float(at)))
         evidence.add({FIRST_ATTEMPT: at % 3 > 0, STAYED: True}, Sample(candidate=True, at=float(at)))
-    assert "of its requests failed at first, which retries hid, 0 of 100 of stable's (e-value" in str(evidence.doubt)
-    assert not evidence.regression_reason
+    assert "of its requests failed at first, which retries hid, 0 of 100 of stable's (e-value" in str(
+        findings.doubt(evidence)
+    )
+    assert not findings.regression_reason(evidence)
     evidence.accept()
-    assert not evidence.doubt
+    assert not findings.doubt(evidence)
     for at in range(100):
         evidence.add({STAYED: True}, Sample(candidate=False, at=float(at)))
         evidence.add({STAYED: at % 3 > 0}, Sample(candidate=True, at=float(at)))
-    assert "were given up by their clients" in str(evidence.doubt)
+    assert "were given up by their clients" in str(findings.doubt(evidence))
 
 
 def test_a_step_is_judged_by_its_own_requests_and_the_rollout_by_all() -> None:
@@ -385,5 +389,5 @@ def test_words_name_alpha() -> None:
     assert ALPHA == 0.01
     assert repr(evidence_of(ttft=0.01)) == "<Evidence of 0 requests, e 1>"
     assert repr(evidence_of().tracks["ttft"]) == "<Track <Comparison e 1 candidate (0, 0) stable (0, 0)> set aside 0>"
-    assert evidence_of().doubt is None
-    assert not Evidence({}, FACTOR).regression_reason
+    assert findings.doubt(evidence_of()) is None
+    assert not findings.regression_reason(Evidence({}, FACTOR))

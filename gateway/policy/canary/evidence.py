@@ -1,6 +1,6 @@
 """What a rollout has seen of both versions, SLI by SLI."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from math import exp, log
 from typing import Any
 
@@ -29,7 +29,7 @@ _LARGEST_LOG = 700.0
 
 
 class Evidence:
-    """Outcomes of the stable version and of the candidate.
+    """Outcomes of the stable version and of the candidate; `findings` says in words what they come to.
 
     `budgets` are the shares that may be bad, by SLI. `factor` is the burn rate that pages. `usual` are the good and bad
     events of the model before the rollout. `requests` counts the candidate's requests in this step, `answered` all of
@@ -49,7 +49,7 @@ class Evidence:
         self.hidden = {name: Track(name, _HIDDEN_BUDGET, factor) for name in HIDDEN}
         self.accepted = False
         self._before: dict[str, int] = {}
-        self._factor = factor
+        self.factor = factor
         self._counted = (Keys(), Keys())
 
     def __repr__(self) -> str:
@@ -64,7 +64,7 @@ class Evidence:
     def accept(self) -> None:
         """Go on although a person was asked: what was said then is not said again."""
         self.accepted = True
-        self.hidden = {name: Track(name, _HIDDEN_BUDGET, self._factor) for name in HIDDEN}
+        self.hidden = {name: Track(name, _HIDDEN_BUDGET, self.factor) for name in HIDDEN}
 
     def add(self, outcomes: Mapping[str, bool], sample: Sample) -> None:
         """Take one request: whether it was good, by SLI; what does not count is left out."""
@@ -94,82 +94,36 @@ class Evidence:
     @property
     def log_e(self) -> float:
         """The logarithm of the e-value over all SLIs: a mean in which availability weighs half."""
-        return self._mean({sli: track.comparison.log_e for sli, track in self.tracks.items()})
+        return _mean({sli: track.comparison.log_e for sli, track in self.tracks.items()})
 
     @property
     def worst(self) -> str:
         """The SLI that speaks loudest against the candidate."""
-        return max(self.tracks, key=lambda sli: self.tracks[sli].comparison.log_e + log(self._weight(sli)))
+        return max(self.tracks, key=lambda sli: self.tracks[sli].comparison.log_e + log(_weight(sli, self.tracks)))
 
     @property
-    def regression_reason(self) -> str | None:
-        """Say why the candidate is worse than stable, None while that may be chance, or one client's doing."""
-        if self.failed_first >= FIRST:
-            return f"its first {self.failed_first} requests all failed"
-        if not self._beyond_chance or self._by_one_key or not self.tracks[self.worst].is_worth_it:
-            return None
-        return f"{self._told} {shown(self.log_e):.3g} has reached {1 / ALPHA:g}; {self._shares(self.worst)}"
+    def is_beyond_chance(self) -> bool:
+        """Whether the candidate is worse by more than chance explains."""
+        return bool(self.tracks) and self.log_e >= -log(ALPHA)
 
     @property
-    def doubt(self) -> str | None:
-        """Say why a person should look at the candidate, None without a reason; that a key makes it is asked once."""
-        if self._beyond_chance and self._by_one_key and not self.accepted and self.tracks[self.worst].is_worth_it:
-            return (
-                f"{self._told} {shown(self.log_e):.3g} has reached {1 / ALPHA:g}, but would not have without one "
-                f"of its {self.keys[1]:,} sticky keys; {self._shares(self.worst)}"
-            )
-        logs = {name: track.comparison.log_e for name, track in self.hidden.items()}
-        name = max(logs, key=lambda each: logs[each])
-        if logs[name] - log(len(HIDDEN)) < -log(ALPHA) or not self.hidden[name].is_worth_it:
-            return None
-        what = {FIRST_ATTEMPT: "failed at first, which retries hid", STAYED: "were given up by their clients"}[name]
-        candidate, stable = (self.hidden[name].comparison.seen(candidate=side) for side in (True, False))
-        e_value = f"e-value {shown(logs[name]):.3g}"
-        return f"{_share(candidate)} of its requests {what}, {_share(stable)} of stable's ({e_value})"
+    def is_by_one_key(self) -> bool:
+        """Whether one sticky key makes it look so."""
+        if not any(self.keys):
+            return False
+        return _mean({sli: each.comparison.log_e_without_loudest for sli, each in self.tracks.items()}) < -log(ALPHA)
 
-    def failing(self, stable: str, candidate: str) -> str:
-        """Say that the candidate fails at page rate, and more than twice as often as stable, before that decides.
-
-        "" while it does not; `stable` and `candidate` are the names of the versions.
-        """
-        track = self.tracks.get(AVAILABILITY)
-        if track is None:
-            return ""
-        mine, theirs = track.side(candidate=True), track.side(candidate=False)
-        if mine[1] < FEWEST_FAILED:
-            return ""
-        usual = theirs[1] / sum(theirs) if any(theirs) else 0.0
-        if mine[1] / sum(mine) <= max(self._factor * track.budget, 2 * usual):
-            return ""
-        said = f"{_share(mine)} requests of {candidate} failed"
-        if self.failed_first == self.answered:
-            return f"{said}; it is rolled back if its first {FIRST} all fail"
-        e_value = f"e-value {shown(self.log_e):.3g}, decided at {1 / ALPHA:g}"
-        return f"{said}, {_share(theirs)} of {stable}; {e_value}"
-
-    def notes(self, least: int = 0) -> list[str]:
-        """Say what else one should know of this evidence; of sticky keys once the candidate answered `least` times."""
-        found = []
-        if self._beyond_chance and not self.tracks[self.worst].is_worth_it:
-            found.append(
-                f"{self._told} {shown(self.log_e):.3g}, by less than a quarter of the budget, which is no reason to go "
-                f"back; {self._shares(self.worst)}"
-            )
-        fewest = min(self.keys)
-        if any(self.keys) and fewest < FEWEST_KEYS and self.answered >= least:
-            side = "the candidate" if self.keys[1] == fewest else "stable"
-            found.append(f"{fewest} sticky keys on {side}: fewer than {FEWEST_KEYS} cannot tell versions apart")
-        for sli, track in self.tracks.items():
-            if track.incident:
-                found.append(f"{sli}: stable itself is in an incident, what arrives is set aside")
-        return found
+    @property
+    def is_worth_it(self) -> bool:
+        """Whether the worst SLI differs by enough to go back for it."""
+        return self.tracks[self.worst].is_worth_it
 
     def guard(self, now: float) -> tuple[str | None, bool]:
         """Say what burns at page rate in this step, None for nothing, and whether the candidate has to go for it."""
         said: str | None = None
         for sli, track in self.tracks.items():
             stable, candidate = track.recent
-            found, must_go = guard(sli, candidate, stable, now, budget=track.budget, factor=self._factor)
+            found, must_go = guard(sli, candidate, stable, now, budget=track.budget, factor=self.factor)
             if must_go:
                 return found, True
             said = said or found
@@ -194,36 +148,6 @@ class Evidence:
         if not events:
             events, requests = sum(candidate), self._requests(candidate=False) + self._requests(candidate=True)
         return min(1.0, events / requests) if requests >= _ENOUGH else 1.0
-
-    @property
-    def _beyond_chance(self) -> bool:
-        return bool(self.tracks) and self.log_e >= -log(ALPHA)
-
-    @property
-    def _by_one_key(self) -> bool:
-        if not any(self.keys):
-            return False
-        return self._mean({s: each.comparison.log_e_without_loudest for s, each in self.tracks.items()}) < -log(ALPHA)
-
-    @property
-    def _told(self) -> str:
-        return f"{self.worst} is worse than stable's: e-value"
-
-    def _shares(self, sli: str) -> str:
-        comparison = self.tracks[sli].comparison
-        candidate, stable = comparison.seen(candidate=True), comparison.seen(candidate=False)
-        return f"{_share(candidate)} of its requests missed, {_share(stable)} of stable's"
-
-    def _mean(self, logs: Mapping[str, float]) -> float:
-        weighed = [each + log(self._weight(sli)) for sli, each in logs.items()]
-        highest = max(weighed)
-        return highest + log(sum(exp(each - highest) for each in weighed))
-
-    def _weight(self, sli: str) -> float:
-        others = len(self.tracks) - (AVAILABILITY in self.tracks)
-        if sli == AVAILABILITY:
-            return 0.5 if others else 1.0
-        return (0.5 if AVAILABILITY in self.tracks else 1.0) / others
 
     def state(self) -> dict[str, Any]:
         """Return what has to be kept over a restart; `keys_state` is apart, since it is large."""
@@ -278,5 +202,16 @@ def shown(log_e: float) -> float:
     return exp(min(log_e, _LARGEST_LOG))
 
 
-def _share(counts: tuple[int, int]) -> str:
-    return f"{counts[1]:,} of {sum(counts):,}"
+def _mean(logs: Mapping[str, float]) -> float:
+    """Return the logarithm of the weighted mean of these e-values, given by SLI as logarithms."""
+    weighed = [each + log(_weight(sli, logs)) for sli, each in logs.items()]
+    highest = max(weighed)
+    return highest + log(sum(exp(each - highest) for each in weighed))
+
+
+def _weight(sli: str, among: Collection[str]) -> float:
+    """Return the share of one SLI among these: half for availability, the rest for the others alike."""
+    others = len(among) - (AVAILABILITY in among)
+    if sli == AVAILABILITY:
+        return 0.5 if others else 1.0
+    return (0.5 if AVAILABILITY in among else 1.0) / others
