@@ -17,7 +17,6 @@ RECORDS = {
 """Plain records: they hold data, and decide nothing."""
 TOO_LARGE = {
     "policy.routing.activity.Activity",
-    "policy.slo.windows.Windows",
     "proxy.attempt.Attempt",
     "proxy.plain.PlainRelay",
     "proxy.request_lifecycle.RequestLifecycle",

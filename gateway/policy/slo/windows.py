@@ -164,6 +164,60 @@ def _bridged(span: float, events: int) -> float:
     return max(_SHORT_GAP, _USUAL_GAPS * span / (events + 1))
 
 
+class TimeInUse:
+    """The seconds of each of the `LONG` windows that were used since the beginning: the gaps between events.
+
+    A gap of more than a minute counts only for windows that are long enough to bridge it.
+    """
+
+    __slots__ = ("_long_gaps", "_short_gaps")
+
+    def __init__(self) -> None:
+        self._short_gaps = 0.0
+        self._long_gaps = [0.0] * len(LONG)
+
+    def __repr__(self) -> str:
+        return f"<TimeInUse {self._short_gaps:.0f} s and {self._long_gaps}>"
+
+    def add_short(self, gap: float) -> None:
+        """Count a gap of up to a minute."""
+        self._short_gaps += gap
+
+    def add_long(self, gap: float, bridged: float) -> None:
+        """Count a longer one, at most `bridged` seconds of it."""
+        for index, long in enumerate(LONG):
+            if gap <= long / BRIDGED:
+                self._long_gaps[index] += min(gap, bridged)
+
+    def seconds(self, index: int) -> float:
+        """Return those of `LONG[index]`."""
+        return self._short_gaps + self._long_gaps[index]
+
+    def all(self) -> list[float]:
+        """Return those of each."""
+        return [self._short_gaps + long for long in self._long_gaps]
+
+
+class Saved:
+    """How many `good` and `bad` events a store has; `fresh` is when the first was counted that it has not."""
+
+    __slots__ = ("bad", "fresh", "good")
+
+    def __init__(self) -> None:
+        self.good = 0
+        self.bad = 0
+        self.fresh = inf
+
+    def __repr__(self) -> str:
+        return f"<Saved {self.good} good {self.bad} bad>"
+
+    def save(self, good: int, bad: int, last: float) -> Slot:
+        """Return what the store lacks of all these, the last counted at `last`; from now on it has them."""
+        lacks = good - self.good, bad - self.bad, self.fresh, last
+        self.good, self.bad, self.fresh = good, bad, inf
+        return lacks
+
+
 class Windows:
     """Good and bad events of one subject and SLI over every window.
 
@@ -176,11 +230,9 @@ class Windows:
     __slots__ = (
         "_all_bad",
         "_all_good",
-        "_fresh",
-        "_gaps",
-        "_longer_gaps",
         "_saved",
         "_tiers",
+        "_use",
         "bad",
         "bad_in_a_row",
         "first",
@@ -201,10 +253,8 @@ class Windows:
         self._tiers = [Tier(width, windows, now) for width, windows in (*LAYOUT, (SLO_SLOT, (slo_window,)))]
         self._all_good = 0
         self._all_bad = 0
-        self._gaps = 0.0
-        self._longer_gaps = [0.0] * len(LONG)
-        self._saved = (0, 0)
-        self._fresh = inf
+        self._use = TimeInUse()
+        self._saved = Saved()
 
     def __repr__(self) -> str:
         counts = self.count(10.0)
@@ -214,7 +264,7 @@ class Windows:
         """Let time pass, and fold in what was counted since the last call; it happened now, to within a tick."""
         for tier in self._tiers:
             if now >= tier.until:
-                tier.advance(now, self._all_good, self._all_bad, self._used if tier.longs else ())
+                tier.advance(now, self._all_good, self._all_bad, self._use.all() if tier.longs else ())
         self.now = now
         if self.good or self.bad:
             events, gap = self.good + self.bad, now - self.last
@@ -222,9 +272,9 @@ class Windows:
             self._all_bad += self.bad
             self.bad_in_a_row = 0 if self.good else self.bad_in_a_row + self.bad
             self.good = self.bad = 0
-            self._fresh = min(self._fresh, now)
+            self._saved.fresh = min(self._saved.fresh, now)
             if 0.0 < gap <= _SHORT_GAP:
-                self._gaps += gap
+                self._use.add_short(gap)
                 self.last = now
             elif gap > 0.0:
                 self._paused(gap, events)
@@ -261,7 +311,7 @@ class Windows:
         """
         index = LONG.index(long)
         tier = self._tiers[_MINUTES if index == 0 else _DAYS]
-        used = (self._gaps + self._longer_gaps[index] - tier.used_before(index)) / long
+        used = (self._use.seconds(index) - tier.used_before(index)) / long
         age = self.age
         if used >= 1.0 or age < DAY:
             return min(1.0, used)
@@ -300,10 +350,7 @@ class Windows:
 
     def unsaved(self) -> Slot:
         """Return good and bad folded since the last call, and when the first and last: what no store has yet."""
-        good, bad = self._saved
-        first, self._fresh = self._fresh, inf
-        self._saved = self._all_good, self._all_bad
-        return self._all_good - good, self._all_bad - bad, first, self.last
+        return self._saved.save(self._all_good, self._all_bad, self.last)
 
     def restore(self, width: float, slots: Mapping[int, Slot]) -> None:
         """Take back what outlived a restart: by slot of the given width (one of `LASTING`)."""
@@ -313,16 +360,9 @@ class Windows:
                 self.first = min(self.first, first)
                 self.last = max(self.last, min(last, self.now))
 
-    @property
-    def _used(self) -> list[float]:
-        """The seconds that were used of each long window, since the beginning."""
-        return [self._gaps + longer for longer in self._longer_gaps]
-
     def _paused(self, gap: float, events: int) -> None:
         """Take so many events after none for so long, or the first of all."""
         self.first = min(self.first, self.now)
         self.last = self.now
         bridged = _bridged(min(DAY, self.age), self.count(DAY).total - events)
-        for index, long in enumerate(LONG):
-            if gap <= long / BRIDGED:
-                self._longer_gaps[index] += min(gap, bridged)
+        self._use.add_long(gap, bridged)
