@@ -122,7 +122,8 @@ def _answers_none(
     if not backend.readiness.eligible:
         return AttemptEnd.DEADLINE_EXCEEDED, f"the request's time is over; {backend.readiness.reason}"
     if routed.spec.stream:
-        usual = _TIMES_TTFT * max(activity.quickest, backend.health.latency.ttft.predict(exchange.prompt_estimate, 0.0))
+        predicted = backend.health.latency.ttft.predict(exchange.prompt_estimate, 0.0)
+        usual = _TIMES_TTFT * max(activity.quickest.seconds, predicted)
         limit = routed.timeouts.first_token or FIRST_TOKEN
     else:
         usual = inf if kind.slowest is None else kind.slowest
@@ -131,7 +132,7 @@ def _answers_none(
         return None
     peers = backend.health.peers.vitals
     answers = sum(each.activity.answers for each in peers)
-    silent, theirs = activity.given_up(exchange.sent, now, worked_at=worked_at, answers=answers)
+    silent, theirs = activity.vain.add(exchange.sent, now, worked_at=worked_at, answers=answers)
     if silent <= limit:
         return None
     if (

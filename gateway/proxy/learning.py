@@ -54,7 +54,7 @@ def began(routed: RoutedRequest, exchange: Exchange, backend: Backend, lease: Le
         prompt = exchange.prompt_estimate
         threshold, late = target.threshold(prompt), False
         if ttft > threshold:
-            idle = max(activity.quickest, health.latency.ttft.predict(prompt, 0.0))
+            idle = max(activity.quickest.seconds, health.latency.ttft.predict(prompt, 0.0))
             late = is_late(ttft, threshold, idle)
             if late and silent > ttft / 2:
                 activity.woke(exchange.first_content)

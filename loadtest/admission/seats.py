@@ -255,7 +255,7 @@ class Seats:
             ttft = self.now - guest.sent
             engine.health.began(guest.lease, ttft)
             engine.health.activity.began(self.now, ttft)
-            idle = max(engine.health.activity.quickest, engine.health.latency.ttft.predict(1, 0.0))
+            idle = max(engine.health.activity.quickest.seconds, engine.health.latency.ttft.predict(1, 0.0))
             engine.health.slots.evidence.judged(guest.lease.era, late=is_late(ttft, PROMISES[guest.drawn.name], idle))
 
     def _end(self, engine: Engine, guest: Guest) -> None:

@@ -201,7 +201,9 @@ class Overloaded(World):
         for request in waiting:
             if request.first >= 0 and request.lease is not None:
                 server.health.activity.began(self.now, request.first - request.sent)
-                idle = max(server.health.activity.quickest, server.health.latency.ttft.predict(request.prompt, 0.0))
+                idle = max(
+                    server.health.activity.quickest.seconds, server.health.latency.ttft.predict(request.prompt, 0.0)
+                )
                 late = is_late(request.first - request.sent, ttft.threshold(request.prompt), idle)
                 server.health.slots.evidence.judged(request.lease.era, late=late)
 

@@ -16,7 +16,6 @@ RECORDS = {
 }
 """Plain records: they hold data, and decide nothing."""
 TOO_LARGE = {
-    "policy.routing.activity.Activity",
     "proxy.attempt.Attempt",
     "proxy.plain.PlainRelay",
     "proxy.request_lifecycle.RequestLifecycle",

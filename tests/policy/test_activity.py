@@ -29,10 +29,10 @@ def test_one_that_was_idle_gets_a_moment_to_show_that_it_works_until_it_refused_
 
 def test_the_quickest_first_token_of_late_is_known() -> None:
     activity = Activity()
-    assert activity.quickest == float("inf")
+    assert activity.quickest.seconds == float("inf")
     for now, ttft, quickest in ((0.0, 2.0, 2.0), (1.0, 1.0, 1.0), (2.0, 3.0, 1.0), (30.0, 5.0, 1.0), (61.0, 4.0, 4.0)):
         activity.began(now, ttft)
-        assert activity.quickest == quickest
+        assert activity.quickest.seconds == quickest
 
 
 def test_what_waits_in_vain_adds_up_until_the_backend_works() -> None:
@@ -45,4 +45,4 @@ def test_what_waits_in_vain_adds_up_until_the_backend_works() -> None:
         (110.0, 115.0, 112.0, 110, (3.0, 0)),
         (112.0, 117.0, 112.0, 111, (5.0, 1)),
     ):
-        assert activity.given_up(since, now, worked_at=worked_at, answers=answers) == expected
+        assert activity.vain.add(since, now, worked_at=worked_at, answers=answers) == expected
