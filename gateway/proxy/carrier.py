@@ -2,6 +2,7 @@
 
 from gateway.clock import Clock
 from gateway.exchange import AttemptEnd, BodyKind, Dialect, Exchange
+from gateway.proxy.framing import DocumentFraming
 from gateway.proxy.naming import Namer, Naming
 from gateway.proxy.plain import PlainRelay, Refusal
 from gateway.proxy.relay import AttemptCallbacks, StreamRelay
@@ -61,9 +62,7 @@ def carrier(
         client,
         exchange,
         dialect=Dialect.PLAIN if stored else routed.spec.endpoint.dialect,
-        head=head,
-        length=answer.length,
-        chunked=not routed.spec.http10,
+        framing=DocumentFraming(head, length=answer.length, chunked=not routed.spec.http10),
         whole_json=answer.until_close and b"json" in answer.kind,
         must_be_json=routed.spec.endpoint.answers_json and not answer.kind.startswith(_BINARY),
         naming=naming if b"json" in answer.kind else None,

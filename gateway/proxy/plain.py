@@ -8,13 +8,14 @@ import msgspec
 from gateway.exchange import AttemptEnd, Dialect, Exchange
 from gateway.lateness import Lateness
 from gateway.proxy.answers import JSON, chunk, not_whole
+from gateway.proxy.document_scan import DocumentScan, note_usage
+from gateway.proxy.framing import DocumentFraming
 from gateway.proxy.naming import Namer
 from gateway.proxy.relay import AttemptCallbacks
 from gateway.wire.answer import AnswerHead, Loss
 from gateway.wire.error_status import begins_as_error, error_code
-from gateway.wire.given_up import document_given_up, has_aborted_choice, has_stop_reason
+from gateway.wire.given_up import document_given_up
 from gateway.wire.service import Writer
-from gateway.wire.usage import NEAR, UNTOLD, find_usage
 
 MAX_HELD = 64 * 1024
 _DESCRIBES_BODY = re.compile(rb"content-.*|.*digest|etag|last-modified|accept-ranges").fullmatch
@@ -22,8 +23,6 @@ _DESCRIBES_BODY = re.compile(rb"content-.*|.*digest|etag|last-modified|accept-ra
 MAX_UNFRAMED = 8 * 1024 * 1024
 MAX_REFUSAL, REFUSAL_SECONDS = 256 * 1024, 3.0
 """Bytes and seconds that the body of an error may take: what it says is known by its status already."""
-_OVERLAP = NEAR + 64
-"""More than a `usage` object spans, which may begin in one piece and end in the next."""
 _MAY_BE_ERROR = re.compile(rb'"(?:error"\s*+:\s*+[{"]|(?:object|type)"\s*+:\s*+"error")')
 _BEGINS_JSON = re.compile(rb"[ \t\r\n]*+(?:[{\[]|$)")
 
@@ -37,21 +36,17 @@ class PlainRelay:
     """
 
     __slots__ = (
-        "_aborted",
         "_attempt",
-        "_chunked",
         "_client",
         "_dialect",
         "_exchange",
-        "_flowing",
-        "_head",
+        "_framing",
         "_held",
         "_json",
-        "_length",
         "_must_be_json",
         "_naming",
+        "_scan",
         "_size",
-        "_tail",
     )
 
     def __init__(
@@ -61,9 +56,7 @@ class PlainRelay:
         exchange: Exchange,
         *,
         dialect: Dialect,
-        head: bytes,
-        length: int | None,
-        chunked: bool,
+        framing: DocumentFraming,
         whole_json: bool,
         must_be_json: bool,
         naming: Namer | None = None,
@@ -72,24 +65,21 @@ class PlainRelay:
         self._client = client
         self._exchange = exchange
         self._dialect = dialect
-        self._head = head
-        self._length = length
-        self._chunked = chunked
+        self._framing = framing
         self._json = whole_json
         self._must_be_json = must_be_json
         self._naming = naming
         self._held: list[bytes] = []
         self._size = 0
-        self._flowing = False
-        self._aborted = dialect is Dialect.MESSAGES
-        self._tail = b""
+        self._scan: DocumentScan | None = None  # once the document flows
 
     def data(self, body: bytes) -> None:
         """Hold or pass on a piece."""
-        if self._flowing:
-            self._client.write(chunk(body) if self._chunked and self._length is None else body)
+        scan = self._scan
+        if scan is not None:
+            self._client.write(chunk(body) if self._framing.chunked else body)
             self._exchange.answer_size += len(body)
-            self._look_at_part(body)
+            scan.look_at(body)
             return
         self._held.append(body)
         self._size += len(body)
@@ -103,13 +93,14 @@ class PlainRelay:
 
     def last(self, body: bytes) -> None:
         """Pass on what is left and settle."""
-        if self._flowing:
+        scan = self._scan
+        if scan is not None:
             if body:
                 self.data(body)
-            if self._aborted:
+            if scan.aborted:
                 self._attempt.fail(AttemptEnd.TRUNCATED, "the engine aborted the answer")
                 return
-            if self._chunked and self._length is None:
+            if self._framing.chunked:
                 self._client.write(b"0\r\n\r\n")
             self._attempt.complete()
             return
@@ -121,7 +112,7 @@ class PlainRelay:
         if self._must_be_json and (not _BEGINS_JSON.match(whole) or not whole.strip()):
             self._attempt.fail(AttemptEnd.MALFORMED, "the answer is not JSON" if whole else "the answer is empty")
             return
-        self._look_at(whole)
+        note_usage(self._exchange, whole)
         if b'"error"' in whole and _MAY_BE_ERROR.search(whole) and (code := error_code(whole)):
             self._attempt.refuse(code, whole)
             return
@@ -130,8 +121,7 @@ class PlainRelay:
             return
         self._exchange.answer_size = len(whole)
         self._attempt.commit()
-        whole = self._named(whole)
-        self._client.write(b"%bcontent-length: %d\r\n\r\n%b" % (self._head, len(whole), whole))
+        self._client.write(self._framing.whole(self._named(whole)))
         self._attempt.complete()
 
     def lost(self, loss: Loss, detail: str) -> None:
@@ -143,39 +133,17 @@ class PlainRelay:
         if begins_as_error(body):
             self._attempt.fail(AttemptEnd.ERROR_EVENT, f"an error of over {MAX_HELD} bytes")
             return
-        self._flowing = True
         self._held.clear()
+        scan = self._scan = DocumentScan(self._dialect, self._exchange)
         self._exchange.answer_size = len(body)
-        self._look_at_part(body)
+        scan.look_at(body)
         self._attempt.commit()
-        size, body = len(body), self._named(body)
-        if self._length is not None:
-            self._length += len(body) - size
-            self._client.write(b"%bcontent-length: %d\r\n\r\n%b" % (self._head, self._length, body))
-        elif self._chunked:
-            self._client.write(b"%btransfer-encoding: chunked\r\n\r\n%b" % (self._head, chunk(body)))
-        else:
-            self._client.write(b"%b\r\n%b" % (self._head, body))
+        named = self._named(body)
+        self._client.write(self._framing.beginning(named, len(named) - len(body)))
 
     def _named(self, document: bytes) -> bytes:
         renaming = self._naming.renaming(document) if self._naming is not None else None
         return document if renaming is None else document.replace(*renaming, 1)
-
-    def _look_at_part(self, piece: bytes) -> None:
-        """Look at a part of a long document for what tells whether it was given up, wherever in it that stands."""
-        window = self._tail + piece if self._tail else piece
-        self._tail = window[-_OVERLAP:]
-        if self._dialect is Dialect.MESSAGES:
-            self._aborted = self._aborted and not has_stop_reason(window)
-        else:
-            self._aborted = self._aborted or has_aborted_choice(window)
-        self._look_at(window)
-
-    def _look_at(self, window: bytes) -> None:
-        """Note the token counts."""
-        usage = find_usage(window)
-        if usage is not None and usage != UNTOLD:
-            self._exchange.prompt_tokens, self._exchange.output_tokens = usage.prompt, usage.output
 
 
 class Refusal:

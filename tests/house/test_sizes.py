@@ -17,7 +17,6 @@ RECORDS = {
 """Plain records: they hold data, and decide nothing."""
 TOO_LARGE = {
     "proxy.attempt.Attempt",
-    "proxy.plain.PlainRelay",
     "proxy.request_lifecycle.RequestLifecycle",
     "proxy.routed_request.RoutedRequest",
     "wire.client.Client",

@@ -7,6 +7,7 @@ import pytest
 
 from gateway.exchange import AttemptEnd, Dialect, Exchange
 from gateway.lateness import Lateness
+from gateway.proxy.framing import DocumentFraming
 from gateway.proxy.naming import Naming
 from gateway.proxy.plain import MAX_HELD, MAX_REFUSAL, REFUSAL_SECONDS, PlainRelay, Refusal
 from gateway.wire.answer import AnswerHead, Loss
@@ -47,16 +48,15 @@ class Attempt:
 class Relayed:
     """A document on its way from an engine to a client."""
 
-    def __init__(self, **how: Any) -> None:
+    def __init__(self, length: int | None = None, **how: Any) -> None:
         self.attempt, self.page, self.exchange = Attempt(), Page(), Exchange("r1", "/v1/chat/completions", 0.0)
         usual: dict[str, Any] = {
             "dialect": Dialect.CHAT,
-            "length": None,
-            "chunked": True,
             "whole_json": False,
             "must_be_json": True,
         }
-        self.relay = PlainRelay(self.attempt, self.page, self.exchange, head=HEAD, **(usual | how))
+        framing = DocumentFraming(HEAD, length=length, chunked=True)
+        self.relay = PlainRelay(self.attempt, self.page, self.exchange, framing=framing, **(usual | how))
 
     def says(self, *parts: bytes, last: bytes | None = None) -> list[tuple[Any, ...]]:
         """Let parts come, and the last one if there is one; return what the attempt heard."""
@@ -95,6 +95,13 @@ def test_a_long_one_flows_as_it_comes() -> None:
     assert relayed.page.took() == b"4\r\nmore\r\n"
     assert relayed.says(last=b'"}') == [("complete",)]
     assert relayed.page.took() == b'2\r\n"}\r\n0\r\n\r\n'
+
+
+def test_a_long_one_that_its_engine_gave_up_is_cut() -> None:
+    given_up = b'","choices":[{"index":0,"finish_reason":"abort"}]}'
+    relayed = Relayed()
+    assert relayed.says(LONG, last=given_up) == [("fail", AttemptEnd.TRUNCATED, "the engine aborted the answer")]
+    assert b"0\r\n\r\n" not in relayed.page.took()
 
 
 def test_one_with_a_length_flows_with_it() -> None:
