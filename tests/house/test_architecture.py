@@ -1,4 +1,4 @@
-"""docs/architecture.md names the floors and rooms that there are, and what each is for."""
+"""docs/architecture.md names the layers and packages that there are, and what each is for."""
 
 import re
 import tomllib
@@ -24,33 +24,33 @@ def rows(*columns: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in table]
 
 
-def rooms_below(folder: Path) -> set[str]:
+def packages_below(folder: Path) -> set[str]:
     """Return the packages and modules in a folder of sources."""
     packages = {path.parent.name for path in folder.glob("*/__init__.py")}
     return packages | {path.stem for path in folder.glob("*.py")} - {"__init__"}
 
 
-def test_the_floors_are_those_of_the_contract() -> None:
-    layers = [set(re.findall(r"\w+", layer)) for layer in reversed(contract("floors")["layers"])]
-    floors: dict[str, set[str]] = {}
-    for floor, room, _ in reversed(rows("floor", "room", "what it is for")):
-        floors.setdefault(floor, set()).add(room.strip("`"))
-    assert floors == {str(number): layer for number, layer in enumerate(layers)}
+def test_the_layers_are_those_of_the_contract() -> None:
+    expected = [set(re.findall(r"\w+", layer)) for layer in reversed(contract("layers")["layers"])]
+    found: dict[str, set[str]] = {}
+    for layer, package, _ in reversed(rows("layer", "package", "what it is for")):
+        found.setdefault(layer, set()).add(package.strip("`"))
+    assert found == {str(number): packages for number, packages in enumerate(expected)}
 
 
-def test_every_room_has_a_row_and_every_row_a_room() -> None:
-    named = [room.strip("`") for _, room, _ in rows("floor", "room", "what it is for")]
-    assert sorted(named) == sorted(rooms_below(ROOT / "gateway"))
+def test_every_package_has_a_row_and_every_row_a_package() -> None:
+    named = [package.strip("`") for _, package, _ in rows("layer", "package", "what it is for")]
+    assert sorted(named) == sorted(packages_below(ROOT / "gateway"))
 
 
-def test_the_rooms_of_policy_are_those_of_the_contract_and_of_the_folder() -> None:
-    named = {room.strip("`") for room, _ in rows("room of `policy`", "decides")}
-    assert named == {module.rpartition(".")[2] for module in contract("rooms-of-policy")["modules"]}
-    assert named == rooms_below(ROOT / "gateway/policy")
+def test_the_packages_of_policy_are_those_of_the_contract_and_of_the_folder() -> None:
+    named = {package.strip("`") for package, _ in rows("package of `policy`", "decides")}
+    assert named == {module.rpartition(".")[2] for module in contract("packages-of-policy")["modules"]}
+    assert named == packages_below(ROOT / "gateway/policy")
 
 
-@pytest.mark.parametrize("columns", [("floor", "room", "what it is for"), ("room of `policy`", "decides")], ids=str)
-def test_each_room_is_explained(columns: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("columns", [("layer", "package", "what it is for"), ("package of `policy`", "decides")], ids=str)
+def test_each_package_is_explained(columns: tuple[str, ...]) -> None:
     assert all(row[-1] for row in rows(*columns))
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SOURCES = sorted(path for room in ("gateway", "loadtest", "tests") for path in (ROOT / room).rglob("*.py"))
+SOURCES = sorted(path for folder in ("gateway", "loadtest", "tests") for path in (ROOT / folder).rglob("*.py"))
 LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
 
 MOST_LINES = 400

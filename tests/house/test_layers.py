@@ -1,4 +1,4 @@
-"""The floors of the house are held by import-linter; these tests prove that it bites."""
+"""The layers of the code are held by import-linter; these tests prove that it bites."""
 
 import os
 import re
@@ -78,7 +78,7 @@ def test_a_forbidden_import_breaks_its_contract(
     assert re.search(rf"{re.escape(importer)} ->\s+{re.escape(source.split()[1])}\b", own), told.stdout
 
 
-def test_a_room_without_a_floor_is_refused(house: Path) -> None:
+def test_a_package_without_a_layer_is_refused(house: Path) -> None:
     (house / "gateway" / "attic").mkdir()
     (house / "gateway" / "attic" / "__init__.py").write_text("")
     result = lint(house)

@@ -17,17 +17,17 @@ WITHOUT: dict[str, dict[str, str]] = {
 """Modules that have none, and why."""
 
 
-def modules(room: str) -> set[str]:
-    return {path.stem for path in (ROOT / "gateway" / room).glob("*.py")} - {"__init__"}
+def modules(package: str) -> set[str]:
+    return {path.stem for path in (ROOT / "gateway" / package).glob("*.py")} - {"__init__"}
 
 
-@pytest.mark.parametrize("room", WITHOUT)
-def test_each_module_has_its_test_file(room: str) -> None:
-    tested = {path.stem.removeprefix("test_") for path in (ROOT / "tests" / room).glob("test_*.py")}
-    assert sorted(modules(room) - tested - WITHOUT[room].keys()) == []
+@pytest.mark.parametrize("package", WITHOUT)
+def test_each_module_has_its_test_file(package: str) -> None:
+    tested = {path.stem.removeprefix("test_") for path in (ROOT / "tests" / package).glob("test_*.py")}
+    assert sorted(modules(package) - tested - WITHOUT[package].keys()) == []
 
 
-@pytest.mark.parametrize("room", WITHOUT)
-def test_what_is_excepted_is_there_and_has_none(room: str) -> None:
-    assert WITHOUT[room].keys() <= modules(room)
-    assert [name for name in WITHOUT[room] if (ROOT / "tests" / room / f"test_{name}.py").exists()] == []
+@pytest.mark.parametrize("package", WITHOUT)
+def test_what_is_excepted_is_there_and_has_none(package: str) -> None:
+    assert WITHOUT[package].keys() <= modules(package)
+    assert [name for name in WITHOUT[package] if (ROOT / "tests" / package / f"test_{name}.py").exists()] == []

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-SOURCES = sorted(path for room in ("gateway", "loadtest", "tests") for path in (ROOT / room).rglob("*.py"))
+SOURCES = sorted(path for folder in ("gateway", "loadtest", "tests") for path in (ROOT / folder).rglob("*.py"))
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 GLOSSARY = ROOT / "docs/glossary.md"
 
