@@ -16,9 +16,15 @@ _WIDTH_IN_FILES = 160
 _NOT_FOUND = 404
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
-Admin = Annotated[str, typer.Option(help="Admin listener of the gateway.", envvar="TIDEGATE_ADMIN")]
+Admin = Annotated[
+    str,
+    typer.Option(
+        help="Admin listener of the gateway. Its token is read from TIDEGATE_ADMIN_TOKEN.", envvar="TIDEGATE_ADMIN"
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Reason = Annotated[str, typer.Option(help="Why, for the audit record.")]
+Reason = Annotated[str, typer.Option(help="Why, for the audit record.", show_default="none")]
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="Model, as the routes name it.")]
 ADMIN = "http://127.0.0.1:9000"
 
 

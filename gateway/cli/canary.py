@@ -6,17 +6,15 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from gateway.cli.asking import ADMIN, Admin, AsJson, Reason, ask, console, table
+from gateway.cli.asking import ADMIN, Admin, AsJson, Model, Reason, ask, console, table
 from gateway.policy.canary.words import counted
 
 app = typer.Typer(help="Watch and control the rollout of a new version.", no_args_is_help=True)
 
-Model = Annotated[str, typer.Argument(help="Model, as the routes name it.")]
-
 
 @app.command()
 def status(model: Model, admin: Admin = ADMIN, *, as_json: AsJson = False) -> None:
-    """Show the state of MODEL's rollout, what it waits for, and its history."""
+    """Show a rollout: its state, what it waits for, its history."""
     _show(ask(admin, "GET", f"/admin/models/{model}/canary"), as_json=as_json)
 
 
@@ -101,8 +99,8 @@ def _act(action: str, model: str, admin: str, body: dict[str, Any], *, as_json: 
 
 
 _command_with_budget("start", "Start a rollout, or restart one that was rolled back.")
-_command("pause", "Stay at the current step.")
-_command_with_budget("resume", "Continue a paused rollout. The hold of its step starts again.")
+_command("pause", "Keep the rollout at its current step.")
+_command_with_budget("resume", "Continue a paused rollout. The hold time of its step starts again.")
 _command("promote", "Give all requests to the candidate now.")
 _command("rollback", "Give all requests to stable now.")
 

@@ -31,7 +31,7 @@ _WIDTH_IN_FILES = 160
 def check(
     routes: Annotated[
         Path | None,
-        typer.Argument(metavar="ROUTES", exists=True, help="A route file, or a folder of them.", show_default=False),
+        typer.Argument(metavar="ROUTES", exists=True, help="Route file, or a folder of them.", show_default=False),
     ] = None,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
@@ -39,12 +39,17 @@ def check(
         str, typer.Option(help="Address that the gateway will listen on.", envvar="TIDEGATE_HOST")
     ] = "127.0.0.1",
     port: Annotated[
-        int, typer.Option(help="Port of the gateway, where no backend may be.", envvar="TIDEGATE_PORT")
+        int, typer.Option(help="Port of the gateway. A backend at this address is a problem.", envvar="TIDEGATE_PORT")
     ] = 8080,
-    admin_port: Annotated[int, typer.Option(help="Admin port of the gateway.", envvar="TIDEGATE_ADMIN_PORT")] = 9000,
+    admin_port: Annotated[
+        int, typer.Option(help="Admin port of the gateway, likewise.", envvar="TIDEGATE_ADMIN_PORT")
+    ] = 9000,
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of route files and exit.")] = False,
 ) -> None:
-    """Check route files. The exit code is 0 if they can be served, else 1, with every problem listed."""
+    """Check route files, and show what they mean.
+
+    The exit code is 0 if they can be served, and 1 if not, with every problem listed.
+    """
     if schema:
         typer.echo(json.dumps(json_schema(), indent=2))
         return

@@ -20,11 +20,13 @@ _WIDTH_IN_FILES = 160
 
 
 def doctor(
-    routes: Annotated[Path, typer.Argument(help="Route file, or a folder of them.", exists=True)],
+    routes: Annotated[Path, typer.Argument(metavar="ROUTES", help="Route file, or a folder of them.", exists=True)],
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
-    """Ask each backend in ROUTES what it serves and which metrics and buckets it has. This costs no tokens.
+    """Ask each backend what it serves and which metrics it has.
+
+    It also says which buckets of histograms rules from the engines' metrics lack. This costs no tokens.
 
     The exit code is 1 if a backend cannot serve what the routes say, and 0 if there are only warnings.
     """

@@ -12,15 +12,20 @@ from gateway.cli.asking import ADMIN, Admin, AsJson, ask, console, table
 
 def explain(
     model: Annotated[str, typer.Option(help="Model or alias, as clients send it.")],
-    prompt_tokens: Annotated[int, typer.Option(help="Length of the prompt.", min=1)] = 500,
-    service_class: Annotated[str, typer.Option("--class", help="Class of the request.")] = "standard",
+    prompt_tokens: Annotated[int, typer.Option(help="Length of the prompt, in tokens.", min=1)] = 500,
+    service_class: Annotated[
+        str,
+        typer.Option("--class", help="Service class of the request: interactive, batch, or another from the routes."),
+    ] = "standard",
     admin: Admin = ADMIN,
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Show the candidates for a request, their scores, and why the winner wins. Nothing is sent to any engine.
+    """Show where a request would go now, and why.
 
-    The admin token is read from TIDEGATE_ADMIN_TOKEN. The exit code is 1 if no backend would get the request.
+    It lists the candidates with their scores. Nothing is sent to any engine.
+
+    The exit code is 1 if no backend would get the request.
     """
     query = {"model": model, "prompt_tokens": prompt_tokens, "class": service_class}
     decision = ask(admin, "GET", "/admin/explain", params=query)

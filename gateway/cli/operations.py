@@ -6,14 +6,19 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from gateway.cli.asking import ADMIN, Admin, AsJson, Reason, ask, console, table
+from gateway.cli.asking import ADMIN, Admin, AsJson, Model, Reason, ask, console, table
 from gateway.policy.canary.words import counted
 
-BackendId = Annotated[str, typer.Argument(help="Backend, as `/admin/status` names it: pool/host:port.")]
+BackendId = Annotated[
+    str, typer.Argument(metavar="BACKEND", help="Backend, as `tidegate status` names it: pool/host:port.")
+]
 
 
 def drain(backend: BackendId, reason: Reason = "", admin: Admin = ADMIN) -> None:
-    """Send BACKEND no new requests, even after a restart. Open streams go on."""
+    """Send BACKEND no new requests, even after a restart.
+
+    Open streams go on.
+    """
     found = ask(admin, "POST", f"/admin/backends/{backend}/drain", json={"reason": reason})
     console().print(Text(f"{backend} is drained, {counted(found['in_flight'], 'request')} still in flight"))
     state = ask(admin, "GET", "/admin/status").get("state", {})
@@ -30,14 +35,17 @@ def undrain(backend: BackendId, reason: Reason = "", admin: Admin = ADMIN) -> No
 
 
 def deploy(
-    model: Annotated[str, typer.Argument(help="Model, as the routes name it.")],
-    version: Annotated[str, typer.Argument(help="The version that was deployed.")],
+    model: Model,
+    version: Annotated[str, typer.Argument(metavar="VERSION", help="Version that was deployed.")],
     identity: Annotated[
-        str, typer.Option("--id", help="Id in the CD system. Registering it again changes nothing.")
+        str,
+        typer.Option(
+            "--id", help="Id in the CD system. Registering it again changes nothing.", show_default="a new one"
+        ),
     ] = "",
     admin: Admin = ADMIN,
 ) -> None:
-    """Register a deployment: the clock runs until VERSION gives its first live answer."""
+    """Register a deployment, to time it until its first answer."""
     body = {"model": model, "version": version, "id": identity}
     console().print(Text(ask(admin, "POST", "/admin/deployments", json=body)["id"]))
 

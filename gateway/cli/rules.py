@@ -48,10 +48,12 @@ class Origin(StrEnum):
 
 
 def rules(
-    routes: Annotated[Path, typer.Argument(help="Route file, or a folder of them.", exists=True)],
+    routes: Annotated[Path, typer.Argument(metavar="ROUTES", help="Route file, or a folder of them.", exists=True)],
     *,
     output_format: Annotated[Format, typer.Option("--format", help="What to write.")] = Format.PROMETHEUS,
-    source: Annotated[Origin, typer.Option(help="Whose metrics the rules read.")] = Origin.GATEWAY,
+    source: Annotated[
+        Origin, typer.Option(help="Whether rules read the metrics of the gateway or of the engines.")
+    ] = Origin.GATEWAY,
     out: Annotated[Path | None, typer.Option(help="File to write to.", show_default="standard output")] = None,
     rules_path: Annotated[
         str, typer.Option("--rules-file", help="With promtool-test: the rules file to test.")
@@ -65,14 +67,14 @@ def rules(
     time_scale: Annotated[
         float,
         typer.Option(
-            help="Shortens every window, for tests and game days: 0.01 turns an hour into 36 s.", min=1e-4, max=1.0
+            help="Shortens every window, for tests and drills: 0.01 turns an hour into 36 s.", min=1e-4, max=1.0
         ),
     ] = 1.0,
 ) -> None:
-    """Write alerting rules, their tests or a dashboard from the objectives in ROUTES.
+    """Write alerting rules, their tests or a dashboard.
 
-    Rules are for Prometheus, its operator, Sloth or OpenSLO: pages and tickets on two windows each, as in Google's SRE
-    workbook. Tests are for promtool, the dashboard is for Grafana.
+    They are made from the objectives in ROUTES. Rules are for Prometheus, its operator, Sloth or OpenSLO: pages and
+    tickets on two windows each, as in Google's SRE workbook. Tests are for promtool, the dashboard is for Grafana.
 
     tidegate rules routes.yaml > rules.yaml && promtool check rules rules.yaml
     """

@@ -33,7 +33,7 @@ _LAST_PORT = 65_535
 
 
 def serve(  # noqa: PLR0917 - one parameter an option
-    routes: Annotated[Path, typer.Argument(help="Route file, or a folder of them.", exists=True)],
+    routes: Annotated[Path, typer.Argument(metavar="ROUTES", help="Route file, or a folder of them.", exists=True)],
     host: Annotated[str, typer.Option(help="Address of the data listener.", envvar="TIDEGATE_HOST")] = "127.0.0.1",
     port: Annotated[
         int, typer.Option(help="Port of the data listener; 0 for any.", envvar="TIDEGATE_PORT", min=0, max=_LAST_PORT)
@@ -95,7 +95,7 @@ def serve(  # noqa: PLR0917 - one parameter an option
         typer.Option(
             help="Where state is saved: sqlite:///FILE, or memory:// to save nothing.",
             envvar="TIDEGATE_STATE",
-            show_default="a file in the user's state folder",
+            show_default="~/.local/state/tidegate/state.sqlite",
         ),
     ] = None,
     alert_webhook: Annotated[
@@ -137,17 +137,22 @@ def serve(  # noqa: PLR0917 - one parameter an option
     ] = 0.0,
     drain_timeout: Annotated[
         float,
-        typer.Option(min=0, help="Seconds that open streams then have to finish.", envvar="TIDEGATE_DRAIN_TIMEOUT"),
+        typer.Option(
+            min=0, help="Seconds that open requests have to finish after that.", envvar="TIDEGATE_DRAIN_TIMEOUT"
+        ),
     ] = 30.0,
     max_body: Annotated[
         int, typer.Option(min=1024, help="Largest request body in bytes.", envvar="TIDEGATE_MAX_BODY")
     ] = 32 * 1024 * 1024,
     max_event: Annotated[
         int,
-        typer.Option(min=64 * 1024, help="Largest event of an engine's stream in bytes.", envvar="TIDEGATE_MAX_EVENT"),
+        typer.Option(
+            min=64 * 1024, help="Largest event in the stream of an engine, in bytes.", envvar="TIDEGATE_MAX_EVENT"
+        ),
     ] = MAX_EVENT,
     max_connections: Annotated[
-        int, typer.Option(min=1, help="Most client connections at once.", envvar="TIDEGATE_MAX_CONNECTIONS")
+        int,
+        typer.Option(min=1, help="Maximum number of client connections at once.", envvar="TIDEGATE_MAX_CONNECTIONS"),
     ] = 100_000,
     trusted_proxies: Annotated[
         str,
@@ -168,7 +173,8 @@ def serve(  # noqa: PLR0917 - one parameter an option
     gateway_headers: Annotated[
         bool,
         typer.Option(
-            help="Tell clients in x-gateway-* headers where their answers come from.", envvar="TIDEGATE_GATEWAY_HEADERS"
+            help="Send x-gateway-* headers, which tell clients where their answers come from.",
+            envvar="TIDEGATE_GATEWAY_HEADERS",
         ),
     ] = True,
 ) -> None:

@@ -26,16 +26,18 @@ _WIDE = 120
 
 
 def slo(
-    model: Annotated[str | None, typer.Argument(help="Model or alias.", show_default="all models")] = None,
+    model: Annotated[
+        str | None, typer.Argument(metavar="MODEL", help="Model or alias.", show_default="all models")
+    ] = None,
     admin: Admin = ADMIN,
     *,
     watch: Annotated[bool, typer.Option("--watch", help="Refresh in place until Ctrl-C.")] = False,
     interval: Annotated[float, typer.Option(help="Seconds between two refreshes.", min=0.2, max=3600.0)] = 2.0,
     as_json: AsJson = False,
 ) -> None:
-    """Show how models meet their objectives: targets, burn rates over every window, budgets, and the state of alerts.
+    """Show burn rates, error budgets and alerts of each SLI.
 
-    The exit code is 1 if an alert fires. The admin token is read from TIDEGATE_ADMIN_TOKEN.
+    The exit code is 1 if an alert fires.
     """
     if watch and as_json:
         raise typer.BadParameter("--watch cannot be combined with --json", param_hint="--watch")

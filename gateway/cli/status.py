@@ -19,12 +19,12 @@ BURNS = ("5m", "1h", "6h", "3d")
 
 
 def status(admin: Admin = ADMIN, *, as_json: AsJson = False) -> None:
-    """Show objectives with their budgets, rollouts, queues and backends, and what to do about each problem.
+    """Show objectives, rollouts, queues, backends and problems.
 
-    The exit code is 1 if there is a problem: a firing alert, a model whose last five or more requests all failed, an
-    overspent budget, a backend that is ejected or not ready, a failing candidate, a paused rollout, route files that
-    were not applied, state that cannot be saved or is in the file of a gateway with other routes. The admin token is
-    read from TIDEGATE_ADMIN_TOKEN.
+    For each problem it suggests a command. The exit code is 1 if there is a problem: a firing alert, a model whose last
+    five or more requests all failed, an overspent budget, a backend that is ejected or not ready, a failing candidate,
+    a paused rollout, route files that were not applied, state that cannot be saved or is in the file of a gateway with
+    other routes.
     """
     found = ask(admin, "GET", "/admin/status")
     wrong = problems(found)

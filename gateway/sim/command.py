@@ -21,29 +21,36 @@ def sim(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 picks a free one.")],
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     control_port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="A second port, for /sim, up even while the first refuses.")
+        int | None,
+        typer.Option(min=0, max=65535, help="A second port for /sim, up even while the first one refuses."),
     ] = None,
     profile: Annotated[ProfileName, typer.Option(help="Speed and size of the engine.")] = ProfileName.GPU,
     engine: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="Override one number of the profile, as num_blocks=4096; repeatable."),
+        typer.Option(metavar="NAME=VALUE", help="Override a number of the profile: num_blocks=4096; repeatable."),
     ] = None,
     model: Annotated[str, typer.Option(help="Name of the model it serves.")] = "sim-model",
     served_alias: Annotated[list[str] | None, typer.Option(help="Another name for the model; repeatable.")] = None,
     lora: Annotated[list[str] | None, typer.Option(help="Name of a LoRA adapter it serves; repeatable.")] = None,
-    seed: Annotated[int, typer.Option(help="Decides every answer, length and chance.")] = 0,
-    time_scale: Annotated[float, typer.Option(min=0, help="Multiplies every duration; 0: as fast as it can.")] = 1.0,
-    output_tokens: Annotated[int | None, typer.Option(min=1, help="Length at which answers end by themselves.")] = None,
-    max_num_queued_reqs: Annotated[int | None, typer.Option(min=0, help="Answer 503 when as many are waiting.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of every random choice: answers, lengths, faults.")] = 0,
+    time_scale: Annotated[float, typer.Option(min=0, help="Multiplies every duration; 0 is as fast as it can.")] = 1.0,
+    output_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Length at which answers end by themselves, in tokens.")
+    ] = None,
+    max_num_queued_reqs: Annotated[
+        int | None, typer.Option(min=0, help="Answer 503 when this many requests wait.")
+    ] = None,
     api_key: Annotated[list[str] | None, typer.Option(help="Require one of these keys under /v1; repeatable.")] = None,
-    startup_seconds: Annotated[float, typer.Option(min=0, help="Refuse connections for so long first.")] = 0.0,
+    startup_seconds: Annotated[float, typer.Option(min=0, help="Refuse connections for this long at the start.")] = 0.0,
     sse_keep_alive_interval: Annotated[
         float | None, typer.Option(min=0.01, help="Seconds of silence in a stream before a comment is sent.")
     ] = None,
     reasoning: Annotated[bool, typer.Option(help="Think before every chat answer.")] = False,
-    reasoning_field: Annotated[str, typer.Option(help="`reasoning`, or `reasoning_content` as before.")] = "reasoning",
+    reasoning_field: Annotated[
+        str, typer.Option(help="`reasoning`, or `reasoning_content` as in older releases.")
+    ] = "reasoning",
     enable_request_id_headers: Annotated[bool, typer.Option(help="Answer with x-request-id.")] = False,
-    enable_prompt_tokens_details: Annotated[bool, typer.Option(help="Tell cached prompt tokens in usage.")] = False,
+    enable_prompt_tokens_details: Annotated[bool, typer.Option(help="Report cached prompt tokens in usage.")] = False,
     old_metric_names: Annotated[bool, typer.Option(help="Name metrics as vLLM did before 0.12.")] = False,
 ) -> None:
     """Run one simulated vLLM server."""

@@ -49,7 +49,9 @@ def test_the_packages_of_policy_are_those_of_the_contract_and_of_the_folder() ->
     assert named == packages_below(ROOT / "gateway/policy")
 
 
-@pytest.mark.parametrize("columns", [("layer", "package", "what it is for"), ("package of `policy`", "decides")], ids=str)
+@pytest.mark.parametrize(
+    "columns", [("layer", "package", "what it is for"), ("package of `policy`", "decides")], ids=str
+)
 def test_each_package_is_explained(columns: tuple[str, ...]) -> None:
     assert all(row[-1] for row in rows(*columns))
 

@@ -46,9 +46,12 @@ def demo(
         bool, typer.Option("--canary", help="Roll out a second version step by step, in about three minutes.")
     ] = False,
     seed: Annotated[int, typer.Option(help="Seed of the requests and of the engines' answers.")] = 0,
-    plain: Annotated[bool, typer.Option(help="Print a line from time to time instead of a live table.")] = False,
+    plain: Annotated[bool, typer.Option(help="Print a line every 5 s instead of a live table.")] = False,
 ) -> None:
-    """Run simulated engines, the gateway and a gentle load on this machine, and show what the gateway measures."""
+    """Run simulated engines, the gateway and a light load.
+
+    All of it runs on this machine. The table shows what the gateway measures.
+    """
     console = Console(highlight=False)
     asked = rate or (_CANARY_RATE if canary else _RATE)
     act = Act(console, rate=asked, seed=seed, plain=plain or not console.is_terminal, canary=canary)
@@ -132,7 +135,8 @@ class Act:
             return
         with Live(console=self._console, auto_refresh=False, transient=True) as live:
             yield lambda figures, elapsed: live.update(
-                tables(figures, f"{elapsed:.0f} s, the last {figures.seconds:.0f} of them", self._rollout), refresh=True
+                tables(figures, f"after {elapsed:.0f} s, over the last {figures.seconds:.0f} s", self._rollout),
+                refresh=True,
             )
 
     async def _read(self, scraper: httpx.AsyncClient) -> Reading:

@@ -14,6 +14,7 @@ def welcome(data: str, admin: str) -> str:
     return f"""\
 OpenAI clients   {data}/v1   model {MODEL}, or gpt-4o-mini
 Admin            {admin}/metrics   {admin}/admin/status
+Status           tidegate status --admin {admin}
 
 curl -N {data}/v1/chat/completions -H 'content-type: application/json' \\
   -d '{{"model": "{MODEL}", "stream": true, "messages": [{{"role": "user", "content": "Hello"}}]}}'

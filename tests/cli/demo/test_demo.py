@@ -156,13 +156,13 @@ class TestWhatGoesWrong:
 class TestOnATerminal:
     def test_the_table_is_redrawn_and_the_cursor_given_back(self, start_demo: StartDemo) -> None:
         demo = start_demo("--rate", "20", tty=True)
-        demo.until_shown("2 s, the last 2 of them")
+        demo.until_shown("after 2 s, over the last 2 s")
 
         demo.process.send_signal(signal.SIGINT)
         demo.process.send_signal(signal.SIGINT)  # impatience changes nothing
 
         assert demo.ended() == 0
-        assert demo.out.count("of them") >= 3
+        assert demo.out.count("over the last") >= 3
         assert demo.out.rindex("\x1b[?25h") > demo.out.rindex("\x1b[?25l")
 
     def test_plain_asks_for_lines_there_too(self, start_demo: StartDemo) -> None:
