@@ -1,5 +1,7 @@
 """Reading the answers on a connection: bytes in; a head, pieces of a body and an end out. Knows no transport."""
 
+from typing import Final
+
 import httptools
 
 from gateway.wire import closed
@@ -7,18 +9,21 @@ from gateway.wire.answer import MAX_FIELDS, MAX_HEAD, AnswerHead, Malformed, che
 from gateway.wire.heads import Headers
 
 MAX_INFORMATIONAL = 8
+_HTTP11: Final = b"HTTP/1.1 "
 
 
 class AnswerReader:
     """What has been read of the answer in progress. A connection has one reader for all its answers.
 
-    Bytes go into `parser`, which raises HttpParserError for what is no proper answer. Afterwards `head` is a final head
-    that has just come, `body` holds the pieces that the bytes brought, and `ended` says that the answer is complete.
-    The connection takes `head` and empties `body`. `reusable` says whether the engine keeps the connection open.
+    Bytes go into `parser`, which raises HttpParserError for what is no proper answer; those of a head are given to
+    `expect` before. Afterwards `head` is a final head that has just come, `body` holds the pieces that the bytes
+    brought, and `ended` says that the answer is complete. The connection takes `head` and empties `body`. `reusable`
+    says whether the engine keeps the connection open.
     """
 
     __slots__ = (
         "_fields",
+        "_http11",
         "_informational",
         "_trailers",
         "body",
@@ -39,6 +44,7 @@ class AnswerReader:
         self.until_close = False
         self.unparsed = 0  # bytes of the head, or of framing since the last bytes of the body
         self._fields: Headers | None = None
+        self._http11 = False
         self._informational = 0
         self._trailers = 0
         # What one read brings is gathered by the list itself: a method would cost a call for every chunk.
@@ -54,6 +60,12 @@ class AnswerReader:
         self.ended = False
         self.until_close = False
         self.unparsed = self._informational = self._trailers = 0
+
+    def expect(self, data: bytes) -> None:
+        """Count bytes that belong to a head, and note how they begin."""
+        if not self.unparsed:
+            self._http11 = data[:9] == _HTTP11
+        self.unparsed += len(data)
 
     def close(self) -> None:
         """Read nothing more. The parser and this reader hold each other until then."""
@@ -101,9 +113,8 @@ class AnswerReader:
         if len(fields) > MAX_FIELDS or self.unparsed > MAX_HEAD:
             check_size(fields)
         head = AnswerHead(status, fields)
-        version = self.parser.get_http_version()
-        if version != "1.1" and (head.chunked or version != "1.0"):
-            raise Malformed(f"{'chunked' if head.chunked else 'an answer'} in HTTP/{version}")
+        if not self._http11 or self._informational:
+            self._check_version(head)
         self.unparsed = 0
         self.until_close = head.until_close
         self.head = head
@@ -114,3 +125,9 @@ class AnswerReader:
             return  # of an informational answer
         self.ended = True
         self.reusable = self.parser.should_keep_alive()
+
+    def _check_version(self, head: AnswerHead) -> None:
+        """Refuse versions that we do not speak. Asking the parser takes 0.3 us, so it is asked only in doubt."""
+        version = self.parser.get_http_version()
+        if version != "1.1" and (head.chunked or version != "1.0"):
+            raise Malformed(f"{'chunked' if head.chunked else 'an answer'} in HTTP/{version}")

@@ -112,7 +112,7 @@ class Upstream:
             self.transport.abort()
             return
         if sink is None:
-            reader.unparsed += len(data)
+            reader.expect(data)
         try:
             reader.parser.feed_data(data)
         except httptools.HttpParserError as error:

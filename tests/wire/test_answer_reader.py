@@ -7,6 +7,7 @@ from gateway.wire.answer import MAX_HEAD, Malformed
 from gateway.wire.answer_reader import MAX_INFORMATIONAL, AnswerReader
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n"
+EARLY = b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n"
 CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
@@ -15,8 +16,14 @@ def reading(*pieces: bytes) -> AnswerReader:
     reader = AnswerReader()
     reader.begin()
     for piece in pieces:
-        reader.parser.feed_data(piece)
+        feed(reader, piece)
     return reader
+
+
+def feed(reader: AnswerReader, piece: bytes) -> None:
+    if reader.head is None:
+        reader.expect(piece)
+    reader.parser.feed_data(piece)
 
 
 def status(reader: AnswerReader) -> int | None:
@@ -26,9 +33,9 @@ def status(reader: AnswerReader) -> int | None:
 def test_an_answer_is_a_head_pieces_of_a_body_and_an_end() -> None:
     reader = reading(OK)
     assert (status(reader), reader.body, reader.ended) == (200, [], False)
-    reader.parser.feed_data(b"h")
+    feed(reader, b"h")
     assert (reader.body, reader.ended) == ([b"h"], False)
-    reader.parser.feed_data(b"i")
+    feed(reader, b"i")
     assert (reader.body, reader.ended, reader.reusable) == ([b"h", b"i"], True, True)
 
 
@@ -36,7 +43,7 @@ def test_a_head_comes_once_it_is_whole() -> None:
     for cut in range(1, len(OK)):
         reader = reading(OK[:cut])
         assert status(reader) is None
-        reader.parser.feed_data(OK[cut:])
+        feed(reader, OK[cut:])
         assert status(reader) == 200
 
 
@@ -46,14 +53,14 @@ def test_the_next_answer_is_read_like_the_first() -> None:
         reader.head = None
         reader.body.clear()
         reader.begin()
-        reader.parser.feed_data(CHUNKED + b"1\r\na\r\n0\r\n\r\n")
+        feed(reader, CHUNKED + b"1\r\na\r\n0\r\n\r\n")
         assert (status(reader), reader.body, reader.ended, reader.reusable) == (200, [b"a"], True, True)
 
 
 def test_an_informational_answer_is_no_head_and_no_end() -> None:
-    reader = reading(b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n" * MAX_INFORMATIONAL)
+    reader = reading(EARLY * MAX_INFORMATIONAL)
     assert (status(reader), reader.ended) == (None, False)
-    reader.parser.feed_data(OK)
+    feed(reader, OK)
     assert reader.head is not None
     assert [name for name, _ in reader.head.fields] == [b"content-length"]
 
@@ -79,6 +86,8 @@ def test_the_head_tells_what_ends_the_answer_and_whether_the_connection_goes_on(
     [
         (b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\n\r\n", "unasked status 101"),
         (b"HTTP/1.0 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", "chunked in HTTP/1.0"),
+        (EARLY + b"HTTP/1.0 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", "chunked in HTTP/1.0"),
+        (b"HTTP/2.0 200 OK\r\ncontent-length: 0\r\n\r\n", "an answer in HTTP/2.0"),
         (OK + b"hi" + OK, "bytes after the end of the answer"),
         (CHUNKED + b"0\r\n" + (b"a: %b\r\n" % (b"x" * 1000)) * 70, f"its trailers are over {MAX_HEAD} bytes"),
     ],
