@@ -2,7 +2,7 @@
 
 Fairness is start-time fair queueing (Goyal, Vin and Cheng, 1996) with a virtual time for each tenant of a class: its
 tokens served, and never behind the one that was served last, so that idling earns nothing. Guaranteed shares are
-credits in tokens. Every operation takes a time that grows with the number of tenants that wait, not of requests.
+credits in tokens. Operations take no longer for many requests that wait, and hardly for many tenants.
 """
 
 from collections import OrderedDict
@@ -11,6 +11,7 @@ from itertools import chain, filterfalse, islice, takewhile
 from typing import Generic, TypeVar
 
 from gateway.policy.admission.classes import ServiceClass
+from gateway.policy.admission.ranking import Ranking
 
 Item = TypeVar("Item")
 DEAREST = 1e9
@@ -58,10 +59,14 @@ Stuck = Callable[[Entry[Item]], bool]
 
 
 class _Tenant(Generic[Item]):
-    __slots__ = ("entries", "virtual")
+    """The requests of one tenant that wait, and by which numbers it is ranked: `virtual`, and when its `last` came."""
 
-    def __init__(self, virtual: float) -> None:
+    __slots__ = ("entries", "last", "turn", "virtual")
+
+    def __init__(self, virtual: float, turn: int) -> None:
         self.virtual = virtual
+        self.last = 0.0
+        self.turn = turn
         self.entries: OrderedDict[Entry[Item], None] = OrderedDict()
 
 
@@ -69,10 +74,23 @@ class _ClassQueue(Generic[Item]):
     """The tenants of one class that wait, each in order of arrival; `virtual` is when the last one served started.
 
     `idle` is what tenants that wait no more have had: it counts against them until the queue is empty. `holding` is
-    the sum of how long its entries will hold a slot, in seconds; `since` when the first came who found it empty.
+    the sum of how long its entries will hold a slot, in seconds; `since` when the first came who found it empty. Equal
+    tenants are ranked by `turn`: who began to wait first.
     """
 
-    __slots__ = ("credit", "holding", "idle", "service_class", "since", "size", "virtual", "waiting")
+    __slots__ = (
+        "_by_last",
+        "_by_virtual",
+        "_turns",
+        "credit",
+        "holding",
+        "idle",
+        "service_class",
+        "since",
+        "size",
+        "virtual",
+        "waiting",
+    )
 
     def __init__(self, service_class: ServiceClass) -> None:
         self.service_class = service_class
@@ -83,13 +101,22 @@ class _ClassQueue(Generic[Item]):
         self.virtual = 0.0
         self.waiting: dict[str, _Tenant[Item]] = {}
         self.idle: dict[str, float] = {}
+        self._turns = 0
+        self._by_virtual: Ranking[_Tenant[Item]] = Ranking()
+        self._by_last: Ranking[_Tenant[Item]] = Ranking()
 
     def push(self, entry: Entry[Item]) -> None:
         tenant = self.waiting.get(entry.tenant)
         if tenant is None:
             virtual = max(self.virtual, self.idle.pop(entry.tenant, 0.0))
-            tenant = self.waiting[entry.tenant] = _Tenant(virtual)
+            self._turns += 1
+            tenant = self.waiting[entry.tenant] = _Tenant(virtual, self._turns)
+            self._by_virtual.add(-virtual, tenant.turn, tenant)
+            self._by_last.add(entry.since, tenant.turn, tenant)
+        else:
+            self._by_last.move(tenant.last, entry.since, tenant.turn, tenant)
         tenant.entries[entry] = None
+        tenant.last = entry.since
         if not self.size:
             self.since = entry.since
         self.size += 1
@@ -99,10 +126,11 @@ class _ClassQueue(Generic[Item]):
         self.push(entry)
         tenant = self.waiting[entry.tenant]
         if entry.start is not None:
-            tenant.virtual = max(entry.start, tenant.virtual - entry.cost)
+            self._charge(tenant, max(entry.start, tenant.virtual - entry.cost))
         earlier = [*takewhile(lambda each: each is not entry and each.since <= entry.since, tenant.entries)]
         for each in (entry, *reversed(earlier)):
             tenant.entries.move_to_end(each, last=False)
+        self._rank_last(tenant)
 
     def remove(self, entry: Entry[Item]) -> bool:
         tenant = self.waiting.get(entry.tenant)
@@ -111,8 +139,12 @@ class _ClassQueue(Generic[Item]):
         del tenant.entries[entry]
         self.size -= 1
         self.holding = self.holding - entry.holding if self.size else 0.0
-        if not tenant.entries:
+        if tenant.entries:
+            self._rank_last(tenant)
+        else:
             del self.waiting[entry.tenant]
+            self._by_virtual.remove(-tenant.virtual, tenant.turn, tenant)
+            self._by_last.remove(tenant.last, tenant.turn, tenant)
             self.idle[entry.tenant] = tenant.virtual
         if not self.size:
             self.idle.clear()
@@ -120,24 +152,34 @@ class _ClassQueue(Generic[Item]):
 
     def head(self) -> Entry[Item]:
         """Return the next request of this class; it must not be empty."""
-        tenant = min(self.waiting.values(), key=lambda each: each.virtual)
-        return next(iter(tenant.entries))
+        return next(iter(self._by_virtual.top().entries))
 
     def first(self, most: int, stuck: Stuck[Item]) -> Iterator[Entry[Item]]:
         """Return those who are next, at most so many that are not stuck."""
-        tenants = sorted(self.waiting.values(), key=lambda each: each.virtual) if len(self.waiting) > 1 else None
-        entries = chain.from_iterable(each.entries for each in tenants or self.waiting.values())
+        entries = chain.from_iterable(each.entries for each in self._by_virtual)
         return islice(filterfalse(stuck, islice(entries, FARTHEST)), most)
 
     def newest(self) -> Entry[Item]:
         """Return the request that came last; the class must not be empty."""
-        return max((next(reversed(each.entries)) for each in self.waiting.values()), key=lambda entry: entry.since)
+        return next(reversed(self._by_last.top().entries))
 
     def serve(self, entry: Entry[Item]) -> None:
         tenant = self.waiting[entry.tenant]
         self.virtual = entry.start = tenant.virtual
-        tenant.virtual += entry.cost
+        self._charge(tenant, tenant.virtual + entry.cost)
         self.remove(entry)
+
+    def _charge(self, tenant: _Tenant[Item], virtual: float) -> None:
+        """Let a tenant have had so much."""
+        self._by_virtual.move(-tenant.virtual, -virtual, tenant.turn, tenant)
+        tenant.virtual = virtual
+
+    def _rank_last(self, tenant: _Tenant[Item]) -> None:
+        """Rank a tenant anew if the last of its requests is another one now."""
+        last = next(reversed(tenant.entries)).since
+        if last != tenant.last:
+            self._by_last.move(tenant.last, last, tenant.turn, tenant)
+            tenant.last = last
 
 
 class Queue(Generic[Item]):
