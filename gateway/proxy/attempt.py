@@ -7,6 +7,7 @@ from gateway.clock import wall
 from gateway.errors import GatewayError
 from gateway.exchange import ANSWERED, AttemptEnd, AttemptRecord, Exchange
 from gateway.policy.routing.lease import Lease
+from gateway.policy.routing.refusals import Refusals
 from gateway.policy.slo.classify import classify_error, classify_status
 from gateway.proxy import learning
 from gateway.proxy.answers import JSON, capped_retry_after
@@ -31,6 +32,10 @@ class AttemptOwner(Protocol):
     @property
     def committed(self) -> bool:
         """Whether part of the answer has gone to the client."""
+
+    @property
+    def refusals(self) -> Refusals:
+        """How often engines that are at work have refused the request."""
 
     def step(self, event: Event) -> None:
         """Go on to the next state."""
@@ -112,7 +117,7 @@ class Attempt:
 
     def connect(self) -> None:
         """Send the request on a new connection once that is there."""
-        self.backend.pool.connect(self, self._routed.timeouts.connect)
+        self.backend.pool.connect(self, self._routed.model.timeouts.connect)
 
     def connected(self, upstream: Upstream) -> bool:
         """Use a new connection, if it is still wanted."""
@@ -129,7 +134,7 @@ class Attempt:
             self.fail(AttemptEnd.CONNECT_FAILED, detail)
 
     def _send(self, upstream: Upstream, now: float) -> None:
-        request, body = self._routed.written_for(self.backend)
+        request, body = self._routed.message.written_for(self.backend)
         self.upstream, self.record.connected_at = upstream, now
         upstream.start(self, request, body)
         self._request.step(CONNECTED)
@@ -183,12 +188,16 @@ class Attempt:
 
     def failed(self, code: int) -> None:
         """Learn that the answer has been written, and that it ended with an error of the engine's with this code."""
-        end = learning.refused(self._routed, self.backend, classify_error, code, None, now=self._context.clock())
+        end = learning.refused(
+            self._request.refusals, self.backend, classify_error, code, None, now=self._context.clock()
+        )
         self._request.break_off(end, code)
 
     def refuse(self, status: int, body: bytes) -> None:
         """Give a 200 whose first word is an error the status that it deserved."""
-        end = learning.refused(self._routed, self.backend, classify_error, status, None, now=self._context.clock())
+        end = learning.refused(
+            self._request.refusals, self.backend, classify_error, status, None, now=self._context.clock()
+        )
         kept = self._refused(status, [JSON], None, body) if end is not AttemptEnd.UNAUTHORIZED else None
         self._request.fail(end, f"an error with code {status}", kept)
 
@@ -245,7 +254,7 @@ class Attempt:
         """Keep an engine's refusal for the client, and see whether another backend does better."""
         fields = capped_retry_after(head.fields, wall())
         wait, now = find(fields, b"retry-after"), self._context.clock()
-        end = learning.refused(self._routed, self.backend, classify_status, head.status, wait, now=now)
+        end = learning.refused(self._request.refusals, self.backend, classify_status, head.status, wait, now=now)
         self._request.fail(end, f"status {head.status}", self._refused(head.status, fields, head.connection, body))
 
     def _refused(self, status: int, fields: Headers, connection: frozenset[bytes] | None, body: bytes) -> Refused:

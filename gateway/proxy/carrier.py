@@ -31,10 +31,10 @@ def carrier(
     """Return the relay for this answer; `head` is what the client gets before its framing."""
     exchange.client_status = answer.status
     exchange.stream = answer.kind.startswith(b"text/event-stream")
-    naming: Namer | None = None if routed.asked is None else Naming(routed.asked, routed.version.served_json)
+    naming: Namer | None = None if routed.spec.asked is None else Naming(routed.spec.asked, routed.version.served_json)
     stored = routed.spec.endpoint.body is BodyKind.NONE
     if routed.spec.stored is not None:
-        naming = Noting(routed.spec.stored, exchange, naming, routed.asked)
+        naming = Noting(routed.spec.stored, exchange, naming, routed.spec.asked)
     if exchange.stream:
         head += _UNBUFFERED if b"x-accel-buffering" not in head else b""
         return StreamRelay(
@@ -43,7 +43,7 @@ def carrier(
             exchange,
             Scanner(
                 routed.spec.endpoint.dialect,
-                strip_usage=routed.strip_usage,
+                strip_usage=routed.message.strip_usage,
                 choices=routed.spec.choices,
                 max_event=max_event,
                 stored=stored,

@@ -26,10 +26,10 @@ def overdue(
     last = exchange.last_content
     if last:
         backend.health.activity.worked(last)
-        silent = _silent(routed.timeouts.stall, STALL, max(last, resumed), backend, now)
+        silent = _silent(routed.model.timeouts.stall, STALL, max(last, resumed), backend, now)
         return (AttemptEnd.STALLED, f"no token for {silent:g} s") if silent else None
     if routed.spec.stream:
-        silent = _silent(routed.timeouts.first_token, FIRST_TOKEN, max(exchange.sent, resumed), backend, now)
+        silent = _silent(routed.model.timeouts.first_token, FIRST_TOKEN, max(exchange.sent, resumed), backend, now)
         return (AttemptEnd.FIRST_TOKEN_TIMEOUT, f"no first token within {silent:g} s") if silent else None
     if not answered:
         return _without_answer(routed, exchange, backend, now)
@@ -89,7 +89,7 @@ def _without_answer(
     since, and whose metrics have stood still, for far longer than the latest answers of this kind took: some engines
     still say that they are well.
     """
-    limit = routed.timeouts.first_byte
+    limit = routed.model.timeouts.first_byte
     if limit is not None:
         late = backend.lateness.has_passed(limit, exchange.sent, now)
         return (AttemptEnd.FIRST_TOKEN_TIMEOUT, f"no answer within {limit:g} s") if late else None
@@ -124,10 +124,10 @@ def _answers_none(
     if routed.spec.stream:
         predicted = backend.health.latency.ttft.predict(exchange.prompt_estimate, 0.0)
         usual = _TIMES_TTFT * max(activity.quickest.seconds, predicted)
-        limit = routed.timeouts.first_token or FIRST_TOKEN
+        limit = routed.model.timeouts.first_token or FIRST_TOKEN
     else:
         usual = inf if kind.slowest is None else kind.slowest
-        limit = routed.timeouts.first_byte or max(SHORTEST, TIMES * usual)
+        limit = routed.model.timeouts.first_byte or max(SHORTEST, TIMES * usual)
     if waited < usual:
         return None
     peers = backend.health.peers.vitals
@@ -137,7 +137,7 @@ def _answers_none(
         return None
     if (
         not routed.spec.stream
-        and routed.timeouts.first_byte is None
+        and routed.model.timeouts.first_byte is None
         and not _stands_out(silent, theirs, len(peers) - 1)
     ):
         return None

@@ -127,6 +127,6 @@ def _find_in_pool(
     routing.choice = choice
     if routing.selection.trial:
         option.trials.begin()
-        routed.trial = option.trials
+        routing.trial = option.trials
     exchange.routing = routing
     return choice.winner

@@ -12,6 +12,7 @@ from gateway.proxy import anthropic
 from gateway.proxy.answers import error_head
 from gateway.proxy.cors import is_preflight, permit, seen_by
 from gateway.proxy.current import CurrentTable
+from gateway.proxy.engine_request import EngineRequest
 from gateway.proxy.hops import Hops
 from gateway.proxy.http10 import Kept
 from gateway.proxy.live import LiveModel, LiveVersion
@@ -22,7 +23,7 @@ from gateway.proxy.replies import Bodiless
 from gateway.proxy.request_ids import RequestIds, sane
 from gateway.proxy.request_lifecycle import RequestLifecycle
 from gateway.proxy.routed_request import ProxyContext, RoutedRequest
-from gateway.proxy.spec import Charge, RequestSpec, claim_of, understand
+from gateway.proxy.spec import Charge, claim_of, understand
 from gateway.proxy.steering import route_for, served, version_for
 from gateway.proxy.stored import Keeper, StoredResponses
 from gateway.proxy.tenants import LiveTenant
@@ -124,9 +125,13 @@ class Gateway:
     def _understood(self, request: Request, body: Body, exchange: Exchange, client: Writer) -> Departing:
         """Return the lifecycle of a request that was read; one that continues a response goes where that is kept."""
         exchange.asked = body.model
+        tenant = cast(LiveTenant, request.caller)
+        model = self.current.table.model(body.model, tenant.allows)
+        tenant.may_use(model.name, body.model)
+        exchange.model = model.name
         if exchange.endpoint == _RESPONSES_PATH and (response := continued(body)) is not None:
-            return self._lookups.continuing(response, request, body, exchange, client)
-        return self.lifecycle(request, body, exchange, client)
+            return self._lookups.continuing(response, model, request, body, exchange=exchange, client=client)
+        return self.lifecycle(model, request, body, exchange=exchange, client=client)
 
     def turn_down(self, exchange: Exchange, client: Writer, error: Exception) -> None:
         """Answer a request that can be sent nowhere, and settle."""
@@ -152,18 +157,21 @@ class Gateway:
         self._answer(error, Exchange(self.ids.of(find(headers, b"x-request-id")), "other", received), client, target)
 
     def lifecycle(
-        self, request: Request, body: Body, exchange: Exchange, client: Writer, place: Keeper | None = None
+        self,
+        model: LiveModel,
+        request: Request,
+        body: Body,
+        *,
+        exchange: Exchange,
+        client: Writer,
+        place: Keeper | None = None,
     ) -> RequestLifecycle:
-        """Return the lifecycle of a request that was read, to this `place` alone where there is one.
+        """Return the lifecycle of a request for a model, to this `place` alone where there is one.
 
         Raises GatewayError where it can be sent nowhere.
         """
-        context = self._context
-        endpoint = cast(Endpoint, request.head.endpoint)
+        context, endpoint = self._context, cast(Endpoint, request.head.endpoint)
         tenant, service_class = self.caller(request)
-        model = self.current.table.model(body.model, tenant.allows)
-        tenant.may_use(model.name, body.model)
-        exchange.model = model.name
         version = self._version(model, exchange, request, body, place)
         stored, name, repeatable = None, None, True
         if endpoint.dialect is _RESPONSES:
@@ -173,23 +181,35 @@ class Gateway:
         spec = understand(
             request, body, model, version, service_class, stored=stored, repeatable=repeatable, shows_labels=shows
         )
-        routed = self.routed(spec, request, exchange, client, model=model, version=version)
-        routed.write(body)
-        if endpoint.is_json and not model.echo_served_model:
-            routed.asked = body.value("model")
+        fields = self.fields(request, exchange, client)
         exchange.stream = body.stream
         exchange.itl_bounds = model.objectives.itl_bounds
+        objective = model.objectives.of(service_class.name)
+        exchange.objective = objective.name
         prompt = exchange.prompt_estimate = version.capped(model.memory.prompts.tokens(spec.size), body.prompts)
-        if model.rules:
-            routed.route = route_for(model, version, endpoint, exchange, body)
-        routed.claim = claim_of(spec, body, model, prompt)
+        route = version.routes[-1] if not model.rules else route_for(model, version, endpoint, exchange, body)
+        claim, charge = claim_of(spec, body, model, prompt), None
         if tenant.is_limited:
-            routed.charge = Charge(tenant, prompt + body.generated * spec.output, exchange.received)
+            charge = Charge(tenant, prompt + body.generated * spec.output, exchange.received)
         if place is not None:
-            routed.pin(place.backend)
-        self._name(routed, exchange, request.head.request_id, body)
-        if name is not None:
-            routed.named = self.stored.begin(name, tenant.name)
+            route = version.pin(claim, place.backend)
+        given = self._name(exchange, request.head.request_id, body)
+        ids = None if given is None else self.ids
+        message = EngineRequest(spec, fields, exchange.request_id if given is None else self.ids.take(given))
+        message.write(body, version)
+        named = None if name is None else self.stored.begin(name, tenant.name)
+        routed = RoutedRequest(
+            spec,
+            model,
+            version,
+            route,
+            message,
+            objective=objective,
+            claim=claim,
+            charge=charge,
+            ids=ids,
+            named=named,
+        )
         mirror = model.traffic.mirror
         copies = repeatable and name is None  # a name in its body would be in use twice
         if mirror is not None and copies and not exchange.forced and context.rng.random() < mirror.share:
@@ -221,17 +241,8 @@ class Gateway:
         """Whether a tenant is told where its requests went."""
         return self._edge.gateway_headers and (tenant.is_free or tenant.spec.debug)
 
-    def routed(
-        self,
-        spec: RequestSpec,
-        request: Request,
-        exchange: Exchange,
-        client: Writer,
-        *,
-        model: LiveModel,
-        version: LiveVersion,
-    ) -> RoutedRequest:
-        """Return a request that may go to any pool of its version, with the fields that engines get."""
+    def fields(self, request: Request, exchange: Exchange, client: Writer) -> bytes:
+        """Return the fields that engines get, and begin the request's trace."""
         head, tracing = request.head, self._context.tracing
         connection, traced = head.connection, b""
         if tracing is not None or head.traceparent is not None:
@@ -240,9 +251,7 @@ class Gateway:
         trusted = bool(self._edge.trusted_proxies) and self._edge.trusts(client.peer)
         fields = forwarded_request(request.headers, connection, trusted=trusted)
         hops = self.hops.first if head.hops is None else self.hops.field(head.hops)
-        routed = RoutedRequest(spec, model, version, fields=b"%b%b%b" % (fields, traced, hops))
-        exchange.objective = routed.objective.name
-        return routed
+        return b"%b%b%b" % (fields, traced, hops)
 
     def _stored(self, body: Body, tenant: LiveTenant, received: float) -> tuple[StoredResponses | None, str | None]:
         """Return where a response will be looked for, and its client's name for it; raises InvalidRequest."""
@@ -250,15 +259,13 @@ class Gateway:
         name = None if given is None else self.stored.name(given, tenant.name, received, keeps=keeps)
         return self.stored if keeps else None, name
 
-    def _name(self, routed: RoutedRequest, exchange: Exchange, in_head: bytes | None, body: Body) -> None:
-        """Settle on the ids that the client and the engine get: that of the head, of the body, or one made here."""
+    def _name(self, exchange: Exchange, in_head: bytes | None, body: Body) -> str | None:
+        """Return the id that the client gave, in the head or else in the body, which it is answered with."""
         given = sane(in_head)
         if given is None and (in_body := body.value("request_id")) is not None:
             given = sane(in_body[1:-1])
             exchange.request_id = given or exchange.request_id
-        routed.engine_id = exchange.request_id
-        if given is not None:
-            routed.engine_id, routed.ids = self.ids.take(given), self.ids
+        return given
 
     def _answer(self, error: GatewayError, exchange: Exchange, client: Writer, target: bytes = b"") -> None:
         """Answer with an error before any attempt was made, and settle."""

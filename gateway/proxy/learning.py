@@ -14,6 +14,7 @@ from gateway.policy.routing.refusals import Refusals
 from gateway.policy.slo.classify import RULINGS
 from gateway.policy.slo.judge import judge_attempt
 from gateway.proxy.live import LONGEST_CONTEXT, SMALL
+from gateway.proxy.pool_selection import Routing
 from gateway.proxy.routed_request import RoutedRequest
 
 _UNAVAILABLE = 503
@@ -65,16 +66,15 @@ def began(routed: RoutedRequest, exchange: Exchange, backend: Backend, lease: Le
 
 
 def refused(
-    routed: RoutedRequest, backend: Backend, classify: Classify, status: int, patience: bytes | None, *, now: float
+    refusals: Refusals, backend: Backend, classify: Classify, status: int, patience: bytes | None, *, now: float
 ) -> AttemptEnd:
     """Judge an engine's error; one that refuses work, whether it is busy or sick, is left alone for a while.
 
-    One request that is refused time and again says nothing of how the backend takes others.
+    One request that is refused time and again, which its `refusals` tell, says nothing of how it takes others.
     """
     end = classify(status, busy=backend.is_busy(now))
     seconds = int(patience) if patience is not None else None
     if end is AttemptEnd.SATURATED:
-        refusals = routed.refusals = routed.refusals or Refusals()
         refusals.refused(backend.id, seconds, alone=not backend.has_other_work(now))
         if not refusals.are_many:
             backend.health.refused(now, seconds, busy=True, alone=refusals.is_alone, request=refusals)
@@ -96,16 +96,16 @@ def ended(
     """Learn how an attempt ended."""
     doubt(routed, exchange, backend)
     met, verdict = False, RULINGS[end].verdict
-    health = backend.health
+    health, routing = backend.health, exchange.routing
+    trial = routing.trial if isinstance(routing, Routing) else None
     exchange.excused = backend.lateness.overlaps(exchange.sent, now)
     if verdict is GOOD:
         # Only what is on trial is judged here: the SLIs are counted elsewhere.
-        tried = lease.is_probe or routed.trial is not None
+        tried = lease.is_probe or trial is not None
         met = not tried or all(judge_attempt(routed.objective, exchange, end).values())
         _answered(routed, exchange, health, lease, now=now, rng=rng, met=met)
     else:
         health.ended(lease, verdict, now, rng)
-    trial, routed.trial = routed.trial, None
     if trial is not None:
         calm = health.peers.burn(routed.objective.name) < HYSTERESIS * routed.route.spill_at
         if trial.end(now, met=None if verdict is UNCOUNTED else met, calm=calm):

@@ -7,6 +7,7 @@ import msgspec
 
 from gateway.backends.backend import Backend
 from gateway.backends.registry import Registry
+from gateway.claim import Claim
 from gateway.config.table import ModelSpec, RouteTable, Timeouts, VersionSpec
 from gateway.errors import ModelNotFound
 from gateway.policy.admission.classes import ServiceClass
@@ -89,6 +90,13 @@ class LiveVersion:
 
     def __repr__(self) -> str:
         return f"<LiveVersion {self.name} of {len(self.backends)} backends>"
+
+    def pin(self, claim: Claim, backend: Backend) -> LiveRoute:
+        """Let a request use the slots of one backend alone, which keeps what it goes on from; return its way there."""
+        claim.only = backend.health
+        usual = self.routes[-1]
+        pools = [pool for pool in usual.pools if pool.peers.pool == backend.spec.pool]
+        return LiveRoute(pools, (backend,), usual.line, usual.spill_at, cheapest=usual.cheapest)
 
     @property
     def context(self) -> int:

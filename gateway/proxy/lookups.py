@@ -11,7 +11,8 @@ from gateway.policy.admission.classes import ServiceClass
 from gateway.proxy import reading
 from gateway.proxy.admission_queue import AdmissionQueue
 from gateway.proxy.current import CurrentTable
-from gateway.proxy.live import LiveModel, LiveRoute, LiveVersion
+from gateway.proxy.engine_request import EngineRequest
+from gateway.proxy.live import LiveModel, LiveRoute
 from gateway.proxy.reading import Departing, Reading
 from gateway.proxy.request_lifecycle import RequestLifecycle
 from gateway.proxy.routed_request import ProxyContext, RoutedRequest
@@ -36,22 +37,20 @@ class Front(reading.Front, Protocol):
     def shows_labels(self, tenant: LiveTenant) -> bool:
         """Whether a tenant is told where its requests went."""
 
-    def routed(
-        self,
-        spec: RequestSpec,
-        request: Request,
-        exchange: Exchange,
-        client: Writer,
-        *,
-        model: LiveModel,
-        version: LiveVersion,
-    ) -> RoutedRequest:
-        """Return what is known of a request whatever it asks for."""
+    def fields(self, request: Request, exchange: Exchange, client: Writer) -> bytes:
+        """Return the fields that engines get, and begin the request's trace."""
 
     def lifecycle(
-        self, request: Request, body: Body, exchange: Exchange, client: Writer, place: Keeper | None = None
+        self,
+        model: LiveModel,
+        request: Request,
+        body: Body,
+        *,
+        exchange: Exchange,
+        client: Writer,
+        place: Keeper | None = None,
     ) -> RequestLifecycle:
-        """Return the lifecycle of a request that was read."""
+        """Return the lifecycle of a request for a model."""
 
 
 class Lookups:
@@ -82,13 +81,11 @@ class Lookups:
             client=client,
         )
 
-    def continuing(self, response: str, request: Request, body: Body, exchange: Exchange, client: Writer) -> Departing:
+    def continuing(
+        self, response: str, model: LiveModel, request: Request, body: Body, *, exchange: Exchange, client: Writer
+    ) -> Departing:
         """Return what sends a request that goes on from a response to the engine that keeps it; raises GatewayError."""
         front = self._front
-        tenant = cast(LiveTenant, request.caller)
-        model = front.current.table.model(body.model, tenant.allows)
-        tenant.may_use(model.name, body.model)
-        exchange.model = model.name
         places = [
             each
             for each in self._places(response, request, exchange)
@@ -99,11 +96,12 @@ class Lookups:
         if not places and front.current.tenants.closed:
             raise no_response(response)  # the engine that gets it instead may have another tenant's of that name
         if len(places) <= 1:
-            return front.lifecycle(request, body, exchange, client, *places)
+            place = places[0] if places else None
+            return front.lifecycle(model, request, body, exchange=exchange, client=client, place=place)
         return self._search(
             response,
             places,
-            lambda place: front.lifecycle(request, body, exchange, client, place),
+            lambda place: front.lifecycle(model, request, body, exchange=exchange, client=client, place=place),
             request,
             exchange=exchange,
             client=client,
@@ -171,17 +169,17 @@ class Lookups:
             is_hurried=seconds < total,
             is_lookup=True,
             repeatable=endpoint.method == b"GET",
+            asked=None if model.echo_served_model else asked,
             shows_labels=front.shows_labels(tenant),
             http10=request.http10,
         )
-        routed = front.routed(spec, request, exchange, client, model=model, version=version)
-        routed.asked = None if model.echo_served_model else asked
-        routed.route = LiveRoute(
-            (), (backend,), AdmissionQueue(self._front.current.tenants.classes), 0.0, cheapest=False
-        )
-        routed.engine_id, exchange.stream = exchange.request_id, spec.stream
-        if tenant.is_limited:
-            routed.charge = Charge(tenant, 0, exchange.received)
+        message = EngineRequest(spec, front.fields(request, exchange, client), exchange.request_id)
+        line = AdmissionQueue(front.current.tenants.classes)
+        route = LiveRoute((), (backend,), line, 0.0, cheapest=False)
+        objective = model.objectives.of(service_class.name)
+        exchange.objective, exchange.stream = objective.name, spec.stream
+        charge = Charge(tenant, 0, exchange.received) if tenant.is_limited else None
+        routed = RoutedRequest(spec, model, version, route, message, objective=objective, charge=charge)
         return RequestLifecycle(routed, exchange, client, context=self._context, deadline=exchange.received + seconds)
 
 

@@ -8,7 +8,7 @@ from gateway.config.table import TenantSpec
 from gateway.exchange import Exchange
 from gateway.observers import Observer, Observers
 from gateway.policy.admission.quota import Quota
-from gateway.policy.routing.retry import RetryBudget
+from gateway.proxy.engine_request import EngineRequest
 from gateway.proxy.live import LiveVersion
 from gateway.proxy.request_ids import RequestIds
 from gateway.proxy.request_lifecycle import RequestLifecycle
@@ -18,14 +18,6 @@ from gateway.wire.body import Body
 
 MOST = 64
 """Copies in progress at once; a copy too many is not made."""
-
-
-class NoRetries(RetryBudget):
-    """A copy that fails has failed: the retry budget is for those who wait for an answer."""
-
-    def allows(self, now: float) -> bool:  # noqa: ARG002 - asked as any RetryBudget
-        """Return False."""
-        return False
 
 
 class Discarding:
@@ -67,7 +59,6 @@ class Mirroring(Observer):
         self._settled = settled
         self._context = ProxyContext(context.clock, context.rng, Observers(self), context.choose)
         self._copies: set[RequestLifecycle] = set()
-        self._retries = NoRetries()
 
     def __repr__(self) -> str:
         return f"<Mirroring {len(self._copies)} copies>"
@@ -100,15 +91,21 @@ class Mirroring(Observer):
         spec = TenantSpec("", ())
         unbilled = LiveTenant(spec, service_class, Quota(spec.limits, now), is_free=True)
         seconds = routed.model.timeouts.total
-        copied = RoutedRequest(routed.spec.copied(unbilled, seconds), routed.model, version, fields=routed.fields)
-        copied.write(body)
-        copied.urgent_body = None
-        copied.claim = Claim(routed.claim.kv, routed.claim.priority, sheddable=True, kind=routed.claim.kind)
-        copied.retries = self._retries
-        copied.waits = False
-        copied.engine_id, copied.ids = ids.take(f"{routed.engine_id}-copy"), ids
+        copied = routed.spec.copied(unbilled, seconds)
+        message = EngineRequest(copied, routed.message.fields, ids.take(f"{routed.message.request_id}-copy"))
+        message.write(body, version)
+        claim = Claim(routed.claim.kv, routed.claim.priority, sheddable=True, kind=routed.claim.kind)
         lifecycle = RequestLifecycle(
-            copied,
+            RoutedRequest(
+                copied,
+                routed.model,
+                version,
+                version.routes[-1],
+                message,
+                objective=routed.objective,
+                claim=claim,
+                ids=ids,
+            ),
             exchange,
             Discarding(lambda: self._copies.discard(lifecycle)),
             context=self._context,

@@ -7,21 +7,22 @@ from gateway.backends.backend import Backend
 from gateway.claim import SMALLEST, Claim
 from gateway.exchange import Dialect, Exchange
 from gateway.policy.routing.choose import Choice
-from gateway.policy.routing.pools import Need, Option, Outlook, Selection, Waiting, by_cost, outlook, select
+from gateway.policy.routing.pools import Need, Option, Outlook, PoolProbe, Selection, Waiting, by_cost, outlook, select
 from gateway.policy.slo.objective import Objective
 from gateway.proxy.live import LiveModel, LiveRoute
 from gateway.proxy.routed_request import RoutedRequest
 
 
 class Routing:
-    """Why an attempt went where it did: the pool, then the backend in it."""
+    """Why an attempt went where it did: the pool, then the backend in it; `trial` is the pool's, if it is one."""
 
-    __slots__ = ("choice", "outlooks", "selection")
+    __slots__ = ("choice", "outlooks", "selection", "trial")
 
     def __init__(self, selection: Selection, outlooks: Sequence[Outlook]) -> None:
         self.selection = selection
         self.outlooks = outlooks
         self.choice: Choice[Backend] | None = None
+        self.trial: PoolProbe | None = None
 
     def __str__(self) -> str:
         """Return the decision in words."""

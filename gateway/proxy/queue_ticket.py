@@ -1,6 +1,7 @@
 """One request's place in a line: made when it has to wait, gone when it gets a slot, gives up or is turned away."""
 
 import asyncio
+from math import inf
 from typing import Protocol
 
 from gateway.clock import Clock
@@ -8,6 +9,7 @@ from gateway.errors import GatewayError
 from gateway.exchange import Exchange
 from gateway.policy.admission.decide import TurnedAway
 from gateway.policy.admission.queue import Entry
+from gateway.policy.routing.refusals import Refusals
 from gateway.proxy.admission_queue import Queued
 from gateway.proxy.routed_request import RoutedRequest
 from gateway.wire.guarded import later
@@ -25,8 +27,8 @@ class Waiter(Protocol):
     def give_up(self, error: GatewayError) -> None:
         """End at once."""
 
-    def renew(self) -> bool:
-        """Follow a reload of the routes; return False when that was the end."""
+    def renewed(self) -> RoutedRequest | None:
+        """Follow a reload of the routes; return the request as it goes on, None when that was the end."""
 
 
 class QueueTicket:
@@ -45,15 +47,15 @@ class QueueTicket:
         self._since = 0.0
         self._waits = False
 
-    def enter(self, routed: RoutedRequest, *, now: float, patience: float, chance: float) -> bool:
+    def enter(self, routed: RoutedRequest, exchange: Exchange, *, now: float, deadline: float, chance: float) -> bool:
         """Join the queue; where that is hopeless the request is turned away at once, and False returned."""
-        self._line, self._since, self._waits = routed.route.line, now, True
+        self._routed, self._line, self._since, self._waits = routed, routed.route.line, now, True
         entry = self._line.enter(
             self,
             routed.spec.service_class,
             routed.spec.tenant.name,
             now=now,
-            patience=patience,
+            patience=_patience(routed, exchange, deadline - now, now),
             chance=chance,
         )
         if isinstance(entry, TurnedAway):
@@ -63,12 +65,15 @@ class QueueTicket:
         self._entry = entry
         return True
 
-    def rejoin(self, routed: RoutedRequest, exchange: Exchange, *, now: float, deadline: float) -> bool:
+    def rejoin(
+        self, routed: RoutedRequest, exchange: Exchange, refusals: Refusals, *, now: float, deadline: float
+    ) -> bool:
         """Wait on in the old place, that of its arrival if it never waited, for what is left of the old patience.
 
         A request that is itself to blame is held back first; False where there is no time left for that.
         """
-        line = self._line = routed.route.line
+        self._routed, line = routed, routed.route.line
+        self._line = line
         if self._entry is None:
             since = exchange.received
             self._entry = Entry(
@@ -78,9 +83,9 @@ class QueueTicket:
                 self.claim.kv,
                 since,
                 holding=self.claim.kind.mean or line.forecast.seconds,
-                until=since + routed.patience(exchange, deadline - since, now),
+                until=since + _patience(routed, exchange, deadline - since, now),
             )
-        pause = routed.refusals.pause(self._entry.until - now) if routed.refusals is not None else 0.0
+        pause = refusals.pause(self._entry.until - now)
         if pause is None:
             return False
         self._since, self._waits = now, True
@@ -93,8 +98,9 @@ class QueueTicket:
     def _go_on(self, entry: Entry[Queued]) -> None:
         """Go back into line after having been held back."""
         self._held = None
-        if self._waiter.renew():
-            self._line = self._routed.route.line
+        routed = self._waiter.renewed()
+        if routed is not None:
+            self._routed, self._line = routed, routed.route.line
             self._line.rejoin(entry, self._clock())
 
     def begin(self, now: float) -> bool:
@@ -112,9 +118,11 @@ class QueueTicket:
 
     def renew(self, now: float) -> None:  # noqa: ARG002 - called as any that waits
         """Follow a reload of the routes, into another line where need be."""
-        entry, goes_on = self._entry, self._waiter.renew()
-        line = self._routed.route.line
-        if goes_on and line is not self._line and entry is not None:
+        entry, routed = self._entry, self._waiter.renewed()
+        if routed is None:
+            return
+        self._routed, line = routed, routed.route.line
+        if line is not self._line and entry is not None:
             self._line.hand_over(entry)
             line.adopt(entry)
             self._line = line
@@ -145,3 +153,14 @@ class QueueTicket:
             return 0.0
         self._line.leave(entry, now)
         return now - self._since
+
+
+def _patience(routed: RoutedRequest, exchange: Exchange, left: float, now: float) -> float:
+    """Return for how many seconds a request waits for a slot; `left` are those until its deadline."""
+    spec = routed.spec
+    if spec.is_timed:
+        return left
+    prompt, ttft = exchange.prompt_estimate, routed.objective.ttft if spec.stream else None
+    promise = inf if ttft is None else ttft.threshold(prompt)
+    usual = routed.route.line.patience(spec.service_class, spec.kind, promise, prompt, now)
+    return min(left, usual - exchange.queued)

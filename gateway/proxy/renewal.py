@@ -8,43 +8,45 @@ from gateway.proxy.similar import unknown_model
 from gateway.proxy.steering import route_for, served
 
 
-def renew(routed: RoutedRequest, exchange: Exchange, chance: float) -> GatewayError | None:
-    """Give a request that was understood under other routes its place in those that hold now.
+def renewed(routed: RoutedRequest, exchange: Exchange, chance: float) -> RoutedRequest | GatewayError:
+    """Return a request that was understood under other routes as those that hold now send it, itself under the same.
 
     It keeps its version where that is still there and serves, or was asked for by its client; else another one serves
-    it as a newcomer, which `chance` (0 to 1) draws where its own is gone.
-    Returns what to tell its client where there is no place for it any more.
+    it as a newcomer, which `chance` (0 to 1) draws where its own is gone. Where there is no place for it any more, what
+    to tell its client is returned.
     """
     model = routed.model
     while model.successor is not None:
         model = model.successor
     if model.is_gone:
         return unknown_model(exchange.model)
-    if model is not routed.model:
-        try:
-            _move(routed, exchange, model, chance)
-        except GatewayError as error:
-            return error
-    return None
+    if model is routed.model:
+        return routed
+    try:
+        return _moved(routed, exchange, model, chance)
+    except GatewayError as error:
+        return error
 
 
-def _move(routed: RoutedRequest, exchange: Exchange, model: LiveModel, chance: float) -> None:
+def _moved(routed: RoutedRequest, exchange: Exchange, model: LiveModel, chance: float) -> RoutedRequest:
     version = model.versions.get(routed.version.name)
     if version is None or not exchange.forced:
         version = served(model, version or model.traffic.split.draw(chance), exchange)
-    renamed = version.served_model != routed.version.served_model
-    routed.move(model, version)
-    exchange.version, exchange.objective = version.name, routed.objective.name
-    if routed.given is not None:
-        if renamed:
-            routed.write(routed.given)
+    message, claim, route = routed.message, routed.claim, version.routes[-1]
+    given = message.given
+    if given is not None:
+        if version.served_model != routed.version.served_model:
+            message.write(given, version)
         if model.rules:
-            routed.route = route_for(model, version, routed.spec.endpoint, exchange, routed.given)
-    if routed.claim.only is not None:
-        kept = [backend for backend in version.backends if backend.health is routed.claim.only]
-        routed.claim.only = None
+            route = route_for(model, version, routed.spec.endpoint, exchange, given)
+    if claim.only is not None:
+        kept = [backend for backend in version.backends if backend.health is claim.only]
+        claim.only = None
         if kept:
-            routed.pin(kept[0])
+            route = version.pin(claim, kept[0])
+    moved = routed.moved(model, version, route)
+    exchange.version, exchange.objective = version.name, moved.objective.name
+    return moved
 
 
 def renew_waiting(before: LiveTable, after: LiveTable, now: float) -> None:

@@ -7,6 +7,7 @@ from gateway.errors import GatewayError, NoReadyBackend
 from gateway.exchange import ANSWERED, SERVED, AttemptEnd, AttemptRecord, Exchange, Outcome, Verdict
 from gateway.policy.admission.decide import TurnedAway
 from gateway.policy.routing.lease import Lease
+from gateway.policy.routing.refusals import Refusals
 from gateway.policy.routing.retry import pause
 from gateway.policy.slo.classify import RULINGS, request_outcome
 from gateway.proxy import replies
@@ -27,7 +28,7 @@ from gateway.proxy.lifecycle import (
 from gateway.proxy.plain import Refusal
 from gateway.proxy.queue_ticket import QueueTicket
 from gateway.proxy.relay import StreamRelay
-from gateway.proxy.renewal import renew
+from gateway.proxy.renewal import renewed
 from gateway.proxy.retrying import NONE_YET, Failures, Next, Refused, after, blamed, is_stranded, may_resend
 from gateway.proxy.routed_request import ProxyContext, RoutedRequest
 from gateway.wire.guarded import guarded, later
@@ -88,7 +89,8 @@ class RequestLifecycle:
     def start(self) -> None:
         """Send the request on its way, let it wait for a slot, or answer at once when neither can be."""
         routed = self._routed
-        routed.retries.request(self._exchange.received)
+        if not routed.spec.is_copy:
+            routed.model.memory.retries.request(self._exchange.received)
         line = routed.route.line
         waits = (line.queue.size or line.held_below is not None) and line.must_wait(routed.spec.service_class)
         if waits or (tried := self._begin()) is not STARTED:
@@ -105,17 +107,18 @@ class RequestLifecycle:
             now, last = context.clock(), self._failures.last
             ticket = self._ticket = self._ticket or QueueTicket(self, routed, context.clock)
             if last is None or last[0] is not AttemptEnd.SATURATED:
-                patience = routed.patience(exchange, self._deadline - now, now)
-                ticket.enter(routed, now=now, patience=patience, chance=context.rng.random())
-            elif not ticket.rejoin(routed, exchange, now=now, deadline=self._deadline):
+                ticket.enter(routed, exchange, now=now, deadline=self._deadline, chance=context.rng.random())
+            elif not ticket.rejoin(routed, exchange, self._failures.refusals, now=now, deadline=self._deadline):
                 self._conclude(*last)
 
-    def renew(self) -> bool:
-        """Follow a reload of the routes; return False when that was the end."""
-        error = renew(self._routed, self._exchange, self._context.rng.random())
-        if error is not None:
-            self._refuse(error, Outcome.CLIENT_ERROR, error.code)
-        return error is None
+    def renewed(self) -> RoutedRequest | None:
+        """Follow a reload of the routes; return the request as it goes on, None when that was the end."""
+        routed = renewed(self._routed, self._exchange, self._context.rng.random())
+        if isinstance(routed, GatewayError):
+            self._refuse(routed, Outcome.CLIENT_ERROR, routed.code)
+            return None
+        self._routed = routed
+        return routed
 
     def try_again(self, waited: float) -> bool:
         """Take a slot that came free after so many seconds."""
@@ -171,7 +174,7 @@ class RequestLifecycle:
         """Let go of what only a retry would need."""
         self.step(FIRST_OUTPUT)
         self._exchange.opened = True
-        self._routed.forget()
+        self._routed.message.forget()
         self._failures = NONE_YET
 
     def complete(self) -> None:
@@ -192,10 +195,18 @@ class RequestLifecycle:
         if self.state is not SETTLED:
             guarded(self, self._failed, end, detail, refusal)
 
-    def _failed(self, end: AttemptEnd, detail: str, refusal: Refused | None) -> None:
+    @property
+    def refusals(self) -> Refusals:
+        """How often engines that are at work have refused the request."""
+        return self._noted_failures().refusals
+
+    def _noted_failures(self) -> Failures:
         if self._failures is NONE_YET:
             self._failures = Failures()
-        failures = self._failures
+        return self._failures
+
+    def _failed(self, end: AttemptEnd, detail: str, refusal: Refused | None) -> None:
+        failures = self._noted_failures()
         failures.refusal = refusal or failures.refusal
         backend, committed = None if self._attempt is None else self._attempt.backend, self.committed
         last = blamed(failures.last, (end, detail, backend), committed=committed)
@@ -203,8 +214,8 @@ class RequestLifecycle:
             failures.tried.append(backend)
         self._end_attempt(end)
         failures.last, now, context = last, self._context.clock(), self._context
-        tried, deadline = failures.tried, self._deadline
-        match after(end, self._routed, self._exchange, tried, committed=committed, deadline=deadline, now=now):
+        deadline = self._deadline
+        match after(end, self._routed, self._exchange, failures, committed=committed, deadline=deadline, now=now):
             case Next.ELSEWHERE:
                 self.step(Event.RETRY)
                 context.observers.retried(self._exchange, end)
@@ -212,7 +223,7 @@ class RequestLifecycle:
                     self._again()  # at once: it left for one free slot, which no other request shall leave for
                 else:
                     self._retry = later(pause(len(self._exchange.attempts), context.rng), self, self._again)
-            case Next.QUEUE if self.renew():
+            case Next.QUEUE if self.renewed() is not None:
                 self._follow(FULL)
             case Next.END:
                 self._conclude(*last)
@@ -220,7 +231,7 @@ class RequestLifecycle:
     def _again(self) -> None:
         """Try elsewhere after a pause; where nothing is ready any more, the last failure stands."""
         self._end_pause()
-        if self.renew() and (tried := self._begin()) is not STARTED:
+        if self.renewed() is not None and (tried := self._begin()) is not STARTED:
             self._follow(tried)
 
     def _end_pause(self) -> None:

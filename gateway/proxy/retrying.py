@@ -7,6 +7,7 @@ from typing import Final, TypeAlias
 from gateway.backends.backend import Backend
 from gateway.exchange import BAD, AttemptEnd, Exchange
 from gateway.policy.routing.readiness import State
+from gateway.policy.routing.refusals import Refusals
 from gateway.policy.routing.retry import MAX_RETRIES, may_retry
 from gateway.policy.slo.classify import RULINGS
 from gateway.proxy.finding import others
@@ -24,15 +25,16 @@ class Failures:
     """What has gone wrong with a request so far, made with its first failure.
 
     `tried` are backends that are not asked again, `last` is what its client is told if nothing follows, `refusal` an
-    engine's own words, which are told instead where they can be.
+    engine's own words, which are told instead where they can be; `refusals` are those of engines that were too busy.
     """
 
-    __slots__ = ("last", "refusal", "tried")
+    __slots__ = ("last", "refusal", "refusals", "tried")
 
     def __init__(self) -> None:
         self.tried: list[Backend] = []
         self.last: Failure | None = None
         self.refusal: Refused | None = None
+        self.refusals = Refusals()
 
 
 NONE_YET: Final = Failures()
@@ -51,31 +53,33 @@ def after(
     end: AttemptEnd,
     routed: RoutedRequest,
     exchange: Exchange,
-    tried: list[Backend],
+    failures: Failures,
     *,
     committed: bool,
     deadline: float,
     now: float,
 ) -> Next:
-    """Return what follows an attempt that ended so, at the last of those `tried`; the retry budget is charged.
+    """Return what follows an attempt that ended so, at the last of those tried; the retry budget is charged.
 
-    Those that are only busy leave `tried` when the request queues: they may be asked again then. An idle one is asked
-    again at most twice, inside the budget; after that its refusal is passed on.
+    Those that are only busy leave `failures.tried` when the request queues: they may be asked again then. An idle one
+    is asked again at most twice, inside the budget; after that its refusal is passed on.
     """
+    spec, retries, tried, refusals = routed.spec, routed.model.memory.retries, failures.tried, failures.refusals
+    if spec.is_copy:
+        return Next.END
     again = may_retry(
-        worth=RULINGS[end].retry and (routed.spec.repeatable or end is AttemptEnd.CONNECT_FAILED),
+        worth=RULINGS[end].retry and (spec.repeatable or end is AttemptEnd.CONNECT_FAILED),
         attempts=len(exchange.attempts),
         committed=committed,
         time_left=deadline - now,
     )
-    may_wait = routed.waits and routed.spec.repeatable and not committed and now < deadline
+    may_wait = spec.repeatable and not committed and now < deadline
     if end is not AttemptEnd.SATURATED or not may_wait:
-        return Next.ELSEWHERE if again and others(routed, tried) and routed.retries.take(now) else Next.END
+        return Next.ELSEWHERE if again and others(routed, tried) and retries.take(now) else Next.END
     free = any(each.health.takes(routed.claim, now) for each in others(routed, tried))
-    if again and free and routed.retries.take(now):
+    if again and free and retries.take(now):
         return Next.ELSEWHERE
-    refusals = routed.refusals
-    if refusals is None or (refusals.is_alone and (refusals.are_many or not routed.retries.take(now))):
+    if refusals.is_alone and (refusals.are_many or not retries.take(now)):
         return Next.END
     tried[:] = [each for each in tried if each.id not in refusals.by]
     return Next.QUEUE
@@ -93,10 +97,9 @@ def blamed(before: Failure | None, last: Failure, *, committed: bool) -> Failure
 
 def may_resend(routed: RoutedRequest, exchange: Exchange, deadline: float, now: float) -> bool:
     """Whether a request whose idle connection the engine had closed may go to it once more; the budget is charged."""
-    again = may_retry(
-        worth=routed.spec.repeatable, attempts=len(exchange.attempts), committed=False, time_left=deadline - now
-    )
-    return again and routed.retries.take(now)
+    worth = routed.spec.repeatable and not routed.spec.is_copy
+    again = may_retry(worth=worth, attempts=len(exchange.attempts), committed=False, time_left=deadline - now)
+    return again and routed.model.memory.retries.take(now)
 
 
 def is_stranded(
@@ -110,13 +113,14 @@ def is_stranded(
     """
     if (
         exchange.last_content
+        or routed.spec.is_copy
         or not routed.spec.repeatable
         or not backend.readiness.is_lost(long=not routed.spec.stream)
     ):
         return False
     if not backend.is_gone:
         return False  # it is too slow for its probes, but works
-    if len(exchange.attempts) > MAX_RETRIES or not routed.retries.allows(now):
+    if len(exchange.attempts) > MAX_RETRIES or not routed.model.memory.retries.allows(now):
         return False
     if routed.route.line.must_wait(routed.spec.service_class):
         return False

@@ -25,15 +25,18 @@ class RequestSpec:
     says that its client named it, `is_hurried` that this is less than the route allows. `repeatable` says whether it
     may be sent to an engine twice. `stored` is where the response that is made will be looked for. `is_lookup` says
     that it asks for one made before, of the one backend that has it: it takes no slot, and no backend works for its
-    answer now. `shows_labels` says whether its client is told where it went, in `x-gateway-*` fields, `http10` that it
-    speaks no newer HTTP.
+    answer now. `is_copy` says that nobody waits for its answer: it never queues, and is never tried again. `asked` is
+    the name of the model that answers shall bear, quoted; None for that which engines give it. `shows_labels` says
+    whether its client is told where it went, in `x-gateway-*` fields, `http10` that it speaks no newer HTTP.
     """
 
     __slots__ = (
+        "asked",
         "choices",
         "endpoint",
         "has_media",
         "http10",
+        "is_copy",
         "is_hurried",
         "is_lookup",
         "is_timed",
@@ -65,8 +68,10 @@ class RequestSpec:
         is_timed: bool = False,
         is_hurried: bool = False,
         is_lookup: bool = False,
+        is_copy: bool = False,
         repeatable: bool = True,
         stored: StoredResponses | None = None,
+        asked: bytes | None = None,
         shows_labels: bool = True,
         http10: bool = False,
     ) -> None:
@@ -83,8 +88,10 @@ class RequestSpec:
         self.is_timed: Final = is_timed
         self.is_hurried: Final = is_hurried
         self.is_lookup: Final = is_lookup
+        self.is_copy: Final = is_copy
         self.repeatable: Final = repeatable
         self.stored: Final = stored
+        self.asked: Final = asked
         self.shows_labels: Final = shows_labels
         self.http10: Final = http10
 
@@ -104,6 +111,7 @@ class RequestSpec:
             has_media=self.has_media,
             choices=self.choices,
             output=self.output,
+            is_copy=True,
             http10=self.http10,
         )
 
@@ -141,6 +149,7 @@ def understand(
         is_hurried=seconds < total,
         repeatable=repeatable,
         stored=stored,
+        asked=body.value("model") if endpoint.is_json and not model.echo_served_model else None,
         shows_labels=shows_labels,
         http10=request.http10,
     )

@@ -18,7 +18,6 @@ RECORDS = {
 TOO_LARGE = {
     "proxy.attempt.Attempt",
     "proxy.request_lifecycle.RequestLifecycle",
-    "proxy.routed_request.RoutedRequest",
     "wire.client.Client",
     "wire.sse.Scanner",
 }

@@ -35,7 +35,7 @@ class World:
         for _ in range(answers):
             kind.completed(took)
         self.routed, self.backend = routed_to("/v1/embeddings", kind, stream=stream, is_hurried=is_hurried)
-        self.routed.timeouts = Timeouts(**timeouts)
+        self.routed.model.timeouts = Timeouts(**timeouts)
         self.exchange = Exchange("id", "/v1/embeddings", 1000.0)
         self.exchange.attempts = [attempted(1000.0)]
         if begun:
@@ -196,7 +196,7 @@ def test_answers_that_become_longer_than_clients_wait_are_held_against_no_backen
 
 def test_a_limit_in_the_routes_needs_no_peers() -> None:
     hurry = Hurry(5.0, stream=False)
-    hurry.world.routed.timeouts = Timeouts(first_byte=20.0)
+    hurry.world.routed.model.timeouts = Timeouts(first_byte=20.0)
     assert hurry.ends_after(20.0) == {OWN}
     assert hurry.ends_after(20.0) == {BLAMED}
 
@@ -216,7 +216,7 @@ def test_a_backend_that_fails_its_probes_is_blamed_at_once() -> None:
 
 def test_a_deadline_of_the_routes_that_has_passed_too_decides() -> None:
     hurry = Hurry(5.0, stream=True)
-    hurry.world.routed.timeouts = Timeouts(first_token=4.95)
+    hurry.world.routed.model.timeouts = Timeouts(first_token=4.95)
     assert hurry.end() is AttemptEnd.FIRST_TOKEN_TIMEOUT
 
 

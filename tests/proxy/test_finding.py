@@ -9,6 +9,7 @@ from gateway.backends.backend import Backend
 from gateway.exchange import Exchange
 from gateway.policy.routing import readiness
 from gateway.policy.routing.choose import choose
+from gateway.proxy.engine_request import EngineRequest
 from gateway.proxy.finding import Tried, asked_next, find, first_asked, others
 from gateway.proxy.routed_request import RoutedRequest
 from gateway.proxy.spec import RequestSpec
@@ -42,7 +43,8 @@ def routed(front: Front) -> RoutedRequest:
     tenant, endpoint = front.current.tenants.of(head()), FORWARDED[CHAT.encode()]
     kind = model.memory.kinds.of(CHAT, tenant.service_class.name, None)
     spec = RequestSpec(endpoint, tenant, tenant.service_class, kind, stream=False, seconds=600.0, is_hurried=False)
-    return RoutedRequest(spec, model, version, fields=b"")
+    message = EngineRequest(spec, b"", "r1")
+    return RoutedRequest(spec, model, version, version.routes[-1], message, objective=model.objectives.default)
 
 
 def found(front: Front, *tried: Backend) -> tuple[Backend | Tried, Any]:

@@ -26,8 +26,8 @@ def first_token(health: Health, *, sent: float, at: float) -> None:
     exchange = Exchange("r", "/v1/chat/completions", sent)
     exchange.attempts, exchange.first_content = [attempted(sent)], at
     lease = health.lease(100)
-    routed, backend = routed_to("/v1/chat/completions")
-    routed.objective, backend.health = PROMISED, health
+    routed, backend = routed_to("/v1/chat/completions", objective=PROMISED)
+    backend.health = health
     began(routed, exchange, backend, lease)
     lease.release()
 

@@ -6,7 +6,7 @@ import pytest
 
 from gateway.exchange import Outcome
 from gateway.proxy.live import Mirror, TrafficSplit
-from gateway.proxy.mirroring import MOST, Discarding, NoRetries
+from gateway.proxy.mirroring import MOST, Discarding
 from tests.control.tables import versions
 from tests.proxy.front import ANSWER, Front, Opened, whole
 
@@ -37,8 +37,20 @@ def test_a_copy_goes_to_the_candidate_under_an_id_of_its_own_and_its_answer_nowh
     assert len(front.gateway.ids) == 0
 
 
-def test_a_copy_that_fails_is_not_tried_again() -> None:
-    assert not NoRetries().allows(0.0)
+def test_a_copy_that_fails_is_not_tried_again(opened: Opened) -> None:
+    routes = versions("http://127.0.0.1:8001", "http://127.0.0.1:8002", start="manual")
+    routes["pools"]["v2"]["backends"].append("http://127.0.0.1:8003")
+    front = opened(routes)
+    model = front.current.table.model("m")
+    model.traffic = model.divided([("v1", 1.0)], mirror=Mirror(model.versions["v2"], 1.0))
+    front.asks()
+    request, copy = sorted(front.connects(), key=lambda side: V1 not in side.read)
+    front.says(whole(500, {"error": "x"}), copy)
+    front.passes(1.0)
+    assert front.connects() == [request]
+    assert front.mirroring.outcomes == {("m", "v2", Outcome.BACKEND_ERROR): 1}
+    assert model.memory.retries.requests == 1, "a copy is no request of the budget"
+    front.says(ANSWER, request)
 
 
 def test_where_there_is_little_room_no_copy_is_made(front: Front) -> None:

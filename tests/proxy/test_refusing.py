@@ -33,8 +33,7 @@ def test_any_other_says_nothing_of_that(status: int) -> None:
 
 @pytest.mark.parametrize("keep_alive", [True, False])
 def test_a_head_has_what_the_engine_said_and_what_the_gateway_has_to_say(keep_alive: bool) -> None:
-    routed, backend = routed_to(CHAT)
-    routed.charge = charged(QuotaLimits(requests_per_minute=8))
+    routed, backend = routed_to(CHAT, charge=charged(QuotaLimits(requests_per_minute=8)))
     exchange = Exchange("r1", CHAT, 0.0)
     head = head_of(routed, exchange, backend, b"HTTP/1.1 200 OK\r\nx: y\r\n", keep_alive=keep_alive)
     assert head.startswith(b"HTTP/1.1 200 OK\r\n")

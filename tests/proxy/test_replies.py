@@ -20,8 +20,8 @@ def exchange(path: str = CHAT, *, stream: bool = False) -> Exchange:
 
 
 def test_an_error_is_answered_and_noted() -> None:
-    page, (routed, _), request = Page(), routed_to(CHAT), exchange()
-    routed.charge = charged(QuotaLimits(requests_per_minute=8))
+    charge = charged(QuotaLimits(requests_per_minute=8))
+    page, (routed, _), request = Page(), routed_to(CHAT, charge=charge), exchange()
     answer(page, request, Unavailable("later"), routed)
     head, _, body = page.took().partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 503 ")
