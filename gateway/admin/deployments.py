@@ -62,7 +62,9 @@ def deployment_routes(deployments: Deployments) -> APIRouter:
         except ModelNotFound as unknown:
             return error(404, unknown.code, unknown.message)
         except KeyError:
-            return error(404, "version_not_found", f"the model `{name[:128]}` has no version `{version[:64]}`")
+            known = ", ".join(deployments.versions(name))
+            words = f"the model `{name[:128]}` has no version `{version[:64]}`; there are {known}"
+            return error(404, "version_not_found", words)
         return _status(found)
 
     @router.get("")

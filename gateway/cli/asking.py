@@ -2,6 +2,7 @@
 
 import getpass
 import os
+import re
 import socket
 import ssl
 from typing import Annotated, Any, NoReturn
@@ -50,7 +51,7 @@ def ask(admin: str, method: str, path: str, **request: Any) -> Any:
         # A listener with TLS closes what begins as plain HTTP.
         closed = isinstance(error, httpx.RemoteProtocolError) and not tls
         hint = ", as https:// if it speaks TLS" if closed else ""
-        _end(f"no gateway answers at {admin}: {error}; give its admin listener with --admin{hint}")
+        _end(f"no gateway answers at {admin}: {_words(error)}; give its admin listener with --admin{hint}")
     if answer.status_code == _NOT_FOUND and "x-request-id" in answer.headers:
         _end(f"{admin} is the gateway's data port: give its admin listener with --admin (default: {ADMIN})")
     try:
@@ -61,9 +62,17 @@ def ask(admin: str, method: str, path: str, **request: Any) -> Any:
     told = problem if isinstance(problem, dict) and isinstance(problem.get("code"), str) else {}
     if not told and (answer.status_code == _NOT_FOUND or (answer.is_success and body is None)):
         _end(f"{admin} is not the admin listener of a gateway: give that with --admin (default: {ADMIN})")
+    if told.get("code") == "invalid_admin_token":
+        wrong = "TIDEGATE_ADMIN_TOKEN is not its token" if token else "set TIDEGATE_ADMIN_TOKEN"
+        _end(f"the admin listener at {admin} requires a token: {wrong}")
     if not answer.is_success:
         _end(told.get("message") or f"the gateway answered with status {answer.status_code}")
     return body
+
+
+def _words(error: Exception) -> str:
+    """Return what an error says, without its number and the stop at its end."""
+    return re.sub(r"^\[Errno -?\d+\] ", "", str(error)).rstrip(".")
 
 
 def _end(words: str) -> NoReturn:

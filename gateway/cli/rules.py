@@ -96,7 +96,11 @@ def rules(
     if out is None:
         typer.echo(text, nl=False)
     else:
-        out.write_text(text)
+        try:
+            out.write_text(text)
+        except OSError as error:
+            typer.echo(f"tidegate: {out} cannot be written: {error.strerror}", err=True)
+            raise typer.Exit(1) from None
 
 
 def _promised(table: RouteTable, source: Origin, runbook: str, scale: Scale) -> list[Slo]:

@@ -186,6 +186,10 @@ class Deployments:
         self._audit.record(actor, "register", f"deployment {deployment.id}", f"{live.name}/{version}")
         return deployment
 
+    def versions(self, model: str) -> list[str]:
+        """Return the versions of a model, or alias; raises ModelNotFound."""
+        return list(self._current.table.model(model).versions)
+
     def concerns(self, exchange: Exchange) -> bool:
         """Return whether a deployment waits for its first answer to a user."""
         return (exchange.model, exchange.version) in self._waiting

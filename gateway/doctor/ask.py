@@ -16,6 +16,7 @@ from gateway.rules.engine import needed_buckets
 TIMEOUT = 5.0
 MAX_BODY = 4 * 1024 * 1024
 AT_ONCE = 16
+_REJECTED = (401, 403)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,24 +51,26 @@ async def ask(client: httpx.AsyncClient, spec: BackendSpec) -> Answers:
             health, _ = await read(client, f"{base}/health", headers, most=0)
     except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
         return Answers(unreachable=str(error) or type(error).__name__)
-    models, version, metrics = [
-        await _body(client, f"{base}{path}", headers) for path in ("/v1/models", "/version", "/metrics")
+    (status, models), (_, version), (_, metrics) = [
+        await _read(client, f"{base}{path}", headers) for path in ("/v1/models", "/version", "/metrics")
     ]
     listed = probe.listed(models)
     return Answers(
         health=health,
+        rejected=status if status in _REJECTED else 0,
         version=_version(version),
         models=None if listed is None else frozenset(listed),
         metrics=None if metrics is None else metrics.decode(errors="replace"),
     )
 
 
-async def _body(client: httpx.AsyncClient, url: str, headers: dict[str, str]) -> bytes | None:
+async def _read(client: httpx.AsyncClient, url: str, headers: dict[str, str]) -> tuple[int, bytes | None]:
+    """Return the status and the body of an answer, 0 and none where there is no answer."""
     try:
         async with asyncio.timeout(TIMEOUT):
-            return (await read(client, url, headers, most=MAX_BODY))[1]
+            return await read(client, url, headers, most=MAX_BODY)
     except (httpx.HTTPError, TimeoutError):
-        return None
+        return 0, None
 
 
 def _version(body: bytes | None) -> str | None:

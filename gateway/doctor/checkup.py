@@ -53,10 +53,14 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What an engine answered; `unreachable` says why when it did not answer at all."""
+    """What an engine answered; `unreachable` says why when it did not answer at all.
+
+    `rejected` is the status with which /v1/models rejected the gateway's key, or 0.
+    """
 
     unreachable: str = ""
     health: int = 0
+    rejected: int = 0
     version: str | None = None
     models: frozenset[str] | None = None
     metrics: str | None = None
@@ -76,7 +80,11 @@ def examine(answers: Answers, served_models: Sequence[str], needed: Iterable[Nee
     else:
         version = f", version {answers.version}" if answers.version else ""
         yield Finding(Level.OK, f"answers{version}")
-    yield from _models(answers.models, served_models)
+    if answers.rejected:
+        hint = "set `api_key` of this backend in the routes to the engine's --api-key (docs/routes.md)"
+        yield Finding(Level.PROBLEM, f"/v1/models answers {answers.rejected}", hint)
+    else:
+        yield from _models(answers.models, served_models)
     if answers.metrics is None or "vllm:" not in answers.metrics:
         hint = "without them the gateway has only its own counts; vLLM shows them unless --disable-log-stats is set"
         yield Finding(Level.WARNING, "no vLLM metrics at /metrics", hint)
@@ -89,8 +97,8 @@ def _models(listed: frozenset[str] | None, served_models: Sequence[str]) -> Iter
     if listed is None:
         yield Finding(
             Level.WARNING,
-            "/v1/models lists nothing",
-            "whether it serves the right model will only show at the first request",
+            "/v1/models has no list of models",
+            "the first request will show whether it serves the right model",
         )
         return
     for name in served_models:

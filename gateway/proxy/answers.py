@@ -125,10 +125,10 @@ def failure(end: AttemptEnd, backend: str, detail: str, attempts: int, *, commit
     tries = "1 attempt" if attempts == 1 else f"{attempts} attempts"
     match end:
         case AttemptEnd.CONNECT_FAILED:
-            return NoReadyBackend(f"no backend could be reached in {tries}; the last was {detail}")
+            return NoReadyBackend(f"no backend could be reached in {tries}; the last one was at {detail}")
         case AttemptEnd.FIRST_TOKEN_TIMEOUT:
-            return FirstTokenTimeout(f"no answer began in {tries}; the last was {detail}")
+            return FirstTokenTimeout(f"no answer began in {tries}; the last one was at {detail}")
         case AttemptEnd.DEADLINE_EXCEEDED | AttemptEnd.GATEWAY_LATE | AttemptEnd.CLIENT_TIMEOUT:
-            return TimedOut(f"not answered in time, after {tries}; the last was {detail}")
+            return TimedOut(f"not answered in time, after {tries}; the last one was at {detail}")
         case _:
-            return BackendFailed(f"failed in {tries}; the last was {detail}")
+            return BackendFailed(f"the request failed in {tries}; the last one was at {detail}")

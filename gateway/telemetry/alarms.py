@@ -27,6 +27,6 @@ class UnauthorizedAlarm(Observer):
         if now - self._told.get(backend.id, -_EVERY) >= _EVERY:
             self._told[backend.id] = now
             _log.error(
-                "the backend rejects the gateway's key: give its pool's backend an `api_key`",
+                "the engine rejects the gateway's key: set the `api_key` of this backend in the routes",
                 extra={"backend": backend.id},
             )

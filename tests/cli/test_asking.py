@@ -84,7 +84,7 @@ async def test_backends_are_drained_and_deployments_registered_from_a_shell(tmp_
             (one,) = json.loads((await tidegate(running, "deployments", "--json")).stdout)
             assert (one["model"], one["version"], one["result"]) == ("m", "v2", "running")
             missing = await tidegate(running, "deploy", "m", "v9", status=1)
-            assert missing.stderr == "tidegate: the model `m` has no version `v9`\n"
+            assert missing.stderr == "tidegate: the model `m` has no version `v9`; there are v1, v2\n"
 
 
 async def test_the_data_port_is_named_as_such(tmp_path: Path) -> None:
@@ -96,6 +96,23 @@ async def test_the_data_port_is_named_as_such(tmp_path: Path) -> None:
         f"tidegate: {data} is the gateway's data port: give its admin listener with --admin "
         "(default: http://127.0.0.1:9000)\n"
     )
+
+
+async def test_a_token_that_is_missing_or_wrong_is_told_apart(tmp_path: Path) -> None:
+    async with (
+        backends(good) as (fake,),
+        gateway(tmp_path, f"models: {{m: {{backends: ['{fake.url}']}}}}", token="right") as running,
+    ):
+        command = ["audit", "--admin", running.admin]
+        for token, said in (
+            ("", "requires a token: set TIDEGATE_ADMIN_TOKEN"),
+            ("wrong", "requires a token: TIDEGATE_ADMIN_TOKEN is not its token"),
+        ):
+            result = await asyncio.to_thread(CliRunner().invoke, app, command, env={"TIDEGATE_ADMIN_TOKEN": token})
+            assert result.exit_code == 1
+            assert result.stderr == f"tidegate: the admin listener at {running.admin} {said}\n"
+        right = await asyncio.to_thread(CliRunner().invoke, app, command, env={"TIDEGATE_ADMIN_TOKEN": "right"})
+        assert right.exit_code == 0, right.stderr
 
 
 async def test_status_shows_what_is_and_says_what_is_wrong(tmp_path: Path) -> None:

@@ -128,6 +128,14 @@ async def test_a_dead_engine_and_one_that_is_not_there_are_problems(tmp_path: Pa
     assert findings[0][1].startswith("cannot be reached")
 
 
+async def test_an_engine_that_rejects_the_key_is_a_problem(tmp_path: Path) -> None:
+    async with engine("--api-key", "hush", model="m") as backend:
+        findings = await examined(tmp_path, backend.urls[0], "m")
+    ((what, hint),) = [(what, hint) for level, what, hint in findings if level is Level.PROBLEM]
+    assert what == "/v1/models answers 401"
+    assert "set `api_key`" in hint
+
+
 @pytest.mark.parametrize(("old", "code"), [((), 0), (("--old-metric-names",), 0)])
 async def test_the_command_on_simulated_engines(old: tuple[str, ...], code: int, tmp_path: Path) -> None:
     async with engine(*old, model="m") as backend:

@@ -132,7 +132,7 @@ async def test_what_cannot_be_registered_is_refused_in_words(tmp_path: Path) -> 
             wrong = await client.post("/admin/deployments", json={"model": "mm", "version": "v2"})
             assert (wrong.status_code, "did you mean `m`" in wrong.json()["error"]["message"]) == (404, True)
             wrong = await client.post("/admin/deployments", json={"model": "m", "version": "v3"})
-            assert wrong.json()["error"]["message"] == "the model `m` has no version `v3`"
+            assert wrong.json()["error"]["message"] == "the model `m` has no version `v3`; there are v1, v2"
             assert (await client.get("/admin/deployments/none")).status_code == 404
             assert (await client.get("/admin/models/x/canary")).status_code == 404
 

@@ -114,6 +114,14 @@ def test_every_rule_has_its_own_name_and_labels(routes: RouteTable) -> None:
             assert rule["annotations"]["runbook_url"] == f"https://runbooks.example/slo#{rule['labels']['sli']}"
 
 
+def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "routes.yaml").write_text("models: {m: {backends: ['http://e:1']}}")
+    out = tmp_path / "missing" / "rules.yaml"
+    result = CliRunner().invoke(app, ["rules", str(tmp_path / "routes.yaml"), "--out", str(out)])
+    assert result.exit_code == 1
+    assert result.stderr == f"tidegate: {out} cannot be written: No such file or directory\n"
+
+
 def test_without_the_url_of_a_runbook_alerts_have_no_link() -> None:
     rules = [
         rule for group in rules_file(list(slos(table(m=SMALL), "", Scale(1.0))))["groups"] for rule in group["rules"]
