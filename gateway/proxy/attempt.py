@@ -89,7 +89,8 @@ class Attempt:
         *,
         backend: Backend,
         lease: Lease | None,
-        record: AttemptRecord,
+        now: float,
+        queued: float = 0.0,
     ) -> None:
         self._request = request
         self._routed = routed
@@ -98,7 +99,9 @@ class Attempt:
         self._context = context
         self.backend = backend
         self.lease = lease
-        self.record = record
+        self.record = record = AttemptRecord(backend.id, backend.spec.pool, now, queued)
+        exchange.attempts.append(record)
+        exchange.backend, exchange.pool = record.backend, record.pool
         self.upstream: Upstream | None = None
         self.relay: StreamRelay | PlainRelay | Refusal | None = None
 

@@ -36,6 +36,15 @@ class Failures:
         self.refusal: Refused | None = None
         self.refusals = Refusals()
 
+    def note(self, failed: Failure, refusal: Refused | None, *, committed: bool) -> Failure:
+        """Take the latest failure, and what the engine said; return what to tell the client if nothing follows."""
+        backend = failed[2]
+        if backend is not None:
+            self.tried.append(backend)
+        self.refusal = refusal or self.refusal
+        self.last = last = blamed(self.last, failed, committed=committed)
+        return last
+
 
 NONE_YET: Final = Failures()
 """Those of a request that nothing has gone wrong with; never changed."""

@@ -17,7 +17,6 @@ RECORDS = {
 """Plain records: they hold data, and decide nothing."""
 TOO_LARGE = {
     "proxy.attempt.Attempt",
-    "proxy.request_lifecycle.RequestLifecycle",
     "wire.client.Client",
     "wire.sse.Scanner",
 }

@@ -1,0 +1,179 @@
+"""What leads a request without an attempt in progress to its next one: a wait for a slot, a pause, another backend."""
+
+import asyncio
+from typing import Protocol
+
+from gateway.backends.backend import Backend
+from gateway.errors import GatewayError, NoReadyBackend
+from gateway.exchange import BAD, AttemptEnd, Exchange, Outcome
+from gateway.policy.admission.decide import TurnedAway
+from gateway.policy.routing.retry import pause
+from gateway.policy.slo.classify import RULINGS, request_outcome
+from gateway.proxy import replies
+from gateway.proxy.answers import failure, turned_away
+from gateway.proxy.finding import FULL, STARTED, Tried, others
+from gateway.proxy.lifecycle import Event
+from gateway.proxy.queue_ticket import QueueTicket
+from gateway.proxy.renewal import renewed
+from gateway.proxy.retrying import Failures, Next, Refused, after
+from gateway.proxy.routed_request import ProxyContext, RoutedRequest
+from gateway.wire.guarded import later
+from gateway.wire.service import Writer
+
+
+class Request(Protocol):
+    """The request that is led to its next attempt; a reload replaces what is `routed`."""
+
+    routed: RoutedRequest
+
+    @property
+    def committed(self) -> bool:
+        """Whether part of the answer has gone to the client."""
+
+    def step(self, event: Event) -> None:
+        """Go on to the next state."""
+
+    def begin(self, queued: float = 0.0) -> Tried:
+        """Begin an attempt at a backend not tried yet, if one has a slot; `queued` are the seconds waited for it."""
+
+    def end_attempt(self, result: AttemptEnd) -> Backend | None:
+        """End the attempt in progress; return where it was made, None if there is none."""
+
+    def end(self, event: Event, outcome: Outcome, reason: str) -> None:
+        """Settle, after the client has been told."""
+
+    def give_up(self, error: GatewayError) -> None:
+        """End at once, for a reason of the gateway's own."""
+
+
+class NextAttempt:
+    """Leads a request to its next attempt, or to its end.
+
+    It is made when something keeps the request from going straight on: no backend has a slot, or an attempt failed.
+    `failures` are those of the request so far.
+    """
+
+    __slots__ = ("_client", "_context", "_deadline", "_exchange", "_pause", "_request", "_ticket", "failures")
+
+    def __init__(
+        self, request: Request, exchange: Exchange, client: Writer, context: ProxyContext, deadline: float
+    ) -> None:
+        self._request = request
+        self._exchange = exchange
+        self._client = client
+        self._context = context
+        self._deadline = deadline
+        self._ticket: QueueTicket | None = None
+        self._pause: asyncio.TimerHandle | None = None
+        self.failures = Failures()
+
+    def __repr__(self) -> str:
+        waits = "after a pause" if self._pause is not None else "in the queue" if self._ticket is not None else "now"
+        return f"<NextAttempt {waits}, {len(self.failures.tried)} backends tried>"
+
+    def wait(self, tried: Tried) -> None:
+        """Where no attempt began, wait for a slot, unless that is hopeless, or tell that there can be none."""
+        routed, exchange, failures, context = self._request.routed, self._exchange, self.failures, self._context
+        if not others(routed, failures.tried):
+            error = NoReadyBackend(f"no backend of the model `{exchange.model}` is ready")
+            self._refuse(error, Outcome.NO_BACKEND, "no ready backend")
+        elif tried is FULL:
+            self._request.step(Event.NO_SLOT)
+            now, last = context.clock(), failures.last
+            ticket = self._ticket = self._ticket or QueueTicket(self, routed, context.clock)
+            if last is None or last[0] is not AttemptEnd.SATURATED:
+                ticket.enter(routed, exchange, now=now, deadline=self._deadline, chance=context.rng.random())
+            elif not ticket.rejoin(routed, exchange, failures.refusals, now=now, deadline=self._deadline):
+                self._conclude(*last)
+
+    def failed(self, end: AttemptEnd, detail: str, refusal: Refused | None) -> None:
+        """End an attempt that failed; go elsewhere, into the queue, or to the end."""
+        request, exchange, failures, context = self._request, self._exchange, self.failures, self._context
+        committed = request.committed
+        last = failures.note((end, detail, request.end_attempt(end)), refusal, committed=committed)
+        deadline, now = self._deadline, context.clock()
+        match after(end, request.routed, exchange, failures, committed=committed, deadline=deadline, now=now):
+            case Next.ELSEWHERE:
+                request.step(Event.RETRY)
+                context.observers.retried(exchange, end)
+                if end is AttemptEnd.NOT_READY:
+                    self._again()  # at once: it left for one free slot, which no other request shall leave for
+                else:
+                    self._pause = later(pause(len(exchange.attempts), context.rng), request, self._again)
+            case Next.QUEUE if self.renewed() is not None:
+                self.wait(FULL)
+            case Next.END:
+                self._conclude(*last)
+
+    def check(self, now: float) -> bool:
+        """Turn the request away when its patience in the queue is over; return whether it was."""
+        return self._ticket is not None and self._ticket.check(now, self._context.rng.random())
+
+    def end(self, now: float) -> None:
+        """Wait for nothing any more, and note for how long that was done in vain."""
+        self._end_pause(now)
+        ticket, self._ticket = self._ticket, None
+        if ticket is not None:
+            self._exchange.queued += ticket.leave(now)
+
+    # What its place in the queue tells
+
+    def renewed(self) -> RoutedRequest | None:
+        """Follow a reload of the routes; return the request as it goes on, None when that was the end."""
+        routed = renewed(self._request.routed, self._exchange, self._context.rng.random())
+        if isinstance(routed, GatewayError):
+            self._refuse(routed, Outcome.CLIENT_ERROR, routed.code)
+            return None
+        self._request.routed = routed
+        return routed
+
+    def try_again(self, waited: float) -> bool:
+        """Take a slot that came free after so many seconds."""
+        return self._request.begin(waited) is STARTED
+
+    def turned_away(self, why: TurnedAway) -> None:
+        """Answer that there is no slot, unless one that it had ended in a failure; that an engine was busy is none."""
+        failures = self.failures
+        if failures.last is not None and failures.last[0] is AttemptEnd.SATURATED:
+            failures.last = None
+        self._refuse(turned_away(why, self._request.routed.spec.service_class), Outcome.SHED, why.why)
+
+    def give_up(self, error: GatewayError) -> None:
+        """End at once, for a reason of the gateway's own."""
+        self._request.give_up(error)
+
+    def _again(self) -> None:
+        """Try elsewhere after a pause; where nothing is ready any more, the last failure stands."""
+        self._end_pause(self._context.clock())
+        if self.renewed() is not None and (tried := self._request.begin()) is not STARTED:
+            self.wait(tried)
+
+    def _end_pause(self, now: float) -> None:
+        """End the pause before a retry, which began with the end of an attempt: time spent for the backend's sake."""
+        timer, self._pause = self._pause, None
+        if timer is not None:
+            timer.cancel()
+            self._exchange.backend_seconds += now - self._exchange.attempt_ended
+
+    def _refuse(self, error: GatewayError, outcome: Outcome, reason: str) -> None:
+        """Tell the client that there will be no attempt; of one that failed before, it is told of that."""
+        if self.failures.last is None:
+            replies.tell(self._client, self._exchange, error, self._request.routed)
+            self._request.end(Event.REFUSED, outcome, reason)
+        else:
+            self._conclude(*self.failures.last)
+
+    def _conclude(self, end: AttemptEnd, detail: str, backend: Backend | None) -> None:
+        """Tell the client of a failure that is not followed by another attempt."""
+        request, exchange, refusal = self._request, self._exchange, self.failures.refusal
+        committed = request.committed
+        outcome = request_outcome(end, committed=committed)
+        if refusal is not None and not exchange.opened and end is not AttemptEnd.TOO_LARGE:
+            replies.pass_refusal(self._client, exchange, *refusal)
+            if RULINGS[end].verdict is BAD:
+                outcome = Outcome.BACKEND_ERROR
+        else:
+            where = backend.id if backend else "the backend"
+            error = failure(end, where, detail, len(exchange.attempts), committed=committed)
+            replies.tell(self._client, exchange, error, request.routed)
+        request.end(Event.FAILED, outcome, detail)
