@@ -9,6 +9,7 @@ from gateway.control.alerts import Alerter
 from gateway.control.audit import Audit
 from gateway.control.deployments import Deployments
 from gateway.control.drained import Drained
+from gateway.control.engine_clients import EngineClients
 from gateway.control.limits import LimitController
 from gateway.control.outlier_detection import OutlierDetector
 from gateway.control.persistence import Flusher, PersistedState
@@ -97,8 +98,9 @@ class ControlPlane:
         """Start every loop: `checked` is what has deadlines, `watched` are files beside the routes."""
         data, clock = self._data, self._data.clock
         supervisor = Supervisor()
-        supervisor.start("probe", Prober(data.registry, clock, data.rng, hops=data.gateway.hops.name).run)
-        supervisor.start("scrape", Scraper(data.registry, clock, data.rng).run)
+        clients = EngineClients(clock, data.rng)
+        supervisor.start("probe", Prober(data.registry, clock, clients, hops=data.gateway.hops.name).run)
+        supervisor.start("scrape", Scraper(data.registry, clock, clients).run)
         supervisor.start("sweep", partial(sweep, checked, clock, data.registry.lateness))
         supervisor.start("outlier detector", self.outlier_detector.run)
         supervisor.start("admit", self.limits.run)

@@ -1,6 +1,7 @@
 """Servers of tests: what they have accepted is closed when they stop, whatever becomes of a test."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TypeAlias
@@ -22,9 +23,9 @@ class Listener:
         self._tasks: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
 
-    async def start(self, port: int = 0, *, limit: int = 2**16) -> int:
+    async def start(self, port: int = 0, *, limit: int = 2**16, tls: ssl.SSLContext | None = None) -> int:
         """Listen on a port, by default a free one, and return it; streams buffer `limit` bytes."""
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", port, limit=limit)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", port, limit=limit, ssl=tls)
         number: int = self._server.sockets[0].getsockname()[1]
         return number
 

@@ -21,7 +21,7 @@ class EngineStatus(BaseModel):
 
 
 class BackendStatus(BaseModel):
-    """One engine; `engine` is null while its metrics are unknown, or older than 3 s.
+    """One engine; `engine` is null while its metrics are unknown, or too old.
 
     `silent` says that its last probe timed out: requests are still sent there while no other backend is ready, or, as
     long as it is at work, while no other has a slot.

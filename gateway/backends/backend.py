@@ -1,12 +1,12 @@
 """One engine: one object composed of parts, each written through its own methods alone. Kept over reloads."""
 
 import logging
-import ssl
 from collections.abc import Mapping
 
 from gateway.backends.availability import Availability
 from gateway.backends.engine_report import EngineReport
 from gateway.backends.exposed import EngineMetrics
+from gateway.backends.roots import system_roots
 from gateway.clock import Clock
 from gateway.config.table import BackendSpec
 from gateway.lateness import Lateness
@@ -51,7 +51,7 @@ class Backend:
         self.limit = _limit(spec)
         self.lateness = lateness
         self._clock = clock
-        tls = ssl.create_default_context() if spec.tls else None
+        tls = system_roots() if spec.tls else None
         self.pool = UpstreamPool(spec.host, spec.port, tls=tls, outbox=outbox, clock=clock, lateness=self.lateness)
         host = f"[{spec.host}]" if ":" in spec.host else spec.host
         self.authority = f"{host}:{spec.port}".encode()
@@ -80,9 +80,9 @@ class Backend:
         """Requests in progress there."""
         return self.health.slots.in_flight
 
-    def told(self, engine: EngineMetrics, now: float) -> None:
-        """Take what the engine says of itself; its queue belongs to what choosing weighs."""
-        self.engine.take(engine, (self.availability.models or {}).values(), now)
+    def told(self, engine: EngineMetrics, now: float, *, every: float = 1.0) -> None:
+        """Take what the engine says of itself, `every` so many seconds; its queue belongs to what choosing weighs."""
+        self.engine.take(engine, (self.availability.models or {}).values(), now, every=every)
         self.health.latency.told(engine.waiting, now)
 
     def is_busy(self, now: float) -> bool:

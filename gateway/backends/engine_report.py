@@ -6,29 +6,32 @@ from dataclasses import replace
 from gateway.backends.exposed import EngineMetrics
 
 STALE_AFTER = 3.0
+_INTERVALS = 2.5
+"""Intervals after which metrics are stale that are read more seldom."""
 
 
 class EngineReport:
     """The latest `metrics` of one engine, None before the first, as of `read_at` (seconds of the clock).
 
     `progressed` is when they were last seen to change as those of an engine at work do, `queued` how many looks in a
-    row found its own queue filled.
+    row found its own queue filled. They are stale after `lasts` seconds.
     """
 
-    __slots__ = ("_looked_at", "metrics", "progressed", "queued", "read_at")
+    __slots__ = ("_looked_at", "lasts", "metrics", "progressed", "queued", "read_at")
 
     def __init__(self) -> None:
         self.metrics: EngineMetrics | None = None
         self.read_at = 0.0
         self.progressed = float("-inf")
         self.queued = 0
+        self.lasts = STALE_AFTER
         self._looked_at = 0.0
 
     def __repr__(self) -> str:
         return f"<EngineReport of {self.read_at:.1f}: {self.metrics}>"
 
-    def take(self, metrics: EngineMetrics, contexts: Iterable[int | None], now: float) -> None:
-        """Take what the engine says; its models have these contexts in tokens, where that is known.
+    def take(self, metrics: EngineMetrics, contexts: Iterable[int | None], now: float, *, every: float = 1.0) -> None:
+        """Take what the engine says, `every` so many seconds; its models have these contexts in tokens, where known.
 
         A KV cache that cannot hold one request of the longest context is none that is counted in tokens.
         """
@@ -38,10 +41,11 @@ class EngineReport:
         if self.metrics is not None and metrics.progress != self.metrics.progress:
             self.progressed = now
         self.metrics, self.read_at = metrics, now
+        self.lasts = max(STALE_AFTER, _INTERVALS * every)
 
     def fresh(self, now: float) -> EngineMetrics | None:
-        """Return what the engine says of itself; None once that is 3 s old: stale means unknown."""
-        return self.metrics if now - self.read_at <= STALE_AFTER else None
+        """Return what the engine says of itself; None once that is too old: stale means unknown."""
+        return self.metrics if now - self.read_at <= self.lasts else None
 
     def look(self, now: float) -> float:
         """Look whether it queues; return how many requests it works on while none waits, 0 where it says nothing new.

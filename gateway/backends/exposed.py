@@ -1,7 +1,6 @@
 """Reading an engine's own metrics: a few wanted lines out of hundreds, under the names that vLLM uses or used."""
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from math import isfinite, nan
 
@@ -20,10 +19,13 @@ _NAMES = (
     b"lora_requests_info",
     b"engine_sleep_state",
 )
+# It begins with fixed bytes: `re` searches for these far faster than for the beginning of any line.
 _LINE = re.compile(
-    rb"^vllm:(" + rb"|".join(_NAMES) + rb')(?:\{((?:[^"}\n]|"(?:[^"\\\n]|\\.)*+")*+)\})?[ \t]+([^ \t\n]+)', re.MULTILINE
+    rb"\nvllm:(" + rb"|".join(_NAMES) + rb')(?:\{((?:[^"}\n]|"(?:[^"\\\n]|\\.)*+")*+)\})?[ \t]+([^ \t\n]+)'
 )
 _LABEL = re.compile(rb'([a-zA-Z_]\w*)="((?:[^"\\]|\\.)*+)"')
+_BLOCKS = re.compile(rb'(?:^|[,\s])num_gpu_blocks="([^"\\]*)"')
+_BLOCK_SIZE = re.compile(rb'(?:^|[,\s])block_size="([^"\\]*)"')
 _MOST_REQUESTS = 1_000_000
 _MOST_COUNTED = 2**53
 _MOST_TOKENS = 10**12
@@ -58,65 +60,59 @@ class EngineMetrics:
         return (self.generated, self.kv_usage, self.preemptions, self.prefix_queries)
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One wanted line: the name without `vllm:`, its labels as they stand, and its value."""
-
-    name: str
-    labels: bytes
-    value: float
-
-
-def samples(body: bytes) -> Iterator[Sample]:
-    """Return the wanted lines of an exposition, in order; what is no number is NaN."""
-    for name, labels, text in _LINE.findall(body):
-        try:
-            value = float(text)
-        except ValueError:
-            value = nan
-        yield Sample(name.decode(), labels, value)
+_Rows = list[tuple[bytes, float]]
+"""The labels, as they stand, and the value of every series of one name."""
 
 
 def extract(body: bytes) -> EngineMetrics:
     """Return what an exposition says. One pass of one pattern: a full parse would cost tens of milliseconds."""
-    found: dict[str, list[Sample]] = {}
-    for sample in samples(body):
-        found.setdefault(sample.name, []).append(sample)
-
-    usage = _values(found, "kv_cache_usage_perc", "gpu_cache_usage_perc", most=_FULL)
+    found: dict[bytes, _Rows] = {}
+    for name, labels, text in _LINE.findall(b"\n" + body):
+        try:
+            value = float(text)
+        except ValueError:
+            value = nan
+        found.setdefault(name, []).append((labels, value))
+    usage = _values(found, b"kv_cache_usage_perc", b"gpu_cache_usage_perc", most=_FULL)
     return EngineMetrics(
-        running=_total(found, "num_requests_running", most=_MOST_REQUESTS),
-        waiting=_total(found, "num_requests_waiting", most=_MOST_REQUESTS),
+        running=_total(found, b"num_requests_running", most=_MOST_REQUESTS),
+        waiting=_total(found, b"num_requests_waiting", most=_MOST_REQUESTS),
         kv_usage=min(1.0, sum(usage) / len(usage)) if usage else None,
-        kv_capacity=_capacity(found.get("cache_config_info", [])),
-        preemptions=_total(found, "num_preemptions_total"),
-        prefix_queries=_total(found, "prefix_cache_queries_total", "gpu_prefix_cache_queries_total"),
-        prefix_hits=_total(found, "prefix_cache_hits_total", "gpu_prefix_cache_hits_total"),
-        adapters=_adapters(found.get("lora_requests_info")),
-        sleeping=_sleeping(found.get("engine_sleep_state")),
-        generated=_total(found, "generation_tokens_total"),
+        kv_capacity=_capacity(found.get(b"cache_config_info", [])),
+        preemptions=_total(found, b"num_preemptions_total"),
+        prefix_queries=_total(found, b"prefix_cache_queries_total", b"gpu_prefix_cache_queries_total"),
+        prefix_hits=_total(found, b"prefix_cache_hits_total", b"gpu_prefix_cache_hits_total"),
+        adapters=_adapters(found.get(b"lora_requests_info")),
+        sleeping=_sleeping(found.get(b"engine_sleep_state")),
+        generated=_total(found, b"generation_tokens_total"),
     )
 
 
-def _values(found: dict[str, list[Sample]], *names: str, most: float) -> list[float]:
+def _values(found: dict[bytes, _Rows], *names: bytes, most: float) -> list[float]:
     rows = next((found[name] for name in names if name in found), [])
     # One rank that tells nonsense makes the sum unknown: without it the sum would be too small.
-    return [row.value for row in rows] if all(0 <= row.value <= most for row in rows) else []
+    told = [value for _, value in rows]
+    for value in told:
+        if not 0 <= value <= most:
+            return []
+    return told
 
 
-def _total(found: dict[str, list[Sample]], *names: str, most: float = _MOST_COUNTED) -> float | None:
+def _total(found: dict[bytes, _Rows], *names: bytes, most: float = _MOST_COUNTED) -> float | None:
     told = _values(found, *names, most=most)
     return sum(told) if told else None
 
 
-def _capacity(rows: list[Sample]) -> int | None:
+def _capacity(rows: _Rows) -> int | None:
     """Each rank's series tells the blocks of all ranks together (vLLM's `core_client.py` adds them up)."""
     sizes = []
-    for row in rows:
-        labels = _labels(row)
+    for labels, _ in rows:
+        told, each = _BLOCKS.search(labels), _BLOCK_SIZE.search(labels)  # two of sixty labels
+        if told is None or each is None:
+            return None
         try:
-            blocks, size = int(labels[b"num_gpu_blocks"]), int(labels[b"block_size"])
-        except (KeyError, ValueError):
+            blocks, size = int(told[1]), int(each[1])
+        except ValueError:
             return None
         if blocks <= 0 or not 0 < blocks * size <= _MOST_TOKENS:
             return None
@@ -124,21 +120,20 @@ def _capacity(rows: list[Sample]) -> int | None:
     return max(sizes, default=None)
 
 
-def _adapters(rows: list[Sample] | None) -> tuple[str, ...] | None:
+def _adapters(rows: _Rows | None) -> tuple[str, ...] | None:
     """Return the adapters of the newest series; the value of each series is the time at which it was written."""
-    told = [row for row in rows or () if isfinite(row.value)]
+    told = [(written, labels) for labels, written in rows or () if isfinite(written)]
     if not told:
         return None
-    latest = max(told, key=lambda row: row.value)
-    names = _labels(latest).get(b"running_lora_adapters", b"").decode(errors="replace")
+    names = _labels(max(told)[1]).get(b"running_lora_adapters", b"").decode(errors="replace")
     return tuple(sorted(filter(None, names.split(","))))
 
 
-def _sleeping(rows: list[Sample] | None) -> bool | None:
+def _sleeping(rows: _Rows | None) -> bool | None:
     if not rows:
         return None
-    return any(row.value == 1 and _labels(row).get(b"sleep_state", b"awake") != b"awake" for row in rows)
+    return any(value == 1 and _labels(labels).get(b"sleep_state", b"awake") != b"awake" for labels, value in rows)
 
 
-def _labels(sample: Sample) -> dict[bytes, bytes]:
-    return dict(_LABEL.findall(sample.labels))
+def _labels(labels: bytes) -> dict[bytes, bytes]:
+    return dict(_LABEL.findall(labels))

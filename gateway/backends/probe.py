@@ -1,22 +1,20 @@
 """Asking an engine whether it lives and what it serves."""
 
 import json
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
-
-import httpx
 
 from gateway.backends.backend import Backend
-from gateway.backends.reading import read
 from gateway.config.table import BackendSpec
 from gateway.policy.routing import readiness
+from gateway.wire.control_client import ControlClient
+from gateway.wire.control_connection import ControlError, SilentError
 
 MAX_MODELS = 1024 * 1024
 """Bytes of a list of models that are read."""
 _LONGEST = 10**9
 """More tokens than any context has."""
+_ALWAYS = b"accept: */*\r\naccept-encoding: identity\r\nuser-agent: tidegate\r\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,23 +32,41 @@ class ProbeResult:
 SILENT = ProbeResult("no answer to a probe in time", silent=True)
 
 
-async def probe(client: httpx.AsyncClient, backend: Backend) -> ProbeResult:
-    """Ask `/health`, then `/v1/models`. An engine without a list of models is taken at its health's word."""
-    base, fields = base_url(backend.spec), headers(backend.spec)
+async def probe(client: ControlClient, backend: Backend, *, patience: float, fields: bytes = b"") -> ProbeResult:
+    """Ask `/health`, then `/v1/models`. An engine without a list of models is taken at its health's word.
+
+    The engine may be silent for `patience` seconds; `fields` are added to the head, each line ended.
+    """
     try:
-        status, _ = await read(client, f"{base}/health", fields, most=0)
-        if status == 508:
+        answer = await client.ask(question(backend, b"/health", fields), most=0, patience=patience)
+        if answer.status == 508:
             return ProbeResult("it is this gateway itself: what is sent there comes back")
-        if status >= 500:
-            return ProbeResult(f"/health answers {status}")
-        status, models = await read(client, f"{base}/v1/models", fields, most=MAX_MODELS)
-    except httpx.TimeoutException:
+        if answer.status >= 500:
+            return ProbeResult(f"/health answers {answer.status}")
+        answer = await client.ask(question(backend, b"/v1/models", fields), most=MAX_MODELS, patience=patience)
+    except SilentError:
         return SILENT
-    except httpx.HTTPError as error:
-        return ProbeResult(f"probe failed: {error or type(error).__name__}")
-    if status >= 500:
-        return ProbeResult(f"/v1/models answers {status}")
-    return ProbeResult(None, models=listed(models))
+    except ControlError as error:
+        return ProbeResult(f"probe failed: {error}")
+    if answer.status >= 500:
+        return ProbeResult(f"/v1/models answers {answer.status}")
+    return ProbeResult(None, models=listed(answer.body))
+
+
+def question(backend: Backend, path: bytes, fields: bytes = b"") -> bytes:
+    """Return the request of a control call; `fields` are added to its head, each line ended."""
+    return (
+        b"GET %b%b HTTP/1.1\r\nhost: %b\r\n%b%b%b"
+        % (
+            backend.base_path,
+            path,
+            backend.authority,
+            _ALWAYS,
+            backend.authorization,
+            fields,
+        )
+        + b"\r\n"
+    )
 
 
 def apply(backend: Backend, result: ProbeResult) -> None:
@@ -60,12 +76,6 @@ def apply(backend: Backend, result: ProbeResult) -> None:
         return
     backend.learn(readiness.probe_passed(backend.readiness))
     backend.availability.list_models(result.models)
-
-
-@cache
-def system_roots() -> ssl.SSLContext:
-    """Return what control calls trust, as requests do: the roots of the system, loaded once since that takes 20 ms."""
-    return ssl.create_default_context()
 
 
 def base_url(spec: BackendSpec) -> str:

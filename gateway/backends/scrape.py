@@ -1,20 +1,23 @@
 """Asking an engine for its own metrics."""
 
-import httpx
-
 from gateway.backends import probe
+from gateway.backends.backend import Backend
 from gateway.backends.exposed import EngineMetrics, extract
-from gateway.backends.reading import read
-from gateway.config.table import BackendSpec
+from gateway.wire.control_client import ControlClient
+from gateway.wire.control_connection import ControlError
 
 MAX_BODY = 4 * 1024 * 1024
 
 
-async def scrape(client: httpx.AsyncClient, spec: BackendSpec) -> EngineMetrics | None:
-    """Return what an engine says of itself; None when it has no metrics, or they cannot be read or are beyond 4 MiB."""
+async def scrape(client: ControlClient, backend: Backend, *, patience: float) -> EngineMetrics | None:
+    """Return what an engine says of itself; None when it has no metrics, or they cannot be read or are beyond 4 MiB.
+
+    The engine may be silent for `patience` seconds.
+    """
     try:
-        _, body = await read(client, f"{probe.base_url(spec)}/metrics", probe.headers(spec), most=MAX_BODY)
-    except (httpx.HTTPError, httpx.InvalidURL):
+        answer = await client.ask(probe.question(backend, b"/metrics"), most=MAX_BODY, patience=patience)
+    except ControlError:
         return None
+    body = answer.body
     found = extract(body) if body is not None else EngineMetrics()
     return found if found != EngineMetrics() else None

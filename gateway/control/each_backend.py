@@ -7,6 +7,8 @@ from typing import Any
 from gateway.backends.backend import Backend
 
 _LOOK_EVERY = 0.25
+_AT_ONCE = 16
+"""Watches begun in one turn of the event loop."""
 
 
 async def for_each_backend(
@@ -23,7 +25,9 @@ async def for_each_backend(
             present = set(backends())
             for backend in tasks.keys() - present:
                 tasks.pop(backend).cancel()
-            for backend in present - tasks.keys():
+            for number, backend in enumerate(present - tasks.keys()):
+                if number % _AT_ONCE == _AT_ONCE - 1:
+                    await asyncio.sleep(0)
                 tasks[backend] = asyncio.create_task(watch(backend), name=f"{name} {backend.id}")
             await asyncio.sleep(every)
     finally:

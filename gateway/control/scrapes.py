@@ -1,49 +1,69 @@
-"""The loop that reads every engine's own metrics about once a second. What it finds is a hint, never a condition."""
+"""The loop that reads every engine's own metrics every few seconds. What it finds is a hint, never a condition."""
 
 import asyncio
-from functools import partial
-from random import Random
-
-import httpx
+from math import ceil
 
 from gateway.backends.backend import Backend
-from gateway.backends.probe import system_roots
 from gateway.backends.registry import Registry
 from gateway.backends.scrape import scrape
 from gateway.clock import Clock
 from gateway.control.each_backend import for_each_backend
+from gateway.control.engine_clients import EngineClients
+from gateway.control.pacing import LONGEST, until_next
 
 INTERVAL = 1.0
 TIMEOUT = 2.0
+PER_INTERVAL = 64
+"""Engines that are read in each interval: with more of them, each is read more seldom."""
 _WITHOUT_METRICS = 30.0
-_JITTER = 0.1
 
 
 class Scraper:
     """Reads one backend at a time of each; one without metrics is asked more seldom."""
 
-    def __init__(self, registry: Registry, clock: Clock, rng: Random, interval: float = INTERVAL) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        clock: Clock,
+        clients: EngineClients,
+        *,
+        interval: float | None = None,
+    ) -> None:
+        """Without an `interval`, the number of backends says how often each is read."""
         self._registry = registry
         self._clock = clock
-        self._rng = rng
-        self._interval = interval
+        self._clients = clients
+        self._given = interval
 
     async def run(self) -> None:
         """Read until cancelled."""
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-        async with httpx.AsyncClient(timeout=TIMEOUT, trust_env=False, limits=limits, verify=system_roots()) as client:
-            await for_each_backend(lambda: self._registry, partial(self._watch, client), "scrape")
+        await for_each_backend(lambda: self._registry, self._watch, "scrape")
 
-    async def _watch(self, client: httpx.AsyncClient, backend: Backend) -> None:
-        misses = 0
-        while True:
-            try:
-                async with asyncio.timeout(2 * TIMEOUT):
-                    found = await scrape(client, backend.spec)
-            except TimeoutError:
-                found = None
-            if found is not None:
-                backend.told(found, self._clock())
-            misses = 0 if found is not None else misses + 1
-            pause = self._interval if misses < 3 else min(_WITHOUT_METRICS, self._interval * misses)
-            await asyncio.sleep(pause * self._rng.uniform(1 - _JITTER, 1 + _JITTER))
+    @property
+    def interval(self) -> float:
+        """Seconds from one reading of a backend to the next."""
+        return scrape_interval(len(self._registry)) if self._given is None else self._given
+
+    async def _watch(self, backend: Backend) -> None:
+        # Half an interval after its probe, so that both can use one connection.
+        shortest, misses = self._given or INTERVAL, 0
+        turn = self._clients.turn(backend) + shortest / 2
+        with self._clients.held(backend) as client:
+            await asyncio.sleep(until_next(self._clock(), shortest, turn) - shortest / 2)
+            while True:
+                interval = self.interval
+                try:
+                    async with asyncio.timeout(2 * TIMEOUT):
+                        found = await scrape(client, backend, patience=TIMEOUT)
+                except TimeoutError:
+                    found = None
+                if found is not None:
+                    backend.told(found, self._clock(), every=interval)
+                misses = 0 if found is not None else misses + 1
+                pause = interval if misses < 3 else min(_WITHOUT_METRICS, interval * misses)
+                await asyncio.sleep(until_next(self._clock(), pause, turn))
+
+
+def scrape_interval(backends: int) -> float:
+    """Return how often each of so many backends is read, in seconds: whole intervals, so that turns stay apart."""
+    return min(LONGEST, max(1, ceil(backends / PER_INTERVAL)) * INTERVAL)

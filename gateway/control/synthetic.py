@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 import httpx
 
 from gateway.backends.backend import Backend
-from gateway.backends.probe import system_roots
 from gateway.backends.reading import read
+from gateway.backends.roots import system_roots
 
 SECONDS = 30.0
 _MOST = 1024 * 1024

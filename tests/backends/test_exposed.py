@@ -1,5 +1,7 @@
 """Reading an engine's metrics with one pattern gives what a full parser gives."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +14,7 @@ from gateway.backends.probe import listed
 names = st.sampled_from(["num_requests_running", "num_requests_waiting", "kv_cache_usage_perc", "gpu_cache_usage_perc"])
 labels = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=12)
 values = st.floats(0, 1e9) | st.just(float("nan")) | st.floats(0, 1)
+CAPTURES = Path(__file__).parents[1] / "captures"
 NAMES = (
     "num_requests_running",
     "num_requests_waiting",
@@ -108,3 +111,30 @@ def test_the_cache_of_several_ranks_is_not_counted_twice() -> None:
         b'vllm:cache_config_info{block_size="16",engine="%d",num_gpu_blocks="2000"} 1.0\n' % rank for rank in range(2)
     )
     assert extract(body).kv_capacity == 32_000
+
+
+def test_what_a_real_engine_says() -> None:
+    body = (CAPTURES / "vllm-opts/metrics_noauth.txt").read_bytes().partition(b"\r\n\r\n")[2]
+    assert extract(body) == EngineMetrics(
+        running=0.0,
+        waiting=0.0,
+        kv_usage=0.0,
+        kv_capacity=2_097_152,
+        preemptions=0.0,
+        prefix_queries=0.0,
+        prefix_hits=0.0,
+        sleeping=False,
+        generated=0.0,
+    )
+
+
+def test_only_whole_names_at_the_beginning_of_a_line_count() -> None:
+    body = (
+        b"vllm:num_requests_running 1\n"
+        b"# vllm:num_requests_running 2\n"
+        b' vllm:num_requests_running 4\nvllm:num_requests_running_by{x="1"} 8\n'
+        b'vllm:other{x="\\nvllm:num_requests_running 16"} 1\n'
+        b'vllm:cache_config_info{other_block_size="3", block_size="16",x=",num_gpu_blocks",num_gpu_blocks="2"} 1'
+    )
+    read = extract(body)
+    assert (read.running, read.kv_capacity) == (1.0, 32)

@@ -16,6 +16,14 @@ def test_a_report_is_news_for_three_seconds() -> None:
     assert repr(report).startswith("<EngineReport of 10.0: EngineMetrics(running=1.0")
 
 
+def test_a_report_of_an_engine_that_is_read_seldom_is_news_for_longer() -> None:
+    report, said = EngineReport(), EngineMetrics(running=1.0)
+    report.take(said, (), 10.0, every=4.0)
+    assert (report.fresh(20.0), report.fresh(20.1)) == (said, None)
+    report.take(said, (), 21.0, every=1.0)
+    assert report.fresh(21.1 + STALE_AFTER) is None
+
+
 def test_an_engine_progresses_when_what_it_says_changes() -> None:
     report = EngineReport()
     report.take(EngineMetrics(running=1.0, generated=5.0), (), 1.0)

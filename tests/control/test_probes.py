@@ -10,9 +10,11 @@ from time import monotonic
 import pytest
 
 from gateway.backends.registry import Registry
+from gateway.control.engine_clients import EngineClients
 from gateway.control.probes import Prober
 from tests.control.tables import models, registered, written
 from tests.e2e.fakes import Call, FakeBackend, backends
+from tests.listening import listening
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
@@ -27,7 +29,9 @@ async def probing(tmp_path: Path, hops: bytes = b"") -> AsyncIterator[tuple[Fake
     """Probe one engine, again and again."""
     async with backends(unasked) as (fake,):
         registry = registered(written(tmp_path / "routes.yaml", models(fake.url)), monotonic)
-        running = asyncio.create_task(Prober(registry, monotonic, Random(1), interval=0.01, hops=hops).run())
+        running = asyncio.create_task(
+            Prober(registry, monotonic, EngineClients(monotonic, Random(1)), interval=0.01, hops=hops).run()
+        )
         try:
             yield fake, registry
         finally:
@@ -63,3 +67,30 @@ async def test_backends_of_other_routes_are_probed_instead(tmp_path: Path) -> No
     async with probing(tmp_path) as (_, registry), backends(unasked) as (other,):
         registry.reconcile(written(tmp_path / "routes.yaml", models(other.url)))
         await eventually(lambda: [each.readiness.state for each in registry] == ["ready"])
+
+
+async def test_a_connection_that_the_engine_closes_between_probes_is_no_failed_probe(tmp_path: Path) -> None:
+    asked: list[bytes] = []
+
+    async def closes_when_it_is_asked_again(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for _ in range(3):
+            asked.append((await reader.readuntil(b"\r\n\r\n")).split(b" ")[1])
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+        await reader.readuntil(b"\r\n\r\n")
+
+    async with listening(closes_when_it_is_asked_again) as url:
+        registry = registered(written(tmp_path / "routes.yaml", models(url)), monotonic)
+        (backend,) = registry
+        failed: list[int] = []
+        clients = EngineClients(monotonic, Random(1))
+        running = asyncio.create_task(Prober(registry, monotonic, clients, interval=0.01).run())
+
+        def probed() -> bool:
+            failed.append(backend.readiness.failed_probes)
+            return len(asked) > 30
+
+        await eventually(probed)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    assert set(failed) == {0}
+    assert backend.readiness.state == "ready"

@@ -1,15 +1,33 @@
 """Engines' own metrics arrive within seconds, grow stale, and never matter more than a hint."""
 
 from pathlib import Path
+from random import Random
+from time import monotonic
 
 import pytest
 
+from gateway.control.engine_clients import EngineClients
+from gateway.control.scrapes import Scraper, scrape_interval
+from tests.control.tables import models, registered, written
 from tests.e2e.fakes import Call, backends
 from tests.e2e.harness import ask, chat, gateway, routes
 from tests.e2e.processes import engine
 from tests.waiting import eventually, patient_client
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.mark.parametrize(("backends", "seconds"), [(1, 1), (64, 1), (65, 2), (128, 2), (256, 4), (1000, 4)])
+async def test_with_more_backends_each_is_read_more_seldom_up_to_a_bound(backends: int, seconds: int) -> None:
+    assert scrape_interval(backends) == seconds
+
+
+async def test_an_interval_that_is_given_holds(tmp_path: Path) -> None:
+    urls = [f"http://engine-{number}:1" for number in range(100)]
+    registry = registered(written(tmp_path / "routes.yaml", models(*urls)))
+    clients = EngineClients(monotonic, Random(1))
+    assert Scraper(registry, monotonic, clients).interval == 2.0
+    assert Scraper(registry, monotonic, clients, interval=1.0).interval == 1.0
 
 
 @pytest.mark.parametrize("names", [(), ("--old-metric-names",)], ids=["new", "old"])

@@ -1,0 +1,38 @@
+"""When engines are asked: often enough, and few of them in the same moment."""
+
+from collections import Counter
+from random import Random
+
+import pytest
+
+from gateway.control.pacing import LONGEST, turn, until_next
+
+
+@pytest.mark.parametrize("interval", [0.01, 1.0, 4.0])
+def test_each_is_asked_at_its_own_moment_of_every_interval(interval: float) -> None:
+    rng, own = Random(1), turn("pool/10.0.0.1:8000")
+    now = 1000.0
+    for _ in range(20):
+        pause = until_next(now, interval, own)
+        assert interval / 2 <= pause < 1.5 * interval + 1e-9
+        now += pause
+        assert abs((now - own) / interval - round((now - own) / interval)) < 1e-6
+        now += rng.uniform(0, interval / 3)  # what asking takes
+
+
+def test_an_engine_that_takes_long_is_asked_again_half_an_interval_later_at_the_earliest() -> None:
+    assert until_next(10.4, 1.0, 0.5) == pytest.approx(1.1)
+    assert until_next(10.0, 1.0, 0.5) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("interval", [1.0, 2.0, 4.0])
+def test_many_are_spread_over_the_interval(interval: float) -> None:
+    turns = [turn(f"pool/10.0.{number // 16}.{number % 16}:8000") for number in range(256)]
+    assert all(0 <= each < LONGEST for each in turns)
+    slots = Counter(int(each % interval / interval * 16) for each in turns)
+    assert max(slots.values()) <= 2.5 * 256 / 16
+    assert len(slots) == 16
+
+
+def test_the_moment_of_an_engine_is_always_the_same() -> None:
+    assert turn("m/127.0.0.1:8000") == turn("m/127.0.0.1:8000") != turn("m/127.0.0.1:8001")
