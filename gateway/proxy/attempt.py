@@ -14,12 +14,12 @@ from gateway.proxy.answers import JSON, capped_retry_after
 from gateway.proxy.carrier import carrier
 from gateway.proxy.lifecycle import CONNECTED, HEAD, Event
 from gateway.proxy.plain import PlainRelay, Refusal
-from gateway.proxy.refusing import head_of, with_retry_after
+from gateway.proxy.refusing import head_of, refused
 from gateway.proxy.relay import StreamRelay
 from gateway.proxy.retrying import Refused
 from gateway.proxy.routed_request import ProxyContext, RoutedRequest
 from gateway.wire.answer import AnswerHead, Loss, Sink
-from gateway.wire.heads import Headers, find, forwarded_response
+from gateway.wire.heads import find, forwarded_response
 from gateway.wire.service import Writer
 from gateway.wire.upstream import Upstream
 
@@ -122,6 +122,8 @@ class Attempt:
         """Send the request on a new connection once that is there."""
         self.backend.pool.connect(self, self._routed.model.timeouts.connect)
 
+    # What the connection tells
+
     def connected(self, upstream: Upstream) -> bool:
         """Use a new connection, if it is still wanted."""
         if self.record.result is not None or self.upstream is not None:
@@ -156,8 +158,9 @@ class Attempt:
             self.fail(end, f"status {head.status}")
             return None
         if end is ANSWERED:
-            shown = self._head_of(head.status, head.fields, head.connection)
             client, exchange, routed, context = self._client, self._exchange, self._routed, self._context
+            forwarded = forwarded_response(head.status, head.fields, head.connection)
+            shown = head_of(routed, exchange, self.backend, forwarded, keep_alive=client.keep_alive)
             clock, most = context.clock, context.max_event
             self.relay = carrier(self, client, exchange, routed, answer=head, head=shown, clock=clock, max_event=most)
         else:
@@ -171,7 +174,7 @@ class Attempt:
         elif loss is not Loss.STALE or not self._request.resend(self):
             self.fail(AttemptEnd.MALFORMED if loss is Loss.MALFORMED else AttemptEnd.CLOSED_EARLY, detail)
 
-    # What the relay of its answer tells
+    # What the relay of its answer tells, or asks of it
 
     @property
     def committed(self) -> bool:
@@ -201,7 +204,7 @@ class Attempt:
         end = learning.refused(
             self._request.refusals, self.backend, classify_error, status, None, now=self._context.clock()
         )
-        kept = self._refused(status, [JSON], None, body) if end is not AttemptEnd.UNAUTHORIZED else None
+        kept = None if end is AttemptEnd.UNAUTHORIZED else self._refused(AnswerHead(status, [JSON]), body)
         self._request.fail(end, f"an error with code {status}", kept)
 
     def fail(self, end: AttemptEnd, detail: str) -> None:
@@ -213,6 +216,8 @@ class Attempt:
         upstream, self.upstream = self.upstream, None
         if upstream is not None and upstream.busy:
             upstream.cancel()
+
+    # What its request asks of it
 
     def pause(self) -> None:
         """Let the engine's bytes wait in the kernel."""
@@ -255,15 +260,11 @@ class Attempt:
 
     def _turned_down(self, head: AnswerHead, body: bytes) -> None:
         """Keep an engine's refusal for the client, and see whether another backend does better."""
-        fields = capped_retry_after(head.fields, wall())
-        wait, now = find(fields, b"retry-after"), self._context.clock()
+        head.fields = capped_retry_after(head.fields, wall())
+        wait, now = find(head.fields, b"retry-after"), self._context.clock()
         end = learning.refused(self._request.refusals, self.backend, classify_status, head.status, wait, now=now)
-        self._request.fail(end, f"status {head.status}", self._refused(head.status, fields, head.connection, body))
+        self._request.fail(end, f"status {head.status}", self._refused(head, body))
 
-    def _refused(self, status: int, fields: Headers, connection: frozenset[bytes] | None, body: bytes) -> Refused:
-        fields = with_retry_after(status, fields, self._routed, self._context.rng.random)
-        return status, self._head_of(status, fields, connection), body
-
-    def _head_of(self, status: int, fields: Headers, connection: frozenset[bytes] | None) -> bytes:
-        forwarded = forwarded_response(status, fields, connection)
-        return head_of(self._routed, self._exchange, self.backend, forwarded, keep_alive=self._client.keep_alive)
+    def _refused(self, head: AnswerHead, body: bytes) -> Refused:
+        keep_alive, chance = self._client.keep_alive, self._context.rng.random
+        return refused(self._routed, self._exchange, self.backend, head, body, keep_alive=keep_alive, chance=chance)

@@ -5,8 +5,10 @@ from collections.abc import Callable
 from gateway.backends.backend import Backend
 from gateway.exchange import Exchange
 from gateway.proxy.answers import answer_head
+from gateway.proxy.retrying import Refused
 from gateway.proxy.routed_request import RoutedRequest
-from gateway.wire.heads import Headers, find
+from gateway.wire.answer import AnswerHead
+from gateway.wire.heads import Headers, find, forwarded_response
 
 _REFUSES_WORK = frozenset((429, 503))
 
@@ -17,6 +19,22 @@ def with_retry_after(status: int, fields: Headers, routed: RoutedRequest, chance
         return fields
     seconds = routed.route.line.retry_after(routed.spec.service_class, routed.spec.tenant.name, chance())
     return [*fields, (b"retry-after", b"%d" % seconds)]
+
+
+def refused(
+    routed: RoutedRequest,
+    exchange: Exchange,
+    backend: Backend,
+    answer: AnswerHead,
+    body: bytes,
+    *,
+    keep_alive: bool,
+    chance: Callable[[], float],
+) -> Refused:
+    """Return an engine's error answer as the client gets it if no other backend does better."""
+    fields = with_retry_after(answer.status, answer.fields, routed, chance)
+    forwarded = forwarded_response(answer.status, fields, answer.connection)
+    return answer.status, head_of(routed, exchange, backend, forwarded, keep_alive=keep_alive), body
 
 
 def head_of(

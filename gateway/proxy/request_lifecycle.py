@@ -136,8 +136,7 @@ class RequestLifecycle:
         self._exchange.opened = True
         self.routed.message.forget()
         if self._next is not None:
-            self._next.end(self._context.clock())
-            self._next, self._failures = None, NONE_YET
+            self._failures.forget()
 
     def complete(self) -> None:
         """End: the answer is written to its end."""

@@ -45,6 +45,11 @@ class Failures:
         self.last = last = blamed(self.last, failed, committed=committed)
         return last
 
+    def forget(self) -> None:
+        """Let go of what only another attempt would need."""
+        self.tried.clear()
+        self.last = self.refusal = None
+
 
 NONE_YET: Final = Failures()
 """Those of a request that nothing has gone wrong with; never changed."""

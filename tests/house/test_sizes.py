@@ -16,7 +16,6 @@ RECORDS = {
 }
 """Plain records: they hold data, and decide nothing."""
 TOO_LARGE = {
-    "proxy.attempt.Attempt",
     "wire.client.Client",
     "wire.sse.Scanner",
 }

@@ -4,7 +4,8 @@ import pytest
 
 from gateway.exchange import Exchange
 from gateway.policy.admission.quota import QuotaLimits
-from gateway.proxy.refusing import head_of, with_retry_after
+from gateway.proxy.refusing import head_of, refused, with_retry_after
+from gateway.wire.answer import AnswerHead
 from gateway.wire.heads import find
 from tests.proxy.routed import charged, routed_to
 
@@ -40,3 +41,15 @@ def test_a_head_has_what_the_engine_said_and_what_the_gateway_has_to_say(keep_al
     for field in (b"x: y\r\n", b"x-request-id: r1\r\n", routed.quota_shown):
         assert head.count(field) == 1
     assert (b"connection: close\r\n" in head) is not keep_alive
+
+
+def test_an_engines_refusal_is_kept_with_its_own_words_and_a_time_to_ask_again() -> None:
+    routed, backend = routed_to(CHAT)
+    answer = AnswerHead(503, [(b"content-type", b"text/plain"), (b"connection", b"x-hop"), (b"x-hop", b"1")])
+    status, head, body = refused(
+        routed, Exchange("r1", CHAT, 0.0), backend, answer, b"busy", keep_alive=True, chance=lambda: 0.5
+    )
+    assert (status, body) == (503, b"busy")
+    assert b"\r\ncontent-type: text/plain\r\n" in head
+    assert b"\r\nretry-after: " in head
+    assert b"x-hop" not in head

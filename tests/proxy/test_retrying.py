@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.exchange import AttemptEnd, Outcome
-from gateway.proxy.retrying import blamed
+from gateway.proxy.retrying import Failures, blamed
 from tests.control.tables import models
 from tests.proxy.front import ANSWER, Opened, whole
 
@@ -94,3 +94,13 @@ def test_a_client_whose_time_is_over_is_told_of_the_failure_that_took_it(
 def test_any_other_end_is_its_own_reason() -> None:
     last = (AttemptEnd.SERVER_ERROR, "last", None)
     assert blamed((AttemptEnd.STALLED, "before", None), last, committed=False) == last
+
+
+def test_once_an_answer_has_begun_failures_are_forgotten_but_how_often_engines_were_too_busy() -> None:
+    failures = Failures()
+    last = AttemptEnd.SATURATED, "status 503", None
+    assert failures.note(last, (503, b"", b"busy"), committed=False) == last
+    failures.refusals.refused("gpu/a", None, alone=False)
+    failures.forget()
+    assert (failures.tried, failures.last, failures.refusal) == ([], None, None)
+    assert failures.refusals.count == 1
