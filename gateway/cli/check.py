@@ -87,6 +87,7 @@ def _print_routes(loaded: LoadedRoutes) -> None:
         _pages_table,
         _timeouts_table,
         _pools_table,
+        _tenants_table,
     )
     for table in (make(loaded.table) for make in tables):
         if table.row_count:
@@ -110,7 +111,7 @@ def _models_table(table: RouteTable) -> Table:
 
 
 def _objectives_table(table: RouteTable) -> Table:
-    shown = _table("model", "classes", "objective", "sli", "target", "good")
+    shown = _table("model", "classes", "objective", "SLI", "target", "good")
     for model in table.models.values():
         name = model.name
         for objective in model.objectives:
@@ -127,7 +128,7 @@ def _objectives_table(table: RouteTable) -> Table:
 
 def _pages_table(table: RouteTable) -> Table:
     """Return what it takes to page, SLIs with the same target in one row; `--json` has the rest in `notes`."""
-    shown = _table("pages of", "sli", "above a burn rate of", "failures needed", "a total outage pages after")
+    shown = _table("objective", "SLI", "pages above burn rate", "failures needed", "total outage pages after")
     for objective in _objectives(table):
         factor = f"{FASTEST.factor(objective.window):.4g}"
         for target in dict.fromkeys(target.ratio for target in objective.targets.values()):
@@ -176,7 +177,7 @@ def _timeouts_table(table: RouteTable) -> Table:
     shown = _table("timeouts", "connect", "first token", "first byte", "stall", "total")
     for model in table.models.values():
         limits = model.timeouts
-        first_byte = "learnt" if limits.first_byte is None else format_duration(limits.first_byte)
+        first_byte = "adaptive" if limits.first_byte is None else format_duration(limits.first_byte)
         first_token, stall = _silence(limits.first_token, FIRST_TOKEN), _silence(limits.stall, STALL)
         connect, total = format_duration(limits.connect), format_duration(limits.total)
         _add(shown, model.name, connect, first_token, first_byte, stall, total)
@@ -186,7 +187,7 @@ def _timeouts_table(table: RouteTable) -> Table:
 def _silence(limit: float | None, usual: float) -> str:
     if limit is not None:
         return format_duration(limit)
-    return f"{format_duration(usual)} ({format_duration(LONGEST)} while working)"
+    return f"{format_duration(usual)} ({format_duration(LONGEST)} while the backend works)"
 
 
 def _pools_table(table: RouteTable) -> Table:
@@ -201,8 +202,17 @@ def _pools_table(table: RouteTable) -> Table:
     return shown
 
 
+def _tenants_table(table: RouteTable) -> Table:
+    shown = _table("tenant", "class", "models", "limits")
+    for tenant in table.tenants.values():
+        models = "all" if tenant.models is None else ", ".join(sorted(tenant.models))
+        limits = (f"{name} {limit:,}" for name, limit in asdict(tenant.limits).items() if limit is not None)
+        _add(shown, tenant.name, tenant.service_class, models, ", ".join(limits).replace("_", " ") or "none")
+    return shown
+
+
 def _rules_table(table: RouteTable) -> Table:
-    shown = _table("rules", "when", "use", "spills at burn")
+    shown = _table("rules", "requests", "pools", "next pool above burn rate")
     for model in table.models.values():
         name = model.name
         for rule in model.rules:
@@ -248,7 +258,7 @@ def _canary_table(table: RouteTable) -> Table:
 def _durations_table(table: RouteTable) -> Table:
     """How long each rollout takes until promotion, by traffic: of an equal candidate that fails as seldom as stable."""
     rates = (RAREST, 1.0, 12.0, DENSEST)
-    shown = _table("canary until promotion at", *(f"{rate:g} requests/s" for rate in rates))
+    shown = _table("time to promotion at", *(f"{rate:g} requests/s" for rate in rates))
     for model in table.models.values():
         if model.canary is not None:
             cells = []

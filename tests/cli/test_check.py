@@ -41,17 +41,31 @@ class TestRoutesThatCanBeServed:
         rows = [line.split() for line in result.stdout.splitlines()]
         assert ["llama", "gpt-4o-mini", "v1", "75", "%", "gpu", "meta/llama"] in rows
         assert ["v2", "25", "%", "next", "llama"] in rows
-        assert ["llama", "2s", "250ms", "learnt", "20s", "(5m", "while", "working)", "10m"] in rows
+        assert ["llama", "2s", "250ms", "adaptive", "20s", "(5m", "while", "the", "backend", "works)", "10m"] in rows
         assert ["llama", "all", "default", "(28d)", "availability", "99.9", "%", "answered", "completely"] in rows
         assert ["gpu", "gpu", "2.5", "http://gpu-0:8000", "64", "yes"] in rows
         assert ["next", "gpu", "http://next-0:8000", "adaptive"] in rows
         pages = [" ".join(row) for row in rows if row[:1] == ["default"]]
         assert pages == [
-            "default availability 13.44 5 within 1 h, or 5 within 6 h 48.4 s in use",
-            "default ttft, tpot 13.44 5 within 1 h, or 5 within 6 h 8 min in use",
+            "default availability 13.44 5 within 1 h, or 5 within 6 h 48.4 s with traffic",
+            "default ttft, tpot 13.44 5 within 1 h, or 5 within 6 h 8 min with traffic",
         ]
         assert "note:" not in result.stdout
         assert rows[-1] == ["ok:", str(routes)]
+
+    def test_it_shows_the_tenants(self, routes: Path) -> None:
+        routes.write_text(f"""
+models: {{m: {{backends: [http://e:1]}}}}
+tenants:
+  anyone: {{key_sha256: {"0" * 63}1}}
+  nightly: {{key_sha256: {"0" * 63}2, class: batch, models: [m], limits: {{requests_per_minute: 1000, concurrent: 5}}}}
+""")
+
+        result = check(routes)
+
+        rows = [" ".join(line.split()) for line in result.stdout.splitlines()]
+        assert "anyone standard all none" in rows
+        assert "nightly batch m requests per minute 1,000, concurrent 5" in rows
 
     def test_it_shows_them_to_programs(self, routes: Path) -> None:
         routes.write_text(GOOD)

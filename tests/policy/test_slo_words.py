@@ -118,11 +118,11 @@ def test_a_backend_is_named_where_it_stands_out() -> None:
 def test_what_an_objective_cannot_do_is_said() -> None:
     assert limits_of(Target(0.95), MONTH) == [
         "minimum failures for a page: 7 within 1 h, or 5 within 6 h; for a ticket: 5 within 1 d, or 5 within 3 d",
-        "a total outage pages after 40 min in use",
+        "a total outage pages after 40 min with traffic",
     ]
     assert limits_of(Target(0.999), MONTH)[1:] == [
         "below 36 events a day one failure is more than the whole 28-day budget",
-        "a total outage pages after 48.4 s in use",
+        "a total outage pages after 48.4 s with traffic",
     ]
 
 

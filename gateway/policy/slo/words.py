@@ -113,8 +113,8 @@ def fewest_words(severity: Severity, target: Target, window: float) -> str:
 
 
 def outage_words(target: Target, window: float) -> str:
-    """Return how long a total outage lasts until it pages: 48.4 s in use."""
-    return f"{duration(PAIRS[0].share * window * target.budget)} in use"
+    """Return how long a total outage lasts until it pages: 48.4 s with traffic."""
+    return f"{duration(PAIRS[0].share * window * target.budget)} with traffic"
 
 
 def too_strict(target: Target, window: float) -> str:
