@@ -1,7 +1,9 @@
-"""`python -m loadtest.users`: a demo, locust against it, a report; or against a gateway that runs, with `--url`."""
+"""Put load on a demo, or on a running gateway (--url), with locust, and write a report."""
 
 import argparse
 import asyncio
+import csv
+import re
 import shutil
 import signal
 import socket
@@ -19,12 +21,14 @@ from gateway.processes.child import ProcessDied, spawn
 from loadtest.report.figures import all_gaps, distribution
 from loadtest.report.page import write_report
 from loadtest.report.recording import CUT, FAILED, OK, REFUSED, Recording
+from loadtest.users.shapes import SHAPES
 
 _HOST = "127.0.0.1"
 _LOCUSTFILE = Path(__file__).with_name("locustfile.py")
 _STOP_SECONDS = 15.0
 _PER_CENT = (50, 90, 99, 100)
 _LAST_LINES = 15
+_REASONS = 3
 
 
 class LoadFailed(RuntimeError):
@@ -57,21 +61,55 @@ def main() -> None:
     console.print(f"{page}\n{page.with_suffix('.md')}", soft_wrap=True)
     bad = 100 * (1 - outcomes[OK] / len(recording.requests))
     if bad > chosen.most_failures:
-        sys.exit(f"loadtest: {bad:.2f} % of all requests were not answered well; {chosen.most_failures:g} % may be")
+        listed = (f"\n  {count} x {words}" for words, count in reasons(chosen.folder).most_common(_REASONS))
+        allowed = f"--most-failures allows {chosen.most_failures:g} %"
+        sys.exit(f"loadtest: {bad:.2f} % of all requests were not answered completely; {allowed}{''.join(listed)}")
+
+
+def reasons(folder: Path) -> Counter[str]:
+    """Return why requests failed, as locust lists it, and how many did so."""
+    found: Counter[str] = Counter()
+    try:
+        with (folder / "locust_failures.csv").open(newline="") as file:
+            for row in csv.DictReader(file):
+                found[re.sub(r"^\w+\('(.*)'\)$", r"\1", row["Error"])] += int(row["Occurrences"])
+    except FileNotFoundError:
+        pass
+    return found
 
 
 def _options() -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser(
-        prog="loadtest", description=__doc__, epilog="All other arguments are handed on to locust.", allow_abbrev=False
+        prog="python -m loadtest.users",
+        description=__doc__,
+        epilog="All other arguments go to locust.",
+        allow_abbrev=False,
     )
-    parser.add_argument("--url", default="", help="A gateway that runs; without it, a demo is started and ended.")
-    parser.add_argument("--admin", default="", help="With --url: its admin listener, to record its metrics.")
-    parser.add_argument("--model", default=MODEL, help="Model to ask for.")
-    parser.add_argument("--shape", default="flash", help="As locustfile.py has them.")
-    parser.add_argument("--users", type=int, default=40, help="At the peak of the shape.")
-    parser.add_argument("--seconds", type=int, default=45, help="Length of the run.")
-    parser.add_argument("--folder", type=Path, default=Path("out/loadtest"), help="Where report and recording go.")
-    parser.add_argument("--most-failures", type=float, default=1.0, help="Per cent of requests not answered well.")
+    parser.add_argument(
+        "--url", default="", help="URL of a running gateway. Without it, a demo is started for the run."
+    )
+    parser.add_argument("--admin", default="", help="With --url: admin listener of the gateway, to record its metrics.")
+    parser.add_argument("--model", default=MODEL, help="Model to ask for; %(default)s by default.")
+    parser.add_argument(
+        "--shape",
+        default="flash",
+        choices=SHAPES,
+        help="How the number of users changes (docs/loadtest.md); %(default)s by default.",
+    )
+    parser.add_argument("--users", type=int, default=40, help="Number of users at the peak; %(default)s by default.")
+    parser.add_argument("--seconds", type=int, default=45, help="Length of the run; %(default)s by default.")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        default=Path("out/loadtest"),
+        help="Folder for report and recording; %(default)s by default.",
+    )
+    parser.add_argument(
+        "--most-failures",
+        type=float,
+        default=1.0,
+        help="Percentage of requests that may fail before the exit status is 1; %(default)s by default.",
+    )
     return parser.parse_known_args()
 
 
@@ -86,7 +124,10 @@ async def _run(chosen: argparse.Namespace, more: list[str]) -> Recording:
     shutil.rmtree(record, ignore_errors=True)
     async with AsyncExitStack() as stack:
         target = Target(chosen.url, chosen.admin, chosen.model) if chosen.url else await _demo(stack)
-        print(f"{chosen.shape}, up to {chosen.users} users for {chosen.seconds} s at {target.url}; {log}", flush=True)
+        print(
+            f"{chosen.shape}, up to {chosen.users} users for {chosen.seconds} s at {target.url} (log: {log})",
+            flush=True,
+        )
         status = await _locust(
             log,
             *("-f", str(_LOCUSTFILE), "--headless", "--only-summary", "--exit-code-on-error", "0"),
