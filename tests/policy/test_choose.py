@@ -204,6 +204,8 @@ def test_only_who_has_a_slot_is_chosen_and_nobody_out_of_service_for_want_of_one
 
 def test_one_that_keeps_its_free_slots_for_others_says_so() -> None:
     class ForOthers:
+        is_strict = True
+
         def allows(self, claim: Claim, in_flight: int, limit: int) -> bool:
             return claim.priority == 0
 

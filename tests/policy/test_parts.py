@@ -19,6 +19,8 @@ RNG = Random(1)
 class Rules:
     """Let through what is of the highest class, and remember who holds what."""
 
+    is_strict = True
+
     def __init__(self) -> None:
         self.held: list[Claim] = []
 

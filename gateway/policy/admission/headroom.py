@@ -56,6 +56,11 @@ class Holders:
     def __repr__(self) -> str:
         return f"<Holders { ({priority: each.held for priority, each in sorted(self._classes.items())}) }>"
 
+    @property
+    def is_strict(self) -> bool:
+        """Whether some requests may not have a free slot."""
+        return self.mixed or self.kept_for is not None
+
     def allows(self, claim: Claim, in_flight: int, limit: int) -> bool:
         """Whether a request may have one of the free slots (there is at least one)."""
         kept_for = self.kept_for

@@ -40,13 +40,14 @@ class Choice(Generic[Backend]):
 
     def __str__(self) -> str:
         """Return the decision in words, for logs and people."""
-        if not self._rows:
-            return self.why
-        scores = ", ".join(
-            f"{name} {predicted * 1000:.0f} ms" + (f" at weight {weight:.2f}" if weight < 1 else "")
-            for name, predicted, weight in self.compared
-        )
-        return f"{self.why}: {scores}"
+        text, mark = self.why, ": "
+        for backend, predicted, weight in self._rows:
+            # Every request's line in the access log says this: a format specification costs ten times as much.
+            text += f"{mark}{backend.health.id} {int(predicted * 1000 + 0.5)} ms"
+            if weight < 1:
+                text += f" at weight {weight:.2f}"
+            mark = ", "
+        return text
 
 
 def choose(
@@ -60,18 +61,19 @@ def choose(
     if len(ready) == 1:
         return Choice(ready[0], ONLY) if ready[0].health.takes(claim, now) else None
     # Nearly always all are in service: that is seen without asking each of them in turn.
-    open_ = [b for b in ready if (health := b.health).backoff.hold_until <= now and not health.outlier.ejection.out]
+    open_, slots = _in_service(ready, now, claim)
     if len(open_) < len(ready):
         open_ = [backend for backend in ready if backend.health.available(now)]
         for backend in open_:
             if backend.health.wants_probe:
                 return Choice(backend, "half-open: this request tests whether it can return")
+        slots = _with_slot(open_, claim)
     why = "lowest score"
     if not open_:
         # Those that are busy are not asked even so: the request waits for them.
         open_ = [b for b in ready if not b.health.backoff.is_closed(b.health.slots.in_flight, now)]
         why = "all are ejected or ask to retry later; lowest score"
-    slots = [backend for backend in open_ if backend.health.slots.has_slot(claim)]
+        slots = _with_slot(open_, claim)
     if not slots:
         # Those that were busy a while ago are asked before anyone has to wait; those that may be sick are not.
         again = [each for each in ready if each.health.takes_again(claim, now)]
@@ -83,13 +85,36 @@ def choose(
     return _of(open_, tokens, rng, why)
 
 
+def _in_service(ready: Sequence[Backend], now: float, claim: Claim) -> tuple[list[Backend], list[Backend]]:
+    """Return the backends in service, and those of them that have a slot."""
+    open_: list[Backend] = []
+    slots: list[Backend] = []
+    for backend in ready:
+        health = backend.health
+        if health.backoff.hold_until <= now and not health.outlier.ejection.out:
+            open_.append(backend)
+            if health.slots.has_slot(claim):
+                slots.append(backend)
+    return open_, slots
+
+
+def _with_slot(backends: Sequence[Backend], claim: Claim) -> list[Backend]:
+    return [backend for backend in backends if backend.health.slots.has_slot(claim)]
+
+
 def _of(open_: Sequence[Backend], tokens: int, rng: Chance, why: str) -> Choice[Backend] | None:
     """Return the one of the lowest score of those that are open; None of none."""
     if not open_:
         return None
     compared = drawn(open_, rng)
-    rows = [(b, b.health.predicted(tokens), b.health.outlier.weight) for b in compared]
-    winner = best(rows, [b.health.slots.in_flight for b in compared], rng)
+    rows: list[tuple[Backend, float, float]] = []
+    loads: list[int] = []
+    for backend in compared:
+        health = backend.health
+        slots = health.slots
+        rows.append((backend, health.latency.predicted(tokens, slots.in_flight), health.outlier.weight))
+        loads.append(slots.in_flight)
+    winner = best(rows, loads, rng)
     if len(open_) > len(compared):
         why = f"{why} of two drawn from {len(open_)}"
     return Choice(winner, why, rows)

@@ -2,7 +2,8 @@
 
 from gateway.policy.routing.bearing import Bearing
 
-UNLIMITED = 1 << 62
+UNLIMITED = 1 << 61
+"""The largest power of two that compiled code holds in a register."""
 
 
 class LimitEvidence:

@@ -1,6 +1,7 @@
 """Choosing a backend: the lowest score of all, or of two drawn at random."""
 
 from collections.abc import Sequence
+from math import inf
 from typing import Protocol, TypeVar
 
 FEW = 4
@@ -33,11 +34,21 @@ def best(rows: Sequence[tuple[Candidate, float, float]], loads: Sequence[int], r
 
     Of equal ones it is that of the lowest load, its requests in flight: one that has stopped keeps those it has.
     """
-    scores = [latency / weight for _, latency, weight in rows]
-    limit = min(scores) * TIE
-    tied = [(load, row[0]) for row, score, load in zip(rows, scores, loads, strict=True) if score <= limit]
-    if len(tied) == 1:
-        return tied[0][1]
-    lowest = min(load for load, _ in tied)
-    idle = [candidate for load, candidate in tied if load == lowest]
-    return idle[0] if len(idle) == 1 else idle[int(rng.random() * len(idle))]
+    scores: list[float] = []
+    lowest = inf
+    for _, latency, weight in rows:
+        score = latency / weight
+        scores.append(score)
+        lowest = min(lowest, score)
+    limit = lowest * TIE
+    tied: list[Candidate] = []
+    least = 0
+    for place in range(len(rows)):
+        load = loads[place]
+        if scores[place] > limit or (tied and load > least):
+            continue
+        if tied and load < least:
+            tied.clear()
+        least = load
+        tied.append(rows[place][0])
+    return tied[0] if len(tied) == 1 else tied[int(rng.random() * len(tied))]

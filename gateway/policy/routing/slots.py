@@ -9,6 +9,10 @@ from gateway.policy.routing.limit_evidence import UNLIMITED, LimitEvidence
 class SlotRules(Protocol):
     """Rules of admission for who may have a free slot."""
 
+    @property
+    def is_strict(self) -> bool:
+        """Whether some requests may not have one."""
+
     def allows(self, claim: Claim, in_flight: int, limit: int) -> bool:
         """Whether a request may have one."""
 
@@ -56,7 +60,7 @@ class Slots:
         in_flight, rules = self.in_flight, self.rules
         if in_flight >= self.limit or (in_flight and self.kv + claim.kv > self.kv_capacity):
             return False
-        return rules is None or rules.allows(claim, in_flight, self.limit)
+        return rules is None or not rules.is_strict or rules.allows(claim, in_flight, self.limit)
 
     def fits(self, kv: int) -> bool:
         """Whether so many tokens fit; an empty backend takes any."""
