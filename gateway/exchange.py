@@ -8,6 +8,8 @@ from enum import Enum, StrEnum
 class Dialect(StrEnum):
     """Whose event names and usage fields an answer speaks."""
 
+    __hash__ = str.__hash__  # Enum's own is written in Python
+
     CHAT = "chat"
     COMPLETIONS = "completions"
     RESPONSES = "responses"

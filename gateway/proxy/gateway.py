@@ -27,7 +27,7 @@ from gateway.proxy.spec import Charge, claim_of, understand
 from gateway.proxy.steering import route_for, served, version_for
 from gateway.proxy.stored import Keeper, StoredResponses
 from gateway.proxy.tenants import LiveTenant
-from gateway.proxy.tracing import carried
+from gateway.proxy.tracing import NO_HEADERS, carried
 from gateway.wire.body import Body, read_json, read_long_json
 from gateway.wire.edge import Edge
 from gateway.wire.endpoints import MODELS_PREFIX, OPEN
@@ -74,7 +74,12 @@ class Gateway:
             self.hops.check(head.hops)
         if head.refusal is not None or (head.endpoint is None and head.path in OPEN):
             return None
-        return self.current.tenants.of(head)
+        tenants = self.current.tenants
+        if head.known_to is tenants:
+            return cast(LiveTenant, head.caller)
+        tenant = tenants.of(head)
+        head.known_to, head.caller = tenants, tenant
+        return tenant
 
     def serve(self, request: Request, client: Writer) -> Responder | None:
         """Answer a request, at once, or by its lifecycle."""
@@ -244,12 +249,15 @@ class Gateway:
     def fields(self, request: Request, exchange: Exchange, client: Writer) -> bytes:
         """Return the fields that engines get, and begin the request's trace."""
         head, tracing = request.head, self._context.tracing
-        connection, traced = head.connection, b""
+        stays, traced = NO_HEADERS, b""
         if tracing is not None or head.traceparent is not None:
             exchange.trace, stays, traced = carried(head.traceparent, tracing)
-            connection |= stays
         trusted = bool(self._edge.trusted_proxies) and self._edge.trusts(client.peer)
-        fields = forwarded_request(request.headers, connection, trusted=trusted)
+        fields = None if stays or trusted else head.forwarded
+        if fields is None:
+            fields = forwarded_request(request.headers, head.connection | stays, trusted=trusted)
+            if not stays and not trusted:
+                head.forwarded = fields
         hops = self.hops.first if head.hops is None else self.hops.field(head.hops)
         return b"%b%b%b" % (fields, traced, hops)
 

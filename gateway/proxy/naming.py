@@ -23,14 +23,18 @@ class Naming:
     metadata that the client sent; there it is left alone unless it holds the engine's name too.
     """
 
-    __slots__ = ("_asked", "_served")
+    __slots__ = ("_asked", "_served", "_usual")
 
     def __init__(self, asked: bytes, served: bytes) -> None:
         self._asked = asked
+        self._usual = b'"model":' + asked
         self._served = served[:-1]
 
     def renaming(self, beginning: bytes) -> Renaming | None:
         """Return what has to be replaced in an answer that begins so; None where nothing has to."""
+        # Nearly always the client names the model as the engine does, and its name is the first.
+        if (at := beginning.find(b'"model"')) >= 0 and beginning.startswith(self._usual, at):
+            return None
         for match in _MODEL.finditer(beginning):
             if match[1].startswith(self._served):
                 return None if match[1] == self._asked else (match[0], match[0][: -len(match[1])] + self._asked)

@@ -1,7 +1,6 @@
 """The names of requests: what a client calls one, else one made here; no engine works on two of one name."""
 
 import secrets
-from itertools import count
 
 MAX_ID = 128
 _SANE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
@@ -14,7 +13,7 @@ class RequestIds:
 
     def __init__(self) -> None:
         self._prefix = secrets.token_hex(5)
-        self._count = count(1)
+        self._count = 0
         self._in_flight: set[str] = set()
 
     def __len__(self) -> int:
@@ -22,7 +21,10 @@ class RequestIds:
 
     def of(self, given: bytes | None) -> str:
         """Return the client's id when it is sane, else a new one."""
-        return sane(given) or f"{self._prefix}-{next(self._count):x}"
+        if given is not None and (known := sane(given)) is not None:
+            return known
+        self._count += 1
+        return f"{self._prefix}-{self._count}"
 
     def take(self, wanted: str) -> str:
         """Return the id to send to an engine: the client's, with a number behind it while that one is in use."""

@@ -2,11 +2,13 @@
 
 from dataclasses import replace
 from random import Random
+from typing import Final
 
 from gateway.wire.tracecontext import TraceContext, parse
 
 TRACEPARENT = frozenset((b"traceparent",))
 TRACE_HEADERS = frozenset((b"traceparent", b"tracestate"))
+NO_HEADERS: Final[frozenset[bytes]] = frozenset()
 
 
 class Tracing:
@@ -40,7 +42,7 @@ def carried(given: bytes | None, tracing: Tracing | None) -> tuple[TraceContext 
     if trace is not None:
         stays = TRACEPARENT if parent is not None else TRACE_HEADERS
         return trace, stays, b"traceparent: %b\r\n" % trace.traceparent
-    return None, TRACE_HEADERS if given is not None and parent is None else frozenset(), b""
+    return None, TRACE_HEADERS if given is not None and parent is None else NO_HEADERS, b""
 
 
 def _id(chance: Random, bits: int) -> int:

@@ -5,7 +5,7 @@ Lines are made in batches: made one by one between two requests, each would cost
 
 import sys
 import threading
-from datetime import UTC, datetime
+from time import gmtime, strftime
 from typing import BinaryIO
 
 import msgspec
@@ -24,6 +24,28 @@ _LONGEST_ASKED = 64
 _encode = msgspec.json.Encoder().encode
 
 
+class Timestamps:
+    """Times in ISO 8601: the date is made once a second, the rest once a millisecond, which many lines share."""
+
+    __slots__ = ("_date", "_millisecond", "_second", "_text")
+
+    def __init__(self) -> None:
+        self._millisecond = self._second = -1
+        self._date = self._text = ""
+
+    def at(self, now: float) -> str:
+        """Return a time given in seconds since the epoch."""
+        millisecond = int(now * 1000)
+        if millisecond != self._millisecond:
+            self._millisecond = millisecond
+            second = millisecond // 1000
+            if second != self._second:
+                self._second = second
+                self._date = strftime("%Y-%m-%dT%H:%M:%S", gmtime(second))
+            self._text = f"{self._date}.{str(1000 + millisecond % 1000)[1:]}Z"
+        return self._text
+
+
 class AccessLog(Observer):
     """Lines wait in a bounded list; what finds no room is counted in `dropped`."""
 
@@ -38,8 +60,7 @@ class AccessLog(Observer):
         self._stop = threading.Event()
         self._making = threading.Lock()
         self._told = False
-        self._millisecond = 0
-        self._stamp = ""
+        self._stamps = Timestamps()
         self._writer = threading.Thread(target=self._write, name="access log", daemon=True)
         self._writer.start()
 
@@ -72,7 +93,7 @@ class AccessLog(Observer):
         elif model == _OTHER:
             model = _asked(exchange)
         return AccessLine(
-            self._timestamp(exchange.ended + offset),
+            self._stamps.at(exchange.ended + offset),
             exchange.request_id,
             model,
             endpoint,
@@ -95,15 +116,6 @@ class AccessLog(Observer):
             exchange.reason,
             str(exchange.routing),
         )
-
-    def _timestamp(self, now: float) -> str:
-        """Return the time in ISO 8601, made once a millisecond: under load many lines share it."""
-        millisecond = int(now * 1000)
-        if millisecond != self._millisecond:
-            self._millisecond = millisecond
-            second = datetime.fromtimestamp(millisecond // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-            self._stamp = f"{second}.{millisecond % 1000:03d}Z"
-        return self._stamp
 
     def _write(self) -> None:
         while not self._stop.wait(FLUSH_SECONDS):

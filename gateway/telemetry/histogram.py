@@ -11,13 +11,22 @@ class Histogram:
     __slots__ = ("bounds", "counts", "total")
 
     def __init__(self, bounds: Sequence[float]) -> None:
-        self.bounds = bounds
+        self.bounds = tuple(bounds)
         self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
 
     def observe(self, seconds: float) -> None:
         """Add one observation."""
-        self.counts[bisect_left(self.bounds, seconds)] += 1
+        # As bisect_left, which compares as objects what is compared as numbers here.
+        bounds = self.bounds
+        low, high = 0, len(bounds)
+        while low < high:
+            middle = (low + high) >> 1
+            if bounds[middle] < seconds:
+                low = middle + 1
+            else:
+                high = middle
+        self.counts[low] += 1
         self.total += seconds
 
     def merge(self, counts: Sequence[int], total: float, bounds: Sequence[float]) -> None:

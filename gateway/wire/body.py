@@ -291,7 +291,7 @@ def _model(values: dict[str, msgspec.Raw]) -> str:
 
 def _checked_choices(values: Mapping[str, msgspec.Raw]) -> tuple[int, int]:
     """Return how many answers are asked for, and of how many; hold what multiplies an engine's work to its bounds."""
-    if values.keys().isdisjoint(_BOUNDS):
+    if not ("n" in values or "best_of" in values or "logprobs" in values or "top_logprobs" in values):
         return 1, 1
     for name, most in _BOUNDS.items():
         if name not in values or (name == "logprobs" and _FLAG.fullmatch(bytes(values[name]))):
@@ -318,7 +318,10 @@ def _compact(raw: bytes, values: Mapping[str, msgspec.Raw]) -> bool:
 
     It has no room then for a key twice, a space or an escape.
     """
-    return sum(map(len, values)) + sum(map(len, values.values())) + 4 * len(values) + 1 == len(raw)
+    size = 1
+    for key, value in values.items():
+        size += len(key) + len(value) + 4
+    return size == len(raw)
 
 
 def _placed(values: Mapping[str, msgspec.Raw]) -> dict[str, Span]:

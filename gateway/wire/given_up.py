@@ -44,7 +44,7 @@ def event_given_up(dialect: Dialect, data: bytes, *, begun: bool) -> bool:
 
 def has_aborted_choice(data: bytes) -> bool:
     """Whether a choice of chat or completions was given up, by any part of the document that has its end."""
-    return b'"finish_reason"' in data and ABORTED.search(data) is not None
+    return (b'"abort"' in data or b'"error"' in data) and ABORTED.search(data) is not None
 
 
 def has_stop_reason(part: bytes) -> bool:

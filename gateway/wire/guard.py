@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 from gateway.errors import (
     BadHttp,
@@ -71,29 +71,81 @@ class Limits:
     write_silence: float = 60.0
 
 
-class Head(NamedTuple):
+class Head:
     """A head that passed: what to do with it. `endpoint` is None for what this process answers itself.
 
     `refusal` is the answer where there is nothing else to do; `bodiless` says that only an answer's head is wanted.
+    What is found out about it is noted here too, for the next request with the same head: whom `known_to` took for its
+    `caller`, and the fields that are `forwarded`.
     """
 
-    endpoint: Endpoint | None
-    path: bytes
-    content_type: bytes
-    connection: frozenset[bytes]
-    expects_continue: bool
-    request_id: bytes | None
-    timeout: bytes | None
-    authorization: bytes | None = None
-    api_key: bytes | None = None
-    service_class: bytes | None = None
-    version: bytes | None = None
-    session: bytes | None = None
-    traceparent: bytes | None = None
-    hops: bytes | None = None
-    refusal: GatewayError | None = None
-    bodiless: bool = False
-    is_options: bool = False
+    __slots__ = (
+        "api_key",
+        "authorization",
+        "bodiless",
+        "caller",
+        "connection",
+        "content_type",
+        "endpoint",
+        "expects_continue",
+        "forwarded",
+        "hops",
+        "http10",
+        "is_options",
+        "known_to",
+        "path",
+        "refusal",
+        "request_id",
+        "service_class",
+        "session",
+        "timeout",
+        "traceparent",
+        "version",
+    )
+
+    def __init__(
+        self,
+        endpoint: Endpoint | None,
+        path: bytes,
+        content_type: bytes = b"",
+        connection: frozenset[bytes] = _NO_NAMES,
+        *,
+        expects_continue: bool = False,
+        request_id: bytes | None = None,
+        timeout: bytes | None = None,
+        authorization: bytes | None = None,
+        api_key: bytes | None = None,
+        service_class: bytes | None = None,
+        version: bytes | None = None,
+        session: bytes | None = None,
+        traceparent: bytes | None = None,
+        hops: bytes | None = None,
+        refusal: GatewayError | None = None,
+        bodiless: bool = False,
+        is_options: bool = False,
+        http10: bool = False,
+    ) -> None:
+        self.endpoint: Final = endpoint
+        self.path: Final = path
+        self.content_type: Final = content_type
+        self.connection: Final = connection
+        self.expects_continue: Final = expects_continue
+        self.request_id: Final = request_id
+        self.timeout: Final = timeout
+        self.authorization: Final = authorization
+        self.api_key: Final = api_key
+        self.service_class: Final = service_class
+        self.version: Final = version
+        self.session: Final = session
+        self.traceparent: Final = traceparent
+        self.hops: Final = hops
+        self.refusal: Final = refusal
+        self.bodiless: Final = bodiless
+        self.is_options: Final = is_options
+        self.http10: Final = http10
+        self.known_to: object = None
+        self.caller: object = None
+        self.forwarded: bytes | None = None
 
 
 def check(method: bytes, target: bytes, version: str, fields: Headers, limits: Limits) -> Head:
@@ -127,19 +179,20 @@ def check(method: bytes, target: bytes, version: str, fields: Headers, limits: L
         path,
         seen.get(b"content-type", b""),
         named_by_connection((seen[b"connection"],)) if b"connection" in seen else _NO_NAMES,
-        b"expect" in seen and not http10 and _has_body(seen),
-        seen.get(b"x-request-id"),
-        seen.get(b"x-request-timeout"),
-        seen.get(b"authorization"),
-        seen.get(b"x-api-key"),
-        seen.get(b"x-gateway-class"),
-        seen.get(b"x-gateway-model-version"),
-        seen.get(b"x-session-id"),
-        seen.get(b"traceparent"),
-        seen.get(b"x-gateway-hops"),
-        refusal,
-        method == b"HEAD",
-        method == b"OPTIONS",
+        expects_continue=b"expect" in seen and not http10 and _has_body(seen),
+        request_id=seen.get(b"x-request-id"),
+        timeout=seen.get(b"x-request-timeout"),
+        authorization=seen.get(b"authorization"),
+        api_key=seen.get(b"x-api-key"),
+        service_class=seen.get(b"x-gateway-class"),
+        version=seen.get(b"x-gateway-model-version"),
+        session=seen.get(b"x-session-id"),
+        traceparent=seen.get(b"traceparent"),
+        hops=seen.get(b"x-gateway-hops"),
+        refusal=refusal,
+        bodiless=method == b"HEAD",
+        is_options=method == b"OPTIONS",
+        http10=http10,
     )
 
 
@@ -148,6 +201,12 @@ def check_size(method: bytes, target: bytes, fields: Headers, limits: Limits) ->
     size = len(method) + len(target) + len("  HTTP/1.1\r\n\r\n")
     if size + sum(len(name) + len(value) + 4 for name, value in fields) > limits.head:
         raise HeadersTooLarge(f"the head is over {limits.head} bytes")
+
+
+def check_length(length: bytes, limits: Limits) -> None:
+    """Raise RequestTooLarge where a body, as it is declared, is over the limit."""
+    if int(length) > limits.body:
+        raise RequestTooLarge(f"the body is over the limit of {limits.body} bytes")
 
 
 def _read(fields: Headers) -> dict[bytes, bytes]:
@@ -185,8 +244,8 @@ def _check_framing(http10: bool, seen: dict[bytes, bytes], limits: Limits) -> No
     if expect is not None and expect.lower() != b"100-continue":
         raise ExpectationFailed("the only expectation supported is 100-continue")
     length = seen.get(b"content-length")
-    if length is not None and int(length) > limits.body:
-        raise RequestTooLarge(f"the body is over the limit of {limits.body} bytes")
+    if length is not None:
+        check_length(length, limits)
 
 
 def _origin_form(target: bytes) -> bytes:

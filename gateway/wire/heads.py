@@ -60,6 +60,7 @@ _CORS = frozenset(
 _NEVER_DOWNSTREAM = _HOP_BY_HOP | _CREDENTIALS | _CORS | {b"content-length", b"x-request-id"} | _OURS
 _FORWARDED = (b"forwarded", b"x-forwarded-", b"x-real-ip")
 """How the names of fields begin by which a proxy says for whom it asks."""
+_F_OR_X = frozenset((b"f", b"x"))
 
 _STATUS_LINES = MappingProxyType(
     {status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus}
@@ -85,19 +86,21 @@ def forwarded_request(headers: Headers, connection: frozenset[bytes], *, trusted
     Whom a proxy asks for is passed on only of one that is `trusted`: anybody else can claim whatever they like.
     """
     stays = _NEVER_UPSTREAM | connection if connection else _NEVER_UPSTREAM
-    return b"".join(
-        [
-            b"%b: %b\r\n" % field
-            for field in headers
-            if field[0] not in stays and (trusted or not field[0].startswith(_FORWARDED))
-        ]
-    )
+    parts: list[bytes] = []
+    for name, value in headers:
+        if name not in stays and (trusted or name[:1] not in _F_OR_X or not name.startswith(_FORWARDED)):
+            parts += (name, b": ", value, b"\r\n")
+    return b"".join(parts)
 
 
 def forwarded_response(status: int, headers: Headers, connection: frozenset[bytes] | None) -> bytes:
     """Return the status line and the engine's fields that go on to a client; framing is left to the caller."""
     stays = _NEVER_DOWNSTREAM | connection if connection else _NEVER_DOWNSTREAM
-    return status_line(status) + b"".join([b"%b: %b\r\n" % field for field in headers if field[0] not in stays])
+    parts = [status_line(status)]
+    for name, value in headers:
+        if name not in stays:
+            parts += (name, b": ", value, b"\r\n")
+    return b"".join(parts)
 
 
 def status_line(status: int) -> bytes:

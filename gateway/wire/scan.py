@@ -15,6 +15,8 @@ from gateway.errors import InvalidJson, InvalidRequest
 from gateway.wire.rope import Rope, Span
 
 MAX_DEPTH = 64
+_FEW = 12
+"""Marks that are found one by one; of two kinds, they are far fewer than MAX_DEPTH."""
 MAX_KEYS = 256
 MAX_KEY = 1024
 WINDOW = 16 * 1024
@@ -37,13 +39,24 @@ Steps = Generator[None, None, int]
 def check_depth(raw: bytes) -> None:
     """Raise InvalidRequest where brackets of a short body nest deeper than 64: engines parse recursively.
 
-    Counting opening brackets clears nearly every body at the speed of memchr.
+    Nearly every body has few brackets: to find them goes at the speed of memchr, as counting them does not.
     """
+    if _has_few(raw, b"[") and _has_few(raw, b"{"):
+        return
     if raw.count(b"[") + raw.count(b"{") <= MAX_DEPTH:
         return
     outside = b"".join(_neutral(raw).translate(None, _NOT_STRUCTURE).split(b'"')[::2])
     if max(accumulate(memoryview(outside.translate(_STEPS)).cast("b")), default=0) > MAX_DEPTH:
         raise _too_deep()
+
+
+def _has_few(raw: bytes, mark: bytes) -> bool:
+    at = raw.find(mark)
+    for _ in range(_FEW):
+        if at < 0:
+            return True
+        at = raw.find(mark, at + 1)
+    return False
 
 
 def top_level(rope: Rope) -> Generator[None, None, dict[str, Span]]:

@@ -1,7 +1,7 @@
 """Token counts as engines tell them, read from the bytes of an answer's end without decoding the answer."""
 
 import re
-from typing import NamedTuple
+from typing import Final
 
 NEAR = 2048
 _KEY = re.compile(rb'"usage"\s*+:\s*+\{')
@@ -9,11 +9,29 @@ _PROMPT = re.compile(rb'"(?:prompt|input)_tokens"\s*+:\s*+(\d{1,12}+)(?![\w.])')
 _OUTPUT = re.compile(rb'"(?:completion|output)_tokens"\s*+:\s*+(\d{1,12}+)(?![\w.])')
 
 
-class Usage(NamedTuple):
+_USUAL = re.compile(
+    rb'"usage":\{"prompt_tokens":(\d{1,12}+),(?:"total_tokens":\d{1,12}+,)?"completion_tokens":(\d{1,12}+)[,}]'
+)
+"""As vLLM and OpenAI write it: one match instead of three searches."""
+
+
+class Usage:
     """Tokens in and out, None where the engine did not tell, or told what is no count of tokens."""
 
-    prompt: int | None
-    output: int | None
+    __slots__ = ("output", "prompt")
+
+    def __init__(self, prompt: int | None, output: int | None) -> None:
+        self.prompt: Final = prompt
+        self.output: Final = output
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Usage) and self.prompt == other.prompt and self.output == other.output
+
+    def __hash__(self) -> int:
+        return hash((self.prompt, self.output))
+
+    def __repr__(self) -> str:
+        return f"Usage({self.prompt}, {self.output})"
 
     def updated(self, later: "Usage") -> "Usage":
         """Return what is known after `later` came: some dialects tell the prompt first and the output last."""
@@ -34,6 +52,8 @@ def find_usage(data: bytes) -> Usage | None:
     """
     found = None
     at = data.rfind(b'"usage"')
+    if at >= 0 and (usual := _USUAL.match(data, at)) is not None:
+        return Usage(int(usual[1]), int(usual[2]))
     while at >= 0:
         if _KEY.match(data, at):
             prompt = _PROMPT.search(data, at, at + NEAR)

@@ -42,7 +42,7 @@ def routed_to(
     registry.reconcile(table)
     (model,), (backend,) = LiveTable(table, registry, 0), registry
     (version,), asked = model.versions.values(), Endpoint(endpoint, "test")
-    tenant = Tenants(table, monotonic).of(Head(asked, endpoint.encode(), b"", frozenset(), False, None, None))  # noqa: FBT003
+    tenant = Tenants(table, monotonic).of(Head(asked, endpoint.encode()))
     spec = RequestSpec(
         asked, tenant, tenant.service_class, kind or Kind(), stream=stream, seconds=600.0, is_hurried=is_hurried
     )

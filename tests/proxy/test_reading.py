@@ -13,7 +13,7 @@ from gateway.wire.heads import CONTINUE
 from gateway.wire.service import Request, Writer
 from tests.proxy.clients import Page
 
-HEAD = Head(None, b"/", b"", frozenset(), expects_continue=False, request_id=None, timeout=None)
+HEAD = Head(None, b"/")
 
 
 class Sent:

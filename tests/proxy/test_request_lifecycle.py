@@ -221,7 +221,7 @@ class Living(RuleBasedStateMachine):
     def ask_once(self, stream: bool, *, hurried: bool) -> None:
         body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": stream})
         endpoint = FORWARDED[PATH.encode()]
-        head = Head(endpoint, PATH.encode(), b"application/json", frozenset(), False, None, b"3" if hurried else None)  # noqa: FBT003
+        head = Head(endpoint, PATH.encode(), b"application/json", timeout=b"3" if hurried else None)
         caller = self.gateway.authorize(head)
         client = Receiver()
         request = Request(head, [], body.encode(), http10=False, keep_alive=True, received=self.loop.now, caller=caller)

@@ -17,7 +17,7 @@ KEY = "sk-acme"
 
 def head(**fields: Any) -> Head:
     """Return a head that carries these."""
-    return Head(None, b"/", b"", frozenset(), expects_continue=False, request_id=None, timeout=None, **fields)
+    return Head(None, b"/", **fields)
 
 
 def tenants(folder: Path, clock: HandClock | None = None, before: Tenants | None = None, **acme: Any) -> Tenants:

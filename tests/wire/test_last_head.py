@@ -1,0 +1,101 @@
+"""What a connection remembers of the head before: the same answer as the guard's, for the same bytes alone."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.errors import GatewayError, RequestTooLarge
+from gateway.wire import guard
+from gateway.wire.guard import Limits
+from gateway.wire.heads import Headers
+from gateway.wire.last_head import LastHead
+
+LIMITS = Limits(body=1000)
+TARGET = b"/v1/chat/completions"
+FIELDS = [(b"host", b"gateway"), (b"authorization", b"Bearer one"), (b"content-length", b"20")]
+
+
+def remembered(
+    fields: Headers = FIELDS, version: str = "1.1", method: bytes = b"POST", target: bytes = TARGET
+) -> LastHead:
+    last = LastHead()
+    last.note(method, target, fields, guard.check(method, target, version, fields, LIMITS))
+    return last
+
+
+def changed(name: bytes, value: bytes) -> Headers:
+    return [(field, value if field == name else old) for field, old in FIELDS]
+
+
+def test_a_head_that_differs_only_in_the_length_of_the_body_is_the_same() -> None:
+    last = remembered()
+    head = last.same(b"POST", TARGET, list(FIELDS), LIMITS)
+    assert head is not None
+    assert head.authorization == b"Bearer one"
+    assert last.same(b"POST", TARGET, changed(b"content-length", b"999"), LIMITS) is head
+
+
+def test_a_body_over_the_limit_is_refused_all_the_same() -> None:
+    with pytest.raises(RequestTooLarge, match="1000 bytes"):
+        remembered().same(b"POST", TARGET, changed(b"content-length", b"1001"), LIMITS)
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "fields"),
+    [
+        (b"GET", TARGET, FIELDS),
+        (b"POST", b"/v1/completions", FIELDS),
+        (b"POST", TARGET, changed(b"authorization", b"Bearer two")),
+        (b"POST", TARGET, changed(b"host", b"other")),
+        (b"POST", TARGET, FIELDS[:2]),
+        (b"POST", TARGET, [*FIELDS, (b"x-request-id", b"7")]),
+        (b"POST", TARGET, [*FIELDS[:2], (b"transfer-encoding", b"chunked")]),
+        (b"POST", TARGET, FIELDS[::-1]),
+    ],
+)
+def test_any_other_difference_makes_it_another(method: bytes, target: bytes, fields: Headers) -> None:
+    assert remembered().same(method, target, fields, LIMITS) is None
+
+
+@pytest.mark.parametrize(
+    ("version", "method", "target", "extra"),
+    [
+        ("1.0", b"POST", TARGET, []),
+        ("1.1", b"POST", TARGET, [(b"connection", b"close")]),
+        ("1.1", b"POST", TARGET, [(b"expect", b"100-continue")]),
+        ("1.1", b"POST", b"/v1/none", []),
+    ],
+)
+def test_what_asks_for_something_special_is_not_remembered(
+    version: str, method: bytes, target: bytes, extra: Headers
+) -> None:
+    fields = [*FIELDS, *extra]
+    assert remembered(fields, version, method, target).same(method, target, fields, LIMITS) is None
+
+
+def test_nothing_is_known_before_the_first_head() -> None:
+    assert LastHead().same(b"", b"", [], LIMITS) is None
+
+
+NAMES = st.sampled_from((b"host", b"content-length", b"authorization", b"expect", b"connection", b"x-a"))
+HEADS = st.lists(st.tuples(NAMES, st.sampled_from((b"1", b"2", b"5000"))), max_size=4)
+
+
+@given(HEADS, HEADS)
+def test_the_guard_would_say_the_same_of_a_head_that_is_recognised(before: Headers, fields: Headers) -> None:
+    last = LastHead()
+    try:
+        last.note(b"POST", TARGET, before, guard.check(b"POST", TARGET, "1.1", before, LIMITS))
+    except GatewayError:
+        return
+    try:
+        known = last.same(b"POST", TARGET, fields, LIMITS)
+    except RequestTooLarge:
+        with pytest.raises(RequestTooLarge):
+            guard.check(b"POST", TARGET, "1.1", fields, LIMITS)
+        return
+    if known is not None:
+        head = guard.check(b"POST", TARGET, "1.1", fields, LIMITS)
+        assert [getattr(known, name) for name in type(head).__slots__] == [
+            getattr(head, name) for name in type(head).__slots__
+        ]
