@@ -91,20 +91,20 @@ class Observers:
         if len(self._waiting) >= BATCH:
             self.flush()
         for each in self._settled:
-            try:
-                each.on_settled(exchange)
-            except Exception as error:  # noqa: BLE001 - no observer may harm another
-                self._log(each, "on_settled", error)
+            self._tell_settled(each, exchange)
 
     def flush(self) -> None:
         """Tell the batched ones of what waits; an error costs its observer one request alone."""
         waiting, self._waiting = self._waiting, []
         for each in self._batched:
             for exchange in waiting:
-                try:
-                    each.on_settled(exchange)
-                except Exception as error:  # noqa: BLE001 - no observer may harm another
-                    self._log(each, "on_settled", error)
+                self._tell_settled(each, exchange)
+
+    def _tell_settled(self, observer: Observer, exchange: Exchange) -> None:
+        try:
+            observer.on_settled(exchange)
+        except Exception as error:  # noqa: BLE001 - no observer may harm another
+            self._log(observer, "on_settled", error)
 
     def _log(self, observer: Observer, event: str, error: Exception) -> None:
         key = (type(observer).__name__, event, type(error).__name__)

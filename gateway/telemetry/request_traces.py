@@ -3,14 +3,15 @@
 Attributes follow OpenTelemetry's semantic conventions for HTTP and for generative AI where those have a name.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
 
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
 from gateway.clock import Clock, monotonic, wall
-from gateway.exchange import AttemptRecord, Exchange, Outcome, Verdict
+from gateway.exchange import BAD, AttemptRecord, Exchange, Outcome
 from gateway.observers import Observer
 from gateway.policy.slo.classify import RULINGS
 from gateway.wire.tracecontext import TraceContext
@@ -21,6 +22,18 @@ _WELL = frozenset((Outcome.OK, Outcome.CLIENT_ERROR, Outcome.CLIENT_GONE, Outcom
 _ROUNDING = 1e-6
 """Seconds that are left of a sum where nothing is left."""
 _LAST_ID = (1 << 64) - 1
+
+
+class _Part(NamedTuple):
+    """A part of a request's time, from when until when (seconds), and what its span says of it."""
+
+    name: str
+    start: float
+    end: float
+    attributes: Mapping[str, str]
+    kind: SpanKind
+    status: Status
+    moments: tuple[tuple[str, float], ...]
 
 
 class RequestTraces(Observer):
@@ -49,18 +62,18 @@ class RequestTraces(Observer):
             return int((seconds + offset) * _NANOSECONDS)
 
         own = _context(trace, trace.span_id)
-        for place, (name, start, end, attempt) in enumerate(_parts(exchange), 1):
+        for place, part in enumerate(_parts(exchange), 1):
             yield ReadableSpan(
-                name,
+                part.name,
                 _below(trace, place),
                 own,
                 self._resource,
-                {"tidegate.class": exchange.service_class} if attempt is None else _of_attempt(attempt),
-                [Event(what, None, at(when)) for what, when in _moments(attempt, exchange)],
-                kind=SpanKind.INTERNAL if attempt is None else SpanKind.CLIENT,
-                status=Status() if attempt is None or not _has_failed(attempt) else Status(StatusCode.ERROR),
-                start_time=at(start),
-                end_time=at(end),
+                part.attributes,
+                [Event(what, None, at(when)) for what, when in part.moments],
+                kind=part.kind,
+                status=part.status,
+                start_time=at(part.start),
+                end_time=at(part.end),
             )
         yield ReadableSpan(
             f"POST {exchange.endpoint}",
@@ -75,22 +88,35 @@ class RequestTraces(Observer):
         )
 
 
-def _parts(exchange: Exchange) -> Iterator[tuple[str, float, float, AttemptRecord | None]]:
-    """Yield what a request's time went into, in order: waits for a slot, and attempts, each from when until when."""
+def _parts(exchange: Exchange) -> Iterator[_Part]:
+    """Yield what a request's time went into, in order: waits for a slot, and attempts."""
     waited = exchange.queued
     for attempt in exchange.attempts:
         if attempt.queued:
             waited -= attempt.queued
-            yield "queue", attempt.sent_at - attempt.queued, attempt.sent_at, None
-        yield "attempt", attempt.sent_at, attempt.ended_at or exchange.ended, attempt
+            yield _wait(exchange, attempt.sent_at - attempt.queued, attempt.sent_at)
+        yield _attempt(exchange, attempt)
     if waited > _ROUNDING:  # the last wait was in vain
-        yield "queue", exchange.ended - waited, exchange.ended, None
+        yield _wait(exchange, exchange.ended - waited, exchange.ended)
 
 
-def _moments(attempt: AttemptRecord | None, exchange: Exchange) -> Iterator[tuple[str, float]]:
+def _wait(exchange: Exchange, start: float, end: float) -> _Part:
+    return _Part("queue", start, end, {"tidegate.class": exchange.service_class}, SpanKind.INTERNAL, Status(), ())
+
+
+def _attempt(exchange: Exchange, attempt: AttemptRecord) -> _Part:
+    attributes, status = {"tidegate.backend": attempt.backend, "tidegate.pool": attempt.pool}, Status()
+    if attempt.result is not None:
+        attributes["tidegate.outcome"] = str(attempt.result)
+        if RULINGS[attempt.result].verdict is BAD:
+            status = Status(StatusCode.ERROR)
+    moments = tuple(_moments(exchange, attempt))
+    end = attempt.ended_at or exchange.ended
+    return _Part("attempt", attempt.sent_at, end, attributes, SpanKind.CLIENT, status, moments)
+
+
+def _moments(exchange: Exchange, attempt: AttemptRecord) -> Iterator[tuple[str, float]]:
     """Yield what happened in an attempt, and when."""
-    if attempt is None:
-        return
     if attempt.connected_at > attempt.sent_at:
         yield "connected", attempt.connected_at
     if attempt.head_at:
@@ -129,12 +155,3 @@ def _attributes(exchange: Exchange) -> dict[str, str | int | float]:
         "tidegate.routing": str(exchange.routing),
     }
     return {name: value for name, value in found.items() if value is not None and value != ""}
-
-
-def _has_failed(attempt: AttemptRecord) -> bool:
-    return attempt.result is not None and RULINGS[attempt.result].verdict is Verdict.BAD
-
-
-def _of_attempt(attempt: AttemptRecord) -> dict[str, str]:
-    said = {"tidegate.backend": attempt.backend, "tidegate.pool": attempt.pool}
-    return said if attempt.result is None else {**said, "tidegate.outcome": str(attempt.result)}
