@@ -33,6 +33,7 @@ def test_the_quickest_first_token_of_late_is_known() -> None:
     for now, ttft, quickest in ((0.0, 2.0, 2.0), (1.0, 1.0, 1.0), (2.0, 3.0, 1.0), (30.0, 5.0, 1.0), (61.0, 4.0, 4.0)):
         activity.began(now, ttft)
         assert activity.quickest.seconds == quickest
+    assert repr(activity.quickest) == "<QuickestTtft 4.000 s>"
 
 
 def test_what_waits_in_vain_adds_up_until_the_backend_works() -> None:
@@ -46,3 +47,4 @@ def test_what_waits_in_vain_adds_up_until_the_backend_works() -> None:
         (112.0, 117.0, 112.0, 111, (5.0, 1)),
     ):
         assert activity.vain.add(since, now, worked_at=worked_at, answers=answers) == expected
+    assert repr(activity.vain) == "<VainWait 5.0 s>"

@@ -1,12 +1,26 @@
 """Every window equals a list of events, to within one of its slots, whatever the order of events and time."""
 
+from math import inf
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.policy.slo.burn import Counts
 from gateway.policy.slo.objective import DAY
-from gateway.policy.slo.windows import HOUR, LASTING, LAYOUT, LONG, SLO_SLOT, TICK, Slot, Windows, merged
+from gateway.policy.slo.windows import (
+    HOUR,
+    LASTING,
+    LAYOUT,
+    LONG,
+    SLO_SLOT,
+    TICK,
+    Saved,
+    Slot,
+    TimeInUse,
+    Windows,
+    merged,
+)
 
 START = 1_700_000_000.0
 SLOTS = {length: width for width, lengths in (*LAYOUT, (SLO_SLOT, (28 * DAY,))) for length in lengths}
@@ -112,6 +126,22 @@ def test_the_slo_window_may_have_any_length(slo: float) -> None:
     assert windows.count(slo) == Counts(0, 3)
     assert windows.failures == 3
     assert not windows.spotless
+
+
+def test_what_is_saved_is_told_once() -> None:
+    saved = Saved()
+    saved.fresh = START
+    assert saved.save(3, 1, START + 5.0) == (3, 1, START, START + 5.0)
+    assert saved.save(4, 1, START + 9.0) == (1, 0, inf, START + 9.0)
+    assert repr(saved) == "<Saved 4 good 1 bad>"
+
+
+def test_a_long_gap_is_time_in_use_of_windows_that_bridge_it() -> None:
+    use = TimeInUse()
+    use.add_short(30.0)
+    use.add_long(HOUR, 600.0)
+    assert use.all() == [use.seconds(index) for index in range(len(LONG))] == [30.0, 630.0, 630.0, 630.0]
+    assert repr(use) == "<TimeInUse 30 s and [0.0, 600.0, 600.0, 600.0]>"
 
 
 def test_time_that_runs_back_changes_nothing() -> None:
