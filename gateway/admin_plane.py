@@ -3,8 +3,6 @@
 import asyncio
 from functools import partial
 
-from prometheus_client import CollectorRegistry
-
 from gateway.admin.api import AdminView, create_admin
 from gateway.admin.connection import AdminConnection, AdminLimits
 from gateway.control.limits import queued
@@ -12,9 +10,8 @@ from gateway.control_plane import ControlPlane
 from gateway.data_plane import DataPlane
 from gateway.listeners import Listener, ListenerFiles, listener
 from gateway.settings import Settings
-from gateway.telemetry import exposition
-from gateway.telemetry.admission_exposition import AdmissionCollector, Queued
-from gateway.telemetry.exposition import GatewayCollector, Gauges
+from gateway.telemetry.admission_exposition import AdmissionCollector
+from gateway.telemetry.exposition import Exposition, GatewayCollector, Gauges
 from gateway.telemetry.rollout_exposition import Delivered, RolloutCollector
 from gateway.telemetry.routing_exposition import RoutingCollector
 from gateway.telemetry.slo_exposition import SloCollector
@@ -60,15 +57,16 @@ class AdminPlane:
             began=self._began,
         )
 
-    def _metrics(self) -> CollectorRegistry:
+    def _metrics(self) -> Exposition:
         data, control = self._data, self._control
-        return exposition.registry(
+        collectors = (
             GatewayCollector(data.metrics, self._gauges),
-            SloCollector(data.ledger, control.alerter),
-            AdmissionCollector(data.pools, self._queued, data.prompt_errors),
+            SloCollector(data.ledger, control.alerter.of),
+            AdmissionCollector(data.pools, lambda: queued(data.current.table), data.prompt_errors),
             RolloutCollector(control.rollouts.rows, self._delivered),
             RoutingCollector(data.pools, control.outlier_detector.ejections, data.refused_retries),
         )
+        return Exposition(collectors, data.slices)
 
     def _gauges(self) -> Gauges:
         data, control = self._data, self._control
@@ -88,9 +86,6 @@ class AdminPlane:
             handshakes=self._files.handshakes(),
             notifications={} if control.webhook is None else control.webhook.results,
         )
-
-    def _queued(self) -> list[Queued]:
-        return list(queued(self._data.current.table))
 
     def _delivered(self) -> Delivered:
         control = self._control

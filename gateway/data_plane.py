@@ -60,7 +60,7 @@ class DataPlane:
         """Take the clock of requests, and one of seconds since the epoch that never jumps."""
         self.clock, self.rng, self._epoch = clock, rng, epoch
         self._limits = settings.limits
-        self._outbox, self._slices = Outbox(), Slices(clock)
+        self._outbox, self.slices = Outbox(), Slices(clock)
         self._listener: Listener | None = None
         self.registry = Registry(self._outbox, clock, Lateness())
         self.metrics, self.ledger = Metrics(), SloLedger(epoch())
@@ -83,7 +83,7 @@ class DataPlane:
         self.mirroring = Mirroring(context, self.evidence.on_settled)
         self.stored = StoredResponses()
         self.gateway = Gateway(
-            self.current, context, self.mirroring, self._slices, stored=self.stored, edge=settings.edge
+            self.current, context, self.mirroring, self.slices, stored=self.stored, edge=settings.edge
         )
 
     def __repr__(self) -> str:
@@ -95,7 +95,7 @@ class DataPlane:
 
         def client(*, server_state: Any, **_: Any) -> Client:
             held = server_state.connections
-            return Client(self.gateway, held, limits(), self._outbox, self._slices, clock=self.clock)
+            return Client(self.gateway, held, limits(), self._outbox, self.slices, clock=self.clock)
 
         def admits(held: set[object]) -> bool:
             return len(held) < limits().connections
@@ -115,13 +115,13 @@ class DataPlane:
         """Return the pools as routing compares their backends."""
         return self.registry.pools.values()
 
-    def prompt_errors(self) -> dict[str, float | None]:
-        """Return by model how far estimates of prompts are off."""
-        return {model.name: model.memory.prompts.error for model in self.current.table}
+    def prompt_errors(self) -> Iterable[tuple[str, float | None]]:
+        """Yield by model how far estimates of prompts are off."""
+        return ((model.name, model.memory.prompts.error) for model in self.current.table)
 
-    def refused_retries(self) -> dict[str, int]:
-        """Return by model how many retries its budget refused."""
-        return {model.name: model.memory.retries.refused for model in self.current.table}
+    def refused_retries(self) -> Iterable[tuple[str, int]]:
+        """Yield by model how many retries its budget refused."""
+        return ((model.name, model.memory.retries.refused) for model in self.current.table)
 
     def explain(self, name: str, tokens: int, service_class: str) -> tuple[str, list[Explained]]:
         """Return where a request would go now, and why; raises ModelNotFound, and ClientError for the class."""

@@ -9,8 +9,6 @@ from typing import Annotated, Any
 from fastapi import FastAPI, Header, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from gateway.admin.alerts import firing_alerts, objective_statuses
@@ -19,6 +17,7 @@ from gateway.admin.decisions import Decision, VersionDecision, candidate
 from gateway.admin.deployments import deployment_routes
 from gateway.admin.operations import operation_routes
 from gateway.admin.protection import AdminToken, Protection, error
+from gateway.admin.scrape import scrape
 from gateway.admin.slo import SloStatus, slo_status
 from gateway.admin.status import (
     BackendStatus,
@@ -54,6 +53,7 @@ from gateway.proxy.gateway import Gateway
 from gateway.proxy.live import LiveModel, LiveTable, LiveVersion
 from gateway.proxy.similar import unknown_model
 from gateway.proxy.tenants import LiveTenant
+from gateway.telemetry.exposition import Exposition
 from gateway.wire.client import Client
 
 _EXPLAIN_ERRORS: dict[int | str, dict[str, Any]] = {
@@ -72,7 +72,7 @@ class AdminView:
     registry: Registry
     reloader: Reloader
     settle: Callable[[], None]
-    metrics: CollectorRegistry
+    metrics: Exposition
     ledger: SloLedger
     alerter: Alerter
     explain: Callable[[str, int, str], tuple[str, list[Explained]]]
@@ -102,12 +102,11 @@ def create_admin(view: AdminView, *, host: str, token: AdminToken) -> FastAPI:
         return {"status": "ok"}
 
     @app.get("/metrics", response_class=Response)
-    async def metrics(accept: Annotated[str, Header()] = "") -> Response:
+    async def metrics(request: Request, accept: Annotated[str, Header()] = "") -> Response:
         """Return Prometheus or OpenMetrics text."""
-        encoder, content_type = choose_encoder(accept)
         async with turn:
             view.settle()
-            return Response(encoder(view.metrics), headers={"content-type": content_type})
+            return await scrape(request, view.metrics, accept)
 
     @app.get("/admin/status")
     async def status() -> Status:

@@ -1,7 +1,6 @@
 """What the data plane counts: plain numbers in plain containers, turned into Prometheus metrics only at a scrape."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
 
 from gateway.backends.backend import Backend
 from gateway.config.table import RouteTable
@@ -104,35 +103,6 @@ class Metrics(Observer):
         queue.observe(exchange.queued)
         if exchange.stream:
             _observe_stream(series, exchange)
-
-    def requests(self) -> dict[tuple[str, str, str, str, str], int]:
-        """Return requests by (model, version, class, endpoint, outcome)."""
-        totals: Counter[tuple[str, str, str, str, str]] = Counter()
-        for (model, version, _), series in self.series.items():
-            for (service_class, endpoint, outcome), count in series.outcomes.items():
-                totals[model, version, service_class, endpoint, outcome] += count
-        return totals
-
-    def tokens(self) -> dict[tuple[str, str, str, str], int]:
-        """Return tokens by (model, version, direction, source)."""
-        totals: Counter[tuple[str, str, str, str]] = Counter()
-        for (model, version, _), series in self.series.items():
-            totals[model, version, "prompt", "usage"] += series.prompt_tokens
-            totals[model, version, "output", "usage"] += series.output_tokens
-            totals[model, version, "output", "estimated"] += series.output_estimated
-        return totals
-
-    def durations(self) -> dict[tuple[str, str], Histogram]:
-        """Return the duration of complete answers by (model, version)."""
-        totals: dict[tuple[str, str], Histogram] = {}
-        for (model, version, _), series in self.series.items():
-            total = totals.setdefault((model, version), Histogram(series.bounds.duration))
-            total.merge(series.duration.counts, series.duration.total, series.bounds.duration)
-        return totals
-
-    def streams(self) -> Iterable[tuple[tuple[str, str, str], Series]]:
-        """Return the series that a stream has contributed to."""
-        return [(key, series) for key, series in self.series.items() if any(series.ttft.counts)]
 
 
 def _observe_stream(series: Series, exchange: Exchange) -> None:

@@ -1,87 +1,75 @@
 """What routing believes of each backend, as Prometheus metrics. Every name here has a row in docs/metrics.md."""
 
-from collections.abc import Callable, Iterable, Mapping
-
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from gateway.policy.routing.ejection import Cause, State
 from gateway.policy.routing.health import Health
 from gateway.policy.routing.pool_state import PoolState
+from gateway.telemetry.families import Piece, counter, gauge
 
 _BACKEND = ("backend", "pool")
 
 
-class RoutingCollector(Collector):
+class RoutingCollector:
     """Weights, standings and models of every pool, and what ejections there were."""
 
     def __init__(
         self,
         pools: Callable[[], Iterable[PoolState]],
         ejections: Mapping[tuple[str, str, Cause], int],
-        refused_retries: Callable[[], Mapping[str, int]],
+        refused_retries: Callable[[], Iterable[tuple[str, int]]],
     ) -> None:
         self._pools = pools
         self._ejections = ejections
         self._refused_retries = refused_retries
 
-    def collect(self) -> Iterable[Metric]:
-        """Return all metrics as they are now."""
+    def collect(self) -> Iterator[Piece]:
+        """Yield all metrics as they are now."""
         yield from self._standings()
         yield from self._models()
-        ejections = CounterMetricFamily(
-            "tidegate_ejections", "Backends taken out of service.", labels=(*_BACKEND, "reason")
-        )
-        for key, count in self._ejections.items():
-            ejections.add_metric(key, count)
+        ejections = counter("ejections", "Backends taken out of service.", (*_BACKEND, "reason"))
+        for key, count in list(self._ejections.items()):
+            ejections.add(key, count)
+            yield None
         yield ejections
-        refused = CounterMetricFamily(
-            "tidegate_retries_refused", "Retries that the retry budget did not allow.", labels=("model",)
-        )
-        for model, count in self._refused_retries().items():
-            refused.add_metric((model,), count)
+        refused = counter("retries_refused", "Retries that the retry budget did not allow.", ("model",))
+        for model, count in self._refused_retries():
+            refused.add((model,), count)
+            yield None
         yield refused
 
     def _members(self) -> Iterable[tuple[tuple[str, str], Health]]:
-        for peers in self._pools():
-            for health in peers.members.values():
+        for peers in list(self._pools()):
+            for health in list(peers.members.values()):
                 yield (health.id, peers.pool), health
 
-    def _standings(self) -> Iterable[Metric]:
-        weight = GaugeMetricFamily(
-            "tidegate_backend_weight", "Share of its due that it gets, 0.02 to 1.", labels=_BACKEND
-        )
-        burn = GaugeMetricFamily(
-            "tidegate_backend_routing_burn", "The burn rate that its weight follows.", labels=_BACKEND
-        )
-        standing = GaugeMetricFamily(
-            "tidegate_backend_ejection", "1 for where a backend stands.", labels=(*_BACKEND, "state")
-        )
-        panic = GaugeMetricFamily("tidegate_pool_panic", "1 while ejections are ignored.", labels=("pool",))
+    def _standings(self) -> Iterator[Piece]:
+        weight = gauge("backend_weight", "Share of its due that it gets, 0.02 to 1.", _BACKEND)
+        burn = gauge("backend_routing_burn", "The burn rate that its weight follows.", _BACKEND)
+        standing = gauge("backend_ejection", "1 for where a backend stands.", (*_BACKEND, "state"))
+        panic = gauge("pool_panic", "1 while ejections are ignored.", ("pool",))
         for names, health in self._members():
-            weight.add_metric(names, health.outlier.weight)
-            burn.add_metric(names, health.symptoms.signal.burn)
+            weight.add(names, health.outlier.weight)
+            burn.add(names, health.symptoms.signal.burn)
             for state in State:
-                standing.add_metric((*names, state), float(health.outlier.ejection.state is state))
-        for peers in self._pools():
-            panic.add_metric((peers.pool,), float(peers.panic))
+                standing.add((*names, state), float(health.outlier.ejection.state is state))
+            yield None
+        for peers in list(self._pools()):
+            panic.add((peers.pool,), float(peers.panic))
         yield from (weight, burn, standing, panic)
 
-    def _models(self) -> Iterable[Metric]:
-        error = GaugeMetricFamily(
-            "tidegate_backend_prediction_error_ratio",
+    def _models(self) -> Iterator[Piece]:
+        error = gauge(
+            "backend_prediction_error_ratio",
             "Median absolute percentage error of the last hundred TTFTs predicted.",
-            labels=_BACKEND,
+            _BACKEND,
         )
-        residual = GaugeMetricFamily(
-            "tidegate_backend_residual_ratio", "TTFT over that of its peers at the same work.", labels=_BACKEND
-        )
-        prefilling = GaugeMetricFamily(
-            "tidegate_backend_prefill_tokens", "Prompt tokens of requests without a first token yet.", labels=_BACKEND
-        )
+        residual = gauge("backend_residual_ratio", "TTFT over that of its peers at the same work.", _BACKEND)
+        prefilling = gauge("backend_prefill_tokens", "Prompt tokens of requests without a first token yet.", _BACKEND)
         for names, health in self._members():
-            prefilling.add_metric(names, health.latency.prefilling)
+            prefilling.add(names, health.latency.prefilling)
             for family, value in ((error, health.latency.ttft.error), (residual, health.residual_ratio)):
                 if value is not None:
-                    family.add_metric(names, value)
+                    family.add(names, value)
+            yield None
         yield from (error, residual, prefilling)

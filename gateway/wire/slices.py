@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable, Generator
+from functools import partial
 from typing import Any, TypeVar
 
 from gateway.clock import Clock
@@ -75,6 +76,16 @@ class Slices:
         self._schedule()
         return job
 
+    async def do(self, work: Work[T]) -> T:
+        """Do work that nobody else waits for, and return its result; cancelling ends it."""
+        result: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        job = self.start(work, partial(_tell, result.set_result, result), partial(_tell, result.set_exception, result))
+        try:
+            return await result
+        except asyncio.CancelledError:
+            job.cancel()
+            raise
+
     def _schedule(self) -> None:
         if self._jobs and not self._scheduled:
             self._scheduled = True
@@ -92,3 +103,8 @@ class Slices:
                     break
         finally:
             self._schedule()
+
+
+def _tell(tell: Callable[[Any], None], waiting: "asyncio.Future[Any]", what: Any) -> None:
+    if not waiting.done():
+        tell(what)

@@ -3,9 +3,11 @@
 import typer
 
 from loadtest.scale.idle import idle
+from loadtest.scale.loop import loop
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 app.command()(idle)
+app.command()(loop)
 
 
 @app.callback()

@@ -1,17 +1,15 @@
 """What is counted, and how it is told."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from prometheus_client.exposition import generate_latest
-from prometheus_client.openmetrics.exposition import generate_latest as open_metrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_open_metrics
 from prometheus_client.parser import text_string_to_metric_families
-from prometheus_client.registry import Collector
 
 from gateway.backends.exposed import EngineMetrics
 from gateway.config.table import BackendSpec, ModelSpec, PoolSpec, RouteTable, VersionSpec
@@ -23,13 +21,15 @@ from gateway.policy.routing.pool_state import PoolState
 from gateway.policy.slo import buckets
 from gateway.policy.slo.ledger import SloLedger
 from gateway.telemetry.admission_exposition import AdmissionCollector, Queued
-from gateway.telemetry.exposition import GatewayCollector, Gauges, registry
+from gateway.telemetry.exposition import GatewayCollector, Gauges
+from gateway.telemetry.families import Collector, rendered
 from gateway.telemetry.histogram import Histogram
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.rollout_exposition import Delivered, RolloutCollector, RolloutRow
 from gateway.telemetry.routing_exposition import RoutingCollector
 from gateway.telemetry.slo_exposition import SloCollector
 from gateway.telemetry.slo_recorder import SloRecorder, follow
+from gateway.wire.slices import finish
 from tests.attempts import attempted
 from tests.backends.made import live_backend
 
@@ -68,14 +68,18 @@ def expose(metrics: Metrics, *others: Collector) -> dict[tuple[str, tuple[tuple[
         notifications={"sent": 9},
         handshakes={("data", "done"): 7},
     )
-    collectors = registry(GatewayCollector(metrics, lambda: gauges), *others)
-    assert list(parse_open_metrics(open_metrics(collectors).decode()))
-    families = text_string_to_metric_families(generate_latest(collectors).decode())
+    collectors = (GatewayCollector(metrics, lambda: gauges), *others)
+    assert list(parse_open_metrics(f"{told(collectors, open_metrics=True)}# EOF\n"))
+    families = text_string_to_metric_families(told(collectors, open_metrics=False))
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
         for family in families
         for sample in family.samples
     }
+
+
+def told(collectors: Sequence[Collector], *, open_metrics: bool) -> str:
+    return b"".join(finish(rendered(collectors, open_metrics=open_metrics))).decode()
 
 
 def value(samples: dict[tuple[str, tuple[tuple[str, str], ...]], float], name: str, **labels: str) -> float:
@@ -152,7 +156,7 @@ def slo_collector() -> SloCollector:
     ledger.advance(now[0])
     alerter = Alerter(ledger, lambda: now[0], lambda _: None)
     alerter.evaluate()
-    return SloCollector(ledger, alerter)
+    return SloCollector(ledger, alerter.of)
 
 
 def routing_collector() -> RoutingCollector:
@@ -166,7 +170,7 @@ def routing_collector() -> RoutingCollector:
         health.ended(lease, Verdict.GOOD, 1.0, Random(1), tpot=0.01)
     peers.tick(1.0, {}, Random(1))
     ejections = {("gpu/e:1", "gpu", Cause.BURN): 1}
-    return RoutingCollector(lambda: [peers], ejections, lambda: {"m": 2})
+    return RoutingCollector(lambda: [peers], ejections, lambda: [("m", 2)])
 
 
 def test_burn_rates_show_what_the_budget_lives_through() -> None:
@@ -189,7 +193,7 @@ def admission_collector() -> AdmissionCollector:
     peers.follow(["gpu/e:1"])
     peers.members["gpu/e:1"].slots.limit_to(7)
     queue = Queued("m", "v1", {"batch": 3}, {("batch", "queue_full"): 2})
-    return AdmissionCollector(lambda: [peers], lambda: [queue], lambda: {"m": 0.1, "new": None})
+    return AdmissionCollector(lambda: [peers], lambda: [queue], lambda: [("m", 0.1), ("new", None)])
 
 
 def test_queues_slots_and_who_was_turned_away_are_shown() -> None:
