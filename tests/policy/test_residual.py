@@ -1,10 +1,13 @@
 """A sick backend stands out from its peers at the same work; a busy pool does not."""
 
 from random import Random
+from statistics import median
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from gateway.policy.routing.residual import HALF_LIFE, Channel, Residual
+from gateway.policy.routing.residual import HALF_LIFE, Channel, Residual, compare
 
 
 def grown(rng: Random, ratio: float = 1.0, *, answers: int = 40, late: int = 0, failures: int = 0) -> Residual:
@@ -72,10 +75,23 @@ def test_what_is_typical_of_peers_is_allowed() -> None:
     rng = Random(8)
     usual = [grown(rng, failures=8) for _ in range(3)]
     one = grown(rng)
-    one.advance(0.25, usual)
+    compare([one, *usual])
     assert one.failing.allowed == pytest.approx(0.03 + 2 * 8 / 48)
-    one.advance(0.25)
+    compare([one])
     assert (one.failing.allowed, one.late.allowed) == (0.03, 0.1)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=9))
+def test_typical_is_the_median_of_the_others(answers: list[tuple[int, int]]) -> None:
+    pool = [Residual() for _ in answers]
+    for each, (bad, good) in zip(pool, answers, strict=True):
+        for hit in (True,) * bad + (False,) * good:
+            each.late.add(hit=hit)
+    compare(pool)
+    for each in pool:
+        others = [other.late.ratio for other in pool if other is not each]
+        assert each.late.allowed == 0.1 + 2 * median(others or [0.0])
+        assert each.failing.allowed == 0.03
 
 
 def test_nobody_stands_out_alone_or_among_strangers() -> None:
@@ -91,10 +107,10 @@ def test_nobody_stands_out_alone_or_among_strangers() -> None:
 def test_time_makes_it_forget() -> None:
     made = grown(Random(7), failures=8)
     seen, surplus = made.failing.seen, made.failing.surplus
-    made.advance(HALF_LIFE)
+    made.forget(HALF_LIFE)
     assert made.failing.seen == pytest.approx(seen / 2, rel=0.01)
     assert made.failing.surplus == pytest.approx(surplus / 2, rel=0.01)
-    made.advance(20 * HALF_LIFE)
+    made.forget(20 * HALF_LIFE)
     assert not made.ttft.known
 
 

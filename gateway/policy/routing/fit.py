@@ -110,6 +110,8 @@ class Fit:
         if self._judged:
             self._judged = False
             self.caution = 1.0 + CAUTION * (self.error or 0.0)
+        if not self.samples and (lean_on is None or not lean_on.samples):
+            return  # nothing is known, so nothing changes
         decay = exp(-0.6931 * elapsed / self._half_life)
         self.moments = [value * decay for value in self.moments]
         self.products = [value * decay for value in self.products]

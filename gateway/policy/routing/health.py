@@ -135,28 +135,28 @@ class Health(Vitals):
         ):
             self._note(outlier.eject(f"{symptoms.failures} failures in a row", now, rng, Cause.FAILURES))
 
-    def tick(self, now: float, elapsed: float, signal: Signal) -> None:
-        """Let time pass and take what others know."""
+    def tick(self, now: float, elapsed: float, signal: Signal, *, at_work: bool) -> None:
+        """Let time pass and take what others know; `at_work` says whether its pool has produced something of late."""
         outlier, symptoms = self.outlier, self.symptoms
         if symptoms.told(signal):
-            self._reached(now)
+            self._reached(now, at_work=at_work)
         if signal.gone or self.slots.in_flight or self.peers.panic or signal.burns:
             outlier.unsettled(now)
-        if not self.peers.at_work(now):
+        if not at_work:
             outlier.idled(elapsed)
         self.latency.learn(symptoms.residual, now)
-        symptoms.residual.advance(elapsed, self.peers.residuals(self))
+        symptoms.residual.forget(elapsed)
         self.latency.tick(elapsed, now)
         self._note(outlier.elapse(now))
         outlier.weigh(signal.burn, now)
 
-    def _reached(self, now: float) -> None:
+    def _reached(self, now: float, *, at_work: bool) -> None:
         """Learn that it can be reached again: one that has never worked is new, what else is not trusted yet."""
         outlier = self.outlier
         if self.activity.has_worked or outlier.ejection.ejections:
             if outlier.ejection.out or self.peers.has_room:
                 self._note(outlier.returned(now))
-        elif self.peers.at_work(now):
+        elif at_work:
             self._note(outlier.began(now))
 
     def eject(self, reason: str, now: float, rng: Chance) -> None:

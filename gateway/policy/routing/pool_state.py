@@ -7,6 +7,7 @@ from gateway.policy.routing.ejection import USUAL, Member, Thresholds
 from gateway.policy.routing.health import Health
 from gateway.policy.routing.outlier import Signal
 from gateway.policy.routing.pick import Chance
+from gateway.policy.routing.residual import compare
 from gateway.policy.routing.vitals import PoolVitals
 
 SHORT = 2.0
@@ -44,9 +45,10 @@ class PoolState(PoolVitals):
         """Let time pass, and eject the backends that have to be; called a few times a second."""
         elapsed, self._ticked = now - self._ticked, now
         self.latency.refit(elapsed)
-        healths = list(self.members.values())
+        healths, at_work = list(self.members.values()), self.at_work(now)
         for health in healths:
-            health.tick(now, elapsed, signals.get(health.id, health.symptoms.signal))
+            health.tick(now, elapsed, signals.get(health.id, health.symptoms.signal), at_work=at_work)
+        compare([health.symptoms.residual for health in healths])
         members = [self._member(health) for health in healths]
         ruling = ejection.rule(members, self.thresholds)
         self.panic, self.panic_reason = ruling.panic, ruling.reason
@@ -59,7 +61,8 @@ class PoolState(PoolVitals):
     def _member(self, health: Health) -> Member:
         """Return a backend as the rules for its pool see it."""
         symptoms, standing = health.symptoms, health.outlier.ejection
-        signal, reason = symptoms.signal, symptoms.guilt(self.residuals(health))
+        signal = symptoms.signal
+        reason = symptoms.guilt(self.residuals(health)) if signal.burns else ""
         works = max(health.activity.worked_at, signal.progressed) > standing.since
         return Member(
             standing,

@@ -4,6 +4,7 @@ Its latencies are held against what its pool's model expects of the same work, b
 shifts that for all of them; a sick backend stands out alone.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import exp, log, sqrt
@@ -140,13 +141,14 @@ class Residual:
         if failing.surplus:
             failing.surplus = max(0.0, failing.surplus - failing.allowed)
 
-    def advance(self, elapsed: float, peers: Sequence["Residual"] = ()) -> None:
-        """Forget for so many seconds, and allow twice what is typical of peers."""
-        decay = exp(-0.6931 * elapsed / HALF_LIFE)
-        for part in (self.ttft, self.tpot, self.failing, self.late):
-            part.decay(decay)
-        self.failing.allowed = _FAILING + 2 * median([peer.failing.ratio for peer in peers] or [0.0])
-        self.late.allowed = _LATE + 2 * median([peer.late.ratio for peer in peers] or [0.0])
+    def forget(self, elapsed: float) -> None:
+        """Let all that was learnt count for less after so many seconds."""
+        if self.ttft.weight or self.tpot.weight or self.failing.seen or self.late.seen:
+            decay = exp(-0.6931 * elapsed / HALF_LIFE)
+            self.ttft.decay(decay)
+            self.tpot.decay(decay)
+            self.failing.decay(decay)
+            self.late.decay(decay)
 
     def sickness(self, peers: Sequence["Residual"]) -> Sickness | None:
         """Return what sets this backend apart from `peers` (the others of its pool), None when nothing does."""
@@ -168,6 +170,30 @@ class Residual:
         """Return TTFT over that of peers at the same work, 1 being equal; None while too little is known."""
         known = [peer.ttft for peer in peers if peer.ttft.known]
         return exp(self.ttft.mean - median(peer.mean for peer in known)) if self.ttft.known and known else None
+
+
+def compare(residuals: Sequence[Residual]) -> None:
+    """Allow each of a pool twice what is typical of the others."""
+    _allow([each.failing for each in residuals], _FAILING)
+    _allow([each.late for each in residuals], _LATE)
+
+
+def _allow(shares: Sequence[Share], least: float) -> None:
+    ordered = sorted([share.ratio for share in shares])
+    for share in shares:
+        share.allowed = least + 2 * _median_without(ordered, share.ratio)
+
+
+def _median_without(ordered: Sequence[float], value: float) -> float:
+    """Return the median of sorted values without one of them, 0.0 where that leaves none."""
+    left = len(ordered) - 1
+    if left < 1 or not ordered[left]:
+        return 0.0
+    at, middle = bisect_left(ordered, value), left // 2
+    upper = ordered[middle if middle < at else middle + 1]
+    if left % 2:
+        return upper
+    return (ordered[middle - 1 if middle - 1 < at else middle] + upper) / 2
 
 
 def _excess(own: Channel, peers: Sequence[Channel]) -> float | None:
