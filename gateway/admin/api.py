@@ -61,6 +61,7 @@ _EXPLAIN_ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"description": "Unknown class."},
 }
 _NOT_HERE = "models are not served by this admin listener: use the gateway's other port (`tidegate serve --port`)"
+_NO_PATH = "no such path on the admin listener: GET /docs lists its paths"
 _TOLD = 5
 """How many of the faults of one request are told."""
 
@@ -162,8 +163,10 @@ async def _http_error(request: Request, exc: Exception) -> JSONResponse:
     if not isinstance(exc, StarletteHTTPException):
         return error(500, "internal_error", "the admin listener failed on this request")
     code = {404: "not_found", 405: "method_not_allowed"}.get(exc.status_code, "invalid_request")
-    is_of_clients = exc.status_code == 404 and request.url.path.startswith("/v1/")
-    return error(exc.status_code, code, _NOT_HERE if is_of_clients else str(exc.detail))
+    message = str(exc.detail)
+    if exc.status_code == 404:
+        message = _NOT_HERE if request.url.path.startswith("/v1/") else _NO_PATH
+    return error(exc.status_code, code, message)
 
 
 async def _not_valid(_: Request, exc: Exception) -> JSONResponse:

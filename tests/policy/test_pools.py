@@ -166,9 +166,9 @@ def test_a_pool_that_burns_is_left_for_one_that_does_not() -> None:
     cpu.peers.take_burns({})
     rows = [outlook(option, need, 6.0, 51.0, Waiting(0, 1.0)) for option in (cpu, gpu)]
     assert select(rows).place == 1, "it has to show first that it is well"
-    assert str(rows[0]) == "cpu 0.20 of its target, left"
-    assert str(replace(rows[0], ratio=0.004)) == "cpu 0.004 of its target, left"
-    assert str(replace(rows[0], ratio=0.0, known=False)) == "cpu not measured yet, left"
+    assert str(rows[0]) == "cpu predicted at 0.20 of its target, avoided until trials succeed"
+    assert str(replace(rows[0], ratio=0.004)) == "cpu predicted at 0.004 of its target, avoided until trials succeed"
+    assert str(replace(rows[0], ratio=0.0, known=False)) == "cpu not measured yet, avoided until trials succeed"
 
 
 def test_a_full_pool_is_left_for_one_with_a_slot_unless_waiting_is_better() -> None:

@@ -144,8 +144,8 @@ class Outlook:
 
     def __str__(self) -> str:
         ratio = f"{self.ratio:.2f}" if self.ratio >= 0.1 else f"{self.ratio:.1g}"
-        notes = [f"{ratio} of its target" if self.known else "not measured yet"]
-        notes += ["left"] * self.out + ["full"] * (not self.slot)
+        notes = [f"predicted at {ratio} of its target" if self.known else "not measured yet"]
+        notes += ["avoided until trials succeed"] * self.out + ["full"] * (not self.slot)
         return f"{self.pool} {', '.join(notes)}"
 
 
@@ -168,12 +168,14 @@ def select(outlooks: Sequence[Outlook]) -> Selection:
     panic = all(outlook.out for outlook in outlooks)
     for place, outlook in enumerate(outlooks):
         if outlook.is_good(panic=panic):
-            return Selection(place, "first choice" if not place else "the first that meets its objective")
+            return Selection(place, "first choice" if not place else "the first that meets the objective")
         if outlook.due and outlook.slot:
             return Selection(place, "on trial: this request tests whether the pool can be used again", trial=True)
     ratios = [max(1.0, outlook.ratio) if outlook.out and not panic else outlook.ratio for outlook in outlooks]
     limit = min(ratios) * TIE
-    return Selection(next(i for i, ratio in enumerate(ratios) if ratio <= limit), "the least bad")
+    return Selection(
+        next(i for i, ratio in enumerate(ratios) if ratio <= limit), "the least bad, since none meets the objective"
+    )
 
 
 def outlook(option: Option[Backend], need: Need, spill_at: float, now: float, line: Waiting) -> Outlook:
