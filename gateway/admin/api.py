@@ -117,7 +117,7 @@ def create_admin(view: AdminView, *, host: str, token: AdminToken) -> FastAPI:
 
     @app.get("/admin/models/{model:path}/slo", response_model=SloStatus, responses={404: {"description": "Unknown."}})
     async def slo(model: str) -> SloStatus | Response:
-        """Return how a model, or alias, keeps its promise: burn rates over every window, budgets and alerts."""
+        """Return how a model, or alias, meets its objectives: burn rates over every window, budgets and alerts."""
         table = view.reloader.table
         spec = table.names.get(model)
         if spec is None:

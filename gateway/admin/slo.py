@@ -100,7 +100,7 @@ class Goodput(BaseModel):
 
 
 class ModelObjective(BaseModel):
-    """What some classes of requests are promised; no `classes` where it is all that have no other objective."""
+    """The objective of some classes of requests; no `classes` if it applies to all that have no other one."""
 
     name: str
     classes: list[str]
@@ -110,7 +110,7 @@ class ModelObjective(BaseModel):
 
 
 class SloStatus(BaseModel):
-    """How a model keeps its promises."""
+    """How a model meets its objectives."""
 
     model: str
     objectives: list[ModelObjective]
@@ -119,7 +119,7 @@ class SloStatus(BaseModel):
 
 
 def slo_status(model: ModelSpec, table: RouteTable, ledger: SloLedger, alerter: Alerter) -> SloStatus:
-    """Return how a model keeps its promise: itself, its versions, their pools and the backends of those."""
+    """Return how a model meets its objectives: itself, its versions, their pools and the backends of those."""
     promised = {objective.name for objective in model.objectives}
     return SloStatus(
         model=model.name,
