@@ -73,9 +73,12 @@ def running() -> str:
 
 def why_interpreted() -> str:
     """Return why the sources run in this process, "" when what was compiled does."""
-    if any(isinstance(each, Compiled) for each in sys.meta_path):
-        return ""
-    return why_pure() or "compiled since it started"
+    return "" if is_compiled() else why_pure() or "compiled since it started"
+
+
+def is_compiled() -> bool:
+    """Whether what was compiled runs in this process."""
+    return any(isinstance(each, Compiled) for each in sys.meta_path)
 
 
 def _files() -> list[Path]:

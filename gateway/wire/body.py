@@ -17,6 +17,7 @@ from gateway.wire.numbers import flag, whole_number
 from gateway.wire.rope import Edit, Rope, Span
 from gateway.wire.scan import MAX_KEYS, check_depth, items_in, repeated_key, too_many_keys, top_level
 from gateway.wire.slices import Work, finish
+from gateway.wire.walk import COMPILED, Walk
 
 MAX_CHOICES, MAX_LOGPROBS = 8, 20
 
@@ -221,20 +222,24 @@ def read_json(raw: bytes, dialect: Dialect = Dialect.CHAT) -> Body:
     return _understood(raw, values, spans, dialect, prompts=prompts, media=media_size(raw))
 
 
-def read_long_json(rope: Rope, dialect: Dialect = Dialect.CHAT) -> Work[Body]:
+def read_long_json(rope: Rope, dialect: Dialect = Dialect.CHAT, *, by_bytes: bool = COMPILED) -> Work[Body]:
     """Find what routing needs in a long JSON body, a slice at a time; raises as `read_json`.
 
-    What stands inside nested values need not be JSON; the engine says so if it is not.
+    What stands inside nested values need not be JSON; the engine says so if it is not. `by_bytes` says how they are
+    looked at, which is a matter of speed alone.
     """
-    spans = yield from top_level(rope)
+    walk = Walk(by_bytes)
+    spans = yield from top_level(rope, walk)
     for key, (start, end) in spans.items():
         if key in _TOLD and end - start > _MAX_VALUE:
             raise InvalidRequest(f"`{key}` is over {_MAX_VALUE} bytes", param=key)
     if "model" not in spans:
         raise _no_model()
     values = {key: msgspec.Raw(rope.read(*spans[key])) for key in spans if key in _TOLD}
-    media = yield from media_in(rope)
-    images = yield from images_in(rope, spans)
+    media = yield from media_in(rope, may_have_data=walk.data)
+    images = walk.images
+    if images:
+        images = yield from images_in(rope, spans)
     prompts = 0
     for key in _PROMPTS:
         if dialect is Dialect.COMPLETIONS and key in spans:

@@ -27,13 +27,14 @@ def media_size(raw: bytes) -> int:
     return 0 if len(raw) <= SMALL else finish(media_in(Rope((raw,))))
 
 
-def media_in(rope: Rope) -> Steps:
-    """Return how many bytes of a JSON body are base64, a window at a time."""
+def media_in(rope: Rope, *, may_have_data: bool = True) -> Steps:
+    """Return how many bytes of a JSON body are base64, a window at a time; `may_have_data` says if keys may end so."""
     size = at = 0
     while at < len(rope):
         window = rope.read(at, at + WINDOW + _OVERLAP)
         here = end = 0
-        if _DATA_URL in window or _KEY in window:
+        # A single byte is found ten times as fast, and a semicolon is rare in text.
+        if (b";" in window and _DATA_URL in window) or (may_have_data and _KEY in window):
             while end >= 0 and (hit := _BASE64.search(window, here)) and hit.start() < WINDOW:
                 end = window.find(b'"', hit.end())
                 here = end + 1 if end >= 0 else len(window)

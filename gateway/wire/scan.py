@@ -13,8 +13,8 @@ import msgspec
 
 from gateway.errors import InvalidJson, InvalidRequest
 from gateway.wire.rope import Rope, Span
+from gateway.wire.walk import COMPILED, MAX_DEPTH, Walk, string_end, too_deep, walk_over
 
-MAX_DEPTH = 64
 _FEW = 12
 """Marks that are found one by one; of two kinds, they are far fewer than MAX_DEPTH."""
 MAX_KEYS = 256
@@ -36,7 +36,7 @@ Steps = Generator[None, None, int]
 """Work that yields after each window, and returns where it got to."""
 
 
-def check_depth(raw: bytes) -> None:
+def check_depth(raw: bytes, by_bytes: bool = COMPILED) -> None:
     """Raise InvalidRequest where brackets of a short body nest deeper than 64: engines parse recursively.
 
     Nearly every body has few brackets: to find them goes at the speed of memchr, as counting them does not.
@@ -45,9 +45,12 @@ def check_depth(raw: bytes) -> None:
         return
     if raw.count(b"[") + raw.count(b"{") <= MAX_DEPTH:
         return
+    if by_bytes:
+        walk_over(raw, Walk(most=MAX_DEPTH + 1))  # its depth begins where a nested value's does
+        return
     outside = b"".join(_neutral(raw).translate(None, _NOT_STRUCTURE).split(b'"')[::2])
     if max(accumulate(memoryview(outside.translate(_STEPS)).cast("b")), default=0) > MAX_DEPTH:
-        raise _too_deep()
+        raise too_deep()
 
 
 def _has_few(raw: bytes, mark: bytes) -> bool:
@@ -59,8 +62,8 @@ def _has_few(raw: bytes, mark: bytes) -> bool:
     return False
 
 
-def top_level(rope: Rope) -> Generator[None, None, dict[str, Span]]:
-    """Locate every top-level value.
+def top_level(rope: Rope, walk: Walk) -> Generator[None, None, dict[str, Span]]:
+    """Locate every top-level value; `walk` is told what else was seen.
 
     Raises InvalidJson for what cannot be JSON at the top, and InvalidRequest for what cannot be a request: no object,
     a key twice, more than 256 keys, brackets nested deeper than 64.
@@ -74,12 +77,12 @@ def top_level(rope: Rope) -> Generator[None, None, dict[str, Span]]:
     at = yield from _skip_space(rope, at + 1)
     ended = rope.read(at, at + 1) == b"}"
     while not ended:
-        key, at = yield from _key(rope, at)
+        key, at = yield from _key(rope, at, walk)
         if key in spans:
             raise repeated_key()
         if len(spans) == MAX_KEYS:
             raise too_many_keys()
-        end = yield from _value(rope, at)
+        end = yield from _value(rope, at, walk)
         spans[key] = at, end
         at = yield from _skip_space(rope, end)
         mark = rope.read(at, at + 1)
@@ -121,15 +124,17 @@ def items_in(rope: Rope, span: Span) -> Steps:
     return count
 
 
-def _key(rope: Rope, at: int) -> Generator[None, None, tuple[str, int]]:
+def _key(rope: Rope, at: int, walk: Walk) -> Generator[None, None, tuple[str, int]]:
     """Read a key; return it and where its value begins."""
     if rope.read(at, at + 1) != b'"':
         raise _broken(at)
-    end = yield from _skip_string(rope, at)
+    end = yield from _skip_string(rope, at, walk)
     if end - at > MAX_KEY:
         raise InvalidRequest(f"a key at the top of the body is over {MAX_KEY} bytes")
+    quoted = rope.read(at, end)
+    walk.ended(quoted[:-1])
     try:
-        key = _decode_text(rope.read(at, end))
+        key = _decode_text(quoted)
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise _broken(at) from None
     at = yield from _skip_space(rope, end)
@@ -138,13 +143,13 @@ def _key(rope: Rope, at: int) -> Generator[None, None, tuple[str, int]]:
     return key, (yield from _skip_space(rope, at + 1))
 
 
-def _value(rope: Rope, at: int) -> Steps:
+def _value(rope: Rope, at: int, walk: Walk) -> Steps:
     """Return where the value that begins at `at` ends."""
     match rope.read(at, at + 1):
         case b'"':
-            return (yield from _skip_string(rope, at))
+            return (yield from _skip_string(rope, at, walk))
         case b"[" | b"{":
-            return (yield from _skip_nested(rope, at))
+            return (yield from _walk_nested(rope, at, walk) if walk.by_bytes else _skip_nested(rope, at))
         case _:
             scalar = _SCALAR.match(rope.read(at, at + _MAX_SCALAR))
             if scalar is None:
@@ -164,11 +169,11 @@ def _skip_space(rope: Rope, at: int) -> Steps:
         yield
 
 
-def _skip_string(rope: Rope, at: int) -> Steps:
+def _skip_string(rope: Rope, at: int, walk: Walk) -> Steps:
     """Return where the string ends whose opening quote is at `at`."""
     at, size = at + 1, _SMALL
     while window := _window(rope, at, size):
-        found = _neutral(window).find(b'"')
+        found = string_end(window) if walk.by_bytes else _neutral(window).find(b'"')
         if found >= 0:
             return at + found + 1
         at += len(window)
@@ -177,8 +182,22 @@ def _skip_string(rope: Rope, at: int) -> Steps:
     raise _broken(at)
 
 
+def _walk_nested(rope: Rope, at: int, walk: Walk) -> Steps:
+    """Return where the array or object ends that begins at `at`, byte by byte."""
+    size = _SMALL
+    walk.begin()
+    while window := _window(rope, at, size):
+        end = walk_over(window, walk)
+        if end >= 0:
+            return at + end
+        at += len(window)
+        size = min(2 * size, WINDOW)
+        yield
+    raise _broken(at)
+
+
 def _skip_nested(rope: Rope, at: int) -> Steps:
-    """Return where the array or object ends that begins at `at`.
+    """Return where the array or object ends that begins at `at`, by whole windows.
 
     Windows grow while the value goes on; the one in which it ends is halved until it is small enough for a close look.
     """
@@ -209,7 +228,7 @@ def _levels(brackets: bytes, depth: int) -> list[int]:
     if 1 in track[1:]:
         track = track[: track.index(1, 1) + 1]
     if max(track) > MAX_DEPTH:
-        raise _too_deep()
+        raise too_deep()
     return track
 
 
@@ -242,10 +261,6 @@ def _neutral(window: bytes) -> bytes:
 
 def _broken(at: int) -> InvalidJson:
     return InvalidJson(f"the body is not valid JSON: it breaks off or goes wrong at byte {at}")
-
-
-def _too_deep() -> InvalidRequest:
-    return InvalidRequest(f"the body is nested deeper than {MAX_DEPTH} levels")
 
 
 def too_many_keys() -> InvalidRequest:

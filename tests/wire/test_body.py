@@ -11,8 +11,8 @@ from gateway.errors import GatewayError, InvalidJson, InvalidRequest
 from gateway.exchange import Dialect
 from gateway.wire.body import read_json, read_long_json
 from gateway.wire.rope import Rope
-from gateway.wire.scan import MAX_DEPTH
 from gateway.wire.slices import finish
+from gateway.wire.walk import MAX_DEPTH
 
 scalars = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=20)
 values = st.recursive(

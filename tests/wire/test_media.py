@@ -13,6 +13,7 @@ from gateway.wire.media import SMALL, images_in, media_in, media_size
 from gateway.wire.rope import Rope
 from gateway.wire.scan import WINDOW, top_level
 from gateway.wire.slices import finish
+from gateway.wire.walk import Walk
 from tests.wire.ropes import rope
 
 BASE64 = b64encode(bytes(range(256)) * 200)
@@ -50,7 +51,18 @@ def test_base64_is_measured_across_windows() -> None:
         raw = json.dumps({"model": "m", "messages": [{"content": content}]}).encode()
         expected = 70 + 2 * len(image) - 1
         assert finish(media_in(rope(raw, *range(0, len(raw), 1000)))) == media_size(raw) == expected
-        assert finish(read_long_json(Rope((raw,)))).has_images
+        for by_bytes in (False, True):
+            body = finish(read_long_json(rope(raw, *range(0, len(raw), 1000)), by_bytes=by_bytes))
+            assert (body.has_images, body.media) == (True, expected)
+
+
+@pytest.mark.parametrize("kind", ["image", "image_url", "text"])
+def test_keys_and_types_are_seen_across_windows(kind: str) -> None:
+    for space in range(190, 260):
+        part = {"type": kind, "a_key_that_is_rather_long_and_ends_in_data": "A" * 70}
+        raw = json.dumps({"model": "m", "messages": [{"content": ["x" * space, part]}]}).encode()
+        body = finish(read_long_json(Rope((raw,)), by_bytes=True))
+        assert (body.media, body.has_images) == (70, kind != "text")
 
 
 def test_a_short_body_is_all_text() -> None:
@@ -65,9 +77,9 @@ def test_a_short_body_is_all_text() -> None:
 @pytest.mark.parametrize("before", [0, WINDOW - 3])
 def test_images_are_parts_of_messages_whose_type_says_so(kind: str, found: bool, key: str, before: int) -> None:
     body = Rope((json.dumps({"model": "m", key: [{"content": ["x" * before, {"type": kind}]}]}).encode(),))
-    assert finish(images_in(body, finish(top_level(body)))) is found
+    assert finish(images_in(body, finish(top_level(body, Walk())))) is found
 
 
 def test_what_is_no_message_holds_no_images() -> None:
     body = Rope((b'{"model":"m","tools":[{"type":"image"}]}',))
-    assert not finish(images_in(body, finish(top_level(body))))
+    assert not finish(images_in(body, finish(top_level(body, Walk()))))
