@@ -50,7 +50,8 @@ from gateway.policy.routing.limit_evidence import UNLIMITED
 from gateway.policy.slo.ledger import SloLedger
 from gateway.proxy.explain import Explained
 from gateway.proxy.gateway import Gateway
-from gateway.proxy.live import LiveModel, LiveTable, LiveVersion
+from gateway.proxy.live import LiveModel, LiveTable
+from gateway.proxy.live_version import LiveVersion
 from gateway.proxy.similar import unknown_model
 from gateway.proxy.tenants import LiveTenant
 from gateway.telemetry.exposition import Exposition

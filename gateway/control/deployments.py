@@ -21,7 +21,7 @@ from gateway.exchange import Exchange, Outcome
 from gateway.policy.canary.rollout import Phase
 from gateway.policy.slo.ledger import SloLedger
 from gateway.proxy.current import CurrentTable
-from gateway.proxy.live import LiveVersion
+from gateway.proxy.live_version import LiveVersion
 from gateway.state.store import Document
 from gateway.telemetry.histogram import Histogram
 

@@ -19,7 +19,9 @@ from gateway.policy.canary.warmth import Warmth
 from gateway.policy.slo.alerts import FASTEST
 from gateway.policy.slo.judge import LEFT, prompt_length
 from gateway.policy.slo.objective import Objective, Sli
-from gateway.proxy.live import LiveModel, LiveVersion, Mirror
+from gateway.proxy.live import LiveModel
+from gateway.proxy.live_version import LiveVersion
+from gateway.proxy.traffic_split import Mirror
 from gateway.state.store import Document
 from gateway.telemetry.tally import Tally
 

@@ -4,7 +4,7 @@ from typing import Final
 
 from gateway.backends.backend import Backend
 from gateway.exchange import Dialect
-from gateway.proxy.live import LiveVersion
+from gateway.proxy.live_version import LiveVersion
 from gateway.proxy.spec import RequestSpec
 from gateway.wire.body import Body
 from gateway.wire.rope import Rope

@@ -11,7 +11,8 @@ from gateway.policy.routing.pick import Chance
 from gateway.policy.routing.rules import Traits
 from gateway.proxy.admission_queue import AdmissionQueue
 from gateway.proxy.finding import asked_next, first_asked
-from gateway.proxy.live import LiveModel, LiveVersion
+from gateway.proxy.live import LiveModel
+from gateway.proxy.live_version import LiveVersion
 from gateway.proxy.pool_selection import need_for, pool_for
 
 

@@ -15,7 +15,8 @@ from gateway.proxy.current import CurrentTable
 from gateway.proxy.engine_request import EngineRequest
 from gateway.proxy.hops import Hops
 from gateway.proxy.http10 import Kept
-from gateway.proxy.live import LiveModel, LiveVersion
+from gateway.proxy.live import LiveModel
+from gateway.proxy.live_version import LiveVersion
 from gateway.proxy.lookups import Lookups, continued
 from gateway.proxy.mirroring import Mirroring
 from gateway.proxy.reading import Departing, Reading
@@ -28,6 +29,7 @@ from gateway.proxy.steering import route_for, served, version_for
 from gateway.proxy.stored import Keeper, StoredResponses
 from gateway.proxy.tenants import LiveTenant
 from gateway.proxy.tracing import NO_HEADERS, carried
+from gateway.proxy.traffic_split import Mirror
 from gateway.wire.body import Body, read_json, read_long_json
 from gateway.wire.edge import Edge
 from gateway.wire.endpoints import MODELS_PREFIX, OPEN
@@ -150,7 +152,13 @@ class Gateway:
         exchange.outcome, exchange.reason, exchange.ended = outcome, reason, self._context.clock()
         self._context.observers.settled(exchange)
 
-    def _mirror(self, routed: RoutedRequest, body: Body, exchange: Exchange, version: LiveVersion) -> None:
+    def _mirror(self, mirror: Mirror, routed: RoutedRequest, body: Body, exchange: Exchange) -> None:
+        """Have a share of requests copied, each after it is on its way: a copy comes last."""
+        copies = routed.spec.repeatable and routed.named is None  # a name in its body would be in use twice
+        if copies and self._context.rng.random() < mirror.share:
+            asyncio.get_running_loop().call_soon(self._copy, routed, body, exchange, mirror.version)
+
+    def _copy(self, routed: RoutedRequest, body: Body, exchange: Exchange, version: LiveVersion) -> None:
         try:
             self._mirroring.copy(routed, body, exchange, version, ids=self.ids)
         except Exception:  # noqa: BLE001 - no copy may cost the request that it copies
@@ -175,7 +183,7 @@ class Gateway:
 
         Raises GatewayError where it can be sent nowhere.
         """
-        context, endpoint = self._context, cast(Endpoint, request.head.endpoint)
+        endpoint = cast(Endpoint, request.head.endpoint)
         tenant, service_class = self.caller(request)
         version = self._version(model, exchange, request, body, place)
         stored, name, repeatable = None, None, True
@@ -192,7 +200,7 @@ class Gateway:
         objective = model.objectives.of(service_class.name)
         exchange.objective = objective.name
         prompt = exchange.prompt_estimate = version.capped(model.memory.prompts.tokens(spec.size), body.prompts)
-        route = version.routes[-1] if not model.rules else route_for(model, version, endpoint, exchange, body)
+        route = route_for(model, version, endpoint, exchange, body) if model.rules else version.routes[-1]
         claim, charge = claim_of(spec, body, model, prompt), None
         if tenant.is_limited:
             charge = Charge(tenant, prompt + body.generated * spec.output, exchange.received)
@@ -215,12 +223,10 @@ class Gateway:
             ids=ids,
             named=named,
         )
-        mirror = model.traffic.mirror
-        copies = repeatable and name is None  # a name in its body would be in use twice
-        if mirror is not None and copies and not exchange.forced and context.rng.random() < mirror.share:
-            # After this request is on its way: a copy comes last.
-            asyncio.get_running_loop().call_soon(self._mirror, routed, body, exchange, mirror.version)
-        return RequestLifecycle(routed, exchange, client, context=context, deadline=request.received + spec.seconds)
+        if model.traffic.mirror is not None and not exchange.forced:
+            self._mirror(model.traffic.mirror, routed, body, exchange)
+        deadline = request.received + spec.seconds
+        return RequestLifecycle(routed, exchange, client, context=self._context, deadline=deadline)
 
     def _version(
         self, model: LiveModel, exchange: Exchange, request: Request, body: Body, place: Keeper | None

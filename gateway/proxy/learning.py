@@ -13,7 +13,7 @@ from gateway.policy.routing.pools import HYSTERESIS
 from gateway.policy.routing.refusals import Refusals
 from gateway.policy.slo.classify import RULINGS
 from gateway.policy.slo.judge import judge_attempt
-from gateway.proxy.live import LONGEST_CONTEXT, SMALL
+from gateway.proxy.live_version import LONGEST_CONTEXT, SMALL
 from gateway.proxy.pool_selection import Routing
 from gateway.proxy.routed_request import RoutedRequest
 

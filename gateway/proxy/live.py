@@ -3,189 +3,22 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
-import msgspec
-
 from gateway.backends.backend import Backend
 from gateway.backends.registry import Registry
-from gateway.claim import Claim
-from gateway.config.table import ModelSpec, RouteTable, Timeouts, VersionSpec
+from gateway.config.table import ModelSpec, RouteTable, Timeouts
 from gateway.errors import ModelNotFound
 from gateway.policy.admission.classes import ServiceClass
 from gateway.policy.admission.kinds import Kinds
 from gateway.policy.canary.split import Split
-from gateway.policy.routing.pool_state import PoolState
-from gateway.policy.routing.pools import PoolProbe
 from gateway.policy.routing.retry import RetryBudget
 from gateway.policy.routing.rules import SPILL_AT_BURN, Rule, Traits, first_match
 from gateway.policy.routing.tokens import TokenEstimate
 from gateway.policy.slo.buckets import bounds_for
 from gateway.policy.slo.objective import Objective
 from gateway.proxy.admission_queue import AdmissionQueue, join
+from gateway.proxy.live_version import LONGEST_CONTEXT, LivePool, LiveRoute, LiveVersion
 from gateway.proxy.similar import unknown_model
-
-LONGEST_CONTEXT = 1 << 24
-"""Tokens of a prompt and its answer, where no engine says how many a model takes: more than any does."""
-SMALL = 512
-"""Tokens that fit the context of every model: the usual request asks no backend about it."""
-
-
-class LivePool:
-    """A pool as one route uses it; `trials` by objective, since a pool that is too slow for one may do for another."""
-
-    __slots__ = ("peers", "trials")
-
-    def __init__(self, peers: PoolState, objectives: Iterable[Objective]) -> None:
-        self.peers = peers
-        self.trials = {each.name: PoolProbe() for each in objectives}
-
-    def __repr__(self) -> str:
-        return f"<LivePool {self.peers.pool} {self.trials}>"
-
-
-class LiveRoute:
-    """The pools that some requests for a version may use, in order, and where they wait for a slot there.
-
-    `cheapest` says that no rule gave the order: the cheapest comes first. `spill_at` is a burn rate.
-    """
-
-    __slots__ = ("backends", "cheapest", "line", "pools", "spill_at")
-
-    def __init__(
-        self,
-        pools: Sequence[LivePool],
-        backends: tuple[Backend, ...],
-        line: AdmissionQueue,
-        spill_at: float,
-        *,
-        cheapest: bool,
-    ) -> None:
-        self.pools = pools
-        self.backends = backends
-        self.line = line
-        self.spill_at = spill_at
-        self.cheapest = cheapest
-
-    def __repr__(self) -> str:
-        return f"<LiveRoute {' '.join(pool.peers.pool for pool in self.pools)}>"
-
-
-class LiveVersion:
-    """One version of a model with the backends of its pools; `routes` are one for each rule, then that of the rest."""
-
-    __slots__ = ("backends", "by_priority", "labels", "lines", "name", "routes", "served_json", "served_model")
-
-    def __init__(self, spec: VersionSpec, backends: tuple[Backend, ...], routes: Sequence[LiveRoute]) -> None:
-        self.name = spec.name
-        self.routes = routes
-        self.lines: Sequence[AdmissionQueue] = list(dict.fromkeys(route.line for route in routes))
-        self.by_priority = any(backend.spec.priority_scheduling for backend in backends)
-        self.served_model = spec.served_model
-        self.served_json = msgspec.json.encode(spec.served_model)
-        self.backends = backends
-        self.labels: Mapping[str, bytes] = {
-            backend.id: b"x-gateway-backend: %b\r\nx-gateway-pool: %b\r\nx-gateway-version: %b\r\n"
-            % (backend.id.encode(), backend.spec.pool.encode(), spec.name.encode())
-            for backend in backends
-        }
-
-    def __repr__(self) -> str:
-        return f"<LiveVersion {self.name} of {len(self.backends)} backends>"
-
-    def pin(self, claim: Claim, backend: Backend) -> LiveRoute:
-        """Let a request use the slots of one backend alone, which keeps what it goes on from; return its way there."""
-        claim.only = backend.health
-        usual = self.routes[-1]
-        pools = [pool for pool in usual.pools if pool.peers.pool == backend.spec.pool]
-        return LiveRoute(pools, (backend,), usual.line, usual.spill_at, cheapest=usual.cheapest)
-
-    @property
-    def context(self) -> int:
-        """How many tokens a prompt and its answer may have together, at the most generous backend."""
-        return max((b.context(self.served_model) or LONGEST_CONTEXT for b in self.backends), default=LONGEST_CONTEXT)
-
-    def capped(self, tokens: int, prompts: int = 1) -> int:
-        """Return so many tokens, or as many as each prompt may have: nothing costs more than the model's context."""
-        return tokens if tokens <= SMALL else min(tokens, prompts * self.context)
-
-    @property
-    def is_served(self) -> bool:
-        """Whether some backend could be sent a request for it, or is at work on some although its probes time out."""
-        return self.has_ready or any(backend.still_serves(self.served_model) for backend in self.backends)
-
-    @property
-    def has_ready(self) -> bool:
-        """Whether some backend is not known to be unready."""
-        return any(backend.serves(self.served_model) for backend in self.backends)
-
-    @property
-    def is_lost(self) -> bool:
-        """Whether every backend is known not to serve: none is only drained, or too slow for its probes."""
-        return not any(
-            each.drained or each.serves(self.served_model) or each.readiness.silent for each in self.backends
-        )
-
-    @property
-    def may_serve(self) -> bool:
-        """Whether some backend may be sent a request for it: also one that is only too slow for its probes."""
-        return any(backend.may_serve(self.served_model) for backend in self.backends)
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether some backend is known to be ready for it."""
-        return any(each.readiness.state == "ready" and each.serves(self.served_model) for each in self.backends)
-
-
-class Mirror:
-    """Copies of a share (0 to 1) of requests are sent to a version whose answers are thrown away."""
-
-    __slots__ = ("share", "version")
-
-    def __init__(self, version: LiveVersion, share: float) -> None:
-        self.version = version
-        self.share = share
-
-
-class TrafficSplit:
-    """How a model's requests are divided among its versions: by `split`, in which `only` is the one that gets all.
-
-    Nothing changes it: a rollout puts another in its place. `standby` are the versions that may serve in another's
-    stead, by default all in the split; `failing` is one of them whose latest requests all failed.
-    """
-
-    __slots__ = ("failing", "mirror", "only", "split", "standby")
-
-    def __init__(
-        self,
-        split: Split[LiveVersion],
-        standby: Sequence[LiveVersion] | None = None,
-        *,
-        failing: LiveVersion | None = None,
-        mirror: Mirror | None = None,
-    ) -> None:
-        self.split: Final = split
-        self.only: Final = split.draw(0.0) if split.is_single else None
-        self.standby: Final = [version for version, _ in split.shares()] if standby is None else standby
-        self.failing: Final = failing
-        self.mirror: Final = mirror
-
-    def __repr__(self) -> str:
-        return f"<TrafficSplit {' '.join(f'{version.name} {share:.0%}' for version, share in self.split.shares())}>"
-
-    def stand_in(self, version: LiveVersion) -> LiveVersion | None:
-        """Return the version that serves requests of one which cannot, None where it can or no other does.
-
-        One that fails every request does so only where there is nothing to lose.
-        """
-        if version.is_served:
-            return None
-        for other in self.standby:
-            if other is not version and other.is_served and (other is not self.failing or version.is_lost):
-                return other
-        return None
-
-    def reaches(self, version: LiveVersion) -> bool:
-        """Whether new requests go to a version, by its share or in another's stead."""
-        return any(each is version or self.stand_in(each) is version for each, _ in self.split.shares())
+from gateway.proxy.traffic_split import Mirror, TrafficSplit
 
 
 class ModelObjectives:

@@ -12,7 +12,8 @@ from gateway.proxy import reading
 from gateway.proxy.admission_queue import AdmissionQueue
 from gateway.proxy.current import CurrentTable
 from gateway.proxy.engine_request import EngineRequest
-from gateway.proxy.live import LiveModel, LiveRoute
+from gateway.proxy.live import LiveModel
+from gateway.proxy.live_version import LiveRoute
 from gateway.proxy.reading import Departing, Reading
 from gateway.proxy.request_lifecycle import RequestLifecycle
 from gateway.proxy.routed_request import ProxyContext, RoutedRequest

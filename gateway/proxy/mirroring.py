@@ -9,7 +9,7 @@ from gateway.exchange import Exchange
 from gateway.observers import Observer, Observers
 from gateway.policy.admission.quota import Quota
 from gateway.proxy.engine_request import EngineRequest
-from gateway.proxy.live import LiveVersion
+from gateway.proxy.live_version import LiveVersion
 from gateway.proxy.request_ids import RequestIds
 from gateway.proxy.request_lifecycle import RequestLifecycle
 from gateway.proxy.routed_request import ProxyContext, RoutedRequest

@@ -9,7 +9,8 @@ from gateway.exchange import Dialect, Exchange
 from gateway.policy.routing.choose import Choice
 from gateway.policy.routing.pools import Need, Option, Outlook, PoolProbe, Selection, Waiting, by_cost, outlook, select
 from gateway.policy.slo.objective import Objective
-from gateway.proxy.live import LiveModel, LiveRoute
+from gateway.proxy.live import LiveModel
+from gateway.proxy.live_version import LiveRoute
 from gateway.proxy.routed_request import RoutedRequest
 
 

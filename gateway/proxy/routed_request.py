@@ -13,7 +13,8 @@ from gateway.policy.routing.choose import Choice, choose
 from gateway.policy.routing.pick import Chance
 from gateway.policy.slo.objective import Objective
 from gateway.proxy.engine_request import EngineRequest
-from gateway.proxy.live import LiveModel, LiveRoute, LiveVersion
+from gateway.proxy.live import LiveModel
+from gateway.proxy.live_version import LiveRoute, LiveVersion
 from gateway.proxy.request_ids import RequestIds
 from gateway.proxy.spec import Charge, RequestSpec
 from gateway.proxy.stored import ClaimedName

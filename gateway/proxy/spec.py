@@ -7,7 +7,8 @@ from gateway.errors import InvalidRequest
 from gateway.exchange import Endpoint
 from gateway.policy.admission.classes import ServiceClass
 from gateway.policy.admission.kinds import Kind
-from gateway.proxy.live import LiveModel, LiveVersion
+from gateway.proxy.live import LiveModel
+from gateway.proxy.live_version import LiveVersion
 from gateway.proxy.stored import StoredResponses
 from gateway.proxy.tenants import LiveTenant
 from gateway.wire.body import Body

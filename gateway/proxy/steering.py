@@ -6,7 +6,8 @@ from math import inf
 from gateway.errors import InvalidRequest
 from gateway.exchange import Dialect, Endpoint, Exchange
 from gateway.policy.routing.rules import Traits
-from gateway.proxy.live import LiveModel, LiveRoute, LiveVersion
+from gateway.proxy.live import LiveModel
+from gateway.proxy.live_version import LiveRoute, LiveVersion
 from gateway.wire.body import Body
 from gateway.wire.guard import Head
 

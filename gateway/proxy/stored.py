@@ -15,7 +15,8 @@ import msgspec
 from gateway.backends.backend import Backend
 from gateway.errors import InvalidRequest, NotFound
 from gateway.exchange import Exchange
-from gateway.proxy.live import LiveModel, LiveTable, LiveVersion
+from gateway.proxy.live import LiveModel, LiveTable
+from gateway.proxy.live_version import LiveVersion
 from gateway.proxy.naming import Namer, Renaming
 from gateway.proxy.tenants import LiveTenant, Tenants
 

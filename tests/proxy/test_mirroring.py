@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from gateway.exchange import Outcome
-from gateway.proxy.live import Mirror, TrafficSplit
 from gateway.proxy.mirroring import MOST, Discarding
+from gateway.proxy.traffic_split import Mirror, TrafficSplit
 from tests.control.tables import versions
 from tests.proxy.front import ANSWER, Front, Opened, whole
 
