@@ -16,9 +16,11 @@ _HURRIED_SECONDS = 0.5
 
 
 class Connection(Protocol):
-    """A client's connection, as far as stopping goes; `busy` while a request of it is open."""
+    """A client's connection, as far as stopping goes."""
 
-    busy: bool
+    @property
+    def busy(self) -> bool:
+        """Whether a request of it is open."""
 
     def give_up(self, error: GatewayError) -> None:
         """End at once, telling the client why."""

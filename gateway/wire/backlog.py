@@ -23,7 +23,7 @@ class Parsing(Protocol):
 
     @property
     def is_taking(self) -> bool:
-        """Whether it takes more now; else it calls `go_on` when it does."""
+        """Whether it takes more now; else it calls `resume` when it does."""
 
     def parse(self, data: bytes | memoryview) -> None:
         """Parse a piece."""
@@ -66,6 +66,13 @@ class Backlog:
         if not self._working:
             self._working = True
             self._slices.start(self._work(), lambda _: None, self._broken)
+
+    def resume(self) -> None:
+        """Parse on, or read on where nothing is held: the connection takes more again."""
+        if self.held:
+            self.go_on()
+        else:
+            self._parsing.transport.resume_reading()
 
     def breathe(self) -> None:
         """Read no more in this turn of the loop."""

@@ -63,6 +63,17 @@ class Request:
         self.caller = caller
 
 
+class Refusal:
+    """What did not pass: why, and as much of its head as had come."""
+
+    __slots__ = ("error", "headers", "target")
+
+    def __init__(self, error: GatewayError, target: bytes, headers: Headers) -> None:
+        self.error = error
+        self.target = target
+        self.headers = headers
+
+
 class Responder(Protocol):
     """A request in progress, as its connection sees it."""
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from gateway.wire.guard import Limits
+from gateway.wire.phase import ANSWERING
 from tests.e2e.fakes import DONE, LAST_CHUNK, ROLE, STREAM_HEAD, Call, backends, chunked, event, good
 from tests.e2e.harness import chat, gateway, post, routes
 from tests.e2e.raw_client import connect
@@ -35,7 +36,7 @@ async def test_a_request_begun_behind_a_running_stream_has_its_deadlines(tmp_pat
         await client.send(post(chat()))
         await client.reader.readuntil(b'"content":"a"')
         await client.send(begun)
-        await clock.passes(31.0, lambda: len(running.connections[0]._queue) == 1)
+        await clock.passes(31.0, lambda: len(running.connections[0]._pipeline.queue) == 1)
         finish.set()
         rest = await client.answer_rest()
         client.close()
@@ -62,7 +63,7 @@ async def test_what_comes_in_time_behind_a_running_stream_is_served(tmp_path: Pa
             await client.send(request[:-3])
             await client.send(request[-3:])
             (connection,) = running.connections
-            await eventually(lambda: (len(connection._queue), connection._phase.name) == (1, "IDLE"))
+            await eventually(lambda: len(connection._pipeline.queue) == 1 and connection._timer.phase is ANSWERING)
             clock.advance(31.0)  # longer than the deadlines of a head and a body: nothing is awaited from this client
             await asyncio.sleep(0.3)  # sweeps look every tenth of a second
             finish.set()

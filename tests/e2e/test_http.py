@@ -168,9 +168,9 @@ async def test_a_refused_client_that_sends_on_is_read_for_half_a_minute(tmp_path
         (seen,) = running.connections
         for _ in range(6):
             clock.advance(4.0)
-            before = seen._deadline
+            before = seen._timer.next_deadline
             await client.send(b"x" * 1000)
-            await eventually(lambda before=before: seen._deadline > before)  # type: ignore[misc]
+            await eventually(lambda before=before: seen._timer.next_deadline > before)  # type: ignore[misc]
         if ends:
             assert (await client.answer()).status == 413
             assert running.connections

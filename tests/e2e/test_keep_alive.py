@@ -109,7 +109,11 @@ async def test_another_backend_may_still_answer(tmp_path: Path, stream: bool) ->
                 if asking.done():
                     count, asking = count + 1, asyncio.create_task(ask(running.port, chat()))
                 await asyncio.sleep(0.01)
-            copies = [each._responder for each in running.connections if isinstance(each._responder, RequestLifecycle)]
+            copies = [
+                each._pipeline.responder
+                for each in running.connections
+                if isinstance(each._pipeline.responder, RequestLifecycle)
+            ]
             await eventually(lambda: any(each._exchange.opened for each in copies))
             go.set()
             answer = await asking

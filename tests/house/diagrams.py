@@ -13,6 +13,7 @@ from typing import TypeVar
 from gateway.policy.canary import rollout
 from gateway.policy.routing import ejection
 from gateway.proxy import lifecycle
+from gateway.wire import phase
 
 ROOT = Path(__file__).parents[2]
 
@@ -75,6 +76,7 @@ DIAGRAMS = (
     Diagram("ejection", "docs/slo.md", ejection.State.IN_SERVICE, arrows(ejection.TRANSITIONS)),
     Diagram("rollout", "docs/canary.md", rollout.Phase.IDLE, arrows(rollout.TRANSITIONS)),
     Diagram("request", "docs/request-lifecycle.md", lifecycle.State.READING, arrows(lifecycle.TRANSITIONS)),
+    Diagram("connection", "docs/request-lifecycle.md", phase.Phase.FRESH, arrows(phase.TRANSITIONS)),
 )
 
 

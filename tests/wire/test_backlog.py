@@ -55,7 +55,7 @@ class Watched(HttpRequestParser):
     """A connection's parser that notes which turn of the loop parsed how much."""
 
     def __init__(self, client: Client, service: Instant) -> None:
-        super().__init__(client)
+        super().__init__(client.reader)
         self.pieces: list[tuple[int, int]] = []
         self._service = service
 
@@ -78,7 +78,7 @@ def connection(service: Instant) -> tuple[Client, Wire]:
     clock = Slow()
     limits = Limits(head_seconds=1e9, body_seconds=1e9, body_silence=1e9, keep_alive=1e9)
     client, wire = Client(service, set(), limits, Outbox(), Slices(clock), clock=clock), Wire()
-    client.parser = Watched(client, service)
+    client.reader.parser = Watched(client, service)
     client.connection_made(wire)
     service.tick()
     return client, wire
@@ -103,8 +103,8 @@ async def test_a_body_in_chunks_of_a_byte_is_parsed_a_piece_a_turn() -> None:
     client.data_received(chunks)
     await eventually(lambda: len(service.served) == 1)
     assert len(service.served[0][1].body) == 40_000
-    assert isinstance(client.parser, Watched)
-    pieces = client.parser.pieces
+    assert isinstance(client.reader.parser, Watched)
+    pieces = client.reader.parser.pieces
     assert max(size for _, size in pieces) <= PIECE
     assert len({turn for turn, _ in pieces}) == len(pieces)
 

@@ -9,10 +9,11 @@ from typing import Any, cast
 import pytest
 
 from gateway.errors import GatewayError
-from gateway.wire.client import MAX_PIPELINED, Client
+from gateway.wire.client import Client
 from gateway.wire.guard import Head, Limits
 from gateway.wire.heads import Headers
 from gateway.wire.outbox import Outbox
+from gateway.wire.pipeline import MAX_PIPELINED
 from gateway.wire.service import Request, Writer
 from gateway.wire.slices import Slices
 from tests.waiting import DEADLINE, eventually

@@ -1,0 +1,150 @@
+"""Bytes of one client in, checked requests out."""
+
+from typing import Final, Protocol
+
+import httptools
+
+from gateway.clock import Clock
+from gateway.errors import BadHttp, GatewayError, HeadersTooLarge, RequestTooLarge, TargetTooLong
+from gateway.wire import closed, guard
+from gateway.wire.guard import Head, Limits
+from gateway.wire.heads import Headers
+from gateway.wire.phase import EXPECTS_CONTINUE, PART_OF_BODY, PART_OF_HEAD, Event
+from gateway.wire.rope import complete, longer
+from gateway.wire.service import Refusal, Request
+
+_NO_FIELDS: Final[Headers] = []  # between two requests; never added to
+
+
+class RequestReceiver(Protocol):
+    """What takes the requests of a connection, while the bytes behind them are still to be parsed."""
+
+    def authorize(self, head: Head) -> object:
+        """Return who is calling, before any of the body is taken; raises a GatewayError for a client that may not."""
+
+    def take(self, request: Request, pipelined: bool) -> None:
+        """Take a whole request; `pipelined` if it began in the same read in which another one ended."""
+
+
+class RequestReader:
+    """Reads requests, and holds them against the guard and the limits. Its `on_...` methods are called by httptools."""
+
+    __slots__ = (
+        "_clock",
+        "_completed",
+        "_fields",
+        "_limits",
+        "_pipelined",
+        "_receiver",
+        "_request",
+        "_target",
+        "_trailers",
+        "_unparsed",
+        "parser",
+    )
+
+    def __init__(self, receiver: RequestReceiver, limits: Limits, clock: Clock) -> None:
+        self.parser = httptools.HttpRequestParser(self)
+        self._receiver = receiver
+        self._limits = limits
+        self._clock = clock
+        self._target = b""
+        self._fields = _NO_FIELDS
+        self._request: Request | None = None
+        """The request whose head has passed, and whose body is coming."""
+        self._unparsed = self._trailers = 0
+        self._completed = self._pipelined = False
+
+    def __repr__(self) -> str:
+        return f"<RequestReader {self.part or 'between requests'}>"
+
+    def feed(self, data: bytes | memoryview) -> BaseException | None:
+        """Parse what was read. Return what ended that: a GatewayError, or what broke the receiver."""
+        self._unparsed += len(data)
+        self._completed = False
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            return error.__context__ or BadHttp(f"not proper HTTP/1.1: {error}")
+        if self._unparsed > self._limits.head:
+            return HeadersTooLarge(f"the head, or what frames the body, is over {self._limits.head} bytes")
+        return None
+
+    @property
+    def part(self) -> Event | None:
+        """What has come of a request that is not whole; None between two requests."""
+        if not self._unparsed:
+            return None
+        request = self._request
+        if request is None:
+            return PART_OF_HEAD
+        return EXPECTS_CONTINUE if request.head.expects_continue and not request.body else PART_OF_BODY
+
+    def refusal(self, error: GatewayError) -> Refusal:
+        """Return what refuses the request in progress, and let go of it: nothing more is parsed."""
+        self._request = None
+        return Refusal(error, self._target, self._fields)
+
+    def close(self) -> None:
+        """Let go of httptools' parser, and it of this."""
+        self.parser = closed.REQUESTS
+
+    def on_message_begin(self) -> None:
+        """Start a head."""
+        self._target = b""
+        self._fields = []
+        self._request = None
+        self._pipelined = self._completed
+
+    def on_url(self, part: bytes) -> None:
+        """Gather the target, which may come in pieces."""
+        self._target += part
+        if len(self._target) > guard.MAX_TARGET:
+            raise TargetTooLong(f"the request target is over {guard.MAX_TARGET} bytes")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Gather a field; those after the head are trailers, counted like it, and dropped."""
+        if self._request is None:
+            self._fields.append((name.lower(), value))
+            return
+        self._trailers += len(name) + len(value) + 4
+        if self._trailers > self._limits.head:
+            raise HeadersTooLarge(f"the trailers are over {self._limits.head} bytes")
+
+    def on_headers_complete(self) -> None:
+        """Hold the head against the guard before any of the body is taken."""
+        method = self.parser.get_method()
+        if self._unparsed > self._limits.head or self._pipelined:
+            guard.check_size(method, self._target, self._fields, self._limits)
+        version = self.parser.get_http_version()
+        head = guard.check(method, self._target, version, self._fields, self._limits)
+        caller = self._receiver.authorize(head)
+        self._request = Request(
+            head, self._fields, b"", http10=version != "1.1", keep_alive=False, received=0.0, caller=caller
+        )
+        self._unparsed, self._trailers = 1, 0  # counted from zero: the body's framing is not body
+
+    def on_body(self, piece: bytes) -> None:
+        """Gather the body, bounded."""
+        request = self._request
+        if request is None:
+            raise BadHttp("a body without a head")
+        body = longer(request.body, piece) if request.body else piece
+        if len(body) > self._limits.body:
+            raise RequestTooLarge(f"the body is over the limit of {self._limits.body} bytes")
+        request.body = body
+        self._unparsed = 1
+
+    def on_message_complete(self) -> None:
+        """Hand the request over."""
+        request = self._request
+        if request is None:
+            raise BadHttp("a request without a head")
+        request.body = complete(request.body)
+        request.keep_alive = self.parser.should_keep_alive()
+        request.received = self._clock()
+        self._request = None
+        self._fields = _NO_FIELDS
+        self._unparsed = 0
+        self._completed = True
+        self._receiver.take(request, self._pipelined)
