@@ -33,7 +33,7 @@ def doctor(
     try:
         table = load_routes(routes)
     except RoutesError as error:
-        typer.echo(str(error), err=True)
+        typer.echo(f"{error}\n{error.summary}", err=True)
         raise typer.Exit(1) from None
     checkups = asyncio.run(check_all(table))
     if as_json:

@@ -83,7 +83,7 @@ def rules(
     try:
         table = load_routes(routes)
     except RoutesError as error:
-        typer.echo(str(error), err=True)
+        typer.echo(f"{error}\n{error.summary}", err=True)
         raise typer.Exit(1) from None
     promised = _promised(table, source, runbook, Scale(time_scale))
     if output_format is Format.GRAFANA:

@@ -25,6 +25,20 @@ _EXPECTED = {
     "dict": "is not a mapping",
     "model": "is not a mapping",
 }
+_PLACES: dict[str, KeyPath] = {
+    "a backend (`{url: http://host:8000, ...}`)": ("pools", "p", "backends", 0),
+    "a pool": ("pools", "p"),
+    "a model": ("models", "m"),
+    "a version": ("models", "m", "versions", "v"),
+    "the timeouts of a model": ("models", "m", "timeouts"),
+    "a rule's `when`": ("models", "m", "rules", 0, "when"),
+    "a canary": ("models", "m", "canary"),
+    "an objective": ("objectives", "o"),
+    "a class": ("classes", "c"),
+    "a tenant": ("tenants", "t"),
+    "the top of a route file": (),
+}
+"""What keys belong to, for one that stands elsewhere."""
 _BOUNDS = {
     "greater_than_equal": ("is too small", "at least {ge:g}"),
     "greater_than": ("is too small", "above {gt:g}"),
@@ -71,10 +85,18 @@ def _explain(
         return document.problem(path, f"`{where[-1]}` is missing", _example(where))
     if kind == "extra_forbidden":
         hint = suggest(str(path[-1]), fields_at(path[:-1]), "known keys here")
+        if not hint.startswith("did you mean"):
+            hint = _belongs(str(path[-1])) + hint
         return document.problem(path, "unknown key", hint, at_key=True)
     subject = _quote(str(path[-1])) if is_key else shown(document, path)
     message, hint = _predicate(document, path, kind, context)
     return document.problem(path, f"{subject} {message}", hint.replace("{shown}", subject.strip("`")), at_key=is_key)
+
+
+def _belongs(key: str) -> str:
+    """Say to what a key belongs that stands in the wrong place; "" of one that exists nowhere."""
+    places = [name for name, path in _PLACES.items() if key in fields_at(path)]
+    return f"`{key}` belongs to {' or '.join(places)}; " if places else ""
 
 
 def _predicate(document: Document, path: KeyPath, kind: str, context: dict[str, Any]) -> tuple[str, str]:
