@@ -104,6 +104,11 @@ class Backend:
         """Whether it can be reached and says that it can serve."""
         return self.availability.readiness
 
+    @property
+    def is_steady(self) -> bool:
+        """Whether its latest probe passed."""
+        return self.readiness.state is readiness.State.READY and not self.readiness.failed_probes
+
     def learn(self, found: Readiness) -> None:
         """Take what a probe or a connect found, and log a change, whatever found it."""
         if self.availability.learn(found, self._clock()):

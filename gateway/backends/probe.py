@@ -32,18 +32,30 @@ class ProbeResult:
 SILENT = ProbeResult("no answer to a probe in time", silent=True)
 
 
-async def probe(client: ControlClient, backend: Backend, *, patience: float, fields: bytes = b"") -> ProbeResult:
-    """Ask `/health`, then `/v1/models`. An engine without a list of models is taken at its health's word.
+async def probe(
+    client: ControlClient,
+    backend: Backend,
+    *,
+    models: bool = True,
+    patience: float,
+    until: float,
+    fields: bytes = b"",
+) -> ProbeResult:
+    """Ask `/health`, then `/v1/models`, or believe the `models` that are known.
 
-    The engine may be silent for `patience` seconds; `fields` are added to the head, each line ended.
+    An engine without a list of models is taken at its health's word. It may be silent for `patience` seconds, and has
+    time `until` then; `fields` are added to the head, each line ended.
     """
     try:
-        answer = await client.ask(question(backend, b"/health", fields), most=0, patience=patience)
-        if answer.status == 508:
-            return ProbeResult("it is this gateway itself: what is sent there comes back")
-        if answer.status >= 500:
-            return ProbeResult(f"/health answers {answer.status}")
-        answer = await client.ask(question(backend, b"/v1/models", fields), most=MAX_MODELS, patience=patience)
+        answer = await client.ask(question(backend, b"/health", fields), most=0, patience=patience, until=until)
+        failure = _illness(answer.status)
+        if failure is not None:
+            return ProbeResult(failure)
+        if not models:
+            return ProbeResult(None, models=backend.models)
+        answer = await client.ask(
+            question(backend, b"/v1/models", fields), most=MAX_MODELS, patience=patience, until=until
+        )
     except SilentError:
         return SILENT
     except ControlError as error:
@@ -51,6 +63,13 @@ async def probe(client: ControlClient, backend: Backend, *, patience: float, fie
     if answer.status >= 500:
         return ProbeResult(f"/v1/models answers {answer.status}")
     return ProbeResult(None, models=listed(answer.body))
+
+
+def _illness(status: int) -> str | None:
+    """Return what the status of `/health` says against an engine."""
+    if status == 508:
+        return "it is this gateway itself: what is sent there comes back"
+    return f"/health answers {status}" if status >= 500 else None
 
 
 def question(backend: Backend, path: bytes, fields: bytes = b"") -> bytes:

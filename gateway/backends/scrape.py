@@ -9,13 +9,14 @@ from gateway.wire.control_connection import ControlError
 MAX_BODY = 4 * 1024 * 1024
 
 
-async def scrape(client: ControlClient, backend: Backend, *, patience: float) -> EngineMetrics | None:
+async def scrape(client: ControlClient, backend: Backend, *, patience: float, until: float) -> EngineMetrics | None:
     """Return what an engine says of itself; None when it has no metrics, or they cannot be read or are beyond 4 MiB.
 
-    The engine may be silent for `patience` seconds.
+    The engine may be silent for `patience` seconds, and has time `until` then.
     """
     try:
-        answer = await client.ask(probe.question(backend, b"/metrics"), most=MAX_BODY, patience=patience)
+        asked = probe.question(backend, b"/metrics")
+        answer = await client.ask(asked, most=MAX_BODY, patience=patience, until=until)
     except ControlError:
         return None
     body = answer.body

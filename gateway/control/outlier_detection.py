@@ -19,13 +19,15 @@ from gateway.policy.slo.burn import routing_burn
 from gateway.policy.slo.ledger import SloLedger
 from gateway.policy.slo.objective import Sli
 from gateway.policy.slo.series import Kind, Series
-from gateway.policy.slo.windows import TICK
+from gateway.policy.slo.windows import MINUTE, TICK
 from gateway.state.store import Ejection
 
 _log = logging.getLogger(__name__)
 _REMEMBERED = 256
 _SLACK = 5.0
 """Seconds by which a clock may have been set back between two starts without being called wrong."""
+_QUIET = 2 * MINUTE
+"""Seconds after the last event by which the windows of the last minute are certainly empty."""
 Recent = tuple[int, int, int, int]
 """Good and bad of the last minute, then of the last ten seconds."""
 
@@ -108,8 +110,8 @@ class OutlierDetector:
 
     def _signal(self, backend: Backend) -> Signal:
         least = backend.health.peers.thresholds.min_requests
-        found = signal(self._ledger.get(Kind.BACKEND, backend.id), gone=backend.is_gone, least=least)
-        return replace(found, progressed=backend.engine.progressed)
+        series, progressed = self._ledger.get(Kind.BACKEND, backend.id), backend.engine.progressed
+        return signal(series, gone=backend.is_gone, least=least, progressed=progressed)
 
     def _tell(self, peers: PoolState, transition: Transition, now: float) -> None:
         after = transition.after
@@ -166,12 +168,29 @@ def pool_burns(series: Iterable[Series], *, least: int = ejection.USUAL.min_requ
     return burns
 
 
-def signal(series: Iterable[Series], *, gone: bool, least: int = ejection.USUAL.min_requests) -> Signal:
+def _are_quiet(series: Sequence[Series]) -> bool:
+    """Whether nothing was counted for so long that nothing is recent."""
+    for each in series:
+        windows = each.windows
+        if windows.now - windows.last <= _QUIET:
+            return False
+    return True
+
+
+def signal(
+    series: Sequence[Series],
+    *,
+    gone: bool,
+    least: int = ejection.USUAL.min_requests,
+    progressed: float = float("-inf"),
+) -> Signal:
     """Return what the ledger says of one backend: the highest routing burn, and which SLIs burn at page rate.
 
     That takes `least` requests of the last minute. Every objective that runs there counts, each with its own targets,
     and all of them together: what each sees of a failing backend may be too little to say.
     """
+    if _are_quiet(series):
+        return Signal(gone, progressed=progressed)
     highest, failing, slow = 0.0, "", ""
     for sli, recent, budget, factor in _rows(series):
         burn = routing_burn(recent, budget)
@@ -183,7 +202,7 @@ def signal(series: Iterable[Series], *, gone: bool, least: int = ejection.USUAL.
             failing = words
         else:
             slow = slow or words
-    return Signal(gone, highest or 1.0, failing, slow)
+    return Signal(gone, highest or 1.0, failing, slow, progressed)
 
 
 def _rows(series: Iterable[Series]) -> Iterator[tuple[str, Recent, float, float]]:

@@ -5,6 +5,13 @@ from zlib import crc32
 
 LONGEST = 4
 """Seconds of the longest interval."""
+PER_SECOND = 64
+"""Engines that are asked in one second for what takes long to read."""
+
+
+def stretch(backends: int) -> int:
+    """Return in how many seconds each of so many engines is asked once for what takes long to read."""
+    return min(LONGEST, max(1, ceil(backends / PER_SECOND)))
 
 
 def turn(backend_id: str) -> float:

@@ -8,7 +8,7 @@ from gateway.backends.registry import Registry
 from gateway.clock import Clock
 from gateway.control.each_backend import for_each_backend
 from gateway.control.engine_clients import EngineClients
-from gateway.control.pacing import until_next
+from gateway.control.pacing import stretch, until_next
 from gateway.proxy.hops import FIELD
 
 INTERVAL = 1.0
@@ -39,15 +39,18 @@ class Prober:
         await for_each_backend(self._registry.watched, self._watch, "probe", every=self._interval / 4)
 
     async def _watch(self, backend: Backend) -> None:
-        turn = self._clients.turn(backend)
+        turn, probes = self._clients.turn(backend), 0
         with self._clients.held(backend) as client:
             while True:
-                began = self._clock()
-                try:
-                    async with asyncio.timeout(2 * TIMEOUT):
-                        result = await probe.probe(client, backend, patience=TIMEOUT, fields=self._fields)
-                except TimeoutError:
-                    result = probe.SILENT
+                began, probes = self._clock(), probes + 1
+                result = await probe.probe(
+                    client,
+                    backend,
+                    models=not backend.is_steady or not probes % stretch(len(self._registry)),
+                    patience=TIMEOUT,
+                    until=began + 2 * TIMEOUT,
+                    fields=self._fields,
+                )
                 if result.silent and backend.lateness.excuse(began, self._clock()):
                     continue  # this process was late: the probe's timer says nothing
                 probe.apply(backend, result)

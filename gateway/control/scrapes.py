@@ -1,7 +1,6 @@
 """The loop that reads every engine's own metrics every few seconds. What it finds is a hint, never a condition."""
 
 import asyncio
-from math import ceil
 
 from gateway.backends.backend import Backend
 from gateway.backends.registry import Registry
@@ -9,12 +8,10 @@ from gateway.backends.scrape import scrape
 from gateway.clock import Clock
 from gateway.control.each_backend import for_each_backend
 from gateway.control.engine_clients import EngineClients
-from gateway.control.pacing import LONGEST, until_next
+from gateway.control.pacing import stretch, until_next
 
 INTERVAL = 1.0
 TIMEOUT = 2.0
-PER_INTERVAL = 64
-"""Engines that are read in each interval: with more of them, each is read more seldom."""
 _WITHOUT_METRICS = 30.0
 
 
@@ -42,7 +39,7 @@ class Scraper:
     @property
     def interval(self) -> float:
         """Seconds from one reading of a backend to the next."""
-        return scrape_interval(len(self._registry)) if self._given is None else self._given
+        return INTERVAL * stretch(len(self._registry)) if self._given is None else self._given
 
     async def _watch(self, backend: Backend) -> None:
         # Half an interval after its probe, so that both can use one connection.
@@ -52,18 +49,9 @@ class Scraper:
             await asyncio.sleep(until_next(self._clock(), shortest, turn) - shortest / 2)
             while True:
                 interval = self.interval
-                try:
-                    async with asyncio.timeout(2 * TIMEOUT):
-                        found = await scrape(client, backend, patience=TIMEOUT)
-                except TimeoutError:
-                    found = None
+                found = await scrape(client, backend, patience=TIMEOUT, until=self._clock() + 2 * TIMEOUT)
                 if found is not None:
                     backend.told(found, self._clock(), every=interval)
                 misses = 0 if found is not None else misses + 1
                 pause = interval if misses < 3 else min(_WITHOUT_METRICS, interval * misses)
                 await asyncio.sleep(until_next(self._clock(), pause, turn))
-
-
-def scrape_interval(backends: int) -> float:
-    """Return how often each of so many backends is read, in seconds: whole intervals, so that turns stay apart."""
-    return min(LONGEST, max(1, ceil(backends / PER_INTERVAL)) * INTERVAL)

@@ -31,19 +31,20 @@ class ControlClient:
     def __repr__(self) -> str:
         return f"<ControlClient {self.host}:{self.port} {'idle' if self._kept is None else 'kept'}>"
 
-    async def ask(self, request: bytes, *, most: int, patience: float) -> ControlAnswer:
+    async def ask(self, request: bytes, *, most: int, patience: float, until: float) -> ControlAnswer:
         """Send a request without a body and return its answer, with at most so many bytes of a body.
 
-        Connecting may take `patience` seconds, and so may each piece of the answer; how long all of it takes is the
-        caller's to bound. Raises ControlError. A kept connection that turns out to be closed is replaced once.
+        Connecting may take `patience` seconds, and so may each piece of the answer; all of it has time `until` then, by
+        the clock. Raises ControlError. A kept connection that turns out to be closed is replaced once.
         """
         kept = self._take()
         if kept is not None:
             try:
-                return await self._answered(kept, request, most, patience)
+                return await self._answered(kept, request, most, patience, until)
             except StaleError:
                 pass
-        return await self._answered(await self._connected(patience), request, most, patience)
+        seconds = max(0.0, min(patience, until - self._clock()))
+        return await self._answered(await self._connected(seconds), request, most, patience, until)
 
     def close(self) -> None:
         """Close the connection that is kept, and keep none from now on."""
@@ -64,10 +65,10 @@ class ControlClient:
         return kept
 
     async def _answered(
-        self, connection: ControlConnection, request: bytes, most: int, patience: float
+        self, connection: ControlConnection, request: bytes, most: int, patience: float, until: float
     ) -> ControlAnswer:
         try:
-            answer = await connection.ask(request, most, patience)
+            answer = await connection.ask(request, most, patience, until)
         except BaseException:
             connection.abort()
             raise

@@ -23,7 +23,18 @@ class StaleError(ControlError):
 class ControlConnection:
     """A connection, idle or waiting for one answer. `fresh` is one that has carried no question before this one."""
 
-    __slots__ = ("_answer", "_clock", "_heard_at", "_patience", "_timer", "_waiter", "address", "fresh", "transport")
+    __slots__ = (
+        "_answer",
+        "_clock",
+        "_heard_at",
+        "_patience",
+        "_timer",
+        "_until",
+        "_waiter",
+        "address",
+        "fresh",
+        "transport",
+    )
 
     def __init__(self, address: str, clock: Clock) -> None:
         self.address = address
@@ -33,21 +44,22 @@ class ControlConnection:
         self._answer: ControlAnswer | None = None
         self._waiter: asyncio.Future[ControlAnswer] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._heard_at = self._patience = 0.0
+        self._heard_at = self._patience = self._until = 0.0
 
     def __repr__(self) -> str:
         return f"<ControlConnection {self.address} {'idle' if self._answer is None else repr(self._answer)}>"
 
-    def ask(self, request: bytes, most: int, patience: float) -> "asyncio.Future[ControlAnswer]":
+    def ask(self, request: bytes, most: int, patience: float, until: float) -> "asyncio.Future[ControlAnswer]":
         """Send a request, and return its answer to come, of which `most` bytes of the body are wanted.
 
-        It fails with a ControlError, at the latest when the engine has been silent for `patience` seconds.
+        It fails with a ControlError, at the latest when the engine has been silent for `patience` seconds, or when it
+        is `until` by the clock and the answer has not ended.
         """
         loop = asyncio.get_running_loop()
         self._answer = ControlAnswer(most)
         self._waiter = waiter = loop.create_future()
-        self._heard_at, self._patience = self._clock(), patience
-        self._timer = loop.call_later(patience, self._look)
+        self._heard_at, self._patience, self._until = self._clock(), patience, until
+        self._timer = loop.call_later(self._left(), self._look)
         self.transport.write(request)
         return waiter
 
@@ -90,13 +102,18 @@ class ControlConnection:
         else:
             self._fail(ControlError(f"{Loss.CLOSED.value}{f' ({exc})' if exc else ''}"))
 
+    def _left(self) -> float:
+        """Return how many seconds the engine has until it says something, or for the rest."""
+        now = self._clock()
+        return max(0.0, min(self._heard_at + self._patience, self._until) - now)
+
     def _look(self) -> None:
-        """Look whether the engine has been silent for too long."""
-        left = self._heard_at + self._patience - self._clock()
-        if left > 0:
+        """Look whether the engine has been silent for too long, or has had all its time."""
+        left = self._left()
+        if left:
             self._timer = asyncio.get_running_loop().call_later(left, self._look)
         else:
-            self._fail(SilentError(f"nothing came for {self._patience:g} s"))
+            self._fail(SilentError("no answer in time"))
 
     def _settle(self, answer: ControlAnswer) -> None:
         """Hand the answer over; a connection that cannot be kept is closed."""

@@ -36,7 +36,7 @@ async def probed(health: bytes, models: bytes, patience: float = DEADLINE) -> tu
         port = int(url.rpartition(":")[2])
         backend = live_backend(BackendSpec("gpu", url, "127.0.0.1", port))
         client = ControlClient("127.0.0.1", port, tls=None, clock=monotonic)
-        found = await probe(client, backend, patience=patience)
+        found = await probe(client, backend, patience=patience, until=monotonic() + DEADLINE)
         client.close()
     return found, paths
 
@@ -61,6 +61,25 @@ async def test_it_says_what_it_found(health: bytes, models: bytes, found: ProbeR
     assert told == found
     asked_for_models = found.failure is None or "models" in found.failure
     assert paths == [b"/health", b"/v1/models"][: 1 + asked_for_models]
+
+
+async def test_known_models_are_believed_where_they_are_not_asked_for() -> None:
+    paths: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            paths.append((await reader.readuntil(b"\r\n\r\n")).split(b" ")[1])
+            writer.write(WELL)
+
+    async with listening(serve) as url:
+        port = int(url.rpartition(":")[2])
+        backend = live_backend(BackendSpec("gpu", url, "127.0.0.1", port))
+        backend.availability.list_models({"known": 1})
+        client = ControlClient("127.0.0.1", port, tls=None, clock=monotonic)
+        found = await probe(client, backend, models=False, patience=DEADLINE, until=monotonic() + DEADLINE)
+        client.close()
+    assert found == ProbeResult(None, models={"known": 1})
+    assert paths == [b"/health"]
 
 
 async def test_an_engine_that_gives_no_answer_in_time_is_silent() -> None:

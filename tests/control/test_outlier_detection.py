@@ -9,6 +9,7 @@ from gateway.config.table import BackendSpec, PoolSpec, RouteTable
 from gateway.control.outlier_detection import OutlierDetector, pool_burns, signal
 from gateway.lateness import Lateness
 from gateway.policy.routing.ejection import State, Thresholds
+from gateway.policy.routing.outlier import Signal
 from gateway.policy.slo.ledger import SloLedger
 from gateway.policy.slo.objective import Sli, Target
 from gateway.policy.slo.series import Kind, Series, SeriesKey
@@ -43,6 +44,16 @@ def test_patient_requests_that_are_late_for_nobody_do_not_hide_or_make_a_slow_ba
     assert "50 of 50 bad" in signal([patient, slow], gone=False).slow
     assert signal([patient], gone=False).slow == ""
     assert signal([], gone=True).burn == 1.0
+
+
+@pytest.mark.parametrize(("seconds", "burns"), [(5.0, True), (70.0, False), (119.0, False), (121.0, False)])
+def test_what_is_long_ago_says_nothing(seconds: float, burns: bool) -> None:
+    old = [series("a", 0.99, 0, 100), series("b", 0.99, 0, 100, Sli.TTFT)]
+    for each in old:
+        each.windows.advance(0.25 + seconds)
+    said = signal(old, gone=True, progressed=5.0)
+    assert said.burns is burns
+    assert burns or said == Signal(gone=True, progressed=5.0)
 
 
 def test_a_pool_burns_by_objective_and_says_nothing_of_one_with_too_few_events() -> None:

@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from gateway.control.pacing import LONGEST, turn, until_next
+from gateway.control.pacing import LONGEST, stretch, turn, until_next
 
 
 @pytest.mark.parametrize("interval", [0.01, 1.0, 4.0])
@@ -36,3 +36,8 @@ def test_many_are_spread_over_the_interval(interval: float) -> None:
 
 def test_the_moment_of_an_engine_is_always_the_same() -> None:
     assert turn("m/127.0.0.1:8000") == turn("m/127.0.0.1:8000") != turn("m/127.0.0.1:8001")
+
+
+@pytest.mark.parametrize(("backends", "seconds"), [(0, 1), (1, 1), (64, 1), (65, 2), (128, 2), (256, 4), (1000, 4)])
+def test_with_more_engines_each_is_asked_more_seldom_up_to_a_bound(backends: int, seconds: int) -> None:
+    assert stretch(backends) == seconds

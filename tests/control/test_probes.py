@@ -1,6 +1,7 @@
 """The loop that probes: it follows what engines say of themselves, and blames none for this process' own pauses."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -94,3 +95,22 @@ async def test_a_connection_that_the_engine_closes_between_probes_is_no_failed_p
         await asyncio.gather(running, return_exceptions=True)
     assert set(failed) == {0}
     assert backend.readiness.state == "ready"
+
+
+async def test_with_many_engines_models_are_asked_for_more_seldom_while_all_is_well(tmp_path: Path) -> None:
+    asked = Counter[bytes]()
+
+    async def well(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            asked[(await reader.readuntil(b"\r\n\r\n")).split(b" ")[1]] += 1
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+
+    async with listening(well) as url:
+        urls = [url, *(f"http://127.0.0.1:{port}" for port in range(1, 65))]
+        registry = registered(written(tmp_path / "routes.yaml", models(*urls)), monotonic)
+        clients = EngineClients(monotonic, Random(1))
+        running = asyncio.create_task(Prober(registry, monotonic, clients, interval=0.02).run())
+        await eventually(lambda: asked[b"/health"] >= 20)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    assert asked[b"/health"] // 2 <= asked[b"/v1/models"] <= asked[b"/health"] // 2 + 2

@@ -7,7 +7,7 @@ from time import monotonic
 import pytest
 
 from gateway.control.engine_clients import EngineClients
-from gateway.control.scrapes import Scraper, scrape_interval
+from gateway.control.scrapes import Scraper
 from tests.control.tables import models, registered, written
 from tests.e2e.fakes import Call, backends
 from tests.e2e.harness import ask, chat, gateway, routes
@@ -17,12 +17,7 @@ from tests.waiting import eventually, patient_client
 pytestmark = pytest.mark.anyio
 
 
-@pytest.mark.parametrize(("backends", "seconds"), [(1, 1), (64, 1), (65, 2), (128, 2), (256, 4), (1000, 4)])
-async def test_with_more_backends_each_is_read_more_seldom_up_to_a_bound(backends: int, seconds: int) -> None:
-    assert scrape_interval(backends) == seconds
-
-
-async def test_an_interval_that_is_given_holds(tmp_path: Path) -> None:
+async def test_with_many_backends_each_is_read_more_seldom_unless_an_interval_is_given(tmp_path: Path) -> None:
     urls = [f"http://engine-{number}:1" for number in range(100)]
     registry = registered(written(tmp_path / "routes.yaml", models(*urls)))
     clients = EngineClients(monotonic, Random(1))

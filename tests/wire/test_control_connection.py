@@ -19,13 +19,13 @@ class Asked:
     """A connection that has just been asked something."""
 
     def __init__(self, clock: HandClock | None = None) -> None:
-        self.wire = Wire()
-        self.connection = ControlConnection("127.0.0.1", clock or HandClock())
+        self.wire, self._clock = Wire(), clock or HandClock()
+        self.connection = ControlConnection("127.0.0.1", self._clock)
         self.connection.connection_made(self.wire)
         self.answered = self.ask()
 
     def ask(self) -> "asyncio.Future[ControlAnswer]":
-        return self.connection.ask(b"GET / HTTP/1.1\r\n\r\n", MOST, 0.05)
+        return self.connection.ask(b"GET / HTTP/1.1\r\n\r\n", MOST, 0.05, self._clock() + 0.2)
 
     @property
     def failure(self) -> BaseException | None:
@@ -112,6 +112,16 @@ async def test_silence_is_measured_from_the_latest_byte() -> None:
     await eventually(asked.answered.done)
     assert type(asked.failure) is SilentError
     assert asked.wire.aborted
+
+
+async def test_an_answer_that_drips_has_so_much_time_and_no_more() -> None:
+    clock = HandClock()
+    asked = Asked(clock)
+    for at in range(6):
+        asked.connection.data_received(ANSWER[at : at + 1])
+        clock.advance(0.04)
+    await eventually(asked.answered.done)
+    assert type(asked.failure) is SilentError
 
 
 async def test_nothing_comes_of_a_question_that_was_given_up() -> None:

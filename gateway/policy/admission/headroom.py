@@ -121,6 +121,8 @@ class Holders:
         """Let time pass; called a few times a second."""
         self.wanted = False
         self._kept_free.clear()
+        if not self._classes:
+            return
         fresh, slowly = 1.0 - 0.5 ** (elapsed / HALF_LIFE), 1.0 - 0.5 ** (elapsed / SLOW_HALF_LIFE)
         for priority, each in list(self._classes.items()):
             each.smoothed += (each.held - each.smoothed) * fresh

@@ -213,18 +213,19 @@ def idled(standing: EjectionState, seconds: float) -> EjectionState:
 
 def elapse(standing: EjectionState, now: float, by: Thresholds = USUAL) -> EjectionState:
     """Let time end an ejection, a wait for requests or a slow start, and forget an ejection that is long ago."""
-    state = TRANSITIONS.get((standing.state, Event.TIME))
-    if state is not None and now >= standing.until:
-        if state is State.HALF_OPEN:
-            reason = f"was ejected: {standing.reason}"
-            return EjectionState(state, now, now + QUIET, standing.ejections, 0, reason, standing.slow)
-        if state is State.SLOW_START:
-            return _slowly(standing, Event.TIME, now, f"no request in {QUIET:g} s, and its probes pass")
-        return EjectionState(state, now, 0.0, standing.ejections, 0, "slow start is over")
-    calm = state is None and standing.state is State.IN_SERVICE and now - standing.since >= by.max_ejection_time
-    if calm and standing.ejections:
-        return replace(standing, since=now, ejections=standing.ejections - 1)
-    return standing
+    if standing.state is State.IN_SERVICE:
+        if standing.ejections and now - standing.since >= by.max_ejection_time:
+            return replace(standing, since=now, ejections=standing.ejections - 1)
+        return standing
+    if now < standing.until:
+        return standing
+    state = TRANSITIONS[standing.state, Event.TIME]
+    if state is State.HALF_OPEN:
+        reason = f"was ejected: {standing.reason}"
+        return EjectionState(state, now, now + QUIET, standing.ejections, 0, reason, standing.slow)
+    if state is State.SLOW_START:
+        return _slowly(standing, Event.TIME, now, f"no request in {QUIET:g} s, and its probes pass")
+    return EjectionState(state, now, 0.0, standing.ejections, 0, "slow start is over")
 
 
 def weight(burn: float, standing: EjectionState, now: float) -> float:

@@ -150,6 +150,12 @@ class Health(Vitals):
         self._note(outlier.elapse(now))
         outlier.weigh(signal.burn, now)
 
+    @property
+    def is_well(self) -> bool:
+        """Whether there is nothing to rule on: it can be reached, is in service, and spends no budget at page rate."""
+        signal = self.symptoms.signal
+        return not (signal.gone or signal.failing or signal.slow or self.outlier.ejection.out)
+
     def _reached(self, now: float, *, at_work: bool) -> None:
         """Learn that it can be reached again: one that has never worked is new, what else is not trusted yet."""
         outlier = self.outlier

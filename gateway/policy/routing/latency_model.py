@@ -155,6 +155,8 @@ class LatencyModel:
 
     def learn(self, residual: Residual, now: float) -> None:
         """Learn from the samples taken since the last tick, and tell by how much they were beyond what is expected."""
+        if not (self._begun or self._finished):
+            return
         pool, ttfts, tpots = self._pool, self._pool.ttft, self._pool.tpot
         if self._begun:
             pool.learnt_at = now

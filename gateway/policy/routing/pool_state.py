@@ -49,6 +49,9 @@ class PoolState(PoolVitals):
         for health in healths:
             health.tick(now, elapsed, signals.get(health.id, health.symptoms.signal), at_work=at_work)
         compare([health.symptoms.residual for health in healths])
+        if all(health.is_well for health in healths):
+            self.panic, self.panic_reason, self._short = False, "", 0.0
+            return
         members = [self._member(health) for health in healths]
         ruling = ejection.rule(members, self.thresholds)
         self.panic, self.panic_reason = ruling.panic, ruling.reason
