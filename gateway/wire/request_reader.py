@@ -9,6 +9,7 @@ from gateway.errors import BadHttp, GatewayError, HeadersTooLarge, RequestTooLar
 from gateway.wire import closed, guard
 from gateway.wire.guard import Head, Limits
 from gateway.wire.heads import Headers
+from gateway.wire.last_head import LastHead
 from gateway.wire.phase import EXPECTS_CONTINUE, PART_OF_BODY, PART_OF_HEAD, Event
 from gateway.wire.rope import complete, longer
 from gateway.wire.service import Refusal, Request
@@ -33,6 +34,7 @@ class RequestReader:
         "_clock",
         "_completed",
         "_fields",
+        "_last_head",
         "_limits",
         "_pipelined",
         "_receiver",
@@ -48,6 +50,7 @@ class RequestReader:
         self._receiver = receiver
         self._limits = limits
         self._clock = clock
+        self._last_head = LastHead()
         self._target = b""
         self._fields = _NO_FIELDS
         self._request: Request | None = None
@@ -116,11 +119,10 @@ class RequestReader:
         method = self.parser.get_method()
         if self._unparsed > self._limits.head or self._pipelined:
             guard.check_size(method, self._target, self._fields, self._limits)
-        version = self.parser.get_http_version()
-        head = guard.check(method, self._target, version, self._fields, self._limits)
+        head = self._last_head.check(self.parser, method, self._target, self._fields, self._limits)
         caller = self._receiver.authorize(head)
         self._request = Request(
-            head, self._fields, b"", http10=version != "1.1", keep_alive=False, received=0.0, caller=caller
+            head, self._fields, b"", http10=head.http10, keep_alive=False, received=0.0, caller=caller
         )
         self._unparsed, self._trailers = 1, 0  # counted from zero: the body's framing is not body
 
