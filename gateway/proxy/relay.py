@@ -8,9 +8,10 @@ from gateway.exchange import AttemptEnd, Exchange
 from gateway.proxy.answers import chunk
 from gateway.proxy.naming import Namer, Renaming
 from gateway.wire.answer import Loss
+from gateway.wire.answer_progress import AnswerAborted
 from gateway.wire.long_event import EventTooLarge
 from gateway.wire.service import Writer
-from gateway.wire.sse import AnswerAborted, Scanner
+from gateway.wire.sse import Scanner
 
 MAX_HELD = 64 * 1024
 _LAST_CHUNK = b"0\r\n\r\n"
@@ -133,15 +134,16 @@ class StreamRelay:
             return
         if events := events + scanner.content:
             self._measure(events)
+        progress = scanner.progress
         head = b""
         if self._held is not None:
             released = self._release(self._held, out)
             if released is None:
-                if scanner.error is None:
+                if progress.error is None:
                     self._attempt.fail(AttemptEnd.CLOSED_EARLY, "the stream ended before its first event")
                 return
             head, out = released
-        if scanner.error is not None or scanner.complete:
+        if progress.error is not None or progress.complete:
             self._finish(out, head)
             return
         self._write(head, out)
@@ -149,7 +151,7 @@ class StreamRelay:
 
     def lost(self, loss: Loss, detail: str) -> None:
         """Decide what a cut means: after the terminator nothing, before any output another try, else the end."""
-        if self._held is None and self.scanner.done:
+        if self._held is None and self.scanner.progress.done:
             self._finish(b"")
             return
         if self._held is None:
@@ -180,7 +182,7 @@ class StreamRelay:
         silence = now - self._exchange.last_content
         if silence >= _KEPT_FOR and (last := self.scanner.release()):
             self._write(b"", last)
-        if not self.scanner.done or silence < _PATIENCE_AFTER_END:
+        if not self.scanner.progress.done or silence < _PATIENCE_AFTER_END:
             return False
         self._finish(b"")
         self._attempt.drop_upstream()
@@ -218,12 +220,12 @@ class StreamRelay:
 
     def _release(self, held: list[bytes], out: bytes) -> tuple[bytes, bytes] | None:
         """Keep what commits to nothing; once output, or an end, is there, return the head and all that was kept."""
-        scanner, begun = self.scanner, self._exchange.content_events > 0
-        if scanner.error is not None and not begun:
-            self._attempt.refuse(scanner.error_code, scanner.error)
+        progress, begun = self.scanner.progress, self._exchange.content_events > 0
+        if progress.error is not None and not begun:
+            self._attempt.refuse(progress.error_code, progress.error)
             return None
         held.append(out)
-        if not (begun or scanner.begun) and sum(map(len, held)) < MAX_HELD:
+        if not (begun or progress.begun) and sum(map(len, held)) < MAX_HELD:
             return None
         self._held = None
         self._attempt.commit()
@@ -243,13 +245,13 @@ class StreamRelay:
 
     def _finish(self, out: bytes, head: bytes = b"") -> None:
         """Write the end and settle."""
-        scanner = self.scanner
-        if scanner.usage is not None:
-            self._exchange.prompt_tokens = scanner.usage.prompt
-            self._exchange.output_tokens = scanner.usage.output
-        if scanner.error is not None:
+        progress = self.scanner.progress
+        if progress.usage is not None:
+            self._exchange.prompt_tokens = progress.usage.prompt
+            self._exchange.output_tokens = progress.usage.output
+        if progress.error is not None:
             self._write(head, out)
-            self._attempt.failed(scanner.error_code)
+            self._attempt.failed(progress.error_code)
             return
-        self._write(head, out + scanner.missing_end, _LAST_CHUNK if self._chunked else b"")
+        self._write(head, out + progress.missing_end, _LAST_CHUNK if self._chunked else b"")
         self._attempt.complete()

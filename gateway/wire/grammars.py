@@ -1,7 +1,7 @@
 """What the events of each dialect look like, as patterns over their bytes."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from gateway.exchange import Dialect
@@ -13,7 +13,7 @@ class Grammar:
 
     `marker` is how output usually begins, in events of `lines` lines; `content` finds any generated output. `preamble`
     comes before any output and commits to nothing; None means that everything without content is preamble. `end` is
-    the event after which the answer is whole, `[DONE]` aside.
+    the event after which the answer is whole, `[DONE]` aside. `terminator` is what clients take for the end of it.
     """
 
     marker: bytes
@@ -21,8 +21,10 @@ class Grammar:
     content: re.Pattern[bytes]
     preamble: re.Pattern[bytes] | None = None
     end: re.Pattern[bytes] | None = None
+    terminator: bytes = b""
 
 
+_DONE = b"data: [DONE]\n\n"
 _CHAT = Grammar(
     b'"content":"',
     2,
@@ -32,12 +34,13 @@ _CHAT = Grammar(
         rb'|"type"\s*+:\s*+"transcript\.text\.delta"'
     ),
     end=re.compile(rb'"type"\s*+:\s*+"transcript\.text\.done"'),
+    terminator=_DONE,
 )
 GRAMMARS = MappingProxyType(
     {
         Dialect.CHAT: _CHAT,
-        Dialect.PLAIN: _CHAT,
-        Dialect.COMPLETIONS: Grammar(b'"text":"', 2, re.compile(rb'"text"\s*+:\s*+"(?!")')),
+        Dialect.PLAIN: replace(_CHAT, terminator=b""),
+        Dialect.COMPLETIONS: Grammar(b'"text":"', 2, re.compile(rb'"text"\s*+:\s*+"(?!")'), terminator=_DONE),
         Dialect.RESPONSES: Grammar(
             b'"type":"response.output_text.delta"',
             3,

@@ -17,6 +17,8 @@ from gateway.wire.backlog import Backlog
 from gateway.wire.body import Body
 from gateway.wire.client import Client
 from gateway.wire.guard import Head
+from gateway.wire.pipeline import Pipeline
+from gateway.wire.request_reader import RequestReader
 from gateway.wire.rope import Rope
 from gateway.wire.upstream import Upstream
 from tests.e2e.fakes import DONE, LAST_CHUNK, STREAM_HEAD, Call, backends, chunked, event, good
@@ -37,7 +39,8 @@ def no_collection() -> Iterator[None]:
 
 def left(*kinds: type) -> int:
     """How many objects of some kinds, by default connections and their parts, are in memory."""
-    return sum(isinstance(each, kinds or (Client, Upstream, Backlog)) for each in gc.get_objects())
+    wanted = kinds or (Client, RequestReader, Pipeline, Backlog, Upstream)
+    return sum(isinstance(each, wanted) for each in gc.get_objects())
 
 
 @pytest.mark.usefixtures("no_collection")

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from gateway.exchange import Dialect
+from gateway.wire.answer_progress import AnswerAborted
 from gateway.wire.given_up import document_given_up, event_given_up
-from gateway.wire.sse import AnswerAborted, Scanner
+from gateway.wire.sse import Scanner
 
 CAPTURES = Path(__file__).parents[1] / "captures"
 NO_TOKEN = {"input_tokens": 10, "output_tokens": 0}
@@ -57,14 +58,14 @@ def test_a_response_that_a_vllm_had_not_begun_is_told() -> None:
 def test_whole_streams_stay_whole(dialect: Dialect, name: str) -> None:
     scanner = Scanner(dialect)
     assert scanner.feed(body(name)) == body(name)
-    assert scanner.complete
+    assert scanner.progress.complete
 
 
 def test_a_stored_response_is_played_back_however_it_ended() -> None:
     stream = body("vllm-crash/responses_stream_sigterm_waiting.txt")
     scanner = Scanner(Dialect.RESPONSES, stored=True)
     assert scanner.feed(stream) == stream
-    assert scanner.complete
+    assert scanner.progress.complete
 
 
 class TestMessages:

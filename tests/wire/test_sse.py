@@ -63,9 +63,9 @@ def scan(pieces: list[bytes], dialect: Dialect, *, strip: bool = False, choices:
         seen.content += scanner.content
     seen.out += scanner.flush()
     seen.content += scanner.content
-    seen.finished, seen.done, seen.error = scanner.finished, scanner.done, scanner.error_code
-    if scanner.usage is not None:
-        seen.prompt, seen.output = scanner.usage.prompt, scanner.usage.output
+    seen.finished, seen.done, seen.error = scanner.progress.finished, scanner.progress.done, scanner.progress.error_code
+    if scanner.progress.usage is not None:
+        seen.prompt, seen.output = scanner.progress.usage.prompt, scanner.progress.usage.output
     return seen
 
 
@@ -263,10 +263,10 @@ def test_a_whole_answer_without_the_end_that_its_clients_wait_for_is_given_one()
     ):
         scanner = Scanner(dialect)
         scanner.feed(event)
-        assert scanner.missing_end == b"data: [DONE]\n\n"
+        assert scanner.progress.missing_end == b"data: [DONE]\n\n"
         scanner.feed(b"data: [DONE]\n\n")
-        assert scanner.missing_end == b""
-    assert Scanner(Dialect.RESPONSES).missing_end == Scanner(Dialect.MESSAGES).missing_end == b""
+        assert scanner.progress.missing_end == b""
+    assert Scanner(Dialect.RESPONSES).progress.missing_end == Scanner(Dialect.MESSAGES).progress.missing_end == b""
 
 
 EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"x"},"finish_reason":null}]}\n\n'
@@ -284,7 +284,7 @@ def test_one_odd_event_in_a_burst_is_found(odd: bytes) -> None:
     scanner, failed = Scanner(Dialect.CHAT), b"error" in odd
     assert scanner.feed(data) == (EVENT * 50 + odd if failed else data)
     assert scanner.content == (50 if failed else 100)
-    assert (scanner.error_code == 500) is failed
+    assert (scanner.progress.error_code == 500) is failed
 
 
 @pytest.mark.parametrize("end", [b"\n" * 3, b"\n" * 6, b"\r\n" * 3, b"\r" * 3])
@@ -298,7 +298,7 @@ def test_blank_lines_between_events_mean_nothing(end: bytes) -> None:
 def test_what_follows_the_end_is_dropped() -> None:
     scanner = Scanner(Dialect.CHAT)
     assert scanner.feed(EVENT + b"data: [DONE]\n\n" + EVENT) == EVENT + b"data: [DONE]\n\n"
-    assert scanner.done
+    assert scanner.progress.done
     assert scanner.surplus
     assert scanner.feed(EVENT) == b""
 
@@ -307,7 +307,7 @@ def test_a_done_may_follow_the_end_of_a_dialect() -> None:
     end = b'event: response.completed\ndata: {"type":"response.completed","response":{"usage":null}}\n\n'
     scanner = Scanner(Dialect.RESPONSES)
     assert scanner.feed(end + b"data: [DONE]\n\n") == end + b"data: [DONE]\n\n"
-    assert (scanner.done, scanner.surplus) == (True, False)
+    assert (scanner.progress.done, scanner.surplus) == (True, False)
 
 
 def test_an_event_over_the_limit_is_refused_before_it_is_held() -> None:
@@ -373,14 +373,14 @@ def test_counts_in_the_middle_of_a_long_event_are_found() -> None:
 def test_error_events(data: bytes, code: int) -> None:
     scanner = Scanner(Dialect.RESPONSES if b"response." in data else Dialect.CHAT)
     scanner.feed(b"data: " + data + b"\n\n")
-    assert scanner.error_code == code
+    assert scanner.progress.error_code == code
 
 
 def test_a_long_error_event_is_an_error() -> None:
     scanner = Scanner(Dialect.RESPONSES)
     words = b'{"type":"response.failed","response":{"error":{"message":"%b"}}}' % (b"x" * 2 * LONG)
     scanner.feed(b"data: " + words + b"\n\n")
-    assert scanner.error_code == 500
+    assert scanner.progress.error_code == 500
 
 
 def test_bom_multiline_data_and_ids() -> None:

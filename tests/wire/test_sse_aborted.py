@@ -3,7 +3,8 @@
 import pytest
 
 from gateway.exchange import Dialect
-from gateway.wire.sse import AnswerAborted, Scanner
+from gateway.wire.answer_progress import AnswerAborted
+from gateway.wire.sse import Scanner
 
 
 @pytest.mark.parametrize("spaced", [False, True])

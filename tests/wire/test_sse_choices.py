@@ -18,10 +18,10 @@ def test_choices_that_an_engine_never_began_are_not_waited_for(strip: bool, toge
     scanner = Scanner(Dialect.CHAT, choices=2, strip_usage=strip)
     pieces = [b"".join(stream)] if together else stream
     out = b"".join(scanner.feed(piece) for piece in pieces[:-1])
-    assert not scanner.complete
+    assert not scanner.progress.complete
     out += scanner.feed(pieces[-1])
     assert out + scanner.flush() == b"".join(stream)
-    assert scanner.complete
+    assert scanner.progress.complete
 
 
 @pytest.mark.parametrize("marked", [b'"content":"x"', b'"content": "x"', b'"role":"assistant"'])
@@ -30,6 +30,6 @@ def test_a_choice_that_began_is_waited_for_whatever_its_first_event_is(marked: b
     for index in (0, 1, 0):
         scanner.feed(b'data: {"choices":[{"index":%d,"delta":{%b},"finish_reason":null}]}\n\n' % (index, marked))
     scanner.feed(b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n')
-    assert not scanner.complete
+    assert not scanner.progress.complete
     scanner.feed(b'data: {"choices":[{"index":1,"delta":{},"finish_reason":"stop"}]}\n\n')
-    assert scanner.complete
+    assert scanner.progress.complete

@@ -12,7 +12,7 @@ def test_an_event_of_a_stream_with_carriage_returns_alone_is_judged_when_it_is_w
     scanner = Scanner(Dialect.CHAT)
     for _ in range(2):
         assert (scanner.feed(CONTENT + b"\r\r"), scanner.content) == (CONTENT + b"\r\r", 1)
-    assert (scanner.feed(b"data: [DONE]\r\r"), scanner.done) == (b"data: [DONE]\r\r", True)
+    assert (scanner.feed(b"data: [DONE]\r\r"), scanner.progress.done) == (b"data: [DONE]\r\r", True)
 
 
 @pytest.mark.parametrize("cut", [b"\r\n\r", b"\r\r"])
@@ -22,4 +22,4 @@ def test_half_of_a_line_end_is_no_event_of_its_own(cut: bytes) -> None:
     for piece in pieces:
         out += scanner.feed(piece)
         content += scanner.content
-    assert (out, content, scanner.done) == (b"".join(pieces), 2, True)
+    assert (out, content, scanner.progress.done) == (b"".join(pieces), 2, True)

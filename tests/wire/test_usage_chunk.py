@@ -1,0 +1,43 @@
+"""The chunk that only the gateway asked for is told from another stream's, and what it tells of the engine stays."""
+
+import pytest
+
+from gateway.wire.usage_chunk import UsageChunk, has_no_choices
+
+LAST = b'{"id":"a","choices":[{"delta":{},"finish_reason":"stop"}]}'
+USAGE = b'{"id":"a","choices":[],"usage":{"prompt_tokens":1},"system_fingerprint":"fp \\"1\\""}'
+
+
+@pytest.mark.parametrize(
+    ("data", "nothing_else"),
+    [(USAGE, True), (b'{"choices" : [ ]}', True), (LAST, False), (b'{"usage":{"prompt_tokens":1}}', False)],
+)
+def test_it_has_token_counts_and_no_choices(data: bytes, nothing_else: bool) -> None:
+    assert has_no_choices(data) is nothing_else
+
+
+@pytest.mark.parametrize(
+    ("id_of_the_stream", "it_is"),
+    [(b'"id":"a",', True), (b'"id" : "a",', True), (b'"id":"b",', False), (b"", True)],
+)
+def test_it_has_the_id_of_the_stream_if_either_has_one(id_of_the_stream: bytes, it_is: bool) -> None:
+    chunk = UsageChunk()
+    chunk.follows(LAST.replace(b'"id":"a",', id_of_the_stream))
+    assert chunk.recognises(USAGE) is it_is
+
+
+def test_its_fingerprint_goes_into_the_last_chunk() -> None:
+    chunk = UsageChunk()
+    assert chunk.stamp(LAST) == LAST
+    chunk.follows(LAST)
+    chunk.recognises(USAGE)
+    assert chunk.stamp(LAST) == b'{"system_fingerprint":"fp \\"1\\"",' + LAST[1:]
+    assert chunk.stamp(b'{"system_fingerprint":"mine"}') == b'{"system_fingerprint":"mine"}'
+    assert chunk.stamp(b"") == b""
+
+
+def test_it_tells_which_stream_it_belongs_to() -> None:
+    chunk = UsageChunk()
+    assert repr(chunk) == "<UsageChunk of any stream>"
+    chunk.follows(LAST)
+    assert repr(chunk) == "<UsageChunk of a>"
