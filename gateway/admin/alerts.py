@@ -134,7 +134,7 @@ def objective_statuses(ledger: SloLedger, alerter: Alerter) -> list[ObjectiveSta
             coverage={format_duration(window): round(ledger.coverage(window), 4) for window in _BURNS},
             budget=budget_status(series, ledger),
             alert=_alert(series, alerter),
-            waiting=waiting(alerter.of(series)),
+            waiting=waiting(alerter.readings(series)),
             bad_in_a_row=series.windows.bad_in_a_row,
             last_seconds=_seconds_since_last(series.windows),
         )

@@ -129,7 +129,7 @@ def slo_status(model: ModelSpec, table: RouteTable, ledger: SloLedger, alerter: 
                 subject=kind,
                 name=name,
                 slis=[
-                    _sli(each, ledger, alerter.of(each))
+                    _sli(each, ledger, alerter.readings(each))
                     for each in (*ledger.get(kind, name), *ledger.by_prompt_tokens(kind, name))
                     if each.objective in promised
                 ],

@@ -28,6 +28,7 @@ from gateway.policy.slo.objective import DAY
 from gateway.policy.slo.series import Kind, Series, SeriesKey
 from gateway.policy.slo.windows import Windows
 from gateway.state.store import Document
+from gateway.wire.slices import Slices, Work, finish
 
 _log = logging.getLogger(__name__)
 INTERVAL = 1.0
@@ -37,6 +38,7 @@ _KEPT_EVERY = 10.0
 _ALERTING = frozenset((Kind.MODEL, Kind.VERSION))
 """Whose alerts people are told of: what users experience. Pools and backends burn visibly, and routing acts on it."""
 _QUIET = Alert()
+_ALL_QUIET = tuple((pair, _QUIET) for pair in PAIRS)
 
 Pairs = dict[AlertPair, Alert]
 
@@ -60,6 +62,7 @@ class Alerter:
         self._notify = notify
         self._request_save = request_save
         self._alerts: dict[SeriesKey, Pairs] = {}
+        self._watched: dict[SeriesKey, Series] = {}
         self._live: dict[Name, Incident] = {}
         self._ended: list[Incident] = []
         self._accounted: dict[Name, tuple[Windows, int]] = {}
@@ -68,26 +71,42 @@ class Alerter:
         self._kept_own: list[list[Any]] = []
         self._changed = False
 
-    async def run(self) -> None:
-        """Evaluate until cancelled."""
+    async def run(self, slices: Slices) -> None:
+        """Evaluate until cancelled, in slices of the loop's time."""
         while True:
             await asyncio.sleep(INTERVAL)
-            self.evaluate()
+            await slices.do(self.evaluating())
 
     def evaluate(self) -> None:
         """Evaluate once. What the routes no longer name ends."""
+        finish(self.evaluating())
+
+    def evaluating(self) -> Work[None]:
+        """Do so in small pieces: for the series that failed since the last time, and those that are not inactive.
+
+        What is inactive begins with a bad event and with nothing else, so time alone does not change it.
+        """
         now = self._clock()
-        self._versions = _versions(self._ledger)
-        before, self._alerts = self._alerts, {}
+        failed = self._ledger.take_failed()
+        if failed is None:
+            self._versions = _versions(self._ledger)
+            failed = [series for series in self._ledger if self._alerting(series)]
+            known = {series.key for series in failed}
+            self._alerts = {key: alerts for key, alerts in self._alerts.items() if key in known}
+            self._watched = {}
+        self._watched |= {series.key: series for series in failed if self._alerting(series)}
+        after = dict(self._alerts)
         firings: dict[Name, tuple[Series, Firing]] = {}
-        for series in self._ledger:
-            if self._alerting(series):
-                self._evaluate(series, before, firings, now)
+        for series in list(self._watched.values()):
+            self._evaluate(series, after, firings, now)
+            yield
+        self._alerts = after
         for name in [name for name in self._live if name not in firings]:
             self._quiet(name, now)
         told = [firings[name][1] for name, incident in self._live.items() if incident.told and name in firings]
         for name, (series, firing) in sorted(firings.items(), key=_broad_first):
             self._judge(name, series, firing, told, now)
+            yield
         self._tell_again(now)
 
     def __iter__(self) -> Iterator[tuple[Series, AlertPair, Alert]]:
@@ -102,8 +121,20 @@ class Alerter:
         """
         if not self._alerting(series):
             return []
-        alerts = self._alerts.get(series.key) or dict.fromkeys(PAIRS, _QUIET)
-        return [(pair, self._as_told(series.key, pair, alert)) for pair, alert in alerts.items()]
+        key = series.key
+        alerts = self._alerts.get(key)
+        if alerts is None:
+            return list(_ALL_QUIET)
+        return [(pair, self._as_told(key, pair, alert)) for pair, alert in alerts.items()]
+
+    def readings(self, series: Series) -> list[tuple[AlertPair, Alert]]:
+        """Return the alerts of one series with what their windows hold now; nothing else reads inactive ones."""
+        alerts = self.of(series)
+        if series.key in self._watched:
+            return alerts
+        if series.windows.spotless:
+            return [(pair, _QUIET) for pair, _ in alerts]
+        return [(pair, replace(alert, reading=read(pair, series.target, series.windows))) for pair, alert in alerts]
 
     def _as_told(self, key: SeriesKey, pair: AlertPair, alert: Alert) -> Alert:
         if alert.state is not AlertState.FIRING:
@@ -209,22 +240,25 @@ class Alerter:
     def _evaluate(
         self,
         series: Series,
-        before: dict[SeriesKey, Pairs],
+        after: dict[SeriesKey, Pairs],
         firings: dict[Name, tuple[Series, Firing]],
         now: float,
     ) -> None:
         key = series.key
-        alerts = before.get(key)
-        if alerts is None:
-            if series.windows.spotless:
-                return
-            alerts = dict.fromkeys(PAIRS, _QUIET)
-        after = {pair: step(alert, read(pair, series.target, series.windows), now) for pair, alert in alerts.items()}
-        if series.windows.spotless and all(alert.state is AlertState.INACTIVE for alert in after.values()):
+        alerts = after.get(key)
+        if alerts is None and series.windows.spotless:
+            del self._watched[key]
             return
-        self._alerts[key] = after
-        for severity in {pair.severity for pair, alert in after.items() if alert.state is AlertState.FIRING}:
-            firings[key, severity] = series, self._firing(series, after, severity)
+        alerts = alerts or dict.fromkeys(PAIRS, _QUIET)
+        alerts = {pair: step(alert, read(pair, series.target, series.windows), now) for pair, alert in alerts.items()}
+        after[key] = alerts
+        if all(alert.state is AlertState.INACTIVE for alert in alerts.values()):
+            del self._watched[key]
+            if series.windows.spotless:
+                del after[key]
+            return
+        for severity in {pair.severity for pair, alert in alerts.items() if alert.state is AlertState.FIRING}:
+            firings[key, severity] = series, self._firing(series, alerts, severity)
 
     def _firing(self, series: Series, alerts: Pairs, severity: Severity) -> Firing:
         firing = {

@@ -15,14 +15,16 @@ from gateway.policy.slo.burn import burn
 from gateway.policy.slo.ledger import SloLedger
 from gateway.policy.slo.objective import Sli
 from gateway.policy.slo.series import Kind, Series
-from gateway.policy.slo.windows import MINUTE, TICK
+from gateway.policy.slo.windows import FINE, MINUTE, TICK
 from gateway.proxy.admission_queue import AdmissionQueue, seen
 from gateway.proxy.awaited_slots import holders_of
 from gateway.proxy.current import CurrentTable
 from gateway.proxy.live import LiveModel
 from gateway.telemetry.admission_exposition import Queued
+from gateway.wire.slices import Slices, Work, finish
 
 _log = logging.getLogger(__name__)
+_PAGED = 5 * MINUTE + 2 * FINE
 _LATENCIES = frozenset((Sli.TTFT, Sli.TPOT, Sli.ITL))
 
 
@@ -44,11 +46,11 @@ class LimitController:
         self._at = clock()
         self._queueing: set[str] = set()
 
-    async def run(self) -> None:
-        """Admit until cancelled."""
+    async def run(self, slices: Slices) -> None:
+        """Admit until cancelled, in slices of the loop's time."""
         while True:
             await asyncio.sleep(TICK)
-            self.admit()
+            await slices.do(self.admitting())
 
     def follow(self) -> None:
         """Give every backend its limit, without waiting for the next look."""
@@ -58,17 +60,23 @@ class LimitController:
 
     def admit(self) -> None:
         """Look once."""
+        finish(self.admitting())
+
+    def admitting(self) -> Work[None]:
+        """Do so in small pieces."""
         now = self._clock()
         elapsed, self._at = now - self._at, now
-        for backend in self._registry:
+        for backend in list(self._registry):
             self._limit(backend, now)
             holders_of(backend.health).tick(now, max(elapsed, 0.0))
+            yield
         self._queueing = {backend.id for backend in self._registry if backend.engine.queued >= QUEUED_SCRAPES}
         for model in self._current.table:
             self._hold(model)
             for line in _lines(model):
                 if line.queue.size:
-                    line.freed(now)
+                    line.freed(self._clock())
+            yield
 
     @staticmethod
     def _limit(backend: Backend, now: float) -> None:
@@ -86,8 +94,10 @@ class LimitController:
         burning = {
             objective.name
             for objective in model.objectives
-            if objective.hold and any(map(_pages, self._latencies(model, objective.name)))
+            if objective.hold and any(_pages(each) for each in self._latencies(model, objective.name))
         }
+        if not burning and all(line.held_below is None for line in _lines(model)):
+            return
         classes = self._current.tenants.classes
         priorities = [each.priority for each in classes.values() if model.objectives.of(each.name).name in burning]
         for line in _lines(model):
@@ -131,7 +141,12 @@ def _lines(model: LiveModel) -> Iterable[AdmissionQueue]:
 
 
 def _pages(series: Series) -> bool:
-    """Whether a latency burns at page rate over five minutes and over one: what is refused cannot make it worse."""
+    """Whether a latency burns at page rate over five minutes and over one: what is refused cannot make it worse.
+
+    One without an event in that time has no need to be read.
+    """
+    if series.windows.last < series.windows.now - _PAGED:
+        return False
     factor = FASTEST.factor(series.windows.slo)
     for window in (5 * MINUTE, MINUTE):
         counts = series.windows.count(window)

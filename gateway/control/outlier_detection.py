@@ -21,6 +21,7 @@ from gateway.policy.slo.objective import Sli
 from gateway.policy.slo.series import Kind, Series
 from gateway.policy.slo.windows import MINUTE, TICK
 from gateway.state.store import Ejection
+from gateway.wire.slices import Slices, Work, finish
 
 _log = logging.getLogger(__name__)
 _REMEMBERED = 256
@@ -63,25 +64,33 @@ class OutlierDetector:
         self._unsaved: list[Ejection] = []
         self._panics: set[str] = set()
 
-    async def run(self) -> None:
-        """Detect until cancelled."""
+    async def run(self, slices: Slices) -> None:
+        """Detect until cancelled, in slices of the loop's time."""
         while True:
             await asyncio.sleep(TICK)
-            self.detect()
+            await slices.do(self.detecting())
 
     def detect(self) -> None:
         """Look at every pool once."""
+        finish(self.detecting())
+
+    def detecting(self) -> Work[None]:
+        """Do so in small pieces."""
         self._settle()
-        self._ledger.advance(self._epoch())
+        yield from self._ledger.advancing(self._epoch())
         now = self._clock()
-        signals = {backend.id: self._signal(backend) for backend in self._registry}
-        for peers in self._registry.pools.values():
+        signals: dict[str, Signal] = {}
+        for backend in list(self._registry):
+            signals[backend.id] = self._signal(backend)
+            yield
+        for peers in list(self._registry.pools.values()):
             least = peers.thresholds.min_requests
             peers.take_burns(pool_burns(self._ledger.get(Kind.POOL, peers.pool), least=least))
             peers.tick(now, signals, self._rng)
             for transition in peers.take_transitions():
                 self._tell(peers, transition, now)
             self._tell_panic(peers)
+            yield
 
     def unsaved_ejections(self) -> list[Ejection]:
         """Return the ejections since the last call, to be kept over a restart."""

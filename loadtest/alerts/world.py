@@ -9,7 +9,8 @@ from gateway.policy.slo.alerts import PAIRS, AlertState, Severity
 from gateway.policy.slo.burn import burn
 from gateway.policy.slo.objective import DAY, Sli, Target
 from gateway.policy.slo.series import Kind, Series, SeriesKey
-from gateway.policy.slo.windows import LASTING, Slot, Windows, merged
+from gateway.policy.slo.slots import Slot, merged
+from gateway.policy.slo.windows import LASTING, Windows
 from gateway.state.store import Document
 from loadtest.alerts.chance import binomial, poisson
 
@@ -35,6 +36,10 @@ class Ledger:
 
     def __iter__(self) -> Iterator[Series]:
         return iter((self.model, *self.versions.values()))
+
+    def take_failed(self) -> list[Series]:
+        """Return every series: few as they are, all may have failed."""
+        return list(self)
 
     def counting(self, version: str) -> tuple[Series, ...]:
         """Return what counts the requests to a version."""

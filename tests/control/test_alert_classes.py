@@ -8,14 +8,14 @@ from tests.control.test_alerts import Town
 
 def late(town: Town, seconds: int, *classes: str, beside: int = 1000) -> None:
     """Let first tokens of prompts of these lengths be late, one a second each, beside so many others that are not."""
-    whole = [each.windows for each in town.ledger.get(Kind.MODEL, "m") if each.sli == Sli.TTFT]
-    parts = {each.prompt_tokens: each.windows for each in town.ledger.by_prompt_tokens(Kind.MODEL, "m")}
+    (whole,) = [each for each in town.ledger.get(Kind.MODEL, "m") if each.sli == Sli.TTFT]
+    parts = {each.prompt_tokens: each for each in town.ledger.by_prompt_tokens(Kind.MODEL, "m")}
     for _ in range(seconds):
         town.now += 1.0
-        for windows, bad in ((whole[0], len(classes)), *((parts[each], 1) for each in classes)):
-            windows.bad += bad
-        whole[0].good += beside
-        parts["<4096"].good += beside
+        for series, bad in ((whole, len(classes)), *((parts[each], 1) for each in classes)):
+            town.ledger.count(series, bad=bad)
+        town.ledger.count(whole, good=beside)
+        town.ledger.count(parts["<4096"], good=beside)
         town.ledger.advance(town.now)
         town.alerter.evaluate()
 

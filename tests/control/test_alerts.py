@@ -60,16 +60,14 @@ class Town:
                 counted[beside] = 20, 0
             for each, (good, missed) in counted.items():
                 for kind, name in ((Kind.MODEL, "m"), (Kind.VERSION, f"m/{each}")):
-                    windows = self.availability(kind, name).windows
-                    windows.good += good
-                    windows.bad += missed
+                    self.ledger.count(self.availability(kind, name), good=good, bad=missed)
             self.ledger.advance(self.now)
             self.alerter.evaluate()
 
     def fail_each_minute(self, requests: int) -> None:
         """Let so many requests fail, one a minute."""
         for _ in range(requests):
-            self.availability(Kind.MODEL, "m").windows.bad += 1
+            self.ledger.count(self.availability(Kind.MODEL, "m"), bad=1)
             self.live(60, rate=0.0)
 
     def availability(self, kind: Kind, name: str) -> Series:

@@ -75,8 +75,7 @@ def test_sheddable_classes_are_held_back_while_a_higher_one_burns_and_its_reques
     holders_of(backend.health).took(Claim(1, highest), house.clock())
     (ttft,) = [each for each in house.ledger.get(Kind.MODEL, "m") if each.sli == Sli.TTFT]
     for _ in range(600):
-        ttft.windows.good += 0 if burns else 10
-        ttft.windows.bad += 10 if burns else 0
+        house.ledger.count(ttft, good=0 if burns else 10, bad=10 if burns else 0)
         backend.told(EngineMetrics(running=10.0, waiting=float(queues)), house.clock())
         house.look()
     (found,) = queued(house.current.table)

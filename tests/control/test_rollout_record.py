@@ -23,8 +23,7 @@ class Model:
         """Let so many events happen in each minute."""
         (series,) = [each for each in self.ledger.get(Kind.MODEL, "m") if each.sli == Sli.AVAILABILITY]
         for _ in range(round(seconds / MINUTE)):
-            series.windows.good += good
-            series.windows.bad += bad
+            self.ledger.count(series, good=good, bad=bad)
             self.now += MINUTE
             self.ledger.advance(self.now)
 

@@ -370,7 +370,7 @@ async def test_a_class_is_held_back_but_never_refused_while_a_higher_one_misses_
     """A burned budget refuses no one: it holds sheddable classes back only where that helps."""
     async with one_slot(tmp_path) as (running, gate):
         ttft = next(each for each in running.app.data.ledger.get(Kind.MODEL, "m") if each.sli == "ttft")
-        ttft.windows.bad += 100
+        running.app.data.ledger.count(ttft, bad=100)
         running.app.control.outlier_detector.detect()
         running.app.control.limits.admit()
         (line,) = next(iter(running.app.data.current.table)).memory.lines.values()

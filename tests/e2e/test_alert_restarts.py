@@ -37,7 +37,7 @@ def outage(state: Path, text: str, *, ended: float, delivered: str = SENT) -> fl
     (availability,) = [each for each in ledger.get(Kind.MODEL, "m") if each.sli == Sli.AVAILABILITY]
     for _ in range(90):
         now += 10.0
-        availability.windows.bad += 20
+        ledger.count(availability, bad=20)
         ledger.advance(now)
         alerter.evaluate()
         if delivered:

@@ -323,7 +323,7 @@ def test_time_in_which_no_gateway_was_there_is_known() -> None:
     assert ledger.coverage(60.0) == 1.0
     assert ledger.coverage(3600.0) == pytest.approx(60 / 3600 * 30 / 29, rel=0.01)
     (series,) = [each for each in ledger.get(Kind.MODEL, "b") if each.sli == Sli.AVAILABILITY]
-    series.windows.bad += 1
+    ledger.count(series, bad=1)
     ledger.advance(START + 61)
     ledger.advance(START + 7200)
     assert ledger.uncounted(series.windows) == pytest.approx(7139 - 66, abs=1)

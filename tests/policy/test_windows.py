@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from gateway.policy.slo.burn import Counts
 from gateway.policy.slo.objective import DAY
+from gateway.policy.slo.slots import Saved, Slot, merged
 from gateway.policy.slo.windows import (
     HOUR,
     LASTING,
@@ -15,11 +16,8 @@ from gateway.policy.slo.windows import (
     LONG,
     SLO_SLOT,
     TICK,
-    Saved,
-    Slot,
     TimeInUse,
     Windows,
-    merged,
 )
 
 START = 1_700_000_000.0

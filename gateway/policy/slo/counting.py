@@ -31,14 +31,15 @@ class Cell:
         self.good = self._good = known.good
         self.bad = self._bad = known.bad
 
-    def fold(self) -> None:
-        """Add what was counted since the last call to every window."""
+    def fold(self, folded: list[Windows]) -> None:
+        """Add what was counted since the last call to every window, and those to `folded`."""
         good, bad = self.good - self._good, self.bad - self._bad
         if good or bad:
             self._good, self._bad = self.good, self.bad
             for windows in self._windows:
                 windows.good += good
                 windows.bad += bad
+                folded.append(windows)
 
 
 class ObjectiveCounts:
@@ -48,22 +49,31 @@ class ObjectiveCounts:
     Iterating gives every cell: one for each SLI, or for each of its classes of prompt lengths.
     """
 
-    __slots__ = ("_cells", "_targets", "met", "missed", "objective", "tokens")
+    __slots__ = ("_cells", "_counted", "_is_counted", "_targets", "met", "missed", "objective", "tokens")
 
     def __init__(
-        self, objective: Objective, subjects: Sequence[SubjectWindows], known: "ObjectiveCounts | None"
+        self,
+        objective: Objective,
+        subjects: Sequence[SubjectWindows],
+        known: "ObjectiveCounts | None",
+        counted: "list[ObjectiveCounts]",
     ) -> None:
-        """Count for these subjects, and go on from what was counted under other routes."""
+        """Count for these subjects, and go on from what was counted under other routes.
+
+        Its first count since it was last folded adds it to `counted`.
+        """
         self.objective = objective
+        self._counted = counted
+        self._is_counted = False
         self.met = self.missed = self.tokens = 0
         self._cells: dict[str, list[Cell]] = {sli: _cells(objective, sli, subjects) for sli in objective.targets}
         self._targets: dict[str, Target] = dict(objective.targets.items())
         if known is not None:
             self.met, self.missed, self.tokens = known.met, known.missed, known.tokens
-            counted = {(cell.sli, cell.prompt_tokens): cell for cell in known}
+            cells = {(cell.sli, cell.prompt_tokens): cell for cell in known}
             for cell in self:
-                if (cell.sli, cell.prompt_tokens) in counted:
-                    cell.go_on_from(counted[cell.sli, cell.prompt_tokens])
+                if (cell.sli, cell.prompt_tokens) in cells:
+                    cell.go_on_from(cells[cell.sli, cell.prompt_tokens])
 
     def __iter__(self) -> Iterator[Cell]:
         for cells in self._cells.values():
@@ -72,10 +82,11 @@ class ObjectiveCounts:
     def __repr__(self) -> str:
         return f"<ObjectiveCounts {self.objective.name} {self.met} met {self.missed} missed>"
 
-    def fold(self) -> None:
-        """Fold every cell."""
+    def fold(self, folded: list[Windows]) -> None:
+        """Fold every cell, and add to `folded` the windows that have something to advance with now."""
+        self._is_counted = False
         for cell in self:
-            cell.fold()
+            cell.fold(folded)
 
     def count(self, judged: Mapping[str, bool], gaps: tuple[int, int], prompt_tokens: int) -> bool:
         """Count what was judged of one answer to a prompt of this length; return whether every target was met.
@@ -83,6 +94,9 @@ class ObjectiveCounts:
         `judged` says by SLI whether it was good, `gaps` how many gaps between its tokens were good, and how many bad.
         """
         met, all_cells = True, self._cells
+        if not self._is_counted:
+            self._is_counted = True
+            self._counted.append(self)
         for sli, good in judged.items():
             cells = all_cells[sli]
             cell = cells[0] if len(cells) == 1 else cells[self._targets[sli].step(prompt_tokens)]

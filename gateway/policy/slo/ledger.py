@@ -10,10 +10,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from gateway.policy.slo.counting import ObjectiveCounts, SubjectWindows
+from gateway.policy.slo.folding import Folding
 from gateway.policy.slo.judge import is_met
+from gateway.policy.slo.moment import Moment
 from gateway.policy.slo.objective import DEPLOYMENT, Objective, Sli, Target
 from gateway.policy.slo.series import Kind, Series, SeriesKey, SlotCounts
-from gateway.policy.slo.windows import LASTING, SLO_SLOT, Slot, Windows
+from gateway.policy.slo.slots import Slot
+from gateway.policy.slo.windows import LASTING, SLO_SLOT, Windows
 
 _LONGEST_PAUSE = 5.0
 _EXACTNESS = 29 / 30
@@ -40,7 +43,8 @@ class SloLedger:
         self.attempts: dict[tuple[str, str], ObjectiveCounts] = {}
         self.pools: dict[str, str] = {}
         self.serving: dict[tuple[str, str], list[str]] = {}
-        self._now = now
+        self._moment = Moment(now)
+        self._folding = Folding()
         self._observed: dict[float, Windows] = {}
         self._series: dict[SeriesKey, Series] = {}
         self._subjects: dict[tuple[str, str], list[Series]] = {}
@@ -58,9 +62,11 @@ class SloLedger:
 
         What stays keeps its counts; an objective of another name starts from nothing.
         """
-        self._fold()
+        self._folding.fold()
         lengths = {objective.window for model in models for objective in model.objectives}
-        self._observed = {each: self._observed.get(each) or Windows(now, each) for each in sorted(lengths)}
+        self._observed = {
+            each: self._observed.get(each) or Windows(now, each, self._moment) for each in sorted(lengths)
+        }
         known = _Known(self._series, self.requests, self.attempts, now)
         self._series, self.requests, self.attempts = {}, {}, {}
         self.pools = {backend: pool for pool, backends in pools.items() for backend in backends}
@@ -74,6 +80,7 @@ class SloLedger:
         self._subjects = {}
         for series in self._series.values():
             self._subjects.setdefault((series.kind, series.name), []).append(series)
+        self._folding.follow(self._series.values())
 
     def get(self, kind: Kind, name: str) -> list[Series]:
         """Return the series of one subject over prompts of all lengths: objective by objective, SLI by SLI."""
@@ -96,19 +103,28 @@ class SloLedger:
         for series in self.get(Kind.MODEL, model):
             if series.sli == DEPLOYMENT:
                 good = seconds is not None and is_met(series.target, seconds)
-                series.windows.good += good
-                series.windows.bad += not good
+                self.count(series, good=int(good), bad=int(not good))
+
+    def count(self, series: Series, *, good: int = 0, bad: int = 0) -> None:
+        """Count events of one series, besides those of requests and attempts."""
+        self._folding.count(series, good=good, bad=bad)
 
     def advance(self, now: float) -> None:
         """Fold in what was counted since the last call; called every `windows.TICK` seconds."""
-        elapsed = now - self._now
-        self._now = now
-        self._fold()
+        for _ in self.advancing(now):
+            pass
+
+    def advancing(self, now: float) -> Iterator[None]:
+        """Do so in small pieces. Windows that nothing was counted for follow when they are read."""
+        elapsed, self._moment.now = now - self._moment.now, now
         for windows in self._observed.values():
             windows.good += int(min(elapsed, _LONGEST_PAUSE) * 1000)
             windows.advance(now)
-        for series in self._series.values():
-            series.windows.advance(now)
+        yield from self._folding.advancing(now)
+
+    def take_failed(self) -> Sequence[Series] | None:
+        """Return the series with bad events since the last call; None after others were followed, or restored."""
+        return self._folding.take_failed()
 
     def coverage(self, window: float) -> float:
         """Return the share of a window, 0 to 1, in which a gateway was there to count; KeyError for no such window."""
@@ -144,6 +160,7 @@ class SloLedger:
         for key, series in self._series.items():
             if not key.prompt_tokens:
                 known.setdefault(key._replace(objective=""), series.windows)
+        self._folding.restored()
         found: dict[tuple[SeriesKey, float], dict[int, Slot]] = {}
         for each in counts:
             found.setdefault((each.series, each.width), {})[each.slot] = each.good, each.bad, each.first, each.last
@@ -165,10 +182,6 @@ class SloLedger:
             self._slots[key, width] = counts
             found.append(counts)
 
-    def _fold(self) -> None:
-        for counts in (*self.requests.values(), *self.attempts.values()):
-            counts.fold()
-
     def _follow_objective(
         self, known: "_Known", model: ModelSubjects, objective: Objective, pools: Mapping[str, Sequence[str]]
     ) -> None:
@@ -184,7 +197,7 @@ class SloLedger:
             )
             of_request = (name, version, objective.name)
             self.requests[of_request] = ObjectiveCounts(
-                objective, (of_model, of_version), known.requests.get(of_request)
+                objective, (of_model, of_version), known.requests.get(of_request), self._folding.counted
             )
             for pool in uses:
                 of_pool = self._windows_of(known, Kind.POOL, pool, objective)
@@ -192,7 +205,9 @@ class SloLedger:
                     key = (backend, objective.name)
                     if key not in self.attempts:
                         of_backend = self._windows_of(known, Kind.BACKEND, backend, objective)
-                        self.attempts[key] = ObjectiveCounts(objective, (of_pool, of_backend), known.attempts.get(key))
+                        self.attempts[key] = ObjectiveCounts(
+                            objective, (of_pool, of_backend), known.attempts.get(key), self._folding.counted
+                        )
 
     def _follow_deployments(self, known: "_Known", model: ModelSubjects) -> None:
         objective = model.objectives[0]
@@ -230,7 +245,7 @@ class SloLedger:
         if series is None:
             before = known.series.get(key)
             windows = before.windows if before is not None and before.windows.slo == window else None
-            windows = windows or Windows(known.now, window)
+            windows = windows or Windows(known.now, window, self._moment)
             series = self._series[key] = Series(key, target, windows, model=model, version=version)
         return series.windows
 

@@ -12,10 +12,13 @@ burn rate by them, so that a minute of traffic is not taken for three days of it
 
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from math import inf
 
 from gateway.policy.slo.burn import Counts
+from gateway.policy.slo.moment import Followed, Moment
 from gateway.policy.slo.objective import DAY
+from gateway.policy.slo.slots import Saved, Slot
 
 TICK = 0.25
 """Seconds between two calls of `advance`: the width of the finest slots."""
@@ -42,15 +45,6 @@ STORED = {FINE: 5 * MINUTE + FINE, MINUTE: 2 * HOUR + MINUTE, 720.0: 3 * DAY + 7
 """For how many seconds slots are stored, by their width: as long as some window holds them."""
 LASTING = (FINE, MINUTE, 720.0, SLO_SLOT)
 """Widths whose slots outlive a restart: those of every window that an alert reads, and of the SLO window."""
-
-
-Slot = tuple[int, int, float, float]
-"""Good, bad, and when the first and the last event was counted."""
-
-
-def merged(one: Slot, other: Slot) -> Slot:
-    """Return what two slots hold together."""
-    return one[0] + other[0], one[1] + other[1], min(one[2], other[2]), max(one[3], other[3])
 
 
 class Tier:
@@ -164,6 +158,19 @@ def _bridged(span: float, events: int) -> float:
     return max(_SHORT_GAP, _USUAL_GAPS * span / (events + 1))
 
 
+def _tiers(now: float, slo_window: float) -> list[Tier]:
+    return [Tier(width, windows, now) for width, windows in (*LAYOUT, (SLO_SLOT, (slo_window,)))]
+
+
+@cache
+def _blank(slo_window: float) -> list[Tier]:
+    """Return the tiers of all windows in which nothing was counted yet: whatever the time, they hold nothing."""
+    tiers = _tiers(0.0, slo_window)
+    for tier in tiers:
+        tier.until = inf
+    return tiers
+
+
 class TimeInUse:
     """The seconds of each of the `LONG` windows that were used since the beginning: the gaps between events.
 
@@ -198,26 +205,6 @@ class TimeInUse:
         return [self._short_gaps + long for long in self._long_gaps]
 
 
-class Saved:
-    """How many `good` and `bad` events a store has; `fresh` is when the first was counted that it has not."""
-
-    __slots__ = ("bad", "fresh", "good")
-
-    def __init__(self) -> None:
-        self.good = 0
-        self.bad = 0
-        self.fresh = inf
-
-    def __repr__(self) -> str:
-        return f"<Saved {self.good} good {self.bad} bad>"
-
-    def save(self, good: int, bad: int, last: float) -> Slot:
-        """Return what the store lacks of all these, the last counted at `last`; from now on it has them."""
-        lacks = good - self.good, bad - self.bad, self.fresh, last
-        self.good, self.bad, self.fresh = good, bad, inf
-        return lacks
-
-
 class Windows:
     """Good and bad events of one subject and SLI over every window.
 
@@ -225,11 +212,15 @@ class Windows:
     epoch, read from a clock that never jumps. `first` and `last` are when the first and the last event was folded in
     (infinite, and minus infinite, before there was one), `now` when time last advanced. `bad_in_a_row` are the bad
     events since the last call of `advance` that found a good one.
+
+    What shares a `Moment` with others follows it whenever it is read, so that time passes for thousands of windows at
+    once and only those that are counted in have to be advanced. They have no tiers of their own before the first event.
     """
 
     __slots__ = (
         "_all_bad",
         "_all_good",
+        "_followed",
         "_saved",
         "_tiers",
         "_use",
@@ -238,19 +229,18 @@ class Windows:
         "first",
         "good",
         "last",
-        "now",
         "slo",
     )
 
-    def __init__(self, now: float, slo_window: float = 28 * DAY) -> None:
+    def __init__(self, now: float, slo_window: float = 28 * DAY, moment: Moment | None = None) -> None:
         self.good = 0
         self.bad = 0
         self.bad_in_a_row = 0
         self.slo = slo_window
-        self.now = now
         self.first = inf
         self.last = -inf
-        self._tiers = [Tier(width, windows, now) for width, windows in (*LAYOUT, (SLO_SLOT, (slo_window,)))]
+        self._followed = Followed(now, moment)
+        self._tiers = _blank(slo_window)
         self._all_good = 0
         self._all_bad = 0
         self._use = TimeInUse()
@@ -260,13 +250,19 @@ class Windows:
         counts = self.count(10.0)
         return f"<Windows {counts.good} good {counts.bad} bad in 10 s>"
 
+    @property
+    def now(self) -> float:
+        """When time last advanced."""
+        return self._followed.latest
+
     def advance(self, now: float) -> None:
         """Let time pass, and fold in what was counted since the last call; it happened now, to within a tick."""
         for tier in self._tiers:
             if now >= tier.until:
                 tier.advance(now, self._all_good, self._all_bad, self._use.all() if tier.longs else ())
-        self.now = now
+        self._followed.now = now
         if self.good or self.bad:
+            self._begin()
             events, gap = self.good + self.bad, now - self.last
             self._all_good += self.good
             self._all_bad += self.bad
@@ -279,8 +275,20 @@ class Windows:
             elif gap > 0.0:
                 self._paused(gap, events)
 
+    def _begin(self) -> None:
+        """Have tiers, if it has none of its own yet."""
+        if self._tiers[0].until == inf:
+            self._tiers = _tiers(self._followed.now, self.slo)
+
+    def _follow(self) -> None:
+        """Let pass what time has passed for all."""
+        latest = self._followed.latest
+        if latest > self._followed.now:
+            self.advance(latest)
+
     def count(self, window: float) -> Counts:
-        """Return what the window of so many seconds held at the last `advance`; KeyError for an unknown window."""
+        """Return what the window of so many seconds holds; KeyError for an unknown window."""
+        self._follow()
         for tier in self._tiers:
             if window in tier.seconds:
                 good, bad = tier.before(tier.seconds.index(window))
@@ -289,6 +297,7 @@ class Windows:
 
     def items(self) -> Iterator[tuple[float, Counts]]:
         """Return every window, in seconds, shortest first, with its counts."""
+        self._follow()
         for tier in self._tiers:
             for index, seconds in enumerate(tier.seconds):
                 good, bad = tier.before(index)
@@ -299,6 +308,7 @@ class Windows:
 
         Two hours or more are exact to twelve minutes, less to one.
         """
+        self._follow()
         tier = self._tiers[_MINUTES if within <= 2 * HOUR else _DAYS]
         good, bad = tier.holding(events, within, self._all_good + self._all_bad)
         return Counts(self._all_good - good, self._all_bad - bad)
@@ -310,6 +320,7 @@ class Windows:
         of history tells what is usual; the higher of both, so that a service with few busy hours is not made light of.
         """
         index = LONG.index(long)
+        self._follow()
         tier = self._tiers[_MINUTES if index == 0 else _DAYS]
         used = (self._use.seconds(index) - tier.used_before(index)) / long
         age = self.age
@@ -327,6 +338,7 @@ class Windows:
     def weekly(self) -> float:
         """Events per second over the last seven days, or since the first event."""
         span = min(WEEK, self.age)
+        self._follow()
         total = self._all_good + self._all_bad - self._tiers[_SLO].slots_before(WEEK)
         return total / span if span else 0.0
 
@@ -338,12 +350,14 @@ class Windows:
     @property
     def spotless(self) -> bool:
         """Whether three days went by without a bad event: no alert looks further back."""
+        self._follow()
         _, bad = self._tiers[_DAYS].before(-1)
         return bad == self._all_bad
 
     @property
     def recent(self) -> tuple[int, int, int, int]:
         """Good and bad of the last minute, then of the last ten seconds."""
+        self._follow()
         good, bad = self._all_good, self._all_bad
         minute, ten = self._tiers[1].before(0), self._tiers[0].before(0)
         return good - minute[0], bad - minute[1], good - ten[0], bad - ten[1]
@@ -354,6 +368,8 @@ class Windows:
 
     def restore(self, width: float, slots: Mapping[int, Slot]) -> None:
         """Take back what outlived a restart: by slot of the given width (one of `LASTING`)."""
+        self._follow()
+        self._begin()
         next(tier for tier in self._tiers if tier.width == width).restore(slots)
         for _, _, first, last in slots.values():
             if first <= self.now:
@@ -362,7 +378,7 @@ class Windows:
 
     def _paused(self, gap: float, events: int) -> None:
         """Take so many events after none for so long, or the first of all."""
-        self.first = min(self.first, self.now)
-        self.last = self.now
+        self.first = min(self.first, self._followed.now)
+        self.last = self._followed.now
         bridged = _bridged(min(DAY, self.age), self.count(DAY).total - events)
         self._use.add_long(gap, bridged)
