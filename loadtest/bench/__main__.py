@@ -133,9 +133,9 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
 
     if options.against is not None:
-        # One window a kind in each of many pairs says more than many windows of one process.
-        seconds = min(what.seconds, against.WINDOW_SECONDS)
-        return run_against(options.against, options.pairs, replace(what, repeats=1, seconds=seconds), folder)
+        # One window a kind in each of many pairs says more than many windows of one process, or a noisy one again.
+        short = replace(what, repeats=1, seconds=min(what.seconds, against.WINDOW_SECONDS), again=False)
+        return run_against(options.against, options.pairs, short, folder)
     measured = run(names, what, folder)
     figures = {
         name: [summarize(each, direct) for each, direct in zip(measured[name], measured["direct"], strict=True)]

@@ -68,11 +68,15 @@ EVERY_SCENARIO = (*CPU_SCENARIOS, LOW, *(body.scenario for body in BODIES))
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How much to measure: `repeats` windows of `seconds` of each kind of load, and how many idle streams to hold."""
+    """How much to measure: `repeats` windows of `seconds` of each kind of load, and how many idle streams to hold.
+
+    `again` says whether a noisy window is measured once more.
+    """
 
     repeats: int
     seconds: float
     idle_streams: int
+    again: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,11 +180,11 @@ def _window(bench: Bench, target: Target, options: str) -> Window:
 
 
 def window_of(bench: Bench, target: Target, scenario: Scenario, number: int = 1) -> Window:
-    """One window of one kind of load, the better of two where the first was noisy."""
+    """One window of one kind of load, the better of two where the first was noisy and the plan says so."""
     seconds = bench.plan.seconds * scenario.share
     options = f"-w {scenario.warm} -d {seconds} -x {number} {scenario.options}"
     window = _window(bench, target, options)
-    if window.noisy:
+    if window.noisy and bench.plan.again:
         again = _window(bench, target, options)
         if again.foreign + again.stolen < window.foreign + window.stolen:
             return again
