@@ -16,13 +16,11 @@ MAX_DEPTH: Final = 64
 COMPILED: Final = is_compiled()
 _QUOTE: Final = 0x22
 _BACKSLASH: Final = 0x5C
-_OPENS: Final = 1
-_CLOSES: Final = 2
-_KINDS: Final = bytes(_OPENS if byte in b"[{" else _CLOSES if byte in b"]}" else 0 for byte in range(256))
+_OPENS_OR_CLOSES: Final = 2
+_BRACKETS: Final = bytes(1 if byte in b"[{" else 3 if byte in b"]}" else 0 for byte in range(256))
+"""1 where a value opens, 3 where it closes: how much deeper it leads, taken from 2."""
 _FEW: Final = 96
-_MANY: Final = 2048
-"""Bytes of a string that are looked at singly before the next quote is searched for; many, if it was near last time."""
-_NEAR: Final = 128
+"""Bytes of a string that are looked at singly before the next quote is searched for."""
 _DATA: Final = b"data"
 _IMAGES: Final = (b"image", b"image_url")
 _LONGEST: Final = 16
@@ -73,7 +71,7 @@ def walk_over(window: bytes, walk: Walk) -> int:
     at: i64 = 0
     depth: i64 = walk.depth
     most: i64 = walk.most
-    kinds = _KINDS
+    brackets, before_last = _BRACKETS, walk.before_last
     if walk.in_string:
         at = _out_of_string(window, walk)
     while at < size:
@@ -85,27 +83,21 @@ def walk_over(window: bytes, walk: Walk) -> int:
             if at >= size:
                 walk.in_string = True
                 break
-            _note(window, begun, at, walk)
+            if at - begun > 1 and before_last[window[at - 1]] == window[at - 2]:
+                walk.ended(window[max(begun, at - _LONGEST) : at])
+                before_last = walk.before_last
             at += 1
             continue
-        kind: i64 = kinds[byte]
-        if kind == _OPENS:
-            depth += 1
-            if depth > most:
-                raise too_deep()
-        elif kind == _CLOSES:
-            depth -= 1
+        bracket: i64 = brackets[byte]
+        if bracket:
+            depth += _OPENS_OR_CLOSES - bracket
             if depth == 1:
                 return at
+            if depth > most:
+                raise too_deep()
     walk.depth = depth
     walk.tail = (walk.tail + window if size < _LONGEST else window)[-_LONGEST:]
     return -1
-
-
-def _note(window: bytes, begun: "i64", end: "i64", walk: Walk) -> None:
-    """Note a string of this window, if its last letters are those of an ending that is looked for."""
-    if end - begun > 1 and walk.before_last[window[end - 1]] == window[end - 2]:
-        walk.ended(window[max(begun, end - _LONGEST) : end])
 
 
 def _out_of_string(window: bytes, walk: Walk) -> "i64":
@@ -124,31 +116,28 @@ def string_end(window: bytes) -> int:
 
 
 def _closing(window: bytes, at: "i64") -> "i64":
-    """Return where the quote is that ends the string within which `at` is; the window's size or more if it has none.
+    """Return where the quote is that ends the string within which `at` is; the window's size if it has none.
 
-    Short strings are walked over. In long ones the next quote is searched for, and its backslashes are walked over.
+    Bytes are looked at singly at first, since most strings are short; then the next quote is searched for.
     """
     size: i64 = len(window)
-    singly: i64 = _FEW
-    until: i64 = at + singly
-    while at < size:
-        byte: i64 = window[at]
-        if byte == _QUOTE:
-            return at
-        if byte == _BACKSLASH:
-            at += 2
-        elif at < until:
+    while True:
+        begun: i64 = at
+        until: i64 = min(at + _FEW, size)
+        while at < until and window[at] != _QUOTE:
             at += 1
-        else:
-            found: i64 = window.find(b'"', at)
-            if found < 0:
+        if at == size:
+            return size
+        if at == until:
+            at = window.find(b'"', at)
+            if at < 0:
                 return size
-            singly = _MANY if found - at < _NEAR else _FEW
-            while found > at and window[found - 1] == _BACKSLASH:
-                found -= 1
-            at = found
-            until = at + singly
-    return at
+        before: i64 = at
+        while before > begun and window[before - 1] == _BACKSLASH:
+            before -= 1
+        if (at - before) & 1 == 0:
+            return at
+        at += 1
 
 
 def too_deep() -> InvalidRequest:
