@@ -28,6 +28,7 @@ from gateway.data_plane import DataPlane
 from gateway.settings import Settings
 from gateway.state.store import Document, MemoryStore, Saved, Store
 from gateway.telemetry.lag import LoopLag
+from gateway.wire.slices import Work
 
 
 class ControlPlane:
@@ -40,7 +41,7 @@ class ControlPlane:
         registry, ledger, current, clock = data.registry, data.ledger, data.current, data.clock
         self.lag = LoopLag(clock)
         self.webhook = Webhook(settings.alert_webhook) if settings.alert_webhook else None
-        self.reloader = Reloader(settings.routes, current.routes, self._apply, listeners=settings.listeners)
+        self.reloader = Reloader(settings.routes, current.routes, self._put_in_force, listeners=settings.listeners)
         self.outlier_detector = OutlierDetector(
             ledger, registry, clock=clock, epoch=epoch, rng=data.rng, settle=data.observers.flush
         )
@@ -115,11 +116,17 @@ class ControlPlane:
         supervisor.start("watch files", partial(watch, (self.reloader, *watched)))
         return supervisor
 
-    def _apply(self, routes: RouteTable) -> None:
-        before = self._data.swap(routes)
+    def _apply(self, routes: RouteTable) -> Work[None]:
+        """Put other routes in force, in small pieces of which one is the switch."""
+        data = self._data
+        before = yield from data.swapping(routes)
         self.limits.follow()
         self.rollouts.follow(routes)
-        self._data.current.renew(before)
+        yield from data.current.renewing(before)
+        yield from data.ledger.forgetting(self._epoch())
+
+    async def _put_in_force(self, routes: RouteTable) -> None:
+        await self._data.slices.do(self._apply(routes))
 
     def _documents(self) -> list[Document]:
         keepers = (self.rollouts, self.deployments, self.drained, self.alerter, self.sharing)

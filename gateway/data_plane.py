@@ -31,10 +31,10 @@ from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.alarms import UnauthorizedAlarm
 from gateway.telemetry.collector_url import traces_to
 from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.slo_recorder import SloRecorder, follow
+from gateway.telemetry.slo_recorder import SloRecorder, follow, following
 from gateway.wire.client import Client
 from gateway.wire.outbox import Outbox
-from gateway.wire.slices import Slices
+from gateway.wire.slices import Slices, Work
 from gateway.wire.tls import Door
 
 
@@ -64,7 +64,9 @@ class DataPlane:
         self._listener: Listener | None = None
         self.registry = Registry(self._outbox, clock, Lateness())
         self.metrics, self.ledger = Metrics(), SloLedger(epoch())
-        self._follow(routes)
+        self.registry.reconcile(routes)
+        follow(self.ledger, routes, epoch())
+        self.metrics.follow(routes)
         self.current = CurrentTable(routes, self.registry, clock, int(clocks.wall()))
         self.evidence = EvidenceQueue()
         self.access_log = AccessLog(sys.stdout.buffer) if settings.access_log else None
@@ -129,12 +131,17 @@ class DataPlane:
         asked = self.current.tenants.class_named(service_class)
         return model.name, explain(model, tokens, asked, now=self.clock(), rng=self.rng)
 
-    def swap(self, routes: RouteTable) -> LiveTable:
-        """Put other routes in force, and return the table before; `current.renew` has to follow."""
-        self._follow(routes)
-        return self.current.swap(routes)
+    def swapping(self, routes: RouteTable) -> Work[LiveTable]:
+        """Put other routes in force, and return the table before; `current.renewing` has to follow.
 
-    def _follow(self, routes: RouteTable) -> None:
-        self.registry.reconcile(routes)
-        follow(self.ledger, routes, self._epoch())
-        self.metrics.follow(routes)
+        All of it is made in small pieces, beside what is in force, and then adopted in one: no request meets a part.
+        """
+        reconciled = self.registry.prepare(routes)
+        counts = following(self.ledger, routes, self._epoch())
+        yield from counts.prepare()
+        bounds = yield from self.metrics.prepare(routes)
+        successor = yield from self.current.prepare(reconciled)
+        self.registry.adopt(reconciled)
+        self.ledger.adopt(counts)
+        self.metrics.adopt(bounds)
+        return self.current.adopt(successor)

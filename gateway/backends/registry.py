@@ -2,11 +2,13 @@
 
 import logging
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from gateway.backends.backend import Backend
 from gateway.clock import Clock
 from gateway.config.table import BackendSpec, RouteTable
 from gateway.lateness import Lateness
+from gateway.policy.routing.health import Health
 from gateway.policy.routing.pool_state import PoolState
 from gateway.wire.outbox import Outbox
 
@@ -46,25 +48,50 @@ class Registry:
     def __getitem__(self, backend_id: str) -> Backend:
         return self._backends[backend_id]
 
+    def prepare(self, table: RouteTable) -> "Reconciled":
+        """Return the backends and pools that other routes name: those that are known, and new ones."""
+        pools = {name: self.pools.get(name) or PoolState(name, self._clock()) for name in table.pools}
+        backends: dict[str, Backend] = {}
+        for name, pool in table.pools.items():
+            for spec in pool.backends:
+                known = self._backends.get(spec.id)
+                if known is None or known.spec.tls is not spec.tls:
+                    health = pools[name].members.get(spec.id) or Health(spec.id, pools[name])
+                    known = Backend(spec, health, self._outbox, self._clock, self.lateness)
+                backends[spec.id] = known
+        return Reconciled(table, pools, backends)
+
     def reconcile(self, table: RouteTable) -> None:
         """Make backends for new identities and let go of those no longer named; their open streams finish."""
-        self.pools = {name: self.pools.get(name) or PoolState(name, self._clock()) for name in table.pools}
-        for name, pool in table.pools.items():
-            identities = [spec.id for spec in pool.backends]
-            self.pools[name].follow(identities, cost_per_hour=pool.cost_per_hour, thresholds=pool.outlier_detection)
-        wanted: dict[str, BackendSpec] = {spec.id: spec for pool in table.pools.values() for spec in pool.backends}
-        for gone in self._backends.keys() - wanted.keys():
+        self.adopt(self.prepare(table))
+
+    def adopt(self, prepared: "Reconciled") -> None:
+        """Hold from now on what was prepared."""
+        self.pools = prepared.pools
+        for name, pool in prepared.table.pools.items():
+            healths = {spec.id: prepared.backends[spec.id].health for spec in pool.backends}
+            cost, thresholds = pool.cost_per_hour, pool.outlier_detection
+            self.pools[name].follow(healths, cost_per_hour=cost, thresholds=thresholds, prepared=healths)
+        for gone in self._backends.keys() - prepared.backends.keys():
             self._leaving.add(self._backends[gone])
             self._backends.pop(gone).pool.close()
             _log.info("backend removed", extra={"backend": gone})
-        for identity, spec in wanted.items():
-            known = self._backends.get(identity)
-            if known is not None and known.spec.tls is spec.tls:
-                known.follow(spec)
-                continue
-            if known is not None:
-                known.pool.close()
-            self._backends[identity] = self._renewed(known, spec)
+        for pool in prepared.table.pools.values():
+            for spec in pool.backends:
+                self._hold(prepared.backends[spec.id], spec)
+
+    def _hold(self, backend: Backend, spec: BackendSpec) -> None:
+        known = self._backends.get(spec.id)
+        if known is backend:
+            backend.follow(spec)
+            return
+        backend.availability.drain(drained=spec.id in self.drained)
+        if known is None:
+            _log.info("backend added", extra={"backend": spec.id})
+        else:
+            known.pool.close()
+            backend.take_over(known)
+        self._backends[spec.id] = backend
 
     def drain(self, backend_id: str, *, drained: bool) -> None:
         """Send a backend no new requests, or send it some again."""
@@ -80,12 +107,11 @@ class Registry:
         for backend in self._backends.values():
             backend.pool.close()
 
-    def _renewed(self, known: Backend | None, spec: BackendSpec) -> Backend:
-        health = self.pools[spec.pool].members[spec.id]
-        fresh = Backend(spec, health, self._outbox, self._clock, self.lateness)
-        fresh.availability.drain(drained=spec.id in self.drained)
-        if known is None:
-            _log.info("backend added", extra={"backend": spec.id})
-        else:
-            fresh.take_over(known)
-        return fresh
+
+@dataclass(frozen=True, slots=True)
+class Reconciled:
+    """The pools and backends that some routes name, by their names, before the registry holds them."""
+
+    table: RouteTable
+    pools: dict[str, PoolState]
+    backends: dict[str, Backend]

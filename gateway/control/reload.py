@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 
 from gateway.config.itself import Listening
@@ -22,7 +22,7 @@ class Reloader:
         self,
         path: Path,
         table: RouteTable,
-        apply: Callable[[RouteTable], None],
+        apply: Callable[[RouteTable], Awaitable[None]],
         *,
         listeners: Collection[Listening] = (),
     ) -> None:
@@ -51,7 +51,7 @@ class Reloader:
                 self.failures += 1
                 _log.error("routes not loaded, the old ones stay in use", extra={"problems": str(error)})
                 raise
-            self._apply(table)
+            await self._apply(table)
             self.table = table
             self.failure = None
             self.loads += 1

@@ -9,11 +9,13 @@ from gateway.claim import Claim, HoldingTimes
 from gateway.policy.admission import chance as chances
 from gateway.policy.admission.classes import ServiceClass
 from gateway.policy.admission.decide import CAPACITY, HOLD_PAUSE, Shed, TurnedAway
+from gateway.policy.admission.headroom import Holders
 from gateway.policy.admission.limit import Seen
 from gateway.policy.admission.queue import Entry, Queue
 from gateway.policy.routing.health import Health
 from gateway.proxy.awaited_slots import AwaitedSlots, holders_of
 from gateway.proxy.wait_forecast import Outlook, WaitForecast
+from gateway.wire.slices import Work, finish
 
 _log = logging.getLogger(__name__)
 _LOOK = 8
@@ -242,12 +244,56 @@ class AdmissionQueue:
         return True
 
 
+class Joining:
+    """Lines, the backends whose slots they wait for, and which of them share some: found out, and then told.
+
+    Lines that wait for the same backends are a group: all of it has the same neighbours.
+    """
+
+    __slots__ = ("_groups", "_holders", "_lines", "_neighbours")
+
+    def __init__(self, lines: Iterable[tuple[AdmissionQueue, Sequence[Health]]]) -> None:
+        self._lines = {line: tuple(healths) for line, healths in lines}
+        self._groups: dict[tuple[Health, ...], list[AdmissionQueue]] = {}
+        self._holders: dict[tuple[Health, ...], list[Holders]] = {}
+        self._neighbours: dict[tuple[Health, ...], tuple[AdmissionQueue, ...]] = {}
+
+    def __repr__(self) -> str:
+        return f"<Joining {len(self._lines)} lines>"
+
+    def work(self) -> Work[None]:
+        """Find out, in small pieces."""
+        places: dict[AdmissionQueue, int] = {}
+        for line, healths in self._lines.items():
+            places[line] = len(places)
+            self._groups.setdefault(healths, []).append(line)
+            yield
+        groups: dict[Health, list[tuple[Health, ...]]] = {}
+        for healths in self._groups:
+            self._holders[healths] = [holders_of(health) for health in healths]
+            for health in healths:
+                groups.setdefault(health, []).append(healths)
+            yield
+        for healths in self._groups:
+            shared = dict.fromkeys(group for health in healths for group in groups[health])
+            lines = [line for group in shared for line in self._groups[group]]
+            self._neighbours[healths] = tuple(sorted(lines, key=places.__getitem__))
+            yield
+
+    def tell(self) -> None:
+        """Tell the lines whose slots they wait for, and make neighbours of those that share some."""
+        for healths, lines in self._groups.items():
+            neighbours, holders = self._neighbours[healths], self._holders[healths]
+            for line in lines:
+                line.slots.follow(healths, holders)
+                line.neighbours = neighbours
+
+
 def join(lines: Iterable[tuple[AdmissionQueue, Sequence[Health]]]) -> None:
-    """Tell lines whose slots they wait for, and make neighbours of those that share some."""
-    every = list(dict(lines).items())
-    for line, healths in every:
-        line.slots.follow(healths)
-        line.neighbours = tuple(other for other, theirs in every if not set(healths).isdisjoint(theirs))
+    """Find out and tell at once."""
+    joining = Joining(lines)
+    finish(joining.work())
+    joining.tell()
 
 
 def seen(health: Health, queued: int, *, running: float = 0.0, fixed: bool = False) -> Seen:

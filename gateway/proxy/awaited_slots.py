@@ -24,9 +24,9 @@ class AwaitedSlots:
     def __repr__(self) -> str:
         return f"<AwaitedSlots of {len(self.healths)} backends, {self.in_flight} in use>"
 
-    def follow(self, healths: Sequence[Health]) -> None:
-        """Wait for the slots of these backends from now on."""
-        self.healths, self.holders = healths, [holders_of(health) for health in healths]
+    def follow(self, healths: Sequence[Health], holders: Sequence[Holders]) -> None:
+        """Wait for the slots of these backends from now on, which these have."""
+        self.healths, self.holders = healths, holders
 
     @property
     def in_flight(self) -> int:

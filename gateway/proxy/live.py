@@ -4,10 +4,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from gateway.backends.backend import Backend
-from gateway.backends.registry import Registry
-from gateway.config.table import ModelSpec, RouteTable, Timeouts
+from gateway.backends.registry import Reconciled, Registry
+from gateway.config.table import ModelSpec, RouteTable, Timeouts, VersionSpec
 from gateway.errors import ModelNotFound
-from gateway.policy.admission.classes import ServiceClass
 from gateway.policy.admission.kinds import Kinds
 from gateway.policy.canary.split import Split
 from gateway.policy.routing.retry import RetryBudget
@@ -15,10 +14,11 @@ from gateway.policy.routing.rules import SPILL_AT_BURN, Rule, Traits, first_matc
 from gateway.policy.routing.tokens import TokenEstimate
 from gateway.policy.slo.buckets import bounds_for
 from gateway.policy.slo.objective import Objective
-from gateway.proxy.admission_queue import AdmissionQueue, join
+from gateway.proxy.admission_queue import AdmissionQueue, Joining
 from gateway.proxy.live_version import LONGEST_CONTEXT, LivePool, LiveRoute, LiveVersion
 from gateway.proxy.similar import unknown_model
 from gateway.proxy.traffic_split import Mirror, TrafficSplit
+from gateway.wire.slices import Work, finish
 
 
 class ModelObjectives:
@@ -73,15 +73,6 @@ class ModelMemory:
         self.retries = RetryBudget()
         self.kinds = Kinds()
         self.lines: dict[tuple[str, frozenset[str]], AdmissionQueue] = {}
-
-    def line(self, version: str, pools: Iterable[str], classes: Mapping[str, ServiceClass]) -> AdmissionQueue:
-        """Return where requests for a version wait that may use these pools."""
-        key = version, frozenset(pools)
-        line = self.lines.get(key)
-        if line is None:
-            line = self.lines[key] = AdmissionQueue(classes)
-        line.queue.follow(classes)
-        return line
 
 
 class LiveModel:
@@ -142,27 +133,15 @@ class LiveModel:
 class LiveTable:
     """Every model by name and alias. A request keeps the table that it began with."""
 
-    def __init__(
-        self, table: RouteTable, registry: Registry, created: int, *, before: "LiveTable | None" = None
-    ) -> None:
-        """Join `table` with `registry`, which has been reconciled with it; `created` is told to clients (epoch s).
-
-        What was learnt of a model is taken over from the table `before`.
-        """
-        models = before._models if before is not None else {}  # noqa: SLF001 - of this class too
-        known = {name: model.memory for name, model in models.items()}
-        self._models: dict[str, LiveModel] = {
-            name: _live_model(spec, table, registry, known.get(name) or ModelMemory())
-            for name, spec in table.models.items()
-        }
-        join(
-            (route.line, [backend.health for backend in route.backends])
-            for model in self._models.values()
-            for version in model.versions.values()
-            for route in version.routes
-        )
-        self._names = {name: self._models[spec.name] for name, spec in table.names.items()}
+    def __init__(self, models: dict[str, LiveModel], names: dict[str, LiveModel], created: int) -> None:
+        """Take models by name, and by name and alias; `created` is told to clients (epoch s)."""
+        self._models = models
+        self._names = names
         self._created = created
+
+    def known(self, name: str) -> LiveModel | None:
+        """Return the model of this name, None where there is none."""
+        return self._models.get(name)
 
     def __iter__(self) -> Iterator[LiveModel]:
         return iter(self._models.values())
@@ -200,22 +179,93 @@ class LiveTable:
         return any(version.is_ready for model in self._models.values() for version in model.versions.values())
 
 
-def _live_model(spec: ModelSpec, table: RouteTable, registry: Registry, memory: ModelMemory) -> LiveModel:
-    versions = {}
-    for version in spec.versions.values():
+class LiveBuilding:
+    """A live table that is built in small pieces, beside the one before, and then put in force at once.
+
+    Until then nothing that requests meet is changed. What was learnt of a model is taken over from the table before.
+    """
+
+    __slots__ = ("_backends", "_before", "_classes_changed", "_joining", "_kept", "_prepared", "_routes", "table")
+
+    table: LiveTable
+
+    def __init__(self, prepared: Reconciled, before: LiveTable | None, *, classes_changed: bool = True) -> None:
+        self._prepared = prepared
+        self._classes_changed = classes_changed
+        self._routes: RouteTable = prepared.table
+        self._before = before
+        self._backends: dict[tuple[str, ...], tuple[Backend, ...]] = {}
+        self._kept: list[tuple[ModelMemory, dict[tuple[str, frozenset[str]], AdmissionQueue]]] = []
+
+    def __repr__(self) -> str:
+        return f"<LiveBuilding of {len(self._routes.models)} models>"
+
+    def work(self, created: int) -> Work[None]:
+        """Build it, a model at a time."""
+        models: dict[str, LiveModel] = {}
+        for name, spec in self._routes.models.items():
+            models[name] = self._model(spec)
+            yield
+        names = {name: models[spec.name] for name, spec in self._routes.names.items()}
+        self._joining = Joining(
+            (route.line, [backend.health for backend in route.backends])
+            for model in models.values()
+            for version in model.versions.values()
+            for route in version.routes
+        )
+        yield from self._joining.work()
+        self.table = LiveTable(models, names, created)
+
+    def put_in_force(self) -> None:
+        """Let queues follow: this is the moment at which requests move to these routes."""
+        for memory, lines in self._kept:
+            if memory.lines != lines:
+                waiting = {key: line for key, line in memory.lines.items() if line.queue.size}
+                memory.lines = {**waiting, **lines}
+            if self._classes_changed:
+                for line in lines.values():
+                    line.queue.follow(self._routes.classes)
+        self._joining.tell()
+
+    def _model(self, spec: ModelSpec) -> LiveModel:
+        known = self._before.known(spec.name) if self._before is not None else None
+        memory = known.memory if known is not None else ModelMemory()
+        lines: dict[tuple[str, frozenset[str]], AdmissionQueue] = {}
+        self._kept.append((memory, lines))
+        versions = {each.name: self._version(spec, each, memory, lines) for each in spec.versions.values()}
+        return LiveModel(spec, versions, memory)
+
+    def _version(
+        self,
+        spec: ModelSpec,
+        version: VersionSpec,
+        memory: ModelMemory,
+        lines: dict[tuple[str, frozenset[str]], AdmissionQueue],
+    ) -> LiveVersion:
         routes = []
         for rule in (*spec.rules, None):
             pools = tuple(pool for pool in (rule.use if rule else ()) if pool in version.pools)
-            ordered = pools or version.pools
-            line = memory.line(version.name, ordered, table.classes)
+            ordered = pools or tuple(version.pools)
+            key = version.name, frozenset(ordered)
+            line = lines.get(key) or memory.lines.get(key) or AdmissionQueue(self._routes.classes)
+            lines[key] = line
             spill_at = rule.spill_at_burn if rule is not None else SPILL_AT_BURN
-            live = [LivePool(registry.pools[pool], spec.objectives) for pool in ordered]
-            routes.append(LiveRoute(live, _backends(ordered, table, registry), line, spill_at, cheapest=not pools))
-        versions[version.name] = LiveVersion(version, _backends(version.pools, table, registry), routes)
-    used = {line for version in versions.values() for line in version.lines}
-    memory.lines = {key: line for key, line in memory.lines.items() if line in used or line.queue.size}
-    return LiveModel(spec, versions, memory)
+            live = [LivePool(self._prepared.pools[pool], spec.objectives) for pool in ordered]
+            routes.append(LiveRoute(live, self._of(ordered), line, spill_at, cheapest=not pools))
+        return LiveVersion(version, self._of(tuple(version.pools)), routes)
+
+    def _of(self, pools: tuple[str, ...]) -> tuple[Backend, ...]:
+        """Return the backends of some pools: one tuple for all models that use them."""
+        found = self._backends.get(pools)
+        if found is None:
+            specs = [spec for pool in pools for spec in self._routes.pools[pool].backends]
+            found = self._backends[pools] = tuple(self._prepared.backends[spec.id] for spec in specs)
+        return found
 
 
-def _backends(pools: Iterable[str], table: RouteTable, registry: Registry) -> tuple[Backend, ...]:
-    return tuple(registry[spec.id] for pool in pools for spec in table.pools[pool].backends)
+def live_table(table: RouteTable, registry: Registry, created: int) -> LiveTable:
+    """Return a table joined with the registry at once, which has been reconciled with it."""
+    building = LiveBuilding(registry.prepare(table), None)
+    finish(building.work(created))
+    building.put_in_force()
+    return building.table

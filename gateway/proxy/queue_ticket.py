@@ -117,8 +117,8 @@ class QueueTicket:
         self._waiter.give_up(GatewayError("the gateway failed on this request; its log says why"))
 
     def renew(self, now: float) -> None:  # noqa: ARG002 - called as any that waits
-        """Follow a reload of the routes, into another line where need be."""
-        entry, routed = self._entry, self._waiter.renewed()
+        """Follow a reload of the routes, into another line where need be; one that waits no more is left alone."""
+        entry, routed = self._entry, self._waiter.renewed() if self._waits else None
         if routed is None:
             return
         self._routed, line = routed, routed.route.line

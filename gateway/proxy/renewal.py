@@ -1,11 +1,13 @@
 """Following a reload: what waits, or is tried again, goes where the new routes send a request that comes now."""
 
+from gateway.clock import Clock
 from gateway.errors import GatewayError
 from gateway.exchange import Exchange
 from gateway.proxy.live import LiveModel, LiveTable
 from gateway.proxy.routed_request import RoutedRequest
 from gateway.proxy.similar import unknown_model
 from gateway.proxy.steering import route_for, served
+from gateway.wire.slices import Work
 
 
 def renewed(routed: RoutedRequest, exchange: Exchange, chance: float) -> RoutedRequest | GatewayError:
@@ -49,14 +51,19 @@ def _moved(routed: RoutedRequest, exchange: Exchange, model: LiveModel, chance: 
     return moved
 
 
-def renew_waiting(before: LiveTable, after: LiveTable, now: float) -> None:
+def renewing(before: LiveTable, after: LiveTable, clock: Clock) -> Work[None]:
     """Move everyone who waits under the routes `before` a reload to their places under those `after` it."""
-    waiting = [entry for model in before for line in model.memory.lines.values() for entry in line.queue]
+    waiting = [
+        entry for model in before for line in model.memory.lines.values() if line.queue.size for entry in line.queue
+    ]
     for entry in waiting:
-        entry.item.renew(now)
+        entry.item.renew(clock())
+        yield
     for model in after:
-        for line in model.memory.lines.values():
-            line.freed(now)
+        for line in list(model.memory.lines.values()):
+            if line.queue.size:
+                line.freed(clock())
+        yield
 
 
 def outlived(before: LiveTable, after: LiveTable) -> None:

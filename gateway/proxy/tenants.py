@@ -10,6 +10,7 @@ from gateway.errors import InvalidApiKey, InvalidRequest, ModelNotAllowed, RateL
 from gateway.policy.admission.classes import STANDARD, ServiceClass
 from gateway.policy.admission.quota import Bucket, Denied, Quota, QuotaLimits
 from gateway.wire.guard import Head
+from gateway.wire.slices import Work, finish
 
 _BEARER = b"bearer "
 _NO_TENANT = TenantSpec("", ("0" * 64,))
@@ -58,13 +59,14 @@ class Tenants:
     """Everyone that the routes name, by the digests of their keys; quotas outlive a reload."""
 
     def __init__(self, table: RouteTable, clock: Clock, before: "Tenants | None" = None) -> None:
+        """Begin without anyone: `work` fills them in, and `put_in_force` has the quotas follow their limits."""
         self._clock = clock
         self.classes: Mapping[str, ServiceClass] = table.classes
-        known: Mapping[str, LiveTenant] = before._by_name if before is not None else {}  # noqa: SLF001 - of this class too
-        self._by_name: dict[str, LiveTenant] = {
-            name: self._tenant(spec, known.get(name)) for name, spec in table.tenants.items()
-        }
-        self._by_digest = {digest: each for each in self._by_name.values() for digest in each.spec.key_digests}
+        self._specs: Mapping[str, TenantSpec] = table.tenants
+        self._known: Mapping[str, LiveTenant] = before._by_name if before is not None else {}  # noqa: SLF001 - of this class too
+        self._by_name: dict[str, LiveTenant] = {}
+        self._by_digest: dict[str, LiveTenant] = {}
+        self._changed: list[LiveTenant] = []
         spec = TenantSpec("", ())
         self._anyone = LiveTenant(spec, self.classes[STANDARD], Quota(spec.limits, clock()), is_free=True)
 
@@ -73,6 +75,22 @@ class Tenants:
 
     def __iter__(self) -> Iterator[LiveTenant]:
         return iter(self._by_name.values())
+
+    def work(self) -> Work[None]:
+        """Fill them in, one at a time."""
+        for name, spec in self._specs.items():
+            tenant = self._by_name[name] = self._tenant(spec, self._known.get(name))
+            for digest in spec.key_digests:
+                self._by_digest[digest] = tenant
+            yield
+        self._known = {}
+
+    def put_in_force(self) -> None:
+        """Let the quotas follow limits that have changed; of what is used up nothing is forgotten."""
+        now = self._clock()
+        for tenant in self._changed:
+            tenant.quota.follow(tenant.spec.limits, now)
+        self._changed = []
 
     @property
     def closed(self) -> bool:
@@ -114,14 +132,19 @@ class Tenants:
         return found
 
     def _tenant(self, spec: TenantSpec, known: LiveTenant | None) -> LiveTenant:
-        now = self._clock()
-        if known is None:
-            quota = Quota(spec.limits, now)
-        else:
-            quota = known.quota
-            if quota.limits != spec.limits:
-                quota.follow(spec.limits, now)
-        return LiveTenant(spec, self.classes[spec.service_class], quota)
+        quota = Quota(spec.limits, self._clock()) if known is None else known.quota
+        tenant = LiveTenant(spec, self.classes[spec.service_class], quota)
+        if quota.limits != spec.limits:
+            self._changed.append(tenant)
+        return tenant
+
+
+def tenants_of(table: RouteTable, clock: Clock, before: Tenants | None = None) -> Tenants:
+    """Return everyone at once."""
+    tenants = Tenants(table, clock, before)
+    finish(tenants.work())
+    tenants.put_in_force()
+    return tenants
 
 
 def _words(denied: Denied) -> str:

@@ -9,6 +9,7 @@ from gateway.observers import Observer
 from gateway.policy.slo import buckets
 from gateway.policy.slo.buckets import Bounds
 from gateway.telemetry.histogram import Histogram
+from gateway.wire.slices import Work, finish
 
 _USUAL = Bounds()
 
@@ -61,11 +62,25 @@ class Metrics(Observer):
 
     def follow(self, table: RouteTable) -> None:
         """Give every model's histograms the bounds that its objectives need."""
-        self._bounds = {name: buckets.bounds_for(spec.objectives) for name, spec in table.models.items()}
+        self.adopt(finish(self.prepare(table)))
+
+    def prepare(self, table: RouteTable) -> Work[dict[str, Bounds]]:
+        """Return these bounds by model, found in small pieces."""
+        bounds: dict[str, Bounds] = {}
+        for name, spec in table.models.items():
+            found = buckets.bounds_for(spec.objectives)
+            usual = self._bounds.get(name, found)
+            bounds[name] = usual if usual == found else found
+            yield
+        return bounds
+
+    def adopt(self, bounds: dict[str, Bounds]) -> None:
+        """Count in other bounds from now on."""
+        self._bounds = bounds
         for (model, _, _), series in self.series.items():
-            bounds = self._bounds.get(model, series.bounds)
-            if bounds != series.bounds:
-                series.rebucket(bounds)
+            found = bounds.get(model, series.bounds)
+            if found is not series.bounds and found != series.bounds:
+                series.rebucket(found)
 
     def on_attempt_ended(self, exchange: Exchange, backend: Backend, end: AttemptEnd) -> None:
         """Count an attempt."""

@@ -4,8 +4,9 @@ from gateway.backends.backend import Backend
 from gateway.config.table import RouteTable
 from gateway.exchange import AttemptEnd, Exchange
 from gateway.observers import Observer
+from gateway.policy.slo.following import LedgerFollowing, ModelSubjects
 from gateway.policy.slo.judge import NO_GAPS, gaps_of, judge_attempt, judge_request, prompt_length
-from gateway.policy.slo.ledger import ModelSubjects, SloLedger
+from gateway.policy.slo.ledger import SloLedger
 
 
 class SloRecorder(Observer):
@@ -40,9 +41,17 @@ class SloRecorder(Observer):
 
 def follow(ledger: SloLedger, table: RouteTable, now: float) -> None:
     """Let a ledger count for what the routes name."""
+    ledger.follow(*_subjects(table), now)
+
+
+def following(ledger: SloLedger, table: RouteTable, now: float) -> LedgerFollowing:
+    """Return what counts for what the routes name, to be prepared and adopted."""
+    return ledger.following(*_subjects(table), now)
+
+
+def _subjects(table: RouteTable) -> tuple[list[ModelSubjects], dict[str, list[str]]]:
     models = [
         ModelSubjects(each.name, each.objectives, {of.name: of.pools for of in each.versions.values()})
         for each in table.models.values()
     ]
-    pools = {pool.name: [spec.id for spec in pool.backends] for pool in table.pools.values()}
-    ledger.follow(models, pools, now)
+    return models, {pool.name: [spec.id for spec in pool.backends] for pool in table.pools.values()}

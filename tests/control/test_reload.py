@@ -19,10 +19,12 @@ class Routes:
 
     def __init__(self, folder: Path, listeners: tuple[Listening, ...] = ()) -> None:
         self.file, self.applied = folder / "routes.yaml", list[RouteTable]()
-        self.reloader = Reloader(
-            self.file, written(self.file, models("http://a:1")), self.applied.append, listeners=listeners
-        )
+        before = written(self.file, models("http://a:1"))
+        self.reloader = Reloader(self.file, before, self.put_in_force, listeners=listeners)
         self.reloader.mark()
+
+    async def put_in_force(self, table: RouteTable) -> None:
+        self.applied.append(table)
 
     def write(self, text: str) -> None:
         self.file.write_text(text)

@@ -19,7 +19,7 @@ def series(name: str, moment: Moment) -> Series:
 def test_what_failed_is_told_once_and_after_a_restore_that_may_be_any() -> None:
     moment, folding = Moment(START), Folding()
     one, other, stranger = (series(name, moment) for name in ("one", "other", "stranger"))
-    folding.follow([one, other])
+    folding.follow({each.windows: each for each in (one, other)})
     assert folding.take_failed() is None
     folding.count(one, good=0, bad=1)
     folding.count(other, good=1, bad=0)

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.policy.slo.ledger import ModelSubjects, SloLedger
+from gateway.policy.slo.following import ModelSubjects
+from gateway.policy.slo.ledger import SloLedger
 from gateway.policy.slo.objective import DAY, DEPLOYMENT, Objective, Sli, Target
 from gateway.policy.slo.series import Kind, SeriesKey, SlotCounts
 from gateway.policy.slo.windows import LASTING, LAYOUT, SLO_SLOT

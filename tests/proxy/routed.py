@@ -15,11 +15,11 @@ from gateway.policy.admission.kinds import Kind
 from gateway.policy.admission.quota import Quota, QuotaLimits
 from gateway.policy.slo.objective import Objective
 from gateway.proxy.engine_request import EngineRequest
-from gateway.proxy.live import LiveTable
+from gateway.proxy.live import live_table
 from gateway.proxy.request_ids import RequestIds
 from gateway.proxy.routed_request import RoutedRequest
 from gateway.proxy.spec import Charge, RequestSpec
-from gateway.proxy.tenants import LiveTenant, Tenants
+from gateway.proxy.tenants import LiveTenant, tenants_of
 from gateway.wire.guard import Head
 from gateway.wire.outbox import Outbox
 
@@ -40,9 +40,9 @@ def routed_to(
     table = load_routes(ROUTES, {})
     registry = Registry(Outbox(), monotonic, Lateness())
     registry.reconcile(table)
-    (model,), (backend,) = LiveTable(table, registry, 0), registry
+    (model,), (backend,) = live_table(table, registry, 0), registry
     (version,), asked = model.versions.values(), Endpoint(endpoint, "test")
-    tenant = Tenants(table, monotonic).of(Head(asked, endpoint.encode()))
+    tenant = tenants_of(table, monotonic).of(Head(asked, endpoint.encode()))
     spec = RequestSpec(
         asked, tenant, tenant.service_class, kind or Kind(), stream=stream, seconds=600.0, is_hurried=is_hurried
     )

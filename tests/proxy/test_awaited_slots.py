@@ -14,7 +14,8 @@ def awaited(kv: int = 100) -> AwaitedSlots:
     for health in peers.members.values():
         health.slots.limit_to(3)
         health.slots.kv_capacity = kv
-    slots.follow(list(peers.members.values()))
+    healths = list(peers.members.values())
+    slots.follow(healths, [holders_of(each) for each in healths])
     return slots
 
 

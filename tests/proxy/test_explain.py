@@ -14,7 +14,7 @@ from gateway.policy.routing.ejection import EjectionState, State
 from gateway.policy.routing.readiness import Readiness
 from gateway.policy.routing.readiness import State as Ready
 from gateway.proxy.explain import Explained, explain
-from gateway.proxy.live import LiveModel, LiveTable
+from gateway.proxy.live import LiveModel, live_table
 from gateway.wire.outbox import Outbox
 
 ROUTES = """\
@@ -29,7 +29,7 @@ def made(folder: Path, text: str = ROUTES) -> tuple[LiveModel, list[Backend]]:
     table = load_routes(path, {})
     registry = Registry(Outbox(), monotonic, Lateness())
     registry.reconcile(table)
-    live = LiveTable(table, registry, 0)
+    live = live_table(table, registry, 0)
     return live.model("m"), sorted(registry, key=lambda each: each.id)
 
 

@@ -12,9 +12,9 @@ from gateway.errors import InvalidRequest, RateLimited
 from gateway.exchange import Dialect
 from gateway.lateness import Lateness
 from gateway.policy.admission.quota import Quota, QuotaLimits
-from gateway.proxy.live import LiveModel, LiveTable
+from gateway.proxy.live import LiveModel, live_table
 from gateway.proxy.spec import Charge, RequestSpec, claim_of, seconds_for, understand
-from gateway.proxy.tenants import LiveTenant, Tenants
+from gateway.proxy.tenants import LiveTenant, Tenants, tenants_of
 from gateway.wire.body import Body, read_json
 from gateway.wire.endpoints import FORWARDED
 from gateway.wire.guard import Head
@@ -29,8 +29,8 @@ def model_of_smallest_routes() -> tuple[LiveModel, Tenants]:
     table = load_routes(ROUTES, {})
     registry = Registry(Outbox(), lambda: 0.0, Lateness())
     registry.reconcile(table)
-    (model,) = LiveTable(table, registry, 0)
-    return model, Tenants(table, lambda: 0.0)
+    (model,) = live_table(table, registry, 0)
+    return model, tenants_of(table, lambda: 0.0)
 
 
 def asked(path: bytes, timeout: bytes | None, body: dict[str, Any]) -> tuple[Request, Body]:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.errors import InvalidApiKey, InvalidRequest, ModelNotAllowed, RateLimited
-from gateway.proxy.tenants import Tenants
+from gateway.proxy.tenants import Tenants, tenants_of
 from gateway.wire.guard import Head
 from tests.control.tables import models, written
 from tests.waiting import HandClock
@@ -24,7 +24,7 @@ def tenants(folder: Path, clock: HandClock | None = None, before: Tenants | None
     """Return the tenants of routes with one, `acme`."""
     entry = {"key_sha256": [sha256(KEY.encode()).hexdigest()], **acme}
     routes = {**models("http://a:1"), "tenants": {"acme": entry}}
-    return Tenants(written(folder / "routes.yaml", routes), clock or HandClock(), before)
+    return tenants_of(written(folder / "routes.yaml", routes), clock or HandClock(), before)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_without_a_key_the_client_is_told_how_to_send_one(tmp_path: Path, fields
 
 
 def test_where_there_are_no_tenants_everyone_may_ask_for_any_class(tmp_path: Path) -> None:
-    made = Tenants(written(tmp_path / "routes.yaml", models("http://a:1")), HandClock())
+    made = tenants_of(written(tmp_path / "routes.yaml", models("http://a:1")), HandClock())
     assert not made.closed
     anyone = made.of(head())
     assert made.class_for(anyone, None).name == "standard"

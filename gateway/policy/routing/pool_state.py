@@ -10,6 +10,7 @@ from gateway.policy.routing.pick import Chance
 from gateway.policy.routing.residual import compare
 from gateway.policy.routing.vitals import PoolVitals
 
+_NONE: Mapping[str, Health] = {}
 SHORT = 2.0
 """Seconds without a free slot in a pool after which one that is out, but only slow or only back, is taken back."""
 
@@ -30,12 +31,18 @@ class PoolState(PoolVitals):
         return f"<PoolState {self.pool} {len(self.members)} backends {out} out{' in panic' if self.panic else ''}>"
 
     def follow(
-        self, identities: Iterable[str], *, cost_per_hour: float | None = None, thresholds: Thresholds = USUAL
+        self,
+        identities: Iterable[str],
+        *,
+        cost_per_hour: float | None = None,
+        thresholds: Thresholds = USUAL,
+        prepared: Mapping[str, Health] = _NONE,
     ) -> None:
-        """Hold exactly these backends; those that stay keep what is known of them."""
+        """Hold exactly these backends; those that stay keep what is known of them, others may have been `prepared`."""
         self.cost_per_hour = cost_per_hour
         self.thresholds = thresholds
-        self.members = {each: self.members.get(each) or Health(each, self) for each in identities}
+        known = {**prepared, **self.members}
+        self.members = {each: known.get(each) or Health(each, self) for each in identities}
         self.vitals = [*self.members.values()]
         for health in self.members.values():
             health.outlier.follow(thresholds)

@@ -49,7 +49,7 @@ class ObjectiveCounts:
     Iterating gives every cell: one for each SLI, or for each of its classes of prompt lengths.
     """
 
-    __slots__ = ("_cells", "_counted", "_is_counted", "_targets", "met", "missed", "objective", "tokens")
+    __slots__ = ("_cells", "_counted", "_is_counted", "_subjects", "_targets", "met", "missed", "objective", "tokens")
 
     def __init__(
         self,
@@ -68,12 +68,22 @@ class ObjectiveCounts:
         self.met = self.missed = self.tokens = 0
         self._cells: dict[str, list[Cell]] = {sli: _cells(objective, sli, subjects) for sli in objective.targets}
         self._targets: dict[str, Target] = dict(objective.targets.items())
-        if known is not None:
-            self.met, self.missed, self.tokens = known.met, known.missed, known.tokens
-            cells = {(cell.sli, cell.prompt_tokens): cell for cell in known}
-            for cell in self:
-                if (cell.sli, cell.prompt_tokens) in cells:
-                    cell.go_on_from(cells[cell.sli, cell.prompt_tokens])
+        self._subjects = subjects
+        self.go_on_from(known)
+
+    def go_on_from(self, known: "ObjectiveCounts | None") -> None:
+        """Take over what another one has counted, and folded, of what this one counts."""
+        if known is None or known is self:
+            return
+        self.met, self.missed, self.tokens = known.met, known.missed, known.tokens
+        cells = {(cell.sli, cell.prompt_tokens): cell for cell in known}
+        for cell in self:
+            if (cell.sli, cell.prompt_tokens) in cells:
+                cell.go_on_from(cells[cell.sli, cell.prompt_tokens])
+
+    def counts_for(self, objective: Objective, subjects: Sequence[SubjectWindows]) -> bool:
+        """Whether it does what another one would do that is made for these."""
+        return self.objective == objective and list(self._subjects) == list(subjects)
 
     def __iter__(self) -> Iterator[Cell]:
         for cells in self._cells.values():

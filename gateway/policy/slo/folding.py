@@ -1,6 +1,6 @@
 """What was counted and is not in the windows yet, and which series had bad events among it."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 from gateway.policy.slo.counting import ObjectiveCounts
@@ -27,9 +27,9 @@ class Folding:
     def __repr__(self) -> str:
         return f"<Folding {len(self.counted)} counted>"
 
-    def follow(self, series: Iterable[Series]) -> None:
+    def follow(self, series: dict[Windows, Series]) -> None:
         """Fold for these series from now on."""
-        self._series = {each.windows: each for each in series}
+        self._series = series
         self.restored()
 
     def restored(self) -> None:

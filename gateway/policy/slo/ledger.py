@@ -7,28 +7,19 @@ The ledger knows plain names and numbers, and the time as it is told: seconds si
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
-from gateway.policy.slo.counting import ObjectiveCounts, SubjectWindows
+from gateway.policy.slo.counting import ObjectiveCounts
 from gateway.policy.slo.folding import Folding
+from gateway.policy.slo.following import KnownCounts, LedgerFollowing, ModelSubjects, SeriesOf
 from gateway.policy.slo.judge import is_met
 from gateway.policy.slo.moment import Moment
-from gateway.policy.slo.objective import DEPLOYMENT, Objective, Sli, Target
+from gateway.policy.slo.objective import DEPLOYMENT
 from gateway.policy.slo.series import Kind, Series, SeriesKey, SlotCounts
 from gateway.policy.slo.slots import Slot
 from gateway.policy.slo.windows import LASTING, SLO_SLOT, Windows
 
 _LONGEST_PAUSE = 5.0
 _EXACTNESS = 29 / 30
-
-
-@dataclass(frozen=True, slots=True)
-class ModelSubjects:
-    """A model whose requests are counted: its objectives, its own first, and by version the pools that serve it."""
-
-    name: str
-    objectives: Sequence[Objective]
-    versions: Mapping[str, Sequence[str]]
 
 
 class SloLedger:
@@ -62,25 +53,39 @@ class SloLedger:
 
         What stays keeps its counts; an objective of another name starts from nothing.
         """
+        following = self.following(models, pools, now)
+        for _ in following.prepare():
+            pass
+        self.adopt(following)
+        for _ in self.forgetting(now):
+            pass
+
+    def following(
+        self, models: Sequence[ModelSubjects], pools: Mapping[str, Sequence[str]], now: float
+    ) -> LedgerFollowing:
+        """Return what counts for others: to be prepared, in small pieces, and then adopted."""
+        known = KnownCounts(self._series, self.requests, self.attempts)
+        series = SeriesOf(self._series, self._moment, now)
+        return LedgerFollowing(known, series, self._folding.counted, models, pools)
+
+    def adopt(self, following: LedgerFollowing) -> None:
+        """Count from now on what was prepared."""
+        now = following.now
         self._folding.fold()
-        lengths = {objective.window for model in models for objective in model.objectives}
-        self._observed = {
-            each: self._observed.get(each) or Windows(now, each, self._moment) for each in sorted(lengths)
-        }
-        known = _Known(self._series, self.requests, self.attempts, now)
-        self._series, self.requests, self.attempts = {}, {}, {}
-        self.pools = {backend: pool for pool, backends in pools.items() for backend in backends}
-        self.serving = _serving(models, pools)
-        self._slots = {key: each for key, each in self._slots.items() if (each.slot + 1) * each.width > now}
-        self._defaults = {model.name: model.objectives[0].name for model in models}
-        for model in models:
-            for objective in model.objectives:
-                self._follow_objective(known, model, objective, pools)
-            self._follow_deployments(known, model)
-        self._subjects = {}
-        for series in self._series.values():
-            self._subjects.setdefault((series.kind, series.name), []).append(series)
-        self._folding.follow(self._series.values())
+        lengths = sorted(following.lengths)
+        self._observed = {each: self._observed.get(each) or Windows(now, each, self._moment) for each in lengths}
+        following.go_on()
+        self._series, self.requests, self.attempts = following.series, following.requests, following.attempts
+        self.pools, self.serving = following.pool_of, following.serving
+        self._defaults, self._subjects = following.defaults, following.subjects
+        self._folding.follow(following.by_windows)
+
+    def forgetting(self, now: float) -> Iterator[None]:
+        """Forget what was stored of slots that are over, in small pieces."""
+        for key, each in list(self._slots.items()):
+            if (each.slot + 1) * each.width <= now and self._slots.get(key) is each:
+                del self._slots[key]
+            yield
 
     def get(self, kind: Kind, name: str) -> list[Series]:
         """Return the series of one subject over prompts of all lengths: objective by objective, SLI by SLI."""
@@ -182,94 +187,6 @@ class SloLedger:
             self._slots[key, width] = counts
             found.append(counts)
 
-    def _follow_objective(
-        self, known: "_Known", model: ModelSubjects, objective: Objective, pools: Mapping[str, Sequence[str]]
-    ) -> None:
-        """Count for a model and its versions under one objective, and for the pools and backends that serve them.
-
-        A pool serves several models and versions, but an objective has its own targets whatever names it.
-        """
-        name = model.name
-        of_model = self._windows_of(known, Kind.MODEL, name, objective, model=name)
-        for version, uses in model.versions.items():
-            of_version = self._windows_of(
-                known, Kind.VERSION, f"{name}/{version}", objective, model=name, version=version
-            )
-            of_request = (name, version, objective.name)
-            self.requests[of_request] = ObjectiveCounts(
-                objective, (of_model, of_version), known.requests.get(of_request), self._folding.counted
-            )
-            for pool in uses:
-                of_pool = self._windows_of(known, Kind.POOL, pool, objective)
-                for backend in pools[pool]:
-                    key = (backend, objective.name)
-                    if key not in self.attempts:
-                        of_backend = self._windows_of(known, Kind.BACKEND, backend, objective)
-                        self.attempts[key] = ObjectiveCounts(
-                            objective, (of_pool, of_backend), known.attempts.get(key), self._folding.counted
-                        )
-
-    def _follow_deployments(self, known: "_Known", model: ModelSubjects) -> None:
-        objective = model.objectives[0]
-        if objective.deployment is not None:
-            key = SeriesKey(Kind.MODEL, model.name, objective.name, DEPLOYMENT)
-            self._windows(known, key, objective.deployment, objective.window, model=model.name)
-
-    def _windows_of(
-        self, known: "_Known", kind: Kind, name: str, objective: Objective, *, model: str = "", version: str = ""
-    ) -> SubjectWindows:
-        """Return a subject's windows under an objective. Only what users experience tells prompts apart by length."""
-        found: dict[Sli, list[Windows]] = {}
-        for sli, target in objective.targets.items():
-            key = SeriesKey(kind, name, objective.name, sli)
-            classes = target.prompt_classes if kind in {Kind.MODEL, Kind.VERSION} else ()
-            found[sli] = [
-                self._windows(
-                    known, key._replace(prompt_tokens=each), held, objective.window, model=model, version=version
-                )
-                for each, held in (("", target), *classes)
-            ]
-        return found
-
-    def _windows(
-        self,
-        known: "_Known",
-        key: SeriesKey,
-        target: Target,
-        window: float,
-        *,
-        model: str = "",
-        version: str = "",
-    ) -> Windows:
-        series = self._series.get(key)
-        if series is None:
-            before = known.series.get(key)
-            windows = before.windows if before is not None and before.windows.slo == window else None
-            windows = windows or Windows(known.now, window, self._moment)
-            series = self._series[key] = Series(key, target, windows, model=model, version=version)
-        return series.windows
-
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """What had been counted when a ledger was told to follow others."""
-
-    series: Mapping[SeriesKey, Series]
-    requests: Mapping[tuple[str, str, str], ObjectiveCounts]
-    attempts: Mapping[tuple[str, str], ObjectiveCounts]
-    now: float
-
 
 def _observed_key(length: float) -> SeriesKey:
     return SeriesKey(Kind.GATEWAY, f"observed over {length:g} s", "", "")
-
-
-def _serving(models: Sequence[ModelSubjects], pools: Mapping[str, Sequence[str]]) -> dict[tuple[str, str], list[str]]:
-    """Return the backends of each (model, version), and of each model under the version ""."""
-    found: dict[tuple[str, str], dict[str, None]] = {}
-    for model in models:
-        for version, uses in model.versions.items():
-            backends = dict.fromkeys(backend for pool in uses for backend in pools[pool])
-            found[model.name, version] = backends
-            found.setdefault((model.name, ""), {}).update(backends)
-    return {key: list(backends) for key, backends in found.items()}
