@@ -70,5 +70,7 @@ def summarize(gateway: Measurement, direct: Measurement) -> Summary:
         connects_per_10k=gateway.connects_per_10k,
         body_us={body: found for body, found in bodies.items() if found is not None},
         errors=sum(int(window.load["errors"]) for window in windows.values()),
-        noisy=frozenset(name for name, window in windows.items() if window.noisy),
+        noisy=frozenset(
+            name for name, window in windows.items() if window.noisy or (window is low and bare and bare.noisy)
+        ),
     )

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from loadtest.bench.measure import LONGEST, Measurement, Window
@@ -82,6 +84,10 @@ class TestSummary:
         gateway.windows["burst"] = window(win_done=1, stolen=8.1)
         gateway.windows["one_chunk"] = window(win_done=1, foreign=5.9, stolen=7.9)
         assert summarize(gateway, DIRECT).noisy == {"plain", "burst"}
+
+    def test_latencies_are_as_noisy_as_those_of_the_bare_engine(self, gateway: Measurement) -> None:
+        bare = replace(DIRECT.windows["low"], stolen=8.1)
+        assert summarize(gateway, Measurement("direct", windows={"low": bare})).noisy == {"low"}
 
     def test_what_was_not_measured_is_nothing(self) -> None:
         assert summarize(Measurement("off"), DIRECT) == Summary()
