@@ -4,7 +4,7 @@ import asyncio
 import logging
 import signal
 import socket
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from functools import partial
 from random import Random
 from typing import Any, cast
@@ -23,7 +23,7 @@ from gateway.data_plane import DataPlane
 from gateway.listeners import Addresses, Listener, ListenerFiles, bind_listeners, url
 from gateway.observers import Observer
 from gateway.policy.routing.choose import choose
-from gateway.processes.resources import collect_seldom, raise_descriptor_limit
+from gateway.processes.resources import collect_seldom, hand_over_soon, raise_descriptor_limit
 from gateway.proxy.routed_request import Chooser
 from gateway.settings import Settings
 from gateway.signals import NOT_THE_END, release
@@ -65,6 +65,7 @@ class App:
         StateError for a store that was asked for and cannot be used.
         """
         raise_descriptor_limit()
+        hand_over_soon()
         self._restore()
         self._build_data_plane()
         self._build_control_plane()
@@ -105,9 +106,9 @@ class App:
         data_socket, admin_socket = self._sockets
         data, admin = self.data.listener(self.files.doors.get("data")), self._admin.listener()
 
-        def checked() -> Iterable[Checked]:
-            of_admin = cast(set[Checked], admin.server_state.connections)
-            return (*self.data.clients(), *of_admin, *self.data.mirroring.copies)
+        def checked() -> Iterable[Collection[Checked]]:
+            of_data, of_admin = data.server_state.connections, admin.server_state.connections
+            return cast(set[Checked], of_data), cast(set[Checked], of_admin), self.data.mirroring.copies
 
         loops = self.control.start(checked, self.files.watched)
         _handle_signals(self.stop, self._reload)

@@ -1,6 +1,6 @@
 """The control plane: loops that watch engines, lead rollouts, raise alerts and save what outlives the process."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 
 from gateway.clock import Clock
@@ -20,7 +20,7 @@ from gateway.control.rollouts import RolloutController
 from gateway.control.scrapes import Scraper
 from gateway.control.sharing import Sharing
 from gateway.control.supervisor import Supervisor
-from gateway.control.sweep import Checked, sweep
+from gateway.control.sweep import Groups, sweep
 from gateway.control.warming import Warmer
 from gateway.control.watching import Watched, watch
 from gateway.control.webhook import Webhook
@@ -41,7 +41,9 @@ class ControlPlane:
         registry, ledger, current, clock = data.registry, data.ledger, data.current, data.clock
         self.lag = LoopLag(clock)
         self.webhook = Webhook(settings.alert_webhook) if settings.alert_webhook else None
-        self.reloader = Reloader(settings.routes, current.routes, self._put_in_force, listeners=settings.listeners)
+        self.reloader = Reloader(
+            settings.routes, current.routes, self._put_in_force, listeners=settings.listeners, slices=data.slices
+        )
         self.outlier_detector = OutlierDetector(
             ledger, registry, clock=clock, epoch=epoch, rng=data.rng, settle=data.observers.flush
         )
@@ -57,6 +59,7 @@ class ControlPlane:
             persisted=PersistedState(
                 self._documents, self.audit.unsaved, self._remembering.unsaved, self._take_over, self.sharing.led
             ),
+            slices=data.slices,
         )
         self.alerter = Alerter(ledger, epoch, None if self.webhook is None else self.webhook.notify, self.flusher.wake)
         if self.webhook is not None:
@@ -95,14 +98,14 @@ class ControlPlane:
         self.deployments.restore(saved.documents)
         self.limits.follow()
 
-    def start(self, checked: Callable[[], Iterable[Checked]], watched: Iterable[Watched]) -> Supervisor:
+    def start(self, checked: Groups, watched: Iterable[Watched]) -> Supervisor:
         """Start every loop: `checked` is what has deadlines, `watched` are files beside the routes."""
         data, clock = self._data, self._data.clock
         supervisor = Supervisor()
         clients = EngineClients(clock, data.rng)
         supervisor.start("probe", Prober(data.registry, clock, clients, hops=data.gateway.hops.name).run)
         supervisor.start("scrape", Scraper(data.registry, clock, clients).run)
-        supervisor.start("sweep", partial(sweep, checked, clock, data.registry.lateness))
+        supervisor.start("sweep", partial(sweep, checked, clock, data.registry.lateness, data.slices))
         supervisor.start("outlier detector", partial(self.outlier_detector.run, data.slices))
         supervisor.start("admit", partial(self.limits.run, data.slices))
         supervisor.start("alerts", partial(self.alerter.run, data.slices))

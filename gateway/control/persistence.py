@@ -12,8 +12,9 @@ from itertools import islice
 
 from gateway.clock import Clock
 from gateway.policy.slo.series import SeriesKey, SlotCounts
-from gateway.policy.slo.windows import STORED
+from gateway.policy.slo.windows import LASTING, STORED
 from gateway.state.store import Batch, Document, Ejection, Record, Response, StateError, Store
+from gateway.wire.slices import Slices, Work, finish
 
 _log = logging.getLogger(__name__)
 INTERVAL = 1.0
@@ -61,7 +62,9 @@ class Flusher:
         interval: float = INTERVAL,
         *,
         persisted: PersistedState | None = None,
+        slices: Slices | None = None,
     ) -> None:
+        """Take whose slices of the loop's time to work in: thousands of counts take their time."""
         self.saved_at: float | None = None
         self.failures = 0
         self.failing: str | None = None
@@ -74,6 +77,7 @@ class Flusher:
         self._wake = asyncio.Event()
         self.where = store.where
         self._store = store
+        self._slices = slices
         self._counts = counts
         self._ejections = ejections
         self._clock = clock
@@ -108,7 +112,7 @@ class Flusher:
     async def flush(self) -> None:
         """Save once what has come and what waits; a failure is told once, and when it is over."""
         async with self._turn:
-            self._collect()
+            await self._do(self._collecting())
             batch = self._batch()
             saving = asyncio.get_running_loop().run_in_executor(self._thread, self._save, batch)
             try:
@@ -118,9 +122,9 @@ class Flusher:
                 return
             except asyncio.CancelledError:
                 # The thread goes on: what it saves must not be saved again.
-                saving.add_done_callback(lambda done: self._saved(batch) if not done.exception() else None)
+                saving.add_done_callback(lambda done: finish(self._saved(batch)) if not done.exception() else None)
                 raise
-            self._saved(batch)
+            await self._do(self._saved(batch))
 
     async def close(self) -> None:
         """Save what is left, for at most two seconds, and let go of the store."""
@@ -163,8 +167,17 @@ class Flusher:
                 _log.warning("another gateway leads rollouts now")
             self._persisted.led(documents)
 
-    def _collect(self) -> None:
-        self._waiting |= {(each.series, each.width, each.slot): each for each in self._counts()}
+    async def _do(self, work: Work[None]) -> None:
+        if self._slices is None:
+            finish(work)
+        else:
+            await self._slices.do(work)
+
+    def _collecting(self) -> Work[None]:
+        for each in self._counts():
+            self._waiting[each.series, each.width, each.slot] = each
+            if each.width == LASTING[-1]:
+                yield  # all slots of a series go together: whoever ends this work loses none of them
         if len(self._waiting) > self._most_waiting:
             self._forget_counts(self._clock())
         self._waiting_ejections += self._ejections()
@@ -194,14 +207,15 @@ class Flusher:
         }
         self._most_waiting = max(_COUNTS_AT_ONCE, 2 * len(self._waiting))
 
-    def _saved(self, batch: Batch) -> None:
+    def _saved(self, batch: Batch) -> Work[None]:
+        self._waiting_ejections.clear()
+        self._waiting_records.clear()
+        self._waiting_responses.clear()
         for each in batch.counts:
             key = each.series, each.width, each.slot
             if self._waiting.get(key) is each:  # more may have been counted there meanwhile
                 del self._waiting[key]
-        self._waiting_ejections.clear()
-        self._waiting_records.clear()
-        self._waiting_responses.clear()
+            yield
         self.saved_at = batch.at
         if self.failing:
             self.failing = None

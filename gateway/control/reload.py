@@ -5,12 +5,15 @@ import logging
 from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 
+from gateway.config.apart import are_large, load_apart
 from gateway.config.itself import Listening
 from gateway.config.load import load_routes
 from gateway.config.problems import RoutesError
 from gateway.config.sources import route_files
 from gateway.config.table import RouteTable
+from gateway.config.transfer import receive
 from gateway.control.watching import FileMarks
+from gateway.wire.slices import Slices
 
 _log = logging.getLogger(__name__)
 
@@ -25,8 +28,12 @@ class Reloader:
         apply: Callable[[RouteTable], Awaitable[None]],
         *,
         listeners: Collection[Listening] = (),
+        slices: Slices | None = None,
     ) -> None:
-        """Take the routes in force; `listeners` are the gateway's own addresses, which no backend may have."""
+        """Take the routes in force; `listeners` are the gateway's own addresses, which no backend may have.
+
+        With `slices`, large files are loaded in a process of their own.
+        """
         self.table = table
         self.failure: RoutesError | None = None
         self.loads = 0
@@ -34,6 +41,7 @@ class Reloader:
         self._path = path
         self._apply = apply
         self._listeners = listeners
+        self._slices = slices
         self._turn = asyncio.Lock()
         self._marks = FileMarks(self._files)
 
@@ -45,7 +53,7 @@ class Reloader:
         """Load and apply; raises RoutesError and keeps the old routes where a file is wrong."""
         async with self._turn:
             try:
-                table = await asyncio.to_thread(self._load)
+                table = await self._loaded()
             except RoutesError as error:
                 self.failure = error
                 self.failures += 1
@@ -70,15 +78,22 @@ class Reloader:
         if await asyncio.to_thread(self._marks.have_changed):
             await self.again()
 
-    def _load(self) -> RouteTable:
-        self._marks.take()
+    async def _loaded(self) -> RouteTable:
+        await asyncio.to_thread(self._marks.take)
         try:
-            table = load_routes(self._path, listeners=self._listeners)
+            table = await self._load()
         except RoutesError as error:
-            self._marks.adopt(map(Path, error.secret_files))
+            await asyncio.to_thread(self._marks.adopt, [*map(Path, error.secret_files)])
             raise
-        self._marks.adopt(map(Path, table.sources))
+        await asyncio.to_thread(self._marks.adopt, [*map(Path, table.sources)])
         return table
+
+    async def _load(self) -> RouteTable:
+        if self._slices is not None and await asyncio.to_thread(are_large, self._path):
+            data = await asyncio.to_thread(load_apart, self._path, self._listeners)
+            if data is not None:
+                return await self._slices.do(receive(data))
+        return await asyncio.to_thread(load_routes, self._path, listeners=self._listeners)
 
     def _files(self) -> set[Path]:
         secrets = self.failure.secret_files if self.failure is not None else ()

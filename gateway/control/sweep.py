@@ -2,14 +2,17 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Protocol
 
 from gateway.clock import Clock
 from gateway.lateness import BEAT, Lateness
 from gateway.wire.guarded import Ending, guarded
+from gateway.wire.slices import Slices, Work
 
 _log = logging.getLogger(__name__)
+_TOGETHER = 32
+"""Connections that are checked in one piece."""
 
 
 class Checked(Ending, Protocol):
@@ -19,10 +22,12 @@ class Checked(Ending, Protocol):
         """Act on deadlines that have passed."""
 
 
-async def sweep(
-    connections: Callable[[], Iterable[Checked]], clock: Clock, lateness: Lateness, interval: float = BEAT
-) -> None:
-    """Check every connection's deadlines until cancelled.
+Groups = Callable[[], Iterable[Collection[Checked]]]
+"""Returns the sets in which connections are as long as they are open."""
+
+
+async def sweep(groups: Groups, clock: Clock, lateness: Lateness, slices: Slices, interval: float = BEAT) -> None:
+    """Check every connection's deadlines until cancelled, in slices of the loop's time.
 
     After a pause of this process itself (stopped, or starved) what lies in the kernel is read before anyone is judged.
     """
@@ -37,10 +42,20 @@ async def sweep(
             )
             known = lateness.times
             await asyncio.sleep(interval)  # once, however late that ends: a process that is always late judges too
-        _check(connections(), clock())
+        await slices.do(_check(groups(), clock()))
 
 
-def _check(connections: Iterable[Checked], now: float) -> None:
-    """Check each; a function of its own, since between two rounds a variable would keep the last one in memory."""
-    for connection in connections:
-        guarded(connection, connection.check, now)
+def _check(groups: Iterable[Collection[Checked]], now: float) -> Work[None]:
+    """Check each, some in one piece. What has closed since the round began is left out.
+
+    All are judged by one time: if the process pauses in between, what has come then is read first.
+    """
+    for group in groups:
+        waiting = list(group)
+        while waiting:
+            for _ in range(min(_TOGETHER, len(waiting))):
+                connection = waiting.pop()
+                if connection in group:
+                    guarded(connection, connection.check, now)
+            del connection
+            yield

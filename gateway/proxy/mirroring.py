@@ -1,7 +1,7 @@
 """Copies of requests for a candidate: their answers are measured and thrown away, and they delay no request."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 
 from gateway.claim import Claim
 from gateway.config.table import TenantSpec
@@ -64,9 +64,9 @@ class Mirroring(Observer):
         return f"<Mirroring {len(self._copies)} copies>"
 
     @property
-    def copies(self) -> Iterable[RequestLifecycle]:
+    def copies(self) -> Collection[RequestLifecycle]:
         """Copies in progress."""
-        return tuple(self._copies)
+        return self._copies
 
     def copy(
         self,
@@ -121,7 +121,7 @@ class Mirroring(Observer):
 
     def close(self) -> None:
         """Let go of every copy."""
-        for lifecycle in self.copies:
+        for lifecycle in list(self._copies):
             lifecycle.client_gone()
             self._copies.discard(lifecycle)
 

@@ -5,15 +5,16 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from gateway.admin.connection import AdminConnection, AdminLimits
 from gateway.clock import monotonic
-from gateway.control.sweep import sweep
+from gateway.control.sweep import Checked, sweep
 from gateway.lateness import Lateness
 from gateway.listeners import Listener, bind, listener
+from gateway.wire.slices import Slices
 from tests.e2e.fakes import backends, good
 from tests.e2e.harness import ask, chat, gateway, routes
 from tests.e2e.processes import serving
@@ -43,7 +44,8 @@ async def listening(**bounds: Any) -> AsyncIterator[tuple[Listener, int]]:
     bound = bind("127.0.0.1", 0)
     serving = asyncio.create_task(made.serve(sockets=[bound]))
     await made.accepting.wait()
-    sweeping = asyncio.create_task(sweep(lambda: list(made.server_state.connections), monotonic, Lateness()))  # type: ignore[arg-type]
+    held = cast(set[Checked], made.server_state.connections)
+    sweeping = asyncio.create_task(sweep(lambda: [held], monotonic, Lateness(), Slices(monotonic)))
     try:
         yield made, bound.getsockname()[1]
     finally:

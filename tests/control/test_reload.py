@@ -1,6 +1,7 @@
 """Reloading routes: all or nothing, and again as soon as what was wrong has changed."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from gateway.config.itself import Listening
 from gateway.config.problems import RoutesError
 from gateway.config.table import RouteTable
 from gateway.control.reload import Reloader
+from gateway.wire.slices import Slices
 from tests.control.tables import models, written
 
 pytestmark = pytest.mark.anyio
@@ -17,10 +19,10 @@ pytestmark = pytest.mark.anyio
 class Routes:
     """A route file, and the tables that were put in force."""
 
-    def __init__(self, folder: Path, listeners: tuple[Listening, ...] = ()) -> None:
+    def __init__(self, folder: Path, listeners: tuple[Listening, ...] = (), slices: Slices | None = None) -> None:
         self.file, self.applied = folder / "routes.yaml", list[RouteTable]()
         before = written(self.file, models("http://a:1"))
-        self.reloader = Reloader(self.file, before, self.put_in_force, listeners=listeners)
+        self.reloader = Reloader(self.file, before, self.put_in_force, listeners=listeners, slices=slices)
         self.reloader.mark()
 
     async def put_in_force(self, table: RouteTable) -> None:
@@ -99,3 +101,16 @@ async def test_no_backend_may_be_the_gateway_itself(tmp_path: Path) -> None:
     routes.write(json.dumps(models("http://127.0.0.1:8080")))
     with pytest.raises(RoutesError):
         await routes.reloader.reload()
+
+
+async def test_large_files_are_loaded_in_another_process_and_put_in_force_as_others_are(tmp_path: Path) -> None:
+    routes = Routes(tmp_path, slices=Slices(time.monotonic))
+    large = json.dumps(models("http://a:1", name="large")) + "\n# a comment" * 20_000
+    routes.write(large)
+    table = await routes.reloader.reload()
+    assert list(table.models) == ["large"]
+    assert routes.applied == [table]
+    routes.write(large.replace("http://a:1", "nonsense"))
+    with pytest.raises(RoutesError):
+        await routes.reloader.reload()
+    assert routes.reloader.table is table

@@ -1,6 +1,7 @@
 """Holding deadlines, by a process that may have paused itself."""
 
 import asyncio
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from gateway.control.sweep import sweep
 from gateway.errors import GatewayError
 from gateway.lateness import Lateness
+from gateway.wire.slices import Slices
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
@@ -36,7 +38,7 @@ async def swept(reads: Iterator[float], checks: int) -> tuple[list[float], Laten
         last[0] = next(reads, last[0] + 0.01)
         return last[0]
 
-    sweeping = asyncio.create_task(sweep(lambda: [connection], clock, lateness, 0.01))
+    sweeping = asyncio.create_task(sweep(lambda: [[connection]], clock, lateness, Slices(time.monotonic), 0.01))
     await eventually(lambda: len(connection.checked) >= checks)
     sweeping.cancel()
     return connection.checked, lateness
@@ -56,8 +58,27 @@ async def test_a_process_that_is_late_in_every_sweep_judges_all_the_same() -> No
 
 async def test_one_that_cannot_be_checked_is_ended_and_the_others_are_checked() -> None:
     broken, well = Connection(breaks=True), Connection()
-    sweeping = asyncio.create_task(sweep(lambda: [broken, well], lambda: 0.0, Lateness(), 0.01))
+    sweeping = asyncio.create_task(
+        sweep(lambda: [[broken, well]], lambda: 0.0, Lateness(), Slices(time.monotonic), 0.01)
+    )
     await eventually(lambda: bool(well.checked))
     sweeping.cancel()
     assert broken.ended[0] == "the gateway failed on this request; its log says why"
     assert not well.ended
+
+
+async def test_one_that_closes_while_others_are_checked_is_left_alone() -> None:
+    group: set[Connection] = set()
+
+    class Closing(Connection):
+        def check(self, now: float) -> None:
+            super().check(now)
+            group.clear()
+
+    group.update(Closing() for _ in range(100))
+    every = list(group)
+    sweeping = asyncio.create_task(sweep(lambda: [group], lambda: 0.0, Lateness(), Slices(time.monotonic), 0.01))
+    await eventually(lambda: not group)
+    await asyncio.sleep(0)
+    sweeping.cancel()
+    assert sum(len(each.checked) for each in every) == 1

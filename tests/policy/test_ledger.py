@@ -239,7 +239,7 @@ class Processes:
             each.advance(self.now)
         for row in self.ledger.unsaved():
             self.stored[self.process, row.series, row.width, row.slot] = row
-        assert self.ledger.unsaved() == []
+        assert list(self.ledger.unsaved()) == []
 
     def restart(self) -> None:
         self.advance(0.25)  # what was not folded in and exported is lost with a process

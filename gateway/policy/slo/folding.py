@@ -16,11 +16,12 @@ class Folding:
     `counted` are the counts that were added to since they were last folded.
     """
 
-    __slots__ = ("_failed", "_series", "_unfolded", "counted")
+    __slots__ = ("_changed", "_failed", "_series", "_unfolded", "counted")
 
     def __init__(self) -> None:
         self.counted: list[ObjectiveCounts] = []
         self._unfolded: list[Windows] = []
+        self._changed: dict[Windows, None] = {}
         self._failed: dict[SeriesKey, Series] | None = None
         self._series: dict[Windows, Series] = {}
 
@@ -53,12 +54,20 @@ class Folding:
             counts.fold(self._unfolded)
             yield
         for windows in _taken(self._unfolded):
+            self._changed[windows] = None
             if windows.bad and self._failed is not None and windows in self._series:
                 series = self._series[windows]
                 self._failed[series.key] = series
             if windows.good or windows.bad:
                 windows.advance(now)
                 yield
+
+    def changing(self) -> Iterator[Series]:
+        """Yield the series that something was counted in since each was last yielded."""
+        while self._changed:
+            windows, _ = self._changed.popitem()
+            if windows in self._series:
+                yield self._series[windows]
 
     def take_failed(self) -> Sequence[Series] | None:
         """Return the series with bad events since the last call, None where that may be any."""

@@ -143,17 +143,15 @@ class SloLedger:
             return 0.0
         return max(0.0, min(windows.age, windows.slo - SLO_SLOT) - observed.count(windows.slo).good / 1000)
 
-    def unsaved(self) -> list[SlotCounts]:
-        """Return the slots that something was counted in since the last call, with all that this process counted there.
+    def unsaved(self) -> Iterator[SlotCounts]:
+        """Yield the slots that something was counted in since the last call, with all that this process counted there.
 
         These are absolute counts: to store one twice changes nothing, and processes that share a store add up.
         """
-        found: list[SlotCounts] = []
-        for length, observed in self._observed.items():
-            self._export(found, _observed_key(length), observed)
-        for key, series in self._series.items():
-            self._export(found, key, series.windows)
-        return found
+        for length, observed in list(self._observed.items()):
+            yield from self._export(_observed_key(length), observed)
+        for series in self._folding.changing():
+            yield from self._export(series.key, series.windows)
 
     def restore(self, counts: Iterable[SlotCounts]) -> None:
         """Take back what outlived a restart; what is about a subject that is no more is left out.
@@ -173,10 +171,11 @@ class SloLedger:
             if key in known:
                 known[key].restore(width, slots)
 
-    def _export(self, found: list[SlotCounts], key: SeriesKey, windows: Windows) -> None:
+    def _export(self, key: SeriesKey, windows: Windows) -> list[SlotCounts]:
+        found: list[SlotCounts] = []
         good, bad, first, last = windows.unsaved()
         if not (good or bad):
-            return
+            return found
         for width in LASTING:
             slot = int(last // width)
             known = self._slots.get((key, width))
@@ -186,6 +185,7 @@ class SloLedger:
                 counts = SlotCounts(key, width, slot, good, bad, max(first, slot * width), last)
             self._slots[key, width] = counts
             found.append(counts)
+        return found
 
 
 def _observed_key(length: float) -> SeriesKey:
