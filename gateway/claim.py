@@ -1,6 +1,6 @@
 """What a request asks of a backend's slots: the word that routing and admission share."""
 
-from typing import Protocol
+from typing import Final, Protocol
 
 
 class HoldingTimes(Protocol):
@@ -56,6 +56,6 @@ class Claim:
         return f"<Claim {self.kv} tokens at priority {self.priority}>"
 
 
-_UNKNOWN = _Unknown()
-SMALLEST = Claim()
+_UNKNOWN: Final = _Unknown()
+SMALLEST: Final = Claim()
 """A request of the highest class without a token: where it does not fit, none does."""

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
+from typing import Final
 
 
 class Dialect(StrEnum):
@@ -105,8 +106,12 @@ class Verdict(StrEnum):
 
 
 # Reading a member through its class takes a call (Python 3.11): what every request asks for is read here instead.
-ANSWERED, SERVED, INTERNAL = AttemptEnd.OK, Outcome.OK, Outcome.INTERNAL
-GOOD, BAD, UNCOUNTED = Verdict.GOOD, Verdict.BAD, Verdict.UNCOUNTED
+ANSWERED: Final = AttemptEnd.OK
+SERVED: Final = Outcome.OK
+INTERNAL: Final = Outcome.INTERNAL
+GOOD: Final = Verdict.GOOD
+BAD: Final = Verdict.BAD
+UNCOUNTED: Final = Verdict.UNCOUNTED
 
 
 class AttemptRecord:

@@ -2,12 +2,14 @@
 
 from collections import deque
 from math import inf
+from typing import Final
 
-BEAT = 0.1
+BEAT: Final = 0.1
 """Seconds between two signs of life."""
-LATE = 1.0
+LATE: Final = 1.0
 """Seconds by which a single sign of life is late when the process itself has paused."""
-MOST, PERIOD = 3, 60.0
+MOST: Final = 3
+PERIOD: Final = 60.0
 """How many latenesses excuse others within how many seconds: a process that is late all the time must still judge."""
 
 

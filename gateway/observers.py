@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from gateway.backends.backend import Backend
 from gateway.exchange import AttemptEnd, Exchange
@@ -16,7 +16,7 @@ except ImportError:  # only the compiler needs it
         return lambda marked: marked
 
 
-BATCH = 64
+BATCH: Final = 64
 _log = logging.getLogger(__name__)
 
 

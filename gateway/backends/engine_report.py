@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Final
 
 from gateway.backends.exposed import EngineMetrics
 
-STALE_AFTER = 3.0
-_INTERVALS = 2.5
+STALE_AFTER: Final = 3.0
+_INTERVALS: Final = 2.5
 """Intervals after which metrics are stale that are read more seldom."""
 
 

@@ -3,8 +3,9 @@
 import re
 from dataclasses import dataclass
 from math import isfinite, nan
+from typing import Final
 
-_NAMES = (
+_NAMES: Final[tuple[bytes, ...]] = (
     b"num_requests_running",
     b"num_requests_waiting",
     b"kv_cache_usage_perc",
@@ -20,16 +21,16 @@ _NAMES = (
     b"engine_sleep_state",
 )
 # It begins with fixed bytes: `re` searches for these far faster than for the beginning of any line.
-_LINE = re.compile(
+_LINE: Final = re.compile(
     rb"\nvllm:(" + rb"|".join(_NAMES) + rb')(?:\{((?:[^"}\n]|"(?:[^"\\\n]|\\.)*+")*+)\})?[ \t]+([^ \t\n]+)'
 )
-_LABEL = re.compile(rb'([a-zA-Z_]\w*)="((?:[^"\\]|\\.)*+)"')
-_BLOCKS = re.compile(rb'(?:^|[,\s])num_gpu_blocks="([^"\\]*)"')
-_BLOCK_SIZE = re.compile(rb'(?:^|[,\s])block_size="([^"\\]*)"')
-_MOST_REQUESTS = 1_000_000
-_MOST_COUNTED = 2**53
-_MOST_TOKENS = 10**12
-_FULL = 1.01
+_LABEL: Final = re.compile(rb'([a-zA-Z_]\w*)="((?:[^"\\]|\\.)*+)"')
+_BLOCKS: Final = re.compile(rb'(?:^|[,\s])num_gpu_blocks="([^"\\]*)"')
+_BLOCK_SIZE: Final = re.compile(rb'(?:^|[,\s])block_size="([^"\\]*)"')
+_MOST_REQUESTS: Final = 1_000_000
+_MOST_COUNTED: Final = 2**53
+_MOST_TOKENS: Final = 10**12
+_FULL: Final = 1.01
 """A full cache, with what a sum of shares may be off."""
 
 

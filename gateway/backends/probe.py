@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from gateway.backends.backend import Backend
 from gateway.config.table import BackendSpec
@@ -10,11 +11,11 @@ from gateway.policy.routing import readiness
 from gateway.wire.control_client import ControlClient
 from gateway.wire.control_connection import ControlError, SilentError
 
-MAX_MODELS = 1024 * 1024
+MAX_MODELS: Final = 1024 * 1024
 """Bytes of a list of models that are read."""
-_LONGEST = 10**9
+_LONGEST: Final = 10**9
 """More tokens than any context has."""
-_ALWAYS = b"accept: */*\r\naccept-encoding: identity\r\nuser-agent: tidegate\r\n"
+_ALWAYS: Final = b"accept: */*\r\naccept-encoding: identity\r\nuser-agent: tidegate\r\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class ProbeResult:
     models: Mapping[str, int | None] | None = None
 
 
-SILENT = ProbeResult("no answer to a probe in time", silent=True)
+SILENT: Final = ProbeResult("no answer to a probe in time", silent=True)
 
 
 async def probe(

@@ -1,12 +1,14 @@
 """Asking an engine for its own metrics."""
 
+from typing import Final
+
 from gateway.backends import probe
 from gateway.backends.backend import Backend
 from gateway.backends.exposed import EngineMetrics, extract
 from gateway.wire.control_client import ControlClient
 from gateway.wire.control_connection import ControlError
 
-MAX_BODY = 4 * 1024 * 1024
+MAX_BODY: Final = 4 * 1024 * 1024
 
 
 async def scrape(client: ControlClient, backend: Backend, *, patience: float, until: float) -> EngineMetrics | None:

@@ -3,7 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from gateway.claim import Claim, HoldingTimes
 from gateway.policy.admission import chance as chances
@@ -18,9 +18,9 @@ from gateway.proxy.wait_forecast import Outlook, WaitForecast
 from gateway.wire.slices import Work, finish
 
 _log = logging.getLogger(__name__)
-_LOOK = 8
+_LOOK: Final = 8
 """How many of a class are looked at for one that fits, where its head does not."""
-PASSED = 1.0
+PASSED: Final = 1.0
 """Seconds for which smaller requests may pass one that is too large for what is free."""
 
 

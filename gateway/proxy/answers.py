@@ -1,6 +1,7 @@
 """The gateway's own words: error answers, error events, and what of an engine's refusal is passed on."""
 
 from email.utils import parsedate_to_datetime
+from typing import Final
 
 import msgspec
 
@@ -23,9 +24,9 @@ from gateway.policy.admission.decide import TurnedAway
 from gateway.proxy import anthropic
 from gateway.wire.heads import Headers
 
-MAX_RETRY_AFTER = 60
+MAX_RETRY_AFTER: Final = 60
 JSON = (b"content-type", b"application/json")
-_BEGINNING = 1000
+_BEGINNING: Final = 1000
 """Bytes of an engine's error that are told where it is not whole."""
 
 

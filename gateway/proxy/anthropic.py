@@ -2,15 +2,15 @@
 
 import re
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from gateway.errors import GatewayError
 from gateway.wire.endpoints import MESSAGES
 
-_PATH = MESSAGES.decode()
-_TYPES = MappingProxyType(
+_PATH: Final = MESSAGES.decode()
+_TYPES: Final = MappingProxyType(
     {
         401: "authentication_error",
         403: "permission_error",
@@ -22,8 +22,8 @@ _TYPES = MappingProxyType(
         529: "overloaded_error",
     }
 )
-_MOST_WORDS = 2000
-_CONTENT_TYPE = re.compile(rb"\r\ncontent-type:[^\r\n]*", re.IGNORECASE)
+_MOST_WORDS: Final = 2000
+_CONTENT_TYPE: Final = re.compile(rb"\r\ncontent-type:[^\r\n]*", re.IGNORECASE)
 
 
 def speaks(path: str) -> bool:

@@ -1,5 +1,7 @@
 """Who carries an engine's answer to the client: a relay of events, or of a document."""
 
+from typing import Final
+
 from gateway.clock import Clock
 from gateway.exchange import AttemptEnd, BodyKind, Dialect, Exchange
 from gateway.proxy.framing import DocumentFraming
@@ -13,8 +15,8 @@ from gateway.wire.service import Writer
 from gateway.wire.sse import Scanner
 
 # For proxies in front, which would hold back or recode what shall reach the client at once.
-_UNBUFFERED = b"cache-control: no-transform\r\nx-accel-buffering: no\r\n"
-_BINARY = (b"application/octet-stream", b"audio/", b"image/", b"multipart/")
+_UNBUFFERED: Final = b"cache-control: no-transform\r\nx-accel-buffering: no\r\n"
+_BINARY: Final[tuple[bytes, ...]] = (b"application/octet-stream", b"audio/", b"image/", b"multipart/")
 
 
 def carrier(
@@ -30,13 +32,16 @@ def carrier(
 ) -> StreamRelay | PlainRelay | Refusal:
     """Return the relay for this answer; `head` is what the client gets before its framing."""
     exchange.client_status = answer.status
-    exchange.stream = answer.kind.startswith(b"text/event-stream")
+    kind = answer.kind
+    is_json = kind == b"application/json"
+    exchange.stream = not is_json and kind.startswith(b"text/event-stream")
+    is_json = is_json or kind.find(b"json") >= 0
     naming: Namer | None = None if routed.spec.asked is None else Naming(routed.spec.asked, routed.version.served_json)
     stored = routed.spec.endpoint.body is BodyKind.NONE
     if routed.spec.stored is not None:
         naming = Noting(routed.spec.stored, exchange, naming, routed.spec.asked)
     if exchange.stream:
-        head += _UNBUFFERED if b"x-accel-buffering" not in head else b""
+        head += _UNBUFFERED if head.find(b"x-accel-buffering") < 0 else b""
         return StreamRelay(
             attempt,
             client,
@@ -63,7 +68,7 @@ def carrier(
         exchange,
         dialect=Dialect.PLAIN if stored else routed.spec.endpoint.dialect,
         framing=DocumentFraming(head, length=answer.length, chunked=not routed.spec.http10),
-        whole_json=answer.until_close and b"json" in answer.kind,
-        must_be_json=routed.spec.endpoint.answers_json and not answer.kind.startswith(_BINARY),
-        naming=naming if b"json" in answer.kind else None,
+        whole_json=answer.until_close and is_json,
+        must_be_json=routed.spec.endpoint.answers_json and (is_json or not kind.startswith(_BINARY)),
+        naming=naming if is_json else None,
     )

@@ -1,14 +1,15 @@
 """Letting pages of other origins ask, where the process settings name them (WHATWG Fetch, CORS protocol)."""
 
 import re
+from typing import Final
 
 from gateway.proxy.around import Around
 from gateway.wire.heads import Headers, find
 from gateway.wire.service import Writer
 
-_NAMES = re.compile(rb"[A-Za-z0-9_.,\- ]{1,1024}")
-_SHOWN = b"access-control-expose-headers: x-request-id, retry-after\r\n"
-_MAX_AGE = 600
+_NAMES: Final = re.compile(rb"[A-Za-z0-9_.,\- ]{1,1024}")
+_SHOWN: Final = b"access-control-expose-headers: x-request-id, retry-after\r\n"
+_MAX_AGE: Final = 600
 
 
 class CrossOrigin(Around):

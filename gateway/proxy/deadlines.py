@@ -1,17 +1,20 @@
 """What an attempt in progress may take: the time to its first token, and between two."""
 
 from math import inf
+from typing import Final
 
 from gateway.backends.backend import Backend
 from gateway.config.table import FIRST_TOKEN, LONGEST, STALL
 from gateway.exchange import AttemptEnd, Exchange
 from gateway.proxy.routed_request import RoutedRequest
 
-SHORTEST, TIMES = 60.0, 5.0
+SHORTEST: Final = 60.0
+TIMES: Final = 5.0
 """How long a backend may answer no request, in seconds and as a multiple of the slowest answer of the kind."""
-ENOUGH = 10
+ENOUGH: Final = 10
 """Answers for each of its peers, while a backend gave none, by which it hangs: chance does that once in 22,000."""
-_FAIR, _TIMES_TTFT = 1.0, 2.0
+_FAIR: Final = 1.0
+_TIMES_TTFT: Final = 2.0
 """Seconds, and times an idle backend's TTFT, below which a wait in vain says nothing of a backend."""
 
 

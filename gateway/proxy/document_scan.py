@@ -1,10 +1,12 @@
 """What a document tells on its way: how many tokens it took, and whether its engine gave it up."""
 
+from typing import Final
+
 from gateway.exchange import Dialect, Exchange
 from gateway.wire.given_up import has_aborted_choice, has_stop_reason
-from gateway.wire.usage import NEAR, UNTOLD, find_usage
+from gateway.wire.usage import NEAR, find_usage
 
-_OVERLAP = NEAR + 64
+_OVERLAP: Final = NEAR + 64
 """More than a `usage` object spans, which may begin in one piece and end in the next."""
 
 
@@ -36,5 +38,5 @@ class DocumentScan:
 def note_usage(exchange: Exchange, window: bytes) -> None:
     """Note the token counts that stand in a document, or in a part of one."""
     usage = find_usage(window)
-    if usage is not None and usage != UNTOLD:
+    if usage is not None and (usage.prompt is not None or usage.output is not None):
         exchange.prompt_tokens, exchange.output_tokens = usage.prompt, usage.output

@@ -9,10 +9,7 @@ from gateway.proxy.spec import RequestSpec
 from gateway.wire.body import Body
 from gateway.wire.rope import Rope
 
-_REQUEST = (
-    b"%b %b%b HTTP/1.1\r\nhost: %b\r\naccept-encoding: identity\r\n%b%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n%b"
-)
-_USAGE_ON_REQUEST = frozenset((Dialect.CHAT, Dialect.COMPLETIONS))
+_USAGE_ON_REQUEST: Final = frozenset((Dialect.CHAT, Dialect.COMPLETIONS))
 
 
 class EngineRequest:
@@ -60,7 +57,8 @@ class EngineRequest:
         body = self.urgent_body if urgent and self.urgent_body is not None else self.body
         short, long = (b"", body) if isinstance(body, Rope) else (body, None)
         endpoint = self._spec.endpoint
-        return _REQUEST % (
+        # A literal format of bytes and integers is compiled; by any other name it would be read for every request.
+        head = b"%b %b%b HTTP/1.1\r\nhost: %b\r\naccept-encoding: identity\r\n%b%bx-request-id: %b\r\n" % (
             endpoint.method,
             backend.base_path,
             endpoint.target,
@@ -68,6 +66,5 @@ class EngineRequest:
             backend.authorization,
             self.fields,
             self.request_id.encode(),
-            len(body),
-            short,
-        ), long
+        )
+        return b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), short), long

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from enum import Enum, auto
 from random import Random
+from typing import Final
 
 from gateway.backends.backend import Backend
 from gateway.exchange import Exchange
@@ -19,9 +20,10 @@ class Tried(Enum):
     NONE = auto()
 
 
-STILL = "no ready backend has a slot: this one's probes time out, but it is at work"
+STILL: Final = "no ready backend has a slot: this one's probes time out, but it is at work"
 # As in gateway.exchange: what every request asks for is read once.
-STARTED, FULL = Tried.STARTED, Tried.FULL
+STARTED: Final = Tried.STARTED
+FULL: Final = Tried.FULL
 
 
 def others(routed: RoutedRequest, tried: Sequence[Backend]) -> list[Backend]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from typing import cast
+from typing import Final, cast
 from urllib.parse import unquote
 
 from gateway.errors import ClientError, GatewayError, RateLimited
@@ -42,8 +42,9 @@ from gateway.wire.service import Request, Responder, Writer
 from gateway.wire.slices import Slices, Work
 
 _log = logging.getLogger(__name__)
-_RESPONSES, _NONE = Dialect.RESPONSES, BodyKind.NONE
-_RESPONSES_PATH = "/v1/responses"
+_RESPONSES: Final = Dialect.RESPONSES
+_NONE: Final = BodyKind.NONE
+_RESPONSES_PATH: Final = "/v1/responses"
 
 
 class Gateway:

@@ -5,11 +5,12 @@ legitimate (one for a site, one for a cluster).
 """
 
 import secrets
+from typing import Final
 
 from gateway.errors import LoopDetected
 
-FIELD = b"x-gateway-hops"
-MOST = 4
+FIELD: Final = b"x-gateway-hops"
+MOST: Final = 4
 """Gateways that a request may pass, one after the other."""
 
 

@@ -1,7 +1,7 @@
 """What a complete answer teaches: how fast its backend is, how long prompts and answers of its model are."""
 
 from random import Random
-from typing import Protocol
+from typing import Final, Protocol
 
 from gateway.backends.backend import Backend
 from gateway.exchange import GOOD, UNCOUNTED, AttemptEnd, Exchange
@@ -17,8 +17,8 @@ from gateway.proxy.live_version import LONGEST_CONTEXT, SMALL
 from gateway.proxy.pool_selection import Routing
 from gateway.proxy.routed_request import RoutedRequest
 
-_UNAVAILABLE = 503
-_NOT_WORKED_ON = frozenset(
+_UNAVAILABLE: Final = 503
+_NOT_WORKED_ON: Final = frozenset(
     (AttemptEnd.SATURATED, AttemptEnd.UNAUTHORIZED, AttemptEnd.CONNECT_FAILED, AttemptEnd.NOT_READY)
 )
 """Ends of attempts that say nothing of how long an engine works on a request."""

@@ -12,6 +12,7 @@ From everywhere a request may end: `docs/request-lifecycle.md` has the whole dia
 from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
+from typing import Final
 
 
 class State(StrEnum):
@@ -52,7 +53,7 @@ _TRYING = (State.CONNECTING, State.AWAITING_HEAD, State.HOLDING)
 """States of an attempt of which the client has seen nothing."""
 _OPEN = tuple(state for state in State if state is not State.SETTLED)
 
-TRANSITIONS: Mapping[tuple[State, Event], State] = MappingProxyType(
+TRANSITIONS: Final[Mapping[tuple[State, Event], State]] = MappingProxyType(
     {
         **{(state, Event.SLOT_GRANTED): State.CONNECTING for state in (State.READING, State.QUEUED, State.BACKING_OFF)},
         **{(state, Event.NO_SLOT): State.QUEUED for state in (State.READING, State.BACKING_OFF, State.HOLDING)},
@@ -73,12 +74,20 @@ TRANSITIONS: Mapping[tuple[State, Event], State] = MappingProxyType(
 )
 """Every way from state to state; what is not here is a fault of the gateway's own."""
 
-_NEXT = dict(TRANSITIONS)  # a proxy of a mapping takes longer to ask
+_NEXT: Final = {
+    state: {event: TRANSITIONS[state, event] for event in Event if (state, event) in TRANSITIONS} for state in State
+}
+"""The same, in a form that is asked without making a key."""
 
 # Reading a member through its class takes a call (Python 3.11): what every request asks for is read here instead.
-READING, ANSWERING, SETTLED = State.READING, State.ANSWERING, State.SETTLED
-SLOT_GRANTED, CONNECTED, HEAD = Event.SLOT_GRANTED, Event.CONNECTED, Event.HEAD
-FIRST_OUTPUT, COMPLETED = Event.FIRST_OUTPUT, Event.COMPLETED
+READING: Final = State.READING
+ANSWERING: Final = State.ANSWERING
+SETTLED: Final = State.SETTLED
+SLOT_GRANTED: Final = Event.SLOT_GRANTED
+CONNECTED: Final = Event.CONNECTED
+HEAD: Final = Event.HEAD
+FIRST_OUTPUT: Final = Event.FIRST_OUTPUT
+COMPLETED: Final = Event.COMPLETED
 
 
 class ImpossibleTransition(Exception):
@@ -87,7 +96,7 @@ class ImpossibleTransition(Exception):
 
 def step(state: State, event: Event) -> State:
     """Return the state that follows; raises ImpossibleTransition."""
-    following = _NEXT.get((state, event))
+    following = _NEXT[state].get(event)
     if following is None:
         raise ImpossibleTransition(f"{event} while {state}")
     return following

@@ -1,6 +1,7 @@
 """One version of a model with the backends of its pools, and the ways that its requests may go."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 import msgspec
 
@@ -12,9 +13,9 @@ from gateway.policy.routing.pools import PoolProbe
 from gateway.policy.slo.objective import Objective
 from gateway.proxy.admission_queue import AdmissionQueue
 
-LONGEST_CONTEXT = 1 << 24
+LONGEST_CONTEXT: Final = 1 << 24
 """Tokens of a prompt and its answer, where no engine says how many a model takes: more than any does."""
-SMALL = 512
+SMALL: Final = 512
 """Tokens that fit the context of every model: the usual request asks no backend about it."""
 
 

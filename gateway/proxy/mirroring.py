@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Collection
+from typing import Final
 
 from gateway.claim import Claim
 from gateway.config.table import TenantSpec
@@ -16,7 +17,7 @@ from gateway.proxy.routed_request import ProxyContext, RoutedRequest
 from gateway.proxy.tenants import LiveTenant
 from gateway.wire.body import Body
 
-MOST = 64
+MOST: Final = 64
 """Copies in progress at once; a copy too many is not made."""
 
 

@@ -1,9 +1,9 @@
 """The name of the model in answers: clients read the name that they asked for, not the engine's."""
 
 import re
-from typing import Protocol
+from typing import Final, Protocol
 
-_MODEL = re.compile(rb'"model"\s*+:\s*+("(?:[^"\\]|\\.)*+")')
+_MODEL: Final = re.compile(rb'"model"\s*+:\s*+("(?:[^"\\]|\\.)*+")')
 
 Renaming = tuple[bytes, bytes]
 """What stands in an answer, and what takes its place."""

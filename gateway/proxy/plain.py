@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from typing import Final
 
 import msgspec
 
@@ -17,14 +18,15 @@ from gateway.wire.error_status import begins_as_error, error_code
 from gateway.wire.given_up import document_given_up
 from gateway.wire.service import Writer
 
-MAX_HELD = 64 * 1024
-_DESCRIBES_BODY = re.compile(rb"content-.*|.*digest|etag|last-modified|accept-ranges").fullmatch
+MAX_HELD: Final = 64 * 1024
+_DESCRIBES_BODY: Final = re.compile(rb"content-.*|.*digest|etag|last-modified|accept-ranges").fullmatch
 """Fields that tell of a body (RFC 9110 section 8, RFC 9530), which another body does not have."""
-MAX_UNFRAMED = 8 * 1024 * 1024
-MAX_REFUSAL, REFUSAL_SECONDS = 256 * 1024, 3.0
+MAX_UNFRAMED: Final = 8 * 1024 * 1024
+MAX_REFUSAL: Final = 256 * 1024
+REFUSAL_SECONDS: Final = 3.0
 """Bytes and seconds that the body of an error may take: what it says is known by its status already."""
-_MAY_BE_ERROR = re.compile(rb'"(?:error"\s*+:\s*+[{"]|(?:object|type)"\s*+:\s*+"error")')
-_BEGINS_JSON = re.compile(rb"[ \t\r\n]*+(?:[{\[]|$)")
+_MAY_BE_ERROR: Final = re.compile(rb'"(?:error"\s*+:\s*+[{"]|(?:object|type)"\s*+:\s*+"error")')
+_BEGINS_JSON: Final = re.compile(rb"[ \t\r\n]*+(?:[{\[]|$)")
 
 
 class PlainRelay:
@@ -109,11 +111,11 @@ class PlainRelay:
         if self._json and not _is_json(whole):
             self._attempt.fail(AttemptEnd.TRUNCATED, "the answer was cut: it is not whole JSON")
             return
-        if self._must_be_json and (not _BEGINS_JSON.match(whole) or not whole.strip()):
+        if self._must_be_json and not whole.startswith(b"{") and (not _BEGINS_JSON.match(whole) or not whole.strip()):
             self._attempt.fail(AttemptEnd.MALFORMED, "the answer is not JSON" if whole else "the answer is empty")
             return
         note_usage(self._exchange, whole)
-        if b'"error"' in whole and _MAY_BE_ERROR.search(whole) and (code := error_code(whole)):
+        if whole.find(b'"error"') >= 0 and _MAY_BE_ERROR.search(whole) and (code := error_code(whole)):
             self._attempt.refuse(code, whole)
             return
         if document_given_up(self._dialect, whole):

@@ -1,6 +1,7 @@
 """Heads of engines' answers as clients get them; one that refuses work says when to ask again."""
 
 from collections.abc import Callable
+from typing import Final
 
 from gateway.backends.backend import Backend
 from gateway.exchange import Exchange
@@ -10,7 +11,7 @@ from gateway.proxy.routed_request import RoutedRequest
 from gateway.wire.answer import AnswerHead
 from gateway.wire.heads import Headers, find, forwarded_response
 
-_REFUSES_WORK = frozenset((429, 503))
+_REFUSES_WORK: Final = frozenset((429, 503))
 
 
 def with_retry_after(status: int, fields: Headers, routed: RoutedRequest, chance: Callable[[], float]) -> Headers:

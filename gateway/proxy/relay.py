@@ -1,7 +1,7 @@
 """Carrying one answer from an engine to a client while measuring it: streams of events."""
 
 from bisect import bisect_left
-from typing import Protocol
+from typing import Final, Protocol
 
 from gateway.clock import Clock
 from gateway.exchange import AttemptEnd, Exchange
@@ -13,14 +13,14 @@ from gateway.wire.long_event import EventTooLarge
 from gateway.wire.service import Writer
 from gateway.wire.sse import Scanner
 
-MAX_HELD = 64 * 1024
-_LAST_CHUNK = b"0\r\n\r\n"
-_KEPT_FOR = 0.25
-_PATIENCE_AFTER_END = 1.0
+MAX_HELD: Final = 64 * 1024
+_LAST_CHUNK: Final = b"0\r\n\r\n"
+_KEPT_FOR: Final = 0.25
+_PATIENCE_AFTER_END: Final = 1.0
 """Seconds that framing may go on after the terminator."""
 KEEP_ALIVE = 15.0
 """Seconds between two comments while a stream has no output yet."""
-_COMMENT = b": waiting for the first token\n\n"
+_COMMENT: Final = b": waiting for the first token\n\n"
 
 
 class AttemptCallbacks(Protocol):

@@ -1,9 +1,10 @@
 """The names of requests: what a client calls one, else one made here; no engine works on two of one name."""
 
 import secrets
+from typing import Final
 
-MAX_ID = 128
-_SANE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
+MAX_ID: Final = 128
+_SANE: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
 
 
 class RequestIds:

@@ -2,19 +2,20 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from gateway.errors import Unavailable
 from gateway.proxy.stored import Keeper, no_response
 from gateway.wire.answer import AnswerHead, Loss, Sink
 from gateway.wire.upstream import Upstream
 
-AT_ONCE = 8
+AT_ONCE: Final = 8
 SECONDS = 5.0
 """For how long all of them together are asked."""
 MOST = 32
 """Searches at once: each asks every backend that may know."""
-_LONGEST = 64 * 1024
-_REQUEST = b"GET %b/v1/responses/%b HTTP/1.1\r\nhost: %b\r\naccept-encoding: identity\r\n%b\r\n"
+_LONGEST: Final = 64 * 1024
+_REQUEST: Final = b"GET %b/v1/responses/%b HTTP/1.1\r\nhost: %b\r\naccept-encoding: identity\r\n%b\r\n"
 
 
 class Searches:

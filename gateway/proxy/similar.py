@@ -4,12 +4,13 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from heapq import nlargest
 from os.path import commonprefix
+from typing import Final
 
 from gateway.errors import ModelNotFound
 
-_COMPARED = 8
+_COMPARED: Final = 8
 """Names that are compared closely, which takes 0.15 ms each: a thousand would hold the event loop for 60 ms."""
-_SHOWN = 3
+_SHOWN: Final = 3
 
 
 def similar(name: str, names: Iterable[str]) -> list[str]:

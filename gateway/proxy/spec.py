@@ -14,7 +14,7 @@ from gateway.proxy.tenants import LiveTenant
 from gateway.wire.body import Body
 from gateway.wire.service import Request
 
-_AT_ONCE = 256
+_AT_ONCE: Final = 256
 """Answers that an engine works on at once (vLLM's `--max-num-seqs`): the others of a list of prompts wait there."""
 
 

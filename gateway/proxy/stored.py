@@ -8,7 +8,7 @@ import re
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
 from hashlib import sha256
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -20,10 +20,10 @@ from gateway.proxy.live_version import LiveVersion
 from gateway.proxy.naming import Namer, Renaming
 from gateway.proxy.tenants import LiveTenant, Tenants
 
-MOST = 10_000
-LIFETIME = 24 * 3600.0
+MOST: Final = 10_000
+LIFETIME: Final = 24 * 3600.0
 """How many responses are known, and for how many seconds each."""
-_BEGINNING = re.compile(rb'\s*+\{\s*+"id"\s*+:\s*+"([^"\\]{1,128})"')
+_BEGINNING: Final = re.compile(rb'\s*+\{\s*+"id"\s*+:\s*+"([^"\\]{1,128})"')
 
 
 class Made(NamedTuple):
@@ -215,8 +215,8 @@ class _Event(msgspec.Struct):
     response: _Response
 
 
-_decode_response = msgspec.json.Decoder(_Response).decode
-_decode_event = msgspec.json.Decoder(_Event).decode
+_decode_response: Final = msgspec.json.Decoder(_Response).decode
+_decode_event: Final = msgspec.json.Decoder(_Event).decode
 
 
 def _in_document(beginning: bytes) -> str | None:

@@ -3,6 +3,7 @@
 import hmac
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
+from typing import Final
 
 from gateway.clock import Clock
 from gateway.config.table import RouteTable, TenantSpec
@@ -12,8 +13,8 @@ from gateway.policy.admission.quota import Bucket, Denied, Quota, QuotaLimits
 from gateway.wire.guard import Head
 from gateway.wire.slices import Work, finish
 
-_BEARER = b"bearer "
-_NO_TENANT = TenantSpec("", ("0" * 64,))
+_BEARER: Final = b"bearer "
+_NO_TENANT: Final = TenantSpec("", ("0" * 64,))
 
 
 class LiveTenant:

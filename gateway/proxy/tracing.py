@@ -6,8 +6,8 @@ from typing import Final
 
 from gateway.wire.tracecontext import TraceContext, parse
 
-TRACEPARENT = frozenset((b"traceparent",))
-TRACE_HEADERS = frozenset((b"traceparent", b"tracestate"))
+TRACEPARENT: Final = frozenset((b"traceparent",))
+TRACE_HEADERS: Final = frozenset((b"traceparent", b"tracestate"))
 NO_HEADERS: Final[frozenset[bytes]] = frozenset()
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from math import inf
+from typing import Final
 
 from gateway.claim import HoldingTimes
 from gateway.policy.admission import chance as chances
@@ -10,7 +11,7 @@ from gateway.policy.admission.decide import predicted_wait, retry_after
 from gateway.policy.admission.expected import Expected
 from gateway.proxy.awaited_slots import AwaitedSlots
 
-_FRESH = 0.05
+_FRESH: Final = 0.05
 """What the latest request weighs in how long one takes."""
 
 

@@ -6,7 +6,7 @@ Lines are made in batches: made one by one between two requests, each would cost
 import sys
 import threading
 from time import gmtime, strftime
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 import msgspec
 
@@ -16,12 +16,12 @@ from gateway.observers import Observer
 from gateway.telemetry.access_line import AccessLine
 
 MAX_LINES = 10_000
-FLUSH_SECONDS = 0.2
-BATCH = 64
+FLUSH_SECONDS: Final = 0.2
+BATCH: Final = 64
 _CLOSE_SECONDS = 2.0
-_OTHER = "other"
-_LONGEST_ASKED = 64
-_encode = msgspec.json.Encoder().encode
+_OTHER: Final = "other"
+_LONGEST_ASKED: Final = 64
+_encode: Final = msgspec.json.Encoder().encode
 
 
 class Timestamps:

@@ -1,6 +1,7 @@
 """What a person should be told although the data plane goes on."""
 
 import logging
+from typing import Final
 
 from gateway.backends.backend import Backend
 from gateway.clock import Clock
@@ -8,8 +9,8 @@ from gateway.exchange import AttemptEnd, Exchange
 from gateway.observers import Observer
 
 _log = logging.getLogger(__name__)
-_EVERY = 60.0
-_UNAUTHORIZED = AttemptEnd.UNAUTHORIZED
+_EVERY: Final = 60.0
+_UNAUTHORIZED: Final = AttemptEnd.UNAUTHORIZED
 
 
 class UnauthorizedAlarm(Observer):

@@ -6,7 +6,7 @@ The text is what prometheus_client writes of the same samples, byte for byte, at
 from collections.abc import Callable, Iterator, Sequence
 from math import inf
 from operator import itemgetter
-from typing import Protocol
+from typing import Final, Protocol
 
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.utils import floatToGoString
@@ -14,12 +14,12 @@ from prometheus_client.utils import floatToGoString
 from gateway.telemetry.histogram import Histogram
 from gateway.wire.slices import Work
 
-_LINES = 256
+_LINES: Final = 256
 """Lines that are joined to one block."""
-_GO_EXPONENT = 1e6
+_GO_EXPONENT: Final = 1e6
 """From here on a number is written with an exponent."""
-_OPEN_METRICS = "application/openmetrics-text"
-_OTHER_ESCAPING = ("escaping=dots", "escaping=values")
+_OPEN_METRICS: Final = "application/openmetrics-text"
+_OTHER_ESCAPING: Final[tuple[str, ...]] = ("escaping=dots", "escaping=values")
 
 
 class Family:

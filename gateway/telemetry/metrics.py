@@ -1,6 +1,7 @@
 """What the data plane counts: plain numbers in plain containers, turned into Prometheus metrics only at a scrape."""
 
 from collections import Counter, defaultdict
+from typing import Final
 
 from gateway.backends.backend import Backend
 from gateway.config.table import RouteTable
@@ -11,7 +12,7 @@ from gateway.policy.slo.buckets import Bounds
 from gateway.telemetry.histogram import Histogram
 from gateway.wire.slices import Work, finish
 
-_USUAL = Bounds()
+_USUAL: Final = Bounds()
 
 
 class Series:

@@ -4,7 +4,7 @@ Attributes follow OpenTelemetry's semantic conventions for HTTP and for generati
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
@@ -16,12 +16,12 @@ from gateway.observers import Observer
 from gateway.policy.slo.classify import RULINGS
 from gateway.wire.tracecontext import TraceContext
 
-_NANOSECONDS = 1e9
-_SAMPLED = TraceFlags(TraceFlags.SAMPLED)
-_WELL = frozenset((Outcome.OK, Outcome.CLIENT_ERROR, Outcome.CLIENT_GONE, Outcome.QUOTA))
-_ROUNDING = 1e-6
+_NANOSECONDS: Final = 1e9
+_SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
+_WELL: Final = frozenset((Outcome.OK, Outcome.CLIENT_ERROR, Outcome.CLIENT_GONE, Outcome.QUOTA))
+_ROUNDING: Final = 1e-6
 """Seconds that are left of a sum where nothing is left."""
-_LAST_ID = (1 << 64) - 1
+_LAST_ID: Final = (1 << 64) - 1
 
 
 class _Part(NamedTuple):

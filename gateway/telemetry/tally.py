@@ -2,14 +2,14 @@
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from gateway.exchange import Exchange, Verdict
 from gateway.policy.slo import buckets
 from gateway.policy.slo.classify import request_verdict
 from gateway.telemetry.histogram import Histogram
 
-QUANTILES = (0.5, 0.95, 0.99)
+QUANTILES: Final[tuple[float, ...]] = (0.5, 0.95, 0.99)
 _FINE = tuple(sorted({*buckets.TTFT, *(0.001 * 1.25**step for step in range(60))}))
 
 

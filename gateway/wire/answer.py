@@ -2,13 +2,13 @@
 
 import re
 from enum import Enum
-from typing import Protocol
+from typing import Final, Protocol
 
 from gateway.wire.heads import Headers, named_by_connection
 
-MAX_HEAD = 64 * 1024
-MAX_FIELDS = 100
-_TIMEOUT = re.compile(rb"(?i)\btimeout\s*=\s*(\d{1,6})\b")
+MAX_HEAD: Final = 64 * 1024
+MAX_FIELDS: Final = 100
+_TIMEOUT: Final = re.compile(rb"(?i)\btimeout\s*=\s*(\d{1,6})\b")
 
 
 class Loss(Enum):

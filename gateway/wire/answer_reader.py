@@ -8,7 +8,7 @@ from gateway.wire import closed
 from gateway.wire.answer import MAX_FIELDS, MAX_HEAD, AnswerHead, Malformed, check_size
 from gateway.wire.heads import Headers
 
-MAX_INFORMATIONAL = 8
+MAX_INFORMATIONAL: Final = 8
 _HTTP11: Final = b"HTTP/1.1 "
 
 

@@ -8,11 +8,11 @@ from typing import Final, Protocol, cast
 
 from gateway.wire.slices import Slices, Work
 
-PIECE = 16 * 1024
+PIECE: Final = 16 * 1024
 """Bytes that are parsed at once whatever they hold."""
-LONG_READ = 64 * 1024
+LONG_READ: Final = 64 * 1024
 """Bytes of one read after which others have their turn: libuv reads a socket up to 32 times while more is there."""
-MARKS = 256
+MARKS: Final = 256
 """Ends of lines in a longer read up to which it is parsed at once: heads, and chunks, have at least one each."""
 
 
@@ -39,7 +39,7 @@ class Gone:
         """Parse nothing."""
 
 
-_GONE = Gone()
+_GONE: Final = Gone()
 _NOTHING: Final = memoryview(b"")
 """Shared, since a view takes 320 bytes and most connections never have anything to hold."""
 

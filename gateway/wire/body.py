@@ -7,6 +7,7 @@ the rest as it came. A body of up to 64 KiB is read in one go, a longer one in s
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Final
 
 import msgspec
 
@@ -19,20 +20,21 @@ from gateway.wire.scan import MAX_KEYS, check_depth, items_in, repeated_key, too
 from gateway.wire.slices import Work, finish
 from gateway.wire.walk import COMPILED, Walk
 
-MAX_CHOICES, MAX_LOGPROBS = 8, 20
+MAX_CHOICES: Final = 8
+MAX_LOGPROBS: Final = 20
 
-_top_level = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_decode_text = msgspec.json.Decoder(str).decode
-_CLIENT_TOOLS = frozenset(("function", "custom"))
+_top_level: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_text: Final = msgspec.json.Decoder(str).decode
+_CLIENT_TOOLS: Final = frozenset(("function", "custom"))
 """Tools that the client runs; all others run on the server."""
-_KEY = re.compile(rb'[ \t\r\n]*+[,{][ \t\r\n]*+"((?:[^"\\]|\\.)*+)"[ \t\r\n]*+:[ \t\r\n]*+')
-_END = re.compile(rb"[ \t\r\n]*+\}[ \t\r\n]*+")
-_IMAGE = re.compile(rb'"type"\s*:\s*"(?:image|image_url|input_image)"')
+_KEY: Final = re.compile(rb'[ \t\r\n]*+[,{][ \t\r\n]*+"((?:[^"\\]|\\.)*+)"[ \t\r\n]*+:[ \t\r\n]*+')
+_END: Final = re.compile(rb"[ \t\r\n]*+\}[ \t\r\n]*+")
+_IMAGE: Final = re.compile(rb'"type"\s*:\s*"(?:image|image_url|input_image)"')
 
-_BOUNDS = MappingProxyType(
+_BOUNDS: Final = MappingProxyType(
     {"n": MAX_CHOICES, "best_of": MAX_CHOICES, "logprobs": MAX_LOGPROBS, "top_logprobs": MAX_LOGPROBS}
 )
-_MAX_TOKENS: Mapping[Dialect, tuple[str, ...]] = MappingProxyType(
+_MAX_TOKENS: Final[Mapping[Dialect, tuple[str, ...]]] = MappingProxyType(
     {
         Dialect.CHAT: ("max_completion_tokens", "max_tokens"),
         Dialect.COMPLETIONS: ("max_tokens",),
@@ -42,22 +44,22 @@ _MAX_TOKENS: Mapping[Dialect, tuple[str, ...]] = MappingProxyType(
     }
 )
 """What bounds an answer, as vLLM reads it: the first that is given holds, and others mean nothing there."""
-_HAVE_CHOICES = frozenset((Dialect.CHAT, Dialect.COMPLETIONS))
-_PROMPTS = ("prompt", "prompt_embeds")
-_FLAG = re.compile(rb'(?i:"?(?:true|false|yes|no|on|off|[tfyn])"?)')
-_NULL = msgspec.Raw(b"null")
-_MAX_VALUE = 1024
+_HAVE_CHOICES: Final = frozenset((Dialect.CHAT, Dialect.COMPLETIONS))
+_PROMPTS: Final[tuple[str, ...]] = ("prompt", "prompt_embeds")
+_FLAG: Final = re.compile(rb'(?i:"?(?:true|false|yes|no|on|off|[tfyn])"?)')
+_NULL: Final = msgspec.Raw(b"null")
+_MAX_VALUE: Final = 1024
 """Bytes of a value that says something about the request; a name or a number is shorter."""
-_MAX_OPTIONS = 64 * 1024
-_MAX_TOOLS = 256 * 1024
-_TOLD = frozenset((*_BOUNDS, *(name for names in _MAX_TOKENS.values() for name in names), "model", "stream"))
+_MAX_OPTIONS: Final = 64 * 1024
+_MAX_TOOLS: Final = 256 * 1024
+_TOLD: Final = frozenset((*_BOUNDS, *(name for names in _MAX_TOKENS.values() for name in names), "model", "stream"))
 
 
 class _Tool(msgspec.Struct):
     type: str = "function"
 
 
-_decode_tools = msgspec.json.Decoder(list[_Tool]).decode
+_decode_tools: Final = msgspec.json.Decoder(list[_Tool]).decode
 
 
 class Body:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from typing import Protocol
+from typing import Final, Protocol
 
 from gateway.clock import Clock
 from gateway.lateness import Lateness
@@ -10,7 +10,7 @@ from gateway.wire.dialer import Dialer
 from gateway.wire.upstream import Upstream
 
 _log = logging.getLogger(__name__)
-LAST_LOOK = 0.1
+LAST_LOOK: Final = 0.1
 """Seconds that a connect has once its time is over: if this process was late, what has come is read before it fails."""
 
 

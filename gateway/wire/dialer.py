@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import ssl
-from typing import cast
+from typing import Final, cast
 
 from gateway.clock import Clock
 from gateway.wire.dial import first_of
@@ -13,7 +13,7 @@ from gateway.wire.slow_addresses import SlowAddresses
 from gateway.wire.upstream import Owner, Upstream
 
 # A read takes at most what the kernel holds: this bounds what one slow client can make the gateway buffer.
-_RECEIVE_BUFFER = 64 * 1024
+_RECEIVE_BUFFER: Final = 64 * 1024
 
 
 class Dialer:

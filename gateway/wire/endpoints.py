@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
+from typing import Final
 from urllib.parse import parse_qs
 
 from gateway.errors import InvalidRequest
@@ -32,29 +33,31 @@ _ENDPOINTS = (
     Endpoint("/v1/images/variations", "image_variation", body=BodyKind.MULTIPART),
 )
 
-FORWARDED: Mapping[bytes, Endpoint] = MappingProxyType({endpoint.path.encode(): endpoint for endpoint in _ENDPOINTS})
+FORWARDED: Final[Mapping[bytes, Endpoint]] = MappingProxyType(
+    {endpoint.path.encode(): endpoint for endpoint in _ENDPOINTS}
+)
 """Request target to endpoint, for POST. Compared as bytes: nothing is decoded, normalised or matched by prefix."""
 
-RESPONSES_PREFIX = b"/v1/responses/"
-RETRIEVE = Endpoint("/v1/responses/{id}", "retrieve_response", Dialect.RESPONSES, BodyKind.NONE, method=b"GET")
-CANCEL = Endpoint("/v1/responses/{id}/cancel", "cancel_response", Dialect.RESPONSES, BodyKind.NONE)
+RESPONSES_PREFIX: Final = b"/v1/responses/"
+RETRIEVE: Final = Endpoint("/v1/responses/{id}", "retrieve_response", Dialect.RESPONSES, BodyKind.NONE, method=b"GET")
+CANCEL: Final = Endpoint("/v1/responses/{id}/cancel", "cancel_response", Dialect.RESPONSES, BodyKind.NONE)
 """What is asked of a response that an engine keeps."""
-_ID = "[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}"
-_STORED = re.compile(rb"/v1/responses/(%b)(/cancel)?" % _ID.encode())
-_STORED_ID = re.compile(_ID)
-_DIGITS = 18
-_YES = frozenset(("1", "on", "t", "true", "y", "yes"))
+_ID: Final = "[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}"
+_STORED: Final = re.compile(rb"/v1/responses/(%b)(/cancel)?" % _ID.encode())
+_STORED_ID: Final = re.compile(_ID)
+_DIGITS: Final = 18
+_YES: Final = frozenset(("1", "on", "t", "true", "y", "yes"))
 
-MESSAGES = b"/v1/messages"
+MESSAGES: Final = b"/v1/messages"
 """How the paths begin whose clients read errors in Anthropic's shape."""
 
-OPEN = frozenset((b"/health", b"/ready"))
+OPEN: Final = frozenset((b"/health", b"/ready"))
 """What this process tells anyone, key or none, for GET."""
 
-LOCAL = OPEN | {b"/v1/models"}
+LOCAL: Final = OPEN | {b"/v1/models"}
 """What this process answers itself, for GET."""
 
-MODELS_PREFIX = b"/v1/models/"
+MODELS_PREFIX: Final = b"/v1/models/"
 """One model's card; its name, which may hold slashes, follows. Answered here as well."""
 
 

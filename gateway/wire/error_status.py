@@ -3,11 +3,11 @@
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
-_BY_NAME = MappingProxyType(
+_BY_NAME: Final = MappingProxyType(
     {
         # Anthropic's types
         "invalid_request_error": 400,
@@ -42,11 +42,11 @@ _BY_NAME = MappingProxyType(
         "validation": 422,
     }
 )
-_CODES = ("code", "status", "status_code", "http_status_code")
-_NAMES = ("type", "code", "error_type")
-_STRING = rb'"(?:[^"\\]|\\.)*+"'
-_PLAIN = rb"(?:%b|[\w.+-]++|\[\s*+\]|\{\s*+\})" % _STRING
-_BEGINS_AS_ERROR = re.compile(
+_CODES: Final[tuple[str, ...]] = ("code", "status", "status_code", "http_status_code")
+_NAMES: Final[tuple[str, ...]] = ("type", "code", "error_type")
+_STRING: Final = rb'"(?:[^"\\]|\\.)*+"'
+_PLAIN: Final = rb"(?:%b|[\w.+-]++|\[\s*+\]|\{\s*+\})" % _STRING
+_BEGINS_AS_ERROR: Final = re.compile(
     rb"(?:\xef\xbb\xbf)?\s*+\{(?:\s*+%b\s*+:\s*+%b\s*+,)*?\s*+" % (_STRING, _PLAIN)
     + rb'(?:"error"\s*+:\s*+(?:"(?!")|[{\[](?!\s*+[}\]]))|"(?:object|type)"\s*+:\s*+"(?:error|response\.failed)")'
 )

@@ -7,17 +7,17 @@ single token of it.
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from gateway.exchange import Dialect
 
-ABORTED = re.compile(rb'"finish_reason"\s*+:\s*+"(?:abort|error)"')
+ABORTED: Final = re.compile(rb'"finish_reason"\s*+:\s*+"(?:abort|error)"')
 """A choice that was given up. What stands in a text has its quotes escaped."""
-_REASON = re.compile(rb'"stop_reason"\s*+:\s*+"')
-_UNFINISHED = re.compile(rb'"stop_reason"\s*+:\s*+null|"output_tokens"\s*+:\s*+0\b')
-_CANCELLED = re.compile(rb'"status"\s*+:\s*+"cancelled"|"output_tokens"\s*+:\s*+0\b')
+_REASON: Final = re.compile(rb'"stop_reason"\s*+:\s*+"')
+_UNFINISHED: Final = re.compile(rb'"stop_reason"\s*+:\s*+null|"output_tokens"\s*+:\s*+0\b')
+_CANCELLED: Final = re.compile(rb'"status"\s*+:\s*+"cancelled"|"output_tokens"\s*+:\s*+0\b')
 
 
 def document_given_up(dialect: Dialect, whole: bytes) -> bool:
@@ -44,7 +44,9 @@ def event_given_up(dialect: Dialect, data: bytes, *, begun: bool) -> bool:
 
 def has_aborted_choice(data: bytes) -> bool:
     """Whether a choice of chat or completions was given up, by any part of the document that has its end."""
-    return (b'"abort"' in data or b'"error"' in data) and ABORTED.search(data) is not None
+    # Not `in`: that takes bytes for a number first, which costs four times the search.
+    may_be = data.find(b'"abort"') >= 0 or data.find(b'"error"') >= 0
+    return may_be and ABORTED.search(data) is not None
 
 
 def has_stop_reason(part: bytes) -> bool:

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import Final
 
 from gateway.exchange import Dialect
 
@@ -24,8 +25,8 @@ class Grammar:
     terminator: bytes = b""
 
 
-_DONE = b"data: [DONE]\n\n"
-_CHAT = Grammar(
+_DONE: Final = b"data: [DONE]\n\n"
+_CHAT: Final = Grammar(
     b'"content":"',
     2,
     re.compile(
@@ -36,7 +37,7 @@ _CHAT = Grammar(
     end=re.compile(rb'"type"\s*+:\s*+"transcript\.text\.done"'),
     terminator=_DONE,
 )
-GRAMMARS = MappingProxyType(
+GRAMMARS: Final = MappingProxyType(
     {
         Dialect.CHAT: _CHAT,
         Dialect.PLAIN: replace(_CHAT, terminator=b""),

@@ -20,21 +20,21 @@ from gateway.exchange import BodyKind, Endpoint
 from gateway.wire.endpoints import FORWARDED, LOCAL, MODELS_PREFIX, RESPONSES_PREFIX, stored
 from gateway.wire.heads import Headers, named_by_connection
 
-MAX_TARGET = 8 * 1024
-MAX_FIELDS = 100
+MAX_TARGET: Final = 8 * 1024
+MAX_FIELDS: Final = 100
 
-_SHORT = 64 * 1024
+_SHORT: Final = 64 * 1024
 """Bytes of a body that are read although nothing wants them, so that the connection stays of use."""
-_JSON = b"application/json"
-_SHOWN = 64
-_ABSOLUTE = re.compile(rb"https?://([^/?#]*)([^#]*)", re.IGNORECASE)
-_METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"))
-_READS = frozenset((b"GET", b"HEAD"))
-_VERSION = b"/v1"
+_JSON: Final = b"application/json"
+_SHOWN: Final = 64
+_ABSOLUTE: Final = re.compile(rb"https?://([^/?#]*)([^#]*)", re.IGNORECASE)
+_METHODS: Final = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"))
+_READS: Final = frozenset((b"GET", b"HEAD"))
+_VERSION: Final = b"/v1"
 _NO_NAMES: Final[frozenset[bytes]] = frozenset()
 """Shared, since every empty set of its own takes 224 bytes."""
-_HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]+)(?::\d{1,5})?")
-_READ = frozenset(
+_HOST: Final = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]+)(?::\d{1,5})?")
+_READ: Final = frozenset(
     (
         b"authorization",
         b"connection",

@@ -2,12 +2,12 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from gateway.wire.sockets import was_reset
 
-_PROBE_AFTER = 0.08
-_RESET_WITHIN = 0.02
+_PROBE_AFTER: Final = 0.08
+_RESET_WITHIN: Final = 0.02
 
 
 class Closing(Protocol):

@@ -3,12 +3,13 @@
 from collections.abc import Iterable
 from http import HTTPStatus
 from types import MappingProxyType
+from typing import Final
 
 Headers = list[tuple[bytes, bytes]]
 """Fields in the order they came; names in lower case."""
-CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
-_HOP_BY_HOP = frozenset(
+_HOP_BY_HOP: Final = frozenset(
     (
         b"connection",
         b"keep-alive",
@@ -21,11 +22,11 @@ _HOP_BY_HOP = frozenset(
         b"upgrade",
     )
 )
-_OURS = frozenset(
+_OURS: Final = frozenset(
     b"x-gateway-" + name
     for name in (b"attempts", b"backend", b"class", b"hops", b"model-version", b"pool", b"queue-ms", b"version")
 )
-_CREDENTIALS = frozenset(
+_CREDENTIALS: Final = frozenset(
     (
         b"api-key",
         b"authorization",
@@ -40,13 +41,13 @@ _CREDENTIALS = frozenset(
     )
 )
 """Names under which OpenAI's, Anthropic's, Azure's and Google's clients, and browsers, send what must stay secret."""
-_NEVER_UPSTREAM = (
+_NEVER_UPSTREAM: Final = (
     _HOP_BY_HOP
     | _CREDENTIALS
     | {b"accept-encoding", b"content-length", b"expect", b"host", b"origin", b"x-request-id"}
     | _OURS
 )
-_CORS = frozenset(
+_CORS: Final = frozenset(
     b"access-control-" + name
     for name in (
         b"allow-credentials",
@@ -57,12 +58,12 @@ _CORS = frozenset(
         b"max-age",
     )
 )
-_NEVER_DOWNSTREAM = _HOP_BY_HOP | _CREDENTIALS | _CORS | {b"content-length", b"x-request-id"} | _OURS
-_FORWARDED = (b"forwarded", b"x-forwarded-", b"x-real-ip")
+_NEVER_DOWNSTREAM: Final = _HOP_BY_HOP | _CREDENTIALS | _CORS | {b"content-length", b"x-request-id"} | _OURS
+_FORWARDED: Final[tuple[bytes, ...]] = (b"forwarded", b"x-forwarded-", b"x-real-ip")
 """How the names of fields begin by which a proxy says for whom it asks."""
-_F_OR_X = frozenset((b"f", b"x"))
+_F_OR_X: Final = frozenset((b"f", b"x"))
 
-_STATUS_LINES = MappingProxyType(
+_STATUS_LINES: Final = MappingProxyType(
     {status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus}
 )
 

@@ -1,11 +1,12 @@
 """For how long a connection to an engine may be idle: less than until the engine closes it."""
 
 from math import inf
+from typing import Final
 
-IDLE_SECONDS = 4.0
+IDLE_SECONDS: Final = 4.0
 """How long at most: uvicorn, which most engines use, closes an idle connection after 5 s."""
-_MARGIN = 1.0
-_REMEMBERED = 300.0
+_MARGIN: Final = 1.0
+_REMEMBERED: Final = 300.0
 """Seconds for which an engine's closing of an idle connection is remembered: it may have been a restart."""
 
 

@@ -1,12 +1,14 @@
 """The head that a connection carried last: clients send the same one with nearly every request."""
 
+from typing import Final
+
 import httptools
 
 from gateway.wire import guard
 from gateway.wire.guard import Head, Limits
 from gateway.wire.heads import Headers
 
-_LENGTH = b"content-length"
+_LENGTH: Final = b"content-length"
 
 
 class LastHead:

@@ -1,13 +1,14 @@
 """An event longer than most, which comes in several reads: gathered without copying it for each of them."""
 
 import re
+from typing import Final
 
-LONG = 64 * 1024
+LONG: Final = 64 * 1024
 """Bytes from which on an event is gathered here."""
-MAX_EVENT = 8 * 1024 * 1024
-_END = re.compile(rb"\n\n|\r")
-_LOOKED_AT = 16 * 1024
-_NEAR = 3 * 1024
+MAX_EVENT: Final = 8 * 1024 * 1024
+_END: Final = re.compile(rb"\n\n|\r")
+_LOOKED_AT: Final = 16 * 1024
+_NEAR: Final = 3 * 1024
 
 
 class EventTooLarge(Exception):

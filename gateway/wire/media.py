@@ -5,20 +5,21 @@ In data URLs (`"data:image/png;base64,..."`), or as the value of `data` (Anthrop
 """
 
 import re
+from typing import Final
 
 from gateway.wire.rope import Rope, Span
 from gateway.wire.scan import WINDOW, Steps
 from gateway.wire.slices import Work, finish
 
-SMALL = 8 * 1024
+SMALL: Final = 8 * 1024
 """Bytes of a body up to which it is all taken for text: the error is a few hundred tokens, and looking costs time."""
-_DATA_URL = b";base64,"
-_KEY = b'data"'
-_BASE64 = re.compile(
+_DATA_URL: Final = b";base64,"
+_KEY: Final = b'data"'
+_BASE64: Final = re.compile(
     rb'(?:;base64,|data"[ \t\r\n]{0,64}+:[ \t\r\n]{0,64}+")(?=(?:[A-Za-z0-9+/=_-]|\\/){64})',
 )
-_IMAGE = re.compile(rb'"type"[ \t\r\n]{0,64}+:[ \t\r\n]{0,64}+"(?:image|image_url|input_image)"')
-_OVERLAP = 512
+_IMAGE: Final = re.compile(rb'"type"[ \t\r\n]{0,64}+:[ \t\r\n]{0,64}+"(?:image|image_url|input_image)"')
+_OVERLAP: Final = 512
 """More than any of these patterns spans."""
 
 

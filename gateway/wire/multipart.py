@@ -3,6 +3,8 @@
 Stricter than the engines' parsers where those differ, so that none of them finds another `model`.
 """
 
+from typing import Final
+
 from python_multipart.multipart import parse_options_header
 
 from gateway.errors import InvalidRequest, UnsupportedMediaType
@@ -12,17 +14,18 @@ from gateway.wire.rope import Rope, Span
 from gateway.wire.scan import WINDOW, Steps
 from gateway.wire.slices import Work, finish
 
-MAX_PARTS = 1000
+MAX_PARTS: Final = 1000
 """As Starlette has it, on which vLLM is built."""
-SHORT_FORM = 8 * 1024
+SHORT_FORM: Final = 8 * 1024
 """Bytes of a form up to which it is read in one go: at worst that takes about two milliseconds."""
-MAX_BOUNDARY = 70
-_SHOWN = 64
-MAX_PART_HEAD = 8 * 1024
-MAX_DISPOSITION, MAX_PARAMETERS = 2048, 16
+MAX_BOUNDARY: Final = 70
+_SHOWN: Final = 64
+MAX_PART_HEAD: Final = 8 * 1024
+MAX_DISPOSITION: Final = 2048
+MAX_PARAMETERS: Final = 16
 """Bytes of a Content-Disposition, and semicolons in it, each of which takes time; a file's name may take 1.5 KiB."""
-_MAX_VALUE = 1024
-_READ = frozenset(("model", "stream"))
+_MAX_VALUE: Final = 1024
+_READ: Final = frozenset(("model", "stream"))
 
 
 def read_multipart(raw: bytes, content_type: bytes) -> Body:

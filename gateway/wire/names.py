@@ -6,14 +6,15 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from ipaddress import ip_address
 from threading import Thread
+from typing import Final
 
 from gateway.clock import Clock
 
-FRESH = 30.0
+FRESH: Final = 30.0
 """Seconds after which addresses are looked up again, in the background."""
-AGAIN = 5.0
+AGAIN: Final = 5.0
 """Seconds until a name is looked up again that could not be."""
-_REMEMBERED = 256
+_REMEMBERED: Final = 256
 
 Lookup = Callable[[str, int], Sequence[str]]
 """Returns the addresses of a name, in the order to try them; may block; raises OSError."""

@@ -1,17 +1,20 @@
 """Numbers and flags in a request, read as vLLM reads them: by pydantic's rules, by which `"9"` and `9e0` are 9."""
 
 from types import MappingProxyType
+from typing import Final
 
 import msgspec
 from pydantic import TypeAdapter, ValidationError
 
 from gateway.errors import InvalidRequest
 
-LARGEST = 2**63 - 1
-_decode_whole = msgspec.json.Decoder(int).decode
-_read = TypeAdapter(int | None).validate_json
-_read_flag = TypeAdapter(bool | None).validate_json
-_LITERALS = MappingProxyType({b"true": True, b"false": False, b"null": None})
+LARGEST: Final = 2**63 - 1
+_USUAL: Final = 2**61
+"""Below it compiled code compares in registers."""
+_decode_whole: Final = msgspec.json.Decoder(int).decode
+_read: Final = TypeAdapter(int | None).validate_json
+_read_flag: Final = TypeAdapter(bool | None).validate_json
+_LITERALS: Final = MappingProxyType({b"true": True, b"false": False, b"null": None})
 
 
 def whole_number(name: str, value: msgspec.Raw) -> int | None:
@@ -27,7 +30,7 @@ def whole_number(name: str, value: msgspec.Raw) -> int | None:
             number = _read(bytes(value))
         except ValidationError:
             raise InvalidRequest(f"`{name}` must be a whole number", param=name) from None
-    if number is not None and not -LARGEST <= number <= LARGEST:
+    if number is not None and not -_USUAL < number < _USUAL and not -LARGEST <= number <= LARGEST:
         raise InvalidRequest(f"`{name}` is too large a number", param=name)
     return number
 

@@ -4,14 +4,16 @@ import math
 from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
+from typing import Final
 
 from gateway.wire.guard import Limits
 
-LAST_CALL = 2.0
+LAST_CALL: Final = 2.0
 """Seconds in which a client that was not told that its connection ends may ask once more."""
-CLOSE_SECONDS = 10.0
+CLOSE_SECONDS: Final = 10.0
 """How long the end of the last answer may take before its client is asked whether it still reads."""
-LINGER_SECONDS, LINGER_LONGEST = 5.0, 30.0
+LINGER_SECONDS: Final = 5.0
+LINGER_LONGEST: Final = 30.0
 """How long what a refused client still sends is read away: seconds of silence, and in all. Some clients read the answer
 only once they have sent everything, and a connection that closes before destroys it."""
 
@@ -49,15 +51,31 @@ class Event(StrEnum):
 
 
 # Read once: Python 3.11 takes ten times as long to find a member by its enum.
-FRESH, IDLE, HEAD, BODY, HELD, ANSWERING, ENDED, REFUSED, LINGER, CLOSING = Phase
-PART_OF_HEAD, PART_OF_BODY, EXPECTS_CONTINUE, REQUEST, ANSWERED, BROKEN, HALF_CLOSED, CLOSED = Event
+FRESH: Final = Phase.FRESH
+IDLE: Final = Phase.IDLE
+HEAD: Final = Phase.HEAD
+BODY: Final = Phase.BODY
+HELD: Final = Phase.HELD
+ANSWERING: Final = Phase.ANSWERING
+ENDED: Final = Phase.ENDED
+REFUSED: Final = Phase.REFUSED
+LINGER: Final = Phase.LINGER
+CLOSING: Final = Phase.CLOSING
+PART_OF_HEAD: Final = Event.PART_OF_HEAD
+PART_OF_BODY: Final = Event.PART_OF_BODY
+EXPECTS_CONTINUE: Final = Event.EXPECTS_CONTINUE
+REQUEST: Final = Event.REQUEST
+ANSWERED: Final = Event.ANSWERED
+BROKEN: Final = Event.BROKEN
+HALF_CLOSED: Final = Event.HALF_CLOSED
+CLOSED: Final = Event.CLOSED
 
-COMING = frozenset((HEAD, BODY))
+COMING: Final = frozenset((HEAD, BODY))
 """The next request has begun to come."""
-DEAF = frozenset((ENDED, REFUSED, LINGER, CLOSING))
+DEAF: Final = frozenset((ENDED, REFUSED, LINGER, CLOSING))
 """Nothing more is parsed."""
 
-TRANSITIONS: Mapping[tuple[Phase, Event], Phase] = MappingProxyType(
+TRANSITIONS: Final[Mapping[tuple[Phase, Event], Phase]] = MappingProxyType(
     {
         **{(phase, PART_OF_HEAD): HEAD for phase in (FRESH, IDLE, ANSWERING, HEAD)},
         **{(phase, PART_OF_BODY): BODY for phase in (FRESH, IDLE, ANSWERING, HEAD, HELD, BODY)},
@@ -75,7 +93,7 @@ TRANSITIONS: Mapping[tuple[Phase, Event], Phase] = MappingProxyType(
 )
 """Every way from phase to phase; an event that is not here in a phase is a fault of the gateway's own."""
 
-_NEXT = dict(TRANSITIONS)  # a proxy of a mapping takes longer to ask
+_NEXT: Final = dict(TRANSITIONS)  # a proxy of a mapping takes longer to ask
 
 
 def seconds_in(phase: Phase, limits: Limits, *, draining: bool) -> float:

@@ -1,7 +1,7 @@
 """The requests of one client's connection, answered one at a time and in order."""
 
 import asyncio
-from typing import cast
+from typing import Final, cast
 
 import msgspec
 
@@ -28,7 +28,7 @@ from gateway.wire.phase import (
 from gateway.wire.service import Refusal, Request, Responder, Service
 from gateway.wire.sockets import peer_of
 
-MAX_PIPELINED = 64
+MAX_PIPELINED: Final = 64
 
 
 class Pipeline:

@@ -1,8 +1,10 @@
 """Whether a connection that was lost had been closed by its engine before the request reached it."""
 
-LEAST_IDLE = 1.0
+from typing import Final
+
+LEAST_IDLE: Final = 1.0
 """Seconds after which an engine may have closed an idle connection just before the next request reached it."""
-IMMEDIATE = 0.02
+IMMEDIATE: Final = 0.02
 """Seconds within which such a close comes to light, at least: longer ago, the engine may have begun to work."""
 
 

@@ -5,10 +5,11 @@ Joining 32 MiB would hold the event loop for tens of milliseconds, and so would 
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
+from typing import Final
 
-BLOCK = 64 * 1024
+BLOCK: Final = 64 * 1024
 """Bytes up to which short pieces are gathered into one."""
-SHORT = 64 * 1024
+SHORT: Final = 64 * 1024
 """Bytes of a body up to which it is in one piece, and read in one go: at worst that takes two milliseconds."""
 
 Span = tuple[int, int]

@@ -8,6 +8,7 @@ them anyway. A parser that accepts the body at all finds the same values.
 import re
 from collections.abc import Generator
 from itertools import accumulate
+from typing import Final
 
 import msgspec
 
@@ -15,22 +16,24 @@ from gateway.errors import InvalidJson, InvalidRequest
 from gateway.wire.rope import Rope, Span
 from gateway.wire.walk import COMPILED, MAX_DEPTH, Walk, string_end, too_deep, walk_over
 
-_FEW = 12
+_FEW: Final = 12
 """Marks that are found one by one; of two kinds, they are far fewer than MAX_DEPTH."""
-MAX_KEYS = 256
-MAX_KEY = 1024
-WINDOW = 16 * 1024
+MAX_KEYS: Final = 256
+MAX_KEY: Final = 1024
+WINDOW: Final = 16 * 1024
 """Bytes looked at between two yields; the worst of them cost 50 ns each."""
-_SMALL = 256
-_SPACE = b" \t\r\n"
-_STRUCTURE = re.compile(rb'["\[\]{}]')
-_NOT_STRUCTURE = bytes(set(range(256)) - set(b'"[]{}'))
-_NOT_ITEMS = bytes(set(range(256)) - set(b'",['))
-_STEPS = bytes.maketrans(b"[{]}", b"\1\1\xff\xff")
-_SCALAR = re.compile(rb"(?:-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?|true|false|null)(?![A-Za-z0-9.])")
-_MAX_SCALAR = 1024
-_NOT_AN_OBJECT = frozenset(b'["tfn-0123456789')
-_decode_text = msgspec.json.Decoder(str).decode
+_SMALL: Final = 256
+_SPACE: Final = b" \t\r\n"
+_STRUCTURE: Final = re.compile(rb'["\[\]{}]')
+_NOT_STRUCTURE: Final = bytes(set(range(256)) - set(b'"[]{}'))
+_NOT_ITEMS: Final = bytes(set(range(256)) - set(b'",['))
+_STEPS: Final = bytes.maketrans(b"[{]}", b"\1\1\xff\xff")
+_SCALAR: Final = re.compile(
+    rb"(?:-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?|true|false|null)(?![A-Za-z0-9.])"
+)
+_MAX_SCALAR: Final = 1024
+_NOT_AN_OBJECT: Final = frozenset(b'["tfn-0123456789')
+_decode_text: Final = msgspec.json.Decoder(str).decode
 
 Steps = Generator[None, None, int]
 """Work that yields after each window, and returns where it got to."""

@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Generator
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from gateway.clock import Clock
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 Work = Generator[None, None, T]
 """Work that yields after each bounded piece, and returns its result."""
 
-SECONDS = 0.001
+SECONDS: Final = 0.001
 """How long slices may follow each other in one turn of the loop, whatever there is to do."""
 
 

@@ -1,8 +1,9 @@
 """Addresses of an engine that a connect waited for in vain."""
 
 from math import inf
+from typing import Final
 
-_SLOW_FOR = 60.0
+_SLOW_FOR: Final = 60.0
 
 
 class SlowAddresses:

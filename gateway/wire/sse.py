@@ -17,12 +17,12 @@ from gateway.wire.long_event import LONG, MAX_EVENT, EventTooLarge, LongEvent, a
 from gateway.wire.usage_chunk import UsageChunk, has_no_choices
 
 _QUOTE: Final = 0x22
-_BOM = b"\xef\xbb\xbf"
-_LAST_EVENTS = 3
-_NEEDLE = 100
-_FRAMING = re.compile(rb"(?:\r\n|\r(?!\n)|\n)(?:\r\n|\r(?!\n)|\n)")
-_LINE_END = re.compile(rb"\r\n|\r|\n")
-_NO_MARKER = b"\n\n\n"
+_BOM: Final = b"\xef\xbb\xbf"
+_LAST_EVENTS: Final = 3
+_NEEDLE: Final = 100
+_FRAMING: Final = re.compile(rb"(?:\r\n|\r(?!\n)|\n)(?:\r\n|\r(?!\n)|\n)")
+_LINE_END: Final = re.compile(rb"\r\n|\r|\n")
+_NO_MARKER: Final = b"\n\n\n"
 """What no event has. Events of several choices are all looked at closely, for which of them they are."""
 
 

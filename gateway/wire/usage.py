@@ -3,13 +3,13 @@
 import re
 from typing import Final
 
-NEAR = 2048
-_KEY = re.compile(rb'"usage"\s*+:\s*+\{')
-_PROMPT = re.compile(rb'"(?:prompt|input)_tokens"\s*+:\s*+(\d{1,12}+)(?![\w.])')
-_OUTPUT = re.compile(rb'"(?:completion|output)_tokens"\s*+:\s*+(\d{1,12}+)(?![\w.])')
+NEAR: Final = 2048
+_KEY: Final = re.compile(rb'"usage"\s*+:\s*+\{')
+_PROMPT: Final = re.compile(rb'"(?:prompt|input)_tokens"\s*+:\s*+(\d{1,12}+)(?![\w.])')
+_OUTPUT: Final = re.compile(rb'"(?:completion|output)_tokens"\s*+:\s*+(\d{1,12}+)(?![\w.])')
 
 
-_USUAL = re.compile(
+_USUAL: Final = re.compile(
     rb'"usage":\{"prompt_tokens":(\d{1,12}+),(?:"total_tokens":\d{1,12}+,)?"completion_tokens":(\d{1,12}+)[,}]'
 )
 """As vLLM and OpenAI write it: one match instead of three searches."""
@@ -41,7 +41,7 @@ class Usage:
         )
 
 
-UNTOLD = Usage(None, None)
+UNTOLD: Final = Usage(None, None)
 
 
 def find_usage(data: bytes) -> Usage | None:

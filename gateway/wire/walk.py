@@ -22,7 +22,7 @@ _BRACKETS: Final = bytes(1 if byte in b"[{" else 3 if byte in b"]}" else 0 for b
 _FEW: Final = 96
 """Bytes of a string that are looked at singly before the next quote is searched for."""
 _DATA: Final = b"data"
-_IMAGES: Final = (b"image", b"image_url")
+_IMAGES: Final[tuple[bytes, ...]] = (b"image", b"image_url")
 _LONGEST: Final = 16
 """More bytes than any of these endings has."""
 _BEFORE_LAST: Final = bytes({0x61: 0x74, 0x65: 0x67, 0x6C: 0x72}.get(byte, 0) for byte in range(256))

@@ -232,3 +232,26 @@ def test_a_wheel_is_built_of_what_is_installed_and_holds_what_runs_here(build: M
     expected = (*build.compiled_files(build.FOLDER), at) if compiled else ()
     assert names == {f"gateway/_compiled/{each.relative_to(build.FOLDER)}" for each in expected}
     assert wheel.name.endswith("py3-none-any.whl") is not compiled
+
+
+def unfinished(tree: ast.Module) -> Iterator[str]:
+    """Yield the constants of a module that are looked up in a dictionary each time they are read."""
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
+            yield from (ast.unparse(each) for each in node.targets if ast.unparse(each).isupper())
+
+
+PATCHED = {
+    "wire/idle_connections.py": {"MAX_IDLE"},
+    "wire/dial.py": {"NEXT_AFTER"},
+    "telemetry/access_log.py": {"MAX_LINES", "_CLOSE_SECONDS"},
+    "proxy/reading.py": {"PATIENCE"},
+    "proxy/relay.py": {"KEEP_ALIVE"},
+    "proxy/searching.py": {"SECONDS", "MOST"},
+}
+"""Constants that tests replace, which nothing can do to final ones."""
+
+
+def test_constants_that_are_compiled_are_final(build: ModuleType) -> None:
+    found = {name: set(unfinished(ast.parse((GATEWAY / name).read_text()))) for name in build.modules()}
+    assert {name: names for name, names in found.items() if names} == PATCHED

@@ -96,6 +96,5 @@ def test_the_guard_would_say_the_same_of_a_head_that_is_recognised(before: Heade
         return
     if known is not None:
         head = guard.check(b"POST", TARGET, "1.1", fields, LIMITS)
-        assert [getattr(known, name) for name in type(head).__slots__] == [
-            getattr(head, name) for name in type(head).__slots__
-        ]
+        assert (known.endpoint, known.authorization, known.http10) == (head.endpoint, head.authorization, head.http10)
+        assert (known.connection, known.expects_continue) == (head.connection, head.expects_continue)

@@ -7,15 +7,16 @@ Those ahead who leave make it more, so the true chance is higher.
 
 from collections.abc import Callable
 from math import erf, exp, inf, sqrt
+from typing import Final
 
-LEAST = 0.002
+LEAST: Final = 0.002
 """A request with less of a chance than this is refused at once: what is a bound of a guess must leave no doubt."""
-LOOKS = 0.1
+LOOKS: Final = 0.1
 """Seconds between two looks at who has waited for too long."""
-MARGIN = 0.05
+MARGIN: Final = 0.05
 """Seconds kept beside that for a busy gateway and the way to the client."""
-_DIRECT = 32
-_PARTS = 8
+_DIRECT: Final = 32
+_PARTS: Final = 8
 
 
 def patience(usual: float, holding: float, promise: float = inf, ttft: float = 0.0) -> float:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Final
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,9 +21,9 @@ class ServiceClass:
     min_share: float = 0.0
 
 
-STANDARD = "standard"
+STANDARD: Final = "standard"
 """The class of requests that ask for none."""
-CLASSES: Mapping[str, ServiceClass] = MappingProxyType(
+CLASSES: Final[Mapping[str, ServiceClass]] = MappingProxyType(
     {
         each.name: each
         for each in (

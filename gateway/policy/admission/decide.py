@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 from enum import StrEnum
 from math import ceil
+from typing import Final
 
-CAPACITY = 10_000
+CAPACITY: Final = 10_000
 """Requests that one queue holds."""
-LONGEST_RETRY_AFTER = 60
-HOLD_PAUSE = 1.0
+LONGEST_RETRY_AFTER: Final = 60
+HOLD_PAUSE: Final = 1.0
 """Seconds between two starts of requests that are held back."""
 
 

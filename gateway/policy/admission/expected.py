@@ -3,17 +3,18 @@
 from collections.abc import Iterable
 from itertools import islice
 from math import ceil, log2
+from typing import Final
 
 from gateway.claim import Claim
 from gateway.policy.admission.headroom import Holders
 
-MOST = 64
+MOST: Final = 64
 """Slots that are looked at; of more, an even sample stands for all."""
-FRESH = 0.05
+FRESH: Final = 0.05
 """Seconds for which what was reckoned holds: in a flood of refusals each costs a look at a table."""
-SLOW = 5.0
+SLOW: Final = 5.0
 """Times the usual from which what holds a slot, or its kind of late, looks slow."""
-_STEPS = 8
+_STEPS: Final = 8
 """Steps of time in each doubling."""
 
 

@@ -1,22 +1,25 @@
 """Slots of a backend that stay free for higher classes, and a place that is kept for one large request."""
 
 from math import ceil, sqrt
+from typing import Final
 
 from gateway.claim import Claim
 
-MEMORY = 60.0
+MEMORY: Final = 60.0
 """Seconds for which a class that was seen at a backend counts."""
-SHEDDABLE, OTHERS = 2.0, 1.0
+SHEDDABLE: Final = 2.0
+OTHERS: Final = 1.0
 """Standard deviations of the higher classes' requests in flight that are kept free from a lower one."""
-LONGER = 10.0
+LONGER: Final = 10.0
 """How many times longer than a higher class one that is not sheddable must hold its slots to be kept from some."""
-SMALL = 4
+SMALL: Final = 4
 """Up to this limit one slot is kept free at most."""
-ALWAYS = 0.05
+ALWAYS: Final = 0.05
 """The part of the limit that lower classes may use in any case."""
-HALF_LIFE, SLOW_HALF_LIFE = 5.0, 60.0
+HALF_LIFE: Final = 5.0
+SLOW_HALF_LIFE: Final = 60.0
 """Seconds by which half of how many are in flight, and of how many come, is forgotten."""
-_FRESH = 0.05
+_FRESH: Final = 0.05
 
 
 class _Class:

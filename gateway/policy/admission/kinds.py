@@ -3,21 +3,23 @@
 from bisect import bisect_right
 from collections import deque
 from math import ceil
+from typing import Final
 
-SAMPLES = 256
-FEWEST = 20
+SAMPLES: Final = 256
+FEWEST: Final = 20
 """Holding times below which nothing is said about a kind: the mean of five is off by half as often as not."""
-BLOCK = 16
+BLOCK: Final = 16
 """Holding times in a row whose mean tells a slow spell from the usual."""
-FEWEST_ANSWERS = 50
+FEWEST_ANSWERS: Final = 50
 """Answers from which on it is known how long nine in ten are."""
-AMPLE = 4
+AMPLE: Final = 4
 """Times the model's mean answer that an answer of an unknown kind may come to: few are longer."""
-SHARE = 0.9
-_FRESH = 0.05
-_STALE, _ANSWERS_STALE = 8, 16
+SHARE: Final = 0.9
+_FRESH: Final = 0.05
+_STALE: Final = 8
+_ANSWERS_STALE: Final = 16
 """Holding times, and answers, since the last sorting that make another one worth it."""
-_FADING = 0.99
+_FADING: Final = 0.99
 """What is left, after each answer, of what the slowest one took."""
 
 

@@ -5,25 +5,27 @@ first tokens come late. Jacobson and Karels, "Congestion Avoidance and Control" 
 """
 
 from dataclasses import dataclass
+from typing import Final
 
-FIRST = 32
+FIRST: Final = 32
 """A start that few engines suffer from. It doubles with each round of first tokens while it is in use and on time."""
-BY_WORD = 256
+BY_WORD: Final = 256
 """Up to here it also doubles where no first token has come since it is in use, and the engine says that it runs them
 all and none waits: first tokens may take long."""
-LEAST, MOST = 2, 4096
-STEP = 1.0
+LEAST: Final = 2
+MOST: Final = 4096
+STEP: Final = 1.0
 """What a limit in use grows by at each tick, four times a second."""
-DECREASE = 0.9
-PAUSE = 1.0
+DECREASE: Final = 0.9
+PAUSE: Final = 1.0
 """Seconds between two decreases."""
-IN_USE = 0.9
-QUEUED_SCRAPES = 2
+IN_USE: Final = 0.9
+QUEUED_SCRAPES: Final = 2
 """Looks at an engine in a row that found requests waiting inside it: one alone may be a passing moment."""
-JUDGED = 5
+JUDGED: Final = 5
 """First tokens that must have come since the last change before their lateness counts."""
-LATE = 0.1
-LOADED = 2.0
+LATE: Final = 0.1
+LOADED: Final = 2.0
 """Times an idle engine's latency from which load is to blame for one that is late."""
 
 

@@ -8,15 +8,15 @@ credits in tokens. Operations take no longer for many requests that wait, and ha
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from itertools import chain, filterfalse, islice, takewhile
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from gateway.policy.admission.classes import ServiceClass
 from gateway.policy.admission.ranking import Ranking
 
 Item = TypeVar("Item")
-DEAREST = 1e9
+DEAREST: Final = 1e9
 """Tokens that a request counts for at most: beyond, sums of them would lose the small ones."""
-FARTHEST = 256
+FARTHEST: Final = 256
 """How many of a class are looked through for one that is not stuck."""
 
 

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from enum import StrEnum
 from math import ceil
+from typing import Final
 
-MINUTE = 60.0
+MINUTE: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)

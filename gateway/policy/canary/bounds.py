@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from math import log, sqrt
+from typing import Final
 
-_Z = 1.645
+_Z: Final = 1.645
 
 Counts = Sequence[float]
 """Good and bad, or good and bad of stable, then of the candidate."""

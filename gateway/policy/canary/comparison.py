@@ -14,17 +14,18 @@ taken for a worse one; the product runs over the blocks of all of them.
 
 from collections.abc import Sequence
 from math import exp, log
-from typing import Any
+from typing import Any, Final
 
 from gateway.policy.canary.bounds import difference
 
-TIMES_WORSE = (2.0, 5.0, 20.0)
+TIMES_WORSE: Final[tuple[float, ...]] = (2.0, 5.0, 20.0)
 """How much more often the candidate may fail: what the test is keen on, beside what it learns of the candidate."""
-PRIOR_BAD = 0.5
+PRIOR_BAD: Final = 0.5
 """Bad outcomes that the prior, at exactly the objective, is worth."""
-INPUT_CLASSES = 3
-_LEAST, _MOST = 1e-6, 0.95
-_CANDIDATE = 2
+INPUT_CLASSES: Final = 3
+_LEAST: Final = 1e-6
+_MOST: Final = 0.95
+_CANDIDATE: Final = 2
 
 Counts = tuple[int, int]
 """Good and bad."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from math import exp, log
-from typing import Any
+from typing import Any, Final
 
 from gateway.policy.canary.bounds import adjusted_upper
 from gateway.policy.canary.comparison import INPUT_CLASSES
@@ -11,21 +11,22 @@ from gateway.policy.canary.keys import Keys, hashed
 from gateway.policy.canary.recent import Recent, guard
 from gateway.policy.canary.track import Sample, Track
 
-AVAILABILITY = "availability"
-FIRST_ATTEMPT, STAYED = "first_attempt", "stayed"
+AVAILABILITY: Final = "availability"
+FIRST_ATTEMPT: Final = "first_attempt"
+STAYED: Final = "stayed"
 HIDDEN = (FIRST_ATTEMPT, STAYED)
 """Comparisons without an objective: what a retry hid, and clients that left before the end."""
-ALPHA = 0.01
+ALPHA: Final = 0.01
 """How likely a candidate that equals stable is ever rolled back by the comparison, at most."""
-FIRST = 5
+FIRST: Final = 5
 """A candidate whose first so many requests all fail is out at once."""
-FEWEST_FAILED = 2
+FEWEST_FAILED: Final = 2
 """Failures of the candidate that are told before they decide anything."""
-FEWEST_KEYS = 30
+FEWEST_KEYS: Final = 30
 """Fewer sticky keys on either side cannot tell versions apart."""
-_HIDDEN_BUDGET = 0.01
-_ENOUGH = 20
-_LARGEST_LOG = 700.0
+_HIDDEN_BUDGET: Final = 0.01
+_ENOUGH: Final = 20
+_LARGEST_LOG: Final = 700.0
 
 
 class Evidence:

@@ -3,21 +3,21 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from math import exp, inf
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from gateway.policy.canary.bounds import Counts, upper_difference, wilson
 from gateway.policy.canary.plan import WIDEST_FIRST, Plan
 
-SOON = 900.0
+SOON: Final = 900.0
 """Seconds within which the first step of `auto` shows enough to go on."""
-LAST_MARGIN = 1.25
+LAST_MARGIN: Final = 1.25
 """Times the margin in the last step: what was enough to enter it is not asked for again to the last digit, since with
 5 % of stable left more certainty comes slowly."""
-ENOUGH_TRAFFIC = 20
+ENOUGH_TRAFFIC: Final = 20
 """Requests from which on their rate says something."""
 Pair = TypeVar("Pair", bound=Counts)
-_MEMORY = 3600.0
-_FINENESS = 1.01
+_MEMORY: Final = 3600.0
+_FINENESS: Final = 1.01
 
 
 class Pace:

@@ -2,11 +2,12 @@
 
 from base64 import b64decode, b64encode
 from hashlib import blake2b
+from typing import Final
 from zlib import compress, decompress, error
 
-_BITS = 21
-_SIZE = 1 << _BITS
-_MASK = _SIZE - 1
+_BITS: Final = 21
+_SIZE: Final = 1 << _BITS
+_MASK: Final = _SIZE - 1
 
 
 def hashed(key: bytes) -> int:

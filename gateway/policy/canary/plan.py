@@ -3,15 +3,16 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
-LAST = 95.0
+LAST: Final = 95.0
 """Per cent of the last step: without stable's traffic nothing could be compared."""
 LADDER = (1.0, 5.0, 25.0, 50.0, LAST)
 """Steps of `auto`, in per cent; the first one is chosen by the traffic seen."""
-WIDEST_FIRST = 50.0
+WIDEST_FIRST: Final = 50.0
 """The first step of `auto` where no smaller one shows enough soon enough."""
-LEAST_MAX_HOLD = 7200.0
-TIMES_PREDICTED = 8.0
+LEAST_MAX_HOLD: Final = 7200.0
+TIMES_PREDICTED: Final = 8.0
 
 
 class OnStall(StrEnum):

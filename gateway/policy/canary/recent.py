@@ -1,14 +1,16 @@
 """Good and bad of the last minutes, and what two versions' last minutes say at once."""
 
+from typing import Final
+
 from gateway.policy.canary.bounds import divergence
 
-MINUTE = 60.0
-LONG = 5 * MINUTE
-GUARD_EVENTS = 20
-BEYOND_CHANCE = 13.8
+MINUTE: Final = 60.0
+LONG: Final = 5 * MINUTE
+GUARD_EVENTS: Final = 20
+BEYOND_CHANCE: Final = 13.8
 """Nats: what the absolute guard has seen would happen by chance once in a million times, if both were equal."""
-_WIDTH = 5.0
-_SLOTS = int(LONG / _WIDTH)
+_WIDTH: Final = 5.0
+_SLOTS: Final = int(LONG / _WIDTH)
 
 
 class Recent:

@@ -16,20 +16,21 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from math import inf
 from types import MappingProxyType
+from typing import Final
 
 from gateway.policy.canary.forecast import ENOUGH_TRAFFIC, Traffic
 from gateway.policy.canary.plan import LAST, WIDEST_FIRST, OnStall, Plan
 from gateway.policy.canary.words import counted, how_far, no_stable, percent, remedy, span
 
-GATEWAY = "tidegate"
+GATEWAY: Final = "tidegate"
 """The actor of what the gateway decides."""
-MIRRORING = -1
+MIRRORING: Final = -1
 """The step before the first, in which requests are copied."""
-UNREADY_SECONDS = 30.0
+UNREADY_SECONDS: Final = 30.0
 """How long no backend of a candidate in service may be ready."""
-WATCHED = 300.0
+WATCHED: Final = 300.0
 """Seconds after which `auto` starts even though hardly any traffic was seen."""
-_EXPECTED = 20.0
+_EXPECTED: Final = 20.0
 """Requests due in a step of which none came: chance does that once in 500 million times, sticky clients do."""
 
 
@@ -57,7 +58,7 @@ class Event(StrEnum):
     ROLLBACK = "rollback"
 
 
-TRANSITIONS: Mapping[tuple[Phase, Event], Phase] = MappingProxyType(
+TRANSITIONS: Final[Mapping[tuple[Phase, Event], Phase]] = MappingProxyType(
     {
         (Phase.IDLE, Event.START): Phase.WAITING,
         (Phase.ROLLED_BACK, Event.START): Phase.WAITING,
@@ -147,9 +148,9 @@ class Decision:
     predicted: float = 0.0
 
 
-BY_PEOPLE = frozenset((Event.START, Event.PAUSE, Event.RESUME, Event.PROMOTE, Event.ROLLBACK))
-_KEEPS = frozenset((Event.PAUSE, Event.RESUME))
-_STAYS = _KEEPS | {Event.ROLLBACK, Event.FINISH, Event.PROMOTE}
+BY_PEOPLE: Final = frozenset((Event.START, Event.PAUSE, Event.RESUME, Event.PROMOTE, Event.ROLLBACK))
+_KEEPS: Final = frozenset((Event.PAUSE, Event.RESUME))
+_STAYS: Final = _KEEPS | {Event.ROLLBACK, Event.FINISH, Event.PROMOTE}
 
 
 def move(rollout: Rollout, event: Event, now: float, *, actor: str, decision: Decision) -> Rollout:

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from hashlib import blake2b
 from itertools import accumulate
 from math import log
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
-_HASHES = float(1 << 64)
+_HASHES: Final = float(1 << 64)
 
 Version = TypeVar("Version")
 

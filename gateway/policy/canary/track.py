@@ -2,26 +2,27 @@
 
 from collections import deque
 from dataclasses import dataclass
+from typing import Final
 
 from gateway.policy.canary.comparison import INPUT_CLASSES, Comparison
 from gateway.policy.canary.keys import hashed
 from gateway.policy.canary.recent import MINUTE, Recent
 
-LONG_INPUTS = (512, 4096)
+LONG_INPUTS: Final[tuple[int, ...]] = (512, 4096)
 """Prompt tokens from which on a request is of the second and of the third input class."""
-_WORTH_IT = 0.25
+_WORTH_IT: Final = 0.25
 """A difference below this share of the budget is no reason to go back."""
-_INCIDENT_EVENTS = 20
-_INCIDENT_BAD = 5
-_INCIDENT_TIMES = 5.0
-_INCIDENT_CHECKED = 1.0
-_INCIDENT_LONGEST = 1800.0
+_INCIDENT_EVENTS: Final = 20
+_INCIDENT_BAD: Final = 5
+_INCIDENT_TIMES: Final = 5.0
+_INCIDENT_CHECKED: Final = 1.0
+_INCIDENT_LONGEST: Final = 1800.0
 """Seconds after which what began as an incident is what stable usually does."""
-_INCIDENT_OVER = 120.0
+_INCIDENT_OVER: Final = 120.0
 """Seconds without an incident after which the next one is another."""
-_SLOT = 5.0
-_SLOTS = 12
-_CANDIDATE = 2
+_SLOT: Final = 5.0
+_SLOTS: Final = 12
+_CANDIDATE: Final = 2
 
 
 def input_class(prompt_tokens: int) -> int:

@@ -1,12 +1,14 @@
 """Whether a backend is at work."""
 
+from typing import Final
+
 from gateway.policy.routing.backoff import Backoff
 
-RECENT = 10.0
+RECENT: Final = 10.0
 """Seconds for which an answer, or a token, shows that a backend works; at least twice as long as an answer takes."""
-MEMORY = 30.0
+MEMORY: Final = 30.0
 """Seconds after which the quickest first token begins to be forgotten; at twice as many it is."""
-_FRESH = 0.1
+_FRESH: Final = 0.1
 """What the latest answer weighs in how long one takes."""
 
 

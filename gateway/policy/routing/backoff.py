@@ -1,8 +1,11 @@
 """For how long a backend is left alone after it refused work: busy is not sick."""
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.25, 5.0
+from typing import Final
+
+FIRST_PAUSE: Final = 0.25
+LONGEST_PAUSE: Final = 5.0
 """Seconds for which a backend that named no Retry-After is left alone, doubling with each refusal in a row."""
-LONGEST_HOLD = 30.0
+LONGEST_HOLD: Final = 30.0
 """The most of a Retry-After that is granted, in seconds."""
 
 

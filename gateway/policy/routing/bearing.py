@@ -1,8 +1,9 @@
 """Beside how many requests an engine refuses one more, as far as that is no matter of the one that it refused."""
 
 from operator import itemgetter
+from typing import Final
 
-RECENT = 10.0
+RECENT: Final = 10.0
 """Seconds for which a refusal is remembered."""
 
 

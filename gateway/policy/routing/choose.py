@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 from gateway.claim import SMALLEST, Claim
 from gateway.policy.routing.health import Health
@@ -17,8 +17,8 @@ class Routed(Protocol):
         """What routing believes of it."""
 
 
-ONLY = "the only ready backend"
-_FAR = 2.0
+ONLY: Final = "the only ready backend"
+_FAR: Final = 2.0
 """Times the tokens that samples had, from which on a prediction is called extrapolated."""
 Backend = TypeVar("Backend", bound=Routed)
 
@@ -40,14 +40,14 @@ class Choice(Generic[Backend]):
 
     def __str__(self) -> str:
         """Return the decision in words, for logs and people."""
-        text, mark = self.why, ": "
+        parts, mark = [self.why], ": "
         for backend, predicted, weight in self._rows:
             # Every request's line in the access log says this: a format specification costs ten times as much.
-            text += f"{mark}{backend.health.id} {int(predicted * 1000 + 0.5)} ms"
+            parts += (mark, backend.health.id, " ", str(int(predicted * 1000 + 0.5)), " ms")
             if weight < 1:
-                text += f" at weight {weight:.2f}"
+                parts.append(f" at weight {weight:.2f}")
             mark = ", "
-        return text
+        return "".join(parts)
 
 
 def choose(

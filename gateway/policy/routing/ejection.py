@@ -21,21 +21,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
+from typing import Final
 
 from gateway.policy.routing.pick import Chance
 
-PAUSE = 4.0
+PAUSE: Final = 4.0
 """Seconds until a backend that has only come back, and was never ejected, is tried again."""
-JITTER = 0.1
-PROBES = 3
+JITTER: Final = 0.1
+PROBES: Final = 3
 """Good answers in a row, asked for one at a time, that end an ejection."""
-SLOW_START = 60.0
+SLOW_START: Final = 60.0
 """Seconds over which the weight of a returned backend grows to its full height."""
-WARM_UP = 5.0
+WARM_UP: Final = 5.0
 """The same for a backend that has only come back, or is new."""
-QUIET = 60.0
+QUIET: Final = 60.0
 """Seconds without a request after which a half-open backend returns, its probes having passed all the time."""
-LEAST_WEIGHT = 0.02
+LEAST_WEIGHT: Final = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ class Thresholds:
         return backends * self.max_ejection_percent // 100
 
 
-USUAL = Thresholds()
+USUAL: Final = Thresholds()
 
 
 class State(StrEnum):
@@ -82,7 +83,7 @@ class Event(StrEnum):
     NEEDED = "needed"
 
 
-TRANSITIONS: Mapping[tuple[State, Event], State] = MappingProxyType(
+TRANSITIONS: Final[Mapping[tuple[State, Event], State]] = MappingProxyType(
     {
         (State.IN_SERVICE, Event.EJECT): State.EJECTED,
         (State.SLOW_START, Event.EJECT): State.EJECTED,

@@ -7,13 +7,15 @@ age, and counts for a quarter, since every gateway reads the same word and all o
 quarter.)
 """
 
-MOST = 32.0
+from typing import Final
+
+MOST: Final = 32.0
 """The most requests of others that are believed."""
-ABSURD = 10_000.0
+ABSURD: Final = 10_000.0
 """No engine's queue is longer: a larger number is ignored."""
-FADES = 3.0
+FADES: Final = 3.0
 """Seconds within which a word fades to nothing."""
-SHARE = 0.25
+SHARE: Final = 0.25
 
 
 class EngineQueue:

@@ -9,18 +9,19 @@ predicts what its pool does, and one that was not asked for a while comes back t
 
 from collections.abc import Sequence
 from math import exp, sqrt
+from typing import Final
 
 Row = tuple[float, float, float]
 
-FLOOR = 0.0005
+FLOOR: Final = 0.0005
 """Seconds below which latencies are taken as equal: no prediction is smaller."""
-CAUTION = 2.0
+CAUTION: Final = 2.0
 """Median errors by which a promise is expected to be kept: about two standard deviations are three of them."""
-LEAN = 2.0
+LEAN: Final = 2.0
 """Samples of the pool that a backend's own model leans on."""
-_RIDGE = 1e-6
-_NOTHING = 1e-12
-_ERRORS_KEPT = 101
+_RIDGE: Final = 1e-6
+_NOTHING: Final = 1e-12
+_ERRORS_KEPT: Final = 101
 _PRIOR: Row = (0.05, 0.00005, 0.001)
 
 

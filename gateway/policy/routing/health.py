@@ -3,6 +3,8 @@
 Nothing here reads a clock or draws by itself, so a simulation runs the very code that routes.
 """
 
+from typing import Final
+
 from gateway.claim import SMALLEST, Claim
 from gateway.exchange import GOOD, UNCOUNTED, Verdict
 from gateway.policy.routing.ejection import Cause, State, Transition
@@ -12,7 +14,7 @@ from gateway.policy.routing.pick import Chance
 from gateway.policy.routing.residual import OUTLIER, RATIO, Sickness
 from gateway.policy.routing.vitals import PoolVitals, Vitals
 
-USUAL_SLOTS = 64
+USUAL_SLOTS: Final = 64
 """Slots that a backend is reckoned to have where no limit has been found yet."""
 
 

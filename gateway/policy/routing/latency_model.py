@@ -1,15 +1,18 @@
 """How long a backend is likely to take: models of its TTFT and TPOT, and the work that lies before it."""
 
+from typing import Final
+
 from gateway.policy.routing.engine_queue import EngineQueue
 from gateway.policy.routing.fit import FLOOR, Fit, Row, predict
 from gateway.policy.routing.residual import OUTLIER, Residual
 
-OWN_HALF_LIFE = 5.0
-POOL_HALF_LIFE = 30.0
-MOST_SAMPLES, FEWEST_SAMPLES = 256, 8
+OWN_HALF_LIFE: Final = 5.0
+POOL_HALF_LIFE: Final = 30.0
+MOST_SAMPLES: Final = 256
+FEWEST_SAMPLES: Final = 8
 """First tokens, and answers, that are learnt from at one tick, of a whole pool and of each of its backends: more would
 say the same, and keep the event loop from its work."""
-SURPRISE = 5.0
+SURPRISE: Final = 5.0
 """How many times the predicted a first token is taken for: one moment of silence says little about the next request."""
 
 

@@ -1,10 +1,12 @@
 """One request's place at a backend."""
 
+from typing import Final
+
 from gateway.claim import Claim
 from gateway.policy.routing.latency_model import LatencySample
 from gateway.policy.routing.vitals import Vitals
 
-_NONE = -1
+_NONE: Final = -1
 
 
 class Lease(LatencySample):

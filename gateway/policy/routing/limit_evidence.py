@@ -1,8 +1,10 @@
 """What says how many requests a backend bears, since its limit was last judged."""
 
+from typing import Final
+
 from gateway.policy.routing.bearing import Bearing
 
-UNLIMITED = 1 << 61
+UNLIMITED: Final = 1 << 61
 """The largest power of two that compiled code holds in a register."""
 
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from math import inf
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
-FEW = 4
+FEW: Final = 4
 """Up to this many candidates all are compared; beyond, two drawn at random, so that stale numbers cause no herd."""
-TIE = 1.1
+TIE: Final = 1.1
 """Scores within a tenth of the lowest are equal: predictions are no better than that."""
 
 
@@ -29,7 +29,7 @@ def drawn(candidates: Sequence[Candidate], rng: Chance) -> Sequence[Candidate]:
     return candidates[first], candidates[(first + 1 + int(rng.random() * (count - 1))) % count]
 
 
-def best(rows: Sequence[tuple[Candidate, float, float]], loads: Sequence[int], rng: Chance) -> Candidate:
+def best(rows: list[tuple[Candidate, float, float]], loads: list[int], rng: Chance) -> Candidate:
     """Return the candidate of about the lowest score; a row is (candidate, latency above 0, weight above 0).
 
     Of equal ones it is that of the lowest load, its requests in flight: one that has stopped keeps those it has.
@@ -39,7 +39,8 @@ def best(rows: Sequence[tuple[Candidate, float, float]], loads: Sequence[int], r
     for _, latency, weight in rows:
         score = latency / weight
         scores.append(score)
-        lowest = min(lowest, score)
+        if score < lowest:  # noqa: PLR1730 - min() is a call of a builtin where this is compiled
+            lowest = score
     limit = lowest * TIE
     tied: list[Candidate] = []
     least = 0

@@ -1,6 +1,7 @@
 """The backends of one pool, measured against each other."""
 
 from collections.abc import Iterable, Mapping
+from typing import Final
 
 from gateway.policy.routing import ejection
 from gateway.policy.routing.ejection import USUAL, Member, Thresholds
@@ -10,8 +11,8 @@ from gateway.policy.routing.pick import Chance
 from gateway.policy.routing.residual import compare
 from gateway.policy.routing.vitals import PoolVitals
 
-_NONE: Mapping[str, Health] = {}
-SHORT = 2.0
+_NONE: Final[Mapping[str, Health]] = {}
+SHORT: Final = 2.0
 """Seconds without a free slot in a pool after which one that is out, but only slow or only back, is taken back."""
 
 

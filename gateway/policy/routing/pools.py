@@ -8,19 +8,20 @@ not.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from gateway.claim import SMALLEST, Claim
 from gateway.policy.routing.choose import Routed
 from gateway.policy.routing.health import Health
 from gateway.policy.routing.pool_state import PoolState
 
-FIRST_PAUSE, LONGEST_PAUSE = 5.0, 60.0
+FIRST_PAUSE: Final = 5.0
+LONGEST_PAUSE: Final = 60.0
 """Seconds between trials; also how long a pool without a sample is still known."""
-GOOD_TRIALS = 3
-HYSTERESIS = 0.5
+GOOD_TRIALS: Final = 3
+HYSTERESIS: Final = 0.5
 """The part of the burn rate that a pool was left at, under which it may come back."""
-TIE = 1.1
+TIE: Final = 1.1
 
 Backend = TypeVar("Backend", bound=Routed)
 

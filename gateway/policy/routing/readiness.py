@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
-PROBES_TO_FALL = 2
-CONNECTS_TO_FALL = 3
-SILENT_PROBES = 3
+PROBES_TO_FALL: Final = 2
+CONNECTS_TO_FALL: Final = 3
+SILENT_PROBES: Final = 3
 """Probes without an answer by which a backend is lost: on a busy machine one or two may be merely late."""
-LOST_FOR_LONG = 10
+LOST_FOR_LONG: Final = 10
 """Failed probes after which even an answer that comes in one piece is given up."""
 
 

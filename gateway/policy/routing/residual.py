@@ -9,22 +9,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import exp, log, sqrt
 from statistics import median
+from typing import Final
 
-HALF_LIFE = 15.0
+HALF_LIFE: Final = 15.0
 """Seconds after which a sample counts half."""
-RATIO = 1.25
+RATIO: Final = 1.25
 """How much slower than its peers a backend must be before it can stand out."""
-_LOWEST = log(RATIO)
-_DEVIATIONS = 4.0
-_SAMPLES = 8.0
-_FAILING = 0.03
-_LATE = 0.1
-_FAILING_SURPLUS = 1.8
-_LATE_SURPLUS = 7.0
-_MOST_SURPLUS = 20.0
-_GRAVE_RATIO = 1.5
-_BOUND = 3.0
-OUTLIER = 2.0
+_LOWEST: Final = log(RATIO)
+_DEVIATIONS: Final = 4.0
+_SAMPLES: Final = 8.0
+_FAILING: Final = 0.03
+_LATE: Final = 0.1
+_FAILING_SURPLUS: Final = 1.8
+_LATE_SURPLUS: Final = 7.0
+_MOST_SURPLUS: Final = 20.0
+_GRAVE_RATIO: Final = 1.5
+_BOUND: Final = 3.0
+OUTLIER: Final = 2.0
 """How many times the expected makes an answer late: some late answers among good ones are what freezes look like."""
 
 

@@ -1,14 +1,16 @@
 """Whether a failed attempt is followed by another, and when. SRE book, chapter 21; finagle's RetryBudget."""
 
+from typing import Final
+
 from gateway.policy.routing.pick import Chance
 
-MAX_RETRIES = 2
-SHARE = 0.2
-AT_LEAST = 3.0
+MAX_RETRIES: Final = 2
+SHARE: Final = 0.2
+AT_LEAST: Final = 3.0
 """Retries per second that are always allowed, so that a quiet gateway retries too."""
-WINDOW = 10
-FIRST_PAUSE = 0.025
-LONGEST_PAUSE = 1.0
+WINDOW: Final = 10
+FIRST_PAUSE: Final = 0.025
+LONGEST_PAUSE: Final = 1.0
 
 
 def may_retry(*, worth: bool, attempts: int, committed: bool, time_left: float) -> bool:

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
+from typing import Final
 
-SPILL_AT_BURN = 6.0
+SPILL_AT_BURN: Final = 6.0
 """Burn rate of a pool at which its requests go to the next one, unless a rule says otherwise."""
 
 
@@ -32,7 +33,7 @@ class Span:
         return self.least <= number <= self.most
 
 
-ANY = Span()
+ANY: Final = Span()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ class When:
         )
 
 
-ALWAYS = When()
+ALWAYS: Final = When()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,11 @@
 """How many prompt tokens a body is likely to hold, before any tokenizer has seen it."""
 
-_FORGETTING = 0.98
-_USUAL_BYTES_PER_TOKEN = 4.0
-_TRUST = 5.0
-_USUAL_OUTPUT = 256.0
+from typing import Final
+
+_FORGETTING: Final = 0.98
+_USUAL_BYTES_PER_TOKEN: Final = 4.0
+_TRUST: Final = 5.0
+_USUAL_OUTPUT: Final = 256.0
 
 
 class TokenEstimate:

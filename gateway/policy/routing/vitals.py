@@ -1,6 +1,7 @@
 """What is known of one backend, by part, and of all backends of one pool: below the rules that act on it."""
 
 from collections.abc import Mapping
+from typing import Final
 
 from gateway.policy.routing.activity import Activity
 from gateway.policy.routing.ejection import USUAL, Thresholds, Transition
@@ -9,7 +10,7 @@ from gateway.policy.routing.outlier import OutlierState, Symptoms
 from gateway.policy.routing.residual import Residual
 from gateway.policy.routing.slots import Slots
 
-KEPT = 2.0
+KEPT: Final = 2.0
 """The routing burn up to which a backend counts as one that keeps its promises; one without traffic reads 1."""
 
 

@@ -8,22 +8,23 @@ burns faster than the factor, or it does and a service within its budget would n
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from math import ceil, log
+from typing import Final
 
 from gateway.policy.slo.burn import Counts, at_least, burn, surprise, whole_events
 from gateway.policy.slo.objective import DAY, Target
 from gateway.policy.slo.windows import BRIDGED, HOUR, MINUTE, Windows
 
-RESOLVED_FOR = 300.0
+RESOLVED_FOR: Final = 300.0
 """Seconds that an alert is shown as resolved before it is inactive again."""
-PENDING_FOR = 2.0
+PENDING_FOR: Final = 2.0
 """Seconds that both windows must exceed before an alert fires: one reading is not yet a state."""
-MIN_BAD = 5
+MIN_BAD: Final = 5
 """Bad events that the long window holds at least before it says anything."""
-STAYING_BAD = 2
+STAYING_BAD: Final = 2
 """Bad events that it holds at least for an alert to go on."""
-BEYOND_CHANCE = 13.8
+BEYOND_CHANCE: Final = 13.8
 """Nats of surprise that a service within its budget reaches once in a million times."""
-CONFIRMING = 3
+CONFIRMING: Final = 3
 """Bad events expected in a short window that confirms; where it holds too few for that, the latest events stand in."""
 
 
@@ -71,7 +72,7 @@ PAIRS = (
     AlertPair(Severity.TICKET, 0.10, DAY, 2 * HOUR),
     AlertPair(Severity.TICKET, 0.10, 3 * DAY, 6 * HOUR, 2.58),
 )
-FASTEST = PAIRS[0]
+FASTEST: Final = PAIRS[0]
 """The pair whose factor is meant wherever a burn rate is called page rate."""
 
 

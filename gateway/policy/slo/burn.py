@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 from math import ceil, log, sqrt
+from typing import Final
 
-PRIOR_BAD = 0.5
+PRIOR_BAD: Final = 0.5
 """Bad events that the prior of a routing burn is worth: one failure in three then reads about 3, not 333."""
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Final
 
 from gateway.exchange import ANSWERED, BAD, GOOD, SERVED, UNCOUNTED, AttemptEnd, Outcome, Verdict
 
@@ -19,11 +20,11 @@ class Ruling:
     outcome: Outcome
 
 
-_GOOD = Ruling(Verdict.GOOD, retry=False, outcome=Outcome.OK)
-_FAILED = Ruling(Verdict.BAD, retry=True, outcome=Outcome.BACKEND_ERROR)
-_LATE = Ruling(Verdict.BAD, retry=True, outcome=Outcome.TIMEOUT)
+_GOOD: Final = Ruling(Verdict.GOOD, retry=False, outcome=Outcome.OK)
+_FAILED: Final = Ruling(Verdict.BAD, retry=True, outcome=Outcome.BACKEND_ERROR)
+_LATE: Final = Ruling(Verdict.BAD, retry=True, outcome=Outcome.TIMEOUT)
 
-RULINGS: Mapping[AttemptEnd, Ruling] = MappingProxyType(
+RULINGS: Final[Mapping[AttemptEnd, Ruling]] = MappingProxyType(
     {
         AttemptEnd.OK: _GOOD,
         AttemptEnd.CLIENT_ERROR: Ruling(Verdict.UNCOUNTED, retry=False, outcome=Outcome.CLIENT_ERROR),
@@ -49,7 +50,7 @@ RULINGS: Mapping[AttemptEnd, Ruling] = MappingProxyType(
 )
 """The whole table."""
 
-_COMMITTED: Mapping[AttemptEnd, Outcome] = MappingProxyType(
+_COMMITTED: Final[Mapping[AttemptEnd, Outcome]] = MappingProxyType(
     {
         AttemptEnd.OK: Outcome.OK,
         AttemptEnd.CLIENT_ERROR: Outcome.CLIENT_ERROR,
@@ -61,7 +62,7 @@ _COMMITTED: Mapping[AttemptEnd, Outcome] = MappingProxyType(
     }
 )
 
-_UNCOUNTED = frozenset(
+_UNCOUNTED: Final = frozenset(
     (Outcome.CLIENT_ERROR, Outcome.CLIENT_GONE, Outcome.CLIENT_TIMEOUT, Outcome.QUOTA, Outcome.TOO_LARGE)
 )
 

@@ -1,11 +1,12 @@
 """What is counted on the path of every request: plain numbers, which the ledger folds into its windows later."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
 
 from gateway.policy.slo.objective import Objective, Sli, Target
 from gateway.policy.slo.windows import Windows
 
-_ITL = Sli.ITL
+_ITL: Final = Sli.ITL
 
 SubjectWindows = Mapping[Sli, Sequence[Windows]]
 """The windows of one subject by SLI: first those of all prompts, then one for each class of prompt lengths."""

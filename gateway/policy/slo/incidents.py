@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from gateway.policy.slo.alerts import Reading, Severity
 from gateway.policy.slo.burn import Counts, burn
 
-NARROW_WAIT = 60.0
+NARROW_WAIT: Final = 60.0
 """Seconds that an alert on a version, or on a class of prompt lengths, waits for the model's own to include it."""
 
 

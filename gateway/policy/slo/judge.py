@@ -5,19 +5,20 @@ Simulations use it too.
 
 from bisect import bisect_right
 from collections.abc import Mapping
+from typing import Final
 
 from gateway.exchange import BAD, GOOD, AttemptEnd, Exchange, Outcome
 from gateway.policy.slo.classify import RULINGS, request_verdict
 from gateway.policy.slo.objective import Objective, Sli, Target
 
-_AVAILABILITY, _TTFT, _TPOT = Sli.AVAILABILITY, Sli.TTFT, Sli.TPOT
-LEFT, _GIVEN_UP = (
-    (Outcome.CLIENT_GONE, Outcome.CLIENT_TIMEOUT),
-    (AttemptEnd.CLIENT_GONE, AttemptEnd.CLIENT_TIMEOUT),
-)
+_AVAILABILITY: Final = Sli.AVAILABILITY
+_TTFT: Final = Sli.TTFT
+_TPOT: Final = Sli.TPOT
+LEFT = (Outcome.CLIENT_GONE, Outcome.CLIENT_TIMEOUT)
+_GIVEN_UP = (AttemptEnd.CLIENT_GONE, AttemptEnd.CLIENT_TIMEOUT)
 """Clients that did not wait any longer: they hung up, or the time that they named was over."""
 NO_GAPS = (0, 0)
-_VERDICTS = {outcome: request_verdict(outcome) for outcome in Outcome}
+_VERDICTS: Final = {outcome: request_verdict(outcome) for outcome in Outcome}
 
 
 def judge_request(objective: Objective, exchange: Exchange) -> dict[str, bool]:

@@ -7,6 +7,7 @@ The ledger knows plain names and numbers, and the time as it is told: seconds si
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final
 
 from gateway.policy.slo.counting import ObjectiveCounts
 from gateway.policy.slo.folding import Folding
@@ -18,8 +19,8 @@ from gateway.policy.slo.series import Kind, Series, SeriesKey, SlotCounts
 from gateway.policy.slo.slots import Slot
 from gateway.policy.slo.windows import LASTING, SLO_SLOT, Windows
 
-_LONGEST_PAUSE = 5.0
-_EXACTNESS = 29 / 30
+_LONGEST_PAUSE: Final = 5.0
+_EXACTNESS: Final = 29 / 30
 
 
 class SloLedger:

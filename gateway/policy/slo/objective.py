@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import pairwise
 from types import MappingProxyType
+from typing import Final
 
-DAY = 86_400.0
-DEPLOYMENT = "deployment"
+DAY: Final = 86_400.0
+DEPLOYMENT: Final = "deployment"
 """The SLI of deployments: no request's, so not among those."""
 
 
@@ -107,7 +108,7 @@ class Objective:
         object.__setattr__(self, "whole", tuple(row for row in rows if row[0] is Sli.E2E))
 
 
-DEFAULT = Objective(
+DEFAULT: Final = Objective(
     "default",
     MappingProxyType(
         {

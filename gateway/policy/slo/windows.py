@@ -14,17 +14,19 @@ from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from math import inf
+from typing import Final
 
 from gateway.policy.slo.burn import Counts
 from gateway.policy.slo.moment import Followed, Moment
 from gateway.policy.slo.objective import DAY
 from gateway.policy.slo.slots import Saved, Slot
 
-TICK = 0.25
+TICK: Final = 0.25
 """Seconds between two calls of `advance`: the width of the finest slots."""
-MINUTE, HOUR = 60.0, 3600.0
-FINE = 2.0
-LAYOUT: tuple[tuple[float, tuple[float, ...]], ...] = (
+MINUTE: Final = 60.0
+HOUR: Final = 3600.0
+FINE: Final = 2.0
+LAYOUT: Final[tuple[tuple[float, tuple[float, ...]], ...]] = (
     (TICK, (10.0,)),
     (FINE, (MINUTE, 5 * MINUTE)),
     (MINUTE, (30 * MINUTE, HOUR, 2 * HOUR)),
@@ -33,15 +35,23 @@ LAYOUT: tuple[tuple[float, tuple[float, ...]], ...] = (
 """(width of a slot, windows read from it) in seconds; the SLO window has a tier of its own, with three-hour slots."""
 LONG = (HOUR, 6 * HOUR, DAY, 3 * DAY)
 """The long windows of alerts, whose used seconds are counted."""
-BRIDGED = 4
+BRIDGED: Final = 4
 """A gap of up to this fraction of a long window may be time in use; a longer one is a pause."""
-_SHORT_GAP, _USUAL_GAPS = MINUTE, 10
+_SHORT_GAP: Final = MINUTE
+_USUAL_GAPS: Final = 10
 """A gap counts as time in use up to a minute, or up to so many times the mean gap of the last day: the quiet that
 follows dense traffic is no use of that kind."""
-WEEK = 7 * DAY
-_MINUTES, _DAYS, _SLO = 2, 3, 4
-SLO_SLOT = 3 * HOUR
-STORED = {FINE: 5 * MINUTE + FINE, MINUTE: 2 * HOUR + MINUTE, 720.0: 3 * DAY + 720.0, SLO_SLOT: 90 * DAY + SLO_SLOT}
+WEEK: Final = 7 * DAY
+_MINUTES: Final = 2
+_DAYS: Final = 3
+_SLO: Final = 4
+SLO_SLOT: Final = 3 * HOUR
+STORED: Final = {
+    FINE: 5 * MINUTE + FINE,
+    MINUTE: 2 * HOUR + MINUTE,
+    720.0: 3 * DAY + 720.0,
+    SLO_SLOT: 90 * DAY + SLO_SLOT,
+}
 """For how many seconds slots are stored, by their width: as long as some window holds them."""
 LASTING = (FINE, MINUTE, 720.0, SLO_SLOT)
 """Widths whose slots outlive a restart: those of every window that an alert reads, and of the SLO window."""

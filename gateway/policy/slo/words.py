@@ -1,5 +1,7 @@
 """Burn rates, budgets and alerts in words that a person who is woken understands."""
 
+from typing import Final
+
 from gateway.policy.slo.alerts import PAIRS, Reading, Severity
 from gateway.policy.slo.budget import Budget
 from gateway.policy.slo.burn import Counts, burn, whole_events
@@ -7,15 +9,15 @@ from gateway.policy.slo.objective import DAY, Sli, Target
 from gateway.policy.slo.windows import HOUR, MINUTE
 
 _UNITS = ((DAY, "d"), (HOUR, "h"), (MINUTE, "min"))
-_LAST = {HOUR: "the last hour", DAY: "the last day"}
-_MISSED: dict[str, str] = {
+_LAST: Final = {HOUR: "the last hour", DAY: "the last day"}
+_MISSED: Final[dict[str, str]] = {
     Sli.AVAILABILITY: "requests failed",
     Sli.TTFT: "requests missed TTFT",
     Sli.TPOT: "requests missed TPOT",
     Sli.ITL: "gaps between tokens missed ITL",
     Sli.E2E: "requests missed E2E",
 }
-_BRIEF = 10.0
+_BRIEF: Final = 10.0
 """An outage of so many seconds is shorter than what a person, or a restart, needs."""
 
 
