@@ -126,6 +126,7 @@ class ControlPlane:
         self.limits.follow()
         self.rollouts.follow(routes)
         yield from data.current.renewing(before)
+        yield from data.metrics.rebucketing()
         yield from data.ledger.forgetting(self._epoch())
 
     async def _put_in_force(self, routes: RouteTable) -> None:

@@ -86,7 +86,7 @@ class OutlierDetector:
         for peers in list(self._registry.pools.values()):
             least = peers.thresholds.min_requests
             peers.take_burns(pool_burns(self._ledger.get(Kind.POOL, peers.pool), least=least))
-            peers.tick(now, signals, self._rng)
+            yield from peers.ticking(now, signals, self._rng)
             for transition in peers.take_transitions():
                 self._tell(peers, transition, now)
             self._tell_panic(peers)

@@ -64,6 +64,7 @@ class Metrics(Observer):
     def follow(self, table: RouteTable) -> None:
         """Give every model's histograms the bounds that its objectives need."""
         self.adopt(finish(self.prepare(table)))
+        finish(self.rebucketing())
 
     def prepare(self, table: RouteTable) -> Work[dict[str, Bounds]]:
         """Return these bounds by model, found in small pieces."""
@@ -76,12 +77,16 @@ class Metrics(Observer):
         return bounds
 
     def adopt(self, bounds: dict[str, Bounds]) -> None:
-        """Count in other bounds from now on."""
+        """Count in other bounds from now on; `rebucketing` has to follow."""
         self._bounds = bounds
-        for (model, _, _), series in self.series.items():
-            found = bounds.get(model, series.bounds)
+
+    def rebucketing(self) -> Work[None]:
+        """Have what is counted already go on in these bounds, in small pieces."""
+        for (model, _, _), series in list(self.series.items()):
+            found = self._bounds.get(model, series.bounds)
             if found is not series.bounds and found != series.bounds:
                 series.rebucket(found)
+            yield
 
     def on_attempt_ended(self, exchange: Exchange, backend: Backend, end: AttemptEnd) -> None:
         """Count an attempt."""

@@ -1,6 +1,6 @@
 """The backends of one pool, measured against each other."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from gateway.policy.routing import ejection
@@ -51,12 +51,19 @@ class PoolState(PoolVitals):
 
     def tick(self, now: float, signals: Mapping[str, Signal], rng: Chance) -> None:
         """Let time pass, and eject the backends that have to be; called a few times a second."""
+        for _ in self.ticking(now, signals, rng):
+            pass
+
+    def ticking(self, now: float, signals: Mapping[str, Signal], rng: Chance) -> Iterator[None]:
+        """Do so in small pieces: a backend at a time, and then all of them together."""
         elapsed, self._ticked = now - self._ticked, now
         self.latency.refit(elapsed)
         healths, at_work = list(self.members.values()), self.at_work(now)
         for health in healths:
             health.tick(now, elapsed, signals.get(health.id, health.symptoms.signal), at_work=at_work)
+            yield
         compare([health.symptoms.residual for health in healths])
+        yield
         if all(health.is_well for health in healths):
             self.panic, self.panic_reason, self._short = False, "", 0.0
             return
