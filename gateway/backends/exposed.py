@@ -22,11 +22,9 @@ _NAMES: Final[tuple[bytes, ...]] = (
 )
 # It begins with fixed bytes: `re` searches for these far faster than for the beginning of any line.
 _LINE: Final = re.compile(
-    rb"\nvllm:(" + rb"|".join(_NAMES) + rb')(?:\{((?:[^"}\n]|"(?:[^"\\\n]|\\.)*+")*+)\})?[ \t]+([^ \t\n]+)'
+    rb"\nvllm:(" + rb"|".join(_NAMES) + rb')(?:\{((?:[^"}\n]++|"(?:[^"\\\n]++|\\.)*+")*+)\})?[ \t]+([^ \t\n]+)'
 )
 _LABEL: Final = re.compile(rb'([a-zA-Z_]\w*)="((?:[^"\\]|\\.)*+)"')
-_BLOCKS: Final = re.compile(rb'(?:^|[,\s])num_gpu_blocks="([^"\\]*)"')
-_BLOCK_SIZE: Final = re.compile(rb'(?:^|[,\s])block_size="([^"\\]*)"')
 _MOST_REQUESTS: Final = 1_000_000
 _MOST_COUNTED: Final = 2**53
 _MOST_TOKENS: Final = 10**12
@@ -108,11 +106,8 @@ def _capacity(rows: _Rows) -> int | None:
     """Each rank's series tells the blocks of all ranks together (vLLM's `core_client.py` adds them up)."""
     sizes = []
     for labels, _ in rows:
-        told, each = _BLOCKS.search(labels), _BLOCK_SIZE.search(labels)  # two of sixty labels
-        if told is None or each is None:
-            return None
         try:
-            blocks, size = int(told[1]), int(each[1])
+            blocks, size = int(_label(labels, b"num_gpu_blocks")), int(_label(labels, b"block_size"))
         except ValueError:
             return None
         if blocks <= 0 or not 0 < blocks * size <= _MOST_TOKENS:
@@ -134,6 +129,15 @@ def _sleeping(rows: _Rows | None) -> bool | None:
     if not rows:
         return None
     return any(value == 1 and _labels(labels).get(b"sleep_state", b"awake") != b"awake" for labels, value in rows)
+
+
+def _label(labels: bytes, name: bytes) -> bytes:
+    """Return the value of one label of many, up to its first quote; empty where there is none."""
+    wanted = name + b'="'
+    at = labels.find(wanted)
+    while at > 0 and labels[at - 1 : at] not in {b",", b" "}:  # the end of a longer name
+        at = labels.find(wanted, at + 1)
+    return labels[at + len(wanted) : labels.find(b'"', at + len(wanted))] if at >= 0 else b""
 
 
 def _labels(labels: bytes) -> dict[bytes, bytes]:

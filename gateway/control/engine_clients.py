@@ -25,7 +25,7 @@ class EngineClients:
 
     def turn(self, backend: Backend) -> float:
         """Return when an engine is asked by this process, in seconds."""
-        return pacing.turn(backend.id) + self._offset
+        return pacing.turn(backend.id, len(self._clients)) + self._offset
 
     @contextmanager
     def held(self, backend: Backend) -> Iterator[ControlClient]:

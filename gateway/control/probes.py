@@ -39,7 +39,7 @@ class Prober:
         await for_each_backend(self._registry.watched, self._watch, "probe", every=self._interval / 4)
 
     async def _watch(self, backend: Backend) -> None:
-        turn, probes = self._clients.turn(backend), 0
+        probes = 0
         with self._clients.held(backend) as client:
             while True:
                 began, probes = self._clock(), probes + 1
@@ -56,4 +56,4 @@ class Prober:
                 probe.apply(backend, result)
                 now = self._clock()
                 backend.pool.prune(now)
-                await asyncio.sleep(until_next(now, self._interval, turn))
+                await asyncio.sleep(until_next(now, self._interval, self._clients.turn(backend)))

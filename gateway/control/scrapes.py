@@ -44,9 +44,9 @@ class Scraper:
     async def _watch(self, backend: Backend) -> None:
         # Half an interval after its probe, so that both can use one connection.
         shortest, misses = self._given or INTERVAL, 0
-        turn = self._clients.turn(backend) + shortest / 2
+        later = shortest / 2
         with self._clients.held(backend) as client:
-            await asyncio.sleep(until_next(self._clock(), shortest, turn) - shortest / 2)
+            await asyncio.sleep(until_next(self._clock(), shortest, self._clients.turn(backend) + later) - later)
             while True:
                 interval = self.interval
                 found = await scrape(client, backend, patience=TIMEOUT, until=self._clock() + 2 * TIMEOUT)
@@ -54,4 +54,4 @@ class Scraper:
                     backend.told(found, self._clock(), every=interval)
                 misses = 0 if found is not None else misses + 1
                 pause = interval if misses < 3 else min(_WITHOUT_METRICS, interval * misses)
-                await asyncio.sleep(until_next(self._clock(), pause, turn))
+                await asyncio.sleep(until_next(self._clock(), pause, self._clients.turn(backend) + later))

@@ -67,10 +67,9 @@ def test_a_client_is_there_for_as_long_as_it_is_held(tmp_path: Path) -> None:
     assert repr(clients) == "<EngineClients 0>"
 
 
-def test_engines_are_asked_at_moments_of_their_own_in_each_process(tmp_path: Path) -> None:
-    backends = list(registered(written(tmp_path / "routes.yaml", models("http://a:1", "http://b:1"))))
-    turns = {EngineClients(monotonic, Random(seed)).turn(backend) for seed in (1, 2) for backend in backends}
-    assert len(turns) == 4
+def test_each_process_asks_an_engine_at_a_moment_of_its_own(tmp_path: Path) -> None:
+    (backend,) = registered(written(tmp_path / "routes.yaml", models("http://a:1")))
+    assert len({EngineClients(monotonic, Random(seed)).turn(backend) for seed in range(8)}) == 8
 
 
 async def test_probes_and_scrapes_share_a_connection_which_ends_with_the_loops(tmp_path: Path) -> None:

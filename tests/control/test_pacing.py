@@ -10,7 +10,7 @@ from gateway.control.pacing import LONGEST, stretch, turn, until_next
 
 @pytest.mark.parametrize("interval", [0.01, 1.0, 4.0])
 def test_each_is_asked_at_its_own_moment_of_every_interval(interval: float) -> None:
-    rng, own = Random(1), turn("pool/10.0.0.1:8000")
+    rng, own = Random(1), turn("pool/10.0.0.1:8000", 256)
     now = 1000.0
     for _ in range(20):
         pause = until_next(now, interval, own)
@@ -25,17 +25,18 @@ def test_an_engine_that_takes_long_is_asked_again_half_an_interval_later_at_the_
     assert until_next(10.0, 1.0, 0.5) == pytest.approx(0.5)
 
 
-@pytest.mark.parametrize("interval", [1.0, 2.0, 4.0])
-def test_many_are_spread_over_the_interval(interval: float) -> None:
-    turns = [turn(f"pool/10.0.{number // 16}.{number % 16}:8000") for number in range(256)]
+@pytest.mark.parametrize(("backends", "moments"), [(1, 1), (16, 1), (64, 4), (256, 16), (4096, 64)])
+def test_they_are_spread_over_the_second_about_sixteen_at_a_time(backends: int, moments: int) -> None:
+    turns = [turn(f"pool/10.{number // 256}.{number % 256}.1:8000", backends) for number in range(backends)]
     assert all(0 <= each < LONGEST for each in turns)
-    slots = Counter(int(each % interval / interval * 16) for each in turns)
-    assert max(slots.values()) <= 2.5 * 256 / 16
-    assert len(slots) == 16
+    for interval in (1.0, 2.0, 4.0):
+        together = Counter(round(each % interval * moments) % (moments * interval) for each in turns)
+        assert len(together) <= moments * interval
+        assert max(together.values()) <= max(6, 2.5 * backends / moments / interval)
 
 
 def test_the_moment_of_an_engine_is_always_the_same() -> None:
-    assert turn("m/127.0.0.1:8000") == turn("m/127.0.0.1:8000") != turn("m/127.0.0.1:8001")
+    assert turn("m/127.0.0.1:8000", 256) == turn("m/127.0.0.1:8000", 256) != turn("m/127.0.0.1:8001", 256)
 
 
 @pytest.mark.parametrize(("backends", "seconds"), [(0, 1), (1, 1), (64, 1), (65, 2), (128, 2), (256, 4), (1000, 4)])
