@@ -12,11 +12,11 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help compiled check format test pure demo loadtest bench peers scenarios soak real real-engine lock clean
+.PHONY: help compiled check format test pure demo loadtest bench peers scenarios scale soak real real-engine lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo 'ARGS="..." is handed on to test, pure, demo, loadtest, bench, scenarios, soak, real and lock.'
+	@echo 'ARGS="..." is handed on to test, pure, demo, loadtest, bench, scenarios, scale, soak, real and lock.'
 
 $(STAMP): requirements/dev.txt requirements/install.py pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -71,6 +71,10 @@ peers: $(STAMP) ## install the gateways from PyPI that are measured beside this 
 
 scenarios: compiled ## faults and loads through several gateways side by side; writes docs/benchmarks.md
 	$(BIN)/python -m loadtest.scenarios --docs docs $(ARGS)
+
+scale: compiled ## what many backends, models, tenants and streams cost at rest, and how late they make the event loop
+	$(BIN)/python -m loadtest.scale idle
+	$(BIN)/python -m loadtest.scale loop $(ARGS)
 
 soak: compiled ## ten minutes of flapping engines, hang-ups and reloads; fails when anything piles up
 	$(BIN)/python -m loadtest.soak $(ARGS)

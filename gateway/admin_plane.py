@@ -15,6 +15,7 @@ from gateway.telemetry.exposition import Exposition, GatewayCollector, Gauges
 from gateway.telemetry.rollout_exposition import Delivered, RolloutCollector
 from gateway.telemetry.routing_exposition import RoutingCollector
 from gateway.telemetry.slo_exposition import SloCollector
+from gateway.wire.slices import Work
 
 
 class AdminPlane:
@@ -68,13 +69,14 @@ class AdminPlane:
         )
         return Exposition(collectors, data.slices)
 
-    def _gauges(self) -> Gauges:
+    def _gauges(self) -> Work[Gauges]:
         data, control = self._data, self._control
+        busy = yield from data.counting_busy()
         return Gauges(
             backends=data.registry,
             now=data.clock(),
-            in_flight=data.busy(),
-            connections=len(data.clients()),
+            in_flight=busy,
+            connections=data.connections,
             tasks=len(asyncio.all_tasks()),
             routes_loaded=control.reloader.failure is None,
             reloads=control.reloader.loads,

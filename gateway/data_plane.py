@@ -34,8 +34,11 @@ from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.slo_recorder import SloRecorder, follow, following
 from gateway.wire.client import Client
 from gateway.wire.outbox import Outbox
-from gateway.wire.slices import Slices, Work
+from gateway.wire.slices import Slices, Work, finish
 from gateway.wire.tls import Door
+
+_TOGETHER = 256
+"""Clients that are looked at in one piece."""
 
 
 class DataPlane:
@@ -109,9 +112,23 @@ class DataPlane:
         """Return the clients that are connected."""
         return [] if self._listener is None else cast(list[Client], list(self._listener.server_state.connections))
 
+    @property
+    def connections(self) -> int:
+        """How many clients are connected."""
+        return 0 if self._listener is None else len(self._listener.server_state.connections)
+
     def busy(self) -> int:
         """Return how many clients wait for an answer or get one."""
-        return sum(client.busy for client in self.clients())
+        return finish(self.counting_busy())
+
+    def counting_busy(self) -> Work[int]:
+        """Return that number, counted in small pieces."""
+        clients, found = self.clients(), 0
+        while clients:
+            found += sum(client.busy for client in clients[-_TOGETHER:])
+            del clients[-_TOGETHER:]
+            yield
+        return found
 
     def pools(self) -> Iterable[PoolState]:
         """Return the pools as routing compares their backends."""

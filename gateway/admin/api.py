@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from importlib.metadata import version
 from typing import Annotated, Any
 
@@ -92,6 +93,7 @@ class AdminView:
 
 def create_admin(view: AdminView, *, host: str, token: AdminToken) -> FastAPI:
     """Return the admin application; `host` is where it is bound."""
+    import_module("anyio._backends._asyncio")  # or the first request imports it, in 30 ms of the loop's time
     app = FastAPI(title="Tidegate admin", version=version("tidegate"), redoc_url=None)
     app.middleware("http")(Protection(host, token))
     app.add_exception_handler(StarletteHTTPException, _http_error)

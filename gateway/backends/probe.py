@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from gateway.backends.backend import Backend
@@ -13,6 +14,7 @@ from gateway.wire.control_connection import ControlError, SilentError
 
 MAX_MODELS: Final = 1024 * 1024
 """Bytes of a list of models that are read."""
+_LISTS: Final = 8
 _LONGEST: Final = 10**9
 """More tokens than any context has."""
 _ALWAYS: Final = b"accept: */*\r\naccept-encoding: identity\r\nuser-agent: tidegate\r\n"
@@ -110,8 +112,12 @@ def headers(spec: BackendSpec) -> dict[str, str]:
     return {"authorization": f"Bearer {spec.api_key}"} if spec.api_key else {}
 
 
-def listed(body: bytes | None) -> dict[str, int | None] | None:
-    """Return the models that an engine's list names, with their `max_model_len`; None when it is no list."""
+@lru_cache(maxsize=_LISTS)
+def listed(body: bytes | None) -> Mapping[str, int | None] | None:
+    """Return the models that an engine's list names, with their `max_model_len`; None when it is no list.
+
+    Engines of a pool mostly say the same: of a thousand models the latest lists are not read again.
+    """
     if body is None:
         return None
     try:

@@ -25,7 +25,7 @@ from gateway.telemetry.families import (
 )
 from gateway.telemetry.histogram import Histogram
 from gateway.telemetry.metrics import Metrics, Series
-from gateway.wire.slices import Slices
+from gateway.wire.slices import Slices, Work
 
 _Key = TypeVar("_Key", bound=tuple[str, ...])
 _VERSION = version("tidegate")  # read from files: once, not for each scrape
@@ -57,13 +57,13 @@ class Gauges:
 class GatewayCollector:
     """Everything that begins with `tidegate_`."""
 
-    def __init__(self, metrics: Metrics, gauges: Callable[[], Gauges]) -> None:
+    def __init__(self, metrics: Metrics, gauges: Callable[[], Work[Gauges]]) -> None:
         self._metrics = metrics
         self._gauges = gauges
 
     def collect(self) -> Iterator[Piece]:
         """Yield all metrics as they are now."""
-        gauges = self._gauges()
+        gauges = yield from self._gauges()
         yield from self._counters()
         yield from self._histograms()
         yield from _backends(gauges)

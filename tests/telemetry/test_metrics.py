@@ -29,7 +29,7 @@ from gateway.telemetry.rollout_exposition import Delivered, RolloutCollector, Ro
 from gateway.telemetry.routing_exposition import RoutingCollector
 from gateway.telemetry.slo_exposition import SloCollector
 from gateway.telemetry.slo_recorder import SloRecorder, follow
-from gateway.wire.slices import finish
+from gateway.wire.slices import Work, finish
 from tests.attempts import attempted
 from tests.backends.made import live_backend
 
@@ -52,7 +52,7 @@ def exchange(outcome: Outcome = Outcome.OK, *, stream: bool = True, model: str =
 
 
 def expose(metrics: Metrics, *others: Collector) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-    gauges = Gauges(
+    found = Gauges(
         backends=[BACKEND],
         now=0.0,
         in_flight=1,
@@ -68,7 +68,12 @@ def expose(metrics: Metrics, *others: Collector) -> dict[tuple[str, tuple[tuple[
         notifications={"sent": 9},
         handshakes={("data", "done"): 7},
     )
-    collectors = (GatewayCollector(metrics, lambda: gauges), *others)
+
+    def gauges() -> Work[Gauges]:
+        yield
+        return found
+
+    collectors = (GatewayCollector(metrics, gauges), *others)
     assert list(parse_open_metrics(f"{told(collectors, open_metrics=True)}# EOF\n"))
     families = text_string_to_metric_families(told(collectors, open_metrics=False))
     return {
