@@ -1,6 +1,5 @@
 """The vocabulary of one request: where it goes, how it may end, and the record that is filled in on the way."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from typing import Final
@@ -222,7 +221,7 @@ class Exchange:
         self.content_events = 0
         self.answer_size = 0
         self.itl: list[int] = []
-        self.itl_bounds: Sequence[float] = ()
+        self.itl_bounds: tuple[float, ...] = ()
         self.itl_sum = 0.0
         self.prompt_estimate = 0
         self.prompt_tokens: int | None = None

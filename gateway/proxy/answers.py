@@ -26,6 +26,8 @@ from gateway.wire.heads import Headers
 
 MAX_RETRY_AFTER: Final = 60
 JSON = (b"content-type", b"application/json")
+_USUAL_SIZES: Final = 2048
+_SIZES: Final = [b"%x\r\n" % size for size in range(_USUAL_SIZES)]
 _BEGINNING: Final = 1000
 """Bytes of an engine's error that are told where it is not whole."""
 
@@ -85,7 +87,9 @@ def error_event(error: GatewayError, dialect: Dialect, request_id: str) -> bytes
 
 def chunk(data: bytes) -> bytes:
     """Return one chunk of the chunked coding (RFC 9112 section 7.1)."""
-    return b"%x\r\n%b\r\n" % (len(data), data)
+    size = len(data)
+    # A size in hexadecimal cannot be compiled; those of nearly all chunks are made beforehand.
+    return b"%b%b\r\n" % (_SIZES[size] if size < _USUAL_SIZES else b"%x\r\n" % size, data)
 
 
 def not_whole(status: int, said: bytes, what: str) -> bytes:

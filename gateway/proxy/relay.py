@@ -1,10 +1,10 @@
 """Carrying one answer from an engine to a client while measuring it: streams of events."""
 
-from bisect import bisect_left
 from typing import Final, Protocol
 
 from gateway.clock import Clock
 from gateway.exchange import AttemptEnd, Exchange
+from gateway.policy.slo.buckets import bucket_of
 from gateway.proxy.answers import chunk
 from gateway.proxy.naming import Namer, Renaming
 from gateway.wire.answer import Loss
@@ -114,7 +114,7 @@ class StreamRelay:
         elif out:
             if self._renaming is not None:
                 out = out.replace(*self._renaming)
-            self._client.write(b"%x\r\n%b\r\n" % (len(out), out) if self._chunked else out)
+            self._client.write(chunk(out) if self._chunked else out)
         if scanner.surplus and self._attempt.committed:
             self._finish(b"")
             self._attempt.drop_upstream()
@@ -204,7 +204,7 @@ class StreamRelay:
         previous = self._previous
         if previous:
             gap = now - previous
-            exchange.itl[bisect_left(self._bounds, gap)] += 1
+            exchange.itl[bucket_of(self._bounds, gap)] += 1
             exchange.itl_sum += gap
             exchange.itl[0] += events - 1
         elif not exchange.first_content:
@@ -239,7 +239,7 @@ class StreamRelay:
         if self._renaming is not None:
             body = body.replace(*self._renaming)
         if self._chunked and body:
-            self._client.write(b"%b%x\r\n%b\r\n%b" % (head, len(body), body, end))
+            self._client.write(b"%b%b%b" % (head, chunk(body), end))
         elif head or body or end:
             self._client.write(b"%b%b%b" % (head, body, end))
 

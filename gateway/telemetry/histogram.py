@@ -1,8 +1,9 @@
 """A histogram that costs a bisect and two additions: what the hot path can afford."""
 
-from bisect import bisect_left
 from collections.abc import Sequence
 from math import inf
+
+from gateway.policy.slo.buckets import bucket_of
 
 
 class Histogram:
@@ -17,28 +18,20 @@ class Histogram:
 
     def observe(self, seconds: float) -> None:
         """Add one observation."""
-        # As bisect_left, which compares as objects what is compared as numbers here.
-        bounds = self.bounds
-        low, high = 0, len(bounds)
-        while low < high:
-            middle = (low + high) >> 1
-            if bounds[middle] < seconds:
-                low = middle + 1
-            else:
-                high = middle
-        self.counts[low] += 1
+        self.counts[bucket_of(self.bounds, seconds)] += 1
         self.total += seconds
 
-    def merge(self, counts: Sequence[int], total: float, bounds: Sequence[float]) -> None:
+    def merge(self, counts: list[int], total: float, bounds: Sequence[float]) -> None:
         """Add observations counted elsewhere; those in buckets of other bounds count at their upper bound."""
         mine = self.counts
         if bounds is self.bounds or bounds == self.bounds:
-            for index, count in enumerate(counts):
+            for index in range(len(counts)):
+                count = counts[index]
                 if count:
                     mine[index] += count
         else:
             for bound, count in zip((*bounds, inf), counts, strict=True):
-                mine[bisect_left(self.bounds, bound)] += count
+                mine[bucket_of(self.bounds, bound)] += count
         self.total += total
 
     def cumulative(self) -> list[tuple[str, float]]:

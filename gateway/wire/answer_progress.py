@@ -5,7 +5,7 @@ from typing import Final
 
 from gateway.exchange import Dialect
 from gateway.wire.error_status import error_code
-from gateway.wire.given_up import ABORTED, event_given_up
+from gateway.wire.given_up import event_given_up, has_aborted_choice
 from gateway.wire.grammars import GRAMMARS
 from gateway.wire.usage import Usage, find_usage
 
@@ -99,7 +99,7 @@ class AnswerProgress:
 
     def finish(self, event: bytes) -> None:
         """Count a finish reason. Raises AnswerAborted."""
-        if ABORTED.search(event):
+        if has_aborted_choice(event):
             raise AnswerAborted
         self.finished += 1
         self.begun = True

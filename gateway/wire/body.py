@@ -189,6 +189,9 @@ def _priority_edit(spans: Mapping[str, Span], priority: int) -> Edit:
 
 def splice(raw: bytes, edits: list[Edit]) -> bytes:
     """Return `raw` with non-overlapping edits applied, in whatever order they are given."""
+    if len(edits) == 1:
+        start, end, replacement = edits[0]
+        return b"".join([raw[:start], replacement, raw[end:]])
     parts: list[bytes | memoryview] = []
     view = memoryview(raw)
     at = 0

@@ -113,14 +113,15 @@ class Scanner:
             buffer, self._long = self._long.whole(), None
         else:
             return b""
-        if b"\r" in buffer:
+        if buffer.find(b"\r") >= 0:
             ends = [match.end() for match in _FRAMING.finditer(buffer)]
-            if ends and ends[-1] == len(buffer) and buffer.endswith(b"\r") and b"\n" in buffer:
+            if ends and ends[-1] == len(buffer) and buffer.endswith(b"\r") and buffer.find(b"\n") >= 0:
                 ends.pop()  # this CR may be half of a CRLF; where lines end in CR alone the event is whole
             end = ends[-1] if ends else 0
         else:
             ends = None
-            end = buffer.rfind(b"\n\n") + 2 if b"\n\n" in buffer else 0
+            last = buffer.rfind(b"\n\n")
+            end = last + 2 if last >= 0 else 0
         self._tail = buffer[end:]
         if len(self._tail) > self._most:
             raise EventTooLarge(self._most)
@@ -203,7 +204,7 @@ class Scanner:
         at = event.find(marker)
         if at >= 0 and event[at + len(marker) : at + len(marker) + 1] != b'"':
             self.content += 1
-            if self._finish in event:
+            if event.find(self._finish) >= 0:
                 self._finished(event)
             return False
         data = _data(event)
@@ -253,14 +254,19 @@ class Scanner:
 
 def _without(block: bytes, dropped: list[tuple[int, int]], start: int, end: int) -> bytes:
     """Return the bytes from `start` to `end` less the ranges that are dropped."""
-    inside = [each for each in dropped if start <= each[0] < end]
-    starts, ends = [start, *(stop for _, stop in inside)], [*(begin for begin, _ in inside), end]
-    return b"".join([block[a:b] for a, b in zip(starts, ends, strict=True)])
+    parts: list[bytes] = []
+    at = start
+    for begin, stop in dropped:
+        if start <= begin < end:
+            parts.append(block[at:begin])
+            at = stop
+    parts.append(block[at:end])
+    return b"".join(parts)
 
 
 def _data(event: bytes) -> bytes:
     """Return an event's data; empty for a comment or a ping."""
-    if event.startswith(b"data:") and event.find(b"\n") >= len(event) - 2 and b"\r" not in event:
+    if event.startswith(b"data:") and event.find(b"\n") >= len(event) - 2 and event.find(b"\r") < 0:
         return event[5:].strip(b" \n")
     lines = _LINE_END.split(event.removeprefix(_BOM))
     return b"\n".join(line[5:].removeprefix(b" ") for line in lines if line.startswith(b"data:"))

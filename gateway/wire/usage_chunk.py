@@ -40,6 +40,6 @@ class UsageChunk:
     def stamp(self, event: bytes) -> bytes:
         """Return the last chunk of the output with the `system_fingerprint` of this one, unless it has its own."""
         fingerprint = self._fingerprint
-        if fingerprint is None or b'"system_fingerprint"' in event or b"{" not in event:
+        if fingerprint is None or event.find(b'"system_fingerprint"') >= 0 or event.find(b"{") < 0:
             return event
         return event.replace(b"{", b"{%b," % fingerprint[0], 1)

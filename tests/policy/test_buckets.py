@@ -1,7 +1,12 @@
 """Histogram bounds hold every threshold that an objective names."""
 
+from bisect import bisect_left
+
+from hypothesis import given
+from hypothesis import strategies as st
+
 from gateway.policy.slo import buckets
-from gateway.policy.slo.buckets import Bounds, bounds_for
+from gateway.policy.slo.buckets import Bounds, bounds_for, bucket_of
 from gateway.policy.slo.objective import DEFAULT, Objective, Sli, Target
 
 
@@ -14,3 +19,14 @@ def test_thresholds_are_bounds_of_their_own_histogram_alone() -> None:
     assert list(bounds.ttft) == sorted(bounds.ttft)
     assert bounds_for([Objective("none", {})]) == Bounds()
     assert set(bounds_for([DEFAULT]).ttft) > {2.0, 30.0}
+
+
+SECONDS = st.floats(0.0, 100.0)
+
+
+@given(st.lists(SECONDS, unique=True), SECONDS)
+def test_a_value_is_in_the_bucket_that_bisecting_finds(bounds: list[float], seconds: float) -> None:
+    bounds.sort()
+    assert bucket_of(tuple(bounds), seconds) == bisect_left(bounds, seconds)
+    for bound in bounds:
+        assert bucket_of(tuple(bounds), bound) == bisect_left(bounds, bound)

@@ -87,3 +87,15 @@ def bounds_for(objectives: Sequence[Objective]) -> Bounds:
         return tuple(sorted({*usual, *(seconds for target in targets for seconds in target.thresholds)}))
 
     return Bounds(merged(TTFT, Sli.TTFT), merged(ITL, Sli.ITL), merged(TPOT, Sli.TPOT), merged(DURATION, Sli.E2E))
+
+
+def bucket_of(bounds: tuple[float, ...], seconds: float) -> int:
+    """Return the place of the first bound that is not below a value, as `bisect_left`: compiled, it takes a tenth."""
+    low, high = 0, len(bounds)
+    while low < high:
+        middle = (low + high) >> 1
+        if bounds[middle] < seconds:
+            low = middle + 1
+        else:
+            high = middle
+    return low

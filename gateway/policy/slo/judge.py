@@ -3,7 +3,6 @@
 Simulations use it too.
 """
 
-from bisect import bisect_right
 from collections.abc import Mapping
 from typing import Final
 
@@ -69,8 +68,16 @@ def gaps_of(objective: Objective, judged: Mapping[str, bool], exchange: Exchange
 
 def judge_gaps(target: Target, exchange: Exchange) -> tuple[int, int]:
     """Return how many gaps between content events were good, and how many bad."""
-    good = sum(exchange.itl[: bisect_right(exchange.itl_bounds, target.under)])
-    return good, sum(exchange.itl) - good
+    good = bad = 0
+    counts, bounds = exchange.itl, exchange.itl_bounds
+    for index in range(len(counts)):
+        count = counts[index]
+        if count:
+            if index < len(bounds) and bounds[index] <= target.under:
+                good += count
+            else:
+                bad += count
+    return good, bad
 
 
 def meets(objective: Objective, ttft: float | None, tpot: float | None, prompt_tokens: int) -> bool:
