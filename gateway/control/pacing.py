@@ -8,7 +8,7 @@ from zlib import crc32
 
 LONGEST = 4
 """Seconds of the longest interval."""
-PER_SECOND = 64
+PER_SECOND = 32
 """Engines that are asked in one second for what takes long to read."""
 TOGETHER = 16
 """Engines that are asked at one moment, about."""

@@ -39,6 +39,6 @@ def test_the_moment_of_an_engine_is_always_the_same() -> None:
     assert turn("m/127.0.0.1:8000", 256) == turn("m/127.0.0.1:8000", 256) != turn("m/127.0.0.1:8001", 256)
 
 
-@pytest.mark.parametrize(("backends", "seconds"), [(0, 1), (1, 1), (64, 1), (65, 2), (128, 2), (256, 4), (1000, 4)])
+@pytest.mark.parametrize(("backends", "seconds"), [(0, 1), (32, 1), (33, 2), (64, 2), (96, 3), (97, 4), (1000, 4)])
 def test_with_more_engines_each_is_asked_more_seldom_up_to_a_bound(backends: int, seconds: int) -> None:
     assert stretch(backends) == seconds

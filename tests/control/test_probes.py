@@ -106,7 +106,7 @@ async def test_with_many_engines_models_are_asked_for_more_seldom_while_all_is_w
             writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
 
     async with listening(well) as url:
-        urls = [url, *(f"http://127.0.0.1:{port}" for port in range(1, 65))]
+        urls = [url, *(f"http://127.0.0.1:{port}" for port in range(1, 33))]
         registry = registered(written(tmp_path / "routes.yaml", models(*urls)), monotonic)
         clients = EngineClients(monotonic, Random(1))
         running = asyncio.create_task(Prober(registry, monotonic, clients, interval=0.02).run())

@@ -21,7 +21,7 @@ async def test_with_many_backends_each_is_read_more_seldom_unless_an_interval_is
     urls = [f"http://engine-{number}:1" for number in range(100)]
     registry = registered(written(tmp_path / "routes.yaml", models(*urls)))
     clients = EngineClients(monotonic, Random(1))
-    assert Scraper(registry, monotonic, clients).interval == 2.0
+    assert Scraper(registry, monotonic, clients).interval == 4.0
     assert Scraper(registry, monotonic, clients, interval=1.0).interval == 1.0
 
 
