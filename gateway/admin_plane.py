@@ -67,7 +67,7 @@ class AdminPlane:
             RolloutCollector(control.rollouts.rows, self._delivered),
             RoutingCollector(data.pools, control.outlier_detector.ejections, data.refused_retries),
         )
-        return Exposition(collectors, data.slices)
+        return Exposition(collectors, data.background)
 
     def _gauges(self) -> Work[Gauges]:
         data, control = self._data, self._control

@@ -42,7 +42,7 @@ class ControlPlane:
         self.lag = LoopLag(clock)
         self.webhook = Webhook(settings.alert_webhook) if settings.alert_webhook else None
         self.reloader = Reloader(
-            settings.routes, current.routes, self._put_in_force, listeners=settings.listeners, slices=data.slices
+            settings.routes, current.routes, self._put_in_force, listeners=settings.listeners, slices=data.background
         )
         self.outlier_detector = OutlierDetector(
             ledger, registry, clock=clock, epoch=epoch, rng=data.rng, settle=data.observers.flush
@@ -59,7 +59,7 @@ class ControlPlane:
             persisted=PersistedState(
                 self._documents, self.audit.unsaved, self._remembering.unsaved, self._take_over, self.sharing.led
             ),
-            slices=data.slices,
+            slices=data.background,
         )
         self.alerter = Alerter(ledger, epoch, None if self.webhook is None else self.webhook.notify, self.flusher.wake)
         if self.webhook is not None:
@@ -105,10 +105,10 @@ class ControlPlane:
         clients = EngineClients(clock, data.rng)
         supervisor.start("probe", Prober(data.registry, clock, clients, hops=data.gateway.hops.name).run)
         supervisor.start("scrape", Scraper(data.registry, clock, clients).run)
-        supervisor.start("sweep", partial(sweep, checked, clock, data.registry.lateness, data.slices))
-        supervisor.start("outlier detector", partial(self.outlier_detector.run, data.slices))
-        supervisor.start("admit", partial(self.limits.run, data.slices))
-        supervisor.start("alerts", partial(self.alerter.run, data.slices))
+        supervisor.start("sweep", partial(sweep, checked, clock, data.registry.lateness, data.background))
+        supervisor.start("outlier detector", partial(self.outlier_detector.run, data.background))
+        supervisor.start("admit", partial(self.limits.run, data.background))
+        supervisor.start("alerts", partial(self.alerter.run, data.background))
         supervisor.start("rollouts", self.rollouts.run)
         supervisor.start("warm candidates", Warmer(self.rollouts, data.current, self.leads).run)
         supervisor.start("deployments", self.deployments.run)
@@ -130,7 +130,7 @@ class ControlPlane:
         yield from data.ledger.forgetting(self._epoch())
 
     async def _put_in_force(self, routes: RouteTable) -> None:
-        await self._data.slices.do(self._apply(routes))
+        await self._data.background.do(self._apply(routes))
 
     def _documents(self) -> list[Document]:
         keepers = (self.rollouts, self.deployments, self.drained, self.alerter, self.sharing)

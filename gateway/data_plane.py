@@ -63,7 +63,8 @@ class DataPlane:
         """Take the clock of requests, and one of seconds since the epoch that never jumps."""
         self.clock, self.rng, self._epoch = clock, rng, epoch
         self._limits = settings.limits
-        self._outbox, self.slices = Outbox(), Slices(clock)
+        self._outbox, self._slices = Outbox(), Slices(clock)
+        self.background = Slices(clock)  # apart: what requests have to do never holds up deadlines
         self._listener: Listener | None = None
         self.registry = Registry(self._outbox, clock, Lateness())
         self.metrics, self.ledger = Metrics(), SloLedger(epoch())
@@ -88,7 +89,7 @@ class DataPlane:
         self.mirroring = Mirroring(context, self.evidence.on_settled)
         self.stored = StoredResponses()
         self.gateway = Gateway(
-            self.current, context, self.mirroring, self.slices, stored=self.stored, edge=settings.edge
+            self.current, context, self.mirroring, self._slices, stored=self.stored, edge=settings.edge
         )
 
     def __repr__(self) -> str:
@@ -100,7 +101,7 @@ class DataPlane:
 
         def client(*, server_state: Any, **_: Any) -> Client:
             held = server_state.connections
-            return Client(self.gateway, held, limits(), self._outbox, self.slices, clock=self.clock)
+            return Client(self.gateway, held, limits(), self._outbox, self._slices, clock=self.clock)
 
         def admits(held: set[object]) -> bool:
             return len(held) < limits().connections

@@ -149,9 +149,11 @@ async def test_a_client_may_leave_while_its_body_is_read(tmp_path: Path, monkeyp
 
 
 async def test_reading_has_a_deadline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Slices, "_turn", lambda _: None)
+    turn, standing = Slices._turn, list[Slices]()
+    monkeypatch.setattr(Slices, "_turn", lambda each: None if each in standing else turn(each))
     monkeypatch.setattr(reading, "PATIENCE", 0.2)
     async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url)) as running:
+        standing.append(running.app.data._slices)
         answer = await ask(running.port, long_chat(MIB))
         assert (answer.status, answer.json["error"]["code"]) == (503, "overloaded")
         assert answer.headers["retry-after"] == "1"
