@@ -1,9 +1,9 @@
 """A table of routes on its way from one process to another, an entry at a time."""
 
-import copyreg
 import io
 import pickle
 from collections.abc import Generator, Iterator
+from dataclasses import fields, is_dataclass
 from types import MappingProxyType
 from typing import IO, Any
 
@@ -16,9 +16,8 @@ _SOURCES, _REFUSED, _END = "sources", "refused", "end"
 
 def send(loaded: RouteTable | RoutesError, stream: IO[bytes]) -> None:
     """Write a table, or why there is none."""
-    copyreg.pickle(MappingProxyType, _taken_apart)
     # One pickler for all: what entries share, they share on the other side too.
-    pickler = pickle.Pickler(stream, pickle.HIGHEST_PROTOCOL)
+    pickler = _Pickler(stream, pickle.HIGHEST_PROTOCOL)
     for entry in _entries(loaded):
         pickler.dump(entry)
 
@@ -52,9 +51,21 @@ def _entries(loaded: RouteTable | RoutesError) -> Iterator[tuple[str, Any, Any]]
     yield _END, "", None
 
 
-def _taken_apart(mapping: Any) -> tuple[Any, ...]:
-    return _put_together, (dict(mapping),)
+class _Pickler(pickle.Pickler):
+    """Takes apart what pickle itself cannot: read-only mappings, and frozen dataclasses that are compiled."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        """Return how an object is put together again; NotImplemented for what pickle knows itself."""
+        if isinstance(obj, MappingProxyType):
+            return _read_only, (dict(obj),)
+        if is_dataclass(obj) and not isinstance(obj, type):
+            return _put_together, (type(obj), {each.name: getattr(obj, each.name) for each in fields(obj) if each.init})
+        return NotImplemented
 
 
-def _put_together(entries: dict[Any, Any]) -> Any:
+def _put_together(kind: Any, values: dict[str, Any]) -> Any:
+    return kind(**values)
+
+
+def _read_only(entries: dict[Any, Any]) -> Any:
     return MappingProxyType(entries)
