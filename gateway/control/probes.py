@@ -39,7 +39,7 @@ class Prober:
         await for_each_backend(self._registry.watched, self._watch, "probe", every=self._interval / 4)
 
     async def _watch(self, backend: Backend) -> None:
-        probes = 0
+        probes, loop = 0, asyncio.get_running_loop()
         with self._clients.held(backend) as client:
             while True:
                 began, probes = self._clock(), probes + 1
@@ -48,7 +48,7 @@ class Prober:
                     backend,
                     models=not backend.is_steady or not probes % stretch(len(self._registry)),
                     patience=TIMEOUT,
-                    until=began + 2 * TIMEOUT,
+                    until=loop.time() + 2 * TIMEOUT,
                     fields=self._fields,
                 )
                 if result.silent and backend.lateness.excuse(began, self._clock()):

@@ -44,12 +44,12 @@ class Scraper:
     async def _watch(self, backend: Backend) -> None:
         # Half an interval after its probe, so that both can use one connection.
         shortest, misses = self._given or INTERVAL, 0
-        later = shortest / 2
+        later, loop = shortest / 2, asyncio.get_running_loop()
         with self._clients.held(backend) as client:
             await asyncio.sleep(until_next(self._clock(), shortest, self._clients.turn(backend) + later) - later)
             while True:
                 interval = self.interval
-                found = await scrape(client, backend, patience=TIMEOUT, until=self._clock() + 2 * TIMEOUT)
+                found = await scrape(client, backend, patience=TIMEOUT, until=loop.time() + 2 * TIMEOUT)
                 if found is not None:
                     backend.told(found, self._clock(), every=interval)
                 misses = 0 if found is not None else misses + 1

@@ -14,7 +14,7 @@ from gateway.wire.names import Lookup, Name
 class ControlClient:
     """Keeps at most one idle connection; a question that comes while another is open has a connection of its own."""
 
-    __slots__ = ("_clock", "_closed", "_kept", "_name", "_tls", "host", "opened", "port")
+    __slots__ = ("_closed", "_kept", "_name", "_tls", "host", "opened", "port")
 
     def __init__(
         self, host: str, port: int, *, tls: ssl.SSLContext | None, clock: Clock, lookup: Lookup | None = None
@@ -23,7 +23,6 @@ class ControlClient:
         self.port = port
         self.opened = 0
         self._tls = tls
-        self._clock = clock
         self._name = Name(host, port, clock, lookup)
         self._kept: ControlConnection | None = None
         self._closed = False
@@ -35,7 +34,7 @@ class ControlClient:
         """Send a request without a body and return its answer, with at most so many bytes of a body.
 
         Connecting may take `patience` seconds, and so may each piece of the answer; all of it has time `until` then, by
-        the clock. Raises ControlError. A kept connection that turns out to be closed is replaced once.
+        the loop's time. Raises ControlError. A kept connection that turns out to be closed is replaced once.
         """
         kept = self._take()
         if kept is not None:
@@ -43,7 +42,7 @@ class ControlClient:
                 return await self._answered(kept, request, most, patience, until)
             except StaleError:
                 pass
-        seconds = max(0.0, min(patience, until - self._clock()))
+        seconds = max(0.0, min(patience, until - asyncio.get_running_loop().time()))
         return await self._answered(await self._connected(seconds), request, most, patience, until)
 
     def close(self) -> None:
@@ -93,8 +92,9 @@ class ControlClient:
         return connection
 
     async def _dial(self, address: str) -> ControlConnection:
-        connection = ControlConnection(address, self._clock)
-        await asyncio.get_running_loop().create_connection(
+        loop = asyncio.get_running_loop()
+        connection = ControlConnection(address, loop.time)
+        await loop.create_connection(
             lambda: cast(asyncio.Protocol, connection),
             address,
             self.port,
