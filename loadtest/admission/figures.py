@@ -1,4 +1,4 @@
-"""What a run was worth: goodput, kept promises, and how fast the refused were told."""
+"""What a run was worth: goodput, objectives met, and how fast the refused were told."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from loadtest.routing.world import Request
 class Figures:
     """Of the requests that arrived in a span: goodput in tokens a second, shares from 0 to 1, times in seconds.
 
-    `kept` is the share of interactive requests served that kept the TTFT target; `refused` the share of all refused,
+    `met` is the share of interactive requests served that met the TTFT threshold; `refused` the share of all refused,
     `refusal_p99` how long those took to hear it who were refused early. `batch_share` is batch's of all tokens served.
     """
 
     goodput: float
     throughput: float
     served: int
-    kept: float
+    met: float
     refused: float
     refusal_p99: float
     batch_share: float
@@ -42,7 +42,7 @@ def figures(world: Overloaded, since: float, until: float) -> Figures:
         goodput=sum(request.output for request in good) / (until - since),
         throughput=sum(request.output for request, _ in done) / (until - since),
         served=len(done),
-        kept=in_time / max(1, len(interactive)),
+        met=in_time / max(1, len(interactive)),
         refused=len(refusals) / max(1, len(rows)),
         refusal_p99=_p99(early),
         batch_share=_tokens(done, "batch") / max(1, tokens),

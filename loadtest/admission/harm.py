@@ -12,7 +12,7 @@ from random import Random
 
 from gateway.policy.admission.decide import Shed
 from gateway.policy.routing.limit_evidence import UNLIMITED
-from loadtest.admission.seats import PROMISES, WITHOUT_SHARES, Drawn, Guest, Lengths, Policy, Seats
+from loadtest.admission.seats import THRESHOLDS, WITHOUT_SHARES, Drawn, Guest, Lengths, Policy, Seats
 
 SEEDS = 10
 TAIL, GRACE = 30.0, 5.0
@@ -33,14 +33,14 @@ MIXED = ("interactive and batch", "all three")
 LENGTHS = {"interactive": 0.5, "standard": 1.0, "batch": 2.0}
 """How long requests of a class hold a slot, beside each other."""
 ALONE = 2.0
-"""The promise of an impatient class, in seconds, that `pace` is told in."""
+"""The TTFT threshold of an impatient class, in seconds, that `pace` is told in."""
 BASELINES = (Policy(early=False), Policy(early=False, patient=True))
 
 
 @dataclass(frozen=True)
 class Cell:
     """One kind of service: `load` times its capacity, at `rate` requests a second, a first token after `pace` times the
-    2 s that are promised; for `spell` seconds in the middle the engines are ten times slower.
+    2 s of the objective; for `spell` seconds in the middle the engines are ten times slower.
 
     `fixed` slots are set by the routes; with `kv` requests need so different parts of the KV cache that it bounds them;
     an engine that has `room` for few to wait says that it is busy; with `hold` sheddable classes are held back while
@@ -127,7 +127,7 @@ class Cell:
         tally = self._tally(guests)
         late = [number for number, guest in enumerate(guests) if self._is_refused_late(guest)]
         if late:
-            others = self._play(seed, replace(policy, early=False), max(PROMISES.values()))
+            others = self._play(seed, replace(policy, early=False), max(THRESHOLDS.values()))
             tally.afterwards = sum(others[number].first >= 0 for number in late)
         return tally
 
@@ -163,9 +163,9 @@ class Cell:
         return tally
 
     def _allowed(self, name: str) -> float:
-        """What is in time: within the promise, or where the engine alone is slower, so long after its own time."""
-        promise = PROMISES[name]
-        return promise if self.ttft < promise else promise + self.ttft
+        """What is in time: within the threshold, or where the engine alone is slower, so long after its own time."""
+        threshold = THRESHOLDS[name]
+        return threshold if self.ttft < threshold else threshold + self.ttft
 
 
 @dataclass

@@ -57,7 +57,7 @@ class Outcome:
     """
 
     goodput: float
-    kept: float
+    met: float
     refused: float
     refusal_p99: float
     asked: list[Asked] = field(repr=False, default_factory=list)
@@ -93,7 +93,7 @@ def _judged(rows: Sequence[Asked], seconds: float) -> Outcome:
     early = sorted(each.ended - each.began for each in refused if not each.waited)
     return Outcome(
         goodput=sum(each.chunks for each in rows if each.is_good(DEFAULT)) / seconds,
-        kept=sum(each.first - each.began <= under for each in served) / max(1, len(served)),
+        met=sum(each.first - each.began <= under for each in served) / max(1, len(served)),
         refused=len(refused) / max(1, len(rows)),
         refusal_p99=early[int(len(early) * 0.99)] if early else 0.0,
     )

@@ -31,8 +31,8 @@ from gateway.policy.slo.windows import TICK
 from gateway.proxy.admission_queue import PASSED, AdmissionQueue, Queued, join, seen
 from gateway.proxy.awaited_slots import holders_of
 
-PROMISES: Mapping[str, float] = {"interactive": 2.0, "standard": 10.0, "batch": 600.0}
-"""Seconds to the first token that each class is promised."""
+THRESHOLDS: Mapping[str, float] = {"interactive": 2.0, "standard": 10.0, "batch": 600.0}
+"""The TTFT threshold of each class, in seconds."""
 WITHOUT_SHARES: Mapping[str, ServiceClass] = {name: replace(each, min_share=0.0) for name, each in CLASSES.items()}
 REFUSAL = 0.001
 """Seconds that an engine takes to say that it has too much to do."""
@@ -230,7 +230,7 @@ class Seats:
     def _patience(self, guest: Guest) -> float:
         if self._policy.patient:
             return 1e6
-        return self.line.patience(guest.service_class, guest.kind, PROMISES[guest.drawn.name], 1, self.now)
+        return self.line.patience(guest.service_class, guest.kind, THRESHOLDS[guest.drawn.name], 1, self.now)
 
     def refuse(self, guest: Guest, why: TurnedAway) -> None:
         """Note that a request was turned away."""
@@ -256,7 +256,7 @@ class Seats:
             engine.health.began(guest.lease, ttft)
             engine.health.activity.began(self.now, ttft)
             idle = max(engine.health.activity.quickest.seconds, engine.health.latency.ttft.predict(1, 0.0))
-            engine.health.slots.evidence.judged(guest.lease.era, late=is_late(ttft, PROMISES[guest.drawn.name], idle))
+            engine.health.slots.evidence.judged(guest.lease.era, late=is_late(ttft, THRESHOLDS[guest.drawn.name], idle))
 
     def _end(self, engine: Engine, guest: Guest) -> None:
         lease, guest.lease = guest.lease, None

@@ -34,17 +34,17 @@ def share(found: Sequence[Ended], phase: Phase) -> float:
 
 
 def breaches(cell: Cell, found: Sequence[Ended]) -> list[str]:
-    """Say which promises a cell breaks, beyond what chance explains."""
+    """Say which targets a cell misses, beyond what chance explains."""
     promoted, back = share(found, Phase.PROMOTED), share(found, Phase.ROLLED_BACK)
     slack = [_CHANCE * (limit * (1 - limit) / len(found)) ** 0.5 for limit in (0.95, 0.01, 0.08)]
-    broken = []
+    missed = []
     if cell.least_promoted is not None and promoted < cell.least_promoted - slack[0]:
-        broken.append(f"{promoted * 100:.0f} % promoted (least {cell.least_promoted * 100:g} %)")
+        missed.append(f"{promoted * 100:.0f} % promoted (least {cell.least_promoted * 100:g} %)")
     if cell.most_rolled_back is not None and back > cell.most_rolled_back + slack[1]:
-        broken.append(f"{back * 100:.1f} % rolled back (most {cell.most_rolled_back * 100:g} %)")
+        missed.append(f"{back * 100:.1f} % rolled back (most {cell.most_rolled_back * 100:g} %)")
     if cell.most_promoted is not None and promoted > cell.most_promoted + (slack[2] if cell.most_promoted else 0.0):
-        broken.append(f"{promoted * 100:.1f} % promoted (most {cell.most_promoted * 100:g} %)")
-    return [f"{cell.name} at {cell.world.rate:g}/s: {each}" for each in broken]
+        missed.append(f"{promoted * 100:.1f} % promoted (most {cell.most_promoted * 100:g} %)")
+    return [f"{cell.name} at {cell.world.rate:g}/s: {each}" for each in missed]
 
 
 def _row(cell: Cell, found: Sequence[Ended]) -> list[str]:
@@ -70,33 +70,33 @@ def main(
     seed: Annotated[int, typer.Option(help="Seed of all chance.")] = 1,
     quick: Annotated[bool, typer.Option("--quick", help="A tenth of the rollouts.")] = False,
 ) -> None:
-    """Simulate rollouts over the grid; exit code 1 where a promise is broken."""
+    """Simulate rollouts over the grid; exit code 1 where a target is missed."""
     runs = max(5, count // 10) if quick else count
-    broken: list[str] = []
+    missed: list[str] = []
     for name in GROUPS if group == "all" else [group]:
         table = Table(title=f"{name}: {runs} rollouts of each", title_justify="left")
         table.add_column("candidate")
         for column in ("requests/s", "promoted", "rolled back", "paused", "time", "predicted", "failures of v2"):
             table.add_column(column, justify="right")
         every: list[Ended] = []
-        unpromised: set[str] = set()
+        without_target: set[str] = set()
         for cell in GROUPS[name]():
             found = rollouts(cell, runs, seed)
             every += found if cell.most_rolled_back is not None else []
             table.add_row(*_row(cell, found))
-            unpromised |= {cell.why} if cell.why else set()
-            broken += breaches(cell, found)
+            without_target |= {cell.why} if cell.why else set()
+            missed += breaches(cell, found)
         _console.print(table)
-        for why in sorted(unpromised):
-            _console.print(f"no promise of promotion for {why}")
+        for why in sorted(without_target):
+            _console.print(f"no target of promotions for {why}")
         if every:
             back = share(every, Phase.ROLLED_BACK)
-            _console.print(f"of {len(every):,} where at most 1 % is promised, {back * 100:.2f} % were rolled back\n")
+            _console.print(f"of {len(every):,} where the target is at most 1 %, {back * 100:.2f} % were rolled back\n")
             if back > 0.01 + _CHANCE * (0.0099 / len(every)) ** 0.5:
-                broken.append(f"{name}: {back * 100:.2f} % rolled back (most 1 %)")
-    for each in broken:
+                missed.append(f"{name}: {back * 100:.2f} % rolled back (most 1 %)")
+    for each in missed:
         _console.print(each)
-    if broken:
+    if missed:
         raise typer.Exit(1)
 
 

@@ -1,4 +1,4 @@
-"""The grid: in which worlds rollouts are simulated, and what is promised there."""
+"""The grid: in which worlds rollouts are simulated, and the targets there."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,8 +21,9 @@ MIX = (0.6, 0.3, 0.1)
 
 @dataclass(frozen=True)
 class Cell:
-    """One world. `promised` are the least share of promotions and the largest share of rollbacks, None where nothing is
-    promised; `why` says that in words.
+    """One world. Its targets are the least share of promotions, and the largest shares of rollbacks and promotions.
+
+    None where there is no target; `why` says the reason.
     """
 
     name: str
@@ -59,15 +60,15 @@ def sticky() -> Iterator[Cell]:
     )
     for rate in STICKY_RATES:
         for count in (20, 200, 1000):
-            for kind, clients, promised in (
+            for kind, clients, has_target in (
                 ("alike", Clients(count, alike=True), True),
                 ("each with its own rate of failures", Clients(count), count >= _MANY_CLIENTS),
                 ("heavy-tailed, each with its own", Clients(count, heavy=True), False),
             ):
                 world = World(rate, 0.01, clients=clients)
                 # With so few, one client's failures are the candidate's: the absolute guard may take it back for them.
-                most_back = 0.01 if promised or count >= _FEW_CLIENTS else None
-                least, why = (0.95, "") if promised else (None, unlike)
+                most_back = 0.01 if has_target or count >= _FEW_CLIENTS else None
+                least, why = (0.95, "") if has_target else (None, unlike)
                 yield Cell(f"{count:,} clients, {kind}", world, least, most_back, why=why)
     crowd = Clients(200, heavy=True)
     world = World(3.0, 0.01, late=LONG_LATE, mix=MIX, clients=crowd, mixed_clients=True)

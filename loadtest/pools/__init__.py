@@ -1,1 +1,1 @@
-"""What pools of GPUs and CPUs are worth together: cost, promises kept, and what happens when one of them is slow."""
+"""What pools of GPUs and CPUs are worth together: cost, objectives met, and what happens when one is slow."""

@@ -1,4 +1,4 @@
-"""From a recording to numbers: distributions, bins of time, and what became of the promise. Arithmetic alone."""
+"""From a recording to numbers: distributions, bins of time, and how requests met the objective. Arithmetic alone."""
 
 from bisect import bisect_left
 from collections import Counter
@@ -62,7 +62,7 @@ class Distribution:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of the promise in a span; times in seconds, `goodput` in output tokens per second.
+    """How a span fared against the objective; times in seconds, `goodput` in output tokens per second.
 
     `missed` and `availability` are shares, 0 and 1 where there were no requests. `why` counts each missed request
     once; one that is late twice is a late TTFT. Percentiles are those of answered requests, None where there are none.
@@ -78,16 +78,16 @@ class Verdict:
     availability: float
 
     @classmethod
-    def of(cls, requests: Iterable[Request], promise: Objective, start: float, end: float) -> "Verdict":
+    def of(cls, requests: Iterable[Request], objective: Objective, start: float, end: float) -> "Verdict":
         """Judge the requests that were due from `start` until before `end`, in seconds of the run."""
         due = [request for request in requests if start <= request.at < end]
-        why = Counter(reason for request in due if (reason := why_missed(request, promise)))
+        why = Counter(reason for request in due if (reason := why_missed(request, objective)))
         ttft, tpot = distribution(due, "TTFT"), distribution(due, "TPOT")
         return cls(
             requests=len(due),
             missed=why.total() / max(1, len(due)),
             why={reason: why[reason] for reason in REASONS},
-            goodput=_tokens_kept(due, promise) / (end - start) if end > start else 0.0,
+            goodput=_good_tokens(due, objective) / (end - start) if end > start else 0.0,
             ttft_p50=ttft.percentile(50),
             ttft_p99=ttft.percentile(99),
             tpot_p99=tpot.percentile(99),
@@ -133,22 +133,22 @@ class Bins:
         return bins
 
 
-def why_missed(request: Request, promise: Objective) -> str | None:
-    """Why a request missed the promise, one of REASONS; None if it kept it."""
-    if promise.kept(request):
+def why_missed(request: Request, objective: Objective) -> str | None:
+    """Why a request missed the objective, one of REASONS; None if it met it."""
+    if objective.is_met_by(request):
         return None
     if request.outcome != OK:
         return request.outcome
-    return LATE_TTFT if promise.late_ttft(request) else LATE_TPOT
+    return LATE_TTFT if objective.late_ttft(request) else LATE_TPOT
 
 
-def recovered_after(requests: Iterable[Request], promise: Objective, since: float) -> float | None:
+def recovered_after(requests: Iterable[Request], objective: Objective, since: float) -> float | None:
     """Seconds from `since` until the share of missed stays low to the end of the run, to one second.
 
     Looks at windows of RECOVERY_WINDOW seconds, one from each second on, that end before the last request was due. One
     without requests says nothing. None where the last window is still bad, or where there is none to look at.
     """
-    due = sorted((request.at, not promise.kept(request)) for request in requests if request.at >= since)
+    due = sorted((request.at, not objective.is_met_by(request)) for request in requests if request.at >= since)
     times = [at for at, _ in due]
     missed = [0, *accumulate(bad for _, bad in due)]
     windows = int(times[-1] - since - RECOVERY_WINDOW) + 1 if due and times[-1] - since >= RECOVERY_WINDOW else 0
@@ -195,15 +195,15 @@ def rate(bins: Bins, requests: Iterable[Request]) -> list[float]:
     return [len(due) / length for due, length in zip(bins.split(requests), bins.lengths, strict=True)]
 
 
-def goodput(bins: Bins, requests: Iterable[Request], promise: Objective) -> list[float]:
-    """Output tokens per second of requests that kept the promise, by when the requests were due."""
+def goodput(bins: Bins, requests: Iterable[Request], objective: Objective) -> list[float]:
+    """Output tokens per second of requests that met the objective, by when the requests were due."""
     split = zip(bins.split(requests), bins.lengths, strict=True)
-    return [_tokens_kept(due, promise) / length for due, length in split]
+    return [_good_tokens(due, objective) / length for due, length in split]
 
 
-def kept(bins: Bins, requests: Iterable[Request], promise: Objective) -> list[float | None]:
-    """The share of requests that kept the promise, by when they were due; None for a bin without requests."""
-    return [sum(map(promise.kept, due)) / len(due) if due else None for due in bins.split(requests)]
+def met(bins: Bins, requests: Iterable[Request], objective: Objective) -> list[float | None]:
+    """The share of requests that met the objective, by when they were due; None for a bin without requests."""
+    return [sum(map(objective.is_met_by, due)) / len(due) if due else None for due in bins.split(requests)]
 
 
 def shares(bins: Bins, requests: Iterable[Request], label: Callable[[Request], str]) -> dict[str, list[float | None]]:
@@ -221,5 +221,5 @@ def grouped(requests: Iterable[Request], label: Callable[[Request], str]) -> dic
     return dict(sorted(groups.items()))
 
 
-def _tokens_kept(requests: Sequence[Request], promise: Objective) -> int:
-    return sum(request.output_tokens for request in requests if promise.kept(request))
+def _good_tokens(requests: Sequence[Request], objective: Objective) -> int:
+    return sum(request.output_tokens for request in requests if objective.is_met_by(request))

@@ -41,7 +41,7 @@ def html(view: View, extra: list[Table]) -> str:
     return Template(Path(__file__).with_name("report.html").read_text()).substitute(
         title=escape(about.title),
         remarks="".join(f'<p class="remark">{escape(remark)}</p>' for remark in remarks(view)),
-        promise=_tables(tables[:1]),
+        objective=_tables(tables[:1]),
         time=_plots("Over time", _how_binned(view), [panel for panel in shown if panel.timed]),
         distributions=_plots("Distributions", _HOW_DISTRIBUTED, [panel for panel in shown if not panel.timed]),
         tables=_tables(tables[1:]),

@@ -15,7 +15,7 @@ from loadtest.report.figures import (
     gaps_over_time,
     goodput,
     grouped,
-    kept,
+    met,
     over_time,
     rate,
     shares,
@@ -113,33 +113,33 @@ def _compared(view: View) -> list[Panel]:
 
 def _latency_panel(view: View, measure: str, title: str, lines: Sequence[dict[str, Any]]) -> Panel:
     traces = _drawn(lines)
-    limit = _threshold(view.recording.about.promise, measure)
+    limit = _threshold(view.recording.about.objective, measure)
     if traces and limit is not None:
         flat = {"mode": "lines", "hoverinfo": "skip", "line": {"color": GREY, "width": 1.2, "dash": "dot"}}
-        traces = (*traces, {**flat, "name": "promised", "x": [0, view.seconds], "y": [1000 * limit] * 2})
+        traces = (*traces, {**flat, "name": "threshold", "x": [0, view.seconds], "y": [1000 * limit] * 2})
     key = f"time-{title.removesuffix(', ms').replace(' ', '-').lower()}"
     return _timed(view, key, title, traces, _LOG)
 
 
-def _threshold(promise: Objective, measure: str) -> float | None:
-    return {"TTFT": promise.ttft, "TPOT": promise.tpot}.get(measure)
+def _threshold(objective: Objective, measure: str) -> float | None:
+    return {"TTFT": objective.ttft, "TPOT": objective.tpot}.get(measure)
 
 
 def _traffic(view: View) -> list[Panel]:
-    bins, promise = view.bins, view.recording.about.promise
+    bins, objective = view.bins, view.recording.about.objective
     groups = view.groups if view.several else {ALL: view.recording.requests}
     style = styles(groups)
 
     def lines(course: Callable[[Sequence[Request]], Course]) -> tuple[dict[str, Any], ...]:
         return _drawn(_line(bins, name, course(requests), style[name]) for name, requests in groups.items())
 
-    good = lines(lambda requests: goodput(bins, requests, promise))
-    whole = lines(lambda requests: _per_cent(kept(bins, requests, promise)))
-    how = "Output tokens of requests that kept the promise, by when the requests were due."
+    good = lines(lambda requests: goodput(bins, requests, objective))
+    whole = lines(lambda requests: _per_cent(met(bins, requests, objective)))
+    how = "Output tokens of requests that met the objective, by when the requests were due."
     return [
         *(_failures(view) if view.several else _outcomes(view)),
         _timed(view, "goodput", "Goodput, tokens/s", good, {"rangemode": "tozero"}, how),
-        _timed(view, "kept", "Requests that kept the promise, %", whole, {"range": [0, 103]}),
+        _timed(view, "met", "Requests that met the objective, %", whole, {"range": [0, 103]}),
     ]
 
 
@@ -234,7 +234,7 @@ def _style_of_parts(view: View) -> dict[str, Style]:
 
 def _distributions(view: View) -> list[Panel]:
     style, found = styles(view.groups), []
-    promise = view.recording.about.promise
+    objective = view.recording.about.objective
     curves: dict[str, list[tuple[str, Distribution, Style]]] = {
         measure: [(name, distribution(each, measure), style[name]) for name, each in view.groups.items()]
         for measure in MEASURES
@@ -242,11 +242,11 @@ def _distributions(view: View) -> list[Panel]:
     curves["ITL"] = [(ALL, all_gaps(view.recording.gaps), Style(BLUE))]
     for measure in ("TTFT", "ITL", "TPOT", "e2e"):
         traces = tuple(_curve(name, seen, look) for name, seen, look in curves[measure] if seen.count)
-        limit = _threshold(promise, measure)
+        limit = _threshold(objective, measure)
         layout = _layout({**_LOG, "ticksuffix": " ms"}, {"range": [0, 103], "ticksuffix": " %"})
         if limit is not None:
             layout["shapes"] = [_upright(1000 * limit)]
-        note = "Dotted: promised." if limit is not None else ""
+        note = "Dotted: the threshold." if limit is not None else ""
         found.append(Panel(f"cdf-{measure.lower()}", measure, traces, layout, note, timed=False))
     return found
 

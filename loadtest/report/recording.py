@@ -63,7 +63,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """What counts as kept: targets in per cent, thresholds in seconds.
+    """What requests have to meet: targets in per cent, thresholds in seconds.
 
     `long_prompts` are pairs of prompt tokens and the TTFT that holds from so many on.
     """
@@ -87,7 +87,7 @@ class Objective:
         """Whether the tokens of a request came too slowly."""
         return request.tpot is not None and request.tpot > self.tpot
 
-    def kept(self, request: Request) -> bool:
+    def is_met_by(self, request: Request) -> bool:
         """Whether a request was answered whole and in time."""
         return request.outcome == OK and not self.late_ttft(request) and not self.late_tpot(request)
 
@@ -101,7 +101,7 @@ class About:
     seed: int
     seconds: float
     time_scale: float = 1.0
-    promise: Objective = Objective()
+    objective: Objective = Objective()
     events: tuple[Event, ...] = ()
     notes: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=lambda: {"tidegate": metadata.version("tidegate")})
@@ -132,9 +132,9 @@ class Recording:
     def read(cls, folder: Path) -> "Recording":
         """Read a recording; raises OSError and ValueError where the folder holds none."""
         about = json.loads((folder / "run.json").read_text())
-        promise = about["promise"]
-        promise["long_prompts"] = tuple((tokens, under) for tokens, under in promise["long_prompts"])
-        about["promise"] = Objective(**promise)
+        objective = about["objective"]
+        objective["long_prompts"] = tuple((tokens, under) for tokens, under in objective["long_prompts"])
+        about["objective"] = Objective(**objective)
         about["events"] = tuple(Event(**each) for each in about["events"])
         about["notes"] = tuple(about["notes"])
         with (folder / "gaps.csv").open(newline="") as file:

@@ -42,42 +42,42 @@ def per_cent(share: float | None) -> str:
 
 
 def results(view: View) -> list[Table]:
-    """What came of a run: the promise, why it was missed, outcomes, percentiles, and where requests went."""
-    tables = [promise(view), missed(view), outcomes(view), percentiles(view)]
+    """What came of a run: the objective, why it was missed, outcomes, percentiles, and where requests went."""
+    tables = [objective(view), missed(view), outcomes(view), percentiles(view)]
     tables += [where(view, "backend", lambda each: each.backend), where(view, "version", lambda each: each.version)]
     return [table for table in tables if table.rows]
 
 
-def promise(view: View) -> Table:
-    """Each objective as it was measured, and whether the promise was kept."""
-    promised = view.recording.about.promise
+def objective(view: View) -> Table:
+    """Each SLI as it was measured, and whether the objective was met."""
+    wanted = view.recording.about.objective
     head = (
         view.grouped_by,
         "requests",
-        f"availability (promised {number(promised.availability)} %)",
-        f"TTFT within {_thresholds(promised)} (promised {number(promised.ttft_target)} %)",
-        f"TPOT within {milliseconds(promised.tpot)} ms (promised {number(promised.tpot_target)} %)",
-        "promise",
+        f"availability (target {number(wanted.availability)} %)",
+        f"TTFT within {_thresholds(wanted)} (target {number(wanted.ttft_target)} %)",
+        f"TPOT within {milliseconds(wanted.tpot)} ms (target {number(wanted.tpot_target)} %)",
+        "objective",
     )
-    targets = (promised.availability, promised.ttft_target, promised.tpot_target)
+    targets = (wanted.availability, wanted.ttft_target, wanted.tpot_target)
     rows = []
     for name, requests in view.judged.items():
         measured = (
-            Verdict.of(requests, promised, 0.0, view.seconds).availability,
-            _in_time([request for request in requests if request.ttft is not None], promised.late_ttft),
-            _in_time([request for request in requests if request.tpot is not None], promised.late_tpot),
+            Verdict.of(requests, wanted, 0.0, view.seconds).availability,
+            _in_time([request for request in requests if request.ttft is not None], wanted.late_ttft),
+            _in_time([request for request in requests if request.tpot is not None], wanted.late_tpot),
         )
-        held = all(
+        met = all(
             share is None or 100 * share >= target - 1e-9 for share, target in zip(measured, targets, strict=True)
         )
-        rows.append((name, str(len(requests)), *map(per_cent, measured), "kept" if held else "broken"))
+        rows.append((name, str(len(requests)), *map(per_cent, measured), "met" if met else "missed"))
     note = "Availability: the share of all requests that were answered whole; refused ones count against it. "
-    return Table("promise", "Promise", head, tuple(rows), note + "TTFT and TPOT: of answered streams.")
+    return Table("objective", "Objective", head, tuple(rows), note + "TTFT and TPOT: of answered streams.")
 
 
-def _thresholds(promised: Objective) -> str:
-    longer = (f", {milliseconds(under)} ms from {tokens} prompt tokens on" for tokens, under in promised.long_prompts)
-    return f"{milliseconds(promised.ttft)} ms{''.join(longer)}"
+def _thresholds(wanted: Objective) -> str:
+    longer = (f", {milliseconds(under)} ms from {tokens} prompt tokens on" for tokens, under in wanted.long_prompts)
+    return f"{milliseconds(wanted.ttft)} ms{''.join(longer)}"
 
 
 def _in_time(requests: Sequence[Request], late: Callable[[Request], bool]) -> float | None:
@@ -87,16 +87,16 @@ def _in_time(requests: Sequence[Request], late: Callable[[Request], bool]) -> fl
 
 
 def missed(view: View) -> Table:
-    """How many requests missed the promise and why, and the goodput of those that kept it."""
+    """How many requests missed the objective and why, and the goodput of those that met it."""
     head = (view.grouped_by, "requests", "missed", "share missed", *REASONS, "goodput, tokens/s")
     rows = []
     for name, requests in view.judged.items():
-        verdict = Verdict.of(requests, view.recording.about.promise, 0.0, view.seconds)
+        verdict = Verdict.of(requests, view.recording.about.objective, 0.0, view.seconds)
         why = [verdict.why[reason] for reason in REASONS]
         counts = (verdict.requests, sum(why))
         rows.append((name, *map(str, counts), per_cent(verdict.missed), *map(str, why), number(verdict.goodput)))
     note = "Each missed request counts once; one that is late twice is a late TTFT. Goodput: output tokens of requests "
-    return Table("missed", "Requests that missed the promise", head, tuple(rows), note + "that kept the promise.")
+    return Table("missed", "Requests that missed the objective", head, tuple(rows), note + "that met the objective.")
 
 
 def outcomes(view: View) -> Table:

@@ -104,7 +104,7 @@ class Quiet(Overloaded):
             self.at(0.1 * number, partial(self._probe, server))
 
     def missed(self, request: Request) -> bool:
-        """Whether a user would say that this request was not served as promised."""
+        """Whether a user would say that this request missed its objective."""
         if request.ended < 0 or request.failed:
             return True
         ttft = request.first - request.arrived

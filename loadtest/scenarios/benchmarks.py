@@ -69,14 +69,14 @@ def _overview(runs: Sequence[Run], scenarios: Sequence[Scenario]) -> Iterator[st
 def _section(runs: Sequence[Run], scenario: Scenario) -> Iterator[str]:
     yield f"\n## {scenario.title}\n"
     yield f"{scenario.about}\n"
-    promise = scenario.promise
+    objective = scenario.objective
     long_prompts = "".join(
-        f", {under:g} s from {tokens} prompt tokens on" for tokens, under in promise.long_prompts.items()
+        f", {under:g} s from {tokens} prompt tokens on" for tokens, under in objective.long_prompts.items()
     )
     scaled = f" Engines run {scenario.time_scale:g} times slower than real ones." if scenario.time_scale != 1 else ""
     seeds = sorted({run.seed for run in runs})
     yield (
-        f"Promise: TTFT within {promise.ttft * 1000:g} ms{long_prompts}, TPOT within {promise.tpot * 1000:g} ms."
+        f"Objective: TTFT within {objective.ttft * 1000:g} ms{long_prompts}, TPOT within {objective.tpot * 1000:g} ms."
         f"{scaled} {len(seeds)} repetitions (seeds {', '.join(map(str, seeds))}), "
         f"{median(run.requests for run in runs):.0f} requests "
         f'judged in each. `make scenarios ARGS="--only {scenario.name}"`\n'
@@ -90,7 +90,7 @@ def _section(runs: Sequence[Run], scenario: Scenario) -> Iterator[str]:
         "TPOT p99, ms",
         "recovered after, s",
     )
-    yield _row("gateway", *columns, "cost of 1M kept tokens")
+    yield _row("gateway", *columns, "cost of 1M goodput tokens")
     yield _row("---", *("---:" if name != "why, in all" else "---" for name in columns), "---:")
     for name, found in _by_gateway(runs).items():
         fewer = "" if len(found) == len(seeds) else f" ({len(found)} of {len(seeds)} runs)"

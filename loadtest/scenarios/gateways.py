@@ -70,9 +70,9 @@ def configured(setup: Setup) -> Path:
 
 
 def _routes(setup: Setup) -> dict[str, Any]:
-    """Return Tidegate's routes for a scenario: its engines as pools, its promise as objective, and what it adds."""
-    scenario, promise = setup.scenario, setup.scenario.promise
-    long_prompts = {str(tokens): f"{under:g}s" for tokens, under in promise.long_prompts.items()}
+    """Return Tidegate's routes for a scenario: its engines as pools, its objective, and what it adds."""
+    scenario, objective = setup.scenario, setup.scenario.objective
+    long_prompts = {str(tokens): f"{under:g}s" for tokens, under in objective.long_prompts.items()}
     added = scenario.tidegate
     return {
         "pools": {
@@ -85,10 +85,10 @@ def _routes(setup: Setup) -> dict[str, Any]:
             for name, group in scenario.engines.items()
         },
         "objectives": {
-            "promised": {
-                "availability": {"target": promise.availability},
-                "ttft": {"target": promise.target, "under": f"{promise.ttft:g}s", "by_prompt_tokens": long_prompts},
-                "tpot": {"target": promise.target, "under": f"{promise.tpot:g}s"},
+            "scenario": {
+                "availability": {"target": objective.availability},
+                "ttft": {"target": objective.target, "under": f"{objective.ttft:g}s", "by_prompt_tokens": long_prompts},
+                "tpot": {"target": objective.target, "under": f"{objective.tpot:g}s"},
             }
         },
         "classes": added.get("classes", {}),
@@ -97,7 +97,7 @@ def _routes(setup: Setup) -> dict[str, Any]:
         },
         "models": {
             MODEL: {
-                "objective": "promised",
+                "objective": "scenario",
                 "versions": {"v1": {"pools": list(scenario.engines)}},
                 **added.get("model", {}),
             }

@@ -129,7 +129,7 @@ def _about(scenario: Scenario, seed: int, names: Sequence[str], notes: tuple[str
         seed=seed,
         seconds=scenario.seconds,
         time_scale=scenario.time_scale,
-        promise=scenario.promise.promise(),
+        objective=scenario.objective.as_recorded(),
         events=tuple(sorted(events, key=lambda event: event.at)),
         notes=(scenario.about, f"Side by side: {', '.join(names)}.", *notes),
     )

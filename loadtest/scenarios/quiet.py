@@ -65,7 +65,7 @@ def _scenario(variant: Variant) -> Scenario:
                 }
                 for spell in variant.spells
             ],
-            "promise": {"ttft": "2s", "tpot": "100ms"},
+            "objective": {"ttft": "2s", "tpot": "100ms"},
             "without": _APART,
             "repeat": SEEDS,
         }

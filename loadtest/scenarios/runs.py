@@ -17,7 +17,7 @@ class Run:
     """One gateway in one repetition of one scenario.
 
     Times in seconds, `goodput` in output tokens a second, `missed` of `requests`; `cost` is what a million output
-    tokens of kept requests cost, in the currency of `cost_per_hour`. `recovered` counts from the fault; None: never.
+    tokens of goodput cost, in the currency of `cost_per_hour`. `recovered` counts from the fault; None: never.
     """
 
     scenario: str
@@ -39,18 +39,18 @@ class Run:
 
     @property
     def share(self) -> float:
-        """The share of requests that missed the promise."""
+        """The share of requests that missed the objective."""
         return self.missed / self.requests if self.requests else 0.0
 
 
 def judged(scenario: Scenario, recording: Recording) -> list[Run]:
     """Return a run for each gateway of a recording."""
     streams = {stream.name for stream in scenario.load if stream.judged}
-    promise = recording.about.promise
+    objective = recording.about.objective
     found = []
     for gateway in dict.fromkeys(request.gateway for request in recording.requests):
         own = [each for each in recording.requests if each.gateway == gateway and each.name in streams]
-        verdict = Verdict.of(own, promise, *scenario.judged)
+        verdict = Verdict.of(own, objective, *scenario.judged)
         why = {reason.lower().replace(" ", "_"): count for reason, count in verdict.why.items()}
         tokens_an_hour = verdict.goodput * 3600
         found.append(
@@ -65,7 +65,7 @@ def judged(scenario: Scenario, recording: Recording) -> list[Run]:
                 ttft_p50=verdict.ttft_p50,
                 ttft_p99=verdict.ttft_p99,
                 tpot_p99=verdict.tpot_p99,
-                recovered=recovered_after(own, promise, scenario.fault_at),
+                recovered=recovered_after(own, objective, scenario.fault_at),
                 cost=scenario.price / tokens_an_hour * 1e6 if tokens_an_hour else None,
             )
         )
@@ -104,7 +104,7 @@ class Middle:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """How many times fewer requests missed the promise than at another gateway; None where the other missed none.
+    """How many times fewer requests missed the objective than at another gateway; None where the other missed none.
 
     Where none of ours missed, `times` is what one miss would have given, and `at_least` says so.
     """

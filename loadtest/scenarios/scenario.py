@@ -1,4 +1,4 @@
-"""Scenario files: engines, load, faults with their times, and what was promised."""
+"""Scenario files: engines, load, faults with their times, and the objective."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -63,8 +63,8 @@ class Fault(_Part):
         return self
 
 
-class Promised(_Part):
-    """Thresholds that a kept request meets."""
+class ScenarioObjective(_Part):
+    """The thresholds that a request has to meet, and the targets in per cent."""
 
     ttft: Duration
     tpot: Duration
@@ -72,7 +72,7 @@ class Promised(_Part):
     availability: float = 99.9
     target: float = 99.0
 
-    def promise(self) -> Objective:
+    def as_recorded(self) -> Objective:
         """Return the same as the report wants it."""
         return Objective(
             self.availability, self.ttft, self.target, self.tpot, self.target, tuple(sorted(self.long_prompts.items()))
@@ -96,7 +96,7 @@ class Scenario(_Part):
     engines: dict[str, EngineGroup]
     load: tuple[Stream, ...]
     faults: tuple[Fault, ...] = ()
-    promise: Promised
+    objective: ScenarioObjective
     without: dict[str, str] = {}
     aim: float = 1.0
     aim_round_robin: float = 1.0

@@ -89,7 +89,7 @@ def scenario(rate: float) -> Scenario:
             "load": [
                 {"name": "chat", "rate": rate, "prompt_tokens": [50, 4000], "output_tokens": [5, 60], "sessions": 500},
             ],
-            "promise": {"ttft": "1s", "tpot": "150ms"},
+            "objective": {"ttft": "1s", "tpot": "150ms"},
             "tidegate": {"model": {"timeouts": {"first_token": "5s", "stall": "2s", "total": "30s"}}},
         }
     )

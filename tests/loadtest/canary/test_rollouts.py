@@ -29,7 +29,7 @@ def test_an_incident_of_both_rolls_no_equal_candidate_back() -> None:
     assert share(rollouts(Cell("incident", World(3.0, 0.001, incidents=SPELLS)), 8, 1), Phase.ROLLED_BACK) == 0
 
 
-def test_a_broken_promise_is_found() -> None:
+def test_a_missed_target_is_found() -> None:
     found = rollouts(Cell("worse", World(12.0, 0.01, 20.0)), 5, 1)
     assert breaches(Cell("as if equal", World(12.0, 0.01)), found) == [
         "as if equal at 12/s: 0 % promoted (least 95 %)",
@@ -37,8 +37,8 @@ def test_a_broken_promise_is_found() -> None:
     ]
 
 
-def test_every_cell_says_why_where_it_promises_nothing() -> None:
+def test_every_cell_says_why_where_it_has_no_target() -> None:
     for make in GROUPS.values():
         for cell in make():
-            promised = (cell.least_promoted, cell.most_promoted)
-            assert cell.why or any(each is not None for each in promised)
+            targets = (cell.least_promoted, cell.most_promoted)
+            assert cell.why or any(each is not None for each in targets)

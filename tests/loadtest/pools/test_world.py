@@ -1,4 +1,4 @@
-"""CPUs beside GPUs: cheaper at the same promise, left when they are slow, and no way out for what they cannot do."""
+"""CPUs beside GPUs: cheaper at the same objective, left when they are slow, and no way out for what they cannot do."""
 
 from functools import partial
 

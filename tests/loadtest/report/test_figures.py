@@ -21,7 +21,7 @@ from loadtest.report.figures import (
     gaps_over_time,
     goodput,
     grouped,
-    kept,
+    met,
     over_time,
     rate,
     recovered_after,
@@ -30,7 +30,7 @@ from loadtest.report.figures import (
 )
 from loadtest.report.recording import CUT, FAILED, OK, REFUSED, Objective, Request
 
-PROMISE = Objective()
+OBJECTIVE = Objective()
 
 seconds = st.one_of(st.none(), st.sampled_from((0.01, 0.05, 0.051, 0.5, 0.51, 3.0)))
 requests = st.lists(
@@ -110,12 +110,12 @@ def test_each_bin_holds_what_was_due_in_it(requests: list[Request], bins: Bins) 
     assert rate(bins, requests) == pytest.approx(
         [len(each) / length for each, length in zip(due, lengths, strict=True)]
     )
-    assert kept(bins, requests, PROMISE) == [
-        sum(PROMISE.kept(one) for one in each) / len(each) if each else None for each in due
+    assert met(bins, requests, OBJECTIVE) == [
+        sum(OBJECTIVE.is_met_by(one) for one in each) / len(each) if each else None for each in due
     ]
-    tokens = [sum(one.output_tokens for one in each if PROMISE.kept(one)) for each in due]
+    tokens = [sum(one.output_tokens for one in each if OBJECTIVE.is_met_by(one)) for each in due]
     expected = [count / length for count, length in zip(tokens, lengths, strict=True)]
-    assert goodput(bins, requests, PROMISE) == pytest.approx(expected)
+    assert goodput(bins, requests, OBJECTIVE) == pytest.approx(expected)
     assert over_time(bins, requests, "TPOT", 95) == [
         obvious_percentile([one.tpot for one in each if one.tpot is not None and one.outcome == OK], 95) for each in due
     ]
@@ -174,14 +174,14 @@ def test_the_last_bin_lasts_to_the_end() -> None:
     ],
 )
 def test_a_request_is_missed_for_one_reason(request_: Request, reason: str | None) -> None:
-    assert why_missed(request_, PROMISE) == reason
+    assert why_missed(request_, OBJECTIVE) == reason
 
 
 @given(requests, st.integers(0, 20), st.integers(21, 41))
 def test_a_verdict_counts_what_was_due_in_its_span(requests: list[Request], start: int, end: int) -> None:
-    verdict = Verdict.of(requests, PROMISE, start, end)
+    verdict = Verdict.of(requests, OBJECTIVE, start, end)
     due = [each for each in requests if start <= each.at < end]
-    good = [each for each in due if PROMISE.kept(each)]
+    good = [each for each in due if OBJECTIVE.is_met_by(each)]
     assert verdict.requests == len(due)
     assert verdict.missed == pytest.approx((len(due) - len(good)) / len(due) if due else 0.0)
     assert sum(verdict.why.values()) == len(due) - len(good)
@@ -198,13 +198,13 @@ def obvious_recovery(requests: Sequence[Request], since: float) -> float | None:
     while since + len(good) + 5 <= last:
         start = since + len(good)
         due = [each for each in requests if start <= each.at < start + 5]
-        good.append(sum(not PROMISE.kept(each) for each in due) < 0.05 * len(due) or not due)
+        good.append(sum(not OBJECTIVE.is_met_by(each) for each in due) < 0.05 * len(due) or not due)
     return next((float(index) for index in range(len(good)) if all(good[index:])), None)
 
 
 @given(requests, st.integers(0, 45))
 def test_recovery_is_when_no_later_window_is_bad(requests: list[Request], since: int) -> None:
-    assert recovered_after(requests, PROMISE, since) == obvious_recovery(requests, since)
+    assert recovered_after(requests, OBJECTIVE, since) == obvious_recovery(requests, since)
 
 
 def steady(*bad: tuple[float, float]) -> list[Request]:
@@ -227,7 +227,7 @@ def steady(*bad: tuple[float, float]) -> list[Request]:
 def test_recovery_is_told_in_seconds_from_the_fault(
     bad: tuple[tuple[float, float], ...], since: float, after: float | None
 ) -> None:
-    found = recovered_after(steady(*bad), PROMISE, since)
+    found = recovered_after(steady(*bad), OBJECTIVE, since)
     assert found == after if after is None else found is not None and math.isclose(found, after, abs_tol=1.0)
 
 

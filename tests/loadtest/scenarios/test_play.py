@@ -19,7 +19,7 @@ BRIEF = {
     "judged": [0, 3],
     "engines": {"gpu": {"count": 2, "engine": {"prefix_caching": 0}}},
     "load": [{"name": "chat", "rate": 15, "prompt_tokens": [50, 200], "output_tokens": [5, 10]}],
-    "promise": {"ttft": "2s", "tpot": "1s"},
+    "objective": {"ttft": "2s", "tpot": "1s"},
 }
 
 
