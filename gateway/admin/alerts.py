@@ -57,7 +57,7 @@ class FiringAlert(BaseModel):
 
 
 class ObjectiveStatus(BaseModel):
-    """One promise of a model: burn rates by window, null without events, its budget, and the alert that fires.
+    """One SLI of a model's objective: burn rates by window, null without events, its budget, and the alert that fires.
 
     `coverage` is the share of each window in which this gateway counted, 0 to 1; `waiting` says what a page waits for
     while its windows burn above its factor, "" else. `bad_in_a_row` are the latest events up to the last good one,
@@ -119,7 +119,7 @@ def firing_alerts(alerter: Alerter, ledger: SloLedger, model: str | None = None)
 
 
 def objective_statuses(ledger: SloLedger, alerter: Alerter) -> list[ObjectiveStatus]:
-    """Return every promise of every model, prompts of all lengths together."""
+    """Return every SLI of every model's objectives, prompts of all lengths together."""
     return [
         ObjectiveStatus(
             model=series.model,

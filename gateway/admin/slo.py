@@ -120,7 +120,7 @@ class SloStatus(BaseModel):
 
 def slo_status(model: ModelSpec, table: RouteTable, ledger: SloLedger, alerter: Alerter) -> SloStatus:
     """Return how a model meets its objectives: itself, its versions, their pools and the backends of those."""
-    promised = {objective.name for objective in model.objectives}
+    current = {objective.name for objective in model.objectives}
     return SloStatus(
         model=model.name,
         objectives=[_objective(model, each, ledger) for each in model.objectives],
@@ -131,7 +131,7 @@ def slo_status(model: ModelSpec, table: RouteTable, ledger: SloLedger, alerter: 
                 slis=[
                     _sli(each, ledger, alerter.readings(each))
                     for each in (*ledger.get(kind, name), *ledger.by_prompt_tokens(kind, name))
-                    if each.objective in promised
+                    if each.objective in current
                 ],
             )
             for kind, name in _subjects(model, table)

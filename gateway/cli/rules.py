@@ -85,12 +85,12 @@ def rules(
     except RoutesError as error:
         typer.echo(f"{error}\n{error.summary}", err=True)
         raise typer.Exit(1) from None
-    promised = _promised(table, source, runbook, Scale(time_scale))
+    found = _slos(table, source, runbook, Scale(time_scale))
     if output_format is Format.GRAFANA:
-        text = json.dumps(dashboard(promised), indent=2, ensure_ascii=False) + "\n"
+        text = json.dumps(dashboard(found), indent=2, ensure_ascii=False) + "\n"
     else:
         text = f"# Made by `tidegate rules` from {routes.name}: regenerate it when an objective changes.\n"
-        text += _yaml(_documents(promised, output_format, rules_path))
+        text += _yaml(_documents(found, output_format, rules_path))
     if output_format in _UNSAID:
         typer.echo(f"warning: {_UNSAID[output_format]}", err=True)
     if out is None:
@@ -103,30 +103,30 @@ def rules(
             raise typer.Exit(1) from None
 
 
-def _promised(table: RouteTable, source: Origin, runbook: str, scale: Scale) -> list[Slo]:
+def _slos(table: RouteTable, source: Origin, runbook: str, scale: Scale) -> list[Slo]:
     if source is Origin.GATEWAY:
         return list(slos(table, runbook, scale))
-    promised, left_out = engine_slos(table, runbook, scale)
+    found, left_out = engine_slos(table, runbook, scale)
     for words in left_out:
         typer.echo(f"warning: {words}", err=True)
-    if not promised:
+    if not found:
         typer.echo("tidegate: none of these objectives can be measured with an engine's metrics", err=True)
         raise typer.Exit(1)
-    return promised
+    return found
 
 
-def _documents(promised: list[Slo], output_format: Format, rules_path: str) -> list[Document]:
+def _documents(found: list[Slo], output_format: Format, rules_path: str) -> list[Document]:
     match output_format:
         case Format.PROMETHEUSRULE:
-            return [operator_rule(promised)]
+            return [operator_rule(found)]
         case Format.SLOTH:
-            return sloth_specs(promised)
+            return sloth_specs(found)
         case Format.OPENSLO:
-            return list(openslo(promised))
+            return list(openslo(found))
         case Format.PROMTOOL_TEST:
-            return [unit_tests(promised, rules_path)]
+            return [unit_tests(found, rules_path)]
         case _:
-            return [rules_file(promised)]
+            return [rules_file(found)]
 
 
 class _Dumper(yaml.SafeDumper):

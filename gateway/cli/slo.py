@@ -96,7 +96,7 @@ def _shown(found: Iterable[dict[str, Any]], width: int) -> RenderableType:
 def _parts(found: dict[str, Any], width: int) -> Iterator[RenderableType]:
     yield Text(found["model"], style="bold")
     for objective in found["objectives"]:
-        yield from _promised(objective, alone=len(found["objectives"]) == 1)
+        yield from _targets(objective, alone=len(found["objectives"]) == 1)
     for alert in found.get("alerts", ()):
         yield Text(f"! {alert['severity']}: {alert_words(alert)}")
     yield Text()
@@ -107,15 +107,15 @@ def _parts(found: dict[str, Any], width: int) -> Iterator[RenderableType]:
     yield Text()
 
 
-def _promised(objective: dict[str, Any], *, alone: bool) -> Iterator[RenderableType]:
+def _targets(objective: dict[str, Any], *, alone: bool) -> Iterator[RenderableType]:
     """Yield the targets of an objective, with what they can and cannot show."""
     window = parse_duration(objective["window"])
     classes = ", ".join(objective["classes"])
     whose = f"class {classes}" if classes else "all classes" if alone else "all other classes"
     yield Text(f"objective {objective['name']} ({whose}), over {objective['window']}:")
     for target in objective["targets"]:
-        promise = f"{target['sli']} {target['target'] * 100:.6g} %{_thresholds(target['thresholds'])}"
-        yield Text(f"  {promise}; {'; '.join(limits_of(Target(target['target']), window)[:2])}")
+        words = f"{target['sli']} {target['target'] * 100:.6g} %{_thresholds(target['thresholds'])}"
+        yield Text(f"  {words}; {'; '.join(limits_of(Target(target['target']), window)[:2])}")
     yield Text(f"  goodput: {_goodput(objective['goodput'])}")
 
 

@@ -39,12 +39,12 @@ from gateway.policy.slo.objective import DEFAULT, Objective, Sli, Target
 
 def build_table(routes: RoutesFile, sources: Iterable[str]) -> RouteTable:
     """Return the table of all route files together, with pools and models sorted by name."""
-    promises = {name: _objective(name, entry) for name, entry in routes.objectives.items()}
+    objectives = {name: _objective(name, entry) for name, entry in routes.objectives.items()}
     pool_specs = {name: _pool(name, entry) for name, entry in routes.pools.items()}
     pool_specs |= {
         name: PoolSpec(name, _backends(name, entry.backends)) for name, entry in routes.models.items() if entry.backends
     }
-    model_specs = {name: _model(name, entry, promises, pool_specs) for name, entry in sorted(routes.models.items())}
+    model_specs = {name: _model(name, entry, objectives, pool_specs) for name, entry in sorted(routes.models.items())}
     names = model_specs | {alias: model for model in model_specs.values() for alias in model.aliases}
     return RouteTable(
         pools=MappingProxyType(dict(sorted(pool_specs.items()))),
@@ -95,9 +95,9 @@ def _backends(
 def _objective(name: str, entry: ObjectiveEntry) -> Objective:
     targets = {Sli.AVAILABILITY: DEFAULT.targets[Sli.AVAILABILITY]}
     for sli in Sli:
-        promised = getattr(entry, sli)
-        if promised is not None:
-            targets[sli] = _target(promised)
+        declared = getattr(entry, sli)
+        if declared is not None:
+            targets[sli] = _target(declared)
     deployment = _target(entry.deployment) if entry.deployment is not None else None
     return Objective(name, MappingProxyType(targets), entry.window or DEFAULT.window, deployment, hold=entry.hold)
 
@@ -109,7 +109,9 @@ def _target(entry: AvailabilityEntry) -> Target:
     return Target(ratio, under, tuple(sorted((int(tokens), seconds) for tokens, seconds in steps)))
 
 
-def _model(name: str, entry: ModelEntry, promises: Mapping[str, Objective], pools: Mapping[str, PoolSpec]) -> ModelSpec:
+def _model(
+    name: str, entry: ModelEntry, objectives: Mapping[str, Objective], pools: Mapping[str, PoolSpec]
+) -> ModelSpec:
     versions = _versions(name, entry)
     split = entry.split if entry.split is not None else dict.fromkeys(versions, 1.0)
     plan = _plan(name, entry, entry.canary, pools) if entry.canary is not None else None
@@ -121,8 +123,8 @@ def _model(name: str, entry: ModelEntry, promises: Mapping[str, Objective], pool
         versions=MappingProxyType(versions),
         split=tuple((version, weight) for version, weight in split.items() if weight > 0),
         aliases=tuple(entry.aliases),
-        objective=promises.get(by_class.pop(DEFAULT_OBJECTIVE, DEFAULT_OBJECTIVE), DEFAULT),
-        objective_by_class=MappingProxyType({each: promises[objective] for each, objective in by_class.items()}),
+        objective=objectives.get(by_class.pop(DEFAULT_OBJECTIVE, DEFAULT_OBJECTIVE), DEFAULT),
+        objective_by_class=MappingProxyType({each: objectives[objective] for each, objective in by_class.items()}),
         timeouts=Timeouts(**entry.timeouts.model_dump(exclude_none=True)),
         rules=tuple(_rule(each) for each in entry.rules),
         canary=plan,

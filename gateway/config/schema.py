@@ -102,7 +102,7 @@ class LatencyEntry(PaceEntry):
 
 
 class ObjectiveEntry(Entry):
-    """What models promise. What is left out is not promised, but availability always is."""
+    """The targets of models. An SLI that is left out has no target, except for availability."""
 
     window: Window | None = Field(
         default=None,

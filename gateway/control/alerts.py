@@ -147,7 +147,7 @@ class Alerter:
         """Return the incidents that people were told of, each with those that belong to it."""
         belong = [each for each in self._live.values() if each.covered and not (each.uncovered or each.told)]
         told = [each for each in self._live.values() if each.told]
-        return [(each, [part for part in belong if part.promise == each.promise]) for each in told]
+        return [(each, [part for part in belong if part.target == each.target]) for each in told]
 
     def parts(self, incident: Incident) -> list[Incident]:
         """Return what belongs to an incident that people were told of, and fires as well."""

@@ -61,13 +61,13 @@ class Incident:
         return f"<Incident {self.severity} {self.series} since {self.started:.0f}{' told' if self.told else ''}>"
 
     @property
-    def promise(self) -> tuple[str, str, str]:
-        """Which promise of which model it is about."""
+    def target(self) -> tuple[str, str, str]:
+        """Which target it is about: model, objective and SLI."""
         return self.model, self.series.objective, self.series.sli
 
     @property
     def words(self) -> str:
-        """What it is called beside another one of the same promise: ticket of v2, prompts of 4096+ tokens."""
+        """What it is called beside another one of the same target: ticket of v2, prompts of 4096+ tokens."""
         prompts = f", prompts of {self.series.prompt_tokens} tokens" if self.series.prompt_tokens else ""
         return f"{self.severity} of {self.version or 'the model'}{prompts}"
 

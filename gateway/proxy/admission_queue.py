@@ -79,15 +79,15 @@ class AdmissionQueue:
         return self.queue.size > 0 and self.queue.waits_before(service_class.priority)
 
     def patience(
-        self, service_class: ServiceClass, kind: HoldingTimes, promise: float, prompt: int, now: float
+        self, service_class: ServiceClass, kind: HoldingTimes, threshold: float, prompt: int, now: float
     ) -> float:
-        """Return for how many seconds a request waits; `promise` is its TTFT threshold, infinite where it has none.
+        """Return for how many seconds a request waits; `threshold` is that of its TTFT, infinite where it has none.
 
-        A class that has waited without a pause for longer than its promise is in lasting overload: only then is the
+        A class that has waited without a pause for longer than its threshold is in lasting overload: only then is the
         engine's TTFT taken with caution.
         """
-        cautious = self.queue.standing(service_class, now) > promise
-        return self.forecast.patience(service_class, kind, promise, prompt, cautious=cautious)
+        cautious = self.queue.standing(service_class, now) > threshold
+        return self.forecast.patience(service_class, kind, threshold, prompt, cautious=cautious)
 
     def enter(
         self,

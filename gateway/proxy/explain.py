@@ -65,8 +65,8 @@ def _decided(
     line = route.line
     if choice is None or line.must_wait(service_class):
         kind = model.memory.kinds.of("/v1/chat/completions", name, None)
-        promise = objective.ttft.threshold(tokens) if objective.ttft is not None else inf
-        patient = line.patience(service_class, kind, promise, tokens, now)
+        threshold = objective.ttft.threshold(tokens) if objective.ttft is not None else inf
+        patient = line.patience(service_class, kind, threshold, tokens, now)
         seen = line.outlook(service_class, "", patient, now)
         behind = f"behind {seen.ahead} other{'s' * (seen.ahead != 1)}"
         free = any(backend.health.slots.in_flight < backend.health.slots.limit for backend in option.backends)

@@ -22,7 +22,7 @@ from gateway.wire.slices import Work, finish
 
 
 class ModelObjectives:
-    """What requests of a model are promised, by class; `itl_bounds` are the buckets that their ITL is counted in."""
+    """The objectives of a model's requests, by class; `itl_bounds` are the buckets that their ITL is counted in."""
 
     __slots__ = ("_by_class", "default", "itl_bounds")
 
@@ -32,7 +32,7 @@ class ModelObjectives:
         self.itl_bounds: Final = bounds_for(spec.objectives).itl
 
     def of(self, service_class: str) -> Objective:
-        """Return what a class is promised."""
+        """Return the objective of a class."""
         return self._by_class.get(service_class, self.default)
 
     def __iter__(self) -> Iterator[Objective]:
@@ -76,7 +76,7 @@ class ModelMemory:
 
 
 class LiveModel:
-    """One model: its versions, and how requests get one of them and what they are promised.
+    """One model: its versions, and how requests get one of them and their objectives.
 
     A rollout replaces `traffic`. `sticky_by` and `version_header` say what of a request chooses its version. After a
     reload `successor` holds, or the model `is_gone`.

@@ -161,6 +161,6 @@ def _patience(routed: RoutedRequest, exchange: Exchange, left: float, now: float
     if spec.is_timed:
         return left
     prompt, ttft = exchange.prompt_estimate, routed.objective.ttft if spec.stream else None
-    promise = inf if ttft is None else ttft.threshold(prompt)
-    usual = routed.route.line.patience(spec.service_class, spec.kind, promise, prompt, now)
+    threshold = inf if ttft is None else ttft.threshold(prompt)
+    usual = routed.route.line.patience(spec.service_class, spec.kind, threshold, prompt, now)
     return min(left, usual - exchange.queued)

@@ -26,7 +26,7 @@ class RoutedRequest:
     """A request on its way. Nothing changes it: after a reload another one goes on in its stead.
 
     `spec` is what it asks for, `claim` what it asks of a backend's slots, `message` what engines are sent. It may go
-    along `route` to a `version` of its `model`; `objective` is what its class is promised there. `charge` is None for a
+    along `route` to a `version` of its `model`; `objective` is that of its class there. `charge` is None for a
     tenant without limits; `ids` knows its id if that is the client's, `named` the name that its client gave the
     response that it makes.
     """

@@ -56,17 +56,17 @@ class WaitForecast:
         self,
         service_class: ServiceClass,
         kind: HoldingTimes,
-        promise: float,
+        threshold: float,
         prompt: int,
         *,
         cautious: bool,
     ) -> float:
-        """Return for how many seconds a request waits; `promise` is its TTFT threshold, infinite where it has none.
+        """Return for how many seconds a request waits; `threshold` is that of its TTFT, infinite where it has none.
 
         A short queue gets the time that the engine is likely to leave, by a TTFT with a margin if it is `cautious`.
         """
         ttft = 0.0
-        if promise < inf:
+        if threshold < inf:
             ttft = min(
                 (
                     health.predicted(prompt) * (health.latency.ttft.caution if cautious else 1.0)
@@ -74,7 +74,7 @@ class WaitForecast:
                 ),
                 default=0.0,
             )
-        return chances.patience(service_class.max_queue_wait, kind.mean, promise, ttft)
+        return chances.patience(service_class.max_queue_wait, kind.mean, threshold, ttft)
 
     def outlook(self, ahead: int, holding: float, priority: int, patience: float, now: float) -> Outlook:
         """Return how it looks for a request of this priority that came now and would wait so long.

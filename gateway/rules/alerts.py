@@ -128,7 +128,7 @@ def _confirmation(pair: AlertPair) -> str:
 
 
 def _annotations(slo: Slo, severity: Severity) -> dict[str, str]:
-    """Return what a person reads: how soon the budget is gone, how many users it was, and what was promised."""
+    """Return what a person reads: how soon the budget is gone, how many users it was, and what the target is."""
     window, (length, name) = format_duration(slo.window), _TOLD[severity]
     number = '{{ . | first | value | printf "%.0f" }}'
     failed = f"{{{{ with query `{recordings.bad(slo, length)}` }}}}{number}{{{{ end }}}}"
@@ -144,7 +144,7 @@ def _annotations(slo: Slo, severity: Severity) -> dict[str, str]:
         "summary": f'{slo.sli} of {slo.subject} burns its error budget {{{{ $value | printf "%.3g" }}}} times too fast',
         "description": (
             f"{gone}; {failed} of {events} {MISSED[slo.sli]} in the last {name}{_worst(slo, length)}. "
-            f"Promised over {window}: {slo.promise}."
+            f"Target over {window}: {slo.target_words}."
         ),
     } | ({"runbook_url": f"{slo.runbook}#{slo.sli}"} if slo.runbook else {})
 

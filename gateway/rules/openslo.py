@@ -35,7 +35,7 @@ def _slo(slo: Slo) -> Document:
         )
     }
     spec = {
-        "description": slo.promise,
+        "description": slo.target_words,
         "service": slug(slo.model),
         "indicator": {
             "metadata": {"name": slo.slug, "displayName": f"{slo.sli} of {slo.subject}"},
@@ -43,7 +43,7 @@ def _slo(slo: Slo) -> Document:
         },
         "timeWindow": [{"duration": format_duration(slo.window), "isRolling": True}],
         "budgetingMethod": "Occurrences",
-        "objectives": [{"displayName": slo.promise, "target": slo.target.ratio}],
+        "objectives": [{"displayName": slo.target_words, "target": slo.target.ratio}],
         "alertPolicies": [_name(slo, pair) for pair in PAIRS],
     }
     return _document("SLO", slo.slug, f"{slo.sli} of {slo.subject}", spec)

@@ -48,7 +48,7 @@ def rows(slos: list[Slo]) -> dict[str, tuple[Panel, ...]]:
 
 
 def _budgets(slos: list[Slo]) -> tuple[Panel, ...]:
-    promised = "\n".join(f"- {slo.model} ({slo.objective}): {slo.promise}" for slo in slos if not slo.part.labels)
+    targets = "\n".join(f"- {slo.model} ({slo.objective}): {slo.target_words}" for slo in slos if not slo.part.labels)
     names = "{{name}} {{objective}} {{sli}}"
     firing = "max by (model, version, objective, sli, prompt_tokens, severity, long_window)"
     return (
@@ -62,7 +62,7 @@ def _budgets(slos: list[Slo]) -> tuple[Panel, ...]:
             ),
             "percentunit",
             "stat",
-            about=f"Of the whole SLO window; absent below one day of history. Promised:\n{promised}",
+            about=f"Of the whole SLO window; absent below one day of history. Targets:\n{targets}",
         ),
         Panel(
             "Burn rate, 1 h and 6 h",
@@ -104,7 +104,9 @@ def _budgets(slos: list[Slo]) -> tuple[Panel, ...]:
 
 
 def _users(slos: list[Slo]) -> tuple[Panel, ...]:
-    late = " ".join(f"{slo.model}: {slo.promise}." for slo in slos if slo.sli != "availability" and not slo.part.labels)
+    late = " ".join(
+        f"{slo.model}: {slo.target_words}." for slo in slos if slo.sli != "availability" and not slo.part.labels
+    )
     requests = f"sum by (model, version, outcome) (rate(tidegate_requests_total{{{_MODEL}}}[{_RATE}]))"
     good = _rate("tidegate_judged_requests_total", f'{_MODEL}, verdict="good"', "model", "objective")
     judged = _rate("tidegate_judged_requests_total", _MODEL, "model", "objective")

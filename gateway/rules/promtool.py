@@ -44,13 +44,13 @@ class Scenario:
 
 def unit_tests(slos: Iterable[Slo], rules_file: str) -> Document:
     """Return tests of what `rules_file` holds, whose path is relative to the tests' own."""
-    promised = list(slos)
-    interval = f"{round(EVERY * promised[0].scale.factor * 1000)}ms"
+    found = list(slos)
+    interval = f"{round(EVERY * found[0].scale.factor * 1000)}ms"
     return {
         "rule_files": [rules_file],
         "evaluation_interval": interval,
-        "group_eval_order": [group["name"] for group in groups(promised)],
-        "tests": [{"name": name, "interval": interval, **_played(promised, play)} for name, play in _SCENARIOS.items()],
+        "group_eval_order": [group["name"] for group in groups(found)],
+        "tests": [{"name": name, "interval": interval, **_played(found, play)} for name, play in _SCENARIOS.items()],
     }
 
 

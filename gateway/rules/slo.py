@@ -152,8 +152,8 @@ class Slo:
         return matchers({"sloth_id": self.id})
 
     @property
-    def promise(self) -> str:
-        """What is promised, in words."""
+    def target_words(self) -> str:
+        """The target, in words."""
         percent = f"{self.target.ratio * 100:.6g} %"
         if self.sli is Sli.AVAILABILITY:
             return f"{percent} of requests answered completely"
@@ -167,7 +167,7 @@ class Slo:
 
 
 def slos(table: RouteTable, runbook: str, scale: Scale) -> Iterator[Slo]:
-    """Return what the models of a route table promise, as the gateway counts it; parts follow their whole.
+    """Return the SLOs of the models of a route table, as the gateway counts them; parts follow their whole.
 
     A version has SLOs of its own where there are several: the only version of a model is the model. So has a class of
     prompt lengths that has a threshold of its own.

@@ -21,9 +21,9 @@ def sloth_specs(slos: Iterable[Slo]) -> list[Document]:
             "version": "prometheus/v1",
             "service": model,
             "labels": {"model": model},
-            "slos": [_slo(slo) for slo in promised],
+            "slos": [_slo(slo) for slo in found],
         }
-        for model, promised in by_model.items()
+        for model, found in by_model.items()
     ]
 
 
@@ -31,7 +31,7 @@ def _slo(slo: Slo) -> Document:
     return {
         "name": slo.slug,
         "objective": float(f"{slo.target.ratio * 100:.8g}"),
-        "description": slo.promise,
+        "description": slo.target_words,
         "labels": slo.counted,
         "sli": {
             "events": {

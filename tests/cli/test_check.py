@@ -79,10 +79,10 @@ tenants:
         assert outcome["warnings"] == []
         assert len(outcome["notes"]) == 3
         assert outcome["notes"][0].startswith("default, availability 99.9 %: minimum failures for a page: 5 within 1 h")
-        promise = outcome["models"]["llama"].pop("objective")
-        assert (promise["name"], promise["window_seconds"]) == ("default", 28 * 86_400)
-        assert promise["targets"]["availability"] == {"ratio": 0.999}
-        assert promise["targets"]["tpot"] == {"ratio": 0.99, "under_seconds": 0.1, "by_prompt_tokens": {}}
+        objective = outcome["models"]["llama"].pop("objective")
+        assert (objective["name"], objective["window_seconds"]) == ("default", 28 * 86_400)
+        assert objective["targets"]["availability"] == {"ratio": 0.999}
+        assert objective["targets"]["tpot"] == {"ratio": 0.99, "under_seconds": 0.1, "by_prompt_tokens": {}}
         assert outcome["models"]["llama"] == {
             "objective_by_class": {},
             "canary": None,

@@ -38,9 +38,9 @@ def test_it_is_told_by_labels_without_those_that_say_nothing() -> None:
     assert set(whole.labels) == {"severity", "model", "objective", "sli"}
 
 
-def test_beside_others_of_its_promise_it_is_called_by_what_tells_them_apart() -> None:
+def test_beside_others_of_its_target_it_is_called_by_what_tells_them_apart() -> None:
     assert INCIDENT.words == "page of v2, prompts of 4096-32767 tokens"
-    assert INCIDENT.promise == ("m", "default", "ttft")
+    assert INCIDENT.target == ("m", "default", "ttft")
     whole = Incident(SeriesKey("model", "m", "default", "ttft", ""), Severity.TICKET, "m", "", NOW)
     assert whole.words == "ticket of the model"
 

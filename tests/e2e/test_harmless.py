@@ -76,7 +76,7 @@ async def load(running: Running, count: int, each: float, names: list[str], body
     return Counter([(name, (await task).status) for name, task in asking])
 
 
-async def test_an_engine_that_is_slower_than_promised_is_not_taken_for_an_overloaded_one(tmp_path: Path) -> None:
+async def test_an_engine_that_is_slower_than_its_threshold_is_not_taken_for_an_overloaded_one(tmp_path: Path) -> None:
     """The page-rate burn of a model that is merely slow refuses and delays no one."""
     async with engine() as sim:
         spec = {

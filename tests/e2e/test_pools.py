@@ -1,4 +1,4 @@
-"""Which pool a request goes to: by rule, by what it promises, by what it costs; and back once a pool is well again."""
+"""Which pool a request goes to: by rule, by its objective, by what it costs; and back once a pool is well again."""
 
 import asyncio
 import json
@@ -15,18 +15,18 @@ from tests.waiting import DEADLINE, HandClock, eventually, patient_client
 
 pytestmark = pytest.mark.anyio
 UNHURRIED = {"ttft": {"target": 95, "under": "1m"}}
-"""A promise that a busy machine keeps too: nothing is sent elsewhere for a first token that was late."""
+"""An objective that a busy machine meets too: nothing is sent elsewhere for a first token that was late."""
 
 
 def routes(gpu: str, cpu: str, rules: list[dict[str, Any]], **objective: Any) -> str:
-    promised = {"availability": {"target": 99}, "ttft": {"target": 95, "under": "150ms"}, **objective}
+    targets = {"availability": {"target": 99}, "ttft": {"target": 95, "under": "150ms"}, **objective}
     return json.dumps(
         {
             "pools": {
                 "gpu": {"backends": [gpu], "cost_per_hour": 2.5},
                 "cpu": {"backends": [{"url": cpu, "max_concurrency": 8}], "cost_per_hour": 0.2, "accelerator": "cpu"},
             },
-            "objectives": {"o": promised},
+            "objectives": {"o": targets},
             "models": {"m": {"objective": "o", "versions": {"v1": {"pools": ["gpu", "cpu"]}}, "rules": rules}},
         }
     )
@@ -79,7 +79,7 @@ async def test_the_first_rule_that_holds_names_the_pools(tmp_path: Path) -> None
         await running.quiet()
 
 
-async def test_without_rules_the_cheapest_pool_that_keeps_the_promise_is_used(tmp_path: Path) -> None:
+async def test_without_rules_the_cheapest_pool_that_meets_the_objective_is_used(tmp_path: Path) -> None:
     async with (
         backends(good, good) as (gpu, cpu),
         gateway(tmp_path, routes(gpu.url, cpu.url, [], **UNHURRIED)) as running,

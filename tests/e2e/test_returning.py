@@ -65,7 +65,7 @@ async def restarts(running: Running, fake: FakeBackend) -> None:
 
 
 @pytest.mark.parametrize("times", [1, 3], ids=["as slow as its peer", "three times slower than its peer"])
-async def test_one_that_restarts_is_measured_by_its_peers_where_all_miss_the_promise(
+async def test_one_that_restarts_is_measured_by_its_peers_where_all_miss_the_objective(
     tmp_path: Path, times: int
 ) -> None:
     clock = HandClock()

@@ -21,6 +21,8 @@ INSTEAD = {
     "SloBook": "SloLedger",
     "Tracked": "Series",
     "Promise": "Objective",
+    "promise": "objective, target or threshold",
+    "promised": "objective, target or threshold",
     "Journey": "AttemptCallbacks",
     "Taker": "RequestSender",
     "Peers": "PoolState",

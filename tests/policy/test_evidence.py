@@ -283,7 +283,7 @@ def test_what_an_older_version_kept_is_taken_back() -> None:
     assert evidence.tracks[AVAILABILITY].side(candidate=False) == (90, 1)
 
 
-def test_without_a_promise_of_availability_the_others_weigh_all() -> None:
+def test_without_a_target_of_availability_the_others_weigh_all() -> None:
     evidence = evidence_of(ttft=0.01, tpot=0.01)
     assert shown(evidence.log_e) == pytest.approx(1.0)
     assert shown(1e9) < float("inf")

@@ -134,7 +134,7 @@ def test_what_only_the_candidate_has_is_reckoned_by_all_requests() -> None:
     assert evidence.standings({})["ttft"].per_request == 0.5
 
 
-def test_without_a_promise_of_availability_every_request_is_an_event() -> None:
+def test_without_a_target_of_availability_every_request_is_an_event() -> None:
     evidence = Evidence({"ttft": 0.01}, 13.44)
     evidence.add({"ttft": True}, Sample(candidate=False, at=0.0))
     assert evidence.standings({})["ttft"].per_request == 1.0

@@ -40,7 +40,7 @@ def test_one_version_does_not_speak_for_another() -> None:
     assert handling(firing(version="v2"), [VERSION], 0.0, 9000.0) is Handling.TOLD
 
 
-def test_a_class_of_prompt_lengths_belongs_to_whatever_they_know_of_the_same_promise() -> None:
+def test_a_class_of_prompt_lengths_belongs_to_whatever_they_know_of_the_same_target() -> None:
     for known in (MODEL, VERSION, firing(prompts="<4096"), firing(prompts="<4096", version="v1")):
         assert handling(LONG_PROMPTS, [known], 0.0, 9000.0) is Handling.BELONGS
     assert handling(LONG_PROMPTS, [replace(MODEL, sli="e2e")], 0.0, 9000.0) is Handling.TOLD

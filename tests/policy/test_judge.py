@@ -7,7 +7,7 @@ from gateway.policy.slo.judge import judge_attempt, judge_first, judge_gaps, jud
 from gateway.policy.slo.objective import Objective, Sli, Target
 from tests.attempts import attempted
 
-PROMISED = Objective("o", {Sli.AVAILABILITY: Target(0.999), Sli.TTFT: Target(0.99, 0.5, ((4096, 2.0),))})
+OBJECTIVE = Objective("o", {Sli.AVAILABILITY: Target(0.999), Sli.TTFT: Target(0.99, 0.5, ((4096, 2.0),))})
 WHOLE = Objective(
     "whole",
     {
@@ -39,14 +39,14 @@ def answered(*, stream: bool, ended: float = 12.0) -> Exchange:
 )
 def test_a_first_token_is_judged_when_it_comes_as_it_is_at_the_end(first: float, prompt: int, good: bool) -> None:
     exchange = streaming(first, prompt=prompt)
-    assert judge_first(PROMISED, exchange) == {Sli.TTFT: good}
+    assert judge_first(OBJECTIVE, exchange) == {Sli.TTFT: good}
     exchange.outcome, exchange.ended = Outcome.OK, 20.0
-    assert judge_request(PROMISED, exchange) == {Sli.AVAILABILITY: True, Sli.TTFT: good}
+    assert judge_request(OBJECTIVE, exchange) == {Sli.AVAILABILITY: True, Sli.TTFT: good}
 
 
-def test_where_no_first_token_is_promised_or_has_come_there_is_nothing_to_say() -> None:
+def test_where_no_first_token_has_a_target_or_has_come_there_is_nothing_to_say() -> None:
     assert judge_first(Objective("none", {}), streaming(10.1)) == {}
-    assert judge_first(PROMISED, streaming(0.0)) == {}
+    assert judge_first(OBJECTIVE, streaming(0.0)) == {}
 
 
 def test_a_stream_is_held_to_every_latency_and_any_other_answer_to_the_whole_time() -> None:
@@ -83,7 +83,7 @@ def test_what_failed_is_absent_from_latency_and_what_is_the_clients_doing_from_e
     [(Outcome.CLIENT_GONE, AttemptEnd.CLIENT_GONE), (Outcome.CLIENT_TIMEOUT, AttemptEnd.CLIENT_TIMEOUT)],
     ids=["hung up", "its own deadline"],
 )
-def test_a_client_that_left_counts_once_it_had_waited_longer_than_promised(
+def test_a_client_that_left_counts_once_it_had_waited_longer_than_the_threshold(
     left: tuple[Outcome, AttemptEnd], stream: bool, waited: float, prompt: int, late: str
 ) -> None:
     exchange = streaming(0.0, prompt=prompt)
@@ -95,12 +95,12 @@ def test_a_client_that_left_counts_once_it_had_waited_longer_than_promised(
     assert judge_attempt(WHOLE, exchange, left[1]) == expected
 
 
-def test_a_client_that_left_after_the_first_token_or_where_no_time_is_promised_does_not_count() -> None:
+def test_a_client_that_left_after_the_first_token_or_where_no_time_has_a_target_does_not_count() -> None:
     exchange = streaming(10.1)
     exchange.outcome, exchange.ended = Outcome.CLIENT_GONE, 99.0
     assert judge_request(WHOLE, exchange) == {}
     exchange.stream = False
-    assert judge_request(PROMISED, exchange) == {}
+    assert judge_request(OBJECTIVE, exchange) == {}
 
 
 def test_gaps_are_counted_by_the_threshold_not_by_the_buckets_of_another_objective() -> None:

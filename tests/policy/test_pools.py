@@ -53,7 +53,7 @@ outlooks = st.lists(
         Outlook,
         pool=st.sampled_from("abcd"),
         ratio=st.floats(0.0, 5.0),
-        keeps=st.booleans(),
+        meets=st.booleans(),
         out=st.booleans(),
         slot=st.booleans(),
         due=st.booleans(),
@@ -126,7 +126,7 @@ def test_a_pool_of_which_nothing_is_known_is_asked() -> None:
     assert outlook(pool("cpu"), Need(10_000, ttft=0.1), 6.0, 100.0, Waiting(0, 1.0)).is_good()
 
 
-def test_a_pool_is_held_against_what_was_promised_to_this_request() -> None:
+def test_a_pool_is_held_against_the_objective_of_this_request() -> None:
     option = pool("cpu", ttft=0.4, tpot=0.06)
     option.peers.latency.learnt_at = 100.0
 
@@ -135,7 +135,7 @@ def test_a_pool_is_held_against_what_was_promised_to_this_request() -> None:
     assert not outlook(option, Need(10, tpot=0.05), 6.0, 100.0, Waiting(0, 1.0)).is_good()
     assert outlook(option, Need(10, output=10.0, e2e=2.0), 6.0, 100.0, Waiting(0, 1.0)).is_good()
     assert not outlook(option, Need(10, output=100.0, e2e=2.0), 6.0, 100.0, Waiting(0, 1.0)).is_good()
-    assert outlook(option, Need(10, output=inf), 6.0, 100.0, Waiting(0, 1.0)).is_good(), "nothing is promised"
+    assert outlook(option, Need(10, output=inf), 6.0, 100.0, Waiting(0, 1.0)).is_good(), "nothing has a target"
 
 
 def test_a_pool_that_is_predicted_to_miss_is_tried_once_nothing_is_known_of_it_any_more() -> None:

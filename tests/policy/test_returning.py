@@ -10,7 +10,7 @@ from gateway.policy.routing.ejection import PROBES, USUAL, State
 from gateway.policy.routing.health import Health
 from gateway.policy.routing.outlier import Signal
 from gateway.policy.routing.pool_state import SHORT, PoolState
-from gateway.policy.routing.vitals import KEPT
+from gateway.policy.routing.vitals import MET_BURN
 
 RNG = Random(1)
 TICK = 0.25
@@ -60,7 +60,7 @@ def ejected(health: Health, peers: PoolState, *, slow: bool) -> None:
     assert health.outlier.ejection.state is State.HALF_OPEN
 
 
-def test_one_of_equals_that_are_all_slower_than_the_promise_comes_back() -> None:
+def test_one_of_equals_that_are_all_slower_than_the_objective_comes_back() -> None:
     peers, healths = pool()
     at_work(healths, peers, met=False)
     away(healths[0], peers)
@@ -116,7 +116,7 @@ def test_one_that_was_ejected_because_it_was_slow_and_is_late_is_measured_closel
     assert (healths[0].outlier.ejection.state is State.HALF_OPEN) is back
 
 
-def test_one_that_was_ejected_because_it_was_slow_comes_back_by_kept_promises() -> None:
+def test_one_that_was_ejected_because_it_was_slow_comes_back_by_met_objectives() -> None:
     peers, healths = pool()
     at_work(healths, peers, met=True)
     ejected(healths[0], peers, slow=True)
@@ -127,10 +127,10 @@ def test_one_that_was_ejected_because_it_was_slow_comes_back_by_kept_promises() 
 
 @pytest.mark.parametrize(
     ("signal", "back"),
-    [(WELL, False), (Signal(burn=KEPT + 0.1), True), (BURNING, True), (Signal(gone=True), True)],
-    ids=["its peer is well", "its peer misses its promises", "its peer is far beyond its budget", "it is alone"],
+    [(WELL, False), (Signal(burn=MET_BURN + 0.1), True), (BURNING, True), (Signal(gone=True), True)],
+    ids=["its peer is well", "its peer misses its objective", "its peer is far beyond its budget", "it is alone"],
 )
-def test_an_answer_in_one_piece_is_measured_by_what_peers_promise(signal: Signal, back: bool) -> None:
+def test_an_answer_in_one_piece_is_measured_by_whether_peers_meet_theirs(signal: Signal, back: bool) -> None:
     peers, healths = pool(3)
     at_work(healths, peers, met=True)
     ejected(healths[0], peers, slow=True)

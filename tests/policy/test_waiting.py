@@ -180,16 +180,16 @@ def test_the_slowest_of_answers_in_one_piece_is_known_after_fifty() -> None:
 def test_patience() -> None:
     assert patience(2.0, 0.0) == 2.0, "as its class does"
     assert patience(2.0, 60.0) == 30.0, "half as long as it will hold its slot"
-    assert patience(10.0, 60.0, promise=2.0) == 30.0, "a class that waits beyond its promise is patient"
-    assert patience(2.0, 60.0, promise=2.0, ttft=0.1) == pytest.approx(1.75), (
+    assert patience(10.0, 60.0, threshold=2.0) == 30.0, "a class that waits beyond its threshold is patient"
+    assert patience(2.0, 60.0, threshold=2.0, ttft=0.1) == pytest.approx(1.75), (
         "one that does not keeps room for the engine"
     )
-    assert patience(2.0, 60.0, promise=2.0, ttft=1.0) == 1.0
-    assert patience(0.5, 0.0, promise=2.0, ttft=0.1) == 0.5
-    assert patience(2.0, 1.0, promise=2.0, ttft=2.5) == 2.0, (
-        "an engine that keeps no promise is waited for all the same"
+    assert patience(2.0, 60.0, threshold=2.0, ttft=1.0) == 1.0
+    assert patience(0.5, 0.0, threshold=2.0, ttft=0.1) == 0.5
+    assert patience(2.0, 1.0, threshold=2.0, ttft=2.5) == 2.0, (
+        "an engine that is slower than the threshold is waited for all the same"
     )
-    assert patience(2.0, 1.0, promise=inf) == 2.0
+    assert patience(2.0, 1.0, threshold=inf) == 2.0
 
 
 def test_what_is_expected_is_the_sum_of_every_slots_own_chance() -> None:

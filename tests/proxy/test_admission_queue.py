@@ -301,7 +301,7 @@ def test_a_place_is_taken_by_the_one_that_it_is_kept_for_though_a_higher_class_w
     assert large.claim in holders_of(one).held
 
 
-def test_the_engines_ttft_is_taken_with_a_margin_only_once_a_class_has_queued_for_longer_than_its_promise() -> None:
+def test_the_engines_ttft_is_taken_with_a_margin_only_once_a_class_has_queued_for_longer_than_its_threshold() -> None:
     world = Admitting()
     one, other = (engine.health for engine in world.engines)
     line = world.lines[0]

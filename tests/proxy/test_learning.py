@@ -10,7 +10,7 @@ from gateway.proxy.learning import began
 from tests.attempts import attempted
 from tests.proxy.routed import routed_to
 
-PROMISED = Objective("default", {Sli.TTFT: Target(0.99, under=2.0)})
+OBJECTIVE = Objective("default", {Sli.TTFT: Target(0.99, under=2.0)})
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def first_token(health: Health, *, sent: float, at: float) -> None:
     exchange = Exchange("r", "/v1/chat/completions", sent)
     exchange.attempts, exchange.first_content = [attempted(sent)], at
     lease = health.lease(100)
-    routed, backend = routed_to("/v1/chat/completions", objective=PROMISED)
+    routed, backend = routed_to("/v1/chat/completions", objective=OBJECTIVE)
     backend.health = health
     began(routed, exchange, backend, lease)
     lease.release()

@@ -1,4 +1,4 @@
-"""Models as requests meet them: by name and alias, with what their requests are promised."""
+"""Models as requests meet them: by name and alias, with the objectives of their requests."""
 
 import pytest
 
@@ -56,7 +56,7 @@ def test_queues_outlive_a_reload_while_they_are_used(opened: Opened) -> None:
     assert set(before.values()) == set(after.values())
 
 
-def test_a_class_is_promised_its_own_objective_or_that_of_the_model(opened: Opened) -> None:
+def test_a_class_has_its_own_objective_or_that_of_the_model(opened: Opened) -> None:
     routes = models("http://127.0.0.1:8001", objective={"default": "slow", "interactive": "fast"})
     routes["objectives"] = {
         name: {"ttft": {"under": under, "target": 99}} for name, under in (("slow", "9s"), ("fast", "1s"))

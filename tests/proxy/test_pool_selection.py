@@ -47,7 +47,7 @@ def test_where_one_pool_is_left_there_is_nothing_to_tell(front: Front) -> None:
     assert (option.peers.pool, list(option.backends), routing) == ("fast", [fast], None)
 
 
-def test_a_need_is_what_the_objective_promises_for_such_a_prompt(front: Front) -> None:
+def test_a_need_is_what_the_objective_says_for_such_a_prompt(front: Front) -> None:
     model = front.current.table.model("m")
     short, long = need_for(model, DEFAULT, 100), need_for(model, DEFAULT, 10_000)
     assert (short.ttft, long.ttft) == (2.0, 5.0)

@@ -46,7 +46,7 @@ def test_the_chance_of_a_slot_is_bounded_only_where_enough_is_known() -> None:
     assert first.chance > 0.5
 
 
-def test_a_class_waits_no_longer_than_its_promise_leaves() -> None:
+def test_a_class_waits_no_longer_than_its_threshold_leaves() -> None:
     forecast, kind = WaitForecast(awaited()), Kind()
     without = forecast.patience(INTERACTIVE, kind, inf, 10, cautious=False)
     assert without == INTERACTIVE.max_queue_wait

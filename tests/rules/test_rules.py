@@ -1,4 +1,4 @@
-"""Rules as code: whatever the routes promise, the tools accept the files, and the alerts do as they say."""
+"""Rules as code: whatever objectives the routes have, the tools accept the files, and the alerts do as they say."""
 
 import re
 from collections import Counter
@@ -27,7 +27,7 @@ STRICT = Objective("strict", MappingProxyType({Sli.ITL: Target(0.9999, 0.2)}))
 every_table = pytest.mark.parametrize("routes", TABLES.values(), ids=TABLES)
 
 
-def promised(routes: RouteTable, scale: float = 1.0) -> list[Slo]:
+def read_slos(routes: RouteTable, scale: float = 1.0) -> list[Slo]:
     return list(slos(routes, "https://runbooks.example/slo", Scale(scale)))
 
 
@@ -40,7 +40,7 @@ def write(path: Path, document: Mapping[str, Any]) -> str:
 @every_table
 @pytest.mark.parametrize("scale", [1.0, 0.01])
 def test_promtool_accepts_the_rules(routes: RouteTable, scale: float, tmp_path: Path) -> None:
-    found = promised(routes, scale)
+    found = read_slos(routes, scale)
     for document in (rules_file(found), operator_rule(found)["spec"]):
         result = promtool(tmp_path, "check", "rules", write(tmp_path / "rules.yaml", document))
         assert result.returncode == 0, result.stderr
@@ -64,7 +64,7 @@ class TestTheUnitTestsThatAreWrittenToo:
         ids=["99.9 %", "93.07 %, where only a total outage pages", "99.99 %", "prompt lengths"],
     )
     def test_they_pass(self, routes: RouteTable, tmp_path: Path) -> None:
-        self.write(promised(routes), tmp_path)
+        self.write(read_slos(routes), tmp_path)
         result = promtool(tmp_path, "test", "rules", "tests.yaml")
         assert result.returncode == 0, result.stdout + result.stderr
 
@@ -82,7 +82,7 @@ class TestTheUnitTestsThatAreWrittenToo:
         ],
     )
     def test_they_fail_when_the_rules_change(self, right: str, wrong: str, scenario: str, tmp_path: Path) -> None:
-        self.write(promised(table(m=SMALL)), tmp_path)
+        self.write(read_slos(table(m=SMALL)), tmp_path)
         rules, tests = tmp_path / "rules.yaml", tmp_path / "tests.yaml"
         assert right in rules.read_text()
         rules.write_text(rules.read_text().replace(right, wrong))
@@ -102,7 +102,7 @@ class TestTheUnitTestsThatAreWrittenToo:
 
 @every_table
 def test_every_rule_has_its_own_name_and_labels(routes: RouteTable) -> None:
-    rules = [rule for group in rules_file(promised(routes))["groups"] for rule in group["rules"]]
+    rules = [rule for group in rules_file(read_slos(routes))["groups"] for rule in group["rules"]]
     identities = Counter((rule.get("record") or rule["alert"], *sorted(rule["labels"].items())) for rule in rules)
     assert set(identities.values()) == {1}
     for rule in rules:
@@ -132,7 +132,7 @@ def test_without_the_url_of_a_runbook_alerts_have_no_link() -> None:
 
 
 def test_a_scale_shortens_ranges_and_not_names() -> None:
-    groups = rules_file(promised(table(m=SMALL), 0.01))["groups"]
+    groups = rules_file(read_slos(table(m=SMALL), 0.01))["groups"]
     hour = next(rule for rule in groups[0]["rules"] if rule.get("record") == "slo:sli_events:increase1h")
     assert "[36s]" in hour["expr"]
     assert [group["interval"] for group in groups] == ["300ms", "3s", "3s"]
@@ -140,7 +140,7 @@ def test_a_scale_shortens_ranges_and_not_names() -> None:
 
 @every_table
 def test_sloth_gets_what_its_specification_asks_for(routes: RouteTable) -> None:
-    specs = sloth_specs(promised(routes))
+    specs = sloth_specs(read_slos(routes))
     assert [spec["service"] for spec in specs] == list(routes.models)
     for spec in specs:
         assert spec["version"] == "prometheus/v1"
@@ -155,7 +155,7 @@ def test_sloth_gets_what_its_specification_asks_for(routes: RouteTable) -> None:
 
 @every_table
 def test_openslo_documents_refer_to_each_other(routes: RouteTable) -> None:
-    documents = list(openslo(promised(routes)))
+    documents = list(openslo(read_slos(routes)))
     names = {(each["kind"], each["metadata"]["name"]) for each in documents}
     assert len(names) == len(documents)
     for each in documents:

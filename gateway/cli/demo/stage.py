@@ -42,7 +42,7 @@ OBJECTIVE: Mapping[str, object] = MappingProxyType(
         "tpot": {"target": 99, "under": "200ms"},
     }
 )
-"""What that rollout is judged by: a promise of 99 % takes a tenth of the requests that one of 99.9 % does."""
+"""What that rollout is judged by: a target of 99 % takes a tenth of the requests that one of 99.9 % does."""
 
 
 class PortTaken(RuntimeError):

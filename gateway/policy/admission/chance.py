@@ -19,18 +19,18 @@ _DIRECT: Final = 32
 _PARTS: Final = 8
 
 
-def patience(usual: float, holding: float, promise: float = inf, ttft: float = 0.0) -> float:
+def patience(usual: float, holding: float, threshold: float = inf, ttft: float = 0.0) -> float:
     """Return how long a request waits for a slot, in seconds, when its client does not say.
 
     As long as its class usually does, or half the mean time that requests of its kind hold a slot where that is longer:
-    a short wait before a long answer is no loss. A class that waits no longer than its `promise` for the first token
+    a short wait before a long answer is no loss. A class that waits no longer than the `threshold` of its TTFT
     leaves room in it for the engine, which hardly ever takes longer than `ttft`: in lasting overload everyone who is
     served has waited for as long as the patience lasts, and all would be late.
     """
     longest = max(usual, 0.5 * holding)
-    if usual > promise or ttft >= promise:
+    if usual > threshold or ttft >= threshold:
         return longest
-    return min(longest, max(0.5 * promise, promise - ttft - LOOKS - MARGIN))
+    return min(longest, max(0.5 * threshold, threshold - ttft - LOOKS - MARGIN))
 
 
 def chance(ahead: int, holding: float, seconds: float, expected: Callable[[float], float]) -> float:

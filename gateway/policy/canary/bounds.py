@@ -1,4 +1,4 @@
-"""How much more often a candidate may miss a promise than stable does, at worst, given what was seen."""
+"""How much more often a candidate may miss a target than stable does, at worst, given what was seen."""
 
 from collections.abc import Sequence
 from math import log, sqrt

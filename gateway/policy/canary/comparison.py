@@ -32,7 +32,7 @@ Counts = tuple[int, int]
 
 
 class Comparison:
-    """The evidence that a candidate misses one promise more often than stable does.
+    """The evidence that a candidate misses one target more often than stable does.
 
     `budget` is the share that may miss it. Counts are lists of good and bad of stable, then of the candidate, by input
     class.

@@ -164,7 +164,7 @@ class Evidence:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state` gave; SLIs that are promised no more are left out.
+        """Take back what `state` gave; SLIs that no longer have a target are left out.
 
         Raises KeyError, TypeError or ValueError for what it cannot have given. Versions before 0.2 kept no totals.
         """

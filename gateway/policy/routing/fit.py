@@ -16,7 +16,7 @@ Row = tuple[float, float, float]
 FLOOR: Final = 0.0005
 """Seconds below which latencies are taken as equal: no prediction is smaller."""
 CAUTION: Final = 2.0
-"""Median errors by which a promise is expected to be kept: about two standard deviations are three of them."""
+"""Median errors by which a threshold is expected to be met: about two standard deviations are three of them."""
 LEAN: Final = 2.0
 """Samples of the pool that a backend's own model leans on."""
 _RIDGE: Final = 1e-6

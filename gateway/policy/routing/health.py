@@ -194,9 +194,9 @@ class Health(Vitals):
 def _is_slow(health: Health, lease: Lease, tpot: float | None, *, met: bool) -> bool:
     """Return whether a trial's answer is held against a backend: where its peers miss too, they are the measure.
 
-    One that was ejected because it was slow has to keep its promise, or to be as fast as they are.
+    One that was ejected because it was slow has to meet its objective, or to be as fast as they are.
     """
     slowness = health.latency.slowness(lease, tpot)
     if met or not health.outlier.ejection.slow:
         return slowness > OUTLIER
-    return slowness > RATIO if slowness else health.peers.keep_promises(health)
+    return slowness > RATIO if slowness else health.peers.meet_objectives(health)

@@ -1,4 +1,4 @@
-"""Which pool a request goes to: the first in order that is predicted to keep its promise, and never a worse one.
+"""Which pool a request goes to: the first in order that is predicted to meet its objective, and never a worse one.
 
 A pool that burns is left, and one that is predicted to miss gets nothing, so that in time nothing is known of it. Both
 come back by trials: one request at a time, ever more seldom while they are late, and for good after three that were
@@ -30,8 +30,8 @@ Backend = TypeVar("Backend", bound=Routed)
 class Need:
     """What a request asks of a pool: tokens of its prompt and of its answer (`output`), and its `claim` on slots.
 
-    `ttft`, `tpot` and `e2e` are the longest good times in seconds, infinite where none is promised; `objective` names
-    what promises them.
+    `ttft`, `tpot` and `e2e` are the longest good times in seconds, infinite where there is no target; `objective` is
+    the name of their objective.
     """
 
     prompt: int
@@ -43,9 +43,9 @@ class Need:
     objective: str = ""
 
     def ratio(self, health: Health, wait: float = 0.0, *, cautious: bool = False) -> float:
-        """Return predicted over longest good time, the worst of the three: up to 1 the promise is kept.
+        """Return predicted over longest good time, the worst of the three: up to 1 the objective is met.
 
-        When `cautious`, by as much as predictions have been off: they are about the usual, promises about the slowest.
+        When `cautious`, by as much as predictions have been off: they are about the usual, targets about the slowest.
         """
         ttft, tpot = health.predicted(self.prompt), health.predicted_tpot()
         if cautious:
@@ -125,15 +125,15 @@ class Option(Generic[Backend]):
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """How one pool looks to one request: predicted over promised time, and more.
+    """How one pool looks to one request: predicted over longest good time, and more.
 
-    Whether it `keeps` the promise when the prediction is taken with caution, has been left, has a slot, is due for a
+    Whether it `meets` the objective when the prediction is taken with caution, has been left, has a slot, is due for a
     trial; whether anything is `known` of it.
     """
 
     pool: str
     ratio: float
-    keeps: bool = True
+    meets: bool = True
     out: bool = False
     slot: bool = True
     due: bool = False
@@ -141,7 +141,7 @@ class Outlook:
 
     def is_good(self, *, panic: bool = False) -> bool:
         """Whether the request may go there without a second thought; in a panic a pool that was left counts."""
-        return self.slot and self.keeps and (panic or not self.out)
+        return self.slot and self.meets and (panic or not self.out)
 
     def __str__(self) -> str:
         ratio = f"{self.ratio:.2f}" if self.ratio >= 0.1 else f"{self.ratio:.1g}"
@@ -188,11 +188,11 @@ def outlook(option: Option[Backend], need: Need, spill_at: float, now: float, li
     # Of a pool without samples nothing bad is known: it is asked, and tells.
     known = peers.latency.is_known
     ratio = min(need.ratio(health, wait) for health in slots or open_) if known else 0.0
-    keeps = not known or min(need.ratio(health, wait, cautious=True) for health in slots or open_) <= 1.0
+    meets = not known or min(need.ratio(health, wait, cautious=True) for health in slots or open_) <= 1.0
     if peers.burn(need.objective) >= spill_at:
         trials.leave(now + FIRST_PAUSE)
-    asked_for = trials.out or (not keeps and now - peers.latency.learnt_at > FIRST_PAUSE)
-    return Outlook(peers.pool, ratio, keeps, trials.out, bool(slots), asked_for and trials.is_due(now), known)
+    asked_for = trials.out or (not meets and now - peers.latency.learnt_at > FIRST_PAUSE)
+    return Outlook(peers.pool, ratio, meets, trials.out, bool(slots), asked_for and trials.is_due(now), known)
 
 
 def by_cost(options: Sequence[Option[Backend]], need: Need) -> Sequence[Option[Backend]]:

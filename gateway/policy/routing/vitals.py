@@ -10,8 +10,8 @@ from gateway.policy.routing.outlier import OutlierState, Symptoms
 from gateway.policy.routing.residual import Residual
 from gateway.policy.routing.slots import Slots
 
-KEPT: Final = 2.0
-"""The routing burn up to which a backend counts as one that keeps its promises; one without traffic reads 1."""
+MET_BURN: Final = 2.0
+"""The routing burn up to which a backend counts as one that meets its objectives; one without traffic reads 1."""
 
 
 class Vitals:
@@ -82,10 +82,10 @@ class PoolVitals:
         """Return the residuals of everyone else."""
         return [each.symptoms.residual for each in self.vitals if each is not of]
 
-    def keep_promises(self, but: Vitals) -> bool:
-        """Whether some backend in service, `but` this one, keeps what is promised."""
+    def meet_objectives(self, but: Vitals) -> bool:
+        """Whether some backend in service, `but` this one, meets its objectives."""
         return any(
-            each.symptoms.signal.burn <= KEPT
+            each.symptoms.signal.burn <= MET_BURN
             for each in self.vitals
             if each is not but and not (each.symptoms.signal.gone or each.outlier.ejection.out)
         )

@@ -59,7 +59,7 @@ class Firing:
         return any(_burns(reading, part.counts[reading.pair.long]) for reading in self.readings)
 
     def _outranks(self, other: "Firing") -> bool:
-        """Whether it is about the same promise, and no ticket beside a page."""
+        """Whether it is about the same target, and no ticket beside a page."""
         is_akin = (self.model, self.objective, self.sli) == (other.model, other.objective, other.sli)
         return is_akin and (self.severity is Severity.PAGE or other.severity is Severity.TICKET)
 
