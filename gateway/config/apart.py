@@ -15,11 +15,12 @@ from gateway.config.load import load_routes
 from gateway.config.problems import RoutesError
 from gateway.config.sources import route_files
 from gateway.config.table import RouteTable
-from gateway.config.transfer import send
+from gateway.config.transfer import COMPLETE, send
 
 LARGE = 128 * 1024
 """Bytes of all route files from which loading is worth a process: less takes no longer than to start one."""
 _NICE = 5
+_SECONDS = 120.0
 _log = logging.getLogger(__name__)
 
 
@@ -34,14 +35,33 @@ def are_large(path: Path) -> bool:
 def load_apart(path: Path, listeners: Collection[Listening]) -> bytes | None:
     """Load route files in a process, and return what `transfer.receive` reads; None where that cannot be. Blocks."""
     where = [f"{each.host}:{each.port}" for each in listeners]
-    command = [sys.executable, "-m", "gateway.config.apart", str(path), *where]
+    # Without -P, Python would look for modules in the current directory first.
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "gateway.processes.ends_with_parent",
+        "gateway.config.apart",
+        str(path),
+        *where,
+    ]
+    reading, writing = os.pipe()
     try:
-        # Nothing can be inherited, and closing each of many descriptors would take its time.
-        ended = subprocess.run(command, stdout=subprocess.PIPE, check=True, close_fds=False)  # noqa: S603 - ourselves
+        # Nothing else can be inherited, and closing each of many descriptors would take its time.
+        ended = subprocess.run(  # noqa: S603 - ourselves
+            command, stdin=reading, stdout=subprocess.PIPE, check=True, close_fds=False, timeout=_SECONDS
+        )
     except (OSError, subprocess.SubprocessError) as error:
-        _log.warning("routes are loaded in the gateway's own process", extra={"reason": str(error)})
-        return None
-    return ended.stdout
+        reason = str(error)
+    else:
+        if ended.stdout.endswith(COMPLETE):
+            return ended.stdout
+        reason = "the process that loads them ended early"
+    finally:
+        os.close(reading)
+        os.close(writing)  # the process ends when this does, however the gateway ends
+    _log.warning("routes are loaded in the gateway's own process", extra={"reason": reason})
+    return None
 
 
 def _main() -> None:

@@ -11,6 +11,8 @@ from gateway.config.problems import RoutesError
 from gateway.config.table import RouteTable
 
 _SECTIONS = ("pools", "models", "names", "classes", "tenants")
+COMPLETE = b"complete"
+"""What follows the last entry."""
 _SOURCES, _REFUSED, _END = "sources", "refused", "end"
 
 
@@ -20,6 +22,7 @@ def send(loaded: RouteTable | RoutesError, stream: IO[bytes]) -> None:
     pickler = _Pickler(stream, pickle.HIGHEST_PROTOCOL)
     for entry in _entries(loaded):
         pickler.dump(entry)
+    stream.write(COMPLETE)
 
 
 def receive(data: bytes) -> Generator[None, None, RouteTable]:

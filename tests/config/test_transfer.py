@@ -70,6 +70,24 @@ def test_what_cannot_be_started_is_told(tmp_path: Path, monkeypatch: pytest.Monk
     assert load_apart(written(tmp_path, ROUTES), []) is None
 
 
+def test_modules_in_the_current_directory_are_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = written(tmp_path, ROUTES)
+    for name in ("yaml.py", "gateway.py"):
+        (tmp_path / name).write_text("raise SystemExit(0)")
+    monkeypatch.chdir(tmp_path)
+    data = load_apart(path, [])
+    assert data is not None
+    assert finish(receive(data)) == load_routes(path)
+
+
+def test_a_process_that_ends_before_it_has_sent_all_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\nexit 0\n")
+    program.chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(program))
+    assert load_apart(written(tmp_path, ROUTES), []) is None
+
+
 def test_only_large_files_are_worth_a_process(tmp_path: Path) -> None:
     path = written(tmp_path, ROUTES)
     assert not are_large(path)
