@@ -1,6 +1,7 @@
 """What a connection remembers of the head before: the same answer as the guard's, for the same bytes alone."""
 
 import pytest
+from httptools import HttpRequestParser
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -71,6 +72,17 @@ def test_what_asks_for_something_special_is_not_remembered(
 ) -> None:
     fields = [*FIELDS, *extra]
     assert remembered(fields, version, method, target).same(method, target, fields, LIMITS) is None
+
+
+def test_a_head_is_remembered_from_the_second_request_of_a_connection_on() -> None:
+    last, heads = LastHead(), []
+    for _ in range(4):
+        parser = HttpRequestParser(object())
+        parser.feed_data(b"POST /v1/chat/completions HTTP/1.1\r\nhost: gateway\r\ncontent-length: 20\r\n\r\n")
+        fields = [(b"host", b"gateway"), (b"content-length", b"20")]
+        heads.append(last.check(parser, b"POST", TARGET, fields, LIMITS))
+    first, second, third, fourth = heads
+    assert first is not second is third is fourth
 
 
 def test_nothing_is_known_before_the_first_head() -> None:
