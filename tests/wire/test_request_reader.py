@@ -68,10 +68,10 @@ def test_a_request_is_whole_when_it_is_handed_over() -> None:
 
 def test_a_head_like_the_one_before_is_not_checked_again() -> None:
     receiver = Receiver()
-    receiver.reads(POST + b"{}", POST.replace(b": 2", b": 3") + b"{ }", GET, GET.replace(b"1.1", b"1.0"))
+    receiver.reads(GET, POST + b"{}", POST.replace(b": 2", b": 3") + b"{ }", GET.replace(b"1.1", b"1.0"))
     heads = [request.head for request in receiver.requests]
-    assert heads[1] is heads[0]
-    assert heads[2] is not heads[1]
+    assert heads[2] is heads[1]
+    assert heads[3] is not heads[2]
     assert [head.http10 for head in heads] == [False, False, False, True]
 
 
