@@ -59,3 +59,15 @@ def test_they_say_what_they_hold() -> None:
     assert repr(moment) == "<Moment 2.00>"
     assert repr(Followed(1.0, moment)) == "<Followed to 1.00 of 2.00>"
     assert repr(Folding()) == "<Folding 0 counted>"
+
+
+def test_what_is_followed_no_more_has_not_changed() -> None:
+    moment, folding = Moment(START), Folding()
+    one, stranger = series("one", moment), series("stranger", moment)
+    folding.follow({one.windows: one})
+    for each in (one, stranger):
+        folding.count(each, good=1, bad=0)
+    assert len(list(folding.advancing(moment.now))) == 2
+    assert list(folding.changing()) == [one]
+    folding.count(one, good=0, bad=0)
+    assert list(folding.advancing(moment.now)) == []
