@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import generate_latest
@@ -22,16 +21,15 @@ from gateway.telemetry.families import (
     gauge,
     rendered,
     single,
+    with_histograms,
+    with_samples,
 )
 from gateway.telemetry.histogram import Histogram
 from gateway.telemetry.metrics import Metrics, Series
 from gateway.wire.slices import Slices, Work
 
-_Key = TypeVar("_Key", bound=tuple[str, ...])
 _VERSION = version("tidegate")  # read from files: once, not for each scrape
 _BY_VERSION = ("model", "version", "pool")
-_TOGETHER = 16
-"""Samples that are added in one piece."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,21 +70,19 @@ class GatewayCollector:
     def _counters(self) -> Iterator[Piece]:
         metrics = self._metrics
         yield from self._requests()
-        yield from _counter(
-            "attempts",
-            "Attempts at backends by how they ended.",
-            ("backend", "pool", "version", "outcome"),
-            metrics.attempts,
-        )
+        labels = ("backend", "pool", "version", "outcome")
+        attempts = counter("attempts", "Attempts at backends by how they ended.", labels)
+        yield from with_samples(attempts, metrics.attempts)
         yield from self._tokens()
-        yield from _counter(
+        cost = counter(
             "cost",
             "What attempts cost, in the currency of the pools' prices: time held, times the price of a slot.",
             _BY_VERSION,
-            metrics.costs,
         )
+        yield from with_samples(cost, metrics.costs)
         retries = {(end,): count for end, count in metrics.retries.items()}
-        yield from _counter("retries", "Attempts followed by another, by how they ended.", ("reason",), retries)
+        family = counter("retries", "Attempts followed by another, by how they ended.", ("reason",))
+        yield from with_samples(family, retries)
 
     def _requests(self) -> Iterator[Piece]:
         totals: Counter[tuple[str, str, str, str, str]] = Counter()
@@ -95,7 +91,7 @@ class GatewayCollector:
                 totals[model, of, service_class, endpoint, outcome] += count
             yield None
         labels = ("model", "version", "class", "endpoint", "outcome")
-        yield from _counter("requests", "Requests by how they ended for the user.", labels, totals)
+        yield from with_samples(counter("requests", "Requests by how they ended for the user.", labels), totals)
 
     def _tokens(self) -> Iterator[Piece]:
         totals: Counter[tuple[str, str, str, str]] = Counter()
@@ -105,15 +101,15 @@ class GatewayCollector:
             totals[model, of, "output", "estimated"] += series.output_estimated
             yield None
         labels = ("model", "version", "direction", "source")
-        yield from _counter("tokens", "Tokens by direction and by who counted.", labels, totals)
+        yield from with_samples(counter("tokens", "Tokens by direction and by who counted.", labels), totals)
 
     def _histograms(self) -> Iterator[Piece]:
         yield from self._streams()
         yield from self._durations()
         queue = {(name,): histogram for name, histogram in self._metrics.queue.items()}
-        yield from _histogram("queue_seconds", "Time spent queued.", ("class",), queue)
-        overhead = {(): self._metrics.overhead}
-        yield from _histogram("overhead_seconds", "Time neither queued nor in a backend's hands.", (), overhead)
+        yield from with_histograms(HistogramFamily("tidegate_queue_seconds", "Time spent queued.", ("class",)), queue)
+        overhead = HistogramFamily("tidegate_overhead_seconds", "Time neither queued nor in a backend's hands.")
+        yield from with_histograms(overhead, {(): self._metrics.overhead})
 
     def _streams(self) -> Iterator[Piece]:
         ttft = HistogramFamily(
@@ -170,22 +166,6 @@ class Exposition:
         return [*blocks, await asyncio.to_thread(encode, self._process)]
 
 
-def _counter(name: str, text: str, labels: tuple[str, ...], values: Mapping[_Key, float]) -> Iterator[Piece]:
-    family = counter(name, text, labels)
-    for count, (key, value) in enumerate(list(values.items())):
-        family.add(key, value)
-        if count % _TOGETHER == 0:
-            yield None
-    yield family
-
-
-def _histogram(name: str, text: str, labels: tuple[str, ...], values: Mapping[_Key, Histogram]) -> Iterator[Piece]:
-    family = HistogramFamily(f"tidegate_{name}", text, labels)
-    for key, histogram in values.items():
-        family.add_histogram(key, histogram)
-    yield family
-
-
 def _backends(gauges: Gauges) -> Iterator[Piece]:
     labels = ("backend", "pool")
     state = gauge("backend_state", "1 for the state a backend is in.", (*labels, "state"))
@@ -232,11 +212,11 @@ def _process(gauges: Gauges) -> Iterator[Piece]:
     if gauges.state_saved_at is not None:
         yield single(gauge("state_saved_timestamp_seconds", "When state was last saved."), gauges.state_saved_at)
     yield single(counter("state_save_failures", "Saves that failed."), gauges.state_failures)
-    yield from _counter(
-        "tls_handshakes", "TLS handshakes by how they ended.", ("listener", "result"), gauges.handshakes
-    )
+    handshakes = counter("tls_handshakes", "TLS handshakes by how they ended.", ("listener", "result"))
+    yield from with_samples(handshakes, gauges.handshakes)
     results = {(result,): count for result, count in gauges.notifications.items()}
-    yield from _counter("alert_notifications", "Alerts for the webhook, by what became of them.", ("result",), results)
+    alerts = counter("alert_notifications", "Alerts for the webhook, by what became of them.", ("result",))
+    yield from with_samples(alerts, results)
     build = gauge("build_info", "Always 1.", ("version", "python"))
     build.add((_VERSION, platform.python_version()), 1)
     yield build

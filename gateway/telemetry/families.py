@@ -3,10 +3,10 @@
 The text is what prometheus_client writes of the same samples, byte for byte, at a tenth of its cost.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import inf
 from operator import itemgetter
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.utils import floatToGoString
@@ -14,6 +14,9 @@ from prometheus_client.utils import floatToGoString
 from gateway.telemetry.histogram import Histogram
 from gateway.wire.slices import Work
 
+_Labels = TypeVar("_Labels", bound=tuple[str, ...])
+_TOGETHER: Final = 16
+"""Samples that are added in one piece."""
 _LINES: Final = 256
 """Lines that are joined to one block."""
 _GO_EXPONENT: Final = 1e6
@@ -118,6 +121,23 @@ def single(family: Family, value: float) -> Family:
     """Return a family with its only sample."""
     family.add((), value)
     return family
+
+
+def with_samples(family: Family, values: Mapping[_Labels, float]) -> Iterator[Piece]:
+    """Yield a family with a sample for each of these values, by its labels."""
+    for count, (labels, value) in enumerate(list(values.items())):
+        family.add(labels, value)
+        if count % _TOGETHER == 0:
+            yield None
+    yield family
+
+
+def with_histograms(family: HistogramFamily, values: Mapping[_Labels, Histogram]) -> Iterator[Piece]:
+    """Yield a family with each of these histograms, by its labels."""
+    for labels, histogram in list(values.items()):
+        family.add_histogram(labels, histogram)
+        yield None
+    yield family
 
 
 def number(value: float) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from math import exp
 
 from gateway.policy.canary.rollout import Phase
-from gateway.telemetry.families import HistogramFamily, Piece, counter, gauge
+from gateway.telemetry.families import HistogramFamily, Piece, counter, gauge, with_histograms, with_samples
 from gateway.telemetry.histogram import Histogram
 
 _MOST = 1e9
@@ -69,31 +69,22 @@ class RolloutCollector:
     @staticmethod
     def _ended(delivered: Delivered) -> Iterator[Piece]:
         rollouts = counter("rollouts", "Rollouts that ended.", ("model", "result"))
-        for key, count in list(delivered.rollouts.items()):
-            rollouts.add(key, count)
-            yield None
         copies = counter(
             "mirrored_requests",
             "Copies of requests by how they ended; their answers were thrown away.",
             ("model", "version", "outcome"),
         )
-        for copied, count in list(delivered.copies.items()):
-            copies.add(copied, count)
-            yield None
         stages = gauge(
             "deployment_stage_seconds",
             "From registration to each stage of the latest deployment.",
             ("model", "version", "stage"),
         )
-        for stage, seconds in list(delivered.stages.items()):
-            stages.add(stage, seconds)
-            yield None
         durations = HistogramFamily(
             "tidegate_deployment_duration_seconds",
             "From registration to the first live answer, or to the end without one.",
             ("model", "result"),
         )
-        for key, histogram in list(delivered.durations.items()):
-            durations.add_histogram(key, histogram)
-            yield None
-        yield from (rollouts, copies, stages, durations)
+        yield from with_samples(rollouts, delivered.rollouts)
+        yield from with_samples(copies, delivered.copies)
+        yield from with_samples(stages, delivered.stages)
+        yield from with_histograms(durations, delivered.durations)
