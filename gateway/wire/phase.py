@@ -93,7 +93,10 @@ TRANSITIONS: Final[Mapping[tuple[Phase, Event], Phase]] = MappingProxyType(
 )
 """Every way from phase to phase; an event that is not here in a phase is a fault of the gateway's own."""
 
-_NEXT: Final = dict(TRANSITIONS)  # a proxy of a mapping takes longer to ask
+_NEXT: Final = {
+    phase: {event: TRANSITIONS[phase, event] for event in Event if (phase, event) in TRANSITIONS} for phase in Phase
+}
+"""The same, in a form that is asked without making a key."""
 
 
 def seconds_in(phase: Phase, limits: Limits, *, draining: bool) -> float:
@@ -137,7 +140,7 @@ class PhaseTimer:
 
     def step(self, event: Event, now: float, *, draining: bool = False) -> None:
         """Go on to the phase that follows; one that is entered has all of its time. Raises KeyError."""
-        following = _NEXT[self.phase, event]
+        following = _NEXT[self.phase][event]
         if following is not self.phase:
             self.phase = following
             self.restart(now, draining=draining)
