@@ -6,7 +6,7 @@ from gateway.config.table import RouteTable
 from gateway.proxy.live import LiveBuilding, LiveTable, live_table
 from gateway.proxy.renewal import outlived, renewing
 from gateway.proxy.tenants import Tenants, tenants_of
-from gateway.wire.slices import Work, finish
+from gateway.wire.slices import Work
 
 
 class Successor:
@@ -35,11 +35,10 @@ class CurrentTable:
     A request keeps the table that it began with.
     """
 
-    __slots__ = ("_clock", "_created", "_registry", "routes", "table", "tenants")
+    __slots__ = ("_clock", "_created", "routes", "table", "tenants")
 
     def __init__(self, routes: RouteTable, registry: Registry, clock: Clock, created: int) -> None:
         """Join `routes` with `registry`, reconciled with them before; clients are told `created` (epoch s)."""
-        self._registry = registry
         self._clock = clock
         self._created = created
         self.routes = routes
@@ -53,7 +52,7 @@ class CurrentTable:
         return successor
 
     def adopt(self, successor: Successor) -> LiveTable:
-        """Put other routes in force, and return the table before; `renew` has to follow."""
+        """Put other routes in force, and return the table before; `renewing` has to follow."""
         before = self.table
         successor.building.put_in_force()
         successor.tenants.put_in_force()
@@ -61,14 +60,6 @@ class CurrentTable:
         outlived(before, self.table)
         return before
 
-    def swap(self, routes: RouteTable) -> LiveTable:
-        """Put other routes in force at once, which the registry has been reconciled with."""
-        return self.adopt(finish(self.prepare(self._registry.prepare(routes))))
-
     def renewing(self, before: LiveTable) -> Work[None]:
         """Move requests that wait under the table `before` to their places under this one, in small pieces."""
         yield from renewing(before, self.table, self._clock)
-
-    def renew(self, before: LiveTable) -> None:
-        """Do so at once."""
-        finish(self.renewing(before))

@@ -55,10 +55,6 @@ class UpstreamPool:
         """Return an idle connection, the last one used, or None."""
         return self.idle_connections.take(now)
 
-    def put(self, upstream: Upstream) -> None:
-        """Keep a connection for the next request."""
-        self.idle_connections.put(upstream)
-
     def prune(self, now: float) -> None:
         """Close what has been idle for too long, or leads to an address that the name has no more."""
         self._name.renew()

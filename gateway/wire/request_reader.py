@@ -121,9 +121,7 @@ class RequestReader:
             guard.check_size(method, self._target, self._fields, self._limits)
         head = self._last_head.check(self.parser, method, self._target, self._fields, self._limits)
         caller = self._receiver.authorize(head)
-        self._request = Request(
-            head, self._fields, b"", http10=head.http10, keep_alive=False, received=0.0, caller=caller
-        )
+        self._request = Request(head, self._fields, b"", keep_alive=False, received=0.0, caller=caller)
         self._unparsed, self._trailers = 1, 0  # counted from zero: the body's framing is not body
 
     def on_body(self, piece: bytes) -> None:

@@ -41,7 +41,7 @@ class Request:
     A long body is a rope. `received` is when its last byte came, `caller` is what `authorize` returned.
     """
 
-    __slots__ = ("body", "caller", "head", "headers", "http10", "keep_alive", "received")
+    __slots__ = ("body", "caller", "head", "headers", "keep_alive", "received")
 
     def __init__(
         self,
@@ -49,7 +49,6 @@ class Request:
         headers: Headers,
         body: bytes | Rope,
         *,
-        http10: bool,
         keep_alive: bool,
         received: float,
         caller: object = None,
@@ -57,10 +56,14 @@ class Request:
         self.head = head
         self.headers = headers
         self.body = body
-        self.http10 = http10
         self.keep_alive = keep_alive
         self.received = received
         self.caller = caller
+
+    @property
+    def http10(self) -> bool:
+        """Whether it came in HTTP/1.0."""
+        return self.head.http10
 
 
 class Refusal:

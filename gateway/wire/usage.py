@@ -41,9 +41,6 @@ class Usage:
         )
 
 
-UNTOLD: Final = Usage(None, None)
-
-
 def find_usage(data: bytes) -> Usage | None:
     """Return the last `usage` object in these bytes that has counts, without any where none has; None without one.
 

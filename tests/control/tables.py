@@ -11,6 +11,7 @@ from gateway.config.table import RouteTable
 from gateway.lateness import Lateness
 from gateway.proxy.current import CurrentTable
 from gateway.wire.outbox import Outbox
+from gateway.wire.slices import finish
 
 
 def written(path: Path, document: dict[str, Any]) -> RouteTable:
@@ -42,3 +43,9 @@ def registered(routes: RouteTable, clock: Clock = lambda: 0.0) -> Registry:
 def in_force(routes: RouteTable, registry: Registry | None = None, clock: Clock = lambda: 0.0) -> CurrentTable:
     """Return what holds these routes."""
     return CurrentTable(routes, registry or registered(routes, clock), clock, 0)
+
+
+def put_in_force(current: CurrentTable, registry: Registry, routes: RouteTable) -> None:
+    """Put other routes in force at once, which the registry has followed, and move what waits."""
+    before = current.adopt(finish(current.prepare(registry.prepare(routes))))
+    finish(current.renewing(before))

@@ -19,7 +19,7 @@ from gateway.wire.guard import Limits, check
 from gateway.wire.heads import Headers
 from gateway.wire.service import Request, Responder
 from gateway.wire.slices import Slices
-from tests.control.tables import in_force, registered, written
+from tests.control.tables import in_force, put_in_force, registered, written
 from tests.proxy.clients import Page
 from tests.proxy.scripted_loop import EngineSide, ScriptedLoop
 
@@ -103,7 +103,7 @@ class Front:
         table = written(self._file, routes)
         self.registry.reconcile(table)
         self.are_ready()
-        self.loop.do(lambda: self.current.renew(self.current.swap(table)))
+        self.loop.do(lambda: put_in_force(self.current, self.registry, table))
 
     def asks(
         self, path: str = CHAT, *fields: tuple[str, str], method: str = "POST", raw: bytes | None = None, **body: Any
@@ -117,7 +117,7 @@ class Front:
         head += [(name.encode(), value.encode()) for name, value in fields]
         checked = check(method.encode(), path.encode(), "1.1", head, Limits())
         caller, page = self.gateway.authorize(checked), Page()
-        request = Request(checked, head, raw, http10=False, keep_alive=True, received=self.loop.now, caller=caller)
+        request = Request(checked, head, raw, keep_alive=True, received=self.loop.now, caller=caller)
         made = Asked(self, page, None)
 
         def serve() -> None:

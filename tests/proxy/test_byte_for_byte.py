@@ -103,7 +103,7 @@ class Bench:
         self.model = next(iter(table.models))
         self.upstream = Upstream(self.backend.pool.idle_connections, outbox)
         self.upstream.connection_made(Wire())
-        self.backend.pool.put(self.upstream)
+        self.backend.pool.idle_connections.put(self.upstream)
         self.client = Client(gateway, set(), Limits(), outbox, slices, clock=monotonic)
         self.out = Wire()
         self.client.connection_made(self.out)

@@ -13,8 +13,6 @@ from gateway.wire.heads import CONTINUE
 from gateway.wire.service import Request, Writer
 from tests.proxy.clients import Page
 
-HEAD = Head(None, b"/")
-
 
 class Sent:
     """A request that departs: it keeps what it is told."""
@@ -38,7 +36,7 @@ class World:
         self.done: Callable[[Any], None]
         self.failed: Callable[[Exception], None]
         self._breaks = breaks
-        request = Request(HEAD, [], b"", http10=http10, keep_alive=True, received=1000.0)
+        request = Request(Head(None, b"/", http10=http10), [], b"", keep_alive=True, received=1000.0)
         self.reading = Reading(
             self, request, self._begin, self._of, exchange=Exchange("r1", "/", 1000.0), client=Page()
         )

@@ -40,6 +40,7 @@ from gateway.wire.guard import Head
 from gateway.wire.outbox import Outbox
 from gateway.wire.service import Request
 from gateway.wire.slices import Slices
+from tests.control.tables import put_in_force
 from tests.proxy.scripted_loop import EngineSide, ScriptedLoop
 
 PATH = "/v1/chat/completions"
@@ -224,7 +225,7 @@ class Living(RuleBasedStateMachine):
         head = Head(endpoint, PATH.encode(), b"application/json", timeout=b"3" if hurried else None)
         caller = self.gateway.authorize(head)
         client = Receiver()
-        request = Request(head, [], body.encode(), http10=False, keep_alive=True, received=self.loop.now, caller=caller)
+        request = Request(head, [], body.encode(), keep_alive=True, received=self.loop.now, caller=caller)
 
         def serve() -> None:
             lifecycle = self.gateway.serve(request, client)
@@ -305,7 +306,7 @@ class Living(RuleBasedStateMachine):
 
     @rule()
     def reloads(self) -> None:
-        self.loop.do(lambda: self.current.renew(self.current.swap(self.table)))
+        self.loop.do(lambda: put_in_force(self.current, self.registry, self.table))
 
     # What holds
 

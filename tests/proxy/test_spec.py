@@ -36,7 +36,7 @@ def model_of_smallest_routes() -> tuple[LiveModel, Tenants]:
 def asked(path: bytes, timeout: bytes | None, body: dict[str, Any]) -> tuple[Request, Body]:
     raw = json.dumps({"model": "my-model", **body}).encode()
     head = Head(FORWARDED[path], path, b"application/json", timeout=timeout)
-    request = Request(head, [], raw, http10=False, keep_alive=True, received=10.0)
+    request = Request(head, [], raw, keep_alive=True, received=10.0)
     return request, read_json(raw, Dialect.CHAT if path == CHAT else Dialect.PLAIN)
 
 

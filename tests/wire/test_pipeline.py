@@ -57,7 +57,7 @@ class Service:
     def gets(self, *bodies: bytes, keep_alive: bool = True) -> list[Call]:
         """Hand over requests of one read; return the calls."""
         for place, body in enumerate(bodies):
-            request = Request(CHECKED, [], body, http10=False, keep_alive=keep_alive, received=self.clock())
+            request = Request(CHECKED, [], body, keep_alive=keep_alive, received=self.clock())
             self.pipeline.take(request, place > 0)
         return self.called()
 
@@ -124,7 +124,7 @@ async def test_of_requests_that_are_answered_at_once_one_is_served_a_turn() -> N
     service = Service()
     service.gets(b"1")
     service.pipeline.finish()
-    request = Request(CHECKED, [], b"2", http10=False, keep_alive=True, received=0.0)
+    request = Request(CHECKED, [], b"2", keep_alive=True, received=0.0)
     service.pipeline.take(request, pipelined=True)
     assert service.called() == []
     assert service.pipeline.busy

@@ -54,13 +54,13 @@ async def test_connections_to_an_address_that_a_name_has_no_more_are_not_used_ag
             pool.connect(waiter, DEADLINE)
             upstreams.append(await waiter.upstream)
         idle, at_work = upstreams
-        pool.put(idle)
+        pool.idle_connections.put(idle)
         now[0] += FRESH
         pool.prune(now[0])
         await eventually(lambda: bool(pool._name.left))  # noqa: SLF001 - the name under the pool
         pool.prune(now[0])
         assert (pool.idle, idle.transport.is_closing(), at_work.transport.is_closing()) == (0, True, False)
-        pool.put(at_work)
+        pool.idle_connections.put(at_work)
         assert (pool.idle, at_work.transport.is_closing()) == (0, True)
 
 
@@ -167,7 +167,7 @@ async def test_a_connection_nobody_wants_any_more_is_kept_and_idle_ones_are_clos
                 await asyncio.sleep(0.005)
         pool.prune(IDLE_SECONDS)
         assert pool.take(IDLE_SECONDS) is upstream
-        pool.put(upstream)
+        pool.idle_connections.put(upstream)
         pool.prune(IDLE_SECONDS + 1)
         assert (pool.idle, upstream.transport.is_closing(), pool.take(now[0])) == (0, True, None)
 
@@ -179,7 +179,7 @@ async def test_a_closed_pool_takes_nothing_back() -> None:
         pool.connect(waiter, 2.0)
         upstream = await waiter.upstream
         pool.close()
-        pool.put(upstream)
+        pool.idle_connections.put(upstream)
         assert (pool.idle, upstream.transport.is_closing()) == (0, True)
 
 
@@ -192,7 +192,7 @@ async def test_a_pool_that_is_closed_serves_those_who_are_connecting() -> None:
         async with asyncio.timeout(DEADLINE):
             upstream = await waiter.upstream
         assert not upstream.transport.is_closing()
-        pool.put(upstream)
+        pool.idle_connections.put(upstream)
         assert (pool.idle, upstream.transport.is_closing()) == (0, True)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.wire.usage import UNTOLD, Usage, find_usage
+from gateway.wire.usage import Usage, find_usage
 
 COUNTS = b'"usage":{"prompt_tokens":7,"total_tokens":10,"completion_tokens":3}'
 
@@ -29,6 +29,6 @@ def test_what_is_no_usage(document: bytes) -> None:
 def test_what_is_no_count_of_tokens(count: str) -> None:
     assert find_usage(b'{"usage":{"prompt_tokens":%b,"completion_tokens":3}}' % count.encode()) == Usage(None, 3)
     alone = b'{"usage":{"prompt_tokens":%b,"completion_tokens":%b}}' % (count.encode(), count.encode())
-    assert find_usage(alone) == UNTOLD
+    assert find_usage(alone) == Usage(None, None)
     assert find_usage(b"{%b}%b" % (COUNTS, alone)) == Usage(7, 3)
-    assert Usage(7, 3).updated(UNTOLD) == Usage(7, 3)
+    assert Usage(7, 3).updated(Usage(None, None)) == Usage(7, 3)
