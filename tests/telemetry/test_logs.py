@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from gateway.config.table import BackendSpec
 from gateway.exchange import AttemptEnd, Exchange, Outcome
 from gateway.telemetry import access_log
-from gateway.telemetry.access_log import AccessLog
+from gateway.telemetry.access_log import MANY_LINES, AccessLog
 from gateway.telemetry.alarms import UnauthorizedAlarm
 from gateway.telemetry.logs import JsonFormatter
 from tests.attempts import attempted
@@ -80,6 +81,27 @@ def test_what_did_not_happen_is_absent() -> None:
     log.on_settled(Exchange("r", "other", 1.0))
     log.close()
     assert {"ttft", "tpot", "queue", "tokens_in", "backend", "reason"}.isdisjoint(json.loads(sink.getvalue()))
+
+
+class Noticed(io.BytesIO):
+    """A sink that tells when it was flushed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flushed = threading.Event()
+
+    def flush(self) -> None:
+        self.flushed.set()
+
+
+def test_many_lines_are_written_at_once() -> None:
+    sink = Noticed()
+    log = AccessLog(sink, interval=3600.0)
+    for number in range(MANY_LINES):
+        log.on_settled(exchange(f"r-{number}"))
+    assert sink.flushed.wait(10.0)
+    log.close()
+    assert sink.getvalue().count(b"\n") == MANY_LINES
 
 
 def test_a_full_disk_costs_lines_and_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
