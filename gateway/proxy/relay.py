@@ -94,7 +94,6 @@ class StreamRelay:
         self._renaming: Renaming | None = None
         self.scanner = scanner
         self._bounds = exchange.itl_bounds
-        exchange.itl = [0] * (len(self._bounds) + 1)
 
     def data(self, body: bytes) -> None:
         """Pass a read on; the hot path."""
@@ -204,14 +203,23 @@ class StreamRelay:
         previous = self._previous
         if previous:
             gap = now - previous
-            exchange.itl[bucket_of(self._bounds, gap)] += 1
+            gaps = self._gaps()
+            gaps[bucket_of(self._bounds, gap)] += 1
+            gaps[0] += events - 1
             exchange.itl_sum += gap
-            exchange.itl[0] += events - 1
         elif not exchange.first_content:
             exchange.first_content = now
-            exchange.itl[0] += events - 1
+            if events > 1:
+                self._gaps()[0] += events - 1
         self._previous = exchange.last_content = now
         exchange.content_events += events
+
+    def _gaps(self) -> list[int]:
+        """Return the counts of gaps between content events; a stream of one event needs none."""
+        gaps = self._exchange.itl
+        if not gaps:
+            gaps = self._exchange.itl = [0] * (len(self._bounds) + 1)
+        return gaps
 
     def _pass_on_held(self, held: list[bytes], out: bytes) -> None:
         released = self._release(held, out)

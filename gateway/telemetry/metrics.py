@@ -132,4 +132,5 @@ def _observe_stream(series: Series, exchange: Exchange) -> None:
         series.ttft.observe(ttft)
     if tpot is not None:
         series.tpot.observe(tpot)
-    series.itl.merge(exchange.itl, exchange.itl_sum, exchange.itl_bounds)
+    if exchange.itl:
+        series.itl.merge(exchange.itl, exchange.itl_sum, exchange.itl_bounds)

@@ -55,7 +55,7 @@ class Client:
         self._backlog = Backlog(self, slices)
         self._timer = PhaseTimer(limits)
         self._pipeline = Pipeline(service, self._timer, self._backlog, outbox, clock)
-        self.reader = RequestReader(self._pipeline, limits, clock)
+        self.reader = RequestReader(self._pipeline, limits)
         self._unread: Unread | None = None
         self._half_closed: HalfClosed | None = None
 

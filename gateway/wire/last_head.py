@@ -18,11 +18,10 @@ class LastHead:
     connection lives, and no other connection sees it.
     """
 
-    __slots__ = ("_fields", "_head", "_is_first", "_method", "_target")
+    __slots__ = ("_fields", "_head", "_method", "_target")
 
     def __init__(self) -> None:
         self._head: Head | None = None
-        self._is_first = True
         self._fields: Headers = []
         self._method = self._target = b""
 
@@ -38,10 +37,7 @@ class LastHead:
         if known is not None and parser.should_keep_alive():
             return known
         head = guard.check(method, target, parser.get_http_version(), fields, limits)
-        # Most connections with a single request carry a long stream: for them nothing is worth its memory.
-        if not self._is_first:
-            self.note(method, target, fields, head)
-        self._is_first = False
+        self.note(method, target, fields, head)
         return head
 
     def same(self, method: bytes, target: bytes, fields: Headers, limits: Limits) -> Head | None:

@@ -74,7 +74,8 @@ class Pipeline:
 
     def take(self, request: Request, pipelined: bool) -> None:
         """Serve a request, or let it wait its turn."""
-        self._timer.step(REQUEST, request.received)
+        request.received = now = self._clock()
+        self._timer.step(REQUEST, now)
         if not self.busy and not pipelined:
             self._serve(request)
             return

@@ -4,7 +4,6 @@ from typing import Final, Protocol
 
 import httptools
 
-from gateway.clock import Clock
 from gateway.errors import BadHttp, GatewayError, HeadersTooLarge, RequestTooLarge, TargetTooLong
 from gateway.wire import closed, guard
 from gateway.wire.guard import Head, Limits
@@ -31,13 +30,13 @@ class RequestReader:
     """Reads requests, and holds them against the guard and the limits. Its `on_...` methods are called by httptools."""
 
     __slots__ = (
-        "_clock",
         "_completed",
         "_fields",
         "_last_head",
         "_limits",
         "_pipelined",
         "_receiver",
+        "_repeats",
         "_request",
         "_target",
         "_trailers",
@@ -45,12 +44,13 @@ class RequestReader:
         "parser",
     )
 
-    def __init__(self, receiver: RequestReceiver, limits: Limits, clock: Clock) -> None:
+    def __init__(self, receiver: RequestReceiver, limits: Limits) -> None:
         self.parser = httptools.HttpRequestParser(self)
         self._receiver = receiver
         self._limits = limits
-        self._clock = clock
-        self._last_head = LastHead()
+        self._last_head: LastHead | None = None
+        self._repeats = False
+        """Whether a head has come before."""
         self._target = b""
         self._fields = _NO_FIELDS
         self._request: Request | None = None
@@ -92,15 +92,11 @@ class RequestReader:
         """Let go of httptools' parser, and it of this."""
         self.parser = closed.REQUESTS
 
-    def on_message_begin(self) -> None:
-        """Start a head."""
-        self._target = b""
-        self._fields = []
-        self._request = None
-        self._pipelined = self._completed
-
     def on_url(self, part: bytes) -> None:
-        """Gather the target, which may come in pieces."""
+        """Start a head, and gather the target, which may come in pieces."""
+        if self._fields is _NO_FIELDS:
+            self._fields = []
+            self._pipelined = self._completed
         self._target += part
         if len(self._target) > guard.MAX_TARGET:
             raise TargetTooLong(f"the request target is over {guard.MAX_TARGET} bytes")
@@ -119,10 +115,21 @@ class RequestReader:
         method = self.parser.get_method()
         if self._unparsed > self._limits.head or self._pipelined:
             guard.check_size(method, self._target, self._fields, self._limits)
-        head = self._last_head.check(self.parser, method, self._target, self._fields, self._limits)
+        head = self._checked(method)
         caller = self._receiver.authorize(head)
         self._request = Request(head, self._fields, b"", keep_alive=False, received=0.0, caller=caller)
         self._unparsed, self._trailers = 1, 0  # counted from zero: the body's framing is not body
+
+    def _checked(self, method: bytes) -> Head:
+        """Check a head; raises as the guard does."""
+        parser, last = self.parser, self._last_head
+        if last is None:
+            # Most connections with a single request carry a long stream: for them nothing is worth its memory.
+            if not self._repeats:
+                self._repeats = True
+                return guard.check(method, self._target, parser.get_http_version(), self._fields, self._limits)
+            last = self._last_head = LastHead()
+        return last.check(parser, method, self._target, self._fields, self._limits)
 
     def on_body(self, piece: bytes) -> None:
         """Gather the body, bounded."""
@@ -142,9 +149,8 @@ class RequestReader:
             raise BadHttp("a request without a head")
         request.body = complete(request.body)
         request.keep_alive = self.parser.should_keep_alive()
-        request.received = self._clock()
         self._request = None
-        self._fields = _NO_FIELDS
+        self._target, self._fields = b"", _NO_FIELDS
         self._unparsed = 0
         self._completed = True
         self._receiver.take(request, self._pipelined)

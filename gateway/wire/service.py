@@ -38,7 +38,7 @@ class Writer(Protocol):
 class Request:
     """A request that passed the guard, complete with its body.
 
-    A long body is a rope. `received` is when its last byte came, `caller` is what `authorize` returned.
+    A long body is a rope. `received` is when the connection took it whole, `caller` is what `authorize` returned.
     """
 
     __slots__ = ("body", "caller", "head", "headers", "keep_alive", "received")

@@ -40,6 +40,7 @@ class Scanner:
         "_long",
         "_marker",
         "_most",
+        "_strips_usage",
         "_tail",
         "_usage_chunk",
         "content",
@@ -58,7 +59,8 @@ class Scanner:
     ) -> None:
         grammar = GRAMMARS[dialect]
         self.progress: Final = AnswerProgress(dialect, choices=choices, stored=stored)
-        self._usage_chunk: Final[UsageChunk | None] = UsageChunk() if strip_usage else None
+        self._strips_usage: Final = strip_usage
+        self._usage_chunk: UsageChunk | None = None  # made near the end: most of the time a stream has none
         self._tail = b""
         self._kept = 0
         """How much of the tail is the last event of the output, which waits for the usage chunk."""
@@ -85,7 +87,7 @@ class Scanner:
                 self.content = 1
                 if self._finish in data:
                     self._finished(data)
-                    if self._usage_chunk is not None and self.progress.all_finished:
+                    if self._strips_usage and self.progress.all_finished:
                         self._tail, self._kept = data, len(data)
                         return b""
                 return data
@@ -153,7 +155,7 @@ class Scanner:
             whole = progress.all_finished
             if self._event(abridged(block, at, end)):
                 dropped.append((at, end))
-            elif self._usage_chunk is not None and not whole and progress.all_finished:
+            elif self._strips_usage and not whole and progress.all_finished:
                 last = at
             at = end
         if last >= 0:
@@ -214,7 +216,7 @@ class Scanner:
             progress.end()
             return False
         if progress.note_usage(data) and has_no_choices(data):
-            return self._usage_chunk is not None and self._usage_chunk.recognises(data)
+            return self._strips_usage and self._awaited().recognises(data)
         self._look(event, data)
         return False
 
@@ -228,8 +230,8 @@ class Scanner:
         """Take a content event with a finish reason; some engines tell the usage beside it."""
         self.progress.finish(event)
         self.progress.note_usage(event)
-        if self._usage_chunk is not None:
-            self._usage_chunk.follows(event)
+        if self._strips_usage:
+            self._awaited().follows(event)
 
     def _look(self, event: bytes, data: bytes) -> None:
         """Look closely at an event, and learn from the first content how the next is known at first sight."""
@@ -242,10 +244,17 @@ class Scanner:
                 self._marker = content[0]
                 self._lines = event.count(b"\n")
                 self._finish = b'"finish_reason": "' if b": " in content[0] else b'"finish_reason":"'
-        if self._usage_chunk is not None and progress.finished > finished:
-            self._usage_chunk.follows(data)
+        if self._strips_usage and progress.finished > finished:
+            self._awaited().follows(data)
         if progress.error is not None:
             self.surplus = True
+
+    def _awaited(self) -> UsageChunk:
+        """Return what knows the chunk that is to be taken out."""
+        chunk = self._usage_chunk
+        if chunk is None:
+            chunk = self._usage_chunk = UsageChunk()
+        return chunk
 
     def _stamped(self, last: bytes) -> bytes:
         """Return the last event of the output as its client gets it."""

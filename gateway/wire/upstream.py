@@ -40,7 +40,7 @@ class Upstream:
     def __init__(self, owner: "Owner", outbox: Outbox) -> None:
         self._outbox = outbox
         self._reader = AnswerReader()
-        self._body_writer = BodyWriter()
+        self._body_writer: BodyWriter | None = None  # short bodies need none
         self._sender: RequestSender | None = None
         self._sink: Sink | None = None
         self._poll: select.poll | None = None
@@ -87,23 +87,27 @@ class Upstream:
             self._outbox.write(self.transport, request)
         else:
             self.transport.write(request)
+            if self._body_writer is None:
+                self._body_writer = BodyWriter()
             self._body_writer.start(self.transport, body, self._body_broke)
 
     def cancel(self) -> None:
         """Give the exchange up: the engine notices the closed connection and stops its work."""
         self._sender = self._sink = None
-        self._body_writer.stop()
+        self._stop_body()
         self.transport.abort()
 
     # What the transport tells
 
     def pause_writing(self) -> None:
         """Wait: the engine takes its request more slowly."""
-        self._body_writer.pause()
+        if self._body_writer is not None:
+            self._body_writer.pause()
 
     def resume_writing(self) -> None:
         """Send on."""
-        self._body_writer.resume()
+        if self._body_writer is not None:
+            self._body_writer.resume()
 
     def data_received(self, data: bytes) -> None:
         """Parse what came and hand it to the sink in one call."""
@@ -146,7 +150,7 @@ class Upstream:
         self.owner.forget(self)
         sender, sink, answered = self._sender, self._sink, self.answered
         self._sender = self._sink = None
-        self._body_writer.stop()
+        self._stop_body()
         self._reader.close()
         if sender is None:
             return
@@ -180,8 +184,9 @@ class Upstream:
 
     def _give_back(self) -> None:
         """Have the connection kept, if nothing is left of this exchange in either direction."""
-        if self._body_writer.sending or self.transport.get_write_buffer_size():
-            self._body_writer.stop()
+        writer = self._body_writer
+        if (writer is not None and writer.sending) or self.transport.get_write_buffer_size():
+            self._stop_body()
             self.transport.abort()  # answered before the whole request had gone: its rest would come next
         elif self._reader.reusable:
             self.owner.put(self)
@@ -219,6 +224,10 @@ class Upstream:
         if self._sender is sender:
             self.cancel()
         sender.lost(Loss.MALFORMED, "the gateway failed on this request; its log says why")
+
+    def _stop_body(self) -> None:
+        if self._body_writer is not None:
+            self._body_writer.stop()
 
     def _body_broke(self) -> None:
         if self._sender is not None:

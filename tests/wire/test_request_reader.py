@@ -8,7 +8,6 @@ from gateway.wire.guard import MAX_TARGET, Head, Limits
 from gateway.wire.phase import EXPECTS_CONTINUE, PART_OF_BODY, PART_OF_HEAD, Event
 from gateway.wire.request_reader import RequestReader
 from gateway.wire.service import Request
-from tests.waiting import HandClock
 from tests.wire.playbook import Call
 
 PATH = b"/v1/chat/completions"
@@ -22,8 +21,7 @@ class Receiver:
     """What takes the requests; calls are `("head", path)` and `("request", body, pipelined)`."""
 
     def __init__(self, **limits: int) -> None:
-        self.clock = HandClock()
-        self.reader = RequestReader(self, Limits(**limits), self.clock)
+        self.reader = RequestReader(self, Limits(**limits))
         self.requests: list[Request] = []
         self.breaks: Exception | None = None
         self._calls: list[Call] = []
@@ -57,13 +55,11 @@ class Receiver:
 
 def test_a_request_is_whole_when_it_is_handed_over() -> None:
     receiver = Receiver()
-    receiver.reads(POST)
-    receiver.clock.advance(3.0)
-    receiver.reads(b"{}")
+    receiver.reads(POST, b"{}")
     (request,) = receiver.requests
     assert (request.head.path, request.body, request.caller) == (PATH, b"{}", "acme")
     assert (b"content-length", b"2") in request.headers
-    assert (request.keep_alive, request.http10, request.received) == (True, False, receiver.clock())
+    assert (request.keep_alive, request.http10) == (True, False)
 
 
 def test_a_head_like_the_one_before_is_not_checked_again() -> None:
