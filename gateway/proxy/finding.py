@@ -85,7 +85,7 @@ def find(
 def _among(
     routed: RoutedRequest,
     exchange: Exchange,
-    candidates: Sequence[Backend],
+    candidates: list[Backend],
     tried: Sequence[Backend],
     choose: Chooser,
     *,
@@ -112,7 +112,7 @@ def _among(
 def _find_in_pool(
     routed: RoutedRequest,
     exchange: Exchange,
-    candidates: Sequence[Backend],
+    candidates: list[Backend],
     choose: Chooser,
     *,
     now: float,

@@ -1,6 +1,6 @@
 """A request on its way: what it asks for, where it may go, and what it holds beside its slot."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from random import Random
 from typing import Final, TypeAlias
 
@@ -108,7 +108,7 @@ class RoutedRequest:
         charge.settle(prompt + output)
 
 
-Chooser: TypeAlias = Callable[[Sequence[Backend], int, float, Chance, Claim], Choice[Backend] | None]
+Chooser: TypeAlias = Callable[[list[Backend], int, float, Chance, Claim], Choice[Backend] | None]
 """Chooses among ready backends, as `policy.routing.choose.choose` does."""
 
 

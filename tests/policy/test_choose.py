@@ -1,7 +1,6 @@
 """Filter, score, pick: whom a request goes to, and why."""
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -41,7 +40,7 @@ def pool(count: int) -> list[Engine]:
     return [Engine(health) for health in peers.members.values()]
 
 
-def chosen(ready: Sequence[Engine], tokens: int, now: float, rng: Random) -> Choice[Engine]:
+def chosen(ready: list[Engine], tokens: int, now: float, rng: Random) -> Choice[Engine]:
     """Choose where there is something to choose."""
     choice = choose(ready, tokens, now, rng)
     assert choice is not None
@@ -78,7 +77,7 @@ def test_the_winner_is_never_worse_than_what_it_was_compared_with(
 @given(st.integers(FEW + 1, 30), st.integers())
 def test_of_many_two_different_ones_are_drawn(count: int, seed: int) -> None:
     rng = Watched(seed)
-    first, second = drawn(range(count), rng)
+    first, second = drawn(list(range(count)), rng)
     assert first != second
     assert len(rng.drawn) == 2
 

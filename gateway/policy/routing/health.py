@@ -39,6 +39,10 @@ class Health(Vitals):
         outlier = self.outlier
         return not outlier.ejection.out or self.peers.panic or outlier.wants_probe
 
+    def is_free(self, claim: Claim, now: float) -> bool:
+        """Whether nothing speaks against one more request: it is in service, not left alone, and has a slot."""
+        return self.backoff.hold_until <= now and not self.outlier.ejection.out and self.slots.has_slot(claim)
+
     @property
     def wants_probe(self) -> bool:
         """Whether the next request should go here, to see whether it can return."""

@@ -1,7 +1,5 @@
-"""Choosing a backend: the lowest score of all, or of two drawn at random."""
+"""Which backends are compared: all of a few, or two of many, drawn at random."""
 
-from collections.abc import Sequence
-from math import inf
 from typing import Final, Protocol, TypeVar
 
 FEW: Final = 4
@@ -20,36 +18,15 @@ class Chance(Protocol):
 Candidate = TypeVar("Candidate")
 
 
-def drawn(candidates: Sequence[Candidate], rng: Chance) -> Sequence[Candidate]:
+def drawn(candidates: list[Candidate], rng: Chance) -> list[Candidate]:
     """Return those to compare. Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing" (2001)."""
     count = len(candidates)
     if count <= FEW:
         return candidates
     first = int(rng.random() * count)
-    return candidates[first], candidates[(first + 1 + int(rng.random() * (count - 1))) % count]
+    return [candidates[first], candidates[another(first, count, rng)]]
 
 
-def best(rows: list[tuple[Candidate, float, float]], loads: list[int], rng: Chance) -> Candidate:
-    """Return the candidate of about the lowest score; a row is (candidate, latency above 0, weight above 0).
-
-    Of equal ones it is that of the lowest load, its requests in flight: one that has stopped keeps those it has.
-    """
-    scores: list[float] = []
-    lowest = inf
-    for _, latency, weight in rows:
-        score = latency / weight
-        scores.append(score)
-        if score < lowest:  # noqa: PLR1730 - min() is a call of a builtin where this is compiled
-            lowest = score
-    limit = lowest * TIE
-    tied: list[Candidate] = []
-    least = 0
-    for place in range(len(rows)):
-        load = loads[place]
-        if scores[place] > limit or (tied and load > least):
-            continue
-        if tied and load < least:
-            tied.clear()
-        least = load
-        tied.append(rows[place][0])
-    return tied[0] if len(tied) == 1 else tied[int(rng.random() * len(tied))]
+def another(than: int, count: int, rng: Chance) -> int:
+    """Return a place among so many, drawn at random, that is another `than` this one."""
+    return (than + 1 + int(rng.random() * (count - 1))) % count

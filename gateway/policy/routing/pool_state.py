@@ -62,6 +62,7 @@ class PoolState(PoolVitals):
         for health in healths:
             health.tick(now, elapsed, signals.get(health.id, health.symptoms.signal), at_work=at_work)
             yield
+        self.note_half_open()
         compare([health.symptoms.residual for health in healths])
         yield
         if all(health.is_well for health in healths):

@@ -117,7 +117,7 @@ class Option(Generic[Backend]):
 
     __slots__ = ("backends", "peers", "trials")
 
-    def __init__(self, peers: PoolState, trials: PoolProbe, backends: Sequence[Backend]) -> None:
+    def __init__(self, peers: PoolState, trials: PoolProbe, backends: list[Backend]) -> None:
         self.peers = peers
         self.trials = trials
         self.backends = backends

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from gateway.policy.routing.activity import Activity
-from gateway.policy.routing.ejection import USUAL, Thresholds, Transition
+from gateway.policy.routing.ejection import USUAL, State, Thresholds, Transition
 from gateway.policy.routing.latency_model import LatencyModel, PoolLatency
 from gateway.policy.routing.outlier import OutlierState, Symptoms
 from gateway.policy.routing.residual import Residual
@@ -38,13 +38,14 @@ class PoolVitals:
 
     `latency` is what their models lean on, `vitals` what is known of each; `burns` are the pool's routing burns by
     objective, `cost_per_hour` the price of one backend, None where there is none; `thresholds` say when one is ejected;
-    `panic` says that ejections are ignored, and `panic_reason` why.
+    `panic` says that ejections are ignored, and `panic_reason` why. `half_open` are those that were at the last tick.
     """
 
     __slots__ = (
         "_transitions",
         "burns",
         "cost_per_hour",
+        "half_open",
         "latency",
         "panic",
         "panic_reason",
@@ -56,6 +57,7 @@ class PoolVitals:
     def __init__(self, pool: str, now: float) -> None:
         self.pool = pool
         self.vitals: list[Vitals] = []
+        self.half_open: list[Vitals] = []
         self.latency = PoolLatency(now)
         self.burns: Mapping[str, float] = {}
         self.panic = False
@@ -99,6 +101,17 @@ class PoolVitals:
     def at_work(self, now: float) -> bool:
         """Whether some backend has produced something of late."""
         return any(each.activity.works(now) for each in self.vitals)
+
+    @property
+    def must_look_at_all(self) -> bool:
+        """Whether a choice has to look at each backend: in a panic, or while a request should try one of them."""
+        if not self.half_open:
+            return self.panic
+        return self.panic or any(each.outlier.wants_probe for each in self.half_open)
+
+    def note_half_open(self) -> None:
+        """Note which of them are half-open."""
+        self.half_open = [each for each in self.vitals if each.outlier.ejection.state is State.HALF_OPEN]
 
     def note(self, transition: Transition) -> None:
         """Remember a transition of one of its backends."""
