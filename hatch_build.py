@@ -51,7 +51,7 @@ INTERPRETED = {
     "telemetry/traces.py": "the library behind it takes the time",
 }
 """What of these packages stays interpreted, and why. `errors.py` does too: class attributes of exceptions get lost."""
-DEPENDED_ON = ("config", "errors.py", "signals.py", "__init__.py", "native.py")
+DEPENDED_ON = ("config", "errors.py", "marks.py", "signals.py", "__init__.py", "native.py")
 """What the compiled modules import beside each other: its types are compiled into them."""
 SLICES = "bytes_ops.c"
 REPAIRED = ("endn = Clamp(endn, 0, len);", "endn = Clamp(endn, startn, len);")

@@ -2,6 +2,8 @@
 
 from typing import Final, Protocol
 
+from gateway.marks import mypyc_attr
+
 
 class HoldingTimes(Protocol):
     """How long requests of one kind hold a slot, in seconds."""
@@ -59,3 +61,25 @@ class Claim:
 _UNKNOWN: Final = _Unknown()
 SMALLEST: Final = Claim()
 """A request of the highest class without a token: where it does not fit, none does."""
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class SlotRules:
+    """Who may have a free slot of a backend: everyone, by these; admission's say more."""
+
+    __slots__ = ()
+
+    @property
+    def is_strict(self) -> bool:
+        """Whether some requests may not have one."""
+        return False
+
+    def allows(self, claim: Claim, in_flight: int, limit: int) -> bool:  # noqa: ARG002
+        """Whether a request may have one."""
+        return True
+
+    def took(self, claim: Claim, now: float) -> None:
+        """Learn that a request has one."""
+
+    def released(self, claim: Claim) -> None:
+        """Learn that it has given it back."""

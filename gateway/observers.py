@@ -2,19 +2,11 @@
 
 import logging
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from gateway.backends.backend import Backend
 from gateway.exchange import AttemptEnd, Exchange
-
-try:
-    from mypy_extensions import mypyc_attr
-except ImportError:  # only the compiler needs it
-
-    def mypyc_attr(*_attrs: str, **_kwattrs: object) -> Any:  # type: ignore[misc]
-        """Mark a class for the compiler."""
-        return lambda marked: marked
-
+from gateway.marks import mypyc_attr
 
 BATCH: Final = 64
 _log = logging.getLogger(__name__)

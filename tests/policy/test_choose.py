@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.claim import Claim
+from gateway.claim import Claim, SlotRules
 from gateway.exchange import Verdict
 from gateway.policy.routing.choose import Choice, choose, consider
 from gateway.policy.routing.ejection import LEAST_WEIGHT, EjectionState, State
@@ -202,17 +202,13 @@ def test_only_who_has_a_slot_is_chosen_and_nobody_out_of_service_for_want_of_one
 
 
 def test_one_that_keeps_its_free_slots_for_others_says_so() -> None:
-    class ForOthers:
-        is_strict = True
+    class ForOthers(SlotRules):
+        @property
+        def is_strict(self) -> bool:
+            return True
 
         def allows(self, claim: Claim, in_flight: int, limit: int) -> bool:
             return claim.priority == 0
-
-        def took(self, claim: Claim, now: float) -> None:
-            """Nothing to do."""
-
-        def released(self, claim: Claim) -> None:
-            """Nothing to do."""
 
     (engine,) = pool(1)
     engine.health.slots.rules, engine.health.slots.limit = ForOthers(), 8

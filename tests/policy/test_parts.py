@@ -2,7 +2,7 @@
 
 from random import Random
 
-from gateway.claim import Claim
+from gateway.claim import Claim, SlotRules
 from gateway.policy.routing.activity import Activity
 from gateway.policy.routing.ejection import LEAST_WEIGHT, PROBES, Cause, EjectionState, State
 from gateway.policy.routing.health import Health
@@ -16,10 +16,12 @@ from gateway.policy.routing.slots import Slots
 RNG = Random(1)
 
 
-class Rules:
+class Rules(SlotRules):
     """Let through what is of the highest class, and remember who holds what."""
 
-    is_strict = True
+    @property
+    def is_strict(self) -> bool:
+        return True
 
     def __init__(self) -> None:
         self.held: list[Claim] = []

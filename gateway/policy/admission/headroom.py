@@ -3,7 +3,7 @@
 from math import ceil, sqrt
 from typing import Final
 
-from gateway.claim import Claim
+from gateway.claim import Claim, SlotRules
 
 MEMORY: Final = 60.0
 """Seconds for which a class that was seen at a backend counts."""
@@ -37,7 +37,7 @@ class _Class:
         self.seen = 0.0
 
 
-class Holders:
+class Holders(SlotRules):
     """Who holds the slots of one backend. `held` maps each claim to when it got its slot (seconds).
 
     `kept_for` is a request too large for what is free: a place is kept for it, against every newcomer, or `gently`,

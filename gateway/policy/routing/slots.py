@@ -1,26 +1,7 @@
 """The slots of one backend: how many requests, and how many tokens of theirs, it holds and may hold."""
 
-from typing import Protocol
-
-from gateway.claim import SMALLEST, Claim
+from gateway.claim import SMALLEST, Claim, SlotRules
 from gateway.policy.routing.limit_evidence import UNLIMITED, LimitEvidence
-
-
-class SlotRules(Protocol):
-    """Rules of admission for who may have a free slot."""
-
-    @property
-    def is_strict(self) -> bool:
-        """Whether some requests may not have one."""
-
-    def allows(self, claim: Claim, in_flight: int, limit: int) -> bool:
-        """Whether a request may have one."""
-
-    def took(self, claim: Claim, now: float) -> None:
-        """Learn that a request has one."""
-
-    def released(self, claim: Claim) -> None:
-        """Learn that it has given it back."""
 
 
 class Slots:
