@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from gateway.policy.routing.readiness import Readiness
+from gateway.policy.routing.readiness import Changes, Readiness
 
 
 class Availability:
@@ -12,14 +12,16 @@ class Availability:
     the first of the latest probes had no answer (seconds).
     """
 
-    __slots__ = ("_eligible", "drained", "models", "readiness", "silent_since")
+    __slots__ = ("_changes", "_eligible", "drained", "models", "readiness", "silent_since")
 
-    def __init__(self) -> None:
+    def __init__(self, changes: Changes | None = None) -> None:
+        """Take what counts changes of what it may be sent, of its whole pool."""
         self.readiness = Readiness()
         self.models: Mapping[str, int | None] | None = None
         self.drained = False
         self.silent_since = 0.0
         self._eligible = self.readiness.eligible
+        self._changes = changes if changes is not None else Changes()
 
     def __repr__(self) -> str:
         return f"<Availability {self.readiness.state}{' drained' if self.drained else ''}>"
@@ -27,25 +29,28 @@ class Availability:
     def learn(self, found: Readiness, now: float) -> bool:
         """Take what a probe or a connect found; return whether its state is another."""
         before, self.readiness = self.readiness, found
-        self._eligible = found.eligible and not self.drained
+        self._reckon()
         if found.silent and not before.silent:
             self.silent_since = now
         return found.state is not before.state
 
     def list_models(self, models: Mapping[str, int | None] | None) -> None:
         """Take the models that the engine lists, None where it does not tell."""
+        if models != self.models:
+            self._changes.note()
         self.models = models
 
     def drain(self, *, drained: bool) -> None:
         """Send it no new requests, or send it some again."""
         self.drained = drained
-        self._eligible = self.readiness.eligible and not drained
+        self._reckon()
 
     def take_over(self, known: "Availability") -> None:
         """Begin with what is known of the same engine under other routes."""
-        self.readiness, self.models = known.readiness, known.models
+        self.readiness = known.readiness
         self.silent_since = known.silent_since
-        self._eligible = self.readiness.eligible and not self.drained
+        self.list_models(known.models)
+        self._reckon()
 
     def serves(self, served_model: str) -> bool:
         """Whether a request for this model may be sent here."""
@@ -60,3 +65,10 @@ class Availability:
     def context(self, served_model: str) -> int | None:
         """Return how many tokens a prompt of this model and its answer may have together; None while unknown."""
         return self.models.get(served_model) if self.models is not None else None
+
+    def _reckon(self) -> None:
+        """See whether it may be sent requests at all."""
+        eligible = self.readiness.eligible and not self.drained
+        if eligible is not self._eligible:
+            self._changes.note()
+        self._eligible = eligible

@@ -46,7 +46,7 @@ class Backend:
         self.id = spec.id
         self.spec = spec
         self.health = health
-        self.availability = Availability()
+        self.availability = Availability(health.peers.changes)
         self.engine = EngineReport()
         self.limit = _limit(spec)
         self.lateness = lateness

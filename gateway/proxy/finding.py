@@ -31,9 +31,14 @@ def others(routed: RoutedRequest, tried: Sequence[Backend]) -> list[Backend]:
 
     A drained one still tells of what it keeps.
     """
+    route, served = routed.route, routed.version.served_model
     if routed.spec.is_lookup:
-        return [b for b in routed.route.backends if b not in tried and b.readiness.eligible]
-    return first_asked(routed.route.backends, routed.version.served_model, tried)
+        return [b for b in route.backends if b not in tried and b.readiness.eligible]
+    # Those that are ready have not changed since the last request, nearly always.
+    ready = route.ready(served)
+    if tried:
+        ready = [b for b in ready if b not in tried]
+    return ready if ready else first_asked(route.backends, served, tried)
 
 
 def first_asked(backends: Sequence[Backend], served: str, tried: Sequence[Backend] = ()) -> list[Backend]:

@@ -38,7 +38,7 @@ class LiveRoute:
     `cheapest` says that no rule gave the order: the cheapest comes first. `spill_at` is a burn rate.
     """
 
-    __slots__ = ("backends", "cheapest", "line", "pools", "spill_at")
+    __slots__ = ("_changes", "_ready", "_served_model", "_until", "backends", "cheapest", "line", "pools", "spill_at")
 
     def __init__(
         self,
@@ -54,6 +54,20 @@ class LiveRoute:
         self.line = line
         self.spill_at = spill_at
         self.cheapest = cheapest
+        self._changes = [pool.peers.changes for pool in pools]
+        self._until = -1
+        self._served_model = ""
+        self._ready: list[Backend] = []
+
+    def ready(self, served_model: str) -> list[Backend]:
+        """Return the backends that may be sent requests for this model: the same list as long as they are the same."""
+        changes = 0
+        for each in self._changes:
+            changes += each.count
+        if changes != self._until or served_model is not self._served_model:
+            self._ready = [backend for backend in self.backends if backend.serves(served_model)]
+            self._until, self._served_model = changes, served_model
+        return self._ready
 
     def __repr__(self) -> str:
         return f"<LiveRoute {' '.join(pool.peers.pool for pool in self.pools)}>"

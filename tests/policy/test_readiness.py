@@ -43,3 +43,9 @@ def test_an_answer_in_one_piece_is_given_more_time() -> None:
 
 def test_a_good_probe_makes_ready_again() -> None:
     assert readiness.probe_passed(failed(9)) == READY
+
+
+def test_changes_are_counted() -> None:
+    changes = readiness.Changes()
+    changes.note()
+    assert repr(changes) == "<Changes 1>"

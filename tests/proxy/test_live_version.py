@@ -1,6 +1,7 @@
 """A version with its backends: whether it serves, how much it takes, and the way to one backend alone."""
 
 from gateway.claim import Claim
+from gateway.policy.routing.readiness import probe_passed
 from gateway.proxy.live_version import LONGEST_CONTEXT, SMALL
 from tests.control.tables import models
 from tests.proxy.front import Opened
@@ -42,3 +43,26 @@ def test_one_that_is_pinned_uses_the_slots_of_one_backend_alone(opened: Opened) 
     route = version.pin(claim, second)
     assert (list(route.backends), route.line) == ([second], version.routes[-1].line)
     assert claim.only is second.health
+
+
+def test_the_ready_backends_of_a_route_are_looked_up_again_once_one_changes(opened: Opened) -> None:
+    front = opened(TWO)
+    (version,) = front.current.table.model("m").versions.values()
+    (first, second), route = front.registry, version.routes[-1]
+    both = route.ready("m")
+    assert both == [first, second]
+    first.learn(probe_passed(first.readiness))
+    first.availability.list_models({"m": None})
+    assert route.ready("m") == [first, second]
+    both = route.ready("m")
+    first.learn(probe_passed(first.readiness))
+    first.availability.list_models({"m": None})
+    assert route.ready("m") is both, "nothing has changed"
+    front.registry.drain(first.id, drained=True)
+    assert route.ready("m") == [second]
+    front.registry.drain(first.id, drained=False)
+    assert route.ready("m") == [first, second]
+    second.availability.list_models({"other": None})
+    assert (route.ready("m"), route.ready("other")) == ([first], [second])
+    goes(front, 8001)
+    assert route.ready("m") == []

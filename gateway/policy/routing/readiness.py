@@ -20,6 +20,25 @@ class State(StrEnum):
     NOT_READY = "not_ready"
 
 
+class Changes:
+    """How often the backends of one pool have changed in whether, and for what, they may be sent requests.
+
+    Lists of those that may be hold until it has grown.
+    """
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __repr__(self) -> str:
+        return f"<Changes {self.count}>"
+
+    def note(self) -> None:
+        """Learn of one more."""
+        self.count += 1
+
+
 @dataclass(frozen=True, slots=True)
 class Readiness:
     """A state with its reason in words, and how many signs against it came in a row.

@@ -7,6 +7,7 @@ from gateway.policy.routing.activity import Activity
 from gateway.policy.routing.ejection import USUAL, State, Thresholds, Transition
 from gateway.policy.routing.latency_model import LatencyModel, PoolLatency
 from gateway.policy.routing.outlier import OutlierState, Symptoms
+from gateway.policy.routing.readiness import Changes
 from gateway.policy.routing.residual import Residual
 from gateway.policy.routing.slots import Slots
 
@@ -37,13 +38,15 @@ class PoolVitals:
     """What the backends of one pool have in common, and what each sees of the others.
 
     `latency` is what their models lean on, `vitals` what is known of each; `burns` are the pool's routing burns by
-    objective, `cost_per_hour` the price of one backend, None where there is none; `thresholds` say when one is ejected;
-    `panic` says that ejections are ignored, and `panic_reason` why. `half_open` are those that were at the last tick.
+    objective, `cost_per_hour` the price of one backend, None where there is none; `thresholds` say when one is ejected.
+    `changes` are counted of which may be sent requests. `panic` says that ejections are ignored, and `panic_reason`
+    why; `half_open` are those that were at the last tick.
     """
 
     __slots__ = (
         "_transitions",
         "burns",
+        "changes",
         "cost_per_hour",
         "half_open",
         "latency",
@@ -58,6 +61,7 @@ class PoolVitals:
         self.pool = pool
         self.vitals: list[Vitals] = []
         self.half_open: list[Vitals] = []
+        self.changes = Changes()
         self.latency = PoolLatency(now)
         self.burns: Mapping[str, float] = {}
         self.panic = False
