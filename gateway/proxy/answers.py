@@ -87,9 +87,35 @@ def error_event(error: GatewayError, dialect: Dialect, request_id: str) -> bytes
 
 def chunk(data: bytes) -> bytes:
     """Return one chunk of the chunked coding (RFC 9112 section 7.1)."""
-    size = len(data)
+    return b"%b%b\r\n" % (_size_line(len(data)), data)
+
+
+def in_one_chunk(pieces: list[bytes], before: bytes, after: bytes) -> bytes:
+    """Return pieces as one chunk, without one where they are empty, between what comes before and after it."""
+    size = length(pieces)
+    if not size:
+        return before + after
+    if len(pieces) == 1:
+        return b"%b%b%b\r\n%b" % (before, _size_line(size), pieces[0], after)
+    return b"".join([before, _size_line(size), *pieces, b"\r\n", after])
+
+
+def length(pieces: list[bytes]) -> int:
+    """Return how many bytes these are."""
+    size = 0
+    for piece in pieces:
+        size += len(piece)
+    return size
+
+
+def joined(pieces: list[bytes]) -> bytes:
+    """Return pieces as one, copied only where there are several."""
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _size_line(size: int) -> bytes:
     # A size in hexadecimal cannot be compiled; those of nearly all chunks are made beforehand.
-    return b"%b%b\r\n" % (_SIZES[size] if size < _USUAL_SIZES else b"%x\r\n" % size, data)
+    return _SIZES[size] if size < _USUAL_SIZES else b"%x\r\n" % size
 
 
 def not_whole(status: int, said: bytes, what: str) -> bytes:

@@ -8,7 +8,7 @@ import msgspec
 
 from gateway.exchange import AttemptEnd, Dialect, Exchange
 from gateway.lateness import Lateness
-from gateway.proxy.answers import JSON, chunk, not_whole
+from gateway.proxy.answers import JSON, chunk, joined, not_whole
 from gateway.proxy.document_scan import DocumentScan, note_usage
 from gateway.proxy.framing import DocumentFraming
 from gateway.proxy.naming import Namer
@@ -75,9 +75,9 @@ class PlainRelay:
         self._size = 0
         self._scan: DocumentScan | None = None  # once the document flows
 
-    def data(self, body: bytes) -> None:
-        """Hold or pass on a piece."""
-        scan = self._scan
+    def data(self, pieces: list[bytes]) -> None:
+        """Hold or pass on what was read."""
+        scan, body = self._scan, joined(pieces)
         if scan is not None:
             self._client.write(chunk(body) if self._framing.chunked else body)
             self._exchange.answer_size += len(body)
@@ -93,12 +93,12 @@ class PlainRelay:
         elif not self._json and self._size > MAX_HELD:
             self._flow()
 
-    def last(self, body: bytes) -> None:
+    def last(self, pieces: list[bytes]) -> None:
         """Pass on what is left and settle."""
         scan = self._scan
         if scan is not None:
-            if body:
-                self.data(body)
+            if pieces:
+                self.data(pieces)
             if scan.aborted:
                 self._attempt.fail(AttemptEnd.TRUNCATED, "the engine aborted the answer")
                 return
@@ -106,8 +106,7 @@ class PlainRelay:
                 self._client.write(b"0\r\n\r\n")
             self._attempt.complete()
             return
-        held = self._held
-        whole = body if not held else b"".join((*held, body))
+        whole = joined([*self._held, *pieces] if self._held else pieces)
         if self._json and not _is_json(whole):
             self._attempt.fail(AttemptEnd.TRUNCATED, "the answer was cut: it is not whole JSON")
             return
@@ -164,17 +163,16 @@ class Refusal:
         self._body: list[bytes] = []
         self._size = 0
 
-    def data(self, body: bytes) -> None:
+    def data(self, pieces: list[bytes]) -> None:
         """Gather, bounded: an error needs few words."""
-        self._body.append(body)
-        self._size += len(body)
+        self._gather(pieces)
         if self._size > MAX_REFUSAL:
             self._tell(f"is over {MAX_REFUSAL} bytes")
 
-    def last(self, body: bytes) -> None:
+    def last(self, pieces: list[bytes]) -> None:
         """Hand over what was gathered."""
-        self._body.append(body)
-        if self._size + len(body) > MAX_REFUSAL:
+        self._gather(pieces)
+        if self._size > MAX_REFUSAL:
             self._tell(f"is over {MAX_REFUSAL} bytes")
         else:
             self._done(self._head, b"".join(self._body))
@@ -187,6 +185,10 @@ class Refusal:
         """Wait no longer than it may take; `resumed` is when the client last let the gateway read on."""
         if now > deadline or lateness.has_passed(REFUSAL_SECONDS, max(self._began, resumed), now):
             self._tell(f"had not ended after {now - self._began:.1f} s")
+
+    def _gather(self, pieces: list[bytes]) -> None:
+        self._body += pieces
+        self._size += sum(map(len, pieces))
 
     def _tell(self, what: str) -> None:
         head = self._head

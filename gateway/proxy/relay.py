@@ -5,7 +5,7 @@ from typing import Final, Protocol
 from gateway.clock import Clock
 from gateway.exchange import AttemptEnd, Exchange
 from gateway.policy.slo.buckets import bucket_of
-from gateway.proxy.answers import chunk
+from gateway.proxy.answers import chunk, in_one_chunk, length
 from gateway.proxy.naming import Namer, Renaming
 from gateway.wire.answer import Loss
 from gateway.wire.answer_progress import AnswerAborted
@@ -95,11 +95,11 @@ class StreamRelay:
         self.scanner = scanner
         self._bounds = exchange.itl_bounds
 
-    def data(self, body: bytes) -> None:
+    def data(self, pieces: list[bytes]) -> None:
         """Pass a read on; the hot path."""
         scanner = self.scanner
         try:
-            out = scanner.feed(body)
+            out = scanner.feed_all(pieces)
         except EventTooLarge as error:
             self._attempt.fail(AttemptEnd.TOO_LARGE, str(error))
             return
@@ -111,20 +111,19 @@ class StreamRelay:
         if self._held is not None:
             self._pass_on_held(self._held, out)
         elif out:
-            if self._renaming is not None:
-                out = out.replace(*self._renaming)
-            self._client.write(chunk(out) if self._chunked else out)
+            self._write(b"", out)
         if scanner.surplus and self._attempt.committed:
-            self._finish(b"")
+            self._finish([])
             self._attempt.drop_upstream()
 
-    def last(self, body: bytes) -> None:
-        """Pass the final bytes on and judge the whole."""
+    def last(self, pieces: list[bytes]) -> None:
+        """Pass the final pieces on and judge the whole."""
         scanner = self.scanner
         try:
-            out = scanner.feed(body) if body else b""
-            events = scanner.content if body else 0
-            out += scanner.flush()
+            out = scanner.feed_all(pieces)
+            events = scanner.content
+            if rest := scanner.flush():
+                out = [*out, rest]
         except EventTooLarge as error:
             self._attempt.fail(AttemptEnd.TOO_LARGE, str(error))
             return
@@ -141,7 +140,7 @@ class StreamRelay:
                 if progress.error is None:
                     self._attempt.fail(AttemptEnd.CLOSED_EARLY, "the stream ended before its first event")
                 return
-            head, out = released
+            head, out = released[0], released[1:]
         if progress.error is not None or progress.complete:
             self._finish(out, head)
             return
@@ -151,10 +150,10 @@ class StreamRelay:
     def lost(self, loss: Loss, detail: str) -> None:
         """Decide what a cut means: after the terminator nothing, before any output another try, else the end."""
         if self._held is None and self.scanner.progress.done:
-            self._finish(b"")
+            self._finish([])
             return
         if self._held is None:
-            self._write(b"", self.scanner.release())
+            self._write(b"", [self.scanner.release()])
         end = AttemptEnd.TRUNCATED if self._held is None else AttemptEnd.CLOSED_EARLY
         self._attempt.fail(AttemptEnd.MALFORMED if loss is Loss.MALFORMED else end, detail)
 
@@ -180,10 +179,10 @@ class StreamRelay:
             return False
         silence = now - self._exchange.last_content
         if silence >= _KEPT_FOR and (last := self.scanner.release()):
-            self._write(b"", last)
+            self._write(b"", [last])
         if not self.scanner.progress.done or silence < _PATIENCE_AFTER_END:
             return False
-        self._finish(b"")
+        self._finish([])
         self._attempt.drop_upstream()
         return True
 
@@ -200,17 +199,17 @@ class StreamRelay:
     def _measure(self, events: int) -> None:
         now = self._clock()
         exchange = self._exchange
-        previous = self._previous
+        previous, between = self._previous, events - 1
         if previous:
             gap = now - previous
-            gaps = self._gaps()
-            gaps[bucket_of(self._bounds, gap)] += 1
-            gaps[0] += events - 1
+            self._gaps()[bucket_of(self._bounds, gap)] += 1
             exchange.itl_sum += gap
         elif not exchange.first_content:
             exchange.first_content = now
-            if events > 1:
-                self._gaps()[0] += events - 1
+        else:
+            between = 0
+        if between:
+            self._gaps()[0] += between
         self._previous = exchange.last_content = now
         exchange.content_events += events
 
@@ -221,37 +220,35 @@ class StreamRelay:
             gaps = self._exchange.itl = [0] * (len(self._bounds) + 1)
         return gaps
 
-    def _pass_on_held(self, held: list[bytes], out: bytes) -> None:
+    def _pass_on_held(self, held: list[bytes], out: list[bytes]) -> None:
         released = self._release(held, out)
         if released is not None:
-            self._write(*released)
+            self._write(released[0], released[1:])
 
-    def _release(self, held: list[bytes], out: bytes) -> tuple[bytes, bytes] | None:
+    def _release(self, held: list[bytes], out: list[bytes]) -> list[bytes] | None:
         """Keep what commits to nothing; once output, or an end, is there, return the head and all that was kept."""
         progress, begun = self.scanner.progress, self._exchange.content_events > 0
         if progress.error is not None and not begun:
             self._attempt.refuse(progress.error_code, progress.error)
             return None
-        held.append(out)
-        if not (begun or progress.begun) and sum(map(len, held)) < MAX_HELD:
+        held += out
+        if not (begun or progress.begun) and length(held) < MAX_HELD:
             return None
         self._held = None
         self._attempt.commit()
-        body = b"".join(held[1:])
         if self._naming is not None:
-            self._renaming, self._naming = self._naming.renaming(body), None
-        return held[0], body
+            self._renaming, self._naming = self._naming.renaming(b"".join(held[1:])), None
+        return held
 
-    def _write(self, head: bytes, body: bytes, end: bytes = b"") -> None:
+    def _write(self, head: bytes, body: list[bytes], end: bytes = b"") -> None:
         """Write in one piece, copied once."""
         if self._renaming is not None:
-            body = body.replace(*self._renaming)
-        if self._chunked and body:
-            self._client.write(b"%b%b%b" % (head, chunk(body), end))
-        elif head or body or end:
-            self._client.write(b"%b%b%b" % (head, body, end))
+            body = [b"".join(body).replace(*self._renaming)]
+        data = in_one_chunk(body, head, end) if self._chunked else b"".join([head, *body, end])
+        if data:
+            self._client.write(data)
 
-    def _finish(self, out: bytes, head: bytes = b"") -> None:
+    def _finish(self, out: list[bytes], head: bytes = b"") -> None:
         """Write the end and settle."""
         progress = self.scanner.progress
         if progress.usage is not None:
@@ -261,5 +258,7 @@ class StreamRelay:
             self._write(head, out)
             self._attempt.failed(progress.error_code)
             return
-        self._write(head, out + progress.missing_end, _LAST_CHUNK if self._chunked else b"")
+        if missing := progress.missing_end:
+            out = [*out, missing]
+        self._write(head, out, _LAST_CHUNK if self._chunked else b"")
         self._attempt.complete()

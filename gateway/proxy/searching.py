@@ -144,14 +144,14 @@ class _Question:
         self._search.answered(self, has=True)
         return None
 
-    def data(self, body: bytes) -> None:
-        """Skip a piece, bounded: a refusal needs few words."""
-        self._size += len(body)
+    def data(self, pieces: list[bytes]) -> None:
+        """Skip them, bounded: a refusal needs few words."""
+        self._size += sum(map(len, pieces))
         if self._size > _LONGEST:
             self._end()
             self._search.answered(self)
 
-    def last(self, _body: bytes) -> None:
+    def last(self, _pieces: list[bytes]) -> None:
         """Learn that the backend keeps no such response."""
         self._search.answered(self)
 

@@ -60,13 +60,13 @@ class AnswerHead:
 
 
 class Sink(Protocol):
-    """Where an answer's body goes."""
+    """Where an answer's body goes, in pieces as its engine framed it. The lists are empty again after the call."""
 
-    def data(self, body: bytes) -> None:
-        """Take body bytes, once per read."""
+    def data(self, pieces: list[bytes]) -> None:
+        """Take what one read brought."""
 
-    def last(self, body: bytes) -> None:
-        """Take the final bytes, which may be none: the answer is complete."""
+    def last(self, pieces: list[bytes]) -> None:
+        """Take the final pieces, which may be none: the answer is complete."""
 
     def lost(self, loss: Loss, detail: str) -> None:
         """Learn that the answer will not be completed."""

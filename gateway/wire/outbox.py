@@ -8,6 +8,7 @@ in the same turn, before the loop sleeps.
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 _log = logging.getLogger(__name__)
 
@@ -15,18 +16,22 @@ _log = logging.getLogger(__name__)
 class Outbox:
     """Collects (transport, data) and writes them, in order, when the callbacks of this turn are through."""
 
-    __slots__ = ("_pending", "_scheduled")
+    __slots__ = ("_at_end", "_loop", "_pending", "_scheduled")
 
     def __init__(self) -> None:
         self._pending: list[tuple[asyncio.Transport, bytes]] = []
         self._scheduled = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._at_end: Callable[[], None] = self._turn_over
 
     def write(self, transport: asyncio.Transport, data: bytes) -> None:
         """Write at the end of this turn."""
         self._pending.append((transport, data))
         if not self._scheduled:
             self._scheduled = True
-            asyncio.get_running_loop().call_soon(self._turn_over)
+            if self._loop is None:
+                self._loop = asyncio.get_running_loop()
+            self._loop.call_soon(self._at_end)
 
     def flush(self) -> None:
         """Write now: what is about to close a transport must do so first. One that breaks keeps no other waiting."""

@@ -12,17 +12,20 @@ from typing import Final
 
 from gateway.exchange import Dialect
 from gateway.wire.answer_progress import DONE, AnswerProgress
-from gateway.wire.grammars import GRAMMARS
+from gateway.wire.event_shape import EventShape
+from gateway.wire.grammars import GRAMMARS, Marker
 from gateway.wire.long_event import LONG, MAX_EVENT, EventTooLarge, LongEvent, abridged
 from gateway.wire.usage_chunk import UsageChunk, has_no_choices
 
 _QUOTE: Final = 0x22
 _BOM: Final = b"\xef\xbb\xbf"
 _LAST_EVENTS: Final = 3
+_MOST_ODD: Final = 8
+"""Chunks of a read that are looked at singly, although they hold no event like those before."""
 _NEEDLE: Final = 100
 _FRAMING: Final = re.compile(rb"(?:\r\n|\r(?!\n)|\n)(?:\r\n|\r(?!\n)|\n)")
 _LINE_END: Final = re.compile(rb"\r\n|\r|\n")
-_NO_MARKER: Final = b"\n\n\n"
+_NO_MARKER: Final = Marker(b"\n\n\n", 2)
 """What no event has. Events of several choices are all looked at closely, for which of them they are."""
 
 
@@ -34,12 +37,11 @@ class Scanner:
     """
 
     __slots__ = (
-        "_finish",
         "_kept",
-        "_lines",
         "_long",
         "_marker",
         "_most",
+        "_shape",
         "_strips_usage",
         "_tail",
         "_usage_chunk",
@@ -57,7 +59,6 @@ class Scanner:
         max_event: int = MAX_EVENT,
         stored: bool = False,
     ) -> None:
-        grammar = GRAMMARS[dialect]
         self.progress: Final = AnswerProgress(dialect, choices=choices, stored=stored)
         self._strips_usage: Final = strip_usage
         self._usage_chunk: UsageChunk | None = None  # made near the end: most of the time a stream has none
@@ -66,9 +67,8 @@ class Scanner:
         """How much of the tail is the last event of the output, which waits for the usage chunk."""
         self._long: LongEvent | None = None
         self._most: Final = max_event
-        self._marker = grammar.marker if choices == 1 else _NO_MARKER
-        self._finish = b'"finish_reason":"'
-        self._lines = grammar.lines
+        self._marker = GRAMMARS[dialect].marker if choices == 1 else _NO_MARKER
+        self._shape: EventShape | None = None
         self.content = 0
         self.surplus = False
 
@@ -80,19 +80,35 @@ class Scanner:
 
         Raises EventTooLarge and AnswerAborted.
         """
-        marker = self._marker
-        if not self._tail and data[-2:] == b"\n\n" and data.find(b"\n\n") == len(data) - 2:
-            at = data.find(marker)
-            if at > 0 and data[at + len(marker)] != _QUOTE and b"\r" not in data and not self.progress.done:
-                self.content = 1
-                if self._finish in data:
-                    self._finished(data)
-                    if self._strips_usage and self.progress.all_finished:
-                        self._tail, self._kept = data, len(data)
-                        return b""
-                return data
+        if self._is_known(data):
+            self.content = 1
+            return data
         self.content = 0
-        return self._feed(data)
+        return self._take(data)
+
+    def feed_all(self, pieces: list[bytes]) -> list[bytes]:
+        """Take what was read, as its engine had cut it, and return what to pass on: the same as from all of it in one.
+
+        Most engines send each event in a chunk of its own. Raises EventTooLarge and AnswerAborted.
+        """
+        if len(pieces) == 1:
+            out = self.feed(pieces[0])
+            return pieces if out is pieces[0] else [out] if out else []
+        self.content = odd = 0
+        passed: list[bytes] = []
+        for at, piece in enumerate(pieces):
+            if self._is_known(piece):
+                self.content += 1
+                passed.append(piece)
+            elif odd < _MOST_ODD and at < len(pieces) - _LAST_EVENTS:
+                odd += 1
+                if out := self._take(piece):
+                    passed.append(out)
+            else:
+                if out := self._feed(b"".join(pieces[at:])):
+                    passed.append(out)
+                break
+        return passed
 
     def flush(self) -> bytes:
         """Return what is left when the framing has ended; an engine may leave out the last blank line."""
@@ -107,6 +123,36 @@ class Scanner:
         kept, self._kept = self._kept, 0
         out, self._tail = self._tail[:kept], self._tail[kept:]
         return out
+
+    def _is_known(self, data: bytes) -> bool:
+        """Whether this is a content event like those before it."""
+        shape = self._shape
+        return shape is not None and not self._tail and not self.progress.done and shape.has(data)
+
+    def _take(self, data: bytes) -> bytes:
+        """Look first whether this is a content event, as most reads are."""
+        if not self._tail and data.endswith(b"\n\n"):
+            marker = self._marker.text
+            at = data.find(marker)
+            whole = at > 0 and data.find(b"\n\n") == len(data) - 2 and data.find(b"\r") < 0
+            if whole and data[at + len(marker)] != _QUOTE and not self.progress.done:
+                return self._take_content(data, at)
+        return self._feed(data)
+
+    def _take_content(self, event: bytes, at: int) -> bytes:
+        """Take a content event with the marker at `at`, the only event of its read."""
+        self.content += 1
+        if event.find(self._marker.finish) < 0:
+            if self._shape is None:
+                self._shape = EventShape()  # the first event has the role too, and those of an idle stream have no next
+            else:
+                self._shape.learn(event, self._marker.text, at)
+            return event
+        self._finished(event)
+        if self._strips_usage and self.progress.all_finished:
+            self._tail, self._kept = event, len(event)
+            return b""
+        return event
 
     def _feed(self, data: bytes) -> bytes:
         if self._long is None:
@@ -185,14 +231,14 @@ class Scanner:
                 return at
         if block.find(b"\n\n\n", stop - 2) >= 0:
             return at  # blank lines stand for some of the last events
-        marker = block.rfind(self._marker, at, stop)
+        marker = block.rfind(self._marker.text, at, stop)
         if marker < 0:
             return at
-        last = marker + len(self._marker)
+        last = marker + len(self._marker.text)
         # The bytes before the output repeat too, and a longer needle is found faster.
         needle = block[max(at, last - _NEEDLE) : last]
         events = block.count(needle, at, stop)
-        if events * self._lines != block.count(b"\n", at, stop) or block.find(needle + b'"', at, stop) >= 0:
+        if events * self._marker.lines != block.count(b"\n", at, stop) or block.find(needle + b'"', at, stop) >= 0:
             return at
         self.content += events
         return stop
@@ -202,11 +248,11 @@ class Scanner:
         progress = self.progress
         if progress.done:
             return self._after_the_end(event)
-        marker = self._marker
+        marker = self._marker.text
         at = event.find(marker)
         if at >= 0 and event[at + len(marker) : at + len(marker) + 1] != b'"':
             self.content += 1
-            if event.find(self._finish) >= 0:
+            if event.find(self._marker.finish) >= 0:
                 self._finished(event)
             return False
         data = _data(event)
@@ -241,9 +287,7 @@ class Scanner:
         if content is not None:
             self.content += 1
             if content[0] in event and progress.choices == 1:
-                self._marker = content[0]
-                self._lines = event.count(b"\n")
-                self._finish = b'"finish_reason": "' if b": " in content[0] else b'"finish_reason":"'
+                self._marker, self._shape = Marker(content[0], event.count(b"\n")), None
         if self._strips_usage and progress.finished > finished:
             self._awaited().follows(data)
         if progress.error is not None:

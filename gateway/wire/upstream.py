@@ -126,21 +126,20 @@ class Upstream:
             reader.reusable = False
         if sink is None and (sink := self._take_head(sender)) is None:
             return
-        parts = reader.body
-        body = parts[0] if len(parts) == 1 else b"".join(parts)
-        parts.clear()
+        pieces = reader.body
         try:
             if reader.ended:
                 self._sender = self._sink = None
                 self._give_back()
-                sink.last(body)
-            elif body:
+                sink.last(pieces)
+            elif pieces:
                 reader.unparsed = 0
-                sink.data(body)
+                sink.data(pieces)
             elif (fault := reader.framing_fault(len(data))) is not None:
                 self._fail(fault)
         except Exception:  # noqa: BLE001 - `_broken` ends the exchange and logs it
             self._broken(sender)
+        pieces.clear()
 
     def eof_received(self) -> None:
         """Let the transport close: an engine that ends its side has nothing more to say."""
@@ -156,7 +155,7 @@ class Upstream:
             return
         try:
             if sink is not None and self._reader.until_close and exc is None:
-                sink.last(b"")
+                sink.last([])
             elif not answered and self.reuse.was_stale(self.owner.now()):
                 sender.lost(Loss.STALE, Loss.STALE.value)
             else:
@@ -200,10 +199,10 @@ class Upstream:
             _log.error("an answer broke the gateway", exc_info=cause)
         if self._reader.head is not None:
             self._take_head(sender)
-        sink, body = self._sink, b"".join(self._reader.body)
-        if sink is not None and body:
+        sink, pieces = self._sink, self._reader.body
+        if sink is not None and pieces:
             try:
-                sink.data(body)
+                sink.data(pieces)
             except Exception:  # noqa: BLE001 - `_broken` ends the exchange and logs it
                 self._broken(sender)
         self._fail(str(cause or error))

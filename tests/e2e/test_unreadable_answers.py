@@ -169,12 +169,12 @@ async def test_an_exception_of_ours_in_a_stream_that_has_begun_breaks_it_off(
         await call.send(chunked(event("b")))
 
     async with backends(first_then_good(two)) as (fake,), gateway(tmp_path, routes(fake.url)) as running:
-        relayed: Callable[[StreamRelay, bytes], None] = StreamRelay.data
+        relayed: Callable[[StreamRelay, list[bytes]], None] = StreamRelay.data
 
-        def fails_on_b(relay: StreamRelay, data: bytes) -> None:
-            if b'"b"' in data:
+        def fails_on_b(relay: StreamRelay, pieces: list[bytes]) -> None:
+            if b'"b"' in b"".join(pieces):
                 breaks()
-            relayed(relay, data)
+            relayed(relay, pieces)
 
         monkeypatch.setattr(StreamRelay, "data", fails_on_b)
         client = await connect(running.port)

@@ -39,7 +39,7 @@ def test_events_are_relayed_as_a_stream_that_proxies_must_not_hold_back(kind: by
     carried = Carried(kind)
     assert isinstance(carried.relay, StreamRelay)
     assert (carried.exchange.stream, carried.exchange.client_status) == (True, 200)
-    carried.relay.data(b'data: {"choices":[{"index":0,"delta":{"content":"x"}}]}\n\n')
+    carried.relay.data([b'data: {"choices":[{"index":0,"delta":{"content":"x"}}]}\n\n'])
     head = carried.page.took().partition(b"\r\n\r\n")[0]
     for field in (b"cache-control: no-transform", b"x-accel-buffering: no", b"transfer-encoding: chunked"):
         assert head.count(field) == 1
@@ -47,28 +47,28 @@ def test_events_are_relayed_as_a_stream_that_proxies_must_not_hold_back(kind: by
 
 def test_an_engines_own_word_on_that_is_kept() -> None:
     carried = Carried(b"text/event-stream", head=HEAD + b"x-accel-buffering: yes\r\n")
-    carried.relay.data(b'data: {"choices":[{"index":0,"delta":{"content":"x"}}]}\n\n')
+    carried.relay.data([b'data: {"choices":[{"index":0,"delta":{"content":"x"}}]}\n\n'])
     assert carried.page.took().count(b"x-accel-buffering") == 1
 
 
 def test_a_document_is_relayed_whole() -> None:
     carried = Carried(b"application/json", (b"content-length", b"%d" % len(ANSWER)))
     assert isinstance(carried.relay, PlainRelay)
-    carried.relay.last(ANSWER)
+    carried.relay.last([ANSWER])
     assert carried.attempt.calls == [("complete",)]
     assert not carried.exchange.stream
 
 
 def test_one_that_only_closing_ends_has_to_be_whole_json() -> None:
     carried = Carried(b"application/json")
-    carried.relay.last(ANSWER[:-1])
+    carried.relay.last([ANSWER[:-1]])
     assert [call[:2] for call in carried.attempt.calls] == [("fail", AttemptEnd.TRUNCATED)]
 
 
 def test_sound_and_pictures_need_not_be_json() -> None:
     for kind, call in ((b"audio/mpeg", "complete"), (b"text/html", "fail")):
         carried = Carried(kind, (b"content-length", b"3"))
-        carried.relay.last(b"ID3")
+        carried.relay.last([b"ID3"])
         assert carried.attempt.calls[0][0] == call
 
 
@@ -76,5 +76,5 @@ def test_a_document_where_a_stream_had_been_begun_is_malformed() -> None:
     carried = Carried(b"application/json", (b"content-length", b"2"), opened=True)
     assert isinstance(carried.relay, Refusal)
     assert carried.exchange.stream
-    carried.relay.last(b"{}")
+    carried.relay.last([b"{}"])
     assert [call[:2] for call in carried.attempt.calls] == [("fail", AttemptEnd.MALFORMED)]

@@ -61,9 +61,9 @@ class Relayed:
     def says(self, *parts: bytes, last: bytes | None = None) -> list[tuple[Any, ...]]:
         """Let parts come, and the last one if there is one; return what the attempt heard."""
         for part in parts:
-            self.relay.data(part)
+            self.relay.data([part])
         if last is not None:
-            self.relay.last(last)
+            self.relay.last([last] if last else [])
         calls, self.attempt.calls = self.attempt.calls, []
         return calls
 
@@ -148,14 +148,14 @@ def refused(status: int = 400, *fields: tuple[bytes, bytes]) -> tuple[Refusal, l
 
 def test_a_refusal_is_handed_over_whole() -> None:
     refusal, done = refused()
-    refusal.data(b"w")
-    refusal.last(b"hy")
+    refusal.data([b"w"])
+    refusal.last([b"hy"])
     assert [body for _, body in done] == [b"why"]
 
 
 def test_of_one_that_is_not_whole_it_is_told_how_it_begins() -> None:
     refusal, done = refused(500, (b"content-type", b"text/html"), (b"etag", b"x"), (b"retry-after", b"3"))
-    refusal.data(b"<h1>Internal")
+    refusal.data([b"<h1>Internal"])
     refusal.lost(Loss.CLOSED, "closed")
     ((head, body),) = done
     assert head.fields == [(b"retry-after", b"3"), (b"content-type", b"application/json")]
@@ -167,7 +167,7 @@ def test_of_one_that_is_not_whole_it_is_told_how_it_begins() -> None:
 @pytest.mark.parametrize("last", [True, False])
 def test_one_that_is_long_is_not_waited_for(last: bool) -> None:
     refusal, done = refused()
-    (refusal.last if last else refusal.data)(b"x" * (MAX_REFUSAL + 1))
+    (refusal.last if last else refusal.data)([b"x" * (MAX_REFUSAL + 1)])
     assert "is over 262144 bytes" in json.loads(done[0][1])["error"]["message"]
 
 

@@ -35,9 +35,9 @@ class Relayed:
     def says(self, *parts: bytes, last: bytes | None = None) -> bytes:
         """Let parts come, and the last one if there is one; return what the client got."""
         for part in parts:
-            self.relay.data(part)
+            self.relay.data([part])
         if last is not None:
-            self.relay.last(last)
+            self.relay.last([last] if last else [])
         return self.page.took()
 
     def heard(self) -> list[tuple[Any, ...]]:

@@ -112,11 +112,11 @@ class Engine:
         self._calls.append(("head", head.status))
         return self
 
-    def data(self, body: bytes) -> None:
-        self._calls.append(("data", body))
+    def data(self, pieces: list[bytes]) -> None:
+        self._calls.append(("data", b"".join(pieces)))
 
-    def last(self, body: bytes) -> None:
-        self._calls.append(("last", body))
+    def last(self, pieces: list[bytes]) -> None:
+        self._calls.append(("last", b"".join(pieces)))
 
     def lost(self, loss: Loss, detail: str) -> None:
         self._calls.append(("lost", loss))

@@ -201,7 +201,7 @@ async def test_a_connection_is_not_kept_that_was_answered_before_the_request_had
 
 async def test_a_receiver_that_breaks_loses_the_answer_and_the_connection(caplog: pytest.LogCaptureFixture) -> None:
     class Broken(Engine):
-        def data(self, body: bytes) -> None:
+        def data(self, pieces: list[bytes]) -> None:
             raise RuntimeError("no data")
 
     engine = Broken()
@@ -213,9 +213,9 @@ async def test_a_receiver_that_breaks_loses_the_answer_and_the_connection(caplog
 
 async def test_a_receiver_that_breaks_after_the_next_request_has_begun_leaves_that_alone() -> None:
     class Broken(Engine):
-        def last(self, body: bytes) -> None:
+        def last(self, pieces: list[bytes]) -> None:
             self.upstream.start(other, b"GET / HTTP/1.1\r\n\r\n")
-            raise RuntimeError(f"no {body!r}")
+            raise RuntimeError(f"no {pieces!r}")
 
     engine, other = Broken(), Engine()
     engine.is_asked()
