@@ -48,7 +48,10 @@ INTERPRETED = {
     "telemetry/admission_exposition.py": "a subclass of a collector of prometheus_client",
     "telemetry/logs.py": "a subclass of a formatter of logging",
     "telemetry/lag.py": "at work ten times a second",
-    "telemetry/traces.py": "the library behind it takes the time",
+    "telemetry/traces.py": "at work once for each deployment",
+    "telemetry/otlp_settings.py": "at work once, as the process starts",
+    "telemetry/otlp_client.py": "at work in a thread of its own, once for each batch",
+    "telemetry/span_sender.py": "at work in a thread of its own, once for each batch",
 }
 """What of these packages stays interpreted, and why. `errors.py` does too: class attributes of exceptions get lost."""
 DEPENDED_ON = ("config", "errors.py", "marks.py", "signals.py", "__init__.py", "native.py")

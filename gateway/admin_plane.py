@@ -83,6 +83,7 @@ class AdminPlane:
             reload_failures=control.reloader.failures,
             loop_lag=control.lag.worst,
             access_log_dropped=0 if data.access_log is None else data.access_log.dropped,
+            spans_dropped=0 if data.traces is None else data.traces.dropped,
             state_saved_at=control.flusher.saved_at,
             state_failures=control.flusher.failures,
             handshakes=self._files.handshakes(),

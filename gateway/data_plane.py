@@ -29,9 +29,9 @@ from gateway.proxy.tracing import Tracing
 from gateway.settings import Settings
 from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.alarms import UnauthorizedAlarm
-from gateway.telemetry.collector_url import traces_to
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.slo_recorder import SloRecorder, follow, following
+from gateway.telemetry.traces import Traces
 from gateway.wire.client import Client
 from gateway.wire.outbox import Outbox
 from gateway.wire.slices import Slices, Work, finish
@@ -74,7 +74,7 @@ class DataPlane:
         self.current = CurrentTable(routes, self.registry, clock, int(clocks.wall()))
         self.evidence = EvidenceQueue()
         self.access_log = AccessLog(sys.stdout.buffer) if settings.access_log else None
-        self.traces = traces_to(settings.otlp_endpoint)
+        self.traces = None if settings.otlp_endpoint is None else Traces(settings.otlp_endpoint)
         logged = () if self.access_log is None else (self.access_log,)
         traced = () if self.traces is None else (self.traces.requests,)
         self.observers = Observers(

@@ -1,6 +1,5 @@
 """Which requests leave a trace, and under which ids."""
 
-from dataclasses import replace
 from random import Random
 from typing import Final
 
@@ -25,7 +24,9 @@ class Tracing:
         """Return the context of a request that is to be traced, None for others."""
         chance = self._rng
         if parent is not None:
-            return replace(parent, span_id=_id(chance, 64)) if parent.sampled else None
+            if not parent.sampled:
+                return None
+            return TraceContext(parent.trace_id, parent.parent_id, sampled=True, span_id=_id(chance, 64))
         if chance.random() >= self._ratio:
             return None
         return TraceContext(_id(chance, 128), 0, sampled=True, span_id=_id(chance, 64))

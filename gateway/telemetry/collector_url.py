@@ -1,10 +1,6 @@
-"""The URL of a trace collector, apart from the library that sends to it: that takes a tenth of a second and 20 MB."""
+"""The URL of a trace collector, checked before anything starts."""
 
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
-
-if TYPE_CHECKING:
-    from gateway.telemetry.traces import Traces
 
 
 def check_endpoint(endpoint: str) -> None:
@@ -19,12 +15,3 @@ def check_endpoint(endpoint: str) -> None:
             "--otlp-endpoint (or TIDEGATE_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_ENDPOINT) is not the base URL of a trace "
             "collector: write http:// or https://, its host and the port of OTLP/HTTP, as http://localhost:4318"
         )
-
-
-def traces_to(endpoint: str | None) -> "Traces | None":
-    """Return what sends traces, None where no endpoint is set; only here the library is loaded."""
-    if endpoint is None:
-        return None
-    from gateway.telemetry.traces import Traces  # noqa: PLC0415
-
-    return Traces(endpoint)

@@ -46,6 +46,7 @@ class Gauges:
     reload_failures: int
     loop_lag: float
     access_log_dropped: int
+    spans_dropped: int
     state_saved_at: float | None
     state_failures: int
     notifications: Mapping[str, int]
@@ -209,6 +210,7 @@ def _process(gauges: Gauges) -> Iterator[Piece]:
     yield single(counter("reload_failures", "Loads refused."), gauges.reload_failures)
     yield single(gauge("loop_lag_seconds", "Longest delay of the event loop in the last 10 s."), gauges.loop_lag)
     yield single(counter("access_log_dropped", "Lines dropped for a slow sink."), gauges.access_log_dropped)
+    yield single(counter("spans_dropped", "Spans dropped: the trace collector is slow or down."), gauges.spans_dropped)
     if gauges.state_saved_at is not None:
         yield single(gauge("state_saved_timestamp_seconds", "When state was last saved."), gauges.state_saved_at)
     yield single(counter("state_save_failures", "Saves that failed."), gauges.state_failures)

@@ -1,21 +1,17 @@
 """Traces over OTLP/HTTP, where an endpoint is set: made when a thing is over, sent from a thread of their own."""
 
+import os
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
+from random import Random
 from typing import Protocol
 
-import requests
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.trace import Status, StatusCode, set_span_in_context
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-
+from gateway.telemetry import otlp
+from gateway.telemetry.otlp_settings import otlp_settings, resource
 from gateway.telemetry.request_traces import RequestTraces
+from gateway.telemetry.span_sender import SpanSender
+from gateway.wire.tracecontext import parse
 
 _NANOSECONDS = 1e9
-_CLOSE_MILLISECONDS = 2000
 
 
 class Staged(Protocol):
@@ -48,51 +44,55 @@ class Traces:
     `requests` is an observer that does so for those requests that are sampled.
     """
 
-    def __init__(self, endpoint: str) -> None:
-        """Take the collector's base URL, to which `/v1/traces` is appended."""
-        resource = Resource.create({"service.name": "tidegate", "service.version": version("tidegate")})
-        self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-        exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces", session=_session())
-        self._sender = BatchSpanProcessor(exporter)
-        self._provider.add_span_processor(self._sender)
-        self.requests = RequestTraces(self._sender.on_end, resource)
-        self._tracer = self._provider.get_tracer("tidegate")
+    def __init__(self, endpoint: str, variables: Mapping[str, str] = os.environ) -> None:
+        """Take the collector's base URL, to which `/v1/traces` is appended, and variables of OpenTelemetry."""
+        url = f"{endpoint.rstrip('/')}/v1/traces"
+        self._sender = SpanSender(url, resource(variables), otlp_settings(variables))
+        self.requests = RequestTraces(self._sender.offer)
+        self._rng = Random()
+
+    def __repr__(self) -> str:
+        return f"<Traces {self._sender!r}>"
+
+    @property
+    def dropped(self) -> int:
+        """How many spans were dropped."""
+        return self._sender.dropped
 
     def over(self, thing: Staged) -> None:
-        """Send its trace. Never blocks; what cannot be sent is dropped by the exporter, which says so."""
-        (_, began), *stages = thing.milestones
-        carrier = {"traceparent": thing.traceparent} if thing.traceparent else {}
-        parent = TraceContextTextMapPropagator().extract(carrier)
-        root = self._tracer.start_span(
-            thing.label, context=parent, start_time=_nanoseconds(began), attributes=dict(thing.attributes)
-        )
-        below = set_span_in_context(root)
-        before = began
-        for name, at in stages:
-            span = self._tracer.start_span(name, context=below, start_time=_nanoseconds(before))
-            span.end(_nanoseconds(at))
-            before = at
-        if thing.failure:
-            root.set_status(Status(StatusCode.ERROR, thing.failure))
-        root.end(_nanoseconds(before))
+        """Send its trace, unless what it belongs to is not sampled. Never blocks."""
+        spans = staged_spans(thing, self._rng)
+        if spans:
+            self._sender.offer(spans)
 
     def close(self) -> None:
         """Send what waits, for at most two seconds."""
-        self._provider.force_flush(_CLOSE_MILLISECONDS)
-        self._provider.shutdown()
+        self._sender.close()
 
 
-def _session() -> requests.Session:
-    """Return a session that reads the heads of answers alone: what else a collector says, or packs, has no bound."""
-    session = requests.Session()
-    session.stream = True
-    session.hooks["response"] = [_close]
-    return session
+def staged_spans(thing: Staged, rng: Random) -> list[bytes]:
+    """Return the spans of something, those of its stages first; none where its trace is not sampled."""
+    parent = parse(thing.traceparent.encode())
+    if parent is not None and not parent.sampled:
+        return []
+    (_, began), *stages = thing.milestones
+    trace = otlp.trace(parent.trace_id if parent is not None else rng.getrandbits(128) or 1)
+    own, before, spans = _new_id(rng), began, []
+    for name, at in stages:
+        fields = [trace, _new_id(rng), otlp.below(own), otlp.named(name, otlp.INTERNAL), _lasting(before, at)]
+        spans.append(otlp.span([*fields, otlp.UNSET, otlp.LOCAL_PARENT]))
+        before = at
+    above = [] if parent is None else [otlp.below(otlp.identity(parent.parent_id))]
+    fields = [trace, own, *above, otlp.named(thing.label, otlp.INTERNAL), _lasting(began, before)]
+    fields += [otlp.Attribute(name).text(value) for name, value in thing.attributes.items()]
+    fields.append(otlp.failed(thing.failure) if thing.failure else otlp.UNSET)
+    fields.append(otlp.LOCAL_PARENT if parent is None else otlp.REMOTE_PARENT)
+    return [*spans, otlp.span(fields)]
 
 
-def _close(answer: requests.Response, **_: object) -> None:
-    answer.close()
+def _new_id(rng: Random) -> bytes:
+    return otlp.identity(rng.getrandbits(64) or 1)
 
 
-def _nanoseconds(seconds: float) -> int:
-    return int(seconds * _NANOSECONDS)
+def _lasting(start: float, end: float) -> bytes:
+    return otlp.lasting(int(start * _NANOSECONDS), int(end * _NANOSECONDS))

@@ -199,6 +199,7 @@ async def test_a_deployment_leaves_a_trace_that_goes_on_from_the_cd_systems(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
     parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     async with backends(good, good) as (old, new), collector() as (endpoint, spans):
         text = routes(old.url, new.url, objective=DEPLOYMENT, start="manual")
@@ -213,6 +214,7 @@ async def test_a_deployment_leaves_a_trace_that_goes_on_from_the_cd_systems(
             await eventually(
                 lambda: deployment is not None and deployment.id not in running.app.control.deployments.open
             )
+            await eventually(lambda: any(span.name == "deploy m/v2" for span in spans))
         # A request may be sampled too; its trace is another one.
         named = {span.name: span for span in spans if span.trace_id.hex() == "0af7651916cd43dd8448eb211c80319c"}
         assert set(named) == {"deploy m/v2", *list(Stage)[1:]}

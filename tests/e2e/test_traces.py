@@ -10,6 +10,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from tests.e2e.collector import collector
 from tests.e2e.fakes import JSON_ANSWER, Call, backends, good, whole
 from tests.e2e.harness import ask, chat, gateway, routes
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -18,8 +19,9 @@ UNSAMPLED = f"traceparent: 00-{TRACE}-{PARENT}-00\r\ntracestate: vendor=1\r\n"
 
 
 @pytest.fixture(autouse=True)
-def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
 
 
 async def failing(call: Call) -> None:
@@ -44,6 +46,7 @@ async def test_a_sampled_request_leaves_spans_that_its_engine_goes_on_from(tmp_p
             assert (await ask(running.port, chat())).status == 200
             exchange = running.records.exchanges[0]
             await running.settled(3)
+            await eventually(lambda: len(spans) == 2)
         by = {span.name: span for span in spans}
         assert set(by) == {"POST /v1/chat/completions", "attempt"}
         assert len(spans) == 2
@@ -70,6 +73,7 @@ async def test_without_a_traceparent_the_ratio_decides(tmp_path: Path) -> None:
         async with gateway(tmp_path, routes(fake.url), otlp_endpoint=endpoint, trace_ratio=1.0) as running:
             await asyncio.gather(*(ask(running.port, chat()) for _ in range(20)))
             await running.settled(20)
+            await eventually(lambda: len(spans) == 40)
         requests = [span for span in spans if not span.parent_span_id]
         assert len(requests) == len({span.trace_id for span in requests}) == 20
         ids = {(f"{span.trace_id.hex()}", span.span_id.hex()) for span in requests}
@@ -83,6 +87,7 @@ async def test_a_failed_request_says_why(tmp_path: Path) -> None:
             answer = await ask(running.port, chat(), headers=SAMPLED)
             assert answer.status >= 500
             await running.quiet()
+            await eventually(lambda: any(span.name.startswith("POST") for span in spans))
         request = next(span for span in spans if span.name.startswith("POST"))
         assert request.status.code == request.status.STATUS_CODE_ERROR
         assert request.status.message
@@ -96,6 +101,7 @@ async def test_each_attempt_of_a_retried_request_is_a_span(tmp_path: Path) -> No
                 assert (await ask(running.port, chat(), headers=SAMPLED)).status == 200
                 asked += 1
             retried = await running.settled(asked)
+            await eventually(lambda: sum(span.name.startswith("POST") for span in spans) == asked)
         request = next(span for span in spans if attributes(span).get("tidegate.request_id") == retried.request_id)
         attempts = sorted(
             (span for span in spans if span.parent_span_id == request.span_id),

@@ -15,8 +15,6 @@ from typing import Any
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan
 
 from gateway.backends.registry import Registry
 from gateway.config.load import load_routes
@@ -42,6 +40,7 @@ from gateway.wire.service import Request
 from gateway.wire.slices import Slices
 from tests.control.tables import put_in_force
 from tests.proxy.scripted_loop import EngineSide, ScriptedLoop
+from tests.telemetry.reading_spans import read
 
 PATH = "/v1/chat/completions"
 MOST = 5
@@ -156,7 +155,7 @@ class Living(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.loop = ScriptedLoop()
-        self.notes, self.faults, self.spans = Notes(), Faults(), list[ReadableSpan]()
+        self.notes, self.faults, self.spans = Notes(), Faults(), list[bytes]()
         logging.getLogger("gateway").addHandler(self.faults)
         clock, rng = self.loop.time, Random(1)
         self.table = self.routes()
@@ -165,7 +164,7 @@ class Living(RuleBasedStateMachine):
         for backend in self.registry:
             backend.learn(readiness.probe_passed(backend.readiness))
             backend.health.slots.limit_to(1)
-        traces = RequestTraces(self.spans.append, Resource({}), clock, lambda: 1_790_000_000.0 + clock())
+        traces = RequestTraces(self.spans.extend, clock, lambda: 1_790_000_000.0 + clock())
         context = ProxyContext(clock, rng, Observers(self.notes, traces), tracing=Tracing(1.0, rng))
         self.current = CurrentTable(self.table, self.registry, clock, 0)
         self.gateway = Gateway(
@@ -362,18 +361,18 @@ class Living(RuleBasedStateMachine):
 
     def spans_are_in_order(self) -> None:
         """What the exporter sends is none of it negative, and none outside of its request."""
-        requests = {span.context.span_id: span for span in self.spans if span.name.startswith("POST")}
+        spans = read(self.spans)
+        requests = {span.span_id: span for span in spans if span.name.startswith("POST")}
         assert len(requests) == len(self.notes.settled_ones)
-        last = {key: span.start_time or 0 for key, span in requests.items()}
-        for span in self.spans:
-            assert (span.start_time or 0) <= (span.end_time or 0)
-            if span.context.span_id not in requests:
-                assert span.parent is not None
-                request = span.parent.span_id
+        last = {key: span.start_time_unix_nano for key, span in requests.items()}
+        for span in spans:
+            assert span.start_time_unix_nano <= span.end_time_unix_nano
+            if span.span_id not in requests:
+                request = span.parent_span_id
                 slack = 1000  # nanoseconds: floats of seconds since 1970 are no finer
-                assert last[request] <= (span.start_time or 0) + slack
-                last[request] = span.end_time or 0
-        assert all(last[key] <= (span.end_time or 0) + 1000 for key, span in requests.items())
+                assert last[request] <= span.start_time_unix_nano + slack
+                last[request] = span.end_time_unix_nano
+        assert all(last[key] <= span.end_time_unix_nano + 1000 for key, span in requests.items())
 
 
 TRYING = (State.CONNECTING, State.AWAITING_HEAD, State.HOLDING, State.ANSWERING)

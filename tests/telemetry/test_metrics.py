@@ -63,6 +63,7 @@ def expose(metrics: Metrics, *others: Collector) -> dict[tuple[str, tuple[tuple[
         reload_failures=4,
         loop_lag=0.5,
         access_log_dropped=6,
+        spans_dropped=5,
         state_saved_at=7.0,
         state_failures=8,
         notifications={"sent": 9},

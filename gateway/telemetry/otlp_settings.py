@@ -1,0 +1,132 @@
+"""How spans are sent, and as whose: what OpenTelemetry's environment variables say, as its Python SDK reads them."""
+
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from math import isfinite
+from urllib.parse import unquote
+from uuid import uuid4
+
+from gateway.telemetry.otlp import OF_RESOURCE, Attribute, delimited
+
+_log = logging.getLogger(__name__)
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE = re.compile(r"[\x20-\x7e]*")
+COMPRESSIONS = ("none", "gzip", "deflate")
+
+
+@dataclass(frozen=True, slots=True)
+class OtlpSettings:
+    """How spans are sent. Times are seconds; `waiting` and `batch` are spans; names of files are "" where none is set.
+
+    `timeout` is for one batch with all its tries, `delay` how long a batch that is not full waits. Headers may hold
+    secrets.
+    """
+
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    timeout: float = 10.0
+    compression: str = "none"
+    certificate: str = ""
+    client_certificate: str = ""
+    client_key: str = ""
+    delay: float = 5.0
+    waiting: int = 2048
+    batch: int = 512
+
+
+def otlp_settings(variables: Mapping[str, str]) -> OtlpSettings:
+    """Read settings; what cannot be read is logged by its variable's name, and as if it were not set."""
+    waiting = int(_number(variables, "OTEL_BSP_MAX_QUEUE_SIZE", 2048, least=1))
+    return OtlpSettings(
+        _headers(variables),
+        _number(variables, _set(variables, "TIMEOUT"), 10.0),
+        _compression(variables),
+        _exporter(variables, "CERTIFICATE") or _first(variables, "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
+        _exporter(variables, "CLIENT_CERTIFICATE"),
+        _exporter(variables, "CLIENT_KEY"),
+        _number(variables, "OTEL_BSP_SCHEDULE_DELAY", 5000) / 1000,
+        waiting,
+        min(waiting, int(_number(variables, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512, least=1))),
+    )
+
+
+def resource(variables: Mapping[str, str]) -> bytes:
+    """Return the resource of this process's spans, as a field of ResourceSpans."""
+    written = (Attribute(name, OF_RESOURCE).text(value) for name, value in resource_attributes(variables).items())
+    return delimited(b"\x0a", b"".join(written))
+
+
+def resource_attributes(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return the attributes of this process: OTEL_RESOURCE_ATTRIBUTES, with our own name and version."""
+    release = version("tidegate")
+    found = {
+        "telemetry.sdk.language": "python",
+        "telemetry.sdk.name": "tidegate",
+        "telemetry.sdk.version": release,
+        "service.instance.id": str(uuid4()),
+    }
+    for item in filter(None, variables.get("OTEL_RESOURCE_ATTRIBUTES", "").split(",")):
+        name, equals, value = item.partition("=")
+        if equals:
+            found[name.strip()] = unquote(value.strip())
+        else:
+            _warn("OTEL_RESOURCE_ATTRIBUTES")
+    return found | {"service.name": "tidegate", "service.version": release}
+
+
+def _headers(variables: Mapping[str, str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    variable = _set(variables, "HEADERS")
+    for item in filter(None, (each.strip() for each in variables.get(variable, "").split(","))):
+        name, equals, value = (each.strip() for each in item.partition("="))
+        if " " not in value:  # else it was not URL-encoded, as by other SDKs
+            name, value = unquote(name).strip(), unquote(value).strip()
+        if equals and _TOKEN.fullmatch(name) and _VALUE.fullmatch(value):
+            found[name.lower()] = value
+        else:
+            _warn(variable)
+    return found
+
+
+def _compression(variables: Mapping[str, str]) -> str:
+    variable = _set(variables, "COMPRESSION")
+    asked = variables.get(variable, "").strip().lower() or "none"
+    if asked in COMPRESSIONS:
+        return asked
+    _warn(variable)
+    return "none"
+
+
+def _number(variables: Mapping[str, str], variable: str, otherwise: float, *, least: float = 0.0) -> float:
+    """Return a positive number of a variable, at least so much."""
+    text = variables.get(variable, "").strip()
+    if not text:
+        return otherwise
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if isfinite(number) and number > 0.0 and number >= least:
+        return number
+    _warn(variable)
+    return otherwise
+
+
+def _exporter(variables: Mapping[str, str], name: str) -> str:
+    return variables.get(_set(variables, name), "")
+
+
+def _set(variables: Mapping[str, str], name: str) -> str:
+    """Return which variable of the exporter counts: the one for traces, where it is set, else the one for all."""
+    traces = f"OTEL_EXPORTER_OTLP_TRACES_{name}"
+    return traces if variables.get(traces) else f"OTEL_EXPORTER_OTLP_{name}"
+
+
+def _first(variables: Mapping[str, str], *names: str) -> str:
+    return next((variables[name] for name in names if variables.get(name)), "")
+
+
+def _warn(variable: str) -> None:
+    _log.warning("a variable of OpenTelemetry cannot be read, or only in part", extra={"variable": variable})
