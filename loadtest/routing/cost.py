@@ -13,10 +13,14 @@ from gateway.lateness import Lateness
 from gateway.policy.routing.choose import choose
 from gateway.policy.slo.ledger import SloLedger
 from gateway.policy.slo.windows import TICK, Windows
+from gateway.proxy.tracing import Tracing, carried
+from gateway.telemetry import otlp
+from gateway.telemetry.request_traces import RequestTraces
 from gateway.telemetry.slo_recorder import SloRecorder, follow
 from gateway.wire.outbox import Outbox
 
 _ROUNDS = 5
+_BATCH = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,7 @@ def report() -> list[Cost]:
         Cost("count an event", _count_event()),
         Cost("fold counted events into all ten windows of a series", _fold(), limit=2.0),
         Cost("settle a streamed request: 3 SLIs of its model, version, pool and backend", _Plane(1).settlement()),
+        Cost("trace a request: ids, two spans, their bytes in a batch", _Plane(1).tracing()),
     ]
     for backends in (4, 50):
         plane = _Plane(backends)
@@ -113,6 +118,19 @@ class _Plane:
             self._recorder.on_settled(exchange)
 
         return _best(settle, 50_000)
+
+    def tracing(self) -> float:
+        spans: list[bytes] = []
+        sampled, traces, exchange = Tracing(1.0, self._rng), RequestTraces(spans.extend), self._answered()
+
+        def trace() -> None:
+            exchange.trace, _, _ = carried(None, sampled)
+            traces.on_settled(exchange)
+            if len(spans) >= _BATCH:
+                otlp.request(b"", spans)
+                spans.clear()
+
+        return _best(trace, 20_000)
 
     def judgement(self, rate: float = 8000.0) -> float:
         """Return what one tick takes after a quarter second of traffic, evenly spread."""
