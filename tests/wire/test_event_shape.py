@@ -70,6 +70,14 @@ def byte_by_byte(data: bytes, dialect: Dialect) -> Seen:
     return scan([data[i : i + 1] for i in range(len(data))], dialect)
 
 
+def is_content(event: bytes, dialect: Dialect) -> bool:
+    """Whether a stream that begins with this event has an output of one event and nothing else so far."""
+    try:
+        return byte_by_byte(event, dialect) == Seen(out=event, content=1)
+    except AnswerAborted:
+        return False
+
+
 def grouped(chunks: list[bytes], points: list[int]) -> list[list[bytes]]:
     edges = sorted({0, len(chunks), *(point % (len(chunks) + 1) for point in points)})
     return [chunks[a:b] for a, b in itertools.pairwise(edges)]
@@ -103,8 +111,8 @@ def test_what_has_the_shape_of_a_content_event_is_one(
     marker = GRAMMARS[dialect].marker.text
     first, last = (b"data: {" + parts[0] + marker + parts[1] + text + parts[2] + b"\n\n" for text in (old, new))
     plain = first.find(b"\n\n") == len(first) - 2 and b"\r" not in first
-    if plain and byte_by_byte(first, dialect) == Seen(out=first, content=1) and learned(first, marker).has(last):
-        assert byte_by_byte(last, dialect) == Seen(out=last, content=1)
+    if plain and is_content(first, dialect) and learned(first, marker).has(last):
+        assert is_content(last, dialect)
     if b"\n" in first[:-2] + last[:-2] or b"\r" in first + last:
         return  # a block of broken events is only estimated
     stream = [CHAT % b"x", first, CHAT % b"y", CHAT % b"z", first, last, CHAT % b"y", CHAT % b"z", first]
