@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from tests.e2e.collector import collector
 from tests.e2e.fakes import JSON_ANSWER, Call, backends, good, whole
 from tests.e2e.harness import ask, chat, gateway, routes
+from tests.e2e.processes import serving
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
@@ -132,3 +134,13 @@ async def test_a_collector_that_is_down_harms_no_request(tmp_path: Path) -> None
             for answer in await asyncio.gather(*(ask(running.port, chat()) for _ in range(10))):
                 assert answer.status == 200
             await running.settled(10)
+
+
+async def test_spans_that_wait_are_sent_when_the_gateway_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "3600000")
+    async with backends(good) as (fake,), collector() as (endpoint, spans):
+        async with serving(tmp_path, [fake.url], "--otlp-endpoint", endpoint, "--trace-ratio", "1") as served:
+            assert (await ask(int(served.urls[0].rsplit(":", 1)[1]), chat(stream=False))).status == 200
+            served.process.send_signal(signal.SIGTERM)
+            assert await served.ended() == 0
+        assert [span.name for span in spans] == ["attempt", "POST /v1/chat/completions"]
