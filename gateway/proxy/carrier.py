@@ -33,9 +33,8 @@ def carrier(
     """Return the relay for this answer; `head` is what the client gets before its framing."""
     exchange.client_status = answer.status
     kind = answer.kind
-    is_json = kind == b"application/json"
-    exchange.stream = not is_json and kind.startswith(b"text/event-stream")
-    is_json = is_json or kind.find(b"json") >= 0
+    exchange.stream = kind.startswith(b"text/event-stream")
+    is_json = not exchange.stream and (kind == b"application/json" or kind.find(b"json") >= 0)
     naming: Namer | None = None if routed.spec.asked is None else Naming(routed.spec.asked, routed.version.served_json)
     stored = routed.spec.endpoint.body is BodyKind.NONE
     if routed.spec.stored is not None:

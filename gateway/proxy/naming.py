@@ -33,7 +33,7 @@ class Naming:
     def renaming(self, beginning: bytes) -> Renaming | None:
         """Return what has to be replaced in an answer that begins so; None where nothing has to."""
         # Nearly always the client names the model as the engine does, and its name is the first.
-        if (at := beginning.find(b'"model"')) >= 0 and beginning.startswith(self._usual, at):
+        if (at := beginning.find(b'"model"')) >= 0 and beginning[at : at + len(self._usual)] == self._usual:
             return None
         for match in _MODEL.finditer(beginning):
             if match[1].startswith(self._served):

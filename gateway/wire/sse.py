@@ -8,7 +8,7 @@ events, and a usage chunk taken out. Framing is that of the HTML standard, secti
 """
 
 import re
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from gateway.exchange import Dialect
 from gateway.wire.answer_progress import DONE, AnswerProgress
@@ -17,7 +17,13 @@ from gateway.wire.grammars import GRAMMARS, Marker
 from gateway.wire.long_event import LONG, MAX_EVENT, EventTooLarge, LongEvent, abridged
 from gateway.wire.usage_chunk import UsageChunk, has_no_choices
 
+if TYPE_CHECKING:
+    from mypy_extensions import i64
+
 _QUOTE: Final = 0x22
+_LF: Final = 0x0A
+_SPACE: Final = 0x20
+_DONE_EVENT: Final = b"data: [DONE]\n\n"
 _BOM: Final = b"\xef\xbb\xbf"
 _LAST_EVENTS: Final = 3
 _MOST_ODD: Final = 8
@@ -127,7 +133,7 @@ class Scanner:
     def _is_known(self, data: bytes) -> bool:
         """Whether this is a content event like those before it."""
         shape = self._shape
-        return shape is not None and not self._tail and not self.progress.done and shape.has(data)
+        return shape is not None and len(self._tail) == 0 and not self.progress.done and shape.has(data)
 
     def _take(self, data: bytes) -> bytes:
         """Look first whether this is a content event, as most reads are."""
@@ -186,14 +192,18 @@ class Scanner:
         gets it there.
         """
         dropped: list[tuple[int, int]] = []
-        progress, at, size, runs = self.progress, kept, len(block), ends is None
+        progress, at, size, runs, nth = self.progress, kept, len(block), ends is None, 0
         last = 0 if kept else -1
-        remaining = (each for each in ends or () if each > kept)
         while at < size:
             if runs and at and not progress.done:
                 at = self._run(block, at)
                 runs = False
-            end = block.find(b"\n\n", at) + 2 if ends is None else next(remaining)
+            if ends is None:
+                end = block.find(b"\n\n", at) + 2
+            else:
+                while ends[nth] <= at:
+                    nth += 1
+                end = ends[nth]
             if end <= at:
                 end = size  # a lone LF is left where a block ends in three of them
             if end - at > self._most:
@@ -222,9 +232,10 @@ class Scanner:
         A run is plain when it has as many markers as its lines make events. The first event of a block and the last few
         are left out, since a stream's special events stand there.
         """
-        if self.progress.choices > 1:
-            return at  # finish reasons may stand anywhere, and an event may hold several choices
         stop = len(block)
+        if stop - at < _LAST_EVENTS * at or self.progress.choices > 1:
+            # As far as the first event tells, few follow; or finish reasons may stand anywhere, several in an event.
+            return at
         for _ in range(_LAST_EVENTS):
             stop = block.rfind(b"\n\n", at, stop - 2) + 2
             if stop <= at + 1:
@@ -248,14 +259,14 @@ class Scanner:
         progress = self.progress
         if progress.done:
             return self._after_the_end(event)
-        marker = self._marker.text
-        at = event.find(marker)
+        marker, ends = self._marker.text, event == _DONE_EVENT
+        at = -1 if ends else event.find(marker)
         if at >= 0 and event[at + len(marker) : at + len(marker) + 1] != b'"':
             self.content += 1
             if event.find(self._marker.finish) >= 0:
                 self._finished(event)
             return False
-        data = _data(event)
+        data = DONE if ends else _data(event)
         if not data:
             return False
         if data == DONE:
@@ -320,6 +331,17 @@ def _without(block: bytes, dropped: list[tuple[int, int]], start: int, end: int)
 def _data(event: bytes) -> bytes:
     """Return an event's data; empty for a comment or a ping."""
     if event.startswith(b"data:") and event.find(b"\n") >= len(event) - 2 and event.find(b"\r") < 0:
-        return event[5:].strip(b" \n")
+        return _stripped(event)
     lines = _LINE_END.split(event.removeprefix(_BOM))
     return b"\n".join(line[5:].removeprefix(b" ") for line in lines if line.startswith(b"data:"))
+
+
+def _stripped(event: bytes) -> bytes:
+    """Return what follows `data:` in an event of one line, less the space around it."""
+    begin: i64 = 5
+    end: i64 = len(event)
+    while end > begin and (event[end - 1] == _LF or event[end - 1] == _SPACE):
+        end -= 1
+    while begin < end and (event[begin] == _LF or event[begin] == _SPACE):
+        begin += 1
+    return event[begin:end]

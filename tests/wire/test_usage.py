@@ -1,6 +1,10 @@
 """Token counts are found wherever they stand, and nowhere else."""
 
+import re
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gateway.wire.usage import Usage, find_usage
 
@@ -32,3 +36,28 @@ def test_what_is_no_count_of_tokens(count: str) -> None:
     assert find_usage(alone) == Usage(None, None)
     assert find_usage(b"{%b}%b" % (COUNTS, alone)) == Usage(7, 3)
     assert Usage(7, 3).updated(Usage(None, None)) == Usage(7, 3)
+
+
+USUAL = re.compile(
+    rb'"usage":\{"prompt_tokens":(\d{1,12}+),(?:"total_tokens":\d{1,12}+,)?"completion_tokens":(\d{1,12}+)[,}]'
+)
+PARTS = (
+    b'"usage":{"prompt_tokens":',
+    b',"total_tokens":',
+    b',"completion_tokens":',
+    b"7",
+    b"012",
+    b"9" * 12,
+    b"1" * 13,
+)
+OTHERS = (b",", b"}", b"-", b".", b" ", b'"', b"x", b"\xd9\xa3")
+
+
+@settings(max_examples=2000)
+@given(st.lists(st.sampled_from(PARTS + OTHERS), max_size=9))
+def test_counts_that_are_written_in_the_usual_way_are_read_as_any_others(parts: list[bytes]) -> None:
+    document = PARTS[0] + b"".join(parts)
+    usual = USUAL.match(document, document.rfind(b'"usage"'))
+    if usual is not None:
+        assert find_usage(document) == Usage(int(usual[1]), int(usual[2]))
+    assert find_usage(document) == find_usage(document.replace(b'"usage":', b'"usage": '))
