@@ -25,6 +25,16 @@ class Exceeded(StrEnum):
     CONCURRENT = "concurrent"
 
 
+@dataclass(frozen=True, slots=True)
+class Denied:
+    """Why a request is refused, and after how many seconds it would not be, if ever: more than a bucket never fits."""
+
+    limit: Exceeded
+    allowed: int
+    asked: int
+    retry_after: int | None
+
+
 class Bucket:
     """So much a minute, and a minute's worth at once; it may go into debt when the real cost is known late."""
 
@@ -44,6 +54,15 @@ class Bucket:
             self.level = min(float(self.size), self.level + (now - self._at) * self.size / MINUTE)
             self._at = now
 
+    def holds(self, amount: int, now: float) -> bool:
+        """Whether so much is there now."""
+        self.refill(now)
+        return self.level >= amount
+
+    def denied(self, limit: Exceeded, amount: int) -> Denied:
+        """Return why a request for so much is refused, by the limit that this bucket is of."""
+        return Denied(limit, self.size, amount, None if amount > self.size else max(1, ceil(self.wait(amount))))
+
     def wait(self, amount: float) -> float:
         """Return seconds until so much is there."""
         return max(0.0, (amount - self.level) * MINUTE / self.size)
@@ -52,16 +71,6 @@ class Bucket:
     def reset(self) -> float:
         """Seconds until it is full."""
         return (self.size - self.level) * MINUTE / self.size
-
-
-@dataclass(frozen=True, slots=True)
-class Denied:
-    """Why a request is refused, and after how many seconds it would not be, if ever: more than a bucket never fits."""
-
-    limit: Exceeded
-    allowed: int
-    asked: int
-    retry_after: int | None
 
 
 class Quota:
@@ -87,20 +96,15 @@ class Quota:
         limits = self.limits
         if limits.concurrent is not None and self.in_flight >= limits.concurrent:
             return Denied(Exceeded.CONCURRENT, limits.concurrent, self.in_flight + 1, 1)
-        for bucket, amount, limit in (
-            (self.requests, 1, Exceeded.REQUESTS),
-            (self.tokens, tokens, Exceeded.TOKENS),
-        ):
-            if bucket is None:
-                continue
-            bucket.refill(now)
-            if bucket.level < amount:
-                never = amount > bucket.size
-                return Denied(limit, bucket.size, amount, None if never else max(1, ceil(bucket.wait(amount))))
-        if self.requests is not None:
-            self.requests.level -= 1
-        if self.tokens is not None:
-            self.tokens.level -= tokens
+        requests, held = self.requests, self.tokens
+        if requests is not None and not requests.holds(1, now):
+            return requests.denied(Exceeded.REQUESTS, 1)
+        if held is not None and not held.holds(tokens, now):
+            return held.denied(Exceeded.TOKENS, tokens)
+        if requests is not None:
+            requests.level -= 1
+        if held is not None:
+            held.level -= tokens
         self.in_flight += 1
         return None
 
