@@ -11,7 +11,7 @@ from gateway.policy.routing.health import Health
 from gateway.policy.routing.lease import Lease
 from gateway.policy.routing.pools import HYSTERESIS
 from gateway.policy.routing.refusals import Refusals
-from gateway.policy.slo.classify import RULINGS
+from gateway.policy.slo.classify import VERDICTS
 from gateway.policy.slo.judge import judge_attempt
 from gateway.proxy.live_version import LONGEST_CONTEXT, SMALL
 from gateway.proxy.pool_selection import Routing
@@ -95,7 +95,7 @@ def ended(
 ) -> None:
     """Learn how an attempt ended."""
     doubt(routed, exchange, backend)
-    met, verdict = False, RULINGS[end].verdict
+    met, verdict = False, VERDICTS[end]
     health, routing = backend.health, exchange.routing
     trial = routing.trial if isinstance(routing, Routing) else None
     exchange.excused = backend.lateness.overlaps(exchange.sent, now)

@@ -5,7 +5,7 @@ from gateway.config.table import RouteTable
 from gateway.exchange import AttemptEnd, Exchange
 from gateway.observers import Observer
 from gateway.policy.slo.following import LedgerFollowing, ModelSubjects
-from gateway.policy.slo.judge import NO_GAPS, gaps_of, judge_attempt, judge_request, prompt_length
+from gateway.policy.slo.judge import gaps_of, judge_attempt, judge_request, prompt_length
 from gateway.policy.slo.ledger import SloLedger
 
 
@@ -35,8 +35,8 @@ class SloRecorder(Observer):
         if counts is not None:
             judged = judge_attempt(counts.objective, exchange, end)
             if judged:
-                gaps = NO_GAPS if exchange.excused else gaps_of(counts.objective, judged, exchange)
-                counts.count(judged, gaps, prompt_length(exchange))
+                good, bad = gaps_of(counts.objective, judged, exchange) if not exchange.excused else (0, 0)
+                counts.count(judged, (good, bad), prompt_length(exchange))
 
 
 def follow(ledger: SloLedger, table: RouteTable, now: float) -> None:

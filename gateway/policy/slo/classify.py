@@ -49,6 +49,8 @@ RULINGS: Final[Mapping[AttemptEnd, Ruling]] = MappingProxyType(
     }
 )
 """The whole table."""
+VERDICTS: Final = {end: ruling.verdict for end, ruling in RULINGS.items()}
+"""What each ending says about its backend's availability: every attempt asks for that, and a plain dict is quicker."""
 
 _COMMITTED: Final[Mapping[AttemptEnd, Outcome]] = MappingProxyType(
     {

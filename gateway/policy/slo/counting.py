@@ -99,7 +99,7 @@ class ObjectiveCounts:
         for cell in self:
             cell.fold(folded)
 
-    def count(self, judged: Mapping[str, bool], gaps: tuple[int, int], prompt_tokens: int) -> bool:
+    def count(self, judged: dict[str, bool], gaps: tuple[int, int], prompt_tokens: int) -> bool:
         """Count what was judged of one answer to a prompt of this length; return whether every target was met.
 
         `judged` says by SLI whether it was good, `gaps` how many gaps between its tokens were good, and how many bad.
@@ -124,7 +124,7 @@ class ObjectiveCounts:
         return met and not bad_gaps
 
     def count_request(
-        self, judged: Mapping[str, bool], gaps: tuple[int, int], prompt_tokens: int, output_tokens: int
+        self, judged: dict[str, bool], gaps: tuple[int, int], prompt_tokens: int, output_tokens: int
     ) -> None:
         """Count a settled request, and its goodput."""
         if self.count(judged, gaps, prompt_tokens):

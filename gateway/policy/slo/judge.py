@@ -3,11 +3,10 @@
 Simulations use it too.
 """
 
-from collections.abc import Mapping
 from typing import Final
 
 from gateway.exchange import BAD, GOOD, AttemptEnd, Exchange, Outcome
-from gateway.policy.slo.classify import RULINGS, request_verdict
+from gateway.policy.slo.classify import VERDICTS, request_verdict
 from gateway.policy.slo.objective import Objective, Sli, Target
 
 _AVAILABILITY: Final = Sli.AVAILABILITY
@@ -16,8 +15,7 @@ _TPOT: Final = Sli.TPOT
 LEFT = (Outcome.CLIENT_GONE, Outcome.CLIENT_TIMEOUT)
 _GIVEN_UP = (AttemptEnd.CLIENT_GONE, AttemptEnd.CLIENT_TIMEOUT)
 """Clients that did not wait any longer: they hung up, or the time that they named was over."""
-NO_GAPS = (0, 0)
-_VERDICTS: Final = {outcome: request_verdict(outcome) for outcome in Outcome}
+_BY_OUTCOME: Final = {outcome: request_verdict(outcome) for outcome in Outcome}
 
 
 def judge_request(objective: Objective, exchange: Exchange) -> dict[str, bool]:
@@ -26,7 +24,7 @@ def judge_request(objective: Objective, exchange: Exchange) -> dict[str, bool]:
     What failed is absent from latency. Gaps between tokens are no requests, so `itl` is not here.
     """
     outcome = exchange.outcome
-    verdict = _VERDICTS[outcome]
+    verdict = _BY_OUTCOME[outcome]
     if verdict is GOOD:
         return _latencies(objective, exchange, exchange.received, exchange.ended)
     if verdict is BAD:
@@ -39,7 +37,7 @@ def judge_attempt(objective: Objective, exchange: Exchange, end: AttemptEnd) -> 
 
     Its times say nothing where this process itself was late meanwhile.
     """
-    verdict = RULINGS[end].verdict
+    verdict = VERDICTS[end]
     if verdict is GOOD:
         if exchange.excused:
             return {_AVAILABILITY: True}
@@ -58,11 +56,11 @@ def judge_first(objective: Objective, exchange: Exchange) -> dict[str, bool]:
     return {_TTFT: is_met(target, ttft, exchange.prompt_estimate)}
 
 
-def gaps_of(objective: Objective, judged: Mapping[str, bool], exchange: Exchange) -> tuple[int, int]:
+def gaps_of(objective: Objective, judged: dict[str, bool], exchange: Exchange) -> tuple[int, int]:
     """Return how many gaps of an answer that has been judged were good, and how many bad; none of one that failed."""
     target = objective.itl
     if target is None or not exchange.itl or not judged.get(_AVAILABILITY):
-        return NO_GAPS
+        return 0, 0
     return judge_gaps(target, exchange)
 
 
