@@ -54,7 +54,7 @@ class Metrics(Observer):
 
     def __init__(self) -> None:
         self.series: dict[tuple[str, str, str], Series] = {}
-        self.attempts: Counter[tuple[str, str, str, AttemptEnd]] = Counter()
+        self.attempts: dict[tuple[str, str, str, AttemptEnd], int] = {}
         self.costs: defaultdict[tuple[str, str, str], float] = defaultdict(float)
         self.retries: Counter[AttemptEnd] = Counter()
         self.queue: dict[str, Histogram] = {}
@@ -90,7 +90,8 @@ class Metrics(Observer):
 
     def on_attempt_ended(self, exchange: Exchange, backend: Backend, end: AttemptEnd) -> None:
         """Count an attempt."""
-        self.attempts[backend.id, exchange.pool, exchange.version, end] += 1
+        ended = (backend.id, exchange.pool, exchange.version, end)
+        self.attempts[ended] = self.attempts.get(ended, 0) + 1
         if backend.health.peers.cost_per_hour is not None:
             seconds = exchange.attempt_ended - exchange.sent
             self.costs[exchange.model, exchange.version, exchange.pool] += backend.health.cost(seconds)
