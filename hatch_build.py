@@ -32,7 +32,7 @@ WORK = ROOT / "out" / "compile" / str(sysconfig.get_config_var("SOABI"))
 GROUPS = {
     "tidegate_policy": ("policy", "exchange.py", "clock.py", "lateness.py", "claim.py"),
     "tidegate_wire": ("wire",),
-    "tidegate_proxy": ("proxy", "backends", "telemetry", "observers.py"),
+    "tidegate_proxy": ("proxy", "backends", "telemetry", "observers.py", "control/evidence.py"),
 }
 """One extension each, so that several cores compile; an extension needs only those above it."""
 COMPILED = tuple(package for packages in GROUPS.values() for package in packages)
