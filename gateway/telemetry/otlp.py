@@ -54,12 +54,12 @@ _SCOPE: Final = delimited(b"\x0a", delimited(b"\x0a", b"tidegate"))
 class Attribute:
     """Writes the attributes of one name, of spans or of a resource."""
 
-    __slots__ = ("_key", "_known", "_real", "_tag")
+    __slots__ = ("_key", "_known", "_number", "_tag")
 
     def __init__(self, name: str, tag: bytes = OF_SPAN) -> None:
         self._tag = tag
         self._key: bytes = delimited(b"\x0a", name.encode()) + b"\x12"
-        self._real: bytes = tag + varint(len(self._key) + 10) + self._key + b"\x09\x21"
+        self._number: bytes = tag + varint(len(self._key) + 10) + self._key + b"\x09\x21"
         self._known: dict[str, bytes] = {}
 
     def text(self, value: str) -> bytes:
@@ -81,7 +81,7 @@ class Attribute:
 
     def real(self, value: float) -> bytes:
         """Return it with a floating-point number."""
-        return self._real + _double(value)
+        return self._number + _double(value)
 
     def _field(self, value: bytes) -> bytes:
         content = self._key + varint(len(value)) + value
