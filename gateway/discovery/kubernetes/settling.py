@@ -1,0 +1,51 @@
+"""Telling an endpoint that has gone from one that is on its way from one object to another."""
+
+from collections.abc import Iterable
+
+from gateway.discovery.kubernetes.endpoints import Found
+from gateway.discovery.target import Target, TargetState
+
+
+class Settling:
+    """Keeps endpoints that were ready and are in no object any more, until a later list does not have them either.
+
+    The controller of EndpointSlices moves endpoints by two writes, which come in any order. In between an endpoint is
+    in no slice, though its pod serves. One that ends in the usual way terminates first, and is not kept. `hold` is the
+    seconds within which both writes are done.
+    """
+
+    def __init__(self, hold: float) -> None:
+        self._hold = hold
+        self._told: dict[str, Target] = {}
+        self._missing: dict[str, float] = {}
+
+    @property
+    def waits(self) -> bool:
+        """Whether an endpoint is kept until there has been another list."""
+        return bool(self._missing)
+
+    def settle(self, found: Found, now: float, listed: float) -> tuple[Target, ...]:
+        """Return the targets, one an address. `listed` is when the last complete list was asked for."""
+        missing = {}
+        kept = {}
+        for key, target in self._told.items():
+            if key in found.targets or key in found.unready or target.state is not TargetState.READY:
+                continue
+            since = self._missing.get(key, now)
+            if listed < since + self._hold:
+                missing[key] = since
+                kept[key] = target
+        self._missing = missing
+        self._told = {target.key: target for target in _one_an_address([*kept.values(), *found.targets.values()])}
+        self._missing = {key: since for key, since in missing.items() if key in self._told}
+        return tuple(self._told[key] for key in sorted(self._told))
+
+
+def _one_an_address(targets: Iterable[Target]) -> Iterable[Target]:
+    """Return for each address the target that is there now: an address is used again when its pod has gone."""
+    places: dict[tuple[str, int], Target] = {}
+    for target in targets:
+        there = places.get((target.host, target.port))
+        if there is None or target.state is TargetState.READY or there.state is TargetState.DRAINING:
+            places[target.host, target.port] = target
+    return places.values()
