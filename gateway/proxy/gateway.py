@@ -37,6 +37,7 @@ from gateway.wire.guard import Head
 from gateway.wire.guarded import guarded
 from gateway.wire.heads import Headers, find, forwarded_request
 from gateway.wire.multipart import SHORT_FORM, read_long_form, read_multipart
+from gateway.wire.phase import LAST_CALL
 from gateway.wire.rope import Rope
 from gateway.wire.service import Request, Responder, Writer
 from gateway.wire.slices import Slices, Work
@@ -63,7 +64,8 @@ class Gateway:
         self._edge = edge
         self._mirroring = mirroring
         self.current = current
-        self.draining = False
+        self.draining = self.retiring = False
+        self.last_call: float = LAST_CALL
         self.hops = Hops()
         self._context = context
         self.ids = RequestIds()
@@ -305,8 +307,9 @@ class Gateway:
         if path == b"/health":
             client.reply_json(200, head, {"status": "ok"})
         elif path == b"/ready":
-            ready = not self.draining and self.current.table.serving
-            status = "draining" if self.draining else "ready" if ready else "no ready backend"
+            stopping = self.draining and not self.retiring
+            ready = not stopping and self.current.table.serving
+            status = "draining" if stopping else "ready" if ready else "no ready backend"
             client.reply_json(200 if ready else 503, head, {"status": status})
         elif tenant is not None and path == b"/v1/models":
             client.reply_json(200, head, self.current.table.cards(tenant.allows))

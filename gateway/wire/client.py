@@ -180,7 +180,7 @@ class Client:
 
     def shutdown(self) -> None:
         """Close soon: answers say so now, and a client that was not told may ask once more, so that nothing is lost."""
-        self._timer.last_call(self._clock())
+        self._pipeline.last_call()
 
     def give_up(self, error: GatewayError) -> None:
         """End at once: the time to drain is over."""

@@ -9,7 +9,7 @@ from typing import Final
 from gateway.wire.guard import Limits
 
 LAST_CALL: Final = 2.0
-"""Seconds in which a client that was not told that its connection ends may ask once more."""
+"""Seconds in which a client that was not told that its connection ends may ask once more, as the process stops."""
 CLOSE_SECONDS: Final = 10.0
 """How long the end of the last answer may take before its client is asked whether it still reads."""
 LINGER_SECONDS: Final = 5.0
@@ -99,10 +99,13 @@ _NEXT: Final = {
 """The same, in a form that is asked without making a key."""
 
 
-def seconds_in(phase: Phase, limits: Limits, *, draining: bool) -> float:
-    """Return how long a connection may stay so; infinity while the client owes nothing."""
+def seconds_in(phase: Phase, limits: Limits, *, last_call: float) -> float:
+    """Return how long a connection may stay so; infinity while the client owes nothing.
+
+    `last_call` is how long an idle one may in a process that drains, 0 in one that does not.
+    """
     if phase is IDLE:
-        return LAST_CALL if draining else limits.keep_alive
+        return last_call or limits.keep_alive
     if phase is BODY:
         return limits.body_seconds
     if phase is HEAD or phase is FRESH:
@@ -138,17 +141,17 @@ class PhaseTimer:
             return min(self._deadline, self._read_at + self._limits.body_silence)
         return self._deadline
 
-    def step(self, event: Event, now: float, *, draining: bool = False) -> None:
+    def step(self, event: Event, now: float, *, last_call: float = 0.0) -> None:
         """Go on to the phase that follows; one that is entered has all of its time. Raises KeyError."""
         following = _NEXT[self.phase][event]
         if following is not self.phase:
             self.phase = following
-            self.restart(now, draining=draining)
+            self.restart(now, last_call=last_call)
 
-    def restart(self, now: float, *, draining: bool = False) -> None:
+    def restart(self, now: float, *, last_call: float = 0.0) -> None:
         """Give the phase all of its time from now on."""
         self._read_at = now
-        self._deadline = now + seconds_in(self.phase, self._limits, draining=draining)
+        self._deadline = now + seconds_in(self.phase, self._limits, last_call=last_call)
 
     def came(self, part: Event, now: float) -> None:
         """Learn that a part of a request was read, but not all of it."""
@@ -161,7 +164,7 @@ class PhaseTimer:
         if self.phase is LINGER:
             self._deadline = lingers_until(self._read_at, now)
 
-    def last_call(self, now: float) -> None:
-        """Give a client without a request in progress little time to ask once more."""
+    def last_call(self, now: float, seconds: float) -> None:
+        """Give a client without a request in progress so much time to ask once more."""
         if self.phase is FRESH or self.phase is IDLE:
-            self._deadline = now + LAST_CALL
+            self._deadline = now + seconds

@@ -137,7 +137,8 @@ class Pipeline:
             return
         if phase is HELD:
             self.write(CONTINUE)
-        self._timer.step(ANSWERED, self._clock(), draining=self._service.draining)
+        service = self._service
+        self._timer.step(ANSWERED, self._clock(), last_call=service.last_call if service.draining else 0.0)
 
     def break_off(self) -> None:
         """End an answer that cannot be completed: what is written goes out, no proper end follows."""
@@ -166,6 +167,10 @@ class Pipeline:
         """Answer what has come; the client has closed its side, so no more will."""
         self._keep = self._keep and bool(self.queue)  # which holds a refusal: nothing is read behind a request
         self._timer.step(HALF_CLOSED, self._clock())
+
+    def last_call(self) -> None:
+        """Give a client without a request in progress some time to ask once more: the process drains."""
+        self._timer.last_call(self._clock(), self._service.last_call)
 
     def give_up(self, error: GatewayError) -> None:
         """End at once: the time to drain is over."""

@@ -102,10 +102,12 @@ class Responder(Protocol):
 class Service(Protocol):
     """What answers. Requests are answered at once or by a responder.
 
-    `draining` says that the process is about to stop: clients are told to go elsewhere with their next request.
+    `draining` says that the process is about to stop: clients are told to go elsewhere with their next request. Those
+    that were not told have `last_call` seconds to send one more.
     """
 
     draining: bool
+    last_call: float
 
     def authorize(self, head: Head) -> object:
         """Return who is calling, before any of the body is taken; raises a GatewayError for a client that may not."""

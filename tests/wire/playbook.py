@@ -13,6 +13,7 @@ from gateway.wire.client import Client
 from gateway.wire.guard import Head, Limits
 from gateway.wire.heads import Headers
 from gateway.wire.outbox import Outbox
+from gateway.wire.phase import LAST_CALL
 from gateway.wire.rope import Rope
 from gateway.wire.service import Request, Writer
 from gateway.wire.slices import Slices
@@ -147,6 +148,7 @@ class Browser:
     """
 
     draining = False
+    last_call = LAST_CALL
 
     def __init__(self, limits: Limits | None = None, connections: set[object] | None = None) -> None:
         self.clock, self.wire = HandClock(), Wire()

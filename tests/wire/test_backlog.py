@@ -12,6 +12,7 @@ from gateway.wire.client import Client
 from gateway.wire.guard import Head, Limits
 from gateway.wire.heads import Headers
 from gateway.wire.outbox import Outbox
+from gateway.wire.phase import LAST_CALL
 from gateway.wire.service import Request, Responder, Writer
 from gateway.wire.slices import SECONDS, Slices
 from tests.waiting import eventually
@@ -26,6 +27,7 @@ class Instant:
     """Answers at once."""
 
     draining = False
+    last_call = LAST_CALL
 
     def __init__(self) -> None:
         self.served: list[tuple[int, Request]] = []

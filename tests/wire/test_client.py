@@ -13,6 +13,7 @@ from gateway.wire.client import Client
 from gateway.wire.guard import Head, Limits
 from gateway.wire.heads import Headers
 from gateway.wire.outbox import Outbox
+from gateway.wire.phase import LAST_CALL
 from gateway.wire.pipeline import MAX_PIPELINED
 from gateway.wire.service import Request, Writer
 from gateway.wire.slices import Slices
@@ -27,6 +28,7 @@ class Breaking:
     """A service that answers until it comes to the step, and the call of it, at which it breaks."""
 
     draining = False
+    last_call = LAST_CALL
 
     def __init__(self, **breaks: int) -> None:
         self._left = breaks

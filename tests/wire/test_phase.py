@@ -56,12 +56,12 @@ LIMITS = Limits(head_seconds=1.0, body_seconds=2.0, keep_alive=3.0)
     ],
 )
 def test_each_phase_has_its_limit(phase: Phase, seconds: float) -> None:
-    assert seconds_in(phase, LIMITS, draining=False) == seconds
+    assert seconds_in(phase, LIMITS, last_call=0.0) == seconds
 
 
 def test_a_gateway_that_drains_keeps_idle_connections_for_one_last_request_only() -> None:
-    assert seconds_in(IDLE, LIMITS, draining=True) == LAST_CALL
-    assert seconds_in(BODY, LIMITS, draining=True) == 2.0
+    assert seconds_in(IDLE, LIMITS, last_call=LAST_CALL) == LAST_CALL
+    assert seconds_in(BODY, LIMITS, last_call=LAST_CALL) == 2.0
 
 
 def test_a_request_is_coming_from_its_first_byte_to_its_last() -> None:
@@ -117,9 +117,9 @@ def test_one_last_request_may_come_while_the_gateway_drains() -> None:
         ((REQUEST,), math.inf),
     ):
         made = timer(*events)
-        made.last_call(100.0)
+        made.last_call(100.0, LAST_CALL)
         assert made.next_deadline == deadline
-    made.step(ANSWERED, 200.0, draining=True)
+    made.step(ANSWERED, 200.0, last_call=LAST_CALL)
     assert made.next_deadline == 200.0 + LAST_CALL
 
 

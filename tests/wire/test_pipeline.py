@@ -15,6 +15,7 @@ from gateway.wire.phase import (
     EXPECTS_CONTINUE,
     HEAD,
     IDLE,
+    LAST_CALL,
     LINGER,
     PART_OF_HEAD,
     REFUSED,
@@ -46,7 +47,7 @@ class Service:
     """A connection's pipeline with the service behind it, which answers when the test says so."""
 
     def __init__(self) -> None:
-        self.draining = False
+        self.draining, self.last_call = False, LAST_CALL
         self.clock, self.wire = HandClock(), Wire()
         self.timer = PhaseTimer(Limits())
         backlog = Backlog(Reading(self.wire), Slices(self.clock))
