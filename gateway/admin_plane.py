@@ -27,6 +27,7 @@ class AdminPlane:
         self._data = data
         self._control = control
         self._began = data.clock()
+        self.metrics = self._metrics()
 
     def listener(self) -> Listener:
         """Return the admin listener, behind TLS where it has a certificate."""
@@ -42,7 +43,7 @@ class AdminPlane:
             registry=data.registry,
             reloader=control.reloader,
             settle=data.observers.flush,
-            metrics=self._metrics(),
+            metrics=self.metrics,
             ledger=data.ledger,
             alerter=control.alerter,
             explain=data.explain,

@@ -99,7 +99,7 @@ class ControlPlane:
         self.limits.follow()
 
     def start(self, checked: Groups, watched: Iterable[Watched]) -> Supervisor:
-        """Start every loop: `checked` is what has deadlines, `watched` are files beside the routes."""
+        """Start every loop: `checked` is what has deadlines, `watched` are files."""
         data, clock = self._data, self._data.clock
         supervisor = Supervisor()
         clients = EngineClients(clock, data.rng)
@@ -116,7 +116,7 @@ class ControlPlane:
             supervisor.start("alert webhook", self.webhook.run)
         supervisor.start("save state", self.flusher.run)
         supervisor.start("loop lag", self.lag.run)
-        supervisor.start("watch files", partial(watch, (self.reloader, *watched)))
+        supervisor.start("watch files", partial(watch, tuple(watched)))
         return supervisor
 
     def _apply(self, routes: RouteTable) -> Work[None]:

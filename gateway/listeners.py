@@ -3,9 +3,10 @@
 import asyncio
 import contextlib
 import errno
+import os
 import socket
 import struct
-from collections.abc import Callable, Iterator, Sized
+from collections.abc import Callable, Collection, Iterator, Sized
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import Any, cast
@@ -15,6 +16,7 @@ import uvicorn
 from gateway.admin.protection import AdminToken
 from gateway.control.watching import Reread
 from gateway.settings import Settings
+from gateway.systemd import given_sockets
 from gateway.wire.guard import Limits
 from gateway.wire.sockets import is_readable
 from gateway.wire.tls import Admits, Door, Handshake
@@ -71,11 +73,16 @@ class Addresses:
 
 
 class Listener(uvicorn.Server):
-    """uvicorn's server without its signal handlers: one process has two of these and one idea of stopping."""
+    """uvicorn's server without its signal handlers: one process has two of these and one idea of stopping.
+
+    With `refuses_others` its sockets are closed for good when it ends; without, others go on to accept from them.
+    """
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.accepting = asyncio.Event()
+        self.refuses_others = True
+        self._shared: dict[socket.socket, asyncio.Server] = {}
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Say when connections are accepted."""
@@ -84,9 +91,22 @@ class Listener(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept what has begun to connect before closing: a connection left to the kernel would be reset."""
-        for listening in sockets or ():
-            await self._accept_begun(listening)
+        if self.refuses_others:
+            for listening in (*(sockets or ()), *self._shared):
+                await self._accept_begun(listening)
+        await self.accept_from(())
         await super().shutdown(sockets)
+
+    async def accept_from(self, sockets: Collection[socket.socket]) -> None:
+        """Accept from exactly these sockets of several processes, beside its own; what waits at others is theirs."""
+        for listening in self._shared.keys() - sockets:
+            self._shared.pop(listening).close()
+        loop, config = asyncio.get_running_loop(), self.config
+        make = cast(Make, config.http_protocol_class)
+        connection = partial(make, config=config, server_state=self.server_state, app_state={}, _loop=None)
+        for listening in set(sockets) - self._shared.keys():
+            own = listening.dup()
+            self._shared[listening] = await loop.create_server(connection, sock=own, backlog=config.backlog)
 
     async def _accept_begun(self, listening: socket.socket) -> None:
         """Have further connections refused, and return when all that have begun are accepted."""
@@ -179,13 +199,36 @@ def bind(host: str, port: int) -> socket.socket:
         raise OSError(error.errno, f"cannot listen on {where}: {reason}") from None
 
 
-def bind_listeners(settings: Settings) -> tuple[socket.socket, socket.socket]:
-    """Return the listening sockets, data and admin; raises OSError, and then neither stays."""
-    data = bind(settings.host, settings.port)
+@dataclass(frozen=True, slots=True)
+class Sockets:
+    """The listening sockets of a gateway. `lasting` ones are somebody else's, who goes on to listen after its end."""
+
+    data: tuple[socket.socket, ...]
+    admin: socket.socket
+    lasting: bool = False
+
+
+def bind_listeners(settings: Settings, count: int = 1) -> Sockets:
+    """Return the listening sockets, with so many for clients; raises OSError, and then none stays.
+
+    Several share their address: the system divides connections among them. Those that systemd has opened are taken as
+    they are, one for all.
+    """
+    given, given_admin = given_sockets(os.environ)
+    if given:
+        admin = given_admin or bind(settings.admin_host, settings.admin_port)
+        return Sockets(tuple(given), admin, lasting=True)
+    data = [bind(settings.host, settings.port)]
     try:
-        return data, bind(settings.admin_host, settings.admin_port)
+        # Only now, so that no other gateway, which would share it too, has the address.
+        data[0].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, int(count > 1))
+        host, port, *_ = data[0].getsockname()
+        while len(data) < count:
+            data.append(socket.create_server((host, port), family=data[0].family, backlog=BACKLOG, reuse_port=True))
+        return Sockets(tuple(data), given_admin or bind(settings.admin_host, settings.admin_port))
     except OSError as error:
-        data.close()
+        for each in data:
+            each.close()
         hosts = {settings.host, settings.admin_host}
         shared = len(hosts) == 1 or not hosts.isdisjoint(_ANY)
         if error.errno == errno.EADDRINUSE and shared and settings.port == settings.admin_port != 0:
@@ -196,6 +239,8 @@ def bind_listeners(settings: Settings) -> tuple[socket.socket, socket.socket]:
 
 def url(bound: socket.socket, *, tls: bool = False) -> str:
     """Return where a socket listens, as a URL."""
+    if bound.family == socket.AF_UNIX:
+        return f"unix:{bound.getsockname()}"
     host, port = bound.getsockname()[:2]
     scheme = "https" if tls else "http"
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

@@ -52,5 +52,10 @@ def release() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, NOT_THE_END)
 
 
+def release_all() -> None:
+    """Take requests to stop too, which a program before this one in the same process has held."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (*NOT_THE_END, *_STOP))
+
+
 def _end(_number: int, _frame: FrameType | None) -> None:
     os._exit(0)  # nothing has been begun that would have to be ended

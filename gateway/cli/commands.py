@@ -17,6 +17,7 @@ from gateway.cli.serve import serve
 from gateway.cli.sim import sim
 from gateway.cli.slo import slo
 from gateway.cli.status import status
+from gateway.cli.upgrade import upgrade
 
 app = typer.Typer(
     name="tidegate",
@@ -39,6 +40,7 @@ app.command()(undrain)
 app.command()(deploy)
 app.command()(deployments)
 app.command()(audit)
+app.command()(upgrade)
 app.command()(rules)
 app.command()(sim)
 

@@ -4,20 +4,22 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 import uvloop
 
-from gateway import native
+from gateway import native, systemd
 from gateway.admin.protection import TokenRequired, require_token
 from gateway.app import App
 from gateway.config.load import load_routes
 from gateway.config.problems import RoutesError
+from gateway.config.table import RouteTable
 from gateway.control.drain import DrainTimes
 from gateway.control.webhook import Webhook
-from gateway.listeners import Addresses, FilesError
+from gateway.listeners import Addresses, FilesError, Sockets
 from gateway.settings import Settings, Tls
 from gateway.state.store import StateError
 from gateway.telemetry.collector_url import check_endpoint
@@ -26,10 +28,16 @@ from gateway.telemetry.output import Output
 from gateway.wire.edge import Edge, networks, origins
 from gateway.wire.guard import Limits
 from gateway.wire.long_event import MAX_EVENT
+from gateway.workers.inherited import Inherited, inherited
+from gateway.workers.machine import Machine, StartError
+from gateway.workers.process import own_command
+from gateway.workers.succession import succession
+from gateway.workers.worker import Worker
 
 _log = logging.getLogger(__name__)
 _STANDARD_ERROR = 2
 _LAST_PORT = 65_535
+_MOST_WORKERS = 256
 
 
 def serve(  # noqa: PLR0917 - one parameter an option
@@ -170,6 +178,14 @@ def serve(  # noqa: PLR0917 - one parameter an option
             show_default="none",
         ),
     ] = "",
+    workers: Annotated[
+        str,
+        typer.Option(
+            help="Run so many worker processes below a supervisor (auto: one for each core), which can be upgraded.",
+            envvar="TIDEGATE_WORKERS",
+            show_default="one process, without a supervisor",
+        ),
+    ] = "",
     gateway_headers: Annotated[
         bool,
         typer.Option(
@@ -186,6 +202,7 @@ def serve(  # noqa: PLR0917 - one parameter an option
         edge = Edge(networks(trusted_proxies), gateway_headers=gateway_headers, cors_origins=origins(cors_origins))
         tls = Tls(tls_certificate, tls_key, tls_client_ca)
         admin_tls = Tls(admin_tls_certificate, admin_tls_key, admin_tls_client_ca)
+        count = _count(workers)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     settings = Settings(
@@ -217,14 +234,26 @@ def serve(  # noqa: PLR0917 - one parameter an option
         configure(log_level, output)
     except (TokenRequired, ValueError) as error:
         raise typer.BadParameter(str(error)) from None
-    status = _run(settings, output)
+    status = _run(settings, count, output)
     output.close()
     os._exit(status)  # everything is closed; what is not, in time, must not hold the process
 
 
-def _run(settings: Settings, output: Output) -> int:
+def _count(workers: str) -> int:
+    """Return how many workers to run, 0 for none; raises ValueError."""
+    if not workers:
+        return 0
+    if workers == "auto":
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if not workers.isdecimal() or not 1 <= int(workers) <= _MOST_WORKERS:
+        raise ValueError(f"--workers is auto, or a number from 1 to {_MOST_WORKERS}")
+    return int(workers)
+
+
+def _run(settings: Settings, workers: int, output: Output) -> int:
     def started(addresses: Addresses) -> None:
         output.write(f"tidegate serves {addresses.data}/v1, admin on {addresses.admin}\n")
+        systemd.notify("READY=1")
         if why := native.why_interpreted():
             words = "runs in pure Python: answers are the same, but a request costs about twice the CPU time"
             _log.info(words, extra={"reason": why})
@@ -232,11 +261,11 @@ def _run(settings: Settings, output: Output) -> int:
     # Not closed: that would wait for threads, of which one may hang in a resolver or an exporter.
     runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
     try:
-        runner.run(_served(settings, started))
+        runner.run(_served(settings, workers, started))
     except RoutesError as error:
         output.write(f"{error}\n{error.summary}\n")
         return 1
-    except (FilesError, StateError) as error:
+    except (FilesError, StartError, StateError) as error:
         output.write(f"{error}\n")
         return 1
     except OSError as error:
@@ -246,5 +275,23 @@ def _run(settings: Settings, output: Output) -> int:
     return 0
 
 
-async def _served(settings: Settings, started: Callable[[Addresses], None]) -> None:
-    await App(settings, load_routes(settings.routes, listeners=settings.listeners)).run(started)
+async def _served(settings: Settings, workers: int, started: Callable[[Addresses], None]) -> None:
+    if own := inherited(os.environ):
+        await _work(settings, own)
+    elif workers:
+        await Machine(settings, workers, own_command(), succession(os.environ)).run(started)
+    else:
+        await App(settings, load_routes(settings.routes, listeners=settings.listeners)).run(started)
+
+
+async def _work(settings: Settings, own: Inherited) -> None:
+    """Run one worker: who asks it comes from the supervisor, which has the token and TLS of the admin listener."""
+    settings = replace(settings, state=own.state, admin_tls=Tls(), admin_token=None, admin_token_file=None)
+
+    def load() -> RouteTable:
+        return load_routes(settings.routes, listeners=settings.listeners)
+
+    def make(routes: RouteTable, sockets: Sockets) -> App:
+        return App(settings, routes, sockets=sockets)
+
+    await Worker(own, make, load).run()

@@ -59,10 +59,29 @@ def _print(found: dict[str, Any], wrong: list[Problem]) -> None:
 
 
 def _tables(found: dict[str, Any]) -> Iterator[Table]:
+    yield _workers(found)
     yield _objectives(found)
     yield _rollouts(found)
     yield _models(found)
     yield _backends(found)
+
+
+def _workers(found: dict[str, Any]) -> Table:
+    """Return the table of worker processes, empty for a gateway that has none."""
+    return table(
+        ["worker", "generation", "state", "since (UTC)", "requests", "leads"],
+        [
+            [
+                str(each["pid"]),
+                str(each["generation"]),
+                "old routes" if each["problem"] else each["stage"],
+                each["since"][:19].replace("T", " "),
+                f"{each['requests']:,}",
+                "yes" if each["leads"] else "-",
+            ]
+            for each in found.get("workers", ())
+        ],
+    )
 
 
 def _objectives(found: dict[str, Any]) -> Table:

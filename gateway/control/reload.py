@@ -13,7 +13,7 @@ from gateway.config.sources import route_files
 from gateway.config.table import RouteTable
 from gateway.config.transfer import receive
 from gateway.control.watching import FileMarks
-from gateway.wire.slices import Slices
+from gateway.wire.slices import Slices, finish
 
 _log = logging.getLogger(__name__)
 
@@ -59,12 +59,21 @@ class Reloader:
                 self.failures += 1
                 _log.error("routes not loaded, the old ones stay in use", extra={"problems": str(error)})
                 raise
-            await self._apply(table)
-            self.table = table
-            self.failure = None
-            self.loads += 1
-            _log.info("routes loaded", extra={"sources": list(table.sources)})
+            await self._put_in_force(table)
             return table
+
+    async def take(self, data: bytes) -> None:
+        """Apply what another process of this gateway has loaded, and `transfer.receive` reads."""
+        async with self._turn:
+            table = await self._slices.do(receive(data)) if self._slices is not None else finish(receive(data))
+            await self._put_in_force(table)
+
+    async def _put_in_force(self, table: RouteTable) -> None:
+        await self._apply(table)
+        self.table = table
+        self.failure = None
+        self.loads += 1
+        _log.info("routes loaded", extra={"sources": list(table.sources)})
 
     async def again(self) -> None:
         """Reload when no caller waits for the result; what is wrong has been logged and counted."""

@@ -1,0 +1,39 @@
+"""`tidegate upgrade`: a running gateway goes on in the code that is installed now."""
+
+import time
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from gateway.cli.asking import ADMIN, Admin, ask, console, errors
+
+_LOOK = 0.2
+
+
+def upgrade(
+    admin: Admin = ADMIN,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait for the new workers.")] = 120.0,
+) -> None:
+    """Replace the workers of a running gateway by new ones.
+
+    These are of the code that is installed now. The gateway has to run with `serve --workers`. No connection is
+    refused, and open streams go on. If the new workers do not become ready, nothing changes, and the exit code is 1.
+    """
+    before = ask(admin, "GET", "/admin/status")
+    if "generation" not in before:
+        errors.print("tidegate: this gateway runs without workers: start it with `serve --workers 1` to upgrade it")
+        raise typer.Exit(1)
+    ask(admin, "POST", "/admin/upgrade")
+    limit = time.monotonic() + timeout
+    while time.monotonic() < limit:
+        time.sleep(_LOOK)
+        now = ask(admin, "GET", "/admin/status")
+        if now["generation"] > before["generation"]:
+            console().print(Text(f"generation {now['generation']} serves"))
+            return
+        if now["upgrade"].startswith("failed"):
+            errors.print(f"tidegate: the upgrade {now['upgrade']}", markup=False)
+            raise typer.Exit(1)
+    errors.print(f"tidegate: the new workers do not serve after {timeout:g} s", markup=False)
+    raise typer.Exit(1)

@@ -1,0 +1,200 @@
+"""The admin listener of a machine: what its workers say, put together, and commands for those whom they concern."""
+
+import asyncio
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import unquote
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from gateway.admin.protection import AdminToken, Protection, error
+from gateway.config.problems import RoutesError
+from gateway.control.reload import Reloader
+from gateway.telemetry.families import Family, counter, gauge, negotiate, single
+from gateway.workers.asking import Asking
+from gateway.workers.merging import Expositions, Families, rendered
+from gateway.workers.process import Stage, WorkerProcess
+from gateway.workers.roster import Roster
+from gateway.workers.status import merged
+
+_OWN = ("tidegate_routes_loaded", "tidegate_reloads_total", "tidegate_reload_failures_total")
+"""Metrics of what the supervisor does itself."""
+_DRAIN = re.compile(r"/admin/backends/(.+)/(drain|undrain)")
+_PASSED_ON = ("content-type", "x-gateway-actor", "traceparent")
+_NOT_PASSED_BACK = frozenset(("content-length", "transfer-encoding", "connection", "date", "server"))
+_FRESH = 5.0
+"""Seconds after which the counts of workers are asked for, though nobody else has: one that is killed tells no more."""
+
+
+@dataclass(slots=True)
+class MachineView:
+    """What the admin listener shows: `upgrade` says what became of the last one, "" before the first."""
+
+    roster: Roster
+    reloader: Reloader
+    began: float
+    start_upgrade: Callable[[], bool]
+    expositions: Expositions = field(default_factory=Expositions)
+    asking: Asking = field(default_factory=Asking)
+    is_stopping: bool = False
+    upgrade: str = ""
+    upgrades: int = 0
+
+
+class MachineAdmin:
+    """Answers at the admin listener of the supervisor."""
+
+    def __init__(self, view: MachineView) -> None:
+        self._view = view
+        self._turn = asyncio.Lock()
+        self._looked = 0.0
+
+    def app(self, host: str, token: AdminToken) -> Starlette:
+        """Return the application; `host` is where it is bound."""
+        protection = Protection(host, token)
+        return Starlette(
+            routes=[
+                Route("/health", self._health),
+                Route("/metrics", self._metrics),
+                Route("/admin/status", self._status),
+                Route("/admin/reload", self._reload, methods=["POST"]),
+                Route("/admin/upgrade", self._upgrade, methods=["POST"]),
+                Route("/{path:path}", self._pass_on, methods=["GET", "POST"]),
+            ],
+            middleware=[Middleware(BaseHTTPMiddleware, dispatch=protection)],
+        )
+
+    async def keep_counts(self) -> None:
+        """Ask workers for their counts now and then, until cancelled."""
+        while True:
+            await asyncio.sleep(_FRESH)
+            if time.monotonic() - self._looked >= _FRESH:
+                await self._look()
+
+    async def _look(self) -> None:
+        """See the metrics of all workers; older answers never come after newer ones."""
+        async with self._turn:
+            for worker, answer in await self._view.asking.ask_all(self._ranked(), "/metrics"):
+                if worker in self._view.roster.workers:
+                    self._view.expositions.saw(worker.pid, answer.content)
+            self._looked = time.monotonic()
+
+    def _ranked(self) -> list[WorkerProcess]:
+        """Return the workers, the leader first."""
+        leader = self._view.roster.leader
+        return sorted(self._view.roster.workers, key=lambda each: each is not leader)
+
+    @staticmethod
+    async def _health(_: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def _metrics(self, request: Request) -> Response:
+        await self._look()
+        open_metrics, content_type = negotiate(request.headers.get("accept", ""))
+        found: Families = self._view.expositions.merged([each.pid for each in self._ranked()])
+        for name in _OWN:
+            found.pop(name, None)
+        blocks = [*rendered(found, open_metrics=open_metrics)]
+        for family in self._own():
+            blocks += family.blocks(open_metrics=open_metrics)
+        blocks += [b"# EOF\n"] if open_metrics else []
+        return Response(b"".join(blocks), headers={"content-type": content_type})
+
+    def _own(self) -> Iterator[Family]:
+        view = self._view
+        yield single(gauge("routes_loaded", "1 when the last load was good."), float(view.reloader.failure is None))
+        yield single(counter("reloads", "Good loads of the routes after the first."), view.reloader.loads)
+        yield single(counter("reload_failures", "Loads refused."), view.reloader.failures)
+        workers = gauge("workers", "Worker processes by how far they are.", ("stage",))
+        for stage in Stage:
+            workers.add((stage,), sum(each.stage is stage for each in view.roster.workers))
+        yield workers
+        yield single(counter("worker_restarts", "Workers that ended and were started again."), view.roster.restarts)
+        yield single(counter("upgrades", "Generations of workers that took over from another."), view.upgrades)
+
+    async def _status(self, _: Request) -> Response:
+        view = self._view
+        await self._look()
+        answers = await view.asking.ask_all(self._ranked(), "/admin/status")
+        if not answers:
+            return _nobody()
+        status = merged([answer.json() for _, answer in answers])
+        failure = view.reloader.failure
+        status |= {
+            "uptime_seconds": round(time.time() - view.began, 1),
+            "draining": view.is_stopping,
+            "routes": {
+                "sources": list(view.reloader.table.sources),
+                "loaded": failure is None,
+                "problems": [str(each) for each in failure.problems] if failure else [],
+            },
+            "generation": view.roster.generation,
+            "upgrade": view.upgrade,
+            "workers": [self._worker(each) for each in self._ranked()],
+        }
+        return JSONResponse(status)
+
+    def _worker(self, worker: WorkerProcess) -> dict[str, Any]:
+        return {
+            "pid": worker.pid,
+            "generation": worker.generation,
+            "stage": worker.stage,
+            "since": datetime.fromtimestamp(worker.since, UTC).isoformat(),
+            "requests": self._view.expositions.requests(worker.pid),
+            "leads": worker.leads,
+            "routes": worker.routes,
+            "problem": worker.problem,
+        }
+
+    async def _reload(self, _: Request) -> Response:
+        try:
+            table = await self._view.reloader.reload()
+        except RoutesError as refused:
+            problems = [str(each) for each in refused.problems]
+            return error(409, "routes_refused", "routes not loaded, the old ones stay in use", problems=problems)
+        if behind := [each for each in self._view.roster.workers if each.problem]:
+            problems = [f"worker {each.pid}: {each.problem}" for each in behind]
+            return error(500, "routes_not_applied", "some workers go on with the old routes", problems=problems)
+        sources = list(table.sources)
+        return JSONResponse({"models": len(table.models), "pools": len(table.pools), "sources": sources})
+
+    async def _upgrade(self, _: Request) -> Response:
+        if not self._view.start_upgrade():
+            return error(409, "upgrade_in_progress", "an upgrade is in progress already, or the gateway is stopping")
+        return JSONResponse({"generation": self._view.roster.generation}, 202)
+
+    async def _pass_on(self, request: Request) -> Response:
+        """Let the leading worker answer; all have to know what is drained."""
+        leader = self._view.roster.leader
+        if leader is None:
+            return _nobody()
+        body = await request.body()
+        raw = bytes(request.scope["raw_path"]).decode("latin-1")
+        target = f"{raw}?{request.url.query}" if request.url.query else raw
+        headers = {name: request.headers[name] for name in _PASSED_ON if name in request.headers}
+        answer = await self._view.asking.ask(leader, request.method, target, body, headers)
+        if answer is None:
+            return _nobody()
+        found = _DRAIN.fullmatch(unquote(raw))
+        if found is not None and answer.is_success and request.method == "POST":
+            await self._drain(leader, found[1], drained=found[2] == "drain")
+        kept = {name: value for name, value in answer.headers.items() if name not in _NOT_PASSED_BACK}
+        return Response(answer.content, answer.status_code, kept)
+
+    async def _drain(self, leader: WorkerProcess, backend: str, *, drained: bool) -> None:
+        for each in self._view.roster.workers:
+            if each is not leader:
+                each.send({"do": "drain", "backend": backend, "drained": drained})
+
+
+def _nobody() -> Response:
+    return error(503, "no_worker", "no worker answers: try again in a moment")

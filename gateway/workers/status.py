@@ -1,0 +1,40 @@
+"""What `/admin/status` says of a machine with several workers: the leading one's words, with the sums of all."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+_SUMMED = ("in_flight", "client_connections")
+_OF_BACKENDS = ("in_flight", "kv_tokens", "idle_connections")
+
+
+def merged(statuses: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the first status, the leader's, in which what each worker has for itself is the sum over all."""
+    leader, others = statuses[0], statuses[1:]
+    _add(leader, others, _SUMMED)
+    for key, name, fields in (("backends", "id", _OF_BACKENDS), ("tenants", "name", ("in_flight",))):
+        found = [{each[name]: each for each in other[key]} for other in others]
+        for each in leader[key]:
+            _add(each, [other[each[name]] for other in found if each[name] in other], fields)
+    versions = [{(model["name"], each["name"]): each for model, each in _versions(other)} for other in others]
+    for model, version in _versions(leader):
+        same = [other[both] for other in versions if (both := (model["name"], version["name"])) in other]
+        for each in same:
+            _count(version["waiting"], each["waiting"])
+            for service_class, reasons in each["shed"].items():
+                _count(version["shed"].setdefault(service_class, {}), reasons)
+    return leader
+
+
+def _versions(status: Mapping[str, Any]) -> Iterable[tuple[dict[str, Any], dict[str, Any]]]:
+    return ((model, version) for model in status["models"] for version in model["versions"])
+
+
+def _add(total: dict[str, Any], others: Iterable[Mapping[str, Any]], fields: Iterable[str]) -> None:
+    for other in others:
+        for each in fields:
+            total[each] += other[each]
+
+
+def _count(total: dict[str, int], other: Mapping[str, int]) -> None:
+    for name, count in other.items():
+        total[name] = total.get(name, 0) + count

@@ -1,0 +1,205 @@
+"""Several worker processes below a supervisor: one gateway to clients and to people."""
+
+import asyncio
+import errno
+import json
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.fakes import DONE, LAST_CHUNK, ROLE, STREAM_HEAD, Call, backends, chunked, event, good
+from tests.e2e.harness import ask, chat, post
+from tests.e2e.machine import in_background, machine, needs_wrk, wrk
+from tests.e2e.processes import following, running
+from tests.e2e.raw_client import RawClient, connect
+from tests.waiting import eventually, patient_client
+
+pytestmark = pytest.mark.anyio
+
+
+async def until_told(call: Call) -> None:
+    """Stream until the client has what it wanted."""
+    await call.send(STREAM_HEAD, chunked(ROLE), chunked(event("x")))
+    await call.passed.wait()
+    await call.send(chunked(event("y", "stop"), DONE) + LAST_CHUNK)
+
+
+async def streaming(port: int) -> RawClient:
+    client = await connect(port)
+    await client.send(post(chat()))
+    await client.reader.readuntil(b'"content":"x"')
+    return client
+
+
+async def test_they_share_the_work_and_answer_as_one(tmp_path: Path) -> None:
+    async with backends(good) as (fake,), machine(tmp_path, [fake.url]) as served:
+        for _ in range(40):
+            assert (await ask(served.port, chat(stream=False))).status == 200
+        found = await served.until(lambda status: sum(each["requests"] for each in status["workers"]) == 40)
+        assert all(each["requests"] for each in found["workers"]), "the system divides connections among them"
+        assert sum(each["leads"] for each in found["workers"]) == 1
+        assert [each["in_flight"] for each in found["backends"]] == [0]
+        counts = await served.scrape()
+        assert sum(value for (name, _), value in counts.items() if name == "tidegate_requests_total") == 40
+        async with patient_client(trust_env=False) as web:
+            text = await web.get(f"{served.admin}/metrics", headers={"accept": "application/openmetrics-text"})
+            assert text.text.endswith("# EOF\n")
+            assert (await web.get(f"{served.admin}/admin/models/m/slo")).status_code == 200
+            assert (await web.get(f"{served.admin}/docs")).status_code == 200
+            assert (await web.get(f"{served.admin}/nothing")).json()["error"]["code"] == "not_found"
+        served.process.process.terminate()
+        assert await served.process.ended() == 0
+        with socket.socket() as trying:
+            assert trying.connect_ex(("127.0.0.1", served.port)) == errno.ECONNREFUSED
+
+
+async def test_a_worker_that_is_killed_loses_its_own_streams_alone_and_is_replaced(tmp_path: Path) -> None:
+    async with backends(until_told) as (fake,), machine(tmp_path, [fake.url]) as served:
+        clients = [await streaming(served.port) for _ in range(12)]
+        workers = [each["pid"] for each in await served.serving_workers()]
+        os.kill(workers[0], signal.SIGKILL)
+        later = await asyncio.gather(*(streaming(served.port) for _ in range(6)))
+        for call in fake.calls:
+            call.passed.set()
+        ends = [await client.answer_rest() for client in (*clients, *later)]
+        whole = [b"[DONE]" in each for each in ends]
+        assert 0 < sum(whole[:12]) < 12, "those of the other worker go on"
+        assert all(whole[12:]), "what comes later is served by those who live"
+        found = await served.until(lambda status: sum(each["stage"] == "serving" for each in status["workers"]) == 2)
+        assert workers[0] not in [each["pid"] for each in found["workers"]]
+        assert [each["in_flight"] for each in found["backends"]] == [0]
+        assert sum(each["leads"] for each in found["workers"]) == 1 or await served.until(
+            lambda status: sum(each["leads"] for each in status["workers"]) == 1
+        )
+
+
+async def test_a_worker_that_is_asked_to_end_is_replaced_and_loses_nothing(tmp_path: Path) -> None:
+    async with backends(until_told) as (fake,), machine(tmp_path, [fake.url]) as served:
+        client = await streaming(served.port)
+        for each in await served.serving_workers():
+            os.kill(each["pid"], signal.SIGTERM)
+        await eventually(lambda: len([line for line in served.process.err if '"worker serves"' in line]) == 4, 60)
+        fake.calls[0].passed.set()
+        assert b"[DONE]" in await client.answer_rest()
+        again = asyncio.create_task(streaming(served.port))
+        await eventually(lambda: len(fake.calls) == 2)
+        fake.calls[1].passed.set()
+        assert b"[DONE]" in await (await again).answer_rest()
+
+
+async def test_all_get_the_same_routes_and_a_bad_file_changes_none(tmp_path: Path) -> None:
+    async with (
+        backends(good) as (fake,),
+        machine(tmp_path, [fake.url]) as served,
+        patient_client(trust_env=False) as web,
+    ):
+        file = tmp_path / "served.yaml"
+        file.write_text(json.dumps({"models": {"other": {"backends": [fake.url], "served_model": "m"}}}))
+        assert (await web.post(f"{served.admin}/admin/reload")).json()["models"] == 1
+        assert {each["routes"] for each in (await served.status())["workers"]} == {2}
+        for _ in range(10):
+            assert (await ask(served.port, chat(stream=False) | {"model": "other"})).status == 200
+        file.write_text("models: {}")
+        assert (await web.post(f"{served.admin}/admin/reload")).status_code == 409
+        found = await served.status()
+        assert not found["routes"]["loaded"]
+        assert {each["routes"] for each in found["workers"]} == {2}
+        file.write_text(json.dumps({"models": {"third": {"backends": [fake.url], "served_model": "m"}}}))
+        served.process.process.send_signal(signal.SIGHUP)
+        await served.until(lambda status: {each["routes"] for each in status["workers"]} == {3})
+        counts = await served.scrape()
+        assert counts["tidegate_reloads_total", "{}"] == 2
+        assert counts["tidegate_reload_failures_total", "{}"] >= 1
+
+
+async def test_a_drained_backend_is_drained_for_all(tmp_path: Path) -> None:
+    async with (
+        backends(good) as (fake,),
+        machine(tmp_path, [fake.url]) as served,
+        patient_client(trust_env=False) as web,
+    ):
+        backend = (await served.status())["backends"][0]["id"]
+        drain = await web.post(f"{served.admin}/admin/backends/{backend}/drain", json={"reason": "repair"})
+        assert drain.json() == {"backend": backend, "drained": True, "in_flight": 0}
+        async with asyncio.timeout(30):
+            while {(await ask(served.port, chat(stream=False))).status for _ in range(12)} != {503}:
+                pass
+        records = (await web.get(f"{served.admin}/admin/audit")).json()
+        assert [each["action"] for each in records] == ["drain"]
+
+
+async def test_the_admin_listener_keeps_its_token(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("secret")
+    async with backends(good) as (fake,):
+        arguments = ("--admin-token-file", str(tmp_path / "token"))
+        from tests.e2e.processes import serving
+
+        async with serving(tmp_path, [fake.url], "--workers", "1", *arguments) as served:
+            async with patient_client(trust_env=False) as web:
+                url = f"{served.urls[1]}/admin/status"
+                assert (await web.get(url)).status_code == 401
+                assert (await web.get(url, headers={"authorization": "Bearer secret"})).status_code == 200
+            served.process.terminate()
+            assert await served.ended() == 0
+
+
+@pytest.mark.parametrize("text", ["models: {}", "models: {m: {bockends: []}}"])
+async def test_bad_routes_end_it_as_one_process(tmp_path: Path, text: str) -> None:
+    (tmp_path / "routes.yaml").write_text(text)
+    ports = ("--port", "0", "--admin-port", "0", "--state", "memory://", "--workers", "2")
+    async with running("gateway.cli", "serve", str(tmp_path / "routes.yaml"), *ports) as child:
+        assert await child.ended() == 1
+        assert "routes.yaml:1" in "\n".join(child.err)
+
+
+async def test_workers_that_never_become_ready_end_it_with_a_message(tmp_path: Path) -> None:
+    (tmp_path / "routes.yaml").write_text('{"models": {"m": {"backends": ["http://127.0.0.1:1"]}}}')
+    ports = ("--port", "0", "--admin-port", "0", "--state", "memory://", "--workers", "1")
+    code = "from gateway.workers import worker; worker.Worker.run = None; from gateway.cli import main; main()"
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", code, "serve", str(tmp_path / "routes.yaml"), *ports),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with following(process) as child:
+        assert await child.ended() == 1
+        assert "ended before it was ready" in child.err[-1]
+
+
+async def test_workers_end_when_the_supervisor_is_killed(tmp_path: Path) -> None:
+    async with backends(good) as (fake,), machine(tmp_path, [fake.url]) as served:
+        workers = [each["pid"] for each in await served.serving_workers()]
+        served.process.process.kill()
+        await served.process.process.wait()
+        await eventually(
+            lambda: (
+                not any(
+                    Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes()
+                    for pid in workers
+                )
+            )
+        )
+
+
+@needs_wrk
+async def test_sockets_never_refuse_and_counts_never_fall_while_workers_are_killed(tmp_path: Path) -> None:
+    async with backends(good) as (fake,), machine(tmp_path, [fake.url], "--no-access-log") as served:
+        async with in_background(served.keep_scraping()):
+            load = asyncio.create_task(wrk(tmp_path, served.port, seconds=12, close=True))
+            kills = 0
+            while not load.done():
+                workers = await served.serving_workers()
+                if len(workers) == 2:
+                    os.kill(workers[0]["pid"], signal.SIGKILL)
+                    kills += 1
+                await asyncio.sleep(1)
+            found = await load
+        assert kills >= 2
+        assert found.refused == 0
+        assert found.requests > 100
+        assert found.lost <= 16 * kills, "a worker has at most all connections"
+        assert served.falls == []
