@@ -15,7 +15,7 @@ BIN = Path(sys.executable).parent
 
 def main() -> int:
     """Return 0 when every file is valid, else 1 with what is wrong on standard error."""
-    manifests = sorted((DEPLOY / "kubernetes").glob("*.yaml"))
+    manifests = sorted((DEPLOY / "kubernetes").rglob("*.yaml"))
     commands: list[list[Path | str]] = [
         [BIN / "hadolint", DEPLOY.parent / "Dockerfile"],
         [BIN / "kubernetes-validate", "--strict", "--quiet", *manifests],

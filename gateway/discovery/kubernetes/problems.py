@@ -43,7 +43,7 @@ def refused(cluster: Cluster, collection: Collection[Any], verb: str, status: St
             return (
                 f"the gateway may not {verb} {what} (403): its service account needs a RoleBinding there to a Role "
                 f'with apiGroups ["{collection.group}"], resources ["{collection.plural}"], verbs [get, list, watch], '
-                "as in deploy/kubernetes/discovery.yaml"
+                "as in deploy/kubernetes/discovery/rbac.yaml"
             )
         case code if code == _NOT_FOUND:
             api = "/".join(part for part in (collection.group, collection.version) if part)

@@ -18,6 +18,7 @@ class Settling:
         self._hold = hold
         self._told: dict[str, Target] = {}
         self._missing: dict[str, float] = {}
+        self._targets: tuple[Target, ...] = ()
 
     @property
     def waits(self) -> bool:
@@ -25,7 +26,10 @@ class Settling:
         return bool(self._missing)
 
     def settle(self, found: Found, now: float, listed: float) -> tuple[Target, ...]:
-        """Return the targets, one an address. `listed` is when the last complete list was asked for."""
+        """Return the targets, one an address; the same tuple as before where nothing has changed.
+
+        `listed` is when the last complete list was asked for.
+        """
         missing = {}
         kept = {}
         for key, target in self._told.items():
@@ -38,7 +42,10 @@ class Settling:
         self._missing = missing
         self._told = {target.key: target for target in _one_an_address([*kept.values(), *found.targets.values()])}
         self._missing = {key: since for key, since in missing.items() if key in self._told}
-        return tuple(self._told[key] for key in sorted(self._told))
+        targets = tuple(self._told[key] for key in sorted(self._told))
+        if targets != self._targets:
+            self._targets = targets
+        return self._targets
 
 
 def _one_an_address(targets: Iterable[Target]) -> Iterable[Target]:

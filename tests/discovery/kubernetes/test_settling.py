@@ -22,6 +22,12 @@ def test_what_is_found_is_told_in_order() -> None:
     assert Settling(HOLD).settle(found(Q, P), 0.0, 0.0) == (P, Q)
 
 
+def test_what_has_not_changed_is_the_same_tuple() -> None:
+    settling = Settling(HOLD)
+    first = settling.settle(found(P, Q), 0.0, 0.0)
+    assert settling.settle(found(target("q"), target("p")), 1.0, 0.0) is first
+
+
 def test_one_that_vanished_is_kept_until_a_list_that_is_late_enough() -> None:
     settling = Settling(HOLD)
     settling.settle(found(P, Q), 0.0, 0.0)
