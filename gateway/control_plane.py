@@ -25,6 +25,9 @@ from gateway.control.warming import Warmer
 from gateway.control.watching import Watched, watch
 from gateway.control.webhook import Webhook
 from gateway.data_plane import DataPlane
+from gateway.discovery.controller import Discovery
+from gateway.discovery.sources import SourceFactory
+from gateway.proxy.live import LiveTable
 from gateway.settings import Settings
 from gateway.state.store import Document, MemoryStore, Saved, Store
 from gateway.telemetry.lag import LoopLag
@@ -43,6 +46,9 @@ class ControlPlane:
         self.webhook = Webhook(settings.alert_webhook) if settings.alert_webhook else None
         self.reloader = Reloader(
             settings.routes, current.routes, self._put_in_force, listeners=settings.listeners, slices=data.background
+        )
+        self.discovery = Discovery(
+            current.routes, registry, SourceFactory(clock, settings.dns_server), self._put_found_in_force, clock
         )
         self.outlier_detector = OutlierDetector(
             ledger, registry, clock=clock, epoch=epoch, rng=data.rng, settle=data.observers.flush
@@ -105,6 +111,7 @@ class ControlPlane:
         clients = EngineClients(clock, data.rng)
         supervisor.start("probe", Prober(data.registry, clock, clients, hops=data.gateway.hops.name).run)
         supervisor.start("scrape", Scraper(data.registry, clock, clients).run)
+        supervisor.start("discovery", self.discovery.run)
         supervisor.start("sweep", partial(sweep, checked, clock, data.registry.lateness, data.background))
         supervisor.start("outlier detector", partial(self.outlier_detector.run, data.background))
         supervisor.start("admit", partial(self.limits.run, data.background))
@@ -121,16 +128,28 @@ class ControlPlane:
 
     def _apply(self, routes: RouteTable) -> Work[None]:
         """Put other routes in force, in small pieces of which one is the switch."""
-        data = self._data
-        before = yield from data.swapping(routes)
+        before = yield from self._data.swapping(routes)
         self.limits.follow()
         self.rollouts.follow(routes)
-        yield from data.current.renewing(before)
-        yield from data.metrics.rebucketing()
-        yield from data.ledger.forgetting(self._epoch())
+        yield from self._following(before)
+
+    def _apply_found(self, routes: RouteTable) -> Work[None]:
+        """Put the same routes in force with other backends."""
+        before = yield from self._data.swapping(routes)
+        self.limits.follow()
+        self.rollouts.stay()
+        yield from self._following(before)
+
+    def _following(self, before: LiveTable) -> Work[None]:
+        yield from self._data.current.renewing(before)
+        yield from self._data.metrics.rebucketing()
+        yield from self._data.ledger.forgetting(self._epoch())
 
     async def _put_in_force(self, routes: RouteTable) -> None:
-        await self._data.background.do(self._apply(routes))
+        await self.discovery.reloaded(routes, lambda found: self._data.background.do(self._apply(found)))
+
+    async def _put_found_in_force(self, routes: RouteTable) -> None:
+        await self._data.background.do(self._apply_found(routes))
 
     def _documents(self) -> list[Document]:
         keepers = (self.rollouts, self.deployments, self.drained, self.alerter, self.sharing)

@@ -41,6 +41,7 @@ class Settings:
     """How one process is run, as opposed to what it routes. Port 0 means any free one.
 
     `state` is where counts outlive the process; None is the user's own folder, or nowhere when that cannot be used.
+    `dns_server` is asked for backends under `dns` in the routes; None is the system's own servers.
     """
 
     routes: Path
@@ -61,6 +62,7 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
     max_event: int = MAX_EVENT
     edge: Edge = field(default_factory=Edge)
+    dns_server: tuple[str, int] | None = None
 
     @property
     def tls_by_listener(self) -> tuple[tuple[str, Tls], ...]:

@@ -1,30 +1,37 @@
 """Whether a backend may be sent requests, as far as probes, connects and people say."""
 
 from collections.abc import Mapping
+from typing import Final
 
 from gateway.policy.routing.readiness import Changes, Readiness
+
+_NO_MODELS: Final[Mapping[str, int | None]] = {}
 
 
 class Availability:
     """What probes and connects found (`readiness`), the `models` that it lists, and whether it is `drained`.
 
     `models` maps names to context lengths in tokens, and is None while the engine has not told. `silent_since` is when
-    the first of the latest probes had no answer (seconds).
+    the first of the latest probes had no answer (seconds). One may have to list its models before it serves any. While
+    it is `leaving`, those who told of it want it to get no new requests.
     """
 
-    __slots__ = ("_changes", "_eligible", "drained", "models", "readiness", "silent_since")
+    __slots__ = ("_changes", "_eligible", "_must_list", "drained", "leaving", "models", "readiness", "silent_since")
 
     def __init__(self, changes: Changes | None = None) -> None:
         """Take what counts changes of what it may be sent, of its whole pool."""
         self.readiness = Readiness()
+        self._must_list = False
         self.models: Mapping[str, int | None] | None = None
         self.drained = False
+        self.leaving = False
         self.silent_since = 0.0
         self._eligible = self.readiness.eligible
         self._changes = changes if changes is not None else Changes()
 
     def __repr__(self) -> str:
-        return f"<Availability {self.readiness.state}{' drained' if self.drained else ''}>"
+        words = f"{' drained' if self.drained else ''}{' leaving' if self.leaving else ''}"
+        return f"<Availability {self.readiness.state}{words}>"
 
     def learn(self, found: Readiness, now: float) -> bool:
         """Take what a probe or a connect found; return whether its state is another."""
@@ -36,19 +43,29 @@ class Availability:
 
     def list_models(self, models: Mapping[str, int | None] | None) -> None:
         """Take the models that the engine lists, None where it does not tell."""
-        if models != self.models:
+        listed = _NO_MODELS if models is None and self._must_list else models
+        if listed != self.models:
             self._changes.note()
-        self.models = models
+        self.models = listed
+
+    def require_list(self, *, required: bool) -> None:
+        """Have it serve no model before it lists that, or take it at its health's word where it lists none."""
+        self._must_list = required
+        self.list_models(None if self.models is _NO_MODELS else self.models)
 
     def drain(self, *, drained: bool) -> None:
         """Send it no new requests, or send it some again."""
         self.drained = drained
         self._reckon()
 
+    def leave(self, *, leaving: bool) -> None:
+        """Send it no new requests, because it is about to go, or some again, because it stays."""
+        self.leaving = leaving
+        self._reckon()
+
     def take_over(self, known: "Availability") -> None:
         """Begin with what is known of the same engine under other routes."""
-        self.readiness = known.readiness
-        self.silent_since = known.silent_since
+        self.readiness, self.silent_since = known.readiness, known.silent_since
         self.list_models(known.models)
         self._reckon()
 
@@ -58,7 +75,7 @@ class Availability:
 
     def may_serve(self, served_model: str) -> bool:
         """Whether nothing is known against it but that it does not answer probes in time."""
-        if self.drained or not (self.readiness.eligible or self.readiness.silent):
+        if self.drained or self.leaving or not (self.readiness.eligible or self.readiness.silent):
             return False
         return self.models is None or served_model in self.models
 
@@ -68,7 +85,7 @@ class Availability:
 
     def _reckon(self) -> None:
         """See whether it may be sent requests at all."""
-        eligible = self.readiness.eligible and not self.drained
+        eligible = self.readiness.eligible and not (self.drained or self.leaving)
         if eligible is not self._eligible:
             self._changes.note()
         self._eligible = eligible

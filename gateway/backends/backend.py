@@ -67,6 +67,7 @@ class Backend:
         if spec.max_concurrency != self.spec.max_concurrency:
             self.limit = _limit(spec)
         self.spec = spec
+        self.availability.require_list(required=bool(spec.key))
         self.authorization = b"authorization: Bearer %b\r\n" % spec.api_key.encode() if spec.api_key else b""
 
     def take_over(self, known: "Backend") -> None:
@@ -129,6 +130,17 @@ class Backend:
     def drained(self) -> bool:
         """Whether somebody wants it to get no new requests."""
         return self.availability.drained
+
+    @property
+    def leaving(self) -> bool:
+        """Whether it gets no new requests because it is about to go, as those say who told of it."""
+        return self.availability.leaving
+
+    def prune(self, now: float) -> None:
+        """Close connections that are of no more use: all that are idle, of one that gets no new requests."""
+        if self.availability.leaving:
+            self.pool.rest()
+        self.pool.prune(now)
 
     @property
     def models(self) -> Mapping[str, int | None] | None:

@@ -55,8 +55,10 @@ class Registry:
         for name, pool in table.pools.items():
             for spec in pool.backends:
                 known = self._backends.get(spec.id)
-                if known is None or known.spec.tls is not spec.tls:
-                    health = pools[name].members.get(spec.id) or Health(spec.id, pools[name])
+                is_another = known is not None and _is_another(known.spec, spec)
+                if known is None or is_another or known.spec.tls is not spec.tls:
+                    health = None if is_another else pools[name].members.get(spec.id)
+                    health = health or Health(spec.id, pools[name])
                     known = Backend(spec, health, self._outbox, self._clock, self.lateness)
                 backends[spec.id] = known
         return Reconciled(table, pools, backends)
@@ -83,14 +85,22 @@ class Registry:
     def _hold(self, backend: Backend, spec: BackendSpec) -> None:
         known = self._backends.get(spec.id)
         if known is backend:
+            if spec.leaving is not backend.spec.leaving:
+                backend.availability.leave(leaving=spec.leaving)
+                _log.info("backend %s", "leaves" if spec.leaving else "stays", extra={"backend": spec.id})
             backend.follow(spec)
             return
         backend.availability.drain(drained=spec.id in self.drained)
+        backend.availability.leave(leaving=spec.leaving)
         if known is None:
             _log.info("backend added", extra={"backend": spec.id})
         else:
             known.pool.close()
-            backend.take_over(known)
+            if _is_another(known.spec, spec):
+                _log.info("backend replaced by another at its address", extra={"backend": spec.id})
+                self._leaving.add(known)
+            else:
+                backend.take_over(known)
         self._backends[spec.id] = backend
 
     def drain(self, backend_id: str, *, drained: bool) -> None:
@@ -115,3 +125,8 @@ class Reconciled:
     table: RouteTable
     pools: dict[str, PoolState]
     backends: dict[str, Backend]
+
+
+def _is_another(known: BackendSpec, spec: BackendSpec) -> bool:
+    """Whether another engine has the same address now, as its origin tells."""
+    return bool(known.key and spec.key) and known.key != spec.key

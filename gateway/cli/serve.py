@@ -14,6 +14,7 @@ import uvloop
 from gateway import native, systemd
 from gateway.admin.protection import TokenRequired, require_token
 from gateway.app import App
+from gateway.config.addresses import parse_name_server
 from gateway.config.load import load_routes
 from gateway.config.problems import RoutesError
 from gateway.config.table import RouteTable
@@ -186,6 +187,14 @@ def serve(  # noqa: PLR0917 - one parameter an option
             show_default="one process, without a supervisor",
         ),
     ] = "",
+    dns_server: Annotated[
+        str,
+        typer.Option(
+            help="Address of the name server to ask for backends under `dns` in the routes.",
+            envvar="TIDEGATE_DNS_SERVER",
+            show_default="those of /etc/resolv.conf",
+        ),
+    ] = "",
     gateway_headers: Annotated[
         bool,
         typer.Option(
@@ -203,6 +212,7 @@ def serve(  # noqa: PLR0917 - one parameter an option
         tls = Tls(tls_certificate, tls_key, tls_client_ca)
         admin_tls = Tls(admin_tls_certificate, admin_tls_key, admin_tls_client_ca)
         count = _count(workers)
+        name_server = parse_name_server(dns_server) if dns_server else None
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     settings = Settings(
@@ -224,6 +234,7 @@ def serve(  # noqa: PLR0917 - one parameter an option
         limits=Limits(body=max_body, connections=max_connections),
         max_event=max_event,
         edge=edge,
+        dns_server=name_server,
     )
     try:
         if alert_webhook is not None:

@@ -17,6 +17,7 @@ _API_PATH = re.compile(r"/v1(?:/(?:chat/)?(?:completions|embeddings|responses|me
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _EXAMPLE = "write it as `http://host:8000`"
 
+NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"
 PATTERN = r"^https?://[^/?#@\s]+[^?#@\s]*$"
 
 
@@ -61,6 +62,25 @@ def parse_address(value: object) -> Address:
         port or _DEFAULT_PORTS[parts.scheme],
         _base_path(parts.path),
     )
+
+
+def parse_name(value: object) -> str:
+    """Parse a name of DNS, in lower case; a dot at its end is kept, since it says that nothing is to be added."""
+    name = value.lower() if isinstance(value, str) else ""
+    example = "write a name such as `vllm.serving.svc`; the port has a key of its own"
+    if not _HOST.fullmatch(name):
+        raise InvalidValueError("is not a name of DNS", example)
+    if _LOOKS_LIKE_IPV4.fullmatch(name):
+        raise InvalidValueError("is an address, not a name of DNS", "write `http://{shown}:8000` instead")
+    return name
+
+
+def parse_name_server(text: str) -> tuple[str, int]:
+    """Parse the address of a name server, `10.0.0.2` or `10.0.0.2:5353`. Raises ValueError."""
+    host, _, port = text.rpartition(":") if re.fullmatch(r"\[.+\]:\d+|[\d.]+:\d+", text) else (text, "", "53")
+    if not 0 < int(port) <= 65535:
+        raise ValueError(f"`{port}` is not a port")
+    return str(ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))), int(port)
 
 
 def _host(host: str, *, bracketed: bool) -> str:

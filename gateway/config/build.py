@@ -6,6 +6,7 @@ from decimal import Decimal
 from hashlib import sha256
 from types import MappingProxyType
 
+from gateway.config.origins import DnsOrigin, FileOrigin, InferencePoolOrigin, KubernetesOrigin, Origin
 from gateway.config.pool_schema import BackendEntry, PoolEntry
 from gateway.config.schema import (
     AvailabilityEntry,
@@ -22,6 +23,7 @@ from gateway.config.table import (
     DEFAULT_OBJECTIVE,
     IMPLICIT_VERSION,
     BackendSpec,
+    Discovery,
     ModelSpec,
     PoolSpec,
     RouteTable,
@@ -42,7 +44,9 @@ def build_table(routes: RoutesFile, sources: Iterable[str]) -> RouteTable:
     objectives = {name: _objective(name, entry) for name, entry in routes.objectives.items()}
     pool_specs = {name: _pool(name, entry) for name, entry in routes.pools.items()}
     pool_specs |= {
-        name: PoolSpec(name, _backends(name, entry.backends)) for name, entry in routes.models.items() if entry.backends
+        name: PoolSpec(name, _backends(name, entry.backends), discovered=_discovered(entry.backends))
+        for name, entry in routes.models.items()
+        if entry.backends
     }
     model_specs = {name: _model(name, entry, objectives, pool_specs) for name, entry in sorted(routes.models.items())}
     names = model_specs | {alias: model for model in model_specs.values() for alias in model.aliases}
@@ -70,7 +74,15 @@ def _tenant(name: str, entry: TenantEntry, models: Mapping[str, ModelSpec]) -> T
 def _pool(name: str, entry: PoolEntry) -> PoolSpec:
     backends = _backends(name, entry.backends, priority_scheduling=entry.priority_scheduling)
     thresholds = Thresholds(**entry.outlier_detection.model_dump())
-    return PoolSpec(name, backends, entry.accelerator, entry.cost_per_hour, entry.priority_scheduling, thresholds)
+    return PoolSpec(
+        name,
+        backends,
+        entry.accelerator,
+        entry.cost_per_hour,
+        entry.priority_scheduling,
+        thresholds,
+        _discovered(entry.backends),
+    )
 
 
 def _backends(
@@ -89,7 +101,36 @@ def _backends(
             api_key=entry.api_key or entry.api_key_file,
         )
         for entry in entries
+        if entry.url is not None
     )
+
+
+def _discovered(entries: Iterable[BackendEntry]) -> tuple[Discovery, ...]:
+    return tuple(
+        Discovery(
+            origin,
+            tuple(sorted(entry.where.items())),
+            entry.max_concurrency_label,
+            entry.max_concurrency,
+            entry.api_key or entry.api_key_file,
+        )
+        for entry in entries
+        if (origin := _origin(entry)) is not None
+    )
+
+
+def _origin(entry: BackendEntry) -> Origin | None:
+    """Return where the engines of an entry are found, None where it names one itself."""
+    if entry.dns is not None:
+        return DnsOrigin(entry.dns, entry.port)
+    if entry.file is not None:
+        return FileOrigin(entry.file)
+    if entry.kubernetes is not None:
+        service = entry.kubernetes
+        return KubernetesOrigin(service.service, service.namespace or "", service.port or "")
+    if entry.inference_pool is not None:
+        return InferencePoolOrigin(entry.inference_pool, entry.namespace or "")
+    return None
 
 
 def _objective(name: str, entry: ObjectiveEntry) -> Objective:
@@ -137,6 +178,7 @@ def _model(
 def _plan(name: str, entry: ModelEntry, canary: CanaryEntry, pools: Mapping[str, PoolSpec]) -> Plan:
     candidate = _versions(name, entry)[canary.candidate]
     urls = [backend.url for pool in candidate.pools for backend in pools[pool].backends]
+    urls += [str(found) for pool in candidate.pools for found in pools[pool].discovered]
     definition = json.dumps([canary.stable, canary.candidate, candidate.pools, candidate.served_model, urls])
     return Plan(
         stable=canary.stable,

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from math import ceil, inf
 from typing import Any
 
-from gateway.config.addresses import Address, parse_address
+from gateway.config.addresses import parse_address
+from gateway.config.backend_checks import entry_problems, origin_of
 from gateway.config.document import Document
 from gateway.config.durations import format_duration, readable_timeout
 from gateway.config.explain import shown
@@ -75,14 +76,13 @@ class Consistency:
         self.problems.append(at.document.problem(path, message, hint, at_key=at_key))
 
     def _check_backends(self, owner: Declared) -> None:
-        seen: dict[tuple[str, int, str], str] = {}
+        seen: dict[object, str] = {}
         for path, backend in owner.items("backends"):
-            if isinstance(backend, dict) and {"api_key", "api_key_file"} <= backend.keys():
-                self._wrong(owner, path, "`api_key` and `api_key_file` cannot be used together", "keep one of the two")
-            address = _address(backend)
-            if address is None:
+            if isinstance(backend, dict):
+                self.problems.extend(entry_problems(owner.document, path, backend))
+            identity = _identity(backend)
+            if identity is None:
                 continue
-            identity = (address.host, address.port, address.base_path)
             if identity in seen:
                 self._wrong(
                     owner, path, f"the backend is already in this pool at {seen[identity]}", "keep one of the two"
@@ -107,7 +107,10 @@ class Consistency:
         if "max_ejection_percent" not in given:
             return
         at, value = given["max_ejection_percent"]
-        backends = len(pool.items("backends"))
+        entries = [backend for _, backend in pool.items("backends")]
+        if any(isinstance(each, dict) and "url" not in each for each in entries):
+            return  # how many there are is found later
+        backends = len(entries)
         if isinstance(value, str) and value.isdecimal() and 0 < int(value) * backends < 100:
             message = f"ejects no backend: {value} % of {backends} is less than one"
             hint = f"write at least {ceil(100 / backends)}" if backends > 1 else "a pool of one keeps its only backend"
@@ -179,8 +182,12 @@ class Consistency:
                 self.warnings.append(pool.document.problem(pool.path, "no model uses this pool", hint))
 
 
-def _address(backend: Any) -> Address | None:
+def _identity(backend: Any) -> object:
+    """Return what two entries of a pool must not share, None where that cannot be told."""
+    if isinstance(backend, dict) and "url" not in backend:
+        return origin_of(backend)
     try:
-        return parse_address(backend.get("url") if isinstance(backend, dict) else backend)
+        address = parse_address(backend.get("url") if isinstance(backend, dict) else backend)
     except InvalidValueError:
         return None
+    return address.host, address.port, address.base_path

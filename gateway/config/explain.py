@@ -113,8 +113,9 @@ def _predicate(document: Document, path: KeyPath, kind: str, context: dict[str, 
         return message, hint.format(**context) or _example(path)
     message = _EXPECTED.get(kind.split("_", maxsplit=1)[0], "cannot be used")
     node = document.lookup(path)[2]
-    if kind == "list_type" and isinstance(node, ScalarNode):
-        return message, f"write `{path[-1]}: [{{shown}}]`"
+    if kind == "list_type" and isinstance(node, ScalarNode | MappingNode):
+        item = f"{{{next(iter(node.entries), 'url')}: ...}}" if isinstance(node, MappingNode) else "{shown}"
+        return message, f"write `{path[-1]}: [{item}]`"
     return message, _example(path)
 
 

@@ -14,7 +14,13 @@ POOL_NAME = r"^[a-z0-9._-]{1,63}$"
 PROMPT_TOKENS = r"^[1-9][0-9]{0,6}$"
 KEY_DIGEST = r"^[0-9a-f]{64}$"
 COMPARISON = r"^(<=|>=|<|>) ?[0-9]{1,9}$"
+KUBERNETES_NAME = r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$"
+SERVICE_PORT = r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?|[1-9][0-9]{0,4})$"
+LABEL_NAME = r"^([A-Za-z0-9.-]{1,253}/)?[A-Za-z0-9_]([A-Za-z0-9._-]{0,61}[A-Za-z0-9_])?$"
 NAME_RULES = {
+    KUBERNETES_NAME: "up to 253 lower-case letters, digits, `-` and `.`",
+    SERVICE_PORT: "the name of a port, or its number, from 1 to 65535",
+    LABEL_NAME: "the name of a label, such as `app` or `example.com/role`",
     KEY_DIGEST: "64 lower-case hex digits: `printf %s KEY | sha256sum`",
     PROMPT_TOKENS: "a number of prompt tokens, from 1 to 9999999",
     MODEL_NAME: "up to 128 letters, digits and `. _ / : -`, starting with a letter or digit",
@@ -26,6 +32,18 @@ VARIABLE = {"type": "string", "pattern": variables.PATTERN}
 
 ModelName = Annotated[str, StringConstraints(pattern=MODEL_NAME)]
 PoolName = Annotated[str, StringConstraints(pattern=POOL_NAME)]
+KubernetesName = Annotated[str, StringConstraints(pattern=KUBERNETES_NAME)]
+ServicePort = Annotated[
+    str,
+    StringConstraints(pattern=SERVICE_PORT),
+    WithJsonSchema({"anyOf": [{"type": "string", "pattern": SERVICE_PORT}, {"type": "integer"}, VARIABLE]}),
+]
+LabelName = Annotated[str, StringConstraints(pattern=LABEL_NAME)]
+DnsName = Annotated[
+    str,
+    PlainValidator(addresses.parse_name),
+    WithJsonSchema({"anyOf": [{"type": "string", "pattern": addresses.NAME_PATTERN}, VARIABLE]}),
+]
 ServedModel = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 Timeout = Annotated[
     float,

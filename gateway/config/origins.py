@@ -27,27 +27,34 @@ class FileOrigin:
 
 @dataclass(frozen=True, slots=True)
 class KubernetesOrigin:
-    """A Kubernetes Service: its EndpointSlices. `port` is a port's name or number; "" is the only one."""
+    """A Kubernetes Service: its EndpointSlices.
+
+    `namespace` is "" for the gateway's own. `port` is a port's name or number, "" for the only one.
+    """
 
     service: str
-    namespace: str
+    namespace: str = ""
     port: str = ""
 
     def __str__(self) -> str:
         port = f":{self.port}" if self.port else ""
-        return f"kubernetes {self.namespace}/{self.service}{port}"
+        return f"kubernetes {_within(self.namespace)}{self.service}{port}"
 
 
 @dataclass(frozen=True, slots=True)
 class InferencePoolOrigin:
-    """A Kubernetes InferencePool: the pods that it selects, on each of its target ports."""
+    """A Kubernetes InferencePool: the pods that it selects, on each of its target ports. See KubernetesOrigin."""
 
     name: str
-    namespace: str
+    namespace: str = ""
 
     def __str__(self) -> str:
-        return f"inference_pool {self.namespace}/{self.name}"
+        return f"inference_pool {_within(self.namespace)}{self.name}"
 
 
 Origin: TypeAlias = DnsOrigin | FileOrigin | KubernetesOrigin | InferencePoolOrigin
 """What one source asks. Origins that are equal are asked once, whatever pools use them."""
+
+
+def _within(namespace: str) -> str:
+    return f"{namespace}/" if namespace else ""

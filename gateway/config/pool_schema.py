@@ -2,20 +2,84 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema
+from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
 
 from gateway.config import variables
 from gateway.config.durations import format_duration
-from gateway.config.kinds import EjectionTime, Entry, Url
+from gateway.config.kinds import DnsName, EjectionTime, Entry, KubernetesName, LabelName, ServicePort, Url
 from gateway.policy.routing.ejection import USUAL
+
+ORIGINS = ("url", "dns", "file", "kubernetes", "inference_pool")
+"""The keys of which an entry of `backends` has exactly one: where its engines are found."""
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class ServiceEntry(Entry):
+    """A Kubernetes Service whose endpoints are engines."""
+
+    service: KubernetesName = Field(description="Name of the Service.", examples=["vllm"])
+    namespace: KubernetesName | None = Field(
+        default=None,
+        description="Its namespace. Default: the gateway's own.",
+        examples=["serving"],
+    )
+    port: ServicePort | None = Field(
+        default=None,
+        description="Name or number of the port. Default: the only one.",
+        examples=["http"],
+    )
 
 
 class BackendEntry(Entry):
-    """One engine: a URL, or a mapping with more about it."""
+    """One engine: a URL, or a mapping with more about it; or where any number of engines is found."""
 
-    url: Url = Field(
+    model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": [each]} for each in ORIGINS]})
+
+    url: Url | None = Field(
+        default=None,
         description="Base URL of the engine, without `/v1`.",
         examples=["http://vllm-0:8000"],
+    )
+    dns: DnsName | None = Field(
+        default=None,
+        description="Instead of `url`: a name of DNS whose every address is an engine.",
+        examples=["vllm.serving.svc"],
+    )
+    port: Port | None = Field(
+        default=None,
+        description="Port of the engines that `dns` finds. Default: SRV records have it.",
+        examples=[8000],
+    )
+    file: Annotated[str, StringConstraints(min_length=1)] | None = Field(
+        default=None,
+        description="Instead of `url`: file of targets, in the format of Prometheus' `file_sd_configs`, relative to "
+        "the route file.",
+        examples=["targets.json"],
+    )
+    kubernetes: ServiceEntry | None = Field(
+        default=None,
+        description="Instead of `url`: a Kubernetes Service whose endpoints are engines.",
+        examples=[{"service": "vllm", "namespace": "serving", "port": "http"}],
+    )
+    inference_pool: KubernetesName | None = Field(
+        default=None,
+        description="Instead of `url`: name of a Kubernetes InferencePool.",
+        examples=["vllm-llama"],
+    )
+    namespace: KubernetesName | None = Field(
+        default=None,
+        description="Namespace of the `inference_pool`. Default: the gateway's own.",
+        examples=["serving"],
+    )
+    where: dict[LabelName, str] = Field(
+        default_factory=dict,
+        description="Labels that a found engine must have to belong to this pool.",
+        examples=[{"accelerator": "gpu"}],
+    )
+    max_concurrency_label: LabelName | None = Field(
+        default=None,
+        description="Label or annotation of a found engine that says its `max_concurrency`.",
+        examples=["tidegate.io/max-concurrency"],
     )
     max_concurrency: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
         default=None,

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from gateway.config.origins import Origin
 from gateway.policy.admission.classes import CLASSES, STANDARD, ServiceClass
 from gateway.policy.admission.quota import QuotaLimits
 from gateway.policy.canary.plan import Plan
@@ -42,7 +43,11 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class BackendSpec:
-    """One engine's address. Its identity over reloads is `id`: pool and URL."""
+    """One engine's address. Its identity over reloads is `id`: pool and URL.
+
+    One that was found has the `key` by which its origin knows it: another engine may have the same address later. Such
+    a one gets requests for the models that it lists alone, and while it is `leaving` no new ones.
+    """
 
     pool: str
     url: str
@@ -53,6 +58,8 @@ class BackendSpec:
     max_concurrency: int | None = None
     priority_scheduling: bool = False
     api_key: str | None = field(default=None, repr=False)
+    key: str = ""
+    leaving: bool = False
 
     @property
     def id(self) -> str:
@@ -62,8 +69,26 @@ class BackendSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Discovery:
+    """Backends of a pool that an origin names: those whose labels are as in `where`, in pairs sorted by name.
+
+    `max_concurrency_label` is a label that says a backend's `max_concurrency`.
+    """
+
+    origin: Origin
+    where: tuple[tuple[str, str], ...] = ()
+    max_concurrency_label: str | None = None
+    max_concurrency: int | None = None
+    api_key: str | None = field(default=None, repr=False)
+
+    def __str__(self) -> str:
+        labels = ", ".join(f"{name}={value}" for name, value in self.where)
+        return f"{self.origin} where {labels}" if labels else str(self.origin)
+
+
+@dataclass(frozen=True, slots=True)
 class PoolSpec:
-    """Backends of one kind that stand in for each other."""
+    """Backends of one kind that stand in for each other: those that routes name, and those that are found."""
 
     name: str
     backends: tuple[BackendSpec, ...]
@@ -71,6 +96,7 @@ class PoolSpec:
     cost_per_hour: float | None = None
     priority_scheduling: bool = False
     outlier_detection: Thresholds = USUAL
+    discovered: tuple[Discovery, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,8 @@ PATTERN = r"\$\{[A-Za-z_][A-Za-z0-9_]*(:-[^}]*)?\}"
 REFERENCE_PATTERN = r"^\$\{[A-Za-z_][A-Za-z0-9_]*\}$"
 SECRET_KEYS = frozenset(("api_key",))
 SECRET_FILE_KEYS = frozenset(("api_key_file",))
+TARGETS_KEY = "file"
+"""Of an item in a list: a file that is named relative to the route file."""
 
 _VARIABLE = re.compile(r"\$\{(?:([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\})?")
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -75,6 +77,8 @@ class _Reading:
                 return [self.plain(item, (*path, position)) for position, item in enumerate(node.items)]
         try:
             text = _text(node, path[-1], self._environ)
+            if path[-1] == TARGETS_KEY and isinstance(path[-2], int):
+                return str(Path(self._document.file).parent / text)
             if path[-1] not in SECRET_FILE_KEYS:
                 return text
             file = Path(self._document.file).parent / text

@@ -55,5 +55,5 @@ class Prober:
                     continue  # this process was late: the probe's timer says nothing
                 probe.apply(backend, result)
                 now = self._clock()
-                backend.pool.prune(now)
+                backend.prune(now)
                 await asyncio.sleep(until_next(now, self._interval, self._clients.turn(backend)))

@@ -6,13 +6,13 @@ from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 
 from gateway.config.apart import are_large, load_apart
+from gateway.config.file_marks import FileMarks
 from gateway.config.itself import Listening
 from gateway.config.load import load_routes
 from gateway.config.problems import RoutesError
 from gateway.config.sources import route_files
 from gateway.config.table import RouteTable
 from gateway.config.transfer import receive
-from gateway.control.watching import FileMarks
 from gateway.wire.slices import Slices, finish
 
 _log = logging.getLogger(__name__)

@@ -118,6 +118,11 @@ class RolloutController:
             self._audit.record("reload", "end", f"rollout of {model}", f"the routes have no canary of {model} any more")
             _log.info("a rollout ended by a reload", extra={"model": model, "share": gone.rollout.share})
 
+    def stay(self) -> None:
+        """Go on as before, in routes that are the same but for their backends."""
+        for running in self._running.values():
+            running.apply(self._current.table.model(running.model))
+
     def _reloaded(self, known: RolloutProgress, running: RolloutProgress) -> None:
         """Leave a record of what a reload changed, and of what it did not."""
         share = f"{running.plan.candidate} has {running.rollout.share:g} % of requests"

@@ -52,7 +52,7 @@ def _decided(
     first = first_asked(route.backends, version.served_model)
     if not first:
         pools = ", ".join(pool.peers.pool for pool in route.pools)
-        return "", f"no backend is ready in {pools}: requests get 503"
+        return "", f"no backend is ready in {pools}: requests get 503{route.discovery}"
     silent = not first[0].serves(version.served_model)
     objective = model.objectives.of(name)
     need = need_for(model, objective, tokens, claim=claim)
@@ -98,8 +98,8 @@ def _considered(backend: Backend, version: LiveVersion, claim: Claim, now: float
     considered = consider(backend.health, claim.kv, now, claim)
     if backend.serves(served_model) or (not version.has_ready and backend.may_serve(served_model)):
         return considered
-    if backend.drained:
-        return replace(considered, refused="drained", scored=False)
+    if backend.drained or backend.leaving:
+        return replace(considered, refused="drained" if backend.drained else "leaving", scored=False)
     if backend.still_serves(served_model):
         why = f"not ready: {backend.readiness.reason}; it is at work, and asked while no other has a slot"
         return replace(considered, refused=why, scored=False)

@@ -72,6 +72,12 @@ class LiveRoute:
     def __repr__(self) -> str:
         return f"<LiveRoute {' '.join(pool.peers.pool for pool in self.pools)}>"
 
+    @property
+    def discovery(self) -> str:
+        """Say where backends of its pools are found, and what was, after a colon; "" where the routes name all."""
+        words = [pool.peers.discovery for pool in self.pools if pool.peers.discovery]
+        return f": {'; '.join(words)}" if words else ""
+
 
 class LiveVersion:
     """One version of a model with the backends of its pools; `routes` are one for each rule, then that of the rest."""

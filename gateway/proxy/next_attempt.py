@@ -75,7 +75,8 @@ class NextAttempt:
         """Where no attempt began, wait for a slot, unless that is hopeless, or tell that there can be none."""
         routed, exchange, failures, context = self._request.routed, self._exchange, self.failures, self._context
         if not others(routed, failures.tried):
-            error = NoReadyBackend(f"no backend of the model `{exchange.model}` is ready")
+            found = routed.route.discovery
+            error = NoReadyBackend(f"no backend of the model `{exchange.model}` is ready{found}")
             self._refuse(error, Outcome.NO_BACKEND, "no ready backend")
         elif tried is FULL:
             self._request.step(Event.NO_SLOT)

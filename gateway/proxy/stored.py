@@ -47,7 +47,8 @@ class Keeper(NamedTuple):
 
     def takes_work(self, version: bytes | None) -> bool:
         """Whether new requests may go there; `version` is the one that the client wants, if it wants one."""
-        if self.backend.drained or (version is not None and version.decode("latin-1") != self.version.name):
+        is_away = self.backend.drained or self.backend.leaving
+        if is_away or (version is not None and version.decode("latin-1") != self.version.name):
             return False
         return self.model.traffic.reaches(self.version)
 

@@ -73,6 +73,10 @@ class IdleConnections:
     def close(self) -> None:
         """Close all of them and keep none from now on."""
         self._closed = True
+        self.close_all()
+
+    def close_all(self) -> None:
+        """Close all of them."""
         for upstream in list(self._connections):
             upstream.transport.close()
         self._connections.clear()

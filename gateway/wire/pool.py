@@ -68,6 +68,10 @@ class UpstreamPool:
         self._connecting.add(task)
         task.add_done_callback(self._connecting.discard)
 
+    def rest(self) -> None:
+        """Close idle connections for now; later ones are kept again."""
+        self.idle_connections.close_all()
+
     def close(self) -> None:
         """Close idle connections and take none back; those at work, or that a request waits for, end with that."""
         self.idle_connections.close()

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.config.addresses import Address, parse_address
+from gateway.config.addresses import Address, parse_address, parse_name_server
 from gateway.config.problems import InvalidValueError
 
 
@@ -32,3 +32,22 @@ def test_any_text_is_an_address_with_one_spelling_or_none(text: str) -> None:
     except InvalidValueError:
         return
     assert parse_address(address.url) == address
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("10.0.0.2", ("10.0.0.2", 53)),
+        ("127.0.0.1:8600", ("127.0.0.1", 8600)),
+        ("fd00::1", ("fd00::1", 53)),
+        ("[fd00::1]:5353", ("fd00::1", 5353)),
+    ],
+)
+def test_a_name_server_is_an_address_with_or_without_a_port(text: str, expected: tuple[str, int]) -> None:
+    assert parse_name_server(text) == expected
+
+
+@pytest.mark.parametrize("text", ["dns.example", "10.0.0.2:", "10.0.0.2:0", "10.0.0.2:70000", "10.0.0", ""])
+def test_a_name_server_that_has_no_address_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"is not a port|does not appear to be"):
+        parse_name_server(text)

@@ -10,6 +10,12 @@ from gateway.config.steering_schema import Path as RoutedPath
 from gateway.wire.endpoints import FORWARDED
 
 ROUTES = Path(__file__).parents[2] / "routes"
+BACKEND = {"url", "dns", "port", "file", "kubernetes", "inference_pool", "namespace", "where"} | {
+    "max_concurrency",
+    "max_concurrency_label",
+    "api_key",
+    "api_key_file",
+}
 SAMPLES = sorted(ROUTES.glob("*.yaml"))
 
 
@@ -39,8 +45,9 @@ class TestSamples:
         (("objectives", "fast", "ttft"), {"target", "under", "by_prompt_tokens"}),
         (("objectives", "fast", "itl"), {"target", "under"}),
         (("pools",), set()),
-        (("pools", "gpu", "backends", 0), {"url", "max_concurrency", "api_key", "api_key_file"}),
-        (("models", "m", "backends", 3), {"url", "max_concurrency", "api_key", "api_key_file"}),
+        (("pools", "gpu", "backends", 0), BACKEND),
+        (("models", "m", "backends", 3), BACKEND),
+        (("models", "m", "backends", 3, "kubernetes"), {"service", "namespace", "port"}),
         (("models", "m", "versions", "v1"), {"pools", "served_model"}),
         (("models", "m", "timeouts"), {"connect", "first_byte", "first_token", "stall", "total"}),
         (("models", "m", "split"), set()),

@@ -130,6 +130,7 @@ async def gateway(
     path: Path | None = None,
     now: Clock = monotonic,
     observers: Sequence[Observer] = (),
+    dns_server: tuple[str, int] | None = None,
 ) -> AsyncIterator[Running]:
     """Run a gateway on free ports until the block ends, with routes of this text, or those at `path`.
 
@@ -155,6 +156,7 @@ async def gateway(
         tls=tls or Tls(),
         admin_tls=admin_tls or Tls(),
         drain=drain or DrainTimes(0.0, 5.0),
+        dns_server=dns_server,
     )
     records = Recorder()
     app = App(settings, load_routes(path), *observers, records, now=now)

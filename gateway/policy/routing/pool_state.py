@@ -39,10 +39,10 @@ class PoolState(PoolVitals):
         thresholds: Thresholds = USUAL,
         prepared: Mapping[str, Health] = _NONE,
     ) -> None:
-        """Hold exactly these backends; those that stay keep what is known of them, others may have been `prepared`."""
+        """Hold exactly these backends: those that were `prepared`; others that stay keep what is known of them."""
         self.cost_per_hour = cost_per_hour
         self.thresholds = thresholds
-        known = {**prepared, **self.members}
+        known = {**self.members, **prepared}
         self.members = {each: known.get(each) or Health(each, self) for each in identities}
         self.vitals = [*self.members.values()]
         for health in self.members.values():

@@ -40,7 +40,8 @@ class PoolVitals:
     `latency` is what their models lean on, `vitals` what is known of each; `burns` are the pool's routing burns by
     objective, `cost_per_hour` the price of one backend, None where there is none; `thresholds` say when one is ejected.
     `changes` are counted of which may be sent requests. `panic` says that ejections are ignored, and `panic_reason`
-    why; `half_open` are those that were at the last tick.
+    why; `half_open` are those that were at the last tick. `discovery` says where its backends are found, and what was
+    found there, "" where the routes name all of them.
     """
 
     __slots__ = (
@@ -48,6 +49,7 @@ class PoolVitals:
         "burns",
         "changes",
         "cost_per_hour",
+        "discovery",
         "half_open",
         "latency",
         "panic",
@@ -66,6 +68,7 @@ class PoolVitals:
         self.burns: Mapping[str, float] = {}
         self.panic = False
         self.panic_reason = ""
+        self.discovery = ""
         self.cost_per_hour: float | None = None
         self.thresholds = USUAL
         self._transitions: list[Transition] = []

@@ -1,0 +1,224 @@
+"""Backends that are found: what sources publish becomes routes in force, by the way that a reload takes."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
+
+from gateway.backends.registry import Registry
+from gateway.clock import Clock
+from gateway.config.origins import Origin
+from gateway.config.table import RouteTable
+from gateway.discovery.expanding import expanded, origins_of
+from gateway.discovery.membership import Membership
+from gateway.discovery.target import Source, Target, TargetState
+
+_log = logging.getLogger(__name__)
+QUIET = 0.1
+"""Seconds that changes are gathered for before they are put in force."""
+LOOK_EVERY = 1.0
+FIRST_ANSWER = 5.0
+"""Seconds that a reload waits for the first answer of an origin that it names anew."""
+PAUSE = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class DiscoveryRow:
+    """One origin as it is shown: how many targets it names for which pools, and how long ago it did, in seconds."""
+
+    origin: str
+    pools: tuple[str, ...]
+    targets: int
+    draining: int
+    age: float | None
+    problem: str
+    errors: int
+
+
+class _Asked:
+    """One origin that is asked, by a source in a task of its own."""
+
+    def __init__(self, origin: Origin, source: Source) -> None:
+        self.origin = origin
+        self.source = source
+        self.members = Membership()
+        self.published: Collection[Target] | None = None
+        self.answered = asyncio.Event()
+        self.problem = ""
+        self.crashes = 0
+        self.task: asyncio.Task[None] | None = None
+
+    @property
+    def words(self) -> str:
+        """What is wrong with the origin, "" while all is well."""
+        return self.problem or self.source.problem
+
+
+class Discovery:
+    """Asks the origins that the routes name, and has the routes put in force with what they tell.
+
+    A backend that its origin names no more gets no new requests; it leaves the routes when it has none in progress. An
+    origin that is silent changes nothing.
+    """
+
+    def __init__(
+        self,
+        routes: RouteTable,
+        registry: Registry,
+        make: Callable[[Origin], Source],
+        put_in_force: Callable[[RouteTable], Awaitable[None]],
+        clock: Clock,
+    ) -> None:
+        self._routes = routes
+        self._registry = registry
+        self._make = make
+        self._put_in_force = put_in_force
+        self._clock = clock
+        self._asked: dict[Origin, _Asked] = {}
+        self._turn = asyncio.Lock()
+        self._woken = asyncio.Event()
+        self._has_changed = False
+        self._is_running = False
+
+    def __repr__(self) -> str:
+        return f"<Discovery of {len(self._asked)} origins>"
+
+    async def run(self) -> None:
+        """Ask until cancelled."""
+        self._is_running = True
+        self._ask(self._routes)
+        try:
+            while True:
+                await self._look()
+        finally:
+            self._is_running = False
+            for origin in list(self._asked):
+                self._stop(origin)
+
+    async def reloaded(self, routes: RouteTable, put_in_force: Callable[[RouteTable], Awaitable[None]]) -> None:
+        """Have other routes put in force, with what is known of their backends; new origins are waited for a little."""
+        self._ask(routes)
+        new = [
+            asked for origin, asked in self._asked.items() if origin in origins_of(routes) and asked.task is not None
+        ]
+        await _answered([asked for asked in new if asked.published is None])
+        async with self._turn:
+            self._routes = routes
+            for origin in self._asked.keys() - origins_of(routes):
+                self._stop(origin)
+            self._has_changed = False
+            await put_in_force(self._expanded())
+            self._note()
+        if self._asked:
+            self._woken.set()
+
+    def rows(self) -> list[DiscoveryRow]:
+        """Return every origin as it is shown."""
+        now, rows = self._clock(), []
+        for origin, pools in origins_of(self._routes).items():
+            asked = self._asked.get(origin)
+            if asked is None:
+                rows.append(DiscoveryRow(str(origin), tuple(pools), 0, 0, None, "", 0))
+                continue
+            confirmed, targets = asked.members.confirmed_at, asked.members.targets
+            draining = sum(each.state is TargetState.DRAINING for each in targets) + len(asked.members.gone)
+            age = None if confirmed is None else max(0.0, now - confirmed)
+            errors = asked.source.errors + asked.crashes
+            rows.append(
+                DiscoveryRow(str(origin), tuple(pools), len(targets), draining, age, asked.words, errors),
+            )
+        return rows
+
+    async def _look(self) -> None:
+        """Wait for changes, or for the time to look whether something that is gone may be forgotten."""
+        try:
+            async with asyncio.timeout(LOOK_EVERY if self._asked else None):
+                await self._woken.wait()
+        except TimeoutError:
+            pass
+        else:
+            self._woken.clear()
+            await asyncio.sleep(QUIET)
+        async with self._turn:
+            busy, now = self._busy(), self._clock()
+            for asked in self._asked.values():
+                self._has_changed |= asked.members.forget(busy, now)
+            if self._has_changed:
+                self._has_changed = False
+                try:
+                    await self._put_in_force(self._expanded())
+                except BaseException:
+                    self._has_changed = True
+                    raise
+            self._note()
+
+    def _ask(self, routes: RouteTable) -> None:
+        for origin in origins_of(routes):
+            if origin not in self._asked:
+                self._asked[origin] = _Asked(origin, self._make(origin))
+            asked = self._asked[origin]
+            if asked.task is None and self._is_running:
+                asked.task = asyncio.create_task(self._keep(asked), name=f"discovery {origin}")
+
+    def _stop(self, origin: Origin) -> None:
+        task = self._asked.pop(origin).task
+        if task is not None:
+            task.cancel()
+
+    async def _keep(self, asked: _Asked) -> None:
+        """Have a source ask; one that breaks begins again."""
+        while True:
+            try:
+                await asked.source.run(lambda targets: self._publish(asked, targets))
+            except Exception as error:  # noqa: BLE001 - a source that fails is logged and starts again
+                asked.problem, asked.crashes = f"the source failed: {error}", asked.crashes + 1
+                _log.exception("a source failed and starts again", extra={"origin": str(asked.origin)})
+            await asyncio.sleep(PAUSE)
+
+    def _publish(self, asked: _Asked, targets: Collection[Target]) -> None:
+        now, asked.problem = self._clock(), ""
+        if targets is asked.published:
+            asked.members.confirmed_at = now
+            return
+        is_first, asked.published = asked.published is None, targets
+        if asked.members.take(targets, now) or is_first:
+            _log.info("targets found", extra={"origin": str(asked.origin), "targets": len(asked.members.targets)})
+            self._has_changed = True
+            self._woken.set()
+        asked.answered.set()
+
+    def _expanded(self) -> RouteTable:
+        return expanded(self._routes, self._targets)
+
+    def _targets(self, origin: Origin) -> list[Target]:
+        asked = self._asked.get(origin)
+        return [] if asked is None else asked.members.targets + asked.members.gone
+
+    def _busy(self) -> set[str]:
+        """Return the keys of backends that are about to go, and have requests in progress."""
+        return {each.spec.key for each in self._registry if each.leaving and each.in_flight}
+
+    def _note(self) -> None:
+        """Say of pools that wait for an origin which it is, and what is wrong with it."""
+        for pool in self._routes.pools.values():
+            if pool.discovered:
+                state = self._registry.pools.get(pool.name)
+                if state is not None:
+                    state.discovery = "; ".join(self._words(each.origin) for each in pool.discovered)
+
+    def _words(self, origin: Origin) -> str:
+        asked = self._asked.get(origin)
+        if asked is None or asked.published is None:
+            problem = asked.words if asked is not None else ""
+            return f"{origin} has not told of any backend yet{f' ({problem})' if problem else ''}"
+        present = len(asked.members.targets)
+        return f"{origin} tells of {present or 'no'} backend{'s' * (present != 1)}"
+
+
+async def _answered(asked: Collection[_Asked]) -> None:
+    """Wait until each has answered, but not for long."""
+    waits = [asyncio.ensure_future(each.answered.wait()) for each in asked]
+    if waits:
+        await asyncio.wait(waits, timeout=FIRST_ANSWER)
+        for each in waits:
+            each.cancel()

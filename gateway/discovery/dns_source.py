@@ -1,0 +1,141 @@
+"""Targets from DNS: every address of a name, or every SRV record. What is silent or fails changes nothing."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Final
+
+import dns.exception
+import dns.resolver
+
+from gateway.clock import Clock
+from gateway.config.origins import DnsOrigin
+from gateway.discovery.dns_answers import AnswerHistory, until_next, until_retry
+from gateway.discovery.target import Publish, Target
+from gateway.discovery.threads import asked
+
+PATIENCE: Final = 5.0
+"""Seconds that all servers of names together have to answer one question."""
+_PAYLOAD: Final = 1232
+_LONGEST_SHOWN: Final = 200
+
+MakeResolver = Callable[[], dns.resolver.Resolver]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a name leads to, as `host:port`, none where DNS says that there is nothing; for `ttl` seconds."""
+
+    addresses: frozenset[tuple[str, int]]
+    ttl: float = 0.0
+    nothing: str = ""
+
+
+def system_resolver(server: tuple[str, int] | None = None) -> dns.resolver.Resolver:
+    """Return what asks as the system's own resolver would, with its search list; or asks one `server` alone."""
+    try:
+        resolver = dns.resolver.Resolver()
+    except dns.resolver.NoResolverConfiguration:
+        if server is None:
+            raise
+        resolver = dns.resolver.Resolver(configure=False)
+    if server is not None:
+        resolver.nameservers, resolver.port = [server[0]], server[1]
+    resolver.use_edns(0, 0, _PAYLOAD)
+    resolver.lifetime = PATIENCE
+    return resolver
+
+
+class DnsSource:
+    """Asks for one name as often as its TTL says. Other sources are asked in threads of their own, as this one is."""
+
+    def __init__(self, origin: DnsOrigin, clock: Clock, resolver: MakeResolver = system_resolver) -> None:
+        self.problem = ""
+        self.errors = 0
+        self._origin = origin
+        self._clock = clock
+        self._resolver = resolver
+        self._history = AnswerHistory()
+        self._failures = 0
+
+    def __repr__(self) -> str:
+        return f"<DnsSource {self._origin}{': ' if self.problem else ''}{self.problem}>"
+
+    async def run(self, publish: Publish) -> None:
+        """Ask until cancelled."""
+        while True:
+            pause = await self.ask(publish)
+            await asyncio.sleep(pause)
+
+    async def ask(self, publish: Publish) -> float:
+        """Ask once; return the seconds until it is time to ask again."""
+        try:
+            found = await asked(self._look_up, f"lookup {self._origin}")
+        except (OSError, RuntimeError, dns.exception.DNSException) as error:
+            self._failures += 1
+            self.errors += 1
+            self.problem = _words(error)
+            return until_retry(self._failures)
+        if not found.addresses:
+            self._failures += 1
+            self.problem = found.nothing
+            if self._history.take_nothing(self._clock()):
+                publish(())
+            return until_retry(self._failures)
+        self._failures, self.problem = 0, ""
+        known = self._history.take(map(_key, found.addresses), self._clock())
+        publish([_target(each) for each in known])
+        return until_next(found.ttl)
+
+    def _look_up(self) -> Found:
+        """Ask the servers of names; blocks."""
+        return look_up(self._resolver(), self._origin)
+
+
+def look_up(resolver: dns.resolver.Resolver, origin: DnsOrigin) -> Found:
+    """Return what a name leads to; raises DNSException where that cannot be told. Blocks."""
+    kinds = ("SRV",) if origin.port is None else ("A", "AAAA")
+    for kind in kinds:
+        try:
+            answer = resolver.resolve(origin.name, kind, search=True)
+        except dns.resolver.NXDOMAIN:
+            return Found(frozenset(), nothing="the name does not exist (NXDOMAIN)")
+        except dns.resolver.NoAnswer:
+            continue
+        if origin.port is None:
+            addresses = _services(answer)
+        else:
+            addresses = {(each, origin.port) for each in map(str, answer) if _is_usable(each)}
+        if addresses:
+            return Found(frozenset(addresses), answer.rrset.ttl if answer.rrset is not None else 0.0)
+    return Found(frozenset(), nothing=f"the name has no {' or '.join(kinds)} record of use")
+
+
+def _services(answer: dns.resolver.Answer) -> set[tuple[str, int]]:
+    """Return the services of SRV records: of those that come first by their priority; the root is none (RFC 2782)."""
+    records = [each for each in answer if str(each.target) != "."]
+    first = min((each.priority for each in records), default=0)
+    return {(str(each.target).rstrip(".").lower(), each.port) for each in records if each.priority == first}
+
+
+def _is_usable(address: str) -> bool:
+    found = ip_address(address)
+    return not (found.is_unspecified or found.is_multicast)
+
+
+def _key(address: tuple[str, int]) -> str:
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _target(key: str) -> Target:
+    host, _, port = key.rpartition(":")
+    return Target(key, host.strip("[]"), int(port))
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, dns.resolver.LifetimeTimeout):
+        return f"no answer in {PATIENCE:g} s"
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."

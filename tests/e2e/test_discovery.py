@@ -1,0 +1,109 @@
+"""Backends that are found while the gateway serves: they come, go and come back, and no request notices."""
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.backends.backend import Backend
+from tests.discovery.dns_server import dns_server
+from tests.e2e.fakes import Call, FakeBackend, backends, whole
+from tests.e2e.harness import Running, ask, chat, gateway
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.anyio
+
+ANSWER = {
+    "id": "c",
+    "object": "chat.completion",
+    "model": "m",
+    "choices": [{"index": 0, "message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}],
+}
+
+
+async def answers(call: Call) -> None:
+    await call.send(whole(b"200 OK", json.dumps(ANSWER).encode()))
+
+
+def routes(*entries: Any) -> str:
+    return json.dumps({"models": {"m": {"backends": list(entries)}}})
+
+
+def write(folder: Path, fakes: Iterable[FakeBackend], **labels: str) -> None:
+    """Replace the file of targets in one step."""
+    fresh = folder / "fresh"
+    fresh.write_text(json.dumps([{"targets": [f"127.0.0.1:{fake.port}" for fake in fakes], "labels": labels}]))
+    os.replace(fresh, folder / "targets.json")
+
+
+def serving(running: Running) -> set[int]:
+    """Return the ports of backends that new requests may be sent to."""
+    return {backend.spec.port for backend in running.app.data.registry if backend.serves("m")}
+
+
+def of(running: Running, fake: FakeBackend) -> Backend:
+    (found,) = [backend for backend in running.app.data.registry if backend.spec.port == fake.port]
+    return found
+
+
+async def test_engines_in_a_file_come_go_and_come_back_as_they_were(tmp_path: Path) -> None:
+    async with backends(answers, answers) as (first, second):
+        write(tmp_path, [first])
+        async with gateway(tmp_path, routes({"file": "targets.json"}), wait_ready=False) as running:
+            await eventually(lambda: serving(running) == {first.port})
+            assert (await ask(running.port, chat(stream=False))).status == 200
+            write(tmp_path, [first, second])
+            await eventually(lambda: serving(running) == {first.port, second.port})
+            known = of(running, second)
+            write(tmp_path, [first])
+            await eventually(lambda: serving(running) == {first.port})
+            assert known.leaving
+            for _ in range(5):
+                assert (await ask(running.port, chat(stream=False))).status == 200
+            assert second.calls == []
+            write(tmp_path, [first, second])
+            await eventually(lambda: serving(running) == {first.port, second.port})
+            assert of(running, second) is known
+
+
+async def test_while_nothing_was_found_requests_are_told_where_it_is_looked_for(tmp_path: Path) -> None:
+    async with backends(answers) as (fake,):
+        async with gateway(tmp_path, routes({"file": "targets.json"}), wait_ready=False) as running:
+            await eventually(lambda: "cannot be read" in running.app.data.registry.pools["m"].discovery)
+            answer = await ask(running.port, chat(stream=False))
+            assert answer.status == 503
+            message = json.loads(answer.body)["error"]["message"]
+            assert message == (
+                f"no backend of the model `m` is ready: file {tmp_path}/targets.json has not told of any backend yet "
+                "(the file cannot be read: No such file or directory)"
+            )
+            write(tmp_path, [fake])
+            await eventually(lambda: serving(running) == {fake.port})
+            assert (await ask(running.port, chat(stream=False))).status == 200
+
+
+async def test_an_address_gets_requests_once_it_has_shown_the_model(tmp_path: Path) -> None:
+    async with backends(answers, answers) as (fake, other):
+        other.models = ("another",)
+        write(tmp_path, [fake, other])
+        async with gateway(tmp_path, routes({"file": "targets.json"}), wait_ready=False) as running:
+            await eventually(lambda: len(running.app.data.registry) == 2)
+            await running.ready()
+            assert serving(running) == {fake.port}
+            other.models = ("m",)
+            await eventually(lambda: serving(running) == {fake.port, other.port})
+
+
+async def test_names_that_lead_elsewhere(tmp_path: Path) -> None:
+    records = {("A", "vllm.svc"): ["127.0.0.1"]}
+    async with backends(answers) as (fake,), dns_server(records=records) as names:
+        entry = {"dns": "vllm.svc", "port": fake.port}
+        async with gateway(tmp_path, routes(entry), wait_ready=False, dns_server=names.where) as running:
+            await eventually(lambda: serving(running) == {fake.port})
+            names.mode = "SERVFAIL"
+            await eventually(lambda: any(row.problem for row in running.app.control.discovery.rows()))
+            assert serving(running) == {fake.port}
+            assert (await ask(running.port, chat(stream=False))).status == 200
