@@ -11,6 +11,7 @@ from gateway.data_plane import DataPlane
 from gateway.listeners import Listener, ListenerFiles, listener
 from gateway.settings import Settings
 from gateway.telemetry.admission_exposition import AdmissionCollector
+from gateway.telemetry.discovery_exposition import DiscoveryCollector
 from gateway.telemetry.exposition import Exposition, GatewayCollector, Gauges
 from gateway.telemetry.rollout_exposition import Delivered, RolloutCollector
 from gateway.telemetry.routing_exposition import RoutingCollector
@@ -50,6 +51,7 @@ class AdminPlane:
             rollouts=control.rollouts,
             deployments=control.deployments,
             drained=control.drained,
+            discovered=control.discovery.rows,
             audit=control.audit,
             flusher=control.flusher,
             sharing=control.sharing,
@@ -65,6 +67,7 @@ class AdminPlane:
             GatewayCollector(data.metrics, self._gauges),
             SloCollector(data.ledger, control.alerter.of),
             AdmissionCollector(data.pools, lambda: queued(data.current.table), data.prompt_errors),
+            DiscoveryCollector(control.discovery.rows),
             RolloutCollector(control.rollouts.rows, self._delivered),
             RoutingCollector(data.pools, control.outlier_detector.ejections, data.refused_retries),
         )

@@ -24,6 +24,7 @@ from gateway.admin.status import (
     BackendStatus,
     EngineStatus,
     ModelStatus,
+    OriginStatus,
     PoolStatus,
     Reloaded,
     RoutesStatus,
@@ -55,6 +56,7 @@ from gateway.proxy.live import LiveModel, LiveTable
 from gateway.proxy.live_version import LiveVersion
 from gateway.proxy.similar import unknown_model
 from gateway.proxy.tenants import LiveTenant
+from gateway.telemetry.discovery_exposition import DiscoveryRow
 from gateway.telemetry.exposition import Exposition
 from gateway.wire.client import Client
 
@@ -82,6 +84,7 @@ class AdminView:
     rollouts: RolloutController
     deployments: Deployments
     drained: Drained
+    discovered: Callable[[], Sequence[DiscoveryRow]]
     audit: Audit
     flusher: Flusher
     sharing: Sharing
@@ -203,6 +206,7 @@ def _status(view: AdminView) -> Status:
         pools=[
             PoolStatus(name=name, ejections_ignored=peers.panic_reason) for name, peers in view.registry.pools.items()
         ],
+        discovery=[_origin(row) for row in view.discovered()],
         tenants=[_tenant(tenant, view.clock()) for tenant in view.gateway.current.tenants],
         rollouts=[canary_status(running, view.rollouts) for running in view.rollouts],
         alerts=firing_alerts(view.alerter, view.ledger),
@@ -217,6 +221,18 @@ def _version_decision(explained: Explained) -> VersionDecision:
         candidates=[candidate(each) for each in explained.considered],
         winner=explained.winner or None,
         why=explained.why,
+    )
+
+
+def _origin(row: DiscoveryRow) -> OriginStatus:
+    return OriginStatus(
+        origin=row.origin,
+        pools=list(row.pools),
+        targets=row.targets,
+        leaving=row.leaving,
+        age_seconds=None if row.age is None else round(row.age, 1),
+        problem=row.problem,
+        errors=row.errors,
     )
 
 
@@ -283,6 +299,7 @@ def _backend(backend: Backend, now: float) -> BackendStatus:
         reason=backend.readiness.reason,
         silent=backend.readiness.silent,
         drained=backend.drained,
+        leaving=backend.leaving,
         ejection=backend.health.outlier.ejection.state,
         ejection_reason=backend.health.outlier.ejection.reason,
         weight=round(backend.health.outlier.weight, 4),

@@ -25,6 +25,7 @@ class BackendStatus(BaseModel):
 
     `silent` says that its last probe timed out: requests are still sent there while no other backend is ready, or, as
     long as it is at work, while no other has a slot.
+    `leaving` says that it gets no new requests because where it was found it is no longer named, or about to go.
     `limit` is in requests at once, `kv_capacity` in tokens; null where there is none.
     """
 
@@ -34,6 +35,7 @@ class BackendStatus(BaseModel):
     reason: str
     silent: bool
     drained: bool
+    leaving: bool
     ejection: str
     ejection_reason: str
     weight: float
@@ -52,6 +54,21 @@ class PoolStatus(BaseModel):
 
     name: str
     ejections_ignored: str
+
+
+class OriginStatus(BaseModel):
+    """Where backends are found: how many it tells of, and how many leave.
+
+    `age_seconds` is how long ago it told, null before it did. `problem` is "" while all is well.
+    """
+
+    origin: str
+    pools: list[str]
+    targets: int
+    leaving: int
+    age_seconds: float | None
+    problem: str
+    errors: int
 
 
 class VersionStatus(BaseModel):
@@ -124,6 +141,7 @@ class Status(BaseModel):
     models: list[ModelStatus]
     backends: list[BackendStatus]
     pools: list[PoolStatus]
+    discovery: list[OriginStatus]
     tenants: list[TenantStatus]
     rollouts: list[CanaryStatus]
     alerts: list[FiringAlert]

@@ -14,10 +14,13 @@ from rich.text import Text
 from gateway.config.durations import format_duration
 from gateway.config.itself import Listening
 from gateway.config.load import LoadedRoutes, load
+from gateway.config.origins import FileOrigin, Origin
 from gateway.config.problems import RoutesError
 from gateway.config.rollouts import DENSEST, RAREST, expected, stalling
 from gateway.config.schema import json_schema
-from gateway.config.table import FIRST_TOKEN, LONGEST, STALL, ModelSpec, PoolSpec, RouteTable
+from gateway.config.table import FIRST_TOKEN, LONGEST, STALL, Discovery, ModelSpec, PoolSpec, RouteTable
+from gateway.discovery.expanding import origins_of
+from gateway.discovery.target_file import read_targets
 from gateway.policy.canary.plan import LAST
 from gateway.policy.canary.words import span
 from gateway.policy.routing.rules import ANY, Span, When
@@ -93,9 +96,25 @@ def _print_routes(loaded: LoadedRoutes) -> None:
         if table.row_count:
             console.print(table)
             console.print()
+    for found in origins_of(loaded.table):
+        if problem := _unreadable(found):
+            typer.echo(f"warning: {problem}", err=True)
     for warning in loaded.warnings:
         typer.echo(f"warning: {warning}", err=True)
     typer.echo(f"ok: {', '.join(loaded.table.sources)}")
+
+
+def _unreadable(origin: Origin) -> str:
+    """Return why a file of targets cannot be used at the moment, "" where it can, or is none."""
+    if not isinstance(origin, FileOrigin):
+        return ""
+    try:
+        read_targets(Path(origin.path))
+    except OSError as error:
+        return f"{origin.path}: cannot be read: {error.strerror}; there are no backends of it until it can"
+    except ValueError as error:
+        return f"{origin.path}: {error}; there are no backends of it until that is put right"
+    return ""
 
 
 def _models_table(table: RouteTable) -> Table:
@@ -199,7 +218,16 @@ def _pools_table(table: RouteTable) -> Table:
             key = "yes" if backend.api_key else ""
             _add(shown, *kind, backend.url, str(backend.max_concurrency or "adaptive"), key)
             kind = ("", "", "")
+        for found in pool.discovered:
+            _add(shown, *kind, str(found), _bears(found), "yes" if found.api_key else "")
+            kind = ("", "", "")
     return shown
+
+
+def _bears(found: Discovery) -> str:
+    """Return the limit of each backend that is found, in words."""
+    usual = str(found.max_concurrency or "adaptive")
+    return f"label {found.max_concurrency_label}, or {usual}" if found.max_concurrency_label else usual
 
 
 def _tenants_table(table: RouteTable) -> Table:
@@ -344,5 +372,15 @@ def _pool_as_json(pool: PoolSpec) -> dict[str, Any]:
                 "has_api_key": backend.api_key is not None,
             }
             for backend in pool.backends
+        ],
+        "discovered": [
+            {
+                "origin": str(found.origin),
+                "where": dict(found.where),
+                "max_concurrency": found.max_concurrency,
+                "max_concurrency_label": found.max_concurrency_label,
+                "has_api_key": found.api_key is not None,
+            }
+            for found in pool.discovered
         ],
     }

@@ -26,6 +26,7 @@ def problems(found: dict[str, Any]) -> list[Problem]:
         *_budgets(found),
         *_models(found),
         *_backends(found),
+        *_origins(found),
         *_routes(found),
         *_state(found),
         *_rollouts(found),
@@ -96,11 +97,15 @@ def _models(found: dict[str, Any]) -> Iterator[Problem]:
     for model in found["models"]:
         for version in model["versions"]:
             behind = [backend for pool in version["pools"] for backend in pools.get(pool, ())]
-            if version["weight"] > 0 and all(each["drained"] or each["state"] == "not_ready" for each in behind):
+            if version["weight"] > 0 and all(map(_is_out, behind)):
                 what = f"{model['name']}/{version['name']} has no ready backend{_instead(version, behind)}"
                 drained = [each["id"] for each in behind if each["drained"] and each["state"] != "not_ready"]
                 command = f"tidegate undrain {drained[0]}" if drained else f"tidegate doctor {_source(found)}"
                 yield Problem(what, command)
+
+
+def _is_out(backend: dict[str, Any]) -> bool:
+    return bool(backend["drained"] or backend.get("leaving") or backend["state"] == "not_ready")
 
 
 def _instead(version: dict[str, Any], behind: list[dict[str, Any]]) -> str:
@@ -115,14 +120,15 @@ def _instead(version: dict[str, Any], behind: list[dict[str, Any]]) -> str:
 
 
 def _lists(backend: dict[str, Any], version: dict[str, Any]) -> bool:
-    """Whether a backend is not drained, and serves the model of a version as far as it tells."""
-    return not backend["drained"] and (backend["models"] is None or version["served_model"] in backend["models"])
+    """Whether a backend gets new requests, and serves the model of a version as far as it tells."""
+    is_away = backend["drained"] or backend.get("leaving")
+    return not is_away and (backend["models"] is None or version["served_model"] in backend["models"])
 
 
 def _backends(found: dict[str, Any]) -> Iterator[Problem]:
     ignored = pools_without_ejections(found)
     for each in found["backends"]:
-        if each["drained"]:
+        if each["drained"] or each.get("leaving"):
             continue
         if each["state"] == "not_ready":
             what = f"{each['id']} is not ready: {each['reason']}"
@@ -135,6 +141,15 @@ def _backends(found: dict[str, Any]) -> Iterator[Problem]:
             yield Problem(
                 what, f"it returns once it answers correctly again; to keep it out: tidegate drain {each['id']}"
             )
+
+
+def _origins(found: dict[str, Any]) -> Iterator[Problem]:
+    for each in found.get("discovery", ()):
+        if each["problem"]:
+            count, pools = each["targets"], ", ".join(each["pools"])
+            stays = f"the last {count} stay{'s' * (count == 1)} in use" if count else "it has told of none"
+            what = f"backends of {pools} by {each['origin']}: {each['problem']}; {stays}"
+            yield Problem(what, "it is asked again all the time; docs/discovery.md says what each origin must answer")
 
 
 def _routes(found: dict[str, Any]) -> Iterator[Problem]:

@@ -22,9 +22,9 @@ def status(admin: Admin = ADMIN, *, as_json: AsJson = False) -> None:
     """Show objectives, rollouts, queues, backends and problems.
 
     For each problem it suggests a command. The exit code is 1 if there is a problem: a firing alert, a model whose last
-    five or more requests all failed, an overspent budget, a backend that is ejected or not ready, a failing candidate,
-    a paused rollout, route files that were not applied, state that cannot be saved or is in the file of a gateway with
-    other routes.
+    five or more requests all failed, an overspent budget, a backend that is ejected or not ready, a place where
+    backends are found that cannot be asked, a failing candidate, a paused rollout, route files that were not applied,
+    state that cannot be saved or is in the file of a gateway with other routes.
     """
     found = ask(admin, "GET", "/admin/status")
     wrong = problems(found)
@@ -64,6 +64,7 @@ def _tables(found: dict[str, Any]) -> Iterator[Table]:
     yield _rollouts(found)
     yield _models(found)
     yield _backends(found)
+    yield _origins(found)
 
 
 def _workers(found: dict[str, Any]) -> Table:
@@ -175,7 +176,7 @@ def _backends(found: dict[str, Any]) -> Table:
         [
             [
                 each["id"],
-                "drained" if each["drained"] else each["state"].replace("_", " "),
+                _state(each),
                 each["ejection"].replace("_", " ")
                 + (" (ignored)" if each["ejection"] == "ejected" and each["pool"] in ignored else ""),
                 f"{each['weight']:.2f}",
@@ -184,5 +185,28 @@ def _backends(found: dict[str, Any]) -> Table:
                 f"{each['kv_tokens']:,}" + (f" of {each['kv_capacity']:,}" if each["kv_capacity"] else ""),
             ]
             for each in found["backends"]
+        ],
+    )
+
+
+def _state(backend: dict[str, Any]) -> str:
+    if backend["drained"]:
+        return "drained"
+    return "leaving" if backend.get("leaving") else str(backend["state"]).replace("_", " ")
+
+
+def _origins(found: dict[str, Any]) -> Table:
+    return table(
+        ["found by", "pools", "backends", "leaving", "last answer", "problem"],
+        [
+            [
+                each["origin"],
+                ", ".join(each["pools"]),
+                str(each["targets"]),
+                str(each["leaving"]),
+                "none yet" if each["age_seconds"] is None else f"{each['age_seconds']:,.0f} s ago",
+                each["problem"] or "-",
+            ]
+            for each in found.get("discovery", ())
         ],
     )

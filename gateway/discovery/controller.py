@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass
 
 from gateway.backends.registry import Registry
 from gateway.clock import Clock
@@ -12,6 +11,7 @@ from gateway.config.table import RouteTable
 from gateway.discovery.expanding import expanded, origins_of
 from gateway.discovery.membership import Membership
 from gateway.discovery.target import Source, Target, TargetState
+from gateway.telemetry.discovery_exposition import DiscoveryRow
 
 _log = logging.getLogger(__name__)
 QUIET = 0.1
@@ -20,19 +20,6 @@ LOOK_EVERY = 1.0
 FIRST_ANSWER = 5.0
 """Seconds that a reload waits for the first answer of an origin that it names anew."""
 PAUSE = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class DiscoveryRow:
-    """One origin as it is shown: how many targets it names for which pools, and how long ago it did, in seconds."""
-
-    origin: str
-    pools: tuple[str, ...]
-    targets: int
-    draining: int
-    age: float | None
-    problem: str
-    errors: int
 
 
 class _Asked:
@@ -114,19 +101,10 @@ class Discovery:
 
     def rows(self) -> list[DiscoveryRow]:
         """Return every origin as it is shown."""
-        now, rows = self._clock(), []
+        rows, now = [], self._clock()
         for origin, pools in origins_of(self._routes).items():
             asked = self._asked.get(origin)
-            if asked is None:
-                rows.append(DiscoveryRow(str(origin), tuple(pools), 0, 0, None, "", 0))
-                continue
-            confirmed, targets = asked.members.confirmed_at, asked.members.targets
-            draining = sum(each.state is TargetState.DRAINING for each in targets) + len(asked.members.gone)
-            age = None if confirmed is None else max(0.0, now - confirmed)
-            errors = asked.source.errors + asked.crashes
-            rows.append(
-                DiscoveryRow(str(origin), tuple(pools), len(targets), draining, age, asked.words, errors),
-            )
+            rows.append(_shown(str(origin), tuple(pools), asked, now))
         return rows
 
     async def _look(self) -> None:
@@ -222,3 +200,19 @@ async def _answered(asked: Collection[_Asked]) -> None:
         await asyncio.wait(waits, timeout=FIRST_ANSWER)
         for each in waits:
             each.cancel()
+
+
+def _shown(origin: str, pools: tuple[str, ...], asked: _Asked | None, now: float) -> DiscoveryRow:
+    if asked is None:
+        return DiscoveryRow(origin, pools, 0, 0, None, "", 0)
+    targets, confirmed = asked.members.targets, asked.members.confirmed_at
+    leaving = sum(each.state is TargetState.DRAINING for each in targets)
+    return DiscoveryRow(
+        origin,
+        pools,
+        targets=len(targets) - leaving,
+        leaving=leaving + len(asked.members.gone),
+        age=None if confirmed is None else max(0.0, now - confirmed),
+        problem=asked.words,
+        errors=asked.source.errors + asked.crashes,
+    )

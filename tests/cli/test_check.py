@@ -112,6 +112,29 @@ tenants:
                     "has_api_key": True,
                 }
             ],
+            "discovered": [],
+        }
+
+    def test_it_shows_where_backends_are_found_and_what_is_wrong_there(self, routes: Path) -> None:
+        found = "[{dns: vllm.svc, port: 8000}, {file: t.json, where: {gpu: h100}, max_concurrency_label: slots}]"
+        routes.write_text(f"models: {{m: {{backends: {found}}}}}\n")
+        missing = check(routes)
+        assert missing.exit_code == 0
+        rows = [" ".join(line.split()) for line in missing.stdout.splitlines()]
+        assert "m gpu dns vllm.svc:8000 adaptive" in rows
+        assert f"file {routes.parent}/t.json where gpu=h100 label slots, or adaptive" in rows
+        assert "t.json: cannot be read: No such file or directory; there are no backends of it" in missing.stderr
+        (routes.parent / "t.json").write_text("{}")
+        assert "t.json: is not a list of groups" in check(routes).stderr
+        (routes.parent / "t.json").write_text("[]")
+        assert check(routes).stderr == ""
+        pool = json.loads(check(routes, "--json").stdout)["pools"]["m"]
+        assert pool["discovered"][1] == {
+            "origin": f"file {routes.parent}/t.json",
+            "where": {"gpu": "h100"},
+            "max_concurrency": None,
+            "max_concurrency_label": "slots",
+            "has_api_key": False,
         }
 
     @pytest.mark.parametrize("options", [(), ("--json",)])

@@ -218,3 +218,15 @@ def test_a_gateway_of_an_older_release_is_read_too() -> None:
         del older[name]
     assert problems(older) == []
     assert notes(older) == []
+
+
+def test_an_origin_that_cannot_be_asked_is_a_problem_and_what_leaves_is_none() -> None:
+    origin = {"origin": "dns vllm.svc:8000", "pools": ["p"], "targets": 2, "problem": "no answer in 5 s"}
+    (wrong,) = problems(found(discovery=[origin, origin | {"problem": ""}]))
+    assert wrong.what == "backends of p by dns vllm.svc:8000: no answer in 5 s; the last 2 stay in use"
+    (wrong,) = problems(found(discovery=[origin | {"targets": 0}]))
+    assert wrong.what.endswith("no answer in 5 s; it has told of none")
+    gone = backend(state="not_ready", leaving=True)
+    assert problems(found(backends=[gone, backend()])) == []
+    (wrong,) = problems(found(backends=[gone]))
+    assert wrong.what == "m/v1 has no ready backend: its requests get 503"

@@ -12,7 +12,7 @@ from gateway.backends.backend import Backend
 from tests.discovery.dns_server import dns_server
 from tests.e2e.fakes import Call, FakeBackend, backends, whole
 from tests.e2e.harness import Running, ask, chat, gateway
-from tests.waiting import eventually
+from tests.waiting import eventually, patient_client
 
 pytestmark = pytest.mark.anyio
 
@@ -95,6 +95,38 @@ async def test_an_address_gets_requests_once_it_has_shown_the_model(tmp_path: Pa
             assert serving(running) == {fake.port}
             other.models = ("m",)
             await eventually(lambda: serving(running) == {fake.port, other.port})
+
+
+async def test_what_was_found_is_shown_with_its_age_and_what_is_wrong(tmp_path: Path) -> None:
+    async with backends(answers, answers) as (first, second):
+        write(tmp_path, [first, second])
+        async with gateway(tmp_path, routes({"file": "targets.json"}), wait_ready=False) as running:
+            await eventually(lambda: len(serving(running)) == 2)
+            write(tmp_path, [first])
+            await eventually(lambda: len(serving(running)) == 1)
+            (tmp_path / "targets.json").write_text("[")
+            await eventually(lambda: running.app.control.discovery.rows()[0].problem != "")
+            origin = f"file {tmp_path}/targets.json"
+            async with patient_client(base_url=running.admin) as web:
+                status = (await web.get("/admin/status")).json()
+                metrics = (await web.get("/metrics")).text
+                explained = (await web.get("/admin/explain", params={"model": "m", "prompt_tokens": 9})).json()
+            (shown,) = status["discovery"]
+            assert 0.0 <= shown.pop("age_seconds") < 100.0
+            assert shown == {
+                "origin": origin,
+                "pools": ["m"],
+                "targets": 1,
+                "leaving": 1,
+                "problem": "the file is not JSON: Expecting value: line 1 column 2 (char 1)",
+                "errors": 1,
+            }
+            assert [each["leaving"] for each in status["backends"]] == [False, True]
+            assert f'tidegate_discovery_targets{{origin="{origin}",state="leaving"}} 1.0' in metrics
+            assert f'tidegate_discovery_errors_total{{origin="{origin}"}} 1.0' in metrics
+            assert f'tidegate_discovery_age_seconds{{origin="{origin}"}}' in metrics
+            candidates = explained["versions"][0]["candidates"]
+            assert [each["refused"] for each in candidates] == ["", "leaving"]
 
 
 async def test_names_that_lead_elsewhere(tmp_path: Path) -> None:
