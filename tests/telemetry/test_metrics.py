@@ -21,6 +21,7 @@ from gateway.policy.routing.pool_state import PoolState
 from gateway.policy.slo import buckets
 from gateway.policy.slo.ledger import SloLedger
 from gateway.telemetry.admission_exposition import AdmissionCollector, Queued
+from gateway.telemetry.discovery_exposition import DiscoveryCollector, DiscoveryRow
 from gateway.telemetry.exposition import GatewayCollector, Gauges
 from gateway.telemetry.families import Collector, rendered
 from gateway.telemetry.histogram import Histogram
@@ -210,6 +211,10 @@ def test_queues_slots_and_who_was_turned_away_are_shown() -> None:
     assert value(samples, "tidegate_prompt_estimate_error_ratio", model="new") == 0
 
 
+def discovery_collector() -> DiscoveryCollector:
+    return DiscoveryCollector(lambda: [DiscoveryRow("dns vllm.svc:8000", ("p",), 2, 1, 3.5, "", 4)])
+
+
 def rollout_collector() -> RolloutCollector:
     row = RolloutRow("m", Phase.STEP, 2, {"v1": 0.95, "v2": 0.05}, {"ttft": 1e6, "availability": 0.0})
     duration = Histogram((1.0, 5.0))
@@ -242,7 +247,7 @@ def test_every_metric_has_its_row_and_every_row_its_metric() -> None:
     metrics.on_retried(exchange(), AttemptEnd.STALLED)
     exported: dict[str, set[str]] = {}
     for name, pairs in expose(
-        metrics, slo_collector(), routing_collector(), admission_collector(), rollout_collector()
+        metrics, slo_collector(), routing_collector(), admission_collector(), rollout_collector(), discovery_collector()
     ):
         family = re.sub(r"_(bucket|sum|count|created)$", "", name)
         if name.startswith("tidegate_"):
