@@ -29,7 +29,7 @@ from gateway.proxy.routed_request import Chooser
 from gateway.settings import Settings
 from gateway.signals import NOT_THE_END, release
 from gateway.state.store import Saved, Store
-from gateway.state.url import opened
+from gateway.state.url import loaded, opened
 from gateway.wire.phase import LAST_CALL
 
 _log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ class App:
         self._settings, self._routes = settings, routes
         self._observers, self._choose = observers, choose
         self._clock = now
-        self._started = clock.wall() - now()
+        self._started = 0.0
         self.files = ListenerFiles(settings)
         self._is_worker, self._sockets = sockets is not None, sockets
         self._retires = False
@@ -141,7 +141,8 @@ class App:
         if self._sockets is None:
             self._sockets = bind_listeners(self._settings)  # before the state, which may be a running gateway's own
         self._store = opened(self._settings.state)
-        self._saved = self._store.load(self._epoch())
+        self._started = self._store.wall() - self._clock()
+        self._saved = loaded(self._store, self._epoch())
 
     def _build_data_plane(self) -> None:
         self.data = DataPlane(

@@ -102,7 +102,8 @@ def serve(  # noqa: PLR0917 - one parameter an option
     state: Annotated[
         str | None,
         typer.Option(
-            help="Where state is saved: sqlite:///FILE, or memory:// to save nothing.",
+            help="Where state is saved: sqlite:///FILE, redis://HOST:6379/0 to share it between machines, "
+            "or memory:// to save nothing.",
             envvar="TIDEGATE_STATE",
             show_default="~/.local/state/tidegate/state.sqlite",
         ),

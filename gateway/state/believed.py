@@ -14,8 +14,13 @@ _MOST = 1 << 53
 
 def slots(rows: Iterable[tuple[Any, ...]], widths: Iterable[float]) -> Iterable[SlotCounts]:
     """Return counts, those of all processes together; the first and the last event lie within their slot."""
+    return together(_slots(rows, frozenset(widths)))
+
+
+def together(slots: Iterable[SlotCounts]) -> Iterable[SlotCounts]:
+    """Return one of each slot, with the sum of what was counted there."""
     found: dict[tuple[SeriesKey, float, int], SlotCounts] = {}
-    for each in _slots(rows, frozenset(widths)):
+    for each in slots:
         key = each.series, each.width, each.slot
         found[key] = each if key not in found else _together(found[key], each)
     return found.values()

@@ -2,7 +2,7 @@
 
 import sqlite3
 
-VERSION = 6
+VERSION = 7
 TABLES = {
     "counts": """(
     kind TEXT, name TEXT, objective TEXT, sli TEXT, prompt_tokens TEXT,
@@ -10,17 +10,27 @@ TABLES = {
     PRIMARY KEY (kind, name, objective, sli, prompt_tokens, width, slot, incarnation)
 ) WITHOUT ROWID""",
     "ejections": "(backend TEXT, at REAL, until REAL, reason TEXT)",
-    "documents": "(kind TEXT, name TEXT, body TEXT, token INTEGER, PRIMARY KEY (kind, name)) WITHOUT ROWID",
+    "documents": """(
+    kind TEXT, name TEXT, body TEXT, token INTEGER, version INTEGER, PRIMARY KEY (kind, name)
+) WITHOUT ROWID""",
     "records": "(at REAL, actor TEXT, action TEXT, subject TEXT, reason TEXT)",
     "responses": "(at REAL, id TEXT, backend TEXT, model TEXT, version TEXT, tenant TEXT, asked TEXT)",
     "lease": "(owner TEXT, token INTEGER, until REAL)",
+    "facts": "(name TEXT PRIMARY KEY, value) WITHOUT ROWID",
+    "incarnations": """(
+    id TEXT PRIMARY KEY, sequence INTEGER, at REAL, ended INTEGER, returned INTEGER, returned_at REAL
+) WITHOUT ROWID""",
+    "flushes": "(version INTEGER PRIMARY KEY, incarnation TEXT, oldest INTEGER)",
 }
+FINEST = "CREATE INDEX counts_finest ON counts (slot) WHERE width = 2"
+"""The slots that are read while processes run."""
 SETTLED = ""
 """The incarnation of rows that no process writes any more: those of ended processes, and of earlier layouts."""
 _DEFAULTS = {
     "incarnation": f"'{SETTLED}'",
     "objective": "''",
     "prompt_tokens": "''",
+    "version": "0",
     "first": "slot * width",
     "last": "(slot + 1) * width",
 }
@@ -47,6 +57,7 @@ def convert(connection: sqlite3.Connection) -> int:
             rows = selection(connection, before, columns(connection, table))
             connection.execute(f"INSERT OR IGNORE INTO {table} {rows}")
             connection.execute(f"DROP TABLE {before}")
+    connection.execute(FINEST)
     connection.execute(f"PRAGMA user_version = {VERSION}")
     return int(version)
 

@@ -8,12 +8,14 @@ import contextlib
 import logging
 import os
 import sqlite3
-from dataclasses import astuple
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from gateway.policy.slo.objective import DAY
-from gateway.policy.slo.windows import HOUR, STORED
-from gateway.state import believed
+from gateway import clock
+from gateway.policy.slo.series import SlotCounts
+from gateway.policy.slo.windows import STORED
+from gateway.state import believed, sqlite_peers, sqlite_rows
 from gateway.state.damage import (
     inspect,
     is_damage,
@@ -25,56 +27,14 @@ from gateway.state.damage import (
     text,
     write_anew,
 )
-from gateway.state.layout import SETTLED, VERSION, convert
-from gateway.state.store import Batch, Document, Saved, StateError
+from gateway.state.layout import VERSION, convert
+from gateway.state.sqlite_rows import DOCUMENTS, RETURNED
+from gateway.state.store import Batch, Document, Recovery, Reply, Saved, StateError
 
 _log = logging.getLogger(__name__)
-_EJECTIONS_STORED = DAY
-_RECORDS_STORED, _RECORDS_LOADED = 90 * DAY, 1000
-_RESPONSES_STORED, _RESPONSES_LOADED = DAY, 10_000
 _PRUNE_EVERY = 600.0
 _BUSY_SECONDS = 1.0
-_SETTLE_AFTER = HOUR
-"""Seconds after the end of a slot; a process that ended has written all that it counted there long before."""
-_MOST = 1 << 53
-_COUNT = """
-INSERT INTO counts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT DO UPDATE SET good = excluded.good, bad = excluded.bad, first = excluded.first, last = excluded.last
-"""
-_ENDED = """
-incarnation NOT IN (:settled, :own) AND (slot + 1) * width < :before
-    AND typeof(good) = 'integer' AND typeof(bad) = 'integer' AND good BETWEEN 0 AND :most AND bad BETWEEN 0 AND :most
-"""
-_SETTLE = f"""
-INSERT INTO counts
-SELECT kind, name, objective, sli, prompt_tokens, width, slot, :settled, sum(good), sum(bad), min(first), max(last)
-FROM counts WHERE {_ENDED} GROUP BY kind, name, objective, sli, prompt_tokens, width, slot
-ON CONFLICT DO UPDATE SET good = good + excluded.good, bad = bad + excluded.bad,
-    first = min(first, excluded.first), last = max(last, excluded.last)
-"""  # noqa: S608 - our own names
-_FORGET = f"DELETE FROM counts WHERE {_ENDED}"  # noqa: S608 - our own names
-_PUT = """
-INSERT INTO documents VALUES (?, ?, ?, ?)
-ON CONFLICT DO UPDATE SET body = excluded.body, token = excluded.token WHERE excluded.token >= token
-"""
-
-
-_COUNTS = "SELECT kind, name, objective, sli, prompt_tokens, width, slot, good, bad, first, last FROM counts"
-_EJECTIONS = "SELECT backend, at, until, reason FROM ejections"
-_DOCUMENTS = "SELECT kind, name, body FROM documents"
-_RECORDS = "SELECT at, actor, action, subject, reason FROM records"
-_RESPONSES = "SELECT at, id, backend, model, version, tenant, asked FROM responses"
-_QUERIES = (
-    _COUNTS,
-    "SELECT incarnation FROM counts",
-    _EJECTIONS,
-    _DOCUMENTS,
-    _RECORDS,
-    _RESPONSES,
-    "SELECT owner, token, until FROM lease",
-)
 _OUT_OF_REACH = frozenset((sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN))
-_LARGEST_TOKEN = 1 << 53
 
 
 class NewerState(StateError):
@@ -84,8 +44,10 @@ class NewerState(StateError):
 class SqliteStore:
     """One file, which other processes may share: each writes its own counts, and what is read is their sum."""
 
-    def __init__(self, path: Path) -> None:
-        """Open or make the file, and its folder; raises StateError.
+    remote = False
+
+    def __init__(self, path: Path, boot: str = "") -> None:
+        """Open or make the file, and its folder; raises StateError. `boot` names the clock that this process reads.
 
         A file that is damaged is put aside. One that is there and cannot be written (read-only, a full disk) is read as
         far as it can be, and tried again with each call.
@@ -95,7 +57,8 @@ class SqliteStore:
         self._inode = 0
         self._log_inode = 0
         self._descriptor: int | None = None
-        self._rival: tuple[tuple[object, ...], float] = (), 0.0
+        self._lease = sqlite_peers.Lease(boot or sqlite_peers.boot())
+        self._epoch = ""
         self._opened: sqlite3.Connection | None = None
         try:
             self._open()
@@ -118,19 +81,31 @@ class SqliteStore:
         """Return where it is, as --state names it."""
         return f"sqlite:///{self._path}"
 
-    def load(self, now: float) -> Saved:
-        """Return what some window still holds."""
+    def wall(self) -> float:
+        """Return the time, as all processes tell it that have the file open."""
+        try:
+            with self._writing() as connection:
+                return sqlite_peers.wall(connection)
+        except StateError:
+            return clock.wall()
+
+    def load(self, now: float, own: str = "") -> Saved:
+        """Return what some window still holds, less what `own` has counted."""
         try:
             if self._opened is None:
                 return self._read_only(now)
             try:
-                return _read(self._opened, now)
+                return self._read(self._opened, now, own)
             except sqlite3.Error as error:
                 if not is_damage(error):
                     raise
-                return _read(self._begin_anew(error), now)
+                return self._read(self._begin_anew(error), now, own)
         except sqlite3.Error as error:
             raise self._failed("cannot be read", error) from None
+
+    def _read(self, connection: sqlite3.Connection, now: float, own: str) -> Saved:
+        seen, epoch = sqlite_peers.version(connection), sqlite_peers.fact(connection, "epoch") or ""
+        return replace(sqlite_rows.read(connection, now, own), epoch=epoch, version=seen)
 
     def _read_only(self, now: float) -> Saved:
         """Return what can be read of a file that cannot be written: without its log, so without the last seconds."""
@@ -138,7 +113,7 @@ class SqliteStore:
             with contextlib.closing(read_only(self._path)) as file, contextlib.closing(_in_memory()) as copy:
                 file.backup(copy)
                 convert(copy)
-                return _read(copy, now)
+                return sqlite_rows.read(copy, now)
         except (sqlite3.Error, UnicodeDecodeError) as error:
             _log.error("state cannot be read: starting without it", extra={"reason": str(error)})
             return Saved()
@@ -146,31 +121,50 @@ class SqliteStore:
     def documents(self, kind: str) -> tuple[Document, ...]:
         """Return the documents of one kind."""
         try:
-            return tuple(believed.documents(self._connection.execute(f"{_DOCUMENTS} WHERE kind = ?", (kind,))))
+            return tuple(believed.documents(self._connection.execute(f"{DOCUMENTS} WHERE kind = ?", (kind,))))
         except (sqlite3.Error, OSError) as error:
             raise self._broken("cannot be read", error) from None
 
-    def save(self, batch: Batch) -> None:
+    def save(self, batch: Batch) -> Reply:
         """Save a batch in one transaction; a file that was deleted is written anew."""
-        rows = [
-            (*each.series, int(each.width), each.slot, batch.incarnation, each.good, each.bad, each.first, each.last)
-            for each in batch.counts
-        ]
-        ejections = [(each.backend, each.at, each.until, each.reason) for each in batch.ejections]
-        documents = [(each.kind, each.name, each.body, batch.token) for each in batch.documents]
-        records = [(each.at, each.actor, each.action, each.subject, each.reason) for each in batch.records]
+        with self._writing() as connection:
+            refused = sqlite_peers.refused(connection, batch, clock.monotonic())
+            if refused is not None:
+                return refused
+            sequence, version = sqlite_peers.flushed(connection, batch)
+            sqlite_rows.write(connection, batch, version)
+            if batch.at - self._pruned >= _PRUNE_EVERY:
+                self._pruned = batch.at
+                sqlite_rows.prune(connection, batch.at, batch.incarnation)
+            found = sqlite_rows.others(connection, batch.incarnation, batch.seen)
+            documents = () if batch.token else sqlite_rows.edited(connection, batch.seen)
+            self._epoch = sqlite_peers.epoch(connection)
+            return Reply(self._epoch, sequence, version, found, documents)
+
+    def recovery(self, incarnation: str) -> Recovery:
+        """Return what a process that came back has to do."""
+        with self._writing() as connection:
+            return sqlite_peers.recovery(connection, incarnation, clock.monotonic())
+
+    def returned(self, now: float) -> tuple[SlotCounts, ...]:
+        """Return the counts of all processes that came back."""
         try:
-            self._follow()
-            with self._connection as connection:
-                connection.executemany(_COUNT, rows)
-                connection.executemany("INSERT INTO ejections VALUES (?, ?, ?, ?)", ejections)
-                connection.executemany(_PUT, documents)
-                connection.executemany("INSERT INTO records VALUES (?, ?, ?, ?, ?)", records)
-                responses = [astuple(each) for each in batch.responses]
-                connection.executemany("INSERT INTO responses VALUES (?, ?, ?, ?, ?, ?, ?)", responses)
-                self._prune(batch.at, batch.incarnation)
+            rows = self._connection.execute(RETURNED).fetchall()
         except (sqlite3.Error, OSError) as error:
-            raise self._broken("cannot be written", error) from None
+            raise self._broken("cannot be read", error) from None
+        slots = believed.slots(rows, STORED)
+        return tuple(each for each in slots if (each.slot + 1) * each.width > now - STORED[each.width])
+
+    def restore(self, incarnation: str, counts: Sequence[SlotCounts]) -> bool:
+        """Write what ended processes had, once."""
+        with self._writing() as connection:
+            if sqlite_peers.fact(connection, "restored"):
+                return False
+            sqlite_peers.note(connection, restored=incarnation)
+            restored = Batch(0.0, tuple(counts), incarnation=f"{incarnation} restored")
+            sqlite_peers.flushed(connection, restored)
+            sqlite_rows.write_counts(connection, counts, restored.incarnation)
+            return True
 
     def lead(self, owner: str, now: float, seconds: float) -> int:
         """Take or renew the lease; 0 while another owner holds it.
@@ -178,33 +172,8 @@ class SqliteStore:
         A lease that ends later than any taken now would is of a clock that was wrong: it holds while its owner renews
         it, and not for as long as it says.
         """
-        try:
-            self._follow()
-            with self._connection as connection:
-                connection.execute("BEGIN IMMEDIATE")
-                row = connection.execute("SELECT owner, token, until FROM lease").fetchone()
-                holder, token, until = row or ("", 0, 0.0)
-                if holder not in {"", owner} and self._holds(row, until, now, seconds):
-                    return 0
-                if not isinstance(token, int) or not 0 <= token < _LARGEST_TOKEN:
-                    token = 0
-                    connection.execute("UPDATE documents SET token = 0")
-                token += holder != owner or not token
-                connection.execute("DELETE FROM lease")
-                connection.execute("INSERT INTO lease VALUES (?, ?, ?)", (owner, token, now + seconds))
-                return token
-        except (sqlite3.Error, OSError) as error:
-            raise self._broken("cannot be leased", error) from None
-
-    def _holds(self, row: tuple[object, ...], until: object, now: float, seconds: float) -> bool:
-        """Whether another owner's lease holds: until it ends or, where that cannot be true, while it changes."""
-        if not isinstance(until, (int, float)) or until > now + seconds:
-            known, since = self._rival
-            if known != row or now < since:
-                self._rival = row, now
-                return True
-            return now - since < seconds
-        return until > now
+        with self._writing("cannot be leased") as connection:
+            return self._lease.lead(connection, owner, now, seconds)
 
     def resign(self, owner: str) -> None:
         """Give the lease back, if it is held."""
@@ -213,6 +182,24 @@ class SqliteStore:
                 self._connection.execute("UPDATE lease SET owner = '', until = 0 WHERE owner = ?", (owner,))
         except (sqlite3.Error, OSError) as error:
             raise self._failed("cannot be written", error) from None
+
+    def settle(self, owner: str, token: int, now: float) -> int:
+        """Settle the rows of silent processes, as the leader."""
+        with self._writing() as connection:
+            led = connection.execute("SELECT 1 FROM lease WHERE owner = ? AND token = ?", (owner, token)).fetchone()
+            return sqlite_rows.settle(connection, now, owner) if led else 0
+
+    @contextlib.contextmanager
+    def _writing(self, what: str = "cannot be written") -> Iterator[sqlite3.Connection]:
+        """Give a connection in a transaction that has the right to write from its start on; raises StateError."""
+        try:
+            self._follow()
+            with self._connection as connection:
+                if not connection.in_transaction:
+                    connection.execute("BEGIN IMMEDIATE")
+                yield connection
+        except (sqlite3.Error, OSError) as error:
+            raise self._broken(what, error) from None
 
     def close(self) -> None:
         """Close the file."""
@@ -225,25 +212,6 @@ class SqliteStore:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
-
-    def _prune(self, now: float, incarnation: str) -> None:
-        """Delete what no window holds any more, and make one row of those that ended processes wrote of one slot."""
-        if now - self._pruned < _PRUNE_EVERY:
-            return
-        self._pruned = now
-        for width, seconds in STORED.items():
-            self._connection.execute(
-                "DELETE FROM counts WHERE width = ? AND slot < ?", (int(width), int((now - seconds) // width))
-            )
-        ended = {"settled": SETTLED, "own": incarnation, "before": now - _SETTLE_AFTER, "most": _MOST}
-        self._connection.execute(_SETTLE, ended)
-        self._connection.execute(_FORGET, ended)
-        self._connection.execute("DELETE FROM ejections WHERE at < ?", (now - _EJECTIONS_STORED,))
-        self._connection.execute("DELETE FROM records WHERE at < ?", (now - _RECORDS_STORED,))
-        self._connection.execute(
-            "DELETE FROM responses WHERE at < ? OR rowid <= (SELECT max(rowid) FROM responses) - ?",
-            (now - _RESPONSES_STORED, _RESPONSES_LOADED),
-        )
 
     def _follow(self) -> None:
         """Notice a file that was deleted, overwritten or replaced.
@@ -296,6 +264,8 @@ class SqliteStore:
             self._opened = self._connected()
             if aside is not None:
                 lost = salvage(aside, self._opened)
+                with self._opened:
+                    sqlite_peers.epoch(self._opened, self._epoch)
                 _log.error(
                     "the state file is damaged: it is put aside, and a new one is started",
                     extra={"aside": str(aside), "lost": lost or "nothing but the last seconds", "reason": str(error)},
@@ -326,7 +296,7 @@ class SqliteStore:
             if 0 < version < VERSION:
                 _log.info("the state file of an earlier release was converted", extra={"file": str(self._path)})
             if version <= VERSION:
-                for query in _QUERIES:
+                for query in sqlite_rows.QUERIES:
                     connection.execute(f"{query} LIMIT 0")
             with contextlib.suppress(FileNotFoundError):
                 self._log_inode = os.stat(f"{self._path}-wal").st_ino
@@ -354,22 +324,3 @@ def _in_memory() -> sqlite3.Connection:
     connection = sqlite3.connect(":memory:")
     connection.text_factory = text
     return connection
-
-
-def _read(connection: sqlite3.Connection, now: float) -> Saved:
-    """Return what some window still holds, as far as it can be believed."""
-    counts = connection.execute(_COUNTS).fetchall()
-    ejections = connection.execute(f"{_EJECTIONS} WHERE at > ? ORDER BY at", (now - _EJECTIONS_STORED,)).fetchall()
-    documents = connection.execute(_DOCUMENTS).fetchall()
-    records = connection.execute(f"{_RECORDS} ORDER BY at DESC LIMIT ?", (_RECORDS_LOADED,)).fetchall()
-    responses = connection.execute(
-        f"{_RESPONSES} WHERE at > ? ORDER BY rowid DESC LIMIT ?", (now - _RESPONSES_STORED, _RESPONSES_LOADED)
-    ).fetchall()
-    slots = believed.slots(counts, STORED)
-    return Saved(
-        tuple(each for each in slots if (each.slot + 1) * each.width > now - STORED[each.width]),
-        tuple(believed.ejections(ejections)),
-        tuple(believed.documents(documents)),
-        tuple(believed.records(reversed(records), now)),
-        tuple(believed.responses(reversed(responses), now)),
-    )

@@ -4,14 +4,31 @@ Each process writes rows of its own, with all that it counted in a slot: to writ
 read is the sum over processes, so several may share one store, and one that was restarted goes on where it was.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Protocol
 
-from gateway.policy.slo.series import SlotCounts
+from gateway import clock
+from gateway.policy.slo.series import Kind, SlotCounts
+from gateway.policy.slo.windows import FINE
+
+SHARED_KINDS = frozenset((Kind.MODEL, Kind.VERSION))
+"""Subjects whose counts are merged while processes run. What a backend did is judged where it was seen."""
+FINEST = FINE
+"""The width of the slots that are merged while processes run: each lies within one slot of any other width."""
+SILENT_SECONDS = 600.0
+"""How long a process has written nothing when its rows are settled: it takes a new id if it comes back."""
+RECOVERY_SECONDS = 5.0
+"""How long processes have to come back to a store that was emptied, before what the ended ones had is restored."""
 
 
 class StateError(Exception):
     """A store cannot be used; the message says which, why, and how to fix it."""
+
+
+class UnusableState(StateError):
+    """A store that has to be set up otherwise before anything can be saved there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +84,10 @@ class Batch:
     `counts` are all that the process counted in these slots; `incarnation` names the process, by an id that no other
     start of it has. Documents are written under the fencing `token` of the leader; under an older one than the last
     they are not.
+
+    `sequence` numbers the batches of an incarnation from 1 on: one that arrives after a later one changes nothing.
+    `epoch` is the store's, as the process knows it, "" where it knows none, and `seen` the version of what it has read.
+    `returning` is the epoch that the process was in when the store was emptied, "" otherwise.
     """
 
     at: float
@@ -77,44 +98,102 @@ class Batch:
     token: int = 0
     responses: tuple[Response, ...] = ()
     incarnation: str = ""
+    sequence: int = 0
+    epoch: str = ""
+    seen: int = 0
+    returning: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a store answers to a batch.
+
+    Nothing was saved where its `epoch` is not the batch's, or the incarnation has `ended`: its rows are settled, and
+    what it counts from now on needs a new id. `sequence` is the last one that the store had of it, 0 for none: a lower
+    one than was acknowledged before means that the store has forgotten something. `others` are all counts of other
+    processes, in the finest slots that changed since `seen`; `version` is what has been seen now. `time` is the store's
+    own, in seconds since the epoch, 0.0 where it has none.
+    """
+
+    epoch: str = ""
+    sequence: int = 0
+    version: int = 0
+    others: tuple[SlotCounts, ...] = ()
+    documents: tuple[Document, ...] = ()
+    ended: bool = False
+    time: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """What a store gives back."""
+    """What a store gives back. `version` and `epoch` say of what state; another epoch is that of an emptied store."""
 
     slots: tuple[SlotCounts, ...] = ()
     ejections: tuple[Ejection, ...] = ()
     documents: tuple[Document, ...] = ()
     records: tuple[Record, ...] = ()
     responses: tuple[Response, ...] = ()
+    epoch: str = field(default="", compare=False)
+    version: int = field(default=0, compare=False)
+
+
+class Recovery(StrEnum):
+    """What a process that has come back to an emptied store has to do."""
+
+    WAIT = "wait"
+    """Others may come back yet: write nothing new."""
+    RESTORE = "restore"
+    """It has read the most of the store before: restore what ended processes had."""
+    DONE = "done"
+    """That is restored: go on."""
+    LATE = "late"
+    """That was restored before it came back, and what it had with it: go on under another id."""
 
 
 class Store(Protocol):
-    """Calls block; they come from one thread at a time."""
+    """Calls block; they come from one thread at a time. All but `where`, `wall` and `close` raise StateError."""
 
     @property
     def where(self) -> str:
-        """Return where it is, as --state names it."""
+        """Return where it is, as --state names it, without passwords."""
 
-    def load(self, now: float) -> Saved:
-        """Return what some window still holds at `now` (seconds since the epoch); raises StateError."""
+    @property
+    def remote(self) -> bool:
+        """Whether other processes may reach it while this one does not."""
+
+    def wall(self) -> float:
+        """Return the time, in seconds since the epoch, on the one clock of all that share the store."""
+
+    def load(self, now: float, own: str = "") -> Saved:
+        """Return what some window still holds at `now` (seconds since the epoch), less what `own` has counted."""
 
     def documents(self, kind: str) -> tuple[Document, ...]:
-        """Return the documents of one kind; raises StateError."""
+        """Return the documents of one kind."""
 
-    def save(self, batch: Batch) -> None:
-        """Save a batch, all of it or nothing; raises StateError."""
+    def save(self, batch: Batch) -> Reply:
+        """Save a batch, all of it or nothing."""
+
+    def recovery(self, incarnation: str) -> Recovery:
+        """Return what a process that has come back to an emptied store has to do."""
+
+    def returned(self, now: float) -> tuple[SlotCounts, ...]:
+        """Return the counts of all processes that came back to an emptied store."""
+
+    def restore(self, incarnation: str, counts: Sequence[SlotCounts]) -> bool:
+        """Write what ended processes had into an emptied store, once; False where another one has."""
 
     def lead(self, owner: str, now: float, seconds: float) -> int:
         """Take or renew the lease under which rollouts are led, for so many seconds.
 
         Return its fencing token, above every earlier owner's (Kleppmann, "How to do distributed locking", 2016); 0
-        while another owner holds it. Raises StateError.
+        while another owner holds it.
         """
 
     def resign(self, owner: str) -> None:
-        """Give the lease back, if it is held; raises StateError."""
+        """Give the lease back, if it is held."""
+
+    def settle(self, owner: str, token: int, now: float) -> int:
+        """Settle the rows of processes that have been silent, as the leader; return of how many."""
 
     def close(self) -> None:
         """Let go of files and connections."""
@@ -124,11 +203,16 @@ class MemoryStore:
     """Keeps nothing: for those who want no state over restarts."""
 
     where = "memory://"
+    remote = False
 
     def __repr__(self) -> str:
         return "<MemoryStore>"
 
-    def load(self, now: float) -> Saved:
+    def wall(self) -> float:
+        """Return the time of this machine."""
+        return clock.wall()
+
+    def load(self, now: float, own: str = "") -> Saved:
         """Return nothing."""
         return Saved()
 
@@ -136,8 +220,21 @@ class MemoryStore:
         """Return nothing."""
         return ()
 
-    def save(self, batch: Batch) -> None:
+    def save(self, batch: Batch) -> Reply:
         """Keep nothing."""
+        return Reply(batch.epoch, batch.sequence - 1, batch.seen)
+
+    def recovery(self, incarnation: str) -> Recovery:
+        """Go on: there was nothing."""
+        return Recovery.DONE
+
+    def returned(self, now: float) -> tuple[SlotCounts, ...]:
+        """Return nothing."""
+        return ()
+
+    def restore(self, incarnation: str, counts: Sequence[SlotCounts]) -> bool:
+        """Keep nothing."""
+        return False
 
     def lead(self, owner: str, now: float, seconds: float) -> int:
         """Lead: there is no other process."""
@@ -145,6 +242,10 @@ class MemoryStore:
 
     def resign(self, owner: str) -> None:
         """Do nothing."""
+
+    def settle(self, owner: str, token: int, now: float) -> int:
+        """Do nothing."""
+        return 0
 
     def close(self) -> None:
         """Do nothing."""

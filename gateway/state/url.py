@@ -1,12 +1,15 @@
-"""Where state is stored: `sqlite:///path/to/file`, or `memory://` for nowhere."""
+"""Where state is stored: `sqlite:///path/to/file`, `redis://host:6379/0`, or `memory://` for nowhere."""
 
 import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
+from gateway.state.redis_client import is_redis
+from gateway.state.redis_store import RedisStore
 from gateway.state.sqlite import SqliteStore
-from gateway.state.store import MemoryStore, StateError, Store
+from gateway.state.store import MemoryStore, Saved, StateError, Store, UnusableState
 
 _log = logging.getLogger(__name__)
 _SQLITE = "sqlite:///"
@@ -21,9 +24,14 @@ def open_store(url: str) -> Store:
     """
     if url == "memory://":
         return MemoryStore()
+    if is_redis(url) and urlsplit(url).netloc + urlsplit(url).path:
+        return RedisStore(url)
     if url.startswith(_SQLITE) and len(url) > len(_SQLITE):
         return SqliteStore(Path(url.removeprefix(_SQLITE)))
-    raise StateError(f"`{url}` is not a state URL: write sqlite:///path/to/file, or memory:// to save nothing")
+    raise StateError(
+        f"`{url}` is not a state URL: write sqlite:///path/to/file, or memory:// to save nothing, "
+        "or redis://host:6379/0 to share it between machines"
+    )
 
 
 def opened(url: str | None, environ: Mapping[str, str] = os.environ) -> Store:
@@ -38,6 +46,22 @@ def opened(url: str | None, environ: Mapping[str, str] = os.environ) -> Store:
     except StateError as error:
         _log.error("state is lost when this process ends: name a file with --state", extra={"reason": str(error)})
         return MemoryStore()
+
+
+def loaded(store: Store, now: float) -> Saved:
+    """Return what was stored; raises StateError.
+
+    A server that does not answer now may do so later: the process begins without what it has.
+    """
+    try:
+        return store.load(now)
+    except UnusableState:
+        raise
+    except StateError as error:
+        if not store.remote:
+            raise
+        _log.error("state cannot be read: starting without it", extra={"reason": str(error)})
+        return Saved()
 
 
 def default_url(environ: Mapping[str, str]) -> str:

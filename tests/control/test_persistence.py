@@ -13,7 +13,7 @@ import pytest
 
 from gateway.control.persistence import Flusher
 from gateway.policy.slo.series import Kind, SeriesKey, SlotCounts
-from gateway.state.store import Batch, Document, Ejection, Saved, StateError
+from gateway.state.store import Batch, Ejection, MemoryStore, Reply, StateError
 from tests.e2e.harness import ask, chat, gateway, routes
 from tests.e2e.processes import engine, serving
 from tests.waiting import DEADLINE, eventually
@@ -29,7 +29,7 @@ def counting() -> Callable[[], list[SlotCounts]]:
 
 
 @dataclass
-class Shelf:
+class Shelf(MemoryStore):
     """A store that fails or hangs when told to."""
 
     where = "shelf"
@@ -41,23 +41,12 @@ class Shelf:
     def __post_init__(self) -> None:
         self.gate.set()
 
-    def load(self, now: float) -> Saved:
-        return Saved()
-
-    def documents(self, kind: str) -> tuple[Document, ...]:
-        return ()
-
-    def save(self, batch: Batch) -> None:
+    def save(self, batch: Batch) -> Reply:
         self.gate.wait(10)
         if self.broken:
             raise StateError("the disk is full")
         self.batches.append(batch)
-
-    def lead(self, owner: str, now: float, seconds: float) -> int:
-        return 1
-
-    def resign(self, owner: str) -> None:
-        pass
+        return super().save(batch)
 
     def close(self) -> None:
         self.closed = True

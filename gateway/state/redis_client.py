@@ -1,0 +1,101 @@
+"""Clients for the URLs of Redis and Valkey: one server, with TLS, behind Sentinels, or a cluster."""
+
+from typing import Any, Final
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
+
+from gateway.state.store import StateError, UnusableState
+
+TIMEOUT: Final = 1.0
+"""Seconds for a connection, and for an answer: what is saved waits, and no request does."""
+PREFIX: Final = "tidegate"
+_SCHEMES: Final = {
+    "redis": "redis",
+    "valkey": "redis",
+    "rediss": "rediss",
+    "valkeys": "rediss",
+    "redis+sentinel": "redis",
+    "valkey+sentinel": "redis",
+    "rediss+sentinel": "rediss",
+    "valkeys+sentinel": "rediss",
+    "redis+cluster": "redis",
+    "valkey+cluster": "redis",
+    "rediss+cluster": "rediss",
+    "valkeys+cluster": "rediss",
+    "redis+unix": "unix",
+    "valkey+unix": "unix",
+}
+_SENTINEL_PORT: Final = 26379
+
+
+def is_redis(url: str) -> bool:
+    """Whether a URL names a server of this kind."""
+    return url.partition("://")[0] in _SCHEMES
+
+
+def redacted(url: str) -> str:
+    """Return a URL without its password and options."""
+    parts = urlsplit(url)
+    at = parts.netloc.rpartition("@")
+    user = at[0].partition(":")[0]
+    return f"{parts.scheme}://{f'{user}@' if user else ''}{at[2]}{parts.path}"
+
+
+def connect(url: str) -> tuple[Any, str]:
+    """Return a client, and the prefix of its keys; raises StateError.
+
+    It connects when it is first used, but for that of a cluster, which asks at once where its nodes are.
+    """
+    import redis  # noqa: PLC0415 - takes a tenth of a second, and only those pay it who use it
+    from redis.backoff import NoBackoff  # noqa: PLC0415
+    from redis.retry import Retry  # noqa: PLC0415
+
+    parts = urlsplit(url)
+    query = dict(parse_qsl(parts.query))
+    prefix = query.pop("prefix", PREFIX)
+    plain = f"{_SCHEMES[parts.scheme]}://{parts.netloc}{parts.path}?{urlencode(query)}"
+    options: dict[str, Any] = {
+        "socket_timeout": TIMEOUT,
+        "socket_connect_timeout": TIMEOUT,
+        # A batch is sent again with the next flush, under another number.
+        "retry": Retry(NoBackoff(), 0),
+        "decode_responses": True,
+        "encoding_errors": "replace",
+    }
+    try:
+        if not prefix or set(prefix) & set("{} \t\n"):
+            raise ValueError("a prefix has no braces or spaces")
+        if parts.scheme.endswith("+cluster"):
+            return redis.RedisCluster.from_url(plain, **options), prefix
+        if parts.scheme.endswith("+sentinel"):
+            return _behind_sentinels(plain, options), prefix
+        return redis.Redis.from_url(plain, **options), prefix
+    except redis.RedisError as error:
+        raise StateError(f"{redacted(url)} cannot be reached: {error}") from None
+    except (ValueError, TypeError) as error:
+        raise UnusableState(f"`{redacted(url)}` is no URL of Redis: {error}") from None
+
+
+def _behind_sentinels(url: str, options: dict[str, Any]) -> Any:
+    """Return a client of whichever server the Sentinels say is the primary: `//host,host:port/name/0`."""
+    from redis.sentinel import Sentinel  # noqa: PLC0415
+
+    parts = urlsplit(url)
+    credentials, _, hosts = parts.netloc.rpartition("@")
+    user, _, password = credentials.partition(":")
+    name, _, database = parts.path.strip("/").partition("/")
+    if not name:
+        raise ValueError("name the primary: redis+sentinel://HOST:26379,HOST:26379/NAME/0")
+    found = [_address(each) for each in hosts.split(",")]
+    more: dict[str, Any] = dict(parse_qsl(parts.query))
+    if parts.scheme == "rediss":
+        more["ssl"] = True
+    timeouts = {"socket_timeout": TIMEOUT, "socket_connect_timeout": TIMEOUT}
+    make: Any = Sentinel  # has no types
+    sentinel = make(found, sentinel_kwargs=timeouts | more, **options, **more)
+    login = {"username": unquote(user) or None, "password": unquote(password) or None}
+    return sentinel.master_for(name, db=int(database or 0), **login)
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, separator, port = text.rpartition(":")
+    return (host.strip("[]"), int(port)) if separator and port.isdigit() else (text.strip("[]"), _SENTINEL_PORT)

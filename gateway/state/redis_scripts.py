@@ -1,0 +1,235 @@
+"""What runs inside Redis: each script is one step that nothing interrupts.
+
+They are sent as text, since a fail-over forgets what `EVALSHA` names. Every key begins with the same hash tag, so that
+a cluster keeps them on one node; the one key that a script is told is that prefix.
+
+    PREFIX:store                     hash: epoch, version, token, leader, recovering, restored
+    PREFIX:lease                     "owner token", for as long as the lease lasts
+    PREFIX:incarnations              hash: id -> "sequence milliseconds" of its last batch
+    PREFIX:ended                     hash: id -> "sequence milliseconds" of when its rows were settled
+    PREFIX:returned                  hash: id -> "version milliseconds" of those that came back to an emptied store
+    PREFIX:rows:WIDTH:CHUNK:ID       hash: "slot series" -> "good bad first last" that one process counted
+    PREFIX:sums:WIDTH:CHUNK          the same, of all processes together
+    PREFIX:changes                   sorted set: "CHUNK slot series" of the finest slots -> version of the last change
+    PREFIX:documents, :edits         hash: [kind, name] -> body; sorted set: [kind, name] -> version
+    PREFIX:records, :ejections, :responses    sorted sets: what was saved, in JSON -> when
+"""
+
+_COMMON = """
+local prefix = KEYS[1]
+local store = prefix .. ':store'
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local function whole(number) return string.format('%.0f', number) end
+local function epoch_of(fresh)
+  redis.call('HSETNX', store, 'epoch', fresh)
+  return redis.call('HGET', store, 'epoch')
+end
+local function next_version()
+  local version = math.max((tonumber(redis.call('HGET', store, 'version')) or 0) + 1, now)
+  redis.call('HSET', store, 'version', whole(version))
+  return version
+end
+local ANY = '^(%S+) (%S+) (%S+) (%S+)$'
+local function numbers(row)
+  if not row then return 0, 0, nil, nil end
+  local good, bad, first, last = string.match(row, ANY)
+  return tonumber(good) or 0, tonumber(bad) or 0, tonumber(first), tonumber(last)
+end
+local function row_of(good, bad, first, last)
+  return string.format('%.0f %.0f %.3f %.3f', good, bad, first or 0, last or 0)
+end
+local function add(chunk, field, good, bad, first, last)
+  local sums = prefix .. ':sums:' .. chunk
+  local had, missed, began, ended = numbers(redis.call('HGET', sums, field))
+  first = began and math.min(began, first) or first
+  last = ended and math.max(ended, last) or last
+  redis.call('HSET', sums, field, row_of(had + good, missed + bad, first, last))
+end
+"""
+
+SAVE = (
+    _COMMON
+    + """
+local asked = cjson.decode(ARGV[1])
+local fresh = asked.fresh
+local epoch = epoch_of(fresh)
+local id = asked.incarnation
+local tomb = redis.call('HGET', prefix .. ':ended', id)
+local known = tomb or redis.call('HGET', prefix .. ':incarnations', id)
+local sequence = known and string.match(known, '^(%d+)') or '0'
+local function answer(version, ended, others, documents)
+  return {epoch, sequence, whole(version), ended, whole(now), others, documents}
+end
+if asked.epoch ~= '' and asked.epoch ~= epoch then return answer(0, 0, {}, {}) end
+if tomb then return answer(0, 1, {}, {}) end
+if asked.returning ~= '' then
+  local back = prefix .. ':returned'
+  if redis.call('HEXISTS', store, 'restored') == 1 and redis.call('HEXISTS', back, id) == 0 then
+    return answer(0, 1, {}, {})
+  end
+  redis.call('HSET', back, id, whole(asked.seen) .. ' ' .. whole(now))
+end
+-- One that was held up on its way, and comes after a later one, must not undo it.
+if asked.sequence > 0 and tonumber(sequence) >= asked.sequence then return answer(asked.seen, 0, {}, {}) end
+local version = next_version()
+redis.call('HSET', prefix .. ':incarnations', id, whole(math.max(asked.sequence, sequence)) .. ' ' .. whole(now))
+local at = 2
+local touched = {}
+for _ = 1, asked.counts do
+  local chunk, field, row, shared = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+  at = at + 4
+  local rows = prefix .. ':rows:' .. chunk .. ':' .. id
+  local before = redis.call('HGET', rows, field)
+  if before ~= row then
+    local had, missed = numbers(before)
+    local good, bad, first, last = numbers(row)
+    redis.call('HSET', rows, field, row)
+    add(chunk, field, good - had, bad - missed, first, last)
+    if shared == '1' then redis.call('ZADD', prefix .. ':changes', whole(version), chunk .. ' ' .. field) end
+    touched[chunk] = true
+  end
+end
+for chunk in pairs(touched) do
+  local seconds = asked.lasts[string.match(chunk, '^(%d+)')]
+  redis.call('EXPIRE', prefix .. ':rows:' .. chunk .. ':' .. id, seconds)
+  redis.call('EXPIRE', prefix .. ':sums:' .. chunk, seconds)
+end
+local leads = redis.call('GET', prefix .. ':lease') == id .. ' ' .. whole(asked.token)
+for _ = 1, asked.documents do
+  if leads then
+    redis.call('HSET', prefix .. ':documents', ARGV[at], ARGV[at + 1])
+    redis.call('ZADD', prefix .. ':edits', whole(version), ARGV[at])
+  end
+  at = at + 2
+end
+for _ = 1, asked.listed do
+  redis.call('ZADD', prefix .. ':' .. ARGV[at], ARGV[at + 1], ARGV[at + 2])
+  at = at + 3
+end
+redis.call('ZREMRANGEBYSCORE', prefix .. ':changes', '-inf', whole(now - asked.remembered))
+local others = {}
+local since = '(' .. whole(asked.seen)
+for _, member in ipairs(redis.call('ZRANGEBYSCORE', prefix .. ':changes', since, '+inf')) do
+  local chunk, field = string.match(member, '^(%S+) (.*)$')
+  local good, bad, first, last = numbers(redis.call('HGET', prefix .. ':sums:' .. chunk, field))
+  local had, missed = numbers(redis.call('HGET', prefix .. ':rows:' .. chunk .. ':' .. id, field))
+  if good + bad > had + missed then
+    others[#others + 1] = field
+    others[#others + 1] = row_of(good - had, bad - missed, first, last)
+  end
+end
+local documents = {}
+if not leads then
+  for _, name in ipairs(redis.call('ZRANGEBYSCORE', prefix .. ':edits', since, '+inf')) do
+    documents[#documents + 1] = name
+    documents[#documents + 1] = redis.call('HGET', prefix .. ':documents', name)
+  end
+end
+return answer(version, 0, others, documents)
+"""
+)
+"""One batch: what it counted goes into its own rows, and the difference into the sums."""
+
+BEGIN = _COMMON + "return {epoch_of(ARGV[1]), whole(now)}"
+"""Make the store if there is none; its epoch, and a version below all that is read after."""
+
+LEAD = (
+    _COMMON
+    + """
+local owner = ARGV[1]
+local holder, token = string.match(redis.call('GET', prefix .. ':lease') or '', '^(%S+) (%S+)$')
+if holder and holder ~= owner then return 0 end
+if not holder then
+  holder, token = string.match(redis.call('HGET', store, 'leader') or '', '^(%S+) (%S+)$')
+  if holder ~= owner then token = whole(redis.call('HINCRBY', store, 'token', 1)) end
+  redis.call('HSET', store, 'leader', owner .. ' ' .. token)
+end
+redis.call('SET', prefix .. ':lease', owner .. ' ' .. token, 'PX', ARGV[2])
+return tonumber(token)
+"""
+)
+
+RESIGN = (
+    _COMMON
+    + """
+local holder = string.match(redis.call('GET', prefix .. ':lease') or '', '^(%S+) (%S+)$')
+if holder == ARGV[1] then
+  redis.call('DEL', prefix .. ':lease')
+  redis.call('HDEL', store, 'leader')
+end
+return 0
+"""
+)
+
+SETTLE = (
+    _COMMON
+    + """
+if redis.call('GET', prefix .. ':lease') ~= ARGV[1] .. ' ' .. ARGV[2] then return 0 end
+local settled = 0
+local every = redis.call('HGETALL', prefix .. ':incarnations')
+for index = 1, #every, 2 do
+  local id = every[index]
+  local sequence, at = string.match(every[index + 1], '^(%d+) (%d+)$')
+  if settled < 100 and id ~= ARGV[1] and now - at > tonumber(ARGV[3]) then
+    for each = 6, #ARGV do redis.call('UNLINK', prefix .. ':rows:' .. ARGV[each] .. ':' .. id) end
+    redis.call('HDEL', prefix .. ':incarnations', id)
+    redis.call('HSET', prefix .. ':ended', id, sequence .. ' ' .. whole(now))
+    settled = settled + 1
+  end
+end
+local old = redis.call('HGETALL', prefix .. ':ended')
+for index = 1, #old, 2 do
+  local at = string.match(old[index + 1], '%d+$')
+  if now - at > tonumber(ARGV[4]) then redis.call('HDEL', prefix .. ':ended', old[index]) end
+end
+local lists = cjson.decode(ARGV[5])
+for name, each in pairs(lists) do
+  local key = prefix .. ':' .. name
+  redis.call('ZREMRANGEBYSCORE', key, '-inf', whole(now / 1000 - each[1]))
+  redis.call('ZREMRANGEBYRANK', key, 0, -1 - each[2])
+end
+return settled
+"""
+)
+"""Rows of silent processes go: the sums have them already. A tombstone tells them to take another id."""
+
+RECOVERY = (
+    _COMMON
+    + """
+local id, back, seconds = ARGV[1], prefix .. ':returned', tonumber(ARGV[2])
+local came = redis.call('HGET', back, id)
+if redis.call('HEXISTS', store, 'restored') == 1 then return came and 'done' or 'late' end
+if not came then return 'wait' end
+redis.call('HSETNX', store, 'recovering', whole(now))
+redis.call('HSET', back, id, string.match(came, '^%d+') .. ' ' .. whole(now))
+if now - redis.call('HGET', store, 'recovering') < seconds then return 'wait' end
+local best, most = '', -1
+local every = redis.call('HGETALL', back)
+for index = 1, #every, 2 do
+  local version, at = string.match(every[index + 1], '^(%d+) (%d+)$')
+  version = tonumber(version)
+  if now - at <= seconds and (version > most or (version == most and every[index] < best)) then
+    best, most = every[index], version
+  end
+end
+return best == id and 'restore' or 'wait'
+"""
+)
+
+RESTORE = (
+    _COMMON
+    + """
+if redis.call('HSETNX', store, 'restored', ARGV[1]) == 0 then return 0 end
+local version = next_version()
+local lasts = cjson.decode(ARGV[2])
+for at = 3, #ARGV, 4 do
+  local chunk, field = ARGV[at], ARGV[at + 1]
+  local good, bad, first, last = numbers(ARGV[at + 2])
+  add(chunk, field, good, bad, first, last)
+  if ARGV[at + 3] == '1' then redis.call('ZADD', prefix .. ':changes', whole(version), chunk .. ' ' .. field) end
+  redis.call('EXPIRE', prefix .. ':sums:' .. chunk, lasts[string.match(chunk, '^(%d+)')])
+end
+return 1
+"""
+)

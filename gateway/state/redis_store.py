@@ -1,0 +1,310 @@
+"""Lasting state in Redis or Valkey, which gateways on many machines share."""
+
+import json
+import secrets
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import astuple
+from typing import Any, Final
+
+from gateway import clock
+from gateway.policy.slo.objective import DAY
+from gateway.policy.slo.series import SlotCounts
+from gateway.policy.slo.windows import FINE, LASTING, STORED
+from gateway.state import believed
+from gateway.state import store as contract
+from gateway.state.redis_client import connect, redacted
+from gateway.state.redis_scripts import BEGIN, LEAD, RECOVERY, RESIGN, RESTORE, SAVE, SETTLE
+from gateway.state.store import (
+    SHARED_KINDS,
+    Batch,
+    Document,
+    Ejection,
+    Record,
+    Recovery,
+    Reply,
+    Response,
+    Saved,
+    StateError,
+    UnusableState,
+)
+
+_PER_CHUNK: Final = 60
+"""Slots in one key: it expires as a whole when no window holds any of them."""
+_SLACK: Final = 7200
+"""Seconds by which clocks may be wrong before a key expires too early."""
+_LASTS: Final = {f"{width:g}": int(STORED[width] + _PER_CHUNK * width) + _SLACK for width in LASTING}
+_REMEMBERED: Final = 310_000
+"""Milliseconds for which changes can be asked for: as long as some window holds the finest slots."""
+_LISTS: Final[dict[str, tuple[float, int]]] = {
+    "records": (90 * DAY, 10_000),
+    "ejections": (DAY, 10_000),
+    "responses": (DAY, 10_000),
+}
+"""What is kept in order of time: for how many seconds, and how many at most."""
+_RECORDS_LOADED: Final = 1000
+_POLICY: Final = "noeviction"
+
+
+class RedisStore:
+    """One server, or several that act as one; connected when it is first used."""
+
+    remote = True
+
+    def __init__(self, url: str) -> None:
+        """Take a URL that `redis_client.connect` knows; raises UnusableState for one that is none."""
+        self._url = url
+        self._where = redacted(url)
+        self._connected: Any = None
+        self._prefix = ""
+        self._checked = False
+        try:
+            self._connect()
+        except UnusableState:
+            raise
+        except StateError:  # of a cluster that is away
+            self._connected = None
+
+    def __repr__(self) -> str:
+        return f"<RedisStore {self._where}>"
+
+    @property
+    def _client(self) -> Any:
+        return self._connect() if self._connected is None else self._connected
+
+    def _connect(self) -> Any:
+        self._connected, prefix = connect(self._url)
+        self._prefix = f"{{{prefix}}}"
+        return self._connected
+
+    @property
+    def where(self) -> str:
+        """Return where it is, without its password."""
+        return self._where
+
+    def _check(self) -> None:
+        """Raise UnusableState for a server that would drop what is stored when its memory is full."""
+        if self._checked:
+            return
+        found = self._call(self._client.info, "memory")
+        if found and "maxmemory_policy" not in found:  # a cluster answers by node
+            found = next(iter(found.values()))
+        policy = found.get("maxmemory_policy", _POLICY)
+        if policy != _POLICY:
+            raise UnusableState(
+                f"{self._where} has maxmemory-policy {policy}, under which it drops counts when its memory is full: "
+                f"run `CONFIG SET maxmemory-policy {_POLICY}`, and write that into its configuration"
+            )
+        self._checked = True
+
+    def wall(self) -> float:
+        """Return the server's time, this machine's where it does not answer."""
+        try:
+            before = clock.monotonic()
+            seconds, micros = self._call(self._client.time)
+            return float(seconds) + float(micros) / 1e6 + (clock.monotonic() - before) / 2
+        except StateError:
+            return clock.wall()
+
+    def load(self, now: float, own: str = "") -> Saved:
+        """Return what some window still holds at `now`, less what `own` has counted."""
+        self._check()
+        epoch, version = self._run(BEGIN, secrets.token_hex(8))
+        slots = self._counts("sums", now)
+        if own:
+            slots = _less(slots, self._counts("rows", now, f":{own}"))
+        documents = self._call(self._client.hgetall, self._key("documents"))
+        records, ejections, responses = (
+            [json.loads(each) for each in self._call(self._client.zrange, self._key(name), -most, -1)]
+            for name, most in (("records", _RECORDS_LOADED), ("ejections", 1000), ("responses", 10_000))
+        )
+        since = now - DAY
+        return Saved(
+            tuple(each for each in slots if (each.slot + 1) * each.width > now - STORED[each.width]),
+            tuple(each for each in believed.ejections(ejections) if each.at > since),
+            tuple(_documents(documents.items())),
+            tuple(believed.records(records, now)),
+            tuple(each for each in believed.responses(responses, now) if each.at > since),
+            epoch,
+            int(version),
+        )
+
+    def documents(self, kind: str) -> tuple[Document, ...]:
+        """Return the documents of one kind."""
+        found = self._call(self._client.hgetall, self._key("documents"))
+        return tuple(each for each in _documents(found.items()) if each.kind == kind)
+
+    def save(self, batch: Batch) -> Reply:
+        """Save a batch in one script."""
+        self._check()
+        documents = [text for each in batch.documents for text in (json.dumps([each.kind, each.name]), each.body)]
+        listed = list(_listed(batch))
+        asked = {
+            "incarnation": batch.incarnation,
+            "sequence": batch.sequence,
+            "epoch": batch.epoch,
+            "fresh": secrets.token_hex(8),
+            "seen": batch.seen,
+            "returning": batch.returning,
+            "token": batch.token,
+            "counts": len(batch.counts),
+            "documents": len(batch.documents),
+            "listed": len(listed) // 3,
+            "lasts": _LASTS,
+            "remembered": _REMEMBERED,
+        }
+        epoch, sequence, version, ended, now, others, edited = self._run(
+            SAVE, json.dumps(asked), *_rows(batch.counts), *documents, *listed
+        )
+        return Reply(
+            epoch,
+            int(sequence),
+            int(version),
+            tuple(_slots(zip(others[::2], others[1::2], strict=True), FINE)),
+            tuple(_documents(zip(edited[::2], edited[1::2], strict=True))),
+            bool(ended),
+            int(now) / 1000,
+        )
+
+    def recovery(self, incarnation: str) -> Recovery:
+        """Return what a process that came back has to do."""
+        return Recovery(self._run(RECOVERY, incarnation, int(contract.RECOVERY_SECONDS * 1000)))
+
+    def returned(self, now: float) -> tuple[SlotCounts, ...]:
+        """Return the counts of all processes that came back."""
+        ids = self._call(self._client.hkeys, self._key("returned"))
+        return tuple(believed.together(each for own in ids for each in self._counts("rows", now, f":{own}")))
+
+    def restore(self, incarnation: str, counts: Sequence[SlotCounts]) -> bool:
+        """Write what ended processes had, once."""
+        return bool(self._run(RESTORE, incarnation, json.dumps(_LASTS), *_rows(counts)))
+
+    def lead(self, owner: str, now: float, seconds: float) -> int:  # noqa: ARG002 - the server's clock counts
+        """Take or renew the lease, which the server ends on its own clock."""
+        self._check()
+        return int(self._run(LEAD, owner, int(seconds * 1000)))
+
+    def resign(self, owner: str) -> None:
+        """Give the lease back, if it is held."""
+        self._run(RESIGN, owner)
+
+    def settle(self, owner: str, token: int, now: float) -> int:
+        """Settle the rows of silent processes, and forget what is kept in order of time and too old."""
+        chunks = [f"{width:g}:{chunk}" for width, chunk in _chunks(now)]
+        milliseconds = int(contract.SILENT_SECONDS * 1000), int(90 * DAY * 1000)
+        return int(self._run(SETTLE, owner, token, *milliseconds, json.dumps(_LISTS), *chunks))
+
+    def close(self) -> None:
+        """Close the connections."""
+        if self._connected is not None:
+            self._connected.close()
+
+    def _key(self, name: str) -> str:
+        return f"{self._prefix}:{name}"
+
+    def _counts(self, kind: str, now: float, ending: str = "") -> list[SlotCounts]:
+        pipeline = self._client.pipeline(transaction=False)
+        chunks = list(_chunks(now))
+        for width, chunk in chunks:
+            pipeline.hgetall(self._key(f"{kind}:{width:g}:{chunk}{ending}"))
+        found = self._call(pipeline.execute)
+        return [slot for (width, _), each in zip(chunks, found, strict=True) for slot in _slots(each.items(), width)]
+
+    def _run(self, script: str, *arguments: Any) -> Any:
+        client = self._client
+        return self._call(client.eval, script, 1, self._prefix, *arguments)
+
+    def _call(self, call: Any, *arguments: Any) -> Any:
+        from redis.exceptions import AuthenticationError, RedisError  # noqa: PLC0415 - is loaded by now
+
+        try:
+            return call(*arguments)
+        except (RedisError, OSError, ValueError) as error:
+            self._checked = False
+            unusable = isinstance(error, AuthenticationError)
+            raise (UnusableState if unusable else StateError)(f"{self._where} {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    """Return what went wrong, and how to fix it where that is not plain."""
+    from redis import exceptions  # noqa: PLC0415 - is loaded by now
+
+    meanings: tuple[tuple[type[Exception], str], ...] = (
+        (exceptions.NoPermissionError, "does not permit what is needed: allow this user EVAL and what scripts run"),
+        (exceptions.TimeoutError, "does not answer in time"),
+        (exceptions.AuthenticationError, "refuses the user name or password"),
+        (exceptions.ReadOnlyError, "is a replica, which takes no writes: name the primary, or its Sentinels"),
+        (exceptions.OutOfMemoryError, "is full: raise its maxmemory"),
+        (exceptions.ConnectionError, "cannot be reached"),
+        (OSError, "cannot be reached"),
+    )
+    meaning = next((words for kind, words in meanings if isinstance(error, kind)), "failed")
+    if "unknown command" in str(error).lower():
+        meaning = "does not know a command that is needed: EVAL may be renamed or forbidden there"
+    return f"{meaning} ({error})"
+
+
+def _chunks(now: float) -> Iterator[tuple[float, int]]:
+    """Yield width and number of every key that may hold what a window holds, or a clock that is ahead writes."""
+    for width in LASTING:
+        span = _PER_CHUNK * width
+        for chunk in range(int((now - STORED[width]) // span), int((now + _SLACK) // span) + 1):
+            yield width, chunk
+
+
+def _rows(counts: Iterable[SlotCounts]) -> Iterator[str]:
+    names: dict[Any, str] = {}
+    for each in counts:
+        series = names.get(each.series) or names.setdefault(each.series, json.dumps(list(each.series)))
+        yield f"{each.width:g}:{each.slot // _PER_CHUNK}"
+        yield f"{each.slot} {series}"
+        yield f"{each.good} {each.bad} {each.first:.3f} {each.last:.3f}"
+        yield "1" if each.width == FINE and each.series.kind in SHARED_KINDS else ""
+
+
+def _slots(rows: Iterable[tuple[str, str]], width: float) -> Iterable[SlotCounts]:
+    return believed.slots((row for row in (_parsed(*each, width) for each in rows) if row), STORED)
+
+
+def _parsed(field: str, row: str, width: float) -> tuple[Any, ...]:
+    """Return a row as `believed` takes it, empty where it is none."""
+    try:
+        slot, _, series = field.partition(" ")
+        good, bad, first, last = row.split(" ")
+        kind, name, objective, sli, prompt_tokens = json.loads(series)
+        counts = int(slot), int(good), int(bad), float(first), float(last)
+    except (ValueError, TypeError):
+        return ()
+    return kind, name, objective, sli, prompt_tokens, width, *counts
+
+
+def _less(slots: Iterable[SlotCounts], own: Iterable[SlotCounts]) -> list[SlotCounts]:
+    """Return what is left of sums without one process's own."""
+    rows = {(each.series, each.width, each.slot): each for each in own}
+    found = []
+    for each in slots:
+        row = rows.get((each.series, each.width, each.slot))
+        less = each if row is None else each._replace(good=each.good - row.good, bad=each.bad - row.bad)
+        if less.good > 0 or less.bad > 0:
+            found.append(less)
+    return found
+
+
+def _documents(rows: Iterable[tuple[str, str]]) -> Iterator[Document]:
+    for name, body in rows:
+        try:
+            kind, subject = json.loads(name)
+        except (ValueError, TypeError):
+            continue
+        yield from believed.documents([(kind, subject, body)])
+
+
+def _listed(batch: Batch) -> Iterator[str]:
+    """Yield the list, the time and the text of what is kept in order of time: to save one again changes nothing."""
+    lists: dict[str, tuple[Record | Ejection | Response, ...]] = {
+        "records": batch.records,
+        "ejections": batch.ejections,
+        "responses": batch.responses,
+    }
+    for name, every in lists.items():
+        for each in every:
+            yield from (name, repr(each.at), json.dumps(astuple(each)))
