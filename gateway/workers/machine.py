@@ -30,7 +30,7 @@ from gateway.listeners import Addresses, Listener, ListenerFiles, bind_listeners
 from gateway.processes.resources import raise_descriptor_limit
 from gateway.settings import Settings
 from gateway.signals import NOT_THE_END, release_all
-from gateway.state.url import open_store, opened
+from gateway.state.url import loaded, open_store, opened
 from gateway.wire.slices import Slices, finish
 from gateway.workers.admin import MachineAdmin, MachineView
 from gateway.workers.channel import Message
@@ -131,9 +131,9 @@ class Machine:
         store = opened(self._settings.state)
         if store.where == _MEMORY:
             store = open_store(f"sqlite:///{Path(self._folder) / 'state.sqlite'}")
-        store.load(time.time())  # one process alone repairs what is damaged
+        loaded(store, time.time())  # one process alone repairs what is damaged
         store.close()
-        return store.where
+        return self._settings.state if self._settings.state and store.remote else store.where
 
     # Workers
 
