@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from functools import partial
 from random import Random
+from select import PIPE_BUF
 from typing import Any, cast
 
 from gateway import clock as clocks
@@ -73,7 +74,7 @@ class DataPlane:
         self.metrics.follow(routes)
         self.current = CurrentTable(routes, self.registry, clock, int(clocks.wall()))
         self.evidence = EvidenceQueue()
-        self.access_log = AccessLog(sys.stdout.buffer) if settings.access_log else None
+        self.access_log = self._opened_log(settings) if settings.access_log else None
         self.traces = None if settings.otlp_endpoint is None else Traces(settings.otlp_endpoint)
         logged = () if self.access_log is None else (self.access_log,)
         traced = () if self.traces is None else (self.traces.requests,)
@@ -94,6 +95,12 @@ class DataPlane:
 
     def __repr__(self) -> str:
         return f"<DataPlane of {len(self.clients())} clients and {self.registry!r}>"
+
+    @staticmethod
+    def _opened_log(settings: Settings) -> AccessLog:
+        if settings.shares_output:
+            return AccessLog(sys.stdout.buffer, at_once=PIPE_BUF)
+        return AccessLog(sys.stdout.buffer)
 
     def listener(self, door: Door | None) -> Listener:
         """Return the listener of clients, behind TLS where there is a door."""

@@ -40,7 +40,8 @@ class Tls:
 class Settings:
     """How one process is run, as opposed to what it routes. Port 0 means any free one.
 
-    `state` is where counts outlive the process; None is the user's own folder, or nowhere when that cannot be used.
+    With `shares_output` other processes write to the same standard output. `state` is where counts outlive the process;
+    None is the user's own folder, or nowhere when that cannot be used.
     `dns_server` is asked for backends under `dns` in the routes; None is the system's own servers.
     """
 
@@ -54,6 +55,7 @@ class Settings:
     tls: Tls = field(default_factory=Tls)
     admin_tls: Tls = field(default_factory=Tls)
     access_log: bool = True
+    shares_output: bool = False
     state: str | None = "memory://"
     alert_webhook: str | None = field(default=None, repr=False)
     otlp_endpoint: str | None = None

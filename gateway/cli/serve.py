@@ -298,7 +298,8 @@ async def _served(settings: Settings, workers: int, started: Callable[[Addresses
 
 async def _work(settings: Settings, own: Inherited) -> None:
     """Run one worker: who asks it comes from the supervisor, which has the token and TLS of the admin listener."""
-    settings = replace(settings, state=own.state, admin_tls=Tls(), admin_token=None, admin_token_file=None)
+    alone = replace(settings, admin_tls=Tls(), admin_token=None, admin_token_file=None)
+    settings = replace(alone, state=own.state, shares_output=True)
 
     def load() -> RouteTable:
         return load_routes(settings.routes, listeners=settings.listeners)

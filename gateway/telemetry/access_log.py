@@ -52,9 +52,18 @@ class AccessLog(Observer):
     """Lines wait in a bounded list; what finds no room is counted in `dropped`."""
 
     def __init__(
-        self, sink: BinaryIO, clock: Clock = monotonic, epoch: Clock = wall, *, interval: float = FLUSH_SECONDS
+        self,
+        sink: BinaryIO,
+        clock: Clock = monotonic,
+        epoch: Clock = wall,
+        *,
+        interval: float = FLUSH_SECONDS,
+        at_once: int = 1 << 30,
     ) -> None:
-        """Take the clock of exchanges, one of seconds since the epoch, and the seconds between writes of few lines."""
+        """Take the clock of exchanges, one of seconds since the epoch, and the seconds between writes of few lines.
+
+        Where other processes write to the sink too, `at_once` is how many bytes it never mixes with theirs.
+        """
         self.dropped = 0
         self._sink = sink
         self._clock = clock
@@ -66,7 +75,7 @@ class AccessLog(Observer):
         self._making = threading.Lock()
         self._told = False
         self._stamps = Timestamps()
-        self._writer = threading.Thread(target=self._write, args=(interval,), name="access log", daemon=True)
+        self._writer = threading.Thread(target=self._write, args=(interval, at_once), name="access log", daemon=True)
         self._writer.start()
 
     def on_settled(self, exchange: Exchange) -> None:
@@ -125,14 +134,14 @@ class AccessLog(Observer):
             str(exchange.routing),
         )
 
-    def _write(self, interval: float) -> None:
+    def _write(self, interval: float, at_once: int) -> None:
         while not self._stopped:
             self._due.wait(interval)
             self._due.clear()
-            self._flush()
-        self._flush()
+            self._flush(at_once)
+        self._flush(at_once)
 
-    def _flush(self) -> None:
+    def _flush(self, at_once: int) -> None:
         self._make_lines()
         lines = self._lines
         if not lines:
@@ -141,13 +150,27 @@ class AccessLog(Observer):
         lines = lines[:]
         del self._lines[: len(lines)]
         try:
-            self._sink.write(b"\n".join(lines) + b"\n")
-            self._sink.flush()
+            for piece in _pieces(lines, at_once):
+                self._sink.write(piece)
+                self._sink.flush()
         except (OSError, ValueError) as error:
             self.dropped += len(lines)
             if not self._told:
                 self._told = True
                 sys.stderr.write(f"tidegate: the access log cannot be written: {error}\n")
+
+
+def _pieces(lines: list[bytes], most: int) -> list[bytes]:
+    """Return lines joined to pieces of so many bytes at most; a longer line is one of its own."""
+    found: list[bytes] = []
+    first, size = 0, 0
+    for place, line in enumerate(lines):
+        if size and size + len(line) + 1 > most:
+            found.append(b"\n".join(lines[first:place]) + b"\n")
+            first, size = place, 0
+        size += len(line) + 1
+    found.append(b"\n".join(lines[first:]) + b"\n")
+    return found
 
 
 def _asked(exchange: Exchange) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from gateway import systemd
 from gateway.admin.connection import AdminConnection, AdminLimits
@@ -44,6 +44,8 @@ _log = logging.getLogger(__name__)
 _APPLIED_SECONDS = 30.0
 """How long workers may take to put routes in force before one counts as behind."""
 _LAST_LINES = 0.05
+_LAST_REQUESTS, _TURN = 0.3, 0.02
+"""Seconds in which a client that has just connected to the admin listener sends its request."""
 _MEMORY = "memory://"
 
 
@@ -255,8 +257,22 @@ class Machine:
     def _connections(self) -> Any:
         return (self._admin.server_state.connections,)
 
+    async def _pause_admin(self) -> None:
+        """Let connects wait for another program, and answer what has been asked by those that are open."""
+        for server in self._admin.servers:
+            server.close()
+        limits = AdminLimits()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(limits.request_seconds):
+                await asyncio.sleep(_LAST_REQUESTS)
+                while self._is_asked():  # noqa: ASYNC110 - connections tell of no end
+                    await asyncio.sleep(_TURN)
+
+    def _is_asked(self) -> bool:
+        return any(cast(AdminConnection, each).busy for each in self._admin.server_state.connections)
+
     async def _close_admin(self) -> None:
-        """Answer what has been asked, and let connects wait for another program."""
+        """Close the admin listener, whoever is connected."""
         self._admin.should_exit = True
         await asyncio.wait((self._administering,), timeout=AdminLimits().idle_seconds)
         self._admin.force_exit = True
@@ -286,10 +302,13 @@ class Machine:
 
     async def _hand_on(self, generation: int) -> str:
         """Become the new program; return why that is not possible."""
+        await self._pause_admin()
         await self._close_admin()
         blocked = (*NOT_THE_END, signal.SIGTERM, signal.SIGINT)
         await asyncio.sleep(_LAST_LINES)  # the thread of the log has its time
         await self._roster.quiet()
+        if self._stopping.is_set():
+            return "the gateway is stopping"
         signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
         try:
             replace_program(self._command, self._succession(generation))

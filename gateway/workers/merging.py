@@ -19,6 +19,8 @@ GAUGES: Mapping[str, Callable[[list[float]], float]] = {
     "process_open_fds": sum,
     "process_resident_memory_bytes": sum,
     "process_virtual_memory_bytes": sum,
+    "tidegate_discovery_age_seconds": max,
+    "tidegate_discovery_targets": max,
     "tidegate_loop_lag_seconds": max,
     "tidegate_pool_panic": max,
     "tidegate_prompt_estimate_error_ratio": max,

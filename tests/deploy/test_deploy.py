@@ -1,6 +1,7 @@
 """What deploy/ starts, started here: the very arguments, other addresses."""
 
 import asyncio
+import configparser
 import json
 import os
 import re
@@ -177,6 +178,19 @@ class TestKubernetes:
 
     def test_the_service_of_clients_does_not_reach_the_admin_listener(self) -> None:
         assert [port["targetPort"] for port in manifest("Service")["spec"]["ports"]] == ["http"]
+
+
+def test_systemd_upgrades_where_it_is_told_to_reload_and_is_told_when_the_gateway_serves() -> None:
+    assert "\nType=notify\n" in unit()
+    assert "\nExecReload=/bin/kill -USR2 $MAINPID\n" in unit()
+    assert "--workers" in STARTS["systemd"], "one process alone has no successor"
+
+
+def test_the_socket_of_systemd_is_that_of_the_service() -> None:
+    found = configparser.ConfigParser()
+    found.read(DEPLOY / "systemd" / "tidegate.socket")
+    assert found["Socket"]["ListenStream"] == "127.0.0.1:8080"
+    assert not found["Socket"]["FileDescriptorName"].startswith("admin")
 
 
 def test_systemd_waits_as_long_as_the_gateway_drains() -> None:

@@ -30,7 +30,7 @@ async def until_told(call: Call) -> None:
 
 async def streaming(port: int) -> RawClient:
     client = await connect(port)
-    await client.send(post(chat()))
+    await client.send(post(chat(), headers="connection: close\r\n"))
     await client.reader.readuntil(b'"content":"x"')
     return client
 

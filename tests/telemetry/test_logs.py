@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 from pathlib import Path
+from select import PIPE_BUF
 
 import pytest
 
@@ -128,6 +129,32 @@ def test_a_sink_that_nobody_reads_blocks_nobody(monkeypatch: pytest.MonkeyPatch)
         assert log.dropped > 0
         log.close()
         os.close(reader)
+
+
+class Pieces(io.BytesIO):
+    """Keeps what each write would hand to the system."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flushed: list[bytes] = []
+
+    def flush(self) -> None:
+        if self.getvalue():
+            self.flushed.append(self.getvalue())
+            self.seek(0)
+            self.truncate()
+
+
+def test_lines_of_processes_that_share_a_pipe_are_never_mixed() -> None:
+    pieces, whole = Pieces(), Pieces()
+    logs = AccessLog(pieces, at_once=PIPE_BUF), AccessLog(whole)
+    for log in logs:
+        for _ in range(50):
+            log.on_settled(exchange())
+        log.close()
+    assert b"".join(pieces.flushed) == b"".join(whole.flushed)
+    assert all(len(each) <= PIPE_BUF and each.endswith(b"\n") for each in pieces.flushed)
+    assert len(pieces.flushed) > 1
 
 
 def test_the_process_log_is_json_with_extra_fields_and_exceptions() -> None:
