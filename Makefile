@@ -76,8 +76,10 @@ scale: compiled ## what many backends, models, tenants and streams cost at rest,
 	$(BIN)/python -m loadtest.scale idle
 	$(BIN)/python -m loadtest.scale loop $(ARGS)
 
-soak: compiled ## ten minutes of flapping engines, hang-ups and reloads; fails when anything piles up
+soak: compiled $(BENCH)/mockvllm ## ten minutes of flapping engines, hang-ups and reloads, then upgrades and killed workers under load; fails when anything piles up or is lost
 	$(BIN)/python -m loadtest.soak $(ARGS)
+	$(BIN)/python -m loadtest.upgrades
+	$(BIN)/python -m loadtest.upgrades --kill --requests 200000
 
 real-engine: compiled
 	@$(BIN)/python -m loadtest.real.engine

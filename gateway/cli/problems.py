@@ -29,8 +29,19 @@ def problems(found: dict[str, Any]) -> list[Problem]:
         *_origins(found),
         *_routes(found),
         *_state(found),
+        *_workers(found),
         *_rollouts(found),
     ]
+
+
+def _workers(found: dict[str, Any]) -> Iterator[Problem]:
+    """Yield the workers whose routes are not those of the others, and an upgrade that failed."""
+    for each in found.get("workers", ()):
+        if each["problem"]:
+            what = f"worker {each['pid']} goes on with old routes: {each['problem']}"
+            yield Problem(what, f"kill {each['pid']}, so that another worker takes its place")
+    if found.get("upgrade", "").startswith("failed"):
+        yield Problem(f"the upgrade {found['upgrade']}", "see what the new workers said in the gateway's log")
 
 
 def notes(found: dict[str, Any]) -> list[str]:

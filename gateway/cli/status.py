@@ -19,12 +19,12 @@ BURNS = ("5m", "1h", "6h", "3d")
 
 
 def status(admin: Admin = ADMIN, *, as_json: AsJson = False) -> None:
-    """Show objectives, rollouts, queues, backends and problems.
+    """Show workers, objectives, rollouts, queues, backends and problems.
 
     For each problem it suggests a command. The exit code is 1 if there is a problem: a firing alert, a model whose last
     five or more requests all failed, an overspent budget, a backend that is ejected or not ready, a place where
     backends are found that cannot be asked, a failing candidate, a paused rollout, route files that were not applied,
-    state that cannot be saved or is in the file of a gateway with other routes.
+    state that cannot be saved or is in the file of a gateway with other routes, an upgrade that failed.
     """
     found = ask(admin, "GET", "/admin/status")
     wrong = problems(found)

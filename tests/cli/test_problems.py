@@ -131,6 +131,12 @@ def test_what_is_no_problem(parts: dict[str, Any]) -> None:
             "cannot be saved, and counts wait in memory: the disk",
             "free some space",
         ),
+        (
+            {"workers": [{"pid": 7, "problem": ""}, {"pid": 8, "problem": "no answer in 30 s"}]},
+            "worker 8 goes on with old routes: no answer in 30 s",
+            "kill 8",
+        ),
+        ({"upgrade": "failed: worker 9 ended"}, "the upgrade failed: worker 9 ended", "the gateway's log"),
         ({"state": {"not_saved": "", "shared": "another leads"}}, "another leads", "--state sqlite:///FILE"),
     ],
 )
