@@ -23,9 +23,16 @@ class Listener:
         self._tasks: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
 
-    async def start(self, port: int = 0, *, limit: int = 2**16, tls: ssl.SSLContext | None = None) -> int:
+    @property
+    def open(self) -> int:
+        """How many connections are open."""
+        return len(self._writers)
+
+    async def start(
+        self, port: int = 0, *, host: str = "127.0.0.1", limit: int = 2**16, tls: ssl.SSLContext | None = None
+    ) -> int:
         """Listen on a port, by default a free one, and return it; streams buffer `limit` bytes."""
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", port, limit=limit, ssl=tls)
+        self._server = await asyncio.start_server(self._accept, host, port, limit=limit, ssl=tls)
         number: int = self._server.sockets[0].getsockname()[1]
         return number
 

@@ -16,6 +16,9 @@ from gateway.telemetry.discovery_exposition import DiscoveryRow
 _log = logging.getLogger(__name__)
 QUIET = 0.1
 """Seconds that changes are gathered for before they are put in force."""
+SHARE = 0.1
+"""How much of the time may be spent on that, where there are changes all the time."""
+LONGEST_QUIET = 5.0
 LOOK_EVERY = 1.0
 FIRST_ANSWER = 5.0
 """Seconds that a reload waits for the first answer of an origin that it names anew."""
@@ -34,6 +37,12 @@ class _Asked:
         self.problem = ""
         self.crashes = 0
         self.task: asyncio.Task[None] | None = None
+
+    def stop(self) -> None:
+        """Ask no more."""
+        task, self.task = self.task, None
+        if task is not None:
+            task.cancel()
 
     @property
     def words(self) -> str:
@@ -65,6 +74,7 @@ class Discovery:
         self._turn = asyncio.Lock()
         self._woken = asyncio.Event()
         self._has_changed = False
+        self._quiet = QUIET
         self._is_running = False
 
     def __repr__(self) -> str:
@@ -79,8 +89,8 @@ class Discovery:
                 await self._look()
         finally:
             self._is_running = False
-            for origin in list(self._asked):
-                self._stop(origin)
+            for asked in self._asked.values():  # what they told stays: this may begin again
+                asked.stop()
 
     async def reloaded(self, routes: RouteTable, put_in_force: Callable[[RouteTable], Awaitable[None]]) -> None:
         """Have other routes put in force, with what is known of their backends; new origins are waited for a little."""
@@ -92,7 +102,7 @@ class Discovery:
         async with self._turn:
             self._routes = routes
             for origin in self._asked.keys() - origins_of(routes):
-                self._stop(origin)
+                self._asked.pop(origin).stop()
             self._has_changed = False
             await put_in_force(self._expanded())
             self._note()
@@ -116,7 +126,7 @@ class Discovery:
             pass
         else:
             self._woken.clear()
-            await asyncio.sleep(QUIET)
+            await asyncio.sleep(self._quiet)
         async with self._turn:
             busy, now = self._busy(), self._clock()
             for asked in self._asked.values():
@@ -128,6 +138,7 @@ class Discovery:
                 except BaseException:
                     self._has_changed = True
                     raise
+                self._quiet = min(max(QUIET, (self._clock() - now) / SHARE), LONGEST_QUIET)
             self._note()
 
     def _ask(self, routes: RouteTable) -> None:
@@ -137,11 +148,6 @@ class Discovery:
             asked = self._asked[origin]
             if asked.task is None and self._is_running:
                 asked.task = asyncio.create_task(self._keep(asked), name=f"discovery {origin}")
-
-    def _stop(self, origin: Origin) -> None:
-        task = self._asked.pop(origin).task
-        if task is not None:
-            task.cancel()
 
     async def _keep(self, asked: _Asked) -> None:
         """Have a source ask; one that breaks begins again."""
@@ -155,7 +161,7 @@ class Discovery:
 
     def _publish(self, asked: _Asked, targets: Collection[Target]) -> None:
         now, asked.problem = self._clock(), ""
-        if targets is asked.published:
+        if targets is asked.published or targets == asked.published:
             asked.members.confirmed_at = now
             return
         is_first, asked.published = asked.published is None, targets

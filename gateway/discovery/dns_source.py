@@ -85,7 +85,7 @@ class DnsSource:
             return until_retry(self._failures)
         self._failures, self.problem = 0, ""
         known = self._history.take(map(_key, found.addresses), self._clock())
-        publish([_target(each) for each in known])
+        publish(tuple(map(_target, sorted(known))))
         return until_next(found.ttl)
 
     def _look_up(self) -> Found:

@@ -26,6 +26,8 @@ class KeptPorts:
 
     def keep(self, port: int) -> None:
         """Keep a port until it is given back, or so many others are kept."""
+        if port in self._sockets:
+            return
         kept = socket.socket()
         kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -112,18 +114,24 @@ class FakeBackend:
     silent: bool = False
     max_model_len: int | None = None
     port: int = 0
+    host: str = "127.0.0.1"
     calls: list[Call] = field(default_factory=list)
     connections: int = 0
     _listener: Listener | None = None
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host}:{self.port}"
+
+    @property
+    def open(self) -> int:
+        """How many connections are open to it."""
+        return 0 if self._listener is None else self._listener.open
 
     async def start(self) -> None:
         KEPT_PORTS.give_back(self.port)
         self._listener = Listener(self._connection)
-        self.port = await self._listener.start(self.port)
+        self.port = await self._listener.start(self.port, host=self.host)
 
     async def stop(self) -> None:
         listener, self._listener = self._listener, None
