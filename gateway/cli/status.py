@@ -19,7 +19,7 @@ BURNS = ("5m", "1h", "6h", "3d")
 
 
 def status(admin: Admin = ADMIN, *, as_json: AsJson = False) -> None:
-    """Show workers, objectives, rollouts, queues, backends and problems.
+    """Show objectives, rollouts, queues, backends and problems.
 
     For each problem it suggests a command. The exit code is 1 if there is a problem: a firing alert, a model whose last
     five or more requests all failed, an overspent budget, a backend that is ejected or not ready, a place where
