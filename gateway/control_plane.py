@@ -138,6 +138,7 @@ class ControlPlane:
         before = yield from self._data.swapping(routes)
         self.limits.follow()
         self.rollouts.stay()
+        self._data.metrics.forget_gone({backend.id for backend in self._data.registry})
         yield from self._following(before)
 
     def _following(self, before: LiveTable) -> Work[None]:

@@ -1,6 +1,7 @@
 """What the data plane counts: plain numbers in plain containers, turned into Prometheus metrics only at a scrape."""
 
 from collections import Counter, defaultdict
+from collections.abc import Collection
 from typing import Final
 
 from gateway.backends.backend import Backend
@@ -46,6 +47,10 @@ class Series:
         self.duration = Histogram(bounds.duration)
 
 
+MOST_ATTEMPTS: Final = 10_000
+"""Series of attempts from which those of backends that are gone are forgotten."""
+
+
 class Metrics(Observer):
     """Keys are tuples of configured names and closed sets, so that their number is bounded.
 
@@ -60,6 +65,11 @@ class Metrics(Observer):
         self.queue: dict[str, Histogram] = {}
         self.overhead = Histogram(buckets.OVERHEAD)
         self._bounds: dict[str, Bounds] = {}
+
+    def forget_gone(self, backends: Collection[str]) -> None:
+        """Forget attempts at all but these backends, once there are many: those that are found have ever new names."""
+        if len(self.attempts) > MOST_ATTEMPTS:
+            self.attempts = Counter({key: count for key, count in self.attempts.items() if key[0] in backends})
 
     def follow(self, table: RouteTable) -> None:
         """Give every model's histograms the bounds that its objectives need."""

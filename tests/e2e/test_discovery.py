@@ -12,6 +12,7 @@ from gateway.backends.backend import Backend
 from tests.discovery.dns_server import dns_server
 from tests.e2e.fakes import Call, FakeBackend, backends, whole
 from tests.e2e.harness import Running, ask, chat, gateway
+from tests.e2e.test_admission import Gate, begin
 from tests.waiting import eventually, patient_client
 
 pytestmark = pytest.mark.anyio
@@ -67,6 +68,25 @@ async def test_engines_in_a_file_come_go_and_come_back_as_they_were(tmp_path: Pa
             write(tmp_path, [first, second])
             await eventually(lambda: serving(running) == {first.port, second.port})
             assert of(running, second) is known
+
+
+async def test_a_stream_of_an_engine_that_left_ends_as_it_would_and_its_connection_closes(tmp_path: Path) -> None:
+    gate = Gate()
+    async with backends(gate, answers) as (left, other):
+        write(tmp_path, [left])
+        async with gateway(tmp_path, routes({"file": "targets.json"}), wait_ready=False) as running:
+            await eventually(lambda: serving(running) == {left.port})
+            client = await begin(running, "first")
+            await eventually(lambda: gate.prompts == ["first"])
+            write(tmp_path, [other])
+            await eventually(lambda: serving(running) == {other.port})
+            assert (await ask(running.port, chat(stream=False))).status == 200
+            gate.open.release()
+            assert (await client.answer()).complete
+            client.close()
+            await running.quiet()
+            assert gate.prompts == ["first"]
+            await eventually(lambda: of(running, left).pool.idle == 0)
 
 
 async def test_while_nothing_was_found_requests_are_told_where_it_is_looked_for(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from gateway.telemetry.discovery_exposition import DiscoveryCollector, Discovery
 from gateway.telemetry.exposition import GatewayCollector, Gauges
 from gateway.telemetry.families import Collector, rendered
 from gateway.telemetry.histogram import Histogram
-from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.metrics import MOST_ATTEMPTS, Metrics
 from gateway.telemetry.rollout_exposition import Delivered, RolloutCollector, RolloutRow
 from gateway.telemetry.routing_exposition import RoutingCollector
 from gateway.telemetry.slo_exposition import SloCollector
@@ -267,3 +267,14 @@ def test_a_histogram_equals_counting_one_by_one(seconds: list[float]) -> None:
     twice.merge(histogram.counts, histogram.total, histogram.bounds)
     assert twice.counts == [2 * count for count in histogram.counts]
     assert histogram.total == pytest.approx(sum(seconds))
+
+
+def test_attempts_at_backends_that_are_gone_are_forgotten_once_there_are_many() -> None:
+    metrics = Metrics()
+    for number in range(MOST_ATTEMPTS):
+        metrics.attempts[f"p/{number}", "p", "v1", AttemptEnd.OK] += 1
+    metrics.forget_gone({"p/1"})
+    assert len(metrics.attempts) == MOST_ATTEMPTS
+    metrics.attempts["p/1", "p", "v1", AttemptEnd.STALLED] += 1
+    metrics.forget_gone({"p/1"})
+    assert [key[0] for key in metrics.attempts] == ["p/1", "p/1"]
