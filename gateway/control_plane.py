@@ -48,7 +48,11 @@ class ControlPlane:
             settings.routes, current.routes, self._put_in_force, listeners=settings.listeners, slices=data.background
         )
         self.discovery = Discovery(
-            current.routes, registry, SourceFactory(clock, settings.dns_server), self._put_found_in_force, clock
+            current.routes,
+            registry,
+            SourceFactory(clock, settings.dns_server, settings.kubernetes),
+            self._put_found_in_force,
+            clock,
         )
         self.outlier_detector = OutlierDetector(
             ledger, registry, clock=clock, epoch=epoch, rng=data.rng, settle=data.observers.flush

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from gateway.config.itself import Listening
 from gateway.control.drain import DrainTimes
+from gateway.discovery.kubernetes.cluster import ClusterSettings
 from gateway.wire.edge import Edge
 from gateway.wire.guard import Limits
 from gateway.wire.long_event import MAX_EVENT
@@ -42,7 +43,8 @@ class Settings:
 
     With `shares_output` other processes write to the same standard output. `state` is where counts outlive the process;
     None is the user's own folder, or nowhere when that cannot be used.
-    `dns_server` is asked for backends under `dns` in the routes; None is the system's own servers.
+    `dns_server` is asked for backends under `dns` in the routes; None is the system's own servers. `kubernetes` says
+    how the API server of a cluster is found.
     """
 
     routes: Path
@@ -65,6 +67,7 @@ class Settings:
     max_event: int = MAX_EVENT
     edge: Edge = field(default_factory=Edge)
     dns_server: tuple[str, int] | None = None
+    kubernetes: ClusterSettings = field(default_factory=ClusterSettings)
 
     @property
     def tls_by_listener(self) -> tuple[tuple[str, Tls], ...]:

@@ -20,6 +20,7 @@ from gateway.config.problems import RoutesError
 from gateway.config.table import RouteTable
 from gateway.control.drain import DrainTimes
 from gateway.control.webhook import Webhook
+from gateway.discovery.kubernetes.cluster import ClusterSettings
 from gateway.listeners import Addresses, FilesError, Sockets
 from gateway.settings import Settings, Tls
 from gateway.state.store import StateError
@@ -196,6 +197,32 @@ def serve(  # noqa: PLR0917 - one parameter an option
             show_default="those of /etc/resolv.conf",
         ),
     ] = "",
+    kubernetes_api: Annotated[
+        str | None,
+        typer.Option(
+            help="URL of the API server to ask for backends under `kubernetes` and `inference_pool` in the routes.",
+            envvar="TIDEGATE_KUBERNETES_API",
+            show_default="that of the cluster",
+        ),
+    ] = None,
+    kubernetes_token_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="File that contains the token for the API server.",
+            exists=True,
+            envvar="TIDEGATE_KUBERNETES_TOKEN_FILE",
+            show_default="that of the pod's service account",
+        ),
+    ] = None,
+    kubernetes_ca_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="PEM authorities that sign the API server's certificate.",
+            exists=True,
+            envvar="TIDEGATE_KUBERNETES_CA_FILE",
+            show_default="that of the pod's service account",
+        ),
+    ] = None,
     gateway_headers: Annotated[
         bool,
         typer.Option(
@@ -214,6 +241,7 @@ def serve(  # noqa: PLR0917 - one parameter an option
         admin_tls = Tls(admin_tls_certificate, admin_tls_key, admin_tls_client_ca)
         count = _count(workers)
         name_server = parse_name_server(dns_server) if dns_server else None
+        cluster = ClusterSettings(kubernetes_api, kubernetes_token_file, kubernetes_ca_file)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     settings = Settings(
@@ -236,6 +264,7 @@ def serve(  # noqa: PLR0917 - one parameter an option
         max_event=max_event,
         edge=edge,
         dns_server=name_server,
+        kubernetes=cluster,
     )
     try:
         if alert_webhook is not None:

@@ -17,7 +17,11 @@ from gateway.discovery.target import Publish, Source
 
 @dataclass(frozen=True, slots=True)
 class SourceFactory:
-    """Makes sources. `dns_server` is asked for names instead of the system's own, where there is one."""
+    """Makes sources.
+
+    `dns_server` is asked for names instead of the system's own, where there is one. `kubernetes` says how the API
+    server of a cluster is found.
+    """
 
     clock: Clock
     dns_server: tuple[str, int] | None = None

@@ -13,6 +13,7 @@ from gateway.backends.backend import Backend
 from gateway.clock import Clock, monotonic
 from gateway.config.load import load_routes
 from gateway.control.drain import DrainTimes
+from gateway.discovery.kubernetes.cluster import ClusterSettings
 from gateway.exchange import AttemptEnd, Exchange
 from gateway.listeners import Addresses
 from gateway.observers import Observer
@@ -131,6 +132,7 @@ async def gateway(
     now: Clock = monotonic,
     observers: Sequence[Observer] = (),
     dns_server: tuple[str, int] | None = None,
+    kubernetes: ClusterSettings | None = None,
 ) -> AsyncIterator[Running]:
     """Run a gateway on free ports until the block ends, with routes of this text, or those at `path`.
 
@@ -157,6 +159,7 @@ async def gateway(
         admin_tls=admin_tls or Tls(),
         drain=drain or DrainTimes(0.0, 5.0),
         dns_server=dns_server,
+        kubernetes=kubernetes or ClusterSettings(),
     )
     records = Recorder()
     app = App(settings, load_routes(path), *observers, records, now=now)

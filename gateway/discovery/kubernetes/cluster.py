@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.backends.roots import system_roots
-from gateway.config.addresses import parse_address
+from gateway.config.addresses import Address, parse_address
 from gateway.config.problems import InvalidValueError
 
 ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -33,6 +33,17 @@ class ClusterSettings:
     api: str | None = None
     token_file: Path | None = None
     ca_file: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for an address that is none, or to which a token must not be sent."""
+        if self.api is None:
+            return
+        try:
+            address = parse_address(self.api)
+        except InvalidValueError as error:
+            raise ValueError(f"the address of the Kubernetes API server {error}") from None
+        if self.token_file is not None and not _is_safe(address):
+            raise ValueError("the address of the Kubernetes API server must be https, since a token is sent there")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,28 +73,22 @@ def find_cluster(settings: ClusterSettings, environment: Mapping[str, str], acco
     """
     namespace = _namespace(account)
     if settings.api is not None:
-        cluster = Cluster(_checked(settings.api), settings.token_file, settings.ca_file, namespace)
-        if cluster.token_file is not None and not _is_safe(cluster.url):
-            raise NoClusterError(f"--kubernetes-api must be https, or the token would be readable: {cluster.url}")
-        return cluster
+        return Cluster(parse_address(settings.api).url, settings.token_file, settings.ca_file, namespace)
     host = environment.get("KUBERNETES_SERVICE_HOST")
     if not host:
         raise NoClusterError(_OUTSIDE)
     port = environment.get("KUBERNETES_SERVICE_PORT_HTTPS") or environment.get("KUBERNETES_SERVICE_PORT") or "443"
-    url = _checked(f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}")
-    token_file, ca_file = settings.token_file or account / "token", settings.ca_file or account / "ca.crt"
-    return Cluster(url, token_file, ca_file, namespace)
-
-
-def _checked(url: str) -> str:
     try:
-        return parse_address(url).url
+        address = parse_address(f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}")
     except InvalidValueError as error:
-        raise NoClusterError(f"the address of the Kubernetes API server {error}: {url[:100]!r}") from None
+        raise NoClusterError(
+            f"KUBERNETES_SERVICE_HOST and _PORT give no address: {host[:100]}, {port[:100]}"
+        ) from error
+    token_file, ca_file = settings.token_file or account / "token", settings.ca_file or account / "ca.crt"
+    return Cluster(address.url, token_file, ca_file, namespace)
 
 
-def _is_safe(url: str) -> bool:
-    address = parse_address(url)
+def _is_safe(address: Address) -> bool:
     if address.scheme == "https" or address.host == "localhost":
         return True
     try:

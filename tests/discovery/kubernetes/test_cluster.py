@@ -66,18 +66,23 @@ def test_without_an_account_the_namespace_is_default(tmp_path: Path) -> None:
     ],
 )
 def test_a_token_does_not_cross_a_network_in_the_clear(account: Path, url: str, safe: bool) -> None:
-    settings = ClusterSettings(url, account / "token")
     if safe:
-        assert find_cluster(settings, {}, account).token() == "s3cret"
+        assert find_cluster(ClusterSettings(url, account / "token"), {}, account).token() == "s3cret"
         return
-    with pytest.raises(NoClusterError, match="must be https"):
-        find_cluster(settings, {}, account)
+    with pytest.raises(ValueError, match="must be https"):
+        ClusterSettings(url, account / "token")
 
 
 @pytest.mark.parametrize("url", ["k8s.example.com", "ftp://k8s", "https://user:s3cret@k8s", ""])
-def test_an_address_that_is_none_is_refused(account: Path, url: str) -> None:
-    with pytest.raises(NoClusterError, match="the address of the Kubernetes API server"):
-        find_cluster(ClusterSettings(url), {}, account)
+def test_an_address_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="the address of the Kubernetes API server") as caught:
+        ClusterSettings(url)
+    assert "s3cret" not in str(caught.value)
+
+
+def test_an_environment_that_makes_no_sense_is_told(account: Path) -> None:
+    with pytest.raises(NoClusterError, match="KUBERNETES_SERVICE_HOST and _PORT give no address"):
+        find_cluster(ClusterSettings(), {**IN_A_POD, "KUBERNETES_SERVICE_PORT": "tcp://10.0.0.1:80"}, account)
 
 
 def test_the_token_is_read_anew(account: Path) -> None:
