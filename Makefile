@@ -7,7 +7,7 @@ PEERS := out/peers
 DEPLOY := out/deploy
 REAL := out/real
 CLIENTS := loadtest/real/clients
-PATH_TESTS := $(addprefix tests/,policy wire proxy backends telemetry e2e)
+PATH_TESTS := $(addprefix tests/,policy shared wire proxy backends telemetry e2e)
 ARGS ?=
 
 .DEFAULT_GOAL := help

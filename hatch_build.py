@@ -30,7 +30,7 @@ RECORD = f"sources{SUFFIX}.sha256"
 WORK = ROOT / "out" / "compile" / str(sysconfig.get_config_var("SOABI"))
 
 GROUPS = {
-    "tidegate_policy": ("policy", "exchange.py", "clock.py", "lateness.py", "claim.py"),
+    "tidegate_policy": ("policy", "shared", "exchange.py", "clock.py", "lateness.py", "claim.py"),
     "tidegate_wire": ("wire",),
     "tidegate_proxy": ("proxy", "backends", "telemetry", "observers.py", "control/evidence.py"),
 }

@@ -1,5 +1,6 @@
 """What a request asks of a backend's slots: the word that routing and admission share."""
 
+from math import inf
 from typing import Final, Protocol
 
 from gateway.marks import mypyc_attr
@@ -41,9 +42,10 @@ class Claim:
 
     `kv` are the tokens of its prompt and answer, `priority` is that of its class (the lowest goes first). `kind` tells
     how long similar requests hold a slot. `only` is the health of the one backend that it may use, None for any.
+    While it waits, `since` says since when (seconds), and `is_due` whether its class's guaranteed share has come due.
     """
 
-    __slots__ = ("kind", "kv", "only", "priority", "sheddable")
+    __slots__ = ("is_due", "kind", "kv", "only", "priority", "sheddable", "since")
 
     def __init__(
         self, kv: int = 0, priority: int = 0, *, sheddable: bool = False, kind: HoldingTimes | None = None
@@ -53,6 +55,8 @@ class Claim:
         self.sheddable = sheddable
         self.kind: HoldingTimes = kind if kind is not None else _UNKNOWN
         self.only: object = None
+        self.since = inf
+        self.is_due = False
 
     def __repr__(self) -> str:
         return f"<Claim {self.kv} tokens at priority {self.priority}>"

@@ -5,6 +5,8 @@ from enum import StrEnum
 from math import ceil
 from typing import Final
 
+from gateway.shared.quota import SharedQuota
+
 MINUTE: Final = 60.0
 
 
@@ -63,6 +65,11 @@ class Bucket:
         """Return why a request for so much is refused, by the limit that this bucket is of."""
         return Denied(limit, self.size, amount, None if amount > self.size else max(1, ceil(self.wait(amount))))
 
+    def set(self, level: float, now: float) -> None:
+        """Take what is left now."""
+        self.level = level
+        self._at = now
+
     def wait(self, amount: float) -> float:
         """Return seconds until so much is there."""
         return max(0.0, (amount - self.level) * MINUTE / self.size)
@@ -74,12 +81,17 @@ class Bucket:
 
 
 class Quota:
-    """What one tenant has left. Every `reserve` that was granted is followed by one `settle`."""
+    """What one tenant has left. Every `reserve` that was granted is followed by one `settle`.
 
-    __slots__ = ("in_flight", "limits", "requests", "tokens")
+    `own` are its requests in flight in this process. Where several share the quota by `shared`, `in_flight` and the
+    levels are those of all of them, as of the last `reserve`.
+    """
+
+    __slots__ = ("in_flight", "limits", "own", "requests", "shared", "tokens")
 
     def __init__(self, limits: QuotaLimits, now: float) -> None:
-        self.in_flight = 0
+        self.in_flight = self.own = 0
+        self.shared: SharedQuota | None = None
         self.follow(limits, now)
 
     def __repr__(self) -> str:
@@ -93,6 +105,23 @@ class Quota:
 
     def reserve(self, tokens: int, now: float) -> Denied | None:
         """Charge a request of at most so many tokens; None when granted; a refusal charges nothing."""
+        shared = self.shared
+        denied = self._reserve(tokens, now) if shared is None else self._reserve_shared(shared, tokens, now)
+        if denied is None:
+            self.in_flight += 1
+            self.own += 1
+        return denied
+
+    def settle(self, reserved: int, used: int) -> None:
+        """End a granted request: give back what was reserved and not used, or charge what was used beyond."""
+        self.in_flight -= 1
+        self.own -= 1
+        if self.tokens is not None:
+            self.tokens.level = min(float(self.tokens.size), self.tokens.level + reserved - used)
+        if self.shared is not None:
+            self._settle_shared(self.shared, used - reserved)
+
+    def _reserve(self, tokens: int, now: float) -> Denied | None:
         limits = self.limits
         if limits.concurrent is not None and self.in_flight >= limits.concurrent:
             return Denied(Exceeded.CONCURRENT, limits.concurrent, self.in_flight + 1, 1)
@@ -105,11 +134,33 @@ class Quota:
             requests.level -= 1
         if held is not None:
             held.level -= tokens
-        self.in_flight += 1
         return None
 
-    def settle(self, reserved: int, used: int) -> None:
-        """End a granted request: give back what was reserved and not used, or charge what was used beyond."""
-        self.in_flight -= 1
-        if self.tokens is not None:
-            self.tokens.level = min(float(self.tokens.size), self.tokens.level + reserved - used)
+    def _reserve_shared(self, shared: SharedQuota, tokens: int, now: float) -> Denied | None:
+        """Do so by what is left for all processes; where the lock cannot be had, the charge is made later."""
+        locked, requests = shared.lock(), self.requests
+        try:
+            self.in_flight = shared.in_flight
+            if requests is not None:
+                requests.set(shared.requests.level(requests.size, now), now)
+            if self.tokens is not None:
+                self.tokens.set(shared.tokens.level(self.tokens.size, now), now)
+            denied = self._reserve(tokens, now)
+            if denied is None:
+                shared.count(1)
+                if requests is not None:
+                    shared.requests.charge(1, requests.size, now, locked=locked)
+                if self.tokens is not None:
+                    shared.tokens.charge(tokens, self.tokens.size, now, locked=locked)
+            return denied
+        finally:
+            if locked:
+                shared.unlock()
+
+    def _settle_shared(self, shared: SharedQuota, more: int) -> None:
+        shared.count(-1)
+        if self.tokens is not None and more:
+            locked = shared.lock()
+            shared.tokens.charge(more, self.tokens.size, shared.now, locked=locked)
+            if locked:
+                shared.unlock()

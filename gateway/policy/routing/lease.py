@@ -34,7 +34,7 @@ class Lease(LatencySample):
         self.era, self.turn = slots.evidence.era, slots.evidence.bearing.turn
         self._claim = claim
         self._rules = slots.take(claim, now)
-        if not self.beside:
+        if slots.own == 1:
             vitals.activity.asked(now)
         latency.sent(tokens)
 

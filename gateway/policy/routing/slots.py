@@ -2,6 +2,7 @@
 
 from gateway.claim import SMALLEST, Claim, SlotRules
 from gateway.policy.routing.limit_evidence import UNLIMITED, LimitEvidence
+from gateway.shared.slots import SharedSlots
 
 
 class Slots:
@@ -9,14 +10,16 @@ class Slots:
 
     `limit` bounds them; `kv_capacity`, where it is known, bounds the tokens `kv` that prompts and answers may come to.
     `rules` are admission's for free slots, None before there are any; `evidence` is what the limit is judged by.
-    A lease takes a slot and gives it back.
+    A lease takes a slot and gives it back. Where several processes share the limit by `shared`, `in_flight` and `kv`
+    are those of all of them as of the last look; `own` are the requests of this one.
     """
 
-    __slots__ = ("evidence", "in_flight", "kv", "kv_capacity", "limit", "rules")
+    __slots__ = ("evidence", "in_flight", "kv", "kv_capacity", "limit", "own", "rules", "shared")
 
     def __init__(self) -> None:
-        self.in_flight = 0
+        self.in_flight = self.own = 0
         self.kv = 0
+        self.shared: SharedSlots | None = None
         self.limit = UNLIMITED
         self.kv_capacity = UNLIMITED
         self.rules: SlotRules | None = None
@@ -47,6 +50,22 @@ class Slots:
         """Whether so many tokens fit; an empty backend takes any."""
         return self.kv + kv <= self.kv_capacity or not self.in_flight
 
+    def look(self) -> None:
+        """See what other processes have, where there are any."""
+        shared = self.shared
+        if shared is not None:
+            shared.look()
+            self.in_flight, self.kv = shared.in_flight, shared.kv
+
+    def secure(self, claim: Claim, now: float) -> bool:
+        """Get a slot from among those that processes share, for `take` to follow at once; False where there is none."""
+        shared = self.shared
+        if shared is None:
+            return True
+        granted = shared.take(claim, self.limit, self.kv_capacity, now)
+        self.in_flight, self.kv = shared.in_flight, shared.kv
+        return granted
+
     def take(self, claim: Claim, now: float) -> SlotRules | None:
         """Give a slot to a request; return the rules that have to know when it is given back."""
         rules = self.rules
@@ -54,16 +73,20 @@ class Slots:
         if rules is not None:
             rules.took(claim, now)
         self.in_flight += 1
+        self.own += 1
         self.evidence.reached(self.in_flight)
         return rules
 
     def give_back(self, claim: Claim, rules: SlotRules | None) -> bool:
-        """Take a slot back from a request that took it under these rules; return whether none is in use any more."""
+        """Take a slot back from a request that took it under these rules; return whether it was this process's last."""
         self.in_flight -= 1
+        self.own -= 1
         self.kv -= claim.kv
         if rules is not None:
             rules.released(claim)
-        return not self.in_flight
+        if self.shared is not None:
+            self.shared.give_back(claim)
+        return not self.own
 
     def limit_to(self, limit: int) -> None:
         """Take another limit; what was let in under a higher one says nothing about a lower one."""

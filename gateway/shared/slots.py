@@ -1,0 +1,133 @@
+"""The limit of one backend over all processes of a gateway, and which of them the next free slot is for."""
+
+from typing import Final
+
+from gateway.claim import Claim
+from gateway.shared.table import Table
+
+NOTHING: Final = 0
+_SINCE: Final = 44
+"""Bits of the time (ms) in what a process shows of the request that waits first; its priority stands above."""
+_LAST: Final = (1 << _SINCE) - 1
+_FIRST_PRIORITY: Final = 1 << 16
+"""What is added to priorities, so that none is below 1."""
+
+
+def mark(priority: int, since: float) -> int:
+    """Return what a process shows of a request that waits: of two marks the lower goes first. Never NOTHING."""
+    return (priority + _FIRST_PRIORITY << _SINCE) | max(0, min(int(since * 1000), _LAST))
+
+
+class SharedSlots:
+    """A backend's column, as one process sees it. `in_flight` and `kv` are all processes' as of the last look.
+
+    A process takes a slot under the column's lock: it reads the sum of the rows, and raises its own cell where the
+    limit leaves room and no other process has a better right. One that cannot have the lock takes nothing. Only its
+    owner writes a cell, so that giving back needs no lock: a sum read meanwhile is at most too high.
+
+    Each process shows what waits first in its queues for this backend. The better right is that of a higher class,
+    then that of the process with fewer slots here, then that of the request that has waited for longest, then that of
+    the lower row: an order of all, so that exactly one process is never refused. A slot that comes free is offered to
+    that one; a process that does not use it offers it to the next.
+    """
+
+    __slots__ = ("_kv", "_lock", "_marked", "_table", "_used", "_waits", "in_flight", "kv")
+
+    def __init__(self, table: Table, column: int) -> None:
+        layout, start = table.layout, table.layout.backends.start(column)
+        self._table = table
+        self._used = start
+        self._kv = start + layout.rows
+        self._waits = start + 2 * layout.rows
+        self._lock = layout.backends.lock + column
+        self._marked = NOTHING
+        self.in_flight = 0
+        self.kv = 0
+
+    def __repr__(self) -> str:
+        return f"<SharedSlots {self.in_flight} in flight>"
+
+    def look(self) -> None:
+        """Read what all processes have."""
+        cells, used, kv = self._table.cells, self._used, self._kv
+        in_flight = tokens = 0
+        for row in range(self._table.rows):
+            in_flight += cells[used + row]
+            tokens += cells[kv + row]
+        self.in_flight, self.kv = in_flight, tokens
+
+    def take(self, claim: Claim, limit: int, kv_capacity: int, now: float) -> bool:
+        """Take a slot for a request; the last look is that before it."""
+        table = self._table
+        if not table.locks.acquire(self._lock):
+            return False
+        try:
+            self.look()
+            if self.in_flight >= limit or (self.in_flight and self.kv + claim.kv > kv_capacity):
+                return False
+            first = self._first(mark(_priority(claim), min(claim.since, now)))
+            if first == table.row:
+                cells, row = table.cells, table.row
+                cells[self._used + row] = cells[self._used + row] + 1
+                cells[self._kv + row] = cells[self._kv + row] + claim.kv
+                return True
+        finally:
+            table.locks.release(self._lock)
+        table.wakes.wake(first)
+        return False
+
+    def give_back(self, claim: Claim) -> None:
+        """Give a slot back, and offer it."""
+        cells, row = self._table.cells, self._table.row
+        cells[self._kv + row] = cells[self._kv + row] - claim.kv
+        cells[self._used + row] = cells[self._used + row] - 1
+        self.offer()
+
+    def wait(self, marked: int, limit: int) -> bool:
+        """Show what waits first here, NOTHING where nothing does; return whether a slot came free meanwhile.
+
+        One that waits no more has others look whether a slot is left.
+        """
+        before, self._marked = self._marked, marked
+        if marked == before:
+            return False
+        self._table.cells[self._waits + self._table.row] = marked
+        self.look()
+        if self.in_flight >= limit:
+            return False
+        if not marked or (before and marked > before):
+            self.offer()
+        return marked != NOTHING and before == NOTHING
+
+    @property
+    def marked(self) -> int:
+        """What this process shows."""
+        return self._marked
+
+    def offer(self) -> None:
+        """Wake the process whose requests are to have the next slot, if that is another one."""
+        first = self._first(self._marked)
+        if first not in {self._table.row, -1}:
+            self._table.wakes.wake(first)
+
+    def _first(self, own: int) -> int:
+        """Return the row that has the best right to a slot, this process with `own` mark; -1 where nothing waits."""
+        table, cells, waits, used = self._table, self._table.cells, self._waits, self._used
+        best, best_row, best_used = own, table.row if own else -1, cells[used + table.row]
+        for row in range(table.rows):
+            if row == table.row or not (waiting := cells[waits + row]) or not table.is_alive(row):
+                continue
+            if best_row >= 0:
+                if waiting >> _SINCE > best >> _SINCE:
+                    continue
+                if waiting >> _SINCE == best >> _SINCE:
+                    held = cells[used + row]
+                    if (held, waiting, row) > (best_used, best, best_row):
+                        continue
+            best, best_row, best_used = waiting, row, cells[used + row]
+        return best_row
+
+
+def _priority(claim: Claim) -> int:
+    """Return the priority of a request; that of one whose class's guaranteed share has come due is before all."""
+    return -1 if claim.is_due else claim.priority

@@ -1,0 +1,115 @@
+"""Quotas that processes share: as those of one process, whichever of them is asked."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.policy.admission.quota import Exceeded, Quota, QuotaLimits
+from gateway.shared.quota import SharedQuota
+from gateway.shared.table import Table
+from tests.shared.stepping import SteppedMemory
+
+START = 1_000.0
+
+
+class Clocked:
+    """Processes that share one tenant, and the time."""
+
+    def __init__(self, processes: int, limits: QuotaLimits) -> None:
+        self.memory = SteppedMemory(processes, lambda _: None)
+        self.tables: list[Table] = []
+        self.quotas = []
+        for row in range(processes):
+            self.memory.values[5] = row + 1
+            table = self.memory.seen(row)
+            column = table.attach(table.layout.tenants, "acme")
+            assert column is not None
+            quota = Quota(limits, START)
+            quota.shared = SharedQuota(table, column)
+            self.tables.append(table)
+            self.quotas.append(quota)
+
+
+@given(
+    st.integers(1, 1000),
+    st.integers(1, 100_000),
+    st.integers(1, 20),
+    st.lists(
+        st.tuples(st.integers(0, 2), st.floats(0, 20), st.integers(1, 3000), st.integers(0, 3000), st.booleans()),
+        max_size=40,
+    ),
+)
+def test_several_processes_grant_what_one_would(
+    requests: int, tokens: int, concurrent: int, rows: list[tuple[int, float, int, int, bool]]
+) -> None:
+    limits = QuotaLimits(requests, tokens, concurrent)
+    one, shared = Quota(limits, START), Clocked(3, limits)
+    now = START
+    held: list[tuple[int, int, int]] = []
+    for process, pause, asked, used, ends in rows:
+        now += pause
+        for table in shared.tables:
+            table.beat(now)
+        quota = shared.quotas[process]
+        denied, expected = quota.reserve(asked, now), one.reserve(asked, now)
+        assert (denied is None) == (expected is None)
+        if denied is None:
+            held.append((process, asked, min(used, asked)))
+        elif expected is not None:
+            assert (denied.limit, denied.asked) == (expected.limit, expected.asked)
+        if ends and held:
+            holder, reserved, spent = held.pop(0)
+            shared.quotas[holder].settle(reserved, spent)
+            one.settle(reserved, spent)
+        assert [each.own for each in shared.quotas] == [sum(row[0] == place for row in held) for place in range(3)]
+        assert one.in_flight == len(held)
+
+
+def test_a_full_burst_through_one_process_is_admitted_and_no_more_through_another() -> None:
+    one, other = Clocked(2, QuotaLimits(requests_per_minute=60)).quotas
+    assert [one.reserve(0, START) for _ in range(60)] == [None] * 60
+    denied = other.reserve(0, START)
+    assert denied is not None
+    assert (denied.limit, denied.retry_after) == (Exceeded.REQUESTS, 1)
+    assert other.reserve(0, START + 1.001) is None
+    assert one.reserve(0, START + 1.001) is not None
+
+
+def test_requests_at_once_are_counted_over_processes_and_those_of_a_dead_one_are_forgotten() -> None:
+    clocked = Clocked(2, QuotaLimits(concurrent=2))
+    one, other = clocked.quotas
+    assert one.reserve(0, START) is None
+    assert one.reserve(0, START) is None
+    assert other.reserve(0, START) is not None
+    clocked.tables[1].clear(0)
+    assert other.reserve(0, START) is None
+    assert other.in_flight == 1
+
+
+def test_a_charge_that_finds_the_lock_held_is_made_later() -> None:
+    clocked = Clocked(2, QuotaLimits(tokens_per_minute=100))
+    one, other = clocked.quotas
+    lock = clocked.tables[0].layout.tenants.lock
+    clocked.memory.held[lock] = 7
+    assert one.reserve(60, START) is None
+    assert one.reserve(60, START) is not None, "it knows what it owes"
+    del clocked.memory.held[lock]
+    assert one.reserve(30, START) is None
+    assert other.reserve(30, START) is not None
+    clocked.tables[0].beat(START)
+    clocked.memory.held[lock] = 7
+    one.settle(60, 0)
+    one.settle(30, 30)
+    assert other.reserve(60, START) is not None
+    del clocked.memory.held[lock]
+    assert one.reserve(1, START) is None
+    assert other.reserve(60, START) is None
+
+
+def test_a_limit_that_changes_leaves_what_is_used_of_the_minute() -> None:
+    one, other = Clocked(2, QuotaLimits(requests_per_minute=10)).quotas
+    assert [one.reserve(0, START) for _ in range(5)] == [None] * 5
+    for quota in (one, other):
+        quota.follow(QuotaLimits(requests_per_minute=100), START)
+    assert other.reserve(0, START) is None
+    assert other.requests is not None
+    assert round(other.requests.level) == 49

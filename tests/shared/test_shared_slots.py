@@ -1,0 +1,131 @@
+"""The limit that processes share: never exceeded, no slot lost, nothing asleep beside a free one."""
+
+from collections.abc import Iterator
+from itertools import cycle, islice
+from random import Random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.claim import Claim
+from gateway.shared.slots import NOTHING, SharedSlots, mark
+from gateway.shared.table import Table
+from tests.shared.stepping import SteppedMemory
+
+PLENTY = 1 << 60
+STEPS = 40_000
+orders = st.tuples(st.integers(0, 1 << 32), st.sampled_from([1, 4, 12]))
+"""A seed, and for how many steps about one process goes on before another does."""
+
+
+def shared_slots(table: Table) -> SharedSlots:
+    """Return the backend's column; another process may take its time."""
+    column = None
+    while column is None:
+        column = table.attach(table.layout.backends, "engine")
+    table.beat(1.0)
+    return SharedSlots(table, column)
+
+
+def used(memory: SteppedMemory) -> int:
+    start = memory.layout.backends.start(0)
+    return sum(memory.values[start : start + memory.layout.rows])
+
+
+def turns(order: tuple[int, int]) -> Iterator[int]:
+    """Return an order by chance, and a fair one at last."""
+    rng, turn = Random(order[0]), 0
+    for _ in range(STEPS):
+        if rng.random() < 1 / order[1]:
+            turn = rng.randrange(6)
+        yield turn
+    yield from islice(cycle(range(6)), STEPS)
+
+
+@settings(max_examples=300)
+@given(st.sampled_from([1, 2, 3]), st.lists(st.lists(st.booleans(), max_size=6), min_size=2, max_size=4), orders)
+def test_the_limit_is_never_exceeded_and_no_slot_is_lost(
+    limit: int, programs: list[list[bool]], order: tuple[int, int]
+) -> None:
+    held = [0] * len(programs)
+
+    def within(memory: SteppedMemory) -> None:
+        assert used(memory) <= limit
+
+    def process(program: list[bool]) -> None:
+        def work(table: Table) -> None:
+            slots = shared_slots(table)
+            for takes in program:
+                if takes:
+                    held[table.row] += slots.take(Claim(5), limit, PLENTY, 1.0)
+                elif held[table.row]:
+                    held[table.row] -= 1
+                    slots.give_back(Claim(5))
+
+        memory.add(work)
+
+    memory = SteppedMemory(4, within)
+    for program in programs:
+        process(program)
+    memory.run(turns(order))
+    start = memory.layout.backends.start(0)
+    assert memory.values[start : start + len(held)] == held
+    assert memory.values[start + 4 : start + 4 + len(held)] == [5 * each for each in held]
+    assert memory.held == {}
+
+
+@settings(max_examples=300)
+@given(
+    st.sampled_from([1, 2]),
+    st.lists(st.lists(st.tuples(st.sampled_from([0, 10, 20]), st.integers(0, 3)), max_size=3), min_size=2, max_size=3),
+    orders,
+)
+def test_whatever_waits_is_served_and_none_before_a_higher_class(
+    limit: int, programs: list[list[tuple[int, int]]], order: tuple[int, int]
+) -> None:
+    """Each process has requests of some class that wait; no timer helps it."""
+    served: list[int] = []
+
+    def within(memory: SteppedMemory) -> None:
+        assert used(memory) <= limit
+
+    def shown(row: int) -> list[int]:
+        start = memory.layout.backends.start(0) + 2 * memory.layout.rows
+        return [memory.values[start + other] for other in range(len(programs)) if other != row]
+
+    def process(program: list[tuple[int, int]]) -> None:
+        def work(table: Table) -> None:
+            slots = shared_slots(table)
+            waiting = sorted(program)
+            holds: list[int] = []
+            while waiting or holds:
+                if waiting:
+                    claim = Claim(1, waiting[0][0])
+                    claim.since = waiting[0][1] / 1000
+                    before = shown(table.row)
+                    if slots.take(claim, limit, PLENTY, 1.0):
+                        passed = set(before) & set(shown(table.row)) - {NOTHING}
+                        assert not any(each >> 44 < mark(claim.priority, 0.0) >> 44 for each in passed)
+                        waiting.pop(0)
+                        served.append(claim.priority)
+                        holds.append(3)
+                        continue
+                elsewhere = mark(waiting[0][0], waiting[0][1] / 1000) if waiting else NOTHING
+                if slots.wait(elsewhere, limit):
+                    continue
+                if holds:
+                    holds.pop()
+                    slots.give_back(Claim(1))
+                else:
+                    memory.sleep()
+            slots.wait(NOTHING, limit)
+
+        memory.add(work)
+
+    memory = SteppedMemory(3, within)
+    for program in programs:
+        process(program)
+    memory.run(turns(order))
+    assert all(each.is_done for each in memory.processes), "asleep beside a free slot"
+    assert sorted(served) == sorted(priority for program in programs for priority, _ in program)
+    assert used(memory) == 0
