@@ -27,6 +27,7 @@ from gateway.policy.routing.choose import choose
 from gateway.processes.resources import collect_seldom, hand_over_soon, raise_descriptor_limit
 from gateway.proxy.routed_request import Chooser
 from gateway.settings import Settings
+from gateway.shared.memory import joined
 from gateway.signals import NOT_THE_END, release
 from gateway.state.store import Saved, Store
 from gateway.state.url import loaded, opened
@@ -156,7 +157,8 @@ class App:
         )
 
     def _build_control_plane(self) -> None:
-        self.control = ControlPlane(self._settings, self._store, self.data, self._epoch)
+        table = None if self._settings.table is None else joined(self._settings.table)
+        self.control = ControlPlane(self._settings, self._store, self.data, self._epoch, table)
         self.control.restore(self._saved)
         self._admin = AdminPlane(self._settings, self.files, self.data, self.control)
 

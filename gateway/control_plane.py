@@ -1,5 +1,6 @@
 """The control plane: loops that watch engines, lead rollouts, raise alerts and save what outlives the process."""
 
+import asyncio
 from collections.abc import Iterable
 from functools import partial
 
@@ -18,6 +19,7 @@ from gateway.control.reload import Reloader
 from gateway.control.remembering import Remembering
 from gateway.control.rollouts import RolloutController
 from gateway.control.scrapes import Scraper
+from gateway.control.shared_limits import SharedLimits
 from gateway.control.sharing import Sharing
 from gateway.control.supervisor import Supervisor
 from gateway.control.sweep import Groups, sweep
@@ -29,6 +31,7 @@ from gateway.discovery.controller import Discovery
 from gateway.discovery.sources import SourceFactory
 from gateway.proxy.live import LiveTable
 from gateway.settings import Settings
+from gateway.shared.memory import JoinedTable
 from gateway.state.store import Document, MemoryStore, Saved, Store
 from gateway.telemetry.lag import LoopLag
 from gateway.wire.slices import Work
@@ -37,8 +40,10 @@ from gateway.wire.slices import Work
 class ControlPlane:
     """The controllers. They read what the data plane has counted, and change what it reads next."""
 
-    def __init__(self, settings: Settings, store: Store, data: DataPlane, epoch: Clock) -> None:
-        """Take a clock of seconds since the epoch that never jumps."""
+    def __init__(
+        self, settings: Settings, store: Store, data: DataPlane, epoch: Clock, table: JoinedTable | None = None
+    ) -> None:
+        """Take a clock of seconds since the epoch that never jumps, and the table that workers share, if any."""
         self._data = data
         self._epoch = epoch
         registry, ledger, current, clock = data.registry, data.ledger, data.current, data.clock
@@ -86,7 +91,8 @@ class ControlPlane:
         )
         over = None if data.traces is None else data.traces.over
         self.deployments = Deployments(ledger, current, self.rollouts, self.audit, clock=epoch, over=over)
-        self.limits = LimitController(registry, current, ledger, clock=clock)
+        self.shared_limits = None if table is None else SharedLimits(table, registry, current, clock)
+        self.limits = LimitController(registry, current, ledger, clock=clock, shared=self.shared_limits)
         data.evidence.feed(self.rollouts, self.deployments)
 
     def leads(self) -> bool:
@@ -112,6 +118,8 @@ class ControlPlane:
         """Start every loop: `checked` is what has deadlines, `watched` are files."""
         data, clock = self._data, self._data.clock
         supervisor = Supervisor()
+        if self.shared_limits is not None:
+            asyncio.get_running_loop().add_reader(self.shared_limits.wake_fd, self.shared_limits.woken)
         clients = EngineClients(clock, data.rng)
         supervisor.start("probe", Prober(data.registry, clock, clients, hops=data.gateway.hops.name).run)
         supervisor.start("scrape", Scraper(data.registry, clock, clients).run)

@@ -45,6 +45,8 @@ class Settings:
     None is the user's own folder, or nowhere when that cannot be used.
     `dns_server` is asked for backends under `dns` in the routes; None is the system's own servers. `kubernetes` says
     how the API server of a cluster is found.
+    `dns_server` is asked for backends under `dns` in the routes; None is the system's own servers. `table` is how the
+    supervisor named the table that its workers share; None where there is none.
     """
 
     routes: Path
@@ -68,6 +70,7 @@ class Settings:
     edge: Edge = field(default_factory=Edge)
     dns_server: tuple[str, int] | None = None
     kubernetes: ClusterSettings = field(default_factory=ClusterSettings)
+    table: str | None = None
 
     @property
     def tls_by_listener(self) -> tuple[tuple[str, Tls], ...]:

@@ -246,7 +246,7 @@ def _tenant(tenant: LiveTenant, now: float) -> TenantStatus:
     return TenantStatus(
         name=tenant.name,
         service_class=tenant.service_class.name,
-        in_flight=tenant.quota.in_flight,
+        in_flight=tenant.quota.own,
         requests_left=requests,
         tokens_left=tokens,
     )

@@ -78,8 +78,8 @@ class Backend:
 
     @property
     def in_flight(self) -> int:
-        """Requests in progress there."""
-        return self.health.slots.in_flight
+        """Requests of this process in progress there."""
+        return self.health.slots.own
 
     def told(self, engine: EngineMetrics, now: float, *, every: float = 1.0) -> None:
         """Take what the engine says of itself, `every` so many seconds; its queue belongs to what choosing weighs."""
@@ -93,12 +93,12 @@ class Backend:
         activity, engine = self.health.activity, self.engine.fresh(now)
         if activity.works(now) or (engine is not None and engine.running):
             return True
-        return self.in_flight > 1 and activity.begins(now)
+        return self.health.slots.in_flight > 1 and activity.begins(now)
 
     def has_other_work(self, now: float) -> bool:
         """Whether it is at work on anything beside the one request that asks."""
         engine = self.engine.fresh(now)
-        return self.in_flight > 1 or bool(engine is not None and (engine.running or engine.waiting))
+        return self.health.slots.in_flight > 1 or bool(engine is not None and (engine.running or engine.waiting))
 
     @property
     def readiness(self) -> Readiness:

@@ -328,7 +328,7 @@ async def _served(settings: Settings, workers: int, started: Callable[[Addresses
 async def _work(settings: Settings, own: Inherited) -> None:
     """Run one worker: who asks it comes from the supervisor, which has the token and TLS of the admin listener."""
     alone = replace(settings, admin_tls=Tls(), admin_token=None, admin_token_file=None)
-    settings = replace(alone, state=own.state, shares_output=True)
+    settings = replace(alone, state=own.state, table=own.table or None, shares_output=True)
 
     def load() -> RouteTable:
         return load_routes(settings.routes, listeners=settings.listeners)

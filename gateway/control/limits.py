@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from gateway.backends.backend import Backend
 from gateway.backends.registry import Registry
 from gateway.clock import Clock
+from gateway.control.shared_limits import SharedLimits
 from gateway.policy.admission.hold import held_below
 from gateway.policy.admission.limit import QUEUED_SCRAPES
 from gateway.policy.slo.alerts import FASTEST, STAYING_BAD
@@ -38,7 +39,9 @@ class LimitController:
         ledger: SloLedger,
         *,
         clock: Clock,
+        shared: SharedLimits | None = None,
     ) -> None:
+        self._shared = shared
         self._registry = registry
         self._current = current
         self._ledger = ledger
@@ -55,6 +58,8 @@ class LimitController:
     def follow(self) -> None:
         """Give every backend its limit, without waiting for the next look."""
         now = self._clock()
+        if self._shared is not None:
+            self._shared.follow(now)
         for backend in self._registry:
             self._limit(backend, now)
 
@@ -66,6 +71,8 @@ class LimitController:
         """Do so in small pieces."""
         now = self._clock()
         elapsed, self._at = now - self._at, now
+        if self._shared is not None:
+            self._shared.tick(now)
         for backend in list(self._registry):
             self._limit(backend, now)
             holders_of(backend.health).tick(now, max(elapsed, 0.0))
@@ -74,7 +81,7 @@ class LimitController:
         for model in self._current.table:
             self._hold(model)
             for line in _lines(model):
-                if line.queue.size:
+                if line.queue.size or line.slots.shows:
                     line.freed(self._clock())
             yield
 

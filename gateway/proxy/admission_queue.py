@@ -13,6 +13,7 @@ from gateway.policy.admission.headroom import Holders
 from gateway.policy.admission.limit import Seen
 from gateway.policy.admission.queue import Entry, Queue
 from gateway.policy.routing.health import Health
+from gateway.proxy import showing
 from gateway.proxy.awaited_slots import AwaitedSlots, holders_of
 from gateway.proxy.wait_forecast import Outlook, WaitForecast
 from gateway.wire.slices import Work, finish
@@ -100,6 +101,8 @@ class AdmissionQueue:
         chance: float,
     ) -> Entry[Queued] | TurnedAway:
         """Let a request wait for `patience` seconds at most, or say at once why not; `chance` spreads out retries."""
+        if self.slots.shared:
+            self.slots.look()
         outlook = self.outlook(service_class, tenant, patience, now)
         if outlook.chance < chances.LEAST and self.refuses:
             return self._refused(Shed.HOPELESS, service_class, outlook, patience=patience, chance=chance)
@@ -130,6 +133,8 @@ class AdmissionQueue:
             self.slots.unkeep(entry.item.claim)
             if self.queue.size:
                 self.freed(now)
+            elif self.slots.shows:
+                showing.show(self.neighbours)
 
     def adopt(self, entry: Entry[Queued]) -> None:
         """Let one wait here that has waited in another line; it keeps its time."""
@@ -139,6 +144,12 @@ class AdmissionQueue:
         """Take out one that goes on waiting in another line."""
         self.queue.remove(entry)
         self.slots.unkeep(entry.item.claim)
+
+    def first(self) -> tuple[int, float] | None:
+        """Return the priority of what waits first for any free slot, and since when; None where nothing does."""
+        entries = self.queue.next(1, _is_stuck)
+        waiting = [(each.service_class.priority, each.since) for each in entries if not self.holds(each.service_class)]
+        return min(waiting) if waiting else None
 
     def waited(self, entry: Entry[Queued], chance: float) -> TurnedAway:
         """Return what to tell one whose time to wait is over; it still has to `leave`."""
@@ -167,9 +178,13 @@ class AdmissionQueue:
 
     def freed(self, now: float) -> None:
         """Give slots that are free to the next requests, in any line that waits for them, as long as there are some."""
+        shared = self.slots.shared
         lines = [line for line in self.neighbours if line.queue.size]
         if len(lines) > 1:
             lines.sort(key=_precedence)
+        if shared:
+            for line in lines:
+                line.slots.look()
         while lines:
             if lines[0]._serve_one(now):  # noqa: SLF001 - of this class too
                 if len(lines) > 1:
@@ -177,6 +192,8 @@ class AdmissionQueue:
                     lines.sort(key=_precedence)
             else:
                 lines.pop(0)
+        if shared and showing.show(self.neighbours):
+            self.freed(now)
 
     def _serve_one(self, now: float) -> bool:
         """Serve the first that fits; return False where there is none."""
@@ -185,7 +202,7 @@ class AdmissionQueue:
             return False
         smallest: dict[str, int] = {}
         denied: int | None = None
-        for entry in [*self.queue.next(_LOOK, _is_stuck)]:
+        for entry in self._candidates():
             service_class, claim = entry.service_class, entry.item.claim
             if claim.kv >= smallest.get(service_class.name, 1 << 62) or not self._may_pass(service_class, now):
                 continue
@@ -207,6 +224,15 @@ class AdmissionQueue:
                 slots.keep(claim)
             smallest[service_class.name] = claim.kv
         return False
+
+    def _candidates(self) -> list[Entry[Queued]]:
+        """Return who could be served, in order; their claims say what other processes weigh theirs against."""
+        entries = [*self.queue.next(_LOOK, _is_stuck)]
+        if self.slots.shared:
+            due = self.queue.due()
+            for entry in entries:
+                entry.item.claim.since, entry.item.claim.is_due = entry.since, entry is due
+        return entries
 
     def _may_pass(self, service_class: ServiceClass, now: float) -> bool:
         return not self.holds(service_class) or now - self._passed >= HOLD_PAUSE

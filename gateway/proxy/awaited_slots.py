@@ -1,24 +1,30 @@
 """The slots that the requests of one queue wait for, and the place among them that is kept for a large request."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from gateway.claim import Claim
 from gateway.policy.admission.headroom import Holders
 from gateway.policy.routing.health import Health
+
+_GLANCE: Final = 4
+"""Backends that a request that comes looks at in the table that processes share."""
 
 
 class AwaitedSlots:
     """The slots of every backend that a queue's requests may use: of `healths`, and `holders` are who has them.
 
     A request that is too large for what is free has a place kept for it. There is one such place: a request of a higher
-    class takes it over.
+    class takes it over. Several processes may have `shared` limits; `shows` says that this one shows them what waits.
     """
 
-    __slots__ = ("_kept_by", "healths", "holders")
+    __slots__ = ("_kept_by", "_looked", "healths", "holders", "shared", "shows")
 
     def __init__(self) -> None:
         self.healths: Sequence[Health] = ()
         self.holders: Sequence[Holders] = ()
+        self.shared = self.shows = False
+        self._looked = 0
         self._kept_by: Holders | None = None
 
     def __repr__(self) -> str:
@@ -27,6 +33,18 @@ class AwaitedSlots:
     def follow(self, healths: Sequence[Health], holders: Sequence[Holders]) -> None:
         """Wait for the slots of these backends from now on, which these have."""
         self.healths, self.holders = healths, holders
+
+    def look(self) -> None:
+        """See what other processes have of them."""
+        for health in self.healths:
+            health.slots.look()
+
+    def glance(self) -> None:
+        """See what other processes have of a few of them, in turn: a request that comes does not look at hundreds."""
+        healths, count = self.healths, len(self.healths)
+        for _ in range(min(count, _GLANCE)):
+            self._looked = (self._looked + 1) % count
+            healths[self._looked].slots.look()
 
     @property
     def in_flight(self) -> int:

@@ -24,6 +24,7 @@ from gateway.proxy.plain import Refusal
 from gateway.proxy.relay import StreamRelay
 from gateway.proxy.retrying import NONE_YET, Refused, is_stranded, may_resend
 from gateway.proxy.routed_request import ProxyContext, RoutedRequest
+from gateway.proxy.securing import secured
 from gateway.wire.guarded import guarded
 from gateway.wire.heads import CONTINUE
 from gateway.wire.service import Writer
@@ -105,9 +106,16 @@ class RequestLifecycle:
         """Begin an attempt at a backend not tried yet, if one has a slot; `queued` are the seconds waited for it."""
         exchange, routed, context = self._exchange, self.routed, self._context
         now = context.clock()
-        backend = find(routed, exchange, self._failures.tried, context.choose, now=now, rng=context.rng)
+        tried = self._failures.tried
+        if routed.route.line.slots.shared:
+            routed.route.line.slots.glance()
+        backend = find(routed, exchange, tried, context.choose, now=now, rng=context.rng)
         if isinstance(backend, Tried):
             return backend
+        if backend.health.slots.shared is not None and not routed.spec.is_lookup:
+            backend = secured(backend, routed, exchange, tried, context.choose, now=now, rng=context.rng)
+            if isinstance(backend, Tried):
+                return backend
         self.step(SLOT_GRANTED)
         lease = None if routed.spec.is_lookup else backend.health.lease(exchange.prompt_estimate, routed.claim, now)
         attempt = self._attempt = Attempt(

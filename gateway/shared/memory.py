@@ -22,8 +22,6 @@ from gateway.shared.table import (
     write_header,
 )
 
-VARIABLE: Final = "TIDEGATE_TABLE"
-"""The environment variable by which a worker is told the table and its row in it."""
 _CELL: Final = 8
 _BACKENDS: Final = 2048
 _TENANTS: Final = 8192
@@ -115,8 +113,20 @@ class SharedTable:
     @classmethod
     def adopt(cls, fd: int) -> "SharedTable | None":
         """Take over the one that the process had before it executed new code; None where this code cannot read it."""
+        if fd < 0:
+            return None
         memory, layout = _mapped(fd)
-        return None if layout is None else cls(memory, layout)
+        if layout is None:
+            return None
+        table = cls(memory, layout)
+        for each in table.fds:
+            os.set_inheritable(each, False)  # noqa: FBT003 - so it is called
+        return table
+
+    def hand_on(self) -> None:
+        """Let the next program in this process have it."""
+        for each in self.fds:
+            os.set_inheritable(each, True)  # noqa: FBT003 - as above
 
     @property
     def fds(self) -> tuple[int, ...]:
@@ -129,11 +139,13 @@ class SharedTable:
         return allot(self._layout, self._memory.cells, incarnation)
 
     def named(self, row: int) -> str:
-        """Return what the environment of the worker says."""
+        """Return what the worker is told, to join it."""
         return f"{self._memory.fd}:{row}"
 
-    def clear(self, row: int) -> None:
-        """Empty the row of a worker that has ended, and let the others look for the slots that it had."""
+    def clear(self, row: int | None) -> None:
+        """Empty the row of a worker that has ended, if it had one, and let the others look for the slots it had."""
+        if row is None:
+            return
         self.seen(row).clear(row)
         for each in range(self._layout.rows):
             if each != row:
@@ -165,6 +177,8 @@ def joined(named: str) -> JoinedTable | None:
     memory, layout = _mapped(fd)
     if layout is None:
         return None
+    for each in SharedTable(memory, layout).fds:
+        os.set_inheritable(each, False)  # noqa: FBT003 - as above
     return JoinedTable(SharedTable(memory, layout).seen(row), memory.wake_fd(layout, row))
 
 

@@ -21,6 +21,8 @@ def mark(priority: int, since: float) -> int:
 class SharedSlots:
     """A backend's column, as one process sees it. `in_flight` and `kv` are all processes' as of the last look.
 
+    `yields` says that since then this process was refused a free slot, for one with a better right.
+
     A process takes a slot under the column's lock: it reads the sum of the rows, and raises its own cell where the
     limit leaves room and no other process has a better right. One that cannot have the lock takes nothing. Only its
     owner writes a cell, so that giving back needs no lock: a sum read meanwhile is at most too high.
@@ -31,7 +33,7 @@ class SharedSlots:
     that one; a process that does not use it offers it to the next.
     """
 
-    __slots__ = ("_kv", "_lock", "_marked", "_table", "_used", "_waits", "in_flight", "kv")
+    __slots__ = ("_kv", "_lock", "_marked", "_table", "_used", "_waits", "in_flight", "kv", "yields")
 
     def __init__(self, table: Table, column: int) -> None:
         layout, start = table.layout, table.layout.backends.start(column)
@@ -43,6 +45,7 @@ class SharedSlots:
         self._marked = NOTHING
         self.in_flight = 0
         self.kv = 0
+        self.yields = False
 
     def __repr__(self) -> str:
         return f"<SharedSlots {self.in_flight} in flight>"
@@ -54,7 +57,7 @@ class SharedSlots:
         for row in range(self._table.rows):
             in_flight += cells[used + row]
             tokens += cells[kv + row]
-        self.in_flight, self.kv = in_flight, tokens
+        self.in_flight, self.kv, self.yields = in_flight, tokens, False
 
     def take(self, claim: Claim, limit: int, kv_capacity: int, now: float) -> bool:
         """Take a slot for a request; the last look is that before it."""
@@ -73,8 +76,14 @@ class SharedSlots:
                 return True
         finally:
             table.locks.release(self._lock)
+        self.yields = True
         table.wakes.wake(first)
         return False
+
+    @property
+    def own_kv(self) -> int:
+        """The tokens that this process has."""
+        return self._table.cells[self._kv + self._table.row]
 
     def give_back(self, claim: Claim) -> None:
         """Give a slot back, and offer it."""

@@ -69,7 +69,7 @@ class AdmissionCollector:
         for peers in list(self._pools()):
             for health in list(peers.members.values()):
                 names = (health.id, peers.pool)
-                kv.add(names, health.slots.kv)
+                kv.add(names, health.slots.own_kv)
                 if health.slots.limit < UNLIMITED:
                     limit.add(names, health.slots.limit)
                 yield None

@@ -15,7 +15,8 @@ VARIABLE = "TIDEGATE_INHERITED"
 class Inherited:
     """`channel` leads to the supervisor, `sockets` are those of clients; `lasting` ones outlive this gateway.
 
-    `admin` is the path at which the worker answers the supervisor. `state` is where the counts of all workers are.
+    `admin` is the path at which the worker answers the supervisor. `state` is where the counts of all workers are;
+    `table` names the table that they share and the worker's row in it, "" where there is none.
     """
 
     channel: int
@@ -23,6 +24,7 @@ class Inherited:
     admin: str
     state: str
     lasting: bool = False
+    table: str = ""
 
     def variable(self) -> str:
         """Return what the worker's environment has to say."""

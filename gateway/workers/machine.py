@@ -29,6 +29,7 @@ from gateway.lateness import Lateness
 from gateway.listeners import Addresses, Listener, ListenerFiles, bind_listeners, listener, url
 from gateway.processes.resources import raise_descriptor_limit
 from gateway.settings import Settings
+from gateway.shared.memory import SharedTable
 from gateway.signals import NOT_THE_END, release_all
 from gateway.state.url import loaded, open_store, opened
 from gateway.wire.slices import Slices, finish
@@ -97,6 +98,7 @@ class Machine:
         table = load_routes(settings.routes, listeners=settings.listeners)
         self._files.read()
         self._sockets = bind_listeners(settings, self._places)
+        self._table = SharedTable.create(self._places)
         self._folder = tempfile.mkdtemp(prefix="tidegate-")
         self._state = self._checked_state()
         self._build(table, time.time())
@@ -106,6 +108,7 @@ class Machine:
         """Go on where another program in this process was; blocks."""
         self._sockets = before.listening()
         self._folder, self._state = before.folder, before.state
+        self._table = SharedTable.adopt(before.table) or SharedTable.create(self._places)
         self._routes, self._number = before.routes, before.number
         self._files.read()
         failure: RoutesError | None = None
@@ -143,13 +146,20 @@ class Machine:
         self._started += 1
         sockets = tuple(each.fileno() for each in self._sockets.data)
         admin = str(Path(self._folder) / f"{os.getpid()}-{generation}-{place}-{self._started}-{time.monotonic_ns()}")
-        own = Inherited(0, sockets, admin, self._state, lasting=self._sockets.lasting)
-        return start(self._command, own, generation, place)
+        row = self._table.allot(self._started)
+        named = "" if row is None else self._table.named(row)
+        own = Inherited(0, sockets, admin, self._state, lasting=self._sockets.lasting, table=named)
+        try:
+            return start(self._command, own, generation, place, table=self._table, row=row)
+        except OSError:
+            self._table.clear(row)
+            raise
 
     def _greeting(self) -> tuple[Message, bytes]:
         return {"do": "routes", "number": self._number}, self._routes
 
     def _over(self, worker: WorkerProcess) -> None:
+        self._table.clear(worker.row)
         self._view.expositions.over(worker.pid, worker.last)
         self._soon(self._view.asking.forget(worker))
         with suppress(OSError):
@@ -311,6 +321,7 @@ class Machine:
             return "the gateway is stopping"
         signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
         try:
+            self._table.hand_on()
             replace_program(self._command, self._succession(generation))
         except OSError as error:
             self._admin = self._open_admin()
@@ -335,4 +346,5 @@ class Machine:
             expositions=view.expositions.state(),
             number=self._number,
             routes=self._routes,
+            table=self._table.fds[0],
         )

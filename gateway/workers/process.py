@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from gateway.shared.memory import SharedTable
 from gateway.workers.channel import Channel, Message
 from gateway.workers.descriptors import hand_on, keep
 from gateway.workers.inherited import VARIABLE, Inherited
@@ -52,6 +53,8 @@ class WorkerProcess:
     """Why the last routes are not."""
     last: bytes = b""
     """All its metrics, once no client is left."""
+    row: int | None = None
+    """Its row in the table that workers share."""
     popen: "subprocess.Popen[bytes] | None" = None
     channel: Channel | None = None
     waiting: list[tuple[Message, bytes]] = field(default_factory=list)
@@ -111,6 +114,7 @@ class WorkerProcess:
             "accepts": sorted(self.accepts),
             "leads": self.leads,
             "routes": self.routes,
+            "row": self.row,
         }
 
 
@@ -129,6 +133,7 @@ def adopted(state: Mapping[str, Any]) -> WorkerProcess:
         ordered=accepts,
         leads=state["leads"],
         routes=state["routes"],
+        row=state.get("row"),
     )
 
 
@@ -137,18 +142,20 @@ def own_command() -> list[str]:
     return [sys.executable, *sys.orig_argv[1:]]
 
 
-def start(command: Sequence[str], own: Inherited, generation: int, place: int) -> WorkerProcess:
+def start(
+    command: Sequence[str], own: Inherited, generation: int, place: int, *, table: SharedTable, row: int | None
+) -> WorkerProcess:
     """Start a worker in a session of its own, so that Ctrl-C reaches the supervisor alone. Raises OSError."""
     ours, theirs = socket.socketpair()
     environ = {name: value for name, value in os.environ.items() if name not in _OF_THE_SUPERVISOR}
-    given = Inherited(theirs.fileno(), own.sockets, own.admin, own.state, own.lasting)
+    given = Inherited(theirs.fileno(), own.sockets, own.admin, own.state, own.lasting, own.table)
     environ[VARIABLE] = given.variable()
     with theirs:
         popen = subprocess.Popen(  # noqa: S603 - ourselves
             command,
             stdin=subprocess.DEVNULL,
-            pass_fds=(theirs.fileno(), *own.sockets),
+            pass_fds=(theirs.fileno(), *own.sockets, *table.fds),
             env=environ,
             start_new_session=True,
         )
-    return WorkerProcess(popen.pid, generation, place, own.admin, time.time(), ours, popen=popen)
+    return WorkerProcess(popen.pid, generation, place, own.admin, time.time(), ours, popen=popen, row=row)

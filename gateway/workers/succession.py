@@ -19,7 +19,8 @@ VARIABLE = "TIDEGATE_SUCCESSION"
 class Succession:
     """Descriptors by their numbers, and plain values that another version of the code understands.
 
-    `generation` is that which takes over. `routes` are the last good ones, as workers get them.
+    `generation` is that which takes over. `routes` are the last good ones, as workers get them. `table`
+    is the table that they share.
     """
 
     generation: int
@@ -37,6 +38,7 @@ class Succession:
     expositions: dict[str, Any]
     number: int
     routes: bytes
+    table: int = -1
 
     def listening(self) -> Sockets:
         """Return the listening sockets."""

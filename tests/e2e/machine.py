@@ -84,9 +84,11 @@ class Machine:
 
 
 @asynccontextmanager
-async def machine(folder: Path, backends: list[str], *arguments: str, workers: int = 2) -> AsyncIterator[Machine]:
+async def machine(
+    folder: Path, backends: list[str], *arguments: str, workers: int = 2, text: str = ""
+) -> AsyncIterator[Machine]:
     """Run `tidegate serve --workers`, until the block ends; its workers end with it."""
-    async with serving(folder, backends, "--workers", str(workers), *arguments) as process:
+    async with serving(folder, backends, "--workers", str(workers), *arguments, text=text) as process:
         found = Machine(process, process.urls[1])
         await found.until(lambda status: any(each["state"] == "ready" for each in status["backends"]))
         try:

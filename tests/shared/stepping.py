@@ -49,6 +49,7 @@ class SteppedMemory:
         self.idle = Semaphore(0)
         self.processes: list[Process] = []
         self.held: dict[int, int] = {}
+        self.woken: set[int] = set()
         self._after_step = after_step
 
     def add(self, work: Callable[[Table], None]) -> None:
@@ -115,4 +116,6 @@ class SteppedMemory:
 
     def wake(self, row: int) -> None:
         self._step()
-        self.processes[row].woken = True
+        self.woken.add(row)
+        if row < len(self.processes):
+            self.processes[row].woken = True

@@ -264,6 +264,12 @@ class Queue(Generic[Item]):
                 return entry
         return waiting[0].head() if waiting else None
 
+    def due(self) -> Entry[Item] | None:
+        """Return the next of a class whose guaranteed share has come due before a higher class; None without one."""
+        head = self.head()
+        first = min((each.service_class.priority for each in self._classes if each.size), default=0)
+        return head if head is not None and head.service_class.priority > first else None
+
     def next(self, most: int, stuck: Stuck[Item] = lambda _: False) -> Iterator[Entry[Item]]:
         """Return who could be served, in order, at most so many of each class: some of them may not fit.
 

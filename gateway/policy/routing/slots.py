@@ -50,6 +50,11 @@ class Slots:
         """Whether so many tokens fit; an empty backend takes any."""
         return self.kv + kv <= self.kv_capacity or not self.in_flight
 
+    @property
+    def own_kv(self) -> int:
+        """The tokens that this process has, of those of all processes."""
+        return self.kv if self.shared is None else self.shared.own_kv
+
     def look(self) -> None:
         """See what other processes have, where there are any."""
         shared = self.shared

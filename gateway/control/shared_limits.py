@@ -1,0 +1,92 @@
+"""The limits and quotas that this process shares with the other workers of the gateway."""
+
+import logging
+import os
+
+from gateway.backends.registry import Registry
+from gateway.clock import Clock
+from gateway.policy.routing.slots import Slots
+from gateway.proxy.current import CurrentTable
+from gateway.shared.memory import JoinedTable
+from gateway.shared.quota import SharedQuota
+from gateway.shared.slots import SharedSlots
+
+_log = logging.getLogger(__name__)
+
+
+class SharedLimits:
+    """Gives every backend and every tenant with limits its column, and looks what the others do."""
+
+    def __init__(self, joined: JoinedTable, registry: Registry, current: CurrentTable, clock: Clock) -> None:
+        self._joined = joined
+        self._table = joined.table
+        self._registry = registry
+        self._current = current
+        self._clock = clock
+        self._columns: dict[str, tuple[int, Slots]] = {}
+        self._alone: set[str] = set()
+
+    def __repr__(self) -> str:
+        return f"<SharedLimits of {len(self._columns)} backends, {self._table!r}>"
+
+    @property
+    def wake_fd(self) -> int:
+        """The descriptor that is readable when a slot may be free for what waits here."""
+        return self._joined.wake_fd
+
+    def follow(self, now: float) -> None:
+        """Share the limits of the backends and tenants that the routes name by now."""
+        self._table.beat(now)
+        self._let_go()
+        columns = self._table.layout.backends
+        for backend in self._registry:
+            slots = backend.health.slots
+            if slots.shared is None and not slots.own:
+                column = self._table.attach(columns, backend.id)
+                if column is None:
+                    self._warn("backend", backend.id)
+                    continue
+                slots.shared = SharedSlots(self._table, column)
+                self._columns[backend.id] = column, slots
+        for tenant in self._current.tenants:
+            quota = tenant.quota
+            if tenant.is_limited and quota.shared is None and not quota.own:
+                column = self._table.attach(self._table.layout.tenants, tenant.name)
+                if column is None:
+                    self._warn("tenant", tenant.name)
+                else:
+                    quota.shared = SharedQuota(self._table, column)
+        for model in self._current.table:
+            for line in model.memory.lines.values():
+                line.slots.shared = True
+
+    def tick(self, now: float) -> None:
+        """Give a sign of life, and see what other processes have in flight; called a few times a second."""
+        self._table.beat(now)
+        for backend in self._registry:
+            backend.health.slots.look()
+
+    def woken(self) -> None:
+        """Serve what waits: a slot may have come free in another process."""
+        self._joined.heard()
+        now = self._clock()
+        for model in self._current.table:
+            for line in model.memory.lines.values():
+                if line.queue.size:
+                    line.freed(now)
+
+    def _let_go(self) -> None:
+        """Detach from backends that are gone, once the last of their requests has ended."""
+        named = {backend.id for backend in self._registry}
+        for name in self._columns.keys() - named:
+            column, slots = self._columns[name]
+            if not slots.own:
+                slots.shared = None
+                self._table.detach(self._table.layout.backends, column)
+                del self._columns[name]
+
+    def _warn(self, kind: str, name: str) -> None:
+        if name not in self._alone:
+            self._alone.add(name)
+            text = "no room in the table that workers share: the limit holds for each worker alone"
+            _log.warning(text, extra={kind: name, "pid": os.getpid()})

@@ -1,0 +1,82 @@
+"""What a worker shares with the others by the table that its supervisor made."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from gateway.backends.registry import Registry
+from gateway.claim import Claim
+from gateway.control.shared_limits import SharedLimits
+from gateway.shared.memory import SharedTable, joined
+from tests.control.tables import in_force, registered, written
+from tests.waiting import HandClock
+
+ROUTES: dict[str, Any] = {
+    "pools": {"gpu": {"backends": [{"url": "http://a:1", "max_concurrency": 1}]}},
+    "tenants": {
+        "acme": {"key_sha256": "0" * 64, "limits": {"concurrent": 1}},
+        "free": {"key_sha256": "1" * 64},
+    },
+    "models": {"m": {"versions": {"v1": {"pools": ["gpu"]}}}},
+}
+
+
+class Worker:
+    """The part of a worker that shares, in one process with others: they never want the same lock at once."""
+
+    def __init__(self, folder: Path, table: SharedTable, clock: HandClock) -> None:
+        row = table.allot(1)
+        assert row is not None
+        found = joined(table.named(row))
+        assert found is not None
+        routes = written(folder / "routes.yaml", ROUTES)
+        self.registry: Registry = registered(routes, clock)
+        self.current = in_force(routes, self.registry, clock)
+        self.limits = SharedLimits(found, self.registry, self.current, clock)
+        self.limits.follow(clock())
+        (self.backend,) = self.registry
+        self.backend.health.slots.limit_to(1)
+
+
+def test_backends_and_tenants_with_limits_are_shared(tmp_path: Path) -> None:
+    clock, table = HandClock(), SharedTable.create(2)
+    one, other = Worker(tmp_path, table, clock), Worker(tmp_path, table, clock)
+    assert one.backend.health.slots.secure(Claim(3), clock())
+    lease = one.backend.health.lease(10, Claim(3), clock())
+    other.limits.tick(clock())
+    assert (other.backend.health.slots.in_flight, other.backend.in_flight) == (1, 0)
+    assert not other.backend.health.slots.secure(Claim(), clock())
+    acme, free = one.current.tenants
+    assert free.quota.shared is None
+    assert acme.quota.reserve(0, clock()) is None
+    assert next(iter(other.current.tenants)).quota.reserve(0, clock()) is not None
+    lease.release()
+    assert other.backend.health.slots.secure(Claim(), clock())
+    table.clear(1)
+    os.eventfd_read(one.limits.wake_fd)
+    one.limits.tick(clock())
+    assert one.backend.health.slots.in_flight == 0
+
+
+def test_a_worker_lets_go_of_a_backend_that_is_gone_once_its_requests_have_ended(tmp_path: Path) -> None:
+    clock, table = HandClock(), SharedTable.create(1)
+    worker = Worker(tmp_path, table, clock)
+    slots = worker.backend.health.slots
+    assert slots.secure(Claim(), clock())
+    lease = worker.backend.health.lease(10)
+    without = {**ROUTES, "pools": {"gpu": {"backends": ["http://b:1"]}}}
+    worker.registry.reconcile(written(tmp_path / "later.yaml", without))
+    worker.limits.follow(clock())
+    assert slots.shared is not None
+    lease.release()
+    worker.limits.follow(clock())
+    assert slots.shared is None
+
+
+def test_a_worker_that_is_woken_looks(tmp_path: Path) -> None:
+    clock, table = HandClock(), SharedTable.create(1)
+    worker = Worker(tmp_path, table, clock)
+    os.eventfd_write(worker.limits.wake_fd, 3)
+    worker.limits.woken()
+    worker.limits.woken()
+    assert all(line.slots.shared for model in worker.current.table for line in model.memory.lines.values())
