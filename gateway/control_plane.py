@@ -72,7 +72,14 @@ class ControlPlane:
             self.outlier_detector.unsaved_ejections,
             epoch,
             persisted=PersistedState(
-                self._documents, self.audit.unsaved, self._remembering.unsaved, self._take_over, self.sharing.led
+                self._documents,
+                self.audit.unsaved,
+                self._remembering.unsaved,
+                self._take_over,
+                self.sharing.led,
+                self._follow,
+                ledger.merging,
+                ledger.restore,
             ),
             slices=data.background,
         )
@@ -97,7 +104,7 @@ class ControlPlane:
 
     def leads(self) -> bool:
         """Return whether this gateway leads rollouts, of those that share a state file."""
-        return self.flusher.token > 0
+        return self.flusher.leads
 
     def restore(self, saved: Saved) -> None:
         """Go on from what was kept over a restart, and take the lead where no other gateway has it; blocks."""
@@ -107,6 +114,7 @@ class ControlPlane:
         self._data.ledger.restore(saved.slots)
         self.outlier_detector.restore(saved.ejections)
         self._remembering.restore(saved.responses)
+        self.flusher.loaded(saved)
         self.flusher.lead()
         self.alerter.restore(saved.documents)
         self.rollouts.restore(saved.documents)
@@ -170,3 +178,9 @@ class ControlPlane:
 
     def _take_over(self, documents: Iterable[Document]) -> None:
         self.rollouts.taken_over(documents, self._data.current.routes)
+
+    def _follow(self, documents: Iterable[Document]) -> None:
+        """Do what the gateway that leads has decided meanwhile."""
+        found = list(documents)
+        self.drained.restore(found)
+        self.rollouts.led(found, self._data.current.routes)

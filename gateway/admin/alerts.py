@@ -15,7 +15,8 @@ from gateway.policy.slo.burn import burn
 from gateway.policy.slo.ledger import SloLedger
 from gateway.policy.slo.objective import DAY
 from gateway.policy.slo.series import Kind, Series
-from gateway.policy.slo.windows import HOUR, MINUTE, Windows
+from gateway.policy.slo.time_in_use import HOUR
+from gateway.policy.slo.windows import MINUTE, Windows
 from gateway.policy.slo.words import budget_words, waiting_words
 
 _BURNS = (5 * MINUTE, HOUR, 6 * HOUR, 3 * DAY)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from importlib import import_module
 from importlib.metadata import version
 from typing import Annotated, Any
@@ -197,8 +198,10 @@ def _status(view: AdminView) -> Status:
         ),
         state=StateStatus(
             where=view.flusher.where,
-            leads=view.flusher.token > 0,
+            leads=view.flusher.leads,
             not_saved=view.flusher.failing or "",
+            not_saved_since=view.flusher.failing_since and datetime.fromtimestamp(view.flusher.failing_since, UTC),
+            read_seconds=view.flusher.read_seconds,
             shared=view.sharing.problem,
         ),
         models=[_model(spec, view.gateway.current.table) for spec in table.models.values()],

@@ -1,5 +1,7 @@
 """What `/admin/status` tells, as models that document themselves."""
 
+from datetime import datetime
+
 from pydantic import BaseModel
 
 from gateway.admin.alerts import FiringAlert, ObjectiveStatus
@@ -109,12 +111,15 @@ class StateStatus(BaseModel):
     """Where state is kept. `leads` says whether this gateway leads rollouts, which one of those that share it does.
 
     `not_saved` says why the last attempt to save failed, `shared` that the gateway that leads has other routes; "" when
-    all is well.
+    all is well. `not_saved_since` is when that began, null when all is well: budgets and burn rates go on from this
+    gateway's own counts since then. `read_seconds` is how long ago what other gateways count was read.
     """
 
     where: str
     leads: bool
     not_saved: str
+    not_saved_since: datetime | None
+    read_seconds: float | None
     shared: str
 
 

@@ -3,17 +3,19 @@
 import asyncio
 import contextlib
 import logging
-import secrets
-import socket
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
+from math import inf
+from typing import TypeAlias
 
 from gateway.clock import Clock
 from gateway.policy.slo.series import SeriesKey, SlotCounts
 from gateway.policy.slo.windows import LASTING, STORED
-from gateway.state.store import Batch, Document, Ejection, Record, Response, StateError, Store
+from gateway.state.fleet_counts import FleetCounts, Merged
+from gateway.state.store import Batch, Document, Ejection, MemoryStore, Record, Response, Saved, StateError, Store
 from gateway.wire.slices import Slices, Work, finish
 
 _log = logging.getLogger(__name__)
@@ -22,10 +24,14 @@ LEASE_SECONDS = 5.0
 LEADER = "leader"
 """The kind of document in which the gateway that leads tells of itself."""
 _CLOSE_SECONDS = 2.0
+_SETTLE_EVERY = 60.0
 _EJECTIONS_WAITING = 1000
 _RESPONSES_WAITING = 10_000
 _COUNTS_AT_ONCE = 20_000
 """Slots in one batch: after an outage of the store the rest follows with the next ones."""
+
+
+_Flushed: TypeAlias = tuple[int, tuple[Document, ...], Merged]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +39,8 @@ class PersistedState:
     """What is saved beside counts: changed documents, new records and new responses, each given once.
 
     `taken_over` is told what others saved, when this process takes the lead from them, and `led` what the one that
-    leads tells of itself, as long as that is another.
+    leads tells of itself, as long as that is another; `followed` what it has written meanwhile. `merging` counts what
+    other processes counted since the last time, and `restored` what they had before, where nothing was read for long.
     """
 
     documents: Callable[[], Iterable[Document]] = tuple
@@ -41,16 +48,18 @@ class PersistedState:
     responses: Callable[[], Iterable[Response]] = tuple
     taken_over: Callable[[Iterable[Document]], None] = lambda _: None
     led: Callable[[Iterable[Document]], None] = lambda _: None
+    followed: Callable[[Iterable[Document]], None] = lambda _: None
+    merging: Callable[[Iterable[SlotCounts]], Iterable[None]] = lambda _: ()
+    restored: Callable[[Iterable[SlotCounts]], None] = lambda _: None
 
 
 class Flusher:
     """Saves what `counts` and `ejections` give: slots that were counted in, with all counts; and each ejection once.
 
-    What cannot be saved waits, so that nothing is lost or doubled while a disk is full. `incarnation` names this start
-    of the process, in the rows that it writes and as the owner of the lease.
-    `saved_at` is the last good save, in seconds since the epoch, None before the first; `failures` counts the others.
-    `failing` says why the last one failed, None when it did not. `token` is the fencing token under which this process
-    leads rollouts, 0 while another does.
+    What cannot be saved waits, so that nothing is lost or doubled while a disk is full. `saved_at` is the last good
+    save, in seconds since the epoch, None before the first; `failures` counts the others. `failing` says why the last
+    one failed, None when it did not, and `failing_since` since when they do. `token` is the fencing token under which
+    this process leads rollouts, 0 while another does.
     """
 
     def __init__(
@@ -68,8 +77,12 @@ class Flusher:
         self.saved_at: float | None = None
         self.failures = 0
         self.failing: str | None = None
+        self.failing_since: float | None = None
         self.token = 0
-        self.incarnation = f"{socket.gethostname()}/{secrets.token_hex(6)}"
+        self._renewed = -inf
+        self._settled = -inf
+        self._counted = FleetCounts(store)
+        self._documents: dict[tuple[str, str], Document] = {}
         self._persisted = persisted or PersistedState()
         self._waiting_documents: dict[tuple[str, str], Document] = {}
         self._waiting_records: list[Record] = []
@@ -88,6 +101,28 @@ class Flusher:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="state")
         self._turn = asyncio.Lock()
 
+    @property
+    def incarnation(self) -> str:
+        """What names this start of the process, in the rows that it writes and as the owner of the lease."""
+        return self._counted.incarnation
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process leads: as long as its lease lasts on its own clock, whoever else it reaches."""
+        alone = isinstance(self._store, MemoryStore)
+        return self.token > 0 and (alone or self._clock() - self._renewed < LEASE_SECONDS)
+
+    @property
+    def read_seconds(self) -> float | None:
+        """How long ago the counts of other processes were read, None before the first time."""
+        read_at = self._counted.read_at
+        return None if read_at is None else max(0.0, self._clock() - read_at)
+
+    def loaded(self, saved: Saved) -> None:
+        """Take what was read at start."""
+        self._counted.loaded(saved, self._clock())
+        self._documents = {(each.kind, each.name): each for each in saved.documents}
+
     async def run(self) -> None:
         """Save until cancelled."""
         while True:
@@ -103,10 +138,11 @@ class Flusher:
 
     def lead(self) -> None:
         """Take the lease before anything is served; blocks. Where there can be none, no other process has it either."""
+        self._renewed = self._clock()
         try:
-            self.token = self._store.lead(self.incarnation, self._clock(), LEASE_SECONDS)
+            self.token = self._store.lead(self.incarnation, self._renewed, LEASE_SECONDS)
         except StateError as error:
-            self.token = 1
+            self.token = 0 if self._store.remote else 1
             self._failed(error)
 
     async def flush(self) -> None:
@@ -116,15 +152,23 @@ class Flusher:
             batch = self._batch()
             saving = asyncio.get_running_loop().run_in_executor(self._thread, self._save, batch)
             try:
-                self._led(*await asyncio.shield(saving))
+                token, documents, merged = await asyncio.shield(saving)
             except StateError as error:
+                if not self._store.remote:
+                    self._renewed = batch.at  # where it cannot be renewed, no other process has it either
                 self._failed(error)
                 return
             except asyncio.CancelledError:
                 # The thread goes on: what it saves must not be saved again.
-                saving.add_done_callback(lambda done: finish(self._saved(batch)) if not done.exception() else None)
+                saving.add_done_callback(partial(self._saved_late, batch))
                 raise
-            await self._do(self._saved(batch))
+            self._renewed = batch.at
+            self._led(token, documents, merged)
+            await self._do(self._merging(batch, merged))
+
+    def _saved_late(self, batch: Batch, done: "asyncio.Future[_Flushed]") -> None:
+        if not done.exception() and done.result()[2].saved:
+            finish(self._saved(batch))
 
     async def close(self) -> None:
         """Save what is left, for at most two seconds, and let go of the store."""
@@ -141,8 +185,8 @@ class Flusher:
                 self._store.resign(self.incarnation)
             self._store.close()
 
-    def _save(self, batch: Batch) -> tuple[int, tuple[Document, ...]]:
-        """Renew the lease and save; return the token, and what others have saved.
+    def _save(self, batch: Batch) -> _Flushed:
+        """Renew the lease and save; return the token, what others have saved, and what they have counted.
 
         That is all of it when the lead was taken over just now; what the leader tells of itself while that is another.
         """
@@ -152,13 +196,19 @@ class Flusher:
         if not leads:
             others = self._store.load(batch.at).documents if token else self._store.documents(LEADER)
         # Documents of a process that does not lead wait until it does.
-        self._store.save(batch if leads else replace(batch, documents=()))
-        return token, others
+        merged = self._counted.save(batch if leads else replace(batch, documents=(), token=0))
+        if leads and batch.at - self._settled > _SETTLE_EVERY:
+            self._settled = batch.at
+            self._store.settle(self.incarnation, token, batch.at)
+        return token, others, merged
 
-    def _led(self, token: int, documents: tuple[Document, ...]) -> None:
+    def _led(self, token: int, documents: tuple[Document, ...], merged: Merged) -> None:
         before, self.token = self.token, token
+        known = {(each.kind, each.name): each for each in (*documents, *merged.reply.documents)}
         if token and token == before:
-            self._waiting_documents.clear()
+            if merged.saved:
+                self._documents |= self._waiting_documents
+                self._waiting_documents.clear()
         elif token:
             _log.info("this gateway leads rollouts now")
             self._persisted.taken_over(documents)
@@ -166,6 +216,20 @@ class Flusher:
             if before:
                 _log.warning("another gateway leads rollouts now")
             self._persisted.led(documents)
+            self._persisted.followed(merged.reply.documents)
+        self._documents |= known
+        if merged.recovered and token:  # the store was emptied: what it had is here
+            self._waiting_documents = self._documents | self._waiting_documents
+
+    def _merging(self, batch: Batch, merged: Merged) -> Work[None]:
+        """Count what others have counted, and forget what is saved."""
+        if merged.restored:
+            self._persisted.restored(merged.restored)
+        yield from self._persisted.merging(merged.changes)
+        if merged.saved:
+            yield from self._saved(batch)
+        else:
+            self._failed(StateError(f"{self.where} was emptied: what gateways had there is being restored"))
 
     async def _do(self, work: Work[None]) -> None:
         if self._slices is None:
@@ -218,11 +282,12 @@ class Flusher:
             yield
         self.saved_at = batch.at
         if self.failing:
-            self.failing = None
+            self.failing = self.failing_since = None
             _log.info("state is saved again")
 
     def _failed(self, error: StateError) -> None:
         self.failures += 1
         if not self.failing:
+            self.failing_since = self._clock()
             _log.error("state is not saved: traffic goes on, and counts wait in memory", extra={"reason": str(error)})
         self.failing = str(error)

@@ -5,7 +5,7 @@ from gateway.policy.slo.budget import error_budget
 from gateway.policy.slo.ledger import SloLedger
 from gateway.policy.slo.objective import DAY, DEPLOYMENT
 from gateway.policy.slo.series import Kind
-from gateway.policy.slo.windows import HOUR
+from gateway.policy.slo.time_in_use import HOUR
 
 
 def usual(ledger: SloLedger, model: str) -> dict[str, tuple[int, int]]:

@@ -145,6 +145,15 @@ class RolloutController:
         self.restore(kept)
         self.follow(routes)
 
+    def led(self, documents: Iterable[Document], routes: RouteTable) -> None:
+        """Stand where another gateway leads its rollouts to: the shares are those of all."""
+        kept = [each for each in documents if each.kind in {KIND, KEYS}]
+        moved = [each for each in kept if each.kind == KIND and each.name in self._running]
+        if any(not _goes_on(self._running[each.name], each.body) for each in moved):
+            self.taken_over(kept, routes)
+        else:
+            self.restore(kept)
+
     def concerns(self, exchange: Exchange) -> bool:
         """Return whether a request is of a model with a rollout."""
         return exchange.model in self._running

@@ -7,7 +7,8 @@ the factor and the short one confirmed a short window ago at most. Each pair rec
 from gateway.config.durations import format_duration
 from gateway.policy.slo.alerts import BEYOND_CHANCE, AlertPair, Severity
 from gateway.policy.slo.objective import DAY
-from gateway.policy.slo.windows import HOUR, MINUTE
+from gateway.policy.slo.time_in_use import HOUR
+from gateway.policy.slo.windows import MINUTE
 from gateway.rules import recordings
 from gateway.rules.recordings import EVERY_LONG
 from gateway.rules.slo import MISSED, Document, Slo, alert_name, matchers, pairs_of

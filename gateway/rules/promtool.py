@@ -9,7 +9,8 @@ from itertools import product
 
 from gateway.policy.slo.alerts import FASTEST, PAIRS, Severity
 from gateway.policy.slo.burn import Counts
-from gateway.policy.slo.windows import HOUR, MINUTE
+from gateway.policy.slo.time_in_use import HOUR
+from gateway.policy.slo.windows import MINUTE
 from gateway.rules import alerts
 from gateway.rules.prometheus import groups
 from gateway.rules.recordings import EVERY

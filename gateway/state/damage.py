@@ -79,6 +79,23 @@ def regular(path: Path) -> os.stat_result:
     return found
 
 
+_NETWORKED = frozenset(
+    ("afs", "ceph", "cifs", "fuse.glusterfs", "fuse.sshfs", "lustre", "nfs", "nfs4", "smb3", "smbfs")
+)
+
+
+def networked(path: Path, mounts: Path = Path("/proc/self/mounts")) -> str:
+    """Return the type of the network file system that a path is on, "" where it is on a local one."""
+    found, longest = "", -1
+    with contextlib.suppress(OSError):
+        for line in mounts.read_text(errors="replace").splitlines():
+            _, point, kind, *_ = line.split(" ")
+            mounted = Path(point.replace("\\040", " "))
+            if path.absolute().is_relative_to(mounted) and len(mounted.parts) >= longest:
+                found, longest = kind, len(mounted.parts)
+    return found if found in _NETWORKED else ""
+
+
 def is_database(path: Path, opened: int | None = None) -> bool:
     """Whether a file begins as a database does, or the one that is `opened` (a descriptor).
 

@@ -20,6 +20,7 @@ from gateway.state.damage import (
     inspect,
     is_damage,
     is_database,
+    networked,
     put_aside,
     read_only,
     regular,
@@ -60,6 +61,11 @@ class SqliteStore:
         self._lease = sqlite_peers.Lease(boot or sqlite_peers.boot())
         self._epoch = ""
         self._opened: sqlite3.Connection | None = None
+        if kind := networked(path):
+            raise StateError(
+                f"the state file {path} is on a network file system ({kind}), where SQLite's locks do not hold: "
+                "name one on a local disk, or share a server with --state redis://HOST:6379/0"
+            )
         try:
             self._open()
         except NewerState:

@@ -7,7 +7,8 @@ from typing import Final
 
 from gateway.policy.slo.objective import DAY
 from gateway.policy.slo.series import SlotCounts
-from gateway.policy.slo.windows import FINE, HOUR, STORED
+from gateway.policy.slo.time_in_use import HOUR
+from gateway.policy.slo.windows import FINE, STORED
 from gateway.state import believed
 from gateway.state import store as contract
 from gateway.state.layout import SETTLED

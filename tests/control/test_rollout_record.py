@@ -6,7 +6,8 @@ from gateway.control.rollout_record import budget_left, usual
 from gateway.policy.slo.ledger import SloLedger
 from gateway.policy.slo.objective import DAY, Sli
 from gateway.policy.slo.series import Kind
-from gateway.policy.slo.windows import HOUR, MINUTE
+from gateway.policy.slo.time_in_use import HOUR
+from gateway.policy.slo.windows import MINUTE
 from gateway.telemetry.slo_recorder import follow
 from tests.control.test_alerts import table
 

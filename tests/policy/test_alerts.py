@@ -17,7 +17,8 @@ from gateway.policy.slo.alerts import (
 )
 from gateway.policy.slo.burn import Counts
 from gateway.policy.slo.objective import DAY, Target
-from gateway.policy.slo.windows import HOUR, MINUTE, Windows
+from gateway.policy.slo.time_in_use import HOUR
+from gateway.policy.slo.windows import MINUTE, Windows
 
 TARGET = Target(0.999)
 START = 1_700_000_000.0

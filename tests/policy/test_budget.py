@@ -6,7 +6,8 @@ import pytest
 
 from gateway.policy.slo.budget import Budget, error_budget
 from gateway.policy.slo.objective import DAY
-from gateway.policy.slo.windows import HOUR, MINUTE, Windows
+from gateway.policy.slo.time_in_use import HOUR
+from gateway.policy.slo.windows import MINUTE, Windows
 
 START = 1_700_000_000.0
 ALLOWED = 0.001

@@ -8,7 +8,7 @@ from gateway.policy.slo.alerts import FASTEST, Reading
 from gateway.policy.slo.budget import Budget
 from gateway.policy.slo.burn import Counts
 from gateway.policy.slo.objective import DAY, DEPLOYMENT, Sli, Target
-from gateway.policy.slo.windows import HOUR
+from gateway.policy.slo.time_in_use import HOUR
 from gateway.policy.slo.words import (
     budget_words,
     duration,

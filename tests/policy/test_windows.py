@@ -9,16 +9,8 @@ from hypothesis import strategies as st
 from gateway.policy.slo.burn import Counts
 from gateway.policy.slo.objective import DAY
 from gateway.policy.slo.slots import Saved, Slot, merged
-from gateway.policy.slo.windows import (
-    HOUR,
-    LASTING,
-    LAYOUT,
-    LONG,
-    SLO_SLOT,
-    TICK,
-    TimeInUse,
-    Windows,
-)
+from gateway.policy.slo.time_in_use import HOUR, LONG, TimeInUse
+from gateway.policy.slo.windows import LASTING, LAYOUT, SLO_SLOT, TICK, Windows
 
 START = 1_700_000_000.0
 SLOTS = {length: width for width, lengths in (*LAYOUT, (SLO_SLOT, (28 * DAY,))) for length in lengths}

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from gateway.policy.slo.series import SeriesKey, SlotCounts
-from gateway.policy.slo.windows import FINE, HOUR, LASTING
+from gateway.policy.slo.time_in_use import HOUR
+from gateway.policy.slo.windows import FINE, LASTING
 from gateway.state.store import Batch, Document, Ejection, Record, Recovery, Response, Saved
 from tests.redis_server import RedisServer, redis_server
 from tests.state.counts import slots

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from gateway.policy.slo.burn import Counts
 from gateway.policy.slo.series import SeriesKey, SlotCounts
-from gateway.policy.slo.windows import FINE, HOUR, LASTING, Windows
+from gateway.policy.slo.time_in_use import HOUR
+from gateway.policy.slo.windows import FINE, LASTING, Windows
+from gateway.state.damage import networked
 from gateway.state.sqlite import SqliteStore
 from gateway.state.store import Batch, Document, Ejection, MemoryStore, Record, Response, Saved, StateError
 from gateway.state.url import default_url, open_store, opened
@@ -107,6 +109,19 @@ def test_only_its_owner_may_read_it(tmp_path: Path) -> None:
     SqliteStore(path).close()
     assert path.stat().st_mode & 0o777 == 0o600
     assert path.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_network_file_system_is_refused_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mounts = tmp_path / "mounts"
+    mounts.write_text(
+        f"disk / ext4 rw 0 0\nserver:/x {tmp_path}/far nfs4 rw 0 0\ndisk {tmp_path}/far/near xfs rw 0 0\n"
+    )
+    assert networked(tmp_path / "far" / "state.sqlite", mounts) == "nfs4"
+    assert networked(tmp_path / "far" / "near" / "state.sqlite", mounts) == networked(tmp_path, mounts) == ""
+    assert networked(tmp_path, tmp_path / "none") == ""
+    monkeypatch.setattr("gateway.state.sqlite.networked", lambda _: "nfs4")
+    with pytest.raises(StateError, match=r"network file system \(nfs4\).*redis://"):
+        SqliteStore(tmp_path / "state.sqlite")
 
 
 KILLED = """

@@ -12,7 +12,8 @@ from typing import Final
 
 from gateway.policy.slo.burn import Counts, at_least, burn, surprise, whole_events
 from gateway.policy.slo.objective import DAY, Target
-from gateway.policy.slo.windows import BRIDGED, HOUR, MINUTE, Windows
+from gateway.policy.slo.time_in_use import BRIDGED, HOUR
+from gateway.policy.slo.windows import MINUTE, Windows
 
 RESOLVED_FOR: Final = 300.0
 """Seconds that an alert is shown as resolved before it is inactive again."""

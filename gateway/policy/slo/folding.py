@@ -62,6 +62,11 @@ class Folding:
                 windows.advance(now)
                 yield
 
+    def failed(self, series: Series) -> None:
+        """Learn that a series has bad events from elsewhere."""
+        if self._failed is not None:
+            self._failed[series.key] = series
+
     def changing(self) -> Iterator[Series]:
         """Yield the series that something was counted in since each was last yielded."""
         while self._changed:

@@ -172,6 +172,20 @@ class SloLedger:
             if key in known:
                 known[key].restore(width, slots)
 
+    def merging(self, changes: Iterable[SlotCounts]) -> Iterator[None]:
+        """Count what other processes have counted meanwhile, in small pieces: by how much their counts have changed.
+
+        The slots are the finest, so that each lies within one of every other width.
+        """
+        for each in changes:
+            series = self._series.get(each.series)
+            if series is not None:
+                at = min(each.last, self._moment.now)
+                series.windows.merge(max(each.slot * each.width, at), each.good, each.bad)
+                if each.bad:
+                    self._folding.failed(series)
+                yield
+
     def _export(self, key: SeriesKey, windows: Windows) -> list[SlotCounts]:
         found: list[SlotCounts] = []
         good, bad, first, last = windows.unsaved()

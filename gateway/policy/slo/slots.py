@@ -29,3 +29,8 @@ class Saved:
         lacks = good - self.good, bad - self.bad, self.fresh, last
         self.good, self.bad, self.fresh = good, bad, inf
         return lacks
+
+    def skip(self, good: int, bad: int) -> None:
+        """Learn of events that a store has from another process."""
+        self.good += good
+        self.bad += bad

@@ -20,11 +20,11 @@ from gateway.policy.slo.burn import Counts
 from gateway.policy.slo.moment import Followed, Moment
 from gateway.policy.slo.objective import DAY
 from gateway.policy.slo.slots import Saved, Slot
+from gateway.policy.slo.time_in_use import BRIDGED, HOUR, LONG, TimeInUse
 
 TICK: Final = 0.25
 """Seconds between two calls of `advance`: the width of the finest slots."""
 MINUTE: Final = 60.0
-HOUR: Final = 3600.0
 FINE: Final = 2.0
 LAYOUT: Final[tuple[tuple[float, tuple[float, ...]], ...]] = (
     (TICK, (10.0,)),
@@ -33,10 +33,6 @@ LAYOUT: Final[tuple[tuple[float, tuple[float, ...]], ...]] = (
     (720.0, (6 * HOUR, DAY, 3 * DAY)),
 )
 """(width of a slot, windows read from it) in seconds; the SLO window has a tier of its own, with three-hour slots."""
-LONG = (HOUR, 6 * HOUR, DAY, 3 * DAY)
-"""The long windows of alerts, whose used seconds are counted."""
-BRIDGED: Final = 4
-"""A gap of up to this fraction of a long window may be time in use; a longer one is a pause."""
 _SHORT_GAP: Final = MINUTE
 _USUAL_GAPS: Final = 10
 """A gap counts as time in use up to a minute, or up to so many times the mean gap of the last day: the quiet that
@@ -109,6 +105,13 @@ class Tier:
         at = (self._head - self._lengths[index] + 1) % self._size
         return self._good[at], self._bad[at]
 
+    def add(self, at: float, good: int, bad: int) -> None:
+        """Learn of events that came a while ago: every slot that began after them had them already."""
+        for slot in range(max(int(at // self.width) + 1, self._head - self._size + 1), self._head + 1):
+            place = slot % self._size
+            self._good[place] += good
+            self._bad[place] += bad
+
     def used_before(self, long: int) -> float:
         """Return the seconds that had been used when `LONG[long]` began."""
         length = round(LONG[long] / self.width)
@@ -179,40 +182,6 @@ def _blank(slo_window: float) -> list[Tier]:
     for tier in tiers:
         tier.until = inf
     return tiers
-
-
-class TimeInUse:
-    """The seconds of each of the `LONG` windows that were used since the beginning: the gaps between events.
-
-    A gap of more than a minute counts only for windows that are long enough to bridge it.
-    """
-
-    __slots__ = ("_long_gaps", "_short_gaps")
-
-    def __init__(self) -> None:
-        self._short_gaps = 0.0
-        self._long_gaps = [0.0] * len(LONG)
-
-    def __repr__(self) -> str:
-        return f"<TimeInUse {self._short_gaps:.0f} s and {self._long_gaps}>"
-
-    def add_short(self, gap: float) -> None:
-        """Count a gap of up to a minute."""
-        self._short_gaps += gap
-
-    def add_long(self, gap: float, bridged: float) -> None:
-        """Count a longer one, at most `bridged` seconds of it."""
-        for index, long in enumerate(LONG):
-            if gap <= long / BRIDGED:
-                self._long_gaps[index] += min(gap, bridged)
-
-    def seconds(self, index: int) -> float:
-        """Return those of `LONG[index]`."""
-        return self._short_gaps + self._long_gaps[index]
-
-    def all(self) -> list[float]:
-        """Return those of each."""
-        return [self._short_gaps + long for long in self._long_gaps]
 
 
 class Windows:
@@ -371,6 +340,26 @@ class Windows:
         good, bad = self._all_good, self._all_bad
         minute, ten = self._tiers[1].before(0), self._tiers[0].before(0)
         return good - minute[0], bad - minute[1], good - ten[0], bad - ten[1]
+
+    def merge(self, at: float, good: int, bad: int) -> None:
+        """Count what another process counted a while ago, and has saved itself; less than nothing takes it back."""
+        self._follow()
+        self._begin()
+        for tier in self._tiers:
+            tier.add(at, good, bad)
+        events, gap = good + bad, at - self.last
+        self._all_good += good
+        self._all_bad += bad
+        self._saved.skip(good, bad)
+        if events <= 0:
+            return
+        self.first = min(self.first, at)
+        if 0.0 < gap <= _SHORT_GAP:
+            self._use.add_short(gap)
+            self.last = at
+        elif gap > 0.0:
+            self.last = at
+            self._use.add_long(gap, _bridged(min(DAY, self.age), self.count(DAY).total - events))
 
     def unsaved(self) -> Slot:
         """Return good and bad folded since the last call, and when the first and last: what no store has yet."""

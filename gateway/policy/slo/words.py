@@ -6,7 +6,8 @@ from gateway.policy.slo.alerts import PAIRS, Reading, Severity
 from gateway.policy.slo.budget import Budget
 from gateway.policy.slo.burn import Counts, burn, whole_events
 from gateway.policy.slo.objective import DAY, Sli, Target
-from gateway.policy.slo.windows import HOUR, MINUTE
+from gateway.policy.slo.time_in_use import HOUR
+from gateway.policy.slo.windows import MINUTE
 
 _UNITS = ((DAY, "d"), (HOUR, "h"), (MINUTE, "min"))
 _LAST: Final = {HOUR: "the last hour", DAY: "the last day"}
