@@ -44,6 +44,10 @@ def test_what_came_late_is_in_the_windows_that_reach_so_far_and_may_be_taken_bac
     assert windows.count(5 * MINUTE) == windows.count(28 * DAY) == Counts(3, 1)
     windows.merge(START + 200.0, -3, -1)
     assert windows.count(28 * DAY) == Counts(0, 0)
+    windows.merge(START + 100.0, 1, 0)
+    assert (windows.first, windows.last) == (START + 100.0, START + 200.0)
+    windows.merge(START + 230.0, 1, 0)
+    assert windows.last == START + 230.0
 
 
 def test_a_pause_is_bridged_as_one_of_this_process() -> None:
@@ -63,11 +67,12 @@ def test_a_ledger_merges_what_it_follows_and_tells_bad_events() -> None:
     ledger.take_failed()
     slot = int((START + 8.0) // FINE)
     changes = [
+        SlotCounts(series.key, FINE, slot - 1, 1, 0, START + 6.0, START + 7.0),
         SlotCounts(series.key, FINE, slot, 2, 1, START + 8.0, START + 9.0),
         SlotCounts(series.key._replace(name="gone"), FINE, slot, 2, 1, START + 8.0, START + 9.0),
     ]
     list(ledger.merging(changes))
-    assert series.windows.count(MINUTE) == Counts(2, 1)
+    assert series.windows.count(MINUTE) == Counts(3, 1)
     assert ledger.take_failed() == [series]
     assert [each for each in ledger.unsaved() if each.series == series.key] == []
 
