@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.e2e.harness import routes
 from tests.e2e.processes import Process, serving
 from tests.e2e.raw_client import close_all
 from tests.waiting import DEADLINE, patient_client
@@ -88,6 +89,8 @@ async def machine(
     folder: Path, backends: list[str], *arguments: str, workers: int = 2, text: str = ""
 ) -> AsyncIterator[Machine]:
     """Run `tidegate serve --workers`, until the block ends; its workers end with it."""
+    # Workers start slowly on a busy machine.
+    text = text or routes(*backends, stall="5m", first_token="5m", total="10m")
     async with serving(folder, backends, "--workers", str(workers), *arguments, text=text) as process:
         found = Machine(process, process.urls[1])
         await found.until(lambda status: any(each["state"] == "ready" for each in status["backends"]))
