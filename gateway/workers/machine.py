@@ -31,6 +31,7 @@ from gateway.processes.resources import raise_descriptor_limit
 from gateway.settings import Settings
 from gateway.shared.memory import SharedTable
 from gateway.signals import NOT_THE_END, release_all
+from gateway.state.store import StateError
 from gateway.state.url import loaded, open_store, opened
 from gateway.wire.slices import Slices, finish
 from gateway.workers.admin import MachineAdmin, MachineView
@@ -100,7 +101,11 @@ class Machine:
         self._sockets = bind_listeners(settings, self._places)
         self._table = SharedTable.create(self._places)
         self._folder = tempfile.mkdtemp(prefix="tidegate-")
-        self._state = self._checked_state()
+        try:
+            self._state = self._checked_state()
+        except StateError:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            raise
         self._build(table, time.time())
         self._note(table)
 
