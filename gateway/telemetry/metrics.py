@@ -69,7 +69,7 @@ class Metrics(Observer):
     def forget_gone(self, backends: Collection[str]) -> None:
         """Forget attempts at all but these backends, once there are many: those that are found have ever new names."""
         if len(self.attempts) > MOST_ATTEMPTS:
-            self.attempts = Counter({key: count for key, count in self.attempts.items() if key[0] in backends})
+            self.attempts = {key: count for key, count in self.attempts.items() if key[0] in backends}
 
     def follow(self, table: RouteTable) -> None:
         """Give every model's histograms the bounds that its objectives need."""

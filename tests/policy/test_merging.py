@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from gateway.policy.slo.burn import Counts
 from gateway.policy.slo.folding import Folding
 from gateway.policy.slo.ledger import SloLedger
-from gateway.policy.slo.objective import DAY
+from gateway.policy.slo.objective import DAY, Target
 from gateway.policy.slo.series import Kind, Series, SeriesKey, SlotCounts
 from gateway.policy.slo.slots import Saved
 from gateway.policy.slo.windows import FINE, MINUTE, TICK, Windows
@@ -80,7 +80,7 @@ def test_a_ledger_merges_what_it_follows_and_tells_bad_events() -> None:
 def test_a_folding_that_may_hold_any_failure_notes_none() -> None:
     folding, saved = Folding(), Saved()
     key = SeriesKey(Kind.MODEL, "m", "o", "ttft")
-    folding.failed(Series(key, None, Windows(START)))  # type: ignore[arg-type]
+    folding.failed(Series(key, Target(0.99), Windows(START)))
     assert folding.take_failed() is None
     saved.skip(2, 1)
     assert saved.save(5, 2, START)[:2] == (3, 1)

@@ -41,8 +41,14 @@ class SteppedMemory:
     """A table in a list: cells, locks and wakes of processes that go on step by step."""
 
     def __init__(
-        self, rows: int, after_step: "Callable[[SteppedMemory], None]" = lambda _: None, *, backends: int = 1
+        self,
+        rows: int,
+        after_step: "Callable[[SteppedMemory], None]" = lambda _: None,
+        *,
+        backends: int = 1,
+        patient: bool = False,
     ) -> None:
+        """Take whether a process waits for a lock until it has it; else it does without, as after a few ms."""
         self.layout = Layout(rows, backends, 1)
         self.values: list[int] = [0] * self.layout.size
         write_header(self.layout, self.values)
@@ -51,6 +57,7 @@ class SteppedMemory:
         self.held: dict[int, int] = {}
         self.woken: set[int] = set()
         self._after_step = after_step
+        self._patient = patient
 
     def add(self, work: Callable[[Table], None]) -> None:
         """Add a process."""
@@ -108,6 +115,8 @@ class SteppedMemory:
     def acquire(self, number: int) -> bool:
         process = self._step()
         row = -1 if process is None else process.row
+        while self._patient and self.held.get(number, row) != row:
+            self._step()
         return self.held.setdefault(number, row) == row
 
     def release(self, number: int) -> None:

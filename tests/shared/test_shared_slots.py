@@ -83,7 +83,7 @@ def test_the_limit_is_never_exceeded_and_no_slot_is_lost(
 def test_whatever_waits_is_served_and_none_before_a_higher_class(
     limit: int, programs: list[list[tuple[int, int]]], order: tuple[int, int]
 ) -> None:
-    """Each process has requests of some class that wait; no timer helps it."""
+    """Each process has requests of some class that wait. No timer helps it, as it helps one that cannot have a lock."""
     served: list[int] = []
 
     def within(memory: SteppedMemory) -> None:
@@ -122,7 +122,7 @@ def test_whatever_waits_is_served_and_none_before_a_higher_class(
 
         memory.add(work)
 
-    memory = SteppedMemory(3, within)
+    memory = SteppedMemory(3, within, patient=True)
     for program in programs:
         process(program)
     memory.run(turns(order))

@@ -139,7 +139,8 @@ def test_a_collector_that_is_down_is_tried_again_and_why_is_told() -> None:
     why = sending.send(b"1", 6.0)
     sending.close()
     assert why == "ConnectError: [Errno 111] Connection refused"
-    assert len(pauses.seconds) == 2
+    assert len(pauses.seconds) in {2, 3}, "as chance lengthens them"
+    assert sum(pauses.seconds) < 6.0
 
 
 def test_nothing_secret_is_in_what_is_told() -> None:

@@ -162,6 +162,8 @@ def test_byte_by_byte_the_same_is_found_as_by_whole_windows(
     if b"\\" in re.sub(rb'"(?:[^"\\]|\\.)*"', b"", middle, flags=re.DOTALL):
         return  # an escape outside of strings is no JSON
     raw = b'{"model":"m","x":"%b","messages":[%b]}' % (b" " * padding, middle)
+    if b'""type":' in raw:
+        return  # no JSON either: media in what is no string are only guessed at
     found = []
     for by_bytes in (False, True):
         try:
