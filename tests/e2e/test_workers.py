@@ -16,7 +16,7 @@ from tests.e2e.harness import ask, chat, post
 from tests.e2e.machine import in_background, machine, needs_wrk, wrk
 from tests.e2e.processes import following, running
 from tests.e2e.raw_client import RawClient, connect
-from tests.waiting import eventually, patient_client
+from tests.waiting import DEADLINE, eventually, patient_client
 
 pytestmark = pytest.mark.anyio
 
@@ -125,7 +125,7 @@ async def test_a_drained_backend_is_drained_for_all(tmp_path: Path) -> None:
         backend = (await served.status())["backends"][0]["id"]
         drain = await web.post(f"{served.admin}/admin/backends/{backend}/drain", json={"reason": "repair"})
         assert drain.json() == {"backend": backend, "drained": True, "in_flight": 0}
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(DEADLINE):
             while {(await ask(served.port, chat(stream=False))).status for _ in range(12)} != {503}:
                 pass
         records = (await web.get(f"{served.admin}/admin/audit")).json()
