@@ -56,9 +56,9 @@ class TestARunThatEndsByItself:
         demo = start_demo("--seconds", "1", "--rate", "0.1")
 
         assert demo.ended() == 1
-        assert demo.err == (
-            "tidegate demo: no request was answered in 1 s; more --seconds or a higher --rate may help\n"
-        )
+        # A busy machine takes longer than it was asked to.
+        words = r"tidegate demo: no request was answered in \d+ s; more --seconds or a higher --rate may help\n"
+        assert re.fullmatch(words, demo.err)
 
 
 class TestWhatItTellsToTry:
