@@ -20,6 +20,7 @@ REMOTE_PARENT: Final = b"\x85\x01\x00\x03\x00\x00"
 _SPAN: Final = b"\x12"
 _REMEMBERED: Final = 1000
 _WORD: Final = (1 << 64) - 1
+_NANOSECONDS: Final = 1e9
 _times: Final = Struct("<BQBQ").pack
 _moment: Final = Struct("<BBBQ").pack
 _double: Final = Struct("<d").pack
@@ -34,7 +35,8 @@ def _varint(value: int) -> bytes:
     return bytes(written)
 
 
-_FEW: Final = 4096
+_FEW: Final = 1024
+"""Most lengths are below. A start makes these, so there are no more."""
 _VARINTS: Final[tuple[bytes, ...]] = tuple([_varint(value) for value in range(_FEW)])
 
 
@@ -119,6 +121,11 @@ def below(parent: bytes) -> bytes:
 def named(name: str, kind: int) -> bytes:
     """Return a span's name and kind."""
     return delimited(b"\x2a", name.encode("utf-8", "replace")) + b"\x30" + varint(kind)
+
+
+def nanoseconds(seconds: float) -> int:
+    """Return a time in seconds since the epoch as spans have it."""
+    return int(seconds * _NANOSECONDS)
 
 
 def lasting(start: int, end: int) -> bytes:

@@ -14,7 +14,6 @@ from gateway.telemetry import otlp
 from gateway.telemetry.otlp import Attribute, Moment
 from gateway.wire.tracecontext import TraceContext
 
-_NANOSECONDS: Final = 1e9
 _WELL: Final = frozenset((Outcome.OK, Outcome.CLIENT_ERROR, Outcome.CLIENT_GONE, Outcome.QUOTA))
 _ROUNDING: Final = 1e-6
 """Seconds that are left of a sum where nothing is left."""
@@ -100,7 +99,7 @@ class _Parts:
 
     def at(self, seconds: float) -> int:
         """Return a time of the exchange in nanoseconds since the epoch."""
-        return int((seconds + self._offset) * _NANOSECONDS)
+        return otlp.nanoseconds(seconds + self._offset)
 
     def make(self) -> None:
         """Make what the request's time went into: waits for a slot, and attempts."""

@@ -11,8 +11,6 @@ from gateway.telemetry.request_traces import RequestTraces
 from gateway.telemetry.span_sender import SpanSender
 from gateway.wire.tracecontext import parse
 
-_NANOSECONDS = 1e9
-
 
 class Staged(Protocol):
     """Something that passed stages, each reached at a moment (seconds since the epoch), the earliest first."""
@@ -95,4 +93,4 @@ def _new_id(rng: Random) -> bytes:
 
 
 def _lasting(start: float, end: float) -> bytes:
-    return otlp.lasting(int(start * _NANOSECONDS), int(end * _NANOSECONDS))
+    return otlp.lasting(otlp.nanoseconds(start), otlp.nanoseconds(end))
