@@ -14,6 +14,7 @@ from typing import Any, cast
 import uvicorn
 
 from gateway.admin.protection import AdminToken
+from gateway.config.addresses import authority
 from gateway.control.watching import Reread
 from gateway.settings import Settings
 from gateway.systemd import given_sockets
@@ -195,8 +196,7 @@ def bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         # The library adds the address to the reason.
         reason = str(error.strerror or error).partition(" (while attempting")[0]
-        where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        raise OSError(error.errno, f"cannot listen on {where}: {reason}") from None
+        raise OSError(error.errno, f"cannot listen on {authority(host, port)}: {reason}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,8 +242,7 @@ def url(bound: socket.socket, *, tls: bool = False) -> str:
     if bound.family == socket.AF_UNIX:
         return f"unix:{bound.getsockname()}"
     host, port = bound.getsockname()[:2]
-    scheme = "https" if tls else "http"
-    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+    return f"{'https' if tls else 'http'}://{authority(host, port)}"
 
 
 async def no_asgi(_scope: Any, _receive: Any, _send: Any) -> None:

@@ -8,6 +8,7 @@ from gateway.backends.engine_report import EngineReport
 from gateway.backends.exposed import EngineMetrics
 from gateway.backends.roots import system_roots
 from gateway.clock import Clock
+from gateway.config.addresses import authority
 from gateway.config.table import BackendSpec
 from gateway.lateness import Lateness
 from gateway.policy.admission.limit import FIRST, MOST, AdaptiveLimit
@@ -53,8 +54,7 @@ class Backend:
         self._clock = clock
         tls = system_roots() if spec.tls else None
         self.pool = UpstreamPool(spec.host, spec.port, tls=tls, outbox=outbox, clock=clock, lateness=self.lateness)
-        host = f"[{spec.host}]" if ":" in spec.host else spec.host
-        self.authority = f"{host}:{spec.port}".encode()
+        self.authority = authority(spec.host, spec.port).encode()
         self.base_path = spec.base_path.encode()
         self.authorization = b""
         self.follow(spec)

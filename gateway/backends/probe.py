@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Final
 
 from gateway.backends.backend import Backend
+from gateway.config.addresses import authority
 from gateway.config.table import BackendSpec
 from gateway.policy.routing import readiness
 from gateway.wire.control_client import ControlClient
@@ -103,8 +104,7 @@ def apply(backend: Backend, result: ProbeResult) -> None:
 def base_url(spec: BackendSpec) -> str:
     """Return the URL that control calls begin with."""
     scheme = "https" if spec.tls else "http"
-    host = f"[{spec.host}]" if ":" in spec.host else spec.host
-    return f"{scheme}://{host}:{spec.port}{spec.base_path}"
+    return f"{scheme}://{authority(spec.host, spec.port)}{spec.base_path}"
 
 
 def headers(spec: BackendSpec) -> dict[str, str]:

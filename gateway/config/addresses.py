@@ -33,8 +33,20 @@ class Address:
     @property
     def url(self) -> str:
         """The one spelling of this address, always with its port and never with a trailing slash."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}:{self.port}{self.base_path}"
+        return f"{self.scheme}://{authority(self.host, self.port)}{self.base_path}"
+
+
+def authority(host: str, port: int) -> str:
+    """Return a host without brackets and its port as a URL has them."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host, in lower case and without brackets, is `localhost` or an address of this machine alone."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def parse_address(value: object) -> Address:

@@ -1,10 +1,9 @@
 """Backends that are the gateway itself: what is sent there comes back."""
 
-import ipaddress
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from gateway.config.addresses import parse_address
+from gateway.config.addresses import is_loopback, parse_address
 from gateway.config.consistency import Declared
 from gateway.config.problems import InvalidValueError, Problem
 
@@ -46,7 +45,4 @@ def _reaches(host: str, own: str) -> bool:
 
 
 def _is_loopback(host: str) -> bool:
-    try:
-        return host in _ANY or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    return host in _ANY or is_loopback(host)

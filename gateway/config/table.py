@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from gateway.config.addresses import authority
 from gateway.config.origins import Origin
 from gateway.policy.admission.classes import CLASSES, STANDARD, ServiceClass
 from gateway.policy.admission.quota import QuotaLimits
@@ -64,8 +65,7 @@ class BackendSpec:
     @property
     def id(self) -> str:
         """`pool/host:port`, then the path when the URL has one: a metric label, a header value, a name in logs."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.pool}/{host}:{self.port}{self.base_path}"
+        return f"{self.pool}/{authority(self.host, self.port)}{self.base_path}"
 
 
 @dataclass(frozen=True, slots=True)

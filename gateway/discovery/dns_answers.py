@@ -1,7 +1,9 @@
 """What answers of DNS mean for the targets of a name, one answer at a time: pure, with the time as an argument."""
 
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Hashable, Iterable
+from typing import Final, Generic, TypeVar
+
+T = TypeVar("T", bound=Hashable)
 
 SHORTEST: Final = 1.0
 LONGEST: Final = 60.0
@@ -27,16 +29,16 @@ def until_retry(failures: int) -> float:
     return min(SHORTEST * 2.0 ** min(failures - 1, 8), AGAIN)
 
 
-class AnswerHistory:
-    """The addresses of a name, by its answers so far.
+class AnswerHistory(Generic[T]):
+    """The addresses of a name, of whatever kind, by its answers so far.
 
     An address is gone that was missing from three answers in a row. Where one comes back that was gone, answers hold
     only a part of all: from then on twice as many are needed.
     """
 
     def __init__(self) -> None:
-        self._missing: dict[str, int] = {}
-        self._gone: dict[str, float] = {}
+        self._missing: dict[T, int] = {}
+        self._gone: dict[T, float] = {}
         self._needed = ANSWERS
         self._nothing_since: float | None = None
         self._nothing = 0
@@ -45,11 +47,11 @@ class AnswerHistory:
         return f"<AnswerHistory of {len(self._missing)} addresses, gone after {self._needed} answers>"
 
     @property
-    def addresses(self) -> frozenset[str]:
+    def addresses(self) -> frozenset[T]:
         """Those that count as there."""
         return frozenset(self._missing)
 
-    def take(self, answer: Iterable[str], now: float) -> frozenset[str]:
+    def take(self, answer: Iterable[T], now: float) -> frozenset[T]:
         """Take the addresses of an answer, at least one; return all that count as there."""
         self._nothing_since, self._nothing = None, 0
         present = set(answer)

@@ -10,6 +10,7 @@ import dns.exception
 import dns.resolver
 
 from gateway.clock import Clock
+from gateway.config.addresses import authority
 from gateway.config.origins import DnsOrigin
 from gateway.discovery.dns_answers import AnswerHistory, until_next, until_retry
 from gateway.discovery.target import Publish, Target
@@ -25,7 +26,7 @@ MakeResolver = Callable[[], dns.resolver.Resolver]
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a name leads to, as `host:port`, none where DNS says that there is nothing; for `ttl` seconds."""
+    """The hosts and ports that a name leads to, none where DNS says that there is nothing; for `ttl` seconds."""
 
     addresses: frozenset[tuple[str, int]]
     ttl: float = 0.0
@@ -56,7 +57,7 @@ class DnsSource:
         self._origin = origin
         self._clock = clock
         self._resolver = resolver
-        self._history = AnswerHistory()
+        self._history: AnswerHistory[tuple[str, int]] = AnswerHistory()
         self._failures = 0
 
     def __repr__(self) -> str:
@@ -84,7 +85,7 @@ class DnsSource:
                 publish(())
             return until_retry(self._failures)
         self._failures, self.problem = 0, ""
-        known = self._history.take(map(_key, found.addresses), self._clock())
+        known = self._history.take(found.addresses, self._clock())
         publish(tuple(map(_target, sorted(known))))
         return until_next(found.ttl)
 
@@ -124,14 +125,8 @@ def _is_usable(address: str) -> bool:
     return not (found.is_unspecified or found.is_multicast)
 
 
-def _key(address: tuple[str, int]) -> str:
-    host, port = address
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _target(key: str) -> Target:
-    host, _, port = key.rpartition(":")
-    return Target(key, host.strip("[]"), int(port))
+def _target(address: tuple[str, int]) -> Target:
+    return Target(authority(*address), *address)
 
 
 def _words(error: Exception) -> str:

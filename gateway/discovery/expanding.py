@@ -5,6 +5,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Final
 
+from gateway.config.addresses import Address
 from gateway.config.origins import Origin
 from gateway.config.table import BackendSpec, Discovery, PoolSpec, RouteTable
 from gateway.discovery.target import Target, TargetState
@@ -45,10 +46,9 @@ def _expanded(pool: PoolSpec, targets: Callable[[Origin], Iterable[Target]]) -> 
 
 
 def _backend(pool: PoolSpec, discovery: Discovery, target: Target) -> BackendSpec:
-    host = f"[{target.host}]" if ":" in target.host else target.host
     return BackendSpec(
         pool=pool.name,
-        url=f"{'https' if target.tls else 'http'}://{host}:{target.port}",
+        url=Address("https" if target.tls else "http", target.host, target.port, "").url,
         host=target.host,
         port=target.port,
         tls=target.tls,

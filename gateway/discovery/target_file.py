@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import yaml
 
-from gateway.config.addresses import parse_address
+from gateway.config.addresses import authority, parse_address
 from gateway.config.problems import InvalidValueError
 from gateway.discovery.target import Target
 
@@ -84,8 +84,7 @@ def _target(text: Any, labels: tuple[tuple[str, str], ...], where: str, *, tls: 
         raise ValueError(f"{where}: {_shown(text)} {error.message}; write it as `10.0.0.1:8000`") from None
     if address.base_path or not text.rpartition(":")[2].isdecimal():
         raise ValueError(f"{where}: {_shown(text)} is not a host with a port, such as `10.0.0.1:8000`")
-    host = f"[{address.host}]" if ":" in address.host else address.host
-    return Target(f"{host}:{address.port}", address.host, address.port, tls, labels=labels)
+    return Target(authority(address.host, address.port), address.host, address.port, tls, labels=labels)
 
 
 def _shown(value: Any) -> str:

@@ -9,7 +9,7 @@ ADDRESSES = st.sets(st.sampled_from("abcdef"), min_size=1)
 
 
 def test_an_address_is_gone_after_three_answers_without_it() -> None:
-    history = AnswerHistory()
+    history = AnswerHistory[str]()
     assert history.take("ab", 0.0) == {"a", "b"}
     assert history.take("a", 1.0) == {"a", "b"}
     assert history.take("a", 2.0) == {"a", "b"}
@@ -18,7 +18,7 @@ def test_an_address_is_gone_after_three_answers_without_it() -> None:
 
 
 def test_one_that_comes_back_shows_that_answers_hold_a_part() -> None:
-    history = AnswerHistory()
+    history = AnswerHistory[str]()
     for answer in ("ab", "a", "a", "a", "ab"):
         history.take(answer, 0.0)
     for _ in range(5):
@@ -30,7 +30,7 @@ def test_one_that_comes_back_shows_that_answers_hold_a_part() -> None:
 
 def test_answers_of_a_few_out_of_many_soon_name_all() -> None:
     """A server that answers each time with another three of twenty: soon none is missing for long."""
-    history, all_of_them = AnswerHistory(), range(20)
+    history, all_of_them = AnswerHistory[str](), range(20)
     shown = 0
     for turn in range(400):
         part = [str(all_of_them[(turn * 7 + each * 3) % 20]) for each in range(3)]
@@ -41,7 +41,7 @@ def test_answers_of_a_few_out_of_many_soon_name_all() -> None:
 
 @given(st.lists(ADDRESSES, min_size=1))
 def test_the_last_answers_are_there_and_what_no_answer_had_for_long_is_not(answers: list[set[str]]) -> None:
-    history = AnswerHistory()
+    history = AnswerHistory[str]()
     for now, answer in enumerate(answers):
         found = history.take(answer, float(now))
         recent = answers[max(0, now - ANSWERS + 1) : now + 1]
@@ -53,7 +53,7 @@ def test_the_last_answers_are_there_and_what_no_answer_had_for_long_is_not(answe
 def test_nothing_is_believed_after_three_answers_over_thirty_seconds_and_no_sooner(
     events: list[tuple[str, float]],
 ) -> None:
-    history, now = AnswerHistory(), 0.0
+    history, now = AnswerHistory[str](), 0.0
     nothings: list[float] = []
     history.take("a", now)
     for event, seconds in events:

@@ -1,6 +1,5 @@
 """Where the API server of a Kubernetes cluster is, and what it takes to be let in."""
 
-import ipaddress
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.backends.roots import system_roots
-from gateway.config.addresses import Address, parse_address
+from gateway.config.addresses import is_loopback, parse_address
 from gateway.config.problems import InvalidValueError
 
 ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -42,7 +41,7 @@ class ClusterSettings:
             address = parse_address(self.api)
         except InvalidValueError as error:
             raise ValueError(f"the address of the Kubernetes API server {error}") from None
-        if self.token_file is not None and not _is_safe(address):
+        if self.token_file is not None and address.scheme != "https" and not is_loopback(address.host):
             raise ValueError("the address of the Kubernetes API server must be https, since a token is sent there")
 
 
@@ -86,15 +85,6 @@ def find_cluster(settings: ClusterSettings, environment: Mapping[str, str], acco
         ) from error
     token_file, ca_file = settings.token_file or account / "token", settings.ca_file or account / "ca.crt"
     return Cluster(address.url, token_file, ca_file, namespace)
-
-
-def _is_safe(address: Address) -> bool:
-    if address.scheme == "https" or address.host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(address.host).is_loopback
-    except ValueError:
-        return False
 
 
 def _namespace(account: Path) -> str:

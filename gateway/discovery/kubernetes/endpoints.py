@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
+from gateway.config.addresses import authority
 from gateway.discovery.kubernetes.resources import (
     SERVICE_NAME,
     Conditions,
@@ -58,13 +59,13 @@ def of_slices(slices: Collection[EndpointSlice], service: str, port: str) -> Fou
     wanted, problem = _choose(ports, port)
     listed: dict[str, list[_Listed]] = {}
     for part in sorted(slices, key=lambda each: each.metadata.name):
-        for key, one in _in_slice(part, wanted):
-            listed.setdefault(key, []).append(one)
+        for one in _in_slice(part, wanted):
+            listed.setdefault(one.target.key, []).append(one)
     families = {one.family for each in listed.values() for one in each}
     targets, unready = {}, set()
     for key, each in listed.items():
         family = min(one.family for one in each)
-        if key == _place(each[0].target) and family != min(families):
+        if key == authority(each[0].target.host, each[0].target.port) and family != min(families):
             continue  # the same engines, by their other addresses
         target = _merged([one for one in each if one.family == family])
         if target is None:
@@ -109,7 +110,7 @@ def _spoken(protocol: str | None) -> str:
     return "the engines are said to speak only HTTP/2 (appProtocol h2c): HTTP/1.1 is used" if protocol == _H2C else ""
 
 
-def _in_slice(part: EndpointSlice, wanted: str) -> Iterator[tuple[str, _Listed]]:
+def _in_slice(part: EndpointSlice, wanted: str) -> Iterator[_Listed]:
     family = _FAMILIES.get(part.address_type)
     port = next((each for each in _tcp(part) if wanted == (each.name or "")), None)
     port = port or next((each for each in _tcp(part) if wanted == str(each.port) or _is_any(each, wanted)), None)
@@ -121,12 +122,12 @@ def _in_slice(part: EndpointSlice, wanted: str) -> Iterator[tuple[str, _Listed]]
         address = _address(endpoint.addresses)
         if address is None:
             continue
-        tls = port.app_protocol == "https"
-        target = Target("", address, number, tls, labels=_zoned(labels, endpoint))
         uid = endpoint.target_ref and endpoint.target_ref.uid
-        key = f"{uid}:{number}" if uid else _place(target)
+        key = f"{uid}:{number}" if uid else authority(address, number)
+        tls = port.app_protocol == "https"
+        target = Target(key, address, number, tls, labels=_zoned(labels, endpoint))
         serving, terminating = _state(endpoint.conditions or Conditions())
-        yield key, _Listed(replace(target, key=key), family, serving, terminating)
+        yield _Listed(target, family, serving, terminating)
 
 
 def _is_any(port: EndpointPort, wanted: str) -> bool:
@@ -166,10 +167,6 @@ def _merged(listed: list[_Listed]) -> Target | None:
     if not relevant:
         return None
     return replace(relevant[0].target, state=TargetState.DRAINING if terminating else TargetState.READY)
-
-
-def _place(target: Target) -> str:
-    return f"[{target.host}]:{target.port}" if ":" in target.host else f"{target.host}:{target.port}"
 
 
 def labels_of(labels: dict[str, str] | None, annotations: dict[str, str] | None) -> tuple[tuple[str, str], ...]:

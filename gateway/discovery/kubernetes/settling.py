@@ -31,16 +31,14 @@ class Settling:
         `listed` is when the last complete list was asked for.
         """
         missing = {}
-        kept = {}
         for key, target in self._told.items():
             if key in found.targets or key in found.unready or target.state is not TargetState.READY:
                 continue
             since = self._missing.get(key, now)
             if listed < since + self._hold:
                 missing[key] = since
-                kept[key] = target
-        self._missing = missing
-        self._told = {target.key: target for target in _one_an_address([*kept.values(), *found.targets.values()])}
+        kept = [self._told[key] for key in missing]
+        self._told = {target.key: target for target in _one_an_address([*kept, *found.targets.values()])}
         self._missing = {key: since for key, since in missing.items() if key in self._told}
         targets = tuple(self._told[key] for key in sorted(self._told))
         if targets != self._targets:
