@@ -15,7 +15,7 @@ from gateway.admin.protection import is_loopback
 from gateway.admin_plane import AdminPlane
 from gateway.clock import Clock
 from gateway.config.table import RouteTable
-from gateway.control.drain import DrainTimes, closed, drain, in_thread
+from gateway.control.drain import DrainTimes, closed, drain
 from gateway.control.supervisor import Supervisor
 from gateway.control.sweep import Checked
 from gateway.control.watching import Watched
@@ -31,6 +31,7 @@ from gateway.shared.memory import joined
 from gateway.signals import NOT_THE_END, release
 from gateway.state.store import Saved, Store
 from gateway.state.url import loaded, opened
+from gateway.threads import in_thread
 from gateway.wire.phase import LAST_CALL
 
 _log = logging.getLogger(__name__)
@@ -217,9 +218,9 @@ class App:
         await closed(self.control.flusher.close(), "the state", self._hurry)
         self.data.registry.close()
         if self.data.access_log is not None:
-            await closed(in_thread(self.data.access_log.close), "the access log", self._hurry)
+            await closed(in_thread(self.data.access_log.close, "close"), "the access log", self._hurry)
         if self.data.traces is not None:
-            await closed(in_thread(self.data.traces.close), "the OTLP collector", self._hurry)
+            await closed(in_thread(self.data.traces.close, "close"), "the OTLP collector", self._hurry)
 
     async def _reload(self) -> None:
         if not self._stopping.is_set():

@@ -1,9 +1,7 @@
 """Stopping without harm: say not ready, stop accepting, let streams finish, then end the rest."""
 
 import asyncio
-import contextlib
 import logging
-import threading
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
@@ -71,22 +69,6 @@ async def closed(closing: Awaitable[object], what: str, hurry: asyncio.Event) ->
         _log.warning("not closed in time: the process exits anyway", extra={"what": what})
     elif task.exception() is not None:
         _log.error("could not be closed", extra={"what": what}, exc_info=task.exception())
-
-
-async def in_thread(work: Callable[[], None]) -> None:
-    """Run something that may hang in a thread that no end of the process waits for."""
-    done = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def run() -> None:
-        try:
-            work()
-        finally:
-            with contextlib.suppress(RuntimeError):  # the loop may be closed by then
-                loop.call_soon_threadsafe(done.set)
-
-    threading.Thread(target=run, name="close", daemon=True).start()
-    await done.wait()
 
 
 async def _either(event: asyncio.Event, seconds: float) -> None:

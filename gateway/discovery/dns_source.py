@@ -14,7 +14,7 @@ from gateway.config.addresses import authority
 from gateway.config.origins import DnsOrigin
 from gateway.discovery.dns_answers import AnswerHistory, until_next, until_retry
 from gateway.discovery.target import Publish, Target
-from gateway.discovery.threads import asked
+from gateway.threads import in_thread
 
 PATIENCE: Final = 5.0
 """Seconds that all servers of names together have to answer one question."""
@@ -72,7 +72,7 @@ class DnsSource:
     async def ask(self, publish: Publish) -> float:
         """Ask once; return the seconds until it is time to ask again."""
         try:
-            found = await asked(self._look_up, f"lookup {self._origin}")
+            found = await in_thread(self._look_up, f"lookup {self._origin}")
         except (OSError, RuntimeError, dns.exception.DNSException) as error:
             self._failures += 1
             self.errors += 1

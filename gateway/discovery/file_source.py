@@ -7,7 +7,7 @@ from gateway.config.file_marks import FileMarks
 from gateway.config.origins import FileOrigin
 from gateway.discovery.target import Publish, Target
 from gateway.discovery.target_file import read_targets
-from gateway.discovery.threads import asked
+from gateway.threads import in_thread
 
 INTERVAL = 0.5
 
@@ -30,7 +30,7 @@ class FileSource:
         """Ask until cancelled. A file that is as it was confirms what it held."""
         is_first = True
         while True:
-            if is_first or await asked(self._marks.have_changed, f"look at {self._path}"):
+            if is_first or await in_thread(self._marks.have_changed, f"look at {self._path}"):
                 await self._read()
                 is_first = False
             if self._targets is not None and not self.problem:
@@ -39,7 +39,7 @@ class FileSource:
 
     async def _read(self) -> None:
         try:
-            self._targets = await asked(self._load, f"read {self._path}")
+            self._targets = await in_thread(self._load, f"read {self._path}")
         except OSError as error:
             self.problem, self.errors = f"the file cannot be read: {error.strerror}", self.errors + 1
         except ValueError as error:

@@ -2,12 +2,11 @@
 
 import asyncio
 import logging
-import threading
 
 import pytest
 
 from gateway.control import drain as draining
-from gateway.control.drain import DrainTimes, closed, drain, in_thread
+from gateway.control.drain import DrainTimes, closed, drain
 from gateway.errors import GatewayError
 from tests.waiting import eventually
 
@@ -126,10 +125,3 @@ async def test_what_breaks_as_it_closes_is_logged(caplog: pytest.LogCaptureFixtu
     await closed(broken(), "the store", asyncio.Event())
     assert "could not be closed" in caplog.text
     assert "no disk" in caplog.text
-
-
-async def test_what_blocks_runs_in_a_thread_that_no_end_waits_for() -> None:
-    seen = list[threading.Thread]()
-    await in_thread(lambda: seen.append(threading.current_thread()))
-    assert seen[0] is not threading.main_thread()
-    assert seen[0].daemon
