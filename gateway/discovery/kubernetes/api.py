@@ -10,7 +10,7 @@ import msgspec
 
 from gateway.discovery.kubernetes import problems
 from gateway.discovery.kubernetes.cluster import Cluster
-from gateway.discovery.kubernetes.problems import ApiError, BrokenError, ExpiredError
+from gateway.discovery.kubernetes.problems import ApiError, BrokenError
 from gateway.discovery.kubernetes.resources import Collection, Event, Page, Status, T
 
 PAGE: Final = 100
@@ -21,7 +21,6 @@ _MOST_BYTES: Final = 32 * 1024 * 1024
 _MOST_OF_A_FAILURE: Final = 64 * 1024
 _ANSWER: Final = 30.0
 """Seconds that a page, or the head of a watch, may take."""
-_GONE: Final = 410
 _HEADERS: Final = {"accept": "application/json", "accept-encoding": "identity", "user-agent": "tidegate"}
 
 
@@ -93,10 +92,8 @@ class Api:
         except (msgspec.MsgspecError, UnicodeDecodeError):
             status = Status(message=body.decode("utf-8", "replace"))
         status.code = answer.status_code
-        if status.code == _GONE:
-            return ExpiredError(status.message)
-        problem = problems.refused(self._cluster, collection, verb, status)
-        return ApiError(problem, problems.patience(status, answer.headers.get("retry-after")))
+        retry_after = problems.patience(status, answer.headers.get("retry-after"))
+        return problems.failure(self._cluster, collection, verb, status, retry_after)
 
     async def _body(self, answer: httpx.Response, most: int) -> bytes:
         body = bytearray()

@@ -11,7 +11,6 @@ from gateway.discovery.kubernetes.resources import Collection, Status
 
 _MOST_SAID: Final = 200
 _LONGEST_WAIT: Final = 60.0
-_UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 401, 403, 404
 
 
 class ApiError(Exception):
@@ -33,19 +32,27 @@ class ExpiredError(ApiError):
     """The version is too old: the API server has forgotten what changed since (410). All must be listed again."""
 
 
-def refused(cluster: Cluster, collection: Collection[Any], verb: str, status: Status) -> str:
-    """Say why the API server answered with another status than 200."""
+def failure(
+    cluster: Cluster, collection: Collection[Any], verb: str, status: Status, retry_after: float = 0.0
+) -> ApiError:
+    """Return the error for what the API server tells of a failure, in an answer or in a watch."""
+    if status.code == httpx.codes.GONE:
+        return ExpiredError(status.message)
+    return ApiError(_refused(cluster, collection, verb, status), retry_after)
+
+
+def _refused(cluster: Cluster, collection: Collection[Any], verb: str, status: Status) -> str:
     what = f"{collection.plural} in namespace {collection.namespace}"
     match status.code:
-        case code if code == _UNAUTHORIZED:
+        case httpx.codes.UNAUTHORIZED:
             return f"the Kubernetes API server refuses {_credentials(cluster)} (401)"
-        case code if code == _FORBIDDEN:
+        case httpx.codes.FORBIDDEN:
             return (
                 f"the gateway may not {verb} {what} (403): its service account needs a RoleBinding there to a Role "
                 f'with apiGroups ["{collection.group}"], resources ["{collection.plural}"], verbs [get, list, watch], '
                 "as in deploy/kubernetes/discovery/rbac.yaml"
             )
-        case code if code == _NOT_FOUND:
+        case httpx.codes.NOT_FOUND:
             api = "/".join(part for part in (collection.group, collection.version) if part)
             return f"the Kubernetes API server does not have {collection.plural} of {api} (404): {_needed(collection)}"
     said = one_line(status.message or status.reason)

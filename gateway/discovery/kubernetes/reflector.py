@@ -18,7 +18,6 @@ from gateway.discovery.kubernetes.problems import ApiError, BrokenError, Expired
 from gateway.discovery.kubernetes.resources import Collection, Event, Resource, Status, T
 
 _log = logging.getLogger(__name__)
-_GONE: Final = 410
 _TICK: Final = 0.001
 """A timer of the event loop may be so much early."""
 _STATUS: Final = msgspec.json.Decoder(Status)
@@ -175,9 +174,7 @@ class Reflector(Generic[T]):
     def _apply(self, event: Event) -> None:
         if event.type == "ERROR":
             status: Status = decode(_STATUS, event.object, self._cluster)
-            if status.code == _GONE:
-                raise ExpiredError(status.message)
-            raise ApiError(problems.refused(self._cluster, self._collection, "watch", status))
+            raise problems.failure(self._cluster, self._collection, "watch", status)
         if event.type == "BOOKMARK":
             self._reached(decode(_VERSION, event.object, self._cluster))
             return
