@@ -13,13 +13,13 @@ from gateway.clock import Clock
 from gateway.config.addresses import authority
 from gateway.config.origins import DnsOrigin
 from gateway.discovery.dns_answers import AnswerHistory, until_next, until_retry
+from gateway.discovery.one_line import one_line
 from gateway.discovery.target import Publish, Target
 from gateway.threads import in_thread
 
 PATIENCE: Final = 5.0
 """Seconds that all servers of names together have to answer one question."""
 _PAYLOAD: Final = 1232
-_LONGEST_SHOWN: Final = 200
 
 MakeResolver = Callable[[], dns.resolver.Resolver]
 
@@ -132,5 +132,4 @@ def _target(address: tuple[str, int]) -> Target:
 def _words(error: Exception) -> str:
     if isinstance(error, dns.resolver.LifetimeTimeout):
         return f"no answer in {PATIENCE:g} s"
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
+    return one_line(str(error)) or type(error).__name__

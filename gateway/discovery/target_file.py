@@ -9,6 +9,7 @@ import yaml
 
 from gateway.config.addresses import authority, parse_address
 from gateway.config.problems import InvalidValueError
+from gateway.discovery.one_line import one_line
 from gateway.discovery.target import Target
 
 MAX_BYTES: Final = 4 << 20
@@ -41,7 +42,7 @@ def _parsed(data: bytes, *, is_json: bool) -> Any:
     except UnicodeDecodeError:
         raise ValueError("is not UTF-8") from None
     except (ValueError, yaml.YAMLError, RecursionError) as error:
-        raise ValueError(f"is not {'JSON' if is_json else 'YAML'}: {_one_line(str(error))}") from None
+        raise ValueError(f"is not {'JSON' if is_json else 'YAML'}: {one_line(str(error), _LONGEST_SHOWN)}") from None
 
 
 def _targets(groups: Any) -> Iterator[Target]:
@@ -88,10 +89,4 @@ def _target(text: Any, labels: tuple[tuple[str, str], ...], where: str, *, tls: 
 
 
 def _shown(value: Any) -> str:
-    return f"`{_one_line(str(value))}`"
-
-
-def _one_line(text: str) -> str:
-    """Return text that fits in a line of a log, whatever a file holds."""
-    line = "".join(each if each.isprintable() else " " for each in text)
-    return line if len(line) <= _LONGEST_SHOWN else f"{line[:_LONGEST_SHOWN]}..."
+    return f"`{one_line(str(value), _LONGEST_SHOWN)}`"

@@ -8,8 +8,8 @@ import httpx
 
 from gateway.discovery.kubernetes.cluster import Cluster
 from gateway.discovery.kubernetes.resources import Collection, Status
+from gateway.discovery.one_line import one_line
 
-_MOST_SAID: Final = 200
 _LONGEST_WAIT: Final = 60.0
 
 
@@ -119,12 +119,6 @@ def unreadable_file(cluster: Cluster, error: OSError) -> str:
 def unreadable(cluster: Cluster, why: str) -> str:
     """Say that the API server sent what cannot be read."""
     return f"the Kubernetes API server at {cluster.url} sent what cannot be read: {one_line(why)}"
-
-
-def one_line(text: str) -> str:
-    """Return the printable characters of a text from elsewhere, as far as they fit in a line."""
-    line = " ".join("".join(char if char.isprintable() else " " for char in text[: 4 * _MOST_SAID]).split())
-    return line if len(line) <= _MOST_SAID else f"{line[:_MOST_SAID]}..."
 
 
 def patience(status: Status, header: str | None) -> float:
