@@ -1,6 +1,7 @@
 """Backends that are found: what sources publish becomes routes in force, by the way that a reload takes."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Collection
 
@@ -95,13 +96,12 @@ class Discovery:
     async def reloaded(self, routes: RouteTable, put_in_force: Callable[[RouteTable], Awaitable[None]]) -> None:
         """Have other routes put in force, with what is known of their backends; new origins are waited for a little."""
         self._ask(routes)
-        new = [
-            asked for origin, asked in self._asked.items() if origin in origins_of(routes) and asked.task is not None
-        ]
-        await _answered([asked for asked in new if asked.published is None])
+        origins = origins_of(routes)
+        if self._is_running:
+            await _answered([self._asked[origin] for origin in origins])
         async with self._turn:
             self._routes = routes
-            for origin in self._asked.keys() - origins_of(routes):
+            for origin in self._asked.keys() - origins.keys():
                 self._asked.pop(origin).stop()
             self._has_changed = False
             await put_in_force(self._expanded())
@@ -111,11 +111,11 @@ class Discovery:
 
     def rows(self) -> list[DiscoveryRow]:
         """Return every origin as it is shown."""
-        rows, now = [], self._clock()
-        for origin, pools in origins_of(self._routes).items():
-            asked = self._asked.get(origin)
-            rows.append(_shown(str(origin), tuple(pools), asked, now))
-        return rows
+        now = self._clock()
+        return [
+            _shown(str(origin), tuple(pools), self._asked.get(origin), now)
+            for origin, pools in origins_of(self._routes).items()
+        ]
 
     async def _look(self) -> None:
         """Wait for changes, or for the time to look whether something that is gone may be forgotten."""
@@ -201,11 +201,10 @@ class Discovery:
 
 async def _answered(asked: Collection[_Asked]) -> None:
     """Wait until each has answered, but not for long."""
-    waits = [asyncio.ensure_future(each.answered.wait()) for each in asked]
-    if waits:
-        await asyncio.wait(waits, timeout=FIRST_ANSWER)
-        for each in waits:
-            each.cancel()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(FIRST_ANSWER):
+            for each in asked:
+                await each.answered.wait()
 
 
 def _shown(origin: str, pools: tuple[str, ...], asked: _Asked | None, now: float) -> DiscoveryRow:
