@@ -13,6 +13,8 @@ import dns.rcode
 import dns.rdatatype
 import dns.rrset
 
+from tests.listening import Listener
+
 Mode = Literal["answers", "silent", "SERVFAIL", "REFUSED", "NXDOMAIN", "no data"]
 
 
@@ -80,24 +82,18 @@ async def dns_server(**options: Any) -> AsyncIterator[DnsServer]:
     server = DnsServer(**options)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            length = int.from_bytes(await reader.readexactly(2), "big")
-            answer = server.answer(await reader.readexactly(length))
-            if answer is not None:
-                writer.write(len(answer).to_bytes(2, "big") + answer)
-                await writer.drain()
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
+        length = int.from_bytes(await reader.readexactly(2), "big")
+        answer = server.answer(await reader.readexactly(length))
+        if answer is not None:
+            writer.write(len(answer).to_bytes(2, "big") + answer)
+            await writer.drain()
 
-    by_tcp = await asyncio.start_server(serve, "127.0.0.1", 0)
-    server.port = by_tcp.sockets[0].getsockname()[1]
+    by_tcp = Listener(serve)
+    server.port = await by_tcp.start()
     loop = asyncio.get_running_loop()
     transport, _ = await loop.create_datagram_endpoint(lambda: _Datagrams(server), local_addr=server.where)
     try:
         yield server
     finally:
         transport.close()
-        by_tcp.close()
-        await asyncio.sleep(0.001)  # the loop closes both a turn later
+        await by_tcp.stop()

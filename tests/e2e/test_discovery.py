@@ -10,23 +10,12 @@ import pytest
 
 from gateway.backends.backend import Backend
 from tests.discovery.dns_server import dns_server
-from tests.e2e.fakes import Call, FakeBackend, backends, whole
+from tests.e2e.fakes import FakeBackend, backends, good
 from tests.e2e.harness import Running, ask, chat, gateway
 from tests.e2e.test_admission import Gate, begin
 from tests.waiting import eventually, patient_client
 
 pytestmark = pytest.mark.anyio
-
-ANSWER = {
-    "id": "c",
-    "object": "chat.completion",
-    "model": "m",
-    "choices": [{"index": 0, "message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}],
-}
-
-
-async def answers(call: Call) -> None:
-    await call.send(whole(b"200 OK", json.dumps(ANSWER).encode()))
 
 
 def routes(*entries: Any) -> str:
@@ -51,7 +40,7 @@ def of(running: Running, fake: FakeBackend) -> Backend:
 
 
 async def test_engines_in_a_file_come_go_and_come_back_as_they_were(tmp_path: Path) -> None:
-    async with backends(answers, answers) as (first, second):
+    async with backends(good, good) as (first, second):
         write(tmp_path, [first])
         async with gateway(tmp_path, routes({"file": "targets.json"}), wait_ready=False) as running:
             await eventually(lambda: serving(running) == {first.port})
@@ -72,7 +61,7 @@ async def test_engines_in_a_file_come_go_and_come_back_as_they_were(tmp_path: Pa
 
 async def test_a_stream_of_an_engine_that_left_ends_as_it_would_and_its_connection_closes(tmp_path: Path) -> None:
     gate = Gate()
-    async with backends(gate, answers) as (left, other):
+    async with backends(gate, good) as (left, other):
         write(tmp_path, [left])
         async with gateway(tmp_path, routes({"file": "targets.json"}), wait_ready=False) as running:
             await eventually(lambda: serving(running) == {left.port})
@@ -90,7 +79,7 @@ async def test_a_stream_of_an_engine_that_left_ends_as_it_would_and_its_connecti
 
 
 async def test_while_nothing_was_found_requests_are_told_where_it_is_looked_for(tmp_path: Path) -> None:
-    async with backends(answers) as (fake,):
+    async with backends(good) as (fake,):
         async with gateway(tmp_path, routes({"file": "targets.json"}), wait_ready=False) as running:
             await eventually(lambda: "cannot be read" in running.app.data.registry.pools["m"].discovery)
             answer = await ask(running.port, chat(stream=False))
@@ -106,7 +95,7 @@ async def test_while_nothing_was_found_requests_are_told_where_it_is_looked_for(
 
 
 async def test_an_address_gets_requests_once_it_has_shown_the_model(tmp_path: Path) -> None:
-    async with backends(answers, answers) as (fake, other):
+    async with backends(good, good) as (fake, other):
         other.models = ("another",)
         write(tmp_path, [fake, other])
         async with gateway(tmp_path, routes({"file": "targets.json"}), wait_ready=False) as running:
@@ -118,7 +107,7 @@ async def test_an_address_gets_requests_once_it_has_shown_the_model(tmp_path: Pa
 
 
 async def test_what_was_found_is_shown_with_its_age_and_what_is_wrong(tmp_path: Path) -> None:
-    async with backends(answers, answers) as (first, second):
+    async with backends(good, good) as (first, second):
         write(tmp_path, [first, second])
         async with gateway(tmp_path, routes({"file": "targets.json"}), wait_ready=False) as running:
             await eventually(lambda: len(serving(running)) == 2)
@@ -154,7 +143,7 @@ async def test_what_was_found_is_shown_with_its_age_and_what_is_wrong(tmp_path: 
 
 async def test_names_that_lead_elsewhere(tmp_path: Path) -> None:
     records = {("A", "vllm.svc"): ["127.0.0.1"]}
-    async with backends(answers) as (fake,), dns_server(records=records) as names:
+    async with backends(good) as (fake,), dns_server(records=records) as names:
         entry = {"dns": "vllm.svc", "port": fake.port}
         async with gateway(tmp_path, routes(entry), wait_ready=False, dns_server=names.where) as running:
             await eventually(lambda: serving(running) == {fake.port})

@@ -10,9 +10,9 @@ from random import Random
 import pytest
 
 from tests.discovery.dns_server import Mode, dns_server
-from tests.e2e.fakes import FakeBackend, backends
+from tests.e2e.fakes import FakeBackend, backends, good
 from tests.e2e.harness import Running, ask, chat, gateway
-from tests.e2e.test_discovery import answers, routes, serving, write
+from tests.e2e.test_discovery import routes, serving, write
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
@@ -54,7 +54,7 @@ async def told(running: Running, targets: int) -> None:
 async def test_engines_that_come_go_and_flap_under_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.discovery.membership.LINGER", 0.0)
     rng = Random(7)
-    async with backends(*[answers] * ENGINES) as fakes:
+    async with backends(*[good] * ENGINES) as fakes:
         always, rest = fakes[:10], fakes[10:]
         write(tmp_path, always)
         async with gateway(tmp_path, routes({"file": "targets.json"}), wait_ready=False) as running:
@@ -86,7 +86,7 @@ async def test_engines_that_come_go_and_flap_under_load(tmp_path: Path, monkeypa
 @asynccontextmanager
 async def engines_at_one_port(count: int) -> AsyncIterator[list[FakeBackend]]:
     """Run engines at as many addresses of this machine and one port, as names of DNS lead to them."""
-    fakes = [FakeBackend(answers, host=f"127.0.{number // 250 + 1}.{number % 250 + 1}") for number in range(count)]
+    fakes = [FakeBackend(good, host=f"127.0.{number // 250 + 1}.{number % 250 + 1}") for number in range(count)]
     try:
         for fake in fakes:
             fake.port = fakes[0].port
