@@ -81,7 +81,7 @@ class SharedLimits:
         for name in self._columns.keys() - named:
             column, slots = self._columns[name]
             if not slots.own:
-                slots.shared = None
+                slots.part()
                 self._table.detach(self._table.layout.backends, column)
                 del self._columns[name]
 

@@ -68,6 +68,11 @@ class SharedQuota:
         return in_flight
 
     @property
+    def own(self) -> int:
+        """Those of this process."""
+        return self._table.cells[self._used + self._table.row]
+
+    @property
     def now(self) -> float:
         """About the time, in seconds: that of this process's last sign of life."""
         return self._table.now

@@ -81,6 +81,11 @@ class SharedSlots:
         return False
 
     @property
+    def own(self) -> int:
+        """The requests that this process has."""
+        return self._table.cells[self._used + self._table.row]
+
+    @property
     def own_kv(self) -> int:
         """The tokens that this process has."""
         return self._table.cells[self._kv + self._table.row]
@@ -107,11 +112,6 @@ class SharedSlots:
         if not marked or (before and marked > before):
             self.offer()
         return marked != NOTHING and before == NOTHING
-
-    @property
-    def marked(self) -> int:
-        """What this process shows."""
-        return self._marked
 
     def offer(self) -> None:
         """Wake the process whose requests are to have the next slot, if that is another one."""

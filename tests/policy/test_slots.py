@@ -41,3 +41,16 @@ def test_a_slot_that_is_shared_is_secured_before_it_is_taken() -> None:
     other.look()
     assert (other.in_flight, other.kv) == (0, 0)
     assert other.secure(Claim(10), NOW)
+
+
+def test_slots_that_are_shared_no_more_know_nothing_of_other_processes() -> None:
+    one, other = shared_by(2, limit=3)
+    assert one.secure(Claim(10), NOW)
+    one.take(Claim(10), NOW)
+    other.look()
+    other.part()
+    assert (other.in_flight, other.kv, other.own) == (0, 0, 0)
+    other.take(Claim(5), NOW)
+    assert other.give_back(Claim(5), None)
+    one.look()
+    assert (one.in_flight, one.kv) == (1, 10)

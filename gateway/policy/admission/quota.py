@@ -83,19 +83,24 @@ class Bucket:
 class Quota:
     """What one tenant has left. Every `reserve` that was granted is followed by one `settle`.
 
-    `own` are its requests in flight in this process. Where several share the quota by `shared`, `in_flight` and the
-    levels are those of all of them, as of the last `reserve`.
+    Where several processes share it by `shared`, `in_flight` and the levels are those of all of them, as of the last
+    `reserve`.
     """
 
-    __slots__ = ("in_flight", "limits", "own", "requests", "shared", "tokens")
+    __slots__ = ("in_flight", "limits", "requests", "shared", "tokens")
 
     def __init__(self, limits: QuotaLimits, now: float) -> None:
-        self.in_flight = self.own = 0
+        self.in_flight = 0
         self.shared: SharedQuota | None = None
         self.follow(limits, now)
 
     def __repr__(self) -> str:
         return f"<Quota {self.in_flight} in flight, {self.requests}, {self.tokens}>"
+
+    @property
+    def own(self) -> int:
+        """Its requests in flight in this process."""
+        return self.in_flight if self.shared is None else self.shared.own
 
     def follow(self, limits: QuotaLimits, now: float) -> None:
         """Take other limits; what is in flight stays so."""
@@ -109,13 +114,11 @@ class Quota:
         denied = self._reserve(tokens, now) if shared is None else self._reserve_shared(shared, tokens, now)
         if denied is None:
             self.in_flight += 1
-            self.own += 1
         return denied
 
     def settle(self, reserved: int, used: int) -> None:
         """End a granted request: give back what was reserved and not used, or charge what was used beyond."""
         self.in_flight -= 1
-        self.own -= 1
         if self.tokens is not None:
             self.tokens.level = min(float(self.tokens.size), self.tokens.level + reserved - used)
         if self.shared is not None:

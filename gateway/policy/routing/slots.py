@@ -11,14 +11,13 @@ class Slots:
     `limit` bounds them; `kv_capacity`, where it is known, bounds the tokens `kv` that prompts and answers may come to.
     `rules` are admission's for free slots, None before there are any; `evidence` is what the limit is judged by.
     A lease takes a slot and gives it back. Where several processes share the limit by `shared`, `in_flight` and `kv`
-    are those of all of them as of the last look; `own` are the requests of this one.
+    are those of all of them as of the last look.
     """
 
-    __slots__ = ("evidence", "in_flight", "kv", "kv_capacity", "limit", "own", "rules", "shared")
+    __slots__ = ("evidence", "in_flight", "kv", "kv_capacity", "limit", "rules", "shared")
 
     def __init__(self) -> None:
-        self.in_flight = self.own = 0
-        self.kv = 0
+        self.in_flight = self.kv = 0
         self.shared: SharedSlots | None = None
         self.limit = UNLIMITED
         self.kv_capacity = UNLIMITED
@@ -51,6 +50,11 @@ class Slots:
         return self.kv + kv <= self.kv_capacity or not self.in_flight
 
     @property
+    def own(self) -> int:
+        """The requests of this process, of those of all processes."""
+        return self.in_flight if self.shared is None else self.shared.own
+
+    @property
     def own_kv(self) -> int:
         """The tokens that this process has, of those of all processes."""
         return self.kv if self.shared is None else self.shared.own_kv
@@ -61,6 +65,11 @@ class Slots:
         if shared is not None:
             shared.look()
             self.in_flight, self.kv = shared.in_flight, shared.kv
+
+    def part(self) -> None:
+        """Share them no more, once this process has none: what others have counts no longer here."""
+        self.shared = None
+        self.in_flight = self.kv = 0
 
     def secure(self, claim: Claim, now: float) -> bool:
         """Get a slot from among those that processes share, for `take` to follow at once; False where there is none."""
@@ -78,14 +87,12 @@ class Slots:
         if rules is not None:
             rules.took(claim, now)
         self.in_flight += 1
-        self.own += 1
         self.evidence.reached(self.in_flight)
         return rules
 
     def give_back(self, claim: Claim, rules: SlotRules | None) -> bool:
         """Take a slot back from a request that took it under these rules; return whether it was this process's last."""
         self.in_flight -= 1
-        self.own -= 1
         self.kv -= claim.kv
         if rules is not None:
             rules.released(claim)
