@@ -13,6 +13,7 @@ from typing import Final
 
 from gateway.shared.table import (
     HEADER,
+    WAKE_FD,
     Cells,
     FloatCells,
     Layout,
@@ -71,7 +72,7 @@ class TableMemory:
 
     def wake_fd(self, layout: Layout, row: int) -> int:
         """Return the descriptor by which the process of a row is woken."""
-        return self.cells[layout.row(row) + 3]
+        return self.cells[layout.row(row) + WAKE_FD]
 
 
 class EventFds:
@@ -107,7 +108,7 @@ class SharedTable:
         memory = TableMemory(fd, size)
         write_header(layout, memory.cells)
         for row in range(layout.rows):
-            memory.cells[layout.row(row) + 3] = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            memory.cells[layout.row(row) + WAKE_FD] = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         return cls(memory, layout)
 
     @classmethod

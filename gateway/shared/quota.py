@@ -61,11 +61,7 @@ class SharedQuota:
     @property
     def in_flight(self) -> int:
         """The tenant's requests in flight, of all processes."""
-        cells, used = self._table.cells, self._used
-        in_flight = 0
-        for row in range(self._table.rows):
-            in_flight += cells[used + row]
-        return in_flight
+        return self._table.total(self._used)
 
     @property
     def own(self) -> int:

@@ -52,12 +52,8 @@ class SharedSlots:
 
     def look(self) -> None:
         """Read what all processes have."""
-        cells, used, kv = self._table.cells, self._used, self._kv
-        in_flight = tokens = 0
-        for row in range(self._table.rows):
-            in_flight += cells[used + row]
-            tokens += cells[kv + row]
-        self.in_flight, self.kv, self.yields = in_flight, tokens, False
+        table = self._table
+        self.in_flight, self.kv, self.yields = table.total(self._used), table.total(self._kv), False
 
     def take(self, claim: Claim, limit: int, kv_capacity: int, now: float) -> bool:
         """Take a slot for a request; the last look is that before it."""

@@ -20,7 +20,11 @@ VERSION: Final = 1
 HEADER: Final = 64
 """Cells before the rows' own: magic number, version, rows, backends, tenants, rows ever in use."""
 ROW_CELLS: Final = 4
-"""Cells of a row itself: its incarnation, when it was last seen alive (ms), and the descriptor that wakes it."""
+"""Cells of a row itself: first its incarnation, and those that follow here."""
+SEEN_AT: Final = 1
+"""When it was last seen alive, in ms."""
+WAKE_FD: Final = 3
+"""The descriptor that wakes it."""
 SEEN: Final = 2_000
 """Milliseconds without a sign of life from which on a row's waiting requests count for nothing."""
 USED_ROWS: Final = 5
@@ -150,14 +154,21 @@ class Table:
         """How many rows have ever been in use: those beyond are empty."""
         return self.cells[USED_ROWS]
 
+    def total(self, first: int) -> int:
+        """Return the sum of all rows' cells of one kind, which stand from `first` on."""
+        cells, total = self.cells, 0
+        for row in range(self.rows):
+            total += cells[first + row]
+        return total
+
     def beat(self, now: float) -> None:
         """Give a sign of life; called a few times a second."""
         self.now = now
-        self.cells[self.layout.row(self.row) + 1] = int(now * 1000)
+        self.cells[self.layout.row(self.row) + SEEN_AT] = int(now * 1000)
 
     def is_alive(self, row: int) -> bool:
         """Whether a row's process gave a sign of life of late."""
-        return int(self.now * 1000) - self.cells[self.layout.row(row) + 1] < SEEN
+        return int(self.now * 1000) - self.cells[self.layout.row(row) + SEEN_AT] < SEEN
 
     def attach(self, columns: Columns, name: str) -> int | None:
         """Return the column of this name, for as long as this process lives or until it detaches.
@@ -205,7 +216,7 @@ class Table:
                 start = columns.start(column) + columns.head + row
                 for kind in range(columns.kinds):
                     cells[start + kind * layout.rows] = 0
-        for each in range(ROW_CELLS - 1):
+        for each in range(WAKE_FD):
             cells[layout.row(row) + each] = 0
 
     def _is_attached(self, columns: Columns, column: int) -> bool:
