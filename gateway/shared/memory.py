@@ -113,21 +113,19 @@ class SharedTable:
 
     @classmethod
     def adopt(cls, fd: int) -> "SharedTable | None":
-        """Take over the one that the process had before it executed new code; None where this code cannot read it."""
+        """Take over one by the descriptor that the program before left to this one; None where this cannot read it."""
         if fd < 0:
             return None
         memory, layout = _mapped(fd)
         if layout is None:
             return None
         table = cls(memory, layout)
-        for each in table.fds:
-            os.set_inheritable(each, False)  # noqa: FBT003 - so it is called
+        table._let_inherit(inheritable=False)
         return table
 
     def hand_on(self) -> None:
         """Let the next program in this process have it."""
-        for each in self.fds:
-            os.set_inheritable(each, True)  # noqa: FBT003 - as above
+        self._let_inherit(inheritable=True)
 
     @property
     def fds(self) -> tuple[int, ...]:
@@ -158,6 +156,14 @@ class SharedTable:
         locks = RecordLocks(memory.fd)
         return Table(self._layout, memory.cells, memory.floats, row=row, locks=locks, wakes=self._wakes)
 
+    def join(self, row: int) -> "JoinedTable":
+        """Return the table as the worker of a row joins it."""
+        return JoinedTable(self.seen(row), self._memory.wake_fd(self._layout, row))
+
+    def _let_inherit(self, *, inheritable: bool) -> None:
+        for each in self.fds:
+            os.set_inheritable(each, inheritable)
+
 
 class JoinedTable:
     """The table as a worker joins it; `wake_fd` is readable when a slot may be free for it."""
@@ -175,12 +181,8 @@ class JoinedTable:
 def joined(named: str) -> JoinedTable | None:
     """Return the table that the supervisor named; None where this code cannot read it."""
     fd, row = (int(part) for part in named.split(":"))
-    memory, layout = _mapped(fd)
-    if layout is None:
-        return None
-    for each in SharedTable(memory, layout).fds:
-        os.set_inheritable(each, False)  # noqa: FBT003 - as above
-    return JoinedTable(SharedTable(memory, layout).seen(row), memory.wake_fd(layout, row))
+    table = SharedTable.adopt(fd)
+    return None if table is None else table.join(row)
 
 
 def _mapped(fd: int) -> tuple[TableMemory, Layout | None]:
