@@ -10,6 +10,7 @@ from gateway.proxy.current import CurrentTable
 from gateway.shared.memory import JoinedTable
 from gateway.shared.quota import SharedQuota
 from gateway.shared.slots import SharedSlots
+from gateway.shared.table import Columns
 
 _log = logging.getLogger(__name__)
 
@@ -38,23 +39,19 @@ class SharedLimits:
         """Share the limits of the backends and tenants that the routes name by now."""
         self._table.beat(now)
         self._let_go()
-        columns = self._table.layout.backends
+        layout = self._table.layout
         for backend in self._registry:
             slots = backend.health.slots
             if slots.shared is None and not slots.own:
-                column = self._table.attach(columns, backend.id)
-                if column is None:
-                    self._warn("backend", backend.id)
-                    continue
-                slots.shared = SharedSlots(self._table, column)
-                self._columns[backend.id] = column, slots
+                column = self._attach("backend", layout.backends, backend.id)
+                if column is not None:
+                    slots.shared = SharedSlots(self._table, column)
+                    self._columns[backend.id] = column, slots
         for tenant in self._current.tenants:
             quota = tenant.quota
             if tenant.is_limited and quota.shared is None and not quota.own:
-                column = self._table.attach(self._table.layout.tenants, tenant.name)
-                if column is None:
-                    self._warn("tenant", tenant.name)
-                else:
+                column = self._attach("tenant", layout.tenants, tenant.name)
+                if column is not None:
                     quota.shared = SharedQuota(self._table, column)
         for model in self._current.table:
             for line in model.memory.lines.values():
@@ -85,8 +82,11 @@ class SharedLimits:
                 self._table.detach(self._table.layout.backends, column)
                 del self._columns[name]
 
-    def _warn(self, kind: str, name: str) -> None:
-        if name not in self._alone:
+    def _attach(self, kind: str, columns: Columns, name: str) -> int | None:
+        """Return the column of this name; None, and a warning the first time, where it can have none."""
+        column = self._table.attach(columns, name)
+        if column is None and name not in self._alone:
             self._alone.add(name)
             text = "no room in the table that workers share: the limit holds for each worker alone"
             _log.warning(text, extra={kind: name, "pid": os.getpid()})
+        return column
