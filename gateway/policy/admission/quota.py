@@ -3,11 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 from math import ceil
-from typing import Final
 
-from gateway.shared.quota import SharedQuota
-
-MINUTE: Final = 60.0
+from gateway.shared.quota import MINUTE, SharedQuota
 
 
 @dataclass(frozen=True, slots=True)
