@@ -8,7 +8,7 @@ import msgspec
 
 from gateway.exchange import AttemptEnd, Dialect, Exchange
 from gateway.lateness import Lateness
-from gateway.proxy.answers import JSON, chunk, joined, not_whole
+from gateway.proxy.answers import JSON, chunk, joined, length, not_whole
 from gateway.proxy.document_scan import DocumentScan, note_usage
 from gateway.proxy.framing import DocumentFraming
 from gateway.proxy.naming import Namer
@@ -188,7 +188,7 @@ class Refusal:
 
     def _gather(self, pieces: list[bytes]) -> None:
         self._body += pieces
-        self._size += sum(map(len, pieces))
+        self._size += length(pieces)
 
     def _tell(self, what: str) -> None:
         head = self._head

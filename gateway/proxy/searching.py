@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from gateway.errors import Unavailable
+from gateway.proxy.answers import length
 from gateway.proxy.stored import Keeper, no_response
 from gateway.wire.answer import AnswerHead, Loss, Sink
 from gateway.wire.upstream import Upstream
@@ -146,7 +147,7 @@ class _Question:
 
     def data(self, pieces: list[bytes]) -> None:
         """Skip them, bounded: a refusal needs few words."""
-        self._size += sum(map(len, pieces))
+        self._size += length(pieces)
         if self._size > _LONGEST:
             self._end()
             self._search.answered(self)
