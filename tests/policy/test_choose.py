@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from gateway.claim import Claim, SlotRules
 from gateway.exchange import Verdict
-from gateway.policy.routing.choose import Choice, choose, consider
+from gateway.policy.routing.choose import TIE, Choice, choose, consider
 from gateway.policy.routing.ejection import LEAST_WEIGHT, EjectionState, State
 from gateway.policy.routing.health import Health
-from gateway.policy.routing.pick import FEW, TIE, drawn
+from gateway.policy.routing.pick import FEW, drawn
 from gateway.policy.routing.pool_state import PoolState
 
 

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.claim import Claim
-from gateway.policy.routing.choose import choose
+from gateway.policy.routing.choose import TIE, choose
 from gateway.policy.routing.ejection import EjectionState, State
-from gateway.policy.routing.pick import FEW, TIE
+from gateway.policy.routing.pick import FEW
 from tests.policy.test_choose import Engine, pool
 
 NOW = 5.0

@@ -6,7 +6,7 @@ from typing import Final, Generic, Protocol, TypeVar
 
 from gateway.claim import SMALLEST, Claim
 from gateway.policy.routing.health import Health
-from gateway.policy.routing.pick import FEW, TIE, Chance, another, drawn
+from gateway.policy.routing.pick import FEW, Chance, another, drawn
 
 
 class Routed(Protocol):
@@ -20,6 +20,8 @@ class Routed(Protocol):
 ONLY: Final = "the only ready backend"
 _FAR: Final = 2.0
 """Times the tokens that samples had, from which on a prediction is called extrapolated."""
+TIE: Final = 1.1
+"""Scores within a tenth of the lowest are equal: predictions are no better than that."""
 _LOWEST: Final = "lowest score"
 _DRAWS: Final = 8
 """Backends drawn of many until two may be compared: where so many may not, it is cheaper to look at all."""

@@ -4,8 +4,6 @@ from typing import Final, Protocol, TypeVar
 
 FEW: Final = 4
 """Up to this many candidates all are compared; beyond, two drawn at random, so that stale numbers cause no herd."""
-TIE: Final = 1.1
-"""Scores within a tenth of the lowest are equal: predictions are no better than that."""
 
 
 class Chance(Protocol):
