@@ -4,8 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.policy.admission.quota import Exceeded, Quota, QuotaLimits
-from gateway.shared.quota import SharedQuota
-from gateway.shared.table import Table
+from tests.shared.columns import quota_of
 from tests.shared.stepping import SteppedMemory
 
 START = 1_000.0
@@ -15,17 +14,12 @@ class Clocked:
     """Processes that share one tenant, and the time."""
 
     def __init__(self, processes: int, limits: QuotaLimits) -> None:
-        self.memory = SteppedMemory(processes, lambda _: None)
-        self.tables: list[Table] = []
+        self.memory = SteppedMemory(processes)
+        self.tables = [self.memory.join() for _ in range(processes)]
         self.quotas = []
-        for row in range(processes):
-            self.memory.values[5] = row + 1
-            table = self.memory.seen(row)
-            column = table.attach(table.layout.tenants, "acme")
-            assert column is not None
+        for table in self.tables:
             quota = Quota(limits, START)
-            quota.shared = SharedQuota(table, column)
-            self.tables.append(table)
+            quota.shared = quota_of(table)
             self.quotas.append(quota)
 
 

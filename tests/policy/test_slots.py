@@ -2,7 +2,7 @@
 
 from gateway.claim import Claim
 from gateway.policy.routing.slots import Slots
-from gateway.shared.slots import SharedSlots
+from tests.shared.columns import slots_of
 from tests.shared.stepping import SteppedMemory
 
 NOW = 1.0
@@ -11,14 +11,11 @@ NOW = 1.0
 def shared_by(processes: int, limit: int) -> list[Slots]:
     """Return the slots of one backend as each process sees them."""
     memory, found = SteppedMemory(processes), []
-    for row in range(processes):
-        memory.values[5] = row + 1
-        table = memory.seen(row)
-        column = table.attach(table.layout.backends, "engine")
-        assert column is not None
+    for _ in range(processes):
+        table = memory.join()
         table.beat(NOW)
         slots = Slots()
-        slots.limit, slots.shared = limit, SharedSlots(table, column)
+        slots.limit, slots.shared = limit, slots_of(table)
         found.append(slots)
     return found
 

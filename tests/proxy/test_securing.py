@@ -9,9 +9,9 @@ from gateway.policy.routing.choose import choose
 from gateway.proxy.finding import FULL, Tried
 from gateway.proxy.securing import secured
 from gateway.shared.slots import SharedSlots
-from gateway.shared.table import Table, allot
 from tests.proxy.front import CHAT, Front, Opened
 from tests.proxy.test_finding import opened_with, routed
+from tests.shared.columns import slots_of
 from tests.shared.stepping import SteppedMemory
 
 PLENTY = 1 << 60
@@ -20,18 +20,11 @@ PLENTY = 1 << 60
 def shared_by_two(front: Front, limit: int) -> list[SharedSlots]:
     """Have backends shared with another process; return how that one sees them."""
     memory = SteppedMemory(2, backends=len(front.registry))
-    rows = [allot(memory.layout, memory.values, number) for number in (1, 2)]
-    own, other = (memory.seen(row or 0) for row in rows)
-
-    def seen(table: Table, backend: Backend) -> SharedSlots:
-        column = table.attach(table.layout.backends, backend.id)
-        assert column is not None
-        return SharedSlots(table, column)
-
+    own, other = memory.join(), memory.join()
     for backend in front.registry:
         backend.health.slots.limit_to(limit)
-        backend.health.slots.shared = seen(own, backend)
-    return [seen(other, backend) for backend in front.registry]
+        backend.health.slots.shared = slots_of(own, backend.id)
+    return [slots_of(other, backend.id) for backend in front.registry]
 
 
 def secure(front: Front, first: Backend) -> Backend | Tried:

@@ -11,8 +11,7 @@ from gateway.policy.routing.health import Health
 from gateway.policy.routing.lease import Lease
 from gateway.policy.routing.pool_state import PoolState
 from gateway.proxy.admission_queue import AdmissionQueue, Queued, join
-from gateway.shared.slots import SharedSlots
-from gateway.shared.table import allot
+from tests.shared.columns import slots_of
 from tests.shared.stepping import SteppedMemory
 
 CLASSES = {name: ServiceClass(name, priority) for name, priority in (("high", 0), ("middle", 10), ("low", 20))}
@@ -48,15 +47,12 @@ class Asker:
 class Process:
     def __init__(self, house: "House", row: int, limit: int) -> None:
         self.house, self.row = house, row
-        assert allot(house.memory.layout, house.memory.values, 1) == row
-        table = house.memory.seen(row)
-        table.beat(0.0)
-        column = table.attach(table.layout.backends, "engine")
-        assert column is not None
-        self.table = table
+        self.table = house.memory.join()
+        assert self.table.row == row
+        self.table.beat(0.0)
         self.health = Health("engine", PoolState("gpu", 0.0))
         self.health.slots.limit_to(limit)
-        self.health.slots.shared = SharedSlots(table, column)
+        self.health.slots.shared = slots_of(self.table)
         self.line = AdmissionQueue(CLASSES)
         self.line.refuses = False
         join([(self.line, (self.health,))])

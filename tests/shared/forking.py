@@ -9,8 +9,8 @@ from random import Random
 
 from gateway.claim import Claim
 from gateway.shared.memory import SharedTable
-from gateway.shared.slots import SharedSlots
 from gateway.shared.table import Table
+from tests.shared.columns import slots_of
 
 
 def forked(table: SharedTable, processes: int, work: Callable[[Table], None]) -> list[int]:
@@ -31,13 +31,6 @@ def forked(table: SharedTable, processes: int, work: Callable[[Table], None]) ->
                 os._exit(status)
         children.append(child)
     return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
-
-
-def slots_of(table: Table, name: str) -> SharedSlots:
-    """Return a backend's column."""
-    column = table.attach(table.layout.backends, name)
-    assert column is not None
-    return SharedSlots(table, column)
 
 
 class Witness:

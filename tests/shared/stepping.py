@@ -61,9 +61,7 @@ class SteppedMemory:
 
     def add(self, work: Callable[[Table], None]) -> None:
         """Add a process."""
-        row = allot(self.layout, self.values, 1)
-        assert row is not None
-        self.processes.append(Process(self, row, work))
+        self.processes.append(Process(self, self.join().row, work))
 
     def run(self, order: Iterable[int]) -> None:
         """Run all to their end: the order says which of those that can go on goes next."""
@@ -91,6 +89,12 @@ class SteppedMemory:
                 process.go.acquire()
                 return process
         return None
+
+    def join(self) -> Table:
+        """Return the table as one more process sees it, in a row of its own."""
+        row = allot(self.layout, self.values, 1)
+        assert row is not None
+        return self.seen(row)
 
     def seen(self, row: int) -> Table:
         """Return the table as the process of a row sees it."""

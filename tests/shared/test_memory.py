@@ -8,7 +8,8 @@ import pytest
 from gateway.claim import Claim
 from gateway.shared.memory import SharedTable, joined
 from gateway.shared.table import Table
-from tests.shared.forking import Witness, forked, slots_of, takes_and_gives_back
+from tests.shared.columns import slots_of
+from tests.shared.forking import Witness, forked, takes_and_gives_back
 
 PLENTY = 1 << 60
 

@@ -5,9 +5,7 @@ from tests.shared.stepping import SteppedMemory
 
 
 def seen_by_two(memory: SteppedMemory) -> tuple[Table, Table]:
-    for incarnation in (1, 2):
-        assert allot(memory.layout, memory.values, incarnation) is not None
-    return memory.seen(0), memory.seen(1)
+    return memory.join(), memory.join()
 
 
 def test_a_column_is_used_again_once_no_process_is_attached() -> None:
