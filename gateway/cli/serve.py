@@ -31,10 +31,7 @@ from gateway.wire.edge import Edge, networks, origins
 from gateway.wire.guard import Limits
 from gateway.wire.long_event import MAX_EVENT
 from gateway.workers.inherited import Inherited, inherited
-from gateway.workers.machine import Machine, StartError
-from gateway.workers.process import own_command
-from gateway.workers.succession import succession
-from gateway.workers.worker import Worker
+from gateway.workers.problems import StartError
 
 _log = logging.getLogger(__name__)
 _STANDARD_ERROR = 2
@@ -320,13 +317,23 @@ async def _served(settings: Settings, workers: int, started: Callable[[Addresses
     if own := inherited(os.environ):
         await _work(settings, own)
     elif workers:
-        await Machine(settings, workers, own_command(), succession(os.environ)).run(started)
+        await _supervise(settings, workers, started)
     else:
         await App(settings, load_routes(settings.routes, listeners=settings.listeners)).run(started)
 
 
+async def _supervise(settings: Settings, workers: int, started: Callable[[Addresses], None]) -> None:
+    from gateway.workers.machine import Machine  # noqa: PLC0415 - one process alone does not load what it never runs
+    from gateway.workers.process import own_command  # noqa: PLC0415
+    from gateway.workers.succession import succession  # noqa: PLC0415
+
+    await Machine(settings, workers, own_command(), succession(os.environ)).run(started)
+
+
 async def _work(settings: Settings, own: Inherited) -> None:
     """Run one worker: who asks it comes from the supervisor, which has the token and TLS of the admin listener."""
+    from gateway.workers.worker import Worker  # noqa: PLC0415 - as above
+
     alone = replace(settings, admin_tls=Tls(), admin_token=None, admin_token_file=None)
     settings = replace(alone, state=own.state, table=own.table or None, shares_output=True)
 

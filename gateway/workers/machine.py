@@ -38,6 +38,7 @@ from gateway.workers.admin import MachineAdmin, MachineView
 from gateway.workers.channel import Message
 from gateway.workers.inherited import Inherited
 from gateway.workers.merging import Expositions
+from gateway.workers.problems import StartError
 from gateway.workers.process import Stage, WorkerProcess, adopted, start
 from gateway.workers.roster import Roster
 from gateway.workers.succession import Succession, replace_program
@@ -49,10 +50,6 @@ _LAST_LINES = 0.05
 _LAST_REQUESTS, _TURN = 0.3, 0.02
 """Seconds in which a client that has just connected to the admin listener sends its request."""
 _MEMORY = "memory://"
-
-
-class StartError(Exception):
-    """No worker ever became ready; the message says what ended."""
 
 
 class Machine:
