@@ -69,11 +69,6 @@ class Roster:
         return sum(each.stage is Stage.SERVING for each in self._in_place.values()) == self._places
 
     @property
-    def current(self) -> list[WorkerProcess]:
-        """The workers that serve or are about to."""
-        return list(self._in_place.values())
-
-    @property
     def leader(self) -> WorkerProcess | None:
         """The worker that leads, else any that answers; None while there is none."""
         answering = [each for each in self.workers if each.stage is not Stage.STARTING]
