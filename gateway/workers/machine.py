@@ -150,9 +150,9 @@ class Machine:
         admin = str(Path(self._folder) / f"{os.getpid()}-{generation}-{place}-{self._started}-{time.monotonic_ns()}")
         row = self._table.allot(self._started)
         named = "" if row is None else self._table.named(row)
-        own = Inherited(0, sockets, admin, self._state, lasting=self._sockets.lasting, table=named)
+        given = Inherited(-1, sockets, admin, self._state, lasting=self._sockets.lasting, table=named)
         try:
-            return start(self._command, own, generation, place, table=self._table, row=row)
+            return start(self._command, given, generation, place, table=self._table, row=row)
         except OSError:
             self._table.clear(row)
             raise

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -143,19 +143,21 @@ def own_command() -> list[str]:
 
 
 def start(
-    command: Sequence[str], own: Inherited, generation: int, place: int, *, table: SharedTable, row: int | None
+    command: Sequence[str], given: Inherited, generation: int, place: int, *, table: SharedTable, row: int | None
 ) -> WorkerProcess:
-    """Start a worker in a session of its own, so that Ctrl-C reaches the supervisor alone. Raises OSError."""
+    """Start a worker in a session of its own, so that Ctrl-C reaches the supervisor alone. Raises OSError.
+
+    It gets what is `given`, with a channel that is made here.
+    """
     ours, theirs = socket.socketpair()
     environ = {name: value for name, value in os.environ.items() if name not in _OF_THE_SUPERVISOR}
-    given = Inherited(theirs.fileno(), own.sockets, own.admin, own.state, own.lasting, own.table)
-    environ[VARIABLE] = given.variable()
+    environ[VARIABLE] = replace(given, channel=theirs.fileno()).variable()
     with theirs:
         popen = subprocess.Popen(  # noqa: S603 - ourselves
             command,
             stdin=subprocess.DEVNULL,
-            pass_fds=(theirs.fileno(), *own.sockets, *table.fds),
+            pass_fds=(theirs.fileno(), *given.sockets, *table.fds),
             env=environ,
             start_new_session=True,
         )
-    return WorkerProcess(popen.pid, generation, place, own.admin, time.time(), ours, popen=popen, row=row)
+    return WorkerProcess(popen.pid, generation, place, given.admin, time.time(), ours, popen=popen, row=row)
