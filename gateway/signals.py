@@ -52,6 +52,11 @@ def release() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, NOT_THE_END)
 
 
+def hold_all() -> None:
+    """Let requests to stop wait too, until `release_all`, which may come in the next program in this process."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, (*NOT_THE_END, *_STOP))
+
+
 def release_all() -> None:
     """Take requests to stop too, which a program before this one in the same process has held."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (*NOT_THE_END, *_STOP))

@@ -30,7 +30,7 @@ from gateway.listeners import Addresses, Listener, ListenerFiles, bind_listeners
 from gateway.processes.resources import raise_descriptor_limit
 from gateway.settings import Settings
 from gateway.shared.memory import SharedTable
-from gateway.signals import NOT_THE_END, release_all
+from gateway.signals import NOT_THE_END, hold_all, release_all
 from gateway.state.store import StateError
 from gateway.state.url import loaded, open_store, opened
 from gateway.wire.slices import Slices, finish
@@ -316,12 +316,11 @@ class Machine:
         """Become the new program; return why that is not possible."""
         await self._pause_admin()
         await self._close_admin()
-        blocked = (*NOT_THE_END, signal.SIGTERM, signal.SIGINT)
         await asyncio.sleep(_LAST_LINES)  # the thread of the log has its time
         await self._roster.quiet()
         if self._stopping.is_set():
             return "the gateway is stopping"
-        signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
+        hold_all()
         try:
             self._table.hand_on()
             replace_program(self._command, self._succession(generation))
