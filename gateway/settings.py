@@ -42,11 +42,9 @@ class Settings:
     """How one process is run, as opposed to what it routes. Port 0 means any free one.
 
     With `shares_output` other processes write to the same standard output. `state` is where counts outlive the process;
-    None is the user's own folder, or nowhere when that cannot be used.
-    `dns_server` is asked for backends under `dns` in the routes; None is the system's own servers. `kubernetes` says
-    how the API server of a cluster is found.
-    `dns_server` is asked for backends under `dns` in the routes; None is the system's own servers. `table` is how the
-    supervisor named the table that its workers share; None where there is none.
+    None is the user's own folder, or nowhere when that cannot be used. `dns_server` is asked for backends under `dns`
+    in the routes; None is the system's own servers. `kubernetes` says how the API server of a cluster is found. `table`
+    is how the supervisor named the table that its workers share; None where there is none.
     """
 
     routes: Path
