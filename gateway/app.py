@@ -124,9 +124,10 @@ class App:
             self.data.registry.drain(backend, drained=drained)
 
     async def reread(self) -> None:
-        """Read the files beside the routes again."""
-        for source in self.files.watched:
-            await source.again()
+        """Read all files again that are read here, while this process is not about to end."""
+        if not self._stopping.is_set():
+            for source in self._watched():
+                await source.again()
 
     def leads(self) -> bool:
         """Whether this process leads rollouts."""
@@ -178,7 +179,7 @@ class App:
             return cast(set[Checked], of_data), cast(set[Checked], of_admin), self.data.mirroring.copies
 
         loops = self.control.start(checked, self._watched())
-        _handle_signals(self.stop, self._reload)
+        _handle_signals(self.stop, self.reread)
         serving = asyncio.create_task(data.serve(sockets=[*sockets.data]))
         administering = asyncio.create_task(admin.serve(sockets=[sockets.admin]))
         await data.accepting.wait()
@@ -221,11 +222,6 @@ class App:
             await closed(in_thread(self.data.access_log.close, "close"), "the access log", self._hurry)
         if self.data.traces is not None:
             await closed(in_thread(self.data.traces.close, "close"), "the OTLP collector", self._hurry)
-
-    async def _reload(self) -> None:
-        if not self._stopping.is_set():
-            for source in self._watched():
-                await source.again()
 
     def _watched(self) -> tuple[Watched, ...]:
         return (*self.files.watched,) if self._is_worker else (self.control.reloader, *self.files.watched)
