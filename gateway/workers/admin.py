@@ -56,7 +56,7 @@ class MachineAdmin:
     def __init__(self, view: MachineView) -> None:
         self._view = view
         self._turn = asyncio.Lock()
-        self._looked = 0.0
+        self._looked = time.monotonic()
 
     def app(self, host: str, token: AdminToken) -> Starlette:
         """Return the application; `host` is where it is bound."""
@@ -76,9 +76,11 @@ class MachineAdmin:
     async def keep_counts(self) -> None:
         """Ask workers for their counts now and then, until cancelled."""
         while True:
-            await asyncio.sleep(_FRESH)
-            if time.monotonic() - self._looked >= _FRESH:
+            left = self._looked + _FRESH - time.monotonic()
+            if left <= 0:
                 await self._look()
+            else:
+                await asyncio.sleep(left)
 
     async def _look(self) -> None:
         """See the metrics of all workers; older answers never come after newer ones."""
