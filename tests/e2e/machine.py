@@ -2,8 +2,6 @@
 
 import asyncio
 import contextlib
-import json
-import re
 import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -12,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
+from loadtest.upgrades import load
+from loadtest.upgrades.load import Counts, Load
 from tests.e2e.harness import routes
 from tests.e2e.processes import Process, serving
 from tests.e2e.raw_client import close_all
 from tests.waiting import DEADLINE, patient_client
 
 needs_wrk = pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not on this machine")
-_COUNTED = frozenset(("counter", "histogram"))
 
 
 @dataclass
@@ -29,8 +27,11 @@ class Machine:
 
     process: Process
     admin: str
-    counts: dict[tuple[str, str], float] = field(default_factory=dict)
-    falls: list[str] = field(default_factory=list)
+    counts: Counts = field(default_factory=Counts)
+
+    @property
+    def falls(self) -> list[str]:
+        return self.counts.falls
 
     @property
     def port(self) -> int:
@@ -64,18 +65,8 @@ class Machine:
     async def scrape(self) -> dict[tuple[str, str], float]:
         """Read all counts; those that have fallen since the last time are noted."""
         async with patient_client(trust_env=False) as web:
-            text = (await web.get(f"{self.admin}/metrics")).text
-        found = {
-            (sample.name, json.dumps(sample.labels, sort_keys=True)): sample.value
-            for family in text_string_to_metric_families(text)
-            if family.type in _COUNTED
-            for sample in family.samples
-        }
-        self.falls += [
-            f"{key}: {value}, {found.get(key)}" for key, value in self.counts.items() if found.get(key, 0) < value
-        ]
-        self.counts = found
-        return found
+            self.counts.saw((await web.get(f"{self.admin}/metrics")).text)
+        return self.counts.values
 
     async def keep_scraping(self) -> None:
         """Scrape until cancelled."""
@@ -116,35 +107,7 @@ async def in_background(work: Any) -> AsyncIterator[None]:
             await task
 
 
-@dataclass
-class Load:
-    """What wrk has counted; `lost` are requests without an answer, `refused` connects that failed."""
-
-    requests: int
-    lost: int
-    refused: int
-    bad: int
-
-
-async def wrk(folder: Path, port: int, *, seconds: int, connections: int = 16, close: bool = False) -> Load:
+async def wrk(folder: Path, port: int, *, seconds: int, close: bool = False) -> Load:
     """Send requests for a while, on connections that are kept or on one for each."""
-    script = folder / f"wrk-{close}.lua"
-    body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 2})
-    more = 'wrk.headers["connection"] = "close"\n' if close else ""
-    script.write_text(
-        f'wrk.method = "POST"\nwrk.headers["content-type"] = "application/json"\n{more}wrk.body = [[{body}]]\n'
-    )
-    url = f"http://127.0.0.1:{port}/v1/chat/completions"
-    process = await asyncio.create_subprocess_exec(
-        *("wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "-s", str(script), url),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    text = (await process.communicate())[0].decode()
-    assert process.returncode == 0, text
-    requests = int(re.findall(r"(\d+) requests in", text)[0])
-    connect, read, write, late = map(
-        int, (re.findall(r"connect (\d+), read (\d+), write (\d+), timeout (\d+)", text) or [(0,) * 4])[0]
-    )
-    bad = int((re.findall(r"Non-2xx or 3xx responses: (\d+)", text) or [0])[0])
-    return Load(requests, read + write + late, connect, bad)
+    options = {"seconds": seconds, "connections": 16, "timeout": 30}
+    return await asyncio.to_thread(load.wrk, folder, port, **options, close=close)

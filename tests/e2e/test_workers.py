@@ -14,7 +14,7 @@ import pytest
 from tests.e2e.fakes import DONE, LAST_CHUNK, ROLE, STREAM_HEAD, Call, backends, chunked, event, good
 from tests.e2e.harness import ask, chat, post
 from tests.e2e.machine import in_background, machine, needs_wrk, wrk
-from tests.e2e.processes import following, running
+from tests.e2e.processes import following, running, serving
 from tests.e2e.raw_client import RawClient, connect
 from tests.waiting import DEADLINE, eventually, patient_client
 
@@ -136,8 +136,6 @@ async def test_the_admin_listener_keeps_its_token(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("secret")
     async with backends(good) as (fake,):
         arguments = ("--admin-token-file", str(tmp_path / "token"))
-        from tests.e2e.processes import serving
-
         async with serving(tmp_path, [fake.url], "--workers", "1", *arguments) as served:
             async with patient_client(trust_env=False) as web:
                 url = f"{served.urls[1]}/admin/status"
