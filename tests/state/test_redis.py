@@ -17,6 +17,7 @@ from tests.state.counts import slots
 from tests.state.test_contract import M
 from tests.waiting import until
 
+ROOT = Path(__file__).parents[2]
 NOW = float(int(time.time()))
 BATCH = Batch(NOW, slots(M, 1, 0, NOW), incarnation="one", sequence=1)
 
@@ -132,6 +133,17 @@ class TestSetUp:
         store = RedisStore(server.url.replace("//", "//:wrong@"))
         with pytest.raises(UnusableState, match="refuses the user name or password"):
             loaded(store, NOW)
+        store.close()
+
+    def test_the_rights_that_the_documentation_names_are_enough(self, server: RedisServer) -> None:
+        rights = "~{tidegate}* +@read +@write +@scripting +time +info +ping"
+        assert rights in (ROOT / "docs/fleet.md").read_text()
+        server.client().execute_command(f"ACL SETUSER gateway reset on >secret {rights}")
+        store = RedisStore(server.url.replace("//", "//gateway:secret@"))
+        token = store.lead("one", NOW, 5.0)
+        store.save(BATCH)
+        assert (token, counts(store), store.settle("one", token, NOW)) == (1, 1, 0)
+        store.resign("one")
         store.close()
 
     def test_scripts_that_are_forbidden_are_named(self, server: RedisServer, store: RedisStore) -> None:
