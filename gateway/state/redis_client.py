@@ -28,16 +28,17 @@ _SENTINEL_PORT: Final = 26379
 
 
 def is_redis(url: str) -> bool:
-    """Whether a URL names a server of this kind."""
-    return url.partition("://")[0] in _SCHEMES
+    """Whether a URL names a server of this kind, and where it is."""
+    scheme, _, rest = url.partition("://")
+    return scheme in _SCHEMES and bool(rest.partition("?")[0])
 
 
 def redacted(url: str) -> str:
-    """Return a URL without its password and options."""
-    parts = urlsplit(url)
-    at = parts.netloc.rpartition("@")
-    user = at[0].partition(":")[0]
-    return f"{parts.scheme}://{f'{user}@' if user else ''}{at[2]}{parts.path}"
+    """Return a URL without its password and options; one that cannot be read too, since errors show it."""
+    scheme, _, rest = url.partition("://")
+    credentials, _, place = rest.partition("?")[0].rpartition("@")
+    user = credentials.partition(":")[0]
+    return f"{scheme}://{f'{user}@' if user else ''}{place}"
 
 
 def connect(url: str) -> tuple[Any, str]:
@@ -49,10 +50,6 @@ def connect(url: str) -> tuple[Any, str]:
     from redis.backoff import NoBackoff  # noqa: PLC0415
     from redis.retry import Retry  # noqa: PLC0415
 
-    parts = urlsplit(url)
-    query = dict(parse_qsl(parts.query))
-    prefix = query.pop("prefix", PREFIX)
-    plain = f"{_SCHEMES[parts.scheme]}://{parts.netloc}{parts.path}?{urlencode(query)}"
     options: dict[str, Any] = {
         "socket_timeout": TIMEOUT,
         "socket_connect_timeout": TIMEOUT,
@@ -62,6 +59,10 @@ def connect(url: str) -> tuple[Any, str]:
         "encoding_errors": "replace",
     }
     try:
+        parts = urlsplit(url)
+        query = dict(parse_qsl(parts.query))
+        prefix = query.pop("prefix", PREFIX)
+        plain = f"{_SCHEMES[parts.scheme]}://{parts.netloc}{parts.path}?{urlencode(query)}"
         if not prefix or set(prefix) & set("{} \t\n"):
             raise ValueError("a prefix has no braces or spaces")
         if parts.scheme.endswith("+cluster"):

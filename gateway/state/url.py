@@ -4,7 +4,6 @@ import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from gateway.state.redis_client import is_redis
 from gateway.state.redis_store import RedisStore
@@ -24,7 +23,7 @@ def open_store(url: str) -> Store:
     """
     if url == "memory://":
         return MemoryStore()
-    if is_redis(url) and urlsplit(url).netloc + urlsplit(url).path:
+    if is_redis(url):
         return RedisStore(url)
     if url.startswith(_SQLITE) and len(url) > len(_SQLITE):
         return SqliteStore(Path(url.removeprefix(_SQLITE)))

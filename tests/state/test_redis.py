@@ -46,12 +46,16 @@ class TestUrls:
             ("redis://me:secret@h:1/0?prefix=x", "redis://me@h:1/0"),
             ("rediss://:secret@h:1/0", "rediss://h:1/0"),
             ("redis+sentinel://:secret@a,b:2/primary/0", "redis+sentinel://a,b:2/primary/0"),
+            ("redis+unix://me:secret@/run/s?db=0", "redis+unix://me@/run/s"),
+            ("redis://:sec/r#t@h:1/0", "redis://h:1/0"),
         ],
     )
     def test_a_password_is_never_shown(self, url: str, shown: str) -> None:
         assert redacted(url) == shown
 
-    @pytest.mark.parametrize("url", ["redis://h:x/0", "redis+sentinel://h:26379", "redis://h?prefix={a}"])
+    @pytest.mark.parametrize(
+        "url", ["redis://h:x/0", "redis://[h/0", "redis+sentinel://h:26379", "redis://h?prefix={a}"]
+    )
     def test_one_that_cannot_be_is_refused(self, url: str) -> None:
         with pytest.raises(StateError, match=r"is no URL of Redis"):
             open_store(url)
