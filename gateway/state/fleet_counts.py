@@ -98,7 +98,7 @@ class FleetCounts:
 
     def _send(self, batch: Batch) -> Reply | None:
         """Send what this incarnation has counted; None where it was not taken."""
-        counts = tuple(self._rows(batch.counts))
+        counts = tuple(self._before.rest(batch.counts))  # what was counted under this id
         reply = self._write(replace(batch, counts=counts, epoch=self._epoch, seen=self._seen))
         if self._epoch and reply.epoch != self._epoch:
             self._returning = _Returning(self._epoch, self._seen)
@@ -121,13 +121,6 @@ class FleetCounts:
         self._sequence += 1
         self._unanswered = [*self._unanswered[1 - _UNANSWERED :], (self._sequence, batch.counts)]
         return self._store.save(replace(batch, incarnation=self.incarnation, sequence=self._sequence))
-
-    def _rows(self, counts: Iterable[SlotCounts]) -> Iterable[SlotCounts]:
-        """Return what was counted under this id, of what this process has counted."""
-        for each in counts:
-            row = self._before.less(each)
-            if row.good > 0 or row.bad > 0:
-                yield row
 
     def _note(self, counts: Iterable[SlotCounts]) -> None:
         for each in counts:
@@ -171,8 +164,7 @@ class FleetCounts:
             totals = SlotTable(self._others)
             for each in self._own:
                 totals.add(each)
-            ended = (here.less(each) for each in totals)
-            self._store.restore(self.incarnation, [each for each in ended if each.good > 0 or each.bad > 0])
+            self._store.restore(self.incarnation, tuple(here.rest(totals)))
             what = Recovery.DONE
         return what is not Recovery.WAIT and self._gone_on(late=what is Recovery.LATE)
 

@@ -14,6 +14,7 @@ from gateway.state import believed
 from gateway.state import store as contract
 from gateway.state.redis_client import connect, redacted
 from gateway.state.redis_scripts import BEGIN, LEAD, RECOVERY, RESIGN, RESTORE, SAVE, SETTLE
+from gateway.state.slot_table import SlotTable
 from gateway.state.store import (
     SHARED_KINDS,
     Batch,
@@ -109,9 +110,9 @@ class RedisStore:
         """Return what some window still holds at `now`, less what `own` has counted."""
         self._check()
         epoch, version = self._run(BEGIN, secrets.token_hex(8))
-        slots = self._counts("sums", now)
+        slots: Iterable[SlotCounts] = self._counts("sums", now)
         if own:
-            slots = _less(slots, self._counts("rows", now, f":{own}"))
+            slots = SlotTable(self._counts("rows", now, f":{own}")).rest(slots)
         documents = self._call(self._client.hgetall, self._key("documents"))
         records, ejections, responses = (
             [json.loads(each) for each in self._call(self._client.zrange, self._key(name), -most, -1)]
@@ -275,18 +276,6 @@ def _parsed(field: str, row: str, width: float) -> tuple[Any, ...]:
     except (ValueError, TypeError):
         return ()
     return kind, name, objective, sli, prompt_tokens, width, *counts
-
-
-def _less(slots: Iterable[SlotCounts], own: Iterable[SlotCounts]) -> list[SlotCounts]:
-    """Return what is left of sums without one process's own."""
-    rows = {(each.series, each.width, each.slot): each for each in own}
-    found = []
-    for each in slots:
-        row = rows.get((each.series, each.width, each.slot))
-        less = each if row is None else each._replace(good=each.good - row.good, bad=each.bad - row.bad)
-        if less.good > 0 or less.bad > 0:
-            found.append(less)
-    return found
 
 
 def _documents(rows: Iterable[tuple[str, str]]) -> Iterator[Document]:

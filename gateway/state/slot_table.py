@@ -46,6 +46,10 @@ class SlotTable:
             good, bad = counts.good, counts.bad
         return counts._replace(good=counts.good - good, bad=counts.bad - bad)
 
+    def rest(self, counts: Iterable[SlotCounts]) -> Iterator[SlotCounts]:
+        """Yield what is left of counts without what is here, where something is."""
+        return (left for left in map(self.less, counts) if left.good > 0 or left.bad > 0)
+
     def forget(self) -> None:
         """Forget what no window holds any more when it holds the newest slot: clocks may be wrong."""
         for (_, width), columns in self._columns.items():
