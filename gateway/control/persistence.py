@@ -13,9 +13,20 @@ from typing import TypeAlias
 
 from gateway.clock import Clock
 from gateway.policy.slo.series import SeriesKey, SlotCounts
-from gateway.policy.slo.windows import LASTING, STORED
+from gateway.policy.slo.windows import LASTING
 from gateway.state.fleet_counts import FleetCounts, Merged
-from gateway.state.store import Batch, Document, Ejection, MemoryStore, Record, Response, Saved, StateError, Store
+from gateway.state.store import (
+    Batch,
+    Document,
+    Ejection,
+    MemoryStore,
+    Record,
+    Response,
+    Saved,
+    StateError,
+    Store,
+    is_held,
+)
 from gateway.wire.slices import Slices, Work, finish
 
 _log = logging.getLogger(__name__)
@@ -266,9 +277,7 @@ class Flusher:
 
     def _forget_counts(self, now: float) -> None:
         """Forget waiting counts that no window holds any more."""
-        self._waiting = {
-            key: each for key, each in self._waiting.items() if (each.slot + 1) * each.width > now - STORED[each.width]
-        }
+        self._waiting = {key: each for key, each in self._waiting.items() if is_held(each, now)}
         self._most_waiting = max(_COUNTS_AT_ONCE, 2 * len(self._waiting))
 
     def _saved(self, batch: Batch) -> Work[None]:

@@ -27,6 +27,7 @@ from gateway.state.store import (
     Saved,
     StateError,
     UnusableState,
+    is_held,
 )
 
 _PER_CHUNK: Final = 60
@@ -37,12 +38,12 @@ _LASTS: Final = {f"{width:g}": int(STORED[width] + _PER_CHUNK * width) + _SLACK 
 _REMEMBERED: Final = 310_000
 """Milliseconds for which changes can be asked for: as long as some window holds the finest slots."""
 _LISTS: Final[dict[str, tuple[float, int]]] = {
-    "records": (90 * DAY, 10_000),
-    "ejections": (DAY, 10_000),
-    "responses": (DAY, 10_000),
+    "records": (contract.RECORDS_STORED, 10_000),
+    "ejections": (contract.EJECTIONS_STORED, 10_000),
+    "responses": (contract.RESPONSES_STORED, contract.RESPONSES_LOADED),
 }
 """What is kept in order of time: for how many seconds, and how many at most."""
-_RECORDS_LOADED: Final = 1000
+_EJECTIONS_LOADED: Final = 1000
 _POLICY: Final = "noeviction"
 
 
@@ -116,15 +117,18 @@ class RedisStore:
         documents = self._call(self._client.hgetall, self._key("documents"))
         records, ejections, responses = (
             [json.loads(each) for each in self._call(self._client.zrange, self._key(name), -most, -1)]
-            for name, most in (("records", _RECORDS_LOADED), ("ejections", 1000), ("responses", 10_000))
+            for name, most in (
+                ("records", contract.RECORDS_LOADED),
+                ("ejections", _EJECTIONS_LOADED),
+                ("responses", contract.RESPONSES_LOADED),
+            )
         )
-        since = now - DAY
         return Saved(
-            tuple(each for each in slots if (each.slot + 1) * each.width > now - STORED[each.width]),
-            tuple(each for each in believed.ejections(ejections) if each.at > since),
+            tuple(each for each in slots if is_held(each, now)),
+            tuple(each for each in believed.ejections(ejections) if each.at > now - contract.EJECTIONS_STORED),
             tuple(_documents(documents.items())),
             tuple(believed.records(records, now)),
-            tuple(each for each in believed.responses(responses, now) if each.at > since),
+            tuple(each for each in believed.responses(responses, now) if each.at > now - contract.RESPONSES_STORED),
             epoch,
             int(version),
         )

@@ -30,7 +30,7 @@ from gateway.state.damage import (
 )
 from gateway.state.layout import VERSION, convert
 from gateway.state.sqlite_rows import DOCUMENTS, RETURNED
-from gateway.state.store import Batch, Document, Recovery, Reply, Saved, StateError
+from gateway.state.store import Batch, Document, Recovery, Reply, Saved, StateError, is_held
 
 _log = logging.getLogger(__name__)
 _PRUNE_EVERY = 600.0
@@ -159,7 +159,7 @@ class SqliteStore:
         except (sqlite3.Error, OSError) as error:
             raise self._broken("cannot be read", error) from None
         slots = believed.slots(rows, STORED)
-        return tuple(each for each in slots if (each.slot + 1) * each.width > now - STORED[each.width])
+        return tuple(each for each in slots if is_held(each, now))
 
     def restore(self, incarnation: str, counts: Sequence[SlotCounts]) -> bool:
         """Write what ended processes had, once."""

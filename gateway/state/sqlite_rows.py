@@ -5,20 +5,25 @@ from collections.abc import Iterable
 from dataclasses import astuple
 from typing import Final
 
-from gateway.policy.slo.objective import DAY
 from gateway.policy.slo.series import SlotCounts
 from gateway.policy.slo.time_in_use import HOUR
 from gateway.policy.slo.windows import FINE, STORED
 from gateway.state import believed
 from gateway.state import store as contract
 from gateway.state.layout import SETTLED
-from gateway.state.store import SHARED_KINDS, Batch, Document, Saved
+from gateway.state.store import (
+    EJECTIONS_STORED,
+    RECORDS_LOADED,
+    RECORDS_STORED,
+    RESPONSES_LOADED,
+    RESPONSES_STORED,
+    SHARED_KINDS,
+    Batch,
+    Document,
+    Saved,
+    is_held,
+)
 
-_EJECTIONS_STORED: Final = DAY
-_RECORDS_STORED: Final = 90 * DAY
-_RECORDS_LOADED: Final = 1000
-_RESPONSES_STORED: Final = DAY
-_RESPONSES_LOADED: Final = 10_000
 _UNKNOWN_AFTER: Final = HOUR
 """Seconds after the end of a slot, for rows of processes of an earlier release, which say nothing of themselves."""
 _MOST: Final = 1 << 53
@@ -99,15 +104,15 @@ def read(connection: sqlite3.Connection, now: float, own: str = "") -> Saved:
     """Return what some window still holds, as far as it can be believed, less what `own` has counted."""
     less, which = (" WHERE incarnation <> ?", (own,)) if own else ("", ())
     counts = connection.execute(f"{COUNTS}{less}", which).fetchall()
-    ejections = connection.execute(f"{EJECTIONS} WHERE at > ? ORDER BY at", (now - _EJECTIONS_STORED,)).fetchall()
+    ejections = connection.execute(f"{EJECTIONS} WHERE at > ? ORDER BY at", (now - EJECTIONS_STORED,)).fetchall()
     documents = connection.execute(DOCUMENTS).fetchall()
-    records = connection.execute(f"{RECORDS} ORDER BY at DESC LIMIT ?", (_RECORDS_LOADED,)).fetchall()
+    records = connection.execute(f"{RECORDS} ORDER BY at DESC LIMIT ?", (RECORDS_LOADED,)).fetchall()
     responses = connection.execute(
-        f"{RESPONSES} WHERE at > ? ORDER BY rowid DESC LIMIT ?", (now - _RESPONSES_STORED, _RESPONSES_LOADED)
+        f"{RESPONSES} WHERE at > ? ORDER BY rowid DESC LIMIT ?", (now - RESPONSES_STORED, RESPONSES_LOADED)
     ).fetchall()
     slots = believed.slots(counts, STORED)
     return Saved(
-        tuple(each for each in slots if (each.slot + 1) * each.width > now - STORED[each.width]),
+        tuple(each for each in slots if is_held(each, now)),
         tuple(believed.ejections(ejections)),
         tuple(believed.documents(documents)),
         tuple(believed.records(reversed(records), now)),
@@ -151,9 +156,9 @@ def prune(connection: sqlite3.Connection, now: float, own: str) -> None:
         )
     settle(connection, now, own)
     connection.execute("DELETE FROM incarnations WHERE ended = 1 AND at < ?", (now - STORED[max(STORED)],))
-    connection.execute("DELETE FROM ejections WHERE at < ?", (now - _EJECTIONS_STORED,))
-    connection.execute("DELETE FROM records WHERE at < ?", (now - _RECORDS_STORED,))
+    connection.execute("DELETE FROM ejections WHERE at < ?", (now - EJECTIONS_STORED,))
+    connection.execute("DELETE FROM records WHERE at < ?", (now - RECORDS_STORED,))
     connection.execute(
         "DELETE FROM responses WHERE at < ? OR rowid <= (SELECT max(rowid) FROM responses) - ?",
-        (now - _RESPONSES_STORED, _RESPONSES_LOADED),
+        (now - RESPONSES_STORED, RESPONSES_LOADED),
     )

@@ -10,8 +10,9 @@ from enum import StrEnum
 from typing import Protocol
 
 from gateway import clock
+from gateway.policy.slo.objective import DAY
 from gateway.policy.slo.series import Kind, SlotCounts
-from gateway.policy.slo.windows import FINE
+from gateway.policy.slo.windows import FINE, STORED
 
 SHARED_KINDS = frozenset((Kind.MODEL, Kind.VERSION))
 """Subjects whose counts are merged while processes run. What a backend did is judged where it was seen."""
@@ -21,6 +22,18 @@ SILENT_SECONDS = 600.0
 """How long a process has written nothing when its rows are settled: it takes a new id if it comes back."""
 RECOVERY_SECONDS = 5.0
 """How long processes have to come back to a store that was emptied, before what the ended ones had is restored."""
+
+EJECTIONS_STORED = DAY
+RECORDS_STORED = 90 * DAY
+RECORDS_LOADED = 1000
+RESPONSES_STORED = DAY
+RESPONSES_LOADED = 10_000
+"""For how many seconds a store keeps these, and how many of the latest it gives back."""
+
+
+def is_held(counts: SlotCounts, now: float) -> bool:
+    """Whether some window still holds a slot at `now`."""
+    return (counts.slot + 1) * counts.width > now - STORED[counts.width]
 
 
 class StateError(Exception):
