@@ -59,7 +59,7 @@ local tomb = redis.call('HGET', prefix .. ':ended', id)
 local known = tomb or redis.call('HGET', prefix .. ':incarnations', id)
 local sequence = known and string.match(known, '^(%d+)') or '0'
 local function answer(version, ended, others, documents)
-  return {epoch, sequence, whole(version), ended, whole(now), others, documents}
+  return {epoch, sequence, whole(version), ended, others, documents}
 end
 if asked.epoch ~= '' and asked.epoch ~= epoch then return answer(0, 0, {}, {}) end
 if tomb then return answer(0, 1, {}, {}) end

@@ -157,7 +157,7 @@ class RedisStore:
             "lasts": _LASTS,
             "remembered": _REMEMBERED,
         }
-        epoch, sequence, version, ended, now, others, edited = self._run(
+        epoch, sequence, version, ended, others, edited = self._run(
             SAVE, json.dumps(asked), *_rows(batch.counts), *documents, *listed
         )
         return Reply(
@@ -167,7 +167,6 @@ class RedisStore:
             tuple(_slots(zip(others[::2], others[1::2], strict=True), FINE)),
             tuple(_documents(zip(edited[::2], edited[1::2], strict=True))),
             bool(ended),
-            int(now) / 1000,
         )
 
     def recovery(self, incarnation: str) -> Recovery:

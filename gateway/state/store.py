@@ -124,8 +124,7 @@ class Reply:
     Nothing was saved where its `epoch` is not the batch's, or the incarnation has `ended`: its rows are settled, and
     what it counts from now on needs a new id. `sequence` is the last one that the store had of it, 0 for none: a lower
     one than was acknowledged before means that the store has forgotten something. `others` are all counts of other
-    processes, in the finest slots that changed since `seen`; `version` is what has been seen now. `time` is the store's
-    own, in seconds since the epoch, 0.0 where it has none.
+    processes, in the finest slots that changed since `seen`; `version` is what has been seen now.
     """
 
     epoch: str = ""
@@ -134,7 +133,6 @@ class Reply:
     others: tuple[SlotCounts, ...] = ()
     documents: tuple[Document, ...] = ()
     ended: bool = False
-    time: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
