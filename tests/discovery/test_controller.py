@@ -18,6 +18,7 @@ from gateway.discovery.expanding import origins_of
 from gateway.discovery.target import Publish, Target, TargetState
 from gateway.lateness import Lateness
 from gateway.wire.outbox import Outbox
+from tests.background import in_background
 from tests.waiting import HandClock, eventually
 
 pytestmark = pytest.mark.anyio
@@ -76,14 +77,10 @@ class World:
     async def running(self, routes: RouteTable) -> AsyncIterator[Discovery]:
         self.registry.reconcile(routes)
         discovery = Discovery(routes, self.registry, self.make, self.put_in_force, self.clock)
-        task = asyncio.create_task(discovery.run())
-        try:
+        async with in_background(discovery.run()):
             await eventually(lambda: len(self.sources) == len(origins_of(routes)))
             await eventually(lambda: all(source.runs for source in self.sources.values()))
             yield discovery
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
 
 
 def dns(name: str) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Files of targets that change: by being replaced, by links that are exchanged, half written, gone and back."""
 
-import asyncio
 import json
 import os
 from collections.abc import AsyncIterator, Collection
@@ -12,6 +11,7 @@ import pytest
 from gateway.config.origins import FileOrigin
 from gateway.discovery.file_source import FileSource
 from gateway.discovery.target import Target
+from tests.background import in_background
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
@@ -43,12 +43,8 @@ class Published:
 @asynccontextmanager
 async def watched(file: Path) -> AsyncIterator[tuple[FileSource, Published]]:
     source, published = FileSource(FileOrigin(str(file)), interval=0.01), Published()
-    task = asyncio.create_task(source.run(published))
-    try:
+    async with in_background(source.run(published)):
         yield source, published
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_a_file_that_is_replaced_is_read_again_and_one_that_stays_confirms_what_it_holds(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """Several workers of one gateway as a process, and what loads them from outside."""
 
 import asyncio
-import contextlib
 import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -93,18 +92,6 @@ async def machine(
             process.process.terminate()
             process.process.terminate()
             await process.ended()
-
-
-@asynccontextmanager
-async def in_background(work: Any) -> AsyncIterator[None]:
-    """Do something until the block ends; that it fails fails the test."""
-    task = asyncio.ensure_future(work)
-    try:
-        yield
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
 
 
 async def wrk(folder: Path, port: int, *, seconds: int, close: bool = False) -> Load:

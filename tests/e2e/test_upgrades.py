@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.background import in_background
 from tests.e2e.fakes import backends, good
 from tests.e2e.harness import chat, gateway, post, routes
-from tests.e2e.machine import in_background, machine, needs_wrk, wrk
+from tests.e2e.machine import machine, needs_wrk, wrk
 from tests.e2e.raw_client import connect
 from tests.e2e.test_workers import streaming, until_told
 from tests.waiting import DEADLINE

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.background import in_background
 from tests.e2e.fakes import DONE, LAST_CHUNK, ROLE, STREAM_HEAD, Call, backends, chunked, event, good
 from tests.e2e.harness import ask, chat, post
-from tests.e2e.machine import in_background, machine, needs_wrk, wrk
+from tests.e2e.machine import machine, needs_wrk, wrk
 from tests.e2e.processes import following, running, serving
 from tests.e2e.raw_client import RawClient, connect
 from tests.waiting import DEADLINE, eventually, patient_client

@@ -1,8 +1,7 @@
 """Sources that follow an API server, with what they publish."""
 
-import asyncio
 from collections.abc import AsyncIterator, Collection
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from gateway.discovery.kubernetes.pools import InferencePoolSource
 from gateway.discovery.kubernetes.reflector import Pace
 from gateway.discovery.kubernetes.services import KubernetesSource
 from gateway.discovery.target import Source, Target, TargetState
+from tests.background import in_background
 from tests.discovery.kubernetes.api_server import ApiServer
 from tests.waiting import eventually
 
@@ -59,13 +59,8 @@ def cluster_of(server: ApiServer, folder: Path) -> Cluster:
 async def followed(source: Source) -> AsyncIterator[Followed]:
     """Run a source until the block ends."""
     following = Followed(source)
-    task = asyncio.create_task(source.run(following.publish))
-    try:
+    async with in_background(source.run(following.publish)):
         yield following
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
 
 
 @asynccontextmanager

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from gateway.clock import monotonic
 from gateway.discovery.kubernetes.cluster import Cluster
 from gateway.discovery.kubernetes.reflector import Pace, Reflector
 from gateway.discovery.kubernetes.resources import EndpointSlice, slices_of
+from tests.background import in_background
 from tests.discovery.kubernetes.api_server import ApiServer, api_server
 from tests.discovery.kubernetes.objects import endpoint, endpoint_slice
 from tests.waiting import eventually
@@ -49,13 +50,8 @@ async def copied(server: ApiServer, folder: Path, pace: Pace = PACE) -> AsyncIte
         cluster, collection, lambda: copy.heard.append(copy.names), monotonic, pace
     )
     copy = Copy(reflector)
-    task = asyncio.create_task(reflector.run())
-    try:
+    async with in_background(reflector.run()):
         yield copy
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
 
 
 def part(name: str, *addresses: str, service: str = "vllm"):  # type: ignore[no-untyped-def]
