@@ -42,7 +42,7 @@ _COUNTS_AT_ONCE = 20_000
 """Slots in one batch: after an outage of the store the rest follows with the next ones."""
 
 
-_Flushed: TypeAlias = tuple[int, tuple[Document, ...], Merged]
+_Flushed: TypeAlias = tuple[int, Merged]
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +163,7 @@ class Flusher:
             batch = self._batch()
             saving = asyncio.get_running_loop().run_in_executor(self._thread, self._save, batch)
             try:
-                token, documents, merged = await asyncio.shield(saving)
+                token, merged = await asyncio.shield(saving)
             except StateError as error:
                 if not self._store.remote:
                     self._renewed = batch.at  # where it cannot be renewed, no other process has it either
@@ -174,11 +174,11 @@ class Flusher:
                 saving.add_done_callback(partial(self._saved_late, batch))
                 raise
             self._renewed = batch.at
-            self._led(token, documents, merged)
+            self._led(token, merged)
             await self._do(self._merging(batch, merged))
 
     def _saved_late(self, batch: Batch, done: "asyncio.Future[_Flushed]") -> None:
-        if not done.exception() and done.result()[2].saved:
+        if not done.exception() and done.result()[1].saved:
             finish(self._saved(batch))
 
     async def close(self) -> None:
@@ -197,38 +197,31 @@ class Flusher:
             self._store.close()
 
     def _save(self, batch: Batch) -> _Flushed:
-        """Renew the lease and save; return the token, what others have saved, and what they have counted.
-
-        That is all of it when the lead was taken over just now; what the leader tells of itself while that is another.
-        """
+        """Renew the lease and save; return the token, and what others have counted and written."""
         token = self._store.lead(self.incarnation, batch.at, LEASE_SECONDS)
         leads = token > 0 and token == batch.token
-        others: tuple[Document, ...] = ()
-        if not leads:
-            others = self._store.load(batch.at).documents if token else self._store.documents(LEADER)
         # Documents of a process that does not lead wait until it does.
         merged = self._counted.save(batch if leads else replace(batch, documents=(), token=0))
         if leads and batch.at - self._settled > _SETTLE_EVERY:
             self._settled = batch.at
             self._store.settle(self.incarnation, token, batch.at)
-        return token, others, merged
+        return token, merged
 
-    def _led(self, token: int, documents: tuple[Document, ...], merged: Merged) -> None:
+    def _led(self, token: int, merged: Merged) -> None:
         before, self.token = self.token, token
-        known = {(each.kind, each.name): each for each in (*documents, *merged.reply.documents)}
-        if token and token == before:
-            if merged.saved:
-                self._documents |= self._waiting_documents
-                self._waiting_documents.clear()
-        elif token:
+        written = merged.reply.documents
+        if token and token == before and merged.saved:
+            self._documents |= self._waiting_documents
+            self._waiting_documents.clear()
+        self._documents |= {(each.kind, each.name): each for each in written}
+        self._persisted.followed(written)
+        if token and token != before:
             _log.info("this gateway leads rollouts now")
-            self._persisted.taken_over(documents)
-        else:
+            self._persisted.taken_over(self._documents.values())
+        elif not token:
             if before:
                 _log.warning("another gateway leads rollouts now")
-            self._persisted.led(documents)
-            self._persisted.followed(merged.reply.documents)
-        self._documents |= known
+            self._persisted.led(each for each in self._documents.values() if each.kind == LEADER)
         if merged.recovered and token:  # the store was emptied: what it had is here
             self._waiting_documents = self._documents | self._waiting_documents
 

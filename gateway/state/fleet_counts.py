@@ -160,10 +160,10 @@ class FleetCounts:
         returning.sent = True
         what = self._store.recovery(self.incarnation)
         if what is Recovery.RESTORE:
-            here = SlotTable(self._store.returned(now))
             totals = SlotTable(self._others)
             for each in self._own:
                 totals.add(each)
+            here = SlotTable(self._store.returned(totals))
             self._store.restore(self.incarnation, tuple(here.rest(totals)))
             what = Recovery.DONE
         return what is not Recovery.WAIT and self._gone_on(late=what is Recovery.LATE)
@@ -177,7 +177,10 @@ class FleetCounts:
         return True
 
     def _read(self, now: float) -> tuple[SlotCounts, ...]:
-        """Return what others have counted since the last time, where that is too long ago to be told by changes."""
+        """Return what others have counted since the last time, where that is too long ago to be told by changes.
+
+        What has been `seen` stays: documents that were written meanwhile come with the next batch.
+        """
         if self.read_at is not None and now - self.read_at < _UNREAD_SECONDS:
             return ()
         saved = self._store.load(now, self.incarnation)
@@ -186,7 +189,7 @@ class FleetCounts:
         found = tuple(each for each in map(self._others.less, saved.slots) if each.good or each.bad)
         for each in saved.slots:
             self._others.put(each)
-        self._epoch, self._seen, self.read_at = saved.epoch, saved.version, now
+        self._epoch, self.read_at = saved.epoch, now
         return found
 
     def _take(self, others: Iterable[SlotCounts]) -> tuple[SlotCounts, ...]:

@@ -133,11 +133,6 @@ class RedisStore:
             int(version),
         )
 
-    def documents(self, kind: str) -> tuple[Document, ...]:
-        """Return the documents of one kind."""
-        found = self._call(self._client.hgetall, self._key("documents"))
-        return tuple(each for each in _documents(found.items()) if each.kind == kind)
-
     def save(self, batch: Batch) -> Reply:
         """Save a batch in one script."""
         self._check()
@@ -173,10 +168,11 @@ class RedisStore:
         """Return what a process that came back has to do."""
         return Recovery(self._run(RECOVERY, incarnation, int(contract.RECOVERY_SECONDS * 1000)))
 
-    def returned(self, now: float) -> tuple[SlotCounts, ...]:
-        """Return the counts of all processes that came back."""
+    def returned(self, among: Iterable[SlotCounts]) -> tuple[SlotCounts, ...]:
+        """Return the counts of all processes that came back, of the slots that are `among` these."""
         ids = self._call(self._client.hkeys, self._key("returned"))
-        return tuple(believed.together(each for own in ids for each in self._counts("rows", now, f":{own}")))
+        chunks = sorted({(each.width, each.slot // _PER_CHUNK) for each in among})
+        return tuple(believed.together(each for own in ids for each in self._read("rows", chunks, f":{own}")))
 
     def restore(self, incarnation: str, counts: Sequence[SlotCounts]) -> bool:
         """Write what ended processes had, once."""
@@ -206,8 +202,10 @@ class RedisStore:
         return f"{self._prefix}:{name}"
 
     def _counts(self, kind: str, now: float, ending: str = "") -> list[SlotCounts]:
+        return self._read(kind, list(_chunks(now)), ending)
+
+    def _read(self, kind: str, chunks: Sequence[tuple[float, int]], ending: str) -> list[SlotCounts]:
         pipeline = self._client.pipeline(transaction=False)
-        chunks = list(_chunks(now))
         for width, chunk in chunks:
             pipeline.hgetall(self._key(f"{kind}:{width:g}:{chunk}{ending}"))
         found = self._call(pipeline.execute)

@@ -8,7 +8,7 @@ import contextlib
 import logging
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,8 +29,8 @@ from gateway.state.damage import (
     write_anew,
 )
 from gateway.state.layout import VERSION, convert
-from gateway.state.sqlite_rows import DOCUMENTS, RETURNED
-from gateway.state.store import Batch, Document, Recovery, Reply, Saved, StateError, is_held
+from gateway.state.sqlite_rows import RETURNED
+from gateway.state.store import Batch, Recovery, Reply, Saved, StateError
 
 _log = logging.getLogger(__name__)
 _PRUNE_EVERY = 600.0
@@ -124,13 +124,6 @@ class SqliteStore:
             _log.error("state cannot be read: starting without it", extra={"reason": str(error)})
             return Saved()
 
-    def documents(self, kind: str) -> tuple[Document, ...]:
-        """Return the documents of one kind."""
-        try:
-            return tuple(believed.documents(self._connection.execute(f"{DOCUMENTS} WHERE kind = ?", (kind,))))
-        except (sqlite3.Error, OSError) as error:
-            raise self._broken("cannot be read", error) from None
-
     def save(self, batch: Batch) -> Reply:
         """Save a batch in one transaction; a file that was deleted is written anew."""
         with self._writing() as connection:
@@ -143,7 +136,8 @@ class SqliteStore:
                 self._pruned = batch.at
                 sqlite_rows.prune(connection, batch.at, batch.incarnation)
             found = sqlite_rows.others(connection, batch.incarnation, batch.seen)
-            documents = () if batch.token else sqlite_rows.edited(connection, batch.seen)
+            leads = batch.token > 0 and sqlite_rows.is_latest(connection, batch.token)
+            documents = () if leads else sqlite_rows.edited(connection, batch.seen)
             self._epoch = sqlite_peers.epoch(connection)
             return Reply(self._epoch, sequence, version, found, documents)
 
@@ -152,14 +146,13 @@ class SqliteStore:
         with self._writing() as connection:
             return sqlite_peers.recovery(connection, incarnation, clock.monotonic())
 
-    def returned(self, now: float) -> tuple[SlotCounts, ...]:
+    def returned(self, among: Iterable[SlotCounts]) -> tuple[SlotCounts, ...]:  # noqa: ARG002 - all of them
         """Return the counts of all processes that came back."""
         try:
             rows = self._connection.execute(RETURNED).fetchall()
         except (sqlite3.Error, OSError) as error:
             raise self._broken("cannot be read", error) from None
-        slots = believed.slots(rows, STORED)
-        return tuple(each for each in slots if is_held(each, now))
+        return tuple(believed.slots(rows, STORED))
 
     def restore(self, incarnation: str, counts: Sequence[SlotCounts]) -> bool:
         """Write what ended processes had, once."""

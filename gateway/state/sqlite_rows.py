@@ -89,15 +89,19 @@ def write(connection: sqlite3.Connection, batch: Batch, version: int) -> None:
     write_counts(connection, batch.counts, batch.incarnation)
     ejections = [(each.backend, each.at, each.until, each.reason) for each in batch.ejections]
     connection.executemany("INSERT INTO ejections VALUES (?, ?, ?, ?)", ejections)
-    if batch.documents:
-        (led,) = connection.execute("SELECT max(token) FROM lease WHERE typeof(token) = 'integer'").fetchone()
-        if led is None or led <= batch.token:
-            documents = [(each.kind, each.name, each.body, batch.token, version) for each in batch.documents]
-            connection.executemany(_PUT, documents)
+    if batch.documents and is_latest(connection, batch.token):
+        documents = [(each.kind, each.name, each.body, batch.token, version) for each in batch.documents]
+        connection.executemany(_PUT, documents)
     records = [(each.at, each.actor, each.action, each.subject, each.reason) for each in batch.records]
     connection.executemany("INSERT INTO records VALUES (?, ?, ?, ?, ?)", records)
     responses = [astuple(each) for each in batch.responses]
     connection.executemany("INSERT INTO responses VALUES (?, ?, ?, ?, ?, ?, ?)", responses)
+
+
+def is_latest(connection: sqlite3.Connection, token: int) -> bool:
+    """Whether no later fencing token was given."""
+    (led,) = connection.execute("SELECT max(token) FROM lease WHERE typeof(token) = 'integer'").fetchone()
+    return led is None or bool(led <= token)
 
 
 def read(connection: sqlite3.Connection, now: float, own: str = "") -> Saved:

@@ -4,7 +4,7 @@ Each process writes rows of its own, with all that it counted in a slot: to writ
 read is the sum over processes, so several may share one store, and one that was restarted goes on where it was.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -178,17 +178,14 @@ class Store(Protocol):
     def load(self, now: float, own: str = "") -> Saved:
         """Return what some window still holds at `now` (seconds since the epoch), less what `own` has counted."""
 
-    def documents(self, kind: str) -> tuple[Document, ...]:
-        """Return the documents of one kind."""
-
     def save(self, batch: Batch) -> Reply:
         """Save a batch, all of it or nothing."""
 
     def recovery(self, incarnation: str) -> Recovery:
         """Return what a process that has come back to an emptied store has to do."""
 
-    def returned(self, now: float) -> tuple[SlotCounts, ...]:
-        """Return the counts of all processes that came back to an emptied store."""
+    def returned(self, among: Iterable[SlotCounts]) -> tuple[SlotCounts, ...]:
+        """Return what all processes that came back have counted, of the slots `among` these at least."""
 
     def restore(self, incarnation: str, counts: Sequence[SlotCounts]) -> bool:
         """Write what ended processes had into an emptied store, once; False where another one has."""
@@ -227,10 +224,6 @@ class MemoryStore:
         """Return nothing."""
         return Saved()
 
-    def documents(self, kind: str) -> tuple[Document, ...]:
-        """Return nothing."""
-        return ()
-
     def save(self, batch: Batch) -> Reply:
         """Keep nothing."""
         return Reply(batch.epoch, batch.sequence - 1, batch.seen)
@@ -239,7 +232,7 @@ class MemoryStore:
         """Go on: there was nothing."""
         return Recovery.DONE
 
-    def returned(self, now: float) -> tuple[SlotCounts, ...]:
+    def returned(self, among: Iterable[SlotCounts]) -> tuple[SlotCounts, ...]:
         """Return nothing."""
         return ()
 

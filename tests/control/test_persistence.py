@@ -6,14 +6,14 @@ import itertools
 import sqlite3
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
-from gateway.control.persistence import Flusher
+from gateway.control.persistence import LEADER, Flusher, PersistedState
 from gateway.policy.slo.series import Kind, SeriesKey, SlotCounts
-from gateway.state.store import Batch, Ejection, MemoryStore, Reply, StateError
+from gateway.state.store import Batch, Document, Ejection, MemoryStore, Reply, StateError
 from tests.e2e.harness import ask, chat, gateway, routes
 from tests.e2e.processes import engine, serving
 from tests.waiting import DEADLINE, eventually
@@ -125,6 +125,44 @@ async def test_closing_does_not_wait_for_a_store_that_hangs(monkeypatch: pytest.
     async with asyncio.timeout(DEADLINE):
         await saving.close()
     shelf.gate.set()
+
+
+class Led(Shelf):
+    """A store in which another process leads at first; its documents come with the reply to the first batch."""
+
+    written = (Document(LEADER, "", "{}"), Document("drained", "gpu/e:1", "true"))
+
+    def __init__(self, *tokens: int) -> None:
+        super().__init__()
+        self._tokens = iter(tokens)
+
+    def lead(self, owner: str, now: float, seconds: float) -> int:
+        return next(self._tokens, 2)
+
+    def save(self, batch: Batch) -> Reply:
+        reply = super().save(batch)
+        return replace(reply, documents=self.written) if len(self.batches) == 1 else reply
+
+
+@pytest.mark.parametrize("tokens", [(0, 0, 2), (0, 2)])
+async def test_a_process_follows_what_the_leader_wrote_and_takes_over_all_of_it(tokens: tuple[int, ...]) -> None:
+    heard: dict[str, list[list[Document]]] = {"followed": [], "led": [], "taken over": []}
+    persisted = PersistedState(
+        followed=lambda documents: heard["followed"].append(list(documents)),
+        led=lambda documents: heard["led"].append(list(documents)),
+        taken_over=lambda documents: heard["taken over"].append(list(documents)),
+    )
+    saving = Flusher(Led(*tokens), counting(), list[Ejection], lambda: 7.0, persisted=persisted)
+    saving.lead()
+    for _ in range(3):
+        await saving.flush()
+    followed = tokens.count(0) - 1
+    assert heard["followed"][0] == list(Led.written)
+    assert not any(heard["followed"][1:])
+    assert heard["led"] == [[Led.written[0]]] * followed
+    assert heard["taken over"] == [list(Led.written)]
+    assert saving.leads
+    await saving.close()
 
 
 def saved(path: Path) -> int:

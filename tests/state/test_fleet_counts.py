@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from gateway.policy.slo.series import SeriesKey, SlotCounts
 from gateway.policy.slo.windows import FINE, SLO_SLOT
 from gateway.state.fleet_counts import FleetCounts, Merged
-from gateway.state.store import Batch, Reply, StateError, Store
+from gateway.state.store import Batch, Document, Reply, StateError, Store
 from tests.redis_server import redis_server
 from tests.state.counts import slots
 from tests.state.engines import Engine, RedisEngine, SqliteEngine
@@ -193,6 +193,29 @@ def test_the_sums_are_those_of_one_process(make: Make, steps: list[tuple[str, in
     for what, which, series, when, good in steps:
         fleet.step(what, which, series, when, good=good)
     fleet.check()
+
+
+def test_a_process_whose_clock_is_ahead_restores_an_emptied_store_only_once(make: Make) -> None:
+    fleet = Fleet(make())
+    skew = 3600.0 if isinstance(fleet.engine, RedisEngine) else 0.0
+    fleet.living.append(Process(fleet.engine, skew))  # saves last, so it has read most
+    fleet.step("count", 0, SERIES[0], 0.0, good=False)
+    fleet.step("empty", 0, SERIES[0], 0.0, good=False)
+    fleet.check()
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["read before", "started while it was away"])
+def test_what_the_leader_wrote_while_nothing_was_read_comes_with_the_next_batch(make: Make, *, before: bool) -> None:
+    engine = make()
+    leader, other = engine.open(), engine.open()
+    counts = FleetCounts(other)
+    if before:
+        counts.loaded(other.load(NOW), NOW)
+        assert counts.save(Batch(NOW)).saved
+    token = leader.lead("leader", NOW, 5.0)
+    written = Document("drained", "gpu/e:1", "true")
+    leader.save(Batch(NOW, documents=(written,), token=token, incarnation="leader", sequence=1))
+    assert counts.save(Batch(NOW + 300.0)).reply.documents == (written,)
 
 
 leads = st.lists(st.tuples(st.sampled_from(["lead", "wait", "resign"]), st.integers(0, 2)), max_size=40)
