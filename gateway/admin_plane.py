@@ -13,6 +13,7 @@ from gateway.settings import Settings
 from gateway.telemetry.admission_exposition import AdmissionCollector
 from gateway.telemetry.discovery_exposition import DiscoveryCollector
 from gateway.telemetry.exposition import Exposition, GatewayCollector, Gauges
+from gateway.telemetry.fleet_exposition import FleetCollector, FleetRow
 from gateway.telemetry.rollout_exposition import Delivered, RolloutCollector
 from gateway.telemetry.routing_exposition import RoutingCollector
 from gateway.telemetry.slo_exposition import SloCollector
@@ -68,6 +69,7 @@ class AdminPlane:
             SloCollector(data.ledger, control.alerter.of),
             AdmissionCollector(data.pools, lambda: queued(data.current.table), data.prompt_errors),
             DiscoveryCollector(control.discovery.rows),
+            FleetCollector(self._fleet),
             RolloutCollector(control.rollouts.rows, self._delivered),
             RoutingCollector(data.pools, control.outlier_detector.ejections, data.refused_retries),
         )
@@ -93,6 +95,13 @@ class AdminPlane:
             handshakes=self._files.handshakes(),
             notifications={} if control.webhook is None else control.webhook.results,
         )
+
+    def _fleet(self) -> FleetRow | None:
+        seen = self._control.flusher.fleet()
+        if seen is None:
+            return None
+        alive = None if seen.members is None else seen.members.alive
+        return FleetRow(alive, seen.leads, seen.saved, seen.read, seen.took, seen.unsaved, seen.recovering)
 
     def _delivered(self) -> Delivered:
         control = self._control

@@ -17,6 +17,7 @@ from gateway.admin.alerts import firing_alerts, objective_statuses
 from gateway.admin.canary import canary_routes, canary_status
 from gateway.admin.decisions import Decision, VersionDecision, candidate
 from gateway.admin.deployments import deployment_routes
+from gateway.admin.fleet import fleet_status
 from gateway.admin.operations import operation_routes
 from gateway.admin.protection import AdminToken, Protection, error
 from gateway.admin.scrape import scrape
@@ -203,6 +204,7 @@ def _status(view: AdminView) -> Status:
             not_saved_since=view.flusher.failing_since and datetime.fromtimestamp(view.flusher.failing_since, UTC),
             read_seconds=view.flusher.read_seconds,
             shared=view.sharing.problem,
+            fleet=fleet_status(view.flusher.fleet()),
         ),
         models=[_model(spec, view.gateway.current.table) for spec in table.models.values()],
         backends=[_backend(backend, view.clock()) for backend in view.registry],

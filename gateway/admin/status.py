@@ -6,6 +6,7 @@ from pydantic import BaseModel
 
 from gateway.admin.alerts import FiringAlert, ObjectiveStatus
 from gateway.admin.canary import CanaryStatus
+from gateway.admin.fleet import FleetStatus
 
 
 class EngineStatus(BaseModel):
@@ -112,7 +113,8 @@ class StateStatus(BaseModel):
 
     `not_saved` says why the last attempt to save failed, `shared` that the gateway that leads has other routes; "" when
     all is well. `not_saved_since` is when that began, null when all is well: budgets and burn rates go on from this
-    gateway's own counts since then. `read_seconds` is how long ago what other gateways count was read.
+    gateway's own counts since then. `read_seconds` is how long ago what other gateways count was read. `fleet` is null
+    where nothing is saved.
     """
 
     where: str
@@ -121,6 +123,7 @@ class StateStatus(BaseModel):
     not_saved_since: datetime | None
     read_seconds: float | None
     shared: str
+    fleet: FleetStatus | None
 
 
 class TenantStatus(BaseModel):

@@ -9,6 +9,9 @@ from gateway.policy.slo.words import duration
 FEWEST_FAILURES, HOUR = 5, 3600.0
 """How many requests in a row fail before that is a problem, and for how many seconds after the last of them."""
 
+_OLD_SECONDS = 10.0
+"""How old the counts of other gateways may be: they are read every second."""
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -171,9 +174,21 @@ def _routes(found: dict[str, Any]) -> Iterator[Problem]:
 
 def _state(found: dict[str, Any]) -> Iterator[Problem]:
     state = found.get("state", {})
-    if state.get("not_saved"):
-        what = f"the state cannot be saved, and counts wait in memory: {state['not_saved']}"
-        yield Problem(what, "free some space or fix the file; saving is retried every second")
+    fleet = state.get("fleet") or {}
+    is_server = state.get("where", "").startswith(("redis", "valkey"))
+    read = state.get("read_seconds")
+    if fleet.get("recovering"):
+        what = f"the state was lost in {state['where']}: what gateways had there is being restored"
+        yield Problem(what, "it takes about 10 s; docs/fleet.md says what comes back")
+    elif state.get("not_saved"):
+        stands = "; rollouts stand still" if is_server and not state.get("leads") else ""
+        what = f"the state cannot be saved, and counts wait in memory{stands}: {state['not_saved']}"
+        of_server = "docs/fleet.md says what the server needs; requests go on, and saving is retried every second"
+        of_file = "free some space or fix the file; saving is retried every second"
+        yield Problem(what, of_server if is_server else of_file)
+    elif read is not None and read > _OLD_SECONDS:
+        what = f"{state['where']} is slow: what other gateways count was last read {duration(read)} ago"
+        yield Problem(what, "see tidegate_fleet_save_duration_seconds, and how busy the server and the network are")
     if state.get("shared"):
         yield Problem(state["shared"], "start this gateway again with a state file of its own: --state sqlite:///FILE")
 

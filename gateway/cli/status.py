@@ -41,7 +41,8 @@ def _print(found: dict[str, Any], wrong: list[Problem]) -> None:
     screen = console()
     state = "draining" if found["draining"] else "serving"
     up = f"up {found['uptime_seconds']:,.0f} s, {found['in_flight']} in flight, {found['client_connections']} clients"
-    screen.print(Text(f"tidegate {found['version']}, {state}, {up}\n"))
+    screen.print(Text(f"tidegate {found['version']}, {state}, {up}"))
+    screen.print(Text(f"{fleet_words(found['state'])}\n" if "state" in found else ""), soft_wrap=True)
     for shown in _tables(found):
         if shown.row_count:
             screen.print(shown)
@@ -60,6 +61,7 @@ def _print(found: dict[str, Any], wrong: list[Problem]) -> None:
 
 def _tables(found: dict[str, Any]) -> Iterator[Table]:
     yield _workers(found)
+    yield _members(found)
     yield _objectives(found)
     yield _rollouts(found)
     yield _models(found)
@@ -81,6 +83,43 @@ def _workers(found: dict[str, Any]) -> Table:
                 "yes" if each["leads"] else "-",
             ]
             for each in found.get("workers", ())
+        ],
+    )
+
+
+def fleet_words(state: dict[str, Any]) -> str:
+    """Return in a line who shares the state, who leads, and how old what is shared has become."""
+    fleet = state.get("fleet")
+    if not fleet:
+        return f"state in {state['where']}"
+    alive, leader = fleet["alive"], fleet["leader"]
+    leads = "this one leads" if leader == fleet["name"] else f"{leader or 'none'} leads"
+    told = [
+        "gateways are not counted yet" if alive is None else f"{alive:,} gateway{'s' * (alive != 1)} alive, {leads}",
+        f"saved {_ago(fleet['saved_seconds'])}",
+        f"others read {_ago(state['read_seconds'])}",
+    ]
+    return f"state in {state['where']}: {', '.join(told)}"
+
+
+def _ago(seconds: float | None) -> str:
+    return "not yet" if seconds is None else f"{seconds:,.1f} s ago"
+
+
+def _members(found: dict[str, Any]) -> Table:
+    """Return the table of gateways that share the state, empty where these are the workers of this one."""
+    fleet = found.get("state", {}).get("fleet") or {}
+    members = fleet.get("members", ())
+    own = max(1, len(found.get("workers", ())))
+    return table(
+        ["gateway", "saved", "leads"],
+        [
+            [
+                f"{each['name']}{' (this one)' if each['name'] == fleet['name'] else ''}",
+                _ago(each["wrote_seconds"]),
+                "yes" if each["leads"] else "-",
+            ]
+            for each in (members if (fleet.get("alive") or 0) > own else ())
         ],
     )
 

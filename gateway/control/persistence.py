@@ -19,6 +19,7 @@ from gateway.state.store import (
     Batch,
     Document,
     Ejection,
+    Members,
     MemoryStore,
     Record,
     Response,
@@ -36,6 +37,7 @@ LEADER = "leader"
 """The kind of document in which the gateway that leads tells of itself."""
 _CLOSE_SECONDS = 2.0
 _SETTLE_EVERY = 60.0
+_MEMBERS_EVERY = 5.0
 _EJECTIONS_WAITING = 1000
 _RESPONSES_WAITING = 10_000
 _COUNTS_AT_ONCE = 20_000
@@ -43,6 +45,26 @@ _COUNTS_AT_ONCE = 20_000
 
 
 _Flushed: TypeAlias = tuple[int, Merged]
+
+
+@dataclass(frozen=True, slots=True)
+class FleetView:
+    """A store and the processes that share it, as one of them sees them.
+
+    `members` are the others and this one, as they were asked for last, None before the first time. Ages are in seconds,
+    None where it never happened: `saved` and `read` since the last good save and since the counts of others were read,
+    `took` how long the last good save lasted. `unsaved` counts slots that wait in memory.
+    """
+
+    incarnation: str
+    epoch: str
+    leads: bool
+    members: Members | None
+    saved: float | None
+    read: float | None
+    took: float | None
+    unsaved: int
+    recovering: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +113,9 @@ class Flusher:
         self.failing_since: float | None = None
         self.token = 0
         self._renewed = -inf
-        self._settled = -inf
+        self._settled = self._members_at = -inf
+        self._members: Members | None = None
+        self._took: float | None = None
         self._counted = FleetCounts(store)
         self._documents: dict[tuple[str, str], Document] = {}
         self._persisted = persisted or PersistedState()
@@ -128,6 +152,22 @@ class Flusher:
         """How long ago the counts of other processes were read, None before the first time."""
         read_at = self._counted.read_at
         return None if read_at is None else max(0.0, self._clock() - read_at)
+
+    def fleet(self) -> FleetView | None:
+        """Return what is known of the store and of those that share it, None where nothing is saved."""
+        if isinstance(self._store, MemoryStore):
+            return None
+        return FleetView(
+            self.incarnation,
+            self._counted.epoch,
+            self.leads,
+            self._members,
+            None if self.saved_at is None else max(0.0, self._clock() - self.saved_at),
+            self.read_seconds,
+            self._took,
+            len(self._waiting),
+            self._counted.recovering,
+        )
 
     def loaded(self, saved: Saved) -> None:
         """Take what was read at start."""
@@ -205,6 +245,11 @@ class Flusher:
         if leads and batch.at - self._settled > _SETTLE_EVERY:
             self._settled = batch.at
             self._store.settle(self.incarnation, token, batch.at)
+        self._took = self._clock() - batch.at
+        if batch.at - self._members_at >= _MEMBERS_EVERY:
+            with contextlib.suppress(StateError):  # all is saved: the next time will do
+                self._members = self._store.members(self._clock())
+                self._members_at = batch.at
         return token, merged
 
     def _led(self, token: int, merged: Merged) -> None:

@@ -67,6 +67,16 @@ class FleetCounts:
     def __repr__(self) -> str:
         return f"<FleetCounts {self.incarnation} seen {self._seen}>"
 
+    @property
+    def epoch(self) -> str:
+        """The id of the store, "" until it is known: another store, or an emptied one, has another."""
+        return self._epoch
+
+    @property
+    def recovering(self) -> bool:
+        """Whether the store was emptied, and what it had is not restored yet."""
+        return self._returning is not None
+
     def loaded(self, saved: Saved, now: float) -> None:
         """Take what was read at start. Nothing is read from a store that did not answer: then that comes later."""
         if saved.epoch:

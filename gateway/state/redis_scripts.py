@@ -6,6 +6,7 @@ a cluster keeps them on one node; the one key that a script is told is that pref
     PREFIX:store                     hash: epoch, version, token, leader, recovering, restored
     PREFIX:lease                     "owner token", for as long as the lease lasts
     PREFIX:incarnations              hash: id -> "sequence milliseconds" of its last batch
+    PREFIX:members                   sorted set: id -> milliseconds of its last batch
     PREFIX:ended                     hash: id -> "sequence milliseconds" of when its rows were settled
     PREFIX:returned                  hash: id -> "version milliseconds" of those that came back to an emptied store
     PREFIX:rows:WIDTH:CHUNK:ID       hash: "slot series" -> "good bad first last" that one process counted
@@ -74,6 +75,8 @@ end
 if asked.sequence > 0 and tonumber(sequence) >= asked.sequence then return answer(asked.seen, 0, {}, {}) end
 local version = next_version()
 redis.call('HSET', prefix .. ':incarnations', id, whole(math.max(asked.sequence, sequence)) .. ' ' .. whole(now))
+redis.call('ZADD', prefix .. ':members', whole(now), id)
+redis.call('PEXPIRE', prefix .. ':members', asked.remembered)
 local at = 2
 local touched = {}
 for _ = 1, asked.counts do
@@ -161,6 +164,19 @@ end
 return 0
 """
 )
+
+MEMBERS = (
+    _COMMON
+    + """
+local members, since = prefix .. ':members', whole(now - ARGV[1])
+redis.call('ZREMRANGEBYSCORE', members, '-inf', '(' .. since)
+local latest = redis.call('ZREVRANGE', members, 0, ARGV[2] - 1, 'WITHSCORES')
+for index = 2, #latest, 2 do latest[index] = whole(now - latest[index]) end
+local leader = string.match(redis.call('GET', prefix .. ':lease') or '', '^(%S+) %S+$')
+return {redis.call('ZCARD', members), leader or '', latest}
+"""
+)
+"""The processes that are alive. Those that are silent are forgotten here, and not where they have rows."""
 
 SETTLE = (
     _COMMON

@@ -13,13 +13,15 @@ from gateway.policy.slo.windows import FINE, LASTING, STORED
 from gateway.state import believed
 from gateway.state import store as contract
 from gateway.state.redis_client import connect, redacted
-from gateway.state.redis_scripts import BEGIN, LEAD, RECOVERY, RESIGN, RESTORE, SAVE, SETTLE
+from gateway.state.redis_scripts import BEGIN, LEAD, MEMBERS, RECOVERY, RESIGN, RESTORE, SAVE, SETTLE
 from gateway.state.slot_table import SlotTable
 from gateway.state.store import (
     SHARED_KINDS,
     Batch,
     Document,
     Ejection,
+    Member,
+    Members,
     Record,
     Recovery,
     Reply,
@@ -177,6 +179,13 @@ class RedisStore:
     def restore(self, incarnation: str, counts: Sequence[SlotCounts]) -> bool:
         """Write what ended processes had, once."""
         return bool(self._run(RESTORE, incarnation, json.dumps(_LASTS), *_rows(counts)))
+
+    def members(self, now: float) -> Members:  # noqa: ARG002 - the server's clock counts
+        """Return who has saved something in the last seconds, and who leads."""
+        seconds = int(contract.MEMBER_SECONDS * 1000)
+        alive, leader, latest = self._run(MEMBERS, seconds, contract.MEMBERS_NAMED)
+        found = (Member(name, int(since) / 1000) for name, since in zip(latest[::2], latest[1::2], strict=True))
+        return Members(int(alive), leader, tuple(found))
 
     def lead(self, owner: str, now: float, seconds: float) -> int:  # noqa: ARG002 - the server's clock counts
         """Take or renew the lease, which the server ends on its own clock."""

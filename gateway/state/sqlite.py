@@ -30,7 +30,7 @@ from gateway.state.damage import (
 )
 from gateway.state.layout import VERSION, convert
 from gateway.state.sqlite_rows import RETURNED
-from gateway.state.store import Batch, Recovery, Reply, Saved, StateError
+from gateway.state.store import Batch, Members, Recovery, Reply, Saved, StateError
 
 _log = logging.getLogger(__name__)
 _PRUNE_EVERY = 600.0
@@ -164,6 +164,13 @@ class SqliteStore:
             sqlite_peers.flushed(connection, restored)
             sqlite_rows.write_counts(connection, counts, restored.incarnation)
             return True
+
+    def members(self, now: float) -> Members:
+        """Return who has saved something in the last seconds, and who leads."""
+        try:
+            return sqlite_peers.members(self._connection, now)
+        except (sqlite3.Error, OSError) as error:
+            raise self._failed("cannot be read", error) from None
 
     def lead(self, owner: str, now: float, seconds: float) -> int:
         """Take or renew the lease; 0 while another owner holds it.

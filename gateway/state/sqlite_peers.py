@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from gateway import clock
 from gateway.state import store as contract
-from gateway.state.store import Batch, Recovery, Reply
+from gateway.state.store import Batch, Member, Members, Recovery, Reply
 
 _LARGEST_TOKEN: Final = 1 << 53
 _ACTIVE_SECONDS: Final = 10.0
@@ -111,6 +111,17 @@ def recovery(connection: sqlite3.Connection, incarnation: str, now: float) -> Re
         (now - contract.RECOVERY_SECONDS,),
     ).fetchone()
     return Recovery.RESTORE if best == incarnation else Recovery.WAIT
+
+
+def members(connection: sqlite3.Connection, now: float) -> Members:
+    """Return the processes that have saved something in the last seconds, and the one whose lease holds."""
+    alive = "FROM incarnations WHERE ended = 0 AND at > ?"
+    since = (now - contract.MEMBER_SECONDS,)
+    (count,) = connection.execute(f"SELECT count(*) {alive}", since).fetchone()
+    latest = connection.execute(f"SELECT id, at {alive} ORDER BY at DESC LIMIT {contract.MEMBERS_NAMED}", since)
+    found = tuple(Member(str(name), max(0.0, now - at)) for name, at in latest if isinstance(at, float))
+    lease = connection.execute("SELECT owner FROM lease WHERE until > ?", (now,)).fetchone()
+    return Members(count, "" if lease is None else str(lease[0]), found)
 
 
 class Lease:

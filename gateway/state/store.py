@@ -20,6 +20,10 @@ FINEST = FINE
 """The width of the slots that are merged while processes run: each lies within one slot of any other width."""
 SILENT_SECONDS = 600.0
 """How long a process has written nothing when its rows are settled: it takes a new id if it comes back."""
+MEMBER_SECONDS = 10.0
+"""How long after its last batch a process counts as alive."""
+MEMBERS_NAMED = 100
+"""How many of them are named, those that wrote last."""
 RECOVERY_SECONDS = 5.0
 """How long processes have to come back to a store that was emptied, before what the ended ones had is restored."""
 
@@ -148,6 +152,23 @@ class Saved:
     version: int = field(default=0, compare=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A process that shares a store, and how many seconds ago it wrote last."""
+
+    incarnation: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Members:
+    """The processes that are alive: how many, which one holds the lease ("" for none), and those that wrote last."""
+
+    alive: int
+    leader: str
+    latest: tuple[Member, ...]
+
+
 class Recovery(StrEnum):
     """What a process that has come back to an emptied store has to do."""
 
@@ -189,6 +210,9 @@ class Store(Protocol):
 
     def restore(self, incarnation: str, counts: Sequence[SlotCounts]) -> bool:
         """Write what ended processes had into an emptied store, once; False where another one has."""
+
+    def members(self, now: float) -> Members:
+        """Return which processes have saved something in the last seconds before `now`, and which one leads."""
 
     def lead(self, owner: str, now: float, seconds: float) -> int:
         """Take or renew the lease under which rollouts are led, for so many seconds.
@@ -239,6 +263,10 @@ class MemoryStore:
     def restore(self, incarnation: str, counts: Sequence[SlotCounts]) -> bool:
         """Keep nothing."""
         return False
+
+    def members(self, now: float) -> Members:
+        """Return nothing: there is no other process."""
+        return Members(0, "", ())
 
     def lead(self, owner: str, now: float, seconds: float) -> int:
         """Lead: there is no other process."""

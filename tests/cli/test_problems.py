@@ -45,6 +45,10 @@ def objective(**more: Any) -> dict[str, Any]:
     return {"model": "m", "objective": "o", "sli": "ttft", "budget": BUDGET, "alert": ""} | more
 
 
+def server(**more: Any) -> dict[str, Any]:
+    return {"where": "redis://r:6379/0", "leads": False, "not_saved": "", "shared": ""} | more
+
+
 def failing(**more: Any) -> dict[str, Any]:
     return objective(sli="availability", bad_in_a_row=7, last_seconds=125.2) | more
 
@@ -74,6 +78,7 @@ def rollout(**more: Any) -> dict[str, Any]:
         {"objectives": [failing(last_seconds=3601.0)]},
         {"objectives": [failing(bad_in_a_row=0, last_seconds=None)]},
         {"state": {"where": "memory://", "leads": False, "not_saved": "", "shared": ""}},
+        {"state": server(read_seconds=9.0)},
     ],
     ids=[
         "well",
@@ -88,6 +93,7 @@ def rollout(**more: Any) -> dict[str, Any]:
         "failures of long ago",
         "no requests",
         "a gateway that follows",
+        "a gateway that has read lately",
     ],
 )
 def test_what_is_no_problem(parts: dict[str, Any]) -> None:
@@ -138,6 +144,22 @@ def test_what_is_no_problem(parts: dict[str, Any]) -> None:
         ),
         ({"upgrade": "failed: worker 9 ended"}, "the upgrade failed: worker 9 ended", "the gateway's log"),
         ({"state": {"not_saved": "", "shared": "another leads"}}, "another leads", "--state sqlite:///FILE"),
+        (
+            {"state": server(not_saved="redis://r:6379/0 does not answer in time", read_seconds=60.0)},
+            "counts wait in memory; rollouts stand still: redis://r:6379/0 does not answer in time",
+            "docs/fleet.md",
+        ),
+        (
+            {"state": server(not_saved="it is full", leads=True)},
+            "the state cannot be saved, and counts wait in memory: it is full",
+            "requests go on",
+        ),
+        (
+            {"state": server(not_saved="it was emptied", fleet={"recovering": True})},
+            "the state was lost in redis://r:6379/0",
+            "docs/fleet.md",
+        ),
+        ({"state": server(read_seconds=12.0)}, "last read 12 s ago", "tidegate_fleet_save_duration_seconds"),
     ],
 )
 def test_each_problem_names_what_helps(parts: dict[str, Any], what: str, command: str) -> None:

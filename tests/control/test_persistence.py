@@ -13,7 +13,8 @@ import pytest
 
 from gateway.control.persistence import LEADER, Flusher, PersistedState
 from gateway.policy.slo.series import Kind, SeriesKey, SlotCounts
-from gateway.state.store import Batch, Document, Ejection, MemoryStore, Reply, StateError
+from gateway.state.sqlite import SqliteStore
+from gateway.state.store import Batch, Document, Ejection, Member, Members, MemoryStore, Reply, StateError
 from tests.e2e.harness import ask, chat, gateway, routes
 from tests.e2e.processes import engine, serving
 from tests.waiting import DEADLINE, eventually
@@ -71,6 +72,53 @@ async def test_what_could_not_be_saved_is_added_to_what_comes(caplog: pytest.Log
     assert (saving.saved_at, saving.failing) == (7.0, None)
     await saving.close()
     assert shelf.closed
+
+
+class Fleet(Shelf):
+    """A shelf that others share, and that may fail to say who."""
+
+    asked = 0
+    silent = False
+
+    def members(self, now: float) -> Members:
+        self.asked += 1
+        if self.silent:
+            raise StateError("no answer")
+        return Members(2, "another", (Member("another", 0.5), Member("third", 1.0)))
+
+
+async def test_who_else_is_alive_is_asked_for_now_and_then_and_what_is_saved_stays_saved_where_that_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gateway.control.persistence.MemoryStore", SqliteStore)  # a shelf stands for a real store
+    shelf, now = Fleet(), 0.0
+    shelf.silent = True
+    saving = Flusher(shelf, counting(), list[Ejection], lambda: now, interval=0.005)
+    before = saving.fleet()
+    assert before is not None
+    assert (before.members, before.saved, before.took, before.unsaved) == (None, None, None, 0)
+    await saving.flush()
+    found = saving.fleet()
+    assert found is not None
+    assert (found.members, found.saved, found.recovering, saving.failing) == (None, 0.0, False, None)
+    shelf.silent = False
+    for moment in (1.0, 2.0, 5.9, 6.0):
+        now = moment
+        await saving.flush()
+    found = saving.fleet()
+    assert found is not None
+    assert found.members is not None
+    assert (found.members.alive, found.members.leader, shelf.asked) == (2, "another", 3)
+    shelf.broken, now = True, 8.5
+    await saving.flush()
+    found = saving.fleet()
+    assert found is not None
+    assert (found.saved, found.unsaved) == (2.5, 1)
+    await saving.close()
+
+
+async def test_where_nothing_is_saved_there_is_no_fleet() -> None:
+    assert flusher(Shelf()).fleet() is None
 
 
 async def test_what_waited_through_an_outage_is_saved_piece_by_piece_as_far_as_a_window_holds_it(

@@ -10,7 +10,7 @@ import pytest
 from gateway.policy.slo.series import SeriesKey, SlotCounts
 from gateway.policy.slo.time_in_use import HOUR
 from gateway.policy.slo.windows import FINE, LASTING
-from gateway.state.store import Batch, Document, Ejection, Record, Recovery, Response, Saved
+from gateway.state.store import MEMBER_SECONDS, Batch, Document, Ejection, Record, Recovery, Response, Saved
 from tests.redis_server import RedisServer, redis_server
 from tests.state.counts import slots
 from tests.state.engines import Engine, RedisEngine, SqliteEngine
@@ -178,6 +178,41 @@ class TestAnEmptiedStore:
         assert totals(store.load(now)) == expected(now, 7, 1)
         others = store.save(Batch(now, incarnation="fresh", sequence=1)).others
         assert totals(others) == {("m", FINE, int(now // FINE)): 1007}
+
+
+class TestMembers:
+    def test_those_that_saved_lately_are_alive_and_one_of_them_leads(self, engine: Engine, now: float) -> None:
+        one, two = engine.open(), engine.open()
+        assert one.members(now).alive == 0
+        one.save(counted(now, 1, who="one", number=1))
+        two.lead("two", now, 5.0)
+        two.save(Batch(now, incarnation="two", sequence=1))
+        for store in (one, two):
+            found = store.members(now)
+            assert (found.alive, found.leader) == (2, "two")
+            assert {each.incarnation for each in found.latest} == {"one", "two"}
+            assert all(0.0 <= each.seconds < MEMBER_SECONDS for each in found.latest)
+
+    def test_one_that_is_silent_or_settled_is_not_alive(
+        self, engine: Engine, now: float, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        store = engine.open()
+        store.save(Batch(now, incarnation="one", sequence=1))
+        monkeypatch.setattr("gateway.state.store.MEMBER_SECONDS", 0.05)
+        until(lambda: store.members(now + 1.0).alive == 0, "the silence")
+        store.save(Batch(now + 1.0, incarnation="two", sequence=1))
+        until(lambda: store.members(now + 2.0).alive == 0, "the silence")
+
+    def test_of_many_those_that_wrote_last_are_named(
+        self, engine: Engine, now: float, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("gateway.state.store.MEMBERS_NAMED", 3)
+        store = engine.open()
+        for number in range(5):
+            store.save(Batch(now + number / 100, incarnation=f"p{number}", sequence=1))
+        found = store.members(now + 0.05)
+        assert found.alive == 5
+        assert [each.incarnation for each in found.latest] == ["p4", "p3", "p2"]
 
 
 class TestTheLease:

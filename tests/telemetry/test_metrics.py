@@ -24,6 +24,7 @@ from gateway.telemetry.admission_exposition import AdmissionCollector, Queued
 from gateway.telemetry.discovery_exposition import DiscoveryCollector, DiscoveryRow
 from gateway.telemetry.exposition import GatewayCollector, Gauges
 from gateway.telemetry.families import Collector, rendered
+from gateway.telemetry.fleet_exposition import FleetCollector, FleetRow
 from gateway.telemetry.histogram import Histogram
 from gateway.telemetry.metrics import MOST_ATTEMPTS, Metrics
 from gateway.telemetry.rollout_exposition import Delivered, RolloutCollector, RolloutRow
@@ -215,6 +216,25 @@ def discovery_collector() -> DiscoveryCollector:
     return DiscoveryCollector(lambda: [DiscoveryRow("dns vllm.svc:8000", ("p",), 2, 1, 3.5, "", 4)])
 
 
+def fleet_collector() -> FleetCollector:
+    return FleetCollector(lambda: FleetRow(3, leads=True, saved=0.4, read=0.5, took=0.01, unsaved=7, recovering=False))
+
+
+def test_a_fleet_is_shown_without_what_is_not_known_yet() -> None:
+    samples = expose(Metrics(), fleet_collector())
+    assert value(samples, "tidegate_fleet_members") == 3
+    assert value(samples, "tidegate_fleet_leader") == 1
+    assert value(samples, "tidegate_fleet_unsaved_slots") == 7
+    new = FleetRow(None, leads=False, saved=None, read=None, took=None, unsaved=0, recovering=True)
+    unknown = expose(Metrics(), FleetCollector(lambda: new))
+    assert {name for name, _ in unknown if "fleet" in name} == {
+        "tidegate_fleet_leader",
+        "tidegate_fleet_recovering",
+        "tidegate_fleet_unsaved_slots",
+    }
+    assert not any("fleet" in name for name, _ in expose(Metrics(), FleetCollector(lambda: None)))
+
+
 def rollout_collector() -> RolloutCollector:
     row = RolloutRow("m", Phase.STEP, 2, {"v1": 0.95, "v2": 0.05}, {"ttft": 1e6, "availability": 0.0})
     duration = Histogram((1.0, 5.0))
@@ -246,9 +266,8 @@ def test_every_metric_has_its_row_and_every_row_its_metric() -> None:
     metrics.on_attempt_ended(exchange(), BACKEND, AttemptEnd.OK)
     metrics.on_retried(exchange(), AttemptEnd.STALLED)
     exported: dict[str, set[str]] = {}
-    for name, pairs in expose(
-        metrics, slo_collector(), routing_collector(), admission_collector(), rollout_collector(), discovery_collector()
-    ):
+    rest = (routing_collector(), admission_collector(), rollout_collector(), discovery_collector(), fleet_collector())
+    for name, pairs in expose(metrics, slo_collector(), *rest):
         family = re.sub(r"_(bucket|sum|count|created)$", "", name)
         if name.startswith("tidegate_"):
             exported.setdefault(family, set()).update(key for key, _ in pairs if key != "le")
