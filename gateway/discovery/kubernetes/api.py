@@ -137,16 +137,18 @@ class Lines:
         self._cluster = cluster
         self._half = bytearray()
 
-    def feed(self, chunk: bytes) -> list[Event]:
-        """Return the events that are complete. Raises ApiError."""
+    def feed(self, chunk: bytes) -> Iterator[Event]:
+        """Yield the events that are complete. Raises ApiError, once what comes before has been yielded."""
         self._half += chunk
         complete, newline, rest = self._half.rpartition(b"\n")
         if len(rest) > _MOST_BYTES:
             raise ApiError(problems.unreadable(self._cluster, f"a line of more than {_MOST_BYTES} bytes"))
         if not newline:
-            return []
+            return
         self._half = rest
-        return [decode(_EVENT, line, self._cluster) for line in complete.split(b"\n") if line.strip()]
+        for line in complete.split(b"\n"):
+            if line.strip():
+                yield decode(_EVENT, line, self._cluster)
 
 
 def decode(decoder: msgspec.json.Decoder[Any], text: bytes | bytearray | msgspec.Raw, cluster: Cluster) -> Any:

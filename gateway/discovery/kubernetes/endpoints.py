@@ -130,6 +130,20 @@ def _in_slice(part: EndpointSlice, wanted: str) -> Iterator[_Listed]:
         yield _Listed(target, family, serving, terminating)
 
 
+def ending_in(part: EndpointSlice) -> Iterator[str]:
+    """Yield the endpoints of a slice that are not ready, or terminate: their pods, or else their addresses."""
+    for endpoint in part.endpoints or ():
+        serving, terminating = _state(endpoint.conditions or Conditions())
+        address = _address(endpoint.addresses) if terminating or not serving else None
+        if address is not None:
+            yield (endpoint.target_ref and endpoint.target_ref.uid) or subject_of(authority(address, 0))
+
+
+def subject_of(key: str) -> str:
+    """Return which pod, or which address, the key of an endpoint names, whatever its port."""
+    return key.rpartition(":")[0]
+
+
 def _is_any(port: EndpointPort, wanted: str) -> bool:
     """Whether a slice that someone wrote by hand leaves the port open, and the routes give a number."""
     return port.port is None and wanted.isascii() and wanted.isdigit()
@@ -189,7 +203,7 @@ def of_pods(pool: InferencePool, pods: Iterable[Pod]) -> Found:
     for pod in sorted(pods, key=lambda each: each.metadata.name):
         status = pod.status
         address = _address([status.pod_ip]) if status and status.pod_ip else None
-        ready = any(each.type == "Ready" and each.status == "True" for each in (status and status.conditions) or ())
+        ready = _is_ready(pod)
         state = TargetState.DRAINING if pod.metadata.deletion_timestamp else TargetState.READY
         labels = labels_of(pod.metadata.labels, pod.metadata.annotations)
         for port in ports:
@@ -199,6 +213,16 @@ def of_pods(pool: InferencePool, pods: Iterable[Pod]) -> Found:
             else:
                 targets[key] = Target(key, address, port, state=state, labels=labels)
     return Found(targets, frozenset(unready), _spoken(spec.app_protocol))
+
+
+def _is_ready(pod: Pod) -> bool:
+    conditions = (pod.status and pod.status.conditions) or ()
+    return any(each.type == "Ready" and each.status == "True" for each in conditions)
+
+
+def is_ending(pod: Pod) -> bool:
+    """Whether a pod is being deleted, or is not ready."""
+    return pod.metadata.deletion_timestamp is not None or not _is_ready(pod)
 
 
 def selector_of(pool: InferencePool) -> str | None:

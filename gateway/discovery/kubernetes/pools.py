@@ -5,7 +5,7 @@ import asyncio
 from gateway.clock import Clock, monotonic
 from gateway.config.origins import InferencePoolOrigin
 from gateway.discovery.kubernetes.cluster import Cluster
-from gateway.discovery.kubernetes.endpoints import Found, of_pods, selector_of
+from gateway.discovery.kubernetes.endpoints import Found, is_ending, of_pods, selector_of
 from gateway.discovery.kubernetes.reflector import Pace, Reflector
 from gateway.discovery.kubernetes.resources import InferencePool, Pod, pods_with, pool_named
 from gateway.discovery.kubernetes.settling import Settling
@@ -74,6 +74,10 @@ class InferencePoolSource:
                     task.cancel()
                 await asyncio.wait(tasks)
 
+    def _told_of(self, pod: Pod) -> None:
+        if is_ending(pod):
+            self._settling.ending([pod.metadata.uid])
+
     def _confirmed(self) -> None:
         listed = self._pools.listed
         if listed is None:
@@ -111,7 +115,9 @@ class InferencePoolSource:
         self._pods = None
         if selector is not None:
             collection = pods_with(selector, self._namespace)
-            self._pods = Reflector(self._cluster, collection, self._confirmed, self._now, self._pace)
+            self._pods = Reflector(
+                self._cluster, collection, self._confirmed, self._now, self._pace, told=self._told_of
+            )
         self._selected.set()
 
     def _list_again(self) -> None:

@@ -47,16 +47,24 @@ class Pace:
 class Reflector(Generic[T]):
     """Keeps `objects` as the API server has them, by name, and calls `confirmed` each time that it heard from it.
 
-    `listed` is when the last complete list was asked for, None before the first. While the API server is away the
-    objects stay.
+    `told` gets each object that a watch names, also those that others follow before `confirmed` is called. `listed` is
+    when the last complete list was asked for, None before the first. While the API server is away the objects stay.
     """
 
     def __init__(
-        self, cluster: Cluster, collection: Collection[T], confirmed: Callable[[], None], now: Clock, pace: Pace
+        self,
+        cluster: Cluster,
+        collection: Collection[T],
+        confirmed: Callable[[], None],
+        now: Clock,
+        pace: Pace,
+        *,
+        told: Callable[[T], None] | None = None,
     ) -> None:
         self._cluster = cluster
         self._collection = collection
         self._confirmed = confirmed
+        self._told = told
         self._now = now
         self._pace = pace
         self._decoder: msgspec.json.Decoder[T] = msgspec.json.Decoder(collection.kind)
@@ -161,15 +169,18 @@ class Reflector(Generic[T]):
             self._heard()
             lines = Lines(self._cluster)
             async for chunk in chunks:
-                if self._take(lines, chunk):
-                    self._heard()
+                self._take(lines, chunk)
 
-    def _take(self, lines: Lines, chunk: bytes) -> bool:
-        """Apply the events in what came, and return whether there were any. Raises ApiError."""
-        events = lines.feed(chunk)
-        for event in events:
-            self._apply(event)
-        return bool(events)
+    def _take(self, lines: Lines, chunk: bytes) -> None:
+        """Apply the events in what came. Those before a failure count. Raises ApiError."""
+        applied = 0
+        try:
+            for event in lines.feed(chunk):
+                self._apply(event)
+                applied += 1
+        finally:
+            if applied:
+                self._heard()
 
     def _apply(self, event: Event) -> None:
         if event.type == "ERROR":
@@ -179,6 +190,8 @@ class Reflector(Generic[T]):
             self._reached(decode(_VERSION, event.object, self._cluster))
             return
         found: Any = decode(self._decoder, event.object, self._cluster)
+        if self._told is not None:
+            self._told(found)
         if event.type == "DELETED":
             self.objects.pop(found.metadata.name, None)
         elif event.type in {"ADDED", "MODIFIED"}:

@@ -3,7 +3,7 @@
 from gateway.clock import Clock, monotonic
 from gateway.config.origins import KubernetesOrigin
 from gateway.discovery.kubernetes.cluster import Cluster
-from gateway.discovery.kubernetes.endpoints import Found, of_slices
+from gateway.discovery.kubernetes.endpoints import Found, ending_in, of_slices
 from gateway.discovery.kubernetes.reflector import Pace, Reflector
 from gateway.discovery.kubernetes.resources import EndpointSlice, slices_of
 from gateway.discovery.kubernetes.settling import Settling
@@ -22,7 +22,9 @@ class KubernetesSource:
         self._settling = Settling(self._pace.hold)
         self._found = Found({})
         collection = slices_of(origin.service, origin.namespace or cluster.namespace)
-        self._slices: Reflector[EndpointSlice] = Reflector(cluster, collection, self._confirmed, clock, self._pace)
+        self._slices: Reflector[EndpointSlice] = Reflector(
+            cluster, collection, self._confirmed, clock, self._pace, told=self._told_of
+        )
         self._publish: Publish = lambda _targets: None
 
     def __repr__(self) -> str:
@@ -42,6 +44,9 @@ class KubernetesSource:
         """List and watch until cancelled."""
         self._publish = publish
         await self._slices.run()
+
+    def _told_of(self, part: EndpointSlice) -> None:
+        self._settling.ending(ending_in(part))
 
     def _confirmed(self) -> None:
         listed = self._slices.listed

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from gateway.clock import Clock, monotonic
 from gateway.config.origins import InferencePoolOrigin, KubernetesOrigin
@@ -13,7 +14,6 @@ from gateway.discovery.kubernetes.reflector import Pace
 from gateway.discovery.kubernetes.services import KubernetesSource
 from gateway.discovery.target import Source, Target, TargetState
 from tests.background import in_background
-from tests.discovery.kubernetes.api_server import ApiServer
 from tests.waiting import eventually
 
 PACE = Pace(first=0.01, most=0.02, brief=0.0, hold=0.05)
@@ -49,7 +49,16 @@ class Followed:
         await eventually(lambda: bool(self.sets) and self.ready == set(ready) and self.draining == set(draining))
 
 
-def cluster_of(server: ApiServer, folder: Path) -> Cluster:
+class Server(Protocol):
+    """What stands for an API server."""
+
+    token: str | None
+
+    @property
+    def url(self) -> str: ...
+
+
+def cluster_of(server: Server, folder: Path) -> Cluster:
     token = folder / "token"
     token.write_text(server.token or "")
     return Cluster(server.url, token, None, "serving")
@@ -65,7 +74,7 @@ async def followed(source: Source) -> AsyncIterator[Followed]:
 
 @asynccontextmanager
 async def service(
-    server: ApiServer, folder: Path, port: str = "", pace: Pace = PACE, clock: Clock = monotonic
+    server: Server, folder: Path, port: str = "", pace: Pace = PACE, clock: Clock = monotonic
 ) -> AsyncIterator[Followed]:
     """Follow a Service in the gateway's own namespace."""
     origin = KubernetesOrigin("vllm", "", port)
@@ -74,7 +83,7 @@ async def service(
 
 
 @asynccontextmanager
-async def pool(server: ApiServer, folder: Path, pace: Pace = PACE, clock: Clock = monotonic) -> AsyncIterator[Followed]:
+async def pool(server: Server, folder: Path, pace: Pace = PACE, clock: Clock = monotonic) -> AsyncIterator[Followed]:
     """Follow an InferencePool in the gateway's own namespace."""
     origin = InferencePoolOrigin("llama", "")
     async with followed(InferencePoolSource(origin, cluster_of(server, folder), clock, pace)) as following:

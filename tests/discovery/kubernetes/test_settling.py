@@ -57,6 +57,24 @@ def test_one_that_terminated_goes_at_once() -> None:
     assert not settling.waits
 
 
+def test_so_does_one_that_terminated_between_two_looks() -> None:
+    settling = Settling(HOLD)
+    pod, bare = Target("uid:8000", "10.0.0.1", 8000), Target("[fd00::2]:8000", "fd00::2", 8000)
+    settling.settle(found(pod, bare, Q), 0.0, 0.0)
+    settling.ending(["uid", "[fd00::2]"])
+    assert settling.settle(found(Q), 1.0, 0.0) == (Q,)
+    assert not settling.waits
+
+
+def test_that_it_was_not_ready_once_counts_until_the_next_look() -> None:
+    settling = Settling(HOLD)
+    pod = Target("uid:8000", "10.0.0.1", 8000)
+    settling.settle(found(pod), 0.0, 0.0)
+    settling.ending(["uid"])
+    settling.settle(found(pod), 1.0, 0.0)
+    assert settling.settle(found(), 2.0, 0.0) == (pod,), "it was back, and vanished later"
+
+
 def test_one_that_is_not_ready_goes_at_once() -> None:
     settling = Settling(HOLD)
     settling.settle(found(P), 0.0, 0.0)

@@ -1,0 +1,115 @@
+"""An API server that says, byte for byte, what files in `streams` hold, cut up in any way that HTTP allows."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias
+
+from tests.discovery.kubernetes.api_server import PATHS
+from tests.listening import Listener
+
+STREAMS = Path(__file__).parent / "streams"
+_FLUSH = 2048
+"""Bytes after which Go's server begins another chunk."""
+
+Cut: TypeAlias = Callable[[bytes], Iterator[bytes]]
+"""Cuts a body into the contents of its chunks."""
+
+
+def head_and_body(name: str) -> tuple[bytes, bytes]:
+    head, _, body = (STREAMS / f"{name}.txt").read_bytes().partition(b"\r\n\r\n")
+    return head, body
+
+
+def as_go(body: bytes) -> Iterator[bytes]:
+    """Cut after each event, and within one where Go's buffer is full."""
+    for line in body.splitlines(keepends=True):
+        for start in range(0, len(line), _FLUSH):
+            yield line[start : start + _FLUSH]
+
+
+def at_once(body: bytes) -> Iterator[bytes]:
+    yield body
+
+
+def by_bytes(body: bytes) -> Iterator[bytes]:
+    for number in range(len(body)):
+        yield body[number : number + 1]
+
+
+def at_random(seed: int) -> Cut:
+    """Return what cuts into pieces of any length, most of which end amid an event."""
+
+    def cut(body: bytes) -> Iterator[bytes]:
+        rng = random.Random(seed)
+        while body:
+            length = rng.choice((1, 2, 7, 100, 1000, 5000))
+            yield body[:length]
+            body = body[length:]
+
+    return cut
+
+
+@dataclass(frozen=True)
+class Said:
+    """One answer. `more` are other headers; after it the connection `closes`, or `holds` open without an end."""
+
+    name: str
+    cut: Cut = as_go
+    more: bytes = b""
+    closes: bool = False
+    holds: bool = False
+    in_bytes: bool = False
+    """Whether the chunks' own frames come byte by byte, too."""
+
+    def written(self) -> Iterator[bytes]:
+        head, body = head_and_body(self.name)
+        parts = [head + b"\r\n" + self.more + b"transfer-encoding: chunked\r\n\r\n"]
+        parts += [b"%x\r\n%b\r\n" % (len(piece), piece) for piece in self.cut(body)]
+        parts += [] if self.holds else [b"0\r\n\r\n"]
+        return by_bytes(b"".join(parts)) if self.in_bytes else iter(parts)
+
+
+@dataclass
+class Replay:
+    """Answers to lists and watches of each kind, one after the other; when there are no more, connections close."""
+
+    answers: dict[str, list[Said]]
+    token: str | None = "s3cret"
+    url: str = ""
+    asked: list[str] = field(default_factory=list)
+    connections: int = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        while True:
+            target = (await reader.readuntil(b"\r\n\r\n")).decode().split(" ")[1]
+            self.asked.append(target)
+            path, _, query = target.partition("?")
+            waiting = self.answers.get(f"{'watch' if 'watch=true' in query else 'list'} {PATHS[path]}", [])
+            if not waiting:
+                return
+            said = waiting.pop(0)
+            for part in said.written():
+                writer.write(part)
+                await writer.drain()
+                await asyncio.sleep(0)
+            if said.holds:
+                await reader.read()
+            if said.closes:
+                return
+
+
+@asynccontextmanager
+async def replaying(**answers: list[Said]) -> AsyncIterator[Replay]:
+    """Replay answers, named as in `list_pods`, until the block ends."""
+    replay = Replay({name.replace("_", " "): said for name, said in answers.items()})
+    listener = Listener(replay.serve)
+    replay.url = f"http://127.0.0.1:{await listener.start()}"
+    try:
+        yield replay
+    finally:
+        await listener.stop()
