@@ -114,7 +114,9 @@ def _models(found: dict[str, Any]) -> Iterator[Problem]:
             if version["weight"] > 0 and all(map(_is_out, behind)):
                 what = f"{model['name']}/{version['name']} has no ready backend{_instead(version, behind)}"
                 drained = [each["id"] for each in behind if each["drained"] and each["state"] != "not_ready"]
-                command = f"tidegate undrain {drained[0]}" if drained else f"tidegate doctor {_source(found)}"
+                is_empty = all(each.get("leaving") for each in behind)  # the doctor knows only what the routes name
+                ask = f"tidegate explain --model {model['name']}" if is_empty else f"tidegate doctor {_source(found)}"
+                command = f"tidegate undrain {drained[0]}" if drained else ask
                 yield Problem(what, command)
 
 
@@ -161,9 +163,9 @@ def _origins(found: dict[str, Any]) -> Iterator[Problem]:
     for each in found.get("discovery", ()):
         if each["problem"]:
             count, pools = each["targets"], ", ".join(each["pools"])
-            stays = f"the last {count} stay{'s' * (count == 1)} in use" if count else "it has told of none"
-            what = f"backends of {pools} by {each['origin']}: {each['problem']}; {stays}"
-            yield Problem(what, "it is asked again all the time; docs/discovery.md says what each origin must answer")
+            stays = f"its last {count} stay{'s' * (count == 1)} in use" if count else "it has named no backend"
+            what = f"{each['origin']}, for pool {pools}: {each['problem']}; {stays}"
+            yield Problem(what, "fix it there or in the routes: the gateway keeps asking (docs/discovery.md)")
 
 
 def _routes(found: dict[str, Any]) -> Iterator[Problem]:
@@ -190,7 +192,10 @@ def _state(found: dict[str, Any]) -> Iterator[Problem]:
         what = f"{state['where']} is slow: what other gateways count was last read {duration(read)} ago"
         yield Problem(what, "see tidegate_fleet_save_duration_seconds, and how busy the server and the network are")
     if state.get("shared"):
-        yield Problem(state["shared"], "start this gateway again with a state file of its own: --state sqlite:///FILE")
+        own = (
+            "keys of its own: add ?prefix=NAME to --state" if is_server else "a file of its own: --state sqlite:///FILE"
+        )
+        yield Problem(state["shared"], f"restart this gateway with {own}")
 
 
 def _rollouts(found: dict[str, Any]) -> Iterator[Problem]:

@@ -62,7 +62,7 @@ class Sharing:
         self._since = self._since or now
         if not self.problem and now - self._since > LEASE_SECONDS:
             self.problem = _words(own, other, self._where)
-            words = "the state file is shared with a gateway that has other routes: name another one with --state"
+            words = "the state is shared with a gateway that has other routes: give this one its own with --state"
             _log.warning(words, extra={"reason": self.problem})
 
     def _own(self) -> Told:

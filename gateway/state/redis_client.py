@@ -1,7 +1,8 @@
 """Clients for the URLs of Redis and Valkey: one server, with TLS, behind Sentinels, or a cluster."""
 
+from collections.abc import Mapping
 from typing import Any, Final
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
 
 from gateway.state.store import StateError, UnusableState
 
@@ -25,6 +26,28 @@ _SCHEMES: Final = {
     "valkey+unix": "unix",
 }
 _SENTINEL_PORT: Final = 26379
+_OPTIONS: Final = frozenset(
+    (
+        "client_name",
+        "db",
+        "health_check_interval",
+        "max_connections",
+        "password",
+        "protocol",
+        "socket_connect_timeout",
+        "socket_keepalive",
+        "socket_timeout",
+        "ssl_ca_certs",
+        "ssl_ca_path",
+        "ssl_cert_reqs",
+        "ssl_certfile",
+        "ssl_check_hostname",
+        "ssl_keyfile",
+        "ssl_password",
+        "username",
+    )
+)
+"""What may stand behind the `?`, besides the prefix. The client would fail at its first connection with any other."""
 
 
 def is_redis(url: str) -> bool:
@@ -62,6 +85,7 @@ def connect(url: str) -> tuple[Any, str]:
         parts = urlsplit(url)
         query = dict(parse_qsl(parts.query))
         prefix = query.pop("prefix", PREFIX)
+        _check(parts, query)
         plain = f"{_SCHEMES[parts.scheme]}://{parts.netloc}{parts.path}?{urlencode(query)}"
         if not prefix or set(prefix) & set("{} \t\n"):
             raise ValueError("a prefix has no braces or spaces")
@@ -74,6 +98,31 @@ def connect(url: str) -> tuple[Any, str]:
         raise StateError(f"{redacted(url)} cannot be reached: {error}") from None
     except (ValueError, TypeError) as error:
         raise UnusableState(f"`{redacted(url)}` is no URL of Redis: {error}") from None
+
+
+def _check(parts: SplitResult, query: Mapping[str, str]) -> None:
+    """Raise ValueError for what the client would ignore, or fail with at its first connection.
+
+    The words hold nothing of the place and the path: these are parts of a password that has a slash in it.
+    """
+    scheme, _, way = parts.scheme.partition("+")
+    path = parts.path.strip("/")
+    if not way or way == "cluster":
+        try:
+            has_host = parts.port is None or parts.hostname is not None
+        except ValueError:
+            has_host = False
+        if not has_host:
+            raise ValueError("write HOST:PORT; in a password, write / as %2F, # as %23, ? as %3F and @ as %40")
+    database = path.partition("/")[2] if way == "sentinel" else path
+    if way != "unix" and database and not (database.isascii() and database.isdecimal()):
+        raise ValueError("the path ends with the number of a database, such as /0")
+    for name in query:
+        if name not in _OPTIONS:
+            raise ValueError(f"`{name}` is not an option; known options: {', '.join(sorted((*_OPTIONS, 'prefix')))}")
+        if name.startswith("ssl_") and _SCHEMES[parts.scheme] != "rediss":
+            secure = f"{scheme}s{way and f'+{way}'}"
+            raise ValueError(f"`{name}` needs TLS" + (f": begin with {secure}://" if secure in _SCHEMES else ""))
 
 
 def _behind_sentinels(url: str, options: dict[str, Any]) -> Any:

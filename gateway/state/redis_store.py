@@ -1,6 +1,7 @@
 """Lasting state in Redis or Valkey, which gateways on many machines share."""
 
 import json
+import re
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple
@@ -242,7 +243,7 @@ def _reason(error: Exception) -> str:
     meanings: tuple[tuple[type[Exception], str], ...] = (
         (exceptions.NoPermissionError, "does not permit what is needed: allow this user EVAL and what scripts run"),
         (exceptions.TimeoutError, "does not answer in time"),
-        (exceptions.AuthenticationError, "refuses the user name or password"),
+        (exceptions.AuthenticationError, "refuses the user name or password of the URL (//USER:PASSWORD@HOST)"),
         (exceptions.ReadOnlyError, "is a replica, which takes no writes: name the primary, or its Sentinels"),
         (exceptions.OutOfMemoryError, "is full: raise its maxmemory"),
         (exceptions.ConnectionError, "cannot be reached"),
@@ -251,7 +252,8 @@ def _reason(error: Exception) -> str:
     meaning = next((words for kind, words in meanings if isinstance(error, kind)), "failed")
     if "unknown command" in str(error).lower():
         meaning = "does not know a command that is needed: EVAL may be renamed or forbidden there"
-    return f"{meaning} ({error})"
+    said = re.sub(r"^Error (-?\d+ )?connecting to .*?\. (?=.)", "", str(error)).rstrip(".")
+    return meaning if "HELLO" in said else f"{meaning} ({said})"  # that of a server which wants a password says nothing
 
 
 def _chunks(now: float) -> Iterator[tuple[float, int]]:

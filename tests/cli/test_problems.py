@@ -160,6 +160,11 @@ def test_what_is_no_problem(parts: dict[str, Any]) -> None:
             "docs/fleet.md",
         ),
         ({"state": server(read_seconds=12.0)}, "last read 12 s ago", "tidegate_fleet_save_duration_seconds"),
+        (
+            {"state": {"where": "redis://h:1/0", "not_saved": "", "shared": "another leads"}},
+            "another leads",
+            "add ?prefix=NAME to --state",
+        ),
     ],
 )
 def test_each_problem_names_what_helps(parts: dict[str, Any], what: str, command: str) -> None:
@@ -251,10 +256,11 @@ def test_a_gateway_of_an_older_release_is_read_too() -> None:
 def test_an_origin_that_cannot_be_asked_is_a_problem_and_what_leaves_is_none() -> None:
     origin = {"origin": "dns vllm.svc:8000", "pools": ["p"], "targets": 2, "problem": "no answer in 5 s"}
     (wrong,) = problems(found(discovery=[origin, origin | {"problem": ""}]))
-    assert wrong.what == "backends of p by dns vllm.svc:8000: no answer in 5 s; the last 2 stay in use"
+    assert wrong.what == "dns vllm.svc:8000, for pool p: no answer in 5 s; its last 2 stay in use"
     (wrong,) = problems(found(discovery=[origin | {"targets": 0}]))
-    assert wrong.what.endswith("no answer in 5 s; it has told of none")
+    assert wrong.what.endswith("no answer in 5 s; it has named no backend")
     gone = backend(state="not_ready", leaving=True)
     assert problems(found(backends=[gone, backend()])) == []
     (wrong,) = problems(found(backends=[gone]))
     assert wrong.what == "m/v1 has no ready backend: its requests get 503"
+    assert wrong.command == "tidegate explain --model m", "the doctor does not ask backends that were found"

@@ -60,6 +60,32 @@ class TestUrls:
         with pytest.raises(StateError, match=r"is no URL of Redis"):
             open_store(url)
 
+    @pytest.mark.parametrize(
+        ("url", "words"),
+        [
+            ("redis://h:1/0?prefx=a", r"`prefx` is not an option; known options: client_name, .*prefix"),
+            ("redis://h:1/zero", "the path ends with the number of a database, such as /0"),
+            ("redis+cluster://h:1/zero", "the path ends with the number of a database"),
+            ("redis+sentinel://h:1/primary/zero", "the path ends with the number of a database"),
+            ("redis://h:1?ssl_ca_certs=a", "`ssl_ca_certs` needs TLS: begin with rediss://"),
+            ("valkey+sentinel://h:1/p?ssl_ca_certs=a", r"needs TLS: begin with valkeys\+sentinel://"),
+            ("redis+unix:///s?ssl_ca_certs=a", "`ssl_ca_certs` needs TLS$"),
+            ("redis://h:1?db=zero", "Invalid value for 'db'"),
+            *((f"redis://:{each}@h:1/0", "write / as %2F") for each in ("sec/ret", "123/secret", "1?secret=2", "s#x")),
+        ],
+    )
+    def test_one_that_would_fail_later_is_refused_with_what_to_write(self, url: str, words: str) -> None:
+        with pytest.raises(UnusableState, match=words) as refused:
+            open_store(url)
+        assert "sec" not in str(refused.value)
+
+    @pytest.mark.parametrize("tail", ["", "/", "/3", "?db=3&socket_timeout=2&client_name=a", "/?prefix=b"])
+    def test_what_the_documentation_allows_is_not_refused(self, server: RedisServer, tail: str) -> None:
+        store = open_store(f"redis://:@127.0.0.1:{server.port}{tail}")
+        store.save(BATCH)
+        assert counts(store) == 1
+        store.close()
+
     @pytest.mark.parametrize("scheme", ["redis", "valkey"])
     def test_one_server_by_either_name(self, server: RedisServer, scheme: str) -> None:
         store = open_store(server.url.replace("redis", scheme, 1))
@@ -138,6 +164,10 @@ class TestSetUp:
         with pytest.raises(UnusableState, match="refuses the user name or password"):
             loaded(store, NOW)
         store.close()
+        without = RedisStore(server.url)
+        with pytest.raises(UnusableState, match=r"password of the URL \(//USER:PASSWORD@HOST\)$"):
+            loaded(without, NOW)
+        without.close()
 
     def test_the_rights_that_the_documentation_names_are_enough(self, server: RedisServer) -> None:
         rights = "~{tidegate}* +@read +@write +@scripting +time +info +ping"
@@ -164,7 +194,7 @@ class TestSetUp:
 class TestOutages:
     def test_one_that_is_away_is_done_without_until_it_is_back(self, server: RedisServer, store: RedisStore) -> None:
         server.stop()
-        with pytest.raises(StateError, match="cannot be reached"):
+        with pytest.raises(StateError, match=r"cannot be reached \(Connection refused\)$"):
             store.save(BATCH)
         assert loaded(store, NOW) == Saved()
         assert abs(store.wall() - time.time()) < 60.0
