@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 _WIDTH_IN_FILES = 160
-_NOT_FOUND = 404
+_NOT_FOUND, _UNAVAILABLE = 404, 503
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 Admin = Annotated[
@@ -29,8 +29,20 @@ Model = Annotated[str, typer.Argument(metavar="MODEL", help="Model, as the route
 ADMIN = "http://127.0.0.1:9000"
 
 
+class NoAnswerYetError(Exception):
+    """The gateway is there, but has not answered; the message says why."""
+
+
 def ask(admin: str, method: str, path: str, **request: Any) -> Any:
-    """Return the answer's JSON; ends the command with 1, and the gateway's own words, when it refuses.
+    """Return the answer's JSON; ends the command with 1, and the gateway's own words, when it refuses."""
+    try:
+        return ask_now(admin, method, path, **request)
+    except NoAnswerYetError as error:
+        _end(str(error))
+
+
+def ask_now(admin: str, method: str, path: str, **request: Any) -> Any:
+    """Return the answer's JSON as `ask` does; raises NoAnswerYetError where another try may do better.
 
     A token is taken from TIDEGATE_ADMIN_TOKEN; for TLS, an authority from TIDEGATE_ADMIN_CA, and a certificate of its
     own from TIDEGATE_ADMIN_CERTIFICATE with TIDEGATE_ADMIN_KEY, each a PEM file.
@@ -41,17 +53,7 @@ def ask(admin: str, method: str, path: str, **request: Any) -> Any:
     headers = {"x-gateway-actor": _actor()} | ({"authorization": f"Bearer {token}"} if token else {})
     admin = (admin if "://" in admin else f"http://{admin}").rstrip("/")
     tls = _tls() if admin.startswith("https:") else False
-    try:
-        answer = httpx.request(
-            method, f"{admin}{path}", headers=headers, trust_env=False, timeout=10.0, verify=tls, **request
-        )
-    except httpx.TimeoutException as error:
-        _end(f"the gateway at {admin} did not answer in time: {error or type(error).__name__}")
-    except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
-        # A listener with TLS closes what begins as plain HTTP.
-        closed = isinstance(error, httpx.RemoteProtocolError) and not tls
-        hint = ", as https:// if it speaks TLS" if closed else ""
-        _end(f"no gateway answers at {admin}: {_words(error)}; give its admin listener with --admin{hint}")
+    answer = _answer(method, f"{admin}{path}", admin, headers=headers, verify=tls, **request)
     if answer.status_code == _NOT_FOUND and "x-request-id" in answer.headers:
         _end(f"{admin} is the gateway's data port: give its admin listener with --admin (default: {ADMIN})")
     try:
@@ -66,8 +68,28 @@ def ask(admin: str, method: str, path: str, **request: Any) -> Any:
         wrong = "TIDEGATE_ADMIN_TOKEN is not its token" if token else "set TIDEGATE_ADMIN_TOKEN"
         _end(f"the admin listener at {admin} requires a token: {wrong}")
     if not answer.is_success:
-        _end(told.get("message") or f"the gateway answered with status {answer.status_code}")
+        words = told.get("message") or f"the gateway answered with status {answer.status_code}"
+        if answer.status_code == _UNAVAILABLE:
+            raise NoAnswerYetError(words)
+        _end(words)
     return body
+
+
+def _answer(method: str, url: str, admin: str, **request: Any) -> httpx.Response:
+    """Return what is answered, whatever it is."""
+    try:
+        return httpx.request(method, url, trust_env=False, timeout=10.0, **request)
+    except httpx.TimeoutException as error:
+        words = f"the gateway at {admin} did not answer in time: {error or type(error).__name__}"
+        raise NoAnswerYetError(words) from None
+    except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
+        # A listener with TLS closes what begins as plain HTTP.
+        closed = isinstance(error, httpx.RemoteProtocolError) and not request["verify"]
+        hint = ", as https:// if it speaks TLS" if closed else ""
+        words = f"no gateway answers at {admin}: {_words(error)}; give its admin listener with --admin{hint}"
+        if isinstance(error, (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)):
+            raise NoAnswerYetError(words) from None
+        _end(words)
 
 
 def _words(error: Exception) -> str:

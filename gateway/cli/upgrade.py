@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from gateway.cli.asking import ADMIN, Admin, ask, console, errors
+from gateway.cli.asking import ADMIN, Admin, NoAnswerYetError, ask, ask_now, console, errors
 
 _LOOK = 0.2
 
@@ -25,15 +25,23 @@ def upgrade(
         errors.print("tidegate: this gateway runs without workers: start it with `serve --workers 1` to upgrade it")
         raise typer.Exit(1)
     ask(admin, "POST", "/admin/upgrade")
-    limit = time.monotonic() + timeout
+    last, limit = "", time.monotonic() + timeout
     while time.monotonic() < limit:
         time.sleep(_LOOK)
-        now = ask(admin, "GET", "/admin/status")
+        try:
+            now = ask_now(admin, "GET", "/admin/status")
+        except NoAnswerYetError as error:  # the machine is busy with the start of the new workers
+            last = f" ({error})"
+            continue
         if now["generation"] > before["generation"]:
             console().print(Text(f"generation {now['generation']} serves"))
+            for problem in now["routes"]["problems"]:
+                errors.print(f"tidegate: it serves the previous routes, since a file is wrong: {problem}", markup=False)
             return
         if now["upgrade"].startswith("failed"):
             errors.print(f"tidegate: the upgrade {now['upgrade']}", markup=False)
             raise typer.Exit(1)
-    errors.print(f"tidegate: the new workers do not serve after {timeout:g} s", markup=False)
+        last = ""
+    words = f"tidegate: the new workers do not serve after {timeout:g} s{last}"
+    errors.print(f"{words}; see `tidegate status` and the gateway's log", markup=False)
     raise typer.Exit(1)

@@ -199,4 +199,4 @@ class MachineAdmin:
 
 
 def _nobody() -> Response:
-    return error(503, "no_worker", "no worker answers: try again in a moment")
+    return error(503, "no_worker", "no worker of the gateway answers (yet): try again in a moment, and see its log")
