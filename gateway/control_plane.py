@@ -60,7 +60,13 @@ class ControlPlane:
             clock,
         )
         self.outlier_detector = OutlierDetector(
-            ledger, registry, clock=clock, epoch=epoch, rng=data.rng, settle=data.observers.flush
+            ledger,
+            registry,
+            clock=clock,
+            epoch=epoch,
+            rng=data.rng,
+            settle=data.observers.flush,
+            shares_network=not store.remote,
         )
         self.audit = Audit(epoch)
         self.drained = Drained(registry, self.audit)
@@ -80,9 +86,12 @@ class ControlPlane:
                 self._follow,
                 ledger.merging,
                 ledger.restore,
+                self.outlier_detector.unsaved_findings,
+                self.outlier_detector.found,
             ),
             slices=data.background,
         )
+        self.outlier_detector.request_save = self.flusher.wake
         self.alerter = Alerter(ledger, epoch, None if self.webhook is None else self.webhook.notify, self.flusher.wake)
         if self.webhook is not None:
             self.webhook.delivered = self.alerter.delivered

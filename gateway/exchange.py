@@ -104,6 +104,17 @@ class Verdict(StrEnum):
     UNCOUNTED = "uncounted"
 
 
+class Fault(StrEnum):
+    """What a failed attempt shows of its backend to gateways that did not make it."""
+
+    ANSWER = "answer"
+    """It answered badly: so it may answer all of them."""
+    BREAK = "break"
+    """Its answer broke off: it did that, or the network between."""
+    SILENCE = "silence"
+    """Nothing came: it may be out of reach for this one alone."""
+
+
 # Reading a member through its class takes a call (Python 3.11): what every request asks for is read here instead.
 ANSWERED: Final = AttemptEnd.OK
 SERVED: Final = Outcome.OK
@@ -111,6 +122,7 @@ INTERNAL: Final = Outcome.INTERNAL
 GOOD: Final = Verdict.GOOD
 BAD: Final = Verdict.BAD
 UNCOUNTED: Final = Verdict.UNCOUNTED
+SILENCE: Final = Fault.SILENCE
 
 
 class AttemptRecord:

@@ -20,7 +20,7 @@ from gateway.policy.slo.ledger import SloLedger
 from gateway.policy.slo.objective import Sli
 from gateway.policy.slo.series import Kind, Series
 from gateway.policy.slo.windows import MINUTE, TICK
-from gateway.state.store import Ejection
+from gateway.state.store import BackendFinding, Ejection
 from gateway.wire.slices import Slices, Work, finish
 
 _log = logging.getLogger(__name__)
@@ -37,6 +37,7 @@ class OutlierDetector:
     """Advances the ledger and lets every pool judge its backends.
 
     `ejections` counts by (backend, pool, cause); `history` holds the latest transitions, the newest last.
+    `request_save` is called with what other gateways should know soon.
     """
 
     def __init__(
@@ -48,11 +49,15 @@ class OutlierDetector:
         epoch: Clock,
         rng: Random,
         settle: Callable[[], None] = lambda: None,
+        shares_network: bool = True,
     ) -> None:
         """Take the registry's clock, and `epoch`, one of seconds since the epoch that never jumps.
 
-        `settle` brings the ledger up to date.
+        `settle` brings the ledger up to date. All gateways that read the same state may share one machine, and its
+        network: where they do not, what this one could not reach is not kept for them.
         """
+        self.request_save: Callable[[], None] = lambda: None
+        self._shares_network = shares_network
         self._settle = settle
         self.ejections: Counter[tuple[str, str, Cause]] = Counter()
         self.history: deque[Transition] = deque(maxlen=_REMEMBERED)
@@ -62,6 +67,7 @@ class OutlierDetector:
         self._epoch = epoch
         self._rng = rng
         self._unsaved: list[Ejection] = []
+        self._findings: list[BackendFinding] = []
         self._panics: set[str] = set()
 
     async def run(self, slices: Slices) -> None:
@@ -97,10 +103,25 @@ class OutlierDetector:
         taken, self._unsaved = self._unsaved, []
         return taken
 
+    def unsaved_findings(self) -> list[BackendFinding]:
+        """Return what was found since the last call that concerns other gateways too."""
+        taken, self._findings = self._findings, []
+        return taken
+
+    def found(self, findings: Iterable[BackendFinding]) -> None:
+        """Take what other gateways have found, of the backends that the routes name."""
+        now = self._clock()
+        offset = self._epoch() - now
+        for each in findings:
+            here = replace(each.finding, until=each.finding.until - offset, since=each.finding.since - offset)
+            for peers in self._registry.pools.values():
+                peers.told(each.backend, here, now, self._rng)
+
     def restore(self, ejections: Iterable[Ejection]) -> None:
         """Take back ejections kept over a restart: one that still lasts holds again, the others count as recent.
 
-        One of a time to come is of a clock that was wrong, and none lasts for longer than ejections do.
+        One of a time to come is of a clock that was wrong, and none lasts for longer than ejections do. No more of a
+        pool are out than may be: several gateways may have ejected some each.
         """
         epoch = self._epoch()
         offset = epoch - self._clock()
@@ -115,7 +136,10 @@ class OutlierDetector:
                 if epoch - 2 * longest < each.at <= epoch + _SLACK
             ]
             if known:
-                backend.health.outlier.restore(_standing(known, epoch=epoch, offset=offset))
+                peers, standing = backend.health.peers, _standing(known, epoch=epoch, offset=offset)
+                if standing.out and not peers.has_room:
+                    standing = replace(standing, state=ejection.State.IN_SERVICE, since=epoch - offset, until=0.0)
+                backend.health.outlier.restore(standing)
 
     def _signal(self, backend: Backend) -> Signal:
         least = backend.health.peers.thresholds.min_requests
@@ -127,8 +151,7 @@ class OutlierDetector:
         self.history.append(transition)
         if transition.cause is not None:
             self.ejections[transition.backend, peers.pool, transition.cause] += 1
-            offset = self._epoch() - now
-            self._unsaved.append(Ejection(transition.backend, after.since + offset, after.until + offset, after.reason))
+            self._keep(peers, transition, self._epoch() - now)
         _log.log(
             logging.WARNING if after.state is ejection.State.EJECTED else logging.INFO,
             "backend %s",
@@ -142,6 +165,19 @@ class OutlierDetector:
                 "recent_ejections": after.ejections,
             },
         )
+
+    def _keep(self, peers: PoolState, transition: Transition, offset: float) -> None:
+        """Keep an ejection over a restart, and tell other gateways of it where that concerns them.
+
+        In a panic the fault is the load's, or this gateway's own.
+        """
+        after, finding = transition.after, transition.finding
+        if finding is not None and not peers.panic:
+            told = replace(finding, until=finding.until + offset, since=finding.since + offset)
+            self._findings.append(BackendFinding(transition.backend, told))
+            self.request_save()
+        if finding is not None or (self._shares_network and transition.cause is not Cause.PEER):
+            self._unsaved.append(Ejection(transition.backend, after.since + offset, after.until + offset, after.reason))
 
     def _tell_panic(self, peers: PoolState) -> None:
         if peers.panic == (peers.pool in self._panics):

@@ -16,6 +16,7 @@ from gateway.policy.slo.series import SeriesKey, SlotCounts
 from gateway.policy.slo.windows import LASTING
 from gateway.state.fleet_counts import FleetCounts, Merged
 from gateway.state.store import (
+    BackendFinding,
     Batch,
     Document,
     Ejection,
@@ -74,6 +75,7 @@ class PersistedState:
     `taken_over` is told what others saved, when this process takes the lead from them, and `led` what the one that
     leads tells of itself, as long as that is another; `followed` what it has written meanwhile. `merging` counts what
     other processes counted since the last time, and `restored` what they had before, where nothing was read for long.
+    `findings` are told to other processes, and `found` takes theirs.
     """
 
     documents: Callable[[], Iterable[Document]] = tuple
@@ -84,6 +86,8 @@ class PersistedState:
     followed: Callable[[Iterable[Document]], None] = lambda _: None
     merging: Callable[[Iterable[SlotCounts]], Iterable[None]] = lambda _: ()
     restored: Callable[[Iterable[SlotCounts]], None] = lambda _: None
+    findings: Callable[[], Iterable[BackendFinding]] = tuple
+    found: Callable[[Iterable[BackendFinding]], None] = lambda _: None
 
 
 class Flusher:
@@ -122,6 +126,7 @@ class Flusher:
         self._waiting_documents: dict[tuple[str, str], Document] = {}
         self._waiting_records: list[Record] = []
         self._waiting_responses: list[Response] = []
+        self._waiting_findings: list[BackendFinding] = []
         self._wake = asyncio.Event()
         self.where = store.where
         self._store = store
@@ -215,6 +220,7 @@ class Flusher:
                 raise
             self._renewed = batch.at
             self._led(token, merged)
+            self._persisted.found(merged.reply.findings)
             await self._do(self._merging(batch, merged))
 
     def _saved_late(self, batch: Batch, done: "asyncio.Future[_Flushed]") -> None:
@@ -298,6 +304,8 @@ class Flusher:
         self._waiting_documents |= {(each.kind, each.name): each for each in self._persisted.documents()}
         self._waiting_records += self._persisted.records()
         del self._waiting_records[:-_EJECTIONS_WAITING]
+        self._waiting_findings += self._persisted.findings()
+        del self._waiting_findings[:-_EJECTIONS_WAITING]
         self._waiting_responses += self._persisted.responses()
         del self._waiting_responses[:-_RESPONSES_WAITING]
 
@@ -311,6 +319,7 @@ class Flusher:
             self.token,
             tuple(self._waiting_responses),
             self.incarnation,
+            findings=tuple(self._waiting_findings),
         )
 
     def _forget_counts(self, now: float) -> None:
@@ -320,6 +329,7 @@ class Flusher:
 
     def _saved(self, batch: Batch) -> Work[None]:
         self._waiting_ejections.clear()
+        self._waiting_findings.clear()
         self._waiting_records.clear()
         self._waiting_responses.clear()
         for each in batch.counts:

@@ -11,7 +11,7 @@ from gateway.policy.routing.health import Health
 from gateway.policy.routing.lease import Lease
 from gateway.policy.routing.pools import HYSTERESIS
 from gateway.policy.routing.refusals import Refusals
-from gateway.policy.slo.classify import VERDICTS
+from gateway.policy.slo.classify import FAULTS, VERDICTS
 from gateway.policy.slo.judge import judge_attempt
 from gateway.proxy.live_version import LONGEST_CONTEXT, SMALL
 from gateway.proxy.pool_selection import Routing
@@ -105,7 +105,7 @@ def ended(
         met = not tried or all(judge_attempt(routed.objective, exchange, end).values())
         _answered(routed, exchange, health, lease, now=now, rng=rng, met=met)
     else:
-        health.ended(lease, verdict, now, rng)
+        health.ended(lease, verdict, now, rng, fault=FAULTS[end])
     if trial is not None:
         calm = health.peers.burn(routed.objective.name) < HYSTERESIS * routed.route.spill_at
         if trial.end(now, met=None if verdict is UNCOUNTED else met, calm=calm):

@@ -12,6 +12,7 @@ a cluster keeps them on one node; the one key that a script is told is that pref
     PREFIX:rows:WIDTH:CHUNK:ID       hash: "slot series" -> "good bad first last" that one process counted
     PREFIX:sums:WIDTH:CHUNK          the same, of all processes together
     PREFIX:changes                   sorted set: "CHUNK slot series" of the finest slots -> version of the last change
+    PREFIX:findings                  sorted set: what a process found about a backend, in JSON -> version
     PREFIX:documents, :edits         hash: [kind, name] -> body; sorted set: [kind, name] -> version
     PREFIX:records, :ejections, :responses    sorted sets: what was saved, in JSON -> when
 """
@@ -59,8 +60,8 @@ local id = asked.incarnation
 local tomb = redis.call('HGET', prefix .. ':ended', id)
 local known = tomb or redis.call('HGET', prefix .. ':incarnations', id)
 local sequence = known and string.match(known, '^(%d+)') or '0'
-local function answer(version, ended, others, documents)
-  return {epoch, sequence, whole(version), ended, others, documents}
+local function answer(version, ended, others, documents, findings)
+  return {epoch, sequence, whole(version), ended, others, documents, findings or {}}
 end
 if asked.epoch ~= '' and asked.epoch ~= epoch then return answer(0, 0, {}, {}) end
 if tomb then return answer(0, 1, {}, {}) end
@@ -110,6 +111,13 @@ for _ = 1, asked.listed do
   redis.call('ZADD', prefix .. ':' .. ARGV[at], ARGV[at + 1], ARGV[at + 2])
   at = at + 3
 end
+local findings = prefix .. ':findings'
+for _ = 1, asked.findings do
+  redis.call('ZADD', findings, whole(version), ARGV[at])
+  redis.call('PEXPIRE', findings, asked.remembered)
+  at = at + 1
+end
+redis.call('ZREMRANGEBYSCORE', findings, '-inf', whole(now - asked.remembered))
 redis.call('ZREMRANGEBYSCORE', prefix .. ':changes', '-inf', whole(now - asked.remembered))
 local others = {}
 local since = '(' .. whole(asked.seen)
@@ -129,7 +137,10 @@ if not leads then
     documents[#documents + 1] = redis.call('HGET', prefix .. ':documents', name)
   end
 end
-return answer(version, 0, others, documents)
+-- The version is the server's time, so that what one was written under tells how long ago that was.
+local found = redis.call('ZRANGEBYSCORE', findings, since, '+inf', 'WITHSCORES')
+for index = 2, #found, 2 do found[index] = whole(math.max(0, version - found[index])) end
+return answer(version, 0, others, documents, found)
 """
 )
 """One batch: what it counted goes into its own rows, and the difference into the sums."""

@@ -11,7 +11,7 @@ from gateway import clock
 from gateway.policy.slo.objective import DAY
 from gateway.policy.slo.series import SlotCounts
 from gateway.policy.slo.windows import FINE, LASTING, STORED
-from gateway.state import believed
+from gateway.state import believed, findings
 from gateway.state import store as contract
 from gateway.state.redis_client import connect, redacted
 from gateway.state.redis_scripts import BEGIN, LEAD, MEMBERS, RECOVERY, RESIGN, RESTORE, SAVE, SETTLE
@@ -140,7 +140,7 @@ class RedisStore:
         """Save a batch in one script."""
         self._check()
         documents = [text for each in batch.documents for text in (json.dumps([each.kind, each.name]), each.body)]
-        listed = list(_listed(batch))
+        listed, found = list(_listed(batch)), findings.packed(batch)
         asked = {
             "incarnation": batch.incarnation,
             "sequence": batch.sequence,
@@ -152,11 +152,12 @@ class RedisStore:
             "counts": len(batch.counts),
             "documents": len(batch.documents),
             "listed": len(listed) // 3,
+            "findings": len(found),
             "lasts": _LASTS,
             "remembered": _REMEMBERED,
         }
-        epoch, sequence, version, ended, others, edited = self._run(
-            SAVE, json.dumps(asked), *_rows(batch.counts), *documents, *listed
+        epoch, sequence, version, ended, others, edited, told = self._run(
+            SAVE, json.dumps(asked), *_rows(batch.counts), *documents, *listed, *found
         )
         return Reply(
             epoch,
@@ -165,6 +166,7 @@ class RedisStore:
             tuple(_slots(zip(others[::2], others[1::2], strict=True), FINE)),
             tuple(_documents(zip(edited[::2], edited[1::2], strict=True))),
             bool(ended),
+            tuple(findings.unpacked(batch, zip(told[::2], (int(age) / 1000 for age in told[1::2]), strict=True))),
         )
 
     def recovery(self, incarnation: str) -> Recovery:

@@ -15,7 +15,7 @@ from pathlib import Path
 from gateway import clock
 from gateway.policy.slo.series import SlotCounts
 from gateway.policy.slo.windows import STORED
-from gateway.state import believed, sqlite_peers, sqlite_rows
+from gateway.state import believed, findings, sqlite_peers, sqlite_rows
 from gateway.state.damage import (
     inspect,
     is_damage,
@@ -58,7 +58,8 @@ class SqliteStore:
         self._inode = 0
         self._log_inode = 0
         self._descriptor: int | None = None
-        self._lease = sqlite_peers.Lease(boot or sqlite_peers.boot())
+        self._boot = boot or sqlite_peers.boot()
+        self._lease = sqlite_peers.Lease(self._boot)
         self._epoch = ""
         self._opened: sqlite3.Connection | None = None
         if kind := networked(path):
@@ -132,14 +133,17 @@ class SqliteStore:
                 return refused
             sequence, version = sqlite_peers.flushed(connection, batch)
             sqlite_rows.write(connection, batch, version)
+            written = clock.monotonic()
+            findings.write(connection, batch, version, self._boot, written)
             if batch.at - self._pruned >= _PRUNE_EVERY:
                 self._pruned = batch.at
                 sqlite_rows.prune(connection, batch.at, batch.incarnation)
             found = sqlite_rows.others(connection, batch.incarnation, batch.seen)
             leads = batch.token > 0 and sqlite_rows.is_latest(connection, batch.token)
             documents = () if leads else sqlite_rows.edited(connection, batch.seen)
+            told = findings.read(connection, batch, self._boot, written)
             self._epoch = sqlite_peers.epoch(connection)
-            return Reply(self._epoch, sequence, version, found, documents)
+            return Reply(self._epoch, sequence, version, found, documents, findings=told)
 
     def recovery(self, incarnation: str) -> Recovery:
         """Return what a process that came back has to do."""
@@ -298,11 +302,13 @@ class SqliteStore:
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute("BEGIN IMMEDIATE")
             version = convert(connection)
+            if version <= VERSION:
+                connection.execute(findings.TABLE)
             connection.commit()
             if 0 < version < VERSION:
                 _log.info("the state file of an earlier release was converted", extra={"file": str(self._path)})
             if version <= VERSION:
-                for query in sqlite_rows.QUERIES:
+                for query in (*sqlite_rows.QUERIES, findings.QUERY):
                     connection.execute(f"{query} LIMIT 0")
             with contextlib.suppress(FileNotFoundError):
                 self._log_inode = os.stat(f"{self._path}-wal").st_ino

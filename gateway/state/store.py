@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from gateway import clock
+from gateway.policy.routing.ejection import Finding
 from gateway.policy.slo.objective import DAY
 from gateway.policy.slo.series import Kind, SlotCounts
 from gateway.policy.slo.windows import FINE, STORED
@@ -59,6 +60,14 @@ class Ejection:
 
 
 @dataclass(frozen=True, slots=True)
+class BackendFinding:
+    """What a process found about a backend by its answers, for all; times are seconds since the epoch."""
+
+    backend: str
+    finding: Finding
+
+
+@dataclass(frozen=True, slots=True)
 class Document:
     """The latest of one thing, in JSON: a rollout, a deployment, a backend that is drained."""
 
@@ -104,7 +113,8 @@ class Batch:
 
     `sequence` numbers the batches of an incarnation from 1 on: one that arrives after a later one changes nothing.
     `epoch` is the store's, as the process knows it, "" where it knows none, and `seen` the version of what it has read.
-    `returning` is the epoch that the process was in when the store was emptied, "" otherwise.
+    `returning` is the epoch that the process was in when the store was emptied, "" otherwise. `findings` are told to
+    the others as long as they hold.
     """
 
     at: float
@@ -119,6 +129,7 @@ class Batch:
     epoch: str = ""
     seen: int = 0
     returning: str = ""
+    findings: tuple[BackendFinding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +139,8 @@ class Reply:
     Nothing was saved where its `epoch` is not the batch's, or the incarnation has `ended`: its rows are settled, and
     what it counts from now on needs a new id. `sequence` is the last one that the store had of it, 0 for none: a lower
     one than was acknowledged before means that the store has forgotten something. `others` are all counts of other
-    processes, in the finest slots that changed since `seen`; `version` is what has been seen now.
+    processes, in the finest slots that changed since `seen`; `version` is what has been seen now. `findings` are what
+    others have found since, and still holds.
     """
 
     epoch: str = ""
@@ -137,6 +149,7 @@ class Reply:
     others: tuple[SlotCounts, ...] = ()
     documents: tuple[Document, ...] = ()
     ended: bool = False
+    findings: tuple[BackendFinding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

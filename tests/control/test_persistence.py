@@ -12,9 +12,20 @@ from pathlib import Path
 import pytest
 
 from gateway.control.persistence import LEADER, Flusher, PersistedState
+from gateway.policy.routing.ejection import Finding
 from gateway.policy.slo.series import Kind, SeriesKey, SlotCounts
 from gateway.state.sqlite import SqliteStore
-from gateway.state.store import Batch, Document, Ejection, Member, Members, MemoryStore, Reply, StateError
+from gateway.state.store import (
+    BackendFinding,
+    Batch,
+    Document,
+    Ejection,
+    Member,
+    Members,
+    MemoryStore,
+    Reply,
+    StateError,
+)
 from tests.e2e.harness import ask, chat, gateway, routes
 from tests.e2e.processes import engine, serving
 from tests.waiting import DEADLINE, eventually
@@ -210,6 +221,35 @@ async def test_a_process_follows_what_the_leader_wrote_and_takes_over_all_of_it(
     assert heard["led"] == [[Led.written[0]]] * followed
     assert heard["taken over"] == [list(Led.written)]
     assert saving.leads
+    await saving.close()
+
+
+class Telling(Shelf):
+    """One that always has the same news."""
+
+    news = BackendFinding("p/b:80", Finding(99.0, "fails"))
+
+    def save(self, batch: Batch) -> Reply:
+        return replace(super().save(batch), findings=(self.news,))
+
+
+async def test_findings_are_told_once_after_an_outage_too_and_those_of_others_are_taken() -> None:
+    shelf, mine = Telling(broken=True), [BackendFinding("p/a:80", Finding(50.0, "fails"))]
+    heard: list[BackendFinding] = []
+
+    def take() -> list[BackendFinding]:
+        taken, mine[:] = list(mine), []
+        return taken
+
+    persisted = PersistedState(findings=take, found=heard.extend)
+    saving = Flusher(shelf, counting(), list[Ejection], lambda: 7.0, persisted=persisted)
+    await saving.flush()
+    assert heard == []
+    shelf.broken = False
+    await saving.flush()
+    await saving.flush()
+    assert [[each.backend for each in batch.findings] for batch in shelf.batches] == [["p/a:80"], []]
+    assert heard == [Telling.news] * 2
     await saving.close()
 
 

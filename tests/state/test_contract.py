@@ -7,10 +7,21 @@ from pathlib import Path
 
 import pytest
 
+from gateway.policy.routing.ejection import Finding
 from gateway.policy.slo.series import SeriesKey, SlotCounts
 from gateway.policy.slo.time_in_use import HOUR
 from gateway.policy.slo.windows import FINE, LASTING
-from gateway.state.store import MEMBER_SECONDS, Batch, Document, Ejection, Record, Recovery, Response, Saved
+from gateway.state.store import (
+    MEMBER_SECONDS,
+    BackendFinding,
+    Batch,
+    Document,
+    Ejection,
+    Record,
+    Recovery,
+    Response,
+    Saved,
+)
 from tests.redis_server import RedisServer, redis_server
 from tests.state.counts import slots
 from tests.state.engines import Engine, RedisEngine, SqliteEngine
@@ -112,6 +123,47 @@ class TestCounts:
         store.save(counted(now, 1))
         assert {each.width for each in store.load(now + 400).slots} == {60, 720, 10_800}
         assert {each.width for each in store.load(now + 3 * HOUR).slots} == {720, 10_800}
+
+
+def found(now: float, backend: str = "p/a:80", left: float = 30.0) -> BackendFinding:
+    return BackendFinding(backend, Finding(now + left, "5 failures in a row", share=0.5, since=now - 2.0, in_row=True))
+
+
+class TestFindings:
+    def test_others_are_told_once_what_a_process_found(self, engine: Engine, now: float) -> None:
+        one, two = engine.open(), engine.open()
+        seen = two.save(Batch(now, incarnation="two", sequence=1)).version
+        reply = one.save(Batch(now, incarnation="one", sequence=1, findings=(found(now), found(now, "p/b:80"))))
+        assert reply.findings == ()
+        first = two.save(Batch(now, incarnation="two", sequence=2, seen=seen))
+        assert [each.backend for each in first.findings] == ["p/a:80", "p/b:80"]
+        told = first.findings[0].finding
+        assert (told.reason, told.slow, told.share, told.in_row) == ("5 failures in a row", False, 0.5, True)
+        assert (told.until, told.since) == pytest.approx((now + 30.0, now - 2.0), abs=20.0)
+        assert told.until - told.since == pytest.approx(32.0)
+        assert told.until <= now + 30.0
+        assert two.save(Batch(now, incarnation="two", sequence=3, seen=first.version)).findings == ()
+        assert one.save(Batch(now, incarnation="one", sequence=2, seen=seen)).findings == ()
+
+    def test_they_last_as_long_as_was_left_whatever_the_clocks_of_two_processes_say(
+        self, engine: Engine, now: float
+    ) -> None:
+        one, two = engine.open(), engine.open()
+        late, early = now + 3600.0, now - 3600.0
+        one.save(Batch(late, incarnation="one", sequence=1, findings=(found(late),)))
+        two.save(Batch(early, incarnation="two", sequence=1, findings=(found(early),)))
+        for at, who in ((early, "two"), (late, "one")):
+            (each,) = engine.open().save(Batch(at, incarnation=who, sequence=2)).findings
+            assert at + 10.0 < each.finding.until <= at + 30.0
+
+    def test_what_is_over_is_not_told(self, engine: Engine, now: float) -> None:
+        one, two = engine.open(), engine.open()
+        old = (found(now, left=0.0), found(now, left=-5.0), found(now, left=0.01), found(now, left=float("inf")))
+        seen = one.save(Batch(now, incarnation="one", sequence=1, findings=old)).version
+        until(lambda: two.save(Batch(now, incarnation="two", sequence=0)).findings == (), "the one that still held")
+        later = Batch(now + 40.0, incarnation="one", sequence=2, findings=(found(now),))
+        assert one.save(later).version > seen, "it waited until it was over"
+        assert two.save(Batch(now, incarnation="two", sequence=0, seen=seen)).findings == ()
 
 
 class TestSettling:

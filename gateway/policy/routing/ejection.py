@@ -36,6 +36,8 @@ WARM_UP: Final = 5.0
 """The same for a backend that has only come back, or is new."""
 QUIET: Final = 60.0
 """Seconds without a request after which a half-open backend returns, its probes having passed all the time."""
+TURN: Final = 5.0
+"""Seconds, and up to twice as many, by which a gateway that found an ejection tries the backend before others do."""
 LEAST_WEIGHT: Final = 0.02
 
 
@@ -81,6 +83,7 @@ class Event(StrEnum):
     RETURNED = "returned"
     BEGAN = "began"
     NEEDED = "needed"
+    TOLD = "told"
 
 
 TRANSITIONS: Final[Mapping[tuple[State, Event], State]] = MappingProxyType(
@@ -99,6 +102,10 @@ TRANSITIONS: Final[Mapping[tuple[State, Event], State]] = MappingProxyType(
         (State.IN_SERVICE, Event.BEGAN): State.SLOW_START,
         (State.EJECTED, Event.NEEDED): State.SLOW_START,
         (State.HALF_OPEN, Event.NEEDED): State.SLOW_START,
+        (State.IN_SERVICE, Event.TOLD): State.EJECTED,
+        (State.SLOW_START, Event.TOLD): State.EJECTED,
+        (State.EJECTED, Event.TOLD): State.EJECTED,
+        (State.HALF_OPEN, Event.TOLD): State.EJECTED,
     }
 )
 """Every way from state to state; what is not here changes nothing."""
@@ -110,6 +117,7 @@ class Cause(StrEnum):
     FAILURES = "failures"
     BURN = "burn"
     PROBE = "probe"
+    PEER = "peer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +125,8 @@ class EjectionState:
     """A state since when, until when (seconds; 0.0 for good), after how many recent ejections, and why.
 
     `slow` says that it is out because it is slow, not because it fails; `returned` that it was merely unreachable, and
-    no trial of it has failed since; `out` whether it is taken out of service.
+    no trial of it has failed since; `by_peer` that another gateway found why, and this one nothing; `out` whether it is
+    taken out of service.
     """
 
     state: State = State.IN_SERVICE
@@ -128,6 +137,7 @@ class EjectionState:
     reason: str = "never ejected"
     slow: bool = False
     returned: bool = False
+    by_peer: bool = False
     out: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -135,13 +145,30 @@ class EjectionState:
 
 
 @dataclass(frozen=True, slots=True)
+class Finding:
+    """Why a backend is out until a time, as one gateway found by how it answers, and tells the others.
+
+    It is `slow`, or fails in a `share` of its answers (0 to 1). `since` is when failures `in_row` began: what it
+    answered well to later requests speaks against them. Times are seconds.
+    """
+
+    until: float
+    reason: str
+    slow: bool = False
+    share: float = 1.0
+    since: float = 0.0
+    in_row: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Transition:
-    """A backend's change of standing; `cause` only when it was ejected."""
+    """A backend's change of standing; `cause` only when it was ejected, `finding` when that concerns all gateways."""
 
     backend: str
     before: State
     after: EjectionState
     cause: Cause | None = None
+    finding: Finding | None = None
 
 
 def eject(
@@ -152,6 +179,25 @@ def eject(
     KeyError from a state that knows no ejection: a backend that is out cannot be ejected.
     """
     return _out(replace(standing, ejections=standing.ejections + 1, slow=slow), Event.EJECT, now, reason, rng, by=by)
+
+
+def told(
+    standing: EjectionState, now: float, finding: Finding, rng: Chance, *, by: Thresholds = USUAL
+) -> EjectionState:
+    """Take out what another gateway found to fail, or keep it out for longer.
+
+    It stays out for a few seconds more than there: the other one tries it first, and tells when it still fails. One
+    that is out for what this gateway found itself is its own to try.
+    """
+    if standing.out and not standing.by_peer:
+        return standing
+    until = min(finding.until + TURN * (1 + rng.random()), now + by.max_ejection_time)
+    reason = f"another gateway found: {finding.reason}"
+    if standing.state is State.EJECTED:
+        slow = standing.slow and finding.slow
+        return replace(standing, until=max(standing.until, until), slow=slow, reason=reason)
+    state, more = TRANSITIONS[standing.state, Event.TOLD], not standing.out
+    return EjectionState(state, now, until, standing.ejections + more, 0, reason, finding.slow, by_peer=True)
 
 
 def answered(standing: EjectionState, now: float) -> EjectionState:
@@ -223,7 +269,8 @@ def elapse(standing: EjectionState, now: float, by: Thresholds = USUAL) -> Eject
     state = TRANSITIONS[standing.state, Event.TIME]
     if state is State.HALF_OPEN:
         reason = f"was ejected: {standing.reason}"
-        return EjectionState(state, now, now + QUIET, standing.ejections, 0, reason, standing.slow)
+        by_peer = standing.by_peer
+        return EjectionState(state, now, now + QUIET, standing.ejections, 0, reason, standing.slow, by_peer=by_peer)
     if state is State.SLOW_START:
         return _slowly(standing, Event.TIME, now, f"no request in {QUIET:g} s, and its probes pass")
     return EjectionState(state, now, 0.0, standing.ejections, 0, "slow start is over")
@@ -242,8 +289,9 @@ class Member:
     """One backend as the rules for its whole pool see it.
 
     `gone` it cannot be asked (not ready); `burning` it spends its budget at page rate, for whatever cause; `guilty`
-    that is its own doing, in the words of `reason`; `slow` it answers late, but does not fail. `carries` are requests
-    that it works on, `spare` are its free slots; `works` it has produced something since its standing changed.
+    that is its own doing, in the words of `reason`, "" where another gateway says so; `slow` it answers late, but does
+    not fail. `carries` are requests that it works on, `spare` are its free slots; `works` it has produced something
+    since its standing changed.
     """
 
     standing: EjectionState

@@ -3,11 +3,12 @@
 Nothing here reads a clock or draws by itself, so a simulation runs the very code that routes.
 """
 
+from dataclasses import replace
 from typing import Final
 
 from gateway.claim import SMALLEST, Claim
-from gateway.exchange import GOOD, UNCOUNTED, Verdict
-from gateway.policy.routing.ejection import Cause, State, Transition
+from gateway.exchange import GOOD, UNCOUNTED, Fault, Verdict
+from gateway.policy.routing.ejection import Cause, Finding, State, Transition
 from gateway.policy.routing.lease import Lease
 from gateway.policy.routing.outlier import Signal
 from gateway.policy.routing.pick import Chance
@@ -110,10 +111,12 @@ class Health(Vitals):
         seconds: float = 0.0,
         tpot: float | None = None,
         met: bool = True,
+        fault: Fault = Fault.ANSWER,
     ) -> None:
         """Learn how an attempt ended.
 
-        Of a complete answer: how many `seconds` it took, its TPOT in seconds, and whether it `met` every target.
+        Of a complete answer: how many `seconds` it took, its TPOT in seconds, and whether it `met` every target. Of a
+        failure: which `fault` of the backend it shows.
         """
         outlier, symptoms = self.outlier, self.symptoms
         if lease.is_probe:
@@ -122,15 +125,17 @@ class Health(Vitals):
             return
         good = verdict is GOOD
         if good:
-            symptoms.answered()
+            symptoms.answered(lease.at)
             self.activity.answered(now, seconds)
             self.slots.evidence.took(lease.turn, lease.beside)
             self.latency.finished(lease, tpot)
         else:
-            symptoms.failed()
+            symptoms.failed(now, fault)
         if lease.is_probe and outlier.ejection.state is State.HALF_OPEN:
             slow = good and _is_slow(self, lease, tpot, met=met)
-            self._note(outlier.probe_ended(now, rng, good=good, slow=slow))
+            moved = outlier.probe_ended(now, rng, good=good, slow=slow)
+            shown = good or fault is not Fault.SILENCE
+            self._note(_found(moved, since=lease.at, in_row=True) if shown else moved)
             if not outlier.ejection.out:
                 self.latency.ttft.forget()
                 symptoms.renew()
@@ -139,7 +144,8 @@ class Health(Vitals):
             and not outlier.ejection.out
             and self.peers.has_room
         ):
-            self._note(outlier.eject(f"{symptoms.failures} failures in a row", now, rng, Cause.FAILURES))
+            moved = outlier.eject(f"{symptoms.failures} failures in a row", now, rng, Cause.FAILURES)
+            self._note(_found(moved, since=symptoms.failing_since, in_row=True) if _are_shown(self, fault) else moved)
 
     def tick(self, now: float, elapsed: float, signal: Signal, *, at_work: bool) -> None:
         """Let time pass and take what others know; `at_work` says whether its pool has produced something of late."""
@@ -153,14 +159,20 @@ class Health(Vitals):
         self.latency.learn(symptoms.residual, now)
         symptoms.residual.forget(elapsed)
         self.latency.tick(elapsed, now)
+        if symptoms.finding is not None and symptoms.finding.until <= now:
+            symptoms.finding = None
         self._note(outlier.elapse(now))
         outlier.weigh(signal.burn, now)
 
     @property
     def is_well(self) -> bool:
-        """Whether there is nothing to rule on: it can be reached, is in service, and spends no budget at page rate."""
-        signal = self.symptoms.signal
-        return not (signal.gone or signal.failing or signal.slow or self.outlier.ejection.out)
+        """Whether there is nothing to rule on: it can be reached, is in service, and spends no budget at page rate.
+
+        Nor has another gateway found anything.
+        """
+        symptoms = self.symptoms
+        signal = symptoms.signal
+        return not (signal.gone or signal.failing or signal.slow or self.outlier.ejection.out or symptoms.finding)
 
     def _reached(self, now: float, *, at_work: bool) -> None:
         """Learn that it can be reached again: one that has never worked is new, what else is not trusted yet."""
@@ -172,8 +184,16 @@ class Health(Vitals):
             self._note(outlier.began(now))
 
     def eject(self, reason: str, now: float, rng: Chance) -> None:
-        """Take it out of service because of its burn rate."""
-        self._note(self.outlier.eject(reason, now, rng, Cause.BURN, slow=not self.symptoms.signal.failing))
+        """Take it out of service because of its burn rate, or of what another gateway has found."""
+        symptoms = self.symptoms
+        if not reason:
+            if symptoms.finding is not None:
+                self._note(self.outlier.told(symptoms.finding, now, rng))
+            return
+        slow = not symptoms.signal.failing
+        moved = self.outlier.eject(reason, now, rng, Cause.BURN, slow=slow)
+        shown = slow or symptoms.are_answers
+        self._note(_found(moved, share=symptoms.residual.failing.ratio) if shown else moved)
 
     def needed(self, now: float) -> None:
         """Take it back if it is only slow, or was only away: the rest of its pool has no free slot."""
@@ -193,6 +213,26 @@ class Health(Vitals):
         if transition is not None:
             self.symptoms.forgive()
             self.peers.note(transition)
+
+
+def _found(
+    moved: Transition | None, *, share: float = 1.0, since: float = 0.0, in_row: bool = False
+) -> Transition | None:
+    """Return a transition as a finding for other gateways, if it is an ejection."""
+    if moved is None or moved.cause is None:
+        return moved
+    after = moved.after
+    return replace(moved, finding=Finding(after.until, after.reason, after.slow, share, since, in_row))
+
+
+def _are_shown(health: Health, fault: Fault) -> bool:
+    """Whether failures in a row, the last of them this, concern other gateways: all were answers.
+
+    So are those that broke off where it has begun others meanwhile: then it can be reached.
+    """
+    symptoms = health.symptoms
+    reached = fault is Fault.ANSWER or health.activity.worked_at > symptoms.failing_since
+    return reached and not symptoms.silent
 
 
 def _is_slow(health: Health, lease: Lease, tpot: float | None, *, met: bool) -> bool:

@@ -12,16 +12,18 @@ _NONE: Final = -1
 class Lease(LatencySample):
     """One request's place at a backend. Releasing it is the only way to give it back, and happens once.
 
-    `beside` are the requests that it found there which are this gateway's; `turn` tells what the backend had refused by
-    then, `era` under which limit it was let in. `is_probe` says that it is to see whether the backend can return.
+    It was taken `at` a time in seconds. `beside` are the requests that it found there which are this gateway's; `turn`
+    tells what the backend had refused by then, `era` under which limit it was let in. `is_probe` says that it is to see
+    whether the backend can return.
     """
 
-    __slots__ = ("_claim", "_own", "_rules", "_vitals", "beside", "era", "is_probe", "turn")
+    __slots__ = ("_claim", "_own", "_rules", "_vitals", "at", "beside", "era", "is_probe", "turn")
 
     def __init__(self, vitals: Vitals, tokens: int, claim: Claim, now: float, *, is_probe: bool) -> None:
         slots, latency = vitals.slots, vitals.latency
         self._vitals: Vitals | None = vitals
         self._own = tokens
+        self.at = now
         self.beside = slots.in_flight
         ahead, in_flight = latency.prefilling + tokens, float(self.beside)
         if foreign := latency.foreign:

@@ -2,11 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
+from gateway.exchange import Fault
 from gateway.policy.routing import ejection
-from gateway.policy.routing.ejection import USUAL, Cause, EjectionState, State, Thresholds, Transition
+from gateway.policy.routing.ejection import USUAL, Cause, EjectionState, Finding, State, Thresholds, Transition
 from gateway.policy.routing.pick import Chance
 from gateway.policy.routing.residual import Residual, Sickness
+
+_SILENT: Final = 0.1
+_SEEN: Final = 8.0
+"""Answers of late from which on a gateway knows as much as another one."""
+_AS_BAD: Final = 0.25
+"""The part of another gateway's share of failures from which on it is the same trouble."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,28 +40,44 @@ class Signal:
 class Symptoms:
     """What speaks against one backend.
 
-    `failures` in a row, its `residual` beside its peers, and the `signal` of its burn rates.
+    `failures` in a row since `failing_since`, of which `silent` were no answers; its `residual` beside its peers, and
+    the `signal` of its burn rates. `finding` is what another gateway has found and nothing has followed from yet.
+    `good_since` is when the latest request was sent that it answered well. Times are seconds.
     """
 
-    __slots__ = ("failures", "residual", "signal")
+    __slots__ = ("failing_since", "failures", "finding", "good_since", "residual", "signal", "silent")
 
     def __init__(self) -> None:
-        self.failures = 0
+        self.failures = self.silent = 0
+        self.failing_since = 0.0
+        self.good_since = float("-inf")
+        self.finding: Finding | None = None
         self.residual = Residual()
         self.signal = Signal()
 
     def __repr__(self) -> str:
         return f"<Symptoms {self.failures} failures in a row, burn {self.signal.burn:.1f}>"
 
-    def answered(self) -> None:
-        """Learn of a complete answer."""
+    def answered(self, since: float = 0.0) -> None:
+        """Learn of a complete answer to a request that was sent then."""
         self.failures = 0
+        self.good_since = max(self.good_since, since)
         self.residual.answered()
 
-    def failed(self) -> None:
+    def failed(self, now: float = 0.0, fault: Fault = Fault.ANSWER) -> None:
         """Learn of an attempt that failed."""
+        silent = fault is Fault.SILENCE
+        if not self.failures:
+            self.failing_since, self.silent = now, 0
         self.failures += 1
-        self.residual.failure()
+        self.silent += silent
+        self.residual.failure(silent=silent)
+
+    @property
+    def are_answers(self) -> bool:
+        """Whether its failures of late were answers, all but one of ten: any gateway may get such answers."""
+        residual = self.residual
+        return residual.silent <= _SILENT * residual.failing.hits
 
     def told(self, signal: Signal) -> bool:
         """Take what others know; return whether it can be reached again, and could not be."""
@@ -61,8 +85,9 @@ class Symptoms:
         return before.gone and not signal.gone
 
     def forgive(self) -> None:
-        """Count failures in a row from zero."""
+        """Count failures in a row from zero, and hold no finding against it any more."""
         self.failures = 0
+        self.finding = None
 
     def renew(self) -> None:
         """Measure it anew: what made it slow is over."""
@@ -79,6 +104,14 @@ class Symptoms:
     def sickness(self, peers: Sequence[Residual]) -> Sickness | None:
         """Return what sets it apart from its peers, None when nothing does."""
         return self.residual.sickness(peers)
+
+    def bears_out(self, finding: Finding, peers: Sequence[Residual]) -> bool:
+        """Whether a finding is not at odds with what was seen here of late: little was, or it is as bad here."""
+        residual = self.residual
+        if finding.slow:
+            return not residual.ttft.known or self.sickness(peers) is not None
+        few = residual.failing.seen < _SEEN
+        return finding.in_row or few or residual.failing.ratio >= _AS_BAD * finding.share
 
 
 class OutlierState:
@@ -124,6 +157,10 @@ class OutlierState:
     def eject(self, reason: str, now: float, rng: Chance, cause: Cause, *, slow: bool = False) -> Transition | None:
         """Take it out of service."""
         return self._move(ejection.eject(self.ejection, now, reason, rng, slow=slow, by=self.thresholds), cause)
+
+    def told(self, finding: Finding, now: float, rng: Chance) -> Transition | None:
+        """Learn what another gateway has found."""
+        return self._move(ejection.told(self.ejection, now, finding, rng, by=self.thresholds), Cause.PEER)
 
     def probe_ended(self, now: float, rng: Chance, *, good: bool, slow: bool) -> Transition | None:
         """Learn how a request that tried it went; once it is back it starts with the least share."""

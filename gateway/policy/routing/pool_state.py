@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from gateway.policy.routing import ejection
-from gateway.policy.routing.ejection import USUAL, Member, Thresholds
+from gateway.policy.routing.ejection import USUAL, Finding, Member, Thresholds
 from gateway.policy.routing.health import Health
 from gateway.policy.routing.outlier import Signal
 from gateway.policy.routing.pick import Chance
@@ -49,6 +49,23 @@ class PoolState(PoolVitals):
             health.outlier.follow(thresholds)
         self.latency.share_among(len(self.members))
 
+    def told(self, identity: str, finding: Finding, now: float, rng: Chance) -> None:
+        """Learn what another gateway has found about a backend, which may not be one of these.
+
+        One that is in service stays there until the rules for all of them say.
+        """
+        health = self.members.get(identity)
+        if health is None or finding.until <= now:
+            return
+        symptoms, outlier = health.symptoms, health.outlier
+        if finding.in_row and symptoms.good_since > finding.since:
+            return
+        if not outlier.ejection.out:
+            symptoms.finding = finding
+        elif (moved := outlier.told(finding, now, rng)) is not None:
+            symptoms.forgive()
+            self.note(moved)
+
     def tick(self, now: float, signals: Mapping[str, Signal], rng: Chance) -> None:
         """Let time pass, and eject the backends that have to be; called a few times a second."""
         for _ in self.ticking(now, signals, rng):
@@ -81,15 +98,17 @@ class PoolState(PoolVitals):
         """Return a backend as the rules for its pool see it."""
         symptoms, standing = health.symptoms, health.outlier.ejection
         signal = symptoms.signal
-        reason = symptoms.guilt(self.residuals(health)) if signal.burns else ""
+        finding, peers = symptoms.finding, self.residuals(health)
+        reason = symptoms.guilt(peers) if signal.burns else ""
+        told = not reason and finding is not None and symptoms.bears_out(finding, peers)
         works = max(health.activity.worked_at, signal.progressed) > standing.since
         return Member(
             standing,
             signal.gone,
-            burning=signal.burns,
-            guilty=bool(reason),
+            burning=signal.burns or told,
+            guilty=bool(reason) or told,
             reason=reason,
-            slow=not signal.failing,
+            slow=finding.slow if told and finding is not None else not signal.failing,
             carries=health.slots.in_flight,
             spare=health.slots.spare,
             works=works,

@@ -120,20 +120,22 @@ class Share:
 class Residual:
     """How one backend's TTFT, TPOT, failures and late answers compare with what its pool expects.
 
-    Late is an answer that took `OUTLIER` times what was expected.
+    Late is an answer that took `OUTLIER` times what was expected; `silent` are the failures that were no answers.
     """
 
-    __slots__ = ("failing", "late", "tpot", "ttft")
+    __slots__ = ("failing", "late", "silent", "tpot", "ttft")
 
     def __init__(self) -> None:
         self.ttft = Channel()
         self.tpot = Channel()
         self.failing = Share(_FAILING)
         self.late = Share(_LATE)
+        self.silent = 0.0
 
-    def failure(self) -> None:
+    def failure(self, *, silent: bool = False) -> None:
         """Count an attempt that failed."""
         self.failing.add(hit=True)
+        self.silent += silent
 
     def answered(self) -> None:
         """Count a complete answer; on the path of every request, so it does not go through `add`."""
@@ -150,6 +152,7 @@ class Residual:
             self.tpot.decay(decay)
             self.failing.decay(decay)
             self.late.decay(decay)
+            self.silent *= decay
 
     def sickness(self, peers: Sequence["Residual"]) -> Sickness | None:
         """Return what sets this backend apart from `peers` (the others of its pool), None when nothing does."""

@@ -5,23 +5,26 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from gateway.exchange import ANSWERED, BAD, GOOD, SERVED, UNCOUNTED, AttemptEnd, Outcome, Verdict
+from gateway.exchange import ANSWERED, BAD, GOOD, SERVED, UNCOUNTED, AttemptEnd, Fault, Outcome, Verdict
 
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
     """What follows from an attempt's ending. `retry` holds only while the client has seen nothing of the answer.
 
-    `outcome` is the request's when this attempt was its last and nothing of the answer had gone out.
+    `outcome` is the request's when this attempt was its last and nothing of the answer had gone out. `fault` is what a
+    failure shows of the backend.
     """
 
     verdict: Verdict
     retry: bool
     outcome: Outcome
+    fault: Fault = Fault.SILENCE
 
 
 _GOOD: Final = Ruling(Verdict.GOOD, retry=False, outcome=Outcome.OK)
-_FAILED: Final = Ruling(Verdict.BAD, retry=True, outcome=Outcome.BACKEND_ERROR)
+_FAILED: Final = Ruling(Verdict.BAD, retry=True, outcome=Outcome.BACKEND_ERROR, fault=Fault.ANSWER)
+_BROKEN: Final = Ruling(Verdict.BAD, retry=True, outcome=Outcome.BACKEND_ERROR, fault=Fault.BREAK)
 _LATE: Final = Ruling(Verdict.BAD, retry=True, outcome=Outcome.TIMEOUT)
 
 RULINGS: Final[Mapping[AttemptEnd, Ruling]] = MappingProxyType(
@@ -35,10 +38,10 @@ RULINGS: Final[Mapping[AttemptEnd, Ruling]] = MappingProxyType(
         AttemptEnd.SERVER_ERROR: _FAILED,
         AttemptEnd.CONNECT_FAILED: Ruling(Verdict.BAD, retry=True, outcome=Outcome.NO_BACKEND),
         AttemptEnd.NOT_READY: Ruling(Verdict.BAD, retry=True, outcome=Outcome.NO_BACKEND),
-        AttemptEnd.CLOSED_EARLY: _FAILED,
+        AttemptEnd.CLOSED_EARLY: Ruling(Verdict.BAD, retry=True, outcome=Outcome.BACKEND_ERROR),
         AttemptEnd.STALE: Ruling(Verdict.UNCOUNTED, retry=True, outcome=Outcome.BACKEND_ERROR),
         AttemptEnd.MALFORMED: _FAILED,
-        AttemptEnd.TRUNCATED: _FAILED,
+        AttemptEnd.TRUNCATED: _BROKEN,
         AttemptEnd.ERROR_EVENT: _FAILED,
         AttemptEnd.STALLED: _LATE,
         AttemptEnd.FIRST_TOKEN_TIMEOUT: _LATE,
@@ -51,6 +54,9 @@ RULINGS: Final[Mapping[AttemptEnd, Ruling]] = MappingProxyType(
 """The whole table."""
 VERDICTS: Final = {end: ruling.verdict for end, ruling in RULINGS.items()}
 """What each ending says about its backend's availability: every attempt asks for that, and a plain dict is quicker."""
+
+FAULTS: Final = {end: ruling.fault for end, ruling in RULINGS.items()}
+"""What each failure shows of its backend."""
 
 _COMMITTED: Final[Mapping[AttemptEnd, Outcome]] = MappingProxyType(
     {
