@@ -39,12 +39,13 @@ def doctor(
     if as_json:
         typer.echo(json.dumps([asdict(each) for each in checkups], indent=2))
     else:
-        _print(checkups)
+        _print(checkups, [pool.name for pool in table.pools.values() if pool.discovered])
     if any(finding.level is Level.PROBLEM for each in checkups for finding in each.findings):
         raise typer.Exit(1)
 
 
-def _print(checkups: list[Checkup]) -> None:
+def _print(checkups: list[Checkup], open_pools: list[str]) -> None:
+    """Print what is found; the backends of `open_pools` are looked up, so that only a running gateway knows them."""
     console = Console()
     if not console.is_terminal:
         console.width = _WIDTH_IN_FILES
@@ -56,4 +57,9 @@ def _print(checkups: list[Checkup]) -> None:
         for finding in each.findings:
             table.add_row(Text(name), Text(finding.level), Text(finding.what), Text(finding.hint))
             name = ""
-    console.print(table)
+    if table.row_count:
+        console.print(table)
+    if open_pools:
+        names = ", ".join(sorted(open_pools))
+        words = f"not asked: the backends that the gateway finds itself, for {names} (see `tidegate status`)"
+        console.print(Text(words), soft_wrap=True)

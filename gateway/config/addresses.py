@@ -92,7 +92,11 @@ def parse_name_server(text: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":") if re.fullmatch(r"\[.+\]:\d+|[\d.]+:\d+", text) else (text, "", "53")
     if not 0 < int(port) <= 65535:
         raise ValueError(f"`{port}` is not a port")
-    return str(ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))), int(port)
+    try:
+        return str(ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))), int(port)
+    except ValueError:
+        words = "is not the IP address of a name server: write it as 10.0.0.2, 10.0.0.2:8600 or [2001:db8::1]:53"
+        raise ValueError(f"`{text}` {words}") from None
 
 
 def _host(host: str, *, bracketed: bool) -> str:

@@ -8,8 +8,9 @@ from collections.abc import Awaitable, Callable, Collection
 from gateway.backends.registry import Registry
 from gateway.clock import Clock
 from gateway.config.origins import Origin
+from gateway.config.table import Discovery as Found
 from gateway.config.table import RouteTable
-from gateway.discovery.expanding import expanded, origins_of
+from gateway.discovery.expanding import expanded, is_chosen, origins_of
 from gateway.discovery.membership import Membership
 from gateway.discovery.target import Source, Target, TargetState
 from gateway.telemetry.discovery_exposition import DiscoveryRow
@@ -36,6 +37,7 @@ class _Asked:
         self.published: Collection[Target] | None = None
         self.answered = asyncio.Event()
         self.problem = ""
+        self.logged = ""
         self.crashes = 0
         self.task: asyncio.Task[None] | None = None
 
@@ -49,6 +51,15 @@ class _Asked:
     def words(self) -> str:
         """What is wrong with the origin, "" while all is well."""
         return self.problem or self.source.problem
+
+    def log(self) -> None:
+        """Log what is wrong now, once, and that it is over."""
+        words, before = self.words, self.logged
+        self.logged = words
+        if words and words != before:
+            _log.warning("backends cannot be looked up", extra={"origin": str(self.origin), "reason": words})
+        elif before and not words:
+            _log.info("backends can be looked up again", extra={"origin": str(self.origin)})
 
 
 class Discovery:
@@ -130,6 +141,7 @@ class Discovery:
         async with self._turn:
             busy, now = self._busy(), self._clock()
             for asked in self._asked.values():
+                asked.log()
                 self._has_changed |= asked.members.forget(busy, now)
             if self._has_changed:
                 self._has_changed = False
@@ -188,15 +200,21 @@ class Discovery:
             if pool.discovered:
                 state = self._registry.pools.get(pool.name)
                 if state is not None:
-                    state.discovery = "; ".join(self._words(each.origin) for each in pool.discovered)
+                    state.discovery = "; ".join(map(self._words, pool.discovered))
 
-    def _words(self, origin: Origin) -> str:
+    def _words(self, found: Found) -> str:
+        origin = found.origin
         asked = self._asked.get(origin)
         if asked is None or asked.published is None:
             problem = asked.words if asked is not None else ""
             return f"{origin} has not told of any backend yet{f' ({problem})' if problem else ''}"
-        present = len(asked.members.targets)
-        return f"{origin} tells of {present or 'no'} backend{'s' * (present != 1)}"
+        targets = asked.members.targets
+        chosen = sum(is_chosen(found, each) for each in targets)
+        words = f"{origin} tells of {len(targets) or 'no'} backend{'s' * (len(targets) != 1)}"
+        if chosen == len(targets):
+            return words
+        labels = ", ".join(f"{name}={value}" for name, value in found.where)
+        return f"{words}, {chosen or 'none'} of them with {labels}"
 
 
 async def _answered(asked: Collection[_Asked]) -> None:

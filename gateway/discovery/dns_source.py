@@ -132,4 +132,12 @@ def _target(address: tuple[str, int]) -> Target:
 def _words(error: Exception) -> str:
     if isinstance(error, dns.resolver.LifetimeTimeout):
         return f"no answer in {PATIENCE:g} s"
+    if isinstance(error, dns.resolver.NoNameservers):
+        return one_line("; ".join(dict.fromkeys(_failed(*each[:4]) for each in error.kwargs["errors"])))
     return one_line(str(error)) or type(error).__name__
+
+
+def _failed(server: str | None, _by_tcp: bool, port: int, failure: Exception | str) -> str:
+    """Return what a name server answered, or how it failed; dnspython shows one as `Do53:10.0.0.2@53`."""
+    address = str(server).removeprefix("Do53:").partition("@")[0]
+    return f"name server {authority(address, port)}: {failure}"

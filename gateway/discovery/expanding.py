@@ -32,12 +32,17 @@ def expanded(routes: RouteTable, targets: Callable[[Origin], Iterable[Target]]) 
     return replace(routes, pools=MappingProxyType(pools))
 
 
+def is_chosen(found: Discovery, target: Target) -> bool:
+    """Whether a pool takes a target: it has every label of `where`."""
+    return set(found.where) <= set(target.labels)
+
+
 def _expanded(pool: PoolSpec, targets: Callable[[Origin], Iterable[Target]]) -> PoolSpec:
     """Return a pool with what was found. What the routes name themselves comes first, then what is to get requests."""
     backends = {spec.id: spec for spec in pool.backends}
     for each in pool.discovered:
         for target in targets(each.origin):
-            if set(each.where) <= set(target.labels):
+            if is_chosen(each, target):
                 spec = _backend(pool, each, target)
                 known = backends.get(spec.id)
                 if known is None or (known.leaving and not spec.leaving):

@@ -31,7 +31,10 @@ class JsonFormatter(logging.Formatter):
 
 def configure(level: str, stream: "SupportsWrite[str]") -> None:
     """Send every logger to `stream`; of the libraries only what is wrong. Raises ValueError for no such level."""
+    try:
+        logging.getLogger("gateway").setLevel(level.upper())
+    except ValueError:
+        raise ValueError(f"--log-level is debug, info, warning or error, not `{level}`") from None
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
-    logging.getLogger("gateway").setLevel(level.upper())

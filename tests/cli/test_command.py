@@ -137,6 +137,10 @@ def test_check_refuses_a_backend_where_the_gateway_would_listen(tmp_path: Path) 
         ),
         ("--otlp-endpoint", "http://:4318", "write http:// or https://, its host and the port of OTLP/HTTP"),
         ("--otlp-endpoint", "http://collector:high", "as http://localhost:4318"),
+        ("--workers", "0", "--workers is auto, or a number from 1 to 256"),
+        ("--log-level", "loud", "--log-level is debug, info, warning or error, not `loud`"),
+        ("--dns-server", "localhost:53", "`localhost:53` is not the IP address of a name server"),
+        ("--kubernetes-api", "10.0.0.1:6443", "--kubernetes-api: the address of the Kubernetes API server does not"),
     ],
 )
 def test_serve_takes_no_value_that_would_refuse_every_request(

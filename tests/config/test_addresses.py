@@ -49,5 +49,5 @@ def test_a_name_server_is_an_address_with_or_without_a_port(text: str, expected:
 
 @pytest.mark.parametrize("text", ["dns.example", "10.0.0.2:", "10.0.0.2:0", "10.0.0.2:70000", "10.0.0", ""])
 def test_a_name_server_that_has_no_address_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"is not a port|does not appear to be"):
+    with pytest.raises(ValueError, match=r"is not a port|is not the IP address of a name server: write it as"):
         parse_name_server(text)

@@ -124,6 +124,41 @@ async def test_an_origin_that_tells_of_none_empties_the_pool_and_says_so(world: 
         await eventually(lambda: world.registry.pools["m"].discovery == "dns a:8000 tells of no backends")
 
 
+async def test_targets_that_a_pool_does_not_take_are_told_apart(world: World) -> None:
+    here = {"file": str(world.folder / "targets.json"), "where": {"zone": "a", "kind": "gpu"}}
+    async with world.running(world.routes(here)):
+        publish = next(iter(world.sources.values())).publish
+        assert publish is not None
+        labels = (("kind", "gpu"), ("zone", "a"))
+        publish([Target("1", "10.0.0.1", 8000), Target("2", "10.0.0.2", 8000)])
+        words = world.registry.pools["m"]
+        await eventually(lambda: words.discovery.endswith("tells of 2 backends, none of them with kind=gpu, zone=a"))
+        publish([Target("1", "10.0.0.1", 8000), Target("2", "10.0.0.2", 8000, labels=labels)])
+        await eventually(lambda: words.discovery.endswith("tells of 2 backends, 1 of them with kind=gpu, zone=a"))
+        publish([Target("2", "10.0.0.2", 8000, labels=labels)])
+        await eventually(lambda: words.discovery.endswith("tells of 1 backend"))
+
+
+async def test_a_problem_of_an_origin_is_logged_once_and_so_is_its_end(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    async with world.running(world.routes(dns("a"))):
+        source = world.sources["dns a:8000"]
+
+        def logged() -> list[tuple[str, str]]:
+            return [(each.message, vars(each).get("reason", "")) for each in caplog.records if "looked" in each.message]
+
+        source.problem = "no answer in 5 s"
+        first = ("backends cannot be looked up", "no answer in 5 s")
+        await eventually(lambda: logged() == [first])
+        source.tell("10.0.0.1")  # another look
+        await eventually(lambda: world.hosts == ["10.0.0.1"])
+        assert logged() == [first]
+        source.problem = ""
+        await eventually(lambda: logged() == [first, ("backends can be looked up again", "")])
+
+
 async def test_one_that_is_about_to_go_is_kept_for_its_requests_and_forgotten_then(world: World) -> None:
     async with world.running(world.routes(dns("a"))):
         source = world.sources["dns a:8000"]

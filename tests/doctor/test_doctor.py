@@ -152,6 +152,14 @@ async def test_the_command_on_simulated_engines(old: tuple[str, ...], code: int,
     assert gone.exit_code == 1
 
 
+def test_the_command_says_that_backends_which_are_found_are_not_asked(tmp_path: Path) -> None:
+    file = tmp_path / "routes.yaml"
+    file.write_text("models: {m: {backends: [{dns: vllm.svc, port: 8000}]}}")
+    result = CliRunner().invoke(app, ["doctor", str(file)])
+    words = "not asked: the backends that the gateway finds itself, for m (see `tidegate status`)\n"
+    assert (result.exit_code, result.stdout) == (0, words)
+
+
 def test_what_is_read_of_each_release() -> None:
     assert extract(RELEASES["0.6"].encode()) == EngineMetrics(3.0, 1.0, 0.25, 27671 * 16, 2.0)
     assert extract(RELEASES["0.10"].encode()) == EngineMetrics(3.0, 1.0, 0.25, 27671 * 16, 2.0, 1000.0, 400.0)

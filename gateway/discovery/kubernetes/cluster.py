@@ -13,7 +13,7 @@ from gateway.config.problems import InvalidValueError
 ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """Where the kubelet mounts the token of a pod's service account, its namespace and the cluster's authority."""
 _OUTSIDE: Final = (
-    "this process runs in no pod of a Kubernetes cluster (KUBERNETES_SERVICE_HOST is not set): "
+    "this process does not run in a pod of a Kubernetes cluster (KUBERNETES_SERVICE_HOST is not set): "
     "set --kubernetes-api, for example to the http://127.0.0.1:8001 of `kubectl proxy`"
 )
 
@@ -40,9 +40,11 @@ class ClusterSettings:
         try:
             address = parse_address(self.api)
         except InvalidValueError as error:
-            raise ValueError(f"the address of the Kubernetes API server {error}") from None
+            raise ValueError(
+                f"--kubernetes-api: the address of the Kubernetes API server {error}, such as https://10.0.0.1:6443"
+            ) from None
         if self.token_file is not None and address.scheme != "https" and not is_loopback(address.host):
-            raise ValueError("the address of the Kubernetes API server must be https, since a token is sent there")
+            raise ValueError("--kubernetes-api must be https://, since a token is sent there")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,6 @@
 """Keeping a copy of a collection of the Kubernetes API: list it once, then watch what changes (a reflector)."""
 
 import asyncio
-import logging
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +16,6 @@ from gateway.discovery.kubernetes.cluster import Cluster
 from gateway.discovery.kubernetes.problems import ApiError, BrokenError, ExpiredError
 from gateway.discovery.kubernetes.resources import Collection, Event, Resource, Status, T
 
-_log = logging.getLogger(__name__)
 _TICK: Final = 0.001
 """A timer of the event loop may be so much early."""
 _STATUS: Final = msgspec.json.Decoder(Status)
@@ -107,8 +105,6 @@ class Reflector(Generic[T]):
 
     def _tell(self, problem: str) -> None:
         self.errors += 1
-        if problem != self.problem:
-            _log.warning("discovery cannot follow the Kubernetes API", extra={"reason": problem})
         self.problem = problem
 
     async def _turn(self) -> None:
