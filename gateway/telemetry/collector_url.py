@@ -1,6 +1,14 @@
 """The URL of a trace collector, checked before anything starts."""
 
+from typing import Final
 from urllib.parse import urlsplit
+
+_PATH: Final = "/v1/traces"
+
+
+def spans_url(endpoint: str) -> str:
+    """Return where spans are sent: below the collector's base URL, which may have been written with that path."""
+    return f"{endpoint.rstrip('/').removesuffix(_PATH)}{_PATH}"
 
 
 def check_endpoint(endpoint: str) -> None:

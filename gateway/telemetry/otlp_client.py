@@ -5,7 +5,8 @@ import os
 import ssl
 import zlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from functools import cache
 from importlib.metadata import version
@@ -112,14 +113,16 @@ class OtlpClient:
         roots = settings.certificate
         if not roots and not settings.client_certificate:
             return _public_roots() if self._speaks_tls() else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        if not roots:
-            context = httpx.create_ssl_context()
-        elif os.path.isdir(roots):
-            context = ssl.create_default_context(capath=roots)
-        else:
-            context = ssl.create_default_context(cafile=roots)
+        with _naming("the file or folder of authorities", roots):
+            if not roots:
+                context = httpx.create_ssl_context()
+            elif os.path.isdir(roots):
+                context = ssl.create_default_context(capath=roots)
+            else:
+                context = ssl.create_default_context(cafile=roots)
         if settings.client_certificate:
-            context.load_cert_chain(settings.client_certificate, settings.client_key or None)
+            with _naming("the client certificate or key", settings.client_certificate):
+                context.load_cert_chain(settings.client_certificate, settings.client_key or None)
         return context
 
     def _speaks_tls(self) -> bool:
@@ -152,7 +155,18 @@ def _public_roots() -> ssl.SSLContext:
     return httpx.create_ssl_context()
 
 
+@contextmanager
+def _naming(what: str, path: str) -> Iterator[None]:
+    """Have an error say which file it is about, which those of `ssl` do not."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(f"{what} {path} cannot be used: {error.strerror or error}") from None
+
+
 def _reason(error: Exception) -> str:
     """Return an error in words that hold neither the URL nor a header."""
     name = type(error).__name__
-    return f"{name}: {error}" if isinstance(error, (*_TOLD, OSError)) else name
+    if isinstance(error, OSError):
+        return str(error)
+    return f"{name}: {error}" if isinstance(error, _TOLD) else name

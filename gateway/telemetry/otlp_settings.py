@@ -15,6 +15,7 @@ _log = logging.getLogger(__name__)
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r"[\x20-\x7e]*")
 COMPRESSIONS = ("none", "gzip", "deflate")
+_PAIRS = "name=value, with commas between several, and what is special in a value URL-encoded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ def resource_attributes(variables: Mapping[str, str]) -> dict[str, str]:
         if equals:
             found[name.strip()] = unquote(value.strip())
         else:
-            _warn("OTEL_RESOURCE_ATTRIBUTES")
+            _warn("OTEL_RESOURCE_ATTRIBUTES", _PAIRS)
     return found | {"service.name": "tidegate", "service.version": release}
 
 
@@ -86,7 +87,7 @@ def _headers(variables: Mapping[str, str]) -> dict[str, str]:
         if equals and _TOKEN.fullmatch(name) and _VALUE.fullmatch(value):
             found[name.lower()] = value
         else:
-            _warn(variable)
+            _warn(variable, _PAIRS)
     return found
 
 
@@ -95,7 +96,7 @@ def _compression(variables: Mapping[str, str]) -> str:
     asked = variables.get(variable, "").strip().lower() or "none"
     if asked in COMPRESSIONS:
         return asked
-    _warn(variable)
+    _warn(variable, ", ".join(COMPRESSIONS))
     return "none"
 
 
@@ -110,7 +111,7 @@ def _number(variables: Mapping[str, str], variable: str, otherwise: float, *, le
         number = 0.0
     if isfinite(number) and number > 0.0 and number >= least:
         return number
-    _warn(variable)
+    _warn(variable, f"a number of {least:g} or more" if least else "a number above 0", used=f"{otherwise:g}")
     return otherwise
 
 
@@ -128,5 +129,7 @@ def _first(variables: Mapping[str, str], *names: str) -> str:
     return next((variables[name] for name in names if variables.get(name)), "")
 
 
-def _warn(variable: str) -> None:
-    _log.warning("a variable of OpenTelemetry cannot be read, or only in part", extra={"variable": variable})
+def _warn(variable: str, expected: str, *, used: str = "") -> None:
+    """Log that a variable cannot be read; its value is not shown, since it may be a secret."""
+    words = "a variable of OpenTelemetry cannot be read, or only in part"
+    _log.warning(words, extra={"variable": variable, "expected": expected} | ({"used": used} if used else {}))

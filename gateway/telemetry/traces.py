@@ -6,6 +6,7 @@ from random import Random
 from typing import Protocol
 
 from gateway.telemetry import otlp
+from gateway.telemetry.collector_url import spans_url
 from gateway.telemetry.otlp_settings import otlp_settings, resource
 from gateway.telemetry.request_traces import RequestTraces
 from gateway.telemetry.span_sender import SpanSender
@@ -43,9 +44,8 @@ class Traces:
     """
 
     def __init__(self, endpoint: str, variables: Mapping[str, str] = os.environ) -> None:
-        """Take the collector's base URL, to which `/v1/traces` is appended, and variables of OpenTelemetry."""
-        url = f"{endpoint.rstrip('/')}/v1/traces"
-        self._sender = SpanSender(url, resource(variables), otlp_settings(variables))
+        """Take the collector's base URL, and variables of OpenTelemetry."""
+        self._sender = SpanSender(spans_url(endpoint), resource(variables), otlp_settings(variables))
         self.requests = RequestTraces(self._sender.offer)
         self._rng = Random()
 

@@ -196,9 +196,18 @@ def test_a_certificate_that_is_missing_is_told_and_read_once_it_is_there(files: 
     context.load_cert_chain(files / "server.pem", files / "server.key")
     roots = tmp_path / "ca.pem"
     with client(Collector(tls=context), settings=OtlpSettings(certificate=str(roots))) as sending:
-        assert "No such file" in sending.send(b"1", 10.0)
+        words = f"the file or folder of authorities {roots} cannot be used: No such file or directory"
+        assert sending.send(b"1", 10.0) == words
         roots.write_bytes((files / "ca.pem").read_bytes())
         assert sending.send(b"1", 10.0) == ""
+
+
+def test_a_client_certificate_that_cannot_be_used_is_told(files: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.pem").write_text("nonsense")
+    ours = OtlpSettings(certificate=str(files / "ca.pem"), client_certificate=str(tmp_path / "mine.pem"))
+    with client(Collector(), settings=ours) as sending:
+        told = sending.send(b"1", 10.0)
+    assert told.startswith(f"the client certificate or key {tmp_path}/mine.pem cannot be used: ")
 
 
 def test_no_address_is_logged(caplog: pytest.LogCaptureFixture) -> None:

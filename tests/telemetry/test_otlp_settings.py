@@ -92,7 +92,18 @@ def test_what_cannot_be_read_is_as_if_it_were_not_set_and_logged_by_name(
     assert known.keys() == resource_attributes({}).keys()
     (record,) = caplog.records
     assert vars(record)["variable"] == variable
-    assert "secret" not in record.getMessage()
+    assert vars(record)["expected"]
+    assert "secret" not in f"{record.getMessage()} {vars(record)}"
+
+
+def test_what_should_be_there_is_logged_and_what_is_used_instead(caplog: pytest.LogCaptureFixture) -> None:
+    otlp_settings({"OTEL_BSP_MAX_QUEUE_SIZE": "many", f"{GENERAL}COMPRESSION": "zstd", f"{GENERAL}TIMEOUT": "-1"})
+    told = {vars(each)["variable"]: (vars(each)["expected"], vars(each).get("used", "")) for each in caplog.records}
+    assert told == {
+        "OTEL_BSP_MAX_QUEUE_SIZE": ("a number of 1 or more", "2048"),
+        f"{GENERAL}COMPRESSION": ("none, gzip, deflate", ""),
+        f"{GENERAL}TIMEOUT": ("a number above 0", "10"),
+    }
 
 
 def test_headers_are_in_no_repr() -> None:
