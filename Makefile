@@ -72,8 +72,9 @@ peers: $(STAMP) ## install the gateways from PyPI that are measured beside this 
 scenarios: compiled ## faults and loads through several gateways side by side; writes docs/benchmarks.md
 	$(BIN)/python -m loadtest.scenarios --docs docs $(ARGS)
 
-scale: compiled ## what many backends, models, tenants and streams cost at rest, and how late they make the event loop
+scale: compiled $(BENCH)/mockvllm $(BENCH)/sseload ## what many backends, models, tenants and streams cost at rest, how late they make the event loop; workers and replicas beside one process
 	$(BIN)/python -m loadtest.scale idle
+	$(BIN)/python -m loadtest.scale fleet
 	$(BIN)/python -m loadtest.scale loop $(ARGS)
 
 soak: compiled $(BENCH)/mockvllm ## ten minutes of flapping engines, hang-ups and reloads, then upgrades and killed workers under load; fails when anything piles up or is lost

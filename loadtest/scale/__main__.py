@@ -2,12 +2,14 @@
 
 import typer
 
+from loadtest.scale.fleet import fleet
 from loadtest.scale.idle import idle
 from loadtest.scale.loop import loop
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 app.command()(idle)
 app.command()(loop)
+app.command()(fleet)
 
 
 @app.callback()
