@@ -81,6 +81,7 @@ soak: compiled $(BENCH)/mockvllm ## ten minutes of flapping engines, hang-ups an
 	$(BIN)/python -m loadtest.soak $(ARGS)
 	$(BIN)/python -m loadtest.upgrades
 	$(BIN)/python -m loadtest.upgrades --kill --requests 200000
+	$(BIN)/python -m loadtest.upgrades.metrics
 
 real-engine: compiled
 	@$(BIN)/python -m loadtest.real.engine

@@ -2,131 +2,71 @@
 
 wrk sends requests on connections that are kept and on one for each; upgrades come as soon as the workers of the last
 one have left. With `--kill` a worker is killed each five seconds instead, which may cost what was open in it. The
-counts at /metrics must never fall, and no connect may fail.
+counts at /metrics must never fall, and no connect may fail. With `--against` an earlier commit is ended by SIGTERM and
+started again instead, under the same load, and it fails unless that loses some.
 """
 
 import argparse
-import json
-import os
-import signal
-import subprocess
 import sys
 import tempfile
-import threading
-import time
-import urllib.request
 from pathlib import Path
-from typing import Any
 
-from loadtest.bench.peers import HERE, free_port
-from loadtest.upgrades.load import Counts, Load, wrk
+from loadtest.bench.against import unpack
+from loadtest.upgrades.disturbed import CONNECTIONS, Disturbed, kills, restarts, upgrades
+from loadtest.upgrades.gateway import OWN, Gateway, engine
 
-MOCK = HERE / "mockvllm"
-CONNECTIONS, CHUNK_SECONDS, TIMEOUT = 32, 20, 60
-KILL_EVERY, SCRAPE_EVERY = 5.0, 0.5
-
-
-class Gateway:
-    """A gateway with workers, and what its admin listener says."""
-
-    def __init__(self, folder: Path, workers: int, drain: float, backend: int) -> None:
-        self.port, self.admin = free_port(), free_port()
-        (folder / "routes.yaml").write_text(f"models: {{m: {{backends: ['http://127.0.0.1:{backend}']}}}}")
-        options = {"port": self.port, "admin-port": self.admin, "workers": workers, "drain-timeout": drain}
-        listed = ["--state", "memory://", "--no-access-log"]
-        listed += [word for name, value in options.items() for word in (f"--{name}", str(value))]
-        self.log = (folder / "gateway.log").open("wb")
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "gateway.cli", "serve", str(folder / "routes.yaml"), *listed],
-            stderr=self.log,
-        )
-
-    def ask(self, path: str) -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.admin}{path}", timeout=60) as answer:
-            text: str = answer.read().decode()
-            return text
-
-    def status(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.ask("/admin/status"))
-        return found
-
-    def until(self, what: str, key: str, value: object) -> None:
-        deadline = time.monotonic() + 300
-        while time.monotonic() < deadline:
-            try:
-                status = self.status()
-            except OSError:
-                status = {}
-            stages = [each["stage"] for each in status.get("workers", ())]
-            ready = any(each["state"] == "ready" for each in status.get("backends", ()))
-            if ready and set(stages) == {"serving"} and (not key or status[key] == value):
-                return
-            time.sleep(0.1)
-        raise SystemExit(f"it never came to this: {what}")
+PAUSE = 5.0
 
 
 def main() -> int:
-    """Return 1 when anything was lost."""
+    """Return 1 when anything was lost, or with `--against` when nothing was."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requests", type=int, default=1_000_000)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--drain", type=float, default=20.0, help="seconds of --drain-timeout")
-    parser.add_argument("--kill", action="store_true", help="kill a worker each five seconds; upgrade never")
+    parser.add_argument("--seconds", type=int, default=20, help="how long wrk runs before it takes other connections")
+    ways = parser.add_mutually_exclusive_group()
+    ways.add_argument("--kill", action="store_true", help="kill a worker each five seconds; upgrade never")
+    ways.add_argument("--against", metavar="COMMIT", help="restart this commit, from before there were upgrades")
     asked = parser.parse_args()
-    total, counts = Load(), Counts()
-    turns, scrapes, done = 0, 0, threading.Event()
-    with tempfile.TemporaryDirectory() as name:
-        folder, backend = Path(name), free_port()
-        engine = subprocess.Popen([str(MOCK), "-p", str(backend), "-m", "m", "-t", "1", "-i", "1"])
-        gateway = Gateway(folder, asked.workers, asked.drain, backend)
-
-        def disturb() -> None:
-            nonlocal turns
-            while not done.is_set():
-                if asked.kill:
-                    os.kill(gateway.status()["workers"][0]["pid"], signal.SIGKILL)
-                    turns += 1
-                    done.wait(KILL_EVERY)
-                    gateway.until("all workers serve", "", None)
-                else:
-                    generation = gateway.status()["generation"] + 1
-                    gateway.process.send_signal(signal.SIGUSR2)
-                    gateway.until("the next generation serves alone", "generation", generation)
-                    turns += 1
-
-        def scrape() -> None:
-            nonlocal scrapes
-            while not done.wait(SCRAPE_EVERY):
-                counts.saw(gateway.ask("/metrics"))
-                scrapes += 1
-
+    with tempfile.TemporaryDirectory() as name, engine() as backend:
+        folder, program = Path(name), list(OWN)
+        options: dict[str, object] = {"drain-timeout": asked.drain}
+        if asked.against:
+            checkout = unpack(asked.against, folder / "then")
+            checkout.compile()
+            checkout.require_own_code()
+            program = checkout.program()
+        else:
+            options["workers"] = asked.workers
+        gateway = Gateway(folder, backend, options, program)
+        way = restarts(gateway, PAUSE) if asked.against else kills(gateway, PAUSE) if asked.kill else upgrades(gateway)
+        played = Disturbed(gateway, folder, way, scraped=not asked.against, seconds=asked.seconds)
         try:
-            gateway.until("all workers serve", "", None)
-            threads = [threading.Thread(target=each) for each in (disturb, scrape)]
-            for thread in threads:
-                thread.start()
-            close = False
-            while total.requests < asked.requests and all(thread.is_alive() for thread in threads):
-                options = {"seconds": CHUNK_SECONDS, "connections": CONNECTIONS, "timeout": TIMEOUT}
-                total.add(wrk(folder, gateway.port, **options, close=close))
-                close = not close
-                what = "kills" if asked.kill else "upgrades"
-                answers = f"{total.requests} answered, {total.lost} lost, {total.refused} refused, {total.bad} errors"
-                print(f"{answers}, {turns} {what}", flush=True)
-            broken = not all(thread.is_alive() for thread in threads)
-            done.set()
-            for thread in threads:
-                thread.join()
+            gateway.until_serving()
+            played.play(lambda so_far: so_far.total.requests >= asked.requests)
         finally:
-            done.set()
-            gateway.process.terminate()
-            gateway.process.wait()
-            engine.terminate()
-            engine.wait()
-    print(f"{scrapes} scrapes; counts that fell: {counts.falls or 'none'}")
-    may_lose = CONNECTIONS * turns if asked.kill else 0
-    is_bad = total.bad > 0 and not asked.kill
-    return int(broken or total.lost > may_lose or total.refused > 0 or is_bad or bool(counts.falls))
+            gateway.stop()
+    if asked.against:
+        return _judged_as_before(played)
+    print(f"{played.scrapes} scrapes; counts that fell: {played.counts.falls or 'none'}")
+    may_lose = CONNECTIONS * played.done.get("kills", 0)
+    is_bad = played.total.bad > 0 and not asked.kill
+    failed = played.total.lost > may_lose or played.total.refused > 0 or is_bad or bool(played.counts.falls)
+    return int(failed or _broke(played))
+
+
+def _judged_as_before(played: Disturbed) -> int:
+    """Return 0 when restarts cost requests, as they did before there were upgrades."""
+    costs = played.total.lost + played.total.refused + played.total.bad
+    print(f"restarts cost {costs} requests or connects" if costs else "restarts cost nothing, which they should")
+    return int(not costs or _broke(played))
+
+
+def _broke(played: Disturbed) -> bool:
+    for error in played.errors:
+        print(error)
+    return bool(played.errors)
 
 
 if __name__ == "__main__":

@@ -39,6 +39,8 @@ def wrk(folder: Path, port: int, *, seconds: int, connections: int, timeout: int
     options = ["-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", f"{timeout}s", "-s", str(script)]
     command = ["wrk", *options, f"http://127.0.0.1:{port}/v1/chat/completions"]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    if "unable to connect" in done.stdout:  # it tries one connect before it begins
+        return Load(refused=1)
     if done.returncode:
         raise RuntimeError(f"wrk ended with status {done.returncode}: {done.stdout}")
     answered = re.search(r"(\d+) requests in", done.stdout)
