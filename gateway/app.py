@@ -216,6 +216,8 @@ class App:
         await closed(loops.close(), "background loops", self._hurry)
         self.control.outlier_detector.detect()
         self.data.mirroring.close()
+        if self.control.fleet_quotas is not None:
+            self.control.fleet_quotas.close()
         await closed(self.control.flusher.close(), "the state", self._hurry)
         self.data.registry.close()
         if self.data.access_log is not None:

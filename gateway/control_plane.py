@@ -11,6 +11,7 @@ from gateway.control.audit import Audit
 from gateway.control.deployments import Deployments
 from gateway.control.drained import Drained
 from gateway.control.engine_clients import EngineClients
+from gateway.control.fleet_quotas import FleetQuotas
 from gateway.control.limits import LimitController
 from gateway.control.outlier_detection import OutlierDetector
 from gateway.control.persistence import Flusher, PersistedState
@@ -33,6 +34,7 @@ from gateway.proxy.live import LiveTable
 from gateway.settings import Settings
 from gateway.shared.memory import JoinedTable
 from gateway.state.store import Document, MemoryStore, Saved, Store
+from gateway.state.url import shared_quotas
 from gateway.telemetry.lag import LoopLag
 from gateway.wire.slices import Work
 
@@ -108,7 +110,13 @@ class ControlPlane:
         over = None if data.traces is None else data.traces.over
         self.deployments = Deployments(ledger, current, self.rollouts, self.audit, clock=epoch, over=over)
         self.shared_limits = None if table is None else SharedLimits(table, registry, current, clock)
-        self.limits = LimitController(registry, current, ledger, clock=clock, shared=self.shared_limits)
+        exchange = shared_quotas(settings.state)
+        self.fleet_quotas = (
+            None if exchange is None else FleetQuotas(exchange, current, clock, None if table is None else table.table)
+        )
+        self.limits = LimitController(
+            registry, current, ledger, clock=clock, shared=self.shared_limits, fleet=self.fleet_quotas
+        )
         data.evidence.feed(self.rollouts, self.deployments)
 
     def leads(self) -> bool:
@@ -151,6 +159,8 @@ class ControlPlane:
         if self.webhook is not None:
             supervisor.start("alert webhook", self.webhook.run)
         supervisor.start("save state", self.flusher.run)
+        if self.fleet_quotas is not None:
+            supervisor.start("fleet quotas", self.fleet_quotas.run)
         supervisor.start("loop lag", self.lag.run)
         supervisor.start("watch files", partial(watch, tuple(watched)))
         return supervisor

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from gateway.backends.backend import Backend
 from gateway.backends.registry import Registry
 from gateway.clock import Clock
+from gateway.control.fleet_quotas import FleetQuotas
 from gateway.control.shared_limits import SharedLimits
 from gateway.policy.admission.hold import held_below
 from gateway.policy.admission.limit import QUEUED_SCRAPES
@@ -40,8 +41,9 @@ class LimitController:
         *,
         clock: Clock,
         shared: SharedLimits | None = None,
+        fleet: FleetQuotas | None = None,
     ) -> None:
-        self._shared = shared
+        self._shared, self._fleet = shared, fleet
         self._registry = registry
         self._current = current
         self._ledger = ledger
@@ -60,6 +62,8 @@ class LimitController:
         now = self._clock()
         if self._shared is not None:
             self._shared.follow(now)
+        if self._fleet is not None:
+            self._fleet.follow(now)
         for backend in self._registry:
             self._limit(backend, now)
 
@@ -73,6 +77,8 @@ class LimitController:
         elapsed, self._at = now - self._at, now
         if self._shared is not None:
             self._shared.tick(now)
+        if self._fleet is not None:
+            self._fleet.tick(now)
         for backend in list(self._registry):
             self._limit(backend, now)
             holders_of(backend.health).tick(now, max(elapsed, 0.0))

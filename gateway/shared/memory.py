@@ -8,6 +8,7 @@ import contextlib
 import fcntl
 import mmap
 import os
+import secrets
 import time
 from typing import Final
 
@@ -28,6 +29,7 @@ _BACKENDS: Final = 2048
 _TENANTS: Final = 8192
 _SPARE_ROWS: Final = 16
 _GENERATIONS: Final = 4
+_IDENTITY_BITS: Final = 60
 _TRIES: Final = 20
 _PAUSES: Final = 10
 _PAUSE: Final = 0.0001
@@ -106,7 +108,7 @@ class SharedTable:
         fd = os.memfd_create("tidegate-table", os.MFD_CLOEXEC)
         os.ftruncate(fd, size)
         memory = TableMemory(fd, size)
-        write_header(layout, memory.cells)
+        write_header(layout, memory.cells, secrets.randbits(_IDENTITY_BITS))
         for row in range(layout.rows):
             memory.cells[layout.row(row) + WAKE_FD] = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         return cls(memory, layout)

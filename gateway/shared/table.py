@@ -16,9 +16,9 @@ from hashlib import blake2b
 from typing import Final, Protocol
 
 MAGIC: Final = 0x7469_6465_6761_7465
-VERSION: Final = 1
+VERSION: Final = 2
 HEADER: Final = 64
-"""Cells before the rows' own: magic number, version, rows, backends, tenants, rows ever in use."""
+"""Cells before the rows' own: magic number, version, rows, backends, tenants, rows ever in use, identity."""
 ROW_CELLS: Final = 4
 """Cells of a row itself: first its incarnation, and those that follow here."""
 SEEN_AT: Final = 1
@@ -28,6 +28,10 @@ WAKE_FD: Final = 3
 SEEN: Final = 2_000
 """Milliseconds without a sign of life from which on a row's waiting requests count for nothing."""
 USED_ROWS: Final = 5
+IDENTITY: Final = 6
+"""A random number that tells this table from those of other machines."""
+TENANT_CELLS: Final = 8
+"""Cells of a tenant's column that all processes write, as `gateway.shared.quota` says."""
 _PATIENT: Final = 100
 
 
@@ -104,8 +108,7 @@ class Columns:
 class Layout:
     """Where everything stands, for so many rows, `backends` and `tenants`; `size` is in cells.
 
-    A backend's column: requests in flight, tokens, what waits, attached. A tenant's: when its bucket of requests will
-    be full and when that of tokens will (seconds of the clock that all processes of one boot share), then requests in
+    A backend's column: requests in flight, tokens, what waits, attached. A tenant's: its quota, then requests in
     flight, attached.
     """
 
@@ -118,7 +121,7 @@ class Layout:
         self.backends = Columns(rows=rows, count=backends, ids=ids, first=first, lock=1, head=0, kinds=4)
         first = self.backends.end
         self.tenants = Columns(
-            rows=rows, count=tenants, ids=ids + backends, first=first, lock=1 + backends, head=2, kinds=2
+            rows=rows, count=tenants, ids=ids + backends, first=first, lock=1 + backends, head=TENANT_CELLS, kinds=2
         )
         self.size = self.tenants.end
 
@@ -153,6 +156,11 @@ class Table:
     def rows(self) -> int:
         """How many rows have ever been in use: those beyond are empty."""
         return self.cells[USED_ROWS]
+
+    @property
+    def identity(self) -> int:
+        """What tells it from the tables of other machines."""
+        return self.cells[IDENTITY]
 
     def total(self, first: int) -> int:
         """Return the sum of all rows' cells of one kind, which stand from `first` on."""
@@ -232,10 +240,11 @@ def _identity(name: str) -> int:
     return int.from_bytes(blake2b(name.encode(), digest_size=7).digest()) + 1
 
 
-def write_header(layout: Layout, cells: Cells) -> None:
+def write_header(layout: Layout, cells: Cells, identity: int = 0) -> None:
     """Make a table of cells that are all 0."""
     for place, value in enumerate((MAGIC, VERSION, layout.rows, layout.backends.count, layout.tenants.count)):
         cells[place] = value
+    cells[IDENTITY] = identity
 
 
 def read_header(cells: Cells) -> Layout | None:

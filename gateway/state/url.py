@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from gateway.state.redis_client import is_redis
+from gateway.state.redis_quotas import RedisQuotas
 from gateway.state.redis_store import RedisStore
 from gateway.state.sqlite import SqliteStore
 from gateway.state.store import MemoryStore, Saved, StateError, Store, UnusableState
@@ -45,6 +46,11 @@ def opened(url: str | None, environ: Mapping[str, str] = os.environ) -> Store:
     except StateError as error:
         _log.error("state is lost when this process ends: name a file with --state", extra={"reason": str(error)})
         return MemoryStore()
+
+
+def shared_quotas(url: str | None) -> RedisQuotas | None:
+    """Return where gateways on several machines share quotas; None for state that is on one machine."""
+    return RedisQuotas(url) if url is not None and is_redis(url) else None
 
 
 def loaded(store: Store, now: float) -> Saved:

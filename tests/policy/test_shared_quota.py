@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.policy.admission.quota import Exceeded, Quota, QuotaLimits
+from gateway.shared.quota import News
 from tests.shared.columns import quota_of
 from tests.shared.stepping import SteppedMemory
 
@@ -107,3 +108,19 @@ def test_a_limit_that_changes_leaves_what_is_used_of_the_minute() -> None:
     assert other.reserve(0, START) is None
     assert other.requests is not None
     assert round(other.requests.level) == 49
+
+
+def test_what_other_machines_have_to_hear_is_noted() -> None:
+    one, other = Clocked(2, QuotaLimits(requests_per_minute=10, tokens_per_minute=100)).quotas
+    news = News(lambda: None)
+    assert one.shared is not None
+    one.shared.tell(news, START)
+    assert one.reserve(100, START) is None
+    assert one.reserve(1, START) is not None
+    assert news.told() == [one.shared]
+    assert (one.shared.requests.charged, one.shared.tokens.charged) == (1, 100)
+    one.settle(100, 40)
+    assert news.told() == [one.shared]
+    assert one.shared.tokens.charged == 40
+    assert other.reserve(60, START) is None
+    assert news.told() == []

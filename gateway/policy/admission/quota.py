@@ -152,6 +152,8 @@ class Quota:
                     shared.requests.charge(1, requests.size, now, locked=locked)
                 if self.tokens is not None:
                     shared.tokens.charge(tokens, self.tokens.size, now, locked=locked)
+            if shared.news is not None:
+                shared.news.note(shared, now)
             return denied
         finally:
             if locked:
@@ -164,3 +166,5 @@ class Quota:
             shared.tokens.charge(more, self.tokens.size, shared.now, locked=locked)
             if locked:
                 shared.unlock()
+            if shared.news is not None:
+                shared.news.note(shared, shared.now)
