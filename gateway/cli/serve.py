@@ -181,7 +181,7 @@ def serve(  # noqa: PLR0917 - one parameter an option
     workers: Annotated[
         str,
         typer.Option(
-            help="Run so many worker processes below a supervisor (auto: one for each core), which can be upgraded.",
+            help="Number of worker processes, or auto for one per core; with any, `tidegate upgrade` works.",
             envvar="TIDEGATE_WORKERS",
             show_default="one process, without a supervisor",
         ),

@@ -329,7 +329,8 @@ class SqliteStore:
         return self._failed(what, error)
 
     def _failed(self, what: str, error: Exception) -> StateError:
-        return StateError(f"the state file {self._path} {what}: {error}")
+        why = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
+        return StateError(f"the state file {self._path} {what}: {why}")
 
 
 def _in_memory() -> sqlite3.Connection:
