@@ -14,6 +14,7 @@ from gateway.clock import Clock, monotonic, wall
 from gateway.exchange import Exchange
 from gateway.observers import Observer
 from gateway.telemetry.access_line import AccessLine
+from gateway.telemetry.line_writer import LineWriter
 
 MAX_LINES = 10_000
 FLUSH_SECONDS: Final = 0.2
@@ -65,7 +66,7 @@ class AccessLog(Observer):
         Where other processes write to the sink too, `at_once` is how many bytes it never mixes with theirs.
         """
         self.dropped = 0
-        self._sink = sink
+        self._writer = LineWriter(sink)
         self._clock = clock
         self._epoch = epoch
         self._settled: list[Exchange] = []
@@ -75,8 +76,8 @@ class AccessLog(Observer):
         self._making = threading.Lock()
         self._told = False
         self._stamps = Timestamps()
-        self._writer = threading.Thread(target=self._write, args=(interval, at_once), name="access log", daemon=True)
-        self._writer.start()
+        self._thread = threading.Thread(target=self._write, args=(interval, at_once), name="access log", daemon=True)
+        self._thread.start()
 
     def on_settled(self, exchange: Exchange) -> None:
         """Note a line."""
@@ -90,7 +91,7 @@ class AccessLog(Observer):
         """Write what waits, for at most two seconds."""
         self._stopped = True
         self._due.set()
-        self._writer.join(_CLOSE_SECONDS)
+        self._thread.join(_CLOSE_SECONDS)
 
     def _make_lines(self) -> None:
         """Make lines of what has settled: the event loop when a batch is full, the thread of what is left over."""
@@ -149,15 +150,15 @@ class AccessLog(Observer):
         # The event loop only appends, so what is there now can be cut off at the front without a lock.
         lines = lines[:]
         del self._lines[: len(lines)]
-        try:
-            for piece in _pieces(lines, at_once):
-                self._sink.write(piece)
-                self._sink.flush()
-        except (OSError, ValueError) as error:
-            self.dropped += len(lines)
-            if not self._told:
-                self._told = True
-                sys.stderr.write(f"tidegate: the access log cannot be written: {error}\n")
+        lost = self._writer.lost
+        for piece in _pieces(lines, at_once):
+            try:
+                self._writer.write(piece)
+            except (OSError, ValueError) as error:
+                if not self._told:
+                    self._told = True
+                    sys.stderr.write(f"tidegate: the access log cannot be written: {error}\n")
+        self.dropped += self._writer.lost - lost
 
 
 def _pieces(lines: list[bytes], most: int) -> list[bytes]:
