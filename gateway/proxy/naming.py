@@ -23,17 +23,20 @@ class Naming:
     metadata that the client sent; there it is left alone unless it holds the engine's name too.
     """
 
-    __slots__ = ("_asked", "_served", "_usual")
+    __slots__ = ("_asked", "_is_right", "_served", "_usual")
 
     def __init__(self, asked: bytes, served: bytes) -> None:
         self._asked = asked
         self._usual = b'"model":' + asked
         self._served = served[:-1]
+        self._is_right = asked.startswith(self._served)
 
     def renaming(self, beginning: bytes) -> Renaming | None:
         """Return what has to be replaced in an answer that begins so; None where nothing has to."""
-        # Nearly always the client names the model as the engine does, and its name is the first.
-        if (at := beginning.find(b'"model"')) >= 0 and beginning[at : at + len(self._usual)] == self._usual:
+        # Nearly always the client names the model as the engine does, and its name is the first. An alias that stands
+        # first may be in metadata.
+        at = beginning.find(b'"model"') if self._is_right else -1
+        if at >= 0 and beginning[at : at + len(self._usual)] == self._usual:
             return None
         for match in _MODEL.finditer(beginning):
             if match[1].startswith(self._served):

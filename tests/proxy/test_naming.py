@@ -14,6 +14,7 @@ NAMING = Naming(b'"alias"', b'"org/model"')
         (b'{"model" : "org/model"', (b'"model" : "org/model"', b'"model" : "alias"')),
         (b'{"model":"org/model-00001"', (b'"model":"org/model-00001"', b'"model":"alias"')),
         (b'{"metadata":{"model":"mine"},"model":"org/model"', (b'"model":"org/model"', b'"model":"alias"')),
+        (b'{"metadata":{"model":"alias"},"model":"org/model"', (b'"model":"org/model"', b'"model":"alias"')),
     ],
 )
 def test_the_engines_name_is_replaced_where_it_stands_as_the_model(
