@@ -52,7 +52,8 @@ class LastHead:
         for index in range(count):
             field, last = fields[index], known[index]
             if field != last:
-                if field[0] != _LENGTH or last[0] != _LENGTH:
+                # Whether the client waits for a `100 Continue` depends on whether there is a body.
+                if field[0] != _LENGTH or last[0] != _LENGTH or int(last[1]) == 0:
                     return None
                 guard.check_length(field[1], limits)
         return self._head

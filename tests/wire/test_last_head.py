@@ -74,6 +74,14 @@ def test_what_asks_for_something_special_is_not_remembered(
     assert remembered(fields, version, method, target).same(method, target, fields, LIMITS) is None
 
 
+def test_a_client_that_waits_to_send_its_body_is_told_although_the_body_before_was_empty() -> None:
+    empty, long = ([*changed(b"content-length", length), (b"expect", b"100-continue")] for length in (b"0", b"20"))
+    last = remembered(empty)
+    assert last.same(b"POST", TARGET, long, LIMITS) is None
+    head = guard.check(b"POST", TARGET, "1.1", long, LIMITS)
+    assert head.expects_continue
+
+
 def test_a_head_is_checked_once() -> None:
     last, heads = LastHead(), []
     for _ in range(3):
