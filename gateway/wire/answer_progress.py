@@ -10,7 +10,7 @@ from gateway.wire.grammars import GRAMMARS
 from gateway.wire.usage import Usage, find_usage
 
 DONE: Final = b"[DONE]"
-_FINISH: Final = re.compile(rb'"finish_reason"\s*+:\s*+"')
+_FINISH: Final = re.compile(rb'"finish_reason"\s*+:\s*+"(?!")')
 _INDEX: Final = re.compile(rb'"index"\s*+:\s*+(\d{1,9}+)')
 _MAY_BE_ERROR: Final = re.compile(rb'"error"|"error_type"|"type"\s*+:\s*+"response\.failed"')
 

@@ -10,6 +10,8 @@ events, and a usage chunk taken out. Framing is that of the HTML standard, secti
 import re
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from gateway.exchange import Dialect
 from gateway.wire.answer_progress import DONE, AnswerProgress
 from gateway.wire.event_shape import EventShape
@@ -117,12 +119,17 @@ class Scanner:
         return passed
 
     def flush(self) -> bytes:
-        """Return what is left when the framing has ended; an engine may leave out the last blank line."""
+        """Return what is left when the framing has ended; an engine may leave out the last blank line.
+
+        It is put in where something is to follow, and half an event is dropped: no client could read it.
+        """
         last, self.content = self.release(), 0
         rest = self._tail if self._long is None else self._long.whole()
         self._tail, self._long = b"", None
         dropped = not rest or self._event(abridged(rest, 0, len(rest)))
-        return self._stamped(last) + (b"" if dropped else rest)
+        if dropped or not (self.progress.error is not None or _is_whole(_data(rest))):
+            return self._stamped(last)
+        return self._stamped(last) + rest + (b"" if self.progress.done else b"\n\n")
 
     def release(self) -> bytes:
         """Return the last event of the output, if it is kept back until the usage chunk comes."""
@@ -148,7 +155,9 @@ class Scanner:
     def _take_content(self, event: bytes, at: int) -> bytes:
         """Take a content event with the marker at `at`, the only event of its read."""
         self.content += 1
-        if event.find(self._marker.finish) < 0:
+        finish = self._marker.finish
+        end = event.find(finish)
+        if end < 0 or event[end + len(finish)] == _QUOTE:
             if self._shape is None:
                 self._shape = EventShape()  # the first event has the role too, and those of an idle stream have no next
             else:
@@ -247,12 +256,15 @@ class Scanner:
             return at
         last = marker + len(self._marker.text)
         # The bytes before the output repeat too, and a longer needle is found faster.
-        needle = block[max(at, last - _NEEDLE) : last]
+        begin = max(at, last - _NEEDLE)
+        needle = block[begin:last]
         events = block.count(needle, at, stop)
         if events * self._marker.lines != block.count(b"\n", at, stop) or block.find(needle + b'"', at, stop) >= 0:
             return at
-        self.content += events
-        return stop
+        if block.find(self._marker.finish, begin, stop) < 0:  # else the output ends here, and more than usual follows
+            self.content += events
+            at = stop
+        return at
 
     def _event(self, event: bytes) -> bool:
         """Classify one event and tell whether it is to be dropped."""
@@ -263,7 +275,9 @@ class Scanner:
         at = -1 if ends else event.find(marker)
         if at >= 0 and event[at + len(marker) : at + len(marker) + 1] != b'"':
             self.content += 1
-            if event.find(self._marker.finish) >= 0:
+            finish = self._marker.finish
+            end = event.find(finish)
+            if end >= 0 and event[end + len(finish) : end + len(finish) + 1] != b'"':
                 self._finished(event)
             return False
         data = DONE if ends else _data(event)
@@ -334,6 +348,17 @@ def _data(event: bytes) -> bytes:
         return _stripped(event)
     lines = _LINE_END.split(event.removeprefix(_BOM))
     return b"\n".join(line[5:].removeprefix(b" ") for line in lines if line.startswith(b"data:"))
+
+
+def _is_whole(data: bytes) -> bool:
+    """Whether there is data, and it is not half of what it seems to be."""
+    if not data.startswith((b"{", b"[")) or data == DONE:
+        return len(data) > 0
+    try:
+        msgspec.json.decode(data, type=msgspec.Raw)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _stripped(event: bytes) -> bytes:
