@@ -30,7 +30,7 @@ from gateway.telemetry.output import Output
 from gateway.wire.edge import Edge, networks, origins
 from gateway.wire.guard import Limits
 from gateway.wire.long_event import MAX_EVENT
-from gateway.workers.inherited import Inherited, inherited
+from gateway.workers.inherited import VARIABLE, Inherited, inherited
 from gateway.workers.problems import StartError
 
 _log = logging.getLogger(__name__)
@@ -269,7 +269,7 @@ def serve(  # noqa: PLR0917 - one parameter an option
         if otlp_endpoint is not None:
             check_endpoint(otlp_endpoint)
         require_token(admin_host, has_token=bool(token or admin_token_file))
-        configure(log_level, output)
+        configure(log_level, output, os.getpid() if VARIABLE in os.environ else None)
     except (TokenRequired, ValueError) as error:
         raise typer.BadParameter(str(error)) from None
     status = _run(settings, count, output)

@@ -13,7 +13,14 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 
 
 class JsonFormatter(logging.Formatter):
-    """Formats a record with its extra fields; JSON escapes control characters, so a line is always one line."""
+    """Formats a record with its extra fields; JSON escapes control characters, so a line is always one line.
+
+    `worker` is the id of this process where it is one worker of several, whose lines come mixed.
+    """
+
+    def __init__(self, worker: int | None = None) -> None:
+        super().__init__()
+        self._own: dict[str, object] = {} if worker is None else {"worker": worker}
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
@@ -23,18 +30,18 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        line |= {name: value for name, value in vars(record).items() if name not in _STANDARD}
+        line |= self._own | {name: value for name, value in vars(record).items() if name not in _STANDARD}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return msgspec.json.encode(line, enc_hook=str).decode()
 
 
-def configure(level: str, stream: "SupportsWrite[str]") -> None:
+def configure(level: str, stream: "SupportsWrite[str]", worker: int | None = None) -> None:
     """Send every logger to `stream`; of the libraries only what is wrong. Raises ValueError for no such level."""
     try:
         logging.getLogger("gateway").setLevel(level.upper())
     except ValueError:
         raise ValueError(f"--log-level is debug, info, warning or error, not `{level}`") from None
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(JsonFormatter())
+    handler.setFormatter(JsonFormatter(worker))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)

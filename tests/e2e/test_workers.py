@@ -52,6 +52,9 @@ async def test_they_share_the_work_and_answer_as_one(tmp_path: Path) -> None:
             assert (await web.get(f"{served.admin}/admin/models/m/slo")).status_code == 200
             assert (await web.get(f"{served.admin}/docs")).status_code == 200
             assert (await web.get(f"{served.admin}/nothing")).json()["error"]["code"] == "not_found"
+        lines = [json.loads(each) for each in served.process.err if each.startswith("{")]
+        pids = {each["pid"] for each in found["workers"]}
+        assert {each.get("worker") for each in lines if each["message"] == "backend ready"} == pids, "each names itself"
         served.process.process.terminate()
         assert await served.process.ended() == 0
         with socket.socket() as trying:

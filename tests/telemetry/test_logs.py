@@ -169,6 +169,8 @@ def test_the_process_log_is_json_with_extra_fields_and_exceptions() -> None:
     line = json.loads(text)
     assert (line["level"], line["message"], line["backend"]) == ("error", "it broke\x00", "gpu/e:1")
     assert "ValueError: boom" in line["exception"]
+    assert "worker" not in line
+    assert json.loads(JsonFormatter(7).format(record))["worker"] == 7
 
 
 def test_a_rejected_key_is_told_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
