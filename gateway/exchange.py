@@ -122,7 +122,6 @@ INTERNAL: Final = Outcome.INTERNAL
 GOOD: Final = Verdict.GOOD
 BAD: Final = Verdict.BAD
 UNCOUNTED: Final = Verdict.UNCOUNTED
-SILENCE: Final = Fault.SILENCE
 
 
 class AttemptRecord:

@@ -272,3 +272,49 @@ def test_told_lasts_no_longer_than_ejections_do(
     for _ in range(PROBES):
         trial = ejection.answered(trial, after.until)
     assert trial.state is State.SLOW_START
+
+
+steps = st.tuples(
+    st.integers(0, 2), st.integers(0, 3), st.sampled_from(["good", *Fault]), st.sampled_from([0.0, 0.3, 20.0])
+)
+
+
+@given(st.lists(steps, max_size=200))
+def test_what_gateways_tell_each_other_comes_from_what_they_saw_and_does_not_echo(
+    happened: Sequence[tuple[int, int, str, float]],
+) -> None:
+    now, told, peer = 10.0, 0, 0
+    pools = [pool(4) for _ in range(3)]
+
+    def tick() -> None:
+        nonlocal told, peer
+        for peers, healths in pools:
+            peers.tick(now, {}, RNG)
+            assert sum(each.outlier.ejection.out for each in healths) <= 2
+            for moved in peers.take_transitions():
+                peer += moved.cause is Cause.PEER
+                if moved.finding is not None:
+                    told += 1
+                    for other, _ in pools:
+                        if other is not peers:
+                            other.told(moved.backend, moved.finding, now, RNG)
+
+    for which, backend, end, seconds in happened:
+        health = pools[which][1][backend]
+        if end == "good":
+            attempt(health, now)
+        else:
+            attempt(health, now, BAD, Fault(end))
+        now += seconds
+        tick()
+    assert peer <= 2 * told
+    before = told
+    for _ in range(int(USUAL.max_ejection_time) // 3):
+        now += 12.0
+        for _, healths in pools:
+            for each in healths:
+                if each.wants_probe:
+                    attempt(each, now)
+        tick()
+    assert told == before, "good answers are no news"
+    assert not any(each.outlier.ejection.out for _, healths in pools for each in healths)
