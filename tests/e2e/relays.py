@@ -1,0 +1,77 @@
+"""Relays in front of engines, which one process alone may lose: its part of the network fails, and nobody else's."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+
+
+class Relay:
+    """Passes bytes on to an engine at `port`, except for a process that is `lost`."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._open: dict[asyncio.StreamWriter, int] = {}
+        self._lost = 0
+        self.url = ""
+
+    def lose(self, pid: int) -> None:
+        """Cut off what a process has open, and let it get nothing more."""
+        self._lost = pid
+        for writer, port in list(self._open.items()):
+            if _has(pid, port):
+                writer.transport.abort()
+
+    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Pass on what one connection brings."""
+        port: int = writer.get_extra_info("peername")[1]
+        if self._lost and _has(self._lost, port):
+            writer.transport.abort()
+            return
+        self._open[writer] = port
+        with suppress(OSError):
+            from_engine, to_engine = await asyncio.open_connection("127.0.0.1", self._port)
+            await asyncio.gather(_pass_on(reader, to_engine), _pass_on(from_engine, writer))
+        del self._open[writer]
+
+
+async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+    except OSError:
+        pass
+    finally:
+        writer.close()
+
+
+def _has(pid: int, port: int) -> bool:
+    """Whether a process has the socket of this port of the loopback address."""
+    inodes = {
+        row[9] for line in Path("/proc/net/tcp").read_text().splitlines() if (row := line.split())[1:2] == [_hex(port)]
+    }
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            if os.readlink(descriptor).removeprefix("socket:[").removesuffix("]") in inodes:
+                return True
+    return False
+
+
+def _hex(port: int) -> str:
+    return f"0100007F:{port:04X}"
+
+
+@asynccontextmanager
+async def relays(urls: Sequence[str]) -> AsyncIterator[list[Relay]]:
+    """Run a relay in front of each engine until the block ends."""
+    async with AsyncExitStack() as stack:
+        found = []
+        for url in urls:
+            relay = Relay(int(url.rsplit(":", 1)[1]))
+            server = await asyncio.start_server(relay.accept, "127.0.0.1")
+            stack.callback(server.close)
+            relay.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            found.append(relay)
+        yield found

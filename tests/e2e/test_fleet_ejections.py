@@ -1,0 +1,201 @@
+"""Three gateways on one redis-server: bad answers move all of them, and what one cannot reach moves it alone."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.harness import ask, chat
+from tests.e2e.processes import Process, engine, serving
+from tests.e2e.relays import Relay, relays
+from tests.redis_server import RedisServer, redis_server
+from tests.waiting import DEADLINE, eventually, patient_client
+
+pytestmark = pytest.mark.anyio
+OUT = frozenset(("ejected", "half_open"))
+
+
+@dataclass
+class Fleet:
+    """Gateways, and engines behind relays; `routes` is what every gateway serves."""
+
+    server: RedisServer
+    engines: list[Process]
+    relays: list[Relay]
+    gateways: list[Process]
+    routes: str
+
+    async def standings(self, gateway: Process) -> list[str]:
+        """Return where the backends stand at a gateway."""
+        found = await status(gateway)
+        by_id = {each["id"]: each["ejection"] for each in found["backends"]}
+        return [by_id["p/" + each.url.removeprefix("http://")] for each in self.relays]
+
+    async def fault(self, which: int, **faults: Any) -> None:
+        """Set the faults of an engine; none for one that is well again."""
+        async with patient_client() as web:
+            answer = await web.post(f"{self.engines[which].urls[0]}/sim/faults", json=faults)
+            assert answer.status_code == 200
+
+
+async def status(gateway: Process) -> dict[str, Any]:
+    async with patient_client() as web:
+        found: dict[str, Any] = (await web.get(f"{gateway.urls[1]}/admin/status")).json()
+        return found
+
+
+async def ejections(gateway: Process) -> dict[str, float]:
+    """Return how many ejections a gateway counts for each reason."""
+    found: dict[str, float] = {}
+    async with patient_client() as web:
+        for line in (await web.get(f"{gateway.urls[1]}/metrics")).text.splitlines():
+            if line.startswith("tidegate_ejections_total{"):
+                reason = line.partition('reason="')[2].partition('"')[0]
+                found[reason] = found.get(reason, 0.0) + float(line.rsplit(" ", 1)[1])
+    return found
+
+
+async def comes(condition: Any, seconds: float = DEADLINE) -> None:
+    async with asyncio.timeout(seconds):
+        while not await condition():
+            await asyncio.sleep(0.02)
+
+
+@asynccontextmanager
+async def fleet(folder: Path, *, seconds: int = 30) -> AsyncIterator[Fleet]:
+    """Run them until the block ends; ejections last for so many seconds."""
+    async with AsyncExitStack() as stack:
+        server = stack.enter_context(redis_server(folder / "redis"))
+        fast = ("--time-scale", "0", "--output-tokens", "4")
+        running = [await stack.enter_async_context(engine(*fast)) for _ in range(3)]
+        fronts = await stack.enter_async_context(relays([each.urls[0] for each in running]))
+        outliers = {
+            "consecutive_failures": 3,
+            "base_ejection_time": f"{seconds}s",
+            "max_ejection_time": f"{2 * seconds}s",
+        }
+        pool = {"backends": [each.url for each in fronts], "outlier_detection": outliers}
+        routes = json.dumps({"pools": {"p": pool}, "models": {"m": {"versions": {"one": {"pools": ["p"]}}}}})
+        made = Fleet(server, running, fronts, [], routes)
+        for number in range(3):
+            made.gateways.append(await stack.enter_async_context(gateway(folder / f"gateway-{number}", made)))
+        yield made
+
+
+@asynccontextmanager
+async def gateway(folder: Path, of: Fleet) -> AsyncIterator[Process]:
+    folder.mkdir()
+    async with serving(folder, [], "--state", of.server.url, text=of.routes) as process:
+
+        async def is_ready() -> bool:
+            return all(each["state"] == "ready" for each in (await status(process))["backends"])
+
+        await comes(is_ready)
+        yield process
+
+
+class Load:
+    """Clients of one gateway until its block ends; `answers` are the statuses that they got."""
+
+    def __init__(self, of: Process, clients: int, pause: float = 0.05) -> None:
+        self.answers: list[int] = []
+        self._port = int(of.urls[0].rsplit(":", 1)[1])
+        self._clients = clients
+        self._pause = pause
+        self._ended = asyncio.Event()
+
+    async def __aenter__(self) -> "Load":
+        self._asking = [asyncio.create_task(self._asks()) for _ in range(self._clients)]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._ended.set()
+        await asyncio.gather(*self._asking)
+
+    async def _asks(self) -> None:
+        while not self._ended.is_set():
+            self.answers.append((await ask(self._port, chat(stream=len(self.answers) % 2 == 0))).status)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._pause):
+                    await self._ended.wait()
+
+
+async def test_bad_answers_move_all_within_three_seconds_and_that_ends_though_the_finder_dies(tmp_path: Path) -> None:
+    async with fleet(tmp_path, seconds=5) as all_of_it:
+        busy, light, idle = all_of_it.gateways
+
+        async def is_out(gateway: Process) -> bool:
+            return (await all_of_it.standings(gateway))[0] in OUT
+
+        async def all_are_out() -> bool:
+            return all([await is_out(each) for each in all_of_it.gateways])
+
+        async def is_back() -> bool:
+            return not await is_out(light)
+
+        async with Load(busy, 4) as much, Load(light, 1, pause=0.5) as little:
+            await eventually(lambda: len(much.answers) > 20 and len(little.answers) > 2)
+            assert await ejections(busy) == {}
+            await all_of_it.fault(0, error_rate=1.0)
+            await comes(lambda: is_out(busy))
+            found = time.monotonic()
+            await comes(all_are_out)
+            moved = time.monotonic() - found
+            assert moved < 15.0, "three seconds, and what a busy machine adds"
+            assert {*await ejections(idle)} == {"peer"}
+            for each in all_of_it.gateways:
+                assert (await all_of_it.standings(each))[1:] == ["in_service"] * 2
+        assert {*much.answers, *little.answers} == {200}
+        busy.process.kill()
+        await busy.ended()
+        await all_of_it.fault(0)
+        async with Load(light, 1) as little:
+            await comes(is_back)
+        assert {*little.answers} == {200}
+
+
+async def test_one_that_alone_cannot_reach_backends_ejects_nothing_for_the_others(tmp_path: Path) -> None:
+    async with fleet(tmp_path) as all_of_it, AsyncExitStack() as stack:
+        alone, *others = all_of_it.gateways
+        await stack.enter_async_context(Load(alone, 4))
+        loads = [await stack.enter_async_context(Load(each, 1)) for each in others]
+        client = stack.enter_context(all_of_it.server.client())
+
+        async def batches() -> dict[str, int]:
+            found = await asyncio.to_thread(client.hgetall, "{tidegate}:incarnations")
+            return {each: int(row.split()[0]) for each, row in found.items()}
+
+        for lost in (1, 3):
+            await eventually(lambda: all(len(each.answers) > 20 for each in loads))
+            for relay in all_of_it.relays[:lost]:
+                relay.lose(alone.process.pid)
+
+            async def sees_it(lost: int = lost) -> bool:
+                backends = (await status(alone))["backends"]
+                return len([each for each in backends if each["state"] != "ready" or each["ejection"] in OUT]) >= lost
+
+            await comes(sees_it)
+            before = await batches()
+            assert len(before) == 3
+
+            async def all_have_saved_thrice(before: dict[str, int] = before) -> bool:
+                after = await batches()
+                return all(after[each] >= before[each] + 3 for each in before)
+
+            await comes(all_have_saved_thrice)
+            for each in loads:
+                each.answers.clear()
+            await eventually(lambda: all(len(each.answers) > 20 for each in loads))
+            for other in others:
+                assert await all_of_it.standings(other) == ["in_service"] * 3
+                assert await ejections(other) == {}
+            assert {answer for each in loads for answer in each.answers} == {200}
+        assert await asyncio.to_thread(client.zcard, "{tidegate}:ejections") == 0
+        async with gateway(tmp_path / "started later", all_of_it) as another:
+            assert await all_of_it.standings(another) == ["in_service"] * 3
