@@ -15,7 +15,22 @@ def pytest_xdist_auto_num_workers() -> int:
     return len(os.sched_getaffinity(0)) + 2 if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1) + 2
 
 
-WATCHED = frozenset(("backends", "policy", "proxy", "telemetry", "wire"))
+WATCHED = frozenset(
+    (
+        "admin",
+        "backends",
+        "config",
+        "discovery",
+        "doctor",
+        "policy",
+        "proxy",
+        "shared",
+        "state",
+        "telemetry",
+        "wire",
+        "workers",
+    )
+)
 """Packages whose own tests count towards coverage. Being watched doubles the CPU time of what a test runs, and makes
 simulations ten times as slow on Python 3.11; end-to-end tests would cost `make pure` minutes."""
 
