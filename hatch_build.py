@@ -4,16 +4,20 @@
 
 Three extensions with all modules, beside small ones that only look theirs up in them, in gateway/_compiled, from where
 gateway/native.py has them imported. The sources stay what they are: Python that also runs as it is. Where there is no
-C compiler, or TIDEGATE_PURE=1 is set, nothing is compiled.
+C compiler, or TIDEGATE_PURE=1 is set, nothing is compiled. With TIDEGATE_PGO=1 gcc compiles twice: in between,
+`tidegate demo` shows it which code requests take, and that code is put together.
 """
 
 import contextlib
+import copy
 import fcntl
 import hashlib
 import importlib.util
 import io
 import os
 import shutil
+import subprocess
+import sys
 import sysconfig
 import tempfile
 from importlib.metadata import version
@@ -57,6 +61,12 @@ INTERPRETED = {
 """What of these packages stays interpreted, and why. `errors.py` does too: class attributes of exceptions get lost."""
 DEPENDED_ON = ("config", "errors.py", "marks.py", "signals.py", "__init__.py", "native.py")
 """What the compiled modules import beside each other: its types are compiled into them."""
+FLAGS = ("-fvisibility=hidden", "-fno-plt") if sys.platform == "linux" else ()
+"""Only the function that Python asks for is visible from outside, and calls out take no detour: a smaller extension."""
+TRAINING = ("demo", "--seconds", "20", "--rate", "60", "--plain")
+"""What a profile is taken of."""
+USE = ("-fprofile-correction", "-fprofile-partial-training", "-Wno-missing-profile")
+"""Code that the profile does not hold is compiled as if there were none, instead of for size."""
 SLICES = "bytes_ops.c"
 REPAIRED = ("endn = Clamp(endn, 0, len);", "endn = Clamp(endn, startn, len);")
 """A line of mypyc's runtime in the file SLICES, and what takes its place; `_repair_runtime` says why."""
@@ -77,10 +87,11 @@ def modules(packages: tuple[str, ...] = COMPILED) -> list[str]:
     return [name for name in sources(packages) if name not in INTERPRETED and not name.endswith("__init__.py")]
 
 
-def record() -> str:
-    """Return what is noted beside what these sources compile to, with these tools."""
+def record(*, pgo: bool) -> str:
+    """Return what is noted beside what these sources compile to, with these tools, with a profile or without."""
     build = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
-    tools = f"# mypy {version('mypy')}, -O{_level()}, {len(modules())} modules, hatch_build.py {build}\n"
+    how = f"-O{_level(pgo=pgo)}{', PGO' if pgo else ''}"
+    tools = f"# mypy {version('mypy')}, {how}, {len(modules())} modules, hatch_build.py {build}\n"
     names = sources(COMPILED + DEPENDED_ON)
     digests = (f"{hashlib.sha256((PACKAGE / name).read_bytes()).hexdigest()}  {name}\n" for name in names)
     return tools + "".join(digests)
@@ -116,17 +127,56 @@ def compile_all(folder: Path, work: Path) -> None:
         _wait_for(lock)  # who compiles at the same time waits, and finds it done
         if is_current(folder):
             return
-        recorded, at = record(), folder / RECORD
-        built = _build(work)
-        folder.mkdir(exist_ok=True)
-        # Without a record nothing is compiled, and a process goes on with files that were removed.
-        at.unlink(missing_ok=True)
-        for each in compiled_files(folder):
-            each.unlink()
-        shutil.copytree(built, folder, dirs_exist_ok=True)
-        new = at.with_suffix(".new")
-        new.write_text(recorded)
-        new.replace(at)
+        with_profile = wants_profile() and folder == FOLDER  # elsewhere, nothing that was compiled would be imported
+        recorded = record(pgo=with_profile)
+        extensions = _translated(work, _level(pgo=with_profile))
+        flags: tuple[str, ...] = ()
+        if with_profile:
+            profile = work / "profile"
+            shutil.rmtree(profile, ignore_errors=True)
+            counting = (f"-fprofile-generate={profile}", "-fprofile-update=single")
+            _install(_compiled(extensions, work, counting), folder, recorded)
+            try:
+                _train(profile)
+            finally:
+                (folder / RECORD).unlink()
+            flags = (f"-fprofile-use={profile}", *USE)
+        _install(_compiled(extensions, work, flags), folder, recorded)
+
+
+def _install(built: Path, folder: Path, recorded: str) -> None:
+    folder.mkdir(exist_ok=True)
+    # Without a record nothing is compiled, and a process goes on with files that were removed.
+    at = folder / RECORD
+    at.unlink(missing_ok=True)
+    for each in compiled_files(folder):
+        each.unlink()
+    shutil.copytree(built, folder, dirs_exist_ok=True)
+    new = at.with_suffix(".new")
+    new.write_text(recorded)
+    new.replace(at)
+
+
+def _train(profile: Path) -> None:
+    """Serve requests with extensions that count; raises SystemExit where that leaves no counts."""
+    print("Serving requests for a profile", flush=True)
+    with tempfile.TemporaryDirectory(prefix="tidegate-") as folder:
+        # Counts are written when a process ends by itself, which the gateway does not wait for.
+        Path(folder, "sitecustomize.py").write_text("import os, sys\nos._exit = sys.exit\n")
+        done = subprocess.run(  # noqa: S603 - this very program
+            [sys.executable, "-m", "gateway", *TRAINING],
+            env=os.environ | {"PYTHONPATH": folder},
+            check=False,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+    if done.returncode:
+        raise SystemExit(f"{done.stdout}`tidegate {' '.join(TRAINING)}` failed, so there is no profile")
+    if not any(profile.rglob("*.gcda")):
+        raise SystemExit(
+            f"{compiler()} left no profile: TIDEGATE_PGO=1 needs gcc, and sources that stay as they are meanwhile"
+        )
 
 
 def _wait_for(lock: IO[str]) -> None:
@@ -138,9 +188,12 @@ def _wait_for(lock: IO[str]) -> None:
 
 
 def is_current(folder: Path) -> bool:
-    """Whether what was compiled into a folder is what these sources compile to."""
+    """Whether what was compiled into a folder is what these sources compile to, with a profile if one is wanted."""
     at = folder / RECORD
-    return at.is_file() and at.read_text() == record()
+    if not at.is_file():
+        return False
+    noted = at.read_text()
+    return noted == record(pgo=True) or (noted == record(pgo=False) and not wants_profile())
 
 
 def compiled_files(folder: Path) -> list[Path]:
@@ -148,16 +201,13 @@ def compiled_files(folder: Path) -> list[Path]:
     return sorted(folder.rglob(f"*{SUFFIX}"))
 
 
-def _build(work: Path) -> Path:
-    """Return a folder with all modules, compiled."""
+def _translated(work: Path, level: str) -> list[Any]:
+    """Translate the sources to C; return the extensions to compile."""
     from mypyc.build import mypycify
-    from setuptools import Distribution
-    from setuptools.command.build_ext import build_ext
 
     os.chdir(ROOT)
     os.environ["CC"] = str(compiler())
-    for each in ("c", "lib", "objects"):
-        shutil.rmtree(work / each, ignore_errors=True)
+    shutil.rmtree(work / "c", ignore_errors=True)
     groups = [([f"gateway/{each}" for each in modules(packages)], name) for name, packages in GROUPS.items()]
     files = [each for group, _ in groups for each in group]
     print(f"Compiling {len(files)} modules of the data path, which takes a minute or two", flush=True)
@@ -167,7 +217,7 @@ def _build(work: Path) -> Path:
             extensions = mypycify(
                 ["--config-file=pyproject.toml", "--cache-dir=/dev/null", *files],
                 only_compile_paths=files,
-                opt_level=_level(),
+                opt_level=level,
                 debug_level="0",
                 target_dir=str(work / "c"),
                 separate=groups,
@@ -180,8 +230,23 @@ def _build(work: Path) -> Path:
     for extension in extensions:
         extension.include_dirs.insert(0, str(work / "c"))
         # The next compiler warns of something else.
-        extension.extra_compile_args = [each for each in extension.extra_compile_args if each != "-Werror"]
-    command = build_ext(Distribution({"name": "tidegate", "ext_modules": extensions}))
+        kept = [each for each in extension.extra_compile_args if each != "-Werror"]
+        extension.extra_compile_args = [*kept, *FLAGS]
+    return list(extensions)
+
+
+def _compiled(extensions: list[Any], work: Path, flags: tuple[str, ...]) -> Path:
+    """Compile with flags beside those of each extension; return a folder with all modules."""
+    from setuptools import Distribution
+    from setuptools.command.build_ext import build_ext
+
+    for each in ("lib", "objects"):
+        shutil.rmtree(work / each, ignore_errors=True)
+    every = [copy.copy(each) for each in extensions]
+    for extension in every:
+        extension.extra_compile_args = [*extension.extra_compile_args, *flags]
+        extension.extra_link_args = [*extension.extra_link_args, *flags]
+    command = build_ext(Distribution({"name": "tidegate", "ext_modules": every}))
     command.build_lib, command.build_temp = str(work / "lib"), str(work / "objects")
     command.parallel = os.cpu_count()
     command.ensure_finalized()
@@ -203,8 +268,13 @@ def _runtime() -> Path:
     return Path(str(found and found.origin)).parent / "lib-rt" / SLICES
 
 
-def _level() -> str:
-    return os.environ.get("MYPYC_OPT_LEVEL", "1")
+def wants_profile() -> bool:
+    """Whether to compile with a profile."""
+    return os.environ.get("TIDEGATE_PGO", "0") not in {"", "0"}
+
+
+def _level(*, pgo: bool) -> str:
+    return os.environ.get("MYPYC_OPT_LEVEL", "2" if pgo else "1")
 
 
 class Compile(BuildHookInterface):  # type: ignore[type-arg]

@@ -68,7 +68,9 @@ def use() -> str:
 def running() -> str:
     """Return in words which of both runs in this process."""
     why = why_interpreted()
-    return f"pure Python: {why}" if why else "compiled"
+    if why:
+        return f"pure Python: {why}"
+    return "compiled with a profile" if ", PGO," in RECORD.read_text().partition("\n")[0] else "compiled"
 
 
 def why_interpreted() -> str:

@@ -34,6 +34,8 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_what_was_compiled_from_these_sources_runs() -> None:
     assert native.use() == ""
     assert (native.running(), native.why_interpreted()) == ("compiled", "")
+    native.RECORD.write_text("# mypy 1.2.3, -O2, PGO, 1 modules\n")
+    assert native.running() == "compiled with a profile"
     spec = sys.meta_path[0].find_spec("gateway.exchange", None)
     assert spec is not None
     assert isinstance(spec.loader, ExtensionFileLoader)

@@ -13,6 +13,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -77,18 +78,18 @@ def test_whatever_compiled_modules_import_is_watched_for_changes(build: ModuleTy
 
 
 def test_the_record_names_each_source_once(build: ModuleType) -> None:
-    names = [line.split("  ")[1] for line in build.record().splitlines() if not line.startswith("#")]
+    names = [line.split("  ")[1] for line in build.record(pgo=False).splitlines() if not line.startswith("#")]
     assert len(names) == len(set(names))
     assert {"exchange.py", "wire/client.py", "errors.py"} <= set(names)
 
 
 def test_the_record_tells_the_tools_and_how_they_were_used(build: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = build.record().splitlines()[0]
+    first = build.record(pgo=False).splitlines()[0]
     assert "mypy" in first
     monkeypatch.setenv("MYPYC_OPT_LEVEL", "9")
-    assert "-O9" in build.record().splitlines()[0]
+    assert "-O9" in build.record(pgo=False).splitlines()[0]
     monkeypatch.setattr(build, "__file__", str(ROOT / "pyproject.toml"))
-    assert build.record().splitlines()[0] != first.replace("-O1", "-O9")
+    assert build.record(pgo=False).splitlines()[0] != first.replace("-O1", "-O9")
 
 
 def test_the_part_of_the_runtime_that_is_repaired_is_the_one_that_is_locked(build: ModuleType) -> None:
@@ -177,7 +178,9 @@ def built(build: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     new = tmp_path / "new"
     (new / "gateway").mkdir(parents=True)
     (new / "gateway" / f"exchange{build.SUFFIX}").write_text("new")
-    monkeypatch.setattr(build, "_build", lambda _: new)
+    monkeypatch.setattr(build, "_translated", lambda *_: [])
+    monkeypatch.setattr(build, "_compiled", lambda *_: new)
+    monkeypatch.delenv("TIDEGATE_PGO", raising=False)
     return folder
 
 
@@ -191,14 +194,14 @@ def test_what_is_compiled_replaces_what_was_and_leaves_what_is_another_pythons(
         build.RECORD,
         "sources.other.so.sha256",
     }
-    assert (built / build.RECORD).read_text() == build.record()
+    assert (built / build.RECORD).read_text() == build.record(pgo=False)
 
 
 def test_what_is_up_to_date_is_not_compiled_again(
     build: ModuleType, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     build.compile_all(built, tmp_path / "work")
-    monkeypatch.setattr(build, "_build", lambda _: pytest.fail("it is up to date"))
+    monkeypatch.setattr(build, "_translated", lambda *_: pytest.fail("it is up to date"))
     build.compile_all(built, tmp_path / "not needed")
     assert not (tmp_path / "not needed").exists()  # a checkout that is read-only will do
 
@@ -207,13 +210,51 @@ def test_what_is_up_to_date_is_not_compiled_again(
 def test_compiling_that_is_broken_off_changes_nothing(
     build: ModuleType, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
 ) -> None:
-    def breaks(_: Path) -> Path:
+    def breaks(*_: object) -> Path:
         raise error
 
-    monkeypatch.setattr(build, "_build", breaks)
+    monkeypatch.setattr(build, "_compiled", breaks)
     with pytest.raises(error):
         build.compile_all(built, tmp_path / "work")
     assert (built / f"gateway/gone{build.SUFFIX}").read_text() == (built / build.RECORD).read_text() == "old"
+
+
+def test_with_a_profile_it_is_compiled_twice_and_good_enough_for_those_that_want_none(
+    build: ModuleType, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build.compile_all(built, tmp_path / "work")
+    monkeypatch.setenv("TIDEGATE_PGO", "1")
+    monkeypatch.setattr(build, "FOLDER", built)
+    assert not build.is_current(built)
+    did: list[str] = []
+    compiled = build._compiled  # noqa: SLF001 - stands in for minutes of a compiler
+
+    def noted(extensions: list[Any], work: Path, flags: tuple[str, ...]) -> Path:
+        did.append(flags[0].partition("=")[0])
+        return Path(compiled(extensions, work, flags))
+
+    monkeypatch.setattr(build, "_compiled", noted)
+    monkeypatch.setattr(build, "_train", lambda _: did.append(f"trained, {(built / build.RECORD).exists()}"))
+    build.compile_all(built, tmp_path / "work")
+    assert did == ["-fprofile-generate", "trained, True", "-fprofile-use"]
+    assert (built / build.RECORD).read_text() == build.record(pgo=True)
+    assert ", PGO, " in build.record(pgo=True).splitlines()[0]
+    monkeypatch.delenv("TIDEGATE_PGO")
+    assert build.is_current(built)
+
+
+def test_without_a_profile_what_counted_for_it_does_not_run(
+    build: ModuleType, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TIDEGATE_PGO", "1")
+    monkeypatch.setattr(build, "FOLDER", built)
+    monkeypatch.setattr(build, "TRAINING", ("--no-such-option",))
+    with pytest.raises(SystemExit, match=r"No such option(.|\n)*failed, so there is no profile"):
+        build.compile_all(built, tmp_path / "work")
+    assert not (built / build.RECORD).exists()
+    monkeypatch.setattr(build, "TRAINING", ("--version",))
+    with pytest.raises(SystemExit, match="left no profile: TIDEGATE_PGO=1 needs gcc, and sources"):
+        build.compile_all(built, tmp_path / "work")
 
 
 def test_a_wheel_is_built_of_what_is_installed_and_holds_what_runs_here(build: ModuleType, tmp_path: Path) -> None:
