@@ -84,6 +84,7 @@ class ControlPlane:
                 self.audit.unsaved,
                 self._remembering.unsaved,
                 self._take_over,
+                self._undo,
                 self.sharing.led,
                 self._follow,
                 ledger.merging,
@@ -103,6 +104,7 @@ class ControlPlane:
             self.audit,
             clock=epoch,
             leads=self.leads,
+            alone=lambda: self.flusher.alone,
             request_save=self.flusher.wake,
             lasting=not isinstance(store, MemoryStore),
             lateness=registry.lateness,
@@ -197,6 +199,9 @@ class ControlPlane:
 
     def _take_over(self, documents: Iterable[Document]) -> None:
         self.rollouts.taken_over(documents, self._data.current.routes)
+
+    def _undo(self, documents: Iterable[Document]) -> None:
+        self.rollouts.undone(documents, self._data.current.routes)
 
     def _follow(self, documents: Iterable[Document]) -> None:
         """Do what the gateway that leads has decided meanwhile."""

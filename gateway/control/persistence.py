@@ -16,6 +16,7 @@ from gateway.policy.slo.series import SeriesKey, SlotCounts
 from gateway.policy.slo.windows import LASTING
 from gateway.state.fleet_counts import FleetCounts, Merged
 from gateway.state.store import (
+    ROLLBACK,
     BackendFinding,
     Batch,
     Document,
@@ -72,8 +73,9 @@ class FleetView:
 class PersistedState:
     """What is saved beside counts: changed documents, new records and new responses, each given once.
 
-    `taken_over` is told what others saved, when this process takes the lead from them, and `led` what the one that
-    leads tells of itself, as long as that is another; `followed` what it has written meanwhile. `merging` counts what
+    `taken_over` is told what others saved, when this process takes the lead from them, and `undone` what is saved when
+    it loses the lead: what it decided last may not be. `led` is told what the one that leads tells of itself, as long
+    as that is another, and `followed` what it has written meanwhile. `merging` counts what
     other processes counted since the last time, and `restored` what they had before, where nothing was read for long.
     `findings` are told to other processes, and `found` takes theirs.
     """
@@ -82,6 +84,7 @@ class PersistedState:
     records: Callable[[], Iterable[Record]] = tuple
     responses: Callable[[], Iterable[Response]] = tuple
     taken_over: Callable[[Iterable[Document]], None] = lambda _: None
+    undone: Callable[[Iterable[Document]], None] = lambda _: None
     led: Callable[[Iterable[Document]], None] = lambda _: None
     followed: Callable[[Iterable[Document]], None] = lambda _: None
     merging: Callable[[Iterable[SlotCounts]], Iterable[None]] = lambda _: ()
@@ -151,6 +154,11 @@ class Flusher:
         """Whether this process leads: as long as its lease lasts on its own clock, whoever else it reaches."""
         alone = isinstance(self._store, MemoryStore)
         return self.token > 0 and (alone or self._clock() - self._renewed < LEASE_SECONDS)
+
+    @property
+    def alone(self) -> bool:
+        """Whether no gateway leads, as far as this one can tell: the store was away for as long as a lease lasts."""
+        return self._store.remote and self._clock() - self._renewed >= LEASE_SECONDS
 
     @property
     def read_seconds(self) -> float | None:
@@ -246,17 +254,19 @@ class Flusher:
         """Renew the lease and save; return the token, and what others have counted and written."""
         token = self._store.lead(self.incarnation, batch.at, LEASE_SECONDS)
         leads = token > 0 and token == batch.token
-        # Documents of a process that does not lead wait until it does.
-        merged = self._counted.save(batch if leads else replace(batch, documents=(), token=0))
+        # Documents of a process that does not lead wait until it does, but for rollbacks.
+        free = tuple(each for each in batch.documents if each.kind == ROLLBACK)
+        merged = self._counted.save(batch if leads else replace(batch, documents=free, token=0))
         if leads and batch.at - self._settled > _SETTLE_EVERY:
             self._settled = batch.at
             self._store.settle(self.incarnation, token, batch.at)
+        refused = leads and merged.saved and not merged.reply.led  # this process was paused after it renewed the lease
         self._took = self._clock() - batch.at
         if batch.at - self._members_at >= _MEMBERS_EVERY:
             with contextlib.suppress(StateError):  # all is saved: the next time will do
                 self._members = self._store.members(self._clock())
                 self._members_at = batch.at
-        return token, merged
+        return 0 if refused else token, merged
 
     def _led(self, token: int, merged: Merged) -> None:
         before, self.token = self.token, token
@@ -264,14 +274,17 @@ class Flusher:
         if token and token == before and merged.saved:
             self._documents |= self._waiting_documents
             self._waiting_documents.clear()
-        self._documents |= {(each.kind, each.name): each for each in written}
+        for each in written:
+            self._documents[each.kind, each.name] = each
+            self._waiting_documents.pop((each.kind, each.name), None)
+        if before and not token:
+            _log.warning("another gateway leads rollouts now")
+            self._persisted.undone(self._documents.values())
         self._persisted.followed(written)
         if token and token != before:
             _log.info("this gateway leads rollouts now")
             self._persisted.taken_over(self._documents.values())
         elif not token:
-            if before:
-                _log.warning("another gateway leads rollouts now")
             self._persisted.led(each for each in self._documents.values() if each.kind == LEADER)
         if merged.recovered and token:  # the store was emptied: what it had is here
             self._waiting_documents = self._documents | self._waiting_documents

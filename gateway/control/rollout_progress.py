@@ -23,6 +23,7 @@ from gateway.proxy.live import LiveModel
 from gateway.proxy.live_version import LiveVersion
 from gateway.proxy.traffic_split import Mirror
 from gateway.state.store import Document
+from gateway.telemetry.rollout_exposition import RolloutRow
 from gateway.telemetry.tally import Tally
 
 KIND = "rollout"
@@ -163,6 +164,12 @@ class RolloutProgress:
             "away": self.away,
         }
         return Document(KIND, self.model, json.dumps(body))
+
+    def row(self, shares: Iterable[tuple[LiveVersion, float]]) -> RolloutRow:
+        """Return it as metrics show it, with the shares that versions have."""
+        by_version = {version.name: share for version, share in shares}
+        log_e = {sli: track.comparison.log_e for sli, track in self.evidence.tracks.items()}
+        return RolloutRow(self.model, self.rollout.phase, self.rollout.step + 1, by_version, log_e)
 
     def goes_on_from(self, body: dict[str, Any]) -> bool:
         """Whether this stands where that was kept, and has seen as much at least."""

@@ -1,5 +1,7 @@
-"""What a model's own record says about a rollout: how its SLIs usually stand, and what is left of its error budget."""
+"""What a model's own record says about a rollout, and the record of what a reload did to it."""
 
+from gateway.control.audit import Audit
+from gateway.control.rollout_progress import RolloutProgress, changes
 from gateway.policy.canary.forecast import believed
 from gateway.policy.slo.budget import error_budget
 from gateway.policy.slo.ledger import SloLedger
@@ -29,3 +31,14 @@ def budget_left(ledger: SloLedger, model: str) -> float | None:
         if budget.total and budget.left is not None:
             left.append(budget.left)
     return min(left, default=None)
+
+
+def reloaded(audit: Audit, known: RolloutProgress, running: RolloutProgress) -> None:
+    """Leave a record of what a reload changed, and of what it did not."""
+    share = f"{running.plan.candidate} has {running.rollout.share:g} % of requests"
+    if known.plan.fingerprint != running.plan.fingerprint:
+        was = f"{known.plan.candidate} had {known.rollout.share:g} %"
+        audit.record("reload", "restart", f"rollout of {running.model}", f"another definition: {share}, {was}")
+        return
+    changed = changes(known.plan, running.plan)
+    audit.record("reload", "change", f"rollout of {running.model}", f"{changed}; {share}, as before")

@@ -1,7 +1,6 @@
 """The loop that leads rollouts: it weighs every settled request, moves versions forward or back, and says why."""
 
 import asyncio
-import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -10,8 +9,9 @@ from dataclasses import replace
 from gateway.clock import Clock
 from gateway.config.table import ModelSpec, RouteTable
 from gateway.control.audit import Audit
-from gateway.control.rollout_progress import KEYS, KIND, RolloutProgress, changes
-from gateway.control.rollout_record import budget_left, usual
+from gateway.control.rollout_documents import after_rollback, goes_on, restored, rolled_back
+from gateway.control.rollout_progress import KEYS, KIND, RolloutProgress
+from gateway.control.rollout_record import budget_left, reloaded, usual
 from gateway.exchange import Exchange, Outcome
 from gateway.lateness import Lateness
 from gateway.policy.canary import findings
@@ -26,6 +26,7 @@ from gateway.policy.canary.rollout import (
     Refused,
     Rollout,
     Seen,
+    against,
     decide,
     move,
     resume_blocker,
@@ -35,7 +36,7 @@ from gateway.policy.slo.judge import judge_first, judge_request
 from gateway.policy.slo.ledger import SloLedger
 from gateway.policy.slo.objective import Sli
 from gateway.proxy.current import CurrentTable
-from gateway.state.store import Document
+from gateway.state.store import ROLLBACK, Document
 from gateway.telemetry.rollout_exposition import RolloutRow
 
 __all__ = ["KIND", "RolloutController", "RolloutProgress"]
@@ -47,13 +48,15 @@ _OUT_OF_TIME = frozenset((Outcome.TIMEOUT, Outcome.SHED))
 _NOTHING_TO_DO = frozenset(
     ((Phase.PAUSED, Event.PAUSE), (Phase.STEP, Event.RESUME), (Phase.WAITING, Event.START), (Phase.STEP, Event.START))
 )
+_KINDS = frozenset((KIND, KEYS, ROLLBACK))
 _NEEDS_BUDGET = {Event.START: start_blocker, Event.RESUME: resume_blocker}
 
 
 class RolloutController:
     """Weighs requests, moves versions forward or back, and does what people ask: to promote, pause or roll back.
 
-    `results` counts rollouts that ended, by (model, result). Only the process that `leads` moves anything.
+    `results` counts rollouts that ended, by (model, result). Only the process that `leads` moves anything, but for
+    rollbacks: one that is `alone`, without a store that says which leads, makes them too, and they hold for all.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class RolloutController:
         *,
         clock: Clock,
         leads: Callable[[], bool],
+        alone: Callable[[], bool] = lambda: False,
         request_save: Callable[[], None],
         lasting: bool = True,
         lateness: Lateness,
@@ -79,11 +83,13 @@ class RolloutController:
         self._audit = audit
         self._clock = clock
         self._leads = leads
+        self._alone = alone
         self._request_save = request_save
         self._lasting = lasting
         self._lateness = lateness
         self._running: dict[str, RolloutProgress] = {}
         self._kept: dict[tuple[str, str], str] = {}
+        self._rolled_back: list[Document] = []
 
     def __iter__(self) -> Iterator[RolloutProgress]:
         return iter(self._running.values())
@@ -100,7 +106,7 @@ class RolloutController:
 
     def restore(self, documents: Iterable[Document]) -> None:
         """Take what was kept over a restart, or by the process that led before; `follow` has to come after."""
-        self._kept |= {(each.kind, each.name): each.body for each in documents if each.kind in {KIND, KEYS}}
+        self._kept |= {(each.kind, each.name): each.body for each in documents if each.kind in _KINDS}
 
     def follow(self, routes: RouteTable) -> None:
         """Take other routes: a rollout whose definition is the same goes on with its share, another begins."""
@@ -111,7 +117,7 @@ class RolloutController:
                 self._running[spec.name] = running = self._begun(spec, spec.canary, known)
                 running.apply(self._current.table.model(running.model))
                 if known is not None and known.plan != running.plan:
-                    self._reloaded(known, running)
+                    reloaded(self._audit, known, running)
         if self._running and not self._lasting:
             _log.warning(f"{_FORGETS}: name a file with --state", extra={"models": ", ".join(self._running)})
         for model, gone in before.items():
@@ -123,36 +129,45 @@ class RolloutController:
         for running in self._running.values():
             running.apply(self._current.table.model(running.model))
 
-    def _reloaded(self, known: RolloutProgress, running: RolloutProgress) -> None:
-        """Leave a record of what a reload changed, and of what it did not."""
-        share = f"{running.plan.candidate} has {running.rollout.share:g} % of requests"
-        if known.plan.fingerprint != running.plan.fingerprint:
-            was = f"{known.plan.candidate} had {known.rollout.share:g} %"
-            self._audit.record(
-                "reload", "restart", f"rollout of {running.model}", f"another definition: {share}, {was}"
-            )
-            return
-        changed = changes(known.plan, running.plan)
-        self._audit.record("reload", "change", f"rollout of {running.model}", f"{changed}; {share}, as before")
-
     def taken_over(self, documents: Iterable[Document], routes: RouteTable) -> None:
         """Go on where another gateway stopped to lead; what has been seen since then is not lost."""
         kept = list(documents)
-        for document in kept:
-            running = self._running.get(document.name)
-            if document.kind == KIND and running is not None and not _goes_on(running, document.body):
-                del self._running[document.name]
+        for each in kept:
+            if each.kind == KIND and not goes_on(self.get(each.name), each.body):
+                del self._running[each.name]
         self.restore(kept)
         self.follow(routes)
 
     def led(self, documents: Iterable[Document], routes: RouteTable) -> None:
         """Stand where another gateway leads its rollouts to: the shares are those of all."""
-        kept = [each for each in documents if each.kind in {KIND, KEYS}]
-        moved = [each for each in kept if each.kind == KIND and each.name in self._running]
-        if any(not _goes_on(self._running[each.name], each.body) for each in moved):
+        kept = [each for each in documents if each.kind in _KINDS]
+        if any(each.kind == KIND and not goes_on(self.get(each.name), each.body) for each in kept):
             self.taken_over(kept, routes)
         else:
             self.restore(kept)
+        for each in kept:
+            running = self.get(each.name) if each.kind == ROLLBACK else None
+            rollout = None if running is None else after_rollback(running, each.body, self._clock())
+            if running is not None and rollout is not None:
+                self._move(running, Event.ROLLBACK, rollout, told=True)
+
+    def undone(self, documents: Iterable[Document], routes: RouteTable) -> None:
+        """Stand where saved rollouts do: another gateway leads, and what was decided here last was not saved.
+
+        A rollback stays.
+        """
+        saved = {(each.kind, each.name): each for each in documents}
+        before = {model: running.rollout for model, running in self._running.items()}
+        for model, rollout in before.items():
+            if (KIND, model) not in saved and rollout.phase not in {Phase.IDLE, Phase.ROLLED_BACK}:
+                del self._running[model]
+                self._kept.pop((KIND, model), None)
+        self.taken_over(saved.values(), routes)
+        for model, rollout in before.items():
+            stands = self._running[model].rollout
+            if (stands.phase, stands.share) != (rollout.phase, rollout.share):
+                words = f"another gateway leads, `{rollout.phase}` was not saved; now {stands.share:g} % of requests"
+                self._audit.record(GATEWAY, "undo", f"rollout of {model}", words)
 
     def concerns(self, exchange: Exchange) -> bool:
         """Return whether a request is of a model with a rollout."""
@@ -212,12 +227,12 @@ class RolloutController:
         running.weigh(outcomes, exchange, self._clock(), settled=settled)
         # A bad outcome of the candidate is what makes it worse; for all else the next tick is soon enough.
         bad = exchange.version == running.plan.candidate and not all(outcomes.values())
-        if bad and findings.regression_reason(running.evidence) and self._leads():
+        if bad and findings.regression_reason(running.evidence) and (self._leads() or self._alone()):
             self._tick(running)
 
     def tick(self) -> None:
         """Decide once for every rollout."""
-        if self._leads():
+        if self._leads() or self._alone():
             for running in self._running.values():
                 try:
                     self._tick(running)
@@ -233,7 +248,7 @@ class RolloutController:
         """
         running = self._running[model]
         try:
-            if not self._leads():
+            if not (self._leads() or (event is Event.ROLLBACK and self._alone())):
                 raise Refused("another gateway leads rollouts now: ask that one")
             if (running.rollout.phase, event) in _NOTHING_TO_DO and despite_budget <= running.rollout.despite_budget:
                 return running
@@ -266,10 +281,10 @@ class RolloutController:
 
     def documents(self) -> list[Document]:
         """Return what changed since the last call."""
+        documents, self._rolled_back = self._rolled_back, []
         if not self._leads():
-            return []
+            return documents
         now = self._clock()
-        documents = []
         for running in self._running.values():
             if running.changed:
                 running.changed = False
@@ -280,16 +295,7 @@ class RolloutController:
     def rows(self) -> list[RolloutRow]:
         """Return every rollout as metrics show it."""
         return [
-            RolloutRow(
-                running.model,
-                running.rollout.phase,
-                running.rollout.step + 1,
-                {
-                    version.name: share
-                    for version, share in self._current.table.model(running.model).traffic.split.shares()
-                },
-                {sli: track.comparison.log_e for sli, track in running.evidence.tracks.items()},
-            )
+            running.row(self._current.table.model(running.model).traffic.split.shares())
             for running in self._running.values()
         ]
 
@@ -342,6 +348,12 @@ class RolloutController:
 
     def _tick(self, running: RolloutProgress) -> None:
         before, now = running.decision, self._clock()
+        if not self._leads():
+            found = against(running.plan, self.seen(running)) if running.rollout.is_live else None
+            if found is not None:
+                rollout = move(running.rollout, Event.ROLLBACK, now, actor=GATEWAY, decision=found)
+                self._move(running, Event.ROLLBACK, rollout)
+            return
         decision = running.decision = decide(running.plan, running.rollout, self.seen(running), now, running.model)
         if decision.event is not None:
             rollout = move(running.rollout, decision.event, now, actor=GATEWAY, decision=decision)
@@ -349,16 +361,19 @@ class RolloutController:
         elif running.rollout.phase in {Phase.IDLE, Phase.WAITING} and _blocks(decision) and not _blocks(before):
             self._audit.record(GATEWAY, "start refused", f"rollout of {running.model}", decision.reason)
 
-    def _move(self, running: RolloutProgress, event: Event, rollout: Rollout) -> None:
+    def _move(self, running: RolloutProgress, event: Event, rollout: Rollout, *, told: bool = False) -> None:
         before = running.moved_to(rollout)
         if event in {Event.START, Event.READY}:
             running.begin(usual(self._ledger, running.model))
         elif (before.phase, before.share) != (rollout.phase, rollout.share):
             running.evidence.begin_step()
-        if rollout.phase in {Phase.PROMOTED, Phase.ROLLED_BACK}:
-            self.results[running.model, rollout.phase] += 1
-        weight = f"{running.plan.candidate} now has {rollout.share:g} % of requests"
-        self._audit.record(rollout.actor, event, f"rollout of {running.model}", f"{rollout.reason}; {weight}")
+        if not told:  # else the one that decided has done this
+            if rollout.phase in {Phase.PROMOTED, Phase.ROLLED_BACK}:
+                self.results[running.model, rollout.phase] += 1
+            if event is Event.ROLLBACK:
+                self._rolled_back.append(rolled_back(running))
+            weight = f"{running.plan.candidate} now has {rollout.share:g} % of requests"
+            self._audit.record(rollout.actor, event, f"rollout of {running.model}", f"{rollout.reason}; {weight}")
         running.apply(self._current.table.model(running.model))
         self._request_save()
 
@@ -367,32 +382,13 @@ class RolloutController:
         if known is not None and known.plan.fingerprint == plan.fingerprint:
             running.take_over(known)
             return running
-        body = self._kept.get((KIND, spec.name))
-        try:
-            kept = json.loads(body) if body is not None else {}
-            if kept.get("fingerprint") == plan.fingerprint:
-                running.restore(kept, self._clock())
-                keys = self._kept.get((KEYS, spec.name))
-                if keys is not None:
-                    running.evidence.restore_keys(json.loads(keys))
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError):
-            _log.exception("a saved rollout cannot be read: it starts from the beginning", extra={"model": spec.name})
-            running = self._idle(spec, plan)
-        return running
+        return running if restored(running, self._kept, self._clock()) else self._idle(spec, plan)
 
     def _idle(self, spec: ModelSpec, plan: Plan) -> RolloutProgress:
         now = self._clock()
         running = RolloutProgress(spec.name, plan, spec.objectives, Rollout(since=now))
         running.ready_at = now
         return running
-
-
-def _goes_on(running: RolloutProgress, body: str) -> bool:
-    """Whether a rollout stands where it was kept, as far as that can be read."""
-    try:
-        return running.goes_on_from(json.loads(body))
-    except (KeyError, TypeError, ValueError):
-        return True
 
 
 def _blocks(decision: Decision) -> bool:

@@ -25,7 +25,7 @@ class Merged:
     """What a flush came to. Where it was not `saved`, all of it has to be saved again.
 
     `changes` are what others have counted since the last one, in the finest slots; `restored` the same of all widths,
-    after a time without reading. `recovered` says that the store had been emptied, and holds counts again.
+    after a time without reading. `recovered` says that the store had forgotten something, and holds counts again.
     """
 
     saved: bool
@@ -55,6 +55,7 @@ class FleetCounts:
         self._store = store
         self._sequence = self._acknowledged = 0
         self._epoch = ""
+        self._earlier: set[str] = set()
         self._seen = 0
         self.read_at: float | None = None
         self._forgot_at = 0.0
@@ -62,7 +63,7 @@ class FleetCounts:
         self._before = SlotTable()
         self._unanswered: list[tuple[int, tuple[SlotCounts, ...]]] = []
         self._returning: _Returning | None = None
-        self._behind = False
+        self._behind = self._missed = False
 
     def __repr__(self) -> str:
         return f"<FleetCounts {self.incarnation} seen {self._seen}>"
@@ -91,7 +92,7 @@ class FleetCounts:
             if not recovered:
                 return Merged(saved=False)
         if self._behind:
-            self._send_again(batch.at)
+            recovered = self._send_again(batch.at)
         restored = self._read(batch.at)
         reply = self._send(batch)
         if reply is None and self._returning is None:
@@ -111,7 +112,9 @@ class FleetCounts:
         counts = tuple(self._before.rest(batch.counts))  # what was counted under this id
         reply = self._write(replace(batch, counts=counts, epoch=self._epoch, seen=self._seen))
         if self._epoch and reply.epoch != self._epoch:
-            self._returning = _Returning(self._epoch, self._seen)
+            self._earlier.add(self._epoch)
+            if reply.epoch not in self._earlier:  # else it is an earlier copy, which shows by its sequence
+                self._returning = _Returning(self._epoch, self._seen)
             self._epoch = reply.epoch
             return None
         self._epoch = reply.epoch
@@ -122,6 +125,7 @@ class FleetCounts:
             self._take_another_id()
             return None
         self._behind = reply.sequence < self._acknowledged
+        self._missed = reply.missed or self._behind
         self._acknowledged = self._sequence
         self._unanswered.clear()
         self._note(counts)
@@ -136,14 +140,21 @@ class FleetCounts:
         for each in counts:
             self._own.put(each)
 
-    def _send_again(self, now: float) -> None:
-        """Write everything again into a store that has forgotten something: the same numbers change nothing."""
+    def _send_again(self, now: float) -> bool:
+        """Write everything again into a store that has forgotten something; return whether that is done.
+
+        The same numbers change nothing.
+        """
         for piece in _pieces(self._own):
             reply = self._write(Batch(now, piece, epoch=self._epoch, seen=self._seen))
             if reply.ended or reply.epoch != self._epoch:
-                return  # the next batch finds out
+                return False  # the next batch finds out
+            again = reply.sequence < self._acknowledged
             self._acknowledged = self._sequence
+            if again:
+                return False
         self._behind = False
+        return True
 
     def _take_another_id(self) -> None:
         """Go on under another id: what the one before has in the store counts as another's from now on."""
@@ -164,6 +175,8 @@ class FleetCounts:
             reply = self._write(batch)
             if reply.epoch != self._epoch:
                 self._epoch, returning.sent = reply.epoch, False
+                if reply.epoch in self._earlier:
+                    self._returning = None
                 return False
             if reply.ended:
                 return self._gone_on(late=True)
@@ -187,19 +200,20 @@ class FleetCounts:
         return True
 
     def _read(self, now: float) -> tuple[SlotCounts, ...]:
-        """Return what others have counted since the last time, where that is too long ago to be told by changes.
+        """Return what others have counted since the last time, where changes do not tell all of it.
 
-        What has been `seen` stays: documents that were written meanwhile come with the next batch.
+        What has been `seen` stays: documents that were written meanwhile come with the next batch. What the store has
+        forgotten stays known: the processes that counted it write it again.
         """
-        if self.read_at is not None and now - self.read_at < _UNREAD_SECONDS:
+        if self.read_at is not None and now - self.read_at < _UNREAD_SECONDS and not self._missed:
             return ()
         saved = self._store.load(now, self.incarnation)
         if self._epoch and saved.epoch != self._epoch:
             return ()  # the next batch finds out
-        found = tuple(each for each in map(self._others.less, saved.slots) if each.good or each.bad)
-        for each in saved.slots:
-            self._others.put(each)
-        self._epoch, self.read_at = saved.epoch, now
+        found = tuple(self._others.rest(saved.slots))
+        for each in found:
+            self._others.add(each)
+        self._epoch, self.read_at, self._missed = saved.epoch, now, False
         return found
 
     def _take(self, others: Iterable[SlotCounts]) -> tuple[SlotCounts, ...]:

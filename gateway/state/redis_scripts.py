@@ -27,8 +27,8 @@ local function epoch_of(fresh)
   redis.call('HSETNX', store, 'epoch', fresh)
   return redis.call('HGET', store, 'epoch')
 end
-local function next_version()
-  local version = math.max((tonumber(redis.call('HGET', store, 'version')) or 0) + 1, now)
+local function next_version(above)
+  local version = math.max((tonumber(redis.call('HGET', store, 'version')) or 0) + 1, now, above + 1)
   redis.call('HSET', store, 'version', whole(version))
   return version
 end
@@ -60,8 +60,10 @@ local id = asked.incarnation
 local tomb = redis.call('HGET', prefix .. ':ended', id)
 local known = tomb or redis.call('HGET', prefix .. ':incarnations', id)
 local sequence = known and string.match(known, '^(%d+)') or '0'
-local function answer(version, ended, others, documents, findings)
-  return {epoch, sequence, whole(version), ended, others, documents, findings or {}}
+local function answer(version, ended, others, documents, findings, led, missed)
+  return {
+    epoch, sequence, whole(version), ended, others, documents, findings or {}, led and 1 or 0, missed and 1 or 0
+  }
 end
 if asked.epoch ~= '' and asked.epoch ~= epoch then return answer(0, 0, {}, {}) end
 if tomb then return answer(0, 1, {}, {}) end
@@ -74,7 +76,8 @@ if asked.returning ~= '' then
 end
 -- One that was held up on its way, and comes after a later one, must not undo it.
 if asked.sequence > 0 and tonumber(sequence) >= asked.sequence then return answer(asked.seen, 0, {}, {}) end
-local version = next_version()
+-- A server that took over may be behind what this process has seen.
+local version = next_version(asked.seen)
 redis.call('HSET', prefix .. ':incarnations', id, whole(math.max(asked.sequence, sequence)) .. ' ' .. whole(now))
 redis.call('ZADD', prefix .. ':members', whole(now), id)
 redis.call('PEXPIRE', prefix .. ':members', asked.remembered)
@@ -100,8 +103,9 @@ for chunk in pairs(touched) do
   redis.call('EXPIRE', prefix .. ':sums:' .. chunk, seconds)
 end
 local leads = redis.call('GET', prefix .. ':lease') == id .. ' ' .. whole(asked.token)
+local function is_free(name) return string.sub(name, 1, #asked.free) == asked.free end
 for _ = 1, asked.documents do
-  if leads then
+  if leads or is_free(ARGV[at]) then
     redis.call('HSET', prefix .. ':documents', ARGV[at], ARGV[at + 1])
     redis.call('ZADD', prefix .. ':edits', whole(version), ARGV[at])
   end
@@ -131,8 +135,8 @@ for _, member in ipairs(redis.call('ZRANGEBYSCORE', prefix .. ':changes', since,
   end
 end
 local documents = {}
-if not leads then
-  for _, name in ipairs(redis.call('ZRANGEBYSCORE', prefix .. ':edits', since, '+inf')) do
+for _, name in ipairs(redis.call('ZRANGEBYSCORE', prefix .. ':edits', since, '+inf')) do
+  if not leads or is_free(name) then
     documents[#documents + 1] = name
     documents[#documents + 1] = redis.call('HGET', prefix .. ':documents', name)
   end
@@ -140,7 +144,8 @@ end
 -- The version is the server's time, so that what one was written under tells how long ago that was.
 local found = redis.call('ZRANGEBYSCORE', findings, since, '+inf', 'WITHSCORES')
 for index = 2, #found, 2 do found[index] = whole(math.max(0, version - found[index])) end
-return answer(version, 0, others, documents, found)
+local missed = asked.seen > 0 and asked.seen < now - asked.remembered
+return answer(version, 0, others, documents, found, leads, missed)
 """
 )
 """One batch: what it counted goes into its own rows, and the difference into the sums."""
@@ -248,7 +253,7 @@ RESTORE = (
     _COMMON
     + """
 if redis.call('HSETNX', store, 'restored', ARGV[1]) == 0 then return 0 end
-local version = next_version()
+local version = next_version(0)
 local lasts = cjson.decode(ARGV[2])
 for at = 3, #ARGV, 4 do
   local chunk, field = ARGV[at], ARGV[at + 1]

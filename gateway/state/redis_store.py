@@ -151,12 +151,13 @@ class RedisStore:
             "token": batch.token,
             "counts": len(batch.counts),
             "documents": len(batch.documents),
+            "free": json.dumps([contract.ROLLBACK])[:-1] + ",",
             "listed": len(listed) // 3,
             "findings": len(found),
             "lasts": _LASTS,
             "remembered": _REMEMBERED,
         }
-        epoch, sequence, version, ended, others, edited, told = self._run(
+        epoch, sequence, version, ended, others, edited, told, led, missed = self._run(
             SAVE, json.dumps(asked), *_rows(batch.counts), *documents, *listed, *found
         )
         return Reply(
@@ -167,6 +168,8 @@ class RedisStore:
             tuple(_documents(zip(edited[::2], edited[1::2], strict=True))),
             bool(ended),
             tuple(findings.unpacked(batch, zip(told[::2], (int(age) / 1000 for age in told[1::2]), strict=True))),
+            bool(led),
+            bool(missed),
         )
 
     def recovery(self, incarnation: str) -> Recovery:

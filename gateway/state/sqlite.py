@@ -30,7 +30,7 @@ from gateway.state.damage import (
 )
 from gateway.state.layout import VERSION, convert
 from gateway.state.sqlite_rows import RETURNED
-from gateway.state.store import Batch, Members, Recovery, Reply, Saved, StateError
+from gateway.state.store import ROLLBACK, Batch, Members, Recovery, Reply, Saved, StateError
 
 _log = logging.getLogger(__name__)
 _PRUNE_EVERY = 600.0
@@ -140,10 +140,11 @@ class SqliteStore:
                 sqlite_rows.prune(connection, batch.at, batch.incarnation)
             found = sqlite_rows.others(connection, batch.incarnation, batch.seen)
             leads = batch.token > 0 and sqlite_rows.is_latest(connection, batch.token)
-            documents = () if leads else sqlite_rows.edited(connection, batch.seen)
+            edited = sqlite_rows.edited(connection, batch.seen)
+            documents = tuple(each for each in edited if not leads or each.kind == ROLLBACK)
             told = findings.read(connection, batch, self._boot, written)
             self._epoch = sqlite_peers.epoch(connection)
-            return Reply(self._epoch, sequence, version, found, documents, findings=told)
+            return Reply(self._epoch, sequence, version, found, documents, findings=told, led=leads)
 
     def recovery(self, incarnation: str) -> Recovery:
         """Return what a process that came back has to do."""

@@ -84,7 +84,7 @@ def flushed(connection: sqlite3.Connection, batch: Batch) -> tuple[int, int]:
     row = connection.execute("SELECT sequence FROM incarnations WHERE id = ?", (batch.incarnation,)).fetchone()
     if batch.incarnation:
         connection.execute(_INCARNATION, {"id": batch.incarnation, "sequence": batch.sequence, "at": batch.at})
-    new = version(connection) + 1
+    new = max(version(connection), batch.seen) + 1  # an earlier copy of the file is behind what was seen
     note(connection, version=new)
     oldest = min((each.slot for each in batch.counts if each.width == contract.FINEST), default=None)
     connection.execute("INSERT INTO flushes VALUES (?, ?, ?)", (new, batch.incarnation, oldest))

@@ -89,9 +89,11 @@ def write(connection: sqlite3.Connection, batch: Batch, version: int) -> None:
     write_counts(connection, batch.counts, batch.incarnation)
     ejections = [(each.backend, each.at, each.until, each.reason) for each in batch.ejections]
     connection.executemany("INSERT INTO ejections VALUES (?, ?, ?, ?)", ejections)
-    if batch.documents and is_latest(connection, batch.token):
-        documents = [(each.kind, each.name, each.body, batch.token, version) for each in batch.documents]
-        connection.executemany(_PUT, documents)
+    for each in batch.documents:
+        free = each.kind == contract.ROLLBACK
+        if free or is_latest(connection, batch.token):
+            token = 0 if free else batch.token
+            connection.execute(_PUT, (each.kind, each.name, each.body, token, version))
     records = [(each.at, each.actor, each.action, each.subject, each.reason) for each in batch.records]
     connection.executemany("INSERT INTO records VALUES (?, ?, ?, ?, ?)", records)
     responses = [astuple(each) for each in batch.responses]

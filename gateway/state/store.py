@@ -36,6 +36,10 @@ RESPONSES_LOADED = 10_000
 """For how many seconds a store keeps these, and how many of the latest it gives back."""
 
 
+ROLLBACK = "rollback"
+"""The kind of document that any process may write: it holds whichever leads."""
+
+
 def is_held(counts: SlotCounts, now: float) -> bool:
     """Whether some window still holds a slot at `now`."""
     return (counts.slot + 1) * counts.width > now - STORED[counts.width]
@@ -140,7 +144,8 @@ class Reply:
     what it counts from now on needs a new id. `sequence` is the last one that the store had of it, 0 for none: a lower
     one than was acknowledged before means that the store has forgotten something. `others` are all counts of other
     processes, in the finest slots that changed since `seen`; `version` is what has been seen now. `findings` are what
-    others have found since, and still holds.
+    others have found since, and still holds. `led` says that the process led, and its documents were written; `missed`
+    that not all changes since `seen` are known any more.
     """
 
     epoch: str = ""
@@ -150,6 +155,8 @@ class Reply:
     documents: tuple[Document, ...] = ()
     ended: bool = False
     findings: tuple[BackendFinding, ...] = ()
+    led: bool = False
+    missed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +270,7 @@ class MemoryStore:
 
     def save(self, batch: Batch) -> Reply:
         """Keep nothing."""
-        return Reply(batch.epoch, batch.sequence - 1, batch.seen)
+        return Reply(batch.epoch, batch.sequence - 1, batch.seen, led=True)
 
     def recovery(self, incarnation: str) -> Recovery:
         """Go on: there was nothing."""

@@ -1,7 +1,7 @@
 """The real controller of rollouts, on a clock of its own."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -28,7 +28,13 @@ def demos() -> dict[str, Any]:
 
 
 def rolled(
-    path: Path, routes_file: dict[str, Any], now: list[float], kept: Iterable[Document] = ()
+    path: Path,
+    routes_file: dict[str, Any],
+    now: list[float],
+    kept: Iterable[Document] = (),
+    *,
+    leads: Callable[[], bool] = lambda: True,
+    alone: Callable[[], bool] = lambda: False,
 ) -> tuple[RolloutController, Audit]:
     """Return what leads the rollouts of a routes file whose versions are ready, and its records; it goes on from what
     was kept.
@@ -38,11 +44,20 @@ def rolled(
     ledger = SloLedger(now[0])
     follow(ledger, table, now[0])
     ready = SimpleNamespace(is_ready=True, is_lost=False, may_serve=True, backends=(), name="v2")
-    live = SimpleNamespace(versions={"v1": ready, "v2": ready}, divided=lambda *_, **__: None, traffic=None)
+    live = SimpleNamespace(
+        versions={"v1": ready, "v2": ready}, divided=lambda weights, *_, **__: list(weights), traffic=None
+    )
     current = cast(Any, SimpleNamespace(table=SimpleNamespace(model=lambda _: live)))
     audit = Audit(lambda: now[0])
     rollouts = RolloutController(
-        ledger, current, audit, clock=lambda: now[0], leads=lambda: True, request_save=lambda: None, lateness=Lateness()
+        ledger,
+        current,
+        audit,
+        clock=lambda: now[0],
+        leads=leads,
+        alone=alone,
+        request_save=lambda: None,
+        lateness=Lateness(),
     )
     rollouts.restore(kept)
     rollouts.follow(table)

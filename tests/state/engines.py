@@ -1,14 +1,18 @@
 """Both engines of the store, and what tests do to them from outside."""
 
 import sqlite3
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
+
+import pytest
+import redis
 
 from gateway.state.redis_store import RedisStore
 from gateway.state.sqlite import SqliteStore
 from gateway.state.store import Store
-from tests.redis_server import RedisServer
+from tests.redis_server import RedisServer, redis_server
 
 
 class Engine(Protocol):
@@ -19,6 +23,12 @@ class Engine(Protocol):
 
     def empty(self) -> None:
         """Make it forget everything, while processes have it open."""
+
+    def copy(self) -> object:
+        """Return all that it holds, as a replica or a backup has it."""
+
+    def put_back(self, copy: object) -> None:
+        """Make it hold what it held before, while processes have it open."""
 
     def forget(self, incarnation: str) -> None:
         """Take an incarnation's last batch as never having come, as after a fail-over to a replica behind."""
@@ -43,6 +53,19 @@ class SqliteEngine:
         with closing(sqlite3.connect(self._path)) as connection, connection:
             for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall():
                 connection.execute(f"DELETE FROM {name}")  # noqa: S608 - our own names
+
+    def copy(self) -> object:
+        with closing(sqlite3.connect(self._path)) as connection:
+            tables = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
+            return {name: connection.execute(f"SELECT * FROM {name}").fetchall() for (name,) in tables}  # noqa: S608
+
+    def put_back(self, copy: object) -> None:
+        assert isinstance(copy, dict)
+        self.empty()
+        with closing(sqlite3.connect(self._path)) as connection, connection:
+            for name, rows in ((name, rows) for name, rows in copy.items() if rows):
+                places = ", ".join("?" for _ in rows[0])
+                connection.executemany(f"INSERT INTO {name} VALUES ({places})", rows)  # noqa: S608 - our own names
 
     def forget(self, incarnation: str) -> None:
         with closing(sqlite3.connect(self._path)) as connection, connection:
@@ -74,6 +97,19 @@ class RedisEngine:
     def empty(self) -> None:
         self._client.flushall()
 
+    def copy(self) -> object:
+        keys = sorted(self._client.keys("{tidegate}:*"))
+        with redis.Redis(port=self._server.port) as raw:  # what is dumped is no text
+            return {key: (raw.dump(key), max(0, raw.pttl(key))) for key in keys}
+
+    def put_back(self, copy: object) -> None:
+        assert isinstance(copy, dict)
+        with redis.Redis(port=self._server.port) as raw, raw.pipeline() as pipeline:
+            pipeline.flushall()
+            for key, (dumped, milliseconds) in copy.items():
+                pipeline.restore(key, milliseconds, dumped)
+            pipeline.execute()
+
     def forget(self, incarnation: str) -> None:
         sequence, at = self._client.hget("{tidegate}:incarnations", incarnation).split()
         self._client.hset("{tidegate}:incarnations", incarnation, f"{int(sequence) - 1} {at}")
@@ -85,3 +121,27 @@ class RedisEngine:
         for store in self._opened:
             store.close()
         self._client.close()
+
+
+Make: TypeAlias = Callable[[], Engine]
+
+
+@contextmanager
+def engines(kind: str, folders: pytest.TempPathFactory) -> Iterator[Make]:
+    """Give what makes an empty engine, `sqlite` or `redis`, and closes the one before."""
+    opened: list[SqliteEngine | RedisEngine] = []
+
+    def noted(engine: SqliteEngine | RedisEngine) -> Engine:
+        while opened:
+            opened.pop().close()
+        opened.append(engine)
+        return engine
+
+    if kind == "sqlite":
+        yield lambda: noted(SqliteEngine(folders.mktemp("file") / "state.sqlite"))
+    else:
+        with redis_server(folders.mktemp("engine")) as server:
+            yield lambda: noted(RedisEngine(server))
+            noted(RedisEngine(server))
+    while opened:
+        opened.pop().close()

@@ -215,12 +215,12 @@ def decide(plan: Plan, rollout: Rollout, seen: Seen, now: float, model: str = "M
             return _while_waiting(plan, rollout, seen, model)
         case Phase.STEP:
             return (
-                _against(plan, seen)
+                against(plan, seen)
                 or _for_a_person(plan, rollout, seen, model)
                 or _in_step(plan, rollout, seen, now, model)
             )
         case Phase.PAUSED:
-            return _against(plan, seen) or Decision(None, rollout.reason)
+            return against(plan, seen) or Decision(None, rollout.reason)
         case _:
             return Decision(None, rollout.reason)
 
@@ -252,7 +252,7 @@ def _to(plan: Plan, seen: Seen, event: Event, share: float, reason: str) -> Deci
     return Decision(event, reason, plan.place(share), share, 0.0 if predicted == inf else predicted)
 
 
-def _against(plan: Plan, seen: Seen) -> Decision | None:
+def against(plan: Plan, seen: Seen) -> Decision | None:
     """Return the rollback of a candidate that is worse, or cannot be reached.
 
     While stable is not ready, only of one that fails every request: it carries stable's load, and may be slow for that.
