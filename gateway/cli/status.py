@@ -95,7 +95,7 @@ def fleet_words(state: dict[str, Any]) -> str:
     alive, leader = fleet["alive"], fleet["leader"]
     leads = "this one leads" if leader == fleet["name"] else f"{leader or 'none'} leads"
     told = [
-        "gateways are not counted yet" if alive is None else f"{alive:,} gateway{'s' * (alive != 1)} alive, {leads}",
+        "processes are not counted yet" if alive is None else f"{alive:,} process{'es' * (alive != 1)} alive, {leads}",
         f"saved {_ago(fleet['saved_seconds'])}",
         f"others read {_ago(state['read_seconds'])}",
     ]
@@ -112,7 +112,7 @@ def _members(found: dict[str, Any]) -> Table:
     members = fleet.get("members", ())
     own = max(1, len(found.get("workers", ())))
     return table(
-        ["gateway", "saved", "leads"],
+        ["process", "saved", "leads"],
         [
             [
                 f"{each['name']}{' (this one)' if each['name'] == fleet['name'] else ''}",

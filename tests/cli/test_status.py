@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from gateway.cli.problems import FEWEST_FAILURES
+from gateway.cli.status import fleet_words
 from gateway.policy.canary.rollout import Phase
 from tests.cli.test_asking import tidegate
 from tests.e2e.fakes import backends, good
@@ -191,3 +192,18 @@ async def test_a_candidate_that_fails_every_request_is_a_problem_before_it_is_ro
                 "tidegate canary report m, or tidegate canary rollback m"
             )
             assert said in lines((await tidegate(running, "canary", "status", "m")).stdout)
+
+
+@pytest.mark.parametrize(
+    ("alive", "leader", "words"),
+    [
+        (1, "gw/a", "1 process alive, this one leads"),
+        (3, "gw/b", "3 processes alive, gw/b leads"),
+        (3, "", "3 processes alive, none leads"),
+        (None, "", "processes are not counted yet"),
+    ],
+)
+def test_a_worker_is_counted_as_a_process_and_not_as_a_gateway(alive: int | None, leader: str, words: str) -> None:
+    fleet = {"name": "gw/a", "leader": leader, "alive": alive, "saved_seconds": 0.4}
+    told = fleet_words({"where": "redis://r:1/0", "read_seconds": None, "fleet": fleet})
+    assert told == f"state in redis://r:1/0: {words}, saved 0.4 s ago, others read not yet"
