@@ -2,8 +2,11 @@
 
 import asyncio
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gateway.clock import monotonic
 from gateway.policy.admission.quota import Exceeded
@@ -145,6 +148,31 @@ def test_one_that_starts_takes_the_bucket_as_the_others_left_it(tmp_path: Path) 
     fleet.replicas.append(fleet.replica())
     fleet.run(0.1, [], [])
     assert sum(fleet.ask(2) is None for _ in range(60)) <= 2
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 2), st.integers(1, 700), st.integers(0, 900), st.floats(0, 3)), min_size=1, max_size=12
+    ),
+    st.sampled_from([0.01, 0.2, 0.9]),
+)
+def test_all_come_to_the_same_view_whatever_happened(rows: list[tuple[int, int, int, float]], delay: float) -> None:
+    with TemporaryDirectory() as folder:
+        fleet = Simulation(Path(folder), {"tokens_per_minute": 1000}, replicas=3, delay=delay)
+        for index, tokens, used, pause in rows:
+            quota = fleet.replicas[index].quota
+            if quota.reserve(tokens, fleet.replicas[index].clock()) is None:
+                fleet.run(pause, [], [])
+                quota.settle(tokens, used)
+        for each in fleet.replicas:
+            each.quota.reserve(2000, each.clock())  # a refusal, so that it hears what is left
+        fleet.run(4.0, [], [])
+        levels = []
+        for each in fleet.replicas:
+            assert each.quota.shared is not None
+            levels.append(each.quota.shared.tokens.level(1000, each.clock()))
+        assert max(levels) - min(levels) < 1.0
 
 
 @pytest.mark.parametrize("skew", SKEWS[:2])
