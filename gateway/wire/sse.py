@@ -126,8 +126,7 @@ class Scanner:
         last, self.content = self.release(), 0
         rest = self._tail if self._long is None else self._long.whole()
         self._tail, self._long = b"", None
-        dropped = not rest or self._event(abridged(rest, 0, len(rest)))
-        if dropped or not (self.progress.error is not None or _is_whole(_data(rest))):
+        if not _is_whole(_data(rest)) or self._event(abridged(rest, 0, len(rest))):
             return self._stamped(last)
         return self._stamped(last) + rest + (b"" if self.progress.done else b"\n\n")
 

@@ -42,6 +42,7 @@ WHOLE = b'data: {"choices":[{"index":0,"delta":{"content":"x"},"finish_reason":"
     ("stream", "passed"),
     [
         (EVENT + EVENT[:40], EVENT),
+        (EVENT + b'data: {"error":{"code":503', EVENT),
         (EVENT + EVENT[:-1], EVENT + EVENT[:-1] + b"\n\n"),
         (EVENT + EVENT[:-2] + b"\r\n", EVENT + EVENT[:-2] + b"\r\n\n\n"),
         (EVENT + WHOLE, EVENT + WHOLE + b"\n\n"),
@@ -56,3 +57,11 @@ WHOLE = b'data: {"choices":[{"index":0,"delta":{"content":"x"},"finish_reason":"
 def test_what_follows_a_last_event_without_its_blank_line_is_no_part_of_it(stream: bytes, passed: bytes) -> None:
     for points in ([], *([each] for each in range(len(stream)))):
         assert scan(cut(stream, points), Dialect.CHAT).out == passed
+
+
+@pytest.mark.parametrize("half", [WHOLE[:-2], b'data: {"error":{"code":503'])
+def test_half_an_event_says_nothing(half: bytes) -> None:
+    scanner = Scanner(Dialect.CHAT)
+    scanner.feed(EVENT + half)
+    scanner.flush()
+    assert (scanner.content, scanner.progress.complete, scanner.progress.error) == (0, False, None)
