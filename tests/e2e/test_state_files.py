@@ -59,9 +59,9 @@ async def test_one_with_other_routes_on_the_same_file_says_who_leads_and_what_it
         assert problem == told["shared"]
         assert f"with {tmp_path / 'routes.yaml'}) keeps its state in {state} too, and leads there" in problem
         assert "rollouts do not begin here (ours)" in problem
-        assert [record.levelname for record in caplog.records if "name another one with --state" in record.message] == [
-            "WARNING"
-        ]
+        assert [
+            record.levelname for record in caplog.records if "give this one its own with --state" in record.message
+        ] == ["WARNING"]
         for asked, saved in ((first, True), (second, False)):
             drain = ["drain", asked.backend(0).id, "--admin", asked.admin]
             drained = await asyncio.to_thread(CliRunner().invoke, app, drain)
