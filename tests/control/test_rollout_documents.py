@@ -132,6 +132,7 @@ class Pair:
         self.now = [START]
         self.both = [Gateway(engine, folder, self.now, runner) for _ in range(2)]
         self._renewed = START
+        self._fell = False
 
     def passes(self, seconds: float) -> None:
         self.now[0] += seconds
@@ -144,7 +145,7 @@ class Pair:
         if gateway.flusher.token and not away:
             self._renewed = self.now[0]
         follows = not (away or loses or gateway.flusher.failing or gateway.flusher.token)
-        if follows and gateway.rollout.phase is not Phase.ROLLED_BACK:
+        if follows and gateway.rollout.phase is not Phase.ROLLED_BACK and not self._fell:
             assert where(gateway.rollout) == where(self.stored()), "it stands where the leader's does"
 
     def stored(self) -> Rollout:
@@ -160,6 +161,12 @@ class Pair:
         for _ in range(5):
             for which in range(2):
                 self.flush(which)
+        self._fell = False
+
+    def falls_back(self, copy: object) -> None:
+        """Let the store lose what came after a copy of it."""
+        self.engine.put_back(copy)
+        self._fell = True
 
     def check(self) -> list[tuple[Phase, float]]:
         """Both have one history, which the store has too; return it."""
@@ -222,7 +229,7 @@ def test_whatever_happens_both_have_one_history_in_which_each_step_comes_once(
                 copy = pair.engine.copy()
             elif what == "fall-back" and copy is not None:
                 least = min(gateway.rollout.share for gateway in pair.both)
-                pair.engine.put_back(copy)
+                pair.falls_back(copy)
                 pair.settle()
                 assert pair.stored().share >= least
             elif what != "fall-back":
@@ -267,6 +274,21 @@ def test_a_leader_that_is_paused_between_its_lease_and_its_batch_takes_its_step_
     assert where(first.rollout) == where(pair.stored()) == (Phase.STEP, 5.0)
     pair.flush(1)
     second.rollouts.tick()
+    pair.settle()
+    assert pair.check()[-1] == (Phase.STEP, 25.0)
+
+
+def test_a_store_that_falls_behind_gets_the_step_again_and_no_one_steps_back(pair: Pair) -> None:
+    copy = pair.engine.copy()
+    pair.passes(1.0)
+    pair.settle()
+    first, _ = pair.both
+    pair.passes(STEP)
+    first.flush()
+    first.rollouts.tick()
+    pair.settle()
+    pair.falls_back(copy)
+    assert where(pair.stored()) == (Phase.STEP, 5.0)
     pair.settle()
     assert pair.check()[-1] == (Phase.STEP, 25.0)
 

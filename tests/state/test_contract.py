@@ -13,6 +13,7 @@ from gateway.policy.slo.time_in_use import HOUR
 from gateway.policy.slo.windows import FINE, LASTING
 from gateway.state.store import (
     MEMBER_SECONDS,
+    ROLLBACK,
     BackendFinding,
     Batch,
     Document,
@@ -111,6 +112,17 @@ class TestCounts:
         one.save(counted(now - 20, 4, number=2))
         reply = two.save(Batch(now, incarnation="two", sequence=4, seen=again.version))
         assert totals(reply.others)["m", FINE, int((now - 20) // FINE)] == 4
+
+    def test_what_comes_after_a_stale_fail_over_is_told_to_those_that_had_seen_more(
+        self, engine: Engine, now: float
+    ) -> None:
+        one, two = engine.open(), engine.open()
+        seen = two.save(Batch(now, incarnation="two", sequence=1)).version + 1000
+        reply = two.save(Batch(now, incarnation="two", sequence=2, seen=seen))
+        assert reply.version > seen
+        one.save(counted(now, 3))
+        told = two.save(Batch(now, incarnation="two", sequence=3, seen=reply.version)).others
+        assert totals(told) == {("m", FINE, int(now // FINE)): 3}
 
     def test_what_backends_did_is_kept_and_not_merged(self, engine: Engine, now: float) -> None:
         one, two = engine.open(), engine.open()
@@ -299,6 +311,17 @@ class TestTheLease:
         new.save(Batch(now + 10, documents=(Document("rollout", "m", "2"),), token=second, incarnation="new"))
         assert old.save(late).documents == (Document("rollout", "m", "2"),), "so it learns what was decided"
         assert new.load(now).documents == (Document("rollout", "m", "2"),)
+
+    def test_a_rollback_is_written_by_any_and_told_to_all(self, engine: Engine, now: float) -> None:
+        leader, other = engine.open(), engine.open()
+        token = leader.lead("leader", now, 5.0)
+        seen = leader.save(Batch(now, token=token, incarnation="leader", sequence=1)).version
+        rollback = Document(ROLLBACK, "m", '{"started": 1.0}')
+        asked = Batch(now, documents=(rollback, Document("rollout", "m", "2")), incarnation="other", sequence=1)
+        assert not other.save(asked).led
+        reply = leader.save(Batch(now, token=token, incarnation="leader", sequence=2, seen=seen))
+        assert reply.led
+        assert reply.documents == leader.load(now).documents == (rollback,)
 
     def test_those_that_do_not_lead_are_told_what_the_leader_wrote(self, engine: Engine, now: float) -> None:
         leader, other = engine.open(), engine.open()
