@@ -5,6 +5,7 @@ import contextlib
 import itertools
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,6 +29,7 @@ from gateway.state.store import (
 )
 from tests.e2e.harness import ask, chat, gateway, routes
 from tests.e2e.processes import engine, serving
+from tests.state.engines import SqliteEngine
 from tests.waiting import DEADLINE, eventually
 
 pytestmark = pytest.mark.anyio
@@ -125,6 +127,24 @@ async def test_who_else_is_alive_is_asked_for_now_and_then_and_what_is_saved_sta
     found = saving.fleet()
     assert found is not None
     assert (found.saved, found.unsaved) == (2.5, 1)
+    await saving.close()
+
+
+async def test_an_emptied_store_is_said_to_recover_until_what_it_had_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = SqliteEngine(tmp_path / "state.sqlite")
+    saving = Flusher(file.open(), counting(), list[Ejection], time.time, interval=0.005)
+    recovering = []
+    for step in ("saved", "emptied", "waiting", "restored", "saved"):
+        if step == "emptied":
+            file.empty()
+        monkeypatch.setattr("gateway.state.store.RECOVERY_SECONDS", 0.0 if step == "restored" else 1000.0)
+        await saving.flush()
+        fleet = saving.fleet()
+        assert fleet is not None
+        recovering.append((fleet.recovering, saving.failing is not None))
+    assert recovering == [(False, False), (True, True), (True, True), (False, False), (False, False)]
     await saving.close()
 
 
