@@ -51,11 +51,9 @@ class Process:
         self.counts.loaded(self.store.load(self.at), self.at)
         self.counted: Counted = Counter()
         self.acknowledged: Counted = Counter()
-        self._waiting: set[tuple[SeriesKey, float]] = set()
 
     def count(self, series: SeriesKey, when: float, *, good: bool) -> None:
         self.counted[series, when, good] += 1
-        self._waiting.add((series, when))
 
     def flush(self, *, loses: bool = False) -> Merged | None:
         self.store.loses = loses
@@ -67,17 +65,12 @@ class Process:
                 found[key] = (
                     each if known is None else each._replace(good=each.good + known.good, bad=each.bad + known.bad)
                 )
-        touched = {
-            (series, each.width, each.slot) for series, when in self._waiting for each in slots(series, 1, 0, when)
-        }
-        waiting = tuple(found[key] for key in touched)  # like the loop that saves: only slots that were counted in
         try:
-            merged = self.counts.save(Batch(self.at, waiting))
+            merged = self.counts.save(Batch(self.at, tuple(found.values())))
         except StateError:
             return None
         if merged.saved:
             self.acknowledged = Counter(self.counted)
-            self._waiting.clear()
         return merged
 
     def saves(self) -> bool:
