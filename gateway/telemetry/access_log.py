@@ -76,8 +76,8 @@ class AccessLog(Observer):
         self._making = threading.Lock()
         self._told = False
         self._stamps = Timestamps()
-        self._thread = threading.Thread(target=self._write, args=(interval, at_once), name="access log", daemon=True)
-        self._thread.start()
+        self._writing = threading.Thread(target=self._write, args=(interval, at_once), name="access log", daemon=True)
+        self._writing.start()
 
     def on_settled(self, exchange: Exchange) -> None:
         """Note a line."""
@@ -91,7 +91,7 @@ class AccessLog(Observer):
         """Write what waits, for at most two seconds."""
         self._stopped = True
         self._due.set()
-        self._thread.join(_CLOSE_SECONDS)
+        self._writing.join(_CLOSE_SECONDS)
 
     def _make_lines(self) -> None:
         """Make lines of what has settled: the event loop when a batch is full, the thread of what is left over."""

@@ -66,6 +66,22 @@ def test_no_compiled_coroutine_waits_while_it_handles_an_exception(build: Module
     assert {name: lines for name, lines in found.items() if lines} == {}
 
 
+KEYWORDS = frozenset(
+    ("_alignof", "_asm", "_const", "_inline", "_restrict", "_signed", "_thread", "_typeof", "_volatile")
+)
+"""Attributes that gcc takes for keywords: mypyc puts a `_` before each."""
+
+
+def test_no_attribute_of_a_compiled_class_is_a_keyword_of_c(build: ModuleType) -> None:
+    found = {
+        name: node.attr
+        for name in build.modules()
+        for node in ast.walk(ast.parse((GATEWAY / name).read_text()))
+        if isinstance(node, ast.Attribute) and node.attr in KEYWORDS
+    }
+    assert found == {}
+
+
 def test_such_a_wait_is_found() -> None:
     source = "async def f():\n try:\n  pass\n finally:\n  await g()\n async with h():\n  pass\n"
     assert list(waits_while_it_handles(ast.parse(source))) == [5, 6]
