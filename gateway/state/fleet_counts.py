@@ -93,12 +93,12 @@ class FleetCounts:
                 return Merged(saved=False)
         if self._behind:
             recovered = self._send_again(batch.at)
-        restored = self._read(batch.at)
         reply = self._send(batch)
         if reply is None and self._returning is None:
             reply = self._send(batch)  # under another id
         if reply is None:
-            return Merged(saved=False, restored=restored)
+            return Merged(saved=False)
+        restored = self._read(batch.at)  # now that it is known which rows are its own
         changes = self._take(reply.others)
         self._seen, self.read_at = reply.version, batch.at
         if batch.at - self._forgot_at > _FORGET_EVERY:

@@ -51,9 +51,11 @@ class Process:
         self.counts.loaded(self.store.load(self.at), self.at)
         self.counted: Counted = Counter()
         self.acknowledged: Counted = Counter()
+        self._waiting: set[tuple[SeriesKey, float]] = set()
 
     def count(self, series: SeriesKey, when: float, *, good: bool) -> None:
         self.counted[series, when, good] += 1
+        self._waiting.add((series, when))
 
     def flush(self, *, loses: bool = False) -> Merged | None:
         self.store.loses = loses
@@ -65,12 +67,17 @@ class Process:
                 found[key] = (
                     each if known is None else each._replace(good=each.good + known.good, bad=each.bad + known.bad)
                 )
+        touched = {
+            (series, each.width, each.slot) for series, when in self._waiting for each in slots(series, 1, 0, when)
+        }
+        waiting = tuple(found[key] for key in touched)  # like the loop that saves: only slots that were counted in
         try:
-            merged = self.counts.save(Batch(self.at, tuple(found.values())))
+            merged = self.counts.save(Batch(self.at, waiting))
         except StateError:
             return None
         if merged.saved:
             self.acknowledged = Counter(self.counted)
+            self._waiting.clear()
         return merged
 
     def saves(self) -> bool:
@@ -86,9 +93,8 @@ def make(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Silence of any length settles a process, and an emptied store waits for a moment."""
+    """An emptied store waits for a moment."""
     monkeypatch.setattr("gateway.state.store.RECOVERY_SECONDS", 0.15)
-    monkeypatch.setattr("gateway.state.store.SILENT_SECONDS", -1e9)
 
 
 steps = st.lists(
@@ -133,7 +139,9 @@ class Fleet:
         elif what == "settle":
             self.copied = None  # a process is settled after ten minutes: no replica is so far behind
             token = process.store.lead(process.counts.incarnation, process.at, 5.0)
-            process.store.settle(process.counts.incarnation, token, process.at)
+            with pytest.MonkeyPatch.context() as patched:
+                patched.setattr("gateway.state.store.SILENT_SECONDS", -1e9)  # silence of any length
+                process.store.settle(process.counts.incarnation, token, process.at)
         elif what == "forget" and process.saves():
             self.engine.forget(process.counts.incarnation)
         elif what == "empty":
@@ -220,6 +228,19 @@ def test_a_store_that_goes_back_to_before_it_was_emptied_gets_what_is_missing_an
     fleet.step("count", 0, SERIES[1], 0.0, good=False)
     fleet.settled()
     fleet.engine.put_back(copy)
+    fleet.check()
+
+
+def test_a_process_that_was_silent_knows_what_it_counted_once(make: Make) -> None:
+    """It reads all that is there, its own settled rows among them, and takes another id."""
+    fleet = Fleet(make())
+    fleet.living.append(Process(fleet.engine, 0.0))
+    fleet.step("count", 0, SERIES[0], 0.0, good=True)
+    fleet.settled()
+    fleet.step("settle", 1, SERIES[0], 0.0, good=True)
+    fleet.living[0].at += 300.0
+    assert fleet.living[0].saves()
+    fleet.living[0].at -= 300.0
     fleet.check()
 
 
