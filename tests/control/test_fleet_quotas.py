@@ -165,6 +165,7 @@ def test_all_come_to_the_same_view_whatever_happened(rows: list[tuple[int, int, 
             if quota.reserve(tokens, fleet.replicas[index].clock()) is None:
                 fleet.run(pause, [], [])
                 quota.settle(tokens, used)
+        fleet.run(4.0, [], [])  # until the server knows what all have charged
         for each in fleet.replicas:
             each.quota.reserve(2000, each.clock())  # a refusal, so that it hears what is left
         fleet.run(4.0, [], [])
