@@ -318,3 +318,10 @@ def test_what_gateways_tell_each_other_comes_from_what_they_saw_and_does_not_ech
         tick()
     assert told == before, "good answers are no news"
     assert not any(each.outlier.ejection.out for _, healths in pools for each in healths)
+
+
+def test_a_finding_that_has_ended_before_the_pool_rules_takes_nothing_out() -> None:
+    peers, (first, *_) = pool()
+    first.eject("", 10.0, RNG)
+    assert first.outlier.ejection.state is State.IN_SERVICE
+    assert peers.take_transitions() == []
