@@ -30,7 +30,7 @@ class Gateway:
         words = [word for name, value in listed.items() for word in (f"--{name}", str(value))]
         self._command = [*program, "serve", str(routes), "--no-access-log", *words]
         self._log = folder / "gateway.log"
-        self._has_workers = "workers" in options
+        self._workers = int(str(options.get("workers", 0)))
         self.process = self._start()
 
     def _start(self) -> "subprocess.Popen[bytes]":
@@ -60,9 +60,9 @@ class Gateway:
                 status = self.status()
             except OSError:
                 status = {}
-            stages = {each["stage"] for each in status.get("workers", ())}
+            stages = [each["stage"] for each in status.get("workers", ())]
             ready = any(each["state"] == "ready" for each in status.get("backends", ()))
-            whole = stages == {"serving"} if self._has_workers else True
+            whole = stages == ["serving"] * self._workers  # one that was killed is not listed until it starts again
             if ready and whole and generation in {None, status.get("generation")}:
                 return
             time.sleep(0.1)
