@@ -201,7 +201,7 @@ class TestAnEmptiedStore:
     def test_what_ended_processes_had_is_restored_once_by_whoever_read_most(
         self, engine: Engine, now: float, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("gateway.state.store.RECOVERY_SECONDS", 0.05)
+        monkeypatch.setattr("gateway.state.store.RECOVERY_SECONDS", 0.3)
         store = engine.open()
         dead, old, new = counted(now, 1, 1, "dead", 1), counted(now, 2, 0, "old", 1), counted(now, 4, 0, "new", 1)
         for each in (dead, old, new):

@@ -94,7 +94,7 @@ def make(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """An emptied store waits for a moment."""
-    monkeypatch.setattr("gateway.state.store.RECOVERY_SECONDS", 0.15)
+    monkeypatch.setattr("gateway.state.store.RECOVERY_SECONDS", 0.4)
 
 
 steps = st.lists(
