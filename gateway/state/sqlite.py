@@ -132,14 +132,15 @@ class SqliteStore:
             if refused is not None:
                 return refused
             sequence, version = sqlite_peers.flushed(connection, batch)
-            sqlite_rows.write(connection, batch, version)
+            latest = sqlite_rows.is_latest(connection, batch.token)
+            sqlite_rows.write(connection, batch, version, latest=latest)
             written = clock.monotonic()
             findings.write(connection, batch, version, self._boot, written)
             if batch.at - self._pruned >= _PRUNE_EVERY:
                 self._pruned = batch.at
                 sqlite_rows.prune(connection, batch.at, batch.incarnation)
             found = sqlite_rows.others(connection, batch.incarnation, batch.seen)
-            leads = batch.token > 0 and sqlite_rows.is_latest(connection, batch.token)
+            leads = batch.token > 0 and latest
             edited = sqlite_rows.edited(connection, batch.seen)
             documents = tuple(each for each in edited if not leads or each.kind == ROLLBACK)
             told = findings.read(connection, batch, self._boot, written)

@@ -84,14 +84,14 @@ def write_counts(connection: sqlite3.Connection, counts: Iterable[SlotCounts], i
     connection.executemany(_COUNT, rows)
 
 
-def write(connection: sqlite3.Connection, batch: Batch, version: int) -> None:
-    """Write a batch, in the transaction that is open."""
+def write(connection: sqlite3.Connection, batch: Batch, version: int, *, latest: bool) -> None:
+    """Write a batch, in the transaction that is open; its documents only where its token is the `latest`."""
     write_counts(connection, batch.counts, batch.incarnation)
     ejections = [(each.backend, each.at, each.until, each.reason) for each in batch.ejections]
     connection.executemany("INSERT INTO ejections VALUES (?, ?, ?, ?)", ejections)
     for each in batch.documents:
         free = each.kind == contract.ROLLBACK
-        if free or is_latest(connection, batch.token):
+        if free or latest:
             token = 0 if free else batch.token
             connection.execute(_PUT, (each.kind, each.name, each.body, token, version))
     records = [(each.at, each.actor, each.action, each.subject, each.reason) for each in batch.records]
