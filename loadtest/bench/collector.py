@@ -18,10 +18,9 @@ class _Collector(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def collecting() -> Iterator[str]:
-    """Run it in a thread, on the cores of the thread that asks; gives its URL."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Collector)
-    thread = Thread(target=server.serve_forever, daemon=True)
+def serving(server: ThreadingHTTPServer, poll: float = 0.5) -> Iterator[str]:
+    """Run a server in a thread, which looks every `poll` seconds whether it is to end; gives its URL."""
+    thread = Thread(target=server.serve_forever, args=(poll,), daemon=True)
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_port}"
@@ -29,3 +28,10 @@ def collecting() -> Iterator[str]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+@contextmanager
+def collecting() -> Iterator[str]:
+    """Run it on the cores of the thread that asks; gives its URL."""
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), _Collector)) as url:
+        yield url

@@ -1,7 +1,6 @@
 """What `tidegate upgrade` makes of a gateway that is slow, that answers nothing for a while, or has a wrong file."""
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,6 +9,7 @@ from typing import Any
 from typer.testing import CliRunner, Result
 
 from gateway.cli.commands import app
+from loadtest.bench.collector import serving
 
 Answer = tuple[int, dict[str, Any]] | None
 """A status and a body; None closes the connection instead."""
@@ -44,15 +44,8 @@ def admin_listener(*answers: Answer) -> Iterator[str]:
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the parent's name
             """Say nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Handler), poll=0.01) as url:
+        yield url
 
 
 def upgrade(*answers: Answer, timeout: str = "30") -> Result:

@@ -4,7 +4,9 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Event, Thread
+from threading import Event
+
+from loadtest.bench.collector import serving
 
 Answer = tuple[int, dict[str, str]]
 
@@ -51,12 +53,8 @@ class Collector:
 
     @contextmanager
     def running(self) -> Iterator["Collector"]:
-        thread = Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
-        thread.start()
-        try:
-            yield self
-        finally:
-            self._over.set()
-            self._server.shutdown()
-            thread.join()
-            self._server.server_close()
+        with serving(self._server, poll=0.01):
+            try:
+                yield self
+            finally:
+                self._over.set()
