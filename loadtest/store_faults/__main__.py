@@ -7,13 +7,11 @@ request fails, when the median rises by a millisecond, or when counts are not sa
 
 import argparse
 import json
-import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -21,59 +19,18 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 
-import redis
-
 from gateway import native
-from loadtest.bench.peers import HERE, find_packaged, free_port
+from loadtest.bench.peers import free_port
+from loadtest.bench.redis_server import RedisServer
 from loadtest.store_faults.link import in_thread
+from loadtest.upgrades.gateway import MOCK, Gateway
 
-MOCK = HERE / "mockvllm"
 BODY = json.dumps({"model": "m", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 2}).encode()
 FIELDS = {"content-type": "application/json"}
 LATE = 0.2
 MOST_ADDED = 0.001
 _PACE = 0.005
 _PATIENCE = 120.0
-
-
-class Server:
-    """A redis-server on a port of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.port = free_port()
-        self._folder = folder
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self, *options: str) -> None:
-        """Start it, empty."""
-        program = find_packaged("redis-server", "redis-server")
-        here = ["--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self._folder), "--save", ""]
-        self._process = subprocess.Popen([program, *here, *options], stdout=subprocess.DEVNULL)
-        _until(self._answers, "redis-server")
-
-    def _answers(self) -> bool:
-        with suppress(redis.RedisError), self.client() as client:
-            return bool(client.ping())
-        return False
-
-    def client(self) -> "redis.Redis":
-        return redis.Redis(port=self.port, socket_timeout=10)
-
-    def stop(self) -> None:
-        """Kill it."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-
-    def signal(self, number: int) -> None:
-        """Pause it, or let it go on."""
-        assert self._process is not None
-        self._process.send_signal(number)
-
-    def permit(self, word: str) -> None:
-        """Permit EVAL, or forbid it."""
-        with self.client() as client:
-            client.execute_command("ACL", "SETUSER", "default", word)
 
 
 @dataclass
@@ -120,34 +77,28 @@ def _until(holds: Callable[[], bool], what: str, instead: Callable[[], object] =
 
 
 @contextmanager
-def _gateway(folder: Path, backend: int, state: str) -> Iterator[tuple[int, int]]:
-    """Run a gateway; yield its ports for clients and for admins."""
-    port, admin = free_port(), free_port()
-    folder.mkdir()
-    (folder / "routes.yaml").write_text(f"models: {{m: {{backends: ['http://127.0.0.1:{backend}']}}}}")
-    ports = ["--port", str(port), "--admin-port", str(admin), "--state", state, "--no-access-log"]
-    command = [sys.executable, "-m", "gateway.cli", "serve", str(folder / "routes.yaml"), *ports]
-    with (folder / "gateway.log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
+def _gateway(folder: Path, backend: int, state: str) -> Iterator[Gateway]:
+    """Run a gateway that serves and saves."""
+    gateway = Gateway(folder, backend, {"state": state})
     try:
-        _until(lambda: is_saved(admin), "a gateway that serves and saves")
-        yield port, admin
+        _until(lambda: is_saved(gateway), "a gateway that serves and saves")
+        yield gateway
     finally:
-        process.kill()
-        process.wait()
+        gateway.process.kill()
+        gateway.process.wait()
 
 
-def ask(admin: int) -> dict[str, Any]:
+def status(gateway: Gateway) -> dict[str, Any]:
     """Return what a gateway says of its state and its backends, nothing where it does not answer."""
-    with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{admin}/admin/status", timeout=30) as answer:
-        found = json.load(answer)
+    with suppress(OSError):
+        found = gateway.status()
         return {key: found[key] for key in ("state", "backends")}
     return {}
 
 
-def is_saved(admin: int) -> bool:
+def is_saved(gateway: Gateway) -> bool:
     """Whether a gateway has a ready backend, and its last save was good."""
-    if not (found := ask(admin)):
+    if not (found := status(gateway)):
         return False
     ready = all(each["state"] == "ready" for each in found["backends"])
     return bool(ready and found["state"]["fleet"]["saved_seconds"] is not None and not found["state"]["not_saved"])
@@ -179,18 +130,22 @@ class Fault:
         return f"{self.name:24s} {' '.join(parts)} {1000 * self.added:+8.2f} {counts}{'' if self.is_good else '  FAIL'}"
 
 
-def _faults(server: Server, slow: Callable[[float], object]) -> list[Fault]:
+def _faults(server: RedisServer, slow: Callable[[float], object]) -> list[Fault]:
     def restart(*options: str) -> None:
         server.stop()
         server.start(*options)
 
+    def permit(word: str) -> None:
+        with server.client() as client:
+            client.execute_command("ACL", "SETUSER", "default", word)
+
     return [
         Fault("none (noise)", lambda: None, lambda: None),
         Fault(f"{1000 * LATE:g} ms late", lambda: slow(LATE), lambda: slow(0.0)),
-        Fault("paused (SIGSTOP)", lambda: server.signal(signal.SIGSTOP), lambda: server.signal(signal.SIGCONT)),
+        Fault("paused (SIGSTOP)", server.pause, server.go_on),
         Fault("stopped, then empty", server.stop, server.start),
         Fault("restarted empty", restart, lambda: None),
-        Fault("EVAL forbidden", lambda: server.permit("-eval"), lambda: server.permit("+eval")),
+        Fault("EVAL forbidden", lambda: permit("-eval"), lambda: permit("+eval")),
         Fault("EVAL renamed", lambda: restart("--rename-command", "EVAL", "NOEVAL"), restart),
     ]
 
@@ -206,7 +161,7 @@ def main() -> int:
         raise SystemExit(f"first: make {MOCK.relative_to(Path.cwd())}")
     with tempfile.TemporaryDirectory() as name:
         folder, backend = Path(name), free_port()
-        server = Server(folder)
+        server = RedisServer(folder)
         server.start()
         engine = subprocess.Popen([str(MOCK), "-p", str(backend), "-m", "m", "-t", "1", "-i", "1"])
         try:
@@ -223,23 +178,22 @@ def main() -> int:
                 faults = [each for each in _faults(server, slow) if asked.only in each.name]
                 for _ in range(asked.rounds):
                     for fault in faults:
-                        _measure(fault, Client(one[0]), [one[1], two[1]], asked.seconds)
+                        _measure(fault, Client(one.port), [one, two], asked.seconds)
         finally:
-            server.signal(signal.SIGCONT)
             server.stop()
             engine.kill()
             engine.wait()
     return _report(faults)
 
 
-def _measure(fault: Fault, client: Client, admins: list[int], seconds: float) -> None:
+def _measure(fault: Fault, client: Client, gateways: list[Gateway], seconds: float) -> None:
     client.ask(1.0, Seen())
     client.ask(seconds, fault.well)
     fault.begin()
     client.ask(seconds, fault.ill)
     fault.end()
-    for admin in admins:
-        _until(lambda: is_saved(admin), f"counts that are saved after: {fault.name}", lambda: ask(admin))  # noqa: B023
+    for gateway in gateways:
+        _until(lambda: is_saved(gateway), f"counts that are saved after: {fault.name}", lambda: status(gateway))  # noqa: B023
 
 
 def _report(faults: list[Fault]) -> int:

@@ -11,8 +11,9 @@ from gateway.state.redis_client import redacted
 from gateway.state.redis_store import RedisStore
 from gateway.state.store import Batch, Saved, StateError, UnusableState
 from gateway.state.url import loaded, open_store
+from loadtest.bench.peers import free_port
 from tests.e2e.certificates import sign
-from tests.redis_server import RedisServer, free_port, redis_server
+from tests.redis_server import RedisServer, redis_server
 from tests.state.counts import slots
 from tests.state.test_contract import M
 from tests.waiting import until
