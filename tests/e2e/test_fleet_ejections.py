@@ -18,6 +18,7 @@ from tests.redis_server import RedisServer, redis_server
 from tests.waiting import DEADLINE, eventually, patient_client
 
 pytestmark = pytest.mark.anyio
+# A backend that missed a probe on a busy machine and warms up again is not among them: nothing ejected it.
 OUT = frozenset(("ejected", "half_open"))
 
 
@@ -150,7 +151,7 @@ async def test_bad_answers_move_all_within_three_seconds_and_that_ends_though_th
             assert moved < 15.0, "three seconds, and what a busy machine adds"
             assert {*await ejections(idle)} == {"peer"}
             for each in all_of_it.gateways:
-                assert (await all_of_it.standings(each))[1:] == ["in_service"] * 2
+                assert OUT.isdisjoint((await all_of_it.standings(each))[1:])
         assert {*much.answers, *little.answers} == {200}
         busy.process.kill()
         await busy.ended()
@@ -193,9 +194,9 @@ async def test_one_that_alone_cannot_reach_backends_ejects_nothing_for_the_other
                 each.answers.clear()
             await eventually(lambda: all(len(each.answers) > 20 for each in loads))
             for other in others:
-                assert await all_of_it.standings(other) == ["in_service"] * 3
+                assert OUT.isdisjoint(await all_of_it.standings(other))
                 assert await ejections(other) == {}
             assert {answer for each in loads for answer in each.answers} == {200}
         assert await asyncio.to_thread(client.zcard, "{tidegate}:ejections") == 0
         async with gateway(tmp_path / "started later", all_of_it) as another:
-            assert await all_of_it.standings(another) == ["in_service"] * 3
+            assert OUT.isdisjoint(await all_of_it.standings(another))
