@@ -147,7 +147,7 @@ class Deployments:
         self._audit = audit
         self._clock = clock
         self._all: dict[str, Deployment] = {}
-        self._waiting: dict[tuple[str, str], Deployment] = {}
+        self._waiting: dict[str, Deployment] = {}
         self.open: set[str] = set()
         self._changed: set[str] = set()
         self._asking: dict[str, asyncio.Task[None]] = {}
@@ -178,7 +178,7 @@ class Deployments:
         deployment = Deployment(name, live.name, version, actor, traceparent=traceparent)
         self._all[deployment.id] = deployment
         self.open.add(deployment.id)
-        self._waiting[live.name, version] = deployment
+        self._waiting[live.name] = deployment
         for oldest in list(self._all)[:-_KEPT]:
             del self._all[oldest]
             self.open.discard(oldest)
@@ -190,9 +190,10 @@ class Deployments:
         """Return the versions of a model, or alias; raises ModelNotFound."""
         return list(self._current.table.model(model).versions)
 
-    def concerns(self, exchange: Exchange) -> bool:
-        """Return whether a deployment waits for its first answer to a user."""
-        return (exchange.model, exchange.version) in self._waiting
+    @property
+    def watched(self) -> dict[str, Deployment]:
+        """By model, the deployment that waits for its first answer to a user; always the same dictionary."""
+        return self._waiting
 
     def weigh_first_token(self, exchange: Exchange) -> None:
         """Do nothing: an answer counts once it is whole."""
@@ -201,8 +202,10 @@ class Deployments:
         """Stamp the first answer that a user got from a version."""
         if exchange.outcome is not Outcome.OK or exchange.forced:
             return
-        deployment = self._waiting.get((exchange.model, exchange.version))
-        if deployment is not None and Stage.FIRST_LIVE_ANSWER not in deployment.stages:
+        deployment = self._waiting.get(exchange.model)
+        if deployment is None or deployment.version != exchange.version:
+            return
+        if Stage.FIRST_LIVE_ANSWER not in deployment.stages:
             self._stamp(deployment, Stage.FIRST_LIVE_ANSWER)
             self._end(deployment, Result.LIVE, "")
 
@@ -245,7 +248,7 @@ class Deployments:
             if not deployment.is_over:
                 self.open.add(deployment.id)
             if deployment.result is Result.RUNNING:
-                self._waiting[deployment.model, deployment.version] = deployment
+                self._waiting[deployment.model] = deployment
 
     def _follow_all(self, client: httpx.AsyncClient) -> None:
         for deployment in [self._all[each] for each in self.open if each in self._all]:
@@ -316,7 +319,8 @@ class Deployments:
     def _end(self, deployment: Deployment, result: Result, reason: str) -> None:
         """Count how it ended, once; one that had answered users and is rolled back later has failed as well."""
         before, deployment.result, deployment.reason = deployment.result, result, reason
-        self._waiting.pop((deployment.model, deployment.version), None)
+        if self._waiting.get(deployment.model) is deployment:
+            del self._waiting[deployment.model]
         self._changed.add(deployment.id)
         now = self._clock()
         if result is not Result.LIVE:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from gateway.exchange import Exchange
 from gateway.observers import Observer
@@ -16,8 +16,9 @@ Weigh = Callable[[Exchange], None]
 class Controller(Protocol):
     """Decides by what requests say, in a turn of the event loop in which no request is served."""
 
-    def concerns(self, exchange: Exchange) -> bool:
-        """Return whether a request says anything to this controller; asked on the data path."""
+    @property
+    def watched(self) -> dict[str, Any]:
+        """Its state by model, for the models whose requests it weighs; always the same dictionary."""
 
     def weigh_first_token(self, exchange: Exchange) -> None:
         """Take the first token of a stream."""
@@ -36,7 +37,7 @@ class EvidenceQueue(Observer):
 
     def __init__(self, soon: Callable[[Callable[[], None]], None] = next_turn) -> None:
         self._soon = soon
-        self._controllers: tuple[Controller, ...] = ()
+        self._fed: list[tuple[dict[str, Any], Controller]] = []
         self._queued: list[tuple[Weigh, Exchange]] = []
 
     def __repr__(self) -> str:
@@ -44,18 +45,19 @@ class EvidenceQueue(Observer):
 
     def feed(self, *controllers: Controller) -> None:
         """Hand over to these controllers."""
-        self._controllers = controllers
+        # What they watch is looked up here: a call of each controller would be made for every request.
+        self._fed = [(controller.watched, controller) for controller in controllers]
 
     def on_first_token(self, exchange: Exchange) -> None:
         """Note a first token the moment it is there: a slow candidate's streams may take minutes to settle."""
-        for controller in self._controllers:
-            if controller.concerns(exchange):
+        for watched, controller in self._fed:
+            if exchange.model in watched:
                 self._queue(controller.weigh_first_token, exchange)
 
     def on_settled(self, exchange: Exchange) -> None:
         """Note how a request ended."""
-        for controller in self._controllers:
-            if controller.concerns(exchange):
+        for watched, controller in self._fed:
+            if exchange.model in watched:
                 self._queue(controller.weigh_settled, exchange)
 
     def _queue(self, weigh: Weigh, exchange: Exchange) -> None:

@@ -110,7 +110,8 @@ class RolloutController:
 
     def follow(self, routes: RouteTable) -> None:
         """Take other routes: a rollout whose definition is the same goes on with its share, another begins."""
-        before, self._running = self._running, {}
+        before = dict(self._running)
+        self._running.clear()
         for spec in routes.models.values():
             if spec.canary is not None:
                 known = before.pop(spec.name, None)
@@ -169,9 +170,10 @@ class RolloutController:
                 words = f"another gateway leads, `{rollout.phase}` was not saved; now {stands.share:g} % of requests"
                 self._audit.record(GATEWAY, "undo", f"rollout of {model}", words)
 
-    def concerns(self, exchange: Exchange) -> bool:
-        """Return whether a request is of a model with a rollout."""
-        return exchange.model in self._running
+    @property
+    def watched(self) -> dict[str, RolloutProgress]:
+        """The rollouts by model; always the same dictionary."""
+        return self._running
 
     def weigh_first_token(self, exchange: Exchange) -> None:
         """Weigh the first token of a stream, which may take minutes to settle."""

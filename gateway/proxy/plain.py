@@ -15,7 +15,7 @@ from gateway.proxy.naming import Namer
 from gateway.proxy.relay import AttemptCallbacks
 from gateway.wire.answer import AnswerHead, Loss
 from gateway.wire.error_status import begins_as_error, error_code
-from gateway.wire.given_up import document_given_up
+from gateway.wire.given_up import ERROR, document_given_up
 from gateway.wire.service import Writer
 
 MAX_HELD: Final = 64 * 1024
@@ -114,10 +114,11 @@ class PlainRelay:
             self._attempt.fail(AttemptEnd.MALFORMED, "the answer is not JSON" if whole else "the answer is empty")
             return
         note_usage(self._exchange, whole)
-        if whole.find(b'"error"') >= 0 and _MAY_BE_ERROR.search(whole) and (code := error_code(whole)):
+        says_error = whole.rfind(ERROR) >= 0
+        if says_error and _MAY_BE_ERROR.search(whole) and (code := error_code(whole)):
             self._attempt.refuse(code, whole)
             return
-        if document_given_up(self._dialect, whole):
+        if document_given_up(self._dialect, whole, says_error=says_error):
             self._attempt.fail(AttemptEnd.TRUNCATED, "the engine aborted the answer")
             return
         self._exchange.answer_size = len(whole)

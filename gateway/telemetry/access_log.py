@@ -11,7 +11,7 @@ from typing import BinaryIO, Final
 import msgspec
 
 from gateway.clock import Clock, monotonic, wall
-from gateway.exchange import Exchange
+from gateway.exchange import Exchange, Outcome
 from gateway.observers import Observer
 from gateway.telemetry.access_line import AccessLine
 from gateway.telemetry.line_writer import LineWriter
@@ -23,6 +23,8 @@ MANY_LINES: Final = 512
 """Lines that are written without waiting: at 10,000 requests a second those of a whole interval take megabytes."""
 _CLOSE_SECONDS = 2.0
 _OTHER: Final = "other"
+_OUTCOMES: Final[dict[str, str]] = {each: each.value for each in Outcome}
+"""Plain strings, which are encoded without being asked for their values."""
 _LONGEST_ASKED: Final = 64
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -115,7 +117,7 @@ class AccessLog(Observer):
             exchange.request_id,
             model,
             endpoint,
-            exchange.outcome,
+            _OUTCOMES[exchange.outcome],
             exchange.client_status,
             _seconds(exchange.ended - exchange.received),
             _seconds(exchange.overhead),

@@ -16,10 +16,6 @@ from gateway.errors import InvalidJson, InvalidRequest
 from gateway.wire.rope import Rope, Span
 from gateway.wire.walk import COMPILED, MAX_DEPTH, Walk, string_end, too_deep, walk_over
 
-_FEW: Final = 12
-"""Marks that are found one by one; of two kinds, they are far fewer than MAX_DEPTH."""
-_COUNTED: Final = 1024
-"""Bytes of a body up to which brackets are counted at once."""
 MAX_KEYS: Final = 256
 MAX_KEY: Final = 1024
 WINDOW: Final = 16 * 1024
@@ -44,12 +40,9 @@ Steps = Generator[None, None, int]
 def check_depth(raw: bytes, by_bytes: bool = COMPILED) -> None:
     """Raise InvalidRequest where brackets of a short body nest deeper than 64: engines parse recursively.
 
-    Nearly every body has few brackets: to find them goes at the speed of memchr, as counting them does not. In what is
-    short, two calls that count are cheaper than one for each bracket.
+    Nearly every body has fewer brackets than that.
     """
-    if len(raw) > _COUNTED and _has_few(raw, b"[") and _has_few(raw, b"{"):
-        return
-    if raw.count(b"[") + raw.count(b"{") <= MAX_DEPTH:
+    if _count(raw, b"[") + _count(raw, b"{") <= MAX_DEPTH:
         return
     if by_bytes:
         walk_over(raw, Walk(most=MAX_DEPTH + 1))  # its depth begins where a nested value's does
@@ -59,13 +52,12 @@ def check_depth(raw: bytes, by_bytes: bool = COMPILED) -> None:
         raise too_deep()
 
 
-def _has_few(raw: bytes, mark: bytes) -> bool:
-    at = raw.find(mark)
-    for _ in range(_FEW):
-        if at < 0:
-            return True
-        at = raw.find(mark, at + 1)
-    return False
+def _count(raw: bytes, mark: bytes) -> int:
+    """Return how often one byte occurs, at most once more than MAX_DEPTH.
+
+    A removal goes from one to the next at the speed of memchr; `bytes.count` takes five times as long.
+    """
+    return len(raw) - len(raw.replace(mark, b"", MAX_DEPTH + 1))
 
 
 def top_level(rope: Rope, walk: Walk) -> Generator[None, None, dict[str, Span]]:

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -52,8 +52,7 @@ async def test_by_itself_it_waits_for_the_next_turn_of_the_loop() -> None:
     weighed: list[str] = []
 
     class Weighing:
-        def concerns(self, exchange: Exchange) -> bool:
-            return exchange.model == "m"
+        watched: ClassVar[dict[str, Any]] = {"m": None}
 
         def weigh_first_token(self, exchange: Exchange) -> None:
             weighed.append("first")
@@ -77,8 +76,7 @@ def test_a_request_that_cannot_be_weighed_costs_itself_alone(caplog: pytest.LogC
     weighed: list[Exchange] = []
 
     class Picky:
-        def concerns(self, exchange: Exchange) -> bool:
-            return True
+        watched: ClassVar[dict[str, Any]] = {MODEL: None}
 
         def weigh_first_token(self, exchange: Exchange) -> None:
             raise AssertionError

@@ -71,15 +71,16 @@ class Choice(Generic[Backend]):
     def __str__(self) -> str:
         """Return the decision in words, for logs and people."""
         # Every request's line in the access log says this: a format specification costs ten times as much.
-        text, mark = self.why, ": "
+        parts, mark = [self.why], ": "
         for place in range(len(self._compared)):
             ttft, weight = int(self._ttfts[place] * 1000 + 0.5), self._weights[place]
-            shown = _MILLISECONDS[ttft] if ttft < len(_MILLISECONDS) else f" {ttft} ms"
-            text = f"{text}{mark}{self._compared[place].id}{shown}"
+            parts.append(mark)
+            parts.append(self._compared[place].id)
+            parts.append(_MILLISECONDS[ttft] if ttft < len(_MILLISECONDS) else f" {ttft} ms")
             if weight < 1:
-                text = f"{text} at weight {weight:.2f}"
+                parts.append(f" at weight {weight:.2f}")
             mark = ", "
-        return text
+        return "".join(parts)
 
 
 def choose(
