@@ -3,6 +3,7 @@
 import re
 from typing import Final, Protocol
 
+MODEL: Final = b'"model"'
 _MODEL: Final = re.compile(rb'"model"\s*+:\s*+("(?:[^"\\]|\\.)*+")')
 
 Renaming = tuple[bytes, bytes]
@@ -35,7 +36,7 @@ class Naming:
         """Return what has to be replaced in an answer that begins so; None where nothing has to."""
         # Nearly always the client names the model as the engine does, and its name is the first. An alias that stands
         # first may be in metadata.
-        at = beginning.find(b'"model"') if self._is_right else -1
+        at = beginning.find(MODEL) if self._is_right else -1
         if at >= 0 and beginning[at : at + len(self._usual)] == self._usual:
             return None
         for match in _MODEL.finditer(beginning):

@@ -6,7 +6,7 @@ from gateway.clock import Clock
 from gateway.exchange import AttemptEnd, Exchange
 from gateway.policy.slo.buckets import bucket_of
 from gateway.proxy.answers import chunk, in_one_chunk, length
-from gateway.proxy.naming import Namer, Renaming
+from gateway.proxy.naming import MODEL, Namer, Renaming
 from gateway.wire.answer import Loss
 from gateway.wire.answer_progress import AnswerAborted
 from gateway.wire.long_event import EventTooLarge
@@ -47,6 +47,14 @@ class AttemptCallbacks(Protocol):
 
     def drop_upstream(self) -> None:
         """Close the engine's connection: what still comes on it is of no use."""
+
+
+def _naming_a_model(held: list[bytes]) -> bytes:
+    """Return the first of the pieces behind a head that names a model, empty where none does."""
+    for place in range(1, len(held)):
+        if held[place].find(MODEL) >= 0:
+            return held[place]
+    return b""
 
 
 class StreamRelay:
@@ -237,7 +245,7 @@ class StreamRelay:
         self._held = None
         self._attempt.commit()
         if self._naming is not None:
-            self._renaming, self._naming = self._naming.renaming(b"".join(held[1:])), None
+            self._renaming, self._naming = self._naming.renaming(_naming_a_model(held)), None
         return held
 
     def _write(self, head: bytes, body: list[bytes], end: bytes = b"") -> None:

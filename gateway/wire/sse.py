@@ -88,7 +88,8 @@ class Scanner:
 
         Raises EventTooLarge and AnswerAborted.
         """
-        if self._is_known(data):
+        shape = self._known_shape()
+        if shape is not None and shape.has(data):
             self.content = 1
             return data
         self.content = 0
@@ -102,20 +103,23 @@ class Scanner:
         if len(pieces) == 1:
             out = self.feed(pieces[0])
             return pieces if out is pieces[0] else [out] if out else []
-        self.content = odd = 0
+        self.content = known = odd = 0
         passed: list[bytes] = []
+        shape = self._known_shape()
         for at, piece in enumerate(pieces):
-            if self._is_known(piece):
-                self.content += 1
+            if shape is not None and shape.has(piece):
+                known += 1
                 passed.append(piece)
             elif odd < _MOST_ODD and at < len(pieces) - _LAST_EVENTS:
                 odd += 1
                 if out := self._take(piece):
                     passed.append(out)
+                shape = self._known_shape()
             else:
                 if out := self._feed(b"".join(pieces[at:])):
                     passed.append(out)
                 break
+        self.content += known
         return passed
 
     def flush(self) -> bytes:
@@ -136,10 +140,9 @@ class Scanner:
         out, self._tail = self._tail[:kept], self._tail[kept:]
         return out
 
-    def _is_known(self, data: bytes) -> bool:
-        """Whether this is a content event like those before it."""
-        shape = self._shape
-        return shape is not None and len(self._tail) == 0 and not self.progress.done and shape.has(data)
+    def _known_shape(self) -> EventShape | None:
+        """Return what content events look like, as long as a read may begin with one."""
+        return self._shape if len(self._tail) == 0 and not self.progress.done else None
 
     def _take(self, data: bytes) -> bytes:
         """Look first whether this is a content event, as most reads are."""
