@@ -5,7 +5,7 @@ from typing import Final
 
 from gateway.exchange import Dialect
 from gateway.wire.error_status import error_code
-from gateway.wire.given_up import event_given_up, has_aborted_choice
+from gateway.wire.given_up import event_given_up, gives_up, has_aborted_choice
 from gateway.wire.grammars import GRAMMARS
 from gateway.wire.usage import Usage, find_usage
 
@@ -97,9 +97,12 @@ class AnswerProgress:
             self._without_output(data)
         return content
 
-    def finish(self, event: bytes) -> None:
-        """Count a finish reason. Raises AnswerAborted."""
-        if has_aborted_choice(event):
+    def finish(self, event: bytes, reason: int = 0) -> None:
+        """Count a finish reason. Raises AnswerAborted.
+
+        `reason` is where it begins, behind its quotation mark, where that is known; 0 where it is not.
+        """
+        if gives_up(event, reason) if reason and self.choices == 1 else has_aborted_choice(event):
             raise AnswerAborted
         self.finished += 1
         self.begun = True

@@ -52,6 +52,9 @@ _MAX_VALUE: Final = 1024
 """Bytes of a value that says something about the request; a name or a number is shorter."""
 _MAX_OPTIONS: Final = 64 * 1024
 _MAX_TOOLS: Final = 256 * 1024
+_ASKS_FOR_USAGE: Final = b'"stream_options":{"include_usage":true}'
+_FIRST_OPTION: Final[Edit | None] = (1, 1, _ASKS_FOR_USAGE + b",")
+"""How to ask in a body without spaces, which begins with its first key: its values need not be located."""
 _TOLD: Final = frozenset((*_BOUNDS, *(name for names in _MAX_TOKENS.values() for name in names), "model", "stream"))
 
 
@@ -169,7 +172,9 @@ class Body:
         if served_model is not None:
             edits.append((*self.spans["model"], served_model))
         if add_usage and self.values:
-            edit = _usage_edit(self.spans, self.value("stream_options", _MAX_OPTIONS + 1))
+            edit = _FIRST_OPTION
+            if self._spans is not None or "stream_options" in self.values:
+                edit = _usage_edit(self.spans, self.value("stream_options", _MAX_OPTIONS + 1))
             self.usage_added = edit is not None
             if edit is not None:
                 edits.append(edit)
@@ -374,7 +379,7 @@ def _usage_edit(spans: Mapping[str, Span], given: bytes | None) -> Edit | None:
     """Return the edit that adds `include_usage`, or None when the client asks for it, or for nonsense, by itself."""
     if "stream_options" not in spans:
         end = spans["stream"][1]
-        return (end, end, b',"stream_options":{"include_usage":true}')
+        return (end, end, b"," + _ASKS_FOR_USAGE)
     if given is not None and len(given) > _MAX_OPTIONS:
         return None
     try:

@@ -54,6 +54,12 @@ def has_aborted_choice(data: bytes) -> bool:
     return (data.rfind(_ABORT) >= 0 or data.rfind(ERROR) >= 0) and ABORTED.search(data) is not None
 
 
+def gives_up(data: bytes, reason: int) -> bool:
+    """Whether the finish reason that begins there, behind its quotation mark, says so."""
+    given = data[reason - 1 : reason + len(ERROR) - 1]
+    return given == _ABORT or given == ERROR  # noqa: PLR1714 - a set would be asked by hash
+
+
 def has_stop_reason(part: bytes) -> bool:
     """Whether a part of a message says why it ended."""
     return _REASON.search(part) is not None
