@@ -6,7 +6,7 @@ import httptools
 
 from gateway.wire import closed
 from gateway.wire.answer import MAX_FIELDS, MAX_HEAD, AnswerHead, Malformed, check_size
-from gateway.wire.heads import Headers, lowered
+from gateway.wire.heads import Headers
 
 MAX_INFORMATIONAL: Final = 8
 _HTTP11: Final = b"HTTP/1.1 "
@@ -95,7 +95,7 @@ class AnswerReader:
         """Collect a field. What comes after the head is a trailer, and dropped."""
         fields = self._fields
         if fields is not None:
-            fields.append((lowered(name), value))
+            fields.append((name.lower(), value))
             return
         self._trailers += len(name) + len(value) + 4
         if self._trailers > MAX_HEAD:

@@ -7,17 +7,6 @@ from typing import Final
 
 Headers = list[tuple[bytes, bytes]]
 """Fields in the order they came; names in lower case."""
-_NAMES: Final = tuple(
-    b"accept accept-encoding accept-language api-key authorization cache-control connection content-encoding "
-    b"content-length content-type cookie date expect host keep-alive origin server traceparent tracestate "
-    b"transfer-encoding user-agent vary via x-api-key x-forwarded-for x-forwarded-host x-forwarded-proto "
-    b"x-gateway-class x-real-ip x-request-id x-request-timeout x-stainless-arch x-stainless-async x-stainless-lang "
-    b"x-stainless-os x-stainless-package-version x-stainless-read-timeout x-stainless-retry-count "
-    b"x-stainless-runtime x-stainless-runtime-version".split()
-)
-_LOWERED: Final[dict[bytes, bytes]] = {as_sent: name for name in _NAMES for as_sent in (name.title(), name)}
-"""Names as they are usually sent, and in lower case: always the same objects, which compare by identity and have been
-hashed before."""
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 _HOP_BY_HOP: Final = frozenset(
@@ -77,12 +66,6 @@ _F_OR_X: Final = frozenset((b"f", b"x"))
 _STATUS_LINES: Final = MappingProxyType(
     {status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus}
 )
-
-
-def lowered(name: bytes) -> bytes:
-    """Return the name of a field in lower case."""
-    known = _LOWERED.get(name)
-    return name.lower() if known is None else known
 
 
 def named_by_connection(values: Iterable[bytes]) -> frozenset[bytes]:

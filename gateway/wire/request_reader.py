@@ -7,7 +7,7 @@ import httptools
 from gateway.errors import BadHttp, GatewayError, HeadersTooLarge, RequestTooLarge, TargetTooLong
 from gateway.wire import closed, guard
 from gateway.wire.guard import Head, Limits
-from gateway.wire.heads import Headers, lowered
+from gateway.wire.heads import Headers
 from gateway.wire.last_head import LastHead
 from gateway.wire.phase import EXPECTS_CONTINUE, PART_OF_BODY, PART_OF_HEAD, Event
 from gateway.wire.rope import complete, longer
@@ -104,7 +104,7 @@ class RequestReader:
     def on_header(self, name: bytes, value: bytes) -> None:
         """Gather a field; those after the head are trailers, counted like it, and dropped."""
         if self._request is None:
-            self._fields.append((lowered(name), value))
+            self._fields.append((name.lower(), value))
             return
         self._trailers += len(name) + len(value) + 4
         if self._trailers > self._limits.head:
