@@ -58,7 +58,10 @@ class EngineRequest:
         short, long = (b"", body) if isinstance(body, Rope) else (body, None)
         endpoint = self._spec.endpoint
         # A literal format of bytes and integers is compiled; by any other name it would be read for every request.
-        head = b"%b %b%b HTTP/1.1\r\nhost: %b\r\naccept-encoding: identity\r\n%b%bx-request-id: %b\r\n" % (
+        written = (
+            b"%b %b%b HTTP/1.1\r\nhost: %b\r\naccept-encoding: identity\r\n%b%bx-request-id: %b\r\n"
+            b"content-length: %d\r\n\r\n%b"
+        ) % (
             endpoint.method,
             backend.base_path,
             endpoint.target,
@@ -66,5 +69,7 @@ class EngineRequest:
             backend.authorization,
             self.fields,
             self.request_id.encode(),
+            len(body),
+            short,
         )
-        return b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), short), long
+        return written, long

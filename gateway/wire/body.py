@@ -131,8 +131,13 @@ class Body:
             start, end = self.spans.get(key, (0, 0)) if self.values else (0, 0)
             value = self.raw.read(start, min(end, start + most))
         else:
-            value = bytes(self.values[key])[:most] if key in self.values else b""
-        return None if value in {b"", b"null"} else value
+            given = self.values.get(key)
+            if given is None:
+                return None
+            value = bytes(given)
+            if len(value) > most:
+                value = value[:most]
+        return None if value == b"" or value == b"null" else value  # noqa: PLR1714 - a set would be asked by hash
 
     @property
     def has_tools(self) -> bool:
@@ -328,7 +333,7 @@ def _max_tokens(values: Mapping[str, msgspec.Raw], names: tuple[str, ...]) -> in
     return limit
 
 
-def _compact(raw: bytes, values: Mapping[str, msgspec.Raw]) -> bool:
+def _compact(raw: bytes, values: dict[str, msgspec.Raw]) -> bool:
     """Whether a body is exactly as long as its keys, its values and the fewest marks between them.
 
     It has no room then for a key twice, a space or an escape.
