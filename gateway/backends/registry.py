@@ -59,6 +59,8 @@ class Registry:
                 if known is None or is_another or known.spec.tls is not spec.tls:
                     health = None if is_another else pools[name].members.get(spec.id)
                     health = health or Health(spec.id, pools[name])
+                    if is_another:
+                        health.symptoms.began_anew(self._clock())
                     known = Backend(spec, health, self._outbox, self._clock, self.lateness)
                 backends[spec.id] = known
         return Reconciled(table, pools, backends)

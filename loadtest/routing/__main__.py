@@ -1,4 +1,4 @@
-"""`python -m loadtest.routing brownout|detector|cost|quiet`: how routing bears sick engines, and what it costs."""
+"""`python -m loadtest.routing brownout|detector|cost|quiet|witnesses`: how routing bears sick engines, and its cost."""
 
 import argparse
 import asyncio
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from loadtest.routing import cost, detector, quiet
+from loadtest.routing import cost, detector, quiet, witnesses
 from loadtest.routing.brownout import ENGINES, RATE, STRATEGIES, Plan, Result, scenario
 
 _QUICK = Plan(12.0, 62.0, 0.0)
@@ -31,11 +31,15 @@ def main() -> int:
     quietly = commands.add_parser("quiet", help="quiet services with short spells, beside models of nginx and HAProxy")
     quietly.add_argument("--seeds", type=int, default=10, help="how many for each variant (%(default)s)")
     quietly.add_argument("--only", default="", help="variants whose name holds this")
+    told = commands.add_parser("witnesses", help="a backend that gateways cannot reach: should others believe them?")
+    told.add_argument("--seeds", type=int, default=10, help="how many for each case (%(default)s)")
     chosen = parser.parse_args()
     if chosen.command == "brownout":
         return _brownout(chosen)
     if chosen.command == "quiet":
         return _quiet(chosen.seeds, chosen.only)
+    if chosen.command == "witnesses":
+        return _witnesses(chosen.seeds)
     return _detector(chosen.runs) if chosen.command == "detector" else _cost()
 
 
@@ -123,6 +127,16 @@ def _quiet(seeds: int, only: str) -> int:
             cells = "".join(f"{shares[name]:20.2%}" for name in quiet.GATEWAYS)
             print(f"{variant.name:28s}{cells}  {'; '.join(found[variant.name]) or 'ok'}", flush=True)
     return 1 if any(found.values()) else 0
+
+
+def _witnesses(seeds: int) -> int:
+    print(f"{'':48s}{'requests that met it':>24s}{'seconds in vain':>20s}{'out needlessly, s':>20s}")
+    for case in witnesses.CASES:
+        alone, told = witnesses.compare(case, seeds)
+        pairs = (alone.met, told.met), (alone.vain, told.vain), (alone.needless, told.needless)
+        cells = [f"{before:.1f} -> {after:.1f}" for before, after in pairs]
+        print(f"{case.name:48s}{cells[0]:>24s}{cells[1]:>20s}{cells[2]:>20s}", flush=True)
+    return 0
 
 
 if __name__ == "__main__":

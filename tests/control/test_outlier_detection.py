@@ -1,6 +1,9 @@
 """What the ledger says of a backend and of a pool, where requests of several objectives run there."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from random import Random
+from types import MappingProxyType
 
 import pytest
 
@@ -128,8 +131,9 @@ class Gateway:
     def save(self) -> None:
         self.saves += 1
 
-    def serve(self, hosts: str = "abcd") -> None:
-        specs = tuple(each for each in self.pool.backends if each.host in hosts)
+    def serve(self, hosts: str = "abcd", keys: Mapping[str, str] = MappingProxyType({})) -> None:
+        """Have these as backends; `keys` name the engines at some hosts, as discovery does."""
+        specs = tuple(replace(each, key=keys.get(each.host, "")) for each in self.pool.backends if each.host in hosts)
         self.registry.reconcile(RouteTable(pools={"p": PoolSpec("p", specs)}, models={}, names={}))
 
     def fails(self, host: str, fault: Fault = Fault.ANSWER) -> None:
@@ -216,6 +220,25 @@ def test_a_finding_about_a_backend_that_the_routes_do_not_name_changes_nothing()
     other.serve()
     other.detector.detect()
     assert other.registry["p/a:80"].health.outlier.ejection == EjectionState()
+
+
+def test_a_finding_about_an_engine_whose_address_another_has_now_changes_nothing() -> None:
+    one, other, late = Gateway(), Gateway(), Gateway()
+    for each in (other, late):
+        each.serve(keys={"a": "uid-1"})
+    one.fails("a")
+    findings = one.detector.unsaved_findings()
+    for each in (other, late):
+        each.now += 10.0
+    other.serve(keys={"a": "uid-2"})
+    for each in (other, late):
+        each.told(findings)
+    assert (other.out, late.out) == ("", "a")
+    later = Gateway(other.now + 2.0)
+    later.fails("a")
+    other.now += 2.0
+    other.told(later.detector.unsaved_findings())
+    assert other.out == "a", "it fails as well"
 
 
 def test_a_finding_of_a_gateway_that_has_died_ends_by_itself() -> None:

@@ -1,4 +1,4 @@
-"""Relays in front of engines, which one process alone may lose: its part of the network fails, and nobody else's."""
+"""Relays in front of engines, which some processes may lose: their part of the network fails, and nobody else's."""
 
 import asyncio
 import os
@@ -8,25 +8,36 @@ from pathlib import Path
 
 
 class Relay:
-    """Passes bytes on to an engine at `port`, except for a process that is `lost`."""
+    """Passes bytes on to an engine at `port`, except for processes that are `lost`."""
 
     def __init__(self, port: int) -> None:
         self._port = port
         self._open: dict[asyncio.StreamWriter, int] = {}
-        self._lost = 0
+        self._lost: set[int] = set()
         self.url = ""
+        self.server: asyncio.Server | None = None
 
     def lose(self, pid: int) -> None:
         """Cut off what a process has open, and let it get nothing more."""
-        self._lost = pid
+        self._lost.add(pid)
         for writer, port in list(self._open.items()):
             if _has(pid, port):
                 writer.transport.abort()
 
+    def close(self) -> None:
+        """Cut off all, and take nothing more: connects are refused."""
+        if self.server is not None:
+            self.server.close()
+        for writer in list(self._open):
+            writer.transport.abort()
+
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Pass on what one connection brings."""
-        port: int = writer.get_extra_info("peername")[1]
-        if self._lost and _has(self._lost, port):
+        peer = writer.get_extra_info("peername")
+        if peer is None:  # it has gone by now
+            return
+        port: int = peer[1]
+        if any(_has(pid, port) for pid in self._lost):
             writer.transport.abort()
             return
         self._open[writer] = port
@@ -38,7 +49,7 @@ class Relay:
 
 async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     try:
-        while data := await reader.read(65536):
+        while (data := await reader.read(65536)) and not writer.is_closing():
             writer.write(data)
             await writer.drain()
     except OSError:
@@ -70,8 +81,8 @@ async def relays(urls: Sequence[str]) -> AsyncIterator[list[Relay]]:
         found = []
         for url in urls:
             relay = Relay(int(url.rsplit(":", 1)[1]))
-            server = await asyncio.start_server(relay.accept, "127.0.0.1")
-            stack.callback(server.close)
-            relay.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            relay.server = await asyncio.start_server(relay.accept, "127.0.0.1")
+            stack.callback(relay.close)
+            relay.url = f"http://127.0.0.1:{relay.server.sockets[0].getsockname()[1]}"
             found.append(relay)
         yield found

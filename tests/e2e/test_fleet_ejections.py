@@ -1,4 +1,4 @@
-"""Three gateways on one redis-server: bad answers move all of them, and what one cannot reach moves it alone."""
+"""Gateways on one redis-server: bad answers move all of them, and what some cannot reach moves those alone."""
 
 import asyncio
 import json
@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +162,7 @@ async def test_bad_answers_move_all_within_three_seconds_and_that_ends_though_th
         assert {*little.answers} == {200}
 
 
-async def test_one_that_alone_cannot_reach_backends_ejects_nothing_for_the_others(tmp_path: Path) -> None:
+async def test_what_some_cannot_reach_stays_for_the_others_and_what_is_gone_leaves_all(tmp_path: Path) -> None:
     async with fleet(tmp_path) as all_of_it, AsyncExitStack() as stack:
         alone, *others = all_of_it.gateways
         await stack.enter_async_context(Load(alone, 4))
@@ -171,6 +172,16 @@ async def test_one_that_alone_cannot_reach_backends_ejects_nothing_for_the_other
         async def batches() -> dict[str, int]:
             found = await asyncio.to_thread(client.hgetall, "{tidegate}:incarnations")
             return {each: int(row.split()[0]) for each, row in found.items()}
+
+        async def all_have_saved_thrice() -> None:
+            before = await batches()
+            assert len(before) == 3
+
+            async def have() -> bool:
+                after = await batches()
+                return all(after[each] >= before[each] + 3 for each in before)
+
+            await comes(have)
 
         for lost in (1, 3):
             await eventually(lambda: all(len(each.answers) > 20 for each in loads))
@@ -182,14 +193,7 @@ async def test_one_that_alone_cannot_reach_backends_ejects_nothing_for_the_other
                 return len([each for each in backends if each["state"] != "ready" or each["ejection"] in OUT]) >= lost
 
             await comes(sees_it)
-            before = await batches()
-            assert len(before) == 3
-
-            async def all_have_saved_thrice(before: dict[str, int] = before) -> bool:
-                after = await batches()
-                return all(after[each] >= before[each] + 3 for each in before)
-
-            await comes(all_have_saved_thrice)
+            await all_have_saved_thrice()
             for each in loads:
                 each.answers.clear()
             await eventually(lambda: all(len(each.answers) > 20 for each in loads))
@@ -197,6 +201,24 @@ async def test_one_that_alone_cannot_reach_backends_ejects_nothing_for_the_other
                 assert OUT.isdisjoint(await all_of_it.standings(other))
                 assert await ejections(other) == {}
             assert {answer for each in loads for answer in each.answers} == {200}
+        second, third = others
+        all_of_it.relays[0].lose(second.process.pid)
+
+        async def is_lost(gateway: Process, which: int) -> bool:
+            url = all_of_it.relays[which].url.removeprefix("http://")
+            (state,) = [each["state"] for each in (await status(gateway))["backends"] if each["id"].endswith(url)]
+            return bool(state == "not_ready")
+
+        await comes(lambda: is_lost(second, 0))
+        await all_have_saved_thrice()
+        assert OUT.isdisjoint(await all_of_it.standings(third)), "though two of three cannot reach it"
+        assert not await is_lost(third, 0)
         assert await asyncio.to_thread(client.zcard, "{tidegate}:ejections") == 0
-        async with gateway(tmp_path / "started later", all_of_it) as another:
-            assert OUT.isdisjoint(await all_of_it.standings(another))
+        async with gateway(tmp_path / "started later", all_of_it) as idle:
+            assert OUT.isdisjoint(await all_of_it.standings(idle))
+            all_of_it.relays[1].close()
+            gone = time.monotonic()
+            for process in (second, third, idle):
+                await comes(partial(is_lost, process, 1))
+            assert time.monotonic() - gone < 15.0, "two probes, and what a busy machine adds"
+        assert {answer for each in loads for answer in each.answers} == {200}

@@ -148,8 +148,8 @@ class EjectionState:
 class Finding:
     """Why a backend is out until a time, as one gateway found by how it answers, and tells the others.
 
-    It is `slow`, or fails in a `share` of its answers (0 to 1). `since` is when failures `in_row` began: what it
-    answered well to later requests speaks against them. Times are seconds.
+    It is `slow`, or fails in a `share` of its answers (0 to 1). `since` is when that was found, or when failures
+    `in_row` began: what it answered well to later requests speaks against these. Times are seconds.
     """
 
     until: float

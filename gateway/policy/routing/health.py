@@ -151,6 +151,7 @@ class Health(Vitals):
         """Let time pass and take what others know; `at_work` says whether its pool has produced something of late."""
         outlier, symptoms = self.outlier, self.symptoms
         if symptoms.told(signal):
+            symptoms.began_anew(now)
             self._reached(now, at_work=at_work)
         if signal.gone or self.slots.in_flight or self.peers.panic or signal.burns:
             outlier.unsettled(now)
@@ -193,7 +194,7 @@ class Health(Vitals):
         slow = not symptoms.signal.failing
         moved = self.outlier.eject(reason, now, rng, Cause.BURN, slow=slow)
         shown = slow or symptoms.are_answers
-        self._note(_found(moved, share=symptoms.residual.failing.ratio) if shown else moved)
+        self._note(_found(moved, since=now, share=symptoms.residual.failing.ratio) if shown else moved)
 
     def needed(self, now: float) -> None:
         """Take it back if it is only slow, or was only away: the rest of its pool has no free slot."""
@@ -215,9 +216,7 @@ class Health(Vitals):
             self.peers.note(transition)
 
 
-def _found(
-    moved: Transition | None, *, share: float = 1.0, since: float = 0.0, in_row: bool = False
-) -> Transition | None:
+def _found(moved: Transition | None, *, since: float, share: float = 1.0, in_row: bool = False) -> Transition | None:
     """Return a transition as a finding for other gateways, if it is an ejection."""
     if moved is None or moved.cause is None:
         return moved

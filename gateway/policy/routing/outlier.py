@@ -13,6 +13,8 @@ from gateway.policy.routing.residual import Residual, Sickness
 _SILENT: Final = 0.1
 _SEEN: Final = 8.0
 """Answers of late from which on a gateway knows as much as another one."""
+_SAME: Final = 5.0
+"""Seconds within which all gateways see that an engine is back, or is another one."""
 _AS_BAD: Final = 0.25
 """The part of another gateway's share of failures from which on it is the same trouble."""
 
@@ -42,15 +44,16 @@ class Symptoms:
 
     `failures` in a row since `failing_since`, of which `silent` were no answers; its `residual` beside its peers, and
     the `signal` of its burn rates. `finding` is what another gateway has found and nothing has followed from yet.
-    `good_since` is when the latest request was sent that it answered well. Times are seconds.
+    `good_since` is when the latest request was sent that it answered well; `new_since` when it came back last, or took
+    the place of another. Times are seconds.
     """
 
-    __slots__ = ("failing_since", "failures", "finding", "good_since", "residual", "signal", "silent")
+    __slots__ = ("failing_since", "failures", "finding", "good_since", "new_since", "residual", "signal", "silent")
 
     def __init__(self) -> None:
         self.failures = self.silent = 0
         self.failing_since = 0.0
-        self.good_since = float("-inf")
+        self.good_since = self.new_since = float("-inf")
         self.finding: Finding | None = None
         self.residual = Residual()
         self.signal = Signal()
@@ -88,6 +91,17 @@ class Symptoms:
         """Count failures in a row from zero, and hold no finding against it any more."""
         self.failures = 0
         self.finding = None
+
+    def began_anew(self, now: float) -> None:
+        """Learn that it is back, or has taken the place of another: what others found before is no matter of it."""
+        self.new_since = now
+        self.finding = None
+
+    def concerns(self, finding: Finding) -> bool:
+        """Whether a finding is about the engine as it is now, and no good answer since speaks against it."""
+        if finding.since < self.new_since - _SAME:
+            return False
+        return not finding.in_row or self.good_since <= finding.since
 
     def renew(self) -> None:
         """Measure it anew: what made it slow is over."""

@@ -58,7 +58,7 @@ class PoolState(PoolVitals):
         if health is None or finding.until <= now:
             return
         symptoms, outlier = health.symptoms, health.outlier
-        if finding.in_row and symptoms.good_since > finding.since:
+        if not symptoms.concerns(finding):
             return
         if not outlier.ejection.out:
             symptoms.finding = finding
