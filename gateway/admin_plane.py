@@ -55,6 +55,7 @@ class AdminPlane:
             discovered=control.discovery.rows,
             audit=control.audit,
             flusher=control.flusher,
+            fleet_quotas=control.fleet_quotas,
             sharing=control.sharing,
             gateway=data.gateway,
             clients=data.clients,

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib import import_module
 from importlib.metadata import version
+from math import floor
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Header, Query, Request, Response
@@ -17,7 +18,7 @@ from gateway.admin.alerts import firing_alerts, objective_statuses
 from gateway.admin.canary import canary_routes, canary_status
 from gateway.admin.decisions import Decision, VersionDecision, candidate
 from gateway.admin.deployments import deployment_routes
-from gateway.admin.fleet import fleet_status
+from gateway.admin.fleet import fleet_status, quotas_status
 from gateway.admin.operations import operation_routes
 from gateway.admin.protection import AdminToken, Protection, error
 from gateway.admin.scrape import scrape
@@ -44,6 +45,7 @@ from gateway.control.alerts import Alerter
 from gateway.control.audit import Audit
 from gateway.control.deployments import Deployments
 from gateway.control.drained import Drained
+from gateway.control.fleet_quotas import FleetQuotas
 from gateway.control.limits import queued
 from gateway.control.persistence import Flusher
 from gateway.control.reload import Reloader
@@ -89,6 +91,7 @@ class AdminView:
     discovered: Callable[[], Sequence[DiscoveryRow]]
     audit: Audit
     flusher: Flusher
+    fleet_quotas: FleetQuotas | None
     sharing: Sharing
     gateway: Gateway
     clients: Callable[[], Sequence[Client]]
@@ -118,10 +121,10 @@ def create_admin(view: AdminView, *, host: str, token: AdminToken) -> FastAPI:
             return await scrape(request, view.metrics, accept)
 
     @app.get("/admin/status")
-    async def status() -> Status:
-        """Return what is routed where, and how it is."""
+    async def status(tenant: str = "") -> Status:
+        """Return what is routed where, and how it is; of tenants' limits all, or those of one `tenant`."""
         async with turn:
-            return _status(view)
+            return _status(view, tenant)
 
     @app.get("/admin/models/{model:path}/slo", response_model=SloStatus, responses={404: {"description": "Unknown."}})
     async def slo(model: str) -> SloStatus | Response:
@@ -184,8 +187,9 @@ async def _not_valid(_: Request, exc: Exception) -> JSONResponse:
     return error(422, "invalid_request", words.encode(errors="replace").decode() or "it cannot be read")
 
 
-def _status(view: AdminView) -> Status:
+def _status(view: AdminView, tenant: str) -> Status:
     table, failure = view.reloader.table, view.reloader.failure
+    quotas, now = view.fleet_quotas, view.clock()
     return Status(
         version=version("tidegate"),
         uptime_seconds=round(view.clock() - view.began, 1),
@@ -205,6 +209,7 @@ def _status(view: AdminView) -> Status:
             read_seconds=view.flusher.read_seconds,
             shared=view.sharing.problem,
             fleet=fleet_status(view.flusher.fleet()),
+            quotas=quotas_status(None if quotas is None else quotas.view(now, tenant)),
         ),
         models=[_model(spec, view.gateway.current.table) for spec in table.models.values()],
         backends=[_backend(backend, view.clock()) for backend in view.registry],
@@ -212,7 +217,7 @@ def _status(view: AdminView) -> Status:
             PoolStatus(name=name, ejections_ignored=peers.panic_reason) for name, peers in view.registry.pools.items()
         ],
         discovery=[_origin(row) for row in view.discovered()],
-        tenants=[_tenant(tenant, view.clock()) for tenant in view.gateway.current.tenants],
+        tenants=[_tenant(each, now) for each in view.gateway.current.tenants if tenant in ("", each.name)],
         rollouts=[canary_status(running, view.rollouts) for running in view.rollouts],
         alerts=firing_alerts(view.alerter, view.ledger),
         objectives=objective_statuses(view.ledger, view.alerter),
@@ -242,12 +247,7 @@ def _origin(row: DiscoveryRow) -> OriginStatus:
 
 
 def _tenant(tenant: LiveTenant, now: float) -> TenantStatus:
-    left = []
-    for bucket in (tenant.quota.requests, tenant.quota.tokens):
-        if bucket is not None:
-            bucket.refill(now)
-        left.append(None if bucket is None else int(bucket.level))
-    requests, tokens = left
+    requests, tokens = (None if each is None else floor(each) for each in tenant.quota.left(now))
     return TenantStatus(
         name=tenant.name,
         service_class=tenant.service_class.name,

@@ -1,7 +1,10 @@
-"""What `/admin/status` tells of the gateways that share a store."""
+"""What `/admin/status` tells of the gateways that share a store, and of the limits that they share."""
+
+from math import floor
 
 from pydantic import BaseModel
 
+from gateway.control.fleet_quotas import LimitUse, QuotaView
 from gateway.control.persistence import FleetView
 
 
@@ -53,8 +56,74 @@ def fleet_status(view: FleetView | None) -> FleetStatus | None:
             MemberStatus(name=each.incarnation, leads=each.incarnation == leader, wrote_seconds=round(each.seconds, 1))
             for each in (() if found is None else found.latest)
         ],
-        saved_seconds=None if view.saved is None else round(view.saved, 1),
+        saved_seconds=_rounded(view.saved),
         save_seconds=None if view.took is None else round(view.took, 3),
         unsaved_slots=view.unsaved,
         recovering=view.recovering,
     )
+
+
+class LimitStatus(BaseModel):
+    """One limit a minute of a tenant, over all machines.
+
+    `used_here` and `used_elsewhere` are what this machine and the others have charged in about the last minute; of the
+    others less is seen while the limit is hardly used. `left` is below 0 while there is a debt. `heard_seconds` is how
+    long ago this machine heard of the others' part, null for never. `part` is how much of what is refilled this machine
+    takes while it is alone, 0 to 1, null while it is not.
+    """
+
+    tenant: str
+    limit: str
+    allowed: int
+    left: int
+    used_here: int
+    used_elsewhere: int
+    heard_seconds: float | None
+    part: float | None
+
+
+class QuotasStatus(BaseModel):
+    """How machines share tenants' limits a minute.
+
+    `machine` is this one, of so many `machines` that took part when others were heard last, `heard_seconds` ago; null
+    before the first time. While it is `alone` it goes on without them; `problem` says why, "" while all is well.
+    `limits` are those of the tenant that was asked for, or of the 100 that have used most of theirs.
+    """
+
+    machine: str
+    machines: int
+    heard_seconds: float | None
+    alone: bool
+    problem: str
+    limits: list[LimitStatus]
+
+
+def quotas_status(view: QuotaView | None) -> QuotasStatus | None:
+    """Return what is shown of quotas."""
+    if view is None:
+        return None
+    return QuotasStatus(
+        machine=view.machine,
+        machines=view.machines,
+        heard_seconds=_rounded(view.heard),
+        alone=view.alone,
+        problem=view.problem,
+        limits=[_limit(each) for each in view.limits],
+    )
+
+
+def _limit(use: LimitUse) -> LimitStatus:
+    return LimitStatus(
+        tenant=use.tenant,
+        limit=use.limit,
+        allowed=use.allowed,
+        left=floor(use.left),
+        used_here=round(use.here),
+        used_elsewhere=round(use.elsewhere),
+        heard_seconds=_rounded(use.heard),
+        part=None if use.part is None else round(use.part, 3),
+    )
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 1)

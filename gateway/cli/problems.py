@@ -191,6 +191,10 @@ def _state(found: dict[str, Any]) -> Iterator[Problem]:
     elif read is not None and read > _OLD_SECONDS:
         what = f"{state['where']} is slow: what other gateways count was last read {duration(read)} ago"
         yield Problem(what, "see tidegate_fleet_save_duration_seconds, and how busy the server and the network are")
+    quotas = state.get("quotas") or {}
+    if quotas.get("problem") and quotas["alone"] and not state.get("not_saved"):
+        what = f"tenants' limits are not shared with other machines: {quotas['problem']}"
+        yield Problem(what, "docs/fleet.md says what the server needs, and what each machine admits meanwhile")
     if state.get("shared"):
         own = (
             "keys of its own: add ?prefix=NAME to --state" if is_server else "a file of its own: --state sqlite:///FILE"

@@ -3,30 +3,38 @@
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
-from gateway.cli.asking import ADMIN, Admin, AsJson, ask, console, table
+from gateway.cli.asking import ADMIN, Admin, AsJson, ask, console, errors, table
 from gateway.cli.canary import phase_words
 from gateway.cli.problems import Problem, notes, pools_without_ejections, problems
 from gateway.config.durations import parse_duration
+from gateway.policy.slo.words import duration
 
-_HALF = 0.5
+_HALF, _MOST_LIMITS = 0.5, 10
 BURNS = ("5m", "1h", "6h", "3d")
 
 
-def status(admin: Admin = ADMIN, *, as_json: AsJson = False) -> None:
-    """Show objectives, rollouts, queues, backends and problems.
+Tenant = Annotated[str, typer.Option(help="Show the limits of this tenant, however much is left.", show_default="none")]
+
+
+def status(admin: Admin = ADMIN, *, tenant: Tenant = "", as_json: AsJson = False) -> None:
+    """Show objectives, rollouts, queues, backends, the limits of which tenants have used most, and problems.
 
     For each problem it suggests a command. The exit code is 1 if there is a problem: a firing alert, a model whose last
     five or more requests all failed, an overspent budget, a backend that is ejected or not ready, a place where
     backends are found that cannot be asked, a failing candidate, a paused rollout, route files that were not applied,
-    state that cannot be saved or is in the file of a gateway with other routes, an upgrade that failed.
+    state that cannot be saved or is in the file of a gateway with other routes, limits that are not shared with other
+    machines, an upgrade that failed.
     """
-    found = ask(admin, "GET", "/admin/status")
+    found = ask(admin, "GET", "/admin/status", params={"tenant": tenant} if tenant else None)
+    if tenant and not found["tenants"]:
+        errors.print(Text(f"the routes name no tenant `{tenant}`"))
+        raise typer.Exit(1)
     wrong = problems(found)
     if as_json:
         told = {**found, "problems": [asdict(each) for each in wrong], "notes": notes(found)}
@@ -42,7 +50,8 @@ def _print(found: dict[str, Any], wrong: list[Problem]) -> None:
     state = "draining" if found["draining"] else "serving"
     up = f"up {found['uptime_seconds']:,.0f} s, {found['in_flight']} in flight, {found['client_connections']} clients"
     screen.print(Text(f"tidegate {found['version']}, {state}, {up}"))
-    screen.print(Text(f"{fleet_words(found['state'])}\n" if "state" in found else ""), soft_wrap=True)
+    told = [fleet_words(found["state"]), quota_words(found["state"])] if "state" in found else []
+    screen.print(Text("".join(f"{each}\n" for each in told if each)), soft_wrap=True)
     for shown in _tables(found):
         if shown.row_count:
             screen.print(shown)
@@ -67,6 +76,7 @@ def _tables(found: dict[str, Any]) -> Iterator[Table]:
     yield _models(found)
     yield _backends(found)
     yield _origins(found)
+    yield _limits(found)
 
 
 def _workers(found: dict[str, Any]) -> Table:
@@ -100,6 +110,37 @@ def fleet_words(state: dict[str, Any]) -> str:
         f"others read {_ago(state['read_seconds'])}",
     ]
     return f"state in {state['where']}: {', '.join(told)}"
+
+
+def quota_words(state: dict[str, Any]) -> str:
+    """Return in a line how the limits of tenants are shared, "" where they apply to this machine alone."""
+    quotas = state.get("quotas")
+    if not quotas:
+        return ""
+    heard, machines = quotas["heard_seconds"], quotas["machines"]
+    if quotas["alone"]:
+        since = "since its start" if heard is None else f"for {duration(max(1.0, heard))}"
+        return f"limits of tenants: this machine has heard nothing of others {since}, and goes on alone"
+    return f"limits of tenants: shared by {machines:,} machine{'s' * (machines != 1)}, others heard {_ago(heard)}"
+
+
+def _limits(found: dict[str, Any]) -> Table:
+    """Return the table of limits that machines share: at most ten, those of which most is used."""
+    quotas = found.get("state", {}).get("quotas") or {}
+    rows = sorted(quotas.get("limits", ()), key=lambda each: float(each["left"]) / each["allowed"])
+    return table(
+        ["tenant", "limit", "allowed", "left", "used here", "used elsewhere", "others heard", "takes of refill"],
+        [
+            [
+                each["tenant"],
+                each["limit"].replace("_", " "),
+                *(f"{each[key]:,}" for key in ("allowed", "left", "used_here", "used_elsewhere")),
+                _ago(each["heard_seconds"]),
+                "all" if each["part"] is None else f"{each['part']:.0%}",
+            ]
+            for each in rows[:_MOST_LIMITS]
+        ],
+    )
 
 
 def _ago(seconds: float | None) -> str:

@@ -236,7 +236,7 @@ class LimitsEntry(Entry):
         default=None, description="Tokens per minute, prompt and output.", examples=[1_000_000]
     )
     concurrent: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
-        default=None, description="Requests at once.", examples=[50]
+        default=None, description="Requests at once, on each machine.", examples=[50]
     )
 
 

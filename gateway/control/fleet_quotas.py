@@ -5,14 +5,16 @@ import contextlib
 import logging
 import secrets
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
+from heapq import nlargest
 from typing import Final
 
 from gateway.clock import Clock
 from gateway.policy.admission.fleet_quota import Part, urgent_after
-from gateway.policy.admission.quota import Bucket, Quota
+from gateway.policy.admission.quota import Bucket, Exceeded, Quota
 from gateway.proxy.current import CurrentTable
 from gateway.shared.private import PrivateQuotas
 from gateway.shared.quota import MINUTE, News, SharedBucket, SharedQuota
@@ -26,7 +28,43 @@ SPACING: Final = 0.02
 """Seconds between two exchanges, at least."""
 AWAY: Final = 3.0
 """Seconds without an answer after which this gateway takes only its part of what is refilled."""
+SHOWN: Final = 100
+"""How many tenants are shown at most."""
 _MICROSECONDS: Final = 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class LimitUse:
+    """One limit of a tenant as this machine sees it.
+
+    `left` may be below 0. What was used `here` and `elsewhere` is of about the last minute; `heard` is for how many
+    seconds this process has known nothing newer of it, None where it never did. `part` is how much of what is refilled
+    this machine takes while it is alone, 0 to 1, None while it is not.
+    """
+
+    tenant: str
+    limit: Exceeded
+    allowed: int
+    left: float
+    here: float
+    elsewhere: float
+    heard: float | None
+    part: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaView:
+    """The exchange of quotas as one process sees it: `heard` seconds ago, None for never; `problem` is "" if it works.
+
+    It is `alone` while it goes on without the others. `limits` are of the tenants that have used most of theirs.
+    """
+
+    machine: str
+    machines: int
+    heard: float | None
+    alone: bool
+    problem: str
+    limits: tuple[LimitUse, ...]
 
 
 class _Kind:
@@ -40,11 +78,18 @@ class _Kind:
         self.charged = self.full_in = 0.0
 
     def hear(self, full_in: float, charged: float, size: int, elapsed: float | None) -> None:
-        """Take what was heard, so long after the last time."""
-        if elapsed is not None:
-            own = (charged - self.charged) * MINUTE / size
-            self.part.add(own, full_in - max(0.0, self.full_in - elapsed) - own, elapsed)
+        """Take what was heard, so long after the last time; None for the first, which tells of a minute."""
+        own = (charged - self.charged) * MINUTE / size
+        if elapsed is None:
+            own, elapsed = min(own, full_in), MINUTE
+        self.part.add(own, full_in - max(0.0, self.full_in - elapsed) - own, elapsed)
         self.charged, self.full_in = charged, full_in
+
+    def used(self, size: int, now: float, ago: float) -> tuple[float, float]:
+        """Return what was used here and elsewhere, where the others were heard so long `ago`."""
+        here, elsewhere = self.part.after(ago)
+        unheard = min(self.bucket.charged - self.bucket.heard, self.bucket.full_in(now) * size / MINUTE)
+        return here * size / MINUTE + unheard, elsewhere * size / MINUTE
 
 
 class _Tenant:
@@ -61,6 +106,18 @@ class _Tenant:
     def buckets(self) -> tuple[Bucket | None, Bucket | None]:
         """Its limits."""
         return self.quota.requests, self.quota.tokens
+
+    def limits(self) -> Iterator[tuple[Exceeded, Bucket, _Kind]]:
+        """Yield the limits that it has."""
+        names = Exceeded.REQUESTS, Exceeded.TOKENS
+        for name, bucket, kind in zip(names, self.buckets, self.kinds, strict=True):
+            if bucket is not None:
+                yield name, bucket, kind
+
+    def full_in(self, now: float) -> float:
+        """Return seconds until all is left of its limits."""
+        requests, tokens = self.kinds
+        return max(requests.bucket.full_in(now), tokens.bucket.full_in(now))
 
     def is_full(self, now: float) -> bool:
         """Whether nothing is left to be told or heard of it."""
@@ -144,7 +201,7 @@ class FleetQuotas:
         if self._private is not None:
             self._private.beat(now)
         elapsed, self._ticked = now - self._ticked, now
-        if self.members < 2 or self.heard_at is None or now - self.heard_at < AWAY:
+        if self.members < 2 or self.heard_at is None or not self.is_alone(now):
             return
         self._note_news()
         for tenant in self._active.values():
@@ -154,6 +211,23 @@ class FleetQuotas:
                 for kind in tenant.kinds:
                     kind.bucket.assume((1.0 - kind.part.of(self.members)) * unheard, now)
                 shared.unlock()
+
+    def is_alone(self, now: float) -> bool:
+        """Whether it goes on without the others: it has heard nothing of them yet, or not of late."""
+        return self.heard_at is None or now - self.heard_at >= AWAY
+
+    def view(self, now: float, name: str = "") -> QuotaView:
+        """Return what is known: of one tenant, or of those that have used most of a limit."""
+        tenants: Iterable[_Tenant]
+        if name:
+            tenants = [self._tenants[name]] if name in self._tenants else []
+        else:
+            used = [(seconds, each.name) for each in self._tenants.values() if (seconds := each.full_in(now)) > 0.0]
+            tenants = [self._tenants[each] for _, each in nlargest(SHOWN, used)]
+        alone = self.is_alone(now)
+        limits = tuple(use for each in tenants for use in self._uses(each, now, alone=alone))
+        heard = None if self.heard_at is None else now - self.heard_at
+        return QuotaView(self.machine, self.members, heard, alone, self.failing or "", limits)
 
     def telling(self, now: float) -> tuple[list[TenantCharged], bool]:
         """Return what to tell, and whether to ask for all that is scarce: each second; else only what is news."""
@@ -177,6 +251,14 @@ class FleetQuotas:
             tenant = self._tenants.get(each.name)
             if tenant is not None:
                 self._hear(tenant, each, at, now)
+
+    def _uses(self, tenant: _Tenant, now: float, *, alone: bool) -> Iterator[LimitUse]:
+        heard = None if tenant.at is None else max(0.0, now - tenant.at)
+        for name, bucket, kind in tenant.limits():
+            here, elsewhere = kind.used(bucket.size, now, heard or 0.0)
+            part = kind.part.of(self.members) if alone and self.members > 1 else None
+            left = kind.bucket.level(bucket.size, now)
+            yield LimitUse(tenant.name, name, bucket.size, left, here, elsewhere, heard, part)
 
     def _hear(self, tenant: _Tenant, heard: TenantHeard, at: float, now: float) -> None:
         shared = tenant.shared

@@ -123,10 +123,11 @@ class MachineAdmin:
         yield single(counter("worker_restarts", "Workers that ended and were started again."), view.roster.restarts)
         yield single(counter("upgrades", "Generations of workers that took over from another."), view.upgrades)
 
-    async def _status(self, _: Request) -> Response:
+    async def _status(self, request: Request) -> Response:
         view = self._view
         await self._look()
-        answers = await view.asking.ask_all(self._ranked(), "/admin/status")
+        query = f"?{request.url.query}" if request.url.query else ""
+        answers = await view.asking.ask_all(self._ranked(), f"/admin/status{query}")
         if not answers:
             return _nobody()
         status = merged([answer.json() for _, answer in answers])

@@ -1,9 +1,11 @@
 """What `/admin/status` says of a machine with several workers: the leading one's words, with the sums of all."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from math import inf
 from typing import Any
 
 _SUMMED = ("in_flight", "client_connections")
+_OF_LIMITS = ("used_here", "used_elsewhere", "heard_seconds")
 _OF_BACKENDS = ("in_flight", "kv_tokens", "idle_connections")
 
 
@@ -15,6 +17,7 @@ def merged(statuses: Sequence[dict[str, Any]]) -> dict[str, Any]:
         found = [{each[name]: each for each in other[key]} for other in others]
         for each in leader[key]:
             _add(each, [other[each[name]] for other in found if each[name] in other], fields)
+    _most_used(leader, others)
     versions = [{(model["name"], each["name"]): each for model, each in _versions(other)} for other in others]
     for model, version in _versions(leader):
         same = [other[both] for other in versions if (both := (model["name"], version["name"])) in other]
@@ -38,3 +41,22 @@ def _add(total: dict[str, Any], others: Iterable[Mapping[str, Any]], fields: Ite
 def _count(total: dict[str, int], other: Mapping[str, int]) -> None:
     for name, count in other.items():
         total[name] = total.get(name, 0) + count
+
+
+def _most_used(leader: dict[str, Any], others: Iterable[Mapping[str, Any]]) -> None:
+    """Take what is known of the use of a limit from the worker that has heard most of it; the rest all know."""
+    shown = _limits(leader)
+    for other in others:
+        for both, each in _limits(other).items():
+            if (own := shown.get(both)) is not None and _heard(each) < _heard(own):
+                own |= {key: each[key] for key in _OF_LIMITS}
+
+
+def _limits(status: Mapping[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
+    quotas = status["state"].get("quotas") or {}
+    return {(each["tenant"], each["limit"]): each for each in quotas.get("limits", ())}
+
+
+def _heard(limit: Mapping[str, Any]) -> float:
+    seconds = limit["heard_seconds"]
+    return inf if seconds is None else float(seconds)

@@ -161,6 +161,11 @@ def test_what_is_no_problem(parts: dict[str, Any]) -> None:
         ),
         ({"state": server(read_seconds=12.0)}, "last read 12 s ago", "tidegate_fleet_save_duration_seconds"),
         (
+            {"state": server(quotas={"problem": "no EVAL", "alone": True})},
+            "tenants' limits are not shared with other machines: no EVAL",
+            "docs/fleet.md",
+        ),
+        (
             {"state": {"where": "redis://h:1/0", "not_saved": "", "shared": "another leads"}},
             "another leads",
             "add ?prefix=NAME to --state",

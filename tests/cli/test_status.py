@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gateway.cli.problems import FEWEST_FAILURES
-from gateway.cli.status import fleet_words
+from gateway.cli.status import fleet_words, quota_words
 from gateway.policy.canary.rollout import Phase
 from tests.cli.test_asking import tidegate
 from tests.e2e.fakes import backends, good
@@ -207,3 +207,24 @@ def test_a_worker_is_counted_as_a_process_and_not_as_a_gateway(alive: int | None
     fleet = {"name": "gw/a", "leader": leader, "alive": alive, "saved_seconds": 0.4}
     told = fleet_words({"where": "redis://r:1/0", "read_seconds": None, "fleet": fleet})
     assert told == f"state in redis://r:1/0: {words}, saved 0.4 s ago, others read not yet"
+
+
+@pytest.mark.parametrize(
+    ("quotas", "words"),
+    [
+        (None, ""),
+        ((3, 0.4, False), "limits of tenants: shared by 3 machines, others heard 0.4 s ago"),
+        (
+            (3, 95.0, True),
+            "limits of tenants: this machine has heard nothing of others for 95 s, and goes on alone",
+        ),
+        (
+            (1, None, True),
+            "limits of tenants: this machine has heard nothing of others since its start, and goes on alone",
+        ),
+    ],
+)
+def test_a_line_tells_how_limits_are_shared(quotas: tuple[int, float | None, bool] | None, words: str) -> None:
+    names = ("machines", "heard_seconds", "alone")
+    state = {"quotas": None if quotas is None else dict(zip(names, quotas, strict=True))}
+    assert quota_words(state) == words

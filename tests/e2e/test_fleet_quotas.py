@@ -13,10 +13,10 @@ import pytest
 
 from tests.e2e.fakes import backends, good
 from tests.e2e.harness import ask, chat
-from tests.e2e.processes import serving
+from tests.e2e.processes import Process, serving
 from tests.e2e.test_admission import bearer, key, routes
 from tests.redis_server import RedisServer, redis_server
-from tests.waiting import eventually
+from tests.waiting import eventually, patient_client
 
 pytestmark = pytest.mark.anyio
 
@@ -26,9 +26,10 @@ SKEW = (0.9, 0.05, 0.05)
 class Fleet:
     """Gateways on one server, and when which request of the tenant was admitted by one of them."""
 
-    def __init__(self, server: RedisServer, ports: list[int]) -> None:
+    def __init__(self, server: RedisServer, gateways: list[Process]) -> None:
         self.server = server
-        self.ports = ports
+        self.gateways = gateways
+        self.ports = [int(each.urls[0].rsplit(":", 1)[1]) for each in gateways]
         self.admitted: list[float] = []
         self.seconds: list[float] = []
 
@@ -62,6 +63,18 @@ class Fleet:
             tasks.append(asyncio.create_task(self.ask(index)))
         assert set(await asyncio.gather(*tasks)) <= {200, 429}
 
+    async def shown_limit(self, index: int) -> dict[str, Any]:
+        """Return what one of them shows of the tenant's limit."""
+        async with patient_client() as web:
+            found = (await web.get(f"{self.gateways[index].urls[1]}/admin/status?tenant=acme")).json()
+        quotas = found["state"]["quotas"]
+        assert (quotas["machines"], quotas["alone"], quotas["problem"]) == (3, False, "")
+        limit: dict[str, Any]
+        (limit,) = quotas["limits"]
+        assert (limit["tenant"], limit["limit"]) == ("acme", "requests_per_minute")
+        assert [each["requests_left"] for each in found["tenants"]] == [limit["left"]]
+        return limit
+
     async def is_shared(self) -> None:
         """Wait until all are there, and have heard of what was charged so far."""
         client = self.server.client()
@@ -76,17 +89,18 @@ class Fleet:
 
 
 @asynccontextmanager
-async def fleet(folder: Path, limits: dict[str, Any]) -> AsyncIterator[Fleet]:
+async def fleet(folder: Path, limits: dict[str, Any], workers: str = "") -> AsyncIterator[Fleet]:
+    """Run them until the block ends; those that `workers` names have two workers each."""
     tenants = {"acme": {"key_sha256": key("sk-acme"), "limits": limits}}
     with redis_server(folder / "redis") as server:
         async with backends(good) as (engine,), AsyncExitStack() as stack:
             text = routes(engine.url, slots=1000, tenants=tenants)
-            ports = []
+            running = []
             for name in "abc":
                 (folder / name).mkdir()
-                gateway = await stack.enter_async_context(serving(folder / name, [], "--state", server.url, text=text))
-                ports.append(int(gateway.urls[0].rsplit(":", 1)[1]))
-            yield Fleet(server, ports)
+                options = ("--state", server.url, *(("--workers", "2") if name in workers else ()))
+                running.append(await stack.enter_async_context(serving(folder / name, [], *options, text=text)))
+            yield Fleet(server, running)
 
 
 async def test_a_full_burst_through_one_is_admitted_and_little_more_through_the_others(tmp_path: Path) -> None:
@@ -97,15 +111,20 @@ async def test_a_full_burst_through_one_is_admitted_and_little_more_through_the_
         rest = await gateways.burst(1, 60) + await gateways.burst(2, 60)
         assert rest.count(200) <= time.monotonic() - begun + 3, "what is refilled, and a request for each process"
         assert set(rest) == {200, 429}
+        limit = await gateways.shown_limit(1)
+        assert limit["allowed"] == 60
+        assert limit["used_here"] < 10 < limit["used_elsewhere"], "most was used through the first"
 
 
 async def test_a_limit_holds_over_all_under_skewed_load(tmp_path: Path) -> None:
-    async with fleet(tmp_path, {"requests_per_minute": 600}) as gateways:
+    async with fleet(tmp_path, {"requests_per_minute": 600}, workers="ab") as gateways:
         await gateways.drain(0)
         await gateways.load(20.0, 20.0)
         times = sorted(gateways.admitted)
         one_process = 600 + 10 * (times[-1] - times[0])
         assert one_process * 0.95 <= len(times) <= one_process * 1.05
+        limit = await gateways.shown_limit(0)
+        assert limit["used_here"] > limit["used_elsewhere"] > 0, "of both workers, and of the two other machines"
 
 
 async def test_while_the_server_is_paused_requests_are_served_and_refused_without_it(tmp_path: Path) -> None:

@@ -38,3 +38,19 @@ def test_what_another_worker_does_not_know_is_the_leaders_alone() -> None:
     found = merged([status(1, 2, "a"), other])
     assert [(each["id"], each["in_flight"]) for each in found["backends"]] == [("a", 1)]
     assert found["models"][0]["versions"][0]["waiting"] == {"batch": 2}
+
+
+def test_what_is_used_of_a_limit_is_taken_from_the_worker_that_has_heard_of_it_last() -> None:
+    def with_limits(*rows: tuple[str, int, float | None]) -> dict[str, Any]:
+        limits = [
+            {"tenant": name, "limit": "requests_per_minute", "left": 3, "used_here": used, "used_elsewhere": 2 * used}
+            | {"heard_seconds": heard}
+            for name, used, heard in rows
+        ]
+        return status(1, 2) | {"state": {"quotas": {"limits": limits}}}
+
+    leader = with_limits(("a", 1, None), ("b", 2, 0.1), ("c", 3, 9.0))
+    found = merged([leader, with_limits(("a", 10, 5.0), ("b", 20, 0.5)), with_limits(("c", 30, 1.0), ("d", 40, 0.0))])
+    shown = [(each["tenant"], each["used_here"], each["used_elsewhere"]) for each in found["state"]["quotas"]["limits"]]
+    assert shown == [("a", 10, 20), ("b", 2, 4), ("c", 30, 60)]
+    assert merged([status(1, 2) | {"state": {"quotas": None}}])["state"] == {"quotas": None}

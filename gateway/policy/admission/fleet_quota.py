@@ -40,9 +40,14 @@ class Part:
 
     def add(self, own: float, others: float, elapsed: float) -> None:
         """Add what was used in a time, in seconds of refilling."""
+        before, theirs = self.after(elapsed)
+        self.own = before + max(0.0, own)
+        self.others = theirs + max(0.0, others)
+
+    def after(self, elapsed: float) -> tuple[float, float]:
+        """Return what it and the others will have used of late if nothing is added for so long."""
         stays = exp(-max(0.0, elapsed) / MEMORY)
-        self.own = self.own * stays + max(0.0, own)
-        self.others = self.others * stays + max(0.0, others)
+        return self.own * stays, self.others * stays
 
     def of(self, processes: int) -> float:
         """Return what part of the refill it may take while it hears nothing: at least that of one among them all.

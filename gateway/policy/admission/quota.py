@@ -99,6 +99,19 @@ class Quota:
         """Its requests in flight in this process."""
         return self.in_flight if self.shared is None else self.shared.own
 
+    def left(self, now: float) -> tuple[float | None, float | None]:
+        """Return what is left of requests and of tokens, None where there is no limit; below 0 in debt."""
+        requests, tokens, shared = self.requests, self.tokens, self.shared
+        if shared is not None:
+            if requests is not None:
+                requests.set(shared.requests.level(requests.size, now), now)
+            if tokens is not None:
+                tokens.set(shared.tokens.level(tokens.size, now), now)
+        for bucket in (requests, tokens):
+            if bucket is not None:
+                bucket.refill(now)
+        return None if requests is None else requests.level, None if tokens is None else tokens.level
+
     def follow(self, limits: QuotaLimits, now: float) -> None:
         """Take other limits; what is in flight stays so."""
         self.limits = limits
