@@ -76,7 +76,7 @@ def _tables(found: dict[str, Any]) -> Iterator[Table]:
     yield _models(found)
     yield _backends(found)
     yield _origins(found)
-    yield _limits(found)
+    yield limits_table(found)
 
 
 def _workers(found: dict[str, Any]) -> Table:
@@ -124,7 +124,7 @@ def quota_words(state: dict[str, Any]) -> str:
     return f"limits of tenants: shared by {machines:,} machine{'s' * (machines != 1)}, others heard {_ago(heard)}"
 
 
-def _limits(found: dict[str, Any]) -> Table:
+def limits_table(found: dict[str, Any]) -> Table:
     """Return the table of limits that machines share: at most ten, those of which most is used."""
     quotas = found.get("state", {}).get("quotas") or {}
     rows = sorted(quotas.get("limits", ()), key=lambda each: float(each["left"]) / each["allowed"])

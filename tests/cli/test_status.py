@@ -5,13 +5,15 @@ import re
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from gateway.cli.problems import FEWEST_FAILURES
-from gateway.cli.status import fleet_words, quota_words
+from gateway.cli.status import fleet_words, limits_table, quota_words
 from gateway.policy.canary.rollout import Phase
 from tests.cli.test_asking import tidegate
 from tests.e2e.fakes import backends, good
@@ -228,3 +230,17 @@ def test_a_line_tells_how_limits_are_shared(quotas: tuple[int, float | None, boo
     names = ("machines", "heard_seconds", "alone")
     state = {"quotas": None if quotas is None else dict(zip(names, quotas, strict=True))}
     assert quota_words(state) == words
+
+
+def test_the_limits_that_are_used_most_are_shown_with_what_was_used_elsewhere() -> None:
+    told = {"limit": "requests_per_minute", "allowed": 600, "used_here": 31, "used_elsewhere": 1571, "part": None}
+    limits = [told | {"tenant": f"t{number}", "left": 40 * number - 2, "heard_seconds": 0.4} for number in range(12)]
+    limits[1] |= {"part": 0.333, "heard_seconds": None}
+    screen = StringIO()
+    Console(width=160, file=screen).print(limits_table({"state": {"quotas": {"limits": limits[::-1]}}}))
+    shown = [re.sub(r"[ \u2502]+", " ", each).strip() for each in screen.getvalue().splitlines()]
+    rows = [each for each in shown if each.startswith("t") and "requests per minute" in each]
+    assert len(rows) == 10
+    assert rows[0] == "t0 requests per minute 600 -2 31 1,571 0.4 s ago all"
+    assert rows[1] == "t1 requests per minute 600 38 31 1,571 not yet 33%"
+    assert limits_table({"state": {"quotas": None}}).row_count == 0
