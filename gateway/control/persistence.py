@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import re
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -125,6 +126,8 @@ class Flusher:
         self._took: float | None = None
         self._counted = FleetCounts(store)
         self._documents: dict[tuple[str, str], Document] = {}
+        self._forgotten = False
+        self._told: set[str] = set()
         self._persisted = persisted or PersistedState()
         self._waiting_documents: dict[tuple[str, str], Document] = {}
         self._waiting_records: list[Record] = []
@@ -257,9 +260,12 @@ class Flusher:
         # Documents of a process that does not lead wait until it does, but for rollbacks.
         free = tuple(each for each in batch.documents if each.kind == ROLLBACK)
         merged = self._counted.save(batch if leads else replace(batch, documents=free, token=0))
-        if leads and batch.at - self._settled > _SETTLE_EVERY:
+        if not leads or self._counted.behind or self._settled == -inf:
+            self._settled = batch.at  # after a fail-over, all have a minute to write what the server has forgotten
+        elif batch.at - self._settled > _SETTLE_EVERY:
             self._settled = batch.at
-            self._store.settle(self.incarnation, token, batch.at)
+            with contextlib.suppress(StateError):  # all is saved: the next time will do
+                self._store.settle(self.incarnation, token, batch.at)
         refused = leads and merged.saved and not merged.reply.led  # this process was paused after it renewed the lease
         self._took = self._clock() - batch.at
         if batch.at - self._members_at >= _MEMBERS_EVERY:
@@ -286,7 +292,9 @@ class Flusher:
             self._persisted.taken_over(self._documents.values())
         elif not token:
             self._persisted.led(each for each in self._documents.values() if each.kind == LEADER)
-        if merged.recovered and token:  # the store was emptied: what it had is here
+        self._forgotten = self._forgotten or merged.recovered
+        if self._forgotten and token:  # the store was emptied: what it had is here
+            self._forgotten = False
             self._waiting_documents = self._documents | self._waiting_documents
 
     def _merging(self, batch: Batch, merged: Merged) -> Work[None]:
@@ -353,11 +361,19 @@ class Flusher:
         self.saved_at = batch.at
         if self.failing:
             self.failing = self.failing_since = None
+            self._told.clear()
             _log.info("state is saved again")
 
     def _failed(self, error: StateError) -> None:
         self.failures += 1
         if not self.failing:
             self.failing_since = self._clock()
+        if (words := _words(str(error))) not in self._told:
+            self._told.add(words)
             _log.error("state is not saved: traffic goes on, and counts wait in memory", extra={"reason": str(error)})
         self.failing = str(error)
+
+
+def _words(reason: str) -> str:
+    """Return why saving failed, without what may vary from one time to the next: each reason is told once."""
+    return re.sub(r"\s*\(.*\)|\d+", "", reason)

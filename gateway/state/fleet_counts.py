@@ -11,13 +11,17 @@ from dataclasses import dataclass, field, replace
 from gateway.policy.slo.series import SlotCounts
 from gateway.policy.slo.windows import LASTING
 from gateway.state.slot_table import SlotTable
-from gateway.state.store import FINEST, Batch, Recovery, Reply, Saved, Store
+from gateway.state.store import FINEST, Batch, Recovery, Reply, Saved, Store, is_held
 
 _AT_ONCE = 20_000
 _UNREAD_SECONDS = 240.0
 """After so long without reading, the store may not remember all changes: everything is read again."""
+_RECENT_SECONDS = 60.0
+"""For so long others hold a slot of the finest after it was written, even if they have not read for a while."""
 _FORGET_EVERY = 60.0
 _UNANSWERED = 10
+_HEARD = 10_000
+"""Of how many processes it is known which of their batches was read last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +40,25 @@ class Merged:
 
 
 @dataclass(slots=True)
+class _Before:
+    """What a process counted under an id that it had before, in which store, and the last number it wrote there."""
+
+    epoch: str
+    incarnation: str
+    sequence: int
+    counts: SlotTable
+
+
+@dataclass(slots=True)
 class _Returning:
-    """What a process holds that comes back to an emptied store: from which epoch, and what it had seen there."""
+    """What a process holds that comes back to an emptied store: from which epoch, and what it had seen there.
+
+    `doubtful` are numbered batches of which it does not know whether they came, so that others may have read them.
+    """
 
     epoch: str
     seen: int
+    doubtful: tuple[tuple[int, tuple[SlotCounts, ...]], ...] = ()
     sent: bool = False
 
 
@@ -60,10 +78,12 @@ class FleetCounts:
         self.read_at: float | None = None
         self._forgot_at = 0.0
         self._own, self._others = SlotTable(), SlotTable()
-        self._before = SlotTable()
+        self._before: list[_Before] = []
         self._unanswered: list[tuple[int, tuple[SlotCounts, ...]]] = []
         self._returning: _Returning | None = None
-        self._behind = self._missed = False
+        self._behind = self._before_behind = self._missed = self._recovered = self._is_part = False
+        self._restored: list[SlotCounts] = []
+        self._heard: dict[str, int] = {}
 
     def __repr__(self) -> str:
         return f"<FleetCounts {self.incarnation} seen {self._seen}>"
@@ -78,6 +98,11 @@ class FleetCounts:
         """Whether the store was emptied, and what it had is not restored yet."""
         return self._returning is not None
 
+    @property
+    def behind(self) -> bool:
+        """Whether the store has forgotten something, and this process has not written all of that again."""
+        return self._behind or self._before_behind
+
     def loaded(self, saved: Saved, now: float) -> None:
         """Take what was read at start. Nothing is read from a store that did not answer: then that comes later."""
         if saved.epoch:
@@ -86,35 +111,50 @@ class FleetCounts:
 
     def save(self, batch: Batch) -> Merged:
         """Save a batch whose counts are all that this process has counted; raises StateError."""
-        recovered = False
         if self._returning is not None:
-            recovered = self._come_back(batch.at, self._returning)
-            if not recovered:
+            if not self._come_back(batch.at, self._returning):
                 return Merged(saved=False)
-        if self._behind:
-            recovered = self._send_again(batch.at)
+            self._recovered = True
+        if self._behind and self._send_again(batch.at):
+            self._recovered = True
+        if self._before_behind:
+            self._before_behind = not all(self._send_before(batch.at, each) for each in self._before)
+        if not self._epoch:  # else it would not notice a store that is emptied before its first answer comes
+            self._read(batch.at)
         reply = self._send(batch)
         if reply is None and self._returning is None:
             reply = self._send(batch)  # under another id
         if reply is None:
             return Merged(saved=False)
-        restored = self._read(batch.at)  # now that it is known which rows are its own
-        changes = self._take(reply.others)
+        read = self._read(batch.at)  # now that it is known which rows are its own
+        # What was read has all counts of slots in it, but not the finest ones that no window holds.
+        others = (each for each in reply.others if not read or is_held(each, batch.at))
+        changes = self._take(others)
+        self._hear(reply.flushed)
+        self._restore(reply.totals)
         self._seen, self.read_at = reply.version, batch.at
         if batch.at - self._forgot_at > _FORGET_EVERY:
             self._forgot_at = batch.at
-            for table in (self._own, self._others, self._before):
+            for table in (self._own, self._others, *(each.counts for each in self._before)):
                 table.forget()
+        restored, recovered = tuple(self._restored), self._recovered
+        self._restored, self._recovered = [], False  # only now: a call before may have raised StateError
         return Merged(saved=True, changes=changes, restored=restored, reply=reply, recovered=recovered)
 
     def _send(self, batch: Batch) -> Reply | None:
         """Send what this incarnation has counted; None where it was not taken."""
-        counts = tuple(self._before.rest(batch.counts))  # what was counted under this id
-        reply = self._write(replace(batch, counts=counts, epoch=self._epoch, seen=self._seen))
+        counts = batch.counts
+        for before in self._before:
+            counts = tuple(before.counts.rest(counts))  # what was counted under this id
+        every = self._is_part or _is_part(batch)
+        self._is_part = _is_part(batch)
+        reply = self._write(replace(batch, counts=counts, epoch=self._epoch, seen=self._seen, every=every))
         if self._epoch and reply.epoch != self._epoch:
             self._earlier.add(self._epoch)
             if reply.epoch not in self._earlier:  # else it is an earlier copy, which shows by its sequence
-                self._returning = _Returning(self._epoch, self._seen)
+                self._returning = _Returning(self._epoch, self._seen, tuple(self._unanswered[:-1]))
+            else:
+                self._before_behind = True
             self._epoch = reply.epoch
             return None
         self._epoch = reply.epoch
@@ -122,10 +162,12 @@ class FleetCounts:
             for sequence, written in self._unanswered:
                 if sequence <= reply.sequence:  # it came, only its answer did not
                     self._note(written)
-            self._take_another_id()
+            self._take_another_id(self._epoch)
+            self._before_behind = True  # a copy from before they were settled may have taken over meanwhile
             return None
-        self._behind = reply.sequence < self._acknowledged
-        self._missed = reply.missed or self._behind
+        forgotten = reply.sequence < self._acknowledged
+        self._behind = self._behind or forgotten
+        self._missed = self._missed or reply.missed or forgotten
         self._acknowledged = self._sequence
         self._unanswered.clear()
         self._note(counts)
@@ -133,7 +175,9 @@ class FleetCounts:
 
     def _write(self, batch: Batch) -> Reply:
         self._sequence += 1
-        self._unanswered = [*self._unanswered[1 - _UNANSWERED :], (self._sequence, batch.counts)]
+        if len(self._unanswered) == _UNANSWERED:
+            del self._unanswered[_UNANSWERED // 2]  # those that came are the first ones, of which each holds more
+        self._unanswered.append((self._sequence, batch.counts))
         return self._store.save(replace(batch, incarnation=self.incarnation, sequence=self._sequence))
 
     def _note(self, counts: Iterable[SlotCounts]) -> None:
@@ -146,20 +190,32 @@ class FleetCounts:
         The same numbers change nothing.
         """
         for piece in _pieces(self._own):
-            reply = self._write(Batch(now, piece, epoch=self._epoch, seen=self._seen))
+            reply = self._write(Batch(now, piece, epoch=self._epoch, seen=self._seen, every=True))
             if reply.ended or reply.epoch != self._epoch:
                 return False  # the next batch finds out
             again = reply.sequence < self._acknowledged
             self._acknowledged = self._sequence
             if again:
                 return False
-        self._behind = False
+        self._behind, self._before_behind = False, True
         return True
 
-    def _take_another_id(self) -> None:
-        """Go on under another id: what the one before has in the store counts as another's from now on."""
+    def _send_before(self, now: float, before: _Before) -> bool:
+        """Write what was counted in this store under an earlier id, where that is not settled; return if it is done."""
+        for piece in _pieces(before.counts) if before.epoch == self._epoch else ():
+            before.sequence += 1
+            batch = Batch(now, piece, epoch=self._epoch, seen=self._seen, every=True)
+            reply = self._store.save(replace(batch, incarnation=before.incarnation, sequence=before.sequence))
+            if reply.epoch != self._epoch:
+                return False
+            if reply.ended:
+                return True
+        return True
+
+    def _take_another_id(self, epoch: str) -> None:
+        """Go on under another id: what the one before has in this store counts as another's from now on."""
+        self._before.append(_Before(epoch, self.incarnation, self._sequence, self._own))
         for each in self._own:
-            self._before.add(each)
             self._others.add(each)
         self._own = SlotTable()
         self.incarnation = _new_id()
@@ -169,52 +225,79 @@ class FleetCounts:
 
     def _come_back(self, now: float, returning: _Returning) -> bool:
         """Write into an emptied store what was acknowledged before; return whether this process may go on."""
-        pieces = [()] if returning.sent else _pieces(self._own)
-        for piece in pieces or [()]:
+        pieces = ([()] if returning.sent else _pieces(self._own)) or [()]
+        for number, piece in enumerate(pieces, 1):
             batch = Batch(now, piece, epoch=self._epoch, seen=returning.seen, returning=returning.epoch)
-            reply = self._write(batch)
+            reply = self._write(replace(batch, more=number < len(pieces)))
             if reply.epoch != self._epoch:
                 self._epoch, returning.sent = reply.epoch, False
                 if reply.epoch in self._earlier:
-                    self._returning = None
+                    self._returning, self._before_behind = None, True
                 return False
             if reply.ended:
-                return self._gone_on(late=True)
+                return self._gone_on(returning, late=True)
         returning.sent = True
         what = self._store.recovery(self.incarnation)
         if what is Recovery.RESTORE:
             totals = SlotTable(self._others)
             for each in self._own:
                 totals.add(each)
-            here = SlotTable(self._store.returned(totals))
-            self._store.restore(self.incarnation, tuple(here.rest(totals)))
+            here = self._store.returned(totals)
+            counts = tuple(SlotTable(here.counts).rest(totals))
+            if not self._store.restore(self.incarnation, counts, here.arrivals, self._heard):
+                return False  # another has come back meanwhile
             what = Recovery.DONE
-        return what is not Recovery.WAIT and self._gone_on(late=what is Recovery.LATE)
+        return what is not Recovery.WAIT and self._gone_on(returning, late=what is Recovery.LATE)
 
-    def _gone_on(self, *, late: bool) -> bool:
+    def _gone_on(self, returning: _Returning, *, late: bool) -> bool:
+        self._set_apart(returning.doubtful)
         self._returning = None
         self._acknowledged, self._seen = self._sequence, 0
+        self._missed = True
         self._unanswered.clear()
         if late:
-            self._take_another_id()
+            self._take_another_id(returning.epoch)
         return True
 
-    def _read(self, now: float) -> tuple[SlotCounts, ...]:
-        """Return what others have counted since the last time, where changes do not tell all of it.
+    def _set_apart(self, doubtful: Iterable[tuple[int, tuple[SlotCounts, ...]]]) -> None:
+        """Count as another's what came and was not answered, if the process that restored the store had read it."""
+        if not doubtful:
+            return
+        read = self._store.restored_from(self.incarnation)
+        written = SlotTable(each for sequence, counts in doubtful if sequence <= read for each in counts)
+        restored = SlotTable(self._own.rest(written))
+        for each in restored:
+            self._others.add(each)
+        self._before.append(_Before("", self.incarnation, 0, restored))
+
+    def _read(self, now: float) -> bool:
+        """Read all that others have counted, where changes since the last time do not tell it; return if it was.
 
         What has been `seen` stays: documents that were written meanwhile come with the next batch. What the store has
         forgotten stays known: the processes that counted it write it again.
         """
         if self.read_at is not None and now - self.read_at < _UNREAD_SECONDS and not self._missed:
-            return ()
+            return False
         saved = self._store.load(now, self.incarnation)
         if self._epoch and saved.epoch != self._epoch:
-            return ()  # the next batch finds out
-        found = tuple(self._others.rest(saved.slots))
-        for each in found:
-            self._others.add(each)
+            return False  # the next batch finds out
+        self._restore(saved.slots)
         self._epoch, self.read_at, self._missed = saved.epoch, now, False
-        return found
+        return True
+
+    def _restore(self, slots: Iterable[SlotCounts]) -> None:
+        """Take what others have counted, of any width, where that is more than is known."""
+        for each in tuple(self._others.rest(slots)):
+            self._others.add(each)
+            self._restored.append(each)
+
+    def _hear(self, flushed: Iterable[tuple[str, int]]) -> None:
+        """Note which batches of others have been read."""
+        for incarnation, sequence in flushed:
+            self._heard.pop(incarnation, None)
+            self._heard[incarnation] = sequence
+        while len(self._heard) > _HEARD:
+            del self._heard[next(iter(self._heard))]
 
     def _take(self, others: Iterable[SlotCounts]) -> tuple[SlotCounts, ...]:
         """Return by how much the counts of others have changed."""
@@ -232,6 +315,17 @@ class FleetCounts:
 
 def _new_id() -> str:
     return f"{socket.gethostname()}/{secrets.token_hex(6)}"
+
+
+def _is_part(batch: Batch) -> bool:
+    """Whether the finest slots in a batch do not tell others all of it.
+
+    That is so where the rest follows, and where some are so old that others may not hold them any more.
+    """
+    old = batch.at - _RECENT_SECONDS
+    return len(batch.counts) >= _AT_ONCE or any(
+        each.width == FINEST and (each.slot + 1) * each.width < old for each in batch.counts
+    )
 
 
 def _pieces(counts: Iterable[SlotCounts]) -> list[tuple[SlotCounts, ...]]:

@@ -8,6 +8,8 @@ from gateway.state.store import StateError, UnusableState
 
 TIMEOUT: Final = 1.0
 """Seconds for a connection, and for an answer: what is saved waits, and no request does."""
+MOST_SECONDS: Final = 4.0
+"""The same for a server that takes longer: less than a lease lasts."""
 PREFIX: Final = "tidegate"
 _SCHEMES: Final = {
     "redis": "redis",
@@ -64,8 +66,8 @@ def redacted(url: str) -> str:
     return f"{scheme}://{f'{user}@' if user else ''}{place}"
 
 
-def connect(url: str) -> tuple[Any, str]:
-    """Return a client, and the prefix of its keys; raises StateError.
+def connect(url: str, seconds: float = TIMEOUT) -> tuple[Any, str]:
+    """Return a client, whose answers may take so many `seconds`, and the prefix of its keys; raises StateError.
 
     It connects when it is first used, but for that of a cluster, which asks at once where its nodes are.
     """
@@ -74,8 +76,8 @@ def connect(url: str) -> tuple[Any, str]:
     from redis.retry import Retry  # noqa: PLC0415
 
     options: dict[str, Any] = {
-        "socket_timeout": TIMEOUT,
-        "socket_connect_timeout": TIMEOUT,
+        "socket_timeout": seconds,
+        "socket_connect_timeout": seconds,
         # A batch is sent again with the next flush, under another number.
         "retry": Retry(NoBackoff(), 0),
         "decode_responses": True,
@@ -139,7 +141,7 @@ def _behind_sentinels(url: str, options: dict[str, Any]) -> Any:
     more: dict[str, Any] = dict(parse_qsl(parts.query))
     if parts.scheme == "rediss":
         more["ssl"] = True
-    timeouts = {"socket_timeout": TIMEOUT, "socket_connect_timeout": TIMEOUT}
+    timeouts = {name: options[name] for name in ("socket_timeout", "socket_connect_timeout")}
     make: Any = Sentinel  # has no types
     sentinel = make(found, sentinel_kwargs=timeouts | more, **options, **more)
     login = {"username": unquote(user) or None, "password": unquote(password) or None}

@@ -3,15 +3,20 @@
 They are sent as text, since a fail-over forgets what `EVALSHA` names. Every key begins with the same hash tag, so that
 a cluster keeps them on one node; the one key that a script is told is that prefix.
 
-    PREFIX:store                     hash: epoch, version, token, leader, recovering, restored
+    PREFIX:store                     hash: epoch, version, token, leader, recovering, arrivals, restored,
+                                     again (the version under which it was restored)
     PREFIX:lease                     "owner token", for as long as the lease lasts
     PREFIX:incarnations              hash: id -> "sequence milliseconds" of its last batch
     PREFIX:members                   sorted set: id -> milliseconds of its last batch
+    PREFIX:flushes                   sorted set: "id sequence" of the batches of the last minute -> version
+    PREFIX:heard                     hash: id -> sequence of its last batch that is in what was restored
     PREFIX:ended                     hash: id -> "sequence milliseconds" of when its rows were settled
-    PREFIX:returned                  hash: id -> "version milliseconds" of those that came back to an emptied store
+    PREFIX:returned                  hash: id -> "version milliseconds" of those that came back to an emptied store,
+                                     and "more" until they have written all that they had
     PREFIX:rows:WIDTH:CHUNK:ID       hash: "slot series" -> "good bad first last" that one process counted
     PREFIX:sums:WIDTH:CHUNK          the same, of all processes together
-    PREFIX:changes                   sorted set: "CHUNK slot series" of the finest slots -> version of the last change
+    PREFIX:changes                   sorted set: "CHUNK slot series" of the finest slots -> version of the last change;
+                                     with a "=" before it, of any slot that came with a batch that tells `every` one
     PREFIX:findings                  sorted set: what a process found about a backend, in JSON -> version
     PREFIX:documents, :edits         hash: [kind, name] -> body; sorted set: [kind, name] -> version
     PREFIX:records, :ejections, :responses    sorted sets: what was saved, in JSON -> when
@@ -60,22 +65,25 @@ local id = asked.incarnation
 local tomb = redis.call('HGET', prefix .. ':ended', id)
 local known = tomb or redis.call('HGET', prefix .. ':incarnations', id)
 local sequence = known and string.match(known, '^(%d+)') or '0'
-local function answer(version, ended, others, documents, findings, led, missed)
+local function answer(version, ended, others, totals, documents, findings, led, missed, flushed)
   return {
-    epoch, sequence, whole(version), ended, others, documents, findings or {}, led and 1 or 0, missed and 1 or 0
+    epoch, sequence, whole(version), ended, others or {}, totals or {}, documents or {}, findings or {},
+    led and 1 or 0, missed and 1 or 0, flushed or {}
   }
 end
-if asked.epoch ~= '' and asked.epoch ~= epoch then return answer(0, 0, {}, {}) end
-if tomb then return answer(0, 1, {}, {}) end
+if asked.epoch ~= '' and asked.epoch ~= epoch then return answer(0, 0) end
+if tomb then return answer(0, 1) end
+-- One that was held up on its way, and comes after a later one, must not undo it.
+if asked.sequence > 0 and tonumber(sequence) >= asked.sequence then return answer(asked.seen, 0) end
 if asked.returning ~= '' then
   local back = prefix .. ':returned'
-  if redis.call('HEXISTS', store, 'restored') == 1 and redis.call('HEXISTS', back, id) == 0 then
-    return answer(0, 1, {}, {})
+  local came = redis.call('HGET', back, id)
+  if redis.call('HEXISTS', store, 'restored') == 1 and (not came or string.find(came, 'more', 1, true)) then
+    return answer(0, 1)
   end
-  redis.call('HSET', back, id, whole(asked.seen) .. ' ' .. whole(now))
+  redis.call('HSET', back, id, whole(asked.seen) .. ' ' .. whole(now) .. (asked.more and ' more' or ''))
+  if not came or asked.counts > 0 then redis.call('HINCRBY', store, 'arrivals', 1) end
 end
--- One that was held up on its way, and comes after a later one, must not undo it.
-if asked.sequence > 0 and tonumber(sequence) >= asked.sequence then return answer(asked.seen, 0, {}, {}) end
 -- A server that took over may be behind what this process has seen.
 local version = next_version(asked.seen)
 redis.call('HSET', prefix .. ':incarnations', id, whole(math.max(asked.sequence, sequence)) .. ' ' .. whole(now))
@@ -93,7 +101,9 @@ for _ = 1, asked.counts do
     local good, bad, first, last = numbers(row)
     redis.call('HSET', rows, field, row)
     add(chunk, field, good - had, bad - missed, first, last)
-    if shared == '1' then redis.call('ZADD', prefix .. ':changes', whole(version), chunk .. ' ' .. field) end
+    if shared == '1' then
+      redis.call('ZADD', prefix .. ':changes', whole(version), (asked.every and '=' or '') .. chunk .. ' ' .. field)
+    end
     touched[chunk] = true
   end
 end
@@ -123,15 +133,17 @@ for _ = 1, asked.findings do
 end
 redis.call('ZREMRANGEBYSCORE', findings, '-inf', whole(now - asked.remembered))
 redis.call('ZREMRANGEBYSCORE', prefix .. ':changes', '-inf', whole(now - asked.remembered))
-local others = {}
+local others, totals = {}, {}
 local since = '(' .. whole(asked.seen)
 for _, member in ipairs(redis.call('ZRANGEBYSCORE', prefix .. ':changes', since, '+inf')) do
-  local chunk, field = string.match(member, '^(%S+) (.*)$')
+  local every, chunk, field = string.match(member, '^(=?)(%S+) (.*)$')
   local good, bad, first, last = numbers(redis.call('HGET', prefix .. ':sums:' .. chunk, field))
   local had, missed = numbers(redis.call('HGET', prefix .. ':rows:' .. chunk .. ':' .. id, field))
   if good + bad > had + missed then
-    others[#others + 1] = field
-    others[#others + 1] = row_of(good - had, bad - missed, first, last)
+    local list = every == '' and others or totals
+    if list == totals then totals[#totals + 1] = string.match(chunk, '^%d+') end
+    list[#list + 1] = field
+    list[#list + 1] = row_of(good - had, bad - missed, first, last)
   end
 end
 local documents = {}
@@ -144,8 +156,14 @@ end
 -- The version is the server's time, so that what one was written under tells how long ago that was.
 local found = redis.call('ZRANGEBYSCORE', findings, since, '+inf', 'WITHSCORES')
 for index = 2, #found, 2 do found[index] = whole(math.max(0, version - found[index])) end
-local missed = asked.seen > 0 and asked.seen < now - asked.remembered
-return answer(version, 0, others, documents, found, leads, missed)
+local again_at = tonumber(redis.call('HGET', store, 'again')) or 0
+local missed = asked.seen > 0 and asked.seen < math.max(now - asked.remembered, again_at)
+local flushes = prefix .. ':flushes'
+local flushed = redis.call('ZRANGEBYSCORE', flushes, since, '+inf')
+redis.call('ZREMRANGEBYSCORE', flushes, '-inf', whole(now - 60000))
+redis.call('ZADD', flushes, whole(version), id .. ' ' .. whole(asked.sequence))
+redis.call('PEXPIRE', flushes, asked.remembered)
+return answer(version, 0, others, totals, documents, found, leads, missed, flushed)
 """
 )
 """One batch: what it counted goes into its own rows, and the difference into the sums."""
@@ -239,10 +257,11 @@ if now - redis.call('HGET', store, 'recovering') < seconds then return 'wait' en
 local best, most = '', -1
 local every = redis.call('HGETALL', back)
 for index = 1, #every, 2 do
-  local version, at = string.match(every[index + 1], '^(%d+) (%d+)$')
+  local version, at, more = string.match(every[index + 1], '^(%d+) (%d+)(.*)$')
   version = tonumber(version)
-  if now - at <= seconds and (version > most or (version == most and every[index] < best)) then
-    best, most = every[index], version
+  if now - at <= seconds then
+    if more ~= '' then return 'wait' end
+    if version > most or (version == most and every[index] < best) then best, most = every[index], version end
   end
 end
 return best == id and 'restore' or 'wait'
@@ -252,15 +271,19 @@ return best == id and 'restore' or 'wait'
 RESTORE = (
     _COMMON
     + """
+local asked = cjson.decode(ARGV[2])
+if (redis.call('HGET', store, 'arrivals') or '0') ~= asked.arrivals then return 0 end
 if redis.call('HSETNX', store, 'restored', ARGV[1]) == 0 then return 0 end
 local version = next_version(0)
-local lasts = cjson.decode(ARGV[2])
+redis.call('HSET', store, 'again', whole(version))
+for id, sequence in pairs(asked.heard) do redis.call('HSET', prefix .. ':heard', id, whole(sequence)) end
+redis.call('EXPIRE', prefix .. ':heard', 86400)
 for at = 3, #ARGV, 4 do
   local chunk, field = ARGV[at], ARGV[at + 1]
   local good, bad, first, last = numbers(ARGV[at + 2])
   add(chunk, field, good, bad, first, last)
   if ARGV[at + 3] == '1' then redis.call('ZADD', prefix .. ':changes', whole(version), chunk .. ' ' .. field) end
-  redis.call('EXPIRE', prefix .. ':sums:' .. chunk, lasts[string.match(chunk, '^(%d+)')])
+  redis.call('EXPIRE', prefix .. ':sums:' .. chunk, asked.lasts[string.match(chunk, '^(%d+)')])
 end
 return 1
 """

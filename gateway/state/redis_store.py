@@ -3,7 +3,7 @@
 import json
 import re
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple
 from typing import Any, Final
 
@@ -11,9 +11,8 @@ from gateway import clock
 from gateway.policy.slo.objective import DAY
 from gateway.policy.slo.series import SlotCounts
 from gateway.policy.slo.windows import FINE, LASTING, STORED
-from gateway.state import believed, findings
+from gateway.state import believed, findings, redis_client
 from gateway.state import store as contract
-from gateway.state.redis_client import connect, redacted
 from gateway.state.redis_scripts import BEGIN, LEAD, MEMBERS, RECOVERY, RESIGN, RESTORE, SAVE, SETTLE
 from gateway.state.slot_table import SlotTable
 from gateway.state.store import (
@@ -27,6 +26,7 @@ from gateway.state.store import (
     Recovery,
     Reply,
     Response,
+    Returned,
     Saved,
     StateError,
     UnusableState,
@@ -58,8 +58,9 @@ class RedisStore:
     def __init__(self, url: str) -> None:
         """Take a URL that `redis_client.connect` knows; raises UnusableState for one that is none."""
         self._url = url
-        self._where = redacted(url)
+        self._where = redis_client.redacted(url)
         self._connected: Any = None
+        self._seconds = redis_client.TIMEOUT
         self._prefix = ""
         self._checked = False
         try:
@@ -77,7 +78,7 @@ class RedisStore:
         return self._connect() if self._connected is None else self._connected
 
     def _connect(self) -> Any:
-        self._connected, prefix = connect(self._url)
+        self._connected, prefix = redis_client.connect(self._url, self._seconds)
         self._prefix = f"{{{prefix}}}"
         return self._connected
 
@@ -148,6 +149,8 @@ class RedisStore:
             "fresh": secrets.token_hex(8),
             "seen": batch.seen,
             "returning": batch.returning,
+            "more": batch.more,
+            "every": batch.every,
             "token": batch.token,
             "counts": len(batch.counts),
             "documents": len(batch.documents),
@@ -157,34 +160,44 @@ class RedisStore:
             "lasts": _LASTS,
             "remembered": _REMEMBERED,
         }
-        epoch, sequence, version, ended, others, edited, told, led, missed = self._run(
-            SAVE, json.dumps(asked), *_rows(batch.counts), *documents, *listed, *found
+        rows = _rows(batch.counts, every=batch.every)
+        epoch, sequence, version, ended, others, totals, edited, told, led, missed, flushed = self._run(
+            SAVE, json.dumps(asked), *rows, *documents, *listed, *found
         )
         return Reply(
             epoch,
             int(sequence),
             int(version),
             tuple(_slots(zip(others[::2], others[1::2], strict=True), FINE)),
+            tuple(_totals(zip(totals[::3], totals[1::3], totals[2::3], strict=True))),
             tuple(_documents(zip(edited[::2], edited[1::2], strict=True))),
             bool(ended),
             tuple(findings.unpacked(batch, zip(told[::2], (int(age) / 1000 for age in told[1::2]), strict=True))),
             bool(led),
             bool(missed),
+            tuple((each, int(number)) for each, _, number in (every.rpartition(" ") for every in flushed)),
         )
 
     def recovery(self, incarnation: str) -> Recovery:
         """Return what a process that came back has to do."""
         return Recovery(self._run(RECOVERY, incarnation, int(contract.RECOVERY_SECONDS * 1000)))
 
-    def returned(self, among: Iterable[SlotCounts]) -> tuple[SlotCounts, ...]:
+    def returned(self, among: Iterable[SlotCounts]) -> Returned:
         """Return the counts of all processes that came back, of the slots that are `among` these."""
+        arrivals = int(self._call(self._client.hget, self._key("store"), "arrivals") or 0)
         ids = self._call(self._client.hkeys, self._key("returned"))
         chunks = sorted({(each.width, each.slot // _PER_CHUNK) for each in among})
-        return tuple(believed.together(each for own in ids for each in self._read("rows", chunks, f":{own}")))
+        found = believed.together(each for own in ids for each in self._read("rows", chunks, f":{own}"))
+        return Returned(tuple(found), arrivals)
 
-    def restore(self, incarnation: str, counts: Sequence[SlotCounts]) -> bool:
+    def restore(self, incarnation: str, counts: Sequence[SlotCounts], arrivals: int, heard: Mapping[str, int]) -> bool:
         """Write what ended processes had, once."""
-        return bool(self._run(RESTORE, incarnation, json.dumps(_LASTS), *_rows(counts)))
+        asked = json.dumps({"lasts": _LASTS, "arrivals": str(arrivals), "heard": heard})
+        return bool(self._run(RESTORE, incarnation, asked, *_rows(counts, every=False)))
+
+    def restored_from(self, incarnation: str) -> int:
+        """Return which batch of a process was the last that is in what was restored."""
+        return int(self._call(self._client.hget, self._key("heard"), incarnation) or 0)
 
     def members(self, now: float) -> Members:  # noqa: ARG002 - the server's clock counts
         """Return who has saved something in the last seconds, and who leads."""
@@ -207,6 +220,12 @@ class RedisStore:
         chunks = [f"{width:g}:{chunk}" for width, chunk in _chunks(now)]
         milliseconds = int(contract.SILENT_SECONDS * 1000), int(90 * DAY * 1000)
         return int(self._run(SETTLE, owner, token, *milliseconds, json.dumps(_LISTS), *chunks))
+
+    def _wait_longer(self) -> None:
+        """Connect anew, with twice the time for an answer: a server that is always late would never save anything."""
+        self._seconds = min(redis_client.MOST_SECONDS, 2 * self._seconds)
+        self.close()
+        self._connected = None
 
     def close(self) -> None:
         """Close the connections."""
@@ -231,12 +250,18 @@ class RedisStore:
         return self._call(client.eval, script, 1, self._prefix, *arguments)
 
     def _call(self, call: Any, *arguments: Any) -> Any:
-        from redis.exceptions import AuthenticationError, RedisError  # noqa: PLC0415 - is loaded by now
+        from redis.exceptions import AuthenticationError, RedisError, TimeoutError  # noqa: A004, PLC0415 - is loaded by now
 
+        began = clock.monotonic()
         try:
-            return call(*arguments)
+            answer = call(*arguments)
+            if clock.monotonic() - began < redis_client.TIMEOUT / 2:
+                self._seconds = redis_client.TIMEOUT
+            return answer
         except (RedisError, OSError, ValueError) as error:
             self._checked = False
+            if isinstance(error, TimeoutError):
+                self._wait_longer()
             unusable = isinstance(error, AuthenticationError)
             raise (UnusableState if unusable else StateError)(f"{self._where} {_reason(error)}") from None
 
@@ -269,18 +294,24 @@ def _chunks(now: float) -> Iterator[tuple[float, int]]:
             yield width, chunk
 
 
-def _rows(counts: Iterable[SlotCounts]) -> Iterator[str]:
+def _rows(counts: Iterable[SlotCounts], *, every: bool) -> Iterator[str]:
+    """Yield chunk, field, row and whether others are told of it: only in the finest slots, or in `every` one."""
     names: dict[Any, str] = {}
     for each in counts:
         series = names.get(each.series) or names.setdefault(each.series, json.dumps(list(each.series)))
         yield f"{each.width:g}:{each.slot // _PER_CHUNK}"
         yield f"{each.slot} {series}"
         yield f"{each.good} {each.bad} {each.first:.3f} {each.last:.3f}"
-        yield "1" if each.width == FINE and each.series.kind in SHARED_KINDS else ""
+        yield "1" if (every or each.width == FINE) and each.series.kind in SHARED_KINDS else ""
 
 
 def _slots(rows: Iterable[tuple[str, str]], width: float) -> Iterable[SlotCounts]:
     return believed.slots((row for row in (_parsed(*each, width) for each in rows) if row), STORED)
+
+
+def _totals(rows: Iterable[tuple[str, str, str]]) -> Iterable[SlotCounts]:
+    found = (_parsed(field, row, int(width)) for width, field, row in rows)
+    return believed.slots((row for row in found if row), STORED)
 
 
 def _parsed(field: str, row: str, width: float) -> tuple[Any, ...]:

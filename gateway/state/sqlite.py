@@ -8,7 +8,7 @@ import contextlib
 import logging
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,7 +30,7 @@ from gateway.state.damage import (
 )
 from gateway.state.layout import VERSION, convert
 from gateway.state.sqlite_rows import RETURNED
-from gateway.state.store import ROLLBACK, Batch, Members, Recovery, Reply, Saved, StateError
+from gateway.state.store import ROLLBACK, Batch, Members, Recovery, Reply, Returned, Saved, StateError
 
 _log = logging.getLogger(__name__)
 _PRUNE_EVERY = 600.0
@@ -145,31 +145,51 @@ class SqliteStore:
             documents = tuple(each for each in edited if not leads or each.kind == ROLLBACK)
             told = findings.read(connection, batch, self._boot, written)
             self._epoch = sqlite_peers.epoch(connection)
-            return Reply(self._epoch, sequence, version, found, documents, findings=told, led=leads)
+            missed = sqlite_peers.missed(connection, batch, version)
+            return Reply(
+                self._epoch,
+                sequence,
+                version,
+                found,
+                documents=documents,
+                findings=told,
+                led=leads,
+                missed=missed,
+                flushed=sqlite_peers.others_flushed(connection, batch),
+            )
 
     def recovery(self, incarnation: str) -> Recovery:
         """Return what a process that came back has to do."""
         with self._writing() as connection:
             return sqlite_peers.recovery(connection, incarnation, clock.monotonic())
 
-    def returned(self, among: Iterable[SlotCounts]) -> tuple[SlotCounts, ...]:  # noqa: ARG002 - all of them
+    def returned(self, among: Iterable[SlotCounts]) -> Returned:  # noqa: ARG002 - all of them
         """Return the counts of all processes that came back."""
         try:
+            arrivals = sqlite_peers.arrivals(self._connection)
             rows = self._connection.execute(RETURNED).fetchall()
         except (sqlite3.Error, OSError) as error:
             raise self._broken("cannot be read", error) from None
-        return tuple(believed.slots(rows, STORED))
+        return Returned(tuple(believed.slots(rows, STORED)), arrivals)
 
-    def restore(self, incarnation: str, counts: Sequence[SlotCounts]) -> bool:
+    def restore(self, incarnation: str, counts: Sequence[SlotCounts], arrivals: int, heard: Mapping[str, int]) -> bool:
         """Write what ended processes had, once."""
         with self._writing() as connection:
-            if sqlite_peers.fact(connection, "restored"):
+            if sqlite_peers.fact(connection, "restored") or sqlite_peers.arrivals(connection) != arrivals:
                 return False
             sqlite_peers.note(connection, restored=incarnation)
-            restored = Batch(0.0, tuple(counts), incarnation=f"{incarnation} restored")
-            sqlite_peers.flushed(connection, restored)
+            sqlite_peers.note(connection, **{f"{sqlite_peers.HEARD}{each}": last for each, last in heard.items()})
+            restored = Batch(0.0, tuple(counts), incarnation=f"{incarnation} restored", every=True)
+            _, version = sqlite_peers.flushed(connection, restored)
+            sqlite_peers.missed(connection, restored, version)
             sqlite_rows.write_counts(connection, counts, restored.incarnation)
             return True
+
+    def restored_from(self, incarnation: str) -> int:
+        """Return which batch of a process was the last that is in what was restored."""
+        with self._writing() as connection:
+            known = sqlite_peers.fact(connection, f"{sqlite_peers.HEARD}{incarnation}")
+            return known if isinstance(known, int) else 0
 
     def members(self, now: float) -> Members:
         """Return who has saved something in the last seconds, and who leads."""

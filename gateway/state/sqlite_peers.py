@@ -12,6 +12,10 @@ from gateway.state.store import Batch, Member, Members, Recovery, Reply
 
 _LARGEST_TOKEN: Final = 1 << 53
 _ACTIVE_SECONDS: Final = 10.0
+_MORE: Final = "more of "
+"""Before the id of a process in the name of a fact: it has not written all that it had into an emptied file."""
+HEARD: Final = "heard of "
+"""Before the id of a process in the name of a fact: the number of its last batch that is in what was restored."""
 _FLUSHES: Final = 1000
 _BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
 _INCARNATION: Final = """
@@ -63,13 +67,25 @@ def refused(connection: sqlite3.Connection, batch: Batch, now: float) -> Reply |
         return Reply(here, sequence)
     if ended:
         return Reply(here, sequence, ended=True)
-    if batch.returning:
-        if returned is None and fact(connection, "restored"):
-            return Reply(here, sequence, ended=True)
-        _come_back(connection, batch, now)
     if batch.sequence and sequence >= batch.sequence:
         return Reply(here, sequence, batch.seen)
+    if batch.returning:
+        if (returned is None or _has_more(connection, batch.incarnation)) and fact(connection, "restored"):
+            return Reply(here, sequence, ended=True)
+        _come_back(connection, batch, now)
+        if returned is None or batch.counts:
+            note(connection, arrivals=arrivals(connection) + 1)
     return None
+
+
+def arrivals(connection: sqlite3.Connection) -> int:
+    """Return how often processes have written what they had into an emptied file."""
+    known = fact(connection, "arrivals")
+    return known if isinstance(known, int) else 0
+
+
+def _has_more(connection: sqlite3.Connection, incarnation: str) -> bool:
+    return fact(connection, f"{_MORE}{incarnation}") is not None
 
 
 def _come_back(connection: sqlite3.Connection, batch: Batch, now: float) -> None:
@@ -77,6 +93,10 @@ def _come_back(connection: sqlite3.Connection, batch: Batch, now: float) -> None
     connection.execute(
         "UPDATE incarnations SET returned = ?, returned_at = ? WHERE id = ?", (batch.seen, now, batch.incarnation)
     )
+    if batch.more:
+        note(connection, **{f"{_MORE}{batch.incarnation}": 1})
+    else:
+        connection.execute("DELETE FROM facts WHERE name = ?", (f"{_MORE}{batch.incarnation}",))
 
 
 def flushed(connection: sqlite3.Connection, batch: Batch) -> tuple[int, int]:
@@ -86,10 +106,29 @@ def flushed(connection: sqlite3.Connection, batch: Batch) -> tuple[int, int]:
         connection.execute(_INCARNATION, {"id": batch.incarnation, "sequence": batch.sequence, "at": batch.at})
     new = max(version(connection), batch.seen) + 1  # an earlier copy of the file is behind what was seen
     note(connection, version=new)
-    oldest = min((each.slot for each in batch.counts if each.width == contract.FINEST), default=None)
+    finest = (each.slot for each in batch.counts if each.width == contract.FINEST and not batch.every)
+    oldest = min(finest, default=None)
     connection.execute("INSERT INTO flushes VALUES (?, ?, ?)", (new, batch.incarnation, oldest))
     connection.execute("DELETE FROM flushes WHERE version <= ?", (new - _FLUSHES,))
     return (0 if row is None else row[0]), new
+
+
+def others_flushed(connection: sqlite3.Connection, batch: Batch) -> tuple[tuple[str, int], ...]:
+    """Return the ids of other processes that saved something since what this one's has seen, and their last numbers."""
+    since = "SELECT incarnation FROM flushes WHERE version > ? AND incarnation <> ?"
+    query = f"SELECT id, sequence FROM incarnations WHERE id IN ({since})"  # noqa: S608 - our own names
+    return tuple(connection.execute(query, (batch.seen, batch.incarnation)))
+
+
+def missed(connection: sqlite3.Connection, batch: Batch, version: int) -> bool:
+    """Note a batch of which others are told every slot; return whether there was one since what its process has seen.
+
+    Only the finest slots are looked through for changes: the others have to be read.
+    """
+    known = fact(connection, "every")
+    if batch.every:
+        note(connection, every=version)
+    return isinstance(known, int) and 0 < batch.seen < known
 
 
 def recovery(connection: sqlite3.Connection, incarnation: str, now: float) -> Recovery:
@@ -106,11 +145,13 @@ def recovery(connection: sqlite3.Connection, incarnation: str, now: float) -> Re
     connection.execute("UPDATE incarnations SET returned_at = ? WHERE id = ?", (now, incarnation))
     if now - since < contract.RECOVERY_SECONDS:
         return Recovery.WAIT
-    (best,) = connection.execute(
-        "SELECT id FROM incarnations WHERE returned_at >= ? ORDER BY returned DESC, id LIMIT 1",
+    back = connection.execute(
+        "SELECT id FROM incarnations WHERE returned_at >= ? ORDER BY returned DESC, id",
         (now - contract.RECOVERY_SECONDS,),
-    ).fetchone()
-    return Recovery.RESTORE if best == incarnation else Recovery.WAIT
+    ).fetchall()
+    if any(_has_more(connection, each) for (each,) in back):
+        return Recovery.WAIT
+    return Recovery.RESTORE if back[0] == (incarnation,) else Recovery.WAIT
 
 
 def members(connection: sqlite3.Connection, now: float) -> Members:

@@ -4,7 +4,7 @@ Each process writes rows of its own, with all that it counted in a slot: to writ
 read is the sum over processes, so several may share one store, and one that was restarted goes on where it was.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -117,8 +117,9 @@ class Batch:
 
     `sequence` numbers the batches of an incarnation from 1 on: one that arrives after a later one changes nothing.
     `epoch` is the store's, as the process knows it, "" where it knows none, and `seen` the version of what it has read.
-    `returning` is the epoch that the process was in when the store was emptied, "" otherwise. `findings` are told to
-    the others as long as they hold.
+    `returning` is the epoch that the process was in when the store was emptied, "" otherwise; then `more` says that
+    further batches hold the rest of what it had. `every` asks that others are told of slots of every width, since the
+    finest ones do not tell it all. `findings` are told to the others as long as they hold.
     """
 
     at: float
@@ -133,6 +134,8 @@ class Batch:
     epoch: str = ""
     seen: int = 0
     returning: str = ""
+    more: bool = False
+    every: bool = False
     findings: tuple[BackendFinding, ...] = ()
 
 
@@ -143,20 +146,23 @@ class Reply:
     Nothing was saved where its `epoch` is not the batch's, or the incarnation has `ended`: its rows are settled, and
     what it counts from now on needs a new id. `sequence` is the last one that the store had of it, 0 for none: a lower
     one than was acknowledged before means that the store has forgotten something. `others` are all counts of other
-    processes, in the finest slots that changed since `seen`; `version` is what has been seen now. `findings` are what
-    others have found since, and still holds. `led` says that the process led, and its documents were written; `missed`
-    that not all changes since `seen` are known any more.
+    processes, in the finest slots that changed since `seen`, and `totals` those in slots that came with a batch that
+    tells `every` one; `version` is what has been seen now, and `flushed` are the numbers of the last batches of others
+    in it. `findings` are what others have found since, and still holds. `led` says that the process led, and its
+    documents were written; `missed` that not all changes since `seen` are known any more.
     """
 
     epoch: str = ""
     sequence: int = 0
     version: int = 0
     others: tuple[SlotCounts, ...] = ()
+    totals: tuple[SlotCounts, ...] = ()
     documents: tuple[Document, ...] = ()
     ended: bool = False
     findings: tuple[BackendFinding, ...] = ()
     led: bool = False
     missed: bool = False
+    flushed: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +193,14 @@ class Members:
     alive: int
     leader: str
     latest: tuple[Member, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """What processes that came back to an emptied store have counted, and how often they have written that."""
+
+    counts: tuple[SlotCounts, ...] = ()
+    arrivals: int = 0
 
 
 class Recovery(StrEnum):
@@ -225,11 +239,17 @@ class Store(Protocol):
     def recovery(self, incarnation: str) -> Recovery:
         """Return what a process that has come back to an emptied store has to do."""
 
-    def returned(self, among: Iterable[SlotCounts]) -> tuple[SlotCounts, ...]:
+    def returned(self, among: Iterable[SlotCounts]) -> Returned:
         """Return what all processes that came back have counted, of the slots `among` these at least."""
 
-    def restore(self, incarnation: str, counts: Sequence[SlotCounts]) -> bool:
-        """Write what ended processes had into an emptied store, once; False where another one has."""
+    def restore(self, incarnation: str, counts: Sequence[SlotCounts], arrivals: int, heard: Mapping[str, int]) -> bool:
+        """Write what ended processes had into an emptied store, once, and of which process which batch was in it.
+
+        False where another one has, or more processes came back than those `arrivals`.
+        """
+
+    def restored_from(self, incarnation: str) -> int:
+        """Return the number of a process's last batch that is in what was restored, 0 for none."""
 
     def members(self, now: float) -> Members:
         """Return which processes have saved something in the last seconds before `now`, and which one leads."""
@@ -276,13 +296,17 @@ class MemoryStore:
         """Go on: there was nothing."""
         return Recovery.DONE
 
-    def returned(self, among: Iterable[SlotCounts]) -> tuple[SlotCounts, ...]:
+    def returned(self, among: Iterable[SlotCounts]) -> Returned:
         """Return nothing."""
-        return ()
+        return Returned()
 
-    def restore(self, incarnation: str, counts: Sequence[SlotCounts]) -> bool:
+    def restore(self, incarnation: str, counts: Sequence[SlotCounts], arrivals: int, heard: Mapping[str, int]) -> bool:
         """Keep nothing."""
         return False
+
+    def restored_from(self, incarnation: str) -> int:
+        """Return 0: nothing was."""
+        return 0
 
     def members(self, now: float) -> Members:
         """Return nothing: there is no other process."""

@@ -6,7 +6,7 @@ import itertools
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import pytest
 from gateway.control.persistence import LEADER, Flusher, PersistedState
 from gateway.policy.routing.ejection import Finding
 from gateway.policy.slo.series import Kind, SeriesKey, SlotCounts
+from gateway.policy.slo.windows import FINE
 from gateway.state.sqlite import SqliteStore
 from gateway.state.store import (
     BackendFinding,
@@ -48,6 +49,7 @@ class Shelf(MemoryStore):
 
     where = "shelf"
     broken: bool = False
+    reason: str = "the disk is full"
     gate: threading.Event = field(default_factory=threading.Event)
     batches: list[Batch] = field(default_factory=list)
     closed: bool = False
@@ -58,7 +60,7 @@ class Shelf(MemoryStore):
     def save(self, batch: Batch) -> Reply:
         self.gate.wait(10)
         if self.broken:
-            raise StateError("the disk is full")
+            raise StateError(self.reason)
         self.batches.append(batch)
         return super().save(batch)
 
@@ -68,6 +70,23 @@ class Shelf(MemoryStore):
 
 def flusher(shelf: Shelf, counts: Callable[[], list[SlotCounts]] | None = None) -> Flusher:
     return Flusher(shelf, counts or counting(), list[Ejection], lambda: 7.0, interval=0.005)
+
+
+async def test_each_reason_why_nothing_is_saved_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    shelf = Shelf(broken=True)
+    saving = flusher(shelf)
+    for shelf.reason in ("the disk is full", "the disk is gone", "the disk is full", "the disk is gone (5)"):
+        await saving.flush()
+    assert [each.reason for each in caplog.records if "state is not saved" in each.message] == [  # type: ignore[attr-defined]
+        "the disk is full",
+        "the disk is gone",
+    ]
+    shelf.broken = False
+    await saving.flush()
+    shelf.broken = True
+    await saving.flush()
+    assert caplog.text.count("state is not saved") == 3
+    await saving.close()
 
 
 async def test_what_could_not_be_saved_is_added_to_what_comes(caplog: pytest.LogCaptureFixture) -> None:
@@ -221,6 +240,76 @@ class Led(Shelf):
     def save(self, batch: Batch) -> Reply:
         reply = super().save(batch)
         return replace(reply, documents=self.written) if len(self.batches) == 1 else reply
+
+
+class Emptied(Shelf):
+    """A store that was emptied before the second batch, and whose answer to the first one after that is lost."""
+
+    asked = 0
+    token = 2
+
+    def lead(self, owner: str, now: float, seconds: float) -> int:
+        return self.token
+
+    def save(self, batch: Batch) -> Reply:
+        self.asked += 1
+        if self.asked == 4:
+            raise StateError("the answer got lost")
+        return replace(super().save(batch), epoch="first" if self.asked == 1 else "second")
+
+
+@pytest.mark.parametrize("leads", [True, False], ids=["it leads", "it leads later"])
+async def test_the_leader_writes_its_documents_again_whatever_answers_are_lost(*, leads: bool) -> None:
+    store, written = Emptied(), [Document("drained", "gpu/e:1", "true")]
+    persisted = PersistedState(documents=lambda: [written.pop()] if written else [])
+    saving = Flusher(store, counting(), list[Ejection], lambda: 7.0, persisted=persisted)
+    saving.lead()
+    await saving.flush()
+    store.token = 2 if leads else 0
+    for _ in range(4):
+        await saving.flush()
+    store.token = 2
+    for _ in range(2):
+        await saving.flush()
+    told = [each.name for batch in store.batches for each in batch.documents]
+    assert told == ["gpu/e:1"] * 2
+    assert saving.failing is None
+    await saving.close()
+
+
+class Unsettled(Shelf):
+    """A store that has news, and does not answer who settles rows."""
+
+    asked = 0
+
+    def save(self, batch: Batch) -> Reply:
+        super().save(batch)
+        news = tuple(each._replace(width=FINE, good=10 * each.good) for each in batch.counts)
+        return Reply(batch.epoch, batch.sequence - 1, batch.seen, others=news, led=True)
+
+    def settle(self, owner: str, token: int, now: float) -> int:
+        self.asked += 1
+        raise StateError("the answer got lost")
+
+
+async def test_what_others_counted_is_merged_where_rows_cannot_be_settled() -> None:
+    store, merged, now = Unsettled(), list[SlotCounts](), 7.0
+
+    def merging(counts: Iterable[SlotCounts]) -> Iterable[None]:
+        merged.extend(counts)
+        return ()
+
+    saving = Flusher(store, counting(), list[Ejection], lambda: now, persisted=PersistedState(merging=merging))
+    saving.lead()
+    await saving.flush()
+    assert store.asked == 0, "others may have to write first what the store has forgotten"
+    merged.clear()
+    now += 61.0
+    await saving.flush()
+    assert store.asked == 1
+    assert merged
+    assert saving.failing is None
+    await saving.close()
 
 
 @pytest.mark.parametrize("tokens", [(0, 0, 2), (0, 2)])

@@ -1,7 +1,7 @@
 """Both engines of the store, and what tests do to them from outside."""
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Protocol, TypeAlias
@@ -35,6 +35,9 @@ class Engine(Protocol):
 
     def end_lease(self) -> None:
         """Let the time of the lease pass, for engines that measure it themselves."""
+
+    def end_recovery(self, alive: Container[str]) -> None:
+        """Let the time pass in which processes may come back to an emptied store, and those be silent that are dead."""
 
 
 class SqliteEngine:
@@ -74,6 +77,13 @@ class SqliteEngine:
     def end_lease(self) -> None:
         """Do nothing: the test moves the clock."""
 
+    def end_recovery(self, alive: Container[str]) -> None:
+        with closing(sqlite3.connect(self._path)) as connection, connection:
+            connection.execute("UPDATE facts SET value = -1e12 WHERE name = 'recovering'")
+            found = connection.execute("SELECT id FROM incarnations WHERE returned IS NOT NULL").fetchall()
+            silent = [each for each in found if each[0] not in alive]
+            connection.executemany("UPDATE incarnations SET returned_at = -1e12 WHERE id = ?", silent)
+
     def close(self) -> None:
         for store in self._opened:
             store.close()
@@ -100,7 +110,8 @@ class RedisEngine:
     def copy(self) -> object:
         keys = sorted(self._client.keys("{tidegate}:*"))
         with redis.Redis(port=self._server.port) as raw:  # what is dumped is no text
-            return {key: (raw.dump(key), max(0, raw.pttl(key))) for key in keys}
+            found = {key: (raw.dump(key), max(0, raw.pttl(key))) for key in keys}
+        return {key: each for key, each in found.items() if each[0] is not None}  # the lease may be over meanwhile
 
     def put_back(self, copy: object) -> None:
         assert isinstance(copy, dict)
@@ -116,6 +127,13 @@ class RedisEngine:
 
     def end_lease(self) -> None:
         self._client.delete("{tidegate}:lease")
+
+    def end_recovery(self, alive: Container[str]) -> None:
+        if self._client.hexists("{tidegate}:store", "recovering"):
+            self._client.hset("{tidegate}:store", "recovering", 0)
+        for name, came in self._client.hgetall("{tidegate}:returned").items():
+            if name not in alive:
+                self._client.hset("{tidegate}:returned", name, f"{came.split()[0]} 0")
 
     def close(self) -> None:
         for store in self._opened:

@@ -226,9 +226,12 @@ class TestAnEmptiedStore:
         assert {store.recovery("old"), store.recovery("new")} == {Recovery.WAIT}
         until(lambda: store.recovery("old") and store.recovery("new") is Recovery.RESTORE, "the recovery")
         assert store.recovery("old") is Recovery.WAIT
-        assert totals(store.returned(dead.counts)) == expected(now, 6)
-        assert store.restore("new", dead.counts)
-        assert not store.restore("old", dead.counts)
+        returned = store.returned(dead.counts)
+        assert totals(returned.counts) == expected(now, 6)
+        assert not store.restore("new", dead.counts, returned.arrivals - 1, {}), "one came back meanwhile"
+        assert store.restore("new", dead.counts, returned.arrivals, {"old": 2})
+        assert [store.restored_from(each) for each in ("old", "new")] == [2, 0]
+        assert not store.restore("old", dead.counts, returned.arrivals, {})
         assert [store.recovery(each) for each in ("old", "new", "late")] == [
             Recovery.DONE,
             Recovery.DONE,

@@ -1,88 +1,16 @@
 """Any interleaving of processes, losses, restarts, wrong clocks and emptied stores gives the sums of one process."""
 
-import time
-from collections import Counter
 from collections.abc import Iterator
-from typing import Any, TypeAlias
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.policy.slo.series import SeriesKey, SlotCounts
-from gateway.policy.slo.windows import FINE, SLO_SLOT
-from gateway.state.fleet_counts import FleetCounts, Merged
-from gateway.state.store import Batch, Document, Reply, StateError, Store
-from tests.state.counts import slots
-from tests.state.engines import Engine, Make, RedisEngine, engines
-from tests.waiting import until
-
-NOW = float(int(time.time() // FINE * FINE))
-SERIES = [SeriesKey("model", name, "interactive", "ttft", "") for name in "ab"]
-
-
-class Losing:
-    """A store whose answers get lost when told so, after it did what it was asked."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self.loses = False
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._store, name)
-
-    def save(self, batch: Batch) -> Reply:
-        reply = self._store.save(batch)
-        if self.loses:
-            raise StateError("the answer got lost")
-        return reply
-
-
-Counted: TypeAlias = Counter[tuple[SeriesKey, float, bool]]
-
-
-class Process:
-    """One process, whose clock may be hours off."""
-
-    def __init__(self, engine: Engine, skew: float) -> None:
-        self.store = Losing(engine.open(f"clock {skew}"))
-        self.at = NOW + skew
-        self.counts = FleetCounts(self.store)
-        self.counts.loaded(self.store.load(self.at), self.at)
-        self.counted: Counted = Counter()
-        self.acknowledged: Counted = Counter()
-        self._waiting: set[tuple[SeriesKey, float]] = set()
-
-    def count(self, series: SeriesKey, when: float, *, good: bool) -> None:
-        self.counted[series, when, good] += 1
-        self._waiting.add((series, when))
-
-    def flush(self, *, loses: bool = False) -> Merged | None:
-        self.store.loses = loses
-        found: dict[tuple[SeriesKey, float, int], SlotCounts] = {}
-        for (series, when, good), number in self.counted.items():
-            for each in slots(series, number * good, number * (not good), when):
-                key = each.series, each.width, each.slot
-                known = found.get(key)
-                found[key] = (
-                    each if known is None else each._replace(good=each.good + known.good, bad=each.bad + known.bad)
-                )
-        touched = {
-            (series, each.width, each.slot) for series, when in self._waiting for each in slots(series, 1, 0, when)
-        }
-        waiting = tuple(found[key] for key in touched)  # like the loop that saves: only slots that were counted in
-        try:
-            merged = self.counts.save(Batch(self.at, waiting))
-        except StateError:
-            return None
-        if merged.saved:
-            self.acknowledged = Counter(self.counted)
-            self._waiting.clear()
-        return merged
-
-    def saves(self) -> bool:
-        merged = self.flush()
-        return merged is not None and merged.saved
+from gateway.policy.slo.series import SeriesKey
+from gateway.state.fleet_counts import FleetCounts
+from gateway.state.store import Batch, Document
+from tests.state.engines import Make, RedisEngine, engines
+from tests.state.fleet import NOW, SERIES, Fleet, Process
 
 
 @pytest.fixture(scope="module", params=["sqlite", "redis"])
@@ -93,8 +21,9 @@ def make(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An emptied store waits for a moment."""
-    monkeypatch.setattr("gateway.state.store.RECOVERY_SECONDS", 0.4)
+    """No outcome depends on how long anything takes: the test says when a recovery is over."""
+    monkeypatch.setattr("gateway.state.store.RECOVERY_SECONDS", 1e6)
+    monkeypatch.setattr("gateway.state.redis_client.TIMEOUT", 60.0)
 
 
 steps = st.lists(
@@ -102,7 +31,7 @@ steps = st.lists(
         st.sampled_from(
             [
                 *("start", "count", "count", "count", "flush", "flush", "lose", "kill", "settle"),
-                *("forget", "empty", "copy", "fall-back"),
+                *("forget", "empty", "lose and empty", "copy", "fall-back"),
             ]
         ),
         st.integers(0, 3),
@@ -112,82 +41,6 @@ steps = st.lists(
     ),
     max_size=30,
 )
-
-
-class Fleet:
-    """Processes on one store, and what they have counted: at least `least`, and at most `most` of it is there."""
-
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
-        self.living = [Process(engine, 0.0)]
-        self.dead: list[Process] = []
-        self.copied: tuple[object, dict[Process, Counted]] | None = None
-
-    def step(self, what: str, which: int, series: SeriesKey, when: float, *, good: bool) -> None:
-        process = self.living[which % len(self.living)]
-        if what == "start" and len(self.living) < 4:
-            # On one machine, which is all that a file serves, processes read one clock.
-            skew = (-3600.0, 0.0, 3600.0)[which % 3] if isinstance(self.engine, RedisEngine) else 0.0
-            self.living.append(Process(self.engine, skew))
-        elif what == "count":
-            process.count(series, NOW + when, good=good)
-        elif what in {"flush", "lose"}:
-            process.flush(loses=what == "lose")
-        elif what == "kill" and len(self.living) > 1:
-            self.living.remove(process)
-            self.dead.append(process)
-        elif what == "settle":
-            self.copied = None  # a process is settled after ten minutes: no replica is so far behind
-            token = process.store.lead(process.counts.incarnation, process.at, 5.0)
-            with pytest.MonkeyPatch.context() as patched:
-                patched.setattr("gateway.state.store.SILENT_SECONDS", -1e9)  # silence of any length
-                process.store.settle(process.counts.incarnation, token, process.at)
-        elif what == "forget" and process.saves():
-            self.engine.forget(process.counts.incarnation)
-        elif what == "empty":
-            for each in self.living:
-                each.saves()
-            self.copied = None
-            self.engine.empty()
-            self.settled()
-        elif what == "copy":
-            self.copied = self.engine.copy(), {each: each.acknowledged for each in (*self.living, *self.dead)}
-        elif what == "fall-back" and self.copied is not None:
-            copy, acknowledged = self.copied
-            self.engine.put_back(copy)
-            for each in self.dead:
-                each.acknowledged = acknowledged.get(each, Counter())
-
-    def settled(self) -> None:
-        """Wait until all have saved all, and read all of the others."""
-        for _ in range(2):
-            waiting = list(self.living)
-            until(lambda waiting=waiting: [each for each in waiting if not each.saves()] == [], "a store that recovers")  # type: ignore[misc]
-
-    def check(self) -> None:
-        self.settled()
-        living = sum((of(each.counted) for each in self.living), Counter[SeriesKey]())
-        least = sum((of(each.acknowledged) for each in self.dead), living)
-        most = sum((of(each.counted) for each in self.dead), living)
-        found: Counter[SeriesKey] = Counter()
-        for each in self.engine.open("any").load(NOW).slots:
-            if each.width == SLO_SLOT:
-                found[each.series] += each.good + 1000 * each.bad
-        assert all(least[name] <= found[name] <= most[name] for name in SERIES), (least, found, most)
-        for process in (each for each in self.living if each.at == NOW):
-            known: Counter[SeriesKey] = Counter()
-            for table in (process.counts._own, process.counts._others):  # noqa: SLF001 - what it makes of the others
-                for each in table:
-                    known[each.series] += (each.width == SLO_SLOT) * (each.good + 1000 * each.bad)
-            assert all(found[name] <= known[name] <= most[name] for name in SERIES), (found, known, most)
-            assert self.copied or +known == +found
-
-
-def of(counted: Counted) -> Counter[SeriesKey]:
-    found: Counter[SeriesKey] = Counter()
-    for (series, _, good), number in counted.items():
-        found[series] += number * (1 if good else 1000)
-    return found
 
 
 @given(steps)
@@ -283,3 +136,135 @@ def test_one_leads_at_a_time_whatever_the_clocks(make: Make, steps: list[tuple[s
                 assert token > tokens[-1] or (who == leader or token == tokens[-1])
                 tokens.append(max(token, tokens[-1]))
                 leader, renewed = who, passed
+
+
+def test_what_came_and_was_not_answered_is_counted_once_after_the_store_was_emptied(make: Make) -> None:
+    """Others have read it, and one of them restores what it knows of processes that did not come back with it."""
+    fleet = Fleet(make())
+    fleet.living.append(Process(fleet.engine, 0.0))
+    fleet.settled()
+    fleet.step("lose and empty", 0, SERIES[0], 0.0, good=True)
+    fleet.check()
+
+
+def test_a_process_that_starts_while_the_store_is_away_knows_which_one_it_writes_to(make: Make) -> None:
+    """Its first answer is lost, and the store emptied."""
+    fleet = Fleet(make())
+    first = Process(fleet.engine, 0.0)
+    first.counts = FleetCounts(first.store)  # what was read at start did not come
+    fleet.living.append(first)
+    fleet.step("start", 1, SERIES[0], 0.0, good=True)
+    fleet.living[0].saves()
+    fleet.step("lose and empty", 1, SERIES[0], 0.0, good=True)
+    fleet.check()
+
+
+def test_a_fail_over_to_before_a_process_was_settled_loses_nothing_that_it_counted(make: Make) -> None:
+    fleet = Fleet(make())
+    fleet.living.append(Process(fleet.engine, 0.0))
+    for what, which in (
+        *(("count", 1), ("flush", 1), ("copy", 0), ("count", 1), ("flush", 1), ("settle", 0)),
+        *(("flush", 1), ("count", 1), ("flush", 1), ("fall-back", 0)),
+    ):
+        fleet.step(what, which, SERIES[0], 0.0, good=True)
+    fleet.check()
+    for what, which in (("settle", 0), ("flush", 1), ("settle", 0)):
+        fleet.step(what, which, SERIES[0], 0.0, good=True)
+    fleet.check()
+
+
+@pytest.mark.parametrize("emptied", [False, True], ids=["fail-over", "emptied"])
+def test_a_process_that_starts_before_others_have_written_again_learns_of_what_is_old(
+    make: Make, *, emptied: bool
+) -> None:
+    """Also of slots that are not merged any more: no one holds the finest ones."""
+    fleet = Fleet(make())
+    fleet.living.append(Process(fleet.engine, 0.0))
+    copy = fleet.engine.copy()
+    for each in fleet.living:
+        each.count(SERIES[0], NOW - 2000.0, good=True)
+        each.saves()
+    fleet.living[1].count(SERIES[0], NOW, good=True)  # so that it forgets the finest slot of the other
+    fleet.living[1].at += 100.0
+    fleet.living[1].saves()
+    if emptied:
+        fleet.step("kill", 0, SERIES[0], 0.0, good=True)
+        fleet.step("empty", 0, SERIES[0], 0.0, good=True)
+    else:
+        fleet.engine.put_back(copy)
+        fleet.unsettled = True
+    fleet.step("start", 1, SERIES[0], 0.0, good=True)
+    fleet.check()
+
+
+def test_a_process_that_writes_in_pieces_what_it_had_is_waited_for(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.state.fleet_counts._AT_ONCE", 3)
+    fleet = Fleet(make())
+    for _ in range(2):
+        fleet.living.append(Process(fleet.engine, 0.0))
+    for number, series in enumerate((*SERIES, SERIES[0])):
+        fleet.step("count", number, series, 0.0, good=True)
+    fleet.settled()
+    fleet.step("kill", 0, SERIES[0], 0.0, good=True)
+    fleet.engine.empty()
+    slow, quick = fleet.living
+    for process in (slow, quick):
+        assert not process.saves()
+    slow.flush(loses=True)  # one piece comes
+    assert not quick.saves()
+    fleet.engine.end_recovery({each.counts.incarnation for each in fleet.living})
+    assert not quick.saves(), "the other has more"
+    fleet.check()
+
+
+def test_a_process_that_writes_only_a_part_of_what_it_had_is_not_counted_twice(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.state.fleet_counts._AT_ONCE", 3)
+    fleet = Fleet(make())
+    fleet.living.append(Process(fleet.engine, 0.0))
+    for number, series in enumerate(SERIES):
+        fleet.step("count", number, series, 0.0, good=True)
+    fleet.settled()
+    fleet.engine.empty()
+    slow, quick = fleet.living
+    for process in (slow, quick):
+        assert not process.saves()
+    slow.flush(loses=True)
+    assert not quick.saves()
+    fleet.engine.end_recovery({quick.counts.incarnation})
+    assert quick.saves(), "the other is silent"
+    fleet.check()
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["it reads first", "it reads then"])
+def test_what_was_counted_while_the_store_was_away_is_known_once(make: Make, *, order: tuple[int, ...]) -> None:
+    """It was so long that all is read again, and that no one holds the finest slots any more."""
+    fleet = Fleet(make())
+    fleet.living.append(Process(fleet.engine, 0.0))
+    fleet.settled()
+    fleet.step("count", 0, SERIES[0], -500.0, good=True)
+    fleet.step("count", 0, SERIES[0], -1.0, good=True)
+    for each in fleet.living:
+        each.counts.read_at = NOW - 600.0
+    for which in (*order, *order):
+        fleet.living[which].saves()
+    fleet.check()
+
+
+def test_what_comes_in_parts_is_known_once_by_those_that_read_in_between(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.state.fleet_counts._AT_ONCE", 3)
+    fleet = Fleet(make())
+    fleet.living.append(Process(fleet.engine, 0.0))
+    fleet.settled()
+    one, two = fleet.living
+    for when in (0.0, -10.0):
+        one.count(SERIES[0], NOW + when, good=True)
+    counts = sorted(one.waiting(), key=lambda each: -each.width)
+    for at in range(0, len(counts), 3):
+        assert one.counts.save(Batch(NOW, tuple(counts[at : at + 3]))).saved
+        two.counts.read_at = NOW - 600.0
+        assert two.saves()
+    fleet.check()

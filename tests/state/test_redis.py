@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from gateway.state.redis_store import RedisStore
 from gateway.state.store import Batch, Saved, StateError, UnusableState
 from gateway.state.url import loaded, open_store
 from loadtest.bench.peers import free_port
+from loadtest.store_faults.link import in_thread
 from tests.e2e.certificates import sign
 from tests.redis_server import RedisServer, redis_server
 from tests.state.counts import slots
@@ -211,6 +213,26 @@ class TestOutages:
         server.go_on()
         store.save(Batch(NOW, slots(M, 3, 0, NOW), incarnation="one", sequence=3))
         until(lambda: counts(store) == 3, "what was saved last")
+
+    def test_one_whose_every_answer_is_late_is_waited_for(
+        self, server: RedisServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("gateway.state.redis_client.TIMEOUT", 0.05)
+        with in_thread(server.port) as link:
+            store = RedisStore(link.url)
+            link.delay = 0.2
+
+            def is_saved() -> bool:
+                with suppress(StateError):
+                    store.save(BATCH)
+                    return True
+                return False
+
+            until(is_saved, "a save that takes longer")
+            assert counts(RedisStore(server.url)) == 1
+            link.delay = 0.0
+            store.save(Batch(NOW, slots(M, 2, 0, NOW), incarnation="one", sequence=2))
+            store.close()
 
     def test_one_that_is_full_says_what_to_do(self, server: RedisServer, store: RedisStore) -> None:
         store.save(BATCH)
