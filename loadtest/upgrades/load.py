@@ -29,10 +29,11 @@ class Load:
         self.bad += other.bad
 
 
-def wrk(folder: Path, port: int, *, seconds: int, connections: int, timeout: int, close: bool) -> Load:
-    """Send requests for a while, on connections that are kept or on one for each."""
+def wrk(folder: Path, port: int, *, seconds: int, connections: int, timeout: int, close: bool, pause: int = 0) -> Load:
+    """Send requests for a while, on connections that are kept or on one for each, `pause` ms after each answer."""
     script = folder / f"wrk-{close}.lua"
     more = 'wrk.headers["connection"] = "close"\n' if close else ""
+    more += f"function delay() return {pause} end\n" if pause else ""
     script.write_text(
         f'wrk.method = "POST"\nwrk.headers["content-type"] = "application/json"\n{more}wrk.body = [[{_BODY}]]\n'
     )

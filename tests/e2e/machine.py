@@ -94,7 +94,7 @@ async def machine(
             await process.ended()
 
 
-async def wrk(folder: Path, port: int, *, seconds: int, close: bool = False) -> Load:
-    """Send requests for a while, on connections that are kept or on one for each."""
-    options = {"seconds": seconds, "connections": 16, "timeout": 30}
+async def wrk(folder: Path, port: int, *, seconds: int, pause: int, close: bool = False) -> Load:
+    """Send requests for a while, on connections that are kept or on one for each, `pause` ms after each answer."""
+    options = {"seconds": seconds, "connections": 16, "timeout": 30, "pause": pause}
     return await asyncio.to_thread(load.wrk, folder, port, **options, close=close)

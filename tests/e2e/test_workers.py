@@ -87,7 +87,7 @@ async def test_a_worker_that_is_asked_to_end_is_replaced_and_loses_nothing(tmp_p
         client = await streaming(served.port)
         for each in await served.serving_workers():
             os.kill(each["pid"], signal.SIGTERM)
-        await eventually(lambda: len([line for line in served.process.err if '"worker serves"' in line]) == 4, 60)
+        await eventually(lambda: len([line for line in served.process.err if '"worker serves"' in line]) == 4)
         fake.calls[0].passed.set()
         assert b"[DONE]" in await client.answer_rest()
         again = asyncio.create_task(streaming(served.port))
@@ -197,7 +197,7 @@ async def test_sockets_never_refuse_and_counts_never_fall_while_workers_are_kill
 
             async def load() -> None:
                 while kills < 3 or not windows:
-                    windows.append(await wrk(tmp_path, served.port, seconds=5, close=True))
+                    windows.append(await wrk(tmp_path, served.port, seconds=5, pause=50, close=True))
 
             loading = asyncio.create_task(load())
             while not loading.done():
