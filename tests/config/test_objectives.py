@@ -54,7 +54,7 @@ def test_every_threshold_is_a_bound_of_its_histogram(tmp_path: Path) -> None:
 
 
 @given(st.decimals(min_value="80", max_value="99.99", places=2))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=60)
 def test_a_target_is_refused_exactly_when_some_alert_could_never_fire(tmp_path: Path, target: object) -> None:
     highest = 1 / (1 - float(str(target)) / 100)
     hardest = max(pair.factor(30 * DAY) for pair in PAIRS)

@@ -37,11 +37,13 @@ class Machine:
         return int(self.process.urls[0].rsplit(":", 1)[1])
 
     async def status(self) -> dict[str, Any]:
-        async with patient_client(trust_env=False) as web:
-            answer = await web.get(f"{self.admin}/admin/status")
-            assert answer.status_code == 200, answer.text
-            found: dict[str, Any] = answer.json()
-            return found
+        """Return the status, as soon as a worker answers: on a busy machine one may be late for the supervisor."""
+        async with patient_client(trust_env=False) as web, asyncio.timeout(2 * DEADLINE):
+            while (answer := await web.get(f"{self.admin}/admin/status")).status_code != 200:
+                assert answer.json()["error"]["code"] == "no_worker", answer.text
+                await asyncio.sleep(0.05)
+        found: dict[str, Any] = answer.json()
+        return found
 
     async def serving_workers(self) -> list[dict[str, Any]]:
         return [each for each in (await self.status())["workers"] if each["stage"] == "serving"]

@@ -255,7 +255,9 @@ values = st.one_of(
 
 @given(st.lists(st.lists(values, min_size=11, max_size=11), max_size=8))
 @example([[None, None, None, None, None, 850071684888251, None, None, None, None, None]])
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(
+    max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None
+)
 def test_any_rows_are_read_and_only_what_can_be_is_believed(tmp_path: Path, rows: list[list[object]]) -> None:
     path = tmp_path / "state.sqlite"
     for each in tmp_path.iterdir():

@@ -115,7 +115,9 @@ leads = st.lists(st.tuples(st.sampled_from(["lead", "wait", "resign"]), st.integ
 
 
 @given(leads)
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(
+    max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None
+)
 def test_one_leads_at_a_time_whatever_the_clocks(make: Make, steps: list[tuple[str, int]]) -> None:
     """The three clocks are an hour apart, and run on alike; a lease that no one renews is over after its length."""
     engine = make()

@@ -114,7 +114,9 @@ STEP: st.SearchStrategy[Callable[[World], None]] = st.one_of(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=40, deadline=None
+)
 @given(st.lists(STEP, max_size=20))
 def test_it_does_what_the_model_does(server: RedisServer, steps: list[Callable[[World], None]]) -> None:
     world = World(server)

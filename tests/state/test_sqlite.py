@@ -40,7 +40,9 @@ batches = st.lists(
 
 
 @given(batches)
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(
+    max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None
+)
 def test_two_stores_on_one_file_add_up_over_restarts(
     tmp_path: Path, steps: list[tuple[int, str, int, int, bool]]
 ) -> None:
