@@ -152,12 +152,14 @@ def test_what_came_and_was_not_answered_is_counted_once_after_the_store_was_empt
 def test_a_process_that_starts_while_the_store_is_away_knows_which_one_it_writes_to(make: Make) -> None:
     """Its first answer is lost, and the store emptied."""
     fleet = Fleet(make())
+    fleet.living[0].saves()
     first = Process(fleet.engine, 0.0)
     first.counts = FleetCounts(first.store)  # what was read at start did not come
     fleet.living.append(first)
-    fleet.step("start", 1, SERIES[0], 0.0, good=True)
+    first.count(SERIES[0], NOW, good=True)
+    first.flush(loses=True)
     fleet.living[0].saves()
-    fleet.step("lose and empty", 1, SERIES[0], 0.0, good=True)
+    fleet.engine.empty()
     fleet.check()
 
 
