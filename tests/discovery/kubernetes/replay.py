@@ -1,6 +1,8 @@
 """An API server that says, byte for byte, what files in `streams` hold, cut up in any way that HTTP allows."""
 
 import asyncio
+import json
+import lzma
 import random
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -20,8 +22,17 @@ Cut: TypeAlias = Callable[[bytes], Iterator[bytes]]
 
 
 def head_and_body(name: str) -> tuple[bytes, bytes]:
-    head, _, body = (STREAMS / f"{name}.txt").read_bytes().partition(b"\r\n\r\n")
+    """Return what a file holds; long ones are packed."""
+    file, packed = STREAMS / f"{name}.txt", STREAMS / f"{name}.txt.xz"
+    text = file.read_bytes() if file.exists() else lzma.decompress(packed.read_bytes())
+    head, _, body = text.partition(b"\r\n\r\n")
     return head, body
+
+
+def last_version(name: str) -> str:
+    """Return the version that a list, or the last event of a watch, tells."""
+    told = json.loads(head_and_body(name)[1].splitlines()[-1])
+    return str(told.get("object", told)["metadata"]["resourceVersion"])
 
 
 def as_go(body: bytes) -> Iterator[bytes]:
@@ -55,13 +66,19 @@ def at_random(seed: int) -> Cut:
 
 @dataclass(frozen=True)
 class Said:
-    """One answer. `more` are other headers; after it the connection `closes`, or `holds` open without an end."""
+    """One answer. `more` are other headers; after it the connection `closes`, or `holds` open without an end.
+
+    One that `breaks` has no end either: there the connection was lost.
+    """
 
     name: str
     cut: Cut = as_go
     more: bytes = b""
     closes: bool = False
     holds: bool = False
+    breaks: bool = False
+    pause: float = 0.0
+    """Seconds between two chunks."""
     in_bytes: bool = False
     """Whether the chunks' own frames come byte by byte, too."""
 
@@ -69,7 +86,7 @@ class Said:
         head, body = head_and_body(self.name)
         parts = [head + b"\r\n" + self.more + b"transfer-encoding: chunked\r\n\r\n"]
         parts += [b"%x\r\n%b\r\n" % (len(piece), piece) for piece in self.cut(body)]
-        parts += [] if self.holds else [b"0\r\n\r\n"]
+        parts += [] if self.holds or self.breaks else [b"0\r\n\r\n"]
         return by_bytes(b"".join(parts)) if self.in_bytes else iter(parts)
 
 
@@ -96,10 +113,10 @@ class Replay:
             for part in said.written():
                 writer.write(part)
                 await writer.drain()
-                await asyncio.sleep(0)
+                await asyncio.sleep(said.pause)
             if said.holds:
                 await reader.read()
-            if said.closes:
+            if said.closes or said.breaks:
                 return
 
 

@@ -19,6 +19,7 @@ from tests.discovery.kubernetes.replay import (
     at_random,
     by_bytes,
     head_and_body,
+    last_version,
     replaying,
 )
 from tests.waiting import HandClock, eventually
@@ -39,8 +40,9 @@ WATCHED = [
     ({TWO}, set()),
 ]
 """What is ready and what drains after the list, and after each event of `slices_watch` that changes that."""
-AFTER = "resourceVersion=5493507015&"
+AFTER = f"resourceVersion={last_version('slices_watch')}&"
 """Of its last bookmark."""
+LATER = f"resourceVersion={last_version('slices_list_later')}&"
 QUIET = Said("slices_watch", lambda _: iter(()), holds=True)
 
 
@@ -117,9 +119,7 @@ class TestSlices:
             service(server, tmp_path, "http", clock=HandClock()) as following,
         ):
             await eventually(lambda: seen(following)[-1:] == [({TWO, FOUR}, set())])
-            await eventually(
-                lambda: following.source.problem == "" and "resourceVersion=5493611833&" in server.asked[-1]
-            )
+            await eventually(lambda: following.source.problem == "" and LATER in server.asked[-1])
             assert is_in_order(seen(following), [*WATCHED, ({TWO, FOUR}, set())])
 
     @pytest.mark.parametrize("cut", [as_go, by_bytes], ids=["as Go", "by bytes"])
@@ -175,6 +175,6 @@ class TestPool:
             await eventually(lambda: seen(following)[-1:] == [(second, set())])
             await eventually(lambda: len(server.asked) == 6)
             assert all(ready <= first | second and leaving <= first for ready, leaving in seen(following))
-            assert sum("resourceVersion=10391&" in target for target in server.asked) == 1
-            assert sum("resourceVersion=10421&" in target for target in server.asked) == 1
+            for watch in ("pool_watch", "pods_watch"):
+                assert sum(f"resourceVersion={last_version(watch)}&" in target for target in server.asked) == 1
             assert (following.source.problem, following.source.errors) == ("", 0)
