@@ -175,6 +175,7 @@ class TestPool:
             await eventually(lambda: seen(following)[-1:] == [(second, set())])
             await eventually(lambda: len(server.asked) == 6)
             assert all(ready <= first | second and leaving <= first for ready, leaving in seen(following))
-            for watch in ("pool_watch", "pods_watch"):
-                assert sum(f"resourceVersion={last_version(watch)}&" in target for target in server.asked) == 1
+            for kind, watch in (("/inferencepools?", "pool_watch"), ("/pods?", "pods_watch")):
+                last = f"resourceVersion={last_version(watch)}&"
+                assert sum(kind in target and last in target for target in server.asked) == 1
             assert (following.source.problem, following.source.errors) == ("", 0)
