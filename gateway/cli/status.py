@@ -23,7 +23,7 @@ Tenant = Annotated[str, typer.Option(help="Show the limits of this tenant, howev
 
 
 def status(admin: Admin = ADMIN, *, tenant: Tenant = "", as_json: AsJson = False) -> None:
-    """Show objectives, rollouts, queues, backends, the limits of which tenants have used most, and problems.
+    """Show objectives, rollouts, queues, backends and problems.
 
     For each problem it suggests a command. The exit code is 1 if there is a problem: a firing alert, a model whose last
     five or more requests all failed, an overspent budget, a backend that is ejected or not ready, a place where

@@ -18,13 +18,15 @@ from gateway.discovery.target import TargetState
 from tests.discovery.kubernetes.replay import Cut, Said, as_go, head_and_body, replaying
 from tests.e2e.harness import gateway
 from tests.e2e.loaded import loaded
-from tests.e2e.test_kubernetes import engines, named, serving
+from tests.e2e.test_kubernetes import engines, serving
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
 PORT = 8000
 """Of the engines in the recordings."""
+STEADY = {f"127.1.0.{number}" for number in range(1, 101)}
+"""Where those are that the recordings let stay."""
 
 
 def here(text: bytes, port: int) -> bytes:
@@ -80,8 +82,8 @@ async def test_engines_of_a_recording_come_go_and_flap(tmp_path: Path, kind: str
             settings = ClusterSettings(server.url, tmp_path / "token")
             routes = json.dumps({"models": {"m": {"backends": [entry]}}})
             async with gateway(tmp_path, routes, wait_ready=False, kubernetes=settings) as running:
-                await eventually(lambda: bool(serving(running)))
-                steady = frozenset(named(running) & expected)
+                steady = {each for each in expected if each[0] in STEADY}
+                await eventually(lambda: steady <= serving(running))
                 async with loaded(running, there, steady) as load:
                     await load.only_asks(expected)
                 registry = running.app.data.registry
