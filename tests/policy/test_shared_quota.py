@@ -1,5 +1,6 @@
 """Quotas that processes share: as those of one process, whichever of them is asked."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,8 +26,8 @@ class Clocked:
 
 
 @given(
-    st.integers(1, 1000),
-    st.integers(1, 100_000),
+    st.none() | st.integers(1, 1000),
+    st.none() | st.integers(1, 100_000),
     st.integers(1, 20),
     st.lists(
         st.tuples(st.integers(0, 2), st.floats(0, 20), st.integers(1, 3000), st.integers(0, 3000), st.booleans()),
@@ -34,7 +35,7 @@ class Clocked:
     ),
 )
 def test_several_processes_grant_what_one_would(
-    requests: int, tokens: int, concurrent: int, rows: list[tuple[int, float, int, int, bool]]
+    requests: int | None, tokens: int | None, concurrent: int, rows: list[tuple[int, float, int, int, bool]]
 ) -> None:
     limits = QuotaLimits(requests, tokens, concurrent)
     one, shared = Quota(limits, START), Clocked(3, limits)
@@ -55,6 +56,9 @@ def test_several_processes_grant_what_one_would(
             holder, reserved, spent = held.pop(0)
             shared.quotas[holder].settle(reserved, spent)
             one.settle(reserved, spent)
+        left, expected_left = quota.left(now), one.left(now)
+        assert [each is None for each in left] == [each is None for each in expected_left]
+        assert [each or 0.0 for each in left] == pytest.approx([each or 0.0 for each in expected_left], abs=0.01)
         assert [each.own for each in shared.quotas] == [sum(row[0] == place for row in held) for place in range(3)]
         assert one.in_flight == len(held)
 

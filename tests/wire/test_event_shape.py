@@ -102,7 +102,7 @@ def test_a_stream_whose_events_are_all_different_is_given_up() -> None:
     assert not shape.has(event)
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(st.tuples(PARTS, PARTS, PARTS), PARTS, PARTS, st.sampled_from([Dialect.CHAT, Dialect.MESSAGES]))
 def test_what_has_the_shape_of_a_content_event_is_one(
     parts: tuple[bytes, bytes, bytes], old: bytes, new: bytes, dialect: Dialect
