@@ -6,16 +6,26 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
+from tests.listening import Listener
+
 
 class Relay:
     """Passes bytes on to an engine at `port`, except for processes that are `lost`."""
 
     def __init__(self, port: int) -> None:
         self._port = port
+        self._listener = Listener(self.accept)
         self._open: dict[asyncio.StreamWriter, int] = {}
         self._lost: set[int] = set()
         self.url = ""
-        self.server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        """Listen on a free port."""
+        self.url = f"http://127.0.0.1:{await self._listener.start()}"
+
+    async def stop(self) -> None:
+        """Cut off all, and take nothing more: connects are refused."""
+        await self._listener.stop()
 
     def lose(self, pid: int) -> None:
         """Cut off what a process has open, and let it get nothing more."""
@@ -23,13 +33,6 @@ class Relay:
         for writer, port in list(self._open.items()):
             if _has(pid, port):
                 writer.transport.abort()
-
-    def close(self) -> None:
-        """Cut off all, and take nothing more: connects are refused."""
-        if self.server is not None:
-            self.server.close()
-        for writer in list(self._open):
-            writer.transport.abort()
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Pass on what one connection brings."""
@@ -41,10 +44,14 @@ class Relay:
             writer.transport.abort()
             return
         self._open[writer] = port
-        with suppress(OSError):
+        try:
             from_engine, to_engine = await asyncio.open_connection("127.0.0.1", self._port)
-            await asyncio.gather(_pass_on(reader, to_engine), _pass_on(from_engine, writer))
-        del self._open[writer]
+            try:
+                await asyncio.gather(_pass_on(reader, to_engine), _pass_on(from_engine, writer))
+            finally:
+                to_engine.close()
+        finally:
+            del self._open[writer]
 
 
 async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -81,8 +88,7 @@ async def relays(urls: Sequence[str]) -> AsyncIterator[list[Relay]]:
         found = []
         for url in urls:
             relay = Relay(int(url.rsplit(":", 1)[1]))
-            relay.server = await asyncio.start_server(relay.accept, "127.0.0.1")
-            stack.callback(relay.close)
-            relay.url = f"http://127.0.0.1:{relay.server.sockets[0].getsockname()[1]}"
+            stack.push_async_callback(relay.stop)
+            await relay.start()
             found.append(relay)
         yield found

@@ -216,7 +216,7 @@ async def test_what_some_cannot_reach_stays_for_the_others_and_what_is_gone_leav
         assert await asyncio.to_thread(client.zcard, "{tidegate}:ejections") == 0
         async with gateway(tmp_path / "started later", all_of_it) as idle:
             assert OUT.isdisjoint(await all_of_it.standings(idle))
-            all_of_it.relays[1].close()
+            await all_of_it.relays[1].stop()
             gone = time.monotonic()
             for process in (second, third, idle):
                 await comes(partial(is_lost, process, 1))
