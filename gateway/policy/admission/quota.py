@@ -101,12 +101,9 @@ class Quota:
 
     def left(self, now: float) -> tuple[float | None, float | None]:
         """Return what is left of requests and of tokens, None where there is no limit; below 0 in debt."""
-        requests, tokens, shared = self.requests, self.tokens, self.shared
-        if shared is not None:
-            if requests is not None:
-                requests.set(shared.requests.level(requests.size, now), now)
-            if tokens is not None:
-                tokens.set(shared.tokens.level(tokens.size, now), now)
+        if self.shared is not None:
+            self._take_over(self.shared, now)
+        requests, tokens = self.requests, self.tokens
         for bucket in (requests, tokens):
             if bucket is not None:
                 bucket.refill(now)
@@ -154,10 +151,7 @@ class Quota:
         locked, requests = shared.lock(), self.requests
         try:
             self.in_flight = shared.in_flight
-            if requests is not None:
-                requests.set(shared.requests.level(requests.size, now), now)
-            if self.tokens is not None:
-                self.tokens.set(shared.tokens.level(self.tokens.size, now), now)
+            self._take_over(shared, now)
             denied = self._reserve(tokens, now)
             if denied is None:
                 shared.count(1)
@@ -171,6 +165,13 @@ class Quota:
         finally:
             if locked:
                 shared.unlock()
+
+    def _take_over(self, shared: SharedQuota, now: float) -> None:
+        """Fill the buckets as far as all processes have left of theirs."""
+        if self.requests is not None:
+            self.requests.set(shared.requests.level(self.requests.size, now), now)
+        if self.tokens is not None:
+            self.tokens.set(shared.tokens.level(self.tokens.size, now), now)
 
     def _settle_shared(self, shared: SharedQuota, more: int) -> None:
         shared.count(-1)
