@@ -34,7 +34,7 @@ def document_given_up(dialect: Dialect, whole: bytes, *, says_error: bool = True
         return message.get("type") == "message" and message.get("stop_reason") is None
     if dialect is Dialect.RESPONSES:
         return _CANCELLED.search(whole) is not None and _is_no_response(_read(whole))
-    return (says_error or whole.rfind(_ABORT) >= 0) and ABORTED.search(whole) is not None
+    return has_aborted_choice(whole, says_error=says_error)
 
 
 def event_given_up(dialect: Dialect, data: bytes, *, begun: bool) -> bool:
@@ -49,9 +49,13 @@ def event_given_up(dialect: Dialect, data: bytes, *, begun: bool) -> bool:
     return False
 
 
-def has_aborted_choice(data: bytes) -> bool:
-    """Whether a choice of chat or completions was given up, by any part of the document that has its end."""
-    return (data.rfind(_ABORT) >= 0 or data.rfind(ERROR) >= 0) and ABORTED.search(data) is not None
+def has_aborted_choice(data: bytes, *, says_error: bool = True) -> bool:
+    """Whether a choice of chat or completions was given up, by any part of the document that has its end.
+
+    `says_error` is as for a whole document.
+    """
+    may_be = data.rfind(_ABORT) >= 0 or (says_error and data.rfind(ERROR) >= 0)
+    return may_be and ABORTED.search(data) is not None
 
 
 def gives_up(data: bytes, reason: int) -> bool:
