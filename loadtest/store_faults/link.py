@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
+from loadtest.bench.listening import Listener
+
 
 @dataclass(eq=False)
 class Owed:
@@ -31,8 +33,6 @@ class SlowLink:
         self.port = 0
         self.owed: set[Owed] = set()
         self._to = port
-        self._open: set[asyncio.StreamWriter] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
         self._going = asyncio.Event()
         self._going.set()
 
@@ -49,36 +49,17 @@ class SlowLink:
         """Deliver what is held, and what comes."""
         self._going.set()
 
-    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Forward one connection until either end closes it, or the link does."""
-        self._open.add(writer)
-        task = asyncio.create_task(self._serve(reader, writer))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def close(self) -> None:
-        """Close all connections: one that is left open is a warning once its loop has ended."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        for writer in self._open:
-            writer.close()
-        await asyncio.sleep(0.001)  # transports end a turn of the loop later
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        both: list[asyncio.Task[None]] = []
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Forward one connection until either end closes it."""
         try:
             answers, asked = await asyncio.open_connection("127.0.0.1", self._to)
-            self._open.add(asked)
-            both += [asyncio.create_task(each) for each in (_forward(reader, asked), self._deliver(answers, writer))]
-            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-            for end in (asked, writer):
-                end.close()
-            self._open -= {asked, writer}
         except OSError:
-            writer.close()
-            self._open.discard(writer)
+            return
+        both = [asyncio.create_task(each) for each in (_forward(reader, asked), self._deliver(answers, writer))]
+        try:
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            asked.close()
             for each in both:
                 each.cancel()
 
@@ -109,13 +90,12 @@ async def _forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
 async def slow_link(port: int) -> AsyncIterator[SlowLink]:
     """Run a link to a port until the block ends; it delays nothing at first."""
     link = SlowLink(port)
-    server = await asyncio.start_server(link.accept, "127.0.0.1", 0)
-    link.port = server.sockets[0].getsockname()[1]
+    listener = Listener(link.serve)
+    link.port = await listener.start()
     try:
         yield link
     finally:
-        server.close()
-        await link.close()
+        await listener.stop()
 
 
 @contextmanager

@@ -8,8 +8,8 @@ import pytest
 from gateway.backends.probe import ProbeResult, probe, question
 from gateway.config.table import BackendSpec
 from gateway.wire.control_client import ControlClient
+from loadtest.bench.listening import listening
 from tests.backends.made import live_backend
-from tests.listening import listening
 from tests.waiting import DEADLINE
 
 pytestmark = pytest.mark.anyio

@@ -11,8 +11,8 @@ from gateway.backends.registry import Registry
 from gateway.control.engine_clients import EngineClients
 from gateway.control.probes import Prober
 from gateway.control.scrapes import Scraper
+from loadtest.bench.listening import Listener
 from tests.control.tables import models, registered, written
-from tests.listening import Listener
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio

@@ -13,9 +13,9 @@ import pytest
 from gateway.backends.registry import Registry
 from gateway.control.engine_clients import EngineClients
 from gateway.control.probes import Prober
+from loadtest.bench.listening import listening
 from tests.control.tables import models, registered, written
 from tests.e2e.fakes import Call, FakeBackend, backends
-from tests.listening import listening
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio

@@ -11,8 +11,8 @@ import pytest
 
 from gateway.control.incidents import Notice
 from gateway.control.webhook import WAITING, Webhook, payload
+from loadtest.bench.listening import listening
 from tests.control.test_alerts import Town
-from tests.listening import listening
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio

@@ -13,7 +13,7 @@ import dns.rcode
 import dns.rdatatype
 import dns.rrset
 
-from tests.listening import Listener
+from loadtest.bench.listening import Listener
 
 Mode = Literal["answers", "silent", "SERVFAIL", "REFUSED", "NXDOMAIN", "no data"]
 

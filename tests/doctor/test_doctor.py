@@ -15,8 +15,8 @@ from gateway.cli.commands import app
 from gateway.config.load import load_routes
 from gateway.doctor.ask import Checkup, check_all
 from gateway.doctor.checkup import Level
+from loadtest.bench.listening import listening
 from tests.e2e.processes import engine
-from tests.listening import listening
 
 pytestmark = pytest.mark.anyio
 LLAMA = "meta-llama/Llama-3.1-8B-Instruct"

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from tests.listening import listening
+from loadtest.bench.listening import listening
 
 
 @asynccontextmanager

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.listening import Listener
+from loadtest.bench.listening import Listener
 from tests.waiting import DEADLINE
 
 

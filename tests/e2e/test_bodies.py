@@ -10,6 +10,7 @@ import pytest
 from gateway.exchange import AttemptEnd, Outcome
 from gateway.proxy import reading
 from gateway.wire.slices import Slices
+from loadtest.bench.listening import listening
 from tests.e2e.fakes import (
     DONE,
     JSON_ANSWER,
@@ -25,7 +26,6 @@ from tests.e2e.fakes import (
 )
 from tests.e2e.harness import ask, chat, gateway, post, routes
 from tests.e2e.raw_client import connect
-from tests.listening import listening
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from loadtest.bench.listening import listening
 from tests.e2e.fakes import backends, good
 from tests.e2e.harness import Running, ask, chat, gateway, routes
-from tests.listening import listening
 from tests.waiting import eventually, patient_client, until
 
 pytestmark = pytest.mark.anyio

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateway.exchange import AttemptEnd, Outcome
+from loadtest.bench.listening import listening
 from tests.e2e.fakes import (
     DONE,
     JSON_ANSWER,
@@ -26,7 +27,6 @@ from tests.e2e.fakes import (
 )
 from tests.e2e.harness import Running, ask, chat, gateway, post, routes
 from tests.e2e.raw_client import connect
-from tests.listening import listening
 from tests.waiting import DEADLINE, eventually
 
 pytestmark = pytest.mark.anyio

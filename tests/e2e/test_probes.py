@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from gateway.backends import probe
+from loadtest.bench.listening import Listener
 from tests.e2e.harness import gateway, routes
-from tests.listening import Listener
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio

@@ -12,10 +12,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from loadtest.bench.listening import listening
 from tests.e2e.fakes import backends, good
 from tests.e2e.harness import ask, chat
 from tests.e2e.processes import Process, following, serving
-from tests.listening import listening
 from tests.waiting import DEADLINE, eventually, patient_client
 
 pytestmark = pytest.mark.anyio

@@ -14,8 +14,8 @@ import pytest
 from gateway.wire.control_client import ControlClient
 from gateway.wire.control_connection import ControlError, SilentError
 from gateway.wire.names import FRESH
+from loadtest.bench.listening import Listener
 from tests.e2e.certificates import known, sign
-from tests.listening import Listener
 from tests.waiting import DEADLINE, HandClock, eventually
 
 pytestmark = pytest.mark.anyio

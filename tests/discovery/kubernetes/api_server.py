@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from loadtest.bench.listening import Listener
 from tests.discovery.kubernetes.objects import Json
-from tests.listening import Listener
 
 KINDS = {
     "endpointslices": ("/apis/discovery.k8s.io/v1", "EndpointSlice"),

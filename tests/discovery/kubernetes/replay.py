@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
+from loadtest.bench.listening import Listener
 from tests.discovery.kubernetes.api_server import PATHS
-from tests.listening import Listener
 
 STREAMS = Path(__file__).parent / "streams"
 _FLUSH = 2048

@@ -1,4 +1,4 @@
-"""Servers of tests: what they have accepted is closed when they stop, whatever becomes of a test."""
+"""Servers of tests and load tests: what they have accepted is closed when they stop, whatever becomes of a test."""
 
 import asyncio
 import ssl
