@@ -5,6 +5,9 @@ their own, and only where the programs are (`tests/discovery/kubernetes/real_clu
 
     TIDEGATE_KUBERNETES=FOLDER unshare --net sh -c \\
         'ip link set lo up; ip route add local 10.1.0.0/16 dev lo; exec pytest tests/e2e/test_real_cluster.py'
+
+Each kind takes some three minutes: an API server that is told to end waits a minute for its watches, and engines that
+have gone are probed for a minute more.
 """
 
 import asyncio
@@ -35,7 +38,7 @@ ENGINES = 500
 FOLLOWING = {"ready": ["unready", "terminating"], "unready": ["ready"], "terminating": ["absent"], "absent": ["new"]}
 KINDS = {
     "service": (1, {"kubernetes": {"service": "vllm", "namespace": "serving", "port": "http"}}),
-    "inference pool": (4, {"inference_pool": "llama", "namespace": "serving"}),
+    "inference_pool": (4, {"inference_pool": "llama", "namespace": "serving"}),
 }
 
 
@@ -154,6 +157,7 @@ async def test_engines_come_and_go_in_a_real_cluster(tmp_path: Path, kind: str) 
                 await load.asks(before)
                 assert named(running) == before
                 await cluster.start_etcd()
+                await cluster.until_ready()
                 await pods.flap()
                 await load.only_asks(pods.places("ready"))
 

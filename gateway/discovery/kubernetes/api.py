@@ -75,8 +75,7 @@ class Api:
             token = self._cluster.token()
             headers = _HEADERS if token is None else {**_HEADERS, "authorization": f"Bearer {token}"}
             request = self._client.build_request("GET", collection.path, params=parameters, headers=headers)
-            async with asyncio.timeout(self._answer):
-                answer = await self._client.send(request, stream=True)
+            answer = await self._sent(request)
             try:
                 if answer.status_code != httpx.codes.OK:
                     async with asyncio.timeout(self._answer):
@@ -85,6 +84,25 @@ class Api:
                 yield answer
             finally:
                 await answer.aclose()
+
+    async def _sent(self, request: httpx.Request) -> httpx.Response:
+        """Send a request. A connection amid its TLS handshake is closed here: httpcore leaves one that is cancelled."""
+        opened: list[Any] = []
+
+        async def note(event: str, about: dict[str, Any]) -> None:
+            if event == "connection.connect_tcp.complete":
+                opened.append(about["return_value"])
+            elif event == "connection.start_tls.complete":
+                opened.clear()
+
+        request.extensions["trace"] = note
+        try:
+            async with asyncio.timeout(self._answer):
+                return await self._client.send(request, stream=True)
+        except BaseException:
+            for each in opened:
+                await each.aclose()
+            raise
 
     def _failure(self, collection: Collection[Any], verb: str, answer: httpx.Response, body: bytes) -> ApiError:
         try:

@@ -31,6 +31,8 @@ NODE: Final = "10.0.0.29"
 MANIFEST: Final = Path(__file__).parents[3] / "deploy/kubernetes/discovery/rbac.yaml"
 MERGE: Final = {"content-type": "application/merge-patch+json"}
 _START_WITHIN: Final = 120.0
+_END_WITHIN: Final = 150.0
+"""It lets requests in progress, watches among them, go on for a minute."""
 _ROOTS: Final = {
     **{kind: f"{root}/namespaces/{{}}/{plural}" for plural, (root, kind) in KINDS.items()},
     "Namespace": "/api/v1/namespaces",
@@ -107,6 +109,10 @@ class RealCluster:
     async def start_api_server(self, **more: str) -> None:
         """Start the API server, and wait until it says that it is ready."""
         await self.launch_api_server(**more)
+        await self.until_ready()
+
+    async def until_ready(self) -> None:
+        """Wait until the API server says that it is ready, with its etcd."""
         async with asyncio.timeout(_START_WITHIN):
             while not await self.is_ready():
                 self._must_run("kube-apiserver")
@@ -166,7 +172,8 @@ class RealCluster:
         """Tell a process to end, and wait until it has."""
         process = self._running.pop(program)
         process.terminate()
-        await process.wait()
+        async with asyncio.timeout(_END_WITHIN):
+            await process.wait()
 
     async def restart(self) -> None:
         """Kill the API server, and start it again."""

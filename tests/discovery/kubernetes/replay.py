@@ -4,7 +4,7 @@ import asyncio
 import json
 import lzma
 import random
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +14,9 @@ from loadtest.bench.listening import Listener
 from tests.discovery.kubernetes.api_server import PATHS
 
 STREAMS = Path(__file__).parent / "streams"
-_FLUSH = 2048
-"""Bytes after which Go's server begins another chunk."""
+_BUFFER = 2048
+"""Bytes that Go's server gathers for a chunk."""
+_ITEMS = '"items":['
 
 Cut: TypeAlias = Callable[[bytes], Iterator[bytes]]
 """Cuts a body into the contents of its chunks."""
@@ -36,10 +37,65 @@ def last_version(name: str) -> str:
 
 
 def as_go(body: bytes) -> Iterator[bytes]:
-    """Cut after each event, and within one where Go's buffer is full."""
+    """Cut as the API server does: each event is a chunk; a list is written item by item through Go's buffer."""
+    return iter(body.splitlines(keepends=True)) if _is_watch(body) else _buffered(_written(body))
+
+
+def in_a_row(body: bytes) -> Iterator[bytes]:
+    """Cut as the API server does where events come faster than it sends them: those share the buffer."""
+    return _buffered(body.splitlines(keepends=True) if _is_watch(body) else _written(body))
+
+
+def _is_watch(body: bytes) -> bool:
+    return body.startswith(b'{"type":')
+
+
+def _buffered(parts: Iterable[bytes]) -> Iterator[bytes]:
+    """Cut what is written in these parts. One that does not fit into the buffer fills it first, which makes a chunk.
+
+    What is left of it is another chunk if it is longer than the whole buffer.
+    """
+    held = b""
+    for part in parts:
+        rest = part
+        if held and len(held) + len(rest) > _BUFFER:
+            room = _BUFFER - len(held)
+            yield held + rest[:room]
+            held, rest = b"", rest[room:]
+        if len(rest) > _BUFFER:
+            yield rest
+        else:
+            held += rest
+    if held:
+        yield held
+
+
+def _written(body: bytes) -> Iterator[bytes]:
+    """Return what the API server writes at once: of a list the beginning, each item, what is between, and the end."""
+    text = body.decode("latin-1")  # a character is a byte
+    place = text.find(_ITEMS) + len(_ITEMS)
+    if place < len(_ITEMS) or text[place] == "]":
+        yield body
+        return
+    yield body[:place]
+    while True:
+        end = json.JSONDecoder().raw_decode(text, place)[1]
+        yield body[place:end]
+        if text[end] != ",":
+            break
+        yield b","
+        place = end + 1
+    yield body[end:]
+
+
+def as_older_go(body: bytes) -> Iterator[bytes]:
+    """Cut as older API servers do: also within an event, where Go's buffer is full.
+
+    See kubernetes-client/python pull request 2100.
+    """
     for line in body.splitlines(keepends=True):
-        for start in range(0, len(line), _FLUSH):
-            yield line[start : start + _FLUSH]
+        for start in range(0, len(line), _BUFFER):
+            yield line[start : start + _BUFFER]
 
 
 def at_once(body: bytes) -> Iterator[bytes]:

@@ -1,5 +1,6 @@
 """Sources that follow recordings of what rarely happens: moves, unknown conditions, other selectors, lost servers."""
 
+import asyncio
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,9 +14,11 @@ from tests.discovery.kubernetes.replay import (
     Cut,
     Said,
     as_go,
+    as_older_go,
     at_once,
     at_random,
     head_and_body,
+    in_a_row,
     last_version,
     replaying,
 )
@@ -23,7 +26,11 @@ from tests.waiting import HandClock, eventually
 
 pytestmark = pytest.mark.anyio
 
-some_cuts = pytest.mark.parametrize("cut", [as_go, at_once, at_random(1)], ids=["as Go", "at once", "at random"])
+some_cuts = pytest.mark.parametrize(
+    "cut",
+    [as_go, in_a_row, as_older_go, at_once, at_random(1)],
+    ids=["as Go", "in a row", "as older Go", "at once", "at random"],
+)
 
 
 def quiet(name: str) -> Said:
@@ -132,6 +139,100 @@ class TestLostServers:
             assert following.ready == addresses(1, 2)
             assert server.token is not None
             assert server.token not in problems[-1]
+
+
+class TestRefusals:
+    """What is refused for a while: the problem is told, what is known stays, and all goes on when that is over."""
+
+    async def test_an_api_server_that_starts_again_does_not_know_yet_who_may_list(self, tmp_path: Path) -> None:
+        problems: list[str] = []
+        lists = [Said("ended_list"), *[Said("starting_endpointslices_0")] * 5, Said("killed_list")]
+        watches = [Said("ended_watch"), Said("gone_watch"), quiet("killed_watch")]
+        async with (
+            replaying(list_endpointslices=lists, watch_endpointslices=watches) as server,
+            service(server, tmp_path, "http", clock=HandClock()) as following,
+        ):
+
+            def is_back() -> bool:
+                problems.append(following.source.problem)
+                return len(server.asked) == 10
+
+            await eventually(is_back)
+            await eventually(lambda: following.source.problem == "")
+            assert any("may not list endpointslices in namespace serving (403)" in each for each in problems)
+            assert following.source.errors == 5
+            assert all(before <= after for before, after in pairwise(ready(following)))
+            assert following.ready == addresses(1, 2)
+            assert f"resourceVersion={last_version('killed_list')}&" in server.asked[-1]
+
+    async def test_an_api_server_that_starts_again_does_not_have_its_inferencepools_yet(self, tmp_path: Path) -> None:
+        lists = [Said("pool_list"), Said("starting_inferencepools_1"), Said("pool_list")]
+        pods = [Said("pods_list"), quiet("pods_watch")]
+        problems = []
+        async with (
+            replaying(
+                list_inferencepools=lists,
+                watch_inferencepools=[Said("gone_watch"), quiet("pool_watch")],
+                list_pods=pods[:1],
+                watch_pods=pods[1:],
+            ) as server,
+            pool(server, tmp_path) as following,
+        ):
+
+            def is_back() -> bool:
+                problems.append(following.source.problem)
+                return sum("/inferencepools?" in each for each in server.asked) == 5
+
+            began = asyncio.get_running_loop().time()
+            await eventually(is_back)
+            assert asyncio.get_running_loop().time() - began >= 1.0, "it asks to wait for a second"
+            assert any("storage is (re)initializing" in each for each in problems)
+            await eventually(lambda: following.source.problem == "")
+            assert {frozenset(each) for each in ready(following)} == {frozenset({"10.2.0.1:8000"})}
+
+    async def test_inferencepools_whose_crd_is_installed_later(self, tmp_path: Path) -> None:
+        problems = []
+        async with (
+            replaying(
+                list_inferencepools=[*[Said("crd_missing")] * 5, Said("pool_list")],
+                watch_inferencepools=[quiet("pool_watch")],
+                list_pods=[Said("pods_list")],
+                watch_pods=[quiet("pods_watch")],
+            ) as server,
+            pool(server, tmp_path) as following,
+        ):
+
+            def is_told() -> bool:
+                problems.append(following.source.problem)
+                assert len(server.asked) > 5 or not following.sets, "nothing is known yet"
+                return "install the CRDs of the Gateway API Inference Extension" in problems[-1]
+
+            await eventually(is_told)
+            await following.has("10.2.0.1:8000")
+            await eventually(lambda: following.source.problem == "")
+            assert following.source.errors == 5
+
+    async def test_a_role_that_lets_the_gateway_list_and_not_watch(self, tmp_path: Path) -> None:
+        problems = []
+        async with (
+            replaying(
+                list_endpointslices=[Said("slices_list")] * 6,
+                watch_endpointslices=[*[Said("forbidden_watch")] * 5, quiet("slices_watch")],
+            ) as server,
+            service(server, tmp_path, "http", clock=HandClock()) as following,
+        ):
+
+            def is_over() -> bool:
+                problems.append(following.source.problem)
+                return len(server.asked) == 12 and problems[-1] == ""
+
+            await eventually(is_over)
+            assert any(
+                "the gateway may not watch endpointslices in namespace serving (403)" in each for each in problems
+            )
+            assert all(each == addresses(1, 2) for each in ready(following))
+            assert ["watch=true" in each for each in server.asked] == [False, True] * 6
+            assert following.source.errors == 5
 
 
 class TestMany:

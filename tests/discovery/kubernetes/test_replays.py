@@ -15,10 +15,12 @@ from tests.discovery.kubernetes.replay import (
     Cut,
     Said,
     as_go,
+    as_older_go,
     at_once,
     at_random,
     by_bytes,
     head_and_body,
+    in_a_row,
     last_version,
     replaying,
 )
@@ -26,8 +28,8 @@ from tests.waiting import HandClock, eventually
 
 pytestmark = pytest.mark.anyio
 
-CUTS = [as_go, at_once, by_bytes, *(at_random(seed) for seed in range(4))]
-NAMES = ["as Go", "at once", "by bytes", *(f"at random {seed}" for seed in range(4))]
+CUTS = [as_go, in_a_row, as_older_go, at_once, by_bytes, *(at_random(seed) for seed in range(4))]
+NAMES = ["as Go", "in a row", "as older Go", "at once", "by bytes", *(f"at random {seed}" for seed in range(4))]
 every_cut = pytest.mark.parametrize("cut", CUTS, ids=NAMES)
 
 ONE, TWO, THREE, FOUR = (f"10.1.0.{number}:8000" for number in (1, 2, 3, 4))
