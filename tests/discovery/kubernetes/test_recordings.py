@@ -1,6 +1,7 @@
 """Sources that follow recordings of what rarely happens: moves, unknown conditions, other selectors, lost servers."""
 
 import asyncio
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from gateway.discovery.kubernetes.resources import EndpointSlice, Page, Pod
 from gateway.discovery.target import TargetState
-from tests.discovery.kubernetes.following import Followed, pool, service
+from tests.discovery.kubernetes.following import PACE, Followed, pool, service
 from tests.discovery.kubernetes.replay import (
     Cut,
     Said,
@@ -25,6 +26,9 @@ from tests.discovery.kubernetes.replay import (
 from tests.waiting import HandClock, eventually
 
 pytestmark = pytest.mark.anyio
+
+PATIENT = replace(PACE, hold=600.0)
+"""Lists again in no test: what vanishes stays, since the clock stands still, however long the machine takes."""
 
 some_cuts = pytest.mark.parametrize(
     "cut",
@@ -66,7 +70,7 @@ class TestMoves:
         lists, watches = [Said(f"{name}_list", cut)], [Said(f"{name}_watch", cut), quiet(f"{name}_watch")]
         async with (
             replaying(list_endpointslices=lists, watch_endpointslices=watches) as server,
-            service(server, tmp_path, "http", clock=HandClock()) as following,
+            service(server, tmp_path, "http", PATIENT, HandClock()) as following,
         ):
             await eventually(lambda: len(server.asked) == 3)
             assert all(steady <= each for each in ready(following))
@@ -78,7 +82,7 @@ class TestMoves:
 async def test_conditions_that_are_not_known(tmp_path: Path) -> None:
     async with (
         replaying(list_endpointslices=[Said("odd_list")], watch_endpointslices=[quiet("moves_watch")]) as server,
-        service(server, tmp_path, "http", clock=HandClock()) as following,
+        service(server, tmp_path, "http", PATIENT, HandClock()) as following,
     ):
         await following.has(*addresses(1, 2, 3, 5, 20), "fd00:1::21:8000", draining=addresses(6, 7))
         await eventually(lambda: len(server.asked) == 2)
@@ -107,7 +111,7 @@ class TestLostServers:
         watches = [Said(f"{name}_watch", breaks=name == "killed"), quiet(f"{name}_watch")]
         async with (
             replaying(list_endpointslices=[Said(f"{name}_list")], watch_endpointslices=watches) as server,
-            service(server, tmp_path, "http", clock=HandClock()) as following,
+            service(server, tmp_path, "http", PATIENT, HandClock()) as following,
         ):
             await eventually(lambda: len(server.asked) == 3 and following.source.problem == "")
             assert f"resourceVersion={last_version(f'{name}_watch')}&" in server.asked[-1]
@@ -128,7 +132,7 @@ class TestLostServers:
                 list_endpointslices=[Said("slices_list"), *[Said(refusal)] * 10_000],
                 watch_endpointslices=[Said(refusal)],
             ) as server,
-            service(server, tmp_path, "http", clock=HandClock()) as following,
+            service(server, tmp_path, "http", PATIENT, HandClock()) as following,
         ):
 
             def told() -> bool:
@@ -150,7 +154,7 @@ class TestRefusals:
         watches = [Said("ended_watch"), Said("gone_watch"), quiet("killed_watch")]
         async with (
             replaying(list_endpointslices=lists, watch_endpointslices=watches) as server,
-            service(server, tmp_path, "http", clock=HandClock()) as following,
+            service(server, tmp_path, "http", PATIENT, HandClock()) as following,
         ):
 
             def is_back() -> bool:
@@ -219,7 +223,7 @@ class TestRefusals:
                 list_endpointslices=[Said("slices_list")] * 6,
                 watch_endpointslices=[*[Said("forbidden_watch")] * 5, quiet("slices_watch")],
             ) as server,
-            service(server, tmp_path, "http", clock=HandClock()) as following,
+            service(server, tmp_path, "http", PATIENT, HandClock()) as following,
         ):
 
             def is_over() -> bool:
@@ -251,7 +255,7 @@ class TestMany:
         lists, watches = [Said("many_slices_list", cut)], [Said("many_slices_watch", cut), quiet("many_slices_watch")]
         async with (
             replaying(list_endpointslices=lists, watch_endpointslices=watches) as server,
-            service(server, tmp_path, "http", clock=HandClock()) as following,
+            service(server, tmp_path, "http", PATIENT, HandClock()) as following,
         ):
             await eventually(lambda: len(server.asked) == 3)
             assert following.ready == expected
@@ -279,7 +283,7 @@ class TestMany:
                 list_pods=[Said("many_pods_list", cut)],
                 watch_pods=[Said("many_pods_watch", cut), quiet("many_pods_watch")],
             ) as server,
-            pool(server, tmp_path, clock=HandClock()) as following,
+            pool(server, tmp_path, PATIENT, HandClock()) as following,
         ):
             await eventually(lambda: len(server.asked) == 5)
             assert following.ready == expected
