@@ -14,6 +14,9 @@ from gateway.state.slot_table import SlotTable
 from gateway.state.store import FINEST, Batch, Recovery, Reply, Saved, Store, is_held
 
 _AT_ONCE = 20_000
+"""Slots in one batch, where the rest follows with the next ones."""
+_PIECE = 2_000
+"""Slots in one batch of those that follow one another at once: a server does nothing else meanwhile."""
 _UNREAD_SECONDS = 240.0
 """After so long without reading, the store may not remember all changes: everything is read again."""
 _RECENT_SECONDS = 60.0
@@ -148,7 +151,8 @@ class FleetCounts:
             counts = tuple(before.counts.rest(counts))  # what was counted under this id
         every = self._is_part or _is_part(batch)
         self._is_part = _is_part(batch)
-        reply = self._write(replace(batch, counts=counts, epoch=self._epoch, seen=self._seen, every=every))
+        known = replace(batch, epoch=self._epoch, seen=self._seen)
+        reply = self._write(replace(known, counts=counts, every=every, unread=self._missed))
         if self._epoch and reply.epoch != self._epoch:
             self._earlier.add(self._epoch)
             if reply.epoch not in self._earlier:  # else it is an earlier copy, which shows by its sequence
@@ -190,7 +194,7 @@ class FleetCounts:
         The same numbers change nothing.
         """
         for piece in _pieces(self._own):
-            reply = self._write(Batch(now, piece, epoch=self._epoch, seen=self._seen, every=True))
+            reply = self._write(Batch(now, piece, epoch=self._epoch, seen=self._seen, every=True, unread=True))
             if reply.ended or reply.epoch != self._epoch:
                 return False  # the next batch finds out
             again = reply.sequence < self._acknowledged
@@ -204,7 +208,7 @@ class FleetCounts:
         """Write what was counted in this store under an earlier id, where that is not settled; return if it is done."""
         for piece in _pieces(before.counts) if before.epoch == self._epoch else ():
             before.sequence += 1
-            batch = Batch(now, piece, epoch=self._epoch, seen=self._seen, every=True)
+            batch = Batch(now, piece, epoch=self._epoch, seen=self._seen, every=True, unread=True)
             reply = self._store.save(replace(batch, incarnation=before.incarnation, sequence=before.sequence))
             if reply.epoch != self._epoch:
                 return False
@@ -227,7 +231,7 @@ class FleetCounts:
         """Write into an emptied store what was acknowledged before; return whether this process may go on."""
         pieces = ([()] if returning.sent else _pieces(self._own)) or [()]
         for number, piece in enumerate(pieces, 1):
-            batch = Batch(now, piece, epoch=self._epoch, seen=returning.seen, returning=returning.epoch)
+            batch = Batch(now, piece, epoch=self._epoch, seen=returning.seen, returning=returning.epoch, unread=True)
             reply = self._write(replace(batch, more=number < len(pieces)))
             if reply.epoch != self._epoch:
                 self._epoch, returning.sent = reply.epoch, False
@@ -246,7 +250,7 @@ class FleetCounts:
             counts = tuple(SlotTable(here.counts).rest(totals))
             if not self._store.restore(self.incarnation, counts, here.arrivals, self._heard):
                 return False  # another has come back meanwhile
-            what = Recovery.DONE
+            what = self._store.recovery(self.incarnation)
         return what is not Recovery.WAIT and self._gone_on(returning, late=what is Recovery.LATE)
 
     def _gone_on(self, returning: _Returning, *, late: bool) -> bool:
@@ -330,4 +334,4 @@ def _is_part(batch: Batch) -> bool:
 
 def _pieces(counts: Iterable[SlotCounts]) -> list[tuple[SlotCounts, ...]]:
     every = list(counts)
-    return [tuple(every[at : at + _AT_ONCE]) for at in range(0, len(every), _AT_ONCE)]
+    return [tuple(every[at : at + _PIECE]) for at in range(0, len(every), _PIECE)]

@@ -4,12 +4,15 @@ They are sent as text, since a fail-over forgets what `EVALSHA` names. Every key
 a cluster keeps them on one node; the one key that a script is told is that prefix.
 
     PREFIX:store                     hash: epoch, version, token, leader, recovering, arrivals, restored,
-                                     again (the version under which it was restored)
+                                     again (the version under which all that was restored is in the sums)
     PREFIX:lease                     "owner token", for as long as the lease lasts
     PREFIX:incarnations              hash: id -> "sequence milliseconds" of its last batch
     PREFIX:members                   sorted set: id -> milliseconds of its last batch
     PREFIX:flushes                   sorted set: "id sequence" of the batches of the last minute -> version
     PREFIX:heard                     hash: id -> sequence of its last batch that is in what was restored
+    PREFIX:staged:ID                 list: "WIDTH:CHUNK good bad first last slot series", what a process will restore
+    PREFIX:restoring                 the same, of the one that restores: what is not in the sums yet
+    PREFIX:restorer                  id of the process that adds it to them, for as long as it goes on
     PREFIX:ended                     hash: id -> "sequence milliseconds" of when its rows were settled
     PREFIX:returned                  hash: id -> "version milliseconds" of those that came back to an emptied store,
                                      and "more" until they have written all that they had
@@ -133,9 +136,13 @@ for _ = 1, asked.findings do
 end
 redis.call('ZREMRANGEBYSCORE', findings, '-inf', whole(now - asked.remembered))
 redis.call('ZREMRANGEBYSCORE', prefix .. ':changes', '-inf', whole(now - asked.remembered))
+local again_at = tonumber(redis.call('HGET', store, 'again')) or 0
+local missed = asked.seen > 0 and asked.seen < math.max(now - asked.remembered, again_at)
 local others, totals = {}, {}
 local since = '(' .. whole(asked.seen)
-for _, member in ipairs(redis.call('ZRANGEBYSCORE', prefix .. ':changes', since, '+inf')) do
+-- One that reads all counts anyway is not told which have changed: these may be many.
+local unread = asked.unread or missed
+for _, member in ipairs(unread and {} or redis.call('ZRANGEBYSCORE', prefix .. ':changes', since, '+inf')) do
   local every, chunk, field = string.match(member, '^(=?)(%S+) (.*)$')
   local good, bad, first, last = numbers(redis.call('HGET', prefix .. ':sums:' .. chunk, field))
   local had, missed = numbers(redis.call('HGET', prefix .. ':rows:' .. chunk .. ':' .. id, field))
@@ -156,8 +163,6 @@ end
 -- The version is the server's time, so that what one was written under tells how long ago that was.
 local found = redis.call('ZRANGEBYSCORE', findings, since, '+inf', 'WITHSCORES')
 for index = 2, #found, 2 do found[index] = whole(math.max(0, version - found[index])) end
-local again_at = tonumber(redis.call('HGET', store, 'again')) or 0
-local missed = asked.seen > 0 and asked.seen < math.max(now - asked.remembered, again_at)
 local flushes = prefix .. ':flushes'
 local flushed = redis.call('ZRANGEBYSCORE', flushes, since, '+inf')
 redis.call('ZREMRANGEBYSCORE', flushes, '-inf', whole(now - 60000))
@@ -249,7 +254,10 @@ RECOVERY = (
     + """
 local id, back, seconds = ARGV[1], prefix .. ':returned', tonumber(ARGV[2])
 local came = redis.call('HGET', back, id)
-if redis.call('HEXISTS', store, 'restored') == 1 then return came and 'done' or 'late' end
+if redis.call('HEXISTS', store, 'restored') == 1 then
+  if not came then return 'late' end
+  return redis.call('HEXISTS', store, 'again') == 1 and 'done' or 'merge'
+end
 if not came then return 'wait' end
 redis.call('HSETNX', store, 'recovering', whole(now))
 redis.call('HSET', back, id, string.match(came, '^%d+') .. ' ' .. whole(now))
@@ -271,20 +279,45 @@ return best == id and 'restore' or 'wait'
 RESTORE = (
     _COMMON
     + """
-local asked = cjson.decode(ARGV[2])
+local id, asked, staged = ARGV[1], cjson.decode(ARGV[2]), prefix .. ':staged:' .. ARGV[1]
 if (redis.call('HGET', store, 'arrivals') or '0') ~= asked.arrivals then return 0 end
-if redis.call('HSETNX', store, 'restored', ARGV[1]) == 0 then return 0 end
-local version = next_version(0)
-redis.call('HSET', store, 'again', whole(version))
-for id, sequence in pairs(asked.heard) do redis.call('HSET', prefix .. ':heard', id, whole(sequence)) end
+if redis.call('LLEN', staged) ~= asked.rows then return 0 end
+if redis.call('HSETNX', store, 'restored', id) == 0 then return 0 end
+for each, sequence in pairs(asked.heard) do redis.call('HSET', prefix .. ':heard', each, whole(sequence)) end
 redis.call('EXPIRE', prefix .. ':heard', 86400)
-for at = 3, #ARGV, 4 do
-  local chunk, field = ARGV[at], ARGV[at + 1]
-  local good, bad, first, last = numbers(ARGV[at + 2])
-  add(chunk, field, good, bad, first, last)
-  if ARGV[at + 3] == '1' then redis.call('ZADD', prefix .. ':changes', whole(version), chunk .. ' ' .. field) end
-  redis.call('EXPIRE', prefix .. ':sums:' .. chunk, asked.lasts[string.match(chunk, '^(%d+)')])
+if asked.rows > 0 then
+  redis.call('RENAME', staged, prefix .. ':restoring')
+  redis.call('PERSIST', prefix .. ':restoring')
 end
 return 1
 """
 )
+"""Take what a process has staged as what ended processes had, once and as a whole."""
+
+MERGE = (
+    _COMMON
+    + """
+local asked, rows = cjson.decode(ARGV[2]), prefix .. ':restoring'
+if redis.call('HEXISTS', store, 'restored') == 0 or redis.call('HEXISTS', store, 'again') == 1 then return 0 end
+local restorer = redis.call('GET', prefix .. ':restorer')
+if restorer and restorer ~= ARGV[1] then return -1 end
+local touched = {}
+for _, each in ipairs(redis.call('LPOP', rows, asked.most) or {}) do
+  local chunk, row, field = string.match(each, '^(%S+) (%S+ %S+ %S+ %S+) (.*)$')
+  add(chunk, field, numbers(row))
+  touched[chunk] = true
+end
+for chunk in pairs(touched) do
+  redis.call('EXPIRE', prefix .. ':sums:' .. chunk, asked.lasts[string.match(chunk, '^(%d+)')])
+end
+local left = redis.call('LLEN', rows)
+if left > 0 then
+  redis.call('SET', prefix .. ':restorer', ARGV[1], 'PX', 5000)
+else
+  redis.call('DEL', prefix .. ':restorer')
+  redis.call('HSET', store, 'again', whole(next_version(0)))
+end
+return left
+"""
+)
+"""Add a part of what is restored to the sums; return how much is left, -1 where another process does that."""

@@ -5,6 +5,7 @@ import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple
+from itertools import islice
 from typing import Any, Final
 
 from gateway import clock
@@ -13,7 +14,7 @@ from gateway.policy.slo.series import SlotCounts
 from gateway.policy.slo.windows import FINE, LASTING, STORED
 from gateway.state import believed, findings, redis_client
 from gateway.state import store as contract
-from gateway.state.redis_scripts import BEGIN, LEAD, MEMBERS, RECOVERY, RESIGN, RESTORE, SAVE, SETTLE
+from gateway.state.redis_scripts import BEGIN, LEAD, MEMBERS, MERGE, RECOVERY, RESIGN, RESTORE, SAVE, SETTLE
 from gateway.state.slot_table import SlotTable
 from gateway.state.store import (
     SHARED_KINDS,
@@ -47,6 +48,12 @@ _LISTS: Final[dict[str, tuple[float, int]]] = {
 }
 """What is kept in order of time: for how many seconds, and how many at most."""
 _EJECTIONS_LOADED: Final = 1000
+_PART: Final = 2000
+"""Rows that one script adds to the sums: the server does nothing else for some milliseconds."""
+_STAGED: Final = 600
+"""Seconds that what is staged stays, where its process does not go on."""
+_MERGE_SECONDS: Final = 2.0
+"""How long one call adds rows: the lease must be renewed meanwhile."""
 _POLICY: Final = "noeviction"
 
 
@@ -151,6 +158,7 @@ class RedisStore:
             "returning": batch.returning,
             "more": batch.more,
             "every": batch.every,
+            "unread": batch.unread,
             "token": batch.token,
             "counts": len(batch.counts),
             "documents": len(batch.documents),
@@ -179,8 +187,11 @@ class RedisStore:
         )
 
     def recovery(self, incarnation: str) -> Recovery:
-        """Return what a process that came back has to do."""
-        return Recovery(self._run(RECOVERY, incarnation, int(contract.RECOVERY_SECONDS * 1000)))
+        """Return what a process that came back has to do; it helps to restore what another could not finish."""
+        what = self._run(RECOVERY, incarnation, int(contract.RECOVERY_SECONDS * 1000))
+        if what == "merge":
+            return Recovery.DONE if self._merge(incarnation) else Recovery.WAIT
+        return Recovery(what)
 
     def returned(self, among: Iterable[SlotCounts]) -> Returned:
         """Return the counts of all processes that came back, of the slots that are `among` these."""
@@ -191,9 +202,31 @@ class RedisStore:
         return Returned(tuple(found), arrivals)
 
     def restore(self, incarnation: str, counts: Sequence[SlotCounts], arrivals: int, heard: Mapping[str, int]) -> bool:
-        """Write what ended processes had, once."""
-        asked = json.dumps({"lasts": _LASTS, "arrivals": str(arrivals), "heard": heard})
-        return bool(self._run(RESTORE, incarnation, asked, *_rows(counts, every=False)))
+        """Write what ended processes had, once: aside, and in parts, and then as a whole.
+
+        It is in the sums when `recovery` says that all is done.
+        """
+        staged = self._key(f"staged:{incarnation}")
+        self._call(self._client.unlink, staged)
+        # The finest slots first: who reads amid it would take what these have more then as new in wider ones, too.
+        rows = _staged(sorted(counts, key=lambda each: each.width))
+        while part := tuple(islice(rows, _PART)):
+            self._call(self._client.rpush, staged, *part)
+            self._call(self._client.expire, staged, _STAGED)
+        asked = json.dumps({"arrivals": str(arrivals), "heard": heard, "rows": len(counts)})
+        if self._run(RESTORE, incarnation, asked):
+            return True
+        self._call(self._client.unlink, staged)
+        return False
+
+    def _merge(self, incarnation: str) -> bool:
+        """Add what was restored to the sums, in parts and not for long; return whether all of it is there."""
+        asked = json.dumps({"lasts": _LASTS, "most": _PART})
+        until = clock.monotonic() + _MERGE_SECONDS
+        while (left := self._run(MERGE, incarnation, asked)) > 0:
+            if clock.monotonic() > until:
+                return False
+        return bool(left == 0)
 
     def restored_from(self, incarnation: str) -> int:
         """Return which batch of a process was the last that is in what was restored."""
@@ -216,7 +249,11 @@ class RedisStore:
         self._run(RESIGN, owner)
 
     def settle(self, owner: str, token: int, now: float) -> int:
-        """Settle the rows of silent processes, and forget what is kept in order of time and too old."""
+        """Settle the rows of silent processes, and forget what is kept in order of time and too old.
+
+        If those that came back to an emptied store are gone, what they restored is still to be added.
+        """
+        self._merge(owner)
         chunks = [f"{width:g}:{chunk}" for width, chunk in _chunks(now)]
         milliseconds = int(contract.SILENT_SECONDS * 1000), int(90 * DAY * 1000)
         return int(self._run(SETTLE, owner, token, *milliseconds, json.dumps(_LISTS), *chunks))
@@ -303,6 +340,13 @@ def _rows(counts: Iterable[SlotCounts], *, every: bool) -> Iterator[str]:
         yield f"{each.slot} {series}"
         yield f"{each.good} {each.bad} {each.first:.3f} {each.last:.3f}"
         yield "1" if (every or each.width == FINE) and each.series.kind in SHARED_KINDS else ""
+
+
+def _staged(counts: Iterable[SlotCounts]) -> Iterator[str]:
+    """Yield chunk, row and field in one text each."""
+    rows = _rows(counts, every=False)
+    for chunk, field, row, _ in zip(rows, rows, rows, rows, strict=True):
+        yield f"{chunk} {row} {field}"
 
 
 def _slots(rows: Iterable[tuple[str, str]], width: float) -> Iterable[SlotCounts]:

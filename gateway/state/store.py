@@ -119,7 +119,8 @@ class Batch:
     `epoch` is the store's, as the process knows it, "" where it knows none, and `seen` the version of what it has read.
     `returning` is the epoch that the process was in when the store was emptied, "" otherwise; then `more` says that
     further batches hold the rest of what it had. `every` asks that others are told of slots of every width, since the
-    finest ones do not tell it all. `findings` are told to the others as long as they hold.
+    finest ones do not tell it all; `unread` says that the answer need not tell what others have counted, since nobody
+    reads that, or all of it is read next. `findings` are told to the others as long as they hold.
     """
 
     at: float
@@ -136,6 +137,7 @@ class Batch:
     returning: str = ""
     more: bool = False
     every: bool = False
+    unread: bool = False
     findings: tuple[BackendFinding, ...] = ()
 
 
@@ -245,7 +247,8 @@ class Store(Protocol):
     def restore(self, incarnation: str, counts: Sequence[SlotCounts], arrivals: int, heard: Mapping[str, int]) -> bool:
         """Write what ended processes had into an emptied store, once, and of which process which batch was in it.
 
-        False where another one has, or more processes came back than those `arrivals`.
+        False where another one has, or more processes came back than those `arrivals`. It may take effect little by
+        little, until `recovery` says that it is done.
         """
 
     def restored_from(self, incarnation: str) -> int:

@@ -202,7 +202,7 @@ def test_a_process_that_starts_before_others_have_written_again_learns_of_what_i
 
 
 def test_a_process_that_writes_in_pieces_what_it_had_is_waited_for(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.state.fleet_counts._AT_ONCE", 3)
+    monkeypatch.setattr("gateway.state.fleet_counts._PIECE", 3)
     fleet = Fleet(make())
     for _ in range(2):
         fleet.living.append(Process(fleet.engine, 0.0))
@@ -224,7 +224,7 @@ def test_a_process_that_writes_in_pieces_what_it_had_is_waited_for(make: Make, m
 def test_a_process_that_writes_only_a_part_of_what_it_had_is_not_counted_twice(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.state.fleet_counts._AT_ONCE", 3)
+    monkeypatch.setattr("gateway.state.fleet_counts._PIECE", 3)
     fleet = Fleet(make())
     fleet.living.append(Process(fleet.engine, 0.0))
     for number, series in enumerate(SERIES):
