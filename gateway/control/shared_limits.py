@@ -8,7 +8,7 @@ from gateway.clock import Clock
 from gateway.policy.routing.slots import Slots
 from gateway.proxy.current import CurrentTable
 from gateway.shared.memory import JoinedTable
-from gateway.shared.quota import SharedQuota
+from gateway.shared.quota import Owing, SharedQuota
 from gateway.shared.slots import SharedSlots
 from gateway.shared.table import Columns
 
@@ -26,6 +26,7 @@ class SharedLimits:
         self._clock = clock
         self._columns: dict[str, tuple[int, Slots]] = {}
         self._alone: set[str] = set()
+        self._owing = Owing()
 
     def __repr__(self) -> str:
         return f"<SharedLimits of {len(self._columns)} backends, {self._table!r}>"
@@ -52,14 +53,15 @@ class SharedLimits:
             if tenant.is_limited and quota.shared is None and not quota.own:
                 column = self._attach("tenant", layout.tenants, tenant.name)
                 if column is not None:
-                    quota.shared = SharedQuota(self._table, column)
+                    quota.shared = SharedQuota(self._table, column, self._owing)
         for model in self._current.table:
             for line in model.memory.lines.values():
                 line.slots.shared = True
 
     def tick(self, now: float) -> None:
-        """Give a sign of life, and see what other processes have in flight; called a few times a second."""
+        """Give a sign of life, pay what is owed, and see what others have in flight; called a few times a second."""
         self._table.beat(now)
+        self._owing.pay(now)
         for backend in self._registry:
             backend.health.slots.look()
 

@@ -1,14 +1,10 @@
 """The slots that the requests of one queue wait for, and the place among them that is kept for a large request."""
 
 from collections.abc import Sequence
-from typing import Final
 
 from gateway.claim import Claim
 from gateway.policy.admission.headroom import Holders
 from gateway.policy.routing.health import Health
-
-_GLANCE: Final = 4
-"""Backends that a request that comes looks at in the table that processes share."""
 
 
 class AwaitedSlots:
@@ -40,9 +36,9 @@ class AwaitedSlots:
             health.slots.look()
 
     def glance(self) -> None:
-        """See what other processes have of a few of them, in turn: a request that comes does not look at hundreds."""
+        """See what other processes have of one of them, in turn: a request that comes does not look at hundreds."""
         healths, count = self.healths, len(self.healths)
-        for _ in range(min(count, _GLANCE)):
+        if count:
             self._looked = (self._looked + 1) % count
             healths[self._looked].slots.look()
 

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from gateway.shared.quota import SharedQuota
+from gateway.shared.quota import Owing, SharedQuota
 from gateway.shared.table import Layout, Table, allot, write_header
 
 _BLOCK: Final = 256
@@ -34,16 +34,18 @@ class PrivateQuotas:
         self._tables: list[Table] = []
         self._unused: list[tuple[Table, int]] = []
         self._used: dict[SharedQuota, tuple[Table, int]] = {}
+        self._owing = Owing()
         self._now = 0.0
 
     def __repr__(self) -> str:
         return f"<PrivateQuotas of {len(self._used)} tenants>"
 
     def beat(self, now: float) -> None:
-        """Let time pass."""
+        """Let time pass, and charge what is owed."""
         self._now = now
         for table in self._tables:
             table.beat(now)
+        self._owing.pay(now)
 
     def add(self) -> SharedQuota:
         """Return a tenant's column, empty."""
@@ -52,13 +54,14 @@ class PrivateQuotas:
             self._tables.append(table)
             self._unused = [(table, column) for column in reversed(range(_BLOCK))]
         table, column = self._unused.pop()
-        quota = SharedQuota(table, column)
+        quota = SharedQuota(table, column, self._owing)
         self._used[quota] = table, column
         return quota
 
     def drop(self, quota: SharedQuota) -> None:
         """Empty the column of a tenant that is gone and has nothing in flight any more, for another."""
         table, column = self._used.pop(quota)
+        self._owing.forget(quota)
         start, cells = table.layout.tenants.start(column), table.cells
         for place in range(start, start + table.layout.tenants.stride):
             cells[place] = 0

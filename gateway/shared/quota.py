@@ -9,6 +9,8 @@ from gateway.shared.table import Table
 MINUTE: Final = 60.0
 STALE: Final = 2.0
 """Seconds after which the first charge has what other gateways charged asked for at once."""
+_MAY_OWE: Final = 128.0
+"""Of what is left, all processes together may owe one part in so many."""
 _CHARGED: Final = 2
 _HEARD: Final = 4
 _HEARD_AT: Final = 6
@@ -20,15 +22,15 @@ class SharedBucket:
 
     This is the theoretical arrival time of the generic cell rate algorithm: charging moves it on, giving back moves it
     back, and time refills the bucket by itself. A change is one store, so that a process that dies leaves no half of
-    one. Where the limit changes, the part of the minute that is used stays used. `owed` is what could not be charged
-    yet because another process held the lock.
+    one. Where the limit changes, the part of the minute that is used stays used. `owed` is what this process has not
+    charged yet: because another held the lock, or because it is no more than `may_owe`, a little of what is left.
 
     Where gateways on other machines charge it too, two more cells have all that this machine ever charged, and how
     much of that the others had been told of when this machine last heard from them. From `urgent_at` charged on they
     are to be told at once.
     """
 
-    __slots__ = ("_charged", "_heard", "_place", "_table", "counts", "owed", "urgent_at")
+    __slots__ = ("_charged", "_heard", "_place", "_table", "counts", "may_owe", "owed", "size", "urgent_at")
 
     def __init__(self, table: Table, place: int) -> None:
         self._table = table
@@ -36,7 +38,8 @@ class SharedBucket:
         self._charged = place + _CHARGED
         self._heard = place + _HEARD
         self.counts = False
-        self.owed = 0.0
+        self.owed = self.may_owe = 0.0
+        self.size = 1
         self.urgent_at = inf
 
     def __repr__(self) -> str:
@@ -67,21 +70,34 @@ class SharedBucket:
 
     def charge(self, amount: float, size: int, now: float, *, locked: bool) -> None:
         """Take so much out, or put it back below 0; where the caller has no lock, with the next charge."""
+        self.size = size
         if not locked:
             self.owed += amount
             return
         amount += self.owed
         self.owed = 0.0
         floats, place = self._table.floats, self._place
-        floats[place] = max(floats[place], now) + amount * MINUTE / size
+        full_at = max(floats[place], now) + amount * MINUTE / size
+        floats[place] = full_at
         if self.counts:
             floats[self._charged] = floats[self._charged] + amount
+        left = size - max(0.0, full_at - now) * size / MINUTE
+        self.may_owe = left / _MAY_OWE / self._table.rows
+        if self.counts and self.urgent_at < inf:
+            self.may_owe = min(self.may_owe, self.urgent_at - floats[self._charged])
+
+    def pay(self, now: float) -> None:
+        """Charge what is owed, under the lock, and owe nothing before the next charge."""
+        if self.owed:
+            self.charge(0.0, self.size, now, locked=True)
+        self.may_owe = 0.0
 
     def hear(self, full_in: float, charged: float, size: int, at: float) -> None:
         """Take when it is full, as all gateways together have it at `at`: with so much of what this one charged."""
         floats = self._table.floats
         floats[self._place] = at + full_in + (floats[self._charged] - charged) * MINUTE / size
         floats[self._heard] = charged
+        self.may_owe = 0.0
 
     def assume(self, seconds: float, now: float) -> None:
         """Take it that others used what so many seconds have refilled; a full bucket stays full."""
@@ -94,22 +110,37 @@ class SharedBucket:
 class SharedQuota:
     """A tenant's column, as one process sees it: its buckets, and its requests in flight of all processes.
 
-    `news` is there where gateways on other machines share the quota, too.
+    `own` are those of this process. `news` is there where gateways on other machines share the quota, too. What this
+    process owes of it is paid by `owing`.
     """
 
-    __slots__ = ("_lock", "_start", "_table", "_used", "is_news", "news", "requests", "tokens")
+    __slots__ = (
+        "_lock",
+        "_owing",
+        "_start",
+        "_table",
+        "_used",
+        "is_news",
+        "is_owing",
+        "news",
+        "own",
+        "requests",
+        "tokens",
+    )
 
-    def __init__(self, table: Table, column: int) -> None:
+    def __init__(self, table: Table, column: int, owing: "Owing") -> None:
         columns = table.layout.tenants
         start = columns.start(column)
         self._table = table
         self._start = start
         self._used = start + columns.head
         self._lock = columns.lock + column
+        self.own = table.cells[self._used + table.row]
         self.requests = SharedBucket(table, start)
         self.tokens = SharedBucket(table, start + 1)
         self.news: News | None = None
-        self.is_news = False
+        self._owing = owing
+        self.is_news = self.is_owing = False
 
     def __repr__(self) -> str:
         return f"<SharedQuota {self.in_flight} in flight, {self.requests}, {self.tokens}>"
@@ -118,11 +149,6 @@ class SharedQuota:
     def in_flight(self) -> int:
         """The tenant's requests in flight, of all processes."""
         return self._table.total(self._used)
-
-    @property
-    def own(self) -> int:
-        """Those of this process."""
-        return self._table.cells[self._used + self._table.row]
 
     @property
     def now(self) -> float:
@@ -162,10 +188,60 @@ class SharedQuota:
         """Let others change it."""
         self._table.locks.release(self._lock)
 
+    def owe(self, requests: int, tokens: int) -> bool:
+        """Charge so much later, give tokens back below 0; False, and nothing, where that would be too much to owe."""
+        requests_owed, tokens_owed = self.requests.owed + requests, self.tokens.owed + tokens
+        if requests and requests_owed > self.requests.may_owe:
+            return False
+        if tokens and abs(tokens_owed) > self.tokens.may_owe:
+            return False
+        self.requests.owed, self.tokens.owed = requests_owed, tokens_owed
+        return True
+
+    def owes(self) -> None:
+        """Note that this process owes something, or may."""
+        if not self.is_owing:
+            self.is_owing = True
+            self._owing.quotas.append(self)
+
+    def pay(self, now: float) -> bool:
+        """Charge what is owed; False where another process does not let go of the lock."""
+        if not self.lock():
+            return False
+        owed = self.requests.owed or self.tokens.owed
+        self.requests.pay(now)
+        self.tokens.pay(now)
+        self.unlock()
+        self.is_owing = False
+        if owed and self.news is not None:
+            self.news.note(self, now)
+        return True
+
     def count(self, change: int) -> None:
         """Count one more request of this process in flight, or one less."""
-        place = self._used + self._table.row
-        self._table.cells[place] = self._table.cells[place] + change
+        self.own += change
+        self._table.cells[self._used + self._table.row] = self.own
+
+
+class Owing:
+    """The quotas of which a process owes something, or may."""
+
+    __slots__ = ("quotas",)
+
+    def __init__(self) -> None:
+        self.quotas: list[SharedQuota] = []
+
+    def __repr__(self) -> str:
+        return f"<Owing of {len(self.quotas)} tenants>"
+
+    def pay(self, now: float) -> None:
+        """Charge what is owed, as far as locks can be had; called a few times a second."""
+        self.quotas = [each for each in self.quotas if not each.pay(now)]
+
+    def forget(self, quota: SharedQuota) -> None:
+        """Owe nothing of a quota any more."""
+        quota.is_owing = False
+        self.quotas = [each for each in self.quotas if each is not quota]
 
 
 class News:

@@ -11,6 +11,8 @@ _SINCE: Final = 44
 _LAST: Final = (1 << _SINCE) - 1
 _FIRST_PRIORITY: Final = 1 << 16
 """What is added to priorities, so that none is below 1."""
+_ROOM: Final = 4
+"""Slots for each process that are left free where one is taken without the lock."""
 
 
 def mark(priority: int, since: float) -> int:
@@ -21,11 +23,16 @@ def mark(priority: int, since: float) -> int:
 class SharedSlots:
     """A backend's column, as one process sees it. `in_flight` and `kv` are all processes' as of the last look.
 
-    `yields` says that since then this process was refused a free slot, for one with a better right.
+    `yields` says that since then this process was refused a free slot, for one with a better right. `own` and `own_kv`
+    are what this process has.
 
     A process takes a slot under the column's lock: it reads the sum of the rows, and raises its own cell where the
     limit leaves room and no other process has a better right. One that cannot have the lock takes nothing. Only its
     owner writes a cell, so that giving back needs no lock: a sum read meanwhile is at most too high.
+
+    Where much is free and no other process waits, it takes one without the lock: it raises its own cell first, and
+    keeps the slot if the sum that it reads then leaves several slots for each process. Two that do so at once may each
+    miss what the other raised last, which is one slot of each process at most.
 
     Each process shows what waits first in its queues for this backend. The better right is that of a higher class,
     then that of the process with fewer slots here, then that of the request that has waited for longest, then that of
@@ -33,7 +40,7 @@ class SharedSlots:
     that one; a process that does not use it offers it to the next.
     """
 
-    __slots__ = ("_kv", "_lock", "_marked", "_table", "_used", "_waits", "in_flight", "kv", "yields")
+    __slots__ = ("_kv", "_lock", "_marked", "_table", "_used", "_waits", "in_flight", "kv", "own", "own_kv", "yields")
 
     def __init__(self, table: Table, column: int) -> None:
         layout, start = table.layout, table.layout.backends.start(column)
@@ -45,6 +52,8 @@ class SharedSlots:
         self._marked = NOTHING
         self.in_flight = 0
         self.kv = 0
+        self.own = table.cells[self._used + table.row]
+        self.own_kv = table.cells[self._kv + table.row]
         self.yields = False
 
     def __repr__(self) -> str:
@@ -52,12 +61,18 @@ class SharedSlots:
 
     def look(self) -> None:
         """Read what all processes have."""
-        table = self._table
-        self.in_flight, self.kv, self.yields = table.total(self._used), table.total(self._kv), False
+        cells, used, kv = self._table.cells, self._used, self._kv
+        in_flight = tokens = 0
+        for row in range(self._table.rows):
+            in_flight += cells[used + row]
+            tokens += cells[kv + row]
+        self.in_flight, self.kv, self.yields = in_flight, tokens, False
 
     def take(self, claim: Claim, limit: int, kv_capacity: int, now: float) -> bool:
         """Take a slot for a request; the last look is that before it."""
         table = self._table
+        if self._takes_of_many(claim, limit, kv_capacity):
+            return True
         if not table.locks.acquire(self._lock):
             return False
         try:
@@ -66,9 +81,7 @@ class SharedSlots:
                 return False
             first = self._first(mark(_priority(claim), min(claim.since, now)))
             if first == table.row:
-                cells, row = table.cells, table.row
-                cells[self._used + row] = cells[self._used + row] + 1
-                cells[self._kv + row] = cells[self._kv + row] + claim.kv
+                self._change(1, claim.kv)
                 return True
         finally:
             table.locks.release(self._lock)
@@ -76,21 +89,42 @@ class SharedSlots:
         table.wakes.wake(first)
         return False
 
-    @property
-    def own(self) -> int:
-        """The requests that this process has."""
-        return self._table.cells[self._used + self._table.row]
+    def _takes_of_many(self, claim: Claim, limit: int, kv_capacity: int) -> bool:
+        """Take one without the lock, where at least half of the tokens and several slots for each process are free."""
+        rows = self._table.rows
+        room = _ROOM * rows
+        most, most_kv = limit - room, kv_capacity // 2
+        if self.in_flight >= most or self.kv > most_kv or claim.kv * room > kv_capacity:
+            return False
+        self._change(1, claim.kv)
+        self.look()
+        keeps = self.in_flight <= most and self.kv <= most_kv and not self._others_wait(rows)
+        self.in_flight -= 1
+        self.kv -= claim.kv
+        if not keeps:
+            self.give_back(claim)
+        return keeps
 
-    @property
-    def own_kv(self) -> int:
-        """The tokens that this process has."""
-        return self._table.cells[self._kv + self._table.row]
+    def _change(self, slots: int, kv: int) -> None:
+        """Have so many slots and tokens more."""
+        table = self._table
+        self.own_kv += kv
+        self.own += slots
+        table.cells[self._kv + table.row] = self.own_kv
+        table.cells[self._used + table.row] = self.own
+
+    def _others_wait(self, rows: int) -> bool:
+        """Whether requests of other processes wait."""
+        cells, waits, own = self._table.cells, self._waits, self._table.row
+        others = 0
+        for row in range(rows):
+            if row != own:
+                others |= cells[waits + row]
+        return others != NOTHING
 
     def give_back(self, claim: Claim) -> None:
         """Give a slot back, and offer it."""
-        cells, row = self._table.cells, self._table.row
-        cells[self._kv + row] = cells[self._kv + row] - claim.kv
-        cells[self._used + row] = cells[self._used + row] - 1
+        self._change(-1, -claim.kv)
         self.offer()
 
     def wait(self, marked: int, limit: int) -> bool:

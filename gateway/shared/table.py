@@ -7,9 +7,10 @@ the rows. So the numbers of a process that died are gone once its row is cleared
 A cell is read and written by one aligned 8-byte load or store: CPython's memoryview copies an item of format `q` or `d`
 as one machine word. What must not interleave happens under the `Locks` of its column. A lock, and not a store followed
 by loads of the other rows: processors let loads pass earlier stores to other addresses (x86 too), so that two processes
-could each raise its own cell and not see the other's rise. Python has no fence, and what C libraries offer for one
-holds on some processors only. The kernel's record locks order all that comes before and after them on every processor,
-and end with the process that holds them.
+could each raise its own cell and not see the other's rise. `gateway.shared.slots` does without where so much is free
+that this does no harm. Python has no fence, and what C libraries offer for one holds on some processors only. The
+kernel's record locks order all that comes before and after them on every processor, and end with the process that holds
+them.
 """
 
 from hashlib import blake2b

@@ -8,6 +8,7 @@ from gateway.state.store import StateError
 MINUTE = 60.0
 MEMBER = 5.0
 LATE = 3.0
+FULL = 5.0
 
 
 class ModelExchange:
@@ -22,12 +23,14 @@ class ModelExchange:
 
     def empty(self) -> None:
         self.full_at: dict[str, list[float]] = {}
+        self._forgotten_at: dict[str, float] = {}
         self._rows: dict[tuple[str, str], tuple[str, int, tuple[float, float]]] = {}
         self._members: dict[str, float] = {}
 
     def age(self, seconds: float) -> None:
         """Let so much time pass for all that is stored."""
         self.full_at = {name: [each - seconds for each in at] for name, at in self.full_at.items()}
+        self._forgotten_at = {name: at - seconds for name, at in self._forgotten_at.items()}
         self._members = {name: at - seconds for name, at in self._members.items()}
 
     def forget(self, machine: str) -> None:
@@ -45,6 +48,8 @@ class ModelExchange:
         late = last is None or now - last > LATE
         self._members[machine] = now
         self._members = {name: at for name, at in self._members.items() if at > now - MEMBER}
+        self._forgotten_at = {name: at for name, at in self._forgotten_at.items() if at > now}
+        self.full_at = {name: at for name, at in self.full_at.items() if name in self._forgotten_at}
         answers = [self._charge(machine, sequence, each, now, late=late) for each in tenants]
         if scarce:
             known = {each.name for each in tenants}
@@ -68,10 +73,8 @@ class ModelExchange:
         if not old:
             self._rows[machine, tenant.name] = tenant.since, sequence, (buckets[0].total, buckets[1].total)
         self.full_at[tenant.name] = full_at
-        answer = self._heard(machine, tenant.name, now)
-        if max(full_at) <= now:
-            del self.full_at[tenant.name]
-        return answer
+        self._forgotten_at[tenant.name] = max(now, *full_at) + FULL
+        return self._heard(machine, tenant.name, now)
 
     def _heard(self, machine: str, name: str, now: float) -> TenantHeard:
         requests, tokens = self.full_at[name]

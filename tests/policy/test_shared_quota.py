@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.policy.admission.quota import Exceeded, Quota, QuotaLimits
-from gateway.shared.quota import News
+from gateway.shared.quota import News, Owing
 from tests.shared.columns import quota_of
 from tests.shared.stepping import SteppedMemory
 
@@ -19,10 +19,18 @@ class Clocked:
         self.memory = SteppedMemory(processes)
         self.tables = [self.memory.join() for _ in range(processes)]
         self.quotas = []
+        self.owing = []
         for table in self.tables:
-            quota = Quota(limits, START)
-            quota.shared = quota_of(table)
+            quota, owing = Quota(limits, START), Owing()
+            quota.shared = quota_of(table, owing=owing)
             self.quotas.append(quota)
+            self.owing.append(owing)
+
+    def tick(self, now: float) -> None:
+        """Have all charge what they owe, as they do a few times a second."""
+        for table, owing in zip(self.tables, self.owing, strict=True):
+            table.beat(now)
+            owing.pay(now)
 
 
 @given(
@@ -61,6 +69,63 @@ def test_several_processes_grant_what_one_would(
         assert [each or 0.0 for each in left] == pytest.approx([each or 0.0 for each in expected_left], abs=0.01)
         assert [each.own for each in shared.quotas] == [sum(row[0] == place for row in held) for place in range(3)]
         assert one.in_flight == len(held)
+
+
+@given(
+    st.none() | st.integers(1, 30_000),
+    st.none() | st.integers(1, 3_000_000),
+    st.lists(
+        st.tuples(st.integers(0, 2), st.floats(0, 0.02), st.integers(1, 300), st.integers(0, 400), st.integers(1, 400)),
+        max_size=30,
+    ),
+)
+def test_without_a_limit_of_requests_at_once_little_more_is_granted_and_all_agree_once_they_have_charged(
+    requests: int | None, tokens: int | None, rows: list[tuple[int, float, int, int, int]]
+) -> None:
+    """While much is left, a process charges a few requests together: at most a 128th of it is not charged yet."""
+    limits = QuotaLimits(requests, tokens)
+    shared = Clocked(3, limits)
+    now = ticked = START
+    granted = 0
+    for process, pause, asked, used, times in rows:
+        now += pause
+        if now - ticked > 0.25:
+            ticked = now
+            shared.tick(now)
+        quota = shared.quotas[process]
+        for _ in range(times):
+            if quota.reserve(asked, now) is None:
+                quota.settle(asked, used)
+                granted += 1
+    if requests is not None:
+        assert granted <= requests * (1 + 1 / 128 + (now - START) / 60)
+    shared.tick(now)
+    for left in zip(*(quota.left(now) for quota in shared.quotas), strict=True):
+        levels = [each for each in left if each is not None]
+        assert not levels or max(levels) - min(levels) < 0.01
+    assert [each.own for each in shared.quotas] == [0, 0, 0]
+
+
+def test_what_is_charged_later_is_charged_with_the_next_tick() -> None:
+    clocked = Clocked(2, QuotaLimits(requests_per_minute=60_000, tokens_per_minute=6_000_000))
+    one, other = clocked.quotas
+    assert [one.reserve(10, START) for _ in range(20)] == [None] * 20
+    one.settle(10, 5)
+    assert other.left(START) == pytest.approx((59_999, 5_999_990)), "of the first it knows"
+    assert one.left(START) == pytest.approx((59_980, 5_999_805))
+    for _ in range(2):
+        clocked.tick(START)
+        assert other.left(START) == pytest.approx((59_980, 5_999_805))
+    for _ in range(4):
+        one.settle(10, 20)
+    clocked.tick(START)
+    assert other.left(START) == pytest.approx((59_980, 5_999_765))
+
+
+def test_a_tenant_with_a_limit_of_requests_at_once_is_charged_at_once() -> None:
+    one, other = Clocked(2, QuotaLimits(requests_per_minute=60_000, concurrent=100)).quotas
+    assert [one.reserve(10, START) for _ in range(20)] == [None] * 20
+    assert other.left(START)[0] == pytest.approx(59_980)
 
 
 def test_a_full_burst_through_one_process_is_admitted_and_no_more_through_another() -> None:
@@ -102,6 +167,16 @@ def test_a_charge_that_finds_the_lock_held_is_made_later() -> None:
     del clocked.memory.held[lock]
     assert one.reserve(1, START) is None
     assert other.reserve(60, START) is None
+
+
+def test_what_is_owed_since_the_first_request_is_charged_by_the_limit_that_there_is() -> None:
+    clocked = Clocked(2, QuotaLimits(tokens_per_minute=100))
+    one, other = clocked.quotas
+    clocked.memory.held[clocked.tables[0].layout.tenants.lock] = 7
+    assert one.reserve(60, START) is None
+    clocked.memory.held.clear()
+    clocked.tick(START)
+    assert other.left(START) == (None, pytest.approx(40))
 
 
 def test_a_limit_that_changes_leaves_what_is_used_of_the_minute() -> None:

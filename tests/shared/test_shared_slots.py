@@ -76,6 +76,59 @@ def test_the_limit_is_never_exceeded_and_no_slot_is_lost(
 
 @settings(max_examples=300)
 @given(
+    st.sampled_from([12, 14, 17]),
+    st.lists(st.lists(st.booleans(), max_size=20), min_size=2, max_size=3),
+    orders,
+)
+def test_where_much_is_free_slots_are_taken_without_the_lock_and_the_limit_holds_too(
+    limit: int, programs: list[list[bool]], order: tuple[int, int]
+) -> None:
+    held = [0] * len(programs)
+
+    def within(_: SteppedMemory) -> None:
+        assert sum(held) <= limit
+
+    def process(program: list[bool]) -> None:
+        def work(table: Table) -> None:
+            slots = shared_slots(table)
+            for takes in program:
+                if takes:
+                    held[table.row] += slots.take(Claim(5), limit, PLENTY, 1.0)
+                elif held[table.row]:
+                    held[table.row] -= 1
+                    slots.give_back(Claim(5))
+
+        memory.add(work)
+
+    memory = SteppedMemory(3, within)
+    for program in programs:
+        process(program)
+    memory.run(turns(order))
+    start = memory.layout.backends.start(0)
+    assert memory.values[start : start + len(held)] == held
+    assert memory.values[start + 3 : start + 3 + len(held)] == [5 * each for each in held]
+
+
+def test_no_lock_is_needed_unless_few_are_free_or_another_process_waits() -> None:
+    memory = SteppedMemory(2)
+    one, other = shared_slots(memory.join()), shared_slots(memory.join())
+    memory.held[memory.layout.backends.lock] = 7
+    assert [one.take(Claim(5), 12, PLENTY, 1.0) for _ in range(5)] == [True] * 4 + [False]
+    assert (one.in_flight, one.own, one.own_kv, memory.woken) == (4, 4, 20, set())
+    one.give_back(Claim(5))
+    one.look()
+    assert one.take(Claim(5), 12, PLENTY, 1.0)
+    one.give_back(Claim(5))
+    one.look()
+    assert not one.take(Claim(5), 12, 30, 1.0), "tokens are short"
+    assert not one.take(Claim(5), 12, 39, 1.0), "one request wants much of them"
+    other.wait(mark(0, 1.0), 1)
+    assert not one.take(Claim(5), 12, PLENTY, 1.0)
+    assert (one.own, one.own_kv, memory.woken) == (3, 15, {1})
+
+
+@settings(max_examples=300)
+@given(
     st.sampled_from([1, 2]),
     st.lists(st.lists(st.tuples(st.sampled_from([0, 10, 20]), st.integers(0, 3)), max_size=3), min_size=2, max_size=3),
     orders,

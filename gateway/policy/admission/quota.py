@@ -147,8 +147,21 @@ class Quota:
         return None
 
     def _reserve_shared(self, shared: SharedQuota, tokens: int, now: float) -> Denied | None:
-        """Do so by what is left for all processes; where the lock cannot be had, the charge is made later."""
-        locked, requests = shared.lock(), self.requests
+        """Do so by what is left for all processes; where the lock cannot be had, the charge is made later.
+
+        While much is left a charge is made later too, together with others, and what other processes charged meanwhile
+        is seen then.
+        """
+        requests = self.requests
+        if (
+            self.limits.concurrent is None
+            and self._reserve(tokens, now) is None
+            and shared.owe(int(requests is not None), tokens if self.tokens is not None else 0)
+        ):
+            shared.count(1)
+            return None
+        locked = shared.lock()
+        shared.owes()
         try:
             self.in_flight = shared.in_flight
             self._take_over(shared, now)
@@ -175,7 +188,10 @@ class Quota:
 
     def _settle_shared(self, shared: SharedQuota, more: int) -> None:
         shared.count(-1)
-        if self.tokens is not None and more:
+        if self.tokens is None or not more:
+            return
+        if self.limits.concurrent is not None or not shared.owe(0, more):
+            shared.owes()
             locked = shared.lock()
             shared.tokens.charge(more, self.tokens.size, shared.now, locked=locked)
             if locked:
