@@ -9,7 +9,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ from loadtest.bench.redis_server import RedisServer
 from loadtest.scale import store_cost
 
 MOST = 1.10
-"""Of one process's CPU time per request."""
+"""Of the CPU time per request of as many processes that share nothing."""
 CONNECTIONS = 32
 LOADS = {"plain": "", "burst": "-s -n 128"}
 _SETTLES = 5.0
@@ -46,17 +46,24 @@ class Setup:
     workers: int = 0
     shares: bool = False
 
+    @property
+    def beside(self) -> "Setup":
+        """What it is compared with: two processes take more than one on the same core, whatever they are."""
+        return ALONE if max(self.replicas, self.workers) < 2 else APART
+
     def options(self, store: int) -> tuple[str, ...]:
         workers = ("--workers", str(self.workers)) if self.workers else ()
         return (*workers, "--state", f"redis://127.0.0.1:{store}/0") if self.shares else workers
 
 
-ALONE = Setup("one process")
+ALONE = Setup("1 process")
+APART = Setup("2 processes that share nothing", replicas=2)
 SETUPS = (
     ALONE,
     Setup("1 worker", workers=1),
-    Setup("2 workers", workers=2),
     Setup("1 replica on Redis", shares=True),
+    APART,
+    Setup("2 workers", workers=2),
     Setup("2 replicas on Redis", replicas=2, shares=True),
 )
 
@@ -85,7 +92,7 @@ def fleet(
 
 
 def _compare(bench: Bench, rounds: int) -> float:
-    """Print what each setup costs, and return the worst ratio to one process."""
+    """Print what each setup costs, and return the worst ratio to as many processes that share nothing."""
     found: dict[tuple[str, str], list[float]] = {}
     for number in range(1, rounds + 1):
         for setup in SETUPS:
@@ -95,19 +102,24 @@ def _compare(bench: Bench, rounds: int) -> float:
                     measure.warm_up(bench, target)
                 for load, options in LOADS.items():
                     found.setdefault((setup.name, load), []).append(_cost(bench, targets, load, options, number))
-    print(f"\n| CPU time per request | {' | '.join(LOADS)} | of one process |")
-    print(f"| --- |{' ---: |' * (len(LOADS) + 1)}")
+    print(f"\n| CPU time per request | {' | '.join(LOADS)} | of 1 process | of as many that share nothing |")
+    print(f"| --- |{' ---: |' * (len(LOADS) + 2)}")
     worst = 0.0
     for setup in SETUPS:
-        ratios = [
-            median(a / b for a, b in zip(found[setup.name, load], found[ALONE.name, load], strict=True))
-            for load in LOADS
-        ]
-        worst = max(worst, *ratios)
-        shown = " | ".join(f"{median(found[setup.name, load]):,.0f} us" for load in LOADS)
-        print(f"| {setup.name} | {shown} | {', '.join(f'{ratio:.3f}' for ratio in ratios)} |")
+        of_one, of_many = _ratios(found, setup, ALONE), _ratios(found, setup, setup.beside)
+        worst = max(worst, *of_many)
+        figures = [f"{median(found[setup.name, load]):,.0f} us" for load in LOADS]
+        ratios = [", ".join(f"{ratio:.2f}" for ratio in each) for each in (of_one, of_many)]
+        print(f"| {' | '.join([setup.name, *figures, *ratios])} |")
     print(f"\nworst {worst:.3f}, at most {MOST:g}: {'ok' if worst <= MOST else 'FAIL'}")
     return worst
+
+
+def _ratios(found: Mapping[tuple[str, str], Sequence[float]], setup: Setup, beside: Setup) -> list[float]:
+    """Return what a setup costs under each load, of what another does: the median of the rounds."""
+    return [
+        median(a / b for a, b in zip(found[setup.name, load], found[beside.name, load], strict=True)) for load in LOADS
+    ]
 
 
 def _cost(bench: Bench, targets: Sequence[Target], load: str, options: str, number: int) -> float:
