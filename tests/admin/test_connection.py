@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from gateway.admin.connection import AdminConnection, AdminLimits
-from gateway.clock import monotonic
+from gateway.clock import Clock, monotonic
 from gateway.control.sweep import Checked, sweep
 from gateway.lateness import Lateness
 from gateway.listeners import Listener, bind, listener
@@ -19,7 +19,7 @@ from tests.e2e.fakes import backends, good
 from tests.e2e.harness import ask, chat, gateway, routes
 from tests.e2e.processes import serving
 from tests.e2e.raw_client import RawClient, connect
-from tests.waiting import DEADLINE, eventually, patient_client
+from tests.waiting import DEADLINE, HandClock, eventually, patient_client
 
 pytestmark = pytest.mark.anyio
 GET = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
@@ -38,14 +38,14 @@ async def answering(scope: Any, receive: Callable[[], Any], send: Callable[[Any]
 
 
 @asynccontextmanager
-async def listening(**bounds: Any) -> AsyncIterator[tuple[Listener, int]]:
+async def listening(clock: Clock = monotonic, **bounds: Any) -> AsyncIterator[tuple[Listener, int]]:
     limits = AdminLimits(**bounds)
-    made = listener(answering, partial(AdminConnection, limits=limits, clock=monotonic), None, limits.admit)
+    made = listener(answering, partial(AdminConnection, limits=limits, clock=clock), None, limits.admit)
     bound = bind("127.0.0.1", 0)
     serving = asyncio.create_task(made.serve(sockets=[bound]))
     await made.accepting.wait()
     held = cast(set[Checked], made.server_state.connections)
-    sweeping = asyncio.create_task(sweep(lambda: [held], monotonic, Lateness(), Slices(monotonic)))
+    sweeping = asyncio.create_task(sweep(lambda: [held], clock, Lateness(), Slices(monotonic)))
     try:
         yield made, bound.getsockname()[1]
     finally:
@@ -115,22 +115,25 @@ async def test_what_does_not_come_in_time_is_not_waited_for(sent: bytes) -> None
 
 
 async def test_bytes_now_and_then_do_not_move_the_deadline() -> None:
-    async with listening(head_seconds=0.5) as (made, port):
+    clock = HandClock()
+    async with listening(clock, head_seconds=0.5) as (made, port):
         client = await connect(port)
         await eventually(lambda: len(made.server_state.connections) == 1)
         while made.server_state.connections:
             client.writer.write(b"x")
+            clock.advance(0.02)
             await asyncio.sleep(0.02)
         client.close()
 
 
 @pytest.mark.parametrize("path", [b"/large", b"/never"])
 async def test_an_answer_that_is_not_read_or_never_comes_ends(path: bytes) -> None:
-    async with listening(request_seconds=0.5) as (made, port):
+    clock = HandClock()
+    async with listening(clock, request_seconds=0.5) as (made, port):
         client = await connect(port)
         await client.send(GET.replace(b"/ ", path + b" "))
         await eventually(lambda: len(made.server_state.connections) == 1)
-        await eventually(lambda: not made.server_state.connections)
+        await clock.passes(0.6, lambda: not made.server_state.connections)
         client.close()
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -24,6 +25,9 @@ from gateway.wire.guard import Limits
 from gateway.wire.long_event import MAX_EVENT
 from tests.e2e.raw_client import Answer, close_all, connect
 from tests.waiting import DEADLINE, eventually
+
+SEED = int(os.environ.get("TIDEGATE_SEED", "1"))
+"""Of what a gateway draws: every run draws the same, so that chance refuses no commit; another number tries others."""
 
 
 @dataclass
@@ -170,6 +174,7 @@ async def gateway(
     if task.done():
         await task
     where = addresses.result()
+    app.data.rng.seed(SEED)
     running = Running(app, where.data, where.admin, records, task)
     try:
         if wait_ready:

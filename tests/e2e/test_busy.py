@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from gateway.exchange import AttemptEnd, Outcome
@@ -29,7 +28,7 @@ from tests.e2e.fakes import (
 from tests.e2e.harness import Running, ask, chat, gateway, post
 from tests.e2e.processes import engine
 from tests.e2e.raw_client import connect
-from tests.waiting import eventually
+from tests.waiting import HandClock, eventually, patient_client
 
 pytestmark = pytest.mark.anyio
 BUSY = (
@@ -195,11 +194,17 @@ async def test_one_that_is_always_refused_does_not_lower_the_limit_of_its_engine
             case _:
                 await good(call)
 
-    async with backends(picky) as (fake,), gateway(tmp_path, routes(fake.url, patience="3s")) as running:
+    clock = HandClock()
+    async with backends(picky) as (fake,), gateway(tmp_path, routes(fake.url, patience="3s"), now=clock) as running:
         assert (await ask(running.port, words("first"))).status == 200
         others = [asyncio.create_task(ask(running.port, words("held"))) for _ in range(3)]
         await eventually(lambda: running.in_flight == 3)
-        answer = await ask(running.port, words("poison"))
+        asking = asyncio.create_task(ask(running.port, words("poison")))
+        for times in range(1, 4):
+            await eventually(lambda times=times: ended(running, AttemptEnd.SATURATED) >= times)  # type: ignore[misc]
+            clock.advance(0.6)  # longer than the pause after each of them
+        await clock.passes(0.6, asking.done)
+        answer = await asking
         assert (answer.status, answer.headers["retry-after"] >= "1") == (503, True)
         assert ended(running, AttemptEnd.SATURATED) >= 3
         assert running.backend().health.slots.limit == 32
@@ -318,7 +323,7 @@ async def test_running_requests_of_others_show_that_an_engine_is_at_work(tmp_pat
     """Another gateway keeps the engine full; this one has never had an answer from it."""
     options = ("--engine", "max_num_seqs=1", "--max-num-queued-reqs", "1")
     async with engine(*options) as child, gateway(tmp_path, routes(child.urls[0])) as running:
-        async with httpx.AsyncClient(timeout=30.0, trust_env=False) as other, contextlib.AsyncExitStack() as theirs:
+        async with patient_client(trust_env=False) as other, contextlib.AsyncExitStack() as theirs:
             for _ in range(2):
                 body = chat(max_tokens=2000, ignore_eos=True)
                 stream = other.stream("POST", f"{child.urls[0]}/v1/chat/completions", json=body)

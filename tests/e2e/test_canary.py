@@ -323,7 +323,7 @@ async def test_a_reload_under_way_keeps_share_and_evidence(tmp_path: Path) -> No
 
 async def until(process: Process, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
     """Wait until the rollout of a gateway process is as wanted."""
-    async with httpx.AsyncClient(base_url=process.urls[-1]) as client, asyncio.timeout(DEADLINE):
+    async with patient_client(base_url=process.urls[-1]) as client, asyncio.timeout(DEADLINE):
         while True:
             status: dict[str, Any] = (await client.get("/admin/models/m/canary")).json()
             if wanted(status):

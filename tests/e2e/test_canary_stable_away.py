@@ -15,7 +15,6 @@ from tests.e2e.test_reload_waiting import reload, waiter
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
-SLOW = 30.0
 
 
 class Mending:
@@ -30,7 +29,7 @@ class Mending:
 async def away(running: Running, fake: FakeBackend, index: int = 0, *, silent: bool = False) -> None:
     """Let a backend fail its probes, or leave them unanswered."""
     fake.health, fake.silent = (b"200 OK", True) if silent else (b"503 Service Unavailable", False)
-    await eventually(lambda: not running.backend(index).readiness.eligible, SLOW)
+    await eventually(lambda: not running.backend(index).readiness.eligible)
 
 
 async def said(running: Running) -> dict[str, str]:
@@ -156,7 +155,7 @@ async def test_a_candidate_that_carries_all_is_not_blamed_for_being_slow(tmp_pat
             await eventually(lambda: not found.stable_ready)
             pause[0] = 0.25
             answered = len(running.records.exchanges)
-            await eventually(lambda: len(running.records.exchanges) > answered + 200, SLOW)
+            await eventually(lambda: len(running.records.exchanges) > answered + 200)
             pause[0] = 0.0
             assert found.rollout.phase is Phase.STEP
             fakes[0].health = b"200 OK"

@@ -64,8 +64,12 @@ async def test_a_stream_that_its_client_gave_too_little_time_ends_with_an_error(
         await call.send(STREAM_HEAD, chunked(ROLE), chunked(event("x")))
         await call.until_gone()
 
-    async with backends(long) as (fake,), gateway(tmp_path, routes(fake.url)) as running:
-        cut = await ask(running.port, chat(), headers="x-request-timeout: 1\r\n")
+    clock = HandClock()
+    async with backends(long) as (fake,), gateway(tmp_path, routes(fake.url), now=clock) as running:
+        asking = asyncio.create_task(ask(running.port, chat(), headers=FIVE_SECONDS))
+        await eventually(lambda: bool(fake.calls) and running.backend().health.latency.unbegun == 0)
+        await pass_slowly(clock, running, 5.6)
+        cut = await asking
         assert (cut.status, cut.complete) == (200, False)
         assert b'"deadline_exceeded"' in cut.body
         assert DONE.strip() not in cut.body
@@ -76,6 +80,7 @@ async def test_a_stream_that_its_client_gave_too_little_time_ends_with_an_error(
 async def test_who_lived_through_a_failure_before_counts(tmp_path: Path) -> None:
     """A backend fails, and the time is over while another has the request: that is the first one's doing."""
     asked: list[Call] = []
+    clock = HandClock()
 
     async def first_fails(call: Call) -> None:
         asked.append(call)
@@ -83,9 +88,12 @@ async def test_who_lived_through_a_failure_before_counts(tmp_path: Path) -> None
 
     async with (
         backends(first_fails, first_fails) as fakes,
-        gateway(tmp_path, routes(*(each.url for each in fakes))) as running,
+        gateway(tmp_path, routes(*(each.url for each in fakes)), now=clock) as running,
     ):
-        failed = await ask(running.port, chat(stream=False), headers="x-request-timeout: 1\r\n")
+        asking = asyncio.create_task(ask(running.port, chat(stream=False), headers=FIVE_SECONDS))
+        await eventually(lambda: len(asked) == 2)
+        await pass_slowly(clock, running, 5.6)
+        failed = await asking
         assert failed.status == 500
         assert (await running.settled()).outcome is Outcome.BACKEND_ERROR
         assert [end for _, end in running.records.attempts] == [AttemptEnd.SERVER_ERROR, AttemptEnd.CLIENT_TIMEOUT]
@@ -124,15 +132,14 @@ async def test_an_engine_that_hangs_is_left_although_no_client_waits_for_long(tm
             assert sick.health.activity.has_worked
             engine.hangs, in_vain, in_a_row = True, 0, 0
             # Of answers in one piece the other engine has to give enough meanwhile; it gets about as many requests.
-            most = 60 / 5 + 1 + USUAL.consecutive_failures + (0 if stream else 2 * ENOUGH)
-            while in_a_row < 20 and in_vain < most:
+            most = 60 / 5 + 1 + USUAL.consecutive_failures + (0 if stream else 4 * ENOUGH)
+            while (in_a_row < 20 or not in_vain) and in_vain < most:
                 asking = asyncio.create_task(ask(running.port, chat(stream=stream), headers=FIVE_SECONDS))
                 await eventually(lambda asking=asking: asking.done() or sick.in_flight > 0)  # type: ignore[misc]
                 if not asking.done():
                     await pass_slowly(clock, running, 5.6)
                 in_vain, in_a_row = (in_vain, in_a_row + 1) if (await asking).status == 200 else (in_vain + 1, 0)
-            assert in_vain > 0
-            assert in_a_row == 20 or sick.health.outlier.ejection.state is State.EJECTED
+            assert in_a_row >= 20 or sick.health.outlier.ejection.state is State.EJECTED
 
 
 async def test_the_only_engine_hangs_and_its_users_count_although_none_waits_for_long(tmp_path: Path) -> None:

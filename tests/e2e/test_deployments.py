@@ -66,7 +66,7 @@ async def test_a_deployment_passes_every_stage(tmp_path: Path) -> None:
             assert len(new.calls) == 1, "one small question, before any user's"
             assert new.calls[0].json["max_tokens"] == 1
             async with crowd(running.port):
-                await eventually(lambda: Stage.FULL_WEIGHT in stages(running, "run-42"), 20)
+                await eventually(lambda: Stage.FULL_WEIGHT in stages(running, "run-42"))
             assert stages(running, "run-42") == list(Stage)
             listed = (await client.get("/admin/deployments")).json()
             assert [(each["id"], each["result"], each["actor"]) for each in listed] == [("run-42", "live", "argo")]
@@ -163,7 +163,10 @@ async def test_a_drained_backend_finishes_its_streams_and_gets_nothing_new_over_
         text = json.dumps({"models": {"m": {"backends": [first.url, second.url]}}})
         async with gateway(tmp_path, text, state=state) as running, admin(running) as client:
             streams = [asyncio.create_task(ask(running.port, chat())) for _ in range(8)]
-            await eventually(lambda: len(first.calls) > 0)
+            while not first.calls:
+                await eventually(lambda: len(first.calls) + sum(each.done() for each in streams) == len(streams))
+                streams.append(asyncio.create_task(ask(running.port, chat())))
+            await eventually(lambda: len(first.calls) + sum(each.done() for each in streams) == len(streams))
             name = running.backend(0).id
             answer = await client.post(f"/admin/backends/{name}/drain", json={"reason": "new driver"})
             assert answer.json() == {"backend": name, "drained": True, "in_flight": len(first.calls)}

@@ -113,7 +113,8 @@ async def test_what_was_found_is_shown_with_its_age_and_what_is_wrong(tmp_path: 
             await eventually(lambda: len(serving(running)) == 2)
             write(tmp_path, [first])
             await eventually(lambda: len(serving(running)) == 1)
-            (tmp_path / "targets.json").write_text("[")
+            (tmp_path / "broken").write_text("[")
+            os.replace(tmp_path / "broken", tmp_path / "targets.json")
             await eventually(lambda: running.app.control.discovery.rows()[0].problem != "")
             origin = f"file {tmp_path}/targets.json"
             async with patient_client(base_url=running.admin) as web:

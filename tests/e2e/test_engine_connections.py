@@ -27,7 +27,7 @@ from tests.e2e.fakes import (
 )
 from tests.e2e.harness import Running, ask, chat, gateway, post, routes
 from tests.e2e.raw_client import connect
-from tests.waiting import DEADLINE, eventually
+from tests.waiting import DEADLINE, HandClock, eventually
 
 pytestmark = pytest.mark.anyio
 Ending = Callable[[Call], Awaitable[None]]
@@ -39,8 +39,11 @@ def idle_for(running: Running, seconds: float) -> None:
         upstream.reuse.idle_since -= seconds
 
 
+CLOCK = HandClock()
+
+
 async def die_after_work(call: Call) -> None:
-    await asyncio.sleep(0.3)
+    CLOCK.advance(0.3)
     call.reset()
 
 
@@ -75,7 +78,7 @@ async def test_a_request_is_sent_again_only_where_the_engine_hardly_saw_it(tmp_p
         served += 1
         await (script(call) if served == 2 else good(call))
 
-    async with backends(second_ends) as (fake,), gateway(tmp_path, routes(fake.url)) as running:
+    async with backends(second_ends) as (fake,), gateway(tmp_path, routes(fake.url), now=CLOCK) as running:
         assert (await ask(running.port, chat(stream=False))).status == 200
         idle_for(running, idle)
         answer = await ask(running.port, chat(stream=False))
@@ -99,12 +102,11 @@ async def test_what_is_sent_again_takes_from_the_retry_budget(tmp_path: Path) ->
         served += 1
         await (closed_at_once(call) if served == 2 else good(call))
 
-    async with backends(second_closes) as (fake,), gateway(tmp_path, routes(fake.url)) as running:
+    async with backends(second_closes) as (fake,), gateway(tmp_path, routes(fake.url), now=CLOCK) as running:
         await ask(running.port, chat(stream=False))
         idle_for(running, 2.0)
         retries = next(iter(running.app.data.current.table)).memory.retries
-        now = asyncio.get_running_loop().time()
-        while retries.take(now):
+        while retries.take(CLOCK()):
             pass
         assert (await ask(running.port, chat(stream=False))).status == 502
         await running.settled(2)

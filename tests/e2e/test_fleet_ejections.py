@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -38,6 +37,23 @@ class Fleet:
         found = await status(gateway)
         by_id = {each["id"]: each["ejection"] for each in found["backends"]}
         return [by_id["p/" + each.url.removeprefix("http://")] for each in self.relays]
+
+    async def all_have_saved(self, times: int = 3) -> None:
+        """Wait until each gateway has written what it knows, and read what the others do, so often."""
+        with self.server.client() as client:
+
+            async def batches() -> dict[str, int]:
+                found = await asyncio.to_thread(client.hgetall, "{tidegate}:incarnations")
+                return {each: int(row.split()[0]) for each, row in found.items()}
+
+            before = await batches()
+            assert len(before) == 3
+
+            async def have() -> bool:
+                after = await batches()
+                return all(after[each] >= before[each] + times for each in before)
+
+            await comes(have)
 
     async def fault(self, which: int, **faults: Any) -> None:
         """Set the faults of an engine; none for one that is well again."""
@@ -128,15 +144,12 @@ class Load:
                     await self._ended.wait()
 
 
-async def test_bad_answers_move_all_within_three_seconds_and_that_ends_though_the_finder_dies(tmp_path: Path) -> None:
+async def test_bad_answers_move_all_and_that_ends_though_the_finder_dies(tmp_path: Path) -> None:
     async with fleet(tmp_path, seconds=5) as all_of_it:
         busy, light, idle = all_of_it.gateways
 
         async def is_out(gateway: Process) -> bool:
             return (await all_of_it.standings(gateway))[0] in OUT
-
-        async def all_are_out() -> bool:
-            return all([await is_out(each) for each in all_of_it.gateways])
 
         async def is_back() -> bool:
             return not await is_out(light)
@@ -146,10 +159,9 @@ async def test_bad_answers_move_all_within_three_seconds_and_that_ends_though_th
             assert await ejections(busy) == {}
             await all_of_it.fault(0, error_rate=1.0)
             await comes(lambda: is_out(busy))
-            found = time.monotonic()
-            await comes(all_are_out)
-            moved = time.monotonic() - found
-            assert moved < 15.0, "three seconds, and what a busy machine adds"
+            await all_of_it.all_have_saved(2)  # what it found is written
+            await all_of_it.all_have_saved(2)  # and read
+            assert all([await ejections(each) for each in all_of_it.gateways])
             assert {*await ejections(idle)} == {"peer"}
             for each in all_of_it.gateways:
                 assert OUT.isdisjoint((await all_of_it.standings(each))[1:])
@@ -169,20 +181,6 @@ async def test_what_some_cannot_reach_stays_for_the_others_and_what_is_gone_leav
         loads = [await stack.enter_async_context(Load(each, 1)) for each in others]
         client = stack.enter_context(all_of_it.server.client())
 
-        async def batches() -> dict[str, int]:
-            found = await asyncio.to_thread(client.hgetall, "{tidegate}:incarnations")
-            return {each: int(row.split()[0]) for each, row in found.items()}
-
-        async def all_have_saved_thrice() -> None:
-            before = await batches()
-            assert len(before) == 3
-
-            async def have() -> bool:
-                after = await batches()
-                return all(after[each] >= before[each] + 3 for each in before)
-
-            await comes(have)
-
         for lost in (1, 3):
             await eventually(lambda: all(len(each.answers) > 20 for each in loads))
             for relay in all_of_it.relays[:lost]:
@@ -193,7 +191,7 @@ async def test_what_some_cannot_reach_stays_for_the_others_and_what_is_gone_leav
                 return len([each for each in backends if each["state"] != "ready" or each["ejection"] in OUT]) >= lost
 
             await comes(sees_it)
-            await all_have_saved_thrice()
+            await all_of_it.all_have_saved()
             for each in loads:
                 each.answers.clear()
             await eventually(lambda: all(len(each.answers) > 20 for each in loads))
@@ -210,15 +208,13 @@ async def test_what_some_cannot_reach_stays_for_the_others_and_what_is_gone_leav
             return bool(state == "not_ready")
 
         await comes(lambda: is_lost(second, 0))
-        await all_have_saved_thrice()
+        await all_of_it.all_have_saved()
         assert OUT.isdisjoint(await all_of_it.standings(third)), "though two of three cannot reach it"
         assert not await is_lost(third, 0)
         assert await asyncio.to_thread(client.zcard, "{tidegate}:ejections") == 0
         async with gateway(tmp_path / "started later", all_of_it) as idle:
             assert OUT.isdisjoint(await all_of_it.standings(idle))
             await all_of_it.relays[1].stop()
-            gone = time.monotonic()
             for process in (second, third, idle):
                 await comes(partial(is_lost, process, 1))
-            assert time.monotonic() - gone < 15.0, "two probes, and what a busy machine adds"
         assert {answer for each in loads for answer in each.answers} == {200}

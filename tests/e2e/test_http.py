@@ -346,7 +346,7 @@ async def test_models_aliases_versions_and_splits(tmp_path: Path) -> None:
                 await client.send(post({**chat(stream=False), "model": "gpt-4o"}))
                 served[(await client.answer()).headers["x-gateway-version"]] += 1
             client.close()
-            assert 65 <= served["v1"] <= 112
+            assert 50 <= served["v1"] <= 115
             assert {call.json["model"] for call in old.calls} == {"served/one"}
             assert {call.json["model"] for call in new.calls} == {"served/two"}
             await running.settled(120)

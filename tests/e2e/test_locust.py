@@ -11,7 +11,6 @@ from contextlib import asynccontextmanager
 from functools import wraps
 from pathlib import Path
 
-import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -34,7 +33,7 @@ SECONDS = 3 * DEADLINE
 async def gateway_and_engine(folder: Path, *options: str) -> AsyncIterator[Process]:
     """Run an engine and a gateway that has found it ready."""
     async with engine(*options) as sim, serving(folder, [sim.urls[0]], "--no-access-log") as served:
-        async with httpx.AsyncClient() as web, asyncio.timeout(DEADLINE):
+        async with patient_client() as web, asyncio.timeout(DEADLINE):
             while (await web.get(f"{served.urls[0]}/ready")).status_code != 200:
                 await asyncio.sleep(0.02)
         yield served

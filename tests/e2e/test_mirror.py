@@ -19,7 +19,8 @@ from tests.e2e.fakes import STREAM_HEAD, Script, backends, chunked, event, good,
 from tests.e2e.harness import Running, ask, chat, gateway, post
 from tests.e2e.raw_client import connect
 from tests.e2e.test_canary import OBJECTIVE, failing, now
-from tests.waiting import eventually
+from tests.e2e.test_silence import pass_slowly
+from tests.waiting import HandClock, eventually
 
 pytestmark = pytest.mark.anyio
 KEY = "0c7e4f1d6b1b4fb1a3d1d0c1f3a6f6b7"
@@ -47,7 +48,7 @@ def routes(stable: str, candidate: str, mirror: float = 100, digest: str = "", *
                         "min_requests": 10,
                         "margin": 100,
                         "steps": [1, 5, 25, 50, 95],
-                        "warm_up_time": "1ms",
+                        "warm_up": 0,  # nobody else asks the candidate
                     },
                 }
             },
@@ -129,7 +130,7 @@ async def test_a_copy_that_hangs_delays_nobody_and_ends_with_the_gateway(tmp_pat
                 assert (await ask(running.port, chat())).status == 200
             copied = list(running.app.data.mirroring.copies)
             assert len(copied) == 4, "a backend is never filled with copies beyond its half"
-            assert len(new.calls) == 4
+            await eventually(lambda: len(new.calls) == 4)
             assert now(running).rollout.step == MIRRORING
         assert not running.app.data.mirroring.copies
         assert running.in_flight == 0
@@ -137,11 +138,13 @@ async def test_a_copy_that_hangs_delays_nobody_and_ends_with_the_gateway(tmp_pat
 
 async def test_copies_that_hang_are_given_up_at_their_deadlines(tmp_path: Path) -> None:
     async with backends(good, silent) as (old, new):
-        limit = '"timeouts": {"first_token": "200ms"}'
+        limit, clock = '"timeouts": {"first_token": "5s"}', HandClock()
         text = routes(old.url, new.url).replace('"objective": "o"', f'"objective": "o", {limit}')
-        async with gateway(tmp_path, text) as running:
+        async with gateway(tmp_path, text, now=clock) as running:
             await mirroring(running)
             assert (await ask(running.port, chat())).status == 200
+            await eventually(lambda: bool(new.calls))
+            await pass_slowly(clock, running, 6.0)
             await eventually(lambda: copies(running, Outcome.TIMEOUT) == 1)
             await quiet(running)
 

@@ -9,13 +9,29 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.policy.slo.series import Kind
-from tests.e2e.fakes import Call, backends, good
+from tests.e2e.fakes import DONE, LAST_CHUNK, ROLE, STREAM_HEAD, USAGE, Call, backends, chunked, event, good
 from tests.e2e.harness import Running, ask, chat, gateway
-from tests.e2e.processes import engine
-from tests.waiting import eventually, patient_client
+from tests.e2e.test_silence import pass_slowly
+from tests.waiting import HandClock, eventually, patient_client
 
 pytestmark = pytest.mark.anyio
 BATCH = "x-gateway-class: batch\r\n"
+TOKENS = 3
+"""Of each answer that a scripted engine gives."""
+
+
+class Engine:
+    """An engine that answers while it may."""
+
+    def __init__(self) -> None:
+        self.may = asyncio.Event()
+        self.may.set()
+
+    async def __call__(self, call: Call) -> None:
+        await self.may.wait()
+        await good(call)
+
+
 OBJECTIVES = {
     "interactive": {"ttft": {"target": 99, "under": "2s", "by_prompt_tokens": {"100": "5s"}}},
     "offline": {"e2e": {"target": 95, "under": "1m"}},
@@ -50,12 +66,16 @@ def total(found: dict[str, list[tuple[dict[str, str], float]]], name: str, /, **
 
 
 async def test_the_waits_of_a_patient_class_do_not_burn_the_budget_of_an_impatient_one(tmp_path: Path) -> None:
-    async with engine() as sim, patient_client() as web:
-        async with gateway(tmp_path, routes(sim.urls[0], max_concurrency=1)) as running:
-            assert (await ask(running.port, chat(max_tokens=4))).status == 200
-            await web.post(f"{sim.urls[0]}/sim/faults", json={"ttft_delay": 2.2})
-            patient = (ask(running.port, chat(max_tokens=4), headers=BATCH) for _ in range(2))
-            assert {answer.status for answer in await asyncio.gather(*patient)} == {200}
+    engine, clock = Engine(), HandClock()
+    async with backends(engine) as (fake,):
+        async with gateway(tmp_path, routes(fake.url, max_concurrency=1), now=clock) as running:
+            assert (await ask(running.port, chat())).status == 200
+            engine.may.clear()
+            patient = asyncio.gather(*(ask(running.port, chat(), headers=BATCH) for _ in range(2)))
+            await eventually(lambda: running.waiting == 1)
+            await pass_slowly(clock, running, 2.2)
+            engine.may.set()
+            assert {answer.status for answer in await patient} == {200}
             await running.quiet()
             assert max(exchange.queued for exchange in running.records.exchanges) > 2, "one waited for the other"
             expected = {
@@ -72,29 +92,36 @@ async def test_the_waits_of_a_patient_class_do_not_burn_the_budget_of_an_impatie
             assert total(found, "judged_requests_total", objective="interactive", verdict="good") == 1
             assert total(found, "judged_requests_total", objective="offline", verdict="good") == 2
             assert total(found, "judged_requests_total", verdict="bad") == 0
-            assert total(found, "goodput_tokens_total", objective="offline") == 8
+            assert total(found, "goodput_tokens_total", objective="offline") == 2 * TOKENS
 
 
 async def test_a_request_that_misses_a_target_of_its_own_objective_is_no_goodput(tmp_path: Path) -> None:
-    async with engine() as sim, gateway(tmp_path, routes(sim.urls[0])) as running, patient_client() as web:
-        await ask(running.port, chat(max_tokens=4))
-        await web.post(f"{sim.urls[0]}/sim/faults", json={"ttft_delay": 2.2})
-        await asyncio.gather(
-            ask(running.port, chat(max_tokens=4)), ask(running.port, chat(max_tokens=4), headers=BATCH)
-        )
+    engine, clock = Engine(), HandClock()
+    async with backends(engine) as (fake,), gateway(tmp_path, routes(fake.url), now=clock) as running:
+        await ask(running.port, chat())
+        engine.may.clear()
+        both = asyncio.gather(ask(running.port, chat()), ask(running.port, chat(), headers=BATCH))
+        await eventually(lambda: running.in_flight == 2)
+        await pass_slowly(clock, running, 2.2)
+        engine.may.set()
+        await both
         await running.quiet()
         found = await samples(running)
         share = {"objective": "interactive"}
         assert total(found, "judged_requests_total", verdict="good", **share) == 1
         assert total(found, "judged_requests_total", verdict="bad", **share) == 1
-        assert total(found, "goodput_tokens_total", **share) == 4
+        assert total(found, "goodput_tokens_total", **share) == TOKENS
         assert total(found, "judged_requests_total", verdict="good", objective="offline") == 1
 
 
 async def test_a_class_of_prompt_lengths_has_series_of_its_own(tmp_path: Path) -> None:
-    async with engine() as sim, gateway(tmp_path, routes(sim.urls[0])) as running:
-        await ask(running.port, chat(max_tokens=2))
-        long: dict[str, Any] = chat(max_tokens=2) | {"messages": [{"role": "user", "content": "word " * 500}]}
+    async def counts_words(call: Call) -> None:
+        usage = USAGE.replace(b"7", b"%d" % len(call.json["messages"][0]["content"].split()))
+        await call.send(STREAM_HEAD, chunked(ROLE, event("a", "stop"), usage, DONE) + LAST_CHUNK)
+
+    async with backends(counts_words) as (fake,), gateway(tmp_path, routes(fake.url), now=HandClock()) as running:
+        await ask(running.port, chat())
+        long: dict[str, Any] = chat() | {"messages": [{"role": "user", "content": "word " * 500}]}
         for _ in range(2):
             await ask(running.port, long)
         await running.quiet()

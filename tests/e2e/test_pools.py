@@ -33,13 +33,14 @@ def routes(gpu: str, cpu: str, rules: list[dict[str, Any]], **objective: Any) ->
 
 
 class Engine:
-    """An engine as slow as it is told to be."""
+    """An engine as slow as it is told to be, by the clock of its gateway."""
 
-    def __init__(self, seconds: float = 0.0) -> None:
+    def __init__(self, clock: HandClock, seconds: float) -> None:
+        self.clock = clock
         self.seconds = seconds
 
     async def __call__(self, call: Call) -> None:
-        await asyncio.sleep(self.seconds)
+        self.clock.advance(self.seconds)
         await good(call)
 
 
@@ -92,32 +93,27 @@ async def test_without_rules_the_cheapest_pool_that_meets_the_objective_is_used(
         assert told["versions"][0]["why"].startswith("pool cpu, first choice (cpu ")
 
 
-def both(script: Engine) -> list[Script]:
-    return [good, script]
-
-
-async def used(running: Running, wanted: Callable[[list[str]], bool], **body: Any) -> list[str]:
-    """Send requests four at a time until the pools of the last twenty are as wanted."""
+async def used(running: Running, engine: Engine, wanted: Callable[[list[str]], bool]) -> None:
+    """Send requests until the pools of the last twenty are as wanted."""
     pools: list[str] = []
     async with asyncio.timeout(DEADLINE):
         while len(pools) < 20 or not wanted(pools[-20:]):
-            pools += await asyncio.gather(*(pool_of(running, **body) for _ in range(4)))
-            await asyncio.sleep(0.02)
-    return pools
+            pools.append(await pool_of(running, max_tokens=10))
+            engine.clock.advance(0.02)
 
 
 async def test_a_pool_that_becomes_slow_is_left_and_used_again_when_it_is_well(
     tmp_path: Path,
 ) -> None:
-    engine = Engine(0.02)
-    async with backends(*both(engine)) as (gpu, cpu):
+    engine = Engine(HandClock(), 0.02)
+    async with backends(good, engine) as (gpu, cpu):
         text = routes(gpu.url, cpu.url, RULES)
-        async with gateway(tmp_path, text) as running:
-            await used(running, lambda pools: pools.count("cpu") == 20, max_tokens=10)
+        async with gateway(tmp_path, text, now=engine.clock) as running:
+            await used(running, engine, lambda pools: pools.count("cpu") == 20)
             engine.seconds = 0.3
-            await used(running, lambda pools: pools.count("gpu") >= 19, max_tokens=10)
+            await used(running, engine, lambda pools: pools.count("gpu") >= 19)
             engine.seconds = 0.02
-            await used(running, lambda pools: pools.count("cpu") == 20, max_tokens=10)
+            await used(running, engine, lambda pools: pools.count("cpu") == 20)
             await running.quiet()
 
 

@@ -12,6 +12,7 @@ from gateway.wire.dialer import Dialer
 from gateway.wire.upstream import Upstream
 from tests.e2e.fakes import JSON_ANSWER, Call, FakeBackend, backends, good, whole
 from tests.e2e.harness import Running, ask, chat, gateway
+from tests.e2e.raw_client import Answer
 from tests.e2e.test_reload_waiting import reload
 from tests.waiting import eventually
 
@@ -65,10 +66,10 @@ async def test_who_connects_in_vain_to_a_backend_that_was_taken_away_goes_elsewh
     network = SlowNetwork(monkeypatch)
     async with backends(good, good) as (dead, well), gateway(tmp_path, routes(dead, well, connect="1s")) as running:
         network.ports.add(dead.port)
-        asked = []
+        asked: list[asyncio.Task[Answer]] = []
         while not network.waiting:
             asked.append(asyncio.create_task(ask(running.port, chat(stream=stream))))
-            await asyncio.wait(asked, timeout=0.05)
+            await eventually(lambda: bool(network.waiting) or asked[-1].done())
         await reload(running, tmp_path, routes(well, connect="1s"))
         assert {answer.status for answer in await asyncio.gather(*asked)} == {200}
         assert (await running.settled(len(asked))).outcome is Outcome.OK

@@ -186,7 +186,7 @@ async def test_output_that_is_not_drained_stops_nothing(tmp_path: Path, full: st
         )
         os.close(writing)
         try:
-            async with httpx.AsyncClient() as web, asyncio.timeout(DEADLINE):
+            async with patient_client() as web, asyncio.timeout(DEADLINE):
                 while True:
                     try:
                         if (await web.get(f"http://127.0.0.1:{ports[0]}/ready")).status_code == 200:

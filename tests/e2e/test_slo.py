@@ -184,7 +184,10 @@ async def test_a_backend_that_fails_fast_attracts_nobody_for_looking_idle(tmp_pa
         await asyncio.sleep(0.03)
         await good(call)
 
-    async with backends(fails, well) as (bad, other), gateway(tmp_path, routes(bad.url, other.url)) as running:
+    async with (
+        backends(fails, well) as (bad, other),
+        gateway(tmp_path, routes(bad.url, other.url), now=HandClock()) as running,
+    ):
         for _round in range(10):
             answers = await asyncio.gather(*(ask(running.port, chat()) for _ in range(10)))
             assert {answer.status for answer in answers} == {200}
@@ -218,7 +221,10 @@ async def test_a_backend_that_asks_for_patience_gets_it(tmp_path: Path) -> None:
     async def busy(call: Call) -> None:
         await call.send(whole(b"429 Too Many Requests", b"{}", b"retry-after: 20\r\n"))
 
-    async with backends(busy, good) as (hot, cool), gateway(tmp_path, routes(hot.url, cool.url)) as running:
+    async with (
+        backends(busy, good) as (hot, cool),
+        gateway(tmp_path, routes(hot.url, cool.url), now=HandClock()) as running,
+    ):
         for _ in range(20):
             assert (await ask(running.port, chat())).status == 200
         await running.quiet()

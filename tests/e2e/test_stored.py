@@ -188,7 +188,7 @@ async def test_a_client_that_leaves_ends_the_search(tmp_path: Path) -> None:
         await client.send(b"GET /v1/responses/resp_1 HTTP/1.1\r\nhost: x\r\n\r\n")
         await eventually(lambda: bool(fake.calls))
         client.reset()
-        await asyncio.wait_for(fake.calls[0].gone.wait(), 30)
+        await eventually(fake.calls[0].gone.is_set)
         assert (await running.settled()).outcome == "client_gone"
 
 

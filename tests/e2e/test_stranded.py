@@ -168,12 +168,12 @@ async def test_where_probes_are_only_slow_everywhere_requests_are_sent_all_the_s
 
 async def test_a_document_that_does_not_begin_in_time_is_fetched_elsewhere(tmp_path: Path) -> None:
     async with backends(hung, good) as (sick, healthy):
-        async with gateway(tmp_path, routes(sick.url, healthy.url, first_byte="300ms")) as running:
-            asked = 0
-            while not sick.calls:
-                answer = await ask(running.port, chat(stream=False))
-                asked += 1
-                assert answer.status == 200
+        clock = HandClock()
+        async with gateway(tmp_path, routes(sick.url, healthy.url, first_byte="5s"), now=clock) as running:
+            asking = await waiting_at(running, sick, chat(stream=False))
+            asked = len(healthy.calls) + 1
+            await pass_slowly(clock, running, 6.0)
+            assert (await asking).status == 200
             last = await running.settled(asked)
             assert (last.outcome, len(last.attempts)) == (Outcome.OK, 2)
             assert AttemptEnd.FIRST_TOKEN_TIMEOUT in [end for _, end in running.records.attempts]

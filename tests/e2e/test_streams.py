@@ -23,7 +23,8 @@ from tests.e2e.fakes import (
 )
 from tests.e2e.harness import ask, chat, gateway, post, routes
 from tests.e2e.raw_client import Answer, connect
-from tests.waiting import eventually
+from tests.e2e.test_silence import pass_slowly
+from tests.waiting import HandClock, eventually
 
 pytestmark = pytest.mark.anyio
 BEGINNING = chunked(ROLE, event("a"), event("b"))
@@ -98,7 +99,9 @@ BROKEN: dict[str, tuple[Script, AttemptEnd]] = {
 async def test_a_broken_stream_ends_with_one_error_event_and_no_proper_end(tmp_path: Path, fault: str) -> None:
     script, end = BROKEN[fault]
     async with backends(script, good_stream) as (sick, healthy):
-        async with gateway(tmp_path, routes(sick.url, stall="400ms")) as running:
+        async with gateway(
+            tmp_path, routes(sick.url, stall="400ms" if end is AttemptEnd.STALLED else "60s")
+        ) as running:
             client = await connect(running.port)
             await client.send(post(chat()))
             beginning = await client.reader.readuntil(b'"b"')
@@ -264,7 +267,8 @@ async def test_a_slow_reader_holds_back_its_own_engine_and_nothing_else(tmp_path
             sent += 1
         await call.send(chunked(event("y", "stop"), DONE) + LAST_CHUNK)
 
-    async with backends(flood) as (fake,), gateway(tmp_path, routes(fake.url)) as running:
+    clock = HandClock()
+    async with backends(flood) as (fake,), gateway(tmp_path, routes(fake.url), now=clock) as running:
         client = await connect(running.port, receive_buffer=16 * 1024)
         await client.send(post(chat(), headers="connection: close\r\n"))
         await eventually(lambda: any(c.transport.get_write_buffer_size() > 0 for c in running.connections))
@@ -273,8 +277,9 @@ async def test_a_slow_reader_holds_back_its_own_engine_and_nothing_else(tmp_path
             before = sent
             await asyncio.sleep(0.3)
         assert sent < 800
+        await pass_slowly(clock, running, 5.0)
         assert max(c.transport.get_write_buffer_size() for c in running.connections) <= 256 * 1024
-        rest = await client.answer_rest(60)
+        rest = await client.answer_rest()
         assert rest.endswith(DONE + b"\r\n" + LAST_CHUNK)
         assert rest.count(b'xxx"') == 800 * 16
         client.close()

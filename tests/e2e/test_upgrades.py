@@ -104,8 +104,8 @@ async def test_three_upgrades_under_load_lose_no_request(tmp_path: Path, close: 
         async with in_background(served.keep_scraping()):
             loading = asyncio.create_task(load())
             for _ in range(3):
-                served.process.process.send_signal(signal.SIGUSR2)
                 before = (await served.status())["generation"]
+                served.process.process.send_signal(signal.SIGUSR2)
                 await served.until(lambda status, before=before: status["generation"] > before, 6 * DEADLINE)  # type: ignore[misc]
             done = True
             await loading

@@ -13,7 +13,7 @@ from gateway.wire.names import FRESH
 from gateway.wire.outbox import Outbox
 from gateway.wire.pool import UpstreamPool
 from gateway.wire.upstream import Upstream
-from tests.waiting import DEADLINE, eventually
+from tests.waiting import DEADLINE, HandClock, eventually
 from tests.wire.dialling import Waiting, before_dialling, listening
 
 pytestmark = pytest.mark.anyio
@@ -85,7 +85,7 @@ async def test_a_silent_address_delays_one_connect_only(monkeypatch: pytest.Monk
 async def test_a_name_that_never_resolved_is_a_failed_connect() -> None:
     pool = resolving(1, OSError("no DNS"))
     waiter = Waiting()
-    pool.connect(waiter, 2.0)
+    pool.connect(waiter, DEADLINE)
     assert "no DNS" in await waiter.failure
 
 
@@ -107,7 +107,7 @@ async def test_the_next_address_is_tried_when_one_refuses() -> None:
     async with listening() as port:
         pool = resolving(port, ["127.0.0.2", "127.0.0.1"])
         waiter = Waiting()
-        pool.connect(waiter, 2.0)
+        pool.connect(waiter, DEADLINE)
         (await waiter.upstream).transport.close()
 
 
@@ -124,21 +124,22 @@ async def test_a_pause_of_this_process_is_no_failed_connect() -> None:
 
 
 async def test_a_connect_has_its_whole_time_without_what_this_process_was_late(monkeypatch: pytest.MonkeyPatch) -> None:
-    answered, lateness = asyncio.Event(), Lateness()
+    answered, lateness, clock = asyncio.Event(), Lateness(), HandClock()
 
     async def slow(_: str) -> None:
         await answered.wait()
 
     before_dialling(monkeypatch, slow)
     async with listening() as port:
-        pool = UpstreamPool("127.0.0.1", port, tls=None, outbox=Outbox(), clock=monotonic, lateness=lateness)
+        pool = UpstreamPool("127.0.0.1", port, tls=None, outbox=Outbox(), clock=clock, lateness=lateness)
         waiter = Waiting()
-        lateness.beat(monotonic())
+        lateness.beat(clock())
         pool.connect(waiter, 2.0)
         await asyncio.sleep(0)
-        sleep(2.5)  # noqa: ASYNC251 - this is the pause
-        lateness.beat(monotonic())
-        await asyncio.sleep(0.4)  # longer than what lies in the kernel is looked for
+        sleep(2.1)  # noqa: ASYNC251 - this is the pause: a timer comes due in it
+        clock.advance(2.5)
+        lateness.beat(clock())
+        await asyncio.sleep(0.2)  # longer than what lies in the kernel is looked for
         answered.set()
         async with asyncio.timeout(DEADLINE):
             (await waiter.upstream).transport.close()
@@ -160,7 +161,7 @@ async def test_a_connection_nobody_wants_any_more_is_kept_and_idle_ones_are_clos
     async with listening() as port:
         pool = UpstreamPool("127.0.0.1", port, tls=None, outbox=Outbox(), clock=lambda: now[0], lateness=Lateness())
         waiter = Waiting(takes=False)
-        pool.connect(waiter, 2.0)
+        pool.connect(waiter, DEADLINE)
         upstream = await waiter.upstream
         async with asyncio.timeout(DEADLINE):
             while pool.idle != 1:
@@ -176,7 +177,7 @@ async def test_a_closed_pool_takes_nothing_back() -> None:
     async with listening() as port:
         pool = UpstreamPool("127.0.0.1", port, tls=None, outbox=Outbox(), clock=lambda: 0.0, lateness=Lateness())
         waiter = Waiting()
-        pool.connect(waiter, 2.0)
+        pool.connect(waiter, DEADLINE)
         upstream = await waiter.upstream
         pool.close()
         pool.idle_connections.put(upstream)
@@ -187,7 +188,7 @@ async def test_a_pool_that_is_closed_serves_those_who_are_connecting() -> None:
     async with listening() as port:
         pool = UpstreamPool("127.0.0.1", port, tls=None, outbox=Outbox(), clock=lambda: 0.0, lateness=Lateness())
         waiter = Waiting()
-        pool.connect(waiter, 2.0)
+        pool.connect(waiter, DEADLINE)
         pool.close()
         async with asyncio.timeout(DEADLINE):
             upstream = await waiter.upstream
@@ -202,7 +203,7 @@ async def test_whatever_breaks_a_connect_is_told(monkeypatch: pytest.MonkeyPatch
 
     before_dialling(monkeypatch, broken)
     pool, waiter = resolving(1, ["127.0.0.1"]), Waiting()
-    pool.connect(waiter, 2.0)
+    pool.connect(waiter, DEADLINE)
     async with asyncio.timeout(DEADLINE):
         assert await waiter.failure == "ValueError: out of order"
 
@@ -216,7 +217,7 @@ async def test_a_waiter_that_breaks_on_its_connection_is_told_and_the_connection
     async with listening() as port:
         pool = UpstreamPool("127.0.0.1", port, tls=None, outbox=Outbox(), clock=lambda: 0.0, lateness=Lateness())
         waiter = Broken()
-        pool.connect(waiter, 2.0)
+        pool.connect(waiter, DEADLINE)
         async with asyncio.timeout(DEADLINE):
             assert "its log says why" in await waiter.failure
         assert (pool.idle, (await waiter.upstream).transport.is_closing()) == (0, True)

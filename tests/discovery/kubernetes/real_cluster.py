@@ -23,6 +23,7 @@ from loadtest.bench.peers import free_port
 from tests.discovery.kubernetes.api_server import KINDS
 from tests.discovery.kubernetes.objects import Json, pod
 from tests.e2e.certificates import sign
+from tests.waiting import patient_client
 
 ADMIN: Final = "admin-s3cret"
 """The token of one who may do everything."""
@@ -278,7 +279,7 @@ class RealCluster:
 
     async def compact(self) -> int:
         """Have etcd forget what was before its newest revision, which is returned."""
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.etcd_port}", trust_env=False) as client:
+        async with patient_client(base_url=f"http://127.0.0.1:{self.etcd_port}", trust_env=False) as client:
             key = base64.b64encode(b"\0").decode()
             newest = (await client.post("/v3/kv/range", json={"key": key, "limit": 1})).json()["header"]["revision"]
             compacted = await client.post("/v3/kv/compaction", json={"revision": newest, "physical": True})
