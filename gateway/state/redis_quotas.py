@@ -6,7 +6,6 @@ all that it ever charged, so that to send it again changes nothing.
     PREFIX:quotas            hash: tenant -> when its buckets of requests and of tokens will be full, in ms
     PREFIX:quotas:of:ID      hash: tenant -> "since sequence requests tokens" that one machine has charged
     PREFIX:quotas:scarce     sorted set: tenant -> until when less than half of a bucket is left, in ms
-    PREFIX:quotas:full       sorted set: tenant -> when its full buckets are forgotten, in ms
     PREFIX:quotas:members    sorted set: ID -> when it was last here, in ms
 """
 
@@ -17,9 +16,6 @@ from gateway.state.redis_client import connect, redacted
 from gateway.state.store import StateError
 
 SCARCE_AT_ONCE: Final = 500
-_FULL_SECONDS: Final = 5
-"""For how long a full bucket is known: a machine that has not heard of it yet would bring back what it knows of it."""
-_FORGOTTEN_AT_ONCE: Final = 100
 _MEMBER_SECONDS: Final = 5
 _LATE: Final = 3
 """Seconds after which a machine that was away does not put a bucket into debt by what it has charged meanwhile."""
@@ -31,8 +27,7 @@ local clock = redis.call('TIME')
 local now = clock[1] * 1000 + clock[2] / 1000
 local function text(number) return string.format('%.3f', number) end
 local id, sequence, asked, most = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
-local own, members = prefix .. ':of:' .. id, prefix .. ':members'
-local scarce, full_ones = prefix .. ':scarce', prefix .. ':full'
+local own, members, scarce = prefix .. ':of:' .. id, prefix .. ':members', prefix .. ':scarce'
 local last = redis.call('ZSCORE', members, id)
 local late = not last or now - last > tonumber(ARGV[5])
 redis.call('ZADD', members, text(now), id)
@@ -42,12 +37,8 @@ local function charged(full, each, had, has)
   if late and has > had then added = math.min(added, math.max(full, now + 60000)) end
   return added
 end
-for _, name in ipairs(redis.call('ZRANGEBYSCORE', full_ones, '-inf', text(now), 'LIMIT', 0, ARGV[9])) do
-  redis.call('HDEL', prefix, name)
-  redis.call('ZREM', full_ones, name)
-end
 local answers, known = {}, {}
-local at = 10
+local at = 8
 for _ = 1, asked do
   local name, since = ARGV[at], ARGV[at + 1]
   local state = redis.call('HGET', prefix, name)
@@ -61,7 +52,8 @@ for _ = 1, asked do
     local place = at + 2 + (kind - 1) * 4
     local each, has, heard, full_in = ARGV[place], ARGV[place + 1], ARGV[place + 2], ARGV[place + 3]
     if not state then
-      full[kind] = now + full_in
+      -- What is full is forgotten. A machine that charged nothing may know of it by what it heard before that.
+      full[kind] = now + (held and (has - counts[kind]) * each or tonumber(has) > 0 and full_in or 0)
       if not old then counts[kind] = has end
     elseif not old then
       local had = held and counts[kind] or heard
@@ -70,8 +62,11 @@ for _ = 1, asked do
     end
   end
   local until_full = math.max(full[1], full[2])
-  redis.call('HSET', prefix, name, text(full[1]) .. ' ' .. text(full[2]))
-  redis.call('ZADD', full_ones, text(math.max(until_full, now) + ARGV[8]), name)
+  if until_full > now then
+    redis.call('HSET', prefix, name, text(full[1]) .. ' ' .. text(full[2]))
+  elseif state then
+    redis.call('HDEL', prefix, name)
+  end
   if until_full - 30000 > now then
     redis.call('ZADD', scarce, text(until_full - 30000), name)
   else
@@ -87,7 +82,6 @@ end
 if asked > 0 then
   redis.call('EXPIRE', own, ARGV[7])
   redis.call('EXPIRE', prefix, ARGV[7])
-  redis.call('EXPIRE', full_ones, ARGV[7])
 end
 redis.call('ZREMRANGEBYSCORE', scarce, '-inf', text(now))
 if most > 0 then
@@ -182,7 +176,7 @@ class RedisQuotas:
         from redis.exceptions import RedisError  # noqa: PLC0415 - is loaded by now
 
         most = SCARCE_AT_ONCE if scarce else 0
-        limits = _LATE * 1000, _MEMBER_SECONDS * 1000, _ROW_SECONDS, _FULL_SECONDS * 1000, _FORGOTTEN_AT_ONCE
+        limits = _LATE * 1000, _MEMBER_SECONDS * 1000, _ROW_SECONDS
         try:
             members, answers = client.eval(
                 _EXCHANGE, 1, f"{{{prefix}}}", machine, sequence, len(tenants), most, *limits, *_told(tenants)

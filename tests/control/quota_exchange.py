@@ -8,7 +8,6 @@ from gateway.state.store import StateError
 MINUTE = 60.0
 MEMBER = 5.0
 LATE = 3.0
-FULL = 5.0
 
 
 class ModelExchange:
@@ -23,14 +22,12 @@ class ModelExchange:
 
     def empty(self) -> None:
         self.full_at: dict[str, list[float]] = {}
-        self._forgotten_at: dict[str, float] = {}
         self._rows: dict[tuple[str, str], tuple[str, int, tuple[float, float]]] = {}
         self._members: dict[str, float] = {}
 
     def age(self, seconds: float) -> None:
         """Let so much time pass for all that is stored."""
         self.full_at = {name: [each - seconds for each in at] for name, at in self.full_at.items()}
-        self._forgotten_at = {name: at - seconds for name, at in self._forgotten_at.items()}
         self._members = {name: at - seconds for name, at in self._members.items()}
 
     def forget(self, machine: str) -> None:
@@ -48,8 +45,6 @@ class ModelExchange:
         late = last is None or now - last > LATE
         self._members[machine] = now
         self._members = {name: at for name, at in self._members.items() if at > now - MEMBER}
-        self._forgotten_at = {name: at for name, at in self._forgotten_at.items() if at > now}
-        self.full_at = {name: at for name, at in self.full_at.items() if name in self._forgotten_at}
         answers = [self._charge(machine, sequence, each, now, late=late) for each in tenants]
         if scarce:
             known = {each.name for each in tenants}
@@ -64,7 +59,9 @@ class ModelExchange:
         full_at = self.full_at.get(tenant.name)
         old = held and known >= sequence
         if full_at is None:
-            full_at = [now + each.full_in for each in buckets]
+            full_at = [
+                now + _left(each, had) for each, had in zip(buckets, counts if held else (None, None), strict=True)
+            ]
         elif not old:
             heard = counts if held else tuple(each.heard for each in buckets)
             full_at = [
@@ -73,13 +70,22 @@ class ModelExchange:
         if not old:
             self._rows[machine, tenant.name] = tenant.since, sequence, (buckets[0].total, buckets[1].total)
         self.full_at[tenant.name] = full_at
-        self._forgotten_at[tenant.name] = max(now, *full_at) + FULL
-        return self._heard(machine, tenant.name, now)
+        answer = self._heard(machine, tenant.name, now)
+        if max(full_at) <= now:
+            del self.full_at[tenant.name]
+        return answer
 
     def _heard(self, machine: str, name: str, now: float) -> TenantHeard:
         requests, tokens = self.full_at[name]
         since, _, counts = self._rows.get((machine, name), ("", 0, (None, None)))
         return TenantHeard(name, since, requests - now, counts[0], tokens - now, counts[1])
+
+
+def _left(bucket: Charged, had: float | None) -> float:
+    """Return when a bucket will be full of which nothing is stored: what is full is forgotten."""
+    if had is not None:
+        return (bucket.total - had) * MINUTE / bucket.size if bucket.size else 0.0
+    return bucket.full_in if bucket.total else 0.0
 
 
 def _charged(full_at: float, bucket: Charged, had: float, now: float, *, late: bool) -> float:

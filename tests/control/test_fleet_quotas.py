@@ -176,6 +176,20 @@ def test_all_come_to_the_same_view_whatever_happened(rows: list[tuple[int, int, 
         assert max(levels) - min(levels) < 1.0
 
 
+def test_what_is_given_back_until_a_bucket_is_full_is_there_for_those_that_heard_of_it_before(tmp_path: Path) -> None:
+    """The server forgets a full bucket: what others knew of it from before that must not make it scarce again."""
+    fleet = Simulation(tmp_path, {"tokens_per_minute": 1000}, replicas=3, delay=0.9)
+    one, *others = fleet.replicas
+    assert one.quota.reserve(600, one.clock()) is None
+    fleet.run(2.5, [], [])
+    one.quota.settle(600, 0)
+    fleet.run(10.0, [], [])
+    for each in others:
+        assert each.quota.reserve(900, each.clock()) is not None, "it has heard of no more than of the 600"
+    fleet.run(4.0, [], [])
+    assert [each.quota.reserve(900, each.clock()) is None for each in others] == [True, True]
+
+
 @pytest.mark.parametrize("skew", SKEWS[:2])
 def test_while_the_server_is_away_each_goes_on_with_its_part_and_none_is_blocked_after(
     tmp_path: Path, skew: tuple[float, ...]

@@ -15,8 +15,6 @@ from tests.control.quota_exchange import ModelExchange
 from tests.redis_server import RedisServer, redis_server
 
 MEMBERS = "{tidegate}:quotas:members"
-SCARCE = "{tidegate}:quotas:scarce"
-FULL = "{tidegate}:quotas:full"
 NAMES = ("acme", "a b: ü")
 
 
@@ -83,7 +81,7 @@ class World:
         for name, row in self.client.hgetall("{tidegate}:quotas").items():
             older = [f"{float(each) - 1000 * seconds:.3f}" for each in row.split()]
             self.client.hset("{tidegate}:quotas", name, " ".join(older))
-        for key in (MEMBERS, SCARCE, FULL):
+        for key in (MEMBERS, "{tidegate}:quotas:scarce"):
             for name, score in self.client.zrange(key, 0, -1, withscores=True):
                 self.client.zadd(key, {name: f"{score - 1000 * seconds:.3f}"})
         self.model.age(seconds)
@@ -135,13 +133,10 @@ def test_what_is_stored_is_forgotten_in_time(server: RedisServer) -> None:
     for _ in range(2):
         world.exchange(0, [(0, 60, 0)], scarce=True)
     left = {key: world.client.ttl(key) for key in world.client.keys("*")}
-    assert set(left) == {"{tidegate}:quotas", "{tidegate}:quotas:of:one", MEMBERS, SCARCE, FULL}
-    assert all(left[key] > 0 for key in ("{tidegate}:quotas", "{tidegate}:quotas:of:one", FULL))
+    assert set(left) == {"{tidegate}:quotas", "{tidegate}:quotas:of:one", MEMBERS, "{tidegate}:quotas:scarce"}
+    assert all(left[key] > 0 for key in ("{tidegate}:quotas", "{tidegate}:quotas:of:one"))
     world.let_pass(70.0)
     world.exchange(0, [(0, 0, 0)], scarce=True)
-    assert set(world.client.keys("*")) == {"{tidegate}:quotas", "{tidegate}:quotas:of:one", MEMBERS, FULL}
-    world.let_pass(8.0)
-    world.exchange(0, [], scarce=True)
     assert set(world.client.keys("*")) == {"{tidegate}:quotas:of:one", MEMBERS}
     world.real.close()
 
