@@ -13,6 +13,7 @@ from tests.discovery.dns_server import Mode, dns_server
 from tests.e2e.fakes import FakeBackend, backends, good
 from tests.e2e.harness import Running, ask, chat, gateway
 from tests.e2e.test_discovery import routes, serving, write
+from tests.e2e.test_kubernetes import named
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
@@ -51,6 +52,18 @@ async def told(running: Running, targets: int) -> None:
     await eventually(lambda: running.app.control.discovery.rows()[0].targets == targets)
 
 
+async def without_a_usable_file(running: Running, folder: Path, fakes: list[FakeBackend], load: Load) -> None:
+    """Break the file and take it away: that is told, and all engines stay."""
+    file, source = folder / "targets.json", running.app.control.discovery
+    for spoil in (lambda: file.write_text("[{"), file.unlink):
+        spoil()
+        await eventually(lambda: source.rows()[0].problem != "")
+        await load.more(20)
+        assert serving(running) == {fake.port for fake in fakes}
+        write(folder, fakes)
+        await eventually(lambda: source.rows()[0].problem == "")
+
+
 async def test_engines_that_come_go_and_flap_under_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.discovery.membership.LINGER", 0.0)
     rng = Random(7)
@@ -63,6 +76,7 @@ async def test_engines_that_come_go_and_flap_under_load(tmp_path: Path, monkeypa
             write(tmp_path, fakes)
             await served_by(running, fakes)
             await load.more(50)
+            await without_a_usable_file(running, tmp_path, fakes, load)
             present = fakes
             for _ in range(TURNS):
                 present = always + rng.sample(rest, rng.randrange(len(rest)))
@@ -133,3 +147,49 @@ async def test_engines_of_a_name_whose_servers_fail_and_forget(tmp_path: Path, m
             await load.stop()
             assert set(load.statuses) == {200}
             await eventually(lambda: all(fake.open == 0 for fake in gone))
+
+
+async def test_engines_of_a_name_that_come_go_and_flap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each answer holds some of them; those that every answer holds are never missed."""
+    monkeypatch.setattr("gateway.discovery.membership.LINGER", 0.0)
+    monkeypatch.setattr("gateway.discovery.dns_answers.SHORTEST", 0.1)
+    rng = Random(7)
+    async with engines_at_one_port(ENGINES) as fakes, dns_server() as names:
+        hosts = [fake.host for fake in fakes]
+        always, kept = hosts[: ENGINES // 5], hosts[: ENGINES // 2]
+        names.records["A", "vllm.svc"] = always
+        entry = {"dns": "vllm.svc", "port": fakes[0].port}
+        async with gateway(tmp_path, routes(entry), wait_ready=False, dns_server=names.where) as running:
+            registry = running.app.data.registry
+
+            def ready() -> set[str]:
+                return {backend.spec.host for backend in registry if backend.serves("m")}
+
+            async def answers(number: int) -> None:
+                wanted = len(names.asked) + 2 * number
+                await eventually(lambda: len(names.asked) >= wanted)
+
+            await eventually(lambda: ready() == set(always))
+            load = Load(running)
+            names.records["A", "vllm.svc"] = hosts
+            await eventually(lambda: ready() == set(hosts))
+            for turn in range(TURNS):
+                names.partly = lambda every: [*always, *rng.sample(every[len(always) :], ENGINES // 10)]
+                await answers(4)
+                if turn == 0:
+                    await eventually(lambda: len(named(running)) < ENGINES)
+                assert set(always) <= {host for host, _ in named(running)}
+                names.partly = None
+                await answers(2)
+            await eventually(lambda: ready() == set(hosts))
+            names.records["A", "vllm.svc"] = kept
+            await eventually(lambda: len(registry.watched()) == len(kept))  # the drains are over
+            assert ready() == set(kept)
+            gone = fakes[len(kept) :]
+            before = [len(fake.calls) for fake in gone]
+            await load.more(100)
+            assert [len(fake.calls) for fake in gone] == before
+            await load.stop()
+            assert set(load.statuses) == {200}
+            await eventually(lambda: all(fake.open == 0 for fake in gone))
+            assert len(registry) == len(registry.pools["m"].members) == len(kept)
