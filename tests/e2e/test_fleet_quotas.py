@@ -32,11 +32,13 @@ class Fleet:
         self.ports = [int(each.urls[0].rsplit(":", 1)[1]) for each in gateways]
         self.admitted: list[float] = []
         self.seconds: list[float] = []
+        self.answered = 0.0
 
     async def ask(self, index: int) -> int:
         begun = time.monotonic()
         answer = await ask(self.ports[index], chat(stream=False), headers=bearer("sk-acme"))
-        self.seconds.append(time.monotonic() - begun)
+        self.answered = time.monotonic()
+        self.seconds.append(self.answered - begun)
         if answer.status == 200:
             self.admitted.append(begun)
         return answer.status
@@ -119,10 +121,10 @@ async def test_a_full_burst_through_one_is_admitted_and_little_more_through_the_
 async def test_a_limit_holds_over_all_under_skewed_load(tmp_path: Path) -> None:
     async with fleet(tmp_path, {"requests_per_minute": 600}, workers="ab") as gateways:
         await gateways.drain(0)
-        await gateways.load(20.0, 20.0)
+        await gateways.load(10.0, 20.0)
         times = sorted(gateways.admitted)
-        one_process = 600 + 10 * (times[-1] - times[0])
-        assert one_process * 0.95 <= len(times) <= one_process * 1.05
+        assert (600 + 10 * (times[-1] - times[0])) * 0.95 <= len(times)
+        assert len(times) <= (600 + 10 * (gateways.answered - times[0])) * 1.05
         limit = await gateways.shown_limit(0)
         assert limit["used_here"] > limit["used_elsewhere"] > 0, "of both workers, and of the two other machines"
 
@@ -132,12 +134,13 @@ async def test_while_the_server_is_paused_requests_are_served_and_refused_withou
         await gateways.drain(0)
         await gateways.is_shared()
         gateways.server.pause()
+        usual = median(gateways.seconds)
         gateways.seconds.clear()
         begun = time.monotonic()
         await gateways.load(10.0, 10.0)
         during = sum(at > begun for at in gateways.admitted)
         assert 25 <= during <= 80, "as before, to nearly twice the limit"
-        assert median(gateways.seconds) < 0.5, "an exchange waits for a second"
+        assert median(gateways.seconds) < 0.5 + usual, "an exchange waits for a second"
         gateways.server.go_on()
         begun = time.monotonic()
         await gateways.load(10.0, 10.0)

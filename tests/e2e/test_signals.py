@@ -151,7 +151,7 @@ async def test_a_collector_that_hangs_does_not_hold_the_end(tmp_path: Path, time
             for _ in range(times):
                 served.process.send_signal(signal.SIGTERM)
             assert await served.ended() == 0
-            assert asyncio.get_running_loop().time() - began < 20, "each close has its bound"
+            assert asyncio.get_running_loop().time() - began < 60, "each close has its bound"
 
 
 @pytest.mark.parametrize("full", ["full at the start", "filled while serving"])

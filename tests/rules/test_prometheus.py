@@ -87,6 +87,7 @@ async def test_the_page_fires_on_a_burn_and_clears_after_it(tmp_path: Path) -> N
                 async def load() -> None:
                     while not enough.is_set():
                         await ask(running.port, chat(stream=False, max_tokens=1))
+                        await asyncio.sleep(0.02)  # more of them would only keep the machine busy
 
                 asking = asyncio.create_task(load())
                 query = f"{url}/api/v1/query?query=slo:sli_error:ratio_rate1h"
