@@ -182,7 +182,8 @@ class FleetCounts:
         if len(self._unanswered) == _UNANSWERED:
             del self._unanswered[_UNANSWERED // 2]  # those that came are the first ones, of which each holds more
         self._unanswered.append((self._sequence, batch.counts))
-        return self._store.save(replace(batch, incarnation=self.incarnation, sequence=self._sequence))
+        numbered = replace(batch, incarnation=self.incarnation, sequence=self._sequence)
+        return self._store.save(replace(numbered, acknowledged=self._acknowledged))
 
     def _note(self, counts: Iterable[SlotCounts]) -> None:
         for each in counts:

@@ -16,6 +16,8 @@ a cluster keeps them on one node; the one key that a script is told is that pref
     PREFIX:ended                     hash: id -> "sequence milliseconds" of when its rows were settled
     PREFIX:returned                  hash: id -> "version milliseconds" of those that came back to an emptied store,
                                      and "more" until they have written all that they had
+    PREFIX:gaps                      hash: id -> number of the batch that came when one was missing that the process
+                                     takes as saved, until it knows
     PREFIX:rows:WIDTH:CHUNK:ID       hash: "slot series" -> "good bad first last" that one process counted
     PREFIX:sums:WIDTH:CHUNK          the same, of all processes together
     PREFIX:changes                   sorted set: "CHUNK slot series" of the finest slots -> version of the last change;
@@ -68,10 +70,11 @@ local id = asked.incarnation
 local tomb = redis.call('HGET', prefix .. ':ended', id)
 local known = tomb or redis.call('HGET', prefix .. ':incarnations', id)
 local sequence = known and string.match(known, '^(%d+)') or '0'
+local behind = false
 local function answer(version, ended, others, totals, documents, findings, led, missed, flushed)
   return {
-    epoch, sequence, whole(version), ended, others or {}, totals or {}, documents or {}, findings or {},
-    led and 1 or 0, missed and 1 or 0, flushed or {}
+    epoch, behind and '0' or sequence, whole(version), ended, others or {}, totals or {}, documents or {},
+    findings or {}, led and 1 or 0, missed and 1 or 0, flushed or {}
   }
 end
 if asked.epoch ~= '' and asked.epoch ~= epoch then return answer(0, 0) end
@@ -86,6 +89,15 @@ if asked.returning ~= '' then
   end
   redis.call('HSET', back, id, whole(asked.seen) .. ' ' .. whole(now) .. (asked.more and ' more' or ''))
   if not came or asked.counts > 0 then redis.call('HINCRBY', store, 'arrivals', 1) end
+end
+-- The answer that tells of a gap may get lost, too: it is told until the process takes it that this batch is saved.
+local gap = redis.call('HGET', prefix .. ':gaps', id)
+if tonumber(sequence) < asked.acknowledged then
+  redis.call('HSET', prefix .. ':gaps', id, whole(asked.sequence))
+elseif gap and asked.acknowledged >= tonumber(gap) then
+  redis.call('HDEL', prefix .. ':gaps', id)
+elseif gap then
+  behind = true
 end
 -- A server that took over may be behind what this process has seen.
 local version = next_version(asked.seen)
@@ -229,6 +241,7 @@ for index = 1, #every, 2 do
   if settled < 100 and id ~= ARGV[1] and now - at > tonumber(ARGV[3]) then
     for each = 6, #ARGV do redis.call('UNLINK', prefix .. ':rows:' .. ARGV[each] .. ':' .. id) end
     redis.call('HDEL', prefix .. ':incarnations', id)
+    redis.call('HDEL', prefix .. ':gaps', id)
     redis.call('HSET', prefix .. ':ended', id, sequence .. ' ' .. whole(now))
     settled = settled + 1
   end

@@ -152,6 +152,7 @@ class RedisStore:
         asked = {
             "incarnation": batch.incarnation,
             "sequence": batch.sequence,
+            "acknowledged": batch.acknowledged,
             "epoch": batch.epoch,
             "fresh": secrets.token_hex(8),
             "seen": batch.seen,

@@ -14,6 +14,8 @@ _LARGEST_TOKEN: Final = 1 << 53
 _ACTIVE_SECONDS: Final = 10.0
 _MORE: Final = "more of "
 """Before the id of a process in the name of a fact: it has not written all that it had into an emptied file."""
+_GAP: Final = "gap of "
+"""Before the id of a process in the name of a fact: the number of its batch that came when one was missing."""
 HEARD: Final = "heard of "
 """Before the id of a process in the name of a fact: the number of its last batch that is in what was restored."""
 _FLUSHES: Final = 1000
@@ -110,7 +112,25 @@ def flushed(connection: sqlite3.Connection, batch: Batch) -> tuple[int, int]:
     oldest = min(finest, default=None)
     connection.execute("INSERT INTO flushes VALUES (?, ?, ?)", (new, batch.incarnation, oldest))
     connection.execute("DELETE FROM flushes WHERE version <= ?", (new - _FLUSHES,))
-    return (0 if row is None else row[0]), new
+    return _last(connection, batch, 0 if row is None else row[0]), new
+
+
+def _last(connection: sqlite3.Connection, batch: Batch, sequence: int) -> int:
+    """Return the number of an incarnation's last batch, 0 if one is missing that its process takes as saved.
+
+    The answer that tells of that may get lost, too: it is told until the process takes it that this batch is saved.
+    """
+    name = f"{_GAP}{batch.incarnation}"
+    if sequence < batch.acknowledged:
+        note(connection, **{name: batch.sequence})
+        return sequence
+    gap = fact(connection, name)
+    if gap is None:
+        return sequence
+    if batch.acknowledged >= gap:
+        connection.execute("DELETE FROM facts WHERE name = ?", (name,))
+        return sequence
+    return 0
 
 
 def others_flushed(connection: sqlite3.Connection, batch: Batch) -> tuple[tuple[str, int], ...]:

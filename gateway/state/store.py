@@ -115,7 +115,8 @@ class Batch:
     start of it has. Documents are written under the fencing `token` of the leader; under an older one than the last
     they are not.
 
-    `sequence` numbers the batches of an incarnation from 1 on: one that arrives after a later one changes nothing.
+    `sequence` numbers the batches of an incarnation from 1 on: one that arrives after a later one changes nothing. The
+    last one that it was answered to be saved is `acknowledged`, 0 for none.
     `epoch` is the store's, as the process knows it, "" where it knows none, and `seen` the version of what it has read.
     `returning` is the epoch that the process was in when the store was emptied, "" otherwise; then `more` says that
     further batches hold the rest of what it had. `every` asks that others are told of slots of every width, since the
@@ -132,6 +133,7 @@ class Batch:
     responses: tuple[Response, ...] = ()
     incarnation: str = ""
     sequence: int = 0
+    acknowledged: int = 0
     epoch: str = ""
     seen: int = 0
     returning: str = ""
@@ -147,11 +149,12 @@ class Reply:
 
     Nothing was saved where its `epoch` is not the batch's, or the incarnation has `ended`: its rows are settled, and
     what it counts from now on needs a new id. `sequence` is the last one that the store had of it, 0 for none: a lower
-    one than was acknowledged before means that the store has forgotten something. `others` are all counts of other
-    processes, in the finest slots that changed since `seen`, and `totals` those in slots that came with a batch that
-    tells `every` one; `version` is what has been seen now, and `flushed` are the numbers of the last batches of others
-    in it. `findings` are what others have found since, and still holds. `led` says that the process led, and its
-    documents were written; `missed` that not all changes since `seen` are known any more.
+    one than was acknowledged before means that the store has forgotten something, which is told until the process has
+    got an answer. `others` are all counts of other processes, in the finest slots that changed since `seen`, and
+    `totals` those in slots that came with a batch that tells `every` one; `version` is what has been seen now, and
+    `flushed` are the numbers of the last batches of others in it. `findings` are what others have found since, and
+    still holds. `led` says that the process led, and its documents were written; `missed` that not all changes since
+    `seen` are known any more.
     """
 
     epoch: str = ""

@@ -134,6 +134,8 @@ class RedisEngine:
         for name, came in self._client.hgetall("{tidegate}:returned").items():
             if name not in alive:
                 self._client.hset("{tidegate}:returned", name, f"{came.split()[0]} 0")
+        if self._client.get("{tidegate}:restorer") not in alive:
+            self._client.delete("{tidegate}:restorer")
 
     def close(self) -> None:
         for store in self._opened:

@@ -97,10 +97,13 @@ class Fleet:
         self.dead: list[Process] = []
         self.copied: tuple[object, dict[Process, Counted]] | None = None
         self.unsettled = False
+        self.knowing: set[Process] = set()
+        """Those that know what a store that was emptied, and not settled yet, had: one of them has to stay."""
+        self.fallen: dict[Process, Counted] | None = None
 
     def step(self, what: str, which: int, series: SeriesKey, when: float, *, good: bool) -> None:
         process = self.living[which % len(self.living)]
-        if self.unsettled and what not in {"start", "count", "flush", "lose", "kill"}:
+        if self.unsettled and what not in {"start", "count", "flush", "lose", "kill", "recover"}:
             self.settled()  # the rest takes longer than that
         if what == "start" and len(self.living) < 4:
             # On one machine, which is all that a file serves, processes read one clock.
@@ -110,9 +113,11 @@ class Fleet:
             process.count(series, NOW + when, good=good)
         elif what in {"flush", "lose"}:
             process.flush(loses=what == "lose")
-        elif what == "kill" and len(self.living) > 1:
-            self.living.remove(process)
-            self.dead.append(process)
+        elif what == "recover":  # some go on before others, which may end before that
+            self._end_recovery()
+            process.flush()
+        elif what == "kill" and len(self.living) > 1 and self.knowing != {process}:
+            self._kill(process)
         elif what == "settle":
             self._settle(process)
         elif what == "forget" and process.saves():
@@ -124,6 +129,13 @@ class Fleet:
         elif what == "fall-back" and self.copied is not None:
             self._fall_back(*self.copied)
 
+    def _kill(self, process: Process) -> None:
+        self.living.remove(process)
+        self.dead.append(process)
+        self.knowing.discard(process)
+        if self.fallen is not None:  # it has not written again yet what the store has forgotten
+            process.acknowledged = self.fallen.get(process, Counter())
+
     def _settle(self, process: Process) -> None:
         self.engine.end_lease()
         token = process.store.lead(process.counts.incarnation, process.at, 5.0)
@@ -133,7 +145,7 @@ class Fleet:
 
     def _empty(self, counts: Callable[[], None] | None, process: Process) -> None:
         """Empty it when all have read all; where a process counts, also what it was not answered."""
-        for each in self.living:
+        for each in (*self.living, *self.living):
             each.saves()
         if counts is not None:
             counts()
@@ -143,10 +155,12 @@ class Fleet:
         self.copied = None
         self.engine.empty()
         self.unsettled = True
+        self.knowing = set(self.living)
 
     def _fall_back(self, copy: object, acknowledged: dict[Process, Counted]) -> None:
         self.engine.put_back(copy)
         self.unsettled = True
+        self.fallen = acknowledged
         for each in self.living:
             each.exact = False
         for each in self.dead:
@@ -157,11 +171,14 @@ class Fleet:
         for _ in range(2):  # the second time, all of them have come back to an emptied store
             for each in self.living:
                 each.saves()
-        self.engine.end_recovery({each.counts.incarnation for each in self.living})
+        self._end_recovery()
         for _ in range(2):
             waiting = list(self.living)
             until(lambda waiting=waiting: [each for each in waiting if not each.saves()] == [], "a store that recovers")  # type: ignore[misc]
-        self.unsettled = False
+        self.unsettled, self.knowing, self.fallen = False, set(), None
+
+    def _end_recovery(self) -> None:
+        self.engine.end_recovery({each.counts.incarnation for each in self.living})
 
     def check(self) -> None:
         self.settled()

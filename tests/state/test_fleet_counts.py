@@ -21,8 +21,13 @@ def make(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No outcome depends on how long anything takes: the test says when a recovery is over."""
+    """No outcome depends on how long anything takes: the test says when a recovery is over.
+
+    Few rows are many parts.
+    """
     monkeypatch.setattr("gateway.state.store.RECOVERY_SECONDS", 1e6)
+    monkeypatch.setattr("gateway.state.redis_store._PART", 2)
+    monkeypatch.setattr("gateway.state.redis_store._MERGE_SECONDS", -1.0)
     monkeypatch.setattr("gateway.state.redis_client.TIMEOUT", 60.0)
 
 
@@ -31,7 +36,7 @@ steps = st.lists(
         st.sampled_from(
             [
                 *("start", "count", "count", "count", "flush", "flush", "lose", "kill", "settle"),
-                *("forget", "empty", "lose and empty", "copy", "fall-back"),
+                *("forget", "empty", "lose and empty", "recover", "recover", "copy", "fall-back"),
             ]
         ),
         st.integers(0, 3),
@@ -174,6 +179,15 @@ def test_a_fail_over_to_before_a_process_was_settled_loses_nothing_that_it_count
     fleet.check()
     for what, which in (("settle", 0), ("flush", 1), ("settle", 0)):
         fleet.step(what, which, SERIES[0], 0.0, good=True)
+    fleet.check()
+
+
+@pytest.mark.parametrize("lost", [1, 2])
+def test_a_fail_over_whose_first_answers_are_lost_loses_nothing(make: Make, lost: int) -> None:
+    """The answers that would tell a process that its last batches are missing."""
+    fleet = Fleet(make())
+    for what in ("flush", "copy", "count", "flush", "fall-back", *["lose"] * lost, "flush", "count", "flush"):
+        fleet.step(what, 0, SERIES[0], 0.0, good=True)
     fleet.check()
 
 
