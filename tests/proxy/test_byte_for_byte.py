@@ -1,6 +1,7 @@
 """From an engine's socket to a client's, however the bytes are cut: the whole data plane but the sockets."""
 
 import asyncio
+import atexit
 import json
 import os
 import re
@@ -43,6 +44,7 @@ STREAMS = {
 
 
 SILENT = open(os.pipe()[0], "rb", buffering=0)  # noqa: SIM115 - as long as the process lives
+atexit.register(SILENT.close)
 
 
 class Wire(asyncio.Transport):

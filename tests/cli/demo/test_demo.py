@@ -42,7 +42,7 @@ def assert_ends_well(demo: Demo, *signals: signal.Signals) -> None:
 
 class TestARunThatEndsByItself:
     def test_it_serves_and_sums_up(self, start_demo: StartDemo) -> None:
-        demo = start_demo("--seconds", "3", "--rate", "20")
+        demo = start_demo("--seconds", "3", "--rate", "8")
 
         assert demo.ended() == 0, demo.err
         assert demo.err == ""
@@ -66,7 +66,8 @@ class TestWhatItTellsToTry:
     def test_the_lines_can_be_copied_whatever_is_set_for_another_gateway_until_it_is_told_to_end(
         self, start_demo: StartDemo
     ) -> None:
-        demo = start_demo(environment={"TIDEGATE_HOST": "0.0.0.0", "TIDEGATE_ADMIN_TOKEN": "another's"})
+        others = {"TIDEGATE_HOST": "0.0.0.0", "TIDEGATE_ADMIN_TOKEN": "another's"}
+        demo = start_demo("--rate", "1", environment=others)  # no more than a busy machine can answer
         demo.until_shown(UP)
         _, curl, python, _ = demo.out.split("\n\n", 3)
 
@@ -150,7 +151,7 @@ class TestWhatGoesWrong:
 
 class TestOnATerminal:
     def test_the_table_is_redrawn_and_the_cursor_given_back(self, start_demo: StartDemo) -> None:
-        demo = start_demo("--rate", "20", tty=True)
+        demo = start_demo("--rate", "4", tty=True)
         until(lambda: demo.out.count("over the last") >= 3 or demo.process.poll() is not None, "the third table")
 
         assert_ends_well(demo, signal.SIGINT, signal.SIGINT)  # impatience changes nothing
@@ -159,7 +160,7 @@ class TestOnATerminal:
         assert demo.out.rindex("\x1b[?25h") > demo.out.rindex("\x1b[?25l")
 
     def test_plain_asks_for_lines_there_too(self, start_demo: StartDemo) -> None:
-        demo = start_demo("--plain", "--seconds", "1", "--rate", "20", tty=True)
+        demo = start_demo("--plain", "--seconds", "3", "--rate", "8", tty=True)
 
         assert demo.ended() == 0
         assert "\x1b[?25l" not in demo.out
