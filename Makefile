@@ -8,11 +8,11 @@ DEPLOY := out/deploy
 REAL := out/real
 CLIENTS := loadtest/real/clients
 PURE_TESTS := $(addprefix tests/,policy shared wire proxy backends telemetry admin config discovery doctor state workers e2e)
-# Of the end-to-end tests `make pure` repeats those of requests, answers and processes: what is compiled runs there in
-# other ways when it is not. It leaves out those of the control plane and of what stands beside the gateway (stores, state
-# files, discovery, load tools): they send requests as the others do.
+# Of the end-to-end tests `make pure` repeats those of requests, answers and drains: what is compiled runs there in other
+# ways when it is not. It leaves out those of the control plane, of supervisors and signals, and of what stands beside the
+# gateway (stores, state files, discovery, load tools): they send requests as the others do.
 NOT_PURE := alert_restarts canary_budget canary_engines certificates deployments discovery* files fleet* kubernetes \
-	locust report starting state_files store_faults stored_times systemd upgrades worker_limits
+	locust report signals starting state_files store_faults stored_times systemd upgrades worker*
 ARGS ?=
 
 # Tests start hundreds of processes; without bytecode on disk each of them compiles the whole gateway again.
