@@ -189,8 +189,8 @@ class FleetQuotas:
         for name, quota in named.items():
             if name in self._tenants:
                 continue
-            if quota.shared is None and self._private is not None and not quota.own:
-                quota.shared = self._private.add()
+            if quota.shared is None and self._private is not None:
+                quota.share(self._private.add())
             if quota.shared is not None:
                 quota.shared.tell(self._news, now)
                 tenant = self._tenants[name] = _Tenant(name, quota, quota.shared)
@@ -302,7 +302,7 @@ class FleetQuotas:
         tenant.shared.news = None
         if self._private is not None and not tenant.shared.own:
             self._private.drop(tenant.shared)
-            tenant.quota.shared = None
+            tenant.quota.part()
 
     def _failed(self, error: StateError) -> None:
         if self.failing is None:

@@ -5,6 +5,7 @@ import os
 
 from gateway.backends.registry import Registry
 from gateway.clock import Clock
+from gateway.policy.admission.quota import Quota
 from gateway.policy.routing.slots import Slots
 from gateway.proxy.current import CurrentTable
 from gateway.shared.memory import JoinedTable
@@ -13,6 +14,16 @@ from gateway.shared.slots import SharedSlots
 from gateway.shared.table import Columns
 
 _log = logging.getLogger(__name__)
+
+
+class _Tenant:
+    """The column of a tenant, and the quotas that count there: a tenant that was gone has another one later."""
+
+    __slots__ = ("column", "quotas", "shared")
+
+    def __init__(self, column: int, shared: SharedQuota) -> None:
+        self.column, self.shared = column, shared
+        self.quotas: list[Quota] = []
 
 
 class SharedLimits:
@@ -25,6 +36,7 @@ class SharedLimits:
         self._current = current
         self._clock = clock
         self._columns: dict[str, tuple[int, Slots]] = {}
+        self._quotas: dict[str, _Tenant] = {}
         self._alone: set[str] = set()
         self._owing = Owing()
 
@@ -49,11 +61,8 @@ class SharedLimits:
                     slots.shared = SharedSlots(self._table, column)
                     self._columns[backend.id] = column, slots
         for tenant in self._current.tenants:
-            quota = tenant.quota
-            if tenant.is_limited and quota.shared is None and not quota.own:
-                column = self._attach("tenant", layout.tenants, tenant.name)
-                if column is not None:
-                    quota.shared = SharedQuota(self._table, column, self._owing)
+            if tenant.is_limited and tenant.quota.shared is None:
+                self._share(tenant.name, tenant.quota)
         for model in self._current.table:
             for line in model.memory.lines.values():
                 line.slots.shared = True
@@ -74,8 +83,19 @@ class SharedLimits:
                 if line.queue.size:
                     line.freed(now)
 
+    def _share(self, name: str, quota: Quota) -> None:
+        """Share a quota; that of a tenant that was gone meanwhile counts with what is left of the one before."""
+        known = self._quotas.get(name)
+        if known is None:
+            column = self._attach("tenant", self._table.layout.tenants, name)
+            if column is None:
+                return
+            known = self._quotas[name] = _Tenant(column, SharedQuota(self._table, column, self._owing))
+        quota.share(known.shared)
+        known.quotas.append(quota)
+
     def _let_go(self) -> None:
-        """Detach from backends that are gone, once the last of their requests has ended."""
+        """Detach from backends and tenants that are gone, once the last of their requests has ended."""
         named = {backend.id for backend in self._registry}
         for name in self._columns.keys() - named:
             column, slots = self._columns[name]
@@ -83,6 +103,14 @@ class SharedLimits:
                 slots.part()
                 self._table.detach(self._table.layout.backends, column)
                 del self._columns[name]
+        tenants = {each.name for each in self._current.tenants}
+        for name in self._quotas.keys() - tenants:
+            gone = self._quotas[name]
+            if not gone.shared.own and not gone.shared.is_owing:
+                for quota in gone.quotas:
+                    quota.part()
+                self._table.detach(self._table.layout.tenants, gone.column)
+                del self._quotas[name]
 
     def _attach(self, kind: str, columns: Columns, name: str) -> int | None:
         """Return the column of this name; None, and a warning the first time, where it can have none."""

@@ -269,6 +269,21 @@ def test_tenants_that_come_go_and_get_limits_are_followed(tmp_path: Path) -> Non
     assert "0 tenants" in repr(replica.fleet)
 
 
+def test_a_limit_that_a_busy_tenant_is_given_is_shared(tmp_path: Path) -> None:
+    clock = HandClock()
+    replica = Replica(tmp_path, ModelExchange(clock), clock, {})
+    quota = replica.quota
+    assert quota.reserve(0, clock()) is None
+    registry = registered(replica.current.routes, clock)
+    put_in_force(replica.current, registry, written(tmp_path / "later.yaml", routes({"requests_per_minute": 10})))
+    replica.fleet.follow(clock())
+    assert quota.shared is not None
+    assert quota.shared.news is not None
+    assert quota.shared.in_flight == 1
+    quota.settle(0, 0)
+    assert quota.shared.in_flight == 0
+
+
 def test_workers_of_one_machine_are_one_member_and_tell_what_all_of_them_charged(tmp_path: Path) -> None:
     clock = HandClock()
     exchange = ModelExchange(clock)

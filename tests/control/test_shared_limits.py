@@ -7,8 +7,9 @@ from typing import Any
 from gateway.backends.registry import Registry
 from gateway.claim import Claim
 from gateway.control.shared_limits import SharedLimits
+from gateway.policy.admission.quota import Quota
 from gateway.shared.memory import SharedTable, joined
-from tests.control.tables import in_force, registered, written
+from tests.control.tables import in_force, put_in_force, registered, written
 from tests.waiting import HandClock
 
 ROUTES: dict[str, Any] = {
@@ -36,6 +37,18 @@ class Worker:
         self.limits.follow(clock())
         (self.backend,) = self.registry
         self.backend.health.slots.limit_to(1)
+        self._folder, self._clock = folder, clock
+
+    def reload(self, **tenants: dict[str, Any]) -> None:
+        """Follow routes with the limits of other tenants."""
+        named = {name: {"key_sha256": f"{at:064}", "limits": each} for at, (name, each) in enumerate(tenants.items())}
+        routes = written(self._folder / "later.yaml", {**ROUTES, "tenants": named})
+        put_in_force(self.current, self.registry, routes)
+        self.limits.follow(self._clock())
+
+    def quota(self, name: str) -> Quota:
+        """Return the quota of a tenant that the routes name."""
+        return next(each.quota for each in self.current.tenants if each.name == name)
 
 
 def test_backends_and_tenants_with_limits_are_shared(tmp_path: Path) -> None:
@@ -80,3 +93,55 @@ def test_a_worker_that_is_woken_looks(tmp_path: Path) -> None:
     worker.limits.woken()
     worker.limits.woken()
     assert all(line.slots.shared for model in worker.current.table for line in model.memory.lines.values())
+
+
+def test_a_limit_that_a_busy_tenant_is_given_applies_to_all_workers_together(tmp_path: Path) -> None:
+    clock, table = HandClock(), SharedTable.create(2)
+    workers = [Worker(tmp_path, table, clock) for _ in range(2)]
+    assert workers[0].quota("free").reserve(0, clock()) is None
+    for worker in workers:
+        worker.reload(free={"concurrent": 2})
+    one, other = (each.quota("free") for each in workers)
+    assert other.reserve(0, clock()) is None
+    assert one.reserve(0, clock()) is not None
+    assert other.reserve(0, clock()) is not None
+    one.settle(0, 0)
+    assert other.reserve(0, clock()) is None
+    other.settle(0, 0)
+    other.settle(0, 0)
+    assert (one.own, other.own) == (0, 0)
+
+
+def test_a_tenant_that_is_removed_and_added_again_has_all_its_slots_once_its_requests_have_ended(
+    tmp_path: Path,
+) -> None:
+    clock, table = HandClock(), SharedTable.create(2)
+    worker, other = (Worker(tmp_path, table, clock) for _ in range(2))
+    before = worker.quota("acme")
+    assert before.reserve(0, clock()) is None
+    worker.reload()
+    worker.reload(acme={"concurrent": 2})
+    other.reload(acme={"concurrent": 2})
+    after = worker.quota("acme")
+    assert after is not before
+    assert after.reserve(0, clock()) is None
+    assert other.quota("acme").reserve(0, clock()) is not None
+    before.settle(0, 0)
+    after.settle(0, 0)
+    assert [other.quota("acme").reserve(0, clock()) for _ in range(2)] == [None, None]
+
+
+def test_a_worker_lets_go_of_a_tenant_that_is_gone_once_its_requests_have_ended(tmp_path: Path) -> None:
+    clock, table = HandClock(), SharedTable.create(1)
+    worker = Worker(tmp_path, table, clock)
+    gone = worker.quota("acme")
+    assert gone.reserve(0, clock()) is None
+    worker.reload()
+    assert gone.shared is not None
+    gone.settle(0, 0)
+    worker.limits.tick(clock())
+    worker.reload()
+    assert gone.shared is None
+    assert gone.reserve(0, clock()) is None
+    worker.reload(acme={"concurrent": 1})
+    assert worker.quota("acme").reserve(0, clock()) is None

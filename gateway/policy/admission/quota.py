@@ -115,6 +115,16 @@ class Quota:
         self.requests = Bucket(limits.requests_per_minute, now) if limits.requests_per_minute else None
         self.tokens = Bucket(limits.tokens_per_minute, now) if limits.tokens_per_minute else None
 
+    def share(self, shared: SharedQuota) -> None:
+        """Share it with other processes from now on; what is in flight counts there too."""
+        shared.count(self.in_flight)
+        self.shared = shared
+
+    def part(self) -> None:
+        """Share it no more, once this process has nothing in flight."""
+        self.shared = None
+        self.in_flight = 0
+
     def reserve(self, tokens: int, now: float) -> Denied | None:
         """Charge a request of at most so many tokens; None when granted; a refusal charges nothing."""
         shared = self.shared
