@@ -209,7 +209,7 @@ def _status(view: AdminView, tenant: str) -> Status:
             read_seconds=view.flusher.read_seconds,
             shared=view.sharing.problem,
             fleet=fleet_status(view.flusher.fleet()),
-            quotas=quotas_status(None if quotas is None else quotas.view(now, tenant)),
+            quotas=quotas_status(quotas.view(now, tenant) if quotas is not None and quotas.is_needed else None),
         ),
         models=[_model(spec, view.gateway.current.table) for spec in table.models.values()],
         backends=[_backend(backend, view.clock()) for backend in view.registry],

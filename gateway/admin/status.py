@@ -114,7 +114,7 @@ class StateStatus(BaseModel):
     `not_saved` says why the last attempt to save failed, `shared` that the gateway that leads has other routes; "" when
     all is well. `not_saved_since` is when that began, null when all is well: budgets and burn rates go on from this
     gateway's own counts since then. `read_seconds` is how long ago what other gateways count was read. `fleet` is null
-    where nothing is saved, `quotas` where tenants' limits apply to this machine alone.
+    where nothing is saved, `quotas` where tenants' limits apply to this machine alone or no tenant has one a minute.
     """
 
     where: str

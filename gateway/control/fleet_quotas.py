@@ -154,6 +154,11 @@ class FleetQuotas:
     def __repr__(self) -> str:
         return f"<FleetQuotas of {len(self._tenants)} tenants, {self.members} members>"
 
+    @property
+    def is_needed(self) -> bool:
+        """Whether a tenant has a limit a minute; without one, machines tell each other nothing."""
+        return bool(self._tenants)
+
     async def run(self) -> None:
         """Exchange until cancelled."""
         loop = asyncio.get_running_loop()

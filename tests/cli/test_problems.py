@@ -213,6 +213,14 @@ def test_a_backend_that_is_not_ready_is_one_problem_and_a_model_without_any_anot
     assert only.what == "p/b:1 is not ready: refused"
 
 
+def test_of_a_backend_that_was_found_the_gateway_tells_more_since_the_doctor_does_not_know_it() -> None:
+    told = found(backends=[backend(state="not_ready", reason="refused")])
+    told["discovery"] = [{"origin": "file t.json", "pools": ["p"], "problem": "", "targets": 1}]
+    lone, one = problems(told)
+    assert lone.command == "tidegate explain --model m"
+    assert one.command == "tidegate explain --model m; to take it out of service: tidegate drain p/a:1"
+
+
 def test_a_model_whose_backends_are_drained_needs_one_back() -> None:
     sick, well = backend(drained=True, state="not_ready"), backend(id="p/b:1", drained=True)
     (only,) = problems(found(backends=[sick, well]))

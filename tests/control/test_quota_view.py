@@ -53,6 +53,11 @@ def test_what_is_left_is_that_of_the_limits_there_are(
     assert replica.quota.left(replica.clock()) == pytest.approx(left)
 
 
+def test_without_limits_a_minute_there_is_nothing_to_hear_of_others(tmp_path: Path) -> None:
+    assert not Simulation(tmp_path, {"concurrent": 3}, replicas=1).replicas[0].fleet.is_needed
+    assert Simulation(tmp_path, {"tokens_per_minute": 1000}, replicas=1).replicas[0].fleet.is_needed
+
+
 def test_one_that_hears_of_a_tenant_for_the_first_time_knows_that_others_used_it(tmp_path: Path) -> None:
     fleet = Simulation(tmp_path, {"requests_per_minute": 60}, replicas=2)
     assert [fleet.ask(0) for _ in range(60)] == [None] * 60
