@@ -212,7 +212,6 @@ class SharedQuota:
         self.requests.pay(now)
         self.tokens.pay(now)
         self.unlock()
-        self.is_owing = False
         if owed and self.news is not None:
             self.news.note(self, now)
         return True
@@ -236,7 +235,12 @@ class Owing:
 
     def pay(self, now: float) -> None:
         """Charge what is owed, as far as locks can be had; called a few times a second."""
-        self.quotas = [each for each in self.quotas if not each.pay(now)]
+        kept = []
+        for each in self.quotas:
+            each.is_owing = not each.pay(now)
+            if each.is_owing:
+                kept.append(each)
+        self.quotas = kept
 
     def forget(self, quota: SharedQuota) -> None:
         """Owe nothing of a quota any more."""

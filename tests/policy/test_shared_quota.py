@@ -189,6 +189,19 @@ def test_a_limit_that_changes_leaves_what_is_used_of_the_minute() -> None:
     assert round(other.requests.level) == 49
 
 
+def test_a_limit_that_falls_holds_for_all_processes_at_once_and_what_was_owed_is_charged_by_the_one_before() -> None:
+    clocked = Clocked(2, QuotaLimits(requests_per_minute=60_000))
+    one, other = clocked.quotas
+    assert [one.reserve(0, START) for _ in range(30)] == [None] * 30
+    for quota in (one, other):
+        quota.follow(QuotaLimits(requests_per_minute=60), START)
+    assert [quota.left(START)[0] for quota in (one, other)] == pytest.approx([59.97, 59.97])
+    granted = sum(quota.reserve(0, START) is None for quota in (one, other) for _ in range(60))
+    assert granted == 59
+    clocked.tick(START)
+    assert [quota.left(START)[0] for quota in (one, other)] == pytest.approx([0.97, 0.97])
+
+
 def test_what_other_machines_have_to_hear_is_noted() -> None:
     one, other = Clocked(2, QuotaLimits(requests_per_minute=10, tokens_per_minute=100)).quotas
     news = News(lambda: None)

@@ -110,7 +110,9 @@ class Quota:
         return None if requests is None else requests.level, None if tokens is None else tokens.level
 
     def follow(self, limits: QuotaLimits, now: float) -> None:
-        """Take other limits; what is in flight stays so."""
+        """Take other limits; what is in flight stays so, and what this process owes is charged by the limits before."""
+        if self.shared is not None:
+            self.shared.pay(now)
         self.limits = limits
         self.requests = Bucket(limits.requests_per_minute, now) if limits.requests_per_minute else None
         self.tokens = Bucket(limits.tokens_per_minute, now) if limits.tokens_per_minute else None
