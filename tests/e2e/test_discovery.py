@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import pytest
 
 from gateway.backends.backend import Backend
+from gateway.state.sqlite import SqliteStore
+from gateway.state.store import Batch, Ejection
 from tests.discovery.dns_server import dns_server
 from tests.e2e.fakes import FakeBackend, backends, good
 from tests.e2e.harness import Running, ask, chat, gateway
@@ -76,6 +79,23 @@ async def test_a_stream_of_an_engine_that_left_ends_as_it_would_and_its_connecti
             await running.quiet()
             assert gate.prompts == ["first"]
             await eventually(lambda: of(running, left).pool.idle == 0)
+
+
+async def test_an_engine_that_is_found_begins_without_what_was_said_of_its_address(tmp_path: Path) -> None:
+    """Another engine may have that by now. Those that the routes name are the ones that were ejected."""
+    now = time.time()
+    async with backends(good, good, good) as fakes:
+        first, second, found = fakes
+        write(tmp_path, [found])
+        path = tmp_path / "state.sqlite"
+        store = SqliteStore(path)
+        out = [Ejection(f"m/127.0.0.1:{fake.port}", now - 1, now + 300, "five in a row") for fake in (first, found)]
+        store.save(Batch(now, ejections=tuple(out)))
+        store.close()
+        entries = routes(first.url, second.url, {"file": "targets.json"})
+        async with gateway(tmp_path, entries, state=f"sqlite:///{path}", wait_ready=False) as running:
+            await eventually(lambda: serving(running) == {fake.port for fake in fakes})
+            assert {fake.port for fake in fakes if of(running, fake).health.outlier.ejection.out} == {first.port}
 
 
 async def test_while_nothing_was_found_requests_are_told_where_it_is_looked_for(tmp_path: Path) -> None:

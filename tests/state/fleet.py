@@ -94,6 +94,7 @@ class Fleet:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.living = [Process(engine, 0.0)]
+        self.living[0].saves()  # else a file has no epoch, and that it is emptied goes unnoticed
         self.dead: list[Process] = []
         self.copied: tuple[object, dict[Process, Counted]] | None = None
         self.unsettled = False
