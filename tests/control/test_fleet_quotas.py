@@ -269,13 +269,13 @@ def test_tenants_that_come_go_and_get_limits_are_followed(tmp_path: Path) -> Non
     assert "0 tenants" in repr(replica.fleet)
 
 
-def test_a_limit_that_a_busy_tenant_is_given_is_shared(tmp_path: Path) -> None:
+def test_a_limit_a_minute_that_a_busy_tenant_is_given_is_shared(tmp_path: Path) -> None:
     clock = HandClock()
-    replica = Replica(tmp_path, ModelExchange(clock), clock, {})
+    replica = Replica(tmp_path, ModelExchange(clock), clock, {"concurrent": 5})
     quota = replica.quota
     assert quota.reserve(0, clock()) is None
-    registry = registered(replica.current.routes, clock)
-    put_in_force(replica.current, registry, written(tmp_path / "later.yaml", routes({"requests_per_minute": 10})))
+    registry, more = registered(replica.current.routes, clock), {"requests_per_minute": 10}
+    put_in_force(replica.current, registry, written(tmp_path / "later.yaml", routes({**more, "concurrent": 5})))
     replica.fleet.follow(clock())
     assert quota.shared is not None
     assert quota.shared.news is not None

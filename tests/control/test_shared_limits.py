@@ -95,7 +95,7 @@ def test_a_worker_that_is_woken_looks(tmp_path: Path) -> None:
     assert all(line.slots.shared for model in worker.current.table for line in model.memory.lines.values())
 
 
-def test_a_limit_that_a_busy_tenant_is_given_applies_to_all_workers_together(tmp_path: Path) -> None:
+def test_requests_that_are_in_flight_when_a_quota_is_first_shared_count_for_all_workers(tmp_path: Path) -> None:
     clock, table = HandClock(), SharedTable.create(2)
     workers = [Worker(tmp_path, table, clock) for _ in range(2)]
     assert workers[0].quota("free").reserve(0, clock()) is None
