@@ -311,7 +311,7 @@ def _backend(backend: Backend, now: float) -> BackendStatus:
         in_flight=backend.in_flight,
         limit=health.slots.limit if health.slots.limit < UNLIMITED else None,
         limit_reason=_limit_reason(backend),
-        kv_tokens=health.slots.kv,
+        kv_tokens=health.slots.own_kv,
         kv_capacity=health.slots.kv_capacity if health.slots.kv_capacity < UNLIMITED else None,
         idle_connections=backend.pool.idle,
         models=sorted(backend.models) if backend.models is not None else None,

@@ -6,8 +6,11 @@ from pathlib import Path
 import pytest
 
 from gateway.admin.protection import TokenRequired, is_loopback, require_token
+from gateway.claim import Claim
 from tests.e2e.fakes import backends, good
 from tests.e2e.harness import ask, chat, gateway, routes
+from tests.shared.columns import slots_of
+from tests.shared.stepping import SteppedMemory
 from tests.waiting import eventually, patient_client
 
 pytestmark = pytest.mark.anyio
@@ -36,6 +39,18 @@ async def test_status_tells_what_is_routed_and_how_it_is(tmp_path: Path) -> None
         assert status["routes"]["loaded"] is True
         assert (await web.get(f"{running.admin}/health")).json() == {"status": "ok"}
         assert "/admin/status" in (await web.get(f"{running.admin}/openapi.json")).json()["paths"]
+
+
+async def test_a_worker_shows_the_tokens_of_its_own_requests_which_are_added_to_those_of_others(tmp_path: Path) -> None:
+    memory = SteppedMemory(2)
+    own, other = slots_of(memory.join()), slots_of(memory.join())
+    assert other.take(Claim(70), 4, 100, 0.0)
+    async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url)) as running, patient_client() as web:
+        slots = running.backend().health.slots
+        slots.shared = own
+        slots.look()
+        (backend,) = (await web.get(f"{running.admin}/admin/status")).json()["backends"]
+        assert (slots.kv, backend["kv_tokens"], backend["in_flight"]) == (70, 0, 0)
 
 
 async def test_a_reload_answers_with_the_problems(tmp_path: Path) -> None:
