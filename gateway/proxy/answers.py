@@ -22,12 +22,11 @@ from gateway.policy.admission.classes import ServiceClass
 from gateway.policy.admission.decide import Shed as Reason
 from gateway.policy.admission.decide import TurnedAway
 from gateway.proxy import anthropic
+from gateway.wire.chunks import size_line
 from gateway.wire.heads import Headers
 
 MAX_RETRY_AFTER: Final = 60
 JSON = (b"content-type", b"application/json")
-_USUAL_SIZES: Final = 2048
-_SIZES: Final = [b"%x\r\n" % size for size in range(_USUAL_SIZES)]
 _BEGINNING: Final = 1000
 """Bytes of an engine's error that are told where it is not whole."""
 
@@ -87,7 +86,7 @@ def error_event(error: GatewayError, dialect: Dialect, request_id: str) -> bytes
 
 def chunk(data: bytes) -> bytes:
     """Return one chunk of the chunked coding (RFC 9112 section 7.1)."""
-    return b"%b%b\r\n" % (_size_line(len(data)), data)
+    return b"%b%b\r\n" % (size_line(len(data)), data)
 
 
 def in_one_chunk(pieces: list[bytes], before: bytes, after: bytes) -> bytes:
@@ -96,8 +95,8 @@ def in_one_chunk(pieces: list[bytes], before: bytes, after: bytes) -> bytes:
     if not size:
         return before + after
     if len(pieces) == 1:
-        return b"%b%b%b\r\n%b" % (before, _size_line(size), pieces[0], after)
-    return b"".join([before, _size_line(size), *pieces, b"\r\n", after])
+        return b"%b%b%b\r\n%b" % (before, size_line(size), pieces[0], after)
+    return b"".join([before, size_line(size), *pieces, b"\r\n", after])
 
 
 def length(pieces: list[bytes]) -> int:
@@ -111,11 +110,6 @@ def length(pieces: list[bytes]) -> int:
 def joined(pieces: list[bytes]) -> bytes:
     """Return pieces as one, copied only where there are several."""
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-
-def _size_line(size: int) -> bytes:
-    # A size in hexadecimal cannot be compiled; those of nearly all chunks are made beforehand.
-    return _SIZES[size] if size < _USUAL_SIZES else b"%x\r\n" % size
 
 
 def not_whole(status: int, said: bytes, what: str) -> bytes:

@@ -159,10 +159,15 @@ class Attempt:
             return None
         if end is ANSWERED:
             client, exchange, routed, context = self._client, self._exchange, self._routed, self._context
-            forwarded = forwarded_response(head.status, head.fields, head.connection)
+            forwarded = head.forwarded
+            if forwarded is None:
+                forwarded = head.forwarded = forwarded_response(head.status, head.fields, head.connection)
             shown = head_of(routed, exchange, self.backend, forwarded, keep_alive=client.keep_alive)
             clock, most = context.clock, context.max_event
-            self.relay = carrier(self, client, exchange, routed, answer=head, head=shown, clock=clock, max_event=most)
+            relay = carrier(self, client, exchange, routed, answer=head, head=shown, clock=clock, max_event=most)
+            self.relay = relay
+            if isinstance(relay, StreamRelay) and self.upstream is not None:
+                self.upstream.chunk_sink = relay
         else:
             self.relay = Refusal(head, self._turned_down, now)
         return self.relay

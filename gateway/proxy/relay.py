@@ -124,6 +124,14 @@ class StreamRelay:
             self._finish([])
             self._attempt.drop_upstream()
 
+    def chunk(self, data: bytes, piece: bytes) -> bool:
+        """Pass a whole chunk on as it came if the client gets chunks, and if it is an event like those before."""
+        if self._held is not None or self._renaming is not None or not (self._chunked and self.scanner.knows(piece)):
+            return False
+        self._measure(1)
+        self._client.write(data)
+        return True
+
     def last(self, pieces: list[bytes]) -> None:
         """Pass the final pieces on and judge the whole."""
         scanner = self.scanner

@@ -27,14 +27,27 @@ class AnswerHead:
 
     `length` is as declared, in bytes; `until_close` tells that only closing ends the body; `kind` and `coding` are the
     content type and the content coding; `connection` names fields that stop here (RFC 9110 section 7.6.1); `idle` is
-    what `Keep-Alive` says of how long the engine keeps an idle connection, in seconds.
+    what `Keep-Alive` says of how long the engine keeps an idle connection, in seconds. What of it goes on to a client
+    is noted as `forwarded`, for the next answer with the same head.
     """
 
-    __slots__ = ("chunked", "coding", "connection", "fields", "idle", "kind", "length", "status", "until_close")
+    __slots__ = (
+        "chunked",
+        "coding",
+        "connection",
+        "fields",
+        "forwarded",
+        "idle",
+        "kind",
+        "length",
+        "status",
+        "until_close",
+    )
 
     def __init__(self, status: int, fields: Headers) -> None:
         self.status = status
         self.fields = fields
+        self.forwarded: bytes | None = None
         self.kind = b""
         self.coding: bytes | None = None
         self.connection: frozenset[bytes] | None = None
@@ -70,6 +83,13 @@ class Sink(Protocol):
 
     def lost(self, loss: Loss, detail: str) -> None:
         """Learn that the answer will not be completed."""
+
+
+class ChunkSink(Protocol):
+    """A sink of an answer in chunks that may pass one on as it came."""
+
+    def chunk(self, data: bytes, piece: bytes) -> bool:
+        """Take a read that is one whole chunk, with this piece in it; False where `data` has to be given that."""
 
 
 class RequestSender(Protocol):

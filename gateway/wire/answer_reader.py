@@ -7,6 +7,7 @@ import httptools
 from gateway.wire import closed
 from gateway.wire.answer import MAX_FIELDS, MAX_HEAD, AnswerHead, Malformed, check_size
 from gateway.wire.heads import Headers
+from gateway.wire.last_answer import LastAnswer
 
 MAX_INFORMATIONAL: Final = 8
 _HTTP11: Final = b"HTTP/1.1 "
@@ -22,10 +23,10 @@ class AnswerReader:
     """
 
     __slots__ = (
+        "_beside",
         "_fields",
         "_http11",
-        "_informational",
-        "_trailers",
+        "_last",
         "body",
         "ended",
         "head",
@@ -36,7 +37,9 @@ class AnswerReader:
         "until_close",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, last: LastAnswer | None = None) -> None:
+        """Take what is known of the engine's last answer, which its connections share."""
+        self._last = LastAnswer() if last is None else last
         self.head: AnswerHead | None = None
         self.body: list[bytes] = []
         self.ended = False
@@ -45,8 +48,7 @@ class AnswerReader:
         self.unparsed = 0  # bytes of the head, or of framing since the last bytes of the body
         self._fields: Headers | None = None
         self._http11 = False
-        self._informational = 0
-        self._trailers = 0
+        self._beside = 0  # informational heads before the answer's own; then bytes of trailers
         # What one read brings is gathered by the list itself: a method would cost a call for every chunk.
         self.on_body = self.body.append
         self.parser = httptools.HttpResponseParser(self)
@@ -59,7 +61,7 @@ class AnswerReader:
         """Expect the next answer."""
         self.ended = False
         self.until_close = False
-        self.unparsed = self._informational = self._trailers = 0
+        self.unparsed = self._beside = 0
 
     def expect(self, data: bytes) -> None:
         """Count bytes that belong to a head, and note how they begin."""
@@ -97,25 +99,25 @@ class AnswerReader:
         if fields is not None:
             fields.append((name.lower(), value))
             return
-        self._trailers += len(name) + len(value) + 4
-        if self._trailers > MAX_HEAD:
+        self._beside += len(name) + len(value) + 4
+        if self._beside > MAX_HEAD:
             raise Malformed(f"its trailers are over {MAX_HEAD} bytes")
 
     def on_headers_complete(self) -> None:
         """Read a final head; swallow an informational one (RFC 9110 section 15.2)."""
         status = self.parser.get_status_code()
         if 100 <= status < 200:
-            self._informational += 1
-            if status == 101 or self._informational > MAX_INFORMATIONAL:
+            self._beside += 1
+            if status == 101 or self._beside > MAX_INFORMATIONAL:
                 raise Malformed(f"unasked status {status}")
             return
         fields, self._fields = self._fields or [], None
         if len(fields) > MAX_FIELDS or self.unparsed > MAX_HEAD:
             check_size(fields)
-        head = AnswerHead(status, fields)
-        if not self._http11 or self._informational:
+        head = self._last.head(status, fields)
+        if not self._http11 or self._beside:
             self._check_version(head)
-        self.unparsed = 0
+        self.unparsed = self._beside = 0
         self.until_close = head.until_close
         self.head = head
 

@@ -7,6 +7,7 @@ from typing import Final, cast
 
 from gateway.clock import Clock
 from gateway.wire.dial import first_of
+from gateway.wire.last_answer import LastAnswer
 from gateway.wire.names import Name
 from gateway.wire.outbox import Outbox
 from gateway.wire.slow_addresses import SlowAddresses
@@ -19,7 +20,7 @@ _RECEIVE_BUFFER: Final = 64 * 1024
 class Dialer:
     """Makes connections to whatever address of a name answers; they belong to `owner`."""
 
-    __slots__ = ("_clock", "_outbox", "_owner", "_slow", "_tls", "name", "opened", "port")
+    __slots__ = ("_clock", "_last", "_outbox", "_owner", "_slow", "_tls", "name", "opened", "port")
 
     def __init__(
         self, name: Name, port: int, *, tls: ssl.SSLContext | None, owner: Owner, outbox: Outbox, clock: Clock
@@ -32,6 +33,7 @@ class Dialer:
         self._outbox = outbox
         self._clock = clock
         self._slow = SlowAddresses()
+        self._last = LastAnswer()
 
     def __repr__(self) -> str:
         return f"<Dialer {self.name.host}:{self.port} opened {self.opened}>"
@@ -47,7 +49,7 @@ class Dialer:
 
     async def dial(self, address: str) -> Upstream:
         """Connect to one address."""
-        began, upstream = self._clock(), Upstream(self._owner, self._outbox)
+        began, upstream = self._clock(), Upstream(self._owner, self._outbox, self._last)
         await asyncio.get_running_loop().create_connection(
             lambda: cast(asyncio.Protocol, upstream),
             address,

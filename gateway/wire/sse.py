@@ -83,6 +83,11 @@ class Scanner:
     def __repr__(self) -> str:
         return f"<Scanner {len(self._tail)} bytes held, {self.progress!r}>"
 
+    def knows(self, piece: bytes) -> bool:
+        """Whether this is one content event like those before, which may be passed on without being fed."""
+        shape = self._known_shape()
+        return shape is not None and shape.has(piece)
+
     def feed(self, data: bytes) -> bytes:
         """Take bytes as they were read and return those to pass on: whole events, unchanged.
 

@@ -7,9 +7,11 @@ from typing import Protocol, cast
 
 import httptools
 
-from gateway.wire.answer import Loss, Malformed, RequestSender, Sink
+from gateway.wire.answer import ChunkSink, Loss, Malformed, RequestSender, Sink
 from gateway.wire.answer_reader import AnswerReader
 from gateway.wire.body_writer import BodyWriter
+from gateway.wire.chunks import is_only_chunk, only_chunk
+from gateway.wire.last_answer import LastAnswer
 from gateway.wire.outbox import Outbox
 from gateway.wire.reuse import Reuse
 from gateway.wire.rope import Rope
@@ -21,10 +23,12 @@ class Upstream:
     """A connection, idle or carrying one exchange. Every exchange ends in exactly one of: last data, lost, cancel.
 
     An exchange has two states: it waits for a head while there is a `_sender` alone, and relays an answer once that has
-    named the `_sink` for the body. Bytes that come to an idle connection were not asked for, and close it.
+    named the `_sink` for the body. A sink that passes whole chunks on as they came is the `chunk_sink` too. Bytes that
+    come to an idle connection were not asked for, and close it.
     """
 
     __slots__ = (
+        "_between_chunks",
         "_body_writer",
         "_outbox",
         "_poll",
@@ -32,17 +36,20 @@ class Upstream:
         "_sender",
         "_sink",
         "address",
+        "chunk_sink",
         "owner",
         "reuse",
         "transport",
     )
 
-    def __init__(self, owner: "Owner", outbox: Outbox) -> None:
+    def __init__(self, owner: "Owner", outbox: Outbox, last: LastAnswer | None = None) -> None:
         self._outbox = outbox
-        self._reader = AnswerReader()
+        self._reader = AnswerReader(last)
         self._body_writer: BodyWriter | None = None  # short bodies need none
         self._sender: RequestSender | None = None
         self._sink: Sink | None = None
+        self.chunk_sink: ChunkSink | None = None
+        self._between_chunks = False  # as the parser has been seen to stand
         self._poll: select.poll | None = None
         self.owner = owner
         self.reuse = Reuse()
@@ -82,6 +89,7 @@ class Upstream:
     def start(self, sender: RequestSender, request: bytes, body: Rope | None = None) -> None:
         """Send a request, and a long body behind it as fast as the engine takes it; `sender` gets its answer."""
         self._sender = sender
+        self._between_chunks = False
         self._reader.begin()
         if body is None:
             self._outbox.write(self.transport, request)
@@ -93,7 +101,7 @@ class Upstream:
 
     def cancel(self) -> None:
         """Give the exchange up: the engine notices the closed connection and stops its work."""
-        self._sender = self._sink = None
+        self._sender = self._sink = self.chunk_sink = None
         self._stop_body()
         self.transport.abort()
 
@@ -117,6 +125,8 @@ class Upstream:
             return
         if sink is None:
             reader.expect(data)
+        elif self._between_chunks and self._passed(sender, data):
+            return
         try:
             reader.parser.feed_data(data)
         except httptools.HttpParserError as error:
@@ -129,14 +139,15 @@ class Upstream:
         pieces = reader.body
         try:
             if reader.ended:
-                self._sender = self._sink = None
+                self._sender = self._sink = self.chunk_sink = None
                 self._give_back()
                 sink.last(pieces)
             elif pieces:
                 reader.unparsed = 0
+                self._between_chunks = len(pieces) == 1 and is_only_chunk(data, pieces[0])
                 sink.data(pieces)
-            elif (fault := reader.framing_fault(len(data))) is not None:
-                self._fail(fault)
+            else:
+                self._without_body(len(data))
         except Exception:  # noqa: BLE001 - `_broken` ends the exchange and logs it
             self._broken(sender)
         pieces.clear()
@@ -148,7 +159,7 @@ class Upstream:
         """Tell the exchange that waits; an answer that only closing ends is complete now."""
         self.owner.forget(self)
         sender, sink, answered = self._sender, self._sink, self.answered
-        self._sender = self._sink = None
+        self._sender = self._sink = self.chunk_sink = None
         self._stop_body()
         self._reader.close()
         if sender is None:
@@ -162,6 +173,21 @@ class Upstream:
                 (sink or sender).lost(Loss.CLOSED, f"{Loss.CLOSED.value}{f' ({exc})' if exc else ''}")
         except Exception:  # noqa: BLE001 - `_broken` ends the exchange and logs it
             self._broken(sender)
+
+    def _passed(self, sender: RequestSender, data: bytes) -> bool:
+        """Have a whole chunk passed on as it is, if it can be: the parser, which is between two, need not see it."""
+        sink, piece = self.chunk_sink, only_chunk(data)
+        if sink is None or not piece:
+            return False
+        try:
+            return sink.chunk(data, piece)
+        except Exception:  # noqa: BLE001 - `_broken` ends the exchange and logs it
+            self._broken(sender)
+            return True
+
+    def _without_body(self, size: int) -> None:
+        if (fault := self._reader.framing_fault(size)) is not None:
+            self._fail(fault)
 
     def _take_head(self, sender: RequestSender) -> Sink | None:
         """Hand a head on that is whole; return where its body goes, None without a head or once it was given up."""

@@ -69,6 +69,35 @@ def test_in_chunks_each_write_is_framed_and_the_end_is_told() -> None:
     assert relayed.says(last=LAST + DONE) == b"%x\r\n%b\r\n0\r\n\r\n" % (len(LAST + DONE), LAST + DONE)
 
 
+def in_a_chunk(event: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(event), event)
+
+
+def test_a_whole_chunk_is_passed_on_as_it_came_once_events_like_it_are_known() -> None:
+    relayed = Relayed(chunked=True)
+    chunk = in_a_chunk(TOKEN)
+    assert not relayed.relay.chunk(chunk, TOKEN)  # nothing has been written yet
+    relayed.says(ROLE, TOKEN)
+    assert not relayed.relay.chunk(chunk, TOKEN)  # one event says nothing of the next
+    relayed.says(TOKEN, TOKEN)
+    relayed.clock.advance(0.05)
+    assert relayed.relay.chunk(chunk, TOKEN)
+    assert relayed.page.took() == chunk
+    assert (relayed.exchange.content_events, relayed.exchange.last_content) == (4, relayed.clock())
+    assert sum(relayed.exchange.itl) == 3
+    assert not relayed.relay.chunk(in_a_chunk(LAST), LAST)
+    relayed.says(TOKEN[:10])
+    assert not relayed.relay.chunk(chunk, TOKEN)  # it is the rest of another event
+    assert relayed.page.took() == b""
+
+
+def test_a_chunk_is_written_anew_where_the_client_gets_none_or_a_name_is_replaced() -> None:
+    for how in ({"chunked": False}, {"chunked": True, "naming": Naming(b'"asked"', b'"served"')}):
+        relayed = Relayed(**how)
+        relayed.says(TOKEN, TOKEN, TOKEN)
+        assert not relayed.relay.chunk(in_a_chunk(TOKEN), TOKEN)
+
+
 def test_tokens_and_the_gaps_between_them_are_measured() -> None:
     relayed = Relayed()
     for gap in (2.0, 0.05, 0.5, 5.0):

@@ -77,10 +77,12 @@ class Engine:
     """An engine's end of a connection: what it says, and what the gateway's end makes of it.
 
     Calls are `("head", status)`, `("data", bytes)`, `("last", bytes)`, `("lost", loss)` to what sent the request, and
-    `("kept",)`, `("gone",)` and `("keeps idle", seconds)` to what owns the connection.
+    `("kept",)`, `("gone",)` and `("keeps idle", seconds)` to what owns the connection. What `passes` whole chunks on is
+    also told `("chunk", data)`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, passes: bool = False) -> None:
+        self.passes = passes
         self.clock, self.wire = HandClock(), Wire()
         self.upstream = Upstream(self, Outbox())
         self.upstream.connection_made(self.wire)
@@ -111,7 +113,16 @@ class Engine:
 
     def head(self, head: AnswerHead) -> Sink | None:
         self._calls.append(("head", head.status))
+        if self.passes:
+            self.upstream.chunk_sink = self
         return self
+
+    def chunk(self, data: bytes, piece: bytes) -> bool:
+        assert piece in data
+        if piece.startswith(b"data:"):
+            self._calls.append(("chunk", data))
+            return True
+        return False
 
     def data(self, pieces: list[bytes]) -> None:
         self._calls.append(("data", b"".join(pieces)))

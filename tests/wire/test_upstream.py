@@ -16,8 +16,8 @@ CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 UNTIL_CLOSE = b"HTTP/1.1 200 OK\r\n\r\n"
 
 
-async def asked() -> Engine:
-    engine = Engine()
+async def asked(*, passes: bool = False) -> Engine:
+    engine = Engine(passes=passes)
     engine.is_asked(b"GET /v1/models HTTP/1.1\r\n\r\n")
     await asyncio.sleep(0)
     assert engine.wire.took() == b"GET /v1/models HTTP/1.1\r\n\r\n"
@@ -35,6 +35,40 @@ async def test_a_body_is_handed_on_once_per_read() -> None:
     chunks = b"1\r\na\r\n1\r\nb\r\n", b"1\r\nc\r\n", b"0\r\n\r\n"
     assert engine.says(CHUNKED) == [("head", 200)]
     assert engine.says(*chunks) == [("data", b"ab"), ("data", b"c"), ("kept",), ("last", b"")]
+
+
+EVENT = b"data: an event of a stream\n\n"
+WHOLE = b"%x\r\n%b\r\n" % (len(EVENT), EVENT)
+
+
+async def test_once_a_read_was_one_whole_chunk_the_next_such_ones_are_passed_on_as_they_came() -> None:
+    engine = await asked(passes=True)
+    assert engine.says(CHUNKED + WHOLE) == [("head", 200), ("data", EVENT)]
+    assert engine.says(WHOLE, WHOLE, WHOLE) == [("data", EVENT), ("chunk", WHOLE), ("chunk", WHOLE)]
+    assert engine.says(WHOLE[:20], WHOLE[20:]) == [("data", EVENT[:16]), ("data", EVENT[16:])]
+    assert engine.says(WHOLE + WHOLE, WHOLE, WHOLE) == [("data", 2 * EVENT), ("data", EVENT), ("chunk", WHOLE)]
+    other = b"12\r\nno event of a kind\r\n"
+    assert engine.says(other, WHOLE) == [("data", b"no event of a kind"), ("chunk", WHOLE)]
+    assert engine.says(b"0\r\n\r\n") == [("kept",), ("last", b"")]
+
+
+async def test_what_only_looks_like_a_whole_chunk_is_parsed_as_what_it_is() -> None:
+    engine = await asked(passes=True)
+    first, rest = b"data: whatever..", b"12\r\n" * 6
+    assert engine.says(CHUNKED, b"22\r\n" + first) == [("head", 200), ("data", first)]
+    assert engine.says(rest) == [("data", rest[:18])]
+    data = b"12\r\ndata: 9012345678\r\n"
+    assert engine.says(data) == [("data", data[:18]), ("lost", Loss.MALFORMED)]
+
+
+async def test_the_next_answer_on_a_connection_is_parsed_from_its_beginning() -> None:
+    engine = await asked(passes=True)
+    assert engine.says(CHUNKED, WHOLE, WHOLE)[-1] == ("chunk", WHOLE)
+    assert engine.says(b"0\r\n\r\n") == [("kept",), ("last", b"")]
+    engine.is_asked()
+    assert engine.says(OK + b"hi") == [("head", 200), ("kept",), ("last", b"hi")]
+    engine.is_asked()
+    assert engine.says(WHOLE) == [("lost", Loss.MALFORMED)]
 
 
 async def test_wherever_an_answer_is_cut_the_same_comes() -> None:

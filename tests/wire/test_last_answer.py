@@ -1,0 +1,79 @@
+"""What is remembered of an engine's last head: the same comes of it as of reading each for itself."""
+
+import pytest
+
+from gateway.wire.answer import AnswerHead, Malformed
+from gateway.wire.heads import Headers
+from gateway.wire.last_answer import LastAnswer
+
+DOCUMENT: Headers = [(b"server", b"uvicorn"), (b"content-length", b"20"), (b"content-type", b"Application/JSON")]
+STREAM: Headers = [(b"content-type", b"text/event-stream"), (b"transfer-encoding", b"chunked")]
+
+
+def read(head: AnswerHead) -> tuple[object, ...]:
+    body = head.kind, head.coding, head.length, head.chunked, head.until_close
+    return head.status, head.fields, head.connection, head.idle, *body
+
+
+def lengthened(fields: Headers, length: bytes) -> Headers:
+    return [(name, length if name == b"content-length" else value) for name, value in fields]
+
+
+@pytest.mark.parametrize("fields", [DOCUMENT, STREAM, []])
+def test_the_same_head_is_read_once(fields: Headers) -> None:
+    last = LastAnswer()
+    head = last.head(200, list(fields))
+    head.forwarded = b"forwarded"
+    assert last.head(200, list(fields)) is head
+
+
+def test_a_head_with_another_length_is_another_with_the_same_in_it() -> None:
+    last = LastAnswer()
+    first = last.head(200, list(DOCUMENT))
+    first.forwarded = b"forwarded"
+    longer = last.head(200, lengthened(DOCUMENT, b"21"))
+    assert read(longer) == read(AnswerHead(200, lengthened(DOCUMENT, b"21")))
+    assert (first.length, longer.length, longer.forwarded) == (20, 21, b"forwarded")
+    assert last.head(200, lengthened(DOCUMENT, b"21")) is longer
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        STREAM,
+        DOCUMENT[:2],
+        DOCUMENT[::-1],
+        [*DOCUMENT, (b"connection", b"close")],
+        [(b"server", b"hypercorn"), *DOCUMENT[1:]],
+        [DOCUMENT[0], (b"transfer-encoding", b"chunked"), DOCUMENT[2]],
+        [DOCUMENT[0], DOCUMENT[1], (b"content-encoding", b"gzip")],
+        [DOCUMENT[0], DOCUMENT[1], (b"keep-alive", b"timeout=5")],
+    ],
+)
+def test_any_other_difference_is_read(fields: Headers) -> None:
+    last = LastAnswer()
+    last.head(200, list(DOCUMENT)).forwarded = b"forwarded"
+    other = last.head(200, list(fields))
+    assert read(other) == read(AnswerHead(200, list(fields)))
+    assert other.forwarded is None
+    assert read(last.head(200, list(DOCUMENT))) == read(AnswerHead(200, list(DOCUMENT)))
+
+
+def test_a_head_that_was_given_other_fields_is_not_the_one_that_came() -> None:
+    last = LastAnswer()
+    head = last.head(200, list(DOCUMENT))
+    head.fields = []
+    assert last.head(200, list(DOCUMENT)) is not head
+
+
+def test_errors_are_read_each_for_itself() -> None:
+    last = LastAnswer()
+    assert last.head(503, list(DOCUMENT)) is not last.head(503, list(DOCUMENT))
+    assert last.head(503, list(DOCUMENT)).status == 503
+
+
+def test_what_is_no_proper_head_is_refused_each_time() -> None:
+    last = LastAnswer()
+    for _ in range(2):
+        with pytest.raises(Malformed):
+            last.head(200, [(b"transfer-encoding", b"gzip")])
