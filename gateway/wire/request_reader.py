@@ -1,6 +1,6 @@
 """Bytes of one client in, checked requests out."""
 
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 import httptools
 
@@ -63,6 +63,13 @@ class RequestReader:
 
     def feed(self, data: bytes | memoryview) -> BaseException | None:
         """Parse what was read. Return what ended that: a GatewayError, or what broke the receiver."""
+        last = self._last_head
+        if last is not None and last.is_over:
+            body = last.body_in(data, self._limits) if isinstance(data, bytes) else b""
+            if body:
+                return self._repeated(last, body)
+            last.is_over = False
+        begins = self._fields is _NO_FIELDS
         self._unparsed += len(data)
         self._completed = False
         try:
@@ -71,6 +78,9 @@ class RequestReader:
             return error.__context__ or BadHttp(f"not proper HTTP/1.1: {error}")
         if self._unparsed > self._limits.head:
             return HeadersTooLarge(f"the head, or what frames the body, is over {self._limits.head} bytes")
+        last = self._last_head
+        if begins and self._completed and last is not None and isinstance(data, bytes):
+            last.is_over = last.learn(data)
         return None
 
     @property
@@ -130,6 +140,20 @@ class RequestReader:
                 return guard.check(method, self._target, parser.get_http_version(), self._fields, self._limits)
             last = self._last_head = LastHead()
         return last.check(parser, method, self._target, self._fields, self._limits)
+
+    def _repeated(self, last: LastHead, body: bytes) -> BaseException | None:
+        """Hand over a whole request with the same head as the last, which no parser has seen."""
+        head = cast(Head, last.head)
+        self._target, self._fields = last.target, last.fields
+        try:
+            caller = self._receiver.authorize(head)
+            request = Request(head, last.fields, complete(body), keep_alive=True, received=0.0, caller=caller)
+            self._target, self._fields = b"", _NO_FIELDS
+            self._pipelined = False
+            self._receiver.take(request, self._pipelined)
+        except Exception as error:  # noqa: BLE001 - as what is raised while the parser is at work
+            return error
+        return None
 
     def on_body(self, piece: bytes) -> None:
         """Gather the body, bounded."""

@@ -2,6 +2,8 @@
 
 import httptools
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.errors import GatewayError, InvalidApiKey
 from gateway.wire.guard import MAX_TARGET, Head, Limits
@@ -69,6 +71,72 @@ def test_a_head_like_the_one_before_is_not_checked_again() -> None:
     assert heads[2] is heads[1]
     assert heads[3] is not heads[2]
     assert [head.http10 for head in heads] == [False, False, False, True]
+
+
+def post(body: bytes, head: bytes = HEAD) -> bytes:
+    return b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body)
+
+
+def test_a_read_that_is_one_whole_request_like_the_one_before_is_not_parsed() -> None:
+    receiver = Receiver()
+    receiver.reads(post(b"{}"), post(b"{}"), post(b"[]"), post(b"x" * 1000), post(b"y" * 999), post(b"[]"))
+    first, second, third, longer, _, last = receiver.requests
+    assert first.headers is not second.headers
+    assert second.headers is third.headers  # which a parser would have gathered anew
+    assert [request.head is second.head for request in (third, longer, last)] == [True, True, True]
+    assert (b"content-length", b"1000") in longer.headers
+    assert (third.body, longer.body, third.keep_alive, third.caller) == (b"[]", b"x" * 1000, True, "acme")
+    assert receiver.reads(POST[:20], POST[20:] + b"{}", POST) == [
+        ("head", PATH),
+        ("request", b"{}", False),
+        ("head", PATH),
+    ]
+
+
+def test_what_breaks_its_receiver_is_told_as_if_it_had_been_parsed() -> None:
+    receiver = Receiver()
+    receiver.reads(post(b"{}"), post(b"{}"), post(b"{}"))
+    receiver.breaks = InvalidApiKey("unknown")
+    assert receiver.is_refused(post(b"{}")) == "invalid_api_key"
+    refusal = receiver.reader.refusal(receiver.breaks)
+    assert (refusal.target, (b"host", b"a") in refusal.headers) == (PATH, True)
+
+
+OTHER = HEAD + b"authorization: Bearer x\r\n"
+PARTS = st.sampled_from(
+    [
+        *(post(body, head) for body in (b"{}", b"[]", b"0123456789", b"\r\n\r\n") for head in (HEAD, OTHER)),
+        post(b"{}", HEAD.replace(b": ", b":")),
+        post(b"{}", HEAD + b"connection: close\r\n"),
+        post(b"{}", HEAD + b"connection: keep-alive\r\n"),
+        post(b"{}").replace(b"HTTP/1.1", b"HTTP/1.0"),
+        post(b"{}").replace(b"h: 2", b"h: 02"),
+        post(b"{}" * 40),
+        CHUNKED + b"2\r\n{}\r\n0\r\n\r\n",
+        GET,
+        b"\r\n",
+        b"G",
+    ]
+)
+
+
+@given(st.lists(PARTS, max_size=8), st.lists(st.integers(0, 900), max_size=4), st.integers(0, 2))
+def test_whether_it_is_parsed_or_known_the_same_comes(parts: list[bytes], cuts: list[int], warm: int) -> None:
+    whole, places = b"".join(parts), sorted(cuts)
+    cut = [whole[begin:end] for begin, end in zip([0, *places], [*places, len(whole)], strict=True)]
+    known, parsed = Receiver(body=70), Receiver(body=70)
+    for data in [*[post(b"{}")] * warm, *parts, *cut]:
+        if not data:
+            continue
+        view = memoryview(data)  # which is never compared with what came before
+        errors = [known.reader.feed(view if len(data) % 5 == 0 else data), parsed.reader.feed(view)]
+        assert known.reads() == parsed.reads()
+        assert str(errors[0]) == str(errors[1])
+        if errors[0] is not None:
+            break
+        assert known.reader.part == parsed.reader.part
+    for one, other in zip(known.requests, parsed.requests, strict=True):
+        assert (one.headers, one.keep_alive, one.http10) == (other.headers, other.keep_alive, other.http10)
 
 
 def test_a_client_of_http_1_0_closes_its_connection() -> None:
