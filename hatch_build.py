@@ -43,7 +43,6 @@ COMPILED = tuple(package for packages in GROUPS.values() for package in packages
 INTERPRETED = {
     "backends/reading.py": "a compiled coroutine that awaits in a `finally` leaves its exception behind in the thread",
     "wire/tls.py": "a subclass of asyncio.Protocol, and at work only until TLS is spoken",
-    "telemetry/access_line.py": "a msgspec.Struct finds its fields only in an interpreted class",
     "telemetry/output.py": "C knows its attribute as a keyword, and it is at work in a thread of its own",
     "telemetry/line_writer.py": "at work in a thread of its own, once for each batch",
     "telemetry/exposition.py": "a subclass of a collector of prometheus_client",

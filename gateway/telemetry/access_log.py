@@ -5,15 +5,12 @@ Lines are made in batches: made one by one between two requests, each would cost
 
 import sys
 import threading
-from time import gmtime, strftime
 from typing import BinaryIO, Final
 
-import msgspec
-
 from gateway.clock import Clock, monotonic, wall
-from gateway.exchange import Exchange, Outcome
+from gateway.exchange import Exchange
 from gateway.observers import Observer
-from gateway.telemetry.access_line import AccessLine
+from gateway.telemetry.access_line import AccessLines
 from gateway.telemetry.line_writer import LineWriter
 
 MAX_LINES = 10_000
@@ -22,33 +19,6 @@ BATCH: Final = 64
 MANY_LINES: Final = 512
 """Lines that are written without waiting: at 10,000 requests a second those of a whole interval take megabytes."""
 _CLOSE_SECONDS = 2.0
-_OTHER: Final = "other"
-_OUTCOMES: Final[dict[str, str]] = {each: each.value for each in Outcome}
-"""Plain strings, which are encoded without being asked for their values."""
-_LONGEST_ASKED: Final = 64
-_encode: Final = msgspec.json.Encoder().encode
-
-
-class Timestamps:
-    """Times in ISO 8601: the date is made once a second, the rest once a millisecond, which many lines share."""
-
-    __slots__ = ("_date", "_millisecond", "_second", "_text")
-
-    def __init__(self) -> None:
-        self._millisecond = self._second = -1
-        self._date = self._text = ""
-
-    def at(self, now: float) -> str:
-        """Return a time given in seconds since the epoch."""
-        millisecond = int(now * 1000)
-        if millisecond != self._millisecond:
-            self._millisecond = millisecond
-            second = millisecond // 1000
-            if second != self._second:
-                self._second = second
-                self._date = strftime("%Y-%m-%dT%H:%M:%S", gmtime(second))
-            self._text = f"{self._date}.{str(1000 + millisecond % 1000)[1:]}Z"
-        return self._text
 
 
 class AccessLog(Observer):
@@ -77,7 +47,7 @@ class AccessLog(Observer):
         self._stopped = False
         self._making = threading.Lock()
         self._told = False
-        self._stamps = Timestamps()
+        self._access_lines = AccessLines()
         self._writing = threading.Thread(target=self._write, args=(interval, at_once), name="access log", daemon=True)
         self._writing.start()
 
@@ -103,39 +73,7 @@ class AccessLog(Observer):
             room = MAX_LINES - len(self._lines)
             self.dropped += max(0, len(batch) - room)
             offset = self._epoch() - self._clock()
-            self._lines += [_encode(self._line(exchange, offset)) for exchange in batch[:room]]
-
-    def _line(self, exchange: Exchange, offset: float) -> AccessLine:
-        ttft, tpot = exchange.ttft, exchange.tpot
-        model, endpoint = exchange.model, exchange.endpoint
-        if endpoint == _OTHER:
-            endpoint = _asked(exchange)
-        elif model == _OTHER:
-            model = _asked(exchange)
-        return AccessLine(
-            self._stamps.at(exchange.ended + offset),
-            exchange.request_id,
-            model,
-            endpoint,
-            _OUTCOMES[exchange.outcome],
-            exchange.client_status,
-            _seconds(exchange.ended - exchange.received),
-            _seconds(exchange.overhead),
-            exchange.service_class,
-            exchange.tenant,
-            exchange.version,
-            exchange.pool,
-            exchange.backend,
-            len(exchange.attempts),
-            exchange.stream,
-            None if ttft is None else _seconds(ttft),
-            None if tpot is None else _seconds(tpot),
-            _seconds(exchange.queued) if exchange.queued else None,
-            exchange.prompt_tokens,
-            exchange.output_tokens,
-            exchange.reason,
-            str(exchange.routing),
-        )
+            self._lines += [self._access_lines.line(each, offset) for each in batch[:room]]
 
     def _write(self, interval: float, at_once: int) -> None:
         while not self._stopped:
@@ -174,13 +112,3 @@ def _pieces(lines: list[bytes], most: int) -> list[bytes]:
         size += len(line) + 1
     found.append(b"\n".join(lines[first:]) + b"\n")
     return found
-
-
-def _asked(exchange: Exchange) -> str:
-    """Return what a client asked for that is not served, short and without control characters."""
-    text = exchange.asked[:_LONGEST_ASKED]
-    return "".join(each if each.isprintable() else f"\\x{ord(each):02x}" for each in text) or _OTHER
-
-
-def _seconds(value: float) -> float:
-    return int(value * 10_000 + 0.5) / 10_000

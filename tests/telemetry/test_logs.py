@@ -76,6 +76,35 @@ def test_what_is_not_served_is_written_as_it_was_asked_for(endpoint: str, asked:
     assert (line["model"], line["endpoint"]) == (model, written)
 
 
+def test_lines_of_many_kinds_say_each_what_is_its_own() -> None:
+    sink = io.BytesIO()
+    log = AccessLog(sink)
+    made = []
+    for number in range(2200):  # half of them a second time, when others have been written since
+        each = exchange(f"r-{number}")
+        each.backend, each.tenant = f'gpu/"{number % 1100}"', "acme" if number % 2 else ""
+        each.stream, each.ended = number % 3 == 0, each.received + number / 1000
+        each.client_status, each.prompt_tokens = 200 + number % 5, None if number % 7 == 0 else number
+        made.append(each)
+        log.on_settled(each)
+    log.close()
+    for each, raw in zip(made, sink.getvalue().splitlines(), strict=True):
+        line = json.loads(raw)
+        assert (line["request_id"], line["backend"], line["status"]) == (
+            each.request_id,
+            each.backend,
+            each.client_status,
+        )
+        assert (line.get("tenant", ""), line.get("stream", False)) == (each.tenant, each.stream)
+        assert line["e2e"] == pytest.approx(each.e2e, abs=0.00006)
+        assert line.get("tokens_in") == each.prompt_tokens
+        assert ("ttft" in line) == each.stream
+        assert list(line)[:8] == list(DOCUMENTED_FIRST)
+
+
+DOCUMENTED_FIRST = ("time", "request_id", "model", "endpoint", "outcome", "status", "e2e", "overhead")
+
+
 def test_what_did_not_happen_is_absent() -> None:
     sink = io.BytesIO()
     log = AccessLog(sink)

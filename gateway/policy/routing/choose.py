@@ -35,7 +35,8 @@ Backend = TypeVar("Backend", bound=Routed)
 class Choice(Generic[Backend]):
     """The winner, why it won, and the backends compared: their healths, predicted TTFTs in seconds, and weights.
 
-    `drawn_from` is how many two were drawn from, 0 where all were compared. Words are made only where somebody asks.
+    Without `weights`, all are 1. `drawn_from` is how many two were drawn from, 0 where all were compared. Words are
+    made only where somebody asks.
     """
 
     __slots__ = ("_compared", "_drawn_from", "_ttfts", "_weights", "_why", "winner")
@@ -65,22 +66,23 @@ class Choice(Generic[Backend]):
     @property
     def compared(self) -> tuple[tuple[str, float, float], ...]:
         """Every backend compared, as (id, predicted TTFT in seconds, weight)."""
-        rows = zip(self._compared, self._ttfts, self._weights, strict=True)
+        weights = self._weights or [1.0] * len(self._compared)
+        rows = zip(self._compared, self._ttfts, weights, strict=True)
         return tuple((health.id, predicted, weight) for health, predicted, weight in rows)
 
     def __str__(self) -> str:
         """Return the decision in words, for logs and people."""
         # Every request's line in the access log says this: a format specification costs ten times as much.
-        parts, mark = [self.why], ": "
+        if not self._compared:
+            return self.why
+        parts: list[str] = []
         for place in range(len(self._compared)):
-            ttft, weight = int(self._ttfts[place] * 1000 + 0.5), self._weights[place]
-            parts.append(mark)
-            parts.append(self._compared[place].id)
-            parts.append(_MILLISECONDS[ttft] if ttft < len(_MILLISECONDS) else f" {ttft} ms")
-            if weight < 1:
-                parts.append(f" at weight {weight:.2f}")
-            mark = ", "
-        return "".join(parts)
+            ttft = int(self._ttfts[place] * 1000 + 0.5)
+            predicted = _MILLISECONDS[ttft] if ttft < len(_MILLISECONDS) else f" {ttft} ms"
+            if self._weights and self._weights[place] < 1:
+                predicted += f" at weight {self._weights[place]:.2f}"
+            parts.append(self._compared[place].id + predicted)
+        return f"{self.why}: {', '.join(parts)}"
 
 
 def choose(
@@ -172,13 +174,13 @@ def _lowest(
     Of equal ones it is that of the lowest load, its requests in flight: one that has stopped keeps those it has.
     """
     ttfts: list[float] = []
-    weights: list[float] = []
-    lowest = inf
+    lowest, weighted = inf, False
     for health in healths:
         ttft = health.latency.predicted(tokens, health.slots.in_flight)
         weight = health.outlier.weight
         ttfts.append(ttft)
-        weights.append(weight)
+        if weight != 1.0:
+            weighted = True
         score = ttft / weight
         if score < lowest:  # noqa: PLR1730 - min() is a call of a builtin where this is compiled
             lowest = score
@@ -186,14 +188,16 @@ def _lowest(
     tied: list[Backend] = []
     least = 0
     for place in range(len(healths)):
-        load = healths[place].slots.in_flight
-        if ttfts[place] / weights[place] > limit or (tied and load > least):
+        health = healths[place]
+        load = health.slots.in_flight
+        if ttfts[place] / health.outlier.weight > limit or (tied and load > least):
             continue
         if tied and load < least:
             tied.clear()
         least = load
         tied.append(backends[place])
     winner = tied[0] if len(tied) == 1 else tied[int(rng.random() * len(tied))]
+    weights = [health.outlier.weight for health in healths] if weighted else _NO_NUMBERS
     return Choice(winner, why, healths, ttfts, weights, drawn_from=drawn_from)
 
 

@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from gateway.policy.slo.objective import Objective, Sli
+
+if TYPE_CHECKING:
+    from mypy_extensions import i64
 
 TTFT: Final[tuple[float, ...]] = (
     0.001,
@@ -91,9 +94,10 @@ def bounds_for(objectives: Sequence[Objective]) -> Bounds:
 
 def bucket_of(bounds: tuple[float, ...], seconds: float) -> int:
     """Return the place of the first bound that is not below a value, as `bisect_left`: compiled, it takes a tenth."""
-    low, high = 0, len(bounds)
+    low: i64 = 0
+    high: i64 = len(bounds)
     while low < high:
-        middle = (low + high) >> 1
+        middle: i64 = (low + high) >> 1
         if bounds[middle] < seconds:
             low = middle + 1
         else:
