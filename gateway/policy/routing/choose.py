@@ -73,16 +73,16 @@ class Choice(Generic[Backend]):
     def __str__(self) -> str:
         """Return the decision in words, for logs and people."""
         # Every request's line in the access log says this: a format specification costs ten times as much.
-        if not self._compared:
-            return self.why
-        parts: list[str] = []
+        parts, mark = [self.why], ": "
         for place in range(len(self._compared)):
             ttft = int(self._ttfts[place] * 1000 + 0.5)
-            predicted = _MILLISECONDS[ttft] if ttft < len(_MILLISECONDS) else f" {ttft} ms"
+            parts.append(mark)
+            parts.append(self._compared[place].id)
+            parts.append(_MILLISECONDS[ttft] if ttft < len(_MILLISECONDS) else f" {ttft} ms")
             if self._weights and self._weights[place] < 1:
-                predicted += f" at weight {self._weights[place]:.2f}"
-            parts.append(self._compared[place].id + predicted)
-        return f"{self.why}: {', '.join(parts)}"
+                parts.append(f" at weight {self._weights[place]:.2f}")
+            mark = ", "
+        return "".join(parts)
 
 
 def choose(
