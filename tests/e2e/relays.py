@@ -71,7 +71,11 @@ def _has(pid: int, port: int) -> bool:
     # Other tests leave ten thousand sockets there: the lines of all the others are not taken apart.
     rows = re.findall(f": {_hex(port)} .*", Path("/proc/net/tcp").read_text())
     inodes = {row.split()[9] for row in rows}
-    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+    try:
+        descriptors = list(Path(f"/proc/{pid}/fd").iterdir())
+    except FileNotFoundError:  # the process has ended
+        return False
+    for descriptor in descriptors:
         with suppress(FileNotFoundError):
             if os.readlink(descriptor).removeprefix("socket:[").removesuffix("]") in inodes:
                 return True
