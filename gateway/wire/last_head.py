@@ -16,6 +16,8 @@ _ZERO: Final = 0x30
 _NINE: Final = 0x39
 _MOST_DIGITS: Final = 9
 _ATTEMPTS: Final = 8
+_KEEP_ALIVE: Final = frozenset((b"keep-alive",))
+"""What many clients name in every Connection field, although HTTP/1.1 stays open without it."""
 
 
 class LastHead:
@@ -50,7 +52,8 @@ class LastHead:
         """Return the head that a parser has read to its end; raises as `guard.check` does."""
         known = self.same(method, target, fields, limits)
         # Without a Connection field only HTTP/1.1 is kept alive: that costs less to ask than the text of the version.
-        if known is not None and parser.should_keep_alive():
+        is_kept = known is not None and parser.should_keep_alive()
+        if known is not None and is_kept and (not known.connection or parser.get_http_version() == "1.1"):
             return known
         head = guard.check(method, target, parser.get_http_version(), fields, limits)
         self.note(method, target, fields, head)
@@ -76,7 +79,8 @@ class LastHead:
 
     def note(self, method: bytes, target: bytes, fields: Headers, head: Head) -> None:
         """Remember a head that has passed the guard."""
-        plain = head.refusal is None and not head.expects_continue and not head.connection
+        stays = not head.connection or head.connection == _KEEP_ALIVE
+        plain = head.refusal is None and not head.expects_continue and stays
         self.head = head if plain and not head.http10 else None
         self.method, self.target, self.fields = method, target, fields
         self._before = b""

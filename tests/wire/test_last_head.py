@@ -62,7 +62,9 @@ def test_any_other_difference_makes_it_another(method: bytes, target: bytes, fie
     ("version", "method", "target", "extra"),
     [
         ("1.0", b"POST", TARGET, []),
+        ("1.0", b"POST", TARGET, [(b"connection", b"keep-alive")]),
         ("1.1", b"POST", TARGET, [(b"connection", b"close")]),
+        ("1.1", b"POST", TARGET, [(b"connection", b"keep-alive, x-a")]),
         ("1.1", b"POST", TARGET, [(b"expect", b"100-continue")]),
         ("1.1", b"POST", b"/v1/none", []),
     ],
@@ -91,6 +93,19 @@ def test_a_head_is_checked_once() -> None:
         heads.append(last.check(parser, b"POST", TARGET, fields, LIMITS))
     first, second, third = heads
     assert first is second is third
+
+
+def test_a_client_that_names_keep_alive_is_known_too_but_not_as_one_of_another_version() -> None:
+    last, heads = LastHead(), []
+    rest = b"host: gateway\r\nconnection: keep-alive\r\ncontent-length: 20\r\n\r\n"
+    for version in (b"1.1", b"1.1", b"1.0", b"1.1"):
+        parser = HttpRequestParser(object())
+        parser.feed_data(b"POST /v1/chat/completions HTTP/%b\r\n%b" % (version, rest))
+        fields = [(b"host", b"gateway"), (b"connection", b"keep-alive"), (b"content-length", b"20")]
+        heads.append(last.check(parser, b"POST", TARGET, fields, LIMITS))
+    assert heads[0] is heads[1]
+    assert [each.http10 for each in heads] == [False, False, True, False]
+    assert {each.connection for each in heads} == {frozenset({b"keep-alive"})}
 
 
 def test_nothing_is_known_before_the_first_head() -> None:
