@@ -61,9 +61,10 @@ async def begin(running: Running, text: str, headers: str = "") -> RawClient:
 
 @asynccontextmanager
 async def one_slot(folder: Path, **more: Any) -> AsyncIterator[tuple[Running, Gate]]:
-    """A gateway before one engine with one slot, which is taken by `first`."""
-    gate = Gate()
-    async with backends(gate) as (fake,), gateway(folder, routes(fake.url, **more)) as running:
+    """A gateway before one engine with one slot, which is taken by `first`, however long the test takes."""
+    gate, patient = Gate(), '"connect": "20s", "first_token": "10m", "stall": "10m", "total": "20m"'
+    text = routes("URL", **more).replace('"connect": "20s"', patient)
+    async with backends(gate) as (fake,), gateway(folder, text.replace("URL", fake.url)) as running:
         first = await begin(running, "first")
         await eventually(lambda: gate.prompts == ["first"])
         try:

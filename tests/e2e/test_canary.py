@@ -43,6 +43,7 @@ def routes(stable: str, candidate: str, objective: dict[str, Any] | None = None,
             "models": {
                 "m": {
                     "objective": "o",
+                    "timeouts": {"first_token": "10m", "stall": "10m", "total": "20m"},
                     "versions": {"v1": {"pools": ["blue"]}, "v2": {"pools": ["green"]}},
                     "canary": {"stable": "v1", "candidate": "v2", **FAST, **canary},
                     "version_header": True,

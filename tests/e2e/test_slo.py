@@ -184,10 +184,7 @@ async def test_a_backend_that_fails_fast_attracts_nobody_for_looking_idle(tmp_pa
         await asyncio.sleep(0.03)
         await good(call)
 
-    async with (
-        backends(fails, well) as (bad, other),
-        gateway(tmp_path, routes(bad.url, other.url), now=HandClock()) as running,
-    ):
+    async with backends(fails, well) as (bad, other), gateway(tmp_path, routes(bad.url, other.url)) as running:
         for _round in range(10):
             answers = await asyncio.gather(*(ask(running.port, chat()) for _ in range(10)))
             assert {answer.status for answer in answers} == {200}

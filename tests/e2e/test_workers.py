@@ -64,9 +64,8 @@ async def test_they_share_the_work_and_answer_as_one(tmp_path: Path) -> None:
 
 async def test_a_worker_that_is_killed_loses_its_own_streams_alone_and_is_replaced(tmp_path: Path) -> None:
     async with backends(until_told) as (fake,), machine(tmp_path, [fake.url]) as served:
-        clients = [await streaming(served.port) for _ in range(12)]
-        while not all(each["requests"] for each in await served.serving_workers()):
-            clients.append(await streaming(served.port))  # the system divides them by chance
+        # The system divides them by chance: of so many, one worker has all once in 16 million runs.
+        clients = [await streaming(served.port) for _ in range(25)]
         workers = [each["pid"] for each in await served.serving_workers()]
         os.kill(workers[0], signal.SIGKILL)
         later = await asyncio.gather(*(streaming(served.port) for _ in range(6)))
