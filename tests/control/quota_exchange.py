@@ -85,7 +85,7 @@ def _left(bucket: Charged, had: float | None) -> float:
     """Return when a bucket will be full of which nothing is stored: what is full is forgotten."""
     if had is not None:
         return (bucket.total - had) * MINUTE / bucket.size if bucket.size else 0.0
-    return bucket.full_in if bucket.total else 0.0
+    return bucket.full_in if bucket.total > 0 else 0.0
 
 
 def _charged(full_at: float, bucket: Charged, had: float, now: float, *, late: bool) -> float:
