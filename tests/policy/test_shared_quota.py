@@ -179,6 +179,20 @@ def test_what_is_owed_since_the_first_request_is_charged_by_the_limit_that_there
     assert other.left(START) == (None, pytest.approx(40))
 
 
+def test_what_is_in_flight_counts_with_all_processes_once_a_quota_is_shared_and_no_more_once_it_is_not() -> None:
+    clocked = Clocked(2, QuotaLimits(concurrent=2))
+    other = clocked.quotas[1]
+    late = Quota(QuotaLimits(concurrent=2), START)
+    assert late.reserve(0, START) is None
+    late.share(quota_of(clocked.tables[0]))
+    assert other.reserve(0, START) is None
+    assert other.reserve(0, START) is not None
+    late.settle(0, 0)
+    late.part()
+    assert (late.shared, late.in_flight, late.own) == (None, 0, 0)
+    assert other.reserve(0, START) is None
+
+
 def test_a_limit_that_changes_leaves_what_is_used_of_the_minute() -> None:
     one, other = Clocked(2, QuotaLimits(requests_per_minute=10)).quotas
     assert [one.reserve(0, START) for _ in range(5)] == [None] * 5
