@@ -18,7 +18,7 @@ from tests.e2e.test_workers import streaming, until_told
 from tests.waiting import DEADLINE
 
 pytestmark = pytest.mark.anyio
-REQUESTS = 3_000
+REQUESTS = 10_000
 READY = b"GET /ready HTTP/1.1\r\nhost: gateway\r\n\r\n"
 
 
