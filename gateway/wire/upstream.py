@@ -186,6 +186,8 @@ class Upstream:
             return True
 
     def _without_body(self, size: int) -> None:
+        """Learn that a read had none of the body in it: where the parser stands is not known any more."""
+        self._between_chunks = False
         if (fault := self._reader.framing_fault(size)) is not None:
             self._fail(fault)
 

@@ -61,6 +61,13 @@ async def test_what_only_looks_like_a_whole_chunk_is_parsed_as_what_it_is() -> N
     assert engine.says(data) == [("data", data[:18]), ("lost", Loss.MALFORMED)]
 
 
+async def test_what_looks_like_a_whole_chunk_behind_the_size_of_another_is_in_that_one() -> None:
+    engine = await asked(passes=True)
+    assert engine.says(CHUNKED, WHOLE) == [("head", 200), ("data", EVENT)]
+    assert engine.says(b"%x\r\n" % len(WHOLE), WHOLE) == [("data", WHOLE)]
+    assert engine.says(b"\r\n0\r\n\r\n") == [("kept",), ("last", b"")]
+
+
 async def test_the_next_answer_on_a_connection_is_parsed_from_its_beginning() -> None:
     engine = await asked(passes=True)
     assert engine.says(CHUNKED, WHOLE, WHOLE)[-1] == ("chunk", WHOLE)
