@@ -240,8 +240,9 @@ class FleetQuotas:
         news = self._note_news()
         if every:
             self._told_all = now
-            for each in [each for each in self._active.values() if each.is_full(now) and each not in news]:
-                del self._active[each.name]
+            told = {each.name for each in news}
+            for name in [name for name, each in self._active.items() if each.is_full(now) and name not in told]:
+                del self._active[name]
         tenants = [*self._active.values()] if every else news
         return [_charged(each, now) for each in tenants], every
 
