@@ -115,7 +115,7 @@ def _models(found: dict[str, Any]) -> Iterator[Problem]:
                 what = f"{model['name']}/{version['name']} has no ready backend{_instead(version, behind)}"
                 drained = [each["id"] for each in behind if each["drained"] and each["state"] != "not_ready"]
                 is_unknown = all(each.get("leaving") or _is_found(found, each["pool"]) for each in behind)
-                ask = f"tidegate explain --model {model['name']}" if is_unknown else f"tidegate doctor {_source(found)}"
+                ask = _ask(found, model["name"] if is_unknown else "")
                 command = f"tidegate undrain {drained[0]}" if drained else ask
                 yield Problem(what, command)
 
@@ -125,11 +125,15 @@ def _is_found(found: dict[str, Any], pool: str) -> bool:
     return any(pool in each["pools"] for each in found.get("discovery", ()))
 
 
-def _ask(found: dict[str, Any], pool: str) -> str:
+def _ask(found: dict[str, Any], model: str) -> str:
+    """Return the command that tells more: of a model whose backends the doctor does not ask, if there is one."""
+    return f"tidegate explain --model {model}" if model else f"tidegate doctor {_source(found)}"
+
+
+def _ask_of(found: dict[str, Any], pool: str) -> str:
     """Return the command that tells more of a backend of a pool."""
     models = [each["name"] for each in found["models"] if any(pool in version["pools"] for version in each["versions"])]
-    is_explained = models and _is_found(found, pool)
-    return f"tidegate explain --model {models[0]}" if is_explained else f"tidegate doctor {_source(found)}"
+    return _ask(found, models[0] if models and _is_found(found, pool) else "")
 
 
 def _is_out(backend: dict[str, Any]) -> bool:
@@ -160,7 +164,9 @@ def _backends(found: dict[str, Any]) -> Iterator[Problem]:
             continue
         if each["state"] == "not_ready":
             what = f"{each['id']} is not ready: {each['reason']}"
-            yield Problem(what, f"{_ask(found, each['pool'])}; to take it out of service: tidegate drain {each['id']}")
+            yield Problem(
+                what, f"{_ask_of(found, each['pool'])}; to take it out of service: tidegate drain {each['id']}"
+            )
         if each["ejection"] == "ejected":
             gets = ", but still gets requests" if each["pool"] in ignored and each["state"] == "ready" else ""
             what = f"{each['id']} is ejected{gets}: {each['ejection_reason']}"

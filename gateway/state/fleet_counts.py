@@ -151,8 +151,9 @@ class FleetCounts:
             counts = tuple(before.counts.rest(counts))  # what was counted under this id
         every = self._is_part or _is_part(batch)
         self._is_part = _is_part(batch)
-        known = replace(batch, epoch=self._epoch, seen=self._seen)
-        reply = self._write(replace(known, counts=counts, every=every, unread=self._missed))
+        reply = self._write(
+            replace(batch, counts=counts, epoch=self._epoch, seen=self._seen, every=every, unread=self._missed)
+        )
         if self._epoch and reply.epoch != self._epoch:
             self._earlier.add(self._epoch)
             if reply.epoch not in self._earlier:  # else it is an earlier copy, which shows by its sequence
@@ -182,8 +183,9 @@ class FleetCounts:
         if len(self._unanswered) == _UNANSWERED:
             del self._unanswered[_UNANSWERED // 2]  # those that came are the first ones, of which each holds more
         self._unanswered.append((self._sequence, batch.counts))
-        numbered = replace(batch, incarnation=self.incarnation, sequence=self._sequence)
-        return self._store.save(replace(numbered, acknowledged=self._acknowledged))
+        return self._store.save(
+            replace(batch, incarnation=self.incarnation, sequence=self._sequence, acknowledged=self._acknowledged)
+        )
 
     def _note(self, counts: Iterable[SlotCounts]) -> None:
         for each in counts:

@@ -93,8 +93,7 @@ class Scanner:
 
         Raises EventTooLarge and AnswerAborted.
         """
-        shape = self._known_shape()
-        if shape is not None and shape.has(data):
+        if self.knows(data):
             self.content = 1
             return data
         self.content = 0

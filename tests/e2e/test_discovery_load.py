@@ -64,6 +64,15 @@ async def without_a_usable_file(running: Running, folder: Path, fakes: list[Fake
         await eventually(lambda: source.rows()[0].problem == "")
 
 
+async def nothing_more_to(gone: list[FakeBackend], load: Load) -> None:
+    """See that engines that are gone get no request any more, and that all requests were answered."""
+    before = [len(fake.calls) for fake in gone]
+    await load.more(100)
+    assert [len(fake.calls) for fake in gone] == before
+    await load.stop()
+    assert set(load.statuses) == {200}
+
+
 async def test_engines_that_come_go_and_flap_under_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.discovery.membership.LINGER", 0.0)
     rng = Random(7)
@@ -87,11 +96,7 @@ async def test_engines_that_come_go_and_flap_under_load(tmp_path: Path, monkeypa
             registry = running.app.data.registry
             await eventually(lambda: len(registry.watched()) == len(present))  # the drains are over
             gone = [fake for fake in fakes if fake not in present]
-            before = [len(fake.calls) for fake in gone]
-            await load.more(100)
-            assert [len(fake.calls) for fake in gone] == before
-            await load.stop()
-            assert set(load.statuses) == {200}
+            await nothing_more_to(gone, load)
             await running.quiet()
             await eventually(lambda: all(fake.open == 0 for fake in gone))
             assert len(registry) == len(registry.watched()) == len(registry.pools["m"].members) == len(present)
@@ -141,11 +146,7 @@ async def test_engines_of_a_name_whose_servers_fail_and_forget(tmp_path: Path, m
             assert ready() == ENGINES, "one answer may hold a part"
             await eventually(lambda: len(registry.watched()) == ENGINES // 2)
             gone = fakes[1::2]
-            before = [len(fake.calls) for fake in gone]
-            await load.more(100)
-            assert [len(fake.calls) for fake in gone] == before
-            await load.stop()
-            assert set(load.statuses) == {200}
+            await nothing_more_to(gone, load)
             await eventually(lambda: all(fake.open == 0 for fake in gone))
 
 
@@ -186,10 +187,6 @@ async def test_engines_of_a_name_that_come_go_and_flap(tmp_path: Path, monkeypat
             await eventually(lambda: len(registry.watched()) == len(kept))  # the drains are over
             assert ready() == set(kept)
             gone = fakes[len(kept) :]
-            before = [len(fake.calls) for fake in gone]
-            await load.more(100)
-            assert [len(fake.calls) for fake in gone] == before
-            await load.stop()
-            assert set(load.statuses) == {200}
+            await nothing_more_to(gone, load)
             await eventually(lambda: all(fake.open == 0 for fake in gone))
             assert len(registry) == len(registry.pools["m"].members) == len(kept)

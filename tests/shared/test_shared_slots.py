@@ -1,6 +1,6 @@
 """The limit that processes share: never exceeded, no slot lost, nothing asleep beside a free one."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import cycle, islice
 from random import Random
 
@@ -42,15 +42,16 @@ def turns(order: tuple[int, int]) -> Iterator[int]:
     yield from islice(cycle(range(6)), STEPS)
 
 
-@settings(max_examples=300)
-@given(st.sampled_from([1, 2, 3]), st.lists(st.lists(st.booleans(), max_size=6), min_size=2, max_size=4), orders)
-def test_the_limit_is_never_exceeded_and_no_slot_is_lost(
-    limit: int, programs: list[list[bool]], order: tuple[int, int]
-) -> None:
+def played(
+    limit: int,
+    programs: list[list[bool]],
+    order: tuple[int, int],
+    *,
+    rows: int,
+    within: Callable[[SteppedMemory, list[int]], None],
+) -> SteppedMemory:
+    """Have processes take slots and give them back; check after each step, and that cells say what they hold."""
     held = [0] * len(programs)
-
-    def within(memory: SteppedMemory) -> None:
-        assert used(memory) <= limit
 
     def process(program: list[bool]) -> None:
         def work(table: Table) -> None:
@@ -64,14 +65,25 @@ def test_the_limit_is_never_exceeded_and_no_slot_is_lost(
 
         memory.add(work)
 
-    memory = SteppedMemory(4, within)
+    memory = SteppedMemory(rows, lambda stepped: within(stepped, held))
     for program in programs:
         process(program)
     memory.run(turns(order))
     start = memory.layout.backends.start(0)
     assert memory.values[start : start + len(held)] == held
-    assert memory.values[start + 4 : start + 4 + len(held)] == [5 * each for each in held]
-    assert memory.held == {}
+    assert memory.values[start + rows : start + rows + len(held)] == [5 * each for each in held]
+    return memory
+
+
+@settings(max_examples=300)
+@given(st.sampled_from([1, 2, 3]), st.lists(st.lists(st.booleans(), max_size=6), min_size=2, max_size=4), orders)
+def test_the_limit_is_never_exceeded_and_no_slot_is_lost(
+    limit: int, programs: list[list[bool]], order: tuple[int, int]
+) -> None:
+    def within(memory: SteppedMemory, _: list[int]) -> None:
+        assert used(memory) <= limit
+
+    assert played(limit, programs, order, rows=4, within=within).held == {}
 
 
 @settings(max_examples=300)
@@ -83,30 +95,10 @@ def test_the_limit_is_never_exceeded_and_no_slot_is_lost(
 def test_where_much_is_free_slots_are_taken_without_the_lock_and_the_limit_holds_too(
     limit: int, programs: list[list[bool]], order: tuple[int, int]
 ) -> None:
-    held = [0] * len(programs)
-
-    def within(_: SteppedMemory) -> None:
+    def within(_: SteppedMemory, held: list[int]) -> None:
         assert sum(held) <= limit
 
-    def process(program: list[bool]) -> None:
-        def work(table: Table) -> None:
-            slots = shared_slots(table)
-            for takes in program:
-                if takes:
-                    held[table.row] += slots.take(Claim(5), limit, PLENTY, 1.0)
-                elif held[table.row]:
-                    held[table.row] -= 1
-                    slots.give_back(Claim(5))
-
-        memory.add(work)
-
-    memory = SteppedMemory(3, within)
-    for program in programs:
-        process(program)
-    memory.run(turns(order))
-    start = memory.layout.backends.start(0)
-    assert memory.values[start : start + len(held)] == held
-    assert memory.values[start + 3 : start + 3 + len(held)] == [5 * each for each in held]
+    played(limit, programs, order, rows=3, within=within)
 
 
 def test_no_lock_is_needed_unless_few_are_free_or_another_process_waits() -> None:
