@@ -60,6 +60,6 @@ class EventShape:
             end = event.rfind(b'"')
             begin = max(begin, event.rfind(b'"', 0, end) + 1)
         before, after = event[:begin], event[end:]
-        # With some texts, those two would give a finish reason.
-        if begin <= end and before.endswith(b'"') and not before.endswith(_FINISH) and not after.startswith(b'":'):
+        # With some texts, those two would give a finish reason; a string that is empty here may be one.
+        if begin < end and before.endswith(b'"') and not before.endswith(_FINISH) and not after.startswith(b'":'):
             self._before, self._after = before, after

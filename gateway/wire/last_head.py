@@ -99,6 +99,8 @@ class LastHead:
             name, value = self.fields[index]
             if name == _LENGTH:
                 place, begin, size = index, len(written) + len(name) + 2, int(value)
+                if value != b"%d" % size:
+                    return False
             elif name == b"transfer-encoding":
                 return False
             written += b"%b: %b\r\n" % (name, value)
@@ -131,7 +133,7 @@ class LastHead:
         after: i64 = at + len(self._after)
         if at == begin or data[begin] == _ZERO or after + size != total or size > limits.body:
             return b""
-        if data[at:after] != self._after:
+        if after > limits.head or data[at:after] != self._after:
             return b""
         if size != self._size:
             self._size = size

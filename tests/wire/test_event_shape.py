@@ -102,6 +102,20 @@ def test_a_stream_whose_events_are_all_different_is_given_up() -> None:
     assert not shape.has(event)
 
 
+@pytest.mark.parametrize("reason", [b"stop", b"abort"])
+def test_a_finish_reason_that_was_empty_before_is_no_text(reason: bytes) -> None:
+    event = b'data: {"choices":[{"delta":{"function_call":{"arguments":"{"}},"finish_reason":"%b"}]}\n\n'
+    scanner = Scanner(Dialect.CHAT)
+    for _ in range(3):
+        assert scanner.feed(event % b"") == event % b""
+    if reason == b"abort":
+        with pytest.raises(AnswerAborted):
+            scanner.feed(event % reason)
+    else:
+        scanner.feed(event % reason)
+        assert scanner.progress.complete
+
+
 @settings(max_examples=500, deadline=None)
 @given(st.tuples(PARTS, PARTS, PARTS), PARTS, PARTS, st.sampled_from([Dialect.CHAT, Dialect.MESSAGES]))
 def test_what_has_the_shape_of_a_content_event_is_one(

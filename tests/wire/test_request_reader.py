@@ -102,6 +102,19 @@ def test_what_breaks_its_receiver_is_told_as_if_it_had_been_parsed() -> None:
     assert (refusal.target, (b"host", b"a") in refusal.headers) == (PATH, True)
 
 
+def test_a_head_that_is_over_the_limit_by_the_length_of_its_body_is_refused_all_the_same() -> None:
+    receiver = Receiver(head=len(post(b"{}")) - len(b"{}"))
+    receiver.reads(post(b"{}"), post(b"{}"), post(b"[]"))
+    assert receiver.is_refused(post(b"0123456789")) == "headers_too_large"
+
+
+def test_each_request_has_the_length_that_it_was_sent_with() -> None:
+    receiver = Receiver()
+    receiver.reads(post(b"{}"), *[post(b"{}").replace(b"h: 2", b"h: 02")] * 2, post(b"{}"))
+    lengths = [dict(request.headers)[b"content-length"] for request in receiver.requests]
+    assert lengths == [b"2", b"02", b"02", b"2"]
+
+
 OTHER = HEAD + b"authorization: Bearer x\r\n"
 PARTS = st.sampled_from(
     [
