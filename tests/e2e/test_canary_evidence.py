@@ -9,7 +9,7 @@ import pytest
 
 from gateway.policy.canary.rollout import Phase
 from tests.e2e.fakes import DONE, LAST_CHUNK, ROLE, STREAM_HEAD, chunked, event, good
-from tests.e2e.test_canary import crowd, in_phase, rolling
+from tests.e2e.test_canary import LATE, PATIENT, crowd, in_phase, rolling
 
 pytestmark = pytest.mark.anyio
 
@@ -18,12 +18,16 @@ async def test_a_late_first_token_counts_while_its_stream_still_runs(tmp_path: P
     release = asyncio.Event()
 
     async def endless(call: Any) -> None:
-        await asyncio.sleep(0.25)
+        await asyncio.sleep(LATE)
         await call.send(STREAM_HEAD, chunked(ROLE), chunked(event("a")))
         await release.wait()
         await call.send(chunked(event("b", "stop"), DONE) + LAST_CHUNK)
 
-    async with rolling(tmp_path, good, endless, warm_up=0, steps=[50, 95]) as (running, _, _):
+    async with rolling(tmp_path, good, endless, objective=PATIENT, warm_up=0, steps=[50, 95]) as (
+        running,
+        _,
+        _,
+    ):
         async with crowd(running.port, fresh=True) as people:
             try:
                 done = await in_phase(running, Phase.ROLLED_BACK)

@@ -358,15 +358,14 @@ async def test_a_process_of_seconds_sends_no_ticket_and_shows_no_budget(tmp_path
 
 
 class Ahead:
-    """The clock that a gateway counts by, which may be set forward."""
+    """The clock that a gateway counts by, which stands still unless it is set forward."""
 
     def __init__(self, detector: OutlierDetector) -> None:
-        self._clock = detector._epoch
-        self._ahead = 0.0
+        self._now = detector._epoch()
         detector._epoch = self
 
     def __call__(self) -> float:
-        return self._clock() + self._ahead
+        return self._now
 
     def jump(self, seconds: float) -> None:
-        self._ahead += seconds
+        self._now += seconds

@@ -67,7 +67,7 @@ class TestWhatItTellsToTry:
         self, start_demo: StartDemo
     ) -> None:
         others = {"TIDEGATE_HOST": "0.0.0.0", "TIDEGATE_ADMIN_TOKEN": "another's"}
-        demo = start_demo("--rate", "1", environment=others)  # no more than a busy machine can answer
+        demo = start_demo("--rate", "0.1", environment=others)  # no more than a busy machine can answer
         demo.until_shown(UP)
         _, curl, python, _ = demo.out.split("\n\n", 3)
 
