@@ -6,6 +6,7 @@ if TYPE_CHECKING:
     from mypy_extensions import i64
 
 _QUOTE: Final = 0x22
+_BACKSLASH: Final = 0x5C
 _CONTROLS: Final = 0x20
 _LONGEST: Final = 128
 """Bytes of text that are looked at singly; a token has few."""
@@ -17,7 +18,7 @@ class EventShape:
     """An event in two pieces, between which the text of a token stands.
 
     An event of this shape is whole and says nothing but its text, as the one that it was learned from did: between the
-    same pieces stand neither a quote, which could end the text, nor the end of a line.
+    same pieces stand neither a quote, which would end the text, nor the end of a line.
     """
 
     __slots__ = ("_after", "_attempts", "_before")
@@ -39,7 +40,12 @@ class EventShape:
             return False
         while at < end:
             byte: i64 = event[at]
-            if byte == _QUOTE or byte < _CONTROLS:
+            if byte == _BACKSLASH:
+                at += 1
+                byte = event[at]  # a quote here does not end the text; behind it, it would go on beyond the event's end
+                if at == end or byte < _CONTROLS:
+                    return False
+            elif byte == _QUOTE or byte < _CONTROLS:
                 return False
             at += 1
         return True
@@ -52,13 +58,15 @@ class EventShape:
         """
         if not self._attempts:
             return
-        self._attempts -= 1
         begin = at + len(marker)
         if marker.endswith((b':"', b': "')):
             end = event.find(b'"', begin)
         else:
             end = event.rfind(b'"')
             begin = max(begin, event.rfind(b'"', 0, end) + 1)
+        if event.find(b"\\", begin - 2, end) >= 0:
+            return  # one of the two quotes may be in the text
+        self._attempts -= 1
         before, after = event[:begin], event[end:]
         # With some texts, those two would give a finish reason; a string that is empty here may be one.
         if begin < end and before.endswith(b'"') and not before.endswith(_FINISH) and not after.startswith(b'":'):

@@ -54,6 +54,7 @@ class LastHead:
         # Without a Connection field only HTTP/1.1 is kept alive: that costs less to ask than the text of the version.
         is_kept = known is not None and parser.should_keep_alive()
         if known is not None and is_kept and (not known.connection or parser.get_http_version() == "1.1"):
+            self.fields, self._size = fields, 0
             return known
         head = guard.check(method, target, parser.get_http_version(), fields, limits)
         self.note(method, target, fields, head)
@@ -108,7 +109,6 @@ class LastHead:
         raw = data[: len(written)]
         if not size or len(data) != len(written) + size or raw.lower() != written.lower():
             return False
-        self._attempts = _ATTEMPTS
         self._place, self._size = place, size
         self._before, self._after = raw[:begin], raw[begin + len(self.fields[place][1]) :]
         return True
@@ -135,6 +135,7 @@ class LastHead:
             return b""
         if after > limits.head or data[at:after] != self._after:
             return b""
+        self._attempts = _ATTEMPTS
         if size != self._size:
             self._size = size
             self.fields = self.fields.copy()

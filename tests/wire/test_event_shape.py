@@ -86,12 +86,20 @@ def grouped(chunks: list[bytes], points: list[int]) -> list[list[bytes]]:
 @pytest.mark.parametrize(("event", "dialect"), [(CHAT, Dialect.CHAT), (MESSAGE, Dialect.MESSAGES)])
 def test_the_text_of_an_event_is_all_that_may_differ(event: bytes, dialect: Dialect) -> None:
     shape = learned(event % b"one", GRAMMARS[dialect].marker.text)
-    for text in (b"x", b" two", b"caf\xc3\xa9", b"\\n", b"finish_reason", b"[DONE]", b"a" * 128):
+    for text in (b"x", b" two", b"caf\xc3\xa9", b"\\n", b'\\"', b'a\\\\\\"b', b"finish_reason", b"[DONE]", b"a" * 128):
         assert shape.has(event % text)
-    for text in (b"", b'\\"', b'","finish_reason":"stop', b"a\n", b"a\n\n", b"a\r", b"a" * 129):
+    for text in (b"", b'"', b'\\\\"', b"\\", b"\\\n", b'","finish_reason":"stop', b"a\n", b"a\n\n", b"a\r", b"a" * 129):
         assert not shape.has(event % text)
     for other in (b"", event % b"x" + event % b"y", event % b"x" + b"\n", (event % b"x")[:-1], b"\n" + event % b"x"):
         assert not shape.has(other)
+
+
+@pytest.mark.parametrize(("event", "dialect"), [(CHAT, Dialect.CHAT), (MESSAGE, Dialect.MESSAGES)])
+def test_a_stream_of_json_keeps_its_shape(event: bytes, dialect: Dialect) -> None:
+    scanner = Scanner(dialect)
+    for text in [b"x", b'{\\"', b"name", b'\\":', b"\\\\"] * 4:
+        scanner.feed(event % text)
+    assert [text for text in (b"x", b'{\\"', b'\\":', b"\\\\") if not scanner.knows(event % text)] == []
 
 
 def test_a_stream_whose_events_are_all_different_is_given_up() -> None:

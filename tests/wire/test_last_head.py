@@ -112,6 +112,27 @@ def test_nothing_is_known_before_the_first_head() -> None:
     assert LastHead().same(b"", b"", [], LIMITS) is None
 
 
+def sent(last: LastHead, number: int) -> bytes:
+    """Have a head noted that a parser has found in the bytes that are returned."""
+    fields = [*FIELDS, (b"x-request-id", b"%d" % number)]
+    last.note(b"POST", TARGET, fields, guard.check(b"POST", TARGET, "1.1", fields, LIMITS))
+    lines = b"".join(b"%b: %b\r\n" % field for field in fields)
+    return b"POST %b HTTP/1.1\r\n%b\r\n%b" % (TARGET, lines, b"x" * 20)
+
+
+def test_heads_that_never_come_again_are_learned_only_so_often() -> None:
+    last = LastHead()
+    assert [last.learn(sent(last, number)) for number in range(12)] == [True] * 8 + [False] * 4
+
+
+def test_a_head_that_comes_again_is_worth_learning_the_next() -> None:
+    last = LastHead()
+    for number in range(20):
+        data = sent(last, number)
+        assert last.learn(data)
+        assert last.body_in(data, LIMITS) == b"x" * 20
+
+
 NAMES = st.sampled_from((b"host", b"content-length", b"authorization", b"expect", b"connection", b"x-a"))
 HEADS = st.lists(st.tuples(NAMES, st.sampled_from((b"1", b"2", b"5000"))), max_size=4)
 

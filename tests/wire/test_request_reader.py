@@ -93,6 +93,13 @@ def test_a_read_that_is_one_whole_request_like_the_one_before_is_not_parsed() ->
     ]
 
 
+def test_a_request_in_two_reads_does_not_keep_those_behind_it_from_being_known() -> None:
+    receiver, long = Receiver(), post(b"0123456789")
+    receiver.reads(post(b"{}"), long[:20], long[20:], *[post(b"{}")] * 3)
+    parsed, known, again = receiver.requests[2:]
+    assert parsed.headers is known.headers is again.headers
+
+
 def test_what_breaks_its_receiver_is_told_as_if_it_had_been_parsed() -> None:
     receiver = Receiver()
     receiver.reads(post(b"{}"), post(b"{}"), post(b"{}"))
