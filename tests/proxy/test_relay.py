@@ -3,6 +3,8 @@
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gateway.exchange import AttemptEnd, Dialect, Exchange
 from gateway.proxy.naming import Naming
@@ -30,7 +32,8 @@ class Relayed:
         self.exchange.stream, self.exchange.itl_bounds = True, (0.1, 1.0)
         self.exchange.attempts = [attempted(self.clock())]
         usual: dict[str, Any] = {"head": HEAD, "chunked": False, "clock": self.clock}
-        self.relay = StreamRelay(self.attempt, self.page, self.exchange, Scanner(Dialect.CHAT), **(usual | how))
+        scanner = how.pop("scanner", None) or Scanner(Dialect.CHAT)
+        self.relay = StreamRelay(self.attempt, self.page, self.exchange, scanner, **(usual | how))
 
     def says(self, *parts: bytes, last: bytes | None = None) -> bytes:
         """Let parts come, and the last one if there is one; return what the client got."""
@@ -89,6 +92,49 @@ def test_a_whole_chunk_is_passed_on_as_it_came_once_events_like_it_are_known() -
     relayed.says(TOKEN[:10])
     assert not relayed.relay.chunk(chunk, TOKEN)  # it is the rest of another event
     assert relayed.page.took() == b""
+
+
+TEXTS = (b"x", b" two", b"\\n", b'\\"', b"\\\\", b'\\\\"', b"\xe2\x82", b"finish_reason", b"[DONE]", b"", b"a" * 129)
+ODD = (
+    ROLE,
+    LAST,
+    LAST.replace(b"{}", b'{"content":"x"}'),
+    LAST.replace(b"stop", b"abort"),
+    LAST.replace(b"null", b'""'),
+    TOKEN.replace(b"content", b"reasoning_content"),
+    TOKEN.replace(b"}}]", b'}}],"usage":{"prompt_tokens":3,"completion_tokens":1}'),
+    b'data: {"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":2}}\n\n',
+    b'data: {"error":{"code":500}}\n\n',
+    b": ping\n\n",
+    TOKEN[:-1],
+    TOKEN.replace(b"\n", b"\r\n"),
+    TOKEN + TOKEN,
+    DONE,
+)
+TOKENS = st.sampled_from([TOKEN.replace(b'"x"', b'"%b"' % text) for text in TEXTS])
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(TOKENS | TOKENS | st.sampled_from(ODD), max_size=12), st.booleans(), st.booleans())
+def test_whether_a_chunk_is_passed_on_or_read_the_same_goes_out(events: list[bytes], strip: bool, named: bool) -> None:
+    naming = Naming(b'"asked"', b'"served"') if named else None
+    passing, reading = (
+        Relayed(chunked=True, naming=naming, scanner=Scanner(Dialect.CHAT, strip_usage=strip)) for _ in range(2)
+    )
+    for number, event in enumerate([TOKEN] * 3 + events):
+        for relayed in (passing, reading):
+            relayed.clock.advance(0.02 * number)
+        if not passing.relay.chunk(in_a_chunk(event), event):
+            passing.relay.data([event])
+        reading.relay.data([event])
+        assert passing.page.took() == reading.page.took()
+        if (heard := passing.heard()) or reading.attempt.calls:
+            assert heard == reading.heard()
+            break
+    one, other = passing.exchange, reading.exchange
+    assert (one.content_events, one.itl, one.itl_sum) == (other.content_events, other.itl, other.itl_sum)
+    assert (one.first_content, one.last_content) == (other.first_content, other.last_content)
+    assert repr(passing.relay.scanner) == repr(reading.relay.scanner)
 
 
 def test_a_chunk_is_written_anew_where_the_client_gets_none_or_a_name_is_replaced() -> None:

@@ -8,12 +8,16 @@ import sys
 import threading
 from pathlib import Path
 from select import PIPE_BUF
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.config.table import BackendSpec
 from gateway.exchange import AttemptEnd, Exchange, Outcome
 from gateway.telemetry import access_log
+from gateway.telemetry.access_line import AccessLines
 from gateway.telemetry.access_log import MANY_LINES, AccessLog
 from gateway.telemetry.alarms import UnauthorizedAlarm
 from gateway.telemetry.logs import JsonFormatter
@@ -100,6 +104,40 @@ def test_lines_of_many_kinds_say_each_what_is_its_own() -> None:
         assert line.get("tokens_in") == each.prompt_tokens
         assert ("ttft" in line) == each.stream
         assert list(line)[:8] == list(DOCUMENTED_FIRST)
+
+
+WORDS = st.sampled_from(["", "m", "other", 'a"b', "a\\b", "\x00\n\x1b[31m", "\x7f", "é\u2028😀", "x" * 300])
+SECONDS = st.sampled_from([0.0, 4.9e-5, 5e-5, 0.0999, 0.09995, 0.1, 1.23456, 99_999.99995]) | st.floats(0.0, 1000.0)
+COUNTS = st.sampled_from([None, 0, 1, 2, 10**12 - 1])
+REQUESTS = st.tuples(
+    st.tuples(*[WORDS] * 6), st.tuples(*[SECONDS] * 4), COUNTS, COUNTS, st.booleans(), st.integers(0, 3)
+)
+
+
+@given(st.lists(REQUESTS, min_size=1, max_size=5))
+def test_a_line_says_what_the_record_says(requests: list[tuple[Any, ...]]) -> None:
+    lines = AccessLines()
+    for (model, tenant, backend, reason, routing, asked), seconds, tokens_in, tokens_out, stream, attempts in requests:
+        made = exchange()
+        made.model, made.tenant, made.backend, made.reason, made.routing = model, tenant, backend, reason, routing
+        made.asked, made.stream, made.attempts = asked, stream, [attempted()] * attempts
+        made.queued, made.backend_seconds, to_first, to_last = seconds
+        made.first_content, made.last_content = made.received + to_first, made.received + to_first + to_last
+        made.ended, made.prompt_tokens, made.output_tokens = made.last_content, tokens_in, tokens_out
+        raw = lines.line(made, 0.0)
+        assert not [byte for byte in raw if byte < 0x20]
+        line = json.loads(raw)
+        assert model == "other" or line["model"] == model
+        said = {"tenant": tenant, "backend": backend, "reason": reason, "routing": routing, "attempts": attempts}
+        assert {name: line.get(name, type(value)()) for name, value in said.items()} == said
+        assert (line.get("tokens_in"), line.get("tokens_out"), line.get("stream", False)) == (
+            tokens_in,
+            tokens_out,
+            stream,
+        )
+        for name in ("e2e", "overhead", "ttft", "tpot", "queue"):
+            value = made.queued or None if name == "queue" else getattr(made, name)
+            assert line.get(name) == (None if value is None else pytest.approx(value, rel=1e-9, abs=0.000051))
 
 
 DOCUMENTED_FIRST = ("time", "request_id", "model", "endpoint", "outcome", "status", "e2e", "overhead")

@@ -1,9 +1,11 @@
 """What is remembered of an engine's last head: the same comes of it as of reading each for itself."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.wire.answer import AnswerHead, Malformed
-from gateway.wire.heads import Headers
+from gateway.wire.heads import Headers, forwarded_response
 from gateway.wire.last_answer import LastAnswer
 
 DOCUMENT: Headers = [(b"server", b"uvicorn"), (b"content-length", b"20"), (b"content-type", b"Application/JSON")]
@@ -77,3 +79,29 @@ def test_what_is_no_proper_head_is_refused_each_time() -> None:
     for _ in range(2):
         with pytest.raises(Malformed):
             last.head(200, [(b"transfer-encoding", b"gzip")])
+
+
+FIELDS = st.sampled_from(
+    [
+        *[*DOCUMENT, *STREAM] * 2,
+        (b"content-length", b"21"),
+        (b"content-encoding", b"gzip"),
+        (b"connection", b"server"),
+        (b"keep-alive", b"timeout=5"),
+        (b"date", b"now"),
+    ]
+)
+ANSWERS = st.tuples(st.sampled_from([200, 200, 200, 204, 503]), st.lists(FIELDS, max_size=4))
+
+
+@given(st.lists(ANSWERS, max_size=3), st.lists(st.integers(0, 2), max_size=12))
+def test_whatever_came_before_the_same_comes_of_a_head(answers: list[tuple[int, Headers]], order: list[int]) -> None:
+    last = LastAnswer()
+    for place in order:
+        if place < len(answers):
+            status, fields = answers[place]
+            head, alone = last.head(status, list(fields)), AnswerHead(status, list(fields))
+            assert read(head) == read(alone)
+            forwarded = forwarded_response(status, alone.fields, alone.connection)
+            assert head.forwarded is None or head.forwarded == forwarded
+            head.forwarded = forwarded

@@ -3,12 +3,14 @@
 import asyncio
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gateway.wire.answer import MAX_FIELDS, MAX_HEAD, AnswerHead, Loss, Sink
 from gateway.wire.answer_reader import MAX_INFORMATIONAL
 from gateway.wire.reuse import IMMEDIATE, LEAST_IDLE
 from gateway.wire.rope import Rope
-from tests.wire.playbook import Engine
+from tests.wire.playbook import Call, Engine
 
 pytestmark = pytest.mark.anyio
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n"
@@ -66,6 +68,55 @@ async def test_what_looks_like_a_whole_chunk_behind_the_size_of_another_is_in_th
     assert engine.says(CHUNKED, WHOLE) == [("head", 200), ("data", EVENT)]
     assert engine.says(b"%x\r\n" % len(WHOLE), WHOLE) == [("data", WHOLE)]
     assert engine.says(b"\r\n0\r\n\r\n") == [("kept",), ("last", b"")]
+
+
+NESTED = b"%x\r\n%b\r\n" % (len(WHOLE), WHOLE)
+UNITS = st.sampled_from(
+    [
+        *[WHOLE] * 4,
+        *[(NESTED[:cut], NESTED[cut:]) for cut in (1, 2, 4, len(NESTED) - 2)],
+        *[(WHOLE[:cut], WHOLE[cut:]) for cut in (1, 2, 3, 4, 20, len(WHOLE) - 2, len(WHOLE) - 1)],
+        (b"%x;a=" % len(WHOLE), WHOLE + b"\r\n"),
+        (b"%x;a=" % len(EVENT), WHOLE),
+        (b"0", WHOLE),
+        (b"1", WHOLE),
+        WHOLE + WHOLE,
+        b"%X;a=b\r\n%b\r\n" % (len(EVENT), EVENT),
+        b"12\r\nno event of a kind\r\n",
+        b"12\r\n" * 6,
+        (b"22\r\ndata: whatever..", b"12\r\n" * 6),
+        b"\r\n",
+        (b"0\r\nx: y", WHOLE),
+        b"0\r\n\r\n",
+    ]
+)
+
+
+async def comes_of(reads: list[bytes], *, passes: bool) -> tuple[list[Call], bytes, int]:
+    """Return what is told of an answer but its body, that, and how often a chunk of it was passed on."""
+    engine = await asked(passes=passes)
+    calls: list[Call] = []
+    for data in reads:
+        if not engine.wire.is_closing() and engine.upstream.busy:
+            calls += engine.says(data)
+    bodies = [
+        call[1] if call[0] != "chunk" else call[1][4:-2] for call in calls if call[0] in {"data", "last", "chunk"}
+    ]
+    passed = [call for call in calls if call[0] == "chunk"]
+    return [call for call in calls if call[0] not in {"data", "last", "chunk"}], b"".join(bodies), len(passed)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(UNITS, min_size=2, max_size=10), st.booleans())
+def test_whether_chunks_are_passed_on_or_parsed_the_same_comes(
+    units: list[bytes | tuple[bytes, ...]], cut: bool
+) -> None:
+    units = [WHOLE, *units] if cut else units
+    reads = [part for unit in units for part in (unit if isinstance(unit, tuple) else (unit,))]
+    told, body, passed = asyncio.run(comes_of([CHUNKED, *reads], passes=True))
+    assert asyncio.run(comes_of([CHUNKED, *reads], passes=False)) == (told, body, 0)
+    if units[:2] == [WHOLE, WHOLE]:
+        assert passed > 0
 
 
 async def test_the_next_answer_on_a_connection_is_parsed_from_its_beginning() -> None:
