@@ -12,6 +12,7 @@ _LONGEST: Final = 128
 """Bytes of text that are looked at singly; a token has few."""
 _ATTEMPTS: Final = 8
 _FINISH: Final = b'"finish_reason"'
+_KEY_END: Final = b'":'
 
 
 class EventShape:
@@ -53,8 +54,8 @@ class EventShape:
     def learn(self, event: bytes, marker: bytes, at: int) -> None:
         """Take the shape of a whole event with the marker at `at`; lines end in LF, and it gives no finish reason.
 
-        The text follows a marker that ends with the beginning of a string, and is the last string behind any other. A
-        stream whose events are all different is given up.
+        The text follows a marker that ends with the beginning of a string, and is the last string that is no key behind
+        any other. A stream whose events are all different is given up.
         """
         if not self._attempts:
             return
@@ -63,11 +64,13 @@ class EventShape:
             end = event.find(b'"', begin)
         else:
             end = event.rfind(b'"')
+            while end > begin and event.startswith(_KEY_END, end):
+                end = event.rfind(b'"', 0, event.rfind(b'"', 0, end))
             begin = max(begin, event.rfind(b'"', 0, end) + 1)
         if event.find(b"\\", begin - 2, end) >= 0:
             return  # one of the two quotes may be in the text
         self._attempts -= 1
         before, after = event[:begin], event[end:]
         # With some texts, those two would give a finish reason; a string that is empty here may be one.
-        if begin < end and before.endswith(b'"') and not before.endswith(_FINISH) and not after.startswith(b'":'):
+        if begin < end and before.endswith(b'"') and not before.endswith(_FINISH) and not after.startswith(_KEY_END):
             self._before, self._after = before, after

@@ -46,7 +46,7 @@ _CHAT: Final = Grammar(
     Marker(b'"content":"', 2),
     re.compile(
         rb'"(?:content|reasoning_content|reasoning|refusal)"\s*+:\s*+"(?!")'
-        rb'|"(?:tool_calls|function_call|audio)"\s*+:\s*+[\[{]\s*+["{]'
+        rb'|"(?:tool_calls|function_call|audio)"\s*+:\s*+[\[{]\s*+["{](?:\s*+"(?!"))?+'
         rb'|"type"\s*+:\s*+"transcript\.text\.delta"'
     ),
     end=re.compile(rb'"type"\s*+:\s*+"transcript\.text\.done"'),

@@ -14,7 +14,15 @@ from gateway.wire.sse import Scanner
 from tests.wire.test_sse import CAPTURES, STREAMS, Seen, body, chat_streams, cut, model, scan
 
 CHAT = b'data: {"choices":[{"index":0,"delta":{"content":"%b"},"finish_reason":null}]}\n\n'
+VLLM_MESSAGE = (
+    b"event: content_block_delta\n"
+    b'data: {"type":"content_block_delta","delta":{"type":"text_delta","text":"%b"},"index":0}\n\n'
+)
 MESSAGE = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,"delta":{"text":"%b"}}\n\n'
+TOOL = (
+    b'data: {"choices":[{"index":0,"delta":{"content":null,"tool_calls":[{"index":0,"function":{"arguments":"%b"}}]},'
+    b'"logprobs":null,"finish_reason":null}]}\n\n'
+)
 PARTS = st.lists(
     st.sampled_from(
         [
@@ -83,7 +91,10 @@ def grouped(chunks: list[bytes], points: list[int]) -> list[list[bytes]]:
     return [chunks[a:b] for a, b in itertools.pairwise(edges)]
 
 
-@pytest.mark.parametrize(("event", "dialect"), [(CHAT, Dialect.CHAT), (MESSAGE, Dialect.MESSAGES)])
+KINDS = [(CHAT, Dialect.CHAT), (MESSAGE, Dialect.MESSAGES), (VLLM_MESSAGE, Dialect.MESSAGES)]
+
+
+@pytest.mark.parametrize(("event", "dialect"), KINDS)
 def test_the_text_of_an_event_is_all_that_may_differ(event: bytes, dialect: Dialect) -> None:
     shape = learned(event % b"one", GRAMMARS[dialect].marker.text)
     for text in (b"x", b" two", b"caf\xc3\xa9", b"\\n", b'\\"', b'a\\\\\\"b', b"finish_reason", b"[DONE]", b"a" * 128):
@@ -94,12 +105,20 @@ def test_the_text_of_an_event_is_all_that_may_differ(event: bytes, dialect: Dial
         assert not shape.has(other)
 
 
-@pytest.mark.parametrize(("event", "dialect"), [(CHAT, Dialect.CHAT), (MESSAGE, Dialect.MESSAGES)])
+@pytest.mark.parametrize(
+    ("event", "dialect"), [*KINDS, (TOOL, Dialect.CHAT), (TOOL.replace(b":", b": "), Dialect.CHAT)]
+)
 def test_a_stream_of_json_keeps_its_shape(event: bytes, dialect: Dialect) -> None:
     scanner = Scanner(dialect)
     for text in [b"x", b'{\\"', b"name", b'\\":', b"\\\\"] * 4:
         scanner.feed(event % text)
     assert [text for text in (b"x", b'{\\"', b'\\":', b"\\\\") if not scanner.knows(event % text)] == []
+
+
+def test_quotes_that_make_no_strings_have_no_shape() -> None:
+    marker = b'"type":"content_block_delta"'
+    for event in (b'data: ":%b:":1\n\n' % marker, b'data: {%b:":":":1}\n\n' % marker, b"data: {%b:1}\n\n" % marker):
+        assert not learned(event, marker).has(event)
 
 
 def test_a_stream_whose_events_are_all_different_is_given_up() -> None:
