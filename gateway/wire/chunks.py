@@ -1,6 +1,9 @@
 """Chunks of the chunked coding (RFC 9112 section 7.1), as most engines write them, and as the gateway does."""
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from mypy_extensions import i64
 
 _USUAL_SIZES: Final = 2048
 _SIZES: Final = [b"%x\r\n" % size for size in range(_USUAL_SIZES)]
@@ -9,6 +12,9 @@ _TWO_DIGITS: Final = 6
 _THREE_DIGITS: Final = 7
 """Bytes around the data of a chunk whose size is written in so many digits."""
 _END: Final = b"\r\n"
+_CR: Final = 0x0D
+_LF: Final = 0x0A
+_NO_DIGIT: Final = -100_000
 
 
 def size_line(size: int) -> bytes:
@@ -40,3 +46,39 @@ def is_only_chunk(data: bytes, piece: bytes) -> bool:
     own size line could also be the rest of another chunk.
     """
     return only_chunk(data) == piece and len(piece) > 0 and not piece.startswith(_SIZES[len(piece)])
+
+
+def take_chunks(data: bytes, begin: "i64", pieces: list[bytes]) -> "i64":
+    """Append what is in the whole chunks of usual sizes that stand at `begin`, and return where the last one ends.
+
+    It is known that a chunk begins there. Whatever is written otherwise than `size_line` does is left to a parser, and
+    so is a chunk of which only a part is there.
+    """
+    total: i64 = len(data)
+    at: i64 = begin
+    while at + _LEAST + _TWO_DIGITS <= total:
+        size: i64 = _digit(data[at]) * 16 + _digit(data[at + 1])
+        if size < _LEAST:
+            break
+        start: i64 = at + 2
+        byte: i64 = data[start]
+        if byte != _CR:
+            size = size * 16 + _digit(byte)
+            start += 1
+            byte = data[start]
+        start += 2
+        end: i64 = start + size
+        if byte != _CR or size < _LEAST or end + 2 > total:
+            break
+        if data[start - 1] != _LF or data[end] != _CR or data[end + 1] != _LF:
+            break
+        pieces.append(data[start:end])
+        at = end + 2
+    return at
+
+
+def _digit(byte: "i64") -> "i64":
+    """Return the value of a hexadecimal digit; a number that makes no usual size for every other byte."""
+    if 0x30 <= byte <= 0x39:
+        return byte - 0x30
+    return byte - 0x57 if 0x61 <= byte <= 0x66 else _NO_DIGIT

@@ -9,7 +9,10 @@ in the same turn, before the loop sleeps.
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import Final
 
+_LONG: Final = 4096
+"""Bytes that are written at once: their copy in the caches would be gone by the end of the turn."""
 _log = logging.getLogger(__name__)
 
 
@@ -25,8 +28,11 @@ class Outbox:
         self._at_end: Callable[[], None] = self._turn_over
 
     def write(self, transport: asyncio.Transport, data: bytes) -> None:
-        """Write at the end of this turn."""
+        """Write at the end of this turn, and what is long now, behind what has been collected."""
         self._pending.append((transport, data))
+        if len(data) >= _LONG:
+            self.flush()
+            return
         if not self._scheduled:
             self._scheduled = True
             if self._loop is None:

@@ -36,3 +36,14 @@ async def test_a_write_that_breaks_ends_its_connection_and_no_other() -> None:
         outbox.write(cast(asyncio.Transport, transport), b"x")
     await asyncio.sleep(0)
     assert (broken.aborted, well.aborted, well.written) == (True, False, b"xx")
+
+
+async def test_what_is_long_is_written_at_once_behind_what_waits() -> None:
+    outbox, one, other = Outbox(), Transport(), Transport()
+    outbox.write(cast(asyncio.Transport, one), b"a")
+    assert one.written == b""
+    outbox.write(cast(asyncio.Transport, one), b"b" * 4096)
+    outbox.write(cast(asyncio.Transport, other), b"c")
+    assert (one.written, other.written) == (b"a" + b"b" * 4096, b"")
+    await asyncio.sleep(0)
+    assert (one.written, other.written) == (b"a" + b"b" * 4096, b"c")
