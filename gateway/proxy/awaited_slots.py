@@ -1,10 +1,15 @@
 """The slots that the requests of one queue wait for, and the place among them that is kept for a large request."""
 
 from collections.abc import Sequence
+from math import inf
+from typing import Final
 
 from gateway.claim import Claim
 from gateway.policy.admission.headroom import Holders
 from gateway.policy.routing.health import Health
+
+_TURN: Final = 0.005
+"""Seconds after which a request sees again what other processes have of a backend: answers take longer."""
 
 
 class AwaitedSlots:
@@ -14,9 +19,10 @@ class AwaitedSlots:
     class takes it over. Several processes may have `shared` limits; `shows` says that this one shows them what waits.
     """
 
-    __slots__ = ("_kept_by", "_looked", "healths", "holders", "shared", "shows")
+    __slots__ = ("_glanced_at", "_kept_by", "_looked", "healths", "holders", "shared", "shows")
 
     def __init__(self) -> None:
+        self._glanced_at = -inf
         self.healths: Sequence[Health] = ()
         self.holders: Sequence[Holders] = ()
         self.shared = self.shows = False
@@ -35,10 +41,14 @@ class AwaitedSlots:
         for health in self.healths:
             health.slots.look()
 
-    def glance(self) -> None:
-        """See what other processes have of one of them, in turn: a request that comes does not look at hundreds."""
+    def glance(self, now: float) -> None:
+        """See what other processes have of one of them, in turn: a request that comes does not look at hundreds.
+
+        Many requests look at none: each backend's turn comes after some milliseconds, if there are enough of them.
+        """
         healths, count = self.healths, len(self.healths)
-        if count:
+        if (now - self._glanced_at) * count >= _TURN:
+            self._glanced_at = now
             self._looked = (self._looked + 1) % count
             healths[self._looked].slots.look()
 

@@ -108,7 +108,7 @@ class RequestLifecycle:
         now = context.clock()
         tried = self._failures.tried
         if routed.route.line.slots.shared:
-            routed.route.line.slots.glance()
+            routed.route.line.slots.glance(now)
         backend = find(routed, exchange, tried, context.choose, now=now, rng=context.rng)
         if isinstance(backend, Tried):
             return backend

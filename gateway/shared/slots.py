@@ -61,9 +61,12 @@ class SharedSlots:
 
     def look(self) -> None:
         """Read what all processes have."""
+        self._add_up(self._table.rows)
+
+    def _add_up(self, rows: int) -> None:
         cells, used, kv = self._table.cells, self._used, self._kv
         in_flight = tokens = 0
-        for row in range(self._table.rows):
+        for row in range(rows):
             in_flight += cells[used + row]
             tokens += cells[kv + row]
         self.in_flight, self.kv, self.yields = in_flight, tokens, False
@@ -97,7 +100,7 @@ class SharedSlots:
         if self.in_flight >= most or self.kv > most_kv or claim.kv * room > kv_capacity:
             return False
         self._change(1, claim.kv)
-        self.look()
+        self._add_up(rows)
         keeps = self.in_flight <= most and self.kv <= most_kv and not self._others_wait(rows)
         self.in_flight -= 1
         self.kv -= claim.kv
@@ -145,6 +148,8 @@ class SharedSlots:
 
     def offer(self) -> None:
         """Wake the process whose requests are to have the next slot, if that is another one."""
+        if not self._others_wait(self._table.rows):
+            return
         first = self._first(self._marked)
         if first not in {self._table.row, -1}:
             self._table.wakes.wake(first)

@@ -31,8 +31,8 @@ _OWN = ("tidegate_routes_loaded", "tidegate_reloads_total", "tidegate_reload_fai
 _DRAIN = re.compile(r"/admin/backends/(.+)/(drain|undrain)")
 _PASSED_ON = ("content-type", "x-gateway-actor", "traceparent")
 _NOT_PASSED_BACK = frozenset(("content-length", "transfer-encoding", "connection", "date", "server"))
-_FRESH = 5.0
-"""Seconds after which the counts of workers are asked for, though nobody else has: one that is killed tells no more."""
+FRESH = 5.0
+"""Seconds after which workers tell what they have counted, though nobody asks: one that is killed tells no more."""
 
 
 @dataclass(slots=True)
@@ -56,7 +56,6 @@ class MachineAdmin:
     def __init__(self, view: MachineView) -> None:
         self._view = view
         self._turn = asyncio.Lock()
-        self._looked = time.monotonic()
 
     def app(self, host: str, token: AdminToken) -> Starlette:
         """Return the application; `host` is where it is bound."""
@@ -74,13 +73,15 @@ class MachineAdmin:
         )
 
     async def keep_counts(self) -> None:
-        """Ask workers for their counts now and then, until cancelled."""
+        """Have workers tell their counts now and then, until cancelled.
+
+        Nothing is made of them while a worker lives. Those that retire may be of a version that does not tell them so.
+        """
         while True:
-            left = self._looked + _FRESH - time.monotonic()
-            if left <= 0:
+            await asyncio.sleep(FRESH)
+            self._view.roster.tell({"do": "count"})
+            if any(each.stage is Stage.RETIRING for each in self._view.roster.workers):
                 await self._look()
-            else:
-                await asyncio.sleep(left)
 
     async def _look(self) -> None:
         """See the metrics of all workers; older answers never come after newer ones."""
@@ -88,7 +89,6 @@ class MachineAdmin:
             for worker, answer in await self._view.asking.ask_all(self._ranked(), "/metrics"):
                 if worker in self._view.roster.workers:
                     self._view.expositions.saw(worker.pid, answer.content)
-            self._looked = time.monotonic()
 
     def _ranked(self) -> list[WorkerProcess]:
         """Return the workers, the leader first."""

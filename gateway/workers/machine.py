@@ -46,6 +46,8 @@ from gateway.workers.succession import Succession, replace_program
 _log = logging.getLogger(__name__)
 _APPLIED_SECONDS = 30.0
 """How long workers may take to put routes in force before one counts as behind."""
+_SWEEP = 0.5
+"""Seconds between two looks at deadlines of the admin listener: there are no others here."""
 _LAST_LINES = 0.05
 _LAST_REQUESTS, _TURN = 0.3, 0.02
 """Seconds in which a client that has just connected to the admin listener sends its request."""
@@ -250,7 +252,7 @@ class Machine:
         loops = Supervisor()
         loops.start("watch files", partial(watch, (self._view.reloader, *self._files.watched)))
         loops.start("keep counts", self._answers.keep_counts)
-        checked = partial(sweep, self._connections, monotonic, Lateness(), Slices(monotonic))
+        checked = partial(sweep, self._connections, monotonic, Lateness(), Slices(monotonic), _SWEEP)
         loops.start("sweep", checked)
         return loops
 
@@ -331,6 +333,9 @@ class Machine:
 
     def _succession(self, generation: int) -> Succession:
         view = self._view
+        for each in self._roster.workers:
+            if each.last:
+                view.expositions.saw(each.pid, each.last)
         return Succession(
             generation=generation,
             sockets=[each.fileno() for each in self._sockets.data],

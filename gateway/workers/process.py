@@ -52,7 +52,7 @@ class WorkerProcess:
     problem: str = ""
     """Why the last routes are not."""
     last: bytes = b""
-    """All its metrics, once no client is left."""
+    """All its metrics as it has told them last, "" before that: they are read when it has ended."""
     row: int | None = None
     """Its row in the table that workers share."""
     popen: "subprocess.Popen[bytes] | None" = None

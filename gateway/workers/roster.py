@@ -191,7 +191,7 @@ class Roster:
                 worker.routes, worker.problem = message["number"], message["problem"]
             case "leading" | "following" as role:
                 worker.leads = role == "leading"
-            case "drained":
+            case "counted" | "drained":
                 worker.last = data
             case "leaving":
                 self._vacate(worker)

@@ -139,6 +139,8 @@ class Worker:
                     self._app.set_drained(message["backend"], drained=message["drained"])
                 case "reread":
                     await self._app.reread()
+                case "count":
+                    self._channel.send({"is": "counted"}, await self._app.exposition())
 
     async def _put(self, data: bytes) -> str:
         """Put other routes in force; return why not."""

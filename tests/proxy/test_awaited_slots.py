@@ -3,7 +3,10 @@
 from gateway.claim import Claim
 from gateway.policy.routing.pool_state import PoolState
 from gateway.proxy.awaited_slots import AwaitedSlots, holders_of
+from tests.shared.columns import slots_of
+from tests.shared.stepping import SteppedMemory
 
+CLAIM = Claim(5)
 LARGE, LARGER = Claim(80, 10), Claim(90, 0)
 
 
@@ -65,3 +68,21 @@ def test_none_is_kept_for_what_fits() -> None:
     slots = awaited()
     slots.keep(LARGE)
     assert not slots.is_kept_for(LARGE)
+
+
+def test_of_what_other_processes_have_a_request_sees_one_backend_in_turn_and_many_at_once_see_none() -> None:
+    memory, slots = SteppedMemory(2, backends=2), awaited()
+    here, there = memory.join(), memory.join()
+    for health in slots.healths:
+        health.slots.shared = slots_of(here, health.id)
+        assert slots_of(there, health.id).take(CLAIM, 10, 1000, 0.0)
+    seen = []
+    for now in (1.0, 1.001, 1.0024, 1.0026, 1.0027):
+        slots.glance(now)
+        seen.append(slots.in_flight)
+    assert seen == [1, 1, 1, 2, 2]
+    for health in slots.healths:
+        assert slots_of(there, health.id).take(CLAIM, 10, 1000, 0.0)
+    slots.glance(1.1)
+    assert slots.in_flight == 3
+    AwaitedSlots().glance(1.0)
