@@ -26,8 +26,9 @@ class FleetStatus(BaseModel):
     with this one. `alive` is how many have saved something within 10 s, null before that is known; `members` names
     those of them that wrote last, 100 at most. `leader` is "" while none leads. Both are asked for every 5 s.
     `saved_seconds` is how long ago this one saved last, and `save_seconds` how long that took; null before the first
-    time. `unsaved_slots` counts what waits in memory to be saved. `recovering` says that the store was emptied, and
-    that what gateways had there is being restored.
+    time. `clock_seconds` is by how much this gateway's time is ahead of the store's, below 0 if it is behind: more than
+    10 s are wrong until it is restarted. `unsaved_slots` counts what waits in memory to be saved. `recovering` says
+    that the store was emptied, and that what gateways had there is being restored.
     """
 
     name: str
@@ -37,6 +38,7 @@ class FleetStatus(BaseModel):
     members: list[MemberStatus]
     saved_seconds: float | None
     save_seconds: float | None
+    clock_seconds: float
     unsaved_slots: int
     recovering: bool
 
@@ -58,6 +60,7 @@ def fleet_status(view: FleetView | None) -> FleetStatus | None:
         ],
         saved_seconds=_rounded(view.saved),
         save_seconds=None if view.took is None else round(view.took, 3),
+        clock_seconds=round(view.ahead, 1),
         unsaved_slots=view.unsaved,
         recovering=view.recovering,
     )

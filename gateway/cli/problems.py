@@ -11,6 +11,8 @@ FEWEST_FAILURES, HOUR = 5, 3600.0
 
 _OLD_SECONDS = 10.0
 """How old the counts of other gateways may be: they are read every second."""
+_WRONG_SECONDS = 10.0
+"""How far a gateway's time may be from the server's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +209,10 @@ def _state(found: dict[str, Any]) -> Iterator[Problem]:
     elif read is not None and read > _OLD_SECONDS:
         what = f"{state['where']} is slow: what other gateways count was last read {duration(read)} ago"
         yield Problem(what, "see tidegate_fleet_save_duration_seconds, and how busy the server and the network are")
+    if abs(ahead := fleet.get("clock_seconds", 0.0)) > _WRONG_SECONDS:
+        apart = f"{duration(abs(ahead))} {'ahead of' if ahead > 0 else 'behind'}"
+        what = f"the time of this gateway is {apart} the server's"
+        yield Problem(what, "set the machine's clock, then restart the gateway: its counts are of other times")
     quotas = state.get("quotas") or {}
     if quotas.get("problem") and quotas["alone"] and not state.get("not_saved"):
         what = f"tenants' limits are not shared with other machines: {quotas['problem']}"

@@ -15,7 +15,7 @@ from typing import TypeAlias
 from gateway.clock import Clock
 from gateway.policy.slo.series import SeriesKey, SlotCounts
 from gateway.policy.slo.windows import LASTING
-from gateway.state.fleet_counts import FleetCounts, Merged
+from gateway.state.fleet_counts import CLOCKS_APART, FleetCounts, Merged
 from gateway.state.store import (
     ROLLBACK,
     BackendFinding,
@@ -56,7 +56,8 @@ class FleetView:
 
     `members` are the others and this one, as they were asked for last, None before the first time. Ages are in seconds,
     None where it never happened: `saved` and `read` since the last good save and since the counts of others were read,
-    `took` how long the last good save lasted. `unsaved` counts slots that wait in memory.
+    `took` how long the last good save lasted. `ahead` is by how much this process's time is ahead of the store's, or
+    behind if below 0. `unsaved` counts slots that wait in memory.
     """
 
     incarnation: str
@@ -66,6 +67,7 @@ class FleetView:
     saved: float | None
     read: float | None
     took: float | None
+    ahead: float
     unsaved: int
     recovering: bool
 
@@ -124,6 +126,7 @@ class Flusher:
         self._settled = self._members_at = -inf
         self._members: Members | None = None
         self._took: float | None = None
+        self._wrong_clock = False
         self._counted = FleetCounts(store)
         self._documents: dict[tuple[str, str], Document] = {}
         self._forgotten = False
@@ -181,6 +184,7 @@ class Flusher:
             None if self.saved_at is None else max(0.0, self._clock() - self.saved_at),
             self.read_seconds,
             self._took,
+            self._counted.ahead,
             len(self._waiting),
             self._counted.recovering,
         )
@@ -230,6 +234,7 @@ class Flusher:
                 saving.add_done_callback(partial(self._saved_late, batch))
                 raise
             self._renewed = batch.at
+            self._tell_clock(self._counted.ahead)
             self._led(token, merged)
             self._persisted.found(merged.reply.findings)
             await self._do(self._merging(batch, merged))
@@ -273,6 +278,14 @@ class Flusher:
                 self._members = self._store.members(self._clock())
                 self._members_at = batch.at
         return 0 if refused else token, merged
+
+    def _tell_clock(self, ahead: float) -> None:
+        """Log once that this process's time is wrong: it never jumps, so only another start gets it right."""
+        is_wrong = abs(ahead) > CLOCKS_APART
+        if is_wrong and not self._wrong_clock:
+            text = "the time of this gateway is not the server's, so its counts are of other times: restart it"
+            _log.error(text, extra={"seconds_ahead": round(ahead, 1)})
+        self._wrong_clock = is_wrong
 
     def _led(self, token: int, merged: Merged) -> None:
         before, self.token = self.token, token

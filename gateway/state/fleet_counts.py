@@ -7,6 +7,7 @@ import secrets
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from math import inf
 
 from gateway.policy.slo.series import SlotCounts
 from gateway.policy.slo.windows import LASTING
@@ -22,6 +23,9 @@ _UNREAD_SECONDS = 240.0
 _RECENT_SECONDS = 60.0
 """For so long others hold a slot of the finest after it was written, even if they have not read for a while."""
 _FORGET_EVERY = 60.0
+_TIMED_EVERY = 60.0
+CLOCKS_APART = 10.0
+"""Seconds by which this process's time may differ from the store's: answers take their time, too."""
 _UNANSWERED = 10
 _HEARD = 10_000
 """Of how many processes it is known which of their batches was read last."""
@@ -69,6 +73,7 @@ class FleetCounts:
     """What one process saves under an id that no other start of it has: its `incarnation`.
 
     `read_at` is when the counts of others were read last, in seconds since the epoch, None before the first time.
+    `ahead` is by how many seconds this process's time is ahead of the store's, 0 before that is known.
     """
 
     def __init__(self, store: Store) -> None:
@@ -79,6 +84,8 @@ class FleetCounts:
         self._earlier: set[str] = set()
         self._seen = 0
         self.read_at: float | None = None
+        self.ahead = 0.0
+        self._timed_at = -inf
         self._forgot_at = 0.0
         self._own, self._others = SlotTable(), SlotTable()
         self._before: list[_Before] = []
@@ -114,6 +121,7 @@ class FleetCounts:
 
     def save(self, batch: Batch) -> Merged:
         """Save a batch whose counts are all that this process has counted; raises StateError."""
+        self._tell_time(batch.at)
         if self._returning is not None:
             if not self._come_back(batch.at, self._returning):
                 return Merged(saved=False)
@@ -131,7 +139,7 @@ class FleetCounts:
             return Merged(saved=False)
         read = self._read(batch.at)  # now that it is known which rows are its own
         # What was read has all counts of slots in it, but not the finest ones that no window holds.
-        others = (each for each in reply.others if not read or is_held(each, batch.at))
+        others = (each for each in reply.others if not read or is_held(each, batch.at - self.ahead))
         changes = self._take(others)
         self._hear(reply.flushed)
         self._restore(reply.totals)
@@ -143,6 +151,18 @@ class FleetCounts:
         restored, recovered = tuple(self._restored), self._recovered
         self._restored, self._recovered = [], False  # only now: a call before may have raised StateError
         return Merged(saved=True, changes=changes, restored=restored, reply=reply, recovered=recovered)
+
+    def _tell_time(self, now: float) -> None:
+        """See how far this process's time is from the store's. What was read by another time is read again.
+
+        Slots in progress would be missing in it, and be taken as new when others go on counting in them.
+        """
+        if abs(now - self._timed_at) < _TIMED_EVERY:
+            return
+        before, self.ahead = self.ahead, self._store.ahead(now)
+        self._timed_at = now
+        if abs(self.ahead - before) > CLOCKS_APART:
+            self._missed = True
 
     def _send(self, batch: Batch) -> Reply | None:
         """Send what this incarnation has counted; None where it was not taken."""
@@ -285,7 +305,7 @@ class FleetCounts:
         """
         if self.read_at is not None and now - self.read_at < _UNREAD_SECONDS and not self._missed:
             return False
-        saved = self._store.load(now, self.incarnation)
+        saved = self._store.load(now - self.ahead, self.incarnation)
         if self._epoch and saved.epoch != self._epoch:
             return False  # the next batch finds out
         self._restore(saved.slots)

@@ -113,10 +113,18 @@ class RedisStore:
         """Return the server's time, this machine's where it does not answer."""
         try:
             before = clock.monotonic()
-            seconds, micros = self._call(self._client.time)
-            return float(seconds) + float(micros) / 1e6 + (clock.monotonic() - before) / 2
+            return self._time() + (clock.monotonic() - before) / 2
         except StateError:
             return clock.wall()
+
+    def ahead(self, now: float) -> float:
+        """Return by how much a process is ahead of the server's time: it may have started while that was not told."""
+        before = clock.monotonic()
+        return now + (clock.monotonic() - before) / 2 - self._time()
+
+    def _time(self) -> float:
+        seconds, micros = self._call(self._client.time)
+        return float(seconds) + float(micros) / 1e6
 
     def load(self, now: float, own: str = "") -> Saved:
         """Return what some window still holds at `now`, less what `own` has counted."""

@@ -96,6 +96,10 @@ class SqliteStore:
         except StateError:
             return clock.wall()
 
+    def ahead(self, now: float) -> float:  # noqa: ARG002 - as `wall` says
+        """Return 0: all processes tell the time by one clock from their start on."""
+        return 0.0
+
     def load(self, now: float, own: str = "") -> Saved:
         """Return what some window still holds, less what `own` has counted."""
         try:
@@ -131,6 +135,7 @@ class SqliteStore:
             refused = sqlite_peers.refused(connection, batch, clock.monotonic())
             if refused is not None:
                 return refused
+            is_copy = sqlite_peers.version(connection) < batch.seen
             sequence, version = sqlite_peers.flushed(connection, batch)
             latest = sqlite_rows.is_latest(connection, batch.token)
             sqlite_rows.write(connection, batch, version, latest=latest)
@@ -145,7 +150,8 @@ class SqliteStore:
             documents = tuple(each for each in edited if not leads or each.kind == ROLLBACK)
             told = findings.read(connection, batch, self._boot, written)
             self._epoch = sqlite_peers.epoch(connection)
-            missed = sqlite_peers.missed(connection, batch, version)
+            # Into an earlier copy of the file others may have written under lower versions than what was seen.
+            missed = sqlite_peers.missed(connection, batch, version) or is_copy
             return Reply(
                 self._epoch,
                 sequence,

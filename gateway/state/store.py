@@ -235,6 +235,9 @@ class Store(Protocol):
     def wall(self) -> float:
         """Return the time, in seconds since the epoch, on the one clock of all that share the store."""
 
+    def ahead(self, now: float) -> float:
+        """Return by how many seconds a process's time is ahead of that clock, as far as processes may be apart."""
+
     def load(self, now: float, own: str = "") -> Saved:
         """Return what some window still holds at `now` (seconds since the epoch), less what `own` has counted."""
 
@@ -289,6 +292,10 @@ class MemoryStore:
     def wall(self) -> float:
         """Return the time of this machine."""
         return clock.wall()
+
+    def ahead(self, now: float) -> float:
+        """Return 0: there is no other process."""
+        return 0.0
 
     def load(self, now: float, own: str = "") -> Saved:
         """Return nothing."""

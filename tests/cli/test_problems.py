@@ -159,6 +159,16 @@ def test_what_is_no_problem(parts: dict[str, Any]) -> None:
             "the state was lost in redis://r:6379/0",
             "docs/fleet.md",
         ),
+        (
+            {"state": server(fleet={"clock_seconds": 7200.0})},
+            "the time of this gateway is 2 h ahead of the server's",
+            "restart the gateway",
+        ),
+        (
+            {"state": server(fleet={"clock_seconds": -12.0})},
+            "the time of this gateway is 12 s behind the server's",
+            "restart the gateway",
+        ),
         ({"state": server(read_seconds=12.0)}, "last read 12 s ago", "tidegate_fleet_save_duration_seconds"),
         (
             {"state": server(quotas={"problem": "no EVAL", "alone": True})},

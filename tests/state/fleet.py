@@ -191,7 +191,7 @@ class Fleet:
             if each.width == SLO_SLOT:
                 found[each.series] += each.good + 1000 * each.bad
         assert all(least[name] <= found[name] <= most[name] for name in SERIES), (least, found, most)
-        for process in (each for each in self.living if each.at == NOW):
+        for process in self.living:
             known: Counter[SeriesKey] = Counter()
             for table in (process.counts._own, process.counts._others):  # noqa: SLF001 - what it makes of the others
                 for each in table:

@@ -89,6 +89,24 @@ def test_a_store_that_goes_back_to_before_it_was_emptied_gets_what_is_missing_an
     fleet.check()
 
 
+@pytest.mark.parametrize("skew", [-3600.0, 3600.0], ids=["behind", "ahead"])
+@pytest.mark.parametrize("reads", ["at its start", "later"])
+def test_a_process_whose_clock_is_wrong_knows_the_slot_in_progress_once(make: Make, *, skew: float, reads: str) -> None:
+    """As one that starts before its machine has the right time, while the server does not tell its own."""
+    fleet = Fleet(make())
+    other = fleet.living[0]
+    other.count(SERIES[0], NOW, good=True)
+    assert other.saves()
+    wrong = Process(fleet.engine, skew if isinstance(fleet.engine, RedisEngine) else 0.0)
+    if reads == "later":
+        wrong.counts = FleetCounts(wrong.store)
+        assert wrong.saves()
+    fleet.living.append(wrong)
+    other.count(SERIES[0], NOW, good=True)
+    assert other.saves()
+    fleet.check()
+
+
 def test_a_process_that_was_silent_knows_what_it_counted_once(make: Make) -> None:
     """It reads all that is there, its own settled rows among them, and takes another id."""
     fleet = Fleet(make())
@@ -114,6 +132,23 @@ def test_what_the_leader_wrote_while_nothing_was_read_comes_with_the_next_batch(
     written = Document("drained", "gpu/e:1", "true")
     leader.save(Batch(NOW, documents=(written,), token=token, incarnation="leader", sequence=1))
     assert counts.save(Batch(NOW + 300.0)).reply.documents == (written,)
+
+
+def test_a_process_that_starts_before_an_earlier_copy_is_put_back_reads_what_others_write_into_that(make: Make) -> None:
+    """It has seen more than the copy and the others have, so what these write looks old to it."""
+    fleet = Fleet(make())
+    other, ended = fleet.living[0], Process(fleet.engine, 0.0)
+    assert other.saves()
+    copy = fleet.engine.copy()
+    for _ in range(5):
+        assert ended.saves()
+    started = Process(fleet.engine, 0.0)
+    fleet.living.append(started)
+    fleet.engine.put_back(copy)
+    other.count(SERIES[0], NOW, good=True)
+    assert other.saves()
+    assert started.saves()
+    fleet.check()
 
 
 leads = st.lists(st.tuples(st.sampled_from(["lead", "wait", "resign"]), st.integers(0, 2)), max_size=40)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from gateway.state.fleet_counts import FleetCounts
 from gateway.state.redis_client import redacted
 from gateway.state.redis_store import RedisStore
 from gateway.state.store import Batch, Saved, StateError, UnusableState
@@ -137,6 +138,7 @@ class TestUrls:
             assert store.lead("one", NOW, 5.0) == 1
             store.save(BATCH)
             assert counts(store) == 1
+            assert abs(store.ahead(store.wall())) < 60.0
             store.close()
 
     def test_behind_a_sentinel(self, server: RedisServer, tmp_path: Path) -> None:
@@ -204,6 +206,19 @@ class TestOutages:
         server.start()
         store.save(BATCH)
         assert counts(store) == 1
+
+    def test_a_process_learns_how_far_its_time_is_from_the_servers_once_that_is_told(
+        self, server: RedisServer, store: RedisStore
+    ) -> None:
+        server.client().execute_command("ACL SETUSER default -time")
+        assert abs(store.wall() - time.time()) < 60.0
+        counts = FleetCounts(store)
+        with pytest.raises(StateError, match="allow this user EVAL"):
+            counts.save(BATCH)
+        server.client().execute_command("ACL SETUSER default +time")
+        assert store.ahead(time.time() + 3600.0) == pytest.approx(3600.0, abs=30.0)
+        assert counts.save(Batch(time.time() - 3600.0, slots(M, 1, 0, NOW))).saved
+        assert counts.ahead == pytest.approx(-3600.0, abs=30.0)
 
     def test_one_that_is_silent_holds_a_call_up_for_a_second(self, server: RedisServer, store: RedisStore) -> None:
         store.save(BATCH)
