@@ -11,6 +11,11 @@ _SINCE: Final = 44
 _LAST: Final = (1 << _SINCE) - 1
 _FIRST_PRIORITY: Final = 1 << 16
 """What is added to priorities, so that none is below 1."""
+_SLOTS: Final = 44
+"""Bits of the tokens in what a process has at a backend; its requests in flight stand above."""
+_TOKENS: Final = (1 << _SLOTS) - 1
+_MOST_TOKENS: Final = (1 << 36) - 1
+"""So many tokens of one process are told at most: those of 256 add up below its requests in flight."""
 _ROOM: Final = 4
 """Slots for each process that are left free where one is taken without the lock."""
 
@@ -18,6 +23,16 @@ _ROOM: Final = 4
 def mark(priority: int, since: float) -> int:
     """Return what a process shows of a request that waits: of two marks the lower goes first. Never NOTHING."""
     return (priority + _FIRST_PRIORITY << _SINCE) | max(0, min(int(since * 1000), _LAST))
+
+
+def packed(in_flight: int, kv: int) -> int:
+    """Return what a process has, in one number: sums of these are of both."""
+    return (in_flight << _SLOTS) + max(0, min(kv, _MOST_TOKENS))
+
+
+def unpacked(held: int) -> tuple[int, int]:
+    """Return requests in flight and tokens of one process, or of several."""
+    return held >> _SLOTS, held & _TOKENS
 
 
 class SharedSlots:
@@ -40,20 +55,18 @@ class SharedSlots:
     that one; a process that does not use it offers it to the next.
     """
 
-    __slots__ = ("_kv", "_lock", "_marked", "_table", "_used", "_waits", "in_flight", "kv", "own", "own_kv", "yields")
+    __slots__ = ("_held", "_lock", "_marked", "_table", "_waits", "in_flight", "kv", "own", "own_kv", "yields")
 
     def __init__(self, table: Table, column: int) -> None:
         layout, start = table.layout, table.layout.backends.start(column)
         self._table = table
-        self._used = start
-        self._kv = start + layout.rows
-        self._waits = start + 2 * layout.rows
+        self._held = start
+        self._waits = start + layout.rows
         self._lock = layout.backends.lock + column
         self._marked = NOTHING
         self.in_flight = 0
         self.kv = 0
-        self.own = table.cells[self._used + table.row]
-        self.own_kv = table.cells[self._kv + table.row]
+        self.own, self.own_kv = unpacked(table.cells[self._held + table.row])
         self.yields = False
 
     def __repr__(self) -> str:
@@ -64,12 +77,12 @@ class SharedSlots:
         self._add_up(self._table.rows)
 
     def _add_up(self, rows: int) -> None:
-        cells, used, kv = self._table.cells, self._used, self._kv
-        in_flight = tokens = 0
+        cells, held, total = self._table.cells, self._held, 0
         for row in range(rows):
-            in_flight += cells[used + row]
-            tokens += cells[kv + row]
-        self.in_flight, self.kv, self.yields = in_flight, tokens, False
+            total += cells[held + row]
+        self.in_flight = total >> _SLOTS
+        self.kv = total & _TOKENS
+        self.yields = False
 
     def take(self, claim: Claim, limit: int, kv_capacity: int, now: float) -> bool:
         """Take a slot for a request; the last look is that before it."""
@@ -113,8 +126,7 @@ class SharedSlots:
         table = self._table
         self.own_kv += kv
         self.own += slots
-        table.cells[self._kv + table.row] = self.own_kv
-        table.cells[self._used + table.row] = self.own
+        table.cells[self._held + table.row] = packed(self.own, self.own_kv)
 
     def _others_wait(self, rows: int) -> bool:
         """Whether requests of other processes wait."""
@@ -156,8 +168,8 @@ class SharedSlots:
 
     def _first(self, own: int) -> int:
         """Return the row that has the best right to a slot, this process with `own` mark; -1 where nothing waits."""
-        table, cells, waits, used = self._table, self._table.cells, self._waits, self._used
-        best, best_row, best_used = own, table.row if own else -1, cells[used + table.row]
+        table, cells, waits, all_held = self._table, self._table.cells, self._waits, self._held
+        best, best_row, best_used = own, table.row if own else -1, self.own
         for row in range(table.rows):
             if row == table.row or not (waiting := cells[waits + row]) or not table.is_alive(row):
                 continue
@@ -165,10 +177,10 @@ class SharedSlots:
                 if waiting >> _SINCE > best >> _SINCE:
                     continue
                 if waiting >> _SINCE == best >> _SINCE:
-                    held = cells[used + row]
+                    held = cells[all_held + row] >> _SLOTS
                     if (held, waiting, row) > (best_used, best, best_row):
                         continue
-            best, best_row, best_used = waiting, row, cells[used + row]
+            best, best_row, best_used = waiting, row, cells[all_held + row] >> _SLOTS
         return best_row
 
 

@@ -17,7 +17,7 @@ from hashlib import blake2b
 from typing import Final, Protocol
 
 MAGIC: Final = 0x7469_6465_6761_7465
-VERSION: Final = 2
+VERSION: Final = 3
 HEADER: Final = 64
 """Cells before the rows' own: magic number, version, rows, backends, tenants, rows ever in use, identity."""
 ROW_CELLS: Final = 4
@@ -109,8 +109,8 @@ class Columns:
 class Layout:
     """Where everything stands, for so many rows, `backends` and `tenants`; `size` is in cells.
 
-    A backend's column: requests in flight, tokens, what waits, attached. A tenant's: its quota, then requests in
-    flight, attached.
+    A backend's column: requests in flight with their tokens, what waits, attached. A tenant's: its quota, then requests
+    in flight, attached.
     """
 
     __slots__ = ("backends", "rows", "size", "tenants")
@@ -119,7 +119,7 @@ class Layout:
         self.rows = rows
         ids = HEADER + rows * ROW_CELLS
         first = ids + backends + tenants
-        self.backends = Columns(rows=rows, count=backends, ids=ids, first=first, lock=1, head=0, kinds=4)
+        self.backends = Columns(rows=rows, count=backends, ids=ids, first=first, lock=1, head=0, kinds=3)
         first = self.backends.end
         self.tenants = Columns(
             rows=rows, count=tenants, ids=ids + backends, first=first, lock=1 + backends, head=TENANT_CELLS, kinds=2

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.claim import Claim
-from gateway.shared.slots import NOTHING, SharedSlots, mark
+from gateway.shared.slots import NOTHING, SharedSlots, mark, unpacked
 from gateway.shared.table import Table
 from tests.shared.stepping import SteppedMemory
 
@@ -29,7 +29,7 @@ def shared_slots(table: Table) -> SharedSlots:
 
 def used(memory: SteppedMemory) -> int:
     start = memory.layout.backends.start(0)
-    return sum(memory.values[start : start + memory.layout.rows])
+    return unpacked(sum(memory.values[start : start + memory.layout.rows]))[0]
 
 
 def turns(order: tuple[int, int]) -> Iterator[int]:
@@ -70,8 +70,8 @@ def played(
         process(program)
     memory.run(turns(order))
     start = memory.layout.backends.start(0)
-    assert memory.values[start : start + len(held)] == held
-    assert memory.values[start + rows : start + rows + len(held)] == [5 * each for each in held]
+    assert [unpacked(each)[0] for each in memory.values[start : start + len(held)]] == held
+    assert [unpacked(each)[1] for each in memory.values[start : start + len(held)]] == [5 * each for each in held]
     return memory
 
 
@@ -135,7 +135,7 @@ def test_whatever_waits_is_served_and_none_before_a_higher_class(
         assert used(memory) <= limit
 
     def shown(row: int) -> list[int]:
-        start = memory.layout.backends.start(0) + 2 * memory.layout.rows
+        start = memory.layout.backends.start(0) + memory.layout.rows
         return [memory.values[start + other] for other in range(len(programs)) if other != row]
 
     def process(program: list[tuple[int, int]]) -> None:
@@ -174,3 +174,18 @@ def test_whatever_waits_is_served_and_none_before_a_higher_class(
     assert all(each.is_done for each in memory.processes), "asleep beside a free slot"
     assert sorted(served) == sorted(priority for program in programs for priority, _ in program)
     assert used(memory) == 0
+
+
+def test_tokens_beyond_all_bounds_leave_the_requests_in_flight_right() -> None:
+    memory = SteppedMemory(2)
+    one, other = shared_slots(memory.join()), shared_slots(memory.join())
+    huge = [Claim(1 << 62), Claim(1 << 70)]
+    for each in huge:
+        assert one.take(each, 100, 1 << 80, 1.0)
+    other.look()
+    assert other.in_flight == 2
+    assert other.kv > 1 << 35, "more than any engine has"
+    for each in huge:
+        one.give_back(each)
+    other.look()
+    assert (one.own, one.own_kv, other.in_flight, other.kv) == (0, 0, 0, 0)
