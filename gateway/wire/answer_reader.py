@@ -1,22 +1,29 @@
 """Reading the answers on a connection: bytes in; a head, pieces of a body and an end out. Knows no transport."""
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import httptools
 
 from gateway.wire import closed
 from gateway.wire.answer import MAX_FIELDS, MAX_HEAD, AnswerHead, Malformed, check_size
+from gateway.wire.chunks import take_chunks
 from gateway.wire.heads import Headers
 from gateway.wire.last_answer import LastAnswer
 
+if TYPE_CHECKING:
+    from mypy_extensions import i64
+
 MAX_INFORMATIONAL: Final = 8
+_LONG_READ: Final = 2048
+"""Bytes of a read that has a head and, most likely, more than a few chunks."""
+_END_OF_HEAD: Final = b"\r\n\r\n"
 _HTTP11: Final = b"HTTP/1.1 "
 
 
 class AnswerReader:
     """What has been read of the answer in progress. A connection has one reader for all its answers.
 
-    Bytes go into `parser`, which raises HttpParserError for what is no proper answer; those of a head are given to
+    Bytes go into `feed`, which raises HttpParserError for what is no proper answer; those of a head are given to
     `expect` before. Afterwards `head` is a final head that has just come, `body` holds the pieces that the bytes
     brought, and `ended` says that the answer is complete. The connection takes `head` and empties `body`. `reusable`
     says whether the engine keeps the connection open.
@@ -68,6 +75,29 @@ class AnswerReader:
         if not self.unparsed:
             self._http11 = data[:9] == _HTTP11
         self.unparsed += len(data)
+
+    def feed(self, data: bytes, *, between: bool) -> bool:
+        """Take bytes, `between` two chunks or not as far as is known; return that for the bytes that follow.
+
+        The parser gets what is no whole chunk of a usual size: of a burst, the head and the end. Raises
+        HttpParserError.
+        """
+        at: i64 = 0
+        if self.unparsed and len(data) >= _LONG_READ:
+            at = data.find(_END_OF_HEAD) + len(_END_OF_HEAD)
+            if at >= len(_END_OF_HEAD):
+                self.parser.feed_data(data[:at])
+                head = self.head
+                # Behind a head that ends earlier, in an odd way, there is some of a body now.
+                between = head is not None and head.chunked and not (self.ended or self.body)
+            else:
+                at = 0
+        if between:
+            at = take_chunks(data, at, self.body)
+        if at == len(data):
+            return between
+        self.parser.feed_data(data[at:] if at else data)
+        return False
 
     def close(self) -> None:
         """Read nothing more. The parser and this reader hold each other until then."""

@@ -3,26 +3,20 @@
 import asyncio
 import logging
 import select
-from typing import TYPE_CHECKING, Final, Protocol, cast
+from typing import Protocol, cast
 
 import httptools
 
 from gateway.wire.answer import ChunkSink, Loss, Malformed, RequestSender, Sink
 from gateway.wire.answer_reader import AnswerReader
 from gateway.wire.body_writer import BodyWriter
-from gateway.wire.chunks import is_only_chunk, only_chunk, take_chunks
+from gateway.wire.chunks import is_only_chunk, only_chunk
 from gateway.wire.last_answer import LastAnswer
 from gateway.wire.outbox import Outbox
 from gateway.wire.reuse import Reuse
 from gateway.wire.rope import Rope
 
-if TYPE_CHECKING:
-    from mypy_extensions import i64
-
 _log = logging.getLogger(__name__)
-_LONG_READ: Final = 2048
-"""Bytes of a read that has a head and, most likely, more than a few chunks."""
-_END_OF_HEAD: Final = b"\r\n\r\n"
 
 
 class Upstream:
@@ -134,7 +128,7 @@ class Upstream:
         elif self._between_chunks and self._passed(sender, data):
             return
         try:
-            between = self._feed(data)
+            between = reader.feed(data, between=self._between_chunks)
         except httptools.HttpParserError as error:
             if not reader.ended:
                 self._malformed(sender, error)
@@ -190,29 +184,6 @@ class Upstream:
         except Exception:  # noqa: BLE001 - `_broken` ends the exchange and logs it
             self._broken(sender)
             return True
-
-    def _feed(self, data: bytes) -> bool:
-        """Give the parser what is no usual chunk: of a burst, the head and the end. Return whether it is between two.
-
-        Raises HttpParserError.
-        """
-        reader, between = self._reader, self._between_chunks
-        at: i64 = 0
-        if self._sink is None and len(data) >= _LONG_READ:
-            at = data.find(_END_OF_HEAD) + len(_END_OF_HEAD)
-            if at >= len(_END_OF_HEAD):
-                reader.parser.feed_data(data[:at])
-                head = reader.head
-                # Behind a head that ends earlier, in an odd way, there is some of a body now.
-                between = head is not None and head.chunked and not (reader.ended or reader.body)
-            else:
-                at = 0
-        if between:
-            at = take_chunks(data, at, reader.body)
-        if at == len(data):
-            return between
-        reader.parser.feed_data(data[at:] if at else data)
-        return False
 
     def _without_body(self, size: int) -> None:
         """Learn that a read had none of the body in it: where the parser stands is not known any more."""
