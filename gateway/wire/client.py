@@ -5,7 +5,7 @@ from typing import cast
 
 from gateway.clock import Clock
 from gateway.errors import GatewayError, RequestTimeout
-from gateway.wire.backlog import LONG_READ, MARKS, PIECE, Backlog
+from gateway.wire.backlog import LONG_READ, Backlog, takes_long
 from gateway.wire.guard import Limits
 from gateway.wire.guarded import broken
 from gateway.wire.half_closed import HalfClosed
@@ -93,7 +93,7 @@ class Client:
         """Parse, now or a piece at a time; whole requests are served, or wait for the one in progress."""
         if len(data) > LONG_READ:
             self._backlog.breathe()
-        if self._backlog.held or (len(data) > PIECE and data.count(b"\r\n") > MARKS):
+        if self._backlog.held or takes_long(data):
             self._backlog.add(data)
         else:
             self.parse(data)

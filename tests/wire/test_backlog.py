@@ -7,7 +7,7 @@ import pytest
 from httptools import HttpRequestParser
 
 from gateway.errors import GatewayError
-from gateway.wire.backlog import MARKS, PIECE
+from gateway.wire.backlog import MARKS, PIECE, takes_long
 from gateway.wire.client import Client
 from gateway.wire.guard import Head, Limits
 from gateway.wire.heads import Headers
@@ -136,3 +136,10 @@ async def test_what_is_left_after_broken_input_is_forgotten() -> None:
     client.data_received(GET * 3 + b"\0" + b"\r\n" * (PIECE + MARKS))
     await eventually(lambda: len(service.refused) == 1 and wire.reading)
     assert len(service.served) == 3
+
+
+def test_what_takes_long_is_long_and_has_many_lines() -> None:
+    rest = b"x" * PIECE
+    assert [takes_long(rest + b"\r\n" * lines) for lines in (0, 1, MARKS, MARKS + 1)] == [False, False, False, True]
+    assert not takes_long(b"\r\n" * (PIECE // 2))
+    assert takes_long(b"\r\n" * (PIECE // 2) + b"\r")
