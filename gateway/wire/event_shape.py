@@ -11,6 +11,8 @@ _CONTROLS: Final = 0x20
 _LONGEST: Final = 128
 """Bytes of text that are looked at singly; a token has few."""
 _ATTEMPTS: Final = 8
+_KEYS_BEHIND: Final = 8
+"""Keys of numbers and nulls that may stand behind the text."""
 _FINISH: Final = b'"finish_reason"'
 _KEY_END: Final = b'":'
 
@@ -64,8 +66,9 @@ class EventShape:
             end = event.find(b'"', begin)
         else:
             end = event.rfind(b'"')
-            while end > begin and event.startswith(_KEY_END, end):
-                end = event.rfind(b'"', 0, event.rfind(b'"', 0, end))
+            for _ in range(_KEYS_BEHIND):
+                if end > begin and event.startswith(_KEY_END, end):
+                    end = event.rfind(b'"', 0, event.rfind(b'"', 0, end))
             begin = max(begin, event.rfind(b'"', 0, end) + 1)
         if event.find(b"\\", begin - 2, end) >= 0:
             return  # one of the two quotes may be in the text
