@@ -5,17 +5,21 @@ import msgspec
 from gateway.wire.service import Writer
 
 
-class Around:
+class Around(Writer):
     """Passes everything on to a client; subclasses change what they have to."""
 
     def __init__(self, client: Writer) -> None:
         self._client = client
-        self.peer = client.peer
 
     @property
     def keep_alive(self) -> bool:
         """Whether the connection outlives the answer."""
         return self._client.keep_alive
+
+    @property
+    def peer(self) -> str:
+        """The address of the client."""
+        return self._client.peer
 
     def write(self, data: bytes) -> None:
         """Write a piece of the answer; the first one begins with its head."""

@@ -166,8 +166,6 @@ class Attempt:
             clock, most = context.clock, context.max_event
             relay = carrier(self, client, exchange, routed, answer=head, head=shown, clock=clock, max_event=most)
             self.relay = relay
-            if isinstance(relay, StreamRelay) and self.upstream is not None:
-                self.upstream.chunk_sink = relay
         else:
             self.relay = Refusal(head, self._turned_down, now)
         return self.relay

@@ -16,19 +16,27 @@ from gateway.proxy.request_lifecycle import RequestLifecycle
 from gateway.proxy.routed_request import ProxyContext, RoutedRequest
 from gateway.proxy.tenants import LiveTenant
 from gateway.wire.body import Body
+from gateway.wire.service import Writer
 
 MOST: Final = 64
 """Copies in progress at once; a copy too many is not made."""
 
 
-class Discarding:
+class Discarding(Writer):
     """Where the answer to a copy goes."""
-
-    keep_alive = False
-    peer = ""
 
     def __init__(self, done: Callable[[], None]) -> None:
         self._done = done
+
+    @property
+    def keep_alive(self) -> bool:
+        """Whether a connection outlives the answer: there is none."""
+        return False
+
+    @property
+    def peer(self) -> str:
+        """No address."""
+        return ""
 
     def write(self, data: bytes) -> None:
         """Throw it away."""

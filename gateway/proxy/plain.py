@@ -13,7 +13,7 @@ from gateway.proxy.document_scan import DocumentScan, note_usage
 from gateway.proxy.framing import DocumentFraming
 from gateway.proxy.naming import Namer
 from gateway.proxy.relay import AttemptCallbacks
-from gateway.wire.answer import AnswerHead, Loss
+from gateway.wire.answer import AnswerHead, Loss, Sink
 from gateway.wire.error_status import begins_as_error, error_code
 from gateway.wire.given_up import ERROR, document_given_up
 from gateway.wire.service import Writer
@@ -29,7 +29,7 @@ _MAY_BE_ERROR: Final = re.compile(rb'"(?:error"\s*+:\s*+[{"]|(?:object|type)"\s*
 _BEGINS_JSON: Final = re.compile(rb"[ \t\r\n]*+(?:[{\[]|$)")
 
 
-class PlainRelay:
+class PlainRelay(Sink):
     """Relays one document.
 
     Up to 64 KiB of it is held until it is whole, so that one cut short can be fetched elsewhere; what is longer flows.
@@ -148,7 +148,7 @@ class PlainRelay:
         return document if renaming is None else document.replace(*renaming, 1)
 
 
-class Refusal:
+class Refusal(Sink):
     """Gathers an engine's error answer, so that it can be given to the client if no other backend does better.
 
     Of one that is not whole, cut, over 256 KiB or not there after 3 s, the gateway tells how it begins: half a document

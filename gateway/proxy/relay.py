@@ -7,7 +7,7 @@ from gateway.exchange import AttemptEnd, Exchange
 from gateway.policy.slo.buckets import bucket_of
 from gateway.proxy.answers import chunk, in_one_chunk, length
 from gateway.proxy.naming import MODEL, Namer, Renaming
-from gateway.wire.answer import Loss
+from gateway.wire.answer import Loss, Sink
 from gateway.wire.answer_progress import AnswerAborted
 from gateway.wire.long_event import EventTooLarge
 from gateway.wire.service import Writer
@@ -57,7 +57,7 @@ def _naming_a_model(held: list[bytes]) -> bytes:
     return b""
 
 
-class StreamRelay:
+class StreamRelay(Sink):
     """Relays server-sent events.
 
     The head and what precedes the first output are held back, so that an attempt that fails there can be repeated

@@ -102,7 +102,7 @@ class Search:
         self._failed(_unanswered())
 
 
-class _Question:
+class _Question(Sink):
     """One backend asked: a stored response is there, or it is not."""
 
     def __init__(self, search: Search, keeper: Keeper, response: str) -> None:

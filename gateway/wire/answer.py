@@ -4,6 +4,7 @@ import re
 from enum import Enum
 from typing import Final, Protocol
 
+from gateway.marks import mypyc_attr
 from gateway.wire.heads import Headers, named_by_connection
 
 MAX_HEAD: Final = 64 * 1024
@@ -72,24 +73,30 @@ class AnswerHead:
         self.until_close = self.length is None and not self.chunked and status not in {204, 304}
 
 
-class Sink(Protocol):
-    """Where an answer's body goes, in pieces as its engine framed it. The lists are empty again after the call."""
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Sink:
+    """Where an answer's body goes, in pieces as its engine framed it. The lists are empty again after the call.
+
+    A base class for the same reason as `Writer`.
+    """
+
+    __slots__ = ()
 
     def data(self, pieces: list[bytes]) -> None:
         """Take what one read brought."""
+        raise NotImplementedError
+
+    def chunk(self, data: bytes, piece: bytes) -> bool:  # noqa: ARG002 - a few sinks alone pass chunks on
+        """Take a read that is one whole chunk, with this piece in it; False where it has to be given to `data`."""
+        return False
 
     def last(self, pieces: list[bytes]) -> None:
         """Take the final pieces, which may be none: the answer is complete."""
+        raise NotImplementedError
 
     def lost(self, loss: Loss, detail: str) -> None:
         """Learn that the answer will not be completed."""
-
-
-class ChunkSink(Protocol):
-    """A sink of an answer in chunks that may pass one on as it came."""
-
-    def chunk(self, data: bytes, piece: bytes) -> bool:
-        """Take a read that is one whole chunk, with this piece in it; False where `data` has to be given that."""
+        raise NotImplementedError
 
 
 class RequestSender(Protocol):

@@ -25,13 +25,13 @@ from gateway.wire.phase import (
     REQUEST,
     PhaseTimer,
 )
-from gateway.wire.service import Refusal, Request, Responder, Service
+from gateway.wire.service import Refusal, Request, Responder, Service, Writer
 from gateway.wire.sockets import peer_of
 
 MAX_PIPELINED: Final = 64
 
 
-class Pipeline:
+class Pipeline(Writer):
     """At most one request is in progress, and is answered here; the next ones wait, and nothing is read meanwhile."""
 
     __slots__ = (

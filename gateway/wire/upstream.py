@@ -7,7 +7,7 @@ from typing import Protocol, cast
 
 import httptools
 
-from gateway.wire.answer import ChunkSink, Loss, Malformed, RequestSender, Sink
+from gateway.wire.answer import Loss, Malformed, RequestSender, Sink
 from gateway.wire.answer_reader import AnswerReader
 from gateway.wire.body_writer import BodyWriter
 from gateway.wire.chunks import is_only_chunk, only_chunk
@@ -23,8 +23,7 @@ class Upstream:
     """A connection, idle or carrying one exchange. Every exchange ends in exactly one of: last data, lost, cancel.
 
     An exchange has two states: it waits for a head while there is a `_sender` alone, and relays an answer once that has
-    named the `_sink` for the body. A sink that passes whole chunks on as they came is the `chunk_sink` too. Bytes that
-    come to an idle connection were not asked for, and close it.
+    named the `_sink` for the body. Bytes that come to an idle connection were not asked for, and close it.
     """
 
     __slots__ = (
@@ -36,7 +35,6 @@ class Upstream:
         "_sender",
         "_sink",
         "address",
-        "chunk_sink",
         "owner",
         "reuse",
         "transport",
@@ -48,7 +46,6 @@ class Upstream:
         self._body_writer: BodyWriter | None = None  # short bodies need none
         self._sender: RequestSender | None = None
         self._sink: Sink | None = None
-        self.chunk_sink: ChunkSink | None = None
         self._between_chunks = False  # as the parser has been seen to stand
         self._poll: select.poll | None = None
         self.owner = owner
@@ -101,7 +98,7 @@ class Upstream:
 
     def cancel(self) -> None:
         """Give the exchange up: the engine notices the closed connection and stops its work."""
-        self._sender = self._sink = self.chunk_sink = None
+        self._sender = self._sink = None
         self._stop_body()
         self.transport.abort()
 
@@ -125,7 +122,7 @@ class Upstream:
             return
         if sink is None:
             reader.expect(data)
-        elif self._between_chunks and self._passed(sender, data):
+        elif self._between_chunks and self._passed(sink, sender, data):
             return
         try:
             between = reader.feed(data, between=self._between_chunks)
@@ -139,7 +136,7 @@ class Upstream:
         pieces = reader.body
         try:
             if reader.ended:
-                self._sender = self._sink = self.chunk_sink = None
+                self._sender = self._sink = None
                 self._give_back()
                 sink.last(pieces)
             elif pieces:
@@ -159,7 +156,7 @@ class Upstream:
         """Tell the exchange that waits; an answer that only closing ends is complete now."""
         self.owner.forget(self)
         sender, sink, answered = self._sender, self._sink, self.answered
-        self._sender = self._sink = self.chunk_sink = None
+        self._sender = self._sink = None
         self._stop_body()
         self._reader.close()
         if sender is None:
@@ -174,10 +171,10 @@ class Upstream:
         except Exception:  # noqa: BLE001 - `_broken` ends the exchange and logs it
             self._broken(sender)
 
-    def _passed(self, sender: RequestSender, data: bytes) -> bool:
+    def _passed(self, sink: Sink, sender: RequestSender, data: bytes) -> bool:
         """Have a whole chunk passed on as it is, if it can be: the parser, which is between two, need not see it."""
-        sink, piece = self.chunk_sink, only_chunk(data)
-        if sink is None or not piece:
+        piece = only_chunk(data)
+        if len(piece) == 0:
             return False
         try:
             return sink.chunk(data, piece)

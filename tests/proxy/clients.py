@@ -3,16 +3,24 @@
 import msgspec
 
 from gateway.wire.heads import status_line
+from gateway.wire.service import Writer
 
 
-class Page:
+class Page(Writer):
     """A client that keeps what it gets."""
 
     def __init__(self, *, keep_alive: bool = True) -> None:
-        self.keep_alive = keep_alive
-        self.peer = "192.0.2.7"
+        self._keep_alive = keep_alive
         self.out = b""
         self.ended = ""
+
+    @property
+    def keep_alive(self) -> bool:
+        return self._keep_alive
+
+    @property
+    def peer(self) -> str:
+        return "192.0.2.7"
 
     def write(self, data: bytes) -> None:
         self.out += data

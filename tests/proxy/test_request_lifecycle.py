@@ -36,7 +36,7 @@ from gateway.wire.edge import Edge
 from gateway.wire.endpoints import FORWARDED
 from gateway.wire.guard import Head
 from gateway.wire.outbox import Outbox
-from gateway.wire.service import Request
+from gateway.wire.service import Request, Writer
 from gateway.wire.slices import Slices
 from tests.control.tables import put_in_force
 from tests.proxy.scripted_loop import EngineSide, ScriptedLoop
@@ -88,7 +88,7 @@ MORE = {
 }
 
 
-class Receiver:
+class Receiver(Writer):
     """A client's end of its connection."""
 
     keep_alive = True

@@ -73,7 +73,7 @@ class Wire(asyncio.Transport):
         return out
 
 
-class Engine:
+class Engine(Sink):
     """An engine's end of a connection: what it says, and what the gateway's end makes of it.
 
     Calls are `("head", status)`, `("data", bytes)`, `("last", bytes)`, `("lost", loss)` to what sent the request, and
@@ -113,13 +113,11 @@ class Engine:
 
     def head(self, head: AnswerHead) -> Sink | None:
         self._calls.append(("head", head.status))
-        if self.passes:
-            self.upstream.chunk_sink = self
         return self
 
     def chunk(self, data: bytes, piece: bytes) -> bool:
         assert piece in data
-        if piece.startswith(b"data:"):
+        if self.passes and piece.startswith(b"data:"):
             self._calls.append(("chunk", data))
             return True
         return False
