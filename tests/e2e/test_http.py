@@ -12,7 +12,7 @@ from gateway.wire.guard import Limits
 from tests.e2e.fakes import DONE, JSON_ANSWER, Call, backends, good, whole
 from tests.e2e.harness import ask, chat, gateway, post, routes
 from tests.e2e.raw_client import Answer, connect
-from tests.waiting import HandClock, eventually
+from tests.waiting import DEADLINE, HandClock, eventually
 
 pytestmark = pytest.mark.anyio
 TRACEPARENT = "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n"
@@ -377,20 +377,20 @@ async def test_audio_forms_are_spliced(tmp_path: Path) -> None:
 
 
 async def test_connections_have_a_bound_and_idle_ones_harm_nobody(tmp_path: Path) -> None:
-    async with backends(good) as (fake,):
-        async with gateway(tmp_path, routes(fake.url), limits=Limits(connections=200)) as running:
-            idle = [await connect(running.port) for _ in range(199)]
-            await eventually(lambda: len(running.connections) == 199)
-            assert (await ask(running.port, chat(stream=False))).status == 200
-            await eventually(lambda: len(running.connections) == 199)
-            idle.append(await connect(running.port))
-            await eventually(lambda: len(running.connections) == 200)
-            refused = await connect(running.port)
-            assert (await refused.answer()).status == 503
-            for client in (*idle, refused):
-                client.close()
-            await eventually(lambda: not running.connections)
-            assert (await ask(running.port, chat(stream=False))).status == 200
+    limits = Limits(connections=200, head_seconds=DEADLINE)
+    async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url), limits=limits) as running:
+        idle = [await connect(running.port) for _ in range(199)]
+        await eventually(lambda: len(running.connections) == 199)
+        assert (await ask(running.port, chat(stream=False))).status == 200
+        await eventually(lambda: len(running.connections) == 199)
+        idle.append(await connect(running.port))
+        await eventually(lambda: len(running.connections) == 200)
+        refused = await connect(running.port)
+        assert (await refused.answer()).status == 503
+        for client in (*idle, refused):
+            client.close()
+        await eventually(lambda: not running.connections)
+        assert (await ask(running.port, chat(stream=False))).status == 200
 
 
 async def test_a_nonsense_timeout_is_refused(tmp_path: Path) -> None:
