@@ -77,9 +77,11 @@ class SharedSlots:
         self._add_up(self._table.rows)
 
     def _add_up(self, rows: int) -> None:
-        cells, held, total = self._table.cells, self._held, 0
+        cells, held, own = self._table.cells, self._held, self._table.row
+        total = packed(self.own, self.own_kv)
         for row in range(rows):
-            total += cells[held + row]
+            if row != own:
+                total += cells[held + row]
         self.in_flight = total >> _SLOTS
         self.kv = total & _TOKENS
         self.yields = False
