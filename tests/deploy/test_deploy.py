@@ -12,13 +12,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import yaml
 
 from tests.e2e.processes import engine, running
 from tests.rules.made import needs_promtool
-from tests.waiting import DEADLINE
+from tests.waiting import DEADLINE, patient_client
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 URL = re.compile(r"http://[0-9.]+:\d+")
@@ -71,7 +70,7 @@ def mount(folder: Path, routes: str, version: str) -> None:
 
 async def until_answered(url: str, model: str) -> None:
     body = {"model": model, "max_tokens": 4, "messages": [{"role": "user", "content": "Hello"}]}
-    async with asyncio.timeout(DEADLINE), httpx.AsyncClient(base_url=url, timeout=DEADLINE) as client:
+    async with asyncio.timeout(DEADLINE), patient_client(base_url=url) as client:
         while (await client.post("/v1/chat/completions", json=body)).status_code != 200:
             await asyncio.sleep(0.05)
 

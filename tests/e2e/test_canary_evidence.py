@@ -23,11 +23,8 @@ async def test_a_late_first_token_counts_while_its_stream_still_runs(tmp_path: P
         await release.wait()
         await call.send(chunked(event("b", "stop"), DONE) + LAST_CHUNK)
 
-    async with rolling(tmp_path, good, endless, objective=PATIENT, warm_up=0, steps=[50, 95]) as (
-        running,
-        _,
-        _,
-    ):
+    canary: dict[str, Any] = {"objective": PATIENT, "warm_up": 0, "steps": [50, 95]}
+    async with rolling(tmp_path, good, endless, **canary) as (running, _, _):
         async with crowd(running.port, fresh=True) as people:
             try:
                 done = await in_phase(running, Phase.ROLLED_BACK)

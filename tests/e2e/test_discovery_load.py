@@ -13,7 +13,7 @@ from tests.discovery.dns_server import Mode, dns_server
 from tests.e2e.fakes import FakeBackend, backends, good
 from tests.e2e.harness import Running, ask, chat, gateway
 from tests.e2e.test_discovery import routes, serving, write
-from tests.e2e.test_kubernetes import named
+from tests.e2e.test_kubernetes import named, probe_seldom
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
@@ -41,6 +41,7 @@ class Load:
     async def _client(self) -> None:
         while not self._stopped:
             self.statuses[(await ask(self._running.port, chat(stream=False))).status] += 1
+            await asyncio.sleep(0.01)
 
 
 async def served_by(running: Running, present: list[FakeBackend]) -> None:
@@ -74,6 +75,7 @@ async def nothing_more_to(gone: list[FakeBackend], load: Load) -> None:
 
 
 async def test_engines_that_come_go_and_flap_under_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    probe_seldom(monkeypatch)
     monkeypatch.setattr("gateway.discovery.membership.LINGER", 0.0)
     rng = Random(7)
     async with backends(*[good] * ENGINES) as fakes:
@@ -117,6 +119,7 @@ async def engines_at_one_port(count: int) -> AsyncIterator[list[FakeBackend]]:
 
 
 async def test_engines_of_a_name_whose_servers_fail_and_forget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    probe_seldom(monkeypatch)
     monkeypatch.setattr("gateway.discovery.membership.LINGER", 0.0)
     monkeypatch.setattr("gateway.discovery.dns_source.PATIENCE", 0.3)
     monkeypatch.setattr("gateway.discovery.dns_answers.AGAIN", 0.2)
@@ -152,6 +155,7 @@ async def test_engines_of_a_name_whose_servers_fail_and_forget(tmp_path: Path, m
 
 async def test_engines_of_a_name_that_come_go_and_flap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each answer holds some of them; those that every answer holds are never missed."""
+    probe_seldom(monkeypatch)
     monkeypatch.setattr("gateway.discovery.membership.LINGER", 0.0)
     monkeypatch.setattr("gateway.discovery.dns_answers.SHORTEST", 0.1)
     rng = Random(7)

@@ -9,11 +9,14 @@ import random
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import pytest
 
+from gateway import control_plane
+from gateway.control.probes import Prober
 from gateway.discovery.kubernetes.cluster import ClusterSettings
 from tests.discovery.kubernetes.api_server import ApiServer, api_server
 from tests.discovery.kubernetes.objects import Json, endpoint, endpoint_slice, inference_pool, pod, port
@@ -138,6 +141,11 @@ def places(pods: dict[int, str], ports: list[int], *states: str) -> set[tuple[st
     return {(address(number), port) for number, state in pods.items() if state in states for port in ports}
 
 
+def probe_seldom(patch: pytest.MonkeyPatch) -> None:
+    """Let gateways probe every 4 s: they share a process with the engines, which 500 probes a second keep busy."""
+    patch.setattr(control_plane, "Prober", partial(Prober, interval=4.0))
+
+
 async def flap(kind: Kind, server: ApiServer, pods: dict[int, str], rng: random.Random, ports: list[int]) -> None:
     """Let a tenth of the pods come, go, or change their readiness; each of the steps is seen or not."""
     scale = kind.ports
@@ -161,7 +169,10 @@ async def flap(kind: Kind, server: ApiServer, pods: dict[int, str], rng: random.
 
 
 @pytest.mark.parametrize("kind", [Service(), Pool()], ids=["service", "inference pool"])
-async def test_engines_come_and_go_while_requests_are_served(tmp_path: Path, kind: Kind) -> None:
+async def test_engines_come_and_go_while_requests_are_served(
+    tmp_path: Path, kind: Kind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probe_seldom(monkeypatch)
     rng = random.Random(7)
     (tmp_path / "token").write_text("s3cret")
     async with engines(kind.ports) as there, api_server() as server:
@@ -178,6 +189,7 @@ async def test_engines_come_and_go_while_requests_are_served(tmp_path: Path, kin
                 while not done:
                     statuses.append((await ask(running.port, chat(stream=False))).status)
                     least.append(len(named(running) & steady))
+                    await asyncio.sleep(0.01)
 
             async def gone_get_nothing() -> None:
                 expected = places(pods, there.ports, "ready")

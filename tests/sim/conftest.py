@@ -9,7 +9,7 @@ import pytest
 from gateway.sim.profiles import GPU
 from gateway.sim.server import SimServer, running
 from gateway.sim.settings import Settings
-from tests.waiting import DEADLINE
+from tests.waiting import patient_client
 
 SMALL = replace(GPU, max_model_len=2048, num_blocks=256)
 FAST = Settings(profile=SMALL, models=("tiny",), time_scale=0.0, output_tokens=1000)
@@ -23,7 +23,7 @@ Serve = Callable[..., AbstractAsyncContextManager[Served]]
 async def serving(**changes: Any) -> AsyncIterator[Served]:
     async with (
         running(replace(FAST, **changes)) as sim,
-        httpx.AsyncClient(base_url=sim.url, timeout=DEADLINE) as client,
+        patient_client(base_url=sim.url) as client,
     ):
         yield sim, client
 
