@@ -121,7 +121,7 @@ async def gateway(folder: Path, of: Fleet) -> AsyncIterator[Process]:
 class Load:
     """Clients of one gateway until its block ends; `answers` are the statuses that they got."""
 
-    def __init__(self, of: Process, clients: int, pause: float = 0.05) -> None:
+    def __init__(self, of: Process, clients: int, pause: float = 0.1) -> None:
         self.answers: list[int] = []
         self._port = int(of.urls[0].rsplit(":", 1)[1])
         self._clients = clients

@@ -3,11 +3,14 @@
 import os
 import shutil
 import subprocess
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import pytest
+import yaml
 
 from gateway.config.table import BackendSpec, ModelSpec, PoolSpec, RouteTable, VersionSpec
 from gateway.policy.slo.objective import DAY, DEFAULT, Objective, Sli, Target
@@ -58,6 +61,12 @@ TABLES = {
     "several models with odd names": table(meta_Llama=SMALL, other=SMALL),
     "versions, objectives by class, prompt lengths": parted(),
 }
+
+
+def write(path: Path, document: Mapping[str, Any]) -> str:
+    """Write YAML, as libyaml does it: a tenth of the time. Return the name of the file."""
+    path.write_text(yaml.dump(dict(document), Dumper=yaml.CSafeDumper, sort_keys=False, width=10_000))
+    return path.name
 
 
 def promtool(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

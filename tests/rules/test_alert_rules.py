@@ -4,13 +4,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import yaml
-
 from gateway.config.table import RouteTable, VersionSpec
 from gateway.rules.prometheus import rules_file
 from gateway.rules.recordings import EVERY
 from gateway.rules.slo import Scale, slos
-from tests.rules.made import BY_LENGTH, SMALL, needs_promtool, promtool, table
+from tests.rules.made import BY_LENGTH, SMALL, needs_promtool, promtool, table, write
 
 pytestmark = needs_promtool
 PAGE = 'ALERTS{alertname="TidegateErrorBudgetBurnPage", alertstate="firing"}'
@@ -40,7 +38,7 @@ def holds(
 
     Prometheus evaluates rules every 30 s, which takes twice the CPU time and shows the same in most cases.
     """
-    (folder / "rules.yaml").write_text(yaml.safe_dump(rules_file(slos(routes, "docs/alerting.md", Scale()))))
+    write(folder / "rules.yaml", rules_file(slos(routes, "docs/alerting.md", Scale())))
     tests = [
         {
             "expr": query,
@@ -52,7 +50,7 @@ def holds(
     inputs = [{"series": name, "values": values} for name, values in series.items()]
     case = {"interval": "30s", "input_series": inputs, "promql_expr_test": tests}
     document = {"rule_files": ["rules.yaml"], "evaluation_interval": every, "tests": [case]}
-    (folder / "tests.yaml").write_text(yaml.safe_dump(document, width=10_000))
+    write(folder / "tests.yaml", document)
     result = promtool(folder, "test", "rules", "tests.yaml")
     assert result.returncode == 0, result.stdout + result.stderr
 
