@@ -144,14 +144,17 @@ async def test_under_nohup_a_terminal_that_closes_ends_nothing() -> None:
 async def test_a_collector_that_hangs_does_not_hold_the_end(tmp_path: Path, times: int) -> None:
     async with backends(good) as (fake,), hanging() as (url, asked):
         arguments = ("--otlp-endpoint", url, "--trace-ratio", "1", "--alert-webhook", url)
+        clock = asyncio.get_running_loop().time
+        began = clock()
         async with serving(tmp_path, [fake.url], *arguments) as served:
+            to_start = clock() - began  # a busy machine takes long for both
             assert (await ask(port(served.urls[0]), chat(stream=False))).status == 200
             await eventually(lambda: bool(asked))
-            began = asyncio.get_running_loop().time()
+            began = clock()
             for _ in range(times):
                 served.process.send_signal(signal.SIGTERM)
             assert await served.ended() == 0
-            assert asyncio.get_running_loop().time() - began < 60, "each close has its bound"
+            assert clock() - began < 60 + 5 * to_start, "each close has its bound"
 
 
 @pytest.mark.parametrize("full", ["full at the start", "filled while serving"])
