@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from math import isfinite
+from math import ceil, isfinite
 from typing import Any, TypeAlias
 
 Clock: TypeAlias = Callable[[], float]
@@ -13,6 +13,16 @@ monotonic: Clock = time.monotonic
 
 wall: Clock = time.time
 """Seconds since the epoch, for what people read (log lines, audit records); never for durations."""
+
+
+def until_next(now: float, interval: float, turn: float = 0.0) -> float:
+    """Return the seconds until something is done again that is done every `interval` seconds, at least half of them.
+
+    It is done `turn` seconds after a multiple of the interval. What has one turn is done in one go: each time that the
+    process wakes up costs, and more than most of what it then does.
+    """
+    earliest = now + interval / 2
+    return ceil((earliest - turn) / interval) * interval + turn - now
 
 
 def past(stored: Any, now: float) -> float:

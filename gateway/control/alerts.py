@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from gateway.clock import Clock, past
+from gateway.clock import Clock, monotonic, past, until_next
 from gateway.control.incidents import (
     FAILED,
     NO_WEBHOOK,
@@ -74,7 +74,7 @@ class Alerter:
     async def run(self, slices: Slices) -> None:
         """Evaluate until cancelled, in slices of the loop's time."""
         while True:
-            await asyncio.sleep(INTERVAL)
+            await asyncio.sleep(until_next(monotonic(), INTERVAL))
             await slices.do(self.evaluating())
 
     def evaluate(self) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from gateway.backends.backend import Backend
 from gateway.backends.registry import Registry
-from gateway.clock import Clock
+from gateway.clock import Clock, until_next
 from gateway.control.fleet_quotas import FleetQuotas
 from gateway.control.shared_limits import SharedLimits
 from gateway.policy.admission.hold import held_below
@@ -54,7 +54,7 @@ class LimitController:
     async def run(self, slices: Slices) -> None:
         """Admit until cancelled, in slices of the loop's time."""
         while True:
-            await asyncio.sleep(TICK)
+            await asyncio.sleep(until_next(self._clock(), TICK))
             await slices.do(self.admitting())
 
     def follow(self) -> None:

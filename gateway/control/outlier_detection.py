@@ -9,7 +9,7 @@ from random import Random
 
 from gateway.backends.backend import Backend
 from gateway.backends.registry import Registry
-from gateway.clock import Clock
+from gateway.clock import Clock, until_next
 from gateway.policy.routing import ejection
 from gateway.policy.routing.ejection import Cause, Transition
 from gateway.policy.routing.outlier import Signal
@@ -73,7 +73,7 @@ class OutlierDetector:
     async def run(self, slices: Slices) -> None:
         """Detect until cancelled, in slices of the loop's time."""
         while True:
-            await asyncio.sleep(TICK)
+            await asyncio.sleep(until_next(self._clock(), TICK))
             await slices.do(self.detecting())
 
     def detect(self) -> None:

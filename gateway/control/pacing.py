@@ -25,12 +25,3 @@ def turn(backend_id: str, backends: int) -> float:
     """Return when one of so many engines is asked, in seconds from 0 to LONGEST; it is the same in every process."""
     moments = LONGEST * min(MOMENTS, max(1, ceil(backends / TOGETHER)))
     return crc32(backend_id.encode()) * moments // 2**32 * LONGEST / moments
-
-
-def until_next(now: float, interval: float, turn: float) -> float:
-    """Return the seconds until an engine is asked again, at least half an interval.
-
-    It is asked every `interval` seconds, `turn` seconds after a multiple of it.
-    """
-    earliest = now + interval / 2
-    return ceil((earliest - turn) / interval) * interval + turn - now

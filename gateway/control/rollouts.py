@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
-from gateway.clock import Clock
+from gateway.clock import Clock, monotonic, until_next
 from gateway.config.table import ModelSpec, RouteTable
 from gateway.control.audit import Audit
 from gateway.control.rollout_documents import after_rollback, goes_on, restored, rolled_back
@@ -101,7 +101,7 @@ class RolloutController:
     async def run(self) -> None:
         """Lead until cancelled."""
         while True:
-            await asyncio.sleep(INTERVAL)
+            await asyncio.sleep(until_next(monotonic(), INTERVAL))
             self.tick()
 
     def restore(self, documents: Iterable[Document]) -> None:

@@ -5,10 +5,10 @@ import asyncio
 from gateway.backends.backend import Backend
 from gateway.backends.registry import Registry
 from gateway.backends.scrape import scrape
-from gateway.clock import Clock
+from gateway.clock import Clock, until_next
 from gateway.control.each_backend import for_each_backend
 from gateway.control.engine_clients import EngineClients
-from gateway.control.pacing import stretch, until_next
+from gateway.control.pacing import stretch
 
 INTERVAL = 1.0
 TIMEOUT = 2.0

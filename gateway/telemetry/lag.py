@@ -2,7 +2,7 @@
 
 import asyncio
 
-from gateway.clock import Clock
+from gateway.clock import Clock, until_next
 
 INTERVAL = 0.1
 _KEPT = 100
@@ -23,7 +23,8 @@ class LoopLag:
     async def run(self) -> None:
         """Measure until cancelled."""
         while True:
-            due = self._clock() + INTERVAL
-            await asyncio.sleep(INTERVAL)
-            self._delays.append(max(0.0, self._clock() - due))
+            now = self._clock()
+            pause = until_next(now, INTERVAL)
+            await asyncio.sleep(pause)
+            self._delays.append(max(0.0, self._clock() - now - pause))
             del self._delays[:-_KEPT]

@@ -1,28 +1,10 @@
 """When engines are asked: often enough, and few of them in the same moment."""
 
 from collections import Counter
-from random import Random
 
 import pytest
 
-from gateway.control.pacing import LONGEST, stretch, turn, until_next
-
-
-@pytest.mark.parametrize("interval", [0.01, 1.0, 4.0])
-def test_each_is_asked_at_its_own_moment_of_every_interval(interval: float) -> None:
-    rng, own = Random(1), turn("pool/10.0.0.1:8000", 256)
-    now = 1000.0
-    for _ in range(20):
-        pause = until_next(now, interval, own)
-        assert interval / 2 <= pause < 1.5 * interval + 1e-9
-        now += pause
-        assert abs((now - own) / interval - round((now - own) / interval)) < 1e-6
-        now += rng.uniform(0, interval / 3)  # what asking takes
-
-
-def test_an_engine_that_takes_long_is_asked_again_half_an_interval_later_at_the_earliest() -> None:
-    assert until_next(10.4, 1.0, 0.5) == pytest.approx(1.1)
-    assert until_next(10.0, 1.0, 0.5) == pytest.approx(0.5)
+from gateway.control.pacing import LONGEST, stretch, turn
 
 
 @pytest.mark.parametrize(("backends", "moments"), [(1, 1), (16, 1), (64, 4), (256, 16), (4096, 64)])
