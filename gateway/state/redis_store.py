@@ -120,7 +120,8 @@ class RedisStore:
     def ahead(self, now: float) -> float:
         """Return by how much a process is ahead of the server's time: it may have started while that was not told."""
         before = clock.monotonic()
-        return now + (clock.monotonic() - before) / 2 - self._time()
+        seconds = self._time()
+        return now + (clock.monotonic() - before) / 2 - seconds
 
     def _time(self) -> float:
         seconds, micros = self._call(self._client.time)

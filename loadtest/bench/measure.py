@@ -23,6 +23,9 @@ IDLE_MS = 60_000
 FIRST_USE = 6.0
 """Seconds after the first requests in which a gateway may still load what it needs now and then, such as exports."""
 
+RAMP = 8.0
+"""Seconds over which idle streams are opened: slowly enough that no limit which has to grow first makes some wait."""
+
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
@@ -210,7 +213,7 @@ def _idle_stream_kb(bench: Bench, target: Target) -> float:
     time.sleep(FIRST_USE)  # what is loaded once, after the first requests, belongs to no stream
     before = proc.memory_kb(target.pids())
     streams = bench.plan.idle_streams
-    options = f"-c {streams} -R 2 -w 1.5 -d 0.2 -D 0 -s -n 2 -i {IDLE_MS}"
+    options = f"-c {streams} -R {RAMP} -w 0.5 -d 0.2 -D 0 -s -n 2 -i {IDLE_MS}"
     with _sseload(bench, target.port, options) as process:
         _wait_for_mark(process, "begin")
         after = proc.memory_kb(target.pids())
