@@ -111,21 +111,20 @@ class RedisStore:
 
     def wall(self) -> float:
         """Return the server's time, this machine's where it does not answer."""
+        before = clock.monotonic()
         try:
-            before = clock.monotonic()
-            return self._time() + (clock.monotonic() - before) / 2
+            return self._time() + clock.monotonic() - before
         except StateError:
             return clock.wall()
 
     def ahead(self, now: float) -> float:
         """Return by how much a process is ahead of the server's time: it may have started while that was not told."""
-        before = clock.monotonic()
-        seconds = self._time()
-        return now + (clock.monotonic() - before) / 2 - seconds
+        return now - self._time()
 
     def _time(self) -> float:
-        seconds, micros = self._call(self._client.time)
-        return float(seconds) + float(micros) / 1e6
+        """Return the server's time as it was when it was asked for."""
+        before, (seconds, micros) = clock.monotonic(), self._call(self._client.time)
+        return float(seconds) + float(micros) / 1e6 - (clock.monotonic() - before) / 2
 
     def load(self, now: float, own: str = "") -> Saved:
         """Return what some window still holds at `now`, less what `own` has counted."""

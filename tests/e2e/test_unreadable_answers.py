@@ -1,7 +1,6 @@
 """Answers that cannot be read, or that break the gateway's own code: each request ends, and its slot is free."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from gateway.proxy.attempt import Attempt
 from gateway.proxy.plain import PlainRelay, Refusal
 from gateway.proxy.relay import StreamRelay
 from gateway.proxy.request_lifecycle import RequestLifecycle
+from gateway.wire.answer import AnswerHead, Loss, Sink
 from tests.e2e.fakes import JSON_ANSWER, ROLE, STREAM_HEAD, Call, Script, backends, chunked, event, good, whole
 from tests.e2e.harness import Running, ask, chat, gateway, post
 from tests.e2e.raw_client import connect
@@ -133,8 +133,45 @@ async def stream(call: Call) -> None:
     await call.send(STREAM_HEAD + chunked(ROLE, event("a")))
 
 
-BROKEN: dict[str, tuple[Script, type, str]] = {
-    "the head": (document, Attempt, "head"),
+class Breaking(Sink):
+    """A sink of the gateway's one of whose methods breaks; calls between compiled classes cannot be patched."""
+
+    def __init__(self, sink: Sink, method: str, on: bytes = b"") -> None:
+        self._sink, self._method, self._on = sink, method, on
+
+    def _breaks(self, method: str, pieces: list[bytes]) -> None:
+        if method == self._method and self._on in b"".join(pieces):
+            breaks()
+
+    def data(self, pieces: list[bytes]) -> None:
+        self._breaks("data", pieces)
+        self._sink.data(pieces)
+
+    def chunk(self, data: bytes, piece: bytes) -> bool:
+        self._breaks("data", [piece])
+        return self._sink.chunk(data, piece)
+
+    def last(self, pieces: list[bytes]) -> None:
+        self._breaks("last", pieces)
+        self._sink.last(pieces)
+
+    def lost(self, loss: Loss, detail: str) -> None:
+        self._breaks("lost", [])
+        self._sink.lost(loss, detail)
+
+
+def break_sinks(patch: pytest.MonkeyPatch, owner: type[Sink], method: str, on: bytes = b"") -> None:
+    """Have a method of the sinks of one class break, where `on` is in what it gets."""
+    read = Attempt.head
+
+    def head(attempt: Attempt, answer: AnswerHead) -> Sink | None:
+        sink = read(attempt, answer)
+        return Breaking(sink, method, on) if isinstance(sink, owner) else sink
+
+    patch.setattr(Attempt, "head", head)
+
+
+BROKEN: dict[str, tuple[Script, type[Sink], str]] = {
     "a piece": (pieces, PlainRelay, "data"),
     "the end": (document, PlainRelay, "last"),
     "the end by closing": (until_closed, PlainRelay, "last"),
@@ -145,6 +182,17 @@ BROKEN: dict[str, tuple[Script, type, str]] = {
 }
 
 
+async def test_an_exception_of_ours_at_the_head_ends_the_request_and_gives_its_slot_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with backends(first_then_good(document)) as (fake,), gateway(tmp_path, routes(fake.url)) as running:
+        with monkeypatch.context() as patch:
+            patch.setattr(Attempt, "head", breaks)
+            assert (await ask(running.port, chat(stream=False))).status == 502
+        assert [end for _, end in running.records.attempts] == [AttemptEnd.MALFORMED]
+        await is_well(running, 1)
+
+
 @pytest.mark.parametrize("where", BROKEN)
 async def test_an_exception_of_ours_ends_the_request_and_gives_its_slot_back(
     tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch
@@ -152,7 +200,7 @@ async def test_an_exception_of_ours_ends_the_request_and_gives_its_slot_back(
     script, owner, method = BROKEN[where]
     async with backends(first_then_good(script)) as (fake,), gateway(tmp_path, routes(fake.url)) as running:
         with monkeypatch.context() as patch:
-            patch.setattr(owner, method, breaks)
+            break_sinks(patch, owner, method)
             told = await ask(running.port, chat(stream=script is stream))
             assert (told.status, told.json["error"]["type"]) == (502, "backend_error")
         assert (await running.settled()).outcome is Outcome.BACKEND_ERROR
@@ -169,14 +217,7 @@ async def test_an_exception_of_ours_in_a_stream_that_has_begun_breaks_it_off(
         await call.send(chunked(event("b")))
 
     async with backends(first_then_good(two)) as (fake,), gateway(tmp_path, routes(fake.url)) as running:
-        relayed: Callable[[StreamRelay, list[bytes]], None] = StreamRelay.data
-
-        def fails_on_b(relay: StreamRelay, pieces: list[bytes]) -> None:
-            if b'"b"' in b"".join(pieces):
-                breaks()
-            relayed(relay, pieces)
-
-        monkeypatch.setattr(StreamRelay, "data", fails_on_b)
+        break_sinks(monkeypatch, StreamRelay, "data", b'"b"')
         client = await connect(running.port)
         await client.send(post(chat()))
         client.unread(await client.reader.readuntil(b'"a"'))
