@@ -160,8 +160,11 @@ class Breaking(Sink):
         self._sink.lost(loss, detail)
 
 
-def break_sinks(patch: pytest.MonkeyPatch, owner: type[Sink], method: str, on: bytes = b"") -> None:
-    """Have a method of the sinks of one class break, where `on` is in what it gets."""
+def break_at(patch: pytest.MonkeyPatch, owner: type[Attempt | Sink], method: str, on: bytes = b"") -> None:
+    """Have a method of an attempt break, or one of the sinks of a class where `on` is in what it gets."""
+    if owner is Attempt:
+        patch.setattr(owner, method, breaks)
+        return
     read = Attempt.head
 
     def head(attempt: Attempt, answer: AnswerHead) -> Sink | None:
@@ -171,7 +174,8 @@ def break_sinks(patch: pytest.MonkeyPatch, owner: type[Sink], method: str, on: b
     patch.setattr(Attempt, "head", head)
 
 
-BROKEN: dict[str, tuple[Script, type[Sink], str]] = {
+BROKEN: dict[str, tuple[Script, type[Attempt | Sink], str]] = {
+    "the head": (document, Attempt, "head"),
     "a piece": (pieces, PlainRelay, "data"),
     "the end": (document, PlainRelay, "last"),
     "the end by closing": (until_closed, PlainRelay, "last"),
@@ -182,17 +186,6 @@ BROKEN: dict[str, tuple[Script, type[Sink], str]] = {
 }
 
 
-async def test_an_exception_of_ours_at_the_head_ends_the_request_and_gives_its_slot_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with backends(first_then_good(document)) as (fake,), gateway(tmp_path, routes(fake.url)) as running:
-        with monkeypatch.context() as patch:
-            patch.setattr(Attempt, "head", breaks)
-            assert (await ask(running.port, chat(stream=False))).status == 502
-        assert [end for _, end in running.records.attempts] == [AttemptEnd.MALFORMED]
-        await is_well(running, 1)
-
-
 @pytest.mark.parametrize("where", BROKEN)
 async def test_an_exception_of_ours_ends_the_request_and_gives_its_slot_back(
     tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch
@@ -200,7 +193,7 @@ async def test_an_exception_of_ours_ends_the_request_and_gives_its_slot_back(
     script, owner, method = BROKEN[where]
     async with backends(first_then_good(script)) as (fake,), gateway(tmp_path, routes(fake.url)) as running:
         with monkeypatch.context() as patch:
-            break_sinks(patch, owner, method)
+            break_at(patch, owner, method)
             told = await ask(running.port, chat(stream=script is stream))
             assert (told.status, told.json["error"]["type"]) == (502, "backend_error")
         assert (await running.settled()).outcome is Outcome.BACKEND_ERROR
@@ -217,7 +210,7 @@ async def test_an_exception_of_ours_in_a_stream_that_has_begun_breaks_it_off(
         await call.send(chunked(event("b")))
 
     async with backends(first_then_good(two)) as (fake,), gateway(tmp_path, routes(fake.url)) as running:
-        break_sinks(monkeypatch, StreamRelay, "data", b'"b"')
+        break_at(monkeypatch, StreamRelay, "data", b'"b"')
         client = await connect(running.port)
         await client.send(post(chat()))
         client.unread(await client.reader.readuntil(b'"a"'))
