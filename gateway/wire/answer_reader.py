@@ -79,19 +79,16 @@ class AnswerReader:
     def feed(self, data: bytes, *, between: bool) -> bool:
         """Take bytes, `between` two chunks or not as far as is known; return that for the bytes that follow.
 
-        The parser gets what is no whole chunk of a usual size: of a burst, the head and the end. Raises
+        The parser gets what is no whole chunk as engines write them: of a burst, the head and the end. Raises
         HttpParserError.
         """
         at: i64 = 0
-        if self.unparsed and len(data) >= _LONG_READ:
-            at = data.find(_END_OF_HEAD) + len(_END_OF_HEAD)
-            if at >= len(_END_OF_HEAD):
-                self.parser.feed_data(data[:at])
-                head = self.head
-                # Behind a head that ends earlier, in an odd way, there is some of a body now.
-                between = head is not None and head.chunked and not (self.ended or self.body)
-            else:
-                at = 0
+        if self.unparsed and len(data) >= _LONG_READ and (end := data.find(_END_OF_HEAD)) >= 0:
+            at = end + len(_END_OF_HEAD)
+            self.parser.feed_data(data[:at])
+            head = self.head
+            # Behind a head that ends earlier, in an odd way, there is some of a body now.
+            between = head is not None and head.chunked and not (self.ended or self.body)
         if between:
             at = take_chunks(data, at, self.body)
         if at == len(data):

@@ -49,7 +49,7 @@ def is_only_chunk(data: bytes, piece: bytes) -> bool:
 
 
 def take_chunks(data: bytes, begin: "i64", pieces: list[bytes]) -> "i64":
-    """Append what is in the whole chunks of usual sizes that stand at `begin`, and return where the last one ends.
+    """Append what is in the whole chunks of 16 to 4,095 bytes that stand at `begin`; return where the last one ends.
 
     It is known that a chunk begins there. Whatever is written otherwise than `size_line` does is left to a parser, and
     so is a chunk of which only a part is there.
