@@ -1,5 +1,6 @@
 """Time as an argument: whatever measures or decides is handed a clock and never reads one itself."""
 
+import asyncio
 import time
 from collections.abc import Callable
 from math import ceil, isfinite
@@ -23,6 +24,11 @@ def until_next(now: float, interval: float, turn: float = 0.0) -> float:
     """
     earliest = now + interval / 2
     return ceil((earliest - turn) / interval) * interval + turn - now
+
+
+async def next_turn(interval: float) -> None:
+    """Sleep until the next multiple of an interval, in seconds: all that is done as often wakes the process once."""
+    await asyncio.sleep(until_next(monotonic(), interval))
 
 
 def past(stored: Any, now: float) -> float:

@@ -1,6 +1,5 @@
 """The loop that holds every model's burn rates against the alert pairs, once a second, and tells of what changes."""
 
-import asyncio
 import json
 import logging
 from collections import Counter
@@ -8,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from gateway.clock import Clock, monotonic, past, until_next
+from gateway.clock import Clock, next_turn, past
 from gateway.control.incidents import (
     FAILED,
     NO_WEBHOOK,
@@ -74,7 +73,7 @@ class Alerter:
     async def run(self, slices: Slices) -> None:
         """Evaluate until cancelled, in slices of the loop's time."""
         while True:
-            await asyncio.sleep(until_next(monotonic(), INTERVAL))
+            await next_turn(INTERVAL)
             await slices.do(self.evaluating())
 
     def evaluate(self) -> None:

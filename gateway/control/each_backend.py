@@ -5,7 +5,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from gateway.backends.backend import Backend
-from gateway.clock import monotonic, until_next
+from gateway.clock import next_turn
 
 _LOOK_EVERY = 0.25
 _AT_ONCE = 16
@@ -30,7 +30,7 @@ async def for_each_backend(
                 if number % _AT_ONCE == _AT_ONCE - 1:
                     await asyncio.sleep(0)
                 tasks[backend] = asyncio.create_task(watch(backend), name=f"{name} {backend.id}")
-            await asyncio.sleep(until_next(monotonic(), every))
+            await next_turn(every)
     finally:
         for task in tasks.values():
             task.cancel()

@@ -1,13 +1,12 @@
 """The loop behind admission: limits that follow what engines bear, classes held back, slots that time has freed."""
 
-import asyncio
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from gateway.backends.backend import Backend
 from gateway.backends.registry import Registry
-from gateway.clock import Clock, until_next
+from gateway.clock import Clock, next_turn
 from gateway.control.fleet_quotas import FleetQuotas
 from gateway.control.shared_limits import SharedLimits
 from gateway.policy.admission.hold import held_below
@@ -54,7 +53,7 @@ class LimitController:
     async def run(self, slices: Slices) -> None:
         """Admit until cancelled, in slices of the loop's time."""
         while True:
-            await asyncio.sleep(until_next(self._clock(), TICK))
+            await next_turn(TICK)
             await slices.do(self.admitting())
 
     def follow(self) -> None:

@@ -1,6 +1,5 @@
 """The loop that turns what was counted into weights, ejections and returns, four times a second."""
 
-import asyncio
 import logging
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -9,7 +8,7 @@ from random import Random
 
 from gateway.backends.backend import Backend
 from gateway.backends.registry import Registry
-from gateway.clock import Clock, until_next
+from gateway.clock import Clock, next_turn
 from gateway.policy.routing import ejection
 from gateway.policy.routing.ejection import Cause, Transition
 from gateway.policy.routing.outlier import Signal
@@ -73,7 +72,7 @@ class OutlierDetector:
     async def run(self, slices: Slices) -> None:
         """Detect until cancelled, in slices of the loop's time."""
         while True:
-            await asyncio.sleep(until_next(self._clock(), TICK))
+            await next_turn(TICK)
             await slices.do(self.detecting())
 
     def detect(self) -> None:

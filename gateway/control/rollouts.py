@@ -1,12 +1,11 @@
 """The loop that leads rollouts: it weighs every settled request, moves versions forward or back, and says why."""
 
-import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
-from gateway.clock import Clock, monotonic, until_next
+from gateway.clock import Clock, next_turn
 from gateway.config.table import ModelSpec, RouteTable
 from gateway.control.audit import Audit
 from gateway.control.rollout_documents import after_rollback, goes_on, restored, rolled_back
@@ -101,7 +100,7 @@ class RolloutController:
     async def run(self) -> None:
         """Lead until cancelled."""
         while True:
-            await asyncio.sleep(until_next(monotonic(), INTERVAL))
+            await next_turn(INTERVAL)
             self.tick()
 
     def restore(self, documents: Iterable[Document]) -> None:

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable, Collection, Iterable
 from typing import Protocol
 
-from gateway.clock import Clock, monotonic, until_next
+from gateway.clock import Clock, next_turn
 from gateway.lateness import BEAT, Lateness
 from gateway.wire.guarded import Ending, guarded
 from gateway.wire.slices import Slices, Work
@@ -33,7 +33,7 @@ async def sweep(groups: Groups, clock: Clock, lateness: Lateness, slices: Slices
     """
     known = lateness.times
     while True:
-        await asyncio.sleep(until_next(monotonic(), interval))
+        await next_turn(interval)
         lateness.beat(clock())
         if lateness.times > known:
             _log.warning(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from gateway.clock import monotonic, until_next
+from gateway.clock import next_turn
 from gateway.config.file_marks import FileMarks
 
 _log = logging.getLogger(__name__)
@@ -58,6 +58,6 @@ class Reread:
 async def watch(sources: Iterable[Watched], interval: float = INTERVAL) -> None:
     """Look at all sources until cancelled."""
     while True:
-        await asyncio.sleep(until_next(monotonic(), interval))
+        await next_turn(interval)
         for source in sources:
             await source.look()
