@@ -11,6 +11,9 @@ MOST_FIELDS, MOST_METHODS = 12, 20
 RECORDS = {
     "exchange.Exchange": "what is known of one request, written by whichever part of the path learns it",
     "policy.canary.plan.Plan": "the settings of one rollout, frozen",
+    "policy.capacity.want.PoolLoad": "what is known of a pool at one time, frozen",
+    "policy.capacity.want.Rules": "the settings of one pool's capacity, frozen",
+    "policy.capacity.want.Want": "what a pool wants and why, frozen",
     "proxy.spec.RequestSpec": "what one request asks for, frozen",
     "wire.guard.Head": "the head of one request, frozen",
 }
