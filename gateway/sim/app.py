@@ -13,6 +13,7 @@ from gateway.sim.generation import Generation
 from gateway.sim.information import Information
 from gateway.sim.pooling import Pooling
 from gateway.sim.simulation import Simulation
+from gateway.sim.sleep import SleepMode
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -54,6 +55,8 @@ def engine_app(simulation: Simulation, control: Control) -> FastAPI:
     }
     for path, endpoint in gets.items():
         app.add_route(path, endpoint, methods=["GET"])
+    if simulation.settings.sleep_mode:
+        SleepMode(simulation).add_to(app)
     control.add_to(app)
     app.add_middleware(Gate, settings=simulation.settings)
     return app

@@ -52,6 +52,10 @@ def sim(
     enable_request_id_headers: Annotated[bool, typer.Option(help="Answer with x-request-id.")] = False,
     enable_prompt_tokens_details: Annotated[bool, typer.Option(help="Report cached prompt tokens in usage.")] = False,
     old_metric_names: Annotated[bool, typer.Option(help="Name metrics as vLLM did before 0.12.")] = False,
+    enable_sleep_mode: Annotated[
+        bool, typer.Option(help="Serve /sleep, /wake_up and /is_sleeping, as vLLM in development mode.")
+    ] = False,
+    wake_seconds: Annotated[float, typer.Option(min=0, help="How long waking up takes.")] = 0.0,
 ) -> None:
     """Run one simulated vLLM server."""
     from gateway.sim.server import run  # noqa: PLC0415 - the command line answers without loading a server
@@ -76,6 +80,8 @@ def sim(
         request_id_headers=enable_request_id_headers,
         prompt_tokens_details=enable_prompt_tokens_details,
         old_metric_names=old_metric_names,
+        sleep_mode=enable_sleep_mode,
+        wake_seconds=wake_seconds,
     )
     try:
         run(settings)

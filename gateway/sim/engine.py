@@ -72,7 +72,7 @@ class Engine:
     """Waiting and running sequences that share one KV cache and one token budget per step.
 
     The caller alternates `schedule` (which decides a step), waits for its duration, and calls `complete`. `delayed` are
-    sequences that an injected fault keeps from it: to those who ask, it works on them.
+    sequences that an injected fault keeps from it: to those who ask, it works on them. `sleep_level` is 0 while awake.
     """
 
     def __init__(self, profile: Profile, rng: random.Random) -> None:
@@ -80,6 +80,7 @@ class Engine:
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
         self.delayed = 0
+        self.sleep_level = 0
         self.blocks = BlockPool(profile.num_blocks)
         self.tally = Tally()
         self._full = False

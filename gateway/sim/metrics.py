@@ -137,8 +137,8 @@ class _EngineState(Collector):
         reasons.add_metric((*self._values, "deferred"), 0)
         yield reasons
         sleep = GaugeMetricFamily("vllm:engine_sleep_state", "Engine sleep state.", labels=(*_LABELS, "sleep_state"))
-        for state, value in (("awake", 1), ("weights_offloaded", 0), ("discard_all", 0)):
-            sleep.add_metric((*self._values, state), value)
+        for level, state in enumerate(("awake", "weights_offloaded", "discard_all")):
+            sleep.add_metric((*self._values, state), level == self._engine.sleep_level)
         yield sleep
         rejections = CounterMetricFamily(
             "vllm:admission_rejections",

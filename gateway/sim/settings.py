@@ -12,7 +12,8 @@ class Settings:
     `models` are the names it serves, the first of which is reported, `adapters` those of its
     LoRA adapters. `time_scale` multiplies the duration of every
     step: 0.1 is ten times faster, 0 as fast as the machine can. `output_tokens` fixes the length at which answers end
-    by themselves, which is drawn at random otherwise.
+    by themselves, which is drawn at random otherwise. With `sleep_mode` it has the endpoints that vLLM has with
+    `VLLM_SERVER_DEV_MODE=1`; waking it takes `wake_seconds`.
     """
 
     host: str = "127.0.0.1"
@@ -33,4 +34,6 @@ class Settings:
     request_id_headers: bool = False
     prompt_tokens_details: bool = False
     old_metric_names: bool = False
+    sleep_mode: bool = False
+    wake_seconds: float = 0.0
     version: str = "0.32.0"

@@ -15,7 +15,11 @@ from gateway.sim.settings import Settings
 
 
 class Simulation:
-    """Engine, faults and counters of one server; `run` must be running for tokens to come."""
+    """Engine, faults and counters of one server; `run` must be running for tokens to come.
+
+    `sleeps` and `wakes` count how often it was told to sleep and to wake up,
+    `killed_asleep` the requests that it was sent meanwhile: the first kills it.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -27,6 +31,7 @@ class Simulation:
         self.board = FaultBoard(time.monotonic, random.Random(self.rng.getrandbits(64)))
         self.runner = Runner(self.engine, self.recorder, time.monotonic, self._slowness)
         self.deliveries: set[Delivery] = set()
+        self.sleeps = self.wakes = self.killed_asleep = 0
         self.fingerprint = f"vllm-{settings.version}-{crc32(repr(settings.models).encode(), settings.seed):08x}"
 
     @property
@@ -48,6 +53,9 @@ class Simulation:
 
     def check_up(self) -> None:
         """Raise the ApiError that this call meets because of a fault, if any."""
+        if self.engine.sleep_level and not self.board.current.dead:
+            self.killed_asleep += 1
+            self.set_faults(Faults(dead=True))
         if self.board.current.dead:
             raise ApiError(500, ENGINE_DEAD)
         if not self.board.ready:
@@ -89,6 +97,10 @@ class Simulation:
             "prefix_cache_hits": tally.prefix_hits,
             "rejected": self.recorder.rejected,
             "ready": self.board.ready,
+            "sleep_level": engine.sleep_level,
+            "sleeps": self.sleeps,
+            "wakes": self.wakes,
+            "killed_asleep": self.killed_asleep,
         }
 
     def _slowness(self) -> float:
