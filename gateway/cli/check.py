@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from gateway.cli.check_capacity import capacity_as_json, capacity_table
 from gateway.config.durations import format_duration
 from gateway.config.itself import Listening
 from gateway.config.load import LoadedRoutes, load
@@ -90,6 +91,7 @@ def _print_routes(loaded: LoadedRoutes) -> None:
         _pages_table,
         _timeouts_table,
         _pools_table,
+        capacity_table,
         _tenants_table,
     )
     for table in (make(loaded.table) for make in tables):
@@ -364,6 +366,8 @@ def _pool_as_json(pool: PoolSpec) -> dict[str, Any]:
     return {
         "accelerator": pool.accelerator,
         "cost_per_hour": pool.cost_per_hour,
+        "warm_up_seconds": pool.warm_up,
+        "capacity": capacity_as_json(pool),
         "backends": [
             {
                 "id": backend.id,

@@ -6,6 +6,7 @@ from decimal import Decimal
 from hashlib import sha256
 from types import MappingProxyType
 
+from gateway.config.capacity_schema import CapacityEntry
 from gateway.config.origins import DnsOrigin, FileOrigin, InferencePoolOrigin, KubernetesOrigin, Origin
 from gateway.config.pool_schema import BackendEntry, PoolEntry
 from gateway.config.schema import (
@@ -23,10 +24,12 @@ from gateway.config.table import (
     DEFAULT_OBJECTIVE,
     IMPLICIT_VERSION,
     BackendSpec,
+    CapacitySpec,
     Discovery,
     ModelSpec,
     PoolSpec,
     RouteTable,
+    SignalNames,
     TenantSpec,
     Timeouts,
     VersionSpec,
@@ -34,6 +37,7 @@ from gateway.config.table import (
 from gateway.policy.admission.classes import CLASSES, STANDARD, ServiceClass
 from gateway.policy.admission.quota import QuotaLimits
 from gateway.policy.canary.plan import OnStall, Plan
+from gateway.policy.capacity.want import Rules
 from gateway.policy.routing.ejection import Thresholds
 from gateway.policy.routing.rules import ANY, Rule, When
 from gateway.policy.slo.objective import DEFAULT, Objective, Sli, Target
@@ -82,7 +86,27 @@ def _pool(name: str, entry: PoolEntry) -> PoolSpec:
         entry.priority_scheduling,
         thresholds,
         _discovered(entry.backends),
+        entry.warm_up,
+        None if entry.capacity is None else _capacity(entry, entry.capacity),
     )
+
+
+def _capacity(pool: PoolEntry, entry: CapacityEntry) -> CapacitySpec:
+    price = None if pool.cost_per_hour is None else pool.cost_per_hour * entry.backends_per_replica
+    rules = Rules(
+        min=entry.min,
+        max=entry.max,
+        step_out=entry.step,
+        step_in=entry.step,
+        cool_down=entry.cool_down,
+        warm_up=pool.warm_up,
+        cost_per_hour=price,
+        cost_cap=entry.max_cost_per_hour,
+        approval_above=entry.approve_above,
+        dead_band=entry.hpa_tolerance,
+    )
+    signals = SignalNames(**{name: metric or "" for name, metric in entry.signals.model_dump().items()})
+    return CapacitySpec(rules, entry.mode == "predictive", entry.unit, entry.backends_per_replica, signals)
 
 
 def _backends(

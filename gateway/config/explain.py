@@ -28,6 +28,7 @@ _EXPECTED = {
 _PLACES: dict[str, KeyPath] = {
     "a backend (`{url: http://host:8000, ...}`)": ("pools", "p", "backends", 0),
     "a pool": ("pools", "p"),
+    "the capacity of a pool": ("pools", "p", "capacity"),
     "a model": ("models", "m"),
     "a version": ("models", "m", "versions", "v"),
     "the timeouts of a model": ("models", "m", "timeouts"),

@@ -17,7 +17,9 @@ COMPARISON = r"^(<=|>=|<|>) ?[0-9]{1,9}$"
 KUBERNETES_NAME = r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$"
 SERVICE_PORT = r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?|[1-9][0-9]{0,4})$"
 LABEL_NAME = r"^([A-Za-z0-9.-]{1,253}/)?[A-Za-z0-9_]([A-Za-z0-9._-]{0,61}[A-Za-z0-9_])?$"
+METRIC = r'^[a-zA-Z_:][a-zA-Z0-9_:]*(\{[a-zA-Z_][a-zA-Z0-9_]*="[^"\\\n]*"\})?$'
 NAME_RULES = {
+    METRIC: 'the name of a metric, with one label if need be: `engine_requests{state="queued"}`',
     KUBERNETES_NAME: "up to 253 lower-case letters, digits, `-` and `.`",
     SERVICE_PORT: "the name of a port, or its number, from 1 to 65535",
     LABEL_NAME: "the name of a label, such as `app` or `example.com/role`",
@@ -88,6 +90,7 @@ KeyDigests = Annotated[
     Field(min_length=1),
     BeforeValidator(_as_list, json_schema_input_type=KeyDigest | list[KeyDigest]),
 ]
+MetricName = Annotated[str, StringConstraints(pattern=METRIC, max_length=256)]
 Weight = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
 
 

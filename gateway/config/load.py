@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from gateway.config.build import build_table
+from gateway.config.capacity_checks import CapacityChecks
 from gateway.config.consistency import Consistency, Declared
 from gateway.config.document import Document, DocumentError, parse_document
 from gateway.config.entitlements import Entitlements
@@ -69,7 +70,9 @@ def load(path: Path, environ: Mapping[str, str] = os.environ, *, listeners: Coll
     admission.check()
     steering = Steering(models, pools, classes, tenants)
     steering.check()
-    problems += consistency.problems + checks.problems + admission.problems + steering.problems
+    capacity = CapacityChecks(pools)
+    capacity.check()
+    problems += capacity.problems + consistency.problems + checks.problems + admission.problems + steering.problems
     problems += find_itself((*pools.values(), *models.values()), listeners)
     if not (models or problems):
         hint = "the smallest: `models: {my-model: {backends: [http://localhost:8000]}}`"
@@ -78,7 +81,8 @@ def load(path: Path, environ: Mapping[str, str] = os.environ, *, listeners: Coll
     if problems:
         raise RoutesError(problems, secret_files)
     table = _build(files, (*(source.file for source in sources), *sorted(secret_files)))
-    warnings = consistency.warnings + checks.warnings + steering.warnings + [*short_holds(models, table)]
+    warnings = [*consistency.warnings, *capacity.warnings, *checks.warnings, *steering.warnings]
+    warnings += short_holds(models, table)
     return LoadedRoutes(table, tuple(sorted(warnings)))
 
 

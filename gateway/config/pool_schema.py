@@ -5,8 +5,10 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
 
 from gateway.config import variables
+from gateway.config.capacity_schema import CapacityEntry
 from gateway.config.durations import format_duration
-from gateway.config.kinds import DnsName, EjectionTime, Entry, KubernetesName, LabelName, ServicePort, Url
+from gateway.config.kinds import DnsName, EjectionTime, Entry, KubernetesName, LabelName, ServicePort, Timeout, Url
+from gateway.config.table import WARM_UP
 from gateway.policy.routing.ejection import USUAL
 
 ORIGINS = ("url", "dns", "file", "kubernetes", "inference_pool")
@@ -161,4 +163,14 @@ class PoolEntry(Entry):
         default_factory=OutlierDetectionEntry,
         description="When one of them is taken out of service, and for how long.",
         examples=[{"consecutive_failures": 10, "max_ejection_percent": 25}],
+    )
+    warm_up: Timeout = Field(
+        default=WARM_UP,
+        description=f"How long a new backend takes until it serves. Default: {format_duration(WARM_UP)}.",
+        examples=["3m"],
+    )
+    capacity: CapacityEntry | None = Field(
+        default=None,
+        description="How many replicas it may want. Default: it wants none in particular.",
+        examples=[{"min": 1, "max": 8}],
     )

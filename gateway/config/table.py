@@ -9,6 +9,7 @@ from gateway.config.origins import Origin
 from gateway.policy.admission.classes import CLASSES, STANDARD, ServiceClass
 from gateway.policy.admission.quota import QuotaLimits
 from gateway.policy.canary.plan import Plan
+from gateway.policy.capacity.want import Rules
 from gateway.policy.routing.ejection import USUAL, Thresholds
 from gateway.policy.routing.rules import Rule
 from gateway.policy.slo.objective import DEFAULT, Objective
@@ -87,8 +88,39 @@ class Discovery:
 
 
 @dataclass(frozen=True, slots=True)
+class SignalNames:
+    """The metrics of an engine that say how much it has to do, "" where its engine's usual one is meant."""
+
+    backlog: str = ""
+    running: str = ""
+    slots_used: str = ""
+    kv_used: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CapacitySpec:
+    """How many replicas a pool may want, by which `rules`; `predictive` says that a forecast counts as well.
+
+    A replica is called a `unit`, and runs `backends_per_replica` backends of the pool.
+    """
+
+    rules: Rules
+    predictive: bool = False
+    unit: str = "replicas"
+    backends_per_replica: int = 1
+    signals: SignalNames = SignalNames()
+
+
+WARM_UP = Rules().warm_up
+"""Seconds until a new backend serves, where its pool does not say."""
+
+
+@dataclass(frozen=True, slots=True)
 class PoolSpec:
-    """Backends of one kind that stand in for each other: those that routes name, and those that are found."""
+    """Backends of one kind that stand in for each other: those that routes name, and those that are found.
+
+    One that is started serves after `warm_up` seconds. Without a `capacity` the pool wants no number of them.
+    """
 
     name: str
     backends: tuple[BackendSpec, ...]
@@ -97,6 +129,8 @@ class PoolSpec:
     priority_scheduling: bool = False
     outlier_detection: Thresholds = USUAL
     discovered: tuple[Discovery, ...] = ()
+    warm_up: float = WARM_UP
+    capacity: CapacitySpec | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,6 +104,8 @@ tenants:
         assert outcome["pools"]["gpu"] == {
             "accelerator": "gpu",
             "cost_per_hour": 2.5,
+            "warm_up_seconds": 180.0,
+            "capacity": None,
             "backends": [
                 {
                     "id": "gpu/gpu-0:8000",

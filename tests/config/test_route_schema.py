@@ -46,6 +46,7 @@ class TestSamples:
         (("objectives", "fast", "itl"), {"target", "under"}),
         (("pools",), set()),
         (("pools", "gpu", "backends", 0), BACKEND),
+        (("pools", "gpu", "capacity", "signals"), {"backlog", "running", "slots_used", "kv_used"}),
         (("models", "m", "backends", 3), BACKEND),
         (("models", "m", "backends", 3, "kubernetes"), {"service", "namespace", "port"}),
         (("models", "m", "versions", "v1"), {"pools", "served_model"}),

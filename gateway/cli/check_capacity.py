@@ -1,0 +1,65 @@
+"""What `tidegate check` shows of the replicas that pools may want."""
+
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from gateway.config.durations import format_duration
+from gateway.config.table import CapacitySpec, PoolSpec, RouteTable
+from gateway.policy.capacity.want import Rules
+
+
+def capacity_table(table: RouteTable) -> Table:
+    """Return one row for each pool that may want replicas."""
+    shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in ("capacity", "replicas", "mode", "step", "cool-down", "warm-up", "cost per hour", "approved above"):
+        shown.add_column(column, overflow="fold")
+    for pool in table.pools.values():
+        capacity = pool.capacity
+        if capacity is not None:
+            cells = (
+                pool.name,
+                f"{capacity.rules.min} to {capacity.rules.max} {capacity.unit}",
+                mode(capacity),
+                "-" if capacity.rules.step_out is None else str(capacity.rules.step_out),
+                format_duration(capacity.rules.cool_down),
+                format_duration(capacity.rules.warm_up),
+                _cost(capacity.rules),
+                "-" if capacity.rules.approval_above is None else str(capacity.rules.approval_above),
+            )
+            shown.add_row(*map(Text, cells))
+    return shown
+
+
+def mode(capacity: CapacitySpec) -> str:
+    """Return how wants are found, as route files name it."""
+    return "predictive" if capacity.predictive else "reactive"
+
+
+def capacity_as_json(pool: PoolSpec) -> dict[str, Any] | None:
+    """Return the same of one pool for programs, None where it wants no number of replicas."""
+    found = pool.capacity
+    if found is None:
+        return None
+    rules, names = found.rules, ("backlog", "running", "slots_used", "kv_used")
+    return {
+        "min": rules.min,
+        "max": rules.max,
+        "step": rules.step_out,
+        "cool_down_seconds": rules.cool_down,
+        "mode": mode(found),
+        "max_cost_per_hour": rules.cost_cap,
+        "approve_above": rules.approval_above,
+        "hpa_tolerance": rules.dead_band,
+        "unit": found.unit,
+        "backends_per_replica": found.backends_per_replica,
+        "signals": {name: metric for name in names if (metric := getattr(found.signals, name))},
+    }
+
+
+def _cost(rules: Rules) -> str:
+    if rules.cost_per_hour is None:
+        return "-"
+    words = f"{rules.cost_per_hour * rules.min:g} to {rules.cost_per_hour * rules.max:g}"
+    return words if rules.cost_cap is None else f"{words}, at most {rules.cost_cap:g}"
