@@ -20,7 +20,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help compiled pgo check format test pure demo loadtest bench peers scenarios scale soak real real-engine lock clean
+.PHONY: help compiled pgo check manifests format test pure demo loadtest bench peers scenarios scale soak real real-engine lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ check: $(STAMP) $(DEPLOY)/.stamp ## lint, format, types, layers, file lengths, d
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/pytest -q $(addprefix tests/house/test_,architecture.py commits.py diagrams.py files.py sizes.py words.py)
 	$(DEPLOY)/bin/python deploy/validate.py
+
+manifests: $(DEPLOY)/.stamp ## make the plain manifests in deploy/kubernetes/ from the Helm chart
+	$(DEPLOY)/bin/python deploy/charts.py
 
 format: $(STAMP) ## fix what ruff can fix, and format
 	$(BIN)/ruff check --fix .

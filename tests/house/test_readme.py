@@ -18,6 +18,7 @@ FOLDERS = ("deploy/", "docs/", "gateway/", "loadtest/", "requirements/", "routes
 PROGRAMS = {
     "curl",
     "docker",
+    "helm",
     "install",
     "kubectl",
     "make",
@@ -71,7 +72,17 @@ def options(words: list[str]) -> None:
 
 def test_there_are_commands_of_every_kind() -> None:
     programs = {Path(words[0]).name for words in COMMANDS}
-    assert programs - {"."} >= {"docker", "install", "kubectl", "make", "pip", "python3", "systemctl", "tidegate"}
+    assert programs - {"."} >= {
+        "docker",
+        "helm",
+        "install",
+        "kubectl",
+        "make",
+        "pip",
+        "python3",
+        "systemctl",
+        "tidegate",
+    }
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)

@@ -1,0 +1,55 @@
+{{- define "tidegate.name" -}}
+{{- if contains "tidegate" .Release.Name }}{{ .Release.Name | trunc 50 | trimSuffix "-" }}{{ else }}{{ printf "%s-tidegate" (.Release.Name | trunc 41) }}{{ end -}}
+{{- end }}
+
+{{- define "tidegate.selector" -}}
+app.kubernetes.io/name: tidegate
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "tidegate.labels" -}}
+{{ include "tidegate.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+{{- end }}
+
+{{- /* Whether more than one pod serves at a time: they share their state in Redis, and updates replace one by one. */ -}}
+{{- define "tidegate.fleet" -}}
+{{- if eq .Values.state.kind "redis" }}yes{{ end -}}
+{{- end }}
+
+{{- define "tidegate.checked" -}}
+{{- if and (not (include "tidegate.fleet" .)) (or (gt (int .Values.replicas) 1) .Values.autoscaling.enabled) -}}
+{{- fail "several replicas need a state that they share: set state.kind to redis (docs/fleet.md)" -}}
+{{- end -}}
+{{- end }}
+
+{{- define "tidegate.tolerance" -}}
+{{- if or (eq .Values.tolerance "always") (and (eq .Values.tolerance "auto") (semverCompare ">=1.35.0-0" .Capabilities.KubeVersion.Version)) -}}
+tolerance: 0
+{{- end -}}
+{{- end }}
+
+{{- /* The want follows the load within seconds and has its own damping (docs/capacity.md), so the scaler adds none. */ -}}
+{{- define "tidegate.behavior" -}}
+scaleUp:
+  stabilizationWindowSeconds: 0
+  {{- with include "tidegate.tolerance" . }}
+  {{ . }}
+  {{- end }}
+scaleDown:
+  stabilizationWindowSeconds: 0
+  {{- with include "tidegate.tolerance" . }}
+  {{ . }}
+  {{- end }}
+{{- end }}
+
+{{- /* The namespaces that may reach the admin listener, as a list in YAML. */ -}}
+{{- define "tidegate.admins" -}}
+{{- $found := .Values.networkPolicy.admin -}}
+{{- range .Values.engines -}}
+{{- if and .scale (eq (dig "scale" "kind" "" .) "keda") -}}
+{{- $found = append $found $.Values.networkPolicy.keda -}}
+{{- end -}}
+{{- end -}}
+{{- $found | uniq | toYaml -}}
+{{- end }}
