@@ -19,6 +19,7 @@ from gateway.admin.canary import canary_routes, canary_status
 from gateway.admin.decisions import Decision, VersionDecision, candidate
 from gateway.admin.deployments import deployment_routes
 from gateway.admin.fleet import fleet_status, quotas_status
+from gateway.admin.gate import gate_routes
 from gateway.admin.operations import operation_routes
 from gateway.admin.protection import AdminToken, Protection, error
 from gateway.admin.scrape import scrape
@@ -46,6 +47,7 @@ from gateway.control.audit import Audit
 from gateway.control.deployments import Deployments
 from gateway.control.drained import Drained
 from gateway.control.fleet_quotas import FleetQuotas
+from gateway.control.gate import Gate
 from gateway.control.limits import queued
 from gateway.control.persistence import Flusher
 from gateway.control.reload import Reloader
@@ -165,6 +167,8 @@ def create_admin(view: AdminView, *, host: str, token: AdminToken) -> FastAPI:
         return Reloaded(models=len(table.models), pools=len(table.pools), sources=list(table.sources))
 
     app.include_router(canary_routes(view.rollouts))
+    gate = Gate(view.ledger, view.alerter, view.rollouts)
+    app.include_router(gate_routes(gate, lambda: view.reloader.table, view.ledger))
     app.include_router(deployment_routes(view.deployments))
     app.include_router(operation_routes(view.registry, view.drained, view.audit, view.flusher.wake))
     return app

@@ -27,35 +27,52 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Reason = Annotated[str, typer.Option(help="Why, for the audit record.", show_default="none")]
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="Model, as the routes name it.")]
 ADMIN = "http://127.0.0.1:9000"
+_GIVE = f"give its admin listener with --admin (default: {ADMIN})"
 
 
-class NoAnswerYetError(Exception):
-    """The gateway is there, but has not answered; the message says why."""
+class NoAnswerError(Exception):
+    """The gateway cannot be asked, or refuses; the message says why."""
+
+
+class NoAnswerYetError(NoAnswerError):
+    """The gateway is there, but has not answered: another try may do better."""
 
 
 def ask(admin: str, method: str, path: str, **request: Any) -> Any:
     """Return the answer's JSON; ends the command with 1, and the gateway's own words, when it refuses."""
     try:
-        return ask_now(admin, method, path, **request)
-    except NoAnswerYetError as error:
+        return answer_of(admin, method, path, **request)
+    except NoAnswerError as error:
         _end(str(error))
 
 
 def ask_now(admin: str, method: str, path: str, **request: Any) -> Any:
-    """Return the answer's JSON as `ask` does; raises NoAnswerYetError where another try may do better.
+    """Return the answer's JSON as `ask` does; raises NoAnswerYetError where another try may do better."""
+    try:
+        return answer_of(admin, method, path, **request)
+    except NoAnswerYetError:
+        raise
+    except NoAnswerError as error:
+        _end(str(error))
+
+
+def answer_of(admin: str, method: str, path: str, **request: Any) -> Any:
+    """Return the answer's JSON; raises NoAnswerError, in the gateway's own words where it refuses.
 
     A token is taken from TIDEGATE_ADMIN_TOKEN; for TLS, an authority from TIDEGATE_ADMIN_CA, and a certificate of its
     own from TIDEGATE_ADMIN_CERTIFICATE with TIDEGATE_ADMIN_KEY, each a PEM file.
     """
     token = os.environ.get("TIDEGATE_ADMIN_TOKEN", "").strip()
     if not (token.isascii() and token.isprintable()):
-        _end("TIDEGATE_ADMIN_TOKEN contains a character that is not allowed in a header")
+        raise NoAnswerError("TIDEGATE_ADMIN_TOKEN contains a character that is not allowed in a header")
     headers = {"x-gateway-actor": _actor()} | ({"authorization": f"Bearer {token}"} if token else {})
     admin = (admin if "://" in admin else f"http://{admin}").rstrip("/")
     tls = _tls() if admin.startswith("https:") else False
     answer = _answer(method, f"{admin}{path}", admin, headers=headers, verify=tls, **request)
     if answer.status_code == _NOT_FOUND and "x-request-id" in answer.headers:
-        _end(f"{admin} is the gateway's data port: give its admin listener with --admin (default: {ADMIN})")
+        raise NoAnswerError(
+            f"{admin} is the gateway's data port: give its admin listener with --admin (default: {ADMIN})"
+        )
     try:
         body = answer.json()
     except ValueError:
@@ -63,15 +80,17 @@ def ask_now(admin: str, method: str, path: str, **request: Any) -> Any:
     problem = body.get("error") if isinstance(body, dict) else None
     told = problem if isinstance(problem, dict) and isinstance(problem.get("code"), str) else {}
     if not told and (answer.status_code == _NOT_FOUND or (answer.is_success and body is None)):
-        _end(f"{admin} is not the admin listener of a gateway: give that with --admin (default: {ADMIN})")
+        raise NoAnswerError(
+            f"{admin} is not the admin listener of a gateway: give that with --admin (default: {ADMIN})"
+        )
     if told.get("code") == "invalid_admin_token":
         wrong = "TIDEGATE_ADMIN_TOKEN is not its token" if token else "set TIDEGATE_ADMIN_TOKEN"
-        _end(f"the admin listener at {admin} requires a token: {wrong}")
+        raise NoAnswerError(f"the admin listener at {admin} requires a token: {wrong}")
     if not answer.is_success:
         words = told.get("message") or f"the gateway answered with status {answer.status_code}"
         if answer.status_code == _UNAVAILABLE:
             raise NoAnswerYetError(words)
-        _end(words)
+        raise NoAnswerError(words)
     return body
 
 
@@ -89,7 +108,7 @@ def _answer(method: str, url: str, admin: str, **request: Any) -> httpx.Response
         words = f"no gateway answers at {admin}: {_words(error)}; give its admin listener with --admin{hint}"
         if isinstance(error, (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)):
             raise NoAnswerYetError(words) from None
-        _end(words)
+        raise NoAnswerError(words) from None
 
 
 def _words(error: Exception) -> str:
@@ -109,7 +128,7 @@ def _tls() -> ssl.SSLContext:
         if certificate:
             context.load_cert_chain(certificate, os.environ.get("TIDEGATE_ADMIN_KEY"))
     except (OSError, ValueError) as error:
-        _end(f"a file in TIDEGATE_ADMIN_CA, _CERTIFICATE or _KEY cannot be used: {error}")
+        raise NoAnswerError(f"a file in TIDEGATE_ADMIN_CA, _CERTIFICATE or _KEY cannot be used: {error}") from None
     return context
 
 

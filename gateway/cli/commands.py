@@ -11,6 +11,7 @@ from gateway.cli.check import check
 from gateway.cli.demo import demo
 from gateway.cli.doctor import doctor
 from gateway.cli.explain import explain
+from gateway.cli.gate import gate
 from gateway.cli.operations import audit, deploy, deployments, drain, undrain
 from gateway.cli.rules import rules
 from gateway.cli.serve import serve
@@ -35,6 +36,7 @@ app.command()(explain)
 app.command()(status)
 app.command()(slo)
 app.add_typer(canary, name="canary")
+app.command()(gate)
 app.command()(drain)
 app.command()(undrain)
 app.command()(deploy)

@@ -5,7 +5,7 @@ from gateway.control.rollout_progress import RolloutProgress, changes
 from gateway.policy.canary.forecast import believed
 from gateway.policy.slo.budget import error_budget
 from gateway.policy.slo.ledger import SloLedger
-from gateway.policy.slo.objective import DAY, DEPLOYMENT
+from gateway.policy.slo.objective import DAY, DEPLOYMENT_SLIS
 from gateway.policy.slo.series import Kind
 from gateway.policy.slo.time_in_use import HOUR
 
@@ -25,7 +25,7 @@ def budget_left(ledger: SloLedger, model: str) -> float | None:
     """Return the smallest error budget left of a model's SLIs, None below one day of history."""
     left = []
     for series in ledger.get(Kind.MODEL, model):
-        if series.sli == DEPLOYMENT:
+        if series.sli in DEPLOYMENT_SLIS:
             continue
         budget = error_budget(series.windows, series.target.budget)
         if budget.total and budget.left is not None:

@@ -13,6 +13,8 @@ WIDEST_FIRST: Final = 50.0
 """The first step of `auto` where no smaller one shows enough soon enough."""
 LEAST_MAX_HOLD: Final = 7200.0
 TIMES_PREDICTED: Final = 8.0
+FREEZE_BELOW: Final = 0.10
+"""The share of an error budget below which no rollout starts."""
 
 
 class OnStall(StrEnum):
@@ -47,7 +49,7 @@ class Plan:
     margin: float = 1.0
     warm_up: int = 20
     warm_up_time: float = 60.0
-    freeze_below: float = 0.10
+    freeze_below: float = FREEZE_BELOW
     pause_below: float = 0.05
     fingerprint: str = ""
 

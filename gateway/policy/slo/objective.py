@@ -11,6 +11,8 @@ from typing import Final
 DAY: Final = 86_400.0
 DEPLOYMENT: Final = "deployment"
 """The SLI of deployments: no request's, so not among those."""
+DEPLOYMENT_SLIS: Final = frozenset((DEPLOYMENT,))
+"""The SLIs of deployments and their stages. They are about CD systems, not about what users experience."""
 
 
 class Sli(StrEnum):

@@ -82,7 +82,12 @@ def waiting_words(reading: Reading) -> str:
 def missed_words(sli: str, counts: Counts, window: float) -> str:
     """Return how many of the events of a window were bad: 212 of 4,100 requests missed TTFT in the last hour."""
     what = _MISSED.get(sli, "deployments were late")
-    return f"{counts.bad:,} of {counts.total:,} {what} in {_LAST.get(window, f'the last {duration(window)}')}"
+    return f"{counts.bad:,} of {counts.total:,} {what} in {of_window(window)}"
+
+
+def of_window(window: float) -> str:
+    """Return what a window that ends now is called: the last hour, the last 6 h."""
+    return _LAST.get(window, f"the last {duration(window)}")
 
 
 def where_words(bad: int, backends: dict[str, Counts]) -> str:
