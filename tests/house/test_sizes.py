@@ -11,6 +11,7 @@ MOST_FIELDS, MOST_METHODS = 12, 20
 RECORDS = {
     "exchange.Exchange": "what is known of one request, written by whichever part of the path learns it",
     "policy.canary.plan.Plan": "the settings of one rollout, frozen",
+    "policy.capacity.want.Memory": "what one decision about capacity leaves to the next, frozen",
     "policy.capacity.want.PoolLoad": "what is known of a pool at one time, frozen",
     "policy.capacity.want.Rules": "the settings of one pool's capacity, frozen",
     "policy.capacity.want.Want": "what a pool wants and why, frozen",

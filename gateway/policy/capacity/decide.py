@@ -1,26 +1,97 @@
 """The one entry point: from what is known of a pool to what it wants."""
 
-from gateway.policy.capacity.want import Decision, Memory, PoolLoad, Rail, Rule, Rules, Want
+from dataclasses import replace
+from math import inf
+
+from gateway.policy.capacity.guard_rails import changed, hpa_value, rule
+from gateway.policy.capacity.needs import demand_now, needed_now, usage
+from gateway.policy.capacity.reactive import Proposal, propose, watch
+from gateway.policy.capacity.want import Decision, Memory, PoolLoad, Rule, Rules, Want
 
 
 def decide(load: PoolLoad, rules: Rules, memory: Memory, now: float) -> Decision:
     """Return what a pool wants at `now`, and the memory to hand to the next call. Called once a second or so."""
-    proposed = load.replicas if memory.target is None else memory.target
-    target = min(max(proposed, rules.min), rules.max)
-    rails = (Rail.MIN,) if target > proposed else (Rail.MAX,) if target < proposed else ()
+    before = load.replicas if memory.target is None else memory.target
+    if not 0 <= load.age <= rules.stale_after:
+        old = f"are {load.age:.0f} s old" if load.age < inf else "have not come yet"
+        frozen = Proposal(before, Rule.STALE, f"the signals {old}, so nothing changes")
+        # What a pool has been for so long, or carries at most, is not known any more.
+        forgotten = replace(memory, calm_since=None, idle_since=None, short_since=None, heavy_since=None)
+        forgotten = replace(forgotten, known_since=None, needs=(), seen_at=None)
+        return Decision(_frozen(load, rules, memory, frozen, now), forgotten)
+    watched = watch(load, rules, memory, now)
+    proposal = propose(load, rules, watched, now)
+    ruling = rule(proposal, load, rules, watched, now)
+    after = changed(ruling.target, before, rules, watched, now)
+    if proposal.rule is Rule.BURN and ruling.target > before:
+        after = replace(after, burned_at=now)
     want = Want(
         load.pool,
         rules.min,
         rules.max,
-        target,
+        ruling.target,
         "replicas",
         load.replicas,
-        "nothing speaks for a change",
-        Rule.HOLD,
-        {"ready": load.ready, "starting": load.starting},
+        ruling.reason,
+        proposal.rule,
+        _inputs(load, watched, now),
         now + rules.valid_for,
-        float(target),
-        proposed,
-        rails,
+        hpa_value(ruling.target, load, rules),
+        proposal.target,
+        ruling.rails,
+        ruling.awaits,
+        _cost(ruling.target, rules),
     )
-    return Decision(want, Memory(target))
+    return Decision(want, after)
+
+
+def _frozen(load: PoolLoad, rules: Rules, memory: Memory, proposal: Proposal, now: float) -> Want:
+    return Want(
+        load.pool,
+        rules.min,
+        rules.max,
+        proposal.target,
+        "replicas",
+        load.replicas,
+        proposal.reason,
+        proposal.rule,
+        {"ready": load.ready, "starting": load.starting, "age": load.age},
+        now + rules.valid_for,
+        hpa_value(proposal.target, load, rules),
+        proposal.target,
+        (),
+        None,
+        _cost(proposal.target, rules),
+        memory.target is not None,
+    )
+
+
+def _cost(target: int, rules: Rules) -> float | None:
+    return None if rules.cost_per_hour is None else target * rules.cost_per_hour
+
+
+def _inputs(load: PoolLoad, memory: Memory, now: float) -> dict[str, float | None]:
+    """Return the numbers that a want follows from."""
+    demand = demand_now(load, memory.smoothed)
+    return {
+        "ready": load.ready,
+        "starting": load.starting,
+        "burn": load.burn,
+        "burn_now": load.burn_now,
+        "page_factor": load.page_factor,
+        "queue_wait": load.queue_wait,
+        "patience": load.patience,
+        "queued": load.queued,
+        "in_flight": load.in_flight,
+        "limit": load.limit,
+        "arrivals": load.arrivals,
+        "holding": load.holding,
+        "demand": demand,
+        "usage": usage(load, memory.smoothed),
+        "needed": needed_now(load, demand),
+        "needed_to_stay": memory.needs[0][1] if memory.needs else None,
+        "expected": load.expected.middle if load.expected is not None else None,
+        "expected_upper": load.expected.upper if load.expected is not None else None,
+        "calm_for": now - memory.calm_since if memory.calm_since is not None else None,
+        "age": load.age,
+    }

@@ -76,10 +76,11 @@ class PoolLoad:
     what `burn` pages at, derived from the SLO window. `budget` is the share of requests that may miss the objective.
 
     `queue_wait` is how long a request that came now would wait for a slot, in seconds; `patience` how long it may wait
-    and still meet its objective. `queued` wait now, `in_flight` have a slot; `limit` is the sum of the limits of the
-    ready replicas. `arrivals` are requests per second over the last minute (those that were shed too), `holding` is how
-    long a request holds a slot, in seconds. `expected` is the load at `now + warm_up`. `age` is how old the oldest of
-    these is; `approved` up to how many replicas a person has approved.
+    and still meet its objective. `queued` wait now, `in_flight` have a slot now; `limit` is the sum of the limits of
+    the ready replicas. `arrivals` are requests per second over the last half minute or so (those that were shed, too),
+    `holding` is how long a request holds a slot, in seconds. `expected` are the arrivals at `now + warm_up`. `age` is
+    how old the oldest of these is, infinite while some replica has never been looked at. `approved` is up to how many
+    replicas a person has approved.
     """
 
     pool: str
@@ -111,10 +112,11 @@ class PoolLoad:
 class Rules:
     """How a pool may be scaled: its guard rails, and what a replica is. Times are in seconds.
 
-    A want is `min` to `max` replicas, changes by at most `step_out` or `step_in` (replicas; None: at most doubled, but
-    4 in any case, and at most halved) and changes direction at most once in `cool_down`. `warm_up` passes from asking
-    for a replica until it serves. One costs `cost_per_hour`, all of them at most `cost_cap`. More than `approval_above`
-    need a person. Signals older than `stale_after` freeze the want; it holds for `valid_for`.
+    A want is `min` to `max` replicas and changes direction at most once in `cool_down`. It changes by at most
+    `step_out` a minute (None: any number) and by at most `step_in` in `stabilisation` (None: by half). `warm_up`
+    passes from asking for a replica until it serves. It goes in when the burn has been low for `calm_for`, and to `min`
+    when there has been no request for `idle_for`. A replica costs `cost_per_hour`, all of them at most `cost_cap`. More
+    than `approval_above` need a person. Signals older than `stale_after` freeze a want; it holds for `valid_for`.
     `dead_band` is the share of a change that the HPA ignores, 0 where it ignores none.
     """
 
@@ -126,6 +128,7 @@ class Rules:
     warm_up: float = 180.0
     stabilisation: float = 300.0
     calm_for: float = 1800.0
+    idle_for: float = 600.0
     cost_per_hour: float | None = None
     cost_cap: float | None = None
     approval_above: int | None = None
@@ -138,19 +141,30 @@ class Rules:
 class Memory:
     """What a decision needs to know of those before it. It is plain numbers, so that it can be kept over a restart.
 
-    `target` is the last want, None before the first. `calm_since` is since when the burn has been low, `idle_since`
-    since when there has been no traffic. `needs` are how many replicas the load needed, by time, of the last minutes:
-    only those that no later one exceeds. `direction` is that of the last change (1 out, -1 in, 0 before the first) at
-    `changed_at`, and `turned_at` when it last became another one.
+    `target` is the last want, None before the first. The load has been `calm_since` (its burn is low), `idle_since`
+    (there is none), `short_since` (the queue would miss its objective) and `heavy_since` (too much for the target);
+    what it needs is `known_since`; None where that is not so now. `needs` are how many replicas it needed, by time, of
+    the last minutes: only those that no later one exceeds. `smoothed` is the mean of late of requests with a slot,
+    `seen_at` when the last load was. `direction` is that of the last change (1 out, -1 in, 0 before the first) at
+    `changed_at`; `turned_at` is when it last became another one, and `burned_at` when a burn last changed it.
+    `stepped_from` was the target at `stepped_at`, from where steps are counted.
     """
 
     target: int | None = None
     calm_since: float | None = None
     idle_since: float | None = None
+    short_since: float | None = None
+    heavy_since: float | None = None
+    known_since: float | None = None
     needs: tuple[tuple[float, int], ...] = ()
+    smoothed: float = 0.0
+    seen_at: float | None = None
     direction: int = 0
     changed_at: float | None = None
     turned_at: float | None = None
+    burned_at: float | None = None
+    stepped_at: float | None = None
+    stepped_from: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +174,7 @@ class Want:
     `proposed` is what the rule asked for before `rails` changed it. `value` is what to tell an HPA with a target of 1
     per replica so that it comes to `target` in spite of its dead band. `awaits` is how many are wanted once a person
     approves, None where no approval is missing. `cost_per_hour` is that of `target`, None where prices are not known.
+    It is not `known` before there were signals for the first time: nothing should be scaled by it.
     """
 
     pool: str
@@ -177,6 +192,7 @@ class Want:
     rails: tuple[Rail, ...] = ()
     awaits: int | None = None
     cost_per_hour: float | None = None
+    known: bool = True
 
 
 @dataclass(frozen=True, slots=True)

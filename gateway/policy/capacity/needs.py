@@ -1,0 +1,114 @@
+"""How many replicas a load needs, by what is known of the pool: slots, or what its engines say of themselves."""
+
+from collections.abc import Iterable
+from math import ceil, exp, floor
+from typing import Final
+
+from gateway.policy.capacity.want import PoolLoad
+
+OUT: Final = 0.9
+"""The share of slots or KV cache in use above which there are too few replicas."""
+IN: Final = 0.75
+"""The share that those who stay may have to use, when one goes: well below `OUT`, so that it does not come back."""
+FULL: Final = 0.9
+"""The share of slots in use from which on requests may have to wait: those that have a slot are not all the load."""
+MOST: Final = 100_000
+"""Replicas that no pool needs."""
+MANY: Final = 20_000
+"""Slots of which so many come free that nobody waits while they are not all in use."""
+
+
+def late_share(demand: float, slots: int, patience: float, holding: float) -> float:
+    """Return the share of requests that wait longer than `patience` for one of so many slots; 1 where all of them do.
+
+    `demand` is the mean number of slots that they would hold, each for `holding` seconds: M/M/c, Erlang's formula C.
+    """
+    blocked = 1.0
+    for each in range(1, slots + 1):
+        blocked = _with_one_more(blocked, demand, each)
+    return _late(blocked, demand, slots, patience, holding)
+
+
+def carried_by(demand: float, each: float, use: float, load: PoolLoad, budget: float) -> int:
+    """Return how many replicas of `each` slots keep the objective under a demand, none of them used beyond `use`."""
+    count = min(MOST, ceil(demand / (each * use) - 1e-9))
+    if not demand or load.patience is None or load.patience <= 0 or not load.holding:
+        return count  # Where even the first in line is late, more replicas are no help.
+    blocked, slots = 1.0, 0
+    while count * each <= MANY:
+        while slots < floor(count * each):
+            slots += 1
+            blocked = _with_one_more(blocked, demand, slots)
+        if _late(blocked, demand, slots, load.patience, load.holding) <= budget:
+            break
+        count += 1
+    return count
+
+
+def _with_one_more(blocked: float, demand: float, slots: int) -> float:
+    """Return the share that would find all slots taken (Erlang's formula B), from that with one fewer."""
+    return demand * blocked / (slots + demand * blocked)
+
+
+def _late(blocked: float, demand: float, slots: int, patience: float, holding: float) -> float:
+    if demand >= slots:
+        return 1.0 if demand else 0.0
+    waits = blocked / (1 - demand / slots * (1 - blocked))
+    return waits * exp(-(slots - demand) * patience / holding)
+
+
+def demand_now(load: PoolLoad, smoothed: float) -> float:
+    """Return how many slots the requests that come would hold, if each of them had one.
+
+    While slots are free, that is how many are in use. Else it follows from how many come (Little's law), since those
+    in the queue have gathered.
+    """
+    if load.limit is None or (load.in_flight < FULL * load.limit and not load.queued):
+        return smoothed
+    if load.arrivals is None or not load.holding:
+        return max(smoothed, load.in_flight + load.queued)
+    return max(smoothed, load.arrivals * load.holding)
+
+
+def needed(load: PoolLoad, demand: float, use: float, budget: float, *, by_cache: bool) -> int | None:
+    """Return how many replicas a demand needs, None where it is not known how much one carries.
+
+    Where it goes `by_cache` too, no more than `use` of the KV cache may be in use.
+    """
+    if not load.ready:
+        return None
+    counts = []
+    if load.limit:
+        counts.append(carried_by(demand, load.limit / load.ready, use, load, budget))
+    else:
+        slots = _mean(each.slots_used for each in load.engines)
+        if slots is not None:
+            counts.append(ceil(load.ready * slots / use - 1e-9))
+    cache = _mean(each.kv_used for each in load.engines)
+    if cache is not None and by_cache:
+        counts.append(ceil(load.ready * cache / use - 1e-9))
+    return max(counts) if counts else None
+
+
+def needed_now(load: PoolLoad, demand: float) -> int | None:
+    """Return how many replicas the load needs now; a full KV cache matters once requests wait."""
+    waits = load.queued > 0 or any(each.backlog for each in load.engines)
+    return needed(load, demand, OUT, load.budget, by_cache=waits)
+
+
+def needed_to_stay(load: PoolLoad, demand: float) -> int | None:
+    """Return how many replicas have to stay for a demand: with less in use, and half of the budget to be wrong by."""
+    return needed(load, demand, IN, load.budget / 2, by_cache=True)
+
+
+def usage(load: PoolLoad, smoothed: float) -> float | None:
+    """Return the highest share in use of what the pool has, slots or KV cache; None where neither is known."""
+    slots = smoothed / load.limit if load.limit else _mean(each.slots_used for each in load.engines)
+    cache = _mean(each.kv_used for each in load.engines)
+    known = [each for each in (slots, cache) if each is not None]
+    return max(known) if known else None
+
+
+def _mean(shares: Iterable[float | None]) -> float | None:
+    known = [each for each in shares if each is not None]
+    return sum(known) / len(known) if known else None
