@@ -51,6 +51,7 @@ class AdminPlane:
             explain=data.explain,
             rollouts=control.rollouts,
             deployments=control.deployments,
+            capacity=control.capacity,
             drained=control.drained,
             discovered=control.discovery.rows,
             audit=control.audit,

@@ -8,6 +8,8 @@ from gateway.clock import Clock
 from gateway.config.table import RouteTable
 from gateway.control.alerts import Alerter
 from gateway.control.audit import Audit
+from gateway.control.capacity import CapacityController
+from gateway.control.capacity_load import LoadReader
 from gateway.control.deployments import Deployments
 from gateway.control.drained import Drained
 from gateway.control.engine_clients import EngineClients
@@ -119,11 +121,20 @@ class ControlPlane:
         self.limits = LimitController(
             registry, current, ledger, clock=clock, shared=self.shared_limits, fleet=self.fleet_quotas
         )
+        reader = LoadReader(registry, current, ledger, clock, origins=self.discovery.rows, alive=self._alive)
+        self.capacity = CapacityController(
+            current, reader, self.audit, clock=epoch, leads=self.leads, request_save=self.flusher.wake
+        )
         data.evidence.feed(self.rollouts, self.deployments)
 
     def leads(self) -> bool:
         """Return whether this gateway leads rollouts, of those that share a state file."""
         return self.flusher.leads
+
+    def _alive(self) -> int:
+        """Return how many processes share the store, this one among them."""
+        fleet = self.flusher.fleet()
+        return 1 if fleet is None or fleet.members is None else max(1, fleet.members.alive)
 
     def restore(self, saved: Saved) -> None:
         """Go on from what was kept over a restart, and take the lead where no other gateway has it; blocks."""
@@ -139,6 +150,7 @@ class ControlPlane:
         self.rollouts.restore(saved.documents)
         self.rollouts.follow(self._data.current.routes)
         self.deployments.restore(saved.documents)
+        self.capacity.restore(saved.documents)
         self.limits.follow()
 
     def start(self, checked: Groups, watched: Iterable[Watched]) -> Supervisor:
@@ -158,6 +170,7 @@ class ControlPlane:
         supervisor.start("rollouts", self.rollouts.run)
         supervisor.start("warm candidates", Warmer(self.rollouts, data.current, self.leads).run)
         supervisor.start("deployments", self.deployments.run)
+        supervisor.start("capacity", partial(self.capacity.run, data.background))
         if self.webhook is not None:
             supervisor.start("alert webhook", self.webhook.run)
         supervisor.start("save state", self.flusher.run)
@@ -194,7 +207,7 @@ class ControlPlane:
         await self._data.background.do(self._apply_found(routes))
 
     def _documents(self) -> list[Document]:
-        keepers = (self.rollouts, self.deployments, self.drained, self.alerter, self.sharing)
+        keepers = (self.rollouts, self.deployments, self.drained, self.alerter, self.sharing, self.capacity)
         return [document for keeper in keepers for document in keeper.documents()]
 
     def _take_over(self, documents: Iterable[Document]) -> None:
@@ -202,9 +215,12 @@ class ControlPlane:
 
     def _undo(self, documents: Iterable[Document]) -> None:
         self.rollouts.undone(documents, self._data.current.routes)
+        self.capacity.undone()
 
     def _follow(self, documents: Iterable[Document]) -> None:
         """Do what the gateway that leads has decided meanwhile."""
         found = list(documents)
         self.drained.restore(found)
         self.rollouts.led(found, self._data.current.routes)
+        self.capacity.follow(found)
+        self.capacity.saved()

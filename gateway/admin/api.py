@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from gateway.admin.alerts import firing_alerts, objective_statuses
 from gateway.admin.canary import canary_routes, canary_status
+from gateway.admin.capacity import capacity_routes
 from gateway.admin.decisions import Decision, VersionDecision, candidate
 from gateway.admin.deployments import deployment_routes
 from gateway.admin.fleet import fleet_status, quotas_status
@@ -44,6 +45,7 @@ from gateway.config.problems import RoutesError
 from gateway.config.table import ModelSpec
 from gateway.control.alerts import Alerter
 from gateway.control.audit import Audit
+from gateway.control.capacity import CapacityController
 from gateway.control.deployments import Deployments
 from gateway.control.drained import Drained
 from gateway.control.fleet_quotas import FleetQuotas
@@ -89,6 +91,7 @@ class AdminView:
     explain: Callable[[str, int, str], tuple[str, list[Explained]]]
     rollouts: RolloutController
     deployments: Deployments
+    capacity: CapacityController
     drained: Drained
     discovered: Callable[[], Sequence[DiscoveryRow]]
     audit: Audit
@@ -170,6 +173,7 @@ def create_admin(view: AdminView, *, host: str, token: AdminToken) -> FastAPI:
     gate = Gate(view.ledger, view.alerter, view.rollouts)
     app.include_router(gate_routes(gate, lambda: view.reloader.table, view.ledger))
     app.include_router(deployment_routes(view.deployments))
+    app.include_router(capacity_routes(view.capacity))
     app.include_router(operation_routes(view.registry, view.drained, view.audit, view.flusher.wake))
     return app
 

@@ -47,8 +47,8 @@ class CapacityEntry(Entry):
     max: SomeReplicas = Field(description="Most replicas.", examples=[8])
     step: SomeReplicas | None = Field(
         default=None,
-        description="Most replicas that are added or removed at a time. Default: as many as there are, or 4, are "
-        "added, and half of them removed.",
+        description="Most replicas that are added or removed at a time. Default: any number are added, and half of "
+        "them are removed.",
         examples=[2],
     )
     cool_down: Timeout = Field(

@@ -1,0 +1,295 @@
+"""The loop that decides how many replicas every pool wants; the gateway that leads decides, and all say the same."""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from math import isfinite
+
+from gateway.clock import Clock, next_turn
+from gateway.config.table import CapacitySpec, PoolSpec
+from gateway.control.audit import Audit
+from gateway.control.capacity_load import LoadReader
+from gateway.control.capacity_record import KIND, CapacityRecord, kept, renewed
+from gateway.policy.capacity.decide import decide
+from gateway.policy.capacity.want import Decision, Memory, PoolLoad, Rail, Rule, Rules, Want
+from gateway.proxy.current import CurrentTable
+from gateway.state.store import Document
+from gateway.wire.slices import Slices, Work
+
+_log = logging.getLogger(__name__)
+INTERVAL = 2.0
+RENEWED = 10.0
+"""Seconds after which the others are told that a want still holds."""
+SETTLED = 30.0
+"""Seconds that backends have to become ready before a pool is taken for what it is, where nothing is known of before:
+a gateway and its engines may be started together."""
+GATEWAY = "tidegate"
+_NOT_YET = "not every backend of the pool is known yet"
+_NO_LEADER = "no gateway has said lately how many the pool wants"
+
+
+Decider = Callable[[PoolLoad, Rules, Memory, float], Decision]
+
+
+class CapacityRefused(Exception):
+    """What a person asks for cannot be done; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolWant:
+    """What one pool wants, as it is shown. `problem` says why that is unknown, "" while it is known.
+
+    `record` is the last that was known, None before the first.
+    """
+
+    pool: PoolSpec
+    capacity: CapacitySpec
+    record: CapacityRecord | None
+    problem: str
+
+    @property
+    def want(self) -> Want | None:
+        """The want, None while it is unknown."""
+        return None if self.problem or self.record is None else self.record.want
+
+
+class CapacityController:
+    """Decides what every pool wants, while this gateway leads; else follows what the one that leads has decided.
+
+    A want is shown once it is saved, so that no two gateways say different things for long.
+    """
+
+    def __init__(
+        self,
+        current: CurrentTable,
+        reader: LoadReader,
+        audit: Audit,
+        *,
+        clock: Clock,
+        leads: Callable[[], bool],
+        request_save: Callable[[], None],
+        decider: Decider = decide,
+    ) -> None:
+        """Take a clock of seconds since the epoch, and what has changes saved at once."""
+        self._decider = decider
+        self._current = current
+        self._reader = reader
+        self._audit = audit
+        self._clock = clock
+        self._leads = leads
+        self._request_save = request_save
+        self._decided: dict[str, CapacityRecord] = {}
+        self._saving: dict[str, CapacityRecord] = {}
+        self._shown: dict[str, CapacityRecord] = {}
+        self._told_at: dict[str, float] = {}
+        self._problems: dict[str, str] = {}
+        self._first_seen: dict[str, float] = {}
+
+    def __repr__(self) -> str:
+        return f"<CapacityController {' '.join(f'{name}={each.want.target}' for name, each in self._shown.items())}>"
+
+    def __iter__(self) -> Iterator[PoolWant]:
+        for name in self._current.routes.pools:
+            found = self.get(name)
+            if found is not None:
+                yield found
+
+    def get(self, pool: str) -> PoolWant | None:
+        """Return what a pool wants, None where the routes name no such pool, or it wants no number of replicas."""
+        spec = self._current.routes.pools.get(pool)
+        if spec is None or spec.capacity is None:
+            return None
+        record, problem = self._shown.get(pool), ""
+        if record is None or record.want.valid_until <= self._clock():
+            problem = self._problems.get(pool, "") or _NO_LEADER
+        return PoolWant(spec, spec.capacity, record, problem)
+
+    async def run(self, slices: Slices) -> None:
+        """Decide until cancelled, in slices of the loop's time."""
+        while True:
+            await next_turn(INTERVAL)
+            if self._leads():
+                await slices.do(self.deciding())
+
+    def deciding(self) -> Work[None]:
+        """Decide once for every pool, in small pieces."""
+        pools = [pool for pool in self._current.routes.pools.values() if pool.capacity is not None]
+        for gone in self._decided.keys() - {pool.name for pool in pools}:
+            del self._decided[gone]
+        loads = yield from self._reader.reading(pools)
+        for pool in pools:
+            load, capacity = loads[pool.name], pool.capacity
+            if load is None or capacity is None or not self._is_settled(pool, capacity, load):
+                self._problems[pool.name] = _NOT_YET
+                continue
+            self._problems.pop(pool.name, None)
+            try:
+                self._decide(pool, capacity, load)
+            except Exception:  # noqa: BLE001 - the other pools are still to be decided for
+                _log.exception("it could not be decided what a pool wants", extra={"pool": pool.name})
+            yield
+
+    def _is_settled(self, pool: PoolSpec, capacity: CapacitySpec, load: PoolLoad) -> bool:
+        """Whether what is seen of a pool is what there is: a first want must not be that of engines that just start."""
+        if pool.name in self._decided or pool.name in self._shown:
+            return True
+        now = self._clock()
+        since = self._first_seen.setdefault(pool.name, now)
+        return load.ready * capacity.backends_per_replica >= len(pool.backends) or now - since >= SETTLED
+
+    def approve(self, pool: str, *, actor: str, reason: str, replicas: int | None = None) -> PoolWant:
+        """Let a pool want as many replicas as wait for approval, or at least so many; to do so again changes nothing.
+
+        Raises KeyError for a pool without wants, and CapacityRefused.
+        """
+        found, record = self._asked(pool)
+        wanted = replicas if replicas is not None else record.want.awaits
+        if wanted is None:
+            if record.approved is not None and record.want.target <= record.approved:
+                return found
+            raise CapacityRefused("no want of this pool waits for approval")
+        if wanted > found.capacity.rules.max:
+            raise CapacityRefused(f"`max` of this pool is {found.capacity.rules.max} {found.capacity.unit}")
+        if record.approved is None or record.approved < wanted:
+            self._change(pool, replace(record, approved=wanted, approved_at=self._clock(), rejected=None))
+            words = f"up to {wanted} {found.capacity.unit}: {reason}"
+            self._audit.record(actor, "approve", _subject(pool), words)
+        return found
+
+    def reject(self, pool: str, *, actor: str, reason: str) -> PoolWant:
+        """Refuse what waits for approval, and take back what was approved; a want of more asks again.
+
+        Raises KeyError for a pool without wants, and CapacityRefused.
+        """
+        found, record = self._asked(pool)
+        if record.awaits is None and record.approved is None:
+            if record.rejected is not None:
+                return found
+            raise CapacityRefused("no want of this pool waits for approval, and none was approved")
+        refused = max(record.want.awaits or 0, record.approved or 0)
+        self._change(pool, replace(record, approved=None, approved_at=0.0, rejected=refused))
+        self._audit.record(actor, "reject", _subject(pool), f"{refused} {found.capacity.unit}: {reason}")
+        return found
+
+    def documents(self) -> list[Document]:
+        """Return what changed since the last call, or has to be told again, while this gateway leads."""
+        if not self._leads():
+            return []
+        now, found = self._clock(), []
+        for pool, record in self._decided.items():
+            before = self._saving.get(pool)
+            is_news = before is None or _essence(before) != _essence(record)
+            if is_news or now - self._told_at.get(pool, 0.0) >= RENEWED:
+                self._saving[pool], self._told_at[pool] = record, now
+                found.append(record.document(now))
+        return found
+
+    def saved(self) -> None:
+        """Show what is saved by now."""
+        if self._leads():
+            self._shown |= self._saving
+
+    def restore(self, documents: Iterable[Document]) -> None:
+        """Go on from what was kept over a restart: what it was, not that it still holds."""
+        self._take(documents, holds=False)
+
+    def follow(self, documents: Iterable[Document]) -> None:
+        """Say what the gateway that leads has decided meanwhile."""
+        self._take(documents, holds=True)
+
+    def undone(self) -> None:
+        """Forget what was decided here and may not be saved: another gateway leads."""
+        self._decided.clear()
+        self._saving.clear()
+        self._told_at.clear()
+
+    def _take(self, documents: Iterable[Document], *, holds: bool) -> None:
+        now = self._clock()
+        for each in documents:
+            if each.kind != KIND:
+                continue
+            try:
+                record = kept(each.body, now)
+            except (KeyError, TypeError, ValueError, AttributeError):
+                _log.error("a saved want cannot be read", extra={"pool": each.name})
+                continue
+            self._shown[each.name] = record if holds else renewed(record, now)
+
+    def _asked(self, pool: str) -> tuple[PoolWant, CapacityRecord]:
+        found = self.get(pool)
+        if found is None:
+            raise KeyError(pool)
+        if not self._leads():
+            raise CapacityRefused("another gateway leads now: ask that one")
+        record = self._decided.get(pool)
+        if record is None:
+            raise CapacityRefused(found.problem or _NOT_YET)
+        return found, record
+
+    def _change(self, pool: str, record: CapacityRecord) -> None:
+        self._decided[pool] = record
+        self._request_save()
+
+    def _decide(self, pool: PoolSpec, capacity: CapacitySpec, load: PoolLoad) -> None:
+        now = self._clock()
+        before = self._decided.get(pool.name) or self._shown.get(pool.name)
+        memory = Memory() if before is None else before.memory
+        approved = None if before is None else before.approved
+        decision = self._decider(replace(load, approved=approved), capacity.rules, memory, now)
+        want = decision.want
+        inputs = {name: None if value is None or not isfinite(value) else value for name, value in want.inputs.items()}
+        want = replace(want, inputs=inputs, unit=capacity.unit)
+        if want.rule is Rule.STALE:
+            want = replace(want, valid_until=before.want.valid_until if before is not None and want.known else now)
+        if before is None:
+            record = CapacityRecord(want, decision.memory, since=now)
+        else:
+            record = replace(before, want=want, memory=decision.memory)
+            if want.target != before.want.target:
+                record = replace(record, intent=before.intent + 1, since=now)
+            record = _answered(record, capacity, now)
+        self._decided[pool.name] = record
+        self._tell(pool.name, before, record)
+
+    def _tell(self, pool: str, before: CapacityRecord | None, record: CapacityRecord) -> None:
+        """Record what changes, with the reason and what it follows from."""
+        want, was = record.want, None if before is None else before.want
+        told = None if was is None else was.target
+        if told != want.target:
+            now = f"{want.target} {want.unit}" if told is None else f"{told} -> {want.target} {want.unit}"
+            self._audit.record(GATEWAY, "want", _subject(pool), f"{now}: {_words(want)}")
+            self._request_save()
+        if record.awaits is not None and (before is None or before.awaits != record.awaits):
+            words = f"{record.awaits} {want.unit} wait for approval: {_words(want)}"
+            self._audit.record(GATEWAY, "await approval", _subject(pool), words)
+            self._request_save()
+        if Rail.COST in want.rails and (was is None or Rail.COST not in was.rails):
+            words = f"{want.proposed} {want.unit} would cost too much, {want.target} do not: {_words(want)}"
+            self._audit.record(GATEWAY, "cost cap", _subject(pool), words)
+
+
+def _answered(record: CapacityRecord, capacity: CapacitySpec, now: float) -> CapacityRecord:
+    """Forget a person's word once the want has fallen below what needs one: the next time they are asked again."""
+    limit, want = capacity.rules.approval_above, record.want
+    if limit is None:
+        return replace(record, approved=None, rejected=None)
+    is_over = max(want.target, want.proposed) <= limit
+    if record.approved is not None and is_over and now - record.approved_at > capacity.rules.cool_down:
+        record = replace(record, approved=None)
+    return replace(record, rejected=None) if record.rejected is not None and is_over else record
+
+
+def _essence(record: CapacityRecord) -> tuple[object, ...]:
+    """Return what the others have to know at once."""
+    want = record.want
+    return (want.target, want.value, want.rule, want.awaits, record.approved, record.rejected, record.intent)
+
+
+def _words(want: Want) -> str:
+    inputs = ", ".join(f"{name} {value:.4g}" for name, value in want.inputs.items() if value is not None)
+    rails = f", bounded by {', '.join(want.rails)}" if want.rails else ""
+    return f"{want.reason} ({want.rule}{rails}; {inputs})"
+
+
+def _subject(pool: str) -> str:
+    return f"capacity of pool {pool}"

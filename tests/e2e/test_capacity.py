@@ -1,0 +1,160 @@
+"""What pools want, through the real admin listener: of one gateway, of several that share a store, and of workers."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from gateway.control.capacity import CapacityController
+from tests.e2e.fakes import backends, good
+from tests.e2e.harness import Running, gateway
+from tests.e2e.keda import Keda
+from tests.e2e.processes import Process, engine, serving
+from tests.redis_server import redis_server
+from tests.waiting import DEADLINE, eventually, patient_client
+
+pytestmark = pytest.mark.anyio
+
+
+def routes(*urls: str, **capacity: Any) -> str:
+    pools = {"gpu": {"backends": list(urls), "cost_per_hour": 2.5, "capacity": {"max": 8, **capacity}}}
+    return json.dumps({"pools": pools, "models": {"m": {"versions": {"v1": {"pools": ["gpu"]}}}}})
+
+
+@asynccontextmanager
+async def admin(running: Running) -> AsyncIterator[httpx.AsyncClient]:
+    async with patient_client(base_url=running.admin, headers={"x-gateway-actor": "ops"}) as client:
+        yield client
+
+
+def capacity_of(running: Running) -> CapacityController:
+    return running.app.control.capacity
+
+
+def is_known(running: Running) -> bool:
+    found = capacity_of(running).get("gpu")
+    return found is not None and found.want is not None
+
+
+async def comes(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Wait for what has to be asked for."""
+    async with asyncio.timeout(2 * DEADLINE):
+        while not await condition():
+            await asyncio.sleep(0.05)
+
+
+async def told(process: Process) -> dict[str, Any]:
+    async with patient_client() as web:
+        found: dict[str, Any] = (await web.get(f"{process.urls[1]}/admin/capacity/gpu")).json()
+        return found
+
+
+async def knows(process: Process, **wanted: Any) -> dict[str, Any]:
+    """Wait until a process shows these values."""
+    found: dict[str, Any] = {}
+
+    async def does() -> bool:
+        found.clear()
+        found.update(await told(process))
+        return all(found.get(name) == value for name, value in wanted.items())
+
+    await comes(does)
+    return found
+
+
+async def test_a_pool_wants_what_it_has_until_something_speaks_for_more(tmp_path: Path) -> None:
+    async with backends(good, good) as (one, two):
+        async with gateway(tmp_path, routes(one.url, two.url)) as running, admin(running) as client:
+            await eventually(lambda: is_known(running))
+            found = (await client.get("/admin/capacity/gpu")).json()
+            assert (found["target"], found["replicas_now"], found["min"], found["max"]) == (2, 2, 1, 8)
+            assert found["problem"] == ""
+            assert found["valid_until"] > found["since"]
+            assert [each["pool"] for each in (await client.get("/admin/capacity")).json()] == ["gpu"]
+            assert (await client.get("/admin/capacity/gpu/keda")).json() == {"value": 2.0}
+            records = (await client.get("/admin/audit")).json()
+            assert [(each["actor"], each["action"], each["subject"]) for each in records] == [
+                ("tidegate", "want", "capacity of pool gpu")
+            ]
+
+
+async def test_what_is_not_known_is_an_error_and_no_number(tmp_path: Path) -> None:
+    async with backends(good, good) as (one, two):
+        two.health = b"503 Service Unavailable"
+        async with gateway(tmp_path, routes(one.url, two.url), wait_ready=False) as running, admin(running) as client:
+            await running.ready(0)
+            answer = await client.get("/admin/capacity/gpu/keda")
+            assert answer.status_code == 503
+            assert answer.json()["error"]["code"] == "want_unknown"
+            found = (await client.get("/admin/capacity/gpu")).json()
+            assert found["target"] is None
+            assert found["problem"]
+            keda = Keda(replicas=5, fallback=4)
+            seen = [await keda.poll(client, "/admin/capacity/gpu/keda") for _ in range(3)]
+            assert seen == [5, 5, 4], "it stays where it is, and then falls back"
+
+
+async def test_other_pools_have_no_number(tmp_path: Path) -> None:
+    async with backends(good) as (one,):
+        async with gateway(tmp_path, routes(one.url)) as running, admin(running) as client:
+            for path in ("cpu", "cpu/keda"):
+                answer = await client.get(f"/admin/capacity/{path}")
+                assert answer.status_code == 404
+                assert "pools with a capacity: gpu" in answer.json()["error"]["message"]
+            assert (await client.post("/admin/capacity/cpu/approve")).status_code == 404
+            assert (await client.post("/admin/capacity/gpu/perhaps")).status_code == 422
+            assert (await client.post("/admin/capacity/gpu/reject")).status_code == 409
+
+
+async def test_replicas_of_one_store_say_the_same_and_go_on_when_one_is_killed(tmp_path: Path) -> None:
+    with redis_server(tmp_path / "redis") as server:
+        async with engine() as one, engine() as two:
+            text = routes(one.urls[0], two.urls[0])
+            folders = [tmp_path / name for name in ("a", "b")]
+            for folder in folders:
+                folder.mkdir()
+            more = ("--state", server.url)
+            async with serving(folders[0], [], *more, text=text) as second:
+                async with serving(folders[1], [], *more, text=text) as first, patient_client() as web:
+                    for process in (first, second):
+                        await knows(process, target=2, problem="")
+                    both = [f"{each.urls[1]}/admin/capacity/gpu/keda" for each in (first, second)]
+                    keda = Keda(replicas=2)
+                    assert await keda.poll(web, *both) == 2, "each says the whole want: the sum would be 4"
+                    for url in both:
+                        assert await Keda(replicas=2).poll(web, url) == 2
+                    intent = (await told(second))["intent"]
+                    second.process.kill()
+                    await second.ended()
+                    assert await keda.poll(web, *both) == 2, "one that is away changes nothing"
+
+                    async def first_leads() -> bool:
+                        return bool((await web.get(f"{first.urls[1]}/admin/status")).json()["state"]["leads"])
+
+                    await comes(first_leads)
+                    before = (await told(first))["valid_until"]
+
+                    async def goes_on() -> bool:
+                        return bool((await told(first))["valid_until"] > before)
+
+                    await comes(goes_on)
+                    found = await told(first)
+                    assert (found["target"], found["intent"]) == (2, intent), "it is the same want"
+                    assert await keda.poll(web, *both) == 2
+
+
+async def test_workers_have_one_want(tmp_path: Path) -> None:
+    async with engine() as one, serving(tmp_path, [], "--workers", "2", text=routes(one.urls[0])) as process:
+        found = await knows(process, target=1, problem="")
+        assert found["replicas_now"] == 1
+        async with patient_client() as web:
+            url = f"{process.urls[1]}/admin/capacity/gpu"
+            assert (await web.get(f"{url}/keda")).json() == {"value": 1.0}
+            asked = await web.post(f"{url}/approve", json={"replicas": 3, "reason": "a launch"})
+            assert asked.status_code == 200, asked.text
+            assert (await knows(process, approved=3))["target"] == 1
