@@ -112,4 +112,5 @@ class AdminPlane:
             self._data.mirroring.outcomes,
             control.deployments.durations,
             control.deployments.stages(),
+            control.deployments.reported,
         )

@@ -1,17 +1,19 @@
 """Deployments over HTTP: a CD system registers one when it promotes, and reads how far it has come."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Header, Response
-from pydantic import BaseModel, Field
+from pydantic import AwareDatetime, BaseModel, Field
 
 from gateway.admin.protection import error
 from gateway.admin.sent import Sent
 from gateway.config.problems import suggest
+from gateway.control.deployment_record import RefusedReport, Report, StageResult
 from gateway.control.deployments import Deployment, Deployments
 from gateway.errors import ModelNotFound
 
+_REFUSED: dict[int | str, dict[str, Any]] = {409: {"description": "It contradicts what is known."}}
 _UNKNOWN: dict[int | str, dict[str, Any]] = {404: {"description": "No such model, version or deployment."}}
 
 
@@ -21,6 +23,27 @@ class Registration(Sent):
     model: str
     version: str
     id: Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9._-]*$")] = ""
+
+
+class StageReport(Sent):
+    """What a CD system did for a deployment. Times without a zone are refused; those left out are now."""
+
+    stage: Literal["registry_pull", "image_pull", "provisioning", "validation"]
+    result: StageResult = StageResult.RUNNING
+    started: AwareDatetime | None = None
+    ended: AwareDatetime | None = None
+    reason: Annotated[str, Field(max_length=500)] = ""
+
+
+class ReportedStatus(BaseModel):
+    """A stage as the CD system reported it; null while it runs."""
+
+    stage: str
+    result: StageResult
+    started: datetime
+    ended: datetime | None
+    seconds: float | None
+    reason: str
 
 
 class StageStatus(BaseModel):
@@ -41,6 +64,7 @@ class DeploymentStatus(BaseModel):
     result: str
     reason: str
     stages: list[StageStatus]
+    reported: list[ReportedStatus]
 
 
 def deployment_routes(deployments: Deployments) -> APIRouter:
@@ -76,12 +100,30 @@ def deployment_routes(deployments: Deployments) -> APIRouter:
     async def one(identity: str) -> DeploymentStatus | Response:
         """Return one deployment."""
         found = deployments.get(identity)
-        if found is None:
-            hint = suggest(identity[:64], [each.id for each in deployments], "known deployments")
-            return error(404, "deployment_not_found", f"there is no deployment `{identity[:64]}`; {hint}")
-        return _status(found)
+        return _unknown(identity, deployments) if found is None else _status(found)
+
+    @router.patch("/{identity}", response_model=DeploymentStatus, responses=_UNKNOWN | _REFUSED)
+    async def report(
+        identity: str,
+        report: Annotated[StageReport, Body()],
+        x_gateway_actor: Annotated[str, Header()] = "admin API",
+    ) -> DeploymentStatus | Response:
+        """Report that a stage started, succeeded or failed. Reporting it twice is reporting it once."""
+        started, ended = (None if at is None else at.timestamp() for at in (report.started, report.ended))
+        told = Report(report.stage, report.result, started, ended, report.reason)
+        try:
+            return _status(deployments.report(identity, told, actor=x_gateway_actor))
+        except KeyError:
+            return _unknown(identity, deployments)
+        except RefusedReport as refused:
+            return error(409, "report_refused", str(refused))
 
     return router
+
+
+def _unknown(identity: str, deployments: Deployments) -> Response:
+    hint = suggest(identity[:64], [each.id for each in deployments], "known deployments")
+    return error(404, "deployment_not_found", f"there is no deployment `{identity[:64]}`; {hint}")
 
 
 def _status(deployment: Deployment) -> DeploymentStatus:
@@ -95,5 +137,16 @@ def _status(deployment: Deployment) -> DeploymentStatus:
         stages=[
             StageStatus(stage=stage, at=datetime.fromtimestamp(at, UTC), seconds=round(at - deployment.registered, 3))
             for stage, at in sorted(deployment.stages.items(), key=lambda item: item[1])
+        ],
+        reported=[
+            ReportedStatus(
+                stage=stage,
+                result=each.result,
+                started=datetime.fromtimestamp(each.started, UTC),
+                ended=datetime.fromtimestamp(each.ended, UTC) if each.ended else None,
+                seconds=round(each.ended - each.started, 3) if each.ended else None,
+                reason=each.reason,
+            )
+            for stage, each in sorted(deployment.reported.items(), key=lambda item: item[1].started)
         ],
     )

@@ -142,8 +142,9 @@ def _objectives_table(table: RouteTable) -> Table:
                 names = ("", "", "")
             name = ""
         deployment = model.objective.deployment
-        if deployment is not None:
-            _add(shown, *names, "deployment", _percent(deployment), _good(deployment))
+        own = () if deployment is None else (("deployment", deployment),)
+        for sli, target in (*own, *model.objective.stages):
+            _add(shown, *names, sli, _percent(target), _good(target))
     return shown
 
 

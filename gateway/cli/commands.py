@@ -12,7 +12,7 @@ from gateway.cli.demo import demo
 from gateway.cli.doctor import doctor
 from gateway.cli.explain import explain
 from gateway.cli.gate import gate
-from gateway.cli.operations import audit, deploy, deployments, drain, undrain
+from gateway.cli.operations import audit, deploy, deployments, drain, stage, undrain
 from gateway.cli.rules import rules
 from gateway.cli.serve import serve
 from gateway.cli.sim import sim
@@ -40,6 +40,7 @@ app.command()(gate)
 app.command()(drain)
 app.command()(undrain)
 app.command()(deploy)
+app.command()(stage)
 app.command()(deployments)
 app.command()(audit)
 app.command()(upgrade)

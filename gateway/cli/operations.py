@@ -1,7 +1,8 @@
 """`tidegate drain`, `undrain`, `deployments`, `deploy` and `audit`: running a gateway from a shell."""
 
 import json
-from typing import Annotated
+from enum import StrEnum
+from typing import Annotated, Any
 
 import typer
 from rich.text import Text
@@ -50,6 +51,50 @@ def deploy(
     console().print(Text(ask(admin, "POST", "/admin/deployments", json=body)["id"]))
 
 
+class StageName(StrEnum):
+    """The stages that a CD system reports."""
+
+    REGISTRY_PULL = "registry_pull"
+    IMAGE_PULL = "image_pull"
+    PROVISIONING = "provisioning"
+    VALIDATION = "validation"
+
+
+class StageEnd(StrEnum):
+    """What a CD system reports of a stage."""
+
+    STARTED = "started"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+
+def stage(
+    identity: Annotated[str, typer.Argument(metavar="DEPLOYMENT", help="Id of the deployment.")],
+    name: Annotated[StageName, typer.Argument(metavar="STAGE", help=f"One of {', '.join(StageName)}.")],
+    what: Annotated[StageEnd, typer.Argument(metavar="RESULT", help=f"One of {', '.join(StageEnd)}.")],
+    started: Annotated[
+        str, typer.Option(help="When it started, as 2026-01-31T12:00:00Z.", show_default="when that was reported")
+    ] = "",
+    admin: Admin = ADMIN,
+    *,
+    reason: Annotated[str, typer.Option(help="Why it failed.", show_default="none")] = "",
+) -> None:
+    """Report a stage of a deployment, to time it.
+
+    Failures are counted. Reporting it again changes nothing.
+    """
+    result = "running" if what is StageEnd.STARTED else str(what)
+    body = {"stage": str(name), "result": result, "reason": reason} | ({"started": started} if started else {})
+    found = ask(admin, "PATCH", f"/admin/deployments/{identity}", json=body)
+    (told,) = [each for each in found["reported"] if each["stage"] == str(name)]
+    console().print(Text(_reported(told)))
+
+
+def _reported(told: dict[str, Any]) -> str:
+    took = "" if told["seconds"] is None else f" after {told['seconds']:.1f} s"
+    return f"{told['stage'].replace('_', ' ')} {told['result']}{took}"
+
+
 def deployments(admin: Admin = ADMIN, *, as_json: AsJson = False) -> None:
     """Show the latest deployments, and how long each stage took."""
     found = ask(admin, "GET", "/admin/deployments")
@@ -62,11 +107,12 @@ def deployments(admin: Admin = ADMIN, *, as_json: AsJson = False) -> None:
             f"{each['model']}/{each['version']}",
             each["result"].replace("_", " "),
             ", ".join(f"{stage['stage'].replace('_', ' ')} {stage['seconds']:.1f} s" for stage in each["stages"][1:]),
+            ", ".join(map(_reported, each.get("reported", ()))),
             each["reason"],
         ]
         for each in found
     ]
-    console().print(table(["id", "version", "result", "stages", "why"], rows))
+    console().print(table(["id", "version", "result", "stages", "reported", "why"], rows))
 
 
 def audit(

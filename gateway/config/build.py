@@ -40,7 +40,7 @@ from gateway.policy.canary.plan import OnStall, Plan
 from gateway.policy.capacity.want import Rules
 from gateway.policy.routing.ejection import Thresholds
 from gateway.policy.routing.rules import ANY, Rule, When
-from gateway.policy.slo.objective import DEFAULT, Objective, Sli, Target
+from gateway.policy.slo.objective import DEFAULT, SUPPORTING_STAGES, Objective, Sli, Target
 
 
 def build_table(routes: RoutesFile, sources: Iterable[str]) -> RouteTable:
@@ -164,7 +164,10 @@ def _objective(name: str, entry: ObjectiveEntry) -> Objective:
         if declared is not None:
             targets[sli] = _target(declared)
     deployment = _target(entry.deployment) if entry.deployment is not None else None
-    return Objective(name, MappingProxyType(targets), entry.window or DEFAULT.window, deployment, hold=entry.hold)
+    declared = ((stage, getattr(entry.deployment_stages, stage)) for stage in SUPPORTING_STAGES)
+    stages = tuple((stage, _target(each)) for stage, each in declared if each is not None)
+    window = entry.window or DEFAULT.window
+    return Objective(name, MappingProxyType(targets), window, deployment, hold=entry.hold, stages=stages)
 
 
 def _target(entry: AvailabilityEntry) -> Target:

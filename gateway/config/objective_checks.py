@@ -14,10 +14,12 @@ from gateway.config.problems import InvalidValueError, KeyPath, Problem, suggest
 from gateway.config.table import DEFAULT_OBJECTIVE, FIRST_TOKEN
 from gateway.policy.admission.classes import CLASSES, STANDARD
 from gateway.policy.slo.alerts import PAIRS
-from gateway.policy.slo.objective import DEFAULT, Sli, Target
+from gateway.policy.slo.objective import DEFAULT, SUPPORTING_STAGES, Sli, Target
 from gateway.policy.slo.words import too_strict
 
 _DEFINE = "define it under `objectives`"
+_OF_DEPLOYMENTS = (("deployment",), *(("deployment_stages", stage) for stage in SUPPORTING_STAGES))
+"""Where deployments have their targets, below an objective."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +47,11 @@ class ObjectiveChecks:
     def _check_targets(self, objective: Declared) -> None:
         """Refuse targets that a total outage cannot alert on, since such an alert would silently never fire."""
         window = _value(objective, "window", parse=parse_slo_window) or DEFAULT.window
-        for sli in (*Sli, "deployment"):
+        for place in _OF_DEPLOYMENTS:
+            self._told_fraction(objective, place, _value(objective, *place, "target", parse=float))
+        for sli in Sli:
             percent = _value(objective, sli, "target", parse=float)
-            if percent is not None and 0 < percent < 1:
-                self._tell_fraction(objective, sli, percent)
-                continue
-            if percent is None or not 0 < percent < 100 or sli not in set(Sli):
+            if self._told_fraction(objective, (sli,), percent) or percent is None or not 0 < percent < 100:
                 continue
             strict = too_strict(Target(percent / 100), window)
             if strict:
@@ -74,11 +75,14 @@ class ObjectiveChecks:
                 )
                 break
 
-    def _tell_fraction(self, objective: Declared, sli: str, percent: float) -> None:
-        """Report a target that is written as a share, where per cent are meant."""
+    def _told_fraction(self, objective: Declared, place: tuple[str, ...], percent: float | None) -> bool:
+        """Report a target that is written as a share, where per cent are meant; return whether it is."""
+        if percent is None or not 0 < percent < 1:
+            return False
         message = f"a target of {percent:g} is {percent:g} %: hardly any request would have to be good"
         hint = f"did you mean {round(100 * percent, 9):g}? Targets are percentages"
-        self.problems.append(objective.document.problem((*objective.path, sli, "target"), message, hint))
+        self.problems.append(objective.document.problem((*objective.path, *place, "target"), message, hint))
+        return True
 
     def _check_steps(self, objective: Declared) -> None:
         """Report thresholds that are lower for longer prompts: that is a slip."""

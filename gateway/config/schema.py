@@ -101,6 +101,15 @@ class LatencyEntry(PaceEntry):
     )
 
 
+class StagesEntry(Entry):
+    """Targets of what a CD system reports: the share of stages that must succeed in time."""
+
+    registry_pull: PaceEntry | None = Field(default=None, description="Getting the model from its registry.")
+    image_pull: PaceEntry | None = Field(default=None, description="Pulling the engine's image.")
+    provisioning: PaceEntry | None = Field(default=None, description="Getting machines and starting engines.")
+    validation: PaceEntry | None = Field(default=None, description="Testing what was deployed.")
+
+
 class ObjectiveEntry(Entry):
     """The targets of models. An SLI that is left out has no target, except for availability."""
 
@@ -130,6 +139,11 @@ class ObjectiveEntry(Entry):
         default=None,
         description="From a deployment's registration to the new version's first live answer.",
         examples=[{"target": 95, "under": "10m"}],
+    )
+    deployment_stages: StagesEntry = Field(
+        default_factory=StagesEntry,
+        description="Stages of deployments that a CD system reports.",
+        examples=[{"image_pull": {"target": 95, "under": "5m"}}],
     )
     hold: bool = Field(
         default=True,

@@ -5,15 +5,15 @@ import logging
 import secrets
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
-from enum import StrEnum
+from dataclasses import asdict
 
 import httpx
 import msgspec
 
 from gateway.backends.backend import Backend
-from gateway.clock import Clock, past
+from gateway.clock import Clock
 from gateway.control.audit import Audit
+from gateway.control.deployment_record import Deployment, Report, Result, Stage, StageResult, kept, merged
 from gateway.control.rollouts import RolloutController
 from gateway.control.synthetic import answers, asking
 from gateway.errors import ModelNotFound
@@ -28,103 +28,19 @@ from gateway.telemetry.histogram import Histogram
 _log = logging.getLogger(__name__)
 INTERVAL = 0.25
 KIND = "deployment"
+__all__ = ["BUCKETS", "GIVEN_UP_AFTER", "INTERVAL", "KIND", "Deployment", "Deployments", "Result", "Stage"]
 GIVEN_UP_AFTER = 3600.0
 BUCKETS = (1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0)
 _KEPT = 100
 _FULL = 0.999
 
 
-class Stage(StrEnum):
-    """What a deployment passes, in order: the closed set of the `stage` label."""
-
-    REGISTERED = "registered"
-    BACKENDS_READY = "backends_ready"
-    FIRST_SYNTHETIC_ANSWER = "first_synthetic_answer"
-    FIRST_LIVE_ANSWER = "first_live_answer"
-    FULL_WEIGHT = "full_weight"
-
-
-class Result(StrEnum):
-    """How a deployment stands: the closed set of the `result` label."""
-
-    RUNNING = "running"
-    LIVE = "live"
-    ROLLED_BACK = "rolled_back"
-    SUPERSEDED = "superseded"
-    GIVEN_UP = "given_up"
-
-
-@dataclass(slots=True)
-class Deployment:
-    """The deployment of one version.
-
-    `stages` holds when each stage was reached, `ended` when the deployment was over (seconds since the epoch, 0.0
-    before). `traceparent` is the W3C trace context of the CD system.
-    """
-
-    id: str
-    model: str
-    version: str
-    actor: str
-    stages: dict[str, float] = field(default_factory=dict)
-    result: Result = Result.RUNNING
-    reason: str = ""
-    traceparent: str = ""
-    ended: float = 0.0
-
-    @property
-    def registered(self) -> float:
-        """When it was registered, in seconds since the epoch."""
-        return self.stages[Stage.REGISTERED]
-
-    @property
-    def label(self) -> str:
-        """What it is called in a trace."""
-        return f"deploy {self.model}/{self.version}"
-
-    @property
-    def attributes(self) -> dict[str, str]:
-        """What a trace tells about it."""
-        return {
-            "deployment.id": self.id,
-            "gen_ai.request.model": self.model,
-            "tidegate.version": self.version,
-            "tidegate.actor": self.actor,
-            "deployment.status": self.result,
-        }
-
-    @property
-    def milestones(self) -> list[tuple[str, float]]:
-        """Its stages, the earliest first; one that did not reach the last ends with how it ended."""
-        reached = sorted(self.stages.items(), key=lambda item: item[1])
-        return reached if self.result is Result.LIVE else [*reached, (str(self.result), self.ended)]
-
-    @property
-    def failure(self) -> str:
-        """Why no user got an answer of it, "" when one did."""
-        return "" if self.result is Result.LIVE else f"{self.result}: {self.reason}"
-
-    @property
-    def is_over(self) -> bool:
-        """Whether nothing more can happen to it."""
-        return self.ended > 0.0
-
-
-def _kept(body: str, now: float) -> Deployment:
-    """Return a deployment that was kept, none of its times after `now`; raises ValueError or msgspec.DecodeError."""
-    deployment = msgspec.json.decode(body, type=Deployment)
-    if Stage.REGISTERED not in deployment.stages:
-        raise ValueError("nothing says when it was registered")
-    deployment.stages = {stage: past(at, now) for stage, at in deployment.stages.items()}
-    deployment.ended = past(deployment.ended, now)
-    return deployment
-
-
 class Deployments:
     """Stamps what deployments have reached: by settled requests the first live answer, by a loop the other stages.
 
-    `durations` are times to the first live answer by (model, result), `results` counts by the same; `open` are the ids
-    of those that are not over.
+    What else a CD system does for a deployment it reports itself. `durations` are times to the first live answer by
+    (model, result), `results` counts by the same, `reported` times of reported stages by (model, stage, result); `open`
+    are the ids of those that are not over.
     """
 
     def __init__(
@@ -141,6 +57,7 @@ class Deployments:
         self._over = over
         self.durations: defaultdict[tuple[str, str], Histogram] = defaultdict(lambda: Histogram(BUCKETS))
         self.results: Counter[tuple[str, str]] = Counter()
+        self.reported: defaultdict[tuple[str, str, str], Histogram] = defaultdict(lambda: Histogram(BUCKETS))
         self._ledger = ledger
         self._current = current
         self._rollouts = rollouts
@@ -184,6 +101,28 @@ class Deployments:
             self.open.discard(oldest)
         self._stamp(deployment, Stage.REGISTERED)
         self._audit.record(actor, "register", f"deployment {deployment.id}", f"{live.name}/{version}")
+        return deployment
+
+    def report(self, identity: str, report: Report, *, actor: str) -> Deployment:
+        """Take what a CD system reports of a stage of its own; the same report again changes nothing.
+
+        Raises KeyError for a deployment that is not known, and RefusedReport, with the reason.
+        """
+        deployment = self._all[identity]
+        known = deployment.reported.get(report.stage)
+        found = merged(known, report, self._clock())
+        if found == known:
+            return deployment
+        deployment.reported[report.stage] = found
+        self._changed.add(deployment.id)
+        if found.result is StageResult.RUNNING:
+            return deployment
+        seconds, result = found.ended - found.started, found.result
+        self.reported[deployment.model, report.stage, result].observe(seconds)
+        good = result is StageResult.SUCCEEDED
+        self._ledger.count_deployment(deployment.model, seconds if good else None, report.stage)
+        words = f"{deployment.model}/{deployment.version} after {seconds:.1f} s{found.reason and f': {found.reason}'}"
+        self._audit.record(actor, f"{report.stage} {result}", f"deployment {deployment.id}", words)
         return deployment
 
     def versions(self, model: str) -> list[str]:
@@ -240,7 +179,7 @@ class Deployments:
         for document in documents:
             if document.kind == KIND:
                 try:
-                    found.append(_kept(document.body, self._clock()))
+                    found.append(kept(document.body, self._clock()))
                 except (msgspec.DecodeError, ValueError):
                     _log.error("a saved deployment cannot be read", extra={"deployment": document.name})
         for deployment in sorted(found, key=lambda each: each.registered)[-_KEPT:]:

@@ -28,13 +28,15 @@ class Delivered:
     """The results of rollouts and deployments.
 
     Counts and durations are by (model, result), copies by (model, version, outcome). `stages` holds, by (model,
-    version, stage), the seconds since registration of each model's latest deployment.
+    version, stage), the seconds since registration of each model's latest deployment; `reported` are durations of the
+    stages that CD systems report, by (model, stage, result).
     """
 
     rollouts: Mapping[tuple[str, str], int] = field(default_factory=dict)
     copies: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
     durations: Mapping[tuple[str, str], Histogram] = field(default_factory=dict)
     stages: Mapping[tuple[str, str, str], float] = field(default_factory=dict)
+    reported: Mapping[tuple[str, str, str], Histogram] = field(default_factory=dict)
 
 
 class RolloutCollector:
@@ -88,3 +90,9 @@ class RolloutCollector:
         yield from with_samples(copies, delivered.copies)
         yield from with_samples(stages, delivered.stages)
         yield from with_histograms(durations, delivered.durations)
+        reported = HistogramFamily(
+            "tidegate_deployment_reported_stage_duration_seconds",
+            "Of the stages that CD systems report.",
+            ("model", "stage", "result"),
+        )
+        yield from with_histograms(reported, delivered.reported)

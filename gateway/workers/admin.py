@@ -67,7 +67,7 @@ class MachineAdmin:
                 Route("/admin/status", self._status),
                 Route("/admin/reload", self._reload, methods=["POST"]),
                 Route("/admin/upgrade", self._upgrade, methods=["POST"]),
-                Route("/{path:path}", self._pass_on, methods=["GET", "POST"]),
+                Route("/{path:path}", self._pass_on, methods=["GET", "POST", "PATCH"]),
             ],
             middleware=[Middleware(BaseHTTPMiddleware, dispatch=protection)],
         )

@@ -87,6 +87,21 @@ async def test_backends_are_drained_and_deployments_registered_from_a_shell(tmp_
             assert missing.stderr == "tidegate: the model `m` has no version `v9`; there are v1, v2\n"
 
 
+async def test_stages_of_a_deployment_are_reported_from_a_shell(tmp_path: Path) -> None:
+    async with backends(good, good) as (old, new):
+        async with gateway(tmp_path, routes(old.url, new.url, start="manual")) as running:
+            await tidegate(running, "deploy", "m", "v2", "--id", "run-42")
+            begun = await tidegate(running, "stage", "run-42", "image_pull", "started")
+            assert begun.stdout == "image pull running\n"
+            ended = await tidegate(running, "stage", "run-42", "image_pull", "failed", "--reason", "no such tag")
+            assert ended.stdout.startswith("image pull failed after ")
+            again = await tidegate(running, "stage", "run-42", "image_pull", "succeeded", status=1)
+            assert "image_pull has failed already" in again.stderr
+            whole = ("stage", "run-42", "validation", "succeeded", "--started", "2026-01-01T12:00:00Z")
+            assert (await tidegate(running, *whole)).stdout.startswith("validation succeeded after ")
+            assert "image pull failed after" in (await tidegate(running, "deployments")).stdout
+
+
 async def test_the_data_port_is_named_as_such(tmp_path: Path) -> None:
     async with backends(good) as (fake,), gateway(tmp_path, f"models: {{m: {{backends: ['{fake.url}']}}}}") as running:
         data = f"http://127.0.0.1:{running.port}"

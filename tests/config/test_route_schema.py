@@ -41,7 +41,10 @@ class TestSamples:
     ("path", "keys"),
     [
         ((), {"pools", "models", "objectives", "classes", "tenants"}),
-        (("objectives", "fast"), {"window", "availability", "ttft", "tpot", "itl", "e2e", "deployment", "hold"}),
+        (
+            ("objectives", "fast"),
+            {"window", "availability", "ttft", "tpot", "itl", "e2e", "deployment", "deployment_stages", "hold"},
+        ),
         (("objectives", "fast", "ttft"), {"target", "under", "by_prompt_tokens"}),
         (("objectives", "fast", "itl"), {"target", "under"}),
         (("pools",), set()),

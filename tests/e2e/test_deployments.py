@@ -226,3 +226,64 @@ async def test_a_deployment_leaves_a_trace_that_goes_on_from_the_cd_systems(
         assert {each.key: each.value.string_value for each in root.attributes}["deployment.status"] == "live"
         assert {span.parent_span_id for span in named.values()} == {root.span_id}
         assert root.end_time_unix_nano == max(span.end_time_unix_nano for span in named.values())
+
+
+STAGES = {"image_pull": {"target": 95, "under": "60s"}, "validation": {"target": 90, "under": "10m"}}
+
+
+def stage_burned(running: Running, stage: str) -> tuple[int, int]:
+    (series,) = [each for each in running.app.data.ledger.get(Kind.MODEL, "m") if each.sli == stage]
+    counts = series.windows.count(series.windows.slo)
+    return counts.good, counts.bad
+
+
+async def test_stages_of_a_cd_system_have_slis_of_their_own_and_outlive_the_process(tmp_path: Path) -> None:
+    state = f"sqlite:///{tmp_path / 'state.sqlite'}"
+    async with backends(good, good) as (old, new):
+        text = routes(old.url, new.url, objective={**OBJECTIVE, "deployment_stages": STAGES}, start="manual")
+        async with gateway(tmp_path, text, state=state) as running, admin(running) as client:
+            await registered(client, id="run-42")
+            path = "/admin/deployments/run-42"
+            begun = await client.patch(path, json={"stage": "image_pull"})
+            (told,) = begun.json()["reported"]
+            assert (told["stage"], told["result"], told["ended"]) == ("image_pull", "running", None)
+            for _ in range(2):
+                ended = await client.patch(path, json={"stage": "image_pull", "result": "succeeded"})
+                assert ended.status_code == 200
+            await eventually(lambda: stage_burned(running, "image_pull") == (1, 0))
+            late = {"started": "2026-01-01T12:00:00Z", "ended": "2026-01-01T12:20:00Z"}
+            for stage in ("validation", "provisioning"):
+                body = {"stage": stage, "result": "failed", "reason": "no GPU", **late}
+                assert (await client.patch(path, json=body)).status_code == 200
+            await eventually(lambda: stage_burned(running, "validation") == (0, 1))
+            text_of = (await client.get("/metrics")).text
+            name = "tidegate_deployment_reported_stage_duration_seconds_count"
+            assert f'{name}{{model="m",result="failed",stage="provisioning"}} 1.0' in text_of
+            assert f'{name}{{model="m",result="succeeded",stage="image_pull"}} 1.0' in text_of
+            slis = {each["sli"] for each in (await client.get("/admin/status")).json()["objectives"]}
+            assert slis >= {"image_pull", "validation"}
+            actions = [record.action for record in running.app.control.audit if record.actor == "argo"]
+            assert actions == ["register", "image_pull succeeded", "validation failed", "provisioning failed"]
+        async with gateway(tmp_path, text, state=state) as running, admin(running) as client:
+            again = await client.patch(path, json={"stage": "image_pull", "result": "succeeded"})
+            reported = {each["stage"]: each for each in again.json()["reported"]}
+            assert reported["validation"]["seconds"] == 1200.0
+            assert reported["validation"]["reason"] == "no GPU"
+            assert stage_burned(running, "image_pull") == (1, 0), "what is known is not counted again"
+
+
+async def test_a_report_that_cannot_be_is_refused_in_words(tmp_path: Path) -> None:
+    async with backends(good, good) as (old, new):
+        async with gateway(tmp_path, routes(old.url, new.url, start="manual")) as running, admin(running) as client:
+            await registered(client, id="run-42")
+            unknown = await client.patch("/admin/deployments/run-43", json={"stage": "image_pull"})
+            assert unknown.status_code == 404
+            assert "did you mean `run-42`" in unknown.json()["error"]["message"]
+            odd = await client.patch("/admin/deployments/run-42", json={"stage": "coffee"})
+            assert odd.status_code == 422
+            assert "'registry_pull', 'image_pull', 'provisioning' or 'validation'" in odd.json()["error"]["message"]
+            naive = {"stage": "image_pull", "started": "2026-01-01T12:00:00"}
+            assert (await client.patch("/admin/deployments/run-42", json=naive)).status_code == 422
+            early = await client.patch("/admin/deployments/run-42", json={"stage": "image_pull", "result": "failed"})
+            assert (early.status_code, early.json()["error"]["code"]) == (409, "report_refused")
+            assert running.app.control.deployments.reported == {}

@@ -240,7 +240,11 @@ def rollout_collector() -> RolloutCollector:
     duration = Histogram((1.0, 5.0))
     duration.observe(3.0)
     delivered = Delivered(
-        {("m", "promoted"): 1}, {("m", "v2", "ok"): 4}, {("m", "live"): duration}, {("m", "v2", "registered"): 0.0}
+        {("m", "promoted"): 1},
+        {("m", "v2", "ok"): 4},
+        {("m", "live"): duration},
+        {("m", "v2", "registered"): 0.0},
+        {("m", "image_pull", "failed"): duration},
     )
     return RolloutCollector(lambda: [row], lambda: delivered)
 

@@ -178,9 +178,10 @@ class LedgerFollowing:
 
     def _count_deployments(self, model: ModelSubjects) -> None:
         objective = model.objectives[0]
-        if objective.deployment is not None:
-            key = SeriesKey(Kind.MODEL, model.name, objective.name, DEPLOYMENT)
-            self._of.windows(key, objective.deployment, objective.window, model=model.name)
+        own = () if objective.deployment is None else ((DEPLOYMENT, objective.deployment),)
+        for sli, target in (*own, *objective.stages):
+            key = SeriesKey(Kind.MODEL, model.name, objective.name, sli)
+            self._of.windows(key, target, objective.window, model=model.name)
 
     def _serve(self, model: ModelSubjects) -> None:
         """Note which backends serve a model, under the version "", and each of its versions."""

@@ -104,10 +104,13 @@ class SloLedger:
         """Return what counts an attempt of such a request at a backend; None where nothing does."""
         return self.attempts.get((backend, objective or self._defaults.get(model, "")))
 
-    def count_deployment(self, model: str, seconds: float | None) -> None:
-        """Count a deployment that took so long to its first live answer, None for one that never came to it."""
+    def count_deployment(self, model: str, seconds: float | None, sli: str = DEPLOYMENT) -> None:
+        """Count a deployment that took so long to its first live answer, None for one that never came to it.
+
+        With another SLI, count one of its stages, None for one that failed.
+        """
         for series in self.get(Kind.MODEL, model):
-            if series.sli == DEPLOYMENT:
+            if series.sli == sli:
                 good = seconds is not None and is_met(series.target, seconds)
                 self.count(series, good=int(good), bad=int(not good))
 

@@ -11,7 +11,9 @@ from typing import Final
 DAY: Final = 86_400.0
 DEPLOYMENT: Final = "deployment"
 """The SLI of deployments: no request's, so not among those."""
-DEPLOYMENT_SLIS: Final = frozenset((DEPLOYMENT,))
+SUPPORTING_STAGES: Final[tuple[str, ...]] = ("registry_pull", "image_pull", "provisioning", "validation")
+"""What CD systems report of their own part in a deployment: an SLI each, and the closed set of the `stage` label."""
+DEPLOYMENT_SLIS: Final = frozenset((DEPLOYMENT, *SUPPORTING_STAGES))
 """The SLIs of deployments and their stages. They are about CD systems, not about what users experience."""
 
 
@@ -85,8 +87,9 @@ class Target:
 class Objective:
     """What requests of a model are held to: targets by SLI, over `window` seconds.
 
-    `deployment` is how soon a new version gives its first live answer, None where that has no target. `streamed` and
-    `whole` are the latency targets that a stream, and any other answer, is held to as a whole.
+    `deployment` is how soon a new version gives its first live answer, None where that has no target, and `stages` how
+    soon stages that CD systems report succeed, by name. `streamed` and `whole` are the latency targets that a stream,
+    and any other answer, is held to as a whole.
     """
 
     name: str
@@ -94,6 +97,7 @@ class Objective:
     window: float = 28 * DAY
     deployment: Target | None = None
     hold: bool = True
+    stages: tuple[tuple[str, Target], ...] = ()
     ttft: Target | None = field(init=False, repr=False, compare=False)
     tpot: Target | None = field(init=False, repr=False, compare=False)
     itl: Target | None = field(init=False, repr=False, compare=False)

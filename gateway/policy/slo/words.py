@@ -5,7 +5,7 @@ from typing import Final
 from gateway.policy.slo.alerts import PAIRS, Reading, Severity
 from gateway.policy.slo.budget import Budget
 from gateway.policy.slo.burn import Counts, burn, whole_events
-from gateway.policy.slo.objective import DAY, Sli, Target
+from gateway.policy.slo.objective import DAY, SUPPORTING_STAGES, Sli, Target
 from gateway.policy.slo.time_in_use import HOUR
 from gateway.policy.slo.windows import MINUTE
 
@@ -17,6 +17,7 @@ _MISSED: Final[dict[str, str]] = {
     Sli.TPOT: "requests missed TPOT",
     Sli.ITL: "gaps between tokens missed ITL",
     Sli.E2E: "requests missed E2E",
+    **{stage: f"stages ({stage.replace('_', ' ')}) failed or were late" for stage in SUPPORTING_STAGES},
 }
 _BRIEF: Final = 10.0
 """An outage of so many seconds is shorter than what a person, or a restart, needs."""
