@@ -5,12 +5,14 @@ from functools import partial
 
 from gateway.admin.api import AdminView, create_admin
 from gateway.admin.connection import AdminConnection, AdminLimits
+from gateway.control.capacity import PoolWant
 from gateway.control.limits import queued
 from gateway.control_plane import ControlPlane
 from gateway.data_plane import DataPlane
 from gateway.listeners import Listener, ListenerFiles, listener
 from gateway.settings import Settings
 from gateway.telemetry.admission_exposition import AdmissionCollector
+from gateway.telemetry.capacity_exposition import CapacityCollector, CapacityRow
 from gateway.telemetry.discovery_exposition import DiscoveryCollector
 from gateway.telemetry.exposition import Exposition, GatewayCollector, Gauges
 from gateway.telemetry.fleet_exposition import FleetCollector, FleetRow
@@ -70,6 +72,7 @@ class AdminPlane:
             GatewayCollector(data.metrics, self._gauges),
             SloCollector(data.ledger, control.alerter.of),
             AdmissionCollector(data.pools, lambda: queued(data.current.table), data.prompt_errors),
+            CapacityCollector(self._capacity, control.capacity.changes),
             DiscoveryCollector(control.discovery.rows),
             FleetCollector(self._fleet),
             RolloutCollector(control.rollouts.rows, self._delivered),
@@ -105,6 +108,9 @@ class AdminPlane:
         alive = None if seen.members is None else seen.members.alive
         return FleetRow(alive, seen.leads, seen.saved, seen.read, seen.took, seen.unsaved, seen.recovering)
 
+    def _capacity(self) -> list[CapacityRow]:
+        return [_capacity_row(each) for each in self._control.capacity]
+
     def _delivered(self) -> Delivered:
         control = self._control
         return Delivered(
@@ -114,3 +120,10 @@ class AdminPlane:
             control.deployments.stages(),
             control.deployments.reported,
         )
+
+
+def _capacity_row(found: PoolWant) -> CapacityRow:
+    want, record, pool = found.want, found.record, found.pool.name
+    if want is None or record is None:
+        return CapacityRow(pool)
+    return CapacityRow(pool, want.target, want.replicas_now, record.awaits or 0, want.cost_per_hour, record.since)

@@ -7,6 +7,7 @@ import typer
 
 from gateway import native
 from gateway.cli.canary import app as canary
+from gateway.cli.capacity import app as capacity
 from gateway.cli.check import check
 from gateway.cli.demo import demo
 from gateway.cli.doctor import doctor
@@ -37,6 +38,7 @@ app.command()(status)
 app.command()(slo)
 app.add_typer(canary, name="canary")
 app.command()(gate)
+app.add_typer(capacity, name="capacity")
 app.command()(drain)
 app.command()(undrain)
 app.command()(deploy)

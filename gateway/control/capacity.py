@@ -1,6 +1,7 @@
 """The loop that decides how many replicas every pool wants; the gateway that leads decides, and all say the same."""
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from math import isfinite
@@ -56,7 +57,8 @@ class PoolWant:
 class CapacityController:
     """Decides what every pool wants, while this gateway leads; else follows what the one that leads has decided.
 
-    A want is shown once it is saved, so that no two gateways say different things for long.
+    A want is shown once it is saved, so that no two gateways say different things for long. `changes` counts those that
+    were decided here, by (pool, rule).
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class CapacityController:
         self._saving: dict[str, CapacityRecord] = {}
         self._shown: dict[str, CapacityRecord] = {}
         self._told_at: dict[str, float] = {}
+        self.changes: Counter[tuple[str, str]] = Counter()
         self._problems: dict[str, str] = {}
         self._first_seen: dict[str, float] = {}
 
@@ -146,15 +149,16 @@ class CapacityController:
         wanted = replicas if replicas is not None else record.want.awaits
         if wanted is None:
             if record.approved is not None and record.want.target <= record.approved:
-                return found
+                return replace(found, record=record)
             raise CapacityRefused("no want of this pool waits for approval")
         if wanted > found.capacity.rules.max:
             raise CapacityRefused(f"`max` of this pool is {found.capacity.rules.max} {found.capacity.unit}")
         if record.approved is None or record.approved < wanted:
-            self._change(pool, replace(record, approved=wanted, approved_at=self._clock(), rejected=None))
+            record = replace(record, approved=wanted, approved_at=self._clock(), rejected=None)
+            self._change(pool, record)
             words = f"up to {wanted} {found.capacity.unit}: {reason}"
             self._audit.record(actor, "approve", _subject(pool), words)
-        return found
+        return replace(found, record=record)
 
     def reject(self, pool: str, *, actor: str, reason: str) -> PoolWant:
         """Refuse what waits for approval, and take back what was approved; a want of more asks again.
@@ -164,12 +168,13 @@ class CapacityController:
         found, record = self._asked(pool)
         if record.awaits is None and record.approved is None:
             if record.rejected is not None:
-                return found
+                return replace(found, record=record)
             raise CapacityRefused("no want of this pool waits for approval, and none was approved")
         refused = max(record.want.awaits or 0, record.approved or 0)
-        self._change(pool, replace(record, approved=None, approved_at=0.0, rejected=refused))
+        record = replace(record, approved=None, approved_at=0.0, rejected=refused)
+        self._change(pool, record)
         self._audit.record(actor, "reject", _subject(pool), f"{refused} {found.capacity.unit}: {reason}")
-        return found
+        return replace(found, record=record)
 
     def documents(self) -> list[Document]:
         """Return what changed since the last call, or has to be told again, while this gateway leads."""
@@ -257,6 +262,7 @@ class CapacityController:
         told = None if was is None else was.target
         if told != want.target:
             now = f"{want.target} {want.unit}" if told is None else f"{told} -> {want.target} {want.unit}"
+            self.changes[pool, want.rule] += 1
             self._audit.record(GATEWAY, "want", _subject(pool), f"{now}: {_words(want)}")
             self._request_save()
         if record.awaits is not None and (before is None or before.awaits != record.awaits):

@@ -14,7 +14,7 @@ from gateway.control.capacity import CapacityController
 from tests.e2e.fakes import backends, good
 from tests.e2e.harness import Running, gateway
 from tests.e2e.keda import Keda
-from tests.e2e.processes import Process, engine, serving
+from tests.e2e.processes import Process, engine, running, serving
 from tests.redis_server import redis_server
 from tests.waiting import DEADLINE, eventually, patient_client
 
@@ -146,6 +146,28 @@ async def test_replicas_of_one_store_say_the_same_and_go_on_when_one_is_killed(t
                     found = await told(first)
                     assert (found["target"], found["intent"]) == (2, intent), "it is the same want"
                     assert await keda.poll(web, *both) == 2
+
+
+async def test_the_command_shows_wants_and_takes_a_persons_word(tmp_path: Path) -> None:
+    async with engine() as one, serving(tmp_path, [], text=routes(one.urls[0], approve_above=4)) as process:
+        await knows(process, target=1, problem="")
+        admin = ("--admin", process.urls[1])
+        for words, said, status in (
+            ((), "gpu   1      1    1 to 8 replicas  2.5            hold", 0),
+            (("approve", "gpu"), "no want of this pool waits for approval", 1),
+            (("approve", "gpu", "--replicas", "6", "--reason", "launch"), "gpu may have up to 6 replicas", 0),
+            ((), "gpu: up to 6 replicas are approved", 0),
+            (("reject", "gpu"), "6 replicas are rejected for gpu; a want of more asks again", 0),
+            (("reject", "cpu"), "the routes have no pool `cpu` with a `capacity`", 1),
+        ):
+            if said.startswith("gpu: up to"):
+                await knows(process, approved=6)
+            async with running("gateway.cli", "capacity", *words, *admin) as asked:
+                assert await asked.ended() == status
+            assert any(said in line for line in (*asked.out, *asked.err)), (asked.out, asked.err)
+        async with running("gateway.cli", "audit", *admin) as asked:
+            assert await asked.ended() == 0
+        assert any("up to 6 replicas: launch" in line for line in asked.out)
 
 
 async def test_workers_have_one_want(tmp_path: Path) -> None:

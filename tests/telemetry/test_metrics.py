@@ -21,6 +21,7 @@ from gateway.policy.routing.pool_state import PoolState
 from gateway.policy.slo import buckets
 from gateway.policy.slo.ledger import SloLedger
 from gateway.telemetry.admission_exposition import AdmissionCollector, Queued
+from gateway.telemetry.capacity_exposition import CapacityCollector, CapacityRow
 from gateway.telemetry.discovery_exposition import DiscoveryCollector, DiscoveryRow
 from gateway.telemetry.exposition import GatewayCollector, Gauges
 from gateway.telemetry.families import Collector, rendered
@@ -212,6 +213,19 @@ def test_queues_slots_and_who_was_turned_away_are_shown() -> None:
     assert value(samples, "tidegate_prompt_estimate_error_ratio", model="new") == 0
 
 
+def capacity_collector() -> CapacityCollector:
+    rows = [CapacityRow("gpu", 5, 3, 0, 12.5, 1_700_000_000.0), CapacityRow("cpu")]
+    return CapacityCollector(lambda: rows, {("gpu", "burn"): 2})
+
+
+def test_a_want_that_is_not_known_is_no_number() -> None:
+    found = expose(Metrics(), capacity_collector())
+    wanted = {name: value for (name, pairs), value in found.items() if dict(pairs).get("pool") == "cpu"}
+    assert wanted == {"tidegate_capacity_known": 0.0}
+    assert found["tidegate_capacity_wanted_replicas", (("pool", "gpu"),)] == 5.0
+    assert found["tidegate_capacity_changes_total", (("pool", "gpu"), ("rule", "burn"))] == 2.0
+
+
 def discovery_collector() -> DiscoveryCollector:
     return DiscoveryCollector(lambda: [DiscoveryRow("dns vllm.svc:8000", ("p",), 2, 1, 3.5, "", 4)])
 
@@ -271,7 +285,7 @@ def test_every_metric_has_its_row_and_every_row_its_metric() -> None:
     metrics.on_retried(exchange(), AttemptEnd.STALLED)
     exported: dict[str, set[str]] = {}
     rest = (routing_collector(), admission_collector(), rollout_collector(), discovery_collector(), fleet_collector())
-    for name, pairs in expose(metrics, slo_collector(), *rest):
+    for name, pairs in expose(metrics, slo_collector(), capacity_collector(), *rest):
         family = re.sub(r"_(bucket|sum|count|created)$", "", name)
         if name.startswith("tidegate_"):
             exported.setdefault(family, set()).update(key for key, _ in pairs if key != "le")
