@@ -19,6 +19,7 @@ from gateway.rules.prometheus import operator_rule, rules_file
 from gateway.rules.promtool import unit_tests
 from gateway.rules.slo import Document, Scale, Slo, slos
 from gateway.rules.sloth import sloth_specs
+from gateway.runbooks import RUNBOOKS
 
 
 class Format(StrEnum):
@@ -61,9 +62,9 @@ def rules(
     runbook: Annotated[
         str,
         typer.Option(
-            help="URL of the page that alerts link to. The SLI is appended as an anchor.", show_default="no link"
+            help="URL of the page that alerts link to; empty for no link. The SLI is appended as an anchor.",
         ),
-    ] = "",
+    ] = RUNBOOKS,
     time_scale: Annotated[
         float,
         typer.Option(

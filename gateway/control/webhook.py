@@ -12,6 +12,7 @@ import httpx
 from tenacity import AsyncRetrying, RetryError, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from gateway.control.incidents import FAILED, SENT, Notice
+from gateway.runbooks import runbook
 
 _log = logging.getLogger(__name__)
 WAITING = 1000
@@ -95,7 +96,11 @@ def payload(notice: Notice) -> dict[str, object]:
     """Return Alertmanager's webhook message, version 4; each alert is a group of its own."""
     status = "firing" if notice.firing else "resolved"
     labels = {"alertname": _NAME, **notice.labels}
-    annotations = {"summary": notice.summary, "description": notice.description}
+    annotations = {
+        "summary": notice.summary,
+        "description": notice.description,
+        "runbook_url": runbook(notice.labels["sli"]),
+    }
     alert = {
         "status": status,
         "labels": labels,

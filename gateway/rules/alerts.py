@@ -147,7 +147,7 @@ def _annotations(slo: Slo, severity: Severity) -> dict[str, str]:
             f"{gone}; {failed} of {events} {MISSED[slo.sli]} in the last {name}{_worst(slo, length)}. "
             f"Target over {window}: {slo.target_words}."
         ),
-    } | ({"runbook_url": f"{slo.runbook}#{slo.sli}"} if slo.runbook else {})
+    } | ({"runbook_url": slo.runbook_url} if slo.runbook else {})
 
 
 def _worst(slo: Slo, length: float) -> str:

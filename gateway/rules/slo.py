@@ -10,6 +10,7 @@ from gateway.config.durations import format_duration
 from gateway.config.table import ModelSpec, RouteTable
 from gateway.policy.slo.alerts import PAIRS, AlertPair, Severity
 from gateway.policy.slo.objective import Objective, Sli, Target
+from gateway.runbooks import runbook as section
 
 ALERT = "TidegateErrorBudgetBurn"
 MISSED = {
@@ -140,6 +141,11 @@ class Slo:
             "sloth_slo": self.id.removeprefix(f"{self.model}-"),
             **self.counted,
         }
+
+    @property
+    def runbook_url(self) -> str:
+        """Where an alert links to, "" without a page."""
+        return section(self.sli, self.runbook)
 
     @property
     def counted(self) -> dict[str, str]:

@@ -41,7 +41,8 @@ def _slo(slo: Slo) -> Document:
         },
         "alerting": {
             "name": ALERT,
-            "annotations": {"summary": f"{slo.sli} of {slo.subject} burns its error budget"},
+            "annotations": {"summary": f"{slo.sli} of {slo.subject} burns its error budget"}
+            | ({"runbook_url": slo.runbook_url} if slo.runbook else {}),
             "page_alert": {"labels": {"severity": str(Severity.PAGE)}},
             "ticket_alert": {"labels": {"severity": str(Severity.TICKET)}},
         },
