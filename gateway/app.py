@@ -123,6 +123,14 @@ class App:
         with contextlib.suppress(KeyError):
             self.data.registry.drain(backend, drained=drained)
 
+    def wanting(self) -> frozenset[str]:
+        """Return the pools without an engine whose requests this process holds."""
+        return self.control.waker.wanting
+
+    def wake(self, pools: Collection[str]) -> None:
+        """Have engines woken for these pools, and for no others, for all workers."""
+        self.control.waker.told(pools)
+
     async def reread(self) -> None:
         """Read all files again that are read here, while this process is not about to end."""
         if not self._stopping.is_set():
@@ -160,7 +168,8 @@ class App:
 
     def _build_control_plane(self) -> None:
         table = None if self._settings.table is None else joined(self._settings.table)
-        self.control = ControlPlane(self._settings, self._store, self.data, self._epoch, table)
+        alone = not self._is_worker
+        self.control = ControlPlane(self._settings, self._store, self.data, self._epoch, table, alone=alone)
         self.control.restore(self._saved)
         self._admin = AdminPlane(self._settings, self.files, self.data, self.control)
 

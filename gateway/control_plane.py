@@ -26,6 +26,7 @@ from gateway.control.shared_limits import SharedLimits
 from gateway.control.sharing import Sharing
 from gateway.control.supervisor import Supervisor
 from gateway.control.sweep import Groups, sweep
+from gateway.control.waking import Waker
 from gateway.control.warming import Warmer
 from gateway.control.watching import Watched, watch
 from gateway.control.webhook import Webhook
@@ -45,9 +46,19 @@ class ControlPlane:
     """The controllers. They read what the data plane has counted, and change what it reads next."""
 
     def __init__(
-        self, settings: Settings, store: Store, data: DataPlane, epoch: Clock, table: JoinedTable | None = None
+        self,
+        settings: Settings,
+        store: Store,
+        data: DataPlane,
+        epoch: Clock,
+        table: JoinedTable | None = None,
+        *,
+        alone: bool = True,
     ) -> None:
-        """Take a clock of seconds since the epoch that never jumps, and the table that workers share, if any."""
+        """Take a clock of seconds since the epoch that never jumps, and the table that workers share, if any.
+
+        A process that is not `alone` is one of several workers.
+        """
         self._data = data
         self._epoch = epoch
         registry, ledger, current, clock = data.registry, data.ledger, data.current, data.clock
@@ -126,6 +137,8 @@ class ControlPlane:
             current, reader, self.audit, clock=epoch, leads=self.leads, request_save=self.flusher.wake
         )
         data.evidence.feed(self.rollouts, self.deployments)
+        self._clients = EngineClients(clock, data.rng)
+        self.waker = Waker(registry, self._clients, clock, epoch, alone=alone)
 
     def leads(self) -> bool:
         """Return whether this gateway leads rollouts, of those that share a state file."""
@@ -159,9 +172,9 @@ class ControlPlane:
         supervisor = Supervisor()
         if self.shared_limits is not None:
             asyncio.get_running_loop().add_reader(self.shared_limits.wake_fd, self.shared_limits.woken)
-        clients = EngineClients(clock, data.rng)
-        supervisor.start("probe", Prober(data.registry, clock, clients, hops=data.gateway.hops.name).run)
-        supervisor.start("scrape", Scraper(data.registry, clock, clients).run)
+        supervisor.start("probe", Prober(data.registry, clock, self._clients, hops=data.gateway.hops.name).run)
+        supervisor.start("scrape", Scraper(data.registry, clock, self._clients).run)
+        supervisor.start("wake engines", self.waker.run)
         supervisor.start("discovery", self.discovery.run)
         supervisor.start("sweep", partial(sweep, checked, clock, data.registry.lateness, data.background))
         supervisor.start("outlier detector", partial(self.outlier_detector.run, data.background))

@@ -161,7 +161,7 @@ class Exchange:
     `objective` names what it is held to, "" where that is its model's own. `excused` says that this process itself was
     late during the last attempt. `forced` says that the client chose the version, `weighed` that its TTFT is in a
     rollout's evidence already, `sticky` what keeps its client on a version. `trace` is the context of a request that
-    leaves a trace.
+    leaves a trace. `held` are those of the seconds `queued` in which no engine was there, until one was woken.
     """
 
     __slots__ = (
@@ -177,6 +177,7 @@ class Exchange:
         "excused",
         "first_content",
         "forced",
+        "held",
         "itl",
         "itl_bounds",
         "itl_sum",
@@ -225,6 +226,7 @@ class Exchange:
         self.sticky: bytes | None = None
         self.attempts: list[AttemptRecord] = []
         self.queued = 0.0
+        self.held = 0.0
         self.backend_seconds = 0.0
         self.first_content = 0.0
         self.last_content = 0.0

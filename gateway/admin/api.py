@@ -313,6 +313,7 @@ def _backend(backend: Backend, now: float) -> BackendStatus:
         silent=backend.readiness.silent,
         drained=backend.drained,
         leaving=backend.leaving,
+        asleep=backend.availability.asleep,
         ejection=backend.health.outlier.ejection.state,
         ejection_reason=backend.health.outlier.ejection.reason,
         weight=round(backend.health.outlier.weight, 4),

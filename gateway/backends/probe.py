@@ -15,7 +15,11 @@ from gateway.wire.control_connection import ControlError, SilentError
 
 MAX_MODELS: Final = 1024 * 1024
 """Bytes of a list of models that are read."""
+MAX_STATE: Final = 4096
+"""Bytes of an answer about sleep that are read."""
 _LISTS: Final = 8
+_OK: Final = 200
+_NO_SUCH_PATH: Final = (404, 405)
 _LONGEST: Final = 10**9
 """More tokens than any context has."""
 _ALWAYS: Final = b"accept: */*\r\naccept-encoding: identity\r\nuser-agent: tidegate\r\n"
@@ -69,6 +73,30 @@ async def probe(
     return ProbeResult(None, models=listed(answer.body))
 
 
+async def sleeps(client: ControlClient, backend: Backend, *, patience: float, until: float) -> bool:
+    """Ask vLLM's `/is_sleeping`; an engine without it is awake. Raises ControlError where it does not tell."""
+    answer = await client.ask(question(backend, b"/is_sleeping"), most=MAX_STATE, patience=patience, until=until)
+    if answer.status in _NO_SUCH_PATH:
+        return False
+    try:
+        asleep = json.loads(answer.body or b"")["is_sleeping"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        asleep = None
+    if not isinstance(asleep, bool):
+        raise ControlError(f"/is_sleeping answers {answer.status} and does not tell")
+    return asleep
+
+
+async def wake_up(client: ControlClient, backend: Backend, *, patience: float, until: float) -> str:
+    """Ask for vLLM's `/wake_up`, and wait until the engine is awake; return why it is not, "" where it is."""
+    asked = question(backend, b"/wake_up", b"content-length: 0\r\n", method=b"POST")
+    try:
+        answer = await client.ask(asked, most=0, patience=patience, until=until)
+    except ControlError as error:
+        return str(error)
+    return "" if answer.status == _OK else f"/wake_up answers {answer.status}"
+
+
 def _illness(status: int) -> str | None:
     """Return what the status of `/health` says against an engine."""
     if status == 508:
@@ -76,11 +104,12 @@ def _illness(status: int) -> str | None:
     return f"/health answers {status}" if status >= 500 else None
 
 
-def question(backend: Backend, path: bytes, fields: bytes = b"") -> bytes:
+def question(backend: Backend, path: bytes, fields: bytes = b"", method: bytes = b"GET") -> bytes:
     """Return the request of a control call; `fields` are added to its head, each line ended."""
     return (
-        b"GET %b%b HTTP/1.1\r\nhost: %b\r\n%b%b%b"
+        b"%b %b%b HTTP/1.1\r\nhost: %b\r\n%b%b%b"
         % (
+            method,
             backend.base_path,
             path,
             backend.authority,

@@ -10,6 +10,7 @@ from gateway.config.table import BackendSpec, RouteTable
 from gateway.lateness import Lateness
 from gateway.policy.routing.health import Health
 from gateway.policy.routing.pool_state import PoolState
+from gateway.policy.routing.waking import Way
 from gateway.wire.outbox import Outbox
 
 _log = logging.getLogger(__name__)
@@ -75,7 +76,13 @@ class Registry:
         for name, pool in prepared.table.pools.items():
             healths = {spec.id: prepared.backends[spec.id].health for spec in pool.backends}
             cost, thresholds = pool.cost_per_hour, pool.outlier_detection
-            self.pools[name].follow(healths, cost_per_hour=cost, thresholds=thresholds, prepared=healths)
+            self.pools[name].follow(
+                healths,
+                cost_per_hour=cost,
+                thresholds=thresholds,
+                prepared=healths,
+                scale_from_zero=pool.scale_from_zero,
+            )
         for gone in self._backends.keys() - prepared.backends.keys():
             self._leaving.add(self._backends[gone])
             self._backends.pop(gone).pool.close()
@@ -86,6 +93,10 @@ class Registry:
 
     def _hold(self, backend: Backend, spec: BackendSpec) -> None:
         known = self._backends.get(spec.id)
+        waking = self.pools[spec.pool].waking
+        backend.availability.require_probe(required=waking is not None)
+        if waking is None or waking.settings.way is not Way.ENGINES:
+            backend.availability.sleep(asleep=False)  # nothing asks it any more
         if known is backend:
             if spec.leaving is not backend.spec.leaving:
                 backend.availability.leave(leaving=spec.leaving)

@@ -25,6 +25,7 @@ from gateway.discovery.target_file import read_targets
 from gateway.policy.canary.plan import LAST
 from gateway.policy.canary.words import span
 from gateway.policy.routing.rules import ANY, Span, When
+from gateway.policy.routing.waking import ScaleFromZero
 from gateway.policy.slo.alerts import FASTEST, Severity
 from gateway.policy.slo.objective import Objective, Target
 from gateway.policy.slo.words import fewest_words, limits_of, outage_words
@@ -363,12 +364,19 @@ def _target_as_json(target: Target) -> dict[str, Any]:
     return {"ratio": target.ratio, "under_seconds": target.under, "by_prompt_tokens": dict(target.by_prompt_tokens)}
 
 
+def _from_zero_as_json(settings: ScaleFromZero | None) -> dict[str, Any] | None:
+    if settings is None:
+        return None
+    return {"max_held": settings.max_held, "hold_seconds": settings.hold, "wake": settings.way.value}
+
+
 def _pool_as_json(pool: PoolSpec) -> dict[str, Any]:
     return {
         "accelerator": pool.accelerator,
         "cost_per_hour": pool.cost_per_hour,
         "warm_up_seconds": pool.warm_up,
         "capacity": capacity_as_json(pool),
+        "scale_from_zero": _from_zero_as_json(pool.scale_from_zero),
         "backends": [
             {
                 "id": backend.id,

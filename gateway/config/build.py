@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from gateway.config.capacity_schema import CapacityEntry
 from gateway.config.origins import DnsOrigin, FileOrigin, InferencePoolOrigin, KubernetesOrigin, Origin
-from gateway.config.pool_schema import BackendEntry, PoolEntry
+from gateway.config.pool_schema import BackendEntry, PoolEntry, ScaleFromZeroEntry
 from gateway.config.schema import (
     AvailabilityEntry,
     ClassEntry,
@@ -40,6 +40,7 @@ from gateway.policy.canary.plan import OnStall, Plan
 from gateway.policy.capacity.want import Rules
 from gateway.policy.routing.ejection import Thresholds
 from gateway.policy.routing.rules import ANY, Rule, When
+from gateway.policy.routing.waking import ScaleFromZero, Way
 from gateway.policy.slo.objective import DEFAULT, SUPPORTING_STAGES, Objective, Sli, Target
 
 
@@ -88,6 +89,7 @@ def _pool(name: str, entry: PoolEntry) -> PoolSpec:
         _discovered(entry.backends),
         entry.warm_up,
         None if entry.capacity is None else _capacity(entry, entry.capacity),
+        None if entry.scale_from_zero is None else _scale_from_zero(entry.scale_from_zero),
     )
 
 
@@ -107,6 +109,12 @@ def _capacity(pool: PoolEntry, entry: CapacityEntry) -> CapacitySpec:
     )
     signals = SignalNames(**{name: metric or "" for name, metric in entry.signals.model_dump().items()})
     return CapacitySpec(rules, entry.mode == "predictive", entry.unit, entry.backends_per_replica, signals)
+
+
+def _scale_from_zero(entry: ScaleFromZeroEntry) -> ScaleFromZero:
+    is_named = entry.wake in {Way.CAPACITY.value, Way.ENGINES.value}
+    way, webhook = (Way(entry.wake), "") if is_named else (Way.WEBHOOK, entry.wake)
+    return ScaleFromZero(entry.max_held, entry.hold, way, webhook)
 
 
 def _backends(

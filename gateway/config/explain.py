@@ -29,6 +29,7 @@ _PLACES: dict[str, KeyPath] = {
     "a backend (`{url: http://host:8000, ...}`)": ("pools", "p", "backends", 0),
     "a pool": ("pools", "p"),
     "the capacity of a pool": ("pools", "p", "capacity"),
+    "a pool's `scale_from_zero`": ("pools", "p", "scale_from_zero"),
     "a model": ("models", "m"),
     "a version": ("models", "m", "versions", "v"),
     "the timeouts of a model": ("models", "m", "timeouts"),

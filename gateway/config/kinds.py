@@ -18,8 +18,10 @@ KUBERNETES_NAME = r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$"
 SERVICE_PORT = r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?|[1-9][0-9]{0,4})$"
 LABEL_NAME = r"^([A-Za-z0-9.-]{1,253}/)?[A-Za-z0-9_]([A-Za-z0-9._-]{0,61}[A-Za-z0-9_])?$"
 METRIC = r'^[a-zA-Z_:][a-zA-Z0-9_:]*(\{[a-zA-Z_][a-zA-Z0-9_]*="[^"\\\n]*"\})?$'
+WAY = r"^(capacity|engines|https?://[^/\s]+(/\S*)?)$"
 NAME_RULES = {
     METRIC: 'the name of a metric, with one label if need be: `engine_requests{state="queued"}`',
+    WAY: "`capacity`, `engines`, or the URL of a webhook",
     KUBERNETES_NAME: "up to 253 lower-case letters, digits, `-` and `.`",
     SERVICE_PORT: "the name of a port, or its number, from 1 to 65535",
     LABEL_NAME: "the name of a label, such as `app` or `example.com/role`",
@@ -41,6 +43,7 @@ ServicePort = Annotated[
     WithJsonSchema({"anyOf": [{"type": "string", "pattern": SERVICE_PORT}, {"type": "integer"}, VARIABLE]}),
 ]
 LabelName = Annotated[str, StringConstraints(pattern=LABEL_NAME)]
+WakeWay = Annotated[str, StringConstraints(pattern=WAY, max_length=2048)]
 DnsName = Annotated[
     str,
     PlainValidator(addresses.parse_name),

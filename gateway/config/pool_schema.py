@@ -7,9 +7,20 @@ from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, With
 from gateway.config import variables
 from gateway.config.capacity_schema import CapacityEntry
 from gateway.config.durations import format_duration
-from gateway.config.kinds import DnsName, EjectionTime, Entry, KubernetesName, LabelName, ServicePort, Timeout, Url
+from gateway.config.kinds import (
+    DnsName,
+    EjectionTime,
+    Entry,
+    KubernetesName,
+    LabelName,
+    ServicePort,
+    Timeout,
+    Url,
+    WakeWay,
+)
 from gateway.config.table import WARM_UP
 from gateway.policy.routing.ejection import USUAL
+from gateway.policy.routing.waking import FROM_ZERO, Way
 
 ORIGINS = ("url", "dns", "file", "kubernetes", "inference_pool")
 """The keys of which an entry of `backends` has exactly one: where its engines are found."""
@@ -144,6 +155,27 @@ class OutlierDetectionEntry(Entry):
     )
 
 
+class ScaleFromZeroEntry(Entry):
+    """How requests wait for the first engine of a pool that has none."""
+
+    max_held: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        default=FROM_ZERO.max_held,
+        description=f"Most requests that wait, in each worker process; others get 503. Default: {FROM_ZERO.max_held}.",
+        examples=[200],
+    )
+    hold: Timeout = Field(
+        default=FROM_ZERO.hold,
+        description=f"Longest wait of a request. Default: {format_duration(FROM_ZERO.hold)}.",
+        examples=["5m"],
+    )
+    wake: WakeWay = Field(
+        default=Way.CAPACITY.value,
+        description="How an engine is woken: `capacity` (something outside acts on the want of one), `engines` (vLLM's "
+        "`/wake_up`), or the URL of a webhook. Default: capacity.",
+        examples=["engines", "${WAKE_WEBHOOK}"],
+    )
+
+
 class PoolEntry(Entry):
     """Engines of one kind that stand in for each other."""
 
@@ -173,4 +205,9 @@ class PoolEntry(Entry):
         default=None,
         description="How many replicas it may want. Default: it wants none in particular.",
         examples=[{"min": 1, "max": 8}],
+    )
+    scale_from_zero: ScaleFromZeroEntry | None = Field(
+        default=None,
+        description="Hold requests while no engine is ready, and have one woken. Default: they get 503.",
+        examples=[{"max_held": 200, "hold": "5m", "wake": "engines"}],
     )

@@ -12,6 +12,7 @@ from gateway.policy.canary.plan import Plan
 from gateway.policy.capacity.want import Rules
 from gateway.policy.routing.ejection import USUAL, Thresholds
 from gateway.policy.routing.rules import Rule
+from gateway.policy.routing.waking import ScaleFromZero
 from gateway.policy.slo.objective import DEFAULT, Objective
 
 IMPLICIT_VERSION = "default"
@@ -120,6 +121,7 @@ class PoolSpec:
     """Backends of one kind that stand in for each other: those that routes name, and those that are found.
 
     One that is started serves after `warm_up` seconds. Without a `capacity` the pool wants no number of them.
+    `scale_from_zero` says how requests wait while none is ready, None that they do not.
     """
 
     name: str
@@ -131,6 +133,7 @@ class PoolSpec:
     discovered: tuple[Discovery, ...] = ()
     warm_up: float = WARM_UP
     capacity: CapacitySpec | None = None
+    scale_from_zero: ScaleFromZero | None = None
 
 
 @dataclass(frozen=True, slots=True)

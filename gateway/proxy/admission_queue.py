@@ -106,7 +106,7 @@ class AdmissionQueue:
         outlook = self.outlook(service_class, tenant, patience, now)
         if outlook.chance < chances.LEAST and self.refuses:
             return self._refused(Shed.HOPELESS, service_class, outlook, patience=patience, chance=chance)
-        if self.queue.size >= CAPACITY and not self._make_room(service_class, chance):
+        if self.queue.size >= CAPACITY and not self.make_room(service_class, chance):
             return self._refused(Shed.FULL, service_class, outlook, patience=patience, chance=chance)
         claim = waiter.claim
         entry = Entry(
@@ -137,7 +137,7 @@ class AdmissionQueue:
                 showing.show(self.neighbours)
 
     def adopt(self, entry: Entry[Queued]) -> None:
-        """Let one wait here that has waited in another line; it keeps its time."""
+        """Let one wait here that keeps its time: it has waited in another line, or no engine is there for it."""
         self.queue.push(entry)
 
     def hand_over(self, entry: Entry[Queued]) -> None:
@@ -255,8 +255,8 @@ class AdmissionQueue:
         seconds = self.forecast.retry_after(outlook.ahead, chance)
         return TurnedAway(why, seconds, patience, outlook.chance, outlook.ahead)
 
-    def _make_room(self, service_class: ServiceClass, chance: float) -> bool:
-        """Push out the newest of a lower class; where there is none, the queue is full."""
+    def make_room(self, service_class: ServiceClass, chance: float) -> bool:
+        """Push out the newest of a lower class; return whether there was one."""
         victim = self.queue.below(service_class)
         if victim is None:
             return False

@@ -15,7 +15,7 @@ from gateway.wire.service import Writer
 from gateway.wire.sse import Scanner
 
 # For proxies in front, which would hold back or recode what shall reach the client at once.
-_UNBUFFERED: Final = b"cache-control: no-transform\r\nx-accel-buffering: no\r\n"
+UNBUFFERED: Final = b"cache-control: no-transform\r\nx-accel-buffering: no\r\n"
 _BINARY: Final[tuple[bytes, ...]] = (b"application/octet-stream", b"audio/", b"image/", b"multipart/")
 
 
@@ -40,7 +40,7 @@ def carrier(
     if routed.spec.stored is not None:
         naming = Noting(routed.spec.stored, exchange, naming, routed.spec.asked)
     if exchange.stream:
-        head += _UNBUFFERED if head.find(b"x-accel-buffering") < 0 else b""
+        head += UNBUFFERED if head.find(b"x-accel-buffering") < 0 else b""
         return StreamRelay(
             attempt,
             client,

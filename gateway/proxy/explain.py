@@ -52,7 +52,9 @@ def _decided(
     first = first_asked(route.backends, version.served_model)
     if not first:
         pools = ", ".join(pool.peers.pool for pool in route.pools)
-        return "", f"no backend is ready in {pools}: requests get 503{route.discovery}"
+        waking = route.waking
+        told = "get 503" if waking is None else f"are held until one is woken, {waking.held} at the moment"
+        return "", f"no backend is ready in {pools}: requests {told}{route.discovery}"
     silent = not first[0].serves(version.served_model)
     objective = model.objectives.of(name)
     need = need_for(model, objective, tokens, claim=claim)
@@ -103,6 +105,8 @@ def _considered(backend: Backend, version: LiveVersion, claim: Claim, now: float
     if backend.still_serves(served_model):
         why = f"not ready: {backend.readiness.reason}; it is at work, and asked while no other has a slot"
         return replace(considered, refused=why, scored=False)
+    if backend.availability.asleep:
+        return replace(considered, refused="asleep", scored=False)
     if not backend.readiness.eligible:
         return replace(considered, refused=f"not ready: {backend.readiness.reason}", scored=False)
     listed = ", ".join(sorted(backend.models or ())) or "nothing"

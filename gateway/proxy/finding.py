@@ -29,11 +29,11 @@ FULL: Final = Tried.FULL
 def others(routed: RoutedRequest, tried: Sequence[Backend]) -> list[Backend]:
     """Return the backends that could be sent this request and have not been.
 
-    A drained one still tells of what it keeps.
+    A drained one still tells of what it keeps; one that sleeps is asked nothing.
     """
     route, served = routed.route, routed.version.served_model
     if routed.spec.is_lookup:
-        return [b for b in route.backends if b not in tried and b.readiness.eligible]
+        return [b for b in route.backends if b not in tried and b.readiness.eligible and not b.availability.asleep]
     # Those that are ready have not changed since the last request, nearly always.
     ready = route.ready(served)
     if tried:

@@ -175,8 +175,9 @@ class LiveTable:
 
     @property
     def serving(self) -> bool:
-        """Whether some model has a backend that is known to be ready."""
-        return any(version.is_ready for model in self._models.values() for version in model.versions.values())
+        """Whether some model has a backend that is known to be ready, or requests for it wait until one is woken."""
+        versions = [version for model in self._models.values() for version in model.versions.values()]
+        return any(version.is_ready or version.routes[-1].waking is not None for version in versions)
 
 
 class LiveBuilding:

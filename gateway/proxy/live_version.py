@@ -10,6 +10,7 @@ from gateway.claim import Claim
 from gateway.config.table import VersionSpec
 from gateway.policy.routing.pool_state import PoolState
 from gateway.policy.routing.pools import PoolProbe
+from gateway.policy.routing.waking import Waking
 from gateway.policy.slo.objective import Objective
 from gateway.proxy.admission_queue import AdmissionQueue
 
@@ -73,6 +74,14 @@ class LiveRoute:
         return f"<LiveRoute {' '.join(pool.peers.pool for pool in self.pools)}>"
 
     @property
+    def waking(self) -> Waking | None:
+        """What holds requests while no backend is ready: that of the first of its pools that scales from zero."""
+        for pool in self.pools:
+            if pool.peers.waking is not None:
+                return pool.peers.waking
+        return None
+
+    @property
     def discovery(self) -> str:
         """Say where backends of its pools are found, and what was, after a colon; "" where the routes name all."""
         words = [pool.peers.discovery for pool in self.pools if pool.peers.discovery]
@@ -129,9 +138,10 @@ class LiveVersion:
 
     @property
     def is_lost(self) -> bool:
-        """Whether every backend is known not to serve: none is only drained, or too slow for its probes."""
+        """Whether every backend is known not to serve: none is only drained, asleep, or too slow for its probes."""
         return not any(
-            each.drained or each.serves(self.served_model) or each.readiness.silent for each in self.backends
+            each.drained or each.availability.asleep or each.serves(self.served_model) or each.readiness.silent
+            for each in self.backends
         )
 
     @property

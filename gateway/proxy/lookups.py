@@ -116,8 +116,9 @@ class Lookups:
         front, tenant = self._front, cast(LiveTenant, request.caller)
         made = front.stored.find(response, tenant.name, exchange.received)
         if made is None:
-            places = candidates(front.current.table, front.current.tenants, tenant)
-            if places and not any(place.backend.readiness.eligible for place in places):
+            found = candidates(front.current.table, front.current.tenants, tenant)
+            places = [each for each in found if not each.backend.availability.asleep]
+            if found and not any(place.backend.readiness.eligible for place in places):
                 raise NoReadyBackend("no backend that may keep this response is ready")
             return places
         known = keeper(front.current.table, tenant, made)

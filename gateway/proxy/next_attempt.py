@@ -8,10 +8,12 @@ from gateway.errors import GatewayError, NoReadyBackend
 from gateway.exchange import BAD, AttemptEnd, Exchange, Outcome
 from gateway.policy.admission.decide import TurnedAway
 from gateway.policy.routing.retry import pause
+from gateway.policy.routing.waking import Waking
 from gateway.policy.slo.classify import RULINGS, request_outcome
 from gateway.proxy import replies
 from gateway.proxy.answers import failure, turned_away
 from gateway.proxy.finding import FULL, STARTED, Tried, others
+from gateway.proxy.holding import Hold, waking_for
 from gateway.proxy.lifecycle import Event
 from gateway.proxy.queue_ticket import QueueTicket
 from gateway.proxy.renewal import renewed
@@ -53,7 +55,18 @@ class NextAttempt:
     `failures` are those of the request so far.
     """
 
-    __slots__ = ("_client", "_context", "_deadline", "_exchange", "_pause", "_request", "_ticket", "failures")
+    __slots__ = (
+        "_client",
+        "_context",
+        "_deadline",
+        "_exchange",
+        "_hold",
+        "_is_cold",
+        "_pause",
+        "_request",
+        "_ticket",
+        "failures",
+    )
 
     def __init__(
         self, request: Request, exchange: Exchange, client: Writer, context: ProxyContext, deadline: float
@@ -65,6 +78,8 @@ class NextAttempt:
         self._deadline = deadline
         self._ticket: QueueTicket | None = None
         self._pause: asyncio.TimerHandle | None = None
+        self._hold: Hold | None = None
+        self._is_cold = False
         self.failures = Failures()
 
     def __repr__(self) -> str:
@@ -75,12 +90,16 @@ class NextAttempt:
         """Where no attempt began, wait for a slot, unless that is hopeless, or tell that there can be none."""
         routed, exchange, failures, context = self._request.routed, self._exchange, self.failures, self._context
         if not others(routed, failures.tried):
+            if self._held():
+                return
             found = routed.route.discovery
             error = NoReadyBackend(f"no backend of the model `{exchange.model}` is ready{found}")
             self._refuse(error, Outcome.NO_BACKEND, "no ready backend")
         elif tried is FULL:
             self._request.step(Event.NO_SLOT)
             now, last = context.clock(), failures.last
+            waking = routed.route.waking
+            self._is_cold = self._is_cold or (waking is not None and waking.held > 0)
             ticket = self._ticket = self._ticket or QueueTicket(self, routed, context.clock)
             if last is None or last[0] is not AttemptEnd.SATURATED:
                 ticket.enter(routed, exchange, now=now, deadline=self._deadline, chance=context.rng.random())
@@ -104,18 +123,31 @@ class NextAttempt:
             case Next.QUEUE if self.renewed() is not None:
                 self.wait(FULL)
             case Next.END:
-                self._conclude(*last)
+                if end is not AttemptEnd.CONNECT_FAILED or committed or not self._held():
+                    self._conclude(*last)
 
     def check(self, now: float) -> bool:
         """Turn the request away when its patience in the queue is over; return whether it was."""
+        hold, ticket = self._hold, self._ticket
+        if hold is not None and ticket is not None:
+            routed = self._request.routed
+            if ticket.is_over(now) and not others(routed, self.failures.tried):
+                self._held_in_vain(now)
+                return True
+            hold.keep_alive(self._client, self._exchange, routed, now)
         return self._ticket is not None and self._ticket.check(now, self._context.rng.random())
 
     def end(self, now: float) -> None:
         """Wait for nothing any more, and note for how long that was done in vain."""
         self._end_pause(now)
+        is_held = self._is_cold
+        self._let_go()
         ticket, self._ticket = self._ticket, None
         if ticket is not None:
-            self._exchange.queued += ticket.leave(now)
+            waited = ticket.leave(now)
+            self._exchange.queued += waited
+            if is_held:
+                self._exchange.held += waited
 
     # What its place in the queue tells
 
@@ -126,11 +158,21 @@ class NextAttempt:
             self._refuse(routed, Outcome.CLIENT_ERROR, routed.code)
             return None
         self._request.routed = routed
+        if self._hold is not None:
+            self._hold.follow(routed, self._context.clock())
         return routed
 
     def try_again(self, waited: float) -> bool:
         """Take a slot that came free after so many seconds."""
-        return self._request.begin(waited) is STARTED
+        is_cold, exchange = self._is_cold, self._exchange
+        held = exchange.held
+        if is_cold:
+            exchange.held = held + waited  # before it begins: an attempt may end at once
+        if self._request.begin(waited) is STARTED:
+            self._let_go()
+            return True
+        exchange.held = held
+        return False
 
     def turned_away(self, why: TurnedAway) -> None:
         """Answer that there is no slot, unless one that it had ended in a failure; that an engine was busy is none."""
@@ -142,6 +184,56 @@ class NextAttempt:
     def give_up(self, error: GatewayError) -> None:
         """End at once, for a reason of the gateway's own."""
         self._request.give_up(error)
+
+    def _held(self) -> bool:
+        """Hold the request until an engine is woken, if its pool does that; return whether it is cared for."""
+        request, exchange, failures, context = self._request, self._exchange, self.failures, self._context
+        routed, now = request.routed, context.clock()
+        waking = waking_for(routed, failures.last)
+        if waking is None:
+            return False
+        if self._hold is None and (waking.rests(now) or not self._has_room(routed, waking)):
+            self._refuse_held(waking, now)
+            return True
+        if failures.last is not None:
+            request.step(Event.RETRY)
+            failures.forget()
+        request.step(Event.NO_SLOT)
+        self._is_cold = True
+        if self._hold is None:
+            self._hold = Hold(routed, waking, now)
+        ticket = self._ticket = self._ticket or QueueTicket(self, routed, context.clock)
+        ticket.hold(routed, now=now, until=max(now, exchange.received) + waking.settings.hold)
+        return True
+
+    def _has_room(self, routed: RoutedRequest, waking: Waking) -> bool:
+        """Whether one more may be held, or one of a lower class makes room."""
+        return not waking.is_full or routed.route.line.make_room(routed.spec.service_class, self._context.rng.random())
+
+    def _refuse_held(self, waking: Waking, now: float) -> None:
+        model, seconds = self._exchange.model, waking.retry_after(now)
+        if waking.rests(now):
+            words = f"none came within {waking.settings.hold:g} s when one was last woken"
+        else:
+            words = f"{waking.held} requests wait for one already"
+            waking.refused += 1
+        message = f"no backend of the model `{model}` is ready, and {words}; retry in {seconds} s"
+        self._refuse(NoReadyBackend(message, retry_after=seconds), Outcome.NO_BACKEND, "no ready backend")
+
+    def _held_in_vain(self, now: float) -> None:
+        """Tell that no engine came in time."""
+        routed, waking = self._request.routed, self._request.routed.route.waking
+        seconds = 1 if waking is None else waking.retry_after(now)
+        waited = now - self._exchange.received
+        message = f"no backend of the model `{self._exchange.model}` became ready within {waited:.0f} s"
+        error = NoReadyBackend(f"{message}{routed.route.discovery}; retry in {seconds} s", retry_after=seconds)
+        self._refuse(error, Outcome.NO_BACKEND, "no backend was ready in time")
+
+    def _let_go(self) -> None:
+        """Hold the request no more: it has an engine, or its end."""
+        hold, self._hold, self._is_cold = self._hold, None, False
+        if hold is not None:
+            hold.let_go()
 
     def _again(self) -> None:
         """Try elsewhere after a pause; where nothing is ready any more, the last failure stands."""

@@ -72,19 +72,10 @@ class QueueTicket:
 
         A request that is itself to blame is held back first; False where there is no time left for that.
         """
-        self._routed, line = routed, routed.route.line
-        self._line = line
+        self._routed, self._line = routed, routed.route.line
         if self._entry is None:
             since = exchange.received
-            self._entry = Entry(
-                self,
-                routed.spec.service_class,
-                routed.spec.tenant.name,
-                self.claim.kv,
-                since,
-                holding=self.claim.kind.mean or line.forecast.seconds,
-                until=since + _patience(routed, exchange, deadline - since, now),
-            )
+            self._entry = self._place(since, since + _patience(routed, exchange, deadline - since, now))
         pause = refusals.pause(self._entry.until - now)
         if pause is None:
             return False
@@ -92,8 +83,40 @@ class QueueTicket:
         if pause:
             self._held = later(pause, self._waiter, self._go_on, self._entry)
         else:
-            line.rejoin(self._entry, now)
+            self._line.rejoin(self._entry, now)
         return True
+
+    def hold(self, routed: RoutedRequest, *, now: float, until: float) -> None:
+        """Wait for an engine, in order and by class as for a slot; one that has waited before goes on in its place."""
+        self._routed, self._line, self._since, self._waits = routed, routed.route.line, now, True
+        entry = self._entry
+        if entry is None:
+            entry = self._entry = self._place(now, until)
+        entry.until = until
+        if entry.start is None:
+            self._line.adopt(entry)
+        else:
+            self._line.rejoin(entry, now)
+
+    def _place(self, since: float, until: float) -> Entry[Queued]:
+        """Return its place in the queue, from the time it came."""
+        spec, line = self._routed.spec, self._line
+        return Entry(
+            self,
+            spec.service_class,
+            spec.tenant.name,
+            self.claim.kv,
+            since,
+            holding=self.claim.kind.mean or line.forecast.seconds,
+            until=until,
+        )
+
+    def is_over(self, now: float) -> bool:
+        """Whether it waits, and its patience is over."""
+        entry = self._entry
+        if not self._waits or entry is None or now <= entry.until:
+            return False
+        return now > entry.until + self._excused(entry, now)
 
     def _go_on(self, entry: Entry[Queued]) -> None:
         """Go back into line after having been held back."""
@@ -130,7 +153,7 @@ class QueueTicket:
     def check(self, now: float, chance: float) -> bool:
         """Turn the request away when its patience is over; return whether it was."""
         entry = self._entry
-        if not self._waits or entry is None or now <= entry.until or now <= entry.until + self._excused(entry, now):
+        if entry is None or not self.is_over(now):
             return False
         self._waiter.turned_away(self._line.waited(entry, chance))
         return True

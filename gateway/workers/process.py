@@ -47,6 +47,10 @@ class WorkerProcess:
     accepts: frozenset[int] = frozenset()
     ordered: frozenset[int] = frozenset()
     leads: bool = False
+    wanting: frozenset[str] = frozenset()
+    """The pools without an engine whose requests it holds."""
+    wakes: frozenset[str] = frozenset()
+    """Those for which it was told last to have an engine woken."""
     routes: int = 0
     """The number of the routes that it has in force."""
     problem: str = ""
@@ -113,6 +117,8 @@ class WorkerProcess:
             "stage": self.stage,
             "accepts": sorted(self.accepts),
             "leads": self.leads,
+            "wanting": sorted(self.wanting),
+            "wakes": sorted(self.wakes),
             "routes": self.routes,
             "row": self.row,
         }
@@ -132,6 +138,8 @@ def adopted(state: Mapping[str, Any]) -> WorkerProcess:
         accepts=accepts,
         ordered=accepts,
         leads=state["leads"],
+        wanting=frozenset(state.get("wanting", ())),
+        wakes=frozenset(state.get("wakes", ())),
         routes=state["routes"],
         row=state.get("row"),
     )

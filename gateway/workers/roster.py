@@ -191,12 +191,25 @@ class Roster:
                 worker.routes, worker.problem = message["number"], message["problem"]
             case "leading" | "following" as role:
                 worker.leads = role == "leading"
+            case "wanting":
+                worker.wanting = frozenset(message["pools"])
             case "counted" | "drained":
                 worker.last = data
             case "leaving":
                 self._vacate(worker)
         self._divide()
+        self._pass_on_wants()
         self._changed.set()
+
+    def _pass_on_wants(self) -> None:
+        """Have one worker wake engines for all of them: the leader, and no other any more."""
+        leader = self.leader
+        wanting = frozenset(pool for each in self.workers for pool in each.wanting)
+        for each in self.workers:
+            pools = wanting if each is leader else frozenset()
+            if each.wakes != pools:
+                each.wakes = pools
+                each.send({"do": "wake", "pools": sorted(pools)})
 
     def _ended(self, worker: WorkerProcess, status: int) -> None:
         self.workers.remove(worker)
@@ -207,6 +220,7 @@ class Roster:
         if is_wanted:
             self._vacate(worker)
         self._divide()
+        self._pass_on_wants()
         self._changed.set()
 
     def _vacate(self, worker: WorkerProcess) -> None:

@@ -45,6 +45,12 @@ class Served(Protocol):
     def set_drained(self, backend: str, *, drained: bool) -> None:
         """Send a backend no requests, or some again, as the leading worker does."""
 
+    def wanting(self) -> frozenset[str]:
+        """Return the pools without an engine whose requests this process holds."""
+
+    def wake(self, pools: Collection[str]) -> None:
+        """Have engines woken for these pools, and for no others, for all workers."""
+
     async def reread(self) -> None:
         """Read the files beside the routes again."""
 
@@ -65,6 +71,7 @@ class Worker:
         self._app: Served | None = None
         self._orders: asyncio.Queue[tuple[Message, bytes]] = asyncio.Queue()
         self._leads: bool | None = None
+        self._wanting: frozenset[str] = frozenset()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def run(self) -> None:
@@ -137,6 +144,8 @@ class Worker:
                     self._channel.send({"is": "routed", "number": message["number"], "problem": await self._put(data)})
                 case "drain":
                     self._app.set_drained(message["backend"], drained=message["drained"])
+                case "wake":
+                    self._app.wake(message["pools"])
                 case "reread":
                     await self._app.reread()
                 case "count":
@@ -159,4 +168,8 @@ class Worker:
             if leads != self._leads:
                 self._leads = leads
                 self._channel.send({"is": "leading" if leads else "following"})
+            wanting = self._app.wanting()
+            if wanting != self._wanting:
+                self._wanting = wanting
+                self._channel.send({"is": "wanting", "pools": sorted(wanting)})
             await asyncio.sleep(_LOOK)

@@ -106,6 +106,7 @@ tenants:
             "cost_per_hour": 2.5,
             "warm_up_seconds": 180.0,
             "capacity": None,
+            "scale_from_zero": None,
             "backends": [
                 {
                     "id": "gpu/gpu-0:8000",

@@ -62,6 +62,12 @@ class Counting:
     def set_drained(self, backend: str, *, drained: bool) -> None:
         raise AssertionError(backend, drained)
 
+    def wanting(self) -> frozenset[str]:
+        return frozenset()
+
+    def wake(self, pools: Collection[str]) -> None:
+        raise AssertionError(pools)
+
     async def reread(self) -> None:
         raise AssertionError
 

@@ -10,6 +10,7 @@ from gateway.policy.routing.outlier import Signal
 from gateway.policy.routing.pick import Chance
 from gateway.policy.routing.residual import compare
 from gateway.policy.routing.vitals import PoolVitals
+from gateway.policy.routing.waking import ScaleFromZero, Waking
 
 _NONE: Final[Mapping[str, Health]] = {}
 SHORT: Final = 2.0
@@ -17,15 +18,19 @@ SHORT: Final = 2.0
 
 
 class PoolState(PoolVitals):
-    """The backends of one pool, and the rules that look at all of them; `members` are their healths by id."""
+    """The backends of one pool, and the rules that look at all of them; `members` are their healths by id.
 
-    __slots__ = ("_short", "_ticked", "members")
+    `waking` is None for a pool that does not scale from zero.
+    """
+
+    __slots__ = ("_short", "_ticked", "members", "waking")
 
     def __init__(self, pool: str, now: float) -> None:
         super().__init__(pool, now)
         self.members: dict[str, Health] = {}
         self._ticked = now
         self._short = 0.0
+        self.waking: Waking | None = None
 
     def __repr__(self) -> str:
         out = sum(health.outlier.ejection.out for health in self.members.values())
@@ -38,6 +43,7 @@ class PoolState(PoolVitals):
         cost_per_hour: float | None = None,
         thresholds: Thresholds = USUAL,
         prepared: Mapping[str, Health] = _NONE,
+        scale_from_zero: ScaleFromZero | None = None,
     ) -> None:
         """Hold exactly these backends: those that were `prepared`; others that stay keep what is known of them."""
         self.cost_per_hour = cost_per_hour
@@ -48,6 +54,13 @@ class PoolState(PoolVitals):
         for health in self.members.values():
             health.outlier.follow(thresholds)
         self.latency.share_among(len(self.members))
+        self._scale(scale_from_zero)
+
+    def _scale(self, settings: ScaleFromZero | None) -> None:
+        if settings is None or self.waking is None:
+            self.waking = None if settings is None else Waking(settings)
+        else:
+            self.waking.settings = settings
 
     def told(self, identity: str, finding: Finding, now: float, rng: Chance) -> None:
         """Learn what another gateway has found about a backend, which may not be one of these.

@@ -1,0 +1,82 @@
+"""When a pool without an engine is woken, for how long that is hoped for, and what requests are told meanwhile."""
+
+from gateway.policy.routing.waking import FROM_ZERO, PAUSE, ScaleFromZero, Waking, Way
+
+SOON = ScaleFromZero(max_held=2, hold=60.0)
+
+
+def test_the_first_request_has_the_pool_woken_and_the_next_ones_do_not() -> None:
+    waking = Waking(FROM_ZERO)
+    assert not waking.tick(0.0, ready=False)
+    waking.hold(10.0)
+    waking.hold(11.0)
+    assert (waking.begun, waking.since, waking.held) == (1, 10.0, 2)
+    assert waking.tick(12.0, ready=False)
+    assert repr(waking) == "<Waking 2 held since 10.0>"
+
+
+def test_a_wake_is_over_when_an_engine_is_there() -> None:
+    waking = Waking(SOON)
+    waking.hold(10.0)
+    assert not waking.tick(40.0, ready=True)
+    assert (waking.served, waking.took, waking.since) == (1, 30.0, None)
+    waking.let_go()
+    assert not waking.tick(41.0, ready=False)
+    assert repr(waking) == "<Waking 0 held>"
+
+
+def test_an_engine_is_wanted_for_a_while_although_nobody_waits_any_more() -> None:
+    waking = Waking(SOON)
+    waking.hold(0.0)
+    waking.let_go()
+    assert waking.tick(60.0, ready=False)
+    assert not waking.tick(60.1, ready=False)
+    assert waking.failed == 1
+
+
+def test_a_wake_in_vain_is_followed_by_a_pause_in_which_requests_are_refused() -> None:
+    waking = Waking(SOON)
+    waking.hold(0.0)
+    waking.let_go()
+    assert not waking.rests(60.0)
+    waking.tick(61.0, ready=False)
+    assert waking.rests(61.0)
+    assert waking.retry_after(61.0) == int(PAUSE)
+    assert not waking.rests(61.0 + PAUSE)
+
+
+def test_requests_that_still_wait_after_a_wake_in_vain_have_another_one_begin() -> None:
+    waking = Waking(SOON)
+    waking.hold(0.0)
+    waking.hold(50.0)
+    assert waking.tick(61.0, ready=False)
+    assert (waking.begun, waking.failed, waking.since) == (2, 1, 61.0)
+
+
+def test_so_many_are_held_and_others_are_told_when_the_last_wake_would_be_over() -> None:
+    waking = Waking(SOON)
+    assert waking.retry_after(0.0) == 1
+    waking.hold(0.0)
+    waking.tick(45.0, ready=True)
+    waking.let_go()
+    assert waking.retry_after(50.0) == 45
+    waking.hold(100.0)
+    assert not waking.is_full
+    waking.hold(101.0)
+    assert waking.is_full
+    assert waking.retry_after(110.0) == 35
+    assert waking.retry_after(200.0) == 1
+
+
+def test_an_engine_that_alone_can_serve_a_request_is_preferred_until_the_wake_is_over() -> None:
+    waking = Waking(SOON)
+    waking.hold(0.0)
+    waking.hold(1.0, "gpu/one:8000")
+    waking.hold(2.0)
+    assert waking.preferred == "gpu/one:8000"
+    waking.tick(3.0, ready=True)
+    assert waking.preferred == ""
+
+
+def test_the_url_of_a_webhook_is_not_shown() -> None:
+    assert "secret" not in repr(ScaleFromZero(way=Way.WEBHOOK, webhook="https://host/secret"))
