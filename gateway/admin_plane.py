@@ -49,6 +49,7 @@ class AdminPlane:
             settle=data.observers.flush,
             metrics=self.metrics,
             ledger=data.ledger,
+            latencies=data.latencies,
             alerter=control.alerter,
             explain=data.explain,
             rollouts=control.rollouts,
@@ -63,6 +64,7 @@ class AdminPlane:
             gateway=data.gateway,
             clients=data.clients,
             clock=data.clock,
+            epoch=data.epoch,
             began=self._began,
         )
 

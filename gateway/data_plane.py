@@ -30,6 +30,7 @@ from gateway.proxy.tracing import Tracing
 from gateway.settings import Settings
 from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.alarms import UnauthorizedAlarm
+from gateway.telemetry.latency_profile import LatencyProfile
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.slo_recorder import SloRecorder, follow, following
 from gateway.telemetry.traces import Traces
@@ -62,13 +63,14 @@ class DataPlane:
         chooser: Chooser = choose,
     ) -> None:
         """Take the clock of requests, and one of seconds since the epoch that never jumps."""
-        self.clock, self.rng, self._epoch = clock, rng, epoch
+        self.clock, self.rng, self.epoch = clock, rng, epoch
         self._limits = settings.limits
         self._outbox, self._slices = Outbox(), Slices(clock)
         self.background = Slices(clock)  # apart: what requests have to do never holds up deadlines
         self._listener: Listener | None = None
         self.registry = Registry(self._outbox, clock, Lateness())
         self.metrics, self.ledger = Metrics(), SloLedger(epoch())
+        self.latencies = LatencyProfile(epoch)
         self.registry.reconcile(routes)
         follow(self.ledger, routes, epoch())
         self.metrics.follow(routes)
@@ -83,7 +85,7 @@ class DataPlane:
             *logged,
             UnauthorizedAlarm(clock),
             *observers,
-            batched=(self.metrics, SloRecorder(self.ledger), *traced),
+            batched=(self.metrics, SloRecorder(self.ledger), self.latencies, *traced),
         )
         tracing = Tracing(settings.trace_ratio, rng) if traced else None
         context = ProxyContext(clock, rng, self.observers, chooser, tracing, max_event=settings.max_event)
@@ -162,7 +164,7 @@ class DataPlane:
         All of it is made in small pieces, beside what is in force, and then adopted in one: no request meets a part.
         """
         reconciled = self.registry.prepare(routes)
-        counts = following(self.ledger, routes, self._epoch())
+        counts = following(self.ledger, routes, self.epoch())
         yield from counts.prepare()
         bounds = yield from self.metrics.prepare(routes)
         successor = yield from self.current.prepare(reconciled)

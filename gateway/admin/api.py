@@ -38,6 +38,7 @@ from gateway.admin.status import (
     TenantStatus,
     VersionStatus,
 )
+from gateway.admin.suggest import suggest_routes
 from gateway.backends.backend import Backend
 from gateway.backends.registry import Registry
 from gateway.clock import Clock
@@ -66,6 +67,7 @@ from gateway.proxy.similar import unknown_model
 from gateway.proxy.tenants import LiveTenant
 from gateway.telemetry.discovery_exposition import DiscoveryRow
 from gateway.telemetry.exposition import Exposition
+from gateway.telemetry.latency_profile import LatencyProfile
 from gateway.wire.client import Client
 
 _EXPLAIN_ERRORS: dict[int | str, dict[str, Any]] = {
@@ -87,6 +89,7 @@ class AdminView:
     settle: Callable[[], None]
     metrics: Exposition
     ledger: SloLedger
+    latencies: LatencyProfile
     alerter: Alerter
     explain: Callable[[str, int, str], tuple[str, list[Explained]]]
     rollouts: RolloutController
@@ -101,6 +104,7 @@ class AdminView:
     gateway: Gateway
     clients: Callable[[], Sequence[Client]]
     clock: Clock
+    epoch: Clock
     began: float
 
 
@@ -171,7 +175,8 @@ def create_admin(view: AdminView, *, host: str, token: AdminToken) -> FastAPI:
 
     app.include_router(canary_routes(view.rollouts))
     gate = Gate(view.ledger, view.alerter, view.rollouts)
-    app.include_router(gate_routes(gate, lambda: view.reloader.table, view.ledger))
+    app.include_router(gate_routes(gate, view.reloader, view.ledger))
+    app.include_router(suggest_routes(view.reloader, view.ledger, view.latencies, view.epoch))
     app.include_router(deployment_routes(view.deployments))
     app.include_router(capacity_routes(view.capacity))
     app.include_router(operation_routes(view.registry, view.drained, view.audit, view.flusher.wake))

@@ -1,6 +1,5 @@
 """What `/admin/models/{m}/gate` tells: whether a deployment may begin, and why (not)."""
 
-from collections.abc import Callable
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
@@ -9,8 +8,8 @@ from pydantic import BaseModel
 from gateway.admin.alerts import BudgetStatus, budget_status
 from gateway.admin.protection import error
 from gateway.config.durations import format_duration
-from gateway.config.table import RouteTable
 from gateway.control.gate import Gate, GateAnswer, GateSli, Verdict
+from gateway.control.reload import Reloader
 from gateway.policy.slo.burn import burn
 from gateway.policy.slo.ledger import SloLedger
 from gateway.policy.slo.time_in_use import HOUR
@@ -55,7 +54,7 @@ class GateStatus(BaseModel):
     slis: list[GateSliStatus]
 
 
-def gate_routes(gate: Gate, table: Callable[[], RouteTable], ledger: SloLedger) -> APIRouter:
+def gate_routes(gate: Gate, reloader: Reloader, ledger: SloLedger) -> APIRouter:
     """Return the path of the gate."""
     router = APIRouter(prefix="/admin/models")
 
@@ -66,7 +65,7 @@ def gate_routes(gate: Gate, table: Callable[[], RouteTable], ledger: SloLedger) 
         despite_budget: Annotated[bool, Query()] = False,
     ) -> GateStatus | Response:
         """Return whether a deployment of a model, or alias, may begin now. Nothing is changed."""
-        names = table().names
+        names = reloader.table.names
         spec = names.get(model)
         if spec is None:
             unknown = unknown_model(model, names)

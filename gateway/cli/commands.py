@@ -17,7 +17,7 @@ from gateway.cli.operations import audit, deploy, deployments, drain, stage, und
 from gateway.cli.rules import rules
 from gateway.cli.serve import serve
 from gateway.cli.sim import sim
-from gateway.cli.slo import slo
+from gateway.cli.slo import app as slo
 from gateway.cli.status import status
 from gateway.cli.upgrade import upgrade
 
@@ -35,7 +35,7 @@ app.command()(check)
 app.command()(doctor)
 app.command()(explain)
 app.command()(status)
-app.command()(slo)
+app.add_typer(slo, name="slo")
 app.add_typer(canary, name="canary")
 app.command()(gate)
 app.add_typer(capacity, name="capacity")

@@ -14,17 +14,21 @@ from rich.table import Table
 from rich.text import Text
 
 from gateway.cli.asking import ADMIN, Admin, AsJson, ask, console, table
+from gateway.cli.default_command import ShowByDefault
 from gateway.cli.problems import alert_words
 from gateway.cli.status import BURNS, budget_words, burn_rate, burn_rates
+from gateway.cli.suggest import suggest
 from gateway.config.durations import format_duration, parse_duration
 from gateway.policy.slo.objective import Target
 from gateway.policy.slo.words import limits_of
 
+app = typer.Typer(cls=ShowByDefault, help="Burn rates, error budgets and alerts of models.")
 _ATTEMPTS = frozenset({"pool", "backend"})
 _WIDE = 120
 """On a terminal of fewer columns only the windows of `tidegate status` are shown."""
 
 
+@app.command(name=ShowByDefault.default)
 def slo(
     model: Annotated[
         str | None, typer.Argument(metavar="MODEL", help="Model or alias.", show_default="all models")
@@ -52,6 +56,9 @@ def slo(
         screen.print(_shown(found, screen.width))
     if any(_firing(each) for each in found):
         raise typer.Exit(1)
+
+
+app.command()(suggest)
 
 
 def _watch(admin: str, model: str | None, interval: float) -> None:

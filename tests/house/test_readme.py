@@ -61,8 +61,9 @@ def options(words: list[str]) -> None:
     """Fail when a call of tidegate has a sub-command or an option that it does not take."""
     command = typer.main.get_command(app)
     rest = list(words)
-    while hasattr(command, "commands") and rest and not rest[0].startswith("-"):
-        name = rest.pop(0)
+    while hasattr(command, "commands") and (hasattr(command, "default") or (rest and not rest[0].startswith("-"))):
+        default = getattr(command, "default", None)
+        name = default if default and (not rest or rest[0] not in command.commands) else rest.pop(0)
         assert name in command.commands, f"tidegate has no sub-command {name}: {words}"
         command = command.commands[name]
     known = {option for each in command.params for option in (*each.opts, *each.secondary_opts)} | {"--help", "-h"}

@@ -1,0 +1,34 @@
+"""What latencies requests had, by the length of their prompts: of it `tidegate slo suggest` makes objectives."""
+
+from gateway.clock import Clock
+from gateway.exchange import SERVED, Exchange
+from gateway.observers import Observer
+from gateway.policy.slo.judge import prompt_length
+from gateway.policy.slo.objective import Sli
+from gateway.policy.slo.observed import Observed, step_of
+
+
+class LatencyProfile(Observer):
+    """Counts answers by model and the name of their objective; failures have no latency that says anything."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.observed: dict[tuple[str, str], Observed] = {}
+        self._clock = clock
+
+    def on_settled(self, exchange: Exchange) -> None:
+        """Count the latencies of an answer."""
+        if exchange.outcome is not SERVED:
+            return
+        key = (exchange.model, exchange.objective)
+        observed = self.observed.get(key)
+        if observed is None:
+            observed = self.observed[key] = Observed(self._clock())
+        observed.turn(self._clock())
+        step = step_of(prompt_length(exchange))
+        observed.add(Sli.E2E, step, exchange.ended - exchange.received)
+        if exchange.stream:
+            ttft, tpot = exchange.ttft, exchange.tpot
+            if ttft is not None:
+                observed.add(Sli.TTFT, step, ttft)
+            if tpot is not None:
+                observed.add(Sli.TPOT, step, tpot)

@@ -1,0 +1,76 @@
+"""`tidegate slo suggest` proposes objectives from requests that were served, which `tidegate check` accepts."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from gateway.cli.commands import app
+from gateway.config.load import load_routes
+from gateway.policy.slo.series import Kind
+from tests.cli.test_asking import tidegate
+from tests.e2e.fakes import backends, good
+from tests.e2e.harness import Running, ask, chat, gateway
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.anyio
+
+
+def routes(url: str, **more: object) -> str:
+    model = {"pools": ["gpu"]}
+    pool = {"gpu": {"backends": [url]}}
+    return json.dumps({"pools": pool, "models": {"m": {"versions": {"v1": model}, **more}}})
+
+
+async def counted(running: Running, requests: int) -> None:
+    (series,) = [each for each in running.app.data.ledger.get(Kind.MODEL, "m") if each.sli == "availability"]
+    await eventually(lambda: series.windows.count(series.windows.slo).total >= requests)
+
+
+async def test_without_data_it_says_how_many_are_missing(tmp_path: Path) -> None:
+    async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url)) as running:
+        found = await tidegate(running, "slo", "suggest", "m", status=1)
+        assert "too few data to propose anything yet" in found.stderr
+        assert "    # ttft: too few data, 0 of 500 events\n" in found.stdout
+        unknown = await tidegate(running, "slo", "suggest", "mm", status=1)
+        assert "did you mean `m`" in unknown.stderr
+
+
+async def test_what_it_proposes_is_accepted_as_it_is_printed(tmp_path: Path) -> None:
+    async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url)) as running:
+        for length in (4, 4, 40_000):
+            await asyncio.gather(*(ask(running.port, chat(user="x" * length)) for _ in range(20)))
+        await counted(running, 60)
+        profile = running.app.data.latencies.observed["m", "default"]
+        for step in (0, 3):  # the rest of a day, as it was observed
+            for _ in range(600):
+                profile.add("ttft", step, 0.1 * 4**step)
+                profile.add("tpot", step, 0.02)
+        found = await tidegate(running, "slo", "suggest", "m")
+        assert "# e2e: too few data, 60 of 500 events" in found.stdout
+        assert "burn rate 0, 0 % of the 28d budget in this time; observed at 99 %: " in found.stdout
+        proposed = yaml.safe_load(found.stdout)
+        ttft = proposed["objectives"]["default-suggested"]["ttft"]
+        assert ttft["target"] == 99
+        assert list(ttft["by_prompt_tokens"]) == [4096]
+        pasted = tmp_path / "pasted.yaml"
+        rest = yaml.safe_dump(json.loads(routes(fake.url, objective="default-suggested")))
+        pasted.write_text(f"{found.stdout}\n{rest}")
+        checked = CliRunner().invoke(app, ["check", str(pasted)])
+        assert checked.exit_code == 0, checked.output
+        objective = load_routes(pasted).models["m"].objective
+        assert [str(sli) for sli in objective.targets] == ["availability", "ttft", "tpot"]
+        told = json.loads((await tidegate(running, "slo", "suggest", "m", "--headroom", "100", "--json")).stdout)
+        (only,) = told["objectives"]
+        (found_ttft,) = [each for each in only["targets"] if each["sli"] == "ttft"]
+        assert (found_ttft["bad"], told["headroom"]) == (0, 1.0)
+
+
+async def test_slo_without_a_command_still_shows_models(tmp_path: Path) -> None:
+    async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url)) as running:
+        shown = (await tidegate(running, "slo", "m")).stdout
+        assert shown == (await tidegate(running, "slo", "show", "m")).stdout
+        assert shown == (await tidegate(running, "slo")).stdout
