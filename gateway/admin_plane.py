@@ -64,7 +64,6 @@ class AdminPlane:
             gateway=data.gateway,
             clients=data.clients,
             clock=data.clock,
-            epoch=data.epoch,
             began=self._began,
         )
 

@@ -63,14 +63,14 @@ class DataPlane:
         chooser: Chooser = choose,
     ) -> None:
         """Take the clock of requests, and one of seconds since the epoch that never jumps."""
-        self.clock, self.rng, self.epoch = clock, rng, epoch
+        self.clock, self.rng, self._epoch = clock, rng, epoch
         self._limits = settings.limits
         self._outbox, self._slices = Outbox(), Slices(clock)
         self.background = Slices(clock)  # apart: what requests have to do never holds up deadlines
         self._listener: Listener | None = None
         self.registry = Registry(self._outbox, clock, Lateness())
         self.metrics, self.ledger = Metrics(), SloLedger(epoch())
-        self.latencies = LatencyProfile(epoch)
+        self.latencies = LatencyProfile()
         self.registry.reconcile(routes)
         follow(self.ledger, routes, epoch())
         self.metrics.follow(routes)
@@ -164,7 +164,7 @@ class DataPlane:
         All of it is made in small pieces, beside what is in force, and then adopted in one: no request meets a part.
         """
         reconciled = self.registry.prepare(routes)
-        counts = following(self.ledger, routes, self.epoch())
+        counts = following(self.ledger, routes, self._epoch())
         yield from counts.prepare()
         bounds = yield from self.metrics.prepare(routes)
         successor = yield from self.current.prepare(reconciled)

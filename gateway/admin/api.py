@@ -104,7 +104,6 @@ class AdminView:
     gateway: Gateway
     clients: Callable[[], Sequence[Client]]
     clock: Clock
-    epoch: Clock
     began: float
 
 
@@ -176,7 +175,7 @@ def create_admin(view: AdminView, *, host: str, token: AdminToken) -> FastAPI:
     app.include_router(canary_routes(view.rollouts))
     gate = Gate(view.ledger, view.alerter, view.rollouts)
     app.include_router(gate_routes(gate, view.reloader, view.ledger))
-    app.include_router(suggest_routes(view.reloader, view.ledger, view.latencies, view.epoch))
+    app.include_router(suggest_routes(view.reloader, view.ledger, view.latencies, view.clock))
     app.include_router(deployment_routes(view.deployments))
     app.include_router(capacity_routes(view.capacity))
     app.include_router(operation_routes(view.registry, view.drained, view.audit, view.flusher.wake))

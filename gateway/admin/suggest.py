@@ -75,7 +75,7 @@ class SuggestStatus(BaseModel):
 
 
 def suggest_routes(reloader: Reloader, ledger: SloLedger, latencies: LatencyProfile, clock: Clock) -> APIRouter:
-    """Return the path of suggestions; `clock` tells seconds since the epoch."""
+    """Return the path of suggestions; `clock` is that of requests."""
     router = APIRouter(prefix="/admin/models")
 
     @router.get("/{model:path}/slo/suggest", response_model=SuggestStatus, responses={404: {"description": "Unknown."}})

@@ -1,6 +1,5 @@
 """What latencies requests had, by the length of their prompts: of it `tidegate slo suggest` makes objectives."""
 
-from gateway.clock import Clock
 from gateway.exchange import SERVED, Exchange
 from gateway.observers import Observer
 from gateway.policy.slo.judge import prompt_length
@@ -11,9 +10,8 @@ from gateway.policy.slo.observed import Observed, step_of
 class LatencyProfile(Observer):
     """Counts answers by model and the name of their objective; failures have no latency that says anything."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self) -> None:
         self.observed: dict[tuple[str, str], Observed] = {}
-        self._clock = clock
 
     def on_settled(self, exchange: Exchange) -> None:
         """Count the latencies of an answer."""
@@ -22,8 +20,8 @@ class LatencyProfile(Observer):
         key = (exchange.model, exchange.objective)
         observed = self.observed.get(key)
         if observed is None:
-            observed = self.observed[key] = Observed(self._clock())
-        observed.turn(self._clock())
+            observed = self.observed[key] = Observed(exchange.received)
+        observed.turn(exchange.ended)
         step = step_of(prompt_length(exchange))
         observed.add(Sli.E2E, step, exchange.ended - exchange.received)
         if exchange.stream:
