@@ -75,7 +75,7 @@ REFUSED: dict[str, dict[str, Any]] = {
 
 def main() -> int:
     """Return 0 when every file is valid, else 1 with what is wrong on standard error."""
-    wrong = _hadolint() + _compose() + _unit() + _prometheus()
+    wrong = _hadolint() + _compose() + _unit() + _prometheus() + _alertmanager()
     for path in sorted(KUBERNETES.rglob("*.yaml")):
         wrong += _objects(str(path.relative_to(DEPLOY)), path.read_text())
     return 1 if wrong + _chart() else 0
@@ -173,6 +173,16 @@ def _unit() -> int:
     said = [line for line in done.stderr.splitlines() if "is not executable" not in line]
     print("\n".join(said), end="\n" if said else "", file=sys.stderr)
     return 1 if said else 0
+
+
+def _alertmanager() -> int:
+    if shutil.which("amtool") is None:
+        print("amtool is not on this machine: deploy/alertmanager.yml is not checked")
+        return 0
+    command: list[Path | str] = ["amtool", "check-config", DEPLOY / "alertmanager.yml"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    print(done.stderr if done.returncode else "", end="", file=sys.stderr)
+    return done.returncode
 
 
 def _prometheus() -> int:

@@ -9,13 +9,16 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.e2e.processes import engine, running
+from tests.e2e.processes import Process, engine, running
+from tests.redis_server import redis_server
 from tests.rules.made import needs_promtool
 from tests.waiting import DEADLINE, patient_client
 
@@ -30,8 +33,8 @@ def compose() -> dict[str, Any]:
     return found
 
 
-def manifest(kind: str) -> dict[str, Any]:
-    documents = yaml.safe_load_all((DEPLOY / "kubernetes" / "tidegate.yaml").read_text())
+def manifest(kind: str, file: str = "tidegate.yaml") -> dict[str, Any]:
+    documents = yaml.safe_load_all((DEPLOY / "kubernetes" / file).read_text())
     return next(each for each in documents if each["kind"] == kind)
 
 
@@ -39,14 +42,16 @@ def unit() -> str:
     return (DEPLOY / "systemd" / "tidegate.service").read_text()
 
 
-def container() -> dict[str, Any]:
-    found: dict[str, Any] = manifest("Deployment")["spec"]["template"]["spec"]["containers"][0]
+def container(file: str = "tidegate.yaml") -> dict[str, Any]:
+    found: dict[str, Any] = manifest("Deployment", file)["spec"]["template"]["spec"]["containers"][0]
     return found
 
 
 STARTS = {
     "compose": compose()["gateway"]["command"],
     "kubernetes": container()["args"],
+    # There the URL is in a Secret.
+    "kubernetes, several": [*container("fleet/tidegate.yaml")["args"], "--state=redis://redis.tidegate.svc:6379/0"],
     "systemd": shlex.split(re.findall(r"(?m)^ExecStart=\S+ (.*)$", unit())[0]),
 }
 
@@ -56,6 +61,20 @@ def moved(arguments: list[str], folder: Path) -> list[str]:
     below = [re.sub(r"(^|=)(sqlite:///)?(/(?:etc|var)/)", rf"\1\2{folder}\3", each) for each in arguments]
     hosts = ("--host", "--admin-host")
     return [*(each for each in below if not each.startswith(hosts)), "--port", "0", "--admin-port", "0"]
+
+
+@contextmanager
+def stored(arguments: list[str], folder: Path) -> Iterator[list[str]]:
+    """Yield the arguments with a server in place of one in another container; at the end something is saved."""
+    server = next((each for each in arguments if each.startswith("--state=redis://")), "")
+    if not server:
+        yield arguments
+        assert list((folder / "var/lib/tidegate").glob("state.sqlite*"))
+        return
+    with redis_server(folder / "redis", *compose()["valkey"]["command"][1:]) as redis:
+        yield [f"--state={redis.url}" if each is server else each for each in arguments]
+        with redis.client() as client:
+            assert client.dbsize() > 0
 
 
 def mount(folder: Path, routes: str, version: str) -> None:
@@ -82,29 +101,32 @@ async def test_the_arguments_start_a_gateway_that_serves_and_follows_its_routes(
     (tmp_path / "var/lib/tidegate").mkdir(parents=True)
     (tmp_path / "etc/tidegate/admin").mkdir(parents=True)
     (tmp_path / "etc/tidegate/admin/token").write_text("not-a-secret-of-anybody")
-    async with engine(model="demo-chat") as simulated:
+    with stored(arguments, tmp_path) as given:
+        async with engine(model="demo-chat") as simulated:
+            await serve_and_follow(given, where, simulated)
 
-        def routes(name: str) -> str:
-            versions = {"v1": {"served_model": "demo-chat", "pools": ["p"]}}
-            return json.dumps(
-                {"models": {name: {"versions": versions}}, "pools": {"p": {"backends": [simulated.urls[0]]}}}
-            )
 
+async def serve_and_follow(arguments: list[str], where: Path, simulated: Process) -> None:
+    """Serve, take new routes, and end when told to."""
+
+    def routes(name: str) -> str:
+        versions = {"v1": {"served_model": "demo-chat", "pools": ["p"]}}
+        return json.dumps({"models": {name: {"versions": versions}}, "pools": {"p": {"backends": [simulated.urls[0]]}}})
+
+    if where.suffix:
+        where.write_text(routes("first"))
+    else:
+        mount(where, routes("first"), "2026_01")
+    async with running("gateway.cli", *arguments) as gateway:
+        url = URL.findall(await gateway.said("tidegate serves"))[0]
+        await until_answered(url, "first")
         if where.suffix:
-            where.write_text(routes("first"))
+            where.write_text(routes("second"))
         else:
-            mount(where, routes("first"), "2026_01")
-        async with running("gateway.cli", *arguments) as gateway:
-            url = URL.findall(await gateway.said("tidegate serves"))[0]
-            await until_answered(url, "first")
-            if where.suffix:
-                where.write_text(routes("second"))
-            else:
-                mount(where, routes("second"), "2026_02")
-            await until_answered(url, "second")
-            gateway.process.terminate()
-            assert await gateway.ended() == 0
-    assert list((tmp_path / "var/lib/tidegate").glob("state.sqlite*"))
+            mount(where, routes("second"), "2026_02")
+        await until_answered(url, "second")
+        gateway.process.terminate()
+        assert await gateway.ended() == 0
 
 
 async def test_a_sick_engine_does_not_make_the_gateways_container_unhealthy(tmp_path: Path) -> None:
@@ -130,7 +152,67 @@ async def test_a_sick_engine_does_not_make_the_gateways_container_unhealthy(tmp_
 def test_one_service_of_compose_builds_the_image_that_the_others_use() -> None:
     image = compose()["gateway"]["image"]
     assert [name for name, service in compose().items() if "build" in service] == ["gateway"]
-    assert {compose()[name]["image"] for name in ("engine-a", "engine-b", "rules")} == {image}
+    assert {compose()[name]["image"] for name in ("engine-a", "engine-b", "load", "rules")} == {image}
+
+
+@pytest.mark.parametrize("name", compose())
+def test_a_container_has_no_privileges_and_says_how_it_is(name: str) -> None:
+    service = compose()[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert not service.keys() & {"privileged", "cap_add", "devices", "pid", "ipc"}
+    assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ()))
+    # The gateway has that of its image; two serve nothing.
+    assert ("test" in service.get("healthcheck", {})) is (name not in {"gateway", "load", "rules"})
+
+
+def test_what_a_container_waits_for_can_become_so() -> None:
+    for name, service in compose().items():
+        for other, wait in service.get("depends_on", {}).items():
+            if wait["condition"] == "service_healthy":
+                assert other == "gateway" or "test" in compose()[other]["healthcheck"], name
+
+
+def test_every_file_and_volume_that_is_mounted_is_there() -> None:
+    volumes = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["volumes"]
+    named = {each.split(":")[0] for service in compose().values() for each in service.get("volumes", ())}
+    assert named >= {"./load.py", "./alertmanager.yml", "valkey"}
+    assert [each for each in named if each.startswith("./") and not (DEPLOY / each).exists()] == []
+    assert {each for each in named if not each.startswith("./")} == volumes.keys()
+
+
+async def test_there_is_something_to_see_without_a_client() -> None:
+    python, script = compose()["load"]["entrypoint"]
+    _, model = compose()["load"]["command"]
+    assert python == "python"
+    async with engine(model=model) as simulated:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, DEPLOY / Path(script).name, simulated.urls[0], model, "12", stderr=asyncio.subprocess.PIPE
+        )
+        _, err = await process.communicate()
+        async with patient_client(base_url=simulated.urls[0]) as client:
+            metrics = (await client.get("/metrics")).text
+    assert (process.returncode, err) == (0, b"")
+    done = re.findall(r"(?m)^vllm:request_success_total\{.*\} ([0-9.]+)$", metrics)
+    assert sum(map(float, done)) == 12
+
+
+def test_alertmanager_gets_the_alerts_and_tells_one_incident_once() -> None:
+    prometheus = yaml.safe_load((DEPLOY / "prometheus.yml").read_text())
+    [manager] = prometheus["alerting"]["alertmanagers"]
+    name, port = manager["static_configs"][0]["targets"][0].split(":")
+    assert any(each.endswith(f":{port}") for each in compose()[name]["ports"])
+    found = yaml.safe_load((DEPLOY / "alertmanager.yml").read_text())
+    assert found["route"]["receiver"] in {each["name"] for each in found["receivers"]}
+    assert found["route"]["group_by"] == ["model", "objective", "sli"]
+    assert found["inhibit_rules"] == [
+        {
+            "source_matchers": ['severity="page"'],
+            "target_matchers": ['severity="ticket"'],
+            "equal": ["model", "objective", "sli"],
+        }
+    ]
 
 
 async def test_the_engines_of_compose_serve_the_model_of_its_routes() -> None:
