@@ -11,8 +11,8 @@ PURE_TESTS := $(addprefix tests/,policy shared wire proxy backends telemetry adm
 # Of the end-to-end tests `make pure` repeats those of requests, answers and drains: what is compiled runs there in other
 # ways when it is not. It leaves out those of the control plane, of supervisors and signals, and of what stands beside the
 # gateway (stores, state files, discovery, load tools): they send requests as the others do.
-NOT_PURE := alert_restarts canary_budget canary_engines certificates deployments discovery* files fleet* kubernetes \
-	locust report signals starting state_files store_faults stored_times systemd upgrades worker*
+NOT_PURE := alert_restarts canary_budget canary_engines capacity certificates deployments discovery* files fleet* kubernetes \
+	locust report scaler signals starting state_files store_faults stored_times systemd upgrades worker*
 ARGS ?=
 
 # Tests start hundreds of processes; without bytecode on disk each of them compiles the whole gateway again.
@@ -125,7 +125,8 @@ lock: $(STAMP) ## pin requirements/*.txt again; ARGS=--upgrade moves to the newe
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
 		{ echo 'Lock with Python 3.11, the oldest supported one: make clean, then make lock PYTHON=python3.11' >&2; exit 1; }
 	$(LOCK) $(ARGS) -o requirements/runtime.txt pyproject.toml
-	$(LOCK) $(ARGS) -o requirements/dev.txt -c requirements/runtime.txt pyproject.toml requirements/dev.in
+	$(LOCK) $(ARGS) -o requirements/grpc.txt -c requirements/runtime.txt --extra grpc pyproject.toml
+	$(LOCK) $(ARGS) -o requirements/dev.txt -c requirements/grpc.txt --extra grpc pyproject.toml requirements/dev.in
 	$(LOCK) $(ARGS) -o requirements/build.txt -c requirements/dev.txt requirements/build.in
 	$(LOCK) $(ARGS) -o requirements/deploy.txt -c requirements/dev.txt requirements/deploy.in
 	$(LOCK) $(ARGS) -o requirements/peers.txt requirements/peers.in

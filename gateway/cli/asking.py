@@ -62,13 +62,9 @@ def answer_of(admin: str, method: str, path: str, **request: Any) -> Any:
     A token is taken from TIDEGATE_ADMIN_TOKEN; for TLS, an authority from TIDEGATE_ADMIN_CA, and a certificate of its
     own from TIDEGATE_ADMIN_CERTIFICATE with TIDEGATE_ADMIN_KEY, each a PEM file.
     """
-    token = os.environ.get("TIDEGATE_ADMIN_TOKEN", "").strip()
-    if not (token.isascii() and token.isprintable()):
-        raise NoAnswerError("TIDEGATE_ADMIN_TOKEN contains a character that is not allowed in a header")
-    headers = {"x-gateway-actor": _actor()} | ({"authorization": f"Bearer {token}"} if token else {})
-    admin = (admin if "://" in admin else f"http://{admin}").rstrip("/")
-    tls = _tls() if admin.startswith("https:") else False
-    answer = _answer(method, f"{admin}{path}", admin, headers=headers, verify=tls, **request)
+    admin, options = reached(admin)
+    token = "authorization" in options["headers"]
+    answer = _answer(method, f"{admin}{path}", admin, **options, **request)
     if answer.status_code == _NOT_FOUND and "x-request-id" in answer.headers:
         raise NoAnswerError(
             f"{admin} is the gateway's data port: give its admin listener with --admin (default: {ADMIN})"
@@ -92,6 +88,16 @@ def answer_of(admin: str, method: str, path: str, **request: Any) -> Any:
             raise NoAnswerYetError(words)
         raise NoAnswerError(words)
     return body
+
+
+def reached(admin: str) -> tuple[str, dict[str, Any]]:
+    """Return the URL of an admin listener, and how httpx asks it; raises NoAnswerError for a token that is none."""
+    token = os.environ.get("TIDEGATE_ADMIN_TOKEN", "").strip()
+    if not (token.isascii() and token.isprintable()):
+        raise NoAnswerError("TIDEGATE_ADMIN_TOKEN contains a character that is not allowed in a header")
+    headers = {"x-gateway-actor": _actor()} | ({"authorization": f"Bearer {token}"} if token else {})
+    url = (admin if "://" in admin else f"http://{admin}").rstrip("/")
+    return url, {"headers": headers, "verify": _tls() if url.startswith("https:") else False}
 
 
 def _answer(method: str, url: str, admin: str, **request: Any) -> httpx.Response:

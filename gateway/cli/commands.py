@@ -15,6 +15,7 @@ from gateway.cli.explain import explain
 from gateway.cli.gate import gate
 from gateway.cli.operations import audit, deploy, deployments, drain, stage, undrain
 from gateway.cli.rules import rules
+from gateway.cli.scaler import scaler
 from gateway.cli.serve import serve
 from gateway.cli.sim import sim
 from gateway.cli.slo import app as slo
@@ -45,6 +46,7 @@ app.command()(deploy)
 app.command()(stage)
 app.command()(deployments)
 app.command()(audit)
+app.command()(scaler)
 app.command()(upgrade)
 app.command()(rules)
 app.command()(sim)

@@ -35,6 +35,11 @@ def test_whatever_builds_the_project_is_locked(lock: str) -> None:
     assert backends <= PINS[lock].keys()
 
 
+def test_the_extra_adds_to_what_runs_and_changes_nothing_of_it() -> None:
+    assert PINS["grpc.txt"].items() >= PINS["runtime.txt"].items()
+    assert "grpcio" in PINS["grpc.txt"].keys() - PINS["runtime.txt"].keys()
+
+
 @pytest.mark.parametrize("python", PYTHONS)
 def test_a_lock_made_with_one_python_has_what_the_others_need(python: str) -> None:
     """Locks are made with the oldest one, and nothing is resolved when they are installed."""
