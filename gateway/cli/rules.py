@@ -56,6 +56,10 @@ def rules(
         Origin, typer.Option(help="Whether rules read the metrics of the gateway or of the engines.")
     ] = Origin.GATEWAY,
     out: Annotated[Path | None, typer.Option(help="File to write to.", show_default="standard output")] = None,
+    model: Annotated[
+        str,
+        typer.Option(help="With grafana: the model that the dashboard is about.", show_default="all, to choose from"),
+    ] = "",
     rules_path: Annotated[
         str, typer.Option("--rules-file", help="With promtool-test: the rules file to test.")
     ] = "rules.yaml",
@@ -81,14 +85,18 @@ def rules(
     """
     if source is Origin.ENGINE and output_format in {Format.PROMTOOL_TEST, Format.GRAFANA}:
         raise typer.BadParameter(f"{output_format} is written for the gateway's own metrics", param_hint="--source")
+    if model and output_format is not Format.GRAFANA:
+        raise typer.BadParameter("only the dashboard can be about one model", param_hint="--model")
     try:
         table = load_routes(routes)
     except RoutesError as error:
         typer.echo(f"{error}\n{error.summary}", err=True)
         raise typer.Exit(1) from None
+    if model and model not in table.models:
+        raise typer.BadParameter(f"{routes.name} has no model {model!r}", param_hint="--model")
     found = _slos(table, source, runbook, Scale(time_scale))
     if output_format is Format.GRAFANA:
-        text = json.dumps(dashboard(found), indent=2, ensure_ascii=False) + "\n"
+        text = json.dumps(dashboard(found, model), indent=2, ensure_ascii=False) + "\n"
     else:
         text = f"# Made by `tidegate rules` from {routes.name}: regenerate it when an objective changes.\n"
         text += _yaml(_documents(found, output_format, rules_path))

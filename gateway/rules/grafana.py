@@ -1,9 +1,12 @@
 """A dashboard for Grafana: budgets and burn, latency, admission, backends, canaries, and the gateway itself."""
 
+import hashlib
+import json
 from collections.abc import Iterable, Iterator
 
-from gateway.rules.panels import Panel, rows
-from gateway.rules.slo import Document, Slo
+from gateway.rules.panel import Panel
+from gateway.rules.panels import rows
+from gateway.rules.slo import Document, EdgeEvents, Slo, literal, one_of
 
 _SCHEMA = 39
 """Version of the dashboard's schema: Grafana 10.4 and later read it as it is, and bring it up to their own."""
@@ -20,11 +23,19 @@ _HIDDEN = {"Time": True, "Value": True, "__name__": True, "alertstate": True}
 _ORGANIZED = [{"id": "organize", "options": {"excludeByName": _HIDDEN}}]
 
 
-def dashboard(slos: Iterable[Slo]) -> Document:
-    """Return the dashboard of a gateway with these SLOs, as JSON that Grafana imports or is provisioned with."""
+def dashboard(slos: Iterable[Slo], model: str = "") -> Document:
+    """Return the dashboard of a gateway with these SLOs, as JSON that Grafana imports or is provisioned with.
+
+    With a model it is about that one alone, and has the thresholds of its objectives as lines.
+    """
+    found = [slo for slo in slos if model in {"", slo.model}]
+    panels = list(_laid_out(rows(found)))
+    if model:
+        for target in (target for panel in panels for target in panel.get("targets", ())):
+            target["expr"] = target["expr"].replace("$model", json.dumps(literal(model), ensure_ascii=False)[1:-1])
     return {
-        "title": "Tidegate",
-        "uid": "tidegate",
+        "title": f"Tidegate: {model}" if model else "Tidegate",
+        "uid": f"tidegate-{_digest(model)}" if model else "tidegate",
         "tags": ["tidegate", "slo"],
         "description": "Made by `tidegate rules --format grafana`: regenerate it when an objective changes.",
         "schemaVersion": _SCHEMA,
@@ -35,9 +46,14 @@ def dashboard(slos: Iterable[Slo]) -> Document:
         "time": {"from": "now-6h", "to": "now"},
         "timezone": "browser",
         "annotations": {"list": []},
-        "templating": {"list": _variables()},
-        "panels": list(_laid_out(rows(list(slos)))),
+        "templating": {"list": _variables(found, model)},
+        "panels": panels,
     }
+
+
+def _digest(name: str) -> str:
+    """Return what stands for any name in a uid, of which Grafana takes 40 letters, digits, hyphens and underscores."""
+    return hashlib.blake2b(name.encode(), digest_size=8).hexdigest()
 
 
 def queries(found: Document) -> list[str]:
@@ -45,13 +61,23 @@ def queries(found: Document) -> list[str]:
     return [target["expr"] for panel in found["panels"] for target in panel.get("targets", ())]
 
 
-def _variables() -> list[Document]:
+def _variables(slos: list[Slo], model: str) -> list[Document]:
     source = {"name": "datasource", "label": "Data source", "type": "datasource", "query": "prometheus"}
+    if model:
+        # All of them are those of the model, not those of the gateway.
+        pools = {name for slo in slos if isinstance(slo.source, EdgeEvents) for name in slo.source.pools}
+        backends = f"tidegate_backend_state{{{one_of('pool', tuple(sorted(pools)))}}}"
+        return [source, _variable("pool", "Pool", f"label_values({backends}, pool)")]
     return [
         source,
-        _variable("model", "Model", "label_values(tidegate_judged_requests_total, model)"),
-        _variable("pool", "Pool", "label_values(tidegate_backend_state, pool)"),
+        _all(_variable("model", "Model", "label_values(tidegate_judged_requests_total, model)")),
+        _all(_variable("pool", "Pool", "label_values(tidegate_backend_state, pool)")),
     ]
+
+
+def _all(variable: Document) -> Document:
+    """Return a variable that also matches what is not listed any more when all are chosen."""
+    return {**variable, "allValue": ".*"}
 
 
 def _variable(name: str, label: str, query: str) -> Document:
@@ -65,7 +91,6 @@ def _variable(name: str, label: str, query: str) -> Document:
         "sort": 1,
         "multi": True,
         "includeAll": True,
-        "allValue": ".*",
         "current": {"text": ["All"], "value": ["$__all"]},
     }
 
@@ -102,6 +127,11 @@ def _drawn(panel: Panel, identity: int, at: dict[str, int]) -> Document:
         for index, query in enumerate(panel.queries)
     ]
     limits: Document = {"min": 0} if panel.kind == "timeseries" else {}
+    if panel.lines:
+        colors = ("orange", *["red"] * len(panel.lines)) if len(panel.lines) > 1 else ("red",)
+        steps = [{"color": color, "value": value} for color, value in zip(colors, panel.lines, strict=False)]
+        limits["thresholds"] = {"mode": "absolute", "steps": [{"color": "transparent", "value": None}, *steps]}
+        limits["custom"] = {"thresholdsStyle": {"mode": "line"}}
     return {
         "id": identity,
         "type": panel.kind,

@@ -217,8 +217,12 @@ def one_of(label: str, values: tuple[str, ...]) -> str:
     """Return the matcher of a label that has one of these values."""
     if len(values) == 1:
         return matchers({label: values[0]})
-    pattern = "|".join(re.sub(r"([\\.+*?()\[\]{}|^$])", r"\\\1", value) for value in values)
-    return f"{label}=~{json.dumps(pattern, ensure_ascii=False)}"
+    return f"{label}=~{json.dumps('|'.join(map(literal, values)), ensure_ascii=False)}"
+
+
+def literal(value: str) -> str:
+    """Return a pattern of RE2 that matches this value alone."""
+    return re.sub(r"([\\.+*?()\[\]{}|^$])", r"\\\1", value)
 
 
 def slug(name: str) -> str:

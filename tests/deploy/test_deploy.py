@@ -241,7 +241,8 @@ def test_prometheus_reads_the_rules_that_compose_writes_for_it(tmp_path: Path) -
 
     assert done.returncode == 0, done.stderr
     assert "1 rule files found" in done.stdout
-    assert (tmp_path / "generated" / "tidegate.json").stat().st_size > 1000
+    titles = {json.loads(path.read_text())["title"] for path in (tmp_path / "generated").glob("*.json")}
+    assert titles == {"Tidegate", "Tidegate: demo-chat"}
 
 
 class TestKubernetes:
