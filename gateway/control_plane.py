@@ -134,7 +134,13 @@ class ControlPlane:
         )
         reader = LoadReader(registry, current, ledger, clock, origins=self.discovery.rows, alive=self._alive)
         self.capacity = CapacityController(
-            current, reader, self.audit, clock=epoch, leads=self.leads, request_save=self.flusher.wake
+            current,
+            reader,
+            self.audit,
+            clock=epoch,
+            leads=self.leads,
+            request_save=self.flusher.wake,
+            waking=lambda: self.waker.wanting | self.waker.wanted,
         )
         data.evidence.feed(self.rollouts, self.deployments)
         self._clients = EngineClients(clock, data.rng)

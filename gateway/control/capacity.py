@@ -1,8 +1,9 @@
 """The loop that decides how many replicas every pool wants; the gateway that leads decides, and all say the same."""
 
+import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from math import isfinite
 
@@ -14,13 +15,18 @@ from gateway.control.capacity_record import KIND, CapacityRecord, kept, renewed
 from gateway.policy.capacity.decide import decide
 from gateway.policy.capacity.want import Decision, Memory, PoolLoad, Rail, Rule, Rules, Want
 from gateway.proxy.current import CurrentTable
-from gateway.state.store import Document
+from gateway.state.store import WAKING, Document
 from gateway.wire.slices import Slices, Work
 
 _log = logging.getLogger(__name__)
-INTERVAL = 2.0
+INTERVAL = 1.0
 RENEWED = 10.0
 """Seconds after which the others are told that a want still holds."""
+CALLED = 5.0
+"""Seconds after which it is told again that requests wait for a first replica, as long as they do."""
+CALLS_FOR = 3 * CALLED
+"""Seconds for which that counts."""
+_OLD = 300.0
 SETTLED = 30.0
 """Seconds that backends have to become ready before a pool is taken for what it is, where nothing is known of before:
 a gateway and its engines may be started together."""
@@ -70,10 +76,17 @@ class CapacityController:
         clock: Clock,
         leads: Callable[[], bool],
         request_save: Callable[[], None],
+        waking: Callable[[], Collection[str]] = tuple,
         decider: Decider = decide,
     ) -> None:
-        """Take a clock of seconds since the epoch, and what has changes saved at once."""
+        """Take a clock of seconds since the epoch, and what has changes saved at once.
+
+        `waking` tells the pools for whose first replica requests wait here.
+        """
         self._decider = decider
+        self._waking = waking
+        self._called: dict[str, float] = {}
+        self._calling: dict[str, float] = {}
         self._current = current
         self._reader = reader
         self._audit = audit
@@ -105,6 +118,8 @@ class CapacityController:
         record, problem = self._shown.get(pool), ""
         if record is None or record.want.valid_until <= self._clock():
             problem = self._problems.get(pool, "") or _NO_LEADER
+        elif not record.want.target and pool in self._waking():
+            record = _woken(record)  # the leader will say the same in a moment
         return PoolWant(spec, spec.capacity, record, problem)
 
     async def run(self, slices: Slices) -> None:
@@ -113,6 +128,8 @@ class CapacityController:
             await next_turn(INTERVAL)
             if self._leads():
                 await slices.do(self.deciding())
+            elif self._waking():
+                self._request_save()
 
     def deciding(self) -> Work[None]:
         """Decide once for every pool, in small pieces."""
@@ -121,7 +138,7 @@ class CapacityController:
             del self._decided[gone]
         loads = yield from self._reader.reading(pools)
         for pool in pools:
-            load, capacity = loads[pool.name], pool.capacity
+            load, capacity = self._with_calls(pool.name, loads[pool.name]), pool.capacity
             if load is None or capacity is None or not self._is_settled(pool, capacity, load):
                 self._problems[pool.name] = _NOT_YET
                 continue
@@ -132,13 +149,19 @@ class CapacityController:
                 _log.exception("it could not be decided what a pool wants", extra={"pool": pool.name})
             yield
 
+    def _with_calls(self, pool: str, load: PoolLoad | None) -> PoolLoad | None:
+        """Count requests that wait elsewhere for the first replica of a pool."""
+        calls = pool in self._waking() or self._calling.get(pool, 0.0) > self._clock()
+        return replace(load, queued=1) if load is not None and not load.queued and calls else load
+
     def _is_settled(self, pool: PoolSpec, capacity: CapacitySpec, load: PoolLoad) -> bool:
         """Whether what is seen of a pool is what there is: a first want must not be that of engines that just start."""
         if pool.name in self._decided or pool.name in self._shown:
             return True
         now = self._clock()
         since = self._first_seen.setdefault(pool.name, now)
-        return load.ready * capacity.backends_per_replica >= len(pool.backends) or now - since >= SETTLED
+        all_there = load.ready * capacity.backends_per_replica >= len(pool.backends)
+        return all_there or now - since >= SETTLED or bool(load.queued and not load.replicas)
 
     def approve(self, pool: str, *, actor: str, reason: str, replicas: int | None = None) -> PoolWant:
         """Let a pool want as many replicas as wait for approval, or at least so many; to do so again changes nothing.
@@ -178,9 +201,12 @@ class CapacityController:
 
     def documents(self) -> list[Document]:
         """Return what changed since the last call, or has to be told again, while this gateway leads."""
+        now = self._clock()
         if not self._leads():
-            return []
-        now, found = self._clock(), []
+            calls = [each for each in self._waking() if now - self._called.get(each, 0.0) >= CALLED]
+            self._called |= dict.fromkeys(calls, now)
+            return [Document(WAKING, pool, json.dumps({"at": now})) for pool in calls]
+        found = []
         for pool, record in self._decided.items():
             before = self._saving.get(pool)
             is_news = before is None or _essence(before) != _essence(record)
@@ -199,8 +225,12 @@ class CapacityController:
         self._take(documents, holds=False)
 
     def follow(self, documents: Iterable[Document]) -> None:
-        """Say what the gateway that leads has decided meanwhile."""
-        self._take(documents, holds=True)
+        """Say what the gateway that leads has decided meanwhile, and hear where requests wait for a first replica."""
+        found = list(documents)
+        self._take(found, holds=True)
+        for each in found:
+            if each.kind == WAKING and _is_fresh(each.body, self._clock()):
+                self._calling[each.name] = self._clock() + CALLS_FOR
 
     def undone(self) -> None:
         """Forget what was decided here and may not be saved: another gateway leads."""
@@ -272,6 +302,20 @@ class CapacityController:
         if Rail.COST in want.rails and (was is None or Rail.COST not in was.rails):
             words = f"{want.proposed} {want.unit} would cost too much, {want.target} do not: {_words(want)}"
             self._audit.record(GATEWAY, "cost cap", _subject(pool), words)
+
+
+def _is_fresh(body: str, now: float) -> bool:
+    """Whether a call was written lately: an emptied store gets back what it had, however old that is."""
+    try:
+        return abs(now - float(json.loads(body)["at"])) < _OLD
+    except (KeyError, TypeError, ValueError):
+        return False
+
+
+def _woken(record: CapacityRecord) -> CapacityRecord:
+    """Return a want of none as one of the first replica."""
+    reason = "requests wait and there is no replica"
+    return replace(record, want=replace(record.want, target=1, value=1.0, rule=Rule.WAKE, reason=reason))
 
 
 def _answered(record: CapacityRecord, capacity: CapacitySpec, now: float) -> CapacityRecord:

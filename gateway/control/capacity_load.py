@@ -199,6 +199,8 @@ class LoadReader:
         limits = [backend.health.slots.limit for backend in ready]
         whole = len(ready) // each
         in_flight = float(sum(backend.health.slots.in_flight for backend in ready))
+        waking = self._registry.pools[pool].waking
+        held = 0 if waking is None else waking.held
         told = sum((engine.running or 0.0) + (engine.backlog or 0.0) for engine in engines)
         return PoolLoad(
             pool=pool,
@@ -210,7 +212,7 @@ class LoadReader:
             budget=demand.budget,
             queue_wait=demand.wait,
             patience=demand.patience,
-            queued=round(demand.queued),
+            queued=round(demand.queued) + held,
             in_flight=max(in_flight, told),
             limit=float(sum(limits)) if limits and max(limits) < UNLIMITED else None,
             arrivals=demand.arrivals,

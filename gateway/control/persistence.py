@@ -17,7 +17,7 @@ from gateway.policy.slo.series import SeriesKey, SlotCounts
 from gateway.policy.slo.windows import LASTING
 from gateway.state.fleet_counts import CLOCKS_APART, FleetCounts, Merged
 from gateway.state.store import (
-    ROLLBACK,
+    FREE,
     BackendFinding,
     Batch,
     Document,
@@ -262,8 +262,8 @@ class Flusher:
         """Renew the lease and save; return the token, and what others have counted and written."""
         token = self._store.lead(self.incarnation, batch.at, LEASE_SECONDS)
         leads = token > 0 and token == batch.token
-        # Documents of a process that does not lead wait until it does, but for rollbacks.
-        free = tuple(each for each in batch.documents if each.kind == ROLLBACK)
+        # Documents of a process that does not lead wait until it does, but for those that are free.
+        free = tuple(each for each in batch.documents if each.kind in FREE)
         merged = self._counted.save(batch if leads else replace(batch, documents=free, token=0))
         if not leads or self._counted.behind or self._settled == -inf:
             self._settled = batch.at  # after a fail-over, all have a minute to write what the server has forgotten

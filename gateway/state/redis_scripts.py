@@ -128,7 +128,12 @@ for chunk in pairs(touched) do
   redis.call('EXPIRE', prefix .. ':sums:' .. chunk, seconds)
 end
 local leads = redis.call('GET', prefix .. ':lease') == id .. ' ' .. whole(asked.token)
-local function is_free(name) return string.sub(name, 1, #asked.free) == asked.free end
+local function is_free(name)
+  for _, begins in ipairs(asked.free) do
+    if string.sub(name, 1, #begins) == begins then return true end
+  end
+  return false
+end
 for _ = 1, asked.documents do
   if leads or is_free(ARGV[at]) then
     redis.call('HSET', prefix .. ':documents', ARGV[at], ARGV[at + 1])

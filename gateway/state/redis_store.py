@@ -171,7 +171,7 @@ class RedisStore:
             "token": batch.token,
             "counts": len(batch.counts),
             "documents": len(batch.documents),
-            "free": json.dumps([contract.ROLLBACK])[:-1] + ",",
+            "free": [json.dumps([each])[:-1] + "," for each in sorted(contract.FREE)],
             "listed": len(listed) // 3,
             "findings": len(found),
             "lasts": _LASTS,

@@ -30,7 +30,7 @@ from gateway.state.damage import (
 )
 from gateway.state.layout import VERSION, convert
 from gateway.state.sqlite_rows import RETURNED
-from gateway.state.store import ROLLBACK, Batch, Members, Recovery, Reply, Returned, Saved, StateError
+from gateway.state.store import FREE, Batch, Members, Recovery, Reply, Returned, Saved, StateError
 
 _log = logging.getLogger(__name__)
 _PRUNE_EVERY = 600.0
@@ -147,7 +147,7 @@ class SqliteStore:
             found = sqlite_rows.others(connection, batch.incarnation, batch.seen)
             leads = batch.token > 0 and latest
             edited = sqlite_rows.edited(connection, batch.seen)
-            documents = tuple(each for each in edited if not leads or each.kind == ROLLBACK)
+            documents = tuple(each for each in edited if not leads or each.kind in FREE)
             told = findings.read(connection, batch, self._boot, written)
             self._epoch = sqlite_peers.epoch(connection)
             # Into an earlier copy of the file others may have written under lower versions than what was seen.

@@ -90,7 +90,7 @@ def write(connection: sqlite3.Connection, batch: Batch, version: int, *, latest:
     ejections = [(each.backend, each.at, each.until, each.reason) for each in batch.ejections]
     connection.executemany("INSERT INTO ejections VALUES (?, ?, ?, ?)", ejections)
     for each in batch.documents:
-        free = each.kind == contract.ROLLBACK
+        free = each.kind in contract.FREE
         if free or latest:
             token = 0 if free else batch.token
             connection.execute(_PUT, (each.kind, each.name, each.body, token, version))

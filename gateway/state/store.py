@@ -37,7 +37,10 @@ RESPONSES_LOADED = 10_000
 
 
 ROLLBACK = "rollback"
-"""The kind of document that any process may write: it holds whichever leads."""
+WAKING = "waking"
+FREE = frozenset((ROLLBACK, WAKING))
+"""The kinds of documents that any process may write, whichever leads: that a rollout was rolled back, and that requests
+wait for a pool without an engine."""
 
 
 def is_held(counts: SlotCounts, now: float) -> bool:

@@ -70,6 +70,7 @@ class Site:
         follow(self.ledger, routes, self.clock())
         self.origins: list[DiscoveryRow] = []
         self.leads, self.alive, self.woken = True, 1, 0
+        self.waking: set[str] = set()
         self.audit = Audit(self.clock)
         self.reader = LoadReader(
             self.registry,
@@ -87,6 +88,7 @@ class Site:
             clock=self.clock,
             leads=lambda: self.leads,
             request_save=self.wake,
+            waking=lambda: self.waking,
             decider=self.decisions,
         )
 

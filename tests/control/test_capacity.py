@@ -4,11 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from gateway.control.capacity import RENEWED, SETTLED, CapacityRefused
-from gateway.control.capacity_record import KIND
+from gateway.control.capacity import CALLED, CALLS_FOR, RENEWED, SETTLED, CapacityRefused
+from gateway.control.capacity_record import KIND, CapacityRecord
 from gateway.policy.capacity.want import Rail, Rule
-from gateway.state.store import Document
+from gateway.state.store import WAKING, Document
 from tests.control.capacity import Decisions, Site, routes
+
+
+def shown(site: Site) -> list[CapacityRecord]:
+    return [each.record for each in site.capacity if each.record is not None]
 
 
 def test_a_want_is_shown_once_it_is_saved(tmp_path: Path) -> None:
@@ -208,3 +212,37 @@ def test_a_document_that_cannot_be_read_is_left_out(tmp_path: Path) -> None:
     site.capacity.restore([Document(KIND, "gpu", body) for body in ("", "[]", "{}", '{"want": 1}')])
     site.capacity.follow([Document("rollout", "gpu", "{}")])
     assert site.target is None
+
+
+def test_requests_that_wait_anywhere_want_the_first_replica(tmp_path: Path) -> None:
+    leader, other = Site(tmp_path, routes(min=0), Decisions(0)), Site(tmp_path, routes(min=0))
+    leader.ready(9)  # none
+    leader.look()
+    leader.look(SETTLED)
+    other.leads = False
+    other.capacity.follow(each.document(leader.clock()) for each in shown(leader))
+    assert (leader.target, other.target) == (0, 0)
+    other.waking = {"gpu"}
+    assert other.target == 1, "it says so at once"
+    (call,) = other.capacity.documents()
+    assert (call.kind, call.name) == (WAKING, "gpu")
+    assert other.capacity.documents() == [], "and tells the others every few seconds"
+    leader.capacity.follow([call])
+    leader.look()
+    assert leader.decisions.loads[-1].queued == 1
+    leader.look(CALLS_FOR)
+    assert leader.decisions.loads[-1].queued == 0, "a call is over when it is not repeated"
+    other.clock.advance(CALLED)
+    assert len(other.capacity.documents()) == 1
+    leader.waking = {"gpu"}
+    leader.look()
+    assert leader.decisions.loads[-1].queued == 1
+
+
+@pytest.mark.parametrize("body", ["", "[]", '{"at": "x"}', '{"at": 1.0}'])
+def test_an_old_call_wakes_no_engine(tmp_path: Path, body: str) -> None:
+    site = Site(tmp_path, routes())
+    site.ready()
+    site.capacity.follow([Document(WAKING, "gpu", body)])
+    site.look()
+    assert site.decisions.loads[-1].queued == 0

@@ -2,20 +2,26 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
 
+from gateway.config.table import PoolSpec
 from gateway.control.capacity import CapacityController
+from gateway.policy.capacity.want import PoolLoad
+from gateway.wire.slices import Work
 from tests.e2e.fakes import backends, good
-from tests.e2e.harness import Running, gateway
-from tests.e2e.keda import Keda
+from tests.e2e.grpc_client import call, scaler
+from tests.e2e.harness import Running, ask, chat, gateway
+from tests.e2e.keda import Keda, hpa
 from tests.e2e.processes import Process, engine, running, serving
+from tests.e2e.test_from_zero import engine_at, stopped_engine
 from tests.redis_server import redis_server
+from tests.scaler.published import scaled_object
 from tests.waiting import DEADLINE, eventually, patient_client
 
 pytestmark = pytest.mark.anyio
@@ -146,6 +152,61 @@ async def test_replicas_of_one_store_say_the_same_and_go_on_when_one_is_killed(t
                     found = await told(first)
                     assert (found["target"], found["intent"]) == (2, intent), "it is the same want"
                     assert await keda.poll(web, *both) == 2
+
+
+class Loads:
+    """Tells a gateway that ten replicas have more to do than they can, and follows what KEDA makes of its wants."""
+
+    def __init__(self, keda: Keda) -> None:
+        self.keda = keda
+
+    def reading(self, pools: Sequence[PoolSpec]) -> Work[dict[str, PoolLoad | None]]:
+        ready = self.keda.replicas
+        load = PoolLoad(
+            "gpu", ready, burn=0.0, burn_now=0.0, in_flight=94.5, arrivals=94.5, holding=1.0, limit=10.0 * ready
+        )
+        yield
+        return {pool.name: load for pool in pools}
+
+
+@pytest.mark.parametrize("tolerance", [0.1, 0.0], ids=["with the usual tolerance", "with none"])
+async def test_a_want_of_one_more_than_ten_is_reached_in_spite_of_the_tolerance(
+    tmp_path: Path, tolerance: float
+) -> None:
+    keda = Keda(replicas=10, tolerance=tolerance)
+    async with backends(good) as (one,):
+        text = routes(one.url, max=20, hpa_tolerance=tolerance)
+        async with gateway(tmp_path, text) as running, admin(running) as client:
+            capacity_of(running)._reader = cast(Any, Loads(keda))
+            await eventually(lambda: is_known(running))
+
+            async def is_reached() -> bool:
+                replicas = await keda.poll(client, "/admin/capacity/gpu/keda")
+                want = (await client.get("/admin/capacity/gpu")).json()
+                return bool(want["target"] >= 11 and replicas == want["target"])
+
+            await comes(is_reached)
+            assert keda.replicas == (11 if not tolerance else 12)
+            await comes(is_reached)
+            assert hpa(10, 11.0) == 10, "told as it is, it would not be"
+
+
+async def test_a_first_replica_is_wanted_by_push_and_the_request_that_waits_is_served(tmp_path: Path) -> None:
+    grpc = pytest.importorskip("grpc")
+    engine_of = await stopped_engine()
+    document = json.loads(routes(engine_of.url, min=0))
+    document["pools"]["gpu"]["scale_from_zero"] = {"hold": "5m"}
+    document["models"]["m"]["timeouts"] = {"connect": "20s", "first_token": "4m", "stall": "4m", "total": "10m"}
+    async with serving(tmp_path, [], text=json.dumps(document)) as process:
+        await knows(process, target=0, problem="")
+        async with scaler(process) as address, grpc.aio.insecure_channel(address) as channel:
+            stream = call(channel, "StreamIsActive", "IsActiveResponse", stream=True)(scaled_object("gpu"))
+            assert (await stream.read()).result is False
+            request = asyncio.create_task(ask(int(process.urls[0].rsplit(":", 1)[1]), chat(stream=False)))
+            assert (await stream.read()).result is True, "it waits for no poll"
+            async with engine_at(engine_of.port):
+                assert (await request).status == 200
+            stream.cancel()
 
 
 async def test_the_command_shows_wants_and_takes_a_persons_word(tmp_path: Path) -> None:

@@ -1,39 +1,19 @@
 """KEDA's external scaler, from a gRPC client to a gateway's real admin listener."""
 
+import asyncio
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.e2e.grpc_client import call, scaler
 from tests.e2e.keda import hpa
-from tests.e2e.processes import Process, engine, running, serving
+from tests.e2e.processes import engine, serving
 from tests.e2e.test_capacity import knows, routes
-from tests.scaler.published import PACKAGE, message, scaled_object
+from tests.scaler.published import message, scaled_object
 
 grpc = pytest.importorskip("grpc")
 pytestmark = pytest.mark.anyio
-
-
-@asynccontextmanager
-async def scaler(gateway: Process) -> AsyncIterator[str]:
-    """Run one beside a gateway; returns its address."""
-    arguments = ("--listen", "127.0.0.1:0", "--admin", gateway.urls[1])
-    async with running("gateway.cli", "scaler", *arguments) as process:
-        yield (await process.said("tidegate scaler on")).split()[3].rstrip(",")
-        process.process.terminate()
-        assert await process.ended() == 0
-
-
-def call(channel: Any, method: str, answer: str, *, stream: bool = False) -> Any:
-    make = channel.unary_stream if stream else channel.unary_unary
-    return make(
-        f"/{PACKAGE}.ExternalScaler/{method}",
-        request_serializer=lambda sent: sent.SerializeToString(),
-        response_deserializer=message(answer).FromString,
-    )
 
 
 async def test_a_client_made_of_the_published_proto_scales_by_it(tmp_path: Path) -> None:
@@ -70,8 +50,6 @@ async def test_without_the_extra_it_says_what_to_install(tmp_path: Path) -> None
         "sys.argv[1:] = ['scaler']\n"
         "main()\n"
     )
-    import asyncio
-
     process = await asyncio.create_subprocess_exec(
         sys.executable, str(tmp_path / "hide.py"), stderr=asyncio.subprocess.PIPE, cwd=Path(__file__).parents[2]
     )

@@ -12,8 +12,8 @@ from gateway.policy.slo.series import SeriesKey, SlotCounts
 from gateway.policy.slo.time_in_use import HOUR
 from gateway.policy.slo.windows import FINE, LASTING
 from gateway.state.store import (
+    FREE,
     MEMBER_SECONDS,
-    ROLLBACK,
     BackendFinding,
     Batch,
     Document,
@@ -315,11 +315,12 @@ class TestTheLease:
         assert old.save(late).documents == (Document("rollout", "m", "2"),), "so it learns what was decided"
         assert new.load(now).documents == (Document("rollout", "m", "2"),)
 
-    def test_a_rollback_is_written_by_any_and_told_to_all(self, engine: Engine, now: float) -> None:
+    @pytest.mark.parametrize("kind", sorted(FREE))
+    def test_what_is_free_is_written_by_any_and_told_to_all(self, engine: Engine, now: float, kind: str) -> None:
         leader, other = engine.open(), engine.open()
         token = leader.lead("leader", now, 5.0)
         seen = leader.save(Batch(now, token=token, incarnation="leader", sequence=1)).version
-        rollback = Document(ROLLBACK, "m", '{"started": 1.0}')
+        rollback = Document(kind, "m", '{"started": 1.0}')
         asked = Batch(now, documents=(rollback, Document("rollout", "m", "2")), incarnation="other", sequence=1)
         assert not other.save(asked).led
         reply = leader.save(Batch(now, token=token, incarnation="leader", sequence=2, seen=seen))
