@@ -33,6 +33,7 @@ tolerance: 0
 {{- define "tidegate.behavior" -}}
 scaleUp:
   stabilizationWindowSeconds: 0
+  policies: [{type: Pods, value: 1000, periodSeconds: 15}] # all at once; the routes say how many at a time
   {{- with include "tidegate.tolerance" . }}
   {{ . }}
   {{- end }}
