@@ -7,7 +7,7 @@ from math import inf, nan
 import pytest
 
 from gateway.policy.capacity.decide import decide
-from gateway.policy.capacity.want import Decision, EngineLoad, Forecast, Memory, PoolLoad, Rail, Rule, Rules
+from gateway.policy.capacity.want import Bursts, Decision, EngineLoad, Forecast, Memory, PoolLoad, Rail, Rule, Rules
 
 QUIET = PoolLoad(
     "gpu",
@@ -25,10 +25,10 @@ QUIET = PoolLoad(
 RULES = Rules()
 
 
-def played(load: PoolLoad | Callable[[int], PoolLoad], seconds: int, rules: Rules = RULES, began: int = 0) -> Decision:
-    """Decide once a second, and have whatever is wanted at once."""
+def played(load: PoolLoad | Callable[[int], PoolLoad], seconds: int, rules: Rules = RULES) -> Decision:
+    """Decide once a second, or every five where that is long."""
     decision = Decision(decide(PoolLoad("gpu", 1), rules, Memory(), 0.0).want, Memory())
-    for second in range(began, began + seconds + 1):
+    for second in (*range(0, seconds, 1 if seconds <= 1000 else 5), seconds):
         now = load if isinstance(load, PoolLoad) else load(second)
         decision = decide(now, rules, decision.memory, float(second))
     return decision
@@ -152,10 +152,10 @@ def test_a_load_beyond_what_there_is_asks_for_all_that_it_needs() -> None:
     def load(second: int) -> PoolLoad:
         return replace(QUIET, in_flight=16.0, queued=1, arrivals=20.0) if second >= 50 else QUIET
 
-    # 80 slots, at most 90 % of them in use: more than 11 replicas of 8.
-    assert first(load, 200, 12, Rules(max=50)) == 60
+    # 80 slots, of which 74.6 are certain after 600 requests; at most 90 % of those that there are may be in use.
+    assert first(load, 200, 11, Rules(max=50)) == 60
     want = played(load, 60, Rules(max=50)).want
-    assert (want.rule, want.reason) == (Rule.LOAD, "the load of 80.0 slots needs 12 replicas")
+    assert (want.rule, want.reason) == (Rule.LOAD, "the load of 74.6 slots needs 11 replicas")
 
 
 def test_little_is_asked_for_where_only_little_is_known() -> None:
@@ -164,16 +164,38 @@ def test_little_is_asked_for_where_only_little_is_known() -> None:
     assert played(bare, 600).want.target == 3
 
 
+def test_bursts_are_reckoned_with_as_large_as_they_were_and_half_as_much_again() -> None:
+    bursty = replace(QUIET, bursts=Bursts(mean=0.5, peak=6.0, dispersion=9.0))
+    # 1.5 x 6 requests/s hold 36 slots; at most 90 % of those that there are may be in use.
+    assert first(lambda _: bursty, 60, 5) == 10
+    want = played(bursty, 10).want
+    assert (want.rule, want.reason) == (Rule.LOAD, "bursts of 36.0 slots needs 5 replicas")
+    assert played(replace(bursty, ready=5, limit=40.0), 4000).want.target == 5
+    assert played(replace(QUIET, bursts=Bursts(mean=0.5, peak=6.0, dispersion=1.2)), 600).want.target == 2
+    assert played(replace(QUIET, bursts=Bursts(mean=0.05, peak=6.0, dispersion=9.0)), 600).want.target == 2
+
+
+def test_a_load_that_is_a_little_too_much_for_long_goes_out() -> None:
+    """Where the last half minute is too short to be certain."""
+    steady = replace(QUIET, ready=1, limit=8.0, in_flight=4.4, arrivals=1.1)
+    assert played(steady, 600).want.target == 1
+    assert played(replace(steady, bursts=Bursts(mean=1.1, peak=1.2, dispersion=1.0)), 600).want.target == 2
+    fallen = replace(steady, in_flight=0.4, arrivals=0.1, bursts=Bursts(mean=2.0, peak=3.0, dispersion=1.0))
+    assert played(fallen, 600).want.target == 1
+    gone = replace(steady, in_flight=0.0, arrivals=0.0, bursts=Bursts(mean=2.0, peak=3.0, dispersion=1.0))
+    assert played(gone, 300).want.target == 1
+
+
 def test_without_rates_those_who_wait_are_the_load() -> None:
     load = replace(QUIET, in_flight=16.0, queued=24, arrivals=None)
-    assert played(load, 20, Rules(max=50)).want.target == 7
+    assert played(load, 20, Rules(max=50)).want.target == 5
 
 
 def test_what_is_expected_is_there_when_it_comes() -> None:
     load = replace(QUIET, expected=Forecast(180.0, 8.0, 10.0))
     want = played(load, 0, Rules(max=50)).want
-    assert (want.target, want.rule) == (7, Rule.FORECAST)
-    assert want.reason == "up to 10.00 requests/s are expected in 180 s, which needs 7 replicas"
+    assert (want.target, want.rule) == (6, Rule.FORECAST)
+    assert want.reason == "up to 10.00 requests/s are expected in 180 s, which needs 6 replicas"
 
 
 def test_what_is_expected_keeps_those_who_will_be_needed() -> None:

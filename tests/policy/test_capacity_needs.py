@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.policy.capacity.needs import carried_by, demand_now, late_share, needed, usage
+from gateway.policy.capacity.needs import carried_by, certain, demand_now, late_share, needed, needed_to_stay, usage
 from gateway.policy.capacity.want import EngineLoad, PoolLoad
 
 BUDGET = 0.01
@@ -85,7 +85,12 @@ def test_the_load_is_who_has_a_slot_while_some_are_free_and_else_who_comes() -> 
 )
 def test_without_limits_it_is_what_the_engines_say(engines: tuple[EngineLoad, ...], count: int | None) -> None:
     load = PoolLoad("gpu", 3, engines=engines)
-    assert needed(load, 1.0, 0.75, 0.01, by_cache=True) == count
+    assert needed_to_stay(load, 1.0) == count
+    assert needed(load, 1.0, 0.75, 0.01) is None
+
+
+def test_what_is_certain_of_a_demand_grows_with_the_requests() -> None:
+    assert [certain(10.0, requests) for requests in (0.0, 2.0, 16.0, 400.0)] == [0.0, 0.0, 5.9, 9.18]
 
 
 def test_what_is_in_use_is_the_scarcest() -> None:

@@ -1,7 +1,7 @@
 """How many replicas a load needs, by what is known of the pool: slots, or what its engines say of themselves."""
 
 from collections.abc import Iterable
-from math import ceil, exp, floor
+from math import ceil, exp, floor, sqrt
 from typing import Final
 
 from gateway.policy.capacity.want import PoolLoad
@@ -12,6 +12,17 @@ IN: Final = 0.75
 """The share that those who stay may have to use, when one goes: well below `OUT`, so that it does not come back."""
 FULL: Final = 0.9
 """The share of slots in use from which on requests may have to wait: those that have a slot are not all the load."""
+BURSTY: Final = 4.0
+"""The dispersion from which on requests come in bursts, rather than by chance."""
+OFTEN: Final = 0.1
+"""Requests per second from which on their dispersion says something."""
+GROWS: Final = 1.5
+"""How much larger the next burst may be than the largest one."""
+CERTAIN: Final = 1.64
+"""Standard errors by which chance makes a demand look larger in one of twenty cases."""
+RECENT: Final = 30.0
+LONG: Final = 900.0
+"""Seconds over which the arrivals of now, and their mean, are taken."""
 MOST: Final = 100_000
 """Replicas that no pool needs."""
 MANY: Final = 20_000
@@ -57,6 +68,17 @@ def _late(blocked: float, demand: float, slots: int, patience: float, holding: f
     return waits * exp(-(slots - demand) * patience / holding)
 
 
+def demand_of_bursts(load: PoolLoad) -> float:
+    """Return how many slots the next burst would hold, 0 where requests do not come in bursts.
+
+    It is told by the busiest half minute of late, and may be larger: who waits for a replica to start is late.
+    """
+    bursts = load.bursts
+    if bursts is None or bursts.dispersion < BURSTY or bursts.mean < OFTEN:
+        return 0.0
+    return GROWS * bursts.peak * (load.holding or 0.0)
+
+
 def demand_now(load: PoolLoad, smoothed: float) -> float:
     """Return how many slots the requests that come would hold, if each of them had one.
 
@@ -70,16 +92,22 @@ def demand_now(load: PoolLoad, smoothed: float) -> float:
     return max(smoothed, load.arrivals * load.holding)
 
 
-def needed(load: PoolLoad, demand: float, use: float, budget: float, *, by_cache: bool) -> int | None:
-    """Return how many replicas a demand needs, None where it is not known how much one carries.
+def needed(load: PoolLoad, demand: float, use: float, budget: float) -> int | None:
+    """Return how many replicas a demand needs by slots, None where it is not known how much one carries."""
+    if not load.limit or not load.ready:
+        return None
+    return carried_by(demand, load.limit / load.ready, use, load, budget)
 
-    Where it goes `by_cache` too, no more than `use` of the KV cache may be in use.
-    """
+
+def _needed(load: PoolLoad, demand: float, use: float, budget: float, *, by_cache: bool) -> int | None:
+    """Return how many replicas a load needs, by all that is known of it."""
     if not load.ready:
         return None
     counts = []
     if load.limit:
-        counts.append(carried_by(demand, load.limit / load.ready, use, load, budget))
+        each = load.limit / load.ready
+        counts.append(carried_by(demand, each, use, load, budget))
+        counts.append(ceil(demand_of_bursts(load) / (each * OUT)))
     else:
         slots = _mean(each.slots_used for each in load.engines)
         if slots is not None:
@@ -90,15 +118,34 @@ def needed(load: PoolLoad, demand: float, use: float, budget: float, *, by_cache
     return max(counts) if counts else None
 
 
+def certain(demand: float, requests: float) -> float:
+    """Return what a demand that was taken from so many requests is at least, with 95 % certainty."""
+    return demand * max(0.0, 1 - CERTAIN / sqrt(requests)) if requests > 0 else 0.0
+
+
+def demand_for_certain(load: PoolLoad, smoothed: float) -> float:
+    """Return how many slots the load holds for certain: by the last half minute, or by all that is looked back at.
+
+    What was before does not count as far as the last half minute speaks against it.
+    """
+    demand = demand_now(load, smoothed)
+    requests = demand if load.arrivals is None else max(demand, load.arrivals * RECENT)
+    least = certain(demand, requests)
+    if load.bursts is None or not load.holding or requests <= 0:
+        return least
+    before = certain(load.bursts.mean * load.holding, load.bursts.mean * LONG)
+    return max(least, min(before, demand * (1 + CERTAIN / sqrt(requests))))
+
+
 def needed_now(load: PoolLoad, demand: float) -> int | None:
     """Return how many replicas the load needs now; a full KV cache matters once requests wait."""
     waits = load.queued > 0 or any(each.backlog for each in load.engines)
-    return needed(load, demand, OUT, load.budget, by_cache=waits)
+    return _needed(load, demand, OUT, load.budget, by_cache=waits)
 
 
 def needed_to_stay(load: PoolLoad, demand: float) -> int | None:
     """Return how many replicas have to stay for a demand: with less in use, and half of the budget to be wrong by."""
-    return needed(load, demand, IN, load.budget / 2, by_cache=True)
+    return _needed(load, demand, IN, load.budget / 2, by_cache=True)
 
 
 def usage(load: PoolLoad, smoothed: float) -> float | None:

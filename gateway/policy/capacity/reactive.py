@@ -8,7 +8,18 @@ from dataclasses import dataclass, replace
 from math import exp
 from typing import Final
 
-from gateway.policy.capacity.needs import IN, OUT, demand_now, needed, needed_now, needed_to_stay, usage
+from gateway.policy.capacity.needs import (
+    IN,
+    OUT,
+    certain,
+    demand_for_certain,
+    demand_now,
+    demand_of_bursts,
+    needed,
+    needed_now,
+    needed_to_stay,
+    usage,
+)
 from gateway.policy.capacity.want import Memory, PoolLoad, Rule, Rules
 
 CALM_BURN: Final = 2.0
@@ -17,8 +28,8 @@ LASTING: Final = 10.0
 """Seconds for which the queue or the load is too much before that counts: one large request is soon over."""
 SMOOTHING: Final = 20.0
 """Seconds over which requests with a slot are averaged."""
-FEWEST: Final = 5.0
-"""Requests a minute from which on the load of a pool is more than one or two of them."""
+MINUTE: Final = 60.0
+"""Seconds of which a forecast tells the mean rate."""
 SHORT: Final = 300.0
 """Seconds of the window that says whether a burn goes on."""
 HALF: Final = 0.5
@@ -41,10 +52,13 @@ def watch(load: PoolLoad, rules: Rules, memory: Memory, now: float) -> Memory:
     smoothed = memory.smoothed + (load.in_flight - memory.smoothed) * fresh
     demand = demand_now(load, smoothed)
     target = load.replicas if memory.target is None else memory.target
-    least, most = needed_now(load, demand), needed_to_stay(load, demand)
+    least, most = needed_now(load, demand_for_certain(load, smoothed)), needed_to_stay(load, demand)
     is_idle = load.arrivals == 0 and not load.queued and not load.in_flight
+    expected = _expected(load, IN, load.budget / 2, for_certain=False)
     if is_idle:
         most = 0
+    elif most is not None:
+        most = max(most, least or 0, expected or 0)
     is_calm = min(load.burn or 0.0, load.burn_now or 0.0) < CALM_BURN
     return replace(
         memory,
@@ -53,7 +67,7 @@ def watch(load: PoolLoad, rules: Rules, memory: Memory, now: float) -> Memory:
         calm_since=_since(memory.calm_since, is_calm, now),
         idle_since=_since(memory.idle_since, is_idle, now),
         short_since=_since(memory.short_since, _is_short(load), now),
-        heavy_since=_since(memory.heavy_since, _is_heavy(load, least, target), now),
+        heavy_since=_since(memory.heavy_since, least is not None and least > target, now),
         known_since=_since(memory.known_since, most is not None, now),
         needs=() if most is None else _highest(memory.needs, most, now, rules.stabilisation),
         burned_at=None if is_calm else memory.burned_at,
@@ -76,12 +90,16 @@ def _out(load: PoolLoad, rules: Rules, memory: Memory, now: float, target: int) 
         wait, patience = load.queue_wait or 0.0, load.patience or 0.0
         reason = f"a request would wait {wait:.1f} s for a slot and may wait {patience:.1f} s"
         return Proposal(max(least, one_more), Rule.QUEUE, reason)
-    if _has_lasted(memory.heavy_since, LASTING, now) and least > target:
-        return Proposal(least, Rule.LOAD, f"the load of {demand:.1f} slots needs {least} replicas")
+    for_certain = demand_for_certain(load, memory.smoothed)
+    heavy = needed_now(load, for_certain) or 0
+    if _has_lasted(memory.heavy_since, LASTING, now) and heavy > target:
+        bursts = demand_of_bursts(load)
+        what = f"bursts of {bursts:.1f}" if bursts > for_certain else f"the load of {for_certain:.1f}"
+        return Proposal(heavy, Rule.LOAD, f"{what} slots needs {heavy} replicas")
     burning = _burning(load, rules, memory, now)
     if burning and one_more > target:
         return Proposal(max(least, one_more), Rule.BURN, burning)
-    expected = _expected(load, OUT, load.budget)
+    expected = _expected(load, OUT, load.budget, for_certain=True)
     if load.expected is not None and expected is not None and expected > target:
         reason = f"up to {load.expected.upper:.2f} requests/s are expected in {rules.warm_up:.0f} s"
         return Proposal(expected, Rule.FORECAST, f"{reason}, which needs {expected} replicas")
@@ -111,10 +129,12 @@ def _in(load: PoolLoad, rules: Rules, memory: Memory, now: float, target: int) -
         if least < target:
             return Proposal(least, Rule.IDLE, f"there was no request for {rules.idle_for / 60:.0f} min")
         return None
+    if memory.direction > 0 and memory.changed_at is not None and now - memory.changed_at < rules.calm_for:
+        return None  # What was needed a moment ago may be needed again.
     known = _has_lasted(memory.known_since, rules.stabilisation, now)
     if not (known and _has_lasted(memory.calm_since, rules.calm_for, now)):
         return None
-    least = max(1, memory.needs[0][1], _expected(load, IN, load.budget / 2) or 0)
+    least = max(1, memory.needs[0][1])
     if least >= target:
         return None
     reason = f"the burn was below {CALM_BURN:g} for {rules.calm_for / 60:.0f} min, and {least} replicas are predicted"
@@ -132,17 +152,14 @@ def _is_short(load: PoolLoad) -> bool:
     return 0 < load.patience < load.queue_wait
 
 
-def _is_heavy(load: PoolLoad, least: int | None, target: int) -> bool:
-    """Whether the load is more than the target carries, and not that of one or two requests."""
-    few = load.arrivals is not None and load.arrivals * 60 < FEWEST
-    return least is not None and least > target and not few
-
-
-def _expected(load: PoolLoad, use: float, budget: float) -> int | None:
+def _expected(load: PoolLoad, use: float, budget: float, *, for_certain: bool) -> int | None:
     """Return how many replicas the load to expect needs, None where that is not known."""
-    if load.expected is None or not load.limit or not load.ready or not load.holding:
+    if load.expected is None or not load.holding:
         return None
-    return needed(load, load.expected.upper * load.holding, use, budget, by_cache=False)
+    upper = load.expected.upper
+    if for_certain:
+        upper = certain(upper, upper * MINUTE)  # Chance within a minute is in what a replica carries, too.
+    return needed(load, upper * load.holding, use, budget)
 
 
 def _since(since: float | None, holds: bool, now: float) -> float | None:

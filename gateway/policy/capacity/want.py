@@ -68,6 +68,18 @@ class Forecast:
 
 
 @dataclass(frozen=True, slots=True)
+class Bursts:
+    """How requests came in the last quarter of an hour: per second on average, and in the busiest half minute.
+
+    `dispersion` is the variance over the mean of how many come in the time that one holds a slot: 1 by chance alone.
+    """
+
+    mean: float
+    peak: float
+    dispersion: float
+
+
+@dataclass(frozen=True, slots=True)
 class PoolLoad:
     """What is known of a pool at one time; None is what is not known.
 
@@ -77,10 +89,10 @@ class PoolLoad:
 
     `queue_wait` is how long a request that came now would wait for a slot, in seconds; `patience` how long it may wait
     and still meet its objective. `queued` wait now, `in_flight` have a slot now; `limit` is the sum of the limits of
-    the ready replicas. `arrivals` are requests per second over the last half minute or so (those that were shed, too),
-    `holding` is how long a request holds a slot, in seconds. `expected` are the arrivals at `now + warm_up`. `age` is
-    how old the oldest of these is, infinite while some replica has never been looked at. `approved` is up to how many
-    replicas a person has approved.
+    the ready replicas. `arrivals` are requests per second over the last half minute (those that were shed, too), and
+    `bursts` how they come; `holding` is how long a request holds a slot on average, in seconds. `expected` are the
+    arrivals at `now + warm_up`. `age` is how old the oldest of these is, infinite while some replica has never been
+    looked at. `approved` is up to how many replicas a person has approved.
     """
 
     pool: str
@@ -97,6 +109,7 @@ class PoolLoad:
     limit: float | None = None
     arrivals: float | None = None
     holding: float | None = None
+    bursts: Bursts | None = None
     engines: tuple[EngineLoad, ...] = ()
     expected: Forecast | None = None
     age: float = 0.0

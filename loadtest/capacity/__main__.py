@@ -1,0 +1,17 @@
+"""`python -m loadtest.capacity COMMAND`: what a pool wants under real load, in virtual time."""
+
+import typer
+
+from loadtest.capacity.replay import replay
+
+app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
+app.command()(replay)
+
+
+@app.callback()
+def capacity() -> None:
+    """Play one of them."""
+
+
+if __name__ == "__main__":
+    app()
