@@ -6,10 +6,12 @@ from functools import partial
 from gateway.admin.api import AdminView, create_admin
 from gateway.admin.connection import AdminConnection, AdminLimits
 from gateway.control.capacity import PoolWant
+from gateway.control.capacity_history import shown
 from gateway.control.limits import queued
 from gateway.control_plane import ControlPlane
 from gateway.data_plane import DataPlane
 from gateway.listeners import Listener, ListenerFiles, listener
+from gateway.policy.capacity.forecast import LoadForecast
 from gateway.settings import Settings
 from gateway.telemetry.admission_exposition import AdmissionCollector
 from gateway.telemetry.capacity_exposition import CapacityCollector, CapacityRow
@@ -110,7 +112,8 @@ class AdminPlane:
         return FleetRow(alive, seen.leads, seen.saved, seen.read, seen.took, seen.unsaved, seen.recovering)
 
     def _capacity(self) -> list[CapacityRow]:
-        return [_capacity_row(each) for each in self._control.capacity]
+        capacity = self._control.capacity
+        return [_capacity_row(each, capacity.history.forecast(each.pool.name)) for each in capacity]
 
     def _delivered(self) -> Delivered:
         control = self._control
@@ -123,8 +126,9 @@ class AdminPlane:
         )
 
 
-def _capacity_row(found: PoolWant) -> CapacityRow:
-    want, record, pool = found.want, found.record, found.pool.name
+def _capacity_row(found: PoolWant, forecast: LoadForecast | None) -> CapacityRow:
+    want, record, pool, errors = found.want, found.record, found.pool.name, tuple(shown(forecast))
     if want is None or record is None:
-        return CapacityRow(pool)
-    return CapacityRow(pool, want.target, want.replicas_now, record.awaits or 0, want.cost_per_hour, record.since)
+        return CapacityRow(pool, forecast=errors)
+    cost, awaits = want.cost_per_hour, record.awaits or 0
+    return CapacityRow(pool, want.target, want.replicas_now, awaits, cost, record.since, errors)

@@ -33,6 +33,7 @@ from gateway.control.webhook import Webhook
 from gateway.data_plane import DataPlane
 from gateway.discovery.controller import Discovery
 from gateway.discovery.sources import SourceFactory
+from gateway.policy.capacity.signals import SignalMap
 from gateway.proxy.live import LiveTable
 from gateway.settings import Settings
 from gateway.shared.memory import JoinedTable
@@ -150,6 +151,11 @@ class ControlPlane:
         """Return whether this gateway leads rollouts, of those that share a state file."""
         return self.flusher.leads
 
+    def _signals(self, pool: str) -> SignalMap | None:
+        """Return which metrics say how much the engines of a pool have to do, None where it wants no replicas."""
+        spec = self._data.current.routes.pools.get(pool)
+        return None if spec is None or spec.capacity is None else spec.capacity.signals
+
     def _alive(self) -> int:
         """Return how many processes share the store, this one among them."""
         fleet = self.flusher.fleet()
@@ -179,7 +185,7 @@ class ControlPlane:
         if self.shared_limits is not None:
             asyncio.get_running_loop().add_reader(self.shared_limits.wake_fd, self.shared_limits.woken)
         supervisor.start("probe", Prober(data.registry, clock, self._clients, hops=data.gateway.hops.name).run)
-        supervisor.start("scrape", Scraper(data.registry, clock, self._clients).run)
+        supervisor.start("scrape", Scraper(data.registry, clock, self._clients, signals=self._signals).run)
         supervisor.start("wake engines", self.waker.run)
         supervisor.start("discovery", self.discovery.run)
         supervisor.start("sweep", partial(sweep, checked, clock, data.registry.lateness, data.background))

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Final
 
 from gateway.backends.exposed import EngineMetrics
+from gateway.policy.capacity.want import EngineLoad
 
 STALE_AFTER: Final = 3.0
 _INTERVALS: Final = 2.5
@@ -15,10 +16,11 @@ class EngineReport:
     """The latest `metrics` of one engine, None before the first, as of `read_at` (seconds of the clock).
 
     `progressed` is when they were last seen to change as those of an engine at work do, `queued` how many looks in a
-    row found its own queue filled. They are stale after `lasts` seconds.
+    row found its own queue filled. They are stale after `lasts` seconds. `load` is what an engine of any
+    kind says of its load, as of `load_at`, where its pool wants to know.
     """
 
-    __slots__ = ("_looked_at", "lasts", "metrics", "progressed", "queued", "read_at")
+    __slots__ = ("_looked_at", "lasts", "load", "load_at", "metrics", "progressed", "queued", "read_at")
 
     def __init__(self) -> None:
         self.metrics: EngineMetrics | None = None
@@ -26,6 +28,8 @@ class EngineReport:
         self.progressed = float("-inf")
         self.queued = 0
         self.lasts = STALE_AFTER
+        self.load: EngineLoad | None = None
+        self.load_at = 0.0
         self._looked_at = 0.0
 
     def __repr__(self) -> str:
@@ -43,6 +47,15 @@ class EngineReport:
             self.progressed = now
         self.metrics, self.read_at = metrics, now
         self.lasts = max(STALE_AFTER, _INTERVALS * every)
+
+    def take_load(self, load: EngineLoad, now: float, *, every: float = 1.0) -> None:
+        """Take what the engine says of its load, `every` so many seconds."""
+        self.load, self.load_at = load, now
+        self.lasts = max(STALE_AFTER, _INTERVALS * every)
+
+    def fresh_load(self, now: float) -> EngineLoad | None:
+        """Return what the engine says of its load; None once that is too old."""
+        return self.load if now - self.load_at <= self.lasts else None
 
     def fresh(self, now: float) -> EngineMetrics | None:
         """Return what the engine says of itself; None once that is too old: stale means unknown."""

@@ -7,6 +7,7 @@ from rich.text import Text
 
 from gateway.config.durations import format_duration
 from gateway.config.table import CapacitySpec, PoolSpec, RouteTable
+from gateway.policy.capacity.signals import Gauge
 from gateway.policy.capacity.want import Rules
 
 
@@ -54,8 +55,13 @@ def capacity_as_json(pool: PoolSpec) -> dict[str, Any] | None:
         "hpa_tolerance": rules.dead_band,
         "unit": found.unit,
         "backends_per_replica": found.backends_per_replica,
-        "signals": {name: metric for name in names if (metric := getattr(found.signals, name))},
+        "signals": {name: _gauge(gauges[0]) for name in names if (gauges := getattr(found.signals, name))},
     }
+
+
+def _gauge(gauge: Gauge) -> str:
+    labels = ",".join(f'{name}="{value}"' for name, value in gauge.labels.items())
+    return f"{gauge.metric}{{{labels}}}" if labels else gauge.metric
 
 
 def _cost(rules: Rules) -> str:

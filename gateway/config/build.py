@@ -29,7 +29,6 @@ from gateway.config.table import (
     ModelSpec,
     PoolSpec,
     RouteTable,
-    SignalNames,
     TenantSpec,
     Timeouts,
     VersionSpec,
@@ -37,6 +36,7 @@ from gateway.config.table import (
 from gateway.policy.admission.classes import CLASSES, STANDARD, ServiceClass
 from gateway.policy.admission.quota import QuotaLimits
 from gateway.policy.canary.plan import OnStall, Plan
+from gateway.policy.capacity.signals import Gauge, SignalMap
 from gateway.policy.capacity.want import Rules
 from gateway.policy.routing.ejection import Thresholds
 from gateway.policy.routing.rules import ANY, Rule, When
@@ -107,7 +107,7 @@ def _capacity(pool: PoolEntry, entry: CapacityEntry) -> CapacitySpec:
         approval_above=entry.approve_above,
         dead_band=entry.hpa_tolerance,
     )
-    signals = SignalNames(**{name: metric or "" for name, metric in entry.signals.model_dump().items()})
+    signals = SignalMap(**{name: _gauges(metric) for name, metric in entry.signals.model_dump().items()})
     return CapacitySpec(rules, entry.mode == "predictive", entry.unit, entry.backends_per_replica, signals)
 
 
@@ -115,6 +115,15 @@ def _scale_from_zero(entry: ScaleFromZeroEntry) -> ScaleFromZero:
     is_named = entry.wake in {Way.CAPACITY.value, Way.ENGINES.value}
     way, webhook = (Way(entry.wake), "") if is_named else (Way.WEBHOOK, entry.wake)
     return ScaleFromZero(entry.max_held, entry.hold, way, webhook)
+
+
+def _gauges(text: str | None) -> tuple[Gauge, ...]:
+    """Return the gauge that `name` or `name{label="value"}` stands for."""
+    if text is None:
+        return ()
+    name, _, label = text.removesuffix("}").partition("{")
+    key, _, value = label.partition("=")
+    return (Gauge(name, {key: value.strip('"')} if key else {}),)
 
 
 def _backends(

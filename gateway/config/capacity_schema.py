@@ -7,10 +7,9 @@ from pydantic import Field
 from gateway.config.durations import format_duration
 from gateway.config.kinds import Entry, MetricName, PoolName, Timeout
 from gateway.config.table import CapacitySpec
+from gateway.policy.capacity.signals import ENGINES
 from gateway.policy.capacity.want import Rules
 
-ENGINES = ("vllm", "sglang", "tgi", "triton", "jetstream")
-"""The engines whose metrics are known by name."""
 MOST_REPLICAS = 10_000
 
 Replicas = Annotated[int, Field(ge=0, le=MOST_REPLICAS)]

@@ -9,6 +9,7 @@ from gateway.config.origins import Origin
 from gateway.policy.admission.classes import CLASSES, STANDARD, ServiceClass
 from gateway.policy.admission.quota import QuotaLimits
 from gateway.policy.canary.plan import Plan
+from gateway.policy.capacity.signals import SignalMap
 from gateway.policy.capacity.want import Rules
 from gateway.policy.routing.ejection import USUAL, Thresholds
 from gateway.policy.routing.rules import Rule
@@ -89,27 +90,18 @@ class Discovery:
 
 
 @dataclass(frozen=True, slots=True)
-class SignalNames:
-    """The metrics of an engine that say how much it has to do, "" where its engine's usual one is meant."""
-
-    backlog: str = ""
-    running: str = ""
-    slots_used: str = ""
-    kv_used: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class CapacitySpec:
     """How many replicas a pool may want, by which `rules`; `predictive` says that a forecast counts as well.
 
-    A replica is called a `unit`, and runs `backends_per_replica` backends of the pool.
+    A replica is called a `unit`, and runs `backends_per_replica` backends of the pool. `signals` are the metrics of its
+    engines that are not those of their kind.
     """
 
     rules: Rules
     predictive: bool = False
     unit: str = "replicas"
     backends_per_replica: int = 1
-    signals: SignalNames = SignalNames()
+    signals: SignalMap = field(default_factory=SignalMap)
 
 
 WARM_UP = Rules().warm_up

@@ -10,6 +10,7 @@ from math import isfinite
 from gateway.clock import Clock, next_turn
 from gateway.config.table import CapacitySpec, PoolSpec
 from gateway.control.audit import Audit
+from gateway.control.capacity_history import CapacityHistory
 from gateway.control.capacity_load import LoadReader
 from gateway.control.capacity_record import KIND, CapacityRecord, kept, renewed
 from gateway.policy.capacity.decide import decide
@@ -87,6 +88,7 @@ class CapacityController:
         self._waking = waking
         self._called: dict[str, float] = {}
         self._calling: dict[str, float] = {}
+        self.history = CapacityHistory()
         self._current = current
         self._reader = reader
         self._audit = audit
@@ -143,6 +145,8 @@ class CapacityController:
                 self._problems[pool.name] = _NOT_YET
                 continue
             self._problems.pop(pool.name, None)
+            if capacity.predictive:
+                load = replace(load, expected=(yield from self.history.looking(pool, load, self._clock())))
             try:
                 self._decide(pool, capacity, load)
             except Exception:  # noqa: BLE001 - the other pools are still to be decided for
@@ -213,7 +217,7 @@ class CapacityController:
             if is_news or now - self._told_at.get(pool, 0.0) >= RENEWED:
                 self._saving[pool], self._told_at[pool] = record, now
                 found.append(record.document(now))
-        return found
+        return found + self.history.documents()
 
     def saved(self) -> None:
         """Show what is saved by now."""
@@ -237,10 +241,12 @@ class CapacityController:
         self._decided.clear()
         self._saving.clear()
         self._told_at.clear()
+        self.history.forget()
 
     def _take(self, documents: Iterable[Document], *, holds: bool) -> None:
-        now = self._clock()
-        for each in documents:
+        now, found = self._clock(), list(documents)
+        self.history.take(found)
+        for each in found:
             if each.kind != KIND:
                 continue
             try:

@@ -10,7 +10,7 @@ from gateway.clock import Clock
 from gateway.config.table import CapacitySpec, PoolSpec
 from gateway.policy.admission.classes import CLASSES, STANDARD
 from gateway.policy.admission.decide import predicted_wait
-from gateway.policy.capacity.want import EngineLoad, PoolLoad
+from gateway.policy.capacity.want import PoolLoad
 from gateway.policy.routing.limit_evidence import UNLIMITED
 from gateway.policy.routing.readiness import State
 from gateway.policy.slo.alerts import FASTEST
@@ -31,6 +31,8 @@ _LATENCIES = frozenset((Sli.TTFT, Sli.TPOT, Sli.ITL, Sli.E2E))
 which waited."""
 _TOLD = frozenset((State.READY, State.NOT_READY))
 _USUAL_WINDOW = DEFAULT.window
+_TOGETHER = 32
+"""Backends that are looked at in one piece."""
 USUAL_PROMPT = 512
 """Prompt tokens of the request whose TTFT is predicted."""
 
@@ -46,7 +48,7 @@ class _Demand:
     budget: float = 0.01
     queued: float = 0.0
     wait: float | None = None
-    patience: float | None = None
+    target: float = inf
     held: float = 0.0
 
     @property
@@ -65,15 +67,14 @@ class _Demand:
             now = burn(series.windows.count(FASTEST.short), budget) or 0.0
             self.burn, self.burn_now, self.page_factor, self.budget = spent, now, factor, budget
 
-    def waits(self, line: AdmissionQueue, patience: float) -> None:
-        """Take a queue whose requests may wait so many seconds; the longest wait counts, and the least patience."""
+    def waits(self, line: AdmissionQueue) -> None:
+        """Take a queue; the longest wait counts."""
         size = line.queue.size
         if size and not line.slots.any_free:
             wait = predicted_wait(size, line.forecast.rate)
             self.wait = max(self.wait or 0.0, wait) if wait else self.wait
         elif self.wait is None and line.slots.healths:
             self.wait = 0.0
-        self.patience = patience if self.patience is None else min(self.patience, patience)
 
 
 class LoadReader:
@@ -128,7 +129,7 @@ class LoadReader:
             capacity = pool.capacity
             found[pool.name] = None
             if known and capacity is not None:
-                found[pool.name] = self._load(pool.name, capacity, backends, demands[pool.name])
+                found[pool.name] = yield from self._loading(pool.name, capacity, backends, demands[pool.name])
             yield
         return found
 
@@ -149,11 +150,15 @@ class LoadReader:
             for each in series if name == names[0] else self._ledger.get(Kind.POOL, name):
                 if each.sli in _LATENCIES:
                     demand.burns(each)
-            lines = [line for line in version.lines if _waits_for(line, name)]
+            targets = [each.ttft.under for each in model.objectives if each.ttft is not None]
+            demand.target = min(demand.target, *targets) if targets else demand.target
+            lines = {
+                route.line: None for route in version.routes if any(each.peers.pool == name for each in route.pools)
+            }
             for line in lines:
                 demand.held += arrivals / len(lines) * line.forecast.seconds
                 demand.queued += line.queue.size * share * scale
-                demand.waits(line, _patience(line, model, name))
+                demand.waits(line)
 
     def _shares(self, names: Sequence[str]) -> list[float]:
         """Return the shares of pools in the requests of a version, by what they were sent in the last minute."""
@@ -185,36 +190,44 @@ class LoadReader:
             return 1.0
         return min(float(alive), max(1.0, merged / MINUTE / pace))
 
-    def _load(self, pool: str, capacity: CapacitySpec, backends: Sequence[Backend], demand: _Demand) -> PoolLoad:
+    def _loading(
+        self, pool: str, capacity: CapacitySpec, backends: Sequence[Backend], demand: _Demand
+    ) -> Work[PoolLoad]:
         now, each = self._clock(), capacity.backends_per_replica
-        there = [backend for backend in backends if not (backend.drained or backend.leaving)]
-        ready = [backend for backend in there if backend.readiness.state is State.READY]
-        coming = [backend for backend in there if backend not in ready and _exists(backend)]
-        reports = [backend.engine.fresh(now) for backend in ready]
-        engines = tuple(
-            EngineLoad(report.waiting, None, report.kv_usage, report.running)
-            for report in reports
-            if report is not None
-        )
-        limits = [backend.health.slots.limit for backend in ready]
-        whole = len(ready) // each
-        in_flight = float(sum(backend.health.slots.in_flight for backend in ready))
-        waking = self._registry.pools[pool].waking
+        ready: list[Backend] = []
+        coming, in_flight, limit, ttft = 0, 0, 0, inf
+        for number, backend in enumerate(backends):
+            if number % _TOGETHER == _TOGETHER - 1:
+                yield
+            if backend.drained or backend.leaving:
+                continue
+            if backend.readiness.state is not State.READY:
+                coming += _exists(backend)
+                continue
+            health = backend.health
+            ready.append(backend)
+            in_flight += health.slots.in_flight
+            limit += health.slots.limit
+            ttft = min(ttft, health.predicted(USUAL_PROMPT))
+        yield
+        engines = tuple(load for backend in ready if (load := backend.engine.fresh_load(now)) is not None)
+        whole, waking = len(ready) // each, self._registry.pools[pool].waking
         held = 0 if waking is None else waking.held
         told = sum((engine.running or 0.0) + (engine.backlog or 0.0) for engine in engines)
+        yield
         return PoolLoad(
             pool=pool,
             ready=whole,
-            starting=-(-(len(ready) + len(coming)) // each) - whole,
+            starting=-(-(len(ready) + coming) // each) - whole,
             burn=demand.burn,
             burn_now=demand.burn_now,
             page_factor=demand.page_factor if demand.burn is not None else FASTEST.factor(_USUAL_WINDOW),
             budget=demand.budget,
             queue_wait=demand.wait,
-            patience=demand.patience,
+            patience=_patience(demand, ttft),
             queued=round(demand.queued) + held,
-            in_flight=max(in_flight, told),
-            limit=float(sum(limits)) if limits and max(limits) < UNLIMITED else None,
+            in_flight=max(float(in_flight), told),
+            limit=float(limit) if 0 < limit < UNLIMITED else None,
             arrivals=demand.arrivals,
             holding=demand.holding,
             engines=engines,
@@ -227,24 +240,21 @@ def _exists(backend: Backend) -> bool:
     return bool(backend.spec.key) or backend.readiness.reason.startswith("/")
 
 
-def _waits_for(line: AdmissionQueue, pool: str) -> bool:
-    """Whether a queue's requests may go to a pool, or to none that has backends."""
-    healths = line.slots.healths
-    return not healths or any(health.peers.pool == pool for health in healths)
+def _patience(demand: _Demand, ttft: float) -> float | None:
+    """Return how long a request of usual length may wait and still meet its TTFT target, in seconds.
 
-
-def _patience(line: AdmissionQueue, model: LiveModel, pool: str) -> float:
-    """Return how long a request of usual length may wait and still meet its TTFT target, in seconds."""
-    targets = [each.ttft.under for each in model.objectives if each.ttft is not None]
-    if not targets:
+    `ttft` is what it would meet at the best backend, infinite where there is none.
+    """
+    if demand.arrivals is None:
+        return None
+    if demand.target == inf:
         return CLASSES[STANDARD].max_queue_wait
-    healths = [health for health in line.slots.healths if health.peers.pool == pool]
-    return max(0.0, min(targets) - min((health.predicted(USUAL_PROMPT) for health in healths), default=0.0))
+    return max(0.0, demand.target - ttft) if ttft < inf else demand.target
 
 
 def _age(ready: Sequence[Backend], now: float) -> float:
     """Return how old the reports of most engines are, in seconds; of those that never told anything, nothing is."""
-    ages = sorted(now - backend.engine.read_at for backend in ready if backend.engine.metrics is not None)
+    ages = sorted(now - backend.engine.load_at for backend in ready if backend.engine.load is not None)
     return ages[(len(ages) - 1) // 2] if ages else 0.0
 
 

@@ -1,6 +1,7 @@
 """The loop that reads every engine's own metrics every few seconds. What it finds is a hint, never a condition."""
 
 import asyncio
+from collections.abc import Callable
 
 from gateway.backends.backend import Backend
 from gateway.backends.registry import Registry
@@ -9,6 +10,7 @@ from gateway.clock import Clock, until_next
 from gateway.control.each_backend import for_each_backend
 from gateway.control.engine_clients import EngineClients
 from gateway.control.pacing import stretch
+from gateway.policy.capacity.signals import SignalMap
 
 INTERVAL = 1.0
 TIMEOUT = 2.0
@@ -25,8 +27,13 @@ class Scraper:
         clients: EngineClients,
         *,
         interval: float | None = None,
+        signals: Callable[[str], SignalMap | None] = lambda _: None,
     ) -> None:
-        """Without an `interval`, the number of backends says how often each is read."""
+        """Without an `interval`, the number of backends says how often each is read.
+
+        `signals` tells of a pool which metrics say how much its engines have to do, None where nobody wants to know.
+        """
+        self._signals = signals
         self._registry = registry
         self._clock = clock
         self._clients = clients
@@ -49,9 +56,12 @@ class Scraper:
             await asyncio.sleep(until_next(self._clock(), shortest, self._clients.turn(backend) + later) - later)
             while True:
                 interval = self.interval
-                found = await scrape(client, backend, patience=TIMEOUT, until=loop.time() + 2 * TIMEOUT)
+                signals, until = self._signals(backend.spec.pool), loop.time() + 2 * TIMEOUT
+                found, load = await scrape(client, backend, patience=TIMEOUT, until=until, signals=signals)
                 if found is not None:
                     backend.told(found, self._clock(), every=interval)
-                misses = 0 if found is not None else misses + 1
+                if load is not None:
+                    backend.engine.take_load(load, self._clock(), every=interval)
+                misses = misses + 1 if found is None and load is None else 0
                 pause = interval if misses < 3 else min(_WITHOUT_METRICS, interval * misses)
                 await asyncio.sleep(until_next(self._clock(), pause, self._clients.turn(backend) + later))

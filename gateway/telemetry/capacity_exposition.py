@@ -12,7 +12,8 @@ _POOL = ("pool",)
 class CapacityRow:
     """The want of one pool: `wanted` and `awaiting` replicas, those that it has, and what the wanted ones cost an hour.
 
-    None is what is not known. It wants so many `since` then (seconds since the epoch).
+    None is what is not known. It wants so many `since` then (seconds since the epoch). `forecast` says by several
+    measures how far forecasts were off.
     """
 
     pool: str
@@ -21,6 +22,7 @@ class CapacityRow:
     awaiting: int | None = None
     cost: float | None = None
     since: float | None = None
+    forecast: tuple[tuple[str, float], ...] = ()
 
 
 class CapacityCollector:
@@ -39,6 +41,8 @@ class CapacityCollector:
         awaiting = gauge("capacity_awaiting_replicas", "Replicas wanted once a person approves, 0 for none.", _POOL)
         cost = gauge("capacity_wanted_cost_per_hour", "What the wanted replicas cost per hour.", _POOL)
         since = gauge("capacity_wanted_since_timestamp_seconds", "When a pool last wanted another number.", _POOL)
+        text = "How far forecasts of a pool's load were off, over about the last day; by measure."
+        error = gauge("capacity_forecast_error", text, ("pool", "measure"))
         for row in self._rows():
             labels = (row.pool,)
             known.add(labels, float(row.wanted is not None))
@@ -51,8 +55,10 @@ class CapacityCollector:
             ):
                 if value is not None:
                     family.add(labels, value)
+            for measure, off in row.forecast:
+                error.add((row.pool, measure), off)
             yield None
         changes = counter("capacity_changes", "Changes of a want that this gateway decided, by rule.", ("pool", "rule"))
         for (pool, rule), count in self._changes.items():
             changes.add((pool, rule), count)
-        yield from (known, wanted, replicas, awaiting, cost, since, changes)
+        yield from (known, wanted, replicas, awaiting, cost, since, error, changes)

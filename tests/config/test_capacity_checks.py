@@ -8,7 +8,8 @@ import pytest
 
 from gateway.config.load import load
 from gateway.config.problems import RoutesError
-from gateway.config.table import CapacitySpec, SignalNames
+from gateway.config.table import CapacitySpec
+from gateway.policy.capacity.signals import Gauge, SignalMap
 from gateway.policy.capacity.want import Rules
 
 
@@ -49,10 +50,10 @@ def test_everything_can_be_said(tmp_path: Path) -> None:
         "hpa_tolerance": 0,
         "unit": "pods",
         "backends_per_replica": 8,
-        "signals": {"backlog": 'engine_requests{state="queued"}'},
+        "signals": {"backlog": 'engine_requests{state="queued"}', "kv_used": "engine_kv"},
     }
     pool = load(routes(tmp_path, {"cost_per_hour": 2.5, "warm_up": "90s", "capacity": capacity})).table.pools["gpu"]
-    signals = SignalNames(backlog='engine_requests{state="queued"}')
+    signals = SignalMap(backlog=(Gauge("engine_requests", {"state": "queued"}),), kv_used=(Gauge("engine_kv"),))
     assert pool.warm_up == 90.0
     rules = Rules(0, 8, 2, 2, 600.0, 90.0, cost_per_hour=20.0, cost_cap=160.0, approval_above=6, dead_band=0.0)
     assert pool.capacity == CapacitySpec(rules, predictive=True, unit="pods", backends_per_replica=8, signals=signals)

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from gateway.backends.exposed import EngineMetrics
 from gateway.policy.capacity.want import EngineLoad
 from gateway.policy.slo.alerts import FASTEST
 from gateway.policy.slo.objective import Sli
@@ -107,7 +106,7 @@ def test_engines_tell_their_load_and_how_old_it_is(tmp_path: Path) -> None:
     site = Site(tmp_path, routes())
     site.ready()
     for backend in site.registry:
-        backend.told(EngineMetrics(running=3, waiting=2, kv_usage=0.5), site.clock())
+        backend.engine.take_load(EngineLoad(2, None, 0.5, 3), site.clock())
     load = site.load()
     assert load is not None
     assert load.engines == (EngineLoad(2, None, 0.5, 3),) * 2

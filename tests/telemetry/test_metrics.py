@@ -214,7 +214,7 @@ def test_queues_slots_and_who_was_turned_away_are_shown() -> None:
 
 
 def capacity_collector() -> CapacityCollector:
-    rows = [CapacityRow("gpu", 5, 3, 0, 12.5, 1_700_000_000.0), CapacityRow("cpu")]
+    rows = [CapacityRow("gpu", 5, 3, 0, 12.5, 1_700_000_000.0, (("mase", 0.8),)), CapacityRow("cpu")]
     return CapacityCollector(lambda: rows, {("gpu", "burn"): 2})
 
 
