@@ -21,6 +21,7 @@ from gateway.telemetry.fleet_exposition import FleetCollector, FleetRow
 from gateway.telemetry.rollout_exposition import Delivered, RolloutCollector
 from gateway.telemetry.routing_exposition import RoutingCollector
 from gateway.telemetry.slo_exposition import SloCollector
+from gateway.telemetry.waking_exposition import WakingCollector
 from gateway.wire.slices import Work
 
 
@@ -80,6 +81,7 @@ class AdminPlane:
             FleetCollector(self._fleet),
             RolloutCollector(control.rollouts.rows, self._delivered),
             RoutingCollector(data.pools, control.outlier_detector.ejections, data.refused_retries),
+            WakingCollector(data.pools, control.waker.wants, control.waker.results, data.metrics.cold_starts),
         )
         return Exposition(collectors, data.background)
 

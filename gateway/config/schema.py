@@ -135,6 +135,12 @@ class ObjectiveEntry(Entry):
     e2e: LatencyEntry | None = Field(
         default=None, description="Time of the whole answer.", examples=[{"target": 95, "under": "60s"}]
     )
+    cold_start: PaceEntry | None = Field(
+        default=None,
+        description="Requests that waited for an engine to be started: time to the first token of a stream, else of "
+        "the whole answer.",
+        examples=[{"target": 95, "under": "3m"}],
+    )
     deployment: PaceEntry | None = Field(
         default=None,
         description="From a deployment's registration to the new version's first live answer.",

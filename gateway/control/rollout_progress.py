@@ -32,6 +32,8 @@ _HISTORY = 200
 _KEYS_EVERY = 30.0
 _FAILED = frozenset((Outcome.BACKEND_ERROR, Outcome.TIMEOUT, Outcome.TRUNCATED))
 _NEW = frozenset(("share", "predicted", "despite_budget"))
+_NOT_COMPARED = frozenset((Sli.ITL, Sli.COLD_START))
+"""Gaps are no requests, and no version is to blame for engines that have to be started."""
 
 
 class RolloutProgress:
@@ -245,7 +247,7 @@ def _evidence(objectives: Iterable[Objective], usual: dict[str, tuple[int, int]]
     for objective in objectives:
         window = window or objective.window
         for sli, target in objective.targets.items():
-            if sli is not Sli.ITL:
+            if sli not in _NOT_COMPARED:
                 budgets[str(sli)] = min(budgets.get(str(sli), 1.0), target.budget)
     return Evidence(budgets, FASTEST.factor(window), usual)
 

@@ -19,8 +19,16 @@ MISSED = {
     Sli.TPOT: "answers missed TPOT",
     Sli.ITL: "gaps between tokens were too long",
     Sli.E2E: "answers took too long",
+    Sli.COLD_START: "cold starts took too long",
 }
 """What a bad event is called in an alert."""
+_EVENTS = {
+    Sli.TTFT: "first tokens",
+    Sli.TPOT: "answers",
+    Sli.ITL: "gaps between tokens",
+    Sli.E2E: "answers",
+    Sli.COLD_START: "cold starts",
+}
 Document = dict[str, Any]
 
 
@@ -163,9 +171,8 @@ class Slo:
         percent = f"{self.target.ratio * 100:.6g} %"
         if self.sli is Sli.AVAILABILITY:
             return f"{percent} of requests answered completely"
-        what = {Sli.TTFT: "first tokens", Sli.TPOT: "answers", Sli.ITL: "gaps between tokens", Sli.E2E: "answers"}
         pace = " a token" if self.sli is Sli.TPOT else ""
-        return f"{percent} of {what[self.sli]} within {format_duration(self.target.under)}{pace}"
+        return f"{percent} of {_EVENTS[self.sli]} within {format_duration(self.target.under)}{pace}"
 
     def recorded(self, name: str) -> str:
         """Return the selector of one of its recorded series."""

@@ -14,6 +14,8 @@ from gateway.telemetry.histogram import Histogram
 from gateway.wire.slices import Work, finish
 
 _USUAL: Final = Bounds()
+COLD_START: Final = (1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0, 180.0, 300.0, 600.0)
+"""Seconds: from an engine that sleeps to one whose machine has to be started."""
 
 
 class Series:
@@ -54,6 +56,7 @@ MOST_ATTEMPTS: Final = 10_000
 class Metrics(Observer):
     """Keys are tuples of configured names and closed sets, so that their number is bounded.
 
+    `cold_starts` are how long requests were held until an engine was there, by model: such are in no other histogram.
     `costs` are what attempts cost, by (model, version, pool), in the currency of the pools' prices.
     """
 
@@ -63,6 +66,7 @@ class Metrics(Observer):
         self.costs: defaultdict[tuple[str, str, str], float] = defaultdict(float)
         self.retries: Counter[AttemptEnd] = Counter()
         self.queue: dict[str, Histogram] = {}
+        self.cold_starts: dict[str, Histogram] = {}
         self.overhead = Histogram(buckets.OVERHEAD)
         self._bounds: dict[str, Bounds] = {}
 
@@ -126,6 +130,9 @@ class Metrics(Observer):
             series.output_tokens += exchange.output_tokens
         else:
             series.output_estimated += exchange.content_events
+        if exchange.held:
+            self._observe_cold_start(exchange)
+            return
         if outcome is not SERVED:
             return
         series.duration.observe(exchange.ended - exchange.received)
@@ -135,6 +142,13 @@ class Metrics(Observer):
         queue.observe(exchange.queued)
         if exchange.stream:
             _observe_stream(series, exchange)
+
+    def _observe_cold_start(self, exchange: Exchange) -> None:
+        """Keep a wait for an engine apart: it says nothing of how quick those are that run."""
+        held = self.cold_starts.get(exchange.model)
+        if held is None:
+            held = self.cold_starts[exchange.model] = Histogram(COLD_START)
+        held.observe(exchange.held)
 
 
 def _observe_stream(series: Series, exchange: Exchange) -> None:

@@ -15,6 +15,7 @@ RECORDS = {
     "policy.capacity.want.PoolLoad": "what is known of a pool at one time, frozen",
     "policy.capacity.want.Rules": "the settings of one pool's capacity, frozen",
     "policy.capacity.want.Want": "what a pool wants and why, frozen",
+    "policy.slo.objective.Objective": "the targets of a model, frozen",
     "proxy.spec.RequestSpec": "what one request asks for, frozen",
     "wire.guard.Head": "the head of one request, frozen",
 }

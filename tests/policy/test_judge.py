@@ -132,3 +132,50 @@ def test_an_attempt_during_which_the_gateway_was_late_is_not_judged_by_its_times
     assert judge_attempt(WHOLE, left, AttemptEnd.CLIENT_GONE) == {Sli.TTFT: False}
     left.excused = True
     assert judge_attempt(WHOLE, left, AttemptEnd.CLIENT_GONE) == {}
+
+
+COLD = Objective("cold", {**WHOLE.targets, Sli.COLD_START: Target(0.95, 60.0)})
+
+
+def held(*, stream: bool, ended: float = 42.0, outcome: Outcome = Outcome.OK) -> Exchange:
+    """Return a request that came at 10 s and waited 30 s for an engine."""
+    exchange = answered(stream=stream, ended=ended)
+    exchange.queued = exchange.held = 30.0
+    exchange.first_content, exchange.last_content = 40.4, ended
+    exchange.attempts = [attempted(sent=40.0, ended=ended)]
+    exchange.outcome = outcome
+    return exchange
+
+
+def test_a_cold_start_is_judged_apart_and_burns_no_warm_budget() -> None:
+    assert judge_request(COLD, held(stream=True)) == {Sli.AVAILABILITY: True, Sli.TPOT: False, Sli.COLD_START: True}
+    assert judge_request(COLD, held(stream=False)) == {Sli.AVAILABILITY: True, Sli.COLD_START: True}
+    assert judge_request(COLD, held(stream=False, ended=75.0)) == {Sli.AVAILABILITY: True, Sli.COLD_START: False}
+    assert judge_request(WHOLE, held(stream=False, ended=75.0)) == {Sli.AVAILABILITY: True}
+    assert judge_first(COLD, held(stream=True)) == {}
+
+
+def test_a_cold_start_that_fails_burns_the_budget_as_any_failure_does() -> None:
+    assert judge_request(COLD, held(stream=True, outcome=Outcome.NO_BACKEND)) == {Sli.AVAILABILITY: False}
+    assert judge_request(COLD, held(stream=True, outcome=Outcome.TIMEOUT)) == {Sli.AVAILABILITY: False}
+
+
+def test_a_client_that_leaves_a_cold_start_counts_once_it_has_waited_too_long() -> None:
+    gone = held(stream=True, outcome=Outcome.CLIENT_GONE)
+    gone.first_content = 0.0
+    assert judge_request(COLD, gone) == {}
+    gone.ended = 71.0
+    assert judge_request(COLD, gone) == {Sli.COLD_START: False}
+    assert judge_request(WHOLE, gone) == {}
+    gone.first_content = 40.0
+    assert judge_request(COLD, gone) == {}
+
+
+def test_what_the_engine_did_is_judged_as_ever() -> None:
+    cold = held(stream=True)
+    assert judge_attempt(COLD, cold, AttemptEnd.OK) == {
+        Sli.AVAILABILITY: True,
+        Sli.TTFT: True,
+        Sli.TPOT: False,
+        Sli.E2E: True,
+    }

@@ -18,6 +18,7 @@ from gateway.exchange import AttemptEnd, Exchange, Outcome, Verdict
 from gateway.policy.canary.rollout import Phase
 from gateway.policy.routing.ejection import Cause
 from gateway.policy.routing.pool_state import PoolState
+from gateway.policy.routing.waking import FROM_ZERO
 from gateway.policy.slo import buckets
 from gateway.policy.slo.ledger import SloLedger
 from gateway.telemetry.admission_exposition import AdmissionCollector, Queued
@@ -32,6 +33,7 @@ from gateway.telemetry.rollout_exposition import Delivered, RolloutCollector, Ro
 from gateway.telemetry.routing_exposition import RoutingCollector
 from gateway.telemetry.slo_exposition import SloCollector
 from gateway.telemetry.slo_recorder import SloRecorder, follow
+from gateway.telemetry.waking_exposition import WakingCollector
 from gateway.wire.slices import Work, finish
 from tests.attempts import attempted
 from tests.backends.made import live_backend
@@ -226,6 +228,25 @@ def test_a_want_that_is_not_known_is_no_number() -> None:
     assert found["tidegate_capacity_changes_total", (("pool", "gpu"), ("rule", "burn"))] == 2.0
 
 
+def waking_collector() -> WakingCollector:
+    pool, held = PoolState("gpu", 0.0), Histogram((1.0,))
+    pool.follow([], scale_from_zero=FROM_ZERO)
+    assert pool.waking is not None
+    pool.waking.hold(1.0)
+    held.observe(30.0)
+    pools = [pool, PoolState("cpu", 0.0)]
+    return WakingCollector(lambda: pools, lambda _: 1, {("gpu", "woken"): 1}, {"m": held})
+
+
+def test_cold_starts_are_shown_for_pools_that_scale_from_zero() -> None:
+    samples = expose(Metrics(), waking_collector())
+    assert value(samples, "tidegate_held_requests", pool="gpu") == 1
+    assert value(samples, "tidegate_wake_wanted", pool="gpu") == 1
+    assert value(samples, "tidegate_wake_calls_total", pool="gpu", result="woken") == 1
+    assert value(samples, "tidegate_cold_start_seconds_sum", model="m") == 30
+    assert not any(dict(pairs).get("pool") == "cpu" for _, pairs in samples)
+
+
 def discovery_collector() -> DiscoveryCollector:
     return DiscoveryCollector(lambda: [DiscoveryRow("dns vllm.svc:8000", ("p",), 2, 1, 3.5, "", 4)])
 
@@ -285,7 +306,7 @@ def test_every_metric_has_its_row_and_every_row_its_metric() -> None:
     metrics.on_retried(exchange(), AttemptEnd.STALLED)
     exported: dict[str, set[str]] = {}
     rest = (routing_collector(), admission_collector(), rollout_collector(), discovery_collector(), fleet_collector())
-    for name, pairs in expose(metrics, slo_collector(), capacity_collector(), *rest):
+    for name, pairs in expose(metrics, slo_collector(), capacity_collector(), waking_collector(), *rest):
         family = re.sub(r"_(bucket|sum|count|created)$", "", name)
         if name.startswith("tidegate_"):
             exported.setdefault(family, set()).update(key for key, _ in pairs if key != "le")

@@ -12,6 +12,8 @@ from gateway.policy.slo.objective import Objective, Sli, Target
 _AVAILABILITY: Final = Sli.AVAILABILITY
 _TTFT: Final = Sli.TTFT
 _TPOT: Final = Sli.TPOT
+_E2E: Final = Sli.E2E
+_COLD_START: Final = Sli.COLD_START
 LEFT = (Outcome.CLIENT_GONE, Outcome.CLIENT_TIMEOUT)
 _GIVEN_UP = (AttemptEnd.CLIENT_GONE, AttemptEnd.CLIENT_TIMEOUT)
 """Clients that did not wait any longer: they hung up, or the time that they named was over."""
@@ -21,15 +23,23 @@ _BY_OUTCOME: Final = {outcome: request_verdict(outcome) for outcome in Outcome}
 def judge_request(objective: Objective, exchange: Exchange) -> dict[str, bool]:
     """Return whether a settled request was good for its user, by SLI; what does not count is left out.
 
-    What failed is absent from latency. Gaps between tokens are no requests, so `itl` is not here.
+    What failed is absent from latency. Gaps between tokens are no requests, so `itl` is not here. Of a request that
+    waited for an engine to be started, the wait is judged apart; that it failed is held against it as against any.
     """
     outcome = exchange.outcome
     verdict = _BY_OUTCOME[outcome]
     if verdict is GOOD:
-        return _latencies(objective, exchange, exchange.received, exchange.ended)
+        judged = _latencies(objective, exchange, exchange.received, exchange.ended)
+        return _cold(objective, exchange, judged) if exchange.held else judged
     if verdict is BAD:
         return {_AVAILABILITY: False}
-    return _censored(objective, exchange, exchange.e2e) if outcome in LEFT else {}
+    if outcome not in LEFT:
+        return {}
+    if exchange.held:
+        target = objective.cold_start
+        is_late = target is not None and not exchange.first_content and not is_met(target, exchange.e2e)
+        return {_COLD_START: False} if is_late else {}
+    return _censored(objective, exchange, exchange.e2e)
 
 
 def judge_attempt(objective: Objective, exchange: Exchange, end: AttemptEnd) -> dict[str, bool]:
@@ -51,7 +61,7 @@ def judge_attempt(objective: Objective, exchange: Exchange, end: AttemptEnd) -> 
 def judge_first(objective: Objective, exchange: Exchange) -> dict[str, bool]:
     """Return whether a stream's first token came in time, as soon as it is there; {} where there is no target."""
     ttft, target = exchange.ttft, objective.ttft
-    if ttft is None or target is None:
+    if ttft is None or target is None or exchange.held:
         return {}
     return {_TTFT: is_met(target, ttft, exchange.prompt_estimate)}
 
@@ -109,6 +119,16 @@ def _latencies(objective: Objective, exchange: Exchange, start: float, end: floa
     return judged
 
 
+def _cold(objective: Objective, exchange: Exchange, judged: dict[str, bool]) -> dict[str, bool]:
+    """Judge a cold start in place of the first token, or the answer, that came so late because of it."""
+    judged.pop(_TTFT, None)
+    judged.pop(_E2E, None)
+    target, ttft = objective.cold_start, exchange.ttft
+    if target is not None:
+        judged[_COLD_START] = is_met(target, exchange.e2e if ttft is None else ttft)
+    return judged
+
+
 def _censored(objective: Objective, exchange: Exchange, waited: float) -> dict[str, bool]:
     """Judge a client that disconnected while it waited for the first token, or for an answer that is not streamed.
 
@@ -117,7 +137,7 @@ def _censored(objective: Objective, exchange: Exchange, waited: float) -> dict[s
     """
     if exchange.first_content and exchange.stream:
         return {}
-    sli, target = (Sli.TTFT, objective.ttft) if exchange.stream else (Sli.E2E, objective.e2e)
+    sli, target = (_TTFT, objective.ttft) if exchange.stream else (_E2E, objective.e2e)
     if target is None or is_met(target, waited, prompt_length(exchange)):
         return {}
     return {sli: False}

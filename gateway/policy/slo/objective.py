@@ -27,6 +27,7 @@ class Sli(StrEnum):
     TPOT = "tpot"
     ITL = "itl"
     E2E = "e2e"
+    COLD_START = "cold_start"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,8 @@ class Objective:
     """What requests of a model are held to: targets by SLI, over `window` seconds.
 
     `deployment` is how soon a new version gives its first live answer, None where that has no target, and `stages` how
-    soon stages that CD systems report succeed, by name. `streamed` and `whole` are the latency targets that a stream,
+    soon stages that CD systems report succeed, by name. A request that waited for an engine to be started is held to
+    `cold_start` instead of `ttft` and `e2e`. `streamed` and `whole` are the latency targets that a stream,
     and any other answer, is held to as a whole.
     """
 
@@ -102,12 +104,13 @@ class Objective:
     tpot: Target | None = field(init=False, repr=False, compare=False)
     itl: Target | None = field(init=False, repr=False, compare=False)
     e2e: Target | None = field(init=False, repr=False, compare=False)
+    cold_start: Target | None = field(init=False, repr=False, compare=False)
     streamed: tuple[tuple[Sli, Target], ...] = field(init=False, repr=False, compare=False)
     whole: tuple[tuple[Sli, Target], ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         targets = self.targets
-        for sli in (Sli.TTFT, Sli.TPOT, Sli.ITL, Sli.E2E):
+        for sli in (Sli.TTFT, Sli.TPOT, Sli.ITL, Sli.E2E, Sli.COLD_START):
             object.__setattr__(self, str(sli), targets.get(sli))
         rows = tuple((sli, targets[sli]) for sli in (Sli.TTFT, Sli.TPOT, Sli.E2E) if sli in targets)
         object.__setattr__(self, "streamed", rows)

@@ -17,6 +17,7 @@ _MISSED: Final[dict[str, str]] = {
     Sli.TPOT: "requests missed TPOT",
     Sli.ITL: "gaps between tokens missed ITL",
     Sli.E2E: "requests missed E2E",
+    Sli.COLD_START: "cold starts took too long",
     **{stage: f"stages ({stage.replace('_', ' ')}) failed or were late" for stage in SUPPORTING_STAGES},
 }
 _BRIEF: Final = 10.0
