@@ -20,11 +20,11 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help compiled pgo check manifests format test pure demo loadtest bench peers scenarios scale soak real real-engine lock clean
+.PHONY: help compiled pgo check manifests image format test pure demo loadtest bench peers scenarios scale soak real real-engine lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo 'ARGS="..." is handed on to test, pure, demo, loadtest, bench, scenarios, scale, soak, real and lock.'
+	@echo 'ARGS="..." is handed on to image, test, pure, demo, loadtest, bench, scenarios, scale, soak, real and lock.'
 
 $(STAMP): requirements/dev.txt requirements/install.py pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -58,6 +58,10 @@ check: $(STAMP) $(DEPLOY)/.stamp ## lint, format, types, layers, file lengths, d
 
 manifests: $(DEPLOY)/.stamp ## make the plain manifests in deploy/kubernetes/ from the Helm chart
 	$(DEPLOY)/bin/python deploy/charts.py
+
+image: ## run the steps of the Dockerfile on this machine, where no container engine runs (with gcc six minutes; ARGS=--pure two)
+	@rm -rf out/image
+	$(PYTHON) deploy/image.py $(ARGS) out/image
 
 format: $(STAMP) ## fix what ruff can fix, and format
 	$(BIN)/ruff check --fix .

@@ -26,17 +26,18 @@ needs_helm = pytest.mark.skipif(not _installed(), reason="Helm is not installed;
 
 def render(**values: Any) -> list[Object]:
     """Return the objects that the chart gives for these values."""
-    done = subprocess.run(
-        [PYTHON, ROOT / "deploy/charts.py", "-"],
-        input=json.dumps({"routes": ROUTES, **values}),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    templates: dict[str, str] = json.loads(_rendered(json.dumps({"routes": ROUTES, **values}, sort_keys=True)))
+    return [each for name, text in templates.items() if name != "NOTES" for each in yaml.safe_load_all(text) if each]
+
+
+@cache
+def _rendered(values: str) -> str:
+    command: list[str | Path] = [PYTHON, ROOT / "deploy/charts.py", "-"]
+    done = subprocess.run(command, input=values, capture_output=True, text=True, check=False)
     if done.returncode:
         raise ValueError(done.stderr)
-    templates: dict[str, str] = json.loads(done.stdout)
-    return [each for name, text in templates.items() if name != "NOTES" for each in yaml.safe_load_all(text) if each]
+    out: str = done.stdout
+    return out
 
 
 def only(objects: list[Object], kind: str) -> Object:

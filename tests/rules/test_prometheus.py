@@ -14,8 +14,9 @@ import pytest
 import yaml
 
 from gateway.config.load import load_routes
+from gateway.rules.grafana import dashboard
 from gateway.rules.prometheus import rules_file
-from gateway.rules.slo import Scale, slos
+from gateway.rules.slo import Scale, Slo, slos
 from tests.e2e.harness import ask, chat, gateway
 from tests.e2e.processes import engine
 from tests.rules.made import needs_promtool
@@ -104,11 +105,40 @@ async def test_the_page_fires_on_a_burn_and_clears_after_it(tmp_path: Path) -> N
                     r"; \d+ of \d+ requests failed in the last hour, worst on m/127.0.0.1:\d+ \(\d+ ", words
                 )
                 assert "99 % of requests answered completely" in words
+                await the_dashboard_shows_it(client, url, list(slos(table, "", Scale(SCALE))))
                 await client.delete(f"{backend.urls[0]}/sim/faults")
                 await until(client, f"{url}/api/v1/alerts", lambda data: not paging(data["alerts"]))
                 enough.set()
                 await asking
             await running.quiet()
+
+
+async def the_dashboard_shows_it(client: httpx.AsyncClient, url: str, found: list[Slo]) -> None:
+    """Ask every query of the dashboard, and look at whether those panels have data that such a fault has data for."""
+    shown = set()
+    for panel in dashboard(found, "m")["panels"]:
+        for target in panel.get("targets", ()):
+            query = target["expr"].replace("$__rate_interval", "5s").replace("$pool", ".*")
+            answer = (await client.get(f"{url}/api/v1/query", params={"query": query})).json()
+            assert answer["status"] == "success", (query, answer)
+            if answer["data"]["result"]:
+                shown.add(panel["title"])
+    assert shown >= {
+        "Availability",
+        "Backends by state",
+        "Burn rate, 1h",
+        "Event loop lag",
+        "Failed attempts",
+        "Goodput: requests that met every target",
+        "In flight and limit by backend",
+        "Overhead",
+        "Prometheus: firing alerts",
+        "Queue depth by class",
+        "Requests by outcome",
+        "Slots in use",
+        "Tokens",
+        "Weight",
+    }
 
 
 def paging(alerts: list[dict[str, Any]]) -> list[dict[str, Any]]:
