@@ -25,6 +25,19 @@ class DrainStatus(BaseModel):
     in_flight: int
 
 
+class DrainProgress(BaseModel):
+    """How far a backend is drained: `drained` says that it may go, since nothing is in flight there any more.
+
+    `draining` says that it gets no new requests, because a person wants that or because it is about to go. `in_flight`
+    counts requests of this gateway alone, of all its workers.
+    """
+
+    backend: str
+    draining: bool
+    drained: bool
+    in_flight: int
+
+
 class AuditRecord(BaseModel):
     """Who did what to which subject, and why."""
 
@@ -51,11 +64,25 @@ def operation_routes(registry: Registry, drained: Drained, audit: Audit, request
         try:
             drained.set(backend, drained=action == "drain", actor=x_gateway_actor, reason=reason)
         except KeyError:
-            hint = suggest(backend[:128], [each.id for each in registry], "known backends")
-            return error(404, "backend_not_found", f"there is no backend `{backend[:128]}`; {hint}")
+            return _unknown(backend, registry)
         request_save()
         found = registry[backend]
         return DrainStatus(backend=backend, drained=found.drained, in_flight=found.in_flight)
+
+    @router.get("/backends/{backend:path}", response_model=DrainProgress, responses=_UNKNOWN)
+    async def progress(backend: str) -> DrainProgress | Response:
+        """Return whether a backend may go: it gets no new requests, and none is in flight.
+
+        One that the routes or its origin name no more is known until its last request has ended.
+        """
+        found = next((each for each in registry.watched() if each.id == backend), None)
+        if found is None:
+            return _unknown(backend, registry)
+        is_named = any(each is found for each in registry)
+        draining, in_flight = found.drained or found.leaving or not is_named, found.in_flight
+        return DrainProgress(
+            backend=backend, draining=draining, drained=draining and not in_flight, in_flight=in_flight
+        )
 
     @router.get("/audit")
     async def records(limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> list[AuditRecord]:
@@ -73,3 +100,8 @@ def operation_routes(registry: Registry, drained: Drained, audit: Audit, request
         ]
 
     return router
+
+
+def _unknown(backend: str, registry: Registry) -> Response:
+    hint = suggest(backend[:128], [each.id for each in registry], "known backends")
+    return error(404, "backend_not_found", f"there is no backend `{backend[:128]}`; {hint}")

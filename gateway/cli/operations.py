@@ -1,25 +1,61 @@
 """`tidegate drain`, `undrain`, `deployments`, `deploy` and `audit`: running a gateway from a shell."""
 
 import json
+import time
+from contextlib import suppress
 from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 from rich.text import Text
 
-from gateway.cli.asking import ADMIN, Admin, AsJson, Model, Reason, ask, console, table
+from gateway.cli.asking import (
+    ADMIN,
+    Admin,
+    AsJson,
+    Model,
+    NoAnswerError,
+    NoAnswerYetError,
+    Reason,
+    answer_of,
+    ask,
+    console,
+    errors,
+    table,
+)
+from gateway.config.durations import parse_timeout
 from gateway.policy.canary.words import counted
 
+_PATIENCE, _LOOK = 600.0, 0.5
+"""Seconds that `drain --wait` waits at most, and between two looks."""
 BackendId = Annotated[
     str, typer.Argument(metavar="BACKEND", help="Backend, as `tidegate status` names it: pool/host:port.")
 ]
 
 
-def drain(backend: BackendId, reason: Reason = "", admin: Admin = ADMIN) -> None:
+def drain(
+    backend: BackendId,
+    reason: Reason = "",
+    admin: Admin = ADMIN,
+    *,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until no request is in flight there.")] = False,
+    timeout: Annotated[
+        str | None, typer.Option(help="With --wait: for how long at most, such as 90s or 10m.", show_default="10m")
+    ] = None,
+) -> None:
     """Send BACKEND no new requests, even after a restart.
 
-    Open streams go on.
+    Open streams go on. With --wait the command ends when the last one has ended, so that the engine may be stopped: as
+    the preStop hook of a pod, or before an engine is put to sleep.
+
+        tidegate drain gpu/vllm-0:8000
+
+        tidegate drain gpu/vllm-0:8000 --wait --timeout 5m && systemctl stop vllm
+
+    The exit code is 0 when it is drained, 1 if requests are still in flight after the timeout or the gateway refuses,
+    2 for wrong use.
     """
+    seconds = _seconds(timeout, wait=wait)
     found = ask(admin, "POST", f"/admin/backends/{backend}/drain", json={"reason": reason})
     console().print(Text(f"{backend} is drained, {counted(found['in_flight'], 'request')} still in flight"))
     state = ask(admin, "GET", "/admin/status").get("state", {})
@@ -27,6 +63,56 @@ def drain(backend: BackendId, reason: Reason = "", admin: Admin = ADMIN) -> None
         console().print(
             Text(f"not saved: another gateway leads {state['where']}, so a restart will undo this"), soft_wrap=True
         )
+    if wait:
+        _wait_until_drained(admin, backend, seconds)
+
+
+def _seconds(timeout: str | None, *, wait: bool) -> float:
+    if timeout is None:
+        return _PATIENCE
+    if not wait:
+        raise typer.BadParameter("it needs --wait", param_hint="--timeout")
+    try:
+        return parse_timeout(timeout)
+    except ValueError as error:
+        raise typer.BadParameter(f"{timeout}: {error}", param_hint="--timeout") from None
+
+
+def _progress(admin: str, backend: str) -> dict[str, Any]:
+    """Return how far a backend is drained; one that was named and is no more has been, and gone. Ends when refused."""
+    try:
+        found: dict[str, Any] = answer_of(admin, "GET", f"/admin/backends/{backend}")
+    except NoAnswerYetError:
+        raise
+    except NoAnswerError as error:
+        if str(error).startswith("there is no backend"):
+            return {"draining": True, "drained": True, "in_flight": 0}
+        errors.print(Text(f"tidegate: {error}"))
+        raise typer.Exit(1) from None
+    return found
+
+
+def _wait_until_drained(admin: str, backend: str, seconds: float) -> None:
+    """Wait until nothing is in flight at a backend; ends the command with 1 where that takes too long."""
+    until, in_flight = time.monotonic() + seconds, -1
+    while True:
+        with suppress(NoAnswerYetError):
+            found = _progress(admin, backend)
+            if found["drained"]:
+                console().print(Text(f"{backend} has no request in flight: it may be stopped"))
+                return
+            if not found["draining"]:
+                errors.print(Text(f"{backend} gets requests again: somebody has undrained it"))
+                raise typer.Exit(1)
+            in_flight = found["in_flight"]
+        left = until - time.monotonic()
+        if left <= 0:
+            words = (
+                "the gateway does not answer" if in_flight < 0 else f"{counted(in_flight, 'request')} still in flight"
+            )
+            errors.print(Text(f"{backend} is not drained after {seconds:g} s: {words}"))
+            raise typer.Exit(1)
+        time.sleep(min(_LOOK, left))
 
 
 def undrain(backend: BackendId, reason: Reason = "", admin: Admin = ADMIN) -> None:

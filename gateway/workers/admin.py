@@ -29,6 +29,7 @@ from gateway.workers.status import merged
 _OWN = ("tidegate_routes_loaded", "tidegate_reloads_total", "tidegate_reload_failures_total")
 """Metrics of what the supervisor does itself."""
 _DRAIN = re.compile(r"/admin/backends/(.+)/(drain|undrain)")
+_PROGRESS = re.compile(r"/admin/backends/(.+)")
 _PASSED_ON = ("content-type", "x-gateway-actor", "traceparent")
 _NOT_PASSED_BACK = frozenset(("content-length", "transfer-encoding", "connection", "date", "server"))
 FRESH = 5.0
@@ -187,11 +188,28 @@ class MachineAdmin:
         answer = await self._view.asking.ask(leader, request.method, target, body, headers)
         if answer is None:
             return _nobody()
+        if request.method == "GET" and answer.is_success and _PROGRESS.fullmatch(unquote(raw)):
+            return await self._progress(target)
         found = _DRAIN.fullmatch(unquote(raw))
         if found is not None and answer.is_success and request.method == "POST":
             await self._drain(leader, found[1], drained=found[2] == "drain")
         kept = {name: value for name, value in answer.headers.items() if name not in _NOT_PASSED_BACK}
         return Response(answer.content, answer.status_code, kept)
+
+    async def _progress(self, target: str) -> Response:
+        """Tell how far a backend is drained, by all workers: one alone may still have requests there."""
+        answers = await self._view.asking.ask_all(self._ranked(), target)
+        found = [answer.json() for _, answer in answers if answer.is_success]
+        if not found:
+            return _nobody()
+        missing = len(found) < len(self._view.roster.workers)
+        whole = {
+            "backend": found[0]["backend"],
+            "draining": found[0]["draining"],  # the leader's: the others may not have heard yet
+            "drained": not missing and all(each["drained"] for each in found),
+            "in_flight": sum(each["in_flight"] for each in found),
+        }
+        return JSONResponse(whole)
 
     async def _drain(self, leader: WorkerProcess, backend: str, *, drained: bool) -> None:
         for each in self._view.roster.workers:

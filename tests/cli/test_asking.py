@@ -3,6 +3,7 @@
 import asyncio
 import json
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -85,6 +86,32 @@ async def test_backends_are_drained_and_deployments_registered_from_a_shell(tmp_
             assert (one["model"], one["version"], one["result"]) == ("m", "v2", "running")
             missing = await tidegate(running, "deploy", "m", "v9", status=1)
             assert missing.stderr == "tidegate: the model `m` has no version `v9`; there are v1, v2\n"
+
+
+async def test_drain_waits_until_the_last_request_has_ended_or_its_time_is_over(tmp_path: Path) -> None:
+    release = asyncio.Event()
+
+    async def held(call: Any) -> None:
+        await release.wait()
+        await good(call)
+
+    async with backends(held) as (fake,):
+        async with gateway(tmp_path, json.dumps({"models": {"m": {"backends": [fake.url]}}})) as running:
+            name = running.backend(0).id
+            stream = asyncio.create_task(ask(running.port, chat()))
+            await eventually(lambda: len(fake.calls) == 1)
+            late = await tidegate(running, "drain", name, "--wait", "--timeout", "600ms", status=1)
+            assert f"{name} is not drained after 0.6 s: 1 request still in flight" in late.stderr
+            waiting = asyncio.create_task(tidegate(running, "drain", name, "--wait", "--timeout", "2m"))
+            release.set()
+            assert (await stream).status == 200
+            assert (await waiting).stdout.endswith(f"{name} has no request in flight: it may be stopped\n")
+            assert (await tidegate(running, "undrain", name)).stdout == f"{name} gets requests again\n"
+            for wrong in (("--timeout", "5s"), ("--wait", "--timeout", "soon")):
+                assert "--timeout" in (await tidegate(running, "drain", name, *wrong, status=2)).stderr
+            assert "there is no backend" in (await tidegate(running, "drain", "m/no:1", "--wait", status=1)).stderr
+            shown = await tidegate(running, "drain", "--help")
+            assert "--wait --timeout 5m && systemctl stop vllm" in shown.stdout
 
 
 async def test_stages_of_a_deployment_are_reported_from_a_shell(tmp_path: Path) -> None:

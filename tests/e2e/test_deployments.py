@@ -170,12 +170,19 @@ async def test_a_drained_backend_finishes_its_streams_and_gets_nothing_new_over_
             name = running.backend(0).id
             answer = await client.post(f"/admin/backends/{name}/drain", json={"reason": "new driver"})
             assert answer.json() == {"backend": name, "drained": True, "in_flight": len(first.calls)}
+            progress = (await client.get(f"/admin/backends/{name}")).json()
+            assert progress == {"backend": name, "draining": True, "drained": False, "in_flight": len(first.calls)}
             taken = len(first.calls)
             for _ in range(10):
                 assert (await ask(running.port, chat())).status == 200
             assert len(first.calls) == taken
             release.set()
             assert {answer.status for answer in await asyncio.gather(*streams)} == {200}
+            await eventually(lambda: not running.backend(0).in_flight)
+            assert (await client.get(f"/admin/backends/{name}")).json()["drained"] is True
+            other = (await client.get(f"/admin/backends/{running.backend(1).id}")).json()
+            assert (other["draining"], other["drained"]) == (False, False)
+            assert (await client.get("/admin/backends/m/nowhere:1")).status_code == 404
             status = (await client.get("/admin/status")).json()
             assert [each["drained"] for each in status["backends"]] == [True, False]
             missing = await client.post("/admin/backends/m/nowhere:1/drain")

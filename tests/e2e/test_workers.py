@@ -139,6 +139,34 @@ async def test_a_drained_backend_is_drained_for_all(tmp_path: Path) -> None:
                 pass
         records = (await web.get(f"{served.admin}/admin/audit")).json()
         assert [each["action"] for each in records] == ["drain"]
+        drained = (await web.get(f"{served.admin}/admin/backends/{backend}")).json()
+        assert drained == {"backend": backend, "draining": True, "drained": True, "in_flight": 0}
+        assert (await web.get(f"{served.admin}/admin/backends/m/nowhere:1")).status_code == 404
+
+
+async def test_a_backend_is_not_drained_while_some_worker_has_a_request_there(tmp_path: Path) -> None:
+    release = asyncio.Event()
+
+    async def held(call: Call) -> None:
+        await release.wait()
+        await good(call)
+
+    async with (
+        backends(held) as (fake,),
+        machine(tmp_path, [fake.url]) as served,
+        patient_client(trust_env=False) as web,
+    ):
+        url = f"{served.admin}/admin/backends/{(await served.status())['backends'][0]['id']}"
+        waiting = [asyncio.create_task(ask(served.port, chat())) for _ in range(8)]
+        await eventually(lambda: len(fake.calls) == 8)
+        await web.post(f"{url}/drain")
+        progress = (await web.get(url)).json()
+        assert (progress["draining"], progress["drained"], progress["in_flight"]) == (True, False, 8)
+        release.set()
+        assert {(await each).status for each in waiting} == {200}
+        async with asyncio.timeout(DEADLINE):
+            while not (await web.get(url)).json()["drained"]:
+                await asyncio.sleep(0.05)
 
 
 async def test_the_admin_listener_keeps_its_token(tmp_path: Path) -> None:
