@@ -9,6 +9,8 @@ from gateway.policy.slo.words import duration
 FEWEST_FAILURES, HOUR = 5, 3600.0
 """How many requests in a row fail before that is a problem, and for how many seconds after the last of them."""
 
+_NAMES = 3
+"""Models that are named of one engine."""
 _OLD_SECONDS = 10.0
 """How old the counts of other gateways may be: they are read every second."""
 _WRONG_SECONDS = 10.0
@@ -113,13 +115,23 @@ def _models(found: dict[str, Any]) -> Iterator[Problem]:
     for model in found["models"]:
         for version in model["versions"]:
             behind = [backend for pool in version["pools"] for backend in pools.get(pool, ())]
-            if version["weight"] > 0 and all(map(_is_out, behind)):
+            others = [each for each in behind if not _is_out(each) and not _lists(each, version)]
+            if version["weight"] > 0 and all(_is_out(each) or each in others for each in behind):
                 what = f"{model['name']}/{version['name']} has no ready backend{_instead(version, behind)}"
+                what += _misnamed(version, others)
                 drained = [each["id"] for each in behind if each["drained"] and each["state"] != "not_ready"]
                 is_unknown = all(each.get("leaving") or _is_found(found, each["pool"]) for each in behind)
                 ask = _ask(found, model["name"] if is_unknown else "")
                 command = f"tidegate undrain {drained[0]}" if drained else ask
                 yield Problem(what, command)
+
+
+def _misnamed(version: dict[str, Any], others: list[dict[str, Any]]) -> str:
+    """Say that a backend is ready, but serves the model under another name; "" where there is none."""
+    if not others:
+        return ""
+    names = ", ".join(sorted(others[0]["models"])[:_NAMES]) or "no model"
+    return f"; {others[0]['id']} serves {names}, not {version['served_model']} (see `served_model` in the routes)"
 
 
 def _is_found(found: dict[str, Any], pool: str) -> bool:

@@ -141,19 +141,22 @@ def _seconds(value: bytes, wall_now: float) -> int | None:
 
 
 def failure(end: AttemptEnd, backend: str, detail: str, attempts: int, *, committed: bool) -> GatewayError:
-    """Return what to tell the client after the last attempt ended so; `committed` when it has part of the answer."""
+    """Return what to tell the client after the last attempt ended so; `committed` when it has part of the answer.
+
+    `backend` is where the last attempt was, "" for a client that is not told.
+    """
     if end is AttemptEnd.TOO_LARGE:
         return AnswerTooLarge(f"the answer cannot be passed on: {detail}")
     if committed and end is not AttemptEnd.CLIENT_TIMEOUT:
         return StreamBroken(f"the backend failed while it was answering: {detail}")
-    detail = f"{backend}: {detail}"
     tries = "1 attempt" if attempts == 1 else f"{attempts} attempts"
+    last = f"; the last one was at {backend}: {detail}" if backend else ""
     match end:
         case AttemptEnd.CONNECT_FAILED:
-            return NoReadyBackend(f"no backend could be reached in {tries}; the last one was at {detail}")
+            return NoReadyBackend(f"no backend could be reached in {tries}{last}")
         case AttemptEnd.FIRST_TOKEN_TIMEOUT:
-            return FirstTokenTimeout(f"no answer began in {tries}; the last one was at {detail}")
+            return FirstTokenTimeout(f"no answer began in {tries}{last}")
         case AttemptEnd.DEADLINE_EXCEEDED | AttemptEnd.GATEWAY_LATE | AttemptEnd.CLIENT_TIMEOUT:
-            return TimedOut(f"not answered in time, after {tries}; the last one was at {detail}")
+            return TimedOut(f"not answered in time, after {tries}{last}")
         case _:
-            return BackendFailed(f"the request failed in {tries}; the last one was at {detail}")
+            return BackendFailed(f"the request failed in {tries}{last}")

@@ -8,6 +8,7 @@ from typing import Final
 from gateway.backends.backend import Backend
 from gateway.exchange import Exchange
 from gateway.policy.routing.choose import ONLY
+from gateway.policy.routing.readiness import State
 from gateway.proxy.pool_selection import need_of, pool_for
 from gateway.proxy.routed_request import Chooser, RoutedRequest
 
@@ -21,6 +22,8 @@ class Tried(Enum):
 
 
 STILL: Final = "no ready backend has a slot: this one's probes time out, but it is at work"
+_NAMES: Final = 3
+"""Models that are named of one engine."""
 # As in gateway.exchange: what every request asks for is read once.
 STARTED: Final = Tried.STARTED
 FULL: Final = Tried.FULL
@@ -39,6 +42,22 @@ def others(routed: RoutedRequest, tried: Sequence[Backend]) -> list[Backend]:
     if tried:
         ready = [b for b in ready if b not in tried]
     return ready if ready else first_asked(route.backends, served, tried)
+
+
+def why_none(routed: RoutedRequest) -> str:
+    """Say why no backend is ready, after a colon; "" where no more is known, or the client is told of no backend.
+
+    The usual mistake is a model that its engine serves under another name.
+    """
+    if not routed.spec.shows_labels:
+        return ""
+    served, route = routed.version.served_model, routed.route
+    words = [
+        f"{each.id} serves {', '.join(sorted(each.models)[:_NAMES]) or 'nothing'}, not {served}"
+        for each in route.backends
+        if each.readiness.state is State.READY and each.models is not None and served not in each.models
+    ]
+    return f": {words[0]}" if words else route.discovery
 
 
 def first_asked(backends: Sequence[Backend], served: str, tried: Sequence[Backend] = ()) -> list[Backend]:

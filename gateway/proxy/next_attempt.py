@@ -12,7 +12,7 @@ from gateway.policy.routing.waking import Waking
 from gateway.policy.slo.classify import RULINGS, request_outcome
 from gateway.proxy import replies
 from gateway.proxy.answers import failure, turned_away
-from gateway.proxy.finding import FULL, STARTED, Tried, others
+from gateway.proxy.finding import FULL, STARTED, Tried, others, why_none
 from gateway.proxy.holding import Hold, waking_for
 from gateway.proxy.lifecycle import Event
 from gateway.proxy.queue_ticket import QueueTicket
@@ -92,8 +92,7 @@ class NextAttempt:
         if not others(routed, failures.tried):
             if self._held():
                 return
-            found = routed.route.discovery
-            error = NoReadyBackend(f"no backend of the model `{exchange.model}` is ready{found}")
+            error = NoReadyBackend(f"no backend of the model `{exchange.model}` is ready{why_none(routed)}")
             self._refuse(error, Outcome.NO_BACKEND, "no ready backend")
         elif tried is FULL:
             self._request.step(Event.NO_SLOT)
@@ -226,7 +225,7 @@ class NextAttempt:
         seconds = 1 if waking is None else waking.retry_after(now)
         waited = now - self._exchange.received
         message = f"no backend of the model `{self._exchange.model}` became ready within {waited:.0f} s"
-        error = NoReadyBackend(f"{message}{routed.route.discovery}; retry in {seconds} s", retry_after=seconds)
+        error = NoReadyBackend(f"{message}{why_none(routed)}; retry in {seconds} s", retry_after=seconds)
         self._refuse(error, Outcome.NO_BACKEND, "no backend was ready in time")
 
     def _let_go(self) -> None:
@@ -266,7 +265,7 @@ class NextAttempt:
             if RULINGS[end].verdict is BAD:
                 outcome = Outcome.BACKEND_ERROR
         else:
-            where = backend.id if backend else "the backend"
+            where = "" if not request.routed.spec.shows_labels else backend.id if backend else "the backend"
             error = failure(end, where, detail, len(exchange.attempts), committed=committed)
             replies.tell(self._client, exchange, error, request.routed)
         request.end(Event.FAILED, outcome, detail)

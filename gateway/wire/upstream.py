@@ -167,7 +167,7 @@ class Upstream:
             elif not answered and self.reuse.was_stale(self.owner.now()):
                 sender.lost(Loss.STALE, Loss.STALE.value)
             else:
-                (sink or sender).lost(Loss.CLOSED, f"{Loss.CLOSED.value}{f' ({exc})' if exc else ''}")
+                (sink or sender).lost(Loss.CLOSED, f"{Loss.CLOSED.value}{_cause(exc)}")
         except Exception:  # noqa: BLE001 - `_broken` ends the exchange and logs it
             self._broken(sender)
 
@@ -256,6 +256,13 @@ class Upstream:
     def _body_broke(self) -> None:
         if self._sender is not None:
             self._broken(self._sender)
+
+
+def _cause(error: Exception | None) -> str:
+    """Return what broke a connection, in parentheses, without the number that Python puts before it."""
+    if error is None:
+        return ""
+    return f" ({(isinstance(error, OSError) and error.strerror) or error})"
 
 
 class Owner(Protocol):

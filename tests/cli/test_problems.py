@@ -223,6 +223,15 @@ def test_a_backend_that_is_not_ready_is_one_problem_and_a_model_without_any_anot
     assert only.what == "p/b:1 is not ready: refused"
 
 
+def test_a_model_that_its_engine_serves_under_another_name_has_no_ready_backend() -> None:
+    (lone,) = problems(found(backends=[backend(models=["qwen"])]))
+    assert lone.what == (
+        "m/v1 has no ready backend: its requests get 503; p/a:1 serves qwen, not m (see `served_model` in the routes)"
+    )
+    assert problems(found(backends=[backend(models=["qwen"]), backend(id="p/b:1", models=["m"])])) == []
+    assert problems(found(backends=[backend(models=None)])) == [], "it does not tell"
+
+
 def test_of_a_backend_that_was_found_the_gateway_tells_more_since_the_doctor_does_not_know_it() -> None:
     told = found(backends=[backend(state="not_ready", reason="refused")])
     told["discovery"] = [{"origin": "file t.json", "pools": ["p"], "problem": "", "targets": 1}]

@@ -9,6 +9,7 @@ import pytest
 from gateway.wire.edge import Edge, networks
 from tests.e2e.fakes import JSON_ANSWER, Call, Script, backends, good, whole
 from tests.e2e.harness import ask, chat, gateway, routes
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 KEYS = ("authorization", "x-api-key", "api-key", "x-goog-api-key", "ocp-apim-subscription-key", "x-auth-token")
@@ -81,6 +82,7 @@ async def test_only_tenants_that_debug_see_where_answers_come_from(
         curious = await ask(running.port, chat(stream=stream), headers="authorization: Bearer k2\r\n")
         assert plain.status == curious.status
         assert curious.headers["x-gateway-attempts"] == "1"
+        assert f":{fake.port}".encode() not in plain.raw, "an address inside"
         assert b"x-gateway" not in (await ask(running.port, chat(stream=stream))).raw  # 401
 
 
@@ -90,4 +92,19 @@ async def test_the_gateways_fields_can_be_switched_off(tmp_path: Path, script: S
     async with backends(script) as (fake,), gateway(tmp_path, routes(fake.url), edge=edge) as running:
         answer = await ask(running.port, chat(stream=False))
         assert b"x-gateway" not in answer.raw.lower()
+        assert f":{fake.port}".encode() not in answer.raw
         assert answer.headers["x-request-id"]
+
+
+async def test_a_model_that_its_engine_serves_under_another_name_is_told_of_to_those_who_may_see_backends(
+    tmp_path: Path,
+) -> None:
+    async with backends(good) as (fake,):
+        fake.models = ("qwen",)
+        async with gateway(tmp_path, _tenants(fake.url), wait_ready=False) as running:
+            await eventually(lambda: any(b.models == {"qwen": None} for b in running.app.data.registry))
+            plain = await ask(running.port, chat(stream=False), headers="authorization: Bearer k1\r\n")
+            curious = await ask(running.port, chat(stream=False), headers="authorization: Bearer k2\r\n")
+            assert (plain.status, curious.status) == (503, 503)
+            assert b'no backend of the model `m` is ready"' in plain.body
+            assert f"is ready: m/127.0.0.1:{fake.port} serves qwen, not m".encode() in curious.body

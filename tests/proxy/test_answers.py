@@ -73,3 +73,8 @@ def test_the_last_attempt_decides_the_answer(end: AttemptEnd, status: int) -> No
     assert error.status == status
     assert "2 attempts" in error.message
     assert "gpu/e:1: why" in error.message
+
+
+def test_a_client_that_is_not_told_of_backends_learns_no_address() -> None:
+    error = failure(AttemptEnd.CONNECT_FAILED, "", "('10.0.0.7', 8000) refused", 1, committed=False)
+    assert error.message == "no backend could be reached in 1 attempt"
