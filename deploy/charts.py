@@ -92,9 +92,8 @@ PLAIN = {
 #     kubectl apply -f deploy/kubernetes/engines/
 #
 # with the token of the gateway's admin listener. Admit the namespace of KEDA in the NetworkPolicy of ../tidegate.yaml.
-# `tolerance` is there from Kubernetes 1.35 on; leave it out before.
 """,
-        {"tolerance": "always", "engines": [{**ENGINES, "scale": SCALE}]},
+        {"engines": [{**ENGINES, "scale": SCALE}]},
         ("engines",),
     ),
     "monitoring/servicemonitor.yaml": Plain(

@@ -19,7 +19,10 @@ BIN = Path(sys.executable).parent
 CUSTOM = json.loads((DEPLOY / "custom-resources.json").read_text())
 EVERYTHING: dict[str, Any] = {
     "image": {"pullSecrets": ["registry"]},
-    "routes": {"models": {"m": {"backends": ["http://vllm.serving.svc:8000"]}}},
+    "routes": {
+        "models": {"m": {"backends": ["http://vllm.serving.svc:8000"]}},
+        "pools": {"gpu": {"capacity": {"hpa_tolerance": 0}}, "cpu": {"capacity": {"hpa_tolerance": 0.05}}},
+    },
     "env": [{"name": "VLLM_API_KEY", "valueFrom": {"secretKeyRef": {"name": "vllm", "key": "key"}}}],
     "state": {"kind": "redis"},
     "replicas": 3,
@@ -32,7 +35,6 @@ EVERYTHING: dict[str, Any] = {
     "autoscaling": {"enabled": True},
     "discovery": {"namespaces": ["serving", "batch"]},
     "networkPolicy": {"clients": ["chat"], "admin": ["monitoring"]},
-    "tolerance": "always",
     "engines": [
         {
             "namespace": "serving",
@@ -57,7 +59,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "routes": ROUTES,
         "state": {"kind": "memory"},
         "networkPolicy": {"enabled": False},
-        "tolerance": "never",
     },
 }
 REFUSED: dict[str, dict[str, Any]] = {

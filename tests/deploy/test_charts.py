@@ -1,15 +1,21 @@
 """The Helm chart: what its values turn on, and that the parts of it fit one another."""
 
+import asyncio
+import json
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
 
 from tests.deploy.chart import ROOT, ROUTES, Object, container, kinds, needs_helm, only, options, render
+from tests.e2e.fakes import backends, good
+from tests.e2e.harness import gateway
 from tests.rules.made import needs_promtool, promtool
+from tests.waiting import DEADLINE, patient_client
 
 pytestmark = needs_helm
 
@@ -156,6 +162,25 @@ class TestEngines:
         assert scaled["spec"]["fallback"]["behavior"] == "currentReplicasIfHigher"
         assert scaled["spec"]["fallback"]["replicas"] == 2
 
+    @pytest.mark.anyio
+    async def test_a_gateway_answers_what_keda_asks(self, tmp_path: Path) -> None:
+        [trigger] = only(render(engines=[KEDA]), "ScaledObject")["spec"]["triggers"]
+        path = urlsplit(trigger["metadata"]["url"]).path
+        async with backends(good) as (engine,):
+            pool = {"backends": [engine.url], "capacity": {"min": 1, "max": 8}}
+            routes = {"pools": {"gpu": pool}, "models": {"m": {"versions": {"v1": {"pools": ["gpu"]}}}}}
+            async with (
+                gateway(tmp_path, json.dumps(routes)) as running,
+                patient_client(base_url=running.admin) as client,
+            ):
+                async with asyncio.timeout(DEADLINE):
+                    # Until it has seen its engines, it does not know what it wants.
+                    while (answer := await client.get(path)).status_code == 503:
+                        await asyncio.sleep(0.05)
+                assert answer.status_code == 200
+                assert 1 <= answer.json()[trigger["metadata"]["valueLocation"]] <= 8
+                assert (await client.get(path.replace("gpu", "other"))).status_code == 404
+
     def test_keda_reaches_the_admin_listener_only_where_it_scales_engines(self) -> None:
         def admitted(objects: list[Object]) -> set[str]:
             [own] = [
@@ -168,15 +193,22 @@ class TestEngines:
         assert admitted(render(engines=[KEDA])) == {"monitoring", "keda"}
 
     @pytest.mark.parametrize(("engine", "kind"), [(KEDA, "ScaledObject"), (HPA, "HorizontalPodAutoscaler")])
-    def test_the_dead_band_is_off_where_the_cluster_can_do_that(self, engine: dict[str, Any], kind: str) -> None:
-        def behavior(tolerance: str) -> Any:
-            spec = only(render(engines=[engine], tolerance=tolerance), kind)["spec"]
-            return spec.get("behavior") or spec["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
+    @pytest.mark.parametrize("text", [False, True], ids=["map", "text"])
+    def test_the_dead_band_is_the_one_that_the_gateway_reckons_with(
+        self, engine: dict[str, Any], kind: str, text: bool
+    ) -> None:
+        def tolerances(capacity: Any) -> set[Any]:
+            routes = {**ROUTES, "pools": {"gpu": {"backends": ["http://vllm:8000"], **capacity}}}
+            given = yaml.safe_dump(routes) if text else routes
+            spec = only(render(engines=[engine], routes=given), kind)["spec"]
+            behavior = spec.get("behavior") or spec["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
+            return {behavior[direction].get("tolerance") for direction in ("scaleUp", "scaleDown")}
 
-        for direction in ("scaleUp", "scaleDown"):
-            assert behavior("always")[direction]["tolerance"] == 0
-            assert "tolerance" not in behavior("never")[direction]
-            assert behavior("auto")[direction]["stabilizationWindowSeconds"] == 0
+        assert tolerances({"capacity": {"hpa_tolerance": 0}}) == {0}
+        assert tolerances({"capacity": {"hpa_tolerance": 0.05}}) == {0.05}
+        # 10 % is what autoscalers have without it, on clusters too that do not know the field.
+        assert tolerances({"capacity": {"hpa_tolerance": 0.1}}) == {None}
+        assert tolerances({"capacity": {"max": 3}}) == tolerances({}) == {None}
 
     def test_an_autoscaler_reads_the_metric_of_the_want(self) -> None:
         [metric] = only(render(engines=[HPA]), "HorizontalPodAutoscaler")["spec"]["metrics"]

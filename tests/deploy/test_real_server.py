@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.deploy.chart import ROOT, Object, render
+from tests.deploy.chart import ROOT, ROUTES, Object, render
 from tests.deploy.test_charts import FLEET, HPA, KEDA
 from tests.discovery.kubernetes.real_cluster import RealCluster, programs, real_cluster
 from tests.waiting import DEADLINE
@@ -23,6 +23,7 @@ pytestmark = [
     pytest.mark.skipif(programs() is None, reason="TIDEGATE_KUBERNETES names no folder with kube-apiserver"),
 ]
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
+TOLERANT = {**ROUTES, "pools": {"gpu": {"backends": ["http://vllm:8000"], "capacity": {"hpa_tolerance": 0}}}}
 PLURALS = {"NetworkPolicy": "networkpolicies"}
 CUSTOM = ("keda.sh", "monitoring.coreos.com")
 
@@ -32,7 +33,7 @@ def sets() -> dict[str, list[Object]]:
     found = {
         "one": render(discovery={"namespaces": ["serving"]}),
         "several": render(**FLEET, autoscaling={"enabled": True}),
-        "engines": render(engines=[KEDA, HPA | {"namespace": "batch"}], tolerance="always"),
+        "engines": render(engines=[KEDA, HPA | {"namespace": "batch"}], routes=TOLERANT),
         "monitoring": render(monitoring={"serviceMonitor": {"enabled": True}}),
     }
     for path in sorted((ROOT / "deploy/kubernetes").rglob("*.yaml")):

@@ -23,9 +23,16 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- end -}}
 {{- end }}
 
+{{- /* The tolerance of an autoscaler, as the routes have it for the pool: the gateway reckons with the same one. */ -}}
 {{- define "tidegate.tolerance" -}}
-{{- if or (eq .Values.tolerance "always") (and (eq .Values.tolerance "auto") (semverCompare ">=1.35.0-0" .Capabilities.KubeVersion.Version)) -}}
-tolerance: 0
+{{- $routes := .root.Values.routes -}}
+{{- if kindIs "string" $routes -}}{{- $routes = fromYaml $routes -}}{{- end -}}
+{{- $found := $routes -}}
+{{- range list "pools" .pool "capacity" "hpa_tolerance" -}}
+{{- if kindIs "map" $found -}}{{- $found = get $found . -}}{{- else -}}{{- $found = "" -}}{{- end -}}
+{{- end -}}
+{{- if and (ne (toString $found) "") (ne (toString $found) "0.1") -}}
+tolerance: {{ $found }}
 {{- end -}}
 {{- end }}
 
