@@ -8,6 +8,7 @@ from gateway.backends.backend import Backend
 from gateway.backends.registry import Registry
 from gateway.clock import Clock
 from gateway.config.table import CapacitySpec, PoolSpec
+from gateway.control.capacity_arrivals import PoolArrivals
 from gateway.policy.admission.classes import CLASSES, STANDARD
 from gateway.policy.admission.decide import predicted_wait
 from gateway.policy.capacity.want import PoolLoad
@@ -50,6 +51,8 @@ class _Demand:
     wait: float | None = None
     target: float = inf
     held: float = 0.0
+    ended: float = 0.0
+    scale: float = 1.0
 
     @property
     def holding(self) -> float | None:
@@ -102,6 +105,7 @@ class LoadReader:
         self._origins = origins
         self._alive = alive
         self._counted: dict[str, tuple[float, int, float]] = {}
+        self._arrivals = PoolArrivals()
 
     def __repr__(self) -> str:
         return f"<LoadReader of {len(self._current.routes.pools)} pools>"
@@ -140,13 +144,15 @@ class LoadReader:
             return
         series = self._ledger.get(Kind.VERSION, f"{model.name}/{version.name}")
         merged = sum(_last_minute(each) for each in series if each.sli == Sli.AVAILABILITY)
-        scale = self._scale(model, version, merged)
+        scale, ended = self._scale(model, version, merged)
         for name, share in zip(names, self._shares(names), strict=True):
             demand = demands.get(name)
             if demand is None:
                 continue
             arrivals = merged / MINUTE * share
             demand.arrivals = (demand.arrivals or 0.0) + arrivals
+            demand.ended += ended * share * scale
+            demand.scale = max(demand.scale, scale)
             for each in series if name == names[0] else self._ledger.get(Kind.POOL, name):
                 if each.sli in _LATENCIES:
                     demand.burns(each)
@@ -171,8 +177,11 @@ class LoadReader:
         total = sum(sent)
         return [each / total for each in sent] if total else [1.0, *(0.0 for _ in names[1:])]
 
-    def _scale(self, model: LiveModel, version: LiveVersion, merged: int) -> float:
-        """Return how many times what this process has of a version's requests all have, as of the last minute."""
+    def _scale(self, model: LiveModel, version: LiveVersion, merged: int) -> tuple[float, int]:
+        """Return how many times what this process has of a version's requests all have, as of the last minute.
+
+        And how many of its own have ended since the last look.
+        """
         key, now, alive = f"{model.name}/{version.name}", self._clock(), self._alive()
         own = sum(
             cell.good + cell.bad
@@ -186,19 +195,21 @@ class LoadReader:
             weight = min(1.0, (now - at) / MINUTE)
             pace += ((own - before) / (now - at) - pace) * weight
         self._counted[key] = now, own, pace
+        ended = max(0, own - before)
         if alive <= 1 or not pace:
-            return 1.0
-        return min(float(alive), max(1.0, merged / MINUTE / pace))
+            return 1.0, ended
+        return min(float(alive), max(1.0, merged / MINUTE / pace)), ended
 
     def _loading(
         self, pool: str, capacity: CapacitySpec, backends: Sequence[Backend], demand: _Demand
     ) -> Work[PoolLoad]:
         now, each = self._clock(), capacity.backends_per_replica
         ready: list[Backend] = []
-        coming, in_flight, limit, ttft = 0, 0, 0, inf
+        coming, in_flight, own, limit, ttft = 0, 0, 0, 0, inf
         for number, backend in enumerate(backends):
             if number % _TOGETHER == _TOGETHER - 1:
                 yield
+            own += backend.in_flight
             if backend.drained or backend.leaving:
                 continue
             if backend.readiness.state is not State.READY:
@@ -213,6 +224,10 @@ class LoadReader:
         engines = tuple(load for backend in ready if (load := backend.engine.fresh_load(now)) is not None)
         whole, waking = len(ready) // each, self._registry.pools[pool].waking
         held = 0 if waking is None else waking.held
+        meter = self._arrivals.look(pool, demand.ended, own * demand.scale + demand.queued + held, now)
+        arrivals, holding = demand.arrivals, demand.holding
+        if self._alive() <= 1:  # what comes here is all that comes
+            arrivals = meter.rate() if meter.rate() is not None else arrivals
         told = sum((engine.running or 0.0) + (engine.backlog or 0.0) for engine in engines)
         yield
         return PoolLoad(
@@ -228,8 +243,9 @@ class LoadReader:
             queued=round(demand.queued) + held,
             in_flight=max(float(in_flight), told),
             limit=float(limit) if 0 < limit < UNLIMITED else None,
-            arrivals=demand.arrivals,
-            holding=demand.holding,
+            arrivals=arrivals,
+            holding=holding,
+            bursts=None if holding is None else meter.bursts(holding),
             engines=engines,
             age=_age(ready, now),
         )

@@ -147,5 +147,23 @@ def test_what_waits_here_stands_for_what_waits_at_all_gateways(tmp_path: Path) -
         site.load()
     assert cell.good == 120
     version = site.current.table.model("m").versions["v1"]
-    scale = site.reader._scale(site.current.table.model("m"), version, 120)
+    scale, _ = site.reader._scale(site.current.table.model("m"), version, 120)
     assert scale == pytest.approx(2.0, rel=0.2)
+
+
+def test_arrivals_of_a_gateway_alone_are_those_of_the_last_half_minute(tmp_path: Path) -> None:
+    site = Site(tmp_path, routes())
+    site.ready()
+    requests = site.ledger.requests["m", "v1", "default"]
+    for second in range(60):
+        site.clock.advance(1.0)
+        for _ in range(1 if second < 30 else 4):
+            requests.count({Sli.AVAILABILITY: True}, (0, 0), 1)
+        site.ledger.advance(site.clock())
+        load = site.load()
+    assert load is not None
+    assert load.arrivals == pytest.approx(4.0)
+    site.alive = 2
+    load = site.load()
+    assert load is not None
+    assert load.arrivals == pytest.approx(2.5, rel=0.05), "what others count comes a little later"

@@ -89,6 +89,36 @@ async def test_a_pool_wants_what_it_has_until_something_speaks_for_more(tmp_path
             ]
 
 
+async def test_a_pool_whose_requests_wait_too_long_wants_more(tmp_path: Path) -> None:
+    async with engine() as one:
+        document = json.loads(routes(one.urls[0], approve_above=3))
+        document["pools"]["gpu"]["backends"] = [{"url": one.urls[0], "max_concurrency": 1}]
+        async with gateway(tmp_path, json.dumps(document)) as running, admin(running) as client:
+            await eventually(lambda: is_known(running))
+            stopped = asyncio.Event()
+
+            async def user() -> None:
+                while not stopped.is_set():
+                    await ask(running.port, chat(stream=False, max_tokens=40))
+
+            users = [asyncio.create_task(user()) for _ in range(8)]
+
+            async def wants_more() -> bool:
+                found = (await client.get("/admin/capacity/gpu")).json()
+                return bool(found["target"] > 1 and found["cost_per_hour"] == 2.5 * found["target"])
+
+            await comes(wants_more)
+            stopped.set()
+            await asyncio.gather(*users)
+            changes = [each["reason"] for each in (await client.get("/admin/audit")).json() if each["action"] == "want"]
+            assert changes[-1].startswith("1 replicas: ")
+            assert changes[-2].startswith("1 -> ")
+            assert "queued" in changes[-2], "it says what it follows from"
+            scraped = (await client.get("/metrics")).text
+            assert "tidegate_capacity_changes_total{" in scraped
+            await running.quiet()
+
+
 async def test_what_is_not_known_is_an_error_and_no_number(tmp_path: Path) -> None:
     async with backends(good, good) as (one, two):
         two.health = b"503 Service Unavailable"
