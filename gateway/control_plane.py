@@ -17,6 +17,7 @@ from gateway.control.fleet_quotas import FleetQuotas
 from gateway.control.limits import LimitController
 from gateway.control.outlier_detection import OutlierDetector
 from gateway.control.persistence import Flusher, PersistedState
+from gateway.control.pre_warming import PreWarmer
 from gateway.control.probes import Prober
 from gateway.control.reload import Reloader
 from gateway.control.remembering import Remembering
@@ -187,6 +188,7 @@ class ControlPlane:
         supervisor.start("probe", Prober(data.registry, clock, self._clients, hops=data.gateway.hops.name).run)
         supervisor.start("scrape", Scraper(data.registry, clock, self._clients, signals=self._signals).run)
         supervisor.start("wake engines", self.waker.run)
+        supervisor.start("warm new engines", PreWarmer(data.registry, data.current, clock).run)
         supervisor.start("discovery", self.discovery.run)
         supervisor.start("sweep", partial(sweep, checked, clock, data.registry.lateness, data.background))
         supervisor.start("outlier detector", partial(self.outlier_detector.run, data.background))

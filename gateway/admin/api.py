@@ -318,6 +318,7 @@ def _backend(backend: Backend, now: float) -> BackendStatus:
         drained=backend.drained,
         leaving=backend.leaving,
         asleep=backend.availability.asleep,
+        warming=backend.availability.warming,
         ejection=backend.health.outlier.ejection.state,
         ejection_reason=backend.health.outlier.ejection.reason,
         weight=round(backend.health.outlier.weight, 4),

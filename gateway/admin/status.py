@@ -29,7 +29,7 @@ class BackendStatus(BaseModel):
     `silent` says that its last probe timed out: requests are still sent there while no other backend is ready, or, as
     long as it is at work, while no other has a slot.
     `leaving` says that it gets no new requests because where it was found it is no longer named, or about to go.
-    One that is `asleep` gets no requests until it is woken.
+    One that is `asleep` gets no requests until it is woken. While it is `warming` others go first.
     `limit` is in requests at once, `kv_capacity` in tokens; null where there is none.
     """
 
@@ -41,6 +41,7 @@ class BackendStatus(BaseModel):
     drained: bool
     leaving: bool
     asleep: bool
+    warming: bool
     ejection: str
     ejection_reason: str
     weight: float

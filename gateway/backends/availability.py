@@ -14,6 +14,7 @@ class Availability:
     `models` maps names to context lengths in tokens, and is None while the engine has not told. `silent_since` is when
     the first of the latest probes had no answer (seconds). One may have to list its models before it serves any. While
     it is `leaving`, those who told of it want it to get no new requests. While it is `asleep` a request could kill it.
+    While it is `warming` others go first: users would meet its cold start.
     """
 
     __slots__ = (
@@ -27,6 +28,7 @@ class Availability:
         "models",
         "readiness",
         "silent_since",
+        "warming",
     )
 
     def __init__(self, changes: Changes | None = None) -> None:
@@ -36,7 +38,7 @@ class Availability:
         self.models: Mapping[str, int | None] | None = None
         self.drained = False
         self.leaving = False
-        self.asleep = False
+        self.asleep = self.warming = False
         self.silent_since = 0.0
         self._eligible = self.readiness.eligible
         self._changes = changes if changes is not None else Changes()
@@ -78,6 +80,11 @@ class Availability:
         self.asleep = asleep
         self._reckon()
         return True
+
+    def warm(self, *, warming: bool) -> None:
+        """Have others go first while it is being warmed, or send it its share."""
+        self.warming = warming
+        self._reckon()
 
     @property
     def eligible(self) -> bool:
@@ -123,7 +130,7 @@ class Availability:
 
     def _reckon(self) -> None:
         """See whether it may be sent requests at all."""
-        eligible = self.readiness.eligible and not self.is_withheld
+        eligible = self.readiness.eligible and not (self.warming or self.is_withheld)
         if eligible is not self._eligible:
             self._changes.note()
         self._eligible = eligible

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from gateway.backends.backend import Backend
 from gateway.clock import Clock
@@ -14,6 +15,8 @@ from gateway.policy.routing.waking import Way
 from gateway.wire.outbox import Outbox
 
 _log = logging.getLogger(__name__)
+SETTLED: Final = 60.0
+"""Seconds from the start in which every engine is taken for one that has been at work before."""
 
 
 class Registry:
@@ -29,6 +32,7 @@ class Registry:
         self._clock = clock
         self._backends: dict[str, Backend] = {}
         self._leaving: set[Backend] = set()
+        self._began = clock()
         self.pools: dict[str, PoolState] = {}
         self.drained: set[str] = set()
 
@@ -105,6 +109,8 @@ class Registry:
             return
         backend.availability.drain(drained=spec.id in self.drained)
         backend.availability.leave(leaving=spec.leaving)
+        if known is None or _is_another(known.spec, spec):
+            backend.availability.warm(warming=spec.pre_warm > 0 and self._clock() - self._began > SETTLED)
         if known is None:
             _log.info("backend added", extra={"backend": spec.id})
         else:

@@ -377,6 +377,7 @@ def _pool_as_json(pool: PoolSpec) -> dict[str, Any]:
         "warm_up_seconds": pool.warm_up,
         "capacity": capacity_as_json(pool),
         "scale_from_zero": _from_zero_as_json(pool.scale_from_zero),
+        "pre_warm": pool.pre_warm,
         "backends": [
             {
                 "id": backend.id,

@@ -77,7 +77,7 @@ def _tenant(name: str, entry: TenantEntry, models: Mapping[str, ModelSpec]) -> T
 
 
 def _pool(name: str, entry: PoolEntry) -> PoolSpec:
-    backends = _backends(name, entry.backends, priority_scheduling=entry.priority_scheduling)
+    backends = _backends(name, entry.backends, priority_scheduling=entry.priority_scheduling, pre_warm=entry.pre_warm)
     thresholds = Thresholds(**entry.outlier_detection.model_dump())
     return PoolSpec(
         name,
@@ -90,6 +90,7 @@ def _pool(name: str, entry: PoolEntry) -> PoolSpec:
         entry.warm_up,
         None if entry.capacity is None else _capacity(entry, entry.capacity),
         None if entry.scale_from_zero is None else _scale_from_zero(entry.scale_from_zero),
+        entry.pre_warm,
     )
 
 
@@ -127,7 +128,7 @@ def _gauges(text: str | None) -> tuple[Gauge, ...]:
 
 
 def _backends(
-    pool: str, entries: Iterable[BackendEntry], *, priority_scheduling: bool = False
+    pool: str, entries: Iterable[BackendEntry], *, priority_scheduling: bool = False, pre_warm: int = 0
 ) -> tuple[BackendSpec, ...]:
     return tuple(
         BackendSpec(
@@ -140,6 +141,7 @@ def _backends(
             max_concurrency=entry.max_concurrency,
             priority_scheduling=priority_scheduling,
             api_key=entry.api_key or entry.api_key_file,
+            pre_warm=pre_warm,
         )
         for entry in entries
         if entry.url is not None

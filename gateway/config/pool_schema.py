@@ -206,6 +206,11 @@ class PoolEntry(Entry):
         description="How many replicas it may want. Default: it wants none in particular.",
         examples=[{"min": 1, "max": 8}],
     )
+    pre_warm: Annotated[int, Field(ge=0, le=100)] = Field(
+        default=0,
+        description="Synthetic requests that a new engine answers before it gets its share. Default: 0.",
+        examples=[3],
+    )
     scale_from_zero: ScaleFromZeroEntry | None = Field(
         default=None,
         description="Hold requests while no engine is ready, and have one woken. Default: they get 503.",

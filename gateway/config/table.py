@@ -50,7 +50,8 @@ class BackendSpec:
     """One engine's address. Its identity over reloads is `id`: pool and URL.
 
     One that was found has the `key` by which its origin knows it: another engine may have the same address later. Such
-    a one gets requests for the models that it lists alone, and while it is `leaving` no new ones.
+    a one gets requests for the models that it lists alone, and while it is `leaving` no new ones. A new one answers
+    `pre_warm` synthetic requests first.
     """
 
     pool: str
@@ -64,6 +65,7 @@ class BackendSpec:
     api_key: str | None = field(default=None, repr=False)
     key: str = ""
     leaving: bool = False
+    pre_warm: int = 0
 
     @property
     def id(self) -> str:
@@ -126,6 +128,7 @@ class PoolSpec:
     warm_up: float = WARM_UP
     capacity: CapacitySpec | None = None
     scale_from_zero: ScaleFromZero | None = None
+    pre_warm: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,7 @@ def _backend(pool: PoolSpec, discovery: Discovery, target: Target) -> BackendSpe
         tls=target.tls,
         max_concurrency=_told(discovery, target) or discovery.max_concurrency,
         priority_scheduling=pool.priority_scheduling,
+        pre_warm=pool.pre_warm,
         api_key=discovery.api_key,
         key=target.key,
         leaving=target.state is TargetState.DRAINING,

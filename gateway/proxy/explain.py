@@ -105,8 +105,9 @@ def _considered(backend: Backend, version: LiveVersion, claim: Claim, now: float
     if backend.still_serves(served_model):
         why = f"not ready: {backend.readiness.reason}; it is at work, and asked while no other has a slot"
         return replace(considered, refused=why, scored=False)
-    if backend.availability.asleep:
-        return replace(considered, refused="asleep", scored=False)
+    if backend.availability.asleep or backend.availability.warming:
+        why = "asleep" if backend.availability.asleep else "it is being warmed, and others go first"
+        return replace(considered, refused=why, scored=False)
     if not backend.readiness.eligible:
         return replace(considered, refused=f"not ready: {backend.readiness.reason}", scored=False)
     listed = ", ".join(sorted(backend.models or ())) or "nothing"

@@ -140,7 +140,11 @@ class LiveVersion:
     def is_lost(self) -> bool:
         """Whether every backend is known not to serve: none is only drained, asleep, or too slow for its probes."""
         return not any(
-            each.drained or each.availability.asleep or each.serves(self.served_model) or each.readiness.silent
+            each.drained
+            or each.availability.asleep
+            or each.availability.warming
+            or each.serves(self.served_model)
+            or each.readiness.silent
             for each in self.backends
         )
 

@@ -107,6 +107,7 @@ tenants:
             "warm_up_seconds": 180.0,
             "capacity": None,
             "scale_from_zero": None,
+            "pre_warm": 0,
             "backends": [
                 {
                     "id": "gpu/gpu-0:8000",

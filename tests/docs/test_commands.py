@@ -108,6 +108,4 @@ INLINE = sorted(
 
 @pytest.mark.parametrize("text", INLINE)
 def test_a_command_within_a_sentence_has_the_parts_and_options_that_are_shown(text: str) -> None:
-    if "drain BACKEND --wait" in text:
-        pytest.skip("`drain` has no `--wait` yet")
     options(shlex.split(text.partition("&&")[0])[1:])
