@@ -27,6 +27,7 @@ from gateway.control.shared_limits import SharedLimits
 from gateway.control.sharing import Sharing
 from gateway.control.supervisor import Supervisor
 from gateway.control.sweep import Groups, sweep
+from gateway.control.throughput import ThroughputController
 from gateway.control.waking import Waker
 from gateway.control.warming import Warmer
 from gateway.control.watching import Watched, watch
@@ -144,9 +145,15 @@ class ControlPlane:
             request_save=self.flusher.wake,
             waking=lambda: self.waker.wanting | self.waker.wanted,
         )
+        self.throughput = ThroughputController(current, ledger, data.throughputs, clock=clock, alone=self._is_alone)
         data.evidence.feed(self.rollouts, self.deployments)
         self._clients = EngineClients(clock, data.rng)
         self.waker = Waker(registry, self._clients, clock, epoch, alone=alone)
+
+    def _is_alone(self) -> bool:
+        """Return whether no other process answers requests of these models, as far as that is known."""
+        fleet = self.flusher.fleet()
+        return fleet is None or (fleet.members is not None and fleet.members.alive == 1)
 
     def leads(self) -> bool:
         """Return whether this gateway leads rollouts, of those that share a state file."""
@@ -197,6 +204,7 @@ class ControlPlane:
         supervisor.start("rollouts", self.rollouts.run)
         supervisor.start("warm candidates", Warmer(self.rollouts, data.current, self.leads).run)
         supervisor.start("deployments", self.deployments.run)
+        supervisor.start("throughput", self.throughput.run)
         supervisor.start("capacity", partial(self.capacity.run, data.background))
         if self.webhook is not None:
             supervisor.start("alert webhook", self.webhook.run)

@@ -33,6 +33,7 @@ from gateway.telemetry.alarms import UnauthorizedAlarm
 from gateway.telemetry.latency_profile import LatencyProfile
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.slo_recorder import SloRecorder, follow, following
+from gateway.telemetry.throughput_recorder import ThroughputRecorder
 from gateway.telemetry.traces import Traces
 from gateway.wire.client import Client
 from gateway.wire.outbox import Outbox
@@ -70,7 +71,7 @@ class DataPlane:
         self._listener: Listener | None = None
         self.registry = Registry(self._outbox, clock, Lateness())
         self.metrics, self.ledger = Metrics(), SloLedger(epoch())
-        self.latencies = LatencyProfile()
+        self.latencies, self.throughputs = LatencyProfile(), ThroughputRecorder()
         self.registry.reconcile(routes)
         follow(self.ledger, routes, epoch())
         self.metrics.follow(routes)
@@ -85,7 +86,7 @@ class DataPlane:
             *logged,
             UnauthorizedAlarm(clock),
             *observers,
-            batched=(self.metrics, SloRecorder(self.ledger), self.latencies, *traced),
+            batched=(self.metrics, SloRecorder(self.ledger), self.latencies, self.throughputs, *traced),
         )
         tracing = Tracing(settings.trace_ratio, rng) if traced else None
         context = ProxyContext(clock, rng, self.observers, chooser, tracing, max_event=settings.max_event)

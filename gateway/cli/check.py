@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gateway.cli.check_capacity import capacity_as_json, capacity_table
+from gateway.cli.targets import percent, target_rows
 from gateway.config.durations import format_duration
 from gateway.config.itself import Listening
 from gateway.config.load import LoadedRoutes, load
@@ -138,14 +139,10 @@ def _objectives_table(table: RouteTable) -> Table:
         name = model.name
         for objective in model.objectives:
             names = (name, _classes(model, objective), f"{objective.name} ({format_duration(objective.window)})")
-            for sli, target in objective.targets.items():
-                _add(shown, *names, sli, _percent(target), _good(target))
+            for row in target_rows(objective, of_deployments=objective is model.objective):
+                _add(shown, *names, *row)
                 names = ("", "", "")
             name = ""
-        deployment = model.objective.deployment
-        own = () if deployment is None else (("deployment", deployment),)
-        for sli, target in (*own, *model.objective.stages):
-            _add(shown, *names, sli, _percent(target), _good(target))
     return shown
 
 
@@ -166,14 +163,10 @@ def _objectives(table: RouteTable) -> Iterable[Objective]:
     return {objective.name: objective for model in table.models.values() for objective in model.objectives}.values()
 
 
-def _percent(target: Target) -> str:
-    return f"{100 * target.ratio:.6g} %"
-
-
 def _limits(table: RouteTable) -> list[str]:
     """Return what the alerts of each objective cannot detect, in words."""
     return [
-        f"{objective.name}, {sli} {_percent(target)}: {'; '.join(limits_of(target, objective.window))}"
+        f"{objective.name}, {sli} {percent(target)}: {'; '.join(limits_of(target, objective.window))}"
         for objective in _objectives(table)
         for sli, target in objective.targets.items()
     ]
@@ -186,14 +179,6 @@ def _classes(model: ModelSpec, objective: Objective) -> str:
     if objective.name == model.objective.name:
         return f"all but {', '.join(others)}" if others else "all"
     return ", ".join(named)
-
-
-def _good(target: Target) -> str:
-    """Return what makes a request good, in words."""
-    if not target.under:
-        return "answered completely"
-    steps = (f"{format_duration(seconds)} from {tokens} prompt tokens" for tokens, seconds in target.by_prompt_tokens)
-    return ", ".join((f"up to {format_duration(target.under)}", *steps))
 
 
 def _timeouts_table(table: RouteTable) -> Table:

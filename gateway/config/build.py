@@ -18,6 +18,7 @@ from gateway.config.schema import (
     PaceEntry,
     RoutesFile,
     TenantEntry,
+    ThroughputEntry,
 )
 from gateway.config.steering_schema import CanaryEntry, RuleEntry
 from gateway.config.table import (
@@ -41,7 +42,7 @@ from gateway.policy.capacity.want import Rules
 from gateway.policy.routing.ejection import Thresholds
 from gateway.policy.routing.rules import ANY, Rule, When
 from gateway.policy.routing.waking import ScaleFromZero, Way
-from gateway.policy.slo.objective import DEFAULT, SUPPORTING_STAGES, Objective, Sli, Target
+from gateway.policy.slo.objective import DEFAULT, SUPPORTING_STAGES, Objective, Sli, Target, Throughput
 
 
 def build_table(routes: RoutesFile, sources: Iterable[str]) -> RouteTable:
@@ -186,7 +187,19 @@ def _objective(name: str, entry: ObjectiveEntry) -> Objective:
     declared = ((stage, getattr(entry.deployment_stages, stage)) for stage in SUPPORTING_STAGES)
     stages = tuple((stage, _target(each)) for stage, each in declared if each is not None)
     window = entry.window or DEFAULT.window
-    return Objective(name, MappingProxyType(targets), window, deployment, hold=entry.hold, stages=stages)
+    return Objective(
+        name,
+        MappingProxyType(targets),
+        window,
+        deployment,
+        hold=entry.hold,
+        stages=stages,
+        throughput=None if entry.throughput is None else _throughput(entry.throughput),
+    )
+
+
+def _throughput(entry: ThroughputEntry) -> Throughput:
+    return Throughput(_target(entry), entry.tokens_per_second or 0.0, entry.requests_per_second or 0.0)
 
 
 def _target(entry: AvailabilityEntry) -> Target:

@@ -14,7 +14,7 @@ from gateway.config.problems import InvalidValueError, KeyPath, Problem, suggest
 from gateway.config.table import DEFAULT_OBJECTIVE, FIRST_TOKEN
 from gateway.policy.admission.classes import CLASSES, STANDARD
 from gateway.policy.slo.alerts import PAIRS
-from gateway.policy.slo.objective import DEFAULT, SUPPORTING_STAGES, Sli, Target
+from gateway.policy.slo.objective import DEFAULT, SUPPORTING_STAGES, THROUGHPUT, Sli, Target
 from gateway.policy.slo.words import too_strict
 
 _DEFINE = "define it under `objectives`"
@@ -49,7 +49,8 @@ class ObjectiveChecks:
         window = _value(objective, "window", parse=parse_slo_window) or DEFAULT.window
         for place in _OF_DEPLOYMENTS:
             self._told_fraction(objective, place, _value(objective, *place, "target", parse=float))
-        for sli in Sli:
+        self._check_floors(objective)
+        for sli in (*Sli, THROUGHPUT):
             percent = _value(objective, sli, "target", parse=float)
             if self._told_fraction(objective, (sli,), percent) or percent is None or not 0 < percent < 100:
                 continue
@@ -74,6 +75,14 @@ class ObjectiveChecks:
                     )
                 )
                 break
+
+    def _check_floors(self, objective: Declared) -> None:
+        """Refuse a throughput without a floor: it would always be met."""
+        entry = objective.values.get(THROUGHPUT) if isinstance(objective.values, dict) else None
+        if isinstance(entry, dict) and not {"tokens_per_second", "requests_per_second"} & entry.keys():
+            hint = "add `tokens_per_second` or `requests_per_second`"
+            path = (*objective.path, THROUGHPUT)
+            self.problems.append(objective.document.problem(path, "it does not say how much is good", hint))
 
     def _told_fraction(self, objective: Declared, place: tuple[str, ...], percent: float | None) -> bool:
         """Report a target that is written as a share, where per cent are meant; return whether it is."""

@@ -101,6 +101,16 @@ class LatencyEntry(PaceEntry):
     )
 
 
+class ThroughputEntry(AvailabilityEntry):
+    """How much is done each second while requests wait in the queue."""
+
+    target: Percent = Field(description="Percentage of that time in which it must be reached.", examples=[95])
+    tokens_per_second: float | None = Field(
+        default=None, gt=0, le=1e9, description="Output tokens of answers.", examples=[500]
+    )
+    requests_per_second: float | None = Field(default=None, gt=0, le=1e9, description="Answers.", examples=[20])
+
+
 class StagesEntry(Entry):
     """Targets of what a CD system reports: the share of stages that must succeed in time."""
 
@@ -140,6 +150,11 @@ class ObjectiveEntry(Entry):
         description="Requests that waited for an engine to be started: time to the first token of a stream, else of "
         "the whole answer.",
         examples=[{"target": 95, "under": "3m"}],
+    )
+    throughput: ThroughputEntry | None = Field(
+        default=None,
+        description="Tokens or requests per second while requests wait.",
+        examples=[{"target": 95, "tokens_per_second": 500}],
     )
     deployment: PaceEntry | None = Field(
         default=None,

@@ -14,8 +14,8 @@ class LatencyProfile(Observer):
         self.observed: dict[tuple[str, str], Observed] = {}
 
     def on_settled(self, exchange: Exchange) -> None:
-        """Count the latencies of an answer."""
-        if exchange.outcome is not SERVED:
+        """Count the latencies of an answer, except for a cold start: that has a target of its own."""
+        if exchange.outcome is not SERVED or exchange.held:
             return
         key = (exchange.model, exchange.objective)
         observed = self.observed.get(key)

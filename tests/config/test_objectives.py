@@ -11,7 +11,7 @@ from gateway.config.problems import RoutesError
 from gateway.config.table import RouteTable
 from gateway.policy.slo.alerts import PAIRS
 from gateway.policy.slo.buckets import ITL, TTFT, bounds_for
-from gateway.policy.slo.objective import DAY, DEFAULT, Objective, Sli, Target
+from gateway.policy.slo.objective import DAY, DEFAULT, Objective, Sli, Target, Throughput
 
 ROUTES = """
 objectives:
@@ -141,3 +141,45 @@ def test_a_share_where_per_cent_are_meant_is_refused_with_what_was_meant(
     )
     with pytest.raises(RoutesError, match=f"did you mean {meant}\\?"):
         load_routes(path)
+
+
+MORE = """
+objectives:
+  fast:
+    throughput: {throughput}
+    deployment_stages: {{image_pull: {{target: {target}, under: 5m}}}}
+models:
+  m: {{backends: [http://a], objective: fast}}
+"""
+
+
+def test_throughput_and_stages_of_deployments_are_read_as_they_are_written(tmp_path: Path) -> None:
+    path = tmp_path / "routes.yaml"
+    path.write_text(MORE.format(throughput="{target: 95, tokens_per_second: 500}", target=95))
+    objective = load_routes(path, {}).models["m"].objective
+    assert objective.throughput == Throughput(Target(0.95), tokens=500.0)
+    assert objective.stages == (("image_pull", Target(0.95, 300.0)),)
+
+
+@pytest.mark.parametrize(
+    ("throughput", "target", "said"),
+    [
+        ("{target: 95}", 95, "objectives.fast.throughput: it does not say how much is good"),
+        ("{target: 90, requests_per_second: 1}", 95, "objectives.fast.throughput.target: the page on 1h and 5m could"),
+        ("{target: 0.95, requests_per_second: 1}", 95, "objectives.fast.throughput.target: a target of 0.95 is 0.95 %"),
+        ("{target: 95, tokens_per_second: 0}", 95, "objectives.fast.throughput.tokens_per_second: "),
+        (
+            "{target: 95, tokens_per_second: 5}",
+            0.95,
+            "objectives.fast.deployment_stages.image_pull.target: a target of",
+        ),
+    ],
+)
+def test_throughput_and_stages_that_say_nothing_are_refused(
+    tmp_path: Path, throughput: str, target: float, said: str
+) -> None:
+    path = tmp_path / "routes.yaml"
+    path.write_text(MORE.format(throughput=throughput, target=target))
+    with pytest.raises(RoutesError) as refused:
+        load_routes(path, {})
+    assert said in str(refused.value)

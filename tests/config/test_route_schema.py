@@ -51,6 +51,7 @@ class TestSamples:
                 "itl",
                 "e2e",
                 "cold_start",
+                "throughput",
                 "deployment",
                 "deployment_stages",
                 "hold",

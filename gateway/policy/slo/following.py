@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from gateway.policy.slo.counting import ObjectiveCounts, SubjectWindows
 from gateway.policy.slo.moment import Moment
-from gateway.policy.slo.objective import DEPLOYMENT, Objective, Sli, Target
+from gateway.policy.slo.objective import DEPLOYMENT, THROUGHPUT, Objective, Sli, Target
 from gateway.policy.slo.series import Kind, Series, SeriesKey
 from gateway.policy.slo.windows import Windows
 
@@ -140,6 +140,9 @@ class LedgerFollowing:
                         if (pool, objective.name) not in pools:
                             pools.add((pool, objective.name))
                             yield from self._count_attempts(pool, objective)
+                if objective.throughput is not None:
+                    key = SeriesKey(Kind.MODEL, model.name, objective.name, THROUGHPUT)
+                    self._of.windows(key, objective.throughput.target, objective.window, model=model.name)
             self._count_deployments(model)
             self._serve(model)
         for series in self.series.values():

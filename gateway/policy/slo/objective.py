@@ -11,6 +11,8 @@ from typing import Final
 DAY: Final = 86_400.0
 DEPLOYMENT: Final = "deployment"
 """The SLI of deployments: no request's, so not among those."""
+THROUGHPUT: Final = "throughput"
+"""The SLI of slots of time in which requests waited: no request's either."""
 SUPPORTING_STAGES: Final[tuple[str, ...]] = ("registry_pull", "image_pull", "provisioning", "validation")
 """What CD systems report of their own part in a deployment: an SLI each, and the closed set of the `stage` label."""
 DEPLOYMENT_SLIS: Final = frozenset((DEPLOYMENT, *SUPPORTING_STAGES))
@@ -85,13 +87,29 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
+class Throughput:
+    """How much is done each second while requests wait, in `target.ratio` of the time; 0 where there is no such floor.
+
+    `tokens` are output tokens, `requests` complete answers.
+    """
+
+    target: Target
+    tokens: float = 0.0
+    requests: float = 0.0
+
+    def is_met(self, tokens: float, requests: float) -> bool:
+        """Whether so much each second is enough."""
+        return tokens >= self.tokens and requests >= self.requests
+
+
+@dataclass(frozen=True, slots=True)
 class Objective:
     """What requests of a model are held to: targets by SLI, over `window` seconds.
 
     `deployment` is how soon a new version gives its first live answer, None where that has no target, and `stages` how
     soon stages that CD systems report succeed, by name. A request that waited for an engine to be started is held to
     `cold_start` instead of `ttft` and `e2e`. `streamed` and `whole` are the latency targets that a stream,
-    and any other answer, is held to as a whole.
+    and any other answer, is held to as a whole. `throughput` is how much is done while requests wait.
     """
 
     name: str
@@ -100,6 +118,7 @@ class Objective:
     deployment: Target | None = None
     hold: bool = True
     stages: tuple[tuple[str, Target], ...] = ()
+    throughput: Throughput | None = None
     ttft: Target | None = field(init=False, repr=False, compare=False)
     tpot: Target | None = field(init=False, repr=False, compare=False)
     itl: Target | None = field(init=False, repr=False, compare=False)

@@ -5,7 +5,7 @@ from typing import Final
 from gateway.policy.slo.alerts import PAIRS, Reading, Severity
 from gateway.policy.slo.budget import Budget
 from gateway.policy.slo.burn import Counts, burn, whole_events
-from gateway.policy.slo.objective import DAY, SUPPORTING_STAGES, Sli, Target
+from gateway.policy.slo.objective import DAY, SUPPORTING_STAGES, THROUGHPUT, Sli, Target
 from gateway.policy.slo.time_in_use import HOUR
 from gateway.policy.slo.windows import MINUTE
 
@@ -18,6 +18,7 @@ _MISSED: Final[dict[str, str]] = {
     Sli.ITL: "gaps between tokens missed ITL",
     Sli.E2E: "requests missed E2E",
     Sli.COLD_START: "cold starts took too long",
+    THROUGHPUT: "slots of 10 s with requests waiting missed the throughput",
     **{stage: f"stages ({stage.replace('_', ' ')}) failed or were late" for stage in SUPPORTING_STAGES},
 }
 _BRIEF: Final = 10.0
