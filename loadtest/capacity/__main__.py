@@ -1,11 +1,13 @@
-"""`python -m loadtest.capacity COMMAND`: what a pool wants under real load, in virtual time."""
+"""`python -m loadtest.capacity COMMAND`: what pools want and models get under real load, in virtual time."""
 
 import typer
 
+from loadtest.capacity.faro import faro
 from loadtest.capacity.replay import replay
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 app.command()(replay)
+app.command()(faro)
 
 
 @app.callback()
