@@ -106,6 +106,7 @@ class LoadReader:
         self._alive = alive
         self._counted: dict[str, tuple[float, int, float]] = {}
         self._arrivals = PoolArrivals()
+        self._holdings: dict[str, float] = {}
 
     def __repr__(self) -> str:
         return f"<LoadReader of {len(self._current.routes.pools)} pools>"
@@ -225,7 +226,9 @@ class LoadReader:
         whole, waking = len(ready) // each, self._registry.pools[pool].waking
         held = 0 if waking is None else waking.held
         meter = self._arrivals.look(pool, demand.ended, own * demand.scale + demand.queued + held, now)
-        arrivals, holding = demand.arrivals, demand.holding
+        if demand.holding is not None:
+            self._holdings[pool] = demand.holding
+        arrivals, holding = demand.arrivals, self._holdings.get(pool)  # while nothing comes, it is what it was
         if self._alive() <= 1:  # what comes here is all that comes
             arrivals = meter.rate() if meter.rate() is not None else arrivals
         told = sum((engine.running or 0.0) + (engine.backlog or 0.0) for engine in engines)

@@ -167,3 +167,22 @@ def test_arrivals_of_a_gateway_alone_are_those_of_the_last_half_minute(tmp_path:
     load = site.load()
     assert load is not None
     assert load.arrivals == pytest.approx(2.5, rel=0.05), "what others count comes a little later"
+
+
+def test_how_long_a_request_holds_a_slot_stays_known_while_none_comes(tmp_path: Path) -> None:
+    site = Site(tmp_path, routes())
+    site.ready()
+    for line in site.current.table.model("m").versions["v1"].lines:
+        line.forecast.held(4.0)
+    load = site.load()
+    assert load is not None
+    assert load.holding is None
+    counted(site, Sli.AVAILABILITY, 60)
+    load = site.load()
+    assert load is not None
+    assert load.holding == pytest.approx(4.0)
+    site.clock.advance(300.0)
+    counted(site, Sli.TTFT, 1)
+    load = site.load()
+    assert load is not None
+    assert load.holding == pytest.approx(4.0)

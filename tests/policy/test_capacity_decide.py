@@ -169,7 +169,7 @@ def test_bursts_are_reckoned_with_as_large_as_they_were_and_half_as_much_again()
     # 1.5 x 6 requests/s hold 36 slots; at most 90 % of those that there are may be in use.
     assert first(lambda _: bursty, 60, 5) == 10
     want = played(bursty, 10).want
-    assert (want.rule, want.reason) == (Rule.LOAD, "bursts of 36.0 slots needs 5 replicas")
+    assert (want.rule, want.reason) == (Rule.LOAD, "bursts of 36.0 slots need 5 replicas")
     assert played(replace(bursty, ready=5, limit=40.0), 4000).want.target == 5
     assert played(replace(QUIET, bursts=Bursts(mean=0.5, peak=6.0, dispersion=1.2)), 600).want.target == 2
     assert played(replace(QUIET, bursts=Bursts(mean=0.05, peak=6.0, dispersion=9.0)), 600).want.target == 2

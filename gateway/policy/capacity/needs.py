@@ -25,8 +25,8 @@ LONG: Final = 900.0
 """Seconds over which the arrivals of now, and their mean, are taken."""
 MOST: Final = 100_000
 """Replicas that no pool needs."""
-MANY: Final = 20_000
-"""Slots of which so many come free that nobody waits while they are not all in use."""
+MANY: Final = 2000
+"""Slots beyond which only one request in 100,000 has to wait while `OUT` of them are in use."""
 
 
 def late_share(demand: float, slots: int, patience: float, holding: float) -> float:

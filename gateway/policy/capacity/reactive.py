@@ -83,22 +83,24 @@ def propose(load: PoolLoad, rules: Rules, memory: Memory, now: float) -> Proposa
 def _out(load: PoolLoad, rules: Rules, memory: Memory, now: float, target: int) -> Proposal | None:
     if not load.replicas and (load.queued or load.arrivals):
         return Proposal(max(1, target), Rule.WAKE, f"{load.queued} requests wait and there is no replica")
-    demand = demand_now(load, memory.smoothed)
-    least = needed_now(load, demand) or 0
     one_more = target + 1 if load.replicas >= target and not load.starting else target
-    if _has_lasted(memory.short_since, LASTING, now) and max(least, one_more) > target:
-        wait, patience = load.queue_wait or 0.0, load.patience or 0.0
-        reason = f"a request would wait {wait:.1f} s for a slot and may wait {patience:.1f} s"
-        return Proposal(max(least, one_more), Rule.QUEUE, reason)
-    for_certain = demand_for_certain(load, memory.smoothed)
-    heavy = needed_now(load, for_certain) or 0
-    if _has_lasted(memory.heavy_since, LASTING, now) and heavy > target:
-        bursts = demand_of_bursts(load)
-        what = f"bursts of {bursts:.1f}" if bursts > for_certain else f"the load of {for_certain:.1f}"
-        return Proposal(heavy, Rule.LOAD, f"{what} slots needs {heavy} replicas")
-    burning = _burning(load, rules, memory, now)
-    if burning and one_more > target:
-        return Proposal(max(least, one_more), Rule.BURN, burning)
+    if _has_lasted(memory.short_since, LASTING, now):
+        wanted = max(needed_now(load, demand_now(load, memory.smoothed)) or 0, one_more)
+        if wanted > target:
+            wait, patience = load.queue_wait or 0.0, load.patience or 0.0
+            reason = f"a request would wait {wait:.1f} s for a slot and may wait {patience:.1f} s"
+            return Proposal(wanted, Rule.QUEUE, reason)
+    if _has_lasted(memory.heavy_since, LASTING, now):
+        certain_demand, bursts = demand_for_certain(load, memory.smoothed), demand_of_bursts(load)
+        wanted = needed_now(load, certain_demand) or 0
+        if wanted > target:
+            what = f"bursts of {bursts:.1f} slots need" if bursts > certain_demand else ""
+            what = what or f"the load of {certain_demand:.1f} slots needs"
+            return Proposal(wanted, Rule.LOAD, f"{what} {wanted} replicas")
+    burning = _burning(load, rules, memory, now) if one_more > target else ""
+    if burning:
+        wanted = needed_now(load, demand_now(load, memory.smoothed)) or 0
+        return Proposal(max(wanted, one_more), Rule.BURN, burning)
     expected = _expected(load, OUT, load.budget, for_certain=True)
     if load.expected is not None and expected is not None and expected > target:
         reason = f"up to {load.expected.upper:.2f} requests/s are expected in {rules.warm_up:.0f} s"
