@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from gateway.admin.alerts import firing_alerts, objective_statuses
 from gateway.admin.canary import canary_routes, canary_status
-from gateway.admin.capacity import capacity_routes
+from gateway.admin.capacity import capacity_routes, pool_capacity
 from gateway.admin.decisions import Decision, VersionDecision, candidate
 from gateway.admin.deployments import deployment_routes
 from gateway.admin.fleet import fleet_status, quotas_status
@@ -233,6 +233,7 @@ def _status(view: AdminView, tenant: str) -> Status:
         rollouts=[canary_status(running, view.rollouts) for running in view.rollouts],
         alerts=firing_alerts(view.alerter, view.ledger),
         objectives=objective_statuses(view.ledger, view.alerter),
+        capacity=[pool_capacity(each) for each in view.capacity],
     )
 
 

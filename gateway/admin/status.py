@@ -6,6 +6,7 @@ from pydantic import BaseModel
 
 from gateway.admin.alerts import FiringAlert, ObjectiveStatus
 from gateway.admin.canary import CanaryStatus
+from gateway.admin.capacity import PoolCapacity
 from gateway.admin.fleet import FleetStatus, QuotasStatus
 
 
@@ -158,6 +159,7 @@ class Status(BaseModel):
     rollouts: list[CanaryStatus]
     alerts: list[FiringAlert]
     objectives: list[ObjectiveStatus]
+    capacity: list[PoolCapacity]
 
 
 class Reloaded(BaseModel):

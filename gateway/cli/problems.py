@@ -38,6 +38,7 @@ def problems(found: dict[str, Any]) -> list[Problem]:
         *_state(found),
         *_workers(found),
         *_rollouts(found),
+        *_capacity(found),
     ]
 
 
@@ -247,6 +248,18 @@ def _rollouts(found: dict[str, Any]) -> Iterator[Problem]:
             model = each["model"]
             remedy = each.get("command") or f"tidegate canary resume {model}, or tidegate canary rollback {model}"
             yield Problem(what, remedy)
+
+
+def _capacity(found: dict[str, Any]) -> Iterator[Problem]:
+    """Yield the pools whose want waits for a person, or was known once and is not any more."""
+    for each in found.get("capacity", ()):
+        pool, unit = each["pool"], each["unit"]
+        if each["awaits"] is not None:
+            what = f"pool {pool} wants {each['awaits']} {unit}, and more than {each['target']} need approval"
+            yield Problem(what, f"tidegate capacity approve {pool}, or tidegate capacity reject {pool}")
+        elif each["problem"] and each["intent"]:
+            what = f"it is not known how many {unit} pool {pool} wants: {each['problem']}"
+            yield Problem(what, "see the log of the gateway that leads; KEDA falls back meanwhile")
 
 
 def _source(found: dict[str, Any]) -> str:

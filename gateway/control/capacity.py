@@ -215,8 +215,12 @@ class CapacityController:
             before = self._saving.get(pool)
             is_news = before is None or _essence(before) != _essence(record)
             if is_news or now - self._told_at.get(pool, 0.0) >= RENEWED:
+                try:
+                    found.append(record.document(now))
+                except ValueError:  # one that cannot be written must not keep the rest from being saved
+                    _log.exception("a want cannot be saved", extra={"pool": pool})
+                    continue
                 self._saving[pool], self._told_at[pool] = record, now
-                found.append(record.document(now))
         return found + self.history.documents()
 
     def saved(self) -> None:
@@ -279,6 +283,8 @@ class CapacityController:
         decision = self._decider(replace(load, approved=approved), capacity.rules, memory, now)
         want = decision.want
         inputs = {name: None if value is None or not isfinite(value) else value for name, value in want.inputs.items()}
+        if not (isfinite(want.value) and want.value >= 0):
+            raise ValueError(f"a want of {want.value} is no number of replicas")
         want = replace(want, inputs=inputs, unit=capacity.unit)
         if want.rule is Rule.STALE:
             want = replace(want, valid_until=before.want.valid_until if before is not None and want.known else now)
@@ -301,7 +307,8 @@ class CapacityController:
             self.changes[pool, want.rule] += 1
             self._audit.record(GATEWAY, "want", _subject(pool), f"{now}: {_words(want)}")
             self._request_save()
-        if record.awaits is not None and (before is None or before.awaits != record.awaits):
+        asked = 0 if before is None else before.awaits or 0
+        if record.awaits is not None and record.awaits > asked:
             words = f"{record.awaits} {want.unit} wait for approval: {_words(want)}"
             self._audit.record(GATEWAY, "await approval", _subject(pool), words)
             self._request_save()

@@ -296,3 +296,19 @@ def test_an_origin_that_cannot_be_asked_is_a_problem_and_what_leaves_is_none() -
     (wrong,) = problems(found(backends=[gone]))
     assert wrong.what == "m/v1 has no ready backend: its requests get 503"
     assert wrong.command == "tidegate explain --model m", "the doctor does not ask backends that were found"
+
+
+def pool(**more: Any) -> dict[str, Any]:
+    return {"pool": "gpu", "unit": "pods", "target": 6, "awaits": None, "problem": "", "intent": 3} | more
+
+
+def test_a_want_that_waits_for_a_person_is_one() -> None:
+    (problem,) = problems(found(capacity=[pool(awaits=9), pool()]))
+    assert problem.what == "pool gpu wants 9 pods, and more than 6 need approval"
+    assert problem.command == "tidegate capacity approve gpu, or tidegate capacity reject gpu"
+
+
+def test_a_want_that_is_not_known_any_more_is_one_and_one_that_never_was_is_none() -> None:
+    unknown = {"target": None, "problem": "no gateway leads"}
+    (problem,) = problems(found(capacity=[pool(**unknown), pool(**unknown, intent=0)]))
+    assert problem.what == "it is not known how many pods pool gpu wants: no gateway leads"

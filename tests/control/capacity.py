@@ -31,6 +31,8 @@ class Decisions:
 
     def __init__(self, target: int) -> None:
         self.target, self.rule, self.rails = target, Rule.LOAD, tuple[Rail, ...]()
+        self.value: float | None = None
+        self.smoothed = 0.0
         self.loads: list[PoolLoad] = []
         self.memories: list[Memory] = []
 
@@ -50,12 +52,14 @@ class Decisions:
             self.rule,
             {"arrivals": load.arrivals, "odd": float("nan")},
             now + rules.valid_for,
-            float(target),
+            float(target) if self.value is None else self.value,
             self.target,
             self.rails,
             awaits,
         )
-        return Decision(want, replace(memory, target=target, changed_at=now, needs=((now, target),)))
+        return Decision(
+            want, replace(memory, target=target, changed_at=now, needs=((now, target),), smoothed=self.smoothed)
+        )
 
 
 class Site:

@@ -1,5 +1,6 @@
 """How many replicas pools want: the gateway that leads decides and saves that, and all say it as long as it holds."""
 
+from math import inf, nan
 from pathlib import Path
 
 import pytest
@@ -246,3 +247,37 @@ def test_an_old_call_wakes_no_engine(tmp_path: Path, body: str) -> None:
     site.capacity.follow([Document(WAKING, "gpu", body)])
     site.look()
     assert site.decisions.loads[-1].queued == 0
+
+
+@pytest.mark.parametrize("value", [nan, inf, -1.0])
+def test_no_want_is_told_that_is_no_number(tmp_path: Path, value: float) -> None:
+    site = Site(tmp_path, routes())
+    site.ready()
+    site.look()
+    site.decisions.target, site.decisions.value = 5, value
+    site.look()
+    found = site.capacity.get("gpu")
+    assert found is not None
+    assert found.want is not None
+    assert (found.want.target, found.want.value) == (2, 2.0)
+
+
+def test_a_want_that_cannot_be_written_keeps_nothing_else_from_being_saved(tmp_path: Path) -> None:
+    site = Site(tmp_path, routes())
+    site.ready()
+    site.look()
+    site.decisions.target, site.decisions.smoothed = 5, nan
+    assert site.look() == []
+    site.decisions.smoothed = 0.0
+    assert len(site.look()) == 1
+    assert site.target == 5
+
+
+def test_a_question_is_asked_again_when_more_is_wanted_and_not_when_less_is(tmp_path: Path) -> None:
+    site = Site(tmp_path, routes(approve_above=4), Decisions(8))
+    site.ready()
+    for wanted in (8, 7, 6, 9):
+        site.decisions.target = wanted
+        site.look()
+    asked = [reason for action, reason in site.records() if action == "await approval"]
+    assert [each.split()[0] for each in asked] == ["8", "9"]
