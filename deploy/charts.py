@@ -41,7 +41,7 @@ class Plain(NamedTuple):
 
 
 GATEWAY = ("routes", "serviceaccount", "pvc", "deployment", "services", "networkpolicy", "pdb", "hpa")
-ENGINES = {"namespace": "serving", "labels": {"app": "vllm"}, "port": 8000, "alsoFrom": ["monitoring"]}
+ENGINES = {"namespace": "serving", "labels": {"app": "vllm"}, "port": 8000, "alsoFrom": ["monitoring"], "waits": True}
 SCALE = {"pool": "gpu", "kind": "keda", "target": "vllm", "min": 1, "max": 8, "fallback": 2}
 PLAIN = {
     "tidegate.yaml": Plain(
@@ -91,7 +91,8 @@ PLAIN = {
 #     kubectl --namespace serving create secret generic tidegate-admin --from-literal=token="$TOKEN"
 #     kubectl apply -f deploy/kubernetes/engines/
 #
-# with the token of the gateway's admin listener. Admit the namespace of KEDA in the NetworkPolicy of ../tidegate.yaml.
+# with the token of the admin listener. Admit the namespaces of KEDA and of the engines to that listener in the
+# NetworkPolicy of ../tidegate.yaml.
 """,
         {"engines": [{**ENGINES, "scale": SCALE}]},
         ("engines",),

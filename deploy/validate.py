@@ -40,6 +40,7 @@ EVERYTHING: dict[str, Any] = {
             "namespace": "serving",
             "labels": {"app": "vllm"},
             "alsoFrom": ["monitoring"],
+            "waits": True,
             "scale": {"pool": "gpu", "kind": "keda", "target": "vllm", "min": 0, "max": 8, "fallback": 2},
         },
         {"namespace": "serving", "scale": {"pool": "cpu", "kind": "hpa", "target": "vllm-cpu", "min": 1, "max": 4}},

@@ -109,6 +109,7 @@ class TestTheGateway:
         assert {name: [port["targetPort"] for port in spec["ports"]] for name, spec in services.items()} == {
             "tidegate": ["http"],
             "tidegate-admin": ["admin"],
+            "tidegate-pods": ["admin"],
         }
 
     def test_a_token_of_the_cluster_is_mounted_only_for_discovery(self) -> None:
