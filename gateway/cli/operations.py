@@ -45,8 +45,8 @@ def drain(
 ) -> None:
     """Send BACKEND no new requests, even after a restart.
 
-    Open streams go on. With --wait the command ends when the last one has ended, so that the engine may be stopped: as
-    the preStop hook of a pod, or before an engine is put to sleep.
+    Open streams go on. With --wait the command ends when the last one has ended, so that the engine may be stopped or
+    put to sleep.
 
         tidegate drain gpu/vllm-0:8000
 
