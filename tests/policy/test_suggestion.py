@@ -73,6 +73,12 @@ def test_a_threshold_is_never_lower_for_longer_prompts_and_equal_ones_are_one() 
     assert (step.prompt_tokens, step.events) == (0, 1200)
 
 
+def test_thresholds_that_are_about_the_same_are_one() -> None:
+    (step,) = proposed(observed((10, 1.0, 600), (2000, 1.1, 600))).steps
+    assert (step.prompt_tokens, step.events) == (0, 1200)
+    assert step.under >= 1.1 * 1.25
+
+
 def test_what_takes_longer_than_ten_minutes_counts_as_late_whatever_the_threshold() -> None:
     found = proposed(observed((10, 0.1, 100), (10, 5000.0, 900)))
     assert found.steps[0].quantile == BOUNDS[-1]

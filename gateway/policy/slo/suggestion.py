@@ -10,6 +10,8 @@ from gateway.policy.slo.observed import BOUNDS, STEPS
 
 FEWEST_LATE: Final = 5
 """Events above a quantile from which it is more than chance."""
+ALIKE: Final = 1.25
+"""How many times a threshold for longer prompts may be the one before it, and still be the same."""
 TARGETS: Final[tuple[float, ...]] = (0.9999, 0.9995, 0.999, 0.995, 0.99, 0.98, 0.95)
 """Availabilities that can be proposed, the strictest first."""
 
@@ -61,26 +63,25 @@ def latency(
 ) -> Suggestion | TooFew:
     """Return thresholds for a latency, by classes of prompt lengths where these make a difference and are allowed.
 
-    A class with too few events is put together with the shorter ones next to it, and the shortest with longer ones. A
-    threshold is never lower for longer prompts. `headroom` is a share of what was observed, 0.25 for a quarter more.
+    A class with too few events is put together with the shorter ones next to it, and the shortest with longer ones; so
+    are classes whose thresholds are about the same. A threshold is never lower for longer prompts. `headroom` is a
+    share of what was observed, 0.25 for a quarter more.
     """
     needed, events = fewest(target), sum(map(sum, counts))
     if events < needed:
         return TooFew(sli, events, needed)
     groups = _groups(counts, needed) if by_length else [(0, _added(counts))]
-    steps: list[Step] = []
-    late = 0
+    found: list[tuple[int, float, list[int]]] = []
     for start, group in groups:
-        found = quantile(group, target)
-        under = max(rounded_up(found * (1.0 + headroom)), steps[-1].under if steps else 0.0)
-        late += above(group, under)
-        if steps and steps[-1].under == under:
-            last = steps.pop()
-            quantile_of_both = max(last.quantile, found)
-            steps.append(Step(last.prompt_tokens, under, quantile_of_both, last.events + sum(group)))
+        under = rounded_up(quantile(group, target) * (1.0 + headroom))
+        if found and under <= found[-1][1] * ALIKE:
+            first, before, shorter = found.pop()
+            found.append((first, max(under, before), _added([shorter, group])))
         else:
-            steps.append(Step(start, under, found, sum(group)))
-    return Suggestion(sli, target, Counts(events - late, late), tuple(steps))
+            found.append((start, under, group))
+    steps = tuple(Step(start, under, quantile(group, target), sum(group)) for start, under, group in found)
+    late = sum(above(group, under) for _, under, group in found)
+    return Suggestion(sli, target, Counts(events - late, late), steps)
 
 
 def availability(sli: str, counts: Counts, headroom: float) -> Suggestion | TooFew:
