@@ -209,15 +209,20 @@ def _with_connections(limits: Limits, most: int) -> Limits:
     return replace(limits, connections=most)
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """Return a listening socket; port 0 means any free one. Raises OSError that says where, and why not."""
+def bind(host: str, port: int, option: str = "--port") -> socket.socket:
+    """Return a listening socket; port 0 means any free one.
+
+    Raises OSError that says where, why not, and which `option` of the command takes another port.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
         # The library adds the address to the reason.
         reason = str(error.strerror or error).partition(" (while attempting")[0]
-        raise OSError(error.errno, f"cannot listen on {authority(host, port)}: {reason}") from None
+        raise OSError(
+            error.errno, f"cannot listen on {authority(host, port)}: {reason}; {option} takes another port"
+        ) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,23 +242,23 @@ def bind_listeners(settings: Settings, count: int = 1) -> Sockets:
     """
     given, given_admin = given_sockets(os.environ)
     if given:
-        admin = given_admin or bind(settings.admin_host, settings.admin_port)
+        admin = given_admin or bind(settings.admin_host, settings.admin_port, "--admin-port")
         return Sockets(tuple(given), admin, lasting=True)
-    data = [bind(settings.host, settings.port)]
+    data = [bind(settings.host, settings.port, "--port")]
     try:
         # Only now, so that no other gateway, which would share it too, has the address.
         data[0].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, int(count > 1))
         host, port, *_ = data[0].getsockname()
         while len(data) < count:
             data.append(socket.create_server((host, port), family=data[0].family, backlog=BACKLOG, reuse_port=True))
-        return Sockets(tuple(data), given_admin or bind(settings.admin_host, settings.admin_port))
+        return Sockets(tuple(data), given_admin or bind(settings.admin_host, settings.admin_port, "--admin-port"))
     except OSError as error:
         for each in data:
             each.close()
         hosts = {settings.host, settings.admin_host}
         shared = len(hosts) == 1 or not hosts.isdisjoint(_ANY)
         if error.errno == errno.EADDRINUSE and shared and settings.port == settings.admin_port != 0:
-            same = f"{error.strerror}: --port and --admin-port name the same port"
+            same = f"{str(error.strerror).partition(';')[0]}: --port and --admin-port name the same port"
             raise OSError(error.errno, same) from None
         raise
 

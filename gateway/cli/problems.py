@@ -217,7 +217,9 @@ def _state(found: dict[str, Any]) -> Iterator[Problem]:
         stands = "; rollouts stand still" if is_server and not state.get("leads") else ""
         what = f"the state cannot be saved, and counts wait in memory{stands}: {state['not_saved']}"
         of_server = "docs/fleet.md says what the server needs; requests go on, and saving is retried every second"
-        of_file = "free some space or fix the file; saving is retried every second"
+        of_file = (
+            "free some space, or let the gateway's user write the file and its folder; saving is retried every second"
+        )
         yield Problem(what, of_server if is_server else of_file)
     elif read is not None and read > _OLD_SECONDS:
         what = f"{state['where']} is slow: what other gateways count was last read {duration(read)} ago"

@@ -210,7 +210,7 @@ class SqliteStore:
         A lease that ends later than any taken now would is of a clock that was wrong: it holds while its owner renews
         it, and not for as long as it says.
         """
-        with self._writing("cannot be leased") as connection:
+        with self._writing() as connection:
             return self._lease.lead(connection, owner, now, seconds)
 
     def resign(self, owner: str) -> None:
@@ -228,7 +228,7 @@ class SqliteStore:
             return sqlite_rows.settle(connection, now, owner) if led else 0
 
     @contextlib.contextmanager
-    def _writing(self, what: str = "cannot be written") -> Iterator[sqlite3.Connection]:
+    def _writing(self) -> Iterator[sqlite3.Connection]:
         """Give a connection in a transaction that has the right to write from its start on; raises StateError."""
         try:
             self._follow()
@@ -237,7 +237,7 @@ class SqliteStore:
                     connection.execute("BEGIN IMMEDIATE")
                 yield connection
         except (sqlite3.Error, OSError) as error:
-            raise self._broken(what, error) from None
+            raise self._broken("cannot be written", error) from None
 
     def close(self) -> None:
         """Close the file."""
@@ -357,7 +357,10 @@ class SqliteStore:
         return self._failed(what, error)
 
     def _failed(self, what: str, error: Exception) -> StateError:
-        why = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
+        why = str(error)
+        if isinstance(error, OSError) and error.strerror:
+            other = error.filename not in {None, str(self._path)}
+            why = f"{error.filename}: {error.strerror}" if other else error.strerror
         return StateError(f"the state file {self._path} {what}: {why}")
 
 

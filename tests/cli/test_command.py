@@ -86,7 +86,7 @@ def test_serve_says_on_which_address_it_cannot_listen_once(tmp_path: Path) -> No
         port = taken.getsockname()[1]
         done = serve(path, "--admin-port", str(port))
     assert done.returncode == 1
-    said = f"tidegate: cannot listen on 127.0.0.1:{port}: Address already in use"
+    said = f"tidegate: cannot listen on 127.0.0.1:{port}: Address already in use; --admin-port takes another port"
     assert done.stderr.splitlines()[-1] == said
 
 

@@ -43,7 +43,8 @@ async def test_a_port_that_is_taken_leaves_the_state_of_the_gateway_that_has_it_
         options = (taken, port, free, "0", "--state", f"sqlite:///{state}")
         async with running("gateway.cli", "serve", routes, *options) as second:
             assert await second.ended() == 1
-    assert second.err[-1] == f"tidegate: cannot listen on 127.0.0.1:{port}: Address already in use"
+    said = f"tidegate: cannot listen on 127.0.0.1:{port}: Address already in use; {taken} takes another port"
+    assert second.err[-1] == said
     assert state.read_bytes() == before
     assert [each.name for each in state.parent.iterdir()] == ["state.sqlite"]
 
