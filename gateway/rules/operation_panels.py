@@ -168,6 +168,18 @@ def capacity() -> tuple[Panel, ...]:
             ),
         ),
         Panel(
+            "Requests that waited for an engine to start",
+            tuple(
+                Query(
+                    f"histogram_quantile({share}, sum by (model, le) "
+                    f"(rate(tidegate_cold_start_seconds_bucket{{{MODEL}}}[{RATE}])))",
+                    f"{{{{model}}}} p{name}",
+                )
+                for share, name in (("0.5", "50"), ("0.95", "95"))
+            ),
+            "s",
+        ),
+        Panel(
             "Slots in use",
             (Query(f"{held} / (sum by (pool) ({free}) > 0)", legend("pool")),),
             "percentunit",
