@@ -123,7 +123,7 @@ class LoadForecast:
             return
         middle, upper, naive = asked
         self._residuals.append(rate - middle)
-        added = (1.0, abs(rate - middle), abs(rate - naive), _pinball(rate, upper), _pinball(rate, naive))
+        added = [1.0, abs(rate - middle), abs(rate - naive), _pinball(rate, upper), _pinball(rate, naive)]
         self._errors = [old * FADES + new for old, new in zip(self._errors, added, strict=True)]
 
     def _expected(self, due: int) -> tuple[float, float]:

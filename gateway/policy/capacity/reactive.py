@@ -93,10 +93,9 @@ def _out(load: PoolLoad, rules: Rules, memory: Memory, now: float, target: int) 
     if _has_lasted(memory.heavy_since, LASTING, now):
         certain_demand, bursts = demand_for_certain(load, memory.smoothed), demand_of_bursts(load)
         wanted = needed_now(load, certain_demand) or 0
-        if wanted > target:
-            what = f"bursts of {bursts:.1f} slots need" if bursts > certain_demand else ""
-            what = what or f"the load of {certain_demand:.1f} slots needs"
-            return Proposal(wanted, Rule.LOAD, f"{what} {wanted} replicas")
+        what = f"bursts of {bursts:.1f} slots need" if bursts > certain_demand else ""
+        what = what or f"the load of {certain_demand:.1f} slots needs"
+        return Proposal(wanted, Rule.LOAD, f"{what} {wanted} replicas")
     burning = _burning(load, rules, memory, now) if one_more > target else ""
     if burning:
         wanted = needed_now(load, demand_now(load, memory.smoothed)) or 0
