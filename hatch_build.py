@@ -20,6 +20,9 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import threading
+import time
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
@@ -32,6 +35,9 @@ SUFFIX = str(sysconfig.get_config_var("EXT_SUFFIX"))
 FOLDER = PACKAGE / "_compiled"
 RECORD = f"sources{SUFFIX}.sha256"
 WORK = ROOT / "out" / "compile" / str(sysconfig.get_config_var("SOABI"))
+
+_TOLD_EVERY = 20.0
+_BEGAN = time.monotonic()
 
 GROUPS = {
     "tidegate_policy": ("policy", "shared", "exchange.py", "clock.py", "lateness.py", "claim.py"),
@@ -129,19 +135,40 @@ def compile_all(folder: Path, work: Path) -> None:
             return
         with_profile = wants_profile() and folder == FOLDER  # elsewhere, nothing that was compiled would be imported
         recorded = record(pgo=with_profile)
-        extensions = _translated(work, _level(pgo=with_profile))
+        with _telling():
+            extensions = _translated(work, _level(pgo=with_profile))
         flags: tuple[str, ...] = ()
         if with_profile:
             profile = work / "profile"
             shutil.rmtree(profile, ignore_errors=True)
             counting = (f"-fprofile-generate={profile}", "-fprofile-update=single")
-            _install(_compiled(extensions, work, counting), folder, recorded)
+            with _telling():
+                _install(_compiled(extensions, work, counting), folder, recorded)
             try:
                 _train(profile)
             finally:
                 (folder / RECORD).unlink()
             flags = (f"-fprofile-use={profile}", *USE)
-        _install(_compiled(extensions, work, flags), folder, recorded)
+        with _telling():
+            _install(_compiled(extensions, work, flags), folder, recorded)
+
+
+@contextlib.contextmanager
+def _telling() -> Iterator[None]:
+    """Tell now and then that the compiler is still at work: it says nothing itself."""
+    is_over = threading.Event()
+
+    def tell() -> None:
+        while not is_over.wait(_TOLD_EVERY):
+            print(f"  still compiling, for {time.monotonic() - _BEGAN:.0f} s by now", flush=True)
+
+    teller = threading.Thread(target=tell, daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        teller.join()
 
 
 def _install(built: Path, folder: Path, recorded: str) -> None:
@@ -210,7 +237,7 @@ def _translated(work: Path, level: str) -> list[Any]:
     shutil.rmtree(work / "c", ignore_errors=True)
     groups = [([f"gateway/{each}" for each in modules(packages)], name) for name, packages in GROUPS.items()]
     files = [each for group, _ in groups for each in group]
-    print(f"Compiling {len(files)} modules of the data path, which takes a minute or two", flush=True)
+    print(f"Compiling {len(files)} modules of the data path: about three minutes on two free cores", flush=True)
     said = io.StringIO()
     try:
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
