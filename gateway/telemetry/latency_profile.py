@@ -3,8 +3,7 @@
 from gateway.exchange import SERVED, Exchange
 from gateway.observers import Observer
 from gateway.policy.slo.judge import prompt_length
-from gateway.policy.slo.objective import Sli
-from gateway.policy.slo.observed import Observed, step_of
+from gateway.policy.slo.observed import E2E, TPOT, TTFT, Observed, step_of
 
 
 class LatencyProfile(Observer):
@@ -23,10 +22,10 @@ class LatencyProfile(Observer):
             observed = self.observed[key] = Observed(exchange.received)
         observed.turn(exchange.ended)
         step = step_of(prompt_length(exchange))
-        observed.add(Sli.E2E, step, exchange.ended - exchange.received)
+        observed.add(E2E, step, exchange.ended - exchange.received)
         if exchange.stream:
             ttft, tpot = exchange.ttft, exchange.tpot
             if ttft is not None:
-                observed.add(Sli.TTFT, step, ttft)
+                observed.add(TTFT, step, ttft)
             if tpot is not None:
-                observed.add(Sli.TPOT, step, tpot)
+                observed.add(TPOT, step, tpot)

@@ -4,7 +4,7 @@ import pytest
 
 from gateway.policy.slo.burn import Counts
 from gateway.policy.slo.objective import DAY
-from gateway.policy.slo.observed import BOUNDS, GENERATION, STEPS, Observed, step_of
+from gateway.policy.slo.observed import BOUNDS, GENERATION, STEPS, TTFT, Observed, step_of
 from gateway.policy.slo.suggestion import (
     Suggestion,
     TooFew,
@@ -22,7 +22,7 @@ def observed(*series: tuple[int, float, int]) -> list[list[int]]:
     found = Observed(0.0)
     for tokens, seconds, many in series:
         for _ in range(many):
-            found.add("ttft", step_of(tokens), seconds)
+            found.add(TTFT, step_of(tokens), seconds)
     return found.counts("ttft")
 
 
@@ -117,11 +117,11 @@ def test_thresholds_have_two_digits(seconds: float, written: float) -> None:
 
 def test_what_was_observed_is_forgotten_after_two_generations() -> None:
     found = Observed(0.0)
-    found.add("ttft", 0, 0.1)
+    found.add(TTFT, 0, 0.1)
     found.turn(GENERATION - 1)
     assert found.began == 0.0
     found.turn(GENERATION)
-    found.add("ttft", 0, 0.1)
+    found.add(TTFT, 0, 0.1)
     assert (found.began, sum(found.counts("ttft")[0])) == (0.0, 2)
     found.turn(2 * GENERATION + DAY)
     assert (found.began, sum(found.counts("ttft")[0])) == (GENERATION, 1)

@@ -1,6 +1,5 @@
 """Latencies as they were observed, by the length of the prompt: what objectives can be proposed from."""
 
-from bisect import bisect_right
 from typing import Final
 
 from gateway.policy.slo.buckets import bucket_of
@@ -13,6 +12,10 @@ BOUNDS: Final[tuple[float, ...]] = tuple(0.001 * 1.2**step for step in range(74)
 GENERATION: Final = 14 * DAY
 """Seconds after which the latencies before the last generation are forgotten."""
 OBSERVED: Final[tuple[Sli, ...]] = (Sli.TTFT, Sli.TPOT, Sli.E2E)
+# Their places there: what every request counts is not looked up by name.
+TTFT: Final = 0
+TPOT: Final = 1
+E2E: Final = 2
 
 
 class Observed:
@@ -25,11 +28,11 @@ class Observed:
 
     def __init__(self, now: float) -> None:
         self._current_began = self._before_began = now
-        self._counts: dict[tuple[str, int], list[int]] = {}
-        self._before: dict[tuple[str, int], list[int]] = {}
+        self._counts = _nothing()
+        self._before = _nothing()
 
     def __repr__(self) -> str:
-        return f"<Observed {len(self._counts)} series>"
+        return f"<Observed {sum(bool(each) for each in self._counts)} series>"
 
     @property
     def began(self) -> float:
@@ -39,29 +42,37 @@ class Observed:
     def turn(self, now: float) -> None:
         """Begin another generation where this one has lasted long enough."""
         if now - self._current_began >= GENERATION:
-            self._before, self._counts = self._counts, {}
+            self._before, self._counts = self._counts, _nothing()
             self._before_began, self._current_began = self._current_began, now
 
-    def add(self, sli: str, step: int, seconds: float) -> None:
-        """Count a latency of a prompt of this class of lengths, from 0."""
-        key = (sli, step)
-        counts = self._counts.get(key)
-        if counts is None:
-            counts = self._counts[key] = [0] * (len(BOUNDS) + 1)
+    def add(self, place: int, step: int, seconds: float) -> None:
+        """Count a latency (`place` is that of its SLI in `OBSERVED`) of a prompt of this class of lengths, from 0."""
+        at = place * (len(STEPS) + 1) + step
+        counts = self._counts[at]
+        if not counts:
+            counts = self._counts[at] = [0] * (len(BOUNDS) + 1)
         counts[bucket_of(BOUNDS, seconds)] += 1
 
     def counts(self, sli: str) -> list[list[int]]:
         """Return the counts of an SLI, class by class, each with one count per bucket."""
-        found = []
-        for step in range(len(STEPS) + 1):
-            both = [each.get((sli, step)) for each in (self._before, self._counts)]
-            found.append([sum(pair) for pair in zip(*(each or _NONE for each in both), strict=True)])
-        return found
+        classes = len(STEPS) + 1
+        first = [str(each) for each in OBSERVED].index(sli) * classes
+        pairs = zip(self._before[first : first + classes], self._counts[first : first + classes], strict=True)
+        return [[sum(pair) for pair in zip(old or _NONE, new or _NONE, strict=True)] for old, new in pairs]
 
 
 _NONE: Final[list[int]] = [0] * (len(BOUNDS) + 1)
 
 
+def _nothing() -> list[list[int]]:
+    return [[] for _ in range(len(OBSERVED) * (len(STEPS) + 1))]
+
+
 def step_of(prompt_tokens: int) -> int:
     """Return the class of prompts of this length, from 0."""
-    return bisect_right(STEPS, prompt_tokens)
+    step = 0
+    for begin in STEPS:
+        if prompt_tokens < begin:
+            break
+        step += 1
+    return step
