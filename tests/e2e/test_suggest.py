@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from gateway.cli.commands import app
 from gateway.config.load import load_routes
+from gateway.policy.slo.observed import TPOT, TTFT
 from gateway.policy.slo.series import Kind
 from tests.cli.test_asking import tidegate
 from tests.e2e.fakes import backends, good
@@ -47,8 +48,8 @@ async def test_what_it_proposes_is_accepted_as_it_is_printed(tmp_path: Path) -> 
         profile = running.app.data.latencies.observed["m", "default"]
         for step in (0, 3):  # the rest of a day, as it was observed
             for _ in range(600):
-                profile.add("ttft", step, 0.1 * 4**step)
-                profile.add("tpot", step, 0.02)
+                profile.add(TTFT, step, 0.1 * 4**step)
+                profile.add(TPOT, step, 0.02)
         found = await tidegate(running, "slo", "suggest", "m")
         assert "# e2e: too few data, 60 of 500 events" in found.stdout
         assert "burn rate 0, 0 % of the 28d budget in this time; observed at 99 %: " in found.stdout
