@@ -13,6 +13,8 @@ from gateway.policy.capacity.shared_budget import ModelDemand, Sharing, share_ou
 from loadtest.capacity.faro_world import MINUTE, OBJECTIVE, Cluster, Job
 
 _REPLAN = 20.0
+_MOVE_COST = 0.1
+"""What no job is expected to need is given away all the same, so only moves have to gain so much."""
 _SERVICE_TIME = 0.154
 """The mean that a gateway would measure."""
 _VARIABILITY = 2.0
@@ -131,7 +133,7 @@ class Tidegate:
             )
             for index, job in enumerate(cluster.jobs)
         ]
-        shares = share_out(demands, Sharing(cluster.limit, aim=self._aim, spend_all=True))
+        shares = share_out(demands, Sharing(cluster.limit, aim=self._aim, move_cost=_MOVE_COST, spend_all=True))
         self.seconds.append(time.process_time() - begun)
         return [share.replicas for share in shares]
 
