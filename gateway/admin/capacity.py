@@ -24,7 +24,8 @@ class PoolCapacity(BaseModel):
     changed that. `value` is what KEDA is told: the HorizontalPodAutoscaler comes to `target` by it in spite of its
     tolerance. `awaits` is how many are wanted once a person approves; a person has `approved` or `rejected` so many.
     `intent` counts the targets of the pool: with the same number the want is the same, `since` then. `cost_per_hour` is
-    that of `target`.
+    that of `target`. `budget` is the name of the one that the pool shares with others, null without; while it is short,
+    `inputs` says how many are wanted `without_budget`.
     """
 
     pool: str
@@ -48,6 +49,7 @@ class PoolCapacity(BaseModel):
     since: datetime | None
     valid_until: datetime | None
     problem: str
+    budget: str | None
 
 
 class KedaValue(BaseModel):
@@ -142,4 +144,5 @@ def pool_capacity(found: PoolWant) -> PoolCapacity:
         since=None if record is None else datetime.fromtimestamp(record.since, UTC),
         valid_until=None if last is None else datetime.fromtimestamp(last.valid_until, UTC),
         problem=found.problem,
+        budget=found.capacity.budget or None,
     )

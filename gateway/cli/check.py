@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from gateway.cli.check_capacity import capacity_as_json, capacity_table
+from gateway.cli.check_capacity import budgets_as_json, budgets_table, capacity_as_json, capacity_table
 from gateway.cli.targets import percent, target_rows
 from gateway.config.durations import format_duration
 from gateway.config.itself import Listening
@@ -94,6 +94,7 @@ def _print_routes(loaded: LoadedRoutes) -> None:
         _timeouts_table,
         _pools_table,
         capacity_table,
+        budgets_table,
         _tenants_table,
     )
     for table in (make(loaded.table) for make in tables):
@@ -314,6 +315,7 @@ def _as_json(loaded: LoadedRoutes) -> dict[str, Any]:
         "notes": _limits(table),
         "models": {name: _model_as_json(model) for name, model in table.models.items()},
         "pools": {name: _pool_as_json(pool) for name, pool in table.pools.items()},
+        "budgets": budgets_as_json(table),
     }
 
 

@@ -6,7 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gateway.config.durations import format_duration
-from gateway.config.table import CapacitySpec, PoolSpec, RouteTable
+from gateway.config.table import BudgetSpec, CapacitySpec, PoolSpec, RouteTable
 from gateway.policy.capacity.signals import Gauge
 from gateway.policy.capacity.want import Rules
 
@@ -33,6 +33,39 @@ def capacity_table(table: RouteTable) -> Table:
     return shown
 
 
+def budgets_table(table: RouteTable) -> Table:
+    """Return one row for each pool of a budget."""
+    shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in ("budget", "in all", "aim", "pool", "weight", "fewest", "most"):
+        shown.add_column(column, overflow="fold")
+    for budget in table.budgets.values():
+        names = (budget.name, str(budget), budget.aim.value)
+        for pool, capacity in _sharing(table, budget):
+            price = budget.price(capacity)
+            limits = (f"{price * each:g}" for each in (capacity.rules.min, capacity.rules.max))
+            shown.add_row(*map(Text, (*names, pool, f"{capacity.weight:g}", *limits)))
+            names = ("", "", "")
+    return shown
+
+
+def budgets_as_json(table: RouteTable) -> dict[str, Any]:
+    """Return the same for programs."""
+    return {
+        name: {
+            "replicas": budget.replicas,
+            "cost_per_hour": budget.cost_per_hour,
+            "aim": budget.aim.value,
+            "pools": {pool: {"weight": capacity.weight} for pool, capacity in _sharing(table, budget)},
+        }
+        for name, budget in table.budgets.items()
+    }
+
+
+def _sharing(table: RouteTable, budget: BudgetSpec) -> list[tuple[str, CapacitySpec]]:
+    pools = table.pools.values()
+    return [(each.name, each.capacity) for each in pools if each.capacity and each.capacity.budget == budget.name]
+
+
 def mode(capacity: CapacitySpec) -> str:
     """Return how wants are found, as route files name it."""
     return "predictive" if capacity.predictive else "reactive"
@@ -55,6 +88,8 @@ def capacity_as_json(pool: PoolSpec) -> dict[str, Any] | None:
         "hpa_tolerance": rules.dead_band,
         "unit": found.unit,
         "backends_per_replica": found.backends_per_replica,
+        "budget": found.budget or None,
+        "weight": found.weight,
         "signals": {name: _gauge(gauges[0]) for name in names if (gauges := getattr(found.signals, name))},
     }
 

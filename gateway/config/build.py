@@ -6,7 +6,7 @@ from decimal import Decimal
 from hashlib import sha256
 from types import MappingProxyType
 
-from gateway.config.capacity_schema import CapacityEntry
+from gateway.config.capacity_schema import BudgetEntry, CapacityEntry
 from gateway.config.origins import DnsOrigin, FileOrigin, InferencePoolOrigin, KubernetesOrigin, Origin
 from gateway.config.pool_schema import BackendEntry, PoolEntry, ScaleFromZeroEntry
 from gateway.config.schema import (
@@ -25,6 +25,7 @@ from gateway.config.table import (
     DEFAULT_OBJECTIVE,
     IMPLICIT_VERSION,
     BackendSpec,
+    BudgetSpec,
     CapacitySpec,
     Discovery,
     ModelSpec,
@@ -37,6 +38,7 @@ from gateway.config.table import (
 from gateway.policy.admission.classes import CLASSES, STANDARD, ServiceClass
 from gateway.policy.admission.quota import QuotaLimits
 from gateway.policy.canary.plan import OnStall, Plan
+from gateway.policy.capacity.allocation import Aim
 from gateway.policy.capacity.signals import Gauge, SignalMap
 from gateway.policy.capacity.want import Rules
 from gateway.policy.routing.ejection import Thresholds
@@ -63,7 +65,12 @@ def build_table(routes: RoutesFile, sources: Iterable[str]) -> RouteTable:
         sources=tuple(sources),
         classes=MappingProxyType(dict(CLASSES) | {name: _class(name, entry) for name, entry in routes.classes.items()}),
         tenants=MappingProxyType({name: _tenant(name, entry, names) for name, entry in sorted(routes.tenants.items())}),
+        budgets=MappingProxyType({name: _budget(name, entry) for name, entry in sorted(routes.budgets.items())}),
     )
+
+
+def _budget(name: str, entry: BudgetEntry) -> BudgetSpec:
+    return BudgetSpec(name, entry.replicas, entry.cost_per_hour, Aim(entry.aim))
 
 
 def _class(name: str, entry: ClassEntry) -> ServiceClass:
@@ -110,7 +117,15 @@ def _capacity(pool: PoolEntry, entry: CapacityEntry) -> CapacitySpec:
         dead_band=entry.hpa_tolerance,
     )
     signals = SignalMap(**{name: _gauges(metric) for name, metric in entry.signals.model_dump().items()})
-    return CapacitySpec(rules, entry.mode == "predictive", entry.unit, entry.backends_per_replica, signals)
+    return CapacitySpec(
+        rules,
+        entry.mode == "predictive",
+        entry.unit,
+        entry.backends_per_replica,
+        signals,
+        entry.budget or "",
+        entry.weight,
+    )
 
 
 def _scale_from_zero(entry: ScaleFromZeroEntry) -> ScaleFromZero:

@@ -26,7 +26,7 @@ class CapacityChecks:
         """Fill `problems` and `warnings`."""
         for pool in self.pools.values():
             given = {str(path[-1]): (path, value) for path, value in pool.items("capacity")}
-            numbers = {name: _number(value) for name, (_, value) in given.items()}
+            numbers = {name: number(value) for name, (_, value) in given.items()}
             paths = {name: path for name, (path, _) in given.items()}
             numbers.setdefault("min", float(_USUAL.min))
             numbers.setdefault("backends_per_replica", 1.0)
@@ -61,7 +61,7 @@ class CapacityChecks:
             hint = "write what one backend costs: `cost_per_hour: 2.50` in the pool"
             self._wrong(pool, path, "nothing says what a replica costs", hint)
             return
-        each, cap = _number(values["cost_per_hour"]), numbers["max_cost_per_hour"]
+        each, cap = number(values["cost_per_hour"]), numbers["max_cost_per_hour"]
         least, backends = numbers["min"], numbers["backends_per_replica"]
         if cap is None or each is None or backends is None or least is None:
             return
@@ -77,7 +77,7 @@ class CapacityChecks:
         self.warnings.append(at.document.problem(path, message, hint))
 
 
-def _number(value: Any) -> float | None:
+def number(value: Any) -> float | None:
     """Return a number as a file writes it, None for what the schema has its own word about."""
     try:
         return float(value)

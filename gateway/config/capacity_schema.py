@@ -2,11 +2,11 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from gateway.config.durations import format_duration
 from gateway.config.kinds import Entry, MetricName, PoolName, Timeout
-from gateway.config.table import CapacitySpec
+from gateway.config.table import BudgetSpec, CapacitySpec
 from gateway.policy.capacity.signals import ENGINES
 from gateway.policy.capacity.want import Rules
 
@@ -16,6 +16,7 @@ Replicas = Annotated[int, Field(ge=0, le=MOST_REPLICAS)]
 SomeReplicas = Annotated[int, Field(ge=1, le=MOST_REPLICAS)]
 _RULES = Rules()
 _USUAL = CapacitySpec(_RULES)
+_AIM = BudgetSpec("").aim
 
 
 class SignalsEntry(Entry):
@@ -90,4 +91,39 @@ class CapacityEntry(Entry):
         description="The engines' metrics that say how much they have to do. Default: those of the engines that are "
         f"known: {', '.join(ENGINES)}.",
         examples=[{"backlog": "jetstream_prefill_backlog_size"}],
+    )
+    budget: PoolName | None = Field(
+        default=None,
+        description="Name of a budget in `budgets` that this pool shares with others. Default: none.",
+        examples=["gpus"],
+    )
+    weight: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)] = Field(
+        default=_USUAL.weight,
+        description="How many times this pool counts when the `budget` is divided. Default: 1.",
+        examples=[2],
+    )
+
+
+class BudgetEntry(Entry):
+    """What several pools may want together, in replicas or in cost; it is divided when they want more."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": [{"required": [each]} for each in ("replicas", "cost_per_hour")]}
+    )
+
+    replicas: SomeReplicas | None = Field(
+        default=None, description="Most replicas of all these pools together.", examples=[32]
+    )
+    cost_per_hour: Annotated[float, Field(gt=0, le=1_000_000_000, allow_inf_nan=False)] | None = Field(
+        default=None,
+        description="Instead of `replicas`: what all of them together may cost per hour; needs `cost_per_hour` in each "
+        "pool.",
+        examples=[80],
+    )
+    aim: Literal["sum", "fair_sum", "fair"] = Field(
+        default=_AIM.value,
+        description="What a division makes large: the weighted `sum` of what pools are served well, that less the "
+        "distance between the best and the worst served pool (`fair_sum`), or only that distance small (`fair`). "
+        f"Default: {_AIM.value}.",
+        examples=["fair_sum"],
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from gateway.config.budget_checks import BudgetChecks
 from gateway.config.build import build_table
 from gateway.config.capacity_checks import CapacityChecks
 from gateway.config.consistency import Consistency, Declared
@@ -72,7 +73,10 @@ def load(path: Path, environ: Mapping[str, str] = os.environ, *, listeners: Coll
     steering.check()
     capacity = CapacityChecks(pools)
     capacity.check()
-    problems += capacity.problems + consistency.problems + checks.problems + admission.problems + steering.problems
+    budgets = BudgetChecks(sections["budgets"], pools, not any(each.path in ("", "budgets") for each in problems))
+    budgets.check()
+    problems += budgets.problems + capacity.problems + consistency.problems + checks.problems
+    problems += admission.problems + steering.problems
     problems += find_itself((*pools.values(), *models.values()), listeners)
     if not (models or problems):
         hint = "the smallest: `models: {my-model: {backends: [http://localhost:8000]}}`"
@@ -81,7 +85,7 @@ def load(path: Path, environ: Mapping[str, str] = os.environ, *, listeners: Coll
     if problems:
         raise RoutesError(problems, secret_files)
     table = _build(files, (*(source.file for source in sources), *sorted(secret_files)))
-    warnings = [*consistency.warnings, *capacity.warnings, *checks.warnings, *steering.warnings]
+    warnings = [*consistency.warnings, *budgets.warnings, *capacity.warnings, *checks.warnings, *steering.warnings]
     warnings += short_holds(models, table)
     return LoadedRoutes(table, tuple(sorted(warnings)))
 

@@ -6,6 +6,7 @@ from pydantic import BeforeValidator, Field
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
+from gateway.config.capacity_schema import BudgetEntry
 from gateway.config.durations import format_duration
 from gateway.config.kinds import (
     VARIABLE,
@@ -306,6 +307,11 @@ class RoutesFile(Entry):
         default_factory=dict,
         description="Pools of engines by name.",
         examples=[{"gpu": {"backends": ["http://vllm-0:8000"]}}],
+    )
+    budgets: dict[PoolName, BudgetEntry] = Field(
+        default_factory=dict,
+        description="Budgets of replicas, or of their cost, that pools share, by name.",
+        examples=[{"gpus": {"replicas": 32}}],
     )
     objectives: dict[PoolName, ObjectiveEntry] = Field(
         default_factory=dict,

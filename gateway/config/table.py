@@ -9,6 +9,7 @@ from gateway.config.origins import Origin
 from gateway.policy.admission.classes import CLASSES, STANDARD, ServiceClass
 from gateway.policy.admission.quota import QuotaLimits
 from gateway.policy.canary.plan import Plan
+from gateway.policy.capacity.allocation import Aim
 from gateway.policy.capacity.signals import SignalMap
 from gateway.policy.capacity.want import Rules
 from gateway.policy.routing.ejection import USUAL, Thresholds
@@ -96,7 +97,8 @@ class CapacitySpec:
     """How many replicas a pool may want, by which `rules`; `predictive` says that a forecast counts as well.
 
     A replica is called a `unit`, and runs `backends_per_replica` backends of the pool. `signals` are the metrics of its
-    engines that are not those of their kind.
+    engines that are not those of their kind. With a `budget` (its name) the pool shares one with others, and counts
+    `weight` times in its division.
     """
 
     rules: Rules
@@ -104,6 +106,33 @@ class CapacitySpec:
     unit: str = "replicas"
     backends_per_replica: int = 1
     signals: SignalMap = field(default_factory=SignalMap)
+    budget: str = ""
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetSpec:
+    """What pools may want together: so many `replicas`, or what costs so much per hour, whichever is not None.
+
+    If they want more, it is divided by an `aim`.
+    """
+
+    name: str
+    replicas: int | None = None
+    cost_per_hour: float | None = None
+    aim: Aim = Aim.SUM
+
+    def price(self, capacity: CapacitySpec) -> float:
+        """Return what one replica of a pool takes of the budget."""
+        return 1.0 if self.replicas is not None else capacity.rules.cost_per_hour or 0.0
+
+    @property
+    def total(self) -> float:
+        """What there is to divide, in replicas or cost."""
+        return float(self.replicas) if self.replicas is not None else self.cost_per_hour or 0.0
+
+    def __str__(self) -> str:
+        return f"{self.replicas} replicas" if self.replicas is not None else f"{self.cost_per_hour:g} per hour"
 
 
 WARM_UP = Rules().warm_up
@@ -197,3 +226,4 @@ class RouteTable:
     sources: tuple[str, ...] = ()
     classes: Mapping[str, ServiceClass] = field(default_factory=lambda: CLASSES)
     tenants: Mapping[str, TenantSpec] = field(default_factory=lambda: MappingProxyType({}))
+    budgets: Mapping[str, BudgetSpec] = field(default_factory=lambda: MappingProxyType({}))

@@ -10,7 +10,7 @@ from typing import IO, Any
 from gateway.config.problems import RoutesError
 from gateway.config.table import RouteTable
 
-_SECTIONS = ("pools", "models", "names", "classes", "tenants")
+_SECTIONS = ("pools", "models", "names", "classes", "tenants", "budgets")
 COMPLETE = b"complete"
 """What follows the last entry."""
 _SOURCES, _REFUSED, _END = "sources", "refused", "end"

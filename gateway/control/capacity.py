@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from math import isfinite
 
 from gateway.clock import Clock, next_turn
-from gateway.config.table import CapacitySpec, PoolSpec
+from gateway.config.table import BudgetSpec, CapacitySpec, PoolSpec
 from gateway.control.audit import Audit
+from gateway.control.capacity_budget import Budgets, Party
 from gateway.control.capacity_history import CapacityHistory
 from gateway.control.capacity_load import LoadReader
 from gateway.control.capacity_record import KIND, CapacityRecord, kept, renewed
@@ -89,6 +90,7 @@ class CapacityController:
         self._called: dict[str, float] = {}
         self._calling: dict[str, float] = {}
         self.history = CapacityHistory()
+        self._budgets = Budgets()
         self._current = current
         self._reader = reader
         self._audit = audit
@@ -120,7 +122,7 @@ class CapacityController:
         record, problem = self._shown.get(pool), ""
         if record is None or record.want.valid_until <= self._clock():
             problem = self._problems.get(pool, "") or _NO_LEADER
-        elif not record.want.target and pool in self._waking():
+        elif not record.want.target and pool in self._waking() and Rail.BUDGET not in record.want.rails:
             record = _woken(record)  # the leader will say the same in a moment
         return PoolWant(spec, spec.capacity, record, problem)
 
@@ -135,23 +137,48 @@ class CapacityController:
 
     def deciding(self) -> Work[None]:
         """Decide once for every pool, in small pieces."""
-        pools = [pool for pool in self._current.routes.pools.values() if pool.capacity is not None]
+        routes = self._current.routes
+        pools = [pool for pool in routes.pools.values() if pool.capacity is not None]
         for gone in self._decided.keys() - {pool.name for pool in pools}:
             del self._decided[gone]
         loads = yield from self._reader.reading(pools)
+        parties: dict[str, list[Party]] = {}
         for pool in pools:
             load, capacity = self._with_calls(pool.name, loads[pool.name]), pool.capacity
-            if load is None or capacity is None or not self._is_settled(pool, capacity, load):
+            if capacity is None:
+                continue
+            party = Party(pool, capacity)
+            parties.setdefault(capacity.budget, []).append(party)
+            if load is None or not self._is_settled(pool, capacity, load):
                 self._problems[pool.name] = _NOT_YET
                 continue
             self._problems.pop(pool.name, None)
             if capacity.predictive:
                 load = replace(load, expected=(yield from self.history.looking(pool, load, self._clock())))
             try:
-                self._decide(pool, capacity, load)
+                party.load, party.decision = load, self._decide(pool, capacity, load)
+                if not capacity.budget:
+                    self._keep(pool.name, capacity, party.decision)
             except Exception:  # noqa: BLE001 - the other pools are still to be decided for
                 _log.exception("it could not be decided what a pool wants", extra={"pool": pool.name})
             yield
+        parties.pop("", None)
+        for name, sharing in parties.items():
+            yield from self._sharing(routes.budgets[name], sharing)
+
+    def _sharing(self, budget: BudgetSpec, parties: list[Party]) -> Work[None]:
+        """Keep what the pools of a budget want, as far as there is as much."""
+        for party in parties:
+            party.before = self._decided.get(party.pool.name) or self._shown.get(party.pool.name)
+        decisions = yield from self._budgets.sharing(budget, parties, self._clock())
+        for party in parties:  # in one piece: what one pool gives, and another gets, is saved together
+            decision = decisions.get(party.pool.name)
+            if decision is None:
+                continue
+            try:
+                self._keep(party.pool.name, party.capacity, decision)
+            except Exception:  # noqa: BLE001 - the other pools are still to be decided for
+                _log.exception("it could not be decided what a pool wants", extra={"pool": party.pool.name})
 
     def _with_calls(self, pool: str, load: PoolLoad | None) -> PoolLoad | None:
         """Count requests that wait elsewhere for the first replica of a pool."""
@@ -275,13 +302,16 @@ class CapacityController:
         self._decided[pool] = record
         self._request_save()
 
-    def _decide(self, pool: PoolSpec, capacity: CapacitySpec, load: PoolLoad) -> None:
-        now = self._clock()
+    def _decide(self, pool: PoolSpec, capacity: CapacitySpec, load: PoolLoad) -> Decision:
+        """Return what a pool wants by itself."""
         before = self._decided.get(pool.name) or self._shown.get(pool.name)
         memory = Memory() if before is None else before.memory
         approved = None if before is None else before.approved
-        decision = self._decider(replace(load, approved=approved), capacity.rules, memory, now)
-        want = decision.want
+        return self._decider(replace(load, approved=approved), capacity.rules, memory, self._clock())
+
+    def _keep(self, pool: str, capacity: CapacitySpec, decision: Decision) -> None:
+        now, want = self._clock(), decision.want
+        before = self._decided.get(pool) or self._shown.get(pool)
         inputs = {name: None if value is None or not isfinite(value) else value for name, value in want.inputs.items()}
         if not (isfinite(want.value) and want.value >= 0):
             raise ValueError(f"a want of {want.value} is no number of replicas")
@@ -295,8 +325,8 @@ class CapacityController:
             if want.target != before.want.target:
                 record = replace(record, intent=before.intent + 1, since=now)
             record = _answered(record, capacity, now)
-        self._decided[pool.name] = record
-        self._tell(pool.name, before, record)
+        self._decided[pool] = record
+        self._tell(pool, before, record)
 
     def _tell(self, pool: str, before: CapacityRecord | None, record: CapacityRecord) -> None:
         """Record what changes, with the reason and what it follows from."""

@@ -40,7 +40,7 @@ class TestSamples:
 @pytest.mark.parametrize(
     ("path", "keys"),
     [
-        ((), {"pools", "models", "objectives", "classes", "tenants"}),
+        ((), {"pools", "budgets", "models", "objectives", "classes", "tenants"}),
         (
             ("objectives", "fast"),
             {
@@ -62,6 +62,7 @@ class TestSamples:
         (("pools",), set()),
         (("pools", "gpu", "backends", 0), BACKEND),
         (("pools", "gpu", "capacity", "signals"), {"backlog", "running", "slots_used", "kv_used"}),
+        (("budgets", "gpus"), {"replicas", "cost_per_hour", "aim"}),
         (("models", "m", "backends", 3), BACKEND),
         (("models", "m", "backends", 3, "kubernetes"), {"service", "namespace", "port"}),
         (("models", "m", "versions", "v1"), {"pools", "served_model"}),

@@ -271,3 +271,69 @@ async def test_workers_have_one_want(tmp_path: Path) -> None:
             asked = await web.post(f"{url}/approve", json={"replicas": 3, "reason": "a launch"})
             assert asked.status_code == 200, asked.text
             assert (await knows(process, approved=3))["target"] == 1
+
+
+class Overloads:
+    """Tells a gateway that both of its pools have more to do than they can, and gives them what they want."""
+
+    def __init__(self, **rates: float) -> None:
+        self.rates, self.replicas = rates, dict.fromkeys(rates, 2)
+
+    def reading(self, pools: Sequence[PoolSpec]) -> Work[dict[str, PoolLoad | None]]:
+        yield
+        return {pool.name: self.load(pool.name) for pool in pools}
+
+    def load(self, pool: str) -> PoolLoad:
+        ready, rate = self.replicas[pool], self.rates[pool]
+        limit = 4.0 * ready
+        return PoolLoad(
+            pool,
+            ready,
+            burn=0.0,
+            burn_now=0.0,
+            in_flight=min(limit, rate),
+            queued=20,
+            queue_wait=5.0,
+            patience=2.0,
+            limit=limit,
+            arrivals=rate,
+            holding=1.0,
+        )
+
+
+async def test_two_overloaded_pools_want_no_more_than_their_budget(tmp_path: Path) -> None:
+    async with backends(good, good) as (one, two):
+        pools = {
+            name: {"backends": [each.url], "capacity": {"max": 20, "budget": "gpus", "hpa_tolerance": 0}}
+            for name, each in (("chat", one), ("code", two))
+        }
+        models = {name: {"versions": {"v1": {"pools": [name]}}} for name in pools}
+        text = json.dumps({"budgets": {"gpus": {"replicas": 12}}, "pools": pools, "models": models})
+        async with gateway(tmp_path, text) as running, admin(running) as client:
+            loads = Overloads(chat=60.0, code=10.0)
+            capacity_of(running)._reader = cast(Any, loads)
+
+            async def shares() -> bool:
+                found = (await client.get("/admin/capacity")).json()
+                targets = {each["pool"]: each["target"] for each in found}
+                if None in targets.values():
+                    return False
+                assert sum(targets.values()) <= 12
+                loads.replicas = targets
+                return (
+                    all("budget" in each["rails"] for each in found if each["pool"] == "chat") and targets["chat"] > 6
+                )
+
+            await comes(shares)
+            found = (await client.get("/admin/capacity/chat")).json()
+            assert found["budget"] == "gpus"
+            assert found["proposed"] >= 17
+            assert found["inputs"]["without_budget"] >= 17
+            assert f"the budget gpus (12 replicas) leaves {found['target']}" in found["reason"]
+            keda = Keda(replicas=2)
+            total = 0
+            for name in pools:
+                total += await keda.poll(client, f"/admin/capacity/{name}/keda")
+            assert total == 12
+            reasons = [each["reason"] for each in (await client.get("/admin/audit")).json()]
+            assert any("bounded by budget" in each for each in reasons)

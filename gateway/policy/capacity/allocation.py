@@ -5,14 +5,16 @@ the whole budget is divided at once, by a dynamic programme over whole replicas 
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from enum import Enum
-from math import gcd, inf
+from math import gcd
 from operator import add, gt
 from typing import Final
 
 _TIE: Final = 1e-9
 """Values this close are the same; of two such divisions the cheaper one is taken."""
+_TOGETHER: Final = 16
+"""Rows of a table that are filled in one piece."""
 
 
 class Aim(Enum):
@@ -44,23 +46,41 @@ class Choice:
 
 def divide(choices: Sequence[Choice], budget: int, aim: Aim) -> list[int] | None:
     """Return the replicas of each model, at a cost of at most `budget`; None if the least numbers cost more."""
+    pieces = dividing(choices, budget, aim, 0)
+    while True:
+        try:
+            next(pieces)
+        except StopIteration as end:
+            division: list[int] | None = end.value
+            return division
+
+
+def dividing(choices: Sequence[Choice], budget: int, aim: Aim, effort: int) -> Generator[None, None, list[int] | None]:
+    """Do as `divide`, in pieces.
+
+    With an `effort` above 0 no more divisions are tried for a fair aim once so many cells of tables have been
+    filled: what is returned is then the best of those that were.
+    """
     unit = gcd(*(choice.cost for choice in choices))
-    search = _Search(choices, [choice.cost // unit for choice in choices], budget // unit)
+    search = _Search(choices, [choice.cost // unit for choice in choices], budget // unit, effort)
     if search.spare(search.least) < 0:
         return None
     if aim is Aim.SUM:
-        return search.best(search.least, search.most)[1]
+        _, division = yield from search.best(search.least, search.most)
+        return division
     if aim is Aim.FAIR:
-        return search.fairest(_TIE, 1.0)
-    return search.fairest(1.0, float(len(choices)))
+        return (yield from search.fairest(_TIE, 1.0))
+    return (yield from search.fairest(1.0, float(len(choices))))
 
 
 class _Search:
     """The divisions of one budget."""
 
-    __slots__ = ("_budget", "_choices", "_costs", "least", "most")
+    __slots__ = ("_budget", "_cells", "_choices", "_costs", "_effort", "least", "most")
 
-    def __init__(self, choices: Sequence[Choice], costs: Sequence[int], budget: int) -> None:
+    def __init__(self, choices: Sequence[Choice], costs: Sequence[int], budget: int, effort: int) -> None:
+        self._effort: Final = effort
+        self._cells = 0
         self._choices: Final = choices
         self._costs: Final = costs
         self._budget: Final = budget
@@ -75,7 +95,7 @@ class _Search:
         """Return what these leave of the budget."""
         return self._budget - sum([each * cost for each, cost in zip(replicas, self._costs, strict=True)])
 
-    def best(self, least: Sequence[int], most: Sequence[int]) -> tuple[float, list[int]]:
+    def best(self, least: Sequence[int], most: Sequence[int]) -> Generator[None, None, tuple[float, list[int]]]:
         """Return the largest sum of values within these bounds, and the cheapest division that has it."""
         spare = self.spare(least)
         tables = [[0.0] * (spare + 1)]
@@ -83,7 +103,13 @@ class _Search:
             values = choice.values[low : high + 1]
             before = tables[-1]
             # What this model takes beyond its least number, the models before it do not have.
-            tables.append([max(map(add, values, before[spent::-cost])) for spent in range(spare + 1)])
+            table: list[float] = []
+            for begin in range(0, spare + 1, _TOGETHER):
+                some = range(begin, min(begin + _TOGETHER, spare + 1))
+                table += [max(map(add, values, before[spent::-cost])) for spent in some]
+                yield
+            tables.append(table)
+            self._cells += (spare + 1) * len(values)
         total = tables[-1][spare]
         spent = next(each for each, value in enumerate(tables[-1]) if value >= total - _TIE)
         division = list(least)
@@ -95,33 +121,44 @@ class _Search:
             spent -= more * self._costs[index]
         return total, division
 
-    def fairest(self, sum_weight: float, fair_weight: float) -> list[int]:
+    def fairest(self, sum_weight: float, fair_weight: float) -> Generator[None, None, list[int]]:
         """Return the division with the largest weighted sum of values and of (worst utility - best utility).
 
         Every worst and best utility that a division can have is tried, unless no division with it can be the one.
         """
         levels = sorted({worth for choice, low, high in self._bounds() for worth in choice.utilities[low : high + 1]})
-        most_value = sum_weight * self.best(self.least, self.most)[0]
-        found, best = self.least, -inf
+        total, found = yield from self.best(self.least, self.most)
+        most_value = sum_weight * total
+        reached = [choice.utilities[each] for choice, each in zip(self._choices, found, strict=True)]
+        best = most_value + fair_weight * (min(reached) - max(reached))
         for worst in reversed(levels):
+            yield
             least = [_first_at_least(choice, worst, low, high) for choice, low, high in self._bounds()]
             if self.spare(least) < 0 or any(map(gt, least, self.most)):
                 continue
             highest = max(choice.utilities[low] for choice, low in zip(self._choices, least, strict=True))
             if most_value + fair_weight * (worst - highest) <= best:
                 continue
-            value = sum_weight * self.best(least, self.most)[0]
+            if self._is_spent():
+                break
+            total, _ = yield from self.best(least, self.most)
+            value = sum_weight * total
             for top in levels[bisect_left(levels, highest) :]:
-                if value + fair_weight * (worst - top) <= best:
+                if value + fair_weight * (worst - top) <= best or self._is_spent():
                     break
                 most = [_last_at_most(choice, top, low, high) for choice, low, high in self._bounds()]
+                self._cells += len(most)
+                yield
                 if sum_weight * self._ceiling(least, most) + fair_weight * (worst - top) <= best:
                     continue
-                total, division = self.best(least, most)
-                reached = sum_weight * total + fair_weight * (worst - top)
-                if reached > best + _TIE:
-                    best, found = reached, division
+                total, division = yield from self.best(least, most)
+                worth = sum_weight * total + fair_weight * (worst - top)
+                if worth > best + _TIE:
+                    best, found = worth, division
         return found
+
+    def _is_spent(self) -> bool:
+        return 0 < self._effort <= self._cells
 
     def _ceiling(self, least: Sequence[int], most: Sequence[int]) -> float:
         """Return what the sum of values could not exceed if the budget were endless."""

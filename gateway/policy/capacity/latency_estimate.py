@@ -6,6 +6,7 @@ arrivals and service times (Allen and Cunneen's approximation).
 """
 
 from collections.abc import Sequence
+from functools import cache
 from math import log
 from typing import Final
 
@@ -31,7 +32,7 @@ def p99_latencies(rate: float, service_time: float, most: int, *, variability: f
             wait = _wait(blocked, offered, replicas)
             found.append(service_time * (1.0 + wait * variability))
         else:
-            wait = _wait(_erlang_b(served, replicas), served, replicas)
+            wait = _wait(_blocked_at_most(replicas), served, replicas)
             found.append(service_time * (1.0 + wait * variability) * offered / served)
     return found
 
@@ -69,8 +70,10 @@ def _wait(blocked: float, offered: float, replicas: int) -> float:
     return log(waiting / _BEYOND_P99) / (replicas - offered) / 2
 
 
-def _erlang_b(offered: float, replicas: int) -> float:
-    """Return Erlang's B: the share of requests that would find all replicas busy if none could wait."""
+@cache
+def _blocked_at_most(replicas: int) -> float:
+    """Return Erlang's B at `MOST_UTILISATION`: the share that would find all replicas busy if none could wait."""
+    offered = MOST_UTILISATION * replicas
     blocked = 1.0
     for servers in range(1, replicas + 1):
         blocked = offered * blocked / (servers + offered * blocked)

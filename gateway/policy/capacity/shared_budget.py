@@ -1,9 +1,9 @@
 """How many replicas each model gets of a budget that they share, and why."""
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Final
 
-from gateway.policy.capacity.allocation import Aim, Choice, divide
+from gateway.policy.capacity.allocation import Aim, Choice, dividing
 from gateway.policy.capacity.latency_estimate import POISSON, mean_utilities
 
 _NOTICEABLE: Final = 0.005
@@ -55,12 +55,14 @@ class Sharing:
         move_cost: float = 0.01,
         steepness: float = 1.0,
         spend_all: bool = False,
+        effort: int = 0,
     ) -> None:
         """Take the budget in replicas, or in whole units of cost.
 
         New replicas do not serve during `cold_share` of the time that is looked ahead. Each replica that is added has
         to be worth `move_cost` more than where it was. With `spend_all` replicas that no model is expected
-        to need go where the load per replica is highest; otherwise the budget is left over.
+        to need go where the load per replica is highest; otherwise the budget is left over. An `effort` above 0 bounds
+        the search for a fair division (`dividing`).
         """
         self.budget: Final = budget
         self.aim: Final = aim
@@ -68,6 +70,7 @@ class Sharing:
         self.move_cost: Final = move_cost
         self.steepness: Final = steepness
         self.spend_all: Final = spend_all
+        self.effort: Final = effort
 
 
 class Share:
@@ -82,10 +85,24 @@ class Share:
 
 def share_out(demands: Sequence[ModelDemand], sharing: Sharing) -> list[Share]:
     """Divide the budget among models; each keeps its least number even if these alone cost more than there is."""
+    pieces = sharing_out(demands, sharing)
+    while True:
+        try:
+            next(pieces)
+        except StopIteration as end:
+            shares: list[Share] = end.value
+            return shares
+
+
+def sharing_out(demands: Sequence[ModelDemand], sharing: Sharing) -> Generator[None, None, list[Share]]:
+    """Do as `share_out`, in pieces of about a millisecond."""
     if not demands:
         return []
-    choices = [_choice(demand, sharing) for demand in demands]
-    division = divide(choices, sharing.budget, sharing.aim)
+    choices = []
+    for demand in demands:
+        choices.append(_choice(demand, sharing))
+        yield
+    division = yield from dividing(choices, sharing.budget, sharing.aim, sharing.effort)
     if division is None:
         needed = sum([demand.least * demand.cost for demand in demands])
         reason = f"the least numbers of all models need {needed} of a budget of {sharing.budget}"

@@ -42,6 +42,7 @@ class Rail(StrEnum):
     COST = "cost"
     APPROVAL = "approval"
     DEAD_BAND = "dead_band"
+    BUDGET = "budget"
 
 
 @dataclass(frozen=True, slots=True)
