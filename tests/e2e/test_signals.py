@@ -57,9 +57,9 @@ sys.argv[:] = ["tidegate", *sys.argv[2:]]
 from gateway import cli, signals
 
 class Signalled:
-    # Sends the signal in the middle of loading the commands.
+    # Sends the signal in the middle of loading the command.
     def find_spec(self, name, path=None, target=None):
-        if name == "gateway.cli.check":
+        if name == f"gateway.cli.{sys.argv[1]}":
             os.kill(os.getpid(), int(os.environ["SIGNAL"]))
 
 sys.meta_path.insert(0, Signalled())
