@@ -21,11 +21,14 @@ class LatencyProfile(Observer):
         if observed is None:
             observed = self.observed[key] = Observed(exchange.received)
         observed.turn(exchange.ended)
+        weight = observed.weight()
+        if not weight:
+            return
         step = step_of(prompt_length(exchange))
-        observed.add(E2E, step, exchange.ended - exchange.received)
+        observed.add(E2E, step, exchange.ended - exchange.received, weight)
         if exchange.stream:
             ttft, tpot = exchange.ttft, exchange.tpot
             if ttft is not None:
-                observed.add(TTFT, step, ttft)
+                observed.add(TTFT, step, ttft, weight)
             if tpot is not None:
-                observed.add(TPOT, step, tpot)
+                observed.add(TPOT, step, tpot, weight)

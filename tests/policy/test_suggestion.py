@@ -4,7 +4,7 @@ import pytest
 
 from gateway.policy.slo.burn import Counts
 from gateway.policy.slo.objective import DAY
-from gateway.policy.slo.observed import BOUNDS, GENERATION, STEPS, TTFT, Observed, step_of
+from gateway.policy.slo.observed import ALL, BOUNDS, EVERY, GENERATION, STEPS, TTFT, Observed, step_of
 from gateway.policy.slo.suggestion import (
     Suggestion,
     TooFew,
@@ -127,3 +127,13 @@ def test_what_was_observed_is_forgotten_after_two_generations() -> None:
     assert (found.began, sum(found.counts("ttft")[0])) == (GENERATION, 1)
     assert found.counts("e2e") == [[0] * (len(BOUNDS) + 1)] * (len(STEPS) + 1)
     assert repr(found) == "<Observed 0 series>"
+
+
+def test_of_many_requests_one_in_eight_is_counted_as_eight() -> None:
+    found = Observed(0.0)
+    weights = [found.weight() for _ in range(ALL + 8 * EVERY)]
+    assert weights[:ALL] == [1] * ALL
+    assert sorted(set(weights[ALL:])) == [0, EVERY]
+    assert sum(weights) == len(weights)
+    found.turn(GENERATION)
+    assert found.weight() == 1

@@ -224,8 +224,9 @@ def test_a_process_that_starts_amid_it_knows_all_once(
         stores[2].save(Batch(NOW, now_live, incarnation="live", sequence=sequence))
         for each in started:
             assert each.save(Batch(NOW)).saved
-    expected = known_there(stores[1])
     assert len(started) > len(dead) / 2
     for each in started:
         assert each.save(Batch(NOW)).saved
+    expected = known_there(stores[1])
+    for each in started:
         assert known(each) == expected

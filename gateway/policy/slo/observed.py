@@ -9,6 +9,10 @@ STEPS: Final[tuple[int, ...]] = (256, 1024, 4096, 16_384, 65_536)
 """Prompt tokens from which another class of lengths begins."""
 BOUNDS: Final[tuple[float, ...]] = tuple(0.001 * 1.2**step for step in range(74))
 """Upper bounds in seconds, from a millisecond to ten minutes; the last bucket has none."""
+ALL: Final = 10_000
+"""Requests of a generation that are all counted."""
+EVERY: Final = 8
+"""Of how many requests after those one is counted."""
 GENERATION: Final = 14 * DAY
 """Seconds after which the latencies before the last generation are forgotten."""
 OBSERVED: Final[tuple[Sli, ...]] = (Sli.TTFT, Sli.TPOT, Sli.E2E)
@@ -21,15 +25,16 @@ E2E: Final = 2
 class Observed:
     """Counts per bucket by SLI and class of prompt lengths, of the last two to four weeks; `began` is the first's time.
 
-    A class that had no requests has no counts.
+    A class that had no requests has no counts. Of many requests one in eight is counted, as eight.
     """
 
-    __slots__ = ("_before", "_before_began", "_counts", "_current_began")
+    __slots__ = ("_before", "_before_began", "_counts", "_current_began", "_seen")
 
     def __init__(self, now: float) -> None:
         self._current_began = self._before_began = now
         self._counts = _nothing()
         self._before = _nothing()
+        self._seen = 0
 
     def __repr__(self) -> str:
         return f"<Observed {sum(bool(each) for each in self._counts)} series>"
@@ -44,14 +49,22 @@ class Observed:
         if now - self._current_began >= GENERATION:
             self._before, self._counts = self._counts, _nothing()
             self._before_began, self._current_began = self._current_began, now
+            self._seen = 0
 
-    def add(self, place: int, step: int, seconds: float) -> None:
+    def weight(self) -> int:
+        """Return as how many requests the next one counts, 0 for one that does not."""
+        self._seen += 1
+        if self._seen <= ALL:
+            return 1
+        return EVERY if self._seen % EVERY == 0 else 0
+
+    def add(self, place: int, step: int, seconds: float, weight: int = 1) -> None:
         """Count a latency (`place` is that of its SLI in `OBSERVED`) of a prompt of this class of lengths, from 0."""
         at = place * (len(STEPS) + 1) + step
         counts = self._counts[at]
         if not counts:
             counts = self._counts[at] = [0] * (len(BOUNDS) + 1)
-        counts[bucket_of(BOUNDS, seconds)] += 1
+        counts[bucket_of(BOUNDS, seconds)] += weight
 
     def counts(self, sli: str) -> list[list[int]]:
         """Return the counts of an SLI, class by class, each with one count per bucket."""
