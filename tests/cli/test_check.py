@@ -53,6 +53,34 @@ class TestRoutesThatCanBeServed:
         assert "note:" not in result.stdout
         assert rows[-1] == ["ok:", str(routes)]
 
+    def test_it_shows_what_pools_share(self, routes: Path) -> None:
+        routes.write_text("""
+budgets: {gpus: {replicas: 32}, money: {cost_per_hour: 80, aim: fair_sum}}
+pools:
+  chat: {backends: [http://chat], capacity: {min: 2, max: 24, budget: gpus, weight: 2}}
+  code: {backends: [http://code], capacity: {max: 24, budget: gpus}}
+  large: {backends: [http://large], cost_per_hour: 8, capacity: {max: 20, budget: money, backends_per_replica: 2}}
+models: {m: {versions: {v1: {pools: [chat, code, large]}}}}
+""")
+        result = check(routes)
+        assert result.stderr == ""
+        rows = [" ".join(line.split()) for line in result.stdout.splitlines()]
+        begin = rows.index("budget in all aim pool weight fewest most")
+        assert rows[begin + 1 : begin + 4] == [
+            "gpus 32 replicas sum chat 2 2 24",
+            "code 1 1 24",
+            "money 80 per hour fair_sum large 1 16 320",
+        ]
+        found = json.loads(check(routes, "--json").stdout)
+        assert found["budgets"]["gpus"] == {
+            "replicas": 32,
+            "cost_per_hour": None,
+            "aim": "sum",
+            "pools": {"chat": {"weight": 2.0}, "code": {"weight": 1.0}},
+        }
+        capacity = found["pools"]["chat"]["capacity"]
+        assert (capacity["budget"], capacity["weight"]) == ("gpus", 2.0)
+
     def test_it_shows_the_tenants(self, routes: Path) -> None:
         routes.write_text(f"""
 models: {{m: {{backends: [http://e:1]}}}}

@@ -15,7 +15,8 @@ from gateway.config.transfer import receive, send
 from gateway.wire.slices import finish
 
 ROUTES = {
-    "pools": {"gpu": {"backends": ["http://a:1", "http://b:1"]}},
+    "pools": {"gpu": {"backends": ["http://a:1", "http://b:1"], "capacity": {"max": 8, "budget": "gpus"}}},
+    "budgets": {"gpus": {"replicas": 4}},
     "objectives": {"o": {"availability": {"target": 99.5}, "ttft": {"target": 99, "under": "2s"}}},
     "classes": {"gold": {"priority": 1}},
     "tenants": {"acme": {"key_sha256": "0" * 64, "limits": {"requests_per_minute": 7}}},

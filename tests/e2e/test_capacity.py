@@ -273,6 +273,39 @@ async def test_workers_have_one_want(tmp_path: Path) -> None:
             assert (await knows(process, approved=3))["target"] == 1
 
 
+async def test_two_pools_whose_requests_wait_too_long_share_a_budget(tmp_path: Path) -> None:
+    async with engine() as one, engine() as two:
+        pools = {
+            name: {
+                "backends": [{"url": each.urls[0], "max_concurrency": 1}],
+                "capacity": {"max": 8, "budget": "gpus", "hpa_tolerance": 0},
+            }
+            for name, each in (("chat", one), ("code", two))
+        }
+        models = {name: {"versions": {"v1": {"pools": [name], "served_model": "m"}}} for name in pools}
+        text = json.dumps({"budgets": {"gpus": {"replicas": 3}}, "pools": pools, "models": models})
+        async with gateway(tmp_path, text) as running, admin(running) as client:
+            stopped = asyncio.Event()
+
+            async def user(model: str) -> None:
+                while not stopped.is_set():
+                    await ask(running.port, chat(model=model, stream=False, max_tokens=40))
+
+            users = [asyncio.create_task(user(model)) for model in pools for _ in range(8)]
+
+            async def is_short() -> bool:
+                found = (await client.get("/admin/capacity")).json()
+                targets = [each["target"] for each in found]
+                assert sum(each or 0 for each in targets) <= 3
+                alone = [each["inputs"].get("without_budget") or each["target"] or 0 for each in found]
+                return sum(alone) > 3 and min(alone) > 1 and None not in targets and sum(targets) == 3
+
+            await comes(is_short)
+            stopped.set()
+            await asyncio.gather(*users)
+            await running.quiet()
+
+
 class Overloads:
     """Tells a gateway that both of its pools have more to do than they can, and gives them what they want."""
 
