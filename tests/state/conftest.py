@@ -1,4 +1,4 @@
-"""What every test of a store has: connections that are closed, and a time of its own."""
+"""What tests of stores have: connections that are closed, and a time of their own."""
 
 import contextlib
 import sqlite3
@@ -10,9 +10,6 @@ import pytest
 
 from gateway.policy.slo.windows import FINE
 from tests.state import fleet
-
-_RECENT = 86_400.0
-"""Modules whose NOW is further away than this stand on a time that they made up."""
 
 
 @pytest.fixture(autouse=True)
@@ -33,14 +30,11 @@ def connections(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             connection.close()
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def of_now(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Move the NOW of modules on, which was found out as the suite began.
+    """Move the NOW of a module on, which was found out as the suite began.
 
     Servers keep the real time, and settle what was silent for ten minutes.
     """
-    found = time.time()
     for module in (request.module, fleet):
-        began = getattr(module, "NOW", 0.0)
-        if abs(found - began) < _RECENT:
-            monkeypatch.setattr(module, "NOW", float(int(found // FINE * FINE)))
+        monkeypatch.setattr(module, "NOW", float(int(time.time() // FINE * FINE)))

@@ -20,7 +20,7 @@ def make(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.fixture(autouse=True)
-def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+def soon(monkeypatch: pytest.MonkeyPatch, of_now: None) -> None:  # noqa: ARG001 - a fixture
     """No outcome depends on how long anything takes: the test says when a recovery is over.
 
     Few rows are many parts.

@@ -19,6 +19,7 @@ from tests.state.counts import slots
 from tests.waiting import until
 
 NOW = float(int(time.time()))
+pytestmark = pytest.mark.usefixtures("of_now")
 MANY = 300_000
 """More than the arguments that a script can have."""
 
