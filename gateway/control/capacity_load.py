@@ -206,7 +206,7 @@ class LoadReader:
     ) -> Work[PoolLoad]:
         now, each = self._clock(), capacity.backends_per_replica
         ready: list[Backend] = []
-        coming, in_flight, own, limit, ttft = 0, 0, 0, 0, inf
+        coming, in_flight, own, limit, ttft = 0, 0, 0, 0.0, inf
         for number, backend in enumerate(backends):
             if number % _TOGETHER == _TOGETHER - 1:
                 yield
@@ -219,13 +219,15 @@ class LoadReader:
             health = backend.health
             ready.append(backend)
             in_flight += health.slots.in_flight
-            limit += health.slots.limit
+            # What engines tell is of all gateways, and a limit that no table shares is of this one's requests.
+            limit += health.slots.limit * (demand.scale if health.slots.shared is None else 1.0)
             ttft = min(ttft, health.predicted(USUAL_PROMPT))
         yield
         engines = tuple(load for backend in ready if (load := backend.engine.fresh_load(now)) is not None)
-        whole, waking = len(ready) // each, self._registry.pools[pool].waking
-        held = 0 if waking is None else waking.held
-        meter = self._arrivals.look(pool, demand.ended, own * demand.scale + demand.queued + held, now)
+        whole = len(ready) // each
+        if ready:
+            limit *= whole * each / len(ready)  # of a replica in part, nothing counts
+        meter = self._arrivals.look(pool, demand.ended, own * demand.scale + demand.queued, now)
         if demand.holding is not None:
             self._holdings[pool] = demand.holding
         arrivals, holding = demand.arrivals, self._holdings.get(pool)  # while nothing comes, it is what it was
@@ -243,9 +245,9 @@ class LoadReader:
             budget=demand.budget,
             queue_wait=demand.wait,
             patience=_patience(demand, ttft),
-            queued=round(demand.queued) + held,
+            queued=round(demand.queued),
             in_flight=max(float(in_flight), told),
-            limit=float(limit) if 0 < limit < UNLIMITED else None,
+            limit=limit if 0 < limit < UNLIMITED else None,
             arrivals=arrivals,
             holding=holding,
             bursts=None if holding is None else meter.bursts(holding),

@@ -39,6 +39,8 @@ class PreWarmer:
         for backend in self._registry:
             if not backend.availability.warming or backend.readiness.state != "ready":
                 continue
+            if backend.availability.is_withheld:
+                continue  # a request would kill an engine that sleeps
             peers = (each for each in self._registry if each.spec.pool == backend.spec.pool and each is not backend)
             if not any(each.availability.eligible for each in peers):
                 backend.availability.warm(warming=False)
@@ -49,6 +51,8 @@ class PreWarmer:
         began, answered = self._clock(), 0
         try:
             while backend.availability.warming and answered < backend.spec.pre_warm:
+                if backend.availability.is_withheld:
+                    return
                 if await self._answers(client, backend):
                     answered += 1
                 elif self._clock() - began > LONGEST:

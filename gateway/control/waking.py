@@ -128,7 +128,7 @@ class Waker:
         try:
             async with asyncio.timeout(TIMEOUT), web.stream("POST", waking.settings.webhook, json=body) as answer:
                 return "" if 200 <= answer.status_code < 300 else f"the webhook answers {answer.status_code}"
-        except (httpx.HTTPError, TimeoutError) as error:
+        except Exception as error:  # noqa: BLE001 - also what httpx says of a URL that is none
             return f"the webhook cannot be reached: {type(error).__name__}"
 
     async def _wake_one(self, pool: str, waking: Waking) -> str:

@@ -101,3 +101,16 @@ async def test_engines_are_not_warmed_right_after_the_start_nor_without_the_sett
             await eventually(lambda: running.backend(1).readiness.state == "ready")
             assert not running.backend(1).availability.warming
             assert pings(one) + pings(other) == 0
+
+
+async def test_an_engine_that_sleeps_is_asked_nothing(tmp_path: Path) -> None:
+    clock, slow = HandClock(), Slow()
+    async with backends(good, slow) as (old, new):
+        async with gateway(tmp_path, routes(old, pre_warm=3), now=clock) as running:
+            clock.advance(SETTLED + 1)
+            await reload(running, tmp_path, routes(old, new, pre_warm=3))
+            await eventually(lambda: slow.asked == 1)
+            running.backend(1).availability.sleep(asleep=True)
+            slow.open.set()
+            await users(running, 20)
+            assert slow.asked == 1

@@ -294,3 +294,25 @@ def test_a_want_tells_its_inputs_and_its_cost() -> None:
     assert want.inputs["demand"] == pytest.approx(2.0)
     assert want.inputs["usage"] == pytest.approx(0.125)
     assert (want.inputs["needed"], want.inputs["calm_for"], want.inputs["expected_upper"]) == (1.0, 100.0, 1.5)
+
+
+@pytest.mark.parametrize("gap", [400.0, -3600.0])
+def test_after_a_time_without_a_look_it_is_not_known_who_may_go(gap: float) -> None:
+    """A gateway that restarts, or whose clock is set, sees a pool to which clients are just coming back."""
+    busy = replace(QUIET, ready=8, in_flight=50.0, limit=64.0, arrivals=12.5)
+    before = played(busy, 5000)
+    assert before.want.target == 8
+    back = replace(busy, in_flight=1.0, arrivals=0.1)
+    assert decide(back, RULES, before.memory, 5000.0 + gap).want.target == 8
+
+
+def test_a_replica_that_starts_slowly_is_not_taken_for_idle() -> None:
+    rules = Rules(min=0, warm_up=1200.0)
+
+    def load(second: int) -> PoolLoad:
+        if second < 60:
+            return PoolLoad("gpu", 0, starting=int(second > 5), queued=1, arrivals=0.0)
+        return PoolLoad("gpu", 0, starting=1, arrivals=0.0)
+
+    assert played(load, 900, rules).want.target == 1
+    assert first(load, 2 * 1200 + 600, 0, rules) == 2 * 1200, "it never came"

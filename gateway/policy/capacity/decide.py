@@ -15,10 +15,9 @@ def decide(load: PoolLoad, rules: Rules, memory: Memory, now: float) -> Decision
     if not 0 <= load.age <= rules.stale_after:
         old = f"are {load.age:.0f} s old" if load.age < inf else "have not come yet"
         frozen = Proposal(before, Rule.STALE, f"the signals {old}, so nothing changes")
-        # What a pool has been for so long, or carries at most, is not known any more.
-        forgotten = replace(memory, calm_since=None, idle_since=None, short_since=None, heavy_since=None)
-        forgotten = replace(forgotten, known_since=None, needs=(), seen_at=None)
-        return Decision(_frozen(load, rules, memory, frozen, now), forgotten)
+        return Decision(_frozen(load, rules, memory, frozen, now), _forgotten(memory))
+    if memory.seen_at is not None and not 0 <= now - memory.seen_at <= rules.stale_after:
+        memory = _forgotten(memory)  # no gateway looked, or the clock was set
     watched = watch(load, rules, memory, now)
     proposal = propose(load, rules, watched, now)
     ruling = rule(proposal, load, rules, watched, now)
@@ -43,6 +42,12 @@ def decide(load: PoolLoad, rules: Rules, memory: Memory, now: float) -> Decision
         _cost(ruling.target, rules),
     )
     return Decision(want, after)
+
+
+def _forgotten(memory: Memory) -> Memory:
+    """Return a memory that does not know any more what a pool has been for how long, and what it carried at most."""
+    forgotten = replace(memory, calm_since=None, idle_since=None, short_since=None, heavy_since=None)
+    return replace(forgotten, known_since=None, needs=(), seen_at=None)
 
 
 def _frozen(load: PoolLoad, rules: Rules, memory: Memory, proposal: Proposal, now: float) -> Want:

@@ -123,7 +123,10 @@ def _burning(load: PoolLoad, rules: Rules, memory: Memory, now: float) -> str:
 
 
 def _in(load: PoolLoad, rules: Rules, memory: Memory, now: float, target: int) -> Proposal | None:
-    if _has_lasted(memory.idle_since, rules.idle_for, now):
+    # What was asked for needs time to serve before it can be idle.
+    is_coming = load.starting > 0 and memory.direction > 0
+    is_coming = is_coming and not _has_lasted(memory.changed_at, 2 * rules.warm_up, now)
+    if not is_coming and _has_lasted(memory.idle_since, rules.idle_for, now):
         # What may come, or not, is answered when it does; what is due comes every day.
         soon = load.expected is not None and load.expected.middle * rules.warm_up >= 1
         least = max(rules.min, 1 if soon else 0)
