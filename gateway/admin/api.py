@@ -22,7 +22,7 @@ from gateway.admin.deployments import deployment_routes
 from gateway.admin.fleet import fleet_status, quotas_status
 from gateway.admin.gate import gate_routes
 from gateway.admin.operations import operation_routes
-from gateway.admin.protection import AdminToken, Protection, error
+from gateway.admin.protection import AdminToken, Protection, error, no_such_model
 from gateway.admin.scrape import scrape
 from gateway.admin.slo import SloStatus, slo_status
 from gateway.admin.status import (
@@ -63,7 +63,6 @@ from gateway.proxy.explain import Explained
 from gateway.proxy.gateway import Gateway
 from gateway.proxy.live import LiveModel, LiveTable
 from gateway.proxy.live_version import LiveVersion
-from gateway.proxy.similar import unknown_model
 from gateway.proxy.tenants import LiveTenant
 from gateway.telemetry.discovery_exposition import DiscoveryRow
 from gateway.telemetry.exposition import Exposition
@@ -140,8 +139,7 @@ def create_admin(view: AdminView, *, host: str, token: AdminToken) -> FastAPI:
         table = view.reloader.table
         spec = table.names.get(model)
         if spec is None:
-            unknown = unknown_model(model, table.names)
-            return error(unknown.status, unknown.code, unknown.message)
+            return no_such_model(model, table.names)
         return slo_status(spec, table, view.ledger, view.alerter)
 
     @app.get(

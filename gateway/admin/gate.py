@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel
 
 from gateway.admin.alerts import BudgetStatus, budget_status
-from gateway.admin.protection import error
+from gateway.admin.protection import no_such_model
 from gateway.config.durations import format_duration
 from gateway.control.gate import Gate, GateAnswer, GateSli, Verdict
 from gateway.control.reload import Reloader
@@ -14,7 +14,6 @@ from gateway.policy.slo.burn import burn
 from gateway.policy.slo.ledger import SloLedger
 from gateway.policy.slo.time_in_use import HOUR
 from gateway.policy.slo.windows import MINUTE
-from gateway.proxy.similar import unknown_model
 
 _BURNS = (5 * MINUTE, HOUR, 6 * HOUR)
 
@@ -68,8 +67,7 @@ def gate_routes(gate: Gate, reloader: Reloader, ledger: SloLedger) -> APIRouter:
         names = reloader.table.names
         spec = names.get(model)
         if spec is None:
-            unknown = unknown_model(model, names)
-            return error(unknown.status, unknown.code, unknown.message)
+            return no_such_model(model, names)
         return _status(gate.ask(spec, freeze_below, despite_budget=despite_budget), ledger)
 
     return router

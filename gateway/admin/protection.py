@@ -3,7 +3,7 @@
 import hashlib
 import hmac
 import ipaddress
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 
 from gateway.config.problems import InvalidValueError
 from gateway.config.sources import read_secret
+from gateway.proxy.similar import unknown_model
 
 _OPEN = frozenset(("/health",))
 _WRITES = frozenset(("POST", "PUT", "PATCH", "DELETE"))
@@ -98,6 +99,12 @@ class Protection:
         if scheme.lower() == "bearer" and right:
             return None
         return error(401, "invalid_admin_token", "the admin listener requires `authorization: Bearer <token>`")
+
+
+def no_such_model(model: str, names: Iterable[str]) -> JSONResponse:
+    """Return the error for a model that is none of these names, with the one that was meant."""
+    unknown = unknown_model(model, names)
+    return error(unknown.status, unknown.code, unknown.message)
 
 
 def error(status: int, code: str, message: str, **more: object) -> JSONResponse:

@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel
 
-from gateway.admin.protection import error
+from gateway.admin.protection import no_such_model
 from gateway.clock import Clock
 from gateway.config.durations import format_duration
 from gateway.config.table import ModelSpec
@@ -17,7 +17,6 @@ from gateway.policy.slo.objective import Objective, Sli
 from gateway.policy.slo.observed import Observed
 from gateway.policy.slo.series import Kind
 from gateway.policy.slo.suggestion import Suggestion, TooFew, availability, latency
-from gateway.proxy.similar import unknown_model
 from gateway.telemetry.latency_profile import LatencyProfile
 
 _BY_LENGTH = {Sli.TTFT: True, Sli.TPOT: False, Sli.E2E: True}
@@ -91,8 +90,7 @@ def suggest_routes(reloader: Reloader, ledger: SloLedger, latencies: LatencyProf
         names = reloader.table.names
         spec = names.get(model)
         if spec is None:
-            unknown = unknown_model(model, names)
-            return error(unknown.status, unknown.code, unknown.message)
+            return no_such_model(model, names)
         asked = _Asked(target / 100, headroom, clock())
         found = [_objective(spec, each, ledger, latencies, asked) for each in spec.objectives]
         return SuggestStatus(model=spec.name, headroom=headroom, objectives=found)
