@@ -169,7 +169,7 @@ class CapacityController:
     def _sharing(self, budget: BudgetSpec, parties: list[Party]) -> Work[None]:
         """Keep what the pools of a budget want, as far as there is as much."""
         for party in parties:
-            party.before = self._decided.get(party.pool.name) or self._shown.get(party.pool.name)
+            party.before = self._last(party.pool.name)
         decisions = yield from self._budgets.sharing(budget, parties, self._clock())
         for party in parties:  # in one piece: what one pool gives, and another gets, is saved together
             decision = decisions.get(party.pool.name)
@@ -187,7 +187,7 @@ class CapacityController:
 
     def _is_settled(self, pool: PoolSpec, capacity: CapacitySpec, load: PoolLoad) -> bool:
         """Whether what is seen of a pool is what there is: a first want must not be that of engines that just start."""
-        if pool.name in self._decided or pool.name in self._shown:
+        if self._last(pool.name) is not None:
             return True
         now = self._clock()
         since = self._first_seen.setdefault(pool.name, now)
@@ -298,20 +298,24 @@ class CapacityController:
             raise CapacityRefused(found.problem or _NOT_YET)
         return found, record
 
+    def _last(self, pool: str) -> CapacityRecord | None:
+        """Return what was decided here last, or what was shown where nothing was; None before the first."""
+        return self._decided.get(pool) or self._shown.get(pool)
+
     def _change(self, pool: str, record: CapacityRecord) -> None:
         self._decided[pool] = record
         self._request_save()
 
     def _decide(self, pool: PoolSpec, capacity: CapacitySpec, load: PoolLoad) -> Decision:
         """Return what a pool wants by itself."""
-        before = self._decided.get(pool.name) or self._shown.get(pool.name)
+        before = self._last(pool.name)
         memory = Memory() if before is None else before.memory
         approved = None if before is None else before.approved
         return self._decider(replace(load, approved=approved), capacity.rules, memory, self._clock())
 
     def _keep(self, pool: str, capacity: CapacitySpec, decision: Decision) -> None:
         now, want = self._clock(), decision.want
-        before = self._decided.get(pool) or self._shown.get(pool)
+        before = self._last(pool)
         inputs = {name: None if value is None or not isfinite(value) else value for name, value in want.inputs.items()}
         if not (isfinite(want.value) and want.value >= 0):
             raise ValueError(f"a want of {want.value} is no number of replicas")
