@@ -31,7 +31,14 @@ _GIVE = f"give its admin listener with --admin (default: {ADMIN})"
 
 
 class NoAnswerError(Exception):
-    """The gateway cannot be asked, or refuses; the message says why."""
+    """The gateway cannot be asked, or refuses; the message says why.
+
+    `code` is that of the gateway's error, "" where it told none.
+    """
+
+    def __init__(self, words: str, code: str = "") -> None:
+        super().__init__(words)
+        self.code = code
 
 
 class NoAnswerYetError(NoAnswerError):
@@ -86,7 +93,7 @@ def answer_of(admin: str, method: str, path: str, **request: Any) -> Any:
         words = told.get("message") or f"the gateway answered with status {answer.status_code}"
         if answer.status_code == _UNAVAILABLE:
             raise NoAnswerYetError(words)
-        raise NoAnswerError(words)
+        raise NoAnswerError(words, told.get("code", ""))
     return body
 
 

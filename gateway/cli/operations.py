@@ -85,7 +85,7 @@ def _progress(admin: str, backend: str) -> dict[str, Any]:
     except NoAnswerYetError:
         raise
     except NoAnswerError as error:
-        if str(error).startswith("there is no backend"):
+        if error.code == "backend_not_found":
             return {"draining": True, "drained": True, "in_flight": 0}
         errors.print(Text(f"tidegate: {error}"))
         raise typer.Exit(1) from None
