@@ -8,9 +8,10 @@ from itertools import pairwise
 import numpy as np
 
 from gateway.policy.capacity.allocation import Aim
-from gateway.policy.capacity.recent_rates import LEVEL_MINUTES, SPREAD_MINUTES, expected_rates
-from gateway.policy.capacity.shared_budget import ModelDemand, Sharing, share_out
+from gateway.policy.capacity.shared_budget import ModelDemand, Sharing, sharing_out
+from gateway.wire.slices import finish
 from loadtest.capacity.faro_world import MINUTE, OBJECTIVE, Cluster, Job
+from loadtest.capacity.recent_rates import LEVEL_MINUTES, SPREAD_MINUTES, expected_rates
 
 _REPLAN = 20.0
 _MOVE_COST = 0.1
@@ -133,7 +134,8 @@ class Tidegate:
             )
             for index, job in enumerate(cluster.jobs)
         ]
-        shares = share_out(demands, Sharing(cluster.limit, aim=self._aim, move_cost=_MOVE_COST, spend_all=True))
+        sharing = Sharing(cluster.limit, aim=self._aim, move_cost=_MOVE_COST, spend_all=True)
+        shares = finish(sharing_out(demands, sharing))
         self.seconds.append(time.process_time() - begun)
         return [share.replicas for share in shares]
 

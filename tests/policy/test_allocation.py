@@ -7,7 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.policy.capacity.allocation import Aim, Choice, divide
+from gateway.policy.capacity.allocation import Aim, Choice, dividing
+from gateway.wire.slices import finish
+
+
+def divide(choices: Sequence[Choice], budget: int, aim: Aim) -> list[int] | None:
+    return finish(dividing(choices, budget, aim, 0))
 
 
 def objective(choices: Sequence[Choice], division: Sequence[int], aim: Aim) -> float:

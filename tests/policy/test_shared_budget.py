@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.policy.capacity.allocation import Aim
-from gateway.policy.capacity.shared_budget import ModelDemand, Share, Sharing, share_out
+from gateway.policy.capacity.shared_budget import ModelDemand, Share, Sharing, sharing_out
+from gateway.wire.slices import finish
 
 
 def demand(
@@ -31,6 +32,10 @@ def demand(
         weight=weight,
         cost=cost,
     )
+
+
+def share_out(demands: Sequence[ModelDemand], sharing: Sharing) -> list[Share]:
+    return finish(sharing_out(demands, sharing))
 
 
 def numbers(shares: Sequence[Share]) -> dict[str, int]:

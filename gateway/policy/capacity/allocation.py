@@ -44,22 +44,11 @@ class Choice:
         self.cost: Final = cost
 
 
-def divide(choices: Sequence[Choice], budget: int, aim: Aim) -> list[int] | None:
-    """Return the replicas of each model, at a cost of at most `budget`; None if the least numbers cost more."""
-    pieces = dividing(choices, budget, aim, 0)
-    while True:
-        try:
-            next(pieces)
-        except StopIteration as end:
-            division: list[int] | None = end.value
-            return division
-
-
 def dividing(choices: Sequence[Choice], budget: int, aim: Aim, effort: int) -> Generator[None, None, list[int] | None]:
-    """Do as `divide`, in pieces.
+    """Return the replicas of each model, at a cost of at most `budget`; None if the least numbers cost more.
 
-    With an `effort` above 0 no more divisions are tried for a fair aim once so many cells of tables have been
-    filled: what is returned is then the best of those that were.
+    Made in pieces. With an `effort` above 0 no more divisions are tried for a fair aim once so many cells of tables
+    have been filled: what is returned is then the best of those that were.
     """
     unit = gcd(*(choice.cost for choice in choices))
     search = _Search(choices, [choice.cost // unit for choice in choices], budget // unit, effort)

@@ -83,19 +83,11 @@ class Share:
         self.reason: Final = reason
 
 
-def share_out(demands: Sequence[ModelDemand], sharing: Sharing) -> list[Share]:
-    """Divide the budget among models; each keeps its least number even if these alone cost more than there is."""
-    pieces = sharing_out(demands, sharing)
-    while True:
-        try:
-            next(pieces)
-        except StopIteration as end:
-            shares: list[Share] = end.value
-            return shares
-
-
 def sharing_out(demands: Sequence[ModelDemand], sharing: Sharing) -> Generator[None, None, list[Share]]:
-    """Do as `share_out`, in pieces of about a millisecond."""
+    """Divide the budget among models, in pieces of about a millisecond.
+
+    Each keeps its least number even if these alone cost more than there is.
+    """
     if not demands:
         return []
     choices = []

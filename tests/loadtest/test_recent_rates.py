@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.policy.capacity.recent_rates import LEVEL_MINUTES, SPREAD_MINUTES, expected_rates
+from loadtest.capacity.recent_rates import LEVEL_MINUTES, SPREAD_MINUTES, expected_rates
 
 NOISE = (10.0, 10.8, 9.4, 10.2, 9.8, 10.6, 9.2, 10.4, 9.6, 10.0)
 

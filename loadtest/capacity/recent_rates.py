@@ -1,4 +1,7 @@
-"""The rates that a model may get in the next minutes, from those that it had."""
+"""The rates that a job may get in the next minutes, from those that it had: all that Faro's workload tells.
+
+The control loop of a gateway sees requests by the second instead (`policy.capacity.rate_level`).
+"""
 
 from collections.abc import Sequence
 from typing import Final
