@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -43,22 +45,30 @@ async def users(running: Running, count: int) -> None:
         assert (await ask(running.port, chat())).status == 200
 
 
-async def test_a_new_engine_answers_synthetic_requests_before_it_gets_its_share(tmp_path: Path) -> None:
-    clock, slow = HandClock(), Slow()
+@asynccontextmanager
+async def joined(tmp_path: Path, slow: Slow) -> AsyncIterator[tuple[Running, FakeBackend, FakeBackend]]:
+    """A gateway with an engine at work and a new one, which has been asked for the first of three answers."""
+    clock = HandClock()
     async with backends(good, slow) as (old, new):
         async with gateway(tmp_path, routes(old, pre_warm=3), now=clock) as running:
             clock.advance(SETTLED + 1)
             await reload(running, tmp_path, routes(old, new, pre_warm=3))
             await eventually(lambda: slow.asked == 1)
-            assert running.backend(1).availability.warming
-            await users(running, 10)
-            assert len(old.calls) == 10
-            assert (len(new.calls), pings(new)) == (1, 1)
-            slow.open.set()
-            await eventually(lambda: not running.backend(1).availability.warming)
-            assert pings(new) == 3
-            await users(running, 20)
-            assert len(new.calls) > 3
+            yield running, old, new
+
+
+async def test_a_new_engine_answers_synthetic_requests_before_it_gets_its_share(tmp_path: Path) -> None:
+    slow = Slow()
+    async with joined(tmp_path, slow) as (running, old, new):
+        assert running.backend(1).availability.warming
+        await users(running, 10)
+        assert len(old.calls) == 10
+        assert (len(new.calls), pings(new)) == (1, 1)
+        slow.open.set()
+        await eventually(lambda: not running.backend(1).availability.warming)
+        assert pings(new) == 3
+        await users(running, 20)
+        assert len(new.calls) > 3
 
 
 async def test_an_engine_gets_requests_at_once_where_no_other_takes_them(tmp_path: Path) -> None:
@@ -104,13 +114,9 @@ async def test_engines_are_not_warmed_right_after_the_start_nor_without_the_sett
 
 
 async def test_an_engine_that_sleeps_is_asked_nothing(tmp_path: Path) -> None:
-    clock, slow = HandClock(), Slow()
-    async with backends(good, slow) as (old, new):
-        async with gateway(tmp_path, routes(old, pre_warm=3), now=clock) as running:
-            clock.advance(SETTLED + 1)
-            await reload(running, tmp_path, routes(old, new, pre_warm=3))
-            await eventually(lambda: slow.asked == 1)
-            running.backend(1).availability.sleep(asleep=True)
-            slow.open.set()
-            await users(running, 20)
-            assert slow.asked == 1
+    slow = Slow()
+    async with joined(tmp_path, slow) as (running, _, _):
+        running.backend(1).availability.sleep(asleep=True)
+        slow.open.set()
+        await users(running, 20)
+        assert slow.asked == 1
