@@ -1,5 +1,6 @@
 """When a pool without an engine is woken, for how long that is hoped for, and what requests are told meanwhile."""
 
+from gateway.policy.routing.pool_state import PoolState
 from gateway.policy.routing.waking import FROM_ZERO, PAUSE, ScaleFromZero, Waking, Way
 
 SOON = ScaleFromZero(max_held=2, hold=60.0)
@@ -80,3 +81,16 @@ def test_an_engine_that_alone_can_serve_a_request_is_preferred_until_the_wake_is
 
 def test_the_url_of_a_webhook_is_not_shown() -> None:
     assert "secret" not in repr(ScaleFromZero(way=Way.WEBHOOK, webhook="https://host/secret"))
+
+
+def test_a_reload_changes_how_a_pool_is_woken_and_forgets_no_wake() -> None:
+    peers = PoolState("gpu", 0.0)
+    peers.follow(["gpu/a"], scale_from_zero=FROM_ZERO)
+    waking = peers.waking
+    assert waking is not None
+    waking.hold(10.0)
+    peers.follow(["gpu/a"], scale_from_zero=SOON)
+    assert peers.waking is waking
+    assert (waking.settings, waking.since, waking.held) == (SOON, 10.0, 1)
+    peers.follow(["gpu/a"])
+    assert peers.waking is None

@@ -20,6 +20,7 @@ def test_a_change_that_lasts_is_taken_at_once(rate: float) -> None:
     for second in range(1, int(LASTING) + 1):
         assert level.observe(rate, float(second)) != rate
     assert level.observe(rate, LASTING + 1.0) == rate
+    assert repr(level) == f"<RateLevel {rate:.2f}/s>"
 
 
 def test_what_lies_a_little_off_is_followed_slowly() -> None:

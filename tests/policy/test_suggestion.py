@@ -57,6 +57,11 @@ def test_longer_prompts_have_thresholds_of_their_own_where_there_are_enough_of_t
     assert proposed(observed((10, 0.1, 600), (2000, 0.5, 600)), by_length=False).steps[0].events == 1200
 
 
+@pytest.mark.parametrize(("tokens", "step"), [(0, 0), (255, 0), (256, 1), (65_535, 4), (65_536, 5), (1_000_000, 5)])
+def test_a_prompt_is_of_the_longest_class_that_begins_with_no_more_tokens(tokens: int, step: int) -> None:
+    assert step_of(tokens) == step
+
+
 def test_a_few_long_prompts_are_put_together_with_shorter_ones_and_held_to_what_both_took() -> None:
     (step,) = proposed(observed((10, 0.1, 500), (20_000, 4.0, 50))).steps
     assert step.under > 4.0
