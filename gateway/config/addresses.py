@@ -1,9 +1,9 @@
-"""The base URL of an engine, as route files write it."""
+"""The base URL of an engine, as route files write it; and what every other URL must be, too."""
 
 import ipaddress
 import re
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from gateway.config.problems import InvalidValueError
 
@@ -15,6 +15,7 @@ _LOOKS_LIKE_IPV4 = re.compile(r"[0-9.]+")
 _PATH = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~%!$&'()*+,;=:@-]+)*")
 _API_PATH = re.compile(r"/v1(?:/(?:chat/)?(?:completions|embeddings|responses|messages|models|rerank|score))?$")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_MARKS = frozenset(":/@?")
 _EXAMPLE = "write it as `http://host:8000`"
 
 NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"
@@ -51,29 +52,52 @@ def is_loopback(host: str) -> bool:
 
 def parse_address(value: object) -> Address:
     """Parse an http or https URL without user, query or fragment (RFC 3986). Raises InvalidValueError."""
+    parts, text = _split(value, _EXAMPLE)
+    if "@" in parts.netloc:
+        raise InvalidValueError("contains a user or password", "use `api_key: ${NAME}` or `api_key_file`")
+    if "?" in text or "#" in text:
+        raise InvalidValueError("has a query or a fragment", "end the URL before `?` and `#`")
+    host, port = _server(parts, _EXAMPLE)
+    return Address(parts.scheme, host, port, _base_path(parts.path))
+
+
+def looks_like_url(text: str) -> bool:
+    """Whether a text is most likely meant as a URL, well written or not: it may hold a secret then."""
+    return not _MARKS.isdisjoint(text)
+
+
+def check_url(value: object, example: str) -> str:
+    """Return an absolute http or https URL as it is, with any user, path and query.
+
+    Raises InvalidValueError with `example` as its hint, for what no request can be sent to.
+    """
+    parts, text = _split(value, example)
+    _server(parts, example)
+    return text
+
+
+def _split(value: object, example: str) -> tuple[SplitResult, str]:
     if not isinstance(value, str) or not _PRINTABLE.fullmatch(value):
-        raise InvalidValueError("is not a URL", _EXAMPLE)
+        raise InvalidValueError("is not a URL", example)
     try:
         parts = urlsplit(value)
-        port = parts.port
+        _ = parts.port
     except ValueError:
         raise InvalidValueError("is not a URL", "the port is a number up to 65535; put an IPv6 host in []") from None
     if parts.scheme not in _DEFAULT_PORTS or not value[len(parts.scheme) :].startswith("://"):
-        raise InvalidValueError("does not begin with http:// or https://", _EXAMPLE)
-    if "@" in parts.netloc:
-        raise InvalidValueError("contains a user or password", "use `api_key: ${NAME}` or `api_key_file`")
-    if "?" in value or "#" in value:
-        raise InvalidValueError("has a query or a fragment", "end the URL before `?` and `#`")
-    if not _NETLOC.fullmatch(parts.netloc):
+        raise InvalidValueError("does not begin with http:// or https://", example)
+    return parts, value
+
+
+def _server(parts: SplitResult, example: str) -> tuple[str, int]:
+    """Return the host, in lower case and without brackets, and the port that a URL names."""
+    netloc = parts.netloc.rpartition("@")[2]
+    if not _NETLOC.fullmatch(netloc):
         raise InvalidValueError("is not a URL", "put an IPv6 host in []: `http://[::1]:8000`")
-    if port == 0 or parts.netloc.endswith(":"):
+    if parts.port == 0 or netloc.endswith(":"):
         raise InvalidValueError("has no usable port", "write a port from 1 to 65535, or leave out the `:`")
-    return Address(
-        parts.scheme,
-        _host(parts.hostname or "", bracketed="[" in parts.netloc),
-        port or _DEFAULT_PORTS[parts.scheme],
-        _base_path(parts.path),
-    )
+    host = _host(parts.hostname or "", example, bracketed="[" in netloc)
+    return host, parts.port or _DEFAULT_PORTS[parts.scheme]
 
 
 def parse_name(value: object) -> str:
@@ -99,9 +123,9 @@ def parse_name_server(text: str) -> tuple[str, int]:
         raise ValueError(f"`{text}` {words}") from None
 
 
-def _host(host: str, *, bracketed: bool) -> str:
+def _host(host: str, example: str, *, bracketed: bool) -> str:
     if not host:
-        raise InvalidValueError("has no host", _EXAMPLE)
+        raise InvalidValueError("has no host", example)
     try:
         if bracketed:
             return str(ipaddress.IPv6Address(host))

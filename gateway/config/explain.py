@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from gateway.config.addresses import looks_like_url
 from gateway.config.document import Document, MappingNode, ScalarNode, SequenceNode
 from gateway.config.kinds import KEY_DIGEST, NAME_RULES
 from gateway.config.problems import InvalidValueError, KeyPath, Problem, suggest
@@ -16,6 +17,8 @@ _KEY_MARK = "[key]"
 _LONGEST_SHOWN = 80
 # What stands where a digest should may be the key itself.
 _HIDDEN = SECRET_KEYS | {"key_sha256"}
+# The path of a webhook's URL often is all that it takes to use it.
+_WEBHOOK = ("wake",)
 _EXPECTED = {
     "int": "is not a whole number",
     "float": "is not a number",
@@ -73,6 +76,8 @@ def shown(document: Document, path: KeyPath) -> str:
             return "this list"
         case ScalarNode() if not _HIDDEN.isdisjoint(path[-2:]):
             return "the secret"
+        case ScalarNode(text=text) if path[-1:] == _WEBHOOK and looks_like_url(text):
+            return "the value"
         case ScalarNode(text=""):
             return "this value"
         case ScalarNode(text=text):

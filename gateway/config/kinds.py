@@ -18,10 +18,11 @@ KUBERNETES_NAME = r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$"
 SERVICE_PORT = r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?|[1-9][0-9]{0,4})$"
 LABEL_NAME = r"^([A-Za-z0-9.-]{1,253}/)?[A-Za-z0-9_]([A-Za-z0-9._-]{0,61}[A-Za-z0-9_])?$"
 METRIC = r'^[a-zA-Z_:][a-zA-Z0-9_:]*(\{[a-zA-Z_][a-zA-Z0-9_]*="[^"\\\n]*"\})?$'
-WAY = r"^(capacity|engines|https?://[^/\s]+(/\S*)?)$"
+WAY = r"^(capacity|engines|https?://[^/?#\s]+\S*)$"
+_WAYS = ("capacity", "engines")
+_LONGEST_URL = 2048
 NAME_RULES = {
     METRIC: 'the name of a metric, with one label if need be: `engine_requests{state="queued"}`',
-    WAY: "`capacity`, `engines`, or the URL of a webhook",
     KUBERNETES_NAME: "up to 253 lower-case letters, digits, `-` and `.`",
     SERVICE_PORT: "the name of a port, or its number, from 1 to 65535",
     LABEL_NAME: "the name of a label, such as `app` or `example.com/role`",
@@ -43,7 +44,6 @@ ServicePort = Annotated[
     WithJsonSchema({"anyOf": [{"type": "string", "pattern": SERVICE_PORT}, {"type": "integer"}, VARIABLE]}),
 ]
 LabelName = Annotated[str, StringConstraints(pattern=LABEL_NAME)]
-WakeWay = Annotated[str, StringConstraints(pattern=WAY, max_length=2048)]
 DnsName = Annotated[
     str,
     PlainValidator(addresses.parse_name),
@@ -94,6 +94,24 @@ KeyDigests = Annotated[
     BeforeValidator(_as_list, json_schema_input_type=KeyDigest | list[KeyDigest]),
 ]
 MetricName = Annotated[str, StringConstraints(pattern=METRIC, max_length=256)]
+
+
+def _parse_way(value: object) -> str:
+    """Return the name of a way to wake an engine, or the URL of a webhook. Raises InvalidValueError."""
+    if value in _WAYS:
+        return str(value)
+    if not isinstance(value, str) or not addresses.looks_like_url(value):
+        raise InvalidValueError("is not a known value", "`capacity`, `engines`, or the URL of a webhook")
+    if len(value) > _LONGEST_URL:
+        raise InvalidValueError("is too long", f"at most {_LONGEST_URL} characters")
+    return addresses.check_url(value, "write it as `https://host/path`, without spaces")
+
+
+WakeWay = Annotated[
+    str,
+    PlainValidator(_parse_way),
+    WithJsonSchema({"anyOf": [{"type": "string", "pattern": WAY, "maxLength": _LONGEST_URL}, VARIABLE]}),
+]
 Weight = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
 
 

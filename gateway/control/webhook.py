@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import logging
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -11,6 +10,8 @@ from datetime import UTC, datetime
 import httpx
 from tenacity import AsyncRetrying, RetryError, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
+from gateway.config.addresses import check_url
+from gateway.config.problems import InvalidValueError
 from gateway.control.incidents import FAILED, SENT, Notice
 from gateway.runbooks import runbook
 
@@ -36,8 +37,10 @@ class Webhook:
 
         Raises ValueError, without the URL in it, for what is none.
         """
-        if not re.match(r"https?://[^/\s]+", url):
-            raise ValueError("the webhook's URL must begin with http:// or https:// and a host")
+        try:
+            check_url(url, "write it as https://host/path, without spaces")
+        except InvalidValueError as error:
+            raise ValueError(f"the webhook's URL (--alert-webhook) {error.message}: {error.hint}") from None
         self.results: Counter[str] = Counter(sent=0, failed=0, dropped=0)
         self._url = url
         self._patience = patience

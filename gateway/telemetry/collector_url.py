@@ -1,7 +1,9 @@
 """The URL of a trace collector, checked before anything starts."""
 
 from typing import Final
-from urllib.parse import urlsplit
+
+from gateway.config.addresses import check_url
+from gateway.config.problems import InvalidValueError
 
 _PATH: Final = "/v1/traces"
 
@@ -14,12 +16,7 @@ def spans_url(endpoint: str) -> str:
 def check_endpoint(endpoint: str) -> None:
     """Raise ValueError, without the URL in it since that may hold a secret, for what is no collector's base URL."""
     try:
-        url = urlsplit(endpoint)
-        well = url.scheme in {"http", "https"} and bool(url.hostname) and url.port != 0
-    except ValueError:
-        well = False
-    if not well:
-        raise ValueError(
-            "--otlp-endpoint (or TIDEGATE_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_ENDPOINT) is not the base URL of a trace "
-            "collector: write http:// or https://, its host and the port of OTLP/HTTP, as http://localhost:4318"
-        )
+        check_url(endpoint, "write it with the host and the port of OTLP/HTTP, as http://localhost:4318")
+    except InvalidValueError as error:
+        names = "--otlp-endpoint (or TIDEGATE_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_ENDPOINT)"
+        raise ValueError(f"{names}: the base URL of a trace collector {error.message}: {error.hint}") from None

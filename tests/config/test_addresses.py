@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.config.addresses import Address, parse_address, parse_name_server
+from gateway.config.addresses import Address, check_url, parse_address, parse_name_server
 from gateway.config.problems import InvalidValueError
 
 
@@ -32,6 +32,27 @@ def test_any_text_is_an_address_with_one_spelling_or_none(text: str) -> None:
     except InvalidValueError:
         return
     assert parse_address(address.url) == address
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://a",
+        "https://hooks.example/services/T0/B0/x",
+        "HTTPS://User:pa%40ss@Hooks.example:8443/hook/?token=a&b#c",
+        "http://[::1]:9093?x",
+    ],
+)
+def test_a_webhook_may_have_a_user_a_query_and_any_path_and_stays_as_it_is(url: str) -> None:
+    assert check_url(url, "") == url
+
+
+@pytest.mark.parametrize(
+    "url", ["https://user@", "https://user@:80/", "http://[::1", "http://a:b", "http://::1/", " http://a"]
+)
+def test_what_no_request_can_be_sent_to_is_no_url(url: str) -> None:
+    with pytest.raises(InvalidValueError):
+        check_url(url, "")
 
 
 @pytest.mark.parametrize(

@@ -99,9 +99,20 @@ async def test_a_receiver_gets_what_alertmanager_would_send(caplog: pytest.LogCa
     assert "s3cret" not in caplog.text
 
 
-@pytest.mark.parametrize("url", ["", "example.com/hook?token=s3cret", "ftp://example.com/s3cret", "http://"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "example.com/hook?token=s3cret",
+        "ftp://example.com/s3cret",
+        "http://",
+        "https://:80/s3cret",
+        "https://example.com:99999/s3cret",
+        "https://example.com/s3cret with spaces",
+    ],
+)
 def test_what_is_no_url_is_refused_without_being_shown(url: str) -> None:
-    with pytest.raises(ValueError, match="must begin with http") as caught:
+    with pytest.raises(ValueError, match=r"the webhook's URL \(--alert-webhook\) (is|has|does) .*: .") as caught:
         Webhook(url)
     assert "s3cret" not in str(caught.value)
 
