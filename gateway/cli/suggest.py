@@ -8,7 +8,7 @@ from urllib.parse import quote
 import typer
 
 from gateway.cli.asking import ADMIN, Admin, AsJson, ask, errors
-from gateway.policy.slo.words import duration
+from gateway.policy.slo.words import duration, number
 
 
 def suggest(
@@ -75,8 +75,8 @@ def _cost(target: dict[str, Any], window: str) -> str:
     missed = f"{target['bad']:,} of {total:,} {'late' if target['steps'] else 'failed'}"
     seen = ", ".join(f"{each['observed_seconds']:.3g} s" for each in target["steps"])
     at = f"; observed at {target['target']:g} %: {seen}" if seen else ""
-    spent = f"{100 * target['budget_spent']:.2g} % of the {window} budget"
-    return f"{missed}: burn rate {target['burn']:.2g}, {spent} in this time{at}"
+    spent = f"{number(100 * target['budget_spent'], 2)} % of the {window} budget"
+    return f"{missed}: burn rate {number(target['burn'], 2)}, {spent} in this time{at}"
 
 
 def _too_few(each: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ from gateway.config.problems import Problem
 from gateway.config.table import ModelSpec, RouteTable
 from gateway.policy.canary.forecast import SliEvidence, Traffic
 from gateway.policy.canary.plan import Plan
+from gateway.policy.canary.words import per_second
 
 RAREST, DENSEST = 0.05, 100.0
 """The traffic that is looked at, in requests per second."""
@@ -41,7 +42,7 @@ def short_holds(models: Mapping[str, Declared], table: RouteTable) -> Iterator[P
         at = models[model.name]
         yield at.document.problem(
             (*at.path, "canary", "max_hold"),
-            f"below about {high:.2g} requests/s a step is predicted to take longer than `max_hold`, "
+            f"below about {per_second(high)} a step is predicted to take longer than `max_hold`, "
             f"{format_duration(plan.max_hold)}: the rollout {_THEN[plan.on_stall]}",
             "leave it out (the default is 8 times the prediction, at least 2h), or raise it if the model has less "
             "traffic",

@@ -17,7 +17,7 @@ from gateway.policy.slo.burn import burn
 from gateway.policy.slo.ledger import SloLedger
 from gateway.policy.slo.objective import DEPLOYMENT_SLIS
 from gateway.policy.slo.series import Kind, Series
-from gateway.policy.slo.words import budget_words, of_window
+from gateway.policy.slo.words import budget_words, number, of_window
 
 _IN_PROGRESS = frozenset((Phase.STEP, Phase.PAUSED))
 """While users get answers of two versions, a third one would make both comparisons worthless."""
@@ -120,7 +120,8 @@ def _burns(sli: GateSli) -> str:
         if reading.speaks and reading.confirms and reading.goes_on:
             rate = burn(reading.long, reading.budget) or 0.0
             missed = f"{reading.long.bad:,} of {reading.long.total:,} events were bad"
-            return f"{sli.name} burns its budget {rate:.3g} times too fast: {missed} in {of_window(reading.pair.long)}"
+            when = of_window(reading.pair.long)
+            return f"{sli.name} burns its budget {number(rate)} times too fast: {missed} in {when}"
     return ""
 
 

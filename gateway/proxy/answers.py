@@ -21,6 +21,7 @@ from gateway.exchange import AttemptEnd, Dialect, Exchange
 from gateway.policy.admission.classes import ServiceClass
 from gateway.policy.admission.decide import Shed as Reason
 from gateway.policy.admission.decide import TurnedAway
+from gateway.policy.slo.words import duration
 from gateway.proxy import anthropic
 from gateway.wire.chunks import size_line
 from gateway.wire.heads import Headers
@@ -63,10 +64,10 @@ def turned_away(refused: TurnedAway, service_class: ServiceClass) -> GatewayErro
         case Reason.FULL | Reason.PUSHED_OUT:
             words = "too many requests are waiting"
         case Reason.HOPELESS:
-            words = f"behind {refused.ahead} others, the chance of a slot within {refused.patience:.3g} s"
+            words = f"behind {refused.ahead} others, the chance of a slot within {duration(refused.patience)}"
             words = f"{words} is at most {refused.chance:.0%}"
         case Reason.WAITED:
-            words = f"no slot became free within {refused.patience:.3g} s"
+            words = f"no slot became free within {duration(refused.patience)}"
     kind = Shed if service_class.sheddable else Overloaded
     return kind(f"overloaded: {words}; retry in {refused.retry_after} s", retry_after=refused.retry_after)
 

@@ -9,6 +9,7 @@ from gateway.policy.admission.classes import ServiceClass
 from gateway.policy.routing.choose import ONLY, Choice, Considered, choose, consider
 from gateway.policy.routing.pick import Chance
 from gateway.policy.routing.rules import Traits
+from gateway.policy.slo.words import duration
 from gateway.proxy.admission_queue import AdmissionQueue
 from gateway.proxy.finding import asked_next, first_asked
 from gateway.proxy.live import LiveModel
@@ -75,7 +76,7 @@ def _decided(
         bound = "" if free else f"; that bounds the chance of a slot to {seen.chance:.0%} ({seen.why})"
         return "", (
             f"{_held_up(line, service_class, choice, free=free)}: a request of the class {name} would wait up to "
-            f"{patient:.3g} s, {behind}{bound}"
+            f"{duration(patient)}, {behind}{bound}"
         )
     by = f"rule {place + 1}: " if place < len(model.rules) else ""
     pool = f"{routing}; " if routing is not None else ""

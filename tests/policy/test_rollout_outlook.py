@@ -8,7 +8,7 @@ from gateway.policy.canary.forecast import SliEvidence, Traffic
 from gateway.policy.canary.outlook import outlook
 from gateway.policy.canary.plan import OnStall, Plan
 from gateway.policy.canary.rollout import MIRRORING, Event, Phase, Rollout, Seen, decide
-from gateway.policy.canary.words import percent, span
+from gateway.policy.canary.words import per_second, percent, span
 
 PLAN = Plan("v1", "v2", (1.0, 5.0, 25.0, 50.0, 95.0), hold=60.0, last_hold=60.0, min_requests=100, max_hold=600.0)
 AUTO = Plan("v1", "v2")
@@ -43,6 +43,11 @@ def test_without_a_ready_stable_it_is_said_who_serves_whatever_the_traffic() -> 
     away = Seen(stable_ready=False)
     assert outlook(PLAN, STEP, away, 0.0, "m").words == "goes on once v1 is ready; v2 serves meanwhile if it is ready"
     assert outlook(replace(PLAN, manual=True), Rollout(), away, 0.0, "m").words == "goes on once v1 is ready"
+
+
+@pytest.mark.parametrize(("rate", "said"), [(0.25, "0.25"), (3.14, "3.1"), (99.9, "100"), (1234.0, "1,234")])
+def test_a_rate_is_written_as_people_do(rate: float, said: str) -> None:
+    assert per_second(rate) == f"{said} requests/s"
 
 
 def test_the_outlook_says_how_many_requests_and_how_long() -> None:

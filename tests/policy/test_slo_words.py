@@ -14,6 +14,7 @@ from gateway.policy.slo.words import (
     duration,
     limits_of,
     missed_words,
+    number,
     rate_words,
     too_strict,
     waiting_words,
@@ -29,6 +30,15 @@ MONTH = 28 * DAY
 )
 def test_a_length_of_time_is_said_as_people_do(seconds: float, said: str) -> None:
     assert duration(seconds) == said
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(0.25, "0.25"), (14.44, "14.4"), (375, "375"), (999.7, "1,000"), (1000, "1,000"), (12345.6, "12,346")],
+)
+def test_a_number_is_written_as_people_do(value: float, said: str) -> None:
+    assert number(value) == said
+    assert number(149.6, 2) == "150"
 
 
 @pytest.mark.parametrize(
@@ -72,6 +82,7 @@ def reading(bad: int, total: int) -> Reading:
         (745, None, "at this rate a whole 28-day budget is gone in 9 h"),
         (200, 0.5, "at this rate the 28-day budget is gone in 17 h"),
         (200, 1.4, "the 28-day budget is gone, and is spent 20 times as fast as it comes back"),
+        (10_000, 1.4, "the 28-day budget is gone, and is spent 1,000 times as fast as it comes back"),
         (0, 0.5, "no more of the 28-day budget is spent"),
     ],
 )
@@ -86,6 +97,7 @@ def test_a_burn_rate_is_said_as_when_the_budget_is_gone(bad: int, spent: float |
         (0, 0, 0.0, ""),
         (1, 1000, 0.1, ""),
         (45, 120, 0.005, "burns at 375 times its budget: a page after 2 min of this, 18 s so far"),
+        (120, 120, 0.001, "burns at 1,000 times its budget: a page after 48.4 s of this, 3.6 s so far"),
         (45, 120, 0.5, ""),
     ],
 )

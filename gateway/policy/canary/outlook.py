@@ -5,7 +5,7 @@ from math import inf
 
 from gateway.policy.canary.plan import Plan
 from gateway.policy.canary.rollout import GATEWAY, MIRRORING, Phase, Rollout, Seen, may_stand_in
-from gateway.policy.canary.words import how_far, remedy, span, stalls
+from gateway.policy.canary.words import how_far, per_second, remedy, span, stalls
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +45,7 @@ def outlook(plan: Plan, rollout: Rollout, seen: Seen, now: float, model: str) ->
     nxt = plan.after(share)
     if step != inf and nxt < 100.0:
         words += f"{nxt:g} % in {span(step)}, "
-    words += (
-        "promotion is not in sight" if rest == inf else f"promotion in {span(rest)} at {traffic.rate:.2g} requests/s"
-    )
+    words += "promotion is not in sight" if rest == inf else f"promotion in {span(rest)} at {per_second(traffic.rate)}"
     if ends := stalls(plan, share, traffic, rollout.predicted if live else 0.0, held):
         words += f"; {ends}"
     return Outlook(missing, None if step == inf else step, None if rest == inf else rest, words, command)

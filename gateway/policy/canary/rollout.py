@@ -20,7 +20,7 @@ from typing import Final
 
 from gateway.policy.canary.forecast import ENOUGH_TRAFFIC, Traffic
 from gateway.policy.canary.plan import LAST, WIDEST_FIRST, OnStall, Plan
-from gateway.policy.canary.words import counted, how_far, no_stable, percent, remedy, span
+from gateway.policy.canary.words import counted, how_far, no_stable, per_second, percent, remedy, span
 
 GATEWAY: Final = "tidegate"
 """The actor of what the gateway decides."""
@@ -243,7 +243,7 @@ def _while_waiting(plan: Plan, rollout: Rollout, seen: Seen, model: str) -> Deci
         return Decision(Event.READY, f"{plan.candidate} is ready", MIRRORING, 0.0, plan.hold)
     share = seen.traffic.first_step(plan)
     rest = seen.traffic.rest(plan, share)
-    told = "" if rest == inf else f"; promotion in about {span(rest)} at {seen.traffic.rate:.2g} requests/s"
+    told = "" if rest == inf else f"; promotion in about {span(rest)} at {per_second(seen.traffic.rate)}"
     return _to(plan, seen, Event.READY, share, f"{plan.candidate} is ready{told}")
 
 

@@ -19,6 +19,11 @@ def percent(share: float) -> str:
     return f"{share * 100:.2g}" if share < 0.1 else f"{share * 100:.0f}"
 
 
+def per_second(rate: float) -> str:
+    """Return a rate of requests to about two digits: 0.25, 3.1 or 150 requests/s."""
+    return f"{rate:,.0f} requests/s" if rate >= 10 else f"{rate:.2g} requests/s"
+
+
 def counted(count: int, what: str) -> str:
     """Return a count with its noun: 1 request, 2,000 requests."""
     if count != 1:

@@ -33,6 +33,12 @@ def duration(seconds: float) -> str:
     return f"{seconds:.3g} s"
 
 
+def number(value: float, digits: int = 3) -> str:
+    """Return a number to so many digits as people write it: 0.25, 14.4, 1,000; no digit of a whole part is dropped."""
+    text = f"{value:.{digits}g}"
+    return f"{value:,.0f}" if "e+" in text else text
+
+
 def budget_words(budget: Budget, not_counted: float = 0.0, said: Counts | None = None) -> str:
     """Return how an error budget stands; `not_counted` are seconds in which no gateway was there to count.
 
@@ -63,7 +69,7 @@ def rate_words(reading: Reading, budget: Budget) -> str:
     if left is None:
         return f"at this rate a whole {name} is gone in {duration(budget.window / rate)}"
     if left <= 0:
-        return f"the {name} is gone, and is spent {rate:.3g} times as fast as it comes back"
+        return f"the {name} is gone, and is spent {number(rate)} times as fast as it comes back"
     return f"at this rate the {name} is gone in {duration(left * budget.window / rate)}"
 
 
@@ -75,7 +81,7 @@ def waiting_words(reading: Reading) -> str:
     rate, severity, long = burn(reading.long, reading.budget) or 0.0, reading.pair.severity, reading.pair.long
     if rate <= reading.factor or not (reading.confirms and reading.goes_on) or reading.exceeds:
         return ""
-    burns = f"{'burned, when last asked,' if reading.is_idle else 'burns'} at {rate:.3g} times its budget"
+    burns = f"{'burned, when last asked,' if reading.is_idle else 'burns'} at {number(rate)} times its budget"
     if not reading.speaks:
         return f"{burns}, on too few events for a {severity}: {reading.long.bad:,} of {reading.long.total:,} bad"
     wanted = duration(long * reading.factor / rate)
