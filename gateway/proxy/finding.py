@@ -7,7 +7,6 @@ from typing import Final
 
 from gateway.backends.backend import Backend
 from gateway.exchange import Exchange
-from gateway.policy.routing.choose import ONLY
 from gateway.policy.routing.readiness import State
 from gateway.proxy.pool_selection import need_of, pool_for
 from gateway.proxy.routed_request import Chooser, RoutedRequest
@@ -21,6 +20,7 @@ class Tried(Enum):
     NONE = auto()
 
 
+LEFT: Final = "the only backend left: the others were tried or are not ready"
 STILL: Final = "no ready backend has a slot: this one's probes time out, but it is at work"
 _NAMES: Final = 3
 """Models that are named of one engine."""
@@ -120,7 +120,7 @@ def _among(
     if len(candidates) == 1:
         if not (routed.spec.is_lookup or candidates[0].health.takes(routed.claim, now)):
             return FULL
-        exchange.routing = ONLY if tried else ""
+        exchange.routing = LEFT if tried else ""
         return candidates[0]
     if not candidates:
         return Tried.NONE

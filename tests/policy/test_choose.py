@@ -105,7 +105,7 @@ def test_a_slower_a_busier_and_a_burning_one_are_left_alone() -> None:
 
 
 def test_the_only_one_needs_no_reason_but_that() -> None:
-    assert str(choose(pool(1), 1, 0.0, Random(1))) == "the only ready backend"
+    assert str(choose(pool(1), 1, 0.0, Random(1))) == "the only backend to choose from"
     engines = pool(2)
     engines[0].health.outlier.ejection = EjectionState(State.EJECTED)
     assert str(choose(engines, 1, 0.0, Random(1))) == "the others are ejected or ask to retry later"

@@ -97,7 +97,7 @@ class TestWhoIsFound:
 
     def test_one_that_was_tried_is_not_found_again(self, opened: Opened) -> None:
         front, (first, second) = opened_with(opened, 2)
-        assert found(front, first)[0] is second
+        assert found(front, first) == (second, "the only backend left: the others were tried or are not ready")
         assert found(front, first, second)[0] is Tried.NONE
 
     @pytest.mark.parametrize("backends", [1, 2])

@@ -17,7 +17,7 @@ class Routed(Protocol):
         """What routing believes of it."""
 
 
-ONLY: Final = "the only ready backend"
+ONLY: Final = "the only backend to choose from"
 _FAR: Final = 2.0
 """Times the tokens that samples had, from which on a prediction is called extrapolated."""
 TIE: Final = 1.1
