@@ -60,6 +60,12 @@ LOCAL: Final = OPEN | {b"/v1/models"}
 MODELS_PREFIX: Final = b"/v1/models/"
 """One model's card; its name, which may hold slashes, follows. Answered here as well."""
 
+SERVED: Final = (
+    f"served are POST {', '.join(endpoint.path for endpoint in (*_ENDPOINTS, CANCEL))}; "
+    f"GET {', '.join(sorted(path.decode() for path in LOCAL))}, {MODELS_PREFIX.decode()}{{id}}, {RETRIEVE.path}"
+)
+"""The paths of the data listener, for a client that asked for another."""
+
 
 def stored(path: bytes, query: bytes) -> Endpoint | None:
     """Return what a path asks of a stored response, with its own target; None where it names none.

@@ -17,7 +17,7 @@ from gateway.errors import (
     UnsupportedMediaType,
 )
 from gateway.exchange import BodyKind, Endpoint
-from gateway.wire.endpoints import FORWARDED, LOCAL, MODELS_PREFIX, RESPONSES_PREFIX, stored
+from gateway.wire.endpoints import FORWARDED, LOCAL, MODELS_PREFIX, RESPONSES_PREFIX, SERVED, stored
 from gateway.wire.heads import Headers, named_by_connection
 
 MAX_TARGET: Final = 8 * 1024
@@ -252,7 +252,7 @@ def _origin_form(target: bytes) -> bytes:
     """Return the path and query of a target in absolute form (RFC 9112 section 3.2.2)."""
     found = _ABSOLUTE.fullmatch(target)
     if found is None:
-        raise NotFound("no such path: the README lists the paths that are served")
+        raise NotFound(f"no such path; {SERVED}")
     if not _HOST.fullmatch(found[1]):
         raise BadHttp("the target does not name a host")
     return found[2] or b"/"
@@ -292,8 +292,9 @@ def _find(method: bytes, path: bytes, query: bytes) -> tuple[bytes, Endpoint | N
 def _not_found(path: bytes) -> NotFound:
     """Say that a path is not served; a base URL without `/v1`, or with two, is the usual cause."""
     meant = path.removeprefix(_VERSION) if path.startswith(_VERSION * 2) else _VERSION + path
-    close = f"; did you mean {meant.decode()}?" if meant in FORWARDED or meant in LOCAL else ""
-    return NotFound(f"no such path: the README lists the paths that are served{close}")
+    is_served = meant in FORWARDED or meant in LOCAL
+    hint = f"did you mean {meant.decode()}?" if is_served else SERVED
+    return NotFound(f"no such path; {hint}")
 
 
 def _check_body(endpoint: Endpoint, seen: dict[bytes, bytes]) -> None:

@@ -15,6 +15,7 @@ from gateway.errors import (
     UnsupportedMediaType,
 )
 from gateway.wire import guard
+from gateway.wire.endpoints import FORWARDED, SERVED
 from gateway.wire.guard import Head, Limits
 from gateway.wire.heads import Headers, forwarded_request, forwarded_response, named_by_connection
 
@@ -189,7 +190,15 @@ def test_no_other_path_is_forwarded(path: str) -> None:
 def test_a_base_url_without_v1_or_with_two_is_said(path: str, meant: str) -> None:
     with pytest.raises(NotFound) as refused:
         check(target=path.encode())
-    assert refused.value.message.endswith(f"; did you mean {meant}?" if meant else "that are served")
+    assert refused.value.message == f"no such path; {f'did you mean {meant}?' if meant else SERVED}"
+
+
+def test_a_client_that_asks_for_an_unknown_path_is_told_those_that_are_served() -> None:
+    with pytest.raises(NotFound) as refused:
+        check(target=b"/nope")
+    posts, gets = refused.value.message.removeprefix("no such path; served are POST ").split("; GET ")
+    assert set(posts.split(", ")) == {path.decode() for path in FORWARDED} | {"/v1/responses/{id}/cancel"}
+    assert gets == "/health, /ready, /v1/models, /v1/models/{id}, /v1/responses/{id}"
 
 
 @pytest.mark.parametrize("target", [CHAT + b"?x=/metrics", CHAT + b"?"])
