@@ -19,6 +19,7 @@ def upgrade(
 
     These are of the code that is installed now. The gateway has to run with `serve --workers`. No connection is
     refused, and open streams go on. If the new workers do not become ready, nothing changes, and the exit code is 1.
+    It is also 1 if they serve the previous routes because a route file is wrong.
     """
     before = ask(admin, "GET", "/admin/status")
     if "generation" not in before:
@@ -37,6 +38,8 @@ def upgrade(
             console().print(Text(f"generation {now['generation']} serves"))
             for problem in now["routes"]["problems"]:
                 errors.print(f"tidegate: it serves the previous routes, since a file is wrong: {problem}", markup=False)
+            if now["routes"]["problems"]:
+                raise typer.Exit(1)
             return
         if now["upgrade"].startswith("failed"):
             errors.print(f"tidegate: the upgrade {now['upgrade']}", markup=False)

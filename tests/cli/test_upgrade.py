@@ -70,9 +70,9 @@ def test_a_failure_says_why() -> None:
     assert (result.exit_code, result.stderr) == (1, "tidegate: the upgrade failed: worker 9 ended\n")
 
 
-def test_an_upgrade_with_a_wrong_route_file_says_that_the_previous_routes_serve() -> None:
+def test_an_upgrade_with_a_wrong_route_file_says_that_the_previous_routes_serve_and_fails() -> None:
     result = upgrade(status(1), status(2, problems=("routes.yaml:3:5: unknown key",)))
-    assert result.exit_code == 0
+    assert result.exit_code == 1
     assert result.stdout == "generation 2 serves\n"
     assert result.stderr == (
         "tidegate: it serves the previous routes, since a file is wrong: routes.yaml:3:5: unknown key\n"
