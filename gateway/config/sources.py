@@ -48,9 +48,11 @@ def route_files(path: Path) -> list[Path]:
         return [path]
 
 
-def read_secret(path: Path) -> str:
-    """Read the secret in a file, without the white space around it. Raises InvalidValueError without the secret."""
-    hint = "name a file, relative to the folder of the route file"
+def read_secret(path: Path, hint: str = "") -> str:
+    """Read the secret in a file, without the white space around it. Raises InvalidValueError without the secret.
+
+    `hint` is for a file that cannot be read.
+    """
     if not path.is_file():
         raise InvalidValueError("there is no such file", hint)
     try:

@@ -77,13 +77,15 @@ class _Reading:
                 return [self.plain(item, (*path, position)) for position, item in enumerate(node.items)]
         try:
             text = _text(node, path[-1], self._environ)
+            folder = Path(self._document.file).parent
             if path[-1] == TARGETS_KEY and isinstance(path[-2], int):
-                return str(Path(self._document.file).parent / text)
+                # Whoever reads of it, in an error or at /admin/status, may be in another folder than the gateway.
+                return str((folder / text).absolute())
             if path[-1] not in SECRET_FILE_KEYS:
                 return text
-            file = Path(self._document.file).parent / text
-            self.secret_files.append(str(file))
-            return read_secret(file)
+            self.secret_files.append(str(folder / text))
+            # The hint does not name the file: it may be the secret itself, written where its file should be.
+            return read_secret(folder / text, f"name a file, relative to {folder.absolute()}")
         except InvalidValueError as error:
             self.problems[path] = self._document.problem(path, error.message, error.hint)
             return None

@@ -86,3 +86,33 @@ class TestSecretFiles:
 
         assert [problem.message for problem in caught.value.problems] == [message]
         assert "hunter2" not in str(caught.value)
+
+
+class TestFilesRelativeToTheRouteFile:
+    """The routes may be named relative to the working directory, which a person who reads of a file need not be in."""
+
+    def load(self, backend: str, folder: Path) -> RouteTable:
+        (folder / "routes").mkdir()
+        path = Path("routes", "routes.yaml")
+        path.write_text(f"models: {{m: {{backends: [{backend}]}}}}")
+        return load_routes(path, {})
+
+    def test_a_secret_that_is_not_there_says_in_which_folder_but_not_its_name(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(RoutesError) as caught:
+            self.load("{url: http://a, api_key_file: sk-hunter2}", tmp_path)
+        (problem,) = caught.value.problems
+        assert (problem.message, problem.hint) == (
+            "there is no such file",
+            f"name a file, relative to {tmp_path}/routes",
+        )
+        assert "hunter2" not in str(caught.value)
+
+    def test_a_file_of_targets_is_known_by_its_whole_path(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        (found,) = self.load("{file: targets.json}", tmp_path).pools["m"].discovered
+        assert str(found.origin) == f"file {tmp_path}/routes/targets.json"
