@@ -191,7 +191,7 @@ class CapacityController:
             return True
         now = self._clock()
         since = self._first_seen.setdefault(pool.name, now)
-        all_there = load.ready * capacity.backends_per_replica >= len(pool.backends)
+        all_there = (load.ready + load.drained) * capacity.backends_per_replica >= len(pool.backends)
         return all_there or now - since >= SETTLED or bool(load.queued and not load.replicas)
 
     def approve(self, pool: str, *, actor: str, reason: str, replicas: int | None = None) -> PoolWant:

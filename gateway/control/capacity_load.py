@@ -206,12 +206,13 @@ class LoadReader:
     ) -> Work[PoolLoad]:
         now, each = self._clock(), capacity.backends_per_replica
         ready: list[Backend] = []
-        coming, in_flight, own, limit, ttft = 0, 0, 0, 0.0, inf
+        coming, drained, in_flight, own, limit, ttft = 0, 0, 0, 0, 0.0, inf
         for number, backend in enumerate(backends):
             if number % _TOGETHER == _TOGETHER - 1:
                 yield
             own += backend.in_flight
             if backend.drained or backend.leaving:
+                drained += not backend.leaving and backend.readiness.state is State.READY
                 continue
             if backend.readiness.state is not State.READY:
                 coming += _exists(backend)
@@ -224,7 +225,7 @@ class LoadReader:
             ttft = min(ttft, health.predicted(USUAL_PROMPT))
         yield
         engines = tuple(load for backend in ready if (load := backend.engine.fresh_load(now)) is not None)
-        whole = len(ready) // each
+        whole, serving = len(ready) // each, -(-(len(ready) + coming) // each)
         if ready:
             limit *= whole * each / len(ready)  # of a replica in part, nothing counts
         meter = self._arrivals.look(pool, demand.ended, own * demand.scale + demand.queued, now)
@@ -238,7 +239,8 @@ class LoadReader:
         return PoolLoad(
             pool=pool,
             ready=whole,
-            starting=-(-(len(ready) + coming) // each) - whole,
+            starting=serving - whole,
+            drained=-(-(len(ready) + coming + drained) // each) - serving,
             burn=demand.burn,
             burn_now=demand.burn_now,
             page_factor=demand.page_factor if demand.burn is not None else FASTEST.factor(_USUAL_WINDOW),

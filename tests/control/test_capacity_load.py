@@ -40,13 +40,17 @@ def test_nothing_is_known_before_its_origins_have_told(tmp_path: Path) -> None:
     assert site.load() is not None
 
 
-def test_an_engine_that_answers_but_is_not_ready_is_starting_and_one_that_is_drained_is_none(tmp_path: Path) -> None:
+def test_an_engine_that_answers_but_is_not_ready_is_starting_and_one_that_is_drained_is_apart(tmp_path: Path) -> None:
     site = Site(tmp_path, routes("http://a:1", "http://b:1", "http://c:1"))
     site.ready(0, 2)
     site.registry.drain("gpu/c:1", drained=True)
     load = site.load()
     assert load is not None
-    assert (load.ready, load.starting) == (1, 1)
+    assert (load.ready, load.starting, load.drained, load.replicas) == (1, 1, 1, 3)
+    site.registry["gpu/c:1"].availability.leave(leaving=True)
+    load = site.load()
+    assert load is not None
+    assert load.replicas == 2, "it goes"
 
 
 def test_replicas_of_several_backends_are_ready_when_all_of_these_are(tmp_path: Path) -> None:

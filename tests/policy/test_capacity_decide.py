@@ -51,6 +51,19 @@ def test_the_first_want_is_what_there_is() -> None:
     assert want.valid_until == 160.0
 
 
+def test_drained_replicas_are_wanted_as_well_as_those_that_the_load_needs() -> None:
+    assert decide(PoolLoad("gpu", ready=2, drained=1), RULES, Memory(), 0.0).want.target == 3
+    drained = replace(QUIET, ready=1, drained=2, limit=8.0)
+    assert first(lambda _: drained, 4000, 2) is None, "an HPA would end any of three, also the one that serves"
+    busy = replace(drained, in_flight=7.8, arrivals=2.0)
+    assert played(lambda second: busy if second else drained, 100).want.target == 4
+
+
+def test_a_pool_of_which_all_replicas_are_drained_is_not_woken() -> None:
+    want = decide(PoolLoad("gpu", ready=0, drained=1, queued=3, arrivals=1.0), RULES, Memory(), 0.0).want
+    assert (want.target, want.rule) == (1, Rule.HOLD)
+
+
 def test_a_want_stays_between_min_and_max() -> None:
     few = decide(PoolLoad("gpu", ready=1), Rules(min=2), Memory(), 0.0).want
     many = decide(PoolLoad("gpu", ready=12), Rules(max=10), Memory(), 0.0).want

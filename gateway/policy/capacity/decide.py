@@ -60,7 +60,7 @@ def _frozen(load: PoolLoad, rules: Rules, memory: Memory, proposal: Proposal, no
         load.replicas,
         proposal.reason,
         proposal.rule,
-        {"ready": load.ready, "starting": load.starting, "age": load.age},
+        {"ready": load.ready, "starting": load.starting, "drained": load.drained, "age": load.age},
         now + rules.valid_for,
         hpa_value(proposal.target, load, rules),
         proposal.target,
@@ -81,6 +81,7 @@ def _inputs(load: PoolLoad, memory: Memory, now: float) -> dict[str, float | Non
     return {
         "ready": load.ready,
         "starting": load.starting,
+        "drained": load.drained,
         "burn": load.burn,
         "burn_now": load.burn_now,
         "page_factor": load.page_factor,

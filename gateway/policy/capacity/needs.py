@@ -96,7 +96,7 @@ def needed(load: PoolLoad, demand: float, use: float, budget: float) -> int | No
     """Return how many replicas a demand needs by slots, None where it is not known how much one carries."""
     if not load.limit or not load.ready:
         return None
-    return carried_by(demand, load.limit / load.ready, use, load, budget)
+    return load.drained + carried_by(demand, load.limit / load.ready, use, load, budget)
 
 
 def _needed(load: PoolLoad, demand: float, use: float, budget: float, *, by_cache: bool) -> int | None:
@@ -115,7 +115,7 @@ def _needed(load: PoolLoad, demand: float, use: float, budget: float, *, by_cach
     cache = _mean(each.kv_used for each in load.engines)
     if cache is not None and by_cache:
         counts.append(ceil(load.ready * cache / use - 1e-9))
-    return max(counts) if counts else None
+    return load.drained + max(counts) if counts else None
 
 
 def certain(demand: float, requests: float) -> float:

@@ -84,7 +84,8 @@ class Bursts:
 class PoolLoad:
     """What is known of a pool at one time; None is what is not known.
 
-    `ready` replicas serve, `starting` ones were asked for and do not yet. `burn` is the spent burn rate of the last
+    `ready` replicas serve, `starting` ones were asked for and do not yet, `drained` ones run and are sent nothing: an
+    HPA counts them, so that a want is of so many more. `burn` is the spent burn rate of the last
     hour, `burn_now` the plain one of the last five minutes, each the highest of the pool's objectives; `page_factor` is
     what `burn` pages at, derived from the SLO window. `budget` is the share of requests that may miss the objective.
 
@@ -99,6 +100,7 @@ class PoolLoad:
     pool: str
     ready: int
     starting: int = 0
+    drained: int = 0
     burn: float | None = None
     burn_now: float | None = None
     page_factor: float = 13.44
@@ -118,8 +120,8 @@ class PoolLoad:
 
     @property
     def replicas(self) -> int:
-        """All replicas, warm or not: what an HPA counts."""
-        return self.ready + self.starting
+        """All replicas, in service or not: what an HPA counts."""
+        return self.ready + self.starting + self.drained
 
 
 @dataclass(frozen=True, slots=True)
