@@ -5,6 +5,7 @@ from typing import Final
 from gateway.backends.backend import Backend
 from gateway.exchange import AttemptEnd, Exchange
 from gateway.policy.routing.health import Health
+from gateway.policy.routing.readiness import State
 from gateway.policy.routing.waking import Waking
 from gateway.proxy.answers import chunk
 from gateway.proxy.carrier import UNBUFFERED
@@ -20,29 +21,29 @@ _EVENTS: Final = b"content-type: text/event-stream; charset=utf-8\r\n"
 
 
 class Hold:
-    """Counts a request among those that its pool holds, once, until it is let go.
+    """Counts a request among those that its pool holds, once, until it is let go; `waking` is None while it is not.
 
     Its stream begins with comments: proxies in front give up a silent one.
     """
 
     __slots__ = ("_kept_alive", "waking")
 
-    def __init__(self, routed: RoutedRequest, waking: Waking, now: float) -> None:
-        self.waking: Waking | None = waking
+    def __init__(self, now: float) -> None:
+        self.waking: Waking | None = None
         self._kept_alive = now
-        waking.hold(now, _only(routed))
 
     def __repr__(self) -> str:
         return f"<Hold by {self.waking}>"
 
-    def follow(self, routed: RoutedRequest, now: float) -> None:
-        """Be counted by the pool that the request may use after a reload, if that holds any."""
+    def follow(self, routed: RoutedRequest) -> bool:
+        """Be counted by the pool that the request may use now; return whether one holds it."""
         waking = routed.route.waking
         if waking is not self.waking:
             self.let_go()
             self.waking = waking
             if waking is not None:
-                waking.hold(now, _only(routed))
+                waking.hold(_only(routed))
+        return waking is not None
 
     def let_go(self) -> None:
         """Be counted no more."""
@@ -68,8 +69,8 @@ class Hold:
 def waking_for(routed: RoutedRequest, last: Failure | None) -> Waking | None:
     """Return what holds a request for which no backend is ready; None where nothing does, and it is answered 503.
 
-    Only a pool of which no backend takes requests wakes one: where some do, what is missing is no engine. A request
-    that has failed is not held, unless no engine can have seen it.
+    Only a pool of which no backend takes requests wakes one: where some do, what is missing is no engine, nor where
+    somebody has drained one that runs. A request that has failed is not held, unless no engine can have seen it.
     """
     if last is not None and last[0] is not AttemptEnd.CONNECT_FAILED:
         return None
@@ -80,11 +81,15 @@ def waking_for(routed: RoutedRequest, last: Failure | None) -> Waking | None:
         return None
     backends = routed.route.backends if routed.claim.only is None else routed.version.backends
     failed = None if last is None else last[2]
-    return None if any(_takes_requests(each, failed) for each in backends) else waking
+    return None if any(_is_there(each, failed) for each in backends) else waking
 
 
-def _takes_requests(backend: Backend, failed: Backend | None) -> bool:
-    return backend is not failed and backend.availability.eligible
+def _is_there(backend: Backend, failed: Backend | None) -> bool:
+    """Whether an engine takes requests, or would if somebody had not drained it."""
+    availability = backend.availability
+    if backend.drained and not (backend.leaving or availability.asleep):
+        return availability.readiness.state is State.READY
+    return backend is not failed and availability.eligible
 
 
 def _only(routed: RoutedRequest) -> str:

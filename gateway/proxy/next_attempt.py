@@ -8,7 +8,7 @@ from gateway.errors import GatewayError, NoReadyBackend
 from gateway.exchange import BAD, AttemptEnd, Exchange, Outcome
 from gateway.policy.admission.decide import TurnedAway
 from gateway.policy.routing.retry import pause
-from gateway.policy.routing.waking import Waking
+from gateway.policy.routing.waking import LONGEST_BACKOFF, Waking
 from gateway.policy.slo.classify import RULINGS, request_outcome
 from gateway.proxy import replies
 from gateway.proxy.answers import failure, turned_away
@@ -61,6 +61,7 @@ class NextAttempt:
         "_deadline",
         "_exchange",
         "_hold",
+        "_held_until",
         "_is_cold",
         "_pause",
         "_request",
@@ -79,6 +80,7 @@ class NextAttempt:
         self._ticket: QueueTicket | None = None
         self._pause: asyncio.TimerHandle | None = None
         self._hold: Hold | None = None
+        self._held_until: float | None = None
         self._is_cold = False
         self.failures = Failures()
 
@@ -92,8 +94,7 @@ class NextAttempt:
         if not others(routed, failures.tried):
             if self._held():
                 return
-            error = NoReadyBackend(f"no backend of the model `{exchange.model}` is ready{why_none(routed)}")
-            self._refuse(error, Outcome.NO_BACKEND, "no ready backend")
+            self._refuse_for_none(routed)
         elif tried is FULL:
             self._request.step(Event.NO_SLOT)
             now, last = context.clock(), failures.last
@@ -128,7 +129,7 @@ class NextAttempt:
     def check(self, now: float) -> bool:
         """Turn the request away when its patience in the queue is over; return whether it was."""
         hold, ticket = self._hold, self._ticket
-        if hold is not None and ticket is not None:
+        if hold is not None and hold.waking is not None and ticket is not None:
             routed = self._request.routed
             if ticket.is_over(now) and not others(routed, self.failures.tried):
                 self._held_in_vain(now)
@@ -157,8 +158,11 @@ class NextAttempt:
             self._refuse(routed, Outcome.CLIENT_ERROR, routed.code)
             return None
         self._request.routed = routed
-        if self._hold is not None:
-            self._hold.follow(routed, self._context.clock())
+        hold = self._hold
+        if hold is not None and hold.waking is not None:
+            if not hold.follow(routed) and not others(routed, self.failures.tried):
+                self._refuse_for_none(routed)
+                return None
         return routed
 
     def try_again(self, waited: float) -> bool:
@@ -191,23 +195,35 @@ class NextAttempt:
         waking = waking_for(routed, failures.last)
         if waking is None:
             return False
-        if self._hold is None and (waking.rests(now) or not self._has_room(routed, waking)):
+        hold = self._hold
+        if (hold is None or hold.waking is None) and (waking.rests(now) or not self._has_room(routed, waking)):
             self._refuse_held(waking, now)
             return True
+        until = self._held_until = self._held_until or now + waking.settings.hold
+        backoff = 0.0
         if failures.last is not None:
+            waking.no_connection(now)
+            backoff = pause(len(exchange.attempts), context.rng, LONGEST_BACKOFF)
+            if now + backoff >= until:
+                return False
             request.step(Event.RETRY)
             failures.forget()
         request.step(Event.NO_SLOT)
         self._is_cold = True
-        if self._hold is None:
-            self._hold = Hold(routed, waking, now)
+        if hold is None:
+            hold = self._hold = Hold(now)
+        hold.follow(routed)
         ticket = self._ticket = self._ticket or QueueTicket(self, routed, context.clock)
-        ticket.hold(routed, now=now, until=max(now, exchange.received) + waking.settings.hold)
+        ticket.hold(routed, now=now, until=until, pause=backoff)
         return True
 
     def _has_room(self, routed: RoutedRequest, waking: Waking) -> bool:
         """Whether one more may be held, or one of a lower class makes room."""
         return not waking.is_full or routed.route.line.make_room(routed.spec.service_class, self._context.rng.random())
+
+    def _refuse_for_none(self, routed: RoutedRequest) -> None:
+        error = NoReadyBackend(f"no backend of the model `{self._exchange.model}` is ready{why_none(routed)}")
+        self._refuse(error, Outcome.NO_BACKEND, "no ready backend")
 
     def _refuse_held(self, waking: Waking, now: float) -> None:
         model, seconds = self._exchange.model, waking.retry_after(now)
@@ -230,9 +246,9 @@ class NextAttempt:
 
     def _let_go(self) -> None:
         """Hold the request no more: it has an engine, or its end."""
-        hold, self._hold, self._is_cold = self._hold, None, False
-        if hold is not None:
-            hold.let_go()
+        self._is_cold = False
+        if self._hold is not None:
+            self._hold.let_go()
 
     def _again(self) -> None:
         """Try elsewhere after a pause; where nothing is ready any more, the last failure stands."""

@@ -86,17 +86,20 @@ class QueueTicket:
             self._line.rejoin(self._entry, now)
         return True
 
-    def hold(self, routed: RoutedRequest, *, now: float, until: float) -> None:
-        """Wait for an engine, in order and by class as for a slot; one that has waited before goes on in its place."""
+    def hold(self, routed: RoutedRequest, *, now: float, until: float, pause: float) -> None:
+        """Wait for an engine, in order and by class as for a slot; one that has waited before goes on in its place.
+
+        One that an engine took no connection of is held back first, for a `pause` in seconds.
+        """
         self._routed, self._line, self._since, self._waits = routed, routed.route.line, now, True
         entry = self._entry
         if entry is None:
             entry = self._entry = self._place(now, until)
         entry.until = until
-        if entry.start is None:
-            self._line.adopt(entry)
+        if pause:
+            self._held = later(pause, self._waiter, self._go_on, entry)
         else:
-            self._line.rejoin(entry, now)
+            self._line.adopt(entry)
 
     def _place(self, since: float, until: float) -> Entry[Queued]:
         """Return its place in the queue, from the time it came."""

@@ -41,7 +41,7 @@ async def test_a_pool_wants_one_engine_from_its_first_request_on() -> None:
     async with httpx.AsyncClient() as web:
         town.waker.look(web)
         assert (town.waker.wants("gpu"), town.waker.wants("cpu")) == (0, 0)
-        town.waking.hold(town.clock())
+        town.waking.hold()
         for _ in range(3):
             town.waker.look(web)
         await asyncio.sleep(0)
@@ -53,7 +53,7 @@ async def test_a_pool_wants_one_engine_from_its_first_request_on() -> None:
 async def test_a_worker_wakes_nothing_that_it_was_not_told_to() -> None:
     async with receiving(204) as receiver, httpx.AsyncClient() as web:
         town = Town(Way.WEBHOOK, receiver.url, alone=False)
-        town.waking.hold(town.clock())
+        town.waking.hold()
         town.waker.look(web)
         assert (town.waker.wanting, town.waker.wanted) == ({"gpu"}, frozenset())
         town.waker.told(["gpu", "unknown"])
@@ -71,7 +71,7 @@ async def test_a_worker_wakes_nothing_that_it_was_not_told_to() -> None:
 async def test_a_webhook_is_told_once_while_it_is_heard_and_never_shown(caplog: pytest.LogCaptureFixture) -> None:
     async with receiving(0) as receiver, httpx.AsyncClient() as web:
         town = Town(Way.WEBHOOK, "http://127.0.0.1:9/secret")
-        town.waking.hold(town.clock())
+        town.waking.hold()
         town.waker.look(web)
         await eventually(lambda: town.waker.results["gpu", "failed"] == 1)
         assert "secret" not in caplog.text
@@ -86,7 +86,7 @@ async def test_a_webhook_is_told_once_while_it_is_heard_and_never_shown(caplog: 
 async def test_where_no_engine_sleeps_that_is_said() -> None:
     town = Town(Way.ENGINES)
     async with httpx.AsyncClient() as web:
-        town.waking.hold(town.clock())
+        town.waking.hold()
         town.waker.look(web)
         await eventually(lambda: town.waker.results["gpu", "failed"] == 1)
         town.waking.let_go()

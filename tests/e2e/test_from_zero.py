@@ -12,11 +12,13 @@ import pytest
 
 from gateway.control.drain import DrainTimes
 from gateway.exchange import Outcome
+from gateway.policy.routing.readiness import Readiness, State
 from gateway.policy.routing.waking import Waking
 from gateway.sim.profiles import GPU
 from gateway.sim.server import SimServer
 from gateway.sim.server import running as simulated
 from gateway.sim.settings import Settings
+from tests.background import in_background
 from tests.control.test_webhook import Receiver, receiving
 from tests.e2e.fakes import KEPT_PORTS, FakeBackend, backends
 from tests.e2e.harness import Running, ask, chat, gateway, post
@@ -28,6 +30,7 @@ from tests.e2e.test_reload_waiting import reload, told
 from tests.waiting import HandClock, eventually, patient_client
 
 pytestmark = pytest.mark.anyio
+READY = Readiness(State.READY, "probes pass")
 ENGINE = Settings(models=("m",), time_scale=0.05, output_tokens=3, profile=replace(GPU, max_num_seqs=64))
 
 
@@ -172,7 +175,7 @@ async def test_a_wake_in_vain_is_told_and_requests_are_refused_at_once_for_a_whi
         async with gateway(tmp_path, text, wait_ready=False, now=clock) as running:
             await eventually(lambda: running.backend().readiness.state == "not_ready")
             held = asked(running, 1)[0]
-            await eventually(lambda: waking(running).held == 1)
+            await eventually(lambda: waking(running).since is not None)
             await clock.passes(21, held.done)
             answer = await held
             assert (answer.status, answer.json["error"]["code"]) == (503, "no_ready_backend")
@@ -242,6 +245,39 @@ async def test_a_reload_moves_those_who_are_held(tmp_path: Path) -> None:
         for _ in first:
             gate.open.release()
         assert {each.status for each in await asyncio.gather(*first)} == {200}
+
+
+async def test_a_reload_refuses_those_who_are_held_where_none_is_woken_any_more(tmp_path: Path) -> None:
+    engine = await stopped_engine()
+    async with gateway(tmp_path, routes(engine.url), wait_ready=False) as running:
+        await eventually(lambda: running.backend().readiness.state == "not_ready")
+        held = asked(running, 2)
+        await holds(running, 2)
+        without = json.loads(routes(engine.url))
+        del without["pools"]["gpu"]["scale_from_zero"]
+        await reload(running, tmp_path, json.dumps(without))
+        answers = await asyncio.gather(*held)
+        assert {(each.status, each.json["error"]["code"]) for each in answers} == {(503, "no_ready_backend")}
+        await running.quiet()
+
+
+async def test_an_engine_that_takes_no_connections_is_asked_at_ever_longer_intervals(tmp_path: Path) -> None:
+    async with receiving(204) as receiver, backends(Gate()) as (engine,):
+        async with gateway(tmp_path, routes(engine.url, wake=receiver.url, hold="2s")) as running:
+            await engine.stop()
+
+            async def pass_probes() -> None:
+                while True:
+                    running.backend().learn(READY)
+                    await asyncio.sleep(0.01)
+
+            async with in_background(pass_probes()):
+                answer = await ask(running.port, chat())
+            assert answer.json["error"]["code"] in {"connect_failed", "no_ready_backend"}
+            assert 2 <= len(running.records.attempts) < 40
+            assert len(receiver.messages) <= 1, "of three refusals in a row it looks gone for a moment"
+            assert waking(running).held == 0
+            await running.quiet()
 
 
 async def test_a_gateway_that_stops_serves_those_who_are_held_or_tells_them(tmp_path: Path) -> None:

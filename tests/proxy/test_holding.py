@@ -12,6 +12,7 @@ from tests.proxy.clients import Page
 from tests.proxy.routed import routed_to
 
 CHAT = "/v1/chat/completions"
+READY = Readiness(State.READY, "probes pass")
 LOST = Readiness(State.NOT_READY, "refused", failed_probes=3)
 
 
@@ -25,8 +26,10 @@ def scaling(routed: RoutedRequest) -> Waking:
 def test_it_is_counted_until_it_is_let_go() -> None:
     routed, _ = routed_to(CHAT)
     waking = scaling(routed)
-    hold = Hold(routed, waking, 1.0)
-    assert (waking.held, waking.since, repr(hold)) == (1, 1.0, "<Hold by <Waking 1 held since 1.0>>")
+    hold = Hold(1.0)
+    hold.follow(routed)
+    hold.follow(routed)
+    assert (waking.held, repr(hold)) == (1, "<Hold by <Waking 1 held>>")
     hold.let_go()
     hold.let_go()
     assert waking.held == 0
@@ -35,13 +38,13 @@ def test_it_is_counted_until_it_is_let_go() -> None:
 def test_after_a_reload_the_pool_that_it_may_use_then_counts_it() -> None:
     routed, _ = routed_to(CHAT)
     waking = scaling(routed)
-    hold = Hold(routed, waking, 1.0)
-    hold.follow(routed, 2.0)
+    hold = Hold(1.0)
+    hold.follow(routed)
     assert waking.held == 1
     other, _ = routed_to(CHAT)
-    hold.follow(other, 3.0)
+    hold.follow(other)
     assert (waking.held, hold.waking) == (0, None)
-    hold.follow(routed, 4.0)
+    hold.follow(routed)
     assert waking.held == 1
 
 
@@ -54,6 +57,22 @@ def test_only_a_pool_without_an_engine_holds_requests() -> None:
     assert waking_for(routed, None) is waking
     assert waking_for(routed, (AttemptEnd.CONNECT_FAILED, "refused", backend)) is waking
     assert waking_for(routed, (AttemptEnd.SERVER_ERROR, "status 500", backend)) is None
+
+
+def test_a_pool_whose_engines_run_but_are_drained_holds_nothing() -> None:
+    routed, backend = routed_to(CHAT)
+    waking = scaling(routed)
+    backend.learn(READY)
+    backend.availability.drain(drained=True)
+    assert waking_for(routed, None) is None, "somebody wants it so"
+    backend.availability.leave(leaving=True)
+    assert waking_for(routed, None) is waking, "it goes"
+    backend.availability.leave(leaving=False)
+    backend.availability.sleep(asleep=True)
+    assert waking_for(routed, None) is waking, "it sleeps"
+    backend.availability.sleep(asleep=False)
+    backend.learn(LOST)
+    assert waking_for(routed, None) is waking, "it has gone"
 
 
 def test_a_request_that_no_engine_has_seen_is_held_though_its_backend_is_not_given_up_yet() -> None:
@@ -73,7 +92,7 @@ def test_the_first_pool_that_scales_from_zero_is_woken() -> None:
 
 def test_comments_keep_a_stream_alive_and_nothing_is_sent_where_none_was_asked_for() -> None:
     routed, _ = routed_to(CHAT, stream=True)
-    hold, page, exchange = Hold(routed, scaling(routed), 1.0), Page(), Exchange("r1", CHAT, 1.0)
+    hold, page, exchange = Hold(1.0), Page(), Exchange("r1", CHAT, 1.0)
     hold.keep_alive(page, exchange, routed, 1.0 + KEEP_ALIVE - 0.1)
     assert (page.out, exchange.opened) == (b"", False)
     hold.keep_alive(page, exchange, routed, 1.0 + KEEP_ALIVE)
@@ -87,5 +106,5 @@ def test_comments_keep_a_stream_alive_and_nothing_is_sent_where_none_was_asked_f
 
     whole, _ = routed_to(CHAT)
     page = Page()
-    Hold(whole, scaling(whole), 1.0).keep_alive(page, Exchange("r2", CHAT, 1.0), whole, 100.0)
+    Hold(1.0).keep_alive(page, Exchange("r2", CHAT, 1.0), whole, 100.0)
     assert page.out == b""

@@ -232,7 +232,7 @@ def waking_collector() -> WakingCollector:
     pool, held = PoolState("gpu", 0.0), Histogram((1.0,))
     pool.follow([], scale_from_zero=FROM_ZERO)
     assert pool.waking is not None
-    pool.waking.hold(1.0)
+    pool.waking.hold()
     held.observe(30.0)
     pools = [pool, PoolState("cpu", 0.0)]
     return WakingCollector(lambda: pools, lambda _: 1, {("gpu", "woken"): 1}, {"m": held})

@@ -11,6 +11,7 @@ AT_LEAST: Final = 3.0
 WINDOW: Final = 10
 FIRST_PAUSE: Final = 0.025
 LONGEST_PAUSE: Final = 1.0
+_MOST_DOUBLINGS: Final = 20
 
 
 def may_retry(*, worth: bool, attempts: int, committed: bool, time_left: float) -> bool:
@@ -22,9 +23,9 @@ def may_retry(*, worth: bool, attempts: int, committed: bool, time_left: float) 
     return worth and not committed and attempts <= MAX_RETRIES and time_left > 0
 
 
-def pause(retries: int, rng: Chance) -> float:
+def pause(retries: int, rng: Chance, longest: float = LONGEST_PAUSE) -> float:
     """Return seconds to wait before retry number `retries` (from 1): exponential, and anything up to that by chance."""
-    return float(min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (retries - 1)) * rng.random())
+    return min(longest, FIRST_PAUSE * 2.0 ** min(retries - 1, _MOST_DOUBLINGS)) * rng.random()
 
 
 class RetryBudget:

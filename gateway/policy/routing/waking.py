@@ -6,8 +6,13 @@ from math import ceil, inf
 from typing import Final
 
 PAUSE: Final = 30.0
-"""Seconds after a wake in vain in which requests are refused at once, before one of them has the pool woken again."""
+"""Seconds after a wake in vain in which requests are refused at once, before one of them has the pool woken again.
+
+Also those for which an engine that took no connection is not taken for ready, whatever its probes say.
+"""
 LONGEST_RETRY_AFTER: Final = 60
+LONGEST_BACKOFF: Final = 10.0
+"""Seconds after which a request that is held is sent at the latest to an engine that took no connection before."""
 
 
 class Way(StrEnum):
@@ -45,6 +50,7 @@ class Waking:
     """
 
     __slots__ = (
+        "_refused_at",
         "_rests_until",
         "begun",
         "failed",
@@ -64,7 +70,7 @@ class Waking:
         self.took = 0.0
         self.begun = self.served = self.failed = self.refused = 0
         self.preferred = ""
-        self._rests_until = -inf
+        self._refused_at = self._rests_until = -inf
 
     def __repr__(self) -> str:
         return f"<Waking {self.held} held{'' if self.since is None else f' since {self.since:.1f}'}>"
@@ -78,26 +84,29 @@ class Waking:
         """Whether the last wake was in vain a moment ago, so that another would most likely be."""
         return now < self._rests_until
 
-    def hold(self, now: float, preferred: str = "") -> None:
-        """Hold one more request; the first has the pool woken."""
+    def hold(self, preferred: str = "") -> None:
+        """Hold one more request."""
         self.held += 1
-        if self.since is None:
-            self._begin(now)
         self.preferred = preferred or self.preferred
+
+    def no_connection(self, now: float) -> None:
+        """Learn that an engine took no connection of a request, which is held again."""
+        self._refused_at = now
 
     def let_go(self) -> None:
         """Hold one request less: it has an engine, or waits no more."""
         self.held -= 1
 
     def tick(self, now: float, *, ready: bool) -> bool:
-        """Let time pass; return whether an engine is wanted. `ready` says that the pool has one.
+        """Let time pass; return whether an engine is wanted. `ready` says that the pool has one, by its probes.
 
-        It is wanted for a while even if nobody waits any more: clients that come again would never see one otherwise.
-        A wake that brings none in time is in vain; requests that are held still have another one begin.
+        The first request that is held has the pool woken, unless an engine is ready and only took no connection. One
+        is wanted for a while even if nobody waits any more: clients that come again would never see one otherwise. A
+        wake that brings none in time is in vain; requests that are held still have another one begin.
         """
         since = self.since
         if since is not None:
-            if ready:
+            if ready and now - self._refused_at >= PAUSE:
                 self.served, self.took = self.served + 1, now - since
             elif now - since <= self.settings.hold:
                 return True
@@ -107,7 +116,7 @@ class Waking:
         if ready or not self.held:
             self.preferred = ""
             return False
-        self._begin(now)
+        self.begun, self.since = self.begun + 1, now
         return True
 
     def retry_after(self, now: float) -> int:
@@ -117,7 +126,3 @@ class Waking:
         else:
             left = self.took - (now - self.since) if self.since is not None else self.took
         return max(1, min(LONGEST_RETRY_AFTER, ceil(left)))
-
-    def _begin(self, now: float) -> None:
-        self.begun += 1
-        self.since = now
