@@ -60,8 +60,8 @@ class NextAttempt:
         "_context",
         "_deadline",
         "_exchange",
-        "_hold",
         "_held_until",
+        "_hold",
         "_is_cold",
         "_pause",
         "_request",
@@ -159,11 +159,10 @@ class NextAttempt:
             return None
         self._request.routed = routed
         hold = self._hold
-        if hold is not None and hold.waking is not None:
-            if not hold.follow(routed) and not others(routed, self.failures.tried):
-                self._refuse_for_none(routed)
-                return None
-        return routed
+        if hold is None or hold.waking is None or hold.follow(routed) or others(routed, self.failures.tried):
+            return routed
+        self._refuse_for_none(routed)
+        return None
 
     def try_again(self, waited: float) -> bool:
         """Take a slot that came free after so many seconds."""
