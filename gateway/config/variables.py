@@ -79,7 +79,7 @@ class _Reading:
             text = _text(node, path[-1], self._environ)
             folder = Path(self._document.file).parent
             if path[-1] == TARGETS_KEY and isinstance(path[-2], int):
-                # Whoever reads of it, in an error or at /admin/status, may be in another folder than the gateway.
+                # Errors and /admin/status are read in other folders than the one that the gateway runs in.
                 return str((folder / text).absolute())
             if path[-1] not in SECRET_FILE_KEYS:
                 return text
