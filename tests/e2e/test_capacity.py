@@ -13,13 +13,13 @@ import pytest
 from gateway.config.table import PoolSpec
 from gateway.control.capacity import CapacityController
 from gateway.policy.capacity.want import PoolLoad
-from gateway.wire.slices import Work
+from gateway.wire.slices import Work, finish
 from tests.e2e.fakes import backends, good
 from tests.e2e.grpc_client import call, scaler
 from tests.e2e.harness import Running, ask, chat, gateway
 from tests.e2e.keda import Keda, hpa
 from tests.e2e.processes import Process, engine, running, serving
-from tests.e2e.test_from_zero import engine_at, stopped_engine
+from tests.e2e.test_from_zero import engine_at, holds, stopped_engine
 from tests.redis_server import redis_server
 from tests.scaler.published import scaled_object
 from tests.waiting import DEADLINE, eventually, patient_client
@@ -237,6 +237,24 @@ async def test_a_first_replica_is_wanted_by_push_and_the_request_that_waits_is_s
             async with engine_at(engine_of.port):
                 assert (await request).status == 200
             stream.cancel()
+
+
+async def test_requests_that_are_held_are_counted_once(tmp_path: Path) -> None:
+    engine_of = await stopped_engine()
+    document = json.loads(routes(engine_of.url, min=0))
+    document["pools"]["gpu"]["scale_from_zero"] = {"hold": "5m"}
+    document["models"]["m"]["timeouts"] = {"connect": "20s", "first_token": "4m", "stall": "4m", "total": "10m"}
+    async with gateway(tmp_path, json.dumps(document), wait_ready=False) as running:
+        await eventually(lambda: running.backend().readiness.state == "not_ready")
+        waiting = [asyncio.create_task(ask(running.port, chat(stream=False))) for _ in range(3)]
+        await holds(running, 3)
+        pools = running.app.control.reloader.table.pools.values()
+        load = finish(capacity_of(running)._reader.reading([*pools]))["gpu"]
+        assert load is not None
+        assert load.queued == 3
+        async with engine_at(engine_of.port):
+            assert {(await each).status for each in waiting} == {200}
+            await running.quiet()
 
 
 async def test_the_command_shows_wants_and_takes_a_persons_word(tmp_path: Path) -> None:
