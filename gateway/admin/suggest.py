@@ -1,7 +1,8 @@
 """What `/admin/models/{m}/slo/suggest` tells: objectives that would have been met, and what they would have cost."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel
@@ -14,11 +15,13 @@ from gateway.control.reload import Reloader
 from gateway.policy.slo.burn import Counts
 from gateway.policy.slo.ledger import SloLedger
 from gateway.policy.slo.objective import Objective, Sli
-from gateway.policy.slo.observed import Observed
+from gateway.policy.slo.observed import BOUNDS, OBSERVED, STEPS, Observed
 from gateway.policy.slo.series import Kind
 from gateway.policy.slo.suggestion import Suggestion, TooFew, availability, latency
 from gateway.telemetry.latency_profile import LatencyProfile
 
+_Target: TypeAlias = Annotated[float, Query(ge=90.0, lt=100.0)]
+_Headroom: TypeAlias = Annotated[float, Query(ge=0.0, le=10.0)]
 _BY_LENGTH = {Sli.TTFT: True, Sli.TPOT: False, Sli.E2E: True}
 
 
@@ -66,11 +69,28 @@ class SuggestedObjective(BaseModel):
 
 
 class SuggestStatus(BaseModel):
-    """Objectives proposed for a model."""
+    """Objectives proposed for a model, from latencies that `observed_by` of `workers` processes have seen."""
 
     model: str
     headroom: float
+    observed_by: int
+    workers: int
     objectives: list[SuggestedObjective]
+
+
+class ObservedLatencies(BaseModel):
+    """What one worker has seen of one objective: counts per bucket, by SLI and class of prompt lengths."""
+
+    objective: str
+    observed_seconds: float
+    counts: dict[str, list[list[int]]]
+
+
+class OtherWorkers(BaseModel):
+    """What the other workers have seen, each for itself, and how many workers there are with this one."""
+
+    observed: list[list[ObservedLatencies]] = []
+    workers: int = 1
 
 
 def suggest_routes(reloader: Reloader, ledger: SloLedger, latencies: LatencyProfile, clock: Clock) -> APIRouter:
@@ -78,52 +98,88 @@ def suggest_routes(reloader: Reloader, ledger: SloLedger, latencies: LatencyProf
     router = APIRouter(prefix="/admin/models")
 
     @router.get("/{model:path}/slo/suggest", response_model=SuggestStatus, responses={404: {"description": "Unknown."}})
-    async def suggest(
-        model: str,
-        target: Annotated[float, Query(ge=90.0, lt=100.0)] = 99.0,
-        headroom: Annotated[float, Query(ge=0.0, le=10.0)] = 0.25,
-    ) -> SuggestStatus | Response:
+    async def suggest(model: str, target: _Target = 99.0, headroom: _Headroom = 0.25) -> SuggestStatus | Response:
         """Return objectives for a model, or alias, that latencies observed so far would have met; nothing is changed.
 
         `target` is a percentage for latencies, `headroom` the share by which thresholds exceed what was observed.
         """
+        return await suggest_with(model, OtherWorkers(), target, headroom)
+
+    @router.post("/{model:path}/slo/suggest", response_model=SuggestStatus, include_in_schema=False)
+    async def suggest_with(
+        model: str, others: OtherWorkers, target: _Target = 99.0, headroom: _Headroom = 0.25
+    ) -> SuggestStatus | Response:
+        """Do so from what this worker and the others have seen."""
         names = reloader.table.names
         spec = names.get(model)
         if spec is None:
             return no_such_model(model, names)
-        asked = _Asked(target / 100, headroom, clock())
-        found = [_objective(spec, each, ledger, latencies, asked) for each in spec.objectives]
-        return SuggestStatus(model=spec.name, headroom=headroom, objectives=found)
+        asked = _Asked(target / 100, headroom)
+        seen = [*(each for each in others.observed if _fits(each)), list(_seen(spec, latencies, clock()))]
+        objectives = [_objective(spec, each, ledger, _together(each.name, seen), asked) for each in spec.objectives]
+        return SuggestStatus(
+            model=spec.name, headroom=headroom, observed_by=len(seen), workers=others.workers, objectives=objectives
+        )
+
+    @router.get("/{model:path}/slo/observed", response_model=list[ObservedLatencies], include_in_schema=False)
+    async def observed(model: str) -> list[ObservedLatencies] | Response:
+        """Return what this worker has seen, for the one that makes proposals."""
+        names = reloader.table.names
+        spec = names.get(model)
+        return no_such_model(model, names) if spec is None else list(_seen(spec, latencies, clock()))
 
     return router
 
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """What is asked for: a target as a ratio, headroom as a share, and when."""
+    """What is asked for: a target as a ratio, and headroom as a share."""
 
     target: float
     headroom: float
-    now: float
+
+
+def _seen(model: ModelSpec, latencies: LatencyProfile, now: float) -> Iterator[ObservedLatencies]:
+    for objective in model.objectives:
+        observed = latencies.observed.get((model.name, objective.name)) or Observed(now)
+        counts = {str(sli): observed.counts(sli) for sli in OBSERVED}
+        yield ObservedLatencies(objective=objective.name, observed_seconds=now - observed.began, counts=counts)
+
+
+def _fits(seen: list[ObservedLatencies]) -> bool:
+    """Whether a worker counts as this one does: one of another version may have other buckets."""
+    shape = [len(BOUNDS) + 1] * (len(STEPS) + 1)
+    return all([*map(len, each.counts.get(sli, ()))] == shape for each in seen for sli in OBSERVED)
+
+
+def _together(objective: str, seen: Iterable[list[ObservedLatencies]]) -> ObservedLatencies:
+    """Return what all have seen of one objective, as if one worker had."""
+    found = [each for of_worker in seen for each in of_worker if each.objective == objective]
+    counts = {
+        str(sli): [[sum(bucket) for bucket in zip(*same, strict=True)] for same in zip(*rows, strict=True)]
+        for sli in OBSERVED
+        if (rows := [each.counts[sli] for each in found])
+    }
+    age = max(each.observed_seconds for each in found)
+    return ObservedLatencies(objective=objective, observed_seconds=age, counts=counts)
 
 
 def _objective(
     model: ModelSpec,
     objective: Objective,
     ledger: SloLedger,
-    latencies: LatencyProfile,
+    observed: ObservedLatencies,
     asked: _Asked,
 ) -> SuggestedObjective:
-    observed = latencies.observed.get((model.name, objective.name)) or Observed(asked.now)
     answered = Counts()
-    age = asked.now - observed.began
+    age = observed.observed_seconds
     for series in ledger.get(Kind.MODEL, model.name):
         if (series.objective, series.sli) == (objective.name, Sli.AVAILABILITY):
             answered = series.windows.count(series.windows.slo)
     results = [
         availability(Sli.AVAILABILITY, answered, asked.headroom),
         *(
-            latency(sli, observed.counts(sli), asked.target, asked.headroom, by_length=by_length)
+            latency(sli, observed.counts[sli], asked.target, asked.headroom, by_length=by_length)
             for sli, by_length in _BY_LENGTH.items()
         ),
     ]

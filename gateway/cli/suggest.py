@@ -40,11 +40,18 @@ def suggest(
 def _lines(found: dict[str, Any]) -> Iterator[str]:
     names = [each["name"] for each in found["objectives"] if each["targets"]]
     yield f"# {found['model']}: thresholds are {100 * found['headroom']:g} % above what was observed."
+    if found.get("workers", 1) > 1:
+        yield f"# Latencies are those of the requests that {_workers(found)} have answered since they started."
     if names:
         yield f"# Put this into the routes, and name it in the model: `objective: {names[0]}`"
         yield "objectives:"
     for objective in found["objectives"]:
         yield from _objective(objective)
+
+
+def _workers(found: dict[str, Any]) -> str:
+    missing = found["workers"] - found["observed_by"]
+    return f"{found['observed_by']} of {found['workers']} workers" if missing else f"all {found['workers']} workers"
 
 
 def _objective(objective: dict[str, Any]) -> Iterator[str]:

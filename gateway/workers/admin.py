@@ -1,6 +1,7 @@
 """The admin listener of a machine: what its workers say, put together, and commands for those whom they concern."""
 
 import asyncio
+import json
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -30,6 +31,7 @@ _OWN = ("tidegate_routes_loaded", "tidegate_reloads_total", "tidegate_reload_fai
 """Metrics of what the supervisor does itself."""
 _DRAIN = re.compile(r"/admin/backends/(.+)/(drain|undrain)")
 _PROGRESS = re.compile(r"/admin/backends/(.+)")
+_SUGGEST = re.compile(r"(/admin/models/.+/slo/)suggest")
 _PASSED_ON = ("content-type", "x-gateway-actor", "traceparent")
 _NOT_PASSED_BACK = frozenset(("content-length", "transfer-encoding", "connection", "date", "server"))
 FRESH = 5.0
@@ -181,11 +183,14 @@ class MachineAdmin:
         leader = self._view.roster.leader
         if leader is None:
             return _nobody()
-        body = await request.body()
+        method, body = request.method, await request.body()
         raw = bytes(request.scope["raw_path"]).decode("latin-1")
         target = f"{raw}?{request.url.query}" if request.url.query else raw
         headers = {name: request.headers[name] for name in _PASSED_ON if name in request.headers}
-        answer = await self._view.asking.ask(leader, request.method, target, body, headers)
+        if method == "GET" and (suggest := _SUGGEST.fullmatch(raw)) is not None:
+            method, body = "POST", await self._observed(leader, f"{suggest[1]}observed")
+            headers["content-type"] = "application/json"
+        answer = await self._view.asking.ask(leader, method, target, body, headers)
         if answer is None:
             return _nobody()
         if request.method == "GET" and answer.is_success and _PROGRESS.fullmatch(unquote(raw)):
@@ -195,6 +200,13 @@ class MachineAdmin:
             await self._drain(leader, found[1], drained=found[2] == "drain")
         kept = {name: value for name, value in answer.headers.items() if name not in _NOT_PASSED_BACK}
         return Response(answer.content, answer.status_code, kept)
+
+    async def _observed(self, leader: WorkerProcess, target: str) -> bytes:
+        """Return, for the leader, what the other workers have seen: each counts the latencies of its own requests."""
+        others = [each for each in self._view.roster.workers if each is not leader]
+        answers = await self._view.asking.ask_all(others, target)
+        observed = [answer.json() for _, answer in answers]
+        return json.dumps({"observed": observed, "workers": len(others) + 1}).encode()
 
     async def _progress(self, target: str) -> Response:
         """Tell how far a backend is drained, by all workers: one alone may still have requests there."""
