@@ -16,14 +16,20 @@ SERVICE = "externalscaler.ExternalScaler"
 TARGET = 1.0
 """What is told is the whole want, so a replica counts 1."""
 MOST_BYTES = 64 * 1024
+MOST_STREAMS = 1000
+"""KEDA has one for each trigger. Other calls are over at once, so they need no bound."""
+_KEEP_ALIVE = 60_000
+"""Milliseconds of silence after which a client is asked whether it is there: one that is gone gives its places back."""
 _Context = Any
 
 
 class ExternalScaler:
     """The calls of the service. The trigger's metadata says which `pool` is meant."""
 
-    def __init__(self, wants: Wants) -> None:
+    def __init__(self, wants: Wants, most_streams: int) -> None:
         self._wants = wants
+        self._most_streams = most_streams
+        self._streams = 0
 
     def handler(self) -> Any:
         """Return what a gRPC server needs to answer the calls."""
@@ -45,8 +51,17 @@ class ExternalScaler:
     async def stream_is_active(self, request: bytes, context: _Context) -> AsyncIterator[bytes]:
         """Tell so now, and whenever it changes."""
         pool = await _pool(_read(request), context)
-        async for found in self._wants.activity(pool):
-            yield active(is_active=found)
+        if self._streams >= self._most_streams:
+            words = f"{self._streams} streams are open, and there may be no more"
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, words)
+        self._streams += 1
+        try:
+            async for found in self._wants.activity(pool):
+                yield active(is_active=found)
+        except UnknownPool as error:
+            await context.abort(grpc.StatusCode.NOT_FOUND, str(error))
+        finally:
+            self._streams -= 1
 
     async def metric_spec(self, request: bytes, context: _Context) -> bytes:
         """Name the metric and its target."""
@@ -91,11 +106,24 @@ def _name(pool: str) -> str:
 
 
 async def serve(
-    wants: Wants, address: str, credentials: Any, started: Callable[[int], None], *, grace: float = 1.0
+    wants: Wants,
+    address: str,
+    credentials: Any,
+    started: Callable[[int], None],
+    *,
+    grace: float = 1.0,
+    most_streams: int = MOST_STREAMS,
 ) -> None:
     """Answer at an address until cancelled; `started` is told the port. Raises OSError where it cannot be bound."""
-    server = grpc.aio.server(options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", MOST_BYTES)])
-    server.add_generic_rpc_handlers((ExternalScaler(wants).handler(),))
+    server = grpc.aio.server(
+        options=[
+            ("grpc.so_reuseport", 0),
+            ("grpc.max_receive_message_length", MOST_BYTES),
+            ("grpc.keepalive_time_ms", _KEEP_ALIVE),
+            ("grpc.http2.max_pings_without_data", 0),  # a stream may have nothing to tell for days
+        ]
+    )
+    server.add_generic_rpc_handlers((ExternalScaler(wants, most_streams).handler(),))
     try:
         port = (
             server.add_insecure_port(address) if credentials is None else server.add_secure_port(address, credentials)

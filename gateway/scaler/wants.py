@@ -1,6 +1,7 @@
 """The wants of a gateway, as its admin listener tells them: asked for a few times a second, for all who follow them."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ _log = logging.getLogger(__name__)
 INTERVAL = 0.5
 STALE_AFTER = 10.0
 """Seconds after which a want is not known any more, where the gateway does not answer."""
+_FORESEEN = (httpx.HTTPError, ValueError, KeyError, TypeError)
+"""A gateway that is away, or answers something else: where in this program that shows is of no use to anyone."""
 
 
 class UnknownWant(Exception):
@@ -43,6 +46,7 @@ class Wants:
         self._wants: dict[str, _Want] = {}
         self._read_at: float | None = None
         self._problem = "the gateway has not been asked yet"
+        self._logged: set[type[Exception]] = set()
         self._changed = asyncio.Event()
 
     def __repr__(self) -> str:
@@ -54,13 +58,12 @@ class Wants:
             before = self._problem
             try:
                 self._take(await self._ask())
-            except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
-                self._problem = f"the gateway at {self._client.base_url} does not tell: {error or type(error).__name__}"
-                if before == "":
-                    _log.warning("wants cannot be read", extra={"reason": self._problem})
+            except Exception as error:  # noqa: BLE001 - whatever it is, KEDA is to learn of the next want
+                self._failed(error)
             else:
                 if before:
                     _log.info("wants are read")
+                self._logged.clear()
             changed, self._changed = self._changed, asyncio.Event()
             changed.set()
             await asyncio.sleep(self._interval)
@@ -77,15 +80,15 @@ class Wants:
         return bool(self._known(pool).target)
 
     async def activity(self, pool: str) -> AsyncIterator[bool]:
-        """Yield whether a pool wants a replica, now and whenever that changes, for ever; nothing while unknown."""
+        """Yield whether a pool wants a replica, now and whenever that changes, and nothing while it is unknown.
+
+        Raises UnknownPool once there is no such pool.
+        """
         told: bool | None = None
         while True:
             changed = self._changed
-            try:
+            with contextlib.suppress(UnknownWant):
                 found = self.is_active(pool)
-            except (UnknownWant, UnknownPool):
-                pass
-            else:
                 if found is not told:
                     told = found
                     yield found
@@ -102,6 +105,14 @@ class Wants:
             str(each["pool"]): _Want(each["target"], each["value"], str(each["problem"] or "")) for each in found
         }
         self._read_at, self._problem = monotonic(), ""
+
+    def _failed(self, error: Exception) -> None:
+        """Remember why wants cannot be read, and log it once by the kind of error until they are read again."""
+        self._problem = f"the gateway at {self._client.base_url} does not tell: {str(error) or type(error).__name__}"
+        if type(error) not in self._logged:
+            self._logged.add(type(error))
+            trace = None if isinstance(error, _FORESEEN) else error
+            _log.warning("wants cannot be read", extra={"reason": self._problem}, exc_info=trace)
 
     def _known(self, pool: str) -> _Want:
         if self._read_at is None or monotonic() - self._read_at > STALE_AFTER:

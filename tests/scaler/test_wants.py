@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from gateway.scaler.wants import UnknownPool, UnknownWant, Wants
-from tests.waiting import eventually
+from tests.waiting import DEADLINE, eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -19,9 +19,14 @@ class Gateway:
 
     def __init__(self) -> None:
         self.status, self.body = 200, [want(0)]
+        self.error: Exception | None = None
+        self.asked = 0
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         assert request.url.path == "/admin/capacity"
+        self.asked += 1
+        if self.error is not None:
+            raise self.error
         return httpx.Response(self.status, json=self.body)
 
 
@@ -100,3 +105,34 @@ async def test_an_answer_that_is_none_leaves_the_last_for_a_while() -> None:
         gateway.body = {"odd": 1}  # type: ignore[assignment]
         await asyncio.sleep(0.05)
         assert told(wants) == 2.0
+
+
+@pytest.mark.parametrize("error", [AttributeError("no such thing"), RecursionError(), OSError("too many open files")])
+async def test_it_goes_on_after_an_unforeseen_error(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
+    gateway = Gateway()
+    gateway.error = error
+    async with following(gateway) as wants:
+        await eventually(lambda: gateway.asked > 3)
+        assert "does not tell" in str(told(wants))
+        (logged,) = caplog.records
+        assert logged.message == "wants cannot be read"
+        assert logged.exc_info, "a fault of the program: the log says where"
+        gateway.error = None
+        await eventually(lambda: told(wants) == 0.0)
+
+
+async def test_an_outage_is_logged_once_by_the_kind_of_its_errors(caplog: pytest.LogCaptureFixture) -> None:
+    gateway = Gateway()
+    async with following(gateway) as wants:
+        await eventually(lambda: told(wants) == 0.0)
+        for gateway.error in (httpx.ConnectError("refused"), httpx.ReadTimeout("slow"), httpx.ConnectError("again")):
+            gateway.asked = 0
+            await eventually(lambda: gateway.asked > 2)
+        reasons = [each.reason for each in caplog.records if each.message == "wants cannot be read"]  # type: ignore[attr-defined]
+        assert [each.rpartition(": ")[-1] for each in reasons] == ["refused", "slow"]
+
+
+async def test_the_activity_of_a_pool_that_there_is_not_ends() -> None:
+    async with following(Gateway()) as wants, asyncio.timeout(DEADLINE):
+        with pytest.raises(UnknownPool, match="no pool `cpu`"):
+            [each async for each in wants.activity("cpu")]
