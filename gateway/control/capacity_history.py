@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
@@ -13,8 +14,8 @@ from gateway.wire.slices import Work
 
 _log = logging.getLogger(__name__)
 KIND = "capacity_history"
-SAVED = 600.0
-"""Seconds after which a history is saved again: so much of it may be lost with a gateway."""
+SAVED = 10
+"""Minutes after which a history is saved again: so much of it may be lost with a gateway."""
 _TOGETHER = 512
 """Numbers that are written in one piece."""
 
@@ -26,7 +27,7 @@ class CapacityHistory:
         self._forecasts: dict[str, LoadForecast] = {}
         self._kept: dict[str, str] = {}
         self._minutes: dict[str, int] = {}
-        self._saved_at: dict[str, float] = {}
+        self._unsaved: Counter[str] = Counter()
         self._documents: list[Document] = []
 
     def __repr__(self) -> str:
@@ -37,7 +38,10 @@ class CapacityHistory:
         return self._forecasts.get(pool)
 
     def looking(self, pool: PoolSpec, load: PoolLoad, now: float) -> Work[Forecast | None]:
-        """Learn the load of a whole minute when one is over, and return what is expected, in small pieces."""
+        """Learn the load of a whole minute when one is over, and return what is expected, in small pieces.
+
+        `now` is in seconds since the epoch: the time of the day counts.
+        """
         known = self._forecasts.get(pool.name)
         if known is None or known.ahead != pool.warm_up:
             known = self._begun(pool)
@@ -46,11 +50,12 @@ class CapacityHistory:
         before = self._minutes.get(pool.name)
         if before != minute:
             self._minutes[pool.name] = minute
+            self._unsaved[pool.name] += before is not None
             if before == minute - 1 and load.arrivals is not None:
                 known.observe(before, load.arrivals)
                 yield
-        if now - self._saved_at.setdefault(pool.name, now) >= SAVED:
-            self._saved_at[pool.name] = now
+        if self._unsaved[pool.name] >= SAVED:
+            self._unsaved[pool.name] = 0
             yield from self._saving(pool.name, known)
         return known.expected(now)
 
@@ -87,13 +92,18 @@ class CapacityHistory:
         for name, numbers in state.items():
             rest = iter(numbers)
             texts: list[str] = []
-            while some := [f"{each:.6g}" for each in islice(rest, _TOGETHER)]:
+            while some := [_written(each) for each in islice(rest, _TOGETHER)]:
                 texts.append(", ".join(some))
                 yield
             parts.append(f'"{name}": [{", ".join(texts)}]')
         body = "{" + ", ".join(parts) + "}"
         self._kept[pool] = body
         self._documents.append(Document(KIND, pool, body))
+
+
+def _written(number: float) -> str:
+    """Return a number as text: whole ones exactly, since minutes are such."""
+    return str(int(number)) if number.is_integer() else f"{number:.6g}"
 
 
 def shown(forecast: LoadForecast | None) -> Iterator[tuple[str, float]]:

@@ -53,6 +53,33 @@ def test_it_is_saved_now_and_then_and_goes_on_on_another_gateway(site: Site) -> 
     assert found.middle > 10.0
 
 
+def test_what_is_saved_is_of_the_minutes_in_which_it_was_seen(site: Site) -> None:
+    history, other = CapacityHistory(), CapacityHistory()
+    learnt(site, history, 11)
+    (document,) = history.documents()
+    other.take([document])
+    finish(other.looking(site.current.routes.pools["gpu"], PoolLoad("gpu", 2), BEGINS + 12 * 60))
+    found = other.forecast("gpu")
+    assert found is not None
+    assert found.state()["first"] == [BEGINS / 60]
+    assert found.state()["rates"] == [float(minute) for minute in range(10)]
+
+
+def test_it_goes_on_after_a_clock_that_was_wrong(site: Site) -> None:
+    """A gateway was started while the clock was years ahead, and again when it was right."""
+    before, wrong, after = CapacityHistory(), CapacityHistory(), CapacityHistory()
+    learnt(site, before, 30)
+    wrong.take(before.documents())
+    learnt(site, wrong, 15, begin=BEGINS + 10 * 365 * 86400)
+    after.take(wrong.documents())
+    found = learnt(site, after, 5, begin=BEGINS + 40 * 60)
+    assert found is not None
+    assert found.middle == pytest.approx(3.5), "the mean of the last two minutes"
+    forecast = after.forecast("gpu")
+    assert forecast is not None
+    assert len(forecast.state()["rates"]) >= 20 + 10 + 5, "and nothing is lost"
+
+
 def test_what_cannot_be_read_begins_anew(site: Site) -> None:
     history = CapacityHistory()
     history.take([Document(KIND, "gpu", body) for body in ("[", "[]", '{"rates": [1]}')])
@@ -84,4 +111,4 @@ def test_a_predictive_pool_is_decided_with_what_is_expected(site: Site) -> None:
     assert site.decisions.loads[-1].expected is not None
     written = [each.kind for _ in range(12) for each in site.look(60.0)]
     assert KIND in written
-    assert SAVED == 600.0
+    assert SAVED == 10

@@ -40,6 +40,16 @@ def test_a_number_that_cannot_be_is_left_out(count: float) -> None:
     assert meter.rate() == 3.0
 
 
+def test_after_a_second_far_ahead_it_goes_on_with_those_that_come() -> None:
+    meter = fed([3.0] * 200)
+    meter.observe(10**9, 900.0)
+    assert meter.bursts(4.0) is not None
+    for second in range(200, 260):
+        meter.observe(second, 6.0)
+    assert (meter.rate(), repr(meter)) == (6.0, "<ArrivalMeter of 60 s>")
+    assert meter.bursts(4.0) is None, "as in the first two minutes"
+
+
 def test_in_the_first_two_minutes_nothing_is_said() -> None:
     assert fed([1.0] * 119).bursts(4.0) is None
     assert fed([1.0] * 120).bursts(4.0) is not None

@@ -106,10 +106,16 @@ def test_minutes_that_were_not_seen_are_unknown_rather_than_empty() -> None:
     expected = forecast.expected(14 * 60.0)
     assert expected is not None
     assert expected.middle == 5.0
-    assert forecast.state()["rates"] == [3.0] * 10 + [-1.0] * 3 + [5.0]
-    far = fed([3.0] * 10)
-    far.observe(10 * WEEK, 5.0)
-    assert max(far.state()["rates"][:-1]) == -1.0
+    assert forecast.state()["rates"] == [3.0] * 10 + [5.0]
+    assert (forecast.state()["first"], forecast.state()["length"]) == ([0.0, 13.0], [10.0, 1.0])
+
+
+def test_a_history_that_is_too_old_says_nothing() -> None:
+    forecast = fed([3.0] * WEEK)
+    forecast.observe(10 * WEEK, 5.0)
+    expected = forecast.expected((10 * WEEK + 1) * 60.0)
+    assert expected is not None
+    assert expected.middle == 5.0
 
 
 @pytest.mark.parametrize("rate", [-1.0, nan, inf])
@@ -117,6 +123,7 @@ def test_a_rate_that_cannot_be_is_left_out(rate: float) -> None:
     forecast = fed([3.0] * 10)
     forecast.observe(10, rate)
     forecast.observe(9, 100.0)  # told before
+    forecast.observe(-1, 100.0)
     assert forecast.state()["rates"] == [3.0] * 10
 
 
@@ -139,6 +146,46 @@ def test_it_goes_on_after_a_restart() -> None:
     assert empty.expected(0.0) is None
 
 
+@pytest.mark.parametrize("wrong", [2 * DAY - 3 * HOUR, 0, 2 * DAY + 2 * HOUR, 10**9, 4 * WEEK])
+def test_a_clock_that_was_wrong_for_a_while_costs_no_history(wrong: int) -> None:
+    """Neither one that was ahead nor one that was behind, and no restart meanwhile."""
+    first = 4 * WEEK if wrong == 0 else 0
+    forecast = fed([daily(minute) for minute in range(2 * DAY)], first=first)
+    for minute in range(wrong, wrong + 20):
+        forecast.observe(minute, 1.0)
+    assert len(forecast.state()["rates"]) >= 2 * DAY
+    after = LoadForecast(180.0)
+    after.restore(forecast.state())
+    assert after.state() == forecast.state()
+    now = first + 2 * DAY + 8 * HOUR
+    for minute in range(now - 30, now):
+        after.observe(minute, daily(minute - first))
+    expected = after.expected(now * 60.0)
+    assert expected is not None
+    assert expected.middle == pytest.approx(daily(now - first + 3), rel=0.01)
+
+
+def test_a_clock_that_is_set_back_by_two_minutes_changes_next_to_nothing() -> None:
+    rates = [daily(minute) for minute in range(WEEK + 8 * HOUR)]
+    one, other = fed(rates), fed(rates)
+    for minute in range(len(rates) - 2, len(rates) + 30):
+        one.observe(minute, daily(minute))
+    for minute in range(len(rates), len(rates) + 30):
+        other.observe(minute, daily(minute))
+    now = (len(rates) + 30) * 60.0
+    found, as_ever = one.expected(now), other.expected(now)
+    assert found is not None
+    assert as_ever is not None
+    assert (found.middle, found.upper) == (as_ever.middle, pytest.approx(as_ever.upper, rel=0.01))
+    assert one.state()["rates"] == other.state()["rates"]
+
+
+def test_a_rate_below_zero_is_that_of_a_minute_that_was_not_seen() -> None:
+    forecast = LoadForecast(180.0)
+    forecast.restore({"first": [7.0], "rates": [1.0, -1.0, 2.0], "residuals": [], "errors": [0.0] * 5})
+    assert (forecast.state()["first"], forecast.state()["rates"]) == ([7.0, 9.0], [1.0, 2.0])
+
+
 @pytest.mark.parametrize(
     "state",
     [
@@ -146,6 +193,9 @@ def test_it_goes_on_after_a_restart() -> None:
         {"first": [], "rates": [1.0], "residuals": [], "errors": [0.0] * 5},
         {"first": [0.0], "rates": [nan], "residuals": [], "errors": [0.0] * 5},
         {"first": [0.0], "rates": [1.0], "residuals": [], "errors": [0.0]},
+        {"first": [inf], "rates": [1.0], "residuals": [], "errors": [0.0] * 5},
+        {"first": [0.0], "length": [2.0], "rates": [1.0], "residuals": [], "errors": [0.0] * 5},
+        {"first": [-1.0], "rates": [1.0], "residuals": [], "errors": [0.0] * 5},
     ],
 )
 def test_what_is_no_state_is_refused(state: dict[str, list[float]]) -> None:
@@ -176,21 +226,23 @@ def slow_middle(rates: dict[int, float], due: int) -> float:
 @given(
     days=st.integers(0, 8),
     pieces=st.lists(st.tuples(st.integers(1, 40), st.floats(0.0, 50.0)), min_size=1, max_size=6),
-    gap=st.integers(0, 20),
+    gap=st.integers(-500, 500) | st.integers(0, 20),
 )
 def test_the_forecast_is_what_its_words_say(days: int, pieces: list[tuple[int, float]], gap: int) -> None:
     """The days before are told by a state, so that an example takes no seconds."""
     past = [float((minute * 7919) % 13) for minute in range(days * DAY)]
     forecast = LoadForecast(180.0)
     forecast.restore({"first": [0.0], "rates": past, "residuals": [], "errors": [0.0] * 5})
-    rates, minute = dict(enumerate(past)), days * DAY
+    rates, minute, last = dict(enumerate(past)), days * DAY, -1
     for length, rate in pieces:
         for _ in range(length):
             forecast.observe(minute, rate)
-            rates[minute] = rate
-            minute += 1
-        minute += gap
-    now = (max(rates) + 1) * 60.0
+            if minute != last:  # else it was told before
+                rates[minute] = rate
+            last, minute = minute, minute + 1
+        minute = max(0, minute + gap)
+    rates = {each: rate for each, rate in rates.items() if each <= last}
+    now = (last + 1) * 60.0
     expected = forecast.expected(now)
     assert expected is not None
     assert expected.middle == pytest.approx(slow_middle(rates, int(now + 180) // 60))

@@ -32,12 +32,14 @@ class ArrivalMeter:
     def observe(self, second: int, count: float) -> None:
         """Count the requests of a whole second; seconds left out since the last had none.
 
-        A second that was told before, or a number that cannot be, is left out.
+        The last second told again, and a number that cannot be, are left out. With one that is earlier the clock was
+        set back, and counting begins anew.
         """
-        if second < self._next or not 0 <= count < inf:
+        if second == self._next - 1 or not 0 <= count < inf:
             return
-        if self._first < 0:
+        if self._first < 0 or second < self._next:
             self._first = self._next = second
+            self._bursts, self._due = None, 0
         for missed in range(max(self._next, second - KEPT), second):
             self._counts[missed % KEPT] = 0.0
         self._counts[second % KEPT] = count

@@ -5,8 +5,10 @@ before, or of the day before, times how much more there is now than there was th
 now. The upper bound adds what the load of late was above its forecasts.
 """
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from math import ceil, floor, inf
 from typing import Final
 
@@ -29,6 +31,8 @@ QUANTILE: Final = 0.9
 RESIDUALS: Final = 60
 ENOUGH: Final = 10
 """Residuals, of the last so many minutes, from which on they say something."""
+KEPT: Final = WEEK + DAY
+"""Minutes."""
 FADES: Final = 1 - 1 / DAY
 """What an error counts for, a minute later."""
 
@@ -40,12 +44,15 @@ class LoadForecast:
     `pinball` hold its forecasts of about the last day against what came: see there.
     """
 
-    __slots__ = ("_asked", "_errors", "_first", "_next", "_residuals", "_values", "ahead")
+    __slots__ = ("_asked", "_errors", "_minutes", "_next", "_residuals", "_values", "ahead")
 
     def __init__(self, ahead: float) -> None:
         self.ahead = ahead
-        self._values: list[float] = [-1.0] * (WEEK + DAY)
-        self._first = self._next = -1
+        # Each value by its minute modulo `KEPT`, and which minute that is: a clock that is wrong for a while, in either
+        # direction, takes the place of as many minutes only.
+        self._values: list[float] = [-1.0] * KEPT
+        self._minutes: list[int] = [-1] * KEPT
+        self._next = -1
         self._asked: dict[int, tuple[float, float, float]] = {}
         self._residuals: deque[float] = deque(maxlen=RESIDUALS)
         self._errors = [0.0, 0.0, 0.0, 0.0, 0.0]
@@ -56,16 +63,14 @@ class LoadForecast:
     def observe(self, minute: int, rate: float) -> None:
         """Learn the mean rate of a whole minute (its number since midnight of day 0); those left out stay unknown.
 
-        A minute that was told before, or one that no gateway can have seen (negative or not finite), is left out.
+        The last minute told again, and what no gateway can have seen (below 0 or not finite), are left out. After one
+        that is earlier, because the clock was set back, those ahead of it count as unknown until they come.
         """
-        if minute < self._next or not 0 <= rate < inf:
+        if minute < 0 or minute == self._next - 1 or not 0 <= rate < inf:
             return
-        if self._first < 0:
-            self._first = minute
-        for each in range(max(self._next, minute - len(self._values)), minute):
-            if self._next >= 0:
-                self._values[each % len(self._values)] = -1.0
-        self._values[minute % len(self._values)] = rate
+        if minute < self._next:
+            self._asked.clear()
+        self._values[minute % KEPT], self._minutes[minute % KEPT] = rate, minute
         self._next = minute + 1
         self._settle(minute, rate)
         due = minute + 1 + ceil(self.ahead / MINUTE)
@@ -93,24 +98,41 @@ class LoadForecast:
         return (self._errors[3] / count, self._errors[4] / count) if count else None
 
     def state(self) -> dict[str, list[float]]:
-        """Return what has to be kept over a restart: the rates by minute, -1 where unknown."""
-        first = max(self._first, self._next - len(self._values))
-        rates = [self._values[each % len(self._values)] for each in range(max(0, first), max(0, self._next))]
-        return {"first": [float(first)], "rates": rates, "residuals": [*self._residuals], "errors": [*self._errors]}
+        """Return what has to be kept over a restart: rates by minute, in runs of minutes without a gap.
+
+        Of each run there is the first minute and the length; the last one ends with the minute that was told last.
+        """
+        known = sorted([each for each in self._minutes if each >= 0])
+        ahead = bisect_left(known, self._next)
+        known = known[ahead:] + known[:ahead]
+        begins = [at for at, each in enumerate(known) if not at or each != known[at - 1] + 1]
+        return {
+            "first": [float(known[at]) for at in begins],
+            "length": [float(end - at) for at, end in pairwise([*begins, len(known)])],
+            "rates": [self._values[each % KEPT] for each in known],
+            "residuals": [*self._residuals],
+            "errors": [*self._errors],
+        }
 
     def restore(self, state: Mapping[str, Sequence[float]]) -> None:
         """Take back what `state` gave; raises KeyError, IndexError, TypeError or ValueError for anything else."""
-        rates = [float(each) for each in state["rates"]][-len(self._values) :]
-        first = int(state["first"][0]) + len(state["rates"]) - len(rates)
+        rates, first = [float(each) for each in state["rates"]], [float(each) for each in state["first"]]
+        length = [float(each) for each in state.get("length", [len(rates)])]
         residuals, errors = [float(each) for each in state["residuals"]], [float(each) for each in state["errors"]]
-        if len(errors) != len(self._errors) or not all(-inf < each < inf for each in (*rates, *residuals, *errors)):
+        numbers = (*rates, *first, *length, *residuals, *errors)
+        if len(errors) != len(self._errors) or not all(-inf < each < inf for each in numbers):
             raise ValueError("this is no state of a forecast")
-        if not rates or first < 0:
-            return
-        self._first, self._next = first, first + len(rates)
-        self._values = [-1.0] * (WEEK + DAY)
-        for index, rate in enumerate(rates):
-            self._values[(first + index) % len(self._values)] = rate
+        minutes = [
+            minute
+            for begin, count in zip(first, length, strict=True)
+            for minute in range(int(begin), int(begin) + int(count))
+        ]
+        if len(minutes) != len(rates) or min(minutes, default=0) < 0:
+            raise ValueError("the minutes of these rates are not known")
+        for minute, rate in zip(minutes, rates, strict=True):
+            if rate >= 0:
+                self._values[minute % KEPT], self._minutes[minute % KEPT] = rate, minute
+                self._next = minute + 1
         self._residuals.extend(residuals)
         self._errors = errors
 
@@ -154,8 +176,8 @@ class LoadForecast:
         return WEEK if self._at(due - WEEK) >= 0 else DAY if self._at(due - DAY) >= 0 else 0
 
     def _at(self, minute: int) -> float:
-        known = max(self._first, self._next - len(self._values), 0) <= minute < self._next
-        return self._values[minute % len(self._values)] if known else -1.0
+        is_known = minute < self._next and self._minutes[minute % KEPT] == minute
+        return self._values[minute % KEPT] if is_known else -1.0
 
     def _mean(self, first: int, last: int) -> float | None:
         """Return the mean of the minutes that are known, None without any."""
