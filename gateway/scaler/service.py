@@ -106,13 +106,7 @@ def _name(pool: str) -> str:
 
 
 async def serve(
-    wants: Wants,
-    address: str,
-    credentials: Any,
-    started: Callable[[int], None],
-    *,
-    grace: float = 1.0,
-    most_streams: int = MOST_STREAMS,
+    wants: Wants, address: str, credentials: Any, started: Callable[[int], None], *, grace: float = 1.0
 ) -> None:
     """Answer at an address until cancelled; `started` is told the port. Raises OSError where it cannot be bound."""
     server = grpc.aio.server(
@@ -123,7 +117,7 @@ async def serve(
             ("grpc.http2.max_pings_without_data", 0),  # a stream may have nothing to tell for days
         ]
     )
-    server.add_generic_rpc_handlers((ExternalScaler(wants, most_streams).handler(),))
+    server.add_generic_rpc_handlers((ExternalScaler(wants, MOST_STREAMS).handler(),))
     try:
         port = (
             server.add_insecure_port(address) if credentials is None else server.add_secure_port(address, credentials)

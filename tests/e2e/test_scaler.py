@@ -35,6 +35,8 @@ async def test_a_client_made_of_the_published_proto_scales_by_it(tmp_path: Path)
                         await call(channel, "IsActive", "IsActiveResponse")(scaled_object(wrong))
                     assert refused.value.code() is code
                     assert "pool" in refused.value.details()
+                    ended = call(channel, "StreamIsActive", "IsActiveResponse", stream=True)(scaled_object(wrong))
+                    assert (await ended.code(), await ended.details()) == (code, refused.value.details())
                 stream.cancel()
 
 

@@ -1,108 +1,91 @@
-"""The service as a gRPC client meets it: how streams end, and how many there may be."""
+"""How streams of the service end, and how many there may be; its way over the network is in e2e/test_scaler.py."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
 from gateway.scaler.wants import Wants
-from tests.e2e.grpc_client import call
 from tests.scaler.published import scaled_object
 from tests.scaler.test_wants import Gateway, following
-from tests.waiting import DEADLINE
+from tests.waiting import DEADLINE, eventually
 
 grpc = pytest.importorskip("grpc")
 pytestmark = pytest.mark.anyio
 
 
+class Ended(Exception):
+    """A call was ended, with a status and why."""
+
+
+class Call:
+    """What gRPC gives to a call, as far as the service uses it."""
+
+    async def abort(self, code: Any, details: str) -> NoReturn:
+        raise Ended(code, details)
+
+
 @asynccontextmanager
-async def channel_to(wants: Wants, **bounds: int) -> AsyncIterator[Any]:
-    """Serve these wants, and connect to that."""
-    from gateway.scaler.service import serve
+async def serving(gateway: Gateway, most_streams: int = 10) -> AsyncIterator[Any]:
+    from gateway.scaler.service import ExternalScaler
 
-    port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-    serving = asyncio.create_task(serve(wants, "127.0.0.1:0", None, port.set_result, **bounds))
-    try:
-        async with asyncio.timeout(DEADLINE), grpc.aio.insecure_channel(f"127.0.0.1:{await port}") as channel:
-            yield channel
-    finally:
-        serving.cancel()
-        with suppress(asyncio.CancelledError):
-            await serving
+    async with following(gateway) as wants, asyncio.timeout(DEADLINE):
+        await eventually(lambda: known(wants))
+        yield ExternalScaler(wants, most_streams)
 
 
-def stream(channel: Any, pool: str = "gpu") -> Any:
-    return call(channel, "StreamIsActive", "IsActiveResponse", stream=True)(scaled_object(pool))
+def known(wants: Wants) -> bool:
+    with suppress(Exception):
+        return wants.is_active("gpu") is False
+    return False
 
 
-async def refusal(channel: Any, pool: str = "gpu") -> tuple[Any, str]:
+def stream(service: Any, pool: str = "gpu") -> AsyncGenerator[bytes, None]:
+    return service.stream_is_active(scaled_object(pool).SerializeToString(), Call())  # type: ignore[no-any-return]
+
+
+async def ending(service: Any, pool: str = "gpu") -> tuple[Any, ...]:
     """Return with which status a stream ends at once, and why."""
-    with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await stream(channel, pool).read()
-    return refused.value.code(), refused.value.details()
+    with pytest.raises(Ended) as ended:
+        await anext(stream(service, pool))
+    return ended.value.args
 
 
 async def test_the_stream_of_an_unknown_pool_ends_with_the_pools_that_there_are() -> None:
-    async with following(Gateway()) as wants, channel_to(wants) as channel:
+    async with serving(Gateway()) as service:
         why = "the gateway has no pool `cpu` with a `capacity`; there are: gpu"
-        assert await refusal(channel, "cpu") == (grpc.StatusCode.NOT_FOUND, why)
-        code, _ = await refusal(channel, "")
-        assert code is grpc.StatusCode.INVALID_ARGUMENT
+        assert await ending(service, "cpu") == (grpc.StatusCode.NOT_FOUND, why)
+        assert (await ending(service, ""))[0] is grpc.StatusCode.INVALID_ARGUMENT
 
 
 async def test_a_stream_ends_when_its_pool_leaves_the_routes() -> None:
     gateway = Gateway()
-    async with following(gateway) as wants, channel_to(wants) as channel:
-        open_one = stream(channel)
-        assert (await open_one.read()).result is False
+    async with serving(gateway) as service:
+        follower = stream(service)
+        await anext(follower)
         gateway.body = []
-        with pytest.raises(grpc.aio.AioRpcError):
-            await open_one.read()
-        assert await open_one.code() is grpc.StatusCode.NOT_FOUND
+        with pytest.raises(Ended) as ended:
+            await anext(follower)
+        assert ended.value.args[0] is grpc.StatusCode.NOT_FOUND
 
 
-async def test_streams_are_bounded_and_give_their_places_back() -> None:
-    async with following(Gateway()) as wants, channel_to(wants, most_streams=2) as channel:
+async def test_streams_are_bounded_and_give_their_places_back_however_they_end() -> None:
+    async with serving(Gateway(), most_streams=2) as service:
         for _ in range(3):
-            streams = await opened(channel, 2)
-            assert await refusal(channel) == (
-                grpc.StatusCode.RESOURCE_EXHAUSTED,
-                "2 streams are open, and there may be no more",
-            )
-            assert (await call(channel, "IsActive", "IsActiveResponse")(scaled_object("gpu"))).result is False
-            for each in streams:
-                each.cancel()
-            (kept,) = await opened(channel, 1)
+            one, other = stream(service), stream(service)
+            await anext(one)
+            await anext(other)
+            full = (grpc.StatusCode.RESOURCE_EXHAUSTED, "2 streams are open, and there may be no more")
+            assert await ending(service) == full
+            assert await service.is_active(scaled_object("gpu").SerializeToString(), Call()) == b""
+            await one.aclose()  # the client has left, which is told while nothing is written
+            waiting = asyncio.ensure_future(anext(other))
+            await asyncio.sleep(0)
+            waiting.cancel()  # or while the stream waits for a change
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
             for _ in range(3):
-                code, _ = await refusal_when_free(channel, "cpu")
-                assert code is grpc.StatusCode.NOT_FOUND
-            kept.cancel()
-
-
-async def opened(channel: Any, count: int) -> list[Any]:
-    """Return so many streams that have told something, as soon as there is a place for each.
-
-    The server hears a moment later that a client has left.
-    """
-    streams: list[Any] = []
-    while len(streams) < count:
-        streams.append(stream(channel))
-        try:
-            await streams[-1].read()
-        except grpc.aio.AioRpcError as error:
-            if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
-                raise
-            streams.pop()
-            await asyncio.sleep(0.005)
-    return streams
-
-
-async def refusal_when_free(channel: Any, pool: str) -> tuple[Any, str]:
-    """Return how a stream ends once there was a place for it."""
-    while True:
-        code, why = await refusal(channel, pool)
-        if code is not grpc.StatusCode.RESOURCE_EXHAUSTED:
-            return code, why
-        await asyncio.sleep(0.005)
+                assert (await ending(service, "cpu"))[0] is grpc.StatusCode.NOT_FOUND
+                assert (await ending(service, ""))[0] is grpc.StatusCode.INVALID_ARGUMENT
