@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib import import_module
 from importlib.metadata import version
-from math import floor
+from math import floor, isfinite
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Header, Query, Request, Response
@@ -328,5 +328,12 @@ def _backend(backend: Backend, now: float) -> BackendStatus:
         kv_capacity=health.slots.kv_capacity if health.slots.kv_capacity < UNLIMITED else None,
         idle_connections=backend.pool.idle,
         models=sorted(backend.models) if backend.models is not None else None,
+        failed_in_a_row=health.symptoms.failed_in_a_row,
+        failed_seconds=_since(health.symptoms.failed_at, now),
+        good_seconds=_since(health.symptoms.good_since, now),
         engine=EngineStatus(**asdict(engine)) if engine is not None else None,
     )
+
+
+def _since(moment: float, now: float) -> float | None:
+    return round(max(0.0, now - moment), 1) if isfinite(moment) else None

@@ -32,6 +32,9 @@ class BackendStatus(BaseModel):
     `leaving` says that it gets no new requests because where it was found it is no longer named, or about to go.
     One that is `asleep` gets no requests until it is woken. While it is `warming` others go first.
     `limit` is in requests at once, `kv_capacity` in tokens; null where there is none.
+    `failed_in_a_row` are the attempts that failed since the last good answer, whatever followed from them, since this
+    gateway began or the engine came back. The latest was `failed_seconds` ago; the last request that was answered well
+    was sent `good_seconds` ago; null for none.
     """
 
     id: str
@@ -53,6 +56,9 @@ class BackendStatus(BaseModel):
     kv_capacity: int | None
     idle_connections: int
     models: list[str] | None
+    failed_in_a_row: int
+    failed_seconds: float | None
+    good_seconds: float | None
     engine: EngineStatus | None
 
 

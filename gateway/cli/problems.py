@@ -8,6 +8,8 @@ from gateway.policy.slo.words import duration
 
 FEWEST_FAILURES, HOUR = 5, 3600.0
 """How many requests in a row fail before that is a problem, and for how many seconds after the last of them."""
+FEWEST_ATTEMPTS = 3
+"""The same of attempts at one backend, while requests of its models are answered elsewhere."""
 
 _NAMES = 3
 """Models that are named of one engine."""
@@ -188,6 +190,32 @@ def _backends(found: dict[str, Any]) -> Iterator[Problem]:
             yield Problem(
                 what, f"it returns once it answers correctly again; to keep it out: tidegate drain {each['id']}"
             )
+        elif each["state"] != "not_ready" and _fails_alone(found, each):
+            failed, ago = f"{each['failed_in_a_row']:,}", duration(max(1.0, each["failed_seconds"]))
+            what = f"the last {failed} attempts at {each['id']} all failed, the latest {ago} ago"
+            yield Problem(
+                what, f"see the log of this engine, and the gateway's; to take it out: tidegate drain {each['id']}"
+            )
+
+
+def _fails_alone(found: dict[str, Any], backend: dict[str, Any]) -> bool:
+    """Whether each of a backend's last attempts failed, but not each request of a model meanwhile: retries hide it.
+
+    One request that no engine can answer, and that its client repeats, is no fault of the backend.
+    """
+    failed, ago, good = backend.get("failed_in_a_row", 0), backend.get("failed_seconds"), backend.get("good_seconds")
+    if failed < FEWEST_ATTEMPTS or ago is None or ago > HOUR or (good is not None and good < ago):
+        return False
+    names = {
+        model["name"]
+        for model in found["models"]
+        if any(backend["pool"] in version["pools"] for version in model["versions"])
+    }
+    return any(
+        each["model"] in names and each["last_seconds"] is not None and each["bad_in_a_row"] < failed
+        for each in found.get("objectives", ())
+        if each["sli"] == "availability"
+    )
 
 
 def _origins(found: dict[str, Any]) -> Iterator[Problem]:

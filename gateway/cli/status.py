@@ -26,10 +26,10 @@ def status(admin: Admin = ADMIN, *, tenant: Tenant = "", as_json: AsJson = False
     """Show objectives, rollouts, queues, backends and problems.
 
     For each problem it suggests a command. The exit code is 1 if there is a problem: a firing alert, a model whose last
-    five or more requests all failed, an overspent budget, a backend that is ejected or not ready, a place where
-    backends are found that cannot be asked, a failing candidate, a paused rollout, route files that were not applied,
-    state that cannot be saved or is in the file of a gateway with other routes, limits that are not shared with other
-    machines, an upgrade that failed.
+    five or more requests all failed, an overspent budget, a backend that is ejected or not ready, or whose last three
+    or more attempts all failed while requests are answered elsewhere, a place where backends are found that cannot be
+    asked, a failing candidate, a paused rollout, route files that were not applied, state that cannot be saved or is in
+    the file of a gateway with other routes, limits that are not shared with other machines, an upgrade that failed.
     """
     found = ask(admin, "GET", "/admin/status", params={"tenant": tenant} if tenant else None)
     if tenant and not found["tenants"]:

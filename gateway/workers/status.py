@@ -7,6 +7,7 @@ from typing import Any
 _SUMMED = ("in_flight", "client_connections")
 _OF_LIMITS = ("used_here", "used_elsewhere", "heard_seconds")
 _OF_BACKENDS = ("in_flight", "kv_tokens", "idle_connections")
+_AGES = ("failed_seconds", "good_seconds")
 
 
 def merged(statuses: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -16,7 +17,10 @@ def merged(statuses: Sequence[dict[str, Any]]) -> dict[str, Any]:
     for key, name, fields in (("backends", "id", _OF_BACKENDS), ("tenants", "name", ("in_flight",))):
         found = [{each[name]: each for each in other[key]} for other in others]
         for each in leader[key]:
-            _add(each, [other[each[name]] for other in found if each[name] in other], fields)
+            same = [other[each[name]] for other in found if each[name] in other]
+            _add(each, same, fields)
+            if key == "backends":
+                _failing(each, [each, *same])
     _most_used(leader, others)
     versions = [{(model["name"], each["name"]): each for model, each in _versions(other)} for other in others]
     for model, version in _versions(leader):
@@ -36,6 +40,16 @@ def _add(total: dict[str, Any], others: Iterable[Mapping[str, Any]], fields: Ite
     for other in others:
         for each in fields:
             total[each] += other[each]
+
+
+def _failing(backend: dict[str, Any], workers: Sequence[Mapping[str, Any]]) -> None:
+    """Add how often a backend failed in a row, and how long ago any worker last saw it fail, or answer well.
+
+    A worker of an earlier release does not tell.
+    """
+    backend["failed_in_a_row"] = sum(each.get("failed_in_a_row", 0) for each in workers)
+    for age in _AGES:
+        backend[age] = min((each[age] for each in workers if each.get(age) is not None), default=None)
 
 
 def _count(total: dict[str, int], other: Mapping[str, int]) -> None:

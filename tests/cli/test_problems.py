@@ -53,6 +53,10 @@ def failing(**more: Any) -> dict[str, Any]:
     return objective(sli="availability", bad_in_a_row=7, last_seconds=125.2) | more
 
 
+def lame(**more: Any) -> dict[str, Any]:
+    return backend(failed_in_a_row=3, failed_seconds=125.2, good_seconds=None) | more
+
+
 def alert(**more: Any) -> dict[str, Any]:
     words = {"summary": "availability of m", "description": "all of it failed", "since": "2026-01-02T03:04:05Z"}
     return {"severity": "page", "model": "m", "notified": "sent", **words} | more
@@ -77,6 +81,13 @@ def rollout(**more: Any) -> dict[str, Any]:
         {"objectives": [failing(sli="ttft")]},
         {"objectives": [failing(last_seconds=3601.0)]},
         {"objectives": [failing(bad_in_a_row=0, last_seconds=None)]},
+        {"backends": [lame(failed_in_a_row=2)], "objectives": [failing(bad_in_a_row=0)]},
+        {"backends": [lame(failed_seconds=3601.0)], "objectives": [failing(bad_in_a_row=0)]},
+        {"backends": [lame(good_seconds=60.0)], "objectives": [failing(bad_in_a_row=0)]},
+        {"backends": [lame()], "objectives": [failing(bad_in_a_row=3)]},
+        {"backends": [lame()], "objectives": [failing(bad_in_a_row=0, last_seconds=None)]},
+        {"backends": [lame()], "objectives": [failing(bad_in_a_row=0, model="another")]},
+        {"backends": [lame(drained=True), backend(id="p/b:1")], "objectives": [failing(bad_in_a_row=0)]},
         {"state": {"where": "memory://", "leads": False, "not_saved": "", "shared": ""}},
         {"state": server(read_seconds=9.0)},
     ],
@@ -92,6 +103,13 @@ def rollout(**more: Any) -> dict[str, Any]:
         "late first tokens",
         "failures of long ago",
         "no requests",
+        "few failed attempts at a backend",
+        "failed attempts of long ago",
+        "a good answer that another worker got",
+        "one request that no backend can answer, sent three times",
+        "failed attempts while no request was counted",
+        "failed attempts while another model is answered",
+        "failed attempts before it was drained",
         "a gateway that follows",
         "a gateway that has read lately",
     ],
@@ -121,6 +139,21 @@ def test_what_is_no_problem(parts: dict[str, Any]) -> None:
             {"objectives": [failing(), objective()]},
             "the last 7 requests of m (o) all failed, the latest 2 min ago",
             "tidegate slo m",
+        ),
+        (
+            {"backends": [lame()], "objectives": [failing(bad_in_a_row=1)]},
+            "the last 3 attempts at p/a:1 all failed, the latest 2 min ago",
+            "tidegate drain p/a:1",
+        ),
+        (
+            {"backends": [lame(ejection="half_open", good_seconds=126.0)], "objectives": [failing(bad_in_a_row=0)]},
+            "the last 3 attempts at p/a:1 all failed, the latest 2 min ago",
+            "tidegate drain p/a:1",
+        ),
+        (
+            {"backends": [lame(ejection="ejected", ejection_reason="5 failures")]},
+            "p/a:1 is ejected: 5 failures",
+            "tidegate drain p/a:1",
         ),
         (
             {"objectives": [failing(alert="page")], "alerts": [alert()]},

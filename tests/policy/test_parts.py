@@ -145,9 +145,12 @@ def test_symptoms_are_detected_and_nothing_follows_by_itself() -> None:
     assert repr(symptoms) == "<Symptoms 3 failures in a row, burn 1.0>"
     symptoms.forgive()
     assert (symptoms.failures, symptoms.residual.failing.hits) == (0, 3.0)
+    assert symptoms.failed_in_a_row == 3, "what followed from them is no answer"
     symptoms.renew()
-    symptoms.failed()
+    symptoms.failed(7.0)
+    assert (symptoms.failed_in_a_row, symptoms.failed_at) == (4, 7.0)
     symptoms.answered()
+    assert symptoms.failed_in_a_row == 0
     assert (symptoms.failures, symptoms.residual.failing.seen) == (0, 2.0)
     assert not symptoms.told(Signal(gone=True))
     assert symptoms.told(Signal(slow="ttft burns"))

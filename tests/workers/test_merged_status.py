@@ -11,7 +11,9 @@ def status(in_flight: int, waiting: int, *backends: str) -> dict[str, Any]:
         "in_flight": in_flight,
         "client_connections": 10,
         "backends": [
-            {"id": each, "in_flight": in_flight, "kv_tokens": 7, "idle_connections": 1, "limit": 4} for each in backends
+            {"id": each, "in_flight": in_flight, "kv_tokens": 7, "idle_connections": 1, "limit": 4}
+            | {"failed_in_a_row": 0, "failed_seconds": None, "good_seconds": None}
+            for each in backends
         ],
         "tenants": [{"name": "t", "in_flight": in_flight, "requests_left": 5}],
         "models": [
@@ -31,6 +33,15 @@ def test_what_each_worker_has_for_itself_is_added_and_the_rest_is_the_leaders() 
     assert found["models"][0]["versions"][0]["waiting"] == {"batch": 6}
     assert found["models"][0]["versions"][0]["shed"] == {"batch": {"full": 2}}
     assert found["state"] == {"leads": True}
+
+
+def test_when_a_backend_last_failed_or_answered_well_is_the_latest_of_all_workers() -> None:
+    leader, second, third = (status(1, 2, "a") for _ in range(3))
+    del third["backends"][0]["failed_in_a_row"], third["backends"][0]["failed_seconds"]  # of an earlier release
+    leader["backends"][0] |= {"failed_in_a_row": 2, "failed_seconds": 9.0}
+    second["backends"][0] |= {"failed_in_a_row": 1, "failed_seconds": 4.0, "good_seconds": 60.0}
+    (found,) = merged([leader, second, third])["backends"]
+    assert (found["failed_in_a_row"], found["failed_seconds"], found["good_seconds"]) == (3, 4.0, 60.0)
 
 
 def test_what_another_worker_does_not_know_is_the_leaders_alone() -> None:

@@ -42,18 +42,30 @@ class Signal:
 class Symptoms:
     """What speaks against one backend.
 
-    `failures` in a row since `failing_since`, of which `silent` were no answers; its `residual` beside its peers, and
-    the `signal` of its burn rates. `finding` is what another gateway has found and nothing has followed from yet.
-    `good_since` is when the latest request was sent that it answered well; `new_since` when it came back last, or took
-    the place of another. Times are seconds.
+    `failures` in a row since `failing_since`, of which `silent` were no answers, count from zero when it moves from
+    state to state; `failed_in_a_row` are all since its last good answer, the latest at `failed_at`. Beside them go its
+    `residual` beside its peers, and the `signal` of its burn rates. `finding` is what another gateway has found and
+    nothing has followed from yet. `good_since` is when the latest request was sent that it answered well; `new_since`
+    when it came back last, or took the place of another. Times are seconds.
     """
 
-    __slots__ = ("failing_since", "failures", "finding", "good_since", "new_since", "residual", "signal", "silent")
+    __slots__ = (
+        "failed_at",
+        "failed_in_a_row",
+        "failing_since",
+        "failures",
+        "finding",
+        "good_since",
+        "new_since",
+        "residual",
+        "signal",
+        "silent",
+    )
 
     def __init__(self) -> None:
-        self.failures = self.silent = 0
+        self.failures = self.silent = self.failed_in_a_row = 0
         self.failing_since = 0.0
-        self.good_since = self.new_since = float("-inf")
+        self.good_since = self.new_since = self.failed_at = float("-inf")
         self.finding: Finding | None = None
         self.residual = Residual()
         self.signal = Signal()
@@ -63,7 +75,7 @@ class Symptoms:
 
     def answered(self, since: float = 0.0) -> None:
         """Learn of a complete answer to a request that was sent then."""
-        self.failures = 0
+        self.failures = self.failed_in_a_row = 0
         self.good_since = max(self.good_since, since)
         self.residual.answered()
 
@@ -73,6 +85,8 @@ class Symptoms:
         if not self.failures:
             self.failing_since, self.silent = now, 0
         self.failures += 1
+        self.failed_in_a_row += 1
+        self.failed_at = now
         self.silent += silent
         self.residual.failure(silent=silent)
 
@@ -95,6 +109,7 @@ class Symptoms:
     def began_anew(self, now: float) -> None:
         """Learn that it is back, or has taken the place of another: what others found before is no matter of it."""
         self.new_since = now
+        self.failed_in_a_row = 0
         self.finding = None
 
     def concerns(self, finding: Finding) -> bool:
