@@ -70,7 +70,7 @@ def _print(found: dict[str, Any], wrong: list[Problem]) -> None:
 
 def _tables(found: dict[str, Any]) -> Iterator[Table]:
     yield _workers(found)
-    yield _members(found)
+    yield members_table(found)
     yield _objectives(found)
     yield _rollouts(found)
     yield _models(found)
@@ -98,10 +98,17 @@ def _workers(found: dict[str, Any]) -> Table:
 
 
 def fleet_words(state: dict[str, Any]) -> str:
-    """Return in a line who shares the state, who leads, and how old what is shared has become."""
+    """Return in a line who shares the state, who leads, and how old what is shared has become.
+
+    While it cannot be saved, it is not known who is alive, and who leads may lead no more.
+    """
     fleet = state.get("fleet")
     if not fleet:
         return f"state in {state['where']}"
+    if state.get("not_saved"):
+        saved = "nothing saved yet" if fleet["saved_seconds"] is None else f"last saved {_ago(fleet['saved_seconds'])}"
+        read = "" if state["read_seconds"] is None else f", others last read {_ago(state['read_seconds'])}"
+        return f"state in {state['where']}: not saved now, {saved}{read}"
     alive, leader = fleet["alive"], fleet["leader"]
     leads = "this one leads" if leader == fleet["name"] else f"{leader or 'none'} leads"
     told = [
@@ -147,10 +154,14 @@ def _ago(seconds: float | None) -> str:
     return "not yet" if seconds is None else f"{seconds:,.1f} s ago"
 
 
-def _members(found: dict[str, Any]) -> Table:
-    """Return the table of gateways that share the state, empty where these are the workers of this one."""
-    fleet = found.get("state", {}).get("fleet") or {}
-    members = fleet.get("members", ())
+def members_table(found: dict[str, Any]) -> Table:
+    """Return the table of gateways that share the state, empty where these are the workers of this one.
+
+    It is empty too while the state cannot be saved: who had saved before that may be gone.
+    """
+    state = found.get("state", {})
+    fleet = state.get("fleet") or {}
+    members = () if state.get("not_saved") else fleet.get("members", ())
     own = max(1, len(found.get("workers", ())))
     return table(
         ["process", "saved", "leads"],

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from gateway.cli.problems import FEWEST_FAILURES
-from gateway.cli.status import fleet_words, limits_table, quota_words
+from gateway.cli.status import fleet_words, limits_table, members_table, quota_words
 from gateway.policy.canary.rollout import Phase
 from tests.cli.test_asking import tidegate
 from tests.e2e.fakes import backends, good
@@ -209,6 +209,24 @@ def test_a_worker_is_counted_as_a_process_and_not_as_a_gateway(alive: int | None
     fleet = {"name": "gw/a", "leader": leader, "alive": alive, "saved_seconds": 0.4}
     told = fleet_words({"where": "redis://r:1/0", "read_seconds": None, "fleet": fleet})
     assert told == f"state in redis://r:1/0: {words}, saved 0.4 s ago, others read not yet"
+
+
+@pytest.mark.parametrize(
+    ("saved", "read", "words"),
+    [
+        (19.1, 20.4, "not saved now, last saved 19.1 s ago, others last read 20.4 s ago"),
+        (None, None, "not saved now, nothing saved yet"),
+    ],
+)
+def test_while_the_state_is_away_nothing_is_said_of_who_is_alive_or_leads(
+    saved: float | None, read: float | None, words: str
+) -> None:
+    members = [{"name": name, "wrote_seconds": 0.4, "leads": name == "gw/a"} for name in ("gw/a", "gw/b")]
+    fleet = {"name": "gw/a", "leader": "gw/a", "alive": 2, "saved_seconds": saved, "members": members}
+    state = {"where": "redis://r:1/0", "not_saved": "it is away", "read_seconds": read, "fleet": fleet}
+    assert fleet_words(state) == f"state in redis://r:1/0: {words}"
+    assert members_table({"state": state}).row_count == 0
+    assert members_table({"state": state | {"not_saved": ""}}).row_count == 2
 
 
 @pytest.mark.parametrize(
