@@ -5,13 +5,15 @@ import os
 import re
 import socket
 import ssl
+from collections.abc import Sequence
 from typing import Annotated, Any, NoReturn
 
 import httpx
 import typer
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
+
+from gateway.cli.tables import PlainTable
 
 _WIDTH_IN_FILES = 160
 _NOT_FOUND, _UNAVAILABLE = 404, 503
@@ -153,13 +155,11 @@ def console() -> Console:
     return found
 
 
-def table(columns: list[str], rows: list[list[str]]) -> Table:
-    """Return a plain table."""
-    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for column in columns:
-        made.add_column(column, overflow="fold")
+def table(columns: list[str], rows: list[list[str]], least: Sequence[str] = ()) -> Table:
+    """Return a plain table; a terminal that is too narrow for it lacks the columns of `least`, the first one first."""
+    made = PlainTable(columns, least)
     for row in rows:
-        made.add_row(*map(Text, row))
+        made.row(*row)
     return made
 
 

@@ -42,6 +42,7 @@ def report(model: Model, admin: Admin = ADMIN, *, as_json: AsJson = False) -> No
                 ]
                 for each in found["versions"]
             ],
+            ["output tokens", "prompt tokens"],
         )
     )
     screen.print()
@@ -59,6 +60,7 @@ def report(model: Model, admin: Admin = ADMIN, *, as_json: AsJson = False) -> No
                 ]
                 for each in found["slis"]
             ],
+            ["set aside", "worst case"],
         )
     )
     screen.print(Text(f"\ne-value {found['e_value']:g} of {found['roll_back_at']:g}: {found['decision']}"))
@@ -164,7 +166,7 @@ def _show(found: dict[str, Any], *, as_json: bool) -> None:
         ]
         for each in found["history"]
     ]
-    screen.print(table(["when (UTC)", "phase", "candidate", "who", "why"], rows))
+    screen.print(table(["when (UTC)", "phase", "candidate", "who", "why"], rows, ["who"]))
 
 
 def _share(bad: int, total: int) -> str:

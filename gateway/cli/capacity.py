@@ -97,7 +97,8 @@ def _show(found: list[dict[str, Any]]) -> None:
         ]
         for each in found
     ]
-    screen.print(table(["pool", "wants", "has", "limits", "cost per hour", "rule", "why"], rows))
+    columns = ["pool", "wants", "has", "limits", "cost per hour", "rule", "why"]
+    screen.print(table(columns, rows, ["cost per hour", "rule", "limits"]))
     for each in found:
         for line in notes(each):
             screen.print(Text(line), soft_wrap=True)

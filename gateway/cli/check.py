@@ -9,9 +9,9 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from gateway.cli.check_capacity import budgets_as_json, budgets_table, capacity_as_json, capacity_table
+from gateway.cli.tables import PlainTable
 from gateway.cli.targets import percent, target_rows
 from gateway.config.durations import format_duration
 from gateway.config.itself import Listening
@@ -123,25 +123,25 @@ def _unreadable(origin: Origin) -> str:
 
 
 def _models_table(table: RouteTable) -> Table:
-    shown = _table("model", "aliases", "version", "share", "pools", "served model")
+    shown = PlainTable(("model", "aliases", "version", "share", "pools", "served model"), ("aliases",))
     for model in table.models.values():
         shares = _shares(model)
         names = (model.name, ", ".join(model.aliases))
         for version in model.versions.values():
             share = f"{shares.get(version.name, 0):.4g} %"
-            _add(shown, *names, version.name, share, ", ".join(version.pools), version.served_model)
+            shown.row(*names, version.name, share, ", ".join(version.pools), version.served_model)
             names = ("", "")
     return shown
 
 
 def _objectives_table(table: RouteTable) -> Table:
-    shown = _table("model", "classes", "objective", "SLI", "target", "good")
+    shown = PlainTable(("model", "classes", "objective", "SLI", "target", "good"), ("classes",))
     for model in table.models.values():
         name = model.name
         for objective in model.objectives:
             names = (name, _classes(model, objective), f"{objective.name} ({format_duration(objective.window)})")
             for row in target_rows(objective, of_deployments=objective is model.objective):
-                _add(shown, *names, *row)
+                shown.row(*names, *row)
                 names = ("", "", "")
             name = ""
     return shown
@@ -149,14 +149,14 @@ def _objectives_table(table: RouteTable) -> Table:
 
 def _pages_table(table: RouteTable) -> Table:
     """Return what it takes to page, SLIs with the same target in one row; `--json` has the rest in `notes`."""
-    shown = _table("objective", "SLI", "pages above burn rate", "failures needed", "total outage pages after")
+    shown = PlainTable(("objective", "SLI", "pages above burn rate", "failures needed", "total outage pages after"))
     for objective in _objectives(table):
         factor = f"{FASTEST.factor(objective.window):.4g}"
         for target in dict.fromkeys(target.ratio for target in objective.targets.values()):
             slis = [(sli, each) for sli, each in objective.targets.items() if each.ratio == target]
             (_, of), names = slis[0], ", ".join(sli for sli, _ in slis)
             fewest, outage = fewest_words(Severity.PAGE, of, objective.window), outage_words(of, objective.window)
-            _add(shown, objective.name, names, factor, fewest, outage)
+            shown.row(objective.name, names, factor, fewest, outage)
     return shown
 
 
@@ -183,13 +183,13 @@ def _classes(model: ModelSpec, objective: Objective) -> str:
 
 
 def _timeouts_table(table: RouteTable) -> Table:
-    shown = _table("timeouts", "connect", "first token", "first byte", "stall", "total")
+    shown = PlainTable(("timeouts", "connect", "first token", "first byte", "stall", "total"))
     for model in table.models.values():
         limits = model.timeouts
         first_byte = "adaptive" if limits.first_byte is None else format_duration(limits.first_byte)
         first_token, stall = _silence(limits.first_token, FIRST_TOKEN), _silence(limits.stall, STALL)
         connect, total = format_duration(limits.connect), format_duration(limits.total)
-        _add(shown, model.name, connect, first_token, first_byte, stall, total)
+        shown.row(model.name, connect, first_token, first_byte, stall, total)
     return shown
 
 
@@ -200,16 +200,18 @@ def _silence(limit: float | None, usual: float) -> str:
 
 
 def _pools_table(table: RouteTable) -> Table:
-    shown = _table("pool", "accelerator", "cost per hour", "backend", "max concurrency", "key")
+    shown = PlainTable(
+        ("pool", "accelerator", "cost per hour", "backend", "max concurrency", "key"), ("cost per hour", "key")
+    )
     for pool in table.pools.values():
         cost = "" if pool.cost_per_hour is None else f"{pool.cost_per_hour:g}"
         kind = (pool.name, pool.accelerator, cost)
         for backend in pool.backends:
             key = "yes" if backend.api_key else ""
-            _add(shown, *kind, backend.url, str(backend.max_concurrency or "adaptive"), key)
+            shown.row(*kind, backend.url, str(backend.max_concurrency or "adaptive"), key)
             kind = ("", "", "")
         for found in pool.discovered:
-            _add(shown, *kind, str(found), _bears(found), "yes" if found.api_key else "")
+            shown.row(*kind, str(found), _bears(found), "yes" if found.api_key else "")
             kind = ("", "", "")
     return shown
 
@@ -221,20 +223,20 @@ def _bears(found: Discovery) -> str:
 
 
 def _tenants_table(table: RouteTable) -> Table:
-    shown = _table("tenant", "class", "models", "limits")
+    shown = PlainTable(("tenant", "class", "models", "limits"))
     for tenant in table.tenants.values():
         models = "all" if tenant.models is None else ", ".join(sorted(tenant.models))
         limits = (f"{name} {limit:,}" for name, limit in asdict(tenant.limits).items() if limit is not None)
-        _add(shown, tenant.name, tenant.service_class, models, ", ".join(limits).replace("_", " ") or "none")
+        shown.row(tenant.name, tenant.service_class, models, ", ".join(limits).replace("_", " ") or "none")
     return shown
 
 
 def _rules_table(table: RouteTable) -> Table:
-    shown = _table("rules", "requests", "pools", "next pool above burn rate")
+    shown = PlainTable(("rules", "requests", "pools", "next pool above burn rate"))
     for model in table.models.values():
         name = model.name
         for rule in model.rules:
-            _add(shown, name, _when(rule.when), ", ".join(rule.use), f"{rule.spill_at_burn:g}")
+            shown.row(name, _when(rule.when), ", ".join(rule.use), f"{rule.spill_at_burn:g}")
             name = ""
     return shown
 
@@ -255,12 +257,14 @@ def _span(span: Span) -> str:
 
 
 def _canary_table(table: RouteTable) -> Table:
-    shown = _table("canary", "versions", "steps", "hold", "requests", "mirror", "starts", "on stall")
+    shown = PlainTable(
+        ("canary", "versions", "steps", "hold", "requests", "mirror", "starts", "on stall"),
+        ("mirror", "on stall", "requests"),
+    )
     for model in table.models.values():
         plan = model.canary
         if plan is not None:
-            _add(
-                shown,
+            shown.row(
                 model.name,
                 f"{plan.stable} -> {plan.candidate}",
                 ("auto: " if plan.is_auto else "") + " ".join(f"{step:g}" for step in plan.shares),
@@ -276,7 +280,7 @@ def _canary_table(table: RouteTable) -> Table:
 def _durations_table(table: RouteTable) -> Table:
     """How long each rollout takes until promotion, by traffic: of an equal candidate that fails as seldom as stable."""
     rates = (RAREST, 1.0, 12.0, DENSEST)
-    shown = _table("time to promotion at", *(f"{rate:g} requests/s" for rate in rates))
+    shown = PlainTable(("time to promotion at", *(f"{rate:g} requests/s" for rate in rates)))
     for model in table.models.values():
         if model.canary is not None:
             cells = []
@@ -285,19 +289,8 @@ def _durations_table(table: RouteTable) -> Table:
                 first = traffic.first_step(model.canary)
                 late = ", beyond max_hold" if stalling(model.canary, traffic) else ""
                 cells.append(f"{span(traffic.rest(model.canary, first))}, from {first:g} %{late}")
-            _add(shown, model.name, *cells)
+            shown.row(model.name, *cells)
     return shown
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
-
-
-def _add(table: Table, *cells: str) -> None:
-    table.add_row(*map(Text, cells))
 
 
 def _shares(model: ModelSpec) -> dict[str, float]:

@@ -3,8 +3,8 @@
 from typing import Any
 
 from rich.table import Table
-from rich.text import Text
 
+from gateway.cli.tables import PlainTable
 from gateway.config.durations import format_duration
 from gateway.config.table import BudgetSpec, CapacitySpec, PoolSpec, RouteTable
 from gateway.policy.capacity.signals import Gauge
@@ -13,9 +13,8 @@ from gateway.policy.capacity.want import Rules
 
 def capacity_table(table: RouteTable) -> Table:
     """Return one row for each pool that may want replicas."""
-    shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for column in ("capacity", "replicas", "mode", "step", "cool-down", "warm-up", "cost per hour", "approved above"):
-        shown.add_column(column, overflow="fold")
+    columns = ("capacity", "replicas", "mode", "step", "cool-down", "warm-up", "cost per hour", "approved above")
+    shown = PlainTable(columns, ("step", "cool-down", "warm-up"))
     for pool in table.pools.values():
         capacity = pool.capacity
         if capacity is not None:
@@ -29,21 +28,19 @@ def capacity_table(table: RouteTable) -> Table:
                 _cost(capacity.rules),
                 "-" if capacity.rules.approval_above is None else str(capacity.rules.approval_above),
             )
-            shown.add_row(*map(Text, cells))
+            shown.row(*cells)
     return shown
 
 
 def budgets_table(table: RouteTable) -> Table:
     """Return one row for each pool of a budget."""
-    shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for column in ("budget", "in all", "aim", "pool", "weight", "fewest", "most"):
-        shown.add_column(column, overflow="fold")
+    shown = PlainTable(("budget", "in all", "aim", "pool", "weight", "fewest", "most"), ("aim",))
     for budget in table.budgets.values():
         names = (budget.name, str(budget), budget.aim.value)
         for pool, capacity in _sharing(table, budget):
             price = budget.price(capacity)
             limits = (f"{price * each:g}" for each in (capacity.rules.min, capacity.rules.max))
-            shown.add_row(*map(Text, (*names, pool, f"{capacity.weight:g}", *limits)))
+            shown.row(*names, pool, f"{capacity.weight:g}", *limits)
             names = ("", "", "")
     return shown
 

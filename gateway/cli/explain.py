@@ -62,6 +62,7 @@ def _candidates(version: dict[str, Any]) -> Table:
             ]
             for each in version["candidates"]
         ],
+        ["prefilling", "in flight", "weight", "routing burn"],
     )
 
 

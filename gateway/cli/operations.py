@@ -198,7 +198,8 @@ def deployments(admin: Admin = ADMIN, *, as_json: AsJson = False) -> None:
         ]
         for each in found
     ]
-    console().print(table(["id", "version", "result", "stages", "reported", "why"], rows))
+    columns = ["id", "version", "result", "stages", "reported", "why"]
+    console().print(table(columns, rows, ["reported", "stages"]))
 
 
 def audit(

@@ -151,7 +151,10 @@ def _users(found: dict[str, Any], windows: Sequence[str]) -> Table:
         prompts = f" {sli['prompt_tokens']} tokens" if sli["prompt_tokens"] else ""
         shown = _rates(sli, windows)
         rows.append([subject["name"], sli["objective"], sli["sli"] + prompts, *shown, budget_words(sli["budget"])])
-    return table(["burn rate of", "objective", "SLI", *windows, "budget"], rows)
+    columns = ["burn rate of", "objective", "SLI", *windows, "budget"]
+    return table(
+        columns, rows, [*reversed(windows[2:]), "objective", windows[1]] if len(windows) > 1 else ["objective"]
+    )
 
 
 def _rates(sli: dict[str, Any], windows: Sequence[str]) -> Iterator[str]:
@@ -181,7 +184,7 @@ def _alerts(found: dict[str, Any]) -> Iterator[RenderableType]:
     ]
     if rows:
         columns = ["alert of", "objective", "SLI", "pair", "state", "burn x time in use, short", "fires above"]
-        yield table(columns, rows)
+        yield table(columns, rows, ["fires above", "objective"])
     else:
         total = sum(window["good"] + window["bad"] for _, sli in _slis(found) for window in sli["windows"])
         yield Text("no alert fires" if total else "no events yet: no alert can fire")
@@ -201,4 +204,6 @@ def _attempts(found: dict[str, Any]) -> Table:
         if subject["subject"] in _ATTEMPTS:
             shown = _rates(sli, ("1m", "5m", "1h", "1d"))
             rows.append([subject["name"], sli["objective"], sli["sli"], *shown])
-    return table(["burn rate of attempts at", "objective", "SLI", "1m", "5m", "1h", "1d"], rows)
+    return table(
+        ["burn rate of attempts at", "objective", "SLI", "1m", "5m", "1h", "1d"], rows, ["1d", "objective", "1m"]
+    )

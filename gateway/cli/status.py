@@ -94,6 +94,7 @@ def _workers(found: dict[str, Any]) -> Table:
             ]
             for each in found.get("workers", ())
         ],
+        ["since (UTC)"],
     )
 
 
@@ -147,6 +148,7 @@ def limits_table(found: dict[str, Any]) -> Table:
             ]
             for each in rows[:_MOST_LIMITS]
         ],
+        ["takes of refill", "others heard", "allowed"],
     )
 
 
@@ -192,6 +194,7 @@ def _objectives(found: dict[str, Any]) -> Table:
             ]
             for each in found.get("objectives", ())
         ],
+        ["burn 3d", "burn 6h", "objective", "target", "burn 1h"],
     )
 
 
@@ -234,7 +237,8 @@ def _rollouts(found: dict[str, Any]) -> Table:
                 waits,
             ]
         )
-    return table(["model", "rollout", "phase", "candidate gets", "requests in step", "waits for"], rows)
+    columns = ["model", "rollout", "phase", "candidate gets", "requests in step", "waits for"]
+    return table(columns, rows, ["requests in step"])
 
 
 def _models(found: dict[str, Any]) -> Table:
@@ -277,6 +281,7 @@ def _backends(found: dict[str, Any]) -> Table:
             ]
             for each in found["backends"]
         ],
+        ["weight", "KV tokens", "limit"],
     )
 
 
@@ -300,4 +305,5 @@ def _origins(found: dict[str, Any]) -> Table:
             ]
             for each in found.get("discovery", ())
         ],
+        ["leaving", "last answer"],
     )
