@@ -1,7 +1,7 @@
 """The control plane: loops that watch engines, lead rollouts, raise alerts and save what outlives the process."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
 
 from gateway.clock import Clock
@@ -36,6 +36,7 @@ from gateway.data_plane import DataPlane
 from gateway.discovery.controller import Discovery
 from gateway.discovery.sources import SourceFactory
 from gateway.policy.capacity.signals import SignalMap
+from gateway.policy.slo.series import SlotCounts
 from gateway.proxy.live import LiveTable
 from gateway.settings import Settings
 from gateway.shared.memory import JoinedTable
@@ -90,9 +91,12 @@ class ControlPlane:
         self.drained = Drained(registry, self.audit)
         self.sharing = Sharing(store.where, current, self.leads, epoch)
         self._remembering = Remembering(data.stored, epoch() - clock())
+        self.throughput = ThroughputController(
+            current, ledger, data.throughputs, clock=clock, alive=self._counting, leads=self.leads
+        )
         self.flusher = Flusher(
             store,
-            ledger.unsaved,
+            self._unsaved,
             self.outlier_detector.unsaved_ejections,
             epoch,
             persisted=PersistedState(
@@ -103,7 +107,7 @@ class ControlPlane:
                 self._undo,
                 self.sharing.led,
                 self._follow,
-                ledger.merging,
+                self.throughput.merging,
                 ledger.restore,
                 self.outlier_detector.unsaved_findings,
                 self.outlier_detector.found,
@@ -145,15 +149,18 @@ class ControlPlane:
             request_save=self.flusher.wake,
             waking=lambda: self.waker.wanting | self.waker.wanted,
         )
-        self.throughput = ThroughputController(current, ledger, data.throughputs, clock=clock, alone=self._is_alone)
         data.evidence.feed(self.rollouts, self.deployments)
         self._clients = EngineClients(clock, data.rng)
         self.waker = Waker(registry, self._clients, clock, epoch, alone=alone)
 
-    def _is_alone(self) -> bool:
-        """Return whether no other process answers requests of these models, as far as that is known."""
+    def _counting(self) -> int:
+        """Return how many processes share the store, 0 where that is not known."""
         fleet = self.flusher.fleet()
-        return fleet is None or (fleet.members is not None and fleet.members.alive == 1)
+        return 1 if fleet is None else 0 if fleet.members is None else fleet.members.alive
+
+    def _unsaved(self) -> Iterator[SlotCounts]:
+        yield from self._data.ledger.unsaved()
+        yield from self.throughput.unsaved()
 
     def leads(self) -> bool:
         """Return whether this gateway leads rollouts, of those that share a state file."""

@@ -71,7 +71,7 @@ class DataPlane:
         self._listener: Listener | None = None
         self.registry = Registry(self._outbox, clock, Lateness())
         self.metrics, self.ledger = Metrics(), SloLedger(epoch())
-        self.latencies, self.throughputs = LatencyProfile(), ThroughputRecorder()
+        self.latencies, self.throughputs = LatencyProfile(), ThroughputRecorder(epoch() - clock())
         self.registry.reconcile(routes)
         follow(self.ledger, routes, epoch())
         self.metrics.follow(routes)

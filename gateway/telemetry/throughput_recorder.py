@@ -6,10 +6,14 @@ from gateway.policy.slo.throughput import ThroughputMeter
 
 
 class ThroughputRecorder(Observer):
-    """Tells meters of answers; `meters` are by model and the name of the objective, and empty for most gateways."""
+    """Tells meters of answers; `meters` are by model and the name of the objective, and empty for most gateways.
 
-    def __init__(self) -> None:
+    `offset` is by how much the clock of all processes, seconds since the epoch, is ahead of that of requests.
+    """
+
+    def __init__(self, offset: float) -> None:
         self.meters: dict[tuple[str, str], ThroughputMeter] = {}
+        self.offset = offset
 
     def on_settled(self, exchange: Exchange) -> None:
         """Count an answer."""
@@ -19,4 +23,4 @@ class ThroughputRecorder(Observer):
         if meter is not None:
             output = exchange.output_tokens
             tokens = output if output is not None else exchange.content_events
-            meter.answered(exchange.sent, exchange.ended, tokens)
+            meter.answered(exchange.sent + self.offset, exchange.ended + self.offset, tokens)

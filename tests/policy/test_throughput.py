@@ -10,10 +10,17 @@ from gateway.policy.slo.following import ModelSubjects
 from gateway.policy.slo.ledger import SloLedger
 from gateway.policy.slo.objective import THROUGHPUT, Objective, Sli, Target, Throughput
 from gateway.policy.slo.series import Kind
-from gateway.policy.slo.throughput import LONGEST, SLOT, ThroughputMeter
+from gateway.policy.slo.throughput import LONGEST, SETTLING, SLOT, STEPS, Part, ThroughputMeter
 from gateway.policy.slo.words import missed_words
 
 FLOOR = Throughput(Target(0.95), tokens=500.0)
+
+
+def judged(meter: ThroughputMeter, now: float) -> Counts:
+    """Let a process be judged that answers alone."""
+    for _ in meter.over(now):
+        pass
+    return meter.judge(now)
 
 
 class Engine:
@@ -35,8 +42,8 @@ class Engine:
                 self.waiting.extend([None] * arrivals(self.now))
             self._work()
             if step % 10 == 0:
-                self.meter.look(self.now, len(self.waiting))
-                self.found += self.meter.judge(self.now)
+                self.meter.look(self.now, len(self.waiting), 1)
+                self.found += judged(self.meter, self.now)
             self.now += 0.1
         return self.found
 
@@ -53,7 +60,7 @@ class Engine:
 
     def ended(self) -> Counts:
         """Let everything be judged."""
-        return self.run(700.0 + SLOT)
+        return self.run(700.0 + SLOT + SETTLING)
 
 
 def fast(_: float) -> float:
@@ -119,27 +126,88 @@ def test_a_fault_burns_from_when_it_began() -> None:
 def test_one_request_that_waits_for_a_place_of_its_own_size_burns_nothing() -> None:
     meter = ThroughputMeter(FLOOR, 60.0)
     for second in range(200):
-        meter.look(float(second), 1)
-    assert meter.judge(1000.0) == Counts()
+        meter.look(float(second), 1, 1)
+    assert judged(meter, 1000.0) == Counts()
 
 
-def test_a_slot_that_nobody_looked_at_for_most_of_its_time_says_nothing() -> None:
+def test_a_slot_that_nobody_looked_at_for_some_of_its_time_says_nothing() -> None:
     meter = ThroughputMeter(FLOOR, 60.0)
-    for second in range(5):
-        meter.look(float(second), 10)
-    assert meter.judge(1000.0) == Counts()
+    for second in range(8):
+        meter.look(float(second), 10, 1)
+    assert judged(meter, 1000.0) == Counts()
 
 
 def test_a_slot_is_judged_once_and_not_before_every_answer_that_had_a_part_in_it_is_over() -> None:
     meter = ThroughputMeter(FLOOR, 5000.0)
-    for second in range(10):
-        meter.look(float(second), 10)
-    assert meter.judge(LONGEST + SLOT - 0.1) == Counts()
+    look(meter)
+    assert [*meter.over(LONGEST + SLOT - 0.1)] == []
     meter.answered(0.0, LONGEST, 1_000_000)
-    assert meter.judge(LONGEST + SLOT) == Counts(1, 0)
-    assert meter.judge(LONGEST + SLOT) == Counts()
+    assert [*meter.over(LONGEST + SLOT)] == [Part(int(LONGEST // SLOT), (10,) * STEPS, 11_111, 11)]
+    assert [*meter.over(LONGEST + SLOT)] == []
+    assert meter.judge(LONGEST + SLOT + SETTLING - 0.1) == Counts()
+    assert meter.judge(LONGEST + SLOT + SETTLING) == Counts(1, 0)
+    assert meter.judge(LONGEST + SLOT + SETTLING) == Counts()
     meter.answered(0.0, LONGEST + SLOT, 10)
     assert repr(meter) == "<ThroughputMeter 91 slots>"
+
+
+def look(meter: ThroughputMeter, waiting: int = 10, processes: int = 1, seconds: int = 10) -> None:
+    for second in range(seconds):
+        meter.look(float(second), waiting, processes)
+
+
+def shared(*meters: ThroughputMeter, now: float = 70.0) -> Counts:
+    """Let processes tell each other their parts; return what the first one judges then."""
+    parts = [list(meter.over(now)) for meter in meters]
+    for part in (each for of_process in parts[1:] for each in of_process):
+        for step, fewest in enumerate(part.waiting, part.slot * STEPS):
+            if fewest >= 0:
+                meters[0].waited(step, fewest, 1)
+        meters[0].done(part.slot, part.tokens, part.requests)
+    return meters[0].judge(now + SETTLING)
+
+
+def test_what_several_processes_did_together_is_judged_where_requests_waited_at_any_of_them() -> None:
+    meters = [ThroughputMeter(FLOOR, 60.0) for _ in range(2)]
+    for meter in meters:
+        look(meter, waiting=1, processes=2)
+        meter.answered(0.0, 9.0, 2_600)
+    assert shared(*meters) == Counts(1, 0), "260 tokens/s each, and 500 are enough"
+    for meter in meters:
+        meter.answered(61.0, 62.0, 10)
+    assert shared(*meters, now=130.0) == Counts(), "at no time did any of them look"
+
+
+def test_two_processes_that_do_too_little_together_burn_once() -> None:
+    meters = [ThroughputMeter(FLOOR, 60.0) for _ in range(2)]
+    for meter, waiting in zip(meters, (0, 5), strict=True):
+        look(meter, waiting, processes=2)
+        meter.answered(0.0, 9.0, 2_400)
+    assert shared(*meters) == Counts(0, 1)
+
+
+def test_a_slot_of_which_a_process_has_not_told_says_nothing() -> None:
+    for late in (0, 5):
+        meters = [ThroughputMeter(FLOOR, 60.0) for _ in range(2)]
+        look(meters[0], processes=2)
+        look(meters[1], processes=2, seconds=late)
+        assert shared(*meters) == Counts()
+    unknown = ThroughputMeter(FLOOR, 60.0)
+    look(unknown, processes=0)
+    assert shared(unknown) == Counts(), "how many there are is not known"
+    ended = ThroughputMeter(FLOOR, 60.0)
+    look(ended, processes=2)
+    assert shared(ended) == Counts(), "one of them has ended, and with it what it did"
+
+
+def test_what_is_told_too_late_changes_nothing() -> None:
+    meter = ThroughputMeter(FLOOR, 60.0)
+    look(meter)
+    assert shared(meter) == Counts(0, 1)
+    for step in range(STEPS):
+        meter.waited(6 * STEPS + step, 10, 1)
+    meter.done(6, 100_000, 1_000)
+    assert meter.judge(200.0) == Counts()
 
 
 def test_both_floors_have_to_be_reached() -> None:
