@@ -142,7 +142,7 @@ def pool_capacity(found: PoolWant) -> PoolCapacity:
         cost_per_hour=None if want is None else want.cost_per_hour,
         intent=0 if record is None else record.intent,
         since=None if record is None else datetime.fromtimestamp(record.since, UTC),
-        valid_until=None if last is None else datetime.fromtimestamp(last.valid_until, UTC),
+        valid_until=None if found.valid_until is None else datetime.fromtimestamp(found.valid_until, UTC),
         problem=found.problem,
         budget=found.capacity.budget or None,
     )

@@ -1,6 +1,5 @@
 """The loop that decides how many replicas every pool wants; the gateway that leads decides, and all say the same."""
 
-import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -11,6 +10,7 @@ from gateway.clock import Clock, next_turn
 from gateway.config.table import BudgetSpec, CapacitySpec, PoolSpec
 from gateway.control.audit import Audit
 from gateway.control.capacity_budget import Budgets, Party
+from gateway.control.capacity_calls import CapacityCalls
 from gateway.control.capacity_history import CapacityHistory
 from gateway.control.capacity_load import LoadReader
 from gateway.control.capacity_record import KIND, CapacityRecord, kept, renewed
@@ -24,11 +24,6 @@ _log = logging.getLogger(__name__)
 INTERVAL = 1.0
 RENEWED = 10.0
 """Seconds after which the others are told that a want still holds."""
-CALLED = 5.0
-"""Seconds after which it is told again that requests wait for a first replica, as long as they do."""
-CALLS_FOR = 3 * CALLED
-"""Seconds for which that counts."""
-_OLD = 300.0
 SETTLED = 30.0
 """Seconds that backends have to become ready before a pool is taken for what it is, where nothing is known of before:
 a gateway and its engines may be started together."""
@@ -48,13 +43,14 @@ class CapacityRefused(Exception):
 class PoolWant:
     """What one pool wants, as it is shown. `problem` says why that is unknown, "" while it is known.
 
-    `record` is the last that was known, None before the first.
+    `record` is the last that was known, None before the first, and holds until `valid_until` (seconds since the epoch).
     """
 
     pool: PoolSpec
     capacity: CapacitySpec
     record: CapacityRecord | None
     problem: str
+    valid_until: float | None
 
     @property
     def want(self) -> Want | None:
@@ -76,25 +72,26 @@ class CapacityController:
         audit: Audit,
         *,
         clock: Clock,
+        epoch: Clock,
         leads: Callable[[], bool],
         request_save: Callable[[], None],
         waking: Callable[[], Collection[str]] = tuple,
         decider: Decider = decide,
     ) -> None:
-        """Take a clock of seconds since the epoch, and what has changes saved at once.
+        """Take a clock for durations, one of seconds since the epoch, and what has changes saved at once.
 
         `waking` tells the pools for whose first replica requests wait here.
         """
         self._decider = decider
         self._waking = waking
-        self._called: dict[str, float] = {}
-        self._calling: dict[str, float] = {}
+        self._calls = CapacityCalls(clock, epoch)
         self.history = CapacityHistory()
         self._budgets = Budgets()
         self._current = current
         self._reader = reader
         self._audit = audit
         self._clock = clock
+        self._epoch = epoch
         self._leads = leads
         self._request_save = request_save
         self._decided: dict[str, CapacityRecord] = {}
@@ -124,7 +121,8 @@ class CapacityController:
             problem = self._problems.get(pool, "") or _NO_LEADER
         elif not record.want.target and pool in self._waking() and Rail.BUDGET not in record.want.rails:
             record = _woken(record)  # the leader will say the same in a moment
-        return PoolWant(spec, spec.capacity, record, problem)
+        until = None if record is None else record.want.valid_until - self._clock() + self._epoch()
+        return PoolWant(spec, spec.capacity, record, problem, until)
 
     async def run(self, slices: Slices) -> None:
         """Decide until cancelled, in slices of the loop's time."""
@@ -154,7 +152,7 @@ class CapacityController:
                 continue
             self._problems.pop(pool.name, None)
             if capacity.predictive:
-                load = replace(load, expected=(yield from self.history.looking(pool, load, self._clock())))
+                load = replace(load, expected=(yield from self.history.looking(pool, load, self._epoch())))
             try:
                 party.load, party.decision = load, self._decide(pool, capacity, load)
                 if not capacity.budget:
@@ -182,7 +180,7 @@ class CapacityController:
 
     def _with_calls(self, pool: str, load: PoolLoad | None) -> PoolLoad | None:
         """Count requests that wait elsewhere for the first replica of a pool."""
-        calls = pool in self._waking() or self._calling.get(pool, 0.0) > self._clock()
+        calls = pool in self._waking() or pool in self._calls
         return replace(load, queued=1) if load is not None and not load.queued and calls else load
 
     def _is_settled(self, pool: PoolSpec, capacity: CapacitySpec, load: PoolLoad) -> bool:
@@ -232,18 +230,15 @@ class CapacityController:
 
     def documents(self) -> list[Document]:
         """Return what changed since the last call, or has to be told again, while this gateway leads."""
-        now = self._clock()
         if not self._leads():
-            calls = [each for each in self._waking() if now - self._called.get(each, 0.0) >= CALLED]
-            self._called |= dict.fromkeys(calls, now)
-            return [Document(WAKING, pool, json.dumps({"at": now})) for pool in calls]
-        found = []
+            return self._calls.documents(self._waking())
+        found, now, epoch = [], self._clock(), self._epoch()
         for pool, record in self._decided.items():
             before = self._saving.get(pool)
             is_news = before is None or _essence(before) != _essence(record)
-            if is_news or now - self._told_at.get(pool, 0.0) >= RENEWED:
+            if is_news or now - self._told_at[pool] >= RENEWED:
                 try:
-                    found.append(record.document(now))
+                    found.append(record.document(now, epoch))
                 except ValueError:  # one that cannot be written must not keep the rest from being saved
                     _log.exception("a want cannot be saved", extra={"pool": pool})
                     continue
@@ -257,15 +252,15 @@ class CapacityController:
 
     def restore(self, documents: Iterable[Document]) -> None:
         """Go on from what was kept over a restart: what it was, not that it still holds."""
-        self._take(documents, holds=False)
+        self._take(documents, fresh=False)
 
     def follow(self, documents: Iterable[Document]) -> None:
         """Say what the gateway that leads has decided meanwhile, and hear where requests wait for a first replica."""
         found = list(documents)
-        self._take(found, holds=True)
+        self._take(found, fresh=True)
         for each in found:
-            if each.kind == WAKING and _is_fresh(each.body, self._clock()):
-                self._calling[each.name] = self._clock() + CALLS_FOR
+            if each.kind == WAKING:
+                self._calls.hear(each)
 
     def undone(self) -> None:
         """Forget what was decided here and may not be saved: another gateway leads."""
@@ -274,18 +269,18 @@ class CapacityController:
         self._told_at.clear()
         self.history.forget()
 
-    def _take(self, documents: Iterable[Document], *, holds: bool) -> None:
-        now, found = self._clock(), list(documents)
+    def _take(self, documents: Iterable[Document], *, fresh: bool) -> None:
+        now, epoch, found = self._clock(), self._epoch(), list(documents)
         self.history.take(found)
         for each in found:
             if each.kind != KIND:
                 continue
             try:
-                record = kept(each.body, now)
+                record = kept(each.body, now, epoch, fresh=fresh)
             except (KeyError, TypeError, ValueError, AttributeError):
                 _log.error("a saved want cannot be read", extra={"pool": each.name})
                 continue
-            self._shown[each.name] = record if holds else renewed(record, now)
+            self._shown[each.name] = record if fresh else renewed(record, now)
 
     def _asked(self, pool: str) -> tuple[PoolWant, CapacityRecord]:
         found = self.get(pool)
@@ -323,11 +318,11 @@ class CapacityController:
         if want.rule is Rule.STALE:
             want = replace(want, valid_until=before.want.valid_until if before is not None and want.known else now)
         if before is None:
-            record = CapacityRecord(want, decision.memory, since=now)
+            record = CapacityRecord(want, decision.memory, since=self._epoch())
         else:
             record = replace(before, want=want, memory=decision.memory)
             if want.target != before.want.target:
-                record = replace(record, intent=before.intent + 1, since=now)
+                record = replace(record, intent=before.intent + 1, since=self._epoch())
             record = _answered(record, capacity, now)
         self._decided[pool] = record
         self._tell(pool, before, record)
@@ -349,14 +344,6 @@ class CapacityController:
         if Rail.COST in want.rails and (was is None or Rail.COST not in was.rails):
             words = f"{want.proposed} {want.unit} would cost too much, {want.target} do not: {_words(want)}"
             self._audit.record(GATEWAY, "cost cap", _subject(pool), words)
-
-
-def _is_fresh(body: str, now: float) -> bool:
-    """Whether a call was written lately: an emptied store gets back what it had, however old that is."""
-    try:
-        return abs(now - float(json.loads(body)["at"])) < _OLD
-    except (KeyError, TypeError, ValueError):
-        return False
 
 
 def _woken(record: CapacityRecord) -> CapacityRecord:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from math import isfinite
 from typing import Any
 
 from gateway.clock import past
@@ -20,6 +21,7 @@ class CapacityRecord:
 
     `intent` counts the targets of the pool, so that the same want is known to be the same; it is since `since` (seconds
     since the epoch). Up to `approved` replicas a person has approved, at `approved_at`, and refused up to `rejected`.
+    All other times are those of a clock for durations.
     """
 
     want: Want
@@ -36,42 +38,56 @@ class CapacityRecord:
         asked = self.want.awaits
         return None if asked is None or (self.rejected is not None and asked <= self.rejected) else asked
 
-    def document(self, now: float) -> Document:
-        """Return it as the store keeps it; a want holds for so many seconds from when it is read."""
-        want = {name: getattr(self.want, name) for name in _WORDS} | {"inputs": dict(self.want.inputs)}
+    def document(self, now: float, epoch: float) -> Document:
+        """Return it as the store keeps it, with times since the epoch, that of `now` being `epoch`.
+
+        A want holds for so many seconds from when it is read.
+        """
+        offset = epoch - now
+        memory: dict[str, Any] = {name: getattr(self.memory, name) for name in _REMEMBERED}
+        memory |= {name: memory[name] + offset for name in _TIMES if memory[name] is not None}
         body = {
-            "want": want,
-            "memory": {name: getattr(self.memory, name) for name in _REMEMBERED},
+            "at": epoch,
+            "want": {name: getattr(self.want, name) for name in _WORDS} | {"inputs": dict(self.want.inputs)},
+            "memory": memory | {"needs": [(at + offset, count) for at, count in self.memory.needs]},
             "holds": max(0.0, self.want.valid_until - now),
             "intent": self.intent,
             "since": self.since,
             "approved": self.approved,
-            "approved_at": self.approved_at,
+            "approved_at": self.approved_at + offset,
             "rejected": self.rejected,
         }
         return Document(KIND, self.want.pool, json.dumps(body, allow_nan=False))
 
 
-def kept(body: str, now: float) -> CapacityRecord:
+def kept(body: str, now: float, epoch: float, *, fresh: bool) -> CapacityRecord:
     """Return what a document holds; raises ValueError, TypeError or KeyError where it cannot be read.
 
-    The want holds as long from `now` on as it did when it was written.
+    The want holds as long from `now` on as it did when it was written. A `fresh` one was written just now, maybe by a
+    gateway with another clock; else the time that has passed since is told by the clock, and is none if that went back.
     """
     found: dict[str, Any] = json.loads(body)
+    written = float(found.get("at", epoch)) if fresh else epoch
+    if not isfinite(written):
+        raise ValueError("it was written at no time")
+
+    def here(stored: Any) -> float:
+        return now - (written - past(stored, written))
+
     want, memory = _known(found["want"], _WORDS), _known(found["memory"], _REMEMBERED)
     want["rule"] = Rule(want["rule"])
     want["rails"] = tuple(Rail(each) for each in want["rails"])
-    want["valid_until"] = now + min(float(found["holds"]), _LONGEST)
-    memory["needs"] = tuple((past(at, now), int(needed)) for at, needed in memory["needs"])
-    for name in _TIMES & memory.keys():  # none of them is of a time to come
-        memory[name] = None if memory[name] is None else past(memory[name], now)
+    want["valid_until"] = now + min(max(0.0, float(found["holds"])), _LONGEST)
+    memory["needs"] = tuple((here(at), int(needed)) for at, needed in memory["needs"])
+    for name in _TIMES & memory.keys():
+        memory[name] = None if memory[name] is None else here(memory[name])
     return CapacityRecord(
         Want(**want),
         Memory(**memory),
         int(found["intent"]),
-        past(found["since"], now),
+        past(epoch - (now - here(found["since"])), epoch),
         _number(found["approved"]),
-        past(found["approved_at"], now),
+        here(found["approved_at"]),
         _number(found["rejected"]),
     )
 

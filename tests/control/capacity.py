@@ -63,10 +63,14 @@ class Decisions:
 
 
 class Site:
-    """One gateway's view of its pools; `leads` and `alive` are as a test says, and what is saved lies in `saved`."""
+    """One gateway's view of its pools; `leads` and `alive` are as a test says, and what is saved lies in `saved`.
+
+    Its time since the epoch is that of `clock` and `ahead` seconds more, which a test may set.
+    """
 
     def __init__(self, folder: Path, table: dict[str, Any], decisions: Decisions | None = None) -> None:
         self.clock = HandClock(1_700_000_000.0)
+        self.ahead = 0.0
         routes = written(folder / "routes.yaml", table)
         self.registry = registered(routes, self.clock)
         self.current = in_force(routes, self.registry, self.clock)
@@ -90,11 +94,15 @@ class Site:
             self.reader,
             self.audit,
             clock=self.clock,
+            epoch=self.epoch,
             leads=lambda: self.leads,
             request_save=self.wake,
             waking=lambda: self.waking,
             decider=self.decisions,
         )
+
+    def epoch(self) -> float:
+        return self.clock() + self.ahead
 
     def wake(self) -> None:
         self.woken += 1

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.control.capacity import CALLED, CALLS_FOR, RENEWED, SETTLED, CapacityRefused
+from gateway.control.capacity import RENEWED, SETTLED, CapacityRefused
+from gateway.control.capacity_calls import CALLED, CALLS_FOR
 from gateway.control.capacity_record import KIND, CapacityRecord
 from gateway.policy.capacity.want import Rail, Rule
 from gateway.state.store import WAKING, Document
@@ -221,7 +222,7 @@ def test_requests_that_wait_anywhere_want_the_first_replica(tmp_path: Path) -> N
     leader.look()
     leader.look(SETTLED)
     other.leads = False
-    other.capacity.follow(each.document(leader.clock()) for each in shown(leader))
+    other.capacity.follow(each.document(leader.clock(), leader.epoch()) for each in shown(leader))
     assert (leader.target, other.target) == (0, 0)
     other.waking = {"gpu"}
     assert other.target == 1, "it says so at once"

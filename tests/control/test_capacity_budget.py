@@ -215,8 +215,10 @@ def test_one_that_takes_over_divides_alike(tmp_path: Path) -> None:
     second = Cluster(Site(tmp_path / "b", table), **rates)
     second.site.clock.advance(first.site.clock() - second.site.clock())
     records: list[CapacityRecord] = [each.record for each in first.site.capacity if each.record is not None]
-    documents = [each.document(first.site.clock()) for each in records]
-    assert [kept(each.body, 0.0).want.rails for each in documents] == [each.want.rails for each in records]
+    documents = [each.document(first.site.clock(), first.site.epoch()) for each in records]
+    assert [kept(each.body, 0.0, 0.0, fresh=True).want.rails for each in documents] == [
+        each.want.rails for each in records
+    ]
     second.site.capacity.follow(documents)
     assert second.targets() == first.targets()
     second.replicas = dict(first.replicas)

@@ -28,30 +28,60 @@ WANT = Want(
     9.0,
 )
 MEMORY = Memory(5, idle_since=NOW - 5, needs=((NOW - 9, 4), (NOW - 3, 5)), direction=1, changed_at=NOW - 3)
-RECORD = CapacityRecord(WANT, MEMORY, 12, NOW - 3, 6, NOW - 60, None)
+RECORD = CapacityRecord(WANT, MEMORY, 12, NOW + 497.0, 6, NOW - 60, None)
+
+
+EPOCH = NOW + 500.0
+"""Seconds since the epoch, where `NOW` is of another clock."""
 
 
 def test_it_comes_back_as_it_was() -> None:
-    assert kept(RECORD.document(NOW).body, NOW) == RECORD
+    assert kept(RECORD.document(NOW, EPOCH).body, NOW, EPOCH, fresh=False) == RECORD
 
 
-def test_it_holds_as_long_on_another_clock() -> None:
-    there = NOW - 4.0
-    found = kept(RECORD.document(NOW).body, there)
-    assert found.want.valid_until == there + 60
-    assert found.since == there, "nothing has happened yet to come"
-    assert found.memory.needs == ((NOW - 9, 4), (there, 5))
+@pytest.mark.parametrize("behind", [-4000.0, 0.0, 4000.0])
+def test_a_fresh_one_is_as_old_as_it_was_written_by_whatever_clocks(behind: float) -> None:
+    found = kept(RECORD.document(NOW, EPOCH).body, 7000.0, EPOCH - behind, fresh=True)
+    assert found.want.valid_until == 7000.0 + 60.0
+    assert found.since == EPOCH - behind - (EPOCH - RECORD.since)
+    assert found.memory.needs == ((7000.0 - 9, 4), (7000.0 - 3, 5))
+    assert found.approved_at == 7000.0 - 60.0
+
+
+def test_one_that_was_kept_has_grown_older_meanwhile() -> None:
+    found = kept(RECORD.document(NOW, EPOCH).body, 7000.0, EPOCH + 30.0, fresh=False)
+    assert found.want.valid_until == 7000.0 + 60.0
+    assert found.memory.needs == ((7000.0 - 39, 4), (7000.0 - 33, 5))
+    assert found.since == RECORD.since
+
+
+def test_nothing_in_it_is_of_a_time_to_come() -> None:
+    found = kept(RECORD.document(NOW, EPOCH).body, 7000.0, EPOCH - 4.0, fresh=False)
+    assert found.since == EPOCH - 4.0
+    assert found.memory.needs == ((7000.0 - 5, 4), (7000.0, 5))
+
+
+@pytest.mark.parametrize(("holds", "expected"), [(nan, 0.0), (-5.0, 0.0), (1e9, 3600.0)])
+def test_no_want_holds_for_ever(holds: float, expected: float) -> None:
+    body = json.loads(RECORD.document(NOW, EPOCH).body) | {"holds": holds}
+    assert kept(json.dumps(body), NOW, EPOCH, fresh=True).want.valid_until == NOW + expected
+
+
+def test_one_that_was_written_at_no_time_is_refused() -> None:
+    body = json.loads(RECORD.document(NOW, EPOCH).body) | {"at": nan}
+    with pytest.raises(ValueError, match="no time"):
+        kept(json.dumps(body), NOW, EPOCH, fresh=True)
 
 
 def test_what_a_later_version_wrote_is_left_out() -> None:
-    body = json.loads(RECORD.document(NOW).body)
+    body = json.loads(RECORD.document(NOW, EPOCH).body)
     body["want"]["colour"] = body["memory"]["mood"] = body["other"] = "x"
-    assert kept(json.dumps(body), NOW) == RECORD
+    assert kept(json.dumps(body), NOW, EPOCH, fresh=False) == RECORD
 
 
 def test_no_number_goes_out_that_is_none() -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
-        replace(RECORD, want=replace(WANT, value=nan)).document(NOW)
+        replace(RECORD, want=replace(WANT, value=nan)).document(NOW, EPOCH)
 
 
 def test_it_can_be_made_to_hold_until_another_time() -> None:
