@@ -11,7 +11,7 @@ from math import log
 from typing import Final
 
 MOST_UTILISATION: Final = 0.95
-"""Above it the formulas give infinity; the latency grows with the load instead, so that more replicas still help."""
+"""Above it the formulas give infinity: no more than this share of the replicas serves, and the rest waits in vain."""
 _BEYOND_P99: Final = 0.01
 """The share of requests that take longer than the p99."""
 
@@ -21,7 +21,10 @@ POISSON: Final = 1.0
 
 
 def p99_latencies(rate: float, service_time: float, most: int, *, variability: float = POISSON) -> list[float]:
-    """Return the p99 in seconds for 1 to `most` replicas; `rate` is in requests a second, `service_time` in seconds."""
+    """Return the p99 in seconds for 1 to `most` replicas; `rate` is in requests a second, `service_time` in seconds.
+
+    It is that of the requests which are served, where there are more.
+    """
     found = []
     offered = rate * service_time
     blocked = 1.0  # Erlang's B of the whole load, from one number of servers to the next
@@ -30,10 +33,9 @@ def p99_latencies(rate: float, service_time: float, most: int, *, variability: f
         served = MOST_UTILISATION * replicas
         if offered <= served:
             wait = _wait(blocked, offered, replicas)
-            found.append(service_time * (1.0 + wait * variability))
         else:
             wait = _wait(_blocked_at_most(replicas), served, replicas)
-            found.append(service_time * (1.0 + wait * variability) * offered / served)
+        found.append(service_time * (1.0 + wait * variability))
     return found
 
 
@@ -49,7 +51,7 @@ def mean_utilities(
     """Return what 0 to `most` replicas are worth, as a mean over the rates that may come.
 
     A rate is worth `min(1, objective / p99) ** steepness`: 1 where the p99 keeps the objective, less the longer it is.
-    Without requests no replicas are worth as much as any number.
+    Of more than can be served only that share counts. Without requests no replicas are worth as much as any number.
     """
     total = [0.0] * (most + 1)
     for rate in rates:
@@ -58,7 +60,8 @@ def mean_utilities(
             continue
         latencies = p99_latencies(rate, service_time, most, variability=variability)
         for index, latency in enumerate(latencies):
-            total[index + 1] += 1.0 if latency <= objective else (objective / latency) ** steepness
+            share = min(1.0, MOST_UTILISATION * (index + 1) / (rate * service_time))
+            total[index + 1] += share * (1.0 if latency <= objective else (objective / latency) ** steepness)
     return [each / len(rates) for each in total]
 
 
