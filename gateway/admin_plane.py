@@ -2,9 +2,14 @@
 
 import asyncio
 from functools import partial
+from typing import Any
 
-from gateway.admin.api import AdminView, create_admin
+from gateway.admin.api import create_admin
 from gateway.admin.connection import AdminConnection, AdminLimits
+from gateway.admin.events import RecentEvents
+from gateway.admin.feed import Feed
+from gateway.admin.snapshot import snapshot
+from gateway.admin.view import AdminView
 from gateway.control.capacity import PoolWant
 from gateway.control.capacity_history import shown
 from gateway.control.limits import queued
@@ -35,14 +40,26 @@ class AdminPlane:
         self._control = control
         self._began = data.clock()
         self.metrics = self._metrics()
+        self._shown = self._view()
+        self._events = RecentEvents()
+        self.feed = Feed(self._snapshot)
 
     def listener(self) -> Listener:
         """Return the admin listener, behind TLS where it has a certificate."""
-        app = create_admin(self._view(), host=self._settings.admin_host, token=self._files.token)
+        app = create_admin(self._shown, self.feed, host=self._settings.admin_host, token=self._files.token)
         limits = AdminLimits()
         connection = partial(AdminConnection, limits=limits, clock=self._data.clock)
         more = {"backlog": limits.connections, "access_log": False, "timeout_keep_alive": int(limits.idle_seconds)}
         return listener(app, connection, self._files.doors.get("admin"), limits.admit, **more)
+
+    def close(self) -> None:
+        """End what viewers of the dashboard still read."""
+        self.feed.close()
+        self._events.close()
+
+    async def _snapshot(self) -> dict[str, Any]:
+        self._data.observers.flush()
+        return await self._data.background.do(snapshot(self._shown, self._events))
 
     def _view(self) -> AdminView:
         data, control = self._data, self._control

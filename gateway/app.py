@@ -205,6 +205,7 @@ class App:
         await self._drain(data, serving)
         if drained is not None:
             await closed(drained(), "what is left to tell", self._hurry)
+        self._admin.close()
         admin.should_exit = admin.force_exit = True
         await closed(administering, "the admin listener", self._hurry)
         await self._close(loops)

@@ -6,10 +6,11 @@ from math import isfinite
 
 from pydantic import BaseModel
 
+from gateway.admin.objective_state import Burner, ObjectiveState, burners, objective_state
 from gateway.config.durations import format_duration
 from gateway.control.alerts import Alerter
 from gateway.control.incidents import texts
-from gateway.policy.slo.alerts import Alert, AlertPair, AlertState, Severity
+from gateway.policy.slo.alerts import PAIRS, Alert, AlertPair, AlertState, Severity, read
 from gateway.policy.slo.budget import error_budget
 from gateway.policy.slo.burn import burn
 from gateway.policy.slo.ledger import SloLedger
@@ -17,7 +18,8 @@ from gateway.policy.slo.objective import DAY
 from gateway.policy.slo.series import Kind, Series
 from gateway.policy.slo.time_in_use import HOUR
 from gateway.policy.slo.windows import MINUTE, Windows
-from gateway.policy.slo.words import budget_words, waiting_words
+from gateway.policy.slo.words import budget_words, rate_words, waiting_words
+from gateway.wire.slices import Work, finish
 
 _BURNS = (5 * MINUTE, HOUR, 6 * HOUR, 3 * DAY)
 
@@ -60,6 +62,10 @@ class FiringAlert(BaseModel):
 class ObjectiveStatus(BaseModel):
     """One SLI of a model's objective: burn rates by window, null without events, its budget, and the alert that fires.
 
+    `state` is exhausted, fast burn (pages), slow burn (ticket), at risk, too few data, or healthy. `outlook` says when
+    the budget is gone at the rate of the last 6 h, or of the last hour where that is higher. `good` and `bad` are
+    events by window. `pages_above` are the burn rates at which pages begin, by their long window. `burners` are the
+    backends and versions with failures in the last hour, worst first.
     `coverage` is the share of each window in which this gateway counted, 0 to 1; `waiting` says what a page waits for
     while its windows burn above its factor, "" else. `bad_in_a_row` are the latest events up to the last good one,
     since this process began; `last_seconds` is how long ago the latest event was, null without one.
@@ -73,6 +79,12 @@ class ObjectiveStatus(BaseModel):
     burn: dict[str, float | None]
     coverage: dict[str, float]
     budget: BudgetStatus
+    state: ObjectiveState
+    outlook: str
+    good: dict[str, int]
+    bad: dict[str, int]
+    pages_above: dict[str, float]
+    burners: list[Burner]
     alert: str
     waiting: str
     bad_in_a_row: int
@@ -121,27 +133,52 @@ def firing_alerts(alerter: Alerter, ledger: SloLedger, model: str | None = None)
 
 def objective_statuses(ledger: SloLedger, alerter: Alerter) -> list[ObjectiveStatus]:
     """Return every SLI of every model's objectives, prompts of all lengths together."""
-    return [
-        ObjectiveStatus(
-            model=series.model,
-            objective=series.objective,
-            sli=series.sli,
-            prompt_tokens=series.prompt_tokens,
-            target=series.target.ratio,
-            burn={
-                format_duration(window): _rounded(burn(series.windows.count(window), series.target.budget))
-                for window in _BURNS
-            },
-            coverage={format_duration(window): round(ledger.coverage(window), 4) for window in _BURNS},
-            budget=budget_status(series, ledger),
-            alert=_alert(series, alerter),
-            waiting=waiting(alerter.readings(series)),
-            bad_in_a_row=series.windows.bad_in_a_row,
-            last_seconds=_seconds_since_last(series.windows),
-        )
-        for series in ledger
-        if series.kind is Kind.MODEL and not series.prompt_tokens
-    ]
+    return finish(objectives(ledger, alerter))
+
+
+def objectives(ledger: SloLedger, alerter: Alerter) -> Work[list[ObjectiveStatus]]:
+    """Do so in small pieces."""
+    found = []
+    versions: dict[str, list[str]] = {}
+    for model, version in ledger.serving:
+        if version:
+            versions.setdefault(model, []).append(version)
+    for series in list(ledger):
+        if series.kind is Kind.MODEL and not series.prompt_tokens:
+            found.append(_objective(series, ledger, alerter, versions.get(series.model, [])))
+            yield
+    return found
+
+
+def _objective(series: Series, ledger: SloLedger, alerter: Alerter, versions: list[str]) -> ObjectiveStatus:
+    windows, allowed = series.windows, series.target.budget
+    counts = {format_duration(window): windows.count(window) for window in _BURNS}
+    budget, alert, readings = error_budget(windows, allowed), _alert(series, alerter), alerter.readings(series)
+    waits = waiting(readings)
+    pages = [pair for pair in PAIRS if pair.severity is Severity.PAGE]
+    fastest = max(
+        (read(pair, series.target, windows) for pair in pages), key=lambda each: burn(each.long, allowed) or 0.0
+    )
+    return ObjectiveStatus(
+        model=series.model,
+        objective=series.objective,
+        sli=series.sli,
+        prompt_tokens=series.prompt_tokens,
+        target=series.target.ratio,
+        burn={window: _rounded(burn(each, allowed)) for window, each in counts.items()},
+        coverage={format_duration(window): round(ledger.coverage(window), 4) for window in _BURNS},
+        budget=budget_status(series, ledger),
+        state=objective_state(alert, waits, budget, allowed, windows.count(6 * HOUR)),
+        outlook=rate_words(fastest, budget) if budget.total else "",
+        good={window: each.good for window, each in counts.items()},
+        bad={window: each.bad for window, each in counts.items()},
+        pages_above={format_duration(pair.long): round(pair.factor(windows.slo), 4) for pair in pages},
+        burners=burners(series, ledger, versions),
+        alert=alert,
+        waiting=waits,
+        bad_in_a_row=windows.bad_in_a_row,
+        last_seconds=_seconds_since_last(windows),
+    )
 
 
 def _alert(series: Series, alerter: Alerter) -> str:

@@ -10,11 +10,12 @@ from urllib.parse import urlsplit
 from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 
+from gateway.admin.pages import PATHS
 from gateway.config.problems import InvalidValueError
 from gateway.config.sources import read_secret
 from gateway.proxy.similar import unknown_model
 
-_OPEN = frozenset(("/health",))
+_OPEN = PATHS | {"/health"}
 _WRITES = frozenset(("POST", "PUT", "PATCH", "DELETE"))
 _LOOPBACK_NAMES = frozenset(("localhost", "localhost.localdomain"))
 Next = Callable[[Request], Awaitable[Response]]

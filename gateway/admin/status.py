@@ -31,7 +31,9 @@ class BackendStatus(BaseModel):
     long as it is at work, while no other has a slot.
     `leaving` says that it gets no new requests because where it was found it is no longer named, or about to go.
     One that is `asleep` gets no requests until it is woken. While it is `warming` others go first.
-    `limit` is in requests at once, `kv_capacity` in tokens; null where there is none.
+    `limit` is in requests at once, `kv_capacity` in tokens; null where there is none. `predicted_ttft_seconds` is for a
+    prompt of 512 tokens that came now; `observed_ttft_seconds` is the mean of the latest, those of the last seconds
+    counting most, and null without any.
     `failed_in_a_row` are the attempts that failed since the last good answer, whatever followed from them, since this
     gateway began or the engine came back. The latest was `failed_seconds` ago; the last request that was answered well
     was sent `good_seconds` ago; null for none.
@@ -52,6 +54,8 @@ class BackendStatus(BaseModel):
     in_flight: int
     limit: int | None
     limit_reason: str
+    predicted_ttft_seconds: float
+    observed_ttft_seconds: float | None
     kv_tokens: int
     kv_capacity: int | None
     idle_connections: int

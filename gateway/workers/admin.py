@@ -17,6 +17,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from gateway.admin.feed import Feed
+from gateway.admin.pages import page_routes
 from gateway.admin.protection import AdminToken, Protection, error
 from gateway.config.problems import RoutesError
 from gateway.control.reload import Reloader
@@ -34,6 +36,8 @@ _PROGRESS = re.compile(r"/admin/backends/(.+)")
 _SUGGEST = re.compile(r"(/admin/models/.+/slo/)suggest")
 _PASSED_ON = ("content-type", "x-gateway-actor", "traceparent")
 _NOT_PASSED_BACK = frozenset(("content-length", "transfer-encoding", "connection", "date", "server"))
+_SNAPSHOT = 2.0
+"""Seconds in which a worker tells its part of a snapshot, or the others are shown without it."""
 FRESH = 5.0
 """Seconds after which workers tell what they have counted, though nobody asks: one that is killed tells no more."""
 
@@ -59,13 +63,17 @@ class MachineAdmin:
     def __init__(self, view: MachineView) -> None:
         self._view = view
         self._turn = asyncio.Lock()
+        self.feed = Feed(self._snapshot)
 
     def app(self, host: str, token: AdminToken) -> Starlette:
         """Return the application; `host` is where it is bound."""
         protection = Protection(host, token)
         return Starlette(
             routes=[
+                *page_routes(),
                 Route("/health", self._health),
+                Route("/admin/stream", self._stream),
+                Route("/admin/snapshot", self._one_snapshot),
                 Route("/metrics", self._metrics),
                 Route("/admin/status", self._status),
                 Route("/admin/reload", self._reload, methods=["POST"]),
@@ -133,9 +141,30 @@ class MachineAdmin:
         answers = await view.asking.ask_all(self._ranked(), f"/admin/status{query}")
         if not answers:
             return _nobody()
-        status = merged([answer.json() for _, answer in answers])
-        failure = view.reloader.failure
+        status = merged([answer.json() for _, answer in answers]) | self._told_here()
         status |= {
+            "generation": view.roster.generation,
+            "upgrade": view.upgrade,
+            "workers": [self._worker(each) for each in self._ranked()],
+        }
+        return JSONResponse(status)
+
+    async def _snapshot(self) -> dict[str, Any] | None:
+        """Return what the dashboard shows, None while no worker answers."""
+        answers = await self._view.asking.ask_all(self._ranked(), "/admin/snapshot", _SNAPSHOT)
+        return merged([answer.json() for _, answer in answers]) | self._told_here() if answers else None
+
+    async def _one_snapshot(self, _: Request) -> Response:
+        found = await self._snapshot()
+        return _nobody() if found is None else JSONResponse(found)
+
+    async def _stream(self, _: Request) -> Response:
+        return self.feed.response()
+
+    def _told_here(self) -> dict[str, Any]:
+        """Return what the supervisor knows itself of what workers tell."""
+        view, failure = self._view, self._view.reloader.failure
+        return {
             "uptime_seconds": round(time.time() - view.began, 1),
             "draining": view.is_stopping,
             "routes": {
@@ -143,11 +172,7 @@ class MachineAdmin:
                 "loaded": failure is None,
                 "problems": [str(each) for each in failure.problems] if failure else [],
             },
-            "generation": view.roster.generation,
-            "upgrade": view.upgrade,
-            "workers": [self._worker(each) for each in self._ranked()],
         }
-        return JSONResponse(status)
 
     def _worker(self, worker: WorkerProcess) -> dict[str, Any]:
         return {

@@ -259,6 +259,7 @@ class Machine:
     # The admin listener
 
     def _open_admin(self) -> Listener:
+        self._answers.feed.open()
         limits = AdminLimits()
         app = self._answers.app(self._settings.admin_host, self._files.token)
         connection = partial(AdminConnection, limits=limits, clock=monotonic)
@@ -273,6 +274,7 @@ class Machine:
 
     async def _pause_admin(self) -> None:
         """Let connects wait for another program, and answer what has been asked by those that are open."""
+        self._answers.feed.close()
         for server in self._admin.servers:
             server.close()
         limits = AdminLimits()
@@ -287,6 +289,7 @@ class Machine:
 
     async def _close_admin(self) -> None:
         """Close the admin listener, whoever is connected."""
+        self._answers.feed.close()
         self._admin.should_exit = True
         await asyncio.wait((self._administering,), timeout=AdminLimits().idle_seconds)
         self._admin.force_exit = True

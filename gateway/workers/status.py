@@ -11,12 +11,15 @@ _AGES = ("failed_seconds", "good_seconds")
 
 
 def merged(statuses: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the first status, the leader's, in which what each worker has for itself is the sum over all."""
+    """Return the first status, the leader's, in which what each worker has for itself is the sum over all.
+
+    What the dashboard shows is a status too, in which some parts are missing.
+    """
     leader, others = statuses[0], statuses[1:]
     _add(leader, others, _SUMMED)
     for key, name, fields in (("backends", "id", _OF_BACKENDS), ("tenants", "name", ("in_flight",))):
-        found = [{each[name]: each for each in other[key]} for other in others]
-        for each in leader[key]:
+        found = [{each[name]: each for each in other.get(key, ())} for other in others]
+        for each in leader.get(key, ()):
             same = [other[each[name]] for other in found if each[name] in other]
             _add(each, same, fields)
             if key == "backends":
@@ -67,7 +70,7 @@ def _most_used(leader: dict[str, Any], others: Iterable[Mapping[str, Any]]) -> N
 
 
 def _limits(status: Mapping[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
-    quotas = status["state"].get("quotas") or {}
+    quotas = status.get("state", {}).get("quotas") or {}
     return {(each["tenant"], each["limit"]): each for each in quotas.get("limits", ())}
 
 

@@ -13,6 +13,7 @@ def welcome(data: str, admin: str) -> str:
     """Return what to try, to be copied from the terminal."""
     return f"""\
 OpenAI clients   {data}/v1   model {MODEL}, or gpt-4o-mini
+Dashboard        {admin}/
 Admin            {admin}/metrics   {admin}/admin/status
 Status           tidegate status --admin {admin}
 

@@ -1,0 +1,144 @@
+/** Objectives: what users get, what is left of the budget, how fast it burns, and who burns it. */
+
+import { Chart } from "./charts.js";
+import { burnRate, byId, count, el, keyed, percent, plural, say, show } from "./dom.js";
+
+const NAMES = { availability: "Availability", ttft: "TTFT", tpot: "TPOT", itl: "ITL", e2e: "End to end" };
+const STATES = ["exhausted", "fast burn", "slow burn", "at risk", "too few data", "healthy"];
+const KINDS = [["backend", "Backends, by failed attempts"], ["version", "Versions, by failed requests"]];
+const slug = (text) => text.replaceAll(/[^\w]+/g, "-");
+const charts = new WeakMap();
+
+function name(objective) {
+  return NAMES[objective.sli] ?? objective.sli.replaceAll("_", " ");
+}
+
+function share(objective, window) {
+  const total = objective.good[window] + objective.bad[window];
+  return total ? objective.good[window] / total : null;
+}
+
+function figure(label, part) {
+  return el("div", {}, el("dt", {}, label), el("dd", {}, el("data", { "data-part": part })));
+}
+
+function chart(title, legend) {
+  const items = legend.map(([label, mark]) => el("li", { class: mark }, label));
+  const box = el("div", { class: "chart", role: "img", "aria-label": title });
+  return el("figure", {}, el("figcaption", {}, title, el("ul", { class: "legend" }, ...items)), box);
+}
+
+function make(objective) {
+  const card = el(
+    "article",
+    { class: "card", id: `objective-${slug(`${objective.model} ${objective.objective} ${objective.sli}`)}` },
+    el("h4", {}, name(objective), el("small", {}, ` ${objective.objective}`)),
+    el("p", { class: "state" }, el("strong", { "data-part": "state" }), " ", el("span", { "data-part": "why" })),
+    el(
+      "dl",
+      { class: "figures" },
+      figure("Good in 5 min", "now"),
+      figure("Good in 1 h", "hour"),
+      figure("Target", "target"),
+      figure("Budget left", "left"),
+      figure("Burn rate 1 h", "fast"),
+      figure("Burn rate 6 h", "slow"),
+    ),
+    el("meter", { min: 0, max: 1, low: 0.25, optimum: 1, "aria-label": "Error budget left" }),
+    el("p", { "data-part": "budget" }),
+    el("p", { "data-part": "outlook" }),
+    chart("Good events, last 5 min", [["5 min", "sli"], ["target", "mark"]]),
+    chart("Burn rate", [["5 min", "short"], ["1 h", "fast"], ["6 h", "slow"], ["1, and where pages begin", "mark"]]),
+    el("div", { "data-part": "burners" }),
+  );
+  const [sli, burn] = card.querySelectorAll(".chart");
+  charts.set(card, [
+    new Chart(sli, [["5 min", "--fast"]], {
+      range: (low, _, marks) => [Math.max(0, Math.min(low ?? 1, ...marks) - 0.1 * (1 - Math.min(low ?? 1, ...marks))), 1],
+      values: (value) => `${+(100 * value).toFixed(3)} %`,
+    }),
+    new Chart(burn, [["5 min", "--quiet", [2, 3]], ["1 h", "--fast"], ["6 h", "--slow"]], {
+      distr: 4,
+      splits: (most) => [0, 1, 5, 20, 100, 500].filter((each) => each <= most),
+      range: (_, high, marks) => [0, 1.3 * Math.max(high ?? 0, ...marks)],
+      values: (value) => `${+value.toPrecision(3)}×`,
+    }),
+  ]);
+  return card;
+}
+
+function update(card, objective, at) {
+  const part = (name) => card.querySelector(`[data-part=${name}]`);
+  const { burn, budget } = objective;
+  const [now, hour] = [share(objective, "5m"), share(objective, "1h")];
+  say(part("state"), objective.state);
+  card.dataset.state = objective.state.replaceAll(" ", "-");
+  say(part("why"), objective.waiting || (objective.alert ? `a ${objective.alert} fires` : ""));
+  show(part("now"), now, now == null ? "no events" : percent(now));
+  show(part("hour"), hour, hour == null ? "no events" : percent(hour));
+  show(part("target"), objective.target, percent(objective.target));
+  show(part("left"), budget.left, budget.left == null ? "not known yet" : percent(Math.max(0, budget.left)));
+  show(part("fast"), burn["1h"], burnRate(burn["1h"]));
+  show(part("slow"), burn["6h"], burnRate(burn["6h"]));
+  const meter = card.querySelector("meter");
+  meter.hidden = budget.left == null;
+  meter.value = Math.max(0, budget.left ?? 0);
+  say(part("budget"), `${budget.words[0].toUpperCase()}${budget.words.slice(1)}.`);
+  say(part("outlook"), objective.outlook && `${objective.outlook[0].toUpperCase()}${objective.outlook.slice(1)}.`);
+  const [sli, rates] = charts.get(card);
+  sli.add(at, [now], [objective.target]);
+  sli.box.setAttribute("aria-label", `Good events in 5 minutes: ${percent(now)}, target ${percent(objective.target)}`);
+  rates.add(at, [burn["5m"], burn["1h"], burn["6h"]], [1, ...Object.values(objective.pages_above)]);
+  const pages = Object.entries(objective.pages_above).map(([window, factor]) => `${window} above ${burnRate(factor)}`);
+  const words = ["5m", "1h", "6h"].map((window) => `${window}: ${burnRate(burn[window])}`);
+  rates.box.setAttribute("aria-label", `Burn rates ${words.join(", ")}. Pages begin at ${pages.join(", ")}`);
+  burners(part("burners"), objective);
+}
+
+function burners(box, objective) {
+  box.hidden = !objective.burners.length;
+  const groups = KINDS.map(([kind, title]) => [title, objective.burners.filter((each) => each.kind === kind)]);
+  const makeGroup = ([title]) => el("div", {}, el("h5", {}, `Who burns it: ${title}, 1 h`), el("ul", { class: "bars" }));
+  keyed(box, groups.filter(([, found]) => found.length), ([title]) => title, makeGroup, (group, [, found]) => {
+    const all = found.reduce((sum, each) => sum + each.bad, 0);
+    keyed(group.querySelector("ul"), found, (each) => each.name, bar, (row, each) => {
+      row.querySelector("meter").value = each.bad / all;
+      say(row.querySelector("span"), each.name);
+      show(row.querySelector("data"), each.bad, `${percent(each.bad / all)}: ${count(each.bad)} of its ${count(each.total)}`);
+    });
+  });
+}
+
+function bar(each) {
+  return el("li", {}, el("span"), el("meter", { min: 0, max: 1, low: 0.2, high: 0.5, optimum: 0, "aria-label": `Part of ${each.name}` }), el("data"));
+}
+
+function summary(found) {
+  const words = STATES.map((state) => [state, found.filter((each) => each.state === state)])
+    .filter(([, those]) => those.length)
+    .map(([state, those]) => `${those.length} ${state}`);
+  say(byId("summary"), words.length ? `${plural(found.length, "objective")}: ${words.join(", ")}.` : "No objectives.");
+  const burning = found.filter((each) => STATES.indexOf(each.state) < 3).length;
+  document.title = burning ? `(${burning}) Tidegate` : "Tidegate";
+}
+
+/** Show them model by model, always in the same order: what burns does not jump about. */
+export function objectives(now) {
+  const found = [...now.objectives].sort((a, b) => key(a).localeCompare(key(b)));
+  summary(found);
+  const at = Date.parse(now.at) / 1000;
+  const models = [...new Set(found.map((each) => each.model))];
+  const shown = new Set(found.map(key));
+  for (const card of byId("models").querySelectorAll(".card")) {
+    if (!shown.has(card.dataset.key)) charts.get(card).forEach((each) => each.remove());
+  }
+  const makeModel = (model) => el("div", { class: "model" }, el("h3", {}, model), el("div", { class: "cards" }));
+  keyed(byId("models"), models, (model) => model, makeModel, (group, model) => {
+    const own = found.filter((each) => each.model === model);
+    keyed(group.querySelector(".cards"), own, key, make, (card, objective) => update(card, objective, at));
+  });
+}
+
+function key(objective) {
+  return `${objective.model}\n${objective.objective}\n${objective.sli}`;
+}

@@ -1,0 +1,186 @@
+"""The whole gateway as `/admin/status` tells it, made of what the other planes know."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import version
+from math import floor, isfinite
+
+from gateway.admin.alerts import firing_alerts, objective_statuses
+from gateway.admin.canary import canary_status
+from gateway.admin.capacity import pool_capacity
+from gateway.admin.fleet import fleet_status, quotas_status
+from gateway.admin.status import (
+    BackendStatus,
+    EngineStatus,
+    ModelStatus,
+    OriginStatus,
+    PoolStatus,
+    RoutesStatus,
+    StateStatus,
+    Status,
+    TenantStatus,
+    VersionStatus,
+)
+from gateway.admin.view import AdminView
+from gateway.backends.backend import Backend
+from gateway.config.table import ModelSpec
+from gateway.control.limits import queued
+from gateway.policy.routing.fit import Fit
+from gateway.policy.routing.limit_evidence import UNLIMITED
+from gateway.proxy.live import LiveModel, LiveTable
+from gateway.proxy.live_version import LiveVersion
+from gateway.proxy.tenants import LiveTenant
+from gateway.telemetry.discovery_exposition import DiscoveryRow
+
+PROMPT = 512
+"""Tokens of the prompt that a backend's TTFT is predicted for."""
+_KNOWN = 1.0
+"""Samples, each weighed by how recent it is, from which on an observed TTFT is told."""
+
+
+def overview(view: AdminView, tenant: str = "") -> Status:
+    """Return how everything is; of tenants' limits all, or those of one `tenant`."""
+    table, quotas, now = view.reloader.table, view.fleet_quotas, view.clock()
+    return Status(
+        version=version("tidegate"),
+        uptime_seconds=round(view.clock() - view.began, 1),
+        draining=view.gateway.draining,
+        in_flight=sum(client.busy for client in view.clients()),
+        client_connections=len(view.clients()),
+        routes=routes_status(view),
+        state=StateStatus(
+            where=view.flusher.where,
+            leads=view.flusher.leads,
+            not_saved=view.flusher.failing or "",
+            not_saved_since=view.flusher.failing_since and datetime.fromtimestamp(view.flusher.failing_since, UTC),
+            read_seconds=view.flusher.read_seconds,
+            shared=view.sharing.problem,
+            fleet=fleet_status(view.flusher.fleet()),
+            quotas=quotas_status(quotas.view(now, tenant) if quotas is not None and quotas.is_needed else None),
+        ),
+        models=[model_status(spec, view.gateway.current.table) for spec in table.models.values()],
+        backends=[backend_status(backend, view.clock()) for backend in view.registry],
+        pools=[
+            PoolStatus(name=name, ejections_ignored=peers.panic_reason) for name, peers in view.registry.pools.items()
+        ],
+        discovery=[_origin(row) for row in view.discovered()],
+        tenants=[_tenant(each, now) for each in view.gateway.current.tenants if tenant in ("", each.name)],
+        rollouts=[canary_status(running, view.rollouts) for running in view.rollouts],
+        alerts=firing_alerts(view.alerter, view.ledger),
+        objectives=objective_statuses(view.ledger, view.alerter),
+        capacity=[pool_capacity(each) for each in view.capacity],
+    )
+
+
+def routes_status(view: AdminView) -> RoutesStatus:
+    """Return what is loaded, and what was wrong with the last load."""
+    table, failure = view.reloader.table, view.reloader.failure
+    return RoutesStatus(
+        sources=list(table.sources),
+        loaded=failure is None,
+        problems=[str(problem) for problem in failure.problems] if failure else [],
+    )
+
+
+def _origin(row: DiscoveryRow) -> OriginStatus:
+    return OriginStatus(
+        origin=row.origin,
+        pools=list(row.pools),
+        targets=row.targets,
+        leaving=row.leaving,
+        age_seconds=None if row.age is None else round(row.age, 1),
+        problem=row.problem,
+        errors=row.errors,
+    )
+
+
+def _tenant(tenant: LiveTenant, now: float) -> TenantStatus:
+    requests, tokens = (None if each is None else floor(each) for each in tenant.quota.left(now))
+    return TenantStatus(
+        name=tenant.name,
+        service_class=tenant.service_class.name,
+        in_flight=tenant.quota.own,
+        requests_left=requests,
+        tokens_left=tokens,
+    )
+
+
+def model_status(spec: ModelSpec, live: LiveTable) -> ModelStatus:
+    """Return how a model's requests are split, and which of them wait."""
+    model = live.model(spec.name)
+    shares = {version.name: share for version, share in model.traffic.split.shares()}
+    queues = {queue.version: queue for queue in queued([model])}
+    versions = [
+        VersionStatus(
+            name=each.name,
+            served_model=each.served_model,
+            pools=list(each.pools),
+            weight=round(shares.get(each.name, 0.0), 6),
+            instead=_instead(model, model.versions[each.name]),
+            waiting=dict(queues[each.name].waiting),
+            held_back=sorted(queues[each.name].held),
+            shed=_by_class(queues[each.name].shed),
+        )
+        for each in spec.versions.values()
+    ]
+    return ModelStatus(name=spec.name, aliases=list(spec.aliases), versions=versions)
+
+
+def _instead(model: LiveModel, version: LiveVersion) -> str:
+    other = model.traffic.stand_in(version)
+    return "" if other is None else other.name
+
+
+def _by_class(sheds: Mapping[tuple[str, str], int]) -> dict[str, dict[str, int]]:
+    found: dict[str, dict[str, int]] = {}
+    for (name, reason), count in sheds.items():
+        found.setdefault(name, {})[reason] = count
+    return found
+
+
+def observed(ttft: Fit) -> float | None:
+    """Return the mean of the latest TTFTs in seconds, None where there are none."""
+    return round(ttft.products[0] / ttft.moments[0], 4) if ttft.samples >= _KNOWN else None
+
+
+def _limit_reason(backend: Backend) -> str:
+    if backend.spec.max_concurrency == backend.health.slots.limit:
+        return "fixed by the routes"
+    return backend.limit.reason
+
+
+def backend_status(backend: Backend, now: float) -> BackendStatus:
+    """Return how one engine is."""
+    engine, health = backend.engine.fresh(now), backend.health
+    return BackendStatus(
+        id=backend.id,
+        pool=backend.spec.pool,
+        state=backend.readiness.state,
+        reason=backend.readiness.reason,
+        silent=backend.readiness.silent,
+        drained=backend.drained,
+        leaving=backend.leaving,
+        asleep=backend.availability.asleep,
+        warming=backend.availability.warming,
+        ejection=backend.health.outlier.ejection.state,
+        ejection_reason=backend.health.outlier.ejection.reason,
+        weight=round(backend.health.outlier.weight, 4),
+        in_flight=backend.in_flight,
+        limit=health.slots.limit if health.slots.limit < UNLIMITED else None,
+        limit_reason=_limit_reason(backend),
+        predicted_ttft_seconds=round(health.latency.predicted(PROMPT, health.slots.in_flight), 4),
+        observed_ttft_seconds=observed(health.latency.ttft),
+        kv_tokens=health.slots.own_kv,
+        kv_capacity=health.slots.kv_capacity if health.slots.kv_capacity < UNLIMITED else None,
+        idle_connections=backend.pool.idle,
+        models=sorted(backend.models) if backend.models is not None else None,
+        failed_in_a_row=health.symptoms.failed_in_a_row,
+        failed_seconds=_since(health.symptoms.failed_at, now),
+        good_seconds=_since(health.symptoms.good_since, now),
+        engine=EngineStatus(**asdict(engine)) if engine is not None else None,
+    )
+
+
+def _since(moment: float, now: float) -> float | None:
+    return round(max(0.0, now - moment), 1) if isfinite(moment) else None
