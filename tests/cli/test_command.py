@@ -133,10 +133,10 @@ def test_check_refuses_a_backend_where_the_gateway_would_listen(tmp_path: Path) 
         (
             "--otlp-endpoint",
             "nonsense",
-            "--otlp-endpoint (or TIDEGATE_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_ENDPOINT) is not",
+            "--otlp-endpoint (or TIDEGATE_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_ENDPOINT): the base URL of a trace",
         ),
-        ("--otlp-endpoint", "http://:4318", "write http:// or https://, its host and the port of OTLP/HTTP"),
-        ("--otlp-endpoint", "http://collector:high", "as http://localhost:4318"),
+        ("--otlp-endpoint", "http://:4318", "has no host: write it with the host and the port of OTLP/HTTP"),
+        ("--otlp-endpoint", "http://collector:high", "the port is a number up to 65535"),
         ("--workers", "0", "--workers is auto, or a number from 1 to 256"),
         ("--log-level", "loud", "--log-level is debug, info, warning or error, not `loud`"),
         ("--dns-server", "localhost:53", "`localhost:53` is not the IP address of a name server"),
