@@ -8,8 +8,10 @@ from gateway.admin.api import create_admin
 from gateway.admin.connection import AdminConnection, AdminLimits
 from gateway.admin.events import RecentEvents
 from gateway.admin.feed import Feed
+from gateway.admin.history import History
 from gateway.admin.snapshot import snapshot
 from gateway.admin.view import AdminView
+from gateway.clock import wall
 from gateway.control.capacity import PoolWant
 from gateway.control.capacity_history import shown
 from gateway.control.limits import queued
@@ -43,10 +45,12 @@ class AdminPlane:
         self._shown = self._view()
         self._events = RecentEvents()
         self.feed = Feed(self._snapshot)
+        self.history = History(data.ledger, data.background, wall)
 
     def listener(self) -> Listener:
         """Return the admin listener, behind TLS where it has a certificate."""
-        app = create_admin(self._shown, self.feed, host=self._settings.admin_host, token=self._files.token)
+        host, token = self._settings.admin_host, self._files.token
+        app = create_admin(self._shown, self.feed, self.history, host=host, token=token)
         limits = AdminLimits()
         connection = partial(AdminConnection, limits=limits, clock=self._data.clock)
         more = {"backlog": limits.connections, "access_log": False, "timeout_keep_alive": int(limits.idle_seconds)}

@@ -188,6 +188,7 @@ class App:
             return cast(set[Checked], of_data), cast(set[Checked], of_admin), self.data.mirroring.copies
 
         loops = self.control.start(checked, self._watched())
+        loops.start("history", self._admin.history.run)
         _handle_signals(self.stop, self.reread)
         serving = asyncio.create_task(data.serve(sockets=[*sockets.data]))
         administering = asyncio.create_task(admin.serve(sockets=[sockets.admin]))

@@ -16,6 +16,7 @@ from gateway.admin.decisions import Decision, VersionDecision, candidate
 from gateway.admin.deployments import deployment_routes
 from gateway.admin.feed import Feed, feed_routes
 from gateway.admin.gate import gate_routes
+from gateway.admin.history import History, history_routes
 from gateway.admin.operations import operation_routes
 from gateway.admin.overview import overview
 from gateway.admin.pages import page_routes
@@ -43,7 +44,7 @@ _TOLD = 5
 """How many of the faults of one request are told."""
 
 
-def create_admin(view: AdminView, feed: Feed, *, host: str, token: AdminToken) -> FastAPI:
+def create_admin(view: AdminView, feed: Feed, history: History, *, host: str, token: AdminToken) -> FastAPI:
     """Return the admin application; `host` is where it is bound."""
     import_module("anyio._backends._asyncio")  # or the first request imports it, in 30 ms of the loop's time
     app = FastAPI(
@@ -110,6 +111,7 @@ def create_admin(view: AdminView, feed: Feed, *, host: str, token: AdminToken) -
         return Reloaded(models=len(table.models), pools=len(table.pools), sources=list(table.sources))
 
     app.include_router(feed_routes(feed))
+    app.include_router(history_routes(history))
     app.include_router(canary_routes(view.rollouts))
     gate = Gate(view.ledger, view.alerter, view.rollouts)
     app.include_router(gate_routes(gate, view.reloader, view.ledger))

@@ -12,11 +12,13 @@ from typing import Any
 import httpx
 import pytest
 
+from gateway.admin.connection import AdminLimits
 from gateway.admin.pages import FOLDER, PATHS
 from tests.e2e.fakes import Call, backends, good
 from tests.e2e.harness import Running, ask, chat, gateway, routes
 from tests.e2e.machine import machine
-from tests.waiting import DEADLINE, eventually, patient_client
+from tests.e2e.raw_client import connect
+from tests.waiting import DEADLINE, HandClock, eventually, patient_client
 
 pytestmark = pytest.mark.anyio
 BEARER = {"authorization": "Bearer t0k"}
@@ -101,7 +103,7 @@ def test_no_page_names_another_host_or_holds_a_script_or_style() -> None:
 async def test_with_a_token_the_stream_wants_it(tmp_path: Path) -> None:
     async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url), token="t0k") as running:
         async with patient_client(base_url=running.admin) as web:
-            for path in ("/admin/stream", "/admin/snapshot"):
+            for path in ("/admin/stream", "/admin/snapshot", "/admin/history"):
                 for headers in ({}, {"authorization": "Bearer wrong"}):
                     refused = await web.get(path, headers=headers)
                     assert (refused.status_code, refused.json()["error"]["code"]) == (401, "invalid_admin_token")
@@ -183,6 +185,16 @@ async def test_no_task_and_no_work_is_left_behind_when_a_viewer_goes(tmp_path: P
             assert running.app._admin.feed.made == made
 
 
+async def test_a_viewer_that_reads_nothing_is_dropped(tmp_path: Path) -> None:
+    clock = HandClock()
+    async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url), now=clock) as running:
+        client = await connect(int(running.admin.rpartition(":")[2]))
+        await client.send(b"GET /admin/stream HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n")
+        await eventually(lambda: viewers(running) == 1)
+        await clock.passes(AdminLimits().request_seconds + 1, lambda: viewers(running) == 0)
+        client.close()
+
+
 async def test_it_shows_the_drain_and_ends_with_the_gateway(tmp_path: Path) -> None:
     async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url)) as running:
         async with watching(running.admin) as seen:
@@ -228,3 +240,13 @@ async def test_workers_are_shown_as_one(tmp_path: Path) -> None:
             served.process.process.terminate()
             await eventually(lambda: seen.ended)
         assert await served.process.ended() == 0
+
+
+async def test_an_open_dashboard_holds_up_no_upgrade_and_goes_on_after_it(tmp_path: Path) -> None:
+    async with backends(good) as (fake,), machine(tmp_path, [fake.url], workers=1) as served:
+        async with watching(served.admin) as before:
+            await before.until(1)
+            await served.upgraded()
+            await eventually(lambda: before.ended)
+        async with watching(served.admin) as after:
+            await after.until(1)

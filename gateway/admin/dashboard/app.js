@@ -3,9 +3,9 @@
 import { byId, count, duration, el, keyed, plural, say } from "./dom.js";
 import { backends, capacity, queues } from "./fleet.js";
 import { events } from "./events.js";
-import { objectives } from "./objectives.js";
+import { begin, objectives } from "./objectives.js";
 import { rollouts } from "./rollouts.js";
-import { follow, useToken } from "./stream.js";
+import { follow, load, useToken } from "./stream.js";
 
 const PARTS = [objectives, backends, queues, rollouts, capacity, events];
 
@@ -27,6 +27,7 @@ function tell(now) {
   say(byId("gateway"), `${now.version}, up ${duration(now.uptime_seconds)}, ${busy} in progress, ${open}`);
   problems(now);
   for (const part of PARTS) part(now);
+  if (!document.documentElement.dataset.at) load("admin/history").then(begin, () => {});
   document.documentElement.dataset.at = now.at;
 }
 

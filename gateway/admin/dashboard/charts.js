@@ -1,6 +1,6 @@
 /** Charts over the last minutes: uPlot, in the colours of the page, drawn only while they can be seen. */
 
-const MOST_POINTS = 900;
+const MOST_POINTS = 1200;
 const HEIGHT = 150;
 const charts = new Set();
 const dark = matchMedia("(prefers-color-scheme: dark)");
@@ -38,6 +38,14 @@ export class Chart {
     this.data[0].push(at);
     values.forEach((value, line) => this.data[line + 1].push(value));
     if (this.data[0].length > MOST_POINTS) this.data.forEach((column) => column.shift());
+    if (this.visible) this.draw();
+  }
+
+  /** Put older points before those that there are: [time, value of each line...]. */
+  begin(points) {
+    const first = this.data[0][0] ?? Infinity;
+    const older = points.filter(([at]) => at < first);
+    this.data = this.data.map((column, line) => [...older.map((point) => point[line]), ...column]);
     if (this.visible) this.draw();
   }
 

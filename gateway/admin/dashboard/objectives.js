@@ -139,6 +139,16 @@ export function objectives(now) {
   });
 }
 
+/** Begin the charts with the last hour. */
+export function begin(history) {
+  const cards = new Map([...byId("models").querySelectorAll(".card")].map((card) => [card.dataset.key, card]));
+  for (const each of history) {
+    const [sli, burn] = charts.get(cards.get(key(each))) ?? [];
+    sli?.begin(each.points.map(([at, good]) => [at, good]));
+    burn?.begin(each.points.map(([at, , ...rates]) => [at, ...rates]));
+  }
+}
+
 function key(objective) {
   return `${objective.model}\n${objective.objective}\n${objective.sli}`;
 }
