@@ -92,6 +92,17 @@ def test_more_than_a_number_needs_an_approval() -> None:
     assert ruled(5, 3, rules).awaits is None
 
 
+def test_nobody_is_asked_to_approve_more_than_the_hard_limits_allow() -> None:
+    rules = Rules(min=0, max=8, dead_band=0.0, approval_above=6)
+    assert (ruled(12, 3, rules).target, ruled(12, 3, rules).awaits) == (6, 8)
+    full = ruled(12, 8, rules, approved=8)
+    assert (full.target, full.rails, full.awaits) == (8, (Rail.MAX,), None)
+    dear = Rules(min=0, max=8, dead_band=0.0, approval_above=6, cost_per_hour=1.0, cost_cap=7.0)
+    assert ruled(12, 3, dear).awaits == 7
+    dear = Rules(min=0, max=8, dead_band=0.0, approval_above=6, cost_per_hour=1.0, cost_cap=5.0)
+    assert (ruled(12, 3, dear).target, ruled(12, 3, dear).awaits) == (5, None)
+
+
 def test_the_hard_limits_come_last() -> None:
     assert ruled(2000, 900, FREE).rails == (Rail.MAX,)
     assert ruled(0, 3, Rules(min=2, max=9, dead_band=0.0)).target == 2

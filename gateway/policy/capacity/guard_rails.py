@@ -116,11 +116,16 @@ def _turns_too_soon(target: int, before: int, rules: Rules, memory: Memory, now:
 
 
 def _approved(target: int, before: int, load: PoolLoad, rules: Rules) -> tuple[int, int | None]:
-    """Return what needs no approval, and what is wanted where that is more; what there is already stays."""
+    """Return what needs no approval, and what is wanted where that is more; what there is already stays.
+
+    Nobody is asked for more than `max`, or the cost cap, lets the pool have.
+    """
     if rules.approval_above is None:
         return target, None
     allowed = max(rules.approval_above, load.approved or 0, before)
-    return (allowed, target) if target > allowed else (target, None)
+    affordable = _affordable(rules)
+    asked = min(target, rules.max, rules.max if affordable is None else affordable)
+    return (allowed, asked) if asked > allowed else (target, None)
 
 
 def _affordable(rules: Rules) -> int | None:
