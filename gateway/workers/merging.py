@@ -14,6 +14,7 @@ GAUGES: Mapping[str, Callable[[list[float]], float]] = {
     "tidegate_backend_prefill_tokens": sum,
     "tidegate_client_connections": sum,
     "tidegate_fleet_unsaved_slots": sum,
+    "tidegate_held_requests": sum,
     "tidegate_in_flight": sum,
     "tidegate_queue_depth": sum,
     "tidegate_tasks": sum,
