@@ -75,7 +75,7 @@ pure: $(STAMP) ## the tests of the data path and of what it stands on, with noth
 	$(BIN)/coverage report --include='gateway/policy/*' --fail-under=100
 	$(BIN)/coverage report --format=total
 
-demo: compiled ## simulated engines, gateway, load and dashboard on this machine
+demo: compiled ## a tour on this machine: simulated engines, the gateway, load, and what goes wrong
 	$(BIN)/tidegate demo $(ARGS)
 
 loadtest: compiled ## locust against a demo, and a report; ARGS="--url http://..." against a gateway that runs

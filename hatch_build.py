@@ -70,7 +70,7 @@ DEPENDED_ON = ("config", "errors.py", "marks.py", "signals.py", "__init__.py", "
 """What the compiled modules import beside each other: its types are compiled into them."""
 FLAGS = ("-fvisibility=hidden", "-fno-plt") if sys.platform == "linux" else ()
 """Only the function that Python asks for is visible from outside, and calls out take no detour: a smaller extension."""
-TRAINING = ("demo", "--seconds", "20", "--rate", "60", "--plain")
+TRAINING = ("demo", "--quiet", "--seconds", "20", "--rate", "60", "--plain")
 """What a profile is taken of."""
 USE = ("-fprofile-correction", "-fprofile-partial-training", "-Wno-missing-profile")
 """Code that the profile does not hold is compiled as if there were none, instead of for size."""

@@ -1,6 +1,7 @@
 """`tidegate canary`: how a rollout fares, and what a person may do to it."""
 
 import json
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
@@ -107,7 +108,7 @@ _command("promote", "Give all requests to the candidate now.")
 _command("rollback", "Give all requests to stable now.")
 
 
-def phase_words(rollout: dict[str, Any]) -> str:
+def phase_words(rollout: Mapping[str, Any]) -> str:
     """Return the phase of a rollout in words, with its step where it is in one."""
     phase = str(rollout["phase"]).replace("_", " ")
     if phase not in {"step", "paused"}:

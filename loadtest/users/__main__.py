@@ -148,7 +148,7 @@ async def _demo(stack: AsyncExitStack) -> Target:
     with ExitStack() as holding:
         held = [holding.enter_context(socket.create_server((_HOST, 0))) for _ in range(2)]
         port, admin_port = (str(each.getsockname()[1]) for each in held)
-    options = ("--port", port, "--admin-port", admin_port, "--rate", "0.1", "--plain")
+    options = ("--port", port, "--admin-port", admin_port, "--quiet", "--rate", "0.1", "--plain")
     demo = await spawn("the demo", ("gateway.cli", "demo", *options))
     stack.push_async_callback(demo.stop, grace=_STOP_SECONDS)
     await demo.line_with("Ctrl-C ends it")

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from gateway.cli.demo.load import MODEL
-from gateway.cli.demo.stage import routes_of
+from gateway.cli.demo.setting import routes_of
 from gateway.config.load import load_routes
 from gateway.control.audit import Audit
 from gateway.control.rollouts import RolloutController

@@ -4,11 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from prometheus_client.parser import text_string_to_metric_families
+from gateway.cli.demo.exposition import Buckets, Samples, buckets_of, sum_by
 
 _BAD = frozenset(("no_backend", "backend_error", "timeout", "truncated", "internal", "shed"))
-Labels = tuple[tuple[str, str], ...]
-Buckets = Mapping[float, float]
 _Key = TypeVar("_Key")
 
 
@@ -66,21 +64,17 @@ class Figures:
     backends: tuple[BackendFigures, ...]
 
 
-def read(text: str, at: float) -> Reading:
-    """Return what an exposition of the gateway's metrics says; raises ValueError when it is none."""
-    samples: dict[str, dict[Labels, float]] = {}
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            samples.setdefault(sample.name, {})[tuple(sorted(sample.labels.items()))] = sample.value
+def read(samples: Samples, at: float) -> Reading:
+    """Return what the gateway's metrics say."""
     ttft = samples.get("tidegate_time_to_first_token_seconds_bucket", {})
     return Reading(
         at=at,
-        outcomes=_sum_by(samples.get("tidegate_requests_total", {}), "outcome"),
+        outcomes=sum_by(samples.get("tidegate_requests_total", {}), "outcome"),
         ttft={
-            pool: _buckets({labels: count for labels, count in ttft.items() if ("pool", pool) in labels})
-            for pool in _sum_by(ttft, "pool")
+            pool: buckets_of({labels: count for labels, count in ttft.items() if ("pool", pool) in labels})
+            for pool in sum_by(ttft, "pool")
         },
-        itl=_buckets(samples.get("tidegate_inter_token_latency_seconds_bucket", {})),
+        itl=buckets_of(samples.get("tidegate_inter_token_latency_seconds_bucket", {})),
         in_flight=int(samples.get("tidegate_in_flight", {}).get((), 0.0)),
         backends=_backends(samples),
     )
@@ -89,10 +83,10 @@ def read(text: str, at: float) -> Reading:
 def compare(now: Reading, before: Reading) -> Figures:
     """Return the figures of the time between two readings."""
     seconds = now.at - before.at
-    outcomes = _less(now.outcomes, before.outcomes)
+    outcomes = less(now.outcomes, before.outcomes)
     requests, bad = sum(outcomes.values()), sum(outcomes.get(outcome, 0.0) for outcome in _BAD)
     judged = outcomes.get("ok", 0.0) + bad
-    pools = {pool: _less(buckets, before.ttft.get(pool, {})) for pool, buckets in now.ttft.items()}
+    pools = {pool: less(buckets, before.ttft.get(pool, {})) for pool, buckets in now.ttft.items()}
     ttft: dict[float, float] = {}
     for buckets in pools.values():
         for bound, count in buckets.items():
@@ -108,7 +102,7 @@ def compare(now: Reading, before: Reading) -> Figures:
         in_flight=now.in_flight,
         ttft_p50=quantile(ttft, 0.5),
         ttft_p99=quantile(ttft, 0.99),
-        itl_p99=quantile(_less(now.itl, before.itl), 0.99),
+        itl_p99=quantile(less(now.itl, before.itl), 0.99),
         backends=tuple(
             BackendFigures(
                 name=backend.name,
@@ -143,24 +137,13 @@ def _rate(count: float, seconds: float) -> float:
     return count / seconds if seconds > 0 else 0.0
 
 
-def _less(now: Mapping[_Key, float], before: Mapping[_Key, float]) -> dict[_Key, float]:
+def less(now: Mapping[_Key, float], before: Mapping[_Key, float]) -> dict[_Key, float]:
+    """Return how much each count grew."""
     return {key: count - before.get(key, 0.0) for key, count in now.items()}
 
 
-def _buckets(samples: Mapping[Labels, float]) -> dict[float, float]:
-    return {float(bound): count for bound, count in _sum_by(samples, "le").items()}
-
-
-def _sum_by(samples: Mapping[Labels, float], label: str) -> dict[str, float]:
-    totals: dict[str, float] = {}
-    for labels, value in samples.items():
-        key = dict(labels).get(label, "")
-        totals[key] = totals.get(key, 0.0) + value
-    return totals
-
-
-def _backends(samples: Mapping[str, Mapping[Labels, float]]) -> tuple[BackendReading, ...]:
-    attempts = _sum_by(samples.get("tidegate_attempts_total", {}), "backend")
+def _backends(samples: Samples) -> tuple[BackendReading, ...]:
+    attempts = sum_by(samples.get("tidegate_attempts_total", {}), "backend")
     states = {
         dict(labels)["backend"]: dict(labels)["state"]
         for labels, value in samples.get("tidegate_backend_state", {}).items()

@@ -1,5 +1,6 @@
 """What the demo shows of its rollout."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -19,7 +20,7 @@ v2 is rolled out beside v1, in steps of 10, 50 and 95 %. In another shell:
 """
 
 
-def standing(status: dict[str, Any]) -> str:
+def standing(status: Mapping[str, Any]) -> str:
     """Return where a rollout stands, in one line."""
     words = f"canary {status['stable']} -> {status['candidate']}: {phase_words(status)}"
     if status["phase"] in {"step", "paused"}:

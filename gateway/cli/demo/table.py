@@ -9,14 +9,19 @@ from gateway.cli.demo.figures import Figures
 from gateway.cli.demo.load import MODEL
 
 
-def welcome(data: str, admin: str) -> str:
-    """Return what to try, to be copied from the terminal."""
+def addresses(data: str, admin: str) -> str:
+    """Return where everything is, to be copied from the terminal."""
     return f"""\
 OpenAI clients   {data}/v1   model {MODEL}, or gpt-4o-mini
 Dashboard        {admin}/
 Admin            {admin}/metrics   {admin}/admin/status
 Status           tidegate status --admin {admin}
+"""
 
+
+def examples(data: str) -> str:
+    """Return what to try, to be copied from the terminal."""
+    return f"""\
 curl -N {data}/v1/chat/completions -H 'content-type: application/json' \\
   -d '{{"model": "{MODEL}", "stream": true, "messages": [{{"role": "user", "content": "Hello"}}]}}'
 
@@ -35,10 +40,10 @@ def tables(figures: Figures, title: str, below: str = "") -> RenderableType:
     whole.add_row(
         str(figures.requests),
         f"{figures.rate:.1f}",
-        _milliseconds(figures.ttft_p50),
-        _milliseconds(figures.ttft_p99),
-        _milliseconds(figures.itl_p99),
-        _percent(figures.availability, digits=2),
+        milliseconds(figures.ttft_p50),
+        milliseconds(figures.ttft_p99),
+        milliseconds(figures.itl_p99),
+        percent(figures.availability, digits=2),
         str(figures.in_flight),
     )
     engines = _table("backend", "pool", "state", "in flight", "req/s", "share", "pool's TTFT p50", words=3)
@@ -49,8 +54,8 @@ def tables(figures: Figures, title: str, below: str = "") -> RenderableType:
             Text(backend.state, style="green" if backend.state == "ready" else "red"),
             str(backend.in_flight),
             f"{backend.rate:.1f}",
-            _percent(backend.share, digits=0),
-            _milliseconds(backend.pool_ttft_p50),
+            percent(backend.share, digits=0),
+            milliseconds(backend.pool_ttft_p50),
         )
     ending = (Text(), Text(below)) if below else ()
     return Group(Text(title, style="bold"), whole, Text(), engines, *ending)
@@ -58,12 +63,12 @@ def tables(figures: Figures, title: str, below: str = "") -> RenderableType:
 
 def line(figures: Figures, elapsed: float) -> str:
     """Return the figures as one line, `elapsed` seconds after the beginning."""
-    ttft = f"TTFT p50 {_milliseconds(figures.ttft_p50)} p99 {_milliseconds(figures.ttft_p99)}"
+    ttft = f"TTFT p50 {milliseconds(figures.ttft_p50)} p99 {milliseconds(figures.ttft_p99)}"
     pools = dict.fromkeys(backend.pool for backend in figures.backends)
-    shares = "  ".join(f"{pool} {_percent(_share(figures, pool), digits=0)}" for pool in pools)
+    shares = "  ".join(f"{pool} {percent(_share(figures, pool), digits=0)}" for pool in pools)
     return (
-        f"{elapsed:4.0f} s  {figures.rate:.1f} req/s  {ttft}  ITL p99 {_milliseconds(figures.itl_p99)}"
-        f"  availability {_percent(figures.availability, digits=2)}  in flight {figures.in_flight}  {shares}"
+        f"{elapsed:4.0f} s  {figures.rate:.1f} req/s  {ttft}  ITL p99 {milliseconds(figures.itl_p99)}"
+        f"  availability {percent(figures.availability, digits=2)}  in flight {figures.in_flight}  {shares}"
     )
 
 
@@ -81,9 +86,11 @@ def _table(*columns: str, words: int = 0) -> Table:
     return table
 
 
-def _milliseconds(seconds: float | None) -> str:
+def milliseconds(seconds: float | None) -> str:
+    """Return a time, or a dash where there is none."""
     return "-" if seconds is None else f"{seconds * 1000:.0f} ms"
 
 
-def _percent(ratio: float | None, *, digits: int) -> str:
+def percent(ratio: float | None, *, digits: int) -> str:
+    """Return a share, or a dash where there is none."""
     return "-" if ratio is None else f"{100 * ratio:.{digits}f} %"

@@ -42,7 +42,7 @@ def assert_ends_well(demo: Demo, *signals: signal.Signals) -> None:
 
 class TestARunThatEndsByItself:
     def test_it_serves_and_sums_up(self, start_demo: StartDemo) -> None:
-        demo = start_demo("--seconds", "3", "--rate", "8")
+        demo = start_demo("--quiet", "--seconds", "3", "--rate", "8")
 
         assert demo.ended() == 0, demo.err
         assert demo.err == ""
@@ -54,7 +54,7 @@ class TestARunThatEndsByItself:
         assert list(demo.temporary.iterdir()) == []
 
     def test_a_run_that_served_nobody_failed(self, start_demo: StartDemo) -> None:
-        demo = start_demo("--seconds", "1", "--rate", "0.1")
+        demo = start_demo("--quiet", "--seconds", "1", "--rate", "0.1")
 
         assert demo.ended() == 1
         # A busy machine takes longer than it was asked to.
@@ -67,7 +67,7 @@ class TestWhatItTellsToTry:
         self, start_demo: StartDemo
     ) -> None:
         others = {"TIDEGATE_HOST": "0.0.0.0", "TIDEGATE_ADMIN_TOKEN": "another's"}
-        demo = start_demo("--rate", "0.1", environment=others)  # no more than a busy machine can answer
+        demo = start_demo("--quiet", "--rate", "0.1", environment=others)  # no more than a busy machine can answer
         demo.until_shown(UP)
         _, curl, python, _ = demo.out.split("\n\n", 3)
 
@@ -94,7 +94,7 @@ class TestWhatItTellsToTry:
 
 class TestNothingIsLeftBehind:
     def test_not_even_when_told_before_it_is_up(self, start_demo: StartDemo) -> None:
-        demo = start_demo()
+        demo = start_demo("--quiet")
         until(demo.children, "the first engine")
         children = demo.children()
 
@@ -106,7 +106,7 @@ class TestNothingIsLeftBehind:
         assert not any(map(running, children))
 
     def test_no_process_even_when_the_demo_is_killed(self, start_demo: StartDemo) -> None:
-        demo = start_demo()
+        demo = start_demo("--quiet")
         demo.until_shown(UP)
         children = demo.children()
         assert len(children) == 4
@@ -122,7 +122,7 @@ class TestWhatGoesWrong:
         ("words", "name"), [("gateway.cli serve", "the gateway"), ("--profile cpu", "engine cpu-0")]
     )
     def test_a_process_that_dies_ends_the_demo_and_is_named(self, start_demo: StartDemo, words: str, name: str) -> None:
-        demo = start_demo()
+        demo = start_demo("--quiet")
         demo.until_shown(UP)
         children = demo.children()
         victim = demo.child(words)
@@ -151,7 +151,7 @@ class TestWhatGoesWrong:
 
 class TestOnATerminal:
     def test_the_table_is_redrawn_and_the_cursor_given_back(self, start_demo: StartDemo) -> None:
-        demo = start_demo("--rate", "4", tty=True)
+        demo = start_demo("--quiet", "--rate", "4", tty=True)
         until(lambda: demo.out.count("over the last") >= 3 or demo.process.poll() is not None, "the third table")
 
         assert_ends_well(demo, signal.SIGINT, signal.SIGINT)  # impatience changes nothing
@@ -160,7 +160,7 @@ class TestOnATerminal:
         assert demo.out.rindex("\x1b[?25h") > demo.out.rindex("\x1b[?25l")
 
     def test_plain_asks_for_lines_there_too(self, start_demo: StartDemo) -> None:
-        demo = start_demo("--plain", "--seconds", "3", "--rate", "8", tty=True)
+        demo = start_demo("--quiet", "--plain", "--seconds", "3", "--rate", "8", tty=True)
 
         assert demo.ended() == 0
         assert "\x1b[?25l" not in demo.out

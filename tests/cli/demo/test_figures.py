@@ -3,10 +3,11 @@ from dataclasses import replace
 
 import pytest
 
+from gateway.cli.demo.exposition import parse
 from gateway.cli.demo.figures import Reading, compare, quantile, read
 
 INF = math.inf
-EMPTY = read("", at=100.0)
+EMPTY = read(parse(""), at=100.0)
 
 
 def exposition(*, ok: int, bad: int = 0, gone: int = 0, fast: int = 0, slow: int = 0) -> str:
@@ -69,10 +70,10 @@ class TestQuantiles:
 class TestBetweenTwoReadings:
     @pytest.fixture
     def before(self) -> Reading:
-        return read(exposition(ok=100, bad=50, fast=10, slow=90), at=10.0)
+        return read(parse(exposition(ok=100, bad=50, fast=10, slow=90)), at=10.0)
 
     def test_only_what_happened_in_between_counts(self, before: Reading) -> None:
-        figures = compare(read(exposition(ok=140, bad=50, fast=40, slow=100), at=20.0), before)
+        figures = compare(read(parse(exposition(ok=140, bad=50, fast=40, slow=100)), at=20.0), before)
 
         assert (figures.seconds, figures.requests, figures.rate) == (10.0, 40, 4.0)
         assert figures.availability == 1.0
@@ -83,13 +84,13 @@ class TestBetweenTwoReadings:
         assert figures.itl_p99 == pytest.approx(0.99 * 0.025)
 
     def test_who_hangs_up_is_no_failure(self, before: Reading) -> None:
-        figures = compare(read(exposition(ok=103, bad=51, gone=6, fast=10, slow=90), at=20.0), before)
+        figures = compare(read(parse(exposition(ok=103, bad=51, gone=6, fast=10, slow=90)), at=20.0), before)
 
         assert figures.requests == 10
         assert figures.availability == 0.75
 
     def test_failed_attempts_are_attempts(self, before: Reading) -> None:
-        figures = compare(read(exposition(ok=101, bad=53, fast=11, slow=90), at=20.0), before)
+        figures = compare(read(parse(exposition(ok=101, bad=53, fast=11, slow=90)), at=20.0), before)
 
         assert {backend.name: backend.share for backend in figures.backends} == {"cpu/b": 0.75, "gpu/a": 0.25}
 
@@ -115,4 +116,4 @@ class TestBetweenTwoReadings:
 
 def test_what_is_not_metrics_is_refused() -> None:
     with pytest.raises(ValueError, match="Invalid"):
-        read('{"error": {"message": "forbidden"}}', at=0.0)
+        parse('{"error": {"message": "forbidden"}}')
