@@ -15,6 +15,7 @@ from gateway.control.capacity_history import CapacityHistory
 from gateway.control.capacity_load import LoadReader
 from gateway.control.capacity_record import KIND, CapacityRecord, kept, renewed
 from gateway.policy.capacity.decide import decide
+from gateway.policy.capacity.guard_rails import may_have_one
 from gateway.policy.capacity.want import Decision, Memory, PoolLoad, Rail, Rule, Rules, Want
 from gateway.proxy.current import CurrentTable
 from gateway.state.store import WAKING, Document
@@ -119,7 +120,7 @@ class CapacityController:
         record, problem = self._shown.get(pool), ""
         if record is None or record.want.valid_until <= self._clock():
             problem = self._problems.get(pool, "") or _NO_LEADER
-        elif not record.want.target and pool in self._waking() and Rail.BUDGET not in record.want.rails:
+        elif not record.want.target and pool in self._waking() and _may_wake(record, spec.capacity):
             record = _woken(record)  # the leader will say the same in a moment
         until = None if record is None else record.want.valid_until - self._clock() + self._epoch()
         return PoolWant(spec, spec.capacity, record, problem, until)
@@ -344,6 +345,11 @@ class CapacityController:
         if Rail.COST in want.rails and (was is None or Rail.COST not in was.rails):
             words = f"{want.proposed} {want.unit} would cost too much, {want.target} do not: {_words(want)}"
             self._audit.record(GATEWAY, "cost cap", _subject(pool), words)
+
+
+def _may_wake(record: CapacityRecord, capacity: CapacitySpec) -> bool:
+    """Whether no rail keeps a pool from its first replica."""
+    return Rail.BUDGET not in record.want.rails and may_have_one(capacity.rules, record.approved)
 
 
 def _woken(record: CapacityRecord) -> CapacityRecord:

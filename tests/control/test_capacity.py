@@ -241,6 +241,22 @@ def test_requests_that_wait_anywhere_want_the_first_replica(tmp_path: Path) -> N
     assert leader.decisions.loads[-1].queued == 1
 
 
+@pytest.mark.parametrize("rails", [{"approve_above": 0}, {"max_cost_per_hour": 1}])
+def test_requests_that_wait_get_no_replica_past_an_approval_or_the_cost_cap(
+    tmp_path: Path, rails: dict[str, int]
+) -> None:
+    site = Site(tmp_path, routes(min=0, **rails), Decisions(0))
+    site.ready(9)  # none
+    site.look()
+    site.look(SETTLED)
+    site.waking = {"gpu"}
+    assert site.target == 0
+    if "approve_above" in rails:
+        site.capacity.approve("gpu", actor="ann", reason="launch", replicas=1)
+        site.look()
+        assert site.target == 1
+
+
 @pytest.mark.parametrize("body", ["", "[]", '{"at": "x"}', '{"at": 1.0}'])
 def test_an_old_call_wakes_no_engine(tmp_path: Path, body: str) -> None:
     site = Site(tmp_path, routes())

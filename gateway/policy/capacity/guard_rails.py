@@ -156,5 +156,12 @@ def _out_of_dead_band(ruling: Ruling, load: PoolLoad, rules: Rules, affordable: 
     return replace(ruling, target=moved, rails=rails, reason=f"{ruling.reason}; {ignored}, so {moved}")
 
 
+def may_have_one(rules: Rules, approved: int | None) -> bool:
+    """Whether `max`, the cost cap and approvals let a pool have a replica at all."""
+    affordable = _affordable(rules)
+    is_approved = rules.approval_above is None or max(rules.approval_above, approved or 0) >= 1
+    return rules.max >= 1 and (affordable is None or affordable >= 1) and is_approved
+
+
 def _most_approved(load: PoolLoad, rules: Rules) -> int | None:
     return None if rules.approval_above is None else max(rules.approval_above, load.approved or 0)
