@@ -97,7 +97,7 @@ def _pool(name: str, entry: PoolEntry) -> PoolSpec:
         _discovered(entry.backends),
         entry.warm_up,
         None if entry.capacity is None else _capacity(entry, entry.capacity),
-        None if entry.scale_from_zero is None else _scale_from_zero(entry.scale_from_zero),
+        None if entry.scale_from_zero is None else _scale_from_zero(entry.scale_from_zero, entry.warm_up),
         entry.pre_warm,
     )
 
@@ -128,10 +128,10 @@ def _capacity(pool: PoolEntry, entry: CapacityEntry) -> CapacitySpec:
     )
 
 
-def _scale_from_zero(entry: ScaleFromZeroEntry) -> ScaleFromZero:
+def _scale_from_zero(entry: ScaleFromZeroEntry, warm_up: float) -> ScaleFromZero:
     is_named = entry.wake in {Way.CAPACITY.value, Way.ENGINES.value}
     way, webhook = (Way(entry.wake), "") if is_named else (Way.WEBHOOK, entry.wake)
-    return ScaleFromZero(entry.max_held, entry.hold, way, webhook)
+    return ScaleFromZero(entry.max_held, entry.hold, way, webhook, 0.0 if way is Way.ENGINES else warm_up)
 
 
 def _gauges(text: str | None) -> tuple[Gauge, ...]:

@@ -23,6 +23,8 @@ PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 """Seconds between two tries of one wake; the last is repeated."""
 TIMEOUT = 10.0
 """Seconds that a webhook has to answer."""
+PATIENCE = 15.0
+"""Seconds after which the next engine that sleeps is asked to wake up, if there is one."""
 
 
 class Waker:
@@ -32,7 +34,18 @@ class Waker:
     wants woken. `results` counts by pool what became of asking for an engine.
     """
 
-    def __init__(self, registry: Registry, clients: EngineClients, clock: Clock, epoch: Clock, *, alone: bool) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        clients: EngineClients,
+        clock: Clock,
+        epoch: Clock,
+        *,
+        alone: bool,
+        patience: float = PATIENCE,
+    ) -> None:
+        """Give an engine `patience` seconds to wake up before the next one is asked."""
+        self._patience = patience
         self._registry = registry
         self._clients = clients
         self._clock = clock
@@ -133,13 +146,15 @@ class Waker:
 
     async def _wake_one(self, pool: str, waking: Waking) -> str:
         """Wake the first engine that sleeps, that one before others which requests need; return why none is awake."""
-        asleep = [each for each in self._backends(pool) if each.availability.asleep and each.readiness.eligible]
+        asleep = [
+            each
+            for each in self._backends(pool)
+            if each.availability.asleep and each.readiness.eligible and not (each.drained or each.leaving)
+        ]
         asleep.sort(key=lambda each: each.id != waking.preferred)
         why = "no engine that answers its probes sleeps"
         for backend in asleep:
-            if backend.drained or backend.leaving:
-                continue
-            patience = waking.settings.hold
+            patience = waking.settings.hold if backend is asleep[-1] else min(self._patience, waking.settings.hold)
             until = asyncio.get_running_loop().time() + patience
             with self._clients.held(backend) as client:
                 why = await probe.wake_up(client, backend, patience=patience, until=until)

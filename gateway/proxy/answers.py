@@ -158,6 +158,7 @@ def failure(end: AttemptEnd, backend: str, detail: str, attempts: int, *, commit
         case AttemptEnd.FIRST_TOKEN_TIMEOUT:
             return FirstTokenTimeout(f"no answer began in {tries}{last}")
         case AttemptEnd.DEADLINE_EXCEEDED | AttemptEnd.GATEWAY_LATE | AttemptEnd.CLIENT_TIMEOUT:
-            return TimedOut(f"not answered in time, after {tries}{last}")
+            why = f", after {tries}{last}" if attempts else f": it has waited for a backend, and {detail}"
+            return TimedOut(f"not answered in time{why}")
         case _:
             return BackendFailed(f"the request failed in {tries}{last}")

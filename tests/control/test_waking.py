@@ -1,6 +1,8 @@
 """One wake for each pool whose requests are held, by the process that is to do it."""
 
 import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
 from random import Random
 
 import httpx
@@ -9,7 +11,10 @@ import pytest
 from gateway.config.table import BackendSpec, PoolSpec, RouteTable
 from gateway.control.engine_clients import EngineClients
 from gateway.control.waking import Waker
+from gateway.policy.routing.readiness import Readiness, State
 from gateway.policy.routing.waking import ScaleFromZero, Waking, Way
+from gateway.sim.server import running as simulated
+from gateway.sim.settings import Settings
 from tests.control.tables import registered
 from tests.control.test_webhook import receiving
 from tests.waiting import HandClock, eventually
@@ -20,14 +25,16 @@ pytestmark = pytest.mark.anyio
 class Town:
     """A registry with one pool that scales from zero."""
 
-    def __init__(self, way: Way = Way.CAPACITY, webhook: str = "", *, alone: bool = True) -> None:
+    def __init__(
+        self, way: Way = Way.CAPACITY, webhook: str = "", *, alone: bool = True, ports: Sequence[int] = (9,)
+    ) -> None:
         self.clock = HandClock()
-        backend = BackendSpec("gpu", "http://127.0.0.1:9", "127.0.0.1", 9)
+        backends = tuple(BackendSpec("gpu", f"http://127.0.0.1:{port}", "127.0.0.1", port) for port in ports)
         settings = ScaleFromZero(hold=60.0, way=way, webhook=webhook)
-        pool = PoolSpec("gpu", (backend,), scale_from_zero=settings)
+        pool = PoolSpec("gpu", backends, scale_from_zero=settings)
         self.registry = registered(RouteTable({"gpu": pool}, {}, {}), self.clock)
         clients = EngineClients(self.clock, Random(1))
-        self.waker = Waker(self.registry, clients, self.clock, self.clock, alone=alone)
+        self.waker = Waker(self.registry, clients, self.clock, self.clock, alone=alone, patience=0.2)
 
     @property
     def waking(self) -> Waking:
@@ -81,6 +88,25 @@ async def test_a_webhook_is_told_once_while_it_is_heard_and_never_shown(caplog: 
         town.waker.look(web)
         assert town.waker.wants("gpu") == 0
         assert not receiver.messages
+
+
+async def test_an_engine_that_does_not_wake_up_in_time_keeps_no_other_from_it() -> None:
+    sleeper = Settings(models=("m",), sleep_mode=True)
+    async with (
+        simulated(replace(sleeper, wake_seconds=600)) as slow,
+        simulated(sleeper) as quick,
+        httpx.AsyncClient() as web,
+    ):
+        town = Town(Way.ENGINES, ports=(slow.port, quick.port))
+        for backend, engine in zip(town.registry, (slow, quick), strict=True):
+            await web.post(f"{engine.url}/sleep")
+            backend.learn(Readiness(State.READY, "probes pass"))
+            backend.availability.sleep(asleep=True)
+        town.waking.hold()
+        town.waker.look(web)
+        await eventually(lambda: town.waker.results["gpu", "woken"] == 1)
+        assert [each.availability.asleep for each in town.registry] == [True, False]
+        town.waker.look(web)
 
 
 async def test_where_no_engine_sleeps_that_is_said() -> None:

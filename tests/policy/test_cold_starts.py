@@ -100,7 +100,13 @@ def test_so_many_are_held_and_others_are_told_when_the_last_wake_would_be_over()
     waking.hold()
     assert waking.is_full
     assert waking.retry_after(110.0) == 35
-    assert waking.retry_after(200.0) == 1
+    assert waking.retry_after(159.5) == 31, "it is about to be in vain, and then requests are refused for a while"
+
+
+def test_before_the_first_wake_the_warm_up_of_the_pool_says_how_long_one_takes() -> None:
+    waking = woken(ScaleFromZero(hold=300.0, warm_up=40.0), 0.0)
+    assert waking.retry_after(10.0) == 30
+    assert waking.retry_after(60.0) == 30, "one that takes longer is not over in a moment"
 
 
 def test_an_engine_that_alone_can_serve_a_request_is_preferred_until_the_wake_is_over() -> None:

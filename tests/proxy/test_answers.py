@@ -75,6 +75,11 @@ def test_the_last_attempt_decides_the_answer(end: AttemptEnd, status: int) -> No
     assert "gpu/e:1: why" in error.message
 
 
+def test_a_request_whose_time_was_over_before_an_attempt_is_told_of_none() -> None:
+    error = failure(AttemptEnd.CLIENT_TIMEOUT, "the backend", "its time is over", 0, committed=False)
+    assert error.message == "not answered in time: it has waited for a backend, and its time is over"
+
+
 def test_a_client_that_is_not_told_of_backends_learns_no_address() -> None:
     error = failure(AttemptEnd.CONNECT_FAILED, "", "('10.0.0.7', 8000) refused", 1, committed=False)
     assert error.message == "no backend could be reached in 1 attempt"

@@ -11,6 +11,8 @@ PAUSE: Final = 30.0
 Also those for which an engine that took no connection is not taken for ready, whatever its probes say.
 """
 LONGEST_RETRY_AFTER: Final = 60
+_NEARLY: Final = 1.0
+"""Seconds before its end in which a wake counts as one in vain: what looks at it comes after its first requests."""
 LONGEST_BACKOFF: Final = 10.0
 """Seconds after which a request that is held is sent at the latest to an engine that took no connection before."""
 
@@ -27,13 +29,15 @@ class Way(StrEnum):
 class ScaleFromZero:
     """How a pool holds requests while none of its engines is ready.
 
-    At most `max_held` of them wait, in each process, for `hold` seconds at most.
+    At most `max_held` of them wait, in each process, for `hold` seconds at most. `warm_up` is how long an engine takes
+    to start, in seconds, as far as the routes say.
     """
 
     max_held: int = 200
     hold: float = 300.0
     way: Way = Way.CAPACITY
     webhook: str = field(default="", repr=False)
+    warm_up: float = 0.0
 
 
 FROM_ZERO: Final = ScaleFromZero()
@@ -120,9 +124,15 @@ class Waking:
         return True
 
     def retry_after(self, now: float) -> int:
-        """Return in how many seconds a request that is not held may come again."""
+        """Return in how many seconds a request that is not held may come again.
+
+        A wake is expected to take as long as the last one, and one that takes longer as long again by half.
+        """
+        left = self.took or self.settings.warm_up
         if self.rests(now):
             left = self._rests_until - now
-        else:
-            left = self.took - (now - self.since) if self.since is not None else self.took
+        elif self.since is not None:
+            passed = now - self.since
+            to_go = self.settings.hold - passed
+            left = to_go + PAUSE if to_go <= _NEARLY else max(left - passed, passed / 2)
         return max(1, min(LONGEST_RETRY_AFTER, ceil(left)))
