@@ -86,6 +86,7 @@ class AdminPlane:
             fleet_quotas=control.fleet_quotas,
             sharing=control.sharing,
             gateway=data.gateway,
+            background=data.background,
             clients=data.clients,
             clock=data.clock,
             began=self._began,

@@ -19,7 +19,7 @@ from gateway.policy.slo.series import Kind, Series
 from gateway.policy.slo.time_in_use import HOUR
 from gateway.policy.slo.windows import MINUTE, Windows
 from gateway.policy.slo.words import budget_words, rate_words, waiting_words
-from gateway.wire.slices import Work, finish
+from gateway.wire.slices import Work
 
 _BURNS = (5 * MINUTE, HOUR, 6 * HOUR, 3 * DAY)
 
@@ -131,13 +131,8 @@ def firing_alerts(alerter: Alerter, ledger: SloLedger, model: str | None = None)
     return found
 
 
-def objective_statuses(ledger: SloLedger, alerter: Alerter) -> list[ObjectiveStatus]:
-    """Return every SLI of every model's objectives, prompts of all lengths together."""
-    return finish(objectives(ledger, alerter))
-
-
-def objectives(ledger: SloLedger, alerter: Alerter) -> Work[list[ObjectiveStatus]]:
-    """Do so in small pieces."""
+def objective_statuses(ledger: SloLedger, alerter: Alerter) -> Work[list[ObjectiveStatus]]:
+    """Return every SLI of every model's objectives, prompts of all lengths together; made in small pieces."""
     found = []
     versions: dict[str, list[str]] = {}
     for model, version in ledger.serving:
@@ -145,12 +140,13 @@ def objectives(ledger: SloLedger, alerter: Alerter) -> Work[list[ObjectiveStatus
             versions.setdefault(model, []).append(version)
     for series in list(ledger):
         if series.kind is Kind.MODEL and not series.prompt_tokens:
-            found.append(_objective(series, ledger, alerter, versions.get(series.model, [])))
+            burns = yield from burners(series, ledger, versions.get(series.model, []))
+            found.append(_objective(series, ledger, alerter, burns))
             yield
     return found
 
 
-def _objective(series: Series, ledger: SloLedger, alerter: Alerter, versions: list[str]) -> ObjectiveStatus:
+def _objective(series: Series, ledger: SloLedger, alerter: Alerter, burns: list[Burner]) -> ObjectiveStatus:
     windows, allowed = series.windows, series.target.budget
     counts = {format_duration(window): windows.count(window) for window in _BURNS}
     budget, alert, readings = error_budget(windows, allowed), _alert(series, alerter), alerter.readings(series)
@@ -173,7 +169,7 @@ def _objective(series: Series, ledger: SloLedger, alerter: Alerter, versions: li
         good={window: each.good for window, each in counts.items()},
         bad={window: each.bad for window, each in counts.items()},
         pages_above={format_duration(pair.long): round(pair.factor(windows.slo), 4) for pair in pages},
-        burners=burners(series, ledger, versions),
+        burners=burns,
         alert=alert,
         waiting=waits,
         bad_in_a_row=windows.bad_in_a_row,

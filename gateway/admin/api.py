@@ -71,7 +71,7 @@ def create_admin(view: AdminView, feed: Feed, history: History, *, host: str, to
     async def status(tenant: str = "") -> Status:
         """Return what is routed where, and how it is; of tenants' limits all, or those of one `tenant`."""
         async with turn:
-            return overview(view, tenant)
+            return await view.background.do(overview(view, tenant))
 
     @app.get("/admin/models/{model:path}/slo", response_model=SloStatus, responses={404: {"description": "Unknown."}})
     async def slo(model: str) -> SloStatus | Response:

@@ -1,6 +1,5 @@
 """How an objective stands in one word, and who burns its budget."""
 
-from collections.abc import Sequence
 from enum import StrEnum
 
 from pydantic import BaseModel
@@ -11,10 +10,12 @@ from gateway.policy.slo.burn import Counts, burn
 from gateway.policy.slo.ledger import SloLedger
 from gateway.policy.slo.series import Kind, Series
 from gateway.policy.slo.time_in_use import HOUR
+from gateway.wire.slices import Work
 
 LITTLE = 0.25
 """The share of a budget below which an objective is at risk although hardly anything fails."""
 _MOST = 8
+_AT_ONCE = 10
 
 
 class ObjectiveState(StrEnum):
@@ -53,25 +54,26 @@ def objective_state(alert: str, waiting: str, budget: Budget, allowed: float, re
     return ObjectiveState.TOO_FEW_DATA if burns or budget.total * allowed < 1 else ObjectiveState.HEALTHY
 
 
-def burners(series: Series, ledger: SloLedger, versions: list[str]) -> list[Burner]:
+def burners(series: Series, ledger: SloLedger, versions: list[str]) -> Work[list[Burner]]:
     """Return the backends and versions with failures in the last hour, of each kind those with the most first.
 
     Of a series without failures there are none: what retries have hidden burns no budget.
     """
     if not series.windows.count(HOUR).bad:
         return []
-    backends = ledger.serving.get((series.model, ""), ())
-    return [
-        *_worst(Kind.BACKEND, backends, series, ledger),
-        *_worst(Kind.VERSION, [f"{series.model}/{version}" for version in versions], series, ledger),
-    ]
+    backends = yield from _worst(Kind.BACKEND, list(ledger.serving.get((series.model, ""), ())), series, ledger)
+    of_model = [f"{series.model}/{version}" for version in versions]
+    return backends + (yield from _worst(Kind.VERSION, of_model, series, ledger))
 
 
-def _worst(kind: Kind, names: Sequence[str], series: Series, ledger: SloLedger) -> list[Burner]:
+def _worst(kind: Kind, names: list[str], series: Series, ledger: SloLedger) -> Work[list[Burner]]:
     found = []
-    for name in names:
+    for number, name in enumerate(names):
         for each in ledger.get(kind, name):
             if (each.objective, each.sli) == (series.objective, series.sli):
                 counts = each.windows.count(HOUR)
-                found.append(Burner(kind=kind, name=name, bad=counts.bad, total=counts.total))
-    return sorted((each for each in found if each.bad), key=lambda burner: -burner.bad)[:_MOST]
+                if counts.bad:
+                    found.append(Burner(kind=kind, name=name, bad=counts.bad, total=counts.total))
+        if number % _AT_ONCE == 0:
+            yield
+    return sorted(found, key=lambda burner: -burner.bad)[:_MOST]

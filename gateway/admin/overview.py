@@ -32,6 +32,7 @@ from gateway.proxy.live import LiveModel, LiveTable
 from gateway.proxy.live_version import LiveVersion
 from gateway.proxy.tenants import LiveTenant
 from gateway.telemetry.discovery_exposition import DiscoveryRow
+from gateway.wire.slices import Work
 
 PROMPT = 512
 """Tokens of the prompt that a backend's TTFT is predicted for."""
@@ -39,8 +40,10 @@ _KNOWN = 1.0
 """Samples, each weighed by how recent it is, from which on an observed TTFT is told."""
 
 
-def overview(view: AdminView, tenant: str = "") -> Status:
-    """Return how everything is; of tenants' limits all, or those of one `tenant`."""
+def overview(view: AdminView, tenant: str = "") -> Work[Status]:
+    """Return how everything is, in small pieces; of tenants' limits all, or those of one `tenant`."""
+    objectives = yield from objective_statuses(view.ledger, view.alerter)
+    backends = yield from backend_statuses(view)
     table, quotas, now = view.reloader.table, view.fleet_quotas, view.clock()
     return Status(
         version=version("tidegate"),
@@ -60,7 +63,7 @@ def overview(view: AdminView, tenant: str = "") -> Status:
             quotas=quotas_status(quotas.view(now, tenant) if quotas is not None and quotas.is_needed else None),
         ),
         models=[model_status(spec, view.gateway.current.table) for spec in table.models.values()],
-        backends=[backend_status(backend, view.clock()) for backend in view.registry],
+        backends=backends,
         pools=[
             PoolStatus(name=name, ejections_ignored=peers.panic_reason) for name, peers in view.registry.pools.items()
         ],
@@ -68,7 +71,7 @@ def overview(view: AdminView, tenant: str = "") -> Status:
         tenants=[_tenant(each, now) for each in view.gateway.current.tenants if tenant in ("", each.name)],
         rollouts=[canary_status(running, view.rollouts) for running in view.rollouts],
         alerts=firing_alerts(view.alerter, view.ledger),
-        objectives=objective_statuses(view.ledger, view.alerter),
+        objectives=objectives,
         capacity=[pool_capacity(each) for each in view.capacity],
     )
 
@@ -150,8 +153,16 @@ def _limit_reason(backend: Backend) -> str:
     return backend.limit.reason
 
 
-def backend_status(backend: Backend, now: float) -> BackendStatus:
-    """Return how one engine is."""
+def backend_statuses(view: AdminView) -> Work[list[BackendStatus]]:
+    """Return how each engine is, in small pieces."""
+    found = []
+    for backend in list(view.registry):
+        found.append(_backend(backend, view.clock()))
+        yield
+    return found
+
+
+def _backend(backend: Backend, now: float) -> BackendStatus:
     engine, health = backend.engine.fresh(now), backend.health
     return BackendStatus(
         id=backend.id,

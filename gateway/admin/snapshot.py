@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
-from gateway.admin.alerts import ObjectiveStatus, firing_alerts, objectives
+from gateway.admin.alerts import ObjectiveStatus, firing_alerts, objective_statuses
 from gateway.admin.canary import canary_report, canary_status
 from gateway.admin.capacity import pool_capacity
 from gateway.admin.events import RecentEvents
 from gateway.admin.objective_state import ObjectiveState
-from gateway.admin.overview import backend_status, model_status, routes_status
+from gateway.admin.overview import backend_statuses, model_status, routes_status
 from gateway.admin.status import BackendStatus
 from gateway.admin.view import AdminView
 from gateway.policy.routing.ejection import State
@@ -52,12 +52,12 @@ _ORDER = list(ObjectiveState)
 
 def snapshot(view: AdminView, events: RecentEvents) -> Work[dict[str, Any]]:
     """Return what there is to show now, in JSON's types."""
-    backends = []
-    for backend in list(view.registry):
-        backends.append(backend_status(backend, view.clock()))
+    backends = yield from backend_statuses(view)
+    found = yield from objective_statuses(view.ledger, view.alerter)
+    specs, models = list(view.reloader.table.models.values()), []
+    for spec in specs[:_MOST_MODELS]:
+        models.append(model_status(spec, view.gateway.current.table).model_dump())
         yield
-    found = yield from objectives(view.ledger, view.alerter)
-    models = list(view.reloader.table.models.values())
     shown: dict[str, Any] = {
         "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "version": version("tidegate"),
@@ -67,7 +67,7 @@ def snapshot(view: AdminView, events: RecentEvents) -> Work[dict[str, Any]]:
         "client_connections": len(view.clients()),
         "routes": routes_status(view).model_dump(mode="json"),
         "not_saved": view.flusher.failing or "",
-        "models": [model_status(each, view.gateway.current.table).model_dump() for each in models[:_MOST_MODELS]],
+        "models": models,
         "alerts": [each.model_dump(mode="json") for each in firing_alerts(view.alerter, view.ledger)],
     }
     yield
@@ -82,7 +82,7 @@ def snapshot(view: AdminView, events: RecentEvents) -> Work[dict[str, Any]]:
     shown["left_out"] = {
         "objectives": max(0, len(found) - _MOST_OBJECTIVES),
         "backends": max(0, len(backends) - _MOST_BACKENDS),
-        "models": max(0, len(models) - _MOST_MODELS),
+        "models": max(0, len(specs) - _MOST_MODELS),
     }
     shown |= _controllers(view)
     yield

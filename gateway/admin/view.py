@@ -22,6 +22,7 @@ from gateway.telemetry.discovery_exposition import DiscoveryRow
 from gateway.telemetry.exposition import Exposition
 from gateway.telemetry.latency_profile import LatencyProfile
 from gateway.wire.client import Client
+from gateway.wire.slices import Slices
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ class AdminView:
     fleet_quotas: FleetQuotas | None
     sharing: Sharing
     gateway: Gateway
+    background: Slices
     clients: Callable[[], Sequence[Client]]
     clock: Clock
     began: float

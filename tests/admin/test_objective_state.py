@@ -1,11 +1,15 @@
-"""One word for an objective: the worst that is true of it, and no good news from too few events."""
+"""One word for an objective, and who burns its budget."""
 
 import pytest
 
-from gateway.admin.objective_state import ObjectiveState, objective_state
+from gateway.admin.objective_state import ObjectiveState, burners, objective_state
 from gateway.policy.slo.budget import Budget
 from gateway.policy.slo.burn import Counts
-from gateway.policy.slo.objective import DAY
+from gateway.policy.slo.following import ModelSubjects
+from gateway.policy.slo.ledger import SloLedger
+from gateway.policy.slo.objective import DAY, Objective, Sli, Target
+from gateway.policy.slo.series import Kind
+from gateway.wire.slices import finish
 
 ALLOWED = 0.01
 
@@ -35,3 +39,26 @@ def test_the_state_is_the_worst_that_is_true(
     alert: str, waiting: str, left: Budget, recent: Counts, state: ObjectiveState
 ) -> None:
     assert objective_state(alert, waiting, left, ALLOWED, recent) is state
+
+
+def test_those_with_the_most_failures_are_told_in_pieces_and_none_without_a_failure_of_the_model() -> None:
+    backends = [f"gpu/{number}:1" for number in range(100)]
+    ledger = SloLedger(0.0)
+    objective = Objective("o", {Sli.AVAILABILITY: Target(1 - ALLOWED)})
+    ledger.follow([ModelSubjects("m", [objective], {"v1": ["gpu"], "v2": ["gpu"]})], {"gpu": backends}, 0.0)
+    (series,) = ledger.get(Kind.MODEL, "m")
+    for number, backend in enumerate(backends):
+        ledger.count(ledger.get(Kind.BACKEND, backend)[0], good=7, bad=number)
+    ledger.advance(1.0)
+    assert finish(burners(series, ledger, ["v1", "v2"])) == [], "retries have hidden all of it"
+    ledger.count(series, bad=3)
+    ledger.count(ledger.get(Kind.VERSION, "m/v2")[0], good=9, bad=3)
+    ledger.advance(2.0)
+    assert len(list(burners(series, ledger, ["v1", "v2"]))) >= 10
+    found = finish(burners(series, ledger, ["v1", "v2"]))
+    assert [(each.kind, each.name, each.bad, each.total) for each in found[:2]] == [
+        ("backend", "gpu/99:1", 99, 106),
+        ("backend", "gpu/98:1", 98, 105),
+    ]
+    assert len(found) == 8 + 1
+    assert (found[-1].kind, found[-1].name, found[-1].bad, found[-1].total) == ("version", "m/v2", 3, 12)

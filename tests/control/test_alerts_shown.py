@@ -5,6 +5,7 @@ from gateway.cli.problems import problems
 from gateway.control.incidents import Notice
 from gateway.policy.slo.alerts import AlertState
 from gateway.policy.slo.series import Kind
+from gateway.wire.slices import finish
 from tests.control.test_alerts import Town, table
 
 
@@ -64,8 +65,10 @@ def test_a_fault_that_is_over_is_no_forecast_of_a_page() -> None:
     town = Town(None)
     town.live(600)
     town.live(20, 1.0)
-    waiting = {each.waiting for each in objective_statuses(town.ledger, town.alerter) if each.sli == "availability"}
+    waiting = {
+        each.waiting for each in finish(objective_statuses(town.ledger, town.alerter)) if each.sli == "availability"
+    }
     assert all("a page after" in each for each in waiting)
     town.live(301)
     assert town.availability(Kind.MODEL, "m").windows.count(1800.0).bad, "the half hour still burns"
-    assert {each.waiting for each in objective_statuses(town.ledger, town.alerter)} == {""}
+    assert {each.waiting for each in finish(objective_statuses(town.ledger, town.alerter))} == {""}

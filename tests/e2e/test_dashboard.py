@@ -4,7 +4,7 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from gateway.admin.connection import AdminLimits
+from gateway.admin.feed import MOST_VIEWERS
 from gateway.admin.pages import FOLDER, PATHS
 from tests.e2e.fakes import Call, backends, good
 from tests.e2e.harness import Running, ask, chat, gateway, routes
@@ -193,6 +194,20 @@ async def test_a_viewer_that_reads_nothing_is_dropped(tmp_path: Path) -> None:
         await eventually(lambda: viewers(running) == 1)
         await clock.passes(AdminLimits().request_seconds + 1, lambda: viewers(running) == 0)
         client.close()
+
+
+async def test_fifty_viewers_leave_room_for_probes_and_commands(tmp_path: Path) -> None:
+    async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url)) as running, patient_client() as web:
+        async with AsyncExitStack() as all_of_them:
+            open_ones = [await all_of_them.enter_async_context(watching(running.admin)) for _ in range(MOST_VIEWERS)]
+            await eventually(lambda: all(each.got for each in open_ones))
+            refused = await web.get(f"{running.admin}/admin/stream")
+            assert (refused.status_code, refused.json()["error"]["code"]) == (503, "overloaded")
+            assert (await web.get(f"{running.admin}/health")).status_code == 200
+            assert (await web.get(f"{running.admin}/admin/status")).status_code == 200
+            told = {each["at"] for viewer in open_ones for each in viewer.got}
+            assert len(told) <= running.app._admin.feed.made, "made once for all"
+        await eventually(lambda: viewers(running) == 0)
 
 
 async def test_it_shows_the_drain_and_ends_with_the_gateway(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import { byId, count, duration, number, percent, plural, say, show, table } from "./dom.js";
 
 function condition(backend) {
-  const found = [backend.state];
+  const found = [backend.state.replaceAll("_", " ")];
   for (const each of ["silent", "drained", "leaving", "asleep", "warming"]) if (backend[each]) found.push(each);
   if (backend.ejection !== "in_service") found.push(backend.ejection.replaceAll("_", " "));
   return found.join(", ");
