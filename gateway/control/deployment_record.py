@@ -10,6 +10,8 @@ from gateway.clock import past
 
 SKEW: Final = 300.0
 """How far, in seconds, the clock of a CD system may be ahead of this one."""
+LATE: Final = 7 * 86_400.0
+"""How long before a deployment was registered, in seconds, a stage of it may have begun."""
 
 
 class Stage(StrEnum):
@@ -123,18 +125,27 @@ class Deployment:
 
 
 def kept(body: str, now: float) -> Deployment:
-    """Return a deployment that was kept, none of its times after `now`; raises ValueError or msgspec.DecodeError."""
+    """Return a deployment that was kept, none of its times after `now`; raises ValueError or msgspec.DecodeError.
+
+    Earlier versions took any time for one of a reported stage: stages with times that cannot be are left out.
+    """
     deployment = msgspec.json.decode(body, type=Deployment)
     if Stage.REGISTERED not in deployment.stages:
         raise ValueError("nothing says when it was registered")
     deployment.stages = {stage: past(at, now) for stage, at in deployment.stages.items()}
     deployment.ended = past(deployment.ended, now)
+    deployment.reported = {stage: each for stage, each in deployment.reported.items() if _has_times(each)}
     for each in deployment.reported.values():
         each.started, each.ended = past(each.started, now), past(each.ended, now)
     return deployment
 
 
-def merged(known: Reported | None, report: Report, now: float) -> Reported:
+def _has_times(stage: Reported) -> bool:
+    """Whether a stage began after the epoch, and ended if it does not run."""
+    return stage.started > 0 and (stage.ended > 0 or stage.result is StageResult.RUNNING)
+
+
+def merged(known: Reported | None, report: Report, now: float, registered: float) -> Reported:
     """Return a stage after a report: what is left out stays as it was, or is now; raises RefusedReport.
 
     A stage that has ended stays so. A stage that ends without having been reported before has to say when it started.
@@ -150,13 +161,24 @@ def merged(known: Reported | None, report: Report, now: float) -> Reported:
     started = report.started if report.started is not None else now if known is None else known.started
     if known is None and report.started is None and not running:
         raise RefusedReport(f"{report.stage} was not reported to have started: say when, as `started`")
-    ended = 0.0 if running else now if report.ended is None else report.ended
-    for name, at in (("started", started), ("ended", ended)):
-        if at > now + SKEW:
-            raise RefusedReport(f"{report.stage}: `{name}` is {at - now:.0f} s ahead of the gateway's clock")
-    if ended and ended < started:
-        raise RefusedReport(f"{report.stage} cannot have ended {started - ended:.1f} s before it started")
-    return Reported(started, ended, report.result, report.reason)
+    ended = None if running else now if report.ended is None else report.ended
+    _refuse_impossible(report.stage, "started", started, now, registered)
+    if ended is not None:
+        _refuse_impossible(report.stage, "ended", ended, now, registered)
+        if ended < started:
+            raise RefusedReport(f"{report.stage} cannot have ended {started - ended:.1f} s before it started")
+    return Reported(started, ended or 0.0, report.result, report.reason)
+
+
+def _refuse_impossible(stage: str, name: str, at: float, now: float, registered: float) -> None:
+    """Raise RefusedReport for a time that is ahead of the clock, or long before the deployment."""
+    if at > now + SKEW:
+        raise RefusedReport(f"{stage}: `{name}` is {at - now:.0f} s ahead of the gateway's clock")
+    begun = min(registered, now)  # the clock may have been ahead at the registration, and set right since
+    if at <= max(0.0, begun - LATE):
+        long_before = f"{stage}: `{name}` is {(begun - at) / 86_400:.0f} days before the deployment was registered"
+        must = f"it must be less than {LATE / 86_400:.0f} days before: correct it, or leave it out"
+        raise RefusedReport(f"{long_before}; {must}")
 
 
 def _repeats(known: Reported, report: Report) -> bool:

@@ -110,7 +110,7 @@ class Deployments:
         """
         deployment = self._all[identity]
         known = deployment.reported.get(report.stage)
-        found = merged(known, report, self._clock())
+        found = merged(known, report, self._clock(), deployment.registered)
         if found == known:
             return deployment
         deployment.reported[report.stage] = found

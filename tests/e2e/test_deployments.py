@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -258,7 +259,8 @@ async def test_stages_of_a_cd_system_have_slis_of_their_own_and_outlive_the_proc
                 ended = await client.patch(path, json={"stage": "image_pull", "result": "succeeded"})
                 assert ended.status_code == 200
             await eventually(lambda: stage_burned(running, "image_pull") == (1, 0))
-            late = {"started": "2026-01-01T12:00:00Z", "ended": "2026-01-01T12:20:00Z"}
+            begun_at = datetime.now(UTC) - timedelta(days=1)
+            late = {"started": begun_at.isoformat(), "ended": (begun_at + timedelta(minutes=20)).isoformat()}
             for stage in ("validation", "provisioning"):
                 body = {"stage": stage, "result": "failed", "reason": "no GPU", **late}
                 assert (await client.patch(path, json=body)).status_code == 200
@@ -293,4 +295,11 @@ async def test_a_report_that_cannot_be_is_refused_in_words(tmp_path: Path) -> No
             assert (await client.patch("/admin/deployments/run-42", json=naive)).status_code == 422
             early = await client.patch("/admin/deployments/run-42", json={"stage": "image_pull", "result": "failed"})
             assert (early.status_code, early.json()["error"]["code"]) == (409, "report_refused")
+            for impossible in ("0001-01-01T00:00:00+14:00", "0001-01-01T00:00:00Z", "1970-01-01T00:00:00Z"):
+                report = {"stage": "validation", "result": "succeeded", "started": impossible}
+                refused = await client.patch("/admin/deployments/run-42", json=report)
+                assert refused.status_code == 409
+                assert "validation: `started` is " in refused.json()["error"]["message"]
+            (listed,) = (await client.get("/admin/deployments")).json()
+            assert listed["reported"] == []
             assert running.app.control.deployments.reported == {}
