@@ -207,7 +207,7 @@ class CapacityController:
         if wanted > found.capacity.rules.max:
             raise CapacityRefused(f"`max` of this pool is {found.capacity.rules.max} {found.capacity.unit}")
         if record.approved is None or record.approved < wanted:
-            record = replace(record, approved=wanted, approved_at=self._clock(), rejected=None)
+            record = replace(record, approved=wanted, approved_at=self._clock(), rejected=None, asked=0)
             self._change(pool, record)
             words = f"up to {wanted} {found.capacity.unit}: {reason}"
             self._audit.record(actor, "approve", _subject(pool), words)
@@ -224,7 +224,7 @@ class CapacityController:
                 return replace(found, record=record)
             raise CapacityRefused("no want of this pool waits for approval, and none was approved")
         refused = max(record.want.awaits or 0, record.approved or 0)
-        record = replace(record, approved=None, approved_at=0.0, rejected=refused)
+        record = replace(record, approved=None, approved_at=0.0, rejected=refused, asked=0)
         self._change(pool, record)
         self._audit.record(actor, "reject", _subject(pool), f"{refused} {found.capacity.unit}: {reason}")
         return replace(found, record=record)
@@ -325,10 +325,13 @@ class CapacityController:
             if want.target != before.want.target:
                 record = replace(record, intent=before.intent + 1, since=self._epoch())
             record = _answered(record, capacity, now)
+        asked = 0 if before is None else before.asked_lately(capacity.rules.cool_down, now)
+        if record.awaits is not None:
+            record = replace(record, asked=max(asked, record.awaits), awaited_at=now)
         self._decided[pool] = record
-        self._tell(pool, before, record)
+        self._tell(pool, before, record, asked)
 
-    def _tell(self, pool: str, before: CapacityRecord | None, record: CapacityRecord) -> None:
+    def _tell(self, pool: str, before: CapacityRecord | None, record: CapacityRecord, asked: int) -> None:
         """Record what changes, with the reason and what it follows from."""
         want, was = record.want, None if before is None else before.want
         told = None if was is None else was.target
@@ -337,7 +340,6 @@ class CapacityController:
             self.changes[pool, want.rule] += 1
             self._audit.record(GATEWAY, "want", _subject(pool), f"{now}: {_words(want)}")
             self._request_save()
-        asked = 0 if before is None else before.awaits or 0
         if record.awaits is not None and record.awaits > asked:
             words = f"{record.awaits} {want.unit} wait for approval: {_words(want)}"
             self._audit.record(GATEWAY, "await approval", _subject(pool), words)
@@ -372,7 +374,16 @@ def _answered(record: CapacityRecord, capacity: CapacitySpec, now: float) -> Cap
 def _essence(record: CapacityRecord) -> tuple[object, ...]:
     """Return what the others have to know at once."""
     want = record.want
-    return (want.target, want.value, want.rule, want.awaits, record.approved, record.rejected, record.intent)
+    return (
+        want.target,
+        want.value,
+        want.rule,
+        want.awaits,
+        record.approved,
+        record.rejected,
+        record.asked,
+        record.intent,
+    )
 
 
 def _words(want: Want) -> str:

@@ -21,7 +21,8 @@ class CapacityRecord:
 
     `intent` counts the targets of the pool, so that the same want is known to be the same; it is since `since` (seconds
     since the epoch). Up to `approved` replicas a person has approved, at `approved_at`, and refused up to `rejected`.
-    All other times are those of a clock for durations.
+    Since that answer they were asked about up to `asked`; some last waited at `awaited_at`. All other times are those
+    of a clock for durations.
     """
 
     want: Want
@@ -31,12 +32,18 @@ class CapacityRecord:
     approved: int | None = None
     approved_at: float = 0.0
     rejected: int | None = None
+    asked: int = 0
+    awaited_at: float = 0.0
 
     @property
     def awaits(self) -> int | None:
         """How many replicas wait for a person's word, None where none do, or a person has said no to as many."""
         asked = self.want.awaits
         return None if asked is None or (self.rejected is not None and asked <= self.rejected) else asked
+
+    def asked_lately(self, cool_down: float, now: float) -> int:
+        """Return up to how many replicas a person was asked about, 0 once none have waited for a `cool_down`."""
+        return self.asked if now - self.awaited_at <= cool_down else 0
 
     def document(self, now: float, epoch: float) -> Document:
         """Return it as the store keeps it, with times since the epoch, that of `now` being `epoch`.
@@ -56,6 +63,8 @@ class CapacityRecord:
             "approved": self.approved,
             "approved_at": self.approved_at + offset,
             "rejected": self.rejected,
+            "asked": self.asked,
+            "awaited_at": self.awaited_at + offset,
         }
         return Document(KIND, self.want.pool, json.dumps(body, allow_nan=False))
 
@@ -89,6 +98,8 @@ def kept(body: str, now: float, epoch: float, *, fresh: bool) -> CapacityRecord:
         _number(found["approved"]),
         here(found["approved_at"]),
         _number(found["rejected"]),
+        int(found.get("asked", 0)),
+        here(found.get("awaited_at", 0.0)),
     )
 
 

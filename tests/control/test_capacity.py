@@ -290,11 +290,57 @@ def test_a_want_that_cannot_be_written_keeps_nothing_else_from_being_saved(tmp_p
     assert site.target == 5
 
 
-def test_a_question_is_asked_again_when_more_is_wanted_and_not_when_less_is(tmp_path: Path) -> None:
+def asked(site: Site) -> list[int]:
+    """Return the numbers of replicas that people were asked about."""
+    return [int(reason.split()[0]) for action, reason in site.records() if action == "await approval"]
+
+
+def want(site: Site, *targets: int, every: float = 1.0) -> None:
+    for site.decisions.target in targets:
+        site.look(every)
+
+
+def test_a_question_is_asked_again_only_when_more_is_wanted_than_ever(tmp_path: Path) -> None:
     site = Site(tmp_path, routes(approve_above=4), Decisions(8))
     site.ready()
-    for wanted in (8, 7, 6, 9):
-        site.decisions.target = wanted
-        site.look()
-    asked = [reason for action, reason in site.records() if action == "await approval"]
-    assert [each.split()[0] for each in asked] == ["8", "9"]
+    want(site, 8, 7, 8, 4, 8, 6, 9, 8, 9)
+    assert asked(site) == [8, 9]
+    want(site, 7)
+    (record,) = shown(site)
+    assert record.awaits == 7, "what is shown is what waits now"
+
+
+def test_a_question_is_asked_again_once_it_has_been_gone_for_a_cool_down(tmp_path: Path) -> None:
+    site = Site(tmp_path, routes(approve_above=4, cool_down="300s"), Decisions(8))
+    site.ready()
+    want(site, 8, *[7] * 60, every=10.0)
+    want(site, 8)
+    assert asked(site) == [8], "it is still open after ten minutes"
+    want(site, *[4] * 29, 8, every=10.0)
+    assert asked(site) == [8], "it was gone for five minutes"
+    want(site, *[4] * 30, 7, every=10.0)
+    assert asked(site) == [8, 7]
+
+
+def test_an_answer_ends_a_question(tmp_path: Path) -> None:
+    site = Site(tmp_path, routes(approve_above=4), Decisions(8))
+    site.ready()
+    want(site, 8, 8)
+    site.capacity.reject("gpu", actor="bob", reason="too dear")
+    want(site, 8, 7, 4, 7, 7)
+    assert asked(site) == [8, 7], "the want has fallen, so that the rejection is over"
+    site.capacity.approve("gpu", actor="ann", reason="some", replicas=6)
+    want(site, 7, 6, 7)
+    assert asked(site) == [8, 7, 7]
+
+
+def test_one_that_takes_over_knows_what_was_asked(tmp_path: Path) -> None:
+    first, second = (Site(tmp_path, routes(approve_above=4), Decisions(8)) for _ in range(2))
+    for site in (first, second):
+        site.ready()
+    want(first, 9, 8)
+    second.capacity.follow(each.document(first.clock(), first.epoch()) for each in shown(first))
+    want(second, 8, 9)
+    assert asked(second) == []
+    want(second, 10)
+    assert asked(second) == [10]

@@ -28,7 +28,7 @@ WANT = Want(
     9.0,
 )
 MEMORY = Memory(5, idle_since=NOW - 5, needs=((NOW - 9, 4), (NOW - 3, 5)), direction=1, changed_at=NOW - 3)
-RECORD = CapacityRecord(WANT, MEMORY, 12, NOW + 497.0, 6, NOW - 60, None)
+RECORD = CapacityRecord(WANT, MEMORY, 12, NOW + 497.0, 6, NOW - 60, None, 9, NOW - 20)
 
 
 EPOCH = NOW + 500.0
@@ -46,6 +46,7 @@ def test_a_fresh_one_is_as_old_as_it_was_written_by_whatever_clocks(behind: floa
     assert found.since == EPOCH - behind - (EPOCH - RECORD.since)
     assert found.memory.needs == ((7000.0 - 9, 4), (7000.0 - 3, 5))
     assert found.approved_at == 7000.0 - 60.0
+    assert found.awaited_at == 7000.0 - 20.0
 
 
 def test_one_that_was_kept_has_grown_older_meanwhile() -> None:
@@ -77,6 +78,12 @@ def test_what_a_later_version_wrote_is_left_out() -> None:
     body = json.loads(RECORD.document(NOW, EPOCH).body)
     body["want"]["colour"] = body["memory"]["mood"] = body["other"] = "x"
     assert kept(json.dumps(body), NOW, EPOCH, fresh=False) == RECORD
+
+
+def test_one_of_an_earlier_version_has_asked_nothing() -> None:
+    body = json.loads(RECORD.document(NOW, EPOCH).body)
+    del body["asked"], body["awaited_at"]
+    assert kept(json.dumps(body), NOW, EPOCH, fresh=False).asked_lately(300.0, NOW) == 0
 
 
 def test_no_number_goes_out_that_is_none() -> None:
