@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,8 @@ async def test_stages_of_a_deployment_are_reported_from_a_shell(tmp_path: Path) 
             assert ended.stdout.startswith("image pull failed after ")
             again = await tidegate(running, "stage", "run-42", "image_pull", "succeeded", status=1)
             assert "image_pull has failed already" in again.stderr
-            whole = ("stage", "run-42", "validation", "succeeded", "--started", "2026-01-01T12:00:00Z")
+            an_hour_ago = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
+            whole = ("stage", "run-42", "validation", "succeeded", "--started", an_hour_ago)
             assert (await tidegate(running, *whole)).stdout.startswith("validation succeeded after ")
             assert "image pull failed after" in (await tidegate(running, "deployments")).stdout
 
