@@ -190,7 +190,7 @@ def _backends(found: dict[str, Any]) -> Iterator[Problem]:
             yield Problem(
                 what, f"it returns once it answers correctly again; to keep it out: tidegate drain {each['id']}"
             )
-        elif each["state"] != "not_ready" and _fails_alone(found, each):
+        elif each["ejection"] == "in_service" and each["state"] != "not_ready" and _fails_alone(found, each):
             failed, ago = f"{each['failed_in_a_row']:,}", duration(max(1.0, each["failed_seconds"]))
             what = f"the last {failed} attempts at {each['id']} all failed, the latest {ago} ago"
             yield Problem(
