@@ -13,6 +13,8 @@ PURE_TESTS := $(addprefix tests/,policy shared wire proxy backends telemetry adm
 # gateway (stores, state files, discovery, load tools): they send requests as the others do.
 NOT_PURE := alert_restarts canary_budget canary_engines capacity certificates deployments discovery* files fleet* kubernetes \
 	locust report scaler signals starting state_files store_faults stored_times systemd upgrades worker*
+# Half as many again as there are cores: tests wait for what they started a third of their time.
+WORKERS ?= $(shell echo $$(( ($$(getconf _NPROCESSORS_ONLN) * 3 + 1) / 2 )))
 ARGS ?=
 
 # Tests start hundreds of processes; without bytecode on disk each of them compiles the whole gateway again.
@@ -68,10 +70,10 @@ format: $(STAMP) ## fix what ruff can fix, and format
 	$(BIN)/ruff format .
 
 test: compiled ## the whole suite, with the data path compiled where there is a C compiler
-	$(BIN)/pytest -n auto --dist worksteal $(ARGS)
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 pure: $(STAMP) ## the tests of the data path and of what it stands on, with nothing compiled; coverage must not fall (all of gateway/policy, a floor for the rest)
-	TIDEGATE_PURE=1 $(BIN)/pytest -n auto --dist worksteal $(PURE_TESTS) $(NOT_PURE:%=--ignore-glob='tests/e2e/test_%.py') $(ARGS) --cov --cov-report= --cov-fail-under=0
+	TIDEGATE_PURE=1 $(BIN)/pytest -n $(WORKERS) --dist worksteal $(PURE_TESTS) $(NOT_PURE:%=--ignore-glob='tests/e2e/test_%.py') $(ARGS) --cov --cov-report= --cov-fail-under=0
 	$(BIN)/coverage report --include='gateway/policy/*' --fail-under=100
 	$(BIN)/coverage report --format=total
 
