@@ -45,7 +45,8 @@ class _Division:
 class Budgets:
     """Divides budgets, each again once in `HELD` seconds.
 
-    What a pool wants by itself goes on in its memory, as if there were no budget; only its want is cut.
+    What a pool wants by itself goes on in its memory, as if there were no budget; only its want is cut. The memory has
+    what is left as well, which is what stays while the signals of the pool are old.
     """
 
     def __init__(self) -> None:
@@ -157,16 +158,18 @@ def _still_holds(last: _Division, claims: Sequence[Claim], total: int, now: floa
 
 
 def _cut(decision: Decision, ration: Ration, budget: BudgetSpec, load: PoolLoad, capacity: CapacitySpec) -> Decision:
-    """Return a decision with as many replicas as the budget leaves; its memory stays that of what the pool wants."""
+    """Return a decision with as many replicas as the budget leaves; its memory has this, and what the pool wants."""
     want, target, price = decision.want, ration.replicas, capacity.rules.cost_per_hour
     words = f"of {want.target} the budget {budget.name} ({budget}) leaves {target}: {ration.reason}"
+    if want.rule is not Rule.STALE:  # which says that nothing changes
+        words = f"{want.reason}; {words}"
     cut = replace(
         want,
         target=target,
         value=hpa_value(target, load, capacity.rules),
-        reason=f"{want.reason}; {words}",
-        rails=(*want.rails, Rail.BUDGET),
-        inputs={**want.inputs, "without_budget": float(want.target)},
+        reason=words,
+        rails=want.rails if Rail.BUDGET in want.rails else (*want.rails, Rail.BUDGET),
+        inputs={"without_budget": float(want.target), **want.inputs},
         cost_per_hour=None if price is None else target * price,
     )
-    return replace(decision, want=cut)
+    return Decision(cut, replace(decision.memory, told=target))

@@ -7,11 +7,11 @@ from random import Random
 from typing import Any, cast
 
 from gateway.config.table import PoolSpec
-from gateway.control.capacity import SETTLED
+from gateway.control.capacity import RENEWED, SETTLED
 from gateway.control.capacity_budget import HELD
 from gateway.control.capacity_record import CapacityRecord, kept
 from gateway.policy.capacity.decide import decide
-from gateway.policy.capacity.want import PoolLoad, Rail, Want
+from gateway.policy.capacity.want import PoolLoad, Rail, Rule, Want
 from gateway.wire.slices import Work
 from tests.control.capacity import Site
 
@@ -171,6 +171,49 @@ def test_nothing_is_taken_from_a_pool_that_is_not_known(tmp_path: Path) -> None:
     found.pass_time(20)
     assert found.targets()["chat"] == 12 - before["code"]
     assert found.want("code").target == before["code"]
+
+
+def test_a_pool_with_less_than_it_wants_keeps_that_while_its_metrics_are_old(tmp_path: Path) -> None:
+    found = cluster(tmp_path, routes({"replicas": 12}, chat={}, code={}), chat=60.0, code=20.0)
+    found.pass_time(2 * int(HELD))
+    told, alone = found.want("chat").target, found.want("chat").proposed
+    assert told < alone
+    found.old.add("chat")
+    found.pass_time(1)
+    want = found.want("chat")
+    assert (want.target, want.rule, want.rails) == (told, Rule.STALE, (Rail.BUDGET,))
+    assert (want.value, want.cost_per_hour, want.inputs["without_budget"]) == (told, 2.0 * told, alone)
+    assert want.reason == "the signals are 600 s old, so nothing changes"
+    found.rates["code"] = 0.0
+    found.pass_time(40 * 60)
+    assert found.want("code").target == 1, "so that there is room for more"
+    assert found.want("chat").target == told
+    found.old.clear()
+    found.pass_time(int(HELD))
+    assert found.targets() == {"chat": 11, "code": 1}
+
+
+def test_a_pool_with_old_metrics_gives_what_the_fewest_of_another_need(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    first = cluster(tmp_path / "a", routes({"replicas": 8}, chat={}, code={"min": 0}), chat=60.0, code=0.0)
+    first.pass_time(11 * 60)
+    assert first.targets() == {"chat": 8, "code": 0}
+    second = Cluster(Site(tmp_path / "b", routes({"replicas": 8}, chat={}, code={"min": 2})), chat=60.0, code=0.0)
+    records = [each.record for each in first.site.capacity if each.record is not None]
+    second.site.capacity.follow(each.document(first.site.clock(), first.site.epoch()) for each in records)
+    second.replicas = dict(first.replicas)
+    second.old.add("chat")
+    second.pass_time(1)
+    want = second.want("chat")
+    assert (want.target, second.want("code").target) == (6, 2)
+    assert (want.rule, want.rails, want.inputs["without_budget"]) == (
+        Rule.STALE,
+        (Rail.BUDGET,),
+        first.want("chat").proposed,
+    )
+    assert want.reason.startswith("of 8 the budget gpus (8 replicas) leaves 6: ")
+    second.pass_time(int(RENEWED))
+    assert second.want("chat").reason == "the signals are 600 s old, so nothing changes"
 
 
 def test_the_engines_of_a_pool_that_never_told_anything_count(tmp_path: Path) -> None:

@@ -275,6 +275,16 @@ def test_stale_signals_freeze_a_want_and_what_was_learned() -> None:
     assert want.reason == "the signals are 61 s old, so nothing changes"
 
 
+def test_stale_signals_freeze_what_a_budget_left() -> None:
+    memory = replace(played(QUIET, 100).memory, target=9, told=4)
+    rules = Rules(cost_per_hour=2.5)
+    frozen = decide(replace(QUIET, age=61.0), rules, memory, 101.0)
+    assert (frozen.want.target, frozen.want.value, frozen.want.cost_per_hour) == (4, 4.0, 10.0)
+    assert (frozen.want.rails, frozen.want.inputs["without_budget"]) == ((Rail.BUDGET,), 9.0)
+    assert (frozen.memory.target, frozen.memory.told) == (9, 4)
+    assert decide(QUIET, rules, frozen.memory, 102.0).memory.told is None
+
+
 @pytest.mark.parametrize("age", [inf, nan, -1.0])
 def test_before_there_are_signals_nothing_is_known(age: float) -> None:
     decision = decide(PoolLoad("gpu", ready=0, starting=0, age=age), Rules(), Memory(), 0.0)

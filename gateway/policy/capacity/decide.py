@@ -6,7 +6,7 @@ from math import inf
 from gateway.policy.capacity.guard_rails import changed, hpa_value, rule
 from gateway.policy.capacity.needs import demand_now, needed_now, usage
 from gateway.policy.capacity.reactive import Proposal, propose, watch
-from gateway.policy.capacity.want import Decision, Memory, PoolLoad, Rule, Rules, Want
+from gateway.policy.capacity.want import Decision, Memory, PoolLoad, Rail, Rule, Rules, Want
 
 
 def decide(load: PoolLoad, rules: Rules, memory: Memory, now: float) -> Decision:
@@ -14,7 +14,8 @@ def decide(load: PoolLoad, rules: Rules, memory: Memory, now: float) -> Decision
     before = load.replicas if memory.target is None else memory.target
     if not 0 <= load.age <= rules.stale_after:
         old = f"are {load.age:.0f} s old" if load.age < inf else "have not come yet"
-        frozen = Proposal(before, Rule.STALE, f"the signals {old}, so nothing changes")
+        told = before if memory.told is None else memory.told
+        frozen = Proposal(told, Rule.STALE, f"the signals {old}, so nothing changes")
         return Decision(_frozen(load, rules, memory, frozen, now), _forgotten(memory))
     if memory.seen_at is not None and not 0 <= now - memory.seen_at <= rules.stale_after:
         memory = _forgotten(memory)  # no gateway looked, or the clock was set
@@ -41,7 +42,7 @@ def decide(load: PoolLoad, rules: Rules, memory: Memory, now: float) -> Decision
         ruling.awaits,
         _cost(ruling.target, rules),
     )
-    return Decision(want, after)
+    return Decision(want, replace(after, told=None))
 
 
 def _forgotten(memory: Memory) -> Memory:
@@ -51,6 +52,10 @@ def _forgotten(memory: Memory) -> Memory:
 
 
 def _frozen(load: PoolLoad, rules: Rules, memory: Memory, proposal: Proposal, now: float) -> Want:
+    inputs: dict[str, float | None] = {"ready": load.ready, "starting": load.starting, "drained": load.drained}
+    inputs["age"] = load.age
+    if memory.told is not None:
+        inputs["without_budget"] = memory.target
     return Want(
         load.pool,
         rules.min,
@@ -60,11 +65,11 @@ def _frozen(load: PoolLoad, rules: Rules, memory: Memory, proposal: Proposal, no
         load.replicas,
         proposal.reason,
         proposal.rule,
-        {"ready": load.ready, "starting": load.starting, "drained": load.drained, "age": load.age},
+        inputs,
         now + rules.valid_for,
         hpa_value(proposal.target, load, rules),
         proposal.target,
-        (),
+        () if memory.told is None else (Rail.BUDGET,),
         None,
         _cost(proposal.target, rules),
         memory.target is not None,

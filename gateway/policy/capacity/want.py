@@ -163,7 +163,8 @@ class Memory:
     the last minutes: only those that no later one exceeds. `smoothed` is the mean of late of requests with a slot,
     `seen_at` when the last load was. `direction` is that of the last change (1 out, -1 in, 0 before the first) at
     `changed_at`; `turned_at` is when it last became another one, and `burned_at` when a burn last changed it.
-    `stepped_from` was the target at `stepped_at`, from where steps are counted.
+    `stepped_from` was the target at `stepped_at`, from where steps are counted. `told` is what a shared budget left of
+    the target, None where that was all of it.
     """
 
     target: int | None = None
@@ -181,6 +182,7 @@ class Memory:
     burned_at: float | None = None
     stepped_at: float | None = None
     stepped_from: int = 0
+    told: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
