@@ -2,6 +2,7 @@
 
 const MOST_POINTS = 1200;
 const HEIGHT = 150;
+const LEAST_SECONDS = 60;
 const charts = new Set();
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -84,7 +85,10 @@ export class Chart {
       height: HEIGHT,
       cursor: { show: false },
       legend: { show: false },
-      scales: { y: { distr: distr ?? 1, asinh: 1, range: (_, low, high) => range(low, high, this.marks) } },
+      scales: {
+        x: { range: (_, low, high) => [Math.min(low, high - LEAST_SECONDS), high] },
+        y: { distr: distr ?? 1, asinh: 1, range: (_, low, high) => range(low, high, this.marks) },
+      },
       axes: [
         { ...axis, size: 28, space: 70, values: (_, splits) => splits.map(time) },
         { ...axis, size: 58, filter: (_, at) => at, splits: splits && ((_, axisAt, low, high) => splits(high)), values: (_, at) => at.map(values) },
