@@ -176,6 +176,9 @@ WRONG = [
     '{"reason":' + '{"a":' * 500 + "1" + "}" * 501,
 ]
 
+GOES_ON = "/admin/stream"
+"""What is read for 25 s."""
+
 
 async def test_nothing_that_is_sent_to_the_admin_listener_is_an_error_of_its_own(tmp_path: Path) -> None:
     async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url)) as running, patient_client() as web:
@@ -193,6 +196,6 @@ async def test_nothing_that_is_sent_to_the_admin_listener_is_an_error_of_its_own
                 if answer.status_code >= 400:
                     assert set(answer.json()["error"]) >= {"message", "type", "param", "code"}
         for query in ("model=%ED%A0%80", "limit=1e400", "limit=-1", "model=m&prompt_tokens=1e400", "x=%FF"):
-            for path in (path for path, methods in paths.items() if "get" in methods):
+            for path in (path for path, methods in paths.items() if "get" in methods and path != GOES_ON):
                 answer = await web.get(f"{running.admin}{re.sub(r'{[a-z_]+}', '%ED%A0%80', path)}?{query}")
                 assert answer.status_code < 500, (path, query)

@@ -9,6 +9,7 @@ import shutil
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ _URL = re.compile(r"http://[0-9.]+:\d+")
 class Scene:
     """Runs commands as a person would who follows a page.
 
-    Addresses and names that stand for the reader's own are those of this place; all else is run as it is written.
+    Addresses, names and times that stand for the reader's own are those of this place; all else is run as written.
     """
 
     def __init__(self, folder: Path, served: Running, stack: AsyncExitStack) -> None:
@@ -45,6 +46,8 @@ class Scene:
             "http://127.0.0.1:9000": served.admin,
             "POOL/HOST:PORT": served.backend().id,
             "MODEL": MODEL,
+            "2026-01-31T12:00:00Z": _ago(minutes=10),
+            "2026-01-31T12:04:30Z": _ago(minutes=5),
         }
         bins = folder / "bin"
         bins.mkdir()
@@ -112,6 +115,10 @@ class Scene:
         line = await child.said("listening on" if words[0] == "sim" else "tidegate serves")
         self._addresses[f"localhost:{port}"] = _URL.findall(line)[0].removeprefix("http://")
         return 0, line
+
+
+def _ago(*, minutes: int) -> str:
+    return (datetime.now(UTC) - timedelta(minutes=minutes)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def routes(stable: list[str], candidate: list[str]) -> str:
