@@ -14,7 +14,7 @@ from gateway.telemetry.histogram import Histogram
 from gateway.wire.slices import Work, finish
 
 _USUAL: Final = Bounds()
-COLD_START: Final = (1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0, 180.0, 300.0, 600.0)
+COLD_START: Final[tuple[float, ...]] = (1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0, 180.0, 300.0, 600.0)
 """Seconds: from an engine that sleeps to one whose machine has to be started."""
 
 

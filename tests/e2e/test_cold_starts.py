@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 from tests.e2e.harness import Running, ask, chat, gateway
 from tests.e2e.test_from_zero import asked, engine_at, routes, stopped_engine, waking
@@ -30,17 +31,18 @@ def with_objective(url: str, **settings: Any) -> str:
     return json.dumps(text)
 
 
-async def events(running: Running) -> dict[tuple[str, str], float]:
-    """Return the events of the model, by SLI and verdict; those that are none left out."""
+async def samples(running: Running, name: str) -> list[Sample]:
+    """Return the samples of one name."""
     async with patient_client() as web:
         text = (await web.get(f"{running.admin}/metrics")).text
-    return {
-        (sample.labels["sli"], sample.labels["verdict"]): sample.value
-        for family in text_string_to_metric_families(text)
-        if family.name == "tidegate_sli_events"
-        for sample in family.samples
-        if sample.value and sample.name.endswith("_total")
-    }
+    families = text_string_to_metric_families(text)
+    return [sample for family in families for sample in family.samples if sample.name == name]
+
+
+async def events(running: Running) -> dict[tuple[str, str], float]:
+    """Return the events of the model, by SLI and verdict; those that are none left out."""
+    found = await samples(running, "tidegate_sli_events_total")
+    return {(each.labels["sli"], each.labels["verdict"]): each.value for each in found if each.value}
 
 
 async def test_a_cold_start_is_an_event_of_its_own_and_burns_nothing_else(tmp_path: Path) -> None:
@@ -56,6 +58,8 @@ async def test_a_cold_start_is_an_event_of_its_own_and_burns_nothing_else(tmp_pa
             await running.quiet()
             cold = await events(running)
             assert cold == {("availability", "good"): 4.0, ("cold_start", "good"): 4.0}
+            (counted,) = await samples(running, "tidegate_cold_start_seconds_count")
+            assert counted.value == 4.0
             assert (await ask(running.port, chat(max_tokens=3))).status == 200
             await running.quiet()
             warm = await events(running)
