@@ -73,7 +73,7 @@ class _Demand:
     def waits(self, line: AdmissionQueue) -> None:
         """Take a queue; the longest wait counts."""
         size = line.queue.size
-        if size and not line.slots.any_free:
+        if size and not line.slots.any_free_in_service:
             wait = predicted_wait(size, line.forecast.rate)
             self.wait = max(self.wait or 0.0, wait) if wait else self.wait
         elif self.wait is None and line.slots.healths:

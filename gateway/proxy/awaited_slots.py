@@ -62,6 +62,19 @@ class AwaitedSlots:
         """Whether a backend has fewer requests than it may have."""
         return any(health.slots.has_free for health in self.healths)
 
+    @property
+    def any_free_in_service(self) -> bool:
+        """Whether a backend that can be reached, and is not ejected, has fewer requests than it may have.
+
+        What that is was looked at up to a second ago.
+        """
+        return any(
+            health.slots.has_free
+            and not health.symptoms.signal.gone
+            and (health.peers.panic or not health.outlier.ejection.out)
+            for health in self.healths
+        )
+
     def has_slot(self, claim: Claim) -> bool:
         """Whether a request could have one now."""
         return any(health.slots.has_slot(claim) for health in self.healths)

@@ -82,7 +82,7 @@ class WaitForecast:
         So many are `ahead` of it, which will hold slots for `holding` seconds each.
         """
         slots, expected = self._slots, self._expected
-        if slots.any_free:
+        if slots.any_free_in_service:
             return Outlook(ahead, 1.0, "a slot is free")
         if any(holders.holds_below(priority) for holders in slots.holders):
             return Outlook(ahead, 1.0, "lower classes hold slots")

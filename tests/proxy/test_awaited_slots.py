@@ -1,6 +1,10 @@
 """The slots that a queue waits for, and the place that is kept for a request too large for what is free."""
 
+from random import Random
+
 from gateway.claim import Claim
+from gateway.policy.routing.ejection import Cause
+from gateway.policy.routing.outlier import Signal
 from gateway.policy.routing.pool_state import PoolState
 from gateway.proxy.awaited_slots import AwaitedSlots, holders_of
 from tests.shared.columns import slots_of
@@ -30,6 +34,21 @@ def test_one_is_free_until_every_backend_has_all_that_it_may_have() -> None:
         health.lease(1, Claim(1), 0.0)
     assert (slots.any_free, slots.in_flight) == (False, 2)
     assert repr(slots) == "<AwaitedSlots of 2 backends, 2 in use>"
+
+
+def test_the_free_slots_of_a_backend_that_is_away_are_none() -> None:
+    slots = awaited()
+    away, other = slots.healths
+    away.symptoms.signal = Signal(gone=True)
+    assert slots.any_free_in_service
+    other.slots.limit_to(1)
+    other.lease(1, Claim(1), 0.0)
+    assert (slots.any_free, slots.any_free_in_service) == (True, False)
+    away.symptoms.signal = Signal()
+    away.outlier.eject("5 failures in a row", 0.0, Random(1), Cause.FAILURES)
+    assert not slots.any_free_in_service
+    away.peers.panic = True
+    assert slots.any_free_in_service, "it gets requests although it is ejected"
 
 
 def test_what_is_large_fits_where_there_is_room_for_it() -> None:

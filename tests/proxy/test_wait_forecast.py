@@ -5,6 +5,7 @@ from math import inf
 from gateway.claim import Claim
 from gateway.policy.admission.classes import CLASSES
 from gateway.policy.admission.kinds import Kind
+from gateway.policy.routing.outlier import Signal
 from gateway.proxy.awaited_slots import AwaitedSlots
 from gateway.proxy.wait_forecast import WaitForecast
 from tests.proxy.test_awaited_slots import awaited
@@ -44,6 +45,15 @@ def test_the_chance_of_a_slot_is_bounded_only_where_enough_is_known() -> None:
     assert first.why == last.why == "by how long slots have been held"
     assert last.chance < 0.01
     assert first.chance > 0.5
+
+
+def test_a_backend_that_is_away_has_no_slot_for_anybody() -> None:
+    slots = full(Kind())
+    away = slots.healths[0]
+    away.slots.limit_to(8)
+    assert WaitForecast(slots).outlook(3, 1.0, 0, 5.0, 1.0).why == "a slot is free"
+    away.symptoms.signal = Signal(gone=True)
+    assert WaitForecast(slots).outlook(3, 1.0, 0, 5.0, 1.0).why != "a slot is free"
 
 
 def test_a_class_waits_no_longer_than_its_threshold_leaves() -> None:
