@@ -65,7 +65,8 @@ def overview(view: AdminView, tenant: str = "") -> Work[Status]:
         models=[model_status(spec, view.gateway.current.table) for spec in table.models.values()],
         backends=backends,
         pools=[
-            PoolStatus(name=name, ejections_ignored=peers.panic_reason) for name, peers in view.registry.pools.items()
+            PoolStatus(name=name, ejections_ignored=peers.panic_reason, scales_from_zero=peers.waking is not None)
+            for name, peers in view.registry.pools.items()
         ],
         discovery=[_origin(row) for row in view.discovered()],
         tenants=[_tenant(each, now) for each in view.gateway.current.tenants if tenant in ("", each.name)],

@@ -67,10 +67,14 @@ class BackendStatus(BaseModel):
 
 
 class PoolStatus(BaseModel):
-    """A pool; `ejections_ignored` says why its ejections are ignored at the moment, "" when they hold."""
+    """A pool; `ejections_ignored` says why its ejections are ignored at the moment, "" when they hold.
+
+    While none of its backends is ready, requests are held where it `scales_from_zero`.
+    """
 
     name: str
     ejections_ignored: str
+    scales_from_zero: bool
 
 
 class OriginStatus(BaseModel):

@@ -115,14 +115,17 @@ def _models(found: dict[str, Any]) -> Iterator[Problem]:
     pools: dict[str, list[dict[str, Any]]] = {}
     for backend in found["backends"]:
         pools.setdefault(backend["pool"], []).append(backend)
+    at_zero = _at_zero(found)
     for model in found["models"]:
         for version in model["versions"]:
             behind = [backend for pool in version["pools"] for backend in pools.get(pool, ())]
             others = [each for each in behind if not _is_out(each) and not _lists(each, version)]
             if version["weight"] > 0 and all(_is_out(each) or each in others for each in behind):
+                drained = [each["id"] for each in behind if each["drained"] and each["state"] != "not_ready"]
+                if not (drained or others) and not at_zero.isdisjoint(version["pools"]):
+                    continue
                 what = f"{model['name']}/{version['name']} has no ready backend{_instead(version, behind)}"
                 what += _misnamed(version, others)
-                drained = [each["id"] for each in behind if each["drained"] and each["state"] != "not_ready"]
                 is_unknown = all(each.get("leaving") or _is_found(found, each["pool"]) for each in behind)
                 ask = _ask(found, model["name"] if is_unknown else "")
                 command = f"tidegate undrain {drained[0]}" if drained else ask
@@ -153,6 +156,13 @@ def _ask_of(found: dict[str, Any], pool: str) -> str:
     return _ask(found, models[0] if models and _is_found(found, pool) else "")
 
 
+def _at_zero(found: dict[str, Any]) -> frozenset[str]:
+    """Return the pools that have no engine to serve requests, and have one started when some come."""
+    serving = {each["pool"] for each in found["backends"] if each["state"] != "not_ready" and not each.get("leaving")}
+    scaling = (each["name"] for each in found.get("pools", ()) if each.get("scales_from_zero"))
+    return frozenset(name for name in scaling if name not in serving)
+
+
 def _is_out(backend: dict[str, Any]) -> bool:
     return bool(backend["drained"] or backend.get("leaving") or backend["state"] == "not_ready")
 
@@ -175,11 +185,11 @@ def _lists(backend: dict[str, Any], version: dict[str, Any]) -> bool:
 
 
 def _backends(found: dict[str, Any]) -> Iterator[Problem]:
-    ignored = pools_without_ejections(found)
+    ignored, at_zero = pools_without_ejections(found), _at_zero(found)
     for each in found["backends"]:
         if each["drained"] or each.get("leaving"):
             continue
-        if each["state"] == "not_ready":
+        if each["state"] == "not_ready" and each["pool"] not in at_zero:
             what = f"{each['id']} is not ready: {each['reason']}"
             yield Problem(
                 what, f"{_ask_of(found, each['pool'])}; to take it out of service: tidegate drain {each['id']}"

@@ -288,7 +288,11 @@ def _backends(found: dict[str, Any]) -> Table:
 def _state(backend: dict[str, Any]) -> str:
     if backend["drained"]:
         return "drained"
-    return "leaving" if backend.get("leaving") else str(backend["state"]).replace("_", " ")
+    if backend.get("leaving"):
+        return "leaving"
+    if backend["state"] == "ready" and (backend.get("asleep") or backend.get("warming")):
+        return "asleep" if backend.get("asleep") else "warming"
+    return str(backend["state"]).replace("_", " ")
 
 
 def _origins(found: dict[str, Any]) -> Table:

@@ -53,6 +53,9 @@ def failing(**more: Any) -> dict[str, Any]:
     return objective(sli="availability", bad_in_a_row=7, last_seconds=125.2) | more
 
 
+FROM_ZERO = {"name": "p", "ejections_ignored": "", "scales_from_zero": True}
+
+
 def lame(**more: Any) -> dict[str, Any]:
     return backend(failed_in_a_row=3, failed_seconds=125.2, good_seconds=None) | more
 
@@ -75,6 +78,8 @@ def rollout(**more: Any) -> dict[str, Any]:
         {"backends": [backend(), backend(id="p/b:1", drained=True, state="not_ready")]},
         {"backends": [backend(ejection="slow_start")]},
         {"backends": [backend(ejection="half_open")]},
+        {"backends": [backend(state="not_ready")], "pools": [FROM_ZERO]},
+        {"backends": [], "pools": [FROM_ZERO]},
         {"rollouts": [rollout(phase="step"), rollout(phase="rolled_back"), rollout(phase="waiting")]},
         {"objectives": [objective(budget=UNJUDGED)]},
         {"objectives": [failing(bad_in_a_row=4)]},
@@ -84,6 +89,7 @@ def rollout(**more: Any) -> dict[str, Any]:
         {"backends": [lame(failed_in_a_row=2)], "objectives": [failing(bad_in_a_row=0)]},
         {"backends": [lame(failed_seconds=3601.0)], "objectives": [failing(bad_in_a_row=0)]},
         {"backends": [lame(good_seconds=60.0)], "objectives": [failing(bad_in_a_row=0)]},
+        {"backends": [lame(ejection="half_open", good_seconds=126.0)], "objectives": [failing(bad_in_a_row=0)]},
         {"backends": [lame()], "objectives": [failing(bad_in_a_row=3)]},
         {"backends": [lame()], "objectives": [failing(bad_in_a_row=0, last_seconds=None)]},
         {"backends": [lame()], "objectives": [failing(bad_in_a_row=0, model="another")]},
@@ -97,6 +103,8 @@ def rollout(**more: Any) -> dict[str, Any]:
         "drained",
         "slow start",
         "half-open",
+        "a pool at zero whose engine the routes name",
+        "a pool at zero",
         "rollouts that go on or ended",
         "a budget not judged yet",
         "few failures",
@@ -106,6 +114,7 @@ def rollout(**more: Any) -> dict[str, Any]:
         "few failed attempts at a backend",
         "failed attempts of long ago",
         "a good answer that another worker got",
+        "failed attempts of one that is being tested",
         "one request that no backend can answer, sent three times",
         "failed attempts while no request was counted",
         "failed attempts while another model is answered",
@@ -141,12 +150,17 @@ def test_what_is_no_problem(parts: dict[str, Any]) -> None:
             "tidegate slo m",
         ),
         (
-            {"backends": [lame()], "objectives": [failing(bad_in_a_row=1)]},
-            "the last 3 attempts at p/a:1 all failed, the latest 2 min ago",
-            "tidegate drain p/a:1",
+            {"backends": [backend(drained=True)], "pools": [FROM_ZERO]},
+            "m/v1 has no ready backend",
+            "tidegate undrain p/a:1",
         ),
         (
-            {"backends": [lame(ejection="half_open", good_seconds=126.0)], "objectives": [failing(bad_in_a_row=0)]},
+            {"backends": [backend(), backend(id="p/b:1", state="not_ready")], "pools": [FROM_ZERO]},
+            "p/b:1 is not ready",
+            "tidegate drain p/b:1",
+        ),
+        (
+            {"backends": [lame()], "objectives": [failing(bad_in_a_row=1)]},
             "the last 3 attempts at p/a:1 all failed, the latest 2 min ago",
             "tidegate drain p/a:1",
         ),
