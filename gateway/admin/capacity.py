@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Header, Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from gateway.admin.canary import Asked
 from gateway.admin.protection import error
@@ -59,7 +59,12 @@ class KedaValue(BaseModel):
 
 
 class AskedOfCapacity(Asked):
-    """Why somebody wants it; `replicas` approves as many, whether they are wanted now or not."""
+    """Why somebody wants it; `replicas` approves as many, whether they are wanted now or not.
+
+    A key that is misspelled must not approve all that waits.
+    """
+
+    model_config = ConfigDict(extra="forbid")
 
     replicas: Annotated[int, Field(ge=1, le=10_000)] | None = None
 

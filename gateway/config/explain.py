@@ -48,7 +48,7 @@ _BOUNDS = {
     "greater_than_equal": ("is too small", "at least {ge:g}"),
     "greater_than": ("is too small", "above {gt:g}"),
     "less_than": ("is too large", "below {lt:g}"),
-    "less_than_equal": ("is too large", "at most {le:,.0f}"),
+    "less_than_equal": ("is too large", "at most {le:,.15g}"),
     "too_short": ("is empty", ""),
     "string_too_short": ("is empty", ""),
     "string_too_long": ("is too long", "at most {max_length} characters"),

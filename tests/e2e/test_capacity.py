@@ -289,6 +289,9 @@ async def test_workers_have_one_want(tmp_path: Path) -> None:
             asked = await web.post(f"{url}/approve", json={"replicas": 3, "reason": "a launch"})
             assert asked.status_code == 200, asked.text
             assert (await knows(process, approved=3))["target"] == 1
+            misspelled = await web.post(f"{url}/approve", json={"replica": 1})
+            assert misspelled.status_code == 422
+            assert "replica" in misspelled.json()["error"]["message"]
 
 
 async def test_two_pools_whose_requests_wait_too_long_share_a_budget(tmp_path: Path) -> None:

@@ -35,10 +35,11 @@ def demo(
     seed: Annotated[int, typer.Option(help="Seed of the requests and of the engines' answers.")] = 0,
     plain: Annotated[bool, typer.Option(help="Print a line every 5 s instead of a live table.")] = False,
 ) -> None:
-    """Run simulated engines, the gateway and load, and show what the gateway does about what happens to them.
+    """Show in a tour how the gateway handles faults and overload.
 
-    All of it runs on this machine. The tour takes about two minutes: an engine that fails, an overload, a bad and a
-    good new version. All numbers are what the gateway measures. Exits with 1 if something did not happen as told.
+    Simulated engines, the gateway and the load all run on this machine. The tour takes about two minutes: an engine
+    that fails, an overload, a bad and a good new version. All numbers are what the gateway measures. Exits with 1 if
+    something did not happen as told.
     """
     setting = ROLLOUT if canary else PLAIN if quiet else TOUR
     if rate is not None and setting is TOUR:
