@@ -108,8 +108,9 @@ class ThroughputController:
                 if objective.throughput is not None:
                     key = (model.name, objective.name)
                     before = known.get(key)
-                    if before is None or before.objective != objective.throughput:
-                        before = ThroughputMeter(objective.throughput, model.timeouts.total)
+                    lag = model.timeouts.total
+                    if before is None or (before.objective, before.lag) != (objective.throughput, lag):
+                        before = ThroughputMeter(objective.throughput, lag)
                     self._recorder.meters[key] = before
 
     def _waiting(self, model: ModelSpec) -> Counter[str]:

@@ -150,10 +150,13 @@ def test_a_reload_keeps_what_is_measured_and_drops_what_is_no_longer_named(site:
     site.current.routes = load_routes(site.path)
     site.live(1)
     assert list(site.recorder.meters.values()) == [before]
-    site.path.write_text(ROUTES.replace("tokens_per_second: 100", "tokens_per_second: 200"))
-    site.current.routes = load_routes(site.path)
-    site.live(1)
-    assert list(site.recorder.meters.values()) != [before]
+    for now, other in (("tokens_per_second: 100", "tokens_per_second: 200"), ("total: 1m", "total: 30s")):
+        site.path.write_text(ROUTES.replace(now, other))
+        site.current.routes = load_routes(site.path)
+        site.live(1)
+        (after,) = site.recorder.meters.values()
+        assert after is not before
+        before = after
     site.path.write_text(ROUTES.replace("{throughput: {target: 95, tokens_per_second: 100}}", "{}"))
     site.current.routes = load_routes(site.path)
     site.live(1)

@@ -59,6 +59,7 @@ class ThroughputMeter:
 
     def __init__(self, objective: Throughput, lag: float) -> None:
         self.objective = objective
+        self.lag = lag
         self._delay = ceil(min(lag, LONGEST) / SLOT)
         self._slots: dict[int, _Slot] = {}
         self._over = -1
