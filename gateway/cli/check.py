@@ -10,7 +10,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from gateway.cli.check_capacity import budgets_as_json, budgets_table, capacity_as_json, capacity_table
+from gateway.cli.check_capacity import (
+    budgets_as_json,
+    budgets_table,
+    capacity_as_json,
+    capacity_table,
+    from_zero_table,
+)
 from gateway.cli.tables import PlainTable
 from gateway.cli.targets import percent, target_rows
 from gateway.config.durations import format_duration
@@ -94,6 +100,7 @@ def _print_routes(loaded: LoadedRoutes) -> None:
         _timeouts_table,
         _pools_table,
         capacity_table,
+        from_zero_table,
         budgets_table,
         _tenants_table,
     )

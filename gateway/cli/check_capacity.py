@@ -1,4 +1,4 @@
-"""What `tidegate check` shows of the replicas that pools may want."""
+"""What `tidegate check` shows of the replicas that pools may want, and of pools without any."""
 
 from typing import Any
 
@@ -29,6 +29,16 @@ def capacity_table(table: RouteTable) -> Table:
                 "-" if capacity.rules.approval_above is None else str(capacity.rules.approval_above),
             )
             shown.row(*cells)
+    return shown
+
+
+def from_zero_table(table: RouteTable) -> Table:
+    """Return one row for each pool that holds requests while it has no engine; a webhook's URL may hold a secret."""
+    shown = PlainTable(("scales from zero", "held at most", "hold", "wake"), ())
+    for pool in table.pools.values():
+        settings = pool.scale_from_zero
+        if settings is not None:
+            shown.row(pool.name, f"{settings.max_held:,} requests", format_duration(settings.hold), settings.way.value)
     return shown
 
 

@@ -301,3 +301,17 @@ class TestRoutesThatSteer:
         assert result.exit_code == 0
         assert warned in result.stderr
         assert bool(warned) == ("beyond max_hold" in result.stdout) == bool(result.stderr)
+
+
+def test_pools_that_scale_from_zero_are_shown_without_the_url_of_their_webhook(tmp_path: Path) -> None:
+    path = tmp_path / "routes.yaml"
+    path.write_text(
+        "pools:\n"
+        "  gpu: {backends: [http://a], scale_from_zero: {hold: 90s, wake: 'https://host/s3cret'}}\n"
+        "  cpu: {backends: [http://b], scale_from_zero: {max_held: 2000}, capacity: {min: 0, max: 2}}\n"
+        "models: {m: {versions: {v1: {pools: [gpu, cpu]}}}}\n"
+    )
+    shown = [line.split() for line in check(path).stdout.splitlines()]
+    assert ["gpu", "200", "requests", "90s", "webhook"] in shown
+    assert ["cpu", "2,000", "requests", "5m", "capacity"] in shown
+    assert "s3cret" not in check(path).output
