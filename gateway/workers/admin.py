@@ -98,7 +98,7 @@ class MachineAdmin:
         """See the metrics of all workers; older answers never come after newer ones."""
         async with self._turn:
             for worker, answer in await self._view.asking.ask_all(self._ranked(), "/metrics"):
-                if worker in self._view.roster.workers:
+                if worker in self._view.roster.workers and answer.is_success:
                     self._view.expositions.saw(worker.pid, answer.content)
 
     def _ranked(self) -> list[WorkerProcess]:

@@ -106,8 +106,10 @@ class Expositions:
         return f"<Expositions of {len(self._seen)} workers>"
 
     def saw(self, worker: int, text: bytes) -> None:
-        """Take all metrics of a worker."""
+        """Take all metrics of a worker; an answer without any says nothing of what it has counted."""
         found, before = parsed(text), self._seen.get(worker, {})
+        if not found:
+            return
         for name, family in found.items():
             if family.kind in _ADDED and name in before:
                 family.raise_to(before[name].values)

@@ -52,6 +52,13 @@ def test_counters_and_histograms_are_added_and_gauges_go_by_their_rule() -> None
     assert seen.requests(1) == 3
 
 
+def test_an_empty_answer_takes_nothing_back() -> None:
+    seen = Expositions()
+    seen.saw(1, exposition(3))
+    seen.saw(1, b"")
+    assert total(seen, 1) == 3
+
+
 def test_what_a_worker_counted_outlives_it_and_what_it_holds_does_not() -> None:
     seen = Expositions()
     seen.saw(1, exposition(3, depth=2))
