@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.policy.capacity.decide import decide
-from gateway.policy.capacity.guard_rails import Ruling, changed, hpa_value, rule
+from gateway.policy.capacity.guard_rails import Ruling, changed, hpa_value, may_have_one, rule
 from gateway.policy.capacity.reactive import Proposal
 from gateway.policy.capacity.want import Memory, PoolLoad, Rail, Rule, Rules
 
@@ -204,3 +204,19 @@ def turned(history: list[tuple[float, int]]) -> list[float]:
                 turns.append(now)
             direction = 1 if after > before else -1
     return turns
+
+
+@pytest.mark.parametrize(
+    ("rules", "approved", "may"),
+    [
+        (Rules(min=0), None, True),
+        (Rules(min=0, max=0), None, False),
+        (Rules(min=0, approval_above=0), None, False),
+        (Rules(min=0, approval_above=0), 1, True),
+        (Rules(min=0, approval_above=1), None, True),
+        (Rules(min=0, cost_per_hour=5.0, cost_cap=2.0), None, False),
+        (Rules(min=0, cost_per_hour=5.0, cost_cap=5.0), None, True),
+    ],
+)
+def test_the_first_replica_passes_no_rail_either(rules: Rules, approved: int | None, may: bool) -> None:
+    assert may_have_one(rules, approved) is may
