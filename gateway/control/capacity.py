@@ -15,7 +15,7 @@ from gateway.control.capacity_history import CapacityHistory
 from gateway.control.capacity_load import LoadReader
 from gateway.control.capacity_record import KIND, CapacityRecord, kept, renewed
 from gateway.policy.capacity.decide import decide
-from gateway.policy.capacity.guard_rails import may_have_one
+from gateway.policy.capacity.guard_rails import most_allowed
 from gateway.policy.capacity.want import Decision, Memory, PoolLoad, Rail, Rule, Rules, Want
 from gateway.proxy.current import CurrentTable
 from gateway.state.store import WAKING, Document
@@ -351,7 +351,7 @@ class CapacityController:
 
 def _may_wake(record: CapacityRecord, capacity: CapacitySpec) -> bool:
     """Whether no rail keeps a pool from its first replica."""
-    return Rail.BUDGET not in record.want.rails and may_have_one(capacity.rules, record.approved)
+    return Rail.BUDGET not in record.want.rails and most_allowed(capacity.rules, record.approved) >= 1
 
 
 def _woken(record: CapacityRecord) -> CapacityRecord:

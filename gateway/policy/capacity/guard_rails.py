@@ -59,7 +59,7 @@ def rule(proposal: Proposal, load: PoolLoad, rules: Rules, memory: Memory, now: 
         rails.append(Rail.MIN)
         why.append(f"at least {rules.min}")
     ruling = Ruling(target, tuple(rails), "; ".join(why), awaits)
-    return ruling if target == before else _out_of_dead_band(ruling, load, rules, affordable)
+    return ruling if target == before else _out_of_dead_band(ruling, load, rules)
 
 
 def changed(target: int, before: int, rules: Rules, memory: Memory, now: float) -> Memory:
@@ -118,13 +118,12 @@ def _turns_too_soon(target: int, before: int, rules: Rules, memory: Memory, now:
 def _approved(target: int, before: int, load: PoolLoad, rules: Rules) -> tuple[int, int | None]:
     """Return what needs no approval, and what is wanted where that is more; what there is already stays.
 
-    Nobody is asked for more than `max`, or the cost cap, lets the pool have.
+    A person is asked for no more than `max` and the cost cap let the pool have.
     """
     if rules.approval_above is None:
         return target, None
     allowed = max(rules.approval_above, load.approved or 0, before)
-    affordable = _affordable(rules)
-    asked = min(target, rules.max, rules.max if affordable is None else affordable)
+    asked = min(target, _most_payable(rules))
     return (allowed, asked) if asked > allowed else (target, None)
 
 
@@ -135,7 +134,18 @@ def _affordable(rules: Rules) -> int | None:
     return floor(rules.cost_cap / rules.cost_per_hour + _NEAR)
 
 
-def _out_of_dead_band(ruling: Ruling, load: PoolLoad, rules: Rules, affordable: int | None) -> Ruling:
+def _most_payable(rules: Rules) -> int:
+    affordable = _affordable(rules)
+    return rules.max if affordable is None else min(rules.max, affordable)
+
+
+def most_allowed(rules: Rules, approved: int | None) -> int:
+    """Return how many replicas `max`, the cost cap and approvals let a pool have."""
+    most = _most_payable(rules)
+    return most if rules.approval_above is None else min(most, max(rules.approval_above, approved or 0))
+
+
+def _out_of_dead_band(ruling: Ruling, load: PoolLoad, rules: Rules) -> Ruling:
     """Return a want that an HPA does not ignore, where there is one that does no harm.
 
     More is rounded up, within the rails. Less is never rounded down: fewer are not predicted to carry the load.
@@ -150,18 +160,6 @@ def _out_of_dead_band(ruling: Ruling, load: PoolLoad, rules: Rules, affordable: 
             return ruling
         return replace(ruling, rails=rails, reason=f"{ruling.reason}; {ignored}, so they stay until fewer are needed")
     moved = floor(now * (1 + rules.dead_band) + _NEAR) + 1
-    limits = [rules.max, *(each for each in (affordable, _most_approved(load, rules)) if each is not None)]
-    if moved > min(limits):
+    if moved > most_allowed(rules, load.approved):
         return replace(ruling, rails=rails, reason=f"{ruling.reason}; {ignored}, and {moved} are not allowed")
     return replace(ruling, target=moved, rails=rails, reason=f"{ruling.reason}; {ignored}, so {moved}")
-
-
-def may_have_one(rules: Rules, approved: int | None) -> bool:
-    """Whether `max`, the cost cap and approvals let a pool have a replica at all."""
-    affordable = _affordable(rules)
-    is_approved = rules.approval_above is None or max(rules.approval_above, approved or 0) >= 1
-    return rules.max >= 1 and (affordable is None or affordable >= 1) and is_approved
-
-
-def _most_approved(load: PoolLoad, rules: Rules) -> int | None:
-    return None if rules.approval_above is None else max(rules.approval_above, load.approved or 0)
