@@ -91,7 +91,7 @@ def back_in_service(moments: Moments, engine: str) -> Finding:
 def rolled_back(moments: Moments) -> Finding:
     """Find that the rollout which was started went back, and by which evidence."""
     rollout = moments[-1].rollout
-    if not _started(moments) or rollout["phase"] != "rolled_back":
+    if not _ended(moments, "rolled_back"):
         return Finding(happened=False, words=_where(rollout))
     took = _time(rollout["since"]) - _time(rollout["started"])
     return Finding(
@@ -104,7 +104,7 @@ def rolled_back(moments: Moments) -> Finding:
 def promoted(moments: Moments) -> Finding:
     """Find that the rollout which was started went all the way, and how fast."""
     rollout = moments[-1].rollout
-    if not _started(moments) or rollout["phase"] != "promoted":
+    if not _ended(moments, "promoted"):
         return Finding(happened=False, words=_where(rollout))
     began = _time(rollout["started"])
     shares = [
@@ -155,9 +155,10 @@ def _class(moment: Moment, name: str) -> ClassMoment:
     return moment.classes.get(name, _NOTHING)
 
 
-def _started(moments: Moments) -> bool:
-    """Return whether the rollout was started since the beginning."""
-    return bool(moments[-1].rollout["started"] != moments[0].rollout["started"])
+def _ended(moments: Moments, phase: str) -> bool:
+    """Return whether the rollout was started since the beginning, and ended in this phase."""
+    before, now = moments[0].rollout, moments[-1].rollout
+    return bool(now["started"] != before["started"]) and now["phase"] == phase
 
 
 def _where(rollout: Mapping[str, Any]) -> str:
