@@ -5,8 +5,8 @@ import os
 import re
 import socket
 import ssl
-from collections.abc import Sequence
-from typing import Annotated, Any, NoReturn
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import httpx
 import typer
@@ -29,6 +29,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Reason = Annotated[str, typer.Option(help="Why, for the audit record.", show_default="none")]
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="Model, as the routes name it.")]
 ADMIN = "http://127.0.0.1:9000"
+Found = TypeVar("Found")
 _GIVE = f"give its admin listener with --admin (default: {ADMIN})"
 
 
@@ -49,10 +50,15 @@ class NoAnswerYetError(NoAnswerError):
 
 def ask(admin: str, method: str, path: str, **request: Any) -> Any:
     """Return the answer's JSON; ends the command with 1, and the gateway's own words, when it refuses."""
+    return found_by(lambda: answer_of(admin, method, path, **request))
+
+
+def found_by(look: Callable[[], Found]) -> Found:
+    """Return what is found; ends the command with 1, and the gateway's own words, when it refuses."""
     try:
-        return answer_of(admin, method, path, **request)
+        return look()
     except NoAnswerError as error:
-        _end(str(error))
+        end(str(error))
 
 
 def ask_now(admin: str, method: str, path: str, **request: Any) -> Any:
@@ -62,7 +68,7 @@ def ask_now(admin: str, method: str, path: str, **request: Any) -> Any:
     except NoAnswerYetError:
         raise
     except NoAnswerError as error:
-        _end(str(error))
+        end(str(error))
 
 
 def answer_of(admin: str, method: str, path: str, **request: Any) -> Any:
@@ -71,17 +77,30 @@ def answer_of(admin: str, method: str, path: str, **request: Any) -> Any:
     A token is taken from TIDEGATE_ADMIN_TOKEN; for TLS, an authority from TIDEGATE_ADMIN_CA, and a certificate of its
     own from TIDEGATE_ADMIN_CERTIFICATE with TIDEGATE_ADMIN_KEY, each a PEM file.
     """
-    admin, options = reached(admin)
-    token = "authorization" in options["headers"]
-    answer = _answer(method, f"{admin}{path}", admin, **options, **request)
-    if answer.status_code == _NOT_FOUND and "x-request-id" in answer.headers:
-        raise NoAnswerError(
-            f"{admin} is the gateway's data port: give its admin listener with --admin (default: {ADMIN})"
-        )
+    answer = _answer(method, admin, path, **request)
     try:
         body = answer.json()
     except ValueError:
         body = None
+    _refuse(answer, body, admin)
+    return body
+
+
+def metrics_of(admin: str) -> str:
+    """Return a gateway's metrics; raises NoAnswerError as `answer_of` does."""
+    answer = _answer("GET", admin, "/metrics")
+    if not answer.is_success:
+        raise NoAnswerYetError(f"the gateway answered with status {answer.status_code} for its metrics")
+    return answer.text
+
+
+def _refuse(answer: httpx.Response, body: Any, admin: str) -> None:
+    """Raise NoAnswerError for an answer that is none of an admin listener, or refuses."""
+    admin = _url(admin)
+    if answer.status_code == _NOT_FOUND and "x-request-id" in answer.headers:
+        raise NoAnswerError(
+            f"{admin} is the gateway's data port: give its admin listener with --admin (default: {ADMIN})"
+        )
     problem = body.get("error") if isinstance(body, dict) else None
     told = problem if isinstance(problem, dict) and isinstance(problem.get("code"), str) else {}
     if not told and (answer.status_code == _NOT_FOUND or (answer.is_success and body is None)):
@@ -89,36 +108,44 @@ def answer_of(admin: str, method: str, path: str, **request: Any) -> Any:
             f"{admin} is not the admin listener of a gateway: give that with --admin (default: {ADMIN})"
         )
     if told.get("code") == "invalid_admin_token":
-        wrong = "TIDEGATE_ADMIN_TOKEN is not its token" if token else "set TIDEGATE_ADMIN_TOKEN"
+        wrong = "TIDEGATE_ADMIN_TOKEN is not its token" if _token() else "set TIDEGATE_ADMIN_TOKEN"
         raise NoAnswerError(f"the admin listener at {admin} requires a token: {wrong}")
     if not answer.is_success:
         words = told.get("message") or f"the gateway answered with status {answer.status_code}"
         if answer.status_code == _UNAVAILABLE:
             raise NoAnswerYetError(words)
         raise NoAnswerError(words, told.get("code", ""))
-    return body
+
+
+def _url(admin: str) -> str:
+    return (admin if "://" in admin else f"http://{admin}").rstrip("/")
+
+
+def _token() -> str:
+    return os.environ.get("TIDEGATE_ADMIN_TOKEN", "").strip()
 
 
 def reached(admin: str) -> tuple[str, dict[str, Any]]:
     """Return the URL of an admin listener, and how httpx asks it; raises NoAnswerError for a token that is none."""
-    token = os.environ.get("TIDEGATE_ADMIN_TOKEN", "").strip()
+    token = _token()
     if not (token.isascii() and token.isprintable()):
         raise NoAnswerError("TIDEGATE_ADMIN_TOKEN contains a character that is not allowed in a header")
     headers = {"x-gateway-actor": _actor()} | ({"authorization": f"Bearer {token}"} if token else {})
-    url = (admin if "://" in admin else f"http://{admin}").rstrip("/")
+    url = _url(admin)
     return url, {"headers": headers, "verify": _tls() if url.startswith("https:") else False}
 
 
-def _answer(method: str, url: str, admin: str, **request: Any) -> httpx.Response:
+def _answer(method: str, admin: str, path: str, **request: Any) -> httpx.Response:
     """Return what is answered, whatever it is."""
+    admin, options = reached(admin)
     try:
-        return httpx.request(method, url, trust_env=False, timeout=10.0, **request)
+        return httpx.request(method, f"{admin}{path}", trust_env=False, timeout=10.0, **options, **request)
     except httpx.TimeoutException as error:
         words = f"the gateway at {admin} did not answer in time: {error or type(error).__name__}"
         raise NoAnswerYetError(words) from None
     except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
         # A listener with TLS closes what begins as plain HTTP.
-        closed = isinstance(error, httpx.RemoteProtocolError) and not request["verify"]
+        closed = isinstance(error, httpx.RemoteProtocolError) and not options["verify"]
         hint = ", as https:// if it speaks TLS" if closed else ""
         words = f"no gateway answers at {admin}: {_words(error)}; give its admin listener with --admin{hint}"
         if isinstance(error, (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)):
@@ -131,7 +158,8 @@ def _words(error: Exception) -> str:
     return re.sub(r"^\[Errno -?\d+\] ", "", str(error)).rstrip(".")
 
 
-def _end(words: str) -> NoReturn:
+def end(words: str) -> NoReturn:
+    """End the command with 1, and say why."""
     errors.print(f"tidegate: {words}", markup=False)
     raise typer.Exit(1) from None
 

@@ -1,28 +1,42 @@
 """`tidegate canary`: how a rollout fares, and what a person may do to it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
+from rich.console import RenderableType
 from rich.text import Text
 
-from gateway.cli.asking import ADMIN, Admin, AsJson, Model, Reason, ask, console, table
+from gateway.cli.asking import ADMIN, Admin, AsJson, Model, Reason, answer_of, ask, console, table
+from gateway.cli.watching import Interval, Watch, print_parts, watch
 from gateway.policy.canary.words import counted
 
 app = typer.Typer(help="Watch and control the rollout of a new version.", no_args_is_help=True)
 
 
 @app.command()
-def status(model: Model, admin: Admin = ADMIN, *, as_json: AsJson = False) -> None:
+def status(
+    model: Model,
+    admin: Admin = ADMIN,
+    *,
+    watching: Watch = False,
+    interval: Interval = 2.0,
+    as_json: AsJson = False,
+) -> None:
     """Show a rollout: its state, what it waits for, its history."""
-    _show(ask(admin, "GET", f"/admin/models/{model}/canary"), as_json=as_json)
+    path = f"/admin/models/{quote(model)}/canary"
+    if watching:
+        watch(lambda: answer_of(admin, "GET", path), lambda found, _: _shown(found), interval, as_json=as_json)
+    else:
+        _show(ask(admin, "GET", path), as_json=as_json)
 
 
 @app.command()
 def report(model: Model, admin: Admin = ADMIN, *, as_json: AsJson = False) -> None:
     """Compare candidate and stable, SLI by SLI."""
-    found = ask(admin, "GET", f"/admin/models/{model}/canary/report")
+    found = ask(admin, "GET", f"/admin/models/{quote(model)}/canary/report")
     if as_json:
         typer.echo(json.dumps(found, indent=2))
         return
@@ -98,7 +112,7 @@ def _command_with_budget(action: str, text: str) -> None:
 
 
 def _act(action: str, model: str, admin: str, body: dict[str, Any], *, as_json: bool) -> None:
-    _show(ask(admin, "POST", f"/admin/models/{model}/canary/{action}", json=body), as_json=as_json)
+    _show(ask(admin, "POST", f"/admin/models/{quote(model)}/canary/{action}", json=body), as_json=as_json)
 
 
 _command_with_budget("start", "Start a rollout, or restart one that was rolled back.")
@@ -144,19 +158,22 @@ def standing(found: dict[str, Any]) -> str:
 def _show(found: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(found, indent=2))
-        return
-    screen = console()
+    else:
+        print_parts(console(), _shown(found))
+
+
+def _shown(found: dict[str, Any]) -> Iterator[RenderableType]:
     budget = found["error_budget_remaining"]
     left = "" if budget is None else f", {budget * 100:.1f} % of the error budget left"
-    screen.print(Text(f"{found['model']}: {found['stable']} -> {found['candidate']}"))
-    screen.print(Text(f"{phase_words(found)}, candidate at {found['weight']:g} % of requests{left}"))
-    screen.print(Text(standing(found)))
+    yield Text(f"{found['model']}: {found['stable']} -> {found['candidate']}")
+    yield Text(f"{phase_words(found)}, candidate at {found['weight']:g} % of requests{left}")
+    yield Text(standing(found))
     for line in (found.get("failing"), found["outlook"], *found["notes"]):
         if line:
-            screen.print(Text(line))
+            yield Text(line)
     if found["command"]:
-        screen.print(Text(f"next: {found['command']}"))
-    screen.print()
+        yield Text(f"next: {found['command']}")
+    yield Text()
     rows = [
         [
             each["at"][:19].replace("T", " "),
@@ -167,7 +184,7 @@ def _show(found: dict[str, Any], *, as_json: bool) -> None:
         ]
         for each in found["history"]
     ]
-    screen.print(table(["when (UTC)", "phase", "candidate", "who", "why"], rows, ["who"]))
+    yield table(["when (UTC)", "phase", "candidate", "who", "why"], rows, ["who"])
 
 
 def _share(bad: int, total: int) -> str:

@@ -21,6 +21,7 @@ _COMMANDS: Final = {
     "doctor": "gateway.cli.doctor",
     "explain": "gateway.cli.explain",
     "status": "gateway.cli.status",
+    "top": "gateway.cli.top",
     "slo": "gateway.cli.slo",
     "canary": "gateway.cli.canary",
     "gate": "gateway.cli.gate",

@@ -1,23 +1,21 @@
 """`tidegate slo`: objectives, burn rates, budgets and alerts of models, as tables; with `--watch` again and again."""
 
 import json
-import sys
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
-from rich.console import Group, RenderableType
-from rich.live import Live
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from gateway.cli.asking import ADMIN, Admin, AsJson, ask, console, table
+from gateway.cli.asking import ADMIN, Admin, AsJson, answer_of, console, found_by, table
 from gateway.cli.default_command import ShowByDefault
 from gateway.cli.problems import alert_words
 from gateway.cli.status import BURNS, budget_words, burn_rate, burn_rates
 from gateway.cli.suggest import suggest
+from gateway.cli.watching import Interval, Watch, print_parts, watch
 from gateway.config.durations import format_duration, parse_duration
 from gateway.policy.slo.objective import Target
 from gateway.policy.slo.words import limits_of
@@ -35,25 +33,30 @@ def slo(
     ] = None,
     admin: Admin = ADMIN,
     *,
-    watch: Annotated[bool, typer.Option("--watch", help="Refresh in place until Ctrl-C.")] = False,
-    interval: Annotated[float, typer.Option(help="Seconds between two refreshes.", min=0.2, max=3600.0)] = 2.0,
+    watching: Watch = False,
+    interval: Interval = 2.0,
     as_json: AsJson = False,
 ) -> None:
     """Show burn rates, error budgets and alerts of each SLI.
 
-    The exit code is 1 if an alert fires.
+    The exit code is 1 if an alert fires; with --watch it is 0 after Ctrl-C.
     """
-    if watch and as_json:
-        raise typer.BadParameter("--watch cannot be combined with --json", param_hint="--watch")
-    if watch:
-        _watch(admin, model, interval)
+
+    def look() -> list[dict[str, Any]]:
+        return _look(admin, model)
+
+    def told(found: list[dict[str, Any]]) -> Any:
+        return found if model is None else found[0]
+
+    if watching:
+        watch(lambda: told(look()) if as_json else look(), _shown, interval, as_json=as_json)
         return
-    found = _ask(admin, model)
+    found = found_by(look)
     if as_json:
-        typer.echo(json.dumps(found if model is None else found[0], indent=2))
+        typer.echo(json.dumps(told(found), indent=2))
     else:
         screen = console()
-        screen.print(_shown(found, screen.width))
+        print_parts(screen, _shown(found, screen.width))
     if any(_firing(each) for each in found):
         raise typer.Exit(1)
 
@@ -61,26 +64,10 @@ def slo(
 app.command()(suggest)
 
 
-def _watch(admin: str, model: str | None, interval: float) -> None:
-    """In place on a terminal; one after the other where the output is none."""
-    screen = console()
-    try:
-        if not screen.is_terminal:
-            while True:
-                screen.print(_shown(_ask(admin, model), screen.width))
-                sys.stdout.flush()
-                time.sleep(interval)
-        with Live(_shown(_ask(admin, model), screen.width), console=screen, auto_refresh=False, screen=True) as live:
-            while True:
-                time.sleep(interval)
-                live.update(_shown(_ask(admin, model), screen.width), refresh=True)
-    except KeyboardInterrupt:
-        return
-
-
-def _ask(admin: str, model: str | None) -> list[dict[str, Any]]:
-    names = [model] if model else [each["name"] for each in ask(admin, "GET", "/admin/status")["models"]]
-    return [ask(admin, "GET", f"/admin/models/{quote(name)}/slo") for name in names]
+def _look(admin: str, model: str | None) -> list[dict[str, Any]]:
+    """Return what the gateway tells of a model, or of each."""
+    names = [model] if model else [each["name"] for each in answer_of(admin, "GET", "/admin/status")["models"]]
+    return [answer_of(admin, "GET", f"/admin/models/{quote(name)}/slo") for name in names]
 
 
 def _firing(found: dict[str, Any]) -> list[dict[str, Any]]:
@@ -96,8 +83,8 @@ def _slis(found: dict[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, Any
             yield subject, sli
 
 
-def _shown(found: Iterable[dict[str, Any]], width: int) -> RenderableType:
-    return Group(*(part for each in found for part in _parts(each, width)))
+def _shown(found: Iterable[dict[str, Any]], width: int) -> Iterator[RenderableType]:
+    return (part for each in found for part in _parts(each, width))
 
 
 def _parts(found: dict[str, Any], width: int) -> Iterator[RenderableType]:

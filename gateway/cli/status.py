@@ -9,9 +9,10 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from gateway.cli.asking import ADMIN, Admin, AsJson, ask, console, errors, table
+from gateway.cli.asking import ADMIN, Admin, AsJson, NoAnswerError, answer_of, console, found_by, table
 from gateway.cli.canary import phase_words
-from gateway.cli.problems import Problem, notes, pools_without_ejections, problems
+from gateway.cli.problems import notes, pools_without_ejections, problems
+from gateway.cli.watching import Interval, Parts, Watch, print_parts, watch
 from gateway.config.durations import parse_duration
 from gateway.policy.slo.words import duration
 
@@ -22,7 +23,14 @@ BURNS = ("5m", "1h", "6h", "3d")
 Tenant = Annotated[str, typer.Option(help="Show the limits of this tenant, however much is left.", show_default="none")]
 
 
-def status(admin: Admin = ADMIN, *, tenant: Tenant = "", as_json: AsJson = False) -> None:
+def status(
+    admin: Admin = ADMIN,
+    *,
+    tenant: Tenant = "",
+    watching: Watch = False,
+    interval: Interval = 2.0,
+    as_json: AsJson = False,
+) -> None:
     """Show objectives, rollouts, queues, backends and problems.
 
     For each problem it suggests a command. The exit code is 1 if there is a problem: a firing alert, a model whose last
@@ -30,42 +38,67 @@ def status(admin: Admin = ADMIN, *, tenant: Tenant = "", as_json: AsJson = False
     or more attempts all failed while requests are answered elsewhere, a place where backends are found that cannot be
     asked, a failing candidate, a paused rollout, route files that were not applied, state that cannot be saved or is in
     the file of a gateway with other routes, limits that are not shared with other machines, an upgrade that failed.
+    With --watch, problems come first, and it is 0 after Ctrl-C.
     """
-    found = ask(admin, "GET", "/admin/status", params={"tenant": tenant} if tenant else None)
-    if tenant and not found["tenants"]:
-        errors.print(Text(f"the routes name no tenant `{tenant}`"))
-        raise typer.Exit(1)
-    wrong = problems(found)
+
+    def look() -> dict[str, Any]:
+        return _look(admin, tenant)
+
+    if watching:
+        watch(look, lambda found, _: _problems_first(found), interval, as_json=as_json)
+        return
+    found = found_by(look)
     if as_json:
-        told = {**found, "problems": [asdict(each) for each in wrong], "notes": notes(found)}
-        typer.echo(json.dumps(told, indent=2))
+        typer.echo(json.dumps(found, indent=2))
     else:
-        _print(found, wrong)
-    if wrong:
+        print_parts(console(), _problems_last(found))
+    if found["problems"]:
         raise typer.Exit(1)
 
 
-def _print(found: dict[str, Any], wrong: list[Problem]) -> None:
-    screen = console()
+def _look(admin: str, tenant: str) -> dict[str, Any]:
+    """Return what the gateway tells, with its problems and notes."""
+    found = answer_of(admin, "GET", "/admin/status", params={"tenant": tenant} if tenant else None)
+    if tenant and not found["tenants"]:
+        raise NoAnswerError(f"the routes name no tenant `{tenant}`")
+    return {**found, "problems": [asdict(each) for each in problems(found)], "notes": notes(found)}
+
+
+def _problems_first(found: dict[str, Any]) -> Parts:
+    return (*_head(found), *_problems(found), Text(), *_whole(found))
+
+
+def _problems_last(found: dict[str, Any]) -> Parts:
+    return (*_head(found), *_whole(found), *_problems(found))
+
+
+def _head(found: dict[str, Any]) -> Iterator[Text]:
     state = "draining" if found["draining"] else "serving"
     up = f"up {found['uptime_seconds']:,.0f} s, {found['in_flight']} in flight, {found['client_connections']} clients"
-    screen.print(Text(f"tidegate {found['version']}, {state}, {up}"))
+    yield Text(f"tidegate {found['version']}, {state}, {up}")
     told = [fleet_words(found["state"]), quota_words(found["state"])] if "state" in found else []
-    screen.print(Text("".join(f"{each}\n" for each in told if each)), soft_wrap=True)
+    yield Text("".join(f"{each}\n" for each in told if each))
+
+
+def _whole(found: dict[str, Any]) -> Parts:
     for shown in _tables(found):
         if shown.row_count:
-            screen.print(shown)
-            screen.print()
+            yield shown
+            yield Text()
+
+
+def _problems(found: dict[str, Any]) -> Iterator[Text]:
+    """Yield what is wrong, and what explains the rest."""
     waiting = [each for each in found.get("objectives", ()) if each.get("waiting")]
     for each in waiting:
-        screen.print(Text(f"{each['sli']} of {each['model']} ({each['objective']}) {each['waiting']}"), soft_wrap=True)
-    if not wrong:
-        screen.print(Text("no alert fires, and no other problem was found" if waiting else "no problem found"))
-    for each in wrong:
-        screen.print(Text(f"! {each.what}"), soft_wrap=True)
-        screen.print(Text(f"    {each.command}"), soft_wrap=True)
-    for note in notes(found):
-        screen.print(Text(f"note: {note}"), soft_wrap=True)
+        yield Text(f"{each['sli']} of {each['model']} ({each['objective']}) {each['waiting']}")
+    if not found["problems"]:
+        yield Text("no alert fires, and no other problem was found" if waiting else "no problem found")
+    for each in found["problems"]:
+        yield Text(f"! {each['what']}")
+        yield Text(f"    {each['command']}")
+    for note in found["notes"]:
+        yield Text(f"note: {note}")
 
 
 def _tables(found: dict[str, Any]) -> Iterator[Table]:
@@ -271,7 +304,7 @@ def _backends(found: dict[str, Any]) -> Table:
         [
             [
                 each["id"],
-                _state(each),
+                state_words(each),
                 each["ejection"].replace("_", " ")
                 + (" (ignored)" if each["ejection"] == "ejected" and each["pool"] in ignored else ""),
                 f"{each['weight']:.2f}",
@@ -285,7 +318,8 @@ def _backends(found: dict[str, Any]) -> Table:
     )
 
 
-def _state(backend: dict[str, Any]) -> str:
+def state_words(backend: dict[str, Any]) -> str:
+    """Return the state of a backend in a word or two, without its ejection."""
     if backend["drained"]:
         return "drained"
     if backend.get("leaving"):

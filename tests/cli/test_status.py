@@ -148,11 +148,10 @@ async def test_on_a_narrow_terminal_slo_shows_fewer_windows_and_breaks_no_number
         assert "m o availability - - - - no events yet" in found
 
 
-async def test_a_model_that_is_not_there_is_said_and_watching_json_is_wrong_use(tmp_path: Path) -> None:
+async def test_a_model_that_is_not_there_is_said(tmp_path: Path) -> None:
     async with simulated(tmp_path) as (running, _, _):
         unknown = await tidegate(running, "slo", "mm", status=1)
         assert unknown.stderr == "tidegate: the model `mm` does not exist; did you mean `m`?\n"
-        await tidegate(running, "slo", "--watch", "--json", status=2)
 
 
 async def test_watching_goes_on_until_ctrl_c_and_ends_well(tmp_path: Path) -> None:
