@@ -64,8 +64,8 @@ class ObjectiveStatus(BaseModel):
 
     `state` is exhausted, fast burn (pages), slow burn (ticket), at risk, too few data, or healthy. `outlook` says when
     the budget is gone at the rate of the last 6 h, or of the last hour where that is higher. `good` and `bad` are
-    events by window. `pages_above` are the burn rates at which pages begin, by their long window. `burners` are the
-    backends and versions with failures in the last hour, worst first.
+    events by window. `pages_above` are the burn rates at which pages begin, by their long window. `burners` are whose
+    the failures of the last hour were, kind by kind, the worst first.
     `coverage` is the share of each window in which this gateway counted, 0 to 1; `waiting` says what a page waits for
     while its windows burn above its factor, "" else. `bad_in_a_row` are the latest events up to the last good one,
     since this process began; `last_seconds` is how long ago the latest event was, null without one.

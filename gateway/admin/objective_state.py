@@ -1,5 +1,6 @@
 """How an objective stands in one word, and who burns its budget."""
 
+from collections.abc import Iterable
 from enum import StrEnum
 
 from pydantic import BaseModel
@@ -7,6 +8,7 @@ from pydantic import BaseModel
 from gateway.policy.slo.alerts import MIN_BAD, Severity
 from gateway.policy.slo.budget import Budget
 from gateway.policy.slo.burn import Counts, burn
+from gateway.policy.slo.contributions import OTHERS
 from gateway.policy.slo.ledger import SloLedger
 from gateway.policy.slo.series import Kind, Series
 from gateway.policy.slo.time_in_use import HOUR
@@ -15,6 +17,7 @@ from gateway.wire.slices import Work
 LITTLE = 0.25
 """The share of a budget below which an objective is at risk although hardly anything fails."""
 _MOST = 8
+_UNKNOWN = "(unknown)"
 _AT_ONCE = 10
 
 
@@ -30,7 +33,11 @@ class ObjectiveState(StrEnum):
 
 
 class Burner(BaseModel):
-    """A backend or a version, and its part of what was missed in the last hour: of a backend, attempts."""
+    """A part of what was missed in the last hour: `bad` of its `total` events, which are attempts of a backend.
+
+    `kind` is backend, version, tenant, or prompt for a class of prompt lengths. The name `(others)` sums those that
+    follow the worst, `(unknown)` what another gateway counted, or this one before it began; its `total` is 0.
+    """
 
     kind: str
     name: str
@@ -55,18 +62,47 @@ def objective_state(alert: str, waiting: str, budget: Budget, allowed: float, re
 
 
 def burners(series: Series, ledger: SloLedger, versions: list[str]) -> Work[list[Burner]]:
-    """Return the backends and versions with failures in the last hour, of each kind those with the most first.
+    """Return whose the failures of the last hour were: backends, versions, tenants and lengths of prompts.
 
-    Of a series without failures there are none: what retries have hidden burns no budget.
+    Of a series without failures there are none: what retries have hidden burns no budget. Those of each kind but
+    backends add up to all failures.
     """
-    if not series.windows.count(HOUR).bad:
+    bad = series.windows.count(HOUR).bad
+    if not bad:
         return []
-    backends = yield from _worst(Kind.BACKEND, list(ledger.serving.get((series.model, ""), ())), series, ledger)
-    of_model = [f"{series.model}/{version}" for version in versions]
-    return backends + (yield from _worst(Kind.VERSION, of_model, series, ledger))
+    backends = yield from _failed(Kind.BACKEND, list(ledger.serving.get((series.model, ""), ())), series, ledger)
+    found = yield from _failed(Kind.VERSION, [f"{series.model}/{version}" for version in versions], series, ledger)
+    parts = yield from ledger.contributions.of(series.model, series.objective, series.sli)
+    found += [Burner(kind=each.kind, name=each.name, bad=each.bad, total=each.total) for each in parts]
+    return worst_first(backends) + whole(found, bad)
 
 
-def _worst(kind: Kind, names: list[str], series: Series, ledger: SloLedger) -> Work[list[Burner]]:
+def whole(found: Iterable[Burner], bad: int) -> list[Burner]:
+    """Return burners kind by kind, each with what is missing of all that is `bad`; none of a kind without burners."""
+    kinds: dict[str, list[Burner]] = {}
+    for each in found:
+        if each.name != _UNKNOWN:
+            kinds.setdefault(each.kind, []).append(each)
+    told = []
+    for kind, those in kinds.items():
+        told += worst_first(those)
+        unknown = bad - sum(each.bad for each in those)
+        if unknown > 0:
+            told.append(Burner(kind=kind, name=_UNKNOWN, bad=unknown, total=0))
+    return told
+
+
+def worst_first(found: list[Burner]) -> list[Burner]:
+    """Return burners of one kind, the worst first, and those that follow them as one."""
+    order = sorted(found, key=lambda each: (each.name == OTHERS, -each.bad, each.name))
+    told, others = order[:_MOST], order[_MOST:]
+    if others:
+        bad, total = sum(each.bad for each in others), sum(each.total for each in others)
+        told.append(Burner(kind=others[0].kind, name=OTHERS, bad=bad, total=total))
+    return told
+
+
+def _failed(kind: Kind, names: list[str], series: Series, ledger: SloLedger) -> Work[list[Burner]]:
     found = []
     for number, name in enumerate(names):
         for each in ledger.get(kind, name):
@@ -76,4 +112,4 @@ def _worst(kind: Kind, names: list[str], series: Series, ledger: SloLedger) -> W
                     found.append(Burner(kind=kind, name=name, bad=counts.bad, total=counts.total))
         if number % _AT_ONCE == 0:
             yield
-    return sorted(found, key=lambda burner: -burner.bad)[:_MOST]
+    return found

@@ -4,6 +4,7 @@ from gateway.backends.backend import Backend
 from gateway.config.table import RouteTable
 from gateway.exchange import AttemptEnd, Exchange
 from gateway.observers import Observer
+from gateway.policy.slo.contributions import Counted
 from gateway.policy.slo.following import LedgerFollowing, ModelSubjects
 from gateway.policy.slo.judge import gaps_of, judge_attempt, judge_request, prompt_length
 from gateway.policy.slo.ledger import SloLedger
@@ -19,15 +20,17 @@ class SloRecorder(Observer):
         """Count what the user experienced."""
         counts = self._ledger.of_request(exchange.model, exchange.version, exchange.objective)
         if counts is not None:
-            judged = judge_request(counts.objective, exchange)
+            objective = counts.objective
+            judged = judge_request(objective, exchange)
             if judged:
-                output = exchange.output_tokens
-                counts.count_request(
-                    judged,
-                    gaps_of(counts.objective, judged, exchange),
+                gaps, prompt, output = (
+                    gaps_of(objective, judged, exchange),
                     prompt_length(exchange),
-                    output if output is not None else exchange.content_events,
+                    exchange.output_tokens,
                 )
+                counts.count_request(judged, gaps, prompt, output if output is not None else exchange.content_events)
+                counted = Counted(exchange.model, objective, exchange.tenant, prompt, judged, gaps)
+                self._ledger.contributions.count(counted)
 
     def on_attempt_ended(self, exchange: Exchange, backend: Backend, end: AttemptEnd) -> None:
         """Count what the backend did."""

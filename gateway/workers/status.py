@@ -4,10 +4,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from math import inf
 from typing import Any
 
+from gateway.admin.objective_state import Burner, whole
+from gateway.policy.slo.contributions import PROMPT, TENANT
+
 _SUMMED = ("in_flight", "client_connections")
 _OF_LIMITS = ("used_here", "used_elsewhere", "heard_seconds")
 _OF_BACKENDS = ("in_flight", "kv_tokens", "idle_connections")
 _AGES = ("failed_seconds", "good_seconds")
+_OWN_KINDS = (TENANT, PROMPT)
 
 
 def merged(statuses: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -25,6 +29,7 @@ def merged(statuses: Sequence[dict[str, Any]]) -> dict[str, Any]:
             if key == "backends":
                 _failing(each, [each, *same])
     _most_used(leader, others)
+    _share_burners(leader, others)
     versions = [{(model["name"], each["name"]): each for model, each in _versions(other)} for other in others]
     for model, version in _versions(leader):
         same = [other[both] for other in versions if (both := (model["name"], version["name"])) in other]
@@ -33,6 +38,25 @@ def merged(statuses: Sequence[dict[str, Any]]) -> dict[str, Any]:
             for service_class, reasons in each["shed"].items():
                 _count(version["shed"].setdefault(service_class, {}), reasons)
     return leader
+
+
+def _share_burners(leader: dict[str, Any], others: Sequence[Mapping[str, Any]]) -> None:
+    """Add up whose failures there were, as far as each worker counts them for itself: by tenant and by prompt."""
+    told = [{_key(each): each for each in other.get("objectives", ())} for other in others]
+    for objective in leader.get("objectives", ()):
+        same = [objective, *(each[_key(objective)] for each in told if _key(objective) in each)]
+        sums: dict[tuple[str, str], Burner] = {}
+        for each in (burner for one in same for burner in one.get("burners", ()) if burner["kind"] in _OWN_KINDS):
+            found = sums.setdefault((each["kind"], each["name"]), Burner(**each | {"bad": 0, "total": 0}))
+            found.bad += each["bad"]
+            found.total += each["total"]
+        if sums:
+            kept = [each for each in objective["burners"] if each["kind"] not in _OWN_KINDS]
+            objective["burners"] = kept + [each.model_dump() for each in whole(sums.values(), objective["bad"]["1h"])]
+
+
+def _key(objective: Mapping[str, Any]) -> tuple[str, str, str]:
+    return objective["model"], objective["objective"], objective["sli"]
 
 
 def _versions(status: Mapping[str, Any]) -> Iterable[tuple[dict[str, Any], dict[str, Any]]]:

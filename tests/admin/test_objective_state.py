@@ -2,13 +2,15 @@
 
 import pytest
 
-from gateway.admin.objective_state import ObjectiveState, burners, objective_state
+from gateway.admin.objective_state import Burner, ObjectiveState, burners, objective_state, whole
 from gateway.policy.slo.budget import Budget
 from gateway.policy.slo.burn import Counts
+from gateway.policy.slo.contributions import Counted
 from gateway.policy.slo.following import ModelSubjects
 from gateway.policy.slo.ledger import SloLedger
 from gateway.policy.slo.objective import DAY, Objective, Sli, Target
 from gateway.policy.slo.series import Kind
+from gateway.policy.slo.time_in_use import HOUR
 from gateway.wire.slices import finish
 
 ALLOWED = 0.01
@@ -60,5 +62,37 @@ def test_those_with_the_most_failures_are_told_in_pieces_and_none_without_a_fail
         ("backend", "gpu/99:1", 99, 106),
         ("backend", "gpu/98:1", 98, 105),
     ]
-    assert len(found) == 8 + 1
-    assert (found[-1].kind, found[-1].name, found[-1].bad, found[-1].total) == ("version", "m/v2", 3, 12)
+    assert [(each.kind, each.name, each.bad, each.total) for each in found[8:]] == [
+        ("backend", "(others)", sum(range(92)), sum(range(92)) + 91 * 7),
+        ("version", "m/v2", 3, 12),
+    ]
+
+
+def test_tenants_prompts_and_versions_add_up_to_all_failures_whoever_counted_them() -> None:
+    ledger = SloLedger(0.0)
+    objective = Objective("o", {Sli.AVAILABILITY: Target(1 - ALLOWED)})
+    ledger.follow([ModelSubjects("m", [objective], {"v1": ["gpu"]})], {"gpu": ["gpu/1:1"]}, 0.0)
+    (series,), counts = ledger.get(Kind.MODEL, "m"), ledger.requests["m", "v1", "o"]
+    for number in range(20):
+        for _ in range(number + 1):
+            counts.count({Sli.AVAILABILITY: False}, (0, 0), 100)
+            counted = Counted("m", objective, f"t{number}", 5000 * (number % 2), {Sli.AVAILABILITY: False}, (0, 0))
+            ledger.contributions.count(counted)
+    ledger.count(series, bad=30)  # by another gateway
+    ledger.advance(1.0)
+    found = finish(burners(series, ledger, ["v1"]))
+    sums = {kind: sum(each.bad for each in found if each.kind == kind) for kind in ("version", "tenant", "prompt")}
+    assert sums == dict.fromkeys(sums, series.windows.count(HOUR).bad) == dict.fromkeys(sums, 240)
+    tenants = [(each.name, each.bad, each.total) for each in found if each.kind == "tenant"]
+    assert tenants[:2] == [("t19", 20, 20), ("t18", 19, 19)]
+    assert tenants[8:] == [("(others)", 78, 78), ("(unknown)", 30, 0)]
+
+
+def test_what_is_left_over_is_told_last_and_nothing_of_a_kind_that_nothing_is_known_of() -> None:
+    found = whole([Burner(kind="tenant", name="(others)", bad=5, total=9), burner("a", 1), burner("(unknown)", 7)], 6)
+    assert [(each.name, each.bad) for each in found] == [("a", 1), ("(others)", 5)]
+    assert whole([], 6) == []
+
+
+def burner(name: str, bad: int) -> Burner:
+    return Burner(kind="tenant", name=name, bad=bad, total=10)

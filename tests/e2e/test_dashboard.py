@@ -170,7 +170,7 @@ async def test_a_fault_and_who_burns_the_budget_come_with_the_next_snapshot(tmp_
             assert "at this rate a whole 28-day budget is gone" in availability()["outlook"]
             by = {each["kind"]: each for each in availability()["burners"]}
             assert by["backend"]["name"] == running.backend().id
-            assert by["backend"]["bad"] >= by["version"]["bad"] == 6
+            assert by["backend"]["bad"] >= by["version"]["bad"] == by["prompt"]["bad"] == 6
 
 
 async def test_no_task_and_no_work_is_left_behind_when_a_viewer_goes(tmp_path: Path) -> None:

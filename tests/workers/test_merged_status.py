@@ -65,3 +65,20 @@ def test_what_is_used_of_a_limit_is_taken_from_the_worker_that_has_heard_of_it_l
     shown = [(each["tenant"], each["used_here"], each["used_elsewhere"]) for each in found["state"]["quotas"]["limits"]]
     assert shown == [("a", 10, 20), ("b", 2, 4), ("c", 30, 60)]
     assert merged([status(1, 2) | {"state": {"quotas": None}}])["state"] == {"quotas": None}
+
+
+def test_whose_failures_there_were_is_added_up_and_what_is_missing_of_all_is_told() -> None:
+    def with_burners(bad: int, *burners: tuple[str, str, int, int]) -> dict[str, Any]:
+        told = [dict(zip(("kind", "name", "bad", "total"), each, strict=True)) for each in burners]
+        one = {"model": "m", "objective": "o", "sli": "ttft", "bad": {"1h": bad}, "burners": told}
+        return status(1, 2) | {"objectives": [one]}
+
+    leader = with_burners(9, ("backend", "b", 9, 9), ("tenant", "t", 3, 5), ("tenant", "(unknown)", 6, 0))
+    second = with_burners(9, ("backend", "b", 9, 9), ("tenant", "u", 4, 6), ("tenant", "t", 1, 8))
+    (found,) = merged([leader, second, status(1, 2)])["objectives"]
+    assert [(each["kind"], each["name"], each["bad"], each["total"]) for each in found["burners"]] == [
+        ("backend", "b", 9, 9),
+        ("tenant", "t", 4, 13),
+        ("tenant", "u", 4, 6),
+        ("tenant", "(unknown)", 1, 0),
+    ]

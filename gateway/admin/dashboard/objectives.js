@@ -5,7 +5,15 @@ import { burnRate, byId, count, el, keyed, percent, plural, say, show } from "./
 
 const NAMES = { availability: "Availability", ttft: "TTFT", tpot: "TPOT", itl: "ITL", e2e: "End to end" };
 const STATES = ["exhausted", "fast burn", "slow burn", "at risk", "too few data", "healthy"];
-const KINDS = [["backend", "Backends, by failed attempts"], ["version", "Versions, by failed requests"]];
+const KINDS = [
+  ["backend", "Backends, by attempts that missed"],
+  ["version", "Versions, by requests that missed"],
+  ["tenant", "Tenants"],
+  ["prompt", "Length of the prompt"],
+];
+const OTHERS = "(others)";
+const UNKNOWN = "(unknown)";
+const MOST_BARS = 5;
 const slug = (text) => text.replaceAll(/[^\w]+/g, "-");
 const charts = new WeakMap();
 
@@ -49,7 +57,7 @@ function make(objective) {
     el("p", { "data-part": "outlook" }),
     chart("Good events, last 5 min", [["5 min", "sli"], ["target", "mark"]]),
     chart("Burn rate", [["5 min", "short"], ["1 h", "fast"], ["6 h", "slow"], ["1, and where pages begin", "mark"]]),
-    el("div", { "data-part": "burners" }),
+    el("div", { "data-part": "burners" }, el("h5", {}, "Who burns it, last hour"), el("div", { class: "burners" })),
   );
   const [sli, burn] = card.querySelectorAll(".chart");
   charts.set(card, [
@@ -98,15 +106,35 @@ function update(card, objective, at) {
 function burners(box, objective) {
   box.hidden = !objective.burners.length;
   const groups = KINDS.map(([kind, title]) => [title, objective.burners.filter((each) => each.kind === kind)]);
-  const makeGroup = ([title]) => el("div", {}, el("h5", {}, `Who burns it: ${title}, 1 h`), el("ul", { class: "bars" }));
-  keyed(box, groups.filter(([, found]) => found.length), ([title]) => title, makeGroup, (group, [, found]) => {
+  const makeGroup = ([title]) => el("div", {}, el("h6", {}, title), el("ul", { class: "bars" }));
+  keyed(box.lastElementChild, groups.filter(([, found]) => found.length), ([title]) => title, makeGroup, (group, [, found]) => {
     const all = found.reduce((sum, each) => sum + each.bad, 0);
-    keyed(group.querySelector("ul"), found, (each) => each.name, bar, (row, each) => {
+    keyed(group.querySelector("ul"), fewer(found), (each) => each.name, bar, (row, each) => {
       row.querySelector("meter").value = each.bad / all;
-      say(row.querySelector("span"), each.name);
-      show(row.querySelector("data"), each.bad, `${percent(each.bad / all)}: ${count(each.bad)} of its ${count(each.total)}`);
+      say(row.querySelector("span"), called(each));
+      const of = each.total ? ` of its ${count(each.total)}` : "";
+      show(row.querySelector("data"), each.bad, `${(100 * each.bad / all).toFixed(0)} %: ${count(each.bad)}${of}`);
     });
   });
+}
+
+/** Return the first few, and one for all others: the sum stays the same. */
+function fewer(found) {
+  const few = (each) => each.name === OTHERS || each.name === UNKNOWN;
+  const named = found.filter((each) => !few(each));
+  const rest = [...named.slice(MOST_BARS), ...found.filter((each) => each.name === OTHERS)];
+  const sum = (key) => rest.reduce((all, each) => all + each[key], 0);
+  const others = rest.length ? [{ ...rest[0], name: OTHERS, bad: sum("bad"), total: sum("total") }] : [];
+  return [...named.slice(0, MOST_BARS), ...others, ...found.filter((each) => each.name === UNKNOWN)];
+}
+
+function called({ kind, name }) {
+  if (name === OTHERS) return "all others";
+  if (name === UNKNOWN) return "counted elsewhere, or before the start";
+  if (kind !== "prompt") return name;
+  const [low, high] = name.replace(/[<+]/, "").split("-").map((each) => count(Number(each)));
+  if (name.startsWith("<")) return `below ${low} tokens`;
+  return high ? `${low} to ${high} tokens` : `from ${low} tokens`;
 }
 
 function bar(each) {

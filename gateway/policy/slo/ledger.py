@@ -9,6 +9,7 @@ The ledger knows plain names and numbers, and the time as it is told: seconds si
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
+from gateway.policy.slo.contributions import Contributions
 from gateway.policy.slo.counting import ObjectiveCounts
 from gateway.policy.slo.folding import Folding
 from gateway.policy.slo.following import KnownCounts, LedgerFollowing, ModelSubjects, SeriesOf
@@ -27,12 +28,14 @@ class SloLedger:
     """Counts, and the series that they are folded into.
 
     `requests` are the counts since the start by (model, version, objective), `attempts` by (backend, objective).
+    `contributions` tell whose the failures of the last hour were.
     `pools` says which pool a backend is of, `serving` which backends serve a (model, version), "" being all.
     """
 
     def __init__(self, now: float) -> None:
         self.requests: dict[tuple[str, str, str], ObjectiveCounts] = {}
         self.attempts: dict[tuple[str, str], ObjectiveCounts] = {}
+        self.contributions = Contributions()
         self.pools: dict[str, str] = {}
         self.serving: dict[tuple[str, str], list[str]] = {}
         self._moment = Moment(now)
@@ -130,6 +133,7 @@ class SloLedger:
             windows.good += int(min(elapsed, _LONGEST_PAUSE) * 1000)
             windows.advance(now)
         yield from self._folding.advancing(now)
+        yield from self.contributions.folding(now)
 
     def take_failed(self) -> Sequence[Series] | None:
         """Return the series with bad events since the last call; None after others were followed, or restored."""

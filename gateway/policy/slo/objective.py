@@ -4,6 +4,7 @@ from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cache
 from itertools import pairwise
 from types import MappingProxyType
 from typing import Final
@@ -30,6 +31,12 @@ class Sli(StrEnum):
     ITL = "itl"
     E2E = "e2e"
     COLD_START = "cold_start"
+
+
+@cache
+def prompt_class_names(steps: tuple[int, ...]) -> tuple[str, ...]:
+    """Return the names of the classes that prompts fall into at these lengths, one or more, ascending."""
+    return f"<{steps[0]}", *(f"{low}-{high - 1}" for low, high in pairwise(steps)), f"{steps[-1]}+"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +80,7 @@ class Target:
         bounds = self.steps
         if not bounds:
             return ()
-        names = (
-            f"<{bounds[0]}",
-            *(f"{low}-{high - 1}" for low, high in pairwise(bounds)),
-            f"{bounds[-1]}+",
-        )
+        names = prompt_class_names(bounds)
         return tuple((name, Target(self.ratio, under)) for name, under in zip(names, self.thresholds, strict=True))
 
     @property
