@@ -24,7 +24,8 @@ class Request:
 
     `at` is when it was due, from which its times count. `outcome` is `ok`, `failed` (a 5xx, or no answer), `cut` (a
     stream without its end), or `refused` (429, or 503 with Retry-After). `ttft` and `tpot` exist for streams only,
-    `tpot` from two tokens on. `backend` and `version` are what the answer's head named, else "".
+    `tpot` from two tokens on. `backend` and `version` are what the answer's head named, else "". `cached_tokens` are
+    those of the prompt that an engine found in its cache, where it says so.
     """
 
     at: float
@@ -41,6 +42,7 @@ class Request:
     ttft: float | None = None
     tpot: float | None = None
     e2e: float | None = None
+    cached_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,4 +199,6 @@ def _value(text: str, kind: Any) -> object:
         return text
     if kind is int:
         return int(text)
-    return float(text) if text else None
+    if not text:
+        return None
+    return int(text) if kind == int | None else float(text)

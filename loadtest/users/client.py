@@ -156,7 +156,7 @@ def _stream(answer: _Arriving, sent: float, stream: Stream, *, keep: bool) -> An
         status=200,
         backend=answer.told("x-gateway-backend"),
         version=answer.told("x-gateway-version"),
-        tokens=Tokens(tokens.prompt, output),
+        tokens=Tokens(tokens.prompt, output, tokens.cached),
         first=stream.first,
         tpot=stream.tpot(output),
         gaps=tuple(stream.gaps),

@@ -11,6 +11,7 @@ from locust.env import Environment
 from locust.runners import LocalRunner, MasterRunner, WorkerRunner
 
 from loadtest.report.recording import About, Recording
+from loadtest.traces.formats import repeated
 from loadtest.users.client import Client
 from loadtest.users.options import Plan, command
 from loadtest.users.recorder import LATE, Recorder, bucket
@@ -89,12 +90,22 @@ class Load:
                 f"Requests were sent later than the trace has them by {p50:g} ms (p50), {p99:g} ms (p99), "
                 f"{bucket(late.max_response_time):g} ms at most; times in the recording count from when they were due."
             )
+        yield from self._cached()
         if self.parts > 1:
             yield f"{self.parts} workers; their clocks start when the master's first message reaches them."
         if self.recorder.left:
             yield f"{self.recorder.left} requests were in progress when the run ended; they are not counted."
         if self._sampler is not None and self._sampler.missed:
             yield f"The gateway's metrics could not be read {self._sampler.missed} times."
+
+    def _cached(self) -> Iterator[str]:
+        """Tell how much of the prompts engines found in their caches, and how much of a trace they could find."""
+        told = [each for each in self.recorder.requests if each.cached_tokens is not None and each.prompt_tokens]
+        if told:
+            share = sum(each.cached_tokens or 0 for each in told) / sum(each.prompt_tokens for each in told)
+            yield f"Engines found {100 * share:.1f} % of the prompt tokens of {len(told)} requests in their caches."
+        if self.plan.shape == "replay" and (share := repeated(self.plan.arrivals(self.seconds))):
+            yield f"The trace repeats {100 * share:.1f} % of its prompt tokens: one endless cache would find as many."
 
 
 def watches(environment: Environment) -> bool:

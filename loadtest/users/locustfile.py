@@ -25,7 +25,7 @@ from loadtest.users.classes import (
 from loadtest.users.client import Client
 from loadtest.users.load import Load, load_of, parts, watches
 from loadtest.users.options import Plan, add_options
-from loadtest.users.replay import LEAD, ReplayUser, arrivals
+from loadtest.users.replay import LEAD, ReplayUser
 from loadtest.users.shapes import users
 
 __all__ = [
@@ -59,7 +59,7 @@ class Shape(LoadTestShape):
         self._peak = options.num_users or 1
         limit = options.run_time or (None if self._plan.shape in ("steady", "replay") else _DEFAULT_SECONDS)
         self._replays = self._plan.shape == "replay"
-        self._seconds: float | None = arrivals(self._plan, limit)[-1].at + LEAD if self._replays else limit
+        self._seconds: float | None = self._plan.arrivals(limit)[-1].at + LEAD if self._replays else limit
         named = options.user_classes or ()
         self._classes = (
             [ReplayUser]
@@ -115,7 +115,7 @@ def _init(environment: Environment, **_: Any) -> None:
     try:
         plan = Plan.read(options)
         if plan.shape == "replay":
-            arrivals(plan, options.run_time)
+            plan.arrivals(options.run_time)
         if environment.host:
             Client(environment.host, timeout=plan.timeout).close()
     except ValueError as error:

@@ -4,11 +4,12 @@ import argparse
 import shlex
 from argparse import Namespace
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from loadtest.traces.formats import Arrival, read_trace
 from loadtest.users.prompts import Spread
 from loadtest.users.shapes import SHAPES
 
@@ -73,6 +74,11 @@ class Plan:
             insecure=bool(options.insecure),
         )
 
+    def arrivals(self, seconds: float | None) -> list[Arrival]:
+        """Return what a run replays, at its speed, within its seconds; raises TraceError."""
+        quick = (replace(row, at=row.at / self.speed) for row in read_trace(self.trace, limit=self.rows))
+        return [row for row in quick if seconds is None or row.at <= seconds]
+
     def chance(self, *who: object) -> Random:
         """Return a source of chance that `who` has alone, the same in every run with this seed."""
         return Random(" ".join(map(str, (self.seed, *who))))
@@ -119,7 +125,11 @@ def add_options(parser: "LocustArgumentParser") -> None:
     add("--prefix-tokens", type=int, default=1000, help="Tokens of the system prompt that all conversations share.")
     add("--service-class", default="", help="x-gateway-class, or several with commas: each user has one of them.")
     add("--seed", type=int, default=0, help="Another seed, other draws.")
-    add("--trace", default="", help="Azure or BurstGPT CSV for --shape replay; without it, the Azure sample.")
+    add(
+        "--trace",
+        default="",
+        help="Azure or BurstGPT CSV, or Mooncake JSONL, for --shape replay; without it, the Azure sample.",
+    )
     add("--trace-speed", default="1", type=_checked(_speed), help="Replay so many times as fast as it was.")
     add("--trace-rows", type=int, default=0, help="Replay the first so many requests; 0 for all.")
     add("--answer-timeout", type=float, default=120.0, help="Longest silence of an answer, in seconds.")

@@ -3,14 +3,20 @@
 import math
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from random import Random
 
+from loadtest.traces.formats import BLOCK_TOKENS, Arrival
+
 _TALK = (
-    "the tide gate harbour boat wall wave moon shore anchor and rises falls with river current deep long time people "
-    "water first over under from when where which each many some make like into look more write go see number way "
-    "could than been call who its now find day get come made may part before after small great place right where most"
+    "all and any are big bit boy but buy can car cut day did eat end far few for get got had has her him his hot how "
+    "its job law led let lot low man may men met mix net new nor not now off oil old one our out own pay per put ran "
+    "red run saw say sea see set she six sit sky son sun ten the too top try two use war was way who why win yes yet"
 )
 _WORDS = tuple(_TALK.split())
+"""Of three letters each: with its space a word is one token in most tokenizers, and in that of `tidegate sim`."""
+_WORD_BYTES = 4
+_BLOCKS = 4096
 _SPREAD = re.compile(
     r"(?P<low>\d+(?:\.\d+)?)(?:-(?P<high>\d+(?:\.\d+)?))?|lognormal:(?P<median>\d+(?:\.\d+)?),(?P<sigma>\d+(?:\.\d+)?)"
 )
@@ -52,3 +58,16 @@ class Spread:
 def text(tokens: int, rng: Random) -> str:
     """Return so many common words: in most tokenizers each is one token."""
     return " ".join(rng.choices(_WORDS, k=max(tokens, 1)))
+
+
+def prompt_of(arrival: Arrival, number: int, seed: int) -> str:
+    """Return the prompt of a trace's request `number`, whose blocks are the same text wherever the trace has them."""
+    if not arrival.blocks:
+        return text(arrival.prompt_tokens, Random(f"{seed} replay {number}"))
+    whole = " ".join(_block(block, seed) for block in arrival.blocks)
+    return whole[: _WORD_BYTES * arrival.prompt_tokens - 1]
+
+
+@lru_cache(_BLOCKS)
+def _block(block: int, seed: int) -> str:
+    return text(BLOCK_TOKENS, Random(f"{seed} block {block}"))

@@ -76,6 +76,7 @@ class Recorder:
                 ttft=None if answer.first is None else answer.first - due,
                 tpot=answer.tpot,
                 e2e=answer.ended - due,
+                cached_tokens=answer.tokens.cached,
             )
         )
         if whole:

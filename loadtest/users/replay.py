@@ -7,10 +7,9 @@ from gevent.pool import Group
 from locust import task
 from locust.exception import StopUser
 
-from loadtest.traces.formats import Arrival, read_trace
+from loadtest.traces.formats import Arrival
 from loadtest.users.classes import GatewayUser
-from loadtest.users.options import Plan
-from loadtest.users.prompts import text
+from loadtest.users.prompts import prompt_of
 from loadtest.users.streaming import CHAT
 
 LEAD = 1.0
@@ -29,26 +28,19 @@ class ReplayUser(GatewayUser):
         under_way = Group()
         try:
             if self.load.part is not None:
-                for number, arrival in mine(arrivals(self.plan, self.load.seconds), self.load.part, self.load.parts):
+                for number, arrival in mine(self.plan.arrivals(self.load.seconds), self.load.part, self.load.parts):
                     due = self.load.began + LEAD + arrival.at
+                    prompt = prompt_of(arrival, number, self.plan.seed)
                     gevent.sleep(max(due - time.monotonic(), 0))
-                    under_way.spawn(self._send, number, arrival, due)
+                    under_way.spawn(self._send, prompt, arrival.output_tokens, due)
             under_way.join()
         finally:
             under_way.kill()
         raise StopUser
 
-    def _send(self, number: int, arrival: Arrival, due: float) -> None:
-        prompt = text(arrival.prompt_tokens, self.plan.chance("replay", number))
+    def _send(self, prompt: str, output_tokens: int, due: float) -> None:
         body = self.streamed(messages=[{"role": "user", "content": prompt}])
-        self.ask(CHAT.path, body | {"max_tokens": arrival.output_tokens}, dialect=CHAT, due=due)
-
-
-def arrivals(plan: Plan, seconds: float | None) -> list[Arrival]:
-    """Return what a run replays, at its speed, within its seconds; raises TraceError."""
-    rows = read_trace(plan.trace, limit=plan.rows)
-    quick = (Arrival(row.at / plan.speed, row.prompt_tokens, row.output_tokens) for row in rows)
-    return [row for row in quick if seconds is None or row.at <= seconds]
+        self.ask(CHAT.path, body | {"max_tokens": output_tokens}, dialect=CHAT, due=due)
 
 
 def mine(rows: list[Arrival], part: int, parts: int) -> list[tuple[int, Arrival]]:

@@ -47,10 +47,14 @@ MESSAGES = Dialect(
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """Prompt and output tokens as an engine counted them; 0 where it did not say."""
+    """Prompt and output tokens as an engine counted them; 0 where it did not say.
+
+    `cached` are those of the prompt that it found in its cache; None where it did not say.
+    """
 
     prompt: int = 0
     output: int = 0
+    cached: int | None = None
 
 
 @dataclass(slots=True)
@@ -98,7 +102,8 @@ class Stream:
         tokens = Tokens()
         for event in self._usage:
             found = usage(parsed(event))
-            tokens = Tokens(found.prompt or tokens.prompt, found.output or tokens.output)
+            cached = tokens.cached if found.cached is None else found.cached
+            tokens = Tokens(found.prompt or tokens.prompt, found.output or tokens.output, cached)
         return tokens
 
     def tpot(self, output_tokens: int) -> float | None:
@@ -133,9 +138,11 @@ def usage(answer: dict[str, Any]) -> Tokens:
     """Return the token counts of an answer, or of an event that has them, in any dialect."""
     holders = (answer, answer.get("message"), answer.get("response"))
     found: dict[str, Any] = next((h["usage"] for h in holders if isinstance(h, dict) and h.get("usage")), {})
+    details = found.get("prompt_tokens_details") or found.get("input_tokens_details") or {}
     return Tokens(
         found.get("prompt_tokens") or found.get("input_tokens") or 0,
         found.get("completion_tokens") or found.get("output_tokens") or 0,
+        details.get("cached_tokens", found.get("cache_read_input_tokens")),
     )
 
 

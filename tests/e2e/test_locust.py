@@ -187,7 +187,7 @@ async def test_the_recording_and_locusts_rows_are_of_the_same_requests(tmp_path:
     assert "s3cret" not in "".join(path.read_text() for path in tmp_path.rglob("*") if path.suffix in (".json", ".csv"))
 
 
-@pytest.mark.parametrize("name", ["azure-sample.csv", "burstgpt-sample.csv"])
+@pytest.mark.parametrize("name", ["azure-sample.csv", "mooncake-sample.jsonl"])
 async def test_a_trace_is_replayed_when_it_came_whatever_becomes_of_it(tmp_path: Path, name: str) -> None:
     """Nothing is answered before everything has been asked."""
     trace = read_trace(TRACES / name, limit=30)

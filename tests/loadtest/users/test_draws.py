@@ -3,8 +3,12 @@ from random import Random
 
 import pytest
 
-from loadtest.users.options import command, keys
-from loadtest.users.prompts import Spread, text
+from gateway.sim.profiles import GPU
+from gateway.sim.prompts import chat_prompt
+from gateway.sim.text import prefix_hashes
+from loadtest.traces.formats import Arrival, read_trace, repeated
+from loadtest.users.options import SAMPLE, command, keys
+from loadtest.users.prompts import Spread, prompt_of, text
 from loadtest.users.shapes import SHAPES, events, users
 
 
@@ -26,6 +30,33 @@ def test_a_wrong_spread_is_refused_in_words(wrong: str) -> None:
 def test_a_prompt_has_a_word_for_each_token() -> None:
     assert len(text(321, Random(0)).split()) == 321
     assert text(50, Random(1)) == text(50, Random(1)) != text(50, Random(2))
+
+
+def test_blocks_with_the_same_number_are_the_same_text() -> None:
+    first, longer, other = ((0, 1), (0, 1, 2), (3, 1))
+    prompts = [
+        prompt_of(Arrival(0.0, tokens, 1, blocks), 0, 7)
+        for tokens, blocks in ((600, first), (1100, longer), (600, other))
+    ]
+    assert [len(prompt.split()) for prompt in prompts] == [600, 1100, 600]
+    assert prompts[1].startswith(prompts[0])
+    assert prompts[2].split()[512:] == prompts[0].split()[512:]
+    assert prompts[2][:2000] != prompts[0][:2000]
+    assert prompt_of(Arrival(0.0, 600, 1, first), 5, 7) == prompts[0] != prompt_of(Arrival(0.0, 600, 1, first), 0, 8)
+
+
+def test_a_simulated_engine_finds_what_the_trace_repeats() -> None:
+    trace = read_trace(SAMPLE.with_name("mooncake-sample.jsonl"))
+    seen: set[bytes] = set()
+    found = total = 0
+    for number, arrival in enumerate(trace):
+        prompt = chat_prompt([{"role": "user", "content": prompt_of(arrival, number, 0)}])
+        hashes = prefix_hashes(prompt.data, GPU.block_size)
+        found += GPU.block_size * sum(each in seen for each in hashes)
+        total += prompt.tokens
+        seen.update(hashes)
+    assert total == pytest.approx(sum(arrival.prompt_tokens for arrival in trace), rel=0.01)
+    assert found / total == pytest.approx(repeated(trace), abs=0.01)
 
 
 def test_keys_have_tenants_and_stay_secret() -> None:

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from loadtest.users.streaming import CHAT, COMPLETIONS, MESSAGES, RESPONSES, Dialect, Stream, Tokens, chat_text
+from loadtest.users.streaming import CHAT, COMPLETIONS, MESSAGES, RESPONSES, Dialect, Stream, Tokens, chat_text, usage
 
 ROLE = b'data: {"choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}\n\n'
 DONE = b"data: [DONE]\n\n"
@@ -125,3 +125,17 @@ def test_each_dialect_has_its_own_output_end_and_usage(dialect: Dialect) -> None
 
 def test_what_an_assistant_said_can_be_read_back() -> None:
     assert chat_text(ROLE + token("one ") + token("two\n\n") + token("é", '"stop"') + USAGE + DONE) == "one two\n\né"
+
+
+@pytest.mark.parametrize(
+    ("told", "cached"),
+    [
+        ({"prompt_tokens": 9, "prompt_tokens_details": {"cached_tokens": 4}}, 4),
+        ({"prompt_tokens": 9, "prompt_tokens_details": {"cached_tokens": 0}}, 0),
+        ({"prompt_tokens": 9, "prompt_tokens_details": None}, None),
+        ({"input_tokens": 9, "input_tokens_details": {"cached_tokens": 4}}, 4),
+        ({"input_tokens": 9, "cache_read_input_tokens": 4}, 4),
+    ],
+)
+def test_cached_tokens_are_those_that_the_engine_tells_of(told: dict[str, object], cached: int | None) -> None:
+    assert usage({"usage": told}) == Tokens(9, 0, cached)
