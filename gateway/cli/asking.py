@@ -1,6 +1,7 @@
 """Asking a running gateway through its admin listener, and saying so when it refuses."""
 
 import getpass
+import json
 import os
 import re
 import socket
@@ -12,6 +13,7 @@ import httpx
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from gateway.cli.tables import PlainTable
 
@@ -27,7 +29,6 @@ Admin = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Reason = Annotated[str, typer.Option(help="Why, for the audit record.", show_default="none")]
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="Model, as the routes name it.")]
 ADMIN = "http://127.0.0.1:9000"
 Found = TypeVar("Found")
 _GIVE = f"give its admin listener with --admin (default: {ADMIN})"
@@ -139,7 +140,7 @@ def _answer(method: str, admin: str, path: str, **request: Any) -> httpx.Respons
     """Return what is answered, whatever it is."""
     admin, options = reached(admin)
     try:
-        return httpx.request(method, f"{admin}{path}", trust_env=False, timeout=10.0, **options, **request)
+        return httpx.request(method, f"{admin}{path}", **{"timeout": 10.0, "trust_env": False} | options | request)
     except httpx.TimeoutException as error:
         words = f"the gateway at {admin} did not answer in time: {error or type(error).__name__}"
         raise NoAnswerYetError(words) from None
@@ -181,6 +182,14 @@ def console() -> Console:
     if not found.is_terminal:
         found.width = _WIDTH_IN_FILES
     return found
+
+
+def tell(found: Any, words: str, *, as_json: bool) -> None:
+    """Print what was done: what the gateway answered, or a sentence."""
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+    else:
+        console().print(Text(words), soft_wrap=True)
 
 
 def table(columns: list[str], rows: list[list[str]], least: Sequence[str] = ()) -> Table:

@@ -9,7 +9,8 @@ import typer
 from rich.console import RenderableType
 from rich.text import Text
 
-from gateway.cli.asking import ADMIN, Admin, AsJson, Model, Reason, answer_of, ask, console, table
+from gateway.cli.asking import ADMIN, Admin, AsJson, Reason, answer_of, ask, console, table
+from gateway.cli.names import Model
 from gateway.cli.watching import Interval, Watch, print_parts, watch
 from gateway.policy.canary.words import counted
 

@@ -8,16 +8,10 @@ from urllib.parse import quote
 import typer
 from rich.text import Text
 
-from gateway.cli.asking import ADMIN, Admin, AsJson, Reason, ask, console, table
+from gateway.cli.asking import ADMIN, Admin, AsJson, Reason, ask, console, table, tell
+from gateway.cli.names import Pool
 
-app = typer.Typer(
-    help="Show how many replicas pools want, and approve more.\n\n"
-    "Examples:\n\n"
-    "  tidegate capacity\n\n"
-    "  tidegate capacity --json\n\n"
-    "  tidegate capacity approve gpu --reason 'launch on Friday'"
-)
-Pool = Annotated[str, typer.Argument(metavar="POOL", help="Pool, as the routes name it.")]
+app = typer.Typer(help="Show how many replicas pools want, and approve more.")
 _INPUTS = ("burn", "burn_now", "queue_wait", "patience", "queued", "arrivals", "usage", "needed", "expected_upper")
 """The inputs that are shown in the table; `--json` has all."""
 
@@ -53,25 +47,26 @@ def approve(
     ] = None,
     reason: Reason = "",
     admin: Admin = ADMIN,
+    *,
+    as_json: AsJson = False,
 ) -> None:
-    """Let POOL have what waits for approval.
-
-    Example: tidegate capacity approve gpu --reason 'launch on Friday'
-    """
+    """Let POOL have what waits for approval."""
     body = {"reason": reason} | ({} if replicas is None else {"replicas": replicas})
     found = _answer(context, pool, "approve", admin, body)
-    console().print(Text(f"{pool} may have up to {found['approved']} {found['unit']}"), soft_wrap=True)
+    tell(found, f"{pool} may have up to {found['approved']} {found['unit']}", as_json=as_json)
 
 
 @app.command()
-def reject(context: typer.Context, pool: Pool, reason: Reason = "", admin: Admin = ADMIN) -> None:
+def reject(
+    context: typer.Context, pool: Pool, reason: Reason = "", admin: Admin = ADMIN, *, as_json: AsJson = False
+) -> None:
     """Refuse what waits for approval at POOL.
 
     It also takes back what was approved. If more is wanted later, approval is asked for again.
     """
     found = _answer(context, pool, "reject", admin, {"reason": reason})
     words = f"{found['rejected']} {found['unit']} are rejected for {pool}; a want of more asks again"
-    console().print(Text(words), soft_wrap=True)
+    tell(found, words, as_json=as_json)
 
 
 def _answer(context: typer.Context, pool: str, action: str, admin: str, body: dict[str, Any]) -> dict[str, Any]:

@@ -8,10 +8,11 @@ from rich.table import Table
 from rich.text import Text
 
 from gateway.cli.asking import ADMIN, Admin, AsJson, ask, console, table
+from gateway.cli.names import models
 
 
 def explain(
-    model: Annotated[str, typer.Option(help="Model or alias, as clients send it.")],
+    model: Annotated[str, typer.Option(help="Model or alias, as clients send it.", autocompletion=models)],
     prompt_tokens: Annotated[int, typer.Option(help="Length of the prompt, in tokens.", min=1)] = 500,
     service_class: Annotated[
         str,

@@ -8,12 +8,13 @@ import typer
 from rich.text import Text
 
 from gateway.cli.asking import ADMIN, Admin, AsJson, NoAnswerError, answer_of, console, errors
+from gateway.cli.names import ModelOrAlias
 
 _EXIT = {"go": 0, "stop": 1, "unknown": 2}
 
 
 def gate(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Model or alias.")],
+    model: ModelOrAlias,
     freeze_below: Annotated[
         float | None,
         typer.Option(

@@ -13,7 +13,6 @@ from gateway.cli.asking import (
     ADMIN,
     Admin,
     AsJson,
-    Model,
     NoAnswerError,
     NoAnswerYetError,
     Reason,
@@ -22,15 +21,14 @@ from gateway.cli.asking import (
     console,
     errors,
     table,
+    tell,
 )
+from gateway.cli.names import BackendId, Model, versions
 from gateway.config.durations import parse_timeout
 from gateway.policy.canary.words import counted
 
 _PATIENCE, _LOOK = 600.0, 0.5
 """Seconds that `drain --wait` waits at most, and between two looks."""
-BackendId = Annotated[
-    str, typer.Argument(metavar="BACKEND", help="Backend, as `tidegate status` names it: pool/host:port.")
-]
 
 
 def drain(
@@ -42,29 +40,27 @@ def drain(
     timeout: Annotated[
         str | None, typer.Option(help="With --wait: for how long at most, such as 90s or 10m.", show_default="10m")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Send BACKEND no new requests, even after a restart.
 
     Open streams go on. With --wait the command ends when the last one has ended, so that the engine may be stopped or
     put to sleep.
 
-        tidegate drain gpu/vllm-0:8000
-
-        tidegate drain gpu/vllm-0:8000 --wait --timeout 5m && systemctl stop vllm
-
     The exit code is 0 when it is drained, 1 if requests are still in flight after the timeout or the gateway refuses,
     2 for wrong use.
     """
     seconds = _seconds(timeout, wait=wait)
     found = ask(admin, "POST", f"/admin/backends/{backend}/drain", json={"reason": reason})
-    console().print(Text(f"{backend} is drained, {counted(found['in_flight'], 'request')} still in flight"))
+    if not (wait and as_json):
+        words = f"{backend} is drained, {counted(found['in_flight'], 'request')} still in flight"
+        tell(found, words, as_json=as_json)
     state = ask(admin, "GET", "/admin/status").get("state", {})
     if not state.get("leads", True) and state["where"] != "memory://":
-        console().print(
-            Text(f"not saved: another gateway leads {state['where']}, so a restart will undo this"), soft_wrap=True
-        )
+        errors.print(Text(f"not saved: another gateway leads {state['where']}, so a restart will undo this"))
     if wait:
-        _wait_until_drained(admin, backend, seconds)
+        gone = _wait_until_drained(admin, backend, seconds)
+        tell(gone, f"{backend} has no request in flight: it may be stopped", as_json=as_json)
 
 
 def _seconds(timeout: str | None, *, wait: bool) -> float:
@@ -86,21 +82,20 @@ def _progress(admin: str, backend: str) -> dict[str, Any]:
         raise
     except NoAnswerError as error:
         if error.code == "backend_not_found":
-            return {"draining": True, "drained": True, "in_flight": 0}
+            return {"backend": backend, "draining": True, "drained": True, "in_flight": 0}
         errors.print(Text(f"tidegate: {error}"))
         raise typer.Exit(1) from None
     return found
 
 
-def _wait_until_drained(admin: str, backend: str, seconds: float) -> None:
-    """Wait until nothing is in flight at a backend; ends the command with 1 where that takes too long."""
+def _wait_until_drained(admin: str, backend: str, seconds: float) -> dict[str, Any]:
+    """Return how a backend is when nothing is in flight there; ends the command with 1 where that takes too long."""
     until, in_flight = time.monotonic() + seconds, -1
     while True:
         with suppress(NoAnswerYetError):
             found = _progress(admin, backend)
             if found["drained"]:
-                console().print(Text(f"{backend} has no request in flight: it may be stopped"))
-                return
+                return found
             if not found["draining"]:
                 errors.print(Text(f"{backend} gets requests again: somebody has undrained it"))
                 raise typer.Exit(1)
@@ -115,15 +110,17 @@ def _wait_until_drained(admin: str, backend: str, seconds: float) -> None:
         time.sleep(min(_LOOK, left))
 
 
-def undrain(backend: BackendId, reason: Reason = "", admin: Admin = ADMIN) -> None:
+def undrain(backend: BackendId, reason: Reason = "", admin: Admin = ADMIN, *, as_json: AsJson = False) -> None:
     """Send BACKEND requests again."""
-    ask(admin, "POST", f"/admin/backends/{backend}/undrain", json={"reason": reason})
-    console().print(Text(f"{backend} gets requests again"))
+    found = ask(admin, "POST", f"/admin/backends/{backend}/undrain", json={"reason": reason})
+    tell(found, f"{backend} gets requests again", as_json=as_json)
 
 
 def deploy(
     model: Model,
-    version: Annotated[str, typer.Argument(metavar="VERSION", help="Version that was deployed.")],
+    version: Annotated[
+        str, typer.Argument(metavar="VERSION", help="Version that was deployed.", autocompletion=versions)
+    ],
     identity: Annotated[
         str,
         typer.Option(
@@ -131,10 +128,16 @@ def deploy(
         ),
     ] = "",
     admin: Admin = ADMIN,
+    *,
+    as_json: AsJson = False,
 ) -> None:
-    """Register a deployment, to time it until its first answer."""
+    """Register a deployment, to time it until its first answer.
+
+    Its id is printed, which `tidegate stage` takes.
+    """
     body = {"model": model, "version": version, "id": identity}
-    console().print(Text(ask(admin, "POST", "/admin/deployments", json=body)["id"]))
+    found = ask(admin, "POST", "/admin/deployments", json=body)
+    tell(found, found["id"], as_json=as_json)
 
 
 class StageName(StrEnum):
@@ -147,9 +150,10 @@ class StageName(StrEnum):
 
 
 class StageEnd(StrEnum):
-    """What a CD system reports of a stage."""
+    """What a CD system reports of a stage; `started` and `running` are the same."""
 
     STARTED = "started"
+    RUNNING = "running"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
 
@@ -164,6 +168,7 @@ def stage(
     admin: Admin = ADMIN,
     *,
     reason: Annotated[str, typer.Option(help="Why it failed.", show_default="none")] = "",
+    as_json: AsJson = False,
 ) -> None:
     """Report a stage of a deployment, to time it.
 
@@ -173,7 +178,7 @@ def stage(
     body = {"stage": str(name), "result": result, "reason": reason} | ({"started": started} if started else {})
     found = ask(admin, "PATCH", f"/admin/deployments/{identity}", json=body)
     (told,) = [each for each in found["reported"] if each["stage"] == str(name)]
-    console().print(Text(_reported(told)))
+    tell(found, _reported(told), as_json=as_json)
 
 
 def _reported(told: dict[str, Any]) -> str:
@@ -186,6 +191,9 @@ def deployments(admin: Admin = ADMIN, *, as_json: AsJson = False) -> None:
     found = ask(admin, "GET", "/admin/deployments")
     if as_json:
         typer.echo(json.dumps(found, indent=2))
+        return
+    if not found:
+        console().print(Text("no deployment is registered"))
         return
     rows = [
         [

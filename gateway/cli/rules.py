@@ -80,8 +80,6 @@ def rules(
 
     They are made from the objectives in ROUTES. Rules are for Prometheus, its operator, Sloth or OpenSLO: pages and
     tickets on two windows each, as in Google's SRE workbook. Tests are for promtool, the dashboard is for Grafana.
-
-    tidegate rules routes.yaml > rules.yaml && promtool check rules rules.yaml
     """
     if source is Origin.ENGINE and output_format in {Format.PROMTOOL_TEST, Format.GRAFANA}:
         raise typer.BadParameter(f"{output_format} is written for the gateway's own metrics", param_hint="--source")

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from gateway.cli.asking import ADMIN, Admin, AsJson, answer_of, console, found_by, table
 from gateway.cli.default_command import ShowByDefault
+from gateway.cli.names import models_of_slo
 from gateway.cli.problems import alert_words
 from gateway.cli.status import BURNS, budget_words, burn_rate, burn_rates
 from gateway.cli.suggest import suggest
@@ -20,7 +21,7 @@ from gateway.config.durations import format_duration, parse_duration
 from gateway.policy.slo.objective import Target
 from gateway.policy.slo.words import limits_of
 
-app = typer.Typer(cls=ShowByDefault, help="Burn rates, error budgets and alerts of models.")
+app = typer.Typer(cls=ShowByDefault, help="Show burn rates, error budgets and alerts of models.")
 _ATTEMPTS = frozenset({"pool", "backend"})
 _WIDE = 120
 """On a terminal of fewer columns only the windows of `tidegate status` are shown."""
@@ -29,7 +30,10 @@ _WIDE = 120
 @app.command(name=ShowByDefault.default)
 def slo(
     model: Annotated[
-        str | None, typer.Argument(metavar="MODEL", help="Model or alias.", show_default="all models")
+        str | None,
+        typer.Argument(
+            metavar="MODEL", help="Model or alias.", show_default="all models", autocompletion=models_of_slo
+        ),
     ] = None,
     admin: Admin = ADMIN,
     *,

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from gateway.cli.asking import ADMIN, Admin, AsJson, NoAnswerError, answer_of, console, found_by, table
 from gateway.cli.canary import phase_words
+from gateway.cli.names import tenants
 from gateway.cli.problems import notes, pools_without_ejections, problems
 from gateway.cli.watching import Interval, Parts, Watch, print_parts, watch
 from gateway.config.durations import parse_duration
@@ -20,7 +21,12 @@ _HALF, _MOST_LIMITS = 0.5, 10
 BURNS = ("5m", "1h", "6h", "3d")
 
 
-Tenant = Annotated[str, typer.Option(help="Show the limits of this tenant, however much is left.", show_default="none")]
+Tenant = Annotated[
+    str,
+    typer.Option(
+        help="Show the limits of this tenant, however much is left.", show_default="none", autocompletion=tenants
+    ),
+]
 
 
 def status(

@@ -8,11 +8,12 @@ from urllib.parse import quote
 import typer
 
 from gateway.cli.asking import ADMIN, Admin, AsJson, ask, errors
+from gateway.cli.names import ModelOrAlias
 from gateway.policy.slo.words import duration, number
 
 
 def suggest(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Model or alias.")],
+    model: ModelOrAlias,
     target: Annotated[float, typer.Option(help="Percentage of latencies that must be good.", min=90, max=99.99)] = 99.0,
     headroom: Annotated[
         float, typer.Option(help="By how many per cent thresholds exceed what was observed.", min=0, max=1000)

@@ -4,9 +4,8 @@ import time
 from typing import Annotated
 
 import typer
-from rich.text import Text
 
-from gateway.cli.asking import ADMIN, Admin, NoAnswerYetError, ask, ask_now, console, errors
+from gateway.cli.asking import ADMIN, Admin, AsJson, NoAnswerYetError, ask, ask_now, errors, tell
 
 _LOOK = 0.2
 
@@ -14,6 +13,8 @@ _LOOK = 0.2
 def upgrade(
     admin: Admin = ADMIN,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait for the new workers.")] = 120.0,
+    *,
+    as_json: AsJson = False,
 ) -> None:
     """Replace the workers of a running gateway by new ones.
 
@@ -35,7 +36,8 @@ def upgrade(
             last = f" ({error})"
             continue
         if now["generation"] > before["generation"]:
-            console().print(Text(f"generation {now['generation']} serves"))
+            told = {name: now[name] for name in ("version", "generation", "routes") if name in now}
+            tell(told, f"generation {now['generation']} serves", as_json=as_json)
             for problem in now["routes"]["problems"]:
                 errors.print(f"tidegate: it serves the previous routes, since a file is wrong: {problem}", markup=False)
             if now["routes"]["problems"]:

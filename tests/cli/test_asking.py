@@ -74,6 +74,8 @@ async def test_backends_are_drained_and_deployments_registered_from_a_shell(tmp_
     async with backends(good, good) as (old, new):
         async with gateway(tmp_path, routes(old.url, new.url, start="manual")) as running:
             name = running.backend(0).id
+            gone = json.loads((await tidegate(running, "drain", name, "--wait", "--json")).stdout)
+            assert gone == {"backend": name, "draining": True, "drained": True, "in_flight": 0}
             drained = await tidegate(running, "drain", name, "--reason", "new driver")
             assert drained.stdout == f"{name} is drained, 0 requests still in flight\n"
             assert (await tidegate(running, "undrain", name)).stdout == f"{name} gets requests again\n"
@@ -119,8 +121,9 @@ async def test_stages_of_a_deployment_are_reported_from_a_shell(tmp_path: Path) 
     async with backends(good, good) as (old, new):
         async with gateway(tmp_path, routes(old.url, new.url, start="manual")) as running:
             await tidegate(running, "deploy", "m", "v2", "--id", "run-42")
-            begun = await tidegate(running, "stage", "run-42", "image_pull", "started")
-            assert begun.stdout == "image pull running\n"
+            for word in ("started", "running"):
+                begun = await tidegate(running, "stage", "run-42", "image_pull", word)
+                assert begun.stdout == "image pull running\n"
             ended = await tidegate(running, "stage", "run-42", "image_pull", "failed", "--reason", "no such tag")
             assert ended.stdout.startswith("image pull failed after ")
             again = await tidegate(running, "stage", "run-42", "image_pull", "succeeded", status=1)
