@@ -50,7 +50,8 @@ class StreamFaults(BaseModel):
 class Faults(StreamFaults):
     """Everything that can be wrong with the server; the body of POST /sim/faults, which replaces what was set before.
 
-    `slow` multiplies every step's duration. `error_rate` is the share of calls answered with `error_code`. `refuse`
+    `slow` multiplies every step's duration. While `frozen`, no step ends, and the HTTP server says nothing of it:
+    /health and /metrics answer as before. `error_rate` is the share of calls answered with `error_code`. `refuse`
     closes the listening socket and idle connections until the fault is cleared on the control port; with
     `refuse_seconds` it comes back. During `not_ready_seconds`, /health and all calls answer 503. `dead` is
     an engine core that died under a living HTTP server: running streams end in an error event, calls answer 500,
@@ -58,6 +59,7 @@ class Faults(StreamFaults):
     """
 
     slow: float = Field(default=1.0, gt=0, le=10_000)
+    frozen: bool = False
     error_rate: float = Field(default=0.0, ge=0, le=1)
     error_code: int = Field(default=500, ge=400, le=599)
     refuse: bool = False

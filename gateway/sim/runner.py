@@ -11,7 +11,10 @@ _CATCH_UP = 0.005
 
 
 class Runner:
-    """Owns the engine's steps. `slowness` is read before every step and multiplies its duration."""
+    """Owns the engine's steps. `slowness` is read before every step and multiplies its duration.
+
+    No step ends while `moving` is not set.
+    """
 
     def __init__(
         self, engine: Engine, recorder: Recorder, clock: Callable[[], float], slowness: Callable[[], float]
@@ -22,6 +25,8 @@ class Runner:
         self._slowness = slowness
         self._sinks: dict[Sequence, Callable[[], None]] = {}
         self._work = asyncio.Event()
+        self.moving = asyncio.Event()
+        self.moving.set()
 
     def submit(self, sequence: Sequence, on_token: Callable[[], None]) -> None:
         """Queue a sequence; `on_token` is called after each of its tokens."""
@@ -47,6 +52,7 @@ class Runner:
                 continue
             due = max(due, now - _CATCH_UP) + step.duration * self._slowness()
             await asyncio.sleep(max(0.0, due - self.clock()))
+            await self.moving.wait()
             now = self.clock()
             self._recorder.stepped(step)
             for sequence in self.engine.complete(step, now):

@@ -74,6 +74,10 @@ class Simulation:
     def set_faults(self, faults: Faults) -> None:
         """Put faults in force; answers under way feel them as well."""
         self.board.set(faults)
+        if faults.frozen:
+            self.runner.moving.clear()
+        else:
+            self.runner.moving.set()
         if faults.dead:
             for delivery in list(self.deliveries):
                 delivery.fail()

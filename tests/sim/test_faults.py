@@ -150,6 +150,18 @@ async def test_a_slow_engine_takes_longer_for_each_token(serve: Serve) -> None:
         assert clock() - before > 0.15
 
 
+async def test_a_frozen_engine_is_well_to_those_who_ask_and_goes_on_where_it_stopped(serve: Serve) -> None:
+    async with serve() as (sim, client):
+        await break_with(client, frozen=True)
+        answer = asyncio.create_task(client.post(CHAT, json=chat(max_tokens=3)))
+        await until(lambda: calls_are(client, 1))
+        assert (await client.get("/health")).status_code == 200
+        assert not answer.done()
+        assert sim.simulation.engine.tally.generation_tokens == 0
+        await client.delete("/sim/faults")
+        assert (await answer).json()["usage"]["completion_tokens"] == 3
+
+
 async def test_not_ready_turns_health_and_calls_into_503_for_a_while(serve: Serve) -> None:
     async with serve() as (sim, client):
         sim.simulation.board._clock = clock = HandClock()  # noqa: SLF001 - the test's own clock
