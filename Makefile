@@ -86,10 +86,13 @@ loadtest: compiled ## locust against a demo, and a report; ARGS="--url http://..
 bench: compiled $(BENCH)/mockvllm $(BENCH)/sseload ## CPU, memory and latency beside nginx; ARGS=--peers beside others too, ARGS="--against COMMIT" beside that commit
 	$(BIN)/python -m loadtest.bench $(ARGS)
 
-peers: $(STAMP) ## install the gateways from PyPI that are measured beside this one, apart from .venv
+$(PEERS)/.stamp: requirements/peers.txt requirements/install.py
 	@$(PYTHON) requirements/install.py $(PEERS) requirements/peers.txt
+	@touch $@
 
-scenarios: compiled ## faults and loads through several gateways side by side; writes docs/benchmarks.md
+peers: $(PEERS)/.stamp ## install the gateways from PyPI that are measured beside this one, apart from .venv
+
+scenarios: compiled $(PEERS)/.stamp ## faults and loads through several gateways side by side, about 2.5 hours; goes on where it stopped; writes docs/benchmarks.md
 	$(BIN)/python -m loadtest.scenarios --docs docs $(ARGS)
 
 scale: compiled $(BENCH)/mockvllm $(BENCH)/sseload ## what many backends, models, tenants and streams cost at rest, how late they make the event loop; workers and replicas beside one process

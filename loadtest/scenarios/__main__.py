@@ -3,8 +3,8 @@
 import asyncio
 import signal
 import sys
-from collections.abc import Sequence
-from datetime import UTC, datetime
+from collections.abc import Coroutine, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -12,11 +12,11 @@ import typer
 from rich.console import Console
 
 from gateway.processes.child import ProcessDied
-from loadtest.report.page import write_report
-from loadtest.report.recording import Recording, machine
+from loadtest.report.recording import machine
 from loadtest.scenarios import benchmarks, runs
-from loadtest.scenarios.gateways import APART, NAMES, chosen, missing, versions
-from loadtest.scenarios.play import play
+from loadtest.scenarios.gateways import NAMES
+from loadtest.scenarios.peers import install, missing, versions
+from loadtest.scenarios.plan import Plan, Wanted, seconds
 from loadtest.scenarios.quiet import FAMILY, family, verdicts
 from loadtest.scenarios.scenario import Scenario, load, shipped
 
@@ -25,42 +25,57 @@ _console = Console(width=160, highlight=False)
 
 def main(
     *,
-    only: Annotated[list[str] | None, typer.Option(help="One scenario; repeatable. Without it, all.")] = None,
-    gateway: Annotated[list[str] | None, typer.Option(help="One gateway; repeatable. Without it, all.")] = None,
-    repeat: Annotated[int, typer.Option(min=1, help="Repetitions, with seeds from --seed on.")] = 3,
+    only: Annotated[list[str] | None, typer.Option(help="Scenarios, by comma or repeated. Without it, all.")] = None,
+    gateways: Annotated[list[str] | None, typer.Option(help="Gateways, likewise. Without it, all.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="How many seeds, from --seed on.")] = 5,
     seed: Annotated[int, typer.Option(help="First seed.")] = 1,
-    out: Annotated[Path, typer.Option(help="Where recordings and reports go.")] = Path("out/scenarios"),
+    trace: Annotated[
+        Path | None, typer.Option(help="A trace of a code assistant, in place of a synthetic one.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Where recordings go.")] = Path("out/scenarios"),
     docs: Annotated[
-        Path | None, typer.Option(help="Write benchmarks.md and .csv here, when nothing is left out.")
+        Path | None, typer.Option(help="Write benchmarks.md, .csv and .svg here, when nothing is left out.")
     ] = None,
     parallel: Annotated[int, typer.Option(min=1, help="Runs of quiet services that are played side by side.")] = 5,
-    table_only: Annotated[bool, typer.Option(help="Play nothing; judge what is in --out.")] = False,
+    late: Annotated[float, typer.Option(min=1, help="Refuse runs whose load came so many ms late, at p99.")] = 50.0,
+    reports: Annotated[bool, typer.Option(help="Write a report of each run too.")] = False,
+    again: Annotated[bool, typer.Option(help="Play runs that there are at this commit once more.")] = False,
+    table_only: Annotated[bool, typer.Option(help="Play nothing; judge what is in --out, of any commit.")] = False,
 ) -> None:
-    """Play scenarios and say what users experience behind each gateway."""
+    """Play scenarios and say what users experience behind each gateway; runs of this commit are not played twice."""
     # A polite kill unwinds like Ctrl-C, so that nothing is left running.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    scenarios = _scenarios(only)
-    for name in gateway or ():
-        if name not in NAMES:
-            raise typer.BadParameter(f"no gateway {name!r}; there are {', '.join(NAMES)}", param_hint="--gateway")
+    scenarios, names = _scenarios(_split(only)), _gateways(_split(gateways))
+    plan = Plan(scenarios, names, range(seed, seed + seeds), out, trace, late / 1000, reports=reports, again=again)
     if not table_only:
+        install()
         for name, binary in missing().items():
             _console.print(f"left out: {name}, since {binary} is not installed (`make peers`)")
-        _play_all(scenarios, gateway or NAMES, repeat=repeat, seed=seed, parallel=parallel, out=out)
-    found = _judge(out, scenarios)
-    if docs is not None and not only and not gateway:
-        facts = {**machine(), "versions": ", ".join(f"{name} {version}" for name, version in versions().items())}
-        facts["measured"] = f"{datetime.now(tz=UTC):%Y-%m-%d}"
-        (docs / "benchmarks.md").write_text(benchmarks.document(found, [load(path) for path in shipped()], facts))
-        runs.write(docs / "benchmarks.csv", found)
+        _play_all(plan, parallel)
+    found, commits = plan.judged(any_commit=table_only)
+    if docs is not None and not only and not gateways:
+        _write(docs, found, commits, trace)
     reached = [_tell(found, scenario) for scenario in scenarios]
-    raise typer.Exit(0 if all(reached) else 1)
+    if not table_only and (short := plan.left()):
+        _console.print(f"{len(short)} runs are missing, refused as late or died; the same command plays them again")
+    raise typer.Exit(0 if all(reached) and (table_only or not short) else 1)
 
 
-def _scenarios(only: list[str] | None) -> list[Scenario]:
+def _split(wanted: list[str] | None) -> list[str]:
+    return [name.strip() for each in wanted or () for name in each.split(",") if name.strip()]
+
+
+def _gateways(wanted: list[str]) -> Sequence[str]:
+    for name in wanted:
+        if name not in NAMES:
+            raise typer.BadParameter(f"no gateway {name!r}; there are {', '.join(NAMES)}", param_hint="--gateways")
+    return wanted or NAMES
+
+
+def _scenarios(only: list[str]) -> list[Scenario]:
     known = {path.stem: path for path in shipped()}
     quiet = {scenario.name: scenario for scenario in family()}
-    wanted = [each for name in only or [*known, FAMILY] for each in (quiet if name == FAMILY else [name])]
+    wanted = [each for name in only or known for each in (quiet if name == FAMILY else [name])]
     for name in wanted:
         if name not in known and name not in quiet and not Path(name).is_file():
             names = ", ".join([*known, FAMILY, *quiet])
@@ -71,73 +86,63 @@ def _scenarios(only: list[str] | None) -> list[Scenario]:
         raise typer.BadParameter(str(error), param_hint="--only") from None
 
 
-def _play_all(
-    scenarios: list[Scenario], gateways: Sequence[str], *, repeat: int, seed: int, parallel: int, out: Path
-) -> None:
-    """Play scenarios one after the other, all before any is repeated; then quiet services, many at the same time."""
-    ended = False
+def _write(docs: Path, found: list[runs.Run], commits: Sequence[str], trace: Path | None) -> None:
+    facts = {**machine(), "versions": ", ".join(f"{name} {version}" for name, version in versions().items())}
+    facts["commit"] = ", ".join(commits)
+    facts["code trace"] = "the real one" if trace else "synthetic, with the real one's statistics"
+    facts["measured"] = f"{datetime.now(tz=UTC):%Y-%m-%d}"
+    scenarios = [load(path) for path in shipped()]
+    (docs / "benchmarks.md").write_text(benchmarks.document(found, scenarios, facts))
+    (docs / benchmarks.CHART).write_text(benchmarks.chart(found, scenarios))
+    runs.write(docs / "benchmarks.csv", found)
+
+
+def _play_all(plan: Plan, parallel: int) -> None:
+    """Play what is left, one run after the other; then quiet services, many at the same time.
+
+    What was refused as late, or died, is tried once more.
+    """
+    for attempt in ("", "once more: "):
+        if not (left := plan.left()):
+            return
+        loud, quiet = (
+            [each for each in left if not each.scenario.repeat],
+            [each for each in left if each.scenario.repeat],
+        )
+        minutes = (sum(map(seconds, loud)) + sum(map(seconds, quiet)) / parallel) / 60
+        end = datetime.now().astimezone() + timedelta(minutes=minutes)
+        _console.print(f"{attempt}{len(left)} of {len(plan.wanted())} runs, about {minutes:.0f} min, until {end:%H:%M}")
+        for run in loud:
+            _try(plan.play(run))
+        _try(_play_quiet(plan, quiet, parallel))
+
+
+def _try(played: Coroutine[None, None, None]) -> None:
+    """Await something, and say when a process died in it."""
     try:
-        for repetition in range(repeat):
-            for scenario in scenarios:
-                for names in chosen(gateways, scenario) if not scenario.repeat else ():
-                    asyncio.run(_play(scenario, seed + repetition, names, out))
-        asyncio.run(_play_quiet([each for each in scenarios if each.repeat], gateways, seed, parallel, out))
-    except* ProcessDied as died:
-        _console.print(f"{_first(died)}", markup=False)
-        ended = True
-    if ended:
-        raise typer.Exit(1)
+        asyncio.run(played)
+    except* ProcessDied as group:
+        _console.print(f"{_first(group)}", markup=False)
 
 
-async def _play_quiet(scenarios: list[Scenario], gateways: Sequence[str], seed: int, parallel: int, out: Path) -> None:
-    """Play every seed of quiet services, so many runs at the same time: each of them needs little of the machine."""
-    waiting = iter(
-        [
-            (scenario, seed + number, names)
-            for number in range(max((each.repeat for each in scenarios), default=0))
-            for scenario in scenarios
-            for names in chosen(gateways, scenario)
-            if number < scenario.repeat
-        ]
-    )
+async def _play_quiet(plan: Plan, left: Sequence[Wanted], parallel: int) -> None:
+    """Play so many runs at the same time: each of them needs little of the machine."""
+    waiting = iter(left)
     starting = asyncio.Lock()
 
     async def work() -> None:
-        for scenario, number, names in waiting:
-            await _play(scenario, number, names, out, starting)
+        for run in waiting:
+            await plan.play(run, starting)
 
     async with asyncio.TaskGroup() as tasks:
         for _ in range(parallel):
             tasks.create_task(work())
 
 
-async def _play(
-    scenario: Scenario, seed: int, names: list[str], out: Path, starting: asyncio.Lock | None = None
-) -> None:
-    apart = f"-{names[0]}" if set(names) <= APART else ""
-    folder = (out / scenario.name / f"{seed}{apart}").absolute()
-    recording = await play(scenario, seed, names, folder / "files", starting)
-    recording.write(folder)
-    if starting is None:  # a report takes long to write, and those who play beside it would wait for it
-        write_report(recording, folder)
-    _console.print(f"{scenario.name}, seed {seed}: {recording.about.notes[-1]}")
-    for run in runs.judged(scenario, recording):
-        _console.print(f"  {run.gateway:22s} {run.share:8.2%} of {run.requests} missed")
-
-
 def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
     """Return the first error of a group of groups."""
     first = errors.exceptions[0]
     return _first(first) if isinstance(first, BaseExceptionGroup) else first
-
-
-def _judge(out: Path, scenarios: list[Scenario]) -> list[runs.Run]:
-    """Judge every recording there is, those of earlier commands among them."""
-    found = []
-    for scenario in scenarios:
-        for folder in sorted((out / scenario.name).glob("*/run.json")):
-            found += runs.judged(scenario, Recording.read(folder.parent))
-    return found
 
 
 def _tell(found: list[runs.Run], scenario: Scenario) -> bool:

@@ -39,6 +39,16 @@ class Engine:
         """`host:port`, as most gateways want it."""
         return self.url.removeprefix("http://")
 
+    @property
+    def port(self) -> str:
+        """Where it listens on this machine."""
+        return self.url.rpartition(":")[2]
+
+    @property
+    def group(self) -> str:
+        """The name of its group in the scenario."""
+        return self.name.rpartition("-")[0]
+
 
 @contextlib.asynccontextmanager
 async def engines(scenario: Scenario, seed: int) -> AsyncIterator[list[Engine]]:

@@ -5,6 +5,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
 from time import monotonic
@@ -17,14 +18,24 @@ from loadtest.report.recording import About, Event, Recording, Request, Sample
 from loadtest.report.told import read
 from loadtest.scenarios.client import ask
 from loadtest.scenarios.engines import Engine, controlling, engines, inflict
-from loadtest.scenarios.gateways import TIDEGATE, Gateway, Setup, running
+from loadtest.scenarios.gateways import TIDEGATE, Gateway, running
+from loadtest.scenarios.peers import Setup
 from loadtest.scenarios.scenario import Fault, Scenario
 from loadtest.scenarios.traffic import Traffic
+from loadtest.traces.formats import Arrival as Traced
 
 _T = TypeVar("_T")
 _STAGGER = 0.007
 """Seconds by which each gateway's load is behind the one before, so that not all are asked in the same instant."""
 _SETTLE = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """What was recorded, and by how many seconds requests were sent late at p99, which counts in their times."""
+
+    recording: Recording
+    late: float
 
 
 async def play(
@@ -33,12 +44,13 @@ async def play(
     names: Sequence[str],
     folder: Path,
     starting: AbstractAsyncContextManager[object] | None = None,
-) -> Recording:
+    trace: Sequence[Traced] = (),
+) -> Played:
     """Return what happened, for all gateways in one recording; raises ProcessDied when one does not start.
 
     Processes are started inside `starting`, so that plays at the same time need not start theirs all at once.
     """
-    traffic = Traffic(scenario, seed)
+    traffic = Traffic(scenario, seed, trace)
     async with contextlib.AsyncExitStack() as stack:
         control = await stack.enter_async_context(controlling())
         async with starting or contextlib.nullcontext():
@@ -67,9 +79,9 @@ async def play(
         sampling.cancel()
         await asyncio.gather(sampling, return_exceptions=True)
         after = proc.sample([])
-    return Recording(
-        _about(scenario, seed, names, _notes(before, after, late)), [*chain.from_iterable(driven)], gaps, series
-    )
+    behind = sorted(late)[int(len(late) * 0.99)] if late else 0.0
+    about = _about(scenario, seed, names, _notes(before, after, behind))
+    return Played(Recording(about, [*chain.from_iterable(driven)], gaps, series), behind)
 
 
 async def _all(stack: contextlib.AsyncExitStack, started: Sequence[AbstractAsyncContextManager[_T]]) -> list[_T]:
@@ -135,12 +147,10 @@ def _about(scenario: Scenario, seed: int, names: Sequence[str], notes: tuple[str
     )
 
 
-def _notes(before: proc.Sample, after: proc.Sample, late: list[float]) -> tuple[str, ...]:
+def _notes(before: proc.Sample, after: proc.Sample, behind: float) -> tuple[str, ...]:
     seconds = after.at - before.at
     busy = [(core.busy - before.cores[name].busy) / seconds for name, core in after.cores.items()]
-    ordered = sorted(late)
-    p99 = ordered[int(len(ordered) * 0.99)] if ordered else 0.0
     return (
         f"Cores were busy {', '.join(f'{share:.0%}' for share in busy)} of the time; "
-        f"the load generator was late by {p99 * 1000:.1f} ms at p99.",
+        f"the load generator was late by {behind * 1000:.1f} ms at p99.",
     )

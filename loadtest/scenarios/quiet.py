@@ -5,7 +5,8 @@ from statistics import median
 
 from loadtest.routing.quiet import JUDGED, SECONDS, VARIANTS, Variant, is_certain
 from loadtest.routing.quiet_world import Spell
-from loadtest.scenarios.gateways import COMMANDS, NGINX_ROUND_ROBIN, ROUND_ROBIN, TIDEGATE
+from loadtest.scenarios.gateways import ROUND_ROBIN, TIDEGATE
+from loadtest.scenarios.peers import COMMANDS, NGINX_ROUND_ROBIN
 from loadtest.scenarios.runs import Run
 from loadtest.scenarios.scenario import Scenario
 

@@ -1,14 +1,14 @@
-"""What each run of a scenario came to, and how gateways compare over repetitions. Arithmetic alone."""
+"""What each run of a scenario came to, and the middle of several. Arithmetic alone."""
 
 import csv
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from loadtest.report.figures import Verdict, recovered_after
-from loadtest.report.recording import Recording
+from loadtest.report.recording import Recording, Request
 from loadtest.scenarios.scenario import Scenario
 
 
@@ -18,6 +18,7 @@ class Run:
 
     Times in seconds, `goodput` in output tokens a second, `missed` of `requests`; `cost` is what a million output
     tokens of goodput cost, in the currency of `cost_per_hour`. `recovered` counts from the fault; None: never.
+    `streams` says how many of each stream missed (`name=missed/due`), judged or not, where there are several.
     """
 
     scenario: str
@@ -36,6 +37,7 @@ class Run:
     tpot_p99: float | None
     recovered: float | None
     cost: float | None
+    streams: str = ""
 
     @property
     def share(self) -> float:
@@ -67,9 +69,22 @@ def judged(scenario: Scenario, recording: Recording) -> list[Run]:
                 tpot_p99=verdict.tpot_p99,
                 recovered=recovered_after(own, objective, scenario.fault_at),
                 cost=scenario.price / tokens_an_hour * 1e6 if tokens_an_hour else None,
+                streams=_by_stream(scenario, [each for each in recording.requests if each.gateway == gateway]),
             )
         )
     return found
+
+
+def _by_stream(scenario: Scenario, requests: Sequence[Request]) -> str:
+    """Say in words how many of each stream missed, of those that were due in the judged span."""
+    if len(scenario.load) == 1:
+        return ""
+    objective, (start, end) = scenario.objective.as_recorded(), scenario.judged
+    told = []
+    for stream in scenario.load:
+        due = [each for each in requests if each.name == stream.name and start <= each.at < end]
+        told.append(f"{stream.name}={sum(not objective.is_met_by(each) for each in due)}/{len(due)}")
+    return " ".join(told)
 
 
 def write(path: Path, runs: Iterable[Run]) -> None:
@@ -100,36 +115,3 @@ class Middle:
         if 2 * len(known) <= len(values):
             return cls(None, min(known, default=None), max(known, default=None))
         return cls(median(known), min(known), max(known))
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """How many times fewer requests missed the objective than at another gateway; None where the other missed none.
-
-    Where none of ours missed, `times` is what one miss would have given, and `at_least` says so.
-    """
-
-    against: str
-    times: float | None
-    at_least: bool
-
-    def told(self) -> str:
-        """Return it in words."""
-        if self.times is None:
-            return f"no request was missed at {self.against} either" if self.at_least else f"{self.against} missed none"
-        return f"{'over ' if self.at_least else ''}{self.times:.1f}x fewer than {self.against}"
-
-    def reaches(self, aim: float) -> bool:
-        """Whether it is as good as was aimed at; where no request was missed there is nothing to gain."""
-        return self.at_least if self.times is None else self.times >= aim
-
-
-def compare(ours: Sequence[Run], others: Mapping[str, Sequence[Run]]) -> Comparison:
-    """Hold our repetitions against the best of other gateways, by the median share of missed requests."""
-    shares = {name: median(run.share for run in runs) for name, runs in others.items()}
-    best = min(shares, key=lambda name: shares[name])
-    own = median(run.share for run in ours)
-    if not shares[best]:
-        return Comparison(best, None, not own)
-    one = 1 / median(run.requests for run in ours)
-    return Comparison(best, shares[best] / (own or one), not own)

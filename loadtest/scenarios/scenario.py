@@ -21,23 +21,29 @@ class _Part(BaseModel):
 
 
 class EngineGroup(_Part):
-    """Engines alike: a pool. `share` is the part of the load that gateways with weights should send there."""
+    """Engines alike. `share` is the part of the load that gateways with weights should send there.
+
+    `pool` is their pool in Tidegate; without it, one by the name of the group.
+    """
 
     count: int = Field(ge=1, le=16)
     profile: Literal["gpu", "cpu"] = "gpu"
     engine: dict[str, float] = {}
     cost_per_hour: float = Field(default=2.5, gt=0)
     share: float = Field(default=1.0, gt=0, le=1)
+    pool: str = ""
 
 
 class Stream(_Part):
     """Requests that come at random at `rate` a second, from `start` to `until` (s); lengths are drawn log-uniformly.
 
-    Only requests of `judged` streams count in the verdict.
+    With `trace_speed` they come as in the trace of a code assistant, so many times faster; lengths are the trace's,
+    within the ranges. Only requests of `judged` streams count in the verdict.
     """
 
     name: str
-    rate: float = Field(gt=0)
+    rate: float = Field(default=0.0, ge=0)
+    trace_speed: float = Field(default=0.0, ge=0)
     start: float = 0.0
     until: float | None = None
     prompt_tokens: Range
@@ -46,6 +52,12 @@ class Stream(_Part):
     tenant: str = ""
     sessions: int = 0
     judged: bool = True
+
+    @model_validator(mode="after")
+    def _comes_somehow(self) -> "Stream":
+        if bool(self.rate) == bool(self.trace_speed):
+            raise ValueError("give either rate or trace_speed, above 0")
+        return self
 
 
 class Fault(_Part):
@@ -84,12 +96,14 @@ class Scenario(_Part):
 
     `aims` are the least factors by which the gateway must miss less than the best peer, or than round robin.
     `repeat` is how often it is played, side by side with a seed each, where it is too quiet to need the whole machine.
-    `tidegate` is merged into its routes: rules, classes, tenants, versions.
+    `tidegate` is merged into its routes: rules, classes, tenants, versions. `configured` says what gateways are told
+    beyond where the engines are.
     """
 
     name: str = ""
     title: str
     about: str
+    configured: str = ""
     seconds: float = Field(gt=0, le=600)
     judged: tuple[float, float]
     time_scale: float = Field(default=1.0, gt=0)

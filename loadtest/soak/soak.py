@@ -17,7 +17,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from loadtest.report.recording import Request
 from loadtest.scenarios.client import ask
 from loadtest.scenarios.engines import Engine, controlling, engines, inflict
-from loadtest.scenarios.gateways import ROUTES, TIDEGATE, Gateway, Setup, running
+from loadtest.scenarios.gateways import ROUTES, TIDEGATE, Gateway, running
+from loadtest.scenarios.peers import Setup
 from loadtest.scenarios.scenario import Scenario
 from loadtest.scenarios.traffic import Traffic
 

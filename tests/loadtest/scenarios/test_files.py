@@ -6,7 +6,8 @@ import pytest
 
 from gateway.config.load import load_routes
 from loadtest.scenarios.engines import Engine
-from loadtest.scenarios.gateways import Setup, configured
+from loadtest.scenarios.gateways import configured
+from loadtest.scenarios.peers import Setup
 from loadtest.scenarios.scenario import load, shipped
 from loadtest.scenarios.traffic import Traffic
 

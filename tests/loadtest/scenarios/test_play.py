@@ -25,7 +25,7 @@ BRIEF = {
 
 def played(tmp_path: Path, **changes: object) -> tuple[Scenario, Recording]:
     scenario = Scenario.model_validate({**BRIEF, **changes})
-    return scenario, asyncio.run(play(scenario, 1, [TIDEGATE, ROUND_ROBIN], tmp_path))
+    return scenario, asyncio.run(play(scenario, 1, [TIDEGATE, ROUND_ROBIN], tmp_path)).recording
 
 
 def test_gateways_see_the_same_requests_at_the_same_time_and_are_judged_apart(tmp_path: Path) -> None:
