@@ -5,6 +5,7 @@ STAMP := $(VENV)/.stamp
 BENCH := loadtest/bench
 PEERS := out/peers
 DEPLOY := out/deploy
+DOCS := out/docs
 REAL := out/real
 CLIENTS := loadtest/real/clients
 PURE_TESTS := $(addprefix tests/,policy shared wire proxy backends telemetry admin config discovery doctor state workers e2e)
@@ -22,7 +23,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help compiled pgo check manifests image format test pure demo loadtest bench peers scenarios scale soak real real-engine lock clean
+.PHONY: help compiled pgo check docs manifests image format test pure demo loadtest bench peers scenarios scale soak real real-engine lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,13 +51,25 @@ $(DEPLOY)/.stamp: requirements/deploy.txt requirements/install.py
 	@$(PYTHON) requirements/install.py $(DEPLOY) requirements/deploy.txt
 	@touch $@
 
-check: $(STAMP) $(DEPLOY)/.stamp ## lint, format, types, layers, file lengths, docs, commit subjects, the files in deploy/
+$(DOCS)/.stamp: requirements/docs.txt requirements/install.py
+	@$(PYTHON) requirements/install.py $(DOCS) requirements/docs.txt
+	@touch $@
+
+# mkdocs.yml says strict: a broken link or a page that is missing from the navigation fails.
+SITE := NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build
+
+check: $(STAMP) $(DEPLOY)/.stamp $(DOCS)/.stamp ## lint, format, types, layers, file lengths, docs, commit subjects, the files in deploy/
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/pytest -q $(addprefix tests/house/test_,architecture.py commits.py diagrams.py files.py sizes.py words.py)
 	$(DEPLOY)/bin/python deploy/validate.py
+	$(SITE)
+
+docs: $(STAMP) $(DOCS)/.stamp ## write the reference from the code, and build the documentation as a site in out/site
+	$(BIN)/python -m tests.docs.reference
+	$(SITE)
 
 manifests: $(DEPLOY)/.stamp ## make the plain manifests in deploy/kubernetes/ from the Helm chart
 	$(DEPLOY)/bin/python deploy/charts.py
@@ -138,6 +151,7 @@ lock: $(STAMP) ## pin requirements/*.txt again; ARGS=--upgrade moves to the newe
 	$(LOCK) $(ARGS) -o requirements/dev.txt -c requirements/grpc.txt --extra grpc pyproject.toml requirements/dev.in
 	$(LOCK) $(ARGS) -o requirements/build.txt -c requirements/dev.txt requirements/build.in
 	$(LOCK) $(ARGS) -o requirements/deploy.txt -c requirements/dev.txt requirements/deploy.in
+	$(LOCK) $(ARGS) -o requirements/docs.txt -c requirements/dev.txt requirements/docs.in
 	$(LOCK) $(ARGS) -o requirements/peers.txt requirements/peers.in
 	$(LOCK) $(ARGS) -o requirements/real.txt requirements/real.in
 

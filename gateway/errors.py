@@ -173,7 +173,7 @@ class Overloaded(Unavailable):
 
 
 class Shed(Overloaded):
-    """As `Overloaded`, for a class that is turned away before others."""
+    """The request would wait too long, and its class is sheddable."""
 
     status = 429
     type = "rate_limit_error"
@@ -213,7 +213,7 @@ class AnswerTooLarge(GatewayError):
 
 
 class StreamBroken(GatewayError):
-    """A stream that had begun could not be finished; told as an event, since the status has long gone."""
+    """A stream that had begun could not be finished. Clients see it as an event, since the status was sent before."""
 
     status = 502
     type = "backend_error"

@@ -236,7 +236,11 @@ class ModelEntry(Entry):
         description="Whether `model` in answers is the engine's name for the model, not the one that clients send.",
         examples=[True],
     )
-    timeouts: TimeoutsEntry = Field(default_factory=TimeoutsEntry, examples=[{"first_token": "30s"}])
+    timeouts: TimeoutsEntry = Field(
+        default_factory=TimeoutsEntry,
+        description="How long its requests may wait, and for what.",
+        examples=[{"first_token": "30s"}],
+    )
     objective: ObjectiveNames | None = Field(
         default=None,
         description="Its objective, or its objectives by class, with `default` for the classes that are not named. "
@@ -292,7 +296,11 @@ class TenantEntry(Entry):
     models: list[ModelName] | None = Field(
         default=None, description="Models it may use. Default: all.", examples=[["llama-3.1-8b"]]
     )
-    limits: LimitsEntry = Field(default_factory=LimitsEntry, examples=[{"requests_per_minute": 600}])
+    limits: LimitsEntry = Field(
+        default_factory=LimitsEntry,
+        description="How much it may use. Default: no limits.",
+        examples=[{"requests_per_minute": 600}],
+    )
     debug: bool = Field(
         default=False,
         description="Whether its answers say where they come from, in `x-gateway-*` headers.",

@@ -15,7 +15,7 @@ NAMES_THAT_SAY_NOTHING = {"common", "helper", "helpers", "manager", "managers", 
 
 def test_there_is_something_to_look_at() -> None:
     assert len(SOURCES) > 20
-    locks = ["build.txt", "deploy.txt", "dev.txt", "grpc.txt", "peers.txt", "real.txt", "runtime.txt"]
+    locks = ["build.txt", "deploy.txt", "dev.txt", "docs.txt", "grpc.txt", "peers.txt", "real.txt", "runtime.txt"]
     assert [path.name for path in LOCKS] == locks
 
 

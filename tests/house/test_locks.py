@@ -20,8 +20,8 @@ TOOLS = re.findall(r"(?m)^[A-Za-z][\w-]*$", (ROOT / "requirements" / "dev.in").r
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 
 
-@pytest.mark.parametrize("lock", ["build.txt", "deploy.txt"])
-def test_what_builds_and_checks_deployments_has_the_versions_that_the_tests_have(lock: str) -> None:
+@pytest.mark.parametrize("lock", ["build.txt", "deploy.txt", "docs.txt"])
+def test_what_builds_and_checks_has_the_versions_that_the_tests_have(lock: str) -> None:
     shared = PINS[lock].keys() & PINS["dev.txt"].keys()
     assert {name: PINS[lock][name] for name in shared} == {name: PINS["dev.txt"][name] for name in shared}
 
