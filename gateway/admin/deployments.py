@@ -89,18 +89,18 @@ def deployment_routes(deployments: Deployments) -> APIRouter:
             known = ", ".join(deployments.versions(name))
             words = f"the model `{name[:128]}` has no version `{version[:64]}`; there are {known}"
             return error(404, "version_not_found", words)
-        return _status(found)
+        return deployment_status(found)
 
     @router.get("")
     async def listed() -> list[DeploymentStatus]:
         """Return the latest deployments, the newest first."""
-        return [_status(each) for each in reversed(list(deployments))]
+        return [deployment_status(each) for each in reversed(list(deployments))]
 
     @router.get("/{identity}", response_model=DeploymentStatus, responses=_UNKNOWN)
     async def one(identity: str) -> DeploymentStatus | Response:
         """Return one deployment."""
         found = deployments.get(identity)
-        return _unknown(identity, deployments) if found is None else _status(found)
+        return _unknown(identity, deployments) if found is None else deployment_status(found)
 
     @router.patch("/{identity}", response_model=DeploymentStatus, responses=_UNKNOWN | _REFUSED)
     async def report(
@@ -112,7 +112,7 @@ def deployment_routes(deployments: Deployments) -> APIRouter:
         started, ended = (None if at is None else at.timestamp() for at in (report.started, report.ended))
         told = Report(report.stage, report.result, started, ended, report.reason)
         try:
-            return _status(deployments.report(identity, told, actor=x_gateway_actor))
+            return deployment_status(deployments.report(identity, told, actor=x_gateway_actor))
         except KeyError:
             return _unknown(identity, deployments)
         except RefusedReport as refused:
@@ -126,7 +126,8 @@ def _unknown(identity: str, deployments: Deployments) -> Response:
     return error(404, "deployment_not_found", f"there is no deployment `{identity[:64]}`; {hint}")
 
 
-def _status(deployment: Deployment) -> DeploymentStatus:
+def deployment_status(deployment: Deployment) -> DeploymentStatus:
+    """Return how far a deployment has come."""
     return DeploymentStatus(
         id=deployment.id,
         model=deployment.model,

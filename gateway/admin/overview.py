@@ -1,5 +1,6 @@
 """The whole gateway as `/admin/status` tells it, made of what the other planes know."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -24,10 +25,14 @@ from gateway.admin.status import (
 )
 from gateway.admin.view import AdminView
 from gateway.backends.backend import Backend
-from gateway.config.table import ModelSpec
+from gateway.config.table import ModelSpec, RouteTable
 from gateway.control.limits import queued
 from gateway.policy.routing.fit import Fit
 from gateway.policy.routing.limit_evidence import UNLIMITED
+from gateway.policy.slo.ledger import SloLedger
+from gateway.policy.slo.objective import Sli
+from gateway.policy.slo.series import Kind
+from gateway.policy.slo.windows import MINUTE
 from gateway.proxy.live import LiveModel, LiveTable
 from gateway.proxy.live_version import LiveVersion
 from gateway.proxy.tenants import LiveTenant
@@ -36,6 +41,7 @@ from gateway.wire.slices import Work
 
 PROMPT = 512
 """Tokens of the prompt that a backend's TTFT is predicted for."""
+_TENANTS = 8
 _KNOWN = 1.0
 """Samples, each weighed by how recent it is, from which on an observed TTFT is told."""
 
@@ -62,7 +68,7 @@ def overview(view: AdminView, tenant: str = "") -> Work[Status]:
             fleet=fleet_status(view.flusher.fleet()),
             quotas=quotas_status(quotas.view(now, tenant) if quotas is not None and quotas.is_needed else None),
         ),
-        models=[model_status(spec, view.gateway.current.table) for spec in table.models.values()],
+        models=[model_status(spec, view.gateway.current.table, view.ledger) for spec in table.models.values()],
         backends=backends,
         pools=[
             PoolStatus(name=name, ejections_ignored=peers.panic_reason, scales_from_zero=peers.waking is not None)
@@ -110,25 +116,38 @@ def _tenant(tenant: LiveTenant, now: float) -> TenantStatus:
     )
 
 
-def model_status(spec: ModelSpec, live: LiveTable) -> ModelStatus:
+def model_status(spec: ModelSpec, live: LiveTable, ledger: SloLedger) -> ModelStatus:
     """Return how a model's requests are split, and which of them wait."""
     model = live.model(spec.name)
     shares = {version.name: share for version, share in model.traffic.split.shares()}
     queues = {queue.version: queue for queue in queued([model])}
+    got = {name: _last_minute(ledger, Kind.VERSION, f"{spec.name}/{name}") for name in spec.versions}
     versions = [
         VersionStatus(
             name=each.name,
             served_model=each.served_model,
             pools=list(each.pools),
             weight=round(shares.get(each.name, 0.0), 6),
+            requests_last_minute=got[each.name],
+            share=_part(got[each.name], sum(got.values())),
             instead=_instead(model, model.versions[each.name]),
             waiting=dict(queues[each.name].waiting),
+            waiting_tenants=_waiting_tenants(model.versions[each.name]),
             held_back=sorted(queues[each.name].held),
             shed=_by_class(queues[each.name].shed),
         )
         for each in spec.versions.values()
     ]
     return ModelStatus(name=spec.name, aliases=list(spec.aliases), versions=versions)
+
+
+def _waiting_tenants(version: LiveVersion) -> dict[str, dict[str, int]]:
+    found: dict[str, Counter[str]] = {}
+    for line in version.lines:
+        for service_class, tenant, count in line.queue.by_tenant():
+            if tenant:
+                found.setdefault(service_class, Counter())[tenant] += count
+    return {service_class: dict(counts.most_common(_TENANTS)) for service_class, counts in found.items()}
 
 
 def _instead(model: LiveModel, version: LiveVersion) -> str:
@@ -156,14 +175,43 @@ def _limit_reason(backend: Backend) -> str:
 
 def backend_statuses(view: AdminView) -> Work[list[BackendStatus]]:
     """Return how each engine is, in small pieces."""
+    got: dict[str, int] = {}
+    of_pools: Counter[str] = Counter()
+    for backend in list(view.registry):
+        got[backend.id] = _last_minute(view.ledger, Kind.BACKEND, backend.id)
+        of_pools[backend.spec.pool] += got[backend.id]
+        yield
+    beside = _beside(view.reloader.table)
     found = []
     for backend in list(view.registry):
-        found.append(_backend(backend, view.clock()))
+        total = sum(of_pools[pool] for pool in beside.get(backend.spec.pool, ()))
+        found.append(_backend(backend, view.clock(), got.get(backend.id, 0), total))
         yield
     return found
 
 
-def _backend(backend: Backend, now: float) -> BackendStatus:
+def _beside(table: RouteTable) -> dict[str, set[str]]:
+    """Return by pool those that serve a model which it serves, itself among them."""
+    found: dict[str, set[str]] = {}
+    for model in table.models.values():
+        pools = {pool for version in model.versions.values() for pool in version.pools}
+        for pool in pools:
+            found.setdefault(pool, set()).update(pools)
+    return found
+
+
+def _last_minute(ledger: SloLedger, kind: Kind, name: str) -> int:
+    """Return how many requests of a version, or attempts at a backend, counted in the last minute."""
+    series = (each for each in ledger.get(kind, name) if each.sli == Sli.AVAILABILITY)
+    return sum(each.windows.count(MINUTE).total for each in series)
+
+
+def _part(count: int, total: int) -> float | None:
+    """Return the share of a total, None of nothing."""
+    return round(count / total, 4) if total else None
+
+
+def _backend(backend: Backend, now: float, attempts: int, of_all: int) -> BackendStatus:
     engine, health = backend.engine.fresh(now), backend.health
     return BackendStatus(
         id=backend.id,
@@ -178,6 +226,8 @@ def _backend(backend: Backend, now: float) -> BackendStatus:
         ejection=backend.health.outlier.ejection.state,
         ejection_reason=backend.health.outlier.ejection.reason,
         weight=round(backend.health.outlier.weight, 4),
+        attempts_last_minute=attempts,
+        share=_part(attempts, of_all),
         in_flight=backend.in_flight,
         limit=health.slots.limit if health.slots.limit < UNLIMITED else None,
         limit_reason=_limit_reason(backend),

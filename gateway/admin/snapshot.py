@@ -11,6 +11,7 @@ from typing import Any
 from gateway.admin.alerts import ObjectiveStatus, firing_alerts, objective_statuses
 from gateway.admin.canary import canary_report, canary_status
 from gateway.admin.capacity import pool_capacity
+from gateway.admin.deployments import deployment_status
 from gateway.admin.events import RecentEvents
 from gateway.admin.objective_state import ObjectiveState
 from gateway.admin.overview import backend_statuses, model_status, routes_status
@@ -20,6 +21,7 @@ from gateway.policy.routing.ejection import State
 from gateway.wire.slices import Work
 
 _MOST_BACKENDS, _MOST_OBJECTIVES, _MOST_MODELS = 100, 60, 60
+_MOST_DEPLOYMENTS = 10
 _BACKEND = {
     "id",
     "pool",
@@ -33,6 +35,8 @@ _BACKEND = {
     "ejection",
     "ejection_reason",
     "weight",
+    "attempts_last_minute",
+    "share",
     "in_flight",
     "limit",
     "predicted_ttft_seconds",
@@ -56,7 +60,7 @@ def snapshot(view: AdminView, events: RecentEvents) -> Work[dict[str, Any]]:
     found = yield from objective_statuses(view.ledger, view.alerter)
     specs, models = list(view.reloader.table.models.values()), []
     for spec in specs[:_MOST_MODELS]:
-        models.append(model_status(spec, view.gateway.current.table).model_dump())
+        models.append(model_status(spec, view.gateway.current.table, view.ledger).model_dump())
         yield
     shown: dict[str, Any] = {
         "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -98,7 +102,9 @@ def _controllers(view: AdminView) -> Mapping[str, Any]:
         evidence = {"slis": [each.model_dump() for each in report.slis], "roll_back_at": report.roll_back_at}
         rollouts.append(status | evidence)
     wants = [pool_capacity(each).model_dump(mode="json", exclude=_NOT_OF_CAPACITY) for each in view.capacity]
-    return {"rollouts": rollouts, "capacity": wants}
+    newest = list(view.deployments)[: -_MOST_DEPLOYMENTS - 1 : -1]
+    deployments = [deployment_status(each).model_dump(mode="json") for each in newest]
+    return {"rollouts": rollouts, "capacity": wants, "deployments": deployments}
 
 
 def _state(objective: ObjectiveStatus) -> int:

@@ -36,7 +36,8 @@ class BackendStatus(BaseModel):
     counting most, and null without any.
     `failed_in_a_row` are the attempts that failed since the last good answer, whatever followed from them, since this
     gateway began or the engine came back. The latest was `failed_seconds` ago; the last request that was answered well
-    was sent `good_seconds` ago; null for none.
+    was sent `good_seconds` ago; null for none. `attempts_last_minute` are those that count, `share` is their part
+    of all at backends that serve the same models, 0 to 1, null without any. Gateways that share state are added up.
     """
 
     id: str
@@ -51,6 +52,8 @@ class BackendStatus(BaseModel):
     ejection: str
     ejection_reason: str
     weight: float
+    attempts_last_minute: int
+    share: float | None
     in_flight: int
     limit: int | None
     limit_reason: str
@@ -95,8 +98,10 @@ class OriginStatus(BaseModel):
 class VersionStatus(BaseModel):
     """One version of a model.
 
-    `weight` is its share of the split, 0 to 1. `instead` is the version that serves its requests while none of its own
-    backends can, "" for none. `waiting` is by class, `shed` by class and reason. `held_back` are the classes that wait
+    `weight` is its share of the split, 0 to 1, and `share` what it got of the model's requests in the last minute that
+    count, null without any. `instead` is the version that serves its requests while none of its own
+    backends can, "" for none. `waiting` is by class, `waiting_tenants` by class and tenant, of each class the
+    tenants with the most, `shed` by class and reason. `held_back` are the classes that wait
     because a higher class goes first.
     """
 
@@ -104,8 +109,11 @@ class VersionStatus(BaseModel):
     served_model: str
     pools: list[str]
     weight: float
+    requests_last_minute: int
+    share: float | None
     instead: str
     waiting: dict[str, int]
+    waiting_tenants: dict[str, dict[str, int]]
     held_back: list[str]
     shed: dict[str, dict[str, int]]
 

@@ -37,11 +37,15 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure(level: str, stream: "SupportsWrite[str]", worker: int | None = None) -> None:
-    """Send every logger to `stream`; of the libraries only what is wrong. Raises ValueError for no such level."""
-    try:
-        logging.getLogger("gateway").setLevel(level.upper())
-    except ValueError:
-        raise ValueError(f"--log-level is debug, info, warning or error, not `{level}`") from None
+    """Send every logger to `stream`; of the libraries only what is wrong. Raises ValueError for no such level.
+
+    What the gateway logs from info on is made whatever the level: the dashboard shows it.
+    """
+    least = logging.getLevelNamesMapping().get(level.upper())
+    if least is None:
+        raise ValueError(f"--log-level is debug, info, warning or error, not `{level}`")
+    logging.getLogger("gateway").setLevel(min(least, logging.INFO))
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonFormatter(worker))
+    handler.addFilter(lambda record: record.levelno >= least or not record.name.startswith("gateway"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)

@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from gateway.admin.events import RecentEvents
 from gateway.admin.feed import Feed
 from gateway.admin.pages import page_routes
 from gateway.admin.protection import AdminToken, Protection, error
@@ -52,6 +53,7 @@ class MachineView:
     start_upgrade: Callable[[], bool]
     expositions: Expositions = field(default_factory=Expositions)
     asking: Asking = field(default_factory=Asking)
+    events: RecentEvents | None = None
     is_stopping: bool = False
     upgrade: str = ""
     upgrades: int = 0
@@ -152,7 +154,16 @@ class MachineAdmin:
     async def _snapshot(self) -> dict[str, Any] | None:
         """Return what the dashboard shows, None while no worker answers."""
         answers = await self._view.asking.ask_all(self._ranked(), "/admin/snapshot", _SNAPSHOT)
-        return merged([answer.json() for _, answer in answers]) | self._told_here() if answers else None
+        if not answers:
+            return None
+        found = []
+        for worker, answer in answers:
+            found.append(answer.json())
+            for each in found[-1]["events"]:
+                each["worker"] = worker.pid
+        if self._view.events is not None:
+            found[0]["events"] += [each.model_dump(mode="json") for each in self._view.events.events()]
+        return merged(found) | self._told_here()
 
     async def _one_snapshot(self, _: Request) -> Response:
         found = await self._snapshot()

@@ -16,6 +16,7 @@ from typing import Any, cast
 
 from gateway import systemd
 from gateway.admin.connection import AdminConnection, AdminLimits
+from gateway.admin.events import RecentEvents
 from gateway.clock import monotonic
 from gateway.config.load import load_routes
 from gateway.config.problems import RoutesError
@@ -66,6 +67,7 @@ class Machine:
         self._settings, self._places, self._command = settings, places, command
         self._handed_on = handed_on
         self._files = ListenerFiles(settings)
+        self._events = RecentEvents()
         self._stopping = asyncio.Event()
         self._routes, self._number = b"", 0
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -90,6 +92,7 @@ class Machine:
             await self._serve(started)
         finally:
             await loops.close()
+            self._events.close()
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def _prepare(self) -> None:
@@ -133,7 +136,7 @@ class Machine:
         reloader = Reloader(self._settings.routes, table, self._put_in_force, listeners=self._settings.listeners)
         reloader.mark()
         self._roster = Roster(self._places, len(self._sockets.data), self._start, self._greeting, self._over)
-        self._view = MachineView(self._roster, reloader, began, self.start_upgrade)
+        self._view = MachineView(self._roster, reloader, began, self.start_upgrade, events=self._events)
 
     def _checked_state(self) -> str:
         """Return where the workers keep state, which they have to share; raises StateError."""

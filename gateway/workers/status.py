@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from math import inf
 from typing import Any
 
+from gateway.admin.events import Event, latest
 from gateway.admin.objective_state import Burner, whole
 from gateway.policy.slo.contributions import PROMPT, TENANT
 
@@ -30,11 +31,16 @@ def merged(statuses: Sequence[dict[str, Any]]) -> dict[str, Any]:
                 _failing(each, [each, *same])
     _most_used(leader, others)
     _share_burners(leader, others)
+    if "events" in leader:
+        told = [Event(**each) for status in statuses for each in status.get("events", ())]
+        leader["events"] = [each.model_dump(mode="json") for each in latest(told)]
     versions = [{(model["name"], each["name"]): each for model, each in _versions(other)} for other in others]
     for model, version in _versions(leader):
         same = [other[both] for other in versions if (both := (model["name"], version["name"])) in other]
         for each in same:
             _count(version["waiting"], each["waiting"])
+            for service_class, tenants in each.get("waiting_tenants", {}).items():
+                _count(version.setdefault("waiting_tenants", {}).setdefault(service_class, {}), tenants)
             for service_class, reasons in each["shed"].items():
                 _count(version["shed"].setdefault(service_class, {}), reasons)
     return leader

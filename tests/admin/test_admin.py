@@ -20,14 +20,17 @@ async def test_status_tells_what_is_routed_and_how_it_is(tmp_path: Path) -> None
     async with backends(good) as (fake,), gateway(tmp_path, routes(fake.url)) as running, patient_client() as web:
         await ask(running.port, chat())
         status = (await web.get(f"{running.admin}/admin/status")).json()
-        assert status["models"][0]["versions"] == [
+        assert [each | {"requests_last_minute": 1, "share": 1.0} for each in status["models"][0]["versions"]] == [
             {
                 "name": "default",
+                "requests_last_minute": 1,
+                "share": 1.0,
                 "served_model": "m",
                 "pools": ["m"],
                 "weight": 1.0,
                 "instead": "",
                 "waiting": {"interactive": 0, "standard": 0, "batch": 0},
+                "waiting_tenants": {},
                 "held_back": [],
                 "shed": {},
             }

@@ -63,7 +63,10 @@ async def test_it_shows_the_numbers_of_the_admin_api_and_loads_nothing_from_else
             row = await page.run(f"{ROW}.map((cell) => cell.textContent)")
             (backend,) = status["backends"]
             assert row[:2] == [backend["id"], backend["state"]]
-            assert row[4] == f"{backend['in_flight']} of {backend['limit']}"
+            assert (row[4], backend["share"]) == ("100 %, 4 attempts", 1.0)
+            assert row[5] == f"{backend['in_flight']} of {backend['limit']}"
+            assert (await page.run('document.querySelector(".model p").textContent')).startswith("4 requests")
+            assert await page.run('document.querySelectorAll(".waiting").length') == 0
             assert await page.run("document.documentElement.scrollWidth <= innerWidth"), "it fits a small screen"
             assert await page.until('document.querySelectorAll(".chart canvas").length')
         assert page.console == []
@@ -106,6 +109,7 @@ async def test_it_asks_for_the_token_and_a_rollout_obeys_only_with_it(tmp_path: 
     async with backends(good, good) as (stable, candidate):
         async with gateway(tmp_path, canary(stable.url, candidate.url), token="t0k") as running:
             async with browser(tmp_path / "profile") as page:
+                await page.screen(1280, 3000)
                 await page.open(running.admin)
                 for typed in ("wrong", "t0k"):
                     await page.until('!document.getElementById("token-form").hidden')
@@ -127,6 +131,9 @@ async def test_it_asks_for_the_token_and_a_rollout_obeys_only_with_it(tmp_path: 
                 await page.until('document.querySelector("[data-action=resume]:not([hidden])") !== null')
                 await page.until('document.getElementById("event-list").textContent.includes("dashboard: pause")')
                 assert rollout.rollout.phase == "paused"
+                assert (await ask(running.port, chat())).status == 200  # charts begin with the first request
+                told = await page.until('document.querySelector(".pins .told")?.textContent')
+                assert "dashboard: pause rollout of m: lunch" in told, "charts mark what happened"
 
 
 async def test_the_description_of_the_api_works_without_another_host(tmp_path: Path) -> None:

@@ -300,3 +300,11 @@ def test_no_cost_overflows_the_queue(cost: float) -> None:
     push(queue, "sane", standard, "b", 10, 0.0)
     assert {served(queue).item, served(queue).item} == {"absurd", "sane"}
     assert not queue.size
+
+
+def test_how_many_wait_is_told_by_class_and_tenant() -> None:
+    queue: Queue[int] = Queue(CLASSES)
+    for number, tenant in enumerate(("a", "b", "a")):
+        push(queue, number, CLASSES["batch"], tenant, 1, 0.0)
+    push(queue, 3, CLASSES["standard"], "a", 1, 0.0)
+    assert sorted(queue.by_tenant()) == [("batch", "a", 2), ("batch", "b", 1), ("standard", "a", 1)]

@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import logging.handlers
 import os
 import sys
 import threading
@@ -20,7 +21,7 @@ from gateway.telemetry import access_log
 from gateway.telemetry.access_line import AccessLines
 from gateway.telemetry.access_log import MANY_LINES, AccessLog
 from gateway.telemetry.alarms import UnauthorizedAlarm
-from gateway.telemetry.logs import JsonFormatter
+from gateway.telemetry.logs import JsonFormatter, configure
 from tests.attempts import attempted
 from tests.backends.made import live_backend
 
@@ -250,3 +251,23 @@ def test_a_rejected_key_is_told_once_a_minute(caplog: pytest.LogCaptureFixture) 
         alarm.on_attempt_ended(exchange(), backend, AttemptEnd.UNAUTHORIZED)
     assert len(caplog.records) == 2
     assert "sk-secret" not in caplog.text + repr(backend) + repr(backend.spec)
+
+
+def test_the_level_says_what_is_written_and_the_dashboard_learns_of_the_rest() -> None:
+    gateway, root = logging.getLogger("gateway"), logging.getLogger()
+    before, handlers = (gateway.level, root.level), root.handlers[:]
+    written, seen = io.StringIO(), logging.handlers.BufferingHandler(9)
+    try:
+        configure("warning", written)
+        gateway.addHandler(seen)
+        for name, level in (("gateway.x", logging.INFO), ("gateway.x", logging.WARNING), ("other", logging.WARNING)):
+            logging.getLogger(name).log(level, "%s %s", name, level)
+    finally:
+        gateway.removeHandler(seen)
+        root.handlers[:] = handlers
+        gateway.setLevel(before[0])
+        root.setLevel(before[1])
+    assert [json.loads(line)["message"] for line in written.getvalue().splitlines()] == ["gateway.x 30", "other 30"]
+    assert [record.levelno for record in seen.buffer] == [logging.INFO, logging.WARNING]
+    with pytest.raises(ValueError, match="not `loud`"):
+        configure("loud", written)

@@ -82,3 +82,20 @@ def test_whose_failures_there_were_is_added_up_and_what_is_missing_of_all_is_tol
         ("tenant", "u", 4, 6),
         ("tenant", "(unknown)", 1, 0),
     ]
+
+
+def test_events_of_all_workers_are_told_the_newest_first_and_records_that_all_have_once() -> None:
+    def with_events(worker: int, *events: tuple[int, str]) -> dict[str, Any]:
+        told = [{"at": f"2026-01-01T00:00:0{at}Z", "level": "info", "about": "a", "words": each} for at, each in events]
+        return status(1, 2) | {"events": [each | {"worker": worker} for each in told]}
+
+    found = merged([with_events(7, (3, "c"), (1, "a")), with_events(8, (2, "b"), (1, "a"))])["events"]
+    assert [(each["words"], each["worker"]) for each in found] == [("c", 7), ("b", 8), ("a", 8)]
+
+
+def test_tenants_that_wait_are_added_up() -> None:
+    one, other = status(1, 2), status(3, 4)
+    one["models"][0]["versions"][0]["waiting_tenants"] = {"batch": {"acme": 2}}
+    other["models"][0]["versions"][0]["waiting_tenants"] = {"batch": {"acme": 3, "zoo": 1}, "standard": {"zoo": 5}}
+    found = merged([one, other])["models"][0]["versions"][0]
+    assert found["waiting_tenants"] == {"batch": {"acme": 5, "zoo": 1}, "standard": {"zoo": 5}}

@@ -1,13 +1,13 @@
 /** The page: reads the stream and hands each snapshot to the parts. */
 
 import { byId, count, duration, el, keyed, plural, say } from "./dom.js";
-import { backends, capacity, queues } from "./fleet.js";
+import { backends, capacity, deployments, queues } from "./fleet.js";
 import { events } from "./events.js";
 import { begin, objectives } from "./objectives.js";
 import { rollouts } from "./rollouts.js";
 import { follow, load, useToken } from "./stream.js";
 
-const PARTS = [objectives, backends, queues, rollouts, capacity, events];
+const PARTS = [events, objectives, backends, queues, rollouts, deployments, capacity];
 
 function problems(now) {
   const found = now.routes.problems.map((problem) => `Routes not loaded, the old ones stay in use: ${problem}`);
@@ -26,6 +26,7 @@ function tell(now) {
   const [busy, open] = [plural(now.in_flight, "request"), plural(now.client_connections, "connection")];
   say(byId("gateway"), `${now.version}, up ${duration(now.uptime_seconds)}, ${busy} in progress, ${open}`);
   problems(now);
+  for (const each of document.querySelectorAll(".waiting")) each.remove();
   for (const part of PARTS) part(now);
   if (!document.documentElement.dataset.at) load("admin/history").then(begin, () => {});
   document.documentElement.dataset.at = now.at;

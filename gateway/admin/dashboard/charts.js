@@ -26,6 +26,7 @@ export class Chart {
     this.options = options;
     this.data = [[], ...lines.map(() => [])];
     this.marks = [];
+    this.pins = options.pins;
     this.visible = false;
     charts.add(this);
     seen.observe(box);
@@ -97,23 +98,37 @@ export class Chart {
         {},
         ...this.lines.map(([label, name, dash]) => ({ label, stroke: colour(name), width: 2, dash, points: { show: false } })),
       ],
-      hooks: { draw: [(plot) => this.drawMarks(plot)] },
+      hooks: { draw: [(plot) => this.drawMarks(plot), (plot) => this.drawPins(plot)] },
     };
   }
 
   drawMarks(plot) {
     const { left, width } = plot.bbox;
-    plot.ctx.save();
-    plot.ctx.strokeStyle = colour("--mark");
-    plot.ctx.setLineDash([6, 4]);
-    plot.ctx.lineWidth = devicePixelRatio;
-    for (const mark of this.marks) {
-      const y = Math.round(plot.valToPos(mark, "y", true));
-      plot.ctx.beginPath();
-      plot.ctx.moveTo(left, y);
-      plot.ctx.lineTo(left + width, y);
-      plot.ctx.stroke();
-    }
-    plot.ctx.restore();
+    const heights = this.marks.map((mark) => Math.round(plot.valToPos(mark, "y", true)));
+    strokes(plot, "--mark", [6, 4], heights.map((y) => [left, y, left + width, y]));
   }
+
+  drawPins(plot) {
+    if (!this.pins) return;
+    const { top, height } = plot.bbox;
+    const { min, max } = plot.scales.x;
+    const shown = this.pins.events.filter(({ seconds }) => seconds >= min && seconds <= max);
+    const places = shown.map(({ seconds }) => Math.round(plot.valToPos(seconds, "x", true)));
+    strokes(plot, "--quiet", [], places.map((x) => [x, top, x, top + height]));
+    this.pins.place(plot);
+  }
+}
+
+function strokes(plot, name, dash, lines) {
+  plot.ctx.save();
+  plot.ctx.strokeStyle = colour(name);
+  plot.ctx.setLineDash(dash);
+  plot.ctx.lineWidth = devicePixelRatio;
+  for (const [fromX, fromY, toX, toY] of lines) {
+    plot.ctx.beginPath();
+    plot.ctx.moveTo(fromX, fromY);
+    plot.ctx.lineTo(toX, toY);
+    plot.ctx.stroke();
+  }
+  plot.ctx.restore();
 }

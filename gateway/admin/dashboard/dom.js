@@ -15,6 +15,13 @@ export function say(node, text) {
   if (node.textContent !== String(text)) node.textContent = text;
 }
 
+/** Return words as a sentence: the gateway's own often begin in lower case and have no full stop. */
+export function sentence(words) {
+  if (!words) return "";
+  const first = words.replace(/^(ttft|tpot|itl)\b|^[a-z](?=[a-z]+\b)/, (begin) => begin.toUpperCase());
+  return `${first.replaceAll("`", "")}${/[.!?]$/.test(words) ? "" : "."}`;
+}
+
 /** Show a number in words in a `data` element, and keep the number itself beside it. */
 export function show(node, value, text) {
   node.value = value ?? "";
@@ -52,7 +59,7 @@ export function table(section, caption, key, columns) {
   );
   section.append(scroller);
   const make = () =>
-    el("tr", {}, ...columns.map((_, at) => (at ? el("td") : el("th", { scope: "row" }))));
+    el("tr", {}, ...columns.map(([title], at) => (at ? el("td", { "data-label": title }) : el("th", { scope: "row" }))));
   return (items) => {
     empty(section, !items.length);
     scroller.hidden = !items.length;
@@ -80,6 +87,13 @@ export function percent(share) {
   const away = Math.abs(1 - share);
   const digits = away === 0 || away >= 0.1 ? 1 : Math.min(5, 1 - Math.floor(Math.log10(away)) - 1);
   return `${(100 * share).toFixed(digits).replace(/\.?0+$/, "")} %`;
+}
+
+/** Return a part of something as per cent, as people say it. */
+export function part(share) {
+  if (share == null) return "–";
+  const percents = 100 * share;
+  return `${percents && percents < 9.95 ? percents.toFixed(1).replace(/\.0$/, "") : percents.toFixed(0)} %`;
 }
 
 export function burnRate(value) {

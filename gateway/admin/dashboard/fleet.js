@@ -1,6 +1,6 @@
-/** Backends, queues and capacity: three tables. */
+/** Backends, queues, deployments and capacity: tables. */
 
-import { byId, count, duration, number, percent, plural, say, show, table } from "./dom.js";
+import { byId, count, duration, number, part, plural, say, show, table } from "./dom.js";
 
 function condition(backend) {
   const found = [backend.state.replaceAll("_", " ")];
@@ -24,11 +24,13 @@ const showBackends = table(byId("backends"), "All backends", (each) => each.id, 
     cell.className = isWell(each) ? "" : "bad";
   }],
   ["Why", (cell, each) => say(cell, reason(each))],
-  ["Weight", (cell, each) => show(number(cell), each.weight, percent(each.weight))],
+  ["Weight", (cell, each) => show(number(cell), each.weight, part(each.weight))],
+  ["Share, last min", (cell, each) =>
+    show(number(cell), each.share, each.share == null ? "none" : `${part(each.share)}, ${plural(each.attempts_last_minute, "attempt")}`)],
   ["In flight", (cell, each) =>
     show(number(cell), each.in_flight, each.limit == null ? `${each.in_flight}, no limit` : `${each.in_flight} of ${each.limit}`)],
   ["KV tokens", (cell, each) =>
-    show(number(cell), each.kv_tokens, each.kv_capacity ? `${count(each.kv_tokens)}, ${percent(each.kv_tokens / each.kv_capacity)}` : count(each.kv_tokens))],
+    show(number(cell), each.kv_tokens, each.kv_capacity ? `${count(each.kv_tokens)}, ${part(each.kv_tokens / each.kv_capacity)}` : count(each.kv_tokens))],
   ["TTFT predicted, 512 tokens", (cell, each) => show(number(cell), each.predicted_ttft_seconds, duration(each.predicted_ttft_seconds))],
   ["TTFT observed", (cell, each) => show(number(cell), each.observed_ttft_seconds, duration(each.observed_ttft_seconds))],
 ]);
@@ -42,6 +44,7 @@ const showQueues = table(byId("queues"), "Queues by class", (each) => each.key, 
   ["Version", (cell, each) => say(cell, each.version)],
   ["Class", (cell, each) => say(cell, each.name)],
   ["Waiting", (cell, each) => show(number(cell), each.waiting, count(each.waiting))],
+  ["Tenants with the most", (cell, each) => say(cell, each.tenants)],
   ["Held back", (cell, each) => say(cell, each.held ? "yes: a higher class goes first" : "no")],
   ["Shed since the start", (cell, each) => say(cell, each.shed)],
 ]);
@@ -55,13 +58,28 @@ export function queues(now) {
         const shed = Object.entries(version.shed[name] ?? {}).map(([reason, times]) => `${count(times)} ${reason.replaceAll("_", " ")}`);
         const waiting = version.waiting[name] ?? 0;
         const held = version.held_back.includes(name);
+        const tenants = Object.entries(version.waiting_tenants[name] ?? {}).map(([tenant, many]) => `${tenant} ${count(many)}`);
         if (!waiting && !shed.length && !held) continue;
         const key = `${model.name}\n${version.name}\n${name}`;
-        rows.push({ key, model: model.name, version: version.name, name, waiting, held, shed: shed.join(", ") || "none" });
+        rows.push({ key, model: model.name, version: version.name, name, waiting, held, tenants: tenants.join(", ") || "–", shed: shed.join(", ") || "none" });
       }
     }
   }
   showQueues(rows);
+}
+
+const showDeployments = table(byId("deployments"), "Latest deployments", (each) => each.id, [
+  ["Deployment", (cell, each) => say(cell, each.id)],
+  ["Model", (cell, each) => say(cell, each.model)],
+  ["Version", (cell, each) => say(cell, each.version)],
+  ["Began", (cell, each) => say(cell, each.stages.length ? new Date(each.stages[0].at).toLocaleString("en-GB") : "–")],
+  ["Stages, after", (cell, each) =>
+    say(cell, each.stages.slice(1).map(({ stage, seconds }) => `${stage.replaceAll("_", " ")} ${duration(seconds)}`).join(", ") || "none yet")],
+  ["Result", (cell, each) => say(cell, [each.result.replaceAll("_", " ") || "in progress", each.reason].filter(Boolean).join(": "))],
+]);
+
+export function deployments(now) {
+  showDeployments(now.deployments);
 }
 
 const showCapacity = table(byId("capacity"), "Capacity that pools want", (each) => each.pool, [

@@ -1,7 +1,9 @@
 /** Objectives: what users get, what is left of the budget, how fast it burns, and who burns it. */
 
 import { Chart } from "./charts.js";
-import { burnRate, byId, count, el, keyed, percent, plural, say, show } from "./dom.js";
+import { burnRate, byId, count, el, keyed, part, percent, plural, say, sentence, show } from "./dom.js";
+import { pinned } from "./events.js";
+import { Pins } from "./pins.js";
 
 const NAMES = { availability: "Availability", ttft: "TTFT", tpot: "TPOT", itl: "ITL", e2e: "End to end" };
 const STATES = ["exhausted", "fast burn", "slow burn", "at risk", "too few data", "healthy"];
@@ -33,7 +35,7 @@ function figure(label, part) {
 function chart(title, legend) {
   const items = legend.map(([label, mark]) => el("li", { class: mark }, label));
   const box = el("div", { class: "chart", role: "img", "aria-label": title });
-  return el("figure", {}, el("figcaption", {}, title, el("ul", { class: "legend" }, ...items)), box);
+  return el("figure", {}, el("figcaption", {}, title, el("ul", { class: "legend" }, ...items)), el("div", { class: "frame" }, box));
 }
 
 function make(objective) {
@@ -55,8 +57,8 @@ function make(objective) {
     el("meter", { min: 0, max: 1, low: 0.25, optimum: 1, "aria-label": "Error budget left" }),
     el("p", { "data-part": "budget" }),
     el("p", { "data-part": "outlook" }),
-    chart("Good events, last 5 min", [["5 min", "sli"], ["target", "mark"]]),
-    chart("Burn rate", [["5 min", "short"], ["1 h", "fast"], ["6 h", "slow"], ["1, and where pages begin", "mark"]]),
+    chart("Good events, last 5 min", [["good", "sli"], ["target", "mark"]]),
+    chart("Burn rate", [["5 min", "short"], ["1 h", "fast"], ["6 h", "slow"], ["1, and where pages begin", "mark"], ["event", "pin"]]),
     el("div", { "data-part": "burners" }, el("h5", {}, "Who burns it, last hour"), el("div", { class: "burners" })),
   );
   const [sli, burn] = card.querySelectorAll(".chart");
@@ -70,37 +72,39 @@ function make(objective) {
       splits: (most) => [0, 1, 5, 20, 100, 500].filter((each) => each <= most),
       range: (_, high, marks) => [0, 1.3 * Math.max(high ?? 0, ...marks)],
       values: (value) => `${+value.toPrecision(3)}×`,
+      pins: new Pins(burn.parentElement),
     }),
   ]);
   return card;
 }
 
-function update(card, objective, at) {
-  const part = (name) => card.querySelector(`[data-part=${name}]`);
+function update(card, objective, at, events) {
+  const of = (name) => card.querySelector(`[data-part=${name}]`);
   const { burn, budget } = objective;
   const [now, hour] = [share(objective, "5m"), share(objective, "1h")];
-  say(part("state"), objective.state);
+  say(of("state"), objective.state);
   card.dataset.state = objective.state.replaceAll(" ", "-");
-  say(part("why"), objective.waiting || (objective.alert ? `a ${objective.alert} fires` : ""));
-  show(part("now"), now, now == null ? "no events" : percent(now));
-  show(part("hour"), hour, hour == null ? "no events" : percent(hour));
-  show(part("target"), objective.target, percent(objective.target));
-  show(part("left"), budget.left, budget.left == null ? "not known yet" : percent(Math.max(0, budget.left)));
-  show(part("fast"), burn["1h"], burnRate(burn["1h"]));
-  show(part("slow"), burn["6h"], burnRate(burn["6h"]));
+  say(of("why"), objective.waiting || (objective.alert ? `a ${objective.alert} fires` : ""));
+  show(of("now"), now, now == null ? "no events" : percent(now));
+  show(of("hour"), hour, hour == null ? "no events" : percent(hour));
+  show(of("target"), objective.target, percent(objective.target));
+  show(of("left"), budget.left, budget.left == null ? "not known yet" : percent(Math.max(0, budget.left)));
+  show(of("fast"), burn["1h"], burnRate(burn["1h"]));
+  show(of("slow"), burn["6h"], burnRate(burn["6h"]));
   const meter = card.querySelector("meter");
   meter.hidden = budget.left == null;
   meter.value = Math.max(0, budget.left ?? 0);
-  say(part("budget"), `${budget.words[0].toUpperCase()}${budget.words.slice(1)}.`);
-  say(part("outlook"), objective.outlook && `${objective.outlook[0].toUpperCase()}${objective.outlook.slice(1)}.`);
+  say(of("budget"), sentence(budget.words));
+  say(of("outlook"), sentence(objective.outlook));
   const [sli, rates] = charts.get(card);
   sli.add(at, [now], [objective.target]);
   sli.box.setAttribute("aria-label", `Good events in 5 minutes: ${percent(now)}, target ${percent(objective.target)}`);
+  rates.pins.set(events);
   rates.add(at, [burn["5m"], burn["1h"], burn["6h"]], [1, ...Object.values(objective.pages_above)]);
   const pages = Object.entries(objective.pages_above).map(([window, factor]) => `${window} above ${burnRate(factor)}`);
   const words = ["5m", "1h", "6h"].map((window) => `${window}: ${burnRate(burn[window])}`);
   rates.box.setAttribute("aria-label", `Burn rates ${words.join(", ")}. Pages begin at ${pages.join(", ")}`);
-  burners(part("burners"), objective);
+  burners(of("burners"), objective);
 }
 
 function burners(box, objective) {
@@ -113,7 +117,7 @@ function burners(box, objective) {
       row.querySelector("meter").value = each.bad / all;
       say(row.querySelector("span"), called(each));
       const of = each.total ? ` of its ${count(each.total)}` : "";
-      show(row.querySelector("data"), each.bad, `${(100 * each.bad / all).toFixed(0)} %: ${count(each.bad)}${of}`);
+      show(row.querySelector("data"), each.bad, `${part(each.bad / all)}: ${count(each.bad)}${of}`);
     });
   });
 }
@@ -160,11 +164,23 @@ export function objectives(now) {
   for (const card of byId("models").querySelectorAll(".card")) {
     if (!shown.has(card.dataset.key)) charts.get(card).forEach((each) => each.remove());
   }
-  const makeModel = (model) => el("div", { class: "model" }, el("h3", {}, model), el("div", { class: "cards" }));
+  const makeModel = (model) => el("div", { class: "model" }, el("h3", {}, model), el("p", { class: "quiet" }), el("div", { class: "cards" }));
   keyed(byId("models"), models, (model) => model, makeModel, (group, model) => {
     const own = found.filter((each) => each.model === model);
-    keyed(group.querySelector(".cards"), own, key, make, (card, objective) => update(card, objective, at));
+    const versions = now.models.find((each) => each.name === model)?.versions ?? [];
+    say(group.querySelector("p"), traffic(versions));
+    const events = pinned(model, new Set(versions.flatMap((each) => each.pools)));
+    keyed(group.querySelector(".cards"), own, key, make, (card, objective) => update(card, objective, at, events));
   });
+}
+
+/** Say how many requests a model got, and how they were split. */
+function traffic(versions) {
+  const all = versions.reduce((sum, each) => sum + each.requests_last_minute, 0);
+  const words = `${plural(all, "request")} in the last minute`;
+  if (versions.length < 2) return `${words}.`;
+  const parts = versions.map(({ name, share, weight }) => `${name} got ${part(share ?? 0)} (set to ${part(weight)})`);
+  return `${words}; ${parts.join(", ")}.`;
 }
 
 /** Begin the charts with the last hour. */

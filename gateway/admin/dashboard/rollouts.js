@@ -1,6 +1,6 @@
 /** Rollouts: the steps, the evidence, and what a person may do. */
 
-import { byId, count, duration, el, empty, keyed, percent, say } from "./dom.js";
+import { byId, count, duration, el, empty, keyed, part as share, say, sentence } from "./dom.js";
 import { command, mayCommand } from "./stream.js";
 
 const LIVE = ["step", "paused", "waiting"];
@@ -56,7 +56,7 @@ function make(rollout) {
       el(
         "table",
         {},
-        el("caption", {}, "Evidence: missed of all since it began"),
+        el("caption", {}, "Requests that missed, of all since it began. Evidence is how many times likelier that is if the candidate is worse."),
         el("thead", {}, el("tr", {}, ...["SLI", rollout.stable, rollout.candidate, "Evidence against it"].map((each) => el("th", { scope: "col" }, each)))),
         el("tbody"),
       ),
@@ -76,7 +76,8 @@ function stateOf(rollout, step) {
 function update(card, rollout) {
   const part = (name) => card.querySelector(`[data-part=${name}]`);
   const when = rollout.seconds_left ? `, this step may end in ${duration(rollout.seconds_left)}` : "";
-  say(part("where"), `${rollout.phase.replaceAll("_", " ")}: ${rollout.candidate} has ${rollout.weight} %${when}. ${rollout.reason}`);
+  const phase = rollout.phase.replaceAll("_", " ");
+  say(part("where"), `${sentence(`${phase}: ${rollout.candidate} has ${rollout.weight} %${when}`)} ${sentence(rollout.reason)}`);
   card.dataset.phase = rollout.phase;
   const steps = rollout.steps.map((share, step) => ({ share, step, state: stateOf(rollout, step) }));
   keyed(card.querySelector(".steps"), steps, (each) => each.step.toString(), () => el("li"), (item, each) => {
@@ -85,13 +86,16 @@ function update(card, rollout) {
     if (each.state === "now") item.setAttribute("aria-current", "step");
     else item.removeAttribute("aria-current");
   });
-  say(part("decision"), [rollout.decision, rollout.failing, rollout.outlook].filter(Boolean).join(". "));
-  keyed(part("notes"), rollout.notes, (note) => note, (note) => el("li", {}, note), () => {});
+  const decided = rollout.decision === rollout.reason ? "" : rollout.decision;
+  say(part("decision"), [decided, rollout.failing, rollout.outlook].filter(Boolean).map(sentence).join(" "));
+  keyed(part("notes"), rollout.notes, (note) => note, (note) => el("li", {}, sentence(note)), () => {});
   keyed(card.querySelector("tbody"), rollout.slis, (each) => each.sli, makeRow, (row, each) => {
     const [, stable, candidate, evidence] = row.children;
+    stable.dataset.label = rollout.stable;
+    candidate.dataset.label = rollout.candidate;
     say(stable, missed(each.stable_bad, each.stable_total));
     say(candidate, missed(each.candidate_bad, each.candidate_total));
-    say(evidence, `${each.e_value.toPrecision(3)}; rolls back at ${count(rollout.roll_back_at)}`);
+    say(evidence, `${likelihood(each.e_value)}×; rolls back at ${count(rollout.roll_back_at)}×`);
   });
   for (const [action, title, phases, effect] of ACTIONS) {
     const button = card.querySelector(`[data-action=${action}]`);
@@ -103,11 +107,13 @@ function update(card, rollout) {
 }
 
 function makeRow(each) {
-  return el("tr", {}, el("th", { scope: "row" }, each.sli), el("td"), el("td"), el("td"));
+  return el("tr", {}, el("th", { scope: "row" }, each.sli), el("td"), el("td"), el("td", { "data-label": "Evidence against it" }));
 }
 
+const likelihood = (value) => (value < 100 ? value.toFixed(2) : count(Math.round(value)));
+
 function missed(bad, total) {
-  return total ? `${count(bad)} of ${count(total)}, ${percent(bad / total)}` : "none yet";
+  return total ? `${count(bad)} of ${count(total)}, ${share(bad / total)}` : "none yet";
 }
 
 export function rollouts(now) {

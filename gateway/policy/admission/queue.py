@@ -343,6 +343,14 @@ class Queue(Generic[Item]):
         """Return the priorities of the classes that wait."""
         return {each.service_class.priority for each in self._classes if each.size}
 
+    def by_tenant(self) -> list[tuple[str, str, int]]:
+        """Return how many of each class and tenant wait."""
+        return [
+            (each.service_class.name, tenant, len(waiting.entries))
+            for each in self._classes
+            for tenant, waiting in each.waiting.items()
+        ]
+
     def sizes(self) -> list[tuple[str, int]]:
         """Return how many wait, by class, the first served first."""
         return [(each.service_class.name, each.size) for each in self._classes]
