@@ -16,7 +16,7 @@ pytestmark = pytest.mark.anyio
 TUTORIAL = "docs/first-canary.md"
 """Its commands build on each other and on what they print: test_tutorial.py follows it."""
 RUN = [command for command in COMMANDS if command.page != TUTORIAL and not why_not(command.text)]
-KNOWN = frozenset(("curl", "make", "promtool", "tidegate"))
+KNOWN = frozenset(("curl", "make", "printf", "promtool", "tidegate"))
 """Programs whose commands are run."""
 ENDS = {
     ("docs/continuous-delivery.md", "tidegate gate llama-3.1-8b", 2): (1, "stop: the rollout of v2 is in progress at "),
