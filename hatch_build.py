@@ -58,6 +58,7 @@ INTERPRETED = {
     "telemetry/rollout_exposition.py": "a subclass of a collector of prometheus_client",
     "telemetry/admission_exposition.py": "a subclass of a collector of prometheus_client",
     "telemetry/waking_exposition.py": "at work once for each scrape",
+    "telemetry/tenant_exposition.py": "at work once for each scrape",
     "telemetry/logs.py": "a subclass of a formatter of logging",
     "telemetry/lag.py": "at work ten times a second",
     "telemetry/traces.py": "at work once for each deployment",

@@ -28,6 +28,7 @@ from gateway.telemetry.fleet_exposition import FleetCollector, FleetRow
 from gateway.telemetry.rollout_exposition import Delivered, RolloutCollector
 from gateway.telemetry.routing_exposition import RoutingCollector
 from gateway.telemetry.slo_exposition import SloCollector
+from gateway.telemetry.tenant_exposition import CostsByPool, TenantCollector
 from gateway.telemetry.waking_exposition import WakingCollector
 from gateway.wire.slices import Work
 
@@ -41,6 +42,7 @@ class AdminPlane:
         self._data = data
         self._control = control
         self._began = data.clock()
+        self._used = TenantCollector(data.usage, data.quotas, self._costs, data.clock)
         self.metrics = self._metrics()
         self._shown = self._view()
         self._events = RecentEvents()
@@ -72,6 +74,7 @@ class AdminPlane:
             reloader=control.reloader,
             settle=data.observers.flush,
             metrics=self.metrics,
+            used=self._used,
             ledger=data.ledger,
             latencies=data.latencies,
             alerter=control.alerter,
@@ -103,6 +106,7 @@ class AdminPlane:
             FleetCollector(self._fleet),
             RolloutCollector(control.rollouts.rows, self._delivered),
             RoutingCollector(data.pools, control.outlier_detector.ejections, data.refused_retries),
+            self._used,
             WakingCollector(data.pools, control.waker.wants, control.waker.results, data.metrics.cold_starts),
         )
         return Exposition(collectors, data.background)
@@ -138,6 +142,11 @@ class AdminPlane:
     def _capacity(self) -> list[CapacityRow]:
         capacity = self._control.capacity
         return [_capacity_row(each, capacity.history.forecast(each.pool.name)) for each in capacity]
+
+    def _costs(self) -> CostsByPool:
+        costs = self._control.costs
+        costs.look()
+        return CostsByPool(costs.used, costs.idle, self._data.mirroring.costs)
 
     def _delivered(self) -> Delivered:
         control = self._control

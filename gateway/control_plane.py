@@ -13,6 +13,7 @@ from gateway.control.capacity_load import LoadReader
 from gateway.control.deployments import Deployments
 from gateway.control.drained import Drained
 from gateway.control.engine_clients import EngineClients
+from gateway.control.engine_costs import EngineCosts
 from gateway.control.fleet_quotas import FleetQuotas
 from gateway.control.limits import LimitController
 from gateway.control.outlier_detection import OutlierDetector
@@ -132,6 +133,8 @@ class ControlPlane:
         over = None if data.traces is None else data.traces.over
         self.deployments = Deployments(ledger, current, self.rollouts, self.audit, clock=epoch, over=over)
         self.shared_limits = None if table is None else SharedLimits(table, registry, current, clock)
+        self._is_remote = store.remote
+        self.costs = EngineCosts(registry, clock, self._divided)
         exchange = shared_quotas(settings.state)
         self.fleet_quotas = (
             None if exchange is None else FleetQuotas(exchange, current, clock, None if table is None else table.table)
@@ -177,6 +180,12 @@ class ControlPlane:
         fleet = self.flusher.fleet()
         return 1 if fleet is None or fleet.members is None else max(1, fleet.members.alive)
 
+    def _divided(self) -> tuple[float, float]:
+        """Return this machine's part of what engines cost, and this process's part of that where they are idle."""
+        workers = 1 if self.shared_limits is None else self.shared_limits.processes()
+        machine = min(1.0, workers / self._alive()) if self._is_remote else 1.0
+        return machine, 1 / workers
+
     def restore(self, saved: Saved) -> None:
         """Go on from what was kept over a restart, and take the lead where no other gateway has it; blocks."""
         self.reloader.mark()
@@ -208,6 +217,7 @@ class ControlPlane:
         supervisor.start("sweep", partial(sweep, checked, clock, data.registry.lateness, data.background))
         supervisor.start("outlier detector", partial(self.outlier_detector.run, data.background))
         supervisor.start("admit", partial(self.limits.run, data.background))
+        supervisor.start("engine costs", self.costs.run)
         supervisor.start("alerts", partial(self.alerter.run, data.background))
         supervisor.start("rollouts", self.rollouts.run)
         supervisor.start("warm candidates", Warmer(self.rollouts, data.current, self.leads).run)

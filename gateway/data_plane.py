@@ -2,7 +2,7 @@
 
 import resource
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from random import Random
 from select import PIPE_BUF
@@ -16,6 +16,7 @@ from gateway.control.evidence import EvidenceQueue
 from gateway.lateness import Lateness
 from gateway.listeners import BACKLOG, Listener, bounded, listener, no_asgi
 from gateway.observers import Observer, Observers
+from gateway.policy.admission.quota import Quota
 from gateway.policy.routing.choose import choose
 from gateway.policy.routing.pool_state import PoolState
 from gateway.policy.slo.ledger import SloLedger
@@ -33,6 +34,7 @@ from gateway.telemetry.alarms import UnauthorizedAlarm
 from gateway.telemetry.latency_profile import LatencyProfile
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.slo_recorder import SloRecorder, follow, following
+from gateway.telemetry.tenant_usage import TenantUsage
 from gateway.telemetry.throughput_recorder import ThroughputRecorder
 from gateway.telemetry.traces import Traces
 from gateway.wire.client import Client
@@ -70,11 +72,12 @@ class DataPlane:
         self.background = Slices(clock)  # apart: what requests have to do never holds up deadlines
         self._listener: Listener | None = None
         self.registry = Registry(self._outbox, clock, Lateness())
-        self.metrics, self.ledger = Metrics(), SloLedger(epoch())
+        self.metrics, self.ledger, self.usage = Metrics(), SloLedger(epoch()), TenantUsage()
         self.latencies, self.throughputs = LatencyProfile(), ThroughputRecorder(epoch() - clock())
         self.registry.reconcile(routes)
         follow(self.ledger, routes, epoch())
         self.metrics.follow(routes)
+        self.usage.follow(routes.tenants)
         self.current = CurrentTable(routes, self.registry, clock, int(clocks.wall()))
         self.evidence = EvidenceQueue()
         self.access_log = self._opened_log(settings) if settings.access_log else None
@@ -86,7 +89,7 @@ class DataPlane:
             *logged,
             UnauthorizedAlarm(clock),
             *observers,
-            batched=(self.metrics, SloRecorder(self.ledger), self.latencies, self.throughputs, *traced),
+            batched=(self.metrics, SloRecorder(self.ledger), self.usage, self.latencies, self.throughputs, *traced),
         )
         tracing = Tracing(settings.trace_ratio, rng) if traced else None
         context = ProxyContext(clock, rng, self.observers, chooser, tracing, max_event=settings.max_event)
@@ -149,6 +152,10 @@ class DataPlane:
         """Yield by model how far estimates of prompts are off."""
         return ((model.name, model.memory.prompts.error) for model in self.current.table)
 
+    def quotas(self) -> Iterator[tuple[str, Quota]]:
+        """Yield the quotas of the tenants that are counted by name."""
+        return ((each.name, each.quota) for each in self.current.tenants if self.usage.is_named(each.name))
+
     def refused_retries(self) -> Iterable[tuple[str, int]]:
         """Yield by model how many retries its budget refused."""
         return ((model.name, model.memory.retries.refused) for model in self.current.table)
@@ -172,4 +179,5 @@ class DataPlane:
         self.registry.adopt(reconciled)
         self.ledger.adopt(counts)
         self.metrics.adopt(bounds)
+        self.usage.follow(routes.tenants)
         return self.current.adopt(successor)

@@ -129,10 +129,11 @@ class AttemptRecord:
 
     `sent_at` is when the backend was asked for: where there was no connection, one was made first, `connected_at` is
     when. `head_at` is when the head of an answer came. `queued` is for how many seconds the request had waited for the
-    slot. `result` is None until the attempt has ended.
+    slot. `result` is None until the attempt has ended. `cost` is its part of what the backend cost meanwhile, in the
+    currency of the pools' prices.
     """
 
-    __slots__ = ("backend", "connected_at", "ended_at", "head_at", "pool", "queued", "result", "sent_at")
+    __slots__ = ("backend", "connected_at", "cost", "ended_at", "head_at", "pool", "queued", "result", "sent_at")
 
     def __init__(self, backend: str, pool: str, sent_at: float, queued: float = 0.0) -> None:
         self.backend = backend
@@ -142,6 +143,7 @@ class AttemptRecord:
         self.connected_at = 0.0
         self.head_at = 0.0
         self.ended_at = 0.0
+        self.cost = 0.0
         self.result: AttemptEnd | None = None
 
     def __repr__(self) -> str:
@@ -162,6 +164,7 @@ class Exchange:
     late during the last attempt. `forced` says that the client chose the version, `weighed` that its TTFT is in a
     rollout's evidence already, `sticky` what keeps its client on a version. `trace` is the context of a request that
     leaves a trace. `held` are those of the seconds `queued` in which no engine was there, until one was woken.
+    `cached_tokens` are those of `prompt_tokens` that the engine says it had in its cache.
     """
 
     __slots__ = (
@@ -170,6 +173,7 @@ class Exchange:
         "attempts",
         "backend",
         "backend_seconds",
+        "cached_tokens",
         "client_status",
         "content_events",
         "ended",
@@ -238,6 +242,7 @@ class Exchange:
         self.itl_sum = 0.0
         self.prompt_estimate = 0
         self.prompt_tokens: int | None = None
+        self.cached_tokens: int | None = None
         self.output_tokens: int | None = None
         self.client_status = 0
         self.outcome = INTERNAL
@@ -254,6 +259,11 @@ class Exchange:
     def attempt_ended(self) -> float:
         """When the last attempt ended; 0.0 while it has not."""
         return self.attempts[-1].ended_at if self.attempts else 0.0
+
+    @property
+    def attempt_cost(self) -> float:
+        """What the last attempt cost."""
+        return self.attempts[-1].cost if self.attempts else 0.0
 
     @property
     def ttft(self) -> float | None:

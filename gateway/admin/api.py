@@ -1,6 +1,7 @@
 """The admin listener: metrics, status, reload. Never on the data listener, and never on the hot path."""
 
 import asyncio
+from functools import partial
 from importlib import import_module
 from importlib.metadata import version
 from typing import Annotated, Any
@@ -12,6 +13,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from gateway.admin.canary import canary_routes
 from gateway.admin.capacity import capacity_routes
+from gateway.admin.costs import cost_routes
 from gateway.admin.decisions import Decision, VersionDecision, candidate
 from gateway.admin.deployments import deployment_routes
 from gateway.admin.feed import Feed, feed_routes
@@ -22,6 +24,7 @@ from gateway.admin.overview import overview
 from gateway.admin.pages import page_routes
 from gateway.admin.protection import AdminToken, Protection, error, no_such_model
 from gateway.admin.scrape import scrape
+from gateway.admin.sent import not_valid
 from gateway.admin.slo import SloStatus, slo_status
 from gateway.admin.status import (
     Reloaded,
@@ -29,10 +32,12 @@ from gateway.admin.status import (
 )
 from gateway.admin.suggest import suggest_routes
 from gateway.admin.view import AdminView
+from gateway.clock import wall
 from gateway.config.problems import RoutesError
 from gateway.control.gate import Gate
 from gateway.errors import ClientError
 from gateway.proxy.explain import Explained
+from gateway.telemetry.families import rendered
 
 _EXPLAIN_ERRORS: dict[int | str, dict[str, Any]] = {
     404: {"description": "Unknown model."},
@@ -40,8 +45,6 @@ _EXPLAIN_ERRORS: dict[int | str, dict[str, Any]] = {
 }
 _NOT_HERE = "models are not served by this admin listener: use the gateway's other port (`tidegate serve --port`)"
 _NO_PATH = "no such path on the admin listener: GET /docs lists its paths"
-_TOLD = 5
-"""How many of the faults of one request are told."""
 
 
 def create_admin(view: AdminView, feed: Feed, history: History, *, host: str, token: AdminToken) -> FastAPI:
@@ -52,7 +55,7 @@ def create_admin(view: AdminView, feed: Feed, history: History, *, host: str, to
     )
     app.middleware("http")(Protection(host, token))
     app.add_exception_handler(StarletteHTTPException, _http_error)
-    app.add_exception_handler(RequestValidationError, _not_valid)
+    app.add_exception_handler(RequestValidationError, not_valid)
     turn = asyncio.Lock()  # a crowd of large answers is made one in each turn of the loop, among the requests' work
 
     @app.get("/health")
@@ -118,8 +121,19 @@ def create_admin(view: AdminView, feed: Feed, history: History, *, host: str, to
     app.include_router(suggest_routes(view.reloader, view.ledger, view.latencies, view.clock))
     app.include_router(deployment_routes(view.deployments))
     app.include_router(capacity_routes(view.capacity))
+    app.include_router(cost_routes(partial(_used, view), view.background, partial(_started, view)))
     app.include_router(operation_routes(view.registry, view.drained, view.audit, view.flusher.wake))
     return app
+
+
+async def _used(view: AdminView) -> bytes:
+    """Return what tenants used and what engines cost, as metrics."""
+    view.settle()
+    return b"".join(await view.background.do(rendered((view.used,), open_metrics=False)))
+
+
+def _started(view: AdminView) -> float:
+    return wall() - (view.clock() - view.began)
 
 
 async def _http_error(request: Request, exc: Exception) -> JSONResponse:
@@ -130,13 +144,6 @@ async def _http_error(request: Request, exc: Exception) -> JSONResponse:
     if exc.status_code == 404:
         message = _NOT_HERE if request.url.path.startswith("/v1/") else _NO_PATH
     return error(exc.status_code, code, message)
-
-
-async def _not_valid(_: Request, exc: Exception) -> JSONResponse:
-    """Say what is wrong, without what was sent: that may hold what no JSON can, as infinity or half a character."""
-    found = exc.errors() if isinstance(exc, RequestValidationError) else []
-    words = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in found[:_TOLD])
-    return error(422, "invalid_request", words.encode(errors="replace").decode() or "it cannot be read")
 
 
 def _version_decision(explained: Explained) -> VersionDecision:

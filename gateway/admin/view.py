@@ -21,6 +21,7 @@ from gateway.proxy.gateway import Gateway
 from gateway.telemetry.discovery_exposition import DiscoveryRow
 from gateway.telemetry.exposition import Exposition
 from gateway.telemetry.latency_profile import LatencyProfile
+from gateway.telemetry.tenant_exposition import TenantCollector
 from gateway.wire.client import Client
 from gateway.wire.slices import Slices
 
@@ -33,6 +34,7 @@ class AdminView:
     reloader: Reloader
     settle: Callable[[], None]
     metrics: Exposition
+    used: TenantCollector
     ledger: SloLedger
     latencies: LatencyProfile
     alerter: Alerter

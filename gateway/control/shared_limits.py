@@ -72,7 +72,14 @@ class SharedLimits:
         self._table.beat(now)
         self._owing.pay(now)
         for backend in self._registry:
-            backend.health.slots.look()
+            slots = backend.health.slots
+            slots.look()
+            backend.health.costs.look(slots.in_flight - slots.own, now)
+
+    def processes(self) -> int:
+        """Return how many processes share the table, this one among them."""
+        table = self._table
+        return sum(row == table.row or table.is_alive(row) for row in range(table.rows))
 
     def woken(self) -> None:
         """Serve what waits: a slot may have come free in another process."""

@@ -243,7 +243,7 @@ class Attempt:
         self.drop_upstream()
         exchange.backend_seconds += now - record.sent_at
         if lease is not None:
-            lease.release()
+            record.cost = lease.release(now)
             learning.ended(routed, exchange, self.backend, lease, result, now=now, rng=self._context.rng)
         self.relay = None
         self._context.observers.attempt_ended(exchange, self.backend, result)

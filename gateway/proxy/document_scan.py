@@ -40,3 +40,4 @@ def note_usage(exchange: Exchange, window: bytes) -> None:
     usage = find_usage(window)
     if usage is not None and (usage.prompt is not None or usage.output is not None):
         exchange.prompt_tokens, exchange.output_tokens = usage.prompt, usage.output
+        exchange.cached_tokens = usage.cached

@@ -122,7 +122,7 @@ def doubt(routed: RoutedRequest, exchange: Exchange, backend: Backend) -> None:
         return
     context = backend.context(routed.version.served_model) or LONGEST_CONTEXT
     if prompt > context + routed.spec.size:
-        exchange.prompt_tokens = None
+        exchange.prompt_tokens = exchange.cached_tokens = None
     if output > routed.spec.choices * context + exchange.answer_size + exchange.content_events:
         exchange.output_tokens = None
 

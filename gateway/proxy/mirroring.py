@@ -1,12 +1,13 @@
 """Copies of requests for a candidate: their answers are measured and thrown away, and they delay no request."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection
 from typing import Final
 
+from gateway.backends.backend import Backend
 from gateway.claim import Claim
 from gateway.config.table import TenantSpec
-from gateway.exchange import Exchange
+from gateway.exchange import AttemptEnd, Exchange
 from gateway.observers import Observer, Observers
 from gateway.policy.admission.quota import Quota
 from gateway.proxy.engine_request import EngineRequest
@@ -60,11 +61,13 @@ class Mirroring(Observer):
     """Sends copies and tells `settled`, and no other observer, how they fared.
 
     A copy takes a free slot of a backend that is at most half full, or is not made: it never waits, is never tried
-    again, and no tenant pays for it. `outcomes` counts copies by (model, version, outcome).
+    again, and no tenant pays for it. `outcomes` counts copies by (model, version, outcome), and `costs` is what they
+    cost by (model, version, pool).
     """
 
     def __init__(self, context: ProxyContext, settled: Callable[[Exchange], None]) -> None:
         self.outcomes: Counter[tuple[str, str, str]] = Counter()
+        self.costs: defaultdict[tuple[str, str, str], float] = defaultdict(float)
         self._settled = settled
         self._context = ProxyContext(context.clock, context.rng, Observers(self), context.choose)
         self._copies: set[RequestLifecycle] = set()
@@ -122,6 +125,12 @@ class Mirroring(Observer):
         )
         self._copies.add(lifecycle)
         lifecycle.start()
+
+    def on_attempt_ended(self, exchange: Exchange, _backend: Backend, _end: AttemptEnd) -> None:
+        """Add up what a copy cost."""
+        cost = exchange.attempt_cost
+        if cost:
+            self.costs[exchange.model, exchange.version, exchange.pool] += cost
 
     def on_settled(self, exchange: Exchange) -> None:
         """Count a copy and tell what became of it."""

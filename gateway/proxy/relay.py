@@ -270,6 +270,7 @@ class StreamRelay(Sink):
         if progress.usage is not None:
             self._exchange.prompt_tokens = progress.usage.prompt
             self._exchange.output_tokens = progress.usage.output
+            self._exchange.cached_tokens = progress.usage.cached
         if progress.error is not None:
             self._write(head, out)
             self._attempt.failed(progress.error_code)

@@ -89,7 +89,7 @@ class RoutedRequest:
             self.named.end()
         if self.spec.is_lookup:
             # What is told again was counted when it was made.
-            exchange.prompt_tokens = exchange.output_tokens = None
+            exchange.prompt_tokens = exchange.output_tokens = exchange.cached_tokens = None
             exchange.first_content = exchange.last_content = exchange.itl_sum = 0.0
             exchange.content_events, exchange.itl = 0, []
         if self.charge is not None:

@@ -11,6 +11,7 @@ _OTHER: Final = "other"
 _LONGEST_ASKED: Final = 64
 _MOST_KNOWN: Final = 1024
 _encode: Final = msgspec.json.Encoder().encode
+_COST_DIGITS: Final = 9
 _USUAL_TICKS: Final = 1000
 _TICKS: Final[list[bytes]] = [_encode(tick / 10_000) for tick in range(_USUAL_TICKS)]
 """Times of up to 0.1 s in JSON, in tenths of a millisecond."""
@@ -126,9 +127,13 @@ def _timing(exchange: Exchange) -> bytes:
 
 def _rest(exchange: Exchange) -> bytes:
     tokens_in, tokens_out, routing = exchange.prompt_tokens, exchange.output_tokens, str(exchange.routing)
-    return b"%b%b%b%b" % (
+    cost = 0.0
+    for attempt in exchange.attempts:
+        cost += attempt.cost
+    return b"%b%b%b%b%b" % (
         b"" if tokens_in is None else b',"tokens_in":%d' % tokens_in,
         b"" if tokens_out is None else b',"tokens_out":%d' % tokens_out,
+        b',"cost":%b' % _encode(round(cost, _COST_DIGITS)) if cost else b"",
         b',"reason":%b' % _encode(exchange.reason) if exchange.reason else b"",
         b',"routing":%b' % _encode(routing) if routing else b"",
     )

@@ -77,7 +77,7 @@ class GatewayCollector:
         yield from self._tokens()
         cost = counter(
             "cost",
-            "What attempts cost, in the currency of the pools' prices: time held, times the price of a slot.",
+            "What attempts cost, in the currency of the pools' prices: their shares of what engines cost.",
             _BY_VERSION,
         )
         yield from with_samples(cost, metrics.costs)

@@ -106,9 +106,9 @@ class Metrics(Observer):
         """Count an attempt."""
         ended = (backend.id, exchange.pool, exchange.version, end)
         self.attempts[ended] = self.attempts.get(ended, 0) + 1
-        if backend.health.peers.cost_per_hour is not None:
-            seconds = exchange.attempt_ended - exchange.sent
-            self.costs[exchange.model, exchange.version, exchange.pool] += backend.health.cost(seconds)
+        cost = exchange.attempt_cost
+        if cost:
+            self.costs[exchange.model, exchange.version, exchange.pool] += cost
 
     def on_retried(self, _exchange: Exchange, end: AttemptEnd) -> None:
         """Count a retry by what made it necessary."""

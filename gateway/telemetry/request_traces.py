@@ -36,6 +36,7 @@ _CLASS: Final = Attribute("tidegate.class")
 _TENANT: Final = Attribute("tidegate.tenant")
 _ATTEMPTS: Final = Attribute("tidegate.attempts")
 _ROUTING: Final = Attribute("tidegate.routing")
+_COST: Final = Attribute("tidegate.cost")
 
 _QUEUE: Final = otlp.named("queue", otlp.INTERNAL)
 _ATTEMPT: Final = otlp.named("attempt", otlp.CLIENT)
@@ -123,6 +124,8 @@ class _Parts:
         fields = self._begin(_ATTEMPT, attempt.sent_at, attempt.ended_at or exchange.ended)
         fields.append(_BACKEND.known(attempt.backend))
         fields.append(_POOL.known(attempt.pool))
+        if attempt.cost:
+            fields.append(_COST.real(attempt.cost))
         result = attempt.result
         if result is not None:
             fields.append(_OUTCOME.known(result))

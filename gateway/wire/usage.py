@@ -9,11 +9,16 @@ if TYPE_CHECKING:
 NEAR: Final = 2048
 _KEY: Final = re.compile(rb'"usage"\s*+:\s*+\{')
 _PROMPT: Final = re.compile(rb'"(?:prompt|input)_tokens"\s*+:\s*+(\d{1,12}+)(?![\w.])')
+_CACHED: Final = re.compile(
+    rb'"(?:prompt|input)_tokens_details"\s*+:\s*+\{[^{}]{0,512}?"cached_tokens"\s*+:\s*+(\d{1,12}+)(?![\w.])'
+)
 _OUTPUT: Final = re.compile(rb'"(?:completion|output)_tokens"\s*+:\s*+(\d{1,12}+)(?![\w.])')
 _USUAL: Final = b'"usage":{"prompt_tokens":'
 _TOTAL: Final = b',"total_tokens":'
 _COMPLETION: Final = b',"completion_tokens":'
 """As vLLM and OpenAI write it: compared and counted in place of three searches."""
+_DETAILS: Final = b',"prompt_tokens_details":'
+_NO_DETAILS: Final = b"null"
 _MOST_DIGITS: Final = 12
 _ZERO: Final = 0x30
 _NINE: Final = 0x39
@@ -22,28 +27,36 @@ _BRACE: Final = 0x7D
 
 
 class Usage:
-    """Tokens in and out, None where the engine did not tell, or told what is no count of tokens."""
+    """Tokens in and out, None where the engine did not tell, or told what is no count of tokens.
 
-    __slots__ = ("output", "prompt")
+    `cached` are those of the prompt that the engine had in its cache.
+    """
 
-    def __init__(self, prompt: int | None, output: int | None) -> None:
+    __slots__ = ("cached", "output", "prompt")
+
+    def __init__(self, prompt: int | None, output: int | None, cached: int | None = None) -> None:
         self.prompt: Final = prompt
         self.output: Final = output
+        self.cached: Final = cached
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Usage) and self.prompt == other.prompt and self.output == other.output
+        return isinstance(other, Usage) and self._counts() == other._counts()
 
     def __hash__(self) -> int:
-        return hash((self.prompt, self.output))
+        return hash(self._counts())
 
     def __repr__(self) -> str:
-        return f"Usage({self.prompt}, {self.output})"
+        return f"Usage({self.prompt}, {self.output}, {self.cached})"
+
+    def _counts(self) -> tuple[int | None, int | None, int | None]:
+        return self.prompt, self.output, self.cached
 
     def updated(self, later: "Usage") -> "Usage":
         """Return what is known after `later` came: some dialects tell the prompt first and the output last."""
         return Usage(
             self.prompt if later.prompt is None else later.prompt,
             self.output if later.output is None else later.output,
+            self.cached if later.cached is None else later.cached,
         )
 
 
@@ -61,11 +74,16 @@ def find_usage(data: bytes) -> Usage | None:
         if _KEY.match(data, at):
             prompt = _PROMPT.search(data, at, at + NEAR)
             output = _OUTPUT.search(data, at, at + NEAR)
-            found = Usage(int(prompt[1]) if prompt else None, int(output[1]) if output else None)
+            cached = _CACHED.search(data, at, at + NEAR)
+            found = Usage(_found(prompt), _found(output), _found(cached))
             if prompt is not None or output is not None:
                 break
         at = data.rfind(b'"usage"', 0, at)
     return found
+
+
+def _found(match: re.Match[bytes] | None) -> int | None:
+    return None if match is None else int(match[1])
 
 
 def _usual(data: bytes, at: int) -> Usage | None:
@@ -87,7 +105,16 @@ def _usual(data: bytes, at: int) -> Usage | None:
     output = _number(data, begin, end)
     if output < 0 or end == len(data) or (data[end] != _COMMA and data[end] != _BRACE):
         return None
-    return Usage(prompt, output)
+    return Usage(prompt, output, _cached(data, end))
+
+
+def _cached(data: bytes, at: "i64") -> int | None:
+    """Return how many tokens of the prompt were cached, where that stands here."""
+    details: i64 = at + len(_DETAILS)
+    if data[at:details] != _DETAILS or data[details : details + len(_NO_DETAILS)] == _NO_DETAILS:
+        return None
+    cached = _CACHED.match(data, at + 1)
+    return None if cached is None else int(cached[1])
 
 
 def _digits(data: bytes, at: "i64") -> "i64":

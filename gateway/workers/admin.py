@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote
 
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
@@ -17,13 +19,17 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from gateway.admin.costs import METRICS, cost_routes
 from gateway.admin.events import RecentEvents
 from gateway.admin.feed import Feed
 from gateway.admin.pages import page_routes
 from gateway.admin.protection import AdminToken, Protection, error
+from gateway.admin.sent import not_valid
+from gateway.clock import monotonic
 from gateway.config.problems import RoutesError
 from gateway.control.reload import Reloader
 from gateway.telemetry.families import Family, counter, gauge, negotiate, single
+from gateway.wire.slices import Slices
 from gateway.workers.asking import Asking
 from gateway.workers.merging import Expositions, Families, rendered
 from gateway.workers.process import Stage, WorkerProcess
@@ -78,6 +84,7 @@ class MachineAdmin:
                 Route("/admin/snapshot", self._one_snapshot),
                 Route("/metrics", self._metrics),
                 Route("/admin/status", self._status),
+                Route("/admin/costs", self._costs()),
                 Route("/admin/reload", self._reload, methods=["POST"]),
                 Route("/admin/upgrade", self._upgrade, methods=["POST"]),
                 Route("/{path:path}", self._pass_on, methods=["GET", "POST", "PATCH"]),
@@ -123,6 +130,21 @@ class MachineAdmin:
             blocks += family.blocks(open_metrics=open_metrics)
         blocks += [b"# EOF\n"] if open_metrics else []
         return Response(b"".join(blocks), headers={"content-type": content_type})
+
+    def _costs(self) -> FastAPI:
+        """Return what answers about costs: those of all workers, which the metrics of all have."""
+        view = self._view
+
+        async def told() -> bytes:
+            await self._look()
+            found = view.expositions.merged([each.pid for each in self._ranked()])
+            costs = {name: found[name] for name in METRICS if name in found}
+            return b"".join(rendered(costs, open_metrics=False))
+
+        app = FastAPI(openapi_url=None)
+        app.add_exception_handler(RequestValidationError, not_valid)
+        app.include_router(cost_routes(told, Slices(monotonic), lambda: view.began))
+        return app
 
     def _own(self) -> Iterator[Family]:
         view = self._view

@@ -51,6 +51,11 @@ async def test_they_share_the_work_and_answer_as_one(tmp_path: Path) -> None:
             text = await web.get(f"{served.admin}/metrics", headers={"accept": "application/openmetrics-text"})
             assert text.text.endswith("# EOF\n")
             assert (await web.get(f"{served.admin}/admin/models/m/slo")).status_code == 200
+            (used,) = (await web.get(f"{served.admin}/admin/costs")).json()["tenants"]
+            assert (used["tenant"], used["requests"], used["prompt_tokens"]) == ("other", {"ok": 40}, 40 * 7)
+            assert (await web.get(f"{served.admin}/admin/costs?format=xml")).json()["error"][
+                "code"
+            ] == "invalid_request"
             assert (await web.get(f"{served.admin}/docs")).status_code == 200
             assert (await web.get(f"{served.admin}/nothing")).json()["error"]["code"] == "not_found"
         lines = [json.loads(each) for each in served.process.err if each.startswith("{")]

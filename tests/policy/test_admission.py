@@ -80,6 +80,15 @@ def test_each_limit_is_named_with_when_to_come_again() -> None:
     assert repr(quota) == "<Quota 0 in flight, <Bucket 0.0 of 2>, <Bucket -460.0 of 100>>"
 
 
+def test_what_is_unused_is_a_share_of_each_limit() -> None:
+    assert Quota(QuotaLimits(), 0.0).unused(0.0) == []
+    quota = Quota(QuotaLimits(None, 100, 4), 0.0)
+    assert quota.reserve(60, 0.0) is None
+    assert quota.unused(0.0) == [(Exceeded.TOKENS, 0.4), (Exceeded.CONCURRENT, 0.75)]
+    quota.settle(60, 250)
+    assert quota.unused(0.0) == [(Exceeded.TOKENS, 0.0), (Exceeded.CONCURRENT, 1.0)], "0 in debt"
+
+
 def test_without_limits_everything_is_granted() -> None:
     quota = Quota(QuotaLimits(), 0.0)
     for _ in range(1000):

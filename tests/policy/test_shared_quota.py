@@ -149,6 +149,13 @@ def test_requests_at_once_are_counted_over_processes_and_those_of_a_dead_one_are
     assert other.in_flight == 1
 
 
+def test_what_is_left_is_left_for_all_processes() -> None:
+    world = Clocked(2, QuotaLimits(10, None, 4))
+    one, other = world.quotas
+    assert one.reserve(0, START) is None
+    assert other.unused(START) == [(Exceeded.REQUESTS, 0.9), (Exceeded.CONCURRENT, 0.75)]
+
+
 def test_a_charge_that_finds_the_lock_held_is_made_later() -> None:
     clocked = Clocked(2, QuotaLimits(tokens_per_minute=100))
     one, other = clocked.quotas

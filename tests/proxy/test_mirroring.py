@@ -37,6 +37,17 @@ def test_a_copy_goes_to_the_candidate_under_an_id_of_its_own_and_its_answer_nowh
     assert len(front.gateway.ids) == 0
 
 
+def test_what_a_copy_costs_is_told_apart(front: Front) -> None:
+    for backend in front.registry:
+        backend.health.costs.follow(2.0, 1.0, front.loop.time())
+    front.asks()
+    front.passes(3.0)
+    for side in front.connects():
+        front.says(ANSWER, side)
+    assert front.mirroring.costs == {("m", "v2", "v2"): pytest.approx(6.0)}
+    assert [each.cost for asked in front.notes.settled for each in asked.attempts] == [pytest.approx(6.0)]
+
+
 def test_a_copy_that_fails_is_not_tried_again(opened: Opened) -> None:
     routes = versions("http://127.0.0.1:8001", "http://127.0.0.1:8002", start="manual")
     routes["pools"]["v2"]["backends"].append("http://127.0.0.1:8003")

@@ -141,6 +141,14 @@ def test_a_line_says_what_the_record_says(requests: list[tuple[Any, ...]]) -> No
             assert line.get(name) == (None if value is None else pytest.approx(value, rel=1e-9, abs=0.000051))
 
 
+def test_the_cost_of_a_request_is_that_of_all_its_attempts() -> None:
+    made = exchange()
+    made.attempts = [attempted(), attempted()]
+    assert "cost" not in json.loads(AccessLines().line(made, 0.0))
+    made.attempts[0].cost, made.attempts[1].cost = 0.25, 1e-9
+    assert json.loads(AccessLines().line(made, 0.0))["cost"] == 0.250000001
+
+
 DOCUMENTED_FIRST = ("time", "request_id", "model", "endpoint", "outcome", "status", "e2e", "overhead")
 
 

@@ -15,6 +15,7 @@ from gateway.backends.exposed import EngineMetrics
 from gateway.config.table import BackendSpec, ModelSpec, PoolSpec, RouteTable, VersionSpec
 from gateway.control.alerts import Alerter
 from gateway.exchange import AttemptEnd, Exchange, Outcome, Verdict
+from gateway.policy.admission.quota import Exceeded, Quota, QuotaLimits
 from gateway.policy.canary.rollout import Phase
 from gateway.policy.routing.ejection import Cause
 from gateway.policy.routing.pool_state import PoolState
@@ -33,6 +34,8 @@ from gateway.telemetry.rollout_exposition import Delivered, RolloutCollector, Ro
 from gateway.telemetry.routing_exposition import RoutingCollector
 from gateway.telemetry.slo_exposition import SloCollector
 from gateway.telemetry.slo_recorder import SloRecorder, follow
+from gateway.telemetry.tenant_exposition import CostsByPool, TenantCollector
+from gateway.telemetry.tenant_usage import TenantUsage
 from gateway.telemetry.waking_exposition import WakingCollector
 from gateway.wire.slices import Work, finish
 from tests.attempts import attempted
@@ -247,6 +250,26 @@ def test_cold_starts_are_shown_for_pools_that_scale_from_zero() -> None:
     assert not any(dict(pairs).get("pool") == "cpu" for _, pairs in samples)
 
 
+def tenant_collector(paid: Exchange) -> TenantCollector:
+    """What one tenant without a name used, and another with limits has left."""
+    usage, quota = TenantUsage(), Quota(QuotaLimits(10, 1000, 4), 0.0)
+    usage.on_settled(paid)
+    usage.on_attempt_ended(paid, BACKEND, AttemptEnd.OK)
+    assert quota.reserve(250, 0.0) is None
+    costs = CostsByPool({"gpu": 0.5}, {"gpu": 1.5}, {("m", "v2", "gpu"): 0.25})
+    return TenantCollector(usage, lambda: [("acme", quota)], lambda: costs, lambda: 0.0)
+
+
+def test_tenants_and_what_engines_cost_are_shown() -> None:
+    samples = expose(Metrics(), tenant_collector(exchange()))
+    assert value(samples, "tidegate_tenant_requests_total", tenant="other", model="m", result="ok") == 1
+    assert value(samples, "tidegate_tenant_tokens_total", tenant="other", direction="output") == 21
+    left = {limit: value(samples, "tidegate_tenant_quota_left_ratio", tenant="acme", limit=limit) for limit in Exceeded}
+    assert left == {Exceeded.REQUESTS: 0.9, Exceeded.TOKENS: 0.75, Exceeded.CONCURRENT: 0.75}
+    assert value(samples, "tidegate_cost_engines_total", pool="gpu") == 2.0
+    assert value(samples, "tidegate_cost_idle_total", pool="gpu") == 1.5
+
+
 def discovery_collector() -> DiscoveryCollector:
     return DiscoveryCollector(lambda: [DiscoveryRow("dns vllm.svc:8000", ("p",), 2, 1, 3.5, "", 4)])
 
@@ -301,12 +324,15 @@ def test_every_metric_has_its_row_and_every_row_its_metric() -> None:
     rows = {cells[1].strip(" `"): cells[3] for cells in table}
     metrics = Metrics()
     metrics.on_settled(exchange())
-    BACKEND.health.peers.cost_per_hour = 2.5
-    metrics.on_attempt_ended(exchange(), BACKEND, AttemptEnd.OK)
+    paid = exchange()
+    paid.attempts = [attempted()]
+    paid.attempts[-1].cost = 0.5
+    metrics.on_attempt_ended(paid, BACKEND, AttemptEnd.OK)
     metrics.on_retried(exchange(), AttemptEnd.STALLED)
     exported: dict[str, set[str]] = {}
     rest = (routing_collector(), admission_collector(), rollout_collector(), discovery_collector(), fleet_collector())
-    for name, pairs in expose(metrics, slo_collector(), capacity_collector(), waking_collector(), *rest):
+    more = (slo_collector(), capacity_collector(), waking_collector(), tenant_collector(paid))
+    for name, pairs in expose(metrics, *more, *rest):
         family = re.sub(r"_(bucket|sum|count|created)$", "", name)
         if name.startswith("tidegate_"):
             exported.setdefault(family, set()).update(key for key, _ in pairs if key != "le")

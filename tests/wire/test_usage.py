@@ -61,3 +61,29 @@ def test_counts_that_are_written_in_the_usual_way_are_read_as_any_others(parts: 
     if usual is not None:
         assert find_usage(document) == Usage(int(usual[1]), int(usual[2]))
     assert find_usage(document) == find_usage(document.replace(b'"usage":', b'"usage": '))
+
+
+@pytest.mark.parametrize(
+    ("details", "cached"),
+    [
+        (b'"prompt_tokens_details":{"cached_tokens":4}', 4),
+        (b'"prompt_tokens_details":{"audio_tokens":0,"cached_tokens":4}', 4),
+        (b'"prompt_tokens_details": { "cached_tokens" : 0 }', 0),
+        (b'"prompt_tokens_details":null', None),
+        (b'"prompt_tokens_details":{"cached_tokens":null}', None),
+        (b'"prompt_tokens_details":{"cached_tokens":-4}', None),
+        (b'"prompt_tokens_details":{},"other":{"cached_tokens":4}', None),
+        (b'"other":{"cached_tokens":4}', None),
+    ],
+)
+def test_cached_tokens_are_those_of_the_prompt(details: bytes, cached: int | None) -> None:
+    usual = b'{"usage":{"prompt_tokens":7,"total_tokens":10,"completion_tokens":3,%b}}' % details
+    assert find_usage(usual) == Usage(7, 3, cached)
+    assert find_usage(usual.replace(b'"usage":', b'"usage": ')) == Usage(7, 3, cached)
+    of_responses = b'{"usage":{"input_tokens":7,%b,"output_tokens":3}}' % details.replace(b"prompt_", b"input_")
+    assert find_usage(of_responses) == Usage(7, 3, cached)
+
+
+def test_what_was_cached_is_kept_until_something_else_is_told() -> None:
+    assert Usage(7, 1, 4).updated(Usage(None, 3)) == Usage(7, 3, 4)
+    assert hash(Usage(7, 3, 4)) != hash(Usage(7, 3))

@@ -109,6 +109,20 @@ class Quota:
                 bucket.refill(now)
         return None if requests is None else requests.level, None if tokens is None else tokens.level
 
+    def unused(self, now: float) -> list[tuple[Exceeded, float]]:
+        """Return which share of each limit is left, 0 where it is in debt."""
+        requests, tokens = self.left(now)
+        found: list[tuple[Exceeded, float]] = []
+        if self.requests is not None and requests is not None:
+            found.append((Exceeded.REQUESTS, max(0.0, requests / self.requests.size)))
+        if self.tokens is not None and tokens is not None:
+            found.append((Exceeded.TOKENS, max(0.0, tokens / self.tokens.size)))
+        most = self.limits.concurrent
+        if most is not None:
+            used = self.in_flight if self.shared is None else self.shared.in_flight
+            found.append((Exceeded.CONCURRENT, max(0.0, 1 - used / most)))
+        return found
+
     def follow(self, limits: QuotaLimits, now: float) -> None:
         """Take other limits; what is in flight stays so, and what this process owes is charged by the limits before."""
         if self.shared is not None:

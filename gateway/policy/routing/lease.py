@@ -17,7 +17,7 @@ class Lease(LatencySample):
     whether the backend can return.
     """
 
-    __slots__ = ("_claim", "_own", "_rules", "_vitals", "at", "beside", "era", "is_probe", "turn")
+    __slots__ = ("_began", "_claim", "_own", "_rules", "_vitals", "at", "beside", "era", "is_probe", "turn")
 
     def __init__(self, vitals: Vitals, tokens: int, claim: Claim, now: float, *, is_probe: bool) -> None:
         slots, latency = vitals.slots, vitals.latency
@@ -36,6 +36,9 @@ class Lease(LatencySample):
         self.era, self.turn = slots.evidence.era, slots.evidence.bearing.turn
         self._claim = claim
         self._rules = slots.take(claim, now)
+        if slots.shared is not None:
+            vitals.costs.look(slots.in_flight - slots.own, now)
+        self._began = vitals.costs.begin(now)
         if slots.own == 1:
             vitals.activity.asked(now)
         latency.sent(tokens)
@@ -46,9 +49,12 @@ class Lease(LatencySample):
         if own != _NONE and self._vitals is not None:
             self._vitals.latency.prefilled(own)
 
-    def release(self) -> None:
-        """Give the place back; further calls do nothing."""
+    def release(self, now: float = 0.0) -> float:
+        """Give the place back, and return what it cost to hold it; further calls do nothing."""
         self.prefilled()
         vitals, self._vitals = self._vitals, None
-        if vitals is not None and vitals.slots.give_back(self._claim, self._rules):
+        if vitals is None:
+            return 0.0
+        if vitals.slots.give_back(self._claim, self._rules):
             vitals.activity.rested()
+        return vitals.costs.end(self._began, now)

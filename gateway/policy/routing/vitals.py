@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from gateway.policy.routing.activity import Activity
+from gateway.policy.routing.cost_meter import CostMeter
 from gateway.policy.routing.ejection import USUAL, State, Thresholds, Transition
 from gateway.policy.routing.latency_model import LatencyModel, PoolLatency
 from gateway.policy.routing.outlier import OutlierState, Symptoms
@@ -20,13 +21,15 @@ class Vitals:
 
     `slots` are the work it holds and may hold, `latency` how long it takes, `activity` when it last worked, `backoff`
     until when it is left alone, `symptoms` what speaks against it, `outlier` whether it is in service for all that.
+    `costs` divides what it costs among those that hold it.
     """
 
-    __slots__ = ("activity", "backoff", "id", "latency", "outlier", "slots", "symptoms")
+    __slots__ = ("activity", "backoff", "costs", "id", "latency", "outlier", "slots", "symptoms")
 
     def __init__(self, identity: str, latency: PoolLatency, thresholds: Thresholds) -> None:
         self.id = identity
         self.slots = Slots()
+        self.costs = CostMeter()
         self.latency = LatencyModel(latency)
         self.activity = Activity()
         self.backoff = self.activity.backoff
