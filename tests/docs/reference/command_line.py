@@ -11,8 +11,8 @@ from gateway.cli.commands import app
 from tests.docs.reference.markdown import WRITTEN, join, table, text
 
 ABOUT = """
-`tidegate COMMAND --help` shows the same in a terminal. An option with a variable may be set in the environment instead;
-the command line wins.
+`--help` after any command shows the same in a terminal. An option with a variable may be set in the environment
+instead; the command line wins.
 
 Commands that ask a running gateway find its admin listener by `--admin` or `TIDEGATE_ADMIN`, and take the token from
 `TIDEGATE_ADMIN_TOKEN`. For an admin listener with TLS, `TIDEGATE_ADMIN_CA` names the authorities, and
