@@ -1,24 +1,19 @@
 """`tidegate check`: says whether route files are right, and what they mean."""
 
 import json
-from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from gateway.cli.check_capacity import (
-    budgets_as_json,
-    budgets_table,
-    capacity_as_json,
-    capacity_table,
-    from_zero_table,
-)
+from gateway.cli.check_capacity import budgets_table, capacity_table, from_zero_table
+from gateway.cli.check_json import routes_as_json
+from gateway.cli.check_words import objectives_of, when_words
 from gateway.cli.tables import PlainTable
-from gateway.cli.targets import percent, target_rows
+from gateway.cli.targets import target_rows
 from gateway.config.durations import format_duration
 from gateway.config.itself import Listening
 from gateway.config.load import LoadedRoutes, load
@@ -26,16 +21,15 @@ from gateway.config.origins import FileOrigin, Origin
 from gateway.config.problems import RoutesError
 from gateway.config.rollouts import DENSEST, RAREST, expected, stalling
 from gateway.config.schema import json_schema
-from gateway.config.table import FIRST_TOKEN, LONGEST, STALL, Discovery, ModelSpec, PoolSpec, RouteTable
+from gateway.config.table import FIRST_TOKEN, LONGEST, STALL, Discovery, ModelSpec, RouteTable
 from gateway.discovery.expanding import origins_of
 from gateway.discovery.target_file import read_targets
+from gateway.policy.admission.classes import CLASSES
 from gateway.policy.canary.plan import LAST
 from gateway.policy.canary.words import span
-from gateway.policy.routing.rules import ANY, Span, When
-from gateway.policy.routing.waking import ScaleFromZero
 from gateway.policy.slo.alerts import FASTEST, Severity
-from gateway.policy.slo.objective import Objective, Target
-from gateway.policy.slo.words import fewest_words, limits_of, outage_words
+from gateway.policy.slo.objective import Objective
+from gateway.policy.slo.words import fewest_words, outage_words
 
 _WIDTH_IN_FILES = 160
 
@@ -73,7 +67,7 @@ def check(
         _print_problems(error, as_json=as_json)
         raise typer.Exit(1) from None
     if as_json:
-        typer.echo(json.dumps(_as_json(loaded), indent=2))
+        typer.echo(json.dumps(routes_as_json(loaded), indent=2))
     else:
         _print_routes(loaded)
 
@@ -102,6 +96,7 @@ def _print_routes(loaded: LoadedRoutes) -> None:
         capacity_table,
         from_zero_table,
         budgets_table,
+        _classes_table,
         _tenants_table,
     )
     for table in (make(loaded.table) for make in tables):
@@ -157,7 +152,7 @@ def _objectives_table(table: RouteTable) -> Table:
 def _pages_table(table: RouteTable) -> Table:
     """Return what it takes to page, SLIs with the same target in one row; `--json` has the rest in `notes`."""
     shown = PlainTable(("objective", "SLI", "pages above burn rate", "failures needed", "total outage pages after"))
-    for objective in _objectives(table):
+    for objective in objectives_of(table):
         factor = f"{FASTEST.factor(objective.window):.4g}"
         for target in dict.fromkeys(target.ratio for target in objective.targets.values()):
             slis = [(sli, each) for sli, each in objective.targets.items() if each.ratio == target]
@@ -165,19 +160,6 @@ def _pages_table(table: RouteTable) -> Table:
             fewest, outage = fewest_words(Severity.PAGE, of, objective.window), outage_words(of, objective.window)
             shown.row(objective.name, names, factor, fewest, outage)
     return shown
-
-
-def _objectives(table: RouteTable) -> Iterable[Objective]:
-    return {objective.name: objective for model in table.models.values() for objective in model.objectives}.values()
-
-
-def _limits(table: RouteTable) -> list[str]:
-    """Return what the alerts of each objective cannot detect, in words."""
-    return [
-        f"{objective.name}, {sli} {percent(target)}: {'; '.join(limits_of(target, objective.window))}"
-        for objective in _objectives(table)
-        for sli, target in objective.targets.items()
-    ]
 
 
 def _classes(model: ModelSpec, objective: Objective) -> str:
@@ -229,6 +211,18 @@ def _bears(found: Discovery) -> str:
     return f"label {found.max_concurrency_label}, or {usual}" if found.max_concurrency_label else usual
 
 
+def _classes_table(table: RouteTable) -> Table:
+    """Return the classes, the one that is served first on top, where the routes have any of their own or tenants."""
+    shown = PlainTable(("class", "priority", "waits at most", "refused first", "guaranteed share", "tenants"))
+    if not table.tenants and table.classes == CLASSES:
+        return shown
+    for each in sorted(table.classes.values(), key=lambda each: each.priority):
+        tenants = ", ".join(tenant.name for tenant in table.tenants.values() if tenant.service_class == each.name)
+        wait, share = format_duration(each.max_queue_wait), f"{100 * each.min_share:g} %" if each.min_share else "-"
+        shown.row(each.name, str(each.priority), wait, "yes" if each.sheddable else "-", share, tenants)
+    return shown
+
+
 def _tenants_table(table: RouteTable) -> Table:
     shown = PlainTable(("tenant", "class", "models", "limits"))
     for tenant in table.tenants.values():
@@ -243,24 +237,9 @@ def _rules_table(table: RouteTable) -> Table:
     for model in table.models.values():
         name = model.name
         for rule in model.rules:
-            shown.row(name, _when(rule.when), ", ".join(rule.use), f"{rule.spill_at_burn:g}")
+            shown.row(name, when_words(rule.when), ", ".join(rule.use), f"{rule.spill_at_burn:g}")
             name = ""
     return shown
-
-
-def _when(when: When) -> str:
-    """Whose rule it is, in words."""
-    named = (("path", when.endpoints), ("class", when.classes), ("tenant", when.tenants))
-    counted = (("prompt tokens", when.prompt_tokens), ("max_tokens", when.max_tokens))
-    held = (("tools", when.tools), ("images", when.images))
-    asked = [f"{what} {' or '.join(sorted(names))}" for what, names in named if names]
-    asked += [f"{what} {_span(span)}" for what, span in counted if span != ANY]
-    asked += [f"{'with' if wanted else 'without'} {what}" for what, wanted in held if wanted is not None]
-    return ", ".join(asked) or "all requests"
-
-
-def _span(span: Span) -> str:
-    return f"up to {span.most:g}" if span.least <= 0 else f"from {span.least:g}"
 
 
 def _canary_table(table: RouteTable) -> Table:
@@ -304,84 +283,3 @@ def _shares(model: ModelSpec) -> dict[str, float]:
     """Per cent of requests by version."""
     total = sum(weight for _, weight in model.split)
     return {name: 100 * weight / total for name, weight in model.split}
-
-
-def _as_json(loaded: LoadedRoutes) -> dict[str, Any]:
-    table = loaded.table
-    return {
-        "ok": True,
-        "sources": table.sources,
-        "warnings": [asdict(warning) for warning in loaded.warnings],
-        "notes": _limits(table),
-        "models": {name: _model_as_json(model) for name, model in table.models.items()},
-        "pools": {name: _pool_as_json(pool) for name, pool in table.pools.items()},
-        "budgets": budgets_as_json(table),
-    }
-
-
-def _model_as_json(model: ModelSpec) -> dict[str, Any]:
-    return {
-        "aliases": model.aliases,
-        "versions": {
-            version.name: {"pools": version.pools, "served_model": version.served_model}
-            for version in model.versions.values()
-        },
-        "split": dict(model.split),
-        "canary": asdict(model.canary) if model.canary is not None else None,
-        "rules": [
-            {"when": _when(rule.when), "use": rule.use, "spill_at_burn": rule.spill_at_burn} for rule in model.rules
-        ],
-        "timeouts_seconds": asdict(model.timeouts),
-        "objective": _objective_as_json(model.objective),
-        "objective_by_class": {name: _objective_as_json(each) for name, each in model.objective_by_class.items()},
-    }
-
-
-def _objective_as_json(objective: Objective) -> dict[str, Any]:
-    return {
-        "name": objective.name,
-        "window_seconds": objective.window,
-        "targets": {sli: _target_as_json(target) for sli, target in objective.targets.items()},
-    }
-
-
-def _target_as_json(target: Target) -> dict[str, Any]:
-    if not target.under:
-        return {"ratio": target.ratio}
-    return {"ratio": target.ratio, "under_seconds": target.under, "by_prompt_tokens": dict(target.by_prompt_tokens)}
-
-
-def _from_zero_as_json(settings: ScaleFromZero | None) -> dict[str, Any] | None:
-    if settings is None:
-        return None
-    return {"max_held": settings.max_held, "hold_seconds": settings.hold, "wake": settings.way.value}
-
-
-def _pool_as_json(pool: PoolSpec) -> dict[str, Any]:
-    return {
-        "accelerator": pool.accelerator,
-        "cost_per_hour": pool.cost_per_hour,
-        "warm_up_seconds": pool.warm_up,
-        "capacity": capacity_as_json(pool),
-        "scale_from_zero": _from_zero_as_json(pool.scale_from_zero),
-        "pre_warm": pool.pre_warm,
-        "backends": [
-            {
-                "id": backend.id,
-                "url": backend.url,
-                "max_concurrency": backend.max_concurrency,
-                "has_api_key": backend.api_key is not None,
-            }
-            for backend in pool.backends
-        ],
-        "discovered": [
-            {
-                "origin": str(found.origin),
-                "where": dict(found.where),
-                "max_concurrency": found.max_concurrency,
-                "max_concurrency_label": found.max_concurrency_label,
-                "has_api_key": found.api_key is not None,
-            }
-            for found in pool.discovered
-        ],
-    }

@@ -19,7 +19,7 @@ from gateway.cli.suggest import suggest
 from gateway.cli.watching import Interval, Watch, print_parts, watch
 from gateway.config.durations import format_duration, parse_duration
 from gateway.policy.slo.objective import Target
-from gateway.policy.slo.words import limits_of
+from gateway.policy.slo.words import limits_of, target_words
 
 app = typer.Typer(cls=ShowByDefault, help="Show burn rates, error budgets and alerts of models.")
 _ATTEMPTS = frozenset({"pool", "backend"})
@@ -112,7 +112,7 @@ def _targets(objective: dict[str, Any], *, alone: bool) -> Iterator[RenderableTy
     whose = f"class {classes}" if classes else "all classes" if alone else "all other classes"
     yield Text(f"objective {objective['name']} ({whose}), over {objective['window']}:")
     for target in objective["targets"]:
-        words = f"{target['sli']} {target['target'] * 100:.6g} %{_thresholds(target['thresholds'])}"
+        words = f"{target['sli']} {target_words(target['target'])}{_thresholds(target['thresholds'])}"
         yield Text(f"  {words}; {'; '.join(limits_of(Target(target['target']), window)[:2])}")
     yield Text(f"  goodput: {_goodput(objective['goodput'])}")
 

@@ -15,7 +15,7 @@ from gateway.cli.names import tenants
 from gateway.cli.problems import notes, pools_without_ejections, problems
 from gateway.cli.watching import Interval, Parts, Watch, print_parts, watch
 from gateway.config.durations import parse_duration
-from gateway.policy.slo.words import duration
+from gateway.policy.slo.words import duration, target_words
 
 _HALF, _MOST_LIMITS = 0.5, 10
 BURNS = ("5m", "1h", "6h", "3d")
@@ -226,7 +226,7 @@ def _objectives(found: dict[str, Any]) -> Table:
                 each["model"],
                 each["objective"],
                 each["sli"],
-                f"{each['target'] * 100:.6g} %",
+                target_words(each["target"]),
                 *burn_rates(BURNS, each["burn"], each.get("coverage", {})),
                 each["alert"] or "-",
                 budget_words(each["budget"]),

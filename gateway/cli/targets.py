@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from gateway.config.durations import format_duration
 from gateway.policy.slo.objective import DEPLOYMENT, THROUGHPUT, Objective, Target, Throughput
+from gateway.policy.slo.words import target_words
 
 
 def target_rows(objective: Objective, *, of_deployments: bool) -> Iterator[tuple[str, str, str]]:
@@ -35,4 +36,4 @@ def _good(target: Target) -> str:
 
 def percent(target: Target) -> str:
     """Return the share of events that must be good."""
-    return f"{100 * target.ratio:.6g} %"
+    return target_words(target.ratio)

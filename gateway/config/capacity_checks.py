@@ -10,6 +10,7 @@ from typing import Any
 from gateway.config.consistency import Declared
 from gateway.config.problems import KeyPath, Problem
 from gateway.policy.capacity.want import Rules
+from gateway.policy.routing.waking import Way
 
 _USUAL = Rules()
 
@@ -33,15 +34,17 @@ class CapacityChecks:
             if given:
                 self._check_bounds(pool, paths, numbers)
                 self._check_cost(pool, paths, numbers)
+            else:
+                self._check_wake(pool)
 
     def _check_bounds(self, pool: Declared, paths: Mapping[str, KeyPath], numbers: Mapping[str, float | None]) -> None:
         least, most = numbers["min"], numbers.get("max")
         step, above = numbers.get("step"), numbers.get("approve_above")
-        if most is None or least is None:
-            return
+        if most is None or least is None or most < 1 or least < 0:
+            return  # of a number that cannot be, the schema has its own word
         if least > most:
-            at = paths.get("min", paths["max"])
-            self._wrong(pool, at, f"fewest {least:g}, most {most:g}", "make `max` at least as large as `min`")
+            message = f"is {least:g}, more than `max`, {most:g}"
+            self._wrong(pool, paths["min"], message, "make `max` at least as large as `min`")
         if step is not None and step > most:
             message = f"no step can be this large: `max` is {most:g}"
             self._odd(pool, paths["step"], message, "make it smaller, or leave it out")
@@ -51,6 +54,17 @@ class CapacityChecks:
         if above is not None and above < least:
             message = f"a person would have to approve the fewest replicas, which are {least:g}"
             self._wrong(pool, paths["approve_above"], message, "make it at least as large as `min`")
+
+    def _check_wake(self, pool: Declared) -> None:
+        """Warn of a pool without a `capacity` that scales from zero by it: requests are held, and nothing is wanted."""
+        settings = pool.values.get("scale_from_zero") if isinstance(pool.values, dict) else None
+        if isinstance(settings, dict) and settings.get("wake", Way.CAPACITY) == Way.CAPACITY:
+            message = "no engine is asked for: `wake: capacity` needs a `capacity` of this pool"
+            hint = (
+                "add `capacity: {min: 0, max: 8}`, or write `wake: engines` or the URL of a webhook; without it, "
+                "something has to act on the metric `tidegate_wake_wanted`"
+            )
+            self._odd(pool, (*pool.path, "scale_from_zero"), message, hint)
 
     def _check_cost(self, pool: Declared, paths: Mapping[str, KeyPath], numbers: Mapping[str, float | None]) -> None:
         path = paths.get("max_cost_per_hour")

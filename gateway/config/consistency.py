@@ -140,7 +140,8 @@ class Consistency:
             for path, pool in model.items("versions", version, "pools"):
                 if not isinstance(pool, str):
                     continue
-                if pool not in self.pools and self.all_pools_known:
+                # One that is there in capitals has a name that is not valid, which is said there.
+                if pool not in (*self.pools, *map(str.lower, self.pools)) and self.all_pools_known:
                     message = f"there is no pool {shown(model.document, path)}"
                     self._wrong(model, path, message, suggest(pool, self.pools, "known pools"))
                 if pool in listed:

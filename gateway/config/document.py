@@ -136,6 +136,9 @@ def parse_document(source: Source) -> Document:
 def _syntax_problem(source: Source, error: yaml.MarkedYAMLError) -> Problem:
     line, column = _position(error.problem_mark)
     lines = _LINE_BREAK.split(source.text)
+    ends_early = line >= len(lines)
+    if len(lines) > 1 and not lines[-1]:
+        lines.pop()  # what comes after the last line break is no line to an editor
     if line > len(lines):
         line, column = len(lines), len(lines[-1]) + 1
     text = lines[line - 1]
@@ -147,7 +150,7 @@ def _syntax_problem(source: Source, error: yaml.MarkedYAMLError) -> Problem:
         message, hint = "this line is indented with a tab", "indent YAML with spaces"
     elif "${" in text:
         hint = 'inside { } and [ ], put variables in quotes: `"${NAME}"`'
-    elif line >= len(lines):
+    elif ends_early:
         hint = "the file ends too early; was it written completely?"
     return Problem(source.file, line, column, "", message, hint)
 

@@ -27,6 +27,7 @@ _EXPECTED = {
     "list": "is not a list",
     "dict": "is not a mapping",
     "model": "is not a mapping",
+    "bool": "is neither true nor false",
 }
 _PLACES: dict[str, KeyPath] = {
     "a backend (`{url: http://host:8000, ...}`)": ("pools", "p", "backends", 0),
@@ -58,13 +59,24 @@ _BOUNDS = {
 def explain(error: ValidationError, document: Document, known: Iterable[KeyPath]) -> Iterator[Problem]:
     """One Problem for each thing that pydantic found, but at the paths `known` to be wrong already."""
     skipped = set(known)
-    for detail in error.errors(include_url=False, include_input=False):
+    details = error.errors(include_url=False, include_input=False)
+    misspelt = {_meant(document, detail["loc"]) for detail in details if detail["type"] == "extra_forbidden"}
+    for detail in details:
+        if detail["type"] == "missing" and (*document.lookup(detail["loc"])[0], detail["loc"][-1]) in misspelt:
+            continue  # it is there, under a name that is wrong
         where = tuple(part for part in detail["loc"] if part != _KEY_MARK)
         path = document.lookup(where)[0]
         if path not in skipped:
             yield _explain(
                 document, path, where, detail["type"], detail.get("ctx", {}), is_key=detail["loc"][-1] == _KEY_MARK
             )
+
+
+def _meant(document: Document, where: KeyPath) -> KeyPath:
+    """Return the path of the key that was meant by an unknown one, if one is close to it."""
+    path = document.lookup(where)[0]
+    hint = suggest(str(path[-1]), fields_at(path[:-1]), "")
+    return (*path[:-1], hint.split("`")[1]) if hint.startswith("did you mean") else ()
 
 
 def shown(document: Document, path: KeyPath) -> str:
@@ -139,6 +151,8 @@ def _flow(value: object) -> str:
     """Write a value as YAML on one line."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key}: {_flow(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
     return f"[{', '.join(map(_flow, value))}]" if isinstance(value, list) else str(value)
 
 

@@ -75,8 +75,10 @@ def load(path: Path, environ: Mapping[str, str] = os.environ, *, listeners: Coll
     capacity.check()
     budgets = BudgetChecks(sections["budgets"], pools, not any(each.path in ("", "budgets") for each in problems))
     budgets.check()
-    problems += budgets.problems + capacity.problems + consistency.problems + checks.problems
-    problems += admission.problems + steering.problems
+    told = {(each.file, each.line, each.column) for each in problems}
+    found = budgets.problems + capacity.problems + consistency.problems + checks.problems
+    found += admission.problems + steering.problems
+    problems += (each for each in found if (each.file, each.line, each.column) not in told)
     problems += find_itself((*pools.values(), *models.values()), listeners)
     if not (models or problems):
         hint = "the smallest: `models: {my-model: {backends: [http://localhost:8000]}}`"

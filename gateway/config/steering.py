@@ -95,9 +95,21 @@ class Steering:
                 if pool in self.pools or "versions" in model.names():
                     hint = suggest(pool, listed - misspelt or listed, "pools of its versions")
                     self._wrong(model, where, f"no version of this model runs in {shown(model.document, where)}", hint)
+            self._check_effect(model, path, rule)
             if isinstance(when, dict):
                 self._check_names(model, (*path, "when", "class"), when.get("class"), [*CLASSES, *self.classes])
                 self._check_names(model, (*path, "when", "tenant"), when.get("tenant"), list(self.tenants))
+
+    def _check_effect(self, model: Declared, path: KeyPath, rule: Mapping[str, Any]) -> None:
+        """Warn of a rule that does nothing for a version, since it names none of its pools."""
+        named = rule.get("use")
+        use = [pool for pool in named if isinstance(pool, str)] if isinstance(named, list) else []
+        for version in model.names("versions"):
+            pools = [pool for _, pool in model.items("versions", version, "pools") if isinstance(pool, str)]
+            is_moot = not rule.get("when") and len(pools) < 2
+            if use and pools and not is_moot and set(use).isdisjoint(pools):
+                message = f"does nothing for version `{version}`, which runs in {', '.join(pools)}"
+                self._odd(model, (*path, "use"), message, "add one of its pools, or let the version run in these")
 
     def _check_names(self, model: Declared, path: KeyPath, value: Any, known: list[str]) -> None:
         names = value if isinstance(value, list) else [value]
@@ -134,12 +146,12 @@ class Steering:
             self._check_mirror(model, (*path, "mirror"), stable, candidate)
 
     def _check_steps(self, model: Declared, path: KeyPath, steps: Any) -> None:
-        numbers = [_number(each) for each in steps] if isinstance(steps, list) else []
+        numbers = [_step(each) for each in steps] if isinstance(steps, list) else []
         for at, (before, after) in enumerate(pairwise(numbers)):
             if before is not None and after is not None and after <= before:
                 self._wrong(model, (*path, at + 1), "is not above the step before it", "write rising steps, up to 95")
         last = numbers[-1] if numbers else None
-        if last is not None and 0 < last <= 100 and last != LAST:
+        if last is not None and last != LAST:
             message = (
                 f"the last step is {LAST:g} %: 5 % stay on stable for `last_hold` as a comparison, then the candidate "
                 "is promoted"
@@ -147,14 +159,14 @@ class Steering:
             self._odd(model, (*path, len(numbers) - 1), message, f"end the list with {LAST:g}")
 
     def _check_times(self, model: Declared, path: KeyPath, canary: Mapping[str, Any]) -> None:
-        hold = readable_timeout(canary.get("hold")) or _PLAN.hold
+        hold = readable_timeout(canary["hold"]) if "hold" in canary else _PLAN.hold
         longest = readable_timeout(canary.get("max_hold"))
-        if longest is not None and longest < hold:
+        if longest is not None and hold is not None and longest < hold:
             message = f"`max_hold` is {format_duration(longest)}, shorter than `hold`, {format_duration(hold)}"
             self._wrong(model, (*path, "max_hold"), message, "make `max_hold` longer")
         freeze = _number(canary.get("freeze_below", _PLAN.freeze_below * 100))
         pause = _number(canary.get("pause_below", _PLAN.pause_below * 100))
-        if freeze is not None and pause is not None and pause > freeze:
+        if freeze is not None and pause is not None and 0 <= freeze < pause <= 100:
             key = "pause_below" if "pause_below" in canary else "freeze_below"
             message = "a rollout would start with a budget at which it pauses"
             self._wrong(model, (*path, key), message, "set `pause_below` to at most `freeze_below`")
@@ -180,6 +192,12 @@ def _number(value: Any) -> float | None:
         return float(value)
     except (TypeError, ValueError):
         return None
+
+
+def _step(value: Any) -> float | None:
+    """Return a percentage of requests, None for what cannot be one."""
+    number = _number(value)
+    return number if number is not None and 0 < number <= 100 else None
 
 
 def _is_zero(weight: Any) -> bool:

@@ -21,6 +21,8 @@ TARGETS_KEY = "file"
 """Of an item in a list: a file that is named relative to the route file."""
 
 _VARIABLE = re.compile(r"\$\{(?:([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\})?")
+_REST_OF_NUMBER = re.compile("[0-9]{3}")
+"""The key that `1,000` in a mapping in braces ends with."""
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -93,7 +95,9 @@ class _Reading:
 
 def _text(node: ScalarNode, key: str | int, environ: Mapping[str, str]) -> str:
     if node.is_null:
-        raise InvalidValueError("has no value", "write one, or delete the line")
+        of_number = isinstance(key, str) and _REST_OF_NUMBER.fullmatch(key)
+        hint = "write numbers without commas: `1000000`" if of_number else "write one, or delete the line"
+        raise InvalidValueError("has no value", hint)
     if key not in SECRET_KEYS:
         return expand(node.text, environ)
     reference = _REFERENCE.fullmatch(node.text)

@@ -10,7 +10,7 @@ from gateway.policy.slo.budget import error_budget
 from gateway.policy.slo.incidents import Firing
 from gateway.policy.slo.ledger import SloLedger
 from gateway.policy.slo.series import Kind, Series, SeriesKey
-from gateway.policy.slo.words import budget_words, missed_words, rate_words, where_words
+from gateway.policy.slo.words import budget_words, missed_words, rate_words, target_words, where_words
 
 WAITING, SENT, FAILED, NO_WEBHOOK = "waiting", "sent", "failed", "no webhook"
 
@@ -163,5 +163,5 @@ def texts(series: Series, firing: Firing, ledger: SloLedger) -> tuple[str, str]:
     return (
         f"{series.sli} of {whose}{prompts}: {rate_words(reading, budget)}",
         f"{', '.join(filter(None, (missed, where)))}. {left[0].upper()}{left[1:]}. "
-        f"Target {100 * series.target.ratio:.6g} %, objective {series.objective}.",
+        f"Target {target_words(series.target.ratio)}, objective {series.objective}.",
     )

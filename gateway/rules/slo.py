@@ -10,6 +10,7 @@ from gateway.config.durations import format_duration
 from gateway.config.table import ModelSpec, RouteTable
 from gateway.policy.slo.alerts import PAIRS, AlertPair, Severity
 from gateway.policy.slo.objective import Objective, Sli, Target
+from gateway.policy.slo.words import target_words
 from gateway.runbooks import runbook as section
 
 ALERT = "TidegateErrorBudgetBurn"
@@ -168,7 +169,7 @@ class Slo:
     @property
     def target_words(self) -> str:
         """The target, in words."""
-        percent = f"{self.target.ratio * 100:.6g} %"
+        percent = target_words(self.target.ratio)
         if self.sli is Sli.AVAILABILITY:
             return f"{percent} of requests answered completely"
         pace = " a token" if self.sli is Sli.TPOT else ""

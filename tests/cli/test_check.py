@@ -109,8 +109,15 @@ tenants:
         assert outcome["notes"][0].startswith("default, availability 99.9 %: minimum failures for a page: 5 within 1 h")
         objective = outcome["models"]["llama"].pop("objective")
         assert (objective["name"], objective["window_seconds"]) == ("default", 28 * 86_400)
-        assert objective["targets"]["availability"] == {"ratio": 0.999}
-        assert objective["targets"]["tpot"] == {"ratio": 0.99, "under_seconds": 0.1, "by_prompt_tokens": {}}
+        assert objective["targets"]["availability"] == {"target": 99.9, "ratio": 0.999}
+        assert objective["targets"]["tpot"] == {
+            "target": 99,
+            "ratio": 0.99,
+            "under_seconds": 0.1,
+            "by_prompt_tokens": {},
+        }
+        assert outcome["classes"]["batch"]["min_share"] == 0.05
+        assert outcome["tenants"] == {}
         assert outcome["models"]["llama"] == {
             "objective_by_class": {},
             "canary": None,

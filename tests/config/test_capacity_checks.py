@@ -63,7 +63,7 @@ def test_everything_can_be_said(tmp_path: Path) -> None:
     ("pool", "problem"),
     [
         ({"capacity": {"min": 1}}, "pools.gpu.capacity: `max` is missing"),
-        ({"capacity": {"min": 9, "max": 8}}, "pools.gpu.capacity.min: fewest 9, most 8"),
+        ({"capacity": {"min": 9, "max": 8}}, "pools.gpu.capacity.min: is 9, more than `max`, 8"),
         ({"capacity": {"min": 0, "max": 0}}, "pools.gpu.capacity.max: `0` is too small"),
         ({"capacity": {"max": 1, "mode": "magic"}}, "pools.gpu.capacity.mode: `magic` is not a known value"),
         (
@@ -94,6 +94,23 @@ def test_what_has_no_number_is_told_once(tmp_path: Path) -> None:
         "pools.gpu.capacity.min: `few` is not a whole number",
         "pools.gpu.capacity.max_cost_per_hour: `cheap` is not a number",
     ]
+
+
+@pytest.mark.parametrize(
+    ("pool", "said"),
+    [
+        ({"scale_from_zero": {}}, True),
+        ({"scale_from_zero": {"wake": "capacity"}}, True),
+        ({"scale_from_zero": {"wake": "engines"}}, False),
+        ({"scale_from_zero": {"wake": "capacity"}, "capacity": {"min": 0, "max": 4}}, False),
+    ],
+)
+def test_a_pool_that_scales_from_zero_by_a_capacity_that_it_lacks_is_odd(
+    tmp_path: Path, pool: dict[str, Any], said: bool
+) -> None:
+    found = [f"{each.path}: {each.message}" for each in load(routes(tmp_path, pool)).warnings]
+    message = "no engine is asked for: `wake: capacity` needs a `capacity` of this pool"
+    assert found == ([f"pools.gpu.scale_from_zero: {message}"] if said else [])
 
 
 def test_bounds_that_bind_nothing_are_odd(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def test_a_target_is_refused_exactly_when_some_alert_could_never_fire(tmp_path: 
         ),
         (
             "objectives: {a: {availability: {target: 99.99}}}\nmodels: {m: {backends: [http://a], objective: a}}",
-            "at 99.99 % the 2 % page is an outage of 4.84 s",
+            "at 99.99 % an outage of 4.84 s pages",
         ),
         (
             "objectives: {a: {ttft: {target: 99, under: 40s}}}\nmodels: {m: {backends: [http://a], objective: a}}",

@@ -49,7 +49,7 @@ def test_problems_of_all_files_come_at_once_sorted_by_file_and_line(tmp_path: Pa
         load_routes(folder, {})
 
     places = [(Path(problem.file).name, problem.line) for problem in caught.value.problems]
-    assert places == [("a.yaml", 4), ("b.yaml", 2), ("b.yaml", 3), ("c.yml", 2)]
+    assert places == [("a.yaml", 4), ("b.yaml", 2), ("b.yaml", 3), ("c.yml", 1)]
 
 
 def test_a_name_in_two_files_cites_both_places(tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_a_file_that_cannot_be_read_makes_no_pool_of_other_files_missing(tmp_pat
     (folder / "pools.yaml").write_text("pools: {gpu: {backends: [http://a]}\n")
 
     (problem,) = problems_of(folder).splitlines()[::2]
-    assert problem.startswith("pools.yaml:2:1: is not YAML: ")
+    assert problem.startswith("pools.yaml:1:36: is not YAML: ")
 
 
 def test_a_problem_has_parts_that_a_program_can_use(tmp_path: Path) -> None:

@@ -182,6 +182,33 @@ def test_a_share_of_less_than_one_backend_is_odd(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("rules", "odd"),
+    [
+        ("{when: {class: batch}, use: [cpu]}", [("v1", "gpu"), ("v3", "big, gpu")]),
+        ("{when: {class: batch}, use: [cpu, gpu]}", []),
+        ("{use: [gpu, big]}", []),
+        ("{use: [cpu]}", [("v3", "big, gpu")]),
+    ],
+)
+def test_a_rule_that_does_nothing_for_a_version_is_odd(tmp_path: Path, rules: str, odd: list[tuple[str, str]]) -> None:
+    routes = loaded(
+        tmp_path,
+        f"""\
+pools: {{gpu: {{backends: [http://a]}}, cpu: {{backends: [http://b]}}, big: {{backends: [http://c]}}}}
+models:
+  m:
+    versions: {{v1: {{pools: [gpu]}}, v2: {{pools: [cpu]}}, v3: {{pools: [big, gpu]}}}}
+    split: {{v1: 1, v2: 1, v3: 1}}
+    rules: [{rules}]
+""",
+    )
+    assert [(each.path, each.message) for each in routes.warnings] == [
+        ("models.m.rules[0].use", f"does nothing for version `{version}`, which runs in {pools}")
+        for version, pools in odd
+    ]
+
+
 def test_warnings_do_not_keep_routes_from_being_used(tmp_path: Path) -> None:
     routes = loaded(
         tmp_path,

@@ -140,6 +140,6 @@ def test_what_an_objective_cannot_do_is_said() -> None:
 
 def test_a_target_that_no_restart_keeps_is_said() -> None:
     assert too_strict(Target(0.9999), MONTH) == (
-        "at 99.99 % the 2 % page is an outage of 4.84 s: a restart of the only backend pages"
+        "at 99.99 % an outage of 4.84 s pages: a restart of the only backend is enough"
     )
     assert not too_strict(Target(0.999), MONTH)

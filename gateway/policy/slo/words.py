@@ -139,8 +139,13 @@ def too_strict(target: Target, window: float) -> str:
     outage = PAIRS[0].share * window * target.budget
     if outage >= _BRIEF:
         return ""
-    percent = f"{100 * target.ratio:.6g} %"
-    return f"at {percent} the 2 % page is an outage of {duration(outage)}: a restart of the only backend pages"
+    percent = target_words(target.ratio)
+    return f"at {percent} an outage of {duration(outage)} pages: a restart of the only backend is enough"
+
+
+def target_words(ratio: float) -> str:
+    """Return a target in per cent as routes write it: 99.9 %, and 99.99999 % too."""
+    return f"{100 * ratio:.10g} %"
 
 
 def duration_of(window: float) -> str:
