@@ -22,7 +22,7 @@ RECOVERED_BELOW = 0.05
 RECOVERY_WINDOW = 5.0
 
 _WIDTHS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600)
-_ENOUGH, _FEWEST_BINS = 30, 20
+_ENOUGH, _FEWEST_BINS, _MOST_BINS = 30, 20, 400
 _CURVE_POINTS = 400
 
 
@@ -50,6 +50,13 @@ class Distribution:
             return None
         rank = max(1, -(-self.count * per_cent // 100))
         return self.values[bisect_left(self.up_to, rank)]
+
+    def share_of(self, value: float) -> float:
+        """Which share of all is exactly this value."""
+        place = bisect_left(self.values, value)
+        if place == len(self.values) or self.values[place] != value:
+            return 0.0
+        return (self.up_to[place] - (self.up_to[place - 1] if place else 0)) / self.count
 
     def curve(self) -> list[tuple[float, float]]:
         """The cumulative distribution as points (value, share), thinned to a few hundred; the last one stays."""
@@ -106,7 +113,8 @@ class Bins:
     @classmethod
     def over(cls, seconds: float, requests: float) -> "Bins":
         """Bins wide enough that one holds enough of so many requests, and narrow enough to show a course."""
-        allowed = [width for width in _WIDTHS if width * _FEWEST_BINS <= seconds] or [_WIDTHS[0]]
+        fitting = [width for width in _WIDTHS if width * _MOST_BINS >= seconds] or [int(-(-seconds // _MOST_BINS))]
+        allowed = [width for width in fitting if width * _FEWEST_BINS <= seconds] or [fitting[0]]
         enough = (width for width in allowed if requests * width >= _ENOUGH * seconds)
         width = next(enough, allowed[-1])
         return cls(seconds, width, max(1, int(seconds // width)))

@@ -3,19 +3,29 @@
 import re
 
 from loadtest.report.tables import Table, conditions, course, remarks, results
+from loadtest.report.verdict import headline, verdicts
 from loadtest.report.view import View
 
 
 def markdown(view: View, extra: list[Table]) -> str:
     """The report as GitHub's Markdown; `extra` tables follow the results."""
     about = view.recording.about
-    parts = [f"# {text(about.title)}", *(f"> {remark}" for remark in remarks(view))]
-    parts += [_section(table) for table in (*results(view), *extra, course(about)) if table.rows]
+    parts = [f"# {text(about.title)}", *(f"> {remark}" for remark in remarks(view)), *_verdict(view)]
+    parts += [_section(table) for table in (*results(view), *extra, course(view)) if table.rows]
     if about.notes:
         parts += ["## Notes", "\n".join(f"- {text(note)}" for note in about.notes)]
     parts += [_section(table) for table in conditions(view) if table.rows]
     parts += ["## To repeat it", _fenced(about.command)]
     return "\n\n".join(parts) + "\n"
+
+
+def _verdict(view: View) -> list[str]:
+    if not view.recording.requests:
+        return []
+    return [
+        "\n".join([f"**{text(headline(name, found))}**\n", *(f"- {sli.state}: {text(sli.words())}" for sli in found)])
+        for name, found in verdicts(view).items()
+    ]
 
 
 def text(raw: str) -> str:

@@ -2,20 +2,24 @@
 
 import json
 from collections.abc import Iterable
+from dataclasses import asdict
 from html import escape
 from pathlib import Path
 from string import Template
+from typing import Any
 
-from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
-
+import gateway.admin
 from loadtest.report import stats
 from loadtest.report.markdown import markdown
 from loadtest.report.plots import Panel, panels
 from loadtest.report.recording import Recording
 from loadtest.report.tables import Table, conditions, course, remarks, results
+from loadtest.report.verdict import headline, state, verdicts
 from loadtest.report.view import View
 
 _NUMERIC = frozenset("0123456789.- %N/A")
+_HERE = Path(__file__).parent
+_UPLOT = Path(gateway.admin.__file__).parent / "dashboard" / "uplot"
 _HOW_DISTRIBUTED = "The share of answered requests, or of gaps, that took at most so long."
 
 
@@ -37,19 +41,33 @@ def html(view: View, extra: list[Table]) -> str:
     """The report as a page; `extra` tables follow the results."""
     about = view.recording.about
     shown = panels(view)
-    tables = [*results(view), *extra, course(about)]
-    return Template(Path(__file__).with_name("report.html").read_text()).substitute(
+    tables = [*results(view), *extra]
+    return Template((_HERE / "report.html").read_text()).substitute(
         title=escape(about.title),
         remarks="".join(f'<p class="remark">{escape(remark)}</p>' for remark in remarks(view)),
-        objective=_tables(tables[:1]),
+        verdict=_verdict(view),
+        events=_tables([course(view)]),
         time=_plots("Over time", _how_binned(view), [panel for panel in shown if panel.timed]),
         distributions=_plots("Distributions", _HOW_DISTRIBUTED, [panel for panel in shown if not panel.timed]),
-        tables=_tables(tables[1:]),
+        tables=_tables(tables),
         notes=_notes(about.notes),
         conditions=_tables(conditions(view)),
         command=escape(about.command),
-        figures=_figures(shown),
-        plotly=get_plotlyjs(),
+        figures=_figures(view, shown),
+        uplot=(_UPLOT / "uPlot.iife.min.js").read_text(),
+        uplot_style=(_UPLOT / "uPlot.min.css").read_text(),
+        script=(_HERE / "report.js").read_text(),
+    )
+
+
+def _verdict(view: View) -> str:
+    found = verdicts(view)
+    return "".join(
+        f'<section class="verdict {state(slis).replace(" ", "-")}"><h2>{escape(headline(name, slis))}</h2><ul>'
+        + "".join(f"<li><b>{sli.state}</b> {escape(sli.words())}</li>" for sli in slis)
+        + "</ul></section>"
+        for name, slis in found.items()
+        if view.recording.requests
     )
 
 
@@ -57,7 +75,7 @@ def _how_binned(view: View) -> str:
     width = f"{view.bins.width} s"
     return (
         f"Each point stands for the {width} around it; the p99 of fewer than 100 requests is their longest. "
-        "Drag to zoom: all plots follow. Double-click to see the whole run again."
+        "Drag to zoom: all plots follow. Double-click to see the whole run again. Numbers on top stand for events."
     )
 
 
@@ -101,9 +119,19 @@ def _notes(notes: tuple[str, ...]) -> str:
     return f"<section><h2>Notes</h2><ul>{''.join(f'<li>{escape(note)}</li>' for note in notes)}</ul></section>"
 
 
-def _figures(shown: list[Panel]) -> str:
+def _figures(view: View, shown: list[Panel]) -> str:
     """The plots as JSON that no text within can close the script it stands in."""
-    listed = [
-        {"key": panel.key, "timed": panel.timed, "traces": panel.traces, "layout": panel.layout} for panel in shown
-    ]
-    return json.dumps(listed, separators=(",", ":")).replace("<", "\\u003c")
+    marked = [event.at for event in view.events]
+    told = {"panels": list(map(_panel, shown)), "events": marked, "seconds": view.seconds}
+    return json.dumps(told, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _panel(panel: Panel) -> dict[str, Any]:
+    """A panel's fields; an x axis that all its lines have is told once."""
+    told = asdict(panel)
+    first = told["traces"][0]["x"]
+    if all(trace["x"] == first for trace in told["traces"]):
+        told["x"] = first
+        for trace in told["traces"]:
+            del trace["x"]
+    return told

@@ -1,8 +1,7 @@
-"""The plots of a report as plotly's figures: what happened over time on one axis, and cumulative distributions."""
+"""The plots of a report, as numbers for uPlot: what happened over time on one axis, and cumulative distributions."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 from loadtest.report.figures import (
@@ -20,14 +19,14 @@ from loadtest.report.figures import (
     rate,
     shares,
 )
-from loadtest.report.recording import CUT, FAILED, OK, REFUSED, Event, Objective, Request, Sample
+from loadtest.report.recording import CUT, FAILED, OK, REFUSED, Objective, Request, Sample
 from loadtest.report.view import ALL, View
 
 Course = Sequence[float | None]
 
 # Okabe and Ito's colours, told apart by the colour-blind, less the yellow and the black that one background swallows.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#888888")
-DASHES = ("solid", "dash", "dot")
+DASHES: tuple[tuple[int, ...], ...] = ((), (6, 4), (2, 3))
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, GREY = COLOURS
 
 _OF_OUTCOME = {OK: GREEN, FAILED: VERMILION, CUT: PURPLE, REFUSED: ORANGE}
@@ -38,22 +37,28 @@ _TOLD = {
     "burn": ("Burn rate", "As the gateway told it; at 1 the error budget lasts exactly as long as its window."),
     "share": ("Share as the gateway told it", ""),
 }
-_LOG = {"type": "log", "dtick": "D2", "minorloglabels": "complete"}
 _MOST_BACKENDS = 8
-_LONGEST_LABEL = 28
-_CLOSE = 0.015
+_MOST_SAMPLES = 4000
+_PER_CENT_AXIS = (0.0, 103.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One plot: `key` names it in a page, `timed` says that its x axis is the run's time."""
+    """One plot: `key` names it in a page, `timed` says that its x axis is the run's time.
+
+    `log` is for the axis of durations: y of a plot over time, x of a distribution. `threshold` is a value on that axis.
+    """
 
     key: str
     title: str
     traces: tuple[dict[str, Any], ...]
-    layout: dict[str, Any]
     note: str = ""
     timed: bool = True
+    unit: str = ""
+    log: bool = False
+    span: tuple[float, float] | None = None
+    stacked: bool = False
+    threshold: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +66,7 @@ class Style:
     """How the line of one gateway, backend, version or name looks, in all plots."""
 
     colour: str
-    dash: str = "solid"
+    dash: tuple[int, ...] = ()
 
 
 def styles(labels: Iterable[str]) -> dict[str, Style]:
@@ -112,17 +117,23 @@ def _compared(view: View) -> list[Panel]:
 
 
 def _latency_panel(view: View, measure: str, title: str, lines: Sequence[dict[str, Any]]) -> Panel:
-    traces = _drawn(lines)
-    limit = _threshold(view.recording.about.objective, measure)
-    if traces and limit is not None:
-        flat = {"mode": "lines", "hoverinfo": "skip", "line": {"color": GREY, "width": 1.2, "dash": "dot"}}
-        traces = (*traces, {**flat, "name": "threshold", "x": [0, view.seconds], "y": [1000 * limit] * 2})
     key = f"time-{title.removesuffix(', ms').replace(' ', '-').lower()}"
-    return _timed(view, key, title, traces, _LOG)
+    limit = _threshold(view.recording.about.objective, measure)
+    note = _together(view) if measure == "ITL" else ""
+    return Panel(key, title, _drawn(lines), note, unit="ms", log=True, threshold=limit)
+
+
+def _together(view: View) -> str:
+    """Say which gaps the axis leaves out: on a logarithmic one 0 would take all the room."""
+    share = all_gaps(view.recording.gaps).share_of(0.0)
+    if not share:
+        return ""
+    return f"{100 * share:.3g} % of the gaps are 0, since their events arrived in one read; the axis begins above 0."
 
 
 def _threshold(objective: Objective, measure: str) -> float | None:
-    return {"TTFT": objective.ttft, "TPOT": objective.tpot}.get(measure)
+    limit = {"TTFT": objective.ttft, "TPOT": objective.tpot}.get(measure)
+    return None if limit is None else 1000 * limit
 
 
 def _traffic(view: View) -> list[Panel]:
@@ -138,8 +149,8 @@ def _traffic(view: View) -> list[Panel]:
     how = "Output tokens of requests that met the objective, by when the requests were due."
     return [
         *(_failures(view) if view.several else _outcomes(view)),
-        _timed(view, "goodput", "Goodput, tokens/s", good, {"rangemode": "tozero"}, how),
-        _timed(view, "met", "Requests that met the objective, %", whole, {"range": [0, 103]}),
+        Panel("goodput", "Goodput, tokens/s", good, how),
+        Panel("met", "Requests that met the objective, %", whole, unit="%", span=_PER_CENT_AXIS),
     ]
 
 
@@ -147,15 +158,12 @@ def _outcomes(view: View) -> list[Panel]:
     """Requests by outcome, stacked."""
     by_outcome = grouped(view.recording.requests, lambda request: request.outcome)
     lines = [
-        {
-            **_line(view.bins, outcome, rate(view.bins, by_outcome[outcome]), Style(_OF_OUTCOME[outcome])),
-            "stackgroup": "one",
-        }
+        _line(view.bins, outcome, rate(view.bins, by_outcome[outcome]), Style(_OF_OUTCOME[outcome]))
         for outcome in OUTCOMES
         if outcome in by_outcome
     ]
     note = "Stacked. Refused requests were shed, by 429 or 503."
-    return [_timed(view, "outcomes", "Requests per second", tuple(lines), {"rangemode": "tozero"}, note)]
+    return [Panel("outcomes", "Requests per second", tuple(lines), note, stacked=True)]
 
 
 def _failures(view: View) -> list[Panel]:
@@ -167,8 +175,7 @@ def _failures(view: View) -> list[Panel]:
             for name, requests in view.groups.items()
         }
         lines = [_line(view.bins, name, rate(view.bins, each), style[name]) for name, each in counted.items() if each]
-        title = f"Requests {outcome}, per second"
-        found.append(_timed(view, f"outcome-{outcome}", title, tuple(lines), {"rangemode": "tozero"}))
+        found.append(Panel(f"outcome-{outcome}", f"Requests {outcome}, per second", tuple(lines)))
     return found
 
 
@@ -181,12 +188,26 @@ def _told(view: View) -> list[Panel]:
     found = []
     for name in sorted(series, key=lambda name: (name not in _TOLD, [*_TOLD].index(name) if name in _TOLD else name)):
         title, note = _TOLD.get(name, (name, ""))
+        width = _thinned(series[name].values())
+        if width > 1:
+            note = f"{note} Each point is the highest of {width} samples.".strip()
         lines = [
-            _trace(label or name, [each.at for each in samples], [each.value for each in samples], style[label])
+            _trace(label or name, *_highest(samples, width), style[label])
             for label, samples in sorted(series[name].items())
         ]
-        found.append(_timed(view, f"told-{name}", title, tuple(lines), {"rangemode": "tozero"}, note))
+        found.append(Panel(f"told-{name}", title, tuple(lines), note))
     return found
+
+
+def _thinned(series: Iterable[Sequence[Sample]]) -> int:
+    """Return how many samples share a point, so that all lines together stay small enough for a page."""
+    return -(-sum(map(len, series)) // _MOST_SAMPLES)
+
+
+def _highest(samples: Sequence[Sample], width: int) -> tuple[list[float], list[float]]:
+    """Return times and values of every so many samples: the first time, and the highest value."""
+    groups = [samples[first : first + width] for first in range(0, len(samples), width)]
+    return [group[0].at for group in groups], [max(each.value for each in group) for group in groups]
 
 
 def _where(view: View) -> list[Panel]:
@@ -204,7 +225,8 @@ def _where(view: View) -> list[Panel]:
     for what, style, label in labels:
         courses = shares(view.bins, requests, label)
         lines = _drawn(_line(view.bins, name, _per_cent(course), style[name]) for name, course in courses.items())
-        found.append(_timed(view, f"by-{what}-time", f"Share of requests by {what}, %", lines, {"range": [0, 103]}))
+        title = f"Share of requests by {what}, %"
+        found.append(Panel(f"by-{what}-time", title, lines, unit="%", span=_PER_CENT_AXIS))
     return found
 
 
@@ -221,7 +243,7 @@ def _where_compared(view: View) -> list[Panel]:
             if backend in each
         )
         title = f"Share of requests at {backend}, %"
-        found.append(_timed(view, f"by-backend-{index}", title, lines, {"range": [0, 103]}))
+        found.append(Panel(f"by-backend-{index}", title, lines, unit="%", span=_PER_CENT_AXIS))
     return found
 
 
@@ -241,54 +263,19 @@ def _distributions(view: View) -> list[Panel]:
     }
     curves["ITL"] = [(ALL, all_gaps(view.recording.gaps), Style(BLUE))]
     for measure in ("TTFT", "ITL", "TPOT", "e2e"):
-        traces = tuple(_curve(name, seen, look) for name, seen, look in curves[measure] if seen.count)
+        traces = _drawn(_curve(name, seen, look) for name, seen, look in curves[measure])
         limit = _threshold(objective, measure)
-        layout = _layout({**_LOG, "ticksuffix": " ms"}, {"range": [0, 103], "ticksuffix": " %"})
-        if limit is not None:
-            layout["shapes"] = [_upright(1000 * limit)]
-        note = "Dotted: the threshold." if limit is not None else ""
-        found.append(Panel(f"cdf-{measure.lower()}", measure, traces, layout, note, timed=False))
+        note = "Dotted: the threshold." if limit is not None else _together(view) if measure == "ITL" else ""
+        key = f"cdf-{measure.lower()}"
+        found.append(
+            Panel(key, measure, traces, note, timed=False, unit="ms", log=True, span=_PER_CENT_AXIS, threshold=limit)
+        )
     return found
 
 
 def _curve(name: str, seen: Distribution, style: Style) -> dict[str, Any]:
-    points = seen.curve()
-    return _trace(name, [_short(1000 * value) for value, _ in points], _per_cent([share for _, share in points]), style)
-
-
-def _timed(
-    view: View, key: str, title: str, traces: tuple[dict[str, Any], ...], axis: Mapping[str, Any], note: str = ""
-) -> Panel:
-    layout = _layout({"range": [0, view.seconds], "ticksuffix": " s"}, axis)
-    layout |= _marks(view.recording.about.events, view.seconds)
-    return Panel(key, title, traces, layout, note)
-
-
-def _layout(x: Mapping[str, Any], y: Mapping[str, Any]) -> dict[str, Any]:
-    plain = {"zeroline": False, "exponentformat": "none", "ticklabelstandoff": 4}
-    return {"xaxis": {**plain, **x}, "yaxis": {**plain, **y}, "showlegend": True}
-
-
-def _marks(events: Sequence[Event], seconds: float) -> dict[str, Any]:
-    """A line for each event, and its label; events that happen at about one time share a label."""
-    labels: list[tuple[float, str]] = []
-    for event in sorted(events, key=lambda event: event.at):
-        if labels and event.at - labels[-1][0] < _CLOSE * seconds:
-            labels[-1] = (labels[-1][0], f"{labels[-1][1]}; {event.label}")
-        else:
-            labels.append((event.at, event.label))
-    return {"shapes": [_upright(event.at) for event in events], "annotations": [_label(*each) for each in labels]}
-
-
-def _upright(at: float) -> dict[str, Any]:
-    line = {"color": GREY, "width": 1, "dash": "dot"}
-    return {"type": "line", "x0": at, "x1": at, "y0": 0, "y1": 1, "yref": "paper", "line": line}
-
-
-def _label(at: float, label: str) -> dict[str, Any]:
-    short = label if len(label) <= _LONGEST_LABEL else label[: _LONGEST_LABEL - 1] + "…"
-    place = {"x": at, "y": 1, "yref": "paper", "xanchor": "right", "yanchor": "top", "textangle": -90}
-    return {**place, "text": escape(short), "hovertext": escape(label), "showarrow": False, "font": {"size": 10}}
+    points = [(1000 * value, share) for value, share in seen.curve() if value > 0]
+    return _trace(name, [_short(value) for value, _ in points], _per_cent([share for _, share in points]), style)
 
 
 def _line(bins: Bins, name: str, course: Course, style: Style) -> dict[str, Any]:
@@ -296,19 +283,13 @@ def _line(bins: Bins, name: str, course: Course, style: Style) -> dict[str, Any]
 
 
 def _trace(name: str, x: Sequence[float], y: Course, style: Style) -> dict[str, Any]:
-    """A line as SVG. Where values are missing it has gaps, and marks the points that no line would show."""
-    line = {"color": style.colour, "dash": style.dash, "width": 1.8}
-    values = [None if value is None else _short(value) for value in y]
-    beside = zip([None, *values], values, [*values[1:], None], strict=False)
-    alone = any(value is not None and before is after is None for before, value, after in beside)
-    looks = {"mode": "lines+markers" if alone else "lines", "marker": {"size": 4}, "line": line}
+    """A line; where values are missing it has gaps."""
     return {
-        "type": "scatter",
-        "name": escape(name),
+        "name": name,
         "x": [round(each, 3) for each in x],
-        "y": values,
-        "showlegend": name != ALL,
-        **looks,
+        "y": [None if value is None else _short(value) for value in y],
+        "colour": style.colour,
+        "dash": style.dash,
     }
 
 

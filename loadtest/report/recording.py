@@ -150,8 +150,8 @@ class Recording:
 
 
 def rounded(gap: float) -> float:
-    """Return a gap in seconds to two digits, from 10 us up, so that gaps can be counted."""
-    return float(f"{max(gap, 1e-5):.1e}")
+    """Return a gap in seconds to two digits, and 0 below 10 us, so that gaps can be counted."""
+    return float(f"{gap:.1e}") if gap >= 1e-5 else 0.0
 
 
 def machine() -> dict[str, str]:

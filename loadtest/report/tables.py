@@ -14,7 +14,8 @@ from loadtest.report.figures import (
     distribution,
     grouped,
 )
-from loadtest.report.recording import OK, About, Objective, Request
+from loadtest.report.recording import Request
+from loadtest.report.verdict import slis, state, thresholds
 from loadtest.report.view import ALL, View
 
 NONE = "-"
@@ -55,35 +56,16 @@ def objective(view: View) -> Table:
         view.grouped_by,
         "requests",
         f"availability (target {number(wanted.availability)} %)",
-        f"TTFT within {_thresholds(wanted)} (target {number(wanted.ttft_target)} %)",
+        f"TTFT within {thresholds(wanted)} (target {number(wanted.ttft_target)} %)",
         f"TPOT within {milliseconds(wanted.tpot)} ms (target {number(wanted.tpot_target)} %)",
         "objective",
     )
-    targets = (wanted.availability, wanted.ttft_target, wanted.tpot_target)
     rows = []
     for name, requests in view.judged.items():
-        measured = (
-            Verdict.of(requests, wanted, 0.0, view.seconds).availability,
-            _in_time([request for request in requests if request.ttft is not None], wanted.late_ttft),
-            _in_time([request for request in requests if request.tpot is not None], wanted.late_tpot),
-        )
-        met = all(
-            share is None or 100 * share >= target - 1e-9 for share, target in zip(measured, targets, strict=True)
-        )
-        rows.append((name, str(len(requests)), *map(per_cent, measured), "met" if met else "missed"))
+        found = slis(requests, wanted)
+        rows.append((name, str(len(requests)), *(sli.shown for sli in found), state(found)))
     note = "Availability: the share of all requests that were answered whole; refused ones count against it. "
     return Table("objective", "Objective", head, tuple(rows), note + "TTFT and TPOT: of answered streams.")
-
-
-def _thresholds(wanted: Objective) -> str:
-    longer = (f", {milliseconds(under)} ms from {tokens} prompt tokens on" for tokens, under in wanted.long_prompts)
-    return f"{milliseconds(wanted.ttft)} ms{''.join(longer)}"
-
-
-def _in_time(requests: Sequence[Request], late: Callable[[Request], bool]) -> float | None:
-    """The share of answered requests that were not late; None where none was answered."""
-    answered = [request for request in requests if request.outcome == OK]
-    return 1 - sum(map(late, answered)) / len(answered) if answered else None
 
 
 def missed(view: View) -> Table:
@@ -140,10 +122,11 @@ def where(view: View, what: str, label: Callable[[Request], str]) -> Table:
     return Table(f"by-{what}", title, (what, *columns), tuple(rows), f"Of the requests whose answer named a {what}.")
 
 
-def course(about: About) -> Table:
+def course(view: View) -> Table:
     """What happened when."""
-    rows = tuple((number(event.at), event.label) for event in sorted(about.events, key=lambda event: event.at))
-    return Table("events", "Events", ("at, s", "what"), rows)
+    events = enumerate(view.events, start=1)
+    rows = tuple((str(place), number(event.at), event.label) for place, event in events)
+    return Table("events", "Events", ("", "at, s", "what"), rows)
 
 
 def conditions(view: View) -> list[Table]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from loadtest.report.figures import Bins, grouped
-from loadtest.report.recording import Recording, Request
+from loadtest.report.recording import Event, Recording, Request
 
 UNNAMED, ALL = "unnamed", "all"
 
@@ -32,6 +32,11 @@ class View:
         seconds = max([recording.about.seconds, *(request.at + 1e-6 for request in requests)])
         lines = len(gateways) or 1
         return cls(recording, seconds, several, groups, Bins.over(seconds, len(requests) / lines))
+
+    @property
+    def events(self) -> Sequence[Event]:
+        """What happened, in its order; the places in it are the numbers in plots."""
+        return sorted(self.recording.about.events, key=lambda event: event.at)
 
     @property
     def grouped_by(self) -> str:

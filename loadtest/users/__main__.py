@@ -12,6 +12,7 @@ from collections import Counter
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from rich.console import Console
 from rich.table import Table
@@ -21,6 +22,8 @@ from gateway.processes.child import ProcessDied, spawn
 from loadtest.report.figures import all_gaps, distribution
 from loadtest.report.page import write_report
 from loadtest.report.recording import CUT, FAILED, OK, REFUSED, Recording
+from loadtest.report.verdict import MET, MISSED, UNKNOWN, headline, state, verdicts
+from loadtest.report.view import View
 from loadtest.users.shapes import SHAPES
 
 _HOST = "127.0.0.1"
@@ -29,6 +32,7 @@ _STOP_SECONDS = 15.0
 _PER_CENT = (50, 90, 99, 100)
 _LAST_LINES = 15
 _REASONS = 3
+_COLOURS = MappingProxyType({MET: "green", MISSED: "red", UNKNOWN: "default"})
 
 
 class LoadFailed(RuntimeError):
@@ -58,12 +62,20 @@ def main() -> None:
     outcomes = Counter(request.outcome for request in recording.requests)
     console.print(_table(recording))
     console.print(", ".join(f"{outcomes[outcome]} {outcome}" for outcome in (OK, REFUSED, FAILED, CUT)))
+    _judge(recording, console)
     console.print(f"{page}\n{page.with_suffix('.md')}", soft_wrap=True)
     bad = 100 * (1 - outcomes[OK] / len(recording.requests))
     if bad > chosen.most_failures:
         listed = (f"\n  {count} x {words}" for words, count in reasons(chosen.folder).most_common(_REASONS))
         allowed = f"--most-failures allows {chosen.most_failures:g} %"
         sys.exit(f"loadtest: {bad:.2f} % of all requests were not answered completely; {allowed}{''.join(listed)}")
+
+
+def _judge(recording: Recording, console: Console) -> None:
+    for name, slis in verdicts(View.of(recording)).items():
+        console.print(headline(name, slis), style=f"bold {_COLOURS[state(slis)]}")
+        for sli in slis:
+            console.print(f"  {sli.state}: {sli.words()}", style=_COLOURS[sli.state], soft_wrap=True)
 
 
 def reasons(folder: Path) -> Counter[str]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import gevent
 from gevent import GreenletExit
 from locust import User, task
 
@@ -37,6 +38,11 @@ class GatewayUser(User):
         self.rng = self.plan.chance(self.number)
         self.key = self.rng.choice(self.plan.keys)
         self.service_class = self.rng.choice(self.plan.classes)
+        self.arrive()
+
+    def arrive(self) -> None:
+        """Wait for a part of a think time: users that start together would else ask in the same millisecond."""
+        gevent.sleep(self.rng.random() * self.wait_time())
 
     def wait_time(self) -> float:
         """Draw the seconds until the next request."""

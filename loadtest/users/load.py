@@ -13,6 +13,7 @@ from locust.runners import LocalRunner, MasterRunner, WorkerRunner
 from loadtest.report.recording import About, Recording
 from loadtest.traces.formats import repeated
 from loadtest.users.client import Client
+from loadtest.users.lateness import Lateness
 from loadtest.users.options import Plan, command
 from loadtest.users.recorder import LATE, Recorder, bucket
 from loadtest.users.sampler import Sampler
@@ -38,6 +39,7 @@ class Load:
         self._environment = environment
         self._client: Client | None = None
         self._sampler = Sampler(self.plan.admin, self.began) if self.plan.admin and watches(environment) else None
+        self._lateness = Lateness() if isinstance(runner, LocalRunner) else None
         self._users: Counter[str] = Counter()
 
     @property
@@ -57,6 +59,8 @@ class Load:
         """Write what was recorded, where that is wanted; more may follow, then it is written again."""
         if self._sampler is not None:
             self._sampler.stop()
+        if self._lateness is not None:
+            self._lateness.stop()
         if self._client is not None:
             self._client.close()
         if self.plan.record is None or not watches(self._environment):
@@ -90,6 +94,8 @@ class Load:
                 f"Requests were sent later than the trace has them by {p50:g} ms (p50), {p99:g} ms (p99), "
                 f"{bucket(late.max_response_time):g} ms at most; times in the recording count from when they were due."
             )
+        if self._lateness is not None:
+            yield from self._lateness.notes()
         yield from self._cached()
         if self.parts > 1:
             yield f"{self.parts} workers; their clocks start when the master's first message reaches them."

@@ -22,6 +22,9 @@ class ReplayUser(GatewayUser):
     row = "replay"
     by_name = True
 
+    def arrive(self) -> None:
+        """At once: the trace says when to ask."""
+
     @task
     def replay(self) -> None:
         """Send all of it, wait for the answers, and leave."""

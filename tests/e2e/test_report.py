@@ -29,14 +29,13 @@ TTFT,chat,1197,0,42.0,44.13,20.4,80,97
 
 @dataclass
 class Drawn(HTMLParser):
-    """The page as it stands after its scripts ran: lines by plot, and the cells of tables."""
+    """The page as it stands after its scripts ran: lines by plot, as its legend has them, and the cells of tables."""
 
     lines: dict[str, int] = field(default_factory=dict)
     tables: dict[str, list[list[str]]] = field(default_factory=dict)
     _plot: str = ""
     _table: str = ""
     _cell: bool = False
-    _legend: bool = False
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -46,13 +45,10 @@ class Drawn(HTMLParser):
         classes = said.get("class", "").split()
         if tag == "div" and "plot" in classes:
             self._plot = said["id"]
-            self.lines[self._plot] = 0
-            self._legend = False
-        elif tag == "g" and "infolayer" in classes:
-            self._legend = True
-        elif tag == "path" and "js-line" in classes and said.get("d") and not self._legend:
+            self.lines[self._plot] = -1  # the legend also has a row for x
+        elif tag == "tr" and "u-series" in classes:
             self.lines[self._plot] += 1
-        elif tag == "table":
+        elif tag == "table" and "id" in said:
             self._table = said["id"]
             self.tables[self._table] = []
         elif tag == "tr" and self._table:

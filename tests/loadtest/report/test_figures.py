@@ -148,7 +148,8 @@ def test_gaps_count_as_often_as_they_were_seen(gaps: dict[tuple[int, float], int
         (600, 600, 30, 20),
         (0.5, 3, 1, 1),
         (20.5, 0, 1, 20),
-        (3600, 360_000, 1, 3600),
+        (3600, 360_000, 10, 360),
+        (10_000_000, 1, 25_000, 400),
     ],
 )
 def test_bins_are_wide_enough_to_hold_enough(seconds: float, requests: int, width: int, count: int) -> None:

@@ -1,8 +1,10 @@
 from types import SimpleNamespace
 from typing import Any
 
+from loadtest.report.figures import Distribution
 from loadtest.report.recording import Request
 from loadtest.users.client import Answer
+from loadtest.users.lateness import told
 from loadtest.users.recorder import Call, Recorder, bucket
 from loadtest.users.streaming import Tokens
 
@@ -78,3 +80,9 @@ def test_what_workers_report_adds_up() -> None:
 
 def test_locusts_rows_keep_three_digits_and_short_gaps() -> None:
     assert [bucket(ms) for ms in (0.123, 9.876, 12.6, 147.4, 3432.0, 58760.0)] == [0.12, 9.88, 13, 147, 3430, 58800]
+
+
+def test_a_busy_load_generator_says_by_how_much_it_was_late() -> None:
+    (note,) = told(Distribution.of({0.0: 98, 25.0: 2}))
+    assert note.startswith("The load generator was busy: it woke up 25 ms late (p99), 25 ms at most")
+    assert list(told(Distribution.of({0.0: 98, 9.0: 2}))) == list(told(Distribution.of({}))) == []
