@@ -31,6 +31,7 @@ _LOCUSTFILE = Path(__file__).with_name("locustfile.py")
 _STOP_SECONDS = 15.0
 _PER_CENT = (50, 90, 99, 100)
 _LAST_LINES = 15
+_SECONDS = 45
 _REASONS = 3
 _COLOURS = MappingProxyType({MET: "green", MISSED: "red", UNKNOWN: "default"})
 
@@ -109,7 +110,11 @@ def _options() -> tuple[argparse.Namespace, list[str]]:
         help="How the number of users changes (docs/loadtest.md); %(default)s by default.",
     )
     parser.add_argument("--users", type=int, default=40, help="Number of users at the peak; %(default)s by default.")
-    parser.add_argument("--seconds", type=int, default=45, help="Length of the run; %(default)s by default.")
+    parser.add_argument(
+        "--seconds",
+        type=int,
+        help=f"Length of the run; {_SECONDS} by default, and all of the trace with --shape replay.",
+    )
     parser.add_argument(
         "--folder",
         type=Path,
@@ -122,7 +127,10 @@ def _options() -> tuple[argparse.Namespace, list[str]]:
         default=1.0,
         help="Percentage of requests that may fail before the exit status is 1; %(default)s by default.",
     )
-    return parser.parse_known_args()
+    chosen, more = parser.parse_known_args()
+    if chosen.seconds is None and chosen.shape != "replay":
+        chosen.seconds = _SECONDS
+    return chosen, more
 
 
 async def _run(chosen: argparse.Namespace, more: list[str]) -> Recording:
@@ -136,15 +144,15 @@ async def _run(chosen: argparse.Namespace, more: list[str]) -> Recording:
     shutil.rmtree(record, ignore_errors=True)
     async with AsyncExitStack() as stack:
         target = Target(chosen.url, chosen.admin, chosen.model) if chosen.url else await _demo(stack)
-        print(
-            f"{chosen.shape}, up to {chosen.users} users for {chosen.seconds} s at {target.url} (log: {log})",
-            flush=True,
-        )
+        users = "" if chosen.shape == "replay" else f", up to {chosen.users} users"
+        length = () if chosen.seconds is None else ("--run-time", f"{chosen.seconds}s")
+        span = f" for {chosen.seconds} s" if length else ""
+        print(f"{chosen.shape}{users}{span} at {target.url} (log: {log})", flush=True)
         status = await _locust(
             log,
             *("-f", str(_LOCUSTFILE), "--headless", "--only-summary", "--exit-code-on-error", "0"),
             *("--host", target.url, "--admin", target.admin, "--model", target.model),
-            *("--shape", chosen.shape, "--users", str(chosen.users), "--run-time", f"{chosen.seconds}s"),
+            *("--shape", chosen.shape, "--users", str(chosen.users), *length),
             *("--stop-timeout", "10", "--csv", str(chosen.folder / "locust"), "--record", str(record), *more),
         )
     if status:
