@@ -23,7 +23,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help compiled pgo check docs manifests image format test pure demo loadtest bench peers scenarios scale soak real real-engine lock clean
+.PHONY: help compiled pgo check docs manifests image format test pure demo loadtest bench peers scenarios scale soak real real-engine screenshots lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -118,6 +118,9 @@ soak: compiled $(BENCH)/mockvllm ## ten minutes of flapping engines, hang-ups an
 	$(BIN)/python -m loadtest.upgrades
 	$(BIN)/python -m loadtest.upgrades --kill --requests 200000
 	$(BIN)/python -m loadtest.upgrades.metrics
+
+screenshots: compiled ## take the screenshots in docs/images anew, from a demo in Chromium (two minutes)
+	$(BIN)/python -m tests.screenshots
 
 real-engine: compiled
 	@$(BIN)/python -m loadtest.real.engine

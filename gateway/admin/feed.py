@@ -1,15 +1,19 @@
-"""The stream that the dashboard reads: one snapshot a second, made once for all viewers, and none without any."""
+"""The stream that the dashboard reads: one snapshot a second, made once for all viewers, and none without any.
+
+A viewer gets a whole snapshot first, and then what has changed since the one before.
+"""
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from fastapi import APIRouter
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
+from gateway.admin.changes import Change, changes
 from gateway.admin.protection import error
 
 _log = logging.getLogger(__name__)
@@ -19,8 +23,19 @@ MOST_VIEWERS = 50
 LASTS = 25.0
 """Seconds after which a stream ends, and the page asks for the next: the admin listener breaks off what takes 30 s."""
 _HEADERS = {"cache-control": "no-store", "content-type": "text/event-stream", "x-accel-buffering": "no"}
-_NOTHING = b": there is nothing to tell at the moment\n\n"
 Make = Callable[[], Awaitable[dict[str, Any] | None]]
+
+
+class _Event(NamedTuple):
+    """What viewers are sent: all of the snapshot of this number, or what has changed since the one before."""
+
+    number: int
+    whole: bytes
+    changes: bytes
+
+
+_NOTHING = _Event(0, b": there is nothing to tell at the moment\n\n", b"")
+_END = _Event(0, b"", b"")
 
 
 class Feed:
@@ -31,7 +46,8 @@ class Feed:
         self.make = make
         self._viewers: set[object] = set()
         self._making: asyncio.Task[None] | None = None
-        self._upcoming: asyncio.Future[bytes] | None = None
+        self._upcoming: asyncio.Future[_Event] | None = None
+        self._told: dict[str, Any] = {}
         self._closed = False
         self._failing = False
         self.made = 0
@@ -64,7 +80,7 @@ class Feed:
         if self._making is not None:
             self._making.cancel()
         if self._upcoming is not None and not self._upcoming.done():
-            self._upcoming.set_result(b"")
+            self._upcoming.set_result(_END)
 
     def enter(self, viewer: object) -> None:
         """Make snapshots for one more viewer."""
@@ -79,9 +95,10 @@ class Feed:
         if not self._viewers and self._making is not None:
             self._making.cancel()
             self._making = None
+            self._told = {}
 
-    def upcoming(self) -> "asyncio.Future[bytes] | None":
-        """Return the next event, empty for the end; None when there will be none."""
+    def upcoming(self) -> "asyncio.Future[_Event] | None":
+        """Return the next event, an empty one for the end; None when there will be none."""
         return None if self._closed else self._upcoming
 
     async def _make_all(self) -> None:
@@ -94,7 +111,7 @@ class Feed:
                 this.set_result(event)
             await asyncio.sleep(max(0.0, due - loop.time()))
 
-    async def _event(self) -> bytes:
+    async def _event(self) -> _Event:
         try:
             told = await self.make()
         except Exception as cause:  # noqa: BLE001 - logged, and the next one may be made
@@ -105,8 +122,19 @@ class Feed:
         self._failing = False
         if told is None:
             return _NOTHING
-        self.made += 1
-        return b"data: %b\n\n" % msgspec.json.encode(told)
+        found = await self._changed(told)
+        self.made, self._told = self.made + 1, told
+        whole = b"data: %b\n\n" % msgspec.json.encode(told)
+        changed = b"event: changes\ndata: %b\n\n" % msgspec.json.encode(found)
+        return _Event(self.made, whole, min(changed, whole, key=len))
+
+    async def _changed(self, told: dict[str, Any]) -> list[Change]:
+        """Return what is new; the loop has other turns meanwhile."""
+        found: list[Change] = []
+        for key, value in told.items():
+            found += changes(self._told.get(key), value, key)
+            await asyncio.sleep(0)
+        return found
 
 
 def feed_routes(feed: Feed) -> APIRouter:
@@ -115,7 +143,10 @@ def feed_routes(feed: Feed) -> APIRouter:
 
     @router.get("/stream", response_class=Response)
     async def stream() -> Response:
-        """Return what `/admin/snapshot` tells once a second, as server-sent events; ask again when it ends."""
+        """Return what `/admin/snapshot` tells once a second, as server-sent events; ask again when it ends.
+
+        The first is whole. Those called `changes` are lists of a path and the value that is there now.
+        """
         return feed.response()
 
     @router.get("/snapshot", response_class=Response)
@@ -149,12 +180,14 @@ class _Stream(Response):
 
     async def _send_events(self, gone: "asyncio.Task[None]", send: Send) -> None:
         loop = asyncio.get_running_loop()
-        until = loop.time() + LASTS
+        until, seen = loop.time() + LASTS, 0
         while (upcoming := self._feed.upcoming()) is not None:
             await asyncio.wait((gone, upcoming), timeout=until - loop.time(), return_when=asyncio.FIRST_COMPLETED)
-            if gone.done() or not upcoming.done() or not upcoming.result():
+            if gone.done() or not upcoming.done() or upcoming.result() is _END:
                 return
-            await send(_body(upcoming.result(), more=True))
+            event = upcoming.result()
+            await send(_body(event.changes if 0 < seen == event.number - 1 else event.whole, more=True))
+            seen = event.number or seen
 
 
 async def _gone(receive: Receive) -> None:

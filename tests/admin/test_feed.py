@@ -69,6 +69,29 @@ async def test_fifty_viewers_cost_one_snapshot_each_time_and_get_the_same() -> N
     assert all(set(each.got) <= set(viewers[0].got) for each in viewers)
 
 
+async def test_after_a_whole_snapshot_a_viewer_gets_what_has_changed_and_all_again_where_it_missed_one() -> None:
+    made = 0
+
+    async def make() -> dict[str, Any]:
+        nonlocal made
+        made += 1
+        return {"same": list(range(100)), "backends": [{"id": "a", "weight": 1}, {"id": "b", "weight": made}]}
+
+    first, slow = Viewer(feed := Feed(make)), Viewer(feed)
+    await eventually(lambda: len(first.got) >= 3 and len(slow.got) >= 2)
+    slow.reads.clear()
+    had = len(first.got)
+    await eventually(lambda: len(first.got) > had + 5)
+    slow.reads.set()
+    count = len(slow.got)
+    await eventually(lambda: len(slow.got) > count + 2)
+    feed.close()
+    await asyncio.gather(first.task, slow.task)
+    assert first.got[0].startswith(b'data: {"same":[0,')
+    assert b'event: changes\ndata: [[["backends",1,"weight"],3]]\n\n' in first.got
+    assert [each[:6] for each in slow.got[count:]].count(b"data: ") >= 1
+
+
 async def test_nothing_is_made_while_nobody_looks_and_no_task_stays() -> None:
     before = len(asyncio.all_tasks())
     make = Counting()
@@ -135,5 +158,6 @@ async def test_a_snapshot_that_fails_is_logged_once_and_the_next_one_is_shown(ca
         viewer = Viewer(Feed(make))
         await eventually(lambda: len(viewer.got) >= 4)
         await viewer.leave()
-    assert [each[:1] for each in viewer.got[:4]] == [b":", b":", b":", b"d"]
+    assert {each[:1] for each in viewer.got} == {b":", b"d"}
+    assert viewer.got[-1] == b'data: {"number":4}\n\n'
     assert [each.message for each in caplog.records] == ["the dashboard's snapshot could not be made"]

@@ -17,6 +17,7 @@ from gateway.admin.feed import MOST_VIEWERS
 from gateway.admin.pages import FOLDER, PATHS
 from gateway.policy.slo.series import Kind
 from gateway.policy.slo.windows import MINUTE
+from tests.admin.test_changes import changed
 from tests.e2e.fakes import Call, backends, good
 from tests.e2e.harness import Running, ask, chat, gateway, routes
 from tests.e2e.machine import machine
@@ -52,9 +53,12 @@ async def watching(admin: str, headers: dict[str, str] | None = None) -> AsyncIt
         found = Watching(answer.headers)
 
         async def read() -> None:
+            kind = ""
             async for line in answer.aiter_lines():
                 if line.startswith("data: "):
-                    found.got.append(json.loads(line.removeprefix("data: ")))
+                    told = json.loads(line.removeprefix("data: "))
+                    found.got.append(changed(found.got[-1], told) if kind == "event: changes" else told)
+                kind = line
             found.ended = True
 
         reading = asyncio.create_task(read())

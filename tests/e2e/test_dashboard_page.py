@@ -1,6 +1,7 @@
 """The dashboard in a real browser: it shows the admin API's numbers, heals, and loads nothing from elsewhere."""
 
 import json
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from tests.e2e.harness import ask, chat, gateway, routes
 from tests.waiting import patient_client
 
 pytestmark = [pytest.mark.anyio, needs_browser]
+AXE = resources.files("axe_core_python").joinpath("axe.min.js").read_text()
 SHOWN = "document.documentElement.dataset.at"
 CARDS = """Object.fromEntries([...document.querySelectorAll("#models .card")].map((card) => [
   card.querySelector("h4").firstChild.textContent,
@@ -69,6 +71,10 @@ async def test_it_shows_the_numbers_of_the_admin_api_and_loads_nothing_from_else
             assert await page.run('document.querySelectorAll(".waiting").length') == 0
             assert await page.run("document.documentElement.scrollWidth <= innerWidth"), "it fits a small screen"
             assert await page.until('document.querySelectorAll(".chart canvas").length')
+            await page.run(f"{AXE}; undefined")
+            for scheme in ("light", "dark"):
+                await page.screen(360, scheme=scheme)
+                assert await page.run("axe.run().then((found) => found.violations.map((each) => each.id))") == []
         assert page.console == []
         assert page.requests
         assert [each for each in page.requests if not each.startswith(running.admin)] == []

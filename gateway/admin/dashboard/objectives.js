@@ -16,12 +16,15 @@ const KINDS = [
 const OTHERS = "(others)";
 const UNKNOWN = "(unknown)";
 const MOST_BARS = 5;
+const MOST_LINKS = 12;
 const slug = (text) => text.replaceAll(/[^\w]+/g, "-");
 const charts = new WeakMap();
 
 function name(objective) {
   return NAMES[objective.sli] ?? objective.sli.replaceAll("_", " ");
 }
+
+const id = ({ model, objective, sli }) => `objective-${slug(`${model} ${objective} ${sli}`)}`;
 
 function share(objective, window) {
   const total = objective.good[window] + objective.bad[window];
@@ -41,7 +44,7 @@ function chart(title, legend) {
 function make(objective) {
   const card = el(
     "article",
-    { class: "card", id: `objective-${slug(`${objective.model} ${objective.objective} ${objective.sli}`)}` },
+    { class: "card", id: id(objective), tabindex: "-1" },
     el("h4", {}, name(objective), el("small", {}, ` ${objective.objective}`)),
     el("p", { class: "state" }, el("strong", { "data-part": "state" }), " ", el("span", { "data-part": "why" })),
     el(
@@ -59,7 +62,7 @@ function make(objective) {
     el("p", { "data-part": "outlook" }),
     chart("Good events, last 5 min", [["good", "sli"], ["target", "mark"]]),
     chart("Burn rate", [["5 min", "short"], ["1 h", "fast"], ["6 h", "slow"], ["1, and where pages begin", "mark"], ["event", "pin"]]),
-    el("div", { "data-part": "burners" }, el("h5", {}, "Who burns it, last hour"), el("div", { class: "burners" })),
+    el("div", { "data-part": "burners" }, el("h5", {}, "Who burns it, last hour"), el("p", {}, "No backend: requests waited too long, or were refused."), el("div")),
   );
   const [sli, burn] = card.querySelectorAll(".chart");
   charts.set(card, [
@@ -91,6 +94,7 @@ function update(card, objective, at, events) {
   show(of("left"), budget.left, budget.left == null ? "not known yet" : percent(Math.max(0, budget.left)));
   show(of("fast"), burn["1h"], burnRate(burn["1h"]));
   show(of("slow"), burn["6h"], burnRate(burn["6h"]));
+  for (const each of card.querySelectorAll("figure")) each.hidden = !budget.total;
   const meter = card.querySelector("meter");
   meter.hidden = budget.left == null;
   meter.value = Math.max(0, budget.left ?? 0);
@@ -111,6 +115,7 @@ function burners(box, objective) {
   box.hidden = !objective.burners.length;
   const groups = KINDS.map(([kind, title]) => [title, objective.burners.filter((each) => each.kind === kind)]);
   const makeGroup = ([title]) => el("div", {}, el("h6", {}, title), el("ul", { class: "bars" }));
+  box.querySelector("p").hidden = objective.burners.some((each) => each.kind === "backend");
   keyed(box.lastElementChild, groups.filter(([, found]) => found.length), ([title]) => title, makeGroup, (group, [, found]) => {
     const all = found.reduce((sum, each) => sum + each.bad, 0);
     keyed(group.querySelector("ul"), fewer(found), (each) => each.name, bar, (row, each) => {
@@ -152,6 +157,17 @@ function summary(found) {
   say(byId("summary"), words.length ? `${plural(found.length, "objective")}: ${words.join(", ")}.` : "No objectives.");
   const burning = found.filter((each) => STATES.indexOf(each.state) < 3).length;
   document.title = burning ? `(${burning}) Tidegate` : "Tidegate";
+  const bad = found.filter((each) => STATES.indexOf(each.state) < 4);
+  bad.sort((a, b) => STATES.indexOf(a.state) - STATES.indexOf(b.state));
+  byId("burning").hidden = !bad.length;
+  keyed(byId("burning"), bad.slice(0, MOST_LINKS), key, makeLink, (item, each) => {
+    say(item.firstElementChild, `${each.model} ${name(each)} ${each.objective}: ${each.state}`);
+    item.dataset.state = slug(each.state);
+  });
+}
+
+function makeLink(objective) {
+  return el("li", {}, el("a", { href: `#${id(objective)}` }));
 }
 
 /** Show them model by model, always in the same order: what burns does not jump about. */

@@ -1,5 +1,7 @@
 /** Reads the gateway's snapshots, and sends commands. The token lives in this module's memory and nowhere else. */
 
+const WHOLE = "data: ";
+const CHANGES = "event: changes\ndata: ";
 const SILENT = 5000;
 const RETRY = 1000;
 const MOST_RETRY = 8000;
@@ -38,6 +40,14 @@ export async function command(path, reason) {
   return (await ask(path, { method: "POST", headers, body: JSON.stringify({ reason }) })).json();
 }
 
+/** Put new values into a snapshot, each at its path. */
+function change(snapshot, changes) {
+  for (const [path, value] of changes) {
+    const last = path.pop();
+    path.reduce((within, key) => within[key], snapshot)[last] = value;
+  }
+}
+
 /** Read one stream to its end; one that is silent is broken off. */
 async function read(path, tell) {
   const stop = new AbortController();
@@ -53,6 +63,7 @@ async function read(path, tell) {
     const reader = (await ask(path, { signal: stop.signal })).body.getReader();
     const decoder = new TextDecoder();
     let text = "";
+    let snapshot = null;
     for (;;) {
       const { done, value } = await reader.read();
       if (done) return;
@@ -60,8 +71,11 @@ async function read(path, tell) {
       text += decoder.decode(value, { stream: true });
       const events = text.split("\n\n");
       text = events.pop();
-      const last = events.filter((event) => event.startsWith("data: ")).pop();
-      if (last) tell(JSON.parse(last.slice(6)));
+      for (const event of events) {
+        if (event.startsWith(WHOLE)) snapshot = JSON.parse(event.slice(WHOLE.length));
+        else if (event.startsWith(CHANGES)) change(snapshot, JSON.parse(event.slice(CHANGES.length)));
+      }
+      if (snapshot && events.length) tell(snapshot);
     }
   } finally {
     clearTimeout(timer);
