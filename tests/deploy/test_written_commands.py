@@ -1,4 +1,4 @@
-"""The commands in docs/deploy.md and README.md that set up a cluster, as far as they go without one.
+"""The commands in docs/deploy.md and docs/install.md that set up a cluster, as far as they go without one.
 
 `tidegate` runs as written. `helm` renders with the very values that a command sets. Of `kubectl` and `docker` the files
 that they name are looked at.
@@ -18,7 +18,7 @@ import yaml
 
 from tests.deploy.chart import ROOT, kinds, needs_helm, only, render
 
-PAGES = {name: (ROOT / name).read_text() for name in ("README.md", "docs/deploy.md")}
+PAGES = {name: (ROOT / name).read_text() for name in ("docs/install.md", "docs/deploy.md")}
 ROUTES = (ROOT / "routes/minimal.yaml").read_text()
 
 

@@ -1,4 +1,4 @@
-"""Every command that README.md shows names files, targets, sub-commands and options that exist."""
+"""Every command that README.md and docs/install.md show names files, targets, sub-commands and options that exist."""
 
 import re
 import shlex
@@ -12,7 +12,7 @@ import typer
 from gateway.cli.commands import app
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text()
+README = "\n".join((ROOT / name).read_text() for name in ("README.md", "docs/install.md"))
 MAKEFILE = (ROOT / "Makefile").read_text()
 FOLDERS = ("deploy/", "docs/", "gateway/", "loadtest/", "requirements/", "routes/", "tests/")
 PROGRAMS = {

@@ -1,7 +1,7 @@
 """The page of the command line, from its commands."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import Enum
 from typing import Any
 
@@ -29,12 +29,20 @@ _REQUIRED = "required"
 
 def page() -> str:
     """Return the page."""
-    parts = ["# Command line", WRITTEN, ABOUT]
-    root = typer.main.get_command(app)
-    for name, command in commands(root):
+    found = list(commands(typer.main.get_command(app)))
+    parts = ["# Command line", WRITTEN, ABOUT, _summary(found)]
+    for name, command in found:
         usage = " ".join((name, "[OPTIONS]", *_arguments(command)))
         parts += [f"## {name}", f"```text\n{usage}\n```", _help(command), _table(command)]
     return join(parts)
+
+
+def _summary(found: Iterable[tuple[str, Any]]) -> str:
+    """Return a table of all commands, with the first sentence about each."""
+    return table(
+        ("command", "what it does"),
+        ((f"[`{name}`](#{name.replace(' ', '-')})", text(command.help).split("\n")[0]) for name, command in found),
+    )
 
 
 def commands(group: Any, path: str = "tidegate") -> Iterator[tuple[str, Any]]:

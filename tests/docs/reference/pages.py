@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from tests.docs.reference import admin_api, command_line, errors, route_keys
+from tests.docs.reference import admin_api, command_line, errors, paths, route_keys
 
 ROOT: Final = Path(__file__).parents[3]
 PAGES: Final[Mapping[str, Callable[[], str]]] = {
@@ -12,4 +12,5 @@ PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "docs/reference-routes.md": route_keys.page,
     "docs/reference-admin-api.md": admin_api.page,
     "docs/reference-errors.md": errors.page,
+    "docs/reference-paths.md": paths.page,
 }
