@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from gateway.native import is_compiled
 from gateway.processes.child import ProcessDied
 from loadtest.report.recording import machine
 from loadtest.scenarios import benchmarks, runs
@@ -34,10 +35,15 @@ def main(
     ] = None,
     out: Annotated[Path, typer.Option(help="Where recordings go.")] = Path("out/scenarios"),
     docs: Annotated[
-        Path | None, typer.Option(help="Write benchmarks.md, .csv and .svg here, when nothing is left out.")
+        Path | None,
+        typer.Option(
+            exists=True, file_okay=False, help="Write benchmarks.md, .csv and .svg here, when nothing is left out."
+        ),
     ] = None,
     parallel: Annotated[int, typer.Option(min=1, help="Runs of quiet services that are played side by side.")] = 5,
-    late: Annotated[float, typer.Option(min=1, help="Refuse runs whose load came so many ms late, at p99.")] = 50.0,
+    keep_all: Annotated[
+        bool, typer.Option(help="Keep runs whose load was late, or beside which other programs were busy.")
+    ] = False,
     reports: Annotated[bool, typer.Option(help="Write a report of each run too.")] = False,
     again: Annotated[bool, typer.Option(help="Play runs that there are at this commit once more.")] = False,
     table_only: Annotated[bool, typer.Option(help="Play nothing; judge what is in --out, of any commit.")] = False,
@@ -46,7 +52,8 @@ def main(
     # A polite kill unwinds like Ctrl-C, so that nothing is left running.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     scenarios, names = _scenarios(_split(only)), _gateways(_split(gateways))
-    plan = Plan(scenarios, names, range(seed, seed + seeds), out, trace, late / 1000, reports=reports, again=again)
+    wanted = range(seed, seed + seeds)
+    plan = Plan(scenarios, names, wanted, out, trace, keep_all=keep_all, reports=reports, again=again)
     if not table_only:
         install()
         for name, binary in missing().items():
@@ -57,7 +64,7 @@ def main(
         _write(docs, found, commits, trace)
     reached = [_tell(found, scenario) for scenario in scenarios]
     if not table_only and (short := plan.left()):
-        _console.print(f"{len(short)} runs are missing, refused as late or died; the same command plays them again")
+        _console.print(f"{len(short)} runs are missing, refused or died; the same command plays them again")
     raise typer.Exit(0 if all(reached) and (table_only or not short) else 1)
 
 
@@ -89,6 +96,7 @@ def _scenarios(only: list[str]) -> list[Scenario]:
 def _write(docs: Path, found: list[runs.Run], commits: Sequence[str], trace: Path | None) -> None:
     facts = {**machine(), "versions": ", ".join(f"{name} {version}" for name, version in versions().items())}
     facts["commit"] = ", ".join(commits)
+    facts["Tidegate"] = "compiled" if is_compiled() else "not compiled"
     facts["code trace"] = "the real one" if trace else "synthetic, with the real one's statistics"
     facts["measured"] = f"{datetime.now(tz=UTC):%Y-%m-%d}"
     scenarios = [load(path) for path in shipped()]

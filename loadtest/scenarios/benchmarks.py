@@ -20,21 +20,21 @@ figures are in [benchmarks.csv](benchmarks.csv), and each run leaves a recording
 
 - **Side by side**: one run plays a scenario (`loadtest/scenarios/*.yaml`) through all gateways at the same time, each
   with engines of its own: the same requests at the same moments, the same faults. LiteLLM needs a core for itself at
-  these rates, so it plays alone, and only in scenarios where it can tell something.
+  these rates, so it plays alone, and only in two scenarios.
 - **Missed**: late first token, slow tokens, failed, cut or refused, seen by the client; all requests due in the judged
   span count, with times from when they were due.
 - **Intervals** are at 95 %: the mean over the seeds, and Student's interval. Gateways are compared within each seed, in
   which they had the same requests. Where none was missed, the upper end is three in the number of requests.
 - **Engines are simulated** (`tidegate sim`: continuous batching, chunked prefill, KV cache), so that two cores suffice.
-  A run counts only if the load generator was in time.
+  A run counts only if the load came in time and no other program was busy.
 
 ## What each gateway was given
 
 - Gateways are told the same: where Tidegate's routes name limits, classes, weights or pools, the others have what their
   documentation offers for it. These scenarios are marked \u2020: what is compared there is configuration as much as the
   gateway, and each section says who was told what. Everywhere else no gateway knows more than where the engines are.
-- **nginx**: `max_fails=3 fail_timeout=10s` for each engine, failed POSTs repeated (`non_idempotent`, more than the
-  default), 10 s of patience with an engine. It has no active checks, nor a slow start, without a subscription.
+- **nginx**: `max_fails=3 fail_timeout=10s` for each engine, `proxy_read_timeout 10s`, failed POSTs repeated
+  (`non_idempotent`, more than the default). Active checks and a slow start need a subscription.
 - **HAProxy**: checks each second, `observe layer7` with `on-error mark-down`, `slowstart`, `maxconn` and a queue,
   retries on any failure before the answer.
 - **Envoy**: least requests over all engines, checks each second, outlier detection by consecutive failures, success
@@ -43,7 +43,8 @@ figures are in [benchmarks.csv](benchmarks.csv), and each run leaves a recording
 - The files are in `loadtest/scenarios/conf/`; a scenario with one of its own has it in a folder of its name.
 - **sglang-router, vllm-router, LiteLLM**: as they come, LiteLLM with two retries and cooldowns. They check engines and
   have circuit breakers by default. gorgo-lb is left out: its package has routing policies, and no server.
-- **Tidegate** has its defaults, but for what a scenario's file says under `tidegate`. **Tidegate round robin** is
+- **Tidegate** has its defaults (it waits for a first token for 30 s, not 10), but for what a scenario's file says under
+  `tidegate`. **Tidegate round robin** is
   Tidegate with everything but its choice of an engine: where it is as good, configuration alone decides.
 """
 
@@ -170,7 +171,7 @@ def _section(runs: Sequence[Run], scenario: Scenario) -> Iterator[str]:
         "TPOT p99, ms",
         "recovered after, s",
     )
-    several = ["missed by stream"] if any(run.streams for run in runs) else []
+    several = ["missed by stream; unanswered where not judged"] if any(run.streams for run in runs) else []
     yield _row("gateway", *columns, "cost of 1M goodput tokens", *several)
     yield _row(
         "---", *("---:" if name != "why, in all" else "---" for name in columns), "---:", *("---" for _ in several)

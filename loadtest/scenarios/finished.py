@@ -8,6 +8,7 @@ from pathlib import Path
 from zlib import crc32
 
 _FILE = "finished.json"
+_PLAYED = ("gateway", "loadtest/scenarios", "requirements/peers.txt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +43,11 @@ def clear(folder: Path) -> None:
 
 
 def commit() -> str:
-    """Name what is checked out, with a checksum of what is changed beside it; "unknown" outside a checkout."""
-    head, changes = _git("rev-parse", "--short=12", "HEAD"), _git("diff", "HEAD", "--", "gateway", "loadtest/scenarios")
-    if not head:
+    """Name the last commit of what is played, with a checksum of changes since; "unknown" outside a checkout."""
+    last, changes = _git("log", "-1", "--format=%h", "--", *_PLAYED), _git("diff", "HEAD", "--", *_PLAYED)
+    if not last:
         return "unknown"
-    return head.strip() + (f"+{crc32(changes.encode()):08x}" if changes else "")
+    return last.strip() + (f"+{crc32(changes.encode()):08x}" if changes else "")
 
 
 def _git(*arguments: str) -> str:

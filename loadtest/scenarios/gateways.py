@@ -86,7 +86,8 @@ def _pools(setup: Setup) -> dict[str, dict[str, Any]]:
     for name, group in setup.scenario.engines.items():
         fresh: dict[str, Any] = {"accelerator": group.profile, "cost_per_hour": group.cost_per_hour, "backends": []}
         pool = pools.setdefault(group.pool or name, fresh)
-        pool["backends"] += [each.url for each in setup.engines if each.group == name]
+        told = setup.scenario.tidegate.get("backend", {})
+        pool["backends"] += [{"url": each.url, **told} for each in setup.engines if each.group == name]
     return pools
 
 

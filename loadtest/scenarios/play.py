@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
@@ -32,10 +33,15 @@ _SETTLE = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """What was recorded, and by how many seconds requests were sent late at p99, which counts in their times."""
+    """What was recorded, and how far it can be trusted.
+
+    `late` is by how many seconds requests were sent late at p99, which counts in their times; `others` is the share of
+    all cores that other programs used, which gateways then waited for.
+    """
 
     recording: Recording
     late: float
+    others: float
 
 
 async def play(
@@ -61,7 +67,7 @@ async def play(
             ]
             gateways = await _all(stack, [running(name, setup) for name, setup in zip(names, setups, strict=True)])
         began = monotonic() + _SETTLE
-        before = proc.sample([])
+        before = proc.sample(proc.tree(os.getpid()))
         gaps: Counter[tuple[int, float]] = Counter()
         late: list[float] = []
         series: list[Sample] = []
@@ -78,10 +84,15 @@ async def play(
         await faults
         sampling.cancel()
         await asyncio.gather(sampling, return_exceptions=True)
-        after = proc.sample([])
+        after = proc.sample(proc.tree(os.getpid()))
     behind = sorted(late)[int(len(late) * 0.99)] if late else 0.0
-    about = _about(scenario, seed, names, _notes(before, after, behind))
-    return Played(Recording(about, [*chain.from_iterable(driven)], gaps, series), behind)
+    own, others = _used(before, after)
+    note = (
+        f"Gateways, engines and load used {own:.0%} of all cores, other programs {others:.0%}; "
+        f"the load generator was late by {behind * 1000:.1f} ms at p99."
+    )
+    about = _about(scenario, seed, names, note)
+    return Played(Recording(about, [*chain.from_iterable(driven)], gaps, series), behind, others)
 
 
 async def _all(stack: contextlib.AsyncExitStack, started: Sequence[AbstractAsyncContextManager[_T]]) -> list[_T]:
@@ -131,7 +142,7 @@ async def _break(control: httpx.AsyncClient, fault: Fault, groups: Sequence[list
         await inflict(control, chosen, faults)
 
 
-def _about(scenario: Scenario, seed: int, names: Sequence[str], notes: tuple[str, ...]) -> About:
+def _about(scenario: Scenario, seed: int, names: Sequence[str], note: str) -> About:
     ends = [Event(fault.until, f"{fault.label} ends") for fault in scenario.faults if fault.until < scenario.seconds]
     streams = [Event(each.start, f"{each.name} begins") for each in scenario.load if each.start > 0]
     events = [*(Event(fault.at, fault.label) for fault in scenario.faults), *ends, *streams]
@@ -143,14 +154,13 @@ def _about(scenario: Scenario, seed: int, names: Sequence[str], notes: tuple[str
         time_scale=scenario.time_scale,
         objective=scenario.objective.as_recorded(),
         events=tuple(sorted(events, key=lambda event: event.at)),
-        notes=(scenario.about, f"Side by side: {', '.join(names)}.", *notes),
+        notes=(scenario.about, f"Side by side: {', '.join(names)}.", note),
     )
 
 
-def _notes(before: proc.Sample, after: proc.Sample, behind: float) -> tuple[str, ...]:
-    seconds = after.at - before.at
-    busy = [(core.busy - before.cores[name].busy) / seconds for name, core in after.cores.items()]
-    return (
-        f"Cores were busy {', '.join(f'{share:.0%}' for share in busy)} of the time; "
-        f"the load generator was late by {behind * 1000:.1f} ms at p99.",
-    )
+def _used(before: proc.Sample, after: proc.Sample) -> tuple[float, float]:
+    """Return which share of all cores this run's processes used, and which others did."""
+    whole = (after.at - before.at) * len(after.cores)
+    busy = sum(core.busy - before.cores[name].busy for name, core in after.cores.items())
+    own = after.cpu - before.cpu
+    return own / whole, max(0.0, busy - own) / whole

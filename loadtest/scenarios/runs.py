@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any
 
 from loadtest.report.figures import Verdict, recovered_after
-from loadtest.report.recording import Recording, Request
+from loadtest.report.recording import OK, Recording, Request
 from loadtest.scenarios.scenario import Scenario
 
 
@@ -18,7 +18,8 @@ class Run:
 
     Times in seconds, `goodput` in output tokens a second, `missed` of `requests`; `cost` is what a million output
     tokens of goodput cost, in the currency of `cost_per_hour`. `recovered` counts from the fault; None: never.
-    `streams` says how many of each stream missed (`name=missed/due`), judged or not, where there are several.
+    `streams` says how many of each stream missed (`name=missed/due`), where there are several; of streams that are not
+    judged, how many had no whole answer, however late.
     """
 
     scenario: str
@@ -76,14 +77,15 @@ def judged(scenario: Scenario, recording: Recording) -> list[Run]:
 
 
 def _by_stream(scenario: Scenario, requests: Sequence[Request]) -> str:
-    """Say in words how many of each stream missed, of those that were due in the judged span."""
+    """Say how many of each stream missed, of those that were due in the judged span."""
     if len(scenario.load) == 1:
         return ""
     objective, (start, end) = scenario.objective.as_recorded(), scenario.judged
     told = []
     for stream in scenario.load:
         due = [each for each in requests if each.name == stream.name and start <= each.at < end]
-        told.append(f"{stream.name}={sum(not objective.is_met_by(each) for each in due)}/{len(due)}")
+        good = [each for each in due if (objective.is_met_by(each) if stream.judged else each.outcome == OK)]
+        told.append(f"{stream.name}={len(due) - len(good)}/{len(due)}")
     return " ".join(told)
 
 

@@ -96,8 +96,8 @@ class Scenario(_Part):
 
     `aims` are the least factors by which the gateway must miss less than the best peer, or than round robin.
     `repeat` is how often it is played, side by side with a seed each, where it is too quiet to need the whole machine.
-    `tidegate` is merged into its routes: rules, classes, tenants, versions. `configured` says what gateways are told
-    beyond where the engines are.
+    `tidegate` is merged into its routes: rules, classes, tenants, versions, and what each backend has. `configured`
+    says what gateways are told beyond where the engines are.
     """
 
     name: str = ""

@@ -11,7 +11,7 @@ STEADY, QUIET = (next(load(each) for each in shipped() if each.stem == name) for
 
 
 def plan(out: Path, *scenarios: Scenario, seeds: int = 2, again: bool = False) -> Plan:
-    return Plan(scenarios, (TIDEGATE, ROUND_ROBIN), range(1, 1 + seeds), out, None, 0.05, again=again)
+    return Plan(scenarios, (TIDEGATE, ROUND_ROBIN), range(1, 1 + seeds), out, None, again=again)
 
 
 def finish(out: Path, seed: int, at: str, *gateways: str) -> Path:
