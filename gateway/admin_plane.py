@@ -143,9 +143,9 @@ class AdminPlane:
         capacity = self._control.capacity
         return [_capacity_row(each, capacity.history.forecast(each.pool.name)) for each in capacity]
 
-    def _costs(self) -> CostsByPool:
+    def _costs(self) -> Work[CostsByPool]:
         costs = self._control.costs
-        costs.look()
+        yield from costs.looking()
         return CostsByPool(costs.used, costs.idle, self._data.mirroring.costs)
 
     def _delivered(self) -> Delivered:

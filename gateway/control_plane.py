@@ -217,7 +217,7 @@ class ControlPlane:
         supervisor.start("sweep", partial(sweep, checked, clock, data.registry.lateness, data.background))
         supervisor.start("outlier detector", partial(self.outlier_detector.run, data.background))
         supervisor.start("admit", partial(self.limits.run, data.background))
-        supervisor.start("engine costs", self.costs.run)
+        supervisor.start("engine costs", partial(self.costs.run, data.background))
         supervisor.start("alerts", partial(self.alerter.run, data.background))
         supervisor.start("rollouts", self.rollouts.run)
         supervisor.start("warm candidates", Warmer(self.rollouts, data.current, self.leads).run)

@@ -8,6 +8,7 @@ from gateway.backends.registry import Registry
 from gateway.clock import Clock, next_turn
 from gateway.policy.routing.cost_meter import CostMeter
 from gateway.policy.routing.readiness import State
+from gateway.wire.slices import Slices, Work
 
 INTERVAL = 1.0
 _HOUR = 3600.0
@@ -33,23 +34,27 @@ class EngineCosts:
     def __repr__(self) -> str:
         return f"<EngineCosts of {len(self._meters)} backends>"
 
-    async def run(self) -> None:
-        """Look until cancelled."""
+    async def run(self, slices: Slices) -> None:
+        """Look until cancelled, in slices of the loop's time."""
         while True:
-            self.look()
+            await slices.do(self.looking())
             await next_turn(INTERVAL)
 
-    def look(self) -> None:
-        """Add up what engines cost until now, and take their prices of now."""
-        now, (machine, process) = self._clock(), self._divided()
-        before, self._meters = self._meters, {}
+    def looking(self) -> Work[None]:
+        """Add up what engines cost until now, and take their prices of now, a backend at a time."""
+        if not self._meters and all(pool.cost_per_hour is None for pool in self._registry.pools.values()):
+            return
+        machine, process = self._divided()
+        meters: dict[CostMeter, str] = {}
         for backend in self._registry.watched():
-            meter = backend.health.costs
-            meter.follow(self._price(backend) * machine / _HOUR, process, now)
-            self._meters[meter] = backend.spec.pool
-            self._take(backend.spec.pool, meter)
-        for meter in before.keys() - self._meters.keys():
-            meter.follow(0.0, process, now)
+            meter, pool = backend.health.costs, backend.spec.pool
+            meter.follow(self._price(backend) * machine / _HOUR, process, self._clock())
+            meters[meter] = pool
+            self._take(pool, meter)
+            yield
+        before, self._meters = self._meters, meters
+        for meter in before.keys() - meters.keys():
+            meter.follow(0.0, process, self._clock())
             self._take(before[meter], meter)
 
     def _price(self, backend: Backend) -> float:

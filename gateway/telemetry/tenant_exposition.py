@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from gateway.policy.admission.quota import Quota
 from gateway.telemetry.families import Piece, counter, gauge, with_samples
 from gateway.telemetry.tenant_usage import TenantUsage
+from gateway.wire.slices import Work
 
 _TENANT = ("tenant", "model")
 _VERSION = ("model", "version", "pool")
@@ -27,7 +28,7 @@ class TenantCollector:
         self,
         usage: TenantUsage,
         quotas: Callable[[], Iterable[tuple[str, Quota]]],
-        costs: Callable[[], CostsByPool],
+        costs: Callable[[], Work[CostsByPool]],
         now: Callable[[], float],
     ) -> None:
         """Take the quotas of the tenants that are counted by name."""
@@ -42,7 +43,7 @@ class TenantCollector:
         yield from self._left()
         cost = counter("tenant_cost", "What attempts of tenants cost.", (*_TENANT, "pool"))
         yield from with_samples(cost, self._usage.costs)
-        found = self._costs()
+        found = yield from self._costs()
         text = "What copies of requests for candidates cost."
         yield from with_samples(counter("cost_mirrored", text, _VERSION), found.mirrored)
         idle, engines = (

@@ -8,6 +8,7 @@ import pytest
 from gateway.backends.registry import Registry
 from gateway.control.engine_costs import EngineCosts
 from gateway.policy.routing.readiness import Readiness, State
+from gateway.wire.slices import finish
 from tests.control.tables import registered, written
 from tests.waiting import HandClock
 
@@ -22,17 +23,20 @@ class House:
         self._file = folder / "routes.yaml"
         self.registry: Registry = registered(written(self._file, self._routes(*urls, **pool)), self.clock)
         self.costs = EngineCosts(self.registry, self.clock, lambda: self.divided)
-        self.costs.look()
+        self.look()
+
+    def look(self) -> None:
+        finish(self.costs.looking())
 
     def reload(self, *urls: str, **pool: Any) -> None:
         self.registry.reconcile(written(self._file, self._routes(*urls, **pool)))
-        self.costs.look()
+        self.look()
 
     def pass_hours(self, hours: float) -> tuple[float, float]:
         """Return what was used and what was idle meanwhile."""
         before = self.costs.used["gpu"], self.costs.idle["gpu"]
         self.clock.advance(hours * HOUR)
-        self.costs.look()
+        self.look()
         return self.costs.used["gpu"] - before[0], self.costs.idle["gpu"] - before[1]
 
     @staticmethod
@@ -60,7 +64,7 @@ def test_a_pool_without_a_price_costs_nothing_and_is_not_shown(tmp_path: Path) -
     lease = backend.health.lease(1, now=house.clock())
     house.clock.advance(HOUR)
     assert lease.release(house.clock()) == 0.0
-    house.costs.look()
+    house.look()
     assert not house.costs.used
 
 
@@ -91,17 +95,17 @@ def test_an_engine_that_may_not_exist_costs_nothing_before_it_is_ready(tmp_path:
     (backend,) = house.registry
     assert house.pass_hours(1) == (0.0, 0.0)
     backend.learn(Readiness(State.READY))
-    house.costs.look()
+    house.look()
     assert house.pass_hours(1) == pytest.approx((0.0, 2.0))
     backend.availability.sleep(asleep=True)
-    house.costs.look()
+    house.look()
     assert house.pass_hours(1) == (0.0, 0.0)
 
 
 def test_machines_and_workers_divide_what_engines_cost(tmp_path: Path) -> None:
     house = House(tmp_path, "http://a:1")
     house.divided = (0.5, 0.25)
-    house.costs.look()
+    house.look()
     assert house.pass_hours(1) == pytest.approx((0.0, 2.0 * 0.5 * 0.25))
     (backend,) = house.registry
     lease = backend.health.lease(1, now=house.clock())

@@ -256,8 +256,12 @@ def tenant_collector(paid: Exchange) -> TenantCollector:
     usage.on_settled(paid)
     usage.on_attempt_ended(paid, BACKEND, AttemptEnd.OK)
     assert quota.reserve(250, 0.0) is None
-    costs = CostsByPool({"gpu": 0.5}, {"gpu": 1.5}, {("m", "v2", "gpu"): 0.25})
-    return TenantCollector(usage, lambda: [("acme", quota)], lambda: costs, lambda: 0.0)
+
+    def costs() -> Work[CostsByPool]:
+        yield
+        return CostsByPool({"gpu": 0.5}, {"gpu": 1.5}, {("m", "v2", "gpu"): 0.25})
+
+    return TenantCollector(usage, lambda: [("acme", quota)], costs, lambda: 0.0)
 
 
 def test_tenants_and_what_engines_cost_are_shown() -> None:
