@@ -64,6 +64,8 @@ INTERPRETED = {
     "telemetry/traces.py": "at work once for each deployment",
     "telemetry/otlp_settings.py": "at work once, as the process starts",
     "telemetry/otlp_client.py": "at work in a thread of its own, once for each batch",
+    "telemetry/metric_exporter.py": "at work once a minute",
+    "telemetry/otlp_metrics.py": "at work once a minute",
     "telemetry/span_sender.py": "at work in a thread of its own, once for each batch",
 }
 """What of these packages stays interpreted, and why. `errors.py` does too: class attributes of exceptions get lost."""

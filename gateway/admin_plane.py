@@ -126,6 +126,7 @@ class AdminPlane:
             loop_lag=control.lag.worst,
             access_log_dropped=0 if data.access_log is None else data.access_log.dropped,
             spans_dropped=0 if data.traces is None else data.traces.dropped,
+            metric_exports_failed=0 if data.exporter is None else data.exporter.failed,
             state_saved_at=control.flusher.saved_at,
             state_failures=control.flusher.failures,
             handshakes=self._files.handshakes(),

@@ -233,8 +233,10 @@ class App:
         self.data.registry.close()
         if self.data.access_log is not None:
             await closed(in_thread(self.data.access_log.close, "close"), "the access log", self._hurry)
-        if self.data.traces is not None:
-            await closed(in_thread(self.data.traces.close, "close"), "the OTLP collector", self._hurry)
+        told = [] if self.data.traces is None else [in_thread(self.data.traces.close, "close")]
+        if self.data.exporter is not None:
+            told.append(self.data.exporter.finish())
+        await asyncio.gather(*(closed(each, "the OTLP collector", self._hurry) for each in told))
 
     def _watched(self) -> tuple[Watched, ...]:
         return (*self.files.watched,) if self._is_worker else (self.control.reloader, *self.files.watched)

@@ -230,6 +230,8 @@ class ControlPlane:
         if self.fleet_quotas is not None:
             supervisor.start("fleet quotas", self.fleet_quotas.run)
         supervisor.start("loop lag", self.lag.run)
+        if data.exporter is not None:
+            supervisor.start("export metrics", data.exporter.run)
         supervisor.start("watch files", partial(watch, tuple(watched)))
         return supervisor
 

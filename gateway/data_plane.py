@@ -1,10 +1,11 @@
 """The data plane: takes requests, sends them on, and counts what became of them."""
 
-import resource
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from random import Random
+from resource import RLIMIT_NOFILE, getrlimit
 from select import PIPE_BUF
 from typing import Any, cast
 
@@ -31,8 +32,12 @@ from gateway.proxy.tracing import Tracing
 from gateway.settings import Settings
 from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.alarms import UnauthorizedAlarm
+from gateway.telemetry.collector_url import metrics_url
 from gateway.telemetry.latency_profile import LatencyProfile
+from gateway.telemetry.metric_exporter import MetricExporter
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.otlp_settings import metric_settings, otlp_settings, resource
+from gateway.telemetry.server_address import own_address
 from gateway.telemetry.slo_recorder import SloRecorder, follow, following
 from gateway.telemetry.tenant_usage import TenantUsage
 from gateway.telemetry.throughput_recorder import ThroughputRecorder
@@ -81,7 +86,12 @@ class DataPlane:
         self.current = CurrentTable(routes, self.registry, clock, int(clocks.wall()))
         self.evidence = EvidenceQueue()
         self.access_log = self._opened_log(settings) if settings.access_log else None
-        self.traces = None if settings.otlp_endpoint is None else Traces(settings.otlp_endpoint)
+        endpoint = settings.otlp_endpoint
+        self.traces: Traces | None = None
+        self.exporter: MetricExporter | None = None
+        if endpoint is not None:
+            process, server = resource(os.environ), own_address(settings.host, settings.port)
+            self.traces = Traces(endpoint, otlp_settings(os.environ), process, server)
         logged = () if self.access_log is None else (self.access_log,)
         traced = () if self.traces is None else (self.traces.requests,)
         self.observers = Observers(
@@ -91,6 +101,8 @@ class DataPlane:
             *observers,
             batched=(self.metrics, SloRecorder(self.ledger), self.usage, self.latencies, self.throughputs, *traced),
         )
+        if endpoint is not None:
+            self.exporter = self._exporter(endpoint, process, server)
         tracing = Tracing(settings.trace_ratio, rng) if traced else None
         context = ProxyContext(clock, rng, self.observers, chooser, tracing, max_event=settings.max_event)
         self.mirroring = Mirroring(context, self.evidence.on_settled)
@@ -102,6 +114,22 @@ class DataPlane:
     def __repr__(self) -> str:
         return f"<DataPlane of {len(self.clients())} clients and {self.registry!r}>"
 
+    def _exporter(self, endpoint: str, process: bytes, server: bytes) -> MetricExporter | None:
+        """Return what sends metrics to a collector; None where none are wanted there."""
+        wanted = metric_settings(os.environ)
+        if wanted is None:
+            return None
+        return MetricExporter(
+            metrics_url(endpoint),
+            wanted,
+            self.metrics,
+            lambda: self.current.routes.models,
+            self.background,
+            resource=process,
+            server=server,
+            settle=self.observers.flush,
+        )
+
     @staticmethod
     def _opened_log(settings: Settings) -> AccessLog:
         if settings.shares_output:
@@ -110,7 +138,7 @@ class DataPlane:
 
     def listener(self, door: Door | None) -> Listener:
         """Return the listener of clients, behind TLS where there is a door."""
-        limits = partial(bounded, self._limits, resource.getrlimit(resource.RLIMIT_NOFILE)[0], self.registry)
+        limits = partial(bounded, self._limits, getrlimit(RLIMIT_NOFILE)[0], self.registry)
 
         def client(*, server_state: Any, **_: Any) -> Client:
             held = server_state.connections

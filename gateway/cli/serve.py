@@ -117,7 +117,7 @@ def serve(  # noqa: PLR0917 - one parameter an option
     otlp_endpoint: Annotated[
         str | None,
         typer.Option(
-            help="OTLP/HTTP collector for traces, such as http://localhost:4318.",
+            help="OTLP/HTTP collector for traces and metrics, such as http://localhost:4318.",
             envvar=["TIDEGATE_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"],
             show_default="none",
         ),

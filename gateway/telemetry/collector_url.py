@@ -1,16 +1,26 @@
-"""The URL of a trace collector, checked before anything starts."""
+"""The URL of an OTLP collector, checked before anything starts."""
 
 from typing import Final
 
 from gateway.config.addresses import check_url
 from gateway.config.problems import InvalidValueError
 
-_PATH: Final = "/v1/traces"
+_TRACES: Final = "/v1/traces"
+_METRICS: Final = "/v1/metrics"
 
 
 def spans_url(endpoint: str) -> str:
     """Return where spans are sent: below the collector's base URL, which may have been written with that path."""
-    return f"{endpoint.rstrip('/').removesuffix(_PATH)}{_PATH}"
+    return f"{_base(endpoint)}{_TRACES}"
+
+
+def metrics_url(endpoint: str) -> str:
+    """Return where metrics are sent, likewise."""
+    return f"{_base(endpoint)}{_METRICS}"
+
+
+def _base(endpoint: str) -> str:
+    return endpoint.rstrip("/").removesuffix(_TRACES)
 
 
 def check_endpoint(endpoint: str) -> None:
@@ -19,4 +29,4 @@ def check_endpoint(endpoint: str) -> None:
         check_url(endpoint, "write it with the host and the port of OTLP/HTTP, as http://localhost:4318")
     except InvalidValueError as error:
         names = "--otlp-endpoint (or TIDEGATE_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_ENDPOINT)"
-        raise ValueError(f"{names}: the base URL of a trace collector {error.message}: {error.hint}") from None
+        raise ValueError(f"{names}: the base URL of an OTLP collector {error.message}: {error.hint}") from None

@@ -24,7 +24,7 @@ from gateway.telemetry.families import (
     with_histograms,
     with_samples,
 )
-from gateway.telemetry.histogram import Histogram
+from gateway.telemetry.histogram import Histogram, together
 from gateway.telemetry.metrics import Metrics, Series
 from gateway.wire.slices import Slices, Work
 
@@ -47,6 +47,7 @@ class Gauges:
     loop_lag: float
     access_log_dropped: int
     spans_dropped: int
+    metric_exports_failed: int
     state_saved_at: float | None
     state_failures: int
     notifications: Mapping[str, int]
@@ -87,8 +88,8 @@ class GatewayCollector:
 
     def _requests(self) -> Iterator[Piece]:
         totals: Counter[tuple[str, str, str, str, str]] = Counter()
-        for (model, of, _), series in list(self._metrics.series.items()):
-            for (service_class, endpoint, outcome), count in series.outcomes.items():
+        for (model, of, _, endpoint), series in list(self._metrics.series.items()):
+            for (service_class, outcome), count in series.outcomes.items():
                 totals[model, of, service_class, endpoint, outcome] += count
             yield None
         labels = ("model", "version", "class", "endpoint", "outcome")
@@ -96,7 +97,7 @@ class GatewayCollector:
 
     def _tokens(self) -> Iterator[Piece]:
         totals: Counter[tuple[str, str, str, str]] = Counter()
-        for (model, of, _), series in list(self._metrics.series.items()):
+        for (model, of, _, _), series in list(self._metrics.series.items()):
             totals[model, of, "prompt", "usage"] += series.prompt_tokens
             totals[model, of, "output", "usage"] += series.output_tokens
             totals[model, of, "output", "estimated"] += series.output_estimated
@@ -126,26 +127,27 @@ class GatewayCollector:
             "From the first content event to the last, per output token after the first.",
             _BY_VERSION,
         )
-        for key, series in list(self._metrics.series.items()):
-            if any(series.ttft.counts):
-                ttft.add_histogram(key, series.ttft)
-                itl.add_histogram(key, series.itl)
-                tpot.add_histogram(key, series.tpot)
+        parts: dict[tuple[str, str, str], list[Series]] = {}
+        for (model, of, pool, _), series in self._metrics.series.items():
+            parts.setdefault((model, of, pool), []).append(series)
+        for key, found in parts.items():
+            streamed = [series for series in found if any(series.ttft.counts)]
+            if streamed:
+                ttft.add_histogram(key, together([series.ttft for series in streamed]))
+                itl.add_histogram(key, together([series.itl for series in streamed]))
+                tpot.add_histogram(key, together([series.tpot for series in streamed]))
             yield None
         yield from (ttft, itl, tpot)
 
     def _durations(self) -> Iterator[Piece]:
         """Sum up what the pools of one version did."""
-        parts: dict[tuple[str, str], list[Series]] = {}
-        for (model, of, _), series in self._metrics.series.items():
-            parts.setdefault((model, of), []).append(series)
+        parts: dict[tuple[str, str], list[Histogram]] = {}
+        for (model, of, _, _), series in self._metrics.series.items():
+            parts.setdefault((model, of), []).append(series.duration)
         text = "Of complete answers, to the last byte."
         family = HistogramFamily("tidegate_request_duration_seconds", text, ("model", "version"))
-        for key, of_pools in parts.items():
-            total = Histogram(of_pools[0].bounds.duration)
-            for series in of_pools:
-                total.merge(series.duration.counts, series.duration.total, series.bounds.duration)
-            family.add_histogram(key, total)
+        for key, found in parts.items():
+            family.add_histogram(key, together(found))
             yield None
         yield family
 
@@ -211,6 +213,8 @@ def _process(gauges: Gauges) -> Iterator[Piece]:
     yield single(gauge("loop_lag_seconds", "Longest delay of the event loop in the last 10 s."), gauges.loop_lag)
     yield single(counter("access_log_dropped", "Lines dropped for a slow sink."), gauges.access_log_dropped)
     yield single(counter("spans_dropped", "Spans dropped: the trace collector is slow or down."), gauges.spans_dropped)
+    text = "Exports of metrics that the OTLP collector did not take."
+    yield single(counter("metric_exports_failed", text), gauges.metric_exports_failed)
     if gauges.state_saved_at is not None:
         yield single(gauge("state_saved_timestamp_seconds", "When state was last saved."), gauges.state_saved_at)
     yield single(counter("state_save_failures", "Saves that failed."), gauges.state_failures)

@@ -42,3 +42,13 @@ class Histogram:
             running += count
             buckets.append((bound, float(running)))
         return buckets
+
+
+def together(histograms: Sequence[Histogram]) -> Histogram:
+    """Return several as one, by the bounds of the first; of one, itself."""
+    if len(histograms) == 1:
+        return histograms[0]
+    total = Histogram(histograms[0].bounds)
+    for each in histograms:
+        total.merge(each.counts, each.total, each.bounds)
+    return total

@@ -19,11 +19,15 @@ COLD_START: Final[tuple[float, ...]] = (1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 45.0, 6
 
 
 class Series:
-    """What is counted of one (model, version, pool); `outcomes` by (class, endpoint, outcome)."""
+    """What is counted of one (model, version, pool, endpoint); `outcomes` by (class, outcome).
+
+    `failures` are how long it took until requests ended in another way than well: those are not in `duration`.
+    """
 
     __slots__ = (
         "bounds",
         "duration",
+        "failures",
         "itl",
         "outcomes",
         "output_estimated",
@@ -34,7 +38,7 @@ class Series:
     )
 
     def __init__(self, bounds: Bounds) -> None:
-        self.outcomes: dict[tuple[str, str, Outcome], int] = {}
+        self.outcomes: dict[tuple[str, Outcome], int] = {}
         self.prompt_tokens = 0
         self.output_tokens = 0
         self.output_estimated = 0
@@ -47,6 +51,14 @@ class Series:
         self.itl = Histogram(bounds.itl)
         self.tpot = Histogram(bounds.tpot)
         self.duration = Histogram(bounds.duration)
+        self.failures: dict[Outcome, Histogram] = {}
+
+    def failed(self, outcome: Outcome, seconds: float) -> None:
+        """Count how long a request took that ended so."""
+        histogram = self.failures.get(outcome)
+        if histogram is None:
+            histogram = self.failures[outcome] = Histogram(self.bounds.duration)
+        histogram.observe(seconds)
 
 
 MOST_ATTEMPTS: Final = 10_000
@@ -61,7 +73,7 @@ class Metrics(Observer):
     """
 
     def __init__(self) -> None:
-        self.series: dict[tuple[str, str, str], Series] = {}
+        self.series: dict[tuple[str, str, str, str], Series] = {}
         self.attempts: dict[tuple[str, str, str, AttemptEnd], int] = {}
         self.costs: defaultdict[tuple[str, str, str], float] = defaultdict(float)
         self.retries: Counter[AttemptEnd] = Counter()
@@ -96,7 +108,7 @@ class Metrics(Observer):
 
     def rebucketing(self) -> Work[None]:
         """Have what is counted already go on in these bounds, in small pieces."""
-        for (model, _, _), series in list(self.series.items()):
+        for (model, _, _, _), series in list(self.series.items()):
             found = self._bounds.get(model, series.bounds)
             if found is not series.bounds and found != series.bounds:
                 series.rebucket(found)
@@ -116,12 +128,12 @@ class Metrics(Observer):
 
     def on_settled(self, exchange: Exchange) -> None:
         """Count a request and, where it was answered whole, how long it took."""
-        key = (exchange.model, exchange.version, exchange.pool)
+        key = (exchange.model, exchange.version, exchange.pool, exchange.endpoint)
         series = self.series.get(key)
         if series is None:
             series = self.series[key] = Series(self._bounds.get(exchange.model, _USUAL))
         outcome = exchange.outcome
-        ended = (exchange.service_class, exchange.endpoint, outcome)
+        ended = (exchange.service_class, outcome)
         series.outcomes[ended] = series.outcomes.get(ended, 0) + 1
         self.overhead.observe(exchange.overhead)
         if exchange.prompt_tokens is not None:
@@ -134,6 +146,7 @@ class Metrics(Observer):
             self._observe_cold_start(exchange)
             return
         if outcome is not SERVED:
+            series.failed(outcome, exchange.ended - exchange.received)
             return
         series.duration.observe(exchange.ended - exchange.received)
         queue = self.queue.get(exchange.service_class)

@@ -50,7 +50,7 @@ def delimited(tag: bytes, content: bytes) -> bytes:
     return tag + varint(len(content)) + content
 
 
-_SCOPE: Final = delimited(b"\x0a", delimited(b"\x0a", b"tidegate"))
+SCOPE: Final = delimited(b"\x0a", delimited(b"\x0a", b"tidegate"))
 
 
 class Attribute:
@@ -147,4 +147,4 @@ def span(parts: list[bytes]) -> bytes:
 
 def request(resource: bytes, spans: Iterable[bytes]) -> bytes:
     """Return an ExportTraceServiceRequest of spans that share one resource."""
-    return delimited(b"\x0a", resource + delimited(b"\x12", _SCOPE + b"".join(spans)))
+    return delimited(b"\x0a", resource + delimited(b"\x12", SCOPE + b"".join(spans)))

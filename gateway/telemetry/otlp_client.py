@@ -1,4 +1,4 @@
-"""Posts to a trace collector as OpenTelemetry's exporters do: retries, Retry-After, compression, TLS, proxies."""
+"""Posts to an OTLP collector as OpenTelemetry's exporters do: retries, Retry-After, compression, TLS, proxies."""
 
 import gzip
 import os

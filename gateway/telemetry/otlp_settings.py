@@ -1,9 +1,9 @@
-"""How spans are sent, and as whose: what OpenTelemetry's environment variables say, as its Python SDK reads them."""
+"""How spans and metrics are sent, and as whose: by OpenTelemetry's environment variables, as its Python SDK does."""
 
 import logging
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from math import isfinite
 from urllib.parse import unquote
@@ -20,10 +20,10 @@ _PAIRS = "name=value, with commas between several, and what is special in a valu
 
 @dataclass(frozen=True, slots=True)
 class OtlpSettings:
-    """How spans are sent. Times are seconds; `waiting` and `batch` are spans; names of files are "" where none is set.
+    """How spans or metrics are sent. Times are seconds; `waiting` and `batch` are spans; names of files may be "".
 
-    `timeout` is for one batch with all its tries, `delay` how long a batch that is not full waits. Headers may hold
-    secrets.
+    `timeout` is for one batch with all its tries, `delay` how long a batch that is not full waits, or how much time is
+    between two exports of metrics. Headers may hold secrets.
     """
 
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -38,23 +38,40 @@ class OtlpSettings:
 
 
 def otlp_settings(variables: Mapping[str, str]) -> OtlpSettings:
-    """Read settings; what cannot be read is logged by its variable's name, and as if it were not set."""
+    """Read settings of traces; what cannot be read is logged by its variable's name, and as if it were not set."""
     waiting = int(_number(variables, "OTEL_BSP_MAX_QUEUE_SIZE", 2048, least=1))
+    return replace(
+        _sending(variables, "TRACES"),
+        delay=_number(variables, "OTEL_BSP_SCHEDULE_DELAY", 5000) / 1000,
+        waiting=waiting,
+        batch=min(waiting, int(_number(variables, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512, least=1))),
+    )
+
+
+def metric_settings(variables: Mapping[str, str]) -> OtlpSettings | None:
+    """Read settings of metrics; None where none are wanted."""
+    if variables.get("OTEL_METRICS_EXPORTER", "").strip().lower() == "none":
+        return None
+    found = _sending(variables, "METRICS")
+    most = _number(variables, "OTEL_METRIC_EXPORT_TIMEOUT", 30_000) / 1000
+    every = _number(variables, "OTEL_METRIC_EXPORT_INTERVAL", 60_000) / 1000
+    return replace(found, timeout=min(found.timeout, most), delay=every)
+
+
+def _sending(variables: Mapping[str, str], signal: str) -> OtlpSettings:
+    """Read how one signal is sent."""
     return OtlpSettings(
-        _headers(variables),
-        _number(variables, _set(variables, "TIMEOUT"), 10.0),
-        _compression(variables),
-        _exporter(variables, "CERTIFICATE") or _first(variables, "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
-        _exporter(variables, "CLIENT_CERTIFICATE"),
-        _exporter(variables, "CLIENT_KEY"),
-        _number(variables, "OTEL_BSP_SCHEDULE_DELAY", 5000) / 1000,
-        waiting,
-        min(waiting, int(_number(variables, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512, least=1))),
+        _headers(variables, signal),
+        _number(variables, _set(variables, signal, "TIMEOUT"), 10.0),
+        _compression(variables, signal),
+        _exporter(variables, signal, "CERTIFICATE") or _first(variables, "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
+        _exporter(variables, signal, "CLIENT_CERTIFICATE"),
+        _exporter(variables, signal, "CLIENT_KEY"),
     )
 
 
 def resource(variables: Mapping[str, str]) -> bytes:
-    """Return the resource of this process's spans, as a field of ResourceSpans."""
+    """Return the resource of this process, as a field of ResourceSpans and of ResourceMetrics."""
     written = (Attribute(name, OF_RESOURCE).text(value) for name, value in resource_attributes(variables).items())
     return delimited(b"\x0a", b"".join(written))
 
@@ -77,9 +94,9 @@ def resource_attributes(variables: Mapping[str, str]) -> dict[str, str]:
     return found | {"service.name": "tidegate", "service.version": release}
 
 
-def _headers(variables: Mapping[str, str]) -> dict[str, str]:
+def _headers(variables: Mapping[str, str], signal: str) -> dict[str, str]:
     found: dict[str, str] = {}
-    variable = _set(variables, "HEADERS")
+    variable = _set(variables, signal, "HEADERS")
     for item in filter(None, (each.strip() for each in variables.get(variable, "").split(","))):
         name, equals, value = (each.strip() for each in item.partition("="))
         if " " not in value:  # else it was not URL-encoded, as by other SDKs
@@ -91,8 +108,8 @@ def _headers(variables: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def _compression(variables: Mapping[str, str]) -> str:
-    variable = _set(variables, "COMPRESSION")
+def _compression(variables: Mapping[str, str], signal: str) -> str:
+    variable = _set(variables, signal, "COMPRESSION")
     asked = variables.get(variable, "").strip().lower() or "none"
     if asked in COMPRESSIONS:
         return asked
@@ -115,14 +132,14 @@ def _number(variables: Mapping[str, str], variable: str, otherwise: float, *, le
     return otherwise
 
 
-def _exporter(variables: Mapping[str, str], name: str) -> str:
-    return variables.get(_set(variables, name), "")
+def _exporter(variables: Mapping[str, str], signal: str, name: str) -> str:
+    return variables.get(_set(variables, signal, name), "")
 
 
-def _set(variables: Mapping[str, str], name: str) -> str:
-    """Return which variable of the exporter counts: the one for traces, where it is set, else the one for all."""
-    traces = f"OTEL_EXPORTER_OTLP_TRACES_{name}"
-    return traces if variables.get(traces) else f"OTEL_EXPORTER_OTLP_{name}"
+def _set(variables: Mapping[str, str], signal: str, name: str) -> str:
+    """Return which variable of the exporter counts: the one for the signal, where it is set, else the one for all."""
+    own = f"OTEL_EXPORTER_OTLP_{signal}_{name}"
+    return own if variables.get(own) else f"OTEL_EXPORTER_OTLP_{name}"
 
 
 def _first(variables: Mapping[str, str], *names: str) -> str:

@@ -12,6 +12,8 @@ from gateway.observers import Observer
 from gateway.policy.slo.classify import RULINGS
 from gateway.telemetry import otlp
 from gateway.telemetry.otlp import Attribute, Moment
+from gateway.telemetry.server_address import backend_address
+from gateway.wire.endpoints import OPERATIONS
 from gateway.wire.tracecontext import TraceContext
 
 _WELL: Final = frozenset((Outcome.OK, Outcome.CLIENT_ERROR, Outcome.CLIENT_GONE, Outcome.QUOTA))
@@ -22,6 +24,8 @@ _LAST_ID: Final = (1 << 64) - 1
 _POST: Final = Attribute("http.request.method").text("POST")
 _ROUTE: Final = Attribute("http.route")
 _STATUS: Final = Attribute("http.response.status_code")
+_ERROR: Final = Attribute("error.type")
+_OPERATION: Final = Attribute("gen_ai.operation.name")
 _MODEL: Final = Attribute("gen_ai.request.model")
 _INPUT: Final = Attribute("gen_ai.usage.input_tokens")
 _OUTPUT: Final = Attribute("gen_ai.usage.output_tokens")
@@ -48,9 +52,20 @@ _FIRST_TOKEN: Final = Moment("first token")
 class RequestTraces(Observer):
     """A span for the request, below it one for each wait in the queue and one for each attempt."""
 
-    def __init__(self, send: Callable[[list[bytes]], None], clock: Clock = monotonic, epoch: Clock = wall) -> None:
-        """Take who sends spans without blocking, the clock of exchanges, and one of seconds since the epoch."""
+    def __init__(
+        self,
+        send: Callable[[list[bytes]], None],
+        clock: Clock = monotonic,
+        epoch: Clock = wall,
+        *,
+        server: bytes = b"",
+    ) -> None:
+        """Take who sends spans without blocking, the clock of exchanges, and one of seconds since the epoch.
+
+        `server` are the attributes of the listener.
+        """
         self._send = send
+        self._server = server
         self._clock = clock
         self._epoch = epoch
         self._names: dict[str, bytes] = {}
@@ -72,7 +87,11 @@ class RequestTraces(Observer):
         fields.append(self._name(exchange.endpoint))
         fields.append(otlp.lasting(parts.at(exchange.received), parts.at(exchange.ended)))
         _add_attributes(fields, exchange)
-        fields.append(otlp.UNSET if exchange.outcome in _WELL else otlp.failed(exchange.reason))
+        fields.append(self._server)
+        if exchange.outcome in _WELL:
+            fields.append(otlp.UNSET)
+        else:
+            fields += (_ERROR.known(exchange.outcome), otlp.failed(exchange.reason))
         fields.append(otlp.REMOTE_PARENT if trace.parent_id else otlp.LOCAL_PARENT)
         return otlp.span(fields)
 
@@ -124,12 +143,14 @@ class _Parts:
         fields = self._begin(_ATTEMPT, attempt.sent_at, attempt.ended_at or exchange.ended)
         fields.append(_BACKEND.known(attempt.backend))
         fields.append(_POOL.known(attempt.pool))
+        fields.append(backend_address(attempt.backend, attempt.pool))
         if attempt.cost:
             fields.append(_COST.real(attempt.cost))
         result = attempt.result
         if result is not None:
             fields.append(_OUTCOME.known(result))
             if RULINGS[result].verdict is BAD:
+                fields.append(_ERROR.known(result))
                 status = otlp.FAILED
         if attempt.connected_at > attempt.sent_at:
             fields.append(_CONNECTED.at(self.at(attempt.connected_at)))
@@ -155,6 +176,7 @@ def _add_attributes(fields: list[bytes], exchange: Exchange) -> None:
     fields.append(_POST)
     fields.append(_ROUTE.known(exchange.endpoint))
     fields.append(_STATUS.whole(exchange.client_status))
+    _add_known(fields, _OPERATION, OPERATIONS.get(exchange.endpoint, ""))
     _add_known(fields, _MODEL, exchange.model)
     _add_whole(fields, _INPUT, exchange.prompt_tokens)
     _add_whole(fields, _OUTPUT, exchange.output_tokens)

@@ -1,13 +1,12 @@
 """Traces over OTLP/HTTP, where an endpoint is set: made when a thing is over, sent from a thread of their own."""
 
-import os
 from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Protocol
 
 from gateway.telemetry import otlp
 from gateway.telemetry.collector_url import spans_url
-from gateway.telemetry.otlp_settings import otlp_settings, resource
+from gateway.telemetry.otlp_settings import OtlpSettings
 from gateway.telemetry.request_traces import RequestTraces
 from gateway.telemetry.span_sender import SpanSender
 from gateway.wire.tracecontext import parse
@@ -43,10 +42,10 @@ class Traces:
     `requests` is an observer that does so for those requests that are sampled.
     """
 
-    def __init__(self, endpoint: str, variables: Mapping[str, str] = os.environ) -> None:
-        """Take the collector's base URL, and variables of OpenTelemetry."""
-        self._sender = SpanSender(spans_url(endpoint), resource(variables), otlp_settings(variables))
-        self.requests = RequestTraces(self._sender.offer)
+    def __init__(self, endpoint: str, settings: OtlpSettings, resource: bytes, server: bytes) -> None:
+        """Take the collector's base URL, and the attributes of this process and of its listener."""
+        self._sender = SpanSender(spans_url(endpoint), resource, settings)
+        self.requests = RequestTraces(self._sender.offer, server=server)
         self._rng = Random()
 
     def __repr__(self) -> str:

@@ -42,6 +42,12 @@ RESPONSES_PREFIX: Final = b"/v1/responses/"
 RETRIEVE: Final = Endpoint("/v1/responses/{id}", "retrieve_response", Dialect.RESPONSES, BodyKind.NONE, method=b"GET")
 CANCEL: Final = Endpoint("/v1/responses/{id}/cancel", "cancel_response", Dialect.RESPONSES, BodyKind.NONE)
 """What is asked of a response that an engine keeps."""
+
+OPERATIONS: Final[Mapping[str, str]] = MappingProxyType(
+    {endpoint.path: endpoint.operation for endpoint in (*_ENDPOINTS, RETRIEVE, CANCEL)}
+)
+"""What is done at each path, in OpenTelemetry's words where it has some."""
+
 _ID: Final = "[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}"
 _STORED: Final = re.compile(rb"/v1/responses/(%b)(/cancel)?" % _ID.encode())
 _STORED_ID: Final = re.compile(_ID)

@@ -1,4 +1,4 @@
-"""Collectors of traces that do not end their answers, are busy, or are silent."""
+"""Collectors of traces and metrics that do not end their answers, are busy, or are silent."""
 
 import asyncio
 import threading
@@ -21,7 +21,7 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
     yield
-    until(lambda: not {"spans", "close"} & {thread.name for thread in threading.enumerate()}, "threads")
+    until(lambda: not {"spans", "close", "metrics"} & {thread.name for thread in threading.enumerate()}, "threads")
 
 
 SAMPLED = "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n"

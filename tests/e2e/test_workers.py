@@ -10,9 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from opentelemetry.proto.metrics.v1.metrics_pb2 import ResourceMetrics
 
 from loadtest.upgrades.load import Load
 from tests.background import in_background
+from tests.e2e.collector import collecting
 from tests.e2e.fakes import DONE, LAST_CHUNK, ROLE, STREAM_HEAD, Call, backends, chunked, event, good
 from tests.e2e.harness import ask, chat, post
 from tests.e2e.machine import machine, needs_wrk, wrk
@@ -37,8 +39,24 @@ async def streaming(port: int) -> RawClient:
     return client
 
 
-async def test_they_share_the_work_and_answer_as_one(tmp_path: Path) -> None:
-    async with backends(good) as (fake,), machine(tmp_path, [fake.url]) as served:
+def durations(exports: list[ResourceMetrics]) -> dict[str, int]:
+    """Return how many requests each instance has told of last."""
+    found: dict[str, int] = {}
+    for each in exports:
+        (instance,) = (kv.value.string_value for kv in each.resource.attributes if kv.key == "service.instance.id")
+        of = {metric.name: metric.histogram.data_points for metric in each.scope_metrics[0].metrics}
+        found[instance] = sum(point.count for point in of["gen_ai.server.request.duration"])
+    return found
+
+
+async def test_they_share_the_work_and_answer_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "200")
+    async with (
+        backends(good) as (fake,),
+        collecting() as (endpoint, _, exports),
+        machine(tmp_path, [fake.url], "--otlp-endpoint", endpoint) as served,
+    ):
         for _ in range(40):
             assert (await ask(served.port, chat(stream=False))).status == 200
         found = await served.until(lambda status: sum(each["requests"] for each in status["workers"]) == 40)
@@ -58,6 +76,8 @@ async def test_they_share_the_work_and_answer_as_one(tmp_path: Path) -> None:
             ] == "invalid_request"
             assert (await web.get(f"{served.admin}/docs")).status_code == 200
             assert (await web.get(f"{served.admin}/nothing")).json()["error"]["code"] == "not_found"
+        await eventually(lambda: sum(durations(exports).values()) == 40)
+        assert len(durations(exports)) == 2, "each worker tells its own counts, as an instance of its own"
         lines = [json.loads(each) for each in served.process.err if each.startswith("{")]
         pids = {each["pid"] for each in found["workers"]}
         assert {each.get("worker") for each in lines if each["message"] == "backend ready"} == pids, "each names itself"

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.resources import Resource
@@ -11,6 +12,7 @@ from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, Trace
 
 from gateway.exchange import AttemptRecord, Exchange, Outcome, Verdict
 from gateway.policy.slo.classify import RULINGS
+from gateway.wire.endpoints import OPERATIONS
 from gateway.wire.tracecontext import TraceContext
 
 SCOPE = InstrumentationScope("tidegate")
@@ -21,7 +23,7 @@ class _Part(NamedTuple):
     name: str
     start: float
     end: float
-    attributes: Mapping[str, str]
+    attributes: Mapping[str, str | int | float]
     kind: SpanKind
     status: Status = Status()
     moments: Sequence[tuple[str, float]] = ()
@@ -95,10 +97,16 @@ def _wait(exchange: Exchange, start: float, end: float) -> _Part:
 
 
 def _attempt(exchange: Exchange, attempt: AttemptRecord) -> _Part:
-    attributes, status = {"tidegate.backend": attempt.backend, "tidegate.pool": attempt.pool}, Status()
+    attributes: dict[str, str | int | float] = {"tidegate.backend": attempt.backend, "tidegate.pool": attempt.pool}
+    where = urlsplit(f"//{attempt.backend.removeprefix(f'{attempt.pool}/')}")
+    attributes |= {"server.address": where.hostname or "", "server.port": where.port or 0}
+    status = Status()
+    if attempt.cost:
+        attributes["tidegate.cost"] = attempt.cost
     if attempt.result is not None:
         attributes["tidegate.outcome"] = str(attempt.result)
         if RULINGS[attempt.result].verdict is Verdict.BAD:
+            attributes["error.type"] = str(attempt.result)
             status = Status(StatusCode.ERROR)
     end = attempt.ended_at or exchange.ended
     moments = _moments(exchange, attempt)
@@ -119,6 +127,7 @@ def _attributes(exchange: Exchange) -> dict[str, str | int | float]:
         "http.request.method": "POST",
         "http.route": exchange.endpoint,
         "http.response.status_code": exchange.client_status,
+        "gen_ai.operation.name": OPERATIONS.get(exchange.endpoint, ""),
         "gen_ai.request.model": exchange.model,
         "gen_ai.usage.input_tokens": exchange.prompt_tokens,
         "gen_ai.usage.output_tokens": exchange.output_tokens,
@@ -133,5 +142,6 @@ def _attributes(exchange: Exchange) -> dict[str, str | int | float]:
         "tidegate.tenant": exchange.tenant,
         "tidegate.attempts": len(exchange.attempts),
         "tidegate.routing": str(exchange.routing),
+        "error.type": "" if exchange.outcome in _WELL else str(exchange.outcome),
     }
     return {name: value for name, value in found.items() if value is not None and value != ""}

@@ -72,6 +72,7 @@ def expose(metrics: Metrics, *others: Collector) -> dict[tuple[str, tuple[tuple[
         loop_lag=0.5,
         access_log_dropped=6,
         spans_dropped=5,
+        metric_exports_failed=2,
         state_saved_at=7.0,
         state_failures=8,
         notifications={"sent": 9},

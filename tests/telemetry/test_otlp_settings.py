@@ -7,7 +7,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.util.re import parse_env_headers
 
-from gateway.telemetry.otlp_settings import OtlpSettings, otlp_settings, resource, resource_attributes
+from gateway.telemetry.otlp_settings import OtlpSettings, metric_settings, otlp_settings, resource, resource_attributes
 
 GENERAL, TRACES = "OTEL_EXPORTER_OTLP_", "OTEL_EXPORTER_OTLP_TRACES_"
 
@@ -34,6 +34,20 @@ def test_those_for_traces_win() -> None:
     variables = {f"{GENERAL}TIMEOUT": "1", f"{TRACES}TIMEOUT": "2", f"{GENERAL}HEADERS": "a=b", f"{TRACES}HEADERS": ""}
     found = otlp_settings(variables)
     assert (found.timeout, dict(found.headers)) == (2.0, {"a": "b"})
+
+
+def test_metrics_have_variables_of_their_own() -> None:
+    metrics, general = f"{GENERAL}METRICS_", {f"{GENERAL}TIMEOUT": "20", f"{GENERAL}HEADERS": "a=b"}
+    assert metric_settings({}) == OtlpSettings(delay=60.0)
+    found = metric_settings(general | {f"{metrics}HEADERS": "c=d", f"{TRACES}COMPRESSION": "gzip"})
+    assert found == OtlpSettings({"c": "d"}, 20.0, delay=60.0)
+    often = {"OTEL_METRIC_EXPORT_INTERVAL": "500", "OTEL_METRIC_EXPORT_TIMEOUT": "250"}
+    assert metric_settings(general | often) == OtlpSettings({"a": "b"}, 0.25, delay=0.5)
+
+
+def test_metrics_are_left_out_where_they_are_not_wanted() -> None:
+    assert metric_settings({"OTEL_METRICS_EXPORTER": " None"}) is None
+    assert metric_settings({"OTEL_METRICS_EXPORTER": "otlp"}) is not None
 
 
 def test_the_batches_variables_are_read() -> None:

@@ -1,5 +1,7 @@
 """Spans of a settled request: each wait for a slot and each attempt, in order and inside the request's own."""
 
+import socket
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +11,7 @@ from opentelemetry.sdk.resources import Resource
 from gateway.exchange import AttemptEnd, AttemptRecord, Exchange, Outcome
 from gateway.telemetry import otlp
 from gateway.telemetry.request_traces import RequestTraces
+from gateway.telemetry.server_address import own_address
 from gateway.wire.tracecontext import TraceContext
 from tests.attempts import attempted
 from tests.telemetry.reading_spans import attributes, read
@@ -66,12 +69,30 @@ def test_an_attempt_says_where_it_was_made_how_it_ended_and_what_happened_meanwh
         "tidegate.backend": "gpu/a:1",
         "tidegate.pool": "gpu",
         "tidegate.outcome": "server_error",
+        "server.address": "a",
+        "server.port": 1,
+        "error.type": "server_error",
     }
+    assert "error.type" not in attributes(second)
     assert first.status.code == Status.STATUS_CODE_ERROR
     assert list(first.events) == []
     assert attributes(second)["tidegate.outcome"] == "ok"
     assert second.status.code == Status.STATUS_CODE_UNSET
     assert [event.name for event in second.events] == ["connected", "head", "first token"]
+
+
+def test_a_request_says_what_was_asked_of_which_listener_and_what_kind_of_error_it_was(retried: Exchange) -> None:
+    sent: list[bytes] = []
+    traces = RequestTraces(sent.extend, lambda: 0.0, lambda: EPOCH, server=own_address("::", 8080))
+    traces.on_settled(retried)
+    retried.outcome, retried.endpoint = Outcome.TIMEOUT, "other"
+    traces.on_settled(retried)
+    answered, failed = (attributes(span) for span in read(sent) if span.kind == Span.SPAN_KIND_SERVER)
+    assert (answered["server.address"], answered["server.port"]) == (socket.gethostname(), 8080)
+    assert answered["gen_ai.operation.name"] == "chat"
+    assert "error.type" not in answered
+    assert failed["error.type"] == "timeout"
+    assert "gen_ai.operation.name" not in failed
 
 
 def test_a_wait_in_vain_ends_with_the_request() -> None:
@@ -95,7 +116,10 @@ COUNTS = st.none() | st.integers(0, 2**63 - 1)
 
 @st.composite
 def attempts(draw: st.DrawFn) -> AttemptRecord:
-    attempt = AttemptRecord(draw(TEXTS), draw(TEXTS), draw(TIMES), draw(TIMES))
+    pool, host, port = draw(NAMES), draw(st.sampled_from(("a.b", "10.0.0.1", "[::1]"))), draw(st.integers(1, 65535))
+    path = draw(st.sampled_from(("", "/engine/v2")))
+    attempt = AttemptRecord(f"{pool}/{host}:{port}{path}", pool, draw(TIMES), draw(TIMES))
+    attempt.cost = draw(st.floats(0.0, 10.0))
     attempt.connected_at, attempt.head_at, attempt.ended_at = draw(TIMES), draw(TIMES), draw(TIMES)
     attempt.result = draw(st.none() | st.sampled_from(AttemptEnd))
     return attempt

@@ -6,7 +6,7 @@ from random import Random
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from gateway.telemetry.collector_url import spans_url
+from gateway.telemetry.collector_url import metrics_url, spans_url
 from gateway.telemetry.traces import staged_spans
 from tests.telemetry.reading_spans import attributes, read
 
@@ -29,6 +29,7 @@ class Thing:
 def test_spans_are_sent_below_the_base_url_with_and_without_their_own_path(endpoint: str) -> None:
     assert spans_url(endpoint) == "http://c:4318/v1/traces"
     assert spans_url("https://c/otlp") == "https://c/otlp/v1/traces"
+    assert metrics_url(endpoint) == "http://c:4318/v1/metrics"
 
 
 def spans_of(thing: Thing) -> list[Span]:
