@@ -260,6 +260,8 @@ async def test_workers_are_shown_as_one(tmp_path: Path) -> None:
             status = (await web.get(f"{served.admin}/admin/status")).json()
             assert told["models"] == status["models"]
             assert [each["id"] for each in told["backends"]] == [each["id"] for each in status["backends"]]
+            workers = {each["pid"] for each in status["workers"]}
+            await eventually(lambda: {each["worker"] for each in seen.got[-1]["events"]} >= workers | {None})
             served.process.process.terminate()
             await eventually(lambda: seen.ended)
         assert await served.process.ended() == 0
