@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from gateway.backends.registry import Registry
 from gateway.claim import Claim
 from gateway.control.shared_limits import SharedLimits
@@ -69,6 +71,31 @@ def test_backends_and_tenants_with_limits_are_shared(tmp_path: Path) -> None:
     os.eventfd_read(one.limits.wake_fd)
     one.limits.tick(clock())
     assert one.backend.health.slots.in_flight == 0
+
+
+def test_what_a_backend_costs_is_divided_among_the_requests_of_all_workers(tmp_path: Path) -> None:
+    clock, table = HandClock(), SharedTable.create(2)
+    workers = [Worker(tmp_path, table, clock) for _ in range(2)]
+    assert [each.limits.processes() for each in workers] == [2, 2]
+    leases = []
+    for worker in workers:
+        worker.backend.health.slots.limit_to(8)
+        worker.backend.health.costs.follow(1.0, 0.5, clock())
+    for worker, count in zip(workers, (1, 3), strict=True):
+        for _ in range(count):
+            assert worker.backend.health.slots.secure(Claim(), clock())
+            leases.append(worker.backend.health.lease(10, Claim(), clock()))
+    for worker in workers:
+        worker.limits.tick(clock())
+    clock.advance(10.0)
+    assert [lease.release(clock()) for lease in leases] == [pytest.approx(2.5)] * 4
+    for worker in workers:
+        worker.limits.tick(clock())
+    clock.advance(1.0)
+    for worker in workers:
+        worker.limits.tick(clock())
+    idle = [worker.backend.health.costs.take()[1] for worker in workers]
+    assert idle == [pytest.approx(0.5)] * 2, "an idle moment is divided by their number"
 
 
 def test_a_worker_lets_go_of_a_backend_that_is_gone_once_its_requests_have_ended(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ ADMIN_PATHS = (
     "/admin/status",
     "/admin/models/m/slo",
     "/admin/audit",
+    "/admin/costs",
     "/admin/explain?model=m",
     "/openapi.json",
 )
