@@ -1,6 +1,6 @@
 """What tenants used, and what it cost: counts by tenant and model, of bounded number."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from typing import Final
 
 from gateway.backends.backend import Backend
@@ -70,7 +70,9 @@ class TenantUsage(Observer):
         """Count these by name from now on, as far as there is room; those that are gone make room for new ones."""
         new = [name for name in tenants if name not in self._names]
         if len(self._names) + len(new) > MOST_TENANTS:
-            self._forget(name for name in list(self._names) if name not in tenants)
+            gone = {name for name in self._names if name not in tenants}
+            if gone:
+                self._forget(gone)
         for name in new[: MOST_TENANTS - len(self._names)]:
             self._names[name] = None
 
@@ -113,14 +115,13 @@ class TenantUsage(Observer):
             key = (key[0], OTHER, key[2])
         self.costs[key] = self.costs.get(key, 0.0) + cost
 
-    def _forget(self, gone: Iterable[str]) -> None:
+    def _forget(self, gone: set[str]) -> None:
         """Let what these had count as OTHER."""
-        names = set(gone)
-        for name in names:
+        for name in gone:
             del self._names[name]
         for tenant, model in list(self.usage):
-            if tenant in names:
+            if tenant in gone:
                 self._usage(OTHER, model).add(self.usage.pop((tenant, model)))
         for tenant, model, pool in list(self.costs):
-            if tenant in names:
+            if tenant in gone:
                 self._charge((OTHER, model, pool), self.costs.pop((tenant, model, pool)))
