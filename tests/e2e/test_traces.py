@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from tests.e2e.collector import collector
+from tests.e2e.collector import collecting, collector
 from tests.e2e.fakes import JSON_ANSWER, Call, backends, good, whole
 from tests.e2e.harness import ask, chat, gateway, routes
 from tests.e2e.processes import serving
@@ -83,16 +83,22 @@ async def test_without_a_traceparent_the_ratio_decides(tmp_path: Path) -> None:
         assert ids == sent
 
 
-async def test_a_failed_request_says_why(tmp_path: Path) -> None:
-    async with backends(failing) as (fake,), collector() as (endpoint, spans):
+async def test_a_failed_request_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "100")
+    async with backends(failing) as (fake,), collecting() as (endpoint, spans, exports):
         async with gateway(tmp_path, routes(fake.url), otlp_endpoint=endpoint) as running:
             answer = await ask(running.port, chat(), headers=SAMPLED)
             assert answer.status >= 500
             await running.quiet()
             await eventually(lambda: any(span.name.startswith("POST") for span in spans))
+            await eventually(lambda: bool(exports))
         request = next(span for span in spans if span.name.startswith("POST"))
         assert request.status.code == request.status.STATUS_CODE_ERROR
         assert request.status.message
+        (duration,) = exports[0].scope_metrics[0].metrics
+        (point,) = duration.histogram.data_points
+        assert {kv.key: kv.value.string_value for kv in point.attributes}["error.type"] == "backend_error"
+        assert point.count == 1
 
 
 async def test_each_attempt_of_a_retried_request_is_a_span(tmp_path: Path) -> None:

@@ -40,6 +40,13 @@ def test_a_clock_that_stands_still_charges_nothing() -> None:
     assert meter.end(meter.begin(40.0), 50.0) == 0.0
 
 
+def test_a_sum_that_is_older_than_our_part_of_it_charges_nobody_twice() -> None:
+    meter = metered()
+    began = meter.begin(0.0)
+    meter.look(-1, 0.0)
+    assert meter.end(began, 5.0) == pytest.approx(5.0)
+
+
 def test_a_lease_says_once_what_it_cost() -> None:
     (health,) = pool(1)[1]
     health.costs.follow(0.5, 1.0, 0.0)

@@ -39,7 +39,7 @@ class CostMeter:
     def look(self, beside: int, now: float) -> None:
         """Take how many attempts other processes have there."""
         self._advance(now)
-        self.beside = beside
+        self.beside = max(0, beside)  # their sum and our part of it may have been read at different times
 
     def follow(self, price: float, part: float, now: float) -> None:
         """Take another price, and another part of idle moments, from now on."""
