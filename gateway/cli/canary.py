@@ -42,7 +42,9 @@ def report(model: Model, admin: Admin = ADMIN, *, as_json: AsJson = False) -> No
         typer.echo(json.dumps(found, indent=2))
         return
     screen = console()
-    screen.print(Text(f"{found['model']}: {found['phase']}, candidate at {found['weight']:g} % of requests\n"))
+    screen.print(
+        Text(f"{found['model']}: {found['phase'].replace('_', ' ')}, candidate at {found['weight']:g} % of requests\n")
+    )
     screen.print(
         table(
             ["version", "requests", "failed", "prompt tokens", "output tokens", "TTFT p50/p95/p99", "TPOT p50/p95/p99"],
@@ -79,7 +81,8 @@ def report(model: Model, admin: Admin = ADMIN, *, as_json: AsJson = False) -> No
             ["set aside", "worst case"],
         )
     )
-    screen.print(Text(f"\ne-value {found['e_value']:g} of {found['roll_back_at']:g}: {found['decision']}"))
+    phase = "" if found["phase"] == "step" else f", {found['phase'].replace('_', ' ')}"
+    screen.print(Text(f"\ne-value {found['e_value']:g} of {found['roll_back_at']:g}{phase}: {found['decision']}"))
     for note in found.get("notes", ()):
         screen.print(Text(note))
 
@@ -129,6 +132,9 @@ def phase_words(rollout: Mapping[str, Any]) -> str:
     if phase not in {"step", "paused"}:
         return phase
     steps, share = rollout["steps"], rollout["weight"]
+    if not rollout["step"]:
+        where = f"before step 1 of {len(steps)}"
+        return f"paused {where}" if phase == "paused" else f"{where}, while {rollout['mirror']:g} % are copied"
     passed = sum(step < share for step in steps)
     if share and share not in steps and passed < len(steps):
         # The share of a list of steps that has been replaced since.
@@ -141,17 +147,18 @@ def phase_words(rollout: Mapping[str, Any]) -> str:
 
 def standing(found: dict[str, Any]) -> str:
     """Return what a rollout waits for, or why it stands where it does."""
-    requests, by = f"{counted(found['requests_in_step'], 'request')} in this step", f"by {found['actor']}"
+    requests, by = counted(found["requests_in_step"], "request"), f"by {found['actor']}"
     match found["phase"]:
         case "step":
-            return f"{requests}: {found['decision']}"
+            return f"{requests} in this step: {found['decision']}"
         case "paused":
-            return f"paused {by}: {found['reason']}; {requests} so far"
+            return f"paused {by}: {found['reason']}; {requests} since then"
         case "promoted" | "rolled_back" as phase:
             return f"{phase.replace('_', ' ')} {by}: {found['reason']}"
         case "waiting":
-            until = " until" if found["decision"].startswith(f"{found['candidate']} is ready") else ":"
-            return f"started {by}, and waits{until} {found['decision']}"
+            if found["decision"].startswith(f"{found['candidate']} is ready"):
+                return f"started {by}: {found['candidate']} is ready, and gets its first requests now"
+            return f"started {by}, and waits: {found['decision']}"
         case _:
             return str(found["decision"])
 

@@ -276,7 +276,7 @@ def _rollouts(found: dict[str, Any]) -> Table:
                 waits,
             ]
         )
-    columns = ["model", "rollout", "phase", "candidate gets", "requests in step", "waits for"]
+    columns = ["model", "rollout", "phase", "candidate gets", "requests in step", "waits for, or why"]
     return table(columns, rows, ["requests in step"])
 
 

@@ -267,6 +267,12 @@ def test_a_share_of_a_replaced_list_of_steps_is_no_step_of_the_new_one(share: fl
     assert phase_words(rollout) == said
 
 
+def test_a_rollout_whose_requests_are_only_copied_is_in_no_step_yet() -> None:
+    rollout = {"phase": "step", "step": 0, "steps": [5.0, 95.0], "weight": 0.0, "mirror": 10.0}
+    assert phase_words(rollout) == "before step 1 of 2, while 10 % are copied"
+    assert phase_words(rollout | {"phase": "paused", "mirror": 0.0}) == "paused before step 1 of 2"
+
+
 async def test_a_second_pause_is_no_error_and_warm_up_is_told(tmp_path: Path) -> None:
     async with backends(good, good) as (old, new):
         text = routes(old.url, new.url, start="manual", hold="30s", steps=[50], warm_up=1000)
