@@ -78,7 +78,7 @@ def test_goes_out_in_the_second_in_which_the_spent_burn_passes_the_page_factor(f
     assert first(load, 1100, 3) == 1001
     want = decide(load(1001), RULES, played(load, 1000).memory, 1001.0).want
     assert (want.rule, want.proposed) == (Rule.BURN, 3)
-    assert want.reason == f"the last hour burned at {factor + 0.01:.1f}, above the page factor of {factor:.2f}"
+    assert want.reason == f"the burn rate of the last hour is {factor + 0.01:.1f}, and above {factor:.2f} it pages"
 
 
 def test_a_burn_that_is_over_adds_nothing() -> None:
@@ -110,7 +110,9 @@ def test_goes_in_in_the_second_in_which_the_burn_has_been_below_two_for_half_an_
     assert first(load, 2400, 2) == 500 + 1800
     want = decide(load(2300), RULES, played(load, 2299).memory, 2300.0).want
     assert want.rule is Rule.CALM
-    assert want.reason == "the burn was below 2 for 30 min, and 2 replicas are predicted to keep the objective"
+    assert want.reason == (
+        "the burn rate was below 2 for 30 min, and the objective is predicted to be met with 2 replicas"
+    )
 
 
 def test_one_bad_moment_starts_the_half_hour_again() -> None:
@@ -139,7 +141,9 @@ def test_a_queue_that_misses_the_objective_goes_out_once_it_lasts() -> None:
 
     assert first(load, 200, 3) == 110
     assert played(load, 110).want.rule is Rule.QUEUE
-    assert played(load, 110).want.reason == "a request would wait 1.5 s for a slot and may wait 1.0 s"
+    assert played(load, 110).want.reason == (
+        "a request would wait 1.5 s for a slot, longer than the 1.0 s that it may wait"
+    )
 
 
 def test_one_request_that_takes_everything_for_a_moment_changes_nothing() -> None:
@@ -168,7 +172,7 @@ def test_a_load_beyond_what_there_is_asks_for_all_that_it_needs() -> None:
     # 80 slots, of which 74.6 are certain after 600 requests; at most 90 % of those that there are may be in use.
     assert first(load, 200, 11, Rules(max=50)) == 60
     want = played(load, 60, Rules(max=50)).want
-    assert (want.rule, want.reason) == (Rule.LOAD, "the load of 74.6 slots needs 11 replicas")
+    assert (want.rule, want.reason) == (Rule.LOAD, "requests fill 74.6 slots, which takes 11 replicas")
 
 
 def test_little_is_asked_for_where_only_little_is_known() -> None:
@@ -182,7 +186,7 @@ def test_bursts_are_reckoned_with_as_large_as_they_were_and_half_as_much_again()
     # 1.5 x 6 requests/s hold 36 slots; at most 90 % of those that there are may be in use.
     assert first(lambda _: bursty, 60, 5) == 10
     want = played(bursty, 10).want
-    assert (want.rule, want.reason) == (Rule.LOAD, "bursts of 36.0 slots need 5 replicas")
+    assert (want.rule, want.reason) == (Rule.LOAD, "bursts fill 36.0 slots, which takes 5 replicas")
     assert played(replace(bursty, ready=5, limit=40.0), 4000).want.target == 5
     assert played(replace(QUIET, bursts=Bursts(mean=0.5, peak=6.0, dispersion=1.2)), 600).want.target == 2
     assert played(replace(QUIET, bursts=Bursts(mean=0.05, peak=6.0, dispersion=9.0)), 600).want.target == 2
@@ -208,7 +212,7 @@ def test_what_is_expected_is_there_when_it_comes() -> None:
     load = replace(QUIET, expected=Forecast(180.0, 8.0, 10.0))
     want = played(load, 0, Rules(max=50)).want
     assert (want.target, want.rule) == (6, Rule.FORECAST)
-    assert want.reason == "up to 10.00 requests/s are expected in 180 s, which needs 6 replicas"
+    assert want.reason == "up to 10.00 requests/s are expected in 180 s, which takes 6 replicas"
 
 
 def test_what_is_expected_keeps_those_who_will_be_needed() -> None:
@@ -248,7 +252,7 @@ def test_the_first_request_wakes_a_pool_of_none_at_once() -> None:
     assert asleep.want.target == 0
     waiting = PoolLoad("gpu", ready=0, queued=200, arrivals=20.0)
     want = decide(waiting, Rules(min=0), asleep.memory, 601.0).want
-    assert (want.target, want.rule, want.reason) == (1, Rule.WAKE, "200 requests wait and there is no replica")
+    assert (want.target, want.rule, want.reason) == (1, Rule.WAKE, "there is no replica, and requests wait (200)")
 
 
 def test_a_pool_of_none_wakes_though_it_has_just_turned() -> None:

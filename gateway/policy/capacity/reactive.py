@@ -82,20 +82,20 @@ def propose(load: PoolLoad, rules: Rules, memory: Memory, now: float) -> Proposa
 
 def _out(load: PoolLoad, rules: Rules, memory: Memory, now: float, target: int) -> Proposal | None:
     if not load.replicas and (load.queued or load.arrivals):
-        return Proposal(max(1, target), Rule.WAKE, f"{load.queued} requests wait and there is no replica")
+        return Proposal(max(1, target), Rule.WAKE, f"there is no replica, and requests wait ({load.queued})")
     one_more = target + 1 if load.replicas >= target and not load.starting else target
     if _has_lasted(memory.short_since, LASTING, now):
         wanted = max(needed_now(load, demand_now(load, memory.smoothed)) or 0, one_more)
         if wanted > target:
             wait, patience = load.queue_wait or 0.0, load.patience or 0.0
-            reason = f"a request would wait {wait:.1f} s for a slot and may wait {patience:.1f} s"
+            reason = f"a request would wait {wait:.1f} s for a slot, longer than the {patience:.1f} s that it may wait"
             return Proposal(wanted, Rule.QUEUE, reason)
     if _has_lasted(memory.heavy_since, LASTING, now):
         certain_demand, bursts = demand_for_certain(load, memory.smoothed), demand_of_bursts(load)
         wanted = needed_now(load, certain_demand) or 0
-        what = f"bursts of {bursts:.1f} slots need" if bursts > certain_demand else ""
-        what = what or f"the load of {certain_demand:.1f} slots needs"
-        return Proposal(wanted, Rule.LOAD, f"{what} {wanted} replicas")
+        what = f"bursts fill {bursts:.1f} slots" if bursts > certain_demand else ""
+        what = what or f"requests fill {certain_demand:.1f} slots"
+        return Proposal(wanted, Rule.LOAD, f"{what}, which takes {_replicas(wanted)}")
     burning = _burning(load, rules, memory, now) if one_more > target else ""
     if burning:
         wanted = needed_now(load, demand_now(load, memory.smoothed)) or 0
@@ -103,7 +103,7 @@ def _out(load: PoolLoad, rules: Rules, memory: Memory, now: float, target: int) 
     expected = _expected(load, OUT, load.budget, for_certain=True)
     if load.expected is not None and expected is not None and expected > target:
         reason = f"up to {load.expected.upper:.2f} requests/s are expected in {rules.warm_up:.0f} s"
-        return Proposal(expected, Rule.FORECAST, f"{reason}, which needs {expected} replicas")
+        return Proposal(expected, Rule.FORECAST, f"{reason}, which takes {_replicas(expected)}")
     return None
 
 
@@ -119,7 +119,7 @@ def _burning(load: PoolLoad, rules: Rules, memory: Memory, now: float) -> str:
     used = usage(load, memory.smoothed)
     if memory.burned_at is not None and used is not None and used < HALF:
         return ""
-    return f"the last hour burned at {load.burn:.1f}, above the page factor of {load.page_factor:.2f}"
+    return f"the burn rate of the last hour is {load.burn:.1f}, and above {load.page_factor:.2f} it pages"
 
 
 def _in(load: PoolLoad, rules: Rules, memory: Memory, now: float, target: int) -> Proposal | None:
@@ -141,12 +141,16 @@ def _in(load: PoolLoad, rules: Rules, memory: Memory, now: float, target: int) -
     least = max(1, memory.needs[0][1])
     if least >= target:
         return None
-    reason = f"the burn was below {CALM_BURN:g} for {rules.calm_for / 60:.0f} min, and {least} replicas are predicted"
-    return Proposal(least, Rule.CALM, f"{reason} to keep the objective")
+    reason = f"the burn rate was below {CALM_BURN:g} for {rules.calm_for / 60:.0f} min, and the objective is predicted"
+    return Proposal(least, Rule.CALM, f"{reason} to be met with {_replicas(least)}")
 
 
 def _stay(target: int) -> Proposal:
-    return Proposal(target, Rule.HOLD, "nothing speaks for a change")
+    return Proposal(target, Rule.HOLD, "nothing calls for a change")
+
+
+def _replicas(count: int) -> str:
+    return "1 replica" if count == 1 else f"{count} replicas"
 
 
 def _is_short(load: PoolLoad) -> bool:

@@ -27,7 +27,7 @@ class Rule(StrEnum):
     WAKE = "wake"
     """Requests wait and there is no replica: out, from zero."""
     HOLD = "hold"
-    """Nothing speaks for a change."""
+    """Nothing calls for a change."""
     STALE = "stale"
     """The signals are too old, or the pool has none: no change."""
 
