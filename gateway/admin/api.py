@@ -1,6 +1,7 @@
 """The admin listener: metrics, status, reload. Never on the data listener, and never on the hot path."""
 
 import asyncio
+from collections.abc import Iterable
 from functools import partial
 from importlib import import_module
 from importlib.metadata import version
@@ -35,7 +36,7 @@ from gateway.admin.view import AdminView
 from gateway.clock import wall
 from gateway.config.problems import RoutesError
 from gateway.control.gate import Gate
-from gateway.errors import ClientError
+from gateway.errors import ClientError, ModelNotFound
 from gateway.proxy.explain import Explained
 from gateway.telemetry.families import rendered
 
@@ -99,7 +100,7 @@ def create_admin(view: AdminView, feed: Feed, history: History, *, host: str, to
         try:
             name, versions = view.explain(model, prompt_tokens, service_class)
         except ClientError as unknown:
-            return error(unknown.status, unknown.code, unknown.message)
+            return _unknown(unknown, model, view.reloader.table.names)
         decided = [_version_decision(each) for each in versions]
         return Decision(model=name, prompt_tokens=prompt_tokens, service_class=service_class, versions=decided)
 
@@ -144,6 +145,13 @@ async def _http_error(request: Request, exc: Exception) -> JSONResponse:
     if exc.status_code == 404:
         message = _NOT_HERE if request.url.path.startswith("/v1/") else _NO_PATH
     return error(exc.status_code, code, message)
+
+
+def _unknown(unknown: ClientError, model: str, names: Iterable[str]) -> JSONResponse:
+    """Return the error for a model or a class that is not there."""
+    if isinstance(unknown, ModelNotFound):
+        return no_such_model(model, names)
+    return error(unknown.status, unknown.code, unknown.message)
 
 
 def _version_decision(explained: Explained) -> VersionDecision:

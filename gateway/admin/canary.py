@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 from gateway.admin.protection import error
 from gateway.admin.sent import Sent
 from gateway.config.durations import format_duration
+from gateway.config.problems import suggest
 from gateway.control.rollout_progress import RolloutProgress
 from gateway.control.rollouts import RolloutController
 from gateway.policy.canary import findings
@@ -132,13 +133,13 @@ def canary_routes(rollouts: RolloutController) -> APIRouter:
     async def status(model: str) -> CanaryStatus | Response:
         """Return where a rollout stands, what it waits for, and its way so far."""
         running = rollouts.get(model)
-        return _none(model) if running is None else canary_status(running, rollouts)
+        return _none(model, rollouts) if running is None else canary_status(running, rollouts)
 
     @router.get("/{model:path}/canary/report", response_model=CanaryReport, responses={404: _ERRORS[404]})
     async def report(model: str) -> CanaryReport | Response:
         """Compare candidate and stable."""
         running = rollouts.get(model)
-        return _none(model) if running is None else canary_report(running)
+        return _none(model, rollouts) if running is None else canary_report(running)
 
     @router.post("/{model:path}/canary/{action}", response_model=CanaryStatus, responses=_ERRORS)
     async def act(
@@ -162,7 +163,7 @@ def canary_routes(rollouts: RolloutController) -> APIRouter:
                 despite_budget=asked is not None and asked.despite_budget,
             )
         except KeyError:
-            return _none(model)
+            return _none(model, rollouts)
         except Refused as refused:
             return error(409, "rollout_refused", str(refused))
         found = canary_status(running, rollouts)
@@ -174,8 +175,9 @@ def canary_routes(rollouts: RolloutController) -> APIRouter:
     return router
 
 
-def _none(model: str) -> Response:
-    return error(404, "canary_not_found", f"the routes have no canary for a model `{model[:128]}`")
+def _none(model: str, rollouts: RolloutController) -> Response:
+    hint = suggest(model[:128], [each.model for each in rollouts], "models with a canary")
+    return error(404, "canary_not_found", f"the routes have no canary for a model `{model[:128]}`; {hint}")
 
 
 def canary_status(running: RolloutProgress, rollouts: RolloutController) -> CanaryStatus:

@@ -17,6 +17,8 @@ from gateway.proxy.similar import unknown_model
 
 _OPEN = PATHS | {"/health"}
 _WRITES = frozenset(("POST", "PUT", "PATCH", "DELETE"))
+_LISTED = 20
+"""Names of models that an error tells."""
 _LOOPBACK_NAMES = frozenset(("localhost", "localhost.localdomain"))
 Next = Callable[[Request], Awaitable[Response]]
 
@@ -103,9 +105,11 @@ class Protection:
 
 
 def no_such_model(model: str, names: Iterable[str]) -> JSONResponse:
-    """Return the error for a model that is none of these names, with the one that was meant."""
-    unknown = unknown_model(model, names)
-    return error(unknown.status, unknown.code, unknown.message)
+    """Return the error for a model that is none of these names, with the one that was meant, and some that are."""
+    unknown, known = unknown_model(model, names), sorted(names)
+    more = ", ..." if len(known) > _LISTED else ""
+    words = f"{unknown.message} (there are {', '.join(known[:_LISTED])}{more})"
+    return error(unknown.status, unknown.code, words)
 
 
 def error(status: int, code: str, message: str, **more: object) -> JSONResponse:

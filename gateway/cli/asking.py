@@ -78,25 +78,23 @@ def answer_of(admin: str, method: str, path: str, **request: Any) -> Any:
     A token is taken from TIDEGATE_ADMIN_TOKEN; for TLS, an authority from TIDEGATE_ADMIN_CA, and a certificate of its
     own from TIDEGATE_ADMIN_CERTIFICATE with TIDEGATE_ADMIN_KEY, each a PEM file.
     """
-    answer = _answer(method, admin, path, **request)
+    return _read(_answer(method, admin, path, **request), admin)
+
+
+def text_of(admin: str, path: str, **request: Any) -> str:
+    """Return an answer that is no JSON, as metrics are none; raises NoAnswerError as `answer_of` does."""
+    answer = _answer("GET", admin, path, **request)
+    if not answer.is_success:
+        _read(answer, admin)
+    return answer.text
+
+
+def _read(answer: httpx.Response, admin: str) -> Any:
+    """Return an answer's JSON; raises NoAnswerError for one that is none of an admin listener, or refuses."""
     try:
         body = answer.json()
     except ValueError:
         body = None
-    _refuse(answer, body, admin)
-    return body
-
-
-def metrics_of(admin: str) -> str:
-    """Return a gateway's metrics; raises NoAnswerError as `answer_of` does."""
-    answer = _answer("GET", admin, "/metrics")
-    if not answer.is_success:
-        raise NoAnswerYetError(f"the gateway answered with status {answer.status_code} for its metrics")
-    return answer.text
-
-
-def _refuse(answer: httpx.Response, body: Any, admin: str) -> None:
-    """Raise NoAnswerError for an answer that is none of an admin listener, or refuses."""
     admin = _url(admin)
     if answer.status_code == _NOT_FOUND and "x-request-id" in answer.headers:
         raise NoAnswerError(
@@ -116,6 +114,7 @@ def _refuse(answer: httpx.Response, body: Any, admin: str) -> None:
         if answer.status_code == _UNAVAILABLE:
             raise NoAnswerYetError(words)
         raise NoAnswerError(words, told.get("code", ""))
+    return body
 
 
 def _url(admin: str) -> str:

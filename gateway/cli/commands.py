@@ -24,6 +24,7 @@ _COMMANDS: Final = {
     "explain": ("gateway.cli.explain", "Show where a request would go now, and why."),
     "status": ("gateway.cli.status", "Show objectives, rollouts, queues, backends and problems."),
     "top": ("gateway.cli.top", "Show each backend's load, speed and burn rate, live."),
+    "costs": ("gateway.cli.costs", "Show what each tenant used, and what that cost."),
     "slo": ("gateway.cli.slo", "Show burn rates, error budgets and alerts of models."),
     "canary": ("gateway.cli.canary", "Watch and control the rollout of a new version."),
     "gate": ("gateway.cli.gate", "Say whether a deployment of MODEL may begin now."),

@@ -17,6 +17,7 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     ),
     "status": ("tidegate status --watch", "tidegate status --json | jq '.problems'"),
     "top": ("tidegate top", "tidegate top --sort load --once --json | jq '.backends[0]'"),
+    "costs": ("tidegate costs --tenant acme", "tidegate costs --idle distributed --csv > costs.csv"),
     "slo": ("tidegate slo", "tidegate slo my-model --watch", "tidegate slo suggest my-model"),
     "slo show": ("tidegate slo my-model", "tidegate slo --watch --interval 10"),
     "slo suggest": ("tidegate slo suggest my-model", "tidegate slo suggest my-model --target 95 --headroom 50"),

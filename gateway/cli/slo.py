@@ -1,6 +1,7 @@
 """`tidegate slo`: objectives, burn rates, budgets and alerts of models, as tables; with `--watch` again and again."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -22,6 +23,8 @@ from gateway.policy.slo.objective import Target
 from gateway.policy.slo.words import limits_of, target_words
 
 app = typer.Typer(cls=ShowByDefault, help="Show burn rates, error budgets and alerts of models.")
+_MOST_BURNERS = 3
+"""Of each SLI and kind so many are shown; `--json` has all."""
 _ATTEMPTS = frozenset({"pool", "backend"})
 _WIDE = 120
 """On a terminal of fewer columns only the windows of `tidegate status` are shown."""
@@ -69,9 +72,17 @@ app.command()(suggest)
 
 
 def _look(admin: str, model: str | None) -> list[dict[str, Any]]:
-    """Return what the gateway tells of a model, or of each."""
-    names = [model] if model else [each["name"] for each in answer_of(admin, "GET", "/admin/status")["models"]]
-    return [answer_of(admin, "GET", f"/admin/models/{quote(name)}/slo") for name in names]
+    """Return what the gateway tells of a model, or of each, with whose the failures of the last hour were."""
+    status = answer_of(admin, "GET", "/admin/status")
+    names = [model] if model else [each["name"] for each in status["models"]]
+    found = [answer_of(admin, "GET", f"/admin/models/{quote(name)}/slo") for name in names]
+    return [each | {"burners": list(_burners(status, each["model"]))} for each in found]
+
+
+def _burners(status: dict[str, Any], model: str) -> Iterator[dict[str, Any]]:
+    for objective in status.get("objectives", ()):
+        for each in objective.get("burners", ()) if objective["model"] == model else ():
+            yield {"objective": objective["objective"], "sli": objective["sli"], **each}
 
 
 def _firing(found: dict[str, Any]) -> list[dict[str, Any]]:
@@ -101,6 +112,9 @@ def _parts(found: dict[str, Any], width: int) -> Iterator[RenderableType]:
     yield _users(found, BURNS if width < _WIDE else _windows(found))
     yield Text()
     yield from _alerts(found)
+    if found["burners"]:
+        yield _who(found["burners"])
+        yield Text()
     yield _attempts(found)
     yield Text()
 
@@ -183,6 +197,18 @@ def _alerts(found: dict[str, Any]) -> Iterator[RenderableType]:
         if sli.get("waiting"):
             yield Text(f"{sli['sli']} of {subject['name']} ({sli['objective']}) {sli['waiting']}")
     yield Text()
+
+
+def _who(burners: list[dict[str, Any]]) -> Table:
+    """Return whose the failures of the last hour were: of each kind the worst few."""
+    rows, seen = [], Counter[tuple[str, ...]]()
+    for each in burners:
+        group = (each["objective"], each["sli"], each["kind"])
+        seen[group] += 1
+        if seen[group] <= _MOST_BURNERS:
+            total = f"{each['total']:,}" if each["total"] else "-"
+            rows.append([each["sli"], each["objective"], each["kind"], each["name"], f"{each['bad']:,}", total])
+    return table(["who burns it", "objective", "by", "name", "missed in the last hour", "of"], rows, ["objective"])
 
 
 def _weight(value: float | None) -> str:

@@ -13,7 +13,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from gateway.cli.asking import ADMIN, Admin, AsJson, answer_of, console, found_by, metrics_of, table
+from gateway.cli.asking import ADMIN, Admin, AsJson, answer_of, console, found_by, table, text_of
 from gateway.cli.demo.exposition import Samples, parse, sum_by
 from gateway.cli.problems import problems
 from gateway.cli.status import burn_rate, state_words
@@ -133,7 +133,7 @@ class Meter:
 
 def _look(admin: str, meter: Meter) -> dict[str, Any]:
     status = answer_of(admin, "GET", "/admin/status")
-    lines = metrics_of(admin).splitlines(keepends=True)
+    lines = text_of(admin, "/metrics").splitlines(keepends=True)
     samples = parse("".join(line for line in lines if line.startswith(_COUNTED)))
     return meter.document(status, samples, time.monotonic())
 

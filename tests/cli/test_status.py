@@ -133,7 +133,9 @@ async def test_slo_shows_targets_burn_rates_budgets_goodput_and_the_alert_that_f
         (page,) = [line for line in after if line.startswith("m o availability page 1h/5m firing since ")]
         assert page.endswith("13.44")
         assert not any(line.startswith("m/default") for line in after)
+        assert any(re.match(r"availability o backend m/127\.0\.0\.1:\d+ 30 35$", line) for line in after)
         told = json.loads((await tidegate(running, "slo", "m", "--json", status=1)).stdout)
+        assert {"tenant", "prompt", "version", "backend"} >= {each["kind"] for each in told["burners"]} >= {"backend"}
         assert told["objectives"][0]["goodput"] == {"good": 5, "bad": 30}
 
 
@@ -151,7 +153,7 @@ async def test_on_a_narrow_terminal_slo_shows_fewer_windows_and_breaks_no_number
 async def test_a_model_that_is_not_there_is_said(tmp_path: Path) -> None:
     async with simulated(tmp_path) as (running, _, _):
         unknown = await tidegate(running, "slo", "mm", status=1)
-        assert unknown.stderr == "tidegate: the model `mm` does not exist; did you mean `m`?\n"
+        assert unknown.stderr == "tidegate: the model `mm` does not exist; did you mean `m`? (there are m)\n"
 
 
 async def test_watching_goes_on_until_ctrl_c_and_ends_well(tmp_path: Path) -> None:
