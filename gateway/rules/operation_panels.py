@@ -145,6 +145,7 @@ def capacity() -> tuple[Panel, ...]:
     free = f"max by (backend, pool) (tidegate_backend_limit{{{POOL}}})"
     held = f"sum by (pool) (tidegate_backend_in_flight{{{POOL}}})"
     cost = rate_by("tidegate_cost_total", f"{MODEL}, {POOL}", "model")
+    of_tenants = rate_by("tidegate_tenant_cost_total", f"{MODEL}, {POOL}", "tenant")
     goodput = rate_by("tidegate_goodput_tokens_total", MODEL, "model")
     return (
         Panel(
@@ -189,6 +190,14 @@ def capacity() -> tuple[Panel, ...]:
             "Cost of what is wanted, per hour",
             (Query(f"max by (pool) (tidegate_capacity_wanted_cost_per_hour{{{POOL}}})", legend("pool")),),
             about="Where the routes have prices.",
+        ),
+        Panel(
+            "Cost per hour, by tenant",
+            (
+                Query(f"3600 * {of_tenants}", legend("tenant")),
+                Query(f"3600 * {rate_by('tidegate_cost_idle_total', POOL, 'pool')}", "{{pool}} idle"),
+            ),
+            about="What attempts of tenants cost, and engines that no attempt held.",
         ),
         Panel(
             "Cost of a million goodput tokens",
