@@ -4,7 +4,6 @@ from gateway.backends.backend import Backend
 from gateway.config.table import RouteTable
 from gateway.exchange import AttemptEnd, Exchange
 from gateway.observers import Observer
-from gateway.policy.slo.contributions import Counted
 from gateway.policy.slo.following import LedgerFollowing, ModelSubjects
 from gateway.policy.slo.judge import gaps_of, judge_attempt, judge_request, prompt_length
 from gateway.policy.slo.ledger import SloLedger
@@ -29,8 +28,10 @@ class SloRecorder(Observer):
                     exchange.output_tokens,
                 )
                 counts.count_request(judged, gaps, prompt, output if output is not None else exchange.content_events)
-                counted = Counted(exchange.model, objective, exchange.tenant, prompt, judged, gaps)
-                self._ledger.contributions.count(counted)
+                contributions = self._ledger.contributions
+                contributions.count(
+                    exchange.model, objective, judged, gaps, prompt_tokens=prompt, tenant=exchange.tenant
+                )
 
     def on_attempt_ended(self, exchange: Exchange, backend: Backend, end: AttemptEnd) -> None:
         """Count what the backend did."""

@@ -5,7 +5,6 @@ import pytest
 from gateway.admin.objective_state import Burner, ObjectiveState, burners, objective_state, whole
 from gateway.policy.slo.budget import Budget
 from gateway.policy.slo.burn import Counts
-from gateway.policy.slo.contributions import Counted
 from gateway.policy.slo.following import ModelSubjects
 from gateway.policy.slo.ledger import SloLedger
 from gateway.policy.slo.objective import DAY, Objective, Sli, Target
@@ -76,8 +75,8 @@ def test_tenants_prompts_and_versions_add_up_to_all_failures_whoever_counted_the
     for number in range(20):
         for _ in range(number + 1):
             counts.count({Sli.AVAILABILITY: False}, (0, 0), 100)
-            counted = Counted("m", objective, f"t{number}", 5000 * (number % 2), {Sli.AVAILABILITY: False}, (0, 0))
-            ledger.contributions.count(counted)
+            prompt, judged = 5000 * (number % 2), {str(Sli.AVAILABILITY): False}
+            ledger.contributions.count("m", objective, judged, (0, 0), prompt_tokens=prompt, tenant=f"t{number}")
     ledger.count(series, bad=30)  # by another gateway
     ledger.advance(1.0)
     found = finish(burners(series, ledger, ["v1"]))

@@ -62,28 +62,20 @@ class _Hour:
             self._minute = minute
 
 
-class Counted(NamedTuple):
-    """A settled request as the ledger counts it; `tenant` is "" where there are none."""
-
-    model: str
-    objective: Objective
-    tenant: str
-    prompt_tokens: int
-    judged: dict[str, bool]
-    gaps: tuple[int, int]
-
-
+_Fresh = tuple[str, str, str, str, tuple[tuple[str, bool], ...]]
+"""Model, objective, tenant, class of the prompt, and what was judged: alike for nearly all requests of a moment."""
 _Name = tuple[str, str]
 
 
 class Contributions:
     """Counts by (model, objective), then by kind and name, then by SLI; at most so many tenants of all of these."""
 
-    __slots__ = ("_found", "_fresh", "_minute", "_most", "_swept", "_tenants")
+    __slots__ = ("_found", "_fresh", "_gaps", "_minute", "_most", "_swept", "_tenants")
 
     def __init__(self, most: int = MOST) -> None:
         self._most = most
-        self._fresh: list[Counted] = []
+        self._fresh: dict[_Fresh, int] = {}
+        self._gaps: dict[_Fresh, tuple[int, int]] = {}
         self._found: dict[tuple[str, str], dict[_Name, dict[str, _Hour]]] = {}
         self._minute = self._swept = 0
         self._tenants = 0
@@ -91,19 +83,40 @@ class Contributions:
     def __repr__(self) -> str:
         return f"<Contributions of {self._tenants} tenants>"
 
-    def count(self, counted: Counted) -> None:
-        """Remember a request, to be folded in."""
-        self._fresh.append(counted)
+    def count(
+        self,
+        model: str,
+        objective: Objective,
+        judged: dict[str, bool],
+        gaps: tuple[int, int],
+        *,
+        prompt_tokens: int,
+        tenant: str,
+    ) -> None:
+        """Remember a settled request as the ledger counts it; `tenant` is "" where there are none."""
+        target = objective.ttft
+        steps = target.steps if target is not None and target.steps else _STEPS
+        prompt = prompt_class_names(steps)[bisect_right(steps, prompt_tokens)]
+        key = model, objective.name, tenant, prompt, tuple(judged.items())
+        self._fresh[key] = self._fresh.get(key, 0) + 1
+        good, bad = gaps
+        if good or bad:
+            known_good, known_bad = self._gaps.get(key, (0, 0))
+            self._gaps[key] = known_good + good, known_bad + bad
 
     def folding(self, now: float) -> Iterator[None]:
         """Count what was remembered since the last call, in small pieces: it happened now."""
         minute = self._minute = int(now // _SECONDS)
-        fresh, self._fresh = self._fresh, []
-        for number, counted in enumerate(fresh):
-            parts = self._found.setdefault((counted.model, counted.objective.name), {})
-            self._add(self._prompt(counted), parts, counted)
-            if counted.tenant:
-                self._add(self._tenant(counted.tenant, parts), parts, counted)
+        fresh, self._fresh = self._fresh, {}
+        gaps, self._gaps = self._gaps, {}
+        for number, (key, count) in enumerate(fresh.items()):
+            model, objective, tenant, prompt, judged = key
+            parts = self._found.setdefault((model, objective), {})
+            names = [(PROMPT, prompt)]
+            if tenant:
+                names.append(self._tenant(tenant, parts))
+            for name in names:
+                self._add(parts.setdefault(name, {}), count, judged, gaps.get(key, (0, 0)))
             if number % _TOGETHER == 0:
                 yield
         if minute >= self._swept + _MINUTES:
@@ -122,13 +135,12 @@ class Contributions:
                 yield
         return found
 
-    def _add(self, name: _Name, parts: dict[_Name, dict[str, _Hour]], counted: Counted) -> None:
-        hours = parts.get(name)
-        if hours is None:
-            hours = parts[name] = {}
-        for sli, is_good in counted.judged.items():
-            self._hour(hours, sli).add(self._minute, 1, int(not is_good))
-        good, bad = counted.gaps
+    def _add(
+        self, hours: dict[str, _Hour], count: int, judged: tuple[tuple[str, bool], ...], gaps: tuple[int, int]
+    ) -> None:
+        for sli, is_good in judged:
+            self._hour(hours, sli).add(self._minute, count, 0 if is_good else count)
+        good, bad = gaps
         if good or bad:
             self._hour(hours, _ITL).add(self._minute, good + bad, bad)
 
@@ -137,12 +149,6 @@ class Contributions:
         if hour is None:
             hour = hours[sli] = _Hour(self._minute)
         return hour
-
-    @staticmethod
-    def _prompt(counted: Counted) -> _Name:
-        target = counted.objective.ttft
-        steps = target.steps if target is not None and target.steps else _STEPS
-        return PROMPT, prompt_class_names(steps)[bisect_right(steps, counted.prompt_tokens)]
 
     def _tenant(self, tenant: str, parts: dict[_Name, dict[str, _Hour]]) -> _Name:
         name = TENANT, tenant
