@@ -132,8 +132,9 @@ def _together(view: View) -> str:
 
 
 def _threshold(objective: Objective, measure: str) -> float | None:
-    limit = {"TTFT": objective.ttft, "TPOT": objective.tpot}.get(measure)
-    return None if limit is None else 1000 * limit
+    limits = {"TTFT": (objective.ttft, objective.ttft_target), "TPOT": (objective.tpot, objective.tpot_target)}
+    limit, target = limits.get(measure, (0.0, 0.0))
+    return 1000 * limit if target else None
 
 
 def _traffic(view: View) -> list[Panel]:

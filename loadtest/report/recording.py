@@ -65,7 +65,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """What requests have to meet: targets in per cent, thresholds in seconds.
+    """What requests have to meet: targets in per cent, thresholds in seconds. A target of 0 stands for none.
 
     `long_prompts` are pairs of prompt tokens and the TTFT that holds from so many on.
     """
@@ -83,11 +83,12 @@ class Objective:
 
     def late_ttft(self, request: Request) -> bool:
         """Whether the first token of a request came too late."""
-        return request.ttft is not None and request.ttft > self.ttft_under(request.prompt_tokens)
+        under = self.ttft_under(request.prompt_tokens)
+        return self.ttft_target > 0 and request.ttft is not None and request.ttft > under
 
     def late_tpot(self, request: Request) -> bool:
         """Whether the tokens of a request came too slowly."""
-        return request.tpot is not None and request.tpot > self.tpot
+        return self.tpot_target > 0 and request.tpot is not None and request.tpot > self.tpot
 
     def is_met_by(self, request: Request) -> bool:
         """Whether a request was answered whole and in time."""

@@ -15,7 +15,7 @@ from loadtest.report.figures import (
     grouped,
 )
 from loadtest.report.recording import Request
-from loadtest.report.verdict import slis, state, thresholds
+from loadtest.report.verdict import slis, state
 from loadtest.report.view import ALL, View
 
 NONE = "-"
@@ -52,14 +52,7 @@ def results(view: View) -> list[Table]:
 def objective(view: View) -> Table:
     """Each SLI as it was measured, and whether the objective was met."""
     wanted = view.recording.about.objective
-    head = (
-        view.grouped_by,
-        "requests",
-        f"availability (target {number(wanted.availability)} %)",
-        f"TTFT within {thresholds(wanted)} (target {number(wanted.ttft_target)} %)",
-        f"TPOT within {milliseconds(wanted.tpot)} ms (target {number(wanted.tpot_target)} %)",
-        "objective",
-    )
+    head = (view.grouped_by, "requests", *(sli.title for sli in slis((), wanted)), "objective")
     rows = []
     for name, requests in view.judged.items():
         found = slis(requests, wanted)

@@ -22,6 +22,7 @@ class Sli:
     share: float | None
     target: float
     of: str
+    within: str = ""
     more: str = ""
     when: str = ""
 
@@ -31,6 +32,11 @@ class Sli:
         if self.share is None:
             return UNKNOWN
         return MET if 100 * self.share >= self.target - 1e-9 else MISSED
+
+    @property
+    def title(self) -> str:
+        """What was promised, as the head of a column."""
+        return f"{self.name}{self.within} (target {number(self.target)} %)"
 
     @property
     def shown(self) -> str:
@@ -45,18 +51,19 @@ class Sli:
         short = self.target - 100 * self.share
         points = number(short) if short >= 1 else f"{short:.2g}"
         by = f"{points} points short of the {target}" if self.state == MISSED else target
-        return f"{self.name}: {self.shown} of {self.of}; {by}{self.more}{self.when}."
+        return f"{self.name}: {self.shown} of {self.of}{self.within}; {by}{self.more}{self.when}."
 
 
 def slis(requests: Sequence[Request], wanted: Objective) -> tuple[Sli, ...]:
-    """Measure each part of an objective on some requests."""
+    """Measure on some requests what an objective has targets for."""
     whole = sum(request.outcome == OK for request in requests)
     told = f"{counted(len(requests), 'request')} answered whole" if requests else "no request"
-    return (
+    found = (
         Sli("Availability", whole / len(requests) if requests else None, wanted.availability, told),
-        _timed("TTFT", requests, wanted.ttft_target, f"within {thresholds(wanted)}", wanted.late_ttft),
-        _timed("TPOT", requests, wanted.tpot_target, f"within {number(1000 * wanted.tpot)} ms", wanted.late_tpot),
+        _timed("TTFT", requests, wanted.ttft_target, f" within {thresholds(wanted)}", wanted.late_ttft),
+        _timed("TPOT", requests, wanted.tpot_target, f" within {number(1000 * wanted.tpot)} ms", wanted.late_tpot),
     )
+    return tuple(sli for sli in found if sli.target)
 
 
 def thresholds(wanted: Objective) -> str:
@@ -110,7 +117,7 @@ def _timed(name: str, requests: Sequence[Request], target: float, within: str, l
     seen = distribution(requests, name)
     answered = [r for r in requests if r.outcome == OK and (r.ttft if name == "TTFT" else r.tpot) is not None]
     if not answered:
-        return Sli(name, None, target, "no stream was answered")
+        return Sli(name, None, target, "no stream was answered", within)
     p99 = f"; p99 {number(1000 * (seen.percentile(99) or 0.0))} ms"
     share = 1 - sum(map(late, answered)) / len(answered)
-    return Sli(name, share, target, f"{counted(len(answered), 'answered stream')} {within}", p99)
+    return Sli(name, share, target, counted(len(answered), "answered stream"), within, p99)

@@ -1,22 +1,26 @@
 """One run of the load, as one process takes part in it: alone, as a worker, or as the master who only watches."""
 
+import json
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from importlib import metadata
+from typing import Any
+from urllib.parse import quote
 
 from locust.env import Environment
 from locust.runners import LocalRunner, MasterRunner, WorkerRunner
 
-from loadtest.report.recording import About, Recording
+from loadtest.report.recording import About, Objective, Recording
 from loadtest.traces.formats import repeated
 from loadtest.users.client import Client
 from loadtest.users.lateness import Lateness
+from loadtest.users.objective import chosen, not_judged, objective
 from loadtest.users.options import Plan, command
 from loadtest.users.recorder import LATE, Recorder, bucket
-from loadtest.users.sampler import Sampler
+from loadtest.users.sampler import Sampler, fetch
 from loadtest.users.shapes import events
 
 
@@ -38,7 +42,9 @@ class Load:
         self.part: int | None = options.load_parts.get(runner.client_id) if isinstance(runner, WorkerRunner) else 0
         self._environment = environment
         self._client: Client | None = None
-        self._sampler = Sampler(self.plan.admin, self.began) if self.plan.admin and watches(environment) else None
+        self._watched = self.plan.admin if watches(environment) else ""
+        self._objective = self._read_objective() if self._watched else None
+        self._sampler = Sampler(self._watched, self.began) if self._watched else None
         self._lateness = Lateness() if isinstance(runner, LocalRunner) else None
         self._users: Counter[str] = Counter()
 
@@ -81,10 +87,18 @@ class Load:
             command=command(sys.argv),
             seed=self.plan.seed,
             seconds=seconds,
+            objective=Objective() if self._objective is None else objective(self._objective),
             events=tuple(events(self.plan.shape, self.seconds, peak)) if self.seconds else (),
             notes=tuple(self._notes()),
         )
         return replace(about, versions={**about.versions, "locust": metadata.version("locust")})
+
+    def _read_objective(self) -> Mapping[str, Any] | None:
+        try:
+            told = json.loads(fetch(self._watched, f"/admin/models/{quote(self.plan.model, safe='')}/slo"))
+        except (OSError, ValueError):
+            return None
+        return chosen(told["objectives"], self.plan.classes)
 
     def _notes(self) -> Iterator[str]:
         late = self._environment.stats.entries.get(("replay", LATE))
@@ -94,6 +108,10 @@ class Load:
                 f"Requests were sent later than the trace has them by {p50:g} ms (p50), {p99:g} ms (p99), "
                 f"{bucket(late.max_response_time):g} ms at most; times in the recording count from when they were due."
             )
+        if self._objective is None:
+            yield "The objective is the report's own; that of the gateway was not read. Its address is --admin."
+        elif others := not_judged(self._objective):
+            yield f"The gateway's objective also has targets that are not judged here: {', '.join(others)}."
         if self._lateness is not None:
             yield from self._lateness.notes()
         yield from self._cached()

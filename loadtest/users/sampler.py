@@ -2,7 +2,6 @@
 
 import os
 import time
-import urllib.error
 import urllib.request
 
 import gevent
@@ -21,7 +20,7 @@ class Sampler:
     def __init__(self, admin: str, began: float) -> None:
         self.series: list[Sample] = []
         self.missed = 0
-        self._url = f"{admin.removesuffix('/metrics')}/metrics"
+        self._admin = admin
         self._began = began
         self._attempts: dict[str, float] = {}
         self._greenlet = gevent.spawn(self._run)
@@ -36,17 +35,19 @@ class Sampler:
             due += _EVERY
             gevent.sleep(max(due - time.monotonic(), 0))
             try:
-                text = self._read()
-            except (OSError, urllib.error.URLError):
+                text = fetch(self._admin, "/metrics")
+            except OSError:
                 self.missed += 1
                 continue
             samples, self._attempts = read(text, time.monotonic() - self._began, self._attempts)
             self.series.extend(samples)
 
-    def _read(self) -> str:
-        token = os.environ.get(TOKEN_VARIABLE)
-        headers = {"authorization": f"Bearer {token}"} if token else {}
-        request = urllib.request.Request(self._url, headers=headers)
-        with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:
-            text: str = answer.read().decode()
-        return text
+
+def fetch(admin: str, path: str) -> str:
+    """Return what an admin listener answers; raises OSError."""
+    token = os.environ.get(TOKEN_VARIABLE)
+    headers = {"authorization": f"Bearer {token}"} if token else {}
+    request = urllib.request.Request(f"{admin.removesuffix('/metrics')}{path}", headers=headers)
+    with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:
+        text: str = answer.read().decode()
+    return text

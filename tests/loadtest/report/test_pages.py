@@ -104,6 +104,18 @@ def test_a_verdict_says_when_most_requests_missed_it() -> None:
     assert "misses between" not in verdicts(View.of(Recording(about(), spread)))[""][1].words()
 
 
+def test_what_an_objective_has_no_target_for_is_not_judged(tmp_path: Path) -> None:
+    wanted = Objective(availability=0.0, ttft=0.0, ttft_target=0.0)
+    _, markdown = written(replace(one_gateway(), about=about(objective=wanted)), tmp_path)
+    verdict, _, reason = markdown.splitlines()[2:5]
+    assert verdict == "**Objective met**"
+    assert reason.startswith("- met: TPOT")
+    view = View.of(Recording(about(objective=wanted), [Request(1.0, "chat", outcome=OK, ttft=9.0, tpot=0.01, e2e=9.1)]))
+    assert objective(view).head == ("request", "requests", "TPOT within 50 ms (target 99 %)", "objective")
+    assert [panel.threshold for panel in panels(view) if panel.key in ("time-ttft", "time-tpot")] == [None, 50.0]
+    assert wanted.is_met_by(view.recording.requests[0])
+
+
 def test_a_share_is_not_rounded_up_to_its_target() -> None:
     requests = [Request(1.0, "chat", status=200, outcome=OK if number else FAILED) for number in range(1001)]
     availability, *_ = slis(requests[:999], Objective())
