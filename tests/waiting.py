@@ -17,11 +17,12 @@ DEADLINE = 120.0
 
 
 def patient_client(**options: Any) -> httpx.AsyncClient:
-    """Return a client that waits for answers as long as tests do, where httpx gives up after 5 s.
+    """Return a client that waits for answers, and keeps idle connections, as long as tests do; httpx gives up after 5 s.
 
     It knows no authorities unless it is given some: to read those of the system takes 20 ms of CPU time each time.
     """
-    return httpx.AsyncClient(**{"timeout": DEADLINE, "verify": False} | options)
+    limits = httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=DEADLINE)
+    return httpx.AsyncClient(**{"timeout": DEADLINE, "limits": limits, "verify": False} | options)
 
 
 def running(pid: int) -> bool:
@@ -69,4 +70,4 @@ class HandClock:
             while not condition():
                 self.advance(seconds)
                 with suppress(TimeoutError):
-                    await eventually(condition, 0.5)
+                    await eventually(condition, 2.0)
