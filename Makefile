@@ -11,9 +11,10 @@ CLIENTS := loadtest/real/clients
 PURE_TESTS := $(addprefix tests/,policy shared wire proxy backends telemetry admin config discovery doctor state workers e2e)
 # Of the end-to-end tests `make pure` repeats those of requests, answers and drains: what is compiled runs there in other
 # ways when it is not. It leaves out those of the control plane, of supervisors and signals, and of what stands beside the
-# gateway (stores, state files, discovery, load tools): they send requests as the others do.
-NOT_PURE := alert_restarts canary_budget canary_engines capacity certificates deployments discovery* files fleet* kubernetes \
-	locust report scaler signals starting state_files store_faults stored_times systemd upgrades worker*
+# gateway (stores, state files, discovery, the dashboard, load tools, clients): they send requests as the others do.
+NOT_PURE := alert_restarts canary canary_budget canary_engines canary_stable_away capacity certificates deployments dashboard* \
+	discovery* files fleet* from_zero kubernetes locust recorded_cluster report scaler sdks searching signals silent_probes \
+	sleeping_engines starting state_files store_faults stored_times suggest systemd upgrades worker*
 # Half as many again as there are cores: tests wait for what they started a third of their time.
 WORKERS ?= $(shell echo $$(( ($$(getconf _NPROCESSORS_ONLN) * 3 + 1) / 2 )))
 ARGS ?=
