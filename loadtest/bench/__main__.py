@@ -38,6 +38,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--only", choices=gateways.NAMES, action="append", help="measure only this; may be repeated")
     parser.add_argument("--against", metavar="COMMIT", help="compare this checkout with another commit, in pairs")
     parser.add_argument("--pairs", type=int, help=f"how many, {against.PAIRS} by default ({LEAST_PAIRS} with --quick)")
+    parser.add_argument(
+        "--dashboards", type=int, default=0, help="with --against: how many are open at this checkout's gateway alone"
+    )
     parser.add_argument("--out", type=Path, default=Path("out/bench"), help="where results and logs go (%(default)s)")
     options = parser.parse_args()
     if options.pairs is None:
@@ -85,7 +88,7 @@ def run(names: tuple[str, ...], what: measure.Plan, folder: Path) -> Rounds:
     return measured
 
 
-def run_against(commit: str, pairs: int, what: measure.Plan, folder: Path) -> int:
+def run_against(commit: str, pairs: int, dashboards: int, what: measure.Plan, folder: Path) -> int:
     """Measures this checkout and another commit in pairs; 1 when the commit was faster."""
     then = against.unpack(commit, folder / "against")
     now = against.Checkout("now", peers.ROOT)
@@ -94,7 +97,7 @@ def run_against(commit: str, pairs: int, what: measure.Plan, folder: Path) -> in
         each.require_own_code()
     say = partial(print, file=sys.stderr, flush=True)
     with measure.bench_of(*two_cores(), folder, what, say) as bench:
-        measured = against.measure_pairs(bench, now, then, pairs)
+        measured = against.measure_pairs(bench, now, then, pairs, dashboards)
     judged = against.judge(measured)
     table = f"{against.markdown(measured, judged, then.label)}\n\n{against.NOTE}"
     stamp = time.strftime("%Y-%m-%dT%H%M%S")
@@ -135,7 +138,7 @@ def main() -> int:
     if options.against is not None:
         # One window a kind in each of many pairs says more than many windows of one process, or a noisy one again.
         short = replace(what, repeats=1, seconds=min(what.seconds, against.WINDOW_SECONDS), again=False)
-        return run_against(options.against, options.pairs, short, folder)
+        return run_against(options.against, options.pairs, options.dashboards, short, folder)
     measured = run(names, what, folder)
     figures = {
         name: [summarize(each, direct) for each, direct in zip(measured[name], measured["direct"], strict=True)]

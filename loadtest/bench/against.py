@@ -107,8 +107,10 @@ def unpack(commit: str, folder: Path, repository: Path = peers.ROOT) -> Checkout
     return Checkout(name, root)
 
 
-def measure_pairs(bench: measure.Bench, now: Checkout, then: Checkout, pairs: int) -> list[tuple[Sets, Sets]]:
-    """Return (now, then) of each pair."""
+def measure_pairs(
+    bench: measure.Bench, now: Checkout, then: Checkout, pairs: int, dashboards: int = 0
+) -> list[tuple[Sets, Sets]]:
+    """Return (now, then) of each pair; so many dashboards are open at this checkout's gateway, none at the other."""
     measured: list[tuple[Sets, Sets]] = []
     for pair in range(1, pairs + 1):
         bench.say(f"pair {pair} of {pairs}")
@@ -117,7 +119,9 @@ def measure_pairs(bench: measure.Bench, now: Checkout, then: Checkout, pairs: in
         for which, scenarios in SCENARIOS.items():
             for each in (now, then) if pair % 2 else (then, now):
                 gateway = _gateway(each, which)
-                figures = measure.measure_gateway(bench, gateway, pair, scenarios, idle=which == ON)
+                figures = measure.measure_gateway(
+                    bench, gateway, pair, scenarios, idle=which == ON, dashboards=dashboards if each is now else 0
+                )
                 found[each.label][which] = summarize(figures, direct)
         measured.append((found[now.label], found[then.label]))
     return measured

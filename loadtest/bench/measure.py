@@ -12,6 +12,7 @@ from typing import Any
 
 from loadtest.bench import peers, proc
 from loadtest.bench.collector import collecting
+from loadtest.bench.dashboards import open_dashboards
 from loadtest.bench.gateways import ENGINES, Gateway, World
 
 SSELOAD = Path(__file__).parent / "sseload"
@@ -278,13 +279,23 @@ def measure_direct(bench: Bench, number: int) -> Measurement:
 
 
 def measure_gateway(
-    bench: Bench, what: Gateway, number: int, scenarios: tuple[Scenario, ...] = EVERY_SCENARIO, *, idle: bool = True
+    bench: Bench,
+    what: Gateway,
+    number: int,
+    scenarios: tuple[Scenario, ...] = EVERY_SCENARIO,
+    *,
+    idle: bool = True,
+    dashboards: int = 0,
 ) -> Measurement:
-    """One round of a gateway in a fresh process: memory first, then one window of each kind of load."""
+    """One round of a gateway in a fresh process: memory first, then one window of each kind of load.
+
+    So many `dashboards` are open at its admin listener meanwhile.
+    """
     result = Measurement(what.name)
     folder, port = bench.folder / f"{what.name}-{number}", peers.free_port()
     folder.mkdir(parents=True, exist_ok=True)
-    with gateway(bench, folder, what.start(bench.world, port, folder), port) as target:
+    argv = what.start(bench.world, port, folder)
+    with gateway(bench, folder, argv, port) as target, open_dashboards(peers.admin_port(argv), dashboards) as opened:
         result.start_seconds = target.start_seconds
         if idle:
             bench.say(f"  {what.name}: idle streams")
@@ -296,4 +307,6 @@ def measure_gateway(
                 result.windows[PLAIN.name], result.connects_per_10k = _plain(bench, target, number)
             else:
                 result.windows[scenario.name] = window_of(bench, target, scenario, number)
+        if not all(each.events for each in opened):
+            raise RuntimeError(f"{what.name}: a dashboard was told nothing")
     return result

@@ -26,6 +26,7 @@ END_WITHIN = 5.0
 MODEL = "mock-model"
 KEY = "sk-test-1234"
 """The API key that sseload sends."""
+_ADMIN_PORT = "--admin-port"
 
 
 def free_port() -> int:
@@ -80,9 +81,14 @@ def tidegate(
     """
     path = folder / "routes.yaml"
     path.write_text(yaml.safe_dump(dict(routes), sort_keys=False))
-    address = ["--host", "127.0.0.1", "--port", str(port), "--admin-port", str(free_port())]
+    address = ["--host", "127.0.0.1", "--port", str(port), _ADMIN_PORT, str(free_port())]
     state = f"sqlite:///{folder / 'state.sqlite'}"
     return [*(program or find_tidegate()), "serve", str(path), *address, "--state", state, *options]
+
+
+def admin_port(argv: Sequence[str]) -> int | None:
+    """Return the port of the admin listener of what `tidegate` starts, None for other gateways."""
+    return int(argv[argv.index(_ADMIN_PORT) + 1]) if _ADMIN_PORT in argv else None
 
 
 @contextmanager
