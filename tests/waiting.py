@@ -17,12 +17,13 @@ DEADLINE = 120.0
 
 
 def patient_client(**options: Any) -> httpx.AsyncClient:
-    """Return a client that waits for answers, and keeps idle connections, as long as tests do; httpx gives up after 5 s.
+    """Return a client that waits for answers and keeps idle connections as long as tests do, where httpx has 5 s.
 
     It knows no authorities unless it is given some: to read those of the system takes 20 ms of CPU time each time.
     """
     limits = httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=DEADLINE)
-    return httpx.AsyncClient(**{"timeout": DEADLINE, "limits": limits, "verify": False} | options)
+    settings: dict[str, Any] = {"timeout": DEADLINE, "limits": limits, "verify": False}
+    return httpx.AsyncClient(**settings | options)
 
 
 def running(pid: int) -> bool:
