@@ -17,6 +17,9 @@ function reason(backend) {
   return backend.failed_in_a_row ? `${plural(backend.failed_in_a_row, "attempt")} failed in a row` : "";
 }
 
+/** Return a number and its words, none of a backend that gets no requests. */
+const ready = (backend, value, words) => (backend.state === "ready" ? [value, words(value)] : [null, "–"]);
+
 const showBackends = table(byId("backends"), "All backends", (each) => each.id, [
   ["Backend", (cell, each) => say(cell, each.id)],
   ["State", (cell, each) => {
@@ -24,14 +27,14 @@ const showBackends = table(byId("backends"), "All backends", (each) => each.id, 
     cell.className = isWell(each) ? "" : "bad";
   }],
   ["Why", (cell, each) => say(cell, reason(each))],
-  ["Weight", (cell, each) => show(number(cell), each.weight, part(each.weight))],
+  ["Weight", (cell, each) => show(number(cell), ...ready(each, each.weight, part))],
   ["Share, last min", (cell, each) =>
     show(number(cell), each.share, each.share == null ? "none" : `${part(each.share)}, ${plural(each.attempts_last_minute, "attempt")}`)],
   ["In flight", (cell, each) =>
     show(number(cell), each.in_flight, each.limit == null ? `${each.in_flight}, no limit` : `${each.in_flight} of ${each.limit}`)],
   ["KV tokens", (cell, each) =>
     show(number(cell), each.kv_tokens, each.kv_capacity ? `${count(each.kv_tokens)}, ${part(each.kv_tokens / each.kv_capacity)}` : count(each.kv_tokens))],
-  ["TTFT predicted, 512 tokens", (cell, each) => show(number(cell), each.predicted_ttft_seconds, duration(each.predicted_ttft_seconds))],
+  ["TTFT predicted, 512 tokens", (cell, each) => show(number(cell), ...ready(each, each.predicted_ttft_seconds, duration))],
   ["TTFT observed", (cell, each) => show(number(cell), each.observed_ttft_seconds, duration(each.observed_ttft_seconds))],
 ]);
 

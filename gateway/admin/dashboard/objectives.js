@@ -150,11 +150,12 @@ function bar(each) {
   return el("li", {}, el("span"), el("meter", { min: 0, max: 1, low: 0.2, high: 0.5, optimum: 0, "aria-label": `Part of ${each.name}` }), el("data"));
 }
 
-function summary(found) {
+function summary(found, left) {
   const words = STATES.map((state) => [state, found.filter((each) => each.state === state)])
     .filter(([, those]) => those.length)
     .map(([state, those]) => `${those.length} ${state}`);
-  say(byId("summary"), words.length ? `${plural(found.length, "objective")}: ${words.join(", ")}.` : "No objectives.");
+  const all = left ? `${count(found.length)} of ${plural(found.length + left, "objective")}` : plural(found.length, "objective");
+  say(byId("summary"), words.length ? `${all}: ${words.join(", ")}.` : "No objectives.");
   const burning = found.filter((each) => STATES.indexOf(each.state) < 3).length;
   document.title = burning ? `(${burning}) Tidegate` : "Tidegate";
   const bad = found.filter((each) => STATES.indexOf(each.state) < 4);
@@ -172,8 +173,8 @@ function makeLink(objective) {
 
 /** Show them model by model, always in the same order: what burns does not jump about. */
 export function objectives(now) {
-  const found = [...now.objectives].sort((a, b) => key(a).localeCompare(key(b)));
-  summary(found);
+  const found = [...now.objectives].sort((a, b) => key(a).localeCompare(key(b), "en", { numeric: true }));
+  summary(found, now.left_out.objectives);
   const at = Date.parse(now.at) / 1000;
   const models = [...new Set(found.map((each) => each.model))];
   const shown = new Set(found.map(key));
