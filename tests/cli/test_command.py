@@ -133,7 +133,7 @@ def test_check_refuses_a_backend_where_the_gateway_would_listen(tmp_path: Path) 
         (
             "--otlp-endpoint",
             "nonsense",
-            "--otlp-endpoint (or TIDEGATE_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_ENDPOINT): the base URL of a trace",
+            "--otlp-endpoint (or TIDEGATE_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_ENDPOINT): the base URL of an OTLP",
         ),
         ("--otlp-endpoint", "http://:4318", "has no host: write it with the host and the port of OTLP/HTTP"),
         ("--otlp-endpoint", "http://collector:high", "the port is a number up to 65535"),
