@@ -106,7 +106,7 @@ $(PEERS)/.stamp: requirements/peers.txt requirements/install.py
 
 peers: $(PEERS)/.stamp ## install the gateways from PyPI that are measured beside this one, apart from .venv
 
-scenarios: compiled $(PEERS)/.stamp ## faults and loads through several gateways side by side, about 2.5 hours; goes on where it stopped; writes docs/benchmarks.md
+scenarios: compiled $(PEERS)/.stamp ## faults and loads through several gateways side by side, about 2 h 40 min; goes on where it stopped; writes docs/benchmarks.md
 	$(BIN)/python -m loadtest.scenarios --docs docs $(ARGS)
 
 scale: compiled $(BENCH)/mockvllm $(BENCH)/sseload ## what many backends, models, tenants and streams cost at rest, how late they make the event loop; workers and replicas beside one process

@@ -22,6 +22,7 @@ from loadtest.scenarios.quiet import FAMILY, family, verdicts
 from loadtest.scenarios.scenario import Scenario, load, shipped
 
 _console = Console(width=160, highlight=False)
+_IN_VAIN = 3
 
 
 def main(
@@ -120,8 +121,13 @@ def _play_all(plan: Plan, parallel: int) -> None:
         minutes = (sum(map(seconds, loud)) + sum(map(seconds, quiet)) / parallel) / 60
         end = datetime.now().astimezone() + timedelta(minutes=minutes)
         _console.print(f"{attempt}{len(left)} of {len(plan.wanted())} runs, about {minutes:.0f} min, until {end:%H:%M}")
+        in_vain = 0
         for run in loud:
             _try(plan.play(run))
+            in_vain = 0 if plan.has(run) else in_vain + 1
+            if in_vain == _IN_VAIN:
+                _console.print(f"stopped: {in_vain} runs in a row were refused or died")
+                raise typer.Exit(1)
         _try(_play_quiet(plan, quiet, parallel))
 
 

@@ -18,7 +18,7 @@ from loadtest.traces.formats import Arrival, read_trace
 
 _LATE = 0.05
 """Seconds by which load may be late at p99: clients see that delay as the gateway's."""
-_OTHERS = 0.1
+_OTHERS = 0.15
 """The share of all cores that other programs may use: gateways that need more CPU would suffer more from them."""
 _console = Console(width=160, highlight=False)
 _AROUND = 15.0
@@ -78,7 +78,12 @@ class Plan:
 
     def left(self) -> list[Wanted]:
         """Return the runs that there are not yet."""
-        return [run for run in self._wanted if not self._is_there(run)]
+        return [run for run in self._wanted if not self.has(run)]
+
+    def has(self, run: Wanted) -> bool:
+        """Whether a run has been played at this commit, and counts."""
+        finished = Finished.read(self._folder(run))
+        return finished is not None and finished.covers(self._commit, run.names, self._trace_file)
 
     async def play(self, run: Wanted, starting: AbstractAsyncContextManager[object] | None = None) -> None:
         """Play a run and keep it, unless the load generator was late; raises ProcessDied."""
@@ -107,10 +112,6 @@ class Plan:
                     found += runs.judged(scenario, Recording.read(file.parent))
                     commits.add(finished.commit)
         return found, sorted(commits)
-
-    def _is_there(self, run: Wanted) -> bool:
-        finished = Finished.read(self._folder(run))
-        return finished is not None and finished.covers(self._commit, run.names, self._trace_file)
 
     def _folder(self, run: Wanted) -> Path:
         apart = f"-{run.names[0]}" if set(run.names) <= APART.keys() else ""
