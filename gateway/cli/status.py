@@ -289,7 +289,7 @@ def _models(found: dict[str, Any]) -> Table:
                 version["name"],
                 f"{version['weight'] * 100:g} %",
                 ", ".join(version["pools"]),
-                _waiting(version),
+                waiting_words(version),
             ]
             for model in found["models"]
             for version in model["versions"]
@@ -297,10 +297,14 @@ def _models(found: dict[str, Any]) -> Table:
     )
 
 
-def _waiting(version: dict[str, Any]) -> str:
-    waiting = ", ".join(f"{count} {name}" for name, count in version["waiting"].items() if count)
-    held = ", ".join(version.get("held_back", ()))
-    return "; ".join(filter(None, (waiting, f"{held} held back for a higher class" if held else "")))
+def waiting_words(version: dict[str, Any]) -> str:
+    """Return how many requests for a version wait, by class, and which of them a higher class holds back."""
+    held = version.get("held_back", ())
+    return ", ".join(
+        f"{count:,} {name}{' (held back for a higher class)' * (name in held)}"
+        for name, count in version["waiting"].items()
+        if count or name in held
+    )
 
 
 def _backends(found: dict[str, Any]) -> Table:

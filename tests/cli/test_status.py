@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from gateway.cli.problems import FEWEST_FAILURES
-from gateway.cli.status import fleet_words, limits_table, members_table, quota_words
+from gateway.cli.status import fleet_words, limits_table, members_table, quota_words, waiting_words
 from gateway.policy.canary.rollout import Phase
 from tests.cli.test_asking import tidegate
 from tests.e2e.fakes import backends, good
@@ -249,6 +249,13 @@ def test_a_line_tells_how_limits_are_shared(quotas: tuple[int, float | None, boo
     names = ("machines", "heard_seconds", "alone")
     state = {"quotas": None if quotas is None else dict(zip(names, quotas, strict=True))}
     assert quota_words(state) == words
+
+
+def test_a_class_that_waits_and_is_held_back_is_named_once() -> None:
+    waiting = {"interactive": 0, "standard": 2, "batch": 1200}
+    said = waiting_words({"waiting": waiting, "held_back": ["batch"]})
+    assert said == "2 standard, 1,200 batch (held back for a higher class)"
+    assert waiting_words({"waiting": dict.fromkeys(waiting, 0), "held_back": []}) == ""
 
 
 def test_the_limits_that_are_used_most_are_shown_with_what_was_used_elsewhere() -> None:

@@ -65,7 +65,7 @@ async def test_one_with_other_routes_on_the_same_file_says_who_leads_and_what_it
         for asked, saved in ((first, True), (second, False)):
             drain = ["drain", asked.backend(0).id, "--admin", asked.admin]
             drained = await asyncio.to_thread(CliRunner().invoke, app, drain)
-            is_told = f"not saved: another gateway leads {state}, so a restart will undo this\n" in drained.stdout
+            is_told = f"not saved: another gateway leads {state}, so a restart will undo this\n" in drained.stderr
             assert is_told is not saved
         leader = await state_of(first.admin)
         assert (leader["leads"], leader["shared"], leader["problems"]) == (True, "", [])
