@@ -16,7 +16,7 @@ from loadtest.scenarios.play import play
 from loadtest.scenarios.scenario import Scenario
 from loadtest.traces.formats import Arrival, read_trace
 
-_LATE = 0.05
+_LATE = 0.1
 """Seconds by which load may be late at p99: clients see that delay as the gateway's."""
 _OTHERS = 0.15
 """The share of all cores that other programs may use: gateways that need more CPU would suffer more from them."""
