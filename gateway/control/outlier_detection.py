@@ -28,6 +28,11 @@ _SLACK = 5.0
 """Seconds by which a clock may have been set back between two starts without being called wrong."""
 _QUIET = 2 * MINUTE
 """Seconds after the last event by which the windows of the last minute are certainly empty."""
+HIDDEN_BURN = 1.25
+"""The routing burn that failures stand for which no client noticed: what their backend scores beyond a tie.
+
+It gets few requests while its peers are idle, and nearly its due where they could not do its work in time.
+"""
 Recent = tuple[int, int, int, int]
 """Good and bad of the last minute, then of the last ten seconds."""
 
@@ -143,7 +148,8 @@ class OutlierDetector:
     def _signal(self, backend: Backend) -> Signal:
         least = backend.health.peers.thresholds.min_requests
         series, progressed = self._ledger.get(Kind.BACKEND, backend.id), backend.engine.progressed
-        return signal(series, gone=backend.is_gone, least=least, progressed=progressed)
+        hidden = backend.health.symptoms.residual.hidden_share
+        return signal(series, gone=backend.is_gone, least=least, progressed=progressed, hidden=hidden)
 
     def _tell(self, peers: PoolState, transition: Transition, now: float) -> None:
         after = transition.after
@@ -227,17 +233,25 @@ def signal(
     gone: bool,
     least: int = ejection.USUAL.min_requests,
     progressed: float = float("-inf"),
+    hidden: float = 0.0,
 ) -> Signal:
     """Return what the ledger says of one backend: the highest routing burn, and which SLIs burn at page rate.
 
-    That takes `least` requests of the last minute. Every objective that runs there counts, each with its own targets,
-    and all of them together: what each sees of a failing backend may be too little to say.
+    Failures that no client noticed, a part `hidden` of all (0 to 1), cost a retry and no answer: they lower its share,
+    and eject nothing. Without it the others might have more to do than they can in time.
+
+    To burn takes `least` requests of the last minute. Every objective that runs there counts, each with its own
+    targets, and all of them together: what each sees of a failing backend may be too little to say.
     """
     if _are_quiet(series):
         return Signal(gone, progressed=progressed)
     highest, failing, slow = 0.0, "", ""
-    for sli, recent, budget, factor in _rows(series):
-        burn = routing_burn(recent, budget)
+    for sli, counted, budget, factor in _rows(series):
+        recent, burn = counted, routing_burn(counted, budget)
+        if hidden and sli == Sli.AVAILABILITY:
+            highest = max(highest, min(burn, HIDDEN_BURN))
+            recent = _noticed(counted, hidden)
+            burn = routing_burn(recent, budget)
         highest = max(highest, burn)
         if burn < factor or recent[0] + recent[1] < least:
             continue
@@ -247,6 +261,12 @@ def signal(
         else:
             slow = slow or words
     return Signal(gone, highest or 1.0, failing, slow, progressed)
+
+
+def _noticed(recent: Recent, hidden: float) -> Recent:
+    """Return counts without the part of failures that no client noticed."""
+    good, bad, good_now, bad_now = recent
+    return good, bad - round(bad * hidden), good_now, bad_now - round(bad_now * hidden)
 
 
 def _rows(series: Iterable[Series]) -> Iterator[tuple[str, Recent, float, float]]:

@@ -4,7 +4,7 @@ from random import Random
 from typing import Final, Protocol
 
 from gateway.backends.backend import Backend
-from gateway.exchange import GOOD, UNCOUNTED, AttemptEnd, Exchange
+from gateway.exchange import BAD, GOOD, UNCOUNTED, AttemptEnd, Exchange
 from gateway.observers import Observers
 from gateway.policy.admission.limit import is_late
 from gateway.policy.routing.health import Health
@@ -22,6 +22,8 @@ _NOT_WORKED_ON: Final = frozenset(
     (AttemptEnd.SATURATED, AttemptEnd.UNAUTHORIZED, AttemptEnd.CONNECT_FAILED, AttemptEnd.NOT_READY)
 )
 """Ends of attempts that say nothing of how long an engine works on a request."""
+_UNNOTICED: Final = 0.5
+"""Seconds that a failed attempt may take where no TTFT is promised, and otherwise the part of its threshold."""
 
 
 class Classify(Protocol):
@@ -110,6 +112,16 @@ def ended(
         calm = health.peers.burn(routed.objective.name) < HYSTERESIS * routed.route.spill_at
         if trial.end(now, met=None if verdict is UNCOUNTED else met, calm=calm):
             health.peers.forget()
+
+
+def hidden(routed: RoutedRequest, exchange: Exchange, backend: Backend, end: AttemptEnd) -> None:
+    """Learn that another backend is asked after an attempt that failed: no client notices that, unless it took long."""
+    if VERDICTS[end] is not BAD:
+        return
+    target = routed.objective.ttft
+    whole = 1.0 if target is None else target.threshold(exchange.prompt_estimate)
+    if exchange.attempt_ended - exchange.sent <= _UNNOTICED * whole:
+        backend.health.symptoms.hidden()
 
 
 def doubt(routed: RoutedRequest, exchange: Exchange, backend: Backend) -> None:

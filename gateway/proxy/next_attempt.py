@@ -10,7 +10,7 @@ from gateway.policy.admission.decide import TurnedAway
 from gateway.policy.routing.retry import pause
 from gateway.policy.routing.waking import LONGEST_BACKOFF, Waking
 from gateway.policy.slo.classify import RULINGS, request_outcome
-from gateway.proxy import replies
+from gateway.proxy import learning, replies
 from gateway.proxy.answers import failure, turned_away
 from gateway.proxy.finding import FULL, STARTED, Tried, others, why_none
 from gateway.proxy.holding import Hold, waking_for
@@ -116,6 +116,7 @@ class NextAttempt:
             case Next.ELSEWHERE:
                 request.step(Event.RETRY)
                 context.observers.retried(exchange, end)
+                learning.hidden(request.routed, exchange, failures.tried[-1], end)
                 if end is AttemptEnd.NOT_READY:
                     self._again()  # at once: it left for one free slot, which no other request shall leave for
                 else:

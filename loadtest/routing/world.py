@@ -174,6 +174,7 @@ class World:
     def _fail(self, request: Request, server: Server) -> None:
         self._end(request, server, None)
         if len(request.tried) <= 2:
+            server.health.symptoms.hidden()
             self._send(request)
         else:
             request.failed = True
@@ -230,7 +231,9 @@ class World:
         for server in self.servers:
             for series in server.series:
                 series.windows.advance(self.now)
-            signals[server.name] = signal(server.series, gone=False)
+            signals[server.name] = signal(
+                server.series, gone=False, hidden=server.health.symptoms.residual.hidden_share
+            )
         self.peers.tick(self.now, signals, self.rng)
         for watch in self.every_tick:
             watch()

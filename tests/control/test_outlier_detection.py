@@ -9,7 +9,7 @@ import pytest
 
 from gateway.backends.registry import Registry
 from gateway.config.table import BackendSpec, PoolSpec, RouteTable
-from gateway.control.outlier_detection import OutlierDetector, pool_burns, signal
+from gateway.control.outlier_detection import HIDDEN_BURN, OutlierDetector, pool_burns, signal
 from gateway.exchange import BAD, Fault
 from gateway.lateness import Lateness
 from gateway.policy.routing.ejection import Cause, EjectionState, Finding, State, Thresholds
@@ -34,6 +34,19 @@ def test_a_backend_is_as_bad_as_its_worst_series_each_held_to_its_own_target() -
     said = signal([calm, burning], gone=False)
     assert said.burn == pytest.approx(signal([burning], gone=False).burn)
     assert "20 of 100 bad" in said.failing
+
+
+def test_failures_that_no_client_noticed_lower_the_share_of_a_backend_and_do_not_eject_it() -> None:
+    flaky = [series("interactive", 0.999, 80, 20)]
+    said = signal(flaky, gone=False, hidden=1.0)
+    assert (said.burn, said.failing) == (HIDDEN_BURN, "")
+    assert signal([series("interactive", 0.5, 99, 1)], gone=False, hidden=1.0).burn < 1.0
+    assert "10 of 90 bad in 1 m" in signal(flaky, gone=False, hidden=0.5).failing
+
+
+def test_what_is_late_counts_though_failures_are_hidden() -> None:
+    slow = [series("interactive", 0.99, 50, 50, Sli.TTFT)]
+    assert signal(slow, gone=False, hidden=1.0) == signal(slow, gone=False)
 
 
 def test_failures_that_are_too_few_under_each_objective_say_enough_together() -> None:

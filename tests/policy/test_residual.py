@@ -65,6 +65,37 @@ def test_failures_and_late_answers_stand_out_whatever_went_before() -> None:
     assert grown(rng, late=3).sickness(peers) is None
 
 
+def test_failures_that_clients_do_not_notice_are_not_grave_unless_it_fails_as_often_as_not() -> None:
+    rng = Random(4)
+    peers = [grown(rng) for _ in range(3)]
+    flaky = grown(rng, answers=20, failures=5)
+    assert flaky.hidden_share == 0.0
+    flaky.hidden = 4.0
+    assert flaky.hidden_share == 0.8
+    sickness = flaky.sickness(peers)
+    assert sickness is not None
+    assert (str(sickness), sickness.is_grave) == ("fails 20%", False)
+    broken = grown(rng, answers=5, failures=5)
+    broken.hidden = 5.0
+    assert broken.hidden_share == 0.0
+    sickness = broken.sickness(peers)
+    assert sickness is not None
+    assert sickness.is_grave
+
+
+def test_what_is_forgotten_of_failures_is_forgotten_of_those_that_were_hidden() -> None:
+    flaky = grown(Random(4), answers=20, failures=5)
+    flaky.hidden = 4.0
+    flaky.forget(HALF_LIFE)
+    assert flaky.hidden == pytest.approx(2.0, rel=1e-3)
+    assert flaky.hidden_share == pytest.approx(0.8)
+    new = Residual()
+    new.hidden = 1.0  # it was measured anew between the failure and the retry
+    assert new.hidden_share == 0.0
+    new.failing.seen, new.failing.hits = 8.0, 0.5
+    assert new.hidden_share == 1.0
+
+
 def test_what_meets_others_too_is_nobodys_sickness() -> None:
     rng = Random(5)
     peers = [grown(rng, failures=10, late=12), grown(rng), grown(rng)]

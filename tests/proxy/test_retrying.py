@@ -31,6 +31,33 @@ def test_a_failure_of_the_backend_is_tried_elsewhere_and_the_client_sees_none_of
     assert (exchange.outcome, len(exchange.attempts)) == (Outcome.OK, 2)
 
 
+@pytest.mark.parametrize(
+    ("failure", "seconds", "hidden"),
+    [(BROKEN, 0.0, 1.0), (BROKEN, 1.5, 0.0), (whole(429, {"error": "busy"}), 0.0, 0.0)],
+    ids=["at once", "after more than half of what a first token may take", "only busy"],
+)
+def test_a_failure_that_no_client_notices_is_known_to_be_hidden(
+    opened: Opened, failure: bytes, seconds: float, hidden: float
+) -> None:
+    front = opened(BOTH)
+    front.asks()
+    (first,) = front.connects()
+    front.passes(seconds)
+    front.says(failure, first)
+    front.passes(PAUSE)
+    front.answers(ANSWER)
+    assert sum(backend.health.symptoms.residual.hidden for backend in front.registry) == pytest.approx(hidden, rel=0.2)
+
+
+def test_the_last_failure_is_not_hidden(opened: Opened) -> None:
+    front = opened(BOTH)
+    front.asks()
+    for _ in range(2):
+        front.answers(BROKEN)
+        front.passes(PAUSE)
+    assert sum(backend.health.symptoms.residual.hidden for backend in front.registry) == pytest.approx(1.0, rel=0.2)
+
+
 def test_a_clients_own_error_is_not_tried_again(opened: Opened) -> None:
     front = opened(BOTH)
     asked = front.asks()

@@ -96,6 +96,10 @@ class Symptoms:
         residual = self.residual
         return residual.silent <= _SILENT * residual.failing.hits
 
+    def hidden(self) -> None:
+        """Learn that no client notices the last failure: another backend was asked at once."""
+        self.residual.hidden += 1.0
+
     def told(self, signal: Signal) -> bool:
         """Take what others know; return whether it can be reached again, and could not be."""
         before, self.signal = self.signal, signal

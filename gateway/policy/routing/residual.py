@@ -24,6 +24,7 @@ _FAILING_SURPLUS: Final = 1.8
 _LATE_SURPLUS: Final = 7.0
 _MOST_SURPLUS: Final = 20.0
 _GRAVE_RATIO: Final = 1.5
+_MOSTLY: Final = 0.5
 _BOUND: Final = 3.0
 OUTLIER: Final = 2.0
 """How many times the expected makes an answer late: some late answers among good ones are what freezes look like."""
@@ -120,17 +121,18 @@ class Share:
 class Residual:
     """How one backend's TTFT, TPOT, failures and late answers compare with what its pool expects.
 
-    Late is an answer that took `OUTLIER` times what was expected; `silent` are the failures that were no answers.
+    Late is an answer that took `OUTLIER` times what was expected; `silent` are the failures that were no answers, and
+    `hidden` those that no client noticed, since another backend was asked at once.
     """
 
-    __slots__ = ("failing", "late", "silent", "tpot", "ttft")
+    __slots__ = ("failing", "hidden", "late", "silent", "tpot", "ttft")
 
     def __init__(self) -> None:
         self.ttft = Channel()
         self.tpot = Channel()
         self.failing = Share(_FAILING)
         self.late = Share(_LATE)
-        self.silent = 0.0
+        self.silent = self.hidden = 0.0
 
     def failure(self, *, silent: bool = False) -> None:
         """Count an attempt that failed."""
@@ -153,10 +155,25 @@ class Residual:
             self.failing.decay(decay)
             self.late.decay(decay)
             self.silent *= decay
+            self.hidden *= decay
+
+    @property
+    def hidden_share(self) -> float:
+        """The part of its failures that no client noticed, 0 to 1; 0.0 where it fails as often as not.
+
+        What fails most of the time costs each request an attempt, and takes all that retries may be.
+        """
+        failing = self.failing
+        return min(1.0, self.hidden / failing.hits) if failing.hits and failing.ratio < _MOSTLY else 0.0
 
     def sickness(self, peers: Sequence["Residual"]) -> Sickness | None:
-        """Return what sets this backend apart from `peers` (the others of its pool), None when nothing does."""
-        if self.failing.beyond([peer.failing for peer in peers]) >= _FAILING_SURPLUS:
+        """Return what sets this backend apart from `peers` (the others of its pool), None when nothing does.
+
+        Failures that clients hardly notice are not grave, and told where it is nothing else.
+        """
+        fails = self.failing.beyond([peer.failing for peer in peers]) >= _FAILING_SURPLUS
+        noticed = self.hidden_share < _MOSTLY
+        if fails and noticed:
             return Sickness("fails", self.failing.ratio, is_grave=True)
         late = self.late.beyond([peer.late for peer in peers])
         if late >= _LATE_SURPLUS:
@@ -168,7 +185,7 @@ class Residual:
             ratio = _excess(own, [other for other in others if other.known])
             if ratio is not None:
                 return Sickness(what, ratio, is_grave=ratio >= _GRAVE_RATIO)
-        return None
+        return Sickness("fails", self.failing.ratio, is_grave=False) if fails else None
 
     def ratio(self, peers: Sequence["Residual"]) -> float | None:
         """Return TTFT over that of peers at the same work, 1 being equal; None while too little is known."""

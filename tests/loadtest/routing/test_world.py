@@ -6,6 +6,7 @@ import pytest
 
 from gateway.policy.routing.ejection import State
 from gateway.policy.slo.objective import DEFAULT
+from gateway.sim.profiles import GPU, customised
 from loadtest.routing import detector
 from loadtest.routing.world import Request, Workload, World
 
@@ -53,6 +54,23 @@ def test_two_of_four_sick_do_not_drown_the_rest() -> None:
     assert len(well) == 2
     late = [request for request in world.requests if request.arrived >= 50.0]
     assert sum(request.failed for request in late) == 0
+
+
+@pytest.mark.parametrize(("rate", "least", "most"), [(8, 0.03, 0.15), (24, 0.2, 0.28)], ids=["room", "no room"])
+@pytest.mark.parametrize("seed", range(4))
+def test_one_that_fails_now_and_then_works_on_where_the_others_have_no_room(
+    seed: int, rate: float, least: float, most: float
+) -> None:
+    profile = customised(GPU, ["prefix_caching=0"])
+    world = World(seed, DEFAULT, Workload(rate=rate, prompt=2400, output=12), profile=profile)
+    world.run(40.0)
+    victim = world.servers[0]
+    victim.error_rate = 0.1
+    world.run(140.0)
+    assert world.peers.take_transitions() == []
+    assert not any(request.failed for request in world.requests)
+    seen = shares(world.requests, 50.0)
+    assert least < seen[victim.name] / seen.total() < most
 
 
 def test_when_all_are_sick_ejections_are_ignored() -> None:
