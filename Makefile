@@ -9,6 +9,8 @@ DOCS := out/docs
 REAL := out/real
 CLIENTS := loadtest/real/clients
 PURE_TESTS := $(addprefix tests/,policy shared wire proxy backends telemetry admin config discovery doctor state workers e2e)
+# Of the command line those that start nothing.
+PURE_TESTS += $(patsubst %,tests/cli/test_%.py,check help tables top watching)
 # Of the end-to-end tests `make pure` repeats those of requests, answers and drains: what is compiled runs there in other
 # ways when it is not. It leaves out those of the control plane, of supervisors and signals, and of what stands beside the
 # gateway (stores, state files, discovery, the dashboard, load tools, clients): they send requests as the others do.

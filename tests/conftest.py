@@ -21,6 +21,7 @@ WATCHED = frozenset(
     (
         "admin",
         "backends",
+        "cli",
         "config",
         "discovery",
         "doctor",
