@@ -11,7 +11,7 @@ from rich.text import Text
 
 from gateway.cli.asking import ADMIN, Admin, AsJson, Reason, answer_of, ask, console, table
 from gateway.cli.names import Model
-from gateway.cli.watching import Interval, Watch, print_parts, watch
+from gateway.cli.watching import Interval, Watch, print_found, watch
 from gateway.policy.canary.words import counted
 
 app = typer.Typer(help="Watch and control the rollout of a new version.", no_args_is_help=True)
@@ -164,10 +164,7 @@ def standing(found: dict[str, Any]) -> str:
 
 
 def _show(found: dict[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps(found, indent=2))
-    else:
-        print_parts(console(), _shown(found))
+    print_found(found, lambda found, _: _shown(found), as_json=as_json)
 
 
 def _shown(found: dict[str, Any]) -> Iterator[RenderableType]:

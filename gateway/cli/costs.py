@@ -1,6 +1,5 @@
 """`tidegate costs`: what each tenant used, and what that cost."""
 
-import json
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -8,9 +7,9 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from gateway.cli.asking import ADMIN, Admin, AsJson, ask, console, found_by, table, text_of
+from gateway.cli.asking import ADMIN, Admin, AsJson, ask, found_by, table, text_of
 from gateway.cli.names import models, tenants
-from gateway.cli.watching import Parts, print_parts
+from gateway.cli.watching import Parts, print_found
 
 
 class Idle(StrEnum):
@@ -44,10 +43,7 @@ def costs(
         typer.echo(found_by(lambda: text_of(admin, "/admin/costs", params=query | {"format": "csv"})), nl=False)
         return
     found = ask(admin, "GET", "/admin/costs", params=query)
-    if as_json:
-        typer.echo(json.dumps(found, indent=2))
-    else:
-        print_parts(console(), _shown(found))
+    print_found(found, lambda found, _: _shown(found), as_json=as_json)
 
 
 def _shown(found: dict[str, Any]) -> Parts:

@@ -1,6 +1,5 @@
 """`tidegate slo`: objectives, burn rates, budgets and alerts of models, as tables; with `--watch` again and again."""
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, Any
@@ -11,13 +10,13 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from gateway.cli.asking import ADMIN, Admin, AsJson, answer_of, console, found_by, table
+from gateway.cli.asking import ADMIN, Admin, AsJson, answer_of, found_by, table
 from gateway.cli.default_command import ShowByDefault
 from gateway.cli.names import models_of_slo
 from gateway.cli.problems import alert_words
 from gateway.cli.status import BURNS, budget_words, burn_rate, burn_rates
 from gateway.cli.suggest import suggest
-from gateway.cli.watching import Interval, Watch, print_parts, watch
+from gateway.cli.watching import Interval, Watch, print_found, watch
 from gateway.config.durations import format_duration, parse_duration
 from gateway.policy.slo.objective import Target
 from gateway.policy.slo.words import limits_of, target_words
@@ -59,11 +58,7 @@ def slo(
         watch(lambda: told(look()) if as_json else look(), _shown, interval, as_json=as_json)
         return
     found = found_by(look)
-    if as_json:
-        typer.echo(json.dumps(told(found), indent=2))
-    else:
-        screen = console()
-        print_parts(screen, _shown(found, screen.width))
+    print_found(told(found) if as_json else found, _shown, as_json=as_json)
     if any(_firing(each) for each in found):
         raise typer.Exit(1)
 

@@ -1,6 +1,5 @@
 """`tidegate status`: how a running gateway, its objectives, rollouts, queues and backends are, and what is wrong."""
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -9,11 +8,11 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from gateway.cli.asking import ADMIN, Admin, AsJson, NoAnswerError, answer_of, console, found_by, table
+from gateway.cli.asking import ADMIN, Admin, AsJson, NoAnswerError, answer_of, found_by, table
 from gateway.cli.canary import phase_words
 from gateway.cli.names import tenants
 from gateway.cli.problems import notes, pools_without_ejections, problems
-from gateway.cli.watching import Interval, Parts, Watch, print_parts, watch
+from gateway.cli.watching import Interval, Parts, Watch, print_found, watch
 from gateway.config.durations import parse_duration
 from gateway.policy.slo.words import duration, target_words
 
@@ -54,10 +53,7 @@ def status(
         watch(look, lambda found, _: _problems_first(found), interval, as_json=as_json)
         return
     found = found_by(look)
-    if as_json:
-        typer.echo(json.dumps(found, indent=2))
-    else:
-        print_parts(console(), _problems_last(found))
+    print_found(found, lambda found, _: _problems_last(found), as_json=as_json)
     if found["problems"]:
         raise typer.Exit(1)
 

@@ -1,6 +1,5 @@
 """`tidegate top`: the backends of a running gateway, live."""
 
-import json
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +16,7 @@ from gateway.cli.asking import ADMIN, Admin, AsJson, answer_of, console, found_b
 from gateway.cli.demo.exposition import Samples, parse, sum_by
 from gateway.cli.problems import problems
 from gateway.cli.status import burn_rate, state_words
-from gateway.cli.watching import Interval, Parts, print_parts, watch
+from gateway.cli.watching import Interval, Parts, print_found, watch
 from gateway.policy.canary.words import counted
 
 _LOOK_BACK = 10.0
@@ -71,11 +70,7 @@ def top(
     if not once:
         watch(look, lambda found, _: _shown(found), interval, as_json=as_json)
         return
-    found = found_by(look)
-    if as_json:
-        typer.echo(json.dumps(found, indent=2))
-    else:
-        print_parts(console(), _shown(found))
+    print_found(found_by(look), lambda found, _: _shown(found), as_json=as_json)
 
 
 @dataclass(frozen=True, slots=True)

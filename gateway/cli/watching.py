@@ -17,12 +17,14 @@ from gateway.cli.asking import NoAnswerError, console, end, errors
 Watch = Annotated[bool, typer.Option("--watch", help="Show it again and again until Ctrl-C; on a terminal in place.")]
 Interval = Annotated[float, typer.Option(help="Seconds between two refreshes.", min=0.2, max=3600.0)]
 Parts = Iterable[RenderableType]
+Shown = Callable[[Any, int], Parts]
+"""Returns what is shown of what was found on a screen of so many columns."""
 
 
-def watch(look: Callable[[], Any], shown: Callable[[Any, int], Parts], interval: float, *, as_json: bool) -> None:
+def watch(look: Callable[[], Any], shown: Shown, interval: float, *, as_json: bool) -> None:
     """Show what `look` returns until Ctrl-C, which is no failure.
 
-    `shown` gets what was found and the width of the screen. If the first look fails, the command ends with 1. When a
+    If the first look fails, the command ends with 1. When a
     later one does, that is said, and the gateway is asked again.
     """
     screen = console()
@@ -33,14 +35,23 @@ def watch(look: Callable[[], Any], shown: Callable[[Any, int], Parts], interval:
         elif screen.is_terminal:
             _in_place(screen, looks, shown)
         else:
-            _in_turn(looks, lambda found: print_parts(screen, shown(found, screen.width)))
+            _in_turn(looks, lambda found: _print_parts(screen, shown(found, screen.width)))
     except NoAnswerError as error:
         end(str(error))
     except KeyboardInterrupt:
         return
 
 
-def print_parts(screen: Console, parts: Parts) -> None:
+def print_found(found: Any, shown: Shown, *, as_json: bool) -> None:
+    """Show once what was found."""
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+    else:
+        screen = console()
+        _print_parts(screen, shown(found, screen.width))
+
+
+def _print_parts(screen: Console, parts: Parts) -> None:
     """Print texts as they are, since commands in them are copied, and all else as wide as the screen."""
     for part in parts:
         screen.print(part, soft_wrap=isinstance(part, Text))
@@ -72,7 +83,7 @@ def _in_turn(looks: Iterator[tuple[Any, str]], say: Callable[[Any], None]) -> No
             sys.stdout.flush()
 
 
-def _in_place(screen: Console, looks: Iterator[tuple[Any, str]], shown: Callable[[Any, int], Parts]) -> None:
+def _in_place(screen: Console, looks: Iterator[tuple[Any, str]], shown: Shown) -> None:
     found, problem = next(looks)
     with Live(_Page(shown(found, screen.width)), console=screen, auto_refresh=False, screen=True) as live:
         for found, problem in looks:

@@ -26,7 +26,7 @@ _TOLD = (httpx.ConnectError, httpx.ProxyError)
 
 
 class _Failed(Exception):
-    """Spans were not taken. `pause` is when to try again (s): None for never, negative where nothing says so."""
+    """A request was not taken. `pause` is when to try again (s): None for never, negative where nothing says so."""
 
     def __init__(self, why: str, pause: float | None) -> None:
         super().__init__(why)
