@@ -27,7 +27,7 @@ METRICS = frozenset((_REQUESTS, _TOKENS, _CACHED, _COST, _MIRRORED, _IDLE, _ENGI
 _SAMPLE = re.compile(r"(\w+)\{(.*)\} (\S+)")
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 _TOGETHER = 64
-"""Lines that are read in one piece."""
+"""Lines that are read, and rows that are made, in one piece."""
 _CSV = "text/csv"
 _DIGITS = 9
 
@@ -128,18 +128,20 @@ class CostReport:
                 charged[pool] = charged.get(pool, 0.0) + cost
         return charged
 
-    def tenants(self, *, distribute: bool) -> Iterator[TenantCosts]:
-        """Yield tenants and models by what they cost, the dearest first.
+    def tenants(self, tenant: str, model: str, *, distribute: bool) -> Work[list[TenantCosts]]:
+        """Return tenants and models by what they cost, the dearest first: all, or of one; made in small pieces.
 
         To `distribute` what idle engines cost gives each its part, in each pool by what its attempts cost there.
         """
         charged, idle = self._charged() if distribute else {}, self._by_pool[_IDLE]
         shares = {pool: idle.get(pool, 0.0) / cost for pool, cost in charged.items()}
-        for (tenant, model), row in sorted(self._rows.items(), key=_dearest):
+        wanted = [item for item in self._rows.items() if tenant in ("", item[0][0]) and model in ("", item[0][1])]
+        told = []
+        for number, ((its_tenant, its_model), row) in enumerate(sorted(wanted, key=_dearest)):
             prompt = row.tokens.get("prompt", 0)
-            yield TenantCosts(
-                tenant=tenant,
-                model=model,
+            costs = TenantCosts(
+                tenant=its_tenant,
+                model=its_model,
                 requests=row.requests,
                 prompt_tokens=prompt,
                 cached_prompt_tokens=row.cached,
@@ -149,6 +151,10 @@ class CostReport:
                 cost_by_pool={pool: round(cost, _DIGITS) for pool, cost in sorted(row.costs.items())},
                 idle_cost=round(sum(cost * shares.get(pool, 0.0) for pool, cost in row.costs.items()), _DIGITS),
             )
+            told.append(costs)
+            if number % _TOGETHER == 0:
+                yield
+        return told
 
     def pools(self) -> Iterator[PoolCosts]:
         """Yield pools by name."""
@@ -192,12 +198,7 @@ def cost_routes(told: Callable[[], Awaitable[bytes]], slices: Slices, began: Cal
         async with turn:
             report = CostReport()
             await slices.do(report.reading((await told()).decode()))
-        distribute = idle == "distributed"
-        rows = [
-            each
-            for each in report.tenants(distribute=distribute)
-            if tenant in ("", each.tenant) and model in ("", each.model)
-        ]
+            rows = await slices.do(report.tenants(tenant, model, distribute=idle == "distributed"))
         found = Costs(
             since=datetime.fromtimestamp(began(), UTC),
             until=datetime.fromtimestamp(wall(), UTC),

@@ -137,8 +137,7 @@ class MachineAdmin:
 
         async def told() -> bytes:
             await self._look()
-            found = view.expositions.merged([each.pid for each in self._ranked()])
-            costs = {name: found[name] for name in METRICS if name in found}
+            costs = view.expositions.merged([each.pid for each in self._ranked()], METRICS)
             return b"".join(rendered(costs, open_metrics=False))
 
         app = FastAPI(openapi_url=None)

@@ -1,6 +1,6 @@
 """The metrics of all workers as one: counters are added, with those of workers that have ended, so that none falls."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -128,12 +128,18 @@ class Expositions:
         family = self._seen.get(worker, {}).get("tidegate_requests_total")
         return int(sum(family.values.values())) if family else 0
 
-    def merged(self, workers: Iterable[int]) -> Families:
-        """Return the metrics of all, of which the first worker is the leader."""
-        found = {name: Samples(each.kind, each.text, dict(each.values)) for name, each in self._ended.items()}
+    def merged(self, workers: Iterable[int], names: Container[str] | None = None) -> Families:
+        """Return the metrics of all, or those of these names, of which the first worker is the leader."""
+        found = {
+            name: Samples(each.kind, each.text, dict(each.values))
+            for name, each in self._ended.items()
+            if names is None or name in names
+        }
         live = [self._seen[worker] for worker in workers if worker in self._seen]
         for families in live:
             for name, family in families.items():
+                if names is not None and name not in names:
+                    continue
                 total = found.setdefault(name, Samples(family.kind, family.text))
                 if family.kind in _ADDED:
                     total.add(family.values)
