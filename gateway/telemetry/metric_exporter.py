@@ -97,7 +97,7 @@ class MetricExporter:
             if points:
                 metrics.append(otlp_metrics.metric(name, _DESCRIPTIONS[name], points))
         self._collected = now
-        return otlp_metrics.request(self._resource, metrics) if metrics else b""
+        return otlp.request(self._resource, metrics) if metrics else b""
 
     async def export(self, within: float) -> None:
         """Send what was counted so far, within so many seconds."""

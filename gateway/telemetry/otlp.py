@@ -50,11 +50,11 @@ def delimited(tag: bytes, content: bytes) -> bytes:
     return tag + varint(len(content)) + content
 
 
-SCOPE: Final = delimited(b"\x0a", delimited(b"\x0a", b"tidegate"))
+_SCOPE: Final = delimited(b"\x0a", delimited(b"\x0a", b"tidegate"))
 
 
 class Attribute:
-    """Writes the attributes of one name, of spans or of a resource."""
+    """Writes the attributes of one name: of spans and data points, where they are field 9, or of a resource."""
 
     __slots__ = ("_key", "_known", "_number", "_tag")
 
@@ -124,7 +124,7 @@ def named(name: str, kind: int) -> bytes:
 
 
 def nanoseconds(seconds: float) -> int:
-    """Return a time in seconds since the epoch as spans have it."""
+    """Return a time in seconds since the epoch as OTLP has it."""
     return int(seconds * _NANOSECONDS)
 
 
@@ -145,6 +145,6 @@ def span(parts: list[bytes]) -> bytes:
     return delimited(_SPAN, b"".join(parts))
 
 
-def request(resource: bytes, spans: Iterable[bytes]) -> bytes:
-    """Return an ExportTraceServiceRequest of spans that share one resource."""
-    return delimited(b"\x0a", resource + delimited(b"\x12", SCOPE + b"".join(spans)))
+def request(resource: bytes, parts: Iterable[bytes]) -> bytes:
+    """Return an export request of spans, or of metrics, that share one resource."""
+    return delimited(b"\x0a", resource + delimited(b"\x12", _SCOPE + b"".join(parts)))

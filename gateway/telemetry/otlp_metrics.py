@@ -9,7 +9,7 @@ from struct import pack
 from typing import Final
 
 from gateway.telemetry.histogram import Histogram
-from gateway.telemetry.otlp import SCOPE, delimited
+from gateway.telemetry.otlp import delimited
 
 _SECONDS: Final = delimited(b"\x1a", b"s")
 _SINCE_THE_START: Final = b"\x10\x02"
@@ -34,8 +34,3 @@ def metric(name: str, description: str, points: Iterable[bytes]) -> bytes:
     histograms = delimited(b"\x4a", b"".join(points) + _SINCE_THE_START)
     words = delimited(b"\x0a", name.encode()) + delimited(b"\x12", description.encode())
     return delimited(b"\x12", words + _SECONDS + histograms)
-
-
-def request(resource: bytes, metrics: Iterable[bytes]) -> bytes:
-    """Return an ExportMetricsServiceRequest of metrics that share one resource."""
-    return delimited(b"\x0a", resource + delimited(b"\x12", SCOPE + b"".join(metrics)))

@@ -22,11 +22,8 @@ class SloRecorder(Observer):
             objective = counts.objective
             judged = judge_request(objective, exchange)
             if judged:
-                gaps, prompt, output = (
-                    gaps_of(objective, judged, exchange),
-                    prompt_length(exchange),
-                    exchange.output_tokens,
-                )
+                gaps, prompt = gaps_of(objective, judged, exchange), prompt_length(exchange)
+                output = exchange.output_tokens
                 counts.count_request(judged, gaps, prompt, output if output is not None else exchange.content_events)
                 contributions = self._ledger.contributions
                 contributions.count(

@@ -7,7 +7,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationSc
 from opentelemetry.proto.metrics.v1 import metrics_pb2 as pb
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
-from gateway.telemetry import otlp_metrics
+from gateway.telemetry import otlp, otlp_metrics
 from gateway.telemetry.histogram import Histogram
 from gateway.telemetry.otlp import Attribute
 from gateway.telemetry.otlp_settings import resource, resource_attributes
@@ -46,11 +46,11 @@ def test_an_export_is_what_protobuf_writes(seconds: list[float], bounds: list[fl
         resource_metrics=[pb.ResourceMetrics(resource=Resource(), scope_metrics=[scope])]
     )
     point = otlp_metrics.point(histogram, Attribute("a").text("x"), start, now)
-    assert otlp_metrics.request(b"\x0a\x00", [otlp_metrics.metric("n", "d", [point] * 2)]) == whole.SerializeToString()
+    assert otlp.request(b"\x0a\x00", [otlp_metrics.metric("n", "d", [point] * 2)]) == whole.SerializeToString()
 
 
 def test_the_resource_is_that_of_spans() -> None:
     variables = {"OTEL_RESOURCE_ATTRIBUTES": "service.instance.id=one"}
-    found = ExportMetricsServiceRequest.FromString(otlp_metrics.request(resource(variables), []))
+    found = ExportMetricsServiceRequest.FromString(otlp.request(resource(variables), []))
     (each,) = found.resource_metrics
     assert {pair.key: pair.value.string_value for pair in each.resource.attributes} == resource_attributes(variables)
