@@ -135,13 +135,14 @@ class Consistency:
             self._wrong(model, (*model.path, "served_model"), "cannot be used together with `versions`", hint)
 
     def _check_pools(self, model: Declared) -> None:
+        # One that is there in capitals has a name that is not valid, which is said there.
+        known = {*self.pools, *map(str.lower, self.pools)}
         for version in model.names("versions"):
             listed: set[str] = set()
             for path, pool in model.items("versions", version, "pools"):
                 if not isinstance(pool, str):
                     continue
-                # One that is there in capitals has a name that is not valid, which is said there.
-                if pool not in (*self.pools, *map(str.lower, self.pools)) and self.all_pools_known:
+                if pool not in known and self.all_pools_known:
                     message = f"there is no pool {shown(model.document, path)}"
                     self._wrong(model, path, message, suggest(pool, self.pools, "known pools"))
                 if pool in listed:

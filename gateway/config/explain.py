@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from gateway.config.addresses import looks_like_url
 from gateway.config.document import Document, MappingNode, ScalarNode, SequenceNode
 from gateway.config.kinds import KEY_DIGEST, NAME_RULES
-from gateway.config.problems import InvalidValueError, KeyPath, Problem, suggest
+from gateway.config.problems import InvalidValueError, KeyPath, Problem, closest, suggest
 from gateway.config.schema import fields_at
 from gateway.config.variables import SECRET_KEYS
 
@@ -75,8 +75,8 @@ def explain(error: ValidationError, document: Document, known: Iterable[KeyPath]
 def _meant(document: Document, where: KeyPath) -> KeyPath:
     """Return the path of the key that was meant by an unknown one, if one is close to it."""
     path = document.lookup(where)[0]
-    hint = suggest(str(path[-1]), fields_at(path[:-1]), "")
-    return (*path[:-1], hint.split("`")[1]) if hint.startswith("did you mean") else ()
+    meant = closest(str(path[-1]), sorted(fields_at(path[:-1])))
+    return (*path[:-1], meant) if meant else ()
 
 
 def shown(document: Document, path: KeyPath) -> str:

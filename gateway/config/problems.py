@@ -3,7 +3,7 @@
 import difflib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -77,11 +77,18 @@ def _printable(text: str) -> str:
 def suggest(word: str, known: Iterable[str], label: str) -> str:
     """Return a hint for an unknown name: "did you mean ...?" if one is close, then the names that do exist."""
     names = sorted(set(known))
-    is_cheap = len(word) <= _LONGEST_COMPARED and len(names) <= _MOST_COMPARED
-    close = (difflib.get_close_matches(word, names, n=1) or _sharing_words(word, names)) if is_cheap else []
-    question = f"did you mean `{close[0]}`? " if close else ""
+    close = closest(word, names)
+    question = f"did you mean `{close}`? " if close else ""
     rest = ", ..." if len(names) > _MOST_LISTED else ""
     return f"{question}{label}: {', '.join(names[:_MOST_LISTED]) or 'none'}{rest}"
+
+
+def closest(word: str, names: Sequence[str]) -> str:
+    """Return the name that was probably meant, "" where none is close, or there are too many to compare."""
+    if len(word) > _LONGEST_COMPARED or len(names) > _MOST_COMPARED:
+        return ""
+    close = difflib.get_close_matches(word, names, n=1) or _sharing_words(word, names)
+    return close[0] if close else ""
 
 
 def _sharing_words(word: str, names: Iterable[str]) -> list[str]:
