@@ -15,7 +15,8 @@ _KEPT = 50
 _LONGEST = 300
 _AUDIT = "gateway.control.audit"
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-_UNTOLD = frozenset(("before", "recent_ejections", "seconds"))
+_UNTOLD = _STANDARD | {"before", "recent_ejections", "seconds"}
+"""What a record has besides what is told of it."""
 _PINNED: Mapping[str, "Pin"] = {"outlier_detection": "ejection", "alerts": "alert", "reload": "reload"}
 _SUBJECTS: Mapping[str, "Pin"] = {"rollout": "rollout", "deployment": "deployment", "backend": "drain"}
 
@@ -72,7 +73,7 @@ def latest(events: Iterable[Event]) -> list[Event]:
 
 
 def _logged(record: logging.LogRecord) -> Event:
-    fields: dict[str, Any] = {key: value for key, value in vars(record).items() if key not in _STANDARD | _UNTOLD}
+    fields: dict[str, Any] = {key: value for key, value in vars(record).items() if key not in _UNTOLD}
     return Event(
         at=_time(record.created),
         level=record.levelname.lower(),

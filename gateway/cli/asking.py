@@ -97,9 +97,7 @@ def _read(answer: httpx.Response, admin: str) -> Any:
         body = None
     admin = _url(admin)
     if answer.status_code == _NOT_FOUND and "x-request-id" in answer.headers:
-        raise NoAnswerError(
-            f"{admin} is the gateway's data port: give its admin listener with --admin (default: {ADMIN})"
-        )
+        raise NoAnswerError(f"{admin} is the gateway's data port: {_GIVE}")
     problem = body.get("error") if isinstance(body, dict) else None
     told = problem if isinstance(problem, dict) and isinstance(problem.get("code"), str) else {}
     if not told and (answer.status_code == _NOT_FOUND or (answer.is_success and body is None)):

@@ -1,7 +1,7 @@
 """`tidegate top`: the backends of a running gateway, live."""
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -179,11 +179,10 @@ def _state(backend: dict[str, Any]) -> str:
 
 def _waiting(status: dict[str, Any]) -> dict[str, int]:
     """Return how many requests wait in the gateway, by class."""
-    waiting: dict[str, int] = {}
+    waiting: Counter[str] = Counter()
     for model in status["models"]:
         for version in model["versions"]:
-            for name, count in version["waiting"].items():
-                waiting[name] = waiting.get(name, 0) + count
+            waiting.update(version["waiting"])
     return waiting
 
 

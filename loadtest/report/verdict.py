@@ -115,9 +115,8 @@ def headline(name: str, found: Sequence[Sli]) -> str:
 
 def _timed(name: str, requests: Sequence[Request], target: float, within: str, late: Callable[[Request], bool]) -> Sli:
     seen = distribution(requests, name)
-    answered = [r for r in requests if r.outcome == OK and (r.ttft if name == "TTFT" else r.tpot) is not None]
-    if not answered:
+    if not seen.count:
         return Sli(name, None, target, "no stream was answered", within)
     p99 = f"; p99 {number(1000 * (seen.percentile(99) or 0.0))} ms"
-    share = 1 - sum(map(late, answered)) / len(answered)
-    return Sli(name, share, target, counted(len(answered), "answered stream"), within, p99)
+    share = 1 - sum(r.outcome == OK and late(r) for r in requests) / seen.count
+    return Sli(name, share, target, counted(seen.count, "answered stream"), within, p99)

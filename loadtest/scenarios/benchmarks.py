@@ -124,7 +124,7 @@ def _summary(runs: Sequence[Run], scenarios: Sequence[Scenario]) -> Iterator[str
             continue
         compared = [Comparison.of(name, ours, found) for name, found in peers.items()]
         better = [each for each in compared if each.verdict == MORE]
-        closest = best(ours, peers)
+        closest = min(compared, key=lambda each: each.theirs.share.mean)
         mark = " \u2020" if scenario.configured else ""
         alone = _configuration_alone(ours, by.get(ROUND_ROBIN, [])) if closest.verdict == FEWER else ""
         for each in better or [closest]:

@@ -129,8 +129,8 @@ function burners(box, objective) {
 
 /** Return the first few, and one for all others: the sum stays the same. */
 function fewer(found) {
-  const few = (each) => each.name === OTHERS || each.name === UNKNOWN;
-  const named = found.filter((each) => !few(each));
+  const isRest = (each) => each.name === OTHERS || each.name === UNKNOWN;
+  const named = found.filter((each) => !isRest(each));
   const rest = [...named.slice(MOST_BARS), ...found.filter((each) => each.name === OTHERS)];
   const sum = (key) => rest.reduce((all, each) => all + each[key], 0);
   const others = rest.length ? [{ ...rest[0], name: OTHERS, bad: sum("bad"), total: sum("total") }] : [];
